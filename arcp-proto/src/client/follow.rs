@@ -1,0 +1,167 @@
+//! Jobs a client follows, and results put together from pieces.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::io::ResultData;
+use crate::id::WireId;
+use crate::model::event::{ChunkEncoding, JobResult, ResultChunk};
+use crate::model::request::Submit;
+
+/// One job whose events are wanted until its end.
+#[derive(Debug)]
+pub(super) struct Follow {
+    /// The submit that made it, if it was ours: sent again, it brings the
+    /// job back to a new session.
+    pub(super) submit: Option<Submit>,
+    /// Events seen; while nothing is withheld, the job's own count.
+    pub(super) events: u64,
+    pub(super) assembly: Assembly,
+    /// Whether its key is to be sent again once the runtime shows that it
+    /// still knows the job.
+    pub(super) reclaim: bool,
+}
+
+impl Follow {
+    pub(super) fn new(submit: Option<Submit>) -> Follow {
+        Follow { submit, events: 0, assembly: Assembly::default(), reclaim: false }
+    }
+}
+
+/// All of them.
+pub(super) type Followed = BTreeMap<WireId, Follow>;
+
+/// A result in the making.
+#[derive(Debug, Default)]
+pub(super) struct Assembly {
+    result_id: Option<String>,
+    bytes: Vec<u8>,
+    /// Where each piece begins.
+    starts: Vec<usize>,
+    binary: bool,
+    closed: bool,
+    broken: Option<String>,
+}
+
+impl Assembly {
+    /// Takes one piece. Pieces come in order; one that came before may come
+    /// again if it is the same.
+    pub(super) fn take(&mut self, chunk: &ResultChunk, limit: usize) {
+        if self.broken.is_none() {
+            self.broken = self.add(chunk, limit).err();
+        }
+    }
+
+    fn add(&mut self, chunk: &ResultChunk, limit: usize) -> Result<(), String> {
+        let id = self.result_id.get_or_insert_with(|| chunk.result_id.clone());
+        if *id != chunk.result_id {
+            return Err("pieces of two results came for one job".to_string());
+        }
+        let data = match chunk.encoding {
+            ChunkEncoding::Utf8 => chunk.data.as_bytes().to_vec(),
+            ChunkEncoding::Base64 => {
+                self.binary = true;
+                BASE64.decode(&chunk.data).map_err(|e| alloc::format!("piece {}: {e}", chunk.chunk_seq))?
+            }
+        };
+        let at = usize::try_from(chunk.chunk_seq).unwrap_or(usize::MAX);
+        if let Some(start) = self.starts.get(at) {
+            let end = self.starts.get(at + 1).copied().unwrap_or(self.bytes.len());
+            let same = self.bytes.get(*start..end) == Some(data.as_slice());
+            return same.then_some(()).ok_or_else(|| alloc::format!("piece {at} came twice and differs"));
+        }
+        if at != self.starts.len() {
+            return Err(alloc::format!("piece {} is missing", self.starts.len()));
+        }
+        if self.closed {
+            return Err(alloc::format!("piece {at} came after the last one"));
+        }
+        if self.bytes.len() + data.len() > limit {
+            return Err(alloc::format!("the result is larger than {limit} bytes"));
+        }
+        self.starts.push(self.bytes.len());
+        self.bytes.extend_from_slice(&data);
+        self.closed = !chunk.more;
+        Ok(())
+    }
+
+    /// The result, as the terminal says it is.
+    pub(super) fn finish(self, result: Option<&JobResult>) -> ResultData {
+        let broken = |why: String| ResultData::Broken { why };
+        match result {
+            None => ResultData::None,
+            Some(JobResult::Inline(_)) if !self.starts.is_empty() => {
+                broken("a result came inline after pieces of one".to_string())
+            }
+            Some(JobResult::Inline(json)) => ResultData::Inline(json.clone()),
+            // Without any piece, the inline copy is what this client can use.
+            Some(JobResult::Streamed { inline: Some(json), .. }) if self.starts.is_empty() => {
+                ResultData::Inline(json.clone())
+            }
+            Some(JobResult::Streamed { result_id, size, .. }) => {
+                let named = self.result_id.as_ref().is_none_or(|id| id == result_id);
+                if let Some(why) = self.broken {
+                    broken(why)
+                } else if !named {
+                    broken("the last frame names another result than the pieces".to_string())
+                } else if !self.closed && !self.starts.is_empty() {
+                    broken("the last piece is missing".to_string())
+                } else if *size != self.bytes.len() as u64 {
+                    broken(alloc::format!("{} bytes came, {size} were announced", self.bytes.len()))
+                } else {
+                    ResultData::Streamed { bytes: self.bytes, text: !self.binary }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(seq: u64, data: &str, more: bool) -> ResultChunk {
+        let encoding = ChunkEncoding::Utf8;
+        ResultChunk { result_id: "r".into(), chunk_seq: seq, data: data.into(), encoding, more }
+    }
+
+    fn put_together(chunks: &[ResultChunk], size: u64) -> ResultData {
+        let mut assembly = Assembly::default();
+        for chunk in chunks {
+            assembly.take(chunk, 1000);
+        }
+        assembly.finish(Some(&JobResult::Streamed { result_id: "r".into(), size, inline: None }))
+    }
+
+    #[test]
+    fn b58_base64_is_strict() {
+        let encoding = ChunkEncoding::Base64;
+        let piece = |data: &str| ResultChunk { encoding, ..chunk(0, data, false) };
+        assert_eq!(put_together(&[piece("aGk=")], 2), ResultData::Streamed { bytes: b"hi".to_vec(), text: false });
+        for wrong in ["aGk", "aG k=", "aGk==", "aGl=", "\u{e9}"] {
+            assert!(matches!(put_together(&[piece(wrong)], 2), ResultData::Broken { .. }), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn b55_b56_pieces_are_contiguous_and_duplicates_identical() {
+        let whole = ResultData::Streamed { bytes: b"abcd".to_vec(), text: true };
+        let (a, b) = (chunk(0, "ab", true), chunk(1, "cd", false));
+        assert_eq!(put_together(&[a.clone(), b.clone()], 4), whole);
+        assert_eq!(put_together(&[a.clone(), a.clone(), b.clone()], 4), whole);
+        for wrong in [
+            [a.clone(), chunk(0, "xx", true), b.clone()].as_slice(),
+            &[chunk(1, "ab", true)],
+            &[a.clone(), chunk(2, "cd", false)],
+            core::slice::from_ref(&a),
+            &[a.clone(), b.clone(), chunk(2, "", false)],
+        ] {
+            assert!(matches!(put_together(wrong, 4), ResultData::Broken { .. }), "{wrong:?}");
+        }
+        assert!(matches!(put_together(&[a, b], 5), ResultData::Broken { .. }));
+    }
+}

@@ -1,0 +1,110 @@
+//! The client's connection: opened, kept alive, lost, opened again.
+//!
+//! ```text
+//! Down ──Connect──▶ Connecting ──Connected──▶ Opening ──welcome──▶ Open
+//!  ▲                    └──failed──┐               └──refused──┐     │ lost
+//!  └──────── pause over ── Pausing ◀───────────────────────────┴─────┘
+//!                             └── for too long, denied, closed ──▶ Over
+//! ```
+
+use core::time::Duration;
+
+use crate::time::Timestamp;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinkState {
+    /// Nothing was tried yet.
+    Down,
+    /// A transport is being opened.
+    Connecting,
+    /// The session is being opened on it.
+    Opening,
+    /// The session is open.
+    Open,
+    /// Another attempt comes when the pause is over.
+    Pausing,
+    /// There will be no other attempt.
+    Over,
+}
+
+/// What a client's deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClientTimer {
+    /// The next attempt to connect.
+    Reconnect,
+    /// Connecting and opening take too long.
+    OpenTimeout,
+    /// A ping is due, or the runtime is lost.
+    Heartbeat,
+    /// An acknowledgement is due.
+    Ack,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) state: LinkState,
+    /// Attempts since the last session that stayed open for a while.
+    pub(super) attempt: u32,
+    /// When the session was last open, or the client made.
+    pub(super) lost_at: Timestamp,
+    /// When the session was opened last.
+    pub(super) opened_at: Timestamp,
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) last_received: Timestamp,
+    pub(super) last_sent: Timestamp,
+    deadlines: [Option<Timestamp>; 4],
+}
+
+impl Link {
+    pub(super) fn new(now: Timestamp) -> Link {
+        Link {
+            state: LinkState::Down,
+            attempt: 0,
+            lost_at: now,
+            opened_at: now,
+            heartbeat: None,
+            last_received: now,
+            last_sent: now,
+            deadlines: [None; 4],
+        }
+    }
+
+    pub(super) fn set(&mut self, timer: ClientTimer, at: Option<Timestamp>) {
+        self.deadlines[timer as usize] = at;
+    }
+
+    pub(super) fn is_set(&self, timer: ClientTimer) -> bool {
+        self.deadlines[timer as usize].is_some()
+    }
+
+    pub(super) fn next(&self) -> Option<(Timestamp, ClientTimer)> {
+        const ALL: [ClientTimer; 4] =
+            [ClientTimer::Reconnect, ClientTimer::OpenTimeout, ClientTimer::Heartbeat, ClientTimer::Ack];
+        ALL.into_iter().filter_map(|timer| Some((self.deadlines[timer as usize]?, timer))).min()
+    }
+
+    /// Takes the earliest timer that is due.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<ClientTimer> {
+        let (at, timer) = self.next()?;
+        if at > now {
+            return None;
+        }
+        self.set(timer, None);
+        Some(timer)
+    }
+
+    /// A pause that doubles with each attempt, with up to half of it taken
+    /// off at random so that many clients do not come back at once.
+    pub(super) fn pause(&self, longest: Duration, random: u64) -> Duration {
+        const FIRST: Duration = Duration::from_millis(100);
+        let doubled = FIRST.saturating_mul(1_u32.checked_shl(self.attempt.saturating_sub(1)).unwrap_or(u32::MAX));
+        let pause = doubled.min(longest);
+        let half = u64::try_from(pause.as_micros() / 2).unwrap_or(u64::MAX);
+        pause - Duration::from_micros(random % (half + 1))
+    }
+
+    /// When heartbeat work is due next.
+    pub(super) fn heartbeat_at(&self, interval: Duration) -> Timestamp {
+        (self.last_sent + interval).min(self.last_received + interval * 2)
+    }
+}

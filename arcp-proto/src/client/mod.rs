@@ -1,0 +1,469 @@
+//! The client: the other side, with the same discipline.
+
+mod follow;
+mod io;
+mod link;
+mod replies;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+pub use io::{ClientConfig, ClientEvent, ClientInput, ClientLimits, ClientOutput, Handle, ResultData, SessionEnd};
+pub use link::ClientTimer;
+
+use crate::entropy::{Entropy, Seeds};
+use crate::error::{ApiMisuse, ConfigError};
+use crate::id::{WireId, prefixed};
+use crate::model::event::JobEvent;
+use crate::model::feature::{Feature, Features};
+use crate::model::request::{ListQuery, Open, Request, ResumeClaim, Submit, Watch};
+use crate::secret::Secret;
+use crate::time::{Now, Timestamp, UtcMs};
+use crate::wire::ServerProfile;
+use crate::wire::hello::{Outgoing, write_request};
+use follow::{Follow, Followed};
+use link::{Link, LinkState};
+
+/// How long a session is open before a loss counts as the first.
+const STEADY: Duration = Duration::from_secs(5);
+/// How long processed events may stay unacknowledged.
+const ACK_DELAY: Duration = Duration::from_secs(1);
+
+/// An ARCP client without IO.
+///
+/// The contract is that of [`crate::runtime::Runtime`]: `handle` takes what
+/// happened and never fails, `poll_output` gives what to do in one order,
+/// `next_deadline` says when to call again. Commands are given on a
+/// [`Session`], which exists only once a session was accepted.
+///
+/// After a loss the client connects again by itself, resumes its session
+/// and, where that is no longer possible, opens a new one and brings its
+/// jobs over by their keys: an application sees its events once and in
+/// order, whatever happens to the connection.
+///
+/// ```
+/// use arcp_proto::client::{Client, ClientConfig, ClientInput, ClientOutput};
+/// use arcp_proto::entropy::Seeds;
+/// use arcp_proto::error::ApiMisuse;
+/// use arcp_proto::model::request::Credential;
+/// use arcp_proto::time::Now;
+///
+/// let config = ClientConfig::new("doc", "1", Credential::Anonymous);
+/// let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+/// let mut client = Client::new(config, seeds, Now::default())?;
+/// client.handle(Now::default(), ClientInput::Tick);
+/// assert_eq!(client.poll_output(), Some(ClientOutput::Connect));
+/// assert_eq!(client.session().err(), Some(ApiMisuse::NotAccepted));
+/// # Ok::<(), arcp_proto::error::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    now: Now,
+    entropy: Entropy,
+    link: Link,
+    identity: Option<Identity>,
+    pending: BTreeMap<Handle, Pending>,
+    last_handle: u64,
+    followed: Followed,
+    early: Vec<Early>,
+    outputs: VecDeque<ClientOutput>,
+}
+
+/// The session as the runtime knows it.
+#[derive(Debug)]
+struct Identity {
+    session: WireId,
+    token: Secret,
+    features: Features,
+    /// The last number processed.
+    last_seq: u64,
+    acked: u64,
+    server: ServerProfile,
+}
+
+/// An event of a job whose acceptance has not come.
+#[derive(Debug)]
+struct Early {
+    job: WireId,
+    seq: Option<u64>,
+    at: Option<UtcMs>,
+    event: JobEvent,
+}
+
+/// A command without an answer.
+#[derive(Debug)]
+struct Pending {
+    /// The message id, the same at every attempt.
+    id: ulid::Ulid,
+    request: Request,
+    /// Whether it was sent on the present connection.
+    sent: bool,
+    /// Whether the application gave it, or this client for itself.
+    asked: bool,
+}
+
+impl Client {
+    /// A client that has not connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the configuration cannot work.
+    pub fn new(config: ClientConfig, seeds: Seeds, now: Now) -> Result<Client, ConfigError> {
+        config.validate()?;
+        Ok(Client {
+            config,
+            now,
+            entropy: Entropy::new(&seeds),
+            link: Link::new(now.mono),
+            identity: None,
+            pending: BTreeMap::new(),
+            last_handle: 0,
+            followed: Followed::new(),
+            early: Vec::new(),
+            outputs: VecDeque::new(),
+        })
+    }
+
+    /// Takes one input and does everything that follows from it.
+    pub fn handle(&mut self, now: Now, input: ClientInput) {
+        self.now.mono = self.now.mono.max(now.mono);
+        self.now.utc = self.now.utc.max(now.utc);
+        if self.link.state == LinkState::Down {
+            self.connect();
+        }
+        self.fire_timers();
+        match input {
+            ClientInput::Connected => self.on_connected(),
+            ClientInput::ConnectFailed { why } if self.link.state == LinkState::Connecting => self.lose(&why),
+            ClientInput::Disconnected { why } => self.on_disconnected(&why),
+            ClientInput::Received { frame } => self.on_received(&frame),
+            ClientInput::ConnectFailed { .. } | ClientInput::Tick => {}
+        }
+    }
+
+    /// The next thing to do; `None` when everything was taken.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<ClientOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`handle`](Self::handle) again at the latest, and why.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<(Timestamp, ClientTimer)> {
+        self.link.next()
+    }
+
+    /// The session, to give commands on.
+    ///
+    /// # Errors
+    ///
+    /// `NotAccepted` before the first acceptance, `Ended` after the end.
+    /// While the client reconnects there is a session: commands wait.
+    pub fn session(&mut self) -> Result<Session<'_>, ApiMisuse> {
+        if self.link.state == LinkState::Over {
+            return Err(ApiMisuse::Ended);
+        }
+        if self.identity.is_none() {
+            return Err(ApiMisuse::NotAccepted);
+        }
+        Ok(Session { client: self })
+    }
+
+    fn connect(&mut self) {
+        self.link.state = LinkState::Connecting;
+        let at = self.now.mono + self.config.open_timeout;
+        self.link.set(ClientTimer::OpenTimeout, Some(at));
+        self.outputs.push_back(ClientOutput::Connect);
+    }
+
+    fn on_connected(&mut self) {
+        if self.link.state != LinkState::Connecting {
+            return;
+        }
+        self.link.state = LinkState::Opening;
+        self.link.last_received = self.now.mono;
+        let resume = self.identity.as_ref().filter(|me| !me.token.expose().is_empty()).map(|me| ResumeClaim {
+            session: Some(me.session.clone()),
+            token: me.token.clone(),
+            last_seq: me.last_seq,
+        });
+        let open = Request::Open(Open {
+            client: self.config.client.clone(),
+            credential: self.config.credential.clone(),
+            features: self.config.features,
+            resume,
+        });
+        let id = self.entropy.ulid(self.now.utc);
+        self.write(id, None, &open);
+    }
+
+    fn on_disconnected(&mut self, why: &str) {
+        match self.link.state {
+            LinkState::Connecting | LinkState::Opening | LinkState::Open => self.lose(why),
+            LinkState::Down | LinkState::Pausing | LinkState::Over => {}
+        }
+    }
+
+    /// The connection is no good: pause, then try again, unless that has
+    /// gone on for too long.
+    fn lose(&mut self, why: &str) {
+        if self.closing() {
+            return self.end(SessionEnd::Closed);
+        }
+        if self.link.state == LinkState::Open {
+            self.link.lost_at = self.now.mono;
+            // One that breaks again at once is not tried again at once.
+            if self.now.mono >= self.link.opened_at + STEADY {
+                self.link.attempt = 0;
+            }
+        }
+        self.link.set(ClientTimer::Heartbeat, None);
+        self.link.set(ClientTimer::OpenTimeout, None);
+        self.link.set(ClientTimer::Ack, None);
+        self.link.attempt += 1;
+        let pause = self.link.pause(self.config.longest_pause, self.entropy.public_u64());
+        let at = self.now.mono + pause;
+        if self.config.give_up_after.is_some_and(|limit| at > self.link.lost_at + limit) {
+            return self.end(SessionEnd::Lost(why.to_string()));
+        }
+        self.link.state = LinkState::Pausing;
+        self.link.set(ClientTimer::Reconnect, Some(at));
+        let attempt = self.link.attempt;
+        self.tell(ClientEvent::Reconnecting { attempt, after: pause, why: why.to_string() });
+    }
+
+    /// Gives the present transport up.
+    fn drop_transport(&mut self, why: &str) {
+        self.outputs.push_back(ClientOutput::Disconnect);
+        self.lose(why);
+    }
+
+    fn end(&mut self, end: SessionEnd) {
+        if self.link.state == LinkState::Over {
+            return;
+        }
+        self.link = Link::new(self.now.mono);
+        self.link.state = LinkState::Over;
+        self.pending.clear();
+        self.followed.clear();
+        self.early.clear();
+        self.tell(ClientEvent::Ended(end));
+    }
+
+    fn closing(&self) -> bool {
+        self.pending.values().any(|pending| matches!(pending.request, Request::Close { .. }))
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(timer) = self.link.pop_due(self.now.mono) {
+            match timer {
+                ClientTimer::Reconnect => self.connect(),
+                ClientTimer::OpenTimeout => self.drop_transport("the session was not opened in time"),
+                ClientTimer::Heartbeat => self.on_heartbeat(),
+                ClientTimer::Ack => self.send_ack(),
+            }
+        }
+    }
+
+    fn on_heartbeat(&mut self) {
+        let Some(interval) = self.link.heartbeat else {
+            return;
+        };
+        if self.now.mono >= self.link.last_received + interval * 2 {
+            return self.drop_transport("nothing was heard from the runtime for two heartbeats");
+        }
+        if self.now.mono >= self.link.last_sent + interval {
+            let nonce = alloc::format!("{:016x}", self.entropy.public_u64());
+            self.send(&Request::Ping { nonce });
+        }
+        self.link.set(ClientTimer::Heartbeat, Some(self.link.heartbeat_at(interval)));
+    }
+
+    fn send_ack(&mut self) {
+        self.link.set(ClientTimer::Ack, None);
+        let Some(me) = self.identity.as_mut().filter(|me| me.features.has(Feature::Ack)) else {
+            return;
+        };
+        if self.link.state == LinkState::Open && me.last_seq > me.acked {
+            me.acked = me.last_seq;
+            let seq = me.acked;
+            self.send(&Request::Ack { seq });
+        }
+    }
+
+    /// Notes that one numbered event was processed.
+    fn processed(&mut self) {
+        let Some(me) = &self.identity else {
+            return;
+        };
+        if me.last_seq - me.acked.min(me.last_seq) >= self.config.limits.ack_every {
+            self.send_ack();
+        } else if !self.link.is_set(ClientTimer::Ack) && me.features.has(Feature::Ack) {
+            self.link.set(ClientTimer::Ack, Some(self.now.mono + ACK_DELAY));
+        }
+    }
+
+    /// Sends what needs no answer, on the open session.
+    fn send(&mut self, request: &Request) {
+        let id = self.entropy.ulid(self.now.utc);
+        let session = self.identity.as_ref().map(|me| me.session.clone());
+        self.write(id, session.as_ref(), request);
+    }
+
+    fn write(&mut self, id: ulid::Ulid, session: Option<&WireId>, request: &Request) {
+        let frame = write_request(&Outgoing { id, session, at: self.now.utc, request });
+        self.link.last_sent = self.now.mono;
+        self.outputs.push_back(ClientOutput::Send { frame });
+    }
+
+    fn command(&mut self, request: Request) -> Result<Handle, ApiMisuse> {
+        self.give(request, true)
+    }
+
+    fn give(&mut self, request: Request, asked: bool) -> Result<Handle, ApiMisuse> {
+        let limit = self.config.limits.pending;
+        if self.pending.len() >= limit {
+            return Err(ApiMisuse::TooManyPending { limit });
+        }
+        self.last_handle += 1;
+        let handle = Handle(self.last_handle);
+        let id = self.entropy.ulid(self.now.utc);
+        self.pending.insert(handle, Pending { id, request, sent: false, asked });
+        self.send_pending();
+        Ok(handle)
+    }
+
+    /// Sends every command that was not sent on this connection.
+    fn send_pending(&mut self) {
+        if self.link.state != LinkState::Open {
+            return;
+        }
+        let unsent: Vec<(ulid::Ulid, Request)> = self
+            .pending
+            .values_mut()
+            .filter_map(|pending| {
+                let sent = core::mem::replace(&mut pending.sent, true);
+                (!sent).then(|| (pending.id, pending.request.clone()))
+            })
+            .collect();
+        let session = self.identity.as_ref().map(|me| me.session.clone());
+        for (id, request) in unsent {
+            self.write(id, session.as_ref(), &request);
+        }
+        if self.identity.as_ref().is_some_and(|me| !me.server.acknowledges_cancels()) {
+            self.take_cancels();
+        }
+    }
+
+    /// No acknowledgement will come: what was sent counts as taken.
+    fn take_cancels(&mut self) {
+        let is_cancel = |_: &Handle, pending: &mut Pending| matches!(pending.request, Request::Cancel { .. });
+        for (handle, pending) in self.pending.extract_if(.., is_cancel).collect::<Vec<_>>() {
+            if let Request::Cancel { job, .. } = pending.request {
+                self.tell(ClientEvent::CancelTaken { handle: Some(handle), job });
+            }
+        }
+    }
+
+    fn follow(&mut self, job: WireId, submit: Option<Submit>) {
+        if self.followed.len() < self.config.limits.followed {
+            let followed = self.followed.entry(job).or_insert_with(|| Follow::new(None));
+            followed.submit = submit.or(followed.submit.take());
+        }
+    }
+
+    fn tell(&mut self, event: ClientEvent) {
+        self.outputs.push_back(ClientOutput::Event(event));
+    }
+}
+
+/// An accepted session, to give commands on. Every command gives a
+/// [`Handle`] that its answer carries.
+#[derive(Debug)]
+pub struct Session<'a> {
+    client: &'a mut Client,
+}
+
+impl Session<'_> {
+    /// What both sides may use.
+    pub fn features(&self) -> Features {
+        self.client.identity.as_ref().map(|me| me.features).unwrap_or_default()
+    }
+
+    /// Submits a job. Without a key it gets one: sending it twice never runs
+    /// it twice.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `Argument` for a key outside 1..=256 bytes.
+    pub fn submit(&mut self, mut submit: Submit) -> Result<Handle, ApiMisuse> {
+        let client = &mut *self.client;
+        let key = submit.key.take().unwrap_or_else(|| prefixed("key_", client.entropy.ulid(client.now.utc)));
+        if !(1..=256).contains(&key.len()) {
+            return Err(ApiMisuse::Argument("an idempotency key has 1 to 256 bytes"));
+        }
+        submit.key = Some(key);
+        client.command(Request::Submit(submit))
+    }
+
+    /// Cancels a job of this session.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`.
+    pub fn cancel(&mut self, job: WireId, reason: Option<String>) -> Result<Handle, ApiMisuse> {
+        self.client.command(Request::Cancel { job, reason })
+    }
+
+    /// Lists jobs.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`.
+    pub fn list(&mut self, query: ListQuery) -> Result<Handle, ApiMisuse> {
+        self.needs(Feature::ListJobs, "list_jobs")?;
+        self.client.command(Request::List(query))
+    }
+
+    /// Watches a job.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`.
+    pub fn watch(&mut self, watch: Watch) -> Result<Handle, ApiMisuse> {
+        self.needs(Feature::Subscribe, "subscribe")?;
+        // Some runtimes replay before they answer: be ready.
+        self.client.follow(watch.job.clone(), None);
+        self.client.command(Request::Watch(watch))
+    }
+
+    /// Stops watching a job. There is no answer.
+    pub fn unwatch(&mut self, job: WireId) {
+        self.client.followed.remove(&job);
+        if self.client.link.state == LinkState::Open {
+            self.client.send(&Request::Unwatch { job });
+        }
+    }
+
+    /// Closes the session; its jobs go on. `ClientEvent::Ended` follows.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`.
+    pub fn close(&mut self, reason: Option<String>) -> Result<Handle, ApiMisuse> {
+        let open = self.client.link.state == LinkState::Open;
+        let handle = self.client.command(Request::Close { reason, answered: true })?;
+        if !open {
+            self.client.outputs.push_back(ClientOutput::Disconnect);
+            self.client.end(SessionEnd::Closed);
+        }
+        Ok(handle)
+    }
+
+    fn needs(&self, feature: Feature, name: &'static str) -> Result<(), ApiMisuse> {
+        if self.features().has(feature) { Ok(()) } else { Err(ApiMisuse::NotNegotiated(name)) }
+    }
+}

@@ -1,0 +1,354 @@
+//! What a client does with what a runtime says.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::io::{ClientEvent, ClientOutput, Handle, SessionEnd};
+use super::link::{ClientTimer, LinkState};
+use super::{Client, Early, Identity, Pending};
+use crate::error::ErrorCode;
+use crate::id::{WireId, prefixed};
+use crate::model::event::{JobEvent, Terminal};
+use crate::model::feature::Feature;
+use crate::model::reply::{Accepted, Opened, Refusal, Reply};
+use crate::model::request::{Request, Watch};
+use crate::time::UtcMs;
+use crate::wire::ServerProfile;
+use crate::wire::envelope::Header;
+use crate::wire::frame;
+use crate::wire::hello::{Incoming, read_incoming};
+
+impl Client {
+    pub(super) fn on_received(&mut self, bytes: &[u8]) {
+        if !matches!(self.link.state, LinkState::Opening | LinkState::Open) {
+            return;
+        }
+        self.link.last_received = self.now.mono;
+        // A runtime may nest deeper than we would; what it wrote is taken.
+        let read = frame::ingest(bytes, self.config.limits.frame_bytes, 2 * crate::json::Json::MAX_DEPTH)
+            .map_err(|violation| violation.to_string())
+            .and_then(|text| Header::read(text).map_err(|unreadable| unreadable.violation.to_string()))
+            .map(|header| {
+                let server = ServerProfile::of_welcome(header.id.as_str());
+                (read_incoming(&header, self.now.utc), server, header.seq)
+            });
+        match read {
+            Ok((Ok(incoming), server, _)) => self.on_incoming(incoming, server),
+            // One odd message is passed over, its number counted.
+            Ok((Err(violation), _, seq)) => {
+                if self.link.state == LinkState::Open && self.in_order(seq) {
+                    self.tell(ClientEvent::Unreadable { why: violation.to_string() });
+                }
+            }
+            Err(why) => self.drop_transport(&alloc::format!("the runtime sent what cannot be read: {why}")),
+        }
+    }
+
+    fn on_incoming(&mut self, incoming: Incoming, server: ServerProfile) {
+        match incoming {
+            Incoming::Reply { reply, job, trace } => self.on_reply(reply, job, trace, server),
+            Incoming::Event { job, seq, at, event } => self.on_event(job, seq, at, event),
+            Incoming::Goodbye { reason } => self.on_goodbye(reason),
+            Incoming::Unknown => {}
+        }
+    }
+
+    fn on_reply(&mut self, reply: Reply, job: Option<WireId>, trace: Option<String>, server: ServerProfile) {
+        match reply {
+            Reply::Opened(opened) => self.on_opened(opened, server),
+            Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref()),
+            Reply::Closed { reason } => self.on_goodbye(reason),
+            Reply::Ping { nonce, .. } => self.send(&Request::Pong { nonce }),
+            Reply::Pong { .. } => {}
+            Reply::Jobs(page) => {
+                if let Some((handle, _)) = self.answered(page.request.as_ref(), |r| matches!(r, Request::List(_))) {
+                    self.tell(ClientEvent::Jobs { handle, page });
+                }
+            }
+            Reply::Accepted(accepted) => self.on_accepted(accepted, trace.as_deref()),
+            Reply::CancelTaken { job: named, .. } => {
+                let job = job.unwrap_or(named);
+                let of_job = |r: &Request| matches!(r, Request::Cancel { job: asked, .. } if *asked == job);
+                let handle = self.answered(None, of_job).map(|(handle, _)| handle);
+                self.tell(ClientEvent::CancelTaken { handle, job });
+            }
+            Reply::Watching(watching) => {
+                let of_job = |r: &Request| matches!(r, Request::Watch(asked) if asked.job == watching.job);
+                if let Some((handle, pending)) = self.answered(watching.request.as_ref(), of_job) {
+                    if let Some(followed) = self.followed.get_mut(&watching.job) {
+                        followed.events = followed.events.max(watching.from);
+                    }
+                    self.reclaim(&watching.job);
+                    if pending.asked {
+                        self.tell(ClientEvent::Watching { handle, watching });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the command an answer belongs to: the one it names, else the
+    /// oldest of its kind.
+    fn answered(&mut self, request: Option<&WireId>, kind: impl Fn(&Request) -> bool) -> Option<(Handle, Pending)> {
+        let handle = self.named(request).or_else(|| {
+            let oldest = self.pending.iter().find(|(_, pending)| pending.sent && kind(&pending.request));
+            oldest.map(|(handle, _)| *handle)
+        })?;
+        Some((handle, self.pending.remove(&handle)?))
+    }
+
+    fn named(&self, request: Option<&WireId>) -> Option<Handle> {
+        let request = request?;
+        let found = self.pending.iter().find(|(_, pending)| prefixed("msg_", pending.id) == request.as_str());
+        found.map(|(handle, _)| *handle)
+    }
+
+    fn on_opened(&mut self, opened: Opened, server: ServerProfile) {
+        if self.link.state != LinkState::Opening {
+            return;
+        }
+        let resumed = self.identity.as_ref().is_some_and(|me| me.session == opened.session);
+        let reopened = self.identity.is_some() && !resumed;
+        let features = opened.features.and(self.config.features);
+        let last_seq = self.identity.as_ref().filter(|_| resumed).map_or(0, |me| me.last_seq);
+        self.identity = Some(Identity {
+            session: opened.session.clone(),
+            token: opened.resume_token,
+            features,
+            last_seq,
+            acked: last_seq,
+            server,
+        });
+        self.link.state = LinkState::Open;
+        self.link.opened_at = self.now.mono;
+        self.link.set(ClientTimer::OpenTimeout, None);
+        self.link.heartbeat = opened.heartbeat_s.filter(|_| features.has(Feature::Heartbeat)).map(Duration::from_secs);
+        let heartbeat = self.link.heartbeat.map(|interval| self.link.heartbeat_at(interval));
+        self.link.set(ClientTimer::Heartbeat, heartbeat);
+        self.tell(ClientEvent::Accepted {
+            session: opened.session,
+            features,
+            agents: opened.agents,
+            runtime: opened.runtime,
+            resumed,
+        });
+        for pending in self.pending.values_mut() {
+            pending.sent = false;
+        }
+        if reopened {
+            self.early.clear();
+            self.bring_jobs_over();
+        }
+        self.send_pending();
+    }
+
+    /// The earlier session is gone: its jobs are watched from where they
+    /// were left. A key is sent again only for a job the runtime still
+    /// knows: one that lost its memory must not run it a second time.
+    fn bring_jobs_over(&mut self) {
+        let jobs: Vec<(WireId, u64)> = self.followed.iter().map(|(job, f)| (job.clone(), f.events)).collect();
+        for followed in self.followed.values_mut() {
+            followed.reclaim = followed.submit.is_some();
+        }
+        for (job, events) in jobs {
+            let watch = Watch { job: job.clone(), after: Some(events), history: Some(true) };
+            if self.give(Request::Watch(watch), false).is_err() {
+                self.followed.remove(&job);
+            }
+        }
+    }
+
+    fn reclaim(&mut self, job: &WireId) {
+        let Some(followed) = self.followed.get_mut(job) else {
+            return;
+        };
+        if !core::mem::take(&mut followed.reclaim) {
+            return;
+        }
+        if let Some(submit) = followed.submit.clone() {
+            // Without it the job is still watched; only its cancel is lost.
+            let _ = self.give(Request::Submit(submit), false);
+        }
+    }
+
+    fn on_accepted(&mut self, accepted: Accepted, trace: Option<&str>) {
+        let by_trace = |r: &Request| matches!(r, Request::Submit(s) if s.trace.as_deref() == trace && trace.is_some());
+        let named = self.named(accepted.request.as_ref());
+        let taken = match named {
+            Some(_) => self.answered(accepted.request.as_ref(), |_| false),
+            None => self.answered(None, by_trace).or_else(|| self.answered(None, |r| matches!(r, Request::Submit(_)))),
+        };
+        let Some((handle, pending)) = taken else {
+            return;
+        };
+        let Request::Submit(submit) = pending.request else {
+            return;
+        };
+        self.follow(accepted.job.clone(), Some(submit));
+        if pending.asked {
+            let job = accepted.job.clone();
+            self.tell(ClientEvent::Submitted { handle, accepted });
+            self.deliver_early(&job);
+        }
+    }
+
+    fn on_refused(&mut self, refusal: Refusal, trace: Option<&str>) {
+        if self.link.state == LinkState::Opening {
+            return self.on_denied(refusal);
+        }
+        if refusal.code == ErrorCode::HeartbeatLost {
+            return self.drop_transport("the runtime heard nothing from us for two heartbeats");
+        }
+        let job = refusal.job.clone();
+        let about = |r: &Request| {
+            if let Request::Submit(submit) = r {
+                submit.trace.is_some() && submit.trace.as_deref() == trace
+            } else {
+                r.job().is_some() && r.job() == job.as_ref()
+            }
+        };
+        let taken = match self.named(refusal.request.as_ref()) {
+            Some(_) => self.answered(refusal.request.as_ref(), |_| false),
+            None => self.answered(None, about).or_else(|| self.answered(None, |_| true)),
+        };
+        match taken {
+            // Who does not know `close` may know `bye`.
+            Some((_, Pending { request: Request::Close { reason, answered: true }, .. })) => {
+                self.send(&Request::Close { reason, answered: false });
+                self.outputs.push_back(ClientOutput::Disconnect);
+                self.end(SessionEnd::Closed);
+            }
+            Some((handle, pending)) => {
+                if let Request::Watch(watch) = &pending.request {
+                    self.followed.remove(&watch.job);
+                }
+                let handle = pending.asked.then_some(handle);
+                self.tell(ClientEvent::Refused { handle, refusal });
+            }
+            None => self.tell(ClientEvent::Refused { handle: None, refusal }),
+        }
+    }
+
+    /// The handshake was refused. A claim to an earlier session is given up;
+    /// a credential cannot be mended.
+    fn on_denied(&mut self, refusal: Refusal) {
+        let claimed = self.identity.as_ref().is_some_and(|me| !me.token.expose().is_empty());
+        if claimed {
+            if let Some(me) = &mut self.identity {
+                me.token = crate::secret::Secret::new(String::new());
+            }
+            return self.drop_transport(&alloc::format!("the session could not be resumed: {}", refusal.message));
+        }
+        if refusal.retryable && refusal.code != ErrorCode::Unauthenticated {
+            return self.drop_transport(&alloc::format!("the session was refused for now: {}", refusal.message));
+        }
+        self.outputs.push_back(ClientOutput::Disconnect);
+        self.end(SessionEnd::Denied(refusal));
+    }
+
+    fn on_goodbye(&mut self, reason: Option<String>) {
+        self.outputs.push_back(ClientOutput::Disconnect);
+        if self.closing() {
+            return self.end(SessionEnd::Closed);
+        }
+        let reason = reason.unwrap_or_else(|| "no reason was given".to_string());
+        if self.link.state == LinkState::Open && !self.followed.is_empty() {
+            // A runtime that restarts says goodbye too: our jobs are there.
+            return self.lose(&alloc::format!("the runtime said goodbye: {reason}"));
+        }
+        self.end(SessionEnd::Goodbye(reason));
+    }
+
+    fn on_event(&mut self, job: WireId, seq: Option<u64>, at: Option<UtcMs>, event: JobEvent) {
+        if self.link.state != LinkState::Open || !self.in_order(seq) {
+            return;
+        }
+        if self.is_early(&job) {
+            return self.keep_early(Early { job, seq, at, event });
+        }
+        self.deliver(job, seq, at, event);
+        self.processed();
+    }
+
+    fn deliver(&mut self, job: WireId, seq: Option<u64>, at: Option<UtcMs>, event: JobEvent) {
+        let limit = self.config.limits.result_bytes;
+        match event {
+            JobEvent::Ended(terminal) => self.on_job_ended(job, seq, terminal),
+            event @ (JobEvent::Started | JobEvent::Said { .. } | JobEvent::Chunk(_)) => {
+                // What comes after the end, or unasked, is nobody's.
+                if let Some(followed) = self.followed.get_mut(&job) {
+                    followed.events += 1;
+                    if let JobEvent::Chunk(chunk) = &event {
+                        followed.assembly.take(chunk, limit);
+                    }
+                    self.tell(ClientEvent::Job { job, seq: seq.unwrap_or(0), at, event });
+                }
+            }
+        }
+    }
+
+    /// After a resume, the events of a job may come before the acceptance
+    /// that was lost with the old connection: they wait for it.
+    fn is_early(&self, job: &WireId) -> bool {
+        !self.followed.contains_key(job) && self.pending.values().any(|p| matches!(p.request, Request::Submit(_)))
+    }
+
+    fn keep_early(&mut self, early: Early) {
+        if self.early.len() < self.config.limits.early {
+            self.early.push(early);
+            return;
+        }
+        // Better to ask for them again than to forget some.
+        let first = self.early.iter().filter_map(|early| early.seq).min();
+        if let (Some(me), Some(first)) = (&mut self.identity, first) {
+            me.last_seq = me.last_seq.min(first.saturating_sub(1));
+        }
+        self.early.clear();
+        self.drop_transport("too much came before the acceptance of a job");
+    }
+
+    /// Delivers what came before the acceptance of a job.
+    fn deliver_early(&mut self, job: &WireId) {
+        let of_job = |early: &mut Early| early.job == *job;
+        for early in self.early.extract_if(.., of_job).collect::<Vec<_>>() {
+            self.deliver(early.job, early.seq, early.at, early.event);
+        }
+        if !self.pending.values().any(|p| matches!(p.request, Request::Submit(_))) {
+            self.early.clear();
+        }
+    }
+
+    fn on_job_ended(&mut self, job: WireId, seq: Option<u64>, terminal: Terminal) {
+        let Some(followed) = self.followed.remove(&job) else {
+            return;
+        };
+        // Some runtimes answer a cancel by the end alone.
+        self.pending
+            .retain(|_, pending| !matches!(&pending.request, Request::Cancel { job: asked, .. } if *asked == job));
+        let result = followed.assembly.finish(terminal.result.as_ref());
+        self.tell(ClientEvent::JobEnded { job, seq: seq.unwrap_or(0), terminal, result });
+    }
+
+    /// Whether a numbered frame is the next one. A gap means that something
+    /// was lost: the connection is given up, and the resume brings it.
+    fn in_order(&mut self, seq: Option<u64>) -> bool {
+        let (Some(me), Some(seq)) = (&mut self.identity, seq) else {
+            return true;
+        };
+        if !me.server.numbers_on() {
+            me.last_seq = me.last_seq.max(seq);
+            return true;
+        }
+        if seq <= me.last_seq {
+            return false;
+        }
+        if seq > me.last_seq + 1 {
+            let why = alloc::format!("event {} is missing: {seq} came", me.last_seq + 1);
+            self.drop_transport(&why);
+            return false;
+        }
+        me.last_seq = seq;
+        true
+    }
+}

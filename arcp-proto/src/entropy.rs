@@ -1,0 +1,91 @@
+//! Randomness as the core sees it: two seeded streams.
+//!
+//! Ids and nonces come from the public stream, resume tokens from the secret
+//! one, so that nobody who observes ids learns anything about tokens. The
+//! same seeds and the same inputs draw the same bytes.
+
+use core::fmt;
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use ulid::Ulid;
+
+use crate::time::UtcMs;
+
+/// Seeds for both streams; 256 bits each, from the operating system.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seeds {
+    /// Seed of ids and nonces.
+    pub public: [u8; 32],
+    /// Seed of resume tokens and cursor keys.
+    pub secret: [u8; 32],
+}
+
+impl fmt::Debug for Seeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seeds(..)")
+    }
+}
+
+/// The two streams and the monotonic id generator over the public one.
+#[derive(Debug)]
+pub(crate) struct Entropy {
+    public: ChaCha20Rng,
+    secret: ChaCha20Rng,
+    last: Ulid,
+}
+
+impl Entropy {
+    pub(crate) fn new(seeds: &Seeds) -> Entropy {
+        Entropy {
+            public: ChaCha20Rng::from_seed(seeds.public),
+            secret: ChaCha20Rng::from_seed(seeds.secret),
+            last: Ulid::nil(),
+        }
+    }
+
+    /// Mixes fresh seeds in: neither the old state nor the new seeds alone
+    /// tell what comes next.
+    pub(crate) fn reseed(&mut self, fresh: &Seeds) {
+        self.public = mixed(&mut self.public, &fresh.public);
+        self.secret = mixed(&mut self.secret, &fresh.secret);
+    }
+
+    /// A new id: its time is `utc`, and ids of one generator always grow.
+    pub(crate) fn ulid(&mut self, utc: UtcMs) -> Ulid {
+        let fresh = Ulid::from_parts(utc.0, self.random_80());
+        let next = if fresh.timestamp_ms() > self.last.timestamp_ms() {
+            fresh
+        } else {
+            // Only 2^80 ids in one millisecond could overflow this.
+            self.last.increment().unwrap_or(fresh)
+        };
+        self.last = next;
+        next
+    }
+
+    /// 256 bits from the secret stream.
+    pub(crate) fn secret_256(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.secret.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// A number for jitter and nonces.
+    pub(crate) fn public_u64(&mut self) -> u64 {
+        self.public.next_u64()
+    }
+
+    fn random_80(&mut self) -> u128 {
+        u128::from(self.public.next_u64()) << 16 | u128::from(self.public.next_u32() >> 16)
+    }
+}
+
+fn mixed(old: &mut ChaCha20Rng, fresh: &[u8; 32]) -> ChaCha20Rng {
+    let mut drawn = [0; 32];
+    old.fill_bytes(&mut drawn);
+    let seed: [u8; 32] = Sha256::new().chain_update(drawn).chain_update(fresh).finalize().into();
+    ChaCha20Rng::from_seed(seed)
+}

@@ -1,0 +1,182 @@
+//! Errors, split by who is at fault: the peer ([`Violation`]), the caller
+//! ([`ApiMisuse`]) or the configuration ([`ConfigError`]).
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::Json;
+
+/// What went wrong, in the vocabulary of both wire families
+/// (1.1 §12, RFC §18.2). Each family spells its own subset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// The request could not be understood or used a feature not negotiated.
+    InvalidRequest,
+    /// The message type is known to the protocol and not served here.
+    Unimplemented,
+    /// No valid credential.
+    Unauthenticated,
+    /// A valid credential without the right.
+    PermissionDenied,
+    /// No such job, or none the principal may see.
+    JobNotFound,
+    /// The idempotency key is taken by a different request.
+    DuplicateKey,
+    /// No agent of that name.
+    AgentNotAvailable,
+    /// The agent exists, the version does not.
+    AgentVersionNotAvailable,
+    /// Ended by a cancel.
+    Cancelled,
+    /// Ended by its time limit.
+    Timeout,
+    /// The requested replay is no longer held, or never was.
+    ResumeWindowExpired,
+    /// Silence for two heartbeat intervals.
+    HeartbeatLost,
+    /// The lease ended.
+    LeaseExpired,
+    /// The lease was taken back.
+    LeaseRevoked,
+    /// The child asked for more than the parent has.
+    LeaseSubsetViolation,
+    /// A budget is used up.
+    BudgetExhausted,
+    /// A reader was too slow for too long.
+    BackpressureOverflow,
+    /// A bound of this runtime was reached.
+    ResourceExhausted,
+    /// Ended by force after the cancel grace.
+    Aborted,
+    /// Not possible in the present state.
+    FailedPrecondition,
+    /// Outside the valid range.
+    OutOfRange,
+    /// Not reachable at present.
+    Unavailable,
+    /// A fault of the runtime or of an agent.
+    Internal,
+    /// A code this implementation does not know, kept as sent.
+    Other(Box<str>),
+}
+
+impl ErrorCode {
+    /// The default for `retryable` where the peer did not say.
+    pub fn retryable(&self) -> bool {
+        match self {
+            ErrorCode::Internal
+            | ErrorCode::Timeout
+            | ErrorCode::ResourceExhausted
+            | ErrorCode::Unavailable
+            | ErrorCode::Aborted => true,
+            ErrorCode::InvalidRequest
+            | ErrorCode::Unimplemented
+            | ErrorCode::Unauthenticated
+            | ErrorCode::PermissionDenied
+            | ErrorCode::JobNotFound
+            | ErrorCode::DuplicateKey
+            | ErrorCode::AgentNotAvailable
+            | ErrorCode::AgentVersionNotAvailable
+            | ErrorCode::Cancelled
+            | ErrorCode::ResumeWindowExpired
+            | ErrorCode::HeartbeatLost
+            | ErrorCode::LeaseExpired
+            | ErrorCode::LeaseRevoked
+            | ErrorCode::LeaseSubsetViolation
+            | ErrorCode::BudgetExhausted
+            | ErrorCode::BackpressureOverflow
+            | ErrorCode::FailedPrecondition
+            | ErrorCode::OutOfRange
+            | ErrorCode::Other(_) => false,
+        }
+    }
+}
+
+/// Something a peer did that the protocol does not allow. It is answered to
+/// that peer; the session survives unless stated otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Violation {
+    /// The code answered to the peer.
+    pub code: ErrorCode,
+    /// What happened and what to do, for a person.
+    pub message: Cow<'static, str>,
+    /// More for a program, as a JSON object.
+    pub details: Option<Json>,
+}
+
+impl Violation {
+    /// A violation with a code and a message.
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Violation {
+        Violation { code, message: message.into(), details: None }
+    }
+
+    /// The most common one: the request cannot be understood.
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Violation {
+        Violation::new(ErrorCode::InvalidRequest, message)
+    }
+
+    /// Adds details.
+    #[must_use]
+    pub fn with_details(mut self, details: Json) -> Violation {
+        self.details = Some(details);
+        self
+    }
+}
+
+/// A local call that was not allowed, and what the caller should have done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiMisuse {
+    /// A command was given before the session was accepted.
+    #[error("the session is not accepted yet: wait for `ClientEvent::Accepted`")]
+    NotAccepted,
+    /// A command was given after the session had ended.
+    #[error("the session has ended: make a new client")]
+    Ended,
+    /// More commands wait for an answer than `ClientLimits::pending` allows.
+    #[error("{limit} commands are waiting for an answer: drain events before giving more")]
+    TooManyPending {
+        /// The bound.
+        limit: usize,
+    },
+    /// The peer did not negotiate what the command needs.
+    #[error("the peer did not negotiate the feature `{0}`")]
+    NotNegotiated(&'static str),
+    /// An argument is outside its documented range.
+    #[error("{0}")]
+    Argument(&'static str),
+}
+
+/// A configuration that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A bound is outside its documented range.
+    #[error("limit `{name}` is {value}, expected {expected}")]
+    Limit {
+        /// The field of `Limits`.
+        name: &'static str,
+        /// The value given.
+        value: u64,
+        /// The documented range.
+        expected: &'static str,
+    },
+    /// An agent cannot be registered.
+    #[error("agent `{name}`: {why}")]
+    Agent {
+        /// The agent as given.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A duration is outside its documented range.
+    #[error("`{name}` must be {expected}")]
+    Duration {
+        /// The field of `Config`.
+        name: &'static str,
+        /// The documented range.
+        expected: &'static str,
+    },
+}

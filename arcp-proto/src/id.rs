@@ -1,0 +1,162 @@
+//! Identifiers. One newtype per thing, so that none is taken for another.
+
+use alloc::string::{String, ToString as _};
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+/// A connection, numbered by the driver. Never reuse a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConnId(pub u64);
+
+/// An operation the core asked for; its completion carries the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OpId(pub u64);
+
+/// A position in the log of records; positions start at 1 and have no gaps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LogPos(pub u64);
+
+/// Who acts: the name an authenticator gave to the holder of a credential.
+///
+/// Never empty, at most 256 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Principal(String);
+
+impl Principal {
+    /// `None` if the name is empty or longer than 256 bytes.
+    pub fn new(name: &str) -> Option<Principal> {
+        (1..=256).contains(&name.len()).then(|| Principal(name.to_string()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn anonymous(ulid: Ulid) -> Principal {
+        Principal(prefixed("anonymous-", ulid))
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An id as it crosses the wire: any non-empty text of at most 256 bytes.
+///
+/// ```
+/// use arcp_proto::id::WireId;
+/// assert!(WireId::new("msg_1").is_some());
+/// assert!(WireId::new("").is_none());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WireId(String);
+
+impl WireId {
+    /// The longest id accepted, in bytes.
+    pub const MAX: usize = 256;
+
+    /// `None` if the text is empty or too long.
+    pub fn new(text: &str) -> Option<WireId> {
+        (1..=Self::MAX).contains(&text.len()).then(|| WireId(text.to_string()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for WireId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<JobId> for WireId {
+    fn from(id: JobId) -> WireId {
+        WireId(id.to_string())
+    }
+}
+
+impl From<SessionId> for WireId {
+    fn from(id: SessionId) -> WireId {
+        WireId(id.to_string())
+    }
+}
+
+macro_rules! runtime_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name(u128);
+
+        impl $name {
+            /// Makes the id from its ULID.
+            pub fn from_ulid(ulid: Ulid) -> $name {
+                $name(u128::from_be_bytes(ulid.to_bytes()))
+            }
+
+            /// The ULID: when the thing was made, and 80 more bits.
+            pub fn ulid(self) -> Ulid {
+                Ulid::from_bytes(self.0.to_be_bytes())
+            }
+
+            /// Reads the wire form; `None` if this runtime cannot have made it.
+            pub fn parse(text: &str) -> Option<$name> {
+                let ulid = Ulid::from_string(text.strip_prefix($prefix)?).ok()?;
+                Some($name::from_ulid(ulid))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($prefix)?;
+                f.write_str(self.ulid().array_to_str(&mut [0; ulid::ULID_LEN]))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<$name, &'static str> {
+                $name::parse(&text).ok_or(concat!("not an id of the form ", $prefix, "<ULID>"))
+            }
+        }
+    };
+}
+
+runtime_id!(
+    /// A session of this runtime: `sess_<ULID>` on the wire.
+    SessionId,
+    "sess_"
+);
+runtime_id!(
+    /// A job of this runtime: `job_<ULID>` on the wire. Ids order by creation.
+    JobId,
+    "job_"
+);
+
+pub(crate) fn prefixed(prefix: &str, ulid: Ulid) -> String {
+    let mut text = String::with_capacity(prefix.len() + ulid::ULID_LEN);
+    text.push_str(prefix);
+    text.push_str(ulid.array_to_str(&mut [0; ulid::ULID_LEN]));
+    text
+}

@@ -1,0 +1,37 @@
+//! ARCP, the Agent Runtime Control Protocol, as pure state machines.
+//!
+//! No IO, no clock, no randomness, no `std`: bytes and completions go in,
+//! frames and actions come out. [`runtime::Runtime`] is the side that hosts
+//! agents, [`client::Client`] the side that asks for jobs. A driver around
+//! either is one loop:
+//!
+//! ```text
+//! loop {
+//!     while let Some(output) = machine.poll_output() { perform(output) }
+//!     wait until something happens, or machine.next_deadline()
+//!     machine.handle(now, what_happened)
+//! }
+//! ```
+//!
+//! Sections are cited as `1.1 §7.2` (the hello family's draft) and
+//! `RFC §10.4` (the open family's RFC-0001-v2).
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod client;
+pub mod entropy;
+pub mod error;
+pub mod id;
+pub mod json;
+pub mod limits;
+pub mod model;
+pub mod record;
+pub mod runtime;
+pub mod secret;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,168 @@
+//! Every bound of the runtime, in one place, with its default and the one
+//! thing that happens when it is hit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ConfigError;
+
+/// The bounds of a [`crate::runtime::Runtime`].
+///
+/// ```
+/// use arcp_proto::limits::Limits;
+/// assert!(Limits::default().validate().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest inbound frame in bytes (4 MiB). Larger: an error; a WebSocket
+    /// is closed with 1009.
+    pub frame_bytes: usize,
+    /// Largest frame before a session is open (64 KiB): nobody unknown makes
+    /// us hold more. Larger: an error, then closed.
+    pub handshake_frame_bytes: usize,
+    /// Largest frame of a streamed result as written (1 MiB): published
+    /// clients refuse larger ones. Results are cut to fit.
+    pub result_frame_bytes: usize,
+    /// Deepest JSON nesting accepted (120, and no more than that). Deeper: an
+    /// error.
+    pub json_depth: usize,
+    /// Largest event body in bytes (900 KiB). Larger: the job fails.
+    pub event_body_bytes: usize,
+    /// Largest streamed result in bytes (256 MiB). Larger: the job fails.
+    pub result_bytes: u64,
+    /// Connections that have not finished their handshake (4,096). More: the
+    /// newest is closed.
+    pub handshaking_connections: usize,
+    /// Sessions of one principal, attached or resumable (16,384). More: the
+    /// newest is refused.
+    pub sessions_per_principal: usize,
+    /// Sessions of peers that proved nothing, together (4,096). More: the
+    /// newest is refused.
+    pub anonymous_sessions: usize,
+    /// Sessions altogether (65,536). More: the newest is refused.
+    pub sessions: usize,
+    /// Jobs of one principal that have not ended (4,096). More: refused.
+    pub jobs_per_principal: usize,
+    /// Jobs altogether, over or not (131,072). More: the one that ended first
+    /// is forgotten; if none has, refused.
+    pub jobs: usize,
+    /// Bytes of input of one principal's jobs that have not started (256 MiB).
+    /// More: refused.
+    pub waiting_input_bytes_per_principal: usize,
+    /// Bytes of input of all jobs that have not started (1 GiB). More:
+    /// refused.
+    pub waiting_input_bytes: usize,
+    /// Largest lease request in bytes (8 KiB): it is shown in every listing.
+    /// Larger: refused.
+    pub lease_bytes: usize,
+    /// Ended jobs of one principal kept for listings (16,384). More: the
+    /// oldest are forgotten early.
+    pub ended_jobs_per_principal: usize,
+    /// Agents running at once (256). More: jobs wait, in turn by principal.
+    pub running_jobs: usize,
+    /// Jobs watched by one session (1,024). More: refused.
+    pub watches_per_session: usize,
+    /// Answers waiting for one connection (64). At half of it the connection
+    /// is not read; at sixteen times of it it is closed.
+    pub replies_per_connection: usize,
+    /// Commands whose ids and answers are remembered per session (256). The
+    /// oldest are forgotten.
+    pub seen_ids_per_session: usize,
+    /// Idempotency keys of one principal held (524,288). More: a submit with
+    /// a key is refused.
+    pub keys_per_principal: usize,
+    /// Idempotency keys held (1,048,576). As above.
+    pub keys: usize,
+    /// Events of one job held in memory (65,536). More: the oldest go; who
+    /// still needs them gets `RESUME_WINDOW_EXPIRED`.
+    pub job_events: usize,
+    /// Bytes of events of one job held in memory (64 MiB). As above.
+    pub job_event_bytes: usize,
+    /// Bytes of events of all jobs held in memory (1 GiB). More: the events
+    /// of the jobs that ended first go, then the oldest of the one that grows.
+    pub log_bytes: usize,
+    /// Runs of one session's index (1,048,576); a run is events of one job in
+    /// a row. More: the oldest go; who still needs them gets
+    /// `RESUME_WINDOW_EXPIRED`.
+    pub index_runs_per_session: usize,
+    /// Runs of all indexes (16,777,216). As above, for the one that grows.
+    pub index_runs: usize,
+    /// Events an agent may emit ahead of the store and its submitter (64).
+    /// Beyond: its call waits.
+    pub agent_credit: u32,
+    /// Numbered frames an attached submitter may be behind before its agents
+    /// are paced (1,024).
+    pub pace_events: u64,
+    /// Entries read for one listing (10,000). Beyond: a short page with a
+    /// cursor.
+    pub list_scan: usize,
+    /// Ended sessions remembered so that a late resume is told why (16,384).
+    /// The oldest are forgotten.
+    pub ended_sessions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            frame_bytes: 4 << 20,
+            handshake_frame_bytes: 64 << 10,
+            result_frame_bytes: 1 << 20,
+            json_depth: 120,
+            event_body_bytes: 900 << 10,
+            result_bytes: 256 << 20,
+            handshaking_connections: 4096,
+            sessions_per_principal: 16_384,
+            anonymous_sessions: 4096,
+            sessions: 65_536,
+            jobs_per_principal: 4096,
+            jobs: 131_072,
+            waiting_input_bytes_per_principal: 256 << 20,
+            waiting_input_bytes: 1 << 30,
+            lease_bytes: 8 << 10,
+            ended_jobs_per_principal: 16_384,
+            running_jobs: 256,
+            watches_per_session: 1024,
+            replies_per_connection: 64,
+            seen_ids_per_session: 256,
+            keys_per_principal: 524_288,
+            keys: 1_048_576,
+            job_events: 65_536,
+            job_event_bytes: 64 << 20,
+            log_bytes: 1 << 30,
+            index_runs_per_session: 1 << 20,
+            index_runs: 1 << 24,
+            agent_credit: 64,
+            pace_events: 1024,
+            list_scan: 10_000,
+            ended_sessions: 16_384,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks every bound against its range.
+    ///
+    /// # Errors
+    ///
+    /// The first bound that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let at_least = |name, value: u64, min: u64, expected| {
+            (value >= min).then_some(()).ok_or(ConfigError::Limit { name, value, expected })
+        };
+        at_least("frame_bytes", self.frame_bytes as u64, 1024, "1024 or more")?;
+        at_least("handshake_frame_bytes", self.handshake_frame_bytes as u64, 1024, "1024 or more")?;
+        at_least("result_frame_bytes", self.result_frame_bytes as u64, 4096, "4096 or more")?;
+        at_least("json_depth", self.json_depth as u64, 8, "8 to 120")?;
+        if self.json_depth > crate::json::Json::MAX_DEPTH {
+            let value = self.json_depth as u64;
+            return Err(ConfigError::Limit { name: "json_depth", value, expected: "8 to 120" });
+        }
+        at_least("jobs", self.jobs as u64, 1, "1 or more")?;
+        at_least("running_jobs", self.running_jobs as u64, 1, "1 or more")?;
+        at_least("replies_per_connection", self.replies_per_connection as u64, 2, "2 or more")?;
+        at_least("agent_credit", u64::from(self.agent_credit), 1, "1 or more")?;
+        at_least("job_events", self.job_events as u64, 16, "16 or more")?;
+        at_least("index_runs_per_session", self.index_runs_per_session as u64, 16, "16 or more")?;
+        at_least("index_runs", self.index_runs as u64, 16, "16 or more")?;
+        at_least("list_scan", self.list_scan as u64, 1, "1 or more")
+    }
+}

@@ -1,0 +1,101 @@
+//! Names and versions of agents (1.1 §7.5).
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorCode, Violation};
+
+/// `name` or `name@version`, as a client asks for it.
+///
+/// Names start with a letter or digit and go on with letters, digits, `.`,
+/// `_`, `-`; versions may also hold `+`.
+///
+/// ```
+/// use arcp_proto::model::agent::AgentRef;
+/// let pinned = AgentRef::parse("echo@2.0.0").unwrap();
+/// assert_eq!((pinned.name(), pinned.version()), ("echo", Some("2.0.0")));
+/// assert!(AgentRef::parse("no spaces").is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AgentRef {
+    name: String,
+    version: Option<String>,
+}
+
+impl AgentRef {
+    /// Parses a reference.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` if it does not fit the grammar.
+    pub fn parse(text: &str) -> Result<AgentRef, Violation> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        let fits = |part: &str, extra: &str| {
+            part.len() <= 128
+                && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c) || extra.contains(c))
+        };
+        if !fits(name, "") || !version.is_none_or(|v| fits(v, "+")) {
+            return Err(Violation::invalid(
+                "agent must be `name` or `name@version`, of letters, digits, `.`, `_` and `-`",
+            ));
+        }
+        Ok(AgentRef { name: name.to_string(), version: version.map(ToString::to_string) })
+    }
+
+    /// The bare name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version asked for, if one was.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+}
+
+impl fmt::Display for AgentRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match &self.version {
+            Some(version) => write!(f, "@{version}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An agent a runtime hosts, with all its versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentEntry {
+    /// The bare name.
+    pub name: String,
+    /// The versions; empty for an unversioned agent.
+    pub versions: Vec<String>,
+    /// The version a bare name means; one of `versions`.
+    pub default: Option<String>,
+}
+
+impl AgentEntry {
+    /// What a reference to this agent stands for.
+    ///
+    /// # Errors
+    ///
+    /// `AGENT_VERSION_NOT_AVAILABLE` if the version is not hosted.
+    pub fn resolve(&self, asked: &AgentRef) -> Result<AgentRef, Violation> {
+        let version = match asked.version() {
+            Some(version) if self.versions.iter().any(|v| v == version) => Some(version),
+            Some(version) => {
+                let message = alloc::format!("agent `{}` has no version `{version}`", self.name);
+                return Err(Violation::new(ErrorCode::AgentVersionNotAvailable, message));
+            }
+            None => self.default.as_deref().or(self.versions.last().map(String::as_str)),
+        };
+        Ok(AgentRef { name: self.name.clone(), version: version.map(ToString::to_string) })
+    }
+}

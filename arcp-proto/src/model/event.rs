@@ -1,0 +1,348 @@
+//! What happens in a job (1.1 §8, RFC §10).
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::string::{String, ToString as _};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorCode, Violation};
+use crate::json::{Json, Members, Object};
+use crate::model::job::FinalStatus;
+
+/// One event of a job's stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobEvent {
+    /// The agent began to run.
+    Started,
+    /// The agent says something.
+    Said {
+        /// What kind of thing.
+        kind: EventKind,
+        /// What it says: an object, members as [`EventKind::normalise`]
+        /// leaves them.
+        body: Json,
+    },
+    /// A piece of the result.
+    Chunk(ResultChunk),
+    /// The end. Nothing follows.
+    Ended(Terminal),
+}
+
+/// The kinds of events an agent emits (1.1 §8.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// `{level, message, attributes?}`
+    Log,
+    /// `{text}`
+    Thought,
+    /// `{tool, call_id, args}`
+    ToolCall,
+    /// `{call_id, result | error}`
+    ToolResult,
+    /// `{phase, message?}`
+    Status,
+    /// `{name, value, unit?, dimensions?}`
+    Metric,
+    /// `{uri, content_type?, byte_size?, sha256?}`
+    Artifact,
+    /// A child job was made.
+    Delegate,
+    /// `{current, total?, units?, message?}`
+    Progress,
+    /// `x-vendor.<vendor>.<name>`, body as given.
+    Vendor(Box<str>),
+}
+
+impl EventKind {
+    /// The kind of this name. Unknown names are vendor kinds; whether they
+    /// are well formed is [`EventKind::normalise`]'s to say.
+    pub fn of(name: &str) -> EventKind {
+        match name {
+            "log" => EventKind::Log,
+            "thought" => EventKind::Thought,
+            "tool_call" => EventKind::ToolCall,
+            "tool_result" => EventKind::ToolResult,
+            "status" => EventKind::Status,
+            "metric" => EventKind::Metric,
+            "artifact_ref" => EventKind::Artifact,
+            "delegate" => EventKind::Delegate,
+            "progress" => EventKind::Progress,
+            other => EventKind::Vendor(other.into()),
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        match self {
+            EventKind::Log => "log",
+            EventKind::Thought => "thought",
+            EventKind::ToolCall => "tool_call",
+            EventKind::ToolResult => "tool_result",
+            EventKind::Status => "status",
+            EventKind::Metric => "metric",
+            EventKind::Artifact => "artifact_ref",
+            EventKind::Delegate => "delegate",
+            EventKind::Progress => "progress",
+            EventKind::Vendor(name) => name,
+        }
+    }
+
+    /// Brings a body to the one form that is stored: published spellings of
+    /// a member get its own name, what must be there is there, and what is
+    /// not ours passes through untouched and in place.
+    ///
+    /// ```
+    /// use arcp_proto::{json::Json, model::event::EventKind};
+    /// let body = Json::parse(r#"{"name":"grep","tool_call_id":"c1","x-mine":1.0}"#).unwrap();
+    /// let stored = EventKind::ToolCall.normalise(&body).unwrap();
+    /// assert_eq!(stored.as_str(), r#"{"tool":"grep","call_id":"c1","x-mine":1.0,"args":{}}"#);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` with the member that is missing or wrong.
+    pub fn normalise(&self, body: &Json) -> Result<Json, Violation> {
+        let mut m = body.members().map_err(|e| self.bad(&e.to_string()))?;
+        match self {
+            EventKind::Log => self.log(&mut m)?,
+            EventKind::Thought => self.need_str(&m, "text")?,
+            EventKind::ToolCall => {
+                m.rename(&["tool_call_id"], "call_id");
+                m.rename(&["name"], "tool");
+                m.rename(&["arguments"], "args");
+                self.need_str(&m, "tool")?;
+                self.need_str(&m, "call_id")?;
+                match m.0.iter_mut().find(|(name, _)| name == "args") {
+                    Some((_, args)) if *args == "null" => *args = "{}",
+                    Some((_, args)) if !args.starts_with('{') => return Err(self.bad("`args` must be an object")),
+                    Some(_) => {}
+                    None => m.0.push((Cow::Borrowed("args"), "{}")),
+                }
+            }
+            EventKind::ToolResult => {
+                m.rename(&["tool_call_id"], "call_id");
+                m.rename(&["output"], "result");
+                self.need_str(&m, "call_id")?;
+            }
+            EventKind::Status => self.need_str(&m, "phase")?,
+            EventKind::Metric => self.metric(&mut m)?,
+            EventKind::Artifact => {
+                m.rename(&["size_bytes"], "byte_size");
+                m.rename(&["media_type"], "content_type");
+                self.need_str(&m, "uri")?;
+            }
+            EventKind::Delegate => {}
+            EventKind::Progress => self.progress(&m)?,
+            EventKind::Vendor(name) if name.starts_with("x-vendor.") && name.len() <= 256 => {}
+            EventKind::Vendor(_) => return Err(self.bad("unknown kinds must begin with `x-vendor.`")),
+        }
+        Ok(m.to_json())
+    }
+
+    fn log(&self, m: &mut Members<'_>) -> Result<(), Violation> {
+        const LEVELS: [(&str, &str); 8] = [
+            ("trace", "\"trace\""),
+            ("debug", "\"debug\""),
+            ("info", "\"info\""),
+            ("warn", "\"warn\""),
+            ("warning", "\"warn\""),
+            ("error", "\"error\""),
+            ("critical", "\"critical\""),
+            ("fatal", "\"critical\""),
+        ];
+        m.rename(&["fields"], "attributes");
+        self.need_str(m, "message")?;
+        let given = m.get_str("level").unwrap_or_else(|| "info".to_string());
+        let level = LEVELS.iter().find(|(name, _)| given.eq_ignore_ascii_case(name));
+        let Some((_, literal)) = level else {
+            return Err(self.bad("`level` must be trace, debug, info, warn, error or critical"));
+        };
+        match m.0.iter_mut().find(|(name, _)| name == "level") {
+            Some(member) => member.1 = literal,
+            None => m.0.insert(0, (Cow::Borrowed("level"), literal)),
+        }
+        Ok(())
+    }
+
+    fn metric(&self, m: &mut Members<'_>) -> Result<(), Violation> {
+        self.need_str(m, "name")?;
+        number(m, "value").ok_or_else(|| self.bad("`value` must be a number"))?;
+        m.rename(&["dims", "attributes"], "dimensions");
+        if let Some(dimensions) = m.get("dimensions") {
+            // Readers disagree on the name: both are written.
+            if m.get("dims").is_none() {
+                m.0.push((Cow::Borrowed("dims"), dimensions));
+            }
+        }
+        Ok(())
+    }
+
+    fn progress(&self, m: &Members<'_>) -> Result<(), Violation> {
+        let current = number(m, "current").ok_or_else(|| self.bad("`current` must be a number"))?;
+        let total = match m.get("total") {
+            None | Some("null") => None,
+            Some(_) => Some(number(m, "total").ok_or_else(|| self.bad("`total` must be a number"))?),
+        };
+        if current < 0.0 || total.is_some_and(|total| current > total) {
+            return Err(self.bad("`current` must be 0 or more, and at most `total`"));
+        }
+        Ok(())
+    }
+
+    fn need_str(&self, m: &Members<'_>, name: &str) -> Result<(), Violation> {
+        match m.get(name) {
+            Some(raw) if raw.starts_with('"') => Ok(()),
+            _ => Err(self.bad(&alloc::format!("`{name}` must be a string"))),
+        }
+    }
+
+    fn bad(&self, why: &str) -> Violation {
+        let name: String = self.name().chars().take(64).collect();
+        Violation::invalid(alloc::format!("event of kind `{name}`: {why}"))
+    }
+}
+
+fn number(m: &Members<'_>, name: &str) -> Option<f64> {
+    m.get(name)?.parse().ok()
+}
+
+/// How the data of a chunk is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChunkEncoding {
+    /// As text.
+    Utf8,
+    /// As base64 with padding.
+    Base64,
+}
+
+/// One piece of a result (1.1 §8.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultChunk {
+    /// The result it belongs to.
+    pub result_id: String,
+    /// 0, 1, 2, ...
+    pub chunk_seq: u64,
+    /// The data, as `encoding` says.
+    pub data: String,
+    /// How `data` is written.
+    pub encoding: ChunkEncoding,
+    /// Whether another one follows.
+    pub more: bool,
+}
+
+/// The end of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// How it ended.
+    pub status: FinalStatus,
+    /// The result of a success; `None` for one without any.
+    pub result: Option<JobResult>,
+    /// One line about the result.
+    pub summary: Option<String>,
+    /// What went wrong otherwise.
+    pub error: Option<JobError>,
+}
+
+/// Where the result of a success is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobResult {
+    /// Here.
+    Inline(Json),
+    /// In the chunks sent before.
+    Streamed {
+        /// The id the chunks carry.
+        result_id: String,
+        /// Bytes after decoding.
+        size: u64,
+        /// The same again, for peers that cannot read chunks.
+        inline: Option<Json>,
+    },
+}
+
+/// Why a job did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    /// The code.
+    pub code: ErrorCode,
+    /// What happened, for a person. Never empty.
+    pub message: String,
+    /// Whether the same job may succeed later.
+    pub retryable: bool,
+    /// More for a program, an object.
+    pub details: Option<Json>,
+}
+
+impl JobError {
+    /// An error with the default `retryable` of its code.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> JobError {
+        let message = Some(message.into()).filter(|m: &String| !m.is_empty());
+        JobError {
+            retryable: code.retryable(),
+            code,
+            message: message.unwrap_or_else(|| "no message was given".to_string()),
+            details: None,
+        }
+    }
+
+    /// An error with a code an agent made up: it becomes `INTERNAL_ERROR`
+    /// with the original in `details.code` (hello decision 9).
+    pub fn invented(code: &str, message: &str) -> JobError {
+        let mut details = Object::new();
+        details.str("code", code);
+        JobError { details: Some(details.json()), ..JobError::new(ErrorCode::Internal, message) }
+    }
+}
+
+impl Terminal {
+    /// A success.
+    pub fn success(result: Option<JobResult>, summary: Option<String>) -> Terminal {
+        Terminal { status: FinalStatus::Success, result, summary, error: None }
+    }
+
+    /// Any other end; the code decides which.
+    pub fn failure(error: JobError) -> Terminal {
+        let status = match &error.code {
+            ErrorCode::Cancelled | ErrorCode::Aborted => FinalStatus::Cancelled,
+            ErrorCode::Timeout => FinalStatus::TimedOut,
+            ErrorCode::InvalidRequest
+            | ErrorCode::Unimplemented
+            | ErrorCode::Unauthenticated
+            | ErrorCode::PermissionDenied
+            | ErrorCode::JobNotFound
+            | ErrorCode::DuplicateKey
+            | ErrorCode::AgentNotAvailable
+            | ErrorCode::AgentVersionNotAvailable
+            | ErrorCode::ResumeWindowExpired
+            | ErrorCode::HeartbeatLost
+            | ErrorCode::LeaseExpired
+            | ErrorCode::LeaseRevoked
+            | ErrorCode::LeaseSubsetViolation
+            | ErrorCode::BudgetExhausted
+            | ErrorCode::BackpressureOverflow
+            | ErrorCode::ResourceExhausted
+            | ErrorCode::FailedPrecondition
+            | ErrorCode::OutOfRange
+            | ErrorCode::Unavailable
+            | ErrorCode::Internal
+            | ErrorCode::Other(_) => FinalStatus::Error,
+        };
+        Terminal { status, result: None, summary: None, error: Some(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sw30_progress_is_checked() {
+        let says = |body: &str| EventKind::Progress.normalise(&Json::parse(body).expect("JSON")).is_ok();
+        assert!(
+            says(r#"{"current":0}"#) && says(r#"{"current":1.5,"total":1.5}"#) && says(r#"{"current":1,"total":null}"#)
+        );
+        for wrong in [r#"{}"#, r#"{"current":-1}"#, r#"{"current":2,"total":1}"#, r#"{"current":"1"}"#] {
+            assert!(!says(wrong), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What two peers can agree to use (1.1 §6.2, RFC §7).
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that is used only when both sides offer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Feature {
+    /// Pings in both directions, and loss after silence.
+    Heartbeat,
+    /// The client says what it has processed.
+    Ack,
+    /// Listing of jobs.
+    ListJobs,
+    /// Watching the jobs of other sessions of the principal.
+    Subscribe,
+    /// A lease ends at a time.
+    LeaseExpiresAt,
+    /// A job may spend only so much.
+    CostBudget,
+    /// A job may use only some models.
+    ModelUse,
+    /// The runtime issues credentials for a job.
+    ProvisionedCredentials,
+    /// Progress events.
+    Progress,
+    /// Results in pieces.
+    ResultChunk,
+    /// Agents are named `name@version`.
+    AgentVersions,
+}
+
+impl Feature {
+    /// Every feature, in the order they are announced.
+    pub const ALL: [Feature; 11] = [
+        Feature::Heartbeat,
+        Feature::Ack,
+        Feature::ListJobs,
+        Feature::Subscribe,
+        Feature::LeaseExpiresAt,
+        Feature::CostBudget,
+        Feature::ModelUse,
+        Feature::ProvisionedCredentials,
+        Feature::Progress,
+        Feature::ResultChunk,
+        Feature::AgentVersions,
+    ];
+}
+
+/// A set of features.
+///
+/// ```
+/// use arcp_proto::model::feature::{Feature, Features};
+/// let ours = Features::of(&[Feature::Ack, Feature::Progress]);
+/// let theirs = Features::of(&[Feature::Progress, Feature::Subscribe]);
+/// assert_eq!(ours.and(theirs), Features::of(&[Feature::Progress]));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Features(u16);
+
+impl Features {
+    /// The set of these.
+    pub const fn of(features: &[Feature]) -> Features {
+        let mut bits = 0;
+        let mut n = 0;
+        while n < features.len() {
+            bits |= 1 << features[n] as u8;
+            n += 1;
+        }
+        Features(bits)
+    }
+
+    /// Whether the feature is in the set.
+    pub const fn has(self, feature: Feature) -> bool {
+        self.0 & (1 << feature as u8) != 0
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub const fn and(self, other: Features) -> Features {
+        Features(self.0 & other.0)
+    }
+
+    /// The set with one more.
+    #[must_use]
+    pub const fn with(self, feature: Feature) -> Features {
+        Features(self.0 | 1 << feature as u8)
+    }
+
+    /// The features in announcement order.
+    pub fn iter(self) -> impl Iterator<Item = Feature> {
+        Feature::ALL.into_iter().filter(move |feature| self.has(*feature))
+    }
+}

@@ -1,0 +1,10 @@
+//! What both wire families say, in one vocabulary.
+//!
+//! Nothing here knows how a family spells it; [`crate::wire`] does.
+
+pub mod agent;
+pub mod event;
+pub mod feature;
+pub mod job;
+pub mod reply;
+pub mod request;

@@ -1,0 +1,216 @@
+//! Recording a runtime and replaying it, byte for byte.
+//!
+//! A recording is text, one JSON object per line: a header with
+//! configuration and seeds, then every input as it came in (before it was
+//! decoded) and every output as it was taken.
+//!
+//! **A recording is a secret**: it holds tokens, seeds and everything clients
+//! sent. It is off unless somebody asks for it.
+
+use alloc::string::{String, ToString as _};
+
+use serde::{Deserialize, Serialize};
+
+use crate::entropy::Seeds;
+use crate::error::ConfigError;
+use crate::runtime::{Config, Input, Output, Runtime};
+use crate::time::Now;
+
+/// The version of the format.
+pub const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    arcp_record: u32,
+    version: String,
+    config: Config,
+    seeds: Seeds,
+    now: Now,
+}
+
+#[derive(Serialize)]
+struct InputLine<'a> {
+    at: Now,
+    #[serde(rename = "in")]
+    input: &'a Input,
+}
+
+#[derive(Serialize)]
+struct OutputLine<'a> {
+    out: &'a Output,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    at: Option<Now>,
+    #[serde(rename = "in")]
+    input: Option<Input>,
+    out: Option<Output>,
+}
+
+/// Writes a recording beside a running [`Runtime`].
+///
+/// ```
+/// use arcp_proto::{entropy::Seeds, record, runtime::{Config, Input, Runtime}, time::Now};
+/// let (config, now) = (Config::new("doc", "1"), Now::default());
+/// let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+/// let mut recorder = record::Recorder::new(&config, &seeds, now);
+/// let mut runtime = Runtime::new(config, seeds, now)?;
+///
+/// recorder.input(now, &Input::Tick);
+/// runtime.handle(now, Input::Tick);
+/// while let Some(output) = runtime.poll_output() {
+///     recorder.output(&output);
+/// }
+/// assert_eq!(record::replay(&recorder.take()).map(|r| r.inputs), Ok(1));
+/// # Ok::<(), arcp_proto::error::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct Recorder {
+    text: String,
+}
+
+impl Recorder {
+    /// A recorder for a runtime made with these.
+    pub fn new(config: &Config, seeds: &Seeds, now: Now) -> Recorder {
+        let head = Head {
+            arcp_record: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            config: config.clone(),
+            seeds: seeds.clone(),
+            now,
+        };
+        let mut recorder = Recorder { text: String::new() };
+        recorder.line(&head);
+        recorder
+    }
+
+    /// Notes an input that is about to be handled.
+    pub fn input(&mut self, at: Now, input: &Input) {
+        self.line(&InputLine { at, input });
+    }
+
+    /// Notes an output that was taken.
+    pub fn output(&mut self, out: &Output) {
+        self.line(&OutputLine { out });
+    }
+
+    /// What was written since the last call.
+    pub fn take(&mut self) -> String {
+        core::mem::take(&mut self.text)
+    }
+
+    fn line<T: Serialize>(&mut self, value: &T) {
+        // Every recorded type has a JSON form: this cannot fail.
+        if let Ok(line) = serde_json::to_string(value) {
+            self.text.push_str(&line);
+            self.text.push('\n');
+        }
+    }
+}
+
+/// A replay that came out as recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// Inputs fed.
+    pub inputs: usize,
+    /// Outputs compared, all equal.
+    pub outputs: usize,
+}
+
+/// Why a replay did not come out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// The file is no recording of this format.
+    #[error("line {line}: {why}")]
+    Unreadable {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The recorded configuration cannot work.
+    #[error("the recorded configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The first output that differs.
+    #[error("line {line}: the output differs\n  recorded: {recorded}\n  replayed: {replayed}")]
+    Different {
+        /// The line, from 1.
+        line: usize,
+        /// What was recorded.
+        recorded: String,
+        /// What came out now; empty if nothing did.
+        replayed: String,
+    },
+}
+
+/// Feeds a recording to a fresh runtime and compares every output.
+///
+/// # Errors
+///
+/// [`ReplayError`], with the first line that differs.
+pub fn replay(text: &str) -> Result<Replayed, ReplayError> {
+    let unreadable = |line: usize, error: &serde_json::Error| ReplayError::Unreadable { line, why: error.to_string() };
+    let mut lines = text.lines().enumerate();
+    let (_, first) = lines.next().unwrap_or((0, ""));
+    let head: Head = serde_json::from_str(first).map_err(|e| unreadable(1, &e))?;
+    if head.arcp_record != FORMAT {
+        let why = alloc::format!("format {} is not known, only {FORMAT}", head.arcp_record);
+        return Err(ReplayError::Unreadable { line: 1, why });
+    }
+    let mut runtime = Runtime::new(head.config, head.seeds, head.now)?;
+    let mut done = Replayed { inputs: 0, outputs: 0 };
+    for (at, text) in lines.filter(|(_, text)| !text.is_empty()) {
+        let line: Line = serde_json::from_str(text).map_err(|e| unreadable(at + 1, &e))?;
+        if let (Some(now), Some(input)) = (line.at, line.input) {
+            runtime.handle(now, input);
+            done.inputs += 1;
+        }
+        if let Some(recorded) = line.out {
+            let replayed = runtime.poll_output();
+            if replayed.as_ref() != Some(&recorded) {
+                let replayed = replayed.map(|output| printed(&output)).unwrap_or_default();
+                return Err(ReplayError::Different { line: at + 1, recorded: printed(&recorded), replayed });
+            }
+            done.outputs += 1;
+        }
+    }
+    Ok(done)
+}
+
+fn printed(output: &Output) -> String {
+    serde_json::to_string(output).unwrap_or_default()
+}
+
+/// Frames as text where they are text, so that a recording can be read.
+pub(crate) mod frame_text {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    enum Frame {
+        #[serde(rename = "text")]
+        Text(String),
+        #[serde(rename = "base64")]
+        Base64(String),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        match core::str::from_utf8(bytes) {
+            Ok(text) => Frame::Text(text.into()),
+            Err(_) => Frame::Base64(STANDARD.encode(bytes)),
+        }
+        .serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        match Frame::deserialize(deserializer)? {
+            Frame::Text(text) => Ok(text.into_bytes()),
+            Frame::Base64(text) => STANDARD.decode(text).map_err(serde::de::Error::custom),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a runtime is told once, at its start.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ConfigError;
+use crate::limits::Limits;
+use crate::model::agent::{AgentEntry, AgentRef};
+use crate::model::feature::{Feature, Features};
+use crate::model::request::ClientInfo;
+use crate::wire::Compat;
+
+/// The configuration of a [`super::Runtime`].
+///
+/// ```
+/// use arcp_proto::runtime::Config;
+/// let config = Config::new("my-runtime", "1.0.0").with_agent("echo", &["1.0.0", "2.0.0"]);
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The program's name and version, told to every client.
+    pub runtime: ClientInfo,
+    /// The agents it hosts.
+    pub agents: Vec<AgentEntry>,
+    /// Whether sessions may be opened without a credential. Each gets a
+    /// principal of its own.
+    pub anonymous: bool,
+    /// Time between heartbeats; `None` switches them off. Whole seconds.
+    pub heartbeat: Option<Duration>,
+    /// For how long after the last sign of life a session can be resumed,
+    /// and ended jobs are listed. One second or more.
+    pub resume_window: Duration,
+    /// How long an agent may take to stop before the job ends without it.
+    pub cancel_grace: Duration,
+    /// Time to open a session after connecting.
+    pub handshake_timeout: Duration,
+    /// How long a peer may read nothing while something waits for it.
+    pub slow_reader_grace: Duration,
+    /// How long an idempotency key is held after acceptance.
+    pub key_window: Duration,
+    /// Whether published clients get the frames they need.
+    pub compat: Compat,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// The defaults: no agents, no anonymous sessions, heartbeats every 30 s,
+    /// a resume window of 10 min, a cancel grace of 30 s, keys held for 24 h.
+    pub fn new(name: &str, version: &str) -> Config {
+        Config {
+            runtime: ClientInfo { name: name.to_string(), version: version.to_string() },
+            agents: Vec::new(),
+            anonymous: false,
+            heartbeat: Some(Duration::from_secs(30)),
+            resume_window: Duration::from_secs(600),
+            cancel_grace: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            slow_reader_grace: Duration::from_secs(30),
+            key_window: Duration::from_secs(24 * 3600),
+            compat: Compat::Auto,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Adds an agent; its last version is what a bare name means.
+    #[must_use]
+    pub fn with_agent(mut self, name: &str, versions: &[&str]) -> Config {
+        self.agents.push(AgentEntry {
+            name: name.to_string(),
+            versions: versions.iter().map(ToString::to_string).collect(),
+            default: versions.last().map(ToString::to_string),
+        });
+        self
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.limits.validate()?;
+        let whole = |d: Duration| d.subsec_nanos() == 0 && (1..=86_400).contains(&d.as_secs());
+        if self.heartbeat.is_some_and(|interval| !whole(interval)) {
+            return Err(ConfigError::Duration { name: "heartbeat", expected: "whole seconds, 1 to 86400" });
+        }
+        if self.resume_window < Duration::from_secs(1) {
+            return Err(ConfigError::Duration { name: "resume_window", expected: "1 second or more" });
+        }
+        for (at, agent) in self.agents.iter().enumerate() {
+            let bad = |why| Err(ConfigError::Agent { name: agent.name.clone(), why });
+            let names = core::iter::once(agent.name.clone())
+                .chain(agent.versions.iter().map(|version| alloc::format!("{}@{version}", agent.name)));
+            for name in names {
+                if AgentRef::parse(&name).is_err() {
+                    return bad("names and versions are letters, digits, `.`, `_`, `-` (and `+` in versions)");
+                }
+            }
+            if agent.default.as_ref().is_some_and(|default| !agent.versions.contains(default)) {
+                return bad("the default is not one of the versions");
+            }
+            if self.agents[..at].iter().any(|other| other.name == agent.name) {
+                return bad("registered twice");
+            }
+        }
+        Ok(())
+    }
+
+    /// What this runtime can do, before a peer says what it can.
+    pub(super) fn features(&self) -> Features {
+        let all = Features::of(&[
+            Feature::Ack,
+            Feature::ListJobs,
+            Feature::Subscribe,
+            Feature::Progress,
+            Feature::ResultChunk,
+            Feature::AgentVersions,
+        ]);
+        if self.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all }
+    }
+}

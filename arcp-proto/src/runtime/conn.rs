@@ -1,0 +1,504 @@
+//! A connection: a transport's end, with its credit, its waiting answers and
+//! its heartbeat. Sessions attach to it; numbered frames never wait here.
+//!
+//! ```text
+//! Fresh ──handshake──▶ Authenticating ──verdict──▶ Attached
+//!   └──────────── anything refused ────────────▶ (closed)
+//! ```
+
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString as _};
+use core::time::Duration;
+
+use super::Runtime;
+use super::io::{CloseReason, Notice, Output, Transport};
+use super::log::Waiter;
+use super::timers::Timer;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId};
+use crate::model::feature::Feature;
+use crate::model::reply::{Concern, Refusal, Reply};
+use crate::model::request::{Open, Request};
+use crate::time::Timestamp;
+use crate::wire::envelope::Header;
+use crate::wire::{self, Family, Inbound, Stamp, View, frame};
+
+/// Answers may pile up to this many times their bound while a driver still
+/// hands over what it had read before it was told to pause.
+const FLOOD_FACTOR: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) peer: Option<Principal>,
+    pub(super) phase: Phase,
+    pub(super) view: View,
+    credit_bytes: i64,
+    credit_frames: u32,
+    /// Answers that reveal nothing undurable.
+    urgent: VecDeque<Reply>,
+    /// Answers that wait for a record.
+    gated: VecDeque<Gated>,
+    pub(super) last_received: Timestamp,
+    last_sent: Timestamp,
+    last_ping: Timestamp,
+    ping_due: bool,
+    paused: bool,
+    /// Whether it is in the ready queue.
+    ready: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Nothing was understood yet.
+    Fresh,
+    /// A credential is being judged.
+    Authenticating { op: OpId, id: WireId, open: Open },
+    /// A session is attached.
+    Attached(SessionId),
+}
+
+#[derive(Debug)]
+struct Gated {
+    /// What must be durable first.
+    gate: LogPos,
+    /// Numbered frames after this one wait for the answer.
+    after_seq: u64,
+    reply: Reply,
+}
+
+impl Conn {
+    fn new(transport: Transport, peer: Option<Principal>, now: Timestamp) -> Conn {
+        Conn {
+            peer,
+            phase: Phase::Fresh,
+            view: View::before_handshake(transport == Transport::Lines),
+            credit_bytes: 0,
+            credit_frames: 0,
+            urgent: VecDeque::new(),
+            gated: VecDeque::new(),
+            last_received: now,
+            last_sent: now,
+            last_ping: now,
+            ping_due: false,
+            paused: false,
+            ready: false,
+        }
+    }
+
+    pub(super) fn session(&self) -> Option<SessionId> {
+        match self.phase {
+            Phase::Attached(session) => Some(session),
+            Phase::Fresh | Phase::Authenticating { .. } => None,
+        }
+    }
+
+    fn has_credit(&self) -> bool {
+        self.credit_bytes > 0 && self.credit_frames > 0
+    }
+
+    fn waiting(&self) -> usize {
+        self.urgent.len() + self.gated.len()
+    }
+
+    /// Since when one direction has been silent and no ping was made of it.
+    fn quiet_since(&self) -> Timestamp {
+        self.last_received.min(self.last_sent).max(self.last_ping)
+    }
+
+    /// When the next heartbeat work is due.
+    fn heartbeat_at(&self, interval: Duration) -> Timestamp {
+        (self.quiet_since() + interval).min(self.last_received + interval * 2)
+    }
+}
+
+impl Runtime {
+    pub(super) fn on_opened(&mut self, conn: ConnId, transport: Transport, peer: Option<Principal>) {
+        if self.conns.contains_key(&conn) {
+            return;
+        }
+        if self.handshaking >= self.config.limits.handshaking_connections {
+            self.outputs.push_back(Output::Close { conn, reason: CloseReason::TooMany });
+            return;
+        }
+        self.handshaking += 1;
+        self.conns.insert(conn, Conn::new(transport, peer, self.now.mono));
+        self.timers.set(Timer::Handshake(conn), self.now.mono + self.config.handshake_timeout);
+    }
+
+    pub(super) fn on_received(&mut self, id: ConnId, bytes: &[u8]) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.last_received = self.now.mono;
+        let limits = &self.config.limits;
+        let frame_bytes = if conn.session().is_some() { limits.frame_bytes } else { limits.handshake_frame_bytes };
+        let text = match frame::ingest(bytes, frame_bytes, limits.json_depth) {
+            Ok(text) => text,
+            Err(violation) => return self.refuse_frame(id, violation, None),
+        };
+        match Header::read(text) {
+            Ok(header) => self.on_header(id, &header),
+            Err(unreadable) => self.refuse_frame(id, unreadable.violation, unreadable.id),
+        }
+    }
+
+    fn on_header(&mut self, id: ConnId, header: &Header<'_>) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        match conn.phase {
+            Phase::Fresh => {}
+            Phase::Authenticating { .. } => {
+                let early = Violation::invalid("wait for the session to be accepted before sending more");
+                return self.refuse_frame(id, early, Some(header.id.clone()));
+            }
+            Phase::Attached(session) => return self.on_attached(id, session, header),
+        }
+        let Some(family) = Family::of_first(header) else {
+            let kind: String = header.kind.chars().take(64).collect();
+            let early = Violation::invalid(alloc::format!("`{kind}` before a session: open one with `session.hello`"));
+            return self.refuse_frame(id, early, Some(header.id.clone()));
+        };
+        conn.view.family = family;
+        match wire::read_request(family, header) {
+            Ok(inbound) => self.on_handshake(id, inbound),
+            Err(violation) => self.refuse_frame(id, violation, Some(header.id.clone())),
+        }
+    }
+
+    fn on_attached(&mut self, id: ConnId, session: SessionId, header: &Header<'_>) {
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        let inbound = match wire::read_request(conn.view.family, header) {
+            Ok(inbound) => inbound,
+            Err(violation) => return self.refuse_frame(id, violation, Some(header.id.clone())),
+        };
+        let foreign = inbound.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
+        if foreign && !matches!(inbound.request, Request::Resume(_)) {
+            let violation = Violation::invalid("`session_id` names another session than this connection's");
+            return self.refuse_frame(id, violation, Some(inbound.id));
+        }
+        self.on_request(id, session, inbound, header);
+    }
+
+    fn on_request(&mut self, conn: ConnId, session: SessionId, inbound: Inbound, header: &Header<'_>) {
+        let Inbound { id, request, .. } = inbound;
+        match request {
+            Request::Open(_) => {
+                let violation = Violation::invalid("the session is open already: one `session.hello` per connection");
+                self.refuse_frame(conn, violation, Some(id));
+            }
+            Request::Resume(claim) => self.on_resume_here(conn, session, id, &claim),
+            Request::Close { reason, answered } => {
+                if answered {
+                    self.reply_now(conn, Reply::Closed { reason });
+                }
+                self.leave(conn, CloseReason::Goodbye);
+            }
+            Request::Ping { nonce } => {
+                let at = self.now.utc;
+                self.reply_now(conn, Reply::Pong { nonce, at });
+            }
+            Request::Pong { .. } | Request::Ignored => {}
+            Request::Ack { seq } => self.on_ack(session, seq),
+            Request::List(query) => self.on_list(conn, session, id, &query),
+            Request::Submit(_) | Request::Cancel { .. } | Request::Watch(_) | Request::Unwatch { .. } => {
+                self.on_command(conn, session, id, request, header);
+            }
+        }
+    }
+
+    pub(super) fn on_credit(&mut self, id: ConnId, bytes: u32, frames: u32) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.credit_bytes = conn.credit_bytes.saturating_add(i64::from(bytes));
+        conn.credit_frames = conn.credit_frames.saturating_add(frames);
+        // However little it was: the peer reads.
+        self.timers.clear(Timer::Stalled(id));
+        self.ready(id);
+    }
+
+    pub(super) fn on_closed(&mut self, id: ConnId) {
+        self.forget_conn(id, self.now.mono);
+    }
+
+    /// Answers a frame that could not be understood. Before the handshake
+    /// that is the end of the connection.
+    pub(super) fn refuse_frame(&mut self, id: ConnId, violation: Violation, request: Option<WireId>) {
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        let attached = conn.session().is_some();
+        let concern = if attached { Concern::Frame } else { Concern::Session };
+        self.refuse(id, Refusal::of(concern, violation, request));
+        if !attached {
+            self.leave(id, CloseReason::Refused);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, id: ConnId, refusal: Refusal) {
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        let form = conn.view.profile.refusal_form(refusal.concern);
+        let told = form != wire::profile::RefusalForm::Silent;
+        let code = wire::error_name(&refusal.code).to_string();
+        self.outputs.push_back(Output::Observe(Notice::Refused { conn: id, code, told }));
+        if told {
+            self.reply_now(id, Reply::Refused(refusal));
+        }
+    }
+
+    /// Queues an answer that reveals nothing undurable.
+    pub(super) fn reply_now(&mut self, id: ConnId, reply: Reply) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.urgent.push_back(reply);
+            self.bound_replies(id);
+        }
+    }
+
+    /// Queues an answer that may be seen once `gate` is durable, and before
+    /// any numbered frame that comes after this moment.
+    pub(super) fn reply_gated(&mut self, id: ConnId, gate: LogPos, reply: Reply) {
+        let session = self.conns.get(&id).and_then(Conn::session).and_then(|s| self.sessions.get(s));
+        let after_seq = session.map_or(0, |session| match reply {
+            // The welcome comes before any replay.
+            Reply::Opened(_) => session.cursor,
+            Reply::Refused(_)
+            | Reply::Closed { .. }
+            | Reply::Ping { .. }
+            | Reply::Pong { .. }
+            | Reply::Jobs(_)
+            | Reply::Accepted(_)
+            | Reply::CancelTaken { .. }
+            | Reply::Watching(_) => session.index.head(),
+        });
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.gated.push_back(Gated { gate, after_seq, reply });
+            self.bound_replies(id);
+        }
+    }
+
+    fn bound_replies(&mut self, id: ConnId) {
+        let bound = self.config.limits.replies_per_connection;
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let waiting = conn.waiting();
+        if waiting > bound * FLOOD_FACTOR {
+            return self.leave(id, CloseReason::Flood);
+        }
+        if waiting * 2 >= bound && !conn.paused {
+            conn.paused = true;
+            self.outputs.push_back(Output::PauseRead { conn: id });
+        }
+        self.ready(id);
+    }
+
+    /// Lets a connection send what it can before this input is over.
+    pub(super) fn ready(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.ready) {
+            conn.ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Sends everything that may be sent now.
+    pub(super) fn pump(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.ready = false;
+        }
+        loop {
+            let Some(conn) = self.conns.get_mut(&id) else {
+                return;
+            };
+            if !conn.has_credit() {
+                break;
+            }
+            if let Some(reply) = conn.urgent.pop_front() {
+                self.send_reply(id, &reply);
+                continue;
+            }
+            if core::mem::take(&mut conn.ping_due) {
+                let nonce = alloc::format!("{:016x}", self.entropy.public_u64());
+                let at = self.now.utc;
+                self.send_reply(id, &Reply::Ping { nonce, at });
+                continue;
+            }
+            if !self.pump_ordered(id) {
+                break;
+            }
+        }
+        self.settle_conn(id);
+    }
+
+    /// Sends the next gated answer or numbered frame; false if neither can.
+    fn pump_ordered(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return false;
+        };
+        let front = conn.gated.front().map(|gated| (gated.gate, gated.after_seq));
+        if let Some((gate, _)) = front {
+            if self.log.is_durable(gate) {
+                if let Some(gated) = conn.gated.pop_front() {
+                    self.send_reply(id, &gated.reply);
+                }
+                return true;
+            }
+            self.log.wait(gate, Waiter::Conn(id));
+        }
+        let up_to = front.map_or(u64::MAX, |(_, after_seq)| after_seq);
+        self.send_next_event(id, up_to)
+    }
+
+    /// After sending: is it stalled, may it be read again?
+    fn settle_conn(&mut self, id: ConnId) {
+        let bound = self.config.limits.replies_per_connection;
+        let stalled = self.has_pending(id);
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.paused && conn.waiting() * 4 < bound {
+            conn.paused = false;
+            // The silence of a peer that was not read proves nothing.
+            conn.last_received = self.now.mono;
+            self.outputs.push_back(Output::ResumeRead { conn: id });
+        }
+        if !conn.has_credit() && stalled && !self.timers.is_set(Timer::Stalled(id)) {
+            self.timers.set(Timer::Stalled(id), self.now.mono + self.config.slow_reader_grace);
+        }
+    }
+
+    fn has_pending(&self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get(&id) else {
+            return false;
+        };
+        let session = conn.session().and_then(|session| self.sessions.get(session));
+        conn.waiting() > 0 || conn.ping_due || session.is_some_and(|s| s.cursor < s.index.head())
+    }
+
+    pub(super) fn send_reply(&mut self, id: ConnId, reply: &Reply) {
+        let ulid = self.entropy.ulid(self.now.utc);
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        let stamp = Stamp { id: ulid, session: conn.session() };
+        if let Some(frame) = wire::write_reply(&conn.view, stamp, reply) {
+            self.send_frame(id, frame);
+        }
+        if let Reply::Watching(_) = reply {
+            self.hold_after_watching(id);
+        }
+    }
+
+    pub(super) fn send_frame(&mut self, id: ConnId, frame: String) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.credit_bytes -= i64::try_from(frame.len()).unwrap_or(i64::MAX);
+            conn.credit_frames = conn.credit_frames.saturating_sub(1);
+            conn.last_sent = self.now.mono;
+            self.outputs.push_back(Output::Send { conn: id, frame });
+        }
+    }
+
+    /// Starts the heartbeat of a connection whose session has just attached.
+    pub(super) fn attached(&mut self, id: ConnId, session: SessionId, view: View) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.session().is_none() {
+            self.handshaking = self.handshaking.saturating_sub(1);
+            self.outputs.push_back(Output::Admit { conn: id });
+        }
+        conn.phase = Phase::Attached(session);
+        conn.view = view;
+        self.timers.clear(Timer::Handshake(id));
+        if let Some(interval) = self.heartbeat_of(view) {
+            self.timers.set(Timer::Heartbeat(id), self.now.mono + interval);
+        }
+        self.ready(id);
+    }
+
+    pub(super) fn heartbeat_of(&self, view: View) -> Option<Duration> {
+        self.config.heartbeat.filter(|_| view.features.has(Feature::Heartbeat))
+    }
+
+    pub(super) fn on_heartbeat(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let Some(interval) = self.config.heartbeat else {
+            return;
+        };
+        if conn.paused {
+            conn.last_received = now;
+        }
+        if now >= conn.last_received + interval * 2 {
+            let silence = now.since(conn.last_received).as_secs();
+            let message = alloc::format!("nothing was received for {silence} s");
+            let lost = Violation::new(ErrorCode::HeartbeatLost, message);
+            self.refuse(id, Refusal::of(Concern::Session, lost, None));
+            return self.leave(id, CloseReason::HeartbeatLost);
+        }
+        if now >= conn.quiet_since() + interval {
+            conn.ping_due = true;
+            conn.last_ping = now;
+        }
+        let at = conn.heartbeat_at(interval);
+        self.timers.set(Timer::Heartbeat(id), at);
+        self.ready(id);
+    }
+
+    /// Ends a connection: what may be told is told, credit or not.
+    pub(super) fn leave(&mut self, id: ConnId, reason: CloseReason) {
+        while let Some(reply) = self.conns.get_mut(&id).and_then(|conn| conn.urgent.pop_front()) {
+            if reason == CloseReason::Flood {
+                break;
+            }
+            self.send_reply(id, &reply);
+        }
+        // Who was lost was last alive when it was last heard.
+        let alive = match reason {
+            CloseReason::HeartbeatLost => self.conns.get(&id).map(|conn| conn.last_received),
+            CloseReason::Goodbye
+            | CloseReason::Refused
+            | CloseReason::HandshakeTimeout
+            | CloseReason::TakenOver
+            | CloseReason::SlowReader
+            | CloseReason::Flood
+            | CloseReason::TooMany
+            | CloseReason::HistoryLost
+            | CloseReason::Shutdown => None,
+        };
+        if self.forget_conn(id, alive.unwrap_or(self.now.mono)) {
+            self.outputs.push_back(Output::Close { conn: id, reason });
+        }
+    }
+
+    /// Drops the connection; its session becomes resumable.
+    fn forget_conn(&mut self, id: ConnId, alive: Timestamp) -> bool {
+        let Some(conn) = self.conns.remove(&id) else {
+            return false;
+        };
+        for timer in [Timer::Handshake(id), Timer::Heartbeat(id), Timer::Stalled(id), Timer::Hold(id)] {
+            self.timers.clear(timer);
+        }
+        match conn.session() {
+            Some(session) => self.detach(session, alive),
+            None => self.handshaking = self.handshaking.saturating_sub(1),
+        }
+        true
+    }
+
+    pub(super) fn close_all(&mut self, why: &'static str) {
+        let conns: alloc::vec::Vec<ConnId> = self.conns.keys().copied().collect();
+        for id in conns {
+            if self.conns.get(&id).is_some_and(|conn| conn.session().is_some()) {
+                self.reply_now(id, Reply::Closed { reason: Some(why.to_string()) });
+            }
+            self.leave(id, CloseReason::Shutdown);
+        }
+    }
+}

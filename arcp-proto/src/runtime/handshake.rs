@@ -1,0 +1,239 @@
+//! Opening and resuming sessions (1.1 §6.1 to §6.3).
+
+use alloc::string::{String, ToString as _};
+
+use super::Runtime;
+use super::conn::Phase;
+use super::io::{CloseReason, Notice, Output, Record};
+use super::session::Session;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId};
+use crate::model::reply::{Concern, Opened, Refusal, Reply};
+use crate::model::request::{Credential, Open, Request, ResumeClaim};
+use crate::secret::Secret;
+use crate::wire::{Compat, Inbound, Profile, View};
+
+/// Who stands behind a connection that wants a session.
+enum Proof {
+    /// An authenticator or the transport says so.
+    Known(Principal),
+    /// Nobody says so.
+    Nobody,
+}
+
+impl Runtime {
+    /// The first frame of a connection, understood.
+    pub(super) fn on_handshake(&mut self, conn: ConnId, inbound: Inbound) {
+        let Inbound { id, request, profile, .. } = inbound;
+        match request {
+            Request::Open(open) => self.on_open(conn, id, open, profile),
+            Request::Resume(claim) => {
+                let peer = self.conns.get(&conn).and_then(|conn| conn.peer.clone());
+                let proof = peer.map_or(Proof::Nobody, Proof::Known);
+                self.resume(conn, &id, &claim, &proof);
+            }
+            Request::Close { .. }
+            | Request::Ping { .. }
+            | Request::Pong { .. }
+            | Request::Ack { .. }
+            | Request::List(_)
+            | Request::Submit(_)
+            | Request::Cancel { .. }
+            | Request::Watch(_)
+            | Request::Unwatch { .. }
+            | Request::Ignored => {}
+        }
+    }
+
+    fn on_open(&mut self, id: ConnId, request: WireId, open: Open, sender: Profile) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.view.profile = match self.config.compat {
+            Compat::Auto => sender,
+            Compat::Off => Profile::Plain,
+            Compat::Always(profile) => profile,
+        };
+        if let Some(peer) = conn.peer.clone() {
+            return self.opened(id, request, open, Proof::Known(peer));
+        }
+        match &open.credential {
+            Credential::Anonymous if self.config.anonymous => self.opened(id, request, open, Proof::Nobody),
+            Credential::Anonymous => {
+                let denied = "anonymous sessions are not allowed here: send a bearer token";
+                self.deny(id, ErrorCode::Unauthenticated, denied, Some(request));
+            }
+            Credential::Bearer(_) | Credential::Other { .. } => {
+                self.last_op += 1;
+                let op = OpId(self.last_op);
+                let credential = open.credential.clone();
+                conn.phase = Phase::Authenticating { op, id: request, open };
+                self.ops.insert(op, id);
+                self.outputs.push_back(Output::Authenticate { op, conn: id, credential });
+            }
+        }
+    }
+
+    pub(super) fn on_authenticated(&mut self, op: OpId, principal: Option<Principal>) {
+        let Some(id) = self.ops.remove(&op) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        match core::mem::replace(&mut conn.phase, Phase::Fresh) {
+            Phase::Authenticating { op: current, id: request, open } if current == op => match principal {
+                Some(principal) => self.opened(id, request, open, Proof::Known(principal)),
+                None => self.deny(id, ErrorCode::Unauthenticated, "the credential was not accepted", Some(request)),
+            },
+            phase @ (Phase::Fresh | Phase::Authenticating { .. } | Phase::Attached(_)) => conn.phase = phase,
+        }
+    }
+
+    fn opened(&mut self, id: ConnId, request: WireId, open: Open, proof: Proof) {
+        if let Some(claim) = &open.resume {
+            self.resume(id, &request, claim, &proof);
+            return;
+        }
+        let (principal, anonymous) = match proof {
+            Proof::Known(principal) => (principal, false),
+            Proof::Nobody => (Principal::anonymous(self.entropy.ulid(self.now.utc)), true),
+        };
+        let limits = &self.config.limits;
+        if self.draining {
+            return self.deny(id, ErrorCode::Unavailable, "the runtime is shutting down", Some(request));
+        }
+        if self.sessions.len() >= limits.sessions
+            || self.sessions.of_principal(&principal) >= limits.sessions_per_principal
+            || anonymous && self.sessions.anonymous() >= limits.anonymous_sessions
+        {
+            let full = "too many sessions: close some, or let them expire";
+            return self.deny(id, ErrorCode::ResourceExhausted, full, Some(request));
+        }
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        let view = View { features: open.features.and(self.config.features()), ..conn.view };
+        let session = SessionId::from_ulid(self.entropy.ulid(self.now.utc));
+        let token = self.fresh_token();
+        let digest = token.digest();
+        self.sessions.insert(session, Session::new(principal.clone(), anonymous, view, digest));
+        let record = Record::SessionOpened { session, principal: principal.clone(), view, token: digest };
+        let gate = self.append(record, None);
+        let client = alloc::format!("{} {}", open.client.name, open.client.version);
+        self.outputs.push_back(Output::Observe(Notice::SessionOpened { session, principal, client }));
+        self.attach(session, id, 0);
+        self.welcome(id, session, token, gate);
+    }
+
+    fn welcome(&mut self, conn: ConnId, session: SessionId, token: Secret, gate: LogPos) {
+        let Some(view) = self.sessions.get(session).map(|session| session.view) else {
+            return;
+        };
+        let opened = Opened {
+            session: session.into(),
+            resume_token: token,
+            resume_window_s: self.config.resume_window.as_secs(),
+            heartbeat_s: self.heartbeat_of(view).map(|interval| interval.as_secs()),
+            features: view.features,
+            agents: self.config.agents.clone(),
+            runtime: self.config.runtime.clone(),
+            accepted_at: self.now.utc,
+        };
+        self.reply_gated(conn, gate, Reply::Opened(opened));
+    }
+
+    /// `session.resume` on a connection whose own session is open.
+    pub(super) fn on_resume_here(&mut self, conn: ConnId, fresh: SessionId, id: WireId, claim: &ResumeClaim) {
+        let Some(session) = self.sessions.get(fresh) else {
+            return;
+        };
+        if !session.is_unused() {
+            let used = Violation::invalid("this connection's session has been used: resume on a fresh connection");
+            return self.refuse_frame(conn, used, Some(id));
+        }
+        let proof = if session.anonymous { Proof::Nobody } else { Proof::Known(session.principal.clone()) };
+        if self.resume(conn, &id, claim, &proof) {
+            if let Some(session) = self.sessions.get_mut(fresh) {
+                session.conn = None;
+            }
+            self.end_session(fresh);
+        }
+    }
+
+    /// Hands an earlier session to this connection. A refused claim consumes
+    /// nothing.
+    fn resume(&mut self, conn: ConnId, request: &WireId, claim: &ResumeClaim, proof: &Proof) -> bool {
+        let session = match self.claimed(conn, claim, proof) {
+            Ok(session) => session,
+            Err(violation) => {
+                self.refuse(conn, Refusal::of(Concern::Session, violation, Some(request.clone())));
+                self.leave(conn, CloseReason::Refused);
+                return false;
+            }
+        };
+        if let Some(old) = self.sessions.get(session).and_then(|session| session.conn) {
+            let newer = Violation::new(ErrorCode::Aborted, "the session was resumed on another connection");
+            self.refuse(old, Refusal::of(Concern::Session, newer, None));
+            self.leave(old, CloseReason::TakenOver);
+        }
+        let token = self.fresh_token();
+        self.sessions.rotate(session, token.digest());
+        let gate = self.append(Record::TokenRotated { session, token: token.digest() }, None);
+        self.outputs.push_back(Output::Observe(Notice::SessionResumed { session }));
+        self.attach(session, conn, claim.last_seq);
+        self.welcome(conn, session, token, gate);
+        true
+    }
+
+    fn claimed(&self, conn: ConnId, claim: &ResumeClaim, proof: &Proof) -> Result<SessionId, Violation> {
+        let unproven = || Violation::new(ErrorCode::Unauthenticated, "the resume token was not accepted");
+        let expired = |why: String| Violation::new(ErrorCode::ResumeWindowExpired, why);
+        let digest = claim.token.digest();
+        let Some(id) = self.sessions.find(&digest) else {
+            return Err(match (self.sessions.ended(&digest), proof) {
+                (Some(owner), Proof::Known(principal)) if owner == principal => {
+                    expired("the session ended: its resume window is over".to_string())
+                }
+                (Some(_), Proof::Nobody) => expired("the session ended: its resume window is over".to_string()),
+                (Some(_) | None, Proof::Known(_) | Proof::Nobody) => unproven(),
+            });
+        };
+        let session = self.sessions.get(id).ok_or_else(unproven)?;
+        let proven = match proof {
+            Proof::Known(principal) => !session.anonymous && *principal == session.principal,
+            Proof::Nobody => session.anonymous,
+        };
+        let named = claim.session.as_ref().is_none_or(|named| named.as_str() == id.to_string());
+        let family = self.conns.get(&conn).map(|conn| conn.view.family);
+        if !proven || !named || family != Some(session.view.family) {
+            return Err(unproven());
+        }
+        if claim.last_seq > session.sent {
+            let why =
+                alloc::format!("nothing after {} was ever sent, `last_event_seq` is {}", session.sent, claim.last_seq);
+            return Err(expired(why));
+        }
+        let lost = session
+            .index
+            .at(claim.last_seq + 1)
+            .is_some_and(|place| self.jobs.get(place.job).is_none_or(|job| job.event(place.event).is_none()));
+        if claim.last_seq < session.index.floor() || lost {
+            let why = alloc::format!("events after {} are no longer held", claim.last_seq);
+            return Err(expired(why));
+        }
+        Ok(id)
+    }
+
+    fn fresh_token(&mut self) -> Secret {
+        use base64::Engine as _;
+        let mut text = String::from("rtk_");
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode_string(self.entropy.secret_256(), &mut text);
+        Secret::new(text)
+    }
+
+    fn deny(&mut self, conn: ConnId, code: ErrorCode, why: &'static str, request: Option<WireId>) {
+        self.refuse(conn, Refusal::of(Concern::Session, Violation::new(code, why), request));
+        self.leave(conn, CloseReason::Refused);
+    }
+}

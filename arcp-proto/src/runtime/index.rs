@@ -1,0 +1,192 @@
+//! The index of a session: which event stands behind each of its sequence
+//! numbers, run-length coded.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use ulid::Ulid;
+
+use crate::id::{JobId, SessionId};
+use crate::time::UtcMs;
+
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    runs: VecDeque<Run>,
+    head: u64,
+    /// Numbers up to here are no longer held.
+    floor: u64,
+}
+
+/// `len` numbers from `first` on are the events of `job` from `event` on.
+/// An event that is several frames for its reader has a run for each but the
+/// first of them.
+#[derive(Debug)]
+struct Run {
+    first: u64,
+    len: u64,
+    job: JobId,
+    event: u64,
+    part: u8,
+}
+
+/// What stands behind a number: a frame of an event of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) job: JobId,
+    pub(super) event: u64,
+    /// Which frame of the event; 0 where it is but one.
+    pub(super) part: u8,
+}
+
+impl Index {
+    /// The last number assigned.
+    pub(super) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// Numbers up to here are no longer held.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Assigns the next number; true if that began a new run.
+    pub(super) fn push(&mut self, place: Place) -> bool {
+        let Place { job, event, part } = place;
+        self.head += 1;
+        if let Some(last) = self.runs.back_mut()
+            && last.job == job
+            && last.event + last.len == event
+            && (last.part, part) == (0, 0)
+        {
+            last.len += 1;
+            return false;
+        }
+        self.runs.push_back(Run { first: self.head, len: 1, job, event, part });
+        true
+    }
+
+    /// The event behind a number.
+    pub(super) fn at(&self, seq: u64) -> Option<Place> {
+        let after = self.runs.partition_point(|run| run.first <= seq);
+        let run = self.runs.get(after.checked_sub(1)?)?;
+        let Run { job, part, .. } = *run;
+        (seq < run.first + run.len).then(|| Place { job, event: run.event + (seq - run.first), part })
+    }
+
+    /// The last event of `job` that has a number up to `seq`; 0 if none.
+    pub(super) fn event_at_or_before(&self, job: JobId, seq: u64) -> u64 {
+        let covered = self.runs.iter().rev().find(|run| run.job == job && run.first <= seq);
+        covered.map_or(0, |run| run.event + (seq - run.first).min(run.len - 1))
+    }
+
+    /// Whether the last event of `job` is behind a number after `seq`.
+    pub(super) fn holds_after(&self, job: JobId, event: u64, seq: u64) -> bool {
+        self.runs.iter().rev().any(|run| {
+            run.job == job && (run.event..run.event + run.len).contains(&event) && run.first + (event - run.event) > seq
+        })
+    }
+
+    /// How many runs it is made of.
+    pub(super) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Forgets the oldest run; gives its job.
+    pub(super) fn release_oldest(&mut self) -> Option<JobId> {
+        let run = self.runs.pop_front()?;
+        self.floor = run.first + run.len - 1;
+        Some(run.job)
+    }
+
+    /// Forgets numbers up to `upto`. Gives one entry per run that went.
+    pub(super) fn release(&mut self, upto: u64) -> Vec<JobId> {
+        let mut gone = Vec::new();
+        while let Some(run) = self.runs.front_mut() {
+            if run.first + run.len - 1 <= upto {
+                gone.push(run.job);
+                self.runs.pop_front();
+                continue;
+            }
+            if run.first <= upto {
+                let cut = upto - run.first + 1;
+                run.first += cut;
+                run.event += cut;
+                run.len -= cut;
+            }
+            break;
+        }
+        self.floor = self.floor.max(upto.min(self.head));
+        gone
+    }
+
+    /// Forgets the oldest runs of jobs for which `done` holds, as far as
+    /// everything up to `upto` goes. Gives one entry per run that went.
+    pub(super) fn release_done(&mut self, upto: u64, done: impl Fn(JobId) -> bool) -> Vec<JobId> {
+        let mut gone = Vec::new();
+        while let Some(run) = self.runs.front() {
+            let last = run.first + run.len - 1;
+            if last > upto || !done(run.job) {
+                break;
+            }
+            gone.push(run.job);
+            self.floor = last;
+            self.runs.pop_front();
+        }
+        gone
+    }
+}
+
+/// The message id of a numbered frame: its time is the event's, the rest
+/// comes from session and number, so that a replayed frame has its old id
+/// and the number can be read back from it.
+pub(super) fn message_id(session: SessionId, seq: u64, at: UtcMs) -> Ulid {
+    const MASK: u128 = (1 << 40) - 1;
+    let tag = session.ulid().random() & MASK;
+    Ulid::from_parts(at.0, tag << 40 | (u128::from(seq) & MASK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(n: u64) -> JobId {
+        JobId::from_ulid(Ulid::from_parts(n, 0))
+    }
+
+    fn place(n: u64, event: u64, part: u8) -> Place {
+        Place { job: job(n), event, part }
+    }
+
+    #[test]
+    fn runs_map_both_ways() {
+        let mut index = Index::default();
+        assert!(index.push(place(1, 1, 0)));
+        assert!(!index.push(place(1, 2, 0)));
+        assert!(index.push(place(2, 1, 0)));
+        assert!(index.push(place(1, 3, 0)));
+        let events: Vec<_> = (0..6).map(|seq| index.at(seq)).collect();
+        let expected = [(1, 1), (1, 2), (2, 1), (1, 3)].map(|(n, event)| Some(place(n, event, 0)));
+        assert_eq!(events[1..5], expected);
+        assert_eq!((events[0], events[5]), (None, None));
+        assert_eq!(index.event_at_or_before(job(1), 3), 2);
+        assert_eq!(index.event_at_or_before(job(2), 2), 0);
+        assert!(index.holds_after(job(1), 3, 3));
+        assert!(!index.holds_after(job(1), 2, 2));
+        assert_eq!(index.release(1), []);
+        assert_eq!(index.at(1), None);
+        assert_eq!(index.at(2), Some(place(1, 2, 0)));
+        assert_eq!(index.release(3), [job(1), job(2)]);
+        assert_eq!((index.floor(), index.head()), (3, 4));
+        assert_eq!(index.release_done(4, |id| id == job(1)), [job(1)]);
+        assert_eq!(index.floor(), 4);
+    }
+
+    #[test]
+    fn an_event_of_several_frames_has_a_number_for_each() {
+        let mut index = Index::default();
+        let places = [place(1, 1, 0), place(1, 2, 0), place(1, 2, 1), place(1, 3, 0), place(1, 4, 0)];
+        let runs = places.map(|place| index.push(place));
+        assert_eq!(runs, [true, false, true, true, false]);
+        assert_eq!((1..=5).filter_map(|seq| index.at(seq)).collect::<Vec<_>>(), places);
+    }
+}

@@ -1,0 +1,418 @@
+//! What goes into a runtime and what comes out of it.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::entropy::Seeds;
+use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
+use crate::json::Json;
+use crate::model::agent::AgentRef;
+use crate::model::event::{JobError, JobEvent};
+use crate::model::job::FinalStatus;
+use crate::model::request::Credential;
+use crate::secret::SecretDigest;
+use crate::time::{Timestamp, UtcMs};
+use crate::wire::View;
+
+pub use super::timers::Timer;
+
+/// Something that happened outside.
+///
+/// Ids nobody knows, and completions that come early, late or twice, change
+/// nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    /// A connection is open.
+    Opened {
+        /// Its number; never used before.
+        conn: ConnId,
+        /// What carries it.
+        transport: Transport,
+        /// Who the transport itself vouches for, if it does.
+        peer: Option<Principal>,
+    },
+    /// One whole frame arrived: a text message, a binary message holding
+    /// UTF-8 JSON, or a line.
+    Received {
+        /// The connection.
+        conn: ConnId,
+        /// The bytes, unchecked.
+        #[serde(with = "crate::record::frame_text")]
+        frame: Vec<u8>,
+    },
+    /// The writer of a connection can take more.
+    Credit {
+        /// The connection.
+        conn: ConnId,
+        /// Bytes more.
+        bytes: u32,
+        /// Frames more.
+        frames: u32,
+    },
+    /// A connection is gone.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A credential was judged.
+    Authenticated {
+        /// The operation.
+        op: OpId,
+        /// Who it is; `None`: nobody.
+        principal: Option<Principal>,
+    },
+    /// Every record up to here is durable.
+    Persisted {
+        /// The last durable position.
+        up_to: LogPos,
+    },
+    /// Records from here on could not be written. They are asked for again.
+    PersistFailed {
+        /// The first position that is not durable.
+        from: LogPos,
+    },
+    /// An agent says something.
+    Agent {
+        /// Its job.
+        job: JobId,
+        /// What it says.
+        call: AgentCall,
+    },
+    /// An agent is done, or gone. The last input about a job.
+    AgentExited {
+        /// Its job.
+        job: JobId,
+        /// How.
+        exit: AgentExit,
+    },
+    /// The operator wants something.
+    Operator(Operator),
+    /// Fresh randomness; mixed in.
+    Reseed(Seeds),
+    /// Time has passed.
+    Tick,
+}
+
+/// What carries a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// A message each.
+    WebSocket,
+    /// A line each.
+    Lines,
+}
+
+/// What an agent says while it runs. Each call costs one credit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AgentCall {
+    /// An event.
+    Say {
+        /// The name of its kind.
+        kind: String,
+        /// Its body, an object.
+        body: Json,
+    },
+    /// A piece of the result, of any size.
+    Chunk {
+        /// The piece.
+        data: ChunkData,
+        /// Whether another one follows.
+        more: bool,
+    },
+}
+
+/// A piece of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChunkData {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Binary(Vec<u8>),
+}
+
+/// How an agent's run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AgentExit {
+    /// With a result, or with what it streamed.
+    Success {
+        /// The result; `None` after chunks, or for a success without any.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
+        result: Option<Json>,
+        /// One line about it.
+        summary: Option<String>,
+    },
+    /// With an error. Codes `CANCELLED` and `TIMEOUT` end the job so.
+    Failure(JobError),
+    /// By a panic or by vanishing. No detail crosses the wire.
+    Lost,
+}
+
+/// What an operator can ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// Take no new jobs and sessions; finish what runs.
+    Drain,
+    /// Close every connection in order.
+    Shutdown,
+}
+
+/// Something to be done outside, in the order given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Output {
+    /// Write one frame.
+    Send {
+        /// The connection.
+        conn: ConnId,
+        /// The frame, valid JSON text without a line end.
+        frame: String,
+    },
+    /// Close after writing what was given before.
+    Close {
+        /// The connection; the core has forgotten it.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Its peer is known: frames up to [`crate::limits::Limits::frame_bytes`]
+    /// may be taken from it, no longer only those of a handshake.
+    Admit {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Stop reading from a connection.
+    PauseRead {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Read from it again.
+    ResumeRead {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Judge a credential; answer with [`Input::Authenticated`].
+    Authenticate {
+        /// The operation.
+        op: OpId,
+        /// The connection it is for.
+        conn: ConnId,
+        /// The credential.
+        credential: Credential,
+    },
+    /// Make a record durable; answer with [`Input::Persisted`]. Records come
+    /// in the order of their positions and are committed in it.
+    Persist {
+        /// Its position.
+        at: LogPos,
+        /// The record.
+        record: Record,
+    },
+    /// Run an agent; answer with [`Input::AgentExited`] in the end.
+    StartAgent {
+        /// Its job.
+        job: JobId,
+        /// What to run.
+        spec: Box<AgentSpec>,
+    },
+    /// Tell an agent to stop; with `force`, make it.
+    StopAgent {
+        /// Its job.
+        job: JobId,
+        /// Whether asking was not enough.
+        force: bool,
+    },
+    /// An agent may make this many more calls.
+    AgentCredit {
+        /// Its job.
+        job: JobId,
+        /// Calls more.
+        calls: u32,
+    },
+    /// Something an operator may want to know.
+    Observe(Notice),
+}
+
+/// What an agent is run with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentSpec {
+    /// The agent, resolved.
+    pub agent: AgentRef,
+    /// Its input as sent; `{}` when there was none.
+    pub input: Json,
+    /// On whose behalf.
+    pub principal: Principal,
+    /// The trace of the job.
+    pub trace: String,
+    /// How many calls it may make before it gets more credit.
+    pub credit: u32,
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CloseReason {
+    /// The peer asked.
+    Goodbye,
+    /// The handshake was refused.
+    Refused,
+    /// No handshake came in time.
+    HandshakeTimeout,
+    /// Silence.
+    HeartbeatLost,
+    /// Another connection has the session now.
+    TakenOver,
+    /// It read nothing for too long.
+    SlowReader,
+    /// It asked faster than it read.
+    Flood,
+    /// A bound of this runtime.
+    TooMany,
+    /// What the session still needed is no longer held.
+    HistoryLost,
+    /// The operator.
+    Shutdown,
+}
+
+/// What must survive the process. Frames that reveal a record wait until it
+/// is durable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// A session was made.
+    SessionOpened {
+        /// The session.
+        session: SessionId,
+        /// Whose.
+        principal: Principal,
+        /// How its peer sees things.
+        view: View,
+        /// What resumes it.
+        token: SecretDigest,
+    },
+    /// A session has a new token.
+    TokenRotated {
+        /// The session.
+        session: SessionId,
+        /// What resumes it now.
+        token: SecretDigest,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+    },
+    /// A job was accepted; with it its key is claimed.
+    JobAccepted(Box<JobRecord>),
+    /// A job has one more event.
+    JobEvent {
+        /// The job.
+        job: JobId,
+        /// Its number in the job, from 1.
+        n: u64,
+        /// When.
+        at: UtcMs,
+        /// The event.
+        event: Arc<JobEvent>,
+    },
+    /// A job is forgotten.
+    JobForgotten {
+        /// The job.
+        job: JobId,
+    },
+}
+
+/// The durable part of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// The job.
+    pub job: JobId,
+    /// Whose.
+    pub principal: Principal,
+    /// The session that submitted it.
+    pub session: SessionId,
+    /// The agent, resolved.
+    pub agent: AgentRef,
+    /// Its input.
+    pub input: Json,
+    /// The lease granted.
+    pub lease: Json,
+    /// Its trace.
+    pub trace: String,
+    /// The key it claims, and the fingerprint of what was asked.
+    pub key: Option<(String, [u8; 32])>,
+}
+
+/// Something an operator may want to know. Never holds a secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Notice {
+    /// A session was opened.
+    SessionOpened {
+        /// The session.
+        session: SessionId,
+        /// Whose.
+        principal: Principal,
+        /// The client program.
+        client: String,
+    },
+    /// A session was resumed.
+    SessionResumed {
+        /// The session.
+        session: SessionId,
+    },
+    /// A session lost its connection, or gave it up.
+    SessionDetached {
+        /// The session.
+        session: SessionId,
+    },
+    /// A session can no longer be resumed.
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+    },
+    /// A request was refused.
+    Refused {
+        /// The connection.
+        conn: ConnId,
+        /// The code.
+        code: String,
+        /// Whether the peer was told.
+        told: bool,
+    },
+    /// A job was accepted.
+    JobAccepted {
+        /// The job.
+        job: JobId,
+        /// Whose.
+        principal: Principal,
+        /// The agent.
+        agent: AgentRef,
+    },
+    /// A principal began to watch a job.
+    JobWatched {
+        /// The job.
+        job: JobId,
+        /// The watching session.
+        session: SessionId,
+    },
+    /// A job ended.
+    JobEnded {
+        /// The job.
+        job: JobId,
+        /// How.
+        status: FinalStatus,
+    },
+    /// The store failed; nothing numbered is sent until it works again.
+    StoreFailed,
+    /// The store works again.
+    StoreRecovered,
+}
+
+/// When the core wants to be called again, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// Not earlier than this.
+    pub at: Timestamp,
+    /// What for.
+    pub reason: Timer,
+}

@@ -1,0 +1,679 @@
+//! A job: an agent's run on behalf of a principal. It outlives sessions.
+//!
+//! ```text
+//! Accepting ──durable──▶ Queued ──slot──▶ Running ──exit──▶ Ended
+//!     └────────cancel───────┘  │             ├─cancel─▶ Cancelling ──exit or grace──▶ Ended
+//!              └──▶ Ended ◀────┘             └─time limit──▶ Ended
+//! ```
+//!
+//! `Ended` is final: exactly one terminal event, nothing after it.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use super::Runtime;
+use super::agent::Stream;
+use super::io::{AgentSpec, Notice, Output, Record};
+use super::timers::Timer;
+use crate::error::ErrorCode;
+use crate::id::{JobId, LogPos, Principal, SessionId};
+use crate::json::Json;
+use crate::model::agent::AgentRef;
+use crate::model::event::{JobError, JobEvent, Terminal};
+use crate::model::job::{FinalStatus, JobStatus};
+use crate::time::UtcMs;
+use crate::wire::{self, View};
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) principal: Principal,
+    pub(super) agent: AgentRef,
+    pub(super) input: Json,
+    pub(super) lease: Json,
+    pub(super) trace: String,
+    pub(super) created_at: UtcMs,
+    pub(super) max_runtime: Option<NonZeroU32>,
+    /// Where its acceptance stands in the log.
+    pub(super) accepted_at: LogPos,
+    pub(super) state: JobState,
+    pub(super) agent_state: AgentState,
+    events: VecDeque<Stored>,
+    /// Events that are no longer held.
+    dropped: u64,
+    bytes: usize,
+    /// Sessions that get new events.
+    pub(super) watchers: Vec<SessionId>,
+    /// The session it was submitted in.
+    pub(super) submitter: SessionId,
+    /// Sessions that may cancel it: the submitter, and who came by its key.
+    pub(super) owners: Vec<SessionId>,
+    /// Sessions whose index points here, each with its number of runs.
+    readers: BTreeMap<SessionId, u32>,
+    /// Where its end stands in the log.
+    ended_at: Option<LogPos>,
+    /// Why it is being cancelled.
+    cancel_message: String,
+    /// Calls the agent may still make, by what it was told.
+    pub(super) credit: u32,
+    /// Calls it gets back once its submitter keeps up.
+    pub(super) owed: u32,
+    pub(super) stream: Option<Stream>,
+    /// Whether its retention is over and only references keep it.
+    pub(super) expired: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum JobState {
+    /// Its acceptance is not durable yet.
+    Accepting,
+    /// It waits for a slot.
+    Queued,
+    /// Its agent runs.
+    Running,
+    /// Its agent has been told to stop.
+    Cancelling,
+    /// It is over.
+    Ended(FinalStatus),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AgentState {
+    /// Not started.
+    Idle,
+    /// Started and not gone: it holds a slot.
+    Running,
+    /// Gone, or never to be started.
+    Gone,
+}
+
+/// One event as it is kept.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) pos: LogPos,
+    pub(super) at: UtcMs,
+    pub(super) event: Arc<JobEvent>,
+    /// Payloads already written, by [`View::render_key`] and part.
+    rendered: Vec<((u8, u8), Arc<str>)>,
+}
+
+impl Stored {
+    /// The payload for a view; kept if others will want it too.
+    pub(super) fn payload(&mut self, view: &View, job: JobId, part: u8, shared: bool) -> Arc<str> {
+        let key = (view.render_key(), part);
+        if let Some((_, payload)) = self.rendered.iter().find(|(known, _)| *known == key) {
+            return payload.clone();
+        }
+        let payload: Arc<str> = wire::render_event(view, job, self.at, &self.event, part).into();
+        if shared {
+            self.rendered.push((key, payload.clone()));
+        }
+        payload
+    }
+}
+
+impl Job {
+    /// A job that was just accepted.
+    pub(super) fn new(spec: NewJob, session: SessionId, accepted_at: LogPos) -> Job {
+        Job {
+            principal: spec.principal,
+            agent: spec.agent,
+            input: spec.input,
+            lease: spec.lease,
+            trace: spec.trace,
+            created_at: spec.created_at,
+            max_runtime: spec.max_runtime,
+            accepted_at,
+            state: JobState::Accepting,
+            agent_state: AgentState::Idle,
+            events: VecDeque::new(),
+            dropped: 0,
+            bytes: 0,
+            watchers: alloc::vec![session],
+            submitter: session,
+            owners: alloc::vec![session],
+            readers: BTreeMap::new(),
+            ended_at: None,
+            cancel_message: String::new(),
+            credit: 0,
+            owed: 0,
+            stream: None,
+            expired: false,
+        }
+    }
+
+    /// Event `n`, from 1, if it is still held.
+    pub(super) fn event(&self, n: u64) -> Option<&Stored> {
+        self.events.get(usize::try_from(n.checked_sub(self.dropped + 1)?).ok()?)
+    }
+
+    pub(super) fn event_mut(&mut self, n: u64) -> Option<&mut Stored> {
+        self.events.get_mut(usize::try_from(n.checked_sub(self.dropped + 1)?).ok()?)
+    }
+
+    /// How many events it has had.
+    pub(super) fn count(&self) -> u64 {
+        self.dropped + self.events.len() as u64
+    }
+
+    /// The first event that is still held.
+    pub(super) fn first_held(&self) -> u64 {
+        self.dropped + 1
+    }
+
+    pub(super) fn status(&self) -> JobStatus {
+        match self.state {
+            JobState::Accepting | JobState::Queued => JobStatus::Pending,
+            JobState::Running | JobState::Cancelling => JobStatus::Running,
+            JobState::Ended(status) => JobStatus::Ended(status),
+        }
+    }
+
+    pub(super) fn cancel_message(&self) -> &str {
+        &self.cancel_message
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, JobState::Ended(_))
+    }
+
+    /// A session's index has a new run that points here.
+    pub(super) fn add_reader(&mut self, session: SessionId) {
+        *self.readers.entry(session).or_default() += 1;
+    }
+
+    fn remove_reader(&mut self, session: SessionId) {
+        if let Some(runs) = self.readers.get_mut(&session) {
+            *runs -= 1;
+            if *runs == 0 {
+                self.readers.remove(&session);
+            }
+        }
+    }
+
+    /// Whether what is written for one session may serve another.
+    pub(super) fn is_shared(&self) -> bool {
+        self.readers.len() > 1
+    }
+
+    /// Whether its retention is over and nothing holds it any more.
+    fn is_done(&self) -> bool {
+        self.expired && self.readers.is_empty() && self.agent_state != AgentState::Running
+    }
+
+    /// Lets every event go; gives the bytes they held.
+    fn drop_events(&mut self) -> usize {
+        self.dropped += self.events.len() as u64;
+        self.events.clear();
+        core::mem::take(&mut self.bytes)
+    }
+
+    /// Lets the oldest event go, but never the last one; gives its bytes.
+    fn drop_oldest(&mut self) -> Option<usize> {
+        if self.events.len() < 2 {
+            return None;
+        }
+        let size = weight(&self.events.pop_front()?.event);
+        self.bytes = self.bytes.saturating_sub(size);
+        self.dropped += 1;
+        Some(size)
+    }
+
+    fn push(&mut self, stored: Stored, size: usize, max_events: usize, max_bytes: usize) {
+        self.events.push_back(stored);
+        self.bytes += size;
+        while self.events.len() > max_events || self.bytes > max_bytes {
+            if self.drop_oldest().is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// What a job is made of.
+#[derive(Debug)]
+pub(super) struct NewJob {
+    pub(super) principal: Principal,
+    pub(super) agent: AgentRef,
+    pub(super) input: Json,
+    pub(super) lease: Json,
+    pub(super) trace: String,
+    pub(super) created_at: UtcMs,
+    pub(super) max_runtime: Option<NonZeroU32>,
+}
+
+/// Bytes an event holds, roughly.
+fn weight(event: &JobEvent) -> usize {
+    const FIXED: usize = 160;
+    FIXED
+        + match event {
+            JobEvent::Started => 0,
+            JobEvent::Said { body, .. } => body.as_str().len(),
+            JobEvent::Chunk(chunk) => chunk.data.len(),
+            JobEvent::Ended(terminal) => match &terminal.result {
+                Some(crate::model::event::JobResult::Inline(json)) => json.as_str().len(),
+                Some(crate::model::event::JobResult::Streamed { .. }) | None => 0,
+            },
+        }
+}
+
+/// All jobs, and those that wait for a slot.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    by_id: BTreeMap<JobId, Job>,
+    by_principal: BTreeSet<(Principal, JobId)>,
+    shares: BTreeMap<Principal, Share>,
+    /// Jobs that ended and whose agents are gone, by their end.
+    ended: BTreeMap<LogPos, JobId>,
+    /// Those of them whose events are still held.
+    loaded: BTreeMap<LogPos, JobId>,
+    /// Bytes of all events held.
+    bytes: usize,
+    /// Bytes of input of all jobs that have not started.
+    waiting_bytes: usize,
+    /// Waiting for a slot, in turn by principal.
+    turn: VecDeque<Principal>,
+    queues: BTreeMap<Principal, VecDeque<JobId>>,
+    /// Agents that hold a slot.
+    pub(super) running: usize,
+}
+
+/// What one principal has of everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Share {
+    /// Jobs that are not over.
+    live: usize,
+    /// Jobs that are.
+    ended: usize,
+    /// Bytes of input of jobs that have not started.
+    waiting_bytes: usize,
+}
+
+impl Jobs {
+    pub(super) fn get(&self, id: JobId) -> Option<&Job> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn insert(&mut self, id: JobId, job: Job) {
+        let share = self.shares.entry(job.principal.clone()).or_default();
+        share.live += 1;
+        share.waiting_bytes += job.input.as_str().len();
+        self.waiting_bytes += job.input.as_str().len();
+        self.by_principal.insert((job.principal.clone(), id));
+        self.by_id.insert(id, job);
+    }
+
+    /// Jobs of a principal that are not over, and those that are.
+    pub(super) fn counts(&self, principal: &Principal) -> (usize, usize) {
+        self.shares.get(principal).map_or((0, 0), |share| (share.live, share.ended))
+    }
+
+    /// Bytes of input of jobs that have not started: a principal's, and
+    /// everybody's.
+    pub(super) fn waiting_bytes(&self, principal: &Principal) -> (usize, usize) {
+        (self.shares.get(principal).map_or(0, |share| share.waiting_bytes), self.waiting_bytes)
+    }
+
+    /// Jobs that are held, over or not.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The job that ended first, if its agent is gone.
+    pub(super) fn first_ended(&self) -> Option<JobId> {
+        self.ended.first_key_value().map(|(_, id)| *id)
+    }
+
+    /// Takes the input of a job: it starts, or never will.
+    fn take_input(&mut self, id: JobId) -> Json {
+        let Some(job) = self.by_id.get_mut(&id) else {
+            return Json::null();
+        };
+        let input = core::mem::replace(&mut job.input, Json::null());
+        if let Some(share) = self.shares.get_mut(&job.principal).filter(|_| job.agent_state == AgentState::Idle) {
+            share.waiting_bytes = share.waiting_bytes.saturating_sub(input.as_str().len());
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(input.as_str().len());
+        }
+        input
+    }
+
+    /// Lets events go until everything held fits: those of the jobs that
+    /// ended first, then the oldest of the one that grows.
+    fn shed(&mut self, growing: JobId, log_bytes: usize) {
+        while self.bytes > log_bytes {
+            let freed = match self.loaded.pop_first() {
+                Some((_, ended)) => self.by_id.get_mut(&ended).map_or(0, Job::drop_events),
+                None => match self.by_id.get_mut(&growing).and_then(Job::drop_oldest) {
+                    Some(freed) => freed,
+                    None => return,
+                },
+            };
+            self.bytes = self.bytes.saturating_sub(freed);
+        }
+    }
+
+    /// A job is over and its agent is gone.
+    fn settle(&mut self, id: JobId) {
+        if let Some(at) = self.by_id.get(&id).and_then(|job| job.ended_at) {
+            self.ended.insert(at, id);
+            self.loaded.insert(at, id);
+        }
+    }
+
+    /// The principal's jobs after `after`, oldest first.
+    pub(super) fn of_principal<'a>(
+        &'a self,
+        principal: &'a Principal,
+        after: Option<JobId>,
+    ) -> impl Iterator<Item = (JobId, &'a Job)> {
+        let least = JobId::from_ulid(ulid::Ulid::nil());
+        let from = (principal.clone(), after.unwrap_or(least));
+        self.by_principal
+            .range(from..)
+            .take_while(move |(owner, _)| owner == principal)
+            .filter(move |(_, id)| Some(*id) != after)
+            .filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
+    }
+
+    pub(super) fn unfinished(&self) -> usize {
+        self.shares.values().map(|share| share.live).sum()
+    }
+
+    fn remove(&mut self, id: JobId) {
+        if let Some(job) = self.by_id.remove(&id) {
+            self.by_principal.remove(&(job.principal.clone(), id));
+            if let Some(at) = job.ended_at {
+                self.ended.remove(&at);
+                self.loaded.remove(&at);
+            }
+            self.bytes = self.bytes.saturating_sub(job.bytes);
+            if let Some(share) = self.shares.get_mut(&job.principal) {
+                share.ended = share.ended.saturating_sub(1);
+                if *share == Share::default() {
+                    self.shares.remove(&job.principal);
+                }
+            }
+        }
+    }
+
+    fn enqueue(&mut self, principal: &Principal, id: JobId) {
+        let queue = self.queues.entry(principal.clone()).or_default();
+        if queue.is_empty() {
+            self.turn.push_back(principal.clone());
+        }
+        queue.push_back(id);
+    }
+
+    fn dequeue(&mut self) -> Option<JobId> {
+        let principal = self.turn.pop_front()?;
+        let queue = self.queues.get_mut(&principal)?;
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&principal);
+        } else {
+            self.turn.push_back(principal);
+        }
+        next
+    }
+}
+
+impl Runtime {
+    /// The acceptance of a job is durable.
+    pub(super) fn on_job_durable(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(id).filter(|job| job.state == JobState::Accepting) else {
+            return;
+        };
+        job.state = JobState::Queued;
+        let principal = job.principal.clone();
+        self.jobs.enqueue(&principal, id);
+        self.fill_slots();
+    }
+
+    /// Starts waiting jobs while there are slots.
+    pub(super) fn fill_slots(&mut self) {
+        while self.jobs.running < self.config.limits.running_jobs {
+            let Some(id) = self.jobs.dequeue() else {
+                return;
+            };
+            // A job may have been cancelled in the queue.
+            if self.jobs.get(id).is_some_and(|job| job.state == JobState::Queued) {
+                self.start(id);
+            }
+        }
+    }
+
+    fn start(&mut self, id: JobId) {
+        let credit = self.config.limits.agent_credit;
+        let input = self.jobs.take_input(id);
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        job.state = JobState::Running;
+        job.agent_state = AgentState::Running;
+        job.credit = credit;
+        let spec = AgentSpec {
+            agent: job.agent.clone(),
+            input,
+            principal: job.principal.clone(),
+            trace: job.trace.clone(),
+            credit,
+        };
+        if let Some(limit) = job.max_runtime {
+            let at = self.now.mono + Duration::from_secs(u64::from(limit.get()));
+            self.timers.set(Timer::MaxRuntime(id), at);
+        }
+        self.jobs.running += 1;
+        self.append_event(id, JobEvent::Started, false);
+        self.outputs.push_back(Output::StartAgent { job: id, spec: spec.into() });
+    }
+
+    /// Adds one event to a job and numbers it for everyone who watches.
+    pub(super) fn append_event(&mut self, id: JobId, event: JobEvent, returns_credit: bool) {
+        let limits = &self.config.limits;
+        let (max_events, max_bytes) = (limits.job_events, limits.job_event_bytes);
+        let at = self.now.utc;
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let event = Arc::new(event);
+        let n = job.count() + 1;
+        let record = Record::JobEvent { job: id, n, at, event: event.clone() };
+        let pos = self.append(record, returns_credit.then_some(id));
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let size = weight(&event);
+        let before = job.bytes;
+        job.push(Stored { pos, at, event: event.clone(), rendered: Vec::new() }, size, max_events, max_bytes);
+        let after = job.bytes;
+        self.jobs.bytes = self.jobs.bytes + after - before;
+        self.jobs.shed(id, self.config.limits.log_bytes);
+        for at in 0.. {
+            let Some(watcher) = self.jobs.get(id).and_then(|job| job.watchers.get(at).copied()) else {
+                break;
+            };
+            self.index_event(watcher, id, n);
+        }
+    }
+
+    /// Ends a job. Calling it twice ends it once.
+    pub(super) fn end_job(&mut self, id: JobId, terminal: Terminal) {
+        let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over()) else {
+            return;
+        };
+        let status = terminal.status;
+        let was_running = job.agent_state == AgentState::Running;
+        let principal = job.principal.clone();
+        job.stream = None;
+        if job.agent_state == AgentState::Idle {
+            self.jobs.take_input(id);
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.agent_state = AgentState::Gone;
+            }
+        }
+        self.timers.clear(Timer::MaxRuntime(id));
+        self.append_event(id, JobEvent::Ended(terminal), false);
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        job.state = JobState::Ended(status);
+        job.ended_at = job.events.back().map(|stored| stored.pos);
+        for watcher in core::mem::take(&mut job.watchers) {
+            if let Some(session) = self.sessions.get_mut(watcher) {
+                session.watched.remove(&id);
+            }
+        }
+        if let Some(share) = self.jobs.shares.get_mut(&principal) {
+            share.live = share.live.saturating_sub(1);
+            share.ended += 1;
+        }
+        if !was_running {
+            self.timers.clear(Timer::CancelGrace(id));
+            self.jobs.settle(id);
+        }
+        self.timers.set(Timer::Retention(id), self.now.mono + self.config.resume_window);
+        self.outputs.push_back(Output::Observe(Notice::JobEnded { job: id, status }));
+        self.bound_ended(&principal);
+    }
+
+    fn bound_ended(&mut self, principal: &Principal) {
+        if self.jobs.counts(principal).1 > self.config.limits.ended_jobs_per_principal {
+            let oldest = self.jobs.of_principal(principal, None).find(|(_, job)| job.is_over() && !job.expired);
+            if let Some(id) = oldest.map(|(id, _)| id) {
+                self.timers.clear(Timer::Retention(id));
+                self.on_retention_over(id);
+            }
+        }
+    }
+
+    /// Whoever may cancel has asked for it.
+    pub(super) fn cancel_job(&mut self, id: JobId, reason: Option<&str>) {
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        match job.state {
+            JobState::Accepting | JobState::Queued => {
+                let message = cancel_message(reason);
+                self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Cancelled, message)));
+            }
+            JobState::Running => {
+                job.state = JobState::Cancelling;
+                let message = cancel_message(reason);
+                job.cancel_message = message;
+                self.stop_agent(id);
+            }
+            JobState::Cancelling | JobState::Ended(_) => {}
+        }
+    }
+
+    /// Tells an agent to stop and starts the grace.
+    fn stop_agent(&mut self, id: JobId) {
+        self.outputs.push_back(Output::StopAgent { job: id, force: false });
+        self.timers.set(Timer::CancelGrace(id), self.now.mono + self.config.cancel_grace);
+    }
+
+    pub(super) fn on_max_runtime(&mut self, id: JobId) {
+        let Some(limit) = self.jobs.get(id).filter(|job| !job.is_over()).and_then(|job| job.max_runtime) else {
+            return;
+        };
+        let error = JobError::new(ErrorCode::Timeout, alloc::format!("the time limit of {limit} s was reached"));
+        self.end_job(id, Terminal::failure(error));
+        self.stop_agent(id);
+    }
+
+    pub(super) fn on_cancel_grace_over(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(id) else {
+            return;
+        };
+        let still_there = job.agent_state == AgentState::Running;
+        if job.state == JobState::Cancelling {
+            let message = alloc::format!("{}; the agent did not stop in time", job.cancel_message);
+            self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Aborted, message)));
+        }
+        if still_there {
+            self.outputs.push_back(Output::StopAgent { job: id, force: true });
+        }
+    }
+
+    /// Ends a job whose agent broke a rule, and the agent with it.
+    pub(super) fn fail_job(&mut self, id: JobId, message: &str) {
+        self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Internal, message)));
+        self.stop_agent(id);
+    }
+
+    /// An ended job leaves the listings; what sessions still need stays.
+    pub(super) fn on_retention_over(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        job.expired = true;
+        let readers: Vec<SessionId> = job.readers.keys().copied().collect();
+        for reader in readers {
+            self.release_expired(reader);
+        }
+        self.forget_if_done(id);
+    }
+
+    /// The agent of a job is gone.
+    pub(super) fn on_agent_gone(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.agent_state = AgentState::Gone;
+        }
+        self.jobs.running = self.jobs.running.saturating_sub(1);
+        self.timers.clear(Timer::CancelGrace(id));
+        self.jobs.settle(id);
+        self.forget_if_done(id);
+    }
+
+    /// Forgets the oldest entries of a session that point to expired jobs
+    /// and were sent on a live connection.
+    pub(super) fn release_expired(&mut self, id: SessionId) {
+        let jobs = &self.jobs;
+        let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn.is_some()) else {
+            return;
+        };
+        let upto = session.cursor;
+        let released = session.index.release_done(upto, |id| jobs.get(id).is_none_or(|job| job.expired));
+        self.unreference(id, &released);
+    }
+
+    /// A session's index lets runs go; jobs that only waited for it are
+    /// forgotten.
+    pub(super) fn unreference(&mut self, session: SessionId, released: &[JobId]) {
+        self.sessions.runs = self.sessions.runs.saturating_sub(released.len());
+        for id in released {
+            if let Some(job) = self.jobs.get_mut(*id) {
+                job.remove_reader(session);
+            }
+            self.forget_if_done(*id);
+        }
+    }
+
+    fn forget_if_done(&mut self, id: JobId) {
+        if self.jobs.get(id).is_some_and(Job::is_done) {
+            self.forget_job(id);
+        }
+    }
+
+    /// Forgets a job whose agent is gone. Who was still to read of it is told
+    /// that its history is lost.
+    pub(super) fn forget_job(&mut self, id: JobId) {
+        self.timers.clear(Timer::Retention(id));
+        self.jobs.remove(id);
+        self.append(Record::JobForgotten { job: id }, None);
+    }
+}
+
+fn cancel_message(reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) if !reason.is_empty() => alloc::format!("cancelled: {reason}"),
+        Some(_) | None => "cancelled".to_string(),
+    }
+}

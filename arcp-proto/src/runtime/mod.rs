@@ -1,0 +1,298 @@
+//! The runtime: one value that owns every connection, session and job.
+
+mod agent;
+mod config;
+mod conn;
+mod handshake;
+mod index;
+mod io;
+mod job;
+mod keys;
+mod list;
+mod log;
+mod session;
+mod submit;
+mod timers;
+mod watch;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use core::time::Duration;
+
+pub use config::Config;
+pub use io::{
+    AgentCall, AgentExit, AgentSpec, ChunkData, CloseReason, Deadline, Input, JobRecord, Notice, Operator, Output,
+    Record, Timer, Transport,
+};
+
+use crate::entropy::{Entropy, Seeds};
+use crate::error::ConfigError;
+use crate::id::{ConnId, JobId, LogPos, OpId};
+use crate::time::Now;
+use conn::Conn;
+use job::Jobs;
+use keys::Keys;
+use log::{Log, Waiter};
+use session::Sessions;
+use timers::Timers;
+
+/// How long to wait before a failed store is asked again.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// An ARCP runtime without IO.
+///
+/// # Contract
+///
+/// Three kinds of method:
+///
+/// * [`handle`](Self::handle) takes what happened. It runs to completion and
+///   never fails. Any number of inputs may be handled before outputs are
+///   taken.
+/// * [`poll_output`](Self::poll_output) gives what to do, in one total order;
+///   `None` means that everything was taken. Only `handle` adds outputs.
+/// * [`next_deadline`](Self::next_deadline) says when to call `handle` with
+///   [`Input::Tick`] if nothing else happens. Only `handle` changes it. It is
+///   always later than the `now` of the last `handle`.
+///
+/// What the driver owes:
+///
+/// * Outputs are performed in the order given, at least per connection, job
+///   and log. `Persist` records are committed in the order of their
+///   positions.
+/// * A connection may be written to only within the credit the driver gave
+///   by [`Input::Credit`]; the core keeps to it.
+/// * Every `Authenticate` gets one `Authenticated`; every `StartAgent` one
+///   `AgentExited`. Late, early, repeated and unknown completions change
+///   nothing.
+/// * Time is clamped forward: an earlier `now` counts as the last one.
+/// * IO is never done while the runtime is borrowed; the core waits for no
+///   one.
+///
+/// Same configuration, seeds and inputs give the same outputs, byte for byte.
+///
+/// ```
+/// use arcp_proto::entropy::Seeds;
+/// use arcp_proto::id::ConnId;
+/// use arcp_proto::runtime::{Config, Input, Output, Runtime, Transport};
+/// use arcp_proto::time::Now;
+///
+/// let mut config = Config::new("doc", "1");
+/// config.anonymous = true;
+/// let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+/// let mut runtime = Runtime::new(config, seeds, Now::default())?;
+///
+/// let conn = ConnId(1);
+/// runtime.handle(Now::default(), Input::Opened { conn, transport: Transport::WebSocket, peer: None });
+/// runtime.handle(Now::default(), Input::Credit { conn, bytes: 65_536, frames: 64 });
+/// let hello = br#"{"id":"1","type":"session.hello","payload":{"auth":{"scheme":"none"}}}"#;
+/// runtime.handle(Now::default(), Input::Received { conn, frame: hello.to_vec() });
+///
+/// let mut sent = Vec::new();
+/// while let Some(output) = runtime.poll_output() {
+///     match output {
+///         // This driver has no disk: what it is given is as durable as it gets.
+///         Output::Persist { at, .. } => runtime.handle(Now::default(), Input::Persisted { up_to: at }),
+///         Output::Send { frame, .. } => sent.push(frame),
+///         _ => {}
+///     }
+/// }
+/// assert!(sent[0].contains("\"type\":\"session.welcome\""));
+/// # Ok::<(), arcp_proto::error::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct Runtime {
+    config: Config,
+    now: Now,
+    entropy: Entropy,
+    cursor_key: [u8; 32],
+    conns: BTreeMap<ConnId, Conn>,
+    /// Connections without a session.
+    handshaking: usize,
+    sessions: Sessions,
+    jobs: Jobs,
+    keys: Keys,
+    log: Log,
+    ops: BTreeMap<OpId, ConnId>,
+    last_op: u64,
+    timers: Timers,
+    /// Connections that may have something to send.
+    ready: VecDeque<ConnId>,
+    draining: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Runtime {
+    /// A runtime without connections, sessions or jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the configuration cannot work.
+    pub fn new(config: Config, seeds: Seeds, now: Now) -> Result<Runtime, ConfigError> {
+        config.validate()?;
+        let mut entropy = Entropy::new(&seeds);
+        Ok(Runtime {
+            cursor_key: entropy.secret_256(),
+            config,
+            now,
+            entropy,
+            conns: BTreeMap::new(),
+            handshaking: 0,
+            sessions: Sessions::default(),
+            jobs: Jobs::default(),
+            keys: Keys::default(),
+            log: Log::default(),
+            ops: BTreeMap::new(),
+            last_op: 0,
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            draining: false,
+            outputs: VecDeque::new(),
+        })
+    }
+
+    /// Takes one input and does everything that follows from it.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.now.mono = self.now.mono.max(now.mono);
+        self.now.utc = self.now.utc.max(now.utc);
+        self.fire_timers();
+        match input {
+            Input::Opened { conn, transport, peer } => self.on_opened(conn, transport, peer),
+            Input::Received { conn, frame } => self.on_received(conn, &frame),
+            Input::Credit { conn, bytes, frames } => self.on_credit(conn, bytes, frames),
+            Input::Closed { conn } => self.on_closed(conn),
+            Input::Authenticated { op, principal } => self.on_authenticated(op, principal),
+            Input::Persisted { up_to } => self.on_persisted(up_to),
+            Input::PersistFailed { .. } => self.on_persist_failed(),
+            Input::Agent { job, call } => self.on_agent_call(job, call),
+            Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
+            Input::Operator(operator) => self.on_operator(operator),
+            Input::Reseed(seeds) => self.entropy.reseed(&seeds),
+            Input::Tick => {}
+        }
+        self.pump_ready();
+    }
+
+    /// The next thing to do; `None` when everything was taken.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`handle`](Self::handle) again at the latest, and why.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        self.timers.next().map(|(at, reason)| Deadline { at, reason })
+    }
+
+    /// How much there is of everything, for an operator.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            connections: self.conns.len(),
+            sessions: self.sessions.len(),
+            unfinished_jobs: self.jobs.unfinished(),
+            jobs: self.jobs.len(),
+            index_runs: self.sessions.runs,
+            running_agents: self.jobs.running,
+            store_failed: self.log.failed,
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(timer) = self.timers.pop_due(self.now.mono) {
+            match timer {
+                Timer::Handshake(conn) => self.on_handshake_timeout(conn),
+                Timer::Heartbeat(conn) => self.on_heartbeat(conn),
+                Timer::Stalled(conn) => self.leave(conn, CloseReason::SlowReader),
+                Timer::Hold(conn) => self.on_hold_over(conn),
+                Timer::ResumeWindow(session) => self.end_session(session),
+                Timer::MaxRuntime(job) => self.on_max_runtime(job),
+                Timer::CancelGrace(job) => self.on_cancel_grace_over(job),
+                Timer::Retention(job) => self.on_retention_over(job),
+                Timer::KeyExpiry => self.on_key_expiry(),
+                Timer::StoreRetry => self.on_store_retry(),
+            }
+        }
+    }
+
+    fn on_handshake_timeout(&mut self, conn: ConnId) {
+        let late = crate::error::Violation::invalid("no session was opened in time");
+        let refusal = crate::model::reply::Refusal::of(crate::model::reply::Concern::Session, late, None);
+        self.refuse(conn, refusal);
+        self.leave(conn, CloseReason::HandshakeTimeout);
+    }
+
+    fn pump_ready(&mut self) {
+        while let Some(conn) = self.ready.pop_front() {
+            self.pump(conn);
+        }
+    }
+
+    /// Gives a record to the store.
+    fn append(&mut self, record: Record, returns: Option<JobId>) -> LogPos {
+        let at = self.log.append(record.clone(), returns);
+        if !self.log.failed {
+            self.outputs.push_back(Output::Persist { at, record });
+        }
+        at
+    }
+
+    fn on_persisted(&mut self, up_to: LogPos) {
+        let before = self.log.durable();
+        let (awake, credits) = self.log.persisted(up_to);
+        for waiter in awake {
+            match waiter {
+                Waiter::Conn(conn) => self.ready(conn),
+                Waiter::Job(job) => self.on_job_durable(job),
+            }
+        }
+        self.on_credits(&credits);
+        if self.log.durable() > before && core::mem::take(&mut self.log.failed) {
+            self.outputs.push_back(Output::Observe(Notice::StoreRecovered));
+            self.give_unconfirmed();
+        }
+    }
+
+    /// Nothing numbered is sent until the store works; heartbeats go on, and
+    /// agents stop when their credit is used up.
+    fn on_persist_failed(&mut self) {
+        if !core::mem::replace(&mut self.log.failed, true) {
+            self.outputs.push_back(Output::Observe(Notice::StoreFailed));
+        }
+        self.timers.set(Timer::StoreRetry, self.now.mono + STORE_RETRY);
+    }
+
+    fn on_store_retry(&mut self) {
+        self.give_unconfirmed();
+    }
+
+    fn give_unconfirmed(&mut self) {
+        let again = self.log.unconfirmed().map(|(at, record)| Output::Persist { at, record: record.clone() });
+        self.outputs.extend(again);
+    }
+
+    fn on_operator(&mut self, operator: Operator) {
+        self.draining = true;
+        match operator {
+            Operator::Drain => {}
+            Operator::Shutdown => self.close_all("the runtime is shutting down"),
+        }
+    }
+}
+
+/// Counts of a [`Runtime`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections, with or without a session.
+    pub connections: usize,
+    /// Sessions, attached or resumable.
+    pub sessions: usize,
+    /// Jobs that are not over.
+    pub unfinished_jobs: usize,
+    /// Jobs that are held, over or not.
+    pub jobs: usize,
+    /// Runs of all session indexes.
+    pub index_runs: usize,
+    /// Agents that hold a slot.
+    pub running_agents: usize,
+    /// Whether the store is failing.
+    pub store_failed: bool,
+}

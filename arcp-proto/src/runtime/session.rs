@@ -1,0 +1,355 @@
+//! A session: a principal's place in the runtime. It outlives connections.
+//!
+//! ```text
+//! attached ──connection lost or closed──▶ detached ──resume──▶ attached
+//!                                            └──window over──▶ ended
+//! ```
+//!
+//! What a session is owed stands in its index: one entry per numbered frame,
+//! pointing into a job's events. Sending moves the cursor.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+
+use super::Runtime;
+use super::index::{Index, Place};
+use super::io::{CloseReason, Notice, Output, Record};
+use super::job::Stored;
+use super::log::Waiter;
+use super::timers::Timer;
+use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
+use crate::model::reply::Reply;
+use crate::secret::SecretDigest;
+use crate::time::Timestamp;
+use crate::wire::{self, EventFrame, View};
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) principal: Principal,
+    /// Whether the principal was made up for this session.
+    pub(super) anonymous: bool,
+    pub(super) view: View,
+    pub(super) token: SecretDigest,
+    pub(super) conn: Option<ConnId>,
+    pub(super) index: Index,
+    /// The last number sent on the present connection.
+    pub(super) cursor: u64,
+    /// The last number ever sent.
+    pub(super) sent: u64,
+    /// Jobs whose new events it gets.
+    pub(super) watched: BTreeSet<JobId>,
+    pub(super) seen: Seen,
+    held: bool,
+    /// Whether agents wait for its reader.
+    pub(super) paced: bool,
+}
+
+/// Commands already answered, by message id.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    answers: BTreeMap<WireId, ([u8; 32], Option<Reply>)>,
+    order: VecDeque<WireId>,
+}
+
+impl Seen {
+    pub(super) fn get(&self, id: &WireId) -> Option<&([u8; 32], Option<Reply>)> {
+        self.answers.get(id)
+    }
+
+    pub(super) fn put(&mut self, id: WireId, fingerprint: [u8; 32], answer: Option<Reply>, bound: usize) {
+        if self.answers.insert(id.clone(), (fingerprint, answer)).is_none() {
+            self.order.push_back(id);
+        }
+        while self.order.len() > bound {
+            if let Some(oldest) = self.order.pop_front() {
+                self.answers.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+impl Session {
+    pub(super) fn new(principal: Principal, anonymous: bool, view: View, token: SecretDigest) -> Session {
+        Session {
+            principal,
+            anonymous,
+            view,
+            token,
+            conn: None,
+            index: Index::default(),
+            cursor: 0,
+            sent: 0,
+            watched: BTreeSet::new(),
+            seen: Seen::default(),
+            held: false,
+            paced: false,
+        }
+    }
+
+    /// Whether nothing has happened in it yet.
+    pub(super) fn is_unused(&self) -> bool {
+        self.index.head() == 0 && self.watched.is_empty() && self.seen.is_empty()
+    }
+
+    /// Numbered frames its reader is behind.
+    pub(super) fn lag(&self) -> u64 {
+        self.index.head() - self.cursor
+    }
+}
+
+/// All sessions, and the traces of those that ended.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    by_id: BTreeMap<SessionId, Session>,
+    by_token: BTreeMap<SecretDigest, SessionId>,
+    per_principal: BTreeMap<Principal, usize>,
+    anonymous: usize,
+    /// Runs of all indexes.
+    pub(super) runs: usize,
+    ended: BTreeMap<SecretDigest, Principal>,
+    ended_order: VecDeque<SecretDigest>,
+}
+
+impl Sessions {
+    pub(super) fn get(&self, id: SessionId) -> Option<&Session> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn of_principal(&self, principal: &Principal) -> usize {
+        self.per_principal.get(principal).copied().unwrap_or(0)
+    }
+
+    /// Sessions of peers that proved nothing.
+    pub(super) fn anonymous(&self) -> usize {
+        self.anonymous
+    }
+
+    pub(super) fn insert(&mut self, id: SessionId, session: Session) {
+        self.anonymous += usize::from(session.anonymous);
+        *self.per_principal.entry(session.principal.clone()).or_default() += 1;
+        self.by_token.insert(session.token, id);
+        self.by_id.insert(id, session);
+    }
+
+    pub(super) fn find(&self, token: &SecretDigest) -> Option<SessionId> {
+        self.by_token.get(token).copied()
+    }
+
+    /// Whose session this token belonged to, if it ended not long ago.
+    pub(super) fn ended(&self, token: &SecretDigest) -> Option<&Principal> {
+        self.ended.get(token)
+    }
+
+    pub(super) fn rotate(&mut self, id: SessionId, token: SecretDigest) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            self.by_token.remove(&session.token);
+            session.token = token;
+            self.by_token.insert(token, id);
+        }
+    }
+
+    fn remove(&mut self, id: SessionId, remember: usize) -> Option<Session> {
+        let session = self.by_id.remove(&id)?;
+        self.by_token.remove(&session.token);
+        self.anonymous -= usize::from(session.anonymous);
+        if let Some(count) = self.per_principal.get_mut(&session.principal) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_principal.remove(&session.principal);
+            }
+        }
+        self.ended.insert(session.token, session.principal.clone());
+        self.ended_order.push_back(session.token);
+        while self.ended_order.len() > remember {
+            if let Some(oldest) = self.ended_order.pop_front() {
+                self.ended.remove(&oldest);
+            }
+        }
+        Some(session)
+    }
+}
+
+impl Runtime {
+    /// Numbers an event for one session, once for each frame it is there. The
+    /// only place that assigns sequence numbers.
+    pub(super) fn index_event(&mut self, id: SessionId, job_id: JobId, n: u64) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let Some(job) = self.jobs.get_mut(job_id) else {
+            return;
+        };
+        let slots = job.event(n).map_or(0, |stored| session.view.slots(&stored.event));
+        let before = session.index.runs();
+        for part in 0..slots {
+            if session.index.push(Place { job: job_id, event: n, part }) {
+                job.add_reader(id);
+            }
+        }
+        let (own, conn) = (session.index.runs(), session.conn);
+        self.sessions.runs += own - before;
+        self.bound_index(id, own);
+        if let Some(conn) = conn {
+            self.ready(conn);
+        }
+    }
+
+    /// Who reads too late to fit in is told so when it reads on or resumes.
+    fn bound_index(&mut self, id: SessionId, mut own: usize) {
+        let limits = &self.config.limits;
+        let (most_own, most) = (limits.index_runs_per_session, limits.index_runs);
+        while own > 1 && (own > most_own || self.sessions.runs > most) {
+            let oldest = self.sessions.get_mut(id).and_then(|session| session.index.release_oldest());
+            self.unreference(id, oldest.as_slice());
+            own -= 1;
+        }
+    }
+
+    /// Sends the next numbered frame, if there is one up to `up_to` that may
+    /// be seen.
+    pub(super) fn send_next_event(&mut self, conn: ConnId, up_to: u64) -> bool {
+        let Some(id) = self.conns.get(&conn).and_then(super::conn::Conn::session) else {
+            return false;
+        };
+        let Some(session) = self.sessions.get_mut(id).filter(|session| !session.held) else {
+            return false;
+        };
+        let seq = session.cursor + 1;
+        if seq > session.index.head() || seq > up_to {
+            return false;
+        }
+        let place = session.index.at(seq);
+        let stored = place.and_then(|place| Some((place, self.jobs.get(place.job)?.event(place.event)?)));
+        let Some((place, stored)) = stored else {
+            // A gap is never skipped in silence.
+            self.leave(conn, CloseReason::HistoryLost);
+            return false;
+        };
+        if !self.log.is_durable(stored.pos) {
+            let pos = stored.pos;
+            self.log.wait(pos, Waiter::Conn(conn));
+            return false;
+        }
+        session.cursor = seq;
+        session.sent = session.sent.max(seq);
+        let view = session.view;
+        if let Some(frame) = self.frame_of(id, view, seq, place) {
+            self.send_frame(conn, frame);
+        }
+        self.unpace(id);
+        true
+    }
+
+    fn frame_of(&mut self, session: SessionId, view: View, seq: u64, place: Place) -> Option<String> {
+        let Place { job, event: n, part } = place;
+        let owner = self.jobs.get_mut(job)?;
+        let shared = owner.is_shared();
+        let payload = owner.event_mut(n)?.payload(&view, job, part, shared);
+        let trace = owner.trace.clone();
+        let stored: &Stored = owner.event(n)?;
+        let frame = EventFrame {
+            id: super::index::message_id(session, seq, stored.at),
+            session,
+            seq,
+            job,
+            trace: &trace,
+            event: &stored.event,
+            part,
+            payload: &payload,
+        };
+        Some(wire::write_event(&view, &frame))
+    }
+
+    /// Some readers drop what arrives in the instant after a watch began.
+    pub(super) fn hold_after_watching(&mut self, conn: ConnId) {
+        let Some(id) = self.conns.get(&conn).and_then(super::conn::Conn::session) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let hold = session.view.profile.hold_after_watching_ms();
+        if hold > 0 {
+            session.held = true;
+            let at = self.now.mono + core::time::Duration::from_millis(hold);
+            self.timers.set(Timer::Hold(conn), at);
+        }
+    }
+
+    pub(super) fn on_hold_over(&mut self, conn: ConnId) {
+        let id = self.conns.get(&conn).and_then(super::conn::Conn::session);
+        if let Some(session) = id.and_then(|id| self.sessions.get_mut(id)) {
+            session.held = false;
+            self.ready(conn);
+        }
+    }
+
+    pub(super) fn on_ack(&mut self, id: SessionId, seq: u64) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if session.view.features.has(crate::model::feature::Feature::Ack) {
+            let upto = seq.min(session.sent);
+            let released = session.index.release(upto);
+            self.unreference(id, &released);
+        }
+    }
+
+    /// The connection is gone: from its last sign of life on, the session
+    /// waits to be resumed.
+    pub(super) fn detach(&mut self, id: SessionId, alive: Timestamp) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.conn = None;
+            session.held = false;
+            let soonest = self.now.mono + core::time::Duration::from_micros(1);
+            let at = (alive + self.config.resume_window).max(soonest);
+            self.timers.set(Timer::ResumeWindow(id), at);
+            self.outputs.push_back(Output::Observe(Notice::SessionDetached { session: id }));
+            self.unpace(id);
+        }
+    }
+
+    /// Attaches a session to a connection; frames after `last_seq` are owed.
+    pub(super) fn attach(&mut self, id: SessionId, conn: ConnId, last_seq: u64) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        session.conn = Some(conn);
+        session.cursor = last_seq;
+        session.held = false;
+        let view = session.view;
+        self.timers.clear(Timer::ResumeWindow(id));
+        self.attached(conn, id, view);
+    }
+
+    pub(super) fn end_session(&mut self, id: SessionId) {
+        self.timers.clear(Timer::ResumeWindow(id));
+        let Some(mut session) = self.sessions.remove(id, self.config.limits.ended_sessions) else {
+            return;
+        };
+        for job in &session.watched {
+            if let Some(job) = self.jobs.get_mut(*job) {
+                job.watchers.retain(|watcher| *watcher != id);
+            }
+        }
+        let released = session.index.release(u64::MAX);
+        self.unreference(id, &released);
+        self.append(Record::SessionEnded { session: id }, None);
+        self.outputs.push_back(Output::Observe(Notice::SessionEnded { session: id }));
+        for job in session.watched {
+            self.return_credit(job);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Submitting jobs: what is checked, what is claimed, what a retry gets
+//! (1.1 §7.1, §7.2).
+
+use alloc::string::{String, ToString as _};
+
+use super::Runtime;
+use super::io::{JobRecord, Notice, Output, Record};
+use super::job::{Job, NewJob};
+use super::log::Waiter;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
+use crate::json::{Json, Members, Object};
+use crate::model::agent::AgentRef;
+use crate::model::feature::Feature;
+use crate::model::reply::{Accepted, Concern, Refusal, Reply};
+use crate::model::request::Submit;
+
+impl Runtime {
+    pub(super) fn on_submit(&mut self, conn: ConnId, session: SessionId, id: &WireId, submit: &Submit) -> Reply {
+        match self.submit(conn, session, id, submit) {
+            Ok(accepted) => accepted,
+            Err(violation) => {
+                let refusal = Refusal::of(Concern::Submit, violation, Some(id.clone()));
+                self.refuse(conn, refusal.clone());
+                Reply::Refused(refusal)
+            }
+        }
+    }
+
+    fn submit(
+        &mut self,
+        conn: ConnId,
+        session_id: SessionId,
+        id: &WireId,
+        submit: &Submit,
+    ) -> Result<Reply, Violation> {
+        let session = self.sessions.get(session_id).ok_or_else(|| Violation::invalid("the session is gone"))?;
+        let principal = session.principal.clone();
+        if submit.agent.version().is_some() && !session.view.features.has(Feature::AgentVersions) {
+            return Err(Violation::invalid(
+                "`name@version` needs the feature `agent_versions`, which was not negotiated",
+            ));
+        }
+        check_authority(submit, self.config.limits.lease_bytes)?;
+        let fingerprint = fingerprint(submit);
+        if let Some(key) = &submit.key
+            && let Some(claim) = self.keys.get(&principal, key)
+        {
+            if claim.fingerprint != fingerprint {
+                let taken = "the idempotency key was used for a different submit: use a new key";
+                return Err(Violation::new(ErrorCode::DuplicateKey, taken));
+            }
+            let job = claim.job;
+            return self.rejoin(conn, session_id, id, job);
+        }
+        self.check_capacity(&principal, submit)?;
+        let agent = self.resolve(&submit.agent)?;
+        Ok(self.accept(conn, session_id, id, submit, principal, agent, fingerprint))
+    }
+
+    fn resolve(&self, asked: &AgentRef) -> Result<AgentRef, Violation> {
+        let entry = self.config.agents.iter().find(|entry| entry.name == asked.name());
+        entry
+            .ok_or_else(|| {
+                let message = alloc::format!("no agent is called `{}`", asked.name());
+                Violation::new(ErrorCode::AgentNotAvailable, message)
+            })?
+            .resolve(asked)
+    }
+
+    fn check_capacity(&self, principal: &Principal, submit: &Submit) -> Result<(), Violation> {
+        let limits = &self.config.limits;
+        if self.draining {
+            return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down: submit again later"));
+        }
+        if self.log.failed {
+            return Err(Violation::new(ErrorCode::Unavailable, "the store is failing: submit again later"));
+        }
+        if self.jobs.counts(principal).0 >= limits.jobs_per_principal {
+            let full = alloc::format!("{} of your jobs have not ended: wait for some", limits.jobs_per_principal);
+            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        }
+        let input = submit.input.as_ref().map_or(0, |input| input.as_str().len());
+        let (own, all) = self.jobs.waiting_bytes(principal);
+        if own + input > limits.waiting_input_bytes_per_principal {
+            let full = "the inputs of your jobs that have not started are too large together: wait for some";
+            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        }
+        let no_room = self.jobs.len() >= limits.jobs && self.jobs.first_ended().is_none();
+        if no_room || all + input > limits.waiting_input_bytes {
+            let full = "the runtime holds too many jobs: submit again later";
+            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        }
+        if submit.key.is_some() {
+            self.keys.check_room(principal, limits)?;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn accept(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        id: &WireId,
+        submit: &Submit,
+        principal: Principal,
+        agent: AgentRef,
+        fingerprint: [u8; 32],
+    ) -> Reply {
+        if let Some(oldest) = self.jobs.first_ended().filter(|_| self.jobs.len() >= self.config.limits.jobs) {
+            self.forget_job(oldest);
+        }
+        let job = JobId::from_ulid(self.entropy.ulid(self.now.utc));
+        let trace = submit.trace.clone().unwrap_or_else(|| {
+            alloc::format!("{:016x}{:016x}", self.entropy.public_u64() | 1, self.entropy.public_u64())
+        });
+        let new = NewJob {
+            principal: principal.clone(),
+            agent: agent.clone(),
+            input: submit.input.clone().unwrap_or_else(Json::empty_object),
+            lease: submit.lease_request.clone().unwrap_or_else(Json::empty_object),
+            trace: trace.clone(),
+            created_at: self.now.utc,
+            max_runtime: submit.max_runtime,
+        };
+        let record = JobRecord {
+            job,
+            principal: principal.clone(),
+            session,
+            agent: agent.clone(),
+            input: new.input.clone(),
+            lease: new.lease.clone(),
+            trace,
+            key: submit.key.clone().map(|key| (key, fingerprint)),
+        };
+        let pos = self.append(Record::JobAccepted(record.into()), None);
+        if let Some(key) = &submit.key {
+            self.claim(principal.clone(), key, fingerprint, job);
+        }
+        self.jobs.insert(job, Job::new(new, session, pos));
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.watched.insert(job);
+        }
+        self.log.wait(pos, Waiter::Job(job));
+        self.outputs.push_back(Output::Observe(Notice::JobAccepted { job, principal, agent }));
+        self.acceptance(conn, job, id)
+    }
+
+    /// Queues the acceptance of a job for one connection.
+    fn acceptance(&mut self, conn: ConnId, id: JobId, request: &WireId) -> Reply {
+        let Some(job) = self.jobs.get(id) else {
+            return Reply::Closed { reason: None };
+        };
+        let reply = Reply::Accepted(Accepted {
+            request: Some(request.clone()),
+            job: id.into(),
+            agent: job.agent.to_string(),
+            lease: job.lease.clone(),
+            trace: Some(job.trace.clone()),
+            accepted_at: job.created_at,
+        });
+        let gate = job.accepted_at;
+        self.reply_gated(conn, gate, reply.clone());
+        reply
+    }
+
+    /// A retry with the same key: the original acceptance, then the events
+    /// that follow, then the terminal (hello decision 4).
+    fn rejoin(&mut self, conn: ConnId, session_id: SessionId, id: &WireId, job_id: JobId) -> Result<Reply, Violation> {
+        let gone = || Violation::new(ErrorCode::JobNotFound, "the job of this key has been forgotten: use a new key");
+        let job = self.jobs.get_mut(job_id).ok_or_else(gone)?;
+        if !job.owners.contains(&session_id) {
+            if job.owners.len().is_power_of_two() {
+                job.owners.retain(|owner| self.sessions.get(*owner).is_some());
+            }
+            job.owners.push(session_id);
+        }
+        let (over, last) = (job.is_over(), job.count());
+        if !over && !job.watchers.contains(&session_id) {
+            job.watchers.push(session_id);
+        }
+        let reply = self.acceptance(conn, job_id, id);
+        let Some(session) = self.sessions.get_mut(session_id) else {
+            return Ok(reply);
+        };
+        if !over {
+            session.watched.insert(job_id);
+        } else if !session.index.holds_after(job_id, last, session.cursor) {
+            self.index_event(session_id, job_id, last);
+        }
+        Ok(reply)
+    }
+}
+
+/// Authority this runtime cannot enforce yet is refused, not ignored.
+fn check_authority(submit: &Submit, lease_bytes: usize) -> Result<(), Violation> {
+    if submit.parent.is_some() {
+        return Err(Violation::invalid("`parent_job_id`: this runtime does not delegate jobs"));
+    }
+    if submit.lease_constraints.is_some() {
+        return Err(Violation::invalid("`lease_constraints` needs `lease_expires_at`, which was not negotiated"));
+    }
+    let Some(lease) = &submit.lease_request else {
+        return Ok(());
+    };
+    if lease.as_str().len() > lease_bytes {
+        return Err(Violation::invalid(alloc::format!("`lease_request` has more than {lease_bytes} bytes")));
+    }
+    let members = lease.members().map_err(|e| Violation::invalid(alloc::format!("`lease_request`: {e}")))?;
+    for (namespace, patterns) in &members.0 {
+        let shown: String = namespace.chars().take(64).collect();
+        if matches!(namespace.as_ref(), "cost.budget" | "cost_budget" | "model.use" | "model_use") {
+            return Err(Violation::invalid(alloc::format!("`lease_request`: `{shown}` was not negotiated")));
+        }
+        let known = ["fs.read", "fs.write", "net.fetch", "tool.call", "agent.delegate"].contains(&namespace.as_ref())
+            || namespace.starts_with("x-vendor.");
+        let list: Option<alloc::vec::Vec<String>> = serde_json::from_str(patterns).ok();
+        if !known || !list.is_some_and(|list| !list.is_empty() && list.iter().all(|pattern| !pattern.is_empty())) {
+            let message =
+                alloc::format!("`lease_request`: `{shown}` must be a known namespace with a list of patterns");
+            return Err(Violation::invalid(message));
+        }
+    }
+    Ok(())
+}
+
+/// What makes two submits the same (hello decision 3).
+fn fingerprint(submit: &Submit) -> [u8; 32] {
+    let mut asked = Object::new();
+    asked.display("agent", &submit.agent);
+    let input = submit.input.as_ref().filter(|input| !is_empty_object(input));
+    asked
+        .opt_json("input", input)
+        .opt_json("lease_request", submit.lease_request.as_ref())
+        .opt_json("lease_constraints", submit.lease_constraints.as_ref());
+    if let Some(limit) = submit.max_runtime {
+        asked.u64("max_runtime_sec", u64::from(limit.get()));
+    }
+    asked.json().fingerprint()
+}
+
+fn is_empty_object(json: &Json) -> bool {
+    Members::of(json.as_str()).is_ok_and(|members| members.0.is_empty())
+}

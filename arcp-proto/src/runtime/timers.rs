@@ -1,0 +1,72 @@
+//! Timers: set replaces, and a timer that fires is gone before it acts.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ConnId, JobId, SessionId};
+use crate::time::Timestamp;
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Timer {
+    /// The peer has not opened a session yet.
+    Handshake(ConnId),
+    /// A ping is due, or the peer is lost.
+    Heartbeat(ConnId),
+    /// The peer has read nothing while something waits for it.
+    Stalled(ConnId),
+    /// The numbered stream is held for a moment.
+    Hold(ConnId),
+    /// A detached session can no longer be resumed.
+    ResumeWindow(SessionId),
+    /// The job's time limit.
+    MaxRuntime(JobId),
+    /// The agent has been told to stop long enough ago.
+    CancelGrace(JobId),
+    /// An ended job is forgotten.
+    Retention(JobId),
+    /// The oldest idempotency key is forgotten.
+    KeyExpiry,
+    /// The store is asked again.
+    StoreRetry,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    by_time: BTreeSet<(Timestamp, Timer)>,
+    by_timer: BTreeMap<Timer, Timestamp>,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, timer: Timer, at: Timestamp) {
+        if let Some(old) = self.by_timer.insert(timer, at) {
+            self.by_time.remove(&(old, timer));
+        }
+        self.by_time.insert((at, timer));
+    }
+
+    pub(super) fn clear(&mut self, timer: Timer) {
+        if let Some(at) = self.by_timer.remove(&timer) {
+            self.by_time.remove(&(at, timer));
+        }
+    }
+
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.by_timer.contains_key(&timer)
+    }
+
+    pub(super) fn next(&self) -> Option<(Timestamp, Timer)> {
+        self.by_time.first().copied()
+    }
+
+    /// Takes the earliest timer that is due.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<Timer> {
+        let (at, timer) = self.next()?;
+        if at > now {
+            return None;
+        }
+        self.clear(timer);
+        Some(timer)
+    }
+}

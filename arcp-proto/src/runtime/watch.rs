@@ -1,0 +1,226 @@
+//! Commands about jobs: their ids are executed once; cancelling, watching
+//! and leaving off (1.1 §7.4, §7.6).
+
+use alloc::string::ToString;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Runtime;
+use super::io::{Notice, Output};
+use super::job::JobState;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, JobId, SessionId, WireId};
+use crate::json::Object;
+use crate::model::feature::Feature;
+use crate::model::reply::{Concern, Refusal, Reply, Watching};
+use crate::model::request::{Request, Watch};
+use crate::wire::envelope::Header;
+
+impl Runtime {
+    /// Runs a command, or repeats the answer to it (hello decision 13).
+    pub(super) fn on_command(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        id: WireId,
+        request: Request,
+        header: &Header<'_>,
+    ) {
+        let fingerprint = command_fingerprint(header, &request);
+        let seen = self.sessions.get(session).and_then(|session| session.seen.get(&id));
+        if let Some((known, answer)) = seen {
+            if *known != fingerprint {
+                let reused = Violation::invalid("this message id was used for a different message");
+                return self.refuse_frame(conn, reused, Some(id));
+            }
+            if let Some(answer) = answer.clone() {
+                let gate = self.log.last();
+                self.reply_gated(conn, gate, answer);
+            }
+            return;
+        }
+        let answer = match request {
+            Request::Submit(submit) => Some(self.on_submit(conn, session, &id, &submit)),
+            Request::Cancel { job, reason } => Some(self.on_cancel(conn, session, &id, &job, reason.as_deref())),
+            Request::Watch(watch) => Some(self.on_watch(conn, session, &id, &watch)),
+            Request::Unwatch { job } => self.on_unwatch(conn, session, &id, &job),
+            Request::Open(_)
+            | Request::Resume(_)
+            | Request::Close { .. }
+            | Request::Ping { .. }
+            | Request::Pong { .. }
+            | Request::Ack { .. }
+            | Request::List(_)
+            | Request::Ignored => None,
+        };
+        let bound = self.config.limits.seen_ids_per_session;
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.seen.put(id, fingerprint, answer, bound);
+        }
+    }
+
+    /// The job of this id, if the session's principal may see it. Unknown
+    /// and foreign ones look alike.
+    fn visible(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
+        let unknown = || Violation::new(ErrorCode::JobNotFound, "no such job");
+        let job = JobId::parse(id.as_str()).ok_or_else(unknown)?;
+        let owner = self.jobs.get(job).filter(|job| !job.expired).map(|job| &job.principal);
+        let asking = self.sessions.get(session).map(|session| &session.principal);
+        match (owner, asking) {
+            (Some(owner), Some(asking)) if owner == asking => Ok(job),
+            _ => Err(unknown()),
+        }
+    }
+
+    fn refused(&mut self, conn: ConnId, concern: Concern, violation: Violation, id: &WireId, job: &WireId) -> Reply {
+        let refusal = Refusal { job: Some(job.clone()), ..Refusal::of(concern, violation, Some(id.clone())) };
+        self.refuse(conn, refusal.clone());
+        Reply::Refused(refusal)
+    }
+
+    fn on_cancel(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        id: &WireId,
+        job: &WireId,
+        reason: Option<&str>,
+    ) -> Reply {
+        match self.may_cancel(session, job) {
+            Ok(target) => {
+                // The acknowledgement comes before the terminal.
+                let taken = Reply::CancelTaken { job: job.clone(), reason: reason.map(ToString::to_string) };
+                self.reply_now(conn, taken.clone());
+                self.cancel_job(target, reason);
+                taken
+            }
+            Err(violation) => self.refused(conn, Concern::Job, violation, id, job),
+        }
+    }
+
+    fn may_cancel(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
+        let target = self.visible(session, id)?;
+        let Some(job) = self.jobs.get(target) else {
+            return Err(Violation::new(ErrorCode::JobNotFound, "no such job"));
+        };
+        if !job.owners.contains(&session) {
+            let why = "only the session that submitted the job may cancel it: resume it, or submit again with its key";
+            return Err(Violation::new(ErrorCode::PermissionDenied, why));
+        }
+        if let JobState::Ended(_) = job.state {
+            let mut details = Object::new();
+            details.str("final_status", crate::wire::status_name(job.status()));
+            return Err(Violation::invalid("the job has ended already").with_details(details.json()));
+        }
+        Ok(target)
+    }
+
+    fn on_watch(&mut self, conn: ConnId, session: SessionId, id: &WireId, watch: &Watch) -> Reply {
+        match self.watch(conn, session, id, watch) {
+            Ok(reply) => reply,
+            Err(violation) => self.refused(conn, Concern::Watch, violation, id, &watch.job),
+        }
+    }
+
+    fn watch(&mut self, conn: ConnId, session_id: SessionId, id: &WireId, watch: &Watch) -> Result<Reply, Violation> {
+        let gone = || Violation::new(ErrorCode::JobNotFound, "no such job");
+        let session = self.sessions.get(session_id).ok_or_else(gone)?;
+        if !session.view.features.has(Feature::Subscribe) {
+            return Err(Violation::invalid("watching jobs needs the feature `subscribe`, which was not negotiated"));
+        }
+        let job_id = self.visible(session_id, &watch.job)?;
+        let job = self.jobs.get(job_id).ok_or_else(gone)?;
+        // Who gets the events already gets nothing twice.
+        let already =
+            job.watchers.contains(&session_id) || session.index.holds_after(job_id, job.count(), 0) && job.is_over();
+        let wants_history = watch.history.unwrap_or(watch.after.is_some()) && !already;
+        if !already && session.watched.len() >= self.config.limits.watches_per_session {
+            return Err(Violation::new(ErrorCode::ResourceExhausted, "this session watches too many jobs"));
+        }
+        let from = self.replay_start(session_id, job_id, watch, wants_history);
+        if wants_history && from + 1 < self.jobs.get(job_id).map_or(1, super::job::Job::first_held) {
+            let lost = "the beginning of this job's history is no longer held: ask from a later event";
+            return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
+        }
+        let reply = self.watching(job_id, id, from, wants_history).ok_or_else(gone)?;
+        let gate = self.log.last();
+        self.reply_gated(conn, gate, reply.clone());
+        if !already {
+            self.begin_watch(session_id, job_id, from);
+        }
+        Ok(reply)
+    }
+
+    /// The job's own event number after which events are sent.
+    fn replay_start(&self, session: SessionId, job_id: JobId, watch: &Watch, history: bool) -> u64 {
+        let Some(job) = self.jobs.get(job_id) else {
+            return 0;
+        };
+        if !history {
+            return job.count();
+        }
+        let after = watch.after.unwrap_or(0);
+        let in_submitter = self.sessions.get(session).is_some_and(|s| s.view.profile.counts_in_submitter());
+        let submitter = self.sessions.get(job.submitter);
+        match submitter {
+            Some(submitter) if in_submitter => submitter.index.event_at_or_before(job_id, after),
+            Some(_) | None => after.min(job.count()),
+        }
+    }
+
+    fn watching(&self, job_id: JobId, request: &WireId, from: u64, replayed: bool) -> Option<Reply> {
+        let job = self.jobs.get(job_id)?;
+        Some(Reply::Watching(Watching {
+            request: Some(request.clone()),
+            job: job_id.into(),
+            status: Some(job.status()),
+            agent: job.agent.to_string(),
+            lease: job.lease.clone(),
+            parent: None,
+            trace: Some(job.trace.clone()),
+            from,
+            replayed,
+        }))
+    }
+
+    /// Numbers the history after `from` for a session, and what comes.
+    fn begin_watch(&mut self, session_id: SessionId, job_id: JobId, from: u64) {
+        let last = self.jobs.get(job_id).map_or(0, super::job::Job::count);
+        for n in from + 1..=last {
+            self.index_event(session_id, job_id, n);
+        }
+        if let Some(job) = self.jobs.get_mut(job_id).filter(|job| !job.is_over()) {
+            job.watchers.push(session_id);
+            if let Some(session) = self.sessions.get_mut(session_id) {
+                session.watched.insert(job_id);
+            }
+        }
+        self.outputs.push_back(Output::Observe(Notice::JobWatched { job: job_id, session: session_id }));
+    }
+
+    fn on_unwatch(&mut self, conn: ConnId, session: SessionId, id: &WireId, job: &WireId) -> Option<Reply> {
+        let target = match self.visible(session, job) {
+            Ok(target) => target,
+            Err(violation) => return Some(self.refused(conn, Concern::Job, violation, id, job)),
+        };
+        if let Some(job) = self.jobs.get_mut(target) {
+            job.watchers.retain(|watcher| *watcher != session);
+        }
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.watched.remove(&target);
+        }
+        None
+    }
+}
+
+/// What makes two commands the same.
+fn command_fingerprint(header: &Header<'_>, request: &Request) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(header.kind.as_bytes())
+        .chain_update([0])
+        .chain_update(request.job().map_or("", WireId::as_str))
+        .chain_update([0])
+        .chain_update(header.payload)
+        .finalize()
+        .into()
+}

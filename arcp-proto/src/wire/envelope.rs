@@ -1,0 +1,190 @@
+//! The envelope both families share: a header read in place, with the
+//! payload left as text for whoever needs it (1.1 §5, RFC §6.1).
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::Violation;
+use crate::id::WireId;
+use crate::json::{Members, Text};
+
+/// The header of one frame.
+#[derive(Debug)]
+pub struct Header<'a> {
+    /// The protocol version, if given.
+    pub arcp: Option<Cow<'a, str>>,
+    /// The message id.
+    pub id: WireId,
+    /// The message type.
+    pub kind: Cow<'a, str>,
+    /// The session named.
+    pub session: Option<WireId>,
+    /// The job named.
+    pub job: Option<WireId>,
+    /// The trace, as sent.
+    pub trace: Option<Cow<'a, str>>,
+    /// The request answered.
+    pub correlation: Option<WireId>,
+    /// The sequence number of a counted frame.
+    pub seq: Option<u64>,
+    /// Whether the sender stamps its frames.
+    pub timestamped: bool,
+    /// The payload, undecoded; `{}` when absent or null.
+    pub payload: &'a str,
+    /// Whether the sender says that not knowing the type is fine.
+    pub optional: bool,
+}
+
+/// A frame whose header could not be read: what to tell the peer, and the
+/// message it is about if that much could be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The id of the message, if there is one.
+    pub id: Option<WireId>,
+    /// What is wrong.
+    pub violation: Violation,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    arcp: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    id: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    session_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    job_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    trace_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    correlation_id: Option<Text<'a>>,
+    #[serde(default)]
+    event_seq: Option<u64>,
+    #[serde(borrow, default)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    extensions: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct Extensions {
+    #[serde(default)]
+    optional: bool,
+}
+
+impl<'a> Header<'a> {
+    /// Reads the header of a frame that [`super::frame::ingest`] let pass.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`] with the id of the message where one could be read.
+    pub fn read(text: &'a str) -> Result<Header<'a>, Unreadable> {
+        let fields: Fields<'a> = match serde_json::from_str(text) {
+            Ok(fields) => fields,
+            Err(error) => return Err(unreadable(text, &error)),
+        };
+        let mut fields = fields;
+        let id = wire_id(fields.id.take(), "id");
+        let known = id.as_ref().ok().and_then(Clone::clone);
+        Header::of(fields, id).map_err(|violation| Unreadable { id: known, violation })
+    }
+
+    fn of(fields: Fields<'a>, id: Result<Option<WireId>, Violation>) -> Result<Header<'a>, Violation> {
+        let id = id?.ok_or_else(|| Violation::invalid("the envelope has no `id`"))?;
+        let Some(Text(kind)) = fields.kind else {
+            return Err(Violation::invalid("the envelope has no `type`"));
+        };
+        let arcp = fields.arcp.map(|Text(text)| text);
+        if !matches!(arcp.as_deref(), None | Some("1.1" | "1.0" | "1")) {
+            return Err(Violation::invalid("`arcp` must be \"1.1\", \"1.0\" or \"1\""));
+        }
+        let payload = match fields.payload.map(RawValue::get) {
+            None => "{}",
+            Some(payload) if payload.starts_with('{') => payload,
+            Some(_) => return Err(Violation::invalid("`payload` must be an object")),
+        };
+        let extensions = match fields.extensions.map(RawValue::get) {
+            None => Extensions::default(),
+            Some(raw) if raw.starts_with('{') => serde_json::from_str(raw).unwrap_or_default(),
+            Some(_) => return Err(Violation::invalid("`extensions` must be an object")),
+        };
+        Ok(Header {
+            arcp,
+            id,
+            kind,
+            session: wire_id(fields.session_id, "session_id")?,
+            job: wire_id(fields.job_id, "job_id")?,
+            trace: fields.trace_id.map(|Text(text)| text),
+            correlation: wire_id(fields.correlation_id, "correlation_id")?,
+            seq: fields.event_seq,
+            timestamped: fields.timestamp.is_some(),
+            payload,
+            optional: extensions.optional,
+        })
+    }
+}
+
+fn wire_id(text: Option<Text<'_>>, name: &str) -> Result<Option<WireId>, Violation> {
+    match text {
+        None => Ok(None),
+        Some(Text(text)) => WireId::new(&text)
+            .map(Some)
+            .ok_or_else(|| Violation::invalid(alloc::format!("`{name}` must have 1 to {} bytes", WireId::MAX))),
+    }
+}
+
+fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
+    let members = Members::of(text);
+    let id = members.as_ref().ok().and_then(|m| m.get_str("id")).and_then(|id| WireId::new(&id));
+    let violation = match &members {
+        // The member is named by the decoder; its value is not repeated.
+        Ok(members) => Violation::invalid(alloc::format!("envelope: {}", wrong_member(members))),
+        Err(_) if !text.trim_start().starts_with('{') && !error.is_syntax() && !error.is_eof() => {
+            Violation::invalid("a frame must be one JSON object")
+        }
+        Err(crate::json::JsonError::Duplicate) => Violation::invalid("envelope: duplicate member"),
+        Err(_) => Violation::invalid(alloc::format!(
+            "frame is not valid JSON (line {}, column {})",
+            error.line(),
+            error.column()
+        )),
+    };
+    Unreadable { id, violation }
+}
+
+fn wrong_member(members: &Members<'_>) -> String {
+    const STRINGS: [&str; 7] = ["arcp", "id", "type", "session_id", "job_id", "trace_id", "correlation_id"];
+    let wrong =
+        STRINGS.into_iter().find(|name| members.get(name).is_some_and(|raw| !raw.starts_with('"') && raw != "null"));
+    match wrong {
+        Some(name) => alloc::format!("`{name}` must be a string"),
+        None => String::from("`event_seq` must be a whole number"),
+    }
+}
+
+/// Decodes a payload, saying which message it belongs to when it does not
+/// fit. Values are never repeated: they may be secrets.
+pub(crate) fn payload<'a, T: Deserialize<'a>>(kind: &str, text: &'a str) -> Result<T, Violation> {
+    serde_json::from_str(text).map_err(|error| {
+        let full = alloc::format!("{error}");
+        let what = ["missing field", "duplicate field"]
+            .into_iter()
+            .find_map(|phrase| full.strip_prefix(phrase).map(|rest| (phrase, rest)));
+        let message = match what {
+            Some((phrase, rest)) => {
+                let field = rest.split(" at line").next().unwrap_or_default().trim();
+                alloc::format!("`{kind}`: {phrase} {field}")
+            }
+            None => alloc::format!("`{kind}`: a member has the wrong type (column {} of the payload)", error.column()),
+        };
+        Violation::invalid(message)
+    })
+}

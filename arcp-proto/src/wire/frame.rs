@@ -1,0 +1,104 @@
+//! Frames: what a transport delivers, checked before anything reads it.
+
+use alloc::vec::Vec;
+
+use crate::error::{ErrorCode, Violation};
+use crate::json;
+
+/// Checks a frame's size, encoding and JSON shape, and gives its text.
+///
+/// # Errors
+///
+/// `INVALID_REQUEST` saying what is wrong and what the bound is.
+pub fn ingest(bytes: &[u8], frame_bytes: usize, json_depth: usize) -> Result<&str, Violation> {
+    if bytes.len() > frame_bytes {
+        let message = alloc::format!("frame of {} bytes: at most {frame_bytes} are accepted", bytes.len());
+        return Err(Violation::new(ErrorCode::InvalidRequest, message));
+    }
+    let text = core::str::from_utf8(bytes)
+        .map_err(|e| Violation::invalid(alloc::format!("frame is not UTF-8 at byte {}", e.valid_up_to())))?;
+    json::check(text, json_depth).map_err(|e| Violation::invalid(alloc::format!("frame: {e}")))?;
+    Ok(text)
+}
+
+/// Splits a byte stream into lines: one JSON object per line, ended by `\n`
+/// or `\r\n`; empty lines are skipped. A line over the bound is dropped
+/// whole and reported once.
+///
+/// ```
+/// use arcp_proto::wire::frame::{Line, Lines};
+/// let mut lines = Lines::new(8);
+/// lines.push(b"{\"a\":1}\r\n\n{\"b\"");
+/// assert_eq!(lines.next_line(), Some(Line::Frame(b"{\"a\":1}".to_vec())));
+/// assert_eq!(lines.next_line(), None);
+/// lines.push(b":12345678}\n{}\n");
+/// assert_eq!(lines.next_line(), Some(Line::TooLong));
+/// assert_eq!(lines.next_line(), Some(Line::Frame(b"{}".to_vec())));
+/// ```
+#[derive(Debug)]
+pub struct Lines {
+    buffer: Vec<u8>,
+    /// Where the next line starts.
+    start: usize,
+    /// How far the buffer holds no line end.
+    scanned: usize,
+    limit: usize,
+    skipping: bool,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Its content without the line end.
+    Frame(Vec<u8>),
+    /// It was longer than the bound.
+    TooLong,
+}
+
+impl Lines {
+    /// A splitter for lines of at most `limit` bytes.
+    pub fn new(limit: usize) -> Lines {
+        Lines { buffer: Vec::new(), start: 0, scanned: 0, limit, skipping: false }
+    }
+
+    /// Adds bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.scanned -= self.start;
+        self.start = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next complete line.
+    pub fn next_line(&mut self) -> Option<Line> {
+        loop {
+            let Some(end) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') else {
+                self.scanned = self.buffer.len();
+                if self.buffer.len() - self.start <= self.limit + 1 {
+                    return None;
+                }
+                self.start = self.buffer.len();
+                let reported = core::mem::replace(&mut self.skipping, true);
+                if reported {
+                    return None;
+                }
+                return Some(Line::TooLong);
+            };
+            let end = self.scanned + end;
+            let line = &self.buffer[self.start..end];
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let found = if core::mem::take(&mut self.skipping) || line.is_empty() {
+                None
+            } else if line.len() > self.limit {
+                Some(Line::TooLong)
+            } else {
+                Some(Line::Frame(line.to_vec()))
+            };
+            self.start = end + 1;
+            self.scanned = self.start;
+            if found.is_some() {
+                return found;
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Job events for hello clients, written.
+
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString as _};
+
+use super::replies::write_error;
+use super::{Envelope, final_name};
+use crate::id::JobId;
+use crate::json::{Json, Object};
+use crate::model::event::{ChunkEncoding, EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
+use crate::model::feature::Feature;
+use crate::model::job::FinalStatus;
+use crate::time::UtcMs;
+use crate::wire::{EventFrame, View};
+
+/// The payload of an event; the same for every session with this view.
+pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent) -> String {
+    match event {
+        JobEvent::Started => said("status", at, "{\"phase\":\"running\"}"),
+        JobEvent::Said { kind: EventKind::Progress, body } if view.profile.whole_progress() => {
+            said("progress", at, whole_progress(body).as_str())
+        }
+        JobEvent::Said { kind, body } => said(kind.name(), at, body.as_str()),
+        JobEvent::Chunk(chunk) => said("result_chunk", at, &write_chunk(chunk)),
+        JobEvent::Ended(terminal) => write_terminal(view, job, at, terminal),
+    }
+}
+
+/// The frame around a rendered payload.
+pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
+    let envelope = Envelope {
+        id: frame.id,
+        kind: kind_of(view, frame.event),
+        session: Some(Cow::Owned(frame.session.to_string())),
+        job: Some(Cow::Owned(frame.job.to_string())),
+        trace: Some(frame.trace).filter(|trace| !trace.is_empty()),
+        seq: Some(frame.seq),
+    };
+    envelope.around(frame.payload)
+}
+
+fn kind_of(view: &View, event: &JobEvent) -> &'static str {
+    match event {
+        JobEvent::Started | JobEvent::Said { .. } | JobEvent::Chunk(_) => "job.event",
+        JobEvent::Ended(terminal) if ends_as_result(view, terminal) => "job.result",
+        JobEvent::Ended(_) => "job.error",
+    }
+}
+
+fn ends_as_result(view: &View, terminal: &Terminal) -> bool {
+    match terminal.status {
+        FinalStatus::Success => true,
+        FinalStatus::Cancelled | FinalStatus::TimedOut => view.profile.ends_as_result(),
+        FinalStatus::Error => false,
+    }
+}
+
+fn said(kind: &str, at: UtcMs, body: &str) -> String {
+    let mut payload = Object::with_capacity(body.len() + 80);
+    payload.str("kind", kind).display("ts", at).raw("body", body);
+    payload.done()
+}
+
+/// Progress with its numbers cut to whole ones.
+fn whole_progress(body: &Json) -> Json {
+    let Ok(members) = body.members() else {
+        return body.clone();
+    };
+    let mut out = Object::new();
+    for (name, value) in &members.0 {
+        match value.parse::<f64>() {
+            // `as` saturates, and progress is never negative.
+            Ok(number) if matches!(name.as_ref(), "current" | "total") => out.u64(name, number as u64),
+            _ => out.raw(name, value),
+        };
+    }
+    out.json()
+}
+
+fn write_chunk(chunk: &ResultChunk) -> String {
+    let encoding = match chunk.encoding {
+        ChunkEncoding::Utf8 => "utf8",
+        ChunkEncoding::Base64 => "base64",
+    };
+    let mut body = Object::with_capacity(chunk.data.len() + 120);
+    body.str("result_id", &chunk.result_id)
+        .u64("chunk_seq", chunk.chunk_seq)
+        .str("data", &chunk.data)
+        .str("encoding", encoding)
+        .bool("more", chunk.more);
+    body.done()
+}
+
+fn write_terminal(view: &View, job: JobId, at: UtcMs, terminal: &Terminal) -> String {
+    let mut payload = Object::new();
+    payload.str("final_status", final_name(terminal.status)).display("job_id", job);
+    match &terminal.error {
+        Some(error) if !ends_as_result(view, terminal) => write_failure(&mut payload, error),
+        Some(_) | None => {}
+    }
+    match &terminal.result {
+        Some(JobResult::Inline(result)) => write_inline(view, &mut payload, result),
+        Some(JobResult::Streamed { result_id, size, inline }) => {
+            payload.str("result_id", result_id).u64("result_size", *size);
+            match inline {
+                Some(whole) if !view.features.has(Feature::ResultChunk) => write_inline(view, &mut payload, whole),
+                Some(_) | None => {}
+            }
+        }
+        None => {}
+    }
+    payload.opt_str("summary", terminal.summary.as_deref()).display("completed_at", at);
+    payload.done()
+}
+
+fn write_inline(view: &View, payload: &mut Object, result: &Json) {
+    payload.raw("result", result.as_str());
+    if view.profile.result_as_output() {
+        payload.raw("output", result.as_str());
+    }
+}
+
+fn write_failure(payload: &mut Object, error: &JobError) {
+    write_error(payload, &error.code, &error.message, error.details.as_ref());
+}

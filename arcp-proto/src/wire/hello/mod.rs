@@ -1,0 +1,209 @@
+//! The hello family (draft 1.1).
+//!
+//! Tolerant in: every spelling a published SDK uses is read. Complete out:
+//! what is written is the superset that the strictest of them accepts.
+
+mod events;
+mod incoming;
+mod outgoing;
+mod replies;
+mod requests;
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+
+use ulid::Ulid;
+
+use crate::error::{ErrorCode, Violation};
+use crate::id::prefixed;
+use crate::json::Object;
+use crate::model::feature::Feature;
+use crate::model::job::{FinalStatus, JobStatus};
+
+pub use incoming::{Incoming, read_incoming};
+pub use outgoing::{Outgoing, write_request};
+
+pub(crate) use events::{render_event, write_event};
+pub(crate) use replies::write_reply;
+pub(crate) use requests::{opens, read_request};
+
+/// A feature only this implementation offers: who offers it needs no profile.
+const OURS: &str = "x-vendor.arcp.native";
+const OURS_PREFIX: &str = "x-vendor.arcp.";
+
+fn feature_name(feature: Feature) -> &'static str {
+    match feature {
+        Feature::Heartbeat => "heartbeat",
+        Feature::Ack => "ack",
+        Feature::ListJobs => "list_jobs",
+        Feature::Subscribe => "subscribe",
+        Feature::LeaseExpiresAt => "lease_expires_at",
+        Feature::CostBudget => "cost.budget",
+        Feature::ModelUse => "model.use",
+        Feature::ProvisionedCredentials => "provisioned_credentials",
+        Feature::Progress => "progress",
+        Feature::ResultChunk => "result_chunk",
+        Feature::AgentVersions => "agent_versions",
+    }
+}
+
+fn feature_named(name: &str) -> Option<Feature> {
+    match name {
+        "cost_budget" => Some(Feature::CostBudget),
+        "model_use" => Some(Feature::ModelUse),
+        _ => Feature::ALL.into_iter().find(|feature| feature_name(*feature) == name),
+    }
+}
+
+/// The code as this family writes it, and the model's own name where that is
+/// another one.
+fn code_name(code: &ErrorCode) -> (&'static str, Option<&str>) {
+    match code {
+        ErrorCode::InvalidRequest => ("INVALID_REQUEST", None),
+        ErrorCode::Unimplemented => ("INVALID_REQUEST", Some("UNIMPLEMENTED")),
+        ErrorCode::Unauthenticated => ("UNAUTHENTICATED", None),
+        ErrorCode::PermissionDenied => ("PERMISSION_DENIED", None),
+        ErrorCode::JobNotFound => ("JOB_NOT_FOUND", None),
+        ErrorCode::DuplicateKey => ("DUPLICATE_KEY", None),
+        ErrorCode::AgentNotAvailable => ("AGENT_NOT_AVAILABLE", None),
+        ErrorCode::AgentVersionNotAvailable => ("AGENT_VERSION_NOT_AVAILABLE", None),
+        ErrorCode::Cancelled => ("CANCELLED", None),
+        ErrorCode::Timeout => ("TIMEOUT", None),
+        ErrorCode::ResumeWindowExpired => ("RESUME_WINDOW_EXPIRED", None),
+        ErrorCode::HeartbeatLost => ("HEARTBEAT_LOST", None),
+        ErrorCode::LeaseExpired => ("LEASE_EXPIRED", None),
+        ErrorCode::LeaseRevoked => ("PERMISSION_DENIED", Some("LEASE_REVOKED")),
+        ErrorCode::LeaseSubsetViolation => ("LEASE_SUBSET_VIOLATION", None),
+        ErrorCode::BudgetExhausted => ("BUDGET_EXHAUSTED", None),
+        ErrorCode::BackpressureOverflow => ("INTERNAL_ERROR", Some("BACKPRESSURE_OVERFLOW")),
+        ErrorCode::ResourceExhausted => ("INTERNAL_ERROR", Some("RESOURCE_EXHAUSTED")),
+        ErrorCode::Aborted => ("CANCELLED", Some("ABORTED")),
+        ErrorCode::FailedPrecondition => ("INVALID_REQUEST", Some("FAILED_PRECONDITION")),
+        ErrorCode::OutOfRange => ("INVALID_REQUEST", Some("OUT_OF_RANGE")),
+        ErrorCode::Unavailable => ("INTERNAL_ERROR", Some("UNAVAILABLE")),
+        ErrorCode::Internal => ("INTERNAL_ERROR", None),
+        ErrorCode::Other(code) => ("INTERNAL_ERROR", Some(code)),
+    }
+}
+
+/// Hello decision 9; strict readers refuse a frame that says otherwise.
+fn code_retryable(name: &str) -> bool {
+    matches!(name, "INTERNAL_ERROR" | "TIMEOUT")
+}
+
+/// Reads a code in either family's spelling.
+fn code_named(name: &str) -> ErrorCode {
+    match name {
+        "INVALID_REQUEST" | "INVALID_ARGUMENT" => ErrorCode::InvalidRequest,
+        "UNIMPLEMENTED" => ErrorCode::Unimplemented,
+        "UNAUTHENTICATED" => ErrorCode::Unauthenticated,
+        "PERMISSION_DENIED" => ErrorCode::PermissionDenied,
+        "JOB_NOT_FOUND" | "NOT_FOUND" => ErrorCode::JobNotFound,
+        "DUPLICATE_KEY" | "ALREADY_EXISTS" => ErrorCode::DuplicateKey,
+        "AGENT_NOT_AVAILABLE" => ErrorCode::AgentNotAvailable,
+        "AGENT_VERSION_NOT_AVAILABLE" => ErrorCode::AgentVersionNotAvailable,
+        "CANCELLED" => ErrorCode::Cancelled,
+        "TIMEOUT" | "DEADLINE_EXCEEDED" => ErrorCode::Timeout,
+        "RESUME_WINDOW_EXPIRED" | "DATA_LOSS" => ErrorCode::ResumeWindowExpired,
+        "HEARTBEAT_LOST" => ErrorCode::HeartbeatLost,
+        "LEASE_EXPIRED" => ErrorCode::LeaseExpired,
+        "LEASE_REVOKED" => ErrorCode::LeaseRevoked,
+        "LEASE_SUBSET_VIOLATION" => ErrorCode::LeaseSubsetViolation,
+        "BUDGET_EXHAUSTED" => ErrorCode::BudgetExhausted,
+        "BACKPRESSURE_OVERFLOW" => ErrorCode::BackpressureOverflow,
+        "RESOURCE_EXHAUSTED" | "RATE_LIMITED" => ErrorCode::ResourceExhausted,
+        "ABORTED" => ErrorCode::Aborted,
+        "FAILED_PRECONDITION" => ErrorCode::FailedPrecondition,
+        "OUT_OF_RANGE" => ErrorCode::OutOfRange,
+        "UNAVAILABLE" => ErrorCode::Unavailable,
+        "INTERNAL_ERROR" | "INTERNAL" => ErrorCode::Internal,
+        other => ErrorCode::Other(other.into()),
+    }
+}
+
+/// The code of this name, in any published spelling. Names nobody knows are
+/// kept.
+pub fn error_code(name: &str) -> ErrorCode {
+    code_named(name)
+}
+
+/// The name a person sees for a code.
+pub fn error_name(code: &ErrorCode) -> &str {
+    match code_name(code) {
+        (_, Some(own)) => own,
+        (name, None) => name,
+    }
+}
+
+fn final_name(status: FinalStatus) -> &'static str {
+    match status {
+        FinalStatus::Success => "success",
+        FinalStatus::Error => "error",
+        FinalStatus::Cancelled => "cancelled",
+        FinalStatus::TimedOut => "timed_out",
+    }
+}
+
+/// The word for where a job stands (hello decision 12).
+pub fn status_name(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Pending => "pending",
+        JobStatus::Running | JobStatus::Blocked | JobStatus::Paused => "running",
+        JobStatus::Ended(end) => final_name(end),
+    }
+}
+
+/// Reads a status in either family's words.
+pub fn status_named(name: &str) -> Option<JobStatus> {
+    Some(match name {
+        "pending" | "accepted" | "queued" => JobStatus::Pending,
+        "running" => JobStatus::Running,
+        "blocked" => JobStatus::Blocked,
+        "paused" => JobStatus::Paused,
+        "success" | "completed" => JobStatus::Ended(FinalStatus::Success),
+        "error" | "failed" => JobStatus::Ended(FinalStatus::Error),
+        "cancelled" => JobStatus::Ended(FinalStatus::Cancelled),
+        "timed_out" => JobStatus::Ended(FinalStatus::TimedOut),
+        _ => return None,
+    })
+}
+
+/// A trace id: 32 lower-case hex digits not all zero, or a whole W3C
+/// traceparent whose trace id is taken.
+fn trace_id(text: &str) -> Result<String, Violation> {
+    let id = match text.split('-').collect::<alloc::vec::Vec<_>>().as_slice() {
+        [id] => *id,
+        [_version, id, parent, flags] if parent.len() == 16 && flags.len() == 2 => id,
+        _ => "",
+    };
+    let hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    let fits = id.len() == 32 && id.bytes().all(hex) && id.bytes().any(|c| c != b'0');
+    fits.then(|| String::from(id)).ok_or_else(|| {
+        Violation::invalid("`trace_id` must be 32 lower-case hex digits, not all zero, or a W3C traceparent")
+    })
+}
+
+/// Begins a frame: everything up to the payload.
+struct Envelope<'a> {
+    id: Ulid,
+    kind: &'a str,
+    session: Option<Cow<'a, str>>,
+    job: Option<Cow<'a, str>>,
+    trace: Option<&'a str>,
+    seq: Option<u64>,
+}
+
+impl Envelope<'_> {
+    fn around(&self, payload: &str) -> String {
+        let mut frame = Object::with_capacity(payload.len() + 256);
+        frame.str("arcp", "1.1").str("id", &prefixed("msg_", self.id)).str("type", self.kind);
+        frame.opt_str("session_id", self.session.as_deref());
+        frame.opt_str("job_id", self.job.as_deref());
+        frame.opt_str("trace_id", self.trace);
+        if let Some(seq) = self.seq {
+            frame.u64("event_seq", seq);
+        }
+        frame.raw("payload", payload);
+        frame.done()
+    }
+}

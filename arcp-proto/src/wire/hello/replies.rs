@@ -1,0 +1,232 @@
+//! Replies to hello clients, written.
+
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use super::{Envelope, code_name, code_retryable, feature_name, status_name};
+use crate::error::ErrorCode;
+use crate::id::{JobId, WireId};
+use crate::json::{Json, Object, push_string};
+use crate::model::agent::AgentEntry;
+use crate::model::feature::Feature;
+use crate::model::job::{JobStatus, JobSummary};
+use crate::model::reply::{Accepted, JobPage, Opened, Refusal, Reply, Watching};
+use crate::time::UtcMs;
+use crate::wire::profile::RefusalForm;
+use crate::wire::{Stamp, View};
+
+pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
+    let (kind, payload) = match reply {
+        Reply::Opened(opened) => ("session.welcome", write_opened(opened)),
+        Reply::Refused(refusal) => return write_refusal(view, stamp, refusal),
+        Reply::Closed { reason } => {
+            let mut payload = Object::new();
+            payload.opt_str("reason", reason.as_deref());
+            ("session.closed", payload.done())
+        }
+        Reply::Ping { nonce, at } => {
+            let mut payload = Object::new();
+            payload.str("nonce", nonce).display("sent_at", at);
+            ("session.ping", payload.done())
+        }
+        Reply::Pong { nonce, at } => {
+            let mut payload = Object::new();
+            payload.str("ping_nonce", nonce).display("received_at", at);
+            ("session.pong", payload.done())
+        }
+        Reply::Jobs(page) => ("session.jobs", write_page(view, page)),
+        Reply::Accepted(accepted) => ("job.accepted", write_accepted(view, accepted)),
+        Reply::CancelTaken { job, reason } => {
+            let mut payload = Object::new();
+            payload.str("job_id", job.as_str()).opt_str("reason", reason.as_deref());
+            ("job.cancelled", payload.done())
+        }
+        Reply::Watching(watching) => ("job.subscribed", write_watching(view, watching)),
+    };
+    let (job, trace) = about(reply);
+    Some(envelope(stamp, kind, job, trace).around(&payload))
+}
+
+/// The job a reply is about, and its trace.
+fn about(reply: &Reply) -> (Option<&WireId>, Option<&str>) {
+    match reply {
+        Reply::Accepted(accepted) => (Some(&accepted.job), accepted.trace.as_deref()),
+        Reply::Watching(watching) => (Some(&watching.job), watching.trace.as_deref()),
+        Reply::CancelTaken { job, .. } => (Some(job), None),
+        Reply::Opened(_)
+        | Reply::Refused(_)
+        | Reply::Closed { .. }
+        | Reply::Ping { .. }
+        | Reply::Pong { .. }
+        | Reply::Jobs(_) => (None, None),
+    }
+}
+
+fn envelope<'a>(stamp: Stamp, kind: &'a str, job: Option<&'a WireId>, trace: Option<&'a str>) -> Envelope<'a> {
+    // A strict reader cannot decode a frame without a session id, so even an
+    // error before the welcome has one.
+    let session = stamp.session.map_or_else(|| String::from("sess_none"), |session| session.to_string());
+    Envelope {
+        id: stamp.id,
+        kind,
+        session: Some(Cow::Owned(session)),
+        job: job.map(|job| Cow::Borrowed(job.as_str())),
+        trace,
+        seq: None,
+    }
+}
+
+fn write_opened(opened: &Opened) -> String {
+    let mut payload = Object::new();
+    payload
+        .object("runtime", |runtime| {
+            runtime.str("name", &opened.runtime.name).str("version", &opened.runtime.version);
+        })
+        .str("session_id", opened.session.as_str())
+        .display("accepted_at", opened.accepted_at)
+        .str("resume_token", opened.resume_token.expose())
+        .u64("resume_window_sec", opened.resume_window_s.max(1));
+    if let Some(interval) = opened.heartbeat_s {
+        payload.u64("heartbeat_interval_sec", interval);
+    }
+    payload.object("capabilities", |capabilities| {
+        capabilities
+            .raw("encodings", "[\"json\"]")
+            .array("features", opened.features.iter().map(|f| quoted(feature_name(f))))
+            .array("agents", opened.agents.iter().map(write_agent));
+    });
+    payload.done()
+}
+
+fn write_agent(agent: &AgentEntry) -> String {
+    let mut entry = Object::new();
+    entry
+        .str("name", &agent.name)
+        .array("versions", agent.versions.iter().map(|v| quoted(v)))
+        .opt_str("default", agent.default.as_deref());
+    entry.done()
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    push_string(&mut out, text);
+    out
+}
+
+fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String> {
+    let form = view.profile.refusal_form(refusal.concern);
+    let mut payload = Object::new();
+    let (kind, job) = match form {
+        RefusalForm::Silent => return None,
+        RefusalForm::SessionError => ("session.error", refusal.job.clone()),
+        RefusalForm::JobError => {
+            // A job that never was: no live job may look ended.
+            let job = WireId::from(JobId::from_ulid(stamp.id));
+            payload.str("final_status", "error").str("job_id", job.as_str());
+            ("job.error", Some(job))
+        }
+    };
+    write_error(&mut payload, &refusal.code, &refusal.message, refusal.details.as_ref());
+    payload.opt_str("request_id", refusal.request.as_ref().map(WireId::as_str));
+    match form {
+        RefusalForm::JobError => {
+            payload.display("completed_at", UtcMs(stamp.id.timestamp_ms()));
+        }
+        RefusalForm::SessionError | RefusalForm::Silent => {
+            payload.opt_str("job_id", job.as_ref().map(WireId::as_str));
+        }
+    }
+    Some(envelope(stamp, kind, job.as_ref(), None).around(&payload.done()))
+}
+
+/// `code`, `message`, `retryable`, `details`. A code this family does not
+/// have goes into the details.
+pub(super) fn write_error(payload: &mut Object, code: &ErrorCode, message: &str, details: Option<&Json>) {
+    let (name, own) = code_name(code);
+    let message = if message.is_empty() { "no message was given" } else { message };
+    payload.str("code", name).str("message", message).bool("retryable", code_retryable(name));
+    match (details, own) {
+        (Some(details), None) => {
+            payload.raw("details", details.as_str());
+        }
+        (given, Some(own)) => {
+            payload.object("details", |out| {
+                let key = if matches!(code, ErrorCode::Other(_)) { "code" } else { "open_code" };
+                out.str(key, own);
+                let members = given.and_then(|given| given.members().ok()).unwrap_or_default();
+                for (member, value) in members.0.iter().filter(|(member, _)| member != key) {
+                    out.raw(member, value);
+                }
+            });
+        }
+        (None, None) => {}
+    }
+}
+
+fn write_page(view: &View, page: &JobPage) -> String {
+    let mut payload = Object::new();
+    payload.opt_str("request_id", page.request.as_ref().map(WireId::as_str));
+    let entries: Vec<String> = page.jobs.iter().map(|job| write_summary(view, job)).collect();
+    payload.array("jobs", entries);
+    match &page.next {
+        Some(cursor) => payload.str("next_cursor", cursor),
+        None => payload.raw("next_cursor", "null"),
+    };
+    payload.done()
+}
+
+fn write_summary(view: &View, job: &JobSummary) -> String {
+    let mut entry = Object::new();
+    entry
+        .str("job_id", job.job.as_str())
+        .str("agent", shown_agent(view, &job.agent))
+        .str("status", status_name(job.status.unwrap_or(JobStatus::Pending)))
+        .raw("lease", job.lease.as_str());
+    write_parent(&mut entry, job.parent.as_ref());
+    if let Some(at) = job.created_at {
+        entry.display("created_at", at).display("submitted_at", at);
+    }
+    entry.opt_str("trace_id", job.trace.as_deref()).u64("last_event_seq", job.last_event);
+    entry.done()
+}
+
+fn write_parent(object: &mut Object, parent: Option<&WireId>) {
+    match parent {
+        Some(parent) => object.str("parent_job_id", parent.as_str()),
+        None => object.raw("parent_job_id", "null"),
+    };
+}
+
+/// Without `agent_versions` a peer knows bare names only (decision 15).
+fn shown_agent<'a>(view: &View, agent: &'a str) -> &'a str {
+    if view.features.has(Feature::AgentVersions) { agent } else { agent.split('@').next().unwrap_or(agent) }
+}
+
+fn write_accepted(view: &View, accepted: &Accepted) -> String {
+    let mut payload = Object::new();
+    payload
+        .str("job_id", accepted.job.as_str())
+        .str("agent", shown_agent(view, &accepted.agent))
+        .raw("lease", accepted.lease.as_str())
+        .display("accepted_at", accepted.accepted_at)
+        .opt_str("trace_id", accepted.trace.as_deref())
+        .opt_str("request_id", accepted.request.as_ref().map(WireId::as_str));
+    payload.done()
+}
+
+fn write_watching(view: &View, watching: &Watching) -> String {
+    let mut payload = Object::new();
+    payload
+        .opt_str("request_id", watching.request.as_ref().map(WireId::as_str))
+        .str("job_id", watching.job.as_str())
+        .str("current_status", status_name(watching.status.unwrap_or(JobStatus::Pending)))
+        .str("agent", shown_agent(view, &watching.agent))
+        .raw("lease", watching.lease.as_str());
+    write_parent(&mut payload, watching.parent.as_ref());
+    payload
+        .opt_str("trace_id", watching.trace.as_deref())
+        .u64("subscribed_from", watching.from)
+        .bool("replayed", watching.replayed);
+    payload.done()
+}
