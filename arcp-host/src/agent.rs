@@ -1,0 +1,454 @@
+//! Agents: what a job runs, and what it can say while it runs.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::{JobId, Principal};
+use arcp_proto::json::{Json, JsonError, Object};
+use arcp_proto::model::event::{EventKind, JobError};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData, Input};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Something that can be run as a job. It has a thread of its own and may
+/// block.
+///
+/// Any `Fn(&Context) -> Result<Outcome, AgentError>` is one.
+pub trait Agent: Send + Sync + 'static {
+    /// Runs one job.
+    ///
+    /// # Errors
+    ///
+    /// What the job ends with. A panic becomes `INTERNAL_ERROR`, without its
+    /// text.
+    fn run(&self, job: &Context) -> Result<Outcome, AgentError>;
+}
+
+impl<F> Agent for F
+where
+    F: Fn(&Context) -> Result<Outcome, AgentError> + Send + Sync + 'static,
+{
+    fn run(&self, job: &Context) -> Result<Outcome, AgentError> {
+        self(job)
+    }
+}
+
+/// An agent that answers at once: it runs on the loop itself, for proxies,
+/// lookups and tests. **It must not block**: whoever does holds up everybody.
+///
+/// Any `Fn(&AgentSpec) -> Result<Outcome, AgentError>` is one.
+pub trait InlineAgent: Send + Sync + 'static {
+    /// Answers one job.
+    ///
+    /// # Errors
+    ///
+    /// What the job ends with. A panic becomes `INTERNAL_ERROR`, without its
+    /// text.
+    fn answer(&self, spec: &AgentSpec) -> Result<Outcome, AgentError>;
+}
+
+impl<F> InlineAgent for F
+where
+    F: Fn(&AgentSpec) -> Result<Outcome, AgentError> + Send + Sync + 'static,
+{
+    fn answer(&self, spec: &AgentSpec) -> Result<Outcome, AgentError> {
+        self(spec)
+    }
+}
+
+/// How a job succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Without a result.
+    Empty,
+    /// With this result.
+    Json(Json),
+    /// With what was sent by [`Context::chunk`], and one line about it.
+    Streamed {
+        /// The line.
+        summary: Option<String>,
+    },
+}
+
+impl Outcome {
+    /// A result of any type with a JSON form.
+    ///
+    /// # Errors
+    ///
+    /// If it has none.
+    pub fn of<T: Serialize + ?Sized>(result: &T) -> Result<Outcome, AgentError> {
+        Ok(Outcome::Json(Json::from_value(result)?))
+    }
+}
+
+/// How a job does not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.message)]
+pub struct AgentError(pub JobError);
+
+impl AgentError {
+    /// `INTERNAL_ERROR` with a message the client sees.
+    pub fn failed(message: impl Into<String>) -> AgentError {
+        AgentError(JobError::new(ErrorCode::Internal, message))
+    }
+
+    /// Another code.
+    pub fn with_code(code: ErrorCode, message: impl Into<String>) -> AgentError {
+        AgentError(JobError::new(code, message))
+    }
+}
+
+impl From<Stopped> for AgentError {
+    fn from(stopped: Stopped) -> AgentError {
+        AgentError(JobError::new(ErrorCode::Cancelled, stopped.to_string()))
+    }
+}
+
+impl From<JsonError> for AgentError {
+    fn from(error: JsonError) -> AgentError {
+        AgentError::failed(format!("not usable as JSON: {error}"))
+    }
+}
+
+/// The job was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the job was told to stop")]
+pub struct Stopped;
+
+/// How serious a log event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// For whoever reads the code.
+    Trace,
+    /// For whoever debugs.
+    Debug,
+    /// For everybody.
+    Info,
+    /// Something is odd.
+    Warn,
+    /// Something failed.
+    Error,
+    /// Everything failed.
+    Critical,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Trace => "trace",
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+            Level::Critical => "critical",
+        }
+    }
+}
+
+/// Takes what agents say to the runtime. Must not block for long.
+pub trait Inbox: Send + Sync {
+    /// Takes one input.
+    fn put(&self, input: Input);
+}
+
+/// A running job, as its agent sees it.
+///
+/// Everything that emits waits while the runtime has no credit for the
+/// agent: a flood is slowed, not buffered. It gives [`Stopped`] only when the
+/// job is over; after a mere cancel an agent may still say goodbye.
+pub struct Context {
+    job: JobId,
+    spec: AgentSpec,
+    link: Arc<Link>,
+    inbox: Arc<dyn Inbox>,
+}
+
+impl Context {
+    pub(crate) fn new(job: JobId, spec: AgentSpec, link: Arc<Link>, inbox: Arc<dyn Inbox>) -> Context {
+        Context { job, spec, link, inbox }
+    }
+
+    /// The job.
+    pub fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// On whose behalf it runs.
+    pub fn principal(&self) -> &Principal {
+        &self.spec.principal
+    }
+
+    /// Its trace, 32 hexadecimal digits.
+    pub fn trace(&self) -> &str {
+        &self.spec.trace
+    }
+
+    /// Its input, exactly as sent; `{}` if there was none.
+    pub fn input(&self) -> &Json {
+        &self.spec.input
+    }
+
+    /// Its input, decoded.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` if it does not fit.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, AgentError> {
+        let bad = |e| AgentError::with_code(ErrorCode::InvalidRequest, format!("the input does not fit: {e}"));
+        serde_json::from_str(self.spec.input.as_str()).map_err(bad)
+    }
+
+    /// Whether the job was told to stop.
+    pub fn cancelled(&self) -> bool {
+        self.link.state().stopping
+    }
+
+    /// Waits, but not beyond a cancel.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] as soon as the job is told to stop.
+    pub fn sleep(&self, span: Duration) -> Result<(), Stopped> {
+        let end = Instant::now() + span;
+        let mut state = self.link.state();
+        loop {
+            if state.stopping {
+                return Err(Stopped);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            state = self.link.wait(state, Some(left));
+        }
+    }
+
+    /// A line of log.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn log(&self, level: Level, message: &str) -> Result<(), Stopped> {
+        let mut body = Object::new();
+        body.str("level", level.name()).str("message", message);
+        self.say("log", body.json())
+    }
+
+    /// A line of log with more for a program.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn log_with(&self, level: Level, message: &str, attributes: &Json) -> Result<(), Stopped> {
+        let mut body = Object::new();
+        body.str("level", level.name()).str("message", message).opt_json("attributes", Some(attributes));
+        self.say("log", body.json())
+    }
+
+    /// A thought.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn thought(&self, text: &str) -> Result<(), Stopped> {
+        let mut body = Object::new();
+        body.str("text", text);
+        self.say("thought", body.json())
+    }
+
+    /// Where the job stands, in a word.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn status(&self, phase: &str, message: Option<&str>) -> Result<(), Stopped> {
+        let mut body = Object::new();
+        body.str("phase", phase).opt_str("message", message);
+        self.say("status", body.json())
+    }
+
+    /// How far the job is, of a known or unknown total.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn progress(&self, current: u64, total: Option<u64>, units: Option<&str>) -> Result<(), Stopped> {
+        let mut body = Object::new();
+        body.u64("current", current);
+        if let Some(total) = total {
+            body.u64("total", total);
+        }
+        body.opt_str("units", units);
+        self.say("progress", body.json())
+    }
+
+    /// A number. `value` is JSON, so that decimals keep their digits.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn metric(&self, name: &str, value: &Json, unit: Option<&str>) -> Result<(), Stopped> {
+        let mut body = Object::new();
+        body.str("name", name).raw("value", value.as_str()).opt_str("unit", unit);
+        self.say("metric", body.json())
+    }
+
+    /// A tool is being called.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn tool_call(&self, tool: &str, call_id: &str, args: &Json) -> Result<(), Stopped> {
+        let mut body = Object::new();
+        body.str("tool", tool).str("call_id", call_id).opt_json("args", Some(args));
+        self.say("tool_call", body.json())
+    }
+
+    /// What a tool gave.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn tool_result(&self, call_id: &str, result: Result<&Json, &Json>) -> Result<(), Stopped> {
+        let mut body = Object::new();
+        body.str("call_id", call_id);
+        match result {
+            Ok(result) => body.opt_json("result", Some(result)),
+            Err(error) => body.opt_json("error", Some(error)),
+        };
+        self.say("tool_result", body.json())
+    }
+
+    /// Something that was made can be found at a URI.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn artifact(&self, uri: &str, content_type: Option<&str>, byte_size: Option<u64>) -> Result<(), Stopped> {
+        let mut body = Object::new();
+        body.str("uri", uri).opt_str("content_type", content_type);
+        if let Some(size) = byte_size {
+            body.u64("byte_size", size);
+        }
+        self.say("artifact_ref", body.json())
+    }
+
+    /// Any event. What does not fit its kind becomes a warning in the job's
+    /// log.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn emit(&self, kind: &EventKind, body: &Json) -> Result<(), Stopped> {
+        self.say(kind.name(), body.clone())
+    }
+
+    /// A piece of the result, as text. It may be cut further, never inside a
+    /// character.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn chunk(&self, text: impl Into<String>) -> Result<(), Stopped> {
+        self.call(AgentCall::Chunk { data: ChunkData::Text(text.into()), more: true })
+    }
+
+    /// A piece of the result, as bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn chunk_bytes(&self, bytes: impl Into<Vec<u8>>) -> Result<(), Stopped> {
+        self.call(AgentCall::Chunk { data: ChunkData::Binary(bytes.into()), more: true })
+    }
+
+    /// The last piece of the result. Without it an empty one is added at the
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn last_chunk(&self, data: ChunkData) -> Result<(), Stopped> {
+        self.call(AgentCall::Chunk { data, more: false })
+    }
+
+    fn say(&self, kind: &str, body: Json) -> Result<(), Stopped> {
+        self.call(AgentCall::Say { kind: kind.to_string(), body })
+    }
+
+    fn call(&self, call: AgentCall) -> Result<(), Stopped> {
+        let mut state = self.link.state();
+        while state.credit == 0 && !state.over {
+            state = self.link.wait(state, None);
+        }
+        if state.over {
+            return Err(Stopped);
+        }
+        state.credit -= 1;
+        // Under the lock, so that calls of one job keep their order.
+        self.inbox.put(Input::Agent { job: self.job, call });
+        Ok(())
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("job", &self.job).field("agent", &self.spec.agent).finish_non_exhaustive()
+    }
+}
+
+/// What the runtime tells a running agent.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    state: Mutex<LinkState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct LinkState {
+    pub(crate) credit: u32,
+    /// Told to stop.
+    pub(crate) stopping: bool,
+    /// Asking was not enough: nothing it says counts any more.
+    pub(crate) over: bool,
+    /// Its work is done; nobody needs to be told anything.
+    pub(crate) done: bool,
+}
+
+impl Link {
+    /// A panic elsewhere leaves only numbers and flags, each valid.
+    pub(crate) fn state(&self) -> MutexGuard<'_, LinkState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut LinkState)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, LinkState>,
+        span: Option<Duration>,
+    ) -> MutexGuard<'a, LinkState> {
+        match span {
+            Some(span) => self.changed.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+/// What the core is told when an agent returns.
+pub(crate) fn exit_of(result: Result<Outcome, AgentError>) -> AgentExit {
+    match result {
+        Ok(Outcome::Empty) => AgentExit::Success { result: None, summary: None },
+        Ok(Outcome::Json(json)) => AgentExit::Success { result: Some(json), summary: None },
+        Ok(Outcome::Streamed { summary }) => AgentExit::Success { result: None, summary },
+        Err(AgentError(error)) => AgentExit::Failure(error),
+    }
+}

@@ -1,0 +1,136 @@
+//! The one file that reads clocks.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arcp_proto::time::{Now, Timestamp, UtcMs};
+
+/// Steps of the wall clock up to this are taken over at once.
+const SMALL_STEP_MS: i64 = 1000;
+/// Larger ones are taken over at this share of the time that passes.
+const SLEW_SHARE: i64 = 20;
+
+/// Monotonic time that goes on while the machine sleeps, and UTC derived
+/// from it.
+///
+/// One wrong reading of the wall clock must not expire every lease: a large
+/// step is taken over slowly, one second in twenty.
+///
+/// ```
+/// let mut clock = arcp_host::clock::Clock::new();
+/// let (a, b) = (clock.now(), clock.now());
+/// assert!(b.mono >= a.mono && b.utc >= a.utc);
+/// ```
+#[derive(Debug)]
+pub struct Clock {
+    utc: Utc,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::new()
+    }
+}
+
+impl Clock {
+    /// A clock that trusts the wall clock now.
+    pub fn new() -> Clock {
+        Clock { utc: Utc::new(monotonic(), wall()) }
+    }
+
+    /// Both times of this moment.
+    pub fn now(&mut self) -> Now {
+        let mono = monotonic();
+        Now { mono, utc: self.utc.at(mono, wall()) }
+    }
+
+    /// How far the wall clock has jumped ahead (or, negative, back) of UTC as
+    /// it is given here, in milliseconds; each jump is told of once.
+    pub fn take_jump(&mut self) -> Option<i64> {
+        self.utc.jump.take()
+    }
+
+    /// How long until a moment, rounded up to whole milliseconds.
+    pub fn until(&self, at: Timestamp) -> Duration {
+        let left = at.since(monotonic());
+        let millis = left.as_micros().div_ceil(1000);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+}
+
+fn monotonic() -> Timestamp {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let id = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let id = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(id);
+    let micros = i128::from(time.tv_sec) * 1_000_000 + i128::from(time.tv_nsec) / 1000;
+    Timestamp(u64::try_from(micros).unwrap_or(0))
+}
+
+fn wall() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// UTC as monotonic time plus an offset that follows the wall clock.
+#[derive(Debug)]
+struct Utc {
+    offset_ms: i64,
+    last: Timestamp,
+    /// Whether a large step is being taken over.
+    slewing: bool,
+    /// A step nobody was told of yet.
+    jump: Option<i64>,
+}
+
+impl Utc {
+    fn new(mono: Timestamp, wall_ms: i64) -> Utc {
+        Utc { offset_ms: wall_ms - millis(mono), last: mono, slewing: false, jump: None }
+    }
+
+    fn at(&mut self, mono: Timestamp, wall_ms: i64) -> UtcMs {
+        let wanted = wall_ms - millis(mono);
+        let step = wanted - self.offset_ms;
+        if step.abs() <= SMALL_STEP_MS {
+            self.offset_ms = wanted;
+            self.last = mono;
+            self.slewing = false;
+        } else {
+            if !std::mem::replace(&mut self.slewing, true) {
+                self.jump = Some(step);
+            }
+            let passed = millis(mono) - millis(self.last);
+            let most = passed / SLEW_SHARE;
+            if most > 0 {
+                self.offset_ms += step.clamp(-most, most);
+                self.last = mono;
+            }
+        }
+        UtcMs(u64::try_from(millis(mono) + self.offset_ms).unwrap_or(0))
+    }
+}
+
+fn millis(mono: Timestamp) -> i64 {
+    i64::try_from(mono.0 / 1000).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_step_is_taken_over_slowly() {
+        let mut utc = Utc::new(Timestamp(0), 1_000_000);
+        let hour = 3_600_000;
+        assert_eq!(utc.at(Timestamp(1_000_000), 1_001_000 + hour), UtcMs(1_001_050));
+        assert_eq!(utc.jump.take(), Some(hour));
+        assert_eq!(utc.at(Timestamp(2_000_000), 1_002_000 + hour), UtcMs(1_002_100));
+        assert_eq!(utc.jump, None, "told once");
+        // The wrong reading is over: nothing but a tenth of a second is off.
+        assert_eq!(utc.at(Timestamp(3_000_000), 1_003_000), UtcMs(1_003_000));
+        assert_eq!(utc.at(Timestamp(3_500_000), 1_003_700), UtcMs(1_003_700));
+        assert_eq!(utc.jump, None);
+        utc.at(Timestamp(4_000_000), 1_004_200 - hour);
+        assert_eq!(utc.jump, Some(-hour));
+    }
+}

@@ -1,0 +1,14 @@
+//! The machine under an ARCP runtime: clock, entropy, store, authentication
+//! and agents. No sockets: those are the adapters'.
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod auth;
+pub mod clock;
+pub mod entropy;
+pub mod process;
+pub mod registry;
+pub mod runner;
+pub mod samples;
+pub mod store;

@@ -1,0 +1,82 @@
+//! Which agents there are.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arcp_proto::model::agent::{AgentEntry, AgentRef};
+
+use crate::agent::{Agent, InlineAgent};
+
+/// Agents by name and version.
+///
+/// ```
+/// use arcp_host::agent::{Context, Outcome};
+/// use arcp_host::registry::Registry;
+/// use arcp_proto::runtime::AgentSpec;
+/// let mut registry = Registry::default();
+/// registry.add("count", None, |job: &Context| {
+///     for n in 1..=3 {
+///         job.progress(n, Some(3), None)?;
+///     }
+///     Ok(Outcome::Empty)
+/// });
+/// registry.add_inline("echo", Some("1.0.0"), |spec: &AgentSpec| Ok(Outcome::Json(spec.input.clone())));
+/// assert_eq!(registry.entries()[1].default.as_deref(), Some("1.0.0"));
+/// ```
+#[derive(Default)]
+pub struct Registry {
+    agents: BTreeMap<String, Vec<(Option<String>, Hosted)>>,
+}
+
+/// An agent, and where it runs.
+#[derive(Clone)]
+pub enum Hosted {
+    /// On a thread of its own.
+    Threaded(Arc<dyn Agent>),
+    /// On the loop.
+    Inline(Arc<dyn InlineAgent>),
+}
+
+impl Registry {
+    /// Adds an agent. The version added last is what a bare name means; the
+    /// same name and version again replaces the agent.
+    pub fn add(&mut self, name: &str, version: Option<&str>, agent: impl Agent) {
+        self.put(name, version, Hosted::Threaded(Arc::new(agent)));
+    }
+
+    /// Adds an agent that answers at once, on the loop.
+    pub fn add_inline(&mut self, name: &str, version: Option<&str>, agent: impl InlineAgent) {
+        self.put(name, version, Hosted::Inline(Arc::new(agent)));
+    }
+
+    fn put(&mut self, name: &str, version: Option<&str>, agent: Hosted) {
+        let version = version.map(ToString::to_string);
+        let versions = self.agents.entry(name.to_string()).or_default();
+        versions.retain(|(known, _)| *known != version);
+        versions.push((version, agent));
+    }
+
+    /// What a runtime is told of them.
+    pub fn entries(&self) -> Vec<AgentEntry> {
+        self.agents
+            .iter()
+            .map(|(name, versions)| {
+                let versions: Vec<String> = versions.iter().filter_map(|(version, _)| version.clone()).collect();
+                AgentEntry { name: name.clone(), default: versions.last().cloned(), versions }
+            })
+            .collect()
+    }
+
+    /// The agent of a resolved reference.
+    pub fn get(&self, agent: &AgentRef) -> Option<Hosted> {
+        let versions = self.agents.get(agent.name())?;
+        versions.iter().find(|(version, _)| version.as_deref() == agent.version()).map(|(_, agent)| agent.clone())
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries()).finish()
+    }
+}

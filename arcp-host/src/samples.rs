@@ -1,0 +1,263 @@
+//! The sample agents of `arcp serve --samples`: ordinary agents, written
+//! against the public API. Read them as the tutorial.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use arcp_proto::error::ErrorCode;
+use arcp_proto::json::{Json, Object};
+use arcp_proto::model::event::{EventKind, JobError};
+use arcp_proto::runtime::{AgentSpec, ChunkData};
+use arcp_proto::wire::hello::error_code;
+use serde::Deserialize;
+
+use crate::agent::{AgentError, Context, Level, Outcome, Stopped};
+use crate::registry::Registry;
+
+/// Adds every sample.
+pub fn add_to(registry: &mut Registry) {
+    registry.add_inline("echo", Some("1.0.0"), echo);
+    registry.add_inline("echo", Some("2.0.0"), echo);
+    registry.add("slow", None, slow);
+    registry.add("chatty", None, chatty);
+    registry.add("chunker", None, chunker);
+    registry.add("failer", None, failer);
+    let counts = Arc::new(Mutex::new(BTreeMap::new()));
+    registry.add("counter", None, move |job: &Context| counter(job, &counts));
+    let gates = Arc::new(Gates::default());
+    let opened = gates.clone();
+    registry.add("gate", None, move |job: &Context| gates.wait(job));
+    registry.add("opengate", None, move |job: &Context| opened.open(job));
+}
+
+/// The input, byte for byte. It answers at once, so it needs no thread.
+fn echo(spec: &AgentSpec) -> Result<Outcome, AgentError> {
+    Ok(Outcome::Json(spec.input.clone()))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Slow {
+    ms: u64,
+    tick_ms: u64,
+    ignore_cancel: bool,
+}
+
+impl Default for Slow {
+    fn default() -> Slow {
+        Slow { ms: 1000, tick_ms: 100, ignore_cancel: false }
+    }
+}
+
+/// Progress at a steady pace.
+fn slow(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Slow = job.parse()?;
+    let tick = input.tick_ms.max(1);
+    let ticks = input.ms.div_ceil(tick);
+    job.status("working", None)?;
+    for n in 1..=ticks {
+        let pause = Duration::from_millis(tick.min(input.ms - (n - 1) * tick));
+        if input.ignore_cancel {
+            std::thread::sleep(pause);
+        } else {
+            job.sleep(pause)?;
+        }
+        job.progress(n, Some(ticks), Some("ticks"))?;
+    }
+    let mut result = Object::new();
+    result.bool("done", true).u64("ticks", ticks);
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Chatty {
+    count: u64,
+    kind: String,
+    pad: usize,
+    delay_ms: u64,
+}
+
+impl Default for Chatty {
+    fn default() -> Chatty {
+        Chatty { count: 100, kind: "metric".to_string(), pad: 0, delay_ms: 0 }
+    }
+}
+
+/// Many events, back to back, or one of each kind.
+fn chatty(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Chatty = job.parse()?;
+    if input.kind == "all" {
+        return one_of_each(job);
+    }
+    for n in 0..input.count {
+        match input.kind.as_str() {
+            "metric" => job.metric("tick", &Json::from_value(&n)?, Some("count"))?,
+            "log" => job.log(Level::Info, &format!("tick {n}{}", "x".repeat(input.pad)))?,
+            "vendor" => {
+                let mut body = Object::new();
+                body.u64("i", n);
+                job.emit(&EventKind::of("x-vendor.test.tick"), &body.json())?;
+            }
+            other => {
+                return Err(AgentError::failed(format!("`kind` is `{other}`, expected metric, log, vendor or all")));
+            }
+        }
+        if input.delay_ms > 0 {
+            job.sleep(Duration::from_millis(input.delay_ms))?;
+        }
+    }
+    emitted(input.count)
+}
+
+fn one_of_each(job: &Context) -> Result<Outcome, AgentError> {
+    job.log(Level::Info, "demo")?;
+    job.thought("demo")?;
+    job.status("demo", None)?;
+    job.metric("demo", &Json::from_value(&1)?, None)?;
+    job.tool_call("demo.echo", "c1", &Json::empty_object())?;
+    job.tool_result("c1", Ok(&Json::parse(r#"{"ok":true}"#)?))?;
+    job.artifact("arcp://artifacts/demo", Some("text/plain"), Some(4))?;
+    job.emit(&EventKind::of("x-vendor.test.note"), &Json::parse(r#"{"n":1}"#)?)?;
+    emitted(8)
+}
+
+fn emitted(count: u64) -> Result<Outcome, AgentError> {
+    let mut result = Object::new();
+    result.u64("emitted", count);
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Chunker {
+    chunks: usize,
+    bytes: usize,
+    encoding: String,
+}
+
+impl Default for Chunker {
+    fn default() -> Chunker {
+        Chunker { chunks: 10, bytes: 1000, encoding: "utf8".to_string() }
+    }
+}
+
+/// A result in pieces.
+fn chunker(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Chunker = job.parse()?;
+    for n in 0..input.chunks {
+        let range = n * input.bytes..(n + 1) * input.bytes;
+        let data = match input.encoding.as_str() {
+            "utf8" => ChunkData::Text(range.map(|k| char::from(b'a' + (k % 26) as u8)).collect()),
+            "base64" => ChunkData::Binary(range.map(|k| (k % 256) as u8).collect()),
+            other => return Err(AgentError::failed(format!("`encoding` is `{other}`, expected utf8 or base64"))),
+        };
+        match data {
+            data if n + 1 == input.chunks => job.last_chunk(data)?,
+            ChunkData::Text(text) => job.chunk(text)?,
+            ChunkData::Binary(bytes) => job.chunk_bytes(bytes)?,
+        }
+    }
+    Ok(Outcome::Streamed { summary: Some(format!("{} chunks of {} bytes", input.chunks, input.bytes)) })
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Failer {
+    code: String,
+    message: String,
+    plain: bool,
+}
+
+impl Default for Failer {
+    fn default() -> Failer {
+        Failer { code: "INTERNAL_ERROR".to_string(), message: "boom".to_string(), plain: false }
+    }
+}
+
+/// Any error, or a panic.
+fn failer(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Failer = job.parse()?;
+    assert!(!input.plain, "failer was asked to panic");
+    let code = error_code(&input.code);
+    Err(AgentError(if let ErrorCode::Other(code) = &code {
+        JobError::invented(code, &input.message)
+    } else {
+        JobError::new(code, input.message)
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Counter {
+    key: String,
+    ms: u64,
+}
+
+impl Default for Counter {
+    fn default() -> Counter {
+        Counter { key: "default".to_string(), ms: 0 }
+    }
+}
+
+/// How often it ran: a retry with the same idempotency key does not count.
+fn counter(job: &Context, counts: &Mutex<BTreeMap<String, u64>>) -> Result<Outcome, AgentError> {
+    let input: Counter = job.parse()?;
+    let runs = {
+        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = counts.entry(input.key).or_default();
+        *runs += 1;
+        *runs
+    };
+    job.sleep(Duration::from_millis(input.ms))?;
+    let mut result = Object::new();
+    result.u64("runs", runs);
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Gate {
+    key: String,
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate { key: "k".to_string() }
+    }
+}
+
+/// Gates that one job waits at and another opens.
+#[derive(Debug, Default)]
+struct Gates {
+    open: Mutex<BTreeSet<String>>,
+    changed: Condvar,
+}
+
+impl Gates {
+    fn wait(&self, job: &Context) -> Result<Outcome, AgentError> {
+        const LOOK: Duration = Duration::from_millis(50);
+        let Gate { key } = job.parse()?;
+        job.status("waiting", None)?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while !open.contains(&key) {
+            if job.cancelled() {
+                return Err(Stopped.into());
+            }
+            open = self.changed.wait_timeout(open, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let mut result = Object::new();
+        result.str("gate", &key);
+        Ok(Outcome::Json(result.json()))
+    }
+
+    fn open(&self, job: &Context) -> Result<Outcome, AgentError> {
+        let Gate { key } = job.parse()?;
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        self.changed.notify_all();
+        let mut result = Object::new();
+        result.str("opened", &key);
+        Ok(Outcome::Json(result.json()))
+    }
+}

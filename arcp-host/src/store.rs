@@ -1,0 +1,57 @@
+//! Where records are made durable.
+
+use arcp_proto::id::LogPos;
+use arcp_proto::runtime::Record;
+
+/// Makes records durable.
+///
+/// The core gives records in the order of their positions, and holds every
+/// frame that reveals one until it is told that the position is durable.
+/// Whatever is queued is committed as one batch: the cost of a flush is
+/// shared. After a failure the same positions are given again; a position
+/// that is durable already is skipped.
+pub trait Store: Send {
+    /// Commits a batch: all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if nothing was committed; the core asks again.
+    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError>;
+
+    /// Whether `commit` never waits for anything: then it is called on the
+    /// loop instead of on a thread of its own.
+    fn is_instant(&self) -> bool {
+        false
+    }
+}
+
+/// A commit that did not happen.
+#[derive(Debug, thiserror::Error)]
+#[error("the store failed: {0}")]
+pub struct StoreError(pub String);
+
+/// Keeps nothing beyond the process: as durable as the process itself. What
+/// the runtime still needs, it holds in memory anyway.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    last: LogPos,
+}
+
+impl Store for MemoryStore {
+    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+        for (at, _) in batch {
+            if *at <= self.last {
+                continue;
+            }
+            if at.0 != self.last.0 + 1 {
+                return Err(StoreError(format!("position {} after {}", at.0, self.last.0)));
+            }
+            self.last = *at;
+        }
+        Ok(())
+    }
+
+    fn is_instant(&self) -> bool {
+        true
+    }
+}
