@@ -1,0 +1,291 @@
+//! The core and everything it asks for that is not a connection.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use arcp_host::agent::Inbox;
+use arcp_host::auth::Authenticator;
+use arcp_host::clock::Clock;
+use arcp_host::registry::Registry;
+use arcp_host::runner::Runner;
+use arcp_host::store::Store;
+use arcp_proto::error::ConfigError;
+use arcp_proto::id::{ConnId, LogPos, OpId};
+use arcp_proto::model::request::Credential;
+use arcp_proto::record::Recorder;
+use arcp_proto::runtime::{CloseReason, Config, Input, Notice, Output, Record, Runtime, Stats};
+
+/// Everything a server needs besides its transport.
+pub struct Host {
+    /// The runtime's configuration. Its agents are taken from `registry`.
+    pub config: Config,
+    /// The agents.
+    pub registry: Registry,
+    /// Who judges credentials.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Where records are made durable.
+    pub store: Box<dyn Store>,
+    /// Where to write a recording. It will hold secrets.
+    pub record: Option<File>,
+    /// Who is told what happens.
+    pub observer: Option<Observer>,
+}
+
+/// Takes notices.
+pub type Observer = Box<dyn FnMut(&Notice) + Send>;
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The configuration cannot work.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The system did not give what was asked of it.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Where connections are written to.
+pub(crate) trait Links {
+    fn send(&mut self, conn: ConnId, frame: String);
+    fn close(&mut self, conn: ConnId, reason: CloseReason);
+    fn pause(&mut self, conn: ConnId, paused: bool);
+    fn admit(&mut self, conn: ConnId);
+}
+
+/// Wakes the loop after something was put into its inbox.
+pub(crate) trait Wake: Send + Sync {
+    fn wake(&self);
+}
+
+pub(crate) struct Engine {
+    runtime: Runtime,
+    clock: Clock,
+    runner: Runner,
+    authenticator: Arc<dyn Authenticator>,
+    store: Committer,
+    batch: Vec<(LogPos, Record)>,
+    recorder: Option<(Recorder, File)>,
+    observer: Option<Observer>,
+    pub(crate) inbox: Receiver<Input>,
+    sender: Arc<Mailbox>,
+}
+
+/// Agents, the store and signals put inputs in here. What agents put is
+/// bounded by their credit.
+pub(crate) struct Mailbox {
+    sender: Sender<Input>,
+    wake: Box<dyn Wake>,
+}
+
+impl Inbox for Mailbox {
+    fn put(&self, input: Input) {
+        // The loop is gone only when everything ends.
+        if self.sender.send(input).is_ok() {
+            self.wake.wake();
+        }
+    }
+}
+
+enum Committer {
+    Instant(Box<dyn Store>),
+    Thread(Sender<Vec<(LogPos, Record)>>),
+}
+
+impl Engine {
+    pub(crate) fn new(host: Host, wake: Box<dyn Wake>) -> Result<Engine, HostError> {
+        let mut clock = Clock::new();
+        let now = clock.now();
+        let seeds = arcp_host::entropy::seeds()?;
+        let config = Config { agents: host.registry.entries(), ..host.config };
+        let recorder = host.record.map(|file| (Recorder::new(&config, &seeds, now), file));
+        let runtime = Runtime::new(config, seeds, now)?;
+        let (sender, inbox) = channel();
+        let sender = Arc::new(Mailbox { sender, wake });
+        let store = if host.store.is_instant() {
+            Committer::Instant(host.store)
+        } else {
+            Committer::Thread(commit_thread(host.store, sender.clone())?)
+        };
+        Ok(Engine {
+            runtime,
+            clock,
+            runner: Runner::new(host.registry, sender.clone()),
+            authenticator: host.authenticator,
+            store,
+            batch: Vec::new(),
+            recorder,
+            observer: host.observer,
+            inbox,
+            sender,
+        })
+    }
+
+    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
+        self.sender.clone()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.runtime.stats()
+    }
+
+    pub(crate) fn running_agents(&self) -> usize {
+        self.runner.running()
+    }
+
+    /// How long to sleep at most.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.runtime.next_deadline().map(|deadline| self.clock.until(deadline.at))
+    }
+
+    pub(crate) fn input(&mut self, input: Input) {
+        if let Input::AgentExited { job, .. } = &input {
+            self.runner.finished(*job);
+        }
+        let now = self.clock.now();
+        if let Some(jump) = self.clock.take_jump() {
+            let seconds = jump / 1000;
+            eprintln!(
+                "arcp: the wall clock jumped by {seconds} s: it is followed slowly, so that no time limit ends early or \
+                 late; restart to follow it at once"
+            );
+        }
+        if let Some((recorder, _)) = &mut self.recorder {
+            recorder.input(now, &input);
+        }
+        self.runtime.handle(now, input);
+    }
+
+    /// Takes what others have put into the inbox; a bounded number, so that
+    /// connections get their turn.
+    pub(crate) fn take_inbox(&mut self) -> bool {
+        const TURN: usize = 1024;
+        for _ in 0..TURN {
+            match self.inbox.try_recv() {
+                Ok(input) => self.input(input),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Does everything the core asks for. What was given for durability is
+    /// committed as one group.
+    pub(crate) fn drain(&mut self, links: &mut impl Links) {
+        loop {
+            while let Some(output) = self.runtime.poll_output() {
+                if let Some((recorder, _)) = &mut self.recorder {
+                    recorder.output(&output);
+                }
+                self.perform(output, links);
+            }
+            if !self.commit() {
+                break;
+            }
+        }
+        self.write_recording();
+    }
+
+    fn perform(&mut self, output: Output, links: &mut impl Links) {
+        match output {
+            Output::Send { conn, frame } => links.send(conn, frame),
+            Output::Close { conn, reason } => links.close(conn, reason),
+            Output::Admit { conn } => links.admit(conn),
+            Output::PauseRead { conn } => links.pause(conn, true),
+            Output::ResumeRead { conn } => links.pause(conn, false),
+            Output::Authenticate { op, credential, .. } => self.authenticate(op, credential),
+            Output::Persist { at, record } => self.batch.push((at, record)),
+            Output::StartAgent { job, spec } => self.runner.start(job, *spec),
+            Output::StopAgent { job, force } => self.runner.stop(job, force),
+            Output::AgentCredit { job, calls } => self.runner.credit(job, calls),
+            Output::Observe(notice) => {
+                if let Some(observer) = &mut self.observer {
+                    observer(&notice);
+                }
+            }
+        }
+    }
+
+    fn authenticate(&mut self, op: OpId, credential: Credential) {
+        if self.authenticator.is_instant() {
+            let principal = self.authenticator.verify(&credential);
+            return self.input(Input::Authenticated { op, principal });
+        }
+        // One thread each; their number is bounded by the connections that
+        // may be in their handshake.
+        let (authenticator, mailbox) = (self.authenticator.clone(), self.sender.clone());
+        let judge = move || {
+            let principal = authenticator.verify(&credential);
+            mailbox.put(Input::Authenticated { op, principal });
+        };
+        if std::thread::Builder::new().name("authenticate".to_string()).spawn(judge).is_err() {
+            self.input(Input::Authenticated { op, principal: None });
+        }
+    }
+
+    /// True if something was committed at once and more may follow.
+    fn commit(&mut self) -> bool {
+        let Some(up_to) = self.batch.last().map(|(at, _)| *at) else {
+            return false;
+        };
+        let batch = std::mem::take(&mut self.batch);
+        match &mut self.store {
+            Committer::Instant(store) => {
+                let result = store.commit(&batch);
+                let from = batch.first().map_or(up_to, |(at, _)| *at);
+                self.input(committed(result, from, up_to));
+                self.batch = batch;
+                self.batch.clear();
+                true
+            }
+            Committer::Thread(thread) => {
+                // A store thread that is gone is a store that fails.
+                if let Err(lost) = thread.send(batch) {
+                    let from = lost.0.first().map_or(up_to, |(at, _)| *at);
+                    self.input(Input::PersistFailed { from });
+                }
+                false
+            }
+        }
+    }
+
+    fn write_recording(&mut self) {
+        if let Some((recorder, file)) = &mut self.recorder
+            && let Err(error) = file.write_all(recorder.take().as_bytes())
+        {
+            eprintln!("arcp: the recording stops here, it cannot be written: {error}");
+            self.recorder = None;
+        }
+    }
+}
+
+fn committed(result: Result<(), arcp_host::store::StoreError>, from: LogPos, up_to: LogPos) -> Input {
+    match result {
+        Ok(()) => Input::Persisted { up_to },
+        Err(error) => {
+            eprintln!("arcp: {error}");
+            Input::PersistFailed { from }
+        }
+    }
+}
+
+/// Commits whatever is queued as one group.
+fn commit_thread(mut store: Box<dyn Store>, mailbox: Arc<Mailbox>) -> io::Result<Sender<Vec<(LogPos, Record)>>> {
+    let (sender, receiver) = channel::<Vec<(LogPos, Record)>>();
+    let work = move || {
+        while let Ok(mut group) = receiver.recv() {
+            while let Ok(more) = receiver.try_recv() {
+                group.extend(more);
+            }
+            let (Some(from), Some(up_to)) = (group.first().map(|e| e.0), group.last().map(|e| e.0)) else {
+                continue;
+            };
+            mailbox.put(committed(store.commit(&group), from, up_to));
+        }
+    };
+    std::thread::Builder::new().name("store".to_string()).spawn(work)?;
+    Ok(sender)
+}

@@ -1,0 +1,238 @@
+//! The HTTP that comes before WebSocket, and the little that needs no more.
+
+use arcp_proto::secret::Secret;
+use tungstenite::handshake::derive_accept_key;
+
+/// The largest request head taken, in bytes.
+pub(crate) const HEAD_BYTES: usize = 16 << 10;
+const HEADERS: usize = 64;
+
+/// Who may ask, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    pub(crate) path: String,
+    /// Names besides those of the loopback.
+    pub(crate) hosts: Vec<String>,
+    pub(crate) origins: Vec<String>,
+}
+
+/// What to do with the bytes of a new connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The head is not complete.
+    More,
+    /// It becomes a WebSocket: write this, and the head was so long.
+    Upgrade { response: String, head: usize },
+    /// Asked whether all is well.
+    Health,
+    /// Write this and close.
+    Refuse(String),
+}
+
+impl Gate {
+    /// Judges a request head.
+    pub(crate) fn answer(&self, bytes: &[u8]) -> Answer {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(bytes) {
+            Ok(httparse::Status::Complete(head)) => self.judge(&request, head),
+            Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES => Answer::More,
+            Ok(httparse::Status::Partial) => {
+                refuse(431, "Request Header Fields Too Large", "the request head is too large")
+            }
+            Err(_) => refuse(400, "Bad Request", "not an HTTP request"),
+        }
+    }
+
+    fn judge(&self, request: &httparse::Request<'_, '_>, head: usize) -> Answer {
+        let header = |name: &str| {
+            let mut found = request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case(name));
+            let first = found.next().and_then(|h| std::str::from_utf8(h.value).ok());
+            if found.next().is_some() { None } else { first.map(str::trim) }
+        };
+        if request.method != Some("GET") {
+            return refuse(405, "Method Not Allowed", "only GET is served");
+        }
+        // A page whose name was made to point here must not get in.
+        if !header("host").is_some_and(|host| self.allows_host(host)) {
+            return refuse(421, "Misdirected Request", "this host name is not served here: see --allow-host");
+        }
+        // Browsers always send one; programs do not.
+        if request.headers.iter().any(|h| h.name.eq_ignore_ascii_case("origin"))
+            && !header("origin").is_some_and(|origin| self.origins.iter().any(|allowed| allowed == origin))
+        {
+            return refuse(403, "Forbidden", "this origin is not allowed: see --allow-origin");
+        }
+        let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default();
+        match path {
+            "/healthz" => Answer::Health,
+            path if path == self.path => {
+                let version = header("sec-websocket-version") == Some("13");
+                let upgrade = header("upgrade").is_some_and(|to| lists(to, "websocket"))
+                    && header("connection").is_some_and(|c| lists(c, "upgrade"));
+                match header("sec-websocket-key") {
+                    Some(key) if upgrade && version && key.len() == 24 => {
+                        Answer::Upgrade { response: switch(key), head }
+                    }
+                    _ => Answer::Refuse(
+                        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: upgrade, close\r\n\
+                         Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n"
+                            .to_string(),
+                    ),
+                }
+            }
+            _ => refuse(404, "Not Found", "nothing is served at this path"),
+        }
+    }
+
+    fn allows_host(&self, host: &str) -> bool {
+        let name = host_name(host);
+        is_loopback(name) || self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The name without its port.
+fn host_name(host: &str) -> &str {
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => host
+            .rsplit_once(':')
+            .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }),
+    }
+}
+
+fn is_loopback(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| match address {
+            std::net::IpAddr::V4(v4) => v4.is_loopback(),
+            std::net::IpAddr::V6(v6) => v6.is_loopback() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback()),
+        })
+}
+
+fn lists(header: &str, token: &str) -> bool {
+    header.split(',').any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+fn switch(key: &str) -> String {
+    let accept = derive_accept_key(key.as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+}
+
+fn refuse(status: u16, name: &str, why: &str) -> Answer {
+    Answer::Refuse(response(status, name, why))
+}
+
+/// A whole plain-text response; the connection ends after it.
+pub(crate) fn response(status: u16, name: &str, text: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} {name}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{text}\n",
+        text.len() + 1
+    )
+}
+
+/// The request that asks for a WebSocket, and the accept key it must bring.
+pub(crate) fn upgrade_request(host: &str, path: &str, nonce: &Secret) -> (String, String) {
+    let key = nonce.expose();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    );
+    (request, derive_accept_key(key.as_bytes()))
+}
+
+/// Judges the answer to an upgrade request: how long its head is, once it is
+/// complete.
+///
+/// # Errors
+///
+/// What the server answered instead.
+pub(crate) fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, String> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(bytes) {
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES => Ok(None),
+        Ok(httparse::Status::Complete(head)) if response.code == Some(101) => {
+            let given = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("sec-websocket-accept"));
+            match given {
+                Some(given) if given.value == accept.as_bytes() => Ok(Some(head)),
+                _ => Err("the server did not prove that it speaks WebSocket".to_string()),
+            }
+        }
+        Ok(httparse::Status::Complete(head)) => {
+            let text = String::from_utf8_lossy(&bytes[head..]);
+            Err(format!("the server answered {}: {}", response.code.unwrap_or(0), text.trim()))
+        }
+        Ok(httparse::Status::Partial) | Err(_) => Err("the server does not speak HTTP".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate() -> Gate {
+        Gate {
+            path: "/arcp".to_string(),
+            hosts: vec!["arcp.example".to_string()],
+            origins: vec!["https://ok.example".to_string()],
+        }
+    }
+
+    fn ask(head: &str) -> Answer {
+        let rest = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        gate().answer(format!("{head}{rest}\r\n").as_bytes())
+    }
+
+    fn status(answer: &Answer) -> u16 {
+        match answer {
+            Answer::Refuse(text) => text[9..12].parse().unwrap_or(0),
+            Answer::Upgrade { .. } => 101,
+            Answer::Health => 200,
+            Answer::More => 0,
+        }
+    }
+
+    #[test]
+    fn b72_hosts_and_origins_are_judged_before_the_upgrade() {
+        for (head, expected) in [
+            ("GET /arcp HTTP/1.1\r\nHost: localhost:7777\r\n", 101),
+            ("GET /arcp HTTP/1.1\r\nHost: 127.0.0.1\r\n", 101),
+            ("GET /arcp?x=1 HTTP/1.1\r\nHost: [::1]:80\r\n", 101),
+            ("GET /arcp HTTP/1.1\r\nHost: [::ffff:127.0.0.1]\r\n", 101),
+            ("GET /arcp HTTP/1.1\r\nHost: ARCP.example:1\r\n", 101),
+            ("GET /arcp HTTP/1.1\r\nHost: evil.example\r\n", 421),
+            ("GET /arcp HTTP/1.1\r\nHost: localhost.evil.example\r\n", 421),
+            ("GET /arcp HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n", 421),
+            ("GET /arcp HTTP/1.1\r\n", 421),
+            ("GET /arcp HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n", 403),
+            ("GET /arcp HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\n", 403),
+            ("GET /arcp HTTP/1.1\r\nHost: localhost\r\nOrigin: https://ok.example\r\n", 101),
+            ("GET /arcp/ HTTP/1.1\r\nHost: localhost\r\n", 404),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\n", 404),
+            ("POST /arcp HTTP/1.1\r\nHost: localhost\r\n", 405),
+            ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n", 200),
+            ("nonsense\r\n", 400),
+        ] {
+            assert_eq!(status(&ask(head)), expected, "{head}");
+        }
+        let plain = gate().answer(b"GET /arcp HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(status(&plain), 426);
+        assert_eq!(gate().answer(b"GET /arcp HT"), Answer::More);
+        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(HEAD_BYTES));
+        assert_eq!(status(&gate().answer(long.as_bytes())), 431);
+    }
+
+    #[test]
+    fn the_accept_key_is_the_one_of_the_rfc() {
+        let Answer::Upgrade { response, .. } = ask("GET /arcp HTTP/1.1\r\nHost: localhost\r\n") else {
+            panic!("not upgraded");
+        };
+        assert!(response.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert_eq!(upgraded(response.as_bytes(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), Ok(Some(response.len())));
+        assert!(upgraded(response.as_bytes(), "other").is_err());
+        assert!(upgraded(b"HTTP/1.1 403 Forbidden\r\n\r\nno", "x").is_err());
+    }
+}
