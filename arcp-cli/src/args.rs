@@ -1,0 +1,197 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Serve agents, submit jobs, watch them.
+///
+/// Exit codes: 0 success, 1 job error, 2 usage, 3 cancelled, 4 timed out,
+/// 5 permission, 6 budget, 7 connection lost for good, 8 authentication,
+/// 130 interrupted (the job goes on).
+#[derive(Debug, Parser)]
+#[command(name = "arcp", version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the versions of program and protocol.
+    Version,
+    /// Host agents.
+    Serve(Box<Serve>),
+    /// Run a job and follow it.
+    Submit(Submit),
+    /// Follow a job that runs, or see how it went.
+    Watch(Watch),
+    /// List jobs.
+    List(List),
+    /// Cancel a job submitted from here.
+    Cancel(Cancel),
+    /// Replay a recording and compare every output.
+    Replay(Replay),
+    /// See it work: a runtime, some agents, a connection cut and resumed.
+    Demo,
+}
+
+/// Host agents.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// Where to listen; port 0 picks one.
+    #[arg(long, default_value = "127.0.0.1:7777", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// The path of the WebSocket.
+    #[arg(long, default_value = "/arcp")]
+    pub path: String,
+    /// Serve the parent process on stdin and stdout instead of a port.
+    #[arg(long)]
+    pub stdio: bool,
+    /// Host the sample agents.
+    #[arg(long)]
+    pub samples: bool,
+    /// Host a shell command as an agent; may be repeated.
+    #[arg(long = "agent", value_name = "NAME[@VERSION]=COMMAND")]
+    pub agents: Vec<String>,
+    /// Accept a bearer token; may be repeated.
+    #[arg(long = "token", value_name = "TOKEN=PRINCIPAL")]
+    pub tokens: Vec<String>,
+    /// Accept one bearer token, for `--principal`.
+    #[arg(long, value_name = "TOKEN", requires = "principal")]
+    pub bearer: Option<String>,
+    /// Whose token `--bearer` is.
+    #[arg(long, value_name = "NAME", requires = "bearer")]
+    pub principal: Option<String>,
+    /// Accept sessions without a credential even beyond the loopback.
+    #[arg(long)]
+    pub anonymous: bool,
+    /// Serve this host name too; may be repeated.
+    #[arg(long = "allow-host", value_name = "HOST")]
+    pub allow_hosts: Vec<String>,
+    /// Let pages of this web origin connect; may be repeated.
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    pub allow_origins: Vec<String>,
+    /// Frames for published clients: auto, off, python-1.1.3, typescript-2,
+    /// go-1.1.
+    #[arg(long, default_value = "auto")]
+    pub compat: String,
+    /// Seconds between heartbeats; 0 switches them off.
+    #[arg(long, default_value_t = 30, value_name = "S")]
+    pub heartbeat: u64,
+    /// Seconds after a loss in which a session can be resumed.
+    #[arg(long, default_value_t = 600, value_name = "S")]
+    pub resume_window: u64,
+    /// Seconds a cancelled agent may take to stop [default: 30, 5 with
+    /// --samples].
+    #[arg(long, value_name = "S")]
+    pub cancel_grace: Option<u64>,
+    /// Write a recording for `arcp replay`. It holds tokens and everything
+    /// clients send: keep it secret.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+/// Which runtime, and as whom.
+#[derive(Debug, clap::Args)]
+pub struct Where {
+    /// The runtime [default: the one `arcp serve` started here last].
+    #[arg(long, env = "ARCP_URL")]
+    pub url: Option<String>,
+    /// The bearer token [default: the one `arcp serve` made].
+    #[arg(long, env = "ARCP_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Seconds to go on trying after the connection is lost.
+    #[arg(long, default_value_t = 60, value_name = "S")]
+    pub give_up_after: u64,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people: the result on stdout, everything else on stderr.
+    Text,
+    /// One JSON object per line on stdout.
+    Json,
+}
+
+/// Run a job and follow it.
+#[derive(Debug, clap::Args)]
+pub struct Submit {
+    /// The agent, `name` or `name@version`.
+    pub agent: String,
+    /// Its input: JSON, @FILE, or - for stdin.
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    pub input: Option<String>,
+    /// The idempotency key: the same key gives the same job.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Time limit in seconds.
+    #[arg(long, value_name = "S")]
+    pub max_runtime: Option<std::num::NonZeroU32>,
+    /// Print the job's id and leave.
+    #[arg(long)]
+    pub detach: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Follow a job.
+#[derive(Debug, clap::Args)]
+pub struct Watch {
+    /// The job.
+    pub job: String,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// List jobs.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Only these: pending, running, success, error, cancelled, timed_out.
+    #[arg(long)]
+    pub status: Vec<String>,
+    /// Only of this agent, `name` or `name@version`.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Cancel a job.
+#[derive(Debug, clap::Args)]
+pub struct Cancel {
+    /// The job.
+    pub job: String,
+    /// Why.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Replay a recording.
+#[derive(Debug, clap::Args)]
+pub struct Replay {
+    /// What `arcp serve --record` wrote.
+    pub file: PathBuf,
+}

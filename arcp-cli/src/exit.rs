@@ -1,0 +1,136 @@
+//! Exit codes, and which failure means which.
+
+use std::process::ExitCode;
+
+use arcp_blocking::ClientError;
+use arcp_proto::client::SessionEnd;
+use arcp_proto::error::ErrorCode;
+use arcp_proto::model::event::Terminal;
+use arcp_proto::model::job::FinalStatus;
+use arcp_proto::model::reply::Refusal;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done as asked.
+    Success = 0,
+    /// The job failed, or the request was refused.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// The job was cancelled.
+    Cancelled = 3,
+    /// The job reached its time limit.
+    TimedOut = 4,
+    /// A right is missing.
+    Permission = 5,
+    /// The budget is used up.
+    Budget = 6,
+    /// The connection was lost for good: nobody knows how the job ends.
+    Lost = 7,
+    /// The credential was not accepted.
+    Unauthenticated = 8,
+    /// Interrupted: the job goes on without us.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Something went wrong: what to say, and how to end.
+#[derive(Debug)]
+pub struct Failure {
+    /// For a person; empty if it was said already.
+    pub message: String,
+    /// The code.
+    pub exit: Exit,
+}
+
+impl Failure {
+    /// A failure with its words.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), exit }
+    }
+
+    /// A command line that makes no sense.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, message)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        // Whoever read us has seen enough.
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Failure::new(Exit::Failed, "");
+        }
+        Failure::new(Exit::Failed, error.to_string())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Failure {
+        let exit = match &error {
+            ClientError::Refused(refusal) => of_refusal(refusal),
+            ClientError::Ended(end) => of_end(end),
+            ClientError::Config(_) | ClientError::Misuse(_) => Exit::Usage,
+            ClientError::Io(_) => Exit::Failed,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}
+
+/// How a session's end ends us.
+pub fn of_end(end: &SessionEnd) -> Exit {
+    match end {
+        SessionEnd::Denied(refusal) => of_refusal(refusal),
+        SessionEnd::Lost(_) | SessionEnd::Goodbye(_) | SessionEnd::Closed => Exit::Lost,
+    }
+}
+
+/// How a refusal ends us.
+pub fn of_refusal(refusal: &Refusal) -> Exit {
+    of_code(&refusal.code)
+}
+
+/// How a job's end ends us.
+pub fn of_terminal(terminal: &Terminal) -> Exit {
+    match (terminal.status, &terminal.error) {
+        (FinalStatus::Success, _) => Exit::Success,
+        (FinalStatus::Cancelled, _) => Exit::Cancelled,
+        (FinalStatus::TimedOut, _) => Exit::TimedOut,
+        (FinalStatus::Error, Some(error)) => of_code(&error.code),
+        (FinalStatus::Error, None) => Exit::Failed,
+    }
+}
+
+fn of_code(code: &ErrorCode) -> Exit {
+    match code {
+        ErrorCode::Unauthenticated => Exit::Unauthenticated,
+        ErrorCode::PermissionDenied
+        | ErrorCode::LeaseExpired
+        | ErrorCode::LeaseRevoked
+        | ErrorCode::LeaseSubsetViolation => Exit::Permission,
+        ErrorCode::BudgetExhausted => Exit::Budget,
+        ErrorCode::Cancelled | ErrorCode::Aborted => Exit::Cancelled,
+        ErrorCode::Timeout => Exit::TimedOut,
+        ErrorCode::InvalidRequest
+        | ErrorCode::Unimplemented
+        | ErrorCode::JobNotFound
+        | ErrorCode::DuplicateKey
+        | ErrorCode::AgentNotAvailable
+        | ErrorCode::AgentVersionNotAvailable
+        | ErrorCode::ResumeWindowExpired
+        | ErrorCode::HeartbeatLost
+        | ErrorCode::BackpressureOverflow
+        | ErrorCode::ResourceExhausted
+        | ErrorCode::FailedPrecondition
+        | ErrorCode::OutOfRange
+        | ErrorCode::Unavailable
+        | ErrorCode::Internal
+        | ErrorCode::Other(_) => Exit::Failed,
+    }
+}

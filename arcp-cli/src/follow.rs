@@ -1,0 +1,258 @@
+//! Following a job on a terminal, in a pipe, or as JSON lines.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arcp_blocking::{Job, JobUpdate};
+use arcp_proto::client::ResultData;
+use arcp_proto::json::{Json, Members, Object};
+use arcp_proto::model::event::{EventKind, JobEvent, Terminal};
+use arcp_proto::model::job::JobStatus;
+use arcp_proto::time::UtcMs;
+use arcp_proto::wire::hello::{error_name, status_name};
+use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::SIGINT;
+
+use crate::args::Output;
+use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
+
+/// Shows a job until it ends.
+pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGINT, interrupted.clone())?;
+    let mut view: Box<dyn View> = match output {
+        Output::Text => Box::new(Text::new()),
+        Output::Json => Box::new(Lines { out: io::stdout() }),
+    };
+    view.accepted(job)?;
+    loop {
+        if interrupted.load(Ordering::SeqCst) {
+            view.clear();
+            eprintln!("arcp: detached, the job goes on; come back with: arcp watch {}", job.id);
+            return Ok(Exit::Interrupted);
+        }
+        // Waiting in short spans, so that an interrupt is noticed.
+        let Some(update) = job.next_update_in(Duration::from_millis(100)) else {
+            continue;
+        };
+        match update {
+            JobUpdate::Event { seq, at, event } => view.event(seq, at, &event)?,
+            JobUpdate::Ended { seq, terminal, result } => {
+                view.ended(seq, &terminal, &result)?;
+                if let ResultData::Broken { why } = &result {
+                    return Err(Failure::new(Exit::Lost, format!("the result is not whole: {why}")));
+                }
+                return Ok(of_terminal(&terminal));
+            }
+            JobUpdate::Reconnecting { attempt, why, .. } => {
+                view.note(&format!("{why}; attempt {attempt} to come back"))
+            }
+            JobUpdate::Reconnected { resumed: true } => view.note("back, nothing was missed"),
+            JobUpdate::Reconnected { resumed: false } => view.note("back on a new session"),
+            JobUpdate::Gone(refusal) => {
+                view.clear();
+                let message = format!("the runtime does not know {} any more: {}", job.id, refusal.message);
+                return Err(Failure::new(of_refusal(&refusal), message));
+            }
+            JobUpdate::Lost(end) => {
+                view.clear();
+                return Err(Failure::new(of_end(&end), format!("{end}; the job may go on: arcp watch {}", job.id)));
+            }
+        }
+    }
+}
+
+trait View {
+    fn accepted(&mut self, job: &Job) -> io::Result<()>;
+    fn event(&mut self, seq: u64, at: Option<UtcMs>, event: &JobEvent) -> io::Result<()>;
+    fn ended(&mut self, seq: u64, terminal: &Terminal, result: &ResultData) -> io::Result<()>;
+    fn note(&mut self, text: &str);
+    fn clear(&mut self);
+}
+
+/// One JSON object per line.
+struct Lines {
+    out: io::Stdout,
+}
+
+impl View for Lines {
+    fn accepted(&mut self, job: &Job) -> io::Result<()> {
+        let mut line = Object::new();
+        line.str("type", "accepted").str("job_id", job.id.as_str()).str("agent", &job.agent);
+        line.opt_str("trace_id", job.trace.as_deref());
+        writeln!(self.out, "{}", line.done())
+    }
+
+    fn event(&mut self, seq: u64, at: Option<UtcMs>, event: &JobEvent) -> io::Result<()> {
+        let mut line = Object::new();
+        line.str("type", "event").u64("event_seq", seq);
+        if let Some(at) = at {
+            line.display("ts", at);
+        }
+        match event {
+            JobEvent::Said { kind, body } => line.str("kind", kind.name()).raw("body", body.as_str()),
+            JobEvent::Chunk(chunk) => line.str("kind", "result_chunk").object("body", |body| {
+                body.u64("chunk_seq", chunk.chunk_seq).str("data", &chunk.data).bool("more", chunk.more);
+            }),
+            JobEvent::Started => line.str("kind", "status").raw("body", r#"{"phase":"running"}"#),
+            JobEvent::Ended(_) => return Ok(()),
+        };
+        writeln!(self.out, "{}", line.done())
+    }
+
+    fn ended(&mut self, seq: u64, terminal: &Terminal, result: &ResultData) -> io::Result<()> {
+        let mut line = Object::new();
+        line.str("type", "ended").u64("event_seq", seq).str("status", status_name(JobStatus::Ended(terminal.status)));
+        match result {
+            ResultData::None => {}
+            ResultData::Inline(json) => {
+                line.raw("result", json.as_str());
+            }
+            ResultData::Streamed { bytes, text } => {
+                line.u64("result_size", bytes.len() as u64);
+                if *text {
+                    line.str("result", &String::from_utf8_lossy(bytes));
+                }
+            }
+            ResultData::Broken { why } => {
+                line.str("broken", why);
+            }
+        }
+        if let Some(error) = &terminal.error {
+            line.object("error", |out| {
+                out.str("code", error_name(&error.code))
+                    .str("message", &error.message)
+                    .bool("retryable", error.retryable);
+                out.opt_json("details", error.details.as_ref());
+            });
+        }
+        line.opt_str("summary", terminal.summary.as_deref());
+        writeln!(self.out, "{}", line.done())
+    }
+
+    fn note(&mut self, text: &str) {
+        eprintln!("arcp: {text}");
+    }
+
+    fn clear(&mut self) {}
+}
+
+/// The result on stdout, talk on stderr; a progress bar on a terminal.
+struct Text {
+    bar: Option<ProgressBar>,
+    fancy: bool,
+}
+
+impl Text {
+    fn new() -> Text {
+        Text { bar: None, fancy: io::stderr().is_terminal() }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn progress(&mut self, body: &Json) {
+        let members = body.members().unwrap_or_default();
+        let number = |name| members.get(name).and_then(|raw| raw.parse::<f64>().ok());
+        let (current, total) = (number("current").unwrap_or(0.0), number("total"));
+        let units = members.get_str("units").unwrap_or_default();
+        if !self.fancy {
+            let of = total.map(|total| format!("/{total}")).unwrap_or_default();
+            return eprintln!("progress {current}{of} {units}");
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::no_length();
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        // `as` saturates, and progress is never negative.
+        bar.update(|state| state.set_pos(current as u64));
+        if let Some(total) = total {
+            bar.set_length(total as u64);
+        }
+        bar.set_message(units);
+    }
+}
+
+impl View for Text {
+    fn accepted(&mut self, job: &Job) -> io::Result<()> {
+        self.say(&format!("{} {}", job.id, job.agent));
+        Ok(())
+    }
+
+    fn event(&mut self, _: u64, _: Option<UtcMs>, event: &JobEvent) -> io::Result<()> {
+        match event {
+            JobEvent::Said { kind: EventKind::Progress, body } => self.progress(body),
+            JobEvent::Said { kind, body } => self.say(&spoken(kind, body)),
+            JobEvent::Started => self.say("status running"),
+            JobEvent::Chunk(_) | JobEvent::Ended(_) => {}
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, _: u64, terminal: &Terminal, result: &ResultData) -> io::Result<()> {
+        self.clear();
+        let mut out = io::stdout().lock();
+        match result {
+            ResultData::Inline(json) => match json.decode::<String>() {
+                Ok(text) => writeln!(out, "{text}")?,
+                Err(_) => writeln!(out, "{json}")?,
+            },
+            ResultData::Streamed { bytes, .. } => out.write_all(bytes)?,
+            ResultData::None | ResultData::Broken { .. } => {}
+        }
+        out.flush()?;
+        if let Some(error) = &terminal.error {
+            let status = status_name(JobStatus::Ended(terminal.status));
+            eprintln!("arcp: {status}: {} ({})", visible(&error.message), visible(error_name(&error.code)));
+        }
+        if let Some(summary) = &terminal.summary {
+            eprintln!("arcp: {}", visible(summary));
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, text: &str) {
+        self.say(&format!("arcp: {text}"));
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// One line about an event. What agents say is not trusted with the
+/// terminal: control characters are shown, not obeyed.
+pub fn spoken(kind: &EventKind, body: &Json) -> String {
+    let members: Members<'_> = body.members().unwrap_or_default();
+    let text = |name: &str| members.get_str(name).unwrap_or_default();
+    let line = match kind {
+        EventKind::Log => format!("{} {}", text("level"), text("message")),
+        EventKind::Thought => format!("thought {}", text("text")),
+        EventKind::Status => format!("status {} {}", text("phase"), text("message")),
+        EventKind::Metric => format!("metric {} {} {}", text("name"), members.get("value").unwrap_or(""), text("unit")),
+        EventKind::ToolCall
+        | EventKind::ToolResult
+        | EventKind::Artifact
+        | EventKind::Delegate
+        | EventKind::Progress
+        | EventKind::Vendor(_) => format!("{} {body}", kind.name()),
+    };
+    visible(line.trim_end())
+}
+
+/// Text of others as it may be shown: control characters are spelled out.
+pub fn visible(text: &str) -> String {
+    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(spell).collect()
+}

@@ -1,0 +1,208 @@
+//! `arcp submit`, `watch`, `list` and `cancel`.
+
+use std::io::{Read as _, Write as _};
+
+use arcp_blocking::{Client, Target};
+use arcp_proto::client::ClientConfig;
+use arcp_proto::id::WireId;
+use arcp_proto::json::{Json, Object};
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::job::JobSummary;
+use arcp_proto::model::request::{Credential, ListQuery, Submit, Watch};
+use arcp_proto::secret::Secret;
+use arcp_proto::wire::hello::{status_name, status_named};
+
+use crate::args::{self, Output, Where};
+use crate::exit::{Exit, Failure};
+use crate::follow::{follow, visible};
+use crate::state::{State, Submission};
+
+/// Runs a job.
+pub fn submit(args: args::Submit) -> Result<Exit, Failure> {
+    let agent = AgentRef::parse(&args.agent).map_err(|e| Failure::usage(format!("`{}`: {e}", args.agent)))?;
+    let input = args.input.as_deref().map(read_input).transpose()?;
+    let key = match args.key {
+        Some(key) if (1..=256).contains(&key.len()) => key,
+        Some(_) => return Err(Failure::usage("--key must have 1 to 256 bytes")),
+        None => format!("arcp-{}", &arcp_host::entropy::token()?[..32]),
+    };
+    let (client, url) = connect(&args.place)?;
+    let submission =
+        Submission { url, agent: args.agent, input: input.clone(), key: key.clone(), max_runtime: args.max_runtime };
+    let job = client.submit(request(agent, input, key, args.max_runtime))?;
+    if let Some(state) = State::of_user()
+        && let Err(error) = state.put_submission(job.id.as_str(), &submission)
+    {
+        eprintln!("arcp: `arcp cancel` will not work for this job, no state can be kept: {error}");
+    }
+    if args.detach {
+        writeln!(std::io::stdout(), "{}", detached(&job.id, args.output))?;
+        return Ok(Exit::Success);
+    }
+    follow(&job, args.output)
+}
+
+fn detached(job: &WireId, output: Output) -> String {
+    match output {
+        Output::Text => job.to_string(),
+        Output::Json => {
+            let mut line = Object::new();
+            line.str("type", "accepted").str("job_id", job.as_str());
+            line.done()
+        }
+    }
+}
+
+fn request(agent: AgentRef, input: Option<Json>, key: String, max_runtime: Option<std::num::NonZeroU32>) -> Submit {
+    Submit { input, key: Some(key), max_runtime, ..Submit::new(agent) }
+}
+
+/// Follows a job from its beginning.
+pub fn watch(args: args::Watch) -> Result<Exit, Failure> {
+    let job = job_id(&args.job)?;
+    let (client, _) = connect(&args.place)?;
+    let job = client.watch(Watch { job, after: Some(0), history: Some(true) })?;
+    follow(&job, args.output)
+}
+
+/// Lists jobs, page by page.
+pub fn list(args: args::List) -> Result<Exit, Failure> {
+    let status = args.status.iter().map(|word| {
+        status_named(word).ok_or_else(|| {
+            Failure::usage(format!(
+                "--status {word}: expected pending, running, success, error, cancelled or timed_out"
+            ))
+        })
+    });
+    let mut query = ListQuery {
+        status: status.collect::<Result<_, _>>()?,
+        agent: args.agent.as_deref().map(AgentRef::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?,
+        ..ListQuery::default()
+    };
+    let (client, _) = connect(&args.place)?;
+    let mut out = std::io::stdout().lock();
+    let mut left = args.limit;
+    if args.output == Output::Text {
+        eprintln!("{:<30} {:<10} {:<20} CREATED", "JOB", "STATUS", "AGENT");
+    }
+    while left > 0 {
+        query.limit = Some(u16::try_from(left.min(1000)).unwrap_or(1000));
+        let page = client.list(query.clone())?;
+        for job in page.jobs.iter().take(left) {
+            writeln!(out, "{}", row(job, args.output))?;
+        }
+        left = left.saturating_sub(page.jobs.len());
+        match page.next {
+            Some(cursor) => query.cursor = Some(cursor),
+            None => break,
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn row(job: &JobSummary, output: Output) -> String {
+    let status = job.status.map_or("unknown", status_name);
+    let created = job.created_at.map(|at| at.to_string()).unwrap_or_default();
+    match output {
+        Output::Text => {
+            let (id, agent) = (visible(job.job.as_str()), visible(&job.agent));
+            format!("{id:<30} {status:<10} {agent:<20} {created}")
+        }
+        Output::Json => {
+            let mut line = Object::new();
+            line.str("job_id", job.job.as_str())
+                .str("status", status)
+                .str("agent", &job.agent)
+                .str("created_at", &created)
+                .u64("last_event_seq", job.last_event)
+                .opt_str("trace_id", job.trace.as_deref());
+            line.done()
+        }
+    }
+}
+
+/// Cancels a job. The right to do so comes with its key: submitting again
+/// attaches this session to the job, and evicts nobody who follows it.
+pub fn cancel(args: args::Cancel) -> Result<Exit, Failure> {
+    let job = job_id(&args.job)?;
+    let kept = State::of_user().and_then(|state| state.submission(&args.job));
+    let (client, url) = connect(&args.place)?;
+    let Some(kept) = kept else {
+        // Perhaps the runtime lets us all the same.
+        client.cancel(job, args.reason)?;
+        eprintln!("arcp: {} is being cancelled", args.job);
+        return Ok(Exit::Success);
+    };
+    if kept.url != url {
+        let message = format!("{} was submitted to {}, not to {url}: give --url", args.job, kept.url);
+        return Err(Failure::usage(message));
+    }
+    let agent = AgentRef::parse(&kept.agent).map_err(|e| Failure::usage(e.to_string()))?;
+    // A runtime that has forgotten the job must not run it once more.
+    drop(client.watch(Watch { job: job.clone(), after: None, history: Some(false) })?);
+    let attached = client.submit(request(agent, kept.input, kept.key, kept.max_runtime))?;
+    if attached.id != job {
+        let message = format!("the key of {} stands for {} by now: nothing was cancelled", args.job, attached.id);
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    client.cancel(job, args.reason)?;
+    eprintln!("arcp: {} is being cancelled", args.job);
+    Ok(Exit::Success)
+}
+
+fn job_id(text: &str) -> Result<WireId, Failure> {
+    WireId::new(text).ok_or_else(|| Failure::usage("a job id has 1 to 256 bytes"))
+}
+
+/// Opens a session with the runtime that was named, or started here last.
+fn connect(place: &Where) -> Result<(Client, String), Failure> {
+    let known = State::of_user().and_then(|state| state.runtime());
+    let url = match (&place.url, &known) {
+        (Some(url), _) => url.clone(),
+        (None, Some(runtime)) => runtime.url.clone(),
+        (None, None) => {
+            let message = "no runtime is known: start one with `arcp serve --samples`, or give --url";
+            return Err(Failure::usage(message));
+        }
+    };
+    let made = known.filter(|runtime| runtime.url == url).map(|runtime| runtime.token);
+    let credential = match place.token.clone().or(made) {
+        Some(token) => Credential::Bearer(Secret::new(token)),
+        None => Credential::Anonymous,
+    };
+    let target: Target = url.parse().map_err(|e| Failure::usage(format!("{e}")))?;
+    let mut config = ClientConfig::new("arcp", env!("CARGO_PKG_VERSION"), credential);
+    // A runtime that was never there is not waited for as long as one that
+    // was lost.
+    config.give_up_after =
+        Some(std::time::Duration::from_secs(if is_there(&target) { place.give_up_after } else { 2 }));
+    let client = Client::connect(target, config)?;
+    Ok((client, url))
+}
+
+fn is_there(target: &Target) -> bool {
+    use std::net::{TcpStream, ToSocketAddrs as _};
+    match target {
+        Target::WebSocket { host, port, .. } => {
+            let addresses = (host.as_str(), *port).to_socket_addrs();
+            addresses.is_ok_and(|mut all| {
+                all.any(|a| TcpStream::connect_timeout(&a, std::time::Duration::from_secs(5)).is_ok())
+            })
+        }
+        Target::Program(_) => true,
+    }
+}
+
+fn read_input(given: &str) -> Result<Json, Failure> {
+    let (text, name) = if given == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        (text, "stdin".to_string())
+    } else if let Some(path) = given.strip_prefix('@') {
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::usage(format!("--input @{path}: {e}")))?;
+        (text, path.to_string())
+    } else {
+        (given.to_string(), "--input".to_string())
+    };
+    Json::parse(text.trim()).map_err(|e| Failure::usage(format!("{name}: {e}")))
+}

@@ -1,0 +1,222 @@
+//! `arcp serve`.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcp_blocking::{Host, HostError, Server, ServerConfig, ServerHandle, stdio};
+use arcp_host::auth::BearerTokens;
+use arcp_host::process::ProcessAgent;
+use arcp_host::registry::Registry;
+use arcp_host::samples;
+use arcp_host::store::MemoryStore;
+use arcp_proto::id::Principal;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::runtime::{Config, Notice};
+use arcp_proto::secret::Secret;
+use arcp_proto::wire::{Compat, Profile};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args::Serve;
+use crate::exit::{Exit, Failure};
+use crate::state::{Runtime, State};
+
+/// The principal of a runtime's owner.
+const LOCAL: &str = "local";
+
+/// Hosts agents until told to stop.
+pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
+    let tokens = tokens(&args)?;
+    let loopback = args.listen.ip().is_loopback();
+    let given = !tokens.is_empty();
+    if !args.stdio && !given && !loopback && !args.anonymous {
+        let message = format!(
+            "{} can be reached from elsewhere: give at least one --token TOKEN=PRINCIPAL, or --anonymous to let everybody in",
+            args.listen
+        );
+        return Err(Failure::usage(message));
+    }
+    let anonymous = args.anonymous || loopback && !args.stdio;
+    let registry = registry(&args)?;
+    let config = config(&args, anonymous)?;
+    if args.stdio {
+        return serve_stdio(host(config, registry, tokens, &args)?, given);
+    }
+    serve_port(&args, config, registry, tokens, given)
+}
+
+fn serve_port(
+    args: &Serve,
+    config: Config,
+    registry: Registry,
+    mut tokens: BearerTokens,
+    given: bool,
+) -> Result<Exit, Failure> {
+    let made = if given { None } else { Some(make_token(&mut tokens)?) };
+    raise_descriptor_limit();
+    let server_config = ServerConfig {
+        path: args.path.clone(),
+        allow_hosts: args.allow_hosts.clone(),
+        allow_origins: args.allow_origins.clone(),
+        ..ServerConfig::new(args.listen)
+    };
+    let host = host(config, registry, tokens, args)?;
+    let server = Server::bind(&server_config, host).map_err(|error| match error {
+        HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
+        HostError::Config(error) => Failure::usage(error.to_string()),
+    })?;
+    let url = format!("ws://{}{}", server.address(), args.path);
+    let state = State::of_user();
+    let runtime = made.map(|token| Runtime { url: url.clone(), token });
+    if let (Some(state), Some(runtime)) = (&state, &runtime)
+        && let Err(error) = state.put_runtime(runtime)
+    {
+        eprintln!("arcp: other commands will need --url and --token, no state can be kept: {error}");
+    }
+    stop_on_signals(server.handle())?;
+    eprintln!("READY {url}");
+    let result = server.run();
+    if let (Some(state), Some(runtime)) = (&state, &runtime) {
+        state.remove_runtime(runtime);
+    }
+    result?;
+    Ok(Exit::Success)
+}
+
+fn serve_stdio(host: Host, must_prove: bool) -> Result<Exit, Failure> {
+    let peer = if must_prove { None } else { Principal::new(LOCAL) };
+    stdio::serve(host, peer, std::io::stdin(), std::io::stdout())
+        .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    Ok(Exit::Success)
+}
+
+fn host(config: Config, registry: Registry, tokens: BearerTokens, args: &Serve) -> Result<Host, Failure> {
+    let record = match &args.record {
+        None => None,
+        Some(path) => {
+            let mut options = File::options();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let file = options.open(path).map_err(|e| Failure::usage(format!("--record {}: {e}", path.display())))?;
+            Some(file)
+        }
+    };
+    Ok(Host {
+        config,
+        registry,
+        authenticator: Arc::new(tokens),
+        store: Box::<MemoryStore>::default(),
+        record,
+        observer: Some(Box::new(observe)),
+    })
+}
+
+/// Tells the operator what a log should know; no secret is in a notice.
+fn observe(notice: &Notice) {
+    match notice {
+        Notice::StoreFailed => eprintln!("arcp: the store fails: no new jobs, nothing numbered is sent"),
+        Notice::StoreRecovered => eprintln!("arcp: the store works again"),
+        Notice::Refused { code, told: false, .. } => {
+            eprintln!("arcp: a request was refused with {code}; its client cannot be told");
+        }
+        Notice::Refused { .. }
+        | Notice::SessionOpened { .. }
+        | Notice::SessionResumed { .. }
+        | Notice::SessionDetached { .. }
+        | Notice::SessionEnded { .. }
+        | Notice::JobAccepted { .. }
+        | Notice::JobWatched { .. }
+        | Notice::JobEnded { .. } => {}
+    }
+}
+
+fn config(args: &Serve, anonymous: bool) -> Result<Config, Failure> {
+    let mut config = Config::new("arcp", env!("CARGO_PKG_VERSION"));
+    config.anonymous = anonymous;
+    config.heartbeat = (args.heartbeat > 0).then(|| Duration::from_secs(args.heartbeat));
+    config.resume_window = Duration::from_secs(args.resume_window);
+    let grace = args.cancel_grace.unwrap_or(if args.samples { 5 } else { 30 });
+    config.cancel_grace = Duration::from_secs(grace);
+    config.compat = match args.compat.as_str() {
+        "auto" => Compat::Auto,
+        "off" => Compat::Off,
+        name => Compat::Always(Profile::named(name).ok_or_else(|| {
+            let names: Vec<&str> = Profile::NAMED.iter().map(|(name, _)| *name).collect();
+            Failure::usage(format!("--compat {name}: expected auto, off, {}", names.join(", ")))
+        })?),
+    };
+    config.validate().map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(config)
+}
+
+fn registry(args: &Serve) -> Result<Registry, Failure> {
+    let mut registry = Registry::default();
+    if args.samples {
+        samples::add_to(&mut registry);
+    }
+    for agent in &args.agents {
+        let bad = |why: String| Failure::usage(format!("--agent {agent}: {why}"));
+        let (name, command) =
+            agent.split_once('=').ok_or_else(|| bad("expected NAME[@VERSION]=COMMAND".to_string()))?;
+        let name = AgentRef::parse(name).map_err(|violation| bad(violation.to_string()))?;
+        if command.trim().is_empty() {
+            return Err(bad("the command is empty".to_string()));
+        }
+        registry.add(name.name(), name.version(), ProcessAgent::shell(command));
+    }
+    if registry.entries().is_empty() {
+        return Err(Failure::usage("nothing to host: give --agent NAME=COMMAND, or --samples"));
+    }
+    Ok(registry)
+}
+
+fn tokens(args: &Serve) -> Result<BearerTokens, Failure> {
+    let mut tokens = BearerTokens::default();
+    let given = args.tokens.iter().map(|pair| {
+        // Nobody's token is repeated on a terminal.
+        pair.rsplit_once('=').ok_or_else(|| Failure::usage("--token: expected TOKEN=PRINCIPAL"))
+    });
+    let single = args.bearer.as_deref().zip(args.principal.as_deref()).map(Ok);
+    for pair in given.chain(single) {
+        let (token, name) = pair?;
+        let principal = Principal::new(name).filter(|_| !token.is_empty());
+        let principal = principal.ok_or_else(|| Failure::usage("a token and a principal must not be empty"))?;
+        tokens.add(&Secret::new(token.to_string()), principal);
+    }
+    Ok(tokens)
+}
+
+fn make_token(tokens: &mut BearerTokens) -> Result<String, Failure> {
+    let token = arcp_host::entropy::token()?;
+    if let Some(principal) = Principal::new(LOCAL) {
+        tokens.add(&Secret::new(token.clone()), principal);
+    }
+    Ok(token)
+}
+
+/// The first signal drains, the second closes at once.
+fn stop_on_signals(server: ServerHandle) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let listen = move || {
+        for (count, _) in signals.forever().enumerate() {
+            if count == 0 {
+                eprintln!("arcp: finishing what runs; once more to stop at once");
+                server.drain();
+            } else {
+                server.shutdown();
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_string()).spawn(listen)?;
+    Ok(())
+}
+
+/// Ten thousand sessions need ten thousand descriptors.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Without it there are fewer sessions, not none.
+    let _ = setrlimit(Resource::Nofile, raised);
+}

@@ -1,0 +1,122 @@
+//! What is kept between runs, in the user's state directory: the runtime
+//! that was started last, and the keys of what was submitted.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use arcp_proto::json::Json;
+use serde::{Deserialize, Serialize};
+
+/// Submissions kept; the oldest go.
+const KEPT: usize = 1000;
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub struct State(PathBuf);
+
+/// A runtime that waits for commands.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// Where it listens.
+    pub url: String,
+    /// The token it made.
+    pub token: String,
+}
+
+/// A job submitted from here: enough to submit it again with its key.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Submission {
+    /// The runtime.
+    pub url: String,
+    /// The agent as asked for.
+    pub agent: String,
+    /// The input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Json>,
+    /// The key.
+    pub key: String,
+    /// The time limit in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_runtime: Option<std::num::NonZeroU32>,
+}
+
+impl State {
+    /// The user's state directory: `ARCP_STATE_DIR`, else
+    /// `XDG_STATE_HOME/arcp`, else `~/.local/state/arcp`.
+    pub fn of_user() -> Option<State> {
+        let own = std::env::var_os("ARCP_STATE_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        let xdg =
+            || std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty()).map(|dir| Path::new(&dir).join("arcp"));
+        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state/arcp"));
+        own.or_else(xdg).or_else(home).map(State)
+    }
+
+    /// Leaves word of a runtime.
+    pub fn put_runtime(&self, runtime: &Runtime) -> io::Result<()> {
+        self.write("server.json", runtime)
+    }
+
+    /// The runtime that was started last.
+    pub fn runtime(&self) -> Option<Runtime> {
+        self.read("server.json")
+    }
+
+    /// Takes the word back, if it is still ours.
+    pub fn remove_runtime(&self, runtime: &Runtime) {
+        if self.runtime().as_ref() == Some(runtime) {
+            let _ = fs::remove_file(self.0.join("server.json"));
+        }
+    }
+
+    /// Keeps a submission under its job's id.
+    pub fn put_submission(&self, job: &str, submission: &Submission) -> io::Result<()> {
+        if let Some(name) = file_name(job) {
+            self.write(&name, submission)?;
+            self.prune()?;
+        }
+        Ok(())
+    }
+
+    /// What was submitted as this job.
+    pub fn submission(&self, job: &str) -> Option<Submission> {
+        self.read(&file_name(job)?)
+    }
+
+    fn prune(&self) -> io::Result<()> {
+        let mut files: Vec<_> = fs::read_dir(self.0.join("jobs"))?.flatten().map(|entry| entry.path()).collect();
+        if files.len() > KEPT {
+            // Ids begin with their time: the oldest come first.
+            files.sort();
+            for file in &files[..files.len() - KEPT] {
+                let _ = fs::remove_file(file);
+            }
+        }
+        Ok(())
+    }
+
+    fn read<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Option<T> {
+        let text = fs::read_to_string(self.0.join(name)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Writes for the user alone, and in one step.
+    fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        let path = self.0.join(name);
+        if let Some(parent) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        }
+        let fresh = path.with_extension(format!("new-{}", std::process::id()));
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(serde_json::to_string(value)?.as_bytes())?;
+        fs::rename(&fresh, &path)
+    }
+}
+
+/// A job's file. Ids come from runtimes: only tame ones become names.
+fn file_name(job: &str) -> Option<String> {
+    let tame =
+        !job.is_empty() && job.len() <= 100 && job.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    tame.then(|| format!("jobs/{job}.json"))
+}

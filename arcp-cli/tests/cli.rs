@@ -1,0 +1,340 @@
+//! The program as a user runs it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
+
+/// A state directory of its own, and the servers started with it.
+struct Home {
+    dir: PathBuf,
+    servers: Vec<Child>,
+}
+
+impl Home {
+    fn new() -> Home {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::SeqCst);
+        let dir = std::env::temp_dir().join(format!("arcp-cli-{}-{n}", std::process::id()));
+        Home { dir, servers: Vec::new() }
+    }
+
+    fn arcp(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(ARCP);
+        command.args(args).env("ARCP_STATE_DIR", &self.dir).env_remove("ARCP_URL").env_remove("ARCP_TOKEN");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.arcp(args).output().expect("it runs")
+    }
+
+    /// Starts a server on a free port; gives its URL.
+    fn serve(&mut self, args: &[&str]) -> String {
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        all.extend(args);
+        let mut child = self.arcp(&all).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let ready = lines.next().expect("a line").expect("text");
+        // Somebody has to read on.
+        std::thread::spawn(move || lines.for_each(drop));
+        self.servers.push(child);
+        ready.strip_prefix("READY ").unwrap_or_else(|| panic!("{ready}")).to_string()
+    }
+
+    fn signal(&mut self, name: &str) -> std::process::ExitStatus {
+        let mut server = self.servers.pop().expect("a server");
+        let pid = server.id().to_string();
+        Command::new("kill").args([format!("-{name}"), pid]).status().expect("kill");
+        server.wait().expect("it ends")
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+fn json_lines(output: &Output) -> Vec<Value> {
+    stdout(output).lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect()
+}
+
+#[test]
+fn rr21_version_and_usage() {
+    let home = Home::new();
+    assert!(stdout(&home.run(&["version"])).starts_with("arcp "));
+    for usage in [
+        vec!["nonsense"],
+        vec!["serve"],
+        vec!["serve", "--agent", "noequals"],
+        vec!["serve", "--agent", "bad name=true"],
+        vec!["serve", "--samples", "--compat", "other"],
+        vec!["serve", "--samples", "--token", "nopair"],
+        vec!["serve", "--samples", "--bearer", "x"],
+        vec!["serve", "--samples", "--listen", "0.0.0.0:0"],
+        vec!["submit", "echo"],
+        vec!["submit", "echo", "--url", "http://x"],
+        vec!["submit", "echo", "--url", "wss://x"],
+        vec!["submit", "echo", "--input", "{not json", "--url", "ws://127.0.0.1:1/arcp"],
+        vec!["submit", "echo", "--input", "@/nowhere", "--url", "ws://127.0.0.1:1/arcp"],
+        vec!["replay", "/nowhere"],
+    ] {
+        let output = home.run(&usage);
+        assert_eq!(code(&output), 2, "{usage:?}: {}", stderr(&output));
+        assert!(!stderr(&output).is_empty());
+    }
+}
+
+#[test]
+fn rr23_a_newcomer_pastes_no_token() {
+    let mut home = Home::new();
+    let url = home.serve(&["--samples"]);
+    let state = home.dir.join("server.json");
+    assert_eq!(fs::metadata(&state).expect("kept").permissions().mode() & 0o777, 0o600);
+    let kept: Value = serde_json::from_str(&fs::read_to_string(&state).expect("text")).expect("JSON");
+    assert_eq!(kept["url"], url);
+    let output = home.run(&["submit", "echo", "--input", r#"{"a": 1.50}"#]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, "{\"a\": 1.50}\n"));
+    let listed = home.run(&["list", "--output", "json"]);
+    assert_eq!(json_lines(&listed)[0]["status"], "success");
+    assert_eq!(home.signal("TERM").code(), Some(0), "SIGTERM drains");
+    assert!(!state.exists(), "the word is taken back");
+}
+
+#[test]
+fn submit_prints_data_on_stdout_and_talk_on_stderr() {
+    let mut home = Home::new();
+    home.serve(&["--samples", "--agent", "hi=echo hello; echo careful >&2"]);
+    let output = home.run(&["submit", "hi"]);
+    assert_eq!(stdout(&output), "hello\n");
+    assert!(stderr(&output).contains("info hello") && stderr(&output).contains("warn careful"));
+    let lines = json_lines(&home.run(&["submit", "slow", "--input", r#"{"ms":200}"#, "--output", "json"]));
+    assert_eq!(lines[0]["type"], "accepted");
+    let seqs: Vec<u64> = lines.iter().filter_map(|line| line["event_seq"].as_u64()).collect();
+    assert_eq!(seqs, (1..=5).collect::<Vec<_>>());
+    let end = lines.last().expect("an end");
+    assert_eq!(
+        (&end["type"], &end["status"], &end["result"]["ticks"]),
+        (&"ended".into(), &"success".into(), &2.into())
+    );
+    let mut child = home
+        .arcp(&["submit", "echo", "--input", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    child.stdin.take().expect("a pipe").write_all(b"[1,2]\n").expect("written");
+    assert_eq!(stdout(&child.wait_with_output().expect("it ends")), "[1,2]\n");
+    let pieces = home.run(&["submit", "chunker", "--input", r#"{"chunks":3,"bytes":5}"#]);
+    assert_eq!(stdout(&pieces), "abcdefghijklmno");
+}
+
+#[test]
+fn exit_codes_mean_something() {
+    let mut home = Home::new();
+    let url = home.serve(&["--samples"]);
+    for (code_name, expected) in [
+        ("INTERNAL_ERROR", 1),
+        ("MY_OWN", 1),
+        ("CANCELLED", 3),
+        ("TIMEOUT", 4),
+        ("PERMISSION_DENIED", 5),
+        ("LEASE_EXPIRED", 5),
+        ("BUDGET_EXHAUSTED", 6),
+    ] {
+        let input = format!(r#"{{"code":"{code_name}"}}"#);
+        let output = home.run(&["submit", "failer", "--input", &input]);
+        assert_eq!(code(&output), expected, "{code_name}: {}", stderr(&output));
+    }
+    assert_eq!(code(&home.run(&["submit", "slow", "--input", r#"{"ms":60000}"#, "--max-runtime", "1"])), 4);
+    assert_eq!(code(&home.run(&["submit", "nobody"])), 1);
+    assert_eq!(code(&home.run(&["submit", "echo", "--url", &url, "--token", "wrong"])), 8);
+    assert_eq!(code(&home.run(&["submit", "echo", "--url", "ws://127.0.0.1:1/arcp"])), 7);
+    assert_eq!(code(&home.run(&["watch", "job_nobody"])), 1);
+}
+
+#[test]
+fn a_cut_stream_is_never_a_success() {
+    let mut home = Home::new();
+    home.serve(&["--samples"]);
+    let mut child = home
+        .arcp(&["submit", "slow", "--input", r#"{"ms":60000}"#, "--give-up-after", "1"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    while !lines.next().expect("a line").expect("text").contains("working") {}
+    home.signal("KILL");
+    let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+    assert_eq!(child.wait().expect("it ends").code(), Some(7));
+    assert!(reader.join().expect("read").iter().any(|line| line.contains("arcp watch job_")));
+}
+
+#[test]
+fn ctrl_c_detaches_and_says_how_to_come_back() {
+    let mut home = Home::new();
+    home.serve(&["--samples"]);
+    let mut child =
+        home.arcp(&["submit", "gate", "--input", r#"{"key":"c"}"#]).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut talk = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    while !line.contains("waiting") {
+        line.clear();
+        assert!(talk.read_line(&mut line).expect("text") > 0);
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let mut rest = String::new();
+    talk.read_to_string(&mut rest).expect("text");
+    let job = rest.split("arcp watch ").nth(1).expect("how to come back").trim().to_string();
+    home.run(&["submit", "opengate", "--input", r#"{"key":"c"}"#]);
+    let watched = home.run(&["watch", &job]);
+    assert_eq!((code(&watched), stdout(&watched).as_str()), (0, "{\"gate\":\"c\"}\n"));
+}
+
+#[test]
+fn cancel_holds_the_submitters_right_and_evicts_no_follower() {
+    let mut home = Home::new();
+    home.serve(&["--samples"]);
+    let mut follower = home
+        .arcp(&["submit", "slow", "--input", r#"{"ms":60000}"#, "--output", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
+    let first: Value = serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON");
+    lines.next().expect("an event").expect("text");
+    let job = first["job_id"].as_str().expect("a job");
+    let cancelled = home.run(&["cancel", job, "--reason", "enough"]);
+    assert_eq!(code(&cancelled), 0, "{}", stderr(&cancelled));
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(follower.wait().expect("it ends").code(), Some(3));
+    assert!(rest.last().expect("an end").contains("\"cancelled\""));
+    assert!(!rest.iter().any(|line| line.contains("Reconnect")));
+    assert_eq!(code(&home.run(&["cancel", job])), 1, "it has ended already");
+    assert_eq!(code(&home.run(&["cancel", "job_nobody"])), 1);
+}
+
+#[test]
+fn rr24_one_bearer_and_its_principal() {
+    let mut home = Home::new();
+    let url = home.serve(&["--samples", "--bearer", "secret-token", "--principal", "alice@example.com"]);
+    assert!(!home.dir.join("server.json").exists(), "a token that was given is kept nowhere");
+    assert_eq!(code(&home.run(&["submit", "echo", "--url", &url, "--token", "secret-token"])), 0);
+    assert_eq!(code(&home.run(&["submit", "echo", "--url", &url, "--token", "secret-tokem"])), 8);
+}
+
+#[test]
+fn the_same_key_gives_the_same_job() {
+    let mut home = Home::new();
+    home.serve(&["--samples"]);
+    let submit = || json_lines(&home.run(&["submit", "counter", "--key", "k", "--output", "json"]));
+    let (one, two) = (submit(), submit());
+    assert_eq!(one[0]["job_id"], two[0]["job_id"]);
+    assert_eq!(two.last().expect("an end")["result"]["runs"], 1);
+    let detached = home.run(&["submit", "counter", "--key", "k", "--detach"]);
+    assert_eq!(stdout(&detached).trim(), one[0]["job_id"].as_str().expect("a job"));
+}
+
+#[test]
+fn a_recording_replays_and_a_changed_one_does_not() {
+    let mut home = Home::new();
+    fs::create_dir_all(&home.dir).expect("a directory");
+    let file = home.dir.join("run.arcplog");
+    let name = file.to_str().expect("text");
+    home.serve(&["--samples", "--record", name]);
+    home.run(&["submit", "chatty", "--input", r#"{"kind":"all"}"#]);
+    home.signal("TERM");
+    assert_eq!(fs::metadata(&file).expect("written").permissions().mode() & 0o777, 0o600);
+    let replayed = home.run(&["replay", name]);
+    assert_eq!(code(&replayed), 0, "{}", stderr(&replayed));
+    assert!(stdout(&replayed).contains("byte for byte"));
+    let changed = fs::read_to_string(&file).expect("text").replacen("demo.echo", "demo.other", 1);
+    fs::write(&file, changed).expect("written");
+    assert_eq!(code(&home.run(&["replay", name])), 1);
+}
+
+#[test]
+fn rt3_py3_stdio_serves_the_parent_as_local() {
+    let home = Home::new();
+    let mut child = home
+        .arcp(&["serve", "--stdio", "--samples"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON") };
+    input.write_all(b"{\"id\":\"1\",\"type\":\"session.hello\",\"payload\":{}}\r\n\n").expect("written");
+    assert_eq!(next()["type"], "session.welcome");
+    input.write_all(b"sw84 not json\n").expect("written");
+    assert_eq!(next()["payload"]["code"], "INVALID_REQUEST");
+    input
+        .write_all(b"{\"id\":\"2\",\"type\":\"job.submit\",\"payload\":{\"agent\":\"echo\",\"input\":[1]}}\n")
+        .expect("written");
+    assert_eq!(next()["type"], "job.accepted");
+    assert_eq!(next()["type"], "job.event");
+    assert_eq!(next()["payload"]["result"].to_string(), "[1]");
+    drop(input);
+    assert_eq!(child.wait().expect("it ends with its parent").code(), Some(0));
+}
+
+#[test]
+fn a_client_over_stdio() {
+    let home = Home::new();
+    let url = format!("exec:{ARCP} serve --stdio --samples");
+    let output = home.run(&["submit", "slow", "--input", r#"{"ms":200}"#, "--url", &url]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, "{\"done\":true,\"ticks\":2}\n"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_demo_proves_what_it_says() {
+    let home = Home::new();
+    let output = home.run(&["demo"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("0 missing, 0 twice"));
+}
+
+#[test]
+fn agents_cannot_command_the_terminal() {
+    let mut home = Home::new();
+    home.serve(&["--agent", r#"evil=printf '\033]0;owned\007\n'; echo '{"result":1}'"#]);
+    let output = home.run(&["submit", "evil"]);
+    assert!(!output.stderr.contains(&0x1b) && stderr(&output).contains("\\u{1b}"), "{}", stderr(&output));
+}
+
+#[test]
+fn serve_says_when_its_port_is_taken() {
+    let mut home = Home::new();
+    let url = home.serve(&["--samples"]);
+    let address = url.trim_start_matches("ws://").trim_end_matches("/arcp").to_string();
+    let output = home.run(&["serve", "--samples", "--listen", &address]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+    assert!(Path::new(&home.dir.join("server.json")).exists(), "the other one's word stays");
+}
