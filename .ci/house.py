@@ -1,0 +1,90 @@
+"""House rules that a compiler does not check.
+
+* Imports go down: proto <- host <- blocking <- cli.
+* The core depends on what it may, and nothing brings std into it.
+* Every dependency has a licence we can ship with.
+* Every bound of `Limits` has a test that reaches it.
+* Files stay readable, and no module is a drawer.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+CORE_MAY_USE = {"serde", "serde_json", "ulid", "base64", "thiserror", "rand_chacha", "sha2"}
+MAY_USE = {
+    "arcp-proto": set(),
+    "arcp-host": {"arcp-proto"},
+    "arcp-blocking": {"arcp-proto", "arcp-host"},
+    "arcp-cli": {"arcp-proto", "arcp-host", "arcp-blocking"},
+}
+LICENCES = {
+    "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Unicode-3.0",
+    "Unlicense", "Zlib", "BSL-1.0", "0BSD", "CC0-1.0", "MIT-0",
+}
+MAX_LINES = 800
+DRAWERS = re.compile(r"/(utils?|helpers?|common|misc)(\.rs|/)")
+
+problems = []
+
+
+def cargo(*args):
+    return subprocess.run(["cargo", *args], check=True, capture_output=True, text=True).stdout
+
+
+metadata = json.loads(cargo("metadata", "--format-version", "1", "--locked"))
+packages = {package["name"]: package for package in metadata["packages"]}
+
+for crate, allowed in MAY_USE.items():
+    used = {d["name"] for d in packages[crate]["dependencies"] if d["kind"] is None}
+    for name in used & MAY_USE.keys():
+        if name not in allowed:
+            problems.append(f"{crate} must not depend on {name}")
+core = {d["name"] for d in packages["arcp-proto"]["dependencies"]}
+for name in core - CORE_MAY_USE:
+    problems.append(f"arcp-proto must not depend on {name}")
+
+# Features of the core's own tree, built alone.
+features = cargo("tree", "--locked", "-p", "arcp-proto", "-e", "normal,features", "--prefix", "none", "--no-dedupe")
+for line in set(features.splitlines()):
+    match = re.match(r'(\S+) feature "(std|getrandom|os_rng)"', line)
+    if match and match[1] not in {"thiserror-impl", "proc-macro2", "quote", "syn", "serde_derive"}:
+        problems.append(f"arcp-proto's tree switches on {match[2]} of {match[1]}")
+
+
+def shippable(expression):
+    if not expression:
+        return False
+    expression = expression.replace("/", " OR ").replace("(", "").replace(")", "")
+    return any(
+        all(part.strip() in LICENCES for part in choice.split(" AND ")) for choice in expression.split(" OR ")
+    )
+
+
+for package in metadata["packages"]:
+    if not shippable(package["license"]):
+        problems.append(f"{package['name']} {package['version']}: licence {package['license']!r} is not on the list")
+
+tracked = subprocess.run(["git", "ls-files", "*.rs"], check=True, capture_output=True, text=True).stdout.split()
+for name in tracked:
+    path = pathlib.Path(name)
+    if not path.exists():
+        continue
+    text = path.read_text()
+    if text.count("\n") > MAX_LINES:
+        problems.append(f"{name} has {text.count(chr(10))} lines, at most {MAX_LINES}")
+    if DRAWERS.search("/" + name):
+        problems.append(f"{name}: a name that says nothing")
+
+bounds = re.findall(r"^    pub (\w+): u", pathlib.Path("arcp-proto/src/limits.rs").read_text(), re.M)
+tests = "".join(path.read_text() for path in pathlib.Path("tests/tests").glob("*.rs"))
+for bound in bounds:
+    if f"limits.{bound} = " not in tests:
+        problems.append(f"no test sets the bound `{bound}` of Limits")
+
+for problem in problems:
+    print(f"house rule broken: {problem}")
+print(f"{len(metadata['packages'])} packages, {len(tracked)} files looked at")
+sys.exit(1 if problems else 0)

@@ -1,0 +1,135 @@
+//! What the core costs: time and allocations per event, whoever else is
+//! there; an envelope in and out.
+//!
+//! ```text
+//! cargo bench -p arcp-tests --bench core
+//! ```
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "what is not measured is not done")]
+
+use arcp_proto::entropy::Seeds;
+use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
+use arcp_proto::json::Json;
+use arcp_proto::model::event::{EventKind, JobEvent};
+use arcp_proto::model::feature::Features;
+use arcp_proto::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
+use arcp_proto::time::{Now, Timestamp, UtcMs};
+use arcp_proto::wire::envelope::Header;
+use arcp_proto::wire::{self, EventFrame, Family, Profile, View, frame, read_request};
+use divan::{AllocProfiler, Bencher, black_box};
+
+#[global_allocator]
+static ALLOC: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+/// A runtime with one running job, watched by its submitter, and others who
+/// are idle.
+struct Stage {
+    runtime: Runtime,
+    now: Now,
+    job: JobId,
+    sent: usize,
+}
+
+const SUBMITTER: ConnId = ConnId(1);
+
+impl Stage {
+    fn new(idle: u64) -> Stage {
+        let config = Config::new("bench", "1").with_agent("it", &[]);
+        let now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };
+        let runtime = Runtime::new(config, Seeds { public: [1; 32], secret: [2; 32] }, now).expect("it works");
+        let mut stage = Stage { runtime, now, job: JobId::from_ulid(ulid_zero()), sent: 0 };
+        for n in 0..=idle {
+            stage.open(ConnId(n + 1), OpId(n + 1));
+        }
+        let submit = br#"{"id":"s","type":"job.submit","payload":{"agent":"it"}}"#.to_vec();
+        stage.input(Input::Received { conn: SUBMITTER, frame: submit });
+        stage
+    }
+
+    fn open(&mut self, conn: ConnId, op: OpId) {
+        self.input(Input::Opened { conn, transport: Transport::WebSocket, peer: None });
+        self.input(Input::Credit { conn, bytes: u32::MAX, frames: u32::MAX });
+        let hello = br#"{"id":"h","type":"session.hello","payload":{"auth":{"token":"t"}}}"#.to_vec();
+        self.input(Input::Received { conn, frame: hello });
+        self.input(Input::Authenticated { op, principal: Principal::new("p") });
+    }
+
+    fn input(&mut self, input: Input) {
+        self.runtime.handle(self.now, input);
+        while let Some(output) = self.runtime.poll_output() {
+            match output {
+                Output::Persist { at, .. } => self.runtime.handle(self.now, Input::Persisted { up_to: at }),
+                Output::StartAgent { job, .. } => self.job = job,
+                Output::Send { conn, frame } => {
+                    let bytes = frame.len() as u32;
+                    self.sent += 1;
+                    self.runtime.handle(self.now, Input::Credit { conn, bytes, frames: 1 });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn ulid_zero() -> ulid::Ulid {
+    ulid::Ulid::nil()
+}
+
+/// One event: said by the agent, stored, numbered, written for its watcher,
+/// credit returned.
+#[divan::bench(args = [0, 100, 10_000], sample_count = 200, sample_size = 500)]
+fn event_with_idle_sessions(bencher: Bencher, idle: u64) {
+    let mut stage = Stage::new(idle);
+    let body = Json::parse(r#"{"name":"tick","value":12345,"unit":"count"}"#).expect("JSON");
+    let before = stage.sent;
+    bencher.bench_local(|| {
+        let call = AgentCall::Say { kind: "metric".into(), body: body.clone() };
+        stage.input(Input::Agent { job: stage.job, call });
+    });
+    assert!(stage.sent > before, "events were sent");
+}
+
+const SUBMIT: &str = r#"{"arcp":"1.1","id":"msg_01M7VD85KRK5GC3VYZPYNM59NA","type":"job.submit","session_id":"sess_01M7VD85KQE0Z5C979P0HMABF8","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","payload":{"agent":"echo@2.0.0","input":{"dataset":"s3://example/sales.csv","rows":[1,2,3,4,5,6,7,8],"note":"a little text to make it real"},"idempotency_key":"weekly-2026-W47","max_runtime_sec":300}}"#;
+
+/// An envelope in: checked, header and payload read.
+#[divan::bench]
+fn decode_submit() -> bool {
+    let text = frame::ingest(black_box(SUBMIT.as_bytes()), 4 << 20, 120).expect("fine");
+    let header = Header::read(text).expect("fine");
+    read_request(Family::Hello, &header).is_ok()
+}
+
+/// The header alone, the payload left as text.
+#[divan::bench]
+fn decode_header() -> bool {
+    let text = frame::ingest(black_box(SUBMIT.as_bytes()), 4 << 20, 120).expect("fine");
+    Header::read(text).is_ok()
+}
+
+/// An envelope out: a numbered event rendered and framed for one session.
+#[divan::bench]
+fn encode_event(bencher: Bencher) {
+    let view = View { family: Family::Hello, features: Features::default(), profile: Profile::Plain, lines: false };
+    let job = JobId::from_ulid(ulid_zero());
+    let session = SessionId::from_ulid(ulid_zero());
+    let body = Json::parse(r#"{"name":"tick","value":12345,"unit":"count"}"#).expect("JSON");
+    let event = JobEvent::Said { kind: EventKind::Metric, body };
+    let at = UtcMs(1_767_225_600_000);
+    bencher.bench_local(|| {
+        let payload = wire::render_event(&view, job, at, black_box(&event), 0);
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let frame =
+            EventFrame { id: ulid_zero(), session, seq: 77, job, trace, event: &event, part: 0, payload: &payload };
+        wire::write_event(&view, &frame)
+    });
+}
+
+/// The baseline of decoding: the same text as a tree of values.
+#[divan::bench]
+fn baseline_decode_value() -> serde_json::Value {
+    serde_json::from_str(black_box(SUBMIT)).expect("fine")
+}

@@ -1,0 +1,265 @@
+//! Random runs: a generator that picks among what exists, and a calm phase
+//! in which everything owed must come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::raw::Raw;
+use crate::world::{Options, World};
+
+/// One peer of a random run: a principal's session over many connections.
+struct Peer {
+    token: String,
+    welcome: Value,
+    raw: Option<Raw>,
+    /// The last number seen.
+    last: u64,
+    /// Jobs it submitted, and whether their end was seen.
+    jobs: BTreeMap<String, bool>,
+    /// Jobs it has left off.
+    left: BTreeSet<String>,
+    /// Requests without an answer on the present connection.
+    waiting: BTreeSet<String>,
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// Frames the oracle checked.
+    pub frames: usize,
+    /// Jobs that were accepted.
+    pub jobs: usize,
+    /// Times a session was resumed.
+    pub resumes: usize,
+}
+
+/// Runs one seed: `steps` random actions, then calm.
+pub fn run(seed: u64, steps: u64) -> Ran {
+    let mut options = Options::new(seed);
+    options.config.limits.running_jobs = 4;
+    options.config.limits.pace_events = 16;
+    options.window = 4096;
+    let mut world = World::new(options);
+    let mut peers: Vec<Peer> = (0..4).map(|n| open(&mut world, &format!("tok-{}", ["a", "a", "b", "c"][n]))).collect();
+    let mut ran = Ran::default();
+    for n in 0..steps {
+        let at = world.below(peers.len() as u64) as usize;
+        act(&mut world, &mut peers, at, n, &mut ran);
+        for _ in 0..world.below(12) {
+            world.step();
+        }
+        peers.iter_mut().for_each(|peer| peer.look(&world));
+    }
+    calm(&mut world, &mut peers, &mut ran);
+    leave(&mut world, peers);
+    ran.frames = world.oracle.frames;
+    world.finish();
+    ran
+}
+
+fn open(world: &mut World, token: &str) -> Peer {
+    let (raw, welcome) = Raw::hello(world, token);
+    let token = token.to_string();
+    Peer {
+        token,
+        welcome,
+        raw: Some(raw),
+        last: 0,
+        jobs: BTreeMap::new(),
+        left: BTreeSet::new(),
+        waiting: BTreeSet::new(),
+    }
+}
+
+impl Peer {
+    /// Reads what has come.
+    fn look(&mut self, world: &World) {
+        let Some(raw) = &mut self.raw else {
+            return;
+        };
+        for frame in raw.take(world) {
+            if let Some(request) = frame["payload"]["request_id"].as_str() {
+                self.waiting.remove(request);
+            }
+            match frame["type"].as_str() {
+                Some("session.welcome") => self.welcome = frame,
+                Some("job.accepted") => {
+                    let job = frame["job_id"].as_str().expect("a job");
+                    if !self.left.contains(job) {
+                        self.jobs.entry(job.into()).or_insert(false);
+                    }
+                }
+                Some("job.result" | "job.error") => {
+                    self.last = frame["event_seq"].as_u64().expect("counted");
+                    self.jobs.insert(frame["job_id"].as_str().expect("a job").into(), true);
+                }
+                Some("job.event") => self.last = frame["event_seq"].as_u64().expect("counted"),
+                _ => {}
+            }
+        }
+        if raw.is_closed(world) {
+            self.raw = None;
+            self.waiting.clear();
+        }
+    }
+
+    fn pick_job(&self, world: &mut World) -> Option<String> {
+        let n = world.below(self.jobs.len() as u64) as usize;
+        self.jobs.keys().nth(n).cloned()
+    }
+}
+
+fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) {
+    let dice = world.below(100);
+    if peers[at].raw.is_none() {
+        return reconnect(world, &mut peers[at], ran);
+    }
+    match dice {
+        0..30 => submit(world, &mut peers[at], n),
+        30..40 => {
+            let other = world.below(peers.len() as u64) as usize;
+            let job = peers[other].pick_job(world).unwrap_or_else(|| "job_none".into());
+            let history = world.below(2) == 0;
+            ask(world, &mut peers[at], "job.subscribe", json!({"job_id": job, "history": history}));
+        }
+        40..50 => {
+            let other = if world.below(4) == 0 { world.below(peers.len() as u64) as usize } else { at };
+            if let Some(job) = peers[other].pick_job(world) {
+                say(world, &mut peers[at], "job.cancel", json!({"job_id": job}));
+            }
+        }
+        50..55 => {
+            if let Some(job) = peers[at].pick_job(world) {
+                say(world, &mut peers[at], "job.unsubscribe", json!({"job_id": job}));
+                // Who leaves off is owed nothing more.
+                peers[at].jobs.remove(&job);
+                peers[at].left.insert(job);
+            }
+        }
+        55..62 => ask(world, &mut peers[at], "session.list_jobs", json!({"limit": 1 + n % 5})),
+        62..70 => {
+            let seq = peers[at].last;
+            say(world, &mut peers[at], "session.ack", json!({"last_processed_seq": seq}));
+        }
+        70..74 => say(world, &mut peers[at], "session.ping", json!({"nonce": "n"})),
+        74..84 => {
+            if let Some(raw) = peers[at].raw.take() {
+                peers[at].waiting.clear();
+                world.cut(raw.conn);
+            }
+        }
+        84..88 => {
+            let stalled = world.below(2) == 0;
+            if let Some(raw) = &peers[at].raw {
+                world.stall(raw.conn, stalled);
+            }
+        }
+        88..92 => {
+            let broken = world.below(2) == 0;
+            world.store_broken = broken;
+        }
+        92..96 => {
+            let span = Duration::from_millis(world.below(3000));
+            world.run_for(span);
+        }
+        _ => {
+            if let Some(raw) = &mut peers[at].raw {
+                let junk = ["{", "[]", r#"{"id":"j","type":"job.submit","payload":{"agent":7}}"#, "\u{1}"];
+                let pick = world.below(junk.len() as u64) as usize;
+                raw.send_text(world, junk[pick]);
+            }
+        }
+    }
+}
+
+fn submit(world: &mut World, peer: &mut Peer, n: u64) {
+    const AGENTS: [&str; 8] = ["echo", "slow", "chatty", "kinds", "chunker", "waiter", "stubborn", "failer"];
+    let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
+    let mut payload = json!({"agent": agent, "input": {"ticks": 3, "count": 40}, "max_runtime_sec": 30});
+    if world.below(2) == 0 {
+        let key = if world.below(3) == 0 { n } else { world.below(20) };
+        payload["idempotency_key"] = json!(format!("{agent}{key}"));
+    }
+    ask(world, peer, "job.submit", payload);
+}
+
+fn reconnect(world: &mut World, peer: &mut Peer, ran: &mut Ran) {
+    // No welcome is sent while its token is not durable.
+    world.store_broken = false;
+    let mut raw = Raw::resume(world, &peer.token, &peer.welcome, peer.last);
+    // A welcome that is lost with its connection takes the token with it.
+    let answer = raw.expect_any(world, &["session.welcome", "session.error"]);
+    if answer["type"] == "session.welcome" {
+        ran.resumes += 1;
+        peer.welcome = answer;
+        peer.raw = Some(raw);
+    } else {
+        let jobs = std::mem::take(&mut peer.jobs);
+        *peer = open(world, &peer.token.clone());
+        ran.jobs += jobs.len();
+    }
+}
+
+fn say(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
+    if let Some(raw) = &mut peer.raw {
+        raw.send(world, kind, payload);
+    }
+}
+
+fn ask(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
+    if let Some(raw) = &mut peer.raw {
+        let id = raw.send(world, kind, payload);
+        peer.waiting.insert(id);
+    }
+}
+
+/// The world turns kind: everybody reads, the store works, everybody is
+/// connected. Then everything owed comes.
+fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
+    world.store_broken = false;
+    for peer in peers.iter_mut() {
+        if let Some(raw) = &peer.raw {
+            world.stall(raw.conn, false);
+        }
+    }
+    world.run_for(Duration::from_secs(2));
+    for peer in peers.iter_mut() {
+        peer.look(world);
+        if peer.raw.is_none() {
+            reconnect(world, peer, ran);
+        }
+        // Whoever has long been silent would be given up before its next word.
+        say(world, peer, "session.ping", json!({}));
+    }
+    // Every job may wait for the one before it, for its time limit and grace.
+    let rounds = 9 + 4 * world.runtime().stats().unfinished_jobs;
+    for _ in 0..rounds {
+        world.run_for(Duration::from_secs(10));
+        for peer in peers.iter_mut() {
+            peer.look(world);
+            say(world, peer, "session.ping", json!({}));
+        }
+    }
+    for peer in peers.iter_mut() {
+        assert!(peer.raw.is_some(), "a kind world closes nobody");
+        assert!(peer.waiting.is_empty(), "never answered: {:?}", peer.waiting);
+        let open: Vec<&String> = peer.jobs.iter().filter(|(_, ended)| !**ended).map(|(job, _)| job).collect();
+        assert!(open.is_empty(), "never seen to end: {open:?}");
+        ran.jobs += peer.jobs.len();
+    }
+    let stats = world.runtime().stats();
+    assert_eq!((stats.unfinished_jobs, stats.running_agents), (0, 0));
+}
+
+/// Everybody goes, and nothing is held for anybody any more.
+fn leave(world: &mut World, peers: Vec<Peer>) {
+    for raw in peers.into_iter().filter_map(|peer| peer.raw) {
+        world.cut(raw.conn);
+    }
+    // Past every resume window and every retention.
+    world.run_for(Duration::from_secs(1300));
+    let stats = world.runtime().stats();
+    assert_eq!((stats.connections, stats.sessions, stats.jobs, stats.index_runs), (0, 0, 0, 0), "held for nobody");
+}

@@ -1,0 +1,14 @@
+//! The suite's library: a virtual world around the core, and the oracles
+//! that watch it. One thread, one seed, no clock.
+
+pub mod generator;
+pub mod oracle;
+pub mod raw;
+pub mod script;
+pub mod server;
+pub mod world;
+
+/// The README's Rust, run as a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -1,0 +1,135 @@
+//! What must hold in every run, whatever happens. Each check watches inputs
+//! and outputs from outside.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "an oracle looks at what it knows")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arcp_proto::id::{ConnId, JobId, LogPos};
+use arcp_proto::model::event::JobEvent;
+use arcp_proto::runtime::{Input, Output, Record};
+use serde_json::Value;
+
+/// Watches one run.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    durable: LogPos,
+    credit: BTreeMap<ConnId, (i64, i64)>,
+    last_pos: u64,
+    /// Positions at which jobs were accepted.
+    accepted: BTreeMap<String, LogPos>,
+    /// Positions of each job's events.
+    events: BTreeMap<String, Vec<LogPos>>,
+    ended: BTreeSet<JobId>,
+    /// The payload behind each (session, number), and the highest number.
+    sent: BTreeMap<(String, u64), String>,
+    head: BTreeMap<String, u64>,
+    last_on_conn: BTreeMap<ConnId, u64>,
+    seen_per_job: BTreeMap<(String, String), BTreeSet<String>>,
+    secrets: Vec<(ConnId, String)>,
+    closed: BTreeSet<ConnId>,
+    /// Frames checked.
+    pub frames: usize,
+}
+
+impl Oracle {
+    /// Watches an input.
+    pub fn input(&mut self, input: &Input) {
+        match input {
+            Input::Credit { conn, bytes, frames } => {
+                let credit = self.credit.entry(*conn).or_default();
+                credit.0 += i64::from(*bytes);
+                credit.1 += i64::from(*frames);
+            }
+            Input::Persisted { up_to } => self.durable = self.durable.max(*up_to),
+            _ => {}
+        }
+    }
+
+    /// Watches an output.
+    pub fn output(&mut self, output: &Output) {
+        match output {
+            Output::Send { conn, frame } => self.frame(*conn, frame),
+            Output::Persist { at, record } => self.record(*at, record),
+            Output::Close { conn, .. } => {
+                self.closed.insert(*conn);
+            }
+            Output::Observe(notice) => {
+                let shown = format!("{notice:?}");
+                for (_, secret) in &self.secrets {
+                    assert!(!shown.contains(secret), "a notice shows a secret");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn record(&mut self, at: LogPos, record: &Record) {
+        if at.0 <= self.last_pos {
+            return; // given again after a failure
+        }
+        assert_eq!(at.0, self.last_pos + 1, "log positions have no gaps");
+        self.last_pos = at.0;
+        match record {
+            Record::JobAccepted(job) => {
+                self.accepted.insert(job.job.to_string(), at);
+            }
+            Record::JobEvent { job, n, event, .. } => {
+                let events = self.events.entry(job.to_string()).or_default();
+                events.push(at);
+                assert_eq!(events.len() as u64, *n, "events of a job are numbered without gaps");
+                assert!(!self.ended.contains(job), "b40_one_terminal: {job} had ended");
+                if let JobEvent::Ended(_) = **event {
+                    self.ended.insert(*job);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn frame(&mut self, conn: ConnId, text: &str) {
+        self.frames += 1;
+        assert!(!self.closed.contains(&conn), "a frame after the close of {conn:?}");
+        let credit = self.credit.entry(conn).or_default();
+        credit.0 -= text.len() as i64;
+        credit.1 -= 1;
+        let frame: Value = serde_json::from_str(text).expect("every frame is JSON");
+        let kind = frame["type"].as_str().expect("every frame has a type");
+        if !matches!(kind, "session.error" | "session.closed" | "session.rejected") {
+            assert!(credit.1 >= 0, "frames beyond the credit: {kind}");
+        }
+        let foreign = self.secrets.iter().any(|(owner, secret)| *owner != conn && text.contains(secret.as_str()));
+        assert!(!foreign, "a secret on another connection");
+        if let Some(token) = frame["payload"]["resume_token"].as_str() {
+            self.secrets.push((conn, token.into()));
+        }
+        if kind == "job.accepted" {
+            let job = frame["payload"]["job_id"].as_str().expect("accepted names its job");
+            assert!(self.accepted[job] <= self.durable, "b14_persist_before_send: acceptance of {job}");
+        }
+        match frame["event_seq"].as_u64() {
+            Some(seq) => self.counted(conn, &frame, seq),
+            None => assert!(!matches!(kind, "job.event" | "job.result"), "{kind} without a number"),
+        }
+    }
+
+    fn counted(&mut self, conn: ConnId, frame: &Value, seq: u64) {
+        let session = frame["session_id"].as_str().expect("counted frames name their session").to_string();
+        let job = frame["job_id"].as_str().expect("counted frames name their job").to_string();
+        if let Some(last) = self.last_on_conn.insert(conn, seq) {
+            assert_eq!(seq, last + 1, "gl1: the order on the wire is the order of numbers");
+        }
+        let head = self.head.entry(session.clone()).or_default();
+        assert!(seq <= *head + 1, "b16_contiguous: {session} jumped from {head} to {seq}");
+        *head = (*head).max(seq);
+        let shown = format!("{} {}", frame["id"], frame["payload"]);
+        if let Some(before) = self.sent.insert((session.clone(), seq), shown.clone()) {
+            assert_eq!(before, shown, "a replayed frame differs");
+        }
+        let seen = self.seen_per_job.entry((session, job.clone())).or_default();
+        // By content: a retry with a key shows the terminal once more.
+        seen.insert(frame["payload"].to_string());
+        let durable = self.events[&job].iter().filter(|pos| **pos <= self.durable).count();
+        assert!(seen.len() <= durable, "b14_persist_before_send: {job} showed {} of {durable}", seen.len());
+    }
+}

@@ -1,0 +1,143 @@
+//! A peer that sends what a test tells it to and keeps what comes back.
+
+use arcp_proto::id::ConnId;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// A raw hello connection in a world.
+#[derive(Debug)]
+pub struct Raw {
+    /// The connection.
+    pub conn: ConnId,
+    sent: u64,
+    read: usize,
+}
+
+impl Raw {
+    /// Connects; nothing is said yet.
+    pub fn connect(world: &mut World) -> Raw {
+        Raw { conn: world.open_raw(), sent: 0, read: 0 }
+    }
+
+    /// Connects and opens a session with a bearer token.
+    pub fn hello(world: &mut World, token: &str) -> (Raw, Value) {
+        let mut raw = Raw::connect(world);
+        raw.send(world, "session.hello", hello_payload(token));
+        let welcome = raw.expect(world, "session.welcome");
+        (raw, welcome)
+    }
+
+    /// Opens a session again.
+    pub fn resume(world: &mut World, token: &str, welcome: &Value, last: u64) -> Raw {
+        let mut raw = Raw::connect(world);
+        let mut payload = hello_payload(token);
+        payload["resume"] = json!({
+            "session_id": welcome["payload"]["session_id"],
+            "resume_token": welcome["payload"]["resume_token"],
+            "last_event_seq": last,
+        });
+        raw.send(world, "session.hello", payload);
+        raw
+    }
+
+    /// Sends a message with a fresh id; gives the id.
+    pub fn send(&mut self, world: &mut World, kind: &str, payload: Value) -> String {
+        self.send_with(world, kind, payload, json!({}))
+    }
+
+    /// Sends a message with more members in its envelope.
+    pub fn send_with(&mut self, world: &mut World, kind: &str, payload: Value, more: Value) -> String {
+        self.sent += 1;
+        let id = format!("m{}-{}", self.conn.0, self.sent);
+        let mut frame = json!({"arcp": "1.1", "id": id, "type": kind, "payload": payload});
+        for (name, value) in more.as_object().expect("an object") {
+            frame[name] = value.clone();
+        }
+        self.send_text(world, &frame.to_string());
+        id
+    }
+
+    /// Sends a text as it is.
+    pub fn send_text(&mut self, world: &mut World, text: &str) {
+        world.send_raw(self.conn, text.as_bytes().to_vec());
+    }
+
+    /// Submits a job; gives the acceptance.
+    pub fn submit(&mut self, world: &mut World, payload: Value) -> Value {
+        self.send(world, "job.submit", payload);
+        self.expect(world, "job.accepted")
+    }
+
+    /// Runs the world until nothing is in flight and gives what came.
+    pub fn settle(&mut self, world: &mut World) -> Vec<Value> {
+        world.settle();
+        self.take(world)
+    }
+
+    /// What has come since the last look.
+    pub fn take(&mut self, world: &World) -> Vec<Value> {
+        let all = world.frames_of(self.conn);
+        let new = all[self.read..].iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+        self.read = all.len();
+        new
+    }
+
+    /// Runs the world until a message of this type has come, and gives it.
+    /// Others before it are passed over.
+    pub fn expect(&mut self, world: &mut World, kind: &str) -> Value {
+        self.expect_any(world, &[kind])
+    }
+
+    /// As [`expect`](Self::expect), for any of several types.
+    pub fn expect_any(&mut self, world: &mut World, kinds: &[&str]) -> Value {
+        loop {
+            let all = world.frames_of(self.conn);
+            for (at, text) in all.iter().enumerate().skip(self.read) {
+                let frame: Value = serde_json::from_str(text).expect("JSON");
+                if kinds.iter().any(|kind| frame["type"] == *kind) {
+                    self.read = at + 1;
+                    return frame;
+                }
+            }
+            let went_on = world.step();
+            assert!(went_on, "no {kinds:?} came on {:?}: {:#?}", self.conn, &world.frames_of(self.conn)[self.read..]);
+        }
+    }
+
+    /// Runs the world until the job has ended; all its frames in between.
+    pub fn until_end(&mut self, world: &mut World) -> Vec<Value> {
+        let mut frames = Vec::new();
+        loop {
+            for frame in self.take(world) {
+                let end = matches!(frame["type"].as_str(), Some("job.result" | "job.error"));
+                frames.push(frame);
+                if end {
+                    return frames;
+                }
+            }
+            assert!(world.step(), "the job did not end: {frames:#?}");
+        }
+    }
+
+    /// Whether the runtime has closed the connection.
+    pub fn is_closed(&self, world: &World) -> bool {
+        world.is_closed(self.conn)
+    }
+}
+
+/// The code of an error.
+pub fn code(frame: &Value) -> &str {
+    frame["payload"]["code"].as_str().unwrap_or_default()
+}
+
+/// The payload of a full hello.
+pub fn hello_payload(token: &str) -> Value {
+    json!({
+        "client": {"name": "raw", "version": "1"},
+        "auth": {"scheme": "bearer", "token": token},
+        "capabilities": {"encodings": ["json"], "features": [
+            "heartbeat", "ack", "list_jobs", "subscribe", "progress", "result_chunk", "agent_versions",
+        ]},
+    })
+}

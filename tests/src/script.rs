@@ -1,0 +1,99 @@
+//! Agents of the virtual world: lists of steps.
+
+use std::time::Duration;
+
+use arcp_proto::error::ErrorCode;
+use arcp_proto::json::Json;
+use arcp_proto::model::event::JobError;
+use arcp_proto::runtime::{AgentCall, AgentExit, ChunkData};
+
+/// What a scripted agent does next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// One call, when there is credit.
+    Call(AgentCall),
+    /// A pause in virtual time.
+    Sleep(Duration),
+    /// The end.
+    Exit(AgentExit),
+    /// Nothing until told to stop; then the end.
+    UntilStopped,
+    /// Nothing until forced, whatever it is told.
+    Stubborn,
+}
+
+/// Makes the script of a job from its agent's name and input.
+pub fn script(agent: &str, input: &Json) -> Vec<Step> {
+    let number = |name: &str, default: u64| {
+        let members = input.members().ok();
+        members.and_then(|m| m.get(name).and_then(|raw| raw.parse().ok())).unwrap_or(default)
+    };
+    match agent {
+        "echo" => vec![success(input.as_str())],
+        "slow" => {
+            let ticks = number("ticks", 10);
+            let tick = |n| {
+                vec![
+                    Step::Sleep(Duration::from_millis(100)),
+                    say("progress", &format!(r#"{{"current":{n},"total":{ticks}}}"#)),
+                ]
+            };
+            let mut steps = vec![say("status", r#"{"phase":"working"}"#)];
+            steps.extend((1..=ticks).flat_map(tick));
+            steps.push(success(&format!(r#"{{"done":true,"ticks":{ticks}}}"#)));
+            steps
+        }
+        "chatty" => {
+            let count = number("count", 20);
+            let tick = |n| say("metric", &format!(r#"{{"name":"tick","value":{n},"unit":"count"}}"#));
+            let mut steps: Vec<Step> = (0..count).map(tick).collect();
+            steps.push(success(&format!(r#"{{"emitted":{count}}}"#)));
+            steps
+        }
+        "kinds" => {
+            let mut steps: Vec<Step> = KINDS.iter().map(|(kind, body)| say(kind, body)).collect();
+            steps.push(success("null"));
+            steps
+        }
+        "chunker" => {
+            let (chunks, bytes) = (number("chunks", 3), number("bytes", 10));
+            let piece = |n: u64| {
+                let text: String = (0..bytes).map(|k| char::from(b'a' + ((n * bytes + k) % 26) as u8)).collect();
+                Step::Call(AgentCall::Chunk { data: ChunkData::Text(text), more: n + 1 < chunks })
+            };
+            let mut steps: Vec<Step> = (0..chunks).map(piece).collect();
+            steps.push(Step::Exit(AgentExit::Success { result: None, summary: Some("letters".into()) }));
+            steps
+        }
+        "waiter" => vec![Step::UntilStopped],
+        "stubborn" => vec![Step::Stubborn],
+        "deaf" => vec![Step::Sleep(Duration::from_secs(number("seconds", 3600))), success("null")],
+        "failer" => vec![Step::Exit(AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom")))],
+        "panicker" => vec![Step::Exit(AgentExit::Lost)],
+        "inventor" => vec![Step::Exit(AgentExit::Failure(JobError::invented("MY_CODE", "no luck")))],
+        other => panic!("no script for agent {other}"),
+    }
+}
+
+/// One event of each kind, as an agent would say it.
+pub const KINDS: [(&str, &str); 8] = [
+    ("log", r#"{"level":"WARNING","message":"m","fields":{"a":1.50}}"#),
+    ("thought", r#"{"text":"hm"}"#),
+    ("tool_call", r#"{"name":"grep","tool_call_id":"c1"}"#),
+    ("tool_result", r#"{"call_id":"c1","output":{"ok":true}}"#),
+    ("status", r#"{"phase":"demo"}"#),
+    ("metric", r#"{"name":"m","value":1.250,"unit":"s","dims":{"k":"v"}}"#),
+    ("artifact_ref", r#"{"uri":"arcp://a/1","media_type":"text/plain","size_bytes":4}"#),
+    ("x-vendor.test.note", r#"{"n":10.00,"x-mine":[]}"#),
+];
+
+/// A step that says one event.
+pub fn say(kind: &str, body: &str) -> Step {
+    Step::Call(AgentCall::Say { kind: kind.into(), body: Json::parse(body).expect("scripts are JSON") })
+}
+
+/// A step that ends with a result.
+pub fn success(result: &str) -> Step {
+    let result = Some(Json::parse(result).expect("scripts are JSON"));
+    Step::Exit(AgentExit::Success { result, summary: None })
+}

@@ -1,0 +1,155 @@
+//! A real server on a real socket, for the tests that need one.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arcp_blocking::{Client, Host, Server, ServerConfig, ServerHandle, Target};
+use arcp_host::auth::BearerTokens;
+use arcp_host::process::ProcessAgent;
+use arcp_host::registry::Registry;
+use arcp_host::samples;
+use arcp_host::store::MemoryStore;
+use arcp_proto::client::ClientConfig;
+use arcp_proto::id::Principal;
+use arcp_proto::json::Json;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::request::{Credential, Submit};
+use arcp_proto::runtime::Config;
+use arcp_proto::secret::Secret;
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket};
+
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server; it stops with the value.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    handle: ServerHandle,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Running {
+    /// Starts a server with the samples and these shell commands as agents.
+    pub fn start(commands: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Running {
+        let mut registry = Registry::default();
+        samples::add_to(&mut registry);
+        for (name, command) in commands {
+            registry.add(name, None, ProcessAgent::shell(command));
+        }
+        let mut tokens = BearerTokens::default();
+        for name in ["a", "b"] {
+            tokens.add(&Secret::new(format!("tok-{name}")), Principal::new(name).expect("a name"));
+        }
+        let mut config = Config::new("test", "1");
+        config.cancel_grace = Duration::from_secs(1);
+        change(&mut config);
+        let host = Host {
+            config,
+            registry,
+            authenticator: Arc::new(tokens),
+            store: Box::<MemoryStore>::default(),
+            record: None,
+            observer: None,
+        };
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::bind(&ServerConfig::new(listen), host).expect("a port");
+        let (address, handle) = (server.address(), server.handle());
+        let thread = std::thread::spawn(move || server.run());
+        Running { address, handle, thread: Some(thread) }
+    }
+
+    /// Our client, connected.
+    pub fn client(&self) -> Client {
+        let target: Target = format!("ws://{}/arcp", self.address).parse().expect("a URL");
+        let credential = Credential::Bearer(Secret::new("tok-a".into()));
+        Client::connect(target, ClientConfig::new("test", "1", credential)).expect("a session")
+    }
+
+    /// A bare connection.
+    pub fn connect(&self) -> TcpStream {
+        let socket = TcpStream::connect(self.address).expect("a connection");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_nodelay(true).expect("no delay");
+        socket
+    }
+
+    /// A WebSocket without a session.
+    pub fn websocket(&self) -> WebSocket<TcpStream> {
+        let url = format!("ws://{}/arcp", self.address);
+        tungstenite::client(url, self.connect()).expect("a WebSocket").0
+    }
+
+    /// A WebSocket with a session.
+    pub fn session(&self, token: &str) -> (WebSocket<TcpStream>, Value) {
+        let mut socket = self.websocket();
+        send(&mut socket, "h", "session.hello", crate::raw::hello_payload(token));
+        let welcome = expect(&mut socket, "session.welcome");
+        (socket, welcome)
+    }
+
+    /// Sends a request head and gives the whole answer.
+    pub fn http(&self, head: &str) -> String {
+        let mut socket = self.connect();
+        socket.write_all(format!("{head}\r\n\r\n").as_bytes()).expect("written");
+        let mut answer = String::new();
+        let _ = socket.read_to_string(&mut answer);
+        answer
+    }
+
+    /// Asks it to drain.
+    pub fn drain(&self) {
+        self.handle.drain();
+    }
+
+    /// Waits for it to end by itself.
+    pub fn join(mut self) {
+        self.thread.take().expect("running").join().expect("no panic").expect("no error");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.shutdown();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends one message.
+pub fn send(socket: &mut WebSocket<TcpStream>, id: &str, kind: &str, payload: Value) {
+    let frame = json!({"arcp": "1.1", "id": id, "type": kind, "payload": payload});
+    socket.send(Message::text(frame.to_string())).expect("sent");
+}
+
+/// The next message; `None` when the connection is closed.
+pub fn next(socket: &mut WebSocket<TcpStream>) -> Option<Value> {
+    loop {
+        match socket.read() {
+            Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).expect("JSON")),
+            Ok(Message::Close(_)) | Err(tungstenite::Error::ConnectionClosed) => return None,
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Waits for a message of a type.
+pub fn expect(socket: &mut WebSocket<TcpStream>, kind: &str) -> Value {
+    loop {
+        let frame = next(socket).unwrap_or_else(|| panic!("closed before a {kind}"));
+        if frame["type"] == kind {
+            return frame;
+        }
+    }
+}
+
+/// A submit of an agent with an input.
+pub fn submit(agent: &str, input: &str) -> Submit {
+    Submit { input: Some(Json::parse(input).expect("JSON")), ..Submit::new(AgentRef::parse(agent).expect("a name")) }
+}

@@ -1,0 +1,633 @@
+//! The virtual world: runtime, clients, store, agents, network and clock in
+//! one thread. It sleeps exactly until the next thing that is due, and every
+//! completion comes later than it was asked for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput};
+use arcp_proto::entropy::Seeds;
+use arcp_proto::id::{ConnId, JobId, LogPos, OpId, Principal};
+use arcp_proto::model::request::Credential;
+use arcp_proto::record::Recorder;
+use arcp_proto::runtime::{AgentExit, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport};
+use arcp_proto::time::{Now, Timestamp, UtcMs};
+
+use crate::oracle::Oracle;
+use crate::script::{Step, script};
+
+/// 2026-01-01T00:00:00Z.
+const START_UTC: u64 = 1_767_225_600_000;
+/// A run that takes more steps does not end.
+const STEP_BOUND: u64 = 2_000_000;
+
+/// How the world behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// The runtime's configuration.
+    pub config: Config,
+    /// The longest a message, a commit or a verdict takes.
+    pub latency: Duration,
+    /// Bytes a reader takes before it gives credit again.
+    pub window: u32,
+}
+
+impl Options {
+    /// A runtime with every scripted agent.
+    pub fn new(seed: u64) -> Options {
+        let mut config = Config::new("world", "1.0.0");
+        for agent in
+            ["slow", "chatty", "kinds", "chunker", "waiter", "stubborn", "deaf", "failer", "panicker", "inventor"]
+        {
+            config = config.with_agent(agent, &[]);
+        }
+        config = config.with_agent("echo", &["1.0.0", "2.0.0"]);
+        config.cancel_grace = Duration::from_secs(5);
+        Options { seed, config, latency: Duration::from_millis(5), window: 64 << 10 }
+    }
+}
+
+#[derive(Debug)]
+enum Event {
+    ToRuntime(Input),
+    ToClient(usize, ConnId, ClientInput),
+    Commit,
+    Agent(JobId),
+}
+
+#[derive(Debug, Default)]
+struct Wire {
+    client: Option<usize>,
+    frames: Vec<String>,
+    closed: Option<CloseReason>,
+    /// Whether the reader has stopped reading.
+    stalled: bool,
+    owed: (u32, u32),
+    paused: bool,
+    held: VecDeque<Input>,
+}
+
+#[derive(Debug)]
+struct Running {
+    steps: VecDeque<Step>,
+    credit: u32,
+    stopping: bool,
+    forced: bool,
+    /// Whether a wake-up is in flight.
+    awake: bool,
+}
+
+#[derive(Debug)]
+struct Node {
+    client: Client,
+    conn: Option<ConnId>,
+    events: Vec<ClientEvent>,
+    /// The transport cannot be opened.
+    cut: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    now: Now,
+    chance: u64,
+    options: Options,
+    runtime: Runtime,
+    recorder: Recorder,
+    recording: String,
+    /// What every output is held against.
+    pub oracle: Oracle,
+    queue: BTreeMap<(Timestamp, u64), Event>,
+    order: u64,
+    /// The latest arrival per connection and direction: links keep order.
+    arrivals: BTreeMap<(ConnId, bool), Timestamp>,
+    wires: BTreeMap<ConnId, Wire>,
+    nodes: Vec<Node>,
+    last_conn: u64,
+    asked: LogPos,
+    commit_due: bool,
+    /// The store fails while this is set.
+    pub store_broken: bool,
+    running: BTreeMap<JobId, Running>,
+    /// What operators were told.
+    pub notices: Vec<Notice>,
+    steps: u64,
+}
+
+impl World {
+    /// A world with a runtime in it.
+    pub fn new(options: Options) -> World {
+        let now = Now { mono: Timestamp(1), utc: UtcMs(START_UTC) };
+        let seeds = seeds(options.seed);
+        let recorder = Recorder::new(&options.config, &seeds, now);
+        let runtime = Runtime::new(options.config.clone(), seeds, now).expect("the configuration works");
+        World {
+            now,
+            chance: options.seed ^ 0x9e37_79b9_7f4a_7c15,
+            runtime,
+            recorder,
+            recording: String::new(),
+            oracle: Oracle::default(),
+            queue: BTreeMap::new(),
+            order: 0,
+            arrivals: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            nodes: Vec::new(),
+            last_conn: 0,
+            asked: LogPos(0),
+            commit_due: false,
+            store_broken: false,
+            running: BTreeMap::new(),
+            notices: Vec::new(),
+            steps: 0,
+            options,
+        }
+    }
+
+    /// A world with the usual options.
+    pub fn seeded(seed: u64) -> World {
+        World::new(Options::new(seed))
+    }
+
+    /// A world whose runtime is configured differently.
+    pub fn configured(seed: u64, change: impl FnOnce(&mut Config)) -> World {
+        let mut options = Options::new(seed);
+        change(&mut options.config);
+        World::new(options)
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// The runtime, to look at.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// A number below `bound`, by chance.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.chance;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+
+    /// Hands one input to the runtime now.
+    pub fn input(&mut self, input: Input) {
+        self.oracle.input(&input);
+        self.recorder.input(self.now, &input);
+        self.runtime.handle(self.now, input);
+        if let Some(deadline) = self.runtime.next_deadline() {
+            assert!(deadline.at > self.now.mono, "the deadline for {:?} has passed already", deadline.reason);
+        }
+        while let Some(output) = self.runtime.poll_output() {
+            self.oracle.output(&output);
+            self.recorder.output(&output);
+            self.perform(output);
+        }
+        self.recording.push_str(&self.recorder.take());
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Send { conn, frame } => self.deliver(conn, frame),
+            Output::Close { conn, reason } => self.on_close(conn, reason),
+            Output::Admit { .. } => {}
+            Output::PauseRead { conn } => self.wire(conn).paused = true,
+            Output::ResumeRead { conn } => self.on_resume_read(conn),
+            Output::Authenticate { op, credential, .. } => self.authenticate(op, &credential),
+            Output::Persist { at, .. } => {
+                self.asked = self.asked.max(at);
+                if !self.commit_due {
+                    self.commit_due = true;
+                    self.later(Event::Commit);
+                }
+            }
+            Output::StartAgent { job, spec } => {
+                let steps = script(spec.agent.name(), &spec.input).into();
+                self.running
+                    .insert(job, Running { steps, credit: spec.credit, stopping: false, forced: false, awake: false });
+                self.wake(job);
+            }
+            Output::StopAgent { job, force } => {
+                if let Some(running) = self.running.get_mut(&job) {
+                    running.stopping = true;
+                    running.forced |= force;
+                    self.wake(job);
+                }
+            }
+            Output::AgentCredit { job, calls } => {
+                if let Some(running) = self.running.get_mut(&job) {
+                    running.credit += calls;
+                    self.wake(job);
+                }
+            }
+            Output::Observe(notice) => self.notices.push(notice),
+        }
+    }
+
+    fn wire(&mut self, conn: ConnId) -> &mut Wire {
+        self.wires.entry(conn).or_default()
+    }
+
+    fn deliver(&mut self, conn: ConnId, frame: String) {
+        let size = frame.len() as u32;
+        let wire = self.wire(conn);
+        wire.frames.push(frame.clone());
+        if wire.stalled {
+            wire.owed.0 += size;
+            wire.owed.1 += 1;
+            return;
+        }
+        if let Some(client) = wire.client {
+            let at = self.arrival(conn, false);
+            self.schedule(at, Event::ToClient(client, conn, ClientInput::Received { frame: frame.into_bytes() }));
+        }
+        let at = self.arrival(conn, true);
+        self.schedule(at, Event::ToRuntime(Input::Credit { conn, bytes: size, frames: 1 }));
+    }
+
+    fn on_close(&mut self, conn: ConnId, reason: CloseReason) {
+        let wire = self.wire(conn);
+        wire.closed = Some(reason);
+        if let Some(client) = wire.client {
+            let at = self.arrival(conn, false);
+            let why = format!("closed: {reason:?}");
+            self.schedule(at, Event::ToClient(client, conn, ClientInput::Disconnected { why }));
+        }
+    }
+
+    fn on_resume_read(&mut self, conn: ConnId) {
+        let wire = self.wire(conn);
+        wire.paused = false;
+        for input in std::mem::take(&mut wire.held) {
+            let at = self.arrival(conn, true);
+            self.schedule(at, Event::ToRuntime(input));
+        }
+    }
+
+    fn authenticate(&mut self, op: OpId, credential: &Credential) {
+        // Here a token is its principal's name with `tok-` before it.
+        let principal = match credential {
+            Credential::Bearer(token) => token.expose().strip_prefix("tok-").and_then(Principal::new),
+            Credential::Anonymous | Credential::Other { .. } => None,
+        };
+        self.later(Event::ToRuntime(Input::Authenticated { op, principal }));
+    }
+
+    fn wake(&mut self, job: JobId) {
+        if let Some(running) = self.running.get_mut(&job).filter(|running| !running.awake) {
+            running.awake = true;
+            self.later(Event::Agent(job));
+        }
+    }
+
+    fn on_agent(&mut self, job: JobId) {
+        let Some(running) = self.running.get_mut(&job) else {
+            return;
+        };
+        running.awake = false;
+        let cancelled = AgentExit::Failure(arcp_proto::model::event::JobError::new(
+            arcp_proto::error::ErrorCode::Cancelled,
+            "stopped",
+        ));
+        let stubborn = matches!(running.steps.front(), Some(Step::Stubborn));
+        if running.forced || running.stopping && !stubborn {
+            self.running.remove(&job);
+            return self.input(Input::AgentExited { job, exit: cancelled });
+        }
+        match running.steps.front().cloned() {
+            Some(Step::Call(call)) if running.credit > 0 => {
+                running.credit -= 1;
+                running.steps.pop_front();
+                self.input(Input::Agent { job, call });
+                self.wake(job);
+            }
+            Some(Step::Sleep(span)) => {
+                running.steps.pop_front();
+                running.awake = true;
+                let at = self.now.mono + span;
+                self.schedule(at, Event::Agent(job));
+            }
+            Some(Step::Exit(exit)) => {
+                self.running.remove(&job);
+                self.input(Input::AgentExited { job, exit });
+            }
+            Some(Step::Call(_) | Step::UntilStopped | Step::Stubborn) | None => {}
+        }
+    }
+
+    fn on_commit(&mut self) {
+        self.commit_due = false;
+        let up_to = self.asked;
+        if self.store_broken {
+            self.input(Input::PersistFailed { from: up_to });
+        } else {
+            self.input(Input::Persisted { up_to });
+        }
+    }
+
+    fn later(&mut self, event: Event) {
+        let span = self.latency();
+        let at = self.now.mono + span;
+        self.schedule(at, event);
+    }
+
+    fn latency(&mut self) -> Duration {
+        let longest = u64::try_from(self.options.latency.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(1 + self.below(longest))
+    }
+
+    fn arrival(&mut self, conn: ConnId, to_runtime: bool) -> Timestamp {
+        let at = self.now.mono + self.latency();
+        let last = self.arrivals.entry((conn, to_runtime)).or_default();
+        *last = at.max(*last);
+        *last
+    }
+
+    fn schedule(&mut self, at: Timestamp, event: Event) {
+        self.order += 1;
+        self.queue.insert((at, self.order), event);
+    }
+
+    /// Does the next thing that is due. False: nothing is.
+    pub fn step(&mut self) -> bool {
+        self.steps += 1;
+        assert!(self.steps < STEP_BOUND, "the world does not come to rest");
+        let event = self.queue.keys().next().map(|(at, _)| *at);
+        let timer = self.next_timer();
+        let Some(at) = event.into_iter().chain(timer).min() else {
+            return false;
+        };
+        self.advance(at);
+        if event == Some(at) {
+            if let Some((_, event)) = self.queue.pop_first() {
+                self.dispatch(event);
+            }
+        } else {
+            self.tick();
+        }
+        true
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        let clients = self.nodes.iter().filter_map(|node| node.client.next_deadline().map(|(at, _)| at));
+        clients.chain(self.runtime.next_deadline().map(|deadline| deadline.at)).min()
+    }
+
+    fn advance(&mut self, at: Timestamp) {
+        let micros = at.0.saturating_sub(self.now.mono.0);
+        self.now.mono = self.now.mono.max(at);
+        self.now.utc = UtcMs(START_UTC + self.now.mono.0 / 1000);
+        debug_assert!(micros < u64::MAX);
+    }
+
+    /// Lets everybody whose deadline has come know the time.
+    fn tick(&mut self) {
+        if self.runtime.next_deadline().is_some_and(|deadline| deadline.at <= self.now.mono) {
+            self.input(Input::Tick);
+        }
+        for at in 0..self.nodes.len() {
+            let due = self.nodes[at].client.next_deadline().is_some_and(|(due, _)| due <= self.now.mono);
+            if due {
+                self.client_input(at, ClientInput::Tick);
+            }
+        }
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::ToRuntime(input) => {
+                if let Input::Received { conn, .. } = &input {
+                    let wire = self.wires.entry(*conn).or_default();
+                    if wire.paused {
+                        wire.held.push_back(input);
+                        return;
+                    }
+                }
+                self.input(input);
+            }
+            Event::ToClient(client, conn, input) => {
+                if self.nodes[client].conn == Some(conn) {
+                    if matches!(input, ClientInput::Disconnected { .. }) {
+                        self.nodes[client].conn = None;
+                    }
+                    self.client_input(client, input);
+                }
+            }
+            Event::Commit => self.on_commit(),
+            Event::Agent(job) => self.on_agent(job),
+        }
+    }
+
+    /// Runs for a span of virtual time.
+    pub fn run_for(&mut self, span: Duration) {
+        let end = self.now.mono + span;
+        loop {
+            let event = self.queue.keys().next().map(|(at, _)| *at);
+            let next = event.into_iter().chain(self.next_timer()).min();
+            match next {
+                Some(at) if at <= end => {
+                    self.step();
+                }
+                _ => break,
+            }
+        }
+        self.advance(end);
+        self.tick();
+    }
+
+    /// Runs until nothing is in flight; timers that are far off stay.
+    pub fn settle(&mut self) {
+        while let Some((at, _)) = self.queue.keys().next().copied() {
+            let timer = self.next_timer();
+            if timer.is_some_and(|timer| timer < at) {
+                self.advance(timer.unwrap_or(at));
+                self.tick();
+            } else {
+                self.step();
+            }
+        }
+    }
+
+    fn open(&mut self, client: Option<usize>, transport: Transport, peer: Option<Principal>) -> ConnId {
+        self.last_conn += 1;
+        let conn = ConnId(self.last_conn);
+        self.wires.insert(conn, Wire { client, ..Wire::default() });
+        self.input(Input::Opened { conn, transport, peer });
+        self.input(Input::Credit { conn, bytes: self.options.window, frames: 64 });
+        conn
+    }
+
+    /// Opens a connection for [`crate::raw::Raw`].
+    pub fn open_raw(&mut self) -> ConnId {
+        self.open(None, Transport::WebSocket, None)
+    }
+
+    /// Opens a connection whose transport vouches for its peer.
+    pub fn open_vouched(&mut self, peer: &str) -> ConnId {
+        self.open(None, Transport::Lines, Principal::new(peer))
+    }
+
+    /// Sends bytes on a raw connection.
+    pub fn send_raw(&mut self, conn: ConnId, frame: Vec<u8>) {
+        let at = self.arrival(conn, true);
+        self.schedule(at, Event::ToRuntime(Input::Received { conn, frame }));
+    }
+
+    /// Every frame sent on a connection so far.
+    pub fn frames_of(&self, conn: ConnId) -> &[String] {
+        self.wires.get(&conn).map(|wire| wire.frames.as_slice()).unwrap_or_default()
+    }
+
+    /// Whether the runtime closed the connection.
+    pub fn is_closed(&self, conn: ConnId) -> bool {
+        self.close_reason(conn).is_some()
+    }
+
+    /// Why the runtime closed the connection.
+    pub fn close_reason(&self, conn: ConnId) -> Option<CloseReason> {
+        self.wires.get(&conn).and_then(|wire| wire.closed)
+    }
+
+    /// The transport of a connection breaks; both sides notice.
+    pub fn cut(&mut self, conn: ConnId) {
+        if let Some(client) = self.wire(conn).client {
+            let why = "cut".to_string();
+            let at = self.arrival(conn, false);
+            self.schedule(at, Event::ToClient(client, conn, ClientInput::Disconnected { why }));
+        }
+        self.input(Input::Closed { conn });
+    }
+
+    /// The reader of a connection stops reading, or goes on.
+    pub fn stall(&mut self, conn: ConnId, stalled: bool) {
+        let wire = self.wire(conn);
+        wire.stalled = stalled;
+        if stalled {
+            return;
+        }
+        let (bytes, frames) = std::mem::take(&mut wire.owed);
+        if frames > 0 {
+            self.later(Event::ToRuntime(Input::Credit { conn, bytes, frames }));
+        }
+    }
+
+    /// Adds a client of ours; it connects as soon as the world runs.
+    pub fn add_client(&mut self, principal: &str) -> usize {
+        let token = arcp_proto::secret::Secret::new(format!("tok-{principal}"));
+        self.add_client_with(ClientConfig::new("world", "1", Credential::Bearer(token)))
+    }
+
+    /// Adds a client of ours with a configuration.
+    pub fn add_client_with(&mut self, config: ClientConfig) -> usize {
+        let seed = self.below(u64::MAX);
+        let client = Client::new(config, seeds(seed), self.now).expect("the configuration works");
+        self.nodes.push(Node { client, conn: None, events: Vec::new(), cut: false });
+        let at = self.nodes.len() - 1;
+        self.client_input(at, ClientInput::Tick);
+        at
+    }
+
+    /// Gives commands to a client's session.
+    pub fn command<T>(&mut self, client: usize, give: impl FnOnce(&mut Client) -> T) -> T {
+        let answer = give(&mut self.nodes[client].client);
+        self.drain_client(client);
+        answer
+    }
+
+    /// What a client told its application so far.
+    pub fn events(&self, client: usize) -> &[ClientEvent] {
+        &self.nodes[client].events
+    }
+
+    /// The connection a client has.
+    pub fn conn_of(&self, client: usize) -> Option<ConnId> {
+        self.nodes[client].conn
+    }
+
+    /// Whether a client can open transports.
+    pub fn unplug(&mut self, client: usize, unplugged: bool) {
+        self.nodes[client].cut = unplugged;
+    }
+
+    /// Runs until a client's application has been told something.
+    pub fn until(&mut self, client: usize, told: impl Fn(&ClientEvent) -> bool) -> ClientEvent {
+        let mut seen = 0;
+        loop {
+            let events = &self.nodes[client].events;
+            if let Some(event) = events[seen..].iter().find(|event| told(event)) {
+                return event.clone();
+            }
+            seen = events.len();
+            assert!(self.step(), "the client was never told: {:#?}", self.nodes[client].events);
+        }
+    }
+
+    fn client_input(&mut self, at: usize, input: ClientInput) {
+        self.nodes[at].client.handle(self.now, input);
+        if let Some((due, timer)) = self.nodes[at].client.next_deadline() {
+            assert!(due > self.now.mono, "the client's deadline for {timer:?} has passed already");
+        }
+        self.drain_client(at);
+    }
+
+    fn drain_client(&mut self, at: usize) {
+        while let Some(output) = self.nodes[at].client.poll_output() {
+            match output {
+                ClientOutput::Connect if self.nodes[at].cut => {
+                    let why = "unplugged".to_string();
+                    self.nodes[at].conn = Some(ConnId(0));
+                    self.later(Event::ToClient(at, ConnId(0), ClientInput::ConnectFailed { why }));
+                }
+                ClientOutput::Connect => {
+                    let conn = self.open(Some(at), Transport::WebSocket, None);
+                    self.nodes[at].conn = Some(conn);
+                    let arrival = self.arrival(conn, false);
+                    self.schedule(arrival, Event::ToClient(at, conn, ClientInput::Connected));
+                }
+                ClientOutput::Send { frame } => {
+                    if let Some(conn) = self.nodes[at].conn {
+                        self.send_raw(conn, frame.into_bytes());
+                    }
+                }
+                ClientOutput::Disconnect => {
+                    if let Some(conn) = self.nodes[at].conn.take() {
+                        let arrival = self.arrival(conn, true);
+                        self.schedule(arrival, Event::ToRuntime(Input::Closed { conn }));
+                    }
+                }
+                ClientOutput::Event(event) => self.nodes[at].events.push(event),
+            }
+        }
+    }
+
+    /// Ends the run: everything calms down, and the recording replays to the
+    /// same bytes.
+    pub fn finish(mut self) -> String {
+        self.store_broken = false;
+        let conns: Vec<ConnId> = self.wires.keys().copied().collect();
+        for conn in conns {
+            self.stall(conn, false);
+        }
+        self.settle();
+        self.input(Input::Operator(Operator::Shutdown));
+        self.settle();
+        let replayed = arcp_proto::record::replay(&self.recording);
+        assert!(replayed.is_ok(), "the recording does not replay: {replayed:?}");
+        self.recording
+    }
+}
+
+fn seeds(seed: u64) -> Seeds {
+    let mut public = [0; 32];
+    public[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut secret = [7; 32];
+    secret[..8].copy_from_slice(&seed.to_be_bytes());
+    Seeds { public, secret }
+}

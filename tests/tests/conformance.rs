@@ -1,0 +1,73 @@
+//! CONFORMANCE.md says what is, and every test it names exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_path_buf()
+}
+
+/// Every `#[test]` function of the workspace.
+fn tests_in(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+            tests_in(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).expect("text");
+            let mut lines = text.lines().map(str::trim);
+            while let Some(line) = lines.next() {
+                if line == "#[test]" {
+                    let declared = lines.next().unwrap_or_default();
+                    let name = declared.strip_prefix("fn ").and_then(|rest| rest.split('(').next());
+                    found.extend(name.map(String::from));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_ledger_row_is_here_and_every_named_test_exists() {
+    let mut tests = BTreeSet::new();
+    for folder in ["arcp-proto", "arcp-host", "arcp-blocking", "arcp-cli", "tests"] {
+        tests_in(&root().join(folder), &mut tests);
+    }
+    assert!(tests.len() > 100, "only {} tests were found", tests.len());
+    let page = std::fs::read_to_string(root().join("CONFORMANCE.md")).expect("the page");
+    let mut rows: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| row")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [row, _, status, test] = cells.as_slice() else { panic!("not four cells: {line}") };
+        let test = test.trim_matches('`').to_string();
+        let before = rows.insert((*row).to_string(), ((*status).to_string(), test.clone()));
+        assert!(before.is_none(), "{row} stands there twice");
+        assert!(matches!(*status, "works" | "not yet"), "{row}: `{status}` is no status");
+        assert!(*status == "not yet" || !test.is_empty(), "{row} works without a test");
+        assert!(test.is_empty() || tests.contains(&test), "{row}: there is no test `{test}`");
+    }
+    for (prefix, count) in [("SW", 94), ("RT", 98), ("PY", 36), ("RR", 48), ("GL", 19), ("B", 85)] {
+        for n in 1..=count {
+            assert!(rows.contains_key(&format!("{prefix}{n}")), "{prefix}{n} is missing");
+        }
+    }
+    assert_eq!(rows.len(), 94 + 98 + 36 + 48 + 19 + 85);
+}
+
+#[test]
+fn sw1_the_readme_has_one_status_table() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("the page");
+    for status in ["| works |", "| not yet |"] {
+        assert_eq!(readme.lines().filter(|line| line.starts_with(status)).count(), 1, "{status}");
+    }
+}
+
+#[test]
+fn rr48_both_licences_are_here() {
+    for (file, words) in [("LICENSE-MIT", "MIT License"), ("LICENSE-APACHE", "Apache License")] {
+        let text = std::fs::read_to_string(root().join(file)).expect("a licence");
+        assert!(text.contains(words), "{file}");
+    }
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+    assert!(manifest.contains("license = \"MIT OR Apache-2.0\""));
+}

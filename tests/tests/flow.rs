@@ -1,0 +1,171 @@
+//! Flow: credit, slow readers, a store that fails, bounds.
+
+use std::time::Duration;
+
+use arcp_proto::runtime::{CloseReason, Notice};
+use arcp_tests::raw::Raw;
+use arcp_tests::world::World;
+use serde_json::{Value, json};
+
+#[test]
+fn b14_persist_before_send_holds_while_the_store_fails() {
+    let mut world = World::seeded(1);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "slow"}));
+    world.store_broken = true;
+    let before = raw.settle(&mut world).len();
+    assert!(before <= 3, "what was durable already");
+    let submitted = raw.send(&mut world, "job.submit", json!({"agent": "echo"}));
+    let refused = raw.expect(&mut world, "session.error");
+    assert_eq!(refused["payload"]["request_id"], submitted.as_str());
+    assert_eq!(
+        (&refused["payload"]["code"], &refused["payload"]["retryable"]),
+        (&json!("INTERNAL_ERROR"), &json!(true))
+    );
+    raw.send(&mut world, "session.ping", json!({"nonce": "still"}));
+    raw.expect(&mut world, "session.pong");
+    assert!(world.runtime().stats().store_failed);
+    world.run_for(Duration::from_secs(20));
+    assert!(raw.take(&world).iter().all(|f| f.get("event_seq").is_none()), "nothing numbered");
+    world.store_broken = false;
+    let frames = raw.until_end(&mut world);
+    assert_eq!(frames.last().expect("an end")["payload"]["final_status"], "success");
+    assert!(world.notices.contains(&Notice::StoreFailed) && world.notices.contains(&Notice::StoreRecovered));
+    world.finish();
+}
+
+#[test]
+fn a_reader_that_stops_paces_its_agents_and_slows_nobody_else() {
+    let mut world = World::configured(2, |config| config.limits.pace_events = 32);
+    let (mut slow, _) = Raw::hello(&mut world, "tok-a");
+    let (mut quick, _) = Raw::hello(&mut world, "tok-b");
+    let job = slow.submit(&mut world, json!({"agent": "chatty", "input": {"count": 5000}}))["job_id"].clone();
+    world.stall(slow.conn, true);
+    world.run_for(Duration::from_secs(5));
+    let emitted = events_of(&mut world, &job);
+    quick.submit(&mut world, json!({"agent": "chatty", "input": {"count": 200}}));
+    quick.until_end(&mut world);
+    assert_eq!(events_of(&mut world, &job), emitted, "the agent waits");
+    assert!(emitted < 400, "{emitted}");
+    world.stall(slow.conn, false);
+    let frames = slow.until_end(&mut world);
+    assert_eq!(frames.last().expect("an end")["payload"]["result"]["emitted"], 5000);
+    world.finish();
+}
+
+/// How many events a job has, asked on a connection of its own.
+fn events_of(world: &mut World, job: &Value) -> u64 {
+    let (mut raw, _) = Raw::hello(world, "tok-a");
+    raw.send(world, "session.list_jobs", json!({}));
+    let page = raw.expect(world, "session.jobs");
+    let jobs = page["payload"]["jobs"].as_array().expect("an array").clone();
+    world.cut(raw.conn);
+    let of_job = jobs.iter().find(|entry| entry["job_id"] == *job).expect("listed");
+    of_job["last_event_seq"].as_u64().expect("a number")
+}
+
+#[test]
+fn b51_a_reader_that_never_comes_back_is_closed_and_can_resume() {
+    let mut world = World::configured(3, |config| {
+        config.limits.pace_events = 32;
+        config.heartbeat = None;
+    });
+    let (mut slow, welcome) = Raw::hello(&mut world, "tok-a");
+    slow.submit(&mut world, json!({"agent": "chatty", "input": {"count": 3000}}));
+    world.stall(slow.conn, true);
+    world.run_for(Duration::from_secs(40));
+    assert_eq!(world.close_reason(slow.conn), Some(CloseReason::SlowReader));
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 0);
+    let frames = back.until_end(&mut world);
+    assert_eq!(frames.iter().filter(|f| f["event_seq"].is_u64()).count(), 3002, "parked, nothing was lost");
+    world.finish();
+}
+
+#[test]
+fn who_asks_faster_than_it_reads_is_not_read_and_loses_nothing() {
+    let mut world = World::seeded(4);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    world.stall(raw.conn, true);
+    for n in 0..2000 {
+        raw.send(&mut world, "session.ping", json!({"nonce": n.to_string()}));
+    }
+    world.run_for(Duration::from_secs(5));
+    assert!(!raw.is_closed(&world), "it was paused in time");
+    world.stall(raw.conn, false);
+    let pongs = raw.settle(&mut world);
+    let nonces: Vec<String> =
+        pongs.iter().filter_map(|f| f["payload"]["ping_nonce"].as_str().map(String::from)).collect();
+    assert_eq!(nonces, (0..2000).map(|n| n.to_string()).collect::<Vec<_>>());
+    world.finish();
+}
+
+#[test]
+fn b12_history_beyond_the_cap_is_refused_and_never_skipped() {
+    let mut world = World::configured(5, |config| config.limits.job_events = 100);
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 300}}))["job_id"].clone();
+    raw.until_end(&mut world);
+    world.cut(raw.conn);
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 10);
+    assert_eq!(back.expect(&mut world, "session.error")["payload"]["code"], "RESUME_WINDOW_EXPIRED");
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 250);
+    back.expect(&mut world, "session.welcome");
+    let seqs: Vec<u64> = back.settle(&mut world).iter().filter_map(|f| f["event_seq"].as_u64()).collect();
+    assert_eq!(seqs, (251..=302).collect::<Vec<_>>());
+    let (mut watcher, _) = Raw::hello(&mut world, "tok-a");
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    assert_eq!(watcher.expect(&mut world, "session.error")["payload"]["code"], "RESUME_WINDOW_EXPIRED");
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job, "from_event_seq": 202}));
+    assert_eq!(watcher.until_end(&mut world).len(), 101);
+    world.finish();
+}
+
+#[test]
+fn an_agent_cannot_run_ahead_of_the_store() {
+    let mut world = World::seeded(6);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 1000}}))["job_id"].clone();
+    world.store_broken = true;
+    world.run_for(Duration::from_millis(900));
+    world.store_broken = false;
+    world.run_for(Duration::from_millis(1));
+    assert!(events_of(&mut world, &job) <= 3 * 64, "its credit");
+    assert_eq!(raw.until_end(&mut world).last().expect("an end")["payload"]["final_status"], "success");
+    world.finish();
+}
+
+#[test]
+fn a_slot_comes_back_from_an_agent_that_outlasts_its_jobs_retention() {
+    let mut world = World::configured(16, |config| config.limits.running_jobs = 1);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "deaf", "input": {"seconds": 3600}, "max_runtime_sec": 1}));
+    let end = raw.until_end(&mut world);
+    assert_eq!(end.last().expect("an end")["payload"]["code"], "TIMEOUT");
+    raw.submit(&mut world, json!({"agent": "echo"}));
+    for _ in 0..370 {
+        world.run_for(Duration::from_secs(10));
+        raw.send(&mut world, "session.ping", json!({}));
+    }
+    assert_eq!(raw.until_end(&mut world).last().expect("an end")["payload"]["final_status"], "success");
+    assert_eq!(world.runtime().stats().running_agents, 0);
+    world.finish();
+}
+
+#[test]
+fn cost_per_event_does_not_depend_on_idle_sessions() {
+    // Not a time: the number of outputs and their size is the same whoever
+    // else is there.
+    let outputs = |idle: usize| {
+        let mut world = World::configured(9, |config| config.heartbeat = None);
+        let others: Vec<Raw> = (0..idle).map(|_| Raw::hello(&mut world, "tok-idle").0).collect();
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        let before = world.oracle.frames;
+        raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 100}}));
+        raw.until_end(&mut world);
+        let frames = world.oracle.frames - before;
+        drop(others);
+        world.finish();
+        frames
+    };
+    assert_eq!(outputs(0), outputs(50));
+}

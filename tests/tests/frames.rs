@@ -1,0 +1,228 @@
+//! Frames: what is malformed, hostile or unknown.
+
+use arcp_proto::runtime::Config;
+use arcp_tests::raw::{Raw, code};
+use arcp_tests::world::{Options, World};
+use serde_json::{Value, json};
+
+/// Sends bytes on an open session; the answer, and the proof that the
+/// session lives on.
+fn answer_to(bytes: &[u8]) -> Value {
+    let mut options = Options::new(1);
+    options.config = Config { ..options.config };
+    let mut world = World::new(options);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    world.send_raw(raw.conn, bytes.to_vec());
+    let error = raw.expect(&mut world, "session.error");
+    assert!(raw.settle(&mut world).is_empty(), "one error, not more");
+    raw.submit(&mut world, json!({"agent": "echo"}));
+    world.finish();
+    error
+}
+
+#[test]
+fn gl6_b69_malformed_frames_get_one_error_and_the_session_survives() {
+    let deep = format!(
+        r#"{{"id":"d","type":"job.submit","payload":{{"agent":"echo","input":{}{}}}}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    let cases: Vec<(&[u8], Option<&str>)> = vec![
+        (b"{", None),
+        (b"not json", None),
+        (b"", None),
+        (b"[]", None),
+        (b"null", None),
+        (b"5", None),
+        (b"\xff\xfe{}", None),
+        (b"{\"id\":\"a\xff\"}", None),
+        (b"{}", None),
+        (b"{\"id\":\"x\"}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":7}", Some("x")),
+        (b"{\"id\":7,\"type\":\"session.ping\"}", None),
+        (b"{\"id\":\"\",\"type\":\"session.ping\"}", None),
+        (b"{\"id\":\"x\",\"type\":\"session.ping\",\"arcp\":\"2.0\"}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":\"session.ping\",\"arcp\":1}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":\"session.ping\",\"payload\":[]}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":\"session.ping\",\"payload\":{\"nonce\":5}}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":\"session.ping\",\"session_id\":\"sess_other\"}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":\"session.ping\",\"extensions\":3}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":\"session.pong.x\"}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":\"job.what\"}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":\"session.ack\",\"payload\":{}}", Some("x")),
+        (b"{\"id\":\"x\",\"type\":\"session.ack\",\"payload\":{\"last_processed_seq\":-1}}", Some("x")),
+        (
+            b"{\"id\":\"x\",\"type\":\"session.ack\",\"payload\":{\"last_processed_seq\":1,\"last_processed_seq\":2}}",
+            Some("x"),
+        ),
+        (b"{\"id\":\"x\",\"id\":\"y\",\"type\":\"session.ping\"}", None),
+        (b"{\"id\":\"x\",\"type\":\"job.submit\",\"payload\":{\"agent\":\"echo\",\"input\":1e999}}", None),
+        (b"{\"id\":\"x\",\"type\":\"job.submit\",\"payload\":{\"agent\":\"echo\",\"input\":\"\\ud800\"}}", None),
+        (b"{\"id\":\"x\",\"type\":\"job.submit\",\"payload\":{\"agent\":\"echo\",\"agent\":\"echo\"}}", Some("x")),
+        (deep.as_bytes(), None),
+    ];
+    for (bytes, id) in cases {
+        let error = answer_to(bytes);
+        let shown = String::from_utf8_lossy(bytes).chars().take(100).collect::<String>();
+        assert_eq!(code(&error), "INVALID_REQUEST", "{shown}");
+        assert_eq!(error["payload"]["request_id"].as_str(), id, "{shown}");
+        assert!(error["payload"]["message"].as_str().is_some_and(|m| !m.is_empty()));
+        assert_eq!(error["payload"]["retryable"], false);
+    }
+}
+
+#[test]
+fn an_error_never_repeats_a_value() {
+    let error = answer_to(br#"{"id":"x","type":"session.ping","payload":{"nonce":{"token":"s3cret"}}}"#);
+    assert!(!error.to_string().contains("s3cret"));
+    let mut world = World::seeded(2);
+    let mut raw = Raw::connect(&mut world);
+    raw.send(&mut world, "session.hello", json!({"auth": {"scheme": "bearer", "token": ["s3cret"]}}));
+    assert!(!raw.expect(&mut world, "session.error").to_string().contains("s3cret"));
+    world.finish();
+}
+
+#[test]
+fn frames_over_the_bound_are_refused_by_the_core_too() {
+    let mut options = Options::new(3);
+    options.config.limits.frame_bytes = 2048;
+    let mut world = World::new(options);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let big = json!({"id": "b", "type": "job.submit", "payload": {"agent": "echo", "input": "x".repeat(4000)}});
+    raw.send_text(&mut world, &big.to_string());
+    let error = raw.expect(&mut world, "session.error");
+    assert!(error["payload"]["message"].as_str().is_some_and(|m| m.contains("2048")));
+    raw.submit(&mut world, json!({"agent": "echo"}));
+    world.finish();
+}
+
+#[test]
+fn gl15_rt81_rt82_vendor_messages_are_never_an_error() {
+    let mut world = World::seeded(4);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.send(&mut world, "x-vendor.acme.wave", json!({"a": 1}));
+    raw.send_with(&mut world, "job.future", json!({}), json!({"extensions": {"optional": true}}));
+    assert!(raw.settle(&mut world).is_empty());
+    world.finish();
+}
+
+#[test]
+fn rt7_unknown_members_are_ignored_and_missing_ones_tolerated() {
+    let mut world = World::seeded(5);
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    raw.send_with(
+        &mut world,
+        "session.ping",
+        json!({"more": [1]}),
+        json!({"timestamp": "2026-01-01T00:00:00Z", "source": "x", "new": {"a": 1}, "session_id": welcome["session_id"]}),
+    );
+    raw.expect(&mut world, "session.pong");
+    raw.send_text(&mut world, r#"{"id":"bare","type":"session.ping"}"#);
+    raw.expect(&mut world, "session.pong");
+    raw.send_text(&mut world, r#"{"id":"null","type":"session.ping","payload":null,"session_id":null,"arcp":"1"}"#);
+    raw.expect(&mut world, "session.pong");
+    world.finish();
+}
+
+#[test]
+fn gl8_versions_of_the_protocol() {
+    for (version, fine) in [("1.1", true), ("1.0", true), ("1", true), ("2", false), ("", false)] {
+        let mut world = World::seeded(6);
+        let mut raw = Raw::connect(&mut world);
+        let hello = json!({
+            "arcp": version, "id": "h", "type": "session.hello", "payload": {"auth": {"token": "tok-a"}},
+        });
+        raw.send_text(&mut world, &hello.to_string());
+        world.settle();
+        assert_eq!(raw.is_closed(&world), !fine, "{version}");
+        world.finish();
+    }
+}
+
+#[test]
+fn py2_profiles_change_what_is_written_and_not_what_happens() {
+    let mut world = World::seeded(7);
+    let mut raw = Raw::connect(&mut world);
+    let hello = json!({
+        "arcp": "1.1", "id": "01M7VD85KQ9SZXPW6NX4X2SFJ9", "type": "session.hello",
+        "payload": {
+            "client": {"name": "p", "version": "1"}, "auth": {"scheme": "bearer", "token": "tok-a"},
+            "capabilities": {"encodings": ["json"], "features": ["progress", "subscribe"], "agents": []},
+        },
+    });
+    raw.send_text(&mut world, &hello.to_string());
+    raw.expect(&mut world, "session.welcome");
+    let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    raw.send_with(&mut world, "job.cancel", json!({"reason": "r"}), json!({"job_id": "job_unknown"}));
+    assert!(raw.settle(&mut world).iter().all(|f| f["type"] != "session.error"), "it would fail everything in flight");
+    raw.send_with(&mut world, "job.cancel", json!({"reason": "r"}), json!({"job_id": job}));
+    let end = raw.until_end(&mut world).pop().expect("an end");
+    assert_eq!((&end["type"], &end["payload"]["final_status"]), (&json!("job.result"), &json!("cancelled")), "py20");
+    assert!(end["payload"]["completed_at"].is_string() && end["payload"].get("code").is_none());
+    raw.send(&mut world, "job.submit", json!({"agent": "nobody"}));
+    assert_eq!(raw.expect(&mut world, "session.error")["payload"]["code"], "AGENT_NOT_AVAILABLE");
+    world.finish();
+}
+
+#[test]
+fn the_go_client_reads_whole_progress_and_its_own_word_for_a_result() {
+    let mut world = World::seeded(9);
+    let mut raw = Raw::connect(&mut world);
+    let hello = json!({
+        "arcp": "1.1", "id": "018f3a2b-1c2d-7e3f-8a4b-5c6d7e8f9a0b", "type": "session.hello",
+        "payload": {"client": {"name": "g", "version": "1"}, "auth": {"token": "tok-a"}, "capabilities": {"features": ["progress"]}},
+    });
+    raw.send_text(&mut world, &hello.to_string());
+    raw.expect(&mut world, "session.welcome");
+    let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].as_str().map(arcp_proto::id::JobId::parse);
+    world.settle();
+    let call = arcp_proto::runtime::AgentCall::Say {
+        kind: "progress".into(),
+        body: arcp_proto::json::Json::parse(r#"{"current":1.5,"total":3,"units":"s"}"#).expect("JSON"),
+    };
+    world.input(arcp_proto::runtime::Input::Agent { job: job.flatten().expect("a job"), call });
+    world.settle();
+    let progress = raw.take(&world).pop().expect("an event");
+    assert_eq!(progress["payload"]["body"], json!({"current": 1, "total": 3, "units": "s"}));
+    raw.submit(&mut world, json!({"agent": "echo", "input": [1]}));
+    let end = raw.until_end(&mut world).pop().expect("an end");
+    assert_eq!((&end["payload"]["result"], &end["payload"]["output"]), (&json!([1]), &json!([1])));
+    world.finish();
+}
+
+#[test]
+fn sw71_debug_shows_no_secret() {
+    use arcp_proto::model::request::{ClientInfo, Credential, Open, ResumeClaim};
+    use arcp_proto::secret::Secret;
+    let secret = || Secret::new("s3cret".into());
+    let claim = ResumeClaim { session: None, token: secret(), last_seq: 0 };
+    let open = Open {
+        client: ClientInfo { name: "n".into(), version: "1".into() },
+        credential: Credential::Bearer(secret()),
+        features: arcp_proto::model::feature::Features::default(),
+        resume: Some(claim),
+    };
+    let other = Credential::Other { scheme: "oauth2".into(), token: secret() };
+    let seeds = arcp_proto::entropy::Seeds { public: [7; 32], secret: [9; 32] };
+    let shown = format!("{open:?} {other:?} {seeds:?} {:?}", secret().digest());
+    assert!(!shown.contains("s3cret") && !shown.contains("9, 9"), "{shown}");
+}
+
+#[test]
+fn the_typescript_client_gets_refusals_as_job_errors_of_no_live_job() {
+    let mut world = World::seeded(8);
+    let mut raw = Raw::connect(&mut world);
+    let hello = json!({
+        "arcp": "1.1", "id": "msg_01M7VD85KQ9SZXPW6NX4X2SFJ9", "type": "session.hello",
+        "payload": {"client": {"name": "t", "version": "2"}, "auth": {"token": "tok-a"}, "capabilities": {"features": []}},
+    });
+    raw.send_text(&mut world, &hello.to_string());
+    raw.expect(&mut world, "session.welcome");
+    let live = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let id = raw.send(&mut world, "job.submit", json!({"agent": "nobody"}));
+    let error = raw.expect(&mut world, "job.error");
+    assert_ne!(error["job_id"], live);
+    assert_eq!((&error["payload"]["request_id"], code(&error)), (&json!(id), "AGENT_NOT_AVAILABLE"));
+    assert!(error.get("event_seq").is_none(), "no number is spent");
+    world.finish();
+}

@@ -1,0 +1,306 @@
+//! The blocking server over real sockets.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use arcp_blocking::JobUpdate;
+use arcp_proto::client::ResultData;
+use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::job::FinalStatus;
+use arcp_proto::model::request::Watch;
+use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
+use serde_json::json;
+use tungstenite::Message;
+
+/// A masked text frame, as a client writes it.
+fn masked(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match text.len() {
+        len @ 0..126 => frame.push(0x80 | len as u8),
+        len => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+    }
+    let mask = [1, 2, 3, 4];
+    frame.extend_from_slice(&mask);
+    frame.extend(text.bytes().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+    frame
+}
+
+const UPGRADE: &str = "GET /arcp HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const HELLO: &str = r#"{"id":"1","type":"session.hello","payload":{"auth":{"scheme":"bearer","token":"tok-a"}}}"#;
+
+fn read_until(socket: &mut TcpStream, needle: &str) -> String {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&seen).contains(needle) {
+        let n = socket.read(&mut buffer).expect("in time");
+        assert!(n > 0, "closed before {needle}: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&buffer[..n]);
+    }
+    String::from_utf8_lossy(&seen).into_owned()
+}
+
+#[test]
+fn rt2_sw93_rr15_a_session_over_a_real_socket() {
+    let server = Running::start(&[], |_| {});
+    let (mut socket, _) = server.session("tok-a");
+    send(&mut socket, "s", "job.submit", json!({"agent": "echo", "input": {"n": 1}}));
+    assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], json!({"n": 1}));
+    send(&mut socket, "c", "session.close", json!({}));
+    expect(&mut socket, "session.closed");
+    let close = socket.read().expect("gl12: a clean close");
+    assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 1000));
+}
+
+#[test]
+fn one_byte_at_a_time_is_fine() {
+    let server = Running::start(&[], |_| {});
+    let mut socket = server.connect();
+    for byte in UPGRADE.bytes().chain(masked(HELLO)) {
+        socket.write_all(&[byte]).expect("written");
+    }
+    read_until(&mut socket, "session.welcome");
+}
+
+#[test]
+fn everything_in_one_write_is_fine_too() {
+    let server = Running::start(&[], |_| {});
+    let mut socket = server.connect();
+    let mut all = UPGRADE.as_bytes().to_vec();
+    all.extend(masked(HELLO));
+    socket.write_all(&all).expect("written");
+    read_until(&mut socket, "session.welcome");
+}
+
+#[test]
+fn a_connection_cut_in_the_middle_of_a_frame_costs_nothing() {
+    let server = Running::start(&[], |_| {});
+    let (mut socket, welcome) = server.session("tok-a");
+    send(&mut socket, "s", "job.submit", json!({"agent": "slow", "input": {"ms": 300}}));
+    expect(&mut socket, "job.accepted");
+    let half = &masked(r#"{"id":"x","type":"session.ping","payload":{}}"#)[..9];
+    socket.get_mut().write_all(half).expect("written");
+    drop(socket);
+    let mut back = server.websocket();
+    let mut hello = arcp_tests::raw::hello_payload("tok-a");
+    hello["resume"] = json!({"resume_token": welcome["payload"]["resume_token"], "last_event_seq": 0});
+    send(&mut back, "h", "session.hello", hello);
+    expect(&mut back, "session.welcome");
+    assert_eq!(expect(&mut back, "job.result")["payload"]["final_status"], "success");
+}
+
+#[test]
+fn a_half_open_connection_is_taken_over() {
+    let server = Running::start(&[], |_| {});
+    let (mut old, welcome) = server.session("tok-a");
+    let mut newer = server.websocket();
+    let mut hello = arcp_tests::raw::hello_payload("tok-a");
+    hello["resume"] = json!({"resume_token": welcome["payload"]["resume_token"], "last_event_seq": 0});
+    send(&mut newer, "h", "session.hello", hello);
+    assert_eq!(expect(&mut newer, "session.welcome")["session_id"], welcome["session_id"]);
+    expect(&mut old, "session.error");
+    assert!(next(&mut old).is_none(), "closed");
+}
+
+#[test]
+fn an_oversized_message_closes_its_connection_alone() {
+    let server = Running::start(&[], |config| config.limits.frame_bytes = 64 << 10);
+    let (mut other, _) = server.session("tok-b");
+    let mut unknown = server.websocket();
+    let _ = unknown.send(Message::text("x".repeat(65 << 10)));
+    assert!(next(&mut unknown).is_none(), "before a session even less is taken");
+    let (mut socket, _) = server.session("tok-a");
+    let _ = socket.send(Message::text("x".repeat(128 << 10)));
+    let end = loop {
+        match socket.read() {
+            Ok(Message::Close(frame)) => break frame,
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(end.map(|frame| u16::from(frame.code)), Some(1009));
+    send(&mut other, "p", "session.ping", json!({}));
+    expect(&mut other, "session.pong");
+}
+
+#[test]
+fn b73_a_binary_message_of_json_is_read_and_bad_utf8_is_answered() {
+    let server = Running::start(&[], |_| {});
+    let (mut socket, _) = server.session("tok-a");
+    let ping = r#"{"id":"b","type":"session.ping","payload":{"nonce":"binary"}}"#;
+    socket.send(Message::binary(ping.as_bytes().to_vec())).expect("sent");
+    assert_eq!(expect(&mut socket, "session.pong")["payload"]["ping_nonce"], "binary");
+    socket.send(Message::binary(vec![0xff, 0xfe])).expect("sent");
+    assert_eq!(expect(&mut socket, "session.error")["payload"]["code"], "INVALID_REQUEST");
+    send(&mut socket, "p", "session.ping", json!({}));
+    expect(&mut socket, "session.pong");
+}
+
+#[test]
+fn rt80_foreign_hosts_and_origins_never_reach_the_protocol() {
+    let server = Running::start(&[], |_| {});
+    let head = |host: &str, more: &str| {
+        server.http(&format!(
+            "GET /arcp HTTP/1.1\r\nHost: {host}\r\n{more}Upgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+        ))
+    };
+    assert!(head("evil.example", "").starts_with("HTTP/1.1 421 "));
+    assert!(head("localhost", "Origin: http://evil.example\r\n").starts_with("HTTP/1.1 403 "));
+    assert!(server.http("GET /nothing HTTP/1.1\r\nHost: localhost").starts_with("HTTP/1.1 404 "));
+    assert!(server.http("GET /healthz HTTP/1.1\r\nHost: localhost").starts_with("HTTP/1.1 200 "));
+    assert!(server.http("GET /arcp HTTP/1.1\r\nHost: localhost").starts_with("HTTP/1.1 426 "));
+    assert!(server.http("not http").starts_with("HTTP/1.1 400 "));
+}
+
+#[test]
+fn b64_a_slow_request_head_is_given_up() {
+    let server = Running::start(&[], |_| {});
+    let mut socket = server.connect();
+    socket.write_all(b"GET /arcp HTTP/1.1\r\nHost: loc").expect("written");
+    let begun = Instant::now();
+    let n = socket.read(&mut [0; 16]).expect("closed, not timed out");
+    assert_eq!(n, 0);
+    assert!((3..15).contains(&begun.elapsed().as_secs()));
+}
+
+#[test]
+fn a_reader_that_stops_holds_up_nobody_and_gets_everything() {
+    let server = Running::start(&[], |_| {});
+    let (mut slow, _) = server.session("tok-a");
+    send(
+        &mut slow,
+        "s",
+        "job.submit",
+        json!({"agent": "chatty", "input": {"count": 20000, "kind": "log", "pad": 500}}),
+    );
+    expect(&mut slow, "job.accepted");
+    let (mut quick, _) = server.session("tok-b");
+    for n in 0..20 {
+        send(&mut quick, &format!("s{n}"), "job.submit", json!({"agent": "echo", "input": n}));
+        expect(&mut quick, "job.result");
+    }
+    send(&mut quick, "l", "session.list_jobs", json!({}));
+    expect(&mut quick, "session.jobs");
+    let mut seqs = Vec::new();
+    loop {
+        let frame = next(&mut slow).expect("open");
+        seqs.extend(frame["event_seq"].as_u64());
+        if frame["type"] == "job.result" {
+            break;
+        }
+    }
+    assert_eq!(seqs, (1..=20_002).collect::<Vec<_>>());
+}
+
+#[test]
+fn half_closed_sockets_are_let_go() {
+    let server = Running::start(&[], |_| {});
+    let (mut socket, _) = server.session("tok-a");
+    socket.get_mut().shutdown(Shutdown::Write).expect("shut down");
+    let mut rest = Vec::new();
+    socket.get_mut().read_to_end(&mut rest).expect("the server closes too");
+}
+
+#[test]
+fn a_drain_lets_running_jobs_finish_and_says_goodbye() {
+    let server = Running::start(&[], |_| {});
+    let (mut socket, _) = server.session("tok-a");
+    send(&mut socket, "s", "job.submit", json!({"agent": "slow", "input": {"ms": 700}}));
+    expect(&mut socket, "job.accepted");
+    server.drain();
+    // The drain is noticed in the turn of the next answer.
+    send(&mut socket, "p", "session.ping", json!({}));
+    expect(&mut socket, "session.pong");
+    send(&mut socket, "s2", "job.submit", json!({"agent": "echo"}));
+    let refused = expect(&mut socket, "session.error");
+    assert_eq!(
+        (&refused["payload"]["code"], &refused["payload"]["retryable"]),
+        (&json!("INTERNAL_ERROR"), &json!(true))
+    );
+    assert_eq!(expect(&mut socket, "job.result")["payload"]["final_status"], "success");
+    expect(&mut socket, "session.closed");
+    assert!(TcpStream::connect_timeout(&server.address, Duration::from_secs(1)).is_err(), "nobody new is let in");
+    drop(socket);
+    server.join();
+}
+
+#[test]
+fn rr17_our_client_survives_a_broken_connection() {
+    let server = Running::start(&[], |_| {});
+    let client = server.client();
+    let job = client.submit(submit("chatty", r#"{"count":300,"delay_ms":2}"#)).expect("accepted");
+    let (mut seqs, mut values, mut resumed) = (Vec::new(), Vec::new(), 0);
+    loop {
+        match job.next_update_in(PATIENCE).expect("in time") {
+            JobUpdate::Event { seq, event, .. } => {
+                seqs.push(seq);
+                if let JobEvent::Said { body, .. } = event {
+                    let members = body.members().expect("an object");
+                    values.extend(members.get("value").and_then(|raw| raw.parse::<u64>().ok()));
+                }
+                if seqs.len() % 90 == 50 {
+                    client.break_connection().expect("open");
+                }
+            }
+            JobUpdate::Reconnected { resumed: true } => resumed += 1,
+            JobUpdate::Reconnecting { .. } | JobUpdate::Reconnected { .. } => {}
+            JobUpdate::Ended { seq, terminal, .. } => {
+                seqs.push(seq);
+                assert_eq!(terminal.status, FinalStatus::Success);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(values, (0..300).collect::<Vec<_>>());
+    assert_eq!(seqs, (1..=302).collect::<Vec<_>>());
+    assert!(resumed >= 3, "{resumed}");
+}
+
+#[test]
+fn a_job_is_watched_from_its_beginning_by_another_client() {
+    let server = Running::start(&[], |_| {});
+    let owner = server.client();
+    let job = owner.submit(submit("chunker", r#"{"chunks":5,"bytes":100}"#)).expect("accepted");
+    let watcher = server.client();
+    let watched = watcher.watch(Watch { job: job.id.clone(), after: Some(0), history: Some(true) }).expect("shown");
+    loop {
+        match watched.next_update_in(PATIENCE).expect("in time") {
+            JobUpdate::Ended { result: ResultData::Streamed { bytes, .. }, .. } => {
+                assert_eq!(bytes.len(), 500);
+                break;
+            }
+            JobUpdate::Event { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_client_that_does_not_take_its_updates_does_not_hoard_them() {
+    let server = Running::start(&[], |_| {});
+    let client = server.client();
+    let job = client.submit(submit("chatty", r#"{"count":40000}"#)).expect("accepted");
+    // Untaken for as long as the runtime needs to run into the bound.
+    let list = client.list(Default::default()).expect("listed");
+    assert_eq!(list.jobs.len(), 1);
+    let mut count = 0;
+    loop {
+        match job.next_update_in(PATIENCE).expect("in time") {
+            JobUpdate::Ended { terminal, .. } => {
+                assert_eq!(terminal.status, FinalStatus::Success);
+                break;
+            }
+            JobUpdate::Event { .. } => count += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(count, 40_001);
+}
