@@ -27,6 +27,8 @@ use crate::framing::{Framed, Framing};
 const QUEUE: usize = 64;
 /// Updates the application has not taken before the socket is not read.
 const UNREAD: usize = 8192;
+/// How long the end of a program waits for the session to be closed.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A session with a runtime. It survives lost connections.
 ///
@@ -36,6 +38,8 @@ pub struct Client {
     messages: SyncSender<Message>,
     welcome: Welcome,
     unread: Arc<Unread>,
+    /// Ends when the driver has.
+    gone: Mutex<Receiver<()>>,
 }
 
 /// What the runtime said when it accepted the session.
@@ -193,9 +197,14 @@ impl Client {
             unread: unread.clone(),
             over: false,
         };
-        std::thread::Builder::new().name("arcp-client".to_string()).spawn(move || driver.run(&inbox))?;
+        let (alive, gone) = channel();
+        let drive = move || {
+            driver.run(&inbox);
+            drop(alive);
+        };
+        std::thread::Builder::new().name("arcp-client".to_string()).spawn(drive)?;
         let welcome = accepted.recv().unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))?;
-        Ok(Client { messages, welcome, unread })
+        Ok(Client { messages, welcome, unread, gone: Mutex::new(gone) })
     }
 
     /// What the runtime said when it accepted the session first.
@@ -275,6 +284,9 @@ impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.messages.send(Message::Close);
         self.unread.open();
+        // A program that ends now would take with it what was not written.
+        let gone = self.gone.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = gone.recv_timeout(GOODBYE);
     }
 }
 
@@ -477,7 +489,13 @@ impl Driver {
                     self.flush();
                     self.hang_up();
                 }
-                ClientOutput::Event(event) => self.event(event),
+                ClientOutput::Event(event) => {
+                    // Whoever hears of it may end the program.
+                    if std::mem::take(&mut written) {
+                        self.flush();
+                    }
+                    self.event(event);
+                }
             }
         }
         if written {

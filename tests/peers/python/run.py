@@ -139,14 +139,16 @@ async def limit(peer):
     assert lines[-1]["status"] == "timed_out"
 
 
-@ours.case("cancel by key from another process, watched to its end")
+@ours.case("cancel by key from another process, listed as cancelled in the end")
 async def cancel(peer):
     state = tempfile.mkdtemp()
     out, _ = await peer.run("submit", "sleeper", "--input", '{"s": 60}', "--detach", state=state)
     job = out.strip()
     await peer.run("cancel", job, state=state)
-    listed = await peer.lines("list", "--status", "cancelled")
-    assert job in [line["job_id"] for line in listed]
+    # Cancelling returns with the acknowledgement; the end comes when it comes,
+    # and this case is given up by its time limit if it never does.
+    while job not in [line["job_id"] for line in await peer.lines("list", "--status", "cancelled")]:
+        pass
 
 
 @ours.case("listing")
