@@ -611,7 +611,7 @@ impl Driver {
                 }
             }
             ClientEvent::Refused { handle, refusal } => self.refused(handle, refusal),
-            ClientEvent::Unreadable { .. } => {}
+            ClientEvent::Unreadable { .. } | ClientEvent::Echoed { .. } => {}
             ClientEvent::Job { job, seq, at, event } => self.tell(&job, &JobUpdate::Event { seq, at, event }),
             ClientEvent::JobEnded { job, seq, terminal, result } => {
                 self.tell(&job, &JobUpdate::Ended { seq, terminal, result });

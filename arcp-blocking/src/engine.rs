@@ -13,8 +13,8 @@ use arcp_host::registry::Registry;
 use arcp_host::runner::Runner;
 use arcp_host::store::Store;
 use arcp_proto::error::ConfigError;
-use arcp_proto::id::{ConnId, LogPos, OpId};
-use arcp_proto::model::request::Credential;
+use arcp_proto::id::{ConnId, LogPos, OpId, SessionId};
+use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{CloseReason, Config, Input, Notice, Output, Record, Runtime, Stats};
 
@@ -32,10 +32,15 @@ pub struct Host {
     pub record: Option<File>,
     /// Who is told what happens.
     pub observer: Option<Observer>,
+    /// Who takes messages of the extensions in `config.extensions`.
+    pub extensions: Option<ExtensionTaker>,
 }
 
 /// Takes notices.
 pub type Observer = Box<dyn FnMut(&Notice) + Send>;
+
+/// Takes messages of extensions, on the loop: it must not wait.
+pub type ExtensionTaker = Box<dyn FnMut(SessionId, Extension) + Send>;
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,7 @@ pub(crate) struct Engine {
     batch: Vec<(LogPos, Record)>,
     recorder: Option<(Recorder, File)>,
     observer: Option<Observer>,
+    extensions: Option<ExtensionTaker>,
     pub(crate) inbox: Receiver<Input>,
     sender: Arc<Mailbox>,
 }
@@ -119,6 +125,7 @@ impl Engine {
             batch: Vec::new(),
             recorder,
             observer: host.observer,
+            extensions: host.extensions,
             inbox,
             sender,
         })
@@ -201,6 +208,11 @@ impl Engine {
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),
             Output::StopAgent { job, force } => self.runner.stop(job, force),
             Output::AgentCredit { job, calls } => self.runner.credit(job, calls),
+            Output::Extension { session, message } => {
+                if let Some(take) = &mut self.extensions {
+                    take(session, message);
+                }
+            }
             Output::Observe(notice) => {
                 if let Some(observer) = &mut self.observer {
                     observer(&notice);

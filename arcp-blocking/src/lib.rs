@@ -17,5 +17,5 @@ pub mod stdio;
 
 pub use client::{Client, ClientError, Job, JobUpdate};
 pub use dial::{Target, TargetError};
-pub use engine::{Host, HostError, Observer};
+pub use engine::{ExtensionTaker, Host, HostError, Observer};
 pub use server::{Server, ServerConfig, ServerHandle};

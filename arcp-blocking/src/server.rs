@@ -683,6 +683,7 @@ fn goodbye(reason: CloseReason) -> (CloseCode, &'static str) {
         CloseReason::Refused => (CloseCode::Normal, "refused"),
         CloseReason::HandshakeTimeout => (CloseCode::Normal, "no session was opened in time"),
         CloseReason::HeartbeatLost => (CloseCode::Normal, "heartbeat lost"),
+        CloseReason::Evicted => (CloseCode::Normal, "the session was taken back"),
         CloseReason::TakenOver => (CloseCode::Normal, "resumed on another connection"),
         CloseReason::SlowReader => (CloseCode::Policy, "reading too slowly"),
         CloseReason::Flood => (CloseCode::Policy, "asking faster than reading"),

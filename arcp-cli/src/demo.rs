@@ -69,6 +69,7 @@ fn start(token: &str) -> Result<(Server, arcp_blocking::Target), Failure> {
         store: Box::<MemoryStore>::default(),
         record: None,
         observer: None,
+        extensions: None,
     };
     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let server =

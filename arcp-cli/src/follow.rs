@@ -11,7 +11,7 @@ use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobEvent, Terminal};
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::time::UtcMs;
-use arcp_proto::wire::hello::{error_name, status_name};
+use arcp_proto::wire::{error_name, status_name};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGINT;
 

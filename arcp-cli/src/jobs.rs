@@ -10,7 +10,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::{Credential, ListQuery, Submit, Watch};
 use arcp_proto::secret::Secret;
-use arcp_proto::wire::hello::{status_name, status_named};
+use arcp_proto::wire::{status_name, status_named};
 
 use crate::args::{self, Output, Where};
 use crate::exit::{Exit, Failure};

@@ -109,6 +109,7 @@ fn host(config: Config, registry: Registry, tokens: BearerTokens, args: &Serve) 
         store: Box::<MemoryStore>::default(),
         record,
         observer: Some(Box::new(observe)),
+        extensions: None,
     })
 }
 

@@ -373,6 +373,20 @@ impl Context {
         self.call(AgentCall::Chunk { data, more: false })
     }
 
+    /// Nothing new, but alive. Agents that are watched say something at least
+    /// every two heartbeats; costs no credit and never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn beat(&self) -> Result<(), Stopped> {
+        if self.link.state().over {
+            return Err(Stopped);
+        }
+        self.inbox.put(Input::Agent { job: self.job, call: AgentCall::Beat });
+        Ok(())
+    }
+
     fn say(&self, kind: &str, body: Json) -> Result<(), Stopped> {
         self.call(AgentCall::Say { kind: kind.to_string(), body })
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | reads its stdin | the input, one line of JSON, then the end |
 //! | prints `{"kind": ..., "body": {...}}` | that event; `result_chunk` a piece of the result |
+//! | prints `{"kind": "heartbeat"}` | a sign of life, and nothing else |
 //! | prints `{"result": ...}` last | the result |
 //! | prints any other line | a `log` event, and part of the result if no other is given |
 //! | prints on stderr | a `log` event of level `warn` |
@@ -244,6 +245,7 @@ impl Said {
     fn event(&mut self, job: &Context, members: &Members<'_>, text: &str) -> Result<(), Stopped> {
         let body = members.get("body").and_then(|body| Json::parse(body).ok());
         match (members.get_str("kind"), body) {
+            (Some(kind), _) if kind == "heartbeat" => job.beat(),
             (Some(kind), Some(body)) if kind == "result_chunk" => {
                 self.streamed = true;
                 chunk(job, &body)

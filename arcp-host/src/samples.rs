@@ -9,7 +9,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Object};
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentSpec, ChunkData};
-use arcp_proto::wire::hello::error_code;
+use arcp_proto::wire::error_code;
 use serde::Deserialize;
 
 use crate::agent::{AgentError, Context, Level, Outcome, Stopped};

@@ -64,9 +64,12 @@ pub struct Limits {
     /// Answers waiting for one connection (64). At half of it the connection
     /// is not read; at sixteen times of it it is closed.
     pub replies_per_connection: usize,
-    /// Commands whose ids and answers are remembered per session (256). The
-    /// oldest are forgotten.
+    /// Commands whose ids and answers are remembered per session, or per
+    /// principal where ids are the principal's (256). The oldest are
+    /// forgotten.
     pub seen_ids_per_session: usize,
+    /// Requests by which sessions came to know one job (1,024). More: refused.
+    pub requests_per_job: usize,
     /// Idempotency keys of one principal held (524,288). More: a submit with
     /// a key is refused.
     pub keys_per_principal: usize,
@@ -123,6 +126,7 @@ impl Default for Limits {
             watches_per_session: 1024,
             replies_per_connection: 64,
             seen_ids_per_session: 256,
+            requests_per_job: 1024,
             keys_per_principal: 524_288,
             keys: 1_048_576,
             job_events: 65_536,
@@ -159,6 +163,7 @@ impl Limits {
         at_least("jobs", self.jobs as u64, 1, "1 or more")?;
         at_least("running_jobs", self.running_jobs as u64, 1, "1 or more")?;
         at_least("replies_per_connection", self.replies_per_connection as u64, 2, "2 or more")?;
+        at_least("requests_per_job", self.requests_per_job as u64, 1, "1 or more")?;
         at_least("agent_credit", u64::from(self.agent_credit), 1, "1 or more")?;
         at_least("job_events", self.job_events as u64, 16, "16 or more")?;
         at_least("index_runs_per_session", self.index_runs_per_session as u64, 16, "16 or more")?;

@@ -8,14 +8,14 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "what is not measured is not done")]
 
 use arcp_proto::entropy::Seeds;
-use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
+use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::feature::Features;
 use arcp_proto::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::envelope::Header;
-use arcp_proto::wire::{self, EventFrame, Family, Profile, View, frame, read_request};
+use arcp_proto::wire::{self, EventFrame, Family, Part, Profile, Told, View, frame, read_request};
 use divan::{AllocProfiler, Bencher, black_box};
 
 #[global_allocator]
@@ -111,19 +111,29 @@ fn decode_header() -> bool {
 }
 
 /// An envelope out: a numbered event rendered and framed for one session.
-#[divan::bench]
-fn encode_event(bencher: Bencher) {
-    let view = View { family: Family::Hello, features: Features::default(), profile: Profile::Plain, lines: false };
+#[divan::bench(args = [Family::Hello, Family::Open])]
+fn encode_event(bencher: Bencher, family: Family) {
+    let view = View { family, features: Features::default(), profile: Profile::Plain, lines: false };
     let job = JobId::from_ulid(ulid_zero());
     let session = SessionId::from_ulid(ulid_zero());
     let body = Json::parse(r#"{"name":"tick","value":12345,"unit":"count"}"#).expect("JSON");
     let event = JobEvent::Said { kind: EventKind::Metric, body };
-    let at = UtcMs(1_767_225_600_000);
+    let request = WireId::new("msg_01M7VD85KQ9SZXPW6NX4X2SFJ9").expect("an id");
+    let told = Told { job, at: UtcMs(1_767_225_600_000), thoughts: 0, event: &event };
     bencher.bench_local(|| {
-        let payload = wire::render_event(&view, job, at, black_box(&event), 0);
-        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let frame =
-            EventFrame { id: ulid_zero(), session, seq: 77, job, trace, event: &event, part: 0, payload: &payload };
+        let payload = wire::render_event(&view, black_box(&told), Part::Whole);
+        let frame = EventFrame {
+            id: ulid_zero(),
+            session,
+            seq: 77,
+            job,
+            trace: "4bf92f3577b34da6a3ce929d0e0e4736",
+            span: None,
+            request: Some(&request),
+            event: &event,
+            part: Part::Whole,
+            payload: &payload,
+        };
         wire::write_event(&view, &frame)
     });
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use arcp_proto::wire::Family;
 use serde_json::{Value, json};
 
 use crate::raw::Raw;
@@ -12,6 +13,7 @@ use crate::world::{Options, World};
 /// One peer of a random run: a principal's session over many connections.
 struct Peer {
     token: String,
+    family: Family,
     welcome: Value,
     raw: Option<Raw>,
     /// The last number seen.
@@ -42,7 +44,14 @@ pub fn run(seed: u64, steps: u64) -> Ran {
     options.config.limits.pace_events = 16;
     options.window = 4096;
     let mut world = World::new(options);
-    let mut peers: Vec<Peer> = (0..4).map(|n| open(&mut world, &format!("tok-{}", ["a", "a", "b", "c"][n]))).collect();
+    const PEERS: [(&str, Family); 5] = [
+        ("tok-a", Family::Hello),
+        ("tok-a", Family::Open),
+        ("tok-b", Family::Hello),
+        ("tok-b", Family::Open),
+        ("tok-c", Family::Open),
+    ];
+    let mut peers: Vec<Peer> = PEERS.iter().map(|(token, family)| open(&mut world, token, *family)).collect();
     let mut ran = Ran::default();
     for n in 0..steps {
         let at = world.below(peers.len() as u64) as usize;
@@ -59,11 +68,15 @@ pub fn run(seed: u64, steps: u64) -> Ran {
     ran
 }
 
-fn open(world: &mut World, token: &str) -> Peer {
-    let (raw, welcome) = Raw::hello(world, token);
+fn open(world: &mut World, token: &str, family: Family) -> Peer {
+    let (raw, welcome) = match family {
+        Family::Hello => Raw::hello(world, token),
+        Family::Open => Raw::open(world, token),
+    };
     let token = token.to_string();
     Peer {
         token,
+        family,
         welcome,
         raw: Some(raw),
         last: 0,
@@ -80,22 +93,24 @@ impl Peer {
             return;
         };
         for frame in raw.take(world) {
-            if let Some(request) = frame["payload"]["request_id"].as_str() {
+            if let Some(request) = frame["payload"]["request_id"].as_str().or(frame["correlation_id"].as_str()) {
                 self.waiting.remove(request);
             }
+            if let Some(seq) = frame["event_seq"].as_u64() {
+                self.last = seq;
+            }
+            let numbered = !frame["event_seq"].is_null();
             match frame["type"].as_str() {
-                Some("session.welcome") => self.welcome = frame,
+                Some("session.welcome" | "session.accepted" | "session.resumed") => self.welcome = frame,
                 Some("job.accepted") => {
                     let job = frame["job_id"].as_str().expect("a job");
                     if !self.left.contains(job) {
                         self.jobs.entry(job.into()).or_insert(false);
                     }
                 }
-                Some("job.result" | "job.error") => {
-                    self.last = frame["event_seq"].as_u64().expect("counted");
+                Some("job.result" | "job.error" | "job.completed" | "job.failed" | "job.cancelled") if numbered => {
                     self.jobs.insert(frame["job_id"].as_str().expect("a job").into(), true);
                 }
-                Some("job.event") => self.last = frame["event_seq"].as_u64().expect("counted"),
                 _ => {}
             }
         }
@@ -127,7 +142,14 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
         40..50 => {
             let other = if world.below(4) == 0 { world.below(peers.len() as u64) as usize } else { at };
             if let Some(job) = peers[other].pick_job(world) {
-                say(world, &mut peers[at], "job.cancel", json!({"job_id": job}));
+                let deadline = world.below(7000);
+                match peers[at].family {
+                    Family::Hello => say(world, &mut peers[at], "job.cancel", json!({"job_id": job})),
+                    Family::Open => {
+                        let wish = json!({"target": "job", "target_id": job, "deadline_ms": deadline});
+                        ask(world, &mut peers[at], "cancel", wish);
+                    }
+                }
             }
         }
         50..55 => {
@@ -166,7 +188,14 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
         }
         _ => {
             if let Some(raw) = &mut peers[at].raw {
-                let junk = ["{", "[]", r#"{"id":"j","type":"job.submit","payload":{"agent":7}}"#, "\u{1}"];
+                let junk = [
+                    "{",
+                    "[]",
+                    r#"{"id":"j","type":"job.submit","payload":{"agent":7}}"#,
+                    r#"{"id":"k","type":"tool.invoke","payload":{"tool":7}}"#,
+                    r#"{"id":"l","type":"arcpx.none.v1","payload":{}}"#,
+                    "\u{1}",
+                ];
                 let pick = world.below(junk.len() as u64) as usize;
                 raw.send_text(world, junk[pick]);
             }
@@ -177,27 +206,46 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
 fn submit(world: &mut World, peer: &mut Peer, n: u64) {
     const AGENTS: [&str; 8] = ["echo", "slow", "chatty", "kinds", "chunker", "waiter", "stubborn", "failer"];
     let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
-    let mut payload = json!({"agent": agent, "input": {"ticks": 3, "count": 40}, "max_runtime_sec": 30});
+    let input = json!({"ticks": 3, "count": 40});
+    let mut key = Value::Null;
     if world.below(2) == 0 {
-        let key = if world.below(3) == 0 { n } else { world.below(20) };
-        payload["idempotency_key"] = json!(format!("{agent}{key}"));
+        let n = if world.below(3) == 0 { n } else { world.below(20) };
+        key = json!(format!("{agent}{n}"));
     }
-    ask(world, peer, "job.submit", payload);
+    let id = match (&mut peer.raw, peer.family) {
+        (None, _) => return,
+        (Some(raw), Family::Hello) => {
+            let mut payload = json!({"agent": agent, "input": input, "max_runtime_sec": 30});
+            if key.is_string() {
+                payload["idempotency_key"] = key;
+            }
+            raw.send(world, "job.submit", payload)
+        }
+        (Some(raw), Family::Open) => {
+            let payload = json!({"tool": agent, "arguments": input, "max_runtime_sec": 30});
+            let priority = ["low", "normal", "high", "critical"][world.below(4) as usize];
+            raw.send_with(world, "tool.invoke", payload, json!({"idempotency_key": key, "priority": priority}))
+        }
+    };
+    peer.waiting.insert(id);
 }
 
 fn reconnect(world: &mut World, peer: &mut Peer, ran: &mut Ran) {
     // No welcome is sent while its token is not durable.
     world.store_broken = false;
-    let mut raw = Raw::resume(world, &peer.token, &peer.welcome, peer.last);
+    let (mut raw, back) = match peer.family {
+        Family::Hello => (Raw::resume(world, &peer.token, &peer.welcome, peer.last), "session.welcome"),
+        Family::Open => (Raw::reclaim(world, &peer.token, &peer.welcome, peer.last), "session.resumed"),
+    };
     // A welcome that is lost with its connection takes the token with it.
-    let answer = raw.expect_any(world, &["session.welcome", "session.error"]);
-    if answer["type"] == "session.welcome" {
+    let answer = raw.expect_any(world, &[back, "session.error", "nack"]);
+    if answer["type"] == back {
         ran.resumes += 1;
         peer.welcome = answer;
         peer.raw = Some(raw);
     } else {
         let jobs = std::mem::take(&mut peer.jobs);
-        *peer = open(world, &peer.token.clone());
+        *peer = open(world, &peer.token.clone(), peer.family);
         ran.jobs += jobs.len();
     }
 }

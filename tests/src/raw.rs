@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
-/// A raw hello connection in a world.
+/// A raw connection in a world.
 #[derive(Debug)]
 pub struct Raw {
     /// The connection.
@@ -39,6 +39,33 @@ impl Raw {
         });
         raw.send(world, "session.hello", payload);
         raw
+    }
+
+    /// Connects and opens a session of the open family.
+    pub fn open(world: &mut World, token: &str) -> (Raw, Value) {
+        Raw::open_with(world, open_payload(token))
+    }
+
+    /// Connects and opens a session of the open family with a payload.
+    pub fn open_with(world: &mut World, payload: Value) -> (Raw, Value) {
+        let mut raw = Raw::connect(world);
+        raw.send(world, "session.open", payload);
+        let accepted = raw.expect(world, "session.accepted");
+        (raw, accepted)
+    }
+
+    /// Opens a session of the open family and claims an earlier one on it.
+    pub fn reclaim(world: &mut World, token: &str, accepted: &Value, last: u64) -> Raw {
+        let (mut raw, _) = Raw::open(world, token);
+        let claim = json!({"resume_token": accepted["payload"]["resume_token"], "last_event_seq": last});
+        raw.send(world, "session.resume", claim);
+        raw
+    }
+
+    /// Invokes a tool; gives the acceptance.
+    pub fn invoke(&mut self, world: &mut World, payload: Value) -> Value {
+        self.send(world, "tool.invoke", payload);
+        self.expect(world, "job.accepted")
     }
 
     /// Sends a message with a fresh id; gives the id.
@@ -110,7 +137,9 @@ impl Raw {
         let mut frames = Vec::new();
         loop {
             for frame in self.take(world) {
-                let end = matches!(frame["type"].as_str(), Some("job.result" | "job.error"));
+                let end = matches!(frame["type"].as_str(), Some("job.result" | "job.error" | "job.completed" | "job.failed"))
+                    // In hello this is but the acknowledgement.
+                    || frame["type"] == "job.cancelled" && !frame["event_seq"].is_null();
                 frames.push(frame);
                 if end {
                     return frames;
@@ -139,5 +168,14 @@ pub fn hello_payload(token: &str) -> Value {
         "capabilities": {"encodings": ["json"], "features": [
             "heartbeat", "ack", "list_jobs", "subscribe", "progress", "result_chunk", "agent_versions",
         ]},
+    })
+}
+
+/// The payload of a full opening of the open family.
+pub fn open_payload(token: &str) -> Value {
+    json!({
+        "auth": {"scheme": "bearer", "token": token},
+        "client": {"kind": "raw", "version": "1"},
+        "capabilities": {"result_chunk": true, "heartbeat_interval_seconds": 30},
     })
 }

@@ -55,6 +55,7 @@ impl Running {
             store: Box::<MemoryStore>::default(),
             record: None,
             observer: None,
+            extensions: None,
         };
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(&ServerConfig::new(listen), host).expect("a port");

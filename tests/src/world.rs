@@ -8,7 +8,7 @@ use std::time::Duration;
 use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput};
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, JobId, LogPos, OpId, Principal};
-use arcp_proto::model::request::Credential;
+use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{AgentExit, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
@@ -111,6 +111,8 @@ pub struct World {
     /// The store fails while this is set.
     pub store_broken: bool,
     running: BTreeMap<JobId, Running>,
+    /// Messages of extensions that the host took.
+    pub extensions: Vec<Extension>,
     /// What operators were told.
     pub notices: Vec<Notice>,
     steps: u64,
@@ -140,6 +142,7 @@ impl World {
             commit_due: false,
             store_broken: false,
             running: BTreeMap::new(),
+            extensions: Vec::new(),
             notices: Vec::new(),
             steps: 0,
             options,
@@ -227,6 +230,7 @@ impl World {
                     self.wake(job);
                 }
             }
+            Output::Extension { message, .. } => self.extensions.push(message),
             Output::Observe(notice) => self.notices.push(notice),
         }
     }

@@ -398,3 +398,18 @@ fn a_reader_whose_history_is_lost_is_closed_and_never_skips() {
     assert_eq!(world.close_reason(raw.conn), Some(CloseReason::HistoryLost));
     world.finish();
 }
+
+#[test]
+fn requests_per_job() {
+    let mut world = World::configured(61, |config| config.limits.requests_per_job = 2);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    let mut ask = |world: &mut World| {
+        let invoke = json!({"tool": "waiter", "arguments": {}});
+        raw.send_with(world, "tool.invoke", invoke, json!({"idempotency_key": "k"}));
+        raw.expect_any(world, &["job.accepted", "nack"])
+    };
+    assert_eq!(ask(&mut world)["type"], "job.accepted");
+    assert_eq!(ask(&mut world)["type"], "job.accepted");
+    assert_eq!(ask(&mut world)["payload"]["code"], "RESOURCE_EXHAUSTED");
+    world.finish();
+}

@@ -196,12 +196,9 @@ fn sw71_debug_shows_no_secret() {
     use arcp_proto::secret::Secret;
     let secret = || Secret::new("s3cret".into());
     let claim = ResumeClaim { session: None, token: secret(), last_seq: 0 };
-    let open = Open {
-        client: ClientInfo { name: "n".into(), version: "1".into() },
-        credential: Credential::Bearer(secret()),
-        features: arcp_proto::model::feature::Features::default(),
-        resume: Some(claim),
-    };
+    let client = ClientInfo { name: "n".into(), version: "1".into() };
+    let features = arcp_proto::model::feature::Features::default();
+    let open = Open { resume: Some(claim), ..Open::new(client, Credential::Bearer(secret()), features) };
     let other = Credential::Other { scheme: "oauth2".into(), token: secret() };
     let seeds = arcp_proto::entropy::Seeds { public: [7; 32], secret: [9; 32] };
     let shown = format!("{open:?} {other:?} {seeds:?} {:?}", secret().digest());

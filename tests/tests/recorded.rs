@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
+use arcp_proto::json::Json;
 use arcp_proto::model::event::JobEvent;
-use arcp_proto::model::request::Request;
+use arcp_proto::model::request::{Request, Submit};
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::envelope::Header;
-use arcp_proto::wire::hello::{Incoming, read_incoming};
-use arcp_proto::wire::{Family, Profile, frame, read_request};
+use arcp_proto::wire::{Family, Incoming, Outgoing, Profile, frame, read_incoming, read_request, write_request};
 use serde_json::Value;
 
 /// Calls back with file, line, direction and text of every recorded frame.
-fn each(mut visit: impl FnMut(&str, &str, &str)) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded/python-1.1.3");
+fn each(peer: &str, mut visit: impl FnMut(&str, &str, &str)) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded").join(peer);
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).expect("recorded").map(|entry| entry.expect("a file").path()).collect();
     files.sort();
@@ -31,14 +31,14 @@ fn each(mut visit: impl FnMut(&str, &str, &str)) {
 #[test]
 fn every_frame_of_the_python_runtime_is_read() {
     let (mut frames, mut events, mut unknown, mut odd) = (0, 0, Vec::new(), Vec::new());
-    each(|place, direction, text| {
+    each("python-1.1.3", |place, direction, text| {
         if direction != "r2c" {
             return;
         }
         let text = frame::ingest(text.as_bytes(), 16 << 20, 240).expect(place);
         let header = Header::read(text).expect(place);
-        match read_incoming(&header, UtcMs(0)) {
-            Ok(Incoming::Unknown) => unknown.push(header.kind.into_owned()),
+        match read_incoming(Family::Hello, &header, UtcMs(0)) {
+            Ok(Incoming::Unknown | Incoming::Counted | Incoming::Beat { .. }) => unknown.push(header.kind.into_owned()),
             Ok(Incoming::Event { event, .. }) => {
                 events += 1;
                 if let JobEvent::Said { kind, body } = event
@@ -61,7 +61,7 @@ fn every_frame_of_the_python_runtime_is_read() {
 #[test]
 fn every_frame_of_the_python_client_is_read_and_recognised() {
     let (mut frames, mut hellos) = (0, 0);
-    each(|place, direction, text| {
+    each("python-1.1.3", |place, direction, text| {
         // The raw recordings hold frames that were wrong on purpose.
         if direction != "c2r" || place.starts_with(|c: char| c.is_ascii_digit()) {
             return;
@@ -80,4 +80,84 @@ fn every_frame_of_the_python_client_is_read_and_recognised() {
         frames += 1;
     });
     assert!(frames > 100 && hellos > 20, "{frames} frames, {hellos} hellos");
+}
+
+#[test]
+fn sw94_every_frame_of_the_rust_runtime_is_read() {
+    let (mut frames, mut events, mut numbered) = (0, 0, 0);
+    each("rust-2.0.0", |place, direction, text| {
+        if direction != "r2c" {
+            return;
+        }
+        let header = match Header::read(text) {
+            Ok(header) => header,
+            // It repeats an id of half a kilobyte that it was sent.
+            Err(unreadable) => {
+                assert!(unreadable.violation.message.contains("`correlation_id`"), "{place}: {unreadable:?}");
+                return;
+            }
+        };
+        match read_incoming(Family::Open, &header, UtcMs(0)) {
+            Ok(Incoming::Unknown) => panic!("{place}: unknown: {text}"),
+            Ok(Incoming::Event { job, event, .. }) => {
+                events += 1;
+                assert!(text.contains(job.as_str()));
+                if let JobEvent::Said { kind, body } = event {
+                    assert!(kind.normalise(&body).is_ok(), "{place}: {body:?}");
+                }
+            }
+            // Numbered, and of surfaces that come later.
+            Ok(Incoming::Counted) => {
+                numbered += 1;
+                assert!(header.kind.starts_with("subscribe.") || header.kind.starts_with("artifact."), "{place}");
+            }
+            Ok(Incoming::Reply { .. }) => {}
+            Ok(other) => panic!("{place}: {other:?}"),
+            Err(violation) => panic!("{place}: {violation}: {text}"),
+        }
+        frames += 1;
+    });
+    assert!(frames > 600 && events > 250 && numbered > 20, "{frames} frames, {events} events, {numbered} others");
+}
+
+#[test]
+fn every_request_of_a_rust_client_is_read_and_comes_back_the_same() {
+    let (mut read, mut refused, mut openings) = (0, 0, 0);
+    each("rust-2.0.0", |place, direction, text| {
+        // Some frames were wrong on purpose, and are refused one way or the other.
+        let (true, Ok(header)) = (direction == "c2r", Header::read(text)) else {
+            return;
+        };
+        let Ok(inbound) = read_request(Family::Open, &header) else {
+            refused += 1;
+            return;
+        };
+        read += 1;
+        if let Request::Open(open) = &inbound.request
+            && open.required_unknown.is_none()
+        {
+            openings += 1;
+        }
+        let (id, at) = (ulid::Ulid::nil(), UtcMs(0));
+        let outgoing = Outgoing { id, session: inbound.session.as_ref(), at, request: &inbound.request };
+        let Some(written) = write_request(Family::Open, &outgoing) else {
+            assert!(matches!(inbound.request, Request::Ignored), "{place}: {:?}", inbound.request);
+            return;
+        };
+        let header = Header::read(&written).expect(place);
+        let again = read_request(Family::Open, &header).expect(place);
+        match (&inbound.request, &again.request) {
+            // An opening says that it is ours, and in seconds of our own.
+            (Request::Open(before), Request::Open(after)) => {
+                assert_eq!((&before.client, &before.credential), (&after.client, &after.credential), "{place}");
+            }
+            // No arguments are written as none at all.
+            (Request::Submit(before, how), Request::Submit(after, how_again)) => {
+                let input = before.input.clone().or_else(|| Some(Json::empty_object()));
+                assert_eq!((&Submit { input, ..before.clone() }, how), (after, how_again), "{place}");
+            }
+            (before, after) => assert_eq!(before, after, "{place}"),
+        }
+    });
+    assert!(read > 300 && openings > 80 && refused > 30, "{read} read, {openings} openings, {refused} refused");
 }

@@ -121,19 +121,6 @@ fn gl7_anything_before_the_handshake_gets_an_error_then_the_close() {
 }
 
 #[test]
-fn sw8_an_open_handshake_is_refused_in_its_own_words() {
-    let mut world = World::seeded(9);
-    let mut raw = Raw::connect(&mut world);
-    raw.send_text(&mut world, r#"{"arcp":"1.1","id":"msg_1","type":"session.open","payload":{}}"#);
-    let rejected = raw.expect(&mut world, "session.rejected");
-    assert_eq!(rejected["payload"]["code"], "UNIMPLEMENTED");
-    assert_eq!(rejected["payload"]["error"]["code"], "UNIMPLEMENTED");
-    assert_eq!(rejected["correlation_id"], "msg_1");
-    assert!(world.is_closed(raw.conn));
-    world.finish();
-}
-
-#[test]
 fn a_silent_connection_is_closed_after_ten_seconds() {
     let mut world = World::seeded(10);
     let raw = Raw::connect(&mut world);

@@ -13,6 +13,7 @@ use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Accepted, JobPage, Refusal, Watching};
 use crate::model::request::{ClientInfo, Credential};
 use crate::time::UtcMs;
+use crate::wire::Family;
 
 /// The configuration of a [`super::Client`].
 #[derive(Clone, Debug)]
@@ -23,6 +24,10 @@ pub struct ClientConfig {
     pub credential: Credential,
     /// What it offers.
     pub features: Features,
+    /// The wire family it speaks.
+    pub family: Family,
+    /// Namespaces of extensions it speaks.
+    pub extensions: Vec<String>,
     /// How long connecting and opening a session may take.
     pub open_timeout: Duration,
     /// How long after a loss to go on trying; `None`: for ever.
@@ -48,6 +53,8 @@ impl ClientConfig {
                 Feature::ResultChunk,
                 Feature::AgentVersions,
             ]),
+            family: Family::Hello,
+            extensions: Vec::new(),
             open_timeout: Duration::from_secs(10),
             give_up_after: Some(Duration::from_secs(60)),
             longest_pause: Duration::from_secs(5),
@@ -127,6 +134,7 @@ pub enum ClientInput {
 
 /// Something to be done outside, in the order given.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a box would cost an allocation for every event")]
 pub enum ClientOutput {
     /// Open a transport; answer with `Connected` or `ConnectFailed`.
     Connect,
@@ -200,6 +208,13 @@ pub enum ClientEvent {
         handle: Option<Handle>,
         /// The job.
         job: WireId,
+    },
+    /// What was to be said back was.
+    Echoed {
+        /// The command.
+        handle: Handle,
+        /// What was said.
+        nonce: Option<String>,
     },
     /// A command was refused.
     Refused {

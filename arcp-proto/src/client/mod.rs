@@ -3,6 +3,7 @@
 mod follow;
 mod io;
 mod link;
+mod open;
 mod replies;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -12,17 +13,18 @@ use core::time::Duration;
 
 pub use io::{ClientConfig, ClientEvent, ClientInput, ClientLimits, ClientOutput, Handle, ResultData, SessionEnd};
 pub use link::ClientTimer;
+pub use open::OpenSession;
 
 use crate::entropy::{Entropy, Seeds};
 use crate::error::{ApiMisuse, ConfigError};
 use crate::id::{WireId, prefixed};
 use crate::model::event::JobEvent;
 use crate::model::feature::{Feature, Features};
-use crate::model::request::{ListQuery, Open, Request, ResumeClaim, Submit, Watch};
+use crate::model::reply::Opened;
+use crate::model::request::{Credential, Invocation, ListQuery, Open, Proof, Request, ResumeClaim, Submit, Watch};
 use crate::secret::Secret;
 use crate::time::{Now, Timestamp, UtcMs};
-use crate::wire::ServerProfile;
-use crate::wire::hello::{Outgoing, write_request};
+use crate::wire::{Outgoing, ServerProfile, write_request};
 use follow::{Follow, Followed};
 use link::{Link, LinkState};
 
@@ -65,6 +67,8 @@ pub struct Client {
     entropy: Entropy,
     link: Link,
     identity: Option<Identity>,
+    /// The session that was opened to claim the earlier one on it.
+    fresh: Option<Opened>,
     pending: BTreeMap<Handle, Pending>,
     last_handle: u64,
     followed: Followed,
@@ -119,6 +123,7 @@ impl Client {
             entropy: Entropy::new(&seeds),
             link: Link::new(now.mono),
             identity: None,
+            fresh: None,
             pending: BTreeMap::new(),
             last_handle: 0,
             followed: Followed::new(),
@@ -185,19 +190,29 @@ impl Client {
         }
         self.link.state = LinkState::Opening;
         self.link.last_received = self.now.mono;
-        let resume = self.identity.as_ref().filter(|me| !me.token.expose().is_empty()).map(|me| ResumeClaim {
-            session: Some(me.session.clone()),
-            token: me.token.clone(),
-            last_seq: me.last_seq,
-        });
-        let open = Request::Open(Open {
-            client: self.config.client.clone(),
-            credential: self.config.credential.clone(),
-            features: self.config.features,
-            resume,
-        });
+        self.fresh = None;
+        let config = &self.config;
+        let open = Open::new(config.client.clone(), config.credential.clone(), config.features);
+        let resume = self.claim().filter(|_| !config.family.resumes_after_opening());
+        let open = Request::Open(Open { resume, extensions: config.extensions.clone(), ..open });
         let id = self.entropy.ulid(self.now.utc);
         self.write(id, None, &open);
+    }
+
+    /// The claim to the session before, if there was one that can come back.
+    fn claim(&self) -> Option<ResumeClaim> {
+        let me = self.identity.as_ref().filter(|me| !me.token.expose().is_empty())?;
+        Some(ResumeClaim { session: Some(me.session.clone()), token: me.token.clone(), last_seq: me.last_seq })
+    }
+
+    /// The proof a runtime asks for, if this client has one.
+    fn proof(&self, nonce: Option<String>) -> Option<Proof> {
+        let response = match &self.config.credential {
+            Credential::Bearer(token) | Credential::Other { token, .. } => token.clone(),
+            Credential::Anonymous => Secret::new(String::new()),
+        };
+        let given = !response.expose().is_empty() || self.config.credential == Credential::Anonymous;
+        given.then_some(Proof { response, nonce })
     }
 
     fn on_disconnected(&mut self, why: &str) {
@@ -212,6 +227,10 @@ impl Client {
     fn lose(&mut self, why: &str) {
         if self.closing() {
             return self.end(SessionEnd::Closed);
+        }
+        let mortal = self.identity.as_ref().is_some_and(|me| !me.server.outlives_connections());
+        if mortal && !self.followed.is_empty() {
+            return self.end(SessionEnd::Lost(alloc::format!("{why}; this runtime keeps no jobs over a loss")));
         }
         if self.link.state == LinkState::Open {
             self.link.lost_at = self.now.mono;
@@ -314,9 +333,11 @@ impl Client {
     }
 
     fn write(&mut self, id: ulid::Ulid, session: Option<&WireId>, request: &Request) {
-        let frame = write_request(&Outgoing { id, session, at: self.now.utc, request });
-        self.link.last_sent = self.now.mono;
-        self.outputs.push_back(ClientOutput::Send { frame });
+        let outgoing = Outgoing { id, session, at: self.now.utc, request };
+        if let Some(frame) = write_request(self.config.family, &outgoing) {
+            self.link.last_sent = self.now.mono;
+            self.outputs.push_back(ClientOutput::Send { frame });
+        }
     }
 
     fn command(&mut self, request: Request) -> Result<Handle, ApiMisuse> {
@@ -360,9 +381,10 @@ impl Client {
 
     /// No acknowledgement will come: what was sent counts as taken.
     fn take_cancels(&mut self) {
-        let is_cancel = |_: &Handle, pending: &mut Pending| matches!(pending.request, Request::Cancel { .. });
+        let is_cancel = |_: &Handle, pending: &mut Pending| matches!(pending.request, Request::Cancel(_));
         for (handle, pending) in self.pending.extract_if(.., is_cancel).collect::<Vec<_>>() {
-            if let Request::Cancel { job, .. } = pending.request {
+            if let Request::Cancel(cancel) = pending.request {
+                let job = cancel.target.id().clone();
                 self.tell(ClientEvent::CancelTaken { handle: Some(handle), job });
             }
         }
@@ -399,14 +421,18 @@ impl Session<'_> {
     /// # Errors
     ///
     /// `TooManyPending`, or `Argument` for a key outside 1..=256 bytes.
-    pub fn submit(&mut self, mut submit: Submit) -> Result<Handle, ApiMisuse> {
+    pub fn submit(&mut self, submit: Submit) -> Result<Handle, ApiMisuse> {
+        self.invoke(submit, Invocation::default())
+    }
+
+    fn invoke(&mut self, mut submit: Submit, invocation: Invocation) -> Result<Handle, ApiMisuse> {
         let client = &mut *self.client;
         let key = submit.key.take().unwrap_or_else(|| prefixed("key_", client.entropy.ulid(client.now.utc)));
         if !(1..=256).contains(&key.len()) {
             return Err(ApiMisuse::Argument("an idempotency key has 1 to 256 bytes"));
         }
         submit.key = Some(key);
-        client.command(Request::Submit(submit))
+        client.command(Request::Submit(submit, invocation))
     }
 
     /// Cancels a job of this session.
@@ -415,7 +441,7 @@ impl Session<'_> {
     ///
     /// `TooManyPending`.
     pub fn cancel(&mut self, job: WireId, reason: Option<String>) -> Result<Handle, ApiMisuse> {
-        self.client.command(Request::Cancel { job, reason })
+        self.client.command(Request::cancel(job, reason))
     }
 
     /// Lists jobs.

@@ -7,17 +7,17 @@ use core::time::Duration;
 use super::io::{ClientEvent, ClientOutput, Handle, SessionEnd};
 use super::link::{ClientTimer, LinkState};
 use super::{Client, Early, Identity, Pending};
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Violation};
 use crate::id::{WireId, prefixed};
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::Feature;
-use crate::model::reply::{Accepted, Opened, Refusal, Reply};
-use crate::model::request::{Request, Watch};
+use crate::model::reply::{Accepted, Challenge, Concern, Opened, Refusal, Reply};
+use crate::model::request::{Invocation, Request, Watch};
 use crate::time::UtcMs;
 use crate::wire::ServerProfile;
 use crate::wire::envelope::Header;
 use crate::wire::frame;
-use crate::wire::hello::{Incoming, read_incoming};
+use crate::wire::{Incoming, read_incoming};
 
 impl Client {
     pub(super) fn on_received(&mut self, bytes: &[u8]) {
@@ -29,12 +29,9 @@ impl Client {
         let read = frame::ingest(bytes, self.config.limits.frame_bytes, 2 * crate::json::Json::MAX_DEPTH)
             .map_err(|violation| violation.to_string())
             .and_then(|text| Header::read(text).map_err(|unreadable| unreadable.violation.to_string()))
-            .map(|header| {
-                let server = ServerProfile::of_welcome(header.id.as_str());
-                (read_incoming(&header, self.now.utc), server, header.seq)
-            });
+            .map(|header| (read_incoming(self.config.family, &header, self.now.utc), header.id.clone(), header.seq));
         match read {
-            Ok((Ok(incoming), server, _)) => self.on_incoming(incoming, server),
+            Ok((Ok(incoming), id, seq)) => self.on_incoming(incoming, &id, seq),
             // One odd message is passed over, its number counted.
             Ok((Err(violation), _, seq)) => {
                 if self.link.state == LinkState::Open && self.in_order(seq) {
@@ -45,20 +42,40 @@ impl Client {
         }
     }
 
-    fn on_incoming(&mut self, incoming: Incoming, server: ServerProfile) {
+    fn on_incoming(&mut self, incoming: Incoming, id: &WireId, seq: Option<u64>) {
+        // Numbered frames are of an open session, each one once.
+        if seq.is_some() && (self.link.state != LinkState::Open || !self.in_order(seq)) {
+            return;
+        }
         match incoming {
-            Incoming::Reply { reply, job, trace } => self.on_reply(reply, job, trace, server),
-            Incoming::Event { job, seq, at, event } => self.on_event(job, seq, at, event),
+            Incoming::Reply { reply, job, trace } => self.on_reply(reply, job, trace, id),
+            Incoming::Event { job, seq, at, event } => return self.on_event(job, seq, at, event),
             Incoming::Goodbye { reason } => self.on_goodbye(reason),
-            Incoming::Unknown => {}
+            Incoming::Counted | Incoming::Beat { .. } | Incoming::Unknown => {}
+        }
+        if seq.is_some() {
+            self.processed();
         }
     }
 
-    fn on_reply(&mut self, reply: Reply, job: Option<WireId>, trace: Option<String>, server: ServerProfile) {
+    fn on_reply(&mut self, reply: Reply, job: Option<WireId>, trace: Option<String>, id: &WireId) {
         match reply {
-            Reply::Opened(opened) => self.on_opened(opened, server),
+            Reply::Opened(opened) => self.on_accepted_session(opened, id),
+            Reply::Challenge(challenge) => self.on_challenge(challenge),
+            Reply::Refresh { .. } => {
+                if let Some(proof) = self.proof(None) {
+                    self.send(&Request::Authenticate(proof));
+                }
+            }
+            Reply::Evicted { code, reason } => self.on_evicted(&code, reason),
+            Reply::Echo { nonce, request } => {
+                if let Some((handle, _)) = self.answered(request.as_ref(), |r| matches!(r, Request::Echo { .. })) {
+                    self.tell(ClientEvent::Echoed { handle, nonce });
+                }
+            }
+            Reply::Done { .. } | Reply::JobBeat(_) => {}
             Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref()),
-            Reply::Closed { reason } => self.on_goodbye(reason),
+            Reply::Closed { reason, .. } => self.on_goodbye(reason),
             Reply::Ping { nonce, .. } => self.send(&Request::Pong { nonce }),
             Reply::Pong { .. } => {}
             Reply::Jobs(page) => {
@@ -67,10 +84,10 @@ impl Client {
                 }
             }
             Reply::Accepted(accepted) => self.on_accepted(accepted, trace.as_deref()),
-            Reply::CancelTaken { job: named, .. } => {
-                let job = job.unwrap_or(named);
-                let of_job = |r: &Request| matches!(r, Request::Cancel { job: asked, .. } if *asked == job);
-                let handle = self.answered(None, of_job).map(|(handle, _)| handle);
+            Reply::CancelTaken { target, request, .. } => {
+                let job = job.unwrap_or_else(|| target.id().clone());
+                let of_job = |r: &Request| matches!(r, Request::Cancel(cancel) if *cancel.target.id() == job);
+                let handle = self.answered(request.as_ref(), of_job).map(|(handle, _)| handle);
                 self.tell(ClientEvent::CancelTaken { handle, job });
             }
             Reply::Watching(watching) => {
@@ -104,10 +121,57 @@ impl Client {
         found.map(|(handle, _)| *handle)
     }
 
-    fn on_opened(&mut self, opened: Opened, server: ServerProfile) {
+    /// A session was accepted. Where an earlier one is claimed afterwards,
+    /// it is what that is done on.
+    fn on_accepted_session(&mut self, opened: Opened, id: &WireId) {
         if self.link.state != LinkState::Opening {
             return;
         }
+        let server = ServerProfile::of(self.config.family, id.as_str(), &opened.runtime);
+        match (self.claim(), self.fresh.take()) {
+            (Some(claim), None) if self.config.family.resumes_after_opening() => {
+                let session = opened.session.clone();
+                self.fresh = Some(opened);
+                let id = self.entropy.ulid(self.now.utc);
+                self.write(id, Some(&session), &Request::Resume(claim));
+            }
+            (_, Some(fresh)) => {
+                let features = self.identity.as_ref().map_or(fresh.features, |me| me.features);
+                let server = ServerProfile::of(self.config.family, id.as_str(), &fresh.runtime);
+                let session = opened.session;
+                self.on_opened(Opened { session, resume_token: opened.resume_token, features, ..fresh }, server);
+            }
+            (_, None) => self.on_opened(opened, server),
+        }
+    }
+
+    /// A runtime that wants more proof gets it, if there is any.
+    fn on_challenge(&mut self, challenge: Challenge) {
+        let proof = self.proof(Some(challenge.nonce));
+        match proof.filter(|_| self.link.state == LinkState::Opening) {
+            Some(proof) => self.send(&Request::Authenticate(proof)),
+            None => {
+                let none =
+                    Violation::new(ErrorCode::Unauthenticated, "the runtime asks for a proof, and there is none");
+                self.on_denied(Refusal::of(Concern::Session, none, None));
+            }
+        }
+    }
+
+    /// The session was taken from us. What another connection of ours has, or
+    /// what only fell silent, is not over.
+    fn on_evicted(&mut self, code: &ErrorCode, reason: String) {
+        if *code == ErrorCode::HeartbeatLost {
+            return self.drop_transport("the runtime heard nothing from us for two heartbeats");
+        }
+        self.outputs.push_back(ClientOutput::Disconnect);
+        if self.closing() {
+            return self.end(SessionEnd::Closed);
+        }
+        self.end(SessionEnd::Goodbye(reason));
+    }
+
+    fn on_opened(&mut self, opened: Opened, server: ServerProfile) {
         let resumed = self.identity.as_ref().is_some_and(|me| me.session == opened.session);
         let reopened = self.identity.is_some() && !resumed;
         let features = opened.features.and(self.config.features);
@@ -168,21 +232,22 @@ impl Client {
         }
         if let Some(submit) = followed.submit.clone() {
             // Without it the job is still watched; only its cancel is lost.
-            let _ = self.give(Request::Submit(submit), false);
+            let _ = self.give(Request::Submit(submit, Invocation::default()), false);
         }
     }
 
     fn on_accepted(&mut self, accepted: Accepted, trace: Option<&str>) {
-        let by_trace = |r: &Request| matches!(r, Request::Submit(s) if s.trace.as_deref() == trace && trace.is_some());
+        let by_trace =
+            |r: &Request| matches!(r, Request::Submit(s, _) if s.trace.as_deref() == trace && trace.is_some());
         let named = self.named(accepted.request.as_ref());
         let taken = match named {
             Some(_) => self.answered(accepted.request.as_ref(), |_| false),
-            None => self.answered(None, by_trace).or_else(|| self.answered(None, |r| matches!(r, Request::Submit(_)))),
+            None => self.answered(None, by_trace).or_else(|| self.answered(None, |r| matches!(r, Request::Submit(..)))),
         };
         let Some((handle, pending)) = taken else {
             return;
         };
-        let Request::Submit(submit) = pending.request else {
+        let Request::Submit(submit, _) = pending.request else {
             return;
         };
         self.follow(accepted.job.clone(), Some(submit));
@@ -202,7 +267,7 @@ impl Client {
         }
         let job = refusal.job.clone();
         let about = |r: &Request| {
-            if let Request::Submit(submit) = r {
+            if let Request::Submit(submit, _) = r {
                 submit.trace.is_some() && submit.trace.as_deref() == trace
             } else {
                 r.job().is_some() && r.job() == job.as_ref()
@@ -261,7 +326,7 @@ impl Client {
     }
 
     fn on_event(&mut self, job: WireId, seq: Option<u64>, at: Option<UtcMs>, event: JobEvent) {
-        if self.link.state != LinkState::Open || !self.in_order(seq) {
+        if self.link.state != LinkState::Open {
             return;
         }
         if self.is_early(&job) {
@@ -291,7 +356,7 @@ impl Client {
     /// After a resume, the events of a job may come before the acceptance
     /// that was lost with the old connection: they wait for it.
     fn is_early(&self, job: &WireId) -> bool {
-        !self.followed.contains_key(job) && self.pending.values().any(|p| matches!(p.request, Request::Submit(_)))
+        !self.followed.contains_key(job) && self.pending.values().any(|p| matches!(p.request, Request::Submit(..)))
     }
 
     fn keep_early(&mut self, early: Early) {
@@ -314,7 +379,7 @@ impl Client {
         for early in self.early.extract_if(.., of_job).collect::<Vec<_>>() {
             self.deliver(early.job, early.seq, early.at, early.event);
         }
-        if !self.pending.values().any(|p| matches!(p.request, Request::Submit(_))) {
+        if !self.pending.values().any(|p| matches!(p.request, Request::Submit(..))) {
             self.early.clear();
         }
     }
@@ -325,7 +390,7 @@ impl Client {
         };
         // Some runtimes answer a cancel by the end alone.
         self.pending
-            .retain(|_, pending| !matches!(&pending.request, Request::Cancel { job: asked, .. } if *asked == job));
+            .retain(|_, pending| !matches!(&pending.request, Request::Cancel(cancel) if *cancel.target.id() == job));
         let result = followed.assembly.finish(terminal.result.as_ref());
         self.tell(ClientEvent::JobEnded { job, seq: seq.unwrap_or(0), terminal, result });
     }

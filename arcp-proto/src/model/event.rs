@@ -242,6 +242,8 @@ pub struct Terminal {
     pub summary: Option<String>,
     /// What went wrong otherwise.
     pub error: Option<JobError>,
+    /// Why it was cancelled, in the words of who did.
+    pub reason: Option<Box<str>>,
 }
 
 /// Where the result of a success is.
@@ -297,7 +299,7 @@ impl JobError {
 impl Terminal {
     /// A success.
     pub fn success(result: Option<JobResult>, summary: Option<String>) -> Terminal {
-        Terminal { status: FinalStatus::Success, result, summary, error: None }
+        Terminal { status: FinalStatus::Success, result, summary, error: None, reason: None }
     }
 
     /// Any other end; the code decides which.
@@ -327,7 +329,7 @@ impl Terminal {
             | ErrorCode::Internal
             | ErrorCode::Other(_) => FinalStatus::Error,
         };
-        Terminal { status, result: None, summary: None, error: Some(error) }
+        Terminal { status, result: None, summary: None, error: Some(error), reason: None }
     }
 }
 

@@ -28,11 +28,13 @@ pub enum Feature {
     ResultChunk,
     /// Agents are named `name@version`.
     AgentVersions,
+    /// A job whose agent falls silent waits instead of failing.
+    BlockOnSilence,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 11] = [
+    pub const ALL: [Feature; 12] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -44,6 +46,7 @@ impl Feature {
         Feature::Progress,
         Feature::ResultChunk,
         Feature::AgentVersions,
+        Feature::BlockOnSilence,
     ];
 }
 
@@ -79,6 +82,17 @@ impl Features {
     #[must_use]
     pub const fn and(self, other: Features) -> Features {
         Features(self.0 & other.0)
+    }
+
+    /// What is in either.
+    #[must_use]
+    pub const fn or(self, other: Features) -> Features {
+        Features(self.0 | other.0)
+    }
+
+    /// The first of these that is missing here.
+    pub fn lacks(self, of: Features) -> Option<Feature> {
+        of.iter().find(|feature| !self.has(*feature))
     }
 
     /// The set with one more.

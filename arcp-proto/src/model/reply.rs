@@ -10,7 +10,7 @@ use crate::json::Json;
 use crate::model::agent::AgentEntry;
 use crate::model::feature::Features;
 use crate::model::job::{JobStatus, JobSummary};
-use crate::model::request::ClientInfo;
+use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
@@ -21,10 +21,28 @@ pub enum Reply {
     Opened(Opened),
     /// Something was refused.
     Refused(Refusal),
+    /// Prove who you are with this.
+    Challenge(Challenge),
     /// The session's connection ends in order.
     Closed {
         /// Why.
         reason: Option<String>,
+        /// The request it answers.
+        request: Option<WireId>,
+    },
+    /// The session's lease ends soon: prove again who you are.
+    Refresh {
+        /// Until when.
+        deadline: UtcMs,
+        /// Milliseconds until then.
+        deadline_ms: u64,
+    },
+    /// The session is taken from its client.
+    Evicted {
+        /// The code.
+        code: ErrorCode,
+        /// Why.
+        reason: String,
     },
     /// Are you there?
     Ping {
@@ -39,17 +57,39 @@ pub enum Reply {
         nonce: String,
         /// When the ping came.
         at: UtcMs,
+        /// The request it answers.
+        request: Option<WireId>,
     },
+    /// What was to be said back.
+    Echo {
+        /// As it came.
+        nonce: Option<String>,
+        /// The request it answers.
+        request: Option<WireId>,
+    },
+    /// It is done; there is nothing else to say.
+    Done {
+        /// What was done.
+        detail: String,
+        /// The request it answers.
+        request: Option<WireId>,
+    },
+    /// A job is alive; for peers that have a word for it.
+    JobBeat(JobBeat),
     /// One page of jobs.
     Jobs(JobPage),
     /// A job was accepted.
     Accepted(Accepted),
     /// A cancel was taken; the terminal follows.
     CancelTaken {
-        /// The job.
-        job: WireId,
+        /// What is being stopped.
+        target: Target,
         /// Why, in the client's words.
         reason: Option<String>,
+        /// Milliseconds until it is made to stop.
+        deadline_ms: u64,
+        /// The request it answers.
+        request: Option<WireId>,
     },
     /// A job is being watched; its events follow.
     Watching(Watching),
@@ -74,6 +114,47 @@ pub struct Opened {
     pub runtime: ClientInfo,
     /// When it was accepted.
     pub accepted_at: UtcMs,
+    /// When the session ends unless it is refreshed.
+    pub expires_at: Option<UtcMs>,
+    /// Namespaces of extensions that both sides speak.
+    pub extensions: Vec<String>,
+    /// Whether sessions without a credential are allowed.
+    pub anonymous: bool,
+    /// For a session that is back: the number after which it goes on, and
+    /// whether anything is replayed.
+    pub replay: Option<(u64, bool)>,
+    /// The request it answers.
+    pub request: Option<WireId>,
+}
+
+/// A demand for proof (RFC §8.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// What to answer.
+    pub nonce: String,
+    /// The scheme in which.
+    pub scheme: String,
+    /// Until when.
+    pub expires_at: UtcMs,
+    /// The request it answers.
+    pub request: Option<WireId>,
+}
+
+/// A sign of life of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobBeat {
+    /// The job.
+    pub job: WireId,
+    /// 0, 1, 2, ... per job.
+    pub sequence: u64,
+    /// Milliseconds within which the next one comes.
+    pub deadline_ms: u64,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// The request that made the job known to this session.
+    pub request: Option<WireId>,
+    /// Its trace.
+    pub trace: String,
 }
 
 /// What a refusal is about. Some published clients need to be told in
@@ -84,9 +165,13 @@ pub enum Concern {
     Session,
     /// A frame that could not be understood.
     Frame,
+    /// A proof that may be given once more.
+    Proof,
     /// A submit.
     Submit,
-    /// A cancel, or another request about one job.
+    /// A cancel.
+    Cancel,
+    /// Another request about one job.
     Job,
     /// A request to watch.
     Watch,

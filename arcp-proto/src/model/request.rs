@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
+use core::time::Duration;
 
 use crate::id::WireId;
 use crate::json::Json;
@@ -32,6 +33,13 @@ pub enum Request {
         /// Echoed in the answer.
         nonce: String,
     },
+    /// Say this back; no sign of life is asked for (RFC §6.2).
+    Echo {
+        /// Said back in the answer.
+        nonce: Option<String>,
+    },
+    /// Prove once more who you are (RFC §8.1).
+    Authenticate(Proof),
     /// I am here.
     Pong {
         /// The nonce of the ping.
@@ -45,14 +53,9 @@ pub enum Request {
     /// List jobs.
     List(ListQuery),
     /// Run a job.
-    Submit(Submit),
-    /// Stop a job.
-    Cancel {
-        /// The job.
-        job: WireId,
-        /// Why, in the client's words.
-        reason: Option<String>,
-    },
+    Submit(Submit, Invocation),
+    /// Stop something.
+    Cancel(Cancel),
     /// Watch a job.
     Watch(Watch),
     /// Stop watching a job.
@@ -60,7 +63,9 @@ pub enum Request {
         /// The job.
         job: WireId,
     },
-    /// A vendor message nobody here handles; never an error.
+    /// A message of an extension, for the host if it was negotiated.
+    Extension(Extension),
+    /// A message nobody has to handle; never an error.
     Ignored,
 }
 
@@ -68,18 +73,97 @@ impl Request {
     /// The job that it names.
     pub fn job(&self) -> Option<&WireId> {
         match self {
-            Request::Cancel { job, .. } | Request::Unwatch { job } => Some(job),
+            Request::Cancel(cancel) => cancel.target.job(),
+            Request::Unwatch { job } => Some(job),
             Request::Watch(watch) => Some(&watch.job),
             Request::Open(_)
             | Request::Resume(_)
             | Request::Close { .. }
             | Request::Ping { .. }
+            | Request::Echo { .. }
+            | Request::Authenticate(_)
             | Request::Pong { .. }
             | Request::Ack { .. }
             | Request::List(_)
-            | Request::Submit(_)
+            | Request::Submit(..)
+            | Request::Extension(_)
             | Request::Ignored => None,
         }
+    }
+
+    /// Stop a job, in the runtime's own time.
+    pub fn cancel(job: WireId, reason: Option<String>) -> Request {
+        Request::Cancel(Cancel { target: Target::Job(job), reason, deadline: None })
+    }
+}
+
+/// A wish to stop something (1.1 §7.4, RFC §10.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// What to stop.
+    pub target: Target,
+    /// Why, in the client's words.
+    pub reason: Option<String>,
+    /// How long an agent may take before it is made to stop, up to ten
+    /// minutes; `None`: as long as the runtime gives.
+    pub deadline: Option<Duration>,
+}
+
+/// What a cancel is aimed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A job.
+    Job(WireId),
+    /// A stream.
+    Stream(WireId),
+    /// A session: its jobs, then itself.
+    Session(WireId),
+}
+
+impl Target {
+    /// The id of whatever it is.
+    pub fn id(&self) -> &WireId {
+        match self {
+            Target::Job(id) | Target::Stream(id) | Target::Session(id) => id,
+        }
+    }
+
+    /// The job, if it is one.
+    pub fn job(&self) -> Option<&WireId> {
+        match self {
+            Target::Job(id) => Some(id),
+            Target::Stream(_) | Target::Session(_) => None,
+        }
+    }
+}
+
+/// The answer to a challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// What was asked for.
+    pub response: Secret,
+    /// The challenge it answers, if it says so.
+    pub nonce: Option<String>,
+}
+
+/// A message whose type neither family defines (RFC §21).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Extension {
+    /// Its type.
+    pub kind: String,
+    /// What it says.
+    pub payload: Json,
+    /// Whether its sender does not mind if nobody understands it.
+    pub optional: bool,
+}
+
+impl Extension {
+    /// Whether it belongs to one of these namespaces.
+    pub fn is_of(&self, namespaces: &[String]) -> bool {
+        namespaces.iter().any(|namespace| {
+            let rest = self.kind.strip_prefix(namespace.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     }
 }
 
@@ -94,6 +178,27 @@ pub struct Open {
     pub features: Features,
     /// The session it wants back.
     pub resume: Option<ResumeClaim>,
+    /// What it cannot do without.
+    pub required: Features,
+    /// Something it cannot do without that no runtime of ours has.
+    pub required_unknown: Option<String>,
+    /// Namespaces of extensions it speaks.
+    pub extensions: Vec<String>,
+}
+
+impl Open {
+    /// An opening that offers features and asks for nothing else.
+    pub fn new(client: ClientInfo, credential: Credential, features: Features) -> Open {
+        Open {
+            client,
+            credential,
+            features,
+            resume: None,
+            required: Features::default(),
+            required_unknown: None,
+            extensions: Vec::new(),
+        }
+    }
 }
 
 /// A program's name and version.
@@ -151,6 +256,31 @@ pub struct Submit {
     pub parent: Option<WireId>,
     /// Its trace, if the client has one.
     pub trace: Option<String>,
+}
+
+/// What only the open family can say of a job that is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Invocation {
+    /// Whether it goes before others of its principal.
+    pub priority: Priority,
+    /// The span it was asked for in, if the client has one.
+    pub span: Option<String>,
+    /// Members of extensions, an object, for the agent.
+    pub extensions: Option<Json>,
+}
+
+/// How urgent something is (RFC §6.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum Priority {
+    /// After everything else.
+    Low,
+    /// As usual.
+    #[default]
+    Normal,
+    /// Before what is usual.
+    High,
+    /// Before everything else.
+    Critical,
 }
 
 impl Submit {

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::Runtime;
 use super::io::{AgentCall, AgentExit, ChunkData, Output};
-use super::job::{AgentState, JobState};
+use super::job::{AgentState, JobState, cancelled};
 use crate::error::ErrorCode;
 use crate::id::{JobId, SessionId, prefixed};
 use crate::json::{Json, Object};
@@ -62,6 +62,13 @@ impl Runtime {
         if job.is_over() || job.agent_state != AgentState::Running {
             return;
         }
+        job.last_call = self.now.mono;
+        if job.silent {
+            self.on_voice(id);
+        }
+        let Some(job) = self.jobs.get_mut(id).filter(|_| call != AgentCall::Beat) else {
+            return;
+        };
         match job.credit.checked_sub(1) {
             Some(rest) => job.credit = rest,
             None => return self.fail_job(id, "the agent emitted more than it had credit for"),
@@ -69,6 +76,7 @@ impl Runtime {
         match call {
             AgentCall::Say { kind, body } => self.say(id, &kind, &body),
             AgentCall::Chunk { data, more } => self.chunk(id, data, more),
+            AgentCall::Beat => {}
         }
     }
 
@@ -172,7 +180,11 @@ impl Runtime {
         };
         let cancelling = job.state == JobState::Cancelling;
         if !job.is_over() {
-            let terminal = if cancelling { self.cancelled(id) } else { self.terminal(id, exit) };
+            let terminal = if cancelling {
+                cancelled(ErrorCode::Cancelled, self.jobs.get(id).and_then(|job| job.cancel_reason()))
+            } else {
+                self.terminal(id, exit)
+            };
             self.end_job(id, terminal);
         }
         self.on_agent_gone(id);
@@ -223,11 +235,6 @@ impl Runtime {
             Some(false) => self.streamed(id, summary),
             Some(true) | None => internal("the result is larger than this runtime allows"),
         }
-    }
-
-    fn cancelled(&self, id: JobId) -> Terminal {
-        let message = self.jobs.get(id).map(|job| job.cancel_message().to_string()).unwrap_or_default();
-        Terminal::failure(JobError::new(ErrorCode::Cancelled, message))
     }
 
     /// Durable calls give credit back.

@@ -1,6 +1,7 @@
 //! What a runtime is told once, at its start.
 
-use alloc::string::ToString;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -31,6 +32,16 @@ pub struct Config {
     pub anonymous: bool,
     /// Time between heartbeats; `None` switches them off. Whole seconds.
     pub heartbeat: Option<Duration>,
+    /// Agents that must call at least every two heartbeats, by name; a job
+    /// whose agent does not is lost, or blocked where its client asked for
+    /// that.
+    pub beating_agents: BTreeSet<String>,
+    /// For how long a session is lent before its client must prove again who
+    /// it is, in the family that knows this; `None`: for ever. Ten seconds or
+    /// more.
+    pub session_lease: Option<Duration>,
+    /// Namespaces of extensions whose messages the host takes.
+    pub extensions: Vec<String>,
     /// For how long after the last sign of life a session can be resumed,
     /// and ended jobs are listed. One second or more.
     pub resume_window: Duration,
@@ -57,6 +68,9 @@ impl Config {
             agents: Vec::new(),
             anonymous: false,
             heartbeat: Some(Duration::from_secs(30)),
+            beating_agents: BTreeSet::new(),
+            session_lease: None,
+            extensions: Vec::new(),
             resume_window: Duration::from_secs(600),
             cancel_grace: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
@@ -89,6 +103,9 @@ impl Config {
         if self.heartbeat.is_some_and(|interval| !whole(interval)) {
             return Err(ConfigError::Duration { name: "heartbeat", expected: "whole seconds, 1 to 86400" });
         }
+        if self.session_lease.is_some_and(|lease| lease < Duration::from_secs(10)) {
+            return Err(ConfigError::Duration { name: "session_lease", expected: "10 seconds or more" });
+        }
         if self.resume_window < Duration::from_secs(1) {
             return Err(ConfigError::Duration { name: "resume_window", expected: "1 second or more" });
         }
@@ -120,6 +137,7 @@ impl Config {
             Feature::Progress,
             Feature::ResultChunk,
             Feature::AgentVersions,
+            Feature::BlockOnSilence,
         ]);
         if self.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all }
     }

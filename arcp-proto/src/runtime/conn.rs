@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! Fresh ──handshake──▶ Authenticating ──verdict──▶ Attached
+//!   │ │                    ▲      │ not yet
+//!   │ └──no proof──▶ Challenged ◀─┘
 //!   └──────────── anything refused ────────────▶ (closed)
 //! ```
 
@@ -18,7 +20,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::model::feature::Feature;
 use crate::model::reply::{Concern, Refusal, Reply};
-use crate::model::request::{Open, Request};
+use crate::model::request::{Extension, Open, Request};
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
 use crate::wire::{self, Family, Inbound, Stamp, View, frame};
@@ -42,6 +44,14 @@ pub(super) struct Conn {
     last_sent: Timestamp,
     last_ping: Timestamp,
     ping_due: bool,
+    /// Whether its peer pings by itself, and silence will mean something.
+    pings: bool,
+    /// A proof that is being judged for the session that is attached.
+    pub(super) proving: Option<(OpId, WireId)>,
+    /// Proofs that were not accepted.
+    pub(super) failures: u8,
+    /// Whether it was said that frames before the session are passed over.
+    passed_over: bool,
     paused: bool,
     /// Whether it is in the ready queue.
     ready: bool,
@@ -51,8 +61,10 @@ pub(super) struct Conn {
 pub(super) enum Phase {
     /// Nothing was understood yet.
     Fresh,
-    /// A credential is being judged.
-    Authenticating { op: OpId, id: WireId, open: Open },
+    /// A proof was asked for.
+    Challenged { open: Open, nonce: String },
+    /// A credential is being judged, or the answer to a challenge.
+    Authenticating { op: OpId, id: WireId, open: Open, nonce: Option<String> },
     /// A session is attached.
     Attached(SessionId),
 }
@@ -80,6 +92,10 @@ impl Conn {
             last_sent: now,
             last_ping: now,
             ping_due: false,
+            pings: false,
+            proving: None,
+            failures: 0,
+            passed_over: false,
             paused: false,
             ready: false,
         }
@@ -88,7 +104,7 @@ impl Conn {
     pub(super) fn session(&self) -> Option<SessionId> {
         match self.phase {
             Phase::Attached(session) => Some(session),
-            Phase::Fresh | Phase::Authenticating { .. } => None,
+            Phase::Fresh | Phase::Challenged { .. } | Phase::Authenticating { .. } => None,
         }
     }
 
@@ -105,9 +121,15 @@ impl Conn {
         self.last_received.min(self.last_sent).max(self.last_ping)
     }
 
+    /// Whether pings are sent to its peer, not only expected of it.
+    fn is_pinged(&self) -> bool {
+        self.view.features.has(Feature::Heartbeat)
+    }
+
     /// When the next heartbeat work is due.
     fn heartbeat_at(&self, interval: Duration) -> Timestamp {
-        (self.quiet_since() + interval).min(self.last_received + interval * 2)
+        let lost = self.last_received + interval * 2;
+        if self.is_pinged() { lost.min(self.quiet_since() + interval) } else { lost }
     }
 }
 
@@ -148,21 +170,40 @@ impl Runtime {
         };
         match conn.phase {
             Phase::Fresh => {}
-            Phase::Authenticating { .. } => {
-                let early = Violation::invalid("wait for the session to be accepted before sending more");
-                return self.refuse_frame(id, early, Some(header.id.clone()));
-            }
+            Phase::Challenged { .. } | Phase::Authenticating { .. } => return self.on_early(id, header),
             Phase::Attached(session) => return self.on_attached(id, session, header),
         }
         let Some(family) = Family::of_first(header) else {
+            conn.view.family = Family::of_stray(header);
             let kind: String = header.kind.chars().take(64).collect();
-            let early = Violation::invalid(alloc::format!("`{kind}` before a session: open one with `session.hello`"));
+            let early = Violation::invalid(alloc::format!("`{kind}` before a session: open one first"));
             return self.refuse_frame(id, early, Some(header.id.clone()));
         };
         conn.view.family = family;
         match wire::read_request(family, header) {
             Ok(inbound) => self.on_handshake(id, inbound),
             Err(violation) => self.refuse_frame(id, violation, Some(header.id.clone())),
+        }
+    }
+
+    /// A frame while a credential is awaited or judged.
+    fn on_early(&mut self, id: ConnId, header: &Header<'_>) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if !conn.view.passes_early_frames() {
+            let early = Violation::invalid("wait for the session to be accepted before sending more");
+            return self.refuse_frame(id, early, Some(header.id.clone()));
+        }
+        if let (Phase::Challenged { .. }, Ok(Inbound { id: request, request: Request::Authenticate(proof), .. })) =
+            (&conn.phase, wire::read_request(conn.view.family, header))
+        {
+            return self.on_proof(id, request, proof);
+        }
+        // Nothing of it is kept, and it is said once.
+        if !core::mem::replace(&mut conn.passed_over, true) {
+            let code = wire::error_name(&ErrorCode::FailedPrecondition).to_string();
+            self.outputs.push_back(Output::Observe(Notice::Refused { conn: id, code, told: false }));
         }
     }
 
@@ -186,26 +227,42 @@ impl Runtime {
         let Inbound { id, request, .. } = inbound;
         match request {
             Request::Open(_) => {
-                let violation = Violation::invalid("the session is open already: one `session.hello` per connection");
+                let violation = Violation::invalid("the session is open already: a connection opens one");
                 self.refuse_frame(conn, violation, Some(id));
             }
             Request::Resume(claim) => self.on_resume_here(conn, session, id, &claim),
             Request::Close { reason, answered } => {
                 if answered {
-                    self.reply_now(conn, Reply::Closed { reason });
+                    self.reply_now(conn, Reply::Closed { reason, request: Some(id) });
                 }
                 self.leave(conn, CloseReason::Goodbye);
             }
             Request::Ping { nonce } => {
                 let at = self.now.utc;
-                self.reply_now(conn, Reply::Pong { nonce, at });
+                self.reply_now(conn, Reply::Pong { nonce, at, request: Some(id) });
+                self.expect_pings(conn);
             }
+            Request::Echo { nonce } => self.reply_now(conn, Reply::Echo { nonce, request: Some(id) }),
+            Request::Authenticate(proof) => self.on_proof_again(conn, session, id, proof),
+            Request::Extension(message) => self.on_extension(conn, session, id, message),
             Request::Pong { .. } | Request::Ignored => {}
             Request::Ack { seq } => self.on_ack(session, seq),
             Request::List(query) => self.on_list(conn, session, id, &query),
-            Request::Submit(_) | Request::Cancel { .. } | Request::Watch(_) | Request::Unwatch { .. } => {
+            Request::Submit(..) | Request::Cancel(_) | Request::Watch(_) | Request::Unwatch { .. } => {
                 self.on_command(conn, session, id, request, header);
             }
+        }
+    }
+
+    /// A message of an extension goes to the host, if both sides speak it.
+    fn on_extension(&mut self, conn: ConnId, session: SessionId, id: WireId, message: Extension) {
+        let spoken = self.sessions.get(session).is_some_and(|session| message.is_of(&session.extensions));
+        if spoken {
+            self.outputs.push_back(Output::Extension { session, message });
+        } else if !message.optional {
+            let kind: String = message.kind.chars().take(64).collect();
+            let why = alloc::format!("`{kind}` belongs to an extension that was not negotiated");
+            self.refuse_frame(conn, Violation::new(ErrorCode::Unimplemented, why), Some(id));
         }
     }
 
@@ -267,9 +324,15 @@ impl Runtime {
             // The welcome comes before any replay.
             Reply::Opened(_) => session.cursor,
             Reply::Refused(_)
+            | Reply::Challenge(_)
             | Reply::Closed { .. }
+            | Reply::Refresh { .. }
+            | Reply::Evicted { .. }
             | Reply::Ping { .. }
             | Reply::Pong { .. }
+            | Reply::Echo { .. }
+            | Reply::Done { .. }
+            | Reply::JobBeat(_)
             | Reply::Jobs(_)
             | Reply::Accepted(_)
             | Reply::CancelTaken { .. }
@@ -384,7 +447,7 @@ impl Runtime {
         let Some(conn) = self.conns.get(&id) else {
             return;
         };
-        let stamp = Stamp { id: ulid, session: conn.session() };
+        let stamp = Stamp { id: ulid, session: conn.session(), seq: None };
         if let Some(frame) = wire::write_reply(&conn.view, stamp, reply) {
             self.send_frame(id, frame);
         }
@@ -420,6 +483,23 @@ impl Runtime {
         self.ready(id);
     }
 
+    /// A peer that pings by itself will be missed when it stops.
+    fn expect_pings(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.view.is_alive_by_pings() && !conn.pings) else {
+            return;
+        };
+        conn.pings = true;
+        let now = self.now.mono;
+        if let Some(interval) = self.config.heartbeat.filter(|_| !self.timers.is_set(Timer::Heartbeat(id))) {
+            self.timers.set(Timer::Heartbeat(id), now + interval);
+        }
+    }
+
+    /// Whether a connection can be written to at once.
+    pub(super) fn can_write(&self, id: ConnId) -> bool {
+        self.conns.get(&id).is_some_and(|conn| conn.has_credit() && conn.waiting() == 0)
+    }
+
     pub(super) fn heartbeat_of(&self, view: View) -> Option<Duration> {
         self.config.heartbeat.filter(|_| view.features.has(Feature::Heartbeat))
     }
@@ -442,7 +522,7 @@ impl Runtime {
             self.refuse(id, Refusal::of(Concern::Session, lost, None));
             return self.leave(id, CloseReason::HeartbeatLost);
         }
-        if now >= conn.quiet_since() + interval {
+        if conn.is_pinged() && now >= conn.quiet_since() + interval {
             conn.ping_due = true;
             conn.last_ping = now;
         }
@@ -465,6 +545,7 @@ impl Runtime {
             CloseReason::Goodbye
             | CloseReason::Refused
             | CloseReason::HandshakeTimeout
+            | CloseReason::Evicted
             | CloseReason::TakenOver
             | CloseReason::SlowReader
             | CloseReason::Flood
@@ -496,7 +577,7 @@ impl Runtime {
         let conns: alloc::vec::Vec<ConnId> = self.conns.keys().copied().collect();
         for id in conns {
             if self.conns.get(&id).is_some_and(|conn| conn.session().is_some()) {
-                self.reply_now(id, Reply::Closed { reason: Some(why.to_string()) });
+                self.reply_now(id, Reply::Closed { reason: Some(why.to_string()), request: None });
             }
             self.leave(id, CloseReason::Shutdown);
         }

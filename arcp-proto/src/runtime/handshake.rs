@@ -1,6 +1,6 @@
 //! Opening and resuming sessions (1.1 §6.1 to §6.3).
 
-use alloc::string::{String, ToString as _};
+use alloc::string::{String, ToString};
 
 use super::Runtime;
 use super::conn::Phase;
@@ -8,10 +8,10 @@ use super::io::{CloseReason, Notice, Output, Record};
 use super::session::Session;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId};
-use crate::model::reply::{Concern, Opened, Refusal, Reply};
-use crate::model::request::{Credential, Open, Request, ResumeClaim};
+use crate::model::reply::{Challenge, Concern, Opened, Refusal, Reply};
+use crate::model::request::{Credential, Open, Proof as ClientProof, Request, ResumeClaim};
 use crate::secret::Secret;
-use crate::wire::{Compat, Inbound, Profile, View};
+use crate::wire::{self, Compat, Inbound, Profile, View};
 
 /// Who stands behind a connection that wants a session.
 enum Proof {
@@ -19,6 +19,26 @@ enum Proof {
     Known(Principal),
     /// Nobody says so.
     Nobody,
+}
+
+/// What a welcome says besides what the session is.
+struct Welcome {
+    request: WireId,
+    /// For a session that is back: where it goes on, and whether something
+    /// is replayed.
+    replay: Option<(u64, bool)>,
+}
+
+/// How many wrong proofs end a connection.
+const PROOFS: u8 = 3;
+
+/// A credential of the scheme that was opened with, with the proof that was
+/// asked for.
+fn proven(opened: &Credential, response: Secret) -> Credential {
+    match opened {
+        Credential::Bearer(_) | Credential::Anonymous => Credential::Bearer(response),
+        Credential::Other { scheme, .. } => Credential::Other { scheme: scheme.clone(), token: response },
+    }
 }
 
 impl Runtime {
@@ -34,13 +54,16 @@ impl Runtime {
             }
             Request::Close { .. }
             | Request::Ping { .. }
+            | Request::Echo { .. }
+            | Request::Authenticate(_)
             | Request::Pong { .. }
             | Request::Ack { .. }
             | Request::List(_)
-            | Request::Submit(_)
-            | Request::Cancel { .. }
+            | Request::Submit(..)
+            | Request::Cancel(_)
             | Request::Watch(_)
             | Request::Unwatch { .. }
+            | Request::Extension(_)
             | Request::Ignored => {}
         }
     }
@@ -54,6 +77,17 @@ impl Runtime {
             Compat::Off => Profile::Plain,
             Compat::Always(profile) => profile,
         };
+        let view = conn.view;
+        if let Some(lacking) = self.lacking(&open, view) {
+            let message = alloc::format!("`{lacking}` is required and not there");
+            let refusal =
+                Refusal::of(Concern::Session, Violation::new(ErrorCode::Unimplemented, message), Some(request));
+            self.refuse(id, refusal);
+            return self.leave(id, CloseReason::Refused);
+        }
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
         if let Some(peer) = conn.peer.clone() {
             return self.opened(id, request, open, Proof::Known(peer));
         }
@@ -63,14 +97,106 @@ impl Runtime {
                 let denied = "anonymous sessions are not allowed here: send a bearer token";
                 self.deny(id, ErrorCode::Unauthenticated, denied, Some(request));
             }
-            Credential::Bearer(_) | Credential::Other { .. } => {
-                self.last_op += 1;
-                let op = OpId(self.last_op);
-                let credential = open.credential.clone();
-                conn.phase = Phase::Authenticating { op, id: request, open };
-                self.ops.insert(op, id);
-                self.outputs.push_back(Output::Authenticate { op, conn: id, credential });
+            Credential::Bearer(token) | Credential::Other { token, .. }
+                if token.expose().is_empty() && view.challenges() =>
+            {
+                self.challenge(id, Some(request), open);
             }
+            Credential::Bearer(_) | Credential::Other { .. } => {
+                let credential = open.credential.clone();
+                self.judge(id, request, open, credential, None);
+            }
+        }
+    }
+
+    /// What a client cannot do without and this runtime does not have.
+    fn lacking(&self, open: &Open, view: View) -> Option<String> {
+        let ours = View { features: open.required, ..view }.negotiated(open.required, self.config.features()).features;
+        let missing = ours.lacks(open.required).and_then(wire::feature_name).map(ToString::to_string);
+        missing.or_else(|| open.required_unknown.clone())
+    }
+
+    /// Asks for proof (RFC §8.1).
+    fn challenge(&mut self, id: ConnId, request: Option<WireId>, open: Open) {
+        let nonce = self.nonce();
+        let expires_at = self.now.utc.plus(self.config.handshake_timeout);
+        let scheme = match &open.credential {
+            Credential::Bearer(_) | Credential::Anonymous => "bearer".to_string(),
+            Credential::Other { scheme, .. } => scheme.clone(),
+        };
+        let challenge = Challenge { nonce: nonce.clone(), scheme, expires_at, request };
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.phase = Phase::Challenged { open, nonce };
+        }
+        self.reply_now(id, Reply::Challenge(challenge));
+    }
+
+    fn nonce(&mut self) -> String {
+        alloc::format!("{:016x}{:016x}", self.entropy.public_u64(), self.entropy.public_u64())
+    }
+
+    /// Has a credential judged.
+    fn judge(&mut self, id: ConnId, request: WireId, open: Open, credential: Credential, nonce: Option<String>) {
+        let op = self.authenticate(id, credential, nonce.clone());
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.phase = Phase::Authenticating { op, id: request, open, nonce };
+        }
+    }
+
+    fn authenticate(&mut self, conn: ConnId, credential: Credential, challenge: Option<String>) -> OpId {
+        self.last_op += 1;
+        let op = OpId(self.last_op);
+        self.ops.insert(op, conn);
+        self.outputs.push_back(Output::Authenticate { op, conn, credential, challenge });
+        op
+    }
+
+    /// The answer to a challenge.
+    pub(super) fn on_proof(&mut self, id: ConnId, request: WireId, proof: ClientProof) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        match core::mem::replace(&mut conn.phase, Phase::Fresh) {
+            Phase::Challenged { open, nonce } if proof.nonce.as_ref().is_none_or(|named| *named == nonce) => {
+                let credential = proven(&open.credential, proof.response);
+                self.judge(id, request, open, credential, Some(nonce));
+            }
+            Phase::Challenged { open, nonce } => {
+                conn.phase = Phase::Challenged { open, nonce };
+                self.not_proven(id, request);
+            }
+            phase @ (Phase::Fresh | Phase::Authenticating { .. } | Phase::Attached(_)) => conn.phase = phase,
+        }
+    }
+
+    /// A proof for the session that is open: it refreshes the lease.
+    pub(super) fn on_proof_again(&mut self, conn: ConnId, session: SessionId, id: WireId, proof: ClientProof) {
+        let anonymous = self.sessions.get(session).is_some_and(|session| session.anonymous);
+        if anonymous {
+            self.on_refreshed(conn, session, id, None);
+            return;
+        }
+        let peer = self.conns.get(&conn).and_then(|conn| conn.peer.clone());
+        if peer.is_some() {
+            self.on_refreshed(conn, session, id, peer.as_ref());
+            return;
+        }
+        let op = self.authenticate(conn, Credential::Bearer(proof.response), proof.nonce);
+        if let Some(conn) = self.conns.get_mut(&conn) {
+            conn.proving = Some((op, id));
+        }
+    }
+
+    /// A proof was wrong: it may be given again, but not often.
+    fn not_proven(&mut self, id: ConnId, request: WireId) {
+        let wrong = Violation::new(ErrorCode::Unauthenticated, "the proof was not accepted");
+        self.refuse(id, Refusal::of(Concern::Proof, wrong, Some(request)));
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.failures += 1;
+        if conn.failures >= PROOFS {
+            self.leave(id, CloseReason::Refused);
         }
     }
 
@@ -82,11 +208,28 @@ impl Runtime {
             return;
         };
         match core::mem::replace(&mut conn.phase, Phase::Fresh) {
-            Phase::Authenticating { op: current, id: request, open } if current == op => match principal {
-                Some(principal) => self.opened(id, request, open, Proof::Known(principal)),
-                None => self.deny(id, ErrorCode::Unauthenticated, "the credential was not accepted", Some(request)),
-            },
-            phase @ (Phase::Fresh | Phase::Authenticating { .. } | Phase::Attached(_)) => conn.phase = phase,
+            Phase::Authenticating { op: current, id: request, open, nonce } if current == op => {
+                match (principal, nonce) {
+                    (Some(principal), _) => self.opened(id, request, open, Proof::Known(principal)),
+                    (None, Some(nonce)) => {
+                        conn.phase = Phase::Challenged { open, nonce };
+                        self.not_proven(id, request);
+                    }
+                    (None, None) => {
+                        self.deny(id, ErrorCode::Unauthenticated, "the credential was not accepted", Some(request));
+                    }
+                }
+            }
+            Phase::Attached(session) => {
+                conn.phase = Phase::Attached(session);
+                let Some((_, request)) = conn.proving.take_if(|(current, _)| *current == op) else {
+                    return;
+                };
+                if !self.on_refreshed(id, session, request.clone(), principal.as_ref()) {
+                    self.not_proven(id, request);
+                }
+            }
+            phase @ (Phase::Fresh | Phase::Challenged { .. } | Phase::Authenticating { .. }) => conn.phase = phase,
         }
     }
 
@@ -113,25 +256,30 @@ impl Runtime {
         let Some(conn) = self.conns.get(&id) else {
             return;
         };
-        let view = View { features: open.features.and(self.config.features()), ..conn.view };
+        let view = conn.view.negotiated(open.features, self.config.features());
+        let extensions = open.extensions.iter().filter(|name| self.config.extensions.contains(name)).cloned().collect();
         let session = SessionId::from_ulid(self.entropy.ulid(self.now.utc));
         let token = self.fresh_token();
         let digest = token.digest();
-        self.sessions.insert(session, Session::new(principal.clone(), anonymous, view, digest));
+        let mut made = Session::new(principal.clone(), anonymous, view, digest);
+        made.extensions = extensions;
+        self.sessions.insert(session, made);
         let record = Record::SessionOpened { session, principal: principal.clone(), view, token: digest };
         let gate = self.append(record, None);
         let client = alloc::format!("{} {}", open.client.name, open.client.version);
         self.outputs.push_back(Output::Observe(Notice::SessionOpened { session, principal, client }));
+        self.lend(session);
         self.attach(session, id, 0);
-        self.welcome(id, session, token, gate);
+        self.welcome(id, session, token, gate, Welcome { request, replay: None });
     }
 
-    fn welcome(&mut self, conn: ConnId, session: SessionId, token: Secret, gate: LogPos) {
-        let Some(view) = self.sessions.get(session).map(|session| session.view) else {
+    fn welcome(&mut self, conn: ConnId, id: SessionId, token: Secret, gate: LogPos, welcome: Welcome) {
+        let Some(session) = self.sessions.get(id) else {
             return;
         };
+        let view = session.view;
         let opened = Opened {
-            session: session.into(),
+            session: id.into(),
             resume_token: token,
             resume_window_s: self.config.resume_window.as_secs(),
             heartbeat_s: self.heartbeat_of(view).map(|interval| interval.as_secs()),
@@ -139,6 +287,11 @@ impl Runtime {
             agents: self.config.agents.clone(),
             runtime: self.config.runtime.clone(),
             accepted_at: self.now.utc,
+            expires_at: session.expires_at,
+            extensions: session.extensions.clone(),
+            anonymous: self.config.anonymous,
+            replay: welcome.replay,
+            request: Some(welcome.request),
         };
         self.reply_gated(conn, gate, Reply::Opened(opened));
     }
@@ -182,7 +335,9 @@ impl Runtime {
         let gate = self.append(Record::TokenRotated { session, token: token.digest() }, None);
         self.outputs.push_back(Output::Observe(Notice::SessionResumed { session }));
         self.attach(session, conn, claim.last_seq);
-        self.welcome(conn, session, token, gate);
+        let behind = self.sessions.get(session).is_some_and(|session| session.index.head() > claim.last_seq);
+        let welcome = Welcome { request: request.clone(), replay: Some((claim.last_seq, behind)) };
+        self.welcome(conn, session, token, gate, welcome);
         true
     }
 
@@ -217,7 +372,7 @@ impl Runtime {
         let lost = session
             .index
             .at(claim.last_seq + 1)
-            .is_some_and(|place| self.jobs.get(place.job).is_none_or(|job| job.event(place.event).is_none()));
+            .is_some_and(|place| self.jobs.get(place.job).and_then(|job| job.position(place.event)).is_none());
         if claim.last_seq < session.index.floor() || lost {
             let why = alloc::format!("events after {} are no longer held", claim.last_seq);
             return Err(expired(why));

@@ -8,6 +8,7 @@ use ulid::Ulid;
 
 use crate::id::{JobId, SessionId};
 use crate::time::UtcMs;
+use crate::wire::Part;
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -18,24 +19,29 @@ pub(super) struct Index {
 }
 
 /// `len` numbers from `first` on are the events of `job` from `event` on.
-/// An event that is several frames for its reader has a run for each but the
-/// first of them.
+/// An event that is several frames for its reader has a run for each frame
+/// that is not the event itself.
 #[derive(Debug)]
 struct Run {
     first: u64,
     len: u64,
     job: JobId,
     event: u64,
-    part: u8,
+    part: Part,
+    request: u32,
 }
 
 /// What stands behind a number: a frame of an event of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) job: JobId,
+    /// The event's number in the job; 0 for the acceptance, in families that
+    /// number it.
     pub(super) event: u64,
-    /// Which frame of the event; 0 where it is but one.
-    pub(super) part: u8,
+    /// Which frame of the event.
+    pub(super) part: Part,
+    /// Which of the job's requests the frame follows from; 0 for none.
+    pub(super) request: u32,
 }
 
 impl Index {
@@ -51,17 +57,18 @@ impl Index {
 
     /// Assigns the next number; true if that began a new run.
     pub(super) fn push(&mut self, place: Place) -> bool {
-        let Place { job, event, part } = place;
+        let Place { job, event, part, request } = place;
         self.head += 1;
         if let Some(last) = self.runs.back_mut()
             && last.job == job
             && last.event + last.len == event
-            && (last.part, part) == (0, 0)
+            && (last.part, part) == (Part::Whole, Part::Whole)
+            && last.request == request
         {
             last.len += 1;
             return false;
         }
-        self.runs.push_back(Run { first: self.head, len: 1, job, event, part });
+        self.runs.push_back(Run { first: self.head, len: 1, job, event, part, request });
         true
     }
 
@@ -69,8 +76,8 @@ impl Index {
     pub(super) fn at(&self, seq: u64) -> Option<Place> {
         let after = self.runs.partition_point(|run| run.first <= seq);
         let run = self.runs.get(after.checked_sub(1)?)?;
-        let Run { job, part, .. } = *run;
-        (seq < run.first + run.len).then(|| Place { job, event: run.event + (seq - run.first), part })
+        let Run { job, part, request, .. } = *run;
+        (seq < run.first + run.len).then(|| Place { job, event: run.event + (seq - run.first), part, request })
     }
 
     /// The last event of `job` that has a number up to `seq`; 0 if none.
@@ -153,19 +160,19 @@ mod tests {
         JobId::from_ulid(Ulid::from_parts(n, 0))
     }
 
-    fn place(n: u64, event: u64, part: u8) -> Place {
-        Place { job: job(n), event, part }
+    fn place(n: u64, event: u64, part: Part) -> Place {
+        Place { job: job(n), event, part, request: 0 }
     }
 
     #[test]
     fn runs_map_both_ways() {
         let mut index = Index::default();
-        assert!(index.push(place(1, 1, 0)));
-        assert!(!index.push(place(1, 2, 0)));
-        assert!(index.push(place(2, 1, 0)));
-        assert!(index.push(place(1, 3, 0)));
+        assert!(index.push(place(1, 1, Part::Whole)));
+        assert!(!index.push(place(1, 2, Part::Whole)));
+        assert!(index.push(place(2, 1, Part::Whole)));
+        assert!(index.push(place(1, 3, Part::Whole)));
         let events: Vec<_> = (0..6).map(|seq| index.at(seq)).collect();
-        let expected = [(1, 1), (1, 2), (2, 1), (1, 3)].map(|(n, event)| Some(place(n, event, 0)));
+        let expected = [(1, 1), (1, 2), (2, 1), (1, 3)].map(|(n, event)| Some(place(n, event, Part::Whole)));
         assert_eq!(events[1..5], expected);
         assert_eq!((events[0], events[5]), (None, None));
         assert_eq!(index.event_at_or_before(job(1), 3), 2);
@@ -174,7 +181,7 @@ mod tests {
         assert!(!index.holds_after(job(1), 2, 2));
         assert_eq!(index.release(1), []);
         assert_eq!(index.at(1), None);
-        assert_eq!(index.at(2), Some(place(1, 2, 0)));
+        assert_eq!(index.at(2), Some(place(1, 2, Part::Whole)));
         assert_eq!(index.release(3), [job(1), job(2)]);
         assert_eq!((index.floor(), index.head()), (3, 4));
         assert_eq!(index.release_done(4, |id| id == job(1)), [job(1)]);
@@ -182,9 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn frames_of_different_requests_are_kept_apart() {
+        let mut index = Index::default();
+        let places = [0, 1, 1].map(|request| Place { request, ..place(1, 1 + u64::from(request), Part::Whole) });
+        assert_eq!([index.push(places[0]), index.push(places[1])], [true, true]);
+        assert_eq!(index.at(2), Some(places[1]));
+    }
+
+    #[test]
     fn an_event_of_several_frames_has_a_number_for_each() {
         let mut index = Index::default();
-        let places = [place(1, 1, 0), place(1, 2, 0), place(1, 2, 1), place(1, 3, 0), place(1, 4, 0)];
+        use Part::{StreamOpen, Whole};
+        let places =
+            [place(1, 0, Whole), place(1, 1, Whole), place(1, 2, StreamOpen), place(1, 2, Whole), place(1, 3, Whole)];
         let runs = places.map(|place| index.push(place));
         assert_eq!(runs, [true, false, true, true, false]);
         assert_eq!((1..=5).filter_map(|seq| index.at(seq)).collect::<Vec<_>>(), places);

@@ -13,7 +13,7 @@ use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{JobError, JobEvent};
 use crate::model::job::FinalStatus;
-use crate::model::request::Credential;
+use crate::model::request::{Credential, Extension};
 use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::View;
@@ -106,7 +106,8 @@ pub enum Transport {
     Lines,
 }
 
-/// What an agent says while it runs. Each call costs one credit.
+/// What an agent says while it runs. Each call that says something costs one
+/// credit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AgentCall {
     /// An event.
@@ -123,6 +124,8 @@ pub enum AgentCall {
         /// Whether another one follows.
         more: bool,
     },
+    /// It is alive. Costs no credit.
+    Beat,
 }
 
 /// A piece of a result.
@@ -201,6 +204,8 @@ pub enum Output {
         conn: ConnId,
         /// The credential.
         credential: Credential,
+        /// The challenge it answers, if one was sent.
+        challenge: Option<String>,
     },
     /// Make a record durable; answer with [`Input::Persisted`]. Records come
     /// in the order of their positions and are committed in it.
@@ -231,6 +236,13 @@ pub enum Output {
         /// Calls more.
         calls: u32,
     },
+    /// A client sent a message of an extension that was negotiated with it.
+    Extension {
+        /// Its session.
+        session: SessionId,
+        /// The message.
+        message: Extension,
+    },
     /// Something an operator may want to know.
     Observe(Notice),
 }
@@ -246,6 +258,8 @@ pub struct AgentSpec {
     pub principal: Principal,
     /// The trace of the job.
     pub trace: String,
+    /// Members of extensions, as the client sent them; `{}` when none.
+    pub extensions: Json,
     /// How many calls it may make before it gets more credit.
     pub credit: u32,
 }
@@ -261,6 +275,8 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// Silence.
     HeartbeatLost,
+    /// The session was taken from its client.
+    Evicted,
     /// Another connection has the session now.
     TakenOver,
     /// It read nothing for too long.

@@ -9,9 +9,10 @@
 //! `Ended` is final: exactly one terminal event, nothing after it.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::string::{String, ToString as _};
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
@@ -20,13 +21,15 @@ use super::agent::Stream;
 use super::io::{AgentSpec, Notice, Output, Record};
 use super::timers::Timer;
 use crate::error::ErrorCode;
-use crate::id::{JobId, LogPos, Principal, SessionId};
+use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::event::{JobError, JobEvent, Terminal};
+use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::model::job::{FinalStatus, JobStatus};
-use crate::time::UtcMs;
-use crate::wire::{self, View};
+use crate::model::reply::{Accepted, Reply};
+use crate::model::request::Priority;
+use crate::time::{Timestamp, UtcMs};
+use crate::wire::{self, Part, Told, View};
 
 #[derive(Debug)]
 pub(super) struct Job {
@@ -35,8 +38,21 @@ pub(super) struct Job {
     pub(super) input: Json,
     pub(super) lease: Json,
     pub(super) trace: String,
+    pub(super) span: Option<String>,
+    pub(super) priority: Priority,
+    extensions: Json,
     pub(super) created_at: UtcMs,
     pub(super) max_runtime: Option<NonZeroU32>,
+    /// Requests that made it known to sessions that want to be told which.
+    requests: Vec<(SessionId, WireId)>,
+    /// Thoughts it has had.
+    thoughts: u64,
+    /// Signs of life given of it.
+    pub(super) beats: u64,
+    /// When its agent last called.
+    pub(super) last_call: Timestamp,
+    /// Whether it waits for an agent that fell silent.
+    pub(super) silent: bool,
     /// Where its acceptance stands in the log.
     pub(super) accepted_at: LogPos,
     pub(super) state: JobState,
@@ -55,8 +71,8 @@ pub(super) struct Job {
     readers: BTreeMap<SessionId, u32>,
     /// Where its end stands in the log.
     ended_at: Option<LogPos>,
-    /// Why it is being cancelled.
-    cancel_message: String,
+    /// Why it is being cancelled, in the words of who did.
+    cancel_reason: Option<String>,
     /// Calls the agent may still make, by what it was told.
     pub(super) credit: u32,
     /// Calls it gets back once its submitter keeps up.
@@ -96,18 +112,23 @@ pub(super) struct Stored {
     pub(super) pos: LogPos,
     pub(super) at: UtcMs,
     pub(super) event: Arc<JobEvent>,
+    /// Thoughts its job had had before.
+    thoughts: u64,
     /// Payloads already written, by [`View::render_key`] and part.
-    rendered: Vec<((u8, u8), Arc<str>)>,
+    rendered: Vec<((u8, Part), Arc<str>)>,
 }
 
 impl Stored {
     /// The payload for a view; kept if others will want it too.
-    pub(super) fn payload(&mut self, view: &View, job: JobId, part: u8, shared: bool) -> Arc<str> {
+    pub(super) fn payload(&mut self, view: &View, job: JobId, part: Part, shared: bool) -> Arc<str> {
         let key = (view.render_key(), part);
         if let Some((_, payload)) = self.rendered.iter().find(|(known, _)| *known == key) {
             return payload.clone();
         }
-        let payload: Arc<str> = wire::render_event(view, job, self.at, &self.event, part).into();
+        let payload: Arc<str> = {
+            let told = Told { job, at: self.at, thoughts: self.thoughts, event: &self.event };
+            wire::render_event(view, &told, part).into()
+        };
         if shared {
             self.rendered.push((key, payload.clone()));
         }
@@ -124,8 +145,16 @@ impl Job {
             input: spec.input,
             lease: spec.lease,
             trace: spec.trace,
+            span: spec.span,
+            priority: spec.priority,
+            extensions: spec.extensions,
             created_at: spec.created_at,
             max_runtime: spec.max_runtime,
+            requests: Vec::new(),
+            thoughts: 0,
+            beats: 0,
+            last_call: Timestamp::default(),
+            silent: false,
             accepted_at,
             state: JobState::Accepting,
             agent_state: AgentState::Idle,
@@ -137,7 +166,7 @@ impl Job {
             owners: alloc::vec![session],
             readers: BTreeMap::new(),
             ended_at: None,
-            cancel_message: String::new(),
+            cancel_reason: None,
             credit: 0,
             owed: 0,
             stream: None,
@@ -154,6 +183,46 @@ impl Job {
         self.events.get_mut(usize::try_from(n.checked_sub(self.dropped + 1)?).ok()?)
     }
 
+    /// Where event `n`, or with 0 the acceptance, stands in the log, if it is
+    /// still held.
+    pub(super) fn position(&self, n: u64) -> Option<LogPos> {
+        if n == 0 { Some(self.accepted_at) } else { self.event(n).map(|stored| stored.pos) }
+    }
+
+    /// The acceptance of this job, as an answer to a request.
+    pub(super) fn accepted(&self, id: JobId, request: Option<&WireId>) -> Reply {
+        Reply::Accepted(Accepted {
+            request: request.cloned(),
+            job: id.into(),
+            agent: self.agent.to_string(),
+            lease: self.lease.clone(),
+            trace: Some(self.trace.clone()),
+            accepted_at: self.created_at,
+        })
+    }
+
+    /// Notes the request by which a session came to know this job.
+    pub(super) fn add_request(&mut self, session: SessionId, request: &WireId) {
+        self.requests.push((session, request.clone()));
+    }
+
+    /// How many such requests there were.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Which request new frames for a session follow from; 0 for none.
+    pub(super) fn request_of(&self, session: SessionId) -> u32 {
+        let at = self.requests.iter().rposition(|(by, _)| *by == session);
+        at.and_then(|at| u32::try_from(at + 1).ok()).unwrap_or(0)
+    }
+
+    /// The request of this number.
+    pub(super) fn request(&self, number: u32) -> Option<&WireId> {
+        let at = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.requests.get(at).map(|(_, request)| request)
+    }
+
     /// How many events it has had.
     pub(super) fn count(&self) -> u64 {
         self.dropped + self.events.len() as u64
@@ -167,13 +236,14 @@ impl Job {
     pub(super) fn status(&self) -> JobStatus {
         match self.state {
             JobState::Accepting | JobState::Queued => JobStatus::Pending,
+            JobState::Running | JobState::Cancelling if self.silent => JobStatus::Blocked,
             JobState::Running | JobState::Cancelling => JobStatus::Running,
             JobState::Ended(status) => JobStatus::Ended(status),
         }
     }
 
-    pub(super) fn cancel_message(&self) -> &str {
-        &self.cancel_message
+    pub(super) fn cancel_reason(&self) -> Option<&str> {
+        self.cancel_reason.as_deref()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -241,6 +311,9 @@ pub(super) struct NewJob {
     pub(super) input: Json,
     pub(super) lease: Json,
     pub(super) trace: String,
+    pub(super) span: Option<String>,
+    pub(super) priority: Priority,
+    pub(super) extensions: Json,
     pub(super) created_at: UtcMs,
     pub(super) max_runtime: Option<NonZeroU32>,
 }
@@ -276,10 +349,13 @@ pub(super) struct Jobs {
     waiting_bytes: usize,
     /// Waiting for a slot, in turn by principal.
     turn: VecDeque<Principal>,
-    queues: BTreeMap<Principal, VecDeque<JobId>>,
+    queues: BTreeMap<Principal, BTreeSet<Queued>>,
     /// Agents that hold a slot.
     pub(super) running: usize,
 }
+
+/// A job in its principal's queue: the most urgent first, then the oldest.
+type Queued = (Reverse<Priority>, LogPos, JobId);
 
 /// What one principal has of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -403,18 +479,21 @@ impl Jobs {
         }
     }
 
-    fn enqueue(&mut self, principal: &Principal, id: JobId) {
-        let queue = self.queues.entry(principal.clone()).or_default();
+    fn enqueue(&mut self, id: JobId) {
+        let Some(job) = self.by_id.get(&id) else {
+            return;
+        };
+        let queue = self.queues.entry(job.principal.clone()).or_default();
         if queue.is_empty() {
-            self.turn.push_back(principal.clone());
+            self.turn.push_back(job.principal.clone());
         }
-        queue.push_back(id);
+        queue.insert((Reverse(job.priority), job.accepted_at, id));
     }
 
     fn dequeue(&mut self) -> Option<JobId> {
         let principal = self.turn.pop_front()?;
         let queue = self.queues.get_mut(&principal)?;
-        let next = queue.pop_front();
+        let next = queue.pop_first().map(|(_, _, id)| id);
         if queue.is_empty() {
             self.queues.remove(&principal);
         } else {
@@ -431,8 +510,7 @@ impl Runtime {
             return;
         };
         job.state = JobState::Queued;
-        let principal = job.principal.clone();
-        self.jobs.enqueue(&principal, id);
+        self.jobs.enqueue(id);
         self.fill_slots();
     }
 
@@ -458,11 +536,13 @@ impl Runtime {
         job.state = JobState::Running;
         job.agent_state = AgentState::Running;
         job.credit = credit;
+        job.last_call = self.now.mono;
         let spec = AgentSpec {
             agent: job.agent.clone(),
             input,
             principal: job.principal.clone(),
             trace: job.trace.clone(),
+            extensions: job.extensions.clone(),
             credit,
         };
         if let Some(limit) = job.max_runtime {
@@ -471,6 +551,7 @@ impl Runtime {
         }
         self.jobs.running += 1;
         self.append_event(id, JobEvent::Started, false);
+        self.begin_beats(id);
         self.outputs.push_back(Output::StartAgent { job: id, spec: spec.into() });
     }
 
@@ -483,6 +564,8 @@ impl Runtime {
             return;
         };
         let event = Arc::new(event);
+        let thoughts = job.thoughts;
+        job.thoughts += u64::from(matches!(*event, JobEvent::Said { kind: EventKind::Thought, .. }));
         let n = job.count() + 1;
         let record = Record::JobEvent { job: id, n, at, event: event.clone() };
         let pos = self.append(record, returns_credit.then_some(id));
@@ -491,7 +574,8 @@ impl Runtime {
         };
         let size = weight(&event);
         let before = job.bytes;
-        job.push(Stored { pos, at, event: event.clone(), rendered: Vec::new() }, size, max_events, max_bytes);
+        let stored = Stored { pos, at, event: event.clone(), thoughts, rendered: Vec::new() };
+        job.push(stored, size, max_events, max_bytes);
         let after = job.bytes;
         self.jobs.bytes = self.jobs.bytes + after - before;
         self.jobs.shed(id, self.config.limits.log_bytes);
@@ -518,7 +602,9 @@ impl Runtime {
                 job.agent_state = AgentState::Gone;
             }
         }
-        self.timers.clear(Timer::MaxRuntime(id));
+        for timer in [Timer::MaxRuntime(id), Timer::JobBeat(id), Timer::AgentSilence(id)] {
+            self.timers.clear(timer);
+        }
         self.append_event(id, JobEvent::Ended(terminal), false);
         let Some(job) = self.jobs.get_mut(id) else {
             return;
@@ -553,30 +639,30 @@ impl Runtime {
         }
     }
 
-    /// Whoever may cancel has asked for it.
-    pub(super) fn cancel_job(&mut self, id: JobId, reason: Option<&str>) {
+    /// Whoever may cancel has asked for it; the agent has until `grace` is
+    /// over.
+    pub(super) fn cancel_job(&mut self, id: JobId, reason: Option<&str>, grace: Duration) {
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
         match job.state {
             JobState::Accepting | JobState::Queued => {
-                let message = cancel_message(reason);
-                self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Cancelled, message)));
+                self.end_job(id, cancelled(ErrorCode::Cancelled, reason));
             }
             JobState::Running => {
                 job.state = JobState::Cancelling;
-                let message = cancel_message(reason);
-                job.cancel_message = message;
-                self.stop_agent(id);
+                job.cancel_reason = reason.map(ToString::to_string);
+                self.stop_agent(id, grace);
             }
             JobState::Cancelling | JobState::Ended(_) => {}
         }
     }
 
     /// Tells an agent to stop and starts the grace.
-    fn stop_agent(&mut self, id: JobId) {
+    fn stop_agent(&mut self, id: JobId, grace: Duration) {
         self.outputs.push_back(Output::StopAgent { job: id, force: false });
-        self.timers.set(Timer::CancelGrace(id), self.now.mono + self.config.cancel_grace);
+        let soonest = self.now.mono + Duration::from_micros(1);
+        self.timers.set(Timer::CancelGrace(id), (self.now.mono + grace).max(soonest));
     }
 
     pub(super) fn on_max_runtime(&mut self, id: JobId) {
@@ -585,7 +671,7 @@ impl Runtime {
         };
         let error = JobError::new(ErrorCode::Timeout, alloc::format!("the time limit of {limit} s was reached"));
         self.end_job(id, Terminal::failure(error));
-        self.stop_agent(id);
+        self.stop_agent(id, self.config.cancel_grace);
     }
 
     pub(super) fn on_cancel_grace_over(&mut self, id: JobId) {
@@ -594,8 +680,8 @@ impl Runtime {
         };
         let still_there = job.agent_state == AgentState::Running;
         if job.state == JobState::Cancelling {
-            let message = alloc::format!("{}; the agent did not stop in time", job.cancel_message);
-            self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Aborted, message)));
+            let terminal = cancelled(ErrorCode::Aborted, job.cancel_reason());
+            self.end_job(id, terminal);
         }
         if still_there {
             self.outputs.push_back(Output::StopAgent { job: id, force: true });
@@ -604,8 +690,13 @@ impl Runtime {
 
     /// Ends a job whose agent broke a rule, and the agent with it.
     pub(super) fn fail_job(&mut self, id: JobId, message: &str) {
-        self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Internal, message)));
-        self.stop_agent(id);
+        self.end_agent(id, JobError::new(ErrorCode::Internal, message));
+    }
+
+    /// Ends a job, and then its agent.
+    pub(super) fn end_agent(&mut self, id: JobId, error: JobError) {
+        self.end_job(id, Terminal::failure(error));
+        self.stop_agent(id, self.config.cancel_grace);
     }
 
     /// An ended job leaves the listings; what sessions still need stays.
@@ -671,9 +762,14 @@ impl Runtime {
     }
 }
 
-fn cancel_message(reason: Option<&str>) -> String {
-    match reason {
+/// The end of a job that was cancelled, by itself or by force.
+pub(super) fn cancelled(code: ErrorCode, reason: Option<&str>) -> Terminal {
+    let mut message = match reason {
         Some(reason) if !reason.is_empty() => alloc::format!("cancelled: {reason}"),
         Some(_) | None => "cancelled".to_string(),
+    };
+    if code == ErrorCode::Aborted {
+        message.push_str("; the agent did not stop in time");
     }
+    Terminal { reason: reason.map(Into::into), ..Terminal::failure(JobError::new(code, message)) }
 }

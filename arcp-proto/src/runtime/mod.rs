@@ -1,6 +1,7 @@
 //! The runtime: one value that owns every connection, session and job.
 
 mod agent;
+mod beat;
 mod config;
 mod conn;
 mod handshake;
@@ -8,6 +9,7 @@ mod index;
 mod io;
 mod job;
 mod keys;
+mod lease;
 mod list;
 mod log;
 mod session;
@@ -204,6 +206,9 @@ impl Runtime {
                 Timer::Stalled(conn) => self.leave(conn, CloseReason::SlowReader),
                 Timer::Hold(conn) => self.on_hold_over(conn),
                 Timer::ResumeWindow(session) => self.end_session(session),
+                Timer::SessionLease(session) => self.on_session_lease(session),
+                Timer::JobBeat(job) => self.on_job_beat(job),
+                Timer::AgentSilence(job) => self.on_agent_silence(job),
                 Timer::MaxRuntime(job) => self.on_max_runtime(job),
                 Timer::CancelGrace(job) => self.on_cancel_grace_over(job),
                 Timer::Retention(job) => self.on_retention_over(job),

@@ -10,6 +10,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::Runtime;
 use super::index::{Index, Place};
@@ -20,8 +21,8 @@ use super::timers::Timer;
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
 use crate::model::reply::Reply;
 use crate::secret::SecretDigest;
-use crate::time::Timestamp;
-use crate::wire::{self, EventFrame, View};
+use crate::time::{Timestamp, UtcMs};
+use crate::wire::{self, EventFrame, Part, Stamp, View};
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -38,7 +39,17 @@ pub(super) struct Session {
     pub(super) sent: u64,
     /// Jobs whose new events it gets.
     pub(super) watched: BTreeSet<JobId>,
-    pub(super) seen: Seen,
+    /// Jobs of which a stream was opened to it and not closed.
+    streams: BTreeSet<JobId>,
+    /// Namespaces of extensions negotiated with its client.
+    pub(super) extensions: Vec<String>,
+    /// When its lease ends.
+    pub(super) expires_at: Option<UtcMs>,
+    /// Whether its client was asked to refresh it.
+    pub(super) refreshing: bool,
+    seen: Seen,
+    /// Whether a command was given in it.
+    pub(super) commanded: bool,
     held: bool,
     /// Whether agents wait for its reader.
     pub(super) paced: bool,
@@ -66,10 +77,6 @@ impl Seen {
             }
         }
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
 }
 
 impl Session {
@@ -84,7 +91,12 @@ impl Session {
             cursor: 0,
             sent: 0,
             watched: BTreeSet::new(),
+            streams: BTreeSet::new(),
+            extensions: Vec::new(),
+            expires_at: None,
+            refreshing: false,
             seen: Seen::default(),
+            commanded: false,
             held: false,
             paced: false,
         }
@@ -92,7 +104,7 @@ impl Session {
 
     /// Whether nothing has happened in it yet.
     pub(super) fn is_unused(&self) -> bool {
-        self.index.head() == 0 && self.watched.is_empty() && self.seen.is_empty()
+        self.index.head() == 0 && self.watched.is_empty() && !self.commanded
     }
 
     /// Numbered frames its reader is behind.
@@ -107,6 +119,8 @@ pub(super) struct Sessions {
     by_id: BTreeMap<SessionId, Session>,
     by_token: BTreeMap<SecretDigest, SessionId>,
     per_principal: BTreeMap<Principal, usize>,
+    /// Commands of principals whose message ids hold across sessions.
+    seen: BTreeMap<Principal, Seen>,
     anonymous: usize,
     /// Runs of all indexes.
     pub(super) runs: usize,
@@ -125,6 +139,16 @@ impl Sessions {
 
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// The commands among which a session's message ids are known again.
+    pub(super) fn seen(&mut self, id: SessionId) -> Option<&mut Seen> {
+        let session = self.by_id.get_mut(&id)?;
+        Some(if session.view.ids_are_of_principal() {
+            self.seen.entry(session.principal.clone()).or_default()
+        } else {
+            &mut session.seen
+        })
     }
 
     pub(super) fn of_principal(&self, principal: &Principal) -> usize {
@@ -168,6 +192,7 @@ impl Sessions {
             *count -= 1;
             if *count == 0 {
                 self.per_principal.remove(&session.principal);
+                self.seen.remove(&session.principal);
             }
         }
         self.ended.insert(session.token, session.principal.clone());
@@ -182,8 +207,9 @@ impl Sessions {
 }
 
 impl Runtime {
-    /// Numbers an event for one session, once for each frame it is there. The
-    /// only place that assigns sequence numbers.
+    /// Numbers an event for one session, or with 0 the job's acceptance, once
+    /// for each frame it is there. The only place that assigns sequence
+    /// numbers.
     pub(super) fn index_event(&mut self, id: SessionId, job_id: JobId, n: u64) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
@@ -191,10 +217,21 @@ impl Runtime {
         let Some(job) = self.jobs.get_mut(job_id) else {
             return;
         };
-        let slots = job.event(n).map_or(0, |stored| session.view.slots(&stored.event));
+        let request = if session.view.correlates() { job.request_of(id) } else { 0 };
+        let streaming = session.streams.contains(&job_id);
+        let parts = match job.event(n) {
+            Some(stored) => session.view.parts(&stored.event, streaming),
+            None if n == 0 => &[Part::Whole],
+            None => &[],
+        };
         let before = session.index.runs();
-        for part in 0..slots {
-            if session.index.push(Place { job: job_id, event: n, part }) {
+        for part in parts.iter().copied() {
+            match part {
+                Part::Whole => {}
+                Part::StreamOpen => drop(session.streams.insert(job_id)),
+                Part::StreamClose => drop(session.streams.remove(&job_id)),
+            }
+            if session.index.push(Place { job: job_id, event: n, part, request }) {
                 job.add_reader(id);
             }
         }
@@ -231,14 +268,13 @@ impl Runtime {
             return false;
         }
         let place = session.index.at(seq);
-        let stored = place.and_then(|place| Some((place, self.jobs.get(place.job)?.event(place.event)?)));
-        let Some((place, stored)) = stored else {
+        let found = place.and_then(|place| Some((place, self.jobs.get(place.job)?.position(place.event)?)));
+        let Some((place, pos)) = found else {
             // A gap is never skipped in silence.
             self.leave(conn, CloseReason::HistoryLost);
             return false;
         };
-        if !self.log.is_durable(stored.pos) {
-            let pos = stored.pos;
+        if !self.log.is_durable(pos) {
             self.log.wait(pos, Waiter::Conn(conn));
             return false;
         }
@@ -253,7 +289,13 @@ impl Runtime {
     }
 
     fn frame_of(&mut self, session: SessionId, view: View, seq: u64, place: Place) -> Option<String> {
-        let Place { job, event: n, part } = place;
+        let Place { job, event: n, part, request } = place;
+        if n == 0 {
+            let owner = self.jobs.get(job)?;
+            let id = super::index::message_id(session, seq, owner.created_at);
+            let stamp = Stamp { id, session: Some(session), seq: Some(seq) };
+            return wire::write_reply(&view, stamp, &owner.accepted(job, owner.request(request)));
+        }
         let owner = self.jobs.get_mut(job)?;
         let shared = owner.is_shared();
         let payload = owner.event_mut(n)?.payload(&view, job, part, shared);
@@ -265,6 +307,8 @@ impl Runtime {
             seq,
             job,
             trace: &trace,
+            span: owner.span.as_deref(),
+            request: owner.request(request),
             event: &stored.event,
             part,
             payload: &payload,
@@ -336,6 +380,7 @@ impl Runtime {
 
     pub(super) fn end_session(&mut self, id: SessionId) {
         self.timers.clear(Timer::ResumeWindow(id));
+        self.timers.clear(Timer::SessionLease(id));
         let Some(mut session) = self.sessions.remove(id, self.config.limits.ended_sessions) else {
             return;
         };

@@ -1,7 +1,7 @@
 //! Submitting jobs: what is checked, what is claimed, what a retry gets
 //! (1.1 §7.1, §7.2).
 
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 
 use super::Runtime;
 use super::io::{JobRecord, Notice, Output, Record};
@@ -12,12 +12,19 @@ use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
 use crate::json::{Json, Members, Object};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
-use crate::model::reply::{Accepted, Concern, Refusal, Reply};
-use crate::model::request::Submit;
+use crate::model::reply::{Concern, Refusal, Reply};
+use crate::model::request::{Invocation, Submit};
+
+/// A job that is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) submit: &'a Submit,
+    pub(super) invocation: &'a Invocation,
+}
 
 impl Runtime {
-    pub(super) fn on_submit(&mut self, conn: ConnId, session: SessionId, id: &WireId, submit: &Submit) -> Reply {
-        match self.submit(conn, session, id, submit) {
+    pub(super) fn on_submit(&mut self, conn: ConnId, session: SessionId, id: &WireId, asked: Asked<'_>) -> Reply {
+        match self.submit(conn, session, id, asked) {
             Ok(accepted) => accepted,
             Err(violation) => {
                 let refusal = Refusal::of(Concern::Submit, violation, Some(id.clone()));
@@ -32,8 +39,9 @@ impl Runtime {
         conn: ConnId,
         session_id: SessionId,
         id: &WireId,
-        submit: &Submit,
+        asked: Asked<'_>,
     ) -> Result<Reply, Violation> {
+        let submit = asked.submit;
         let session = self.sessions.get(session_id).ok_or_else(|| Violation::invalid("the session is gone"))?;
         let principal = session.principal.clone();
         if submit.agent.version().is_some() && !session.view.features.has(Feature::AgentVersions) {
@@ -55,7 +63,7 @@ impl Runtime {
         }
         self.check_capacity(&principal, submit)?;
         let agent = self.resolve(&submit.agent)?;
-        Ok(self.accept(conn, session_id, id, submit, principal, agent, fingerprint))
+        Ok(self.accept(conn, session_id, id, asked, principal, agent, fingerprint))
     }
 
     fn resolve(&self, asked: &AgentRef) -> Result<AgentRef, Violation> {
@@ -103,11 +111,12 @@ impl Runtime {
         conn: ConnId,
         session: SessionId,
         id: &WireId,
-        submit: &Submit,
+        asked: Asked<'_>,
         principal: Principal,
         agent: AgentRef,
         fingerprint: [u8; 32],
     ) -> Reply {
+        let Asked { submit, invocation } = asked;
         if let Some(oldest) = self.jobs.first_ended().filter(|_| self.jobs.len() >= self.config.limits.jobs) {
             self.forget_job(oldest);
         }
@@ -121,6 +130,9 @@ impl Runtime {
             input: submit.input.clone().unwrap_or_else(Json::empty_object),
             lease: submit.lease_request.clone().unwrap_or_else(Json::empty_object),
             trace: trace.clone(),
+            span: invocation.span.clone(),
+            priority: invocation.priority,
+            extensions: invocation.extensions.clone().unwrap_or_else(Json::empty_object),
             created_at: self.now.utc,
             max_runtime: submit.max_runtime,
         };
@@ -144,32 +156,45 @@ impl Runtime {
         }
         self.log.wait(pos, Waiter::Job(job));
         self.outputs.push_back(Output::Observe(Notice::JobAccepted { job, principal, agent }));
-        self.acceptance(conn, job, id)
+        self.acceptance(conn, session, job, id)
     }
 
-    /// Queues the acceptance of a job for one connection.
-    fn acceptance(&mut self, conn: ConnId, id: JobId, request: &WireId) -> Reply {
-        let Some(job) = self.jobs.get(id) else {
-            return Reply::Closed { reason: None };
+    /// Queues the acceptance of a job for one session, as one of its numbered
+    /// frames where the family says so.
+    fn acceptance(&mut self, conn: ConnId, session: SessionId, id: JobId, request: &WireId) -> Reply {
+        let view = self.sessions.get(session).map(|session| session.view);
+        let (Some(view), Some(job)) = (view, self.jobs.get_mut(id)) else {
+            return Reply::Closed { reason: None, request: None };
         };
-        let reply = Reply::Accepted(Accepted {
-            request: Some(request.clone()),
-            job: id.into(),
-            agent: job.agent.to_string(),
-            lease: job.lease.clone(),
-            trace: Some(job.trace.clone()),
-            accepted_at: job.created_at,
-        });
+        let reply = job.accepted(id, Some(request));
         let gate = job.accepted_at;
-        self.reply_gated(conn, gate, reply.clone());
+        if view.correlates() {
+            job.add_request(session, request);
+        }
+        if view.numbers(&reply) {
+            self.index_event(session, id, 0);
+        } else {
+            self.reply_gated(conn, gate, reply.clone());
+        }
         reply
     }
 
     /// A retry with the same key: the original acceptance, then the events
     /// that follow, then the terminal (hello decision 4).
-    fn rejoin(&mut self, conn: ConnId, session_id: SessionId, id: &WireId, job_id: JobId) -> Result<Reply, Violation> {
+    pub(super) fn rejoin(
+        &mut self,
+        conn: ConnId,
+        session_id: SessionId,
+        id: &WireId,
+        job_id: JobId,
+    ) -> Result<Reply, Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "the job of this key has been forgotten: use a new key");
+        let most = self.config.limits.requests_per_job;
         let job = self.jobs.get_mut(job_id).ok_or_else(gone)?;
+        if job.requests() >= most {
+            let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
+            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        }
         if !job.owners.contains(&session_id) {
             if job.owners.len().is_power_of_two() {
                 job.owners.retain(|owner| self.sessions.get(*owner).is_some());
@@ -180,7 +205,7 @@ impl Runtime {
         if !over && !job.watchers.contains(&session_id) {
             job.watchers.push(session_id);
         }
-        let reply = self.acceptance(conn, job_id, id);
+        let reply = self.acceptance(conn, session_id, job_id, id);
         let Some(session) = self.sessions.get_mut(session_id) else {
             return Ok(reply);
         };

@@ -20,6 +20,12 @@ pub enum Timer {
     Hold(ConnId),
     /// A detached session can no longer be resumed.
     ResumeWindow(SessionId),
+    /// A session must be refreshed, or is over.
+    SessionLease(SessionId),
+    /// A sign of life of a job is due.
+    JobBeat(JobId),
+    /// An agent has been silent for long.
+    AgentSilence(JobId),
     /// The job's time limit.
     MaxRuntime(JobId),
     /// The agent has been told to stop long enough ago.

@@ -1,19 +1,21 @@
 //! Commands about jobs: their ids are executed once; cancelling, watching
 //! and leaving off (1.1 §7.4, §7.6).
 
-use alloc::string::ToString;
+use alloc::string::ToString as _;
+use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
 use super::io::{Notice, Output};
 use super::job::JobState;
+use super::submit::Asked;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::reply::{Concern, Refusal, Reply, Watching};
-use crate::model::request::{Request, Watch};
+use crate::model::request::{Cancel, Request, Target, Watch};
 use crate::wire::envelope::Header;
 
 impl Runtime {
@@ -27,35 +29,59 @@ impl Runtime {
         header: &Header<'_>,
     ) {
         let fingerprint = command_fingerprint(header, &request);
-        let seen = self.sessions.get(session).and_then(|session| session.seen.get(&id));
-        if let Some((known, answer)) = seen {
-            if *known != fingerprint {
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.commanded = true;
+        }
+        if let Some((known, answer)) = self.sessions.seen(session).and_then(|seen| seen.get(&id)).cloned() {
+            if known != fingerprint {
                 let reused = Violation::invalid("this message id was used for a different message");
                 return self.refuse_frame(conn, reused, Some(id));
             }
-            if let Some(answer) = answer.clone() {
-                let gate = self.log.last();
-                self.reply_gated(conn, gate, answer);
+            if let Some(answer) = answer {
+                self.answer_again(conn, session, &id, answer);
             }
             return;
         }
         let answer = match request {
-            Request::Submit(submit) => Some(self.on_submit(conn, session, &id, &submit)),
-            Request::Cancel { job, reason } => Some(self.on_cancel(conn, session, &id, &job, reason.as_deref())),
+            Request::Submit(submit, invocation) => {
+                Some(self.on_submit(conn, session, &id, Asked { submit: &submit, invocation: &invocation }))
+            }
+            Request::Cancel(cancel) => Some(self.on_cancel(conn, session, &id, &cancel)),
             Request::Watch(watch) => Some(self.on_watch(conn, session, &id, &watch)),
             Request::Unwatch { job } => self.on_unwatch(conn, session, &id, &job),
             Request::Open(_)
             | Request::Resume(_)
             | Request::Close { .. }
             | Request::Ping { .. }
+            | Request::Echo { .. }
+            | Request::Authenticate(_)
             | Request::Pong { .. }
             | Request::Ack { .. }
             | Request::List(_)
+            | Request::Extension(_)
             | Request::Ignored => None,
         };
         let bound = self.config.limits.seen_ids_per_session;
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.seen.put(id, fingerprint, answer, bound);
+        if let Some(seen) = self.sessions.seen(session) {
+            seen.put(id, fingerprint, answer, bound);
+        }
+    }
+
+    /// Repeats the answer to a command. An acceptance that is a numbered
+    /// frame is one again, with what follows from it.
+    fn answer_again(&mut self, conn: ConnId, session: SessionId, id: &WireId, answer: Reply) {
+        let numbered = self.sessions.get(session).is_some_and(|session| session.view.numbers(&answer));
+        let job = if let Reply::Accepted(accepted) = &answer { JobId::parse(accepted.job.as_str()) } else { None };
+        match job.filter(|_| numbered) {
+            Some(job) => {
+                if let Err(violation) = self.rejoin(conn, session, id, job) {
+                    self.refuse(conn, Refusal::of(Concern::Submit, violation, Some(id.clone())));
+                }
+            }
+            None => {
+                let gate = self.log.last();
+                self.reply_gated(conn, gate, answer);
+            }
         }
     }
 
@@ -78,24 +104,51 @@ impl Runtime {
         Reply::Refused(refusal)
     }
 
-    fn on_cancel(
-        &mut self,
-        conn: ConnId,
-        session: SessionId,
-        id: &WireId,
-        job: &WireId,
-        reason: Option<&str>,
-    ) -> Reply {
-        match self.may_cancel(session, job) {
-            Ok(target) => {
-                // The acknowledgement comes before the terminal.
-                let taken = Reply::CancelTaken { job: job.clone(), reason: reason.map(ToString::to_string) };
-                self.reply_now(conn, taken.clone());
-                self.cancel_job(target, reason);
-                taken
+    fn on_cancel(&mut self, conn: ConnId, session: SessionId, id: &WireId, cancel: &Cancel) -> Reply {
+        let jobs = match &cancel.target {
+            Target::Job(job) => self.may_cancel(session, job).map(|job| alloc::vec![job]),
+            Target::Stream(stream) => Err(self.why_no_stream(session, stream)),
+            Target::Session(named) if named.as_str() == session.to_string() => Ok(self.own_jobs(session)),
+            Target::Session(_) => {
+                Err(Violation::new(ErrorCode::JobNotFound, "only this session can be cancelled here"))
             }
-            Err(violation) => self.refused(conn, Concern::Job, violation, id, job),
+        };
+        let jobs = match jobs {
+            Ok(jobs) => jobs,
+            Err(violation) => return self.refused(conn, Concern::Cancel, violation, id, cancel.target.id()),
+        };
+        let grace = cancel.deadline.unwrap_or(self.config.cancel_grace);
+        // The acknowledgement comes before the terminal.
+        let taken = Reply::CancelTaken {
+            target: cancel.target.clone(),
+            reason: cancel.reason.clone(),
+            deadline_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+            request: Some(id.clone()),
+        };
+        self.reply_now(conn, taken.clone());
+        for job in jobs {
+            self.cancel_job(job, cancel.reason.as_deref(), grace);
         }
+        if let Target::Session(_) = cancel.target {
+            self.evict(session, ErrorCode::Cancelled, "cancelled");
+        }
+        taken
+    }
+
+    /// A stream lives and ends with its job.
+    fn why_no_stream(&self, session: SessionId, stream: &WireId) -> Violation {
+        let job = stream.as_str().strip_prefix("str_").and_then(|rest| WireId::new(&alloc::format!("job_{rest}")));
+        match job.map(|job| self.visible(session, &job)) {
+            Some(Ok(_)) => Violation::new(ErrorCode::Unimplemented, "this stream ends with its job: cancel that"),
+            Some(Err(_)) | None => Violation::new(ErrorCode::JobNotFound, "no such stream"),
+        }
+    }
+
+    /// Jobs that a session may cancel and that are not over.
+    fn own_jobs(&self, session: SessionId) -> Vec<JobId> {
+        let watched = self.sessions.get(session).map(|session| &session.watched);
+        let own = |id: &JobId| self.jobs.get(*id).is_some_and(|job| job.owners.contains(&session) && !job.is_over());
+        watched.into_iter().flatten().copied().filter(own).collect()
     }
 
     fn may_cancel(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
@@ -110,7 +163,8 @@ impl Runtime {
         if let JobState::Ended(_) = job.state {
             let mut details = Object::new();
             details.str("final_status", crate::wire::status_name(job.status()));
-            return Err(Violation::invalid("the job has ended already").with_details(details.json()));
+            let ended = Violation::new(ErrorCode::FailedPrecondition, "the job has ended already");
+            return Err(ended.with_details(details.json()));
         }
         Ok(target)
     }
@@ -146,6 +200,7 @@ impl Runtime {
         let gate = self.log.last();
         self.reply_gated(conn, gate, reply.clone());
         if !already {
+            self.name_request(session_id, job_id, id);
             self.begin_watch(session_id, job_id, from);
         }
         Ok(reply)
@@ -181,6 +236,15 @@ impl Runtime {
             from,
             replayed,
         }))
+    }
+
+    /// What a watch brings follows from the request for it.
+    fn name_request(&mut self, session: SessionId, job: JobId, request: &WireId) {
+        let correlates = self.sessions.get(session).is_some_and(|session| session.view.correlates());
+        let most = self.config.limits.requests_per_job;
+        if let Some(job) = self.jobs.get_mut(job).filter(|job| correlates && job.requests() < most) {
+            job.add_request(session, request);
+        }
     }
 
     /// Numbers the history after `from` for a session, and what comes.

@@ -26,16 +26,26 @@ pub struct Header<'a> {
     pub job: Option<WireId>,
     /// The trace, as sent.
     pub trace: Option<Cow<'a, str>>,
+    /// The span, as sent.
+    pub span: Option<Cow<'a, str>>,
+    /// The stream named.
+    pub stream: Option<Cow<'a, str>>,
+    /// How urgent, as sent.
+    pub priority: Option<Cow<'a, str>>,
+    /// The idempotency key, as sent.
+    pub key: Option<Cow<'a, str>>,
     /// The request answered.
     pub correlation: Option<WireId>,
     /// The sequence number of a counted frame.
     pub seq: Option<u64>,
-    /// Whether the sender stamps its frames.
-    pub timestamped: bool,
+    /// When it was sent, as JSON, if the sender stamps its frames.
+    pub timestamp: Option<&'a str>,
     /// The payload, undecoded; `{}` when absent or null.
     pub payload: &'a str,
     /// Whether the sender says that not knowing the type is fine.
     pub optional: bool,
+    /// Members of extensions, as sent.
+    pub extensions: Option<&'a RawValue>,
 }
 
 /// A frame whose header could not be read: what to tell the peer, and the
@@ -62,6 +72,14 @@ struct Fields<'a> {
     job_id: Option<Text<'a>>,
     #[serde(borrow, default)]
     trace_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    span_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    stream_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    priority: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    idempotency_key: Option<Text<'a>>,
     #[serde(borrow, default)]
     correlation_id: Option<Text<'a>>,
     #[serde(default)]
@@ -123,11 +141,16 @@ impl<'a> Header<'a> {
             session: wire_id(fields.session_id, "session_id")?,
             job: wire_id(fields.job_id, "job_id")?,
             trace: fields.trace_id.map(|Text(text)| text),
+            span: fields.span_id.map(|Text(text)| text),
+            stream: fields.stream_id.map(|Text(text)| text),
+            priority: fields.priority.map(|Text(text)| text),
+            key: fields.idempotency_key.map(|Text(text)| text),
             correlation: wire_id(fields.correlation_id, "correlation_id")?,
             seq: fields.event_seq,
-            timestamped: fields.timestamp.is_some(),
+            timestamp: fields.timestamp.map(RawValue::get),
             payload,
             optional: extensions.optional,
+            extensions: fields.extensions,
         })
     }
 }
@@ -161,7 +184,19 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
 }
 
 fn wrong_member(members: &Members<'_>) -> String {
-    const STRINGS: [&str; 7] = ["arcp", "id", "type", "session_id", "job_id", "trace_id", "correlation_id"];
+    const STRINGS: [&str; 11] = [
+        "arcp",
+        "id",
+        "type",
+        "session_id",
+        "job_id",
+        "trace_id",
+        "correlation_id",
+        "span_id",
+        "stream_id",
+        "priority",
+        "idempotency_key",
+    ];
     let wrong =
         STRINGS.into_iter().find(|name| members.get(name).is_some_and(|raw| !raw.starts_with('"') && raw != "null"));
     match wrong {

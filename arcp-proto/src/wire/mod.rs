@@ -1,12 +1,15 @@
 //! Bytes to requests and replies to bytes, once per wire family.
 //!
-//! [`hello`] and [`open`] are the only modules that know message type
-//! strings. Everything outside `wire` speaks [`crate::model`].
+//! `hello` and `open` are the only modules that know message type strings.
+//! Everything outside `wire` speaks [`crate::model`].
 
+mod alike;
 pub mod envelope;
 pub mod frame;
-pub mod hello;
-pub mod open;
+mod hello;
+mod names;
+mod open;
+mod payload;
 pub mod profile;
 
 use alloc::string::String;
@@ -23,8 +26,8 @@ use crate::model::reply::Reply;
 use crate::model::request::Request;
 use crate::time::UtcMs;
 use envelope::Header;
-/// Codes and states by the names that people read, whoever is served.
-pub use hello::{error_name, status_name};
+pub use names::{error_code, error_name, feature_name, status_name, status_named};
+pub use payload::Incoming;
 pub use profile::{Compat, Profile, ServerProfile};
 
 /// The two wire families. The first frame of a connection decides.
@@ -45,6 +48,25 @@ impl Family {
             _ => None,
         }
     }
+
+    /// In whose words to refuse a frame that should have been a handshake.
+    pub fn of_stray(header: &Header<'_>) -> Family {
+        if open::is_own(&header.kind) { Family::Open } else { Family::Hello }
+    }
+
+    /// What a session of this family uses without negotiating it.
+    fn implied(self) -> Features {
+        match self {
+            Family::Hello => Features::default(),
+            Family::Open => open::IMPLIED,
+        }
+    }
+
+    /// Whether an earlier session is claimed after a new one was opened, not
+    /// with the opening.
+    pub fn resumes_after_opening(self) -> bool {
+        self == Family::Open
+    }
 }
 
 /// How one session's peer sees things: fixed when the session is made.
@@ -60,26 +82,87 @@ pub struct View {
     pub lines: bool,
 }
 
+/// One frame of an event, where an event is several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The event itself.
+    Whole,
+    /// What opens the stream that it is the first of.
+    StreamOpen,
+    /// What closes the stream that ends with it.
+    StreamClose,
+}
+
 impl View {
     /// A peer that has not said anything yet.
     pub fn before_handshake(lines: bool) -> View {
         View { family: Family::Hello, features: Features::default(), profile: Profile::Plain, lines }
     }
 
-    /// How many numbered frames an event is for this peer: 0 when it is
-    /// withheld.
-    pub fn slots(&self, event: &JobEvent) -> u8 {
-        let shown = match event {
-            JobEvent::Started | JobEvent::Ended(_) => true,
-            JobEvent::Said { kind: EventKind::Progress, .. } => self.features.has(Feature::Progress),
-            JobEvent::Said { .. } => true,
-            JobEvent::Chunk(_) => self.features.has(Feature::ResultChunk),
-        };
-        match self.family {
-            Family::Hello => u8::from(shown),
-            // No open session exists yet: its handshake is refused.
-            Family::Open => 0,
+    /// The view of a peer that offers features to a runtime that has `ours`.
+    #[must_use]
+    pub fn negotiated(self, offered: Features, ours: Features) -> View {
+        let known = self.family.implied().or(self.profile.implied());
+        View { features: offered.or(known).and(ours), ..self }
+    }
+
+    /// The numbered frames that an event is for this peer, in order: none
+    /// when it is withheld. `streaming`: a stream of this job was opened to
+    /// the session before.
+    pub fn parts(&self, event: &JobEvent, streaming: bool) -> &'static [Part] {
+        const OPENED: &[Part] = &[Part::StreamOpen, Part::Whole];
+        const CLOSED: &[Part] = &[Part::StreamClose, Part::Whole];
+        const WHOLE: &[Part] = &[Part::Whole];
+        let streams = self.family == Family::Open;
+        match event {
+            JobEvent::Said { kind: EventKind::Thought, .. } if streams && !streaming => OPENED,
+            JobEvent::Ended(_) if streams && streaming => CLOSED,
+            JobEvent::Said { kind: EventKind::Progress, .. } if !self.features.has(Feature::Progress) => &[],
+            JobEvent::Chunk(_) if !self.features.has(Feature::ResultChunk) => &[],
+            JobEvent::Started | JobEvent::Said { .. } | JobEvent::Chunk(_) | JobEvent::Ended(_) => WHOLE,
         }
+    }
+
+    /// Whether a reply is one of the session's numbered frames.
+    pub fn numbers(&self, reply: &Reply) -> bool {
+        self.family == Family::Open && matches!(reply, Reply::Accepted(_))
+    }
+
+    /// Whether frames name the request they follow from.
+    pub fn correlates(&self) -> bool {
+        self.family == Family::Open
+    }
+
+    /// Whether a message id stands for one message of the principal, not of
+    /// the session.
+    pub fn ids_are_of_principal(&self) -> bool {
+        self.family == Family::Open
+    }
+
+    /// Whether what comes before a session is open is passed over, not the
+    /// end of the connection.
+    pub fn passes_early_frames(&self) -> bool {
+        self.family == Family::Open
+    }
+
+    /// Whether it can be asked for a proof.
+    pub fn challenges(&self) -> bool {
+        self.family == Family::Open
+    }
+
+    /// Whether its sessions are lent for a time and refreshed.
+    pub fn has_session_lease(&self) -> bool {
+        self.family == Family::Open
+    }
+
+    /// Whether it is told that its jobs are alive.
+    pub fn has_job_beats(&self) -> bool {
+        self.family == Family::Open
+    }
+
+    /// Whether a peer that pings is expected to go on.
+    pub fn is_alive_by_pings(&self) -> bool {
+        self.family == Family::Open
     }
 
     /// The largest frame of a result for this peer, in bytes.
@@ -91,7 +174,8 @@ impl View {
     pub fn render_key(&self) -> u8 {
         let versions = u8::from(self.features.has(Feature::AgentVersions));
         let chunks = u8::from(self.features.has(Feature::ResultChunk));
-        self.profile.index() << 2 | versions << 1 | chunks
+        let family = u8::from(self.family == Family::Open);
+        self.profile.index() << 3 | family << 2 | versions << 1 | chunks
     }
 }
 
@@ -120,6 +204,39 @@ pub fn read_request(family: Family, header: &Header<'_>) -> Result<Inbound, Viol
     }
 }
 
+/// A request on its way to a runtime.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// The message id.
+    pub id: Ulid,
+    /// The session, once there is one.
+    pub session: Option<&'a WireId>,
+    /// The present time.
+    pub at: UtcMs,
+    /// The request.
+    pub request: &'a Request,
+}
+
+/// Writes a request; `None` if the family has no word for it.
+pub fn write_request(family: Family, out: &Outgoing<'_>) -> Option<String> {
+    match family {
+        Family::Hello => hello::write_request(out),
+        Family::Open => open::write_request(out),
+    }
+}
+
+/// Reads a frame from a runtime.
+///
+/// # Errors
+///
+/// A frame of a known type that makes no sense.
+pub fn read_incoming(family: Family, header: &Header<'_>, now: UtcMs) -> Result<Incoming, Violation> {
+    match family {
+        Family::Hello => hello::read_incoming(header, now),
+        Family::Open => open::read_incoming(header, now),
+    }
+}
+
 /// What stands on a frame besides its content.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp {
@@ -127,26 +244,38 @@ pub struct Stamp {
     pub id: Ulid,
     /// The session, where one exists.
     pub session: Option<SessionId>,
+    /// Its number there, if it is a numbered frame.
+    pub seq: Option<u64>,
 }
 
-/// Writes a reply, or nothing if this peer's profile must not see it.
+/// Writes a reply, or nothing if this peer has no use for it.
 pub fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
     match view.family {
         Family::Hello => hello::write_reply(view, stamp, reply),
-        Family::Open => Some(open::write_reply(stamp, reply)),
+        Family::Open => open::write_reply(view, stamp, reply),
     }
 }
 
-/// The payload of one frame of a job event (`part`, from 0, below
-/// [`View::slots`]) as every session with this view gets it.
-pub fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent, part: u8) -> String {
+/// An event as it is kept, to be written for whoever reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The job.
+    pub job: JobId,
+    /// When it happened.
+    pub at: UtcMs,
+    /// How many thoughts its job had before.
+    pub thoughts: u64,
+    /// The event.
+    pub event: &'a JobEvent,
+}
+
+/// The payload of one frame of a job event, out of [`View::parts`], as every
+/// session with this view gets it.
+pub fn render_event(view: &View, told: &Told<'_>, part: Part) -> String {
     match view.family {
         // Here every event is one frame.
-        Family::Hello => hello::render_event(view, job, at, event),
-        Family::Open => {
-            debug_assert!(part == 0, "no open session exists yet");
-            String::new()
-        }
+        Family::Hello => hello::render_event(view, told.job, told.at, told.event),
+        Family::Open => open::render_event(view, told, part),
     }
 }
 
@@ -154,7 +283,7 @@ pub fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent, part: 
 pub fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
     match view.family {
         Family::Hello => hello::write_event(view, frame),
-        Family::Open => String::new(),
+        Family::Open => open::write_event(view, frame),
     }
 }
 
@@ -171,10 +300,14 @@ pub struct EventFrame<'a> {
     pub job: JobId,
     /// The job's trace.
     pub trace: &'a str,
+    /// The span the job was asked for in.
+    pub span: Option<&'a str>,
+    /// The session's own request that it follows from.
+    pub request: Option<&'a WireId>,
     /// The event.
     pub event: &'a JobEvent,
     /// Which of its frames this is.
-    pub part: u8,
+    pub part: Part,
     /// Its payload, rendered for this view.
     pub payload: &'a str,
 }

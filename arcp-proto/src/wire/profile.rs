@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use crate::model::feature::{Feature, Features};
 use crate::model::reply::Concern;
+use crate::model::request::ClientInfo;
+use crate::wire::Family;
 
 /// A published client that needs special care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,6 +23,12 @@ pub enum Profile {
     TypeScript2,
     /// The Go SDK, version 1.1.
     Go11,
+    /// An open client that reads the codes of 1.1, as ours does.
+    Native,
+    /// The crate `arcp` 2.0.0.
+    Rust200,
+    /// The Swift SDK, version 1.
+    Swift1,
 }
 
 /// Whether profiles are chosen, and which.
@@ -52,16 +61,36 @@ pub struct Fingerprint<'a> {
     pub id: &'a str,
     /// Whether `capabilities.agents` is there.
     pub offers_agents: bool,
-    /// Whether the envelope has a `timestamp`.
-    pub timestamped: bool,
+    /// The envelope's `timestamp`, as JSON.
+    pub timestamp: Option<&'a str>,
     /// Whether it offers a feature of ours.
     pub ours: bool,
 }
 
+/// What the opening of an open client shows of it.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenFingerprint<'a, N> {
+    /// The envelope's id.
+    pub id: &'a str,
+    /// The envelope's `timestamp`, as JSON.
+    pub timestamp: Option<&'a str>,
+    /// Whether it states a priority.
+    pub prioritised: bool,
+    /// The capabilities it names.
+    pub names: N,
+    /// Whether it reads the codes of 1.1.
+    pub types: bool,
+}
+
 impl Profile {
     /// Every profile with its name on a command line.
-    pub const NAMED: [(&'static str, Profile); 3] =
-        [("python-1.1.3", Profile::Python113), ("typescript-2", Profile::TypeScript2), ("go-1.1", Profile::Go11)];
+    pub const NAMED: [(&'static str, Profile); 5] = [
+        ("python-1.1.3", Profile::Python113),
+        ("typescript-2", Profile::TypeScript2),
+        ("go-1.1", Profile::Go11),
+        ("rust-2.0.0", Profile::Rust200),
+        ("swift-1", Profile::Swift1),
+    ];
 
     /// The profile of this name.
     pub fn named(name: &str) -> Option<Profile> {
@@ -74,7 +103,7 @@ impl Profile {
             Profile::Plain
         } else if is_ulid(seen.id) && seen.offers_agents {
             Profile::Python113
-        } else if seen.id.strip_prefix("msg_").is_some_and(is_ulid) && !seen.offers_agents && !seen.timestamped {
+        } else if seen.id.strip_prefix("msg_").is_some_and(is_ulid) && !seen.offers_agents && seen.timestamp.is_none() {
             Profile::TypeScript2
         } else if is_uuid_v7(seen.id) {
             Profile::Go11
@@ -83,16 +112,92 @@ impl Profile {
         }
     }
 
+    /// Recognises an open client.
+    pub fn of_open<'a>(seen: OpenFingerprint<'_, impl IntoIterator<Item = &'a str>>) -> Profile {
+        const KNOWN_TO_RUST_200: [&str; 17] = [
+            "streaming",
+            "durable_jobs",
+            "checkpoints",
+            "binary_streams",
+            "agent_handoff",
+            "model_use",
+            "provisioned_credentials",
+            "artifacts",
+            "subscriptions",
+            "scheduled_jobs",
+            "interrupt",
+            "anonymous",
+            "heartbeat_recovery",
+            "binary_encoding",
+            "extensions",
+            "artifact_retention",
+            "agents",
+        ];
+        // It writes what its clock gives: nine digits, fewer if they are 0.
+        let precise = seen
+            .timestamp
+            .and_then(|text| text.split('.').nth(1))
+            .is_some_and(|fraction| fraction.bytes().take_while(u8::is_ascii_digit).count() > 3);
+        if seen.types {
+            Profile::Native
+        } else if seen.id.starts_with("msg_")
+            && precise
+            && seen.names.into_iter().all(|name| KNOWN_TO_RUST_200.contains(&name))
+        {
+            Profile::Rust200
+        } else if is_ulid(seen.id) && seen.prioritised {
+            Profile::Swift1
+        } else {
+            Profile::Plain
+        }
+    }
+
+    /// What this client reads without having a word to offer it.
+    pub fn implied(self) -> Features {
+        match self {
+            Profile::Rust200 | Profile::Swift1 => Features::of(&[Feature::ResultChunk]),
+            Profile::Plain | Profile::Python113 | Profile::TypeScript2 | Profile::Go11 | Profile::Native => {
+                Features::default()
+            }
+        }
+    }
+
+    /// Whether it reads messages of this type; those that it does not read
+    /// are written as events of that name.
+    pub fn reads(self, kind: &str) -> bool {
+        self != Profile::Rust200 || !matches!(kind, "job.status" | "agent.delegate")
+    }
+
+    /// Whether it reads the answer to a close.
+    pub fn reads_closed(self) -> bool {
+        self != Profile::Rust200
+    }
+
     /// How this client is told of a refusal.
     pub fn refusal_form(self, concern: Concern) -> RefusalForm {
         match (self, concern) {
             // Any session error fails all its open handles, so only what it
             // waits for is answered.
-            (Profile::Python113, Concern::Job) => RefusalForm::Silent,
-            (Profile::TypeScript2, Concern::Submit | Concern::Job | Concern::Watch) => RefusalForm::JobError,
+            (Profile::Python113, Concern::Cancel | Concern::Job) => RefusalForm::Silent,
+            (Profile::TypeScript2, Concern::Submit | Concern::Cancel | Concern::Job | Concern::Watch) => {
+                RefusalForm::JobError
+            }
             (
-                Profile::Plain | Profile::Python113 | Profile::TypeScript2 | Profile::Go11,
-                Concern::Session | Concern::Frame | Concern::Submit | Concern::Job | Concern::Watch | Concern::Listing,
+                Profile::Plain
+                | Profile::Python113
+                | Profile::TypeScript2
+                | Profile::Go11
+                | Profile::Native
+                | Profile::Rust200
+                | Profile::Swift1,
+                Concern::Session
+                | Concern::Frame
+                | Concern::Proof
+                | Concern::Submit
+                | Concern::Cancel
+                | Concern::Job
+                | Concern::Watch
+                | Concern::Listing,
             ) => RefusalForm::SessionError,
         }
     }
@@ -136,6 +241,9 @@ impl Profile {
             Profile::Python113 => 1,
             Profile::TypeScript2 => 2,
             Profile::Go11 => 3,
+            Profile::Native => 4,
+            Profile::Rust200 => 5,
+            Profile::Swift1 => 6,
         }
     }
 }
@@ -148,11 +256,22 @@ pub enum ServerProfile {
     Plain,
     /// PyPI `agentruntimecontrolprotocol` 1.1.3.
     Python113,
+    /// The crate `arcp` 2.0.0.
+    Rust200,
 }
 
 impl ServerProfile {
+    /// Recognises a runtime by the id of its welcome or by its name.
+    pub fn of(family: Family, id: &str, runtime: &ClientInfo) -> ServerProfile {
+        match family {
+            Family::Hello => ServerProfile::of_welcome(id),
+            Family::Open if runtime.name == "arcp-rs" && runtime.version == "2.0.0" => ServerProfile::Rust200,
+            Family::Open => ServerProfile::Plain,
+        }
+    }
+
     /// Recognises a hello runtime by the id of its welcome.
-    pub fn of_welcome(id: &str) -> ServerProfile {
+    fn of_welcome(id: &str) -> ServerProfile {
         if is_ulid(id) { ServerProfile::Python113 } else { ServerProfile::Plain }
     }
 
@@ -162,9 +281,14 @@ impl ServerProfile {
         self == ServerProfile::Plain
     }
 
+    /// Whether sessions and jobs outlive the connection.
+    pub fn outlives_connections(self) -> bool {
+        self != ServerProfile::Rust200
+    }
+
     /// Whether a cancel is acknowledged, not only followed by an end.
     pub fn acknowledges_cancels(self) -> bool {
-        self == ServerProfile::Plain
+        self != ServerProfile::Python113
     }
 }
 
@@ -188,7 +312,7 @@ mod tests {
 
     #[test]
     fn published_clients_are_recognised() {
-        let seen = |id, offers_agents| Fingerprint { id, offers_agents, timestamped: false, ours: false };
+        let seen = |id, offers_agents| Fingerprint { id, offers_agents, timestamp: None, ours: false };
         let ulid = "01M7VD85KQ9SZXPW6NX4X2SFJ9";
         assert_eq!(Profile::of_hello(seen(ulid, true)), Profile::Python113);
         assert_eq!(Profile::of_hello(seen(ulid, false)), Profile::Plain);

@@ -3,14 +3,16 @@
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
+use super::Envelope;
 use super::replies::write_error;
-use super::{Envelope, final_name};
 use crate::id::JobId;
 use crate::json::{Json, Object};
-use crate::model::event::{ChunkEncoding, EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
+use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::time::UtcMs;
+use crate::wire::alike::chunk_members;
+use crate::wire::names::final_name;
 use crate::wire::{EventFrame, View};
 
 /// The payload of an event; the same for every session with this view.
@@ -78,16 +80,8 @@ fn whole_progress(body: &Json) -> Json {
 }
 
 fn write_chunk(chunk: &ResultChunk) -> String {
-    let encoding = match chunk.encoding {
-        ChunkEncoding::Utf8 => "utf8",
-        ChunkEncoding::Base64 => "base64",
-    };
     let mut body = Object::with_capacity(chunk.data.len() + 120);
-    body.str("result_id", &chunk.result_id)
-        .u64("chunk_seq", chunk.chunk_seq)
-        .str("data", &chunk.data)
-        .str("encoding", encoding)
-        .bool("more", chunk.more);
+    chunk_members(&mut body, chunk);
     body.done()
 }
 

@@ -18,10 +18,13 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::prefixed;
 use crate::json::Object;
 use crate::model::feature::Feature;
-use crate::model::job::{FinalStatus, JobStatus};
+use crate::model::job::JobStatus;
+use crate::wire::View;
+use crate::wire::alike::Words;
+use crate::wire::names::status_name;
 
-pub use incoming::{Incoming, read_incoming};
-pub use outgoing::{Outgoing, write_request};
+pub(crate) use incoming::read_incoming;
+pub(crate) use outgoing::write_request;
 
 pub(crate) use events::{render_event, write_event};
 pub(crate) use replies::write_reply;
@@ -31,8 +34,9 @@ pub(crate) use requests::{opens, read_request};
 const OURS: &str = "x-vendor.arcp.native";
 const OURS_PREFIX: &str = "x-vendor.arcp.";
 
-fn feature_name(feature: Feature) -> &'static str {
-    match feature {
+/// The name of a feature, where this family has one.
+pub(in crate::wire) fn feature_name(feature: Feature) -> Option<&'static str> {
+    Some(match feature {
         Feature::Heartbeat => "heartbeat",
         Feature::Ack => "ack",
         Feature::ListJobs => "list_jobs",
@@ -44,14 +48,15 @@ fn feature_name(feature: Feature) -> &'static str {
         Feature::Progress => "progress",
         Feature::ResultChunk => "result_chunk",
         Feature::AgentVersions => "agent_versions",
-    }
+        Feature::BlockOnSilence => return None,
+    })
 }
 
 fn feature_named(name: &str) -> Option<Feature> {
     match name {
         "cost_budget" => Some(Feature::CostBudget),
         "model_use" => Some(Feature::ModelUse),
-        _ => Feature::ALL.into_iter().find(|feature| feature_name(*feature) == name),
+        _ => Feature::ALL.into_iter().find(|feature| feature_name(*feature) == Some(name)),
     }
 }
 
@@ -91,81 +96,17 @@ fn code_retryable(name: &str) -> bool {
     matches!(name, "INTERNAL_ERROR" | "TIMEOUT")
 }
 
-/// Reads a code in either family's spelling.
-fn code_named(name: &str) -> ErrorCode {
-    match name {
-        "INVALID_REQUEST" | "INVALID_ARGUMENT" => ErrorCode::InvalidRequest,
-        "UNIMPLEMENTED" => ErrorCode::Unimplemented,
-        "UNAUTHENTICATED" => ErrorCode::Unauthenticated,
-        "PERMISSION_DENIED" => ErrorCode::PermissionDenied,
-        "JOB_NOT_FOUND" | "NOT_FOUND" => ErrorCode::JobNotFound,
-        "DUPLICATE_KEY" | "ALREADY_EXISTS" => ErrorCode::DuplicateKey,
-        "AGENT_NOT_AVAILABLE" => ErrorCode::AgentNotAvailable,
-        "AGENT_VERSION_NOT_AVAILABLE" => ErrorCode::AgentVersionNotAvailable,
-        "CANCELLED" => ErrorCode::Cancelled,
-        "TIMEOUT" | "DEADLINE_EXCEEDED" => ErrorCode::Timeout,
-        "RESUME_WINDOW_EXPIRED" | "DATA_LOSS" => ErrorCode::ResumeWindowExpired,
-        "HEARTBEAT_LOST" => ErrorCode::HeartbeatLost,
-        "LEASE_EXPIRED" => ErrorCode::LeaseExpired,
-        "LEASE_REVOKED" => ErrorCode::LeaseRevoked,
-        "LEASE_SUBSET_VIOLATION" => ErrorCode::LeaseSubsetViolation,
-        "BUDGET_EXHAUSTED" => ErrorCode::BudgetExhausted,
-        "BACKPRESSURE_OVERFLOW" => ErrorCode::BackpressureOverflow,
-        "RESOURCE_EXHAUSTED" | "RATE_LIMITED" => ErrorCode::ResourceExhausted,
-        "ABORTED" => ErrorCode::Aborted,
-        "FAILED_PRECONDITION" => ErrorCode::FailedPrecondition,
-        "OUT_OF_RANGE" => ErrorCode::OutOfRange,
-        "UNAVAILABLE" => ErrorCode::Unavailable,
-        "INTERNAL_ERROR" | "INTERNAL" => ErrorCode::Internal,
-        other => ErrorCode::Other(other.into()),
-    }
+fn words(view: &View) -> Words<'_> {
+    Words { view, status: status_word }
 }
 
-/// The code of this name, in any published spelling. Names nobody knows are
-/// kept.
-pub fn error_code(name: &str) -> ErrorCode {
-    code_named(name)
-}
-
-/// The name a person sees for a code.
-pub fn error_name(code: &ErrorCode) -> &str {
-    match code_name(code) {
-        (_, Some(own)) => own,
-        (name, None) => name,
-    }
-}
-
-fn final_name(status: FinalStatus) -> &'static str {
+/// The word for where a job stands: this family knows no blocked and no
+/// paused ones (hello decision 12).
+fn status_word(status: JobStatus) -> &'static str {
     match status {
-        FinalStatus::Success => "success",
-        FinalStatus::Error => "error",
-        FinalStatus::Cancelled => "cancelled",
-        FinalStatus::TimedOut => "timed_out",
+        JobStatus::Blocked | JobStatus::Paused => status_name(JobStatus::Running),
+        JobStatus::Pending | JobStatus::Running | JobStatus::Ended(_) => status_name(status),
     }
-}
-
-/// The word for where a job stands (hello decision 12).
-pub fn status_name(status: JobStatus) -> &'static str {
-    match status {
-        JobStatus::Pending => "pending",
-        JobStatus::Running | JobStatus::Blocked | JobStatus::Paused => "running",
-        JobStatus::Ended(end) => final_name(end),
-    }
-}
-
-/// Reads a status in either family's words.
-pub fn status_named(name: &str) -> Option<JobStatus> {
-    Some(match name {
-        "pending" | "accepted" | "queued" => JobStatus::Pending,
-        "running" => JobStatus::Running,
-        "blocked" => JobStatus::Blocked,
-        "paused" => JobStatus::Paused,
-        "success" | "completed" => JobStatus::Ended(FinalStatus::Success),
-        "error" | "failed" => JobStatus::Ended(FinalStatus::Error),
-        "cancelled" => JobStatus::Ended(FinalStatus::Cancelled),
-        "timed_out" => JobStatus::Ended(FinalStatus::TimedOut),
-        _ => return None,
-    })
 }
 
 /// A trace id: 32 lower-case hex digits not all zero, or a whole W3C

@@ -3,74 +3,20 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 
-use super::{Envelope, OURS, feature_name, status_name};
+use super::{Envelope, OURS, feature_name, words};
 use crate::id::WireId;
-use crate::json::{Object, push_string};
-use crate::model::request::{Credential, ListQuery, Open, Request, ResumeClaim, Submit};
-use crate::time::UtcMs;
+use crate::json::Object;
+use crate::model::request::{Credential, Open, Request, Submit};
+use crate::wire::alike::{self, quoted, write_claim};
+use crate::wire::{Outgoing, View};
 
-/// A request on its way to a runtime.
-#[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
-    /// The message id.
-    pub id: ulid::Ulid,
-    /// The session, once there is one.
-    pub session: Option<&'a WireId>,
-    /// The present time.
-    pub at: UtcMs,
-    /// The request.
-    pub request: &'a Request,
-}
-
-/// Writes a request.
-pub fn write_request(out: &Outgoing<'_>) -> String {
-    let (kind, payload) = match out.request {
-        Request::Open(open) => ("session.hello", write_hello(open)),
-        Request::Resume(claim) => ("session.resume", write_claim(claim)),
-        Request::Close { reason, answered } => {
-            let kind = if *answered { "session.close" } else { "session.bye" };
-            (kind, write_reason(reason.as_deref().unwrap_or("client.close"), None))
-        }
-        Request::Ping { nonce } => {
-            let mut payload = Object::new();
-            payload.str("nonce", nonce).display("sent_at", out.at);
-            ("session.ping", payload.done())
-        }
-        Request::Pong { nonce } => {
-            let mut payload = Object::new();
-            payload.str("ping_nonce", nonce).display("received_at", out.at);
-            ("session.pong", payload.done())
-        }
-        Request::Ack { seq } => {
-            let mut payload = Object::new();
-            payload.u64("last_processed_seq", *seq);
-            ("session.ack", payload.done())
-        }
-        Request::List(query) => ("session.list_jobs", write_list(query)),
-        Request::Submit(submit) => ("job.submit", write_submit(submit)),
-        Request::Cancel { job, reason } => {
-            // Published runtimes need a reason, and some the id in here.
-            ("job.cancel", write_reason(reason.as_deref().unwrap_or("client.cancel"), Some(job)))
-        }
-        Request::Watch(watch) => {
-            let mut payload = Object::new();
-            payload.str("job_id", watch.job.as_str());
-            if let Some(after) = watch.after {
-                payload.u64("from_event_seq", after);
-            }
-            if let Some(history) = watch.history {
-                payload.bool("history", history);
-            }
-            ("job.subscribe", payload.done())
-        }
-        Request::Unwatch { job } => {
-            let mut payload = Object::new();
-            payload.str("job_id", job.as_str());
-            ("job.unsubscribe", payload.done())
-        }
-        Request::Ignored => ("x-vendor.arcp.nothing", String::from("{}")),
+/// Writes a request; `None` if this family has no word for it.
+pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
+    let (kind, payload) = match alike::write_request(words(&View::before_handshake(false)), out.request, out.at) {
+        Some(written) => written,
+        None => write_own(out.request)?,
     };
-    let trace = if let Request::Submit(submit) = out.request { submit.trace.as_deref() } else { None };
+    let trace = if let Request::Submit(submit, _) = out.request { submit.trace.as_deref() } else { None };
     let envelope = Envelope {
         id: out.id,
         kind,
@@ -79,7 +25,34 @@ pub fn write_request(out: &Outgoing<'_>) -> String {
         trace,
         seq: None,
     };
-    envelope.around(&payload)
+    Some(envelope.around(&payload))
+}
+
+fn write_own(request: &Request) -> Option<(&'static str, String)> {
+    Some(match request {
+        Request::Open(open) => ("session.hello", write_hello(open)),
+        Request::Close { reason, answered } => {
+            let kind = if *answered { "session.close" } else { "session.bye" };
+            (kind, write_reason(reason.as_deref().unwrap_or("client.close"), None))
+        }
+        Request::Submit(submit, _) => ("job.submit", write_submit(submit)),
+        // Published runtimes need a reason, and some the id in here.
+        Request::Cancel(cancel) => (
+            "job.cancel",
+            write_reason(cancel.reason.as_deref().unwrap_or("client.cancel"), Some(cancel.target.job()?)),
+        ),
+        Request::Resume(_)
+        | Request::Ping { .. }
+        | Request::Echo { .. }
+        | Request::Authenticate(_)
+        | Request::Pong { .. }
+        | Request::Ack { .. }
+        | Request::List(_)
+        | Request::Watch(_)
+        | Request::Unwatch { .. }
+        | Request::Extension(_)
+        | Request::Ignored => return None,
+    })
 }
 
 fn write_reason(reason: &str, job: Option<&WireId>) -> String {
@@ -101,52 +74,13 @@ fn write_hello(open: &Open) -> String {
         };
     });
     payload.object("capabilities", |capabilities| {
-        let names = open.features.iter().map(feature_name).chain([OURS]);
-        capabilities.raw("encodings", "[\"json\"]").array(
-            "features",
-            names.map(|name| {
-                let mut quoted = String::new();
-                push_string(&mut quoted, name);
-                quoted
-            }),
-        );
+        let names = open.features.iter().filter_map(feature_name).chain([OURS]);
+        capabilities.raw("encodings", "[\"json\"]").array("features", names.map(quoted));
     });
     if let Some(claim) = &open.resume {
         payload.raw("resume", &write_claim(claim));
         payload.str("resume_token", claim.token.expose()).u64("last_event_seq", claim.last_seq);
     }
-    payload.done()
-}
-
-fn write_claim(claim: &ResumeClaim) -> String {
-    let mut payload = Object::new();
-    payload
-        .opt_str("session_id", claim.session.as_ref().map(WireId::as_str))
-        .str("resume_token", claim.token.expose())
-        .u64("last_event_seq", claim.last_seq);
-    payload.done()
-}
-
-fn write_list(query: &ListQuery) -> String {
-    let mut payload = Object::new();
-    payload.object("filter", |filter| {
-        if !query.status.is_empty() {
-            filter.array("status", query.status.iter().map(|s| alloc::format!("\"{}\"", status_name(*s))));
-        }
-        if let Some(agent) = &query.agent {
-            filter.display("agent", agent);
-        }
-        if let Some(at) = query.created_after {
-            filter.display("created_after", at);
-        }
-        if let Some(at) = query.created_before {
-            filter.display("created_before", at);
-        }
-    });
-    if let Some(limit) = query.limit {
-        payload.u64("limit", u64::from(limit));
-    }
-    payload.opt_str("cursor", query.cursor.as_deref());
     payload.done()
 }
 

@@ -2,47 +2,42 @@
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
-use alloc::vec::Vec;
 
-use super::{Envelope, code_name, code_retryable, feature_name, status_name};
+use super::{Envelope, code_name, code_retryable, feature_name, words};
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
-use crate::json::{Json, Object, push_string};
-use crate::model::agent::AgentEntry;
-use crate::model::feature::Feature;
-use crate::model::job::{JobStatus, JobSummary};
-use crate::model::reply::{Accepted, JobPage, Opened, Refusal, Reply, Watching};
+use crate::json::{Json, Object};
+use crate::model::reply::{Accepted, Opened, Refusal, Reply};
 use crate::time::UtcMs;
+use crate::wire::alike::{self, quoted, shown_agent, write_agent};
 use crate::wire::profile::RefusalForm;
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
+    if let Some((kind, payload)) = alike::write_reply(words(view), reply) {
+        let (job, trace) = about(reply);
+        return Some(envelope(stamp, kind, job, trace).around(&payload));
+    }
+    let mut payload = Object::new();
     let (kind, payload) = match reply {
         Reply::Opened(opened) => ("session.welcome", write_opened(opened)),
         Reply::Refused(refusal) => return write_refusal(view, stamp, refusal),
-        Reply::Closed { reason } => {
-            let mut payload = Object::new();
-            payload.opt_str("reason", reason.as_deref());
-            ("session.closed", payload.done())
-        }
-        Reply::Ping { nonce, at } => {
-            let mut payload = Object::new();
-            payload.str("nonce", nonce).display("sent_at", at);
-            ("session.ping", payload.done())
-        }
-        Reply::Pong { nonce, at } => {
-            let mut payload = Object::new();
-            payload.str("ping_nonce", nonce).display("received_at", at);
-            ("session.pong", payload.done())
-        }
-        Reply::Jobs(page) => ("session.jobs", write_page(view, page)),
         Reply::Accepted(accepted) => ("job.accepted", write_accepted(view, accepted)),
-        Reply::CancelTaken { job, reason } => {
-            let mut payload = Object::new();
-            payload.str("job_id", job.as_str()).opt_str("reason", reason.as_deref());
+        Reply::CancelTaken { target, reason, .. } => {
+            payload.str("job_id", target.id().as_str()).opt_str("reason", reason.as_deref());
             ("job.cancelled", payload.done())
         }
-        Reply::Watching(watching) => ("job.subscribed", write_watching(view, watching)),
+        Reply::Evicted { code, reason } => {
+            write_error(&mut payload, code, reason, None);
+            ("session.error", payload.done())
+        }
+        // This family has no words for these, and makes no use of them.
+        Reply::Challenge(_) | Reply::Refresh { .. } | Reply::Echo { .. } | Reply::Done { .. } | Reply::JobBeat(_) => {
+            return None;
+        }
+        Reply::Closed { .. } | Reply::Ping { .. } | Reply::Pong { .. } | Reply::Jobs(_) | Reply::Watching(_) => {
+            return None;
+        }
     };
     let (job, trace) = about(reply);
     Some(envelope(stamp, kind, job, trace).around(&payload))
@@ -53,9 +48,15 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&str>) {
     match reply {
         Reply::Accepted(accepted) => (Some(&accepted.job), accepted.trace.as_deref()),
         Reply::Watching(watching) => (Some(&watching.job), watching.trace.as_deref()),
-        Reply::CancelTaken { job, .. } => (Some(job), None),
+        Reply::CancelTaken { target, .. } => (target.job(), None),
         Reply::Opened(_)
         | Reply::Refused(_)
+        | Reply::Challenge(_)
+        | Reply::Refresh { .. }
+        | Reply::Evicted { .. }
+        | Reply::Echo { .. }
+        | Reply::Done { .. }
+        | Reply::JobBeat(_)
         | Reply::Closed { .. }
         | Reply::Ping { .. }
         | Reply::Pong { .. }
@@ -93,25 +94,10 @@ fn write_opened(opened: &Opened) -> String {
     payload.object("capabilities", |capabilities| {
         capabilities
             .raw("encodings", "[\"json\"]")
-            .array("features", opened.features.iter().map(|f| quoted(feature_name(f))))
+            .array("features", opened.features.iter().filter_map(feature_name).map(quoted))
             .array("agents", opened.agents.iter().map(write_agent));
     });
     payload.done()
-}
-
-fn write_agent(agent: &AgentEntry) -> String {
-    let mut entry = Object::new();
-    entry
-        .str("name", &agent.name)
-        .array("versions", agent.versions.iter().map(|v| quoted(v)))
-        .opt_str("default", agent.default.as_deref());
-    entry.done()
-}
-
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    push_string(&mut out, text);
-    out
 }
 
 fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String> {
@@ -164,45 +150,6 @@ pub(super) fn write_error(payload: &mut Object, code: &ErrorCode, message: &str,
     }
 }
 
-fn write_page(view: &View, page: &JobPage) -> String {
-    let mut payload = Object::new();
-    payload.opt_str("request_id", page.request.as_ref().map(WireId::as_str));
-    let entries: Vec<String> = page.jobs.iter().map(|job| write_summary(view, job)).collect();
-    payload.array("jobs", entries);
-    match &page.next {
-        Some(cursor) => payload.str("next_cursor", cursor),
-        None => payload.raw("next_cursor", "null"),
-    };
-    payload.done()
-}
-
-fn write_summary(view: &View, job: &JobSummary) -> String {
-    let mut entry = Object::new();
-    entry
-        .str("job_id", job.job.as_str())
-        .str("agent", shown_agent(view, &job.agent))
-        .str("status", status_name(job.status.unwrap_or(JobStatus::Pending)))
-        .raw("lease", job.lease.as_str());
-    write_parent(&mut entry, job.parent.as_ref());
-    if let Some(at) = job.created_at {
-        entry.display("created_at", at).display("submitted_at", at);
-    }
-    entry.opt_str("trace_id", job.trace.as_deref()).u64("last_event_seq", job.last_event);
-    entry.done()
-}
-
-fn write_parent(object: &mut Object, parent: Option<&WireId>) {
-    match parent {
-        Some(parent) => object.str("parent_job_id", parent.as_str()),
-        None => object.raw("parent_job_id", "null"),
-    };
-}
-
-/// Without `agent_versions` a peer knows bare names only (decision 15).
-fn shown_agent<'a>(view: &View, agent: &'a str) -> &'a str {
-    if view.features.has(Feature::AgentVersions) { agent } else { agent.split('@').next().unwrap_or(agent) }
-}
-
 fn write_accepted(view: &View, accepted: &Accepted) -> String {
     let mut payload = Object::new();
     payload
@@ -212,21 +159,5 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
         .display("accepted_at", accepted.accepted_at)
         .opt_str("trace_id", accepted.trace.as_deref())
         .opt_str("request_id", accepted.request.as_ref().map(WireId::as_str));
-    payload.done()
-}
-
-fn write_watching(view: &View, watching: &Watching) -> String {
-    let mut payload = Object::new();
-    payload
-        .opt_str("request_id", watching.request.as_ref().map(WireId::as_str))
-        .str("job_id", watching.job.as_str())
-        .str("current_status", status_name(watching.status.unwrap_or(JobStatus::Pending)))
-        .str("agent", shown_agent(view, &watching.agent))
-        .raw("lease", watching.lease.as_str());
-    write_parent(&mut payload, watching.parent.as_ref());
-    payload
-        .opt_str("trace_id", watching.trace.as_deref())
-        .u64("subscribed_from", watching.from)
-        .bool("replayed", watching.replayed);
     payload.done()
 }

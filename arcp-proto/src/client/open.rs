@@ -1,0 +1,129 @@
+//! What can be asked of an open runtime only.
+
+use alloc::string::String;
+use core::time::Duration;
+
+use super::{Handle, Session};
+use crate::error::ApiMisuse;
+use crate::id::WireId;
+use crate::model::request::{Cancel, Extension, Invocation, Request, Submit, Target};
+use crate::wire::Family;
+
+/// The longest deadline of a cancel.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
+
+/// An accepted session of the open family: a [`Session`], and what hello
+/// runtimes have no words for.
+///
+/// A session that is not accepted cannot ask for anything, in either family:
+///
+/// ```compile_fail,E0599
+/// # use arcp_proto::model::{agent::AgentRef, request::{Invocation, Submit}};
+/// fn too_early(client: &mut arcp_proto::client::Client, agent: AgentRef) {
+///     client.submit_as(Submit::new(agent), Invocation::default());
+/// }
+/// ```
+///
+/// and what only this family has is not there in the other:
+///
+/// ```compile_fail,E0599
+/// # use arcp_proto::client::Session;
+/// fn in_hello(mut session: Session<'_>) {
+///     session.echo(None);
+/// }
+/// ```
+///
+/// ```
+/// # use arcp_proto::client::Session;
+/// fn in_open(session: Session<'_>) {
+///     if let Ok(mut open) = session.into_open() {
+///         let _ = open.echo(Some("are you there".into()));
+///         let _ = open.session().list(Default::default());
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct OpenSession<'a> {
+    session: Session<'a>,
+}
+
+impl<'a> Session<'a> {
+    /// The same session with what only the open family has.
+    ///
+    /// # Errors
+    ///
+    /// The session itself where the other family is spoken.
+    pub fn into_open(self) -> Result<OpenSession<'a>, Session<'a>> {
+        if self.client.config.family == Family::Open { Ok(OpenSession { session: self }) } else { Err(self) }
+    }
+}
+
+impl<'a> OpenSession<'a> {
+    /// What both families have.
+    pub fn session(&mut self) -> &mut Session<'a> {
+        &mut self.session
+    }
+
+    /// Submits a job with a priority, a span and members of extensions
+    /// (RFC §6.1).
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::submit`]; `Argument` if the extensions are no object.
+    pub fn submit_as(&mut self, submit: Submit, invocation: Invocation) -> Result<Handle, ApiMisuse> {
+        if invocation.extensions.as_ref().is_some_and(|extensions| !extensions.is_object()) {
+            return Err(ApiMisuse::Argument("extensions are a JSON object"));
+        }
+        self.session.invoke(submit, invocation)
+    }
+
+    /// Cancels a job; when the deadline is over, its agent is made to stop
+    /// (RFC §10.4). At most ten minutes.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `Argument` for a longer deadline.
+    pub fn cancel_within(
+        &mut self,
+        job: WireId,
+        reason: Option<String>,
+        deadline: Duration,
+    ) -> Result<Handle, ApiMisuse> {
+        if deadline > LONGEST_DEADLINE {
+            return Err(ApiMisuse::Argument("a cancel's deadline is at most ten minutes"));
+        }
+        self.session.client.command(Request::Cancel(Cancel {
+            target: Target::Job(job),
+            reason,
+            deadline: Some(deadline),
+        }))
+    }
+
+    /// Cancels every job of this session, then the session itself.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`.
+    pub fn cancel_all(&mut self, reason: Option<String>) -> Result<Handle, ApiMisuse> {
+        let Some(me) = &self.session.client.identity else {
+            return Err(ApiMisuse::NotAccepted);
+        };
+        let target = Target::Session(me.session.clone());
+        self.session.client.command(Request::Cancel(Cancel { target, reason, deadline: None }))
+    }
+
+    /// Has something said back (RFC §6.2). `ClientEvent::Echoed` follows.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`.
+    pub fn echo(&mut self, nonce: Option<String>) -> Result<Handle, ApiMisuse> {
+        self.session.client.command(Request::Echo { nonce })
+    }
+
+    /// Sends a message of an extension. There is no answer unless the
+    /// runtime does not know it.
+    pub fn send(&mut self, message: Extension) {
+        self.session.client.send(&Request::Extension(message));
+    }
+}

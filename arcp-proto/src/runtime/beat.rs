@@ -1,0 +1,98 @@
+//! Signs of life of jobs, and the watch over agents that should give some
+//! (RFC §10.3).
+
+use super::Runtime;
+use super::job::AgentState;
+use super::timers::Timer;
+use crate::error::ErrorCode;
+use crate::id::JobId;
+use crate::json::Object;
+use crate::model::event::{EventKind, JobError, JobEvent};
+use crate::model::feature::Feature;
+use crate::model::reply::{JobBeat, Reply};
+
+/// An agent may be silent for this many heartbeats.
+const PATIENCE: u32 = 2;
+
+impl Runtime {
+    /// A job has started: signs of life are given and expected.
+    pub(super) fn begin_beats(&mut self, id: JobId) {
+        let Some(interval) = self.config.heartbeat else {
+            return;
+        };
+        self.timers.set(Timer::JobBeat(id), self.now.mono + interval);
+        let watched = self.jobs.get(id).is_some_and(|job| self.config.beating_agents.contains(job.agent.name()));
+        if watched {
+            self.timers.set(Timer::AgentSilence(id), self.now.mono + interval * PATIENCE);
+        }
+    }
+
+    /// Tells whoever wants to know that a job is alive. Who cannot take it
+    /// now gets the next one.
+    pub(super) fn on_job_beat(&mut self, id: JobId) {
+        let Some(interval) = self.config.heartbeat else {
+            return;
+        };
+        let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over()) else {
+            return;
+        };
+        let sequence = job.beats;
+        job.beats += 1;
+        let (status, trace, watchers) = (job.status(), job.trace.clone(), job.watchers.clone());
+        let deadline_ms = u64::try_from((interval * PATIENCE).as_millis()).unwrap_or(u64::MAX);
+        for watcher in watchers {
+            let Some(session) = self.sessions.get(watcher).filter(|session| session.view.has_job_beats()) else {
+                continue;
+            };
+            let Some(conn) = session.conn.filter(|conn| self.can_write(*conn)) else {
+                continue;
+            };
+            let request = self.jobs.get(id).and_then(|job| job.request(job.request_of(watcher)).cloned());
+            let beat = JobBeat { job: id.into(), sequence, deadline_ms, status, request, trace: trace.clone() };
+            self.send_reply(conn, &Reply::JobBeat(beat));
+        }
+        self.timers.set(Timer::JobBeat(id), self.now.mono + interval);
+    }
+
+    /// Perhaps an agent has been silent for too long.
+    pub(super) fn on_agent_silence(&mut self, id: JobId) {
+        let Some(interval) = self.config.heartbeat else {
+            return;
+        };
+        let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over() && job.agent_state == AgentState::Running)
+        else {
+            return;
+        };
+        if job.credit == 0 {
+            // Who has to wait for its reader cannot speak.
+            job.last_call = self.now.mono;
+        }
+        let patience = job.last_call + interval * PATIENCE;
+        if self.now.mono < patience {
+            return self.timers.set(Timer::AgentSilence(id), patience);
+        }
+        let silence = self.now.mono.since(job.last_call).as_secs();
+        let message = alloc::format!("the agent has been silent for {silence} s");
+        let waits = self.sessions.get(job.submitter).is_some_and(|s| s.view.features.has(Feature::BlockOnSilence));
+        if !waits {
+            return self.end_agent(id, JobError::new(ErrorCode::HeartbeatLost, message));
+        }
+        job.silent = true;
+        self.append_event(id, phase("blocked", Some(&message)), false);
+    }
+
+    /// An agent that had fallen silent is heard again.
+    pub(super) fn on_voice(&mut self, id: JobId) {
+        if let (Some(job), Some(interval)) = (self.jobs.get_mut(id), self.config.heartbeat) {
+            job.silent = false;
+            self.timers.set(Timer::AgentSilence(id), self.now.mono + interval * PATIENCE);
+            self.append_event(id, phase("running", None), false);
+        }
+    }
+}
+
+fn phase(name: &str, message: Option<&str>) -> JobEvent {
+    let mut body = Object::new();
+    body.str("phase", name).opt_str("message", message);
+    JobEvent::Said { kind: EventKind::Status, body: body.json() }
+}

@@ -1,0 +1,9 @@
+//! Messages that both families write alike.
+
+mod requests;
+mod written;
+
+pub(super) use requests::{Resume, bounded, job_of, key, max_runtime, object, present, read_request, reason};
+pub(super) use written::{
+    Words, chunk_members, quoted, shown_agent, write_agent, write_claim, write_reply, write_request,
+};

@@ -1,0 +1,227 @@
+//! Requests that both families write alike, read.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::error::Violation;
+use crate::id::WireId;
+use crate::json::{Json, Text};
+use crate::model::agent::AgentRef;
+use crate::model::request::{ListQuery, Request, ResumeClaim, Watch};
+use crate::secret::Secret;
+use crate::time::UtcMs;
+use crate::wire::envelope::{Header, payload};
+use crate::wire::names::status_named;
+
+/// Reads a request of a type that both families have; `None` for any other.
+pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
+    let kind = header.kind.as_ref();
+    Ok(Some(match kind {
+        "session.resume" => Request::Resume(payload::<Resume<'_>>(kind, header.payload)?.claim(header)?),
+        "session.close" => Request::Close { reason: reason(header)?, answered: true },
+        "session.ping" => Request::Ping { nonce: payload::<Nonce<'_>>(kind, header.payload)?.nonce.0.into() },
+        "session.pong" => Request::Pong { nonce: payload::<PongNonce<'_>>(kind, header.payload)?.ping_nonce.0.into() },
+        "session.ack" => Request::Ack { seq: payload::<Ack>(kind, header.payload)?.last_processed_seq },
+        "session.list_jobs" => Request::List(read_list(header)?),
+        "job.subscribe" => {
+            let wish: Subscribe = payload(kind, header.payload)?;
+            Request::Watch(Watch { job: job_of(header, kind)?, after: wish.from_event_seq, history: wish.history })
+        }
+        "job.unsubscribe" => Request::Unwatch { job: job_of(header, kind)? },
+        _ => return Ok(None),
+    }))
+}
+
+#[derive(Deserialize)]
+pub(in crate::wire) struct Resume<'a> {
+    #[serde(borrow, default)]
+    pub(in crate::wire) session_id: Option<Text<'a>>,
+    #[serde(borrow, default, alias = "token")]
+    pub(in crate::wire) resume_token: Option<Text<'a>>,
+    #[serde(default)]
+    pub(in crate::wire) last_event_seq: Option<u64>,
+}
+
+impl Resume<'_> {
+    pub(in crate::wire) fn claim(self, header: &Header<'_>) -> Result<ResumeClaim, Violation> {
+        let token = self.resume_token.ok_or_else(|| Violation::invalid("resume: `resume_token` is missing"))?;
+        let named = self.session_id.and_then(|Text(id)| WireId::new(&id));
+        Ok(ResumeClaim {
+            session: named.or_else(|| header.session.clone()),
+            token: Secret::new(token.0.into()),
+            last_seq: self.last_event_seq.unwrap_or(0),
+        })
+    }
+}
+
+/// Names of programs are shown to people: they are kept short.
+pub(in crate::wire) fn bounded(text: Option<Text<'_>>) -> String {
+    text.map(|Text(text)| text.chars().take(128).collect()).unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+struct Nonce<'a> {
+    #[serde(borrow, default = "empty")]
+    nonce: Text<'a>,
+}
+
+#[derive(Deserialize)]
+struct PongNonce<'a> {
+    #[serde(borrow, default = "empty")]
+    ping_nonce: Text<'a>,
+}
+
+pub(in crate::wire) fn empty<'a>() -> Text<'a> {
+    Text("".into())
+}
+
+#[derive(Deserialize)]
+struct Ack {
+    last_processed_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct Reason<'a> {
+    #[serde(borrow, default)]
+    reason: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    job_id: Option<Text<'a>>,
+}
+
+pub(in crate::wire) fn reason(header: &Header<'_>) -> Result<Option<String>, Violation> {
+    let given: Reason<'_> = payload(&header.kind, header.payload)?;
+    Ok(given.reason.map(|Text(reason)| reason.chars().take(1024).collect()))
+}
+
+pub(in crate::wire) fn job_of(header: &Header<'_>, kind: &str) -> Result<WireId, Violation> {
+    let given: Reason<'_> = payload(kind, header.payload)?;
+    let named = given.job_id.and_then(|Text(id)| WireId::new(&id));
+    match (header.job.clone(), named) {
+        (Some(a), Some(b)) if a != b => {
+            Err(Violation::invalid(alloc::format!("`{kind}`: `job_id` differs between envelope and payload")))
+        }
+        (Some(id), _) | (None, Some(id)) => Ok(id),
+        (None, None) => Err(Violation::invalid(alloc::format!("`{kind}`: `job_id` is missing"))),
+    }
+}
+
+#[derive(Deserialize)]
+struct Subscribe {
+    #[serde(default)]
+    from_event_seq: Option<u64>,
+    #[serde(default)]
+    history: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct List<'a> {
+    #[serde(borrow, default)]
+    filter: Option<Filter<'a>>,
+    #[serde(default)]
+    limit: Option<u32>,
+    #[serde(borrow, default)]
+    cursor: Option<Text<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+struct Filter<'a> {
+    #[serde(borrow, default)]
+    status: Option<OneOrMany<'a>>,
+    #[serde(borrow, default)]
+    agent: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    created_after: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    created_before: Option<Text<'a>>,
+}
+
+struct OneOrMany<'a>(Vec<Text<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for OneOrMany<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OneOrMany<'a>, D::Error> {
+        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
+        let read = if raw.starts_with('[') {
+            serde_json::from_str(raw)
+        } else {
+            serde_json::from_str(raw).map(|one| alloc::vec![one])
+        };
+        read.map(OneOrMany).map_err(serde::de::Error::custom)
+    }
+}
+
+fn read_list(header: &Header<'_>) -> Result<ListQuery, Violation> {
+    let list: List<'_> = payload("session.list_jobs", header.payload)?;
+    let filter = list.filter.unwrap_or_default();
+    let words = filter.status.map(|OneOrMany(words)| words).unwrap_or_default();
+    let status = words.iter().map(|Text(word)| {
+        status_named(word).ok_or_else(|| {
+            let shown: String = word.chars().take(32).collect();
+            Violation::invalid(alloc::format!("filter: unknown status `{shown}`"))
+        })
+    });
+    let limit = match list.limit {
+        None => None,
+        Some(n) => match u16::try_from(n) {
+            Ok(n @ 1..=1000) => Some(n),
+            _ => return Err(Violation::invalid("`limit` must be 1 to 1000")),
+        },
+    };
+    Ok(ListQuery {
+        status: status.collect::<Result<_, _>>()?,
+        agent: filter.agent.map(|Text(agent)| AgentRef::parse(&agent)).transpose()?,
+        created_after: moment("created_after", filter.created_after)?,
+        created_before: moment("created_before", filter.created_before)?,
+        limit,
+        cursor: list.cursor.map(|Text(cursor)| cursor.to_string()),
+    })
+}
+
+fn moment(name: &str, text: Option<Text<'_>>) -> Result<Option<UtcMs>, Violation> {
+    text.map(|Text(text)| {
+        UtcMs::parse(&text).ok_or_else(|| {
+            Violation::invalid(alloc::format!("filter: `{name}` must be an RFC 3339 time with an offset"))
+        })
+    })
+    .transpose()
+}
+
+/// An explicit `null` is a value, unlike an absent member.
+pub(in crate::wire) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// An object member; the empty object counts as absent.
+pub(in crate::wire) fn object(name: &str, raw: Option<&RawValue>) -> Result<Option<Json>, Violation> {
+    let Some(json) = raw.map(Json::of_checked) else {
+        return Ok(None);
+    };
+    match json.members() {
+        Ok(members) if members.0.is_empty() => Ok(None),
+        Ok(_) => Ok(Some(json)),
+        Err(error) => Err(Violation::invalid(alloc::format!("`{name}`: {error}"))),
+    }
+}
+
+/// An idempotency key.
+pub(in crate::wire) fn key(text: Option<Text<'_>>) -> Result<Option<String>, Violation> {
+    let key = text.map(|Text(key)| key.to_string());
+    if key.as_ref().is_some_and(|key| !(1..=256).contains(&key.len())) {
+        return Err(Violation::invalid("`idempotency_key` must have 1 to 256 bytes"));
+    }
+    Ok(key)
+}
+
+/// A time limit.
+pub(in crate::wire) fn max_runtime(seconds: Option<u64>) -> Result<Option<NonZeroU32>, Violation> {
+    let Some(seconds) = seconds else {
+        return Ok(None);
+    };
+    match u32::try_from(seconds).ok().and_then(NonZeroU32::new) {
+        Some(seconds) => Ok(Some(seconds)),
+        None => Err(Violation::invalid("`max_runtime_sec` must be a whole number from 1 to 4294967295")),
+    }
+}

@@ -1,0 +1,213 @@
+//! Replies and requests that both families write alike, written.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::WireId;
+use crate::json::{Object, push_string};
+use crate::model::agent::AgentEntry;
+use crate::model::event::{ChunkEncoding, ResultChunk};
+use crate::model::feature::Feature;
+use crate::model::job::{JobStatus, JobSummary};
+use crate::model::reply::{JobPage, Reply, Watching};
+use crate::model::request::{ListQuery, Request, ResumeClaim};
+use crate::time::UtcMs;
+use crate::wire::View;
+
+/// Whose words are written.
+#[derive(Clone, Copy)]
+pub(in crate::wire) struct Words<'a> {
+    pub(in crate::wire) view: &'a View,
+    /// The family's word for where a job stands.
+    pub(in crate::wire) status: fn(JobStatus) -> &'static str,
+}
+
+/// Type and payload of a reply that both families have; `None` for any other.
+pub(in crate::wire) fn write_reply(words: Words<'_>, reply: &Reply) -> Option<(&'static str, String)> {
+    let mut payload = Object::new();
+    Some(match reply {
+        Reply::Closed { reason, .. } => {
+            payload.opt_str("reason", reason.as_deref());
+            ("session.closed", payload.done())
+        }
+        Reply::Ping { nonce, at } => {
+            payload.str("nonce", nonce).display("sent_at", at);
+            ("session.ping", payload.done())
+        }
+        Reply::Pong { nonce, at, .. } => {
+            payload.str("ping_nonce", nonce).display("received_at", at);
+            ("session.pong", payload.done())
+        }
+        Reply::Jobs(page) => ("session.jobs", write_page(words, page)),
+        Reply::Watching(watching) => ("job.subscribed", write_watching(words, watching)),
+        Reply::Opened(_)
+        | Reply::Refused(_)
+        | Reply::Challenge(_)
+        | Reply::Refresh { .. }
+        | Reply::Evicted { .. }
+        | Reply::Echo { .. }
+        | Reply::Done { .. }
+        | Reply::JobBeat(_)
+        | Reply::Accepted(_)
+        | Reply::CancelTaken { .. } => return None,
+    })
+}
+
+fn write_page(words: Words<'_>, page: &JobPage) -> String {
+    let mut payload = Object::new();
+    payload.opt_str("request_id", page.request.as_ref().map(WireId::as_str));
+    let entries: Vec<String> = page.jobs.iter().map(|job| write_summary(words, job)).collect();
+    payload.array("jobs", entries);
+    match &page.next {
+        Some(cursor) => payload.str("next_cursor", cursor),
+        None => payload.raw("next_cursor", "null"),
+    };
+    payload.done()
+}
+
+fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
+    let mut entry = Object::new();
+    entry
+        .str("job_id", job.job.as_str())
+        .str("agent", shown_agent(words.view, &job.agent))
+        .str("status", (words.status)(job.status.unwrap_or(JobStatus::Pending)))
+        .raw("lease", job.lease.as_str());
+    write_parent(&mut entry, job.parent.as_ref());
+    if let Some(at) = job.created_at {
+        entry.display("created_at", at).display("submitted_at", at);
+    }
+    entry.opt_str("trace_id", job.trace.as_deref()).u64("last_event_seq", job.last_event);
+    entry.done()
+}
+
+fn write_parent(object: &mut Object, parent: Option<&WireId>) {
+    match parent {
+        Some(parent) => object.str("parent_job_id", parent.as_str()),
+        None => object.raw("parent_job_id", "null"),
+    };
+}
+
+/// Without `agent_versions` a peer knows bare names only (decision 15).
+pub(in crate::wire) fn shown_agent<'a>(view: &View, agent: &'a str) -> &'a str {
+    if view.features.has(Feature::AgentVersions) { agent } else { agent.split('@').next().unwrap_or(agent) }
+}
+
+fn write_watching(words: Words<'_>, watching: &Watching) -> String {
+    let mut payload = Object::new();
+    payload
+        .opt_str("request_id", watching.request.as_ref().map(WireId::as_str))
+        .str("job_id", watching.job.as_str())
+        .str("current_status", (words.status)(watching.status.unwrap_or(JobStatus::Pending)))
+        .str("agent", shown_agent(words.view, &watching.agent))
+        .raw("lease", watching.lease.as_str());
+    write_parent(&mut payload, watching.parent.as_ref());
+    payload
+        .opt_str("trace_id", watching.trace.as_deref())
+        .u64("subscribed_from", watching.from)
+        .bool("replayed", watching.replayed);
+    payload.done()
+}
+
+pub(in crate::wire) fn write_agent(agent: &AgentEntry) -> String {
+    let mut entry = Object::new();
+    entry
+        .str("name", &agent.name)
+        .array("versions", agent.versions.iter().map(|v| quoted(v)))
+        .opt_str("default", agent.default.as_deref());
+    entry.done()
+}
+
+pub(in crate::wire) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    push_string(&mut out, text);
+    out
+}
+
+/// Type and payload of a request that both families have; `None` for any
+/// other.
+pub(in crate::wire) fn write_request(words: Words<'_>, request: &Request, at: UtcMs) -> Option<(&'static str, String)> {
+    let mut payload = Object::new();
+    Some(match request {
+        Request::Resume(claim) => ("session.resume", write_claim(claim)),
+        Request::Ping { nonce } => {
+            payload.str("nonce", nonce).display("sent_at", at);
+            ("session.ping", payload.done())
+        }
+        Request::Pong { nonce } => {
+            payload.str("ping_nonce", nonce).display("received_at", at);
+            ("session.pong", payload.done())
+        }
+        Request::Ack { seq } => {
+            payload.u64("last_processed_seq", *seq);
+            ("session.ack", payload.done())
+        }
+        Request::List(query) => ("session.list_jobs", write_list(words, query)),
+        Request::Watch(watch) => {
+            payload.str("job_id", watch.job.as_str());
+            if let Some(after) = watch.after {
+                payload.u64("from_event_seq", after);
+            }
+            if let Some(history) = watch.history {
+                payload.bool("history", history);
+            }
+            ("job.subscribe", payload.done())
+        }
+        Request::Unwatch { job } => {
+            payload.str("job_id", job.as_str());
+            ("job.unsubscribe", payload.done())
+        }
+        Request::Open(_)
+        | Request::Close { .. }
+        | Request::Echo { .. }
+        | Request::Authenticate(_)
+        | Request::Submit(..)
+        | Request::Cancel(_)
+        | Request::Extension(_)
+        | Request::Ignored => return None,
+    })
+}
+
+pub(in crate::wire) fn write_claim(claim: &ResumeClaim) -> String {
+    let mut payload = Object::new();
+    payload
+        .opt_str("session_id", claim.session.as_ref().map(WireId::as_str))
+        .str("resume_token", claim.token.expose())
+        .u64("last_event_seq", claim.last_seq);
+    payload.done()
+}
+
+fn write_list(words: Words<'_>, query: &ListQuery) -> String {
+    let mut payload = Object::new();
+    payload.object("filter", |filter| {
+        if !query.status.is_empty() {
+            filter.array("status", query.status.iter().map(|s| alloc::format!("\"{}\"", (words.status)(*s))));
+        }
+        if let Some(agent) = &query.agent {
+            filter.display("agent", agent);
+        }
+        if let Some(at) = query.created_after {
+            filter.display("created_after", at);
+        }
+        if let Some(at) = query.created_before {
+            filter.display("created_before", at);
+        }
+    });
+    if let Some(limit) = query.limit {
+        payload.u64("limit", u64::from(limit));
+    }
+    payload.opt_str("cursor", query.cursor.as_deref());
+    payload.done()
+}
+
+/// The members of a piece of a result.
+pub(in crate::wire) fn chunk_members(out: &mut Object, chunk: &ResultChunk) {
+    let encoding = match chunk.encoding {
+        ChunkEncoding::Utf8 => "utf8",
+        ChunkEncoding::Base64 => "base64",
+    };
+    out.str("result_id", &chunk.result_id)
+        .u64("chunk_seq", chunk.chunk_seq)
+        .str("data", &chunk.data)
+        .str("encoding", encoding)
+        .bool("more", chunk.more);
+}

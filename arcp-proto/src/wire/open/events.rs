@@ -1,0 +1,199 @@
+//! Job events for open clients, written.
+
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString as _};
+
+use super::replies::write_failure;
+use super::{Envelope, correlation, shown, stream_id};
+use crate::json::{Json, Object};
+use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
+use crate::model::feature::Feature;
+use crate::model::job::FinalStatus;
+use crate::model::request::Priority;
+use crate::wire::alike::chunk_members;
+use crate::wire::{EventFrame, Part, Told, View};
+
+/// The payload of one frame of an event; the same for every session with
+/// this view.
+pub(crate) fn render_event(view: &View, told: &Told<'_>, part: Part) -> String {
+    let mut payload = Object::new();
+    match (part, told.event) {
+        (Part::StreamOpen, _) => {
+            payload.str("kind", "thought").str("content_type", "text/plain; charset=utf-8");
+        }
+        (Part::StreamClose, _) => {
+            payload.u64("final_sequence", told.thoughts.saturating_sub(1));
+        }
+        (Part::Whole, JobEvent::Started) => {
+            payload.display("job_id", told.job).display("started_at", told.at);
+        }
+        (Part::Whole, JobEvent::Said { kind, body }) => return render_said(view, told, kind, body),
+        (Part::Whole, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, chunk),
+        (Part::Whole, JobEvent::Ended(terminal)) => write_terminal(&mut payload, view, terminal),
+    }
+    payload.done()
+}
+
+/// The frame around a rendered payload.
+pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
+    let kind = kind_of(frame.event, frame.part);
+    let streamed = kind.starts_with("stream.");
+    let priority = if matches!((frame.part, frame.event), (Part::Whole, JobEvent::Ended(_))) {
+        Priority::Critical
+    } else {
+        Priority::Normal
+    };
+    let envelope = Envelope {
+        id: frame.id,
+        kind: if view.profile.reads(kind) { kind } else { "event.emit" },
+        session: Some(Cow::Owned(frame.session.to_string())),
+        job: Some(Cow::Owned(frame.job.to_string())),
+        stream: streamed.then(|| Cow::Owned(stream_id(frame.job))),
+        trace: Some(frame.trace),
+        span: frame.span,
+        correlation: correlation(view, frame.request),
+        priority: shown(view, priority),
+        seq: Some(frame.seq),
+        ..Envelope::default()
+    };
+    envelope.around(frame.payload)
+}
+
+fn kind_of(event: &JobEvent, part: Part) -> &'static str {
+    match (part, event) {
+        (Part::StreamOpen, _) => "stream.open",
+        (Part::StreamClose, _) => "stream.close",
+        (Part::Whole, JobEvent::Started) => "job.started",
+        (Part::Whole, JobEvent::Said { kind, .. }) => match kind {
+            EventKind::Log => "log",
+            EventKind::Thought => "stream.chunk",
+            EventKind::Status => "job.status",
+            EventKind::Metric => "metric",
+            EventKind::Delegate => "agent.delegate",
+            EventKind::Progress => "job.progress",
+            // An artifact that is only named is not stored here.
+            EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => "event.emit",
+        },
+        (Part::Whole, JobEvent::Chunk(_)) => "job.result_chunk",
+        (Part::Whole, JobEvent::Ended(terminal)) => match terminal.status {
+            FinalStatus::Success => "job.completed",
+            FinalStatus::Error | FinalStatus::TimedOut => "job.failed",
+            FinalStatus::Cancelled => "job.cancelled",
+        },
+    }
+}
+
+fn render_said(view: &View, told: &Told<'_>, kind: &EventKind, body: &Json) -> String {
+    let own = kind_of(told.event, Part::Whole);
+    let said = match kind {
+        EventKind::Log | EventKind::Status | EventKind::Delegate => body.as_str().to_string(),
+        EventKind::Thought => write_thought(told.thoughts, body),
+        EventKind::Metric => write_metric(body),
+        EventKind::Progress => write_progress(body),
+        EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => {
+            return emitted(kind.name(), body.as_str());
+        }
+    };
+    if view.profile.reads(own) { said } else { emitted(own, &said) }
+}
+
+/// What has no message of its own.
+fn emitted(name: &str, body: &str) -> String {
+    let mut payload = Object::with_capacity(2 * body.len() + 64);
+    payload.str("name", name).raw("data", body).raw("attributes", body);
+    payload.done()
+}
+
+fn write_thought(sequence: u64, body: &Json) -> String {
+    let members = body.members().unwrap_or_default();
+    let text = members.get("text").unwrap_or("\"\"");
+    let redacted = members.get("redacted") == Some("true");
+    let mut payload = Object::new();
+    payload
+        .u64("sequence", sequence)
+        .raw("data", text)
+        .raw("content", text)
+        .str("role", "assistant_thought")
+        .bool("redacted", redacted);
+    for (name, value) in members
+        .0
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_ref(), "text" | "redacted" | "sequence" | "data" | "content" | "role"))
+    {
+        payload.raw(name, value);
+    }
+    payload.done()
+}
+
+/// A metric with the unit that strict readers need and the name they know
+/// the dimensions by.
+fn write_metric(body: &Json) -> String {
+    let members = body.members().unwrap_or_default();
+    let mut payload = Object::new();
+    for (name, value) in members.0.iter().filter(|(name, _)| !matches!(name.as_ref(), "unit" | "dimensions")) {
+        payload.raw(name, value);
+    }
+    match members.get("unit").filter(|unit| unit.starts_with('"')) {
+        Some(unit) => payload.raw("unit", unit),
+        None => payload.str("unit", "1"),
+    };
+    payload.done()
+}
+
+fn write_progress(body: &Json) -> String {
+    let members = body.members().unwrap_or_default();
+    let number = |name: &str| members.get(name).and_then(|raw| raw.parse::<f64>().ok());
+    let mut payload = Object::new();
+    for (name, value) in members.0.iter().filter(|(name, value)| name != "percent" && *value != "null") {
+        payload.raw(name, value);
+    }
+    if let (Some(current), Some(total)) = (number("current"), number("total"))
+        && total > 0.0
+    {
+        payload.raw("percent", &alloc::format!("{}", percent(current, total)));
+    } else if let Some(percent) = members.get("percent").filter(|_| number("percent").is_some()) {
+        payload.raw("percent", percent);
+    }
+    payload.done()
+}
+
+/// Two digits after the point are enough for a bar.
+fn percent(current: f64, total: f64) -> f64 {
+    // `as` saturates; progress was checked to be within 0 and its total.
+    ((current / total * 10_000.0) as u32) as f64 / 100.0
+}
+
+fn write_terminal(payload: &mut Object, view: &View, terminal: &Terminal) {
+    match (&terminal.error, terminal.status) {
+        (Some(error), FinalStatus::Cancelled) => write_cancelled(payload, terminal, error),
+        (Some(error), FinalStatus::Error | FinalStatus::TimedOut | FinalStatus::Success) => {
+            write_failure(payload, view, &error.code, &error.message, error.retryable, error.details.as_ref());
+        }
+        (None, _) => write_result(payload, view, terminal),
+    }
+}
+
+fn write_cancelled(payload: &mut Object, terminal: &Terminal, error: &JobError) {
+    let reason = terminal.reason.as_deref().unwrap_or(&error.message);
+    let code = if error.code == crate::error::ErrorCode::Aborted { "ABORTED" } else { "CANCELLED" };
+    payload.str("reason", reason).str("code", code).str("message", &error.message);
+}
+
+fn write_result(payload: &mut Object, view: &View, terminal: &Terminal) {
+    let inline = |payload: &mut Object, result: &Json| {
+        // Readers disagree on the name.
+        payload.raw("value", result.as_str()).raw("result", result.as_str());
+    };
+    match &terminal.result {
+        Some(JobResult::Inline(result)) => inline(payload, result),
+        Some(JobResult::Streamed { result_id, size, inline: whole }) => {
+            payload.str("result_id", result_id).u64("result_size", *size);
+            match whole {
+                Some(whole) if !view.features.has(Feature::ResultChunk) => inline(payload, whole),
+                Some(_) | None => {}
+            }
+        }
+        None => {}
+    }
+    payload.opt_str("summary", terminal.summary.as_deref());
+}

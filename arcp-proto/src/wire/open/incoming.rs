@@ -1,0 +1,275 @@
+//! Frames of open runtimes, read by our client.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use super::{IMPLIED, capability_named};
+use crate::error::{ErrorCode, Violation};
+use crate::id::WireId;
+use crate::json::{Json, Members, Object};
+use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
+use crate::model::feature::{Feature, Features};
+use crate::model::job::FinalStatus;
+use crate::model::reply::{Challenge, Concern, Opened, Reply};
+use crate::model::request::{ClientInfo, Target};
+use crate::secret::Secret;
+use crate::time::UtcMs;
+use crate::wire::envelope::Header;
+use crate::wire::payload::{Incoming, Payload, agent, chunk, seconds};
+
+/// Reads a frame.
+pub(crate) fn read_incoming(header: &Header<'_>, now: UtcMs) -> Result<Incoming, Violation> {
+    let members = Members::of(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
+    let p = Payload { header, members, now };
+    match p.alike()? {
+        Some(reply) => Ok(p.answer(reply)),
+        None => p.own(),
+    }
+}
+
+impl Payload<'_, '_> {
+    fn answer(&self, reply: Reply) -> Incoming {
+        Incoming::Reply { reply, job: self.header.job.clone(), trace: self.header_trace() }
+    }
+
+    fn own(&self) -> Result<Incoming, Violation> {
+        let reply = match self.header.kind.as_ref() {
+            "session.accepted" => Reply::Opened(self.accepted_session()?),
+            "session.resumed" => Reply::Opened(self.resumed_session()?),
+            "session.challenge" => Reply::Challenge(self.challenge()),
+            "session.rejected" | "session.unauthenticated" => Reply::Refused(self.refusal(Concern::Session)),
+            "session.refresh" => Reply::Refresh {
+                deadline: self.time(&["deadline"]).unwrap_or(self.now),
+                deadline_ms: self.u64(&["deadline_ms"]).unwrap_or(0),
+            },
+            "session.evicted" => Reply::Evicted {
+                code: self.error().0,
+                reason: self.string(&["reason"]).unwrap_or_else(|| "no reason was given".to_string()),
+            },
+            "nack" => Reply::Refused(self.refusal(Concern::Frame)),
+            "cancel.refused" => Reply::Refused(self.cancel_refused()),
+            "cancel.accepted" => Reply::CancelTaken {
+                target: Target::Job(self.id(&["target_id"]).map_or_else(|| self.job(), Ok)?),
+                reason: None,
+                deadline_ms: self.u64(&["deadline_ms"]).unwrap_or(0),
+                request: self.header.correlation.clone(),
+            },
+            "pong" => Reply::Echo { nonce: self.string(&["nonce"]), request: self.header.correlation.clone() },
+            "ack" => Reply::Done {
+                detail: self.string(&["detail", "note"]).unwrap_or_default(),
+                request: self.header.correlation.clone(),
+            },
+            "job.accepted" => Reply::Accepted(self.accepted()?),
+            "job.heartbeat" => return Ok(Incoming::Beat { job: self.job()? }),
+            _ => return self.told(),
+        };
+        Ok(self.answer(reply))
+    }
+
+    /// A message that is part of a job's stream.
+    fn told(&self) -> Result<Incoming, Violation> {
+        let event = match self.header.kind.as_ref() {
+            "job.started" => JobEvent::Started,
+            "log" => self.said(EventKind::Log)?,
+            "metric" => self.said(EventKind::Metric)?,
+            "job.progress" => self.progress()?,
+            "job.status" => self.said(EventKind::Status)?,
+            "agent.delegate" => self.said(EventKind::Delegate)?,
+            "artifact.ref" => self.artifact()?,
+            "event.emit" => self.emitted()?,
+            "stream.chunk" => match self.thought() {
+                Some(thought) => thought,
+                None => return Ok(Incoming::Counted),
+            },
+            "job.result_chunk" => JobEvent::Chunk(chunk(&self.whole()?)?),
+            "job.completed" | "tool.result" => JobEvent::Ended(self.completed()),
+            "job.failed" | "tool.error" => JobEvent::Ended(self.failed()),
+            "job.cancelled" => JobEvent::Ended(self.cancelled()),
+            _ if self.header.seq.is_some() => return Ok(Incoming::Counted),
+            _ => return Ok(Incoming::Unknown),
+        };
+        let Some(job) = self.id(&["job_id"]).or_else(|| self.header.job.clone()) else {
+            // The end of a job that never was refuses it; what else is told of
+            // no job is told of the session.
+            let refused = matches!(event, JobEvent::Ended(_)) && self.header.correlation.is_some();
+            let refusal = || self.answer(Reply::Refused(self.refusal(Concern::Submit)));
+            return Ok(if refused { refusal() } else { Incoming::Counted });
+        };
+        let at = self.header.timestamp.and_then(|raw| serde_json::from_str::<String>(raw).ok());
+        let at = at.and_then(|text| UtcMs::parse(&text));
+        Ok(Incoming::Event { job, seq: self.header.seq, at, event })
+    }
+
+    fn whole(&self) -> Result<Json, Violation> {
+        Json::parse(self.header.payload).map_err(|e| Violation::invalid(alloc::format!("`{}`: {e}", self.header.kind)))
+    }
+
+    fn said(&self, kind: EventKind) -> Result<JobEvent, Violation> {
+        let body = self.whole()?;
+        // What a runtime let through is shown as it is rather than lost.
+        let body = kind.normalise(&body).unwrap_or(body);
+        Ok(JobEvent::Said { kind, body })
+    }
+
+    /// Published runtimes know no `current`, only a percentage.
+    fn progress(&self) -> Result<JobEvent, Violation> {
+        if self.raw(&["current"]).is_some() {
+            return self.said(EventKind::Progress);
+        }
+        let mut body = Object::new();
+        body.raw("current", self.raw(&["percent"]).unwrap_or("0")).u64("total", 100);
+        body.opt_str("message", self.string(&["message"]).as_deref());
+        let body = body.json();
+        let kind = EventKind::Progress;
+        let body = kind.normalise(&body).unwrap_or(body);
+        Ok(JobEvent::Said { kind, body })
+    }
+
+    fn artifact(&self) -> Result<JobEvent, Violation> {
+        let nested = self.raw(&["artifact"]).and_then(|raw| Json::parse(raw).ok());
+        let body = match nested {
+            Some(nested) => nested,
+            None => self.whole()?,
+        };
+        let mut members = body.members().map_err(|e| Violation::invalid(e.to_string()))?;
+        members.rename(&["size"], "byte_size");
+        let body = members.to_json();
+        let kind = EventKind::Artifact;
+        let body = kind.normalise(&body).unwrap_or(body);
+        Ok(JobEvent::Said { kind, body })
+    }
+
+    /// An event under the name it would have as a message, or as a kind.
+    fn emitted(&self) -> Result<JobEvent, Violation> {
+        let name = self.string(&["name"]).ok_or_else(|| Violation::invalid("`event.emit` has no name"))?;
+        let body = self.json(&["attributes", "data"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
+        let kind = match name.as_str() {
+            "job.status" => EventKind::Status,
+            "agent.delegate" => EventKind::Delegate,
+            other => EventKind::of(other),
+        };
+        let body = kind.normalise(&body).unwrap_or(body);
+        Ok(JobEvent::Said { kind, body })
+    }
+
+    fn thought(&self) -> Option<JobEvent> {
+        if self.string(&["role"]).as_deref() != Some("assistant_thought") {
+            return None;
+        }
+        let mut body = Object::new();
+        body.str("text", &self.string(&["content", "data"]).unwrap_or_default());
+        if self.raw(&["redacted"]) == Some("true") {
+            body.bool("redacted", true);
+        }
+        Some(JobEvent::Said { kind: EventKind::Thought, body: body.json() })
+    }
+
+    fn completed(&self) -> Terminal {
+        let inline = self.json(&["value", "result"]);
+        let result = match self.string(&["result_id"]) {
+            Some(result_id) => {
+                Some(JobResult::Streamed { result_id, size: self.u64(&["result_size"]).unwrap_or(0), inline })
+            }
+            None => inline.map(JobResult::Inline),
+        };
+        Terminal::success(result, self.string(&["summary"]))
+    }
+
+    fn failed(&self) -> Terminal {
+        let (code, message, retryable, details) = self.error();
+        // The name of 1.1 says more than what an older reader would get.
+        let own = details.as_ref().and_then(|details| details.members().ok()?.get_str("code"));
+        let code = match own.as_deref().map(crate::wire::error_code) {
+            Some(ErrorCode::Other(_)) | None => code,
+            Some(own) => own,
+        };
+        let retryable = retryable.unwrap_or_else(|| code.retryable());
+        Terminal::failure(JobError { code, message, retryable, details })
+    }
+
+    fn cancelled(&self) -> Terminal {
+        let reason = self.string(&["reason"]);
+        let code = match self.string(&["code"]).as_deref() {
+            Some("ABORTED") => ErrorCode::Aborted,
+            Some(_) | None => ErrorCode::Cancelled,
+        };
+        let message = self.string(&["message"]).or_else(|| reason.clone()).unwrap_or_default();
+        let error = JobError::new(code, message);
+        Terminal { status: FinalStatus::Cancelled, reason: reason.map(Into::into), ..Terminal::failure(error) }
+    }
+
+    fn challenge(&self) -> Challenge {
+        Challenge {
+            nonce: self.string(&["nonce", "challenge"]).unwrap_or_default(),
+            scheme: self.string(&["scheme"]).unwrap_or_else(|| "bearer".to_string()),
+            expires_at: self.time(&["expires_at"]).unwrap_or(self.now),
+            request: self.header.correlation.clone(),
+        }
+    }
+
+    fn cancel_refused(&self) -> crate::model::reply::Refusal {
+        let said = self.string(&["reason"]).unwrap_or_default();
+        let code = match (self.raw(&["code"]), said.as_str()) {
+            (Some(_), _) => self.error().0,
+            (None, "not_found") => ErrorCode::JobNotFound,
+            (None, "already_terminal") => ErrorCode::FailedPrecondition,
+            (None, _) => ErrorCode::PermissionDenied,
+        };
+        let message = self.string(&["message"]).unwrap_or_else(|| alloc::format!("the cancel was refused: {said}"));
+        crate::model::reply::Refusal {
+            job: self.id(&["target_id"]),
+            ..crate::model::reply::Refusal::of(Concern::Cancel, Violation::new(code, message), self.request())
+        }
+    }
+
+    fn session(&self) -> Result<WireId, Violation> {
+        let session = self.id(&["session_id"]).or_else(|| self.header.session.clone());
+        session.ok_or_else(|| Violation::invalid(alloc::format!("`{}` names no session", self.header.kind)))
+    }
+
+    fn accepted_session(&self) -> Result<Opened, Violation> {
+        let nested = |name| self.raw(&[name]).and_then(|raw| self.nested(raw));
+        let capabilities = nested("capabilities");
+        let runtime = nested("runtime");
+        let name = |name| runtime.as_ref().and_then(|runtime| runtime.string(&[name])).unwrap_or_default();
+        let list = |name| capabilities.as_ref().and_then(|c| c.raw(&[name]));
+        let agents: Vec<&serde_json::value::RawValue> =
+            list("agents").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        let heartbeat = self.raw(&["heartbeat_interval_sec"]).and_then(seconds);
+        Ok(Opened {
+            session: self.session()?,
+            resume_token: Secret::new(self.string(&["resume_token"]).unwrap_or_default()),
+            resume_window_s: self.u64(&["resume_window_sec"]).unwrap_or(0),
+            heartbeat_s: heartbeat,
+            features: capabilities.as_ref().map_or(IMPLIED, |c| c.capabilities()),
+            agents: agents.into_iter().filter_map(|raw| agent(raw.get())).collect(),
+            runtime: ClientInfo { name: name("kind"), version: name("version") },
+            accepted_at: self.now,
+            expires_at: nested("lease").and_then(|lease| lease.time(&["expires_at"])),
+            extensions: list("extensions").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default(),
+            anonymous: list("anonymous") == Some("true"),
+            replay: None,
+            request: self.header.correlation.clone(),
+        })
+    }
+
+    fn capabilities(&self) -> Features {
+        let mut features = IMPLIED;
+        for (name, value) in &self.members.0 {
+            let given = match name.as_ref() {
+                "heartbeat_interval_seconds" => Some(Feature::Heartbeat),
+                "heartbeat_recovery" => (*value == "\"block\"").then_some(Feature::BlockOnSilence),
+                name => capability_named(name).filter(|_| *value == "true"),
+            };
+            features = given.map_or(features, |feature| features.with(feature));
+        }
+        features
+    }
+
+    /// A session that is back has what it had.
+    fn resumed_session(&self) -> Result<Opened, Violation> {
+        let from = self.u64(&["replayed_from"]).unwrap_or(0);
+        let replayed = self.raw(&["replayed"]) == Some("true");
+        Ok(Opened { replay: Some((from, replayed)), session: self.session()?, ..self.accepted_session()? })
+    }
+}

@@ -1,0 +1,185 @@
+//! The open family (RFC-0001-v2 with the additions of 1.1).
+//!
+//! Tolerant in, exact out: the published Rust reader drops its connection at
+//! the first frame it cannot decode.
+
+mod events;
+mod incoming;
+mod outgoing;
+mod replies;
+mod requests;
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+
+use ulid::Ulid;
+
+use crate::error::ErrorCode;
+use crate::id::{WireId, prefixed};
+use crate::json::Object;
+use crate::model::feature::{Feature, Features};
+use crate::model::job::{FinalStatus, JobStatus};
+use crate::model::request::Priority;
+use crate::time::UtcMs;
+use crate::wire::alike::Words;
+use crate::wire::{Profile, View, error_name};
+
+pub(crate) use events::{render_event, write_event};
+pub(crate) use incoming::read_incoming;
+pub(crate) use outgoing::write_request;
+pub(crate) use replies::write_reply;
+pub(crate) use requests::{is_own, opens, read_request};
+
+/// Used in every session of this family: its messages for them are no
+/// matter of capabilities.
+pub(crate) const IMPLIED: Features =
+    Features::of(&[Feature::Ack, Feature::ListJobs, Feature::Subscribe, Feature::Progress, Feature::AgentVersions]);
+
+/// The extension by which a peer says that it reads the codes of 1.1.
+const TYPES: &str = "arcpx.arcp.types.v1";
+
+/// The capability that stands for a feature, where it is a plain yes or no.
+fn capability_name(feature: Feature) -> Option<&'static str> {
+    Some(match feature {
+        Feature::ResultChunk => "result_chunk",
+        Feature::CostBudget => "cost_budget",
+        Feature::ModelUse => "model_use",
+        Feature::ProvisionedCredentials => "provisioned_credentials",
+        Feature::Heartbeat
+        | Feature::Ack
+        | Feature::ListJobs
+        | Feature::Subscribe
+        | Feature::LeaseExpiresAt
+        | Feature::Progress
+        | Feature::AgentVersions
+        | Feature::BlockOnSilence => return None,
+    })
+}
+
+fn capability_named(name: &str) -> Option<Feature> {
+    match name {
+        "cost.budget" => Some(Feature::CostBudget),
+        "model.use" => Some(Feature::ModelUse),
+        "heartbeat_interval_seconds" => Some(Feature::Heartbeat),
+        _ => Feature::ALL.into_iter().find(|feature| capability_name(*feature) == Some(name)),
+    }
+}
+
+/// The code as this peer reads it, and the name of 1.1 where that is another
+/// one.
+fn code_name<'a>(view: &View, code: &'a ErrorCode) -> (&'a str, Option<&'a str>) {
+    let own = error_name(code);
+    let name = match code {
+        ErrorCode::Internal => return ("INTERNAL", None),
+        ErrorCode::Other(_) if view.profile == Profile::Rust200 => "UNKNOWN",
+        ErrorCode::InvalidRequest => "INVALID_ARGUMENT",
+        _ if view.profile == Profile::Native => own,
+        ErrorCode::JobNotFound | ErrorCode::AgentNotAvailable => "NOT_FOUND",
+        ErrorCode::DuplicateKey => "ALREADY_EXISTS",
+        ErrorCode::Timeout => "DEADLINE_EXCEEDED",
+        ErrorCode::ResumeWindowExpired => "DATA_LOSS",
+        ErrorCode::Unimplemented
+        | ErrorCode::Unauthenticated
+        | ErrorCode::PermissionDenied
+        | ErrorCode::AgentVersionNotAvailable
+        | ErrorCode::Cancelled
+        | ErrorCode::HeartbeatLost
+        | ErrorCode::LeaseExpired
+        | ErrorCode::LeaseRevoked
+        | ErrorCode::LeaseSubsetViolation
+        | ErrorCode::BudgetExhausted
+        | ErrorCode::BackpressureOverflow
+        | ErrorCode::ResourceExhausted
+        | ErrorCode::Aborted
+        | ErrorCode::FailedPrecondition
+        | ErrorCode::OutOfRange
+        | ErrorCode::Unavailable
+        | ErrorCode::Other(_) => own,
+    };
+    (name, (name != own && *code != ErrorCode::InvalidRequest).then_some(own))
+}
+
+/// The word for where a job stands (RFC §10.2).
+fn status_word(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Pending => "queued",
+        JobStatus::Running => "running",
+        JobStatus::Blocked => "blocked",
+        JobStatus::Paused => "paused",
+        JobStatus::Ended(FinalStatus::Success) => "completed",
+        JobStatus::Ended(FinalStatus::Error | FinalStatus::TimedOut) => "failed",
+        JobStatus::Ended(FinalStatus::Cancelled) => "cancelled",
+    }
+}
+
+fn words(view: &View) -> Words<'_> {
+    Words { view, status: status_word }
+}
+
+fn priority_name(priority: Priority) -> &'static str {
+    match priority {
+        Priority::Low => "low",
+        Priority::Normal => "normal",
+        Priority::High => "high",
+        Priority::Critical => "critical",
+    }
+}
+
+/// The members of an envelope, in the order they are written.
+#[derive(Default)]
+struct Envelope<'a> {
+    id: Ulid,
+    kind: &'a str,
+    session: Option<Cow<'a, str>>,
+    job: Option<Cow<'a, str>>,
+    stream: Option<Cow<'a, str>>,
+    trace: Option<&'a str>,
+    span: Option<&'a str>,
+    correlation: Option<&'a str>,
+    key: Option<&'a str>,
+    priority: Option<Priority>,
+    extensions: Option<&'a str>,
+    seq: Option<u64>,
+}
+
+impl Envelope<'_> {
+    fn around(&self, payload: &str) -> String {
+        let mut frame = Object::with_capacity(payload.len() + 384);
+        frame
+            .str("arcp", "1.1")
+            .str("id", &prefixed("msg_", self.id))
+            .display("timestamp", UtcMs(self.id.timestamp_ms()))
+            .opt_str("session_id", self.session.as_deref())
+            .opt_str("job_id", self.job.as_deref())
+            .opt_str("stream_id", self.stream.as_deref())
+            .opt_str("trace_id", self.trace.filter(|trace| !trace.is_empty()))
+            .opt_str("span_id", self.span)
+            .opt_str("correlation_id", self.correlation)
+            .opt_str("idempotency_key", self.key)
+            .opt_str("priority", self.priority.map(priority_name));
+        if let Some(extensions) = self.extensions {
+            frame.raw("extensions", extensions);
+        }
+        if let Some(seq) = self.seq {
+            frame.u64("event_seq", seq);
+        }
+        frame.str("type", self.kind).raw("payload", payload);
+        frame.done()
+    }
+}
+
+/// The request that a frame follows from, if this peer can read its id.
+fn correlation<'a>(view: &View, request: Option<&'a WireId>) -> Option<&'a str> {
+    let id = request.map(WireId::as_str);
+    id.filter(|id| view.profile != Profile::Rust200 || id.strip_prefix("msg_").is_some_and(|rest| !rest.is_empty()))
+}
+
+/// A priority as this peer wants to see it.
+fn shown(view: &View, priority: Priority) -> Option<Priority> {
+    (priority != Priority::Normal || view.profile == Profile::Swift1).then_some(priority)
+}
+
+/// The thought stream of a job.
+fn stream_id(job: crate::id::JobId) -> String {
+    prefixed("str_", job.ulid())
+}

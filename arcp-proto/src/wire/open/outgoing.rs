@@ -1,0 +1,156 @@
+//! Requests to open runtimes, written by our client.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Envelope, TYPES, capability_name, words};
+use crate::json::{Json, Object};
+use crate::model::feature::Feature;
+use crate::model::request::{Cancel, Credential, Open, Priority, Proof, Request, Submit, Target};
+use crate::secret::Secret;
+use crate::wire::alike::{self, quoted};
+use crate::wire::{Outgoing, View};
+
+/// Writes a request; `None` if this family has no word for it.
+pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
+    let (kind, payload) = match alike::write_request(words(&View::before_handshake(false)), out.request, out.at) {
+        Some((kind, payload)) => (Cow::Borrowed(kind), payload),
+        None => write_own(out.request)?,
+    };
+    let mut envelope = Envelope {
+        id: out.id,
+        kind: &kind,
+        session: out.session.map(|session| Cow::Borrowed(session.as_str())),
+        job: out.request.job().map(|job| Cow::Borrowed(job.as_str())),
+        ..Envelope::default()
+    };
+    if let Request::Submit(submit, invocation) = out.request {
+        envelope.trace = submit.trace.as_deref();
+        envelope.key = submit.key.as_deref();
+        envelope.span = invocation.span.as_deref();
+        envelope.priority = Some(invocation.priority).filter(|priority| *priority != Priority::Normal);
+        envelope.extensions = invocation.extensions.as_ref().map(Json::as_str);
+    }
+    if let Request::Extension(extension) = out.request
+        && extension.optional
+    {
+        envelope.extensions = Some("{\"optional\":true}");
+    }
+    Some(envelope.around(&payload))
+}
+
+fn write_own(request: &Request) -> Option<(Cow<'_, str>, String)> {
+    let (kind, payload) = match request {
+        Request::Open(open) => ("session.open", write_open(open)),
+        Request::Close { reason, .. } => {
+            let mut payload = Object::new();
+            payload.opt_str("reason", reason.as_deref());
+            ("session.close", payload.done())
+        }
+        Request::Echo { nonce } => {
+            let mut payload = Object::new();
+            payload.opt_str("nonce", nonce.as_deref());
+            ("ping", payload.done())
+        }
+        Request::Authenticate(proof) => ("session.authenticate", write_proof(proof)),
+        Request::Submit(submit, _) => ("tool.invoke", write_invoke(submit)),
+        Request::Cancel(cancel) => ("cancel", write_cancel(cancel)),
+        Request::Extension(extension) => {
+            let payload = String::from(extension.payload.as_str());
+            return Some((Cow::Borrowed(&extension.kind), payload));
+        }
+        Request::Resume(_)
+        | Request::Ping { .. }
+        | Request::Pong { .. }
+        | Request::Ack { .. }
+        | Request::List(_)
+        | Request::Watch(_)
+        | Request::Unwatch { .. }
+        | Request::Ignored => return None,
+    };
+    Some((Cow::Borrowed(kind), payload))
+}
+
+fn write_open(open: &Open) -> String {
+    let mut payload = Object::new();
+    payload.object("auth", |auth| {
+        let mut say = |scheme: &str, token: Option<&Secret>| {
+            let token = token.map(Secret::expose).filter(|token| !token.is_empty());
+            auth.str("scheme", scheme).opt_str("token", token);
+        };
+        match &open.credential {
+            Credential::Bearer(token) => say("bearer", Some(token)),
+            Credential::Anonymous => say("none", None),
+            Credential::Other { scheme, token } => say(scheme, Some(token)),
+        }
+    });
+    payload.object("client", |client| {
+        client.str("kind", &open.client.name).str("version", &open.client.version);
+    });
+    payload.object("capabilities", |capabilities| write_capabilities(capabilities, open));
+    payload.done()
+}
+
+fn write_capabilities(out: &mut Object, open: &Open) {
+    for name in open.features.iter().filter_map(capability_name) {
+        out.bool(name, true);
+    }
+    if open.credential == Credential::Anonymous {
+        out.bool("anonymous", true);
+    }
+    if open.features.has(Feature::BlockOnSilence) {
+        out.str("heartbeat_recovery", "block");
+    }
+    if open.features.has(Feature::Heartbeat) {
+        out.u64("heartbeat_interval_seconds", 30);
+    }
+    let mut extensions: Vec<String> = open.extensions.iter().map(|name| quoted(name)).collect();
+    extensions.push(quoted(TYPES));
+    out.array("extensions", extensions);
+    let required = open.required.iter().filter_map(capability_name).map(quoted);
+    let required: Vec<String> = required.chain(open.required_unknown.as_deref().map(quoted)).collect();
+    if !required.is_empty() {
+        out.array("required", required);
+    }
+}
+
+/// Every published way to answer a challenge, at once.
+fn write_proof(proof: &Proof) -> String {
+    let mut payload = Object::new();
+    let response = proof.response.expose();
+    payload.str("response", response).str("token", response).opt_str("nonce", proof.nonce.as_deref());
+    payload.done()
+}
+
+/// Published runtimes need `arguments`, and know the names of a lease only
+/// with `_`.
+fn write_invoke(submit: &Submit) -> String {
+    let mut payload = Object::new();
+    payload
+        .display("tool", &submit.agent)
+        .raw("arguments", submit.input.as_ref().map_or("{}", Json::as_str))
+        .opt_json("lease_request", submit.lease_request.as_ref())
+        .opt_json("lease_constraints", submit.lease_constraints.as_ref());
+    if let Some(seconds) = submit.max_runtime {
+        payload.u64("max_runtime_sec", u64::from(seconds.get()));
+    }
+    payload.done()
+}
+
+fn write_cancel(cancel: &Cancel) -> String {
+    let target = match &cancel.target {
+        Target::Job(_) => "job",
+        Target::Stream(_) => "stream",
+        Target::Session(_) => "session",
+    };
+    let mut payload = Object::new();
+    payload
+        .str("target", target)
+        .str("target_id", cancel.target.id().as_str())
+        .opt_str("reason", cancel.reason.as_deref());
+    if let Some(deadline) = cancel.deadline {
+        payload.u64("deadline_ms", u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
+    }
+    payload.done()
+}

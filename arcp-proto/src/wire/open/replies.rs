@@ -1,0 +1,278 @@
+//! Replies to open clients, written.
+
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString as _};
+
+use super::{Envelope, capability_name, code_name, correlation, shown, status_word, words};
+use crate::error::ErrorCode;
+use crate::id::WireId;
+use crate::json::{Json, Object};
+use crate::model::feature::Feature;
+use crate::model::reply::{Accepted, Challenge, Concern, JobBeat, Opened, Refusal, Reply};
+use crate::model::request::Priority;
+use crate::wire::alike::{self, quoted, write_agent};
+use crate::wire::{Stamp, View};
+
+pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
+    let (kind, payload) = match alike::write_reply(words(view), reply) {
+        Some(("session.closed", _)) if !view.profile.reads_closed() => return None,
+        Some(written) => written,
+        None => write_own(view, stamp, reply)?,
+    };
+    let (request, job, trace) = about(reply);
+    let envelope = Envelope {
+        id: stamp.id,
+        kind,
+        session: stamp.session.map(|session| Cow::Owned(session.to_string())),
+        job: job.map(|job| Cow::Borrowed(job.as_str())),
+        trace,
+        correlation: correlation(view, request),
+        priority: shown(view, Priority::Normal),
+        seq: stamp.seq,
+        ..Envelope::default()
+    };
+    Some(envelope.around(&payload))
+}
+
+fn write_own(view: &View, stamp: Stamp, reply: &Reply) -> Option<(&'static str, String)> {
+    let mut payload = Object::new();
+    Some(match reply {
+        Reply::Opened(opened) => match opened.replay {
+            Some((from, replayed)) => ("session.resumed", write_resumed(opened, from, replayed)),
+            None => ("session.accepted", write_opened(opened)),
+        },
+        Reply::Challenge(challenge) => ("session.challenge", write_challenge(challenge)),
+        Reply::Refused(refusal) => write_refusal(view, stamp, refusal),
+        Reply::Refresh { deadline, deadline_ms } => {
+            payload.display("deadline", deadline).u64("deadline_ms", *deadline_ms);
+            ("session.refresh", payload.done())
+        }
+        Reply::Evicted { code, reason } => ("session.evicted", write_eviction(view, code, reason)),
+        Reply::Echo { nonce, .. } => {
+            payload.opt_str("nonce", nonce.as_deref());
+            ("pong", payload.done())
+        }
+        Reply::Done { detail, .. } => {
+            payload.str("detail", detail).str("note", detail);
+            ("ack", payload.done())
+        }
+        Reply::JobBeat(beat) => ("job.heartbeat", write_beat(beat)),
+        Reply::Accepted(accepted) => ("job.accepted", write_accepted(accepted)),
+        Reply::CancelTaken { target, deadline_ms, .. } => {
+            payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
+            ("cancel.accepted", payload.done())
+        }
+        Reply::Closed { .. } | Reply::Ping { .. } | Reply::Pong { .. } | Reply::Jobs(_) | Reply::Watching(_) => {
+            return None;
+        }
+    })
+}
+
+/// The request a reply answers, the job it is about and its trace.
+fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
+    match reply {
+        Reply::Opened(opened) => (opened.request.as_ref(), None, None),
+        Reply::Challenge(challenge) => (challenge.request.as_ref(), None, None),
+        Reply::Refused(refusal) => (refusal.request.as_ref(), refusal.job.as_ref().filter(|job| is_job(job)), None),
+        Reply::Closed { request, .. } | Reply::Pong { request, .. } | Reply::Echo { request, .. } => {
+            (request.as_ref(), None, None)
+        }
+        Reply::Done { request, .. } => (request.as_ref(), None, None),
+        Reply::CancelTaken { request, target, .. } => (request.as_ref(), target.job(), None),
+        Reply::Jobs(page) => (page.request.as_ref(), None, None),
+        Reply::JobBeat(beat) => (beat.request.as_ref(), Some(&beat.job), Some(&beat.trace)),
+        Reply::Accepted(accepted) => (accepted.request.as_ref(), Some(&accepted.job), accepted.trace.as_deref()),
+        Reply::Watching(watching) => (watching.request.as_ref(), Some(&watching.job), watching.trace.as_deref()),
+        Reply::Ping { .. } | Reply::Refresh { .. } | Reply::Evicted { .. } => (None, None, None),
+    }
+}
+
+/// Whether an id may stand as `job_id`: strict readers know a job by its
+/// first letters.
+fn is_job(id: &WireId) -> bool {
+    id.as_str().strip_prefix("job_").is_some_and(|rest| !rest.is_empty())
+}
+
+fn write_opened(opened: &Opened) -> String {
+    let mut payload = Object::new();
+    payload
+        .str("session_id", opened.session.as_str())
+        .object("runtime", |runtime| {
+            runtime.str("kind", &opened.runtime.name).str("version", &opened.runtime.version);
+        })
+        .object("capabilities", |capabilities| write_capabilities(capabilities, opened));
+    if let Some(expires_at) = opened.expires_at {
+        payload.object("lease", |lease| {
+            lease.display("expires_at", expires_at);
+        });
+    }
+    payload.str("resume_token", opened.resume_token.expose()).u64("resume_window_sec", opened.resume_window_s.max(1));
+    if let Some(interval) = opened.heartbeat_s {
+        payload.u64("heartbeat_interval_sec", interval);
+    }
+    payload.done()
+}
+
+fn write_capabilities(out: &mut Object, opened: &Opened) {
+    for name in opened.features.iter().filter_map(capability_name) {
+        out.bool(name, true);
+    }
+    if opened.anonymous {
+        out.bool("anonymous", true);
+    }
+    out.str("heartbeat_recovery", if opened.features.has(Feature::BlockOnSilence) { "block" } else { "fail" });
+    if let Some(interval) = opened.heartbeat_s {
+        out.u64("heartbeat_interval_seconds", interval);
+    }
+    out.array("extensions", opened.extensions.iter().map(|name| quoted(name)))
+        .array("agents", opened.agents.iter().map(write_agent));
+}
+
+fn write_resumed(opened: &Opened, from: u64, replayed: bool) -> String {
+    let mut payload = Object::new();
+    payload
+        .str("session_id", opened.session.as_str())
+        .str("resume_token", opened.resume_token.expose())
+        .u64("replayed_from", from)
+        .bool("replayed", replayed)
+        .u64("resume_window_sec", opened.resume_window_s.max(1));
+    payload.done()
+}
+
+fn write_challenge(challenge: &Challenge) -> String {
+    let mut payload = Object::new();
+    payload
+        .str("challenge", &challenge.nonce)
+        .str("nonce", &challenge.nonce)
+        .str("scheme", &challenge.scheme)
+        .display("expires_at", challenge.expires_at);
+    payload.done()
+}
+
+/// What is refused decides the type of the refusal.
+fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str, String) {
+    let mut payload = Object::new();
+    match refusal.concern {
+        Concern::Session if stamp.session.is_none() => {
+            write_error(&mut payload, view, refusal);
+            write_nested(&mut payload, view, refusal);
+            ("session.rejected", payload.done())
+        }
+        Concern::Session if refusal.request.is_none() => {
+            ("session.evicted", write_eviction(view, &refusal.code, &refusal.message))
+        }
+        Concern::Proof => {
+            write_error(&mut payload, view, refusal);
+            payload.str("detail", &refusal.message);
+            ("session.unauthenticated", payload.done())
+        }
+        Concern::Cancel => {
+            payload
+                .opt_str("target_id", refusal.job.as_ref().map(WireId::as_str))
+                .str("reason", cancel_refusal(&refusal.code))
+                .str("code", code_name(view, &refusal.code).0)
+                .str("message", &refusal.message);
+            ("cancel.refused", payload.done())
+        }
+        Concern::Session | Concern::Frame | Concern::Submit | Concern::Job | Concern::Watch | Concern::Listing => {
+            write_error(&mut payload, view, refusal);
+            write_nested(&mut payload, view, refusal);
+            ("nack", payload.done())
+        }
+    }
+}
+
+fn cancel_refusal(code: &ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::JobNotFound => "not_found",
+        ErrorCode::FailedPrecondition => "already_terminal",
+        ErrorCode::InvalidRequest
+        | ErrorCode::Unimplemented
+        | ErrorCode::Unauthenticated
+        | ErrorCode::PermissionDenied
+        | ErrorCode::DuplicateKey
+        | ErrorCode::AgentNotAvailable
+        | ErrorCode::AgentVersionNotAvailable
+        | ErrorCode::Cancelled
+        | ErrorCode::Timeout
+        | ErrorCode::ResumeWindowExpired
+        | ErrorCode::HeartbeatLost
+        | ErrorCode::LeaseExpired
+        | ErrorCode::LeaseRevoked
+        | ErrorCode::LeaseSubsetViolation
+        | ErrorCode::BudgetExhausted
+        | ErrorCode::BackpressureOverflow
+        | ErrorCode::ResourceExhausted
+        | ErrorCode::Aborted
+        | ErrorCode::OutOfRange
+        | ErrorCode::Unavailable
+        | ErrorCode::Internal
+        | ErrorCode::Other(_) => "not_cancellable",
+    }
+}
+
+fn write_error(payload: &mut Object, view: &View, refusal: &Refusal) {
+    write_failure(payload, view, &refusal.code, &refusal.message, refusal.retryable, refusal.details.as_ref());
+}
+
+/// `code`, `message`, `retryable`, `details`, with the name of 1.1 in the
+/// details where this peer would not read it as the code.
+pub(super) fn write_failure(
+    payload: &mut Object,
+    view: &View,
+    code: &ErrorCode,
+    message: &str,
+    retryable: bool,
+    details: Option<&Json>,
+) {
+    let (name, own) = code_name(view, code);
+    let message = if message.is_empty() { "no message was given" } else { message };
+    payload.str("code", name).str("message", message).bool("retryable", retryable);
+    match (details, own) {
+        (None, None) => {}
+        (Some(details), None) => {
+            payload.raw("details", details.as_str());
+        }
+        (given, Some(own)) => {
+            payload.object("details", |out| {
+                out.str("code", own);
+                let members = given.and_then(|given| given.members().ok()).unwrap_or_default();
+                for (member, value) in members.0.iter().filter(|(member, _)| member != "code") {
+                    out.raw(member, value);
+                }
+            });
+        }
+    }
+}
+
+/// The same once more, where some readers look for it.
+fn write_nested(payload: &mut Object, view: &View, refusal: &Refusal) {
+    payload.object("error", |error| {
+        error
+            .str("code", code_name(view, &refusal.code).0)
+            .str("message", &refusal.message)
+            .bool("retryable", refusal.retryable);
+    });
+}
+
+fn write_eviction(view: &View, code: &ErrorCode, reason: &str) -> String {
+    let mut payload = Object::new();
+    payload.str("code", code_name(view, code).0).str("reason", reason);
+    payload.done()
+}
+
+fn write_beat(beat: &JobBeat) -> String {
+    let mut payload = Object::new();
+    payload.u64("sequence", beat.sequence).u64("deadline_ms", beat.deadline_ms).str("state", status_word(beat.status));
+    payload.done()
+}
+
+fn write_accepted(accepted: &Accepted) -> String {
+    let mut payload = Object::new();
+    payload.str("job_id", accepted.job.as_str()).str("agent", &accepted.agent);
+    if accepted.lease != Json::empty_object() {
+        payload.raw("lease", accepted.lease.as_str());
+    }
+    payload.display("accepted_at", accepted.accepted_at);
+    payload.done()
+}

@@ -1,0 +1,379 @@
+//! Requests of open clients, read.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{TYPES, capability_named};
+use crate::error::{ErrorCode, Violation};
+use crate::id::WireId;
+use crate::json::{Json, Members, Object, Text};
+use crate::model::agent::AgentRef;
+use crate::model::feature::{Feature, Features};
+use crate::model::request::{
+    Cancel, ClientInfo, Credential, Extension, Invocation, Open, Priority, Proof, Request, Submit, Target,
+};
+use crate::secret::Secret;
+use crate::wire::Inbound;
+use crate::wire::alike::{self, bounded, object, present};
+use crate::wire::envelope::{Header, payload};
+use crate::wire::profile::{OpenFingerprint, Profile};
+
+/// How long an agent may take to stop where a cancel does not say.
+const CANCEL_DEADLINE_MS: u64 = 5000;
+const LONGEST_CANCEL_DEADLINE_MS: u64 = 600_000;
+
+/// The first words of types that belong to the protocol itself.
+const CORE: [&str; 28] = [
+    "session",
+    "job",
+    "stream",
+    "tool",
+    "human",
+    "permission",
+    "lease",
+    "subscribe",
+    "unsubscribe",
+    "subscription",
+    "artifact",
+    "agent",
+    "workflow",
+    "checkpoint",
+    "cancel",
+    "interrupt",
+    "resume",
+    "backpressure",
+    "event",
+    "trace",
+    "log",
+    "metric",
+    "ping",
+    "pong",
+    "ack",
+    "nack",
+    "arcp",
+    "error",
+];
+
+pub(crate) fn opens(kind: &str) -> bool {
+    kind == "session.open"
+}
+
+/// Whether only this family has messages of this type.
+pub(crate) fn is_own(kind: &str) -> bool {
+    let first = kind.split('.').next().unwrap_or_default();
+    match first {
+        "session" => matches!(kind, "session.open" | "session.authenticate"),
+        "job" => kind == "job.schedule",
+        other => CORE.contains(&other),
+    }
+}
+
+pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
+    let mut profile = Profile::Plain;
+    let priority = priority(header)?;
+    let request = match alike::read_request(header)? {
+        Some(request) => request,
+        None => match header.kind.as_ref() {
+            "session.open" => {
+                let (open, sender) = read_open(header)?;
+                profile = sender;
+                Request::Open(open)
+            }
+            "session.authenticate" => Request::Authenticate(read_proof(header)?),
+            "tool.invoke" => Request::Submit(read_invoke(header)?, read_invocation(header, priority)?),
+            "cancel" => Request::Cancel(read_cancel(header)?),
+            "ping" => Request::Echo { nonce: payload::<Nonce<'_>>("ping", header.payload)?.nonce.map(|n| n.0.into()) },
+            // An answer to an answer would never end.
+            "pong" | "ack" | "nack" => Request::Ignored,
+            _ => read_other(header)?,
+        },
+    };
+    Ok(Inbound { id: header.id.clone(), session: header.session.clone(), request, profile })
+}
+
+/// A type of the protocol that nobody serves here, or one of an extension
+/// (RFC §21.3).
+fn read_other(header: &Header<'_>) -> Result<Request, Violation> {
+    let kind = header.kind.as_ref();
+    let first = kind.split('.').next().unwrap_or_default();
+    if CORE.contains(&first) || !kind.contains('.') || kind.len() > WireId::MAX {
+        let shown: String = kind.chars().take(64).collect();
+        let message = alloc::format!("`{shown}` is not served by this runtime");
+        return Err(Violation::new(ErrorCode::Unimplemented, message));
+    }
+    let said = Json::parse(header.payload).map_err(|e| Violation::invalid(alloc::format!("`payload`: {e}")))?;
+    Ok(Request::Extension(Extension { kind: kind.to_string(), payload: said, optional: header.optional }))
+}
+
+fn priority(header: &Header<'_>) -> Result<Priority, Violation> {
+    Ok(match header.priority.as_deref() {
+        None | Some("normal") => Priority::Normal,
+        Some("low") => Priority::Low,
+        Some("high") => Priority::High,
+        Some("critical") => Priority::Critical,
+        Some(_) => return Err(Violation::invalid("`priority` must be low, normal, high or critical")),
+    })
+}
+
+#[derive(Deserialize)]
+struct Nonce<'a> {
+    #[serde(borrow, default)]
+    nonce: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Opening<'a> {
+    #[serde(borrow, default)]
+    auth: Option<Auth<'a>>,
+    #[serde(borrow, default)]
+    client: Option<Client<'a>>,
+    #[serde(borrow, default)]
+    capabilities: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Auth<'a> {
+    #[serde(borrow, default)]
+    scheme: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    token: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Client<'a> {
+    #[serde(borrow, default)]
+    kind: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    version: Option<Text<'a>>,
+}
+
+fn read_open(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
+    let opening: Opening<'_> = payload("session.open", header.payload)?;
+    let (name, version) = opening.client.map_or((None, None), |client| (client.kind, client.version));
+    let client = ClientInfo { name: bounded(name), version: bounded(version) };
+    let raw = opening.capabilities.map_or("{}", RawValue::get);
+    let capabilities = Members::of(if raw == "null" { "{}" } else { raw })
+        .map_err(|e| Violation::invalid(alloc::format!("`capabilities`: {e}")))?;
+    let (required, required_unknown) = read_required(&capabilities)?;
+    let extensions = strings(&capabilities, "extensions")?;
+    let profile = Profile::of_open(OpenFingerprint {
+        id: header.id.as_str(),
+        timestamp: header.timestamp,
+        prioritised: header.priority.is_some(),
+        names: capabilities.0.iter().map(|(name, _)| name.as_ref()),
+        types: extensions.iter().any(|name| name == TYPES),
+    });
+    let open = Open {
+        required,
+        required_unknown,
+        extensions,
+        ..Open::new(client, credential(opening.auth), offered(&capabilities))
+    };
+    Ok((open, profile))
+}
+
+fn offered(capabilities: &Members<'_>) -> Features {
+    let mut features = Features::default();
+    for (name, value) in &capabilities.0 {
+        let wanted = match name.as_ref() {
+            "heartbeat_interval_seconds" => (value.parse::<f64>().is_ok_and(|s| s > 0.0)).then_some(Feature::Heartbeat),
+            "heartbeat_recovery" => (*value == "\"block\"").then_some(Feature::BlockOnSilence),
+            name => capability_named(name).filter(|_| *value == "true"),
+        };
+        features = wanted.map_or(features, |feature| features.with(feature));
+    }
+    features
+}
+
+/// What is required: what a runtime may have, and the first thing that none
+/// of ours has.
+fn read_required(capabilities: &Members<'_>) -> Result<(Features, Option<String>), Violation> {
+    let mut features = Features::default();
+    let mut unknown = None;
+    for name in strings(capabilities, "required")? {
+        match capability_named(&name) {
+            Some(feature) => features = features.with(feature),
+            // The credential decides about that.
+            None if name == "anonymous" || name == "heartbeat_recovery" => {}
+            None => unknown = unknown.or(Some(name)),
+        }
+    }
+    Ok((features, unknown))
+}
+
+fn strings(members: &Members<'_>, name: &str) -> Result<Vec<String>, Violation> {
+    const MOST: usize = 64;
+    let list: Vec<String> = match members.get(name).filter(|raw| *raw != "null") {
+        Some(raw) => serde_json::from_str(raw)
+            .map_err(|_| Violation::invalid(alloc::format!("`capabilities`: `{name}` must be a list of strings")))?,
+        None => Vec::new(),
+    };
+    if list.len() > MOST || list.iter().any(|item| item.is_empty() || item.len() > WireId::MAX) {
+        let message = alloc::format!("`capabilities`: `{name}` has at most {MOST} names of 1 to {} bytes", WireId::MAX);
+        return Err(Violation::invalid(message));
+    }
+    Ok(list)
+}
+
+fn credential(auth: Option<Auth<'_>>) -> Credential {
+    let Some(auth) = auth else {
+        return Credential::Anonymous;
+    };
+    let token = Secret::new(auth.token.map(|Text(token)| token.into()).unwrap_or_default());
+    match auth.scheme.as_ref().map_or("bearer", |Text(scheme)| scheme.as_ref()) {
+        "bearer" => Credential::Bearer(token),
+        "none" => Credential::Anonymous,
+        other => Credential::Other { scheme: other.chars().take(64).collect(), token },
+    }
+}
+
+#[derive(Deserialize)]
+struct Authenticate<'a> {
+    #[serde(borrow, default)]
+    response: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    token: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    auth: Option<Auth<'a>>,
+    #[serde(borrow, default)]
+    nonce: Option<Text<'a>>,
+}
+
+fn read_proof(header: &Header<'_>) -> Result<Proof, Violation> {
+    let said: Authenticate<'_> = payload("session.authenticate", header.payload)?;
+    let response = said.response.or(said.token).or(said.auth.and_then(|auth| auth.token));
+    let Some(Text(response)) = response else {
+        return Err(Violation::invalid("`session.authenticate`: `response` is missing"));
+    };
+    let nonce = said.nonce.map(|Text(nonce)| nonce.into());
+    Ok(Proof { response: Secret::new(response.into()), nonce })
+}
+
+#[derive(Deserialize)]
+struct CancelFields<'a> {
+    #[serde(borrow, default)]
+    target: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    target_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    reason: Option<Text<'a>>,
+    #[serde(default)]
+    deadline_ms: Option<u64>,
+}
+
+fn read_cancel(header: &Header<'_>) -> Result<Cancel, Violation> {
+    let said: CancelFields<'_> = payload("cancel", header.payload)?;
+    let id = said.target_id.and_then(|Text(id)| WireId::new(&id)).or_else(|| header.job.clone());
+    let id = id.ok_or_else(|| Violation::invalid("`cancel`: `target_id` is missing"))?;
+    let target = match said.target.as_ref().map_or("job", |Text(target)| target.as_ref()) {
+        "job" => Target::Job(id),
+        "stream" => Target::Stream(id),
+        "session" => Target::Session(id),
+        _ => return Err(Violation::invalid("`cancel`: `target` must be job, stream or session")),
+    };
+    let deadline = said.deadline_ms.unwrap_or(CANCEL_DEADLINE_MS);
+    if deadline > LONGEST_CANCEL_DEADLINE_MS {
+        return Err(Violation::invalid("`cancel`: `deadline_ms` must be 0 to 600000"));
+    }
+    let reason = said.reason.map(|Text(reason)| reason.chars().take(1024).collect());
+    Ok(Cancel { target, reason, deadline: Some(Duration::from_millis(deadline)) })
+}
+
+#[derive(Deserialize)]
+struct Invoke<'a> {
+    #[serde(borrow)]
+    tool: Text<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow, default, alias = "cost.budget")]
+    cost_budget: Option<&'a RawValue>,
+    #[serde(borrow, default, alias = "model.use")]
+    model_use: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    lease_request: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    lease_constraints: Option<&'a RawValue>,
+    #[serde(default)]
+    max_runtime_sec: Option<u64>,
+    #[serde(borrow, default)]
+    idempotency_key: Option<Text<'a>>,
+}
+
+fn read_invocation(header: &Header<'_>, priority: Priority) -> Result<Invocation, Violation> {
+    Ok(Invocation {
+        priority,
+        span: header.span.as_deref().map(|span| free_text("span_id", span)).transpose()?,
+        extensions: object("extensions", header.extensions)?,
+    })
+}
+
+fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
+    let fields: Invoke<'_> = payload("tool.invoke", header.payload)?;
+    let key = match header.key.as_deref() {
+        Some(key) => Some(Text(key.into())),
+        None => fields.idempotency_key,
+    };
+    let lease = object("lease_request", fields.lease_request)?;
+    let lease = with_budgets(lease, fields.cost_budget, fields.model_use)?;
+    let trace = header.trace.as_deref().map(|trace| free_text("trace_id", trace)).transpose()?;
+    Ok(Submit {
+        input: fields.arguments.map(Json::of_checked),
+        lease_request: lease,
+        lease_constraints: object("lease_constraints", fields.lease_constraints)?,
+        key: alike::key(key)?,
+        max_runtime: alike::max_runtime(fields.max_runtime_sec)?,
+        trace,
+        ..Submit::new(AgentRef::parse(&fields.tool.0)?)
+    })
+}
+
+fn free_text(name: &str, text: &str) -> Result<String, Violation> {
+    if !(1..=WireId::MAX).contains(&text.len()) {
+        return Err(Violation::invalid(alloc::format!("`{name}` must have 1 to {} bytes", WireId::MAX)));
+    }
+    Ok(text.to_string())
+}
+
+/// The lease asked for under the names of 1.1: published clients write them
+/// with `_`, and some of them beside the lease.
+fn with_budgets(
+    lease: Option<Json>,
+    cost: Option<&RawValue>,
+    models: Option<&RawValue>,
+) -> Result<Option<Json>, Violation> {
+    const NAMES: [(&str, &str); 7] = [
+        ("cost_budget", "cost.budget"),
+        ("model_use", "model.use"),
+        ("fs_read", "fs.read"),
+        ("fs_write", "fs.write"),
+        ("net_fetch", "net.fetch"),
+        ("tool_call", "tool.call"),
+        ("agent_delegate", "agent.delegate"),
+    ];
+    let mut out = Object::new();
+    let mut any = false;
+    let members = lease.as_ref().map(|lease| lease.members()).transpose();
+    let members = members.map_err(|e| Violation::invalid(alloc::format!("`lease_request`: {e}")))?.unwrap_or_default();
+    let beside = [("cost.budget", cost), ("model.use", models)];
+    let beside = beside.into_iter().filter_map(|(name, raw)| Some((name, raw?.get())));
+    let inside = members.0.iter().map(|(name, value)| {
+        let known = NAMES.iter().find(|(snake, _)| *snake == name.as_ref());
+        (known.map_or(name.as_ref(), |(_, dotted)| *dotted), *value)
+    });
+    for (name, value) in inside.chain(beside) {
+        if value != "null" && value != "[]" {
+            any = true;
+            out.raw(name, value);
+        }
+    }
+    if !any {
+        return Ok(None);
+    }
+    let lease = out.json();
+    lease.members().map_err(|_| Violation::invalid("`lease_request`: the same thing is asked for twice"))?;
+    Ok(Some(lease))
+}

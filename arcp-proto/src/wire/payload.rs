@@ -1,0 +1,282 @@
+//! Frames of runtimes, read by our client: what both families write alike, in
+//! every published spelling.
+
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::envelope::{Header, payload};
+use super::names::{error_code, status_named};
+use crate::error::{ErrorCode, Violation};
+use crate::id::WireId;
+use crate::json::{Json, Members, Object};
+use crate::model::agent::AgentEntry;
+use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
+use crate::model::job::{JobStatus, JobSummary};
+use crate::model::reply::{Accepted, Concern, JobPage, Refusal, Reply, Watching};
+use crate::time::UtcMs;
+
+/// One frame from a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// An answer, or something said unasked.
+    Reply {
+        /// The reply.
+        reply: Reply,
+        /// The job in the envelope.
+        job: Option<WireId>,
+        /// The trace in the envelope.
+        trace: Option<String>,
+    },
+    /// A job event.
+    Event {
+        /// The job.
+        job: WireId,
+        /// Its number in this session, if the runtime gave one.
+        seq: Option<u64>,
+        /// When it happened, if the runtime said so.
+        at: Option<UtcMs>,
+        /// The event.
+        event: JobEvent,
+    },
+    /// The runtime says goodbye.
+    Goodbye {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// A numbered frame that adds nothing to what other frames say.
+    Counted,
+    /// A job is alive.
+    Beat {
+        /// The job.
+        job: WireId,
+    },
+    /// Nothing this client knows; never an error.
+    Unknown,
+}
+
+/// The payload of one frame, and what stands around it.
+pub(super) struct Payload<'h, 'a> {
+    pub(super) header: &'h Header<'a>,
+    pub(super) members: Members<'a>,
+    pub(super) now: UtcMs,
+}
+
+impl Payload<'_, '_> {
+    /// A reply of a type that both families have; `None` for any other.
+    pub(super) fn alike(&self) -> Result<Option<Reply>, Violation> {
+        let nonce = |names: &[&str]| self.string(names).unwrap_or_default();
+        let request = self.header.correlation.clone();
+        Ok(Some(match self.header.kind.as_ref() {
+            "session.closed" => Reply::Closed { reason: self.string(&["reason"]), request },
+            "session.ping" => Reply::Ping { nonce: nonce(&["nonce"]), at: self.now },
+            "session.pong" => Reply::Pong { nonce: nonce(&["ping_nonce", "nonce"]), at: self.now, request },
+            "session.jobs" => Reply::Jobs(self.page()?),
+            "job.subscribed" => Reply::Watching(self.watching()?),
+            _ => return Ok(None),
+        }))
+    }
+
+    pub(super) fn header_trace(&self) -> Option<String> {
+        self.header.trace.as_deref().map(ToString::to_string)
+    }
+
+    pub(super) fn raw(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.members.get(name)).filter(|raw| *raw != "null")
+    }
+
+    pub(super) fn string(&self, names: &[&str]) -> Option<String> {
+        self.raw(names).and_then(|raw| serde_json::from_str(raw).ok())
+    }
+
+    pub(super) fn id(&self, names: &[&str]) -> Option<WireId> {
+        self.string(names).and_then(|id| WireId::new(&id))
+    }
+
+    pub(super) fn u64(&self, names: &[&str]) -> Option<u64> {
+        self.raw(names).and_then(|raw| serde_json::from_str(raw).ok())
+    }
+
+    pub(super) fn time(&self, names: &[&str]) -> Option<UtcMs> {
+        self.string(names).and_then(|text| UtcMs::parse(&text))
+    }
+
+    pub(super) fn json(&self, names: &[&str]) -> Option<Json> {
+        names.iter().find_map(|name| self.members.get(name)).and_then(|raw| Json::parse(raw).ok())
+    }
+
+    pub(super) fn job(&self) -> Result<WireId, Violation> {
+        self.id(&["job_id"])
+            .or_else(|| self.header.job.clone())
+            .ok_or_else(|| Violation::invalid(alloc::format!("`{}` names no job", self.header.kind)))
+    }
+
+    /// The request this answers: by id where the runtime says so, else by an
+    /// envelope id that repeats the request's.
+    pub(super) fn request(&self) -> Option<WireId> {
+        self.id(&["request_id"]).or_else(|| self.header.correlation.clone()).or_else(|| Some(self.header.id.clone()))
+    }
+
+    pub(super) fn trace(&self) -> Option<String> {
+        self.string(&["trace_id"]).or_else(|| self.header.trace.as_deref().map(ToString::to_string))
+    }
+
+    pub(super) fn lease(&self) -> Json {
+        self.json(&["lease"]).filter(Json::is_object).unwrap_or_else(Json::empty_object)
+    }
+
+    pub(super) fn error(&self) -> (ErrorCode, String, Option<bool>, Option<Json>) {
+        // Some runtimes nest what others write flat.
+        let nested = self.raw(&["error"]).and_then(|raw| Members::of(raw).ok());
+        let m = match &nested {
+            Some(inner) if inner.get("code").is_some() => inner,
+            Some(_) | None => &self.members,
+        };
+        let code = m.get_str("code").map_or(ErrorCode::Internal, |code| error_code(&code));
+        let message = m.get_str("message").filter(|text| !text.is_empty());
+        let message = message.unwrap_or_else(|| "the runtime gave no message".to_string());
+        let retryable = m.get("retryable").and_then(|raw| serde_json::from_str(raw).ok());
+        let details = match (m.get("details"), m.get_str("detail")) {
+            (Some(raw), _) if raw.starts_with('{') => Json::parse(raw).ok(),
+            (_, Some(text)) => {
+                let mut details = Object::new();
+                details.str("detail", &text);
+                Some(details.json())
+            }
+            _ => None,
+        };
+        (code, message, retryable, details)
+    }
+
+    pub(super) fn refusal(&self, concern: Concern) -> Refusal {
+        let (code, message, retryable, details) = self.error();
+        Refusal {
+            concern,
+            retryable: retryable.unwrap_or_else(|| code.retryable()),
+            code,
+            message: Cow::Owned(message),
+            details,
+            request: self.request(),
+            job: self.id(&["job_id"]).or_else(|| self.header.job.clone()),
+        }
+    }
+
+    pub(super) fn page(&self) -> Result<JobPage, Violation> {
+        let rows: Vec<&RawValue> = match self.raw(&["jobs"]) {
+            Some(raw) => payload("session.jobs", raw)?,
+            None => Vec::new(),
+        };
+        let rows = rows.into_iter().filter_map(|raw| self.nested(raw.get())?.summary());
+        Ok(JobPage { request: self.request(), jobs: rows.collect(), next: self.string(&["next_cursor"]) })
+    }
+
+    pub(super) fn nested<'b>(&'b self, raw: &'b str) -> Option<Payload<'b, 'b>> {
+        Some(Payload { header: self.header, members: Members::of(raw).ok()?, now: self.now })
+    }
+
+    pub(super) fn summary(&self) -> Option<JobSummary> {
+        Some(JobSummary {
+            job: self.id(&["job_id"])?,
+            agent: self.string(&["agent"]).unwrap_or_default(),
+            status: self.status(&["status"]),
+            lease: self.lease(),
+            parent: self.id(&["parent_job_id"]),
+            created_at: self.time(&["created_at", "submitted_at"]),
+            trace: self.string(&["trace_id"]),
+            last_event: self.u64(&["last_event_seq"]).unwrap_or(0),
+        })
+    }
+
+    pub(super) fn status(&self, names: &[&str]) -> Option<JobStatus> {
+        self.string(names).and_then(|word| status_named(&word))
+    }
+
+    pub(super) fn accepted(&self) -> Result<Accepted, Violation> {
+        Ok(Accepted {
+            request: self.request(),
+            job: self.job()?,
+            agent: self.string(&["agent"]).unwrap_or_default(),
+            lease: self.lease(),
+            trace: self.trace(),
+            accepted_at: self.time(&["accepted_at"]).unwrap_or(self.now),
+        })
+    }
+
+    pub(super) fn watching(&self) -> Result<Watching, Violation> {
+        let replayed = match self.raw(&["replayed"]) {
+            Some("true") => true,
+            Some(raw) => raw.parse::<u64>().is_ok_and(|count| count > 0),
+            None => false,
+        };
+        Ok(Watching {
+            request: self.request(),
+            job: self.job()?,
+            status: self.status(&["current_status"]),
+            agent: self.string(&["agent"]).unwrap_or_default(),
+            lease: self.lease(),
+            parent: self.id(&["parent_job_id"]),
+            trace: self.trace(),
+            from: self.u64(&["subscribed_from"]).unwrap_or(0),
+            replayed,
+        })
+    }
+
+    pub(super) fn result(&self) -> Option<JobResult> {
+        let inline = self.json(&["result", "output"]);
+        match (self.string(&["result_id"]), inline) {
+            (Some(result_id), inline) => {
+                Some(JobResult::Streamed { result_id, size: self.u64(&["result_size"]).unwrap_or(0), inline })
+            }
+            (None, inline) => inline.map(JobResult::Inline),
+        }
+    }
+}
+
+pub(super) fn seconds(raw: &str) -> Option<u64> {
+    let number: f64 = raw.parse().ok()?;
+    // `as` saturates; a fraction of a second counts as a whole one.
+    (number > 0.0).then(|| (number as u64).max(1))
+}
+
+pub(super) fn agent(raw: &str) -> Option<AgentEntry> {
+    if raw.starts_with('"') {
+        let name: String = serde_json::from_str(raw).ok()?;
+        return Some(AgentEntry { name, versions: Vec::new(), default: None });
+    }
+    let members = Members::of(raw).ok()?;
+    let versions = members.get("versions").and_then(|raw| serde_json::from_str(raw).ok());
+    Some(AgentEntry {
+        name: members.get_str("name")?,
+        versions: versions.unwrap_or_default(),
+        default: members.get_str("default"),
+    })
+}
+
+pub(super) fn chunk(body: &Json) -> Result<ResultChunk, Violation> {
+    #[derive(Deserialize)]
+    struct Fields {
+        result_id: String,
+        chunk_seq: u64,
+        #[serde(default)]
+        data: String,
+        #[serde(default)]
+        encoding: Option<String>,
+        more: bool,
+    }
+    let fields: Fields = payload("result_chunk", body.as_str())?;
+    let encoding = match fields.encoding.as_deref() {
+        None | Some("utf8" | "utf-8") => ChunkEncoding::Utf8,
+        Some("base64") => ChunkEncoding::Base64,
+        Some(_) => return Err(Violation::invalid("result chunk in an unknown encoding")),
+    };
+    Ok(ResultChunk {
+        result_id: fields.result_id,
+        chunk_seq: fields.chunk_seq,
+        data: fields.data,
+        encoding,
+        more: fields.more,
+    })
+}
