@@ -76,7 +76,7 @@ pub struct Serve {
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub allow_origins: Vec<String>,
     /// Frames for published clients: auto, off, python-1.1.3, typescript-2,
-    /// go-1.1.
+    /// go-1.1, rust-2.0.0, swift-1.
     #[arg(long, default_value = "auto")]
     pub compat: String,
     /// Seconds between heartbeats; 0 switches them off.
@@ -85,6 +85,14 @@ pub struct Serve {
     /// Seconds after a loss in which a session can be resumed.
     #[arg(long, default_value_t = 600, value_name = "S")]
     pub resume_window: u64,
+    /// Seconds an open session is lent before its client must prove again who
+    /// it is [default: no end].
+    #[arg(long, value_name = "S")]
+    pub session_lease: Option<u64>,
+    /// An agent that must say something at least every two heartbeats; may
+    /// be repeated.
+    #[arg(long = "must-beat", value_name = "NAME")]
+    pub must_beat: Vec<String>,
     /// Seconds a cancelled agent may take to stop [default: 30, 5 with
     /// --samples].
     #[arg(long, value_name = "S")]
@@ -104,9 +112,21 @@ pub struct Where {
     /// The bearer token [default: the one `arcp serve` made].
     #[arg(long, env = "ARCP_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// The wire family to speak.
+    #[arg(long, value_enum, default_value_t = Family::Hello, env = "ARCP_FAMILY")]
+    pub family: Family,
     /// Seconds to go on trying after the connection is lost.
     #[arg(long, default_value_t = 60, value_name = "S")]
     pub give_up_after: u64,
+}
+
+/// The two wire families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Family {
+    /// `session.hello`, `job.submit`: the SDKs for Python, TypeScript, Go.
+    Hello,
+    /// `session.open`, `tool.invoke`: the SDKs for Rust and Swift.
+    Open,
 }
 
 /// How to print.
@@ -159,7 +179,8 @@ pub struct Watch {
 /// List jobs.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Only these: pending, running, success, error, cancelled, timed_out.
+    /// Only these: pending, running, blocked, paused, success, error,
+    /// cancelled, timed_out.
     #[arg(long)]
     pub status: Vec<String>,
     /// Only of this agent, `name` or `name@version`.

@@ -10,7 +10,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::{Credential, ListQuery, Submit, Watch};
 use arcp_proto::secret::Secret;
-use arcp_proto::wire::{status_name, status_named};
+use arcp_proto::wire::{Family, status_name, status_named};
 
 use crate::args::{self, Output, Where};
 use crate::exit::{Exit, Failure};
@@ -70,7 +70,7 @@ pub fn list(args: args::List) -> Result<Exit, Failure> {
     let status = args.status.iter().map(|word| {
         status_named(word).ok_or_else(|| {
             Failure::usage(format!(
-                "--status {word}: expected pending, running, success, error, cancelled or timed_out"
+                "--status {word}: expected pending, running, blocked, paused, success, error, cancelled or timed_out"
             ))
         })
     });
@@ -172,6 +172,10 @@ fn connect(place: &Where) -> Result<(Client, String), Failure> {
     };
     let target: Target = url.parse().map_err(|e| Failure::usage(format!("{e}")))?;
     let mut config = ClientConfig::new("arcp", env!("CARGO_PKG_VERSION"), credential);
+    config.family = match place.family {
+        args::Family::Hello => Family::Hello,
+        args::Family::Open => Family::Open,
+    };
     // A runtime that was never there is not waited for as long as one that
     // was lost.
     config.give_up_after =

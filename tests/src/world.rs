@@ -12,6 +12,7 @@ use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{AgentExit, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
+use arcp_proto::wire::Family;
 
 use crate::oracle::Oracle;
 use crate::script::{Step, script};
@@ -105,6 +106,8 @@ pub struct World {
     arrivals: BTreeMap<(ConnId, bool), Timestamp>,
     wires: BTreeMap<ConnId, Wire>,
     nodes: Vec<Node>,
+    /// What clients of ours speak from now on.
+    pub family: Family,
     last_conn: u64,
     asked: LogPos,
     commit_due: bool,
@@ -137,6 +140,7 @@ impl World {
             arrivals: BTreeMap::new(),
             wires: BTreeMap::new(),
             nodes: Vec::new(),
+            family: Family::Hello,
             last_conn: 0,
             asked: LogPos(0),
             commit_due: false,
@@ -152,6 +156,11 @@ impl World {
     /// A world with the usual options.
     pub fn seeded(seed: u64) -> World {
         World::new(Options::new(seed))
+    }
+
+    /// A world with the usual options whose clients speak this family.
+    pub fn of(family: Family, seed: u64) -> World {
+        World { family, ..World::seeded(seed) }
     }
 
     /// A world whose runtime is configured differently.
@@ -525,7 +534,8 @@ impl World {
     /// Adds a client of ours; it connects as soon as the world runs.
     pub fn add_client(&mut self, principal: &str) -> usize {
         let token = arcp_proto::secret::Secret::new(format!("tok-{principal}"));
-        self.add_client_with(ClientConfig::new("world", "1", Credential::Bearer(token)))
+        let config = ClientConfig::new("world", "1", Credential::Bearer(token));
+        self.add_client_with(ClientConfig { family: self.family, ..config })
     }
 
     /// Adds a client of ours with a configuration.

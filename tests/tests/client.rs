@@ -13,7 +13,10 @@ use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, ListQuery, Submit, Watch};
 use arcp_proto::secret::Secret;
+use arcp_proto::wire::Family;
 use arcp_tests::world::{Options, World};
+
+const FAMILIES: [Family; 2] = [Family::Hello, Family::Open];
 
 fn submit(agent: &str, input: &str) -> Submit {
     Submit { input: Some(Json::parse(input).expect("JSON")), ..Submit::new(AgentRef::parse(agent).expect("a name")) }
@@ -49,112 +52,124 @@ fn values(world: &World, client: usize) -> Vec<u64> {
 
 #[test]
 fn rr33_nothing_can_be_submitted_before_the_session_is_accepted() {
-    let mut world = World::seeded(1);
-    let client = world.add_client("a");
-    assert_eq!(world.command(client, |c| c.session().err()), Some(ApiMisuse::NotAccepted));
-    world.until(client, accepted);
-    let job = give(&mut world, client, submit("echo", r#"{"n":1.50}"#));
-    let end = world.until(client, ended);
-    let ClientEvent::JobEnded { job: of, result, terminal, .. } = end else { panic!("an end") };
-    assert_eq!((of, terminal.status), (job, FinalStatus::Success));
-    assert_eq!(result, ResultData::Inline(Json::parse(r#"{"n":1.50}"#).expect("JSON")));
-    world.finish();
+    for family in FAMILIES {
+        let mut world = World::of(family, 1);
+        let client = world.add_client("a");
+        assert_eq!(world.command(client, |c| c.session().err()), Some(ApiMisuse::NotAccepted));
+        world.until(client, accepted);
+        let job = give(&mut world, client, submit("echo", r#"{"n":1.50}"#));
+        let end = world.until(client, ended);
+        let ClientEvent::JobEnded { job: of, result, terminal, .. } = end else { panic!("an end") };
+        assert_eq!((of, terminal.status), (job, FinalStatus::Success));
+        assert_eq!(result, ResultData::Inline(Json::parse(r#"{"n":1.50}"#).expect("JSON")));
+        world.finish();
+    }
 }
 
 #[test]
 fn sw45_rt28_a_connection_cut_anywhere_is_resumed_without_gap_or_duplicate() {
-    for seed in 0..40 {
-        let mut world = World::seeded(seed);
-        let client = world.add_client("a");
-        world.until(client, accepted);
-        give(&mut world, client, submit("chatty", r#"{"count":80}"#));
-        for _ in 0..3 {
-            for _ in 0..world.below(150) {
-                world.step();
+    for family in FAMILIES {
+        for seed in 0..40 {
+            let mut world = World::of(family, seed);
+            let client = world.add_client("a");
+            world.until(client, accepted);
+            give(&mut world, client, submit("chatty", r#"{"count":80}"#));
+            for _ in 0..3 {
+                for _ in 0..world.below(150) {
+                    world.step();
+                }
+                if let Some(conn) = world.conn_of(client) {
+                    world.cut(conn);
+                }
             }
-            if let Some(conn) = world.conn_of(client) {
-                world.cut(conn);
-            }
+            world.until(client, ended);
+            assert_eq!(values(&world, client), (0..80).collect::<Vec<_>>(), "seed {seed}");
+            assert_eq!(world.events(client).iter().filter(|e| ended(e)).count(), 1);
+            world.finish();
         }
-        world.until(client, ended);
-        assert_eq!(values(&world, client), (0..80).collect::<Vec<_>>(), "seed {seed}");
-        assert_eq!(world.events(client).iter().filter(|e| ended(e)).count(), 1);
-        world.finish();
     }
 }
 
 #[test]
 fn a_submit_without_an_answer_is_given_again_and_runs_once() {
-    for seed in 0..30 {
-        let mut world = World::seeded(seed);
-        let client = world.add_client("a");
-        world.until(client, accepted);
-        let given = world.command(client, |c| c.session().and_then(|mut s| s.submit(submit("echo", "1"))));
-        given.expect("a handle");
-        for _ in 0..world.below(8) {
-            world.step();
+    for family in FAMILIES {
+        for seed in 0..30 {
+            let mut world = World::of(family, seed);
+            let client = world.add_client("a");
+            world.until(client, accepted);
+            let given = world.command(client, |c| c.session().and_then(|mut s| s.submit(submit("echo", "1"))));
+            given.expect("a handle");
+            for _ in 0..world.below(8) {
+                world.step();
+            }
+            if let Some(conn) = world.conn_of(client) {
+                world.cut(conn);
+            }
+            world.until(client, ended);
+            let started = world.notices.iter().filter(|n| matches!(n, arcp_proto::runtime::Notice::JobAccepted { .. }));
+            assert_eq!(started.count(), 1, "seed {seed}");
+            world.finish();
         }
-        if let Some(conn) = world.conn_of(client) {
-            world.cut(conn);
-        }
-        world.until(client, ended);
-        let started = world.notices.iter().filter(|n| matches!(n, arcp_proto::runtime::Notice::JobAccepted { .. }));
-        assert_eq!(started.count(), 1, "seed {seed}");
-        world.finish();
     }
 }
 
 #[test]
 fn when_the_session_is_gone_its_jobs_are_brought_to_a_new_one() {
-    let mut options = Options::new(4);
-    options.config.resume_window = Duration::from_secs(5);
-    let mut world = World::new(options);
-    let client = world.add_client("a");
-    world.until(client, accepted);
-    let job = give(&mut world, client, submit("slow", r#"{"ticks":300}"#));
-    world.run_for(Duration::from_secs(2));
-    world.unplug(client, true);
-    let conn = world.conn_of(client).expect("connected");
-    world.cut(conn);
-    world.run_for(Duration::from_secs(8));
-    world.unplug(client, false);
-    world.until(client, ended);
-    let currents: Vec<u64> = world
-        .events(client)
-        .iter()
-        .filter_map(|event| match event {
-            ClientEvent::Job { event: JobEvent::Said { body, .. }, .. } => {
-                body.members().ok()?.get("current")?.parse().ok()
-            }
-            _ => None,
-        })
-        .collect();
-    assert_eq!(currents, (1..=300).collect::<Vec<_>>(), "from where it was left");
-    let fresh = world.events(client).iter().filter(|e| matches!(e, ClientEvent::Accepted { resumed: false, .. }));
-    assert_eq!(fresh.count(), 2);
-    let again = world.events(client).iter().filter(|e| matches!(e, ClientEvent::Submitted { .. })).count();
-    assert_eq!(again, 1, "{job} was not submitted as another job");
-    world.finish();
+    for family in FAMILIES {
+        let mut options = Options::new(4);
+        options.config.resume_window = Duration::from_secs(5);
+        let mut world = World::new(options);
+        world.family = family;
+        let client = world.add_client("a");
+        world.until(client, accepted);
+        let job = give(&mut world, client, submit("slow", r#"{"ticks":300}"#));
+        world.run_for(Duration::from_secs(2));
+        world.unplug(client, true);
+        let conn = world.conn_of(client).expect("connected");
+        world.cut(conn);
+        world.run_for(Duration::from_secs(8));
+        world.unplug(client, false);
+        world.until(client, ended);
+        let currents: Vec<u64> = world
+            .events(client)
+            .iter()
+            .filter_map(|event| match event {
+                ClientEvent::Job { event: JobEvent::Said { body, .. }, .. } => {
+                    body.members().ok()?.get("current")?.parse().ok()
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(currents, (1..=300).collect::<Vec<_>>(), "from where it was left");
+        let fresh = world.events(client).iter().filter(|e| matches!(e, ClientEvent::Accepted { resumed: false, .. }));
+        assert_eq!(fresh.count(), 2);
+        let again = world.events(client).iter().filter(|e| matches!(e, ClientEvent::Submitted { .. })).count();
+        assert_eq!(again, 1, "{job} was not submitted as another job");
+        world.finish();
+    }
 }
 
 #[test]
 fn b63_what_is_refused_reaches_whoever_asked() {
-    let mut world = World::seeded(5);
-    let client = world.add_client("a");
-    world.until(client, accepted);
-    let refused = |event: &ClientEvent, of| matches!(event, ClientEvent::Refused { handle: Some(h), .. } if *h == of);
-    let nobody =
-        world.command(client, |c| c.session().and_then(|mut s| s.submit(submit("nobody", "1")))).expect("given");
-    let told = world.until(client, |event| refused(event, nobody));
-    let ClientEvent::Refused { refusal, .. } = told else { panic!("a refusal") };
-    assert_eq!(refusal.code, ErrorCode::AgentNotAvailable);
-    let job = WireId::new("job_unknown").expect("an id");
-    let watch = Watch { job: job.clone(), after: None, history: Some(true) };
-    let watching = world.command(client, |c| c.session().and_then(|mut s| s.watch(watch))).expect("given");
-    world.until(client, |event| refused(event, watching));
-    let cancelling = world.command(client, |c| c.session().and_then(|mut s| s.cancel(job, None))).expect("given");
-    world.until(client, |event| refused(event, cancelling));
-    world.finish();
+    for family in FAMILIES {
+        let mut world = World::of(family, 5);
+        let client = world.add_client("a");
+        world.until(client, accepted);
+        let refused =
+            |event: &ClientEvent, of| matches!(event, ClientEvent::Refused { handle: Some(h), .. } if *h == of);
+        let nobody =
+            world.command(client, |c| c.session().and_then(|mut s| s.submit(submit("nobody", "1")))).expect("given");
+        let told = world.until(client, |event| refused(event, nobody));
+        let ClientEvent::Refused { refusal, .. } = told else { panic!("a refusal") };
+        assert_eq!(refusal.code, ErrorCode::AgentNotAvailable);
+        let job = WireId::new("job_unknown").expect("an id");
+        let watch = Watch { job: job.clone(), after: None, history: Some(true) };
+        let watching = world.command(client, |c| c.session().and_then(|mut s| s.watch(watch))).expect("given");
+        world.until(client, |event| refused(event, watching));
+        let cancelling = world.command(client, |c| c.session().and_then(|mut s| s.cancel(job, None))).expect("given");
+        world.until(client, |event| refused(event, cancelling));
+        world.finish();
+    }
 }
 
 #[test]
@@ -184,29 +199,34 @@ fn b62_a_missing_number_is_noticed_and_brought() {
 
 #[test]
 fn a_silent_runtime_is_noticed_and_left() {
-    let mut world = World::seeded(7);
-    let client = world.add_client("a");
-    world.until(client, accepted);
-    let now = world.now();
-    let deadline = world.command(client, |c| c.next_deadline()).expect("a heartbeat is due");
-    assert!((29..=30).contains(&deadline.0.since(now.mono).as_secs()));
-    world.run_for(Duration::from_secs(300));
-    let lost = world.events(client).iter().any(|e| matches!(e, ClientEvent::Reconnecting { .. }));
-    assert!(!lost, "pings keep an idle connection alive on both sides");
-    world.finish();
+    for family in FAMILIES {
+        let mut world = World::of(family, 7);
+        let client = world.add_client("a");
+        world.until(client, accepted);
+        let now = world.now();
+        let deadline = world.command(client, |c| c.next_deadline()).expect("a heartbeat is due");
+        assert!((29..=30).contains(&deadline.0.since(now.mono).as_secs()));
+        world.run_for(Duration::from_secs(300));
+        let lost = world.events(client).iter().any(|e| matches!(e, ClientEvent::Reconnecting { .. }));
+        assert!(!lost, "pings keep an idle connection alive on both sides");
+        world.finish();
+    }
 }
 
 #[test]
 fn a_credential_that_is_not_accepted_ends_it_at_once() {
-    let mut world = World::seeded(8);
-    let credential = Credential::Bearer(Secret::new("wrong".into()));
-    let client = world.add_client_with(ClientConfig::new("c", "1", credential));
-    let told = world.until(client, |event| matches!(event, ClientEvent::Ended(_)));
-    assert!(
-        matches!(told, ClientEvent::Ended(SessionEnd::Denied(refusal)) if refusal.code == ErrorCode::Unauthenticated)
-    );
-    assert_eq!(world.command(client, |c| c.session().err()), Some(ApiMisuse::Ended));
-    world.finish();
+    for family in FAMILIES {
+        let mut world = World::of(family, 8);
+        let credential = Credential::Bearer(Secret::new("wrong".into()));
+        let config = ClientConfig { family, ..ClientConfig::new("c", "1", credential) };
+        let client = world.add_client_with(config);
+        let told = world.until(client, |event| matches!(event, ClientEvent::Ended(_)));
+        assert!(
+            matches!(told, ClientEvent::Ended(SessionEnd::Denied(refusal)) if refusal.code == ErrorCode::Unauthenticated)
+        );
+        assert_eq!(world.command(client, |c| c.session().err()), Some(ApiMisuse::Ended));
+        world.finish();
+    }
 }
 
 #[test]
@@ -236,69 +256,79 @@ fn a_runtime_that_never_comes_back_is_given_up() {
 
 #[test]
 fn rr26_close_ends_the_session_and_no_job() {
-    let mut world = World::seeded(10);
-    let client = world.add_client("a");
-    world.until(client, accepted);
-    give(&mut world, client, submit("slow", "{}"));
-    world.command(client, |c| c.session().and_then(|mut s| s.close(None))).expect("given");
-    let told = world.until(client, |event| matches!(event, ClientEvent::Ended(_)));
-    assert_eq!(told, ClientEvent::Ended(SessionEnd::Closed));
-    let other = world.add_client("a");
-    world.until(other, accepted);
-    world.command(other, |c| c.session().and_then(|mut s| s.list(ListQuery::default()))).expect("given");
-    let page = world.until(other, |event| matches!(event, ClientEvent::Jobs { .. }));
-    assert!(matches!(page, ClientEvent::Jobs { page, .. } if page.jobs.len() == 1));
-    world.finish();
-}
-
-#[test]
-fn sw43_rt52_pieces_are_put_together_over_a_cut() {
-    for seed in 0..10 {
-        let mut world = World::seeded(seed);
+    for family in FAMILIES {
+        let mut world = World::of(family, 10);
         let client = world.add_client("a");
         world.until(client, accepted);
-        give(&mut world, client, submit("chunker", r#"{"chunks":20,"bytes":500}"#));
-        for _ in 0..world.below(60) {
-            world.step();
-        }
-        if let Some(conn) = world.conn_of(client) {
-            world.cut(conn);
-        }
-        let end = world.until(client, ended);
-        let ClientEvent::JobEnded { result: ResultData::Streamed { bytes, text }, .. } = end else { panic!("{end:?}") };
-        assert!(text && bytes.len() == 10_000);
-        assert!(bytes.iter().enumerate().all(|(at, b)| *b == b'a' + (at % 26) as u8));
+        give(&mut world, client, submit("slow", "{}"));
+        world.command(client, |c| c.session().and_then(|mut s| s.close(None))).expect("given");
+        let told = world.until(client, |event| matches!(event, ClientEvent::Ended(_)));
+        assert_eq!(told, ClientEvent::Ended(SessionEnd::Closed));
+        let other = world.add_client("a");
+        world.until(other, accepted);
+        world.command(other, |c| c.session().and_then(|mut s| s.list(ListQuery::default()))).expect("given");
+        let page = world.until(other, |event| matches!(event, ClientEvent::Jobs { .. }));
+        assert!(matches!(page, ClientEvent::Jobs { page, .. } if page.jobs.len() == 1));
         world.finish();
     }
 }
 
 #[test]
+fn sw43_rt52_pieces_are_put_together_over_a_cut() {
+    for family in FAMILIES {
+        for seed in 0..10 {
+            let mut world = World::of(family, seed);
+            let client = world.add_client("a");
+            world.until(client, accepted);
+            give(&mut world, client, submit("chunker", r#"{"chunks":20,"bytes":500}"#));
+            for _ in 0..world.below(60) {
+                world.step();
+            }
+            if let Some(conn) = world.conn_of(client) {
+                world.cut(conn);
+            }
+            let end = world.until(client, ended);
+            let ClientEvent::JobEnded { result: ResultData::Streamed { bytes, text }, .. } = end else {
+                panic!("{end:?}")
+            };
+            assert!(text && bytes.len() == 10_000);
+            assert!(bytes.iter().enumerate().all(|(at, b)| *b == b'a' + (at % 26) as u8));
+            world.finish();
+        }
+    }
+}
+
+#[test]
 fn rt18_rt31_our_client_acknowledges_what_it_has_processed() {
-    let mut world = World::seeded(11);
-    let client = world.add_client("a");
-    world.until(client, accepted);
-    give(&mut world, client, submit("chatty", r#"{"count":200}"#));
-    world.until(client, ended);
-    world.run_for(Duration::from_secs(3));
-    let recording = world.finish();
-    let acks: Vec<u64> = recording
-        .lines()
-        .filter(|line| line.contains("session.ack"))
-        .filter_map(|line| {
-            line.split("last_processed_seq").nth(1)?.split(|c: char| c.is_ascii_digit()).next().map(|_| line)
-        })
-        .filter_map(|line| {
-            let rest = line.split("last_processed_seq").nth(1)?;
-            rest.chars()
-                .skip_while(|c| !c.is_ascii_digit())
-                .take_while(char::is_ascii_digit)
-                .collect::<String>()
-                .parse()
-                .ok()
-        })
-        .collect();
-    assert_eq!(acks.last(), Some(&202), "{acks:?}");
-    assert!(acks.len() >= 3 && acks.windows(2).all(|pair| pair[0] < pair[1]));
+    for family in FAMILIES {
+        let mut world = World::of(family, 11);
+        let client = world.add_client("a");
+        world.until(client, accepted);
+        give(&mut world, client, submit("chatty", r#"{"count":200}"#));
+        world.until(client, ended);
+        world.run_for(Duration::from_secs(3));
+        // The acceptance has a number in the open family.
+        let last = if family == Family::Open { 203 } else { 202 };
+        let recording = world.finish();
+        let acks: Vec<u64> = recording
+            .lines()
+            .filter(|line| line.contains("session.ack"))
+            .filter_map(|line| {
+                line.split("last_processed_seq").nth(1)?.split(|c: char| c.is_ascii_digit()).next().map(|_| line)
+            })
+            .filter_map(|line| {
+                let rest = line.split("last_processed_seq").nth(1)?;
+                rest.chars()
+                    .skip_while(|c| !c.is_ascii_digit())
+                    .take_while(char::is_ascii_digit)
+                    .collect::<String>()
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        assert_eq!(acks.last(), Some(&last), "{acks:?}");
+        assert!(acks.len() >= 3 && acks.windows(2).all(|pair| pair[0] < pair[1]));
+    }
 }
 
 #[test]

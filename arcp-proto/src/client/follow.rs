@@ -92,23 +92,26 @@ impl Assembly {
     /// The result, as the terminal says it is.
     pub(super) fn finish(self, result: Option<&JobResult>) -> ResultData {
         let broken = |why: String| ResultData::Broken { why };
+        let pieces = !self.starts.is_empty();
         match result {
             None => ResultData::None,
-            Some(JobResult::Inline(_)) if !self.starts.is_empty() => {
-                broken("a result came inline after pieces of one".to_string())
-            }
+            // A published runtime ends every streamed result so: it names none.
+            Some(JobResult::Inline(json)) if pieces && json.as_str() == "null" => match self.broken {
+                Some(why) => broken(why),
+                None if !self.closed => broken("the last piece is missing".to_string()),
+                None => ResultData::Streamed { bytes: self.bytes, text: !self.binary },
+            },
+            Some(JobResult::Inline(_)) if pieces => broken("a result came inline after pieces of one".to_string()),
             Some(JobResult::Inline(json)) => ResultData::Inline(json.clone()),
             // Without any piece, the inline copy is what this client can use.
-            Some(JobResult::Streamed { inline: Some(json), .. }) if self.starts.is_empty() => {
-                ResultData::Inline(json.clone())
-            }
+            Some(JobResult::Streamed { inline: Some(json), .. }) if !pieces => ResultData::Inline(json.clone()),
             Some(JobResult::Streamed { result_id, size, .. }) => {
                 let named = self.result_id.as_ref().is_none_or(|id| id == result_id);
                 if let Some(why) = self.broken {
                     broken(why)
                 } else if !named {
                     broken("the last frame names another result than the pieces".to_string())
-                } else if !self.closed && !self.starts.is_empty() {
+                } else if !self.closed && pieces {
                     broken("the last piece is missing".to_string())
                 } else if *size != self.bytes.len() as u64 {
                     broken(alloc::format!("{} bytes came, {size} were announced", self.bytes.len()))

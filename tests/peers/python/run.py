@@ -7,73 +7,20 @@ that is neither a pass nor an expected difference.
 """
 
 import asyncio
-import json
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
-import their_client
-from cases import Cases
-
 HERE = pathlib.Path(__file__).resolve().parent
-TOKENS = ["--token", "tok-alice=alice", "--token", "tok-bob=bob", "--token", "tok-lister=lister"]
+sys.path.insert(0, str(HERE.parent))
+
+import their_client  # noqa: E402
+from cases import Cases  # noqa: E402
+from programs import TOKENS, Ours, Programs  # noqa: E402
+
 ours = Cases("our program, their server")
 # What makes sense when each client has a server of its own.
 OVER_STDIO = {"submit: events and result", "agent versions", "many events, none missing", "result in chunks, put together", "failure", "time limit", "unknown agent"}
-
-
-def ready(process, stream):
-    for line in stream:
-        if line.startswith("READY "):
-            return line.split()[1]
-    raise RuntimeError(f"it never was ready: {process.args}")
-
-
-class Programs:
-    """What is started, and ended with the run."""
-
-    def __init__(self, arcp):
-        self.arcp, self.running = arcp, []
-
-    def serve(self, *more):
-        command = [self.arcp, "serve", "--listen", "127.0.0.1:0", "--samples", *TOKENS, *more]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self.running.append(process)
-        return ready(process, process.stderr)
-
-    def peer(self):
-        command = [sys.executable, str(HERE / "their_server.py"), "--port"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.running.append(process)
-        return ready(process, process.stdout)
-
-    def stop(self):
-        for process in self.running:
-            process.terminate()
-            process.wait(10)
-
-
-class Ours:
-    """`arcp` as a client."""
-
-    def __init__(self, arcp, url):
-        self.arcp, self.url = arcp, url
-
-    async def run(self, *args, code=0, state=None):
-        process = await asyncio.create_subprocess_exec(
-            self.arcp, *args, "--url", self.url, "--token", "tok-alice",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "ARCP_STATE_DIR": state or tempfile.mkdtemp()},
-        )
-        out, err = await process.communicate()
-        assert process.returncode == code, f"exit {process.returncode}, expected {code}: {err.decode()}"
-        return out.decode(), err.decode()
-
-    async def lines(self, *args, code=0):
-        out, _ = await self.run(*args, "--output", "json", code=code)
-        return [json.loads(line) for line in out.splitlines()]
 
 
 readme = Cases("README")
@@ -191,7 +138,7 @@ async def main(arcp):
         ]
         their_client.cases.title += ", stdio"
         results.append(await their_client.cases.run(pipes))
-        results.append(await ours.run(Ours(arcp, programs.peer())))
+        results.append(await ours.run(Ours(arcp, programs.python())))
         ours.title += ", stdio"
         ours.cases = [case for case in ours.cases if case[0] in OVER_STDIO]
         results.append(await ours.run(Ours(arcp, f"exec:{sys.executable} {HERE / 'their_server.py'} --stdio")))

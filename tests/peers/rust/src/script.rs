@@ -1,0 +1,63 @@
+//! Small steps for scripts: one JSON object per line.
+
+use std::io::BufRead as _;
+use std::process::ExitCode;
+
+use arcp::ARCPClient;
+use arcp::messages::{AuthScheme, Capabilities, ClientIdentity, Credentials};
+use arcp::transport::websocket::WebSocketTransport;
+use serde_json::json;
+
+use crate::wire::Wire;
+
+/// Invokes a tool with its client: the job, then the result.
+pub async fn invoke(url: &str, token: &str, tool: &str, input: &str) {
+    let transport = WebSocketTransport::dial(url).await.expect("a connection");
+    let session = ARCPClient::new(transport)
+        .open()
+        .expect("a session")
+        .authenticate(
+            Credentials { scheme: AuthScheme::Bearer, token: Some(token.into()) },
+            identity(),
+            Capabilities::default(),
+        )
+        .await
+        .expect("accepted");
+    let job = session.invoke(tool, serde_json::from_str(input).expect("JSON")).await.expect("accepted");
+    println!("{}", json!({"job": job.job_id.to_string()}));
+    let result = job.join().await.expect("a result");
+    println!("{}", json!({"result": result}));
+}
+
+pub fn identity() -> ClientIdentity {
+    ClientIdentity { kind: "their-rust".into(), version: "2.0.0".into(), fingerprint: None, principal: None }
+}
+
+/// Watches a job from its beginning: every frame, as its decoder read it.
+pub async fn watch(url: &str, token: &str, job: &str) {
+    let wire = Wire::open(url, token).await;
+    wire.send("job.subscribe", json!({"job_id": job, "history": true, "from_event_seq": 0})).await;
+    while let Some(frame) = wire.next().await {
+        println!("{frame}");
+        if matches!(frame["type"].as_str(), Some("job.completed" | "job.failed" | "job.cancelled" | "nack")) {
+            return;
+        }
+    }
+}
+
+/// Decodes every line of stdin; says which cannot be decoded.
+pub fn decode() -> ExitCode {
+    let (mut read, mut refused) = (0, 0);
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("text");
+        match serde_json::from_str::<arcp::Envelope>(&line) {
+            Ok(_) => read += 1,
+            Err(error) => {
+                refused += 1;
+                println!("its decoder refuses: {error}: {line}");
+            }
+        }
+    }
+    println!("decoded {read}, refused {refused}");
+    if refused == 0 && read > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
