@@ -354,6 +354,23 @@ fn one_job_is_seen_from_both_families() {
 }
 
 #[test]
+fn rt72_rt10_a_trace_of_free_text_is_shown_only_where_it_can_be_read() {
+    let mut world = World::seeded(15);
+    let (mut open, _) = Raw::open(&mut world, "tok-alice");
+    let (mut hello, _) = Raw::hello(&mut world, "tok-alice");
+    let more = json!({"trace_id": "trace_789", "span_id": "s1"});
+    open.send_with(&mut world, "tool.invoke", json!({"tool": "echo", "arguments": {}}), more);
+    let frames = open.until_end(&mut world);
+    assert!(frames.iter().all(|frame| frame["trace_id"] == "trace_789"));
+    assert!(frames[1..].iter().all(|frame| frame["span_id"] == "s1"));
+    hello.send(&mut world, "job.subscribe", json!({"job_id": frames[0]["job_id"], "history": true}));
+    hello.send(&mut world, "session.list_jobs", json!({}));
+    let seen = hello.settle(&mut world);
+    assert!(seen.len() >= 3 && seen.iter().all(|frame| !frame.to_string().contains("trace_789")), "{seen:#?}");
+    world.finish();
+}
+
+#[test]
 fn sw36_a_thought_stream_is_opened_to_everyone_who_sees_a_thought() {
     let mut world = World::seeded(12);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");

@@ -20,6 +20,8 @@ pub(in crate::wire) struct Words<'a> {
     pub(in crate::wire) view: &'a View,
     /// The family's word for where a job stands.
     pub(in crate::wire) status: fn(JobStatus) -> &'static str,
+    /// Whether the family's readers take this for a trace.
+    pub(in crate::wire) is_trace: fn(&str) -> bool,
 }
 
 /// Type and payload of a reply that both families have; `None` for any other.
@@ -76,7 +78,9 @@ fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
     if let Some(at) = job.created_at {
         entry.display("created_at", at).display("submitted_at", at);
     }
-    entry.opt_str("trace_id", job.trace.as_deref()).u64("last_event_seq", job.last_event);
+    entry
+        .opt_str("trace_id", job.trace.as_deref().filter(|trace| (words.is_trace)(trace)))
+        .u64("last_event_seq", job.last_event);
     entry.done()
 }
 
@@ -102,7 +106,7 @@ fn write_watching(words: Words<'_>, watching: &Watching) -> String {
         .raw("lease", watching.lease.as_str());
     write_parent(&mut payload, watching.parent.as_ref());
     payload
-        .opt_str("trace_id", watching.trace.as_deref())
+        .opt_str("trace_id", watching.trace.as_deref().filter(|trace| (words.is_trace)(trace)))
         .u64("subscribed_from", watching.from)
         .bool("replayed", watching.replayed);
     payload.done()

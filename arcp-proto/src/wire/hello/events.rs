@@ -35,7 +35,7 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
         kind: kind_of(view, frame.event),
         session: Some(Cow::Owned(frame.session.to_string())),
         job: Some(Cow::Owned(frame.job.to_string())),
-        trace: Some(frame.trace).filter(|trace| !trace.is_empty()),
+        trace: Some(frame.trace),
         seq: Some(frame.seq),
     };
     envelope.around(frame.payload)

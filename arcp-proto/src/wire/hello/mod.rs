@@ -97,7 +97,7 @@ fn code_retryable(name: &str) -> bool {
 }
 
 fn words(view: &View) -> Words<'_> {
-    Words { view, status: status_word }
+    Words { view, status: status_word, is_trace }
 }
 
 /// The word for where a job stands: this family knows no blocked and no
@@ -117,11 +117,14 @@ fn trace_id(text: &str) -> Result<String, Violation> {
         [_version, id, parent, flags] if parent.len() == 16 && flags.len() == 2 => id,
         _ => "",
     };
-    let hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
-    let fits = id.len() == 32 && id.bytes().all(hex) && id.bytes().any(|c| c != b'0');
-    fits.then(|| String::from(id)).ok_or_else(|| {
+    is_trace(id).then(|| String::from(id)).ok_or_else(|| {
         Violation::invalid("`trace_id` must be 32 lower-case hex digits, not all zero, or a W3C traceparent")
     })
+}
+
+fn is_trace(id: &str) -> bool {
+    let hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    id.len() == 32 && id.bytes().all(hex) && id.bytes().any(|c| c != b'0')
 }
 
 /// Begins a frame: everything up to the payload.
@@ -140,7 +143,9 @@ impl Envelope<'_> {
         frame.str("arcp", "1.1").str("id", &prefixed("msg_", self.id)).str("type", self.kind);
         frame.opt_str("session_id", self.session.as_deref());
         frame.opt_str("job_id", self.job.as_deref());
-        frame.opt_str("trace_id", self.trace);
+        // The other family has free texts for traces, which strict readers of
+        // this one refuse.
+        frame.opt_str("trace_id", self.trace.filter(|trace| is_trace(trace)));
         if let Some(seq) = self.seq {
             frame.u64("event_seq", seq);
         }

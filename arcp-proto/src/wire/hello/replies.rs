@@ -3,7 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
-use super::{Envelope, code_name, code_retryable, feature_name, words};
+use super::{Envelope, code_name, code_retryable, feature_name, is_trace, words};
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
@@ -157,7 +157,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
         .str("agent", shown_agent(view, &accepted.agent))
         .raw("lease", accepted.lease.as_str())
         .display("accepted_at", accepted.accepted_at)
-        .opt_str("trace_id", accepted.trace.as_deref())
+        .opt_str("trace_id", accepted.trace.as_deref().filter(|trace| is_trace(trace)))
         .opt_str("request_id", accepted.request.as_ref().map(WireId::as_str));
     payload.done()
 }

@@ -113,7 +113,7 @@ fn status_word(status: JobStatus) -> &'static str {
 }
 
 fn words(view: &View) -> Words<'_> {
-    Words { view, status: status_word }
+    Words { view, status: status_word, is_trace: |trace| !trace.is_empty() }
 }
 
 fn priority_name(priority: Priority) -> &'static str {

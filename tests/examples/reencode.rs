@@ -1,0 +1,98 @@
+//! Reads the recorded frames of a published runtime and writes each again as
+//! this implementation would: for its own reader to decode.
+//!
+//! ```text
+//! reencode rust-2.0.0 | their-rust decode
+//! reencode python-1.1.3 | python tests/peers/python/decode.py
+//! ```
+
+#![allow(clippy::print_stdout, reason = "the frames are what it is for")]
+
+use std::path::PathBuf;
+
+use arcp_proto::id::{JobId, SessionId};
+use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::feature::Features;
+use arcp_proto::model::request::Request;
+use arcp_proto::time::UtcMs;
+use arcp_proto::wire::envelope::Header;
+use arcp_proto::wire::{
+    self, EventFrame, Family, Incoming, Outgoing, Part, Profile, Stamp, Told, View, read_incoming, read_request,
+};
+use serde_json::Value;
+use ulid::Ulid;
+
+const AT: UtcMs = UtcMs(1_767_225_600_000);
+
+fn main() {
+    let (folder, family, profile) = match std::env::args().nth(1).as_deref() {
+        Some(name @ "rust-2.0.0") => (name.to_string(), Family::Open, Profile::Rust200),
+        Some(name @ "python-1.1.3") => (name.to_string(), Family::Hello, Profile::Python113),
+        _ => panic!("reencode rust-2.0.0 | python-1.1.3"),
+    };
+    let offered = Features::of(&arcp_proto::model::feature::Feature::ALL);
+    let view = View { family, features: offered, profile, lines: false };
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded").join(folder);
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("recorded").map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    for file in files {
+        for line in std::fs::read_to_string(&file).expect("text").lines() {
+            let entry: Value = serde_json::from_str(line).expect("JSON lines");
+            let text = entry["msg"].to_string();
+            let Ok(header) = Header::read(&text) else { continue };
+            let frame = match entry["dir"].as_str() {
+                Some("c2r") => request(&view, &header),
+                Some("r2c") => said(&view, &header),
+                _ => None,
+            };
+            if let Some(frame) = frame {
+                println!("{frame}");
+            }
+        }
+    }
+}
+
+/// A request as our client would write it.
+fn request(view: &View, header: &Header<'_>) -> Option<String> {
+    let inbound = read_request(view.family, header).ok()?;
+    // The recorder sent these on purpose: version 2.0.0 has no such types.
+    if matches!(inbound.request, Request::Resume(_) | Request::Extension(_)) && view.family == Family::Open {
+        return None;
+    }
+    let id = Ulid::from_parts(AT.0, 1);
+    let session = inbound.session.filter(|session| session.as_str().starts_with("sess_"));
+    wire::write_request(view.family, &Outgoing { id, session: session.as_ref(), at: AT, request: &inbound.request })
+}
+
+/// What a runtime said as ours would write it.
+fn said(view: &View, header: &Header<'_>) -> Option<String> {
+    let id = Ulid::from_parts(AT.0, 2);
+    let session = SessionId::from_ulid(Ulid::from_parts(AT.0, 3));
+    match read_incoming(view.family, header, AT).ok()? {
+        Incoming::Reply { reply, .. } => {
+            let stamp = Stamp { id, session: Some(session), seq: header.seq };
+            wire::write_reply(view, stamp, &reply)
+        }
+        Incoming::Event { event, .. } => Some(event_frame(view, header, id, session, &event)),
+        Incoming::Goodbye { .. } | Incoming::Counted | Incoming::Beat { .. } | Incoming::Unknown => None,
+    }
+}
+
+fn event_frame(view: &View, header: &Header<'_>, id: Ulid, session: SessionId, event: &JobEvent) -> String {
+    let job = JobId::from_ulid(Ulid::from_parts(AT.0, 4));
+    let payload = wire::render_event(view, &Told { job, at: AT, thoughts: 0, event }, Part::Whole);
+    let frame = EventFrame {
+        id,
+        session,
+        seq: header.seq.unwrap_or(1),
+        job,
+        trace: header.trace.as_deref().unwrap_or_default(),
+        span: None,
+        request: header.correlation.as_ref(),
+        event,
+        part: Part::Whole,
+        payload: &payload,
+    };
+    wire::write_event(view, &frame)
+}
