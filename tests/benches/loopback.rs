@@ -1,21 +1,27 @@
-//! Our server and the published Python server over loopback WebSocket, in
-//! the same run, with the same client.
+//! Our server and the published servers over loopback WebSocket, in the same
+//! run, with the same client: the Python SDK 1.1.3 in the hello family, the
+//! crate `arcp` 2.0.0 in the open family.
 //!
 //! ```text
-//! ARCP_PYTHON=target/interop-venv/bin/python cargo bench -p arcp-tests --bench loopback
+//! cargo build --release --manifest-path tests/peers/rust/Cargo.toml --target-dir target/peers
+//! ARCP_PYTHON=target/interop-venv/bin/python ARCP_RUST=target/peers/release/their-rust \
+//!     cargo bench -p arcp-tests --bench loopback
 //! ```
 //!
-//! Without `ARCP_PYTHON` (a Python with `tests/peers/python/requirements.txt`
-//! installed) only our side is measured, and no ratio is printed.
+//! A published server that is not named is not measured, and no ratio to it
+//! is printed. Theirs in Rust runs with TCP_NODELAY, which as published it
+//! does not set: without it each of its calls takes 44 ms.
 
 #![allow(clippy::print_stdout, reason = "the report is what it is for")]
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use arcp_tests::raw::hello_payload;
+use arcp_proto::wire::Family;
+use arcp_tests::raw::{hello_payload, open_payload};
 use arcp_tests::server::Running;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
@@ -32,38 +38,51 @@ fn main() {
     }
     let server = Running::start(&[], |_| {});
     let url = format!("ws://{}/arcp", server.address);
-    let baseline = Baseline::start();
+    for family in [Family::Hello, Family::Open] {
+        compare(&url, family);
+    }
+}
+
+fn compare(url: &str, family: Family) {
+    let baseline = Baseline::start(family);
+    let ours_is = Peer { family, ticker: "chatty", token: "tok-a" };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     // In turn, so that what else the machine does falls on both.
     for _ in 0..ROUNDS {
-        ours.push(measure(&url, "tok-a", &Peer::ours()));
-        theirs.extend(baseline.as_ref().map(|baseline| measure(&baseline.url, "tok-alice", &Peer::theirs())));
+        ours.push(measure(url, &ours_is));
+        let theirs_is = Peer { family, ticker: "ticker", token: "tok-alice" };
+        theirs.extend(baseline.as_ref().map(|baseline| measure(&baseline.url, &theirs_is)));
     }
-    report("arcp (this repository)", &ours);
-    if baseline.is_none() {
-        println!("ARCP_PYTHON is not set: no baseline, no ratio");
+    report(&format!("arcp (this repository), {family:?} family"), &ours);
+    let Some(baseline) = baseline else {
+        println!("no baseline for the {family:?} family: no ratio");
         return;
-    }
-    report("agentruntimecontrolprotocol 1.1.3 (baseline)", &theirs);
+    };
+    report(&format!("{} (baseline), {family:?} family", baseline.name), &theirs);
     println!("ratio of the medians, ours to the baseline:");
     for (name, pick) in COLUMNS {
         println!("  {name:<34} {:>6.1} x", median(&ours, pick) / median(&theirs, pick));
     }
 }
 
-/// The published server, for as long as it is measured.
+/// A published server, for as long as it is measured.
 struct Baseline {
+    name: &'static str,
     child: Child,
     url: String,
 }
 
 impl Baseline {
-    fn start() -> Option<Baseline> {
-        let python = std::env::var_os("ARCP_PYTHON")?;
+    fn start(family: Family) -> Option<Baseline> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/python/their_server.py");
-        let mut child = Command::new(python).args([script, "--port"]).stdout(Stdio::piped()).spawn().expect("it runs");
+        let (name, variable, args): (_, _, &[&str]) = match family {
+            Family::Hello => ("agentruntimecontrolprotocol 1.1.3", "ARCP_PYTHON", &[script, "--port"]),
+            Family::Open => ("crate arcp 2.0.0", "ARCP_RUST", &["serve"]),
+        };
+        let program: OsString = std::env::var_os(variable)?;
+        let mut child = Command::new(program).args(args).stdout(Stdio::piped()).spawn().expect("it runs");
         let url = ready(&mut child);
-        Some(Baseline { child, url })
+        Some(Baseline { name, child, url })
     }
 }
 
@@ -74,19 +93,28 @@ impl Drop for Baseline {
     }
 }
 
-/// How the two servers name the same work.
+/// How a server is spoken to.
 struct Peer {
+    family: Family,
     ticker: &'static str,
-    echo: &'static str,
+    token: &'static str,
 }
 
 impl Peer {
-    fn ours() -> Peer {
-        Peer { ticker: "chatty", echo: "echo" }
+    fn submit(&self, socket: &mut WebSocket<TcpStream>, agent: &str, input: Value) {
+        match self.family {
+            Family::Hello => send(socket, "job.submit", json!({"agent": agent, "input": input})),
+            Family::Open => send(socket, "tool.invoke", json!({"tool": agent, "arguments": input})),
+        }
     }
 
-    fn theirs() -> Peer {
-        Peer { ticker: "ticker", echo: "echo" }
+    fn ends(&self, text: &str) -> bool {
+        let (end, failures) = match self.family {
+            Family::Hello => ("\"job.result\"", ["\"job.error\"", "\"session.error\""]),
+            Family::Open => ("\"job.completed\"", ["\"job.failed\"", "\"nack\""]),
+        };
+        assert!(!failures.iter().any(|failure| text.contains(failure)), "{text}");
+        text.contains(end)
     }
 }
 
@@ -120,8 +148,8 @@ fn report(name: &str, rounds: &[Rates]) {
     }
 }
 
-fn measure(url: &str, token: &str, peer: &Peer) -> Rates {
-    let mut socket = open(url, token);
+fn measure(url: &str, peer: &Peer) -> Rates {
+    let mut socket = open(url, peer);
     Rates {
         events: events(&mut socket, peer),
         sequential: jobs(&mut socket, peer, 1),
@@ -131,9 +159,12 @@ fn measure(url: &str, token: &str, peer: &Peer) -> Rates {
 
 fn events(socket: &mut WebSocket<TcpStream>, peer: &Peer) -> f64 {
     let begun = Instant::now();
-    send(socket, "job.submit", json!({"agent": peer.ticker, "input": {"count": EVENTS}}));
+    peer.submit(socket, peer.ticker, json!({"count": EVENTS}));
     let mut seen = 0;
-    until_results(socket, 1, |text| seen += u64::from(text.contains("\"metric\"")));
+    until(socket, |text| {
+        seen += u64::from(text.contains("\"metric\""));
+        peer.ends(text)
+    });
     assert_eq!(seen, EVENTS);
     rate(EVENTS as f64, begun.elapsed())
 }
@@ -143,10 +174,10 @@ fn jobs(socket: &mut WebSocket<TcpStream>, peer: &Peer, in_flight: u32) -> f64 {
     let (mut sent, mut done) = (0, 0);
     while done < JOBS {
         while sent < JOBS && sent < done + in_flight {
-            send(socket, "job.submit", json!({"agent": peer.echo, "input": {"n": sent}}));
+            peer.submit(socket, "echo", json!({"n": sent}));
             sent += 1;
         }
-        until_results(socket, 1, |_| {});
+        until(socket, |text| peer.ends(text));
         done += 1;
     }
     rate(f64::from(JOBS), begun.elapsed())
@@ -156,22 +187,29 @@ fn rate(count: f64, span: Duration) -> f64 {
     count / span.as_secs_f64()
 }
 
-fn open(url: &str, token: &str) -> WebSocket<TcpStream> {
+fn open(url: &str, peer: &Peer) -> WebSocket<TcpStream> {
     let address = url.trim_start_matches("ws://").trim_end_matches("/arcp");
     let stream = TcpStream::connect(address).expect("a connection");
     stream.set_nodelay(true).expect("no delay");
     let mut socket = tungstenite::client(url, stream).expect("a WebSocket").0;
-    let mut hello = hello_payload(token);
     // Nothing but the work is measured.
-    hello["capabilities"]["features"] = json!(["progress", "result_chunk"]);
-    send(&mut socket, "session.hello", hello);
-    until(&mut socket, |text| text.contains("session.welcome"));
+    let (kind, mut payload, answer) = match peer.family {
+        Family::Hello => ("session.hello", hello_payload(peer.token), "session.welcome"),
+        Family::Open => ("session.open", open_payload(peer.token), "session.accepted"),
+    };
+    payload["capabilities"] = match peer.family {
+        Family::Hello => json!({"encodings": ["json"], "features": ["progress", "result_chunk"]}),
+        Family::Open => json!({"streaming": true}),
+    };
+    send(&mut socket, kind, payload);
+    until(&mut socket, |text| text.contains(answer));
     socket
 }
 
 fn send(socket: &mut WebSocket<TcpStream>, kind: &str, payload: Value) {
     let id = format!("msg_{}", ulid::Ulid::from_parts(0, u128::from(next_number())));
-    let frame = json!({"arcp": "1.1", "id": id, "type": kind, "payload": payload});
+    let timestamp = "2026-11-20T03:41:22.687964781Z";
+    let frame = json!({"arcp": "1.1", "id": id, "timestamp": timestamp, "type": kind, "payload": payload});
     socket.send(Message::text(frame.to_string())).expect("sent");
 }
 
@@ -179,18 +217,6 @@ fn next_number() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-fn until_results(socket: &mut WebSocket<TcpStream>, count: u32, mut visit: impl FnMut(&str)) {
-    let mut left = count;
-    while left > 0 {
-        until(socket, |text| {
-            visit(text);
-            assert!(!text.contains("\"job.error\"") && !text.contains("\"session.error\""), "{text}");
-            left -= u32::from(text.contains("\"job.result\""));
-            left == 0
-        });
-    }
 }
 
 fn until(socket: &mut WebSocket<TcpStream>, mut done: impl FnMut(&str) -> bool) {

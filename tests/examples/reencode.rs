@@ -7,13 +7,14 @@
 //! ```
 
 #![allow(clippy::print_stdout, reason = "the frames are what it is for")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "it looks at what it knows")]
 
 use std::path::PathBuf;
 
 use arcp_proto::id::{JobId, SessionId};
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::Features;
-use arcp_proto::model::request::Request;
+use arcp_proto::model::request::{Credential, Request};
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::envelope::Header;
 use arcp_proto::wire::{
@@ -56,8 +57,14 @@ fn main() {
 /// A request as our client would write it.
 fn request(view: &View, header: &Header<'_>) -> Option<String> {
     let inbound = read_request(view.family, header).ok()?;
-    // The recorder sent these on purpose: version 2.0.0 has no such types.
-    if matches!(inbound.request, Request::Resume(_) | Request::Extension(_)) && view.family == Family::Open {
+    // The recorder sent these on purpose: version 2.0.0 has no such types, and
+    // no such scheme.
+    let unknown = match &inbound.request {
+        Request::Resume(_) | Request::Extension(_) => view.family == Family::Open,
+        Request::Open(open) => matches!(&open.credential, Credential::Other { scheme, .. } if scheme == "bogus"),
+        _ => false,
+    };
+    if unknown {
         return None;
     }
     let id = Ulid::from_parts(AT.0, 1);

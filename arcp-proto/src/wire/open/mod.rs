@@ -174,6 +174,12 @@ fn correlation<'a>(view: &View, request: Option<&'a WireId>) -> Option<&'a str> 
     id.filter(|id| view.profile != Profile::Rust200 || id.strip_prefix("msg_").is_some_and(|rest| !rest.is_empty()))
 }
 
+/// Whether an id may stand as `job_id`: strict readers know a job by its
+/// first letters.
+fn is_job(id: &WireId) -> bool {
+    id.as_str().strip_prefix("job_").is_some_and(|rest| !rest.is_empty())
+}
+
 /// A priority as this peer wants to see it.
 fn shown(view: &View, priority: Priority) -> Option<Priority> {
     (priority != Priority::Normal || view.profile == Profile::Swift1).then_some(priority)

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Envelope, TYPES, capability_name, words};
+use super::{Envelope, TYPES, capability_name, is_job, words};
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
 use crate::model::request::{Cancel, Credential, Open, Priority, Proof, Request, Submit, Target};
@@ -22,7 +22,7 @@ pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
         id: out.id,
         kind: &kind,
         session: out.session.map(|session| Cow::Borrowed(session.as_str())),
-        job: out.request.job().map(|job| Cow::Borrowed(job.as_str())),
+        job: out.request.job().filter(|job| is_job(job)).map(|job| Cow::Borrowed(job.as_str())),
         ..Envelope::default()
     };
     if let Request::Submit(submit, invocation) = out.request {

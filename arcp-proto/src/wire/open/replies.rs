@@ -3,7 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
-use super::{Envelope, capability_name, code_name, correlation, shown, status_word, words};
+use super::{Envelope, capability_name, code_name, correlation, is_job, shown, status_word, words};
 use crate::error::ErrorCode;
 use crate::id::WireId;
 use crate::json::{Json, Object};
@@ -85,12 +85,6 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
         Reply::Watching(watching) => (watching.request.as_ref(), Some(&watching.job), watching.trace.as_deref()),
         Reply::Ping { .. } | Reply::Refresh { .. } | Reply::Evicted { .. } => (None, None, None),
     }
-}
-
-/// Whether an id may stand as `job_id`: strict readers know a job by its
-/// first letters.
-fn is_job(id: &WireId) -> bool {
-    id.as_str().strip_prefix("job_").is_some_and(|rest| !rest.is_empty())
 }
 
 fn write_opened(opened: &Opened) -> String {
