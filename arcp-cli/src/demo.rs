@@ -17,9 +17,10 @@ use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::{EventKind, JobEvent, Terminal};
 use arcp_proto::model::job::FinalStatus;
-use arcp_proto::model::request::{Credential, Submit};
+use arcp_proto::model::request::{Credential, Submit, Watch};
 use arcp_proto::runtime::Config;
 use arcp_proto::secret::Secret;
+use arcp_proto::wire::Family;
 
 use crate::exit::{Exit, Failure};
 use crate::follow::spoken;
@@ -39,9 +40,12 @@ pub fn run() -> Result<Exit, Failure> {
     let stop = server.handle();
     let thread = std::thread::Builder::new().name("runtime".to_string()).spawn(move || server.run())?;
     let credential = Credential::Bearer(Secret::new(token));
-    let client = Client::connect(target, ClientConfig::new("arcp-demo", env!("CARGO_PKG_VERSION"), credential))?;
+    let config = ClientConfig::new("arcp-demo", env!("CARGO_PKG_VERSION"), credential);
+    let client = Client::connect(target.clone(), config.clone())?;
     let mut shown = Shown::default();
-    let outcome = play(&client, &mut shown);
+    let outcome = play(&client, &mut shown)
+        .and_then(|()| Ok(Client::connect(target, ClientConfig { family: Family::Open, ..config })?))
+        .and_then(|open| across(&client, &open, &mut shown));
     drop(client);
     stop.shutdown();
     let ended = thread.join();
@@ -119,6 +123,31 @@ fn cut(client: &Client, shown: &mut Shown) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Jobs have no family: what one client submits, a client of the other sees.
+fn across(hello: &Client, open: &Client, shown: &mut Shown) -> Result<(), Failure> {
+    const INPUT: &str = r#"{"count":3,"delay_ms":50}"#;
+    let every = |job: &Job| Watch { job: job.id.clone(), after: Some(0), history: Some(true) };
+    let ticks: Vec<u64> = (0..3).collect();
+
+    tell("\n6. submitted as `tool.invoke` (open family), watched as `job.event` (hello family)")?;
+    let job = open.submit(submit("chatty", INPUT)?)?;
+    let seen = hello.watch(every(&job))?;
+    shown.ticks.clear();
+    let (terminal, _) = shown.until_end(hello, &seen, Show::All, None)?;
+    let whole = terminal.status == FinalStatus::Success && shown.ticks == ticks;
+    shown.expect("a job of the open family was watched from the hello family", whole);
+
+    tell("\n7. and the other way round")?;
+    let job = hello.submit(submit("chatty", INPUT)?)?;
+    let seen = open.watch(every(&job))?;
+    let mut other = Shown::default();
+    let (terminal, _) = other.until_end(open, &seen, Show::All, None)?;
+    let whole = terminal.status == FinalStatus::Success && other.ticks == ticks;
+    shown.expect("a job of the hello family was watched from the open family", whole);
+    shown.until_end(hello, &job, Show::Nothing, None)?;
+    Ok(())
+}
+
 fn submit(agent: &str, input: &str) -> Result<Submit, Failure> {
     let broken = |e: String| Failure::new(Exit::Failed, e);
     Ok(Submit {
@@ -141,9 +170,12 @@ enum Show {
     All,
     /// The first ones, and then that there are more.
     Some(usize),
+    /// None: they were seen elsewhere.
+    Nothing,
 }
 
-/// Everything that was seen, and whether it was as it should be.
+/// Everything that was seen in one session, and whether it was as it should
+/// be.
 #[derive(Default)]
 struct Shown {
     numbers: Vec<u64>,
@@ -191,6 +223,7 @@ impl Shown {
                     match show {
                         Show::Some(few) if count == few + 1 => tell("   ...")?,
                         Show::Some(few) if count > few => {}
+                        Show::Nothing => {}
                         Show::All | Show::Some(_) => tell(&format!("   #{seq} {}", line_of(&event)))?,
                     }
                     if cut_at == Some(count as u64) {
@@ -200,7 +233,9 @@ impl Shown {
                 }
                 JobUpdate::Ended { seq, terminal, result } => {
                     self.numbers.push(seq);
-                    tell(&format!("   #{seq} ended: {:?}", terminal.status))?;
+                    if !matches!(show, Show::Nothing) {
+                        tell(&format!("   #{seq} ended: {:?}", terminal.status))?;
+                    }
                     return Ok((terminal, result));
                 }
                 JobUpdate::Reconnecting { after, .. } => {

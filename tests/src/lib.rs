@@ -4,6 +4,7 @@
 pub mod generator;
 pub mod oracle;
 pub mod raw;
+pub mod scene;
 pub mod script;
 pub mod server;
 pub mod world;

@@ -10,7 +10,9 @@ use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, JobId, LogPos, OpId, Principal};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
-use arcp_proto::runtime::{AgentExit, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport};
+use arcp_proto::runtime::{
+    AgentExit, AgentSpec, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport,
+};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
 
@@ -114,6 +116,8 @@ pub struct World {
     /// The store fails while this is set.
     pub store_broken: bool,
     running: BTreeMap<JobId, Running>,
+    /// What agents were run with.
+    pub started: Vec<AgentSpec>,
     /// Messages of extensions that the host took.
     pub extensions: Vec<Extension>,
     /// What operators were told.
@@ -146,6 +150,7 @@ impl World {
             commit_due: false,
             store_broken: false,
             running: BTreeMap::new(),
+            started: Vec::new(),
             extensions: Vec::new(),
             notices: Vec::new(),
             steps: 0,
@@ -222,6 +227,7 @@ impl World {
             }
             Output::StartAgent { job, spec } => {
                 let steps = script(spec.agent.name(), &spec.input).into();
+                self.started.push((*spec).clone());
                 self.running
                     .insert(job, Running { steps, credit: spec.credit, stopping: false, forced: false, awake: false });
                 self.wake(job);

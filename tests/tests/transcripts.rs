@@ -4,75 +4,12 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use arcp_tests::raw::{Raw, hello_payload};
+use arcp_tests::scene::{Scene, answers, golden};
 use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
-
-/// A scene: what a connection says and hears, line by line.
-struct Scene {
-    world: World,
-    text: String,
-    shown: usize,
-}
-
-impl Scene {
-    fn new(title: &str) -> Scene {
-        let mut options = Options::new(7);
-        options
-            .config
-            .agents
-            .retain(|agent| ["echo", "slow", "chunker", "kinds", "waiter"].contains(&agent.name.as_str()));
-        Scene { world: World::new(options), text: format!("# {title}\n"), shown: 0 }
-    }
-
-    fn say(&mut self, raw: &mut Raw, kind: &str, payload: Value) {
-        let sent = json!({"type": kind, "payload": payload});
-        writeln!(self.text, "> {}", sent).expect("a string");
-        raw.send(&mut self.world, kind, payload);
-        self.hear(raw);
-    }
-
-    fn hear(&mut self, raw: &Raw) {
-        self.world.settle();
-        let frames = self.world.frames_of(raw.conn);
-        for frame in &frames[self.shown..] {
-            writeln!(self.text, "< {frame}").expect("a string");
-        }
-        self.shown = frames.len();
-        if let Some(reason) = self.world.close_reason(raw.conn) {
-            writeln!(self.text, "! closed: {reason:?}").expect("a string");
-        }
-    }
-
-    fn note(&mut self, text: &str) {
-        writeln!(self.text, "\n# {text}").expect("a string");
-    }
-
-    fn connect(&mut self) -> Raw {
-        self.shown = 0;
-        Raw::connect(&mut self.world)
-    }
-
-    fn close(self, name: &str) {
-        golden(name, &self.text);
-        self.world.finish();
-    }
-}
-
-fn golden(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("transcripts").join(name);
-    if std::env::var_os("ARCP_BLESS").is_some() {
-        std::fs::write(&path, text).expect("written");
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    for (n, (kept, now)) in kept.lines().zip(text.lines()).enumerate() {
-        assert_eq!(kept, now, "{name}:{}; ARCP_BLESS=1 accepts the new one", n + 1);
-    }
-    assert_eq!(kept.lines().count(), text.lines().count(), "{name}; ARCP_BLESS=1 accepts the new one");
-}
 
 fn job_of(scene: &Scene, raw: &Raw) -> Value {
     let accepted = scene.world.frames_of(raw.conn).iter().rev().find(|frame| frame.contains("\"job.accepted\""));
@@ -258,16 +195,9 @@ fn transitions_of_a_connection() {
                 _ => {}
             }
             raw.send(&mut world, kind, payload.clone());
-            let shown: Vec<String> = raw
-                .settle(&mut world)
-                .iter()
-                .map(|frame| {
-                    let code = frame["payload"]["code"].as_str().map(|code| format!(" {code}")).unwrap_or_default();
-                    format!("{}{code}", frame["type"].as_str().unwrap_or(""))
-                })
-                .collect();
+            let shown = answers(&mut world, &mut raw);
             let closed = world.close_reason(raw.conn).map(|reason| format!(" closed: {reason:?}")).unwrap_or_default();
-            writeln!(table, "{phase:<15} {name:<28} -> {}{closed}", shown.join(", ")).expect("a string");
+            writeln!(table, "{phase:<15} {name:<28} -> {}{closed}", shown).expect("a string");
             world.finish();
         }
         table.push('\n');

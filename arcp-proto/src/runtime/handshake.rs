@@ -181,6 +181,10 @@ impl Runtime {
             self.on_refreshed(conn, session, id, peer.as_ref());
             return;
         }
+        if self.conns.get(&conn).is_some_and(|conn| conn.proving.is_some()) {
+            let busy = Violation::invalid("a proof is being judged already: wait for what comes of it");
+            return self.refuse_frame(conn, busy, Some(id));
+        }
         let op = self.authenticate(conn, Credential::Bearer(proof.response), proof.nonce);
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.proving = Some((op, id));

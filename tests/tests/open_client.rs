@@ -1,0 +1,146 @@
+//! What our client can do with an open runtime only.
+
+use std::time::Duration;
+
+use arcp_proto::client::{ClientConfig, ClientEvent, SessionEnd};
+use arcp_proto::error::{ApiMisuse, ErrorCode};
+use arcp_proto::json::Json;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::job::FinalStatus;
+use arcp_proto::model::request::{Credential, Extension, Invocation, Priority, Submit};
+use arcp_proto::secret::Secret;
+use arcp_proto::wire::Family;
+use arcp_tests::world::World;
+
+fn accepted(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::Accepted { .. })
+}
+
+fn ended(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::JobEnded { .. })
+}
+
+fn over(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::Ended(_))
+}
+
+fn connected(world: &mut World) -> usize {
+    let client = world.add_client("a");
+    world.until(client, accepted);
+    client
+}
+
+fn submit(agent: &str) -> Submit {
+    Submit::new(AgentRef::parse(agent).expect("a name"))
+}
+
+#[test]
+fn rt11_sw94_an_invocation_reaches_the_agent_with_its_extensions() {
+    let mut world = World::of(Family::Open, 1);
+    let client = connected(&mut world);
+    let extensions = Json::parse(r#"{"arcpx.test.note.v1":{"n":1.50,"unknown":[null]}}"#).expect("JSON");
+    let invocation =
+        Invocation { priority: Priority::High, span: Some("s1".into()), extensions: Some(extensions.clone()) };
+    let given = world.command(client, |c| {
+        let mut open = c.session().expect("accepted").into_open().expect("the open family");
+        let no_object = Invocation { extensions: Some(Json::null()), ..Invocation::default() };
+        assert!(matches!(open.submit_as(submit("echo"), no_object), Err(ApiMisuse::Argument(_))));
+        open.submit_as(submit("echo"), invocation)
+    });
+    given.expect("a handle");
+    world.until(client, ended);
+    assert_eq!(world.started.len(), 1);
+    assert_eq!(world.started[0].extensions, extensions, "to the byte");
+    world.finish();
+}
+
+#[test]
+fn rr33_a_hello_session_has_nothing_of_the_open_family() {
+    let mut world = World::seeded(2);
+    let client = connected(&mut world);
+    assert!(world.command(client, |c| c.session().expect("accepted").into_open().is_err()));
+    world.finish();
+}
+
+#[test]
+fn sw19_a_cancel_has_a_deadline_and_may_take_the_whole_session() {
+    let mut world = World::of(Family::Open, 3);
+    let client = connected(&mut world);
+    world.command(client, |c| c.session().and_then(|mut s| s.submit(submit("stubborn")))).expect("given");
+    let told = world.until(client, |event| matches!(event, ClientEvent::Submitted { .. }));
+    let ClientEvent::Submitted { accepted, .. } = told else { panic!("an acceptance") };
+    world.run_for(Duration::from_secs(1));
+    let too_long = Duration::from_secs(601);
+    let refused = world.command(client, |c| {
+        let mut open = c.session().expect("accepted").into_open().expect("the open family");
+        open.cancel_within(accepted.job.clone(), None, too_long)
+    });
+    assert!(matches!(refused, Err(ApiMisuse::Argument(_))));
+    world
+        .command(client, |c| {
+            let mut open = c.session().expect("accepted").into_open().expect("the open family");
+            open.cancel_within(accepted.job.clone(), Some("now".into()), Duration::from_millis(300))
+        })
+        .expect("given");
+    let end = world.until(client, ended);
+    let ClientEvent::JobEnded { terminal, .. } = end else { panic!("an end") };
+    assert_eq!(terminal.status, FinalStatus::Cancelled);
+    assert_eq!(terminal.error.map(|error| error.code), Some(ErrorCode::Aborted));
+    assert_eq!(terminal.reason.as_deref(), Some("now"));
+
+    world.command(client, |c| c.session().and_then(|mut s| s.submit(submit("waiter")))).expect("given");
+    world.run_for(Duration::from_secs(1));
+    world
+        .command(client, |c| c.session().expect("accepted").into_open().expect("open").cancel_all(None))
+        .expect("given");
+    let end = world.until(client, over);
+    assert_eq!(end, ClientEvent::Ended(SessionEnd::Goodbye("cancelled".into())));
+    world.settle();
+    assert_eq!(world.runtime().stats().unfinished_jobs, 0);
+    world.finish();
+}
+
+#[test]
+fn an_echo_comes_back_and_an_extension_arrives() {
+    let mut world = World::configured(4, |config| config.extensions = vec!["arcpx.test".into()]);
+    world.family = Family::Open;
+    let mut config = ClientConfig::new("c", "1", Credential::Bearer(Secret::new("tok-a".into())));
+    config.family = Family::Open;
+    config.extensions = vec!["arcpx.test".into()];
+    let client = world.add_client_with(config);
+    world.until(client, accepted);
+    let payload = Json::parse(r#"{"n":1.50}"#).expect("JSON");
+    let message = Extension { kind: "arcpx.test.note.v1".into(), payload: payload.clone(), optional: false };
+    let echo = world.command(client, |c| {
+        let mut open = c.session().expect("accepted").into_open().expect("the open family");
+        open.send(message);
+        open.echo(Some("n1".into()))
+    });
+    let echo = echo.expect("given");
+    let told = world.until(client, |event| matches!(event, ClientEvent::Echoed { .. }));
+    assert_eq!(told, ClientEvent::Echoed { handle: echo, nonce: Some("n1".into()) });
+    assert_eq!(world.extensions[0].payload, payload);
+    world.finish();
+}
+
+#[test]
+fn rt17_our_client_refreshes_its_session_by_itself() {
+    let mut world = World::configured(5, |config| config.session_lease = Some(Duration::from_secs(60)));
+    world.family = Family::Open;
+    let client = connected(&mut world);
+    world.run_for(Duration::from_secs(600));
+    assert!(!world.events(client).iter().any(over));
+    assert_eq!(world.events(client).iter().filter(|event| accepted(event)).count(), 1);
+    world.finish();
+}
+
+#[test]
+fn sw9_a_client_without_a_proof_is_not_let_in() {
+    let mut world = World::of(Family::Open, 6);
+    let mut config = ClientConfig::new("c", "1", Credential::Bearer(Secret::new(String::new())));
+    config.family = Family::Open;
+    let client = world.add_client_with(config);
+    let told = world.until(client, over);
+    assert!(matches!(told, ClientEvent::Ended(SessionEnd::Denied(r)) if r.code == ErrorCode::Unauthenticated));
+    world.finish();
+}

@@ -1,0 +1,129 @@
+//! Golden transcripts of the open family, and what each of its phases answers.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use arcp_tests::raw::{Raw, hello_payload, open_payload};
+use arcp_tests::scene::{Scene, answers, golden};
+use arcp_tests::world::World;
+use serde_json::{Value, json};
+
+fn last_job(scene: &Scene, raw: &Raw) -> Value {
+    let frames = scene.world.frames_of(raw.conn).iter();
+    let jobs = frames.filter_map(|text| serde_json::from_str::<Value>(text).ok()?.get("job_id").cloned());
+    jobs.last().expect("a job")
+}
+
+#[test]
+fn section_8_open_sessions() {
+    let mut scene = Scene::new("RFC §8, §9: open, prove, ping, close, claim");
+    let mut raw = scene.connect();
+    let mut bare = open_payload("");
+    bare["auth"] = json!({"scheme": "bearer"});
+    scene.say(&mut raw, "session.open", bare);
+    scene.say(&mut raw, "tool.invoke", json!({"tool": "echo", "arguments": {}}));
+    scene.say(&mut raw, "session.authenticate", json!({"response": "wrong"}));
+    scene.say(&mut raw, "session.authenticate", json!({"response": "tok-a"}));
+    let frames = scene.world.frames_of(raw.conn);
+    let accepted: Value = serde_json::from_str(&frames[frames.len() - 1]).expect("JSON");
+    scene.say(&mut raw, "ping", json!({"nonce": "n1"}));
+    scene.say(&mut raw, "session.ping", json!({"nonce": "n2"}));
+    scene.say(&mut raw, "tool.invoke", json!({"tool": "echo", "arguments": {"n": 1}}));
+    scene.say(&mut raw, "artifact.put", json!({"media_type": "text/plain", "data": "aGk="}));
+    scene.say(&mut raw, "arcpx.other.v1", json!({}));
+    scene.say(&mut raw, "session.close", json!({"reason": "done"}));
+    scene.note("claimed from 1 on a fresh session: it is resumed, then the replay");
+    let mut back = scene.connect();
+    scene.say(&mut back, "session.open", open_payload("tok-a"));
+    let claim = json!({"resume_token": accepted["payload"]["resume_token"], "last_event_seq": 1});
+    scene.say(&mut back, "session.resume", claim.clone());
+    scene.note("the old token again");
+    let mut thief = scene.connect();
+    scene.say(&mut thief, "session.open", open_payload("tok-a"));
+    scene.say(&mut thief, "session.resume", claim);
+    scene.note("a requirement that nobody meets");
+    let mut wishful = scene.connect();
+    let mut wish = open_payload("tok-a");
+    wish["capabilities"]["required"] = json!(["artifacts"]);
+    scene.say(&mut wishful, "session.open", wish);
+    scene.close("open-section-8-sessions.txt");
+}
+
+#[test]
+fn section_10_open_jobs() {
+    let mut scene = Scene::new("RFC §10, §11: invoke, refuse, cancel, list, watch");
+    let mut raw = scene.connect();
+    scene.say(&mut raw, "session.open", open_payload("tok-a"));
+    scene.say(&mut raw, "tool.invoke", json!({"tool": "kinds", "arguments": {}}));
+    scene.say(&mut raw, "tool.invoke", json!({"tool": "slow", "arguments": {"ticks": 2}}));
+    scene.say(&mut raw, "tool.invoke", json!({"tool": "chunker", "arguments": {"chunks": 2, "bytes": 4}}));
+    scene.say(&mut raw, "tool.invoke", json!({"tool": "nobody", "arguments": {}}));
+    scene.say(&mut raw, "tool.invoke", json!({"tool": "echo", "arguments": {}, "cost_budget": ["USD:1"]}));
+    scene.say(&mut raw, "tool.invoke", json!({"tool": "waiter", "arguments": {}}));
+    let job = last_job(&scene, &raw);
+    let wish = json!({"target": "job", "target_id": job, "reason": "enough", "deadline_ms": 1000});
+    scene.say(&mut raw, "cancel", wish.clone());
+    scene.say(&mut raw, "cancel", wish);
+    scene.say(&mut raw, "session.list_jobs", json!({"limit": 1}));
+    scene.note("another session watches an ended job");
+    let mut watcher = scene.connect();
+    scene.say(&mut watcher, "session.open", open_payload("tok-a"));
+    scene.say(&mut watcher, "job.subscribe", json!({"job_id": job, "history": true}));
+    scene.note("a hello session watches it too");
+    let mut other = scene.connect();
+    scene.say(&mut other, "session.hello", hello_payload("tok-a"));
+    scene.say(&mut other, "job.subscribe", json!({"job_id": job, "history": true}));
+    scene.close("open-section-10-jobs.txt");
+}
+
+/// What a connection answers to each message in each of its phases.
+#[test]
+fn transitions_of_an_open_connection() {
+    const PHASES: [&str; 4] = ["challenged", "authenticating", "attached", "refreshing"];
+    let messages = [
+        ("session.open", open_payload("tok-a")),
+        ("session.authenticate", json!({"response": "tok-a"})),
+        ("session.authenticate (wrong)", json!({"response": "wrong"})),
+        ("session.resume (unknown)", json!({"resume_token": "rtk_x", "last_event_seq": 0})),
+        ("session.hello", hello_payload("tok-a")),
+        ("session.ping", json!({})),
+        ("session.close", json!({})),
+        ("ping", json!({})),
+        ("nack", json!({})),
+        ("tool.invoke", json!({"tool": "echo", "arguments": {}})),
+        ("cancel (unknown)", json!({"target": "job", "target_id": "job_x"})),
+        ("human.input.response", json!({})),
+        ("com.example.thing", json!({})),
+        ("unknown", json!({})),
+    ];
+    let mut table = String::from("phase x message -> what is answered\n\n");
+    for phase in PHASES {
+        for (name, payload) in &messages {
+            let kind = name.split(' ').next().expect("a word");
+            let mut world = World::configured(4, |config| config.session_lease = Some(Duration::from_secs(100)));
+            let mut raw = Raw::connect(&mut world);
+            match phase {
+                "challenged" => {
+                    raw.send(&mut world, "session.open", json!({"auth": {"scheme": "bearer"}}));
+                    raw.expect(&mut world, "session.challenge");
+                }
+                "authenticating" => {
+                    raw.send(&mut world, "session.open", open_payload("tok-a"));
+                }
+                "attached" => raw = Raw::open(&mut world, "tok-a").0,
+                _ => {
+                    let auth = json!({"scheme": "bearer", "token": "tok-a"});
+                    raw = Raw::open_with(&mut world, json!({"auth": auth})).0;
+                    raw.expect(&mut world, "session.refresh");
+                }
+            }
+            raw.send(&mut world, kind, payload.clone());
+            let shown = answers(&mut world, &mut raw);
+            let closed = world.close_reason(raw.conn).map(|reason| format!(" closed: {reason:?}")).unwrap_or_default();
+            writeln!(table, "{phase:<15} {name:<28} -> {shown}{closed}").expect("a string");
+            world.finish();
+        }
+        table.push('\n');
+    }
+    golden("transitions-open-connection.txt", &table);
+}
