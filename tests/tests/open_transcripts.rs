@@ -9,9 +9,8 @@ use arcp_tests::world::World;
 use serde_json::{Value, json};
 
 fn last_job(scene: &Scene, raw: &Raw) -> Value {
-    let frames = scene.world.frames_of(raw.conn).iter();
-    let jobs = frames.filter_map(|text| serde_json::from_str::<Value>(text).ok()?.get("job_id").cloned());
-    jobs.last().expect("a job")
+    let mut latest = scene.world.frames_of(raw.conn).iter().rev();
+    latest.find_map(|text| serde_json::from_str::<Value>(text).ok()?.get("job_id").cloned()).expect("a job")
 }
 
 #[test]
