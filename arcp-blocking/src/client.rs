@@ -16,12 +16,14 @@ use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentEntry;
 use arcp_proto::model::event::{JobEvent, Terminal};
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
-use arcp_proto::model::request::{ClientInfo, ListQuery, Submit, Watch};
+use arcp_proto::model::request::{ClientInfo, Invocation, ListQuery, Submit, Watch};
 use arcp_proto::time::UtcMs;
+use arcp_proto::wire::Family;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::dial::{Closer, Target, Wire};
 use crate::framing::{Framed, Framing};
+use crate::open::{OpenClient, give, open_session, stop};
 
 /// Messages to the driver that may queue up.
 const QUEUE: usize = 64;
@@ -38,6 +40,7 @@ pub struct Client {
     messages: SyncSender<Message>,
     welcome: Welcome,
     unread: Arc<Unread>,
+    family: Family,
     /// Ends when the driver has.
     gone: Mutex<Receiver<()>>,
 }
@@ -140,7 +143,7 @@ impl Job {
 
 #[derive(Debug)]
 enum Message {
-    Command(Command),
+    Command(Box<Command>),
     Dialed(u64, Box<io::Result<Wire>>),
     Bytes(u64, Vec<u8>),
     Lost(u64, String),
@@ -156,15 +159,16 @@ impl std::fmt::Debug for Wire {
 }
 
 #[derive(Debug)]
-enum Command {
-    Submit(Submit, Answer<(Accepted, Receiver<Held>)>),
+pub(crate) enum Command {
+    Submit(Submit, Option<Invocation>, Answer<(Accepted, Receiver<Held>)>),
     Watch(Watch, Answer<(Watching, Receiver<Held>)>),
     List(ListQuery, Answer<JobPage>),
-    Cancel(WireId, Option<String>, Answer<()>),
+    Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
+    Echo(Option<String>, Answer<Option<String>>),
     Unwatch(WireId),
 }
 
-type Answer<T> = Sender<Result<T, ClientError>>;
+pub(crate) type Answer<T> = Sender<Result<T, ClientError>>;
 
 impl Client {
     /// Connects and opens a session; waits until it is accepted.
@@ -178,6 +182,7 @@ impl Client {
         let seeds = arcp_host::entropy::seeds()?;
         let frame_bytes = config.limits.frame_bytes;
         let timeout = config.open_timeout;
+        let family = config.family;
         let machine = Machine::new(config, seeds, clock.now())?;
         let (messages, inbox) = sync_channel(QUEUE);
         let (ready, accepted) = channel();
@@ -204,7 +209,7 @@ impl Client {
         };
         std::thread::Builder::new().name("arcp-client".to_string()).spawn(drive)?;
         let welcome = accepted.recv().unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))?;
-        Ok(Client { messages, welcome, unread, gone: Mutex::new(gone) })
+        Ok(Client { messages, welcome, unread, family, gone: Mutex::new(gone) })
     }
 
     /// What the runtime said when it accepted the session first.
@@ -218,8 +223,18 @@ impl Client {
     ///
     /// If the runtime refuses it, or the session is over.
     pub fn submit(&self, submit: Submit) -> Result<Job, ClientError> {
-        let (accepted, updates) = self.ask(|answer| Command::Submit(submit, answer))?;
+        self.submitted(submit, None)
+    }
+
+    pub(crate) fn submitted(&self, submit: Submit, invocation: Option<Invocation>) -> Result<Job, ClientError> {
+        let (accepted, updates) = self.ask(|answer| Command::Submit(submit, invocation, answer))?;
         Ok(Job { id: accepted.job, agent: accepted.agent, trace: accepted.trace, updates })
+    }
+
+    /// What can be asked of a runtime of the open family only; `None` where
+    /// the other is spoken.
+    pub fn open(&self) -> Option<OpenClient<'_>> {
+        (self.family == Family::Open).then_some(OpenClient::of(self))
     }
 
     /// Watches a job of the same principal.
@@ -238,7 +253,7 @@ impl Client {
     ///
     /// If the session is over.
     pub fn unwatch(&self, job: WireId) -> Result<(), ClientError> {
-        self.give(Message::Command(Command::Unwatch(job)))
+        self.give(Message::Command(Box::new(Command::Unwatch(job))))
     }
 
     /// Lists jobs.
@@ -256,7 +271,7 @@ impl Client {
     ///
     /// If the runtime refuses it, or the session is over.
     pub fn cancel(&self, job: WireId, reason: Option<String>) -> Result<(), ClientError> {
-        self.ask(|answer| Command::Cancel(job, reason, answer))
+        self.ask(|answer| Command::Cancel(job, reason, None, answer))
     }
 
     /// Breaks the connection, as a bad network would. The session resumes by
@@ -269,9 +284,9 @@ impl Client {
         self.give(Message::Cut)
     }
 
-    fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, ClientError> {
+    pub(crate) fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, ClientError> {
         let (answer, answered) = channel();
-        self.give(Message::Command(command(answer)))?;
+        self.give(Message::Command(Box::new(command(answer))))?;
         answered.recv().unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))
     }
 
@@ -328,7 +343,7 @@ impl Unread {
 
 /// An update that counts as unread until it is taken or thrown away.
 #[derive(Debug)]
-struct Held {
+pub(crate) struct Held {
     update: Option<JobUpdate>,
     unread: Arc<Unread>,
 }
@@ -356,6 +371,7 @@ enum Waiting {
     Watch(Answer<(Watching, Receiver<Held>)>, Receiver<Held>),
     List(Answer<JobPage>),
     Cancel(WireId, Answer<()>),
+    Echo(Answer<Option<String>>),
 }
 
 /// The thread that owns the machine and the transport.
@@ -399,7 +415,7 @@ impl Driver {
     fn message(&mut self, message: Message) {
         match message {
             Message::Command(command) => {
-                self.command(command);
+                self.command(*command);
                 self.drain();
             }
             Message::Dialed(generation, wire) => self.dialed(generation, *wire),
@@ -426,7 +442,7 @@ impl Driver {
     fn command(&mut self, command: Command) {
         let session = self.machine.session();
         match command {
-            Command::Submit(submit, answer) => match session.and_then(|mut s| s.submit(submit)) {
+            Command::Submit(submit, invocation, answer) => match session.and_then(|s| give(s, submit, invocation)) {
                 Ok(handle) => self.wait(handle, Waiting::Submit(answer)),
                 Err(misuse) => drop(answer.send(Err(misuse.into()))),
             },
@@ -445,8 +461,14 @@ impl Driver {
                 Ok(handle) => self.wait(handle, Waiting::List(answer)),
                 Err(misuse) => drop(answer.send(Err(misuse.into()))),
             },
-            Command::Cancel(job, reason, answer) => match session.and_then(|mut s| s.cancel(job.clone(), reason)) {
-                Ok(handle) => self.wait(handle, Waiting::Cancel(job, answer)),
+            Command::Cancel(job, reason, deadline, answer) => {
+                match session.and_then(|s| stop(s, job.clone(), reason, deadline)) {
+                    Ok(handle) => self.wait(handle, Waiting::Cancel(job, answer)),
+                    Err(misuse) => drop(answer.send(Err(misuse.into()))),
+                }
+            }
+            Command::Echo(nonce, answer) => match session.and_then(|s| open_session(s)?.echo(nonce)) {
+                Ok(handle) => self.wait(handle, Waiting::Echo(answer)),
                 Err(misuse) => drop(answer.send(Err(misuse.into()))),
             },
             Command::Unwatch(job) => {
@@ -611,7 +633,12 @@ impl Driver {
                 }
             }
             ClientEvent::Refused { handle, refusal } => self.refused(handle, refusal),
-            ClientEvent::Unreadable { .. } | ClientEvent::Echoed { .. } => {}
+            ClientEvent::Echoed { handle, nonce } => {
+                if let Some(Waiting::Echo(answer)) = self.answers.remove(&handle) {
+                    let _ = answer.send(Ok(nonce));
+                }
+            }
+            ClientEvent::Unreadable { .. } => {}
             ClientEvent::Job { job, seq, at, event } => self.tell(&job, &JobUpdate::Event { seq, at, event }),
             ClientEvent::JobEnded { job, seq, terminal, result } => {
                 self.tell(&job, &JobUpdate::Ended { seq, terminal, result });
@@ -628,7 +655,7 @@ impl Driver {
                 let _ = answer.send(Ok(()));
                 false
             }
-            Waiting::Submit(_) | Waiting::Watch(..) | Waiting::List(_) | Waiting::Cancel(..) => true,
+            Waiting::Submit(_) | Waiting::Watch(..) | Waiting::List(_) | Waiting::Cancel(..) | Waiting::Echo(_) => true,
         });
     }
 
@@ -639,6 +666,7 @@ impl Driver {
             Some(Waiting::Watch(answer, _)) => drop(answer.send(Err(error(refusal)))),
             Some(Waiting::List(answer)) => drop(answer.send(Err(error(refusal)))),
             Some(Waiting::Cancel(_, answer)) => drop(answer.send(Err(error(refusal)))),
+            Some(Waiting::Echo(answer)) => drop(answer.send(Err(error(refusal)))),
             // A job could not be brought over to a new session.
             None => {
                 if let Some(job) = refusal.job.clone() {
@@ -677,6 +705,7 @@ impl Driver {
                 Waiting::Watch(answer, _) => drop(answer.send(Err(error()))),
                 Waiting::List(answer) => drop(answer.send(Err(error()))),
                 Waiting::Cancel(_, answer) => drop(answer.send(Err(error()))),
+                Waiting::Echo(answer) => drop(answer.send(Err(error()))),
             }
         }
     }

@@ -12,10 +12,12 @@ mod dial;
 mod engine;
 mod framing;
 mod http;
+mod open;
 pub mod server;
 pub mod stdio;
 
 pub use client::{Client, ClientError, Job, JobUpdate};
 pub use dial::{Target, TargetError};
 pub use engine::{ExtensionTaker, Host, HostError, Observer};
+pub use open::OpenClient;
 pub use server::{Server, ServerConfig, ServerHandle};

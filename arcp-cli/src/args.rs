@@ -129,6 +129,19 @@ pub enum Family {
     Open,
 }
 
+/// How urgent a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Priority {
+    /// After the others.
+    Low,
+    /// As the others.
+    Normal,
+    /// Before the others.
+    High,
+    /// Before everything.
+    Critical,
+}
+
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -152,6 +165,9 @@ pub struct Submit {
     /// Time limit in seconds.
     #[arg(long, value_name = "S")]
     pub max_runtime: Option<std::num::NonZeroU32>,
+    /// Whether it goes before your other jobs; open family only.
+    #[arg(long, value_enum)]
+    pub priority: Option<Priority>,
     /// Print the job's id and leave.
     #[arg(long)]
     pub detach: bool,
@@ -205,6 +221,10 @@ pub struct Cancel {
     /// Why.
     #[arg(long)]
     pub reason: Option<String>,
+    /// Milliseconds after which its agent is made to stop, at most 600000;
+    /// open family only.
+    #[arg(long, value_name = "MS")]
+    pub deadline: Option<u64>,
     /// The runtime.
     #[command(flatten)]
     pub place: Where,

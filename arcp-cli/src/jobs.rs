@@ -1,14 +1,15 @@
 //! `arcp submit`, `watch`, `list` and `cancel`.
 
 use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
-use arcp_blocking::{Client, Target};
+use arcp_blocking::{Client, OpenClient, Target};
 use arcp_proto::client::ClientConfig;
 use arcp_proto::id::WireId;
 use arcp_proto::json::{Json, Object};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobSummary;
-use arcp_proto::model::request::{Credential, ListQuery, Submit, Watch};
+use arcp_proto::model::request::{Credential, Invocation, ListQuery, Priority, Submit, Watch};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::{Family, status_name, status_named};
 
@@ -29,7 +30,14 @@ pub fn submit(args: args::Submit) -> Result<Exit, Failure> {
     let (client, url) = connect(&args.place)?;
     let submission =
         Submission { url, agent: args.agent, input: input.clone(), key: key.clone(), max_runtime: args.max_runtime };
-    let job = client.submit(request(agent, input, key, args.max_runtime))?;
+    let request = request(agent, input, key, args.max_runtime);
+    let job = match args.priority {
+        None => client.submit(request)?,
+        Some(priority) => {
+            let invocation = Invocation { priority: urgency(priority), ..Invocation::default() };
+            in_open(&client, "--priority")?.submit_as(request, invocation)?
+        }
+    };
     if let Some(state) = State::of_user()
         && let Err(error) = state.put_submission(job.id.as_str(), &submission)
     {
@@ -40,6 +48,22 @@ pub fn submit(args: args::Submit) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
     follow(&job, args.output)
+}
+
+/// What only one family can say is a mistake in the other.
+fn in_open<'a>(client: &'a Client, option: &str) -> Result<OpenClient<'a>, Failure> {
+    client
+        .open()
+        .ok_or_else(|| Failure::usage(format!("{option} needs --family open: the hello family has no word for it")))
+}
+
+fn urgency(priority: args::Priority) -> Priority {
+    match priority {
+        args::Priority::Low => Priority::Low,
+        args::Priority::Normal => Priority::Normal,
+        args::Priority::High => Priority::High,
+        args::Priority::Critical => Priority::Critical,
+    }
 }
 
 fn detached(job: &WireId, output: Output) -> String {
@@ -129,7 +153,7 @@ pub fn cancel(args: args::Cancel) -> Result<Exit, Failure> {
     let (client, url) = connect(&args.place)?;
     let Some(kept) = kept else {
         // Perhaps the runtime lets us all the same.
-        client.cancel(job, args.reason)?;
+        stop(&client, job, args.reason, args.deadline)?;
         eprintln!("arcp: {} is being cancelled", args.job);
         return Ok(Exit::Success);
     };
@@ -145,9 +169,17 @@ pub fn cancel(args: args::Cancel) -> Result<Exit, Failure> {
         let message = format!("the key of {} stands for {} by now: nothing was cancelled", args.job, attached.id);
         return Err(Failure::new(Exit::Failed, message));
     }
-    client.cancel(job, args.reason)?;
+    stop(&client, job, args.reason, args.deadline)?;
     eprintln!("arcp: {} is being cancelled", args.job);
     Ok(Exit::Success)
+}
+
+fn stop(client: &Client, job: WireId, reason: Option<String>, deadline: Option<u64>) -> Result<(), Failure> {
+    match deadline {
+        None => client.cancel(job, reason)?,
+        Some(ms) => in_open(client, "--deadline")?.cancel_within(job, reason, Duration::from_millis(ms))?,
+    }
+    Ok(())
 }
 
 fn job_id(text: &str) -> Result<WireId, Failure> {
@@ -178,8 +210,7 @@ fn connect(place: &Where) -> Result<(Client, String), Failure> {
     };
     // A runtime that was never there is not waited for as long as one that
     // was lost.
-    config.give_up_after =
-        Some(std::time::Duration::from_secs(if is_there(&target) { place.give_up_after } else { 2 }));
+    config.give_up_after = Some(Duration::from_secs(if is_there(&target) { place.give_up_after } else { 2 }));
     let client = Client::connect(target, config)?;
     Ok((client, url))
 }
@@ -189,9 +220,7 @@ fn is_there(target: &Target) -> bool {
     match target {
         Target::WebSocket { host, port, .. } => {
             let addresses = (host.as_str(), *port).to_socket_addrs();
-            addresses.is_ok_and(|mut all| {
-                all.any(|a| TcpStream::connect_timeout(&a, std::time::Duration::from_secs(5)).is_ok())
-            })
+            addresses.is_ok_and(|mut all| all.any(|a| TcpStream::connect_timeout(&a, Duration::from_secs(5)).is_ok()))
         }
         Target::Program(_) => true,
     }

@@ -338,3 +338,50 @@ fn serve_says_when_its_port_is_taken() {
     assert!(stderr(&output).contains(&address), "{}", stderr(&output));
     assert!(Path::new(&home.dir.join("server.json")).exists(), "the other one's word stays");
 }
+
+#[test]
+fn both_families_see_one_set_of_jobs() {
+    let mut home = Home::new();
+    home.serve(&["--samples"]);
+    let submitted = home.run(&[
+        "submit",
+        "chatty",
+        "--family",
+        "open",
+        "--priority",
+        "high",
+        "-i",
+        r#"{"count":5}"#,
+        "--output",
+        "json",
+    ]);
+    assert_eq!(code(&submitted), 0, "{}", stderr(&submitted));
+    let job = json_lines(&submitted)[0]["job_id"].as_str().expect("a job").to_string();
+    let told = |family: &str| {
+        let watched = home.run(&["watch", &job, "--family", family, "--output", "json"]);
+        assert_eq!(code(&watched), 0, "{}", stderr(&watched));
+        let events = json_lines(&watched).into_iter().filter(|line| line["type"] == "event");
+        events.map(|line| (line["kind"].clone(), line["body"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(told("hello"), told("open"));
+    assert_eq!(told("open").len(), 6);
+    // What the other family has no word for is a mistake, not passed over.
+    for args in [["submit", "echo", "--priority", "high"], ["cancel", "job_1", "--deadline", "5"]] {
+        let refused = home.run(&args);
+        assert_eq!(code(&refused), 2, "{args:?}");
+        assert!(stderr(&refused).contains("--family open"), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn sw19_a_cancel_with_a_deadline_from_another_process() {
+    let mut home = Home::new();
+    home.serve(&["--samples", "--agent", "deaf=trap '' TERM; sleep 60 & wait; wait"]);
+    let submitted = home.run(&["submit", "deaf", "--family", "open", "--detach"]);
+    let job = stdout(&submitted).trim().to_string();
+    let cancelled = home.run(&["cancel", &job, "--family", "open", "--deadline", "200", "--reason", "late"]);
+    assert_eq!(code(&cancelled), 0, "{}", stderr(&cancelled));
+    let watched = home.run(&["watch", &job, "--output", "json"]);
+    assert_eq!(code(&watched), 3);
+    assert!(stdout(&watched).contains("did not stop in time"), "{}", stdout(&watched));
+}

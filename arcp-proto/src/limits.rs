@@ -45,10 +45,10 @@ pub struct Limits {
     /// Jobs altogether, over or not (131,072). More: the one that ended first
     /// is forgotten; if none has, refused.
     pub jobs: usize,
-    /// Bytes of input of one principal's jobs that have not started (256 MiB).
+    /// Bytes of input and extensions of one principal's jobs not started (256 MiB).
     /// More: refused.
     pub waiting_input_bytes_per_principal: usize,
-    /// Bytes of input of all jobs that have not started (1 GiB). More:
+    /// Bytes of input and extensions of all jobs not started (1 GiB). More:
     /// refused.
     pub waiting_input_bytes: usize,
     /// Largest lease request in bytes (8 KiB): it is shown in every listing.

@@ -259,7 +259,7 @@ pub struct Submit {
 }
 
 /// What only the open family can say of a job that is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Invocation {
     /// Whether it goes before others of its principal.
     pub priority: Priority,

@@ -8,12 +8,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::entropy::Seeds;
-use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
+use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{JobError, JobEvent};
 use crate::model::job::FinalStatus;
-use crate::model::request::{Credential, Extension};
+use crate::model::request::{Credential, Extension, Invocation};
 use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::View;
@@ -355,6 +355,10 @@ pub struct JobRecord {
     pub lease: Json,
     /// Its trace.
     pub trace: String,
+    /// What only the open family says of it.
+    pub invocation: Invocation,
+    /// The request that it answers.
+    pub request: WireId,
     /// The key it claims, and the fingerprint of what was asked.
     pub key: Option<(String, [u8; 32])>,
 }

@@ -27,7 +27,7 @@ use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::{Accepted, Reply};
-use crate::model::request::Priority;
+use crate::model::request::{Invocation, Priority};
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::{self, Part, Told, View};
 
@@ -38,9 +38,8 @@ pub(super) struct Job {
     pub(super) input: Json,
     pub(super) lease: Json,
     pub(super) trace: String,
-    pub(super) span: Option<String>,
-    pub(super) priority: Priority,
-    extensions: Json,
+    /// What the open family said besides; its extensions go with the input.
+    pub(super) invocation: Invocation,
     pub(super) created_at: UtcMs,
     pub(super) max_runtime: Option<NonZeroU32>,
     /// Requests that made it known to sessions that want to be told which.
@@ -145,9 +144,7 @@ impl Job {
             input: spec.input,
             lease: spec.lease,
             trace: spec.trace,
-            span: spec.span,
-            priority: spec.priority,
-            extensions: spec.extensions,
+            invocation: spec.invocation,
             created_at: spec.created_at,
             max_runtime: spec.max_runtime,
             requests: Vec::new(),
@@ -311,11 +308,14 @@ pub(super) struct NewJob {
     pub(super) input: Json,
     pub(super) lease: Json,
     pub(super) trace: String,
-    pub(super) span: Option<String>,
-    pub(super) priority: Priority,
-    pub(super) extensions: Json,
+    pub(super) invocation: Invocation,
     pub(super) created_at: UtcMs,
     pub(super) max_runtime: Option<NonZeroU32>,
+}
+
+/// Bytes that wait for a job to start.
+pub(super) fn waiting_bytes(input: &Json, invocation: &Invocation) -> usize {
+    input.as_str().len() + invocation.extensions.as_ref().map_or(0, |extensions| extensions.as_str().len())
 }
 
 /// Bytes an event holds, roughly.
@@ -380,8 +380,9 @@ impl Jobs {
     pub(super) fn insert(&mut self, id: JobId, job: Job) {
         let share = self.shares.entry(job.principal.clone()).or_default();
         share.live += 1;
-        share.waiting_bytes += job.input.as_str().len();
-        self.waiting_bytes += job.input.as_str().len();
+        let waiting = waiting_bytes(&job.input, &job.invocation);
+        share.waiting_bytes += waiting;
+        self.waiting_bytes += waiting;
         self.by_principal.insert((job.principal.clone(), id));
         self.by_id.insert(id, job);
     }
@@ -407,17 +408,20 @@ impl Jobs {
         self.ended.first_key_value().map(|(_, id)| *id)
     }
 
-    /// Takes the input of a job: it starts, or never will.
-    fn take_input(&mut self, id: JobId) -> Json {
+    /// Takes the input of a job, and the extensions that go with it: it
+    /// starts, or never will.
+    fn take_input(&mut self, id: JobId) -> (Json, Option<Json>) {
         let Some(job) = self.by_id.get_mut(&id) else {
-            return Json::null();
+            return (Json::null(), None);
         };
+        let waiting = waiting_bytes(&job.input, &job.invocation);
         let input = core::mem::replace(&mut job.input, Json::null());
+        let extensions = job.invocation.extensions.take();
         if let Some(share) = self.shares.get_mut(&job.principal).filter(|_| job.agent_state == AgentState::Idle) {
-            share.waiting_bytes = share.waiting_bytes.saturating_sub(input.as_str().len());
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(input.as_str().len());
+            share.waiting_bytes = share.waiting_bytes.saturating_sub(waiting);
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting);
         }
-        input
+        (input, extensions)
     }
 
     /// Lets events go until everything held fits: those of the jobs that
@@ -487,7 +491,7 @@ impl Jobs {
         if queue.is_empty() {
             self.turn.push_back(job.principal.clone());
         }
-        queue.insert((Reverse(job.priority), job.accepted_at, id));
+        queue.insert((Reverse(job.invocation.priority), job.accepted_at, id));
     }
 
     fn dequeue(&mut self) -> Option<JobId> {
@@ -529,7 +533,7 @@ impl Runtime {
 
     fn start(&mut self, id: JobId) {
         let credit = self.config.limits.agent_credit;
-        let input = self.jobs.take_input(id);
+        let (input, extensions) = self.jobs.take_input(id);
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
@@ -542,7 +546,7 @@ impl Runtime {
             input,
             principal: job.principal.clone(),
             trace: job.trace.clone(),
-            extensions: job.extensions.clone(),
+            extensions: extensions.unwrap_or_else(Json::empty_object),
             credit,
         };
         if let Some(limit) = job.max_runtime {

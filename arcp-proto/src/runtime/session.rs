@@ -40,7 +40,7 @@ pub(super) struct Session {
     /// Jobs whose new events it gets.
     pub(super) watched: BTreeSet<JobId>,
     /// Jobs of which a stream was opened to it and not closed.
-    streams: BTreeSet<JobId>,
+    pub(super) streams: BTreeSet<JobId>,
     /// Namespaces of extensions negotiated with its client.
     pub(super) extensions: Vec<String>,
     /// When its lease ends.
@@ -307,7 +307,7 @@ impl Runtime {
             seq,
             job,
             trace: &trace,
-            span: owner.span.as_deref(),
+            span: owner.invocation.span.as_deref(),
             request: owner.request(request),
             event: &stored.event,
             part,

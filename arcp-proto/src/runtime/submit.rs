@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::Runtime;
 use super::io::{JobRecord, Notice, Output, Record};
-use super::job::{Job, NewJob};
+use super::job::{Job, NewJob, waiting_bytes};
 use super::log::Waiter;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
@@ -61,7 +61,7 @@ impl Runtime {
             let job = claim.job;
             return self.rejoin(conn, session_id, id, job);
         }
-        self.check_capacity(&principal, submit)?;
+        self.check_capacity(&principal, asked)?;
         let agent = self.resolve(&submit.agent)?;
         Ok(self.accept(conn, session_id, id, asked, principal, agent, fingerprint))
     }
@@ -76,7 +76,7 @@ impl Runtime {
             .resolve(asked)
     }
 
-    fn check_capacity(&self, principal: &Principal, submit: &Submit) -> Result<(), Violation> {
+    fn check_capacity(&self, principal: &Principal, asked: Asked<'_>) -> Result<(), Violation> {
         let limits = &self.config.limits;
         if self.draining {
             return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down: submit again later"));
@@ -88,7 +88,8 @@ impl Runtime {
             let full = alloc::format!("{} of your jobs have not ended: wait for some", limits.jobs_per_principal);
             return Err(Violation::new(ErrorCode::ResourceExhausted, full));
         }
-        let input = submit.input.as_ref().map_or(0, |input| input.as_str().len());
+        let none = Json::empty_object();
+        let input = waiting_bytes(asked.submit.input.as_ref().unwrap_or(&none), asked.invocation);
         let (own, all) = self.jobs.waiting_bytes(principal);
         if own + input > limits.waiting_input_bytes_per_principal {
             let full = "the inputs of your jobs that have not started are too large together: wait for some";
@@ -99,7 +100,7 @@ impl Runtime {
             let full = "the runtime holds too many jobs: submit again later";
             return Err(Violation::new(ErrorCode::ResourceExhausted, full));
         }
-        if submit.key.is_some() {
+        if asked.submit.key.is_some() {
             self.keys.check_room(principal, limits)?;
         }
         Ok(())
@@ -130,9 +131,7 @@ impl Runtime {
             input: submit.input.clone().unwrap_or_else(Json::empty_object),
             lease: submit.lease_request.clone().unwrap_or_else(Json::empty_object),
             trace: trace.clone(),
-            span: invocation.span.clone(),
-            priority: invocation.priority,
-            extensions: invocation.extensions.clone().unwrap_or_else(Json::empty_object),
+            invocation: invocation.clone(),
             created_at: self.now.utc,
             max_runtime: submit.max_runtime,
         };
@@ -144,6 +143,8 @@ impl Runtime {
             input: new.input.clone(),
             lease: new.lease.clone(),
             trace,
+            invocation: invocation.clone(),
+            request: id.clone(),
             key: submit.key.clone().map(|key| (key, fingerprint)),
         };
         let pos = self.append(Record::JobAccepted(record.into()), None);

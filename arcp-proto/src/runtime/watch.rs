@@ -272,6 +272,7 @@ impl Runtime {
         }
         if let Some(session) = self.sessions.get_mut(session) {
             session.watched.remove(&target);
+            session.streams.remove(&target);
         }
         None
     }
