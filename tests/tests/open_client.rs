@@ -124,6 +124,24 @@ fn an_echo_comes_back_and_an_extension_arrives() {
 }
 
 #[test]
+fn sw15_capabilities_that_nobody_here_knows_are_kept() {
+    let mut world = World::of(Family::Open, 7);
+    let client = world.add_client("a");
+    let accepted = r#"{"arcp":"1.1","id":"msg_1","type":"session.accepted","payload":{"session_id":"sess_1","runtime":{"kind":"r","version":"9"},"capabilities":{"future":{"n":1.50},"result_chunk":true}}}"#;
+    // The runtime's own answer is kept back: one of another runtime comes.
+    while world.conn_of(client).is_none_or(|conn| world.frames_of(conn).is_empty()) {
+        assert!(world.step());
+    }
+    let now = world.now();
+    let input = arcp_proto::client::ClientInput::Received { frame: accepted.as_bytes().to_vec() };
+    world.command(client, |c| c.handle(now, input));
+    let told = world.until(client, self::accepted);
+    let ClientEvent::Accepted { capabilities, features, .. } = told else { panic!("accepted") };
+    assert_eq!(capabilities.as_str(), r#"{"future":{"n":1.50},"result_chunk":true}"#);
+    assert!(features.has(arcp_proto::model::feature::Feature::ResultChunk));
+}
+
+#[test]
 fn rt17_our_client_refreshes_its_session_by_itself() {
     let mut world = World::configured(5, |config| config.session_lease = Some(Duration::from_secs(60)));
     world.family = Family::Open;

@@ -419,6 +419,46 @@ fn the_published_rust_client_gets_only_what_it_can_decode() {
 }
 
 #[test]
+fn rt20_listings_are_asked_for_and_shown_in_the_words_of_the_family() {
+    let mut world = World::seeded(16);
+    let (mut raw, _) = Raw::open(&mut world, "tok-alice");
+    for (tool, limit) in [("echo", 9), ("failer", 9), ("deaf", 1)] {
+        raw.send(&mut world, "tool.invoke", json!({"tool": tool, "arguments": {}, "max_runtime_sec": limit}));
+        raw.until_end(&mut world);
+    }
+    let mut listed = |status: Value| -> Vec<Value> {
+        raw.send(&mut world, "session.list_jobs", json!({"filter": {"status": status}}));
+        let page = raw.expect(&mut world, "session.jobs");
+        page["payload"]["jobs"].as_array().expect("a list").iter().map(|job| job["status"].clone()).collect()
+    };
+    assert_eq!(listed(json!(["failed"])), ["failed", "failed"]);
+    assert_eq!(listed(json!(["timed_out"])), ["failed"]);
+    assert_eq!(listed(json!("completed")), ["completed"]);
+    assert_eq!(listed(json!(["success", "error"])), ["completed", "failed"]);
+    world.finish();
+}
+
+#[test]
+fn the_swift_client_always_gets_a_priority() {
+    let mut world = World::seeded(17);
+    let mut raw = Raw::connect(&mut world);
+    let opening = json!({
+        "arcp": "1.1", "id": "01M7VD85KQ9SZXPW6NX4X2SFJ9", "timestamp": "2026-05-22T10:00:00.000Z",
+        "priority": "normal", "type": "session.open", "payload": open_payload("tok-alice"),
+    });
+    raw.send_text(&mut world, &opening.to_string());
+    assert_eq!(raw.expect(&mut world, "session.accepted")["priority"], "normal");
+    raw.send(&mut world, "tool.invoke", json!({"tool": "echo", "arguments": {"n": 1}}));
+    let frames = raw.until_end(&mut world);
+    let priorities: Vec<&Value> = frames.iter().map(|frame| &frame["priority"]).collect();
+    assert_eq!(priorities, ["normal", "normal", "critical"]);
+    assert_eq!(frames[2]["payload"]["result"], json!({"n": 1}));
+    raw.send(&mut world, "tool.invoke", json!({"tool": "nobody", "arguments": {}}));
+    assert_eq!(raw.expect(&mut world, "nack")["payload"]["error"]["code"], "NOT_FOUND");
+    world.finish();
+}
+
+#[test]
 fn rt21_rt33_rt34_a_job_is_watched_and_left_off() {
     let mut world = World::seeded(14);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");

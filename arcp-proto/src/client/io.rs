@@ -167,6 +167,8 @@ pub enum ClientEvent {
         agents: Vec<AgentEntry>,
         /// The runtime program.
         runtime: ClientInfo,
+        /// What it said it can do, as sent, with what nobody here knows.
+        capabilities: Json,
         /// Whether it is the earlier session, back again.
         resumed: bool,
     },

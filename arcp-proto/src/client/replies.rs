@@ -195,6 +195,7 @@ impl Client {
             features,
             agents: opened.agents,
             runtime: opened.runtime,
+            capabilities: opened.capabilities,
             resumed,
         });
         for pending in self.pending.values_mut() {

@@ -120,6 +120,9 @@ pub struct Opened {
     pub extensions: Vec<String>,
     /// Whether sessions without a credential are allowed.
     pub anonymous: bool,
+    /// What the runtime said it can do, as sent, with what nobody here knows;
+    /// `{}` when it is ours to say.
+    pub capabilities: Json,
     /// For a session that is back: the number after which it goes on, and
     /// whether anything is replayed.
     pub replay: Option<(u64, bool)>,

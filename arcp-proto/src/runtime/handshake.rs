@@ -8,6 +8,7 @@ use super::io::{CloseReason, Notice, Output, Record};
 use super::session::Session;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId};
+use crate::json::Json;
 use crate::model::reply::{Challenge, Concern, Opened, Refusal, Reply};
 use crate::model::request::{Credential, Open, Proof as ClientProof, Request, ResumeClaim};
 use crate::secret::Secret;
@@ -294,6 +295,7 @@ impl Runtime {
             expires_at: session.expires_at,
             extensions: session.extensions.clone(),
             anonymous: self.config.anonymous,
+            capabilities: Json::empty_object(),
             replay: welcome.replay,
             request: Some(welcome.request),
         };

@@ -125,7 +125,12 @@ impl Payload<'_, '_> {
     }
 
     pub(super) fn lease(&self) -> Json {
-        self.json(&["lease"]).filter(Json::is_object).unwrap_or_else(Json::empty_object)
+        self.object("lease")
+    }
+
+    /// An object, as sent; `{}` when there is none.
+    pub(super) fn object(&self, name: &str) -> Json {
+        self.json(&[name]).filter(Json::is_object).unwrap_or_else(Json::empty_object)
     }
 
     pub(super) fn error(&self) -> (ErrorCode, String, Option<bool>, Option<Json>) {

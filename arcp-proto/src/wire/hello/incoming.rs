@@ -84,6 +84,7 @@ impl Payload<'_, '_> {
             expires_at: None,
             extensions: Vec::new(),
             anonymous: false,
+            capabilities: self.object("capabilities"),
             replay: None,
             request: self.request(),
         })

@@ -248,6 +248,7 @@ impl Payload<'_, '_> {
             expires_at: nested("lease").and_then(|lease| lease.time(&["expires_at"])),
             extensions: list("extensions").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default(),
             anonymous: list("anonymous") == Some("true"),
+            capabilities: self.object("capabilities"),
             replay: None,
             request: self.header.correlation.clone(),
         })
