@@ -1,8 +1,11 @@
 //! Golden transcripts of the open family, and what each of its phases answers.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use arcp_proto::runtime::{AgentCall, AgentExit, Input, Notice};
 use arcp_tests::raw::{Raw, hello_payload, open_payload};
 use arcp_tests::scene::{Scene, answers, golden};
 use arcp_tests::world::World;
@@ -125,4 +128,85 @@ fn transitions_of_an_open_connection() {
         table.push('\n');
     }
     golden("transitions-open-connection.txt", &table);
+}
+
+/// What a job of an agent that must speak does in each of its states.
+#[test]
+fn transitions_of_an_open_job() {
+    const STATES: [&str; 6] = ["accepting", "queued", "running", "blocked", "cancelling", "ended"];
+    const INPUTS: [&str; 8] = [
+        "cancel",
+        "cancel at once",
+        "cancel by another",
+        "silence",
+        "agent speaks",
+        "time limit",
+        "agent succeeds",
+        "store works",
+    ];
+    let mut table = String::from("state x input -> what is listed, and what the submitter is told\n\n");
+    for state in STATES {
+        for input in INPUTS {
+            writeln!(table, "{state:<11} {input:<18} -> {}", job_transition(state, input)).expect("a string");
+        }
+        table.push('\n');
+    }
+    golden("transitions-open-job.txt", &table);
+}
+
+fn job_transition(state: &str, input: &str) -> String {
+    let mut world = World::configured(5, |config| {
+        config.limits.running_jobs = 1;
+        config.beating_agents.insert("stubborn".into());
+    });
+    let opening = |recovery: &str| json!({"auth": {"scheme": "bearer", "token": "tok-a"}, "capabilities": {"heartbeat_recovery": recovery}});
+    let (mut raw, _) = Raw::open_with(&mut world, opening("block"));
+    let (mut other, _) = Raw::open_with(&mut world, opening("block"));
+    if state == "queued" {
+        other.invoke(&mut world, json!({"tool": "waiter", "arguments": {}}));
+    }
+    let tool = if state == "ended" { "echo" } else { "stubborn" };
+    world.store_broken = state == "accepting";
+    raw.send(&mut world, "tool.invoke", json!({"tool": tool, "arguments": {}, "max_runtime_sec": 200}));
+    world.settle();
+    let job = world.notices.iter().rev().find_map(|notice| match notice {
+        Notice::JobAccepted { job, .. } => Some(*job),
+        _ => None,
+    });
+    let job = job.expect("accepted");
+    let wish = |deadline: u64| json!({"target": "job", "target_id": job.to_string(), "deadline_ms": deadline});
+    match state {
+        "blocked" => world.run_for(Duration::from_secs(61)),
+        "cancelling" => drop(raw.send(&mut world, "cancel", wish(600_000))),
+        _ => {}
+    }
+    world.settle();
+    raw.take(&world);
+    match input {
+        "cancel" => drop(raw.send(&mut world, "cancel", wish(600_000))),
+        "cancel at once" => drop(raw.send(&mut world, "cancel", wish(0))),
+        "cancel by another" => drop(other.send(&mut world, "cancel", wish(0))),
+        "silence" => world.run_for(Duration::from_secs(61)),
+        "agent speaks" => world.input(Input::Agent { job, call: AgentCall::Beat }),
+        "time limit" => world.run_for(Duration::from_secs(201)),
+        "agent succeeds" => {
+            world.input(Input::AgentExited { job, exit: AgentExit::Success { result: None, summary: None } });
+        }
+        _ => world.store_broken = false,
+    }
+    let told = answers_about(&mut world, &mut raw);
+    world.store_broken = false;
+    world.run_for(Duration::from_millis(1100));
+    raw.send(&mut world, "session.list_jobs", json!({}));
+    let page = raw.expect(&mut world, "session.jobs");
+    let listed = page["payload"]["jobs"].as_array().expect("jobs").iter();
+    let own = listed.filter(|entry| entry["job_id"] == job.to_string()).map(|entry| entry["status"].clone()).next();
+    world.finish();
+    format!("{:<10} {told}", own.expect("listed").as_str().expect("a word"))
+}
+
+/// As [`answers`], without signs of life, which come when they come.
+fn answers_about(world: &mut World, raw: &mut Raw) -> String {
+    let told = answers(world, raw);
+    told.split(", ").filter(|word| *word != "job.heartbeat").collect::<Vec<_>>().join(", ")
 }

@@ -2,7 +2,7 @@
 //! (RFC §10.3).
 
 use super::Runtime;
-use super::job::AgentState;
+use super::job::JobState;
 use super::timers::Timer;
 use crate::error::ErrorCode;
 use crate::id::JobId;
@@ -59,8 +59,8 @@ impl Runtime {
         let Some(interval) = self.config.heartbeat else {
             return;
         };
-        let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over() && job.agent_state == AgentState::Running)
-        else {
+        // One that is told to stop has its grace.
+        let Some(job) = self.jobs.get_mut(id).filter(|job| job.state == JobState::Running) else {
             return;
         };
         if job.credit == 0 {

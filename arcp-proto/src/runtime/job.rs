@@ -658,15 +658,21 @@ impl Runtime {
                 job.cancel_reason = reason.map(ToString::to_string);
                 self.stop_agent(id, grace);
             }
-            JobState::Cancelling | JobState::Ended(_) => {}
+            // Who asks again may shorten the grace.
+            JobState::Cancelling => self.timers.hasten(Timer::CancelGrace(id), self.after(grace)),
+            JobState::Ended(_) => {}
         }
+    }
+
+    fn after(&self, span: Duration) -> Timestamp {
+        self.now.mono + span.max(Duration::from_micros(1))
     }
 
     /// Tells an agent to stop and starts the grace.
     fn stop_agent(&mut self, id: JobId, grace: Duration) {
         self.outputs.push_back(Output::StopAgent { job: id, force: false });
-        let soonest = self.now.mono + Duration::from_micros(1);
-        self.timers.set(Timer::CancelGrace(id), (self.now.mono + grace).max(soonest));
+        let at = self.after(grace);
+        self.timers.set(Timer::CancelGrace(id), at);
     }
 
     pub(super) fn on_max_runtime(&mut self, id: JobId) {

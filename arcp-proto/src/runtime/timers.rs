@@ -52,6 +52,13 @@ impl Timers {
         self.by_time.insert((at, timer));
     }
 
+    /// Brings a timer that is set forward, never back.
+    pub(super) fn hasten(&mut self, timer: Timer, at: Timestamp) {
+        if self.by_timer.get(&timer).is_some_and(|set| at < *set) {
+            self.set(timer, at);
+        }
+    }
+
     pub(super) fn clear(&mut self, timer: Timer) {
         if let Some(at) = self.by_timer.remove(&timer) {
             self.by_time.remove(&(at, timer));
