@@ -7,6 +7,7 @@ use arcp_proto::client::{Client, ClientConfig, ClientInput};
 use arcp_proto::entropy::Seeds;
 use arcp_proto::model::request::Credential;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
+use arcp_proto::wire::Family;
 use arcp_tests::raw::Raw;
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -52,8 +53,10 @@ impl Chance {
     }
 }
 
-fn recorded(direction: &str) -> Vec<Vec<u8>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded/python-1.1.3");
+const FAMILIES: [(Family, &str); 2] = [(Family::Hello, "python-1.1.3"), (Family::Open, "rust-2.0.0")];
+
+fn recorded(peer: &str, direction: &str) -> Vec<Vec<u8>> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded").join(peer);
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).expect("recorded").map(|entry| entry.expect("a file").path()).collect();
     files.sort();
@@ -70,16 +73,22 @@ fn recorded(direction: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn no_frame_breaks_the_runtime() {
-    let frames = recorded("c2r");
+    FAMILIES.into_iter().for_each(|(family, peer)| break_the_runtime(family, &recorded(peer, "c2r")));
+}
+
+fn break_the_runtime(family: Family, frames: &[Vec<u8>]) {
     let mut chance = Chance(0x5eed);
     for seed in 0..20 {
         let mut world = World::seeded(seed);
         let (mut honest, _) = Raw::hello(&mut world, "tok-honest");
         for _ in 0..20 {
-            let (mut evil, _) = Raw::hello(&mut world, "tok-evil");
+            let (mut evil, _) = match family {
+                Family::Hello => Raw::hello(&mut world, "tok-evil"),
+                Family::Open => Raw::open(&mut world, "tok-evil"),
+            };
             for _ in 0..20 {
                 let frame = &frames[chance.below(frames.len())];
-                let mutated = chance.mutate(frame, &frames);
+                let mutated = chance.mutate(frame, frames);
                 world.send_raw(evil.conn, mutated);
             }
             world.settle();
@@ -94,21 +103,27 @@ fn no_frame_breaks_the_runtime() {
 
 #[test]
 fn no_frame_breaks_the_client() {
-    let frames = recorded("r2c");
+    FAMILIES.into_iter().for_each(|(family, peer)| break_the_client(family, &recorded(peer, "r2c")));
+}
+
+fn break_the_client(family: Family, frames: &[Vec<u8>]) {
+    const WELCOME: &str = r#"{"id":"msg_1","type":"session.welcome","payload":{"session_id":"s","resume_token":"t","capabilities":{"features":["ack"]}}}"#;
+    const ACCEPTED: &str =
+        r#"{"id":"msg_1","type":"session.accepted","payload":{"session_id":"s","resume_token":"t","capabilities":{}}}"#;
+    let opened = if family == Family::Open { ACCEPTED } else { WELCOME };
     let mut chance = Chance(0xc11e);
     for round in 0..2000 {
         let seeds = Seeds { public: [1; 32], secret: [2; 32] };
         let mut now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };
-        let config = ClientConfig::new("c", "1", Credential::Anonymous);
+        let config = ClientConfig { family, ..ClientConfig::new("c", "1", Credential::Anonymous) };
         let mut client = Client::new(config, seeds, now).expect("it works");
         client.handle(now, ClientInput::Tick);
         client.handle(now, ClientInput::Connected);
-        let welcome = br#"{"id":"msg_1","type":"session.welcome","payload":{"session_id":"s","resume_token":"t","capabilities":{"features":["ack"]}}}"#;
-        client.handle(now, ClientInput::Received { frame: welcome.to_vec() });
+        client.handle(now, ClientInput::Received { frame: opened.as_bytes().to_vec() });
         assert!(client.session().is_ok());
         for _ in 0..10 {
             let frame = &frames[chance.below(frames.len())];
-            let frame = chance.mutate(frame, &frames);
+            let frame = chance.mutate(frame, frames);
             now.mono = Timestamp(now.mono.0 + 1000);
             client.handle(now, ClientInput::Received { frame });
             if let Some((at, timer)) = client.next_deadline() {
