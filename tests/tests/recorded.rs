@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use arcp_proto::json::Json;
+use arcp_proto::json::{Json, Members};
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::request::{Request, Submit};
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::envelope::Header;
 use arcp_proto::wire::{Family, Incoming, Outgoing, Profile, frame, read_incoming, read_request, write_request};
-use serde_json::Value;
 
 /// Calls back with file, line, direction and text of every recorded frame.
 fn each(peer: &str, mut visit: impl FnMut(&str, &str, &str)) {
@@ -19,10 +18,12 @@ fn each(peer: &str, mut visit: impl FnMut(&str, &str, &str)) {
     for file in files {
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
         for (n, line) in std::fs::read_to_string(&file).expect("text").lines().enumerate() {
-            let entry: Value = serde_json::from_str(line).expect("JSON lines");
-            if let (Some(direction), Some(message)) = (entry["dir"].as_str(), entry["msg"].as_object()) {
-                let text = serde_json::to_string(message).expect("JSON");
-                visit(&format!("{name}:{}", n + 1), direction, &text);
+            // As text: some frames hold what no tree of values can.
+            let entry = Members::of(line).expect("JSON lines");
+            if let (Some(direction), Some(message)) = (entry.get_str("dir"), entry.get("msg"))
+                && message.starts_with('{')
+            {
+                visit(&format!("{name}:{}", n + 1), &direction, message);
             }
         }
     }
@@ -30,12 +31,16 @@ fn each(peer: &str, mut visit: impl FnMut(&str, &str, &str)) {
 
 #[test]
 fn every_frame_of_the_python_runtime_is_read() {
-    let (mut frames, mut events, mut unknown, mut odd) = (0, 0, Vec::new(), Vec::new());
+    let (mut frames, mut events, mut unknown, mut odd, mut poison) = (0, 0, Vec::new(), Vec::new(), Vec::new());
     each("python-1.1.3", |place, direction, text| {
-        if direction != "r2c" {
+        // There the recorder was the server, and sent nonsense on purpose.
+        if direction != "r2c" || place.starts_with("30-") || place.starts_with("31-") {
             return;
         }
-        let text = frame::ingest(text.as_bytes(), 16 << 20, 240).expect(place);
+        let text = match frame::ingest(text.as_bytes(), 16 << 20, 240) {
+            Ok(text) => text,
+            Err(violation) => return poison.push(format!("{place} {violation}")),
+        };
         let header = Header::read(text).expect(place);
         match read_incoming(Family::Hello, &header, UtcMs(0)) {
             Ok(Incoming::Unknown | Incoming::Counted | Incoming::Beat { .. }) => unknown.push(header.kind.into_owned()),
@@ -54,8 +59,17 @@ fn every_frame_of_the_python_runtime_is_read() {
     });
     assert!(frames > 400 && events > 200, "{frames} frames, {events} events");
     assert_eq!(unknown, Vec::<String>::new());
-    // An infinite value was written as null: it is shown as it came.
-    assert_eq!(odd, ["12-budget.jsonl:39 metric", "12-budget.jsonl:40 metric"]);
+    // It echoed half a character, for which our client gives a connection up.
+    assert_eq!(poison.len(), 1, "{poison:?}");
+    // An infinite value written as null, a level nobody knows, a kind without
+    // `x-vendor.`: they are shown as they came.
+    let expected = [
+        "12-budget.jsonl:39 metric",
+        "12-budget.jsonl:40 metric",
+        "24-agent-misbehaviour.jsonl:12 log",
+        "24-agent-misbehaviour.jsonl:70 totally-unknown",
+    ];
+    assert_eq!(odd, expected);
 }
 
 #[test]
