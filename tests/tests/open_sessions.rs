@@ -221,6 +221,10 @@ fn gl6_b69_what_cannot_be_read_is_answered_and_the_session_survives() {
         assert_eq!((code(&nack), &nack["correlation_id"]), ("INVALID_ARGUMENT", &correlation), "{text}");
         assert_eq!(nack["payload"]["error"]["code"], "INVALID_ARGUMENT");
     }
+    for kind in ["ping", "session.ping"] {
+        raw.send(&mut world, kind, json!({"nonce": "n".repeat(257)}));
+        assert_eq!(code(&raw.expect(&mut world, "nack")), "INVALID_ARGUMENT", "{kind}");
+    }
     raw.send(&mut world, "ping", json!({}));
     raw.expect(&mut world, "pong");
     world.finish();
@@ -342,7 +346,17 @@ fn rt17_rt55_a_session_lease_is_refreshed_by_proof_or_ends() {
     assert_eq!(refused, 1, "one proof is judged at a time: {answers:?}");
     // Refreshed: the old end passes, the next refresh comes.
     raw.expect(&mut world, "session.refresh");
+    // To come back is a proof too.
+    let accepted = json!({"payload": {"resume_token": accepted["payload"]["resume_token"]}});
+    let mut raw = Raw::connect(&mut world);
+    raw.send(&mut world, "session.open", json!({"auth": {"scheme": "bearer", "token": "tok-alice"}}));
+    raw.expect(&mut world, "session.accepted");
+    let claim = json!({"resume_token": accepted["payload"]["resume_token"], "last_event_seq": 0});
+    raw.send(&mut world, "session.resume", claim);
+    raw.expect(&mut world, "session.resumed");
+    let back = world.now().mono;
     let evicted = raw.expect(&mut world, "session.evicted");
+    assert!((99..=100).contains(&world.now().mono.since(back).as_secs()));
     assert_eq!(code(&evicted), "LEASE_EXPIRED");
     assert!(evicted["payload"]["reason"].is_string());
     assert_eq!(world.close_reason(raw.conn), Some(CloseReason::Evicted));

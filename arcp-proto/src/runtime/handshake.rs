@@ -340,6 +340,8 @@ impl Runtime {
         self.sessions.rotate(session, token.digest());
         let gate = self.append(Record::TokenRotated { session, token: token.digest() }, None);
         self.outputs.push_back(Output::Observe(Notice::SessionResumed { session }));
+        // Its client has just proved who it is.
+        self.lend(session);
         self.attach(session, conn, claim.last_seq);
         let behind = self.sessions.get(session).is_some_and(|session| session.index.head() > claim.last_seq);
         let welcome = Welcome { request: request.clone(), replay: Some((claim.last_seq, behind)) };

@@ -8,11 +8,10 @@
 //!
 //! `Ended` is final: exactly one terminal event, nothing after it.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
@@ -27,7 +26,7 @@ use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::{Accepted, Reply};
-use crate::model::request::{Invocation, Priority};
+use crate::model::request::Invocation;
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::{self, Part, Told, View};
 
@@ -43,7 +42,9 @@ pub(super) struct Job {
     pub(super) created_at: UtcMs,
     pub(super) max_runtime: Option<NonZeroU32>,
     /// Requests that made it known to sessions that want to be told which.
-    requests: Vec<(SessionId, WireId)>,
+    requests: Vec<WireId>,
+    /// The latest of them for each session, counted from 1.
+    latest: BTreeMap<SessionId, u32>,
     /// Thoughts it has had.
     thoughts: u64,
     /// Signs of life given of it.
@@ -59,7 +60,7 @@ pub(super) struct Job {
     events: VecDeque<Stored>,
     /// Events that are no longer held.
     dropped: u64,
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Sessions that get new events.
     pub(super) watchers: Vec<SessionId>,
     /// The session it was submitted in.
@@ -69,7 +70,7 @@ pub(super) struct Job {
     /// Sessions whose index points here, each with its number of runs.
     readers: BTreeMap<SessionId, u32>,
     /// Where its end stands in the log.
-    ended_at: Option<LogPos>,
+    pub(super) ended_at: Option<LogPos>,
     /// Why it is being cancelled, in the words of who did.
     cancel_reason: Option<String>,
     /// Calls the agent may still make, by what it was told.
@@ -148,6 +149,7 @@ impl Job {
             created_at: spec.created_at,
             max_runtime: spec.max_runtime,
             requests: Vec::new(),
+            latest: BTreeMap::new(),
             thoughts: 0,
             beats: 0,
             last_call: Timestamp::default(),
@@ -200,7 +202,11 @@ impl Job {
 
     /// Notes the request by which a session came to know this job.
     pub(super) fn add_request(&mut self, session: SessionId, request: &WireId) {
-        self.requests.push((session, request.clone()));
+        if self.request(self.request_of(session)) == Some(request) {
+            return;
+        }
+        self.requests.push(request.clone());
+        self.latest.insert(session, u32::try_from(self.requests.len()).unwrap_or(u32::MAX));
     }
 
     /// How many such requests there were.
@@ -210,14 +216,13 @@ impl Job {
 
     /// Which request new frames for a session follow from; 0 for none.
     pub(super) fn request_of(&self, session: SessionId) -> u32 {
-        let at = self.requests.iter().rposition(|(by, _)| *by == session);
-        at.and_then(|at| u32::try_from(at + 1).ok()).unwrap_or(0)
+        self.latest.get(&session).copied().unwrap_or(0)
     }
 
     /// The request of this number.
     pub(super) fn request(&self, number: u32) -> Option<&WireId> {
         let at = usize::try_from(number).ok()?.checked_sub(1)?;
-        self.requests.get(at).map(|(_, request)| request)
+        self.requests.get(at)
     }
 
     /// How many events it has had.
@@ -272,14 +277,14 @@ impl Job {
     }
 
     /// Lets every event go; gives the bytes they held.
-    fn drop_events(&mut self) -> usize {
+    pub(super) fn drop_events(&mut self) -> usize {
         self.dropped += self.events.len() as u64;
         self.events.clear();
         core::mem::take(&mut self.bytes)
     }
 
     /// Lets the oldest event go, but never the last one; gives its bytes.
-    fn drop_oldest(&mut self) -> Option<usize> {
+    pub(super) fn drop_oldest(&mut self) -> Option<usize> {
         if self.events.len() < 2 {
             return None;
         }
@@ -331,180 +336,6 @@ fn weight(event: &JobEvent) -> usize {
                 Some(crate::model::event::JobResult::Streamed { .. }) | None => 0,
             },
         }
-}
-
-/// All jobs, and those that wait for a slot.
-#[derive(Debug, Default)]
-pub(super) struct Jobs {
-    by_id: BTreeMap<JobId, Job>,
-    by_principal: BTreeSet<(Principal, JobId)>,
-    shares: BTreeMap<Principal, Share>,
-    /// Jobs that ended and whose agents are gone, by their end.
-    ended: BTreeMap<LogPos, JobId>,
-    /// Those of them whose events are still held.
-    loaded: BTreeMap<LogPos, JobId>,
-    /// Bytes of all events held.
-    bytes: usize,
-    /// Bytes of input of all jobs that have not started.
-    waiting_bytes: usize,
-    /// Waiting for a slot, in turn by principal.
-    turn: VecDeque<Principal>,
-    queues: BTreeMap<Principal, BTreeSet<Queued>>,
-    /// Agents that hold a slot.
-    pub(super) running: usize,
-}
-
-/// A job in its principal's queue: the most urgent first, then the oldest.
-type Queued = (Reverse<Priority>, LogPos, JobId);
-
-/// What one principal has of everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Share {
-    /// Jobs that are not over.
-    live: usize,
-    /// Jobs that are.
-    ended: usize,
-    /// Bytes of input of jobs that have not started.
-    waiting_bytes: usize,
-}
-
-impl Jobs {
-    pub(super) fn get(&self, id: JobId) -> Option<&Job> {
-        self.by_id.get(&id)
-    }
-
-    pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
-        self.by_id.get_mut(&id)
-    }
-
-    pub(super) fn insert(&mut self, id: JobId, job: Job) {
-        let share = self.shares.entry(job.principal.clone()).or_default();
-        share.live += 1;
-        let waiting = waiting_bytes(&job.input, &job.invocation);
-        share.waiting_bytes += waiting;
-        self.waiting_bytes += waiting;
-        self.by_principal.insert((job.principal.clone(), id));
-        self.by_id.insert(id, job);
-    }
-
-    /// Jobs of a principal that are not over, and those that are.
-    pub(super) fn counts(&self, principal: &Principal) -> (usize, usize) {
-        self.shares.get(principal).map_or((0, 0), |share| (share.live, share.ended))
-    }
-
-    /// Bytes of input of jobs that have not started: a principal's, and
-    /// everybody's.
-    pub(super) fn waiting_bytes(&self, principal: &Principal) -> (usize, usize) {
-        (self.shares.get(principal).map_or(0, |share| share.waiting_bytes), self.waiting_bytes)
-    }
-
-    /// Jobs that are held, over or not.
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// The job that ended first, if its agent is gone.
-    pub(super) fn first_ended(&self) -> Option<JobId> {
-        self.ended.first_key_value().map(|(_, id)| *id)
-    }
-
-    /// Takes the input of a job, and the extensions that go with it: it
-    /// starts, or never will.
-    fn take_input(&mut self, id: JobId) -> (Json, Option<Json>) {
-        let Some(job) = self.by_id.get_mut(&id) else {
-            return (Json::null(), None);
-        };
-        let waiting = waiting_bytes(&job.input, &job.invocation);
-        let input = core::mem::replace(&mut job.input, Json::null());
-        let extensions = job.invocation.extensions.take();
-        if let Some(share) = self.shares.get_mut(&job.principal).filter(|_| job.agent_state == AgentState::Idle) {
-            share.waiting_bytes = share.waiting_bytes.saturating_sub(waiting);
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting);
-        }
-        (input, extensions)
-    }
-
-    /// Lets events go until everything held fits: those of the jobs that
-    /// ended first, then the oldest of the one that grows.
-    fn shed(&mut self, growing: JobId, log_bytes: usize) {
-        while self.bytes > log_bytes {
-            let freed = match self.loaded.pop_first() {
-                Some((_, ended)) => self.by_id.get_mut(&ended).map_or(0, Job::drop_events),
-                None => match self.by_id.get_mut(&growing).and_then(Job::drop_oldest) {
-                    Some(freed) => freed,
-                    None => return,
-                },
-            };
-            self.bytes = self.bytes.saturating_sub(freed);
-        }
-    }
-
-    /// A job is over and its agent is gone.
-    fn settle(&mut self, id: JobId) {
-        if let Some(at) = self.by_id.get(&id).and_then(|job| job.ended_at) {
-            self.ended.insert(at, id);
-            self.loaded.insert(at, id);
-        }
-    }
-
-    /// The principal's jobs after `after`, oldest first.
-    pub(super) fn of_principal<'a>(
-        &'a self,
-        principal: &'a Principal,
-        after: Option<JobId>,
-    ) -> impl Iterator<Item = (JobId, &'a Job)> {
-        let least = JobId::from_ulid(ulid::Ulid::nil());
-        let from = (principal.clone(), after.unwrap_or(least));
-        self.by_principal
-            .range(from..)
-            .take_while(move |(owner, _)| owner == principal)
-            .filter(move |(_, id)| Some(*id) != after)
-            .filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
-    }
-
-    pub(super) fn unfinished(&self) -> usize {
-        self.shares.values().map(|share| share.live).sum()
-    }
-
-    fn remove(&mut self, id: JobId) {
-        if let Some(job) = self.by_id.remove(&id) {
-            self.by_principal.remove(&(job.principal.clone(), id));
-            if let Some(at) = job.ended_at {
-                self.ended.remove(&at);
-                self.loaded.remove(&at);
-            }
-            self.bytes = self.bytes.saturating_sub(job.bytes);
-            if let Some(share) = self.shares.get_mut(&job.principal) {
-                share.ended = share.ended.saturating_sub(1);
-                if *share == Share::default() {
-                    self.shares.remove(&job.principal);
-                }
-            }
-        }
-    }
-
-    fn enqueue(&mut self, id: JobId) {
-        let Some(job) = self.by_id.get(&id) else {
-            return;
-        };
-        let queue = self.queues.entry(job.principal.clone()).or_default();
-        if queue.is_empty() {
-            self.turn.push_back(job.principal.clone());
-        }
-        queue.insert((Reverse(job.invocation.priority), job.accepted_at, id));
-    }
-
-    fn dequeue(&mut self) -> Option<JobId> {
-        let principal = self.turn.pop_front()?;
-        let queue = self.queues.get_mut(&principal)?;
-        let next = queue.pop_first().map(|(_, _, id)| id);
-        if queue.is_empty() {
-            self.queues.remove(&principal);
-        } else {
-            self.turn.push_back(principal);
-        }
-        next
-    }
 }
 
 impl Runtime {

@@ -24,8 +24,8 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
     Ok(Some(match kind {
         "session.resume" => Request::Resume(payload::<Resume<'_>>(kind, header.payload)?.claim(header)?),
         "session.close" => Request::Close { reason: reason(header)?, answered: true },
-        "session.ping" => Request::Ping { nonce: payload::<Nonce<'_>>(kind, header.payload)?.nonce.0.into() },
-        "session.pong" => Request::Pong { nonce: payload::<PongNonce<'_>>(kind, header.payload)?.ping_nonce.0.into() },
+        "session.ping" => Request::Ping { nonce: nonce(&payload::<Nonce<'_>>(kind, header.payload)?.nonce)? },
+        "session.pong" => Request::Pong { nonce: nonce(&payload::<PongNonce<'_>>(kind, header.payload)?.ping_nonce)? },
         "session.ack" => Request::Ack { seq: payload::<Ack>(kind, header.payload)?.last_processed_seq },
         "session.list_jobs" => Request::List(read_list(header)?),
         "job.subscribe" => {
@@ -211,6 +211,14 @@ pub(in crate::wire) fn object(name: &str, raw: Option<&RawValue>) -> Result<Opti
         Ok(_) => Ok(Some(json)),
         Err(error) => Err(Violation::invalid(alloc::format!("`{name}`: {error}"))),
     }
+}
+
+/// What is to be said back: it waits here until the peer reads.
+pub(in crate::wire) fn nonce(Text(nonce): &Text<'_>) -> Result<String, Violation> {
+    if nonce.len() > WireId::MAX {
+        return Err(Violation::invalid(alloc::format!("`nonce` must have at most {} bytes", WireId::MAX)));
+    }
+    Ok(nonce.to_string())
 }
 
 /// An idempotency key.

@@ -86,7 +86,10 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
             "session.authenticate" => Request::Authenticate(read_proof(header)?),
             "tool.invoke" => Request::Submit(read_invoke(header)?, read_invocation(header, priority)?),
             "cancel" => Request::Cancel(read_cancel(header)?),
-            "ping" => Request::Echo { nonce: payload::<Nonce<'_>>("ping", header.payload)?.nonce.map(|n| n.0.into()) },
+            "ping" => {
+                let said = payload::<Nonce<'_>>("ping", header.payload)?.nonce;
+                Request::Echo { nonce: said.as_ref().map(alike::nonce).transpose()? }
+            }
             // An answer to an answer would never end.
             "pong" | "ack" | "nack" => Request::Ignored,
             _ => read_other(header)?,

@@ -1,0 +1,184 @@
+//! All jobs: by id and principal, in line for a slot, and how much of
+//! everything they hold.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::cmp::Reverse;
+
+use super::job::{AgentState, Job, waiting_bytes};
+use crate::id::{JobId, LogPos, Principal};
+use crate::json::Json;
+use crate::model::request::Priority;
+
+/// All jobs, and those that wait for a slot.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    by_id: BTreeMap<JobId, Job>,
+    by_principal: BTreeSet<(Principal, JobId)>,
+    pub(super) shares: BTreeMap<Principal, Share>,
+    /// Jobs that ended and whose agents are gone, by their end.
+    ended: BTreeMap<LogPos, JobId>,
+    /// Those of them whose events are still held.
+    loaded: BTreeMap<LogPos, JobId>,
+    /// Bytes of all events held.
+    pub(super) bytes: usize,
+    /// Bytes of input of all jobs that have not started.
+    waiting_bytes: usize,
+    /// Waiting for a slot, in turn by principal.
+    turn: VecDeque<Principal>,
+    queues: BTreeMap<Principal, BTreeSet<Queued>>,
+    /// Agents that hold a slot.
+    pub(super) running: usize,
+}
+
+/// A job in its principal's queue: the most urgent first, then the oldest.
+type Queued = (Reverse<Priority>, LogPos, JobId);
+
+/// What one principal has of everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Jobs that are not over.
+    pub(super) live: usize,
+    /// Jobs that are.
+    pub(super) ended: usize,
+    /// Bytes of input of jobs that have not started.
+    waiting_bytes: usize,
+}
+
+impl Jobs {
+    pub(super) fn get(&self, id: JobId) -> Option<&Job> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn insert(&mut self, id: JobId, job: Job) {
+        let share = self.shares.entry(job.principal.clone()).or_default();
+        share.live += 1;
+        let waiting = waiting_bytes(&job.input, &job.invocation);
+        share.waiting_bytes += waiting;
+        self.waiting_bytes += waiting;
+        self.by_principal.insert((job.principal.clone(), id));
+        self.by_id.insert(id, job);
+    }
+
+    /// Jobs of a principal that are not over, and those that are.
+    pub(super) fn counts(&self, principal: &Principal) -> (usize, usize) {
+        self.shares.get(principal).map_or((0, 0), |share| (share.live, share.ended))
+    }
+
+    /// Bytes of input of jobs that have not started: a principal's, and
+    /// everybody's.
+    pub(super) fn waiting_bytes(&self, principal: &Principal) -> (usize, usize) {
+        (self.shares.get(principal).map_or(0, |share| share.waiting_bytes), self.waiting_bytes)
+    }
+
+    /// Jobs that are held, over or not.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The job that ended first, if its agent is gone.
+    pub(super) fn first_ended(&self) -> Option<JobId> {
+        self.ended.first_key_value().map(|(_, id)| *id)
+    }
+
+    /// Takes the input of a job, and the extensions that go with it: it
+    /// starts, or never will.
+    pub(super) fn take_input(&mut self, id: JobId) -> (Json, Option<Json>) {
+        let Some(job) = self.by_id.get_mut(&id) else {
+            return (Json::null(), None);
+        };
+        let waiting = waiting_bytes(&job.input, &job.invocation);
+        let input = core::mem::replace(&mut job.input, Json::null());
+        let extensions = job.invocation.extensions.take();
+        if let Some(share) = self.shares.get_mut(&job.principal).filter(|_| job.agent_state == AgentState::Idle) {
+            share.waiting_bytes = share.waiting_bytes.saturating_sub(waiting);
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting);
+        }
+        (input, extensions)
+    }
+
+    /// Lets events go until everything held fits: those of the jobs that
+    /// ended first, then the oldest of the one that grows.
+    pub(super) fn shed(&mut self, growing: JobId, log_bytes: usize) {
+        while self.bytes > log_bytes {
+            let freed = match self.loaded.pop_first() {
+                Some((_, ended)) => self.by_id.get_mut(&ended).map_or(0, Job::drop_events),
+                None => match self.by_id.get_mut(&growing).and_then(Job::drop_oldest) {
+                    Some(freed) => freed,
+                    None => return,
+                },
+            };
+            self.bytes = self.bytes.saturating_sub(freed);
+        }
+    }
+
+    /// A job is over and its agent is gone.
+    pub(super) fn settle(&mut self, id: JobId) {
+        if let Some(at) = self.by_id.get(&id).and_then(|job| job.ended_at) {
+            self.ended.insert(at, id);
+            self.loaded.insert(at, id);
+        }
+    }
+
+    /// The principal's jobs after `after`, oldest first.
+    pub(super) fn of_principal<'a>(
+        &'a self,
+        principal: &'a Principal,
+        after: Option<JobId>,
+    ) -> impl Iterator<Item = (JobId, &'a Job)> {
+        let least = JobId::from_ulid(ulid::Ulid::nil());
+        let from = (principal.clone(), after.unwrap_or(least));
+        self.by_principal
+            .range(from..)
+            .take_while(move |(owner, _)| owner == principal)
+            .filter(move |(_, id)| Some(*id) != after)
+            .filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
+    }
+
+    pub(super) fn unfinished(&self) -> usize {
+        self.shares.values().map(|share| share.live).sum()
+    }
+
+    pub(super) fn remove(&mut self, id: JobId) {
+        if let Some(job) = self.by_id.remove(&id) {
+            self.by_principal.remove(&(job.principal.clone(), id));
+            if let Some(at) = job.ended_at {
+                self.ended.remove(&at);
+                self.loaded.remove(&at);
+            }
+            self.bytes = self.bytes.saturating_sub(job.bytes);
+            if let Some(share) = self.shares.get_mut(&job.principal) {
+                share.ended = share.ended.saturating_sub(1);
+                if *share == Share::default() {
+                    self.shares.remove(&job.principal);
+                }
+            }
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, id: JobId) {
+        let Some(job) = self.by_id.get(&id) else {
+            return;
+        };
+        let queue = self.queues.entry(job.principal.clone()).or_default();
+        if queue.is_empty() {
+            self.turn.push_back(job.principal.clone());
+        }
+        queue.insert((Reverse(job.invocation.priority), job.accepted_at, id));
+    }
+
+    pub(super) fn dequeue(&mut self) -> Option<JobId> {
+        let principal = self.turn.pop_front()?;
+        let queue = self.queues.get_mut(&principal)?;
+        let next = queue.pop_first().map(|(_, _, id)| id);
+        if queue.is_empty() {
+            self.queues.remove(&principal);
+        } else {
+            self.turn.push_back(principal);
+        }
+        next
+    }
+}
