@@ -142,14 +142,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
         40..50 => {
             let other = if world.below(4) == 0 { world.below(peers.len() as u64) as usize } else { at };
             if let Some(job) = peers[other].pick_job(world) {
-                let deadline = world.below(7000);
-                match peers[at].family {
-                    Family::Hello => say(world, &mut peers[at], "job.cancel", json!({"job_id": job})),
-                    Family::Open => {
-                        let wish = json!({"target": "job", "target_id": job, "deadline_ms": deadline});
-                        ask(world, &mut peers[at], "cancel", wish);
-                    }
-                }
+                cancel(world, &mut peers[at], &job);
             }
         }
         50..55 => {
@@ -186,20 +179,32 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             let span = Duration::from_millis(world.below(3000));
             world.run_for(span);
         }
-        _ => {
-            if let Some(raw) = &mut peers[at].raw {
-                let junk = [
-                    "{",
-                    "[]",
-                    r#"{"id":"j","type":"job.submit","payload":{"agent":7}}"#,
-                    r#"{"id":"k","type":"tool.invoke","payload":{"tool":7}}"#,
-                    r#"{"id":"l","type":"arcpx.none.v1","payload":{}}"#,
-                    "\u{1}",
-                ];
-                let pick = world.below(junk.len() as u64) as usize;
-                raw.send_text(world, junk[pick]);
-            }
+        _ => junk(world, &mut peers[at]),
+    }
+}
+
+fn cancel(world: &mut World, peer: &mut Peer, job: &str) {
+    let deadline = world.below(7000);
+    match peer.family {
+        Family::Hello => say(world, peer, "job.cancel", json!({"job_id": job})),
+        Family::Open => {
+            ask(world, peer, "cancel", json!({"target": "job", "target_id": job, "deadline_ms": deadline}));
         }
+    }
+}
+
+fn junk(world: &mut World, peer: &mut Peer) {
+    const JUNK: [&str; 6] = [
+        "{",
+        "[]",
+        r#"{"id":"j","type":"job.submit","payload":{"agent":7}}"#,
+        r#"{"id":"k","type":"tool.invoke","payload":{"tool":7}}"#,
+        r#"{"id":"l","type":"arcpx.none.v1","payload":{}}"#,
+        "\u{1}",
+    ];
+    if let Some(raw) = &mut peer.raw {
+        let pick = world.below(JUNK.len() as u64) as usize;
+        raw.send_text(world, JUNK[pick]);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::id::WireId;
 use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
 use crate::model::job::{FinalStatus, JobStatus};
-use crate::model::request::{ListQuery, Request, ResumeClaim, Watch};
+use crate::model::request::{Credential, ListQuery, Request, ResumeClaim, Watch};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 use crate::wire::envelope::{Header, payload};
@@ -56,6 +56,27 @@ impl Resume<'_> {
             token: Secret::new(token.0.into()),
             last_seq: self.last_event_seq.unwrap_or(0),
         })
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::wire) struct Auth<'a> {
+    #[serde(borrow, default)]
+    pub(in crate::wire) scheme: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(in crate::wire) token: Option<Text<'a>>,
+}
+
+/// How a peer proves who it is; who says nothing is nobody in particular.
+pub(in crate::wire) fn credential(auth: Option<Auth<'_>>) -> Credential {
+    let Some(auth) = auth else {
+        return Credential::Anonymous;
+    };
+    let token = Secret::new(auth.token.map(|Text(token)| token.into()).unwrap_or_default());
+    match auth.scheme.as_ref().map_or("bearer", |Text(scheme)| scheme.as_ref()) {
+        "bearer" => Credential::Bearer(token),
+        "none" | "anonymous" => Credential::Anonymous,
+        other => Credential::Other { scheme: other.chars().take(64).collect(), token },
     }
 }
 

@@ -12,10 +12,9 @@ use crate::id::WireId;
 use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
-use crate::model::request::{ClientInfo, Credential, Invocation, Open, Request, Submit};
-use crate::secret::Secret;
+use crate::model::request::{ClientInfo, Invocation, Open, Request, Submit};
 use crate::wire::Inbound;
-use crate::wire::alike::{self, Resume, bounded, job_of, object, present, reason};
+use crate::wire::alike::{self, Auth, Resume, bounded, credential, job_of, object, present, reason};
 use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{Fingerprint, Profile};
 
@@ -78,14 +77,6 @@ struct Client<'a> {
     version: Option<Text<'a>>,
 }
 
-#[derive(Deserialize)]
-struct Auth<'a> {
-    #[serde(borrow, default)]
-    scheme: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    token: Option<Text<'a>>,
-}
-
 #[derive(Deserialize, Default)]
 struct Capabilities<'a> {
     #[serde(borrow, default)]
@@ -120,18 +111,6 @@ fn read_hello(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     let features = features.fold(Features::default(), Features::with);
     let open = Open { resume, ..Open::new(client, credential(hello.auth), features) };
     Ok((open, profile))
-}
-
-fn credential(auth: Option<Auth<'_>>) -> Credential {
-    let Some(auth) = auth else {
-        return Credential::Anonymous;
-    };
-    let token = Secret::new(auth.token.map(|Text(token)| token.into()).unwrap_or_default());
-    match auth.scheme.as_ref().map_or("bearer", |Text(scheme)| scheme.as_ref()) {
-        "bearer" => Credential::Bearer(token),
-        "none" | "anonymous" => Credential::Anonymous,
-        other => Credential::Other { scheme: other.chars().take(64).collect(), token },
-    }
 }
 
 #[derive(Deserialize)]

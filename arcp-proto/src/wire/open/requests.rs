@@ -14,11 +14,11 @@ use crate::json::{Json, Members, Object, Text};
 use crate::model::agent::AgentRef;
 use crate::model::feature::{Feature, Features};
 use crate::model::request::{
-    Cancel, ClientInfo, Credential, Extension, Invocation, Open, Priority, Proof, Request, Submit, Target,
+    Cancel, ClientInfo, Extension, Invocation, Open, Priority, Proof, Request, Submit, Target,
 };
 use crate::secret::Secret;
 use crate::wire::Inbound;
-use crate::wire::alike::{self, bounded, object, present};
+use crate::wire::alike::{self, Auth, bounded, credential, object, present};
 use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{OpenFingerprint, Profile};
 
@@ -139,14 +139,6 @@ struct Opening<'a> {
 }
 
 #[derive(Deserialize)]
-struct Auth<'a> {
-    #[serde(borrow, default)]
-    scheme: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    token: Option<Text<'a>>,
-}
-
-#[derive(Deserialize)]
 struct Client<'a> {
     #[serde(borrow, default)]
     kind: Option<Text<'a>>,
@@ -220,18 +212,6 @@ fn strings(members: &Members<'_>, name: &str) -> Result<Vec<String>, Violation> 
         return Err(Violation::invalid(message));
     }
     Ok(list)
-}
-
-fn credential(auth: Option<Auth<'_>>) -> Credential {
-    let Some(auth) = auth else {
-        return Credential::Anonymous;
-    };
-    let token = Secret::new(auth.token.map(|Text(token)| token.into()).unwrap_or_default());
-    match auth.scheme.as_ref().map_or("bearer", |Text(scheme)| scheme.as_ref()) {
-        "bearer" => Credential::Bearer(token),
-        "none" => Credential::Anonymous,
-        other => Credential::Other { scheme: other.chars().take(64).collect(), token },
-    }
 }
 
 #[derive(Deserialize)]
