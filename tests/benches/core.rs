@@ -12,7 +12,7 @@ use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::feature::Features;
-use arcp_proto::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
+use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::envelope::Header;
 use arcp_proto::wire::{self, EventFrame, Family, Part, Profile, Told, View, frame, read_request};
@@ -101,6 +101,25 @@ fn decode_submit() -> bool {
     let text = frame::ingest(black_box(SUBMIT.as_bytes()), 4 << 20, 120).expect("fine");
     let header = Header::read(text).expect("fine");
     read_request(Family::Hello, &header).is_ok()
+}
+
+/// One job from submit to end, with others that ended before it: at 40,000
+/// the bound on those has long been reached.
+#[divan::bench(args = [0, 10_000, 40_000], sample_count = 50, sample_size = 20)]
+fn job_after_ended_jobs(bencher: Bencher, before: u64) {
+    let mut stage = Stage::new(0);
+    let mut number = 0;
+    let mut run = |stage: &mut Stage| {
+        number += 1;
+        let submit = format!(r#"{{"id":"s{number}","type":"job.submit","payload":{{"agent":"it"}}}}"#);
+        stage.input(Input::Received { conn: SUBMITTER, frame: submit.into_bytes() });
+        let exit = AgentExit::Success { result: None, summary: None };
+        stage.input(Input::AgentExited { job: stage.job, exit });
+    };
+    for _ in 0..before {
+        run(&mut stage);
+    }
+    bencher.bench_local(|| run(&mut stage));
 }
 
 /// The header alone, the payload left as text.

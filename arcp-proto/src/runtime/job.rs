@@ -451,10 +451,7 @@ impl Runtime {
                 session.watched.remove(&id);
             }
         }
-        if let Some(share) = self.jobs.shares.get_mut(&principal) {
-            share.live = share.live.saturating_sub(1);
-            share.ended += 1;
-        }
+        self.jobs.end(principal.clone(), id);
         if !was_running {
             self.timers.clear(Timer::CancelGrace(id));
             self.jobs.settle(id);
@@ -465,12 +462,10 @@ impl Runtime {
     }
 
     fn bound_ended(&mut self, principal: &Principal) {
-        if self.jobs.counts(principal).1 > self.config.limits.ended_jobs_per_principal {
-            let oldest = self.jobs.of_principal(principal, None).find(|(_, job)| job.is_over() && !job.expired);
-            if let Some(id) = oldest.map(|(id, _)| id) {
-                self.timers.clear(Timer::Retention(id));
-                self.on_retention_over(id);
-            }
+        let full = self.jobs.counts(principal).1 > self.config.limits.ended_jobs_per_principal;
+        if let Some(id) = self.jobs.oldest_listed(principal).filter(|_| full) {
+            self.timers.clear(Timer::Retention(id));
+            self.on_retention_over(id);
         }
     }
 
@@ -547,6 +542,8 @@ impl Runtime {
         };
         job.expired = true;
         let readers: Vec<SessionId> = job.readers.keys().copied().collect();
+        let principal = job.principal.clone();
+        self.jobs.unlist(principal, id);
         for reader in readers {
             self.release_expired(reader);
         }

@@ -14,7 +14,9 @@ use crate::model::request::Priority;
 pub(super) struct Jobs {
     by_id: BTreeMap<JobId, Job>,
     by_principal: BTreeSet<(Principal, JobId)>,
-    pub(super) shares: BTreeMap<Principal, Share>,
+    shares: BTreeMap<Principal, Share>,
+    /// Jobs that are over and that listings still show.
+    listed: BTreeSet<(Principal, JobId)>,
     /// Jobs that ended and whose agents are gone, by their end.
     ended: BTreeMap<LogPos, JobId>,
     /// Those of them whose events are still held.
@@ -35,11 +37,11 @@ type Queued = (Reverse<Priority>, LogPos, JobId);
 
 /// What one principal has of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Share {
+struct Share {
     /// Jobs that are not over.
-    pub(super) live: usize,
-    /// Jobs that are.
-    pub(super) ended: usize,
+    live: usize,
+    /// Jobs that are, and that listings still show.
+    ended: usize,
     /// Bytes of input of jobs that have not started.
     waiting_bytes: usize,
 }
@@ -63,7 +65,8 @@ impl Jobs {
         self.by_id.insert(id, job);
     }
 
-    /// Jobs of a principal that are not over, and those that are.
+    /// Jobs of a principal that are not over, and those that are and that
+    /// listings still show.
     pub(super) fn counts(&self, principal: &Principal) -> (usize, usize) {
         self.shares.get(principal).map_or((0, 0), |share| (share.live, share.ended))
     }
@@ -150,13 +153,37 @@ impl Jobs {
                 self.loaded.remove(&at);
             }
             self.bytes = self.bytes.saturating_sub(job.bytes);
-            if let Some(share) = self.shares.get_mut(&job.principal) {
-                share.ended = share.ended.saturating_sub(1);
-                if *share == Share::default() {
-                    self.shares.remove(&job.principal);
-                }
+            self.unlist(job.principal, id);
+        }
+    }
+
+    /// A job is over: listings show it for a while.
+    pub(super) fn end(&mut self, principal: Principal, id: JobId) {
+        if let Some(share) = self.shares.get_mut(&principal) {
+            share.live = share.live.saturating_sub(1);
+            share.ended += 1;
+            self.listed.insert((principal, id));
+        }
+    }
+
+    /// Listings no longer show a job.
+    pub(super) fn unlist(&mut self, principal: Principal, id: JobId) {
+        let entry = (principal, id);
+        if self.listed.remove(&entry)
+            && let Some(share) = self.shares.get_mut(&entry.0)
+        {
+            share.ended = share.ended.saturating_sub(1);
+            if *share == Share::default() {
+                self.shares.remove(&entry.0);
             }
         }
+    }
+
+    /// The oldest job of a principal that is over and that listings show.
+    pub(super) fn oldest_listed(&self, principal: &Principal) -> Option<JobId> {
+        let least = JobId::from_ulid(ulid::Ulid::nil());
+        let (owner, id) = self.listed.range((principal.clone(), least)..).next()?;
+        (owner == principal).then_some(*id)
     }
 
     pub(super) fn enqueue(&mut self, id: JobId) {
