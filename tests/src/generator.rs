@@ -175,7 +175,8 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             let broken = world.below(2) == 0;
             world.store_broken = broken;
         }
-        92..96 => {
+        92 => world.crash(),
+        93..96 => {
             let span = Duration::from_millis(world.below(3000));
             world.run_for(span);
         }

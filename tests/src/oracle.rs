@@ -20,7 +20,8 @@ pub struct Oracle {
     accepted: BTreeMap<String, LogPos>,
     /// Positions of each job's events.
     events: BTreeMap<String, Vec<LogPos>>,
-    ended: BTreeSet<JobId>,
+    /// Where each job ended.
+    ended: BTreeMap<JobId, LogPos>,
     /// The payload behind each (session, number), and the highest number.
     sent: BTreeMap<(String, u64), String>,
     head: BTreeMap<String, u64>,
@@ -64,6 +65,20 @@ impl Oracle {
         }
     }
 
+    /// The runtime died with this much in the store: whatever was shown is
+    /// among it.
+    pub fn crash(&mut self, durable: LogPos) {
+        assert!(self.durable <= durable, "what is durable survives");
+        self.durable = durable;
+        self.last_pos = durable.0;
+        self.accepted.retain(|_, at| *at <= durable);
+        for events in self.events.values_mut() {
+            events.retain(|at| *at <= durable);
+        }
+        let events = &self.events;
+        self.ended.retain(|job, at| *at <= durable && events.contains_key(&job.to_string()));
+    }
+
     fn record(&mut self, at: LogPos, record: &Record) {
         if at.0 <= self.last_pos {
             return; // given again after a failure
@@ -78,9 +93,9 @@ impl Oracle {
                 let events = self.events.entry(job.to_string()).or_default();
                 events.push(at);
                 assert_eq!(events.len() as u64, *n, "events of a job are numbered without gaps");
-                assert!(!self.ended.contains(job), "b40_one_terminal: {job} had ended");
+                assert!(!self.ended.contains_key(job), "b40_one_terminal: {job} had ended");
                 if let JobEvent::Ended(_) = **event {
-                    self.ended.insert(*job);
+                    self.ended.insert(*job, at);
                 }
             }
             _ => {}

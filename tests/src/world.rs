@@ -2,16 +2,16 @@
 //! one thread. It sleeps exactly until the next thing that is due, and every
 //! completion comes later than it was asked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput};
 use arcp_proto::entropy::Seeds;
-use arcp_proto::id::{ConnId, JobId, LogPos, OpId, Principal};
+use arcp_proto::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
-    AgentExit, AgentSpec, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport,
+    AgentExit, AgentSpec, CloseReason, Config, Input, Notice, Operator, Output, Record, Runtime, Transport,
 };
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
@@ -112,6 +112,12 @@ pub struct World {
     pub family: Family,
     last_conn: u64,
     asked: LogPos,
+    /// Records given to the store and not committed.
+    given: Vec<(LogPos, Record)>,
+    /// What survives a crash.
+    durable: Vec<(LogPos, Record)>,
+    /// Recordings of runtimes that crashed.
+    earlier: Vec<String>,
     commit_due: bool,
     /// The store fails while this is set.
     pub store_broken: bool,
@@ -147,6 +153,9 @@ impl World {
             family: Family::Hello,
             last_conn: 0,
             asked: LogPos(0),
+            given: Vec::new(),
+            durable: Vec::new(),
+            earlier: Vec::new(),
             commit_due: false,
             store_broken: false,
             running: BTreeMap::new(),
@@ -218,7 +227,10 @@ impl World {
             Output::PauseRead { conn } => self.wire(conn).paused = true,
             Output::ResumeRead { conn } => self.on_resume_read(conn),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, &credential),
-            Output::Persist { at, .. } => {
+            Output::Persist { at, record } => {
+                if self.given.last().is_none_or(|(last, _)| *last < at) {
+                    self.given.push((at, record));
+                }
                 self.asked = self.asked.max(at);
                 if !self.commit_due {
                     self.commit_due = true;
@@ -347,8 +359,41 @@ impl World {
         if self.store_broken {
             self.input(Input::PersistFailed { from: up_to });
         } else {
+            let committed = self.given.extract_if(.., |(at, _)| *at <= up_to);
+            self.durable.extend(committed);
             self.input(Input::Persisted { up_to });
         }
+    }
+
+    /// The process of the runtime dies, and another takes up what the store
+    /// has. What was on its way to the store may have got there, to the last
+    /// record or any before.
+    pub fn crash(&mut self) {
+        let kept = self.below(self.given.len() as u64 + 1) as usize;
+        self.durable.extend(self.given.drain(..kept));
+        self.given.clear();
+        let last = self.durable.last().map_or(LogPos(0), |(at, _)| *at);
+        if self.below(2) == 0 {
+            purge(&mut self.durable);
+        }
+        self.oracle.crash(last);
+        self.queue.retain(|_, event| matches!(event, Event::ToClient(..)));
+        self.running.clear();
+        (self.asked, self.commit_due) = (last, false);
+        let open = self.wires.iter().filter(|(_, wire)| wire.closed.is_none());
+        for conn in open.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            self.on_close(conn, CloseReason::Shutdown);
+        }
+        let seed = self.below(u64::MAX);
+        let seeds = seeds(seed);
+        let recorder = Recorder::new(&self.options.config, &seeds, self.now);
+        self.earlier.push(std::mem::take(&mut self.recording));
+        self.recorder = recorder;
+        self.runtime = Runtime::new(self.options.config.clone(), seeds, self.now).expect("the configuration works");
+        for (at, record) in self.durable.clone() {
+            self.input(Input::Restore { at, record });
+        }
+        self.input(Input::Restored);
     }
 
     fn later(&mut self, event: Event) {
@@ -638,10 +683,25 @@ impl World {
         self.settle();
         self.input(Input::Operator(Operator::Shutdown));
         self.settle();
-        let replayed = arcp_proto::record::replay(&self.recording);
-        assert!(replayed.is_ok(), "the recording does not replay: {replayed:?}");
+        for recording in self.earlier.iter().chain([&self.recording]) {
+            let replayed = arcp_proto::record::replay(recording);
+            assert!(replayed.is_ok(), "the recording does not replay: {replayed:?}");
+        }
         self.recording
     }
+}
+
+/// Lets go of what is about forgotten jobs and ended sessions, as a store may;
+/// of the last record it never does.
+fn purge(records: &mut Vec<(LogPos, Record)>) {
+    let forgotten: BTreeSet<JobId> = records.iter().filter_map(|(_, r)| r.forgets_job()).collect();
+    let ended: BTreeSet<SessionId> = records.iter().filter_map(|(_, r)| r.ends_session()).collect();
+    let last = records.last().map(|(at, _)| *at);
+    records.retain(|(at, record)| {
+        let job = record.job().is_some_and(|job| forgotten.contains(&job));
+        let session = record.session().is_some_and(|session| ended.contains(&session));
+        Some(*at) == last || !job && !session
+    });
 }
 
 fn seeds(seed: u64) -> Seeds {

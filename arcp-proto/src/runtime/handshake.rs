@@ -1,6 +1,7 @@
 //! Opening and resuming sessions (1.1 §6.1 to §6.3).
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use super::Runtime;
 use super::conn::Phase;
@@ -262,14 +263,16 @@ impl Runtime {
             return;
         };
         let view = conn.view.negotiated(open.features, self.config.features());
-        let extensions = open.extensions.iter().filter(|name| self.config.extensions.contains(name)).cloned().collect();
+        let extensions: Vec<String> =
+            open.extensions.iter().filter(|name| self.config.extensions.contains(name)).cloned().collect();
         let session = SessionId::from_ulid(self.entropy.ulid(self.now.utc));
         let token = self.fresh_token();
         let digest = token.digest();
         let mut made = Session::new(principal.clone(), anonymous, view, digest);
-        made.extensions = extensions;
+        made.extensions = extensions.clone();
         self.sessions.insert(session, made);
-        let record = Record::SessionOpened { session, principal: principal.clone(), view, token: digest };
+        let record =
+            Record::SessionOpened { session, principal: principal.clone(), anonymous, view, token: digest, extensions };
         let gate = self.append(record, None);
         let client = alloc::format!("{} {}", open.client.name, open.client.version);
         self.outputs.push_back(Output::Observe(Notice::SessionOpened { session, principal, client }));

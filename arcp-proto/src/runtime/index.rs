@@ -72,6 +72,31 @@ impl Index {
         true
     }
 
+    /// Takes a number from an earlier run over; true if that began a new run.
+    /// What came before a gap was let go.
+    pub(super) fn restore(&mut self, seq: u64, place: Place) -> bool {
+        if seq != self.head + 1 {
+            self.runs.clear();
+            self.head = seq.saturating_sub(1);
+            self.floor = self.head;
+        }
+        self.push(place)
+    }
+
+    /// Takes back the last number; gives its place and whether its run is
+    /// gone.
+    pub(super) fn take_back(&mut self) -> Option<(Place, bool)> {
+        let place = self.at(self.head)?;
+        self.head -= 1;
+        let run = self.runs.back_mut()?;
+        run.len -= 1;
+        let gone = run.len == 0;
+        if gone {
+            self.runs.pop_back();
+        }
+        Some((place, gone))
+    }
+
     /// The event behind a number.
     pub(super) fn at(&self, seq: u64) -> Option<Place> {
         let after = self.runs.partition_point(|run| run.first <= seq);

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension, Invocation};
 use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
-use crate::wire::View;
+use crate::wire::{Part, View};
 
 pub use super::timers::Timer;
 
@@ -93,6 +94,16 @@ pub enum Input {
     Operator(Operator),
     /// Fresh randomness; mixed in.
     Reseed(Seeds),
+    /// A record that the store kept from an earlier run, in the order of the
+    /// positions; before everything else.
+    Restore {
+        /// Its position.
+        at: LogPos,
+        /// The record.
+        record: Record,
+    },
+    /// The store had no more.
+    Restored,
     /// Time has passed.
     Tick,
 }
@@ -301,10 +312,14 @@ pub enum Record {
         session: SessionId,
         /// Whose.
         principal: Principal,
+        /// Whether the principal was made up for it.
+        anonymous: bool,
         /// How its peer sees things.
         view: View,
         /// What resumes it.
         token: SecretDigest,
+        /// Namespaces of extensions negotiated with its client.
+        extensions: Vec<String>,
     },
     /// A session has a new token.
     TokenRotated {
@@ -331,11 +346,100 @@ pub enum Record {
         /// The event.
         event: Arc<JobEvent>,
     },
+    /// A session gets new events of a job.
+    Joined {
+        /// The job.
+        job: JobId,
+        /// The session.
+        session: SessionId,
+        /// Whether it may cancel the job.
+        owner: bool,
+        /// The request that its frames follow from, if they say so.
+        request: Option<WireId>,
+    },
+    /// A session no longer gets new events of a job.
+    Left {
+        /// The job.
+        job: JobId,
+        /// The session.
+        session: SessionId,
+    },
+    /// A frame of a job was numbered for a session. Comes before the event
+    /// that it is a frame of, if that is new: one that never came is no frame.
+    Numbered {
+        /// The session.
+        session: SessionId,
+        /// The number.
+        seq: u64,
+        /// The job.
+        job: JobId,
+        /// The event's number in the job; 0 for the acceptance.
+        event: u64,
+        /// Which frame of the event.
+        part: Part,
+        /// Which of the job's requests it follows from; 0 for none.
+        request: u32,
+    },
+    /// A key outlives its job.
+    KeyKept {
+        /// The job it was claimed for.
+        job: JobId,
+        /// Whose it is.
+        principal: Principal,
+        /// The key.
+        key: KeyRecord,
+        /// Until when.
+        until: UtcMs,
+    },
     /// A job is forgotten.
     JobForgotten {
         /// The job.
         job: JobId,
     },
+}
+
+impl Record {
+    /// The job that the record is about, and goes with. A number goes with its
+    /// session, a kept key with nobody.
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Record::JobAccepted(record) => Some(record.job),
+            Record::JobEvent { job, .. }
+            | Record::Joined { job, .. }
+            | Record::Left { job, .. }
+            | Record::JobForgotten { job } => Some(*job),
+            Record::SessionOpened { .. }
+            | Record::TokenRotated { .. }
+            | Record::SessionEnded { .. }
+            | Record::Numbered { .. }
+            | Record::KeyKept { .. } => None,
+        }
+    }
+
+    /// The session that the record is about, and goes with.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Record::SessionOpened { session, .. }
+            | Record::TokenRotated { session, .. }
+            | Record::SessionEnded { session }
+            | Record::Joined { session, .. }
+            | Record::Left { session, .. }
+            | Record::Numbered { session, .. } => Some(*session),
+            Record::JobAccepted(_) | Record::JobEvent { .. } | Record::KeyKept { .. } | Record::JobForgotten { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The job whose records a store may let go of once it has this one.
+    pub fn forgets_job(&self) -> Option<JobId> {
+        if let Record::JobForgotten { job } = self { Some(*job) } else { None }
+    }
+
+    /// The session whose records a store may let go of once it has this one.
+    pub fn ends_session(&self) -> Option<SessionId> {
+        if let Record::SessionEnded { session } = self { Some(*session) } else { None }
+    }
 }
 
 /// The durable part of a job.
@@ -359,8 +463,21 @@ pub struct JobRecord {
     pub invocation: Invocation,
     /// The request that it answers.
     pub request: WireId,
-    /// The key it claims, and the fingerprint of what was asked.
-    pub key: Option<(String, [u8; 32])>,
+    /// When it was accepted.
+    pub created_at: UtcMs,
+    /// Its time limit in seconds.
+    pub max_runtime: Option<NonZeroU32>,
+    /// The key it claims.
+    pub key: Option<KeyRecord>,
+}
+
+/// An idempotency key as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// A digest of principal and key.
+    pub digest: [u8; 32],
+    /// What makes two submits the same.
+    pub fingerprint: [u8; 32],
 }
 
 /// Something an operator may want to know. Never holds a secret.

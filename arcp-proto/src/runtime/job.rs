@@ -17,11 +17,12 @@ use core::time::Duration;
 
 use super::Runtime;
 use super::agent::Stream;
-use super::io::{AgentSpec, Notice, Output, Record};
+use super::io::{AgentSpec, KeyRecord, Notice, Output, Record};
 use super::timers::Timer;
 use crate::error::ErrorCode;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
+use crate::limits::Limits;
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::model::job::{FinalStatus, JobStatus};
@@ -45,6 +46,8 @@ pub(super) struct Job {
     requests: Vec<WireId>,
     /// The latest of them for each session, counted from 1.
     latest: BTreeMap<SessionId, u32>,
+    /// The key it claimed.
+    pub(super) key: Option<KeyRecord>,
     /// Thoughts it has had.
     thoughts: u64,
     /// Signs of life given of it.
@@ -106,6 +109,15 @@ pub(super) enum AgentState {
     Gone,
 }
 
+/// What an event of an earlier run does to its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Restored {
+    /// Nothing more than to be there.
+    Said,
+    /// It ends it.
+    Ended,
+}
+
 /// One event as it is kept.
 #[derive(Debug)]
 pub(super) struct Stored {
@@ -150,6 +162,7 @@ impl Job {
             max_runtime: spec.max_runtime,
             requests: Vec::new(),
             latest: BTreeMap::new(),
+            key: spec.key,
             thoughts: 0,
             beats: 0,
             last_call: Timestamp::default(),
@@ -180,6 +193,39 @@ impl Job {
 
     pub(super) fn event_mut(&mut self, n: u64) -> Option<&mut Stored> {
         self.events.get_mut(usize::try_from(n.checked_sub(self.dropped + 1)?).ok()?)
+    }
+
+    /// Takes an event of an earlier run.
+    pub(super) fn restore(&mut self, pos: LogPos, at: UtcMs, event: Arc<JobEvent>, limits: &Limits) -> Restored {
+        let thoughts = self.thoughts;
+        self.thoughts += u64::from(matches!(*event, JobEvent::Said { kind: EventKind::Thought, .. }));
+        let what = match &*event {
+            JobEvent::Started => {
+                self.state = JobState::Running;
+                Restored::Said
+            }
+            JobEvent::Ended(terminal) => {
+                self.state = JobState::Ended(terminal.status);
+                self.agent_state = AgentState::Gone;
+                self.ended_at = Some(pos);
+                Restored::Ended
+            }
+            JobEvent::Said { .. } | JobEvent::Chunk(_) => Restored::Said,
+        };
+        let size = weight(&event);
+        let stored = Stored { pos, at, event, thoughts, rendered: Vec::new() };
+        self.push(stored, size, limits.job_events, limits.job_event_bytes);
+        what
+    }
+
+    /// Lets go of who watches a job that is over; gives them.
+    pub(super) fn over(&mut self) -> Vec<SessionId> {
+        core::mem::take(&mut self.watchers)
+    }
+
+    /// When it ended.
+    pub(super) fn ended(&self) -> Option<UtcMs> {
+        self.ended_at.and(self.events.back()).map(|stored| stored.at)
     }
 
     /// Where event `n`, or with 0 the acceptance, stands in the log, if it is
@@ -316,6 +362,7 @@ pub(super) struct NewJob {
     pub(super) invocation: Invocation,
     pub(super) created_at: UtcMs,
     pub(super) max_runtime: Option<NonZeroU32>,
+    pub(super) key: Option<KeyRecord>,
 }
 
 /// Bytes that wait for a job to start.
@@ -402,14 +449,10 @@ impl Runtime {
         let thoughts = job.thoughts;
         job.thoughts += u64::from(matches!(*event, JobEvent::Said { kind: EventKind::Thought, .. }));
         let n = job.count() + 1;
-        let record = Record::JobEvent { job: id, n, at, event: event.clone() };
-        let pos = self.append(record, returns_credit.then_some(id));
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
         let size = weight(&event);
         let before = job.bytes;
-        let stored = Stored { pos, at, event: event.clone(), thoughts, rendered: Vec::new() };
+        // Its numbers stand in the log before it does.
+        let stored = Stored { pos: LogPos(u64::MAX), at, event: event.clone(), thoughts, rendered: Vec::new() };
         job.push(stored, size, max_events, max_bytes);
         let after = job.bytes;
         self.jobs.bytes = self.jobs.bytes + after - before;
@@ -419,6 +462,10 @@ impl Runtime {
                 break;
             };
             self.index_event(watcher, id, n);
+        }
+        let pos = self.append(Record::JobEvent { job: id, n, at, event }, returns_credit.then_some(id));
+        if let Some(stored) = self.jobs.get_mut(id).and_then(|job| job.event_mut(n)) {
+            stored.pos = pos;
         }
     }
 
@@ -446,7 +493,7 @@ impl Runtime {
         };
         job.state = JobState::Ended(status);
         job.ended_at = job.events.back().map(|stored| stored.pos);
-        for watcher in core::mem::take(&mut job.watchers) {
+        for watcher in job.over() {
             if let Some(session) = self.sessions.get_mut(watcher) {
                 session.watched.remove(&id);
             }
@@ -595,6 +642,7 @@ impl Runtime {
     /// that its history is lost.
     pub(super) fn forget_job(&mut self, id: JobId) {
         self.timers.clear(Timer::Retention(id));
+        self.keep_key(id);
         self.jobs.remove(id);
         self.append(Record::JobForgotten { job: id }, None);
     }

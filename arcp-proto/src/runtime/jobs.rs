@@ -77,6 +77,11 @@ impl Jobs {
         (self.shares.get(principal).map_or(0, |share| share.waiting_bytes), self.waiting_bytes)
     }
 
+    /// All of them.
+    pub(super) fn ids(&self) -> impl Iterator<Item = JobId> {
+        self.by_id.keys().copied()
+    }
+
     /// Jobs that are held, over or not.
     pub(super) fn len(&self) -> usize {
         self.by_id.len()

@@ -5,6 +5,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
+use super::io::{KeyRecord, Record};
 use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal};
@@ -81,12 +82,23 @@ impl Keys {
 
 impl Runtime {
     /// Claims a key for a job that was just accepted.
-    pub(super) fn claim(&mut self, principal: Principal, key: &str, fingerprint: [u8; 32], job: JobId) {
-        let until = self.now.mono + self.config.key_window;
-        let key = digest(&principal, key);
-        self.keys.insert(until, key, Claim { principal, fingerprint, job });
+    pub(super) fn claim(&mut self, principal: Principal, key: KeyRecord, job: JobId, until: Timestamp) {
+        let KeyRecord { digest, fingerprint } = key;
+        self.keys.insert(until, digest, Claim { principal, fingerprint, job });
         if !self.timers.is_set(Timer::KeyExpiry) {
             self.timers.set(Timer::KeyExpiry, until);
+        }
+    }
+
+    /// A job is about to be forgotten: its key is not, if it still holds.
+    pub(super) fn keep_key(&mut self, id: JobId) {
+        let Some((job, key)) = self.jobs.get(id).and_then(|job| Some((job, job.key?))) else {
+            return;
+        };
+        let until = job.created_at.plus(self.config.key_window);
+        if until > self.now.utc {
+            let principal = job.principal.clone();
+            self.append(Record::KeyKept { job: id, principal, key, until }, None);
         }
     }
 
@@ -98,7 +110,7 @@ impl Runtime {
     }
 }
 
-fn digest(principal: &Principal, key: &str) -> KeyDigest {
+pub(super) fn digest(principal: &Principal, key: &str) -> KeyDigest {
     // Lengths first, so that no two pairs read the same.
     let principal = principal.as_str();
     let length = (principal.len() as u64).to_be_bytes();

@@ -43,6 +43,12 @@ impl Log {
         self.last
     }
 
+    /// A record of an earlier run: it is durable.
+    pub(super) fn restore(&mut self, at: LogPos) {
+        self.last = self.last.max(at);
+        self.durable = self.last;
+    }
+
     pub(super) fn last(&self) -> LogPos {
         self.last
     }

@@ -13,6 +13,7 @@ mod keys;
 mod lease;
 mod list;
 mod log;
+mod restore;
 mod session;
 mod submit;
 mod timers;
@@ -23,8 +24,8 @@ use core::time::Duration;
 
 pub use config::Config;
 pub use io::{
-    AgentCall, AgentExit, AgentSpec, ChunkData, CloseReason, Deadline, Input, JobRecord, Notice, Operator, Output,
-    Record, Timer, Transport,
+    AgentCall, AgentExit, AgentSpec, ChunkData, CloseReason, Deadline, Input, JobRecord, KeyRecord, Notice, Operator,
+    Output, Record, Timer, Transport,
 };
 
 use crate::entropy::{Entropy, Seeds};
@@ -169,6 +170,8 @@ impl Runtime {
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
             Input::Operator(operator) => self.on_operator(operator),
             Input::Reseed(seeds) => self.entropy.reseed(&seeds),
+            Input::Restore { at, record } => self.on_restore(at, record),
+            Input::Restored => self.on_restored(),
             Input::Tick => {}
         }
         self.pump_ready();

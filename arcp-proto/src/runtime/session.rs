@@ -18,7 +18,7 @@ use super::io::{CloseReason, Notice, Output, Record};
 use super::job::Stored;
 use super::log::Waiter;
 use super::timers::Timer;
-use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
+use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::reply::Reply;
 use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
@@ -33,6 +33,9 @@ pub(super) struct Session {
     pub(super) token: SecretDigest,
     pub(super) conn: Option<ConnId>,
     pub(super) index: Index,
+    /// Numbers given to what was there before, and where they stand in the
+    /// log: from each on, frames wait for it.
+    gates: VecDeque<(u64, LogPos)>,
     /// The last number sent on the present connection.
     pub(super) cursor: u64,
     /// The last number ever sent.
@@ -88,6 +91,7 @@ impl Session {
             token,
             conn: None,
             index: Index::default(),
+            gates: VecDeque::new(),
             cursor: 0,
             sent: 0,
             watched: BTreeSet::new(),
@@ -105,6 +109,16 @@ impl Session {
     /// Whether nothing has happened in it yet.
     pub(super) fn is_unused(&self) -> bool {
         self.index.head() == 0 && self.watched.is_empty() && !self.commanded
+    }
+
+    /// Takes a number of an earlier run over; true if that began a new run.
+    pub(super) fn restore_number(&mut self, seq: u64, place: Place) -> bool {
+        match place.part {
+            Part::Whole => {}
+            Part::StreamOpen => drop(self.streams.insert(place.job)),
+            Part::StreamClose => drop(self.streams.remove(&place.job)),
+        }
+        self.index.restore(seq, place)
     }
 
     /// Numbered frames its reader is behind.
@@ -139,6 +153,11 @@ impl Sessions {
 
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// All of them.
+    pub(super) fn ids(&self) -> impl Iterator<Item = SessionId> {
+        self.by_id.keys().copied()
     }
 
     /// The commands among which a session's message ids are known again.
@@ -224,7 +243,7 @@ impl Runtime {
             None if n == 0 => &[Part::Whole],
             None => &[],
         };
-        let before = session.index.runs();
+        let (before, head) = (session.index.runs(), session.index.head());
         for part in parts.iter().copied() {
             match part {
                 Part::Whole => {}
@@ -238,9 +257,34 @@ impl Runtime {
         let (own, conn) = (session.index.runs(), session.conn);
         self.sessions.runs += own - before;
         self.bound_index(id, own);
+        for (seq, part) in (head + 1..).zip(parts.iter().copied()) {
+            self.append(Record::Numbered { session: id, seq, job: job_id, event: n, part, request }, None);
+        }
         if let Some(conn) = conn {
             self.ready(conn);
         }
+    }
+
+    /// Holds the frames of a session from `first` on until their numbers are
+    /// durable: what they show is already.
+    pub(super) fn gate_numbers(&mut self, id: SessionId, first: u64) {
+        let pos = self.log.last();
+        if let Some(session) = self.sessions.get_mut(id).filter(|session| session.index.head() >= first) {
+            session.gates.push_back((first, pos));
+        }
+    }
+
+    /// Where the number of a frame stands in the log, if that is not durable.
+    fn number_gate(&mut self, id: SessionId, seq: u64) -> Option<LogPos> {
+        let session = self.sessions.get_mut(id)?;
+        while let Some((first, pos)) = session.gates.front().copied().filter(|(first, _)| *first <= seq) {
+            if !self.log.is_durable(pos) {
+                return Some(pos);
+            }
+            debug_assert!(first <= seq);
+            session.gates.pop_front();
+        }
+        None
     }
 
     /// Who reads too late to fit in is told so when it reads on or resumes.
@@ -274,10 +318,14 @@ impl Runtime {
             self.leave(conn, CloseReason::HistoryLost);
             return false;
         };
-        if !self.log.is_durable(pos) {
-            self.log.wait(pos, Waiter::Conn(conn));
+        let gate = self.number_gate(id, seq).unwrap_or(pos);
+        if !self.log.is_durable(gate) {
+            self.log.wait(gate, Waiter::Conn(conn));
             return false;
         }
+        let Some(session) = self.sessions.get_mut(id) else {
+            return false;
+        };
         session.cursor = seq;
         session.sent = session.sent.max(seq);
         let view = session.view;
@@ -379,11 +427,21 @@ impl Runtime {
     }
 
     pub(super) fn end_session(&mut self, id: SessionId) {
-        self.timers.clear(Timer::ResumeWindow(id));
-        self.timers.clear(Timer::SessionLease(id));
-        let Some(mut session) = self.sessions.remove(id, self.config.limits.ended_sessions) else {
+        let Some(watched) = self.remove_session(id) else {
             return;
         };
+        self.append(Record::SessionEnded { session: id }, None);
+        self.outputs.push_back(Output::Observe(Notice::SessionEnded { session: id }));
+        for job in watched {
+            self.return_credit(job);
+        }
+    }
+
+    /// Takes a session away, and itself from whatever it watched: gives that.
+    pub(super) fn remove_session(&mut self, id: SessionId) -> Option<BTreeSet<JobId>> {
+        self.timers.clear(Timer::ResumeWindow(id));
+        self.timers.clear(Timer::SessionLease(id));
+        let mut session = self.sessions.remove(id, self.config.limits.ended_sessions)?;
         for job in &session.watched {
             if let Some(job) = self.jobs.get_mut(*job) {
                 job.watchers.retain(|watcher| *watcher != id);
@@ -391,10 +449,6 @@ impl Runtime {
         }
         let released = session.index.release(u64::MAX);
         self.unreference(id, &released);
-        self.append(Record::SessionEnded { session: id }, None);
-        self.outputs.push_back(Output::Observe(Notice::SessionEnded { session: id }));
-        for job in session.watched {
-            self.return_credit(job);
-        }
+        Some(session.watched)
     }
 }

@@ -4,8 +4,9 @@
 use alloc::string::String;
 
 use super::Runtime;
-use super::io::{JobRecord, Notice, Output, Record};
+use super::io::{JobRecord, KeyRecord, Notice, Output, Record};
 use super::job::{Job, NewJob, waiting_bytes};
+use super::keys::digest;
 use super::log::Waiter;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
@@ -134,6 +135,7 @@ impl Runtime {
             invocation: invocation.clone(),
             created_at: self.now.utc,
             max_runtime: submit.max_runtime,
+            key: submit.key.as_ref().map(|key| KeyRecord { digest: digest(&principal, key), fingerprint }),
         };
         let record = JobRecord {
             job,
@@ -145,11 +147,13 @@ impl Runtime {
             trace,
             invocation: invocation.clone(),
             request: id.clone(),
-            key: submit.key.clone().map(|key| (key, fingerprint)),
+            created_at: new.created_at,
+            max_runtime: new.max_runtime,
+            key: new.key,
         };
         let pos = self.append(Record::JobAccepted(record.into()), None);
-        if let Some(key) = &submit.key {
-            self.claim(principal.clone(), key, fingerprint, job);
+        if let Some(key) = new.key {
+            self.claim(principal.clone(), key, job, self.now.mono + self.config.key_window);
         }
         self.jobs.insert(job, Job::new(new, session, pos));
         if let Some(session) = self.sessions.get_mut(session) {
@@ -173,7 +177,9 @@ impl Runtime {
             job.add_request(session, request);
         }
         if view.numbers(&reply) {
+            let first = self.sessions.get(session).map_or(0, |session| session.index.head()) + 1;
             self.index_event(session, id, 0);
+            self.gate_numbers(session, first);
         } else {
             self.reply_gated(conn, gate, reply.clone());
         }
@@ -206,6 +212,8 @@ impl Runtime {
         if !over && !job.watchers.contains(&session_id) {
             job.watchers.push(session_id);
         }
+        let request = self.sessions.get(session_id).filter(|session| session.view.correlates()).map(|_| id.clone());
+        self.append(Record::Joined { job: job_id, session: session_id, owner: true, request }, None);
         let reply = self.acceptance(conn, session_id, job_id, id);
         let Some(session) = self.sessions.get_mut(session_id) else {
             return Ok(reply);
@@ -213,7 +221,9 @@ impl Runtime {
         if !over {
             session.watched.insert(job_id);
         } else if !session.index.holds_after(job_id, last, session.cursor) {
+            let first = session.index.head() + 1;
             self.index_event(session_id, job_id, last);
+            self.gate_numbers(session_id, first);
         }
         Ok(reply)
     }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
-use super::io::{Notice, Output};
+use super::io::{Notice, Output, Record};
 use super::job::JobState;
 use super::submit::Asked;
 use crate::error::{ErrorCode, Violation};
@@ -250,9 +250,13 @@ impl Runtime {
     /// Numbers the history after `from` for a session, and what comes.
     fn begin_watch(&mut self, session_id: SessionId, job_id: JobId, from: u64) {
         let last = self.jobs.get(job_id).map_or(0, super::job::Job::count);
+        let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
+        let request = self.jobs.get(job_id).and_then(|job| job.request(job.request_of(session_id)).cloned());
+        self.append(Record::Joined { job: job_id, session: session_id, owner: false, request }, None);
         for n in from + 1..=last {
             self.index_event(session_id, job_id, n);
         }
+        self.gate_numbers(session_id, first);
         if let Some(job) = self.jobs.get_mut(job_id).filter(|job| !job.is_over()) {
             job.watchers.push(session_id);
             if let Some(session) = self.sessions.get_mut(session_id) {
@@ -267,14 +271,20 @@ impl Runtime {
             Ok(target) => target,
             Err(violation) => return Some(self.refused(conn, Concern::Job, violation, id, job)),
         };
-        if let Some(job) = self.jobs.get_mut(target) {
-            job.watchers.retain(|watcher| *watcher != session);
-        }
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.watched.remove(&target);
-            session.streams.remove(&target);
-        }
+        self.leave_job(target, session);
+        self.append(Record::Left { job: target, session }, None);
         None
+    }
+
+    /// A session gets no more events of a job.
+    pub(super) fn leave_job(&mut self, job: JobId, id: SessionId) {
+        if let Some(job) = self.jobs.get_mut(job) {
+            job.watchers.retain(|watcher| *watcher != id);
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.watched.remove(&job);
+            session.streams.remove(&job);
+        }
     }
 }
 

@@ -83,7 +83,7 @@ pub struct View {
 }
 
 /// One frame of an event, where an event is several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Part {
     /// The event itself.
     Whole,

@@ -1,0 +1,173 @@
+//! Taking up where an earlier run ended: the records it made durable, in
+//! order, then what follows from there being no more.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Runtime;
+use super::index::Place;
+use super::io::{JobRecord, Record};
+use super::job::{Job, JobState, NewJob, Restored};
+use super::session::Session;
+use super::timers::Timer;
+use crate::error::ErrorCode;
+use crate::id::{JobId, LogPos, SessionId, WireId};
+use crate::model::event::{JobError, JobEvent, Terminal};
+use crate::time::{Timestamp, UtcMs};
+
+impl Runtime {
+    pub(super) fn on_restore(&mut self, at: LogPos, record: Record) {
+        self.log.restore(at);
+        match record {
+            Record::SessionOpened { session, principal, anonymous, view, token, extensions } => {
+                let mut made = Session::new(principal, anonymous, view, token);
+                made.extensions = extensions;
+                self.sessions.insert(session, made);
+            }
+            Record::TokenRotated { session, token } => self.sessions.rotate(session, token),
+            Record::SessionEnded { session } => drop(self.remove_session(session)),
+            Record::JobAccepted(record) => self.restore_job(at, *record),
+            Record::JobEvent { job, at: when, event, .. } => self.restore_event(job, at, when, event),
+            Record::Joined { job, session, owner, request } => {
+                self.restore_reader(job, session, owner, request.as_ref());
+            }
+            Record::Left { job, session } => self.leave_job(job, session),
+            Record::Numbered { session, seq, job, event, part, request } => {
+                self.restore_number(session, seq, Place { job, event, part, request });
+            }
+            Record::KeyKept { job, principal, key, until } => {
+                let until = self.moment(until);
+                self.claim(principal, key, job, until);
+            }
+            Record::JobForgotten { job } => self.jobs.remove(job),
+        }
+    }
+
+    /// When a time of the calendar comes by the monotonic clock; at once if
+    /// it has been.
+    fn moment(&self, at: UtcMs) -> Timestamp {
+        let left = Duration::from_millis(at.0.saturating_sub(self.now.utc.0));
+        self.now.mono + left.max(Duration::from_micros(1))
+    }
+
+    fn restore_job(&mut self, pos: LogPos, record: JobRecord) {
+        let JobRecord { job: id, principal, session, request, key, created_at, .. } = record;
+        if let Some(key) = key {
+            let until = self.moment(created_at.plus(self.config.key_window));
+            self.claim(principal.clone(), key, id, until);
+        }
+        let spec = NewJob {
+            principal,
+            agent: record.agent,
+            input: record.input,
+            lease: record.lease,
+            trace: record.trace,
+            invocation: record.invocation,
+            created_at,
+            max_runtime: record.max_runtime,
+            key,
+        };
+        self.jobs.insert(id, Job::new(spec, session, pos));
+        let request = self.sessions.get(session).filter(|session| session.view.correlates()).map(|_| &request);
+        self.restore_reader(id, session, true, request);
+    }
+
+    fn restore_reader(&mut self, id: JobId, session_id: SessionId, owner: bool, request: Option<&WireId>) {
+        let (Some(job), Some(session)) = (self.jobs.get_mut(id), self.sessions.get_mut(session_id)) else {
+            return;
+        };
+        if let Some(request) = request {
+            job.add_request(session_id, request);
+        }
+        if owner && !job.owners.contains(&session_id) {
+            job.owners.push(session_id);
+        }
+        if !job.is_over() {
+            if !job.watchers.contains(&session_id) {
+                job.watchers.push(session_id);
+            }
+            session.watched.insert(id);
+        }
+    }
+
+    fn restore_event(&mut self, id: JobId, pos: LogPos, at: UtcMs, event: Arc<JobEvent>) {
+        let limits = &self.config.limits;
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let before = job.bytes;
+        let what = job.restore(pos, at, event, limits);
+        let after = job.bytes;
+        let principal = job.principal.clone();
+        self.jobs.bytes = self.jobs.bytes + after - before;
+        if what == Restored::Said {
+            return;
+        }
+        self.jobs.take_input(id);
+        for watcher in self.jobs.get_mut(id).map(Job::over).unwrap_or_default() {
+            if let Some(session) = self.sessions.get_mut(watcher) {
+                session.watched.remove(&id);
+            }
+        }
+        self.jobs.end(principal, id);
+        self.jobs.settle(id);
+    }
+
+    fn restore_number(&mut self, id: SessionId, seq: u64, place: Place) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let before = session.index.runs();
+        let new = session.restore_number(seq, place);
+        self.sessions.runs = self.sessions.runs + self.sessions.get(id).map_or(before, |s| s.index.runs()) - before;
+        if let Some(job) = self.jobs.get_mut(place.job).filter(|_| new) {
+            job.add_reader(id);
+        }
+    }
+
+    /// Numbers of events that never came are nobody's.
+    fn take_numbers_back(&mut self, id: SessionId) {
+        while let Some(session) = self.sessions.get_mut(id) {
+            let last = session.index.at(session.index.head());
+            let never = last.is_some_and(|place| self.jobs.get(place.job).is_some_and(|job| place.event > job.count()));
+            let taken = self.sessions.get_mut(id).filter(|_| never).and_then(|session| session.index.take_back());
+            match taken {
+                Some((place, true)) => self.unreference(id, &[place.job]),
+                Some((_, false)) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// The store has no more: who was there may come back, what waited goes
+    /// on, and what ran is over.
+    pub(super) fn on_restored(&mut self) {
+        for id in self.sessions.ids().collect::<Vec<SessionId>>() {
+            self.take_numbers_back(id);
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.cursor = session.index.head();
+                session.sent = session.cursor;
+            }
+            self.timers.set(Timer::ResumeWindow(id), self.now.mono + self.config.resume_window);
+            self.lend(id);
+        }
+        for id in self.jobs.ids().collect::<Vec<JobId>>() {
+            let Some(job) = self.jobs.get(id) else {
+                continue;
+            };
+            match job.state {
+                JobState::Accepting | JobState::Queued => self.on_job_durable(id),
+                JobState::Running | JobState::Cancelling => {
+                    let why = "the runtime was restarted while the job ran: submit it again with a new key";
+                    self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Internal, why)));
+                }
+                JobState::Ended(_) => {
+                    let until = job.ended().map_or(self.now.utc, |at| at.plus(self.config.resume_window));
+                    let at = self.moment(until);
+                    self.timers.set(Timer::Retention(id), at);
+                }
+            }
+        }
+    }
+}

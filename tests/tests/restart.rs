@@ -1,0 +1,155 @@
+//! The runtime dies at any moment, and another takes up what the store has:
+//! whatever was shown stays true.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
+
+use std::time::Duration;
+
+use arcp_proto::client::ClientEvent;
+use arcp_proto::json::Json;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::job::FinalStatus;
+use arcp_proto::model::request::Submit;
+use arcp_proto::wire::Family;
+use arcp_tests::raw::{Raw, code};
+use arcp_tests::world::World;
+use serde_json::{Value, json};
+
+const FAMILIES: [Family; 2] = [Family::Hello, Family::Open];
+
+fn accepted(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::Accepted { .. })
+}
+
+fn ended(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::JobEnded { .. })
+}
+
+#[test]
+fn a_client_of_ours_goes_on_over_any_crash_without_gap_or_duplicate() {
+    for family in FAMILIES {
+        for seed in 0..60 {
+            let mut world = World::of(family, seed);
+            let client = world.add_client("a");
+            world.until(client, accepted);
+            let input = Json::parse(r#"{"count":60}"#).expect("JSON");
+            let submit = Submit { input: Some(input), ..Submit::new(AgentRef::parse("chatty").expect("a name")) };
+            world.command(client, |c| c.session().and_then(|mut s| s.submit(submit))).expect("given");
+            for _ in 0..world.below(120) {
+                world.step();
+            }
+            world.crash();
+            world.until(client, ended);
+            let values: Vec<u64> = world.events(client).iter().filter_map(value).collect();
+            assert_eq!(values, (0..values.len() as u64).collect::<Vec<_>>(), "{family:?} {seed}");
+            let ends: Vec<&ClientEvent> = world.events(client).iter().filter(|event| ended(event)).collect();
+            let [ClientEvent::JobEnded { terminal, .. }] = ends.as_slice() else { panic!("{seed}: {ends:?}") };
+            let whole = terminal.status == FinalStatus::Success && values.len() == 60;
+            let lost = terminal.error.as_ref().is_some_and(|e| e.retryable && e.message.contains("restarted"));
+            assert!(whole || lost, "{family:?} {seed}: {terminal:?} after {}", values.len());
+            world.finish();
+        }
+    }
+}
+
+fn value(event: &ClientEvent) -> Option<u64> {
+    match event {
+        ClientEvent::Job { event: JobEvent::Said { body, .. }, .. } => body.members().ok()?.get("value")?.parse().ok(),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_session_comes_back_with_its_token_its_numbers_and_its_jobs() {
+    let mut world = World::seeded(3);
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 5}, "idempotency_key": "k"}));
+    let job = job["job_id"].clone();
+    let before = raw.until_end(&mut world);
+    world.crash();
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 2);
+    let again = back.expect(&mut world, "session.welcome");
+    assert_eq!(again["payload"]["session_id"], welcome["payload"]["session_id"]);
+    let replayed = back.until_end(&mut world);
+    assert_eq!(replayed, before[before.len() - replayed.len()..], "the same frames again");
+    assert_eq!(replayed[0]["event_seq"], 3);
+    // The old token is dead, the key is claimed, the job is listed.
+    let mut thief = Raw::resume(&mut world, "tok-a", &welcome, 2);
+    assert_eq!(code(&thief.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    let submit = json!({"agent": "chatty", "input": {"count": 5}, "idempotency_key": "k"});
+    assert_eq!(back.submit(&mut world, submit)["job_id"], job);
+    back.send(&mut world, "session.list_jobs", json!({}));
+    assert_eq!(back.expect(&mut world, "session.jobs")["payload"]["jobs"][0]["status"], "success");
+    // Numbers go on.
+    let next = back.submit(&mut world, json!({"agent": "echo"}));
+    assert_ne!(next["job_id"], job);
+    let frames = back.until_end(&mut world);
+    // The retry with the key was shown the end once more, as the eighth.
+    assert_eq!(frames[0]["event_seq"], 9);
+    world.finish();
+}
+
+#[test]
+fn what_waited_runs_and_what_ran_is_over() {
+    let mut world = World::configured(4, |config| config.limits.running_jobs = 1);
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    let running = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let waiting = raw.submit(&mut world, json!({"agent": "echo", "input": 7}))["job_id"].clone();
+    world.settle();
+    world.crash();
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 0);
+    let ends = back.settle(&mut world);
+    let ends: Vec<&Value> = ends.iter().filter(|frame| frame["payload"]["final_status"].is_string()).collect();
+    let end_of = |job: &Value| ends.iter().find(|end| end["job_id"] == *job).expect("an end");
+    assert_eq!((code(end_of(&running)), &end_of(&running)["payload"]["retryable"]), ("INTERNAL_ERROR", &json!(true)));
+    assert_eq!(end_of(&waiting)["payload"]["result"], 7);
+    assert_eq!(world.runtime().stats().running_agents, 0);
+    world.finish();
+}
+
+#[test]
+fn what_is_over_stays_over_and_what_expires_expires() {
+    let mut world = World::configured(5, |config| config.resume_window = Duration::from_secs(60));
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "echo", "idempotency_key": "k"}));
+    raw.until_end(&mut world);
+    world.cut(raw.conn);
+    world.run_for(Duration::from_secs(61));
+    world.crash();
+    let mut late = Raw::resume(&mut world, "tok-a", &welcome, 0);
+    assert_eq!(late.expect(&mut world, "session.error")["type"], "session.error");
+    let stats = world.runtime().stats();
+    assert_eq!((stats.sessions, stats.jobs), (0, 0));
+    // The key outlives its job: a retry is told, and runs nothing.
+    let (mut other, _) = Raw::hello(&mut world, "tok-a");
+    other.send(&mut world, "job.submit", json!({"agent": "echo", "idempotency_key": "k"}));
+    assert_eq!(code(&other.expect(&mut world, "session.error")), "JOB_NOT_FOUND");
+    world.finish();
+}
+
+#[test]
+fn watchers_of_both_families_find_what_they_watched() {
+    let mut world = World::seeded(6);
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let (mut open, opened) = Raw::open(&mut world, "tok-a");
+    let (mut left, left_welcome) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    open.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    open.expect(&mut world, "job.subscribed");
+    left.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    left.expect(&mut world, "job.subscribed");
+    left.send(&mut world, "job.unsubscribe", json!({"job_id": job}));
+    world.settle();
+    let seen = open.take(&world);
+    world.crash();
+    let mut back = Raw::reclaim(&mut world, "tok-a", &opened, 0);
+    back.expect(&mut world, "session.resumed");
+    let frames = back.until_end(&mut world);
+    assert_eq!(frames[0], seen[0], "the same frame again, its request too");
+    assert_eq!(frames.last().map(|end| &end["type"]), Some(&json!("job.failed")));
+    let mut gone = Raw::resume(&mut world, "tok-a", &left_welcome, 0);
+    gone.expect(&mut world, "session.welcome");
+    assert_eq!(gone.settle(&mut world), Vec::<Value>::new(), "who left gets nothing");
+    world.finish();
+}
