@@ -20,6 +20,9 @@ pub struct Oracle {
     accepted: BTreeMap<String, LogPos>,
     /// Positions of each job's events.
     events: BTreeMap<String, Vec<LogPos>>,
+    /// Where the number of each frame of each session stands, and of which
+    /// event of which job it is a frame.
+    numbers: BTreeMap<(String, u64), (LogPos, String, u64)>,
     /// Where each job ended.
     ended: BTreeMap<JobId, LogPos>,
     /// The payload behind each (session, number), and the highest number.
@@ -75,6 +78,9 @@ impl Oracle {
         for events in self.events.values_mut() {
             events.retain(|at| *at <= durable);
         }
+        // A number of an event that never came is given again.
+        let came = |job: &String, n: u64| n == 0 || self.events.get(job).is_some_and(|events| events.len() as u64 >= n);
+        self.numbers.retain(|_, (at, job, n)| *at <= durable && came(job, *n));
         let events = &self.events;
         self.ended.retain(|job, at| *at <= durable && events.contains_key(&job.to_string()));
     }
@@ -88,6 +94,10 @@ impl Oracle {
         match record {
             Record::JobAccepted(job) => {
                 self.accepted.insert(job.job.to_string(), at);
+            }
+            Record::Numbered { session, seq, job, event, .. } => {
+                let before = self.numbers.insert((session.to_string(), *seq), (at, job.to_string(), *event));
+                assert!(before.is_none(), "b16_contiguous: {session} numbers {seq} twice");
             }
             Record::JobEvent { job, n, event, .. } => {
                 let events = self.events.entry(job.to_string()).or_default();
@@ -145,6 +155,11 @@ impl Oracle {
         if let Some(last) = self.last_on_conn.insert(conn, seq) {
             assert_eq!(seq, last + 1, "gl1: the order on the wire is the order of numbers");
         }
+        let number = self.numbers.get(&(session.clone(), seq));
+        assert!(
+            number.is_some_and(|(at, ..)| *at <= self.durable),
+            "b14_persist_before_send: number {seq} of {session}"
+        );
         let head = self.head.entry(session.clone()).or_default();
         assert!(seq <= *head + 1, "b16_contiguous: {session} jumped from {head} to {seq}");
         *head = (*head).max(seq);

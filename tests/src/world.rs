@@ -262,6 +262,11 @@ impl World {
         }
     }
 
+    /// Records on their way to the store.
+    pub fn given(&self) -> impl Iterator<Item = &Record> {
+        self.given.iter().map(|(_, record)| record)
+    }
+
     fn wire(&mut self, conn: ConnId) -> &mut Wire {
         self.wires.entry(conn).or_default()
     }
@@ -367,13 +372,20 @@ impl World {
 
     /// The process of the runtime dies, and another takes up what the store
     /// has. What was on its way to the store may have got there, to the last
-    /// record or any before.
+    /// record or any before, and the store may have let go of what it may.
     pub fn crash(&mut self) {
         let kept = self.below(self.given.len() as u64 + 1) as usize;
+        let purged = self.below(2) == 0;
+        self.crash_with(kept, purged);
+    }
+
+    /// As [`crash`](Self::crash), with so many records kept of those that were
+    /// on their way.
+    pub fn crash_with(&mut self, kept: usize, purged: bool) {
         self.durable.extend(self.given.drain(..kept));
         self.given.clear();
         let last = self.durable.last().map_or(LogPos(0), |(at, _)| *at);
-        if self.below(2) == 0 {
+        if purged {
             purge(&mut self.durable);
         }
         self.oracle.crash(last);

@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use arcp_proto::client::ClientEvent;
+use arcp_proto::id::JobId;
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::Submit;
+use arcp_proto::runtime::{AgentCall, Input, Record};
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
@@ -67,16 +69,20 @@ fn a_session_comes_back_with_its_token_its_numbers_and_its_jobs() {
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 5}, "idempotency_key": "k"}));
     let job = job["job_id"].clone();
     let before = raw.until_end(&mut world);
+    world.cut(raw.conn);
+    let mut once = Raw::resume(&mut world, "tok-a", &welcome, 7);
+    let rotated = once.expect(&mut world, "session.welcome");
     world.crash();
-    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 2);
+    // The token that was rotated away is dead.
+    let mut thief = Raw::resume(&mut world, "tok-a", &welcome, 2);
+    assert_eq!(code(&thief.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    let mut back = Raw::resume(&mut world, "tok-a", &rotated, 2);
     let again = back.expect(&mut world, "session.welcome");
     assert_eq!(again["payload"]["session_id"], welcome["payload"]["session_id"]);
     let replayed = back.until_end(&mut world);
     assert_eq!(replayed, before[before.len() - replayed.len()..], "the same frames again");
     assert_eq!(replayed[0]["event_seq"], 3);
-    // The old token is dead, the key is claimed, the job is listed.
-    let mut thief = Raw::resume(&mut world, "tok-a", &welcome, 2);
-    assert_eq!(code(&thief.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    // The key is claimed, the job is listed.
     let submit = json!({"agent": "chatty", "input": {"count": 5}, "idempotency_key": "k"});
     assert_eq!(back.submit(&mut world, submit)["job_id"], job);
     back.send(&mut world, "session.list_jobs", json!({}));
@@ -110,22 +116,86 @@ fn what_waited_runs_and_what_ran_is_over() {
 
 #[test]
 fn what_is_over_stays_over_and_what_expires_expires() {
-    let mut world = World::configured(5, |config| config.resume_window = Duration::from_secs(60));
+    for purged in [false, true] {
+        let mut world = World::configured(5, |config| config.resume_window = Duration::from_secs(60));
+        let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+        raw.submit(&mut world, json!({"agent": "echo", "idempotency_key": "k"}));
+        raw.until_end(&mut world);
+        world.cut(raw.conn);
+        world.run_for(Duration::from_secs(61));
+        world.crash_with(world.given().count(), purged);
+        let mut late = Raw::resume(&mut world, "tok-a", &welcome, 0);
+        late.expect(&mut world, "session.error");
+        let stats = world.runtime().stats();
+        assert_eq!((stats.sessions, stats.jobs), (0, 0));
+        // The key outlives its job: a retry is told, and runs nothing.
+        let (mut other, _) = Raw::hello(&mut world, "tok-a");
+        other.send(&mut world, "job.submit", json!({"agent": "echo", "idempotency_key": "k"}));
+        assert_eq!(code(&other.expect(&mut world, "session.error")), "JOB_NOT_FOUND");
+        world.finish();
+    }
+}
+
+#[test]
+fn a_number_of_an_event_that_never_came_is_given_again() {
+    let mut world = World::seeded(7);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
-    raw.submit(&mut world, json!({"agent": "echo", "idempotency_key": "k"}));
-    raw.until_end(&mut world);
-    world.cut(raw.conn);
-    world.run_for(Duration::from_secs(61));
-    world.crash();
-    let mut late = Raw::resume(&mut world, "tok-a", &welcome, 0);
-    assert_eq!(late.expect(&mut world, "session.error")["type"], "session.error");
-    let stats = world.runtime().stats();
-    assert_eq!((stats.sessions, stats.jobs), (0, 0));
-    // The key outlives its job: a retry is told, and runs nothing.
-    let (mut other, _) = Raw::hello(&mut world, "tok-a");
-    other.send(&mut world, "job.submit", json!({"agent": "echo", "idempotency_key": "k"}));
-    assert_eq!(code(&other.expect(&mut world, "session.error")), "JOB_NOT_FOUND");
+    let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    world.settle();
+    raw.take(&world);
+    let id = JobId::parse(job.as_str().expect("a job")).expect("ours");
+    let body = Json::parse(r#"{"level":"info","message":"lost"}"#).expect("JSON");
+    world.input(Input::Agent { job: id, call: AgentCall::Say { kind: "log".into(), body } });
+    let given: Vec<bool> = world.given().map(|record| matches!(record, Record::Numbered { .. })).collect();
+    assert_eq!(given, [true, false], "the number comes before the event");
+    world.crash_with(1, false);
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 1);
+    let welcomed = back.expect(&mut world, "session.welcome");
+    let frames = back.settle(&mut world);
+    let shown: Vec<(&Value, &Value)> = frames.iter().map(|frame| (&frame["type"], &frame["event_seq"])).collect();
+    assert_eq!(shown, [(&json!("job.error"), &json!(2))], "the end, once");
+    // Over one more crash, the number that was given again counts.
+    world.crash_with(world.given().count(), false);
+    let rotated = json!({"session_id": welcome["session_id"], "payload": welcomed["payload"]});
+    let mut back = Raw::resume(&mut world, "tok-a", &rotated, 1);
+    back.expect(&mut world, "session.welcome");
+    let again: Vec<Value> = back.settle(&mut world);
+    assert_eq!(again, frames);
     world.finish();
+}
+
+#[test]
+fn who_joined_by_a_key_is_still_there() {
+    for family in FAMILIES {
+        let mut world = World::seeded(8);
+        let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+        let submit = json!({"agent": "waiter", "idempotency_key": "k"});
+        let job = owner.submit(&mut world, submit.clone())["job_id"].clone();
+        world.settle();
+        let (mut other, welcome) = match family {
+            Family::Hello => Raw::hello(&mut world, "tok-a"),
+            Family::Open => Raw::open(&mut world, "tok-a"),
+        };
+        let again = match family {
+            Family::Hello => other.submit(&mut world, submit),
+            Family::Open => {
+                let invoke = json!({"tool": "waiter", "arguments": {}, "idempotency_key": "k"});
+                other.invoke(&mut world, invoke)
+            }
+        };
+        assert_eq!(again["job_id"], job);
+        world.settle();
+        world.crash();
+        let mut back = match family {
+            Family::Hello => Raw::resume(&mut world, "tok-a", &welcome, 0),
+            Family::Open => Raw::reclaim(&mut world, "tok-a", &welcome, 1),
+        };
+        let frames = back.settle(&mut world);
+        let end = frames.last().expect("an end");
+        assert_eq!((&end["job_id"], end["event_seq"].is_u64()), (&job, true), "{frames:#?}");
+        assert_eq!(end["correlation_id"], again["correlation_id"]);
+        world.finish();
+    }
 }
 
 #[test]

@@ -115,6 +115,8 @@ impl Runtime {
     }
 
     fn restore_number(&mut self, id: SessionId, seq: u64, place: Place) {
+        // A number that was taken back by an earlier restart was given again.
+        while self.sessions.get(id).is_some_and(|session| session.index.head() >= seq) && self.take_back(id) {}
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -131,13 +133,19 @@ impl Runtime {
         while let Some(session) = self.sessions.get_mut(id) {
             let last = session.index.at(session.index.head());
             let never = last.is_some_and(|place| self.jobs.get(place.job).is_some_and(|job| place.event > job.count()));
-            let taken = self.sessions.get_mut(id).filter(|_| never).and_then(|session| session.index.take_back());
-            match taken {
-                Some((place, true)) => self.unreference(id, &[place.job]),
-                Some((_, false)) => {}
-                None => return,
+            if !never || !self.take_back(id) {
+                return;
             }
         }
+    }
+
+    /// Takes a session's last number back; false if there is none.
+    fn take_back(&mut self, id: SessionId) -> bool {
+        let taken = self.sessions.get_mut(id).and_then(|session| session.index.take_back());
+        if let Some((place, true)) = taken {
+            self.unreference(id, &[place.job]);
+        }
+        taken.is_some()
     }
 
     /// The store has no more: who was there may come back, what waited goes
