@@ -51,6 +51,9 @@ pub enum HostError {
     /// The system did not give what was asked of it.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// What was kept cannot be read.
+    #[error("{0}")]
+    Store(#[from] arcp_host::store::StoreError),
 }
 
 /// Where connections are written to.
@@ -111,12 +114,15 @@ impl Engine {
         let runtime = Runtime::new(config, seeds, now)?;
         let (sender, inbox) = channel();
         let sender = Arc::new(Mailbox { sender, wake });
-        let store = if host.store.is_instant() {
-            Committer::Instant(host.store)
+        let mut store = host.store;
+        let mut records = Vec::new();
+        let last = store.load(&mut |at, record| records.push((at, record)))?;
+        let store = if store.is_instant() {
+            Committer::Instant(store)
         } else {
-            Committer::Thread(commit_thread(host.store, sender.clone())?)
+            Committer::Thread(commit_thread(store, sender.clone())?)
         };
-        Ok(Engine {
+        let mut engine = Engine {
             runtime,
             clock,
             runner: Runner::new(host.registry, sender.clone()),
@@ -128,7 +134,14 @@ impl Engine {
             extensions: host.extensions,
             inbox,
             sender,
-        })
+        };
+        if last > LogPos(0) {
+            for (at, record) in records {
+                engine.input(Input::Restore { at, record });
+            }
+            engine.input(Input::Restored { last });
+        }
+        Ok(engine)
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {

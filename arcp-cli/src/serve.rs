@@ -10,7 +10,8 @@ use arcp_host::auth::BearerTokens;
 use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
 use arcp_host::samples;
-use arcp_host::store::MemoryStore;
+use arcp_host::sqlite::{Durability, SqliteStore};
+use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::id::Principal;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::runtime::{Config, Notice};
@@ -66,6 +67,7 @@ fn serve_port(
     let server = Server::bind(&server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
         HostError::Config(error) => Failure::usage(error.to_string()),
+        HostError::Store(error) => Failure::new(Exit::Failed, error.to_string()),
     })?;
     let url = format!("ws://{}{}", server.address(), args.path);
     let state = State::of_user();
@@ -106,11 +108,20 @@ fn host(config: Config, registry: Registry, tokens: BearerTokens, args: &Serve) 
         config,
         registry,
         authenticator: Arc::new(tokens),
-        store: Box::<MemoryStore>::default(),
+        store: store(args)?,
         record,
         observer: Some(Box::new(observe)),
         extensions: None,
     })
+}
+
+fn store(args: &Serve) -> Result<Box<dyn Store>, Failure> {
+    let Some(path) = &args.store else {
+        return Ok(Box::<MemoryStore>::default());
+    };
+    let durability = if args.relaxed { Durability::Normal } else { Durability::Full };
+    let store = SqliteStore::open(path, durability).map_err(|error| Failure::usage(format!("--store: {error}")))?;
+    Ok(Box::new(store))
 }
 
 /// Tells the operator what a log should know; no secret is in a notice.

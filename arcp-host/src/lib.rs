@@ -11,4 +11,5 @@ pub mod process;
 pub mod registry;
 pub mod runner;
 pub mod samples;
+pub mod sqlite;
 pub mod store;

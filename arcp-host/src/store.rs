@@ -18,6 +18,17 @@ pub trait Store: Send {
     /// [`StoreError`] if nothing was committed; the core asks again.
     fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError>;
 
+    /// Gives every record that is kept, in the order of their positions, and
+    /// the last position ever committed. Called once, before any commit.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if something cannot be read; nothing may be served then.
+    fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
+        let _ = each;
+        Ok(LogPos(0))
+    }
+
     /// Whether `commit` never waits for anything: then it is called on the
     /// loop instead of on a thread of its own.
     fn is_instant(&self) -> bool {

@@ -405,7 +405,7 @@ impl World {
         for (at, record) in self.durable.clone() {
             self.input(Input::Restore { at, record });
         }
-        self.input(Input::Restored);
+        self.input(Input::Restored { last });
     }
 
     fn later(&mut self, event: Event) {
@@ -703,16 +703,14 @@ impl World {
     }
 }
 
-/// Lets go of what is about forgotten jobs and ended sessions, as a store may;
-/// of the last record it never does.
+/// Lets go of what is about forgotten jobs and ended sessions, as a store may.
 fn purge(records: &mut Vec<(LogPos, Record)>) {
     let forgotten: BTreeSet<JobId> = records.iter().filter_map(|(_, r)| r.forgets_job()).collect();
     let ended: BTreeSet<SessionId> = records.iter().filter_map(|(_, r)| r.ends_session()).collect();
-    let last = records.last().map(|(at, _)| *at);
-    records.retain(|(at, record)| {
+    records.retain(|(_, record)| {
         let job = record.job().is_some_and(|job| forgotten.contains(&job));
         let session = record.session().is_some_and(|session| ended.contains(&session));
-        Some(*at) == last || !job && !session
+        !job && !session
     });
 }
 

@@ -103,7 +103,10 @@ pub enum Input {
         record: Record,
     },
     /// The store had no more.
-    Restored,
+    Restored {
+        /// The last position it ever committed.
+        last: LogPos,
+    },
     /// Time has passed.
     Tick,
 }
@@ -429,6 +432,11 @@ impl Record {
                 None
             }
         }
+    }
+
+    /// Until when the record is of use, if that is known.
+    pub fn until(&self) -> Option<UtcMs> {
+        if let Record::KeyKept { until, .. } = self { Some(*until) } else { None }
     }
 
     /// The job whose records a store may let go of once it has this one.

@@ -171,7 +171,7 @@ impl Runtime {
             Input::Operator(operator) => self.on_operator(operator),
             Input::Reseed(seeds) => self.entropy.reseed(&seeds),
             Input::Restore { at, record } => self.on_restore(at, record),
-            Input::Restored => self.on_restored(),
+            Input::Restored { last } => self.on_restored(last),
             Input::Tick => {}
         }
         self.pump_ready();

@@ -150,7 +150,8 @@ impl Runtime {
 
     /// The store has no more: who was there may come back, what waited goes
     /// on, and what ran is over.
-    pub(super) fn on_restored(&mut self) {
+    pub(super) fn on_restored(&mut self, last: LogPos) {
+        self.log.restore(last);
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.take_numbers_back(id);
             if let Some(session) = self.sessions.get_mut(id) {

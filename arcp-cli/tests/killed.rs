@@ -1,0 +1,154 @@
+//! The program is killed, at a moment of its own choosing, and started again
+//! with the same store: no client sees a gap or anything twice.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use arcp_blocking::{Client, Job, JobUpdate};
+use arcp_proto::client::ClientConfig;
+use arcp_proto::json::Json;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::job::FinalStatus;
+use arcp_proto::model::request::{Credential, ListQuery, Submit};
+use arcp_proto::secret::Secret;
+use arcp_proto::wire::Family;
+
+const EVENTS: u64 = 300;
+
+/// A server that can be killed, on one port and one store.
+struct Mortal {
+    port: u16,
+    store: PathBuf,
+    child: Child,
+}
+
+impl Mortal {
+    fn start(dir: &Path) -> Mortal {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let store = dir.join("jobs.db");
+        let child = Mortal::run(port, &store);
+        Mortal { port, store, child }
+    }
+
+    fn run(port: u16, store: &Path) -> Child {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_arcp"))
+            .args(["serve", "--samples", "--token", "tok=me", "--listen", &format!("127.0.0.1:{port}"), "--store"])
+            .arg(store)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let ready = lines.next().expect("a line").expect("text");
+        assert!(ready.starts_with("READY "), "{ready}");
+        std::thread::spawn(move || lines.for_each(drop));
+        child
+    }
+
+    /// SIGKILL, then another process in its place.
+    fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+        self.child = Mortal::run(self.port, &self.store);
+    }
+
+    fn client(&self, family: Family) -> Client {
+        let target = format!("ws://127.0.0.1:{}/arcp", self.port).parse().expect("a target");
+        let credential = Credential::Bearer(Secret::new("tok".to_string()));
+        let config = ClientConfig { family, ..ClientConfig::new("killed", "1", credential) };
+        Client::connect(target, config).expect("a session")
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn submit(client: &Client) -> Job {
+    let input = Json::parse(&format!(r#"{{"count":{EVENTS}}}"#)).expect("JSON");
+    let agent = AgentRef::parse("chatty").expect("a name");
+    client.submit(Submit { input: Some(input), ..Submit::new(agent) }).expect("accepted")
+}
+
+/// Follows a job to its end and kills the server after `kill_at` updates.
+fn follow(job: &Job, server: &mut Mortal, kill_at: usize) -> FinalStatus {
+    let (mut values, mut last, mut seen) = (Vec::new(), 0, 0);
+    loop {
+        if seen == kill_at {
+            server.kill();
+        }
+        seen += 1;
+        match job.next_update().expect("an update") {
+            JobUpdate::Event { seq, event, .. } => {
+                assert!(seq > last, "{seq} after {last}");
+                last = seq;
+                if let JobEvent::Said { body, .. } = event {
+                    let value = body.members().ok().and_then(|members| members.get("value")?.parse::<u64>().ok());
+                    values.extend(value);
+                }
+            }
+            JobUpdate::Reconnecting { .. } => {}
+            JobUpdate::Reconnected { resumed } => assert!(resumed, "the same session comes back"),
+            JobUpdate::Ended { terminal, .. } => {
+                assert_eq!(values, (0..values.len() as u64).collect::<Vec<_>>(), "no gap, nothing twice");
+                let whole = values.len() as u64 == EVENTS;
+                let lost = terminal.error.as_ref().is_some_and(|error| error.message.contains("restarted"));
+                assert!(terminal.status == FinalStatus::Success && whole || lost, "{terminal:?}: {}", values.len());
+                return terminal.status;
+            }
+            JobUpdate::Gone(refusal) => panic!("{}", refusal.message),
+            JobUpdate::Lost(end) => panic!("{end}"),
+        }
+    }
+}
+
+#[test]
+fn killed_at_any_moment_it_loses_nothing_that_was_seen() {
+    let dir = std::env::temp_dir().join(format!("arcp-killed-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let mut server = Mortal::start(&dir);
+    let clients = [server.client(Family::Hello), server.client(Family::Open)];
+    let mut jobs = Vec::new();
+    for round in 0..10 {
+        let job = submit(&clients[round % 2]);
+        let kill_at = (round * 37) % 290;
+        let status = follow(&job, &mut server, kill_at);
+        jobs.push((job.id.clone(), status));
+    }
+    // Every job that was accepted is there, as its client saw it.
+    let page = clients[0].list(ListQuery::default()).expect("a page");
+    let listed: Vec<_> = page.jobs.iter().map(|job| job.job.clone()).collect();
+    assert_eq!(listed, jobs.iter().map(|(job, _)| job.clone()).collect::<Vec<_>>());
+    assert!(jobs.iter().any(|(_, status)| *status == FinalStatus::Error), "no kill ever hit a job that ran");
+    drop(clients);
+    drop(server);
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+#[test]
+fn a_store_that_cannot_be_used_says_why_and_is_left_alone() {
+    let dir = std::env::temp_dir().join(format!("arcp-stores-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let serve = |path: &Path| {
+        let command = ["serve", "--samples", "--token", "t=me", "--listen", "127.0.0.1:0", "--store"];
+        let output = Command::new(env!("CARGO_BIN_EXE_arcp")).args(command).arg(path).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let text = dir.join("notes.txt");
+    std::fs::write(&text, "not a database, but long enough to look like one: ".repeat(20)).expect("written");
+    let (code, why) = serve(&text);
+    assert!(code == Some(2) && why.contains("is not a store of this program"), "{why}");
+    assert!(std::fs::read_to_string(&text).expect("text").starts_with("not a database"));
+    let (code, why) = serve(&dir.join("nowhere/jobs.db"));
+    assert!(code == Some(2) && why.contains("nowhere"), "{why}");
+    let server = Mortal::start(&dir);
+    let (code, why) = serve(&server.store);
+    assert!(code == Some(2) && why.contains("in use by another process"), "{why}");
+    drop(server);
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
