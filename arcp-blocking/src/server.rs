@@ -577,7 +577,7 @@ impl Connections {
             self.readable.insert(token);
             return None;
         }
-        if std::mem::take(&mut connection.unread) && !connection.paused {
+        if !connection.paused && std::mem::take(&mut connection.unread) {
             self.readable.insert(token);
         }
         connection.credit_for(usize::MAX)

@@ -8,6 +8,9 @@
 //!     cargo bench -p arcp-tests --bench loopback
 //! ```
 //!
+//! Then our server with a store in a file, where every commit waits for the
+//! disk, beside the one in memory.
+//!
 //! A published server that is not named is not measured, and no ratio to it
 //! is printed. Theirs in Rust runs with TCP_NODELAY, which as published it
 //! does not set: without it each of its calls takes 44 ms.
@@ -17,9 +20,11 @@
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{hello_payload, open_payload};
 use arcp_tests::server::Running;
@@ -41,6 +46,27 @@ fn main() {
     for family in [Family::Hello, Family::Open] {
         compare(&url, family);
     }
+    compare_stores(&url);
+}
+
+fn compare_stores(memory: &str) {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}.db", std::process::id()));
+    let store = SqliteStore::open(&file, Durability::Full).expect("a store");
+    let server = Running::start_on(Box::new(store), &[], |_| {});
+    let durable = format!("ws://{}/arcp", server.address);
+    let peer = Peer { family: Family::Hello, ticker: "chatty", token: "tok-a" };
+    let (mut on_disk, mut in_memory) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        on_disk.push(measure(&durable, &peer));
+        in_memory.push(measure(memory, &peer));
+    }
+    drop(server);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
+    }
+    report("arcp, a store in a file, every commit on the disk", &on_disk);
+    report("arcp, in memory (baseline)", &in_memory);
+    print_ratios(&on_disk, &in_memory);
 }
 
 fn compare(url: &str, family: Family) {
@@ -59,10 +85,7 @@ fn compare(url: &str, family: Family) {
         return;
     };
     report(&format!("{} (baseline), {family:?} family", baseline.name), &theirs);
-    println!("ratio of the medians, ours to the baseline:");
-    for (name, pick) in COLUMNS {
-        println!("  {name:<34} {:>6.1} x", median(&ours, pick) / median(&theirs, pick));
-    }
+    print_ratios(&ours, &theirs);
 }
 
 /// A published server, for as long as it is measured.
@@ -137,6 +160,13 @@ fn median(rounds: &[Rates], pick: fn(&Rates) -> f64) -> f64 {
     let mut rates: Vec<f64> = rounds.iter().map(pick).collect();
     rates.sort_by(f64::total_cmp);
     rates[rates.len() / 2]
+}
+
+fn print_ratios(ours: &[Rates], baseline: &[Rates]) {
+    println!("ratio of the medians, ours to the baseline:");
+    for (name, pick) in COLUMNS {
+        println!("  {name:<34} {:>6.2} x", median(ours, pick) / median(baseline, pick));
+    }
 }
 
 fn report(name: &str, rounds: &[Rates]) {

@@ -11,7 +11,7 @@ use arcp_host::auth::BearerTokens;
 use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
 use arcp_host::samples;
-use arcp_host::store::MemoryStore;
+use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::client::ClientConfig;
 use arcp_proto::id::Principal;
 use arcp_proto::json::Json;
@@ -36,6 +36,11 @@ pub struct Running {
 impl Running {
     /// Starts a server with the samples and these shell commands as agents.
     pub fn start(commands: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Running {
+        Running::start_on(Box::<MemoryStore>::default(), commands, change)
+    }
+
+    /// The same, with a store.
+    pub fn start_on(store: Box<dyn Store>, commands: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Running {
         let mut registry = Registry::default();
         samples::add_to(&mut registry);
         for (name, command) in commands {
@@ -52,7 +57,7 @@ impl Running {
             config,
             registry,
             authenticator: Arc::new(tokens),
-            store: Box::<MemoryStore>::default(),
+            store,
             record: None,
             observer: None,
             extensions: None,

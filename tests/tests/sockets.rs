@@ -4,13 +4,17 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use arcp_blocking::JobUpdate;
+use arcp_host::store::{Store, StoreError};
 use arcp_proto::client::ResultData;
+use arcp_proto::id::LogPos;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::Watch;
+use arcp_proto::runtime::Record;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
 use serde_json::json;
 use tungstenite::Message;
@@ -303,4 +307,39 @@ fn a_client_that_does_not_take_its_updates_does_not_hoard_them() {
         }
     }
     assert_eq!(count, 40_001);
+}
+
+/// A store that says when it is asked about a job, and waits to be told.
+struct Held {
+    asked: Sender<()>,
+    go: Receiver<()>,
+}
+
+impl Store for Held {
+    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+        if batch.iter().any(|(_, record)| matches!(record, Record::JobAccepted(_))) {
+            self.asked.send(()).expect("the test listens");
+            self.go.recv().map_err(|gone| StoreError(gone.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_came_while_reading_was_paused_is_read_when_it_goes_on() {
+    let ((asked, was_asked), (let_go, go)) = (channel(), channel());
+    // One answer that waits for the store is enough to pause the reading.
+    let server =
+        Running::start_on(Box::new(Held { asked, go }), &[], |config| config.limits.replies_per_connection = 2);
+    let (mut socket, _) = server.session("tok-a");
+    send(&mut socket, "1", "job.submit", json!({"agent": "echo", "input": 1}));
+    was_asked.recv_timeout(PATIENCE).expect("the first job is with the store");
+    send(&mut socket, "2", "job.submit", json!({"agent": "echo", "input": 2}));
+    // Once this is answered the server has been told of the second.
+    assert!(server.http("GET /healthz HTTP/1.1\r\nHost: localhost").starts_with("HTTP/1.1 200 "));
+    let_go.send(()).expect("the store waits");
+    was_asked.recv_timeout(PATIENCE).expect("the second job is with the store");
+    let_go.send(()).expect("the store waits");
+    assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], 1);
+    assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], 2);
 }
