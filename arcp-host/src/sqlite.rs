@@ -13,7 +13,7 @@ use arcp_proto::id::LogPos;
 use arcp_proto::runtime::Record;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
 
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, following};
 
 /// The layout written by this version.
 const VERSION: i64 = 1;
@@ -168,8 +168,8 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
-        let new = batch.iter().filter(|(at, _)| *at > self.last);
-        let Some(up_to) = new.clone().map(|(at, _)| *at).max() else {
+        let new = following(self.last, batch)?;
+        let Some(up_to) = new.last().map(|(at, _)| *at) else {
             return Ok(());
         };
         let transaction = self.connection.transaction().map_err(failed)?;

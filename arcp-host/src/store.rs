@@ -9,7 +9,9 @@ use arcp_proto::runtime::Record;
 /// frame that reveals one until it is told that the position is durable.
 /// Whatever is queued is committed as one batch: the cost of a flush is
 /// shared. After a failure the same positions are given again; a position
-/// that is durable already is skipped.
+/// that is durable already is skipped. What was queued behind a failure comes
+/// before that: a batch that leaves a gap is refused, because a position stands
+/// for all before it.
 pub trait Store: Send {
     /// Commits a batch: all of it or nothing.
     ///
@@ -41,6 +43,23 @@ pub trait Store: Send {
 #[error("the store failed: {0}")]
 pub struct StoreError(pub String);
 
+/// What is new in a batch, once each and in order.
+pub(crate) fn following(mut last: LogPos, batch: &[(LogPos, Record)]) -> Result<Vec<&(LogPos, Record)>, StoreError> {
+    let mut new = Vec::with_capacity(batch.len());
+    for entry in batch {
+        let at = entry.0;
+        if at <= last {
+            continue;
+        }
+        if at.0 != last.0 + 1 {
+            return Err(StoreError(format!("position {} after {}", at.0, last.0)));
+        }
+        last = at;
+        new.push(entry);
+    }
+    Ok(new)
+}
+
 /// Keeps nothing beyond the process: as durable as the process itself. What
 /// the runtime still needs, it holds in memory anyway.
 #[derive(Debug, Default)]
@@ -50,13 +69,7 @@ pub struct MemoryStore {
 
 impl Store for MemoryStore {
     fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
-        for (at, _) in batch {
-            if *at <= self.last {
-                continue;
-            }
-            if at.0 != self.last.0 + 1 {
-                return Err(StoreError(format!("position {} after {}", at.0, self.last.0)));
-            }
+        if let Some((at, _)) = following(self.last, batch)?.last() {
             self.last = *at;
         }
         Ok(())

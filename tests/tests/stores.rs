@@ -80,6 +80,27 @@ fn a_batch_that_is_given_again_is_committed_once() {
 }
 
 #[test]
+fn a_batch_that_does_not_follow_is_refused_whole() {
+    let folder = Folder::new("gap");
+    let stores: [Box<dyn Store>; 2] = [Box::<MemoryStore>::default(), Box::new(folder.open().expect("it opens"))];
+    for mut store in stores {
+        loaded(&mut *store);
+        store.commit(&at(1, &[rotated(1)])).expect("committed");
+        // Positions 2 and 3 failed; what was queued behind them comes first.
+        store.commit(&at(4, &[rotated(4)])).expect_err("it would be taken for all up to 4");
+        let mut torn = at(2, &[rotated(2)]);
+        torn.extend(at(4, &[rotated(4)]));
+        store.commit(&torn).expect_err("and so would this");
+        // A retry may be queued behind what it repeats.
+        let mut twice = at(2, &[rotated(2), rotated(3)]);
+        twice.extend(at(2, &[rotated(2), rotated(3), rotated(4)]));
+        store.commit(&twice).expect("all are there, each is kept once");
+    }
+    let (records, last) = loaded(&mut folder.open().expect("it opens again"));
+    assert_eq!((records, last), (at(1, &[rotated(1), rotated(2), rotated(3), rotated(4)]), LogPos(4)));
+}
+
+#[test]
 fn rr30_sw74_what_was_committed_is_there_in_order_and_goes_with_what_it_is_about() {
     let folder = Folder::new("order");
     let mut store = folder.open().expect("it opens");
