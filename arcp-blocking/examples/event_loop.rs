@@ -117,8 +117,8 @@ impl Loop {
                 self.runtime.handle(self.now(), Input::AgentExited { job, exit });
             }
             Output::StopAgent { .. } | Output::AgentCredit { .. } | Output::Admit { .. } | Output::Observe(_) => {}
-            // None are offered.
-            Output::Extension { .. } => {}
+            // No extension is offered, and no history (`Config::history`).
+            Output::Extension { .. } | Output::Load { .. } => {}
             // A larger server would stop reading; the core's bounds hold all
             // the same.
             Output::PauseRead { .. } | Output::ResumeRead { .. } => {}

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 use arcp_host::agent::Inbox;
@@ -11,9 +11,9 @@ use arcp_host::auth::Authenticator;
 use arcp_host::clock::Clock;
 use arcp_host::registry::Registry;
 use arcp_host::runner::Runner;
-use arcp_host::store::Store;
+use arcp_host::store::{History, Store};
 use arcp_proto::error::ConfigError;
-use arcp_proto::id::{ConnId, LogPos, OpId, SessionId};
+use arcp_proto::id::{ConnId, JobId, LogPos, OpId, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{CloseReason, Config, Input, Notice, Output, Record, Runtime, Stats};
@@ -75,6 +75,7 @@ pub(crate) struct Engine {
     runner: Runner,
     authenticator: Arc<dyn Authenticator>,
     store: Committer,
+    reader: Option<Sender<Wanted>>,
     batch: Vec<(LogPos, Record)>,
     recorder: Option<(Recorder, File)>,
     observer: Option<Observer>,
@@ -104,30 +105,43 @@ enum Committer {
     Thread(Sender<Vec<(LogPos, Record)>>),
 }
 
+/// Events that the core wants back.
+struct Wanted {
+    op: OpId,
+    job: JobId,
+    from: u64,
+    to: u64,
+    bytes: usize,
+}
+
 impl Engine {
     pub(crate) fn new(host: Host, wake: Box<dyn Wake>) -> Result<Engine, HostError> {
         let mut clock = Clock::new();
         let now = clock.now();
         let seeds = arcp_host::entropy::seeds()?;
-        let config = Config { agents: host.registry.entries(), ..host.config };
-        let recorder = host.record.map(|file| (Recorder::new(&config, &seeds, now), file));
-        let runtime = Runtime::new(config, seeds, now)?;
         let (sender, inbox) = channel();
         let sender = Arc::new(Mailbox { sender, wake });
         let mut store = host.store;
+        // The runtime is told first whether there is something to read from.
         let mut records = Vec::new();
         let last = store.load(&mut |at, record| records.push((at, record)))?;
+        let history = store.history()?;
+        let config = Config { agents: host.registry.entries(), history: history.is_some(), ..host.config };
+        let recorder = host.record.map(|file| (Recorder::new(&config, &seeds, now), file));
+        let runtime = Runtime::new(config, seeds, now)?;
         let store = if store.is_instant() {
             Committer::Instant(store)
         } else {
             Committer::Thread(commit_thread(store, sender.clone())?)
         };
+        let reader = history.map(|history| read_thread(history, sender.clone())).transpose()?;
         let mut engine = Engine {
             runtime,
             clock,
             runner: Runner::new(host.registry, sender.clone()),
             authenticator: host.authenticator,
             store,
+            reader,
             batch: Vec::new(),
             recorder,
             observer: host.observer,
@@ -218,6 +232,7 @@ impl Engine {
             Output::ResumeRead { conn } => links.pause(conn, false),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, credential),
             Output::Persist { at, record } => self.batch.push((at, record)),
+            Output::Load { op, job, from, to, bytes } => self.load(Wanted { op, job, from, to, bytes }),
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),
             Output::StopAgent { job, force } => self.runner.stop(job, force),
             Output::AgentCredit { job, calls } => self.runner.credit(job, calls),
@@ -248,6 +263,13 @@ impl Engine {
         };
         if std::thread::Builder::new().name("authenticate".to_string()).spawn(judge).is_err() {
             self.input(Input::Authenticated { op, principal: None });
+        }
+    }
+
+    fn load(&mut self, wanted: Wanted) {
+        let op = wanted.op;
+        if self.reader.as_ref().is_none_or(|reader| reader.send(wanted).is_err()) {
+            self.input(Input::Loaded { op, events: None });
         }
     }
 
@@ -297,20 +319,49 @@ fn committed(result: Result<(), arcp_host::store::StoreError>, from: LogPos, up_
     }
 }
 
-/// Commits whatever is queued as one group.
+/// Commits whatever is queued as one group, and tidies up when nothing is.
 fn commit_thread(mut store: Box<dyn Store>, mailbox: Arc<Mailbox>) -> io::Result<Sender<Vec<(LogPos, Record)>>> {
     let (sender, receiver) = channel::<Vec<(LogPos, Record)>>();
     let work = move || {
-        while let Ok(mut group) = receiver.recv() {
+        let mut untidy = true;
+        loop {
+            let next =
+                if untidy { receiver.try_recv() } else { receiver.recv().map_err(|_| TryRecvError::Disconnected) };
+            let mut group = match next {
+                Ok(group) => group,
+                Err(TryRecvError::Empty) => {
+                    // What cannot be deleted now is tried again with a later commit.
+                    untidy = store.tidy().unwrap_or(false);
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => return,
+            };
             while let Ok(more) = receiver.try_recv() {
                 group.extend(more);
             }
             let (Some(from), Some(up_to)) = (group.first().map(|e| e.0), group.last().map(|e| e.0)) else {
                 continue;
             };
+            untidy = true;
             mailbox.put(committed(store.commit(&group), from, up_to));
         }
     };
     std::thread::Builder::new().name("store".to_string()).spawn(work)?;
+    Ok(sender)
+}
+
+/// Reads events back, one request after the other.
+fn read_thread(mut history: Box<dyn History>, mailbox: Arc<Mailbox>) -> io::Result<Sender<Wanted>> {
+    let (sender, receiver) = channel::<Wanted>();
+    let work = move || {
+        while let Ok(Wanted { op, job, from, to, bytes }) = receiver.recv() {
+            let events = history.events(job, from, to, bytes);
+            if let Err(error) = &events {
+                eprintln!("arcp: {error}");
+            }
+            mailbox.put(Input::Loaded { op, events: events.ok() });
+        }
+    };
+    std::thread::Builder::new().name("history".to_string()).spawn(work)?;
     Ok(sender)
 }

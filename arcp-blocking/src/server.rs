@@ -688,7 +688,8 @@ fn goodbye(reason: CloseReason) -> (CloseCode, &'static str) {
         CloseReason::SlowReader => (CloseCode::Policy, "reading too slowly"),
         CloseReason::Flood => (CloseCode::Policy, "asking faster than reading"),
         CloseReason::TooMany => (CloseCode::Again, "too many connections"),
-        CloseReason::HistoryLost => (CloseCode::Error, "history is no longer held"),
+        CloseReason::HistoryLost => (CloseCode::Error, "history is no longer kept"),
+        CloseReason::StoreFailed => (CloseCode::Again, "history cannot be read now"),
         CloseReason::Shutdown => (CloseCode::Away, "shutting down"),
     }
 }

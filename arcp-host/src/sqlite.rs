@@ -1,32 +1,28 @@
 //! Records in one SQLite file: what a runtime needs to take up where it
-//! ended.
+//! ended, and the events that it no longer holds in memory.
 //!
-//! One row per record, in the order of the log. What is about a forgotten job
-//! or an ended session goes with it, and a kept key when its time is over.
+//! What is about a forgotten job or an ended session goes with it, and a kept
+//! key when its time is over: in small steps, with the commits that follow.
 
-use std::fs::OpenOptions;
+mod layout;
+mod read;
+mod rows;
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arcp_proto::id::LogPos;
-use arcp_proto::runtime::Record;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
+use arcp_proto::id::{JobId, LogPos, SessionId};
+use arcp_proto::runtime::{NumberedRun, Record};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
+use ulid::Ulid;
 
-use crate::store::{Store, StoreError, following};
-
-/// The layout written by this version.
-const VERSION: i64 = 1;
-/// "ARCP": a file of somebody else is not taken for ours.
-const APPLICATION: i64 = 0x4152_4350;
-const LAYOUT: &str = "
-    CREATE TABLE records (pos INTEGER PRIMARY KEY, job TEXT, session TEXT, until INTEGER, body BLOB NOT NULL) STRICT;
-    CREATE INDEX of_job ON records (job) WHERE job IS NOT NULL;
-    CREATE INDEX of_session ON records (session) WHERE session IS NOT NULL;
-    CREATE INDEX by_time ON records (until) WHERE until IS NOT NULL;
-    CREATE TABLE log (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL) STRICT;
-    INSERT INTO log VALUES (1, 0);
-";
+use self::layout::{APPLICATION, VERSION};
+use self::read::{Reader, events_of};
+use self::rows::{Rows, failed, key, number, position};
+use crate::store::{History, Store, StoreError, following};
 
 /// How sure a commit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +52,13 @@ pub enum Durability {
 /// ```
 #[derive(Debug)]
 pub struct SqliteStore {
+    path: PathBuf,
     connection: Connection,
     last: LogPos,
+    /// Whether there is more to delete.
+    untidy: bool,
+    /// Held as long as the store is: nobody else writes to the file.
+    _lock: File,
 }
 
 /// Why a file cannot be used.
@@ -95,6 +96,7 @@ impl SqliteStore {
     /// If it cannot be used; it is left as it was.
     pub fn open(path: &Path, durability: Durability) -> Result<SqliteStore, OpenError> {
         let unusable = |why: String| OpenError::Unusable { path: path.to_path_buf(), why };
+        let lock = lock(path)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         drop(file.map_err(|error| unusable(error.to_string()))?);
         let refused = |error: rusqlite::Error| match error.sqlite_error_code() {
@@ -102,12 +104,12 @@ impl SqliteStore {
             Some(ErrorCode::NotADatabase) => OpenError::Foreign(path.to_path_buf()),
             _ => unusable(error.to_string()),
         };
-        let connection = hold(path).map_err(refused)?;
+        let mut connection = connect(path).map_err(refused)?;
         let read = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let layout = (read("application_id").map_err(refused)?, read("user_version").map_err(refused)?);
         let new = layout == (0, 0) && is_empty(&connection);
         match layout {
-            (APPLICATION, VERSION) => {}
+            (APPLICATION, 1..=VERSION) => {}
             (APPLICATION, found) => return Err(OpenError::Newer { path: path.to_path_buf(), found }),
             _ if new => {}
             _ => return Err(OpenError::Foreign(path.to_path_buf())),
@@ -115,19 +117,33 @@ impl SqliteStore {
         // Only now: a file that is refused is not written to.
         log_ahead(&connection, durability).map_err(refused)?;
         if new {
-            lay_out(&connection).map_err(refused)?;
+            layout::create(&connection).map_err(refused)?;
+        } else if layout.1 < VERSION {
+            layout::migrate(&mut connection).map_err(|error| unusable(error.to_string()))?;
         }
-        Ok(SqliteStore { connection, last: LogPos(0) })
+        Ok(SqliteStore { path: path.to_path_buf(), connection, last: LogPos(0), untidy: true, _lock: lock })
     }
 }
 
-/// Held from the first access to the end: nobody else reads a log that is
-/// being written.
-fn hold(path: &Path) -> rusqlite::Result<Connection> {
+/// A lock beside the file: SQLite's own would keep our reader out as well.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let unusable = |why: String| OpenError::Unusable { path: path.to_path_buf(), why };
+    let mut beside = path.as_os_str().to_os_string();
+    beside.push("-lock");
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside);
+    let lock = lock.map_err(|error| unusable(error.to_string()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_path_buf())),
+        Err(TryLockError::Error(error)) => Err(unusable(error.to_string())),
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::ZERO)?;
-    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+    // Refused at once where another program writes to it.
+    connection.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
     Ok(connection)
 }
 
@@ -145,23 +161,13 @@ fn is_empty(connection: &Connection) -> bool {
     matches!(first.optional(), Ok(None))
 }
 
-fn lay_out(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!(
-        "BEGIN; {LAYOUT} PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION}; COMMIT"
-    ))
-}
-
 impl Store for SqliteStore {
     fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
-        let mut rows = self.connection.prepare("SELECT pos, body FROM records ORDER BY pos").map_err(failed)?;
-        let mut rows = rows.query([]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            let at = row.get::<_, i64>(0).map_err(failed)?;
-            let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
-            let record = serde_json::from_slice(body)
-                .map_err(|error| StoreError(format!("record {at} cannot be read: {error}")))?;
-            each(position(at), record);
+        let running = self.load_records(each)?;
+        for job in running {
+            self.load_events(job, each)?;
         }
+        self.load_numbers(each)?;
         let last = self.connection.query_row("SELECT last FROM log", [], |row| row.get::<_, i64>(0));
         self.last = position(last.map_err(failed)?);
         Ok(self.last)
@@ -173,56 +179,102 @@ impl Store for SqliteStore {
             return Ok(());
         };
         let transaction = self.connection.transaction().map_err(failed)?;
+        let mut rows = Rows::default();
         for (at, record) in new {
-            keep(&transaction, *at, record)?;
+            rows.put(&transaction, *at, record)?;
         }
-        let mut forget = transaction
-            .prepare_cached("DELETE FROM records WHERE until IS NOT NULL AND until <= ?1")
-            .map_err(failed)?;
-        forget.execute([now_ms()]).map_err(failed)?;
-        drop(forget);
+        rows.finish(&transaction)?;
+        let untidy = rows::tidy(&transaction, now_ms())?;
         let mut note = transaction.prepare_cached("UPDATE log SET last = ?1").map_err(failed)?;
-        note.execute([number(up_to)]).map_err(failed)?;
+        note.execute([number(up_to.0)]).map_err(failed)?;
         drop(note);
         transaction.commit().map_err(failed)?;
-        self.last = up_to;
+        (self.last, self.untidy) = (up_to, untidy);
         Ok(())
     }
-}
 
-fn keep(transaction: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(), StoreError> {
-    if let Some(job) = record.forgets_job() {
-        let mut forget = transaction.prepare_cached("DELETE FROM records WHERE job = ?1").map_err(failed)?;
-        forget.execute([job.to_string()]).map_err(failed)?;
-        return Ok(());
+    fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
+        Ok(Some(Box::new(Reader(reader))))
     }
-    if let Some(session) = record.ends_session() {
-        let mut forget = transaction.prepare_cached("DELETE FROM records WHERE session = ?1").map_err(failed)?;
-        forget.execute([session.to_string()]).map_err(failed)?;
-        return Ok(());
+
+    fn tidy(&mut self) -> Result<bool, StoreError> {
+        if self.untidy {
+            let transaction = self.connection.transaction().map_err(failed)?;
+            let more = rows::tidy(&transaction, now_ms())?;
+            transaction.commit().map_err(failed)?;
+            self.untidy = more;
+        }
+        Ok(self.untidy)
     }
-    let body = serde_json::to_vec(record).map_err(|error| StoreError(error.to_string()))?;
-    let mut insert = transaction
-        .prepare_cached("INSERT INTO records (pos, job, session, until, body) VALUES (?1, ?2, ?3, ?4, ?5)")
-        .map_err(failed)?;
-    let job = record.job().map(|job| job.to_string());
-    let session = record.session().map(|session| session.to_string());
-    let until = record.until().map(|until| i64::try_from(until.0).unwrap_or(i64::MAX));
-    insert.execute(params![number(at), job, session, until, body]).map_err(failed)?;
-    Ok(())
 }
 
-fn failed(error: rusqlite::Error) -> StoreError {
-    StoreError(error.to_string())
-}
+impl SqliteStore {
+    /// Gives everything that is a record of its own, and of jobs that are over
+    /// the last event. Returns the others.
+    fn load_records(&self, each: &mut dyn FnMut(LogPos, Record)) -> Result<BTreeSet<JobId>, StoreError> {
+        let mut running = BTreeSet::new();
+        let mut rows = self.connection.prepare("SELECT pos, body FROM records ORDER BY pos").map_err(failed)?;
+        let mut rows = rows.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let at = position(row.get(0).map_err(failed)?);
+            let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
+            let record: Record = serde_json::from_slice(body)
+                .map_err(|error| StoreError(format!("record {} cannot be read: {error}", at.0)))?;
+            let over = if let Record::JobHistory { job, .. } = &record { Some(*job) } else { None };
+            if let Record::JobAccepted(accepted) = &record {
+                running.insert(accepted.job);
+            }
+            each(at, record);
+            if let Some(job) = over {
+                running.remove(&job);
+                self.load_last_event(at, job, each)?;
+            }
+        }
+        Ok(running)
+    }
 
-/// SQLite counts with a sign; a log never gets that far.
-fn number(at: LogPos) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX)
-}
+    fn load_last_event(&self, at: LogPos, job: JobId, each: &mut dyn FnMut(LogPos, Record)) -> Result<(), StoreError> {
+        let select = "SELECT body FROM events WHERE job = ?1 ORDER BY first DESC LIMIT 1";
+        let mut rows = self.connection.prepare_cached(select).map_err(failed)?;
+        let body = rows.query_row([key(job.ulid())], |row| row.get::<_, Vec<u8>>(0)).optional().map_err(failed)?;
+        if let Some(event) = body.map(|body| events_of(&body)).transpose()?.and_then(|mut events| events.pop()) {
+            each(at, Record::JobEvent { job, event });
+        }
+        Ok(())
+    }
 
-fn position(at: i64) -> LogPos {
-    LogPos(u64::try_from(at).unwrap_or(0))
+    fn load_events(&self, job: JobId, each: &mut dyn FnMut(LogPos, Record)) -> Result<(), StoreError> {
+        let select = "SELECT pos, body FROM events WHERE job = ?1 ORDER BY first";
+        let mut rows = self.connection.prepare_cached(select).map_err(failed)?;
+        let mut rows = rows.query([key(job.ulid())]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let at = position(row.get(0).map_err(failed)?);
+            let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
+            for event in events_of(body)? {
+                each(at, Record::JobEvent { job, event });
+            }
+        }
+        Ok(())
+    }
+
+    fn load_numbers(&self, each: &mut dyn FnMut(LogPos, Record)) -> Result<(), StoreError> {
+        let select = "SELECT pos, session, body FROM numbers ORDER BY pos";
+        let mut rows = self.connection.prepare(select).map_err(failed)?;
+        let mut rows = rows.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let at = position(row.get(0).map_err(failed)?);
+            let session = SessionId::from_ulid(Ulid::from_bytes(row.get(1).map_err(failed)?));
+            let body = row.get_ref(2).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
+            let runs: Vec<NumberedRun> = serde_json::from_slice(body)
+                .map_err(|error| StoreError(format!("numbers at {} cannot be read: {error}", at.0)))?;
+            for run in runs {
+                each(at, Record::Numbered { session, run });
+            }
+        }
+        Ok(())
+    }
 }
 
 fn now_ms() -> i64 {

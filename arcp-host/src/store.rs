@@ -1,7 +1,7 @@
 //! Where records are made durable.
 
-use arcp_proto::id::LogPos;
-use arcp_proto::runtime::Record;
+use arcp_proto::id::{JobId, LogPos};
+use arcp_proto::runtime::{EventRecord, Record};
 
 /// Makes records durable.
 ///
@@ -20,8 +20,11 @@ pub trait Store: Send {
     /// [`StoreError`] if nothing was committed; the core asks again.
     fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError>;
 
-    /// Gives every record that is kept, in the order of their positions, and
-    /// the last position ever committed. Called once, before any commit.
+    /// Gives every record that a restart needs and the last position ever
+    /// committed. Called once, before any commit. Records of the same job or
+    /// session come in the order of their positions, but for two things: of a
+    /// job with a [`Record::JobHistory`] only the last event needs to come,
+    /// after that; and numbers of sessions may come after everything else.
     ///
     /// # Errors
     ///
@@ -31,11 +34,43 @@ pub trait Store: Send {
         Ok(LogPos(0))
     }
 
+    /// A way to read events back while this commits; `None`: they are gone
+    /// once the runtime lets them go. Called once, after `load`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it has them and cannot be read.
+    fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
+        Ok(None)
+    }
+
+    /// Deletes a little of what nobody needs any more, when there is nothing
+    /// else to do; true if there is more. `commit` does so too.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing is lost by it.
+    fn tidy(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Whether `commit` never waits for anything: then it is called on the
     /// loop instead of on a thread of its own.
     fn is_instant(&self) -> bool {
         false
     }
+}
+
+/// Reads events of jobs, on a thread of its own.
+pub trait History: Send {
+    /// The events of a job from `from` to `to`, in order and without a gap:
+    /// fewer after this many bytes, but one in any case, and none if the first
+    /// is not kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if they cannot be read now.
+    fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError>;
 }
 
 /// A commit that did not happen.

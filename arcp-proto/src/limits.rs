@@ -75,14 +75,31 @@ pub struct Limits {
     pub keys_per_principal: usize,
     /// Idempotency keys held (1,048,576). As above.
     pub keys: usize,
-    /// Events of one job held in memory (65,536). More: the oldest go; who
-    /// still needs them gets `RESUME_WINDOW_EXPIRED`.
+    /// Events of one job held in memory (65,536). More: the oldest are let go;
+    /// a store gives them back, and without one who still needs them gets
+    /// `RESUME_WINDOW_EXPIRED`.
     pub job_events: usize,
     /// Bytes of events of one job held in memory (64 MiB). As above.
     pub job_event_bytes: usize,
-    /// Bytes of events of all jobs held in memory (1 GiB). More: the events
-    /// of the jobs that ended first go, then the oldest of the one that grows.
+    /// Bytes of events of all jobs held in memory (1 GiB). As above; those of
+    /// the jobs that ended first go first.
     pub log_bytes: usize,
+    /// Events of one job kept in the store (1,048,576). More: the oldest are
+    /// deleted, about a thousand at once; who still needs them gets
+    /// `RESUME_WINDOW_EXPIRED`.
+    pub kept_job_events: usize,
+    /// Bytes of events of one job kept in the store (1 GiB). As above.
+    pub kept_job_bytes: usize,
+    /// Bytes of events of all jobs kept in the store (8 GiB). As above; those
+    /// of the jobs that ended first go first.
+    pub kept_bytes: u64,
+    /// Events read back from the store at once (256).
+    pub load_events: u64,
+    /// Bytes of events read back at once (1 MiB), but one event in any case.
+    pub load_bytes: usize,
+    /// Jobs of which one session holds events read back (8). More: those of
+    /// another go.
+    pub loads_per_session: usize,
     /// Runs of one session's index (1,048,576); a run is events of one job in
     /// a row. More: the oldest go; who still needs them gets
     /// `RESUME_WINDOW_EXPIRED`.
@@ -132,6 +149,12 @@ impl Default for Limits {
             job_events: 65_536,
             job_event_bytes: 64 << 20,
             log_bytes: 1 << 30,
+            kept_job_events: 1 << 20,
+            kept_job_bytes: 1 << 30,
+            kept_bytes: 8 << 30,
+            load_events: 256,
+            load_bytes: 1 << 20,
+            loads_per_session: 8,
             index_runs_per_session: 1 << 20,
             index_runs: 1 << 24,
             agent_credit: 64,
@@ -166,6 +189,8 @@ impl Limits {
         at_least("requests_per_job", self.requests_per_job as u64, 1, "1 or more")?;
         at_least("agent_credit", u64::from(self.agent_credit), 1, "1 or more")?;
         at_least("job_events", self.job_events as u64, 16, "16 or more")?;
+        at_least("load_events", self.load_events, 1, "1 or more")?;
+        at_least("loads_per_session", self.loads_per_session as u64, 1, "1 or more")?;
         at_least("index_runs_per_session", self.index_runs_per_session as u64, 16, "16 or more")?;
         at_least("index_runs", self.index_runs as u64, 16, "16 or more")?;
         at_least("list_scan", self.list_scan as u64, 1, "1 or more")

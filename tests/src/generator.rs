@@ -43,6 +43,12 @@ pub fn run(seed: u64, steps: u64) -> Ran {
     options.config.limits.running_jobs = 4;
     options.config.limits.pace_events = 16;
     options.window = 4096;
+    if seed % 2 == 1 {
+        // Whoever is a little behind reads from the store.
+        options.config.limits.job_events = 16;
+        options.config.limits.load_events = 5;
+        options.config.limits.loads_per_session = 2;
+    }
     let mut world = World::new(options);
     const PEERS: [(&str, Family); 5] = [
         ("tok-a", Family::Hello),
@@ -173,7 +179,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
         }
         88..92 => {
             let broken = world.below(2) == 0;
-            world.store_broken = broken;
+            world.store.broken = broken;
         }
         92 => world.crash(),
         93..96 => {
@@ -238,7 +244,7 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
 
 fn reconnect(world: &mut World, peer: &mut Peer, ran: &mut Ran) {
     // No welcome is sent while its token is not durable.
-    world.store_broken = false;
+    world.store.broken = false;
     let (mut raw, back) = match peer.family {
         Family::Hello => (Raw::resume(world, &peer.token, &peer.welcome, peer.last), "session.welcome"),
         Family::Open => (Raw::reclaim(world, &peer.token, &peer.welcome, peer.last), "session.resumed"),
@@ -272,7 +278,7 @@ fn ask(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
 /// The world turns kind: everybody reads, the store works, everybody is
 /// connected. Then everything owed comes.
 fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
-    world.store_broken = false;
+    world.store.broken = false;
     for peer in peers.iter_mut() {
         if let Some(raw) = &peer.raw {
             world.stall(raw.conn, false);

@@ -7,6 +7,7 @@ pub mod raw;
 pub mod scene;
 pub mod script;
 pub mod server;
+pub mod store;
 pub mod world;
 
 /// The README's Rust, run as a doctest.

@@ -95,16 +95,19 @@ impl Oracle {
             Record::JobAccepted(job) => {
                 self.accepted.insert(job.job.to_string(), at);
             }
-            Record::Numbered { session, seq, job, event, .. } => {
-                let before = self.numbers.insert((session.to_string(), *seq), (at, job.to_string(), *event));
-                assert!(before.is_none(), "b16_contiguous: {session} numbers {seq} twice");
+            Record::Numbered { session, run } => {
+                for k in 0..run.count {
+                    let (seq, place) = (run.seq + k, (at, run.job.to_string(), run.event + k));
+                    let before = self.numbers.insert((session.to_string(), seq), place);
+                    assert!(before.is_none(), "b16_contiguous: {session} numbers {seq} twice");
+                }
             }
-            Record::JobEvent { job, n, event, .. } => {
+            Record::JobEvent { job, event } => {
                 let events = self.events.entry(job.to_string()).or_default();
                 events.push(at);
-                assert_eq!(events.len() as u64, *n, "events of a job are numbered without gaps");
+                assert_eq!(events.len() as u64, event.n, "events of a job are numbered without gaps");
                 assert!(!self.ended.contains_key(job), "b40_one_terminal: {job} had ended");
-                if let JobEvent::Ended(_) = **event {
+                if let JobEvent::Ended(_) = *event.event {
                     self.ended.insert(*job, at);
                 }
             }

@@ -50,6 +50,12 @@ pub fn script(agent: &str, input: &Json) -> Vec<Step> {
             steps.push(success(&format!(r#"{{"emitted":{count}}}"#)));
             steps
         }
+        "thinker" => {
+            let mut steps: Vec<Step> =
+                (0..number("count", 20)).map(|n| say("thought", &format!(r#"{{"text":"t{n}"}}"#))).collect();
+            steps.push(success("null"));
+            steps
+        }
         "kinds" => {
             let mut steps: Vec<Step> = KINDS.iter().map(|(kind, body)| say(kind, body)).collect();
             steps.push(success("null"));

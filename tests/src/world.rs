@@ -2,12 +2,13 @@
 //! one thread. It sleeps exactly until the next thing that is due, and every
 //! completion comes later than it was asked for.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use arcp_host::store::{History as _, Store as _};
 use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput};
 use arcp_proto::entropy::Seeds;
-use arcp_proto::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
+use arcp_proto::id::{ConnId, JobId, LogPos, OpId, Principal};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
@@ -18,6 +19,7 @@ use arcp_proto::wire::Family;
 
 use crate::oracle::Oracle;
 use crate::script::{Step, script};
+use crate::store::VirtualStore;
 
 /// 2026-01-01T00:00:00Z.
 const START_UTC: u64 = 1_767_225_600_000;
@@ -41,13 +43,15 @@ impl Options {
     /// A runtime with every scripted agent.
     pub fn new(seed: u64) -> Options {
         let mut config = Config::new("world", "1.0.0");
-        for agent in
-            ["slow", "chatty", "kinds", "chunker", "waiter", "stubborn", "deaf", "failer", "panicker", "inventor"]
-        {
+        for agent in [
+            "slow", "chatty", "kinds", "chunker", "waiter", "stubborn", "deaf", "failer", "panicker", "inventor",
+            "thinker",
+        ] {
             config = config.with_agent(agent, &[]);
         }
         config = config.with_agent("echo", &["1.0.0", "2.0.0"]);
         config.cancel_grace = Duration::from_secs(5);
+        config.history = true;
         Options { seed, config, latency: Duration::from_millis(5), window: 64 << 10 }
     }
 }
@@ -111,16 +115,15 @@ pub struct World {
     /// What clients of ours speak from now on.
     pub family: Family,
     last_conn: u64,
-    asked: LogPos,
-    /// Records given to the store and not committed.
+    /// Records on their way to the store.
     given: Vec<(LogPos, Record)>,
     /// What survives a crash.
-    durable: Vec<(LogPos, Record)>,
+    pub store: VirtualStore,
+    /// The longest that reading events back takes.
+    pub read_latency: Duration,
     /// Recordings of runtimes that crashed.
     earlier: Vec<String>,
     commit_due: bool,
-    /// The store fails while this is set.
-    pub store_broken: bool,
     running: BTreeMap<JobId, Running>,
     /// What agents were run with.
     pub started: Vec<AgentSpec>,
@@ -152,12 +155,11 @@ impl World {
             nodes: Vec::new(),
             family: Family::Hello,
             last_conn: 0,
-            asked: LogPos(0),
             given: Vec::new(),
-            durable: Vec::new(),
+            store: VirtualStore::default(),
+            read_latency: options.latency,
             earlier: Vec::new(),
             commit_due: false,
-            store_broken: false,
             running: BTreeMap::new(),
             started: Vec::new(),
             extensions: Vec::new(),
@@ -228,14 +230,17 @@ impl World {
             Output::ResumeRead { conn } => self.on_resume_read(conn),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, &credential),
             Output::Persist { at, record } => {
-                if self.given.last().is_none_or(|(last, _)| *last < at) {
-                    self.given.push((at, record));
-                }
-                self.asked = self.asked.max(at);
+                self.given.push((at, record));
                 if !self.commit_due {
                     self.commit_due = true;
                     self.later(Event::Commit);
                 }
+            }
+            Output::Load { op, job, from, to, bytes } => {
+                let events = self.store.events(job, from, to, bytes).ok();
+                let longest = u64::try_from(self.read_latency.as_micros()).unwrap_or(u64::MAX);
+                let at = self.now.mono + Duration::from_micros(1 + self.below(longest));
+                self.schedule(at, Event::ToRuntime(Input::Loaded { op, events }));
             }
             Output::StartAgent { job, spec } => {
                 let steps = script(spec.agent.name(), &spec.input).into();
@@ -360,13 +365,14 @@ impl World {
 
     fn on_commit(&mut self) {
         self.commit_due = false;
-        let up_to = self.asked;
-        if self.store_broken {
-            self.input(Input::PersistFailed { from: up_to });
-        } else {
-            let committed = self.given.extract_if(.., |(at, _)| *at <= up_to);
-            self.durable.extend(committed);
-            self.input(Input::Persisted { up_to });
+        // What a commit failed to write is not kept for the next one.
+        let batch = std::mem::take(&mut self.given);
+        let (Some((from, _)), Some((up_to, _))) = (batch.first().cloned(), batch.last().cloned()) else {
+            return;
+        };
+        match self.store.commit(&batch) {
+            Ok(()) => self.input(Input::Persisted { up_to }),
+            Err(_) => self.input(Input::PersistFailed { from }),
         }
     }
 
@@ -375,23 +381,21 @@ impl World {
     /// record or any before, and the store may have let go of what it may.
     pub fn crash(&mut self) {
         let kept = self.below(self.given.len() as u64 + 1) as usize;
-        let purged = self.below(2) == 0;
-        self.crash_with(kept, purged);
+        let compact = self.below(2) == 0;
+        self.crash_with(kept, compact);
     }
 
     /// As [`crash`](Self::crash), with so many records kept of those that were
     /// on their way.
-    pub fn crash_with(&mut self, kept: usize, purged: bool) {
-        self.durable.extend(self.given.drain(..kept));
+    pub fn crash_with(&mut self, kept: usize, compact: bool) {
+        // A store that fails has not got them.
+        let _ = self.store.commit(&self.given[..kept]);
         self.given.clear();
-        let last = self.durable.last().map_or(LogPos(0), |(at, _)| *at);
-        if purged {
-            purge(&mut self.durable);
-        }
+        let last = self.store.last();
         self.oracle.crash(last);
         self.queue.retain(|_, event| matches!(event, Event::ToClient(..)));
         self.running.clear();
-        (self.asked, self.commit_due) = (last, false);
+        self.commit_due = false;
         let open = self.wires.iter().filter(|(_, wire)| wire.closed.is_none());
         for conn in open.map(|(conn, _)| *conn).collect::<Vec<_>>() {
             self.on_close(conn, CloseReason::Shutdown);
@@ -402,7 +406,7 @@ impl World {
         self.earlier.push(std::mem::take(&mut self.recording));
         self.recorder = recorder;
         self.runtime = Runtime::new(self.options.config.clone(), seeds, self.now).expect("the configuration works");
-        for (at, record) in self.durable.clone() {
+        for (at, record) in self.store.records(compact) {
             self.input(Input::Restore { at, record });
         }
         self.input(Input::Restored { last });
@@ -687,7 +691,7 @@ impl World {
     /// Ends the run: everything calms down, and the recording replays to the
     /// same bytes.
     pub fn finish(mut self) -> String {
-        self.store_broken = false;
+        self.store.broken = false;
         let conns: Vec<ConnId> = self.wires.keys().copied().collect();
         for conn in conns {
             self.stall(conn, false);
@@ -701,17 +705,6 @@ impl World {
         }
         self.recording
     }
-}
-
-/// Lets go of what is about forgotten jobs and ended sessions, as a store may.
-fn purge(records: &mut Vec<(LogPos, Record)>) {
-    let forgotten: BTreeSet<JobId> = records.iter().filter_map(|(_, r)| r.forgets_job()).collect();
-    let ended: BTreeSet<SessionId> = records.iter().filter_map(|(_, r)| r.ends_session()).collect();
-    records.retain(|(_, record)| {
-        let job = record.job().is_some_and(|job| forgotten.contains(&job));
-        let session = record.session().is_some_and(|session| ended.contains(&session));
-        !job && !session
-    });
 }
 
 fn seeds(seed: u64) -> Seeds {

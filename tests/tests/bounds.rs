@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use arcp_proto::json::Json;
+use arcp_proto::limits::Limits;
 use arcp_proto::runtime::{AgentCall, CloseReason, Config, Input};
 use arcp_tests::raw::{Raw, hello_payload};
 use arcp_tests::world::World;
@@ -15,9 +16,17 @@ fn submitted(world: &mut World, raw: &mut Raw, payload: Value) -> Value {
     if answer["type"] == "job.accepted" { json!("accepted") } else { answer["payload"]["details"]["open_code"].clone() }
 }
 
+/// A world whose store gives nothing back.
+fn in_memory(seed: u64, change: impl FnOnce(&mut Limits)) -> World {
+    World::configured(seed, |config| {
+        config.history = false;
+        change(&mut config.limits);
+    })
+}
+
 #[test]
 fn all_events_together_have_a_bound() {
-    let mut world = World::configured(10, |config| config.limits.log_bytes = 200_000);
+    let mut world = in_memory(10, |limits| limits.log_bytes = 200_000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let mut jobs = Vec::new();
     for _ in 0..8 {
@@ -39,7 +48,7 @@ fn all_events_together_have_a_bound() {
 
 #[test]
 fn one_job_alone_stays_within_the_bound_of_all_events() {
-    let mut world = World::configured(14, |config| config.limits.log_bytes = 20_000);
+    let mut world = in_memory(14, |limits| limits.log_bytes = 20_000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 2000}}))["job_id"].clone();
     assert_eq!(raw.until_end(&mut world).len(), 2002, "who keeps up misses nothing");
@@ -308,7 +317,7 @@ fn idempotency_keys_have_a_bound() {
 
 #[test]
 fn bytes_of_one_jobs_events_have_a_bound() {
-    let mut world = World::configured(27, |config| config.limits.job_event_bytes = 5000);
+    let mut world = in_memory(27, |limits| limits.job_event_bytes = 5000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 200}}))["job_id"].clone();
     assert_eq!(raw.until_end(&mut world).len(), 202, "who keeps up misses nothing");
@@ -325,13 +334,13 @@ fn an_agent_that_takes_more_credit_than_it_has_fails() {
     let accepted = raw.submit(&mut world, json!({"agent": "waiter"}));
     let job = accepted["job_id"].as_str().and_then(arcp_proto::id::JobId::parse).expect("a job");
     world.settle();
-    world.store_broken = true;
+    world.store.broken = true;
     for n in 0..5 {
         assert_eq!(world.runtime().stats().unfinished_jobs, usize::from(n < 4), "call {n}");
         let body = Json::parse(r#"{"message":"m"}"#).expect("JSON");
         world.input(Input::Agent { job, call: AgentCall::Say { kind: "log".into(), body } });
     }
-    world.store_broken = false;
+    world.store.broken = false;
     let end = raw.until_end(&mut world);
     assert_eq!(end.last().expect("an end")["payload"]["code"], "INTERNAL_ERROR");
     world.finish();

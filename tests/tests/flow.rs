@@ -12,7 +12,7 @@ fn b14_persist_before_send_holds_while_the_store_fails() {
     let mut world = World::seeded(1);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow"}));
-    world.store_broken = true;
+    world.store.broken = true;
     let before = raw.settle(&mut world).len();
     assert!(before <= 3, "what was durable already");
     let submitted = raw.send(&mut world, "job.submit", json!({"agent": "echo"}));
@@ -27,7 +27,7 @@ fn b14_persist_before_send_holds_while_the_store_fails() {
     assert!(world.runtime().stats().store_failed);
     world.run_for(Duration::from_secs(20));
     assert!(raw.take(&world).iter().all(|f| f.get("event_seq").is_none()), "nothing numbered");
-    world.store_broken = false;
+    world.store.broken = false;
     let frames = raw.until_end(&mut world);
     assert_eq!(frames.last().expect("an end")["payload"]["final_status"], "success");
     assert!(world.notices.contains(&Notice::StoreFailed) && world.notices.contains(&Notice::StoreRecovered));
@@ -101,7 +101,10 @@ fn who_asks_faster_than_it_reads_is_not_read_and_loses_nothing() {
 
 #[test]
 fn b12_history_beyond_the_cap_is_refused_and_never_skipped() {
-    let mut world = World::configured(5, |config| config.limits.job_events = 100);
+    let mut world = World::configured(5, |config| {
+        config.history = false;
+        config.limits.job_events = 100;
+    });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 300}}))["job_id"].clone();
     raw.until_end(&mut world);
@@ -125,9 +128,9 @@ fn an_agent_cannot_run_ahead_of_the_store() {
     let mut world = World::seeded(6);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 1000}}))["job_id"].clone();
-    world.store_broken = true;
+    world.store.broken = true;
     world.run_for(Duration::from_millis(900));
-    world.store_broken = false;
+    world.store.broken = false;
     world.run_for(Duration::from_millis(1));
     assert!(events_of(&mut world, &job) <= 3 * 64, "its credit");
     assert_eq!(raw.until_end(&mut world).last().expect("an end")["payload"]["final_status"], "success");

@@ -166,7 +166,7 @@ fn job_transition(state: &str, input: &str) -> String {
         other.invoke(&mut world, json!({"tool": "waiter", "arguments": {}}));
     }
     let tool = if state == "ended" { "echo" } else { "stubborn" };
-    world.store_broken = state == "accepting";
+    world.store.broken = state == "accepting";
     raw.send(&mut world, "tool.invoke", json!({"tool": tool, "arguments": {}, "max_runtime_sec": 200}));
     world.settle();
     let job = world.notices.iter().rev().find_map(|notice| match notice {
@@ -192,10 +192,10 @@ fn job_transition(state: &str, input: &str) -> String {
         "agent succeeds" => {
             world.input(Input::AgentExited { job, exit: AgentExit::Success { result: None, summary: None } });
         }
-        _ => world.store_broken = false,
+        _ => world.store.broken = false,
     }
     let told = answers_about(&mut world, &mut raw);
-    world.store_broken = false;
+    world.store.broken = false;
     world.run_for(Duration::from_millis(1100));
     raw.send(&mut world, "session.list_jobs", json!({}));
     let page = raw.expect(&mut world, "session.jobs");

@@ -4,10 +4,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use arcp_blocking::JobUpdate;
+use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{Store, StoreError};
 use arcp_proto::client::ResultData;
 use arcp_proto::id::LogPos;
@@ -16,6 +18,7 @@ use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::Watch;
 use arcp_proto::runtime::Record;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
+use arcp_tests::store::Faulty;
 use serde_json::json;
 use tungstenite::Message;
 
@@ -342,4 +345,35 @@ fn what_came_while_reading_was_paused_is_read_when_it_goes_on() {
     let_go.send(()).expect("the store waits");
     assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], 1);
     assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], 2);
+}
+
+#[test]
+fn a_full_disk_is_said_stops_nothing_that_can_go_on_and_passes() {
+    let folder = std::env::temp_dir().join(format!("arcp-full-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let store = SqliteStore::open(&folder.join("jobs.db"), Durability::Full).expect("it opens");
+    let (store, failing) = Faulty::new(Box::new(store));
+    let server = Running::start_on(Box::new(store), &[], |_| {});
+    let health = || server.http("GET /healthz HTTP/1.1\r\nHost: localhost");
+    let (mut socket, _) = server.session("tok-a");
+    failing.store(true, Ordering::SeqCst);
+    // This one is accepted before anybody knows, and waits for the store.
+    send(&mut socket, "1", "job.submit", json!({"agent": "chatty", "input": {"count": 500}}));
+    while !health().starts_with("HTTP/1.1 503 ") {}
+    send(&mut socket, "2", "job.submit", json!({"agent": "echo"}));
+    let refused = expect(&mut socket, "session.error");
+    assert_eq!(refused["payload"]["details"]["open_code"], "UNAVAILABLE", "{refused}");
+    assert_eq!(
+        (&refused["payload"]["code"], &refused["payload"]["retryable"]),
+        (&json!("INTERNAL_ERROR"), &json!(true))
+    );
+    send(&mut socket, "3", "session.ping", json!({"nonce": "still there"}));
+    assert_eq!(expect(&mut socket, "session.pong")["payload"]["ping_nonce"], "still there");
+    failing.store(false, Ordering::SeqCst);
+    assert_eq!(expect(&mut socket, "job.result")["payload"]["result"]["emitted"], 500);
+    assert!(health().starts_with("HTTP/1.1 200 "), "it works again");
+    send(&mut socket, "4", "job.submit", json!({"agent": "echo", "input": 4}));
+    assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], 4);
+    drop((socket, server));
+    std::fs::remove_dir_all(&folder).expect("removed");
 }

@@ -102,7 +102,7 @@ fn transition(state: &str, input: &str) -> String {
         raw.submit(&mut world, json!({"agent": "stubborn"}));
     }
     let agent = if state == "ended" { "echo" } else { "stubborn" };
-    world.store_broken = state == "accepting";
+    world.store.broken = state == "accepting";
     raw.send(&mut world, "job.submit", json!({"agent": agent, "max_runtime_sec": 20}));
     world.settle();
     let (mut other, _) = match state {
@@ -132,11 +132,11 @@ fn transition(state: &str, input: &str) -> String {
             exit(&mut world, job, arcp_proto::runtime::AgentExit::Success { result: None, summary: None })
         }
         "agent lost" => exit(&mut world, job, arcp_proto::runtime::AgentExit::Lost),
-        _ => world.store_broken = false,
+        _ => world.store.broken = false,
     }
     world.settle();
     let told: Vec<String> = raw.take(&world).iter().filter_map(|frame| told(frame, job)).collect();
-    world.store_broken = false;
+    world.store.broken = false;
     world.run_for(Duration::from_millis(1100));
     raw.send(&mut world, "session.list_jobs", json!({}));
     let page = raw.expect(&mut world, "session.jobs");

@@ -29,6 +29,35 @@ pub enum JobEvent {
     Ended(Terminal),
 }
 
+/// What decides how many frames an event is for a reader: kept of every
+/// event, also where the event itself is not held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventClass {
+    /// One frame for everybody.
+    Plain,
+    /// Part of a stream of thoughts.
+    Thought,
+    /// For readers of progress.
+    Progress,
+    /// For readers of results in pieces.
+    Chunk,
+    /// The end.
+    End,
+}
+
+impl JobEvent {
+    /// Its class.
+    pub fn class(&self) -> EventClass {
+        match self {
+            JobEvent::Said { kind: EventKind::Thought, .. } => EventClass::Thought,
+            JobEvent::Said { kind: EventKind::Progress, .. } => EventClass::Progress,
+            JobEvent::Started | JobEvent::Said { .. } => EventClass::Plain,
+            JobEvent::Chunk(_) => EventClass::Chunk,
+            JobEvent::Ended(_) => EventClass::End,
+        }
+    }
+}
+
 /// The kinds of events an agent emits (1.1 §8.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {

@@ -55,6 +55,9 @@ pub struct Config {
     pub key_window: Duration,
     /// Whether published clients get the frames they need.
     pub compat: Compat,
+    /// Whether the store gives events back: whether the host answers
+    /// [`super::Output::Load`]. Without, what does not fit in memory is gone.
+    pub history: bool,
     /// Every bound.
     pub limits: Limits,
 }
@@ -77,6 +80,7 @@ impl Config {
             slow_reader_grace: Duration::from_secs(30),
             key_window: Duration::from_secs(24 * 3600),
             compat: Compat::Auto,
+            history: false,
             limits: Limits::default(),
         }
     }

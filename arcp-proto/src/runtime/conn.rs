@@ -551,6 +551,7 @@ impl Runtime {
             | CloseReason::Flood
             | CloseReason::TooMany
             | CloseReason::HistoryLost
+            | CloseReason::StoreFailed
             | CloseReason::Shutdown => None,
         };
         if self.forget_conn(id, alive.unwrap_or(self.now.mono)) {

@@ -383,7 +383,7 @@ impl Runtime {
         let lost = session
             .index
             .at(claim.last_seq + 1)
-            .is_some_and(|place| self.jobs.get(place.job).and_then(|job| job.position(place.event)).is_none());
+            .is_some_and(|place| self.jobs.get(place.job).is_none_or(|job| !job.keeps(place.event)));
         if claim.last_seq < session.index.floor() || lost {
             let why = alloc::format!("events after {} are no longer held", claim.last_seq);
             return Err(expired(why));

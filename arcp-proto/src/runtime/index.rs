@@ -83,6 +83,15 @@ impl Index {
         self.push(place)
     }
 
+    /// Takes over that numbers up to `upto` are no longer held. Gives one
+    /// entry per run that went.
+    pub(super) fn restore_floor(&mut self, upto: u64) -> Vec<JobId> {
+        let gone = self.release(upto);
+        self.floor = self.floor.max(upto);
+        self.head = self.head.max(upto);
+        gone
+    }
+
     /// Takes back the last number; gives its place and whether its run is
     /// gone.
     pub(super) fn take_back(&mut self) -> Option<(Place, bool)> {

@@ -2,23 +2,20 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
 use crate::entropy::Seeds;
-use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId};
+use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::event::{JobError, JobEvent};
+use crate::model::event::JobError;
 use crate::model::job::FinalStatus;
-use crate::model::request::{Credential, Extension, Invocation};
-use crate::secret::SecretDigest;
-use crate::time::{Timestamp, UtcMs};
-use crate::wire::{Part, View};
+use crate::model::request::{Credential, Extension};
+use crate::time::Timestamp;
 
+pub use super::records::{EventRecord, JobRecord, KeyRecord, NumberedRun, Record};
 pub use super::timers::Timer;
 
 /// Something that happened outside.
@@ -89,6 +86,14 @@ pub enum Input {
         job: JobId,
         /// How.
         exit: AgentExit,
+    },
+    /// Events that were asked for, in order, from the first of them on: all
+    /// of them, or as many as could be had at once.
+    Loaded {
+        /// The operation.
+        op: OpId,
+        /// The events; `None` if the store failed.
+        events: Option<Vec<EventRecord>>,
     },
     /// The operator wants something.
     Operator(Operator),
@@ -229,6 +234,20 @@ pub enum Output {
         /// The record.
         record: Record,
     },
+    /// Read events of a job back; answer with [`Input::Loaded`]. They were
+    /// made durable before.
+    Load {
+        /// The operation.
+        op: OpId,
+        /// The job.
+        job: JobId,
+        /// The first event.
+        from: u64,
+        /// The last one.
+        to: u64,
+        /// Bytes after which there may be fewer, but one in any case.
+        bytes: usize,
+    },
     /// Run an agent; answer with [`Input::AgentExited`] in the end.
     StartAgent {
         /// Its job.
@@ -299,193 +318,12 @@ pub enum CloseReason {
     Flood,
     /// A bound of this runtime.
     TooMany,
-    /// What the session still needed is no longer held.
+    /// What the session still needed is no longer kept.
     HistoryLost,
+    /// What the session needed could not be read just now.
+    StoreFailed,
     /// The operator.
     Shutdown,
-}
-
-/// What must survive the process. Frames that reveal a record wait until it
-/// is durable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Record {
-    /// A session was made.
-    SessionOpened {
-        /// The session.
-        session: SessionId,
-        /// Whose.
-        principal: Principal,
-        /// Whether the principal was made up for it.
-        anonymous: bool,
-        /// How its peer sees things.
-        view: View,
-        /// What resumes it.
-        token: SecretDigest,
-        /// Namespaces of extensions negotiated with its client.
-        extensions: Vec<String>,
-    },
-    /// A session has a new token.
-    TokenRotated {
-        /// The session.
-        session: SessionId,
-        /// What resumes it now.
-        token: SecretDigest,
-    },
-    /// A session is over.
-    SessionEnded {
-        /// The session.
-        session: SessionId,
-    },
-    /// A job was accepted; with it its key is claimed.
-    JobAccepted(Box<JobRecord>),
-    /// A job has one more event.
-    JobEvent {
-        /// The job.
-        job: JobId,
-        /// Its number in the job, from 1.
-        n: u64,
-        /// When.
-        at: UtcMs,
-        /// The event.
-        event: Arc<JobEvent>,
-    },
-    /// A session gets new events of a job.
-    Joined {
-        /// The job.
-        job: JobId,
-        /// The session.
-        session: SessionId,
-        /// Whether it may cancel the job.
-        owner: bool,
-        /// The request that its frames follow from, if they say so.
-        request: Option<WireId>,
-    },
-    /// A session no longer gets new events of a job.
-    Left {
-        /// The job.
-        job: JobId,
-        /// The session.
-        session: SessionId,
-    },
-    /// A frame of a job was numbered for a session. Comes before the event
-    /// that it is a frame of, if that is new: one that never came is no frame.
-    Numbered {
-        /// The session.
-        session: SessionId,
-        /// The number.
-        seq: u64,
-        /// The job.
-        job: JobId,
-        /// The event's number in the job; 0 for the acceptance.
-        event: u64,
-        /// Which frame of the event.
-        part: Part,
-        /// Which of the job's requests it follows from; 0 for none.
-        request: u32,
-    },
-    /// A key outlives its job.
-    KeyKept {
-        /// The job it was claimed for.
-        job: JobId,
-        /// Whose it is.
-        principal: Principal,
-        /// The key.
-        key: KeyRecord,
-        /// Until when.
-        until: UtcMs,
-    },
-    /// A job is forgotten.
-    JobForgotten {
-        /// The job.
-        job: JobId,
-    },
-}
-
-impl Record {
-    /// The job that the record is about, and goes with. A number goes with its
-    /// session, a kept key with nobody.
-    pub fn job(&self) -> Option<JobId> {
-        match self {
-            Record::JobAccepted(record) => Some(record.job),
-            Record::JobEvent { job, .. }
-            | Record::Joined { job, .. }
-            | Record::Left { job, .. }
-            | Record::JobForgotten { job } => Some(*job),
-            Record::SessionOpened { .. }
-            | Record::TokenRotated { .. }
-            | Record::SessionEnded { .. }
-            | Record::Numbered { .. }
-            | Record::KeyKept { .. } => None,
-        }
-    }
-
-    /// The session that the record is about, and goes with.
-    pub fn session(&self) -> Option<SessionId> {
-        match self {
-            Record::SessionOpened { session, .. }
-            | Record::TokenRotated { session, .. }
-            | Record::SessionEnded { session }
-            | Record::Joined { session, .. }
-            | Record::Left { session, .. }
-            | Record::Numbered { session, .. } => Some(*session),
-            Record::JobAccepted(_) | Record::JobEvent { .. } | Record::KeyKept { .. } | Record::JobForgotten { .. } => {
-                None
-            }
-        }
-    }
-
-    /// Until when the record is of use, if that is known.
-    pub fn until(&self) -> Option<UtcMs> {
-        if let Record::KeyKept { until, .. } = self { Some(*until) } else { None }
-    }
-
-    /// The job whose records a store may let go of once it has this one.
-    pub fn forgets_job(&self) -> Option<JobId> {
-        if let Record::JobForgotten { job } = self { Some(*job) } else { None }
-    }
-
-    /// The session whose records a store may let go of once it has this one.
-    pub fn ends_session(&self) -> Option<SessionId> {
-        if let Record::SessionEnded { session } = self { Some(*session) } else { None }
-    }
-}
-
-/// The durable part of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct JobRecord {
-    /// The job.
-    pub job: JobId,
-    /// Whose.
-    pub principal: Principal,
-    /// The session that submitted it.
-    pub session: SessionId,
-    /// The agent, resolved.
-    pub agent: AgentRef,
-    /// Its input.
-    pub input: Json,
-    /// The lease granted.
-    pub lease: Json,
-    /// Its trace.
-    pub trace: String,
-    /// What only the open family says of it.
-    pub invocation: Invocation,
-    /// The request that it answers.
-    pub request: WireId,
-    /// When it was accepted.
-    pub created_at: UtcMs,
-    /// Its time limit in seconds.
-    pub max_runtime: Option<NonZeroU32>,
-    /// The key it claims.
-    pub key: Option<KeyRecord>,
-}
-
-/// An idempotency key as it is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyRecord {
-    /// A digest of principal and key.
-    pub digest: [u8; 32],
-    /// What makes two submits the same.
-    pub fingerprint: [u8; 32],
 }
 
 /// Something an operator may want to know. Never holds a secret.

@@ -17,14 +17,15 @@ use core::time::Duration;
 
 use super::Runtime;
 use super::agent::Stream;
-use super::io::{AgentSpec, KeyRecord, Notice, Output, Record};
+use super::history::History;
+use super::io::{AgentSpec, EventRecord, KeyRecord, Notice, Output, Record};
 use super::timers::Timer;
 use crate::error::ErrorCode;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::limits::Limits;
 use crate::model::agent::AgentRef;
-use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
+use crate::model::event::{EventClass, JobError, JobEvent, Terminal};
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::{Accepted, Reply};
 use crate::model::request::Invocation;
@@ -60,9 +61,11 @@ pub(super) struct Job {
     pub(super) accepted_at: LogPos,
     pub(super) state: JobState,
     pub(super) agent_state: AgentState,
+    /// What its events were.
+    pub(super) history: History,
+    /// The latest of them.
     events: VecDeque<Stored>,
-    /// Events that are no longer held.
-    dropped: u64,
+    /// Bytes of those.
     pub(super) bytes: usize,
     /// Sessions that get new events.
     pub(super) watchers: Vec<SessionId>,
@@ -131,6 +134,12 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    /// An event that was kept; it is durable.
+    pub(super) fn kept(pos: LogPos, record: EventRecord) -> Stored {
+        let EventRecord { at, thoughts, event, .. } = record;
+        Stored { pos, at, event, thoughts, rendered: Vec::new() }
+    }
+
     /// The payload for a view; kept if others will want it too.
     pub(super) fn payload(&mut self, view: &View, job: JobId, part: Part, shared: bool) -> Arc<str> {
         let key = (view.render_key(), part);
@@ -170,8 +179,8 @@ impl Job {
             accepted_at,
             state: JobState::Accepting,
             agent_state: AgentState::Idle,
+            history: History::default(),
             events: VecDeque::new(),
-            dropped: 0,
             bytes: 0,
             watchers: alloc::vec![session],
             submitter: session,
@@ -186,20 +195,34 @@ impl Job {
         }
     }
 
-    /// Event `n`, from 1, if it is still held.
+    /// Event `n`, from 1, if it is held in memory.
     pub(super) fn event(&self, n: u64) -> Option<&Stored> {
-        self.events.get(usize::try_from(n.checked_sub(self.dropped + 1)?).ok()?)
+        self.events.get(usize::try_from(n.checked_sub(self.first_held())?).ok()?)
     }
 
     pub(super) fn event_mut(&mut self, n: u64) -> Option<&mut Stored> {
-        self.events.get_mut(usize::try_from(n.checked_sub(self.dropped + 1)?).ok()?)
+        let first = self.first_held();
+        self.events.get_mut(usize::try_from(n.checked_sub(first)?).ok()?)
     }
 
-    /// Takes an event of an earlier run.
-    pub(super) fn restore(&mut self, pos: LogPos, at: UtcMs, event: Arc<JobEvent>, limits: &Limits) -> Restored {
-        let thoughts = self.thoughts;
-        self.thoughts += u64::from(matches!(*event, JobEvent::Said { kind: EventKind::Thought, .. }));
-        let what = match &*event {
+    /// Whether event `n` can be had, here or from the store; with 0, the
+    /// acceptance.
+    pub(super) fn keeps(&self, n: u64) -> bool {
+        n == 0 || (self.history.first()..=self.count()).contains(&n)
+    }
+
+    /// Takes an event of an earlier run; one that its history tells of already
+    /// is only held.
+    pub(super) fn restore(&mut self, pos: LogPos, record: EventRecord) -> Restored {
+        let size = weight(&record.event);
+        let class = record.event.class();
+        if record.n > self.count() {
+            self.history.push(record.n, class, size);
+        } else if record.n < self.count() || !self.events.is_empty() {
+            return Restored::Said;
+        }
+        self.thoughts = record.thoughts + u64::from(class == EventClass::Thought);
+        let what = match &*record.event {
             JobEvent::Started => {
                 self.state = JobState::Running;
                 Restored::Said
@@ -212,9 +235,7 @@ impl Job {
             }
             JobEvent::Said { .. } | JobEvent::Chunk(_) => Restored::Said,
         };
-        let size = weight(&event);
-        let stored = Stored { pos, at, event, thoughts, rendered: Vec::new() };
-        self.push(stored, size, limits.job_events, limits.job_event_bytes);
+        self.hold(Stored::kept(pos, record), size);
         what
     }
 
@@ -229,7 +250,7 @@ impl Job {
     }
 
     /// Where event `n`, or with 0 the acceptance, stands in the log, if it is
-    /// still held.
+    /// held in memory.
     pub(super) fn position(&self, n: u64) -> Option<LogPos> {
         if n == 0 { Some(self.accepted_at) } else { self.event(n).map(|stored| stored.pos) }
     }
@@ -273,12 +294,12 @@ impl Job {
 
     /// How many events it has had.
     pub(super) fn count(&self) -> u64 {
-        self.dropped + self.events.len() as u64
+        self.history.count()
     }
 
-    /// The first event that is still held.
+    /// The first event that is held in memory.
     pub(super) fn first_held(&self) -> u64 {
-        self.dropped + 1
+        self.count() + 1 - self.events.len() as u64
     }
 
     pub(super) fn status(&self) -> JobStatus {
@@ -322,29 +343,32 @@ impl Job {
         self.expired && self.readers.is_empty() && self.agent_state != AgentState::Running
     }
 
-    /// Lets every event go; gives the bytes they held.
+    /// Lets every event go from memory; gives the bytes they held.
     pub(super) fn drop_events(&mut self) -> usize {
-        self.dropped += self.events.len() as u64;
         self.events.clear();
         core::mem::take(&mut self.bytes)
     }
 
-    /// Lets the oldest event go, but never the last one; gives its bytes.
-    pub(super) fn drop_oldest(&mut self) -> Option<usize> {
-        if self.events.len() < 2 {
+    /// Lets the oldest event go from memory, but never the last one, nor one
+    /// after `durable`, which nobody else has; gives its bytes.
+    pub(super) fn drop_oldest(&mut self, durable: LogPos) -> Option<usize> {
+        if self.events.len() < 2 || self.events.front()?.pos > durable {
             return None;
         }
         let size = weight(&self.events.pop_front()?.event);
         self.bytes = self.bytes.saturating_sub(size);
-        self.dropped += 1;
         Some(size)
     }
 
-    fn push(&mut self, stored: Stored, size: usize, max_events: usize, max_bytes: usize) {
+    fn hold(&mut self, stored: Stored, size: usize) {
         self.events.push_back(stored);
         self.bytes += size;
-        while self.events.len() > max_events || self.bytes > max_bytes {
-            if self.drop_oldest().is_none() {
+    }
+
+    /// Lets the oldest events go from memory until the rest fits.
+    pub(super) fn fit(&mut self, limits: &Limits, durable: LogPos) {
+        while self.events.len() > limits.job_events || self.bytes > limits.job_event_bytes {
+            if self.drop_oldest(durable).is_none() {
                 return;
             }
         }
@@ -439,33 +463,44 @@ impl Runtime {
 
     /// Adds one event to a job and numbers it for everyone who watches.
     pub(super) fn append_event(&mut self, id: JobId, event: JobEvent, returns_credit: bool) {
-        let limits = &self.config.limits;
-        let (max_events, max_bytes) = (limits.job_events, limits.job_event_bytes);
         let at = self.now.utc;
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
-        let event = Arc::new(event);
-        let thoughts = job.thoughts;
-        job.thoughts += u64::from(matches!(*event, JobEvent::Said { kind: EventKind::Thought, .. }));
+        let (class, size) = (event.class(), weight(&event));
         let n = job.count() + 1;
-        let size = weight(&event);
-        let before = job.bytes;
+        let record = EventRecord { n, at, thoughts: job.thoughts, event: Arc::new(event) };
+        job.thoughts += u64::from(class == EventClass::Thought);
+        job.history.push(n, class, size);
         // Its numbers stand in the log before it does.
-        let stored = Stored { pos: LogPos(u64::MAX), at, event: event.clone(), thoughts, rendered: Vec::new() };
-        job.push(stored, size, max_events, max_bytes);
-        let after = job.bytes;
-        self.jobs.bytes = self.jobs.bytes + after - before;
-        self.jobs.shed(id, self.config.limits.log_bytes);
+        job.hold(Stored::kept(LogPos(u64::MAX), record.clone()), size);
+        self.jobs.bytes += size;
+        self.jobs.kept_bytes += size as u64;
         for at in 0.. {
             let Some(watcher) = self.jobs.get(id).and_then(|job| job.watchers.get(at).copied()) else {
                 break;
             };
             self.index_event(watcher, id, n);
         }
-        let pos = self.append(Record::JobEvent { job: id, n, at, event }, returns_credit.then_some(id));
+        let pos = self.append(Record::JobEvent { job: id, event: record }, returns_credit.then_some(id));
         if let Some(stored) = self.jobs.get_mut(id).and_then(|job| job.event_mut(n)) {
             stored.pos = pos;
+        }
+        self.bound_events(id);
+    }
+
+    /// What no longer fits in memory is read back from the store when it is
+    /// needed, or without one is gone; what no longer fits there is gone.
+    pub(super) fn bound_events(&mut self, id: JobId) {
+        let limits = &self.config.limits;
+        let durable = if self.config.history { self.log.durable() } else { LogPos(u64::MAX) };
+        self.jobs.fit(id, limits, durable);
+        if !self.config.history {
+            return self.jobs.forget_dropped(id);
+        }
+        let trimmed = self.jobs.trim(id, limits);
+        for (job, upto) in trimmed {
+            self.append(Record::HistoryTrimmed { job, upto }, None);
         }
     }
 
@@ -493,7 +528,12 @@ impl Runtime {
         };
         job.state = JobState::Ended(status);
         job.ended_at = job.events.back().map(|stored| stored.pos);
-        for watcher in job.over() {
+        let (gone, classes, bytes) = (job.history.first() - 1, job.history.runs(), job.history.bytes());
+        if self.config.history {
+            self.append(Record::JobHistory { job: id, gone, classes, bytes }, None);
+        }
+        let watchers = self.jobs.get_mut(id).map(Job::over).unwrap_or_default();
+        for watcher in watchers {
             if let Some(session) = self.sessions.get_mut(watcher) {
                 session.watched.remove(&id);
             }

@@ -2,11 +2,13 @@
 //! everything they hold.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::job::{AgentState, Job, waiting_bytes};
 use crate::id::{JobId, LogPos, Principal};
 use crate::json::Json;
+use crate::limits::Limits;
 use crate::model::request::Priority;
 
 /// All jobs, and those that wait for a slot.
@@ -21,8 +23,14 @@ pub(super) struct Jobs {
     ended: BTreeMap<LogPos, JobId>,
     /// Those of them whose events are still held.
     loaded: BTreeMap<LogPos, JobId>,
-    /// Bytes of all events held.
+    /// Those of them whose history can be cut.
+    kept: BTreeMap<LogPos, JobId>,
+    /// Jobs whose events were let go from memory.
+    shed: Vec<JobId>,
+    /// Bytes of all events held in memory.
     pub(super) bytes: usize,
+    /// Bytes of all events that can be had, from memory or the store.
+    pub(super) kept_bytes: u64,
     /// Bytes of input of all jobs that have not started.
     waiting_bytes: usize,
     /// Waiting for a slot, in turn by principal.
@@ -108,13 +116,25 @@ impl Jobs {
         (input, extensions)
     }
 
-    /// Lets events go until everything held fits: those of the jobs that
-    /// ended first, then the oldest of the one that grows.
-    pub(super) fn shed(&mut self, growing: JobId, log_bytes: usize) {
-        while self.bytes > log_bytes {
-            let freed = match self.loaded.pop_first() {
-                Some((_, ended)) => self.by_id.get_mut(&ended).map_or(0, Job::drop_events),
-                None => match self.by_id.get_mut(&growing).and_then(Job::drop_oldest) {
+    /// Lets events go from memory until everything held fits: the oldest of
+    /// the one that grows within its own bounds; then those of the jobs that
+    /// ended first, then again the oldest of the one that grows.
+    pub(super) fn fit(&mut self, growing: JobId, limits: &Limits, durable: LogPos) {
+        let Some(job) = self.by_id.get_mut(&growing) else {
+            return;
+        };
+        let before = job.bytes;
+        job.fit(limits, durable);
+        self.bytes = self.bytes + job.bytes - before;
+        while self.bytes > limits.log_bytes {
+            let oldest = self.loaded.first_key_value().map(|(at, id)| (*at, *id)).filter(|(at, _)| *at <= durable);
+            let freed = match oldest {
+                Some((at, ended)) => {
+                    self.loaded.remove(&at);
+                    self.shed.push(ended);
+                    self.by_id.get_mut(&ended).map_or(0, Job::drop_events)
+                }
+                None => match self.by_id.get_mut(&growing).and_then(|job| job.drop_oldest(durable)) {
                     Some(freed) => freed,
                     None => return,
                 },
@@ -123,11 +143,57 @@ impl Jobs {
         }
     }
 
+    /// There is no store to read from: what is not held is gone.
+    pub(super) fn forget_dropped(&mut self, growing: JobId) {
+        for id in core::mem::take(&mut self.shed).into_iter().chain([growing]) {
+            if let Some(job) = self.by_id.get_mut(&id) {
+                let (dropped, before) = (job.first_held() - 1, job.history.bytes());
+                job.history.forget(dropped);
+                self.kept_bytes = self.kept_bytes.saturating_sub((before - job.history.bytes()) as u64);
+            }
+        }
+    }
+
+    /// Lets events go for good until what the store keeps fits: the oldest of
+    /// the one that grows within its own bounds; then of the jobs that ended
+    /// first, then again of the one that grows. Gives up to where.
+    pub(super) fn trim(&mut self, growing: JobId, limits: &Limits) -> Vec<(JobId, u64)> {
+        self.shed.clear();
+        let mut trimmed = Vec::new();
+        loop {
+            let Some(job) = self.by_id.get(&growing) else {
+                return trimmed;
+            };
+            let own = job.history.kept() > limits.kept_job_events || job.history.bytes() > limits.kept_job_bytes;
+            let oldest = self.kept.first_key_value().map(|(at, id)| (*at, *id));
+            let id = match oldest {
+                _ if own => growing,
+                Some((_, ended)) if self.kept_bytes > limits.kept_bytes => ended,
+                None if self.kept_bytes > limits.kept_bytes => growing,
+                Some(_) | None => return trimmed,
+            };
+            match self.trim_one(id) {
+                Some(upto) => trimmed.push((id, upto)),
+                None if id == growing => return trimmed,
+                None => drop(oldest.and_then(|(at, _)| self.kept.remove(&at))),
+            }
+        }
+    }
+
+    fn trim_one(&mut self, id: JobId) -> Option<u64> {
+        let job = self.by_id.get_mut(&id)?;
+        let before = job.history.bytes();
+        let upto = job.history.trim()?;
+        self.kept_bytes = self.kept_bytes.saturating_sub((before - job.history.bytes()) as u64);
+        Some(upto)
+    }
+
     /// A job is over and its agent is gone.
     pub(super) fn settle(&mut self, id: JobId) {
         if let Some(at) = self.by_id.get(&id).and_then(|job| job.ended_at) {
             self.ended.insert(at, id);
             self.loaded.insert(at, id);
+            self.kept.insert(at, id);
         }
     }
 
@@ -156,7 +222,9 @@ impl Jobs {
             if let Some(at) = job.ended_at {
                 self.ended.remove(&at);
                 self.loaded.remove(&at);
+                self.kept.remove(&at);
             }
+            self.kept_bytes = self.kept_bytes.saturating_sub(job.history.bytes() as u64);
             self.bytes = self.bytes.saturating_sub(job.bytes);
             self.unlist(job.principal, id);
         }

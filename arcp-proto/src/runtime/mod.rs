@@ -5,6 +5,7 @@ mod beat;
 mod config;
 mod conn;
 mod handshake;
+mod history;
 mod index;
 mod io;
 mod job;
@@ -13,6 +14,8 @@ mod keys;
 mod lease;
 mod list;
 mod log;
+mod read;
+mod records;
 mod restore;
 mod session;
 mod submit;
@@ -24,13 +27,13 @@ use core::time::Duration;
 
 pub use config::Config;
 pub use io::{
-    AgentCall, AgentExit, AgentSpec, ChunkData, CloseReason, Deadline, Input, JobRecord, KeyRecord, Notice, Operator,
-    Output, Record, Timer, Transport,
+    AgentCall, AgentExit, AgentSpec, ChunkData, CloseReason, Deadline, EventRecord, Input, JobRecord, KeyRecord,
+    Notice, NumberedRun, Operator, Output, Record, Timer, Transport,
 };
 
 use crate::entropy::{Entropy, Seeds};
 use crate::error::ConfigError;
-use crate::id::{ConnId, JobId, LogPos, OpId};
+use crate::id::{ConnId, JobId, LogPos, OpId, SessionId};
 use crate::time::Now;
 use conn::Conn;
 use jobs::Jobs;
@@ -64,8 +67,8 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 ///   positions.
 /// * A connection may be written to only within the credit the driver gave
 ///   by [`Input::Credit`]; the core keeps to it.
-/// * Every `Authenticate` gets one `Authenticated`; every `StartAgent` one
-///   `AgentExited`. Late, early, repeated and unknown completions change
+/// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
+///   every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
 ///   nothing.
 /// * Time is clamped forward: an earlier `now` counts as the last one.
 /// * IO is never done while the runtime is borrowed; the core waits for no
@@ -116,6 +119,8 @@ pub struct Runtime {
     keys: Keys,
     log: Log,
     ops: BTreeMap<OpId, ConnId>,
+    /// Who waits for events from the store.
+    reads: BTreeMap<OpId, SessionId>,
     last_op: u64,
     timers: Timers,
     /// Connections that may have something to send.
@@ -145,6 +150,7 @@ impl Runtime {
             keys: Keys::default(),
             log: Log::default(),
             ops: BTreeMap::new(),
+            reads: BTreeMap::new(),
             last_op: 0,
             timers: Timers::default(),
             ready: VecDeque::new(),
@@ -168,6 +174,7 @@ impl Runtime {
             Input::PersistFailed { .. } => self.on_persist_failed(),
             Input::Agent { job, call } => self.on_agent_call(job, call),
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
+            Input::Loaded { op, events } => self.on_loaded(op, events),
             Input::Operator(operator) => self.on_operator(operator),
             Input::Reseed(seeds) => self.entropy.reseed(&seeds),
             Input::Restore { at, record } => self.on_restore(at, record),
@@ -217,6 +224,7 @@ impl Runtime {
                 Timer::CancelGrace(job) => self.on_cancel_grace_over(job),
                 Timer::Retention(job) => self.on_retention_over(job),
                 Timer::KeyExpiry => self.on_key_expiry(),
+                Timer::Read(session) => self.on_read_failed(session),
                 Timer::StoreRetry => self.on_store_retry(),
             }
         }

@@ -1,19 +1,19 @@
 //! Taking up where an earlier run ended: the records it made durable, in
 //! order, then what follows from there being no more.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Runtime;
+use super::history::History;
 use super::index::Place;
-use super::io::{JobRecord, Record};
+use super::io::{EventRecord, JobRecord, NumberedRun, Record};
 use super::job::{Job, JobState, NewJob, Restored};
 use super::session::Session;
 use super::timers::Timer;
 use crate::error::ErrorCode;
 use crate::id::{JobId, LogPos, SessionId, WireId};
-use crate::model::event::{JobError, JobEvent, Terminal};
+use crate::model::event::{EventClass, JobError, Terminal};
 use crate::time::{Timestamp, UtcMs};
 
 impl Runtime {
@@ -28,14 +28,16 @@ impl Runtime {
             Record::TokenRotated { session, token } => self.sessions.rotate(session, token),
             Record::SessionEnded { session } => drop(self.remove_session(session)),
             Record::JobAccepted(record) => self.restore_job(at, *record),
-            Record::JobEvent { job, at: when, event, .. } => self.restore_event(job, at, when, event),
+            Record::JobEvent { job, event } => self.restore_event(job, at, event),
+            Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
+            // What was trimmed is not given back.
+            Record::HistoryTrimmed { .. } => {}
             Record::Joined { job, session, owner, request } => {
                 self.restore_reader(job, session, owner, request.as_ref());
             }
             Record::Left { job, session } => self.leave_job(job, session),
-            Record::Numbered { session, seq, job, event, part, request } => {
-                self.restore_number(session, seq, Place { job, event, part, request });
-            }
+            Record::Numbered { session, run } => self.restore_numbers(session, run),
+            Record::Released { session, upto } => self.restore_released(session, upto),
             Record::KeyKept { job, principal, key, until } => {
                 let until = self.moment(until);
                 self.claim(principal, key, job, until);
@@ -91,16 +93,28 @@ impl Runtime {
         }
     }
 
-    fn restore_event(&mut self, id: JobId, pos: LogPos, at: UtcMs, event: Arc<JobEvent>) {
-        let limits = &self.config.limits;
+    /// The classes of a job's events, of which only the last one follows.
+    fn restore_history(&mut self, id: JobId, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
+        if let Some(job) = self.jobs.get_mut(id).filter(|job| job.count() == 0) {
+            job.history = History::restored(gone, classes, bytes);
+            self.jobs.kept_bytes += bytes as u64;
+        }
+    }
+
+    fn restore_event(&mut self, id: JobId, pos: LogPos, event: EventRecord) {
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
-        let before = job.bytes;
-        let what = job.restore(pos, at, event, limits);
-        let after = job.bytes;
+        let before = (job.bytes, job.history.bytes());
+        let what = job.restore(pos, event);
+        let (held, kept) = (job.bytes - before.0, job.history.bytes() - before.1);
         let principal = job.principal.clone();
-        self.jobs.bytes = self.jobs.bytes + after - before;
+        self.jobs.bytes += held;
+        self.jobs.kept_bytes += kept as u64;
+        self.jobs.fit(id, &self.config.limits, LogPos(u64::MAX));
+        if !self.config.history {
+            self.jobs.forget_dropped(id);
+        }
         if what == Restored::Said {
             return;
         }
@@ -114,7 +128,22 @@ impl Runtime {
         self.jobs.settle(id);
     }
 
+    fn restore_released(&mut self, id: SessionId, upto: u64) {
+        let released = self.sessions.get_mut(id).map(|session| session.restore_released(upto));
+        self.unreference(id, &released.unwrap_or_default());
+    }
+
+    fn restore_numbers(&mut self, id: SessionId, run: NumberedRun) {
+        let NumberedRun { seq, count, job, event, part, request } = run;
+        for k in 0..count {
+            self.restore_number(id, seq + k, Place { job, event: event + k, part, request });
+        }
+    }
+
     fn restore_number(&mut self, id: SessionId, seq: u64, place: Place) {
+        if self.sessions.get(id).is_none_or(|session| seq <= session.index.floor()) {
+            return;
+        }
         // A number that was taken back by an earlier restart was given again.
         while self.sessions.get(id).is_some_and(|session| session.index.head() >= seq) && self.take_back(id) {}
         let Some(session) = self.sessions.get_mut(id) else {

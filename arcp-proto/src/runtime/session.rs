@@ -11,18 +11,23 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use super::Runtime;
 use super::index::{Index, Place};
-use super::io::{CloseReason, Notice, Output, Record};
+use super::io::{CloseReason, Notice, NumberedRun, Output, Record};
 use super::job::Stored;
 use super::log::Waiter;
+use super::read::{Found, Reading};
 use super::timers::Timer;
 use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::reply::Reply;
 use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::{self, EventFrame, Part, Stamp, View};
+
+/// The store is told of so many released numbers at once.
+const RELEASE_STEP: u64 = 256;
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -56,6 +61,10 @@ pub(super) struct Session {
     held: bool,
     /// Whether agents wait for its reader.
     pub(super) paced: bool,
+    /// Events read back from the store for it.
+    pub(super) reading: Reading,
+    /// Numbers up to here are released in the log.
+    released: u64,
 }
 
 /// Commands already answered, by message id.
@@ -103,12 +112,20 @@ impl Session {
             commanded: false,
             held: false,
             paced: false,
+            reading: Reading::default(),
+            released: 0,
         }
     }
 
     /// Whether nothing has happened in it yet.
     pub(super) fn is_unused(&self) -> bool {
         self.index.head() == 0 && self.watched.is_empty() && !self.commanded
+    }
+
+    /// Takes over that its first numbers were released in an earlier run.
+    pub(super) fn restore_released(&mut self, upto: u64) -> Vec<JobId> {
+        self.released = upto;
+        self.index.restore_floor(upto)
     }
 
     /// Takes a number of an earlier run over; true if that began a new run.
@@ -226,39 +243,49 @@ impl Sessions {
 }
 
 impl Runtime {
-    /// Numbers an event for one session, or with 0 the job's acceptance, once
-    /// for each frame it is there. The only place that assigns sequence
-    /// numbers.
-    pub(super) fn index_event(&mut self, id: SessionId, job_id: JobId, n: u64) {
-        let Some(session) = self.sessions.get_mut(id) else {
-            return;
-        };
-        let Some(job) = self.jobs.get_mut(job_id) else {
+    /// Numbers an event for one session, or with 0 the job's acceptance.
+    pub(super) fn index_event(&mut self, id: SessionId, job: JobId, n: u64) {
+        self.index_events(id, job, n..=n);
+    }
+
+    /// Numbers events for one session, once for each frame they are there.
+    /// The only place that assigns sequence numbers.
+    pub(super) fn index_events(&mut self, id: SessionId, job_id: JobId, events: RangeInclusive<u64>) {
+        let (Some(session), Some(job)) = (self.sessions.get_mut(id), self.jobs.get_mut(job_id)) else {
             return;
         };
         let request = if session.view.correlates() { job.request_of(id) } else { 0 };
-        let streaming = session.streams.contains(&job_id);
-        let parts = match job.event(n) {
-            Some(stored) => session.view.parts(&stored.event, streaming),
-            None if n == 0 => &[Part::Whole],
-            None => &[],
-        };
-        let (before, head) = (session.index.runs(), session.index.head());
-        for part in parts.iter().copied() {
-            match part {
-                Part::Whole => {}
-                Part::StreamOpen => drop(session.streams.insert(job_id)),
-                Part::StreamClose => drop(session.streams.remove(&job_id)),
-            }
-            if session.index.push(Place { job: job_id, event: n, part, request }) {
-                job.add_reader(id);
+        let before = session.index.runs();
+        let mut runs: Vec<NumberedRun> = Vec::new();
+        for n in events {
+            let streaming = session.streams.contains(&job_id);
+            let parts = match job.history.class(n) {
+                Some(class) => session.view.parts(class, streaming),
+                None if n == 0 => &[Part::Whole],
+                None => &[],
+            };
+            for part in parts.iter().copied() {
+                match part {
+                    Part::Whole => {}
+                    Part::StreamOpen => drop(session.streams.insert(job_id)),
+                    Part::StreamClose => drop(session.streams.remove(&job_id)),
+                }
+                if session.index.push(Place { job: job_id, event: n, part, request }) {
+                    job.add_reader(id);
+                }
+                let run = NumberedRun { seq: session.index.head(), count: 1, job: job_id, event: n, part, request };
+                let apart = match runs.last_mut() {
+                    Some(last) => last.join(run),
+                    None => Some(run),
+                };
+                runs.extend(apart);
             }
         }
         let (own, conn) = (session.index.runs(), session.conn);
         self.sessions.runs += own - before;
         self.bound_index(id, own);
-        for (seq, part) in (head + 1..).zip(parts.iter().copied()) {
-            self.append(Record::Numbered { session: id, seq, job: job_id, event: n, part, request }, None);
+        for run in runs {
+            self.append(Record::Numbered { session: id, run }, None);
         }
         if let Some(conn) = conn {
             self.ready(conn);
@@ -296,6 +323,19 @@ impl Runtime {
             self.unreference(id, oldest.as_slice());
             own -= 1;
         }
+        self.note_released(id);
+    }
+
+    /// Tells the store now and then which numbers a session needs no more.
+    pub(super) fn note_released(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let upto = session.index.floor();
+        if upto >= session.released + RELEASE_STEP {
+            session.released = upto;
+            self.append(Record::Released { session: id, upto }, None);
+        }
     }
 
     /// Sends the next numbered frame, if there is one up to `up_to` that may
@@ -312,11 +352,18 @@ impl Runtime {
             return false;
         }
         let place = session.index.at(seq);
-        let found = place.and_then(|place| Some((place, self.jobs.get(place.job)?.position(place.event)?)));
-        let Some((place, pos)) = found else {
+        let found = place.map(|place| (place, self.find_event(id, place)));
+        let (place, pos) = match found {
+            Some((place, Found::Held(pos))) => (place, pos),
+            Some((place, Found::InStore)) => {
+                self.read_back(id, place);
+                return false;
+            }
             // A gap is never skipped in silence.
-            self.leave(conn, CloseReason::HistoryLost);
-            return false;
+            Some((_, Found::Gone)) | None => {
+                self.leave(conn, CloseReason::HistoryLost);
+                return false;
+            }
         };
         let gate = self.number_gate(id, seq).unwrap_or(pos);
         if !self.log.is_durable(gate) {
@@ -345,18 +392,22 @@ impl Runtime {
             return wire::write_reply(&view, stamp, &owner.accepted(job, owner.request(request)));
         }
         let owner = self.jobs.get_mut(job)?;
+        let (trace, span) = (owner.trace.clone(), owner.invocation.span.clone());
+        let named = owner.request(request).cloned();
         let shared = owner.is_shared();
-        let payload = owner.event_mut(n)?.payload(&view, job, part, shared);
-        let trace = owner.trace.clone();
-        let stored: &Stored = owner.event(n)?;
+        let stored: &mut Stored = match owner.event_mut(n) {
+            Some(held) => held,
+            None => self.sessions.get_mut(session)?.reading.take(job, n)?,
+        };
+        let payload = stored.payload(&view, job, part, shared);
         let frame = EventFrame {
             id: super::index::message_id(session, seq, stored.at),
             session,
             seq,
             job,
             trace: &trace,
-            span: owner.invocation.span.as_deref(),
-            request: owner.request(request),
+            span: span.as_deref(),
+            request: named.as_ref(),
             event: &stored.event,
             part,
             payload: &payload,
@@ -396,6 +447,7 @@ impl Runtime {
             let upto = seq.min(session.sent);
             let released = session.index.release(upto);
             self.unreference(id, &released);
+            self.note_released(id);
         }
     }
 
@@ -405,6 +457,7 @@ impl Runtime {
         if let Some(session) = self.sessions.get_mut(id) {
             session.conn = None;
             session.held = false;
+            session.reading = Reading::default();
             let soonest = self.now.mono + core::time::Duration::from_micros(1);
             let at = (alive + self.config.resume_window).max(soonest);
             self.timers.set(Timer::ResumeWindow(id), at);
@@ -421,6 +474,7 @@ impl Runtime {
         session.conn = Some(conn);
         session.cursor = last_seq;
         session.held = false;
+        session.reading = Reading::default();
         let view = session.view;
         self.timers.clear(Timer::ResumeWindow(id));
         self.attached(conn, id, view);
@@ -441,6 +495,7 @@ impl Runtime {
     pub(super) fn remove_session(&mut self, id: SessionId) -> Option<BTreeSet<JobId>> {
         self.timers.clear(Timer::ResumeWindow(id));
         self.timers.clear(Timer::SessionLease(id));
+        self.timers.clear(Timer::Read(id));
         let mut session = self.sessions.remove(id, self.config.limits.ended_sessions)?;
         for job in &session.watched {
             if let Some(job) = self.jobs.get_mut(*job) {

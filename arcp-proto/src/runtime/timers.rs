@@ -34,6 +34,8 @@ pub enum Timer {
     Retention(JobId),
     /// The oldest idempotency key is forgotten.
     KeyExpiry,
+    /// The store has taken long enough to read something back.
+    Read(SessionId),
     /// The store is asked again.
     StoreRetry,
 }

@@ -192,8 +192,8 @@ impl Runtime {
             return Err(Violation::new(ErrorCode::ResourceExhausted, "this session watches too many jobs"));
         }
         let from = self.replay_start(session_id, job_id, watch, wants_history);
-        if wants_history && from + 1 < self.jobs.get(job_id).map_or(1, super::job::Job::first_held) {
-            let lost = "the beginning of this job's history is no longer held: ask from a later event";
+        if wants_history && from + 1 < self.jobs.get(job_id).map_or(1, |job| job.history.first()) {
+            let lost = "the beginning of this job's history is no longer kept: ask from a later event";
             return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
         }
         let reply = self.watching(job_id, id, from, wants_history).ok_or_else(gone)?;
@@ -253,9 +253,7 @@ impl Runtime {
         let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
         let request = self.jobs.get(job_id).and_then(|job| job.request(job.request_of(session_id)).cloned());
         self.append(Record::Joined { job: job_id, session: session_id, owner: false, request }, None);
-        for n in from + 1..=last {
-            self.index_event(session_id, job_id, n);
-        }
+        self.index_events(session_id, job_id, from + 1..=last);
         self.gate_numbers(session_id, first);
         if let Some(job) = self.jobs.get_mut(job_id).filter(|job| !job.is_over()) {
             job.watchers.push(session_id);

@@ -20,7 +20,7 @@ use ulid::Ulid;
 use crate::error::Violation;
 use crate::id::{JobId, SessionId, WireId};
 use crate::limits::Limits;
-use crate::model::event::{EventKind, JobEvent};
+use crate::model::event::{EventClass, JobEvent};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::Reply;
 use crate::model::request::Request;
@@ -109,17 +109,19 @@ impl View {
     /// The numbered frames that an event is for this peer, in order: none
     /// when it is withheld. `streaming`: a stream of this job was opened to
     /// the session before.
-    pub fn parts(&self, event: &JobEvent, streaming: bool) -> &'static [Part] {
+    pub fn parts(&self, class: EventClass, streaming: bool) -> &'static [Part] {
         const OPENED: &[Part] = &[Part::StreamOpen, Part::Whole];
         const CLOSED: &[Part] = &[Part::StreamClose, Part::Whole];
         const WHOLE: &[Part] = &[Part::Whole];
         let streams = self.family == Family::Open;
-        match event {
-            JobEvent::Said { kind: EventKind::Thought, .. } if streams && !streaming => OPENED,
-            JobEvent::Ended(_) if streams && streaming => CLOSED,
-            JobEvent::Said { kind: EventKind::Progress, .. } if !self.features.has(Feature::Progress) => &[],
-            JobEvent::Chunk(_) if !self.features.has(Feature::ResultChunk) => &[],
-            JobEvent::Started | JobEvent::Said { .. } | JobEvent::Chunk(_) | JobEvent::Ended(_) => WHOLE,
+        match class {
+            EventClass::Thought if streams && !streaming => OPENED,
+            EventClass::End if streams && streaming => CLOSED,
+            EventClass::Progress if !self.features.has(Feature::Progress) => &[],
+            EventClass::Chunk if !self.features.has(Feature::ResultChunk) => &[],
+            EventClass::Plain | EventClass::Thought | EventClass::Progress | EventClass::Chunk | EventClass::End => {
+                WHOLE
+            }
         }
     }
 

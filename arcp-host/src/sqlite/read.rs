@@ -1,0 +1,37 @@
+//! Events read back beside the writer.
+
+use arcp_proto::id::JobId;
+use arcp_proto::runtime::EventRecord;
+use rusqlite::{Connection, params};
+
+use super::rows::{failed, key, number};
+use crate::store::{History, StoreError};
+
+/// A second connection to the file, for reading only.
+pub(super) struct Reader(pub(super) Connection);
+
+impl History for Reader {
+    fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
+        let select = "SELECT body FROM events WHERE job = ?1 AND first <= ?3 AND first >= \
+                      (SELECT max(first) FROM events WHERE job = ?1 AND first <= ?2) ORDER BY first";
+        let mut rows = self.0.prepare_cached(select).map_err(failed)?;
+        let mut rows = rows.query(params![key(job.ulid()), number(from), number(to)]).map_err(failed)?;
+        let (mut events, mut size) = (Vec::<EventRecord>::new(), 0);
+        while let Some(row) = rows.next().map_err(failed)? {
+            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
+            if !events.is_empty() && size + body.len() > bytes {
+                break;
+            }
+            size += body.len();
+            events.extend(events_of(body)?.into_iter().filter(|event| (from..=to).contains(&event.n)));
+        }
+        // What was trimmed meanwhile leaves a gap.
+        let whole = (from..).zip(&events).take_while(|(n, event)| *n == event.n).count();
+        events.truncate(whole);
+        Ok(events)
+    }
+}
+
+pub(super) fn events_of(body: &[u8]) -> Result<Vec<EventRecord>, StoreError> {
+    serde_json::from_slice(body).map_err(|error| StoreError(format!("events cannot be read: {error}")))
+}

@@ -1,0 +1,198 @@
+//! What is written of a batch: one row per job and commit for events, one per
+//! session and commit for numbers, one each for everything else.
+
+use std::collections::BTreeMap;
+
+use arcp_proto::id::{JobId, LogPos, SessionId};
+use arcp_proto::runtime::{EventRecord, NumberedRun, Record};
+use rusqlite::{Transaction, params};
+
+use crate::store::StoreError;
+
+/// Events of one row.
+const ROW_EVENTS: u64 = 256;
+/// Bytes after which a row is full.
+const ROW_BYTES: usize = 256 << 10;
+/// Rows deleted at once.
+const STEP: i64 = 64;
+
+/// Rows that are still growing.
+#[derive(Default)]
+pub(super) struct Rows {
+    events: BTreeMap<JobId, EventRow>,
+    numbers: BTreeMap<SessionId, (LogPos, Vec<NumberedRun>)>,
+}
+
+/// Events of one job: a JSON list of them, without its end.
+struct EventRow {
+    at: LogPos,
+    first: u64,
+    last: u64,
+    body: Vec<u8>,
+}
+
+impl EventRow {
+    fn new(at: LogPos, first: u64) -> EventRow {
+        EventRow { at, first, last: first, body: Vec::new() }
+    }
+
+    fn push(&mut self, event: &EventRecord) -> Result<(), StoreError> {
+        self.body.push(if self.body.is_empty() { b'[' } else { b',' });
+        self.last = event.n;
+        serde_json::to_writer(&mut self.body, event).map_err(unwritable)
+    }
+
+    fn is_full(&self) -> bool {
+        self.last - self.first + 1 >= ROW_EVENTS || self.body.len() >= ROW_BYTES
+    }
+
+    fn write(mut self, tx: &Transaction<'_>, job: JobId) -> Result<(), StoreError> {
+        self.body.push(b']');
+        let row = params![number(self.at.0), key(job.ulid()), number(self.first), number(self.last), self.body];
+        execute(tx, "INSERT INTO events (pos, job, first, last, body) VALUES (?1, ?2, ?3, ?4, ?5)", row).map(drop)
+    }
+}
+
+impl Rows {
+    /// Writes a record, or adds it to a row that is written later.
+    pub(super) fn put(&mut self, tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(), StoreError> {
+        match record {
+            Record::JobEvent { job, event } => {
+                let row = self.events.entry(*job).or_insert_with(|| EventRow::new(at, event.n));
+                row.push(event)?;
+                if row.is_full()
+                    && let Some(row) = self.events.remove(job)
+                {
+                    row.write(tx, *job)?;
+                }
+                return Ok(());
+            }
+            Record::Numbered { session, run } => {
+                let row = &mut self.numbers.entry(*session).or_insert_with(|| (at, Vec::new())).1;
+                let apart = match row.last_mut() {
+                    Some(last) => last.join(*run),
+                    None => Some(*run),
+                };
+                row.extend(apart);
+                return Ok(());
+            }
+            Record::JobForgotten { job } => {
+                execute(tx, "DELETE FROM records WHERE job = ?1", [key(job.ulid())])?;
+                return discard(tx, key(job.ulid()), i64::MAX);
+            }
+            Record::HistoryTrimmed { job, upto } => return discard(tx, key(job.ulid()), number(*upto)),
+            Record::SessionEnded { session } => {
+                execute(tx, "DELETE FROM records WHERE session = ?1", [key(session.ulid())])?;
+                return discard(tx, key(session.ulid()), i64::MAX);
+            }
+            Record::Released { session, upto } => discard(tx, key(session.ulid()), number(*upto))?,
+            Record::SessionOpened { .. }
+            | Record::TokenRotated { .. }
+            | Record::JobAccepted(_)
+            | Record::JobHistory { .. }
+            | Record::Joined { .. }
+            | Record::Left { .. }
+            | Record::KeyKept { .. } => {}
+        }
+        write_record(tx, at, record)
+    }
+
+    /// Writes the rows that were growing.
+    pub(super) fn finish(self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+        for (job, row) in self.events {
+            row.write(tx, job)?;
+        }
+        for (session, (at, runs)) in self.numbers {
+            let last = runs.last().map_or(0, |run| run.seq + run.count - 1);
+            let row = params![number(at.0), key(session.ulid()), number(last), json(&runs)?];
+            execute(tx, "INSERT INTO numbers (pos, session, last, body) VALUES (?1, ?2, ?3, ?4)", row)?;
+        }
+        Ok(())
+    }
+}
+
+/// Deletes a little of what is garbage; true if there may be more.
+pub(super) fn tidy(tx: &Transaction<'_>, now_ms: i64) -> Result<bool, StoreError> {
+    let expired =
+        "DELETE FROM records WHERE pos IN (SELECT pos FROM records WHERE until IS NOT NULL AND until <= ?1 LIMIT ?2)";
+    let keys = execute(tx, expired, params![now_ms, STEP])?;
+    let mut first = tx.prepare_cached("SELECT owner, upto FROM garbage LIMIT 1").map_err(failed)?;
+    let mut rows = first.query([]).map_err(failed)?;
+    let Some(row) = rows.next().map_err(failed)? else {
+        return Ok(keys > 0);
+    };
+    let (owner, upto) = (row.get::<_, [u8; 16]>(0).map_err(failed)?, row.get::<_, i64>(1).map_err(failed)?);
+    drop(rows);
+    let mut deleted = 0;
+    for (table, of, order) in [("events", "job", "first"), ("numbers", "session", "last")] {
+        let step = format!(
+            "DELETE FROM {table} WHERE pos IN (SELECT pos FROM {table} WHERE {of} = ?1 AND last <= ?2 ORDER BY {order} LIMIT ?3)"
+        );
+        deleted += execute(tx, &step, params![owner, upto, STEP])?;
+    }
+    if deleted == 0 {
+        execute(tx, "DELETE FROM garbage WHERE owner = ?1", [owner])?;
+    }
+    Ok(true)
+}
+
+fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(), StoreError> {
+    let latest = match record {
+        Record::TokenRotated { .. } => Some(1),
+        Record::Released { .. } => Some(2),
+        Record::SessionOpened { .. }
+        | Record::SessionEnded { .. }
+        | Record::JobAccepted(_)
+        | Record::JobEvent { .. }
+        | Record::JobHistory { .. }
+        | Record::HistoryTrimmed { .. }
+        | Record::Joined { .. }
+        | Record::Left { .. }
+        | Record::Numbered { .. }
+        | Record::KeyKept { .. }
+        | Record::JobForgotten { .. } => None,
+    };
+    let job = record.job().map(|job| key(job.ulid()));
+    let session = record.session().map(|session| key(session.ulid()));
+    let until = record.until().map(|until| number(until.0));
+    let row = params![number(at.0), job, session, until, latest, json(record)?];
+    let insert =
+        "INSERT OR REPLACE INTO records (pos, job, session, until, latest, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    execute(tx, insert, row).map(drop)
+}
+
+/// Notes that what is up to `upto` may be deleted.
+fn discard(tx: &Transaction<'_>, owner: [u8; 16], upto: i64) -> Result<(), StoreError> {
+    let note = "INSERT INTO garbage (owner, upto) VALUES (?1, ?2) \
+                ON CONFLICT (owner) DO UPDATE SET upto = max(upto, excluded.upto)";
+    execute(tx, note, params![owner, upto]).map(drop)
+}
+
+fn execute(tx: &Transaction<'_>, sql: &str, row: impl rusqlite::Params) -> Result<usize, StoreError> {
+    tx.prepare_cached(sql).and_then(|mut statement| statement.execute(row)).map_err(failed)
+}
+
+fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> StoreError {
+    StoreError(format!("a record cannot be written as JSON: {error}"))
+}
+
+pub(super) fn failed(error: rusqlite::Error) -> StoreError {
+    StoreError(error.to_string())
+}
+
+pub(super) fn key(id: ulid::Ulid) -> [u8; 16] {
+    id.to_bytes()
+}
+
+/// SQLite counts with a sign; nothing here gets that far.
+pub(super) fn number(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+pub(super) fn position(at: i64) -> LogPos {
+    LogPos(u64::try_from(at).unwrap_or(0))
+}

@@ -1,0 +1,135 @@
+//! The history of a job without its bodies: how many events there were, of
+//! which class each was, and which are still kept somewhere.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::model::event::EventClass;
+
+/// Events of a job that are let go together.
+const GROUP_EVENTS: u64 = 1024;
+/// Bytes after which a group is full.
+const GROUP_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// Events at the beginning that nobody has any more.
+    gone: u64,
+    /// The class of every other.
+    classes: VecDeque<EventClass>,
+    groups: VecDeque<Group>,
+    bytes: usize,
+}
+
+/// Events in a row up to `last`.
+#[derive(Debug)]
+struct Group {
+    last: u64,
+    events: u64,
+    bytes: usize,
+}
+
+impl History {
+    /// A history of an earlier run.
+    pub(super) fn restored(gone: u64, classes: &[(EventClass, u32)], bytes: usize) -> History {
+        let classes: VecDeque<EventClass> =
+            classes.iter().flat_map(|(class, count)| (0..*count).map(|_| *class)).collect();
+        let events = classes.len() as u64;
+        let group = Group { last: gone + events, events, bytes };
+        History { gone, classes, groups: VecDeque::from([group]), bytes }
+    }
+
+    /// How many events there were.
+    pub(super) fn count(&self) -> u64 {
+        self.gone + self.classes.len() as u64
+    }
+
+    /// The first event that is still kept.
+    pub(super) fn first(&self) -> u64 {
+        self.gone + 1
+    }
+
+    /// How many events are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Bytes of what is kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The class of event `n`, if that is kept.
+    pub(super) fn class(&self, n: u64) -> Option<EventClass> {
+        self.classes.get(usize::try_from(n.checked_sub(self.first())?).ok()?).copied()
+    }
+
+    /// One more event; the first to be known may be any.
+    pub(super) fn push(&mut self, n: u64, class: EventClass, bytes: usize) {
+        if self.classes.is_empty() {
+            self.gone = self.gone.max(n.saturating_sub(1));
+        }
+        self.classes.push_back(class);
+        self.bytes += bytes;
+        match self.groups.back_mut().filter(|group| group.events < GROUP_EVENTS && group.bytes < GROUP_BYTES) {
+            Some(group) => {
+                group.last = n;
+                group.events += 1;
+                group.bytes += bytes;
+            }
+            None => self.groups.push_back(Group { last: n, events: 1, bytes }),
+        }
+    }
+
+    /// Lets the oldest group go, but never the last one; gives the last event
+    /// that went.
+    pub(super) fn trim(&mut self) -> Option<u64> {
+        let oldest = self.groups.front().filter(|_| self.groups.len() > 1)?.last;
+        self.forget(oldest);
+        Some(oldest)
+    }
+
+    /// Events up to `upto` are nowhere any more.
+    pub(super) fn forget(&mut self, upto: u64) {
+        while self.gone < upto && self.classes.pop_front().is_some() {
+            self.gone += 1;
+        }
+        while let Some(group) = self.groups.front().filter(|group| group.last <= upto) {
+            self.bytes = self.bytes.saturating_sub(group.bytes);
+            self.groups.pop_front();
+        }
+    }
+
+    /// How many events of each class follow each other.
+    pub(super) fn runs(&self) -> Vec<(EventClass, u32)> {
+        let mut runs: Vec<(EventClass, u32)> = Vec::new();
+        for class in &self.classes {
+            match runs.last_mut() {
+                Some((last, count)) if last == class && *count < u32::MAX => *count += 1,
+                Some(_) | None => runs.push((*class, 1)),
+            }
+        }
+        runs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_let_go_is_let_go_in_groups() {
+        let mut history = History::default();
+        for n in 1..=2 * GROUP_EVENTS + 1 {
+            let class = if n % 3 == 0 { EventClass::Thought } else { EventClass::Plain };
+            history.push(n, class, 10);
+        }
+        assert_eq!(history.trim(), Some(GROUP_EVENTS));
+        assert_eq!((history.first(), history.count()), (GROUP_EVENTS + 1, 2 * GROUP_EVENTS + 1));
+        assert_eq!((history.class(GROUP_EVENTS), history.class(1026)), (None, Some(EventClass::Thought)));
+        let again = History::restored(GROUP_EVENTS, &history.runs(), history.bytes());
+        assert_eq!((again.first(), again.count(), again.bytes()), (1025, 2049, 10_250));
+        assert_eq!(again.class(1026), Some(EventClass::Thought));
+        assert_eq!((history.trim(), history.trim()), (Some(2 * GROUP_EVENTS), None), "the last group stays");
+    }
+}

@@ -1,0 +1,144 @@
+//! Events that are no longer in memory, read back from the store for the one
+//! session that needs them. Everybody else goes on.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Runtime;
+use super::index::Place;
+use super::io::{CloseReason, EventRecord, Output};
+use super::job::Stored;
+use super::timers::Timer;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{JobId, LogPos, OpId, SessionId};
+use crate::model::reply::{Concern, Refusal};
+
+/// How long a store may take to read something back.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a session reads back.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    asked: Option<Asked>,
+    /// By job: events in a row, each with its number.
+    ahead: BTreeMap<JobId, VecDeque<(u64, Stored)>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    op: OpId,
+    job: JobId,
+    from: u64,
+}
+
+/// Where an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// In memory; it stands here in the log.
+    Held(LogPos),
+    /// In the store only.
+    InStore,
+    /// Nowhere any more.
+    Gone,
+}
+
+impl Reading {
+    /// Event `n` of a job, if it was read back. What came before is let go.
+    pub(super) fn take(&mut self, job: JobId, n: u64) -> Option<&mut Stored> {
+        let events = self.ahead.get_mut(&job)?;
+        while events.front().is_some_and(|(first, _)| *first < n) {
+            events.pop_front();
+        }
+        events.front_mut().filter(|(first, _)| *first == n).map(|(_, stored)| stored)
+    }
+
+    fn has(&self, job: JobId, n: u64) -> bool {
+        let range = self.ahead.get(&job).and_then(|events| Some((events.front()?.0, events.back()?.0)));
+        range.is_some_and(|(first, last)| (first..=last).contains(&n))
+    }
+
+    fn put(&mut self, job: JobId, events: Vec<EventRecord>, bound: usize) {
+        while self.ahead.len() >= bound && !self.ahead.contains_key(&job) {
+            self.ahead.pop_first();
+        }
+        // They were durable before they were asked for.
+        let stored = |event: EventRecord| (event.n, Stored::kept(LogPos(0), event));
+        self.ahead.insert(job, events.into_iter().map(stored).collect());
+    }
+}
+
+impl Runtime {
+    /// Where an event is that a session is owed.
+    pub(super) fn find_event(&self, session: SessionId, place: Place) -> Found {
+        let Some(job) = self.jobs.get(place.job) else {
+            return Found::Gone;
+        };
+        let read = self.sessions.get(session).is_some_and(|session| session.reading.has(place.job, place.event));
+        match job.position(place.event) {
+            Some(pos) => Found::Held(pos),
+            None if read => Found::Held(LogPos(0)),
+            None if self.config.history && job.keeps(place.event) => Found::InStore,
+            None => Found::Gone,
+        }
+    }
+
+    /// Asks for an event and those that follow it, once.
+    pub(super) fn read_back(&mut self, id: SessionId, place: Place) {
+        let limits = &self.config.limits;
+        let Some(session) = self.sessions.get_mut(id).filter(|session| session.reading.asked.is_none()) else {
+            return;
+        };
+        let Some(job) = self.jobs.get(place.job) else {
+            return;
+        };
+        let (from, bytes) = (place.event, limits.load_bytes);
+        let last = job.first_held().saturating_sub(1).min(job.count());
+        let to = last.min(from.saturating_add(limits.load_events - 1));
+        self.last_op += 1;
+        let op = OpId(self.last_op);
+        session.reading.asked = Some(Asked { op, job: place.job, from });
+        self.reads.insert(op, id);
+        self.timers.set(Timer::Read(id), self.now.mono + READ_TIMEOUT);
+        self.outputs.push_back(Output::Load { op, job: place.job, from, to, bytes });
+    }
+
+    pub(super) fn on_loaded(&mut self, op: OpId, events: Option<Vec<EventRecord>>) {
+        let bound = self.config.limits.loads_per_session;
+        let Some(id) = self.reads.remove(&op) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let Some(asked) = session.reading.asked.take_if(|asked| asked.op == op) else {
+            return;
+        };
+        let Some(conn) = session.conn else {
+            return;
+        };
+        self.timers.clear(Timer::Read(id));
+        let Some(events) = events else {
+            return self.on_read_failed(id);
+        };
+        // A store that has less than it was said to have.
+        if events.first().is_none_or(|event| event.n != asked.from) {
+            return self.leave(conn, CloseReason::HistoryLost);
+        }
+        session.reading.put(asked.job, events, bound);
+        self.ready(conn);
+    }
+
+    /// Nothing was lost: the client may resume and ask again.
+    pub(super) fn on_read_failed(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        session.reading = Reading::default();
+        if let Some(conn) = session.conn {
+            let failed = Violation::new(ErrorCode::Unavailable, "older events cannot be read just now: resume later");
+            self.refuse(conn, Refusal::of(Concern::Session, failed, None));
+            self.leave(conn, CloseReason::StoreFailed);
+        }
+    }
+}

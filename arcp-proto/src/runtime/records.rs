@@ -1,0 +1,274 @@
+//! What must survive the process: records, in the order of the log.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{JobId, Principal, SessionId, WireId};
+use crate::json::Json;
+use crate::model::agent::AgentRef;
+use crate::model::event::{EventClass, JobEvent};
+use crate::model::request::Invocation;
+use crate::secret::SecretDigest;
+use crate::time::UtcMs;
+use crate::wire::{Part, View};
+
+/// What must survive the process. Frames that reveal a record wait until it
+/// is durable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// A session was made.
+    SessionOpened {
+        /// The session.
+        session: SessionId,
+        /// Whose.
+        principal: Principal,
+        /// Whether the principal was made up for it.
+        anonymous: bool,
+        /// How its peer sees things.
+        view: View,
+        /// What resumes it.
+        token: SecretDigest,
+        /// Namespaces of extensions negotiated with its client.
+        extensions: Vec<String>,
+    },
+    /// A session has a new token.
+    TokenRotated {
+        /// The session.
+        session: SessionId,
+        /// What resumes it now.
+        token: SecretDigest,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+    },
+    /// A job was accepted; with it its key is claimed.
+    JobAccepted(Box<JobRecord>),
+    /// A job has one more event.
+    JobEvent {
+        /// The job.
+        job: JobId,
+        /// The event.
+        event: EventRecord,
+    },
+    /// A job is over: what its events were. Comes after the last of them;
+    /// with it a store gives back the last event only.
+    JobHistory {
+        /// The job.
+        job: JobId,
+        /// Events at the beginning that nobody has any more.
+        gone: u64,
+        /// How many of each class followed each other.
+        classes: Vec<(EventClass, u32)>,
+        /// Bytes they hold, roughly.
+        bytes: usize,
+    },
+    /// The first events of a job are no longer kept.
+    HistoryTrimmed {
+        /// The job.
+        job: JobId,
+        /// The last of them.
+        upto: u64,
+    },
+    /// A session gets new events of a job.
+    Joined {
+        /// The job.
+        job: JobId,
+        /// The session.
+        session: SessionId,
+        /// Whether it may cancel the job.
+        owner: bool,
+        /// The request that its frames follow from, if they say so.
+        request: Option<WireId>,
+    },
+    /// A session no longer gets new events of a job.
+    Left {
+        /// The job.
+        job: JobId,
+        /// The session.
+        session: SessionId,
+    },
+    /// Frames of a job were numbered for a session. Comes before the event
+    /// that it is a frame of, if that is new: one that never came is no frame.
+    Numbered {
+        /// The session.
+        session: SessionId,
+        /// What was numbered.
+        run: NumberedRun,
+    },
+    /// A session needs its first numbers no more.
+    Released {
+        /// The session.
+        session: SessionId,
+        /// The last of them.
+        upto: u64,
+    },
+    /// A key outlives its job.
+    KeyKept {
+        /// The job it was claimed for.
+        job: JobId,
+        /// Whose it is.
+        principal: Principal,
+        /// The key.
+        key: KeyRecord,
+        /// Until when.
+        until: UtcMs,
+    },
+    /// A job is forgotten.
+    JobForgotten {
+        /// The job.
+        job: JobId,
+    },
+}
+
+impl Record {
+    /// The job that the record is about, and goes with. A number goes with its
+    /// session, a kept key with nobody.
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Record::JobAccepted(record) => Some(record.job),
+            Record::JobEvent { job, .. }
+            | Record::JobHistory { job, .. }
+            | Record::HistoryTrimmed { job, .. }
+            | Record::Joined { job, .. }
+            | Record::Left { job, .. }
+            | Record::JobForgotten { job } => Some(*job),
+            Record::SessionOpened { .. }
+            | Record::TokenRotated { .. }
+            | Record::SessionEnded { .. }
+            | Record::Numbered { .. }
+            | Record::Released { .. }
+            | Record::KeyKept { .. } => None,
+        }
+    }
+
+    /// The session that the record is about, and goes with.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Record::SessionOpened { session, .. }
+            | Record::TokenRotated { session, .. }
+            | Record::SessionEnded { session }
+            | Record::Joined { session, .. }
+            | Record::Left { session, .. }
+            | Record::Released { session, .. }
+            | Record::Numbered { session, .. } => Some(*session),
+            Record::JobAccepted(_)
+            | Record::JobEvent { .. }
+            | Record::JobHistory { .. }
+            | Record::HistoryTrimmed { .. }
+            | Record::KeyKept { .. }
+            | Record::JobForgotten { .. } => None,
+        }
+    }
+
+    /// Until when the record is of use, if that is known.
+    pub fn until(&self) -> Option<UtcMs> {
+        if let Record::KeyKept { until, .. } = self { Some(*until) } else { None }
+    }
+
+    /// The job whose records a store may let go of once it has this one.
+    pub fn forgets_job(&self) -> Option<JobId> {
+        if let Record::JobForgotten { job } = self { Some(*job) } else { None }
+    }
+
+    /// The session whose records a store may let go of once it has this one.
+    pub fn ends_session(&self) -> Option<SessionId> {
+        if let Record::SessionEnded { session } = self { Some(*session) } else { None }
+    }
+}
+
+/// The durable part of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// The job.
+    pub job: JobId,
+    /// Whose.
+    pub principal: Principal,
+    /// The session that submitted it.
+    pub session: SessionId,
+    /// The agent, resolved.
+    pub agent: AgentRef,
+    /// Its input.
+    pub input: Json,
+    /// The lease granted.
+    pub lease: Json,
+    /// Its trace.
+    pub trace: String,
+    /// What only the open family says of it.
+    pub invocation: Invocation,
+    /// The request that it answers.
+    pub request: WireId,
+    /// When it was accepted.
+    pub created_at: UtcMs,
+    /// Its time limit in seconds.
+    pub max_runtime: Option<NonZeroU32>,
+    /// The key it claims.
+    pub key: Option<KeyRecord>,
+}
+
+/// An event of a job as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Its number in the job, from 1.
+    pub n: u64,
+    /// When.
+    pub at: UtcMs,
+    /// How many thoughts the job had had before.
+    #[serde(default)]
+    pub thoughts: u64,
+    /// The event.
+    pub event: Arc<JobEvent>,
+}
+
+/// Numbers of a session in a row, and what stands behind them: events of one
+/// job in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberedRun {
+    /// The first number.
+    pub seq: u64,
+    /// How many.
+    #[serde(default = "one")]
+    pub count: u64,
+    /// The job.
+    pub job: JobId,
+    /// The first event's number in the job; 0 for the acceptance.
+    pub event: u64,
+    /// Which frame of the event.
+    pub part: Part,
+    /// Which of the job's requests they follow from; 0 for none.
+    pub request: u32,
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl NumberedRun {
+    /// Takes another run in, if it goes on where this one ends; otherwise
+    /// gives it back.
+    pub fn join(&mut self, next: NumberedRun) -> Option<NumberedRun> {
+        let joins = next.seq == self.seq + self.count
+            && next.event == self.event + self.count
+            && (next.job, next.request) == (self.job, self.request)
+            && (self.part, next.part) == (Part::Whole, Part::Whole);
+        if joins {
+            self.count += next.count;
+        }
+        (!joins).then_some(next)
+    }
+}
+
+/// An idempotency key as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// A digest of principal and key.
+    pub digest: [u8; 32],
+    /// What makes two submits the same.
+    pub fingerprint: [u8; 32],
+}

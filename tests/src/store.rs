@@ -1,0 +1,177 @@
+//! The store of the virtual world: it refuses what a real one refuses, and
+//! gives back what a real one gives back.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a store looks at the records that replace others")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arcp_host::store::{History, Store, StoreError};
+use arcp_proto::id::{JobId, LogPos, SessionId};
+use arcp_proto::runtime::{EventRecord, Record};
+
+/// Records in memory that survive a crash of the runtime.
+#[derive(Clone, Debug, Default)]
+pub struct VirtualStore {
+    records: Vec<(LogPos, Record)>,
+    events: BTreeMap<JobId, BTreeMap<u64, EventRecord>>,
+    last: LogPos,
+    /// It fails while this is set, and keeps nothing of what it was given.
+    pub broken: bool,
+    /// It takes no more records than this.
+    pub full_at: Option<usize>,
+}
+
+impl VirtualStore {
+    /// The last position that is durable.
+    pub fn last(&self) -> LogPos {
+        self.last
+    }
+
+    /// What a restart gets. `compact`: as a store gives it that has let go of
+    /// everything it may; otherwise every record.
+    pub fn records(&self, compact: bool) -> Vec<(LogPos, Record)> {
+        if !compact {
+            return self.records.clone();
+        }
+        let (mut forgotten, mut ended) = (BTreeSet::<JobId>::new(), BTreeSet::<SessionId>::new());
+        let (mut over, mut released) = (BTreeSet::<JobId>::new(), BTreeMap::<SessionId, u64>::new());
+        for (_, record) in &self.records {
+            forgotten.extend(record.forgets_job());
+            ended.extend(record.ends_session());
+            if let Record::JobHistory { job, .. } = record {
+                over.insert(*job);
+            }
+            if let Record::Released { session, upto } = record {
+                released.insert(*session, *upto);
+            }
+        }
+        let mut given: Vec<(LogPos, Record)> = Vec::new();
+        let (mut numbers, mut terminals) = (Vec::new(), BTreeMap::new());
+        for (at, record) in self.records.iter().rev() {
+            let gone = record.job().is_some_and(|job| forgotten.contains(&job))
+                || record.session().is_some_and(|session| ended.contains(&session));
+            match record {
+                _ if gone => {}
+                Record::JobEvent { job, .. } if over.contains(job) => {
+                    terminals.entry(*job).or_insert_with(|| record.clone());
+                }
+                Record::Numbered { session, run } => {
+                    let needed = released.get(session).is_none_or(|upto| run.seq + run.count > upto + 1);
+                    numbers.extend(needed.then(|| (*at, record.clone())));
+                }
+                _ => given.push((*at, record.clone())),
+            }
+        }
+        given.reverse();
+        let mut all = Vec::new();
+        for (at, record) in given {
+            let terminal = if let Record::JobHistory { job, .. } = &record { terminals.remove(job) } else { None };
+            all.push((at, record));
+            all.extend(terminal.map(|terminal| (at, terminal)));
+        }
+        all.extend(numbers.into_iter().rev());
+        all
+    }
+
+    fn keep(&mut self, at: LogPos, record: &Record) {
+        match record {
+            Record::JobEvent { job, event } => {
+                self.events.entry(*job).or_default().insert(event.n, event.clone());
+            }
+            Record::HistoryTrimmed { job, upto } => {
+                self.events.entry(*job).or_default().retain(|n, _| n > upto);
+            }
+            Record::JobForgotten { job } => drop(self.events.remove(job)),
+            _ => {}
+        }
+        self.records.push((at, record.clone()));
+        self.last = at;
+    }
+}
+
+impl Store for VirtualStore {
+    fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
+        for (at, record) in self.records(true) {
+            each(at, record);
+        }
+        Ok(self.last)
+    }
+
+    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+        let mut new: Vec<&(LogPos, Record)> = Vec::new();
+        for entry in batch {
+            let last = new.last().map_or(self.last, |(at, _)| *at);
+            if entry.0.0 > last.0 + 1 {
+                return Err(StoreError("a gap".into()));
+            }
+            new.extend((entry.0 > last).then_some(entry));
+        }
+        if self.broken || self.full_at.is_some_and(|most| self.records.len() + new.len() > most) {
+            return Err(StoreError("no room".into()));
+        }
+        for (at, record) in new {
+            self.keep(*at, record);
+        }
+        Ok(())
+    }
+
+    fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
+        Ok(Some(Box::new(self.clone())))
+    }
+}
+
+impl History for VirtualStore {
+    fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
+        if self.broken {
+            return Err(StoreError("broken".into()));
+        }
+        let kept = self.events.get(&job).into_iter().flat_map(|events| events.range(from..=to));
+        let (mut in_row, mut size) = (Vec::new(), 0);
+        for (expected, (n, event)) in (from..).zip(kept) {
+            size += serde_json::to_string(event).map_or(0, |text| text.len());
+            if expected != *n || size > bytes && !in_row.is_empty() {
+                break;
+            }
+            in_row.push(event.clone());
+        }
+        Ok(in_row)
+    }
+}
+
+/// A store that fails when it is told to, like a disk that is full for a
+/// while.
+pub struct Faulty {
+    inner: Box<dyn Store>,
+    failing: Arc<AtomicBool>,
+}
+
+impl Faulty {
+    /// A store, and what makes its commits fail while it is set.
+    pub fn new(inner: Box<dyn Store>) -> (Faulty, Arc<AtomicBool>) {
+        let failing = Arc::new(AtomicBool::new(false));
+        (Faulty { inner, failing: failing.clone() }, failing)
+    }
+}
+
+impl Store for Faulty {
+    fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
+        self.inner.load(each)
+    }
+
+    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(StoreError("the disk is full".into()));
+        }
+        self.inner.commit(batch)
+    }
+
+    fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
+        self.inner.history()
+    }
+
+    fn tidy(&mut self) -> Result<bool, StoreError> {
+        self.inner.tidy()
+    }
+}
