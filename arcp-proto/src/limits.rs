@@ -106,7 +106,8 @@ pub struct Limits {
     pub index_runs_per_session: usize,
     /// Runs of all indexes (16,777,216). As above, for the one that grows.
     pub index_runs: usize,
-    /// Events an agent may emit ahead of the store and its submitter (64).
+    /// Events an agent may emit ahead of the store and its submitter (256): what
+    /// one commit shares its cost among.
     /// Beyond: its call waits.
     pub agent_credit: u32,
     /// Numbered frames an attached submitter may be behind before its agents
@@ -157,7 +158,7 @@ impl Default for Limits {
             loads_per_session: 8,
             index_runs_per_session: 1 << 20,
             index_runs: 1 << 24,
-            agent_credit: 64,
+            agent_credit: 256,
             pace_events: 1024,
             list_scan: 10_000,
             ended_sessions: 16_384,

@@ -125,7 +125,7 @@ fn b12_history_beyond_the_cap_is_refused_and_never_skipped() {
 
 #[test]
 fn an_agent_cannot_run_ahead_of_the_store() {
-    let mut world = World::seeded(6);
+    let mut world = World::configured(6, |config| config.limits.agent_credit = 64);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 1000}}))["job_id"].clone();
     world.store.broken = true;
