@@ -97,13 +97,14 @@ pub struct Serve {
     /// --samples].
     #[arg(long, value_name = "S")]
     pub cancel_grace: Option<u64>,
-    /// Keep jobs and sessions in this file, over the end of the program;
-    /// without it they live in memory.
-    #[arg(long, value_name = "FILE")]
+    /// Keep jobs and sessions in this file, over the end of the program, or in
+    /// `memory` [default: a file for the port in the state directory; memory
+    /// with --stdio or port 0].
+    #[arg(long, value_name = "FILE|memory")]
     pub store: Option<PathBuf>,
     /// Do not wait for the disk at every commit: a power cut may then take
     /// what clients have seen.
-    #[arg(long, requires = "store")]
+    #[arg(long)]
     pub relaxed: bool,
     /// Write a recording for `arcp replay`. It holds tokens and everything
     /// clients send: keep it secret.

@@ -1,7 +1,9 @@
 //! `arcp serve`.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +45,8 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     let registry = registry(&args)?;
     let config = config(&args, anonymous)?;
     if args.stdio {
-        return serve_stdio(host(config, registry, tokens, &args)?, given);
+        let place = Place::of(&args)?;
+        return serve_stdio(host(config, registry, tokens, &args, &place)?, given);
     }
     serve_port(&args, config, registry, tokens, given)
 }
@@ -55,7 +58,8 @@ fn serve_port(
     mut tokens: BearerTokens,
     given: bool,
 ) -> Result<Exit, Failure> {
-    let made = if given { None } else { Some(make_token(&mut tokens)?) };
+    let place = Place::of(args)?;
+    let made = if given { None } else { Some(own_token(&mut tokens, args, &place)?) };
     raise_descriptor_limit();
     let server_config = ServerConfig {
         path: args.path.clone(),
@@ -63,7 +67,7 @@ fn serve_port(
         allow_origins: args.allow_origins.clone(),
         ..ServerConfig::new(args.listen)
     };
-    let host = host(config, registry, tokens, args)?;
+    let host = host(config, registry, tokens, args, &place)?;
     let server = Server::bind(&server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
         HostError::Config(error) => Failure::usage(error.to_string()),
@@ -79,6 +83,7 @@ fn serve_port(
     }
     stop_on_signals(server.handle())?;
     eprintln!("READY {url}");
+    place.tell();
     let result = server.run();
     if let (Some(state), Some(runtime)) = (&state, &runtime) {
         state.remove_runtime(runtime);
@@ -94,7 +99,13 @@ fn serve_stdio(host: Host, must_prove: bool) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-fn host(config: Config, registry: Registry, tokens: BearerTokens, args: &Serve) -> Result<Host, Failure> {
+fn host(
+    config: Config,
+    registry: Registry,
+    tokens: BearerTokens,
+    args: &Serve,
+    place: &Place,
+) -> Result<Host, Failure> {
     let record = match &args.record {
         None => None,
         Some(path) => {
@@ -108,20 +119,56 @@ fn host(config: Config, registry: Registry, tokens: BearerTokens, args: &Serve) 
         config,
         registry,
         authenticator: Arc::new(tokens),
-        store: store(args)?,
+        store: place.open(args.relaxed)?,
         record,
         observer: Some(Box::new(observe)),
         extensions: None,
     })
 }
 
-fn store(args: &Serve) -> Result<Box<dyn Store>, Failure> {
-    let Some(path) = &args.store else {
-        return Ok(Box::<MemoryStore>::default());
-    };
-    let durability = if args.relaxed { Durability::Normal } else { Durability::Full };
-    let store = SqliteStore::open(path, durability).map_err(|error| Failure::usage(format!("--store: {error}")))?;
-    Ok(Box::new(store))
+/// Where a runtime keeps what must survive.
+enum Place {
+    Memory,
+    File(PathBuf),
+}
+
+impl Place {
+    /// What was asked for, else what suits the address: who is found at a port
+    /// is found there again.
+    fn of(args: &Serve) -> Result<Place, Failure> {
+        match &args.store {
+            Some(named) if named.as_os_str() == "memory" => Ok(Place::Memory),
+            Some(file) => Ok(Place::File(file.clone())),
+            None if args.stdio || args.listen.port() == 0 => Ok(Place::Memory),
+            None => {
+                let unusable = |why: &dyn Display| {
+                    let message = format!("no place for a store: {why}; give --store FILE, or --store memory");
+                    Failure::new(Exit::Failed, message)
+                };
+                let state = State::of_user().ok_or_else(|| unusable(&"neither HOME nor ARCP_STATE_DIR is set"))?;
+                state.store(args.listen.port()).map(Place::File).map_err(|error| unusable(&error))
+            }
+        }
+    }
+
+    fn open(&self, relaxed: bool) -> Result<Box<dyn Store>, Failure> {
+        let Place::File(path) = self else {
+            return Ok(Box::<MemoryStore>::default());
+        };
+        let durability = if relaxed { Durability::Normal } else { Durability::Full };
+        let store = SqliteStore::open(path, durability).map_err(|error| Failure::usage(format!("--store: {error}")))?;
+        Ok(Box::new(store))
+    }
+
+    /// Says what survives the end of the program.
+    fn tell(&self) {
+        match self {
+            Place::Memory => {
+                eprintln!("arcp: jobs and sessions are in memory: nothing survives the end of this program")
+            }
+            Place::File(path) => eprintln!("arcp: jobs and sessions are kept in {}", path.display()),
+        }
+    }
 }
 
 /// Tells the operator what a log should know; no secret is in a notice.
@@ -201,8 +248,13 @@ fn tokens(args: &Serve) -> Result<BearerTokens, Failure> {
     Ok(tokens)
 }
 
-fn make_token(tokens: &mut BearerTokens) -> Result<String, Failure> {
-    let token = arcp_host::entropy::token()?;
+/// The token of the runtime's owner: the same again where sessions survive.
+fn own_token(tokens: &mut BearerTokens, args: &Serve, place: &Place) -> Result<String, Failure> {
+    let fresh = arcp_host::entropy::token;
+    let token = match (place, State::of_user()) {
+        (Place::File(_), Some(state)) if args.listen.port() != 0 => state.token(args.listen.port(), fresh)?,
+        (Place::File(_) | Place::Memory, _) => fresh()?,
+    };
     if let Some(principal) = Principal::new(LOCAL) {
         tokens.add(&Secret::new(token.clone()), principal);
     }

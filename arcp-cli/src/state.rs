@@ -1,5 +1,6 @@
-//! What is kept between runs, in the user's state directory: the runtime
-//! that was started last, and the keys of what was submitted.
+//! What is kept between runs, in the user's state directory: the stores of
+//! runtimes, the runtime that was started last, and the keys of what was
+//! submitted.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -51,6 +52,24 @@ impl State {
             || std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty()).map(|dir| Path::new(&dir).join("arcp"));
         let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state/arcp"));
         own.or_else(xdg).or_else(home).map(State)
+    }
+
+    /// The store of a runtime on this port, unless it is told otherwise.
+    pub fn store(&self, port: u16) -> io::Result<PathBuf> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+        Ok(self.0.join(format!("store-{port}.db")))
+    }
+
+    /// The token of the runtimes on this port: clients of the one before come
+    /// back with it.
+    pub fn token(&self, port: u16, make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
+        let name = format!("token-{port}.json");
+        if let Some(token) = self.read::<String>(&name).filter(|token| !token.is_empty()) {
+            return Ok(token);
+        }
+        let token = make()?;
+        self.write(&name, &token)?;
+        Ok(token)
     }
 
     /// Leaves word of a runtime.

@@ -152,3 +152,53 @@ fn a_store_that_cannot_be_used_says_why_and_is_left_alone() {
     drop(server);
     std::fs::remove_dir_all(&dir).expect("removed");
 }
+
+#[test]
+fn without_a_word_jobs_are_kept_in_the_state_directory_and_memory_is_said() {
+    let state = std::env::temp_dir().join(format!("arcp-default-{}", std::process::id()));
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let serve = |more: &[&str]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_arcp"))
+            .args(["serve", "--samples", "--listen", &format!("127.0.0.1:{port}")])
+            .args(more)
+            .env("ARCP_STATE_DIR", &state)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let said: Vec<String> = lines.take(2).map(|line| line.expect("text")).collect();
+        (child, said)
+    };
+    let arcp = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_arcp")).args(args).env("ARCP_STATE_DIR", &state).output();
+        String::from_utf8_lossy(&output.expect("it runs").stdout).into_owned()
+    };
+    let file = state.join(format!("store-{port}.db"));
+    let (mut first, said) = serve(&[]);
+    assert!(said[0].starts_with("READY ") && said[1].contains(&file.display().to_string()), "{said:?}");
+    assert_eq!(arcp(&["submit", "echo", "--input", "7"]), "7\n");
+    // Who follows a job follows it over the end of the runtime.
+    let follower = Command::new(env!("CARGO_BIN_EXE_arcp"))
+        .args(["submit", "slow", "--input", r#"{"ms":600000}"#])
+        .env("ARCP_STATE_DIR", &state)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    while !arcp(&["list"]).contains("running") {}
+    first.kill().expect("killed");
+    first.wait().expect("gone");
+    let (mut second, _) = serve(&[]);
+    let followed = follower.wait_with_output().expect("it ends");
+    let why = String::from_utf8_lossy(&followed.stderr);
+    assert!(followed.status.code() == Some(1) && why.contains("restarted"), "{why}");
+    assert!(arcp(&["list"]).contains("echo"), "what was submitted before is listed");
+    second.kill().expect("killed");
+    second.wait().expect("gone");
+    let (mut third, said) = serve(&["--store", "memory"]);
+    assert!(said[1].contains("nothing survives"), "{said:?}");
+    assert!(!arcp(&["list"]).contains("echo"));
+    third.kill().expect("killed");
+    third.wait().expect("gone");
+    std::fs::remove_dir_all(&state).expect("removed");
+}
