@@ -20,7 +20,8 @@ use arcp_proto::runtime::{CloseReason, Config, Input, Notice, Output, Record, Ru
 
 /// Everything a server needs besides its transport.
 pub struct Host {
-    /// The runtime's configuration. Its agents are taken from `registry`.
+    /// The runtime's configuration. What it says of agents is taken from
+    /// `registry`, and of history from `store`.
     pub config: Config,
     /// The agents.
     pub registry: Registry,
@@ -126,7 +127,12 @@ impl Engine {
         let mut records = Vec::new();
         let last = store.load(&mut |at, record| records.push((at, record)))?;
         let history = store.history()?;
-        let config = Config { agents: host.registry.entries(), history: history.is_some(), ..host.config };
+        let config = Config {
+            agents: host.registry.entries(),
+            restartable_agents: host.registry.restartable().clone(),
+            history: history.is_some(),
+            ..host.config
+        };
         let recorder = host.record.map(|file| (Recorder::new(&config, &seeds, now), file));
         let runtime = Runtime::new(config, seeds, now)?;
         let store = if store.is_instant() {

@@ -57,6 +57,10 @@ pub struct Serve {
     /// Host a shell command as an agent; may be repeated.
     #[arg(long = "agent", value_name = "NAME[@VERSION]=COMMAND")]
     pub agents: Vec<String>,
+    /// Start this agent again, with what it kept, when the runtime has ended
+    /// under its job; may be repeated.
+    #[arg(long = "restartable", value_name = "NAME")]
+    pub restartable: Vec<String>,
     /// Accept a bearer token; may be repeated.
     #[arg(long = "token", value_name = "TOKEN=PRINCIPAL")]
     pub tokens: Vec<String>,

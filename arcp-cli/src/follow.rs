@@ -241,6 +241,7 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
         EventKind::Thought => format!("thought {}", text("text")),
         EventKind::Status => format!("status {} {}", text("phase"), text("message")),
         EventKind::Metric => format!("metric {} {} {}", text("name"), members.get("value").unwrap_or(""), text("unit")),
+        EventKind::Checkpoint => format!("checkpoint {}", text("label")),
         EventKind::ToolCall
         | EventKind::ToolResult
         | EventKind::Artifact

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arcp_blocking::{Host, HostError, Server, ServerConfig, ServerHandle, stdio};
 use arcp_host::auth::BearerTokens;
+use arcp_host::orphans;
 use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
 use arcp_host::samples;
@@ -42,24 +43,26 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
         return Err(Failure::usage(message));
     }
     let anonymous = args.anonymous || loopback && !args.stdio;
-    let registry = registry(&args)?;
+    let place = Place::of(&args)?;
+    let registry = registry(&args, &place)?;
     let config = config(&args, anonymous)?;
     if args.stdio {
-        let place = Place::of(&args)?;
-        return serve_stdio(host(config, registry, tokens, &args, &place)?, given);
+        let host = host(config, registry, tokens, &args, &place)?;
+        place.end_orphans()?;
+        return serve_stdio(host, given);
     }
-    serve_port(&args, config, registry, tokens, given)
+    serve_port(&args, &place, config, registry, tokens, given)
 }
 
 fn serve_port(
     args: &Serve,
+    place: &Place,
     config: Config,
     registry: Registry,
     mut tokens: BearerTokens,
     given: bool,
 ) -> Result<Exit, Failure> {
-    let place = Place::of(args)?;
-    let made = if given { None } else { Some(own_token(&mut tokens, args, &place)?) };
+    let made = if given { None } else { Some(own_token(&mut tokens, args, place)?) };
     raise_descriptor_limit();
     let server_config = ServerConfig {
         path: args.path.clone(),
@@ -67,7 +70,8 @@ fn serve_port(
         allow_origins: args.allow_origins.clone(),
         ..ServerConfig::new(args.listen)
     };
-    let host = host(config, registry, tokens, args, &place)?;
+    let host = host(config, registry, tokens, args, place)?;
+    let ended = place.end_orphans()?;
     let server = Server::bind(&server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
         HostError::Config(error) => Failure::usage(error.to_string()),
@@ -84,6 +88,9 @@ fn serve_port(
     stop_on_signals(server.handle())?;
     eprintln!("READY {url}");
     place.tell();
+    if ended > 0 {
+        eprintln!("arcp: {ended} programs that had outlived their runtime were ended");
+    }
     let result = server.run();
     if let (Some(state), Some(runtime)) = (&state, &runtime) {
         state.remove_runtime(runtime);
@@ -115,11 +122,12 @@ fn host(
             Some(file)
         }
     };
+    let store = place.open(args.relaxed)?;
     Ok(Host {
         config,
         registry,
         authenticator: Arc::new(tokens),
-        store: place.open(args.relaxed)?,
+        store,
         record,
         observer: Some(Box::new(observe)),
         extensions: None,
@@ -158,6 +166,19 @@ impl Place {
         let durability = if relaxed { Durability::Normal } else { Durability::Full };
         let store = SqliteStore::open(path, durability).map_err(|error| Failure::usage(format!("--store: {error}")))?;
         Ok(Box::new(store))
+    }
+
+    /// By which the programs of its agents are known again.
+    fn mark(&self) -> Option<String> {
+        let Place::File(path) = self else {
+            return None;
+        };
+        std::path::absolute(path).ok().map(|path| path.display().to_string())
+    }
+
+    /// Once the store is ours, whoever still runs for it runs for nobody.
+    fn end_orphans(&self) -> Result<usize, Failure> {
+        Ok(self.mark().map(|mark| orphans::end(&mark)).transpose()?.unwrap_or(0))
     }
 
     /// Says what survives the end of the program.
@@ -211,7 +232,7 @@ fn config(args: &Serve, anonymous: bool) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn registry(args: &Serve) -> Result<Registry, Failure> {
+fn registry(args: &Serve, place: &Place) -> Result<Registry, Failure> {
     let mut registry = Registry::default();
     if args.samples {
         samples::add_to(&mut registry);
@@ -224,7 +245,18 @@ fn registry(args: &Serve) -> Result<Registry, Failure> {
         if command.trim().is_empty() {
             return Err(bad("the command is empty".to_string()));
         }
-        registry.add(name.name(), name.version(), ProcessAgent::shell(command));
+        let mut program = ProcessAgent::shell(command);
+        if let Some(mark) = place.mark() {
+            program = program.marked(&mark);
+        }
+        if args.restartable.iter().any(|restartable| restartable == name.name()) {
+            registry.add_restartable(name.name(), name.version(), program.restartable());
+        } else {
+            registry.add(name.name(), name.version(), program);
+        }
+    }
+    if let Some(unknown) = args.restartable.iter().find(|name| !registry.restartable().contains(*name)) {
+        return Err(Failure::usage(format!("--restartable {unknown}: no --agent has that name")));
     }
     if registry.entries().is_empty() {
         return Err(Failure::usage("nothing to host: give --agent NAME=COMMAND, or --samples"));

@@ -1,13 +1,16 @@
 //! The program is killed, at a moment of its own choosing, and started again
 //! with the same store: no client sees a gap or anything twice.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
+
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use arcp_blocking::{Client, Job, JobUpdate};
-use arcp_proto::client::ClientConfig;
+use arcp_proto::client::{ClientConfig, ResultData};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobEvent;
@@ -22,21 +25,27 @@ const EVENTS: u64 = 300;
 struct Mortal {
     port: u16,
     store: PathBuf,
+    more: Vec<String>,
     child: Child,
 }
 
 impl Mortal {
     fn start(dir: &Path) -> Mortal {
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-        let store = dir.join("jobs.db");
-        let child = Mortal::run(port, &store);
-        Mortal { port, store, child }
+        Mortal::start_with(dir, &[])
     }
 
-    fn run(port: u16, store: &Path) -> Child {
+    fn start_with(dir: &Path, more: &[String]) -> Mortal {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let store = dir.join("jobs.db");
+        let child = Mortal::run(port, &store, more);
+        Mortal { port, store, more: more.to_vec(), child }
+    }
+
+    fn run(port: u16, store: &Path, more: &[String]) -> Child {
         let mut child = Command::new(env!("CARGO_BIN_EXE_arcp"))
             .args(["serve", "--samples", "--token", "tok=me", "--listen", &format!("127.0.0.1:{port}"), "--store"])
             .arg(store)
+            .args(more)
             .stderr(Stdio::piped())
             .spawn()
             .expect("it runs");
@@ -51,7 +60,7 @@ impl Mortal {
     fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("gone");
-        self.child = Mortal::run(self.port, &self.store);
+        self.child = Mortal::run(self.port, &self.store, &self.more);
     }
 
     fn client(&self, family: Family) -> Client {
@@ -202,3 +211,59 @@ fn without_a_word_jobs_are_kept_in_the_state_directory_and_memory_is_said() {
     third.wait().expect("gone");
     std::fs::remove_dir_all(&state).expect("removed");
 }
+
+#[test]
+fn an_agent_that_ends_its_runtime_goes_on_from_its_checkpoint_and_programs_do_not_stay() {
+    let dir = std::env::temp_dir().join(format!("arcp-restarts-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let (lasting, counting) = (format!("echo $$ > {0}/pid; sleep 1000", dir.display()), COUNTING);
+    let agents = [format!("lasting={lasting}"), format!("counting={counting}")];
+    let more = ["--agent", &agents[0], "--agent", &agents[1], "--restartable", "counting"];
+    let mut server = Mortal::start_with(&dir, &more.map(str::to_string));
+    let client = server.client(Family::Hello);
+    let run = |agent: &str, input: &str| {
+        let input = Some(Json::parse(input).expect("JSON"));
+        client.submit(Submit { input, ..Submit::new(AgentRef::parse(agent).expect("a name")) }).expect("accepted")
+    };
+    let lasting = run("lasting", "{}");
+    let pid_file = dir.join("pid");
+    let pid = loop {
+        let text = std::fs::read_to_string(&pid_file).unwrap_or_default();
+        if text.ends_with('\n') {
+            break text.trim().to_string();
+        }
+    };
+    let counting = run("counting", "20");
+    let stepper = run("stepper", r#"{"steps":5,"step_ms":100,"crash_at":3}"#);
+    // The stepper ends its runtime, and with it ours is gone.
+    server.child.wait().expect("it ended itself");
+    server.child = Mortal::run(server.port, &server.store, &server.more);
+    let result = |job: &Job| loop {
+        match job.next_update_in(Duration::from_secs(60)).expect("in time") {
+            JobUpdate::Ended { terminal, result, .. } => return (terminal.status, result),
+            JobUpdate::Gone(refusal) => panic!("{}", refusal.message),
+            JobUpdate::Lost(end) => panic!("{end}"),
+            JobUpdate::Event { .. } | JobUpdate::Reconnecting { .. } | JobUpdate::Reconnected { .. } => {}
+        }
+    };
+    let json = |data: ResultData| match data {
+        ResultData::Inline(json) => json.as_str().to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(json(result(&stepper).1), r#"{"steps":5,"restarts":1}"#);
+    let counted: [u32; 2] = serde_json::from_str(&json(result(&counting).1)).expect("two numbers");
+    assert!(counted[0] > 0 && counted[1] == 20, "it went on from {}", counted[0]);
+    assert_eq!(result(&lasting).0, FinalStatus::Error, "it cannot go on");
+    let alive = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(!alive, "the program that outlived its runtime was ended");
+    drop(client);
+    drop(server);
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+/// Counts to its input from where it was; gives from where, and to where.
+const COUNTING: &str = r#"read last; read state; [ "$state" = null ] && state=0; n=$state
+while [ "$n" -lt "$last" ]; do
+    sleep 0.1; n=$((n+1)); echo '{"kind":"checkpoint","body":{"state":'$n'}}'
+done
+echo '{"result":['$state','$n']}'"#;

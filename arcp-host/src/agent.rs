@@ -199,6 +199,17 @@ impl Context {
         serde_json::from_str(self.spec.input.as_str()).map_err(bad)
     }
 
+    /// What it left at its last [`checkpoint`](Context::checkpoint), if the
+    /// runtime has ended since and the job was started again.
+    pub fn restored(&self) -> Option<&[u8]> {
+        self.spec.checkpoint.as_deref()
+    }
+
+    /// How often the job was started again.
+    pub fn restarts(&self) -> u32 {
+        self.spec.restarts
+    }
+
     /// Whether the job was told to stop.
     pub fn cancelled(&self) -> bool {
         self.link.state().stopping
@@ -371,6 +382,21 @@ impl Context {
     /// [`Stopped`] if the job is over.
     pub fn last_chunk(&self, data: ChunkData) -> Result<(), Stopped> {
         self.call(AgentCall::Chunk { data, more: false })
+    }
+
+    /// Keeps what the job can go on from, at most
+    /// [`Limits::checkpoint_bytes`](arcp_proto::limits::Limits::checkpoint_bytes).
+    /// An agent added by [`Registry::add_restartable`] is started again with
+    /// the latest of them when the runtime has ended under it; whatever it did
+    /// since, it may do twice.
+    ///
+    /// [`Registry::add_restartable`]: crate::registry::Registry::add_restartable
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn checkpoint(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<(), Stopped> {
+        self.call(AgentCall::Checkpoint { state: state.into(), label: label.map(ToString::to_string) })
     }
 
     /// Nothing new, but alive. Agents that are watched say something at least

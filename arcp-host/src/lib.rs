@@ -7,6 +7,7 @@ pub mod agent;
 pub mod auth;
 pub mod clock;
 pub mod entropy;
+pub mod orphans;
 pub mod process;
 pub mod registry;
 pub mod runner;

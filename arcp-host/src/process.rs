@@ -5,11 +5,15 @@
 //! | reads its stdin | the input, one line of JSON, then the end |
 //! | prints `{"kind": ..., "body": {...}}` | that event; `result_chunk` a piece of the result |
 //! | prints `{"kind": "heartbeat"}` | a sign of life, and nothing else |
+//! | prints `{"kind": "checkpoint", "body": {"state": ...}}` | what it can go on from; `label` may be there too |
 //! | prints `{"result": ...}` last | the result |
 //! | prints any other line | a `log` event, and part of the result if no other is given |
 //! | prints on stderr | a `log` event of level `warn` |
 //! | exits with 0 | success |
 //! | exits otherwise | a failure that carries the code |
+//!
+//! One that [can go on](ProcessAgent::restartable) reads a second line: the
+//! state of its last checkpoint, or `null`.
 //!
 //! A cancel is SIGTERM to its process group, then SIGKILL after the grace.
 
@@ -45,16 +49,36 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub struct ProcessAgent {
     command: String,
+    restartable: bool,
+    mark: Option<String>,
 }
 
 impl ProcessAgent {
     /// An agent that runs `sh -c command`.
     pub fn shell(command: &str) -> ProcessAgent {
-        ProcessAgent { command: command.to_string() }
+        ProcessAgent { command: command.to_string(), restartable: false, mark: None }
+    }
+
+    /// One that reads where it was: see
+    /// [`Registry::add_restartable`](crate::registry::Registry::add_restartable).
+    #[must_use]
+    pub fn restartable(self) -> ProcessAgent {
+        ProcessAgent { restartable: true, ..self }
+    }
+
+    /// One that can be found and ended by [`orphans::end`](crate::orphans::end)
+    /// if it outlives its runtime.
+    #[must_use]
+    pub fn marked(self, mark: &str) -> ProcessAgent {
+        ProcessAgent { mark: Some(mark.to_string()), ..self }
     }
 
     fn spawn(&self, job: &Context) -> io::Result<Child> {
-        Command::new("sh")
+        let mut command = Command::new("sh");
+        if let Some(mark) = &self.mark {
+            command.env(crate::orphans::MARK, mark);
+        }
+        command
             .arg("-c")
             .arg(&self.command)
             .env("ARCP_JOB_ID", job.job().to_string())
@@ -81,6 +105,10 @@ impl Agent for ProcessAgent {
                 // A program that does not read its input closes the pipe.
                 if let Some(mut pipe) = input {
                     let _ = writeln!(pipe, "{}", job.input());
+                    if self.restartable {
+                        let state = job.restored().unwrap_or(b"null");
+                        let _ = pipe.write_all(state).and_then(|()| pipe.write_all(b"\n"));
+                    }
                 }
             });
             let status = listen(job, &mut child, group, &mut said);
@@ -250,6 +278,7 @@ impl Said {
                 self.streamed = true;
                 chunk(job, &body)
             }
+            (Some(kind), Some(body)) if kind == "checkpoint" => checkpoint(job, &body),
             (Some(kind), Some(body)) => job.emit(&EventKind::of(&kind), &body),
             _ => self.plain(job, text),
         }
@@ -284,6 +313,17 @@ fn chunk(job: &Context, body: &Json) -> Result<(), Stopped> {
         (Some("false"), data) => job.last_chunk(data),
         (_, ChunkData::Text(text)) => job.chunk(text),
         (_, ChunkData::Binary(bytes)) => job.chunk_bytes(bytes),
+    }
+}
+
+fn checkpoint(job: &Context, body: &Json) -> Result<(), Stopped> {
+    let members = body.members().unwrap_or_default();
+    // A line is what it is read back as.
+    match members.get("state").map(Json::parse) {
+        Some(Ok(state)) if !state.as_str().contains('\n') => {
+            job.checkpoint(state.as_str(), members.get_str("label").as_deref())
+        }
+        Some(_) | None => job.log(Level::Warn, "a checkpoint without a `state` was dropped"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which agents there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ use crate::agent::{Agent, InlineAgent};
 #[derive(Default)]
 pub struct Registry {
     agents: BTreeMap<String, Vec<(Option<String>, Hosted)>>,
+    restartable: BTreeSet<String>,
 }
 
 /// An agent, and where it runs.
@@ -43,6 +44,34 @@ impl Registry {
     /// same name and version again replaces the agent.
     pub fn add(&mut self, name: &str, version: Option<&str>, agent: impl Agent) {
         self.put(name, version, Hosted::Threaded(Arc::new(agent)));
+    }
+
+    /// Adds an agent that goes on from its last
+    /// [`checkpoint`](crate::agent::Context::checkpoint), in every version of
+    /// that name, when the runtime has ended under it.
+    ///
+    /// ```
+    /// use arcp_host::agent::{Context, Outcome};
+    /// use arcp_host::registry::Registry;
+    /// let mut registry = Registry::default();
+    /// registry.add_restartable("steps", None, |job: &Context| {
+    ///     let done = job.restored().map_or(0, |state| state[0]);
+    ///     for step in done + 1..=10 {
+    ///         // ... the work of one step ...
+    ///         job.checkpoint([step], None)?;
+    ///     }
+    ///     Ok(Outcome::Empty)
+    /// });
+    /// assert!(registry.restartable().contains("steps"));
+    /// ```
+    pub fn add_restartable(&mut self, name: &str, version: Option<&str>, agent: impl Agent) {
+        self.restartable.insert(name.to_string());
+        self.add(name, version, agent);
+    }
+
+    /// The names of the agents that can be started again.
+    pub fn restartable(&self) -> &BTreeSet<String> {
+        &self.restartable
     }
 
     /// Adds an agent that answers at once, on the loop.

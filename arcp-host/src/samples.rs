@@ -28,7 +28,43 @@ pub fn add_to(registry: &mut Registry) {
     let gates = Arc::new(Gates::default());
     let opened = gates.clone();
     registry.add("gate", None, move |job: &Context| gates.wait(job));
+    registry.add_restartable("stepper", None, stepper);
     registry.add("opengate", None, move |job: &Context| opened.open(job));
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Stepper {
+    steps: u64,
+    step_ms: u64,
+    crash_at: Option<u64>,
+}
+
+impl Default for Stepper {
+    fn default() -> Stepper {
+        Stepper { steps: 10, step_ms: 50, crash_at: None }
+    }
+}
+
+/// One checkpoint per step. When the runtime ends under it, and it can be told
+/// to see to that itself, it goes on after the last one.
+fn stepper(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Stepper = job.parse()?;
+    let done: u64 = match job.restored() {
+        Some(state) => serde_json::from_slice(state).map_err(|e| AgentError::failed(e.to_string()))?,
+        None => 0,
+    };
+    for step in done + 1..=input.steps {
+        job.sleep(Duration::from_millis(input.step_ms))?;
+        if input.crash_at == Some(step) && job.restarts() == 0 {
+            std::process::abort();
+        }
+        job.progress(step, Some(input.steps), Some("steps"))?;
+        job.checkpoint(step.to_string(), Some(&format!("step {step}")))?;
+    }
+    let mut result = Object::new();
+    result.u64("steps", input.steps).u64("restarts", u64::from(job.restarts()));
+    Ok(Outcome::Json(result.json()))
 }
 
 /// The input, byte for byte. It answers at once, so it needs no thread.

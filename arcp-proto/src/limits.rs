@@ -93,6 +93,11 @@ pub struct Limits {
     /// Bytes of events of all jobs kept in the store (8 GiB). As above; those
     /// of the jobs that ended first go first.
     pub kept_bytes: u64,
+    /// Bytes of one checkpoint (1 MiB). Larger: the job fails.
+    pub checkpoint_bytes: usize,
+    /// Times a job is started again after the runtime ended (3). More: it
+    /// fails: perhaps it is what ends the runtime.
+    pub restarts: u32,
     /// Events read back from the store at once (256).
     pub load_events: u64,
     /// Bytes of events read back at once (1 MiB), but one event in any case.
@@ -153,6 +158,8 @@ impl Default for Limits {
             kept_job_events: 1 << 20,
             kept_job_bytes: 1 << 30,
             kept_bytes: 8 << 30,
+            checkpoint_bytes: 1 << 20,
+            restarts: 3,
             load_events: 256,
             load_bytes: 1 << 20,
             loads_per_session: 8,

@@ -182,6 +182,25 @@ fn printed(output: &Output) -> String {
     serde_json::to_string(output).unwrap_or_default()
 }
 
+/// As [`frame_text`], for what may not be there.
+pub(crate) mod maybe_text {
+    use alloc::vec::Vec;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct There(#[serde(with = "super::frame_text")] Vec<u8>);
+
+    #[allow(clippy::ref_option, reason = "serde gives it so")]
+    pub(crate) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.clone().map(There).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        Ok(Option::<There>::deserialize(deserializer)?.map(|There(bytes)| bytes))
+    }
+}
+
 /// Frames as text where they are text, so that a recording can be read.
 pub(crate) mod frame_text {
     use alloc::string::String;

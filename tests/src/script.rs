@@ -5,7 +5,7 @@ use std::time::Duration;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::Json;
 use arcp_proto::model::event::JobError;
-use arcp_proto::runtime::{AgentCall, AgentExit, ChunkData};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData};
 
 /// What a scripted agent does next.
 #[derive(Clone, Debug)]
@@ -22,8 +22,9 @@ pub enum Step {
     Stubborn,
 }
 
-/// Makes the script of a job from its agent's name and input.
-pub fn script(agent: &str, input: &Json) -> Vec<Step> {
+/// Makes the script of a job from what it is run with.
+pub fn script(spec: &AgentSpec) -> Vec<Step> {
+    let (agent, input) = (spec.agent.name(), &spec.input);
     let number = |name: &str, default: u64| {
         let members = input.members().ok();
         members.and_then(|m| m.get(name).and_then(|raw| raw.parse().ok())).unwrap_or(default)
@@ -55,6 +56,25 @@ pub fn script(agent: &str, input: &Json) -> Vec<Step> {
                 (0..number("count", 20)).map(|n| say("thought", &format!(r#"{{"text":"t{n}"}}"#))).collect();
             steps.push(success("null"));
             steps
+        }
+        // Goes on after its last checkpoint.
+        "stepper" => {
+            let steps = number("steps", 10);
+            let done = spec.checkpoint.as_deref().map_or(0, |state| u64::from(state[0]));
+            let step = |n: u64| {
+                [
+                    Step::Sleep(Duration::from_millis(100)),
+                    say("progress", &format!(r#"{{"current":{n},"total":{steps}}}"#)),
+                    Step::Call(AgentCall::Checkpoint { state: vec![n as u8], label: Some(format!("step {n}")) }),
+                ]
+            };
+            let mut all: Vec<Step> = (done + 1..=steps).flat_map(step).collect();
+            all.push(success(&format!(r#"{{"steps":{steps},"restarts":{}}}"#, spec.restarts)));
+            all
+        }
+        "hoarder" => {
+            let state = vec![b'x'; number("bytes", 10) as usize];
+            vec![Step::Call(AgentCall::Checkpoint { state, label: None }), success("null")]
         }
         "kinds" => {
             let mut steps: Vec<Step> = KINDS.iter().map(|(kind, body)| say(kind, body)).collect();

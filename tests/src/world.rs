@@ -45,13 +45,14 @@ impl Options {
         let mut config = Config::new("world", "1.0.0");
         for agent in [
             "slow", "chatty", "kinds", "chunker", "waiter", "stubborn", "deaf", "failer", "panicker", "inventor",
-            "thinker",
+            "thinker", "stepper", "hoarder",
         ] {
             config = config.with_agent(agent, &[]);
         }
         config = config.with_agent("echo", &["1.0.0", "2.0.0"]);
         config.cancel_grace = Duration::from_secs(5);
         config.history = true;
+        config.restartable_agents.insert("stepper".into());
         Options { seed, config, latency: Duration::from_millis(5), window: 64 << 10 }
     }
 }
@@ -243,7 +244,7 @@ impl World {
                 self.schedule(at, Event::ToRuntime(Input::Loaded { op, events }));
             }
             Output::StartAgent { job, spec } => {
-                let steps = script(spec.agent.name(), &spec.input).into();
+                let steps = script(&spec).into();
                 self.started.push((*spec).clone());
                 self.running
                     .insert(job, Running { steps, credit: spec.credit, stopping: false, forced: false, awake: false });

@@ -196,6 +196,7 @@ fn lived() -> VirtualStore {
         hello.submit(&mut world, json!({"agent": "echo"}));
     }
     hello.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 1000}}));
+    hello.submit(&mut world, json!({"agent": "stepper", "input": {"steps": 200}}));
     world.run_for(std::time::Duration::from_secs(5));
     world.store.clone()
 }
@@ -204,6 +205,7 @@ fn lived() -> VirtualStore {
 #[derive(Debug, Default, PartialEq)]
 struct Restart {
     records: Vec<(LogPos, String)>,
+    checkpoints: BTreeMap<JobId, Vec<u8>>,
     events: BTreeMap<JobId, Vec<u64>>,
     numbers: BTreeMap<SessionId, Vec<Value>>,
 }
@@ -219,6 +221,7 @@ impl Restart {
                     let single = |k| json!([run.seq + k, run.job, run.event + k, run.part, run.request]);
                     restart.numbers.entry(*session).or_default().extend((0..run.count).map(single));
                 }
+                Record::Checkpointed { job, state } => drop(restart.checkpoints.insert(*job, state.clone())),
                 Record::Released { session, upto } => drop(released.insert(*session, *upto)),
                 Record::SessionOpened { .. }
                 | Record::TokenRotated { .. }
@@ -226,6 +229,8 @@ impl Restart {
                 | Record::JobAccepted(_)
                 | Record::JobHistory { .. }
                 | Record::HistoryTrimmed { .. }
+                | Record::JobRestarted { .. }
+                | Record::CancelAsked { .. }
                 | Record::Joined { .. }
                 | Record::Left { .. }
                 | Record::KeyKept { .. }
@@ -247,7 +252,7 @@ impl Restart {
             assert_eq!(mine, theirs);
         }
         assert_eq!(self.records.len(), other.records.len());
-        assert_eq!(self.events, other.events);
+        assert_eq!((&self.events, &self.checkpoints), (&other.events, &other.checkpoints));
         assert!(self.numbers.keys().eq(other.numbers.keys()));
         for (session, numbers) in &self.numbers {
             let differs = numbers.iter().zip(&other.numbers[session]).find(|(mine, theirs)| mine != theirs);
@@ -262,6 +267,7 @@ fn every_store_restarts_a_runtime_alike_whatever_the_batches() {
     let all = lived.records(false);
     assert!(all.iter().any(|(_, record)| matches!(record, Record::HistoryTrimmed { .. })));
     assert!(all.iter().any(|(_, record)| matches!(record, Record::Released { .. })));
+    assert!(all.iter().any(|(_, record)| matches!(record, Record::Checkpointed { .. })));
     assert!(all.iter().any(|(_, record)| record.forgets_job().is_some()));
     // These are no longer needed once they were done, and the world's keys are
     // over: its year is past.

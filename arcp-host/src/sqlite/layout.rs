@@ -24,7 +24,8 @@ const TABLES: &str = "
     CREATE INDEX records_job ON records (job) WHERE job IS NOT NULL;
     CREATE INDEX records_session ON records (session) WHERE session IS NOT NULL;
     CREATE INDEX records_until ON records (until) WHERE until IS NOT NULL;
-    CREATE UNIQUE INDEX records_latest ON records (session, latest) WHERE latest IS NOT NULL;
+    CREATE UNIQUE INDEX records_latest_of_session ON records (session, latest) WHERE latest IS NOT NULL AND session IS NOT NULL;
+    CREATE UNIQUE INDEX records_latest_of_job ON records (job, latest) WHERE latest IS NOT NULL AND job IS NOT NULL;
     CREATE TABLE events (
         pos INTEGER PRIMARY KEY, job BLOB NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     CREATE INDEX events_job ON events (job, first);

@@ -90,6 +90,9 @@ impl Rows {
             | Record::TokenRotated { .. }
             | Record::JobAccepted(_)
             | Record::JobHistory { .. }
+            | Record::Checkpointed { .. }
+            | Record::JobRestarted { .. }
+            | Record::CancelAsked { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::KeyKept { .. } => {}
@@ -140,12 +143,15 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(),
     let latest = match record {
         Record::TokenRotated { .. } => Some(1),
         Record::Released { .. } => Some(2),
+        Record::Checkpointed { .. } => Some(3),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }
         | Record::JobAccepted(_)
         | Record::JobEvent { .. }
         | Record::JobHistory { .. }
         | Record::HistoryTrimmed { .. }
+        | Record::JobRestarted { .. }
+        | Record::CancelAsked { .. }
         | Record::Joined { .. }
         | Record::Left { .. }
         | Record::Numbered { .. }

@@ -79,6 +79,8 @@ pub enum EventKind {
     Delegate,
     /// `{current, total?, units?, message?}`
     Progress,
+    /// `{checkpoint_id, label?}`: what a job can go on from was kept.
+    Checkpoint,
     /// `x-vendor.<vendor>.<name>`, body as given.
     Vendor(Box<str>),
 }
@@ -97,6 +99,7 @@ impl EventKind {
             "artifact_ref" => EventKind::Artifact,
             "delegate" => EventKind::Delegate,
             "progress" => EventKind::Progress,
+            "x-vendor.arcp.checkpoint" => EventKind::Checkpoint,
             other => EventKind::Vendor(other.into()),
         }
     }
@@ -113,6 +116,7 @@ impl EventKind {
             EventKind::Artifact => "artifact_ref",
             EventKind::Delegate => "delegate",
             EventKind::Progress => "progress",
+            EventKind::Checkpoint => "x-vendor.arcp.checkpoint",
             EventKind::Vendor(name) => name,
         }
     }
@@ -162,6 +166,7 @@ impl EventKind {
                 self.need_str(&m, "uri")?;
             }
             EventKind::Delegate => {}
+            EventKind::Checkpoint => self.need_str(&m, "checkpoint_id")?,
             EventKind::Progress => self.progress(&m)?,
             EventKind::Vendor(name) if name.starts_with("x-vendor.") && name.len() <= 256 => {}
             EventKind::Vendor(_) => return Err(self.bad("unknown kinds must begin with `x-vendor.`")),

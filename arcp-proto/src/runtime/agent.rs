@@ -76,6 +76,7 @@ impl Runtime {
         match call {
             AgentCall::Say { kind, body } => self.say(id, &kind, &body),
             AgentCall::Chunk { data, more } => self.chunk(id, data, more),
+            AgentCall::Checkpoint { state, label } => self.checkpoint(id, state, label.as_deref()),
             AgentCall::Beat => {}
         }
     }

@@ -36,6 +36,9 @@ pub struct Config {
     /// whose agent does not is lost, or blocked where its client asked for
     /// that.
     pub beating_agents: BTreeSet<String>,
+    /// Agents that can go on from their last checkpoint, by name: a job of
+    /// theirs that ran when the runtime ended is started again.
+    pub restartable_agents: BTreeSet<String>,
     /// For how long a session is lent before its client must prove again who
     /// it is, in the family that knows this; `None`: for ever. Ten seconds or
     /// more.
@@ -72,6 +75,7 @@ impl Config {
             anonymous: false,
             heartbeat: Some(Duration::from_secs(30)),
             beating_agents: BTreeSet::new(),
+            restartable_agents: BTreeSet::new(),
             session_lease: None,
             extensions: Vec::new(),
             resume_window: Duration::from_secs(600),

@@ -143,6 +143,14 @@ pub enum AgentCall {
         /// Whether another one follows.
         more: bool,
     },
+    /// What it can go on from.
+    Checkpoint {
+        /// Its state, in its own terms.
+        #[serde(with = "crate::record::frame_text")]
+        state: Vec<u8>,
+        /// What to call it.
+        label: Option<String>,
+    },
     /// It is alive. Costs no credit.
     Beat,
 }
@@ -295,6 +303,11 @@ pub struct AgentSpec {
     pub extensions: Json,
     /// How many calls it may make before it gets more credit.
     pub credit: u32,
+    /// The state that it left in its last checkpoint, if it runs again.
+    #[serde(with = "crate::record::maybe_text")]
+    pub checkpoint: Option<Vec<u8>>,
+    /// How often it was started before.
+    pub restarts: u32,
 }
 
 /// Why a connection is closed.

@@ -17,6 +17,7 @@ use core::time::Duration;
 
 use super::Runtime;
 use super::agent::Stream;
+use super::checkpoint::restarted;
 use super::history::History;
 use super::io::{AgentSpec, EventRecord, KeyRecord, Notice, Output, Record};
 use super::timers::Timer;
@@ -57,6 +58,12 @@ pub(super) struct Job {
     pub(super) last_call: Timestamp,
     /// Whether it waits for an agent that fell silent.
     pub(super) silent: bool,
+    /// When its agent was first started.
+    pub(super) started_at: Option<UtcMs>,
+    /// How often it was started again.
+    pub(super) restarts: u32,
+    /// What it is to go on from.
+    pub(super) checkpoint: Option<Vec<u8>>,
     /// Where its acceptance stands in the log.
     pub(super) accepted_at: LogPos,
     pub(super) state: JobState,
@@ -176,6 +183,9 @@ impl Job {
             beats: 0,
             last_call: Timestamp::default(),
             silent: false,
+            started_at: None,
+            restarts: 0,
+            checkpoint: None,
             accepted_at,
             state: JobState::Accepting,
             agent_state: AgentState::Idle,
@@ -224,7 +234,10 @@ impl Job {
         self.thoughts = record.thoughts + u64::from(class == EventClass::Thought);
         let what = match &*record.event {
             JobEvent::Started => {
-                self.state = JobState::Running;
+                if self.state != JobState::Cancelling {
+                    self.state = JobState::Running;
+                }
+                self.started_at = Some(record.at);
                 Restored::Said
             }
             JobEvent::Ended(terminal) => {
@@ -237,6 +250,12 @@ impl Job {
         };
         self.hold(Stored::kept(pos, record), size);
         what
+    }
+
+    /// Takes over that it was asked to stop.
+    pub(super) fn restore_cancel(&mut self, reason: Option<String>) {
+        self.state = JobState::Cancelling;
+        self.cancel_reason = reason;
     }
 
     /// Lets go of who watches a job that is over; gives them.
@@ -450,13 +469,18 @@ impl Runtime {
             trace: job.trace.clone(),
             extensions: extensions.unwrap_or_else(Json::empty_object),
             credit,
+            checkpoint: job.checkpoint.take(),
+            restarts: job.restarts,
         };
+        let again = job.started_at.is_some();
+        let since = *job.started_at.get_or_insert(self.now.utc);
         if let Some(limit) = job.max_runtime {
-            let at = self.now.mono + Duration::from_secs(u64::from(limit.get()));
+            let at = self.moment(since.plus(Duration::from_secs(u64::from(limit.get()))));
             self.timers.set(Timer::MaxRuntime(id), at);
         }
         self.jobs.running += 1;
-        self.append_event(id, JobEvent::Started, false);
+        let event = if again { restarted() } else { JobEvent::Started };
+        self.append_event(id, event, false);
         self.begin_beats(id);
         self.outputs.push_back(Output::StartAgent { job: id, spec: spec.into() });
     }
@@ -574,6 +598,15 @@ impl Runtime {
             // Who asks again may shorten the grace.
             JobState::Cancelling => self.timers.hasten(Timer::CancelGrace(id), self.after(grace)),
             JobState::Ended(_) => {}
+        }
+    }
+
+    /// Notes that a job was asked to stop, unless that is of no more use:
+    /// whoever is told so can rely on it.
+    pub(super) fn note_cancel(&mut self, id: JobId, reason: Option<&str>) {
+        let goes_on = |job: &Job| !matches!(job.state, JobState::Cancelling | JobState::Ended(_));
+        if self.jobs.get(id).is_some_and(goes_on) {
+            self.append(Record::CancelAsked { job: id, reason: reason.map(ToString::to_string) }, None);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod beat;
+mod checkpoint;
 mod config;
 mod conn;
 mod handshake;

@@ -76,6 +76,26 @@ pub enum Record {
         /// The last of them.
         upto: u64,
     },
+    /// What a job can go on from. The latest one counts.
+    Checkpointed {
+        /// The job.
+        job: JobId,
+        /// The agent's state.
+        #[serde(with = "crate::record::frame_text")]
+        state: Vec<u8>,
+    },
+    /// A job that ran when an earlier runtime ended is started again.
+    JobRestarted {
+        /// The job.
+        job: JobId,
+    },
+    /// Whoever may has asked for a job to stop.
+    CancelAsked {
+        /// The job.
+        job: JobId,
+        /// Why, in its words.
+        reason: Option<String>,
+    },
     /// A session gets new events of a job.
     Joined {
         /// The job.
@@ -136,6 +156,9 @@ impl Record {
             Record::JobEvent { job, .. }
             | Record::JobHistory { job, .. }
             | Record::HistoryTrimmed { job, .. }
+            | Record::Checkpointed { job, .. }
+            | Record::JobRestarted { job }
+            | Record::CancelAsked { job, .. }
             | Record::Joined { job, .. }
             | Record::Left { job, .. }
             | Record::JobForgotten { job } => Some(*job),
@@ -162,6 +185,9 @@ impl Record {
             | Record::JobEvent { .. }
             | Record::JobHistory { .. }
             | Record::HistoryTrimmed { .. }
+            | Record::Checkpointed { .. }
+            | Record::JobRestarted { .. }
+            | Record::CancelAsked { .. }
             | Record::KeyKept { .. }
             | Record::JobForgotten { .. } => None,
         }

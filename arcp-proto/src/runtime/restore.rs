@@ -1,6 +1,7 @@
 //! Taking up where an earlier run ended: the records it made durable, in
 //! order, then what follows from there being no more.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -11,9 +12,8 @@ use super::io::{EventRecord, JobRecord, NumberedRun, Record};
 use super::job::{Job, JobState, NewJob, Restored};
 use super::session::Session;
 use super::timers::Timer;
-use crate::error::ErrorCode;
 use crate::id::{JobId, LogPos, SessionId, WireId};
-use crate::model::event::{EventClass, JobError, Terminal};
+use crate::model::event::EventClass;
 use crate::time::{Timestamp, UtcMs};
 
 impl Runtime {
@@ -32,6 +32,17 @@ impl Runtime {
             Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
             // What was trimmed is not given back.
             Record::HistoryTrimmed { .. } => {}
+            Record::Checkpointed { job, state } => {
+                if let Some(job) = self.jobs.get_mut(job) {
+                    job.checkpoint = Some(state);
+                }
+            }
+            Record::JobRestarted { job } => {
+                if let Some(job) = self.jobs.get_mut(job) {
+                    job.restarts += 1;
+                }
+            }
+            Record::CancelAsked { job, reason } => self.restore_cancel(job, reason),
             Record::Joined { job, session, owner, request } => {
                 self.restore_reader(job, session, owner, request.as_ref());
             }
@@ -48,9 +59,16 @@ impl Runtime {
 
     /// When a time of the calendar comes by the monotonic clock; at once if
     /// it has been.
-    fn moment(&self, at: UtcMs) -> Timestamp {
+    pub(super) fn moment(&self, at: UtcMs) -> Timestamp {
         let left = Duration::from_millis(at.0.saturating_sub(self.now.utc.0));
         self.now.mono + left.max(Duration::from_micros(1))
+    }
+
+    /// It comes after the start, but perhaps before the events.
+    fn restore_cancel(&mut self, id: JobId, reason: Option<String>) {
+        if let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over()) {
+            job.restore_cancel(reason);
+        }
     }
 
     fn restore_job(&mut self, pos: LogPos, record: JobRecord) {
@@ -196,10 +214,7 @@ impl Runtime {
             };
             match job.state {
                 JobState::Accepting | JobState::Queued => self.on_job_durable(id),
-                JobState::Running | JobState::Cancelling => {
-                    let why = "the runtime was restarted while the job ran: submit it again with a new key";
-                    self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Internal, why)));
-                }
+                JobState::Running | JobState::Cancelling => self.take_up(id),
                 JobState::Ended(_) => {
                     let until = job.ended().map_or(self.now.utc, |at| at.plus(self.config.resume_window));
                     let at = self.moment(until);

@@ -125,9 +125,20 @@ impl Runtime {
             deadline_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
             request: Some(id.clone()),
         };
-        self.reply_now(conn, taken.clone());
+        let reason = cancel.reason.as_deref();
+        for job in &jobs {
+            self.note_cancel(*job, reason);
+        }
+        match cancel.target {
+            Target::Job(_) | Target::Stream(_) => {
+                let gate = self.log.last();
+                self.reply_gated(conn, gate, taken.clone());
+            }
+            // Its connection does not wait for anything.
+            Target::Session(_) => self.reply_now(conn, taken.clone()),
+        }
         for job in jobs {
-            self.cancel_job(job, cancel.reason.as_deref(), grace);
+            self.cancel_job(job, reason, grace);
         }
         if let Target::Session(_) = cancel.target {
             self.evict(session, ErrorCode::Cancelled, "cancelled");

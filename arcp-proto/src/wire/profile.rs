@@ -165,7 +165,7 @@ impl Profile {
     /// Whether it reads messages of this type; those that it does not read
     /// are written as events of that name.
     pub fn reads(self, kind: &str) -> bool {
-        self != Profile::Rust200 || !matches!(kind, "job.status" | "agent.delegate")
+        self != Profile::Rust200 || !matches!(kind, "job.status" | "job.checkpoint" | "agent.delegate")
     }
 
     /// Whether it reads the answer to a close.

@@ -71,6 +71,7 @@ fn kind_of(event: &JobEvent, part: Part) -> &'static str {
             EventKind::Metric => "metric",
             EventKind::Delegate => "agent.delegate",
             EventKind::Progress => "job.progress",
+            EventKind::Checkpoint => "job.checkpoint",
             // An artifact that is only named is not stored here.
             EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => "event.emit",
         },
@@ -90,6 +91,7 @@ fn render_said(view: &View, told: &Told<'_>, kind: &EventKind, body: &Json) -> S
         EventKind::Thought => write_thought(told.thoughts, body),
         EventKind::Metric => write_metric(body),
         EventKind::Progress => write_progress(body),
+        EventKind::Checkpoint => write_checkpoint(told, body),
         EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => {
             return emitted(kind.name(), body.as_str());
         }
@@ -154,6 +156,17 @@ fn write_progress(body: &Json) -> String {
     } else if let Some(percent) = members.get("percent").filter(|_| number("percent").is_some()) {
         payload.raw("percent", percent);
     }
+    payload.done()
+}
+
+fn write_checkpoint(told: &Told<'_>, body: &Json) -> String {
+    let members = body.members().unwrap_or_default();
+    let mut payload = Object::new();
+    payload.raw("checkpoint_id", members.get("checkpoint_id").unwrap_or("\"\"")).display("job_id", told.job);
+    for (name, value) in members.0.iter().filter(|(name, _)| name != "checkpoint_id") {
+        payload.raw(name, value);
+    }
+    payload.display("created_at", told.at);
     payload.done()
 }
 

@@ -74,6 +74,7 @@ impl Payload<'_, '_> {
             "metric" => self.said(EventKind::Metric)?,
             "job.progress" => self.progress()?,
             "job.status" => self.said(EventKind::Status)?,
+            "job.checkpoint" => self.said(EventKind::Checkpoint)?,
             "agent.delegate" => self.said(EventKind::Delegate)?,
             "artifact.ref" => self.artifact()?,
             "event.emit" => self.emitted()?,
@@ -145,6 +146,7 @@ impl Payload<'_, '_> {
         let body = self.json(&["attributes", "data"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
         let kind = match name.as_str() {
             "job.status" => EventKind::Status,
+            "job.checkpoint" => EventKind::Checkpoint,
             "agent.delegate" => EventKind::Delegate,
             other => EventKind::of(other),
         };
