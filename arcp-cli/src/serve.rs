@@ -218,6 +218,10 @@ fn config(args: &Serve, anonymous: bool) -> Result<Config, Failure> {
     config.resume_window = Duration::from_secs(args.resume_window);
     config.session_lease = args.session_lease.map(Duration::from_secs);
     config.beating_agents = args.must_beat.iter().cloned().collect();
+    if args.samples {
+        // Small enough to be seen by hand.
+        config.limits.ack_lag = 200;
+    }
     let grace = args.cancel_grace.unwrap_or(if args.samples { 5 } else { 30 });
     config.cancel_grace = Duration::from_secs(grace);
     config.compat = match args.compat.as_str() {

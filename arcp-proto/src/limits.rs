@@ -61,6 +61,15 @@ pub struct Limits {
     pub running_jobs: usize,
     /// Jobs watched by one session (1,024). More: refused.
     pub watches_per_session: usize,
+    /// Subscriptions of one session (16). More: refused.
+    pub subscriptions_per_session: usize,
+    /// Numbered frames a connected reader may be behind with what it watches
+    /// or is subscribed to (131,072): at half of it it is told, at all of it
+    /// it is detached from that, with a reason.
+    pub watch_lag: u64,
+    /// Numbered frames a client that acknowledges may be behind with that
+    /// (1,000). More: it is told so once.
+    pub ack_lag: u64,
     /// Answers waiting for one connection (64). At half of it the connection
     /// is not read; at sixteen times of it it is closed.
     pub replies_per_connection: usize,
@@ -147,6 +156,9 @@ impl Default for Limits {
             ended_jobs_per_principal: 16_384,
             running_jobs: 256,
             watches_per_session: 1024,
+            subscriptions_per_session: 16,
+            watch_lag: 131_072,
+            ack_lag: 1000,
             replies_per_connection: 64,
             seen_ids_per_session: 256,
             requests_per_job: 1024,
@@ -194,6 +206,7 @@ impl Limits {
         at_least("jobs", self.jobs as u64, 1, "1 or more")?;
         at_least("running_jobs", self.running_jobs as u64, 1, "1 or more")?;
         at_least("replies_per_connection", self.replies_per_connection as u64, 2, "2 or more")?;
+        at_least("watch_lag", self.watch_lag, 16, "16 or more")?;
         at_least("requests_per_job", self.requests_per_job as u64, 1, "1 or more")?;
         at_least("agent_credit", u64::from(self.agent_credit), 1, "1 or more")?;
         at_least("job_events", self.job_events as u64, 16, "16 or more")?;

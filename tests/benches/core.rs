@@ -144,7 +144,7 @@ fn encode_event(bencher: Bencher, family: Family) {
         let frame = EventFrame {
             id: ulid_zero(),
             session,
-            seq: 77,
+            seq: Some(77),
             job,
             trace: "4bf92f3577b34da6a3ce929d0e0e4736",
             span: None,

@@ -82,7 +82,7 @@ fn event_frame(view: &View, header: &Header<'_>, id: Ulid, session: SessionId, e
     let frame = EventFrame {
         id,
         session,
-        seq: header.seq.unwrap_or(1),
+        seq: Some(header.seq.unwrap_or(1)),
         job,
         trace: header.trace.as_deref().unwrap_or_default(),
         span: None,

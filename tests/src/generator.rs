@@ -24,6 +24,7 @@ struct Peer {
     left: BTreeSet<String>,
     /// Requests without an answer on the present connection.
     waiting: BTreeSet<String>,
+    subscriptions: BTreeSet<String>,
 }
 
 /// What a run came to.
@@ -42,7 +43,9 @@ pub fn run(seed: u64, steps: u64) -> Ran {
     let mut options = Options::new(seed);
     options.config.limits.running_jobs = 4;
     options.config.limits.pace_events = 16;
+    options.config.limits.ack_lag = 40;
     options.window = 4096;
+    options.split_commits = true;
     if seed % 2 == 1 {
         // Whoever is a little behind reads from the store.
         options.config.limits.job_events = 16;
@@ -89,6 +92,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
         jobs: BTreeMap::new(),
         left: BTreeSet::new(),
         waiting: BTreeSet::new(),
+        subscriptions: BTreeSet::new(),
     }
 }
 
@@ -103,11 +107,14 @@ impl Peer {
                 self.waiting.remove(request);
             }
             if let Some(seq) = frame["event_seq"].as_u64() {
-                self.last = seq;
+                self.last = self.last.max(seq);
             }
             let numbered = !frame["event_seq"].is_null();
             match frame["type"].as_str() {
                 Some("session.welcome" | "session.accepted" | "session.resumed") => self.welcome = frame,
+                Some("subscribe.accepted") => {
+                    self.subscriptions.insert(frame["payload"]["subscription_id"].as_str().expect("an id").into());
+                }
                 Some("job.accepted") => {
                     let job = frame["job_id"].as_str().expect("a job");
                     if !self.left.contains(job) {
@@ -164,8 +171,9 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             let seq = peers[at].last;
             say(world, &mut peers[at], "session.ack", json!({"last_processed_seq": seq}));
         }
-        70..74 => say(world, &mut peers[at], "session.ping", json!({"nonce": "n"})),
-        74..84 => {
+        70..72 => say(world, &mut peers[at], "session.ping", json!({"nonce": "n"})),
+        72..76 if peers[at].family == Family::Open => observe(world, &mut peers[at]),
+        72..84 => {
             if let Some(raw) = peers[at].raw.take() {
                 peers[at].waiting.clear();
                 world.cut(raw.conn);
@@ -187,6 +195,24 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             world.run_for(span);
         }
         _ => junk(world, &mut peers[at]),
+    }
+}
+
+/// Something only the open family has.
+fn observe(world: &mut World, peer: &mut Peer) {
+    let last = peer.raw.as_ref().map(|raw| world.frames_of(raw.conn)).and_then(|frames| frames.last());
+    let last = last.map_or(Value::Null, |text| serde_json::from_str::<Value>(text).expect("JSON")["id"].clone());
+    let types = if world.below(2) == 0 { json!(["metric", "job.completed"]) } else { json!([]) };
+    match world.below(5) {
+        0 => ask(world, peer, "subscribe", json!({"filter": {"types": types}, "since": {}})),
+        1 => ask(world, peer, "subscribe", json!({"filter": {"types": types}})),
+        2 => ask(world, peer, "subscribe", json!({"filter": {}, "since": {"after_message_id": last}})),
+        3 => ask(world, peer, "resume", json!({"after_message_id": last, "include_open_streams": true})),
+        _ => {
+            if let Some(id) = peer.subscriptions.pop_first() {
+                ask(world, peer, "unsubscribe", json!({"subscription_id": id}));
+            }
+        }
     }
 }
 

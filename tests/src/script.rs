@@ -91,6 +91,11 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(Step::Exit(AgentExit::Success { result: None, summary: Some("letters".into()) }));
             steps
         }
+        "ponderer" => {
+            let mut steps: Vec<Step> = (0..number("count", 1)).map(|_| say("thought", r#"{"text":"hm"}"#)).collect();
+            steps.push(Step::UntilStopped);
+            steps
+        }
         "waiter" => vec![Step::UntilStopped],
         "stubborn" => vec![Step::Stubborn],
         "deaf" => vec![Step::Sleep(Duration::from_secs(number("seconds", 3600))), success("null")],

@@ -37,6 +37,8 @@ pub struct Options {
     pub latency: Duration,
     /// Bytes a reader takes before it gives credit again.
     pub window: u32,
+    /// Whether what is given to the store together may be committed apart.
+    pub split_commits: bool,
 }
 
 impl Options {
@@ -45,15 +47,17 @@ impl Options {
         let mut config = Config::new("world", "1.0.0");
         for agent in [
             "slow", "chatty", "kinds", "chunker", "waiter", "stubborn", "deaf", "failer", "panicker", "inventor",
-            "thinker", "stepper", "hoarder",
+            "thinker", "stepper", "hoarder", "ponderer",
         ] {
             config = config.with_agent(agent, &[]);
         }
         config = config.with_agent("echo", &["1.0.0", "2.0.0"]);
         config.cancel_grace = Duration::from_secs(5);
         config.history = true;
+        // Said only where a test is about it.
+        config.limits.ack_lag = 1_000_000;
         config.restartable_agents.insert("stepper".into());
-        Options { seed, config, latency: Duration::from_millis(5), window: 64 << 10 }
+        Options { seed, config, latency: Duration::from_millis(5), window: 64 << 10, split_commits: false }
     }
 }
 
@@ -367,7 +371,13 @@ impl World {
     fn on_commit(&mut self) {
         self.commit_due = false;
         // What a commit failed to write is not kept for the next one.
-        let batch = std::mem::take(&mut self.given);
+        let mut batch = std::mem::take(&mut self.given);
+        if self.options.split_commits && !batch.is_empty() && self.below(2) == 0 {
+            let kept = 1 + self.below(batch.len() as u64) as usize;
+            self.given = batch.split_off(kept);
+            self.commit_due = true;
+            self.later(Event::Commit);
+        }
         let (Some((from, _)), Some((up_to, _))) = (batch.first().cloned(), batch.last().cloned()) else {
             return;
         };

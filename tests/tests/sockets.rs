@@ -179,7 +179,7 @@ fn b64_a_slow_request_head_is_given_up() {
 
 #[test]
 fn a_reader_that_stops_holds_up_nobody_and_gets_everything() {
-    let server = Running::start(&[], |_| {});
+    let server = Running::start(&[], |config| config.limits.ack_lag = u64::MAX);
     let (mut slow, _) = server.session("tok-a");
     send(
         &mut slow,
@@ -292,7 +292,7 @@ fn a_job_is_watched_from_its_beginning_by_another_client() {
 
 #[test]
 fn a_client_that_does_not_take_its_updates_does_not_hoard_them() {
-    let server = Running::start(&[], |_| {});
+    let server = Running::start(&[], |config| config.limits.ack_lag = u64::MAX);
     let client = server.client();
     let job = client.submit(submit("chatty", r#"{"count":40000}"#)).expect("accepted");
     // Untaken for as long as the runtime needs to run into the bound.

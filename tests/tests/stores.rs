@@ -218,7 +218,8 @@ impl Restart {
             match record {
                 Record::JobEvent { job, event } => restart.events.entry(*job).or_default().push(event.n),
                 Record::Numbered { session, run } => {
-                    let single = |k| json!([run.seq + k, run.job, run.event + k, run.part, run.request]);
+                    let single =
+                        |k| json!([run.seq + k, run.job, run.event + k, run.part, run.request, run.subscription]);
                     restart.numbers.entry(*session).or_default().extend((0..run.count).map(single));
                 }
                 Record::Checkpointed { job, state } => drop(restart.checkpoints.insert(*job, state.clone())),
@@ -230,6 +231,8 @@ impl Restart {
                 | Record::JobHistory { .. }
                 | Record::HistoryTrimmed { .. }
                 | Record::JobRestarted { .. }
+                | Record::Subscribed { .. }
+                | Record::Unsubscribed { .. }
                 | Record::CancelAsked { .. }
                 | Record::Joined { .. }
                 | Record::Left { .. }

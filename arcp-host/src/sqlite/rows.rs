@@ -95,6 +95,8 @@ impl Rows {
             | Record::CancelAsked { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
+            | Record::Subscribed { .. }
+            | Record::Unsubscribed { .. }
             | Record::KeyKept { .. } => {}
         }
         write_record(tx, at, record)
@@ -154,6 +156,8 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(),
         | Record::CancelAsked { .. }
         | Record::Joined { .. }
         | Record::Left { .. }
+        | Record::Subscribed { .. }
+        | Record::Unsubscribed { .. }
         | Record::Numbered { .. }
         | Record::KeyKept { .. }
         | Record::JobForgotten { .. } => None,

@@ -73,7 +73,8 @@ impl Client {
                     self.tell(ClientEvent::Echoed { handle, nonce });
                 }
             }
-            Reply::Done { .. } | Reply::JobBeat(_) => {}
+            // Nothing here asks for subscriptions.
+            Reply::Done { .. } | Reply::JobBeat(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => {}
             Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref()),
             Reply::Closed { reason, .. } => self.on_goodbye(reason),
             Reply::Ping { nonce, .. } => self.send(&Request::Pong { nonce }),

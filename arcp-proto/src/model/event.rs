@@ -29,31 +29,60 @@ pub enum JobEvent {
     Ended(Terminal),
 }
 
-/// What decides how many frames an event is for a reader: kept of every
-/// event, also where the event itself is not held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What an event is, without what it says: it decides who gets it and in how
+/// many frames, and is kept of every event, also where the event is not held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is the event or the kind of its name")]
 pub enum EventClass {
-    /// One frame for everybody.
-    Plain,
-    /// Part of a stream of thoughts.
+    Started,
+    Log,
     Thought,
-    /// For readers of progress.
+    ToolCall,
+    ToolResult,
+    Status,
+    Metric,
+    Artifact,
+    Delegate,
     Progress,
-    /// For readers of results in pieces.
+    Checkpoint,
+    Vendor,
     Chunk,
-    /// The end.
-    End,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl EventClass {
+    /// Whether it is the end of a job.
+    pub fn is_end(self) -> bool {
+        matches!(self, EventClass::Succeeded | EventClass::Failed | EventClass::Cancelled)
+    }
 }
 
 impl JobEvent {
     /// Its class.
     pub fn class(&self) -> EventClass {
         match self {
-            JobEvent::Said { kind: EventKind::Thought, .. } => EventClass::Thought,
-            JobEvent::Said { kind: EventKind::Progress, .. } => EventClass::Progress,
-            JobEvent::Started | JobEvent::Said { .. } => EventClass::Plain,
+            JobEvent::Started => EventClass::Started,
+            JobEvent::Said { kind, .. } => match kind {
+                EventKind::Log => EventClass::Log,
+                EventKind::Thought => EventClass::Thought,
+                EventKind::ToolCall => EventClass::ToolCall,
+                EventKind::ToolResult => EventClass::ToolResult,
+                EventKind::Status => EventClass::Status,
+                EventKind::Metric => EventClass::Metric,
+                EventKind::Artifact => EventClass::Artifact,
+                EventKind::Delegate => EventClass::Delegate,
+                EventKind::Progress => EventClass::Progress,
+                EventKind::Checkpoint => EventClass::Checkpoint,
+                EventKind::Vendor(_) => EventClass::Vendor,
+            },
             JobEvent::Chunk(_) => EventClass::Chunk,
-            JobEvent::Ended(_) => EventClass::End,
+            JobEvent::Ended(terminal) => match terminal.status {
+                FinalStatus::Success => EventClass::Succeeded,
+                FinalStatus::Error | FinalStatus::TimedOut => EventClass::Failed,
+                FinalStatus::Cancelled => EventClass::Cancelled,
+            },
         }
     }
 }

@@ -30,11 +30,15 @@ pub enum Feature {
     AgentVersions,
     /// A job whose agent falls silent waits instead of failing.
     BlockOnSilence,
+    /// Being shown by filter what happens in the principal's sessions.
+    Subscriptions,
+    /// Jobs survive the end of the runtime.
+    DurableJobs,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 12] = [
+    pub const ALL: [Feature; 14] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -47,6 +51,8 @@ impl Feature {
         Feature::ResultChunk,
         Feature::AgentVersions,
         Feature::BlockOnSilence,
+        Feature::Subscriptions,
+        Feature::DurableJobs,
     ];
 }
 

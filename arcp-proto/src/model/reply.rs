@@ -93,6 +93,24 @@ pub enum Reply {
     },
     /// A job is being watched; its events follow.
     Watching(Watching),
+    /// A subscription is open.
+    Subscribed {
+        /// It.
+        subscription: WireId,
+        /// The request it answers.
+        request: Option<WireId>,
+    },
+    /// A subscription is over.
+    Unsubscribed {
+        /// It.
+        subscription: WireId,
+        /// The code.
+        code: ErrorCode,
+        /// Why.
+        reason: String,
+        /// The request it answers.
+        request: Option<WireId>,
+    },
 }
 
 /// A session opened.

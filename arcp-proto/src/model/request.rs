@@ -63,6 +63,22 @@ pub enum Request {
         /// The job.
         job: WireId,
     },
+    /// Be shown what happens in the principal's sessions (RFC §13).
+    Subscribe(Subscribe),
+    /// Be shown no more.
+    Unsubscribe {
+        /// The subscription.
+        subscription: WireId,
+    },
+    /// The frames after this one once more (RFC §19).
+    Replay(Replay),
+    /// Say no more than so much in a stream (RFC §11.2).
+    Pace {
+        /// The stream.
+        stream: WireId,
+        /// Time between two events; `None`: as fast as they come.
+        every: Option<Duration>,
+    },
     /// A message of an extension, for the host if it was negotiated.
     Extension(Extension),
     /// A message nobody has to handle; never an error.
@@ -86,6 +102,10 @@ impl Request {
             | Request::Ack { .. }
             | Request::List(_)
             | Request::Submit(..)
+            | Request::Subscribe(_)
+            | Request::Unsubscribe { .. }
+            | Request::Replay(_)
+            | Request::Pace { .. }
             | Request::Extension(_)
             | Request::Ignored => None,
         }
@@ -333,4 +353,49 @@ pub struct Watch {
     pub after: Option<u64>,
     /// Whether to replay; `None` means "if `after` is given".
     pub history: Option<bool>,
+}
+
+/// A wish to be shown what happens (RFC §13.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribe {
+    /// What of it.
+    pub filter: Filter,
+    /// What of the past, too; `None`: nothing.
+    pub since: Option<Since>,
+}
+
+/// From where the past is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// As far as it is kept.
+    Beginning,
+    /// After this message.
+    Message(WireId),
+}
+
+/// What a subscription is shown: what meets every condition that is given; a
+/// list is met by any of its entries, and an empty one by everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Filter {
+    /// Sessions that submitted the job.
+    pub sessions: Vec<String>,
+    /// Traces of the job.
+    pub traces: Vec<String>,
+    /// Jobs.
+    pub jobs: Vec<String>,
+    /// Streams.
+    pub streams: Vec<String>,
+    /// Types of messages.
+    pub types: Vec<String>,
+    /// Nothing less urgent than this.
+    pub min_priority: Option<Priority>,
+}
+
+/// A wish for frames that were sent before (RFC §19).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The last message that its client has.
+    pub after: WireId,
+    /// Whether the messages that opened streams still open come first.
+    pub open_streams: bool,
 }

@@ -266,6 +266,9 @@ impl Runtime {
                 return;
             }
         }
+        if let Some(every) = job.pace {
+            return self.return_portion(id, every);
+        }
         let calls = core::mem::take(&mut job.owed);
         job.credit += calls;
         self.outputs.push_back(Output::AgentCredit { job: id, calls });

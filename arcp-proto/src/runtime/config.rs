@@ -146,7 +146,9 @@ impl Config {
             Feature::ResultChunk,
             Feature::AgentVersions,
             Feature::BlockOnSilence,
+            Feature::Subscriptions,
         ]);
-        if self.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all }
+        let all = if self.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
+        if self.history { all.with(Feature::DurableJobs) } else { all }
     }
 }

@@ -15,6 +15,7 @@ use core::time::Duration;
 use super::Runtime;
 use super::io::{CloseReason, Notice, Output, Transport};
 use super::log::Waiter;
+use super::replay::Replay;
 use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId};
@@ -50,6 +51,8 @@ pub(super) struct Conn {
     pub(super) proving: Option<(OpId, WireId)>,
     /// Proofs that were not accepted.
     pub(super) failures: u8,
+    /// Frames it is sent once more.
+    pub(super) replay: Option<Replay>,
     /// Whether it was said that frames before the session are passed over.
     passed_over: bool,
     paused: bool,
@@ -73,7 +76,8 @@ pub(super) enum Phase {
 struct Gated {
     /// What must be durable first.
     gate: LogPos,
-    /// Numbered frames after this one wait for the answer.
+    /// Numbered frames after this one wait for the answer; the end of a
+    /// subscription waits for this one.
     after_seq: u64,
     reply: Reply,
 }
@@ -95,6 +99,7 @@ impl Conn {
             pings: false,
             proving: None,
             failures: 0,
+            replay: None,
             passed_over: false,
             paused: false,
             ready: false,
@@ -216,7 +221,7 @@ impl Runtime {
             Err(violation) => return self.refuse_frame(id, violation, Some(header.id.clone())),
         };
         let foreign = inbound.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
-        if foreign && !matches!(inbound.request, Request::Resume(_)) {
+        if foreign && !matches!(inbound.request, Request::Resume(_) | Request::Replay(_)) {
             let violation = Violation::invalid("`session_id` names another session than this connection's");
             return self.refuse_frame(id, violation, Some(inbound.id));
         }
@@ -224,7 +229,7 @@ impl Runtime {
     }
 
     fn on_request(&mut self, conn: ConnId, session: SessionId, inbound: Inbound, header: &Header<'_>) {
-        let Inbound { id, request, .. } = inbound;
+        let Inbound { id, request, session: named, .. } = inbound;
         match request {
             Request::Open(_) => {
                 let violation = Violation::invalid("the session is open already: a connection opens one");
@@ -248,9 +253,14 @@ impl Runtime {
             Request::Pong { .. } | Request::Ignored => {}
             Request::Ack { seq } => self.on_ack(session, seq),
             Request::List(query) => self.on_list(conn, session, id, &query),
-            Request::Submit(..) | Request::Cancel(_) | Request::Watch(_) | Request::Unwatch { .. } => {
-                self.on_command(conn, session, id, request, header);
-            }
+            Request::Replay(asked) => self.on_replay(conn, session, named.as_ref(), id, &asked),
+            Request::Pace { stream, every } => self.on_pace(conn, session, id, &stream, every),
+            Request::Submit(..)
+            | Request::Cancel(_)
+            | Request::Watch(_)
+            | Request::Unwatch { .. }
+            | Request::Subscribe(_)
+            | Request::Unsubscribe { .. } => self.on_command(conn, session, id, request, header),
         }
     }
 
@@ -332,6 +342,8 @@ impl Runtime {
             | Reply::Pong { .. }
             | Reply::Echo { .. }
             | Reply::Done { .. }
+            | Reply::Subscribed { .. }
+            | Reply::Unsubscribed { .. }
             | Reply::JobBeat(_)
             | Reply::Jobs(_)
             | Reply::Accepted(_)
@@ -390,7 +402,7 @@ impl Runtime {
                 self.send_reply(id, &Reply::Ping { nonce, at });
                 continue;
             }
-            if !self.pump_ordered(id) {
+            if !self.pump_replay(id) && !self.pump_ordered(id) {
                 break;
             }
         }
@@ -403,14 +415,17 @@ impl Runtime {
             return false;
         };
         let front = conn.gated.front().map(|gated| (gated.gate, gated.after_seq));
-        if let Some((gate, _)) = front {
-            if self.log.is_durable(gate) {
+        if let Some((gate, after_seq)) = front {
+            let cursor = conn.session().and_then(|session| self.sessions.get(session)).map_or(0, |s| s.cursor);
+            let is_end = matches!(conn.gated.front().map(|gated| &gated.reply), Some(Reply::Unsubscribed { .. }));
+            if !self.log.is_durable(gate) {
+                self.log.wait(gate, Waiter::Conn(id));
+            } else if !is_end || cursor >= after_seq {
                 if let Some(gated) = conn.gated.pop_front() {
                     self.send_reply(id, &gated.reply);
                 }
                 return true;
             }
-            self.log.wait(gate, Waiter::Conn(id));
         }
         let up_to = front.map_or(u64::MAX, |(_, after_seq)| after_seq);
         self.send_next_event(id, up_to)
@@ -439,7 +454,10 @@ impl Runtime {
             return false;
         };
         let session = conn.session().and_then(|session| self.sessions.get(session));
-        conn.waiting() > 0 || conn.ping_due || session.is_some_and(|s| s.cursor < s.index.head())
+        conn.waiting() > 0
+            || conn.ping_due
+            || conn.replay.is_some()
+            || session.is_some_and(|s| s.cursor < s.index.head())
     }
 
     pub(super) fn send_reply(&mut self, id: ConnId, reply: &Reply) {

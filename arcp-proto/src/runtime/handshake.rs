@@ -13,7 +13,7 @@ use crate::json::Json;
 use crate::model::reply::{Challenge, Concern, Opened, Refusal, Reply};
 use crate::model::request::{Credential, Open, Proof as ClientProof, Request, ResumeClaim};
 use crate::secret::Secret;
-use crate::wire::{self, Compat, Inbound, Profile, View};
+use crate::wire::{self, Compat, Inbound, Part, Profile, View};
 
 /// Who stands behind a connection that wants a session.
 enum Proof {
@@ -65,6 +65,10 @@ impl Runtime {
             | Request::Cancel(_)
             | Request::Watch(_)
             | Request::Unwatch { .. }
+            | Request::Subscribe(_)
+            | Request::Unsubscribe { .. }
+            | Request::Replay(_)
+            | Request::Pace { .. }
             | Request::Extension(_)
             | Request::Ignored => {}
         }
@@ -380,10 +384,11 @@ impl Runtime {
                 alloc::format!("nothing after {} was ever sent, `last_event_seq` is {}", session.sent, claim.last_seq);
             return Err(expired(why));
         }
-        let lost = session
-            .index
-            .at(claim.last_seq + 1)
-            .is_some_and(|place| self.jobs.get(place.job).is_none_or(|job| !job.keeps(place.event)));
+        let lost =
+            session.index.at(claim.last_seq + 1).filter(|place| place.part != Part::Boundary).is_some_and(|place| {
+                let kept = |job: &super::job::Job| place.part.is_local() || job.keeps(place.event);
+                !self.jobs.get(place.job).is_some_and(kept)
+            });
         if claim.last_seq < session.index.floor() || lost {
             let why = alloc::format!("events after {} are no longer held", claim.last_seq);
             return Err(expired(why));

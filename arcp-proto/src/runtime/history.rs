@@ -121,7 +121,7 @@ mod tests {
     fn what_is_let_go_is_let_go_in_groups() {
         let mut history = History::default();
         for n in 1..=2 * GROUP_EVENTS + 1 {
-            let class = if n % 3 == 0 { EventClass::Thought } else { EventClass::Plain };
+            let class = if n % 3 == 0 { EventClass::Thought } else { EventClass::Log };
             history.push(n, class, 10);
         }
         assert_eq!(history.trim(), Some(GROUP_EVENTS));

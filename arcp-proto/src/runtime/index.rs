@@ -1,11 +1,12 @@
 //! The index of a session: which event stands behind each of its sequence
 //! numbers, run-length coded.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use ulid::Ulid;
 
+use super::io::NumberedRun;
 use crate::id::{JobId, SessionId};
 use crate::time::UtcMs;
 use crate::wire::Part;
@@ -29,6 +30,7 @@ struct Run {
     event: u64,
     part: Part,
     request: u32,
+    subscription: u32,
 }
 
 /// What stands behind a number: a frame of an event of a job.
@@ -42,6 +44,23 @@ pub(super) struct Place {
     pub(super) part: Part,
     /// Which of the job's requests the frame follows from; 0 for none.
     pub(super) request: u32,
+    /// Which of the session's subscriptions it is shown to; 0 for none.
+    pub(super) subscription: u32,
+}
+
+impl From<NumberedRun> for Place {
+    /// The first of a run.
+    fn from(run: NumberedRun) -> Place {
+        let NumberedRun { job, event, part, request, subscription, .. } = run;
+        Place { job, event, part, request, subscription }
+    }
+}
+
+impl Run {
+    /// Whether it is events of this job for whoever watches it.
+    fn is_of(&self, job: JobId) -> bool {
+        self.job == job && self.subscription == 0 && !self.part.is_local()
+    }
 }
 
 impl Index {
@@ -57,18 +76,18 @@ impl Index {
 
     /// Assigns the next number; true if that began a new run.
     pub(super) fn push(&mut self, place: Place) -> bool {
-        let Place { job, event, part, request } = place;
+        let Place { job, event, part, request, subscription } = place;
         self.head += 1;
         if let Some(last) = self.runs.back_mut()
             && last.job == job
             && last.event + last.len == event
             && (last.part, part) == (Part::Whole, Part::Whole)
-            && last.request == request
+            && (last.request, last.subscription) == (request, subscription)
         {
             last.len += 1;
             return false;
         }
-        self.runs.push_back(Run { first: self.head, len: 1, job, event, part, request });
+        self.runs.push_back(Run { first: self.head, len: 1, job, event, part, request, subscription });
         true
     }
 
@@ -110,21 +129,28 @@ impl Index {
     pub(super) fn at(&self, seq: u64) -> Option<Place> {
         let after = self.runs.partition_point(|run| run.first <= seq);
         let run = self.runs.get(after.checked_sub(1)?)?;
-        let Run { job, part, request, .. } = *run;
-        (seq < run.first + run.len).then(|| Place { job, event: run.event + (seq - run.first), part, request })
+        let Run { job, part, request, subscription, .. } = *run;
+        let event = run.event + seq.checked_sub(run.first)?;
+        (seq < run.first + run.len).then_some(Place { job, event, part, request, subscription })
     }
 
     /// The last event of `job` that has a number up to `seq`; 0 if none.
     pub(super) fn event_at_or_before(&self, job: JobId, seq: u64) -> u64 {
-        let covered = self.runs.iter().rev().find(|run| run.job == job && run.first <= seq);
+        let covered = self.runs.iter().rev().find(|run| run.is_of(job) && run.first <= seq);
         covered.map_or(0, |run| run.event + (seq - run.first).min(run.len - 1))
     }
 
     /// Whether the last event of `job` is behind a number after `seq`.
     pub(super) fn holds_after(&self, job: JobId, event: u64, seq: u64) -> bool {
         self.runs.iter().rev().any(|run| {
-            run.job == job && (run.event..run.event + run.len).contains(&event) && run.first + (event - run.event) > seq
+            run.is_of(job) && (run.event..run.event + run.len).contains(&event) && run.first + (event - run.event) > seq
         })
+    }
+
+    /// The numbers up to `upto` of what opened these jobs' streams.
+    pub(super) fn openings(&self, upto: u64, jobs: &BTreeSet<JobId>) -> Vec<u64> {
+        let opens = |run: &&Run| run.part == Part::StreamOpen && run.subscription == 0 && jobs.contains(&run.job);
+        self.runs.iter().take_while(|run| run.first <= upto).filter(opens).map(|run| run.first).collect()
     }
 
     /// How many runs it is made of.
@@ -177,13 +203,24 @@ impl Index {
     }
 }
 
+/// The bits of an id that stand for a session, or a job.
+pub(super) fn tag(ulid: Ulid) -> u64 {
+    const MASK: u128 = (1 << 40) - 1;
+    (ulid.random() & MASK) as u64
+}
+
 /// The message id of a numbered frame: its time is the event's, the rest
 /// comes from session and number, so that a replayed frame has its old id
 /// and the number can be read back from it.
 pub(super) fn message_id(session: SessionId, seq: u64, at: UtcMs) -> Ulid {
     const MASK: u128 = (1 << 40) - 1;
-    let tag = session.ulid().random() & MASK;
-    Ulid::from_parts(at.0, tag << 40 | (u128::from(seq) & MASK))
+    Ulid::from_parts(at.0, u128::from(tag(session.ulid())) << 40 | (u128::from(seq) & MASK))
+}
+
+/// The tag and the number in a message id that we made.
+pub(super) fn tag_and_number(id: Ulid) -> (u64, u64) {
+    const MASK: u128 = (1 << 40) - 1;
+    ((id.random() >> 40 & MASK) as u64, (id.random() & MASK) as u64)
 }
 
 #[cfg(test)]
@@ -195,7 +232,7 @@ mod tests {
     }
 
     fn place(n: u64, event: u64, part: Part) -> Place {
-        Place { job: job(n), event, part, request: 0 }
+        Place { job: job(n), event, part, request: 0, subscription: 0 }
     }
 
     #[test]

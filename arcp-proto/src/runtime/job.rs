@@ -76,6 +76,8 @@ pub(super) struct Job {
     pub(super) bytes: usize,
     /// Sessions that get new events.
     pub(super) watchers: Vec<SessionId>,
+    /// Subscriptions that are shown it, by session and number.
+    pub(super) observers: Vec<(SessionId, u32)>,
     /// The session it was submitted in.
     pub(super) submitter: SessionId,
     /// Sessions that may cancel it: the submitter, and who came by its key.
@@ -90,6 +92,8 @@ pub(super) struct Job {
     pub(super) credit: u32,
     /// Calls it gets back once its submitter keeps up.
     pub(super) owed: u32,
+    /// Time between two of its calls, if its submitter wants that.
+    pub(super) pace: Option<Duration>,
     pub(super) stream: Option<Stream>,
     /// Whether its retention is over and only references keep it.
     pub(super) expired: bool,
@@ -193,6 +197,7 @@ impl Job {
             events: VecDeque::new(),
             bytes: 0,
             watchers: alloc::vec![session],
+            observers: Vec::new(),
             submitter: session,
             owners: alloc::vec![session],
             readers: BTreeMap::new(),
@@ -200,6 +205,7 @@ impl Job {
             cancel_reason: None,
             credit: 0,
             owed: 0,
+            pace: None,
             stream: None,
             expired: false,
         }
@@ -260,7 +266,15 @@ impl Job {
 
     /// Lets go of who watches a job that is over; gives them.
     pub(super) fn over(&mut self) -> Vec<SessionId> {
+        self.observers.clear();
         core::mem::take(&mut self.watchers)
+    }
+
+    /// The first event of which this holds, if it holds of all that follow
+    /// and that can be told from what is in memory.
+    pub(super) fn first_held_where(&self, later: impl Fn(UtcMs) -> bool) -> Option<u64> {
+        let earlier = self.events.partition_point(|stored| !later(stored.at));
+        (earlier > 0 || self.first_held() == 1).then(|| self.first_held() + earlier as u64)
     }
 
     /// When it ended.
@@ -506,11 +520,15 @@ impl Runtime {
             };
             self.index_event(watcher, id, n);
         }
+        self.index_for_observers(id, n);
         let pos = self.append(Record::JobEvent { job: id, event: record }, returns_credit.then_some(id));
         if let Some(stored) = self.jobs.get_mut(id).and_then(|job| job.event_mut(n)) {
             stored.pos = pos;
         }
         self.bound_events(id);
+        if !class.is_end() {
+            self.check_readers(id);
+        }
     }
 
     /// What no longer fits in memory is read back from the store when it is
@@ -543,7 +561,7 @@ impl Runtime {
                 job.agent_state = AgentState::Gone;
             }
         }
-        for timer in [Timer::MaxRuntime(id), Timer::JobBeat(id), Timer::AgentSilence(id)] {
+        for timer in [Timer::MaxRuntime(id), Timer::JobBeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
             self.timers.clear(timer);
         }
         self.append_event(id, JobEvent::Ended(terminal), false);

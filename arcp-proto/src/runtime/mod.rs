@@ -5,6 +5,8 @@ mod beat;
 mod checkpoint;
 mod config;
 mod conn;
+mod flow;
+mod frame;
 mod handshake;
 mod history;
 mod index;
@@ -17,9 +19,11 @@ mod list;
 mod log;
 mod read;
 mod records;
+mod replay;
 mod restore;
 mod session;
 mod submit;
+mod subscribe;
 mod timers;
 mod watch;
 
@@ -219,6 +223,7 @@ impl Runtime {
                 Timer::Hold(conn) => self.on_hold_over(conn),
                 Timer::ResumeWindow(session) => self.end_session(session),
                 Timer::SessionLease(session) => self.on_session_lease(session),
+                Timer::Pace(job) => self.return_credit(job),
                 Timer::JobBeat(job) => self.on_job_beat(job),
                 Timer::AgentSilence(job) => self.on_agent_silence(job),
                 Timer::MaxRuntime(job) => self.on_max_runtime(job),

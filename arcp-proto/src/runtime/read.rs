@@ -13,6 +13,7 @@ use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, LogPos, OpId, SessionId};
 use crate::model::reply::{Concern, Refusal};
+use crate::wire::Part;
 
 /// How long a store may take to read something back.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,9 +72,15 @@ impl Reading {
 impl Runtime {
     /// Where an event is that a session is owed.
     pub(super) fn find_event(&self, session: SessionId, place: Place) -> Found {
+        if place.part == Part::Boundary {
+            return Found::Held(LogPos(0));
+        }
         let Some(job) = self.jobs.get(place.job) else {
             return Found::Gone;
         };
+        if place.part.is_local() {
+            return Found::Held(LogPos(0));
+        }
         let read = self.sessions.get(session).is_some_and(|session| session.reading.has(place.job, place.event));
         match job.position(place.event) {
             Some(pos) => Found::Held(pos),

@@ -12,7 +12,7 @@ use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventClass, JobEvent};
-use crate::model::request::Invocation;
+use crate::model::request::{Filter, Invocation};
 use crate::secret::SecretDigest;
 use crate::time::UtcMs;
 use crate::wire::{Part, View};
@@ -129,6 +129,22 @@ pub enum Record {
         /// The last of them.
         upto: u64,
     },
+    /// A session has a subscription.
+    Subscribed {
+        /// The session.
+        session: SessionId,
+        /// Its number in the session, from 1.
+        number: u32,
+        /// What it is shown.
+        filter: Filter,
+    },
+    /// A subscription is over.
+    Unsubscribed {
+        /// The session.
+        session: SessionId,
+        /// Its number in the session.
+        number: u32,
+    },
     /// A key outlives its job.
     KeyKept {
         /// The job it was claimed for.
@@ -167,6 +183,8 @@ impl Record {
             | Record::SessionEnded { .. }
             | Record::Numbered { .. }
             | Record::Released { .. }
+            | Record::Subscribed { .. }
+            | Record::Unsubscribed { .. }
             | Record::KeyKept { .. } => None,
         }
     }
@@ -180,6 +198,8 @@ impl Record {
             | Record::Joined { session, .. }
             | Record::Left { session, .. }
             | Record::Released { session, .. }
+            | Record::Subscribed { session, .. }
+            | Record::Unsubscribed { session, .. }
             | Record::Numbered { session, .. } => Some(*session),
             Record::JobAccepted(_)
             | Record::JobEvent { .. }
@@ -263,12 +283,16 @@ pub struct NumberedRun {
     pub count: u64,
     /// The job.
     pub job: JobId,
-    /// The first event's number in the job; 0 for the acceptance.
+    /// The first event's number in the job; 0 for the acceptance. Of a part
+    /// that is of no event: when it was made, in milliseconds.
     pub event: u64,
     /// Which frame of the event.
     pub part: Part,
     /// Which of the job's requests they follow from; 0 for none.
     pub request: u32,
+    /// Which of the session's subscriptions they are shown to; 0 for none.
+    #[serde(default)]
+    pub subscription: u32,
 }
 
 fn one() -> u64 {
@@ -281,7 +305,7 @@ impl NumberedRun {
     pub fn join(&mut self, next: NumberedRun) -> Option<NumberedRun> {
         let joins = next.seq == self.seq + self.count
             && next.event == self.event + self.count
-            && (next.job, next.request) == (self.job, self.request)
+            && (next.job, next.request, next.subscription) == (self.job, self.request, self.subscription)
             && (self.part, next.part) == (Part::Whole, Part::Whole);
         if joins {
             self.count += next.count;

@@ -32,6 +32,8 @@ impl Runtime {
             Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
             // What was trimmed is not given back.
             Record::HistoryTrimmed { .. } => {}
+            Record::Subscribed { session, number, filter } => self.restore_subscription(session, number, &filter),
+            Record::Unsubscribed { session, number } => self.drop_subscription(session, number),
             Record::Checkpointed { job, state } => {
                 if let Some(job) = self.jobs.get_mut(job) {
                     job.checkpoint = Some(state);
@@ -89,6 +91,7 @@ impl Runtime {
             key,
         };
         self.jobs.insert(id, Job::new(spec, session, pos));
+        self.show_to_subscribers(id);
         let request = self.sessions.get(session).filter(|session| session.view.correlates()).map(|_| &request);
         self.restore_reader(id, session, true, request);
     }
@@ -152,9 +155,8 @@ impl Runtime {
     }
 
     fn restore_numbers(&mut self, id: SessionId, run: NumberedRun) {
-        let NumberedRun { seq, count, job, event, part, request } = run;
-        for k in 0..count {
-            self.restore_number(id, seq + k, Place { job, event: event + k, part, request });
+        for k in 0..run.count {
+            self.restore_number(id, run.seq + k, Place { event: run.event + k, ..Place::from(run) });
         }
     }
 
@@ -179,7 +181,9 @@ impl Runtime {
     fn take_numbers_back(&mut self, id: SessionId) {
         while let Some(session) = self.sessions.get_mut(id) {
             let last = session.index.at(session.index.head());
-            let never = last.is_some_and(|place| self.jobs.get(place.job).is_some_and(|job| place.event > job.count()));
+            let of_event = last.filter(|place| !place.part.is_local());
+            let never =
+                of_event.is_some_and(|place| self.jobs.get(place.job).is_some_and(|job| place.event > job.count()));
             if !never || !self.take_back(id) {
                 return;
             }

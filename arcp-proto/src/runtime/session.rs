@@ -16,15 +16,16 @@ use core::ops::RangeInclusive;
 use super::Runtime;
 use super::index::{Index, Place};
 use super::io::{CloseReason, Notice, NumberedRun, Output, Record};
-use super::job::Stored;
 use super::log::Waiter;
 use super::read::{Found, Reading};
+use super::subscribe::Subscriptions;
 use super::timers::Timer;
 use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, WireId};
+use crate::model::event::EventClass;
 use crate::model::reply::Reply;
 use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
-use crate::wire::{self, EventFrame, Part, Stamp, View};
+use crate::wire::{Part, View};
 
 /// The store is told of so many released numbers at once.
 const RELEASE_STEP: u64 = 256;
@@ -63,6 +64,14 @@ pub(super) struct Session {
     pub(super) paced: bool,
     /// Events read back from the store for it.
     pub(super) reading: Reading,
+    /// What it is shown of its principal's sessions.
+    pub(super) subscriptions: Subscriptions,
+    /// The last number its client has acknowledged.
+    pub(super) acked: u64,
+    /// Whether its client was told that it acknowledges too little.
+    pub(super) told_unacked: bool,
+    /// Whether its client was told that it reads too slowly.
+    pub(super) told_behind: bool,
     /// Numbers up to here are released in the log.
     released: u64,
 }
@@ -113,6 +122,10 @@ impl Session {
             held: false,
             paced: false,
             reading: Reading::default(),
+            subscriptions: Subscriptions::default(),
+            acked: 0,
+            told_unacked: false,
+            told_behind: false,
             released: 0,
         }
     }
@@ -130,12 +143,31 @@ impl Session {
 
     /// Takes a number of an earlier run over; true if that began a new run.
     pub(super) fn restore_number(&mut self, seq: u64, place: Place) -> bool {
-        match place.part {
-            Part::Whole => {}
-            Part::StreamOpen => drop(self.streams.insert(place.job)),
-            Part::StreamClose => drop(self.streams.remove(&place.job)),
-        }
+        self.note_stream(place);
         self.index.restore(seq, place)
+    }
+
+    /// The frames that an event of a job, or with `None` the acceptance, is
+    /// for this session, or for one of its subscriptions.
+    fn parts(&self, job: JobId, class: Option<EventClass>, subscription: u32) -> Vec<Part> {
+        let shown = self.subscriptions.get(subscription);
+        let streams = shown.map_or(&self.streams, |subscription| &subscription.streams);
+        let parts = class.map_or(&[Part::Whole][..], |class| self.view.parts(class, streams.contains(&job)));
+        let passes = |part: &Part| subscription == 0 || shown.is_some_and(|shown| shown.filter.shows(class, *part));
+        parts.iter().copied().filter(passes).collect()
+    }
+
+    /// Streams open and close as their frames are numbered.
+    fn note_stream(&mut self, place: Place) {
+        let streams = match self.subscriptions.get_mut(place.subscription) {
+            Some(subscription) => &mut subscription.streams,
+            None => &mut self.streams,
+        };
+        match place.part {
+            Part::Whole | Part::Boundary | Part::Behind | Part::Detached => {}
+            Part::StreamOpen => drop(streams.insert(place.job)),
+            Part::StreamClose => drop(streams.remove(&place.job)),
+        }
     }
 
     /// Numbered frames its reader is behind.
@@ -155,6 +187,8 @@ pub(super) struct Sessions {
     anonymous: usize,
     /// Runs of all indexes.
     pub(super) runs: usize,
+    /// Sessions with subscriptions.
+    subscribers: BTreeMap<Principal, BTreeSet<SessionId>>,
     ended: BTreeMap<SecretDigest, Principal>,
     ended_order: VecDeque<SecretDigest>,
 }
@@ -185,6 +219,24 @@ impl Sessions {
         } else {
             &mut session.seen
         })
+    }
+
+    pub(super) fn add_subscriber(&mut self, principal: Principal, id: SessionId) {
+        self.subscribers.entry(principal).or_default().insert(id);
+    }
+
+    pub(super) fn remove_subscriber(&mut self, principal: &Principal, id: SessionId) {
+        if let Some(sessions) = self.subscribers.get_mut(principal) {
+            sessions.remove(&id);
+            if sessions.is_empty() {
+                self.subscribers.remove(principal);
+            }
+        }
+    }
+
+    /// Sessions of a principal that have subscriptions.
+    pub(super) fn subscribers(&self, principal: &Principal) -> impl Iterator<Item = SessionId> {
+        self.subscribers.get(principal).into_iter().flatten().copied()
     }
 
     pub(super) fn of_principal(&self, principal: &Principal) -> usize {
@@ -245,35 +297,45 @@ impl Sessions {
 impl Runtime {
     /// Numbers an event for one session, or with 0 the job's acceptance.
     pub(super) fn index_event(&mut self, id: SessionId, job: JobId, n: u64) {
-        self.index_events(id, job, n..=n);
+        self.index_events(id, job, n..=n, 0);
     }
 
-    /// Numbers events for one session, once for each frame they are there.
-    /// The only place that assigns sequence numbers.
-    pub(super) fn index_events(&mut self, id: SessionId, job_id: JobId, events: RangeInclusive<u64>) {
+    /// Numbers events for one session, or one of its subscriptions, once for
+    /// each frame they are there.
+    pub(super) fn index_events(
+        &mut self,
+        id: SessionId,
+        job_id: JobId,
+        events: RangeInclusive<u64>,
+        subscription: u32,
+    ) {
         let (Some(session), Some(job)) = (self.sessions.get_mut(id), self.jobs.get_mut(job_id)) else {
             return;
         };
-        let request = if session.view.correlates() { job.request_of(id) } else { 0 };
         let before = session.index.runs();
+        let correlates = session.view.correlates() && subscription == 0;
+        let request = if correlates { job.request_of(id) } else { 0 };
         let mut runs: Vec<NumberedRun> = Vec::new();
-        for n in events {
-            let streaming = session.streams.contains(&job_id);
-            let parts = match job.history.class(n) {
-                Some(class) => session.view.parts(class, streaming),
-                None if n == 0 => &[Part::Whole],
-                None => &[],
-            };
-            for part in parts.iter().copied() {
-                match part {
-                    Part::Whole => {}
-                    Part::StreamOpen => drop(session.streams.insert(job_id)),
-                    Part::StreamClose => drop(session.streams.remove(&job_id)),
-                }
-                if session.index.push(Place { job: job_id, event: n, part, request }) {
+        for event in events {
+            let class = job.history.class(event);
+            if class.is_none() && event > 0 {
+                continue;
+            }
+            for part in session.parts(job_id, class, subscription) {
+                let place = Place { job: job_id, event, part, request, subscription };
+                session.note_stream(place);
+                if session.index.push(place) {
                     job.add_reader(id);
                 }
-                let run = NumberedRun { seq: session.index.head(), count: 1, job: job_id, event: n, part, request };
+                let run = NumberedRun {
+                    seq: session.index.head(),
+                    count: 1,
+                    job: job_id,
+                    event,
+                    part,
+                    request,
+                    subscription,
+                };
                 let apart = match runs.last_mut() {
                     Some(last) => last.join(run),
                     None => Some(run),
@@ -281,8 +343,32 @@ impl Runtime {
                 runs.extend(apart);
             }
         }
+        self.numbered(id, before, runs);
+    }
+
+    /// Numbers something of no event, for one session.
+    pub(super) fn index_local(&mut self, id: SessionId, job_id: JobId, part: Part, subscription: u32) {
+        let event = self.now.utc.0;
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let before = session.index.runs();
+        let place = Place { job: job_id, event, part, request: 0, subscription };
+        if let (true, Some(job)) = (session.index.push(place), self.jobs.get_mut(job_id)) {
+            job.add_reader(id);
+        }
+        let seq = session.index.head();
+        let run = NumberedRun { seq, count: 1, job: job_id, event, part, request: 0, subscription };
+        self.numbered(id, before, alloc::vec![run]);
+        self.gate_numbers(id, seq);
+    }
+
+    fn numbered(&mut self, id: SessionId, runs_before: usize, runs: Vec<NumberedRun>) {
+        let Some(session) = self.sessions.get(id) else {
+            return;
+        };
         let (own, conn) = (session.index.runs(), session.conn);
-        self.sessions.runs += own - before;
+        self.sessions.runs += own - runs_before;
         self.bound_index(id, own);
         for run in runs {
             self.append(Record::Numbered { session: id, run }, None);
@@ -297,6 +383,7 @@ impl Runtime {
     pub(super) fn gate_numbers(&mut self, id: SessionId, first: u64) {
         let pos = self.log.last();
         if let Some(session) = self.sessions.get_mut(id).filter(|session| session.index.head() >= first) {
+            debug_assert!(session.gates.back().is_none_or(|(before, _)| *before < first), "gates are in order");
             session.gates.push_back((first, pos));
         }
     }
@@ -375,44 +462,11 @@ impl Runtime {
         };
         session.cursor = seq;
         session.sent = session.sent.max(seq);
-        let view = session.view;
-        if let Some(frame) = self.frame_of(id, view, seq, place) {
+        if let Some(frame) = self.frame_of(id, id, seq, place) {
             self.send_frame(conn, frame);
         }
         self.unpace(id);
         true
-    }
-
-    fn frame_of(&mut self, session: SessionId, view: View, seq: u64, place: Place) -> Option<String> {
-        let Place { job, event: n, part, request } = place;
-        if n == 0 {
-            let owner = self.jobs.get(job)?;
-            let id = super::index::message_id(session, seq, owner.created_at);
-            let stamp = Stamp { id, session: Some(session), seq: Some(seq) };
-            return wire::write_reply(&view, stamp, &owner.accepted(job, owner.request(request)));
-        }
-        let owner = self.jobs.get_mut(job)?;
-        let (trace, span) = (owner.trace.clone(), owner.invocation.span.clone());
-        let named = owner.request(request).cloned();
-        let shared = owner.is_shared();
-        let stored: &mut Stored = match owner.event_mut(n) {
-            Some(held) => held,
-            None => self.sessions.get_mut(session)?.reading.take(job, n)?,
-        };
-        let payload = stored.payload(&view, job, part, shared);
-        let frame = EventFrame {
-            id: super::index::message_id(session, seq, stored.at),
-            session,
-            seq,
-            job,
-            trace: &trace,
-            span: span.as_deref(),
-            request: named.as_ref(),
-            event: &stored.event,
-            part,
-            payload: &payload,
-        };
-        Some(wire::write_event(&view, &frame))
     }
 
     /// Some readers drop what arrives in the instant after a watch began.
@@ -445,6 +499,9 @@ impl Runtime {
         };
         if session.view.features.has(crate::model::feature::Feature::Ack) {
             let upto = seq.min(session.sent);
+            session.acked = session.acked.max(upto);
+            let waits = session.index.head() - session.acked;
+            session.told_unacked &= waits > self.config.limits.ack_lag / 2;
             let released = session.index.release(upto);
             self.unreference(id, &released);
             self.note_released(id);
@@ -497,6 +554,10 @@ impl Runtime {
         self.timers.clear(Timer::SessionLease(id));
         self.timers.clear(Timer::Read(id));
         let mut session = self.sessions.remove(id, self.config.limits.ended_sessions)?;
+        if session.subscriptions.numbers().next().is_some() {
+            self.sessions.remove_subscriber(&session.principal, id);
+            self.forget_observer(&session.principal, |(observer, _)| observer == id);
+        }
         for job in &session.watched {
             if let Some(job) = self.jobs.get_mut(*job) {
                 job.watchers.retain(|watcher| *watcher != id);

@@ -156,6 +156,8 @@ impl Runtime {
             self.claim(principal.clone(), key, job, self.now.mono + self.config.key_window);
         }
         self.jobs.insert(job, Job::new(new, session, pos));
+        self.show_to_subscribers(job);
+        self.index_for_observers(job, 0);
         if let Some(session) = self.sessions.get_mut(session) {
             session.watched.insert(job);
         }

@@ -22,6 +22,8 @@ pub enum Timer {
     ResumeWindow(SessionId),
     /// A session must be refreshed, or is over.
     SessionLease(SessionId),
+    /// A paced agent gets its next calls.
+    Pace(JobId),
     /// A sign of life of a job is due.
     JobBeat(JobId),
     /// An agent has been silent for long.

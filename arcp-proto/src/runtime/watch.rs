@@ -49,6 +49,8 @@ impl Runtime {
             Request::Cancel(cancel) => Some(self.on_cancel(conn, session, &id, &cancel)),
             Request::Watch(watch) => Some(self.on_watch(conn, session, &id, &watch)),
             Request::Unwatch { job } => self.on_unwatch(conn, session, &id, &job),
+            Request::Subscribe(subscribe) => Some(self.on_subscribe(conn, session, &id, &subscribe)),
+            Request::Unsubscribe { subscription } => Some(self.on_unsubscribe(conn, session, &id, &subscription)),
             Request::Open(_)
             | Request::Resume(_)
             | Request::Close { .. }
@@ -58,6 +60,8 @@ impl Runtime {
             | Request::Pong { .. }
             | Request::Ack { .. }
             | Request::List(_)
+            | Request::Replay(_)
+            | Request::Pace { .. }
             | Request::Extension(_)
             | Request::Ignored => None,
         };
@@ -87,7 +91,7 @@ impl Runtime {
 
     /// The job of this id, if the session's principal may see it. Unknown
     /// and foreign ones look alike.
-    fn visible(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
+    pub(super) fn visible(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
         let unknown = || Violation::new(ErrorCode::JobNotFound, "no such job");
         let job = JobId::parse(id.as_str()).ok_or_else(unknown)?;
         let owner = self.jobs.get(job).filter(|job| !job.expired).map(|job| &job.principal);
@@ -96,6 +100,12 @@ impl Runtime {
             (Some(owner), Some(asking)) if owner == asking => Ok(job),
             _ => Err(unknown()),
         }
+    }
+
+    pub(super) fn refused_of(&mut self, conn: ConnId, concern: Concern, violation: Violation, id: &WireId) -> Reply {
+        let refusal = Refusal::of(concern, violation, Some(id.clone()));
+        self.refuse(conn, refusal.clone());
+        Reply::Refused(refusal)
     }
 
     fn refused(&mut self, conn: ConnId, concern: Concern, violation: Violation, id: &WireId, job: &WireId) -> Reply {
@@ -264,7 +274,7 @@ impl Runtime {
         let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
         let request = self.jobs.get(job_id).and_then(|job| job.request(job.request_of(session_id)).cloned());
         self.append(Record::Joined { job: job_id, session: session_id, owner: false, request }, None);
-        self.index_events(session_id, job_id, from + 1..=last);
+        self.index_events(session_id, job_id, from + 1..=last, 0);
         self.gate_numbers(session_id, first);
         if let Some(job) = self.jobs.get_mut(job_id).filter(|job| !job.is_over()) {
             job.watchers.push(session_id);

@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use crate::model::event::{EventClass, JobEvent};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::Reply;
-use crate::model::request::Request;
+use crate::model::request::{Priority, Request};
 use crate::time::UtcMs;
 use envelope::Header;
 pub use names::{error_code, error_name, feature_name, status_name, status_named};
@@ -91,6 +91,24 @@ pub enum Part {
     StreamOpen,
     /// What closes the stream that ends with it.
     StreamClose,
+    /// Of no event, and for one session only: what a subscription asked for of
+    /// the past is complete.
+    Boundary,
+    /// Of no event: the session's reader is far behind with this job.
+    Behind,
+    /// Of no event: the session gets no more of this job, its reader was too
+    /// far behind.
+    Detached,
+}
+
+impl Part {
+    /// Whether it is of no event: then its number stands for when it was made.
+    pub fn is_local(self) -> bool {
+        match self {
+            Part::Boundary | Part::Behind | Part::Detached => true,
+            Part::Whole | Part::StreamOpen | Part::StreamClose => false,
+        }
+    }
 }
 
 impl View {
@@ -116,12 +134,25 @@ impl View {
         let streams = self.family == Family::Open;
         match class {
             EventClass::Thought if streams && !streaming => OPENED,
-            EventClass::End if streams && streaming => CLOSED,
+            EventClass::Succeeded | EventClass::Failed | EventClass::Cancelled if streams && streaming => CLOSED,
             EventClass::Progress if !self.features.has(Feature::Progress) => &[],
             EventClass::Chunk if !self.features.has(Feature::ResultChunk) => &[],
-            EventClass::Plain | EventClass::Thought | EventClass::Progress | EventClass::Chunk | EventClass::End => {
-                WHOLE
-            }
+            EventClass::Started
+            | EventClass::Log
+            | EventClass::Thought
+            | EventClass::ToolCall
+            | EventClass::ToolResult
+            | EventClass::Status
+            | EventClass::Metric
+            | EventClass::Artifact
+            | EventClass::Delegate
+            | EventClass::Progress
+            | EventClass::Checkpoint
+            | EventClass::Vendor
+            | EventClass::Chunk
+            | EventClass::Succeeded
+            | EventClass::Failed
+            | EventClass::Cancelled => WHOLE,
         }
     }
 
@@ -289,6 +320,36 @@ pub fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
     }
 }
 
+/// What a subscription of this peer's session is shown: a whole envelope in
+/// one of its own numbered frames.
+pub fn write_observed(view: &View, stamp: Stamp, subscription: &str, envelope: &str) -> String {
+    match view.family {
+        // Nobody subscribes here.
+        Family::Hello => String::new(),
+        Family::Open => open::write_observed(view, stamp, subscription, envelope),
+    }
+}
+
+/// The envelope that ends what a subscription is shown of the past.
+pub fn write_boundary(view: &View, id: Ulid) -> String {
+    match view.family {
+        Family::Hello => String::new(),
+        Family::Open => open::write_boundary(view, id),
+    }
+}
+
+/// Which of the types of envelopes that a subscription can name these are; a
+/// bit for each.
+pub fn observed_types(names: &[String]) -> u32 {
+    open::observed_types(names)
+}
+
+/// The bit of the type that one frame of an event, or with `None` the
+/// acceptance, has for a subscription; and how urgent it is.
+pub fn observed_type(class: Option<EventClass>, part: Part) -> (u32, Priority) {
+    open::observed_type(class, part)
+}
+
 /// A job event on its way to one session.
 #[derive(Clone, Copy, Debug)]
 pub struct EventFrame<'a> {
@@ -296,8 +357,8 @@ pub struct EventFrame<'a> {
     pub id: Ulid,
     /// The session.
     pub session: SessionId,
-    /// Its sequence number there.
-    pub seq: u64,
+    /// Its sequence number there; `None` on a copy shown to somebody else.
+    pub seq: Option<u64>,
     /// The job.
     pub job: JobId,
     /// The job's trace.

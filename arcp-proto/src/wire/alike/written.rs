@@ -49,6 +49,8 @@ pub(in crate::wire) fn write_reply(words: Words<'_>, reply: &Reply) -> Option<(&
         | Reply::Evicted { .. }
         | Reply::Echo { .. }
         | Reply::Done { .. }
+        | Reply::Subscribed { .. }
+        | Reply::Unsubscribed { .. }
         | Reply::JobBeat(_)
         | Reply::Accepted(_)
         | Reply::CancelTaken { .. } => return None,
@@ -166,6 +168,10 @@ pub(in crate::wire) fn write_request(words: Words<'_>, request: &Request, at: Ut
         | Request::Authenticate(_)
         | Request::Submit(..)
         | Request::Cancel(_)
+        | Request::Subscribe(_)
+        | Request::Unsubscribe { .. }
+        | Request::Replay(_)
+        | Request::Pace { .. }
         | Request::Extension(_)
         | Request::Ignored => return None,
     })

@@ -36,7 +36,7 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
         session: Some(Cow::Owned(frame.session.to_string())),
         job: Some(Cow::Owned(frame.job.to_string())),
         trace: Some(frame.trace),
-        seq: Some(frame.seq),
+        seq: frame.seq,
     };
     envelope.around(frame.payload)
 }

@@ -48,7 +48,7 @@ pub(in crate::wire) fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::Progress => "progress",
         Feature::ResultChunk => "result_chunk",
         Feature::AgentVersions => "agent_versions",
-        Feature::BlockOnSilence => return None,
+        Feature::BlockOnSilence | Feature::Subscriptions | Feature::DurableJobs => return None,
     })
 }
 

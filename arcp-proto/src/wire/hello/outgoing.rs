@@ -50,6 +50,10 @@ fn write_own(request: &Request) -> Option<(&'static str, String)> {
         | Request::List(_)
         | Request::Watch(_)
         | Request::Unwatch { .. }
+        | Request::Subscribe(_)
+        | Request::Unsubscribe { .. }
+        | Request::Replay(_)
+        | Request::Pace { .. }
         | Request::Extension(_)
         | Request::Ignored => return None,
     })

@@ -32,7 +32,13 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
             ("session.error", payload.done())
         }
         // This family has no words for these, and makes no use of them.
-        Reply::Challenge(_) | Reply::Refresh { .. } | Reply::Echo { .. } | Reply::Done { .. } | Reply::JobBeat(_) => {
+        Reply::Challenge(_)
+        | Reply::Refresh { .. }
+        | Reply::Echo { .. }
+        | Reply::Done { .. }
+        | Reply::JobBeat(_)
+        | Reply::Subscribed { .. }
+        | Reply::Unsubscribed { .. } => {
             return None;
         }
         Reply::Closed { .. } | Reply::Ping { .. } | Reply::Pong { .. } | Reply::Jobs(_) | Reply::Watching(_) => {
@@ -56,6 +62,8 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&str>) {
         | Reply::Evicted { .. }
         | Reply::Echo { .. }
         | Reply::Done { .. }
+        | Reply::Subscribed { .. }
+        | Reply::Unsubscribed { .. }
         | Reply::JobBeat(_)
         | Reply::Closed { .. }
         | Reply::Ping { .. }

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString as _};
 use super::replies::write_failure;
 use super::{Envelope, correlation, shown, stream_id};
 use crate::json::{Json, Object};
-use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
+use crate::model::event::{EventClass, EventKind, JobError, JobEvent, JobResult, Terminal};
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::model::request::Priority;
@@ -24,19 +24,19 @@ pub(crate) fn render_event(view: &View, told: &Told<'_>, part: Part) -> String {
         (Part::StreamClose, _) => {
             payload.u64("final_sequence", told.thoughts.saturating_sub(1));
         }
-        (Part::Whole, JobEvent::Started) => {
+        (Part::Whole | Part::Boundary | Part::Behind | Part::Detached, JobEvent::Started) => {
             payload.display("job_id", told.job).display("started_at", told.at);
         }
-        (Part::Whole, JobEvent::Said { kind, body }) => return render_said(view, told, kind, body),
-        (Part::Whole, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, chunk),
-        (Part::Whole, JobEvent::Ended(terminal)) => write_terminal(&mut payload, view, terminal),
+        (_, JobEvent::Said { kind, body }) => return render_said(view, told, kind, body),
+        (_, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, chunk),
+        (_, JobEvent::Ended(terminal)) => write_terminal(&mut payload, view, terminal),
     }
     payload.done()
 }
 
 /// The frame around a rendered payload.
 pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
-    let kind = kind_of(frame.event, frame.part);
+    let kind = kind_of(frame.event.class(), frame.part);
     let streamed = kind.starts_with("stream.");
     let priority = if matches!((frame.part, frame.event), (Part::Whole, JobEvent::Ended(_))) {
         Priority::Critical
@@ -53,39 +53,40 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
         span: frame.span,
         correlation: correlation(view, frame.request),
         priority: shown(view, priority),
-        seq: Some(frame.seq),
+        seq: frame.seq,
         ..Envelope::default()
     };
     envelope.around(frame.payload)
 }
 
-fn kind_of(event: &JobEvent, part: Part) -> &'static str {
-    match (part, event) {
+/// The type of one frame of an event.
+pub(super) fn kind_of(class: EventClass, part: Part) -> &'static str {
+    match (part, class) {
         (Part::StreamOpen, _) => "stream.open",
         (Part::StreamClose, _) => "stream.close",
-        (Part::Whole, JobEvent::Started) => "job.started",
-        (Part::Whole, JobEvent::Said { kind, .. }) => match kind {
-            EventKind::Log => "log",
-            EventKind::Thought => "stream.chunk",
-            EventKind::Status => "job.status",
-            EventKind::Metric => "metric",
-            EventKind::Delegate => "agent.delegate",
-            EventKind::Progress => "job.progress",
-            EventKind::Checkpoint => "job.checkpoint",
+        (Part::Boundary, _) => "event.emit",
+        (Part::Behind | Part::Detached, _) => "job.status",
+        (Part::Whole, class) => match class {
+            EventClass::Started => "job.started",
+            EventClass::Log => "log",
+            EventClass::Thought => "stream.chunk",
+            EventClass::Status => "job.status",
+            EventClass::Metric => "metric",
+            EventClass::Delegate => "agent.delegate",
+            EventClass::Progress => "job.progress",
+            EventClass::Checkpoint => "job.checkpoint",
             // An artifact that is only named is not stored here.
-            EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => "event.emit",
-        },
-        (Part::Whole, JobEvent::Chunk(_)) => "job.result_chunk",
-        (Part::Whole, JobEvent::Ended(terminal)) => match terminal.status {
-            FinalStatus::Success => "job.completed",
-            FinalStatus::Error | FinalStatus::TimedOut => "job.failed",
-            FinalStatus::Cancelled => "job.cancelled",
+            EventClass::ToolCall | EventClass::ToolResult | EventClass::Artifact | EventClass::Vendor => "event.emit",
+            EventClass::Chunk => "job.result_chunk",
+            EventClass::Succeeded => "job.completed",
+            EventClass::Failed => "job.failed",
+            EventClass::Cancelled => "job.cancelled",
         },
     }
 }
 
 fn render_said(view: &View, told: &Told<'_>, kind: &EventKind, body: &Json) -> String {
-    let own = kind_of(told.event, Part::Whole);
+    let own = kind_of(told.event.class(), Part::Whole);
     let said = match kind {
         EventKind::Log | EventKind::Status | EventKind::Delegate => body.as_str().to_string(),
         EventKind::Thought => write_thought(told.thoughts, body),

@@ -8,6 +8,7 @@ mod incoming;
 mod outgoing;
 mod replies;
 mod requests;
+mod subscriptions;
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -29,6 +30,7 @@ pub(crate) use incoming::read_incoming;
 pub(crate) use outgoing::write_request;
 pub(crate) use replies::write_reply;
 pub(crate) use requests::{is_own, opens, read_request};
+pub(crate) use subscriptions::{observed_type, observed_types, write_boundary, write_observed};
 
 /// Used in every session of this family: its messages for them are no
 /// matter of capabilities.
@@ -45,6 +47,8 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::CostBudget => "cost_budget",
         Feature::ModelUse => "model_use",
         Feature::ProvisionedCredentials => "provisioned_credentials",
+        Feature::Subscriptions => "subscriptions",
+        Feature::DurableJobs => "durable_jobs",
         Feature::Heartbeat
         | Feature::Ack
         | Feature::ListJobs
@@ -133,6 +137,7 @@ struct Envelope<'a> {
     session: Option<Cow<'a, str>>,
     job: Option<Cow<'a, str>>,
     stream: Option<Cow<'a, str>>,
+    subscription: Option<&'a str>,
     trace: Option<&'a str>,
     span: Option<&'a str>,
     correlation: Option<&'a str>,
@@ -152,6 +157,7 @@ impl Envelope<'_> {
             .opt_str("session_id", self.session.as_deref())
             .opt_str("job_id", self.job.as_deref())
             .opt_str("stream_id", self.stream.as_deref())
+            .opt_str("subscription_id", self.subscription)
             .opt_str("trace_id", self.trace.filter(|trace| !trace.is_empty()))
             .opt_str("span_id", self.span)
             .opt_str("correlation_id", self.correlation)

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Envelope, TYPES, capability_name, is_job, words};
+use super::{Envelope, TYPES, capability_name, is_job, subscriptions, words};
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
 use crate::model::request::{Cancel, Credential, Open, Priority, Proof, Request, Submit, Target};
@@ -32,6 +32,9 @@ pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
         envelope.priority = Some(invocation.priority).filter(|priority| *priority != Priority::Normal);
         envelope.extensions = invocation.extensions.as_ref().map(Json::as_str);
     }
+    if let Request::Pace { stream, .. } = out.request {
+        envelope.stream = Some(Cow::Borrowed(stream.as_str()));
+    }
     if let Request::Extension(extension) = out.request
         && extension.optional
     {
@@ -56,6 +59,16 @@ fn write_own(request: &Request) -> Option<(Cow<'_, str>, String)> {
         Request::Authenticate(proof) => ("session.authenticate", write_proof(proof)),
         Request::Submit(submit, _) => ("tool.invoke", write_invoke(submit)),
         Request::Cancel(cancel) => ("cancel", write_cancel(cancel)),
+        Request::Subscribe(subscribe) => ("subscribe", subscriptions::write_subscribe(subscribe)),
+        Request::Unsubscribe { subscription } => ("unsubscribe", subscriptions::write_unsubscribe(subscription)),
+        Request::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
+        Request::Pace { every, .. } => {
+            let mut payload = Object::new();
+            if let Some(every) = every.filter(|every| !every.is_zero()) {
+                payload.raw("desired_rate_per_second", &alloc::format!("{}", 1.0 / every.as_secs_f64()));
+            }
+            ("backpressure", payload.done())
+        }
         Request::Extension(extension) => {
             let payload = String::from(extension.payload.as_str());
             return Some((Cow::Borrowed(&extension.kind), payload));

@@ -62,6 +62,17 @@ fn write_own(view: &View, stamp: Stamp, reply: &Reply) -> Option<(&'static str, 
             payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
             ("cancel.accepted", payload.done())
         }
+        Reply::Subscribed { subscription, .. } => {
+            payload.str("subscription_id", subscription.as_str());
+            ("subscribe.accepted", payload.done())
+        }
+        Reply::Unsubscribed { subscription, code, reason, .. } => {
+            payload
+                .str("subscription_id", subscription.as_str())
+                .str("code", code_name(view, code).0)
+                .str("reason", reason);
+            ("subscribe.closed", payload.done())
+        }
         Reply::Closed { .. } | Reply::Ping { .. } | Reply::Pong { .. } | Reply::Jobs(_) | Reply::Watching(_) => {
             return None;
         }
@@ -77,7 +88,9 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
         Reply::Closed { request, .. } | Reply::Pong { request, .. } | Reply::Echo { request, .. } => {
             (request.as_ref(), None, None)
         }
-        Reply::Done { request, .. } => (request.as_ref(), None, None),
+        Reply::Done { request, .. } | Reply::Subscribed { request, .. } | Reply::Unsubscribed { request, .. } => {
+            (request.as_ref(), None, None)
+        }
         Reply::CancelTaken { request, target, .. } => (request.as_ref(), target.job(), None),
         Reply::Jobs(page) => (page.request.as_ref(), None, None),
         Reply::JobBeat(beat) => (beat.request.as_ref(), Some(&beat.job), Some(&beat.trace)),

@@ -7,7 +7,7 @@ use core::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{TYPES, capability_named};
+use super::{TYPES, capability_named, subscriptions};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object, Text};
@@ -90,9 +90,13 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
                 let said = payload::<Nonce<'_>>("ping", header.payload)?.nonce;
                 Request::Echo { nonce: said.as_ref().map(alike::nonce).transpose()? }
             }
+            "backpressure" => read_pace(header)?,
             // An answer to an answer would never end.
             "pong" | "ack" | "nack" => Request::Ignored,
-            _ => read_other(header)?,
+            _ => match subscriptions::read_request(header)? {
+                Some(request) => request,
+                None => read_other(header)?,
+            },
         },
     };
     Ok(Inbound { id: header.id.clone(), session: header.session.clone(), request, profile })
@@ -113,13 +117,41 @@ fn read_other(header: &Header<'_>) -> Result<Request, Violation> {
 }
 
 fn priority(header: &Header<'_>) -> Result<Priority, Violation> {
-    Ok(match header.priority.as_deref() {
-        None | Some("normal") => Priority::Normal,
-        Some("low") => Priority::Low,
-        Some("high") => Priority::High,
-        Some("critical") => Priority::Critical,
-        Some(_) => return Err(Violation::invalid("`priority` must be low, normal, high or critical")),
+    header.priority.as_deref().map_or(Ok(Priority::Normal), priority_named)
+}
+
+pub(super) fn priority_named(name: &str) -> Result<Priority, Violation> {
+    Ok(match name {
+        "low" => Priority::Low,
+        "normal" => Priority::Normal,
+        "high" => Priority::High,
+        "critical" => Priority::Critical,
+        _ => return Err(Violation::invalid("a priority is low, normal, high or critical")),
     })
+}
+
+#[derive(Deserialize)]
+struct Pressure {
+    #[serde(default)]
+    desired_rate_per_second: Option<f64>,
+}
+
+/// How often something may be said in a stream (RFC §11.2).
+fn read_pace(header: &Header<'_>) -> Result<Request, Violation> {
+    const SLOWEST: f64 = 0.001;
+    const FASTEST: f64 = 1_000_000.0;
+    let said: Pressure = payload("backpressure", header.payload)?;
+    let stream = header.stream.as_deref().and_then(WireId::new);
+    let stream = stream.ok_or_else(|| Violation::invalid("`backpressure`: `stream_id` is missing"))?;
+    let every = match said.desired_rate_per_second {
+        None => None,
+        Some(rate) if (SLOWEST..=FASTEST).contains(&rate) => Some(Duration::from_secs_f64(1.0 / rate)),
+        Some(_) => {
+            let range = alloc::format!("`desired_rate_per_second` is {SLOWEST} to {FASTEST}");
+            return Err(Violation::invalid(range));
+        }
+    };
+    Ok(Request::Pace { stream, every })
 }
 
 #[derive(Deserialize)]

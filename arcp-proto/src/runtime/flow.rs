@@ -1,0 +1,123 @@
+//! How far a reader may fall behind what it watches, and how fast an agent may
+//! go on: told first, then detached with a reason; nobody else is slowed.
+
+use core::time::Duration;
+
+use alloc::string::ToString as _;
+
+use super::Runtime;
+use super::io::{Output, Record};
+use super::timers::Timer;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, JobId, SessionId, WireId};
+use crate::model::feature::Feature;
+use crate::model::reply::Reply;
+use crate::wire::Part;
+
+/// Paced agents get their calls in portions of about this span.
+const PORTION: Duration = Duration::from_millis(100);
+
+impl Runtime {
+    /// An event of a job that goes on was numbered for whoever watches it:
+    /// perhaps somebody is too far behind.
+    pub(super) fn check_readers(&mut self, id: JobId) {
+        for at in (0..self.jobs.get(id).map_or(0, |job| job.watchers.len())).rev() {
+            if let Some(watcher) = self.jobs.get(id).and_then(|job| job.watchers.get(at).copied()) {
+                self.check_watcher(watcher, id);
+            }
+        }
+        for at in (0..self.jobs.get(id).map_or(0, |job| job.observers.len())).rev() {
+            if let Some((session, number)) = self.jobs.get(id).and_then(|job| job.observers.get(at).copied()) {
+                self.check_subscription(session, number);
+            }
+        }
+    }
+
+    fn check_watcher(&mut self, id: SessionId, job_id: JobId) {
+        let limits = &self.config.limits;
+        let (most, unacked) = (limits.watch_lag, limits.ack_lag);
+        let owns = self.jobs.get(job_id).is_some_and(|job| job.owners.contains(&id));
+        let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn.is_some()) else {
+            return;
+        };
+        let lag = session.lag();
+        let waits = session.index.head().saturating_sub(session.acked);
+        let acknowledges = session.view.features.has(Feature::Ack);
+        session.told_behind &= lag > most / 4;
+        if lag >= most && !owns {
+            session.told_behind = false;
+            self.index_local(id, job_id, Part::Detached, 0);
+            self.leave_job(job_id, id);
+            self.append(Record::Left { job: job_id, session: id }, None);
+        } else if lag >= most / 2 && !session.told_behind {
+            session.told_behind = true;
+            self.index_local(id, job_id, Part::Behind, 0);
+        } else if acknowledges && waits > unacked && !session.told_unacked {
+            session.told_unacked = true;
+            self.index_local(id, job_id, Part::Behind, 0);
+        }
+    }
+
+    fn check_subscription(&mut self, id: SessionId, number: u32) {
+        let most = self.config.limits.watch_lag;
+        let Some((session, conn)) = self.sessions.get(id).and_then(|session| Some((session, session.conn?))) else {
+            return;
+        };
+        if session.lag() >= most {
+            let closed = Reply::Unsubscribed {
+                subscription: super::subscribe::id_of(id, number),
+                code: ErrorCode::BackpressureOverflow,
+                reason: "this was read too slowly: subscribe again after the last message".to_string(),
+                request: None,
+            };
+            self.close_subscription(conn, id, number, closed);
+        }
+    }
+
+    /// How often something may be said in a stream of a job: the session that
+    /// asked for the job may say so (RFC §11.2).
+    pub(super) fn on_pace(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        id: WireId,
+        stream: &WireId,
+        every: Option<Duration>,
+    ) {
+        match self.paced_job(session, stream) {
+            Ok(job_id) => {
+                if let Some(job) = self.jobs.get_mut(job_id) {
+                    job.pace = every;
+                }
+                self.timers.clear(Timer::Pace(job_id));
+                self.return_credit(job_id);
+            }
+            Err(violation) => self.refuse_frame(conn, violation, Some(id)),
+        }
+    }
+
+    fn paced_job(&self, session: SessionId, stream: &WireId) -> Result<JobId, Violation> {
+        let unknown = || Violation::new(ErrorCode::JobNotFound, "no such stream");
+        let job = stream.as_str().strip_prefix("str_").and_then(|rest| WireId::new(&alloc::format!("job_{rest}")));
+        let job_id = self.visible(session, &job.ok_or_else(unknown)?).map_err(|_| unknown())?;
+        if !self.jobs.get(job_id).is_some_and(|job| job.owners.contains(&session)) {
+            let why = "only the session that submitted the job paces its streams";
+            return Err(Violation::new(ErrorCode::PermissionDenied, why));
+        }
+        Ok(job_id)
+    }
+
+    /// Gives a paced agent its next few calls.
+    pub(super) fn return_portion(&mut self, id: JobId, every: Duration) {
+        let Some(job) = self.jobs.get_mut(id).filter(|_| !self.timers.is_set(Timer::Pace(id))) else {
+            return;
+        };
+        let every = every.max(Duration::from_micros(1));
+        let portion = u32::try_from(PORTION.as_micros() / every.as_micros()).unwrap_or(u32::MAX).max(1);
+        let calls = job.owed.min(portion);
+        job.owed -= calls;
+        job.credit += calls;
+        self.outputs.push_back(Output::AgentCredit { job: id, calls });
+        self.timers.set(Timer::Pace(id), self.now.mono + every * calls);
+    }
+}

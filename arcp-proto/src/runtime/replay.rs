@@ -1,0 +1,126 @@
+//! What was sent before, once more: the frames of this session, or of an
+//! earlier one of the same principal, after a message its client names
+//! (RFC §19).
+
+use alloc::collections::VecDeque;
+use alloc::string::ToString as _;
+
+use ulid::Ulid;
+
+use super::Runtime;
+use super::index::tag_and_number;
+use super::read::Found;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, SessionId, WireId};
+use crate::model::reply::Reply;
+use crate::model::request::Replay as Asked;
+
+/// A replay that a connection is in the middle of.
+#[derive(Debug)]
+pub(super) struct Replay {
+    /// Whose frames.
+    of: SessionId,
+    /// Frames that come first, out of their turn.
+    before: VecDeque<u64>,
+    next: u64,
+    upto: u64,
+    count: u64,
+    request: WireId,
+}
+
+impl Runtime {
+    pub(super) fn on_replay(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        named: Option<&WireId>,
+        id: WireId,
+        asked: &Asked,
+    ) {
+        match self.replay(conn, session, named, &id, asked) {
+            Ok(replay) => {
+                if let Some(conn) = self.conns.get_mut(&conn) {
+                    conn.replay = Some(replay);
+                }
+                self.ready(conn);
+            }
+            Err(violation) => self.refuse_frame(conn, violation, Some(id)),
+        }
+    }
+
+    fn replay(
+        &self,
+        conn: ConnId,
+        own: SessionId,
+        named: Option<&WireId>,
+        request: &WireId,
+        asked: &Asked,
+    ) -> Result<Replay, Violation> {
+        let lost = || Violation::new(ErrorCode::ResumeWindowExpired, "what followed this message is no longer kept");
+        if self.conns.get(&conn).is_some_and(|conn| conn.replay.is_some()) {
+            return Err(Violation::invalid("a replay is under way: wait for its end"));
+        }
+        let own_session = self.sessions.get(own).ok_or_else(lost)?;
+        let ulid = asked.after.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
+        let (tag, seq) = ulid.map(tag_and_number).ok_or_else(lost)?;
+        let of = self.session_tagged(&own_session.principal, own, tag).ok_or_else(lost)?;
+        let session = self.sessions.get(of).ok_or_else(lost)?;
+        let is_named = named.is_none_or(|named| named.as_str() == own.to_string() || named.as_str() == of.to_string());
+        // Whoever reads frames of another session must be able to.
+        let is_read = session.view == own_session.view;
+        if !is_named || !is_read || seq > session.sent || seq < session.index.floor() {
+            return Err(lost());
+        }
+        let upto = if of == own { session.cursor } else { session.sent };
+        let before =
+            if asked.open_streams { session.index.openings(seq, &session.streams) } else { Default::default() };
+        Ok(Replay { of, before: before.into(), next: seq + 1, upto, count: 0, request: request.clone() })
+    }
+
+    /// Sends the next frame of a replay; false if there is none that can be
+    /// sent now.
+    pub(super) fn pump_replay(&mut self, conn: ConnId) -> bool {
+        let Some((reader, replay)) =
+            self.conns.get(&conn).and_then(|conn| Some((conn.session()?, conn.replay.as_ref()?)))
+        else {
+            return false;
+        };
+        let of = replay.of;
+        let Some(seq) = replay.before.front().copied().or((replay.next <= replay.upto).then_some(replay.next)) else {
+            let detail = alloc::format!("resume complete: {} events", replay.count);
+            let request = Some(replay.request.clone());
+            if let Some(conn) = self.conns.get_mut(&conn) {
+                conn.replay = None;
+            }
+            self.reply_now(conn, Reply::Done { detail, request });
+            return true;
+        };
+        let place = self.sessions.get(of).and_then(|session| session.index.at(seq));
+        match place.map(|place| (place, self.find_event(reader, place))) {
+            Some((place, Found::Held(_))) => {
+                let frame = self.frame_of(of, reader, seq, place);
+                if let Some(replay) = self.conns.get_mut(&conn).and_then(|conn| conn.replay.as_mut()) {
+                    if replay.before.pop_front().is_none() {
+                        replay.next += 1;
+                    }
+                    replay.count += 1;
+                }
+                if let Some(frame) = frame {
+                    self.send_frame(conn, frame);
+                }
+                true
+            }
+            Some((place, Found::InStore)) => {
+                self.read_back(reader, place);
+                false
+            }
+            Some((_, Found::Gone)) | None => {
+                let replay = self.conns.get_mut(&conn).and_then(|conn| conn.replay.take());
+                let lost = "what follows is no longer kept";
+                let lost = Violation::new(ErrorCode::ResumeWindowExpired, lost);
+                self.refuse_frame(conn, lost, replay.map(|replay| replay.request));
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Subscriptions: a session is shown, by filter, what happens in the jobs of
+//! its principal, whoever submitted them (RFC §13).
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use ulid::Ulid;
+
+use super::Runtime;
+use super::frame::event_of_copy;
+use super::index::{tag, tag_and_number};
+use super::io::Record;
+use super::job::Job;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, JobId, Principal, SessionId, WireId, prefixed};
+use crate::model::event::EventClass;
+use crate::model::reply::{Concern, Reply};
+use crate::model::request::{Filter, Priority, Since, Subscribe};
+use crate::time::UtcMs;
+use crate::wire::{self, Part};
+
+/// The subscriptions of one session, by number.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    open: BTreeMap<u32, Subscription>,
+    last: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) filter: Compiled,
+    /// Jobs of which a stream was opened to it and not closed.
+    pub(super) streams: BTreeSet<JobId>,
+}
+
+/// A filter whose every condition is looked up, not searched.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    sessions: Option<BTreeSet<SessionId>>,
+    traces: Option<BTreeSet<String>>,
+    jobs: Option<BTreeSet<JobId>>,
+    streams: Option<BTreeSet<JobId>>,
+    types: Option<u32>,
+    min_priority: Priority,
+}
+
+impl Subscriptions {
+    pub(super) fn get(&self, number: u32) -> Option<&Subscription> {
+        self.open.get(&number)
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Subscription> {
+        self.open.get_mut(&number)
+    }
+
+    fn put(&mut self, number: u32, filter: &Filter) {
+        self.last = self.last.max(number);
+        self.open.insert(number, Subscription { filter: Compiled::of(filter), streams: BTreeSet::new() });
+    }
+
+    /// Their numbers.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.open.keys().copied()
+    }
+}
+
+impl Compiled {
+    fn of(filter: &Filter) -> Compiled {
+        fn set<T: Ord>(list: &[String], read: impl Fn(&String) -> Option<T>) -> Option<BTreeSet<T>> {
+            // Ids that are none of ours match nothing; they do not widen it.
+            (!list.is_empty()).then(|| list.iter().filter_map(read).collect())
+        }
+        Compiled {
+            sessions: set(&filter.sessions, |id| SessionId::parse(id)),
+            traces: set(&filter.traces, |trace| Some(trace.clone())),
+            jobs: set(&filter.jobs, |id| JobId::parse(id)),
+            streams: set(&filter.streams, |id| JobId::parse(&alloc::format!("job_{}", id.strip_prefix("str_")?))),
+            types: (!filter.types.is_empty()).then(|| wire::observed_types(&filter.types)),
+            min_priority: filter.min_priority.unwrap_or(Priority::Low),
+        }
+    }
+
+    /// Whether anything of a job can be of interest.
+    fn covers(&self, id: JobId, job: &Job) -> bool {
+        self.sessions.as_ref().is_none_or(|sessions| sessions.contains(&job.submitter))
+            && self.traces.as_ref().is_none_or(|traces| traces.contains(&job.trace))
+            && self.jobs.as_ref().is_none_or(|jobs| jobs.contains(&id))
+            && self.streams.as_ref().is_none_or(|streams| streams.contains(&id))
+    }
+
+    /// Whether a frame of an event of such a job is, or with `None` its
+    /// acceptance.
+    pub(super) fn shows(&self, class: Option<EventClass>, part: Part) -> bool {
+        let (kind, priority) = wire::observed_type(class, part);
+        let of_stream = part == Part::StreamOpen
+            || part == Part::StreamClose
+            || part == Part::Whole && class == Some(EventClass::Thought);
+        self.types.is_none_or(|types| types & kind != 0)
+            && priority >= self.min_priority
+            && (self.streams.is_none() || of_stream)
+    }
+}
+
+/// The name of a subscription: it follows from its place, so that frames of
+/// one that is over still have it.
+pub(super) fn id_of(session: SessionId, number: u32) -> WireId {
+    let session = session.ulid();
+    let random = u128::from(tag(session)) << 40 | u128::from(number);
+    prefixed_id(Ulid::from_parts(session.timestamp_ms(), random))
+}
+
+fn prefixed_id(ulid: Ulid) -> WireId {
+    let name = prefixed("sub_", ulid);
+    // A prefix and a ULID are within the bounds of an id.
+    WireId::new(&name).unwrap_or_else(|| JobId::from_ulid(ulid).into())
+}
+
+/// After which moment the past is wanted.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    Beginning,
+    After { at: UtcMs, job: JobId, event: u64 },
+}
+
+impl Runtime {
+    pub(super) fn on_subscribe(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        id: &WireId,
+        subscribe: &Subscribe,
+    ) -> Reply {
+        match self.subscribe(conn, session, id, subscribe) {
+            Ok(reply) => reply,
+            Err(violation) => self.refused_of(conn, Concern::Frame, violation, id),
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        conn: ConnId,
+        session_id: SessionId,
+        id: &WireId,
+        subscribe: &Subscribe,
+    ) -> Result<Reply, Violation> {
+        let most = self.config.limits.subscriptions_per_session;
+        let session = self.sessions.get(session_id).ok_or_else(|| Violation::invalid("the session is gone"))?;
+        if session.subscriptions.open.len() >= most {
+            let full = alloc::format!("this session has {most} subscriptions: end one first");
+            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        }
+        let principal = session.principal.clone();
+        let number = session.subscriptions.last + 1;
+        let filter = Compiled::of(&subscribe.filter);
+        let past = self.past(&principal, session_id, &filter, subscribe.since.as_ref())?;
+        self.append(Record::Subscribed { session: session_id, number, filter: subscribe.filter.clone() }, None);
+        let subscription = id_of(session_id, number);
+        let reply = Reply::Subscribed { subscription, request: Some(id.clone()) };
+        let gate = self.log.last();
+        self.reply_gated(conn, gate, reply.clone());
+        let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
+        self.restore_subscription(session_id, number, &subscribe.filter);
+        for (job, from) in past {
+            let last = self.jobs.get(job).map_or(0, Job::count);
+            self.index_events(session_id, job, from..=last, number);
+        }
+        self.gate_numbers(session_id, first);
+        if subscribe.since.is_some() {
+            self.index_local(session_id, JobId::from_ulid(Ulid::nil()), Part::Boundary, number);
+        }
+        Ok(reply)
+    }
+
+    /// Every job that is of interest and from which event on.
+    fn past(
+        &self,
+        principal: &Principal,
+        session: SessionId,
+        filter: &Compiled,
+        since: Option<&Since>,
+    ) -> Result<Vec<(JobId, u64)>, Violation> {
+        let cut = match since {
+            None => return Ok(Vec::new()),
+            Some(Since::Beginning) => Cut::Beginning,
+            Some(Since::Message(message)) => self.cut_at(principal, session, message)?,
+        };
+        let covered =
+            self.jobs.of_principal(principal, None).filter(|(id, job)| !job.expired && filter.covers(*id, job));
+        covered.map(|(id, job)| Ok((id, first_after(cut, id, job)?))).collect()
+    }
+
+    /// The event behind a message that a client of this principal was sent.
+    fn cut_at(&self, principal: &Principal, own: SessionId, message: &WireId) -> Result<Cut, Violation> {
+        let unknown = || Violation::new(ErrorCode::JobNotFound, "`after_message_id`: no such message is known here");
+        let ulid = message.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
+        let (message_tag, number) = ulid.map(tag_and_number).ok_or_else(unknown)?;
+        if let Some(session) = self.session_tagged(principal, own, message_tag) {
+            let place = self.sessions.get(session).and_then(|session| session.index.at(number)).ok_or_else(unknown)?;
+            let at = UtcMs(ulid.ok_or_else(unknown)?.timestamp_ms());
+            return Ok(Cut::After { at, job: place.job, event: place.event });
+        }
+        let job = self.jobs.of_principal(principal, None).find(|(id, _)| tag(id.ulid()) == message_tag);
+        let (job, _) = job.ok_or_else(unknown)?;
+        let at = UtcMs(ulid.ok_or_else(unknown)?.timestamp_ms());
+        Ok(Cut::After { at, job, event: event_of_copy(number) })
+    }
+
+    /// The session of a principal whose messages bear this tag.
+    pub(super) fn session_tagged(&self, principal: &Principal, own: SessionId, wanted: u64) -> Option<SessionId> {
+        if tag(own.ulid()) == wanted {
+            return Some(own);
+        }
+        let known = |id: &SessionId| {
+            tag(id.ulid()) == wanted && self.sessions.get(*id).is_some_and(|session| session.principal == *principal)
+        };
+        self.sessions.ids().find(known)
+    }
+
+    /// Takes a subscription, from a client or an earlier run: what happens in
+    /// jobs from now on is shown to it.
+    pub(super) fn restore_subscription(&mut self, id: SessionId, number: u32, filter: &Filter) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        session.subscriptions.put(number, filter);
+        let principal = session.principal.clone();
+        self.sessions.add_subscriber(principal.clone(), id);
+        let compiled = Compiled::of(filter);
+        let goes_on = |(job_id, job): &(JobId, &Job)| !job.is_over() && compiled.covers(*job_id, job);
+        let live: Vec<JobId> = self.jobs.of_principal(&principal, None).filter(goes_on).map(|(id, _)| id).collect();
+        for job in live {
+            if let Some(job) = self.jobs.get_mut(job) {
+                job.observers.push((id, number));
+            }
+        }
+    }
+
+    /// Whoever subscribed to jobs like a new one is shown it.
+    pub(super) fn show_to_subscribers(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(id) else {
+            return;
+        };
+        let mut observers = Vec::new();
+        for session_id in self.sessions.subscribers(&job.principal) {
+            let subscriptions = self.sessions.get(session_id).map(|session| &session.subscriptions);
+            let covering =
+                subscriptions.into_iter().flat_map(|all| &all.open).filter(|(_, s)| s.filter.covers(id, job));
+            observers.extend(covering.map(|(number, _)| (session_id, *number)));
+        }
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.observers = observers;
+        }
+    }
+
+    /// Numbers an event for every subscription that is shown the job.
+    pub(super) fn index_for_observers(&mut self, id: JobId, n: u64) {
+        for at in 0.. {
+            let Some((session, number)) = self.jobs.get(id).and_then(|job| job.observers.get(at).copied()) else {
+                return;
+            };
+            let first = self.sessions.get(session).map_or(0, |session| session.index.head()) + 1;
+            self.index_events(session, id, n..=n, number);
+            if n == 0 {
+                self.gate_numbers(session, first);
+            }
+        }
+    }
+
+    pub(super) fn on_unsubscribe(&mut self, conn: ConnId, session: SessionId, id: &WireId, named: &WireId) -> Reply {
+        let numbers = self.sessions.get(session).map(|session| session.subscriptions.numbers().collect::<Vec<u32>>());
+        let number = numbers.unwrap_or_default().into_iter().find(|number| id_of(session, *number) == *named);
+        let Some(number) = number else {
+            let unknown = Violation::new(ErrorCode::JobNotFound, "no such subscription");
+            return self.refused_of(conn, Concern::Frame, unknown, id);
+        };
+        let closed = Reply::Unsubscribed {
+            subscription: named.clone(),
+            code: ErrorCode::Cancelled,
+            reason: "unsubscribed".to_string(),
+            request: Some(id.clone()),
+        };
+        self.close_subscription(conn, session, number, closed.clone());
+        closed
+    }
+
+    /// Ends a subscription; what was numbered for it comes before the word of
+    /// its end.
+    pub(super) fn close_subscription(&mut self, conn: ConnId, session: SessionId, number: u32, closed: Reply) {
+        self.drop_subscription(session, number);
+        let gate = self.append(Record::Unsubscribed { session, number }, None);
+        self.reply_gated(conn, gate, closed);
+    }
+
+    /// A subscription is shown nothing more.
+    pub(super) fn drop_subscription(&mut self, id: SessionId, number: u32) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        session.subscriptions.open.remove(&number);
+        let (principal, none_left) = (session.principal.clone(), session.subscriptions.open.is_empty());
+        if none_left {
+            self.sessions.remove_subscriber(&principal, id);
+        }
+        self.forget_observer(&principal, |observer| observer == (id, number));
+    }
+
+    pub(super) fn forget_observer(&mut self, principal: &Principal, gone: impl Fn((SessionId, u32)) -> bool) {
+        let observed = |(_, job): &(JobId, &Job)| !job.observers.is_empty();
+        let jobs: Vec<JobId> = self.jobs.of_principal(principal, None).filter(observed).map(|(id, _)| id).collect();
+        for job in jobs {
+            if let Some(job) = self.jobs.get_mut(job) {
+                job.observers.retain(|observer| !gone(*observer));
+            }
+        }
+    }
+}
+
+/// The first event of a job that comes after a cut: by time, and within a
+/// millisecond by job.
+fn first_after(cut: Cut, id: JobId, job: &Job) -> Result<u64, Violation> {
+    // The acceptance comes with the first event.
+    let beginning = if job.history.first() == 1 { 0 } else { job.history.first() };
+    let Cut::After { at, job: cut_job, event } = cut else {
+        return Ok(beginning);
+    };
+    if id == cut_job {
+        return Ok(event + 1);
+    }
+    let later = |when: UtcMs| (when, id) > (at, cut_job);
+    if later(job.created_at) {
+        return Ok(beginning);
+    }
+    if job.ended().is_some_and(|ended| !later(ended)) {
+        return Ok(job.count() + 1);
+    }
+    job.first_held_where(later).ok_or_else(|| {
+        let why = "`after_message_id`: too long ago to tell what came later in every job: subscribe from the beginning";
+        Violation::new(ErrorCode::ResumeWindowExpired, why)
+    })
+}

@@ -1,0 +1,418 @@
+//! Subscriptions by filter, and what was sent before once more (RFC §13, §19).
+
+use std::time::Duration;
+
+use arcp_tests::raw::{Raw, code};
+use arcp_tests::world::World;
+use serde_json::{Value, json};
+
+/// Subscribes; gives the subscription's id.
+fn subscribe(world: &mut World, raw: &mut Raw, payload: Value) -> Value {
+    raw.send(world, "subscribe", payload);
+    raw.expect(world, "subscribe.accepted")["payload"]["subscription_id"].clone()
+}
+
+/// The envelopes that were shown.
+fn shown(frames: &[Value]) -> Vec<Value> {
+    let events = frames.iter().filter(|frame| frame["type"] == "subscribe.event");
+    events.map(|frame| frame["payload"]["event"].clone()).collect()
+}
+
+fn kinds(events: &[Value]) -> Vec<String> {
+    let name = |event: &Value| match event["payload"]["name"].as_str() {
+        Some("subscription.backfill_complete") => "boundary".to_string(),
+        Some(_) | None => event["type"].as_str().expect("a type").to_string(),
+    };
+    events.iter().map(name).collect()
+}
+
+fn run(world: &mut World, raw: &mut Raw, agent: &str, input: Value) -> Value {
+    let job = raw.invoke(world, json!({"tool": agent, "arguments": input}))["job_id"].clone();
+    raw.until_end(world);
+    job
+}
+
+#[test]
+fn sw76_sw77_rr11_the_past_then_the_boundary_then_what_comes_each_once() {
+    let mut world = World::configured(1, |config| {
+        config.limits.job_events = 16;
+        config.limits.load_events = 7;
+    });
+    let (mut agent, opened) = Raw::open(&mut world, "tok-a");
+    let job = run(&mut world, &mut agent, "chatty", json!({"count": 50}));
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    let id = subscribe(&mut world, &mut observer, json!({"filter": {}, "since": {}}));
+    run(&mut world, &mut agent, "echo", json!(1));
+    let frames = observer.settle(&mut world);
+    assert!(frames.iter().all(|frame| frame["subscription_id"] == id));
+    let seqs: Vec<u64> = frames.iter().filter_map(|frame| frame["event_seq"].as_u64()).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "its own numbers, without a gap");
+    let events = shown(&frames);
+    let mut expected = vec!["job.accepted", "job.started"];
+    expected.extend(["metric"; 50]);
+    expected.extend(["job.completed", "boundary", "job.accepted", "job.started", "job.completed"]);
+    assert_eq!(kinds(&events), expected);
+    let metrics = events.iter().filter(|event| event["type"] == "metric");
+    let ticks: Vec<u64> = metrics.filter_map(|event| event["payload"]["value"].as_u64()).collect();
+    assert_eq!(ticks, (0..50).collect::<Vec<_>>());
+    assert_eq!((&events[1]["session_id"], &events[1]["job_id"]), (&opened["session_id"], &job));
+    world.finish();
+}
+
+#[test]
+fn sw75_sw79_a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
+    let mut world = World::seeded(2);
+    let (mut one, first) = Raw::open(&mut world, "tok-a");
+    let (mut two, _) = Raw::open(&mut world, "tok-a");
+    let traced = json!({"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"});
+    one.send_with(&mut world, "tool.invoke", json!({"tool": "thinker", "arguments": {"count": 2}}), traced);
+    let thinking = one.expect(&mut world, "job.accepted")["job_id"].clone();
+    one.until_end(&mut world);
+    let echoed = run(&mut world, &mut two, "echo", json!(1));
+    run(&mut world, &mut two, "failer", json!({}));
+    let stream = json!(thinking.as_str().map(|job| job.replace("job_", "str_")));
+    let session = &first["session_id"];
+    let all = [3 + 2, 3, 2].iter().sum::<usize>() + 3;
+    for (filter, expected) in [
+        (
+            json!({"session_id": [session]}),
+            vec![
+                "job.accepted",
+                "job.started",
+                "stream.open",
+                "stream.chunk",
+                "stream.chunk",
+                "stream.close",
+                "job.completed",
+            ],
+        ),
+        (
+            json!({"trace_id": ["4bf92f3577b34da6a3ce929d0e0e4736"], "types": ["stream.chunk", "log"]}),
+            vec!["stream.chunk"; 2],
+        ),
+        (json!({"job_id": [echoed, thinking], "types": ["job.completed"]}), vec!["job.completed"; 2]),
+        (json!({"stream_id": [stream]}), vec!["stream.open", "stream.chunk", "stream.chunk", "stream.close"]),
+        (json!({"stream_id": [stream], "job_id": [echoed]}), vec![]),
+        (json!({"min_priority": "critical"}), vec!["job.completed", "job.completed", "job.failed"]),
+        (json!({"types": ["job.failed"], "session_id": [session]}), vec![]),
+        (json!({"types": ["no.such.type"]}), vec![]),
+        (json!({"job_id": ["not one of ours"]}), vec![]),
+    ] {
+        let (mut observer, _) = Raw::open(&mut world, "tok-a");
+        subscribe(&mut world, &mut observer, json!({"filter": filter, "since": {}}));
+        let mut seen = kinds(&shown(&observer.settle(&mut world)));
+        assert_eq!(seen.pop().as_deref(), Some("boundary"));
+        assert_eq!(seen, expected, "{filter}");
+    }
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    subscribe(&mut world, &mut observer, json!({"filter": {}, "since": {}}));
+    assert_eq!(shown(&observer.settle(&mut world)).len(), all + 1);
+    world.finish();
+}
+
+#[test]
+fn b45_b46_nobody_sees_others_jobs_or_its_own_copies() {
+    let mut world = World::seeded(3);
+    let (mut stranger, _) = Raw::open(&mut world, "tok-b");
+    subscribe(&mut world, &mut stranger, json!({"filter": {}, "since": {}}));
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    let (mut hello, _) = Raw::hello(&mut world, "tok-a");
+    subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    // Two of the same are two; neither shows what the other shows.
+    subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    hello.submit(&mut world, json!({"agent": "echo", "input": 1}));
+    hello.until_end(&mut world);
+    assert_eq!(kinds(&shown(&stranger.settle(&mut world))), ["boundary"]);
+    let kinds = kinds(&shown(&observer.settle(&mut world)));
+    assert_eq!(kinds.len(), 6, "{kinds:?}");
+    assert!(kinds.iter().all(|kind| kind != "subscribe.event"));
+    world.finish();
+}
+
+#[test]
+fn what_came_after_a_message_is_shown_and_nothing_else() {
+    let mut world = World::seeded(4);
+    let (mut agent, _) = Raw::open(&mut world, "tok-a");
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    agent.invoke(&mut world, json!({"tool": "chatty", "arguments": {"count": 20}}));
+    let own = agent.until_end(&mut world);
+    run(&mut world, &mut agent, "echo", json!(2));
+    let copies = shown(&observer.settle(&mut world));
+    // By the id of a copy, and by the id of the frame that it is a copy of.
+    let tenth = copies.iter().find(|copy| copy["payload"]["value"] == 10).expect("the tenth");
+    let frame = own.iter().find(|frame| frame["payload"]["value"] == 10).expect("the tenth");
+    let rest: Vec<&Value> = copies.iter().skip_while(|copy| copy["id"] != tenth["id"]).skip(1).collect();
+    for id in [&tenth["id"], &frame["id"]] {
+        let (mut late, _) = Raw::open(&mut world, "tok-a");
+        subscribe(&mut world, &mut late, json!({"filter": {}, "since": {"after_message_id": id}}));
+        let mut again = shown(&late.settle(&mut world));
+        assert_eq!(kinds(&again).last().map(String::as_str), Some("boundary"));
+        again.pop();
+        assert_eq!(again.iter().collect::<Vec<_>>(), rest, "the same copies");
+    }
+    let (mut late, _) = Raw::open(&mut world, "tok-a");
+    for unknown in ["msg_01ARZ3NDEKTSV4RRFFQ69G5FAV", "m1"] {
+        late.send(&mut world, "subscribe", json!({"filter": {}, "since": {"after_message_id": unknown}}));
+        assert_eq!(code(&late.expect(&mut world, "nack")), "NOT_FOUND");
+    }
+    world.finish();
+}
+
+#[test]
+fn subscriptions_end_with_a_word_and_have_a_bound() {
+    let mut world = World::configured(5, |config| config.limits.subscriptions_per_session = 2);
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    let id = subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    subscribe(&mut world, &mut observer, json!({"filter": {"types": ["job.failed"]}}));
+    observer.send(&mut world, "subscribe", json!({"filter": {}}));
+    assert_eq!(code(&observer.expect(&mut world, "nack")), "RESOURCE_EXHAUSTED");
+    observer.send(&mut world, "unsubscribe", json!({"subscription_id": id}));
+    assert_eq!(observer.expect(&mut world, "subscribe.closed")["payload"]["subscription_id"], id);
+    observer.send(&mut world, "unsubscribe", json!({"subscription_id": id}));
+    assert_eq!(code(&observer.expect(&mut world, "nack")), "NOT_FOUND");
+    run(&mut world, &mut observer, "echo", json!(1));
+    assert_eq!(shown(&observer.settle(&mut world)), Vec::<Value>::new());
+    world.finish();
+}
+
+#[test]
+fn subscriptions_survive_a_lost_connection_and_a_restart() {
+    for seed in 0..30 {
+        let mut world = World::seeded(seed);
+        let (mut agent, opened) = Raw::open(&mut world, "tok-a");
+        let (mut observer, welcome) = Raw::open(&mut world, "tok-a");
+        subscribe(&mut world, &mut observer, json!({"filter": {"types": ["metric", "job.completed"]}, "since": {}}));
+        agent.invoke(&mut world, json!({"tool": "chatty", "arguments": {"count": 300}}));
+        let steps = world.below(200);
+        for _ in 0..steps {
+            world.step();
+        }
+        let mut seen = observer.take(&world);
+        world.crash();
+        let last = seen.iter().filter_map(|frame| frame["event_seq"].as_u64()).max().unwrap_or(0);
+        let mut back = Raw::reclaim(&mut world, "tok-a", &welcome, last);
+        back.expect(&mut world, "session.resumed");
+        let mut again = Raw::reclaim(&mut world, "tok-a", &opened, 0);
+        again.expect_any(&mut world, &["session.resumed"]);
+        run(&mut world, &mut again, "chatty", json!({"count": 3}));
+        seen.extend(back.settle(&mut world));
+        let seqs: Vec<u64> = seen.iter().filter_map(|frame| frame["event_seq"].as_u64()).collect();
+        assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "seed {seed}");
+        let ticks: Vec<u64> = shown(&seen).iter().filter_map(|copy| copy["payload"]["value"].as_u64()).collect();
+        let before = ticks.len() - 3;
+        let expected: Vec<u64> = (0..before as u64).chain(0..3).collect();
+        assert_eq!(ticks, expected, "seed {seed}: what was before, and what came after");
+        world.finish();
+    }
+}
+
+#[test]
+fn what_goes_on_after_a_restart_is_shown_on() {
+    let mut world = World::seeded(11);
+    let (mut agent, _) = Raw::open(&mut world, "tok-a");
+    let (mut observer, welcome) = Raw::open(&mut world, "tok-a");
+    subscribe(&mut world, &mut observer, json!({"filter": {"types": ["job.checkpoint", "job.completed"]}}));
+    agent.invoke(&mut world, json!({"tool": "stepper", "arguments": {"steps": 10}}));
+    world.run_for(Duration::from_millis(550));
+    let mut seen = observer.take(&world);
+    world.crash();
+    let last = seen.iter().filter_map(|frame| frame["event_seq"].as_u64()).max().unwrap_or(0);
+    let mut back = Raw::reclaim(&mut world, "tok-a", &welcome, last);
+    back.expect(&mut world, "session.resumed");
+    world.run_for(Duration::from_secs(3));
+    seen.extend(back.take(&world));
+    let labels: Vec<Value> = shown(&seen).iter().map(|copy| copy["payload"]["label"].clone()).collect();
+    assert_eq!(labels.first(), Some(&json!("step 1")));
+    assert!(labels.contains(&json!("step 10")), "{labels:?}");
+    world.finish();
+}
+
+#[test]
+fn a_job_that_is_shown_can_be_watched_as_well() {
+    let mut world = World::seeded(12);
+    let (mut agent, _) = Raw::open(&mut world, "tok-a");
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    let job = run(&mut world, &mut agent, "chatty", json!({"count": 5}));
+    assert_eq!(shown(&observer.settle(&mut world)).len(), 8);
+    observer.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    let frames = observer.until_end(&mut world);
+    assert_eq!(frames.iter().filter(|frame| frame["type"] == "metric").count(), 5);
+    world.finish();
+}
+
+#[test]
+fn b16_a_word_about_the_reader_keeps_its_number_over_a_restart() {
+    let mut world = World::configured(13, |config| config.limits.ack_lag = 10);
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "ponderer", "input": {"count": 10}}));
+    world.run_for(Duration::from_secs(1));
+    let frames = raw.take(&world);
+    let last = frames.last().expect("a word");
+    assert_eq!((&last["event_seq"], &last["payload"]["body"]["phase"]), (&json!(12), &json!("back_pressure")));
+    world.crash_with(world.given().count(), false);
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 11);
+    back.expect(&mut world, "session.welcome");
+    let again = back.settle(&mut world);
+    assert_eq!(&again[0], last);
+    assert_eq!(again.len(), 2, "and the end");
+    world.finish();
+}
+
+#[test]
+fn b51_b52_who_reads_too_slowly_is_told_then_let_go_with_a_reason() {
+    let mut world = World::configured(6, |config| {
+        config.limits.watch_lag = 200;
+        config.heartbeat = None;
+        config.slow_reader_grace = Duration::from_secs(100);
+    });
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let (mut watcher, _) = Raw::hello(&mut world, "tok-a");
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    let id = subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    let job = owner.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 600}}))["job_id"].clone();
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    watcher.expect(&mut world, "job.subscribed");
+    for raw in [&watcher, &observer] {
+        world.stall(raw.conn, true);
+    }
+    world.run_for(Duration::from_secs(50));
+    for raw in [&watcher, &observer] {
+        world.stall(raw.conn, false);
+    }
+    world.run_for(Duration::from_secs(15));
+    owner.until_end(&mut world);
+    let frames = watcher.settle(&mut world);
+    let phases: Vec<&Value> =
+        frames.iter().map(|frame| &frame["payload"]["body"]["phase"]).filter(|p| p.is_string()).collect();
+    assert_eq!(phases.last(), Some(&&json!("detached")));
+    assert!(phases.contains(&&json!("back_pressure")), "{phases:?}");
+    assert_eq!(
+        frames.last().map(|frame| &frame["payload"]["body"]["phase"]),
+        Some(&json!("detached")),
+        "nothing follows"
+    );
+    // It may come back for the rest.
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    assert_eq!(watcher.until_end(&mut world).last().map(|end| &end["type"]), Some(&json!("job.result")));
+    let frames = observer.settle(&mut world);
+    let closed = frames.last().expect("a word");
+    assert_eq!((&closed["type"], &closed["payload"]["subscription_id"]), (&json!("subscribe.closed"), &id));
+    assert_eq!(code(closed), "BACKPRESSURE_OVERFLOW");
+    world.finish();
+}
+
+#[test]
+fn rt31_who_acknowledges_too_little_is_told_once_until_it_has_caught_up() {
+    let mut world = World::configured(7, |config| config.limits.ack_lag = 50);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 400}}));
+    let told = |world: &mut World, raw: &mut Raw, seconds: u64| {
+        world.run_for(Duration::from_secs(seconds));
+        let frames = raw.take(world);
+        let phase = |frame: &&Value| frame["payload"]["body"]["phase"] == "back_pressure";
+        (frames.iter().filter(phase).count(), frames.iter().filter_map(|f| f["event_seq"].as_u64()).max())
+    };
+    assert_eq!(told(&mut world, &mut raw, 4).0, 0);
+    let (count, last) = told(&mut world, &mut raw, 9);
+    assert_eq!(count, 1);
+    raw.send(&mut world, "session.ack", json!({"last_processed_seq": last}));
+    assert_eq!(told(&mut world, &mut raw, 4).0, 0);
+    assert_eq!(told(&mut world, &mut raw, 9).0, 1, "and once more");
+    raw.until_end(&mut world);
+    world.finish();
+}
+
+#[test]
+fn sw39_a_stream_is_paced_for_real() {
+    let mut world = World::configured(8, |config| config.limits.agent_credit = 8);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    let job = raw.invoke(&mut world, json!({"tool": "thinker", "arguments": {"count": 1000}}))["job_id"].clone();
+    let stream = job.as_str().expect("a job").replace("job_", "str_");
+    let pace = |world: &mut World, raw: &mut Raw, rate: Value| {
+        raw.send_with(world, "backpressure", json!({"desired_rate_per_second": rate}), json!({"stream_id": stream}));
+    };
+    let thoughts = |world: &mut World, raw: &mut Raw, seconds: u64| {
+        world.run_for(Duration::from_secs(seconds));
+        raw.take(world).iter().filter(|frame| frame["type"] == "stream.chunk").count()
+    };
+    pace(&mut world, &mut raw, json!(20));
+    // What the agent had leave for already comes at once.
+    thoughts(&mut world, &mut raw, 1);
+    let slow = thoughts(&mut world, &mut raw, 10);
+    assert!((195..=205).contains(&slow), "{slow}");
+    pace(&mut world, &mut raw, json!(0.5));
+    thoughts(&mut world, &mut raw, 10);
+    let slower = thoughts(&mut world, &mut raw, 20);
+    assert!((9..=11).contains(&slower), "{slower}");
+    let (mut other, _) = Raw::open(&mut world, "tok-a");
+    pace(&mut world, &mut other, json!(1));
+    assert_eq!(code(&other.expect(&mut world, "nack")), "PERMISSION_DENIED");
+    pace(&mut world, &mut raw, json!(0));
+    assert_eq!(code(&raw.expect(&mut world, "nack")), "INVALID_ARGUMENT");
+    pace(&mut world, &mut raw, Value::Null);
+    let end = raw.until_end(&mut world).pop().expect("an end");
+    assert_eq!(end["type"], "job.completed");
+    world.finish();
+}
+
+#[test]
+fn sw78_what_was_sent_is_sent_once_more_after_a_message() {
+    let mut world = World::configured(9, |config| config.limits.job_events = 16);
+    let (mut raw, opened) = Raw::open(&mut world, "tok-a");
+    raw.invoke(&mut world, json!({"tool": "thinker", "arguments": {"count": 40}}));
+    raw.until_end(&mut world);
+    raw.send(&mut world, "tool.invoke", json!({"tool": "waiter", "arguments": {}}));
+    world.settle();
+    let seen: Vec<Value> =
+        world.frames_of(raw.conn).iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+    let seen: Vec<Value> = seen.into_iter().filter(|frame: &Value| frame["event_seq"].is_u64()).collect();
+    raw.take(&world);
+    raw.send(&mut world, "resume", json!({"after_message_id": seen[9]["id"]}));
+    let mut again = raw.settle(&mut world);
+    let done = again.pop().expect("an answer");
+    assert_eq!(
+        (&done["type"], &done["payload"]["detail"]),
+        (&json!("ack"), &json!(format!("resume complete: {} events", seen.len() - 10)))
+    );
+    assert_eq!(again, seen[10..], "byte for byte");
+    // From another session of the same principal, and from nobody else's.
+    world.cut(raw.conn);
+    let (mut later, _) = Raw::open(&mut world, "tok-a");
+    let ask = |world: &mut World, raw: &mut Raw, id: &Value| {
+        raw.send_with(world, "resume", json!({"after_message_id": id}), json!({"session_id": opened["session_id"]}));
+    };
+    ask(&mut world, &mut later, &seen[9]["id"]);
+    let mut again = later.settle(&mut world);
+    assert_eq!(again.pop().map(|done| done["type"].clone()), Some(json!("ack")));
+    assert_eq!(again, seen[10..]);
+    let (mut stranger, _) = Raw::open(&mut world, "tok-b");
+    ask(&mut world, &mut stranger, &seen[9]["id"]);
+    assert_eq!(code(&stranger.expect(&mut world, "nack")), "DATA_LOSS");
+    later.send(&mut world, "resume", json!({"after_message_id": "msg_01ARZ3NDEKTSV4RRFFQ69G5FAV"}));
+    assert_eq!(code(&later.expect(&mut world, "nack")), "DATA_LOSS");
+    later.send(&mut world, "resume", json!({"after_message_id": seen[9]["id"], "checkpoint_id": "chk_1"}));
+    assert_eq!(code(&later.expect(&mut world, "nack")), "UNIMPLEMENTED");
+    world.finish();
+}
+
+#[test]
+fn sw80_streams_that_are_open_are_opened_again_if_that_is_asked_for() {
+    let mut world = World::configured(10, |config| config.limits.agent_credit = 4);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    raw.invoke(&mut world, json!({"tool": "ponderer"}));
+    world.run_for(Duration::from_secs(2));
+    let seen: Vec<Value> =
+        world.frames_of(raw.conn).iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+    let opening = seen.iter().find(|frame| frame["type"] == "stream.open").expect("a stream").clone();
+    let chunk = seen.iter().rfind(|frame| frame["type"] == "stream.chunk").expect("a thought").clone();
+    raw.take(&world);
+    for (include, expected) in [(true, vec![opening]), (false, vec![])] {
+        raw.send(&mut world, "resume", json!({"after_message_id": chunk["id"], "include_open_streams": include}));
+        let mut again = raw.settle(&mut world);
+        again.pop();
+        assert_eq!(again, expected);
+    }
+    world.finish();
+}
