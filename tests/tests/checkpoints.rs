@@ -27,7 +27,7 @@ fn crash_and_resume(world: &mut World, welcome: &Value, seen: &[Value]) -> (Raw,
 }
 
 #[test]
-fn sw92_rr45_a_job_goes_on_after_its_last_checkpoint() {
+fn a_job_goes_on_after_its_last_checkpoint() {
     for seed in 0..40 {
         let mut world = World::seeded(seed);
         let (mut raw, mut welcome) = Raw::hello(&mut world, "tok-a");
@@ -121,7 +121,7 @@ fn a_checkpoint_has_a_bound() {
 }
 
 #[test]
-fn sw80_every_reader_is_told_of_a_checkpoint_in_its_own_terms() {
+fn every_reader_is_told_of_a_checkpoint_in_its_own_terms() {
     let published: fn(&mut Config) = |config| config.compat = Compat::Always(Profile::Rust200);
     for (change, kind) in [((|_| {}) as fn(&mut Config), "job.checkpoint"), (published, "event.emit")] {
         let mut world = World::configured(4, change);

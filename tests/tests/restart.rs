@@ -137,6 +137,44 @@ fn what_is_over_stays_over_and_what_expires_expires() {
 }
 
 #[test]
+fn a_message_that_was_executed_is_not_executed_again() {
+    for family in FAMILIES {
+        let mut world = World::of(family, 9);
+        let (mut raw, welcome, kind, submit) = match family {
+            Family::Hello => {
+                let (raw, welcome) = Raw::hello(&mut world, "tok-a");
+                (raw, welcome, "job.submit", json!({"agent": "stepper"}))
+            }
+            Family::Open => {
+                let (raw, welcome) = Raw::open(&mut world, "tok-a");
+                (raw, welcome, "tool.invoke", json!({"tool": "stepper", "arguments": {}}))
+            }
+        };
+        raw.send_text(&mut world, &json!({"arcp": "1.1", "id": "m-once", "type": kind, "payload": submit}).to_string());
+        let job = raw.expect(&mut world, "job.accepted")["job_id"].clone();
+        world.settle();
+        world.crash_with(world.given().count(), true);
+        let mut back = match family {
+            Family::Hello => Raw::resume(&mut world, "tok-a", &welcome, 0),
+            // There an id is of the principal, on any connection.
+            Family::Open => Raw::open(&mut world, "tok-a").0,
+        };
+        back.settle(&mut world);
+        back.send_text(
+            &mut world,
+            &json!({"arcp": "1.1", "id": "m-once", "type": kind, "payload": submit}).to_string(),
+        );
+        let again = back.expect(&mut world, "job.accepted");
+        assert_eq!(again["job_id"], job, "{family:?}");
+        assert_eq!(world.runtime().stats().jobs, 1);
+        let other = json!({"arcp": "1.1", "id": "m-once", "type": kind, "payload": {"agent": "echo", "tool": "echo", "arguments": {}}});
+        back.send_text(&mut world, &other.to_string());
+        back.expect_any(&mut world, &["session.error", "nack"]);
+        world.finish();
+    }
+}
+
+#[test]
 fn a_number_of_an_event_that_never_came_is_given_again() {
     let mut world = World::seeded(7);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");

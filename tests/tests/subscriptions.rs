@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arcp_proto::wire::{Compat, Profile};
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ fn run(world: &mut World, raw: &mut Raw, agent: &str, input: Value) -> Value {
 }
 
 #[test]
-fn sw76_sw77_rr11_the_past_then_the_boundary_then_what_comes_each_once() {
+fn sw76_sw77_rr11_rt21_rt35_rr14_the_past_then_the_boundary_then_what_comes_each_once() {
     let mut world = World::configured(1, |config| {
         config.limits.job_events = 16;
         config.limits.load_events = 7;
@@ -60,7 +61,7 @@ fn sw76_sw77_rr11_the_past_then_the_boundary_then_what_comes_each_once() {
 }
 
 #[test]
-fn sw75_sw79_a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
+fn sw75_b76_a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
     let mut world = World::seeded(2);
     let (mut one, first) = Raw::open(&mut world, "tok-a");
     let (mut two, _) = Raw::open(&mut world, "tok-a");
@@ -322,6 +323,17 @@ fn rt31_who_acknowledges_too_little_is_told_once_until_it_has_caught_up() {
     assert_eq!(told(&mut world, &mut raw, 9).0, 1, "and once more");
     raw.until_end(&mut world);
     world.finish();
+    // Who is known never to acknowledge is not told of it.
+    for (profile, expected) in [(Profile::Go11, 1), (Profile::Python113, 0)] {
+        let mut world = World::configured(14, |config| {
+            config.limits.ack_lag = 50;
+            config.compat = Compat::Always(profile);
+        });
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 200}}));
+        assert_eq!(told(&mut world, &mut raw, 2).0, expected, "{profile:?}");
+        world.finish();
+    }
 }
 
 #[test]
@@ -398,7 +410,7 @@ fn sw78_what_was_sent_is_sent_once_more_after_a_message() {
 }
 
 #[test]
-fn sw80_streams_that_are_open_are_opened_again_if_that_is_asked_for() {
+fn streams_that_are_open_are_opened_again_if_that_is_asked_for() {
     let mut world = World::configured(10, |config| config.limits.agent_credit = 4);
     let (mut raw, _) = Raw::open(&mut world, "tok-a");
     raw.invoke(&mut world, json!({"tool": "ponderer"}));

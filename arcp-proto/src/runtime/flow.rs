@@ -42,7 +42,7 @@ impl Runtime {
         };
         let lag = session.lag();
         let waits = session.index.head().saturating_sub(session.acked);
-        let acknowledges = session.view.features.has(Feature::Ack);
+        let acknowledges = session.view.features.has(Feature::Ack) && session.view.profile.acknowledges();
         session.told_behind &= lag > most / 4;
         if lag >= most && !owns {
             session.told_behind = false;

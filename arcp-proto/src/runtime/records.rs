@@ -137,6 +137,10 @@ pub enum Record {
         number: u32,
         /// What it is shown.
         filter: Filter,
+        /// The request for it.
+        request: WireId,
+        /// What makes another message of that id the same.
+        command: [u8; 32],
     },
     /// A subscription is over.
     Unsubscribed {
@@ -250,6 +254,9 @@ pub struct JobRecord {
     pub invocation: Invocation,
     /// The request that it answers.
     pub request: WireId,
+    /// What makes another message of that id the same.
+    #[serde(default)]
+    pub command: Option<[u8; 32]>,
     /// When it was accepted.
     pub created_at: UtcMs,
     /// Its time limit in seconds.

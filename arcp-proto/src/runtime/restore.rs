@@ -14,6 +14,7 @@ use super::session::Session;
 use super::timers::Timer;
 use crate::id::{JobId, LogPos, SessionId, WireId};
 use crate::model::event::EventClass;
+use crate::model::reply::Reply;
 use crate::time::{Timestamp, UtcMs};
 
 impl Runtime {
@@ -32,7 +33,12 @@ impl Runtime {
             Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
             // What was trimmed is not given back.
             Record::HistoryTrimmed { .. } => {}
-            Record::Subscribed { session, number, filter } => self.restore_subscription(session, number, &filter),
+            Record::Subscribed { session, number, filter, request, command } => {
+                self.restore_subscription(session, number, &filter);
+                let subscription = super::subscribe::id_of(session, number);
+                let answer = Reply::Subscribed { subscription, request: Some(request.clone()) };
+                self.restore_answer(session, request, command, answer);
+            }
             Record::Unsubscribed { session, number } => self.drop_subscription(session, number),
             Record::Checkpointed { job, state } => {
                 if let Some(job) = self.jobs.get_mut(job) {
@@ -66,6 +72,14 @@ impl Runtime {
         self.now.mono + left.max(Duration::from_micros(1))
     }
 
+    /// A command that was executed is not executed again.
+    fn restore_answer(&mut self, session: SessionId, request: WireId, command: [u8; 32], answer: Reply) {
+        let bound = self.config.limits.seen_ids_per_session;
+        if let Some(seen) = self.sessions.seen(session) {
+            seen.put(request, command, Some(answer), bound);
+        }
+    }
+
     /// It comes after the start, but perhaps before the events.
     fn restore_cancel(&mut self, id: JobId, reason: Option<String>) {
         if let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over()) {
@@ -74,7 +88,7 @@ impl Runtime {
     }
 
     fn restore_job(&mut self, pos: LogPos, record: JobRecord) {
-        let JobRecord { job: id, principal, session, request, key, created_at, .. } = record;
+        let JobRecord { job: id, principal, session, request, command, key, created_at, .. } = record;
         if let Some(key) = key {
             let until = self.moment(created_at.plus(self.config.key_window));
             self.claim(principal.clone(), key, id, until);
@@ -90,7 +104,12 @@ impl Runtime {
             max_runtime: record.max_runtime,
             key,
         };
-        self.jobs.insert(id, Job::new(spec, session, pos));
+        let job = Job::new(spec, session, pos);
+        if let Some(command) = command {
+            let answer = job.accepted(id, Some(&request));
+            self.restore_answer(session, request.clone(), command, answer);
+        }
+        self.jobs.insert(id, job);
         self.show_to_subscribers(id);
         let request = self.sessions.get(session).filter(|session| session.view.correlates()).map(|_| &request);
         self.restore_reader(id, session, true, request);

@@ -21,6 +21,8 @@ use crate::model::request::{Invocation, Submit};
 pub(super) struct Asked<'a> {
     pub(super) submit: &'a Submit,
     pub(super) invocation: &'a Invocation,
+    /// What makes another message of the same id the same.
+    pub(super) command: [u8; 32],
 }
 
 impl Runtime {
@@ -118,7 +120,7 @@ impl Runtime {
         agent: AgentRef,
         fingerprint: [u8; 32],
     ) -> Reply {
-        let Asked { submit, invocation } = asked;
+        let Asked { submit, invocation, command } = asked;
         if let Some(oldest) = self.jobs.first_ended().filter(|_| self.jobs.len() >= self.config.limits.jobs) {
             self.forget_job(oldest);
         }
@@ -147,6 +149,7 @@ impl Runtime {
             trace,
             invocation: invocation.clone(),
             request: id.clone(),
+            command: Some(command),
             created_at: new.created_at,
             max_runtime: new.max_runtime,
             key: new.key,

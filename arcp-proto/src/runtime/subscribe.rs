@@ -130,8 +130,9 @@ impl Runtime {
         session: SessionId,
         id: &WireId,
         subscribe: &Subscribe,
+        command: [u8; 32],
     ) -> Reply {
-        match self.subscribe(conn, session, id, subscribe) {
+        match self.subscribe(conn, session, id, subscribe, command) {
             Ok(reply) => reply,
             Err(violation) => self.refused_of(conn, Concern::Frame, violation, id),
         }
@@ -143,6 +144,7 @@ impl Runtime {
         session_id: SessionId,
         id: &WireId,
         subscribe: &Subscribe,
+        command: [u8; 32],
     ) -> Result<Reply, Violation> {
         let most = self.config.limits.subscriptions_per_session;
         let session = self.sessions.get(session_id).ok_or_else(|| Violation::invalid("the session is gone"))?;
@@ -154,7 +156,14 @@ impl Runtime {
         let number = session.subscriptions.last + 1;
         let filter = Compiled::of(&subscribe.filter);
         let past = self.past(&principal, session_id, &filter, subscribe.since.as_ref())?;
-        self.append(Record::Subscribed { session: session_id, number, filter: subscribe.filter.clone() }, None);
+        let record = Record::Subscribed {
+            session: session_id,
+            number,
+            filter: subscribe.filter.clone(),
+            request: id.clone(),
+            command,
+        };
+        self.append(record, None);
         let subscription = id_of(session_id, number);
         let reply = Reply::Subscribed { subscription, request: Some(id.clone()) };
         let gate = self.log.last();

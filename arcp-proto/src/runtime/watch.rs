@@ -43,13 +43,16 @@ impl Runtime {
             return;
         }
         let answer = match request {
-            Request::Submit(submit, invocation) => {
-                Some(self.on_submit(conn, session, &id, Asked { submit: &submit, invocation: &invocation }))
-            }
+            Request::Submit(submit, invocation) => Some(self.on_submit(
+                conn,
+                session,
+                &id,
+                Asked { submit: &submit, invocation: &invocation, command: fingerprint },
+            )),
             Request::Cancel(cancel) => Some(self.on_cancel(conn, session, &id, &cancel)),
             Request::Watch(watch) => Some(self.on_watch(conn, session, &id, &watch)),
             Request::Unwatch { job } => self.on_unwatch(conn, session, &id, &job),
-            Request::Subscribe(subscribe) => Some(self.on_subscribe(conn, session, &id, &subscribe)),
+            Request::Subscribe(subscribe) => Some(self.on_subscribe(conn, session, &id, &subscribe, fingerprint)),
             Request::Unsubscribe { subscription } => Some(self.on_unsubscribe(conn, session, &id, &subscription)),
             Request::Open(_)
             | Request::Resume(_)

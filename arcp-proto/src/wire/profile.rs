@@ -208,6 +208,12 @@ impl Profile {
         self == Profile::Python113
     }
 
+    /// Whether it says what it has processed where it has agreed to: two
+    /// published clients agree and never do.
+    pub fn acknowledges(self) -> bool {
+        !matches!(self, Profile::Python113 | Profile::Rust200)
+    }
+
     /// Progress numbers must be whole.
     pub fn whole_progress(self) -> bool {
         matches!(self, Profile::Python113 | Profile::Go11)
