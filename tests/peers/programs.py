@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 PEERS = pathlib.Path(__file__).resolve().parent
-TOKENS = ["--token", "tok-alice=alice", "--token", "tok-bob=bob", "--token", "tok-lister=lister"]
+TOKENS = ["--token", "tok-alice=alice", "--token", "tok-bob=bob", "--token", "tok-lister=lister", "--token", "tok-carol=carol"]
 
 
 def ready(process, stream):

@@ -39,7 +39,8 @@ pub async fn run(url: &str) -> ExitCode {
     ran.case("listing, page by page", listing(url())).await;
     ran.case("watch: live and history, once each", watching(url())).await;
     ran.case("nobody else's job can be watched", foreign(url())).await;
-    ran.case("generic subscriptions are refused", subscriptions(url())).await;
+    ran.case("subscription: the past, the boundary, what comes", subscriptions(url())).await;
+    ran.case("the same frames once more after a message", replay(url())).await;
     ran.case("budgets in its spelling are read and refused", budgets(url())).await;
     ran.case("pings of both kinds, acknowledgements", pings(url())).await;
     ran.case("an idempotency key, twice", idempotency(url())).await;
@@ -270,9 +271,34 @@ async fn foreign(url: String) {
 }
 
 async fn subscriptions(url: String) {
+    let (agent, observer) = (Wire::open(&url, "tok-carol").await, Wire::open(&url, "tok-carol").await);
+    // Its reader decodes what is wrapped as strictly as what wraps it.
+    let before = agent.run(json!({"tool": "chatty", "arguments": {"kind": "all"}})).await;
+    let accepted = observer.ask("subscribe", json!({"filter": {}, "since": {}}), &["subscribe.accepted", "nack"]).await;
+    let subscription = accepted["payload"]["subscription_id"].clone();
+    assert!(subscription.is_string(), "{accepted}");
+    let mut copies = Vec::new();
+    while copies.last().is_none_or(|copy: &Value| copy["payload"]["name"] != "subscription.backfill_complete") {
+        copies.push(observer.expect("subscribe.event").await["payload"]["event"].clone());
+    }
+    copies.pop();
+    let shown: Vec<(&Value, &Value)> = copies.iter().map(|copy| (&copy["type"], &copy["job_id"])).collect();
+    let sent: Vec<(&Value, &Value)> = before.iter().map(|frame| (&frame["type"], &frame["job_id"])).collect();
+    assert_eq!(shown, sent, "the past");
+    let echoed = agent.run(json!({"tool": "echo", "arguments": {}})).await.len();
+    for _ in 0..echoed {
+        observer.expect("subscribe.event").await;
+    }
+    observer.ask("unsubscribe", json!({"subscription_id": subscription}), &["subscribe.closed"]).await;
+}
+
+async fn replay(url: String) {
     let wire = Wire::open(&url, "tok-alice").await;
-    let nack = wire.ask("subscribe", json!({"filter": {}}), &["subscribe.accepted", "nack"]).await;
-    assert_eq!(nack["payload"]["code"], "UNIMPLEMENTED");
+    let frames = wire.run(json!({"tool": "chatty", "arguments": {"count": 5}})).await;
+    wire.send("resume", json!({"after_message_id": frames[2]["id"]})).await;
+    let again = wire.until(&["ack"]).await;
+    assert_eq!(again[..again.len() - 1], frames[3..], "the same frames");
+    assert_eq!(again[again.len() - 1]["payload"]["note"], "resume complete: 5 events");
 }
 
 async fn budgets(url: String) {
