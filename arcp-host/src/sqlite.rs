@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use ulid::Ulid;
 
 use self::layout::{APPLICATION, VERSION};
-use self::read::{Reader, events_of};
+use self::read::{Reader, events_of, last_of};
 use self::rows::{Rows, failed, key, number, position};
 use crate::store::{History, Store, StoreError, following};
 
@@ -238,9 +238,12 @@ impl SqliteStore {
     fn load_last_event(&self, at: LogPos, job: JobId, each: &mut dyn FnMut(LogPos, Record)) -> Result<(), StoreError> {
         let select = "SELECT body FROM events WHERE job = ?1 ORDER BY first DESC LIMIT 1";
         let mut rows = self.connection.prepare_cached(select).map_err(failed)?;
-        let body = rows.query_row([key(job.ulid())], |row| row.get::<_, Vec<u8>>(0)).optional().map_err(failed)?;
-        if let Some(event) = body.map(|body| events_of(&body)).transpose()?.and_then(|mut events| events.pop()) {
-            each(at, Record::JobEvent { job, event });
+        let mut rows = rows.query([key(job.ulid())]).map_err(failed)?;
+        if let Some(row) = rows.next().map_err(failed)? {
+            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
+            if let Some(event) = last_of(body)? {
+                each(at, Record::JobEvent { job, event });
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use arcp_proto::id::JobId;
 use arcp_proto::runtime::EventRecord;
 use rusqlite::{Connection, params};
+use serde_json::value::RawValue;
 
 use super::rows::{failed, key, number};
 use crate::store::{History, StoreError};
@@ -30,6 +31,13 @@ impl History for Reader {
         events.truncate(whole);
         Ok(events)
     }
+}
+
+/// The last event of a row; the others are not decoded.
+pub(super) fn last_of(body: &[u8]) -> Result<Option<EventRecord>, StoreError> {
+    let unreadable = |error: serde_json::Error| StoreError(format!("events cannot be read: {error}"));
+    let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(unreadable)?;
+    events.last().map(|event| serde_json::from_str(event.get()).map_err(unreadable)).transpose()
 }
 
 pub(super) fn events_of(body: &[u8]) -> Result<Vec<EventRecord>, StoreError> {
