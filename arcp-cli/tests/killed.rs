@@ -1,8 +1,10 @@
 //! The program is killed, at a moment of its own choosing, and started again
-//! with the same store: no client sees a gap or anything twice.
+//! with the same store: no client sees a gap or anything twice. `ARCP_KILLS=200`
+//! kills it more often.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,10 +13,11 @@ use std::time::Duration;
 
 use arcp_blocking::{Client, Job, JobUpdate};
 use arcp_proto::client::{ClientConfig, ResultData};
+use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobEvent;
-use arcp_proto::model::job::FinalStatus;
+use arcp_proto::model::job::{FinalStatus, JobStatus};
 use arcp_proto::model::request::{Credential, ListQuery, Submit};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
@@ -116,24 +119,74 @@ fn follow(job: &Job, server: &mut Mortal, kill_at: usize) -> FinalStatus {
     }
 }
 
+/// Runs a job that leaves a trace of its start.
+fn run_counted(client: &Client, round: usize) -> (WireId, FinalStatus) {
+    let input = Some(Json::parse(&round.to_string()).expect("JSON"));
+    let key = Some(format!("round {round}"));
+    let submit = Submit { input, key, ..Submit::new(AgentRef::parse("counted").expect("a name")) };
+    let job = client.submit(submit).expect("accepted");
+    loop {
+        match job.next_update().expect("an update") {
+            JobUpdate::Ended { terminal, .. } => return (job.id.clone(), terminal.status),
+            JobUpdate::Gone(refusal) => panic!("{}", refusal.message),
+            JobUpdate::Lost(end) => panic!("{end}"),
+            _ => {}
+        }
+    }
+}
+
+/// Every job there is, and how it ended.
+fn listed(client: &Client) -> Vec<(WireId, FinalStatus)> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = client.list(ListQuery { cursor, ..ListQuery::default() }).expect("a page");
+        for job in page.jobs {
+            let Some(JobStatus::Ended(status)) = job.status else { panic!("{job:?}") };
+            all.push((job.job, status));
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            return all;
+        }
+    }
+}
+
 #[test]
 fn killed_at_any_moment_it_loses_nothing_that_was_seen() {
     let dir = std::env::temp_dir().join(format!("arcp-killed-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a folder");
-    let mut server = Mortal::start(&dir);
+    let starts = dir.join("starts");
+    let counted = format!("counted=echo $ARCP_JOB_ID >> {}; cat", starts.display());
+    let mut server = Mortal::start_with(&dir, &["--agent".to_string(), counted]);
     let clients = [server.client(Family::Hello), server.client(Family::Open)];
-    let mut jobs = Vec::new();
-    for round in 0..10 {
+    let rounds: usize = std::env::var("ARCP_KILLS").map_or(10, |kills| kills.parse().expect("ARCP_KILLS=NUMBER"));
+    let (mut jobs, mut counted) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
         let job = submit(&clients[round % 2]);
         let kill_at = (round * 37) % 290;
-        let status = follow(&job, &mut server, kill_at);
+        let (status, once) = std::thread::scope(|scope| {
+            // Another one is on its way when the kill comes: its key is
+            // claimed once, whichever attempt gets through.
+            let other = scope.spawn(|| run_counted(&clients[(round + 1) % 2], round));
+            (follow(&job, &mut server, kill_at), other.join().expect("it ends"))
+        });
         jobs.push((job.id.clone(), status));
+        counted.push(once);
     }
-    // Every job that was accepted is there, as its client saw it.
-    let page = clients[0].list(ListQuery::default()).expect("a page");
-    let listed: Vec<_> = page.jobs.iter().map(|job| job.job.clone()).collect();
-    assert_eq!(listed, jobs.iter().map(|(job, _)| job.clone()).collect::<Vec<_>>());
     assert!(jobs.iter().any(|(_, status)| *status == FinalStatus::Error), "no kill ever hit a job that ran");
+    // Every job that was accepted is there, as its client saw it.
+    let listed = listed(&clients[0]);
+    for job in jobs.iter().chain(&counted) {
+        assert!(listed.contains(job), "{job:?}");
+    }
+    assert_eq!(listed.len(), 2 * rounds, "and no other");
+    // No agent was started twice, and who succeeded was started.
+    let started: Vec<String> = std::fs::read_to_string(&starts).expect("text").lines().map(String::from).collect();
+    let once: BTreeSet<&String> = started.iter().collect();
+    assert_eq!(once.len(), started.len(), "an agent was started twice");
+    for (job, status) in &counted {
+        assert!(*status != FinalStatus::Success || once.contains(&job.as_str().to_string()), "{job:?}");
+    }
     drop(clients);
     drop(server);
     std::fs::remove_dir_all(&dir).expect("removed");

@@ -261,6 +261,7 @@ fn restart() {
             invocation: Invocation::default(),
             request: arcp_proto::id::WireId::new("r").expect("an id"),
             command: None,
+            starts: true,
             created_at: now,
             max_runtime: None,
             key: None,

@@ -23,6 +23,8 @@ pub struct Oracle {
     /// Where the number of each frame of each session stands, and of which
     /// event of which job it is a frame.
     numbers: BTreeMap<(String, u64), (LogPos, String, u64)>,
+    /// Agents that were started, with how often they had been before.
+    started: BTreeSet<(JobId, u32)>,
     /// Where each job ended.
     ended: BTreeMap<JobId, LogPos>,
     /// The payload behind each (session, number), and the highest number.
@@ -60,6 +62,10 @@ impl Oracle {
         match output {
             Output::Send { conn, frame } => self.frame(*conn, frame),
             Output::Persist { at, record } => self.record(*at, record),
+            Output::StartAgent { job, spec } => {
+                assert!(self.accepted[&job.to_string()] <= self.durable, "b14_persist_before_send: {job} is started");
+                assert!(self.started.insert((*job, spec.restarts)), "the agent of {job} is started twice");
+            }
             Output::Close { conn, .. } => {
                 self.closed.insert(*conn);
             }

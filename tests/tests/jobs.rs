@@ -459,3 +459,26 @@ fn too_many_jobs_are_refused_for_now() {
     other.submit(&mut world, json!({"agent": "echo"}));
     world.finish();
 }
+
+#[test]
+fn a_job_that_ends_before_its_agent_is_started_leaves_its_slot() {
+    let mut world = World::configured(40, |config| config.limits.running_jobs = 1);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 3}}));
+    let next = raw.submit(&mut world, json!({"agent": "echo", "input": 1}))["job_id"].clone();
+    let last = raw.submit(&mut world, json!({"agent": "echo", "input": 2}))["job_id"].clone();
+    world.run_for(Duration::from_millis(200));
+    // The first one ends, and that the next one begins is not durable.
+    world.store.broken = true;
+    world.run_for(Duration::from_millis(400));
+    raw.send(&mut world, "job.cancel", json!({"job_id": next}));
+    world.run_for(Duration::from_millis(100));
+    world.store.broken = false;
+    world.run_for(Duration::from_secs(3));
+    let frames = raw.take(&world);
+    let end_of = |job: &Value| frames.iter().find(|f| f["job_id"] == *job && f["payload"]["final_status"].is_string());
+    assert_eq!(end_of(&next).map(code), Some("CANCELLED"));
+    assert_eq!(end_of(&last).map(|end| &end["payload"]["result"]), Some(&json!(2)), "{frames:#?}");
+    assert_eq!(world.started.iter().filter(|spec| spec.agent.name() == "echo").count(), 1);
+    world.finish();
+}

@@ -1,10 +1,13 @@
 //! A job: an agent's run on behalf of a principal. It outlives sessions.
 //!
 //! ```text
+//!     ┌──────durable, with a slot────────┐
 //! Accepting ──durable──▶ Queued ──slot──▶ Running ──exit──▶ Ended
 //!     └────────cancel───────┘  │             ├─cancel─▶ Cancelling ──exit or grace──▶ Ended
 //!              └──▶ Ended ◀────┘             └─time limit──▶ Ended
 //! ```
+//!
+//! Its agent is started once it runs and that is durable: see `slots`.
 //!
 //! `Ended` is final: exactly one terminal event, nothing after it.
 
@@ -17,9 +20,8 @@ use core::time::Duration;
 
 use super::Runtime;
 use super::agent::Stream;
-use super::checkpoint::restarted;
 use super::history::History;
-use super::io::{AgentSpec, EventRecord, KeyRecord, Notice, Output, Record};
+use super::io::{EventRecord, KeyRecord, Notice, Output, Record};
 use super::timers::Timer;
 use crate::error::ErrorCode;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
@@ -68,6 +70,10 @@ pub(super) struct Job {
     pub(super) accepted_at: LogPos,
     pub(super) state: JobState,
     pub(super) agent_state: AgentState,
+    /// Whether it has a slot for its agent.
+    pub(super) has_slot: bool,
+    /// Whether an earlier run may have started its agent.
+    pub(super) perhaps_started: bool,
     /// What its events were.
     pub(super) history: History,
     /// The latest of them.
@@ -193,6 +199,8 @@ impl Job {
             accepted_at,
             state: JobState::Accepting,
             agent_state: AgentState::Idle,
+            has_slot: false,
+            perhaps_started: false,
             history: History::default(),
             events: VecDeque::new(),
             bytes: 0,
@@ -443,62 +451,6 @@ fn weight(event: &JobEvent) -> usize {
 }
 
 impl Runtime {
-    /// The acceptance of a job is durable.
-    pub(super) fn on_job_durable(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(id).filter(|job| job.state == JobState::Accepting) else {
-            return;
-        };
-        job.state = JobState::Queued;
-        self.jobs.enqueue(id);
-        self.fill_slots();
-    }
-
-    /// Starts waiting jobs while there are slots.
-    pub(super) fn fill_slots(&mut self) {
-        while self.jobs.running < self.config.limits.running_jobs {
-            let Some(id) = self.jobs.dequeue() else {
-                return;
-            };
-            // A job may have been cancelled in the queue.
-            if self.jobs.get(id).is_some_and(|job| job.state == JobState::Queued) {
-                self.start(id);
-            }
-        }
-    }
-
-    fn start(&mut self, id: JobId) {
-        let credit = self.config.limits.agent_credit;
-        let (input, extensions) = self.jobs.take_input(id);
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        job.state = JobState::Running;
-        job.agent_state = AgentState::Running;
-        job.credit = credit;
-        job.last_call = self.now.mono;
-        let spec = AgentSpec {
-            agent: job.agent.clone(),
-            input,
-            principal: job.principal.clone(),
-            trace: job.trace.clone(),
-            extensions: extensions.unwrap_or_else(Json::empty_object),
-            credit,
-            checkpoint: job.checkpoint.take(),
-            restarts: job.restarts,
-        };
-        let again = job.started_at.is_some();
-        let since = *job.started_at.get_or_insert(self.now.utc);
-        if let Some(limit) = job.max_runtime {
-            let at = self.moment(since.plus(Duration::from_secs(u64::from(limit.get()))));
-            self.timers.set(Timer::MaxRuntime(id), at);
-        }
-        self.jobs.running += 1;
-        let event = if again { restarted() } else { JobEvent::Started };
-        self.append_event(id, event, false);
-        self.begin_beats(id);
-        self.outputs.push_back(Output::StartAgent { job: id, spec: spec.into() });
-    }
-
     /// Adds one event to a job and numbers it for everyone who watches.
     pub(super) fn append_event(&mut self, id: JobId, event: JobEvent, returns_credit: bool) {
         let at = self.now.utc;
@@ -555,8 +507,10 @@ impl Runtime {
         let was_running = job.agent_state == AgentState::Running;
         let principal = job.principal.clone();
         job.stream = None;
+        let mut freed = false;
         if job.agent_state == AgentState::Idle {
             self.jobs.take_input(id);
+            freed = self.release_slot(id);
             if let Some(job) = self.jobs.get_mut(id) {
                 job.agent_state = AgentState::Gone;
             }
@@ -588,6 +542,9 @@ impl Runtime {
         self.timers.set(Timer::Retention(id), self.now.mono + self.config.resume_window);
         self.outputs.push_back(Output::Observe(Notice::JobEnded { job: id, status }));
         self.bound_ended(&principal);
+        if freed {
+            self.fill_slots();
+        }
     }
 
     fn bound_ended(&mut self, principal: &Principal) {
@@ -605,10 +562,10 @@ impl Runtime {
             return;
         };
         match job.state {
-            JobState::Accepting | JobState::Queued => {
+            _ if job.agent_state == AgentState::Idle => {
                 self.end_job(id, cancelled(ErrorCode::Cancelled, reason));
             }
-            JobState::Running => {
+            JobState::Accepting | JobState::Queued | JobState::Running => {
                 job.state = JobState::Cancelling;
                 job.cancel_reason = reason.map(ToString::to_string);
                 self.stop_agent(id, grace);
@@ -645,7 +602,9 @@ impl Runtime {
         };
         let error = JobError::new(ErrorCode::Timeout, alloc::format!("the time limit of {limit} s was reached"));
         self.end_job(id, Terminal::failure(error));
-        self.stop_agent(id, self.config.cancel_grace);
+        if self.jobs.get(id).is_some_and(|job| job.agent_state == AgentState::Running) {
+            self.stop_agent(id, self.config.cancel_grace);
+        }
     }
 
     pub(super) fn on_cancel_grace_over(&mut self, id: JobId) {
@@ -693,7 +652,7 @@ impl Runtime {
         if let Some(job) = self.jobs.get_mut(id) {
             job.agent_state = AgentState::Gone;
         }
-        self.jobs.running = self.jobs.running.saturating_sub(1);
+        self.release_slot(id);
         self.timers.clear(Timer::CancelGrace(id));
         self.jobs.settle(id);
         self.forget_if_done(id);

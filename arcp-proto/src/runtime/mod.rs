@@ -22,6 +22,7 @@ mod records;
 mod replay;
 mod restore;
 mod session;
+mod slots;
 mod submit;
 mod subscribe;
 mod timers;

@@ -257,6 +257,9 @@ pub struct JobRecord {
     /// What makes another message of that id the same.
     #[serde(default)]
     pub command: Option<[u8; 32]>,
+    /// Whether its agent is started at once: there was a slot.
+    #[serde(default)]
+    pub starts: bool,
     /// When it was accepted.
     pub created_at: UtcMs,
     /// Its time limit in seconds.

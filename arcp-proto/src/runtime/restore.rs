@@ -104,7 +104,8 @@ impl Runtime {
             max_runtime: record.max_runtime,
             key,
         };
-        let job = Job::new(spec, session, pos);
+        let mut job = Job::new(spec, session, pos);
+        job.perhaps_started = record.starts;
         if let Some(command) = command {
             let answer = job.accepted(id, Some(&request));
             self.restore_answer(session, request.clone(), command, answer);
@@ -236,6 +237,7 @@ impl Runtime {
                 continue;
             };
             match job.state {
+                JobState::Accepting if job.perhaps_started => self.take_up(id),
                 JobState::Accepting | JobState::Queued => self.on_job_durable(id),
                 JobState::Running | JobState::Cancelling => self.take_up(id),
                 JobState::Ended(_) => {

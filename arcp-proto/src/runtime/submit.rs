@@ -128,6 +128,7 @@ impl Runtime {
         let trace = submit.trace.clone().unwrap_or_else(|| {
             alloc::format!("{:016x}{:016x}", self.entropy.public_u64() | 1, self.entropy.public_u64())
         });
+        let starts = self.take_free_slot();
         let new = NewJob {
             principal: principal.clone(),
             agent: agent.clone(),
@@ -150,6 +151,7 @@ impl Runtime {
             invocation: invocation.clone(),
             request: id.clone(),
             command: Some(command),
+            starts,
             created_at: new.created_at,
             max_runtime: new.max_runtime,
             key: new.key,
@@ -158,7 +160,9 @@ impl Runtime {
         if let Some(key) = new.key {
             self.claim(principal.clone(), key, job, self.now.mono + self.config.key_window);
         }
-        self.jobs.insert(job, Job::new(new, session, pos));
+        let mut made = Job::new(new, session, pos);
+        made.has_slot = starts;
+        self.jobs.insert(job, made);
         self.show_to_subscribers(job);
         self.index_for_observers(job, 0);
         if let Some(session) = self.sessions.get_mut(session) {

@@ -1,0 +1,21 @@
+//! Commits as many batches as it is told to a store in a file, for whoever
+//! counts what that costs: `commits FILE BATCHES`.
+
+use arcp_host::sqlite::{Durability, SqliteStore};
+use arcp_host::store::Store as _;
+use arcp_proto::id::{LogPos, SessionId};
+use arcp_proto::runtime::Record;
+use arcp_proto::secret::Secret;
+use ulid::Ulid;
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let (file, batches) = (args.next().expect("FILE"), args.next().expect("BATCHES"));
+    let mut store = SqliteStore::open(file.as_ref(), Durability::Full).expect("it opens");
+    store.load(&mut |_, _| {}).expect("loaded");
+    for n in 1..=batches.parse().expect("a number") {
+        let session = SessionId::from_ulid(Ulid::from_parts(n, 1));
+        let token = Secret::new(n.to_string()).digest();
+        store.commit(&[(LogPos(n), Record::TokenRotated { session, token })]).expect("committed");
+    }
+}
