@@ -123,9 +123,6 @@ impl Engine {
         let (sender, inbox) = channel();
         let sender = Arc::new(Mailbox { sender, wake });
         let mut store = host.store;
-        // The runtime is told first whether there is something to read from.
-        let mut records = Vec::new();
-        let last = store.load(&mut |at, record| records.push((at, record)))?;
         let history = store.history()?;
         let config = Config {
             agents: host.registry.entries(),
@@ -133,15 +130,25 @@ impl Engine {
             history: history.is_some(),
             ..host.config
         };
-        let recorder = host.record.map(|file| (Recorder::new(&config, &seeds, now), file));
-        let runtime = Runtime::new(config, seeds, now)?;
+        let mut recorder = host.record.map(|file| (Recorder::new(&config, &seeds, now), file));
+        let mut runtime = Runtime::new(config, seeds, now)?;
+        let mut restore = |input: Input| {
+            if let Some((recorder, _)) = &mut recorder {
+                recorder.input(now, &input);
+            }
+            runtime.handle(now, input);
+        };
+        let last = store.load(&mut |at, record| restore(Input::Restore { at, record }))?;
+        if last > LogPos(0) {
+            restore(Input::Restored { last });
+        }
         let store = if store.is_instant() {
             Committer::Instant(store)
         } else {
             Committer::Thread(commit_thread(store, sender.clone())?)
         };
         let reader = history.map(|history| read_thread(history, sender.clone())).transpose()?;
-        let mut engine = Engine {
+        Ok(Engine {
             runtime,
             clock,
             runner: Runner::new(host.registry, sender.clone()),
@@ -154,14 +161,7 @@ impl Engine {
             extensions: host.extensions,
             inbox,
             sender,
-        };
-        if last > LogPos(0) {
-            for (at, record) in records {
-                engine.input(Input::Restore { at, record });
-            }
-            engine.input(Input::Restored { last });
-        }
-        Ok(engine)
+        })
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {

@@ -35,7 +35,7 @@ pub trait Store: Send {
     }
 
     /// A way to read events back while this commits; `None`: they are gone
-    /// once the runtime lets them go. Called once, after `load`.
+    /// once the runtime lets them go. Called once, before `load`.
     ///
     /// # Errors
     ///

@@ -63,6 +63,12 @@ pub struct Limits {
     pub watches_per_session: usize,
     /// Subscriptions of one session (16). More: refused.
     pub subscriptions_per_session: usize,
+    /// Subscriptions of one principal (256): each is shown every event of its
+    /// jobs. More: refused.
+    pub subscriptions_per_principal: usize,
+    /// Events of the past that one subscription may ask for (262,144). More:
+    /// refused.
+    pub backfill_events: u64,
     /// Numbered frames a connected reader may be behind with what it watches
     /// or is subscribed to (131,072): at half of it it is told, at all of it
     /// it is detached from that, with a reason.
@@ -157,6 +163,8 @@ impl Default for Limits {
             running_jobs: 256,
             watches_per_session: 1024,
             subscriptions_per_session: 16,
+            subscriptions_per_principal: 256,
+            backfill_events: 262_144,
             watch_lag: 131_072,
             ack_lag: 1000,
             replies_per_connection: 64,

@@ -22,9 +22,14 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arcp_host::sqlite::{Durability, SqliteStore};
+use arcp_host::store::{History, Store, StoreError};
+use arcp_proto::id::LogPos;
+use arcp_proto::runtime::Record;
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{hello_payload, open_payload};
 use arcp_tests::server::Running;
@@ -51,8 +56,9 @@ fn main() {
 
 fn compare_stores(memory: &str) {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}.db", std::process::id()));
-    let store = SqliteStore::open(&file, Durability::Full).expect("a store");
-    let server = Running::start_on(Box::new(store), &[], |_| {});
+    let counts = Arc::new(Counts::default());
+    let inner = SqliteStore::open(&file, Durability::Full).expect("a store");
+    let server = Running::start_on(Box::new(Counting { inner, counts: counts.clone() }), &[], |_| {});
     let durable = format!("ws://{}/arcp", server.address);
     let peer = Peer { family: Family::Hello, ticker: "chatty", token: "tok-a" };
     let (mut on_disk, mut in_memory) = (Vec::new(), Vec::new());
@@ -61,12 +67,56 @@ fn compare_stores(memory: &str) {
         in_memory.push(measure(memory, &peer));
     }
     drop(server);
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in ["", "-wal", "-shm", "-lock"] {
         let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
     }
     report("arcp, a store in a file, every commit on the disk", &on_disk);
     report("arcp, in memory (baseline)", &in_memory);
     print_ratios(&on_disk, &in_memory);
+    let (commits, events) = (counts.commits.load(Ordering::Relaxed), counts.events.load(Ordering::Relaxed));
+    println!(
+        "  in groups of {:.0} events on average, {} at most",
+        events as f64 / commits as f64,
+        counts.largest.load(Ordering::Relaxed)
+    );
+}
+
+/// A store that counts the commits with several events in them: those of
+/// streams, not of single jobs.
+struct Counting {
+    inner: SqliteStore,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    commits: AtomicU64,
+    events: AtomicU64,
+    largest: AtomicU64,
+}
+
+impl Store for Counting {
+    fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
+        self.inner.load(each)
+    }
+
+    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+        let events = batch.iter().filter(|(_, record)| matches!(record, Record::JobEvent { .. })).count() as u64;
+        if events > 2 {
+            self.counts.commits.fetch_add(1, Ordering::Relaxed);
+            self.counts.events.fetch_add(events, Ordering::Relaxed);
+            self.counts.largest.fetch_max(events, Ordering::Relaxed);
+        }
+        self.inner.commit(batch)
+    }
+
+    fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
+        self.inner.history()
+    }
+
+    fn tidy(&mut self) -> Result<bool, StoreError> {
+        self.inner.tidy()
+    }
 }
 
 fn compare(url: &str, family: Family) {

@@ -94,6 +94,7 @@ fn sw75_b76_a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
         (json!({"job_id": [echoed, thinking], "types": ["job.completed"]}), vec!["job.completed"; 2]),
         (json!({"stream_id": [stream]}), vec!["stream.open", "stream.chunk", "stream.chunk", "stream.close"]),
         (json!({"stream_id": [stream], "job_id": [echoed]}), vec![]),
+        (json!({"types": ["stream.close"]}), vec!["stream.close"]),
         (json!({"min_priority": "critical"}), vec!["job.completed", "job.completed", "job.failed"]),
         (json!({"types": ["job.failed"], "session_id": [session]}), vec![]),
         (json!({"types": ["no.such.type"]}), vec![]),
@@ -174,6 +175,30 @@ fn subscriptions_end_with_a_word_and_have_a_bound() {
     assert_eq!(code(&observer.expect(&mut world, "nack")), "NOT_FOUND");
     run(&mut world, &mut observer, "echo", json!(1));
     assert_eq!(shown(&observer.settle(&mut world)), Vec::<Value>::new());
+    world.finish();
+}
+
+#[test]
+fn subscriptions_of_one_principal_have_a_bound_and_so_has_the_past() {
+    let mut world = World::configured(15, |config| {
+        config.limits.subscriptions_per_principal = 2;
+        config.limits.backfill_events = 50;
+    });
+    let (mut agent, _) = Raw::open(&mut world, "tok-a");
+    for _ in 0..2 {
+        run(&mut world, &mut agent, "chatty", json!({"count": 25}));
+    }
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    observer.send(&mut world, "subscribe", json!({"filter": {}, "since": {}}));
+    assert_eq!(code(&observer.expect(&mut world, "nack")), "RESOURCE_EXHAUSTED");
+    for _ in 0..2 {
+        let (mut observer, _) = Raw::open(&mut world, "tok-a");
+        subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    }
+    observer.send(&mut world, "subscribe", json!({"filter": {}}));
+    assert_eq!(code(&observer.expect(&mut world, "nack")), "RESOURCE_EXHAUSTED");
+    let (mut stranger, _) = Raw::open(&mut world, "tok-b");
+    subscribe(&mut world, &mut stranger, json!({"filter": {}}));
     world.finish();
 }
 

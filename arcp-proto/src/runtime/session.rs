@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use super::Runtime;
-use super::index::{Index, Place};
+use super::index::{Index, Place, tag};
 use super::io::{CloseReason, Notice, NumberedRun, Output, Record};
 use super::log::Waiter;
 use super::read::{Found, Reading};
@@ -149,12 +149,15 @@ impl Session {
 
     /// The frames that an event of a job, or with `None` the acceptance, is
     /// for this session, or for one of its subscriptions.
-    fn parts(&self, job: JobId, class: Option<EventClass>, subscription: u32) -> Vec<Part> {
-        let shown = self.subscriptions.get(subscription);
-        let streams = shown.map_or(&self.streams, |subscription| &subscription.streams);
-        let parts = class.map_or(&[Part::Whole][..], |class| self.view.parts(class, streams.contains(&job)));
-        let passes = |part: &Part| subscription == 0 || shown.is_some_and(|shown| shown.filter.shows(class, *part));
-        parts.iter().copied().filter(passes).collect()
+    fn parts(&self, job: JobId, class: Option<EventClass>, subscription: u32) -> &'static [Part] {
+        let streams = self.subscriptions.get(subscription).map_or(&self.streams, |shown| &shown.streams);
+        class.map_or(&[Part::Whole], |class| self.view.parts(class, streams.contains(&job)))
+    }
+
+    /// Whether one of them is shown: to whoever watches it is.
+    fn is_shown(&self, class: Option<EventClass>, part: Part, subscription: u32) -> bool {
+        let filter = self.subscriptions.get(subscription).map(|shown| &shown.filter);
+        subscription == 0 || filter.is_some_and(|filter| filter.shows(class, part))
     }
 
     /// Streams open and close as their frames are numbered.
@@ -181,6 +184,8 @@ impl Session {
 pub(super) struct Sessions {
     by_id: BTreeMap<SessionId, Session>,
     by_token: BTreeMap<SecretDigest, SessionId>,
+    /// By what their message ids have in common.
+    by_tag: BTreeSet<(u64, SessionId)>,
     per_principal: BTreeMap<Principal, usize>,
     /// Commands of principals whose message ids hold across sessions.
     seen: BTreeMap<Principal, Seen>,
@@ -209,6 +214,12 @@ impl Sessions {
     /// All of them.
     pub(super) fn ids(&self) -> impl Iterator<Item = SessionId> {
         self.by_id.keys().copied()
+    }
+
+    /// Sessions whose messages bear this tag: mostly one.
+    pub(super) fn tagged(&self, tag: u64) -> impl Iterator<Item = SessionId> {
+        let least = SessionId::from_ulid(ulid::Ulid::nil());
+        self.by_tag.range((tag, least)..).take_while(move |(found, _)| *found == tag).map(|(_, id)| *id)
     }
 
     /// The commands among which a session's message ids are known again.
@@ -252,6 +263,7 @@ impl Sessions {
         self.anonymous += usize::from(session.anonymous);
         *self.per_principal.entry(session.principal.clone()).or_default() += 1;
         self.by_token.insert(session.token, id);
+        self.by_tag.insert((tag(id.ulid()), id));
         self.by_id.insert(id, session);
     }
 
@@ -275,6 +287,7 @@ impl Sessions {
     fn remove(&mut self, id: SessionId, remember: usize) -> Option<Session> {
         let session = self.by_id.remove(&id)?;
         self.by_token.remove(&session.token);
+        self.by_tag.remove(&(tag(id.ulid()), id));
         self.anonymous -= usize::from(session.anonymous);
         if let Some(count) = self.per_principal.get_mut(&session.principal) {
             *count -= 1;
@@ -321,9 +334,12 @@ impl Runtime {
             if class.is_none() && event > 0 {
                 continue;
             }
-            for part in session.parts(job_id, class, subscription) {
+            for part in session.parts(job_id, class, subscription).iter().copied() {
                 let place = Place { job: job_id, event, part, request, subscription };
                 session.note_stream(place);
+                if !session.is_shown(class, part, subscription) {
+                    continue;
+                }
                 if session.index.push(place) {
                     job.add_reader(id);
                 }

@@ -153,6 +153,16 @@ impl Runtime {
             return Err(Violation::new(ErrorCode::ResourceExhausted, full));
         }
         let principal = session.principal.clone();
+        let of_principal: usize = self
+            .sessions
+            .subscribers(&principal)
+            .filter_map(|id| self.sessions.get(id))
+            .map(|session| session.subscriptions.open.len())
+            .sum();
+        if of_principal >= self.config.limits.subscriptions_per_principal {
+            let full = "your sessions have too many subscriptions: end one first";
+            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        }
         let number = session.subscriptions.last + 1;
         let filter = Compiled::of(&subscribe.filter);
         let past = self.past(&principal, session_id, &filter, subscribe.since.as_ref())?;
@@ -196,7 +206,20 @@ impl Runtime {
         };
         let covered =
             self.jobs.of_principal(principal, None).filter(|(id, job)| !job.expired && filter.covers(*id, job));
-        covered.map(|(id, job)| Ok((id, first_after(cut, id, job)?))).collect()
+        let mut events = 0;
+        let mut past = Vec::new();
+        for (id, job) in covered {
+            let from = first_after(cut, id, job)?;
+            events += (job.count() + 1).saturating_sub(from);
+            past.push((id, from));
+        }
+        let most = self.config.limits.backfill_events;
+        if events > most {
+            let large =
+                alloc::format!("more than {most} events of the past: ask for fewer jobs, or after a later message");
+            return Err(Violation::new(ErrorCode::ResourceExhausted, large));
+        }
+        Ok(past)
     }
 
     /// The event behind a message that a client of this principal was sent.
@@ -220,10 +243,8 @@ impl Runtime {
         if tag(own.ulid()) == wanted {
             return Some(own);
         }
-        let known = |id: &SessionId| {
-            tag(id.ulid()) == wanted && self.sessions.get(*id).is_some_and(|session| session.principal == *principal)
-        };
-        self.sessions.ids().find(known)
+        let known = |id: &SessionId| self.sessions.get(*id).is_some_and(|session| session.principal == *principal);
+        self.sessions.tagged(wanted).find(known)
     }
 
     /// Takes a subscription, from a client or an earlier run: what happens in
