@@ -185,10 +185,14 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
                 world.stall(raw.conn, stalled);
             }
         }
-        88..92 => {
-            let broken = world.below(2) == 0;
-            world.store.broken = broken;
-        }
+        88..92 => match world.below(3) {
+            0 => world.store.mend(),
+            1 => world.store.broken = true,
+            _ => {
+                let room = world.below(20) as usize;
+                world.store.fill(room);
+            }
+        },
         92 => world.crash(),
         93..96 => {
             let span = Duration::from_millis(world.below(3000));
@@ -270,7 +274,7 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
 
 fn reconnect(world: &mut World, peer: &mut Peer, ran: &mut Ran) {
     // No welcome is sent while its token is not durable.
-    world.store.broken = false;
+    world.store.mend();
     let (mut raw, back) = match peer.family {
         Family::Hello => (Raw::resume(world, &peer.token, &peer.welcome, peer.last), "session.welcome"),
         Family::Open => (Raw::reclaim(world, &peer.token, &peer.welcome, peer.last), "session.resumed"),
@@ -304,7 +308,7 @@ fn ask(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
 /// The world turns kind: everybody reads, the store works, everybody is
 /// connected. Then everything owed comes.
 fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
-    world.store.broken = false;
+    world.store.mend();
     for peer in peers.iter_mut() {
         if let Some(raw) = &peer.raw {
             world.stall(raw.conn, false);

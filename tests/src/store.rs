@@ -19,11 +19,20 @@ pub struct VirtualStore {
     last: LogPos,
     /// It fails while this is set, and keeps nothing of what it was given.
     pub broken: bool,
-    /// It takes no more records than this.
-    pub full_at: Option<usize>,
+    full_at: Option<usize>,
 }
 
 impl VirtualStore {
+    /// It takes only so many more records, as long as nobody mends it.
+    pub fn fill(&mut self, room: usize) {
+        self.full_at = Some(self.records.len() + room);
+    }
+
+    /// It works, and there is room.
+    pub fn mend(&mut self) {
+        (self.broken, self.full_at) = (false, None);
+    }
+
     /// The last position that is durable.
     pub fn last(&self) -> LogPos {
         self.last

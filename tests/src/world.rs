@@ -702,7 +702,7 @@ impl World {
     /// Ends the run: everything calms down, and the recording replays to the
     /// same bytes.
     pub fn finish(mut self) -> String {
-        self.store.broken = false;
+        self.store.mend();
         let conns: Vec<ConnId> = self.wires.keys().copied().collect();
         for conn in conns {
             self.stall(conn, false);
