@@ -320,3 +320,50 @@ while [ "$n" -lt "$last" ]; do
     sleep 0.1; n=$((n+1)); echo '{"kind":"checkpoint","body":{"state":'$n'}}'
 done
 echo '{"result":['$state','$n']}'"#;
+
+#[test]
+fn a_disk_that_is_full_for_a_while_loses_nothing() {
+    let dir = std::env::temp_dir().join(format!("arcp-full-disk-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    // No file may grow beyond half a megabyte, and growing is an error.
+    let limited = "trap '' XFSZ; ulimit -S -f 512; exec \"$0\" \"$@\"";
+    let mut child = Command::new("bash")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_arcp"), "serve", "--samples", "--token", "tok=me"])
+        .args(["--listen", "127.0.0.1:0", "--store"])
+        .arg(dir.join("jobs.db"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let ready = lines.next().expect("a line");
+    let url = ready.strip_prefix("READY ").expect("it listens").to_string();
+    let credential = Credential::Bearer(Secret::new("tok".to_string()));
+    let client =
+        Client::connect(url.parse().expect("a target"), ClientConfig::new("full", "1", credential)).expect("a session");
+    let input = Json::parse(r#"{"count":20000}"#).expect("JSON");
+    let agent = || AgentRef::parse("chatty").expect("a name");
+    let job = client.submit(Submit { input: Some(input), ..Submit::new(agent()) }).expect("accepted");
+    let failed = lines.find(|line| line.contains("the store fails")).expect("it says so");
+    assert!(failed.contains("no new jobs"), "{failed}");
+    let refused = client.submit(Submit::new(agent())).expect_err("no new jobs");
+    assert!(refused.to_string().contains("store"), "{refused}");
+    let pid = rustix::process::Pid::from_child(&child);
+    let unlimited = rustix::process::Rlimit { current: None, maximum: None };
+    rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, unlimited).expect("there is room");
+    std::thread::spawn(move || lines.for_each(drop));
+    let mut seen = 0;
+    let status = loop {
+        match job.next_update_in(Duration::from_secs(60)).expect("in time") {
+            JobUpdate::Event { event: JobEvent::Said { body, .. }, .. } => {
+                seen += u64::from(body.as_str().contains("\"tick\""));
+            }
+            JobUpdate::Ended { terminal, .. } => break terminal.status,
+            JobUpdate::Lost(end) => panic!("{end}"),
+            _ => {}
+        }
+    };
+    assert_eq!((status, seen), (FinalStatus::Success, 20_000));
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
