@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 
+# Whatever our programs keep goes with the run.
+STATES = tempfile.TemporaryDirectory(prefix="arcp-peers-")
 PEERS = pathlib.Path(__file__).resolve().parent
 TOKENS = ["--token", "tok-alice=alice", "--token", "tok-bob=bob", "--token", "tok-lister=lister", "--token", "tok-carol=carol"]
 
@@ -55,7 +57,7 @@ class Ours:
         process = await asyncio.create_subprocess_exec(
             self.arcp, *args, "--url", self.url, "--token", "tok-alice", "--family", self.family,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "ARCP_STATE_DIR": state or tempfile.mkdtemp()},
+            env={**os.environ, "ARCP_STATE_DIR": state or tempfile.mkdtemp(dir=STATES.name)},
         )
         out, err = await process.communicate()
         assert process.returncode == code, f"exit {process.returncode}, expected {code}: {err.decode()}"

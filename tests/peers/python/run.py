@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import their_client  # noqa: E402
 from cases import Cases  # noqa: E402
-from programs import TOKENS, Ours, Programs  # noqa: E402
+from programs import STATES, TOKENS, Ours, Programs  # noqa: E402
 
 ours = Cases("our program, their server")
 # What makes sense when each client has a server of its own.
@@ -88,7 +88,7 @@ async def limit(peer):
 
 @ours.case("cancel by key from another process, listed as cancelled in the end")
 async def cancel(peer):
-    state = tempfile.mkdtemp()
+    state = tempfile.mkdtemp(dir=STATES.name)
     out, _ = await peer.run("submit", "sleeper", "--input", '{"s": 60}', "--detach", state=state)
     job = out.strip()
     await peer.run("cancel", job, state=state)
