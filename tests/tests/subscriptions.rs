@@ -255,6 +255,30 @@ fn what_goes_on_after_a_restart_is_shown_on() {
 }
 
 #[test]
+fn a_stream_that_a_subscription_saw_open_is_opened_for_a_watcher() {
+    let mut world = World::seeded(16);
+    let (mut agent, _) = Raw::open(&mut world, "tok-a");
+    let (mut observer, welcome) = Raw::open(&mut world, "tok-a");
+    let id = subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    let job = agent.invoke(&mut world, json!({"tool": "ponderer", "arguments": {"count": 2}}))["job_id"].clone();
+    world.run_for(Duration::from_secs(1));
+    observer.send(&mut world, "unsubscribe", json!({"subscription_id": id}));
+    observer.expect(&mut world, "subscribe.closed");
+    // And what it watched and left.
+    observer.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    observer.expect(&mut world, "stream.open");
+    observer.send(&mut world, "job.unsubscribe", json!({"job_id": job}));
+    world.settle();
+    world.crash_with(world.given().count(), true);
+    let mut back = Raw::reclaim(&mut world, "tok-a", &welcome, 9);
+    back.expect(&mut world, "session.resumed");
+    back.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    let kinds = kinds(&back.until_end(&mut world));
+    assert!(kinds.contains(&"stream.open".to_string()) && kinds.contains(&"stream.close".to_string()), "{kinds:?}");
+    world.finish();
+}
+
+#[test]
 fn a_job_that_is_shown_can_be_watched_as_well() {
     let mut world = World::seeded(12);
     let (mut agent, _) = Raw::open(&mut world, "tok-a");

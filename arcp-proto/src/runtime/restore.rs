@@ -226,6 +226,7 @@ impl Runtime {
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.take_numbers_back(id);
             if let Some(session) = self.sessions.get_mut(id) {
+                session.forget_streams();
                 session.cursor = session.index.head();
                 session.sent = session.cursor;
             }

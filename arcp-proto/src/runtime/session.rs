@@ -162,15 +162,22 @@ impl Session {
 
     /// Streams open and close as their frames are numbered.
     fn note_stream(&mut self, place: Place) {
-        let streams = match self.subscriptions.get_mut(place.subscription) {
-            Some(subscription) => &mut subscription.streams,
-            None => &mut self.streams,
+        let streams = match (place.subscription, self.subscriptions.get_mut(place.subscription)) {
+            (0, _) => &mut self.streams,
+            (_, Some(subscription)) => &mut subscription.streams,
+            // It is over; what was numbered for it is still sent.
+            (_, None) => return,
         };
         match place.part {
             Part::Whole | Part::Boundary | Part::Behind | Part::Detached => {}
             Part::StreamOpen => drop(streams.insert(place.job)),
             Part::StreamClose => drop(streams.remove(&place.job)),
         }
+    }
+
+    /// Lets go of streams of jobs that it left before an earlier run ended.
+    pub(super) fn forget_streams(&mut self) {
+        self.streams.retain(|job| self.watched.contains(job));
     }
 
     /// Numbered frames its reader is behind.
