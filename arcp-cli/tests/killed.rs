@@ -46,7 +46,9 @@ impl Mortal {
 
     fn run(port: u16, store: &Path, more: &[String]) -> Child {
         let mut child = Command::new(env!("CARGO_BIN_EXE_arcp"))
-            .args(["serve", "--samples", "--token", "tok=me", "--listen", &format!("127.0.0.1:{port}"), "--store"])
+            .args(["serve", "--samples", "--token", "tok=me", "--listen", &format!("127.0.0.1:{port}")])
+            // Listed for as long as the longest run takes.
+            .args(["--resume-window", "86400", "--store"])
             .arg(store)
             .args(more)
             .stderr(Stdio::piped())

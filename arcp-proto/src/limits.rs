@@ -117,6 +117,9 @@ pub struct Limits {
     pub load_events: u64,
     /// Bytes of events read back at once (1 MiB), but one event in any case.
     pub load_bytes: usize,
+    /// Bytes read back and not sent yet, of all sessions (64 MiB). More: whoever
+    /// cannot be written to reads again later.
+    pub ahead_bytes: usize,
     /// Jobs of which one session holds events read back (8). More: those of
     /// another go.
     pub loads_per_session: usize,
@@ -182,6 +185,7 @@ impl Default for Limits {
             restarts: 3,
             load_events: 256,
             load_bytes: 1 << 20,
+            ahead_bytes: 64 << 20,
             loads_per_session: 8,
             index_runs_per_session: 1 << 20,
             index_runs: 1 << 24,

@@ -51,6 +51,7 @@ pub fn run(seed: u64, steps: u64) -> Ran {
         options.config.limits.job_events = 16;
         options.config.limits.load_events = 5;
         options.config.limits.loads_per_session = 2;
+        options.config.limits.ahead_bytes = 3000;
     }
     let mut world = World::new(options);
     const PEERS: [(&str, Family); 5] = [
@@ -352,4 +353,5 @@ fn leave(world: &mut World, peers: Vec<Peer>) {
     world.run_for(Duration::from_secs(1300));
     let stats = world.runtime().stats();
     assert_eq!((stats.connections, stats.sessions, stats.jobs, stats.index_runs), (0, 0, 0, 0), "held for nobody");
+    assert_eq!(stats.read_ahead_bytes, 0);
 }

@@ -163,6 +163,58 @@ fn a_read_that_fails_or_hangs_is_said_and_loses_nothing() {
 }
 
 #[test]
+fn who_comes_back_before_a_read_is_done_does_not_pay_for_it() {
+    let mut world = World::configured(14, |config| {
+        small(config);
+        config.heartbeat = None;
+    });
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    chat(&mut world, &mut raw, 100);
+    world.cut(raw.conn);
+    world.read_latency = Duration::from_secs(25);
+    let mut slow = Raw::resume(&mut world, "tok-a", &welcome, 5);
+    let welcomed = slow.expect(&mut world, "session.welcome");
+    world.cut(slow.conn);
+    let rotated = json!({"session_id": welcome["session_id"], "payload": welcomed["payload"]});
+    let mut back = Raw::resume(&mut world, "tok-a", &rotated, 102);
+    back.expect(&mut world, "session.welcome");
+    world.run_for(Duration::from_secs(60));
+    assert!(!back.is_closed(&world) && back.take(&world).is_empty());
+    world.finish();
+}
+
+#[test]
+fn what_is_read_back_for_those_who_do_not_read_has_a_bound() {
+    let mut world = World::configured(15, |config| {
+        small(config);
+        config.limits.load_events = 64;
+        config.limits.ahead_bytes = 4000;
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let job = chat(&mut world, &mut raw, 400);
+    let mut readers: Vec<Raw> = (0..10).map(|_| Raw::hello(&mut world, "tok-a").0).collect();
+    for reader in &mut readers {
+        reader.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+        world.stall(reader.conn, true);
+    }
+    world.run_for(Duration::from_secs(5));
+    let held = world.runtime().stats().read_ahead_bytes;
+    assert!(held <= 4000, "{held}");
+    for reader in &mut readers {
+        world.stall(reader.conn, false);
+        assert_eq!(ticks(&reader.until_end(&mut world)), (0..400).collect::<Vec<_>>());
+    }
+    // The last one of each is let go when its reader goes.
+    assert!(world.runtime().stats().read_ahead_bytes < 10 * 300);
+    for reader in &readers {
+        world.cut(reader.conn);
+    }
+    world.settle();
+    assert_eq!(world.runtime().stats().read_ahead_bytes, 0);
+    world.finish();
+}
+
+#[test]
 fn what_a_store_keeps_of_one_job_has_a_bound() {
     let mut world = World::configured(7, |config| {
         small(config);

@@ -444,7 +444,11 @@ impl Runtime {
             conn.last_received = self.now.mono;
             self.outputs.push_back(Output::ResumeRead { conn: id });
         }
-        if !conn.has_credit() && stalled && !self.timers.is_set(Timer::Stalled(id)) {
+        let (can_write, session) = (conn.has_credit(), conn.session());
+        if let Some(session) = session.filter(|_| !can_write) {
+            self.bound_reading(session);
+        }
+        if !can_write && stalled && !self.timers.is_set(Timer::Stalled(id)) {
             self.timers.set(Timer::Stalled(id), self.now.mono + self.config.slow_reader_grace);
         }
     }

@@ -157,6 +157,11 @@ impl Stored {
         Stored { pos, at, event, thoughts, rendered: Vec::new() }
     }
 
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        weight(&self.event)
+    }
+
     /// The payload for a view; kept if others will want it too.
     pub(super) fn payload(&mut self, view: &View, job: JobId, part: Part, shared: bool) -> Arc<str> {
         let key = (view.render_key(), part);

@@ -127,6 +127,8 @@ pub struct Runtime {
     ops: BTreeMap<OpId, ConnId>,
     /// Who waits for events from the store.
     reads: BTreeMap<OpId, SessionId>,
+    /// Bytes read back and not sent yet.
+    ahead_bytes: usize,
     last_op: u64,
     timers: Timers,
     /// Connections that may have something to send.
@@ -157,6 +159,7 @@ impl Runtime {
             log: Log::default(),
             ops: BTreeMap::new(),
             reads: BTreeMap::new(),
+            ahead_bytes: 0,
             last_op: 0,
             timers: Timers::default(),
             ready: VecDeque::new(),
@@ -211,6 +214,7 @@ impl Runtime {
             jobs: self.jobs.len(),
             index_runs: self.sessions.runs,
             running_agents: self.jobs.running,
+            read_ahead_bytes: self.ahead_bytes,
             store_failed: self.log.failed,
         }
     }
@@ -317,6 +321,8 @@ pub struct Stats {
     pub index_runs: usize,
     /// Agents that hold a slot.
     pub running_agents: usize,
+    /// Bytes of events read back from the store and not sent yet.
+    pub read_ahead_bytes: usize,
     /// Whether the store is failing.
     pub store_failed: bool,
 }

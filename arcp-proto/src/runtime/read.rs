@@ -24,6 +24,8 @@ pub(super) struct Reading {
     asked: Option<Asked>,
     /// By job: events in a row, each with its number.
     ahead: BTreeMap<JobId, VecDeque<(u64, Stored)>>,
+    /// Bytes of those.
+    pub(super) bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +50,8 @@ impl Reading {
     /// Event `n` of a job, if it was read back. What came before is let go.
     pub(super) fn take(&mut self, job: JobId, n: u64) -> Option<&mut Stored> {
         let events = self.ahead.get_mut(&job)?;
-        while events.front().is_some_and(|(first, _)| *first < n) {
+        while let Some((_, sent)) = events.front().filter(|(first, _)| *first < n) {
+            self.bytes -= sent.weight();
             events.pop_front();
         }
         events.front_mut().filter(|(first, _)| *first == n).map(|(_, stored)| stored)
@@ -60,12 +63,15 @@ impl Reading {
     }
 
     fn put(&mut self, job: JobId, events: Vec<EventRecord>, bound: usize) {
-        while self.ahead.len() >= bound && !self.ahead.contains_key(&job) {
+        self.ahead.remove(&job);
+        while self.ahead.len() >= bound {
             self.ahead.pop_first();
         }
         // They were durable before they were asked for.
         let stored = |event: EventRecord| (event.n, Stored::kept(LogPos(0), event));
         self.ahead.insert(job, events.into_iter().map(stored).collect());
+        let held = self.ahead.values().flatten();
+        self.bytes = held.map(|(_, stored)| stored.weight()).sum();
     }
 }
 
@@ -132,17 +138,39 @@ impl Runtime {
         if events.first().is_none_or(|event| event.n != asked.from) {
             return self.leave(conn, CloseReason::HistoryLost);
         }
+        let before = session.reading.bytes;
         session.reading.put(asked.job, events, bound);
+        self.ahead_bytes = self.ahead_bytes + session.reading.bytes - before;
         self.ready(conn);
+    }
+
+    /// Bytes read back for a session and not sent.
+    pub(super) fn read_ahead(&self, id: SessionId) -> usize {
+        self.sessions.get(id).map_or(0, |session| session.reading.bytes)
+    }
+
+    /// Lets go of what was read back for a session, and of what was asked for.
+    pub(super) fn stop_reading(&mut self, id: SessionId) {
+        self.timers.clear(Timer::Read(id));
+        if let Some(session) = self.sessions.get_mut(id) {
+            self.ahead_bytes -= session.reading.bytes;
+            session.reading = Reading::default();
+        }
+    }
+
+    /// Whoever cannot be written to just now reads again later, when too much
+    /// waits for such as it.
+    pub(super) fn bound_reading(&mut self, id: SessionId) {
+        let idle = self.sessions.get(id).is_some_and(|session| session.reading.asked.is_none());
+        if idle && self.ahead_bytes > self.config.limits.ahead_bytes {
+            self.stop_reading(id);
+        }
     }
 
     /// Nothing was lost: the client may resume and ask again.
     pub(super) fn on_read_failed(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(id) else {
-            return;
-        };
-        session.reading = Reading::default();
-        if let Some(conn) = session.conn {
+        self.stop_reading(id);
+        if let Some(conn) = self.sessions.get(id).and_then(|session| session.conn) {
             let failed = Violation::new(ErrorCode::Unavailable, "older events cannot be read just now: resume later");
             self.refuse(conn, Refusal::of(Concern::Session, failed, None));
             self.leave(conn, CloseReason::StoreFailed);

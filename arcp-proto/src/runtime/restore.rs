@@ -58,18 +58,18 @@ impl Runtime {
             Record::Numbered { session, run } => self.restore_numbers(session, run),
             Record::Released { session, upto } => self.restore_released(session, upto),
             Record::KeyKept { job, principal, key, until } => {
-                let until = self.moment(until);
+                let until = self.moment(until, self.config.key_window);
                 self.claim(principal, key, job, until);
             }
             Record::JobForgotten { job } => self.jobs.remove(job),
         }
     }
 
-    /// When a time of the calendar comes by the monotonic clock; at once if
-    /// it has been.
-    pub(super) fn moment(&self, at: UtcMs) -> Timestamp {
+    /// When a time of the calendar comes by the monotonic clock: at once if it
+    /// has been, and after `longest` even if the calendar went back.
+    pub(super) fn moment(&self, at: UtcMs, longest: Duration) -> Timestamp {
         let left = Duration::from_millis(at.0.saturating_sub(self.now.utc.0));
-        self.now.mono + left.max(Duration::from_micros(1))
+        self.now.mono + left.min(longest).max(Duration::from_micros(1))
     }
 
     /// A command that was executed is not executed again.
@@ -90,7 +90,7 @@ impl Runtime {
     fn restore_job(&mut self, pos: LogPos, record: JobRecord) {
         let JobRecord { job: id, principal, session, request, command, key, created_at, .. } = record;
         if let Some(key) = key {
-            let until = self.moment(created_at.plus(self.config.key_window));
+            let until = self.moment(created_at.plus(self.config.key_window), self.config.key_window);
             self.claim(principal.clone(), key, id, until);
         }
         let spec = NewJob {
@@ -243,7 +243,7 @@ impl Runtime {
                 JobState::Running | JobState::Cancelling => self.take_up(id),
                 JobState::Ended(_) => {
                     let until = job.ended().map_or(self.now.utc, |at| at.plus(self.config.resume_window));
-                    let at = self.moment(until);
+                    let at = self.moment(until, self.config.resume_window);
                     self.timers.set(Timer::Retention(id), at);
                 }
             }

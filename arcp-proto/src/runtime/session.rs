@@ -485,7 +485,10 @@ impl Runtime {
         };
         session.cursor = seq;
         session.sent = session.sent.max(seq);
-        if let Some(frame) = self.frame_of(id, id, seq, place) {
+        let before = self.read_ahead(id);
+        let frame = self.frame_of(id, id, seq, place);
+        self.ahead_bytes = self.ahead_bytes + self.read_ahead(id) - before;
+        if let Some(frame) = frame {
             self.send_frame(conn, frame);
         }
         self.unpace(id);
@@ -534,10 +537,10 @@ impl Runtime {
     /// The connection is gone: from its last sign of life on, the session
     /// waits to be resumed.
     pub(super) fn detach(&mut self, id: SessionId, alive: Timestamp) {
+        self.stop_reading(id);
         if let Some(session) = self.sessions.get_mut(id) {
             session.conn = None;
             session.held = false;
-            session.reading = Reading::default();
             let soonest = self.now.mono + core::time::Duration::from_micros(1);
             let at = (alive + self.config.resume_window).max(soonest);
             self.timers.set(Timer::ResumeWindow(id), at);
@@ -554,7 +557,6 @@ impl Runtime {
         session.conn = Some(conn);
         session.cursor = last_seq;
         session.held = false;
-        session.reading = Reading::default();
         let view = session.view;
         self.timers.clear(Timer::ResumeWindow(id));
         self.attached(conn, id, view);
@@ -575,7 +577,7 @@ impl Runtime {
     pub(super) fn remove_session(&mut self, id: SessionId) -> Option<BTreeSet<JobId>> {
         self.timers.clear(Timer::ResumeWindow(id));
         self.timers.clear(Timer::SessionLease(id));
-        self.timers.clear(Timer::Read(id));
+        self.stop_reading(id);
         let mut session = self.sessions.remove(id, self.config.limits.ended_sessions)?;
         if session.subscriptions.numbers().next().is_some() {
             self.sessions.remove_subscriber(&session.principal, id);

@@ -79,7 +79,8 @@ impl Runtime {
         let again = job.started_at.is_some();
         let since = *job.started_at.get_or_insert(self.now.utc);
         if let Some(limit) = job.max_runtime {
-            let at = self.moment(since.plus(Duration::from_secs(u64::from(limit.get()))));
+            let limit = Duration::from_secs(u64::from(limit.get()));
+            let at = self.moment(since.plus(limit), limit);
             self.timers.set(Timer::MaxRuntime(id), at);
         }
         let event = if again { restarted() } else { JobEvent::Started };
