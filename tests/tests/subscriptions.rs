@@ -354,6 +354,38 @@ fn b51_b52_who_reads_too_slowly_is_told_then_let_go_with_a_reason() {
 }
 
 #[test]
+fn who_has_much_to_catch_up_with_is_not_taken_for_slow() {
+    let mut world = World::configured(17, |config| {
+        config.limits.watch_lag = 200;
+        config.limits.ack_lag = 200;
+        config.heartbeat = None;
+    });
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 600}}))["job_id"].clone();
+    world.run_for(Duration::from_secs(50));
+    owner.send(&mut world, "session.ack", json!({"last_processed_seq": 490}));
+    let (mut watcher, _) = Raw::hello(&mut world, "tok-a");
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    observer.send(&mut world, "subscribe", json!({"filter": {}, "since": {}}));
+    // Both have half a thousand frames to read, and new ones come meanwhile.
+    for raw in [&watcher, &observer] {
+        world.stall(raw.conn, true);
+    }
+    world.run_for(Duration::from_secs(9));
+    for raw in [&watcher, &observer] {
+        world.stall(raw.conn, false);
+    }
+    world.run_for(Duration::from_secs(5));
+    let frames = watcher.take(&world);
+    assert!(frames.iter().all(|frame| !frame["payload"]["body"]["phase"].to_string().contains("back_pressure")));
+    assert!(frames.iter().all(|frame| frame["payload"]["body"]["phase"] != "detached"));
+    assert_eq!(frames.last().map(|end| &end["type"]), Some(&json!("job.result")));
+    assert!(observer.take(&world).iter().all(|frame| frame["type"] != "subscribe.closed"));
+    world.finish();
+}
+
+#[test]
 fn rt31_who_acknowledges_too_little_is_told_once_until_it_has_caught_up() {
     let mut world = World::configured(7, |config| config.limits.ack_lag = 50);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");

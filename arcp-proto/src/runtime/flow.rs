@@ -40,8 +40,7 @@ impl Runtime {
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn.is_some()) else {
             return;
         };
-        let lag = session.lag();
-        let waits = session.index.head().saturating_sub(session.acked);
+        let (lag, waits) = (session.behind(), session.unacknowledged());
         let acknowledges = session.view.features.has(Feature::Ack) && session.view.profile.acknowledges();
         session.told_behind &= lag > most / 4;
         if lag >= most && !owns {
@@ -63,7 +62,7 @@ impl Runtime {
         let Some((session, conn)) = self.sessions.get(id).and_then(|session| Some((session, session.conn?))) else {
             return;
         };
-        if session.lag() >= most {
+        if session.behind() >= most {
             let closed = Reply::Unsubscribed {
                 subscription: super::subscribe::id_of(id, number),
                 code: ErrorCode::BackpressureOverflow,

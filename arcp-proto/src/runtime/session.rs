@@ -68,6 +68,8 @@ pub(super) struct Session {
     pub(super) subscriptions: Subscriptions,
     /// The last number its client has acknowledged.
     pub(super) acked: u64,
+    /// Up to here it has to catch up, which is nobody's fault.
+    past: u64,
     /// Whether its client was told that it acknowledges too little.
     pub(super) told_unacked: bool,
     /// Whether its client was told that it reads too slowly.
@@ -124,6 +126,7 @@ impl Session {
             reading: Reading::default(),
             subscriptions: Subscriptions::default(),
             acked: 0,
+            past: 0,
             told_unacked: false,
             told_behind: false,
             released: 0,
@@ -183,6 +186,21 @@ impl Session {
     /// Numbered frames its reader is behind.
     pub(super) fn lag(&self) -> u64 {
         self.index.head() - self.cursor
+    }
+
+    /// Those of them that came since it began to catch up.
+    pub(super) fn behind(&self) -> u64 {
+        self.index.head() - self.cursor.max(self.past)
+    }
+
+    /// Such frames that its client has not acknowledged.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.index.head() - self.acked.max(self.past)
+    }
+
+    /// Whatever is owed now is of the past.
+    pub(super) fn begin_to_catch_up(&mut self) {
+        self.past = self.index.head();
     }
 }
 
@@ -526,8 +544,7 @@ impl Runtime {
         if session.view.features.has(crate::model::feature::Feature::Ack) {
             let upto = seq.min(session.sent);
             session.acked = session.acked.max(upto);
-            let waits = session.index.head() - session.acked;
-            session.told_unacked &= waits > self.config.limits.ack_lag / 2;
+            session.told_unacked &= session.unacknowledged() > self.config.limits.ack_lag / 2;
             let released = session.index.release(upto);
             self.unreference(id, &released);
             self.note_released(id);
@@ -556,6 +573,7 @@ impl Runtime {
         };
         session.conn = Some(conn);
         session.cursor = last_seq;
+        session.begin_to_catch_up();
         session.held = false;
         let view = session.view;
         self.timers.clear(Timer::ResumeWindow(id));

@@ -184,6 +184,9 @@ impl Runtime {
             let last = self.jobs.get(job).map_or(0, Job::count);
             self.index_events(session_id, job, from..=last, number);
         }
+        if let Some(session) = self.sessions.get_mut(session_id).filter(|session| session.index.head() >= first) {
+            session.begin_to_catch_up();
+        }
         self.gate_numbers(session_id, first);
         if subscribe.since.is_some() {
             self.index_local(session_id, JobId::from_ulid(Ulid::nil()), Part::Boundary, number);

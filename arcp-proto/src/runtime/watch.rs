@@ -278,6 +278,9 @@ impl Runtime {
         let request = self.jobs.get(job_id).and_then(|job| job.request(job.request_of(session_id)).cloned());
         self.append(Record::Joined { job: job_id, session: session_id, owner: false, request }, None);
         self.index_events(session_id, job_id, from + 1..=last, 0);
+        if let Some(session) = self.sessions.get_mut(session_id).filter(|_| from < last) {
+            session.begin_to_catch_up();
+        }
         self.gate_numbers(session_id, first);
         if let Some(job) = self.jobs.get_mut(job_id).filter(|job| !job.is_over()) {
             job.watchers.push(session_id);
