@@ -236,13 +236,14 @@ fn restart() {
         }
     };
     let now = UtcMs(1_790_000_000_000);
-    let principal = Principal::new("p").expect("a name");
+    // More than one may have ended jobs kept.
+    let principal = |n: u64| Principal::new(&format!("p{}", n % 10)).expect("a name");
     let view = View::before_handshake(false).negotiated(Default::default(), Default::default());
     assert_eq!(view.family, Family::Hello);
     let token = Secret::new("t".into()).digest();
     let opened = Record::SessionOpened {
         session: session(1),
-        principal: principal.clone(),
+        principal: principal(1),
         anonymous: false,
         view,
         token,
@@ -252,7 +253,7 @@ fn restart() {
     for n in 1..=OVER + RUNNING {
         let accepted = JobRecord {
             job: job(n),
-            principal: principal.clone(),
+            principal: principal(n),
             session: session(1),
             agent: AgentRef::parse("slow").expect("a name"),
             input: Json::parse(r#"{"ms":1000}"#).expect("JSON"),
