@@ -77,18 +77,6 @@ impl fmt::Display for WireId {
     }
 }
 
-impl From<JobId> for WireId {
-    fn from(id: JobId) -> WireId {
-        WireId(id.to_string())
-    }
-}
-
-impl From<SessionId> for WireId {
-    fn from(id: SessionId) -> WireId {
-        WireId(id.to_string())
-    }
-}
-
 macro_rules! runtime_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -127,6 +115,12 @@ macro_rules! runtime_id {
             }
         }
 
+        impl From<$name> for WireId {
+            fn from(id: $name) -> WireId {
+                WireId(id.to_string())
+            }
+        }
+
         impl From<$name> for String {
             fn from(id: $name) -> String {
                 id.to_string()
@@ -152,6 +146,12 @@ runtime_id!(
     /// A job of this runtime: `job_<ULID>` on the wire. Ids order by creation.
     JobId,
     "job_"
+);
+
+runtime_id!(
+    /// A subscription of a session of this runtime: `sub_<ULID>` on the wire.
+    SubscriptionId,
+    "sub_"
 );
 
 pub(crate) fn prefixed(prefix: &str, ulid: Ulid) -> String {

@@ -64,7 +64,7 @@ impl Runtime {
         };
         if session.behind() >= most {
             let closed = Reply::Unsubscribed {
-                subscription: super::subscribe::id_of(id, number),
+                subscription: super::subscribe::id_of(id, number).into(),
                 code: ErrorCode::BackpressureOverflow,
                 reason: "this was read too slowly: subscribe again after the last message".to_string(),
                 request: None,

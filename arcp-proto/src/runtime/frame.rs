@@ -99,7 +99,7 @@ impl Runtime {
 
     fn observed(&self, session: SessionId, view: &View, stamp: Stamp, place: Place, envelope: &str) -> String {
         let subscription = super::subscribe::id_of(session, place.subscription);
-        wire::write_observed(view, stamp, subscription.as_str(), envelope)
+        wire::write_observed(view, stamp, subscription, envelope)
     }
 
     /// A word to one session about itself, as a status of a job.

@@ -35,7 +35,7 @@ impl Runtime {
             Record::HistoryTrimmed { .. } => {}
             Record::Subscribed { session, number, filter, request, command } => {
                 self.restore_subscription(session, number, &filter);
-                let subscription = super::subscribe::id_of(session, number);
+                let subscription = super::subscribe::id_of(session, number).into();
                 let answer = Reply::Subscribed { subscription, request: Some(request.clone()) };
                 self.restore_answer(session, request, command, answer);
             }

@@ -13,7 +13,7 @@ use super::index::{tag, tag_and_number};
 use super::io::Record;
 use super::job::Job;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, JobId, Principal, SessionId, WireId, prefixed};
+use crate::id::{ConnId, JobId, Principal, SessionId, SubscriptionId, WireId};
 use crate::model::event::EventClass;
 use crate::model::reply::{Concern, Reply};
 use crate::model::request::{Filter, Priority, Since, Subscribe};
@@ -104,16 +104,10 @@ impl Compiled {
 
 /// The name of a subscription: it follows from its place, so that frames of
 /// one that is over still have it.
-pub(super) fn id_of(session: SessionId, number: u32) -> WireId {
+pub(super) fn id_of(session: SessionId, number: u32) -> SubscriptionId {
     let session = session.ulid();
     let random = u128::from(tag(session)) << 40 | u128::from(number);
-    prefixed_id(Ulid::from_parts(session.timestamp_ms(), random))
-}
-
-fn prefixed_id(ulid: Ulid) -> WireId {
-    let name = prefixed("sub_", ulid);
-    // A prefix and a ULID are within the bounds of an id.
-    WireId::new(&name).unwrap_or_else(|| JobId::from_ulid(ulid).into())
+    SubscriptionId::from_ulid(Ulid::from_parts(session.timestamp_ms(), random))
 }
 
 /// After which moment the past is wanted.
@@ -174,7 +168,7 @@ impl Runtime {
             command,
         };
         self.append(record, None);
-        let subscription = id_of(session_id, number);
+        let subscription = id_of(session_id, number).into();
         let reply = Reply::Subscribed { subscription, request: Some(id.clone()) };
         let gate = self.log.last();
         self.reply_gated(conn, gate, reply.clone());
@@ -301,8 +295,9 @@ impl Runtime {
     }
 
     pub(super) fn on_unsubscribe(&mut self, conn: ConnId, session: SessionId, id: &WireId, named: &WireId) -> Reply {
+        let asked = SubscriptionId::parse(named.as_str());
         let numbers = self.sessions.get(session).map(|session| session.subscriptions.numbers().collect::<Vec<u32>>());
-        let number = numbers.unwrap_or_default().into_iter().find(|number| id_of(session, *number) == *named);
+        let number = numbers.unwrap_or_default().into_iter().find(|number| asked == Some(id_of(session, *number)));
         let Some(number) = number else {
             let unknown = Violation::new(ErrorCode::JobNotFound, "no such subscription");
             return self.refused_of(conn, Concern::Frame, unknown, id);

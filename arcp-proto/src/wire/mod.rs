@@ -12,13 +12,13 @@ mod open;
 mod payload;
 pub mod profile;
 
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::error::Violation;
-use crate::id::{JobId, SessionId, WireId};
+use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::limits::Limits;
 use crate::model::event::{EventClass, JobEvent};
 use crate::model::feature::{Feature, Features};
@@ -322,11 +322,11 @@ pub fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
 
 /// What a subscription of this peer's session is shown: a whole envelope in
 /// one of its own numbered frames.
-pub fn write_observed(view: &View, stamp: Stamp, subscription: &str, envelope: &str) -> String {
+pub fn write_observed(view: &View, stamp: Stamp, subscription: SubscriptionId, envelope: &str) -> String {
     match view.family {
         // Nobody subscribes here.
         Family::Hello => String::new(),
-        Family::Open => open::write_observed(view, stamp, subscription, envelope),
+        Family::Open => open::write_observed(view, stamp, &subscription.to_string(), envelope),
     }
 }
 
