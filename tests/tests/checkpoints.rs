@@ -109,6 +109,28 @@ fn who_was_told_that_a_job_is_cancelled_can_rely_on_it() {
 }
 
 #[test]
+fn who_was_told_that_a_session_is_cancelled_can_rely_on_it() {
+    for seed in 0..20 {
+        let mut world = World::seeded(seed);
+        let (mut raw, opened) = Raw::open(&mut world, "tok-a");
+        let job = raw.invoke(&mut world, json!({"tool": "stepper", "arguments": {"steps": 100}}))["job_id"].clone();
+        world.run_for(Duration::from_millis(300));
+        raw.send(&mut world, "cancel", json!({"target": "session", "target_id": opened["session_id"]}));
+        while !world.frames_of(raw.conn).iter().any(|text| text.contains("session.evicted")) {
+            assert!(world.step(), "it is told");
+        }
+        world.crash_with(0, false);
+        let mut back = Raw::reclaim(&mut world, "tok-a", &opened, 0);
+        assert_eq!(code(&back.expect(&mut world, "nack")), "DATA_LOSS", "seed {seed}: it is over");
+        let (mut other, _) = Raw::open(&mut world, "tok-a");
+        other.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+        let end = other.until_end(&mut world).pop().expect("an end");
+        assert_eq!(end["type"], "job.cancelled", "seed {seed}: {end}");
+        world.finish();
+    }
+}
+
+#[test]
 fn a_checkpoint_has_a_bound() {
     let mut world = World::configured(3, |config| config.limits.checkpoint_bytes = 1000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");

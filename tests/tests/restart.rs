@@ -203,6 +203,29 @@ fn a_number_of_an_event_that_never_came_is_given_again() {
 }
 
 #[test]
+fn b14_who_was_told_that_it_is_with_a_job_can_rely_on_it() {
+    for (kind, answer) in [("job.submit", "job.accepted"), ("job.subscribe", "job.subscribed")] {
+        let mut world = World::seeded(8);
+        let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+        let mut payload = json!({"agent": "waiter", "idempotency_key": "k"});
+        let job = owner.submit(&mut world, payload.clone())["job_id"].clone();
+        world.settle();
+        payload["job_id"] = job;
+        let (mut other, welcome) = Raw::hello(&mut world, "tok-a");
+        other.send(&mut world, kind, payload);
+        while !world.frames_of(other.conn).iter().any(|text| text.contains(answer)) {
+            assert!(world.step(), "it is told");
+        }
+        // It has been told: whatever the store has not got is of no matter.
+        world.crash_with(0, true);
+        let mut back = Raw::resume(&mut world, "tok-a", &welcome, 0);
+        let frames = back.settle(&mut world);
+        assert_eq!(code(frames.last().expect("an end")), "INTERNAL_ERROR", "{kind}: {frames:#?}");
+        world.finish();
+    }
+}
+
+#[test]
 fn who_joined_by_a_key_is_still_there() {
     for family in FAMILIES {
         let mut world = World::seeded(8);

@@ -9,7 +9,8 @@
 use core::time::Duration;
 
 use super::Runtime;
-use super::io::CloseReason;
+use super::io::{CloseReason, Record};
+use super::log::Waiter;
 use super::timers::Timer;
 use crate::error::ErrorCode;
 use crate::id::{ConnId, Principal, SessionId, WireId};
@@ -76,13 +77,28 @@ impl Runtime {
         true
     }
 
-    /// Takes a session from its client. Its jobs go on; nothing brings it
-    /// back.
+    /// Takes a session from its client, who is told once that is durable. Its
+    /// jobs go on; nothing brings it back.
     pub(super) fn evict(&mut self, id: SessionId, code: ErrorCode, reason: &str) {
-        if let Some(conn) = self.sessions.get(id).and_then(|session| session.conn) {
-            self.reply_now(conn, Reply::Evicted { code, reason: reason.into() });
+        let Some(session) = self.sessions.get_mut(id).filter(|session| session.evicted.is_none()) else {
+            return;
+        };
+        session.evicted = Some((code, reason.into()));
+        let pos = self.append(Record::SessionEnded { session: id }, None);
+        self.log.wait(pos, Waiter::Session(id));
+    }
+
+    /// That a session is taken from its client is durable.
+    pub(super) fn on_evicted(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(id) else {
+            return;
+        };
+        if let (Some(conn), Some((code, reason))) = (session.conn, session.evicted.clone()) {
+            // What it is owed comes first, as far as it reads.
+            self.pump(conn);
+            self.reply_now(conn, Reply::Evicted { code, reason });
             self.leave(conn, CloseReason::Evicted);
         }
-        self.end_session(id);
+        self.forget_session(id);
     }
 }

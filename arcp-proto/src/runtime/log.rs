@@ -5,7 +5,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::io::Record;
-use crate::id::{ConnId, JobId, LogPos};
+use crate::id::{ConnId, JobId, LogPos, SessionId};
 
 #[derive(Debug, Default)]
 pub(super) struct Log {
@@ -33,6 +33,8 @@ pub(super) enum Waiter {
     Conn(ConnId),
     /// A job that was accepted.
     Job(JobId),
+    /// A session that is being taken from its client.
+    Session(SessionId),
 }
 
 impl Log {

@@ -270,6 +270,7 @@ impl Runtime {
             match waiter {
                 Waiter::Conn(conn) => self.ready(conn),
                 Waiter::Job(job) => self.on_job_durable(job),
+                Waiter::Session(session) => self.on_evicted(session),
             }
         }
         self.on_credits(&credits);

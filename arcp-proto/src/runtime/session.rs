@@ -20,6 +20,7 @@ use super::log::Waiter;
 use super::read::{Found, Reading};
 use super::subscribe::Subscriptions;
 use super::timers::Timer;
+use crate::error::ErrorCode;
 use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::event::EventClass;
 use crate::model::reply::Reply;
@@ -54,6 +55,8 @@ pub(super) struct Session {
     pub(super) extensions: Vec<String>,
     /// When its lease ends.
     pub(super) expires_at: Option<UtcMs>,
+    /// Why it is being taken from its client.
+    pub(super) evicted: Option<(ErrorCode, String)>,
     /// Whether its client was asked to refresh it.
     pub(super) refreshing: bool,
     seen: Seen,
@@ -118,6 +121,7 @@ impl Session {
             streams: BTreeSet::new(),
             extensions: Vec::new(),
             expires_at: None,
+            evicted: None,
             refreshing: false,
             seen: Seen::default(),
             commanded: false,
@@ -581,10 +585,17 @@ impl Runtime {
     }
 
     pub(super) fn end_session(&mut self, id: SessionId) {
+        if self.sessions.get(id).is_some() {
+            self.append(Record::SessionEnded { session: id }, None);
+            self.forget_session(id);
+        }
+    }
+
+    /// A session is over, and the store knows.
+    pub(super) fn forget_session(&mut self, id: SessionId) {
         let Some(watched) = self.remove_session(id) else {
             return;
         };
-        self.append(Record::SessionEnded { session: id }, None);
         self.outputs.push_back(Output::Observe(Notice::SessionEnded { session: id }));
         for job in watched {
             self.return_credit(job);

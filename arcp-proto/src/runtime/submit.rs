@@ -181,7 +181,6 @@ impl Runtime {
             return Reply::Closed { reason: None, request: None };
         };
         let reply = job.accepted(id, Some(request));
-        let gate = job.accepted_at;
         if view.correlates() {
             job.add_request(session, request);
         }
@@ -190,6 +189,8 @@ impl Runtime {
             self.index_event(session, id, 0);
             self.gate_numbers(session, first);
         } else {
+            // Whoever is told can rely on it, who came by a key as well.
+            let gate = self.log.last();
             self.reply_gated(conn, gate, reply.clone());
         }
         reply

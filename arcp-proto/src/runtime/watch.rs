@@ -142,14 +142,8 @@ impl Runtime {
         for job in &jobs {
             self.note_cancel(*job, reason);
         }
-        match cancel.target {
-            Target::Job(_) | Target::Stream(_) => {
-                let gate = self.log.last();
-                self.reply_gated(conn, gate, taken.clone());
-            }
-            // Its connection does not wait for anything.
-            Target::Session(_) => self.reply_now(conn, taken.clone()),
-        }
+        let gate = self.log.last();
+        self.reply_gated(conn, gate, taken.clone());
         for job in jobs {
             self.cancel_job(job, reason, grace);
         }
@@ -221,10 +215,14 @@ impl Runtime {
             return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
         }
         let reply = self.watching(job_id, id, from, wants_history).ok_or_else(gone)?;
+        if !already {
+            self.name_request(session_id, job_id, id);
+            let request = self.jobs.get(job_id).and_then(|job| job.request(job.request_of(session_id)).cloned());
+            self.append(Record::Joined { job: job_id, session: session_id, owner: false, request }, None);
+        }
         let gate = self.log.last();
         self.reply_gated(conn, gate, reply.clone());
         if !already {
-            self.name_request(session_id, job_id, id);
             self.begin_watch(session_id, job_id, from);
         }
         Ok(reply)
@@ -275,8 +273,6 @@ impl Runtime {
     fn begin_watch(&mut self, session_id: SessionId, job_id: JobId, from: u64) {
         let last = self.jobs.get(job_id).map_or(0, super::job::Job::count);
         let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
-        let request = self.jobs.get(job_id).and_then(|job| job.request(job.request_of(session_id)).cloned());
-        self.append(Record::Joined { job: job_id, session: session_id, owner: false, request }, None);
         self.index_events(session_id, job_id, from + 1..=last, 0);
         if let Some(session) = self.sessions.get_mut(session_id).filter(|_| from < last) {
             session.begin_to_catch_up();
