@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arcp_host::agent::Inbox;
@@ -17,6 +17,9 @@ use arcp_proto::id::{ConnId, JobId, LogPos, OpId, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{CloseReason, Config, Input, Notice, Output, Record, Runtime, Stats};
+
+/// Reads from the store at once.
+const READERS: usize = 4;
 
 /// Everything a server needs besides its transport.
 pub struct Host {
@@ -123,11 +126,11 @@ impl Engine {
         let (sender, inbox) = channel();
         let sender = Arc::new(Mailbox { sender, wake });
         let mut store = host.store;
-        let history = store.history()?;
+        let readers = (0..READERS).filter_map(|_| store.history().transpose()).collect::<Result<Vec<_>, _>>()?;
         let config = Config {
             agents: host.registry.entries(),
             restartable_agents: host.registry.restartable().clone(),
-            history: history.is_some(),
+            history: !readers.is_empty(),
             ..host.config
         };
         let mut recorder = host.record.map(|file| (Recorder::new(&config, &seeds, now), file));
@@ -147,7 +150,7 @@ impl Engine {
         } else {
             Committer::Thread(commit_thread(store, sender.clone())?)
         };
-        let reader = history.map(|history| read_thread(history, sender.clone())).transpose()?;
+        let reader = if readers.is_empty() { None } else { Some(read_threads(readers, &sender)?) };
         Ok(Engine {
             runtime,
             clock,
@@ -356,18 +359,27 @@ fn commit_thread(mut store: Box<dyn Store>, mailbox: Arc<Mailbox>) -> io::Result
     Ok(sender)
 }
 
-/// Reads events back, one request after the other.
-fn read_thread(mut history: Box<dyn History>, mailbox: Arc<Mailbox>) -> io::Result<Sender<Wanted>> {
+/// Reads events back, whoever is free: one that is slow holds up nobody else.
+fn read_threads(readers: Vec<Box<dyn History>>, mailbox: &Arc<Mailbox>) -> io::Result<Sender<Wanted>> {
     let (sender, receiver) = channel::<Wanted>();
-    let work = move || {
-        while let Ok(Wanted { op, job, from, to, bytes }) = receiver.recv() {
-            let events = history.events(job, from, to, bytes);
-            if let Err(error) = &events {
-                eprintln!("arcp: {error}");
+    let receiver = Arc::new(Mutex::new(receiver));
+    for mut history in readers {
+        let (receiver, mailbox) = (receiver.clone(), mailbox.clone());
+        let work = move || {
+            loop {
+                // A reader that panicked took nothing with it but its request.
+                let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(Wanted { op, job, from, to, bytes }) = next else {
+                    return;
+                };
+                let events = history.events(job, from, to, bytes);
+                if let Err(error) = &events {
+                    eprintln!("arcp: {error}");
+                }
+                mailbox.put(Input::Loaded { op, events: events.ok() });
             }
-            mailbox.put(Input::Loaded { op, events: events.ok() });
-        }
-    };
-    std::thread::Builder::new().name("history".to_string()).spawn(work)?;
+        };
+        std::thread::Builder::new().name("history".to_string()).spawn(work)?;
+    }
     Ok(sender)
 }

@@ -34,8 +34,9 @@ pub trait Store: Send {
         Ok(LogPos(0))
     }
 
-    /// A way to read events back while this commits; `None`: they are gone
-    /// once the runtime lets them go. Called once, before `load`.
+    /// A way to read events back while this commits, beside any other that was
+    /// given; `None`: they are gone once the runtime lets them go. Called a few
+    /// times, before `load`.
     ///
     /// # Errors
     ///

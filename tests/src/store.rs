@@ -4,8 +4,9 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a store looks at the records that replace others")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use arcp_host::store::{History, Store, StoreError};
 use arcp_proto::id::{JobId, LogPos, SessionId};
@@ -146,6 +147,50 @@ impl History for VirtualStore {
             in_row.push(event.clone());
         }
         Ok(in_row)
+    }
+}
+
+/// A store whose first read takes until it is told to go on.
+pub struct SlowToRead {
+    inner: Box<dyn Store>,
+    go: Arc<Mutex<Option<Receiver<()>>>>,
+}
+
+impl SlowToRead {
+    /// A store, and what lets its first read go on.
+    pub fn new(inner: Box<dyn Store>) -> (SlowToRead, Sender<()>) {
+        let (sender, receiver) = channel();
+        (SlowToRead { inner, go: Arc::new(Mutex::new(Some(receiver))) }, sender)
+    }
+}
+
+impl Store for SlowToRead {
+    fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
+        self.inner.load(each)
+    }
+
+    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+        self.inner.commit(batch)
+    }
+
+    fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
+        let inner = self.inner.history()?;
+        Ok(inner.map(|inner| Box::new(SlowReads { inner, go: self.go.clone() }) as Box<dyn History>))
+    }
+}
+
+struct SlowReads {
+    inner: Box<dyn History>,
+    go: Arc<Mutex<Option<Receiver<()>>>>,
+}
+
+impl History for SlowReads {
+    fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
+        let first = self.go.lock().expect("nobody panics here").take();
+        if let Some(go) = first {
+            go.recv().map_err(|gone| StoreError(gone.to_string()))?;
+        }
+        self.inner.events(job, from, to, bytes)
     }
 }
 

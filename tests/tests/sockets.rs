@@ -18,7 +18,7 @@ use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::Watch;
 use arcp_proto::runtime::Record;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
-use arcp_tests::store::Faulty;
+use arcp_tests::store::{Faulty, SlowToRead};
 use serde_json::json;
 use tungstenite::Message;
 
@@ -375,5 +375,32 @@ fn a_full_disk_is_said_stops_nothing_that_can_go_on_and_passes() {
     send(&mut socket, "4", "job.submit", json!({"agent": "echo", "input": 4}));
     assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], 4);
     drop((socket, server));
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
+fn a_slow_read_holds_up_no_other() {
+    let folder = std::env::temp_dir().join(format!("arcp-slow-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let store = SqliteStore::open(&folder.join("jobs.db"), Durability::Normal).expect("it opens");
+    let (store, go) = SlowToRead::new(Box::new(store));
+    let server = Running::start_on(Box::new(store), &[], |config| {
+        config.limits.job_events = 16;
+        config.limits.ack_lag = u64::MAX;
+    });
+    let (mut owner, _) = server.session("tok-a");
+    send(&mut owner, "1", "job.submit", json!({"agent": "chatty", "input": {"count": 300}}));
+    let job = expect(&mut owner, "job.accepted")["job_id"].clone();
+    expect(&mut owner, "job.result");
+    let watch = json!({"job_id": job, "history": true});
+    let (mut first, _) = server.session("tok-a");
+    send(&mut first, "1", "job.subscribe", watch.clone());
+    expect(&mut first, "job.subscribed");
+    let (mut second, _) = server.session("tok-a");
+    send(&mut second, "1", "job.subscribe", watch);
+    assert_eq!(expect(&mut second, "job.result")["event_seq"], 302, "it did not wait");
+    go.send(()).expect("the first one waits");
+    assert_eq!(expect(&mut first, "job.result")["event_seq"], 302);
+    drop((owner, first, second, server));
     std::fs::remove_dir_all(&folder).expect("removed");
 }
