@@ -61,7 +61,7 @@ fn sw76_sw77_rr11_rt21_rt35_rr14_the_past_then_the_boundary_then_what_comes_each
 }
 
 #[test]
-fn sw75_b76_a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
+fn sw75_a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
     let mut world = World::seeded(2);
     let (mut one, first) = Raw::open(&mut world, "tok-a");
     let (mut two, _) = Raw::open(&mut world, "tok-a");
