@@ -8,7 +8,7 @@ mod layout;
 mod read;
 mod rows;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
 use arcp_proto::runtime::{NumberedRun, Record};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 use ulid::Ulid;
 
 use self::layout::{APPLICATION, VERSION};
@@ -164,8 +164,8 @@ fn is_empty(connection: &Connection) -> bool {
 impl Store for SqliteStore {
     fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
         let running = self.load_records(each)?;
-        for job in running {
-            self.load_events(job, each)?;
+        for (job, trimmed) in running {
+            self.load_events(job, trimmed, each)?;
         }
         self.load_numbers(each)?;
         let last = self.connection.query_row("SELECT last FROM log", [], |row| row.get::<_, i64>(0));
@@ -212,9 +212,10 @@ impl Store for SqliteStore {
 
 impl SqliteStore {
     /// Gives everything that is a record of its own, and of jobs that are over
-    /// the last event. Returns the others.
-    fn load_records(&self, each: &mut dyn FnMut(LogPos, Record)) -> Result<BTreeSet<JobId>, StoreError> {
-        let mut running = BTreeSet::new();
+    /// the last event. Returns the others, each with the last event that is
+    /// no longer kept.
+    fn load_records(&self, each: &mut dyn FnMut(LogPos, Record)) -> Result<BTreeMap<JobId, u64>, StoreError> {
+        let mut running = BTreeMap::new();
         let mut rows = self.connection.prepare("SELECT pos, body FROM records ORDER BY pos").map_err(failed)?;
         let mut rows = rows.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
@@ -222,9 +223,13 @@ impl SqliteStore {
             let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
             let record: Record = serde_json::from_slice(body)
                 .map_err(|error| StoreError(format!("record {} cannot be read: {error}", at.0)))?;
+            if let Record::HistoryTrimmed { job, upto } = record {
+                running.entry(job).and_modify(|trimmed| *trimmed = upto);
+                continue;
+            }
             let over = if let Record::JobHistory { job, .. } = &record { Some(*job) } else { None };
             if let Record::JobAccepted(accepted) = &record {
-                running.insert(accepted.job);
+                running.insert(accepted.job, 0);
             }
             each(at, record);
             if let Some(job) = over {
@@ -248,14 +253,14 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn load_events(&self, job: JobId, each: &mut dyn FnMut(LogPos, Record)) -> Result<(), StoreError> {
-        let select = "SELECT pos, body FROM events WHERE job = ?1 ORDER BY first";
+    fn load_events(&self, job: JobId, trimmed: u64, each: &mut dyn FnMut(LogPos, Record)) -> Result<(), StoreError> {
+        let select = "SELECT pos, body FROM events WHERE job = ?1 AND last > ?2 ORDER BY first";
         let mut rows = self.connection.prepare_cached(select).map_err(failed)?;
-        let mut rows = rows.query([key(job.ulid())]).map_err(failed)?;
+        let mut rows = rows.query(params![key(job.ulid()), number(trimmed)]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             let at = position(row.get(0).map_err(failed)?);
             let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
-            for event in events_of(body)? {
+            for event in events_of(body)?.into_iter().filter(|event| event.n > trimmed) {
                 each(at, Record::JobEvent { job, event });
             }
         }

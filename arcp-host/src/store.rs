@@ -24,7 +24,8 @@ pub trait Store: Send {
     /// committed. Called once, before any commit. Records of the same job or
     /// session come in the order of their positions, but for two things: of a
     /// job with a [`Record::JobHistory`] only the last event needs to come,
-    /// after that; and numbers of sessions may come after everything else.
+    /// after that, and of any other none that a [`Record::HistoryTrimmed`] let
+    /// go; and numbers of sessions may come after everything else.
     ///
     /// # Errors
     ///

@@ -208,7 +208,7 @@ impl Oracle {
         let seen = self.seen_per_job.entry((session, job.clone())).or_default();
         // By content: a retry with a key shows the terminal once more.
         seen.insert(frame["payload"].to_string());
-        let durable = self.events[&job].iter().filter(|pos| **pos <= self.durable).count();
+        let durable = self.events[&job].partition_point(|pos| *pos <= self.durable);
         assert!(seen.len() <= durable, "b14_persist_before_send: {job} showed {} of {durable}", seen.len());
     }
 }

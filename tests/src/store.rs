@@ -47,6 +47,7 @@ impl VirtualStore {
         }
         let (mut forgotten, mut ended) = (BTreeSet::<JobId>::new(), BTreeSet::<SessionId>::new());
         let (mut over, mut released) = (BTreeSet::<JobId>::new(), BTreeMap::<SessionId, u64>::new());
+        let mut trimmed = BTreeMap::<JobId, u64>::new();
         for (_, record) in &self.records {
             forgotten.extend(record.forgets_job());
             ended.extend(record.ends_session());
@@ -56,6 +57,9 @@ impl VirtualStore {
             if let Record::Released { session, upto } = record {
                 released.insert(*session, *upto);
             }
+            if let Record::HistoryTrimmed { job, upto } = record {
+                trimmed.insert(*job, *upto);
+            }
         }
         let mut given: Vec<(LogPos, Record)> = Vec::new();
         let (mut numbers, mut terminals) = (Vec::new(), BTreeMap::new());
@@ -64,6 +68,8 @@ impl VirtualStore {
                 || record.session().is_some_and(|session| ended.contains(&session));
             match record {
                 _ if gone => {}
+                Record::HistoryTrimmed { .. } => {}
+                Record::JobEvent { job, event } if trimmed.get(job).is_some_and(|upto| event.n <= *upto) => {}
                 Record::JobEvent { job, .. } if over.contains(job) => {
                     terminals.entry(*job).or_insert_with(|| record.clone());
                 }
@@ -227,5 +233,75 @@ impl Store for Faulty {
 
     fn tidy(&mut self) -> Result<bool, StoreError> {
         self.inner.tidy()
+    }
+}
+
+/// A store of which most commits are said to have failed, and of those some
+/// happened: like a disk that is reached over a bad line.
+pub struct Flaky {
+    inner: Box<dyn Store>,
+    commits: u32,
+}
+
+impl Flaky {
+    /// Commits of so many, of which one is said to have happened.
+    pub const TRIES: u32 = 3;
+
+    /// A store behind a bad line.
+    pub fn new(inner: Box<dyn Store>) -> Flaky {
+        Flaky { inner, commits: 0 }
+    }
+}
+
+impl Store for Flaky {
+    fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
+        self.inner.load(each)
+    }
+
+    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+        self.commits += 1;
+        match self.commits % Flaky::TRIES {
+            1 => Err(StoreError("it was not reached".into())),
+            2 => self.inner.commit(batch).and(Err(StoreError("no answer came".into()))),
+            _ => self.inner.commit(batch),
+        }
+    }
+
+    fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
+        self.inner.history()
+    }
+
+    fn tidy(&mut self) -> Result<bool, StoreError> {
+        self.inner.tidy()
+    }
+}
+
+/// A virtual store that is opened again as it was left.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<VirtualStore>>);
+
+impl Shared {
+    fn store(&self) -> std::sync::MutexGuard<'_, VirtualStore> {
+        self.0.lock().expect("nobody panics here")
+    }
+}
+
+impl Store for Shared {
+    fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
+        self.store().load(each)
+    }
+
+    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+        self.store().commit(batch)
+    }
+
+    fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
+        Ok(Some(Box::new(self.clone())))
+    }
+}
+
+impl History for Shared {
+    fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
+        self.store().events(job, from, to, bytes)
     }
 }

@@ -80,7 +80,7 @@ impl Rows {
                 execute(tx, "DELETE FROM records WHERE job = ?1", [key(job.ulid())])?;
                 return discard(tx, key(job.ulid()), i64::MAX);
             }
-            Record::HistoryTrimmed { job, upto } => return discard(tx, key(job.ulid()), number(*upto)),
+            Record::HistoryTrimmed { job, upto } => discard(tx, key(job.ulid()), number(*upto))?,
             Record::SessionEnded { session } => {
                 execute(tx, "DELETE FROM records WHERE session = ?1", [key(session.ulid())])?;
                 return discard(tx, key(session.ulid()), i64::MAX);
@@ -146,12 +146,12 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(),
         Record::TokenRotated { .. } => Some(1),
         Record::Released { .. } => Some(2),
         Record::Checkpointed { .. } => Some(3),
+        Record::HistoryTrimmed { .. } => Some(4),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }
         | Record::JobAccepted(_)
         | Record::JobEvent { .. }
         | Record::JobHistory { .. }
-        | Record::HistoryTrimmed { .. }
         | Record::JobRestarted { .. }
         | Record::CancelAsked { .. }
         | Record::Joined { .. }

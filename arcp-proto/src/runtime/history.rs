@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::model::event::EventClass;
+use crate::time::UtcMs;
 
 /// Events of a job that are let go together.
 const GROUP_EVENTS: u64 = 1024;
@@ -27,6 +28,8 @@ struct Group {
     last: u64,
     events: u64,
     bytes: usize,
+    /// When the last of them was.
+    at: UtcMs,
 }
 
 impl History {
@@ -35,7 +38,7 @@ impl History {
         let classes: VecDeque<EventClass> =
             classes.iter().flat_map(|(class, count)| (0..*count).map(|_| *class)).collect();
         let events = classes.len() as u64;
-        let group = Group { last: gone + events, events, bytes };
+        let group = Group { last: gone + events, events, bytes, at: UtcMs(0) };
         History { gone, classes, groups: VecDeque::from([group]), bytes }
     }
 
@@ -64,8 +67,9 @@ impl History {
         self.classes.get(usize::try_from(n.checked_sub(self.first())?).ok()?).copied()
     }
 
-    /// One more event; the first to be known may be any.
-    pub(super) fn push(&mut self, n: u64, class: EventClass, bytes: usize) {
+    /// One more event; the first to be known may be any. True if with it there
+    /// is one more group.
+    pub(super) fn push(&mut self, n: u64, class: EventClass, bytes: usize, at: UtcMs) -> bool {
         if self.classes.is_empty() {
             self.gone = self.gone.max(n.saturating_sub(1));
         }
@@ -76,9 +80,26 @@ impl History {
                 group.last = n;
                 group.events += 1;
                 group.bytes += bytes;
+                group.at = at;
+                false
             }
-            None => self.groups.push_back(Group { last: n, events: 1, bytes }),
+            None => {
+                self.groups.push_back(Group { last: n, events: 1, bytes, at });
+                self.groups.len() > 1
+            }
         }
+    }
+
+    /// Whether there is a group that may go.
+    pub(super) fn can_be_trimmed(&self) -> bool {
+        self.groups.len() > 1
+    }
+
+    /// The last event of the groups that are not after `past` and have none from
+    /// `needed` on; the last group stays in any case.
+    pub(super) fn purgeable(&self, past: UtcMs, needed: u64) -> Option<u64> {
+        let may_go = self.groups.iter().take(self.groups.len().saturating_sub(1));
+        may_go.take_while(|group| group.at <= past && group.last < needed).last().map(|group| group.last)
     }
 
     /// Lets the oldest group go, but never the last one; gives the last event
@@ -122,7 +143,7 @@ mod tests {
         let mut history = History::default();
         for n in 1..=2 * GROUP_EVENTS + 1 {
             let class = if n % 3 == 0 { EventClass::Thought } else { EventClass::Log };
-            history.push(n, class, 10);
+            history.push(n, class, 10, UtcMs(n));
         }
         assert_eq!(history.trim(), Some(GROUP_EVENTS));
         assert_eq!((history.first(), history.count()), (GROUP_EVENTS + 1, 2 * GROUP_EVENTS + 1));

@@ -11,6 +11,9 @@ use crate::id::{JobId, SessionId};
 use crate::time::UtcMs;
 use crate::wire::Part;
 
+/// Runs looked through to see whether a job's events are needed.
+const RUNS_LOOKED_AT: usize = 1024;
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
     runs: VecDeque<Run>,
@@ -145,6 +148,15 @@ impl Index {
         self.runs.iter().rev().any(|run| {
             run.is_of(job) && (run.event..run.event + run.len).contains(&event) && run.first + (event - run.event) > seq
         })
+    }
+
+    /// The first event of `job` that has a number; 0 if there is too much to
+    /// look through.
+    pub(super) fn first_event(&self, job: JobId) -> Option<u64> {
+        if self.runs.len() > RUNS_LOOKED_AT {
+            return Some(0);
+        }
+        self.runs.iter().filter(|run| run.job == job && !run.part.is_local()).map(|run| run.event).min()
     }
 
     /// The numbers up to `upto` of what opened these jobs' streams.

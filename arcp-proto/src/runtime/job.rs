@@ -246,7 +246,7 @@ impl Job {
         let size = weight(&record.event);
         let class = record.event.class();
         if record.n > self.count() {
-            self.history.push(record.n, class, size);
+            self.history.push(record.n, class, size, record.at);
         } else if record.n < self.count() || !self.events.is_empty() {
             return Restored::Said;
         }
@@ -370,7 +370,7 @@ impl Job {
         *self.readers.entry(session).or_default() += 1;
     }
 
-    fn remove_reader(&mut self, session: SessionId) {
+    pub(super) fn remove_reader(&mut self, session: SessionId) {
         if let Some(runs) = self.readers.get_mut(&session) {
             *runs -= 1;
             if *runs == 0 {
@@ -379,13 +379,18 @@ impl Job {
         }
     }
 
+    /// Sessions whose index points here.
+    pub(super) fn readers(&self) -> impl Iterator<Item = SessionId> {
+        self.readers.keys().copied()
+    }
+
     /// Whether what is written for one session may serve another.
     pub(super) fn is_shared(&self) -> bool {
         self.readers.len() > 1
     }
 
     /// Whether its retention is over and nothing holds it any more.
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.expired && self.readers.is_empty() && self.agent_state != AgentState::Running
     }
 
@@ -404,6 +409,18 @@ impl Job {
         let size = weight(&self.events.pop_front()?.event);
         self.bytes = self.bytes.saturating_sub(size);
         Some(size)
+    }
+
+    /// Lets events before `needed` go from memory, but never the last one, nor
+    /// one after `durable`.
+    pub(super) fn drop_before(&mut self, needed: u64, durable: LogPos) {
+        while self.first_held() < needed && self.drop_oldest(durable).is_some() {}
+    }
+
+    /// Whether events may go before it is forgotten: from memory, if they are in
+    /// a store, or for good while it goes on.
+    pub(super) fn may_let_events_go(&self, in_store: bool) -> bool {
+        if self.is_over() { in_store && self.events.len() > 1 } else { self.history.can_be_trimmed() }
     }
 
     fn hold(&mut self, stored: Stored, size: usize) {
@@ -466,7 +483,7 @@ impl Runtime {
         let n = job.count() + 1;
         let record = EventRecord { n, at, thoughts: job.thoughts, event: Arc::new(event) };
         job.thoughts += u64::from(class == EventClass::Thought);
-        job.history.push(n, class, size);
+        let grown = job.history.push(n, class, size, at);
         // Its numbers stand in the log before it does.
         job.hold(Stored::kept(LogPos(u64::MAX), record.clone()), size);
         self.jobs.bytes += size;
@@ -483,23 +500,11 @@ impl Runtime {
             stored.pos = pos;
         }
         self.bound_events(id);
+        if grown {
+            self.on_history_grown(id);
+        }
         if !class.is_end() {
             self.check_readers(id);
-        }
-    }
-
-    /// What no longer fits in memory is read back from the store when it is
-    /// needed, or without one is gone; what no longer fits there is gone.
-    pub(super) fn bound_events(&mut self, id: JobId) {
-        let limits = &self.config.limits;
-        let durable = if self.config.history { self.log.durable() } else { LogPos(u64::MAX) };
-        self.jobs.fit(id, limits, durable);
-        if !self.config.history {
-            return self.jobs.forget_dropped(id);
-        }
-        let trimmed = self.jobs.trim(id, limits);
-        for (job, upto) in trimmed {
-            self.append(Record::HistoryTrimmed { job, upto }, None);
         }
     }
 
@@ -549,14 +554,6 @@ impl Runtime {
         self.bound_ended(&principal);
         if freed {
             self.fill_slots();
-        }
-    }
-
-    fn bound_ended(&mut self, principal: &Principal) {
-        let full = self.jobs.counts(principal).1 > self.config.limits.ended_jobs_per_principal;
-        if let Some(id) = self.jobs.oldest_listed(principal).filter(|_| full) {
-            self.timers.clear(Timer::Retention(id));
-            self.on_retention_over(id);
         }
     }
 
@@ -637,21 +634,6 @@ impl Runtime {
         self.stop_agent(id, self.config.cancel_grace);
     }
 
-    /// An ended job leaves the listings; what sessions still need stays.
-    pub(super) fn on_retention_over(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        job.expired = true;
-        let readers: Vec<SessionId> = job.readers.keys().copied().collect();
-        let principal = job.principal.clone();
-        self.jobs.unlist(principal, id);
-        for reader in readers {
-            self.release_expired(reader);
-        }
-        self.forget_if_done(id);
-    }
-
     /// The agent of a job is gone.
     pub(super) fn on_agent_gone(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get_mut(id) {
@@ -661,45 +643,6 @@ impl Runtime {
         self.timers.clear(Timer::CancelGrace(id));
         self.jobs.settle(id);
         self.forget_if_done(id);
-    }
-
-    /// Forgets the oldest entries of a session that point to expired jobs
-    /// and were sent on a live connection.
-    pub(super) fn release_expired(&mut self, id: SessionId) {
-        let jobs = &self.jobs;
-        let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn.is_some()) else {
-            return;
-        };
-        let upto = session.cursor;
-        let released = session.index.release_done(upto, |id| jobs.get(id).is_none_or(|job| job.expired));
-        self.unreference(id, &released);
-    }
-
-    /// A session's index lets runs go; jobs that only waited for it are
-    /// forgotten.
-    pub(super) fn unreference(&mut self, session: SessionId, released: &[JobId]) {
-        self.sessions.runs = self.sessions.runs.saturating_sub(released.len());
-        for id in released {
-            if let Some(job) = self.jobs.get_mut(*id) {
-                job.remove_reader(session);
-            }
-            self.forget_if_done(*id);
-        }
-    }
-
-    fn forget_if_done(&mut self, id: JobId) {
-        if self.jobs.get(id).is_some_and(Job::is_done) {
-            self.forget_job(id);
-        }
-    }
-
-    /// Forgets a job whose agent is gone. Who was still to read of it is told
-    /// that its history is lost.
-    pub(super) fn forget_job(&mut self, id: JobId) {
-        self.timers.clear(Timer::Retention(id));
-        self.keep_key(id);
-        self.jobs.remove(id);
-        self.append(Record::JobForgotten { job: id }, None);
     }
 }
 

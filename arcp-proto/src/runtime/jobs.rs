@@ -10,6 +10,7 @@ use crate::id::{JobId, LogPos, Principal};
 use crate::json::Json;
 use crate::limits::Limits;
 use crate::model::request::Priority;
+use crate::time::UtcMs;
 
 /// All jobs, and those that wait for a slot.
 #[derive(Debug, Default)]
@@ -186,6 +187,34 @@ impl Jobs {
         let upto = job.history.trim()?;
         self.kept_bytes = self.kept_bytes.saturating_sub((before - job.history.bytes()) as u64);
         Some(upto)
+    }
+
+    /// Lets events of a job go for good that are not after `past` and before
+    /// `needed`; gives up to where.
+    pub(super) fn purge(&mut self, id: JobId, past: UtcMs, needed: u64) -> Option<u64> {
+        let upto = self.by_id.get(&id)?.history.purgeable(past, needed)?;
+        self.forget_events(id, upto);
+        Some(upto)
+    }
+
+    /// Lets events of a job up to `upto` go for good.
+    pub(super) fn forget_events(&mut self, id: JobId, upto: u64) {
+        if let Some(job) = self.by_id.get_mut(&id) {
+            let before = (job.history.bytes(), job.bytes);
+            job.history.forget(upto);
+            job.drop_before(upto + 1, LogPos(u64::MAX));
+            self.kept_bytes = self.kept_bytes.saturating_sub((before.0 - job.history.bytes()) as u64);
+            self.bytes = self.bytes.saturating_sub(before.1 - job.bytes);
+        }
+    }
+
+    /// Lets durable events of a job before `needed` go from memory.
+    pub(super) fn free(&mut self, id: JobId, needed: u64, durable: LogPos) {
+        if let Some(job) = self.by_id.get_mut(&id) {
+            let before = job.bytes;
+            job.drop_before(needed, durable);
+            self.bytes = self.bytes.saturating_sub(before - job.bytes);
+        }
     }
 
     /// A job is over and its agent is gone.

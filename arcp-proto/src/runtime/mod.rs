@@ -21,6 +21,7 @@ mod read;
 mod records;
 mod replay;
 mod restore;
+mod retention;
 mod session;
 mod slots;
 mod submit;
@@ -214,6 +215,8 @@ impl Runtime {
             jobs: self.jobs.len(),
             index_runs: self.sessions.runs,
             running_agents: self.jobs.running,
+            event_bytes: self.jobs.bytes,
+            kept_event_bytes: self.jobs.kept_bytes,
             read_ahead_bytes: self.ahead_bytes,
             store_failed: self.log.failed,
         }
@@ -234,6 +237,7 @@ impl Runtime {
                 Timer::MaxRuntime(job) => self.on_max_runtime(job),
                 Timer::CancelGrace(job) => self.on_cancel_grace_over(job),
                 Timer::Retention(job) => self.on_retention_over(job),
+                Timer::Purge(job) => self.on_purge(job),
                 Timer::KeyExpiry => self.on_key_expiry(),
                 Timer::Read(session) => self.on_read_failed(session),
                 Timer::StoreRetry => self.on_store_retry(),
@@ -322,6 +326,10 @@ pub struct Stats {
     pub index_runs: usize,
     /// Agents that hold a slot.
     pub running_agents: usize,
+    /// Bytes of events held in memory.
+    pub event_bytes: usize,
+    /// Bytes of events that can be had, from memory or the store.
+    pub kept_event_bytes: u64,
     /// Bytes of events read back from the store and not sent yet.
     pub read_ahead_bytes: usize,
     /// Whether the store is failing.

@@ -31,8 +31,7 @@ impl Runtime {
             Record::JobAccepted(record) => self.restore_job(at, *record),
             Record::JobEvent { job, event } => self.restore_event(job, at, event),
             Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
-            // What was trimmed is not given back.
-            Record::HistoryTrimmed { .. } => {}
+            Record::HistoryTrimmed { job, upto } => self.jobs.forget_events(job, upto),
             Record::Subscribed { session, number, filter, request, command } => {
                 self.restore_subscription(session, number, &filter);
                 let subscription = super::subscribe::id_of(session, number).into();
@@ -234,6 +233,7 @@ impl Runtime {
             self.lend(id);
         }
         for id in self.jobs.ids().collect::<Vec<JobId>>() {
+            self.plan_purge(id);
             let Some(job) = self.jobs.get(id) else {
                 continue;
             };

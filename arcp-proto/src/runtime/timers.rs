@@ -34,6 +34,8 @@ pub enum Timer {
     CancelGrace(JobId),
     /// An ended job is forgotten.
     Retention(JobId),
+    /// Events of a job that everybody has are let go.
+    Purge(JobId),
     /// The oldest idempotency key is forgotten.
     KeyExpiry,
     /// The store has taken long enough to read something back.

@@ -210,9 +210,9 @@ impl Runtime {
             return Err(Violation::new(ErrorCode::ResourceExhausted, "this session watches too many jobs"));
         }
         let from = self.replay_start(session_id, job_id, watch, wants_history);
-        if wants_history && from + 1 < self.jobs.get(job_id).map_or(1, |job| job.history.first()) {
-            let lost = "the beginning of this job's history is no longer kept: ask from a later event";
-            return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
+        let gone_events = job.history.first() - 1;
+        if wants_history && from < gone_events {
+            return Err(self.history_lost(session_id, gone_events));
         }
         let reply = self.watching(job_id, id, from, wants_history).ok_or_else(gone)?;
         if !already {
@@ -243,6 +243,21 @@ impl Runtime {
             Some(submitter) if in_submitter => submitter.index.event_at_or_before(job_id, after),
             Some(_) | None => after.min(job.count()),
         }
+    }
+
+    /// It is said from where on it can be had, to whoever counts as the job does.
+    fn history_lost(&self, session: SessionId, gone: u64) -> Violation {
+        let in_submitter = self.sessions.get(session).is_some_and(|s| s.view.profile.counts_in_submitter());
+        if in_submitter {
+            let lost = "the beginning of this job's history is no longer kept: ask from a later event";
+            return Violation::new(ErrorCode::ResumeWindowExpired, lost);
+        }
+        let lost = alloc::format!(
+            "the first {gone} events of this job are no longer kept: `from_event_seq` {gone} is the least"
+        );
+        let mut details = Object::new();
+        details.u64("from_event_seq", gone);
+        Violation::new(ErrorCode::ResumeWindowExpired, lost).with_details(details.json())
     }
 
     fn watching(&self, job_id: JobId, request: &WireId, from: u64, replayed: bool) -> Option<Reply> {

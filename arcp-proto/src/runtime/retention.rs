@@ -1,0 +1,146 @@
+//! How long events and jobs are kept: the events of a job that goes on until
+//! whoever was to get them has acknowledged them and the resume window is over,
+//! a job for that window after its end; both within the bounds of `Limits`.
+
+use alloc::vec::Vec;
+
+use super::Runtime;
+use super::io::Record;
+use super::job::Job;
+use super::timers::Timer;
+use crate::id::{JobId, LogPos, Principal, SessionId};
+use crate::time::UtcMs;
+
+/// How often in a resume window it is seen to what was acknowledged meanwhile.
+const PURGES_PER_WINDOW: u32 = 8;
+
+impl Runtime {
+    /// What no longer fits in memory is read back from the store when it is
+    /// needed, or without one is gone; what no longer fits there is gone.
+    pub(super) fn bound_events(&mut self, id: JobId) {
+        let limits = &self.config.limits;
+        let durable = if self.config.history { self.log.durable() } else { LogPos(u64::MAX) };
+        self.jobs.fit(id, limits, durable);
+        if !self.config.history {
+            return self.jobs.forget_dropped(id);
+        }
+        let trimmed = self.jobs.trim(id, limits);
+        for (job, upto) in trimmed {
+            self.append(Record::HistoryTrimmed { job, upto }, None);
+        }
+    }
+
+    /// A good many events have come: perhaps others can go.
+    pub(super) fn on_history_grown(&mut self, id: JobId) {
+        self.free_acknowledged(id);
+        if !self.timers.is_set(Timer::Purge(id)) {
+            self.plan_purge(id);
+        }
+    }
+
+    /// Some of a job's events may be let go later, if that is so.
+    pub(super) fn plan_purge(&mut self, id: JobId) {
+        let in_store = self.config.history;
+        if self.jobs.get(id).is_some_and(|job| job.may_let_events_go(in_store)) {
+            let interval = self.config.resume_window / PURGES_PER_WINDOW;
+            self.timers.set(Timer::Purge(id), self.now.mono + interval);
+        }
+    }
+
+    /// Lets go for good of what is past the resume window, and that nobody
+    /// needs, of a job that goes on.
+    pub(super) fn on_purge(&mut self, id: JobId) {
+        let window = u64::try_from(self.config.resume_window.as_millis()).unwrap_or(u64::MAX);
+        let past = UtcMs(self.now.utc.0.saturating_sub(window));
+        self.free_acknowledged(id);
+        let needed = self.first_needed(id);
+        // What the store does not have yet stays, as does what it cannot delete.
+        if !self.log.failed
+            && self.jobs.get(id).is_some_and(|job| !job.is_over())
+            && let Some(upto) = self.jobs.purge(id, past, needed)
+            && self.config.history
+        {
+            self.append(Record::HistoryTrimmed { job: id, upto }, None);
+        }
+        self.plan_purge(id);
+    }
+
+    /// Lets go from memory of what the store has, and everybody who was to get
+    /// it.
+    fn free_acknowledged(&mut self, id: JobId) {
+        if self.config.history {
+            let needed = self.first_needed(id);
+            self.jobs.free(id, needed, self.log.durable());
+        }
+    }
+
+    /// The first event of a job that a session may still ask for again.
+    fn first_needed(&self, id: JobId) -> u64 {
+        let readers = self.jobs.get(id).into_iter().flat_map(Job::readers);
+        let sessions = readers.filter_map(|reader| self.sessions.get(reader));
+        sessions.filter_map(|session| session.index.first_event(id)).min().unwrap_or(u64::MAX)
+    }
+
+    /// An ended job leaves the listings; what sessions still need stays.
+    pub(super) fn on_retention_over(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        job.expired = true;
+        let readers: Vec<SessionId> = job.readers().collect();
+        let principal = job.principal.clone();
+        self.jobs.unlist(principal, id);
+        for reader in readers {
+            self.release_expired(reader);
+        }
+        self.forget_if_done(id);
+    }
+
+    pub(super) fn bound_ended(&mut self, principal: &Principal) {
+        let full = self.jobs.counts(principal).1 > self.config.limits.ended_jobs_per_principal;
+        if let Some(id) = self.jobs.oldest_listed(principal).filter(|_| full) {
+            self.timers.clear(Timer::Retention(id));
+            self.on_retention_over(id);
+        }
+    }
+
+    /// Forgets the oldest entries of a session that point to expired jobs
+    /// and were sent on a live connection.
+    pub(super) fn release_expired(&mut self, id: SessionId) {
+        let jobs = &self.jobs;
+        let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn.is_some()) else {
+            return;
+        };
+        let upto = session.cursor;
+        let released = session.index.release_done(upto, |id| jobs.get(id).is_none_or(|job| job.expired));
+        self.unreference(id, &released);
+    }
+
+    /// A session's index lets runs go; jobs that only waited for it are
+    /// forgotten.
+    pub(super) fn unreference(&mut self, session: SessionId, released: &[JobId]) {
+        self.sessions.runs = self.sessions.runs.saturating_sub(released.len());
+        for id in released {
+            if let Some(job) = self.jobs.get_mut(*id) {
+                job.remove_reader(session);
+            }
+            self.forget_if_done(*id);
+        }
+    }
+
+    pub(super) fn forget_if_done(&mut self, id: JobId) {
+        if self.jobs.get(id).is_some_and(Job::is_done) {
+            self.forget_job(id);
+        }
+    }
+
+    /// Forgets a job whose agent is gone. Who was still to read of it is told
+    /// that its history is lost.
+    pub(super) fn forget_job(&mut self, id: JobId) {
+        self.timers.clear(Timer::Retention(id));
+        self.timers.clear(Timer::Purge(id));
+        self.keep_key(id);
+        self.jobs.remove(id);
+        self.append(Record::JobForgotten { job: id }, None);
+    }
+}

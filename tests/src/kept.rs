@@ -1,0 +1,172 @@
+//! What is given to a store, and what a restart makes of what it gives back.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the records that it is about")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use arcp_host::store::Store;
+use arcp_proto::id::{JobId, LogPos, Principal, SessionId};
+use arcp_proto::runtime::{KeyRecord, Record};
+use arcp_proto::secret::Secret;
+use arcp_proto::time::UtcMs;
+use serde_json::{Value, json};
+use ulid::Ulid;
+
+use crate::raw::Raw;
+use crate::store::VirtualStore;
+use crate::world::World;
+
+/// A folder of its own that goes with the test.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    /// An empty one, by a name that no other test has.
+    pub fn new(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("arcp-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Folder(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A job's id.
+pub fn job(n: u64) -> JobId {
+    JobId::from_ulid(Ulid::from_parts(n, 1))
+}
+
+/// A session's id.
+pub fn session(n: u64) -> SessionId {
+    SessionId::from_ulid(Ulid::from_parts(n, 2))
+}
+
+/// A record of a session.
+pub fn rotated(n: u64) -> Record {
+    Record::TokenRotated { session: session(n), token: Secret::new(format!("token {n}")).digest() }
+}
+
+/// A record of a job and a session.
+pub fn left(job_n: u64, session_n: u64) -> Record {
+    Record::Left { job: job(job_n), session: session(session_n) }
+}
+
+/// A record that is of use until then.
+pub fn kept(n: u64, until: u64) -> Record {
+    let key = KeyRecord { digest: [1; 32], fingerprint: [2; 32] };
+    let principal = Principal::new("p").expect("a name");
+    Record::KeyKept { job: job(n), principal, key, until: UtcMs(until) }
+}
+
+/// Records at the positions from `first` on.
+pub fn at(first: u64, records: &[Record]) -> Vec<(LogPos, Record)> {
+    (first..).map(LogPos).zip(records.iter().cloned()).collect()
+}
+
+/// Everything a store gives back, and its last position.
+pub fn loaded(store: &mut dyn Store) -> (Vec<(LogPos, Record)>, LogPos) {
+    let mut records = Vec::new();
+    let last = store.load(&mut |at, record| records.push((at, record))).expect("it is read");
+    (records, last)
+}
+
+/// Everything a small world gives its store: jobs of several kinds that ran,
+/// some that run, one of them for long, one that was forgotten, sessions that
+/// acknowledged.
+pub fn lived() -> VirtualStore {
+    let mut world = World::configured(1, |config| {
+        config.limits.job_events = 16;
+        config.limits.kept_job_events = 3000;
+        config.limits.ended_jobs_per_principal = 10;
+    });
+    let (mut hello, _) = Raw::hello(&mut world, "tok-a");
+    let (mut open, _) = Raw::open(&mut world, "tok-a");
+    for (agent, count) in
+        [("failer", 0), ("chatty", 5000), ("kinds", 0), ("thinker", 40), ("chunker", 0), ("chatty", 700)]
+    {
+        let submit = json!({"agent": agent, "input": {"count": count}, "idempotency_key": format!("{agent} {count}")});
+        let job = hello.submit(&mut world, submit)["job_id"].clone();
+        open.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+        hello.until_end(&mut world);
+    }
+    hello.send(&mut world, "session.ack", json!({"last_processed_seq": 5300}));
+    for _ in 0..4 {
+        hello.submit(&mut world, json!({"agent": "echo", "idempotency_key": "again"}));
+        hello.submit(&mut world, json!({"agent": "echo"}));
+    }
+    hello.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 1000}}));
+    hello.submit(&mut world, json!({"agent": "stepper", "input": {"steps": 200}}));
+    hello.submit(&mut world, json!({"agent": "ponderer", "input": {"count": 4500}}));
+    world.run_for(std::time::Duration::from_secs(5));
+    world.store.clone()
+}
+
+/// What a restart makes of records, whatever rows they were kept in.
+#[derive(Debug, Default, PartialEq)]
+pub struct Restart {
+    records: Vec<(LogPos, String)>,
+    checkpoints: BTreeMap<JobId, Vec<u8>>,
+    /// Events that are given back, by number.
+    pub events: BTreeMap<JobId, Vec<u64>>,
+    numbers: BTreeMap<SessionId, Vec<Value>>,
+}
+
+impl Restart {
+    /// Of these records.
+    pub fn of(records: &[(LogPos, Record)]) -> Restart {
+        let mut restart = Restart::default();
+        let mut released = BTreeMap::new();
+        for (at, record) in records {
+            match record {
+                Record::JobEvent { job, event } => restart.events.entry(*job).or_default().push(event.n),
+                Record::Numbered { session, run } => {
+                    let single =
+                        |k| json!([run.seq + k, run.job, run.event + k, run.part, run.request, run.subscription]);
+                    restart.numbers.entry(*session).or_default().extend((0..run.count).map(single));
+                }
+                Record::Checkpointed { job, state } => drop(restart.checkpoints.insert(*job, state.clone())),
+                Record::Released { session, upto } => drop(released.insert(*session, *upto)),
+                Record::SessionOpened { .. }
+                | Record::TokenRotated { .. }
+                | Record::SessionEnded { .. }
+                | Record::JobAccepted(_)
+                | Record::JobHistory { .. }
+                | Record::HistoryTrimmed { .. }
+                | Record::JobRestarted { .. }
+                | Record::Subscribed { .. }
+                | Record::Unsubscribed { .. }
+                | Record::CancelAsked { .. }
+                | Record::Joined { .. }
+                | Record::Left { .. }
+                | Record::KeyKept { .. }
+                | Record::JobForgotten { .. } => {
+                    let shown = serde_json::to_string(record).expect("JSON");
+                    restart.records.push((*at, shown));
+                }
+            }
+        }
+        for (session, upto) in released {
+            let numbers = restart.numbers.entry(session).or_default();
+            numbers.retain(|number| number[0].as_u64().is_some_and(|seq| seq > upto));
+        }
+        restart
+    }
+
+    /// It is the same as another.
+    pub fn must_be(&self, other: &Restart) {
+        for (mine, theirs) in self.records.iter().zip(&other.records) {
+            assert_eq!(mine, theirs);
+        }
+        assert_eq!(self.records.len(), other.records.len());
+        assert_eq!((&self.events, &self.checkpoints), (&other.events, &other.checkpoints));
+        assert!(self.numbers.keys().eq(other.numbers.keys()));
+        for (session, numbers) in &self.numbers {
+            let differs = numbers.iter().zip(&other.numbers[session]).find(|(mine, theirs)| mine != theirs);
+            assert_eq!((differs, numbers.len()), (None, other.numbers[session].len()), "{session}");
+        }
+    }
+}

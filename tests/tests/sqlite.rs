@@ -1,0 +1,231 @@
+//! What the store in a file owes besides what every store does: see `stores`.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the records that it is about")]
+
+use std::path::Path;
+
+use arcp_host::sqlite::{Durability, OpenError, SqliteStore};
+use arcp_host::store::Store;
+use arcp_proto::id::LogPos;
+use arcp_proto::runtime::{NumberedRun, Record};
+use arcp_tests::kept::{Folder, Restart, at, lived, loaded, rotated};
+use serde_json::{Value, json};
+
+fn open(folder: &Folder) -> Result<SqliteStore, OpenError> {
+    SqliteStore::open(&folder.0.join("jobs.db"), Durability::Full)
+}
+
+#[test]
+fn a_file_of_a_newer_version_or_of_somebody_else_is_refused() {
+    let folder = Folder::new("foreign");
+    drop(open(&folder).expect("it opens"));
+    let path = folder.0.join("jobs.db");
+    let other = rusqlite::Connection::open(&path).expect("it opens");
+    other.pragma_update(None, "user_version", 99).expect("set");
+    drop(other);
+    let refused = open(&folder).expect_err("newer");
+    assert!(matches!(refused, OpenError::Newer { found: 99, .. }), "{refused}");
+    let path = folder.0.join("theirs.db");
+    let other = rusqlite::Connection::open(&path).expect("it opens");
+    other.execute_batch("CREATE TABLE theirs (x)").expect("made");
+    drop(other);
+    let before = std::fs::read(&path).expect("read");
+    let refused = SqliteStore::open(&path, Durability::Full).expect_err("foreign");
+    assert!(matches!(refused, OpenError::Foreign(_)), "{refused}");
+    assert_eq!(std::fs::read(&path).expect("read"), before, "a refused file is left as it was");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_an_error_and_not_skipped() {
+    let folder = Folder::new("broken");
+    let mut store = open(&folder).expect("it opens");
+    store.commit(&at(1, &[rotated(1), rotated(2)])).expect("committed");
+    drop(store);
+    let other = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
+    other.execute("UPDATE records SET body = x'7b' WHERE pos = 2", []).expect("broken");
+    drop(other);
+    let mut store = open(&folder).expect("it opens");
+    let failed = store.load(&mut |_, _| {}).expect_err("it cannot be read");
+    assert!(failed.0.contains("record 2"), "{failed}");
+}
+
+#[test]
+fn what_nobody_needs_is_deleted_in_small_steps() {
+    let folder = Folder::new("garbage");
+    let mut store = open(&folder).expect("it opens");
+    let lived = lived();
+    // A row for each record.
+    for record in &lived.records(false) {
+        store.commit(std::slice::from_ref(record)).expect("committed");
+    }
+    let events = |folder: &Folder| -> i64 {
+        let reader = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
+        reader.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).expect("counted")
+    };
+    while store.tidy().expect("tidied") {}
+    let before = events(&folder);
+    let forgotten: Vec<Record> = lived
+        .records(false)
+        .iter()
+        .filter_map(|(_, record)| match record {
+            Record::JobAccepted(job) => Some(Record::JobForgotten { job: job.job }),
+            _ => None,
+        })
+        .collect();
+    store.commit(&at(lived.last().0 + 1, &forgotten)).expect("committed");
+    let after = events(&folder);
+    assert!(before - after <= 64 && before > 3000, "{before} {after}");
+    let mut steps = 0;
+    while store.tidy().expect("tidied") {
+        steps += 1;
+    }
+    assert!(events(&folder) == 0 && steps >= before / 64, "{steps}");
+}
+
+/// The tables of the first version.
+const LAYOUT_1: &str = "
+    CREATE TABLE records (pos INTEGER PRIMARY KEY, job TEXT, session TEXT, until INTEGER, body BLOB NOT NULL) STRICT;
+    CREATE INDEX of_job ON records (job) WHERE job IS NOT NULL;
+    CREATE INDEX of_session ON records (session) WHERE session IS NOT NULL;
+    CREATE INDEX by_time ON records (until) WHERE until IS NOT NULL;
+    CREATE TABLE log (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL) STRICT;
+    INSERT INTO log VALUES (1, 0);
+    PRAGMA user_version = 1;
+    PRAGMA application_id = 0x41524350;
+";
+
+/// A record as the first version wrote it, and what it is of.
+fn as_version_1(record: &Record) -> Value {
+    match record {
+        Record::JobEvent { job, event } => {
+            json!({"JobEvent": {"job": job, "n": event.n, "at": event.at, "event": event.event}})
+        }
+        Record::Numbered { session, run } => json!({"Numbered": {"session": session, "seq": run.seq, "job": run.job,
+            "event": run.event, "part": run.part, "request": run.request}}),
+        _ => serde_json::to_value(record).expect("JSON"),
+    }
+}
+
+#[test]
+fn a_file_of_the_first_layout_is_brought_to_this_one() {
+    // A number each, and no records that it did not know.
+    let singles = lived().records(true).into_iter().flat_map(|(_, record)| match record {
+        Record::Numbered { session, run } => {
+            let single = |k| NumberedRun { seq: run.seq + k, count: 1, event: run.event + k, ..run };
+            (0..run.count).map(|k| Record::Numbered { session, run: single(k) }).collect()
+        }
+        Record::JobHistory { .. } | Record::Released { .. } | Record::HistoryTrimmed { .. } => Vec::new(),
+        record => vec![record],
+    });
+    let old: Vec<(LogPos, Record)> = (1..).map(LogPos).zip(singles).collect();
+    let folder = Folder::new("layout-1");
+    let file = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
+    file.execute_batch(LAYOUT_1).expect("made");
+    file.execute_batch("BEGIN").expect("begun");
+    for (at, record) in &old {
+        let body = serde_json::to_vec(&as_version_1(record)).expect("JSON");
+        let (job, session) = (record.job().map(|id| id.to_string()), record.session().map(|id| id.to_string()));
+        let row = rusqlite::params![at.0 as i64, job, session, record.until().map(|at| at.0 as i64), body];
+        file.execute("INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5)", row).expect("put");
+    }
+    file.execute("UPDATE log SET last = ?1", [old.len() as i64]).expect("put");
+    file.execute_batch("COMMIT").expect("done");
+    drop(file);
+    let (records, last) = loaded(&mut open(&folder).expect("it is migrated"));
+    Restart::of(&records).must_be(&Restart::of(&old));
+    assert_eq!(last, LogPos(old.len() as u64));
+    drop(open(&folder).expect("and opens again"));
+}
+
+#[test]
+fn another_programs_write_lock_fails_a_commit_and_loses_nothing() {
+    let folder = Folder::new("locked");
+    let mut store = open(&folder).expect("it opens");
+    store.commit(&at(1, &[rotated(1)])).expect("committed");
+    let other = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("it writes");
+    let refused = store.commit(&at(2, &[rotated(2)])).expect_err("locked");
+    assert!(refused.0.contains("locked"), "{refused}");
+    // What comes later is not taken for it.
+    store.commit(&at(3, &[rotated(3)])).expect_err("the one before is missing");
+    other.execute_batch("ROLLBACK").expect("done");
+    store.commit(&at(2, &[rotated(2), rotated(3)])).expect("and on it goes");
+    other.execute_batch("BEGIN IMMEDIATE").expect("it writes");
+    drop(store);
+    let refused = open(&folder).expect_err("somebody writes to it");
+    assert!(matches!(refused, OpenError::InUse(_)), "{refused}");
+    drop(other);
+    assert_eq!(loaded(&mut open(&folder).expect("it opens")).1, LogPos(3));
+}
+
+#[test]
+fn b15_a_torn_last_batch_is_as_if_it_had_never_been() {
+    let folder = Folder::new("torn");
+    let mut store = open(&folder).expect("it opens");
+    let all = lived().records(false);
+    let (first, second) = all.split_at(all.len() / 2);
+    let file = |name: &str| folder.0.join(name);
+    let copy = |name: &str, bytes: u64| {
+        for part in ["", "-wal"] {
+            std::fs::copy(file(&format!("jobs.db{part}")), file(&format!("{name}{part}"))).expect("copied");
+        }
+        let log = std::fs::OpenOptions::new().write(true).open(file(&format!("{name}-wal"))).expect("it opens");
+        log.set_len(bytes).expect("cut");
+    };
+    let length = || std::fs::metadata(file("jobs.db-wal")).expect("there").len();
+    store.commit(&first[..100]).expect("committed");
+    let before = length();
+    store.commit(&first[100..200]).expect("committed");
+    let after = length();
+    assert!(second.len() > 100 && after > before);
+    // As much of the batch as the disk had written when the power went.
+    for cut in 0..=20 {
+        let name = format!("torn-{cut}.db");
+        copy(&name, before + (after - before) * cut / 20);
+        let mut torn = SqliteStore::open(&file(&name), Durability::Full).expect("it opens");
+        let (_, last) = loaded(&mut torn);
+        assert_eq!(last, if cut == 20 { LogPos(200) } else { LogPos(100) }, "cut {cut}");
+        torn.commit(&all[last.0 as usize..300]).expect("and on it goes");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_never_half_a_start() {
+    let folder = Folder::new("damaged");
+    let path = folder.0.join("jobs.db");
+    let mut store = open(&folder).expect("it opens");
+    store.commit(&lived().records(false)).expect("committed");
+    drop(store);
+    let whole = std::fs::read(&path).expect("read");
+    let mut refused = 0;
+    for page in 1..whole.len() / 4096 {
+        let mut damaged = whole.clone();
+        damaged[page * 4096..page * 4096 + 64].fill(0xa5);
+        std::fs::write(&path, &damaged).expect("written");
+        let failed = match open(&folder) {
+            Ok(mut store) => store.load(&mut |_, _| {}).is_err(),
+            Err(OpenError::Unusable { .. }) => true,
+            Err(other) => panic!("{other}"),
+        };
+        refused += usize::from(failed);
+    }
+    // Pages of indexes and of history are read when they are needed.
+    assert!(refused > 3, "{refused}");
+    std::fs::write(&path, &whole[..whole.len() / 2]).expect("written");
+    let failed = open(&folder).map_or_else(
+        |error| error.to_string(),
+        |mut store| store.load(&mut |_, _| {}).map_or_else(|error| error.to_string(), |_| String::new()),
+    );
+    assert!(failed.contains("malformed"), "{failed}");
+}
+
+#[test]
+fn where_nothing_can_be_written_nothing_is_opened() {
+    let folder = Folder::new("nowhere");
+    std::fs::write(folder.0.join("file"), "").expect("written");
+    for path in [folder.0.join("file/jobs.db"), folder.0.clone(), Path::new("/proc/jobs.db").to_path_buf()] {
+        let refused = SqliteStore::open(&path, Durability::Full).expect_err("it cannot be made");
+        let shown = path.display().to_string();
+        assert!(matches!(&refused, OpenError::Unusable { .. }) && refused.to_string().contains(&shown), "{refused}");
+    }
+}
