@@ -100,7 +100,7 @@ pub struct Limits {
     /// the jobs that ended first go first.
     pub log_bytes: usize,
     /// Events of one job kept in the store (1,048,576). More: the oldest are
-    /// deleted, about a thousand at once; who still needs them gets
+    /// deleted, about a thousandth of that at once; who still needs them gets
     /// `RESUME_WINDOW_EXPIRED`.
     pub kept_job_events: usize,
     /// Bytes of events of one job kept in the store (1 GiB). As above.

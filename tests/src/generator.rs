@@ -53,6 +53,11 @@ pub fn run(seed: u64, steps: u64) -> Ran {
         options.config.limits.loads_per_session = 2;
         options.config.limits.ahead_bytes = 3000;
     }
+    if seed.is_multiple_of(3) {
+        // Events go while their jobs go on, sixteen at once.
+        options.config.limits.kept_job_events = 64;
+        options.config.resume_window = Duration::from_secs(20);
+    }
     let mut world = World::new(options);
     const PEERS: [(&str, Family); 5] = [
         ("tok-a", Family::Hello),
@@ -247,7 +252,8 @@ fn junk(world: &mut World, peer: &mut Peer) {
 }
 
 fn submit(world: &mut World, peer: &mut Peer, n: u64) {
-    const AGENTS: [&str; 8] = ["echo", "slow", "chatty", "kinds", "chunker", "waiter", "stubborn", "failer"];
+    const AGENTS: [&str; 9] =
+        ["echo", "slow", "chatty", "ponderer", "kinds", "chunker", "waiter", "stubborn", "failer"];
     let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
     let input = json!({"ticks": 3, "count": 40});
     let mut key = Value::Null;

@@ -149,3 +149,23 @@ fn acknowledged_events_are_let_go_from_memory_early() {
     assert!(frames.len() > 3000 && frames[0] == 1, "the store has them: {frames:?}");
     world.finish();
 }
+
+#[test]
+fn a_talkative_job_that_is_acknowledged_as_it_goes_holds_little() {
+    let mut world = World::seeded(5);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 20_000}}));
+    let (mut seen, mut most) = (0, 0);
+    while seen < 20_000 {
+        assert!(world.step());
+        let frames = seqs(&raw.take(&world));
+        if frames.iter().any(|seq| seq % 100 == 0) {
+            raw.send(&mut world, "session.ack", json!({"last_processed_seq": seen}));
+        }
+        seen = frames.last().copied().unwrap_or(seen);
+        most = most.max(world.runtime().stats().event_bytes);
+    }
+    let all = world.runtime().stats().kept_event_bytes;
+    assert!(most as u64 * 5 < all, "{most} of {all}");
+    world.finish();
+}

@@ -4,16 +4,19 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::limits::Limits;
 use crate::model::event::EventClass;
 use crate::time::UtcMs;
 
-/// Events of a job that are let go together.
-const GROUP_EVENTS: u64 = 1024;
+/// Groups into which the events are cut that a store may keep of a job.
+const GROUPS: usize = 1024;
 /// Bytes after which a group is full.
 const GROUP_BYTES: usize = 1 << 20;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct History {
+    /// Events of one group, which are let go together.
+    group_events: u64,
     /// Events at the beginning that nobody has any more.
     gone: u64,
     /// The class of every other.
@@ -33,13 +36,19 @@ struct Group {
 }
 
 impl History {
-    /// A history of an earlier run.
-    pub(super) fn restored(gone: u64, classes: &[(EventClass, u32)], bytes: usize) -> History {
+    /// A history without events.
+    pub(super) fn new(limits: &Limits) -> History {
+        let group_events = (limits.kept_job_events / GROUPS).clamp(16, GROUPS) as u64;
+        History { group_events, gone: 0, classes: VecDeque::new(), groups: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Takes a history of an earlier run over.
+    pub(super) fn restore(&mut self, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
         let classes: VecDeque<EventClass> =
             classes.iter().flat_map(|(class, count)| (0..*count).map(|_| *class)).collect();
         let events = classes.len() as u64;
         let group = Group { last: gone + events, events, bytes, at: UtcMs(0) };
-        History { gone, classes, groups: VecDeque::from([group]), bytes }
+        *self = History { group_events: self.group_events, gone, classes, groups: VecDeque::from([group]), bytes };
     }
 
     /// How many events there were.
@@ -75,7 +84,7 @@ impl History {
         }
         self.classes.push_back(class);
         self.bytes += bytes;
-        match self.groups.back_mut().filter(|group| group.events < GROUP_EVENTS && group.bytes < GROUP_BYTES) {
+        match self.groups.back_mut().filter(|group| group.events < self.group_events && group.bytes < GROUP_BYTES) {
             Some(group) => {
                 group.last = n;
                 group.events += 1;
@@ -140,17 +149,18 @@ mod tests {
 
     #[test]
     fn what_is_let_go_is_let_go_in_groups() {
-        let mut history = History::default();
-        for n in 1..=2 * GROUP_EVENTS + 1 {
+        let mut history = History::new(&Limits::default());
+        for n in 1..=2 * 1024 + 1 {
             let class = if n % 3 == 0 { EventClass::Thought } else { EventClass::Log };
             history.push(n, class, 10, UtcMs(n));
         }
-        assert_eq!(history.trim(), Some(GROUP_EVENTS));
-        assert_eq!((history.first(), history.count()), (GROUP_EVENTS + 1, 2 * GROUP_EVENTS + 1));
-        assert_eq!((history.class(GROUP_EVENTS), history.class(1026)), (None, Some(EventClass::Thought)));
-        let again = History::restored(GROUP_EVENTS, &history.runs(), history.bytes());
+        assert_eq!(history.trim(), Some(1024));
+        assert_eq!((history.first(), history.count()), (1025, 2049));
+        assert_eq!((history.class(1024), history.class(1026)), (None, Some(EventClass::Thought)));
+        let mut again = History::new(&Limits::default());
+        again.restore(1024, &history.runs(), history.bytes());
         assert_eq!((again.first(), again.count(), again.bytes()), (1025, 2049, 10_250));
         assert_eq!(again.class(1026), Some(EventClass::Thought));
-        assert_eq!((history.trim(), history.trim()), (Some(2 * GROUP_EVENTS), None), "the last group stays");
+        assert_eq!((history.trim(), history.trim()), (Some(2048), None), "the last group stays");
     }
 }

@@ -181,7 +181,7 @@ impl Stored {
 
 impl Job {
     /// A job that was just accepted.
-    pub(super) fn new(spec: NewJob, session: SessionId, accepted_at: LogPos) -> Job {
+    pub(super) fn new(spec: NewJob, session: SessionId, accepted_at: LogPos, limits: &Limits) -> Job {
         Job {
             principal: spec.principal,
             agent: spec.agent,
@@ -206,7 +206,7 @@ impl Job {
             agent_state: AgentState::Idle,
             has_slot: false,
             perhaps_started: false,
-            history: History::default(),
+            history: History::new(limits),
             events: VecDeque::new(),
             bytes: 0,
             watchers: alloc::vec![session],

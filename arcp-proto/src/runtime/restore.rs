@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Runtime;
-use super::history::History;
 use super::index::Place;
 use super::io::{EventRecord, JobRecord, NumberedRun, Record};
 use super::job::{Job, JobState, NewJob, Restored};
@@ -103,7 +102,7 @@ impl Runtime {
             max_runtime: record.max_runtime,
             key,
         };
-        let mut job = Job::new(spec, session, pos);
+        let mut job = Job::new(spec, session, pos, &self.config.limits);
         job.perhaps_started = record.starts;
         if let Some(command) = command {
             let answer = job.accepted(id, Some(&request));
@@ -136,7 +135,7 @@ impl Runtime {
     /// The classes of a job's events, of which only the last one follows.
     fn restore_history(&mut self, id: JobId, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
         if let Some(job) = self.jobs.get_mut(id).filter(|job| job.count() == 0) {
-            job.history = History::restored(gone, classes, bytes);
+            job.history.restore(gone, classes, bytes);
             self.jobs.kept_bytes += bytes as u64;
         }
     }

@@ -160,7 +160,7 @@ impl Runtime {
         if let Some(key) = new.key {
             self.claim(principal.clone(), key, job, self.now.mono + self.config.key_window);
         }
-        let mut made = Job::new(new, session, pos);
+        let mut made = Job::new(new, session, pos, &self.config.limits);
         made.has_slot = starts;
         self.jobs.insert(job, made);
         self.show_to_subscribers(job);
