@@ -59,28 +59,27 @@ impl Runtime {
     ) -> Option<(UtcMs, String)> {
         let Place { job, event: n, part, request, .. } = place;
         let owner = self.jobs.get_mut(job)?;
-        let (trace, span) = (owner.trace.clone(), owner.invocation.span.clone());
-        let named = owner.request(request).cloned();
         let shared = owner.is_shared();
         let stored: &mut Stored = match owner.event_mut(n) {
             Some(held) => held,
             None => self.sessions.get_mut(reader)?.reading.take(job, n)?,
         };
-        let payload = stored.payload(view, job, part, shared);
-        let (id, session, seq) = stamp(stored.at);
+        let (at, event, payload) = (stored.at, stored.event.clone(), stored.payload(view, job, part, shared));
+        let owner = self.jobs.get(job)?;
+        let (id, session, seq) = stamp(at);
         let frame = EventFrame {
             id,
             session,
             seq,
             job,
-            trace: &trace,
-            span: span.as_deref(),
-            request: named.as_ref(),
-            event: &stored.event,
+            trace: &owner.trace,
+            span: owner.invocation.span.as_deref(),
+            request: owner.request(request),
+            event: &event,
             part,
             payload: &payload,
         };
-        Some((stored.at, wire::write_event(view, &frame)))
+        Some((at, wire::write_event(view, &frame)))
     }
 
     /// What a subscription is shown: the envelope as the job's submitter has
