@@ -466,10 +466,17 @@ impl Object {
 
 /// Appends a JSON string literal.
 pub(crate) fn push_string(out: &mut String, content: &str) {
+    let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    out.reserve(content.len() + 2);
     out.push('"');
+    // Without a way out of the loop it is done many bytes at once.
+    if content.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        out.push_str(content);
+        return out.push('"');
+    }
     let mut clean = 0;
     for (at, byte) in content.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if is_plain(byte) {
             continue;
         }
         out.push_str(&content[clean..at]);

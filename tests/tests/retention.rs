@@ -59,7 +59,7 @@ fn first_kept(world: &mut World, job: &Value) -> u64 {
     from + 1
 }
 
-/// Ends a session: nobody waits for it.
+/// Leaves for good: its session is over once the window is.
 fn leave(world: &mut World, raw: &mut Raw) {
     raw.send(world, "session.bye", json!({}));
     while !raw.is_closed(world) {

@@ -10,6 +10,7 @@ use super::index::Place;
 use super::io::{EventRecord, JobRecord, NumberedRun, Record};
 use super::job::{Job, JobState, NewJob, Restored};
 use super::session::Session;
+use super::subscribe::{Compiled, id_of};
 use super::timers::Timer;
 use crate::id::{JobId, LogPos, SessionId, WireId};
 use crate::model::event::EventClass;
@@ -32,8 +33,8 @@ impl Runtime {
             Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
             Record::HistoryTrimmed { job, upto } => self.jobs.forget_events(job, upto),
             Record::Subscribed { session, number, filter, request, command } => {
-                self.restore_subscription(session, number, &filter);
-                let subscription = super::subscribe::id_of(session, number).into();
+                self.add_subscription(session, number, Compiled::of(&filter));
+                let subscription = id_of(session, number).into();
                 let answer = Reply::Subscribed { subscription, request: Some(request.clone()) };
                 self.restore_answer(session, request, command, answer);
             }

@@ -54,9 +54,9 @@ impl Subscriptions {
         self.open.get_mut(&number)
     }
 
-    fn put(&mut self, number: u32, filter: &Filter) {
+    fn put(&mut self, number: u32, filter: Compiled) {
         self.last = self.last.max(number);
-        self.open.insert(number, Subscription { filter: Compiled::of(filter), streams: BTreeSet::new() });
+        self.open.insert(number, Subscription { filter, streams: BTreeSet::new() });
     }
 
     /// Their numbers.
@@ -66,7 +66,9 @@ impl Subscriptions {
 }
 
 impl Compiled {
-    fn of(filter: &Filter) -> Compiled {
+    pub(super) fn of(filter: &Filter) -> Compiled {
+        #[cfg(test)]
+        tests::COMPILED.with(|compiled| compiled.set(compiled.get() + 1));
         fn set<T: Ord>(list: &[String], read: impl Fn(&String) -> Option<T>) -> Option<BTreeSet<T>> {
             // Ids that are none of ours match nothing; they do not widen it.
             (!list.is_empty()).then(|| list.iter().filter_map(read).collect())
@@ -173,7 +175,7 @@ impl Runtime {
         let gate = self.log.last();
         self.reply_gated(conn, gate, reply.clone());
         let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
-        self.restore_subscription(session_id, number, &subscribe.filter);
+        self.add_subscription(session_id, number, filter);
         for (job, from) in past {
             let last = self.jobs.get(job).map_or(0, Job::count);
             self.index_events(session_id, job, from..=last, number);
@@ -246,16 +248,15 @@ impl Runtime {
 
     /// Takes a subscription, from a client or an earlier run: what happens in
     /// jobs from now on is shown to it.
-    pub(super) fn restore_subscription(&mut self, id: SessionId, number: u32, filter: &Filter) {
+    pub(super) fn add_subscription(&mut self, id: SessionId, number: u32, filter: Compiled) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        session.subscriptions.put(number, filter);
         let principal = session.principal.clone();
-        self.sessions.add_subscriber(principal.clone(), id);
-        let compiled = Compiled::of(filter);
-        let goes_on = |(job_id, job): &(JobId, &Job)| !job.is_over() && compiled.covers(*job_id, job);
+        let goes_on = |(job_id, job): &(JobId, &Job)| !job.is_over() && filter.covers(*job_id, job);
         let live: Vec<JobId> = self.jobs.of_principal(&principal, None).filter(goes_on).map(|(id, _)| id).collect();
+        session.subscriptions.put(number, filter);
+        self.sessions.add_subscriber(principal, id);
         for job in live {
             if let Some(job) = self.jobs.get_mut(job) {
                 job.observers.push((id, number));
@@ -366,4 +367,104 @@ fn first_after(cut: Cut, id: JobId, job: &Job) -> Result<u64, Violation> {
         let why = "`after_message_id`: too long ago to tell what came later in every job: subscribe from the beginning";
         Violation::new(ErrorCode::ResumeWindowExpired, why)
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "what is not looked at is not done")]
+mod tests {
+    use core::cell::Cell;
+
+    use super::super::{AgentCall, Config, Input, Output, Transport};
+    use super::*;
+    use crate::entropy::Seeds;
+    use crate::json::Json;
+    use crate::time::{Now, Timestamp};
+
+    std::thread_local! {
+        /// Filters compiled on this thread.
+        pub(super) static COMPILED: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Takes an input and does what follows; gives the frames.
+    fn given(runtime: &mut Runtime, input: Input) -> Vec<String> {
+        let mut frames = Vec::new();
+        runtime.handle(Now::default(), input);
+        while let Some(output) = runtime.poll_output() {
+            match output {
+                Output::Persist { at, .. } => runtime.handle(Now::default(), Input::Persisted { up_to: at }),
+                Output::Send { frame, .. } => frames.push(frame),
+                _ => {}
+            }
+        }
+        frames
+    }
+
+    const CONN: ConnId = ConnId(1);
+
+    fn say(runtime: &mut Runtime, frame: &str) -> Vec<String> {
+        given(runtime, Input::Received { conn: CONN, frame: frame.as_bytes().to_vec() })
+    }
+
+    /// A runtime with one session, subscribed to metrics.
+    fn subscribed() -> Runtime {
+        let mut config = Config::new("test", "1").with_agent("it", &[]);
+        config.anonymous = true;
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut runtime = Runtime::new(config, seeds, Now::default()).expect("it works");
+        given(&mut runtime, Input::Opened { conn: CONN, transport: Transport::WebSocket, peer: None });
+        given(&mut runtime, Input::Credit { conn: CONN, bytes: u32::MAX, frames: u32::MAX });
+        let open = r#"{"id":"1","type":"session.open","payload":{"auth":{"scheme":"none"},"capabilities":{"anonymous":true}}}"#;
+        say(&mut runtime, open);
+        say(&mut runtime, r#"{"id":"2","type":"subscribe","payload":{"filter":{"types":["metric"]}}}"#);
+        runtime
+    }
+
+    /// Starts one more job.
+    fn invoke(runtime: &mut Runtime, n: u32) -> JobId {
+        let invoke = alloc::format!(r#"{{"id":"i{n}","type":"tool.invoke","payload":{{"tool":"it"}}}}"#);
+        say(runtime, &invoke);
+        runtime.jobs.ids().last().expect("it was accepted")
+    }
+
+    fn observers(runtime: &Runtime, job: JobId) -> usize {
+        runtime.jobs.get(job).map_or(0, |job| job.observers.len())
+    }
+
+    #[test]
+    fn b76_a_filter_is_compiled_once_and_not_for_each_job_or_event() {
+        let mut runtime = subscribed();
+        let mut shown = 0;
+        for n in 0..3 {
+            let job = invoke(&mut runtime, n);
+            for _ in 0..10 {
+                let body = Json::parse(r#"{"name":"tick","value":1}"#).expect("JSON");
+                let call = AgentCall::Say { kind: "metric".into(), body };
+                let frames = given(&mut runtime, Input::Agent { job, call });
+                shown += frames.iter().filter(|frame| frame.contains("subscribe.event")).count();
+            }
+        }
+        assert_eq!((shown, COMPILED.with(Cell::get)), (30, 1));
+    }
+
+    #[test]
+    fn a_subscription_or_session_that_is_over_is_held_by_no_job() {
+        for closing in [true, false] {
+            let mut runtime = subscribed();
+            let job = invoke(&mut runtime, 1);
+            assert_eq!(observers(&runtime, job), 1);
+            let session = runtime.sessions.ids().next().expect("there is one");
+            if closing {
+                given(&mut runtime, Input::Closed { conn: CONN });
+                let window_over = Timestamp(3_600_000_000_000);
+                runtime.handle(Now { mono: window_over, utc: UtcMs(3_600_000) }, Input::Tick);
+            } else {
+                let unsubscribe = alloc::format!(
+                    r#"{{"id":"3","type":"unsubscribe","payload":{{"subscription_id":"{}"}}}}"#,
+                    id_of(session, 1)
+                );
+                say(&mut runtime, &unsubscribe);
+            }
+            assert_eq!((observers(&runtime, job), runtime.sessions.len()), (0, usize::from(!closing)));
+        }
+    }
 }
