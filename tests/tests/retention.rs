@@ -151,6 +151,31 @@ fn acknowledged_events_are_let_go_from_memory_early() {
 }
 
 #[test]
+fn sw76_what_came_after_a_message_is_known_though_memory_has_let_it_go() {
+    let mut world = World::configured(6, |config| config.heartbeat = None);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": ENDLESS}}));
+    pass(&mut world, &mut raw, 100, u64::MAX);
+    let (mut open, _) = Raw::open(&mut world, "tok-a");
+    open.invoke(&mut world, json!({"tool": "echo", "arguments": 1}));
+    let before = pass(&mut world, &mut raw, 5, u64::MAX);
+    let last = open.take(&world).last().expect("its end")["id"].clone();
+    pass(&mut world, &mut raw, 300, u64::MAX);
+    let stats = world.runtime().stats();
+    assert!((stats.event_bytes as u64) < stats.kept_event_bytes / 2, "{stats:?}");
+    open.send(&mut world, "subscribe", json!({"filter": {}, "since": {"after_message_id": last}}));
+    open.expect(&mut world, "subscribe.accepted");
+    world.run_for(Duration::from_secs(60));
+    let frames = open.take(&world);
+    let shown = |frame: &Value| frame["payload"]["event"]["payload"]["current"].as_u64();
+    let ticks: Vec<u64> = frames.iter().filter_map(shown).collect();
+    let first = ticks.first().copied().expect("there is something");
+    assert!(first.abs_diff(before) < 55, "{first} {before}");
+    assert!(ticks.iter().copied().eq(first..first + ticks.len() as u64) && ticks.len() > 3000);
+    world.finish();
+}
+
+#[test]
 fn a_talkative_job_that_is_acknowledged_as_it_goes_holds_little() {
     let mut world = World::seeded(5);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");

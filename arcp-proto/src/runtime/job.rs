@@ -92,6 +92,8 @@ pub(super) struct Job {
     readers: BTreeMap<SessionId, u32>,
     /// Where its end stands in the log.
     pub(super) ended_at: Option<LogPos>,
+    /// When it ended.
+    pub(super) ended: Option<UtcMs>,
     /// Why it is being cancelled, in the words of who did.
     cancel_reason: Option<String>,
     /// Calls the agent may still make, by what it was told.
@@ -215,6 +217,7 @@ impl Job {
             owners: alloc::vec![session],
             readers: BTreeMap::new(),
             ended_at: None,
+            ended: None,
             cancel_reason: None,
             credit: 0,
             owed: 0,
@@ -262,7 +265,7 @@ impl Job {
             JobEvent::Ended(terminal) => {
                 self.state = JobState::Ended(terminal.status);
                 self.agent_state = AgentState::Gone;
-                self.ended_at = Some(pos);
+                (self.ended_at, self.ended) = (Some(pos), Some(record.at));
                 Restored::Ended
             }
             JobEvent::Said { .. } | JobEvent::Chunk(_) => Restored::Said,
@@ -281,18 +284,6 @@ impl Job {
     pub(super) fn over(&mut self) -> Vec<SessionId> {
         self.observers.clear();
         core::mem::take(&mut self.watchers)
-    }
-
-    /// The first event of which this holds, if it holds of all that follow
-    /// and that can be told from what is in memory.
-    pub(super) fn first_held_where(&self, later: impl Fn(UtcMs) -> bool) -> Option<u64> {
-        let earlier = self.events.partition_point(|stored| !later(stored.at));
-        (earlier > 0 || self.first_held() == 1).then(|| self.first_held() + earlier as u64)
-    }
-
-    /// When it ended.
-    pub(super) fn ended(&self) -> Option<UtcMs> {
-        self.ended_at.and(self.events.back()).map(|stored| stored.at)
     }
 
     /// Where event `n`, or with 0 the acceptance, stands in the log, if it is
@@ -533,7 +524,7 @@ impl Runtime {
             return;
         };
         job.state = JobState::Ended(status);
-        job.ended_at = job.events.back().map(|stored| stored.pos);
+        (job.ended_at, job.ended) = (job.events.back().map(|stored| stored.pos), Some(self.now.utc));
         let (gone, classes, bytes) = (job.history.first() - 1, job.history.runs(), job.history.bytes());
         if self.config.history {
             self.append(Record::JobHistory { job: id, gone, classes, bytes }, None);

@@ -242,7 +242,7 @@ impl Runtime {
                 JobState::Accepting | JobState::Queued => self.on_job_durable(id),
                 JobState::Running | JobState::Cancelling => self.take_up(id),
                 JobState::Ended(_) => {
-                    let until = job.ended().map_or(self.now.utc, |at| at.plus(self.config.resume_window));
+                    let until = job.ended.map_or(self.now.utc, |at| at.plus(self.config.resume_window));
                     let at = self.moment(until, self.config.resume_window);
                     self.timers.set(Timer::Retention(id), at);
                 }

@@ -3,6 +3,7 @@
 //! a job for that window after its end; both within the bounds of `Limits`.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::Runtime;
 use super::io::Record;
@@ -13,6 +14,8 @@ use crate::time::UtcMs;
 
 /// How often in a resume window it is seen to what was acknowledged meanwhile.
 const PURGES_PER_WINDOW: u32 = 8;
+/// Between two steps, where there is much to let go.
+const NEXT_STEP: Duration = Duration::from_millis(10);
 
 impl Runtime {
     /// What no longer fits in memory is read back from the store when it is
@@ -54,15 +57,16 @@ impl Runtime {
         let past = UtcMs(self.now.utc.0.saturating_sub(window));
         self.free_acknowledged(id);
         let needed = self.first_needed(id);
-        // What the store does not have yet stays, as does what it cannot delete.
-        if !self.log.failed
-            && self.jobs.get(id).is_some_and(|job| !job.is_over())
-            && let Some(upto) = self.jobs.purge(id, past, needed)
-            && self.config.history
-        {
-            self.append(Record::HistoryTrimmed { job: id, upto }, None);
-        }
         self.plan_purge(id);
+        // What the store does not have yet stays, as does what it cannot delete.
+        let may_go = !self.log.failed && self.jobs.get(id).is_some_and(|job| !job.is_over());
+        if may_go && let Some(upto) = self.jobs.purge(id, past, needed) {
+            if self.config.history {
+                self.append(Record::HistoryTrimmed { job: id, upto }, None);
+            }
+            // There may be more: others come in between.
+            self.timers.set(Timer::Purge(id), self.now.mono + NEXT_STEP);
+        }
     }
 
     /// Lets go from memory of what the store has, and everybody who was to get

@@ -360,10 +360,10 @@ fn first_after(cut: Cut, id: JobId, job: &Job) -> Result<u64, Violation> {
     if later(job.created_at) {
         return Ok(beginning);
     }
-    if job.ended().is_some_and(|ended| !later(ended)) {
+    if job.ended.is_some_and(|ended| !later(ended)) {
         return Ok(job.count() + 1);
     }
-    job.first_held_where(later).ok_or_else(|| {
+    job.history.first_where(later).ok_or_else(|| {
         let why = "`after_message_id`: too long ago to tell what came later in every job: subscribe from the beginning";
         Violation::new(ErrorCode::ResumeWindowExpired, why)
     })
