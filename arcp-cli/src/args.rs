@@ -86,7 +86,8 @@ pub struct Serve {
     /// Seconds between heartbeats; 0 switches them off.
     #[arg(long, default_value_t = 30, value_name = "S")]
     pub heartbeat: u64,
-    /// Seconds after a loss in which a session can be resumed.
+    /// Seconds after a loss in which a session can be resumed, and for which
+    /// jobs are listed after their end and acknowledged events are kept.
     #[arg(long, default_value_t = 600, value_name = "S")]
     pub resume_window: u64,
     /// Seconds an open session is lent before its client must prove again who

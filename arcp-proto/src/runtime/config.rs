@@ -46,7 +46,8 @@ pub struct Config {
     /// Namespaces of extensions whose messages the host takes.
     pub extensions: Vec<String>,
     /// For how long after the last sign of life a session can be resumed,
-    /// and ended jobs are listed. One second or more.
+    /// ended jobs are listed, and events of others are kept that every session
+    /// has acknowledged. One second or more.
     pub resume_window: Duration,
     /// How long an agent may take to stop before the job ends without it.
     pub cancel_grace: Duration,
