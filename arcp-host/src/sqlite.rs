@@ -223,9 +223,8 @@ impl SqliteStore {
             let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
             let record: Record = serde_json::from_slice(body)
                 .map_err(|error| StoreError(format!("record {} cannot be read: {error}", at.0)))?;
-            if let Record::HistoryTrimmed { job, upto } = record {
-                running.entry(job).and_modify(|trimmed| *trimmed = upto);
-                continue;
+            if let Record::HistoryTrimmed { job, upto, .. } = &record {
+                running.entry(*job).and_modify(|trimmed| *trimmed = *upto);
             }
             let over = if let Record::JobHistory { job, .. } = &record { Some(*job) } else { None };
             if let Record::JobAccepted(accepted) = &record {

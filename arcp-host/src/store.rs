@@ -25,7 +25,7 @@ pub trait Store: Send {
     /// session come in the order of their positions, but for two things: of a
     /// job with a [`Record::JobHistory`] only the last event needs to come,
     /// after that, and of any other none that a [`Record::HistoryTrimmed`] let
-    /// go; and numbers of sessions may come after everything else.
+    /// go, of which only the last one counts; and numbers of sessions may come after everything else.
     ///
     /// # Errors
     ///

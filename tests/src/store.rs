@@ -57,7 +57,7 @@ impl VirtualStore {
             if let Record::Released { session, upto } = record {
                 released.insert(*session, *upto);
             }
-            if let Record::HistoryTrimmed { job, upto } = record {
+            if let Record::HistoryTrimmed { job, upto, .. } = record {
                 trimmed.insert(*job, *upto);
             }
         }
@@ -68,7 +68,7 @@ impl VirtualStore {
                 || record.session().is_some_and(|session| ended.contains(&session));
             match record {
                 _ if gone => {}
-                Record::HistoryTrimmed { .. } => {}
+                Record::HistoryTrimmed { job, upto, .. } if trimmed.get(job) != Some(upto) => {}
                 Record::JobEvent { job, event } if trimmed.get(job).is_some_and(|upto| event.n <= *upto) => {}
                 Record::JobEvent { job, .. } if over.contains(job) => {
                     terminals.entry(*job).or_insert_with(|| record.clone());
@@ -96,7 +96,7 @@ impl VirtualStore {
             Record::JobEvent { job, event } => {
                 self.events.entry(*job).or_default().insert(event.n, event.clone());
             }
-            Record::HistoryTrimmed { job, upto } => {
+            Record::HistoryTrimmed { job, upto, .. } => {
                 self.events.entry(*job).or_default().retain(|n, _| n > upto);
             }
             Record::JobForgotten { job } => drop(self.events.remove(job)),

@@ -175,6 +175,54 @@ fn sw76_what_came_after_a_message_is_known_though_memory_has_let_it_go() {
     world.finish();
 }
 
+/// A world in which a job's first events soon go.
+fn hasty(seed: u64, window: u64) -> World {
+    World::configured(seed, |config| {
+        config.heartbeat = None;
+        config.resume_window = Duration::from_secs(window);
+        config.limits.kept_job_events = 64;
+        config.limits.running_jobs = 1;
+    })
+}
+
+#[test]
+fn a_job_whose_start_is_no_longer_kept_is_not_started_again() {
+    for compact in [true, false] {
+        let mut world = hasty(7, 20);
+        let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+        // It waits for its turn, and says in no acceptance that it starts.
+        raw.submit(&mut world, json!({"agent": "slow"}));
+        raw.submit(&mut world, json!({"agent": "ponderer", "input": {"count": 40}}));
+        let seen = pass(&mut world, &mut raw, 60, u64::MAX);
+        let job = raw.submit(&mut world, json!({"agent": "echo"}))["job_id"].clone();
+        assert!(first_kept(&mut world, &job) == 1);
+        world.crash_with(world.given().count(), compact);
+        let mut back = Raw::resume(&mut world, "tok-a", &welcome, seen);
+        back.expect(&mut world, "session.welcome");
+        let lost = back.expect_any(&mut world, &["job.error", "job.result"]);
+        assert_eq!((code(&lost), &lost["payload"]["retryable"]), ("INTERNAL_ERROR", &json!(true)), "{compact} {lost}");
+        world.finish();
+    }
+}
+
+#[test]
+fn a_time_limit_counts_from_a_start_that_is_no_longer_kept() {
+    for compact in [true, false] {
+        let mut world = hasty(8, 2);
+        let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+        let submit = json!({"agent": "stepper", "input": {"steps": 200}, "max_runtime_sec": 15});
+        let job = raw.submit(&mut world, submit)["job_id"].clone();
+        let seen = pass(&mut world, &mut raw, 10, u64::MAX);
+        assert!(first_kept(&mut world, &job) > 16);
+        world.crash_with(world.given().count(), compact);
+        let mut back = Raw::resume(&mut world, "tok-a", &welcome, seen);
+        back.expect(&mut world, "session.welcome");
+        let ended = back.until_end(&mut world).pop().expect("its end");
+        assert_eq!(code(&ended), "TIMEOUT", "{ended}");
+        world.finish();
+    }
+}
+
 #[test]
 fn a_talkative_job_that_is_acknowledged_as_it_goes_holds_little() {
     let mut world = World::seeded(5);

@@ -252,14 +252,14 @@ fn what_was_trimmed_is_not_given_back_even_before_it_is_deleted() {
         let halves: Vec<Record> = running
             .iter()
             .filter(|(_, events)| events.len() > 20)
-            .map(|(job, events)| Record::HistoryTrimmed { job: *job, upto: events.len() as u64 / 2 })
+            .map(|(job, events)| Record::HistoryTrimmed { job: *job, upto: events.len() as u64 / 2, started: None })
             .collect();
         assert!(halves.len() >= 3, "{halves:?}");
         given(&mut *store, &at(all.len() as u64 + 1, &halves));
         drop(store);
         let after = Restart::of(&subject.reopened().0).events;
         for half in &halves {
-            let Record::HistoryTrimmed { job, upto } = half else { continue };
+            let Record::HistoryTrimmed { job, upto, .. } = half else { continue };
             let expected: Vec<u64> = (upto + 1..=running[job].len() as u64).collect();
             assert_eq!(after[job], expected, "{:?} {job}", subject.kind);
         }

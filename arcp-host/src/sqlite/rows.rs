@@ -80,7 +80,7 @@ impl Rows {
                 execute(tx, "DELETE FROM records WHERE job = ?1", [key(job.ulid())])?;
                 return discard(tx, key(job.ulid()), i64::MAX);
             }
-            Record::HistoryTrimmed { job, upto } => discard(tx, key(job.ulid()), number(*upto))?,
+            Record::HistoryTrimmed { job, upto, .. } => discard(tx, key(job.ulid()), number(*upto))?,
             Record::SessionEnded { session } => {
                 execute(tx, "DELETE FROM records WHERE session = ?1", [key(session.ulid())])?;
                 return discard(tx, key(session.ulid()), i64::MAX);

@@ -256,10 +256,7 @@ impl Job {
         self.thoughts = record.thoughts + u64::from(class == EventClass::Thought);
         let what = match &*record.event {
             JobEvent::Started => {
-                if self.state != JobState::Cancelling {
-                    self.state = JobState::Running;
-                }
-                self.started_at = Some(record.at);
+                self.restore_start(record.at);
                 Restored::Said
             }
             JobEvent::Ended(terminal) => {
@@ -272,6 +269,14 @@ impl Job {
         };
         self.hold(Stored::kept(pos, record), size);
         what
+    }
+
+    /// Takes over that its agent was started.
+    pub(super) fn restore_start(&mut self, at: UtcMs) {
+        if matches!(self.state, JobState::Accepting | JobState::Queued) {
+            self.state = JobState::Running;
+        }
+        self.started_at = Some(at);
     }
 
     /// Takes over that it was asked to stop.

@@ -69,12 +69,15 @@ pub enum Record {
         /// Bytes they hold, roughly.
         bytes: usize,
     },
-    /// The first events of a job are no longer kept.
+    /// The first events of a job are no longer kept. The latest one counts.
     HistoryTrimmed {
         /// The job.
         job: JobId,
         /// The last of them.
         upto: u64,
+        /// When its agent was started, if that was among them.
+        #[serde(default)]
+        started: Option<UtcMs>,
     },
     /// What a job can go on from. The latest one counts.
     Checkpointed {

@@ -31,7 +31,7 @@ impl Runtime {
             Record::JobAccepted(record) => self.restore_job(at, *record),
             Record::JobEvent { job, event } => self.restore_event(job, at, event),
             Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
-            Record::HistoryTrimmed { job, upto } => self.jobs.forget_events(job, upto),
+            Record::HistoryTrimmed { job, upto, started } => self.restore_trimmed(job, upto, started),
             Record::Subscribed { session, number, filter, request, command } => {
                 self.add_subscription(session, number, Compiled::of(&filter));
                 let subscription = id_of(session, number).into();
@@ -138,6 +138,13 @@ impl Runtime {
         if let Some(job) = self.jobs.get_mut(id).filter(|job| job.count() == 0) {
             job.history.restore(gone, classes, bytes);
             self.jobs.kept_bytes += bytes as u64;
+        }
+    }
+
+    fn restore_trimmed(&mut self, id: JobId, upto: u64, started: Option<UtcMs>) {
+        self.jobs.forget_events(id, upto);
+        if let (Some(job), Some(at)) = (self.jobs.get_mut(id), started) {
+            job.restore_start(at);
         }
     }
 

@@ -29,8 +29,15 @@ impl Runtime {
         }
         let trimmed = self.jobs.trim(id, limits);
         for (job, upto) in trimmed {
-            self.append(Record::HistoryTrimmed { job, upto }, None);
+            self.note_trimmed(job, upto);
         }
+    }
+
+    /// Tells the store which events it need not keep.
+    fn note_trimmed(&mut self, id: JobId, upto: u64) {
+        // With them goes what a restart would learn from them.
+        let started = self.jobs.get(id).and_then(|job| job.started_at);
+        self.append(Record::HistoryTrimmed { job: id, upto, started }, None);
     }
 
     /// A good many events have come: perhaps others can go.
@@ -62,7 +69,7 @@ impl Runtime {
         let may_go = !self.log.failed && self.jobs.get(id).is_some_and(|job| !job.is_over());
         if may_go && let Some(upto) = self.jobs.purge(id, past, needed) {
             if self.config.history {
-                self.append(Record::HistoryTrimmed { job: id, upto }, None);
+                self.note_trimmed(id, upto);
             }
             // There may be more: others come in between.
             self.timers.set(Timer::Purge(id), self.now.mono + NEXT_STEP);
