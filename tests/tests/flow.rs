@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use arcp_proto::runtime::{CloseReason, Notice};
+use arcp_proto::id::LogPos;
+use arcp_proto::runtime::{CloseReason, Input, Notice};
 use arcp_tests::raw::Raw;
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -31,6 +32,19 @@ fn b14_persist_before_send_holds_while_the_store_fails() {
     let frames = raw.until_end(&mut world);
     assert_eq!(frames.last().expect("an end")["payload"]["final_status"], "success");
     assert!(world.notices.contains(&Notice::StoreFailed) && world.notices.contains(&Notice::StoreRecovered));
+    world.finish();
+}
+
+#[test]
+fn a_late_word_that_what_is_durable_failed_changes_nothing() {
+    let mut world = World::seeded(9);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.settle(&mut world);
+    // It was given twice: the first time it was written, the second it was not.
+    world.input(Input::PersistFailed { from: LogPos(1) });
+    assert!(!world.runtime().stats().store_failed);
+    raw.submit(&mut world, json!({"agent": "echo"}));
+    raw.until_end(&mut world);
     world.finish();
 }
 

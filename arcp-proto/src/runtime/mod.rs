@@ -287,6 +287,10 @@ impl Runtime {
     /// Nothing numbered is sent until the store works; heartbeats go on, and
     /// agents stop when their credit is used up.
     fn on_persist_failed(&mut self) {
+        // Nothing would be asked for again, and no answer would come.
+        if self.log.unconfirmed().next().is_none() {
+            return;
+        }
         if !core::mem::replace(&mut self.log.failed, true) {
             self.outputs.push_back(Output::Observe(Notice::StoreFailed));
         }
