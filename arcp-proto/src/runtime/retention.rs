@@ -12,7 +12,7 @@ use super::timers::Timer;
 use crate::id::{JobId, LogPos, Principal, SessionId};
 use crate::time::UtcMs;
 
-/// How often in a resume window it is seen to what was acknowledged meanwhile.
+/// How often in a resume window what was acknowledged meanwhile is looked for.
 const PURGES_PER_WINDOW: u32 = 8;
 /// Between two steps, where there is much to let go.
 const NEXT_STEP: Duration = Duration::from_millis(10);
