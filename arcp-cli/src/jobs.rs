@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use arcp_blocking::{Client, OpenClient, Target};
+use arcp_blocking::{Client, ClientError, OpenClient, Target};
 use arcp_proto::client::ClientConfig;
 use arcp_proto::id::WireId;
 use arcp_proto::json::{Json, Object};
@@ -81,12 +81,20 @@ fn request(agent: AgentRef, input: Option<Json>, key: String, max_runtime: Optio
     Submit { input, key: Some(key), max_runtime, ..Submit::new(agent) }
 }
 
-/// Follows a job from its beginning.
+/// Follows a job from its beginning, or from what is kept of it.
 pub fn watch(args: args::Watch) -> Result<Exit, Failure> {
-    let job = job_id(&args.job)?;
+    let id = job_id(&args.job)?;
     let (client, _) = connect(&args.place)?;
-    let job = client.watch(Watch { job, after: Some(0), history: Some(true) })?;
-    follow(&job, args.output)
+    let after = |n| client.watch(Watch { job: id.clone(), after: Some(n), history: Some(true) });
+    let mut watched = after(0);
+    // While it is asked, a little more may go.
+    for _ in 0..3 {
+        let Err(ClientError::Refused(refusal)) = &watched else { break };
+        let Some(kept) = refusal.history_after() else { break };
+        eprintln!("arcp: the first {kept} events of this job are no longer kept");
+        watched = after(kept);
+    }
+    follow(&watched?, args.output)
 }
 
 /// Lists jobs, page by page.

@@ -385,3 +385,44 @@ fn sw19_a_cancel_with_a_deadline_from_another_process() {
     assert_eq!(code(&watched), 3);
     assert!(stdout(&watched).contains("did not stop in time"), "{}", stdout(&watched));
 }
+
+/// Watches a job until its first event was shown; gives what was said besides.
+fn glance(home: &Home, job: &str, family: &str) -> String {
+    let mut watch = home.arcp(&["watch", job, "--output", "json", "--family", family]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    let shown = lines.map_while(Result::ok).any(|line| line.contains("\"m\""));
+    watch.kill().expect("killed");
+    let output = watch.wait_with_output().expect("it ends");
+    assert!(shown, "nothing was shown: {}", stderr(&output));
+    stderr(&output)
+}
+
+#[test]
+fn a_job_whose_beginning_is_no_longer_kept_is_watched_from_where_it_is() {
+    for family in ["hello", "open"] {
+        let mut home = Home::new();
+        let go = std::env::temp_dir().join(format!("arcp-go-{family}-{}", std::process::id()));
+        let says = r#"{"kind":"log","body":{"level":"info","message":"m"}}"#;
+        let agent = format!(
+            "long=i=0; while [ $i -lt 3000 ]; do echo '{says}'; i=$((i+1)); done; \
+             while [ ! -e {go} ]; do sleep 0.1; done; rm {go}; echo '{says}'",
+            go = go.display()
+        );
+        home.serve(&["--resume-window", "1", "--agent", &agent]);
+        let submitted = home.run(&["submit", "long", "--detach"]);
+        let job = stdout(&submitted).trim().to_string();
+        // Whoever looks keeps it for a window: a glance now and then.
+        let told = (0..10).map(|_| {
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            glance(&home, &job, family)
+        });
+        let told = told.into_iter().find(|said| said.contains("are no longer kept")).expect("it goes in time");
+        assert!(told.contains("the first"), "{told}");
+        fs::write(&go, "").expect("written");
+        let watched = home.run(&["watch", &job, "--output", "json", "--family", family]);
+        assert_eq!(code(&watched), 0, "{}", stderr(&watched));
+        let events = stdout(&watched).lines().filter(|line| line.contains("\"m\"")).count();
+        assert!(events > 100 && events < 3000, "{events}");
+    }
+}

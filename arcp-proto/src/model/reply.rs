@@ -232,6 +232,13 @@ impl Refusal {
             job: None,
         }
     }
+
+    /// Where the beginning of a job's history is no longer kept: after which
+    /// event it can be asked for, if the runtime says so.
+    pub fn history_after(&self) -> Option<u64> {
+        // Its code differs by family.
+        self.details.as_ref()?.members().ok()?.get("from_event_seq")?.parse().ok()
+    }
 }
 
 /// A page of a listing.

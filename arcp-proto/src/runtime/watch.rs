@@ -252,9 +252,7 @@ impl Runtime {
             let lost = "the beginning of this job's history is no longer kept: ask from a later event";
             return Violation::new(ErrorCode::ResumeWindowExpired, lost);
         }
-        let lost = alloc::format!(
-            "the first {gone} events of this job are no longer kept: `from_event_seq` {gone} is the least"
-        );
+        let lost = alloc::format!("the first {gone} events of this job are no longer kept: ask for those after them");
         let mut details = Object::new();
         details.u64("from_event_seq", gone);
         Violation::new(ErrorCode::ResumeWindowExpired, lost).with_details(details.json())

@@ -144,7 +144,10 @@ impl Payload<'_, '_> {
         let message = m.get_str("message").filter(|text| !text.is_empty());
         let message = message.unwrap_or_else(|| "the runtime gave no message".to_string());
         let retryable = m.get("retryable").and_then(|raw| serde_json::from_str(raw).ok());
-        let details = match (m.get("details"), m.get_str("detail")) {
+        // Some write these beside what they nest.
+        let given = |name: &str| m.get(name).or_else(|| self.members.get(name));
+        let detail = m.get_str("detail").or_else(|| self.members.get_str("detail"));
+        let details = match (given("details"), detail) {
             (Some(raw), _) if raw.starts_with('{') => Json::parse(raw).ok(),
             (_, Some(text)) => {
                 let mut details = Object::new();
