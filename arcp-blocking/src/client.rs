@@ -123,6 +123,11 @@ pub enum JobUpdate {
         /// Whether the same session came back.
         resumed: bool,
     },
+    /// So many events came while we were away for long, and are no longer kept.
+    Missed {
+        /// How many.
+        events: u64,
+    },
     /// The runtime does not show the job any more.
     Gone(Box<Refusal>),
     /// The session is over; the job goes on. Nothing follows.
@@ -638,6 +643,7 @@ impl Driver {
                     let _ = answer.send(Ok(nonce));
                 }
             }
+            ClientEvent::Missed { job, events } => self.tell(&job, &JobUpdate::Missed { events }),
             ClientEvent::Unreadable { .. } => {}
             ClientEvent::Job { job, seq, at, event } => self.tell(&job, &JobUpdate::Event { seq, at, event }),
             ClientEvent::JobEnded { job, seq, terminal, result } => {

@@ -245,6 +245,7 @@ impl Shown {
                     self.resumed += u32::from(resumed);
                     tell("   -- resumed; what was missed comes first")?;
                 }
+                JobUpdate::Missed { events } => tell(&format!("   -- {events} events were missed"))?,
                 JobUpdate::Gone(refusal) => return Err(Failure::new(Exit::Failed, refusal.message.to_string())),
                 JobUpdate::Lost(end) => return Err(Failure::new(Exit::Lost, end.to_string())),
             }

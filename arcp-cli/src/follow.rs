@@ -51,6 +51,7 @@ pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {
             }
             JobUpdate::Reconnected { resumed: true } => view.note("back, nothing was missed"),
             JobUpdate::Reconnected { resumed: false } => view.note("back on a new session"),
+            JobUpdate::Missed { events } => view.note(&format!("{events} events are no longer kept and were missed")),
             JobUpdate::Gone(refusal) => {
                 view.clear();
                 let message = format!("the runtime does not know {} any more: {}", job.id, refusal.message);

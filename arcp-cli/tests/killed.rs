@@ -115,6 +115,7 @@ fn follow(job: &Job, server: &mut Mortal, kill_at: usize) -> FinalStatus {
                 assert!(terminal.status == FinalStatus::Success && whole || lost, "{terminal:?}: {}", values.len());
                 return terminal.status;
             }
+            JobUpdate::Missed { events } => panic!("{events} events were missed"),
             JobUpdate::Gone(refusal) => panic!("{}", refusal.message),
             JobUpdate::Lost(end) => panic!("{end}"),
         }
@@ -130,6 +131,7 @@ fn run_counted(client: &Client, round: usize) -> (WireId, FinalStatus) {
     loop {
         match job.next_update().expect("an update") {
             JobUpdate::Ended { terminal, .. } => return (job.id.clone(), terminal.status),
+            JobUpdate::Missed { events } => panic!("{events} events were missed"),
             JobUpdate::Gone(refusal) => panic!("{}", refusal.message),
             JobUpdate::Lost(end) => panic!("{end}"),
             _ => {}
@@ -296,6 +298,7 @@ fn an_agent_that_ends_its_runtime_goes_on_from_its_checkpoint_and_programs_do_no
     let result = |job: &Job| loop {
         match job.next_update_in(Duration::from_secs(60)).expect("in time") {
             JobUpdate::Ended { terminal, result, .. } => return (terminal.status, result),
+            JobUpdate::Missed { events } => panic!("{events} events were missed"),
             JobUpdate::Gone(refusal) => panic!("{}", refusal.message),
             JobUpdate::Lost(end) => panic!("{end}"),
             JobUpdate::Event { .. } | JobUpdate::Reconnecting { .. } | JobUpdate::Reconnected { .. } => {}

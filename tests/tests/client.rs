@@ -150,6 +150,43 @@ fn when_the_session_is_gone_its_jobs_are_brought_to_a_new_one() {
 }
 
 #[test]
+fn b12_what_is_no_longer_kept_when_a_client_comes_back_is_said_and_the_rest_follows() {
+    for family in FAMILIES {
+        let mut options = Options::new(14);
+        options.config.resume_window = Duration::from_secs(5);
+        options.config.limits.kept_job_events = 64;
+        let mut world = World::new(options);
+        world.family = family;
+        let client = world.add_client("a");
+        world.until(client, accepted);
+        give(&mut world, client, submit("slow", r#"{"ticks":600}"#));
+        world.run_for(Duration::from_secs(2));
+        world.unplug(client, true);
+        let conn = world.conn_of(client).expect("connected");
+        world.cut(conn);
+        world.run_for(Duration::from_secs(30));
+        world.unplug(client, false);
+        world.until(client, ended);
+        let mut expected = 1;
+        for event in world.events(client) {
+            match event {
+                ClientEvent::Missed { events, .. } => expected += events,
+                ClientEvent::Job { event: JobEvent::Said { body, .. }, .. } => {
+                    let current: Option<u64> = body.members().ok().and_then(|body| body.get("current")?.parse().ok());
+                    let Some(current) = current else { continue };
+                    assert_eq!(expected, current, "{family:?}: what is missing is said");
+                    expected = current + 1;
+                }
+                _ => {}
+            }
+        }
+        let missed = world.events(client).iter().filter(|event| matches!(event, ClientEvent::Missed { .. })).count();
+        assert_eq!((expected, missed), (601, 1), "{family:?}");
+        world.finish();
+    }
+}
+
+#[test]
 fn b63_what_is_refused_reaches_whoever_asked() {
     for family in FAMILIES {
         let mut world = World::of(family, 5);

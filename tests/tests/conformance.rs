@@ -44,7 +44,9 @@ fn every_ledger_row_is_here_and_every_named_test_exists() {
         assert!(before.is_none(), "{row} stands there twice");
         assert!(matches!(*status, "works" | "not yet"), "{row}: `{status}` is no status");
         assert!(*status == "not yet" || !test.is_empty(), "{row} works without a test");
-        assert!(test.is_empty() || tests.contains(&test), "{row}: there is no test `{test}`");
+        for test in test.split("`, `").filter(|test| !test.is_empty()) {
+            assert!(tests.contains(test), "{row}: there is no test `{test}`");
+        }
     }
     for (prefix, count) in [("SW", 94), ("RT", 98), ("PY", 36), ("RR", 48), ("GL", 19), ("B", 85)] {
         for n in 1..=count {

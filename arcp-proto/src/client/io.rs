@@ -225,6 +225,14 @@ pub enum ClientEvent {
         /// What it said.
         refusal: Refusal,
     },
+    /// The session was lost, and so were events of a job: the runtime no longer
+    /// keeps them. Those after them follow.
+    Missed {
+        /// The job.
+        job: WireId,
+        /// How many.
+        events: u64,
+    },
     /// The runtime sent a message that makes no sense; it was passed over.
     Unreadable {
         /// What is wrong with it.

@@ -225,6 +225,23 @@ impl Client {
         }
     }
 
+    /// What came while we were away may be gone; what is left of it is not.
+    fn watch_the_rest(&mut self, job: &WireId, refusal: &Refusal) -> bool {
+        let (Some(kept), Some(followed)) = (refusal.history_after(), self.followed.get_mut(job)) else {
+            return false;
+        };
+        let Some(events) = kept.checked_sub(followed.events).filter(|missed| *missed > 0) else {
+            return false;
+        };
+        followed.events = kept;
+        let watch = Watch { job: job.clone(), after: Some(kept), history: Some(true) };
+        let given = self.give(Request::Watch(watch), false).is_ok();
+        if given {
+            self.tell(ClientEvent::Missed { job: job.clone(), events });
+        }
+        given
+    }
+
     fn reclaim(&mut self, job: &WireId) {
         let Some(followed) = self.followed.get_mut(job) else {
             return;
@@ -288,6 +305,9 @@ impl Client {
             }
             Some((handle, pending)) => {
                 if let Request::Watch(watch) = &pending.request {
+                    if !pending.asked && self.watch_the_rest(&watch.job, &refusal) {
+                        return;
+                    }
                     self.followed.remove(&watch.job);
                 }
                 let handle = pending.asked.then_some(handle);
