@@ -26,6 +26,8 @@ pub(super) struct History {
     /// When the last so many of those were: milliseconds after `begun`.
     times: VecDeque<u32>,
     begun: UtcMs,
+    /// The first piece of a result: what a job is for does not go by time.
+    result_from: Option<u64>,
     groups: VecDeque<Group>,
     bytes: usize,
 }
@@ -50,6 +52,7 @@ impl History {
             classes: VecDeque::new(),
             times: VecDeque::new(),
             begun: UtcMs(0),
+            result_from: None,
             groups: VecDeque::new(),
             bytes: 0,
         }
@@ -109,6 +112,9 @@ impl History {
             self.gone = self.gone.max(n.saturating_sub(1));
             self.begun = at;
         }
+        if class == EventClass::Chunk {
+            self.result_from.get_or_insert(n);
+        }
         self.classes.push_back(class);
         self.times.push_back(u32::try_from(at.0.saturating_sub(self.begun.0)).unwrap_or(u32::MAX));
         self.bytes += bytes;
@@ -133,8 +139,10 @@ impl History {
     }
 
     /// The last event of the groups that are not after `past` and have none from
-    /// `needed` on, of the next few; the last group stays in any case.
+    /// `needed` on, of the next few; the last group stays in any case, and so
+    /// does a result.
     pub(super) fn purgeable(&self, past: UtcMs, needed: u64) -> Option<u64> {
+        let needed = needed.min(self.result_from.unwrap_or(u64::MAX));
         let may_go = self.groups.iter().take(self.groups.len().saturating_sub(1)).take(GROUPS_AT_ONCE);
         may_go.take_while(|group| group.at <= past && group.last < needed).last().map(|group| group.last)
     }
@@ -216,5 +224,11 @@ mod tests {
         assert_eq!(long.purgeable(UtcMs(u64::MAX), u64::MAX), Some(64 * 16), "a step at a time");
         assert_eq!(long.purgeable(UtcMs(40), u64::MAX), Some(32));
         assert_eq!(long.purgeable(UtcMs(u64::MAX), 48), Some(32));
+        let mut result = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
+        for n in 1..=100 {
+            let class = if n < 40 { EventClass::Log } else { EventClass::Chunk };
+            result.push(n, class, 10, UtcMs(n));
+        }
+        assert_eq!(result.purgeable(UtcMs(u64::MAX), u64::MAX), Some(32), "no piece of a result goes by time");
     }
 }
