@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arcp_host::agent::Inbox;
@@ -11,15 +11,14 @@ use arcp_host::auth::Authenticator;
 use arcp_host::clock::Clock;
 use arcp_host::registry::Registry;
 use arcp_host::runner::Runner;
-use arcp_host::store::{History, Store};
+use arcp_host::store::Store;
 use arcp_proto::error::ConfigError;
-use arcp_proto::id::{ConnId, JobId, LogPos, OpId, SessionId};
+use arcp_proto::id::{ConnId, LogPos, OpId, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{CloseReason, Config, Input, Notice, Output, Record, Runtime, Stats};
 
-/// Reads from the store at once.
-const READERS: usize = 4;
+use crate::readers::{Readers, Wanted};
 
 /// Everything a server needs besides its transport.
 pub struct Host {
@@ -79,7 +78,7 @@ pub(crate) struct Engine {
     runner: Runner,
     authenticator: Arc<dyn Authenticator>,
     store: Committer,
-    reader: Option<Sender<Wanted>>,
+    readers: Option<Readers>,
     batch: Vec<(LogPos, Record)>,
     recorder: Option<(Recorder, File)>,
     observer: Option<Observer>,
@@ -109,15 +108,6 @@ enum Committer {
     Thread(Sender<Vec<(LogPos, Record)>>),
 }
 
-/// Events that the core wants back.
-struct Wanted {
-    op: OpId,
-    job: JobId,
-    from: u64,
-    to: u64,
-    bytes: usize,
-}
-
 impl Engine {
     pub(crate) fn new(host: Host, wake: Box<dyn Wake>) -> Result<Engine, HostError> {
         let mut clock = Clock::new();
@@ -126,11 +116,11 @@ impl Engine {
         let (sender, inbox) = channel();
         let sender = Arc::new(Mailbox { sender, wake });
         let mut store = host.store;
-        let readers = (0..READERS).filter_map(|_| store.history().transpose()).collect::<Result<Vec<_>, _>>()?;
+        let history = store.history()?;
         let config = Config {
             agents: host.registry.entries(),
             restartable_agents: host.registry.restartable().clone(),
-            history: !readers.is_empty(),
+            history: history.is_some(),
             ..host.config
         };
         let mut recorder = host.record.map(|file| (Recorder::new(&config, &seeds, now), file));
@@ -150,14 +140,14 @@ impl Engine {
         } else {
             Committer::Thread(commit_thread(store, sender.clone())?)
         };
-        let reader = if readers.is_empty() { None } else { Some(read_threads(readers, &sender)?) };
+        let readers = history.map(|history| Readers::new(history, sender.clone()));
         Ok(Engine {
             runtime,
             clock,
             runner: Runner::new(host.registry, sender.clone()),
             authenticator: host.authenticator,
             store,
-            reader,
+            readers,
             batch: Vec::new(),
             recorder,
             observer: host.observer,
@@ -277,7 +267,7 @@ impl Engine {
 
     fn load(&mut self, wanted: Wanted) {
         let op = wanted.op;
-        if self.reader.as_ref().is_none_or(|reader| reader.send(wanted).is_err()) {
+        if self.readers.as_mut().is_none_or(|readers| readers.read(wanted).is_err()) {
             self.input(Input::Loaded { op, events: None });
         }
     }
@@ -356,30 +346,5 @@ fn commit_thread(mut store: Box<dyn Store>, mailbox: Arc<Mailbox>) -> io::Result
         }
     };
     std::thread::Builder::new().name("store".to_string()).spawn(work)?;
-    Ok(sender)
-}
-
-/// Reads events back, whoever is free: one that is slow holds up nobody else.
-fn read_threads(readers: Vec<Box<dyn History>>, mailbox: &Arc<Mailbox>) -> io::Result<Sender<Wanted>> {
-    let (sender, receiver) = channel::<Wanted>();
-    let receiver = Arc::new(Mutex::new(receiver));
-    for mut history in readers {
-        let (receiver, mailbox) = (receiver.clone(), mailbox.clone());
-        let work = move || {
-            loop {
-                // A reader that panicked took nothing with it but its request.
-                let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(Wanted { op, job, from, to, bytes }) = next else {
-                    return;
-                };
-                let events = history.events(job, from, to, bytes);
-                if let Err(error) = &events {
-                    eprintln!("arcp: {error}");
-                }
-                mailbox.put(Input::Loaded { op, events: events.ok() });
-            }
-        };
-        std::thread::Builder::new().name("history".to_string()).spawn(work)?;
-    }
     Ok(sender)
 }

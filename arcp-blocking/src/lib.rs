@@ -13,6 +13,7 @@ mod engine;
 mod framing;
 mod http;
 mod open;
+mod readers;
 pub mod server;
 pub mod stdio;
 

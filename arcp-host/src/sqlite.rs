@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
 use arcp_proto::runtime::{NumberedRun, Record};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 use ulid::Ulid;
 
 use self::layout::{APPLICATION, VERSION};
@@ -194,9 +194,7 @@ impl Store for SqliteStore {
     }
 
     fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let reader = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
-        Ok(Some(Box::new(Reader(reader))))
+        Ok(Some(Box::new(Reader::open(&self.path)?)))
     }
 
     fn tidy(&mut self) -> Result<bool, StoreError> {

@@ -35,9 +35,8 @@ pub trait Store: Send {
         Ok(LogPos(0))
     }
 
-    /// A way to read events back while this commits, beside any other that was
-    /// given; `None`: they are gone once the runtime lets them go. Called a few
-    /// times, before `load`.
+    /// A way to read events back while this commits; `None`: they are gone once
+    /// the runtime lets them go. Called once, before `load`.
     ///
     /// # Errors
     ///
@@ -65,6 +64,13 @@ pub trait Store: Send {
 
 /// Reads events of jobs, on a thread of its own.
 pub trait History: Send {
+    /// One more, to read with beside this one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if there can be none just now.
+    fn another(&mut self) -> Result<Box<dyn History>, StoreError>;
+
     /// The events of a job from `from` to `to`, in order and without a gap:
     /// fewer after this many bytes, but one in any case, and none if the first
     /// is not kept.
@@ -76,7 +82,7 @@ pub trait History: Send {
 }
 
 /// A commit that did not happen.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the store failed: {0}")]
 pub struct StoreError(pub String);
 

@@ -4,7 +4,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a store looks at the records that replace others")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -139,6 +139,10 @@ impl Store for VirtualStore {
 }
 
 impl History for VirtualStore {
+    fn another(&mut self) -> Result<Box<dyn History>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
     fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
         if self.broken {
             return Err(StoreError("broken".into()));
@@ -156,17 +160,24 @@ impl History for VirtualStore {
     }
 }
 
-/// A store whose first read takes until it is told to go on.
+/// A store whose first reads take until they are told to go on.
 pub struct SlowToRead {
     inner: Box<dyn Store>,
-    go: Arc<Mutex<Option<Receiver<()>>>>,
+    slow: Arc<Slow>,
+}
+
+#[derive(Debug)]
+struct Slow {
+    left: AtomicU32,
+    go: Mutex<Receiver<()>>,
 }
 
 impl SlowToRead {
-    /// A store, and what lets its first read go on.
-    pub fn new(inner: Box<dyn Store>) -> (SlowToRead, Sender<()>) {
+    /// A store, and what lets its first `slow` reads go on, once each.
+    pub fn new(inner: Box<dyn Store>, slow: u32) -> (SlowToRead, Sender<()>) {
         let (sender, receiver) = channel();
-        (SlowToRead { inner, go: Arc::new(Mutex::new(Some(receiver))) }, sender)
+        let slow = Slow { left: AtomicU32::new(slow), go: Mutex::new(receiver) };
+        (SlowToRead { inner, slow: Arc::new(slow) }, sender)
     }
 }
 
@@ -181,19 +192,25 @@ impl Store for SlowToRead {
 
     fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
         let inner = self.inner.history()?;
-        Ok(inner.map(|inner| Box::new(SlowReads { inner, go: self.go.clone() }) as Box<dyn History>))
+        Ok(inner.map(|inner| Box::new(SlowReads { inner, slow: self.slow.clone() }) as Box<dyn History>))
     }
 }
 
 struct SlowReads {
     inner: Box<dyn History>,
-    go: Arc<Mutex<Option<Receiver<()>>>>,
+    slow: Arc<Slow>,
 }
 
 impl History for SlowReads {
+    fn another(&mut self) -> Result<Box<dyn History>, StoreError> {
+        Ok(Box::new(SlowReads { inner: self.inner.another()?, slow: self.slow.clone() }))
+    }
+
     fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
-        let first = self.go.lock().expect("nobody panics here").take();
-        if let Some(go) = first {
+        let is_slow =
+            self.slow.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_slow {
+            let go = self.slow.go.lock().expect("nobody panics here");
             go.recv().map_err(|gone| StoreError(gone.to_string()))?;
         }
         self.inner.events(job, from, to, bytes)
@@ -301,6 +318,10 @@ impl Store for Shared {
 }
 
 impl History for Shared {
+    fn another(&mut self) -> Result<Box<dyn History>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
     fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
         self.store().events(job, from, to, bytes)
     }

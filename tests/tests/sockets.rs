@@ -380,10 +380,11 @@ fn a_full_disk_is_said_stops_nothing_that_can_go_on_and_passes() {
 
 #[test]
 fn a_slow_read_holds_up_no_other() {
+    const SLOW: u32 = 12;
     let folder = std::env::temp_dir().join(format!("arcp-slow-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let store = SqliteStore::open(&folder.join("jobs.db"), Durability::Normal).expect("it opens");
-    let (store, go) = SlowToRead::new(Box::new(store));
+    let (store, go) = SlowToRead::new(Box::new(store), SLOW);
     let server = Running::start_on(Box::new(store), &[], |config| {
         config.limits.job_events = 16;
         config.limits.ack_lag = u64::MAX;
@@ -393,14 +394,20 @@ fn a_slow_read_holds_up_no_other() {
     let job = expect(&mut owner, "job.accepted")["job_id"].clone();
     expect(&mut owner, "job.result");
     let watch = json!({"job_id": job, "history": true});
-    let (mut first, _) = server.session("tok-a");
-    send(&mut first, "1", "job.subscribe", watch.clone());
-    expect(&mut first, "job.subscribed");
-    let (mut second, _) = server.session("tok-a");
-    send(&mut second, "1", "job.subscribe", watch);
-    assert_eq!(expect(&mut second, "job.result")["event_seq"], 302, "it did not wait");
-    go.send(()).expect("the first one waits");
-    assert_eq!(expect(&mut first, "job.result")["event_seq"], 302);
-    drop((owner, first, second, server));
+    let mut slow = Vec::new();
+    for _ in 0..SLOW {
+        let (mut watcher, _) = server.session("tok-a");
+        send(&mut watcher, "1", "job.subscribe", watch.clone());
+        expect(&mut watcher, "job.subscribed");
+        slow.push(watcher);
+    }
+    let (mut quick, _) = server.session("tok-a");
+    send(&mut quick, "1", "job.subscribe", watch);
+    assert_eq!(expect(&mut quick, "job.result")["event_seq"], 302, "it did not wait");
+    (0..SLOW).for_each(|_| go.send(()).expect("they wait"));
+    for watcher in &mut slow {
+        assert_eq!(expect(watcher, "job.result")["event_seq"], 302);
+    }
+    drop((owner, slow, quick, server));
     std::fs::remove_dir_all(&folder).expect("removed");
 }

@@ -1,21 +1,38 @@
 //! Events read back beside the writer.
 
+use std::path::{Path, PathBuf};
+
 use arcp_proto::id::JobId;
 use arcp_proto::runtime::EventRecord;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, params};
 use serde_json::value::RawValue;
 
 use super::rows::{failed, key, number};
 use crate::store::{History, StoreError};
 
-/// A second connection to the file, for reading only.
-pub(super) struct Reader(pub(super) Connection);
+/// A connection to the file beside the writer's, for reading only.
+pub(super) struct Reader {
+    path: PathBuf,
+    connection: Connection,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Reader, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        Ok(Reader { path: path.to_path_buf(), connection })
+    }
+}
 
 impl History for Reader {
+    fn another(&mut self) -> Result<Box<dyn History>, StoreError> {
+        Ok(Box::new(Reader::open(&self.path)?))
+    }
+
     fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
         let select = "SELECT body FROM events WHERE job = ?1 AND first <= ?3 AND first >= \
                       (SELECT max(first) FROM events WHERE job = ?1 AND first <= ?2) ORDER BY first";
-        let mut rows = self.0.prepare_cached(select).map_err(failed)?;
+        let mut rows = self.connection.prepare_cached(select).map_err(failed)?;
         let mut rows = rows.query(params![key(job.ulid()), number(from), number(to)]).map_err(failed)?;
         let (mut events, mut size) = (Vec::<EventRecord>::new(), 0);
         while let Some(row) = rows.next().map_err(failed)? {

@@ -1,0 +1,99 @@
+//! Reading events back from the store: as many threads as there are reads at
+//! once, so that a slow one holds up nobody else.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arcp_host::agent::Inbox as _;
+use arcp_host::store::History;
+use arcp_proto::id::{JobId, OpId};
+use arcp_proto::runtime::Input;
+
+use crate::engine::Mailbox;
+
+/// Threads at most; a read beyond waits for one of them.
+const MOST: usize = 64;
+
+/// Events that the core wants back.
+pub(crate) struct Wanted {
+    pub(crate) op: OpId,
+    pub(crate) job: JobId,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) bytes: usize,
+}
+
+pub(crate) struct Readers {
+    queue: Sender<Wanted>,
+    shared: Arc<Shared>,
+    threads: usize,
+}
+
+struct Shared {
+    queue: Mutex<Receiver<Wanted>>,
+    /// What every thread's own way to read is made from.
+    history: Mutex<Box<dyn History>>,
+    /// Reads that were asked for and not answered.
+    unanswered: AtomicUsize,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Readers {
+    pub(crate) fn new(history: Box<dyn History>, mailbox: Arc<Mailbox>) -> Readers {
+        let (queue, receiver) = channel();
+        let (queue_end, history) = (Mutex::new(receiver), Mutex::new(history));
+        let shared = Shared { queue: queue_end, history, unanswered: AtomicUsize::new(0), mailbox };
+        Readers { queue, shared: Arc::new(shared), threads: 0 }
+    }
+
+    /// Asks for events; the answer comes as an input.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread for it, and none can be had.
+    pub(crate) fn read(&mut self, wanted: Wanted) -> io::Result<()> {
+        let unanswered = self.shared.unanswered.fetch_add(1, Ordering::SeqCst) + 1;
+        if unanswered > self.threads && self.threads < MOST {
+            let shared = self.shared.clone();
+            let spawned = std::thread::Builder::new().name("history".to_string()).spawn(move || shared.work());
+            match spawned {
+                Ok(_) => self.threads += 1,
+                // It waits for one of those there are.
+                Err(_) if self.threads > 0 => {}
+                Err(error) => {
+                    self.shared.unanswered.fetch_sub(1, Ordering::SeqCst);
+                    return Err(error);
+                }
+            }
+        }
+        // The other end is ours as well.
+        self.queue.send(wanted).map_err(io::Error::other)
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        // Nobody panics while holding these; if, nothing is broken by it.
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner).another();
+        loop {
+            let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(Wanted { op, job, from, to, bytes }) = next else {
+                return;
+            };
+            if history.is_err() {
+                history = self.history.lock().unwrap_or_else(PoisonError::into_inner).another();
+            }
+            let events = match &mut history {
+                Ok(history) => history.events(job, from, to, bytes),
+                Err(error) => Err(error.clone()),
+            };
+            if let Err(error) = &events {
+                eprintln!("arcp: {error}");
+            }
+            self.unanswered.fetch_sub(1, Ordering::SeqCst);
+            self.mailbox.put(Input::Loaded { op, events: events.ok() });
+        }
+    }
+}
