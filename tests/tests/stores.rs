@@ -207,8 +207,11 @@ fn what_is_committed_later_is_read_beside_the_commits() {
         }) {
             assert!(history.events(job, n, n, 1).expect("read").is_empty(), "{:?}: it is not there yet", subject.kind);
             given(&mut *store, &all[..=upto]);
-            let events = history.events(job, n, n, 1).expect("read");
-            assert_eq!(events.first().map(|event| event.n), Some(n), "{:?}", subject.kind);
+            let mut other = history.another().expect("it opens");
+            for reader in [&mut history, &mut other] {
+                let events = reader.events(job, n, n, 1).expect("read");
+                assert_eq!(events.first().map(|event| event.n), Some(n), "{:?}", subject.kind);
+            }
         }
     }
 }
