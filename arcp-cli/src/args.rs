@@ -70,6 +70,10 @@ pub struct Serve {
     /// Whose token `--bearer` is.
     #[arg(long, value_name = "NAME", requires = "bearer")]
     pub principal: Option<String>,
+    /// Let this principal list and watch everybody's jobs, and change none; may
+    /// be repeated.
+    #[arg(long = "auditor", value_name = "PRINCIPAL")]
+    pub auditors: Vec<String>,
     /// Accept sessions without a credential even beyond the loopback.
     #[arg(long)]
     pub anonymous: bool,

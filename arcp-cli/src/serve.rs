@@ -1,5 +1,6 @@
 //! `arcp serve`.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -218,6 +219,7 @@ fn config(args: &Serve, anonymous: bool) -> Result<Config, Failure> {
     config.resume_window = Duration::from_secs(args.resume_window);
     config.session_lease = args.session_lease.map(Duration::from_secs);
     config.beating_agents = args.must_beat.iter().cloned().collect();
+    config.auditors = auditors(args)?;
     if args.samples {
         // Small enough to be seen by hand.
         config.limits.ack_lag = 200;
@@ -234,6 +236,17 @@ fn config(args: &Serve, anonymous: bool) -> Result<Config, Failure> {
     };
     config.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(config)
+}
+
+/// Nobody can be an auditor who cannot come in by that name.
+fn auditors(args: &Serve) -> Result<BTreeSet<Principal>, Failure> {
+    let by_token = args.tokens.iter().filter_map(|pair| Some(pair.rsplit_once('=')?.1));
+    let known: BTreeSet<&str> = by_token.chain(args.principal.as_deref()).collect();
+    let named = args.auditors.iter().map(|name| {
+        let principal = Principal::new(name).filter(|_| known.contains(name.as_str()));
+        principal.ok_or_else(|| Failure::usage(format!("--auditor {name}: no --token is that principal's")))
+    });
+    named.collect()
 }
 
 fn registry(args: &Serve, place: &Place) -> Result<Registry, Failure> {

@@ -426,3 +426,21 @@ fn a_job_whose_beginning_is_no_longer_kept_is_watched_from_where_it_is() {
         assert!(events > 100 && events < 3000, "{events}");
     }
 }
+
+#[test]
+fn b46_an_auditor_lists_and_watches_jobs_of_others() {
+    let mut home = Home::new();
+    let tokens = ["--token", "secret-a=a", "--token", "secret-b=b", "--token", "secret-c=c"];
+    let url = home.serve(&[&["--samples", "--auditor", "c"][..], &tokens].concat());
+    let as_who = |command: &[&str], token: &str| home.run(&[command, &["--url", &url, "--token", token]].concat());
+    let submitted = as_who(&["submit", "echo", "--input", "7", "--detach"], "secret-a");
+    let job = stdout(&submitted).trim().to_string();
+    let watched = as_who(&["watch", &job], "secret-c");
+    assert_eq!((code(&watched), stdout(&watched).trim()), (0, "7"), "{}", stderr(&watched));
+    assert!(stdout(&as_who(&["list"], "secret-c")).contains(&job));
+    assert_eq!(stdout(&as_who(&["list"], "secret-b")), "");
+    assert_eq!(code(&as_who(&["watch", &job], "secret-b")), 1);
+    let unknown = home.run(&["serve", "--samples", "--auditor", "nobody"]);
+    assert_eq!(code(&unknown), 2);
+    assert!(stderr(&unknown).contains("--auditor nobody"), "{}", stderr(&unknown));
+}

@@ -22,10 +22,11 @@ pub trait Store: Send {
 
     /// Gives every record that a restart needs and the last position ever
     /// committed. Called once, before any commit. Records of the same job or
-    /// session come in the order of their positions, but for two things: of a
-    /// job with a [`Record::JobHistory`] only the last event needs to come,
-    /// after that, and of any other none that a [`Record::HistoryTrimmed`] let
-    /// go, of which only the last one counts; and numbers of sessions may come after everything else.
+    /// session come in the order of their positions, but for two things: of a job
+    /// with a [`Record::JobHistory`] only the last event needs to come, after that,
+    /// and of any other none that a [`Record::HistoryTrimmed`] let go, of which
+    /// only the last one counts; and numbers of sessions may come after everything
+    /// else.
     ///
     /// # Errors
     ///

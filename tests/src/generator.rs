@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use arcp_proto::id::Principal;
 use arcp_proto::wire::Family;
 use serde_json::{Value, json};
 
@@ -57,6 +58,9 @@ pub fn run(seed: u64, steps: u64) -> Ran {
         // Events go while their jobs go on, sixteen at once.
         options.config.limits.kept_job_events = 64;
         options.config.resume_window = Duration::from_secs(20);
+    }
+    if seed.is_multiple_of(5) {
+        options.config.auditors = [Principal::new("c").expect("a name")].into();
     }
     let mut world = World::new(options);
     const PEERS: [(&str, Family); 5] = [

@@ -387,6 +387,11 @@ impl World {
         }
     }
 
+    /// Changes what the runtime is told at its next start.
+    pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.options.config);
+    }
+
     /// The process of the runtime dies, and another takes up what the store
     /// has. What was on its way to the store may have got there, to the last
     /// record or any before, and the store may have let go of what it may.

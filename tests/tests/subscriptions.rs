@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arcp_proto::id::Principal;
 use arcp_proto::wire::{Compat, Profile};
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
@@ -128,6 +129,106 @@ fn b45_b46_nobody_sees_others_jobs_or_its_own_copies() {
     let kinds = kinds(&shown(&observer.settle(&mut world)));
     assert_eq!(kinds.len(), 6, "{kinds:?}");
     assert!(kinds.iter().all(|kind| kind != "subscribe.event"));
+    world.finish();
+}
+
+/// A world where "c" may look at everybody's jobs.
+fn audited(seed: u64) -> World {
+    World::configured(seed, |config| config.auditors = [Principal::new("c").expect("a name")].into())
+}
+
+#[test]
+fn b46_an_auditor_is_shown_the_jobs_of_everybody() {
+    for crash in [false, true] {
+        let mut world = audited(13);
+        let (mut a, _) = Raw::open(&mut world, "tok-a");
+        let (mut b, _) = Raw::hello(&mut world, "tok-b");
+        let job = run(&mut world, &mut a, "echo", json!(1));
+        let (mut auditor, opened) = Raw::open(&mut world, "tok-c");
+        let (mut other, _) = Raw::open(&mut world, "tok-b");
+        subscribe(&mut world, &mut auditor, json!({"filter": {}, "since": {}}));
+        subscribe(&mut world, &mut other, json!({"filter": {}, "since": {}}));
+        if crash {
+            let last = auditor.settle(&mut world).last().expect("the boundary")["event_seq"].clone();
+            assert_eq!(last, 4);
+            world.crash();
+            let own = opened.clone();
+            auditor = Raw::reclaim(&mut world, "tok-c", &own, 0);
+            auditor.expect(&mut world, "session.resumed");
+            b = Raw::hello(&mut world, "tok-b").0;
+        }
+        b.submit(&mut world, json!({"agent": "echo"}));
+        b.until_end(&mut world);
+        let events = shown(&auditor.settle(&mut world));
+        let per_job = ["job.accepted", "job.started", "job.completed"];
+        assert_eq!(kinds(&events), [&per_job[..], &["boundary"], &per_job[..]].concat(), "{crash}");
+        assert_eq!(events[0]["job_id"], job);
+        if !crash {
+            let events = kinds(&shown(&other.settle(&mut world)));
+            assert_eq!(events, [&["boundary"], &per_job[..]].concat(), "nobody else is");
+        }
+        world.finish();
+    }
+}
+
+#[test]
+fn b46_who_is_no_auditor_any_more_after_a_restart_is_shown_nothing_new() {
+    let mut world = audited(15);
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let (mut auditor, opened) = Raw::open(&mut world, "tok-c");
+    subscribe(&mut world, &mut auditor, json!({"filter": {}}));
+    let job = owner.submit(&mut world, json!({"agent": "stepper", "input": {"steps": 50}}))["job_id"].clone();
+    auditor.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    world.run_for(Duration::from_secs(2));
+    let last = auditor.take(&world).iter().filter_map(|frame| frame["event_seq"].as_u64()).max();
+    let last = last.expect("it watches and is shown");
+    assert!(last > 30);
+    world.configure(|config| config.auditors.clear());
+    world.crash();
+    let mut auditor = Raw::reclaim(&mut world, "tok-c", &opened, last);
+    auditor.expect(&mut world, "session.resumed");
+    world.run_for(Duration::from_secs(30));
+    let numbered = auditor.take(&world).iter().filter(|frame| frame["event_seq"].is_u64()).count();
+    assert!(numbered < 6, "{numbered}: no more than was on its way");
+    assert_eq!(world.runtime().stats().unfinished_jobs, 0, "it went on");
+    world.finish();
+}
+
+#[test]
+fn b46_an_auditor_lists_and_watches_every_job_and_changes_none() {
+    let mut world = audited(14);
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let (mut auditor, _) = Raw::hello(&mut world, "tok-c");
+    auditor.send(&mut world, "session.list_jobs", json!({"limit": 1}));
+    let page = auditor.expect(&mut world, "session.jobs");
+    assert_eq!(page["payload"]["jobs"][0]["job_id"], job);
+    auditor.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    auditor.expect(&mut world, "job.subscribed");
+    auditor.send(&mut world, "job.cancel", json!({"job_id": job}));
+    assert_eq!(code(&auditor.expect(&mut world, "session.error")), "PERMISSION_DENIED");
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    other.send(&mut world, "session.list_jobs", json!({}));
+    assert_eq!(other.expect(&mut world, "session.jobs")["payload"]["jobs"], json!([]));
+    owner.send(&mut world, "job.cancel", json!({"job_id": job}));
+    assert_eq!(auditor.until_end(&mut world).last().expect("its end")["payload"]["code"], "CANCELLED");
+    // Every page, of everybody, each job once.
+    for token in ["tok-a", "tok-b", "tok-a"] {
+        let (mut raw, _) = Raw::hello(&mut world, token);
+        raw.submit(&mut world, json!({"agent": "echo"}));
+        raw.until_end(&mut world);
+    }
+    let (mut listed, mut query) = (Vec::new(), json!({"limit": 1}));
+    loop {
+        auditor.send(&mut world, "session.list_jobs", query);
+        let page = auditor.expect(&mut world, "session.jobs");
+        listed.extend(page["payload"]["jobs"].as_array().expect("jobs").iter().map(|job| job["job_id"].to_string()));
+        if page["payload"]["next_cursor"].is_null() {
+            break;
+        }
+        query = json!({"limit": 1, "cursor": page["payload"]["next_cursor"]});
+    }
+    assert!(listed.len() == 4 && listed.is_sorted(), "{listed:?}");
     world.finish();
 }
 

@@ -8,6 +8,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
+use crate::id::Principal;
 use crate::limits::Limits;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::feature::{Feature, Features};
@@ -39,6 +40,9 @@ pub struct Config {
     /// Agents that can go on from their last checkpoint, by name: a job of
     /// theirs that ran when the runtime ended is started again.
     pub restartable_agents: BTreeSet<String>,
+    /// Principals that may list, watch and subscribe to the jobs of everybody,
+    /// inputs and results with them, and change none that is not theirs.
+    pub auditors: BTreeSet<Principal>,
     /// For how long a session is lent before its client must prove again who
     /// it is, in the family that knows this; `None`: for ever. Ten seconds or
     /// more.
@@ -77,6 +81,7 @@ impl Config {
             heartbeat: Some(Duration::from_secs(30)),
             beating_agents: BTreeSet::new(),
             restartable_agents: BTreeSet::new(),
+            auditors: BTreeSet::new(),
             session_lease: None,
             extensions: Vec::new(),
             resume_window: Duration::from_secs(600),

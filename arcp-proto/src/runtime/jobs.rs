@@ -4,6 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::ops::Bound;
 
 use super::job::{AgentState, Job, waiting_bytes};
 use crate::id::{JobId, LogPos, Principal};
@@ -239,6 +240,12 @@ impl Jobs {
             .take_while(move |(owner, _)| owner == principal)
             .filter(move |(_, id)| Some(*id) != after)
             .filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
+    }
+
+    /// Everybody's jobs after `after`, oldest first.
+    pub(super) fn of_all(&self, after: Option<JobId>) -> impl Iterator<Item = (JobId, &Job)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((from, Bound::Unbounded)).map(|(id, job)| (*id, job))
     }
 
     pub(super) fn unfinished(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Listing jobs: the principal's own, oldest first, by keyset cursor
+//! Listing jobs: those a principal may see, oldest first, by keyset cursor
 //! (1.1 §6.6).
 
 use alloc::string::{String, ToString as _};
@@ -45,7 +45,7 @@ impl Runtime {
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         let page_bytes = self.config.limits.result_frame_bytes / 2;
         let (mut seen, mut next) = (after, None);
-        for (scanned, (id, job)) in self.jobs.of_principal(principal, after).enumerate() {
+        for (scanned, (id, job)) in self.visible_jobs(principal, after).enumerate() {
             if jobs.len() == limit || bytes >= page_bytes || scanned == self.config.limits.list_scan {
                 next = seen;
                 break;

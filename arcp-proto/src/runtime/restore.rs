@@ -125,7 +125,9 @@ impl Runtime {
         if owner && !job.owners.contains(&session_id) {
             job.owners.push(session_id);
         }
-        if !job.is_over() {
+        // Who may see what is said anew at each start.
+        let sees = job.principal == session.principal || self.config.auditors.contains(&session.principal);
+        if sees && !job.is_over() {
             if !job.watchers.contains(&session_id) {
                 job.watchers.push(session_id);
             }

@@ -1,5 +1,5 @@
-//! Subscriptions: a session is shown, by filter, what happens in the jobs of
-//! its principal, whoever submitted them (RFC §13).
+//! Subscriptions: a session is shown, by filter, what happens in the jobs that
+//! its principal may see, whoever submitted them (RFC §13).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString as _};
@@ -203,8 +203,7 @@ impl Runtime {
             Some(Since::Beginning) => Cut::Beginning,
             Some(Since::Message(message)) => self.cut_at(principal, session, message)?,
         };
-        let covered =
-            self.jobs.of_principal(principal, None).filter(|(id, job)| !job.expired && filter.covers(*id, job));
+        let covered = self.visible_jobs(principal, None).filter(|(id, job)| !job.expired && filter.covers(*id, job));
         let mut events = 0;
         let mut past = Vec::new();
         for (id, job) in covered {
@@ -231,7 +230,7 @@ impl Runtime {
             let at = UtcMs(ulid.ok_or_else(unknown)?.timestamp_ms());
             return Ok(Cut::After { at, job: place.job, event: place.event });
         }
-        let job = self.jobs.of_principal(principal, None).find(|(id, _)| tag(id.ulid()) == message_tag);
+        let job = self.visible_jobs(principal, None).find(|(id, _)| tag(id.ulid()) == message_tag);
         let (job, _) = job.ok_or_else(unknown)?;
         let at = UtcMs(ulid.ok_or_else(unknown)?.timestamp_ms());
         Ok(Cut::After { at, job, event: event_of_copy(number) })
@@ -249,13 +248,14 @@ impl Runtime {
     /// Takes a subscription, from a client or an earlier run: what happens in
     /// jobs from now on is shown to it.
     pub(super) fn add_subscription(&mut self, id: SessionId, number: u32, filter: Compiled) {
-        let Some(session) = self.sessions.get_mut(id) else {
+        let Some(principal) = self.sessions.get(id).map(|session| session.principal.clone()) else {
             return;
         };
-        let principal = session.principal.clone();
         let goes_on = |(job_id, job): &(JobId, &Job)| !job.is_over() && filter.covers(*job_id, job);
-        let live: Vec<JobId> = self.jobs.of_principal(&principal, None).filter(goes_on).map(|(id, _)| id).collect();
-        session.subscriptions.put(number, filter);
+        let live: Vec<JobId> = self.visible_jobs(&principal, None).filter(goes_on).map(|(id, _)| id).collect();
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.subscriptions.put(number, filter);
+        }
         self.sessions.add_subscriber(principal, id);
         for job in live {
             if let Some(job) = self.jobs.get_mut(job) {
@@ -270,7 +270,9 @@ impl Runtime {
             return;
         };
         let mut observers = Vec::new();
-        for session_id in self.sessions.subscribers(&job.principal) {
+        let others = self.config.auditors.iter().filter(|auditor| **auditor != job.principal);
+        let may_see = core::iter::once(&job.principal).chain(others);
+        for session_id in may_see.flat_map(|principal| self.sessions.subscribers(principal)) {
             let subscriptions = self.sessions.get(session_id).map(|session| &session.subscriptions);
             let covering =
                 subscriptions.into_iter().flat_map(|all| &all.open).filter(|(_, s)| s.filter.covers(id, job));
@@ -336,7 +338,7 @@ impl Runtime {
 
     pub(super) fn forget_observer(&mut self, principal: &Principal, gone: impl Fn((SessionId, u32)) -> bool) {
         let observed = |(_, job): &(JobId, &Job)| !job.observers.is_empty();
-        let jobs: Vec<JobId> = self.jobs.of_principal(principal, None).filter(observed).map(|(id, _)| id).collect();
+        let jobs: Vec<JobId> = self.visible_jobs(principal, None).filter(observed).map(|(id, _)| id).collect();
         for job in jobs {
             if let Some(job) = self.jobs.get_mut(job) {
                 job.observers.retain(|observer| !gone(*observer));

@@ -1,6 +1,7 @@
 //! Commands about jobs: their ids are executed once; cancelling, watching
 //! and leaving off (1.1 §7.4, §7.6).
 
+use alloc::boxed::Box;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
@@ -8,10 +9,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
 use super::io::{Notice, Output, Record};
-use super::job::JobState;
+use super::job::{Job, JobState};
 use super::submit::Asked;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, JobId, SessionId, WireId};
+use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::reply::{Concern, Refusal, Reply, Watching};
@@ -92,6 +93,18 @@ impl Runtime {
         }
     }
 
+    /// The jobs that a principal may see, after `after`, oldest first.
+    pub(super) fn visible_jobs<'a>(
+        &'a self,
+        principal: &'a Principal,
+        after: Option<JobId>,
+    ) -> Box<dyn Iterator<Item = (JobId, &'a Job)> + 'a> {
+        if self.config.auditors.contains(principal) {
+            return Box::new(self.jobs.of_all(after));
+        }
+        Box::new(self.jobs.of_principal(principal, after))
+    }
+
     /// The job of this id, if the session's principal may see it. Unknown
     /// and foreign ones look alike.
     pub(super) fn visible(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
@@ -100,7 +113,7 @@ impl Runtime {
         let owner = self.jobs.get(job).filter(|job| !job.expired).map(|job| &job.principal);
         let asking = self.sessions.get(session).map(|session| &session.principal);
         match (owner, asking) {
-            (Some(owner), Some(asking)) if owner == asking => Ok(job),
+            (Some(owner), Some(asking)) if owner == asking || self.config.auditors.contains(asking) => Ok(job),
             _ => Err(unknown()),
         }
     }
@@ -284,7 +297,7 @@ impl Runtime {
 
     /// Numbers the history after `from` for a session, and what comes.
     fn begin_watch(&mut self, session_id: SessionId, job_id: JobId, from: u64) {
-        let last = self.jobs.get(job_id).map_or(0, super::job::Job::count);
+        let last = self.jobs.get(job_id).map_or(0, Job::count);
         let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
         self.index_events(session_id, job_id, from + 1..=last, 0);
         if let Some(session) = self.sessions.get_mut(session_id).filter(|_| from < last) {
