@@ -6,6 +6,8 @@
 //! arcp submit echo --input '"hi"' --url ws://127.0.0.1:PORT/
 //! ```
 
+#![allow(clippy::print_stderr, reason = "its URL is told once, at the start")]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -19,6 +19,7 @@ use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{CloseReason, Config, Input, Notice, Output, Record, Runtime, Stats};
 
 use crate::readers::{Readers, Wanted};
+use arcp_host::stderr::say;
 
 /// Everything a server needs besides its transport.
 pub struct Host {
@@ -181,10 +182,10 @@ impl Engine {
         let now = self.clock.now();
         if let Some(jump) = self.clock.take_jump() {
             let seconds = jump / 1000;
-            eprintln!(
+            say(format_args!(
                 "arcp: the wall clock jumped by {seconds} s: it is followed slowly, so that no time limit ends early or \
                  late; restart to follow it at once"
-            );
+            ));
         }
         if let Some((recorder, _)) = &mut self.recorder {
             recorder.input(now, &input);
@@ -302,7 +303,7 @@ impl Engine {
         if let Some((recorder, file)) = &mut self.recorder
             && let Err(error) = file.write_all(recorder.take().as_bytes())
         {
-            eprintln!("arcp: the recording stops here, it cannot be written: {error}");
+            say(format_args!("arcp: the recording stops here, it cannot be written: {error}"));
             self.recorder = None;
         }
     }
@@ -312,7 +313,7 @@ fn committed(result: Result<(), arcp_host::store::StoreError>, from: LogPos, up_
     match result {
         Ok(()) => Input::Persisted { up_to },
         Err(error) => {
-            eprintln!("arcp: {error}");
+            say(format_args!("arcp: {error}"));
             Input::PersistFailed { from }
         }
     }

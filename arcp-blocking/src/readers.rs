@@ -12,6 +12,7 @@ use arcp_proto::id::{JobId, OpId};
 use arcp_proto::runtime::Input;
 
 use crate::engine::Mailbox;
+use arcp_host::stderr::say;
 
 /// Threads at most; a read beyond waits for one of them.
 const MOST: usize = 64;
@@ -90,7 +91,7 @@ impl Shared {
                 Err(error) => Err(error.clone()),
             };
             if let Err(error) = &events {
-                eprintln!("arcp: {error}");
+                say(format_args!("arcp: {error}"));
             }
             self.unanswered.fetch_sub(1, Ordering::SeqCst);
             self.mailbox.put(Input::Loaded { op, events: events.ok() });

@@ -17,6 +17,7 @@ use signal_hook::consts::SIGINT;
 
 use crate::args::Output;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
+use arcp_host::stderr::say;
 
 /// Shows a job until it ends.
 pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {
@@ -30,7 +31,7 @@ pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {
     loop {
         if interrupted.load(Ordering::SeqCst) {
             view.clear();
-            eprintln!("arcp: detached, the job goes on; come back with: arcp watch {}", job.id);
+            say(format_args!("arcp: detached, the job goes on; come back with: arcp watch {}", job.id));
             return Ok(Exit::Interrupted);
         }
         // Waiting in short spans, so that an interrupt is noticed.
@@ -134,7 +135,7 @@ impl View for Lines {
     }
 
     fn note(&mut self, text: &str) {
-        eprintln!("arcp: {text}");
+        say(format_args!("arcp: {text}"));
     }
 
     fn clear(&mut self) {}
@@ -153,8 +154,8 @@ impl Text {
 
     fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say(format_args!("{text}"))),
+            None => say(format_args!("{text}")),
         }
     }
 
@@ -165,7 +166,7 @@ impl Text {
         let units = members.get_str("units").unwrap_or_default();
         if !self.fancy {
             let of = total.map(|total| format!("/{total}")).unwrap_or_default();
-            return eprintln!("progress {current}{of} {units}");
+            return say(format_args!("progress {current}{of} {units}"));
         }
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::no_length();
@@ -213,10 +214,10 @@ impl View for Text {
         out.flush()?;
         if let Some(error) = &terminal.error {
             let status = status_name(JobStatus::Ended(terminal.status));
-            eprintln!("arcp: {status}: {} ({})", visible(&error.message), visible(error_name(&error.code)));
+            say(format_args!("arcp: {status}: {} ({})", visible(&error.message), visible(error_name(&error.code))));
         }
         if let Some(summary) = &terminal.summary {
-            eprintln!("arcp: {}", visible(summary));
+            say(format_args!("arcp: {}", visible(summary)));
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::args::{self, Output, Where};
 use crate::exit::{Exit, Failure};
 use crate::follow::{follow, visible};
 use crate::state::{State, Submission};
+use arcp_host::stderr::say;
 
 /// Runs a job.
 pub fn submit(args: args::Submit) -> Result<Exit, Failure> {
@@ -41,7 +42,7 @@ pub fn submit(args: args::Submit) -> Result<Exit, Failure> {
     if let Some(state) = State::of_user()
         && let Err(error) = state.put_submission(job.id.as_str(), &submission)
     {
-        eprintln!("arcp: `arcp cancel` will not work for this job, no state can be kept: {error}");
+        say(format_args!("arcp: `arcp cancel` will not work for this job, no state can be kept: {error}"));
     }
     if args.detach {
         writeln!(std::io::stdout(), "{}", detached(&job.id, args.output))?;
@@ -91,7 +92,7 @@ pub fn watch(args: args::Watch) -> Result<Exit, Failure> {
     for _ in 0..3 {
         let Err(ClientError::Refused(refusal)) = &watched else { break };
         let Some(kept) = refusal.history_after() else { break };
-        eprintln!("arcp: the first {kept} events of this job are no longer kept");
+        say(format_args!("arcp: the first {kept} events of this job are no longer kept"));
         watched = after(kept);
     }
     follow(&watched?, args.output)
@@ -115,7 +116,7 @@ pub fn list(args: args::List) -> Result<Exit, Failure> {
     let mut out = std::io::stdout().lock();
     let mut left = args.limit;
     if args.output == Output::Text {
-        eprintln!("{:<30} {:<10} {:<20} CREATED", "JOB", "STATUS", "AGENT");
+        say(format_args!("{:<30} {:<10} {:<20} CREATED", "JOB", "STATUS", "AGENT"));
     }
     while left > 0 {
         query.limit = Some(u16::try_from(left.min(1000)).unwrap_or(1000));
@@ -162,7 +163,7 @@ pub fn cancel(args: args::Cancel) -> Result<Exit, Failure> {
     let Some(kept) = kept else {
         // Perhaps the runtime lets us all the same.
         stop(&client, job, args.reason, args.deadline)?;
-        eprintln!("arcp: {} is being cancelled", args.job);
+        say(format_args!("arcp: {} is being cancelled", args.job));
         return Ok(Exit::Success);
     };
     if kept.url != url {
@@ -178,7 +179,7 @@ pub fn cancel(args: args::Cancel) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Failed, message));
     }
     stop(&client, job, args.reason, args.deadline)?;
-    eprintln!("arcp: {} is being cancelled", args.job);
+    say(format_args!("arcp: {} is being cancelled", args.job));
     Ok(Exit::Success)
 }
 

@@ -11,6 +11,7 @@ mod state;
 
 use std::process::ExitCode;
 
+use arcp_host::stderr::say;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             if !failure.message.is_empty() {
                 let lines: Vec<String> = failure.message.lines().map(follow::visible).collect();
-                eprintln!("arcp: {}", lines.join("\n"));
+                say(format_args!("arcp: {}", lines.join("\n")));
             }
             failure.exit.into()
         }

@@ -27,6 +27,7 @@ use signal_hook::iterator::Signals;
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
 use crate::state::{Runtime, State};
+use arcp_host::stderr::say;
 
 /// The principal of a runtime's owner.
 const LOCAL: &str = "local";
@@ -84,13 +85,13 @@ fn serve_port(
     if let (Some(state), Some(runtime)) = (&state, &runtime)
         && let Err(error) = state.put_runtime(runtime)
     {
-        eprintln!("arcp: other commands will need --url and --token, no state can be kept: {error}");
+        say(format_args!("arcp: other commands will need --url and --token, no state can be kept: {error}"));
     }
     stop_on_signals(server.handle())?;
-    eprintln!("READY {url}");
+    say(format_args!("READY {url}"));
     place.tell();
     if ended > 0 {
-        eprintln!("arcp: {ended} programs that had outlived their runtime were ended");
+        say(format_args!("arcp: {ended} programs that had outlived their runtime were ended"));
     }
     let result = server.run();
     if let (Some(state), Some(runtime)) = (&state, &runtime) {
@@ -186,9 +187,9 @@ impl Place {
     fn tell(&self) {
         match self {
             Place::Memory => {
-                eprintln!("arcp: jobs and sessions are in memory: nothing survives the end of this program")
+                say(format_args!("arcp: jobs and sessions are in memory: nothing survives the end of this program"))
             }
-            Place::File(path) => eprintln!("arcp: jobs and sessions are kept in {}", path.display()),
+            Place::File(path) => say(format_args!("arcp: jobs and sessions are kept in {}", path.display())),
         }
     }
 }
@@ -196,10 +197,10 @@ impl Place {
 /// Tells the operator what a log should know; no secret is in a notice.
 fn observe(notice: &Notice) {
     match notice {
-        Notice::StoreFailed => eprintln!("arcp: the store fails: no new jobs, nothing numbered is sent"),
-        Notice::StoreRecovered => eprintln!("arcp: the store works again"),
+        Notice::StoreFailed => say(format_args!("arcp: the store fails: no new jobs, nothing numbered is sent")),
+        Notice::StoreRecovered => say(format_args!("arcp: the store works again")),
         Notice::Refused { code, told: false, .. } => {
-            eprintln!("arcp: a request was refused with {code}; its client cannot be told");
+            say(format_args!("arcp: a request was refused with {code}; its client cannot be told"));
         }
         Notice::Refused { .. }
         | Notice::SessionOpened { .. }
@@ -316,7 +317,7 @@ fn stop_on_signals(server: ServerHandle) -> Result<(), Failure> {
     let listen = move || {
         for (count, _) in signals.forever().enumerate() {
             if count == 0 {
-                eprintln!("arcp: finishing what runs; once more to stop at once");
+                say(format_args!("arcp: finishing what runs; once more to stop at once"));
                 server.drain();
             } else {
                 server.shutdown();

@@ -444,3 +444,29 @@ fn b46_an_auditor_lists_and_watches_jobs_of_others() {
     assert_eq!(code(&unknown), 2);
     assert!(stderr(&unknown).contains("--auditor nobody"), "{}", stderr(&unknown));
 }
+
+#[test]
+fn a_server_whose_terminal_is_gone_goes_on_and_ends_when_it_is_told_to() {
+    let home = Home::new();
+    let mut serve = home.arcp(&["serve", "--listen", "127.0.0.1:0", "--samples"]);
+    let mut child = serve.stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let ready = lines.next().expect("a line").expect("text");
+    let url = ready.strip_prefix("READY ").expect("a URL").to_string();
+    // As with `| head -1`.
+    drop(lines);
+    let submitted = home.run(&["submit", "echo", "--input", "7", "--url", &url]);
+    let pid = child.id().to_string();
+    Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+    let ends = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let ended = loop {
+        match child.try_wait().expect("asked") {
+            Some(status) => break Some(status),
+            None if std::time::Instant::now() > ends => break None,
+            None => std::thread::sleep(std::time::Duration::from_millis(50)),
+        }
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", stderr(&submitted));
+}

@@ -13,4 +13,5 @@ pub mod registry;
 pub mod runner;
 pub mod samples;
 pub mod sqlite;
+pub mod stderr;
 pub mod store;
