@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
 use arcp_proto::runtime::{NumberedRun, Record};
@@ -23,6 +23,10 @@ use self::layout::{APPLICATION, VERSION};
 use self::read::{Reader, events_of, last_of};
 use self::rows::{Rows, failed, key, number, position};
 use crate::store::{History, Store, StoreError, following};
+
+/// How long a lock is waited for: an agent that was just being started holds
+/// what its parent held, killed or not, until its own program runs.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How sure a commit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,10 +136,14 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     beside.push("-lock");
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside);
     let lock = lock.map_err(|error| unusable(error.to_string()))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_path_buf())),
-        Err(TryLockError::Error(error)) => Err(unusable(error.to_string())),
+    let asked = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if asked.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 50),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_path_buf())),
+            Err(TryLockError::Error(error)) => return Err(unusable(error.to_string())),
+        }
     }
 }
 

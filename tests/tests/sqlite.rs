@@ -138,6 +138,24 @@ fn a_file_of_the_first_layout_is_brought_to_this_one() {
 }
 
 #[test]
+fn a_lock_that_is_about_to_go_is_waited_for() {
+    let folder = Folder::new("lingering");
+    drop(open(&folder).expect("it opens"));
+    // What a program that its killed parent was just starting still holds.
+    let lock = std::fs::File::open(folder.0.join("jobs.db-lock")).expect("it opens");
+    lock.try_lock().expect("nobody has it");
+    let lets_go = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(lock);
+    });
+    open(&folder).expect("it opens in the end");
+    lets_go.join().expect("it let go");
+    let mine = open(&folder).expect("it opens");
+    assert!(matches!(open(&folder), Err(OpenError::InUse(_))), "but nobody waits for ever");
+    drop(mine);
+}
+
+#[test]
 fn another_programs_write_lock_fails_a_commit_and_loses_nothing() {
     let folder = Folder::new("locked");
     let mut store = open(&folder).expect("it opens");
