@@ -11,6 +11,7 @@ use arcp_host::auth::Authenticator;
 use arcp_host::clock::Clock;
 use arcp_host::registry::Registry;
 use arcp_host::runner::Runner;
+use arcp_host::stderr::say;
 use arcp_host::store::Store;
 use arcp_proto::error::ConfigError;
 use arcp_proto::id::{ConnId, LogPos, OpId, SessionId};
@@ -19,7 +20,6 @@ use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{CloseReason, Config, Input, Notice, Output, Record, Runtime, Stats};
 
 use crate::readers::{Readers, Wanted};
-use arcp_host::stderr::say;
 
 /// Everything a server needs besides its transport.
 pub struct Host {

@@ -7,12 +7,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arcp_host::agent::Inbox as _;
+use arcp_host::stderr::say;
 use arcp_host::store::History;
 use arcp_proto::id::{JobId, OpId};
 use arcp_proto::runtime::Input;
 
 use crate::engine::Mailbox;
-use arcp_host::stderr::say;
 
 /// Threads at most; a read beyond waits for one of them.
 const MOST: usize = 64;

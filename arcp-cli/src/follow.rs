@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arcp_blocking::{Job, JobUpdate};
+use arcp_host::stderr::say;
 use arcp_proto::client::ResultData;
 use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobEvent, Terminal};
@@ -17,7 +18,6 @@ use signal_hook::consts::SIGINT;
 
 use crate::args::Output;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
-use arcp_host::stderr::say;
 
 /// Shows a job until it ends.
 pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {

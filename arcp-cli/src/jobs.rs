@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use arcp_blocking::{Client, ClientError, OpenClient, Target};
+use arcp_host::stderr::say;
 use arcp_proto::client::ClientConfig;
 use arcp_proto::id::WireId;
 use arcp_proto::json::{Json, Object};
@@ -17,7 +18,6 @@ use crate::args::{self, Output, Where};
 use crate::exit::{Exit, Failure};
 use crate::follow::{follow, visible};
 use crate::state::{State, Submission};
-use arcp_host::stderr::say;
 
 /// Runs a job.
 pub fn submit(args: args::Submit) -> Result<Exit, Failure> {

@@ -15,6 +15,7 @@ use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
 use arcp_host::samples;
 use arcp_host::sqlite::{Durability, SqliteStore};
+use arcp_host::stderr::say;
 use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::id::Principal;
 use arcp_proto::model::agent::AgentRef;
@@ -27,7 +28,6 @@ use signal_hook::iterator::Signals;
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
 use crate::state::{Runtime, State};
-use arcp_host::stderr::say;
 
 /// The principal of a runtime's owner.
 const LOCAL: &str = "local";

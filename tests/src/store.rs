@@ -261,7 +261,7 @@ pub struct Flaky {
 }
 
 impl Flaky {
-    /// Commits of so many, of which one is said to have happened.
+    /// Of so many commits one is said to have happened.
     pub const TRIES: u32 = 3;
 
     /// A store behind a bad line.

@@ -17,6 +17,7 @@ use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::Watch;
 use arcp_proto::runtime::Record;
+use arcp_tests::kept::Folder;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
 use arcp_tests::store::{Faulty, SlowToRead};
 use serde_json::json;
@@ -349,9 +350,8 @@ fn what_came_while_reading_was_paused_is_read_when_it_goes_on() {
 
 #[test]
 fn a_full_disk_is_said_stops_nothing_that_can_go_on_and_passes() {
-    let folder = std::env::temp_dir().join(format!("arcp-full-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let store = SqliteStore::open(&folder.join("jobs.db"), Durability::Full).expect("it opens");
+    let folder = Folder::new("full");
+    let store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Full).expect("it opens");
     let (store, failing) = Faulty::new(Box::new(store));
     let server = Running::start_on(Box::new(store), &[], |_| {});
     let health = || server.http("GET /healthz HTTP/1.1\r\nHost: localhost");
@@ -375,15 +375,13 @@ fn a_full_disk_is_said_stops_nothing_that_can_go_on_and_passes() {
     send(&mut socket, "4", "job.submit", json!({"agent": "echo", "input": 4}));
     assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], 4);
     drop((socket, server));
-    std::fs::remove_dir_all(&folder).expect("removed");
 }
 
 #[test]
 fn a_slow_read_holds_up_no_other() {
     const SLOW: u32 = 12;
-    let folder = std::env::temp_dir().join(format!("arcp-slow-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let store = SqliteStore::open(&folder.join("jobs.db"), Durability::Normal).expect("it opens");
+    let folder = Folder::new("slow");
+    let store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Normal).expect("it opens");
     let (store, go) = SlowToRead::new(Box::new(store), SLOW);
     let server = Running::start_on(Box::new(store), &[], |config| {
         config.limits.job_events = 16;
@@ -409,5 +407,4 @@ fn a_slow_read_holds_up_no_other() {
         assert_eq!(expect(watcher, "job.result")["event_seq"], 302);
     }
     drop((owner, slow, quick, server));
-    std::fs::remove_dir_all(&folder).expect("removed");
 }

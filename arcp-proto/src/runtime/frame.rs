@@ -62,7 +62,11 @@ impl Runtime {
         let shared = owner.is_shared();
         let stored: &mut Stored = match owner.event_mut(n) {
             Some(held) => held,
-            None => self.sessions.get_mut(reader)?.reading.take(job, n)?,
+            None => {
+                let reading = &mut self.sessions.get_mut(reader)?.reading;
+                self.ahead_bytes -= reading.pass(job, n);
+                reading.event_mut(job, n)?
+            }
         };
         let (at, event, payload) = (stored.at, stored.event.clone(), stored.payload(view, job, part, shared));
         let owner = self.jobs.get(job)?;

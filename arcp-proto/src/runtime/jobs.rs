@@ -148,10 +148,8 @@ impl Jobs {
     /// There is no store to read from: what is not held is gone.
     pub(super) fn forget_dropped(&mut self, growing: JobId) {
         for id in core::mem::take(&mut self.shed).into_iter().chain([growing]) {
-            if let Some(job) = self.by_id.get_mut(&id) {
-                let (dropped, before) = (job.first_held() - 1, job.history.bytes());
-                job.history.forget(dropped);
-                self.kept_bytes = self.kept_bytes.saturating_sub((before - job.history.bytes()) as u64);
+            if let Some(dropped) = self.by_id.get(&id).map(|job| job.first_held() - 1) {
+                self.forget_events(id, dropped);
             }
         }
     }

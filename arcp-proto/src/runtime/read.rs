@@ -25,7 +25,7 @@ pub(super) struct Reading {
     /// By job: events in a row, each with its number.
     ahead: BTreeMap<JobId, VecDeque<(u64, Stored)>>,
     /// Bytes of those.
-    pub(super) bytes: usize,
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,14 +47,22 @@ pub(super) enum Found {
 }
 
 impl Reading {
-    /// Event `n` of a job, if it was read back. What came before is let go.
-    pub(super) fn take(&mut self, job: JobId, n: u64) -> Option<&mut Stored> {
-        let events = self.ahead.get_mut(&job)?;
-        while let Some((_, sent)) = events.front().filter(|(first, _)| *first < n) {
-            self.bytes -= sent.weight();
-            events.pop_front();
+    /// Lets go of what came before event `n` of a job; gives its bytes.
+    pub(super) fn pass(&mut self, job: JobId, n: u64) -> usize {
+        let before = self.bytes;
+        if let Some(events) = self.ahead.get_mut(&job) {
+            while let Some((_, sent)) = events.front().filter(|(first, _)| *first < n) {
+                self.bytes -= sent.weight();
+                events.pop_front();
+            }
         }
-        events.front_mut().filter(|(first, _)| *first == n).map(|(_, stored)| stored)
+        before - self.bytes
+    }
+
+    /// Event `n` of a job, if it is the first that was read back and not passed.
+    pub(super) fn event_mut(&mut self, job: JobId, n: u64) -> Option<&mut Stored> {
+        let first = self.ahead.get_mut(&job)?.front_mut();
+        first.filter(|(first, _)| *first == n).map(|(_, stored)| stored)
     }
 
     fn has(&self, job: JobId, n: u64) -> bool {
@@ -142,11 +150,6 @@ impl Runtime {
         session.reading.put(asked.job, events, bound);
         self.ahead_bytes = self.ahead_bytes + session.reading.bytes - before;
         self.ready(conn);
-    }
-
-    /// Bytes read back for a session and not sent.
-    pub(super) fn read_ahead(&self, id: SessionId) -> usize {
-        self.sessions.get(id).map_or(0, |session| session.reading.bytes)
     }
 
     /// Lets go of what was read back for a session, and of what was asked for.

@@ -98,9 +98,7 @@ impl Runtime {
         let place = self.sessions.get(of).and_then(|session| session.index.at(seq));
         match place.map(|place| (place, self.find_event(reader, place))) {
             Some((place, Found::Held(_))) => {
-                let before = self.read_ahead(reader);
                 let frame = self.frame_of(of, reader, seq, place);
-                self.ahead_bytes = self.ahead_bytes + self.read_ahead(reader) - before;
                 if let Some(replay) = self.conns.get_mut(&conn).and_then(|conn| conn.replay.as_mut()) {
                     if replay.before.pop_front().is_none() {
                         replay.next += 1;

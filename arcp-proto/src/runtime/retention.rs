@@ -42,7 +42,8 @@ impl Runtime {
 
     /// A good many events have come: perhaps others can go.
     pub(super) fn on_history_grown(&mut self, id: JobId) {
-        self.free_acknowledged(id);
+        let needed = self.first_needed(id);
+        self.free_acknowledged(id, needed);
         if !self.timers.is_set(Timer::Purge(id)) {
             self.plan_purge(id);
         }
@@ -62,8 +63,8 @@ impl Runtime {
     pub(super) fn on_purge(&mut self, id: JobId) {
         let window = u64::try_from(self.config.resume_window.as_millis()).unwrap_or(u64::MAX);
         let past = UtcMs(self.now.utc.0.saturating_sub(window));
-        self.free_acknowledged(id);
         let needed = self.first_needed(id);
+        self.free_acknowledged(id, needed);
         self.plan_purge(id);
         // What the store does not have yet stays, as does what it cannot delete.
         let may_go = !self.log.failed && self.jobs.get(id).is_some_and(|job| !job.is_over());
@@ -77,10 +78,9 @@ impl Runtime {
     }
 
     /// Lets go from memory of what the store has, and everybody who was to get
-    /// it.
-    fn free_acknowledged(&mut self, id: JobId) {
+    /// it: what comes before `needed`.
+    fn free_acknowledged(&mut self, id: JobId, needed: u64) {
         if self.config.history {
-            let needed = self.first_needed(id);
             self.jobs.free(id, needed, self.log.durable());
         }
     }

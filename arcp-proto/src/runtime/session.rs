@@ -507,10 +507,7 @@ impl Runtime {
         };
         session.cursor = seq;
         session.sent = session.sent.max(seq);
-        let before = self.read_ahead(id);
-        let frame = self.frame_of(id, id, seq, place);
-        self.ahead_bytes = self.ahead_bytes + self.read_ahead(id) - before;
-        if let Some(frame) = frame {
+        if let Some(frame) = self.frame_of(id, id, seq, place) {
             self.send_frame(conn, frame);
         }
         self.unpace(id);
