@@ -2,19 +2,21 @@
 //! uses the core and nothing of this crate: this is what embedding takes.
 //!
 //! ```text
-//! cargo run -p arcp-blocking --example event_loop        # prints its URL
-//! arcp submit echo --input '"hi"' --url ws://127.0.0.1:PORT/
+//! cargo run -p arcp-blocking --example event_loop        # prints its URL and a token
+//! arcp submit echo --input '"hi"' --url ws://127.0.0.1:PORT/ --token TOKEN
 //! ```
 
-#![allow(clippy::print_stderr, reason = "its URL is told once, at the start")]
+#![allow(clippy::print_stderr, reason = "its URL and its token are told once, at the start")]
 
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arcp_host::auth::{Authenticator as _, BearerTokens};
 use arcp_proto::entropy::Seeds;
-use arcp_proto::id::ConnId;
+use arcp_proto::id::{ConnId, Principal};
 use arcp_proto::runtime::{AgentExit, Config, Input, Output, Runtime, Transport};
+use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -32,6 +34,7 @@ enum Peer {
 struct Loop {
     runtime: Runtime,
     peers: BTreeMap<ConnId, Peer>,
+    tokens: BearerTokens,
     start: Instant,
 }
 
@@ -39,12 +42,14 @@ fn main() -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    eprintln!("READY ws://{}/", listener.local_addr()?);
+    let token = arcp_host::entropy::token()?;
+    eprintln!("READY ws://{}/ --token {token}", listener.local_addr()?);
 
-    let mut config = Config::new("event-loop", "1.0.0").with_agent("echo", &[]);
-    config.anonymous = true; // the port is on the loopback
+    let config = Config::new("event-loop", "1.0.0").with_agent("echo", &[]);
     let seeds = arcp_host::entropy::seeds()?;
     let mut state = Loop::new(config, seeds)?;
+    let owner = Principal::new("owner").ok_or_else(|| io::Error::other("a principal has a name"))?;
+    state.tokens.add(&Secret::new(token), owner);
     let mut events = Events::with_capacity(256);
     let mut next = 1;
     loop {
@@ -70,7 +75,7 @@ impl Loop {
     fn new(config: Config, seeds: Seeds) -> io::Result<Loop> {
         let start = Instant::now();
         let runtime = Runtime::new(config, seeds, Loop::read_clocks(start)).map_err(io::Error::other)?;
-        Ok(Loop { runtime, peers: BTreeMap::new(), start })
+        Ok(Loop { runtime, peers: BTreeMap::new(), tokens: BearerTokens::default(), start })
     }
 
     fn read_clocks(start: Instant) -> Now {
@@ -109,9 +114,9 @@ impl Loop {
             }
             // What is in memory is as durable as this server gets.
             Output::Persist { at, .. } => self.runtime.handle(self.now(), Input::Persisted { up_to: at }),
-            // Everybody who can reach the port may use it.
-            Output::Authenticate { op, .. } => {
-                self.runtime.handle(self.now(), Input::Authenticated { op, principal: None });
+            Output::Authenticate { op, credential, .. } => {
+                let principal = self.tokens.verify(&credential);
+                self.runtime.handle(self.now(), Input::Authenticated { op, principal });
             }
             // An agent that answers at once runs right here.
             Output::StartAgent { job, spec } => {

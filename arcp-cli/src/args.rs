@@ -61,7 +61,8 @@ pub struct Serve {
     /// under its job; may be repeated.
     #[arg(long = "restartable", value_name = "NAME")]
     pub restartable: Vec<String>,
-    /// Accept a bearer token; may be repeated.
+    /// Accept a bearer token; may be repeated [default: one that is made, and
+    /// kept where the commands of this user find it].
     #[arg(long = "token", value_name = "TOKEN=PRINCIPAL")]
     pub tokens: Vec<String>,
     /// Accept one bearer token, for `--principal`.
@@ -74,7 +75,7 @@ pub struct Serve {
     /// be repeated.
     #[arg(long = "auditor", value_name = "PRINCIPAL")]
     pub auditors: Vec<String>,
-    /// Accept sessions without a credential even beyond the loopback.
+    /// Let everybody in who reaches the port, without a credential.
     #[arg(long)]
     pub anonymous: bool,
     /// Serve this host name too; may be repeated.
@@ -127,7 +128,7 @@ pub struct Where {
     /// The runtime [default: the one `arcp serve` started here last].
     #[arg(long, env = "ARCP_URL")]
     pub url: Option<String>,
-    /// The bearer token [default: the one `arcp serve` made].
+    /// The bearer token [default: the one `arcp serve` made on this machine].
     #[arg(long, env = "ARCP_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// The wire family to speak.

@@ -206,12 +206,11 @@ fn connect(place: &Where) -> Result<(Client, String), Failure> {
             return Err(Failure::usage(message));
         }
     };
-    let made = known.filter(|runtime| runtime.url == url).map(|runtime| runtime.token);
-    let credential = match place.token.clone().or(made) {
-        Some(token) => Credential::Bearer(Secret::new(token)),
-        None => Credential::Anonymous,
-    };
     let target: Target = url.parse().map_err(|e| Failure::usage(format!("{e}")))?;
+    let known = known.filter(|runtime| runtime.url == url).map(|runtime| runtime.token);
+    let token = place.token.clone().or(known).or_else(|| token_of(&target));
+    let without = token.is_none();
+    let credential = token.map_or(Credential::Anonymous, |token| Credential::Bearer(Secret::new(token)));
     let mut config = ClientConfig::new("arcp", env!("CARGO_PKG_VERSION"), credential);
     config.family = match place.family {
         args::Family::Hello => Family::Hello,
@@ -220,8 +219,25 @@ fn connect(place: &Where) -> Result<(Client, String), Failure> {
     // A runtime that was never there is not waited for as long as one that
     // was lost.
     config.give_up_after = Some(Duration::from_secs(if is_there(&target) { place.give_up_after } else { 2 }));
-    let client = Client::connect(target, config)?;
+    let client = Client::connect(target, config).map_err(|error| {
+        let mut failure = Failure::from(error);
+        if without && failure.exit == Exit::Unauthenticated {
+            failure.message.push_str(": give --token, or set ARCP_TOKEN");
+        }
+        failure
+    })?;
     Ok((client, url))
+}
+
+/// The token that a runtime of this user made, on this machine.
+fn token_of(target: &Target) -> Option<String> {
+    match target {
+        Target::WebSocket { host, port, .. } => {
+            let ours = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+            State::of_user().filter(|_| ours)?.token_at(*port)
+        }
+        Target::Program(_) => None,
+    }
 }
 
 fn is_there(target: &Target) -> bool {

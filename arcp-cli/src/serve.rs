@@ -35,25 +35,16 @@ const LOCAL: &str = "local";
 /// Hosts agents until told to stop.
 pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     let tokens = tokens(&args)?;
-    let loopback = args.listen.ip().is_loopback();
-    let given = !tokens.is_empty();
-    if !args.stdio && !given && !loopback && !args.anonymous {
-        let message = format!(
-            "{} can be reached from elsewhere: give at least one --token TOKEN=PRINCIPAL, or --anonymous to let everybody in",
-            args.listen
-        );
-        return Err(Failure::usage(message));
-    }
-    let anonymous = args.anonymous || loopback && !args.stdio;
     let place = Place::of(&args)?;
     let registry = registry(&args, &place)?;
-    let config = config(&args, anonymous)?;
+    let config = config(&args)?;
     if args.stdio {
+        let must_prove = !tokens.is_empty();
         let host = host(config, registry, tokens, &args, &place)?;
         place.end_orphans()?;
-        return serve_stdio(host, given);
+        return serve_stdio(host, must_prove);
     }
-    serve_port(&args, &place, config, registry, tokens, given)
+    serve_port(&args, &place, config, registry, tokens)
 }
 
 fn serve_port(
@@ -62,9 +53,8 @@ fn serve_port(
     config: Config,
     registry: Registry,
     mut tokens: BearerTokens,
-    given: bool,
 ) -> Result<Exit, Failure> {
-    let made = if given { None } else { Some(own_token(&mut tokens, args, place)?) };
+    let made = if tokens.is_empty() { OwnToken::make(args, &mut tokens)? } else { None };
     raise_descriptor_limit();
     let server_config = ServerConfig {
         path: args.path.clone(),
@@ -80,22 +70,22 @@ fn serve_port(
         HostError::Store(error) => Failure::new(Exit::Failed, error.to_string()),
     })?;
     let url = format!("ws://{}{}", server.address(), args.path);
-    let state = State::of_user();
-    let runtime = made.map(|token| Runtime { url: url.clone(), token });
-    if let (Some(state), Some(runtime)) = (&state, &runtime)
-        && let Err(error) = state.put_runtime(runtime)
-    {
-        say(format_args!("arcp: other commands will need --url and --token, no state can be kept: {error}"));
-    }
+    let left = made.map(|made| made.leave(server.address().port(), &url)).transpose()?;
     stop_on_signals(server.handle())?;
     say(format_args!("READY {url}"));
     place.tell();
+    if let Some(left) = &left {
+        left.tell();
+    }
+    if args.anonymous {
+        say(format_args!("arcp: whoever reaches this port may run agents (--anonymous)"));
+    }
     if ended > 0 {
         say(format_args!("arcp: {ended} programs that had outlived their runtime were ended"));
     }
     let result = server.run();
-    if let (Some(state), Some(runtime)) = (&state, &runtime) {
-        state.remove_runtime(runtime);
+    if let Some(left) = left {
+        left.take_back(args.listen.port() == 0);
     }
     result?;
     Ok(Exit::Success)
@@ -213,9 +203,9 @@ fn observe(notice: &Notice) {
     }
 }
 
-fn config(args: &Serve, anonymous: bool) -> Result<Config, Failure> {
+fn config(args: &Serve) -> Result<Config, Failure> {
     let mut config = Config::new("arcp", env!("CARGO_PKG_VERSION"));
-    config.anonymous = anonymous;
+    config.anonymous = args.anonymous;
     config.heartbeat = (args.heartbeat > 0).then(|| Duration::from_secs(args.heartbeat));
     config.resume_window = Duration::from_secs(args.resume_window);
     config.session_lease = args.session_lease.map(Duration::from_secs);
@@ -298,17 +288,75 @@ fn tokens(args: &Serve) -> Result<BearerTokens, Failure> {
     Ok(tokens)
 }
 
-/// The token of the runtime's owner: the same again where sessions survive.
-fn own_token(tokens: &mut BearerTokens, args: &Serve, place: &Place) -> Result<String, Failure> {
-    let fresh = arcp_host::entropy::token;
-    let token = match (place, State::of_user()) {
-        (Place::File(_), Some(state)) if args.listen.port() != 0 => state.token(args.listen.port(), fresh)?,
-        (Place::File(_) | Place::Memory, _) => fresh()?,
-    };
-    if let Some(principal) = Principal::new(LOCAL) {
-        tokens.add(&Secret::new(token.clone()), principal);
+/// The token of the runtime's owner, where no other was given.
+struct OwnToken {
+    state: State,
+    token: String,
+}
+
+impl OwnToken {
+    /// Makes it, or takes the one of the runtime that was on this port before:
+    /// sessions come back with it. `None` where it cannot be kept and nobody
+    /// needs one.
+    fn make(args: &Serve, tokens: &mut BearerTokens) -> Result<Option<OwnToken>, Failure> {
+        let fresh = arcp_host::entropy::token;
+        let kept = match State::of_user() {
+            None => Err("neither HOME nor ARCP_STATE_DIR is set".to_string()),
+            Some(state) => {
+                let token = if args.listen.port() == 0 { fresh() } else { state.token(args.listen.port(), fresh) };
+                token.map(|token| OwnToken { state, token }).map_err(|error| error.to_string())
+            }
+        };
+        match (kept, Principal::new(LOCAL)) {
+            (Ok(own), Some(principal)) => {
+                tokens.add(&Secret::new(own.token.clone()), principal);
+                Ok(Some(own))
+            }
+            (Ok(_), None) => Ok(None),
+            (Err(_), _) if args.anonymous => Ok(None),
+            (Err(why), _) => Err(Failure::usage(format!(
+                "no token was given, and one cannot be kept: {why}; give --token TOKEN=NAME, \
+                 or --anonymous to let everybody in"
+            ))),
+        }
     }
-    Ok(token)
+
+    /// Leaves it where the commands of this user find it.
+    fn leave(self, port: u16, url: &str) -> Result<Left, Failure> {
+        let runtime = Runtime { url: url.to_string(), token: self.token };
+        let kept = self.state.put_token(port, &runtime.token).and_then(|file| {
+            self.state.put_runtime(&runtime)?;
+            Ok(file)
+        });
+        let file = kept.map_err(|error| Failure::new(Exit::Failed, format!("the token cannot be kept: {error}")))?;
+        Ok(Left { state: self.state, runtime, port, file })
+    }
+}
+
+/// What commands find while the runtime listens.
+struct Left {
+    state: State,
+    runtime: Runtime,
+    port: u16,
+    file: PathBuf,
+}
+
+impl Left {
+    fn tell(&self) {
+        say(format_args!(
+            "arcp: a token was made and is kept in {}: your own commands find it; \
+             to let others in, give --token TOKEN=NAME",
+            self.file.display()
+        ));
+    }
+
+    /// A port that was picked is not come back to.
+    fn take_back(&self, picked: bool) {
+        self.state.remove_runtime(&self.runtime);
+        if picked {
+            self.state.remove_token(self.port);
+        }
+    }
 }
 
 /// The first signal drains, the second closes at once.

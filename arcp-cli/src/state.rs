@@ -1,10 +1,10 @@
-//! What is kept between runs, in the user's state directory: the stores of
-//! runtimes, the runtime that was started last, and the keys of what was
-//! submitted.
+//! What is kept between runs, in the user's state directory: the stores and
+//! tokens of runtimes, the runtime that was started last, and the keys of what
+//! was submitted.
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use arcp_proto::json::Json;
@@ -63,13 +63,31 @@ impl State {
     /// The token of the runtimes on this port: clients of the one before come
     /// back with it.
     pub fn token(&self, port: u16, make: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
-        let name = format!("token-{port}.json");
-        if let Some(token) = self.read::<String>(&name).filter(|token| !token.is_empty()) {
+        if let Some(token) = self.token_at(port) {
             return Ok(token);
         }
         let token = make()?;
-        self.write(&name, &token)?;
+        self.put_token(port, &token)?;
         Ok(token)
+    }
+
+    /// The token that was made for this port, if nobody else could read it.
+    pub fn token_at(&self, port: u16) -> Option<String> {
+        let name = token_file(port);
+        let mode = fs::metadata(self.0.join(&name)).ok()?.permissions().mode();
+        self.read::<String>(&name).filter(|token| !token.is_empty() && mode & 0o077 == 0)
+    }
+
+    /// Keeps a token, and says where.
+    pub fn put_token(&self, port: u16, token: &str) -> io::Result<PathBuf> {
+        let name = token_file(port);
+        self.write(&name, &token)?;
+        Ok(self.0.join(name))
+    }
+
+    /// Forgets the token of a port.
+    pub fn remove_token(&self, port: u16) {
+        let _ = fs::remove_file(self.0.join(token_file(port)));
     }
 
     /// Leaves word of a runtime.
@@ -131,6 +149,10 @@ impl State {
         file.write_all(serde_json::to_string(value)?.as_bytes())?;
         fs::rename(&fresh, &path)
     }
+}
+
+fn token_file(port: u16) -> String {
+    format!("token-{port}.json")
 }
 
 /// A job's file. Ids come from runtimes: only tame ones become names.

@@ -95,7 +95,6 @@ fn rr21_version_and_usage() {
         vec!["serve", "--samples", "--compat", "other"],
         vec!["serve", "--samples", "--token", "nopair"],
         vec!["serve", "--samples", "--bearer", "x"],
-        vec!["serve", "--samples", "--listen", "0.0.0.0:0"],
         vec!["submit", "echo"],
         vec!["submit", "echo", "--url", "http://x"],
         vec!["submit", "echo", "--url", "wss://x"],
@@ -123,6 +122,60 @@ fn rr23_a_newcomer_pastes_no_token() {
     assert_eq!(json_lines(&listed)[0]["status"], "success");
     assert_eq!(home.signal("TERM").code(), Some(0), "SIGTERM drains");
     assert!(!state.exists(), "the word is taken back");
+}
+
+#[test]
+fn without_a_token_nobody_comes_in_unless_the_operator_says_so() {
+    let (mut home, stranger) = (Home::new(), Home::new());
+    let ask = |url: &str| stranger.run(&["submit", "echo", "--input", "7", "--url", url]);
+    let (made, given) = (home.serve(&["--samples"]), home.serve(&["--samples", "--token", "secret=me"]));
+    for url in [&made, &given] {
+        let refused = ask(url);
+        assert_eq!(code(&refused), 8, "{}", stderr(&refused));
+        assert!(stderr(&refused).contains("--token"), "{}", stderr(&refused));
+    }
+    for more in [&["--token", "secret=me"][..], &[]] {
+        let anonymous = home.serve(&[&["--samples", "--anonymous"], more].concat());
+        let let_in = ask(&anonymous);
+        assert_eq!((code(&let_in), stdout(&let_in).as_str()), (0, "7\n"), "{}", stderr(&let_in));
+    }
+    // Its user comes in without pasting anything, by the URL alone as well.
+    let local = home.run(&["submit", "echo", "--input", "7", "--url", &made.replace("127.0.0.1", "localhost")]);
+    assert_eq!((code(&local), stdout(&local).as_str()), (0, "7\n"), "{}", stderr(&local));
+    let port = made.trim_end_matches("/arcp").rsplit(':').next().expect("a port");
+    let token = home.dir.join(format!("token-{port}.json"));
+    assert_eq!(fs::metadata(&token).expect("kept").permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_made_token_that_cannot_be_kept_is_not_used() {
+    let mut serve = Command::new(ARCP);
+    serve.args(["serve", "--samples", "--listen", "127.0.0.1:0"]).env_clear();
+    let output = serve.output().expect("it runs");
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("give --token TOKEN=NAME"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_same_port_has_the_same_token_unless_others_could_read_it() {
+    let home = Home::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let file = home.dir.join(format!("token-{port}.json"));
+    let token = || {
+        let mut serve = home.arcp(&["serve", "--samples", "--listen", &format!("127.0.0.1:{port}")]);
+        let mut child = serve.stderr(Stdio::piped()).spawn().expect("it runs");
+        let said: Vec<_> = BufReader::new(child.stderr.take().expect("a pipe")).lines().take(3).collect();
+        let told = said[2].as_ref().expect("text");
+        assert!(told.contains(&file.display().to_string()) && told.contains("--token TOKEN=NAME"), "{told}");
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        assert_eq!(fs::metadata(&file).expect("kept").permissions().mode() & 0o777, 0o600);
+        fs::read_to_string(&file).expect("text")
+    };
+    let first = token();
+    assert_eq!(token(), first);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("changed");
+    assert_ne!(token(), first, "whoever read it must not come in with it");
 }
 
 #[test]

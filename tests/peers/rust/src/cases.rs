@@ -26,7 +26,7 @@ pub async fn run(url: &str) -> ExitCode {
     ran.case("its client: a failure reaches the handle", client_fails(url())).await;
     ran.case("its client: cancel ends the job", client_cancels(url())).await;
     ran.case("its client: artifacts are refused, not ignored", client_artifact(url())).await;
-    ran.case("handshake: none, on the loopback", handshake_none(url())).await;
+    ran.case("handshake: none is refused, on the loopback too", handshake_none(url())).await;
     ran.case("handshake: signed_jwt is refused by who cannot judge it", handshake_jwt(url())).await;
     ran.case("handshake: challenge, wrong proof, right proof", handshake_challenge(url())).await;
     ran.case("metrics, none missing", metrics(url())).await;
@@ -122,8 +122,8 @@ async fn opened(url: &str, auth: Value) -> Value {
 async fn handshake_none(url: String) {
     let answer = opened(&url, json!({"scheme": "none"})).await;
     assert_eq!(
-        (&answer["type"], &answer["payload"]["capabilities"]["anonymous"]),
-        (&json!("session.accepted"), &json!(true))
+        (&answer["type"], &answer["payload"]["code"]),
+        (&json!("session.rejected"), &json!("UNAUTHENTICATED"))
     );
 }
 
