@@ -97,15 +97,15 @@ macro_rules! runtime_id {
 
             /// Reads the wire form; `None` if this runtime cannot have made it.
             pub fn parse(text: &str) -> Option<$name> {
-                let ulid = Ulid::from_string(text.strip_prefix($prefix)?).ok()?;
-                Some($name::from_ulid(ulid))
+                let id = $name::from_ulid(Ulid::from_string(text.strip_prefix($prefix)?).ok()?);
+                // The reader of ULIDs takes other spellings of the same number as well.
+                (id.to_string() == text).then_some(id)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str($prefix)?;
-                f.write_str(self.ulid().array_to_str(&mut [0; ulid::ULID_LEN]))
+                write!(f, concat!($prefix, "{}"), self.ulid())
             }
         }
 
@@ -155,8 +155,22 @@ runtime_id!(
 );
 
 pub(crate) fn prefixed(prefix: &str, ulid: Ulid) -> String {
-    let mut text = String::with_capacity(prefix.len() + ulid::ULID_LEN);
-    text.push_str(prefix);
-    text.push_str(ulid.array_to_str(&mut [0; ulid::ULID_LEN]));
-    text
+    alloc::format!("{prefix}{ulid}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_id_has_one_spelling() {
+        let id = SessionId::from_ulid(Ulid::from_parts(1_800_000_000_000, 0xABCD_EF01));
+        let text = id.to_string();
+        assert_eq!(SessionId::parse(&text), Some(id));
+        let lower = alloc::format!("sess_{}", text["sess_".len()..].to_lowercase());
+        assert_eq!(SessionId::parse(&lower), None);
+        // 130 bits, of which the first two would be dropped.
+        let long = text.replacen("sess_0", "sess_8", 1);
+        assert_eq!(SessionId::parse(&long), None);
+    }
 }
