@@ -532,10 +532,14 @@ impl Driver {
 
     fn flush(&mut self) {
         if let Some(open) = &mut self.wire {
-            let out = open.framing.output();
-            let result = open.writer.write_all(out).and_then(|()| open.writer.flush());
-            out.clear();
-            if result.is_err() {
+            let mut result = Ok(());
+            // Once it is written, a pong that found no room may follow.
+            while result.is_ok() && !open.framing.output().is_empty() {
+                let bytes = open.framing.output().len();
+                result = open.writer.write_all(open.framing.output());
+                open.framing.wrote(bytes);
+            }
+            if result.and_then(|()| open.writer.flush()).is_err() {
                 // The reader notices and says why.
                 open.closer.close();
             }

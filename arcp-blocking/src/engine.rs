@@ -11,7 +11,7 @@ use arcp_host::auth::Authenticator;
 use arcp_host::clock::Clock;
 use arcp_host::registry::Registry;
 use arcp_host::runner::Runner;
-use arcp_host::stderr::say;
+use arcp_host::server_log::log;
 use arcp_host::store::Store;
 use arcp_proto::error::ConfigError;
 use arcp_proto::id::{ConnId, LogPos, OpId, SessionId};
@@ -182,7 +182,7 @@ impl Engine {
         let now = self.clock.now();
         if let Some(jump) = self.clock.take_jump() {
             let seconds = jump / 1000;
-            say(format_args!(
+            log(format_args!(
                 "arcp: the wall clock jumped by {seconds} s: it is followed slowly, so that no time limit ends early or \
                  late; restart to follow it at once"
             ));
@@ -303,7 +303,7 @@ impl Engine {
         if let Some((recorder, file)) = &mut self.recorder
             && let Err(error) = file.write_all(recorder.take().as_bytes())
         {
-            say(format_args!("arcp: the recording stops here, it cannot be written: {error}"));
+            log(format_args!("arcp: the recording stops here, it cannot be written: {error}"));
             self.recorder = None;
         }
     }
@@ -313,7 +313,7 @@ fn committed(result: Result<(), arcp_host::store::StoreError>, from: LogPos, up_
     match result {
         Ok(()) => Input::Persisted { up_to },
         Err(error) => {
-            say(format_args!("arcp: {error}"));
+            log(format_args!("arcp: {error}"));
             Input::PersistFailed { from }
         }
     }

@@ -37,7 +37,24 @@ pub(crate) struct WebSocket {
     context: WebSocketContext,
     pipe: Pipe,
     closing: bool,
+    pongs: Pongs,
 }
+
+/// Answers to pings that are not written yet.
+#[derive(Debug)]
+struct Pongs {
+    /// Bytes of them in the output.
+    bytes: usize,
+    /// Where in the output the last of them ends.
+    end: usize,
+    /// The most bytes there may be.
+    most: usize,
+    /// The answer to the newest ping, when there was no room for it.
+    held: Option<Vec<u8>>,
+}
+
+/// Bytes of unwritten pongs of a connection that has no other bound.
+const PONG_BYTES: usize = 4 << 10;
 
 /// A duplex without another end: what is not there yet would block.
 #[derive(Debug, Default)]
@@ -85,7 +102,8 @@ impl Framing {
             .max_message_size(Some(frame_bytes))
             .max_frame_size(Some(frame_bytes));
         let context = WebSocketContext::new(role, Some(config));
-        Framing::WebSocket(Box::new(WebSocket { context, pipe: Pipe::default(), closing: false }))
+        let pongs = Pongs { bytes: 0, end: 0, most: PONG_BYTES, held: None };
+        Framing::WebSocket(Box::new(WebSocket { context, pipe: Pipe::default(), closing: false, pongs }))
     }
 
     /// Takes frames of this size from now on.
@@ -149,7 +167,37 @@ impl Framing {
         }
     }
 
-    /// The bytes to write; what was written is to be removed.
+    /// Holds no more than this many bytes of pongs that are not written.
+    pub(crate) fn hold_pongs_up_to(&mut self, bytes: usize) {
+        if let Framing::WebSocket(ws) = self {
+            ws.pongs.most = bytes;
+        }
+    }
+
+    /// Bytes of pongs that are not written, and whether the newest one had to
+    /// be held back.
+    pub(crate) fn pongs(&self) -> (usize, bool) {
+        match self {
+            Framing::WebSocket(ws) => {
+                let held = ws.pongs.held.as_ref().map_or(0, Vec::len);
+                (ws.pongs.bytes + held, held > 0)
+            }
+            Framing::Lines { .. } => (0, false),
+        }
+    }
+
+    /// Removes what was written from the output.
+    pub(crate) fn wrote(&mut self, bytes: usize) {
+        match self {
+            Framing::WebSocket(ws) => {
+                ws.pipe.output.drain(..bytes);
+                ws.wrote(bytes);
+            }
+            Framing::Lines { out, .. } => drop(out.drain(..bytes)),
+        }
+    }
+
+    /// The bytes to write; [`wrote`](Self::wrote) removes them.
     pub(crate) fn output(&mut self) -> &mut Vec<u8> {
         match self {
             Framing::WebSocket(ws) => &mut ws.pipe.output,
@@ -169,9 +217,8 @@ impl WebSocket {
                     let _ = self.context.flush(&mut self.pipe);
                     return Some(Framed::End("the peer closed the WebSocket".to_string()));
                 }
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
-                    let _ = self.context.flush(&mut self.pipe);
-                }
+                Ok(Message::Ping(_)) => self.pong(),
+                Ok(Message::Pong(_) | Message::Frame(_)) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
                     return Some(Framed::End("the WebSocket is closed".to_string()));
@@ -189,6 +236,37 @@ impl WebSocket {
     }
 }
 
+impl WebSocket {
+    /// Answers the ping that was just read. While there is no room beside
+    /// earlier pongs only the newest ping is answered (RFC 6455 §5.5.3).
+    fn pong(&mut self) {
+        let at = self.pipe.output.len();
+        let _ = self.context.flush(&mut self.pipe);
+        let bytes = self.pipe.output.len() - at;
+        let full = self.pongs.bytes > 0 && self.pongs.bytes + bytes > self.pongs.most;
+        if full || self.pongs.held.is_some() {
+            self.pongs.held = Some(self.pipe.output.split_off(at));
+        } else {
+            self.pongs.bytes += bytes;
+            self.pongs.end = self.pipe.output.len();
+        }
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.pongs.end = self.pongs.end.saturating_sub(bytes);
+        if self.pongs.end > 0 {
+            return;
+        }
+        self.pongs.bytes = 0;
+        // Nothing follows a close.
+        if let Some(pong) = self.pongs.held.take().filter(|_| !self.closing) {
+            self.pongs.bytes = pong.len();
+            self.pipe.output.extend(pong);
+            self.pongs.end = self.pipe.output.len();
+        }
+    }
+}
+
 /// The close code and the words for what a peer did wrong.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which two have a code of their own")]
 fn fault(error: &Error) -> (CloseCode, String) {
@@ -200,5 +278,59 @@ fn fault(error: &Error) -> (CloseCode, String) {
             why.truncate(100);
             (CloseCode::Protocol, why)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ping(n: u8) -> Vec<u8> {
+        vec![0x89, 0x81, 0, 0, 0, 0, n]
+    }
+
+    fn pong(n: u8) -> Vec<u8> {
+        vec![0x8a, 1, n]
+    }
+
+    /// A framing that was sent these pings and has room for two pongs.
+    fn pinged(pings: std::ops::Range<u8>) -> Framing {
+        let mut framing = Framing::websocket(Role::Server, 1024);
+        framing.hold_pongs_up_to(6);
+        pings.for_each(|n| framing.feed(&ping(n)));
+        assert_eq!(framing.next(), None);
+        framing
+    }
+
+    #[test]
+    fn pings_beyond_the_room_are_answered_by_the_newest_pong() {
+        let mut framing = pinged(0..100);
+        assert_eq!(*framing.output(), [pong(0), pong(1)].concat());
+        assert_eq!(framing.pongs(), (9, true));
+        framing.wrote(4);
+        assert_eq!(framing.output()[..], pong(1)[1..], "the newest waits until those before it are written");
+        framing.wrote(2);
+        assert_eq!(*framing.output(), pong(99));
+        framing.wrote(3);
+        assert_eq!((framing.output().len(), framing.pongs()), (0, (0, false)));
+    }
+
+    #[test]
+    fn a_pong_leaves_although_frames_follow_without_end() {
+        let mut framing = pinged(0..3);
+        framing.write("frame".to_string());
+        framing.wrote(6);
+        framing.write("frame".to_string());
+        assert!(framing.output().ends_with(b"\x81\x05frame"));
+        assert!(framing.output().windows(3).any(|bytes| bytes == pong(2)));
+    }
+
+    #[test]
+    fn no_pong_follows_a_close() {
+        let mut framing = pinged(0..3);
+        framing.close(CloseCode::Normal, "");
+        let bytes = framing.output().len();
+        framing.wrote(bytes);
+        assert!(framing.output().is_empty());
     }
 }

@@ -7,7 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 pub mod client;
+mod connections;
 mod dial;
 mod engine;
 mod framing;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arcp_host::agent::Inbox as _;
-use arcp_host::stderr::say;
+use arcp_host::server_log::log;
 use arcp_host::store::History;
 use arcp_proto::id::{JobId, OpId};
 use arcp_proto::runtime::Input;
@@ -91,7 +91,7 @@ impl Shared {
                 Err(error) => Err(error.clone()),
             };
             if let Err(error) = &events {
-                say(format_args!("arcp: {error}"));
+                log(format_args!("arcp: {error}"));
             }
             self.unanswered.fetch_sub(1, Ordering::SeqCst);
             self.mailbox.put(Input::Loaded { op, events: events.ok() });

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arcp_blocking::{Job, JobUpdate};
-use arcp_host::stderr::say;
+use arcp_host::stderr::{say, visible};
 use arcp_proto::client::ResultData;
 use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobEvent, Terminal};
@@ -252,10 +252,4 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
         | EventKind::Vendor(_) => format!("{} {body}", kind.name()),
     };
     visible(line.trim_end())
-}
-
-/// Text of others as it may be shown: control characters are spelled out.
-pub fn visible(text: &str) -> String {
-    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(spell).collect()
 }

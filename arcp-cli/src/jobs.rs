@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use arcp_blocking::{Client, ClientError, OpenClient, Target};
-use arcp_host::stderr::say;
+use arcp_host::stderr::{say, visible};
 use arcp_proto::client::ClientConfig;
 use arcp_proto::id::WireId;
 use arcp_proto::json::{Json, Object};
@@ -16,7 +16,7 @@ use arcp_proto::wire::{Family, status_name, status_named};
 
 use crate::args::{self, Output, Where};
 use crate::exit::{Exit, Failure};
-use crate::follow::{follow, visible};
+use crate::follow::follow;
 use crate::state::{State, Submission};
 
 /// Runs a job.

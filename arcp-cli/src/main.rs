@@ -10,8 +10,9 @@ mod serve;
 mod state;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use arcp_host::stderr::say;
+use arcp_host::server_log::{flush, log};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -26,14 +27,13 @@ fn main() -> ExitCode {
         args::Command::Replay(args) => replay::run(&args),
         args::Command::Demo => demo::run(),
     };
-    match result {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            if !failure.message.is_empty() {
-                let lines: Vec<String> = failure.message.lines().map(follow::visible).collect();
-                say(format_args!("arcp: {}", lines.join("\n")));
-            }
-            failure.exit.into()
+    let exit = result.unwrap_or_else(|failure| {
+        // Not `say`: the stderr of a server that ends is perhaps not read.
+        for (at, line) in failure.message.lines().enumerate() {
+            log(format_args!("{}{line}", if at == 0 { "arcp: " } else { "" }));
         }
-    }
+        failure.exit
+    });
+    flush(Duration::from_secs(1));
+    exit.into()
 }

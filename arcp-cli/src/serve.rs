@@ -14,8 +14,8 @@ use arcp_host::orphans;
 use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
 use arcp_host::samples;
+use arcp_host::server_log::{log, log_panics};
 use arcp_host::sqlite::{Durability, SqliteStore};
-use arcp_host::stderr::say;
 use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::id::Principal;
 use arcp_proto::model::agent::AgentRef;
@@ -34,6 +34,7 @@ const LOCAL: &str = "local";
 
 /// Hosts agents until told to stop.
 pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
+    log_panics();
     let tokens = tokens(&args)?;
     let place = Place::of(&args)?;
     let registry = registry(&args, &place)?;
@@ -72,16 +73,16 @@ fn serve_port(
     let url = format!("ws://{}{}", server.address(), args.path);
     let left = made.map(|made| made.leave(server.address().port(), &url)).transpose()?;
     stop_on_signals(server.handle())?;
-    say(format_args!("READY {url}"));
+    log(format_args!("READY {url}"));
     place.tell();
     if let Some(left) = &left {
         left.tell();
     }
     if args.anonymous {
-        say(format_args!("arcp: whoever reaches this port may run agents (--anonymous)"));
+        log(format_args!("arcp: whoever reaches this port may run agents (--anonymous)"));
     }
     if ended > 0 {
-        say(format_args!("arcp: {ended} programs that had outlived their runtime were ended"));
+        log(format_args!("arcp: {ended} programs that had outlived their runtime were ended"));
     }
     let result = server.run();
     if let Some(left) = left {
@@ -177,9 +178,9 @@ impl Place {
     fn tell(&self) {
         match self {
             Place::Memory => {
-                say(format_args!("arcp: jobs and sessions are in memory: nothing survives the end of this program"))
+                log(format_args!("arcp: jobs and sessions are in memory: nothing survives the end of this program"))
             }
-            Place::File(path) => say(format_args!("arcp: jobs and sessions are kept in {}", path.display())),
+            Place::File(path) => log(format_args!("arcp: jobs and sessions are kept in {}", path.display())),
         }
     }
 }
@@ -187,10 +188,10 @@ impl Place {
 /// Tells the operator what a log should know; no secret is in a notice.
 fn observe(notice: &Notice) {
     match notice {
-        Notice::StoreFailed => say(format_args!("arcp: the store fails: no new jobs, nothing numbered is sent")),
-        Notice::StoreRecovered => say(format_args!("arcp: the store works again")),
+        Notice::StoreFailed => log(format_args!("arcp: the store fails: no new jobs, nothing numbered is sent")),
+        Notice::StoreRecovered => log(format_args!("arcp: the store works again")),
         Notice::Refused { code, told: false, .. } => {
-            say(format_args!("arcp: a request was refused with {code}; its client cannot be told"));
+            log(format_args!("arcp: a request was refused with {code}; its client cannot be told"));
         }
         Notice::Refused { .. }
         | Notice::SessionOpened { .. }
@@ -343,7 +344,7 @@ struct Left {
 
 impl Left {
     fn tell(&self) {
-        say(format_args!(
+        log(format_args!(
             "arcp: a token was made and is kept in {}: your own commands find it; \
              to let others in, give --token TOKEN=NAME",
             self.file.display()
@@ -365,7 +366,7 @@ fn stop_on_signals(server: ServerHandle) -> Result<(), Failure> {
     let listen = move || {
         for (count, _) in signals.forever().enumerate() {
             if count == 0 {
-                say(format_args!("arcp: finishing what runs; once more to stop at once"));
+                log(format_args!("arcp: finishing what runs; once more to stop at once"));
                 server.drain();
             } else {
                 server.shutdown();

@@ -12,6 +12,7 @@ pub mod process;
 pub mod registry;
 pub mod runner;
 pub mod samples;
+pub mod server_log;
 pub mod sqlite;
 pub mod stderr;
 pub mod store;

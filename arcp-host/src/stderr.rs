@@ -4,11 +4,23 @@
 use std::fmt::Arguments;
 use std::io::Write as _;
 
-/// Writes a line to stderr, if that can be.
+/// Writes a line to stderr, if that can be. It waits for a reader that is
+/// slow: a server writes to [`server_log`](crate::server_log) instead.
 ///
 /// ```
 /// arcp_host::stderr::say(format_args!("arcp: {} jobs", 3));
 /// ```
 pub fn say(line: Arguments<'_>) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// The text with every control character spelled out, so that it can neither
+/// steer a terminal nor pose as another line.
+///
+/// ```
+/// assert_eq!(arcp_host::stderr::visible("a\x1b[2J\nb"), "a\\u{1b}[2J\\nb");
+/// ```
+pub fn visible(text: &str) -> String {
+    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(spell).collect()
 }

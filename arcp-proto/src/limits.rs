@@ -29,9 +29,20 @@ pub struct Limits {
     pub event_body_bytes: usize,
     /// Largest streamed result in bytes (256 MiB). Larger: the job fails.
     pub result_bytes: u64,
-    /// Connections that have not finished their handshake (4,096). More: the
-    /// newest is closed.
+    /// Connections that have not finished their handshake (4,096). More: an
+    /// adapter that knows addresses closes the one that was silent for longest,
+    /// of the address that has the most; else the newest is closed.
     pub handshaking_connections: usize,
+    /// Such connections of one address, or one IPv6 network of 64 bits (1,024).
+    /// More: the one of them that was silent for longest is closed.
+    pub handshaking_connections_per_address: usize,
+    /// Bytes of answers to WebSocket pings that one connection does not read
+    /// (4 KiB). More: only the newest ping is answered, and if that cannot be
+    /// written for `slow_reader_grace` the connection is closed.
+    pub pong_bytes_per_connection: usize,
+    /// Such bytes of all connections (4 MiB). More: each connection holds one
+    /// such answer.
+    pub pong_bytes: usize,
     /// Sessions of one principal, attached or resumable (16,384). More: the
     /// newest is refused.
     pub sessions_per_principal: usize,
@@ -154,6 +165,9 @@ impl Default for Limits {
             event_body_bytes: 900 << 10,
             result_bytes: 256 << 20,
             handshaking_connections: 4096,
+            handshaking_connections_per_address: 1024,
+            pong_bytes_per_connection: 4 << 10,
+            pong_bytes: 4 << 20,
             sessions_per_principal: 16_384,
             anonymous_sessions: 4096,
             sessions: 65_536,
@@ -215,6 +229,9 @@ impl Limits {
             let value = self.json_depth as u64;
             return Err(ConfigError::Limit { name: "json_depth", value, expected: "8 to 120" });
         }
+        at_least("handshaking_connections", self.handshaking_connections as u64, 1, "1 or more")?;
+        let of_address = self.handshaking_connections_per_address as u64;
+        at_least("handshaking_connections_per_address", of_address, 1, "1 or more")?;
         at_least("jobs", self.jobs as u64, 1, "1 or more")?;
         at_least("running_jobs", self.running_jobs as u64, 1, "1 or more")?;
         at_least("replies_per_connection", self.replies_per_connection as u64, 2, "2 or more")?;

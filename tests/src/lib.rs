@@ -9,6 +9,7 @@ pub mod scene;
 pub mod script;
 pub mod server;
 pub mod store;
+pub mod witness;
 pub mod world;
 
 /// The README's Rust, run as a doctest.

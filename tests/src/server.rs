@@ -71,9 +71,14 @@ impl Running {
 
     /// Our client, connected.
     pub fn client(&self) -> Client {
-        let target: Target = format!("ws://{}/arcp", self.address).parse().expect("a URL");
+        let target: Target = self.url().parse().expect("a URL");
         let credential = Credential::Bearer(Secret::new("tok-a".into()));
         Client::connect(target, ClientConfig::new("test", "1", credential)).expect("a session")
+    }
+
+    /// Where a client connects to.
+    pub fn url(&self) -> String {
+        format!("ws://{}/arcp", self.address)
     }
 
     /// A bare connection.
@@ -86,8 +91,7 @@ impl Running {
 
     /// A WebSocket without a session.
     pub fn websocket(&self) -> WebSocket<TcpStream> {
-        let url = format!("ws://{}/arcp", self.address);
-        tungstenite::client(url, self.connect()).expect("a WebSocket").0
+        tungstenite::client(self.url(), self.connect()).expect("a WebSocket").0
     }
 
     /// A WebSocket with a session.

@@ -1,0 +1,508 @@
+//! The connections of a server: sockets, from the first byte of a request to
+//! the last of a goodbye.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use arcp_proto::id::ConnId;
+use arcp_proto::limits::Limits;
+use arcp_proto::runtime::{CloseReason, Config, Input, Transport};
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use tungstenite::protocol::Role;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::admission::Admission;
+use crate::engine::{Engine, Links};
+use crate::framing::{Framed, Framing};
+use crate::http::{Answer, Gate, response};
+
+/// The tokens below are the listener and the waker.
+const FIRST_CONN: usize = 2;
+/// Time for the whole request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a closed connection may take to take its last bytes.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
+/// Bytes and frames the core may have in flight per connection.
+const WINDOW_BYTES: u32 = 256 << 10;
+const WINDOW_FRAMES: u32 = 512;
+/// A peer that says nothing is asked by the system whether it is still there:
+/// after this time, this often, with this between the questions. Peers without
+/// heartbeats are found by it.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEPALIVE_TIMES: u32 = 4;
+
+/// Every connection of the server.
+pub(crate) struct Connections {
+    registry: mio::Registry,
+    pub(crate) by_token: BTreeMap<Token, Connection>,
+    by_conn: BTreeMap<ConnId, Token>,
+    next: usize,
+    limits: Limits,
+    slow_reader_grace: Duration,
+    admission: Admission,
+    /// The most connections there may be.
+    most: usize,
+    /// Bytes of pongs that are not written, of all connections.
+    pong_bytes: usize,
+    /// Something may be read.
+    pub(crate) readable: BTreeSet<Token>,
+    /// Something may be written.
+    pub(crate) dirty: BTreeSet<Token>,
+    /// Not paused any more: frames may already be there.
+    pub(crate) resumed: BTreeSet<Token>,
+    /// When connections are given up: slow heads, slow goodbyes, pongs that
+    /// are not read.
+    pub(crate) deadlines: BTreeSet<(Instant, Token)>,
+    /// Lost connections the core does not know of.
+    pub(crate) gone: Vec<ConnId>,
+    /// When bytes were last written, or a connection ended.
+    pub(crate) progress_at: Instant,
+    /// The inbox holds more.
+    pub(crate) more: bool,
+}
+
+pub(crate) struct Connection {
+    pub(crate) socket: TcpStream,
+    address: IpAddr,
+    stage: Stage,
+    pub(crate) phase: Phase,
+    writable: bool,
+    pub(crate) paused: bool,
+    /// Something came while it was paused.
+    pub(crate) unread: bool,
+    /// Credit the core gets back when everything is written.
+    owed: (u32, u32),
+    deadline: Option<Instant>,
+}
+
+/// How far a connection is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It is read and written.
+    Open,
+    /// What is left is written; what comes is thrown away.
+    Goodbye,
+    /// Everything is written and our end is shut; the peer's end is awaited.
+    Shut,
+}
+
+impl Connection {
+    fn output(&mut self) -> &mut Vec<u8> {
+        match &mut self.stage {
+            Stage::Http { out, .. } => out,
+            Stage::Open { framing, .. } => framing.output(),
+        }
+    }
+
+    fn is_written(&mut self) -> bool {
+        self.output().is_empty()
+    }
+
+    /// Bytes of pongs that are not written, and whether one had to be held
+    /// back.
+    fn pongs(&self) -> (usize, bool) {
+        match &self.stage {
+            Stage::Http { .. } => (0, false),
+            Stage::Open { framing, .. } => framing.pongs(),
+        }
+    }
+
+    /// Writes as much as the socket takes; gives how much that was.
+    fn write(&mut self) -> io::Result<usize> {
+        let mut written = 0;
+        while self.writable && !self.is_written() {
+            let out = match &mut self.stage {
+                Stage::Http { out, .. } => out,
+                Stage::Open { framing, .. } => framing.output(),
+            };
+            match self.socket.write(out) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    written += n;
+                    self.wrote(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let out = self.output();
+        if out.is_empty() && out.capacity() > (16 << 10) {
+            // An idle connection holds no memory here.
+            *out = Vec::new();
+        }
+        Ok(written)
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        match &mut self.stage {
+            Stage::Http { out, .. } => drop(out.drain(..bytes)),
+            Stage::Open { framing, .. } => framing.wrote(bytes),
+        }
+    }
+
+    /// The credit for what was written: bytes, and frames in proportion.
+    fn credit_for(&mut self, written: usize) -> Option<Input> {
+        let Stage::Open { conn, .. } = self.stage else {
+            return None;
+        };
+        let (owed, frames) = self.owed;
+        let bytes = u32::try_from(written).unwrap_or(u32::MAX).min(owed);
+        let share =
+            if bytes == owed { frames } else { (u64::from(frames) * u64::from(bytes) / u64::from(owed)) as u32 };
+        self.owed = (owed - bytes, frames - share);
+        (bytes > 0).then_some(Input::Credit { conn, bytes, frames: share })
+    }
+}
+
+enum Stage {
+    /// The request head, as far as it has come, and an answer.
+    Http { head: Vec<u8>, out: Vec<u8> },
+    /// A WebSocket the core knows.
+    Open { conn: ConnId, framing: Framing },
+}
+
+impl Connections {
+    /// No connections, of which there may be `most`.
+    pub(crate) fn new(registry: mio::Registry, config: &Config, most: usize) -> Connections {
+        let limits = config.limits.clone();
+        Connections {
+            registry,
+            slow_reader_grace: config.slow_reader_grace,
+            admission: Admission::new(limits.handshaking_connections, limits.handshaking_connections_per_address),
+            most,
+            pong_bytes: 0,
+            progress_at: Instant::now(),
+            by_token: BTreeMap::new(),
+            by_conn: BTreeMap::new(),
+            next: FIRST_CONN,
+            limits,
+            readable: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            resumed: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            gone: Vec::new(),
+            more: false,
+        }
+    }
+
+    /// Whether one more would be too many and none can go for it.
+    pub(crate) fn is_full(&self) -> bool {
+        self.by_token.len() >= self.most && self.admission.first().is_none()
+    }
+
+    /// Adds a connection that was just accepted. Another one goes where there
+    /// are too many.
+    pub(crate) fn add(&mut self, mut socket: TcpStream, peer: SocketAddr) {
+        while self.by_token.len() >= self.most
+            && let Some(other) = self.admission.first()
+        {
+            self.drop_now(other);
+        }
+        let token = Token(self.next);
+        self.next += 1;
+        let _ = socket.set_nodelay(true);
+        // Without it only heartbeats tell that a peer is gone.
+        let _ = keep_alive(&socket);
+        if self.registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE).is_err() {
+            return;
+        }
+        let connection = Connection {
+            socket,
+            address: peer.ip(),
+            stage: Stage::Http { head: Vec::new(), out: Vec::new() },
+            phase: Phase::Open,
+            writable: true,
+            paused: false,
+            unread: false,
+            owed: (0, 0),
+            deadline: None,
+        };
+        self.by_token.insert(token, connection);
+        self.set_deadline(token, Some(Instant::now() + HEAD_TIMEOUT));
+        self.readable.insert(token);
+        if let Some(other) = self.admission.enter(token, peer.ip()) {
+            self.drop_now(other);
+        }
+    }
+
+    pub(crate) fn note(&mut self, token: Token, readable: bool, writable: bool) {
+        if let Some(connection) = self.by_token.get_mut(&token) {
+            if readable {
+                self.readable.insert(token);
+            }
+            if writable && connection.phase != Phase::Shut {
+                connection.writable = true;
+                self.dirty.insert(token);
+            }
+        }
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        self.more || !(self.dirty.is_empty() && self.readable.is_empty() && self.resumed.is_empty())
+    }
+
+    /// Takes bytes from a socket. Gives what the core must be told before
+    /// any frame.
+    pub(crate) fn take(&mut self, token: Token, bytes: &[u8], gate: &Gate, engine: &Engine) -> Option<Vec<Input>> {
+        let connection = self.by_token.get_mut(&token)?;
+        let head = match &mut connection.stage {
+            Stage::Open { framing, .. } => {
+                framing.feed(bytes);
+                return None;
+            }
+            Stage::Http { head, .. } => head,
+        };
+        head.extend_from_slice(bytes);
+        match gate.answer(head) {
+            Answer::More => None,
+            Answer::Upgrade { response, head: length } => {
+                let rest = head.split_off(length);
+                Some(self.upgrade(token, &response, &rest))
+            }
+            Answer::Health => {
+                let text = if engine.stats().store_failed {
+                    response(503, "Service Unavailable", "the store is failing")
+                } else {
+                    response(200, "OK", "ok")
+                };
+                self.answer(token, &text);
+                None
+            }
+            Answer::Refuse(text) => {
+                self.answer(token, &text);
+                None
+            }
+        }
+    }
+
+    fn upgrade(&mut self, token: Token, response: &str, rest: &[u8]) -> Vec<Input> {
+        let conn = ConnId(token.0 as u64);
+        let mut framing = Framing::websocket(Role::Server, self.limits.handshake_frame_bytes);
+        framing.output().extend_from_slice(response.as_bytes());
+        framing.feed(rest);
+        self.set_deadline(token, None);
+        self.admission.heard(token);
+        if let Some(connection) = self.by_token.get_mut(&token) {
+            connection.stage = Stage::Open { conn, framing };
+        }
+        self.by_conn.insert(conn, token);
+        self.dirty.insert(token);
+        vec![
+            Input::Opened { conn, transport: Transport::WebSocket, peer: None },
+            Input::Credit { conn, bytes: WINDOW_BYTES, frames: WINDOW_FRAMES },
+        ]
+    }
+
+    fn answer(&mut self, token: Token, text: &str) {
+        if let Some(connection) = self.by_token.get_mut(&token)
+            && let Stage::Http { out, .. } = &mut connection.stage
+        {
+            out.extend_from_slice(text.as_bytes());
+        }
+        self.finish(token);
+    }
+
+    pub(crate) fn next_frame(&mut self, token: Token) -> Option<(ConnId, Framed)> {
+        let connection = self.by_token.get_mut(&token)?;
+        if connection.paused || connection.phase != Phase::Open {
+            return None;
+        }
+        let Stage::Open { conn, framing } = &mut connection.stage else {
+            return None;
+        };
+        let (own, _) = framing.pongs();
+        let others = self.pong_bytes - own;
+        framing
+            .hold_pongs_up_to(self.limits.pong_bytes_per_connection.min(self.limits.pong_bytes.saturating_sub(others)));
+        let (conn, framed) = (*conn, framing.next());
+        self.pong_bytes = others + framing.pongs().0;
+        // Reading may have produced something to write, such as a pong.
+        if !framing.output().is_empty() {
+            self.dirty.insert(token);
+        }
+        let framed = framed?;
+        self.admission.heard(token);
+        Some((conn, framed))
+    }
+
+    /// Writes what there is; gives the credit of what was written.
+    pub(crate) fn flush(&mut self, token: Token) -> Option<Input> {
+        let connection = self.by_token.get_mut(&token)?;
+        if connection.phase == Phase::Shut {
+            return None;
+        }
+        let (own, _) = connection.pongs();
+        let Ok(written) = connection.write() else {
+            self.drop_now(token);
+            return None;
+        };
+        let (pongs, held) = connection.pongs();
+        self.pong_bytes = self.pong_bytes - own + pongs;
+        if written > 0 {
+            self.progress_at = Instant::now();
+        }
+        let all = connection.is_written();
+        let credit = connection.credit_for(if all { usize::MAX } else { written });
+        match (connection.phase, &connection.stage) {
+            (Phase::Open, Stage::Open { .. }) => {
+                // A pong that cannot be written is a peer that reads too slowly.
+                let since = connection.deadline.filter(|_| written == 0);
+                let until = held.then(|| since.unwrap_or_else(|| Instant::now() + self.slow_reader_grace));
+                self.set_deadline(token, until);
+            }
+            (Phase::Goodbye, _) if all => {
+                // Shut once: each time the system reports it as writable again.
+                connection.phase = Phase::Shut;
+                let _ = connection.socket.shutdown(Shutdown::Write);
+                self.readable.insert(token);
+            }
+            (Phase::Open | Phase::Goodbye | Phase::Shut, _) => {}
+        }
+        credit
+    }
+
+    /// Reads no more, writes what is left, then ends.
+    pub(crate) fn finish(&mut self, token: Token) {
+        let until = Instant::now() + LINGER;
+        let Some(connection) = self.by_token.get_mut(&token) else {
+            return;
+        };
+        if connection.phase == Phase::Open {
+            connection.phase = Phase::Goodbye;
+            self.admission.goodbye(token, connection.address);
+            if let Stage::Open { conn, .. } = connection.stage {
+                self.by_conn.remove(&conn);
+            }
+            self.dirty.insert(token);
+            self.set_deadline(token, Some(until));
+        }
+    }
+
+    /// Gives a connection up; the core will be told.
+    pub(crate) fn drop_now(&mut self, token: Token) {
+        if let Some(Stage::Open { conn, .. }) = self.by_token.get(&token).map(|connection| &connection.stage) {
+            self.gone.push(*conn);
+        }
+        self.remove(token);
+    }
+
+    fn remove(&mut self, token: Token) {
+        self.set_deadline(token, None);
+        self.admission.leave(token);
+        if let Some(mut connection) = self.by_token.remove(&token) {
+            self.progress_at = Instant::now();
+            self.pong_bytes -= connection.pongs().0;
+            let _ = self.registry.deregister(&mut connection.socket);
+            if let Stage::Open { conn, .. } = connection.stage {
+                self.by_conn.remove(&conn);
+            }
+        }
+        self.readable.remove(&token);
+        self.dirty.remove(&token);
+        self.resumed.remove(&token);
+    }
+
+    fn set_deadline(&mut self, token: Token, at: Option<Instant>) {
+        if let Some(connection) = self.by_token.get_mut(&token) {
+            if let Some(old) = std::mem::replace(&mut connection.deadline, at) {
+                self.deadlines.remove(&(old, token));
+            }
+            self.deadlines.extend(at.map(|at| (at, token)));
+        }
+    }
+}
+
+impl Links for Connections {
+    fn send(&mut self, conn: ConnId, frame: String) {
+        let Some(token) = self.by_conn.get(&conn).copied() else {
+            return;
+        };
+        if let Some(connection) = self.by_token.get_mut(&token)
+            && let Stage::Open { framing, .. } = &mut connection.stage
+        {
+            connection.owed.0 += u32::try_from(frame.len()).unwrap_or(u32::MAX);
+            connection.owed.1 += 1;
+            framing.write(frame);
+            self.dirty.insert(token);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        let Some(token) = self.by_conn.get(&conn).copied() else {
+            return;
+        };
+        if let Some(Stage::Open { framing, .. }) = self.by_token.get_mut(&token).map(|c| &mut c.stage) {
+            let (code, words) = goodbye(reason);
+            framing.close(code, words);
+        }
+        self.finish(token);
+    }
+
+    fn admit(&mut self, conn: ConnId) {
+        if let Some(token) = self.by_conn.get(&conn) {
+            self.admission.leave(*token);
+        }
+        let connection = self.by_conn.get(&conn).and_then(|token| self.by_token.get_mut(token));
+        if let Some(Stage::Open { framing, .. }) = connection.map(|connection| &mut connection.stage) {
+            framing.take_up_to(self.limits.frame_bytes);
+        }
+    }
+
+    fn pause(&mut self, conn: ConnId, paused: bool) {
+        let Some(token) = self.by_conn.get(&conn).copied() else {
+            return;
+        };
+        if let Some(connection) = self.by_token.get_mut(&token) {
+            connection.paused = paused;
+            if !paused {
+                self.resumed.insert(token);
+                if std::mem::take(&mut connection.unread) {
+                    self.readable.insert(token);
+                }
+            }
+        }
+    }
+}
+
+/// How many connections the limit of open files leaves room for.
+pub(crate) fn descriptors_for_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).map_or(usize::MAX, |limit| limit - reserved(limit))
+}
+
+/// Descriptors kept for the store, its readers and the pipes of agents: a
+/// quarter of all, but no more than they can use.
+fn reserved(limit: usize) -> usize {
+    (limit / 4).min(1024)
+}
+
+fn keep_alive(socket: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_TIMES)
+}
+
+/// Every close is a clean one, with a reason.
+fn goodbye(reason: CloseReason) -> (CloseCode, &'static str) {
+    match reason {
+        CloseReason::Goodbye => (CloseCode::Normal, "goodbye"),
+        CloseReason::Refused => (CloseCode::Normal, "refused"),
+        CloseReason::HandshakeTimeout => (CloseCode::Normal, "no session was opened in time"),
+        CloseReason::HeartbeatLost => (CloseCode::Normal, "heartbeat lost"),
+        CloseReason::Evicted => (CloseCode::Normal, "the session was taken back"),
+        CloseReason::TakenOver => (CloseCode::Normal, "resumed on another connection"),
+        CloseReason::SlowReader => (CloseCode::Policy, "reading too slowly"),
+        CloseReason::Flood => (CloseCode::Policy, "asking faster than reading"),
+        CloseReason::TooMany => (CloseCode::Again, "too many connections"),
+        CloseReason::HistoryLost => (CloseCode::Error, "history is no longer kept"),
+        CloseReason::StoreFailed => (CloseCode::Again, "history cannot be read now"),
+        CloseReason::Shutdown => (CloseCode::Away, "shutting down"),
+    }
+}

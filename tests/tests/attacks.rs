@@ -1,0 +1,163 @@
+//! What an outsider may try on a real server, while a client that behaves is
+//! served. How long that one waits is printed, not judged.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use arcp_tests::server::{PATIENCE, Running, expect, next, send};
+use arcp_tests::witness::Witness;
+use serde_json::json;
+use tungstenite::{Message, WebSocket};
+
+/// Time for what has happened already to be seen.
+const BRIEFLY: Duration = Duration::from_millis(20);
+
+/// A masked ping.
+fn ping(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x89, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// The payloads of the pongs that come until one has this payload.
+fn pongs_until(socket: &mut WebSocket<TcpStream>, last: &[u8]) -> Vec<Vec<u8>> {
+    let mut pongs = Vec::new();
+    while pongs.last().is_none_or(|pong: &Vec<u8>| pong != last) {
+        if let Message::Pong(payload) = socket.read().expect("open") {
+            pongs.push(payload.to_vec());
+        }
+    }
+    pongs
+}
+
+/// Whether the server has closed the connection, within a time.
+fn is_closed_within(socket: &mut TcpStream, span: Duration) -> bool {
+    socket.set_read_timeout(Some(span)).expect("a timeout");
+    match socket.read(&mut [0; 1024]) {
+        Ok(n) => n == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}
+
+#[test]
+fn of_many_pings_at_once_the_newest_is_answered() {
+    let server = Running::start(&[], |config| config.limits.pong_bytes_per_connection = 6);
+    let (mut socket, _) = server.session("tok-a");
+    let pings: Vec<u8> = (0..100).flat_map(|n| ping(&[n])).collect();
+    socket.get_mut().write_all(&pings).expect("written");
+    let pongs = pongs_until(&mut socket, &[99]);
+    assert!(pongs.len() < 50, "{} pongs, where two are held", pongs.len());
+}
+
+#[test]
+fn unread_pongs_of_all_connections_have_a_bound() {
+    // No room in common: each connection holds one that waits.
+    let server = Running::start(&[], |config| config.limits.pong_bytes = 0);
+    let mut sockets: Vec<_> = (0..8).map(|_| server.websocket()).collect();
+    let pings: Vec<u8> = (0..100).flat_map(|n| ping(&[n])).collect();
+    for socket in &mut sockets {
+        socket.get_mut().write_all(&pings).expect("written");
+        let pongs = pongs_until(socket, &[99]);
+        assert!(pongs.len() < 50, "{} pongs, where one is held", pongs.len());
+    }
+}
+
+#[test]
+fn who_reads_no_pongs_is_closed_as_one_who_reads_too_slowly() {
+    let server = Running::start(&[], |config| {
+        // Much, so that the socket is full before long.
+        config.limits.pong_bytes_per_connection = 1 << 20;
+        config.slow_reader_grace = Duration::from_millis(200);
+    });
+    let witness = Witness::start(&server.url(), "tok-b");
+    let (mut socket, welcome) = server.session("tok-a");
+    let pings = ping(&[7; 125]).repeat(2000);
+    let begun = Instant::now();
+    while socket.get_mut().write_all(&pings).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "it goes on being read");
+    }
+    witness.is_served(3);
+    // The session is still there.
+    let mut back = server.websocket();
+    let mut hello = arcp_tests::raw::hello_payload("tok-a");
+    hello["resume"] = json!({"resume_token": welcome["payload"]["resume_token"], "last_event_seq": 0});
+    send(&mut back, "h", "session.hello", hello);
+    assert_eq!(expect(&mut back, "session.welcome")["session_id"], welcome["session_id"]);
+}
+
+#[test]
+fn silent_connections_keep_nobody_out() {
+    let server = Running::start(&[], |config| config.limits.handshaking_connections = 32);
+    let witness = Witness::start(&server.url(), "tok-b");
+    let mut silent = Vec::new();
+    for n in 0..200 {
+        // Some say nothing at all, some ask for a WebSocket first.
+        silent.push(if n % 2 == 0 { server.connect() } else { server.websocket().get_ref().try_clone().expect("one") });
+        if n % 50 == 49 {
+            witness.is_served(2);
+        }
+    }
+    let open = silent.iter_mut().filter_map(|socket| (!is_closed_within(socket, BRIEFLY)).then_some(())).count();
+    assert!(open <= 32, "{open} of them are open");
+}
+
+#[test]
+fn a_peer_with_too_many_silent_connections_loses_its_oldest() {
+    let server = Running::start(&[], |config| config.limits.handshaking_connections_per_address = 3);
+    let (mut session, _) = server.session("tok-a");
+    let mut silent: Vec<TcpStream> = (0..5).map(|_| server.connect()).collect();
+    for oldest in &mut silent[..2] {
+        assert!(is_closed_within(oldest, PATIENCE / 10));
+    }
+    for newest in &mut silent[2..] {
+        assert!(!is_closed_within(newest, BRIEFLY));
+    }
+    send(&mut session, "p", "session.ping", json!({}));
+    expect(&mut session, "session.pong");
+}
+
+#[test]
+fn answered_requests_that_stay_open_keep_nobody_out() {
+    let server = Running::start(&[], |config| config.limits.handshaking_connections = 32);
+    let witness = Witness::start(&server.url(), "tok-b");
+    let held: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut socket = server.connect();
+            socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
+            socket
+        })
+        .collect();
+    witness.is_served(5);
+    drop(held);
+}
+
+#[test]
+fn a_peer_that_is_gone_without_a_word_is_asked_for() {
+    let server = Running::start(&[], |_| {});
+    let (socket, _) = server.session("tok-a");
+    let ours = socket.get_ref().local_addr().expect("an address");
+    let in_table = |port: u16| format!("0100007F:{port:04X}");
+    let row = [in_table(server.address.port()), in_table(ours.port())].join(" ");
+    let timer = || {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the sockets of this machine");
+        let of_server = table.lines().find(|line| line.contains(&row)).expect("the server's end");
+        of_server.split_whitespace().nth(5).expect("a timer")[..2].to_string()
+    };
+    // While the welcome is not acknowledged there is another timer.
+    while timer() == "01" {}
+    assert_eq!(timer(), "02", "the timer of the keepalive");
+}
+
+#[test]
+fn a_client_that_does_not_close_does_not_hold_up_the_end() {
+    let server = Running::start(&[], |_| {});
+    let (mut socket, _) = server.session("tok-a");
+    let begun = Instant::now();
+    server.drain();
+    server.join();
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // It was told all the same.
+    expect(&mut socket, "session.closed");
+    assert!(next(&mut socket).is_none());
+}
