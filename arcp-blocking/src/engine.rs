@@ -176,9 +176,7 @@ impl Engine {
     }
 
     pub(crate) fn input(&mut self, input: Input) {
-        if let Input::AgentExited { job, .. } = &input {
-            self.runner.finished(*job);
-        }
+        self.runner.takes(&input);
         let now = self.clock.now();
         if let Some(jump) = self.clock.take_jump() {
             let seconds = jump / 1000;

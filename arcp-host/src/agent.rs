@@ -221,17 +221,18 @@ impl Context {
     ///
     /// [`Stopped`] as soon as the job is told to stop.
     pub fn sleep(&self, span: Duration) -> Result<(), Stopped> {
-        let end = Instant::now() + span;
+        // A span beyond what the clock can count has no end.
+        let end = Instant::now().checked_add(span);
         let mut state = self.link.state();
         loop {
             if state.stopping {
                 return Err(Stopped);
             }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return Ok(());
             }
-            state = self.link.wait(state, Some(left));
+            state = self.link.wait(state, left);
         }
     }
 
@@ -400,16 +401,33 @@ impl Context {
     }
 
     /// Nothing new, but alive. Agents that are watched say something at least
-    /// every two heartbeats; costs no credit and never waits.
+    /// every two heartbeats. Costs no credit and never waits: while one beat is
+    /// on its way to the runtime, others are one with it.
     ///
     /// # Errors
     ///
     /// [`Stopped`] if the job is over.
     pub fn beat(&self) -> Result<(), Stopped> {
-        if self.link.state().over {
+        self.beat_under(self.link.state())
+    }
+
+    /// The same, but waits until the beat before it was taken: a program that
+    /// prints nothing else is slowed by its pipe.
+    pub(crate) fn beat_in_turn(&self) -> Result<(), Stopped> {
+        let mut state = self.link.state();
+        while state.beating && !state.over {
+            state = self.link.wait(state, None);
+        }
+        self.beat_under(state)
+    }
+
+    fn beat_under(&self, mut state: MutexGuard<'_, LinkState>) -> Result<(), Stopped> {
+        if state.over {
             return Err(Stopped);
         }
-        self.inbox.put(Input::Agent { job: self.job, call: AgentCall::Beat });
+        if !std::mem::replace(&mut state.beating, true) {
+            self.inbox.put(Input::Agent { job: self.job, call: AgentCall::Beat });
+        }
         Ok(())
     }
 
@@ -452,6 +470,8 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 pub(crate) struct LinkState {
     pub(crate) credit: u32,
+    /// A beat is in the inbox.
+    pub(crate) beating: bool,
     /// Told to stop.
     pub(crate) stopping: bool,
     /// Asking was not enough: nothing it says counts any more.

@@ -2,29 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use arcp_proto::id::JobId;
-use arcp_proto::runtime::{AgentExit, AgentSpec, Input};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, Input};
 
 use crate::agent::{Context, Inbox, Link, exit_of};
 use crate::registry::{Hosted, Registry};
 
+/// How long agents have to stop when the runner ends, before their programs
+/// are killed.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+/// How long killed programs are waited for.
+const KILL_GRACE: Duration = Duration::from_millis(500);
+
 /// The agents that run, and what they are told.
 ///
 /// The driver hands it every `StartAgent`, `StopAgent` and `AgentCredit`, and
-/// calls [`finished`](Self::finished) when the core has been given the
-/// matching `AgentExited`.
+/// shows it with [`takes`](Self::takes) every input that the core is given.
+///
+/// Dropping it ends every agent: each is told to stop, and after half a second
+/// its program is killed. Agents in this process that do not stop go on until
+/// the process ends.
 pub struct Runner {
     registry: Registry,
     inbox: Arc<dyn Inbox>,
     running: BTreeMap<JobId, Arc<Link>>,
+    threads: Arc<Threads>,
 }
 
 impl Runner {
     /// A runner for these agents; what they say goes into `inbox`.
     pub fn new(registry: Registry, inbox: Arc<dyn Inbox>) -> Runner {
-        Runner { registry, inbox, running: BTreeMap::new() }
+        Runner { registry, inbox, running: BTreeMap::new(), threads: Arc::default() }
     }
 
     /// Starts an agent.
@@ -42,8 +53,9 @@ impl Runner {
         let link = Arc::new(Link::default());
         link.change(|state| state.credit = spec.credit);
         self.running.insert(job, link.clone());
-        let inbox = self.inbox.clone();
+        let (inbox, counted) = (self.inbox.clone(), self.threads.count());
         let work = move || {
+            let _counted = counted;
             let context = Context::new(job, spec, link, inbox.clone());
             let result = catch_unwind(AssertUnwindSafe(|| agent.run(&context)));
             let exit = result.map_or(AgentExit::Lost, exit_of);
@@ -58,10 +70,7 @@ impl Runner {
     /// Tells an agent to stop; with `force`, that nothing it says counts.
     pub fn stop(&mut self, job: JobId, force: bool) {
         if let Some(link) = self.running.get(&job) {
-            link.change(|state| {
-                state.stopping = true;
-                state.over |= force;
-            });
+            stop(link, force);
         }
     }
 
@@ -72,9 +81,17 @@ impl Runner {
         }
     }
 
-    /// Forgets an agent that has exited.
-    pub fn finished(&mut self, job: JobId) {
-        self.running.remove(&job);
+    /// The core is given this input: a beat makes room for the next one, and an
+    /// agent that has exited is forgotten.
+    pub fn takes(&mut self, input: &Input) {
+        if let Input::Agent { job, call: AgentCall::Beat } = input
+            && let Some(link) = self.running.get(job)
+        {
+            link.change(|state| state.beating = false);
+        }
+        if let Input::AgentExited { job, .. } = input {
+            self.running.remove(job);
+        }
     }
 
     /// How many agents run.
@@ -83,8 +100,54 @@ impl Runner {
     }
 }
 
+impl Drop for Runner {
+    fn drop(&mut self) {
+        for (force, grace) in [(false, STOP_GRACE), (true, KILL_GRACE)] {
+            self.running.values().for_each(|link| stop(link, force));
+            self.threads.wait_for_none(grace);
+        }
+    }
+}
+
 impl std::fmt::Debug for Runner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runner").field("running", &self.running.keys()).finish_non_exhaustive()
+    }
+}
+
+fn stop(link: &Link, force: bool) {
+    link.change(|state| {
+        state.stopping = true;
+        state.over |= force;
+    });
+}
+
+/// How many threads of agents there are.
+#[derive(Default)]
+struct Threads {
+    alive: Mutex<usize>,
+    ended: Condvar,
+}
+
+/// One of them, as long as it lives.
+struct Counted(Arc<Threads>);
+
+impl Threads {
+    fn count(self: &Arc<Threads>) -> Counted {
+        *self.alive.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Counted(self.clone())
+    }
+
+    fn wait_for_none(&self, span: Duration) {
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever is still there after that is not waited for.
+        let _ = self.ended.wait_timeout_while(alive, span, |alive| *alive > 0);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *self.0.alive.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.ended.notify_all();
     }
 }
