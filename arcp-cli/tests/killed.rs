@@ -275,7 +275,7 @@ fn an_agent_that_ends_its_runtime_goes_on_from_its_checkpoint_and_programs_do_no
     std::fs::create_dir_all(&dir).expect("a folder");
     let (lasting, counting) = (format!("echo $$ > {0}/pid; sleep 1000", dir.display()), COUNTING);
     let agents = [format!("lasting={lasting}"), format!("counting={counting}")];
-    let more = ["--agent", &agents[0], "--agent", &agents[1], "--restartable", "counting"];
+    let more = ["--samples-may-crash", "--agent", &agents[0], "--agent", &agents[1], "--restartable", "counting"];
     let mut server = Mortal::start_with(&dir, &more.map(str::to_string));
     let client = server.client(Family::Hello);
     let run = |agent: &str, input: &str| {

@@ -1,5 +1,9 @@
 //! The sample agents of `arcp serve --samples`: ordinary agents, written
 //! against the public API. Read them as the tutorial.
+//!
+//! Whoever may submit a job may give them any input, so each says what it takes
+//! ([`at_most`]) before it allocates or sleeps: an input beyond that is
+//! `INVALID_REQUEST`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -15,7 +19,19 @@ use serde::Deserialize;
 use crate::agent::{AgentError, Context, Level, Outcome, Stopped};
 use crate::registry::Registry;
 
-/// Adds every sample.
+/// The longest text or piece that is made up, in bytes.
+const PIECE_BYTES: u64 = 1 << 20;
+/// The most pieces of one result.
+const CHUNKS: u64 = 1 << 20;
+/// The longest a sample runs, in milliseconds: a day.
+const RUN_MS: u64 = 86_400_000;
+/// The longest it sleeps without looking whether it was told to stop.
+const DEAF_MS: u64 = 60_000;
+/// How many keys `counter` and `gate` remember, and how long each may be.
+const KEYS: u64 = 10_000;
+const KEY_BYTES: u64 = 256;
+
+/// Adds every sample. None of them can end the process.
 pub fn add_to(registry: &mut Registry) {
     registry.add_inline("echo", Some("1.0.0"), echo);
     registry.add_inline("echo", Some("2.0.0"), echo);
@@ -28,8 +44,33 @@ pub fn add_to(registry: &mut Registry) {
     let gates = Arc::new(Gates::default());
     let opened = gates.clone();
     registry.add("gate", None, move |job: &Context| gates.wait(job));
-    registry.add_restartable("stepper", None, stepper);
+    registry.add_restartable("stepper", None, |job: &Context| stepper(job, false));
     registry.add("opengate", None, move |job: &Context| opened.open(job));
+}
+
+/// Lets `stepper` obey `crash_at`, which aborts the whole process at that step:
+/// to see a restart. Only for a runtime whose every client may end it.
+pub fn let_crash(registry: &mut Registry) {
+    registry.add_restartable("stepper", None, |job: &Context| stepper(job, true));
+}
+
+/// Refuses a number that is too large.
+fn at_most(name: &str, value: u64, bound: u64) -> Result<(), AgentError> {
+    if value <= bound {
+        return Ok(());
+    }
+    let message = format!("`{name}` is {value}: at most {bound} is accepted");
+    Err(AgentError::with_code(ErrorCode::InvalidRequest, message))
+}
+
+/// Refuses a key that is too long, or one more than are remembered.
+fn remembers(key: &str, known: bool, keys: usize) -> Result<(), AgentError> {
+    at_most("the length of key", key.len() as u64, KEY_BYTES)?;
+    if known || (keys as u64) < KEYS {
+        return Ok(());
+    }
+    let message = format!("{KEYS} keys are in use, and none is forgotten before the runtime ends: use one of them");
+    Err(AgentError::with_code(ErrorCode::ResourceExhausted, message))
 }
 
 #[derive(Deserialize)]
@@ -48,13 +89,18 @@ impl Default for Stepper {
 
 /// One checkpoint per step. When the runtime ends under it, and it can be told
 /// to see to that itself, it goes on after the last one.
-fn stepper(job: &Context) -> Result<Outcome, AgentError> {
+fn stepper(job: &Context, may_crash: bool) -> Result<Outcome, AgentError> {
     let input: Stepper = job.parse()?;
+    at_most("step_ms", input.step_ms, RUN_MS)?;
+    if input.crash_at.is_some() && !may_crash {
+        let message = "`crash_at` ends the whole runtime, and its operator does not allow that";
+        return Err(AgentError::with_code(ErrorCode::PermissionDenied, message));
+    }
     let done: u64 = match job.restored() {
         Some(state) => serde_json::from_slice(state).map_err(|e| AgentError::failed(e.to_string()))?,
         None => 0,
     };
-    for step in done + 1..=input.steps {
+    for step in done.saturating_add(1)..=input.steps {
         job.sleep(Duration::from_millis(input.step_ms))?;
         if input.crash_at == Some(step) && job.restarts() == 0 {
             std::process::abort();
@@ -89,6 +135,8 @@ impl Default for Slow {
 /// Progress at a steady pace.
 fn slow(job: &Context) -> Result<Outcome, AgentError> {
     let input: Slow = job.parse()?;
+    at_most("ms", input.ms, RUN_MS)?;
+    at_most("tick_ms", input.tick_ms, if input.ignore_cancel { DEAF_MS } else { RUN_MS })?;
     let tick = input.tick_ms.max(1);
     let ticks = input.ms.div_ceil(tick);
     job.status("working", None)?;
@@ -111,7 +159,7 @@ fn slow(job: &Context) -> Result<Outcome, AgentError> {
 struct Chatty {
     count: u64,
     kind: String,
-    pad: usize,
+    pad: u64,
     delay_ms: u64,
 }
 
@@ -124,13 +172,15 @@ impl Default for Chatty {
 /// Many events, back to back, or one of each kind.
 fn chatty(job: &Context) -> Result<Outcome, AgentError> {
     let input: Chatty = job.parse()?;
+    at_most("pad", input.pad, PIECE_BYTES)?;
+    at_most("delay_ms", input.delay_ms, RUN_MS)?;
     if input.kind == "all" {
         return one_of_each(job);
     }
     for n in 0..input.count {
         match input.kind.as_str() {
             "metric" => job.metric("tick", &Json::from_value(&n)?, Some("count"))?,
-            "log" => job.log(Level::Info, &format!("tick {n}{}", "x".repeat(input.pad)))?,
+            "log" => job.log(Level::Info, &format!("tick {n}{}", "x".repeat(input.pad as usize)))?,
             "vendor" => {
                 let mut body = Object::new();
                 body.u64("i", n);
@@ -168,8 +218,8 @@ fn emitted(count: u64) -> Result<Outcome, AgentError> {
 #[derive(Deserialize)]
 #[serde(default)]
 struct Chunker {
-    chunks: usize,
-    bytes: usize,
+    chunks: u64,
+    bytes: u64,
     encoding: String,
 }
 
@@ -182,6 +232,8 @@ impl Default for Chunker {
 /// A result in pieces.
 fn chunker(job: &Context) -> Result<Outcome, AgentError> {
     let input: Chunker = job.parse()?;
+    at_most("bytes", input.bytes, PIECE_BYTES)?;
+    at_most("chunks", input.chunks, CHUNKS)?;
     for n in 0..input.chunks {
         let range = n * input.bytes..(n + 1) * input.bytes;
         let data = match input.encoding.as_str() {
@@ -240,8 +292,10 @@ impl Default for Counter {
 /// How often it ran: a retry with the same idempotency key does not count.
 fn counter(job: &Context, counts: &Mutex<BTreeMap<String, u64>>) -> Result<Outcome, AgentError> {
     let input: Counter = job.parse()?;
+    at_most("ms", input.ms, RUN_MS)?;
     let runs = {
         let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        remembers(&input.key, counts.contains_key(&input.key), counts.len())?;
         let runs = counts.entry(input.key).or_default();
         *runs += 1;
         *runs
@@ -290,7 +344,10 @@ impl Gates {
 
     fn open(&self, job: &Context) -> Result<Outcome, AgentError> {
         let Gate { key } = job.parse()?;
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        remembers(&key, open.contains(&key), open.len())?;
+        open.insert(key.clone());
+        drop(open);
         self.changed.notify_all();
         let mut result = Object::new();
         result.str("opened", &key);

@@ -1,0 +1,166 @@
+//! The machine under agents: what a runner holds for them, and the samples.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use arcp_host::agent::{Context, Inbox, Outcome};
+use arcp_host::registry::Registry;
+use arcp_host::runner::Runner;
+use arcp_host::samples;
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::{JobId, Principal};
+use arcp_proto::json::Json;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::event::JobError;
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, Input};
+use arcp_tests::server::PATIENCE;
+
+struct Sent(Sender<Input>);
+
+impl Inbox for Sent {
+    fn put(&self, input: Input) {
+        let _ = self.0.send(input);
+    }
+}
+
+fn job() -> JobId {
+    JobId::parse("job_00000000000000000000000001").expect("an id")
+}
+
+fn runner(registry: Registry) -> (Runner, Receiver<Input>) {
+    let (sender, inputs) = channel();
+    (Runner::new(registry, std::sync::Arc::new(Sent(sender))), inputs)
+}
+
+fn spec(agent: &str, input: &str) -> AgentSpec {
+    AgentSpec {
+        agent: AgentRef::parse(agent).expect("a name"),
+        input: Json::parse(input).expect("JSON"),
+        principal: Principal::new("me").expect("a name"),
+        trace: "0".repeat(32),
+        extensions: Json::empty_object(),
+        credit: u32::MAX,
+        checkpoint: None,
+        restarts: 0,
+    }
+}
+
+/// Runs a sample to its end.
+fn sample(agent: &str, input: &str) -> AgentExit {
+    let mut registry = Registry::default();
+    samples::add_to(&mut registry);
+    let (mut runner, inputs) = runner(registry);
+    runner.start(job(), spec(agent, input));
+    loop {
+        if let Input::AgentExited { exit, .. } = inputs.recv_timeout(PATIENCE).expect("it ends") {
+            return exit;
+        }
+    }
+}
+
+fn refusal(exit: AgentExit) -> JobError {
+    let AgentExit::Failure(error) = exit else { panic!("{exit:?}") };
+    error
+}
+
+#[test]
+fn of_many_beats_one_is_on_its_way_and_the_next_follows_once_it_was_taken() {
+    let mut registry = Registry::default();
+    registry.add("alive", None, |job: &Context| {
+        for _ in 0..100_000 {
+            job.beat()?;
+        }
+        job.status("half", None)?;
+        let _ = job.sleep(Duration::from_secs(3600));
+        for _ in 0..100_000 {
+            job.beat()?;
+        }
+        Ok(Outcome::Empty)
+    });
+    let (mut runner, inputs) = runner(registry);
+    runner.start(job(), spec("alive", "{}"));
+    let next = || inputs.recv_timeout(PATIENCE).expect("in time");
+    let beat = next();
+    assert!(matches!(beat, Input::Agent { call: AgentCall::Beat, .. }), "{beat:?}");
+    // In order: all of the first half was given before this.
+    let said = next();
+    assert!(matches!(said, Input::Agent { call: AgentCall::Say { .. }, .. }), "one is pending: {said:?}");
+    runner.takes(&beat);
+    runner.stop(job(), false);
+    let beat = next();
+    assert!(matches!(beat, Input::Agent { call: AgentCall::Beat, .. }), "{beat:?}");
+    let exit = next();
+    assert!(matches!(exit, Input::AgentExited { .. }), "one is pending: {exit:?}");
+}
+
+#[test]
+fn a_sample_refuses_what_it_would_allocate_or_wait_for_beyond_reason() {
+    for (agent, input, name) in [
+        ("chunker", r#"{"bytes":17592186044416}"#, "`bytes` is 17592186044416"),
+        ("chunker", r#"{"bytes":17592186044416,"encoding":"base64"}"#, "`bytes`"),
+        ("chunker", r#"{"chunks":18446744073709551615,"bytes":0}"#, "`chunks`"),
+        ("chatty", r#"{"kind":"log","pad":17592186044416}"#, "`pad`"),
+        ("chatty", r#"{"delay_ms":18446744073709551615}"#, "`delay_ms`"),
+        ("slow", r#"{"ms":18446744073709551615}"#, "`ms`"),
+        ("slow", r#"{"ms":100,"tick_ms":3600000,"ignore_cancel":true}"#, "`tick_ms`"),
+        ("stepper", r#"{"step_ms":18446744073709551615}"#, "`step_ms`"),
+        ("counter", r#"{"ms":18446744073709551615}"#, "`ms`"),
+    ] {
+        let error = refusal(sample(agent, input));
+        assert_eq!(error.code, ErrorCode::InvalidRequest, "{agent} {input}");
+        assert!(error.message.contains(name) && error.message.contains("at most"), "{}", error.message);
+    }
+    let key = format!(r#"{{"key":"{}"}}"#, "k".repeat(257));
+    for agent in ["counter", "opengate"] {
+        assert_eq!(refusal(sample(agent, &key)).code, ErrorCode::InvalidRequest, "{agent}");
+    }
+}
+
+#[test]
+fn keys_that_samples_remember_have_a_bound() {
+    let mut registry = Registry::default();
+    samples::add_to(&mut registry);
+    let (mut runner, inputs) = runner(registry);
+    let mut open = |n: u32| {
+        runner.start(job(), spec("opengate", &format!(r#"{{"key":"{n}"}}"#)));
+        let input = inputs.recv_timeout(PATIENCE).expect("it ends");
+        runner.takes(&input);
+        match input {
+            Input::AgentExited { exit, .. } => exit,
+            other => panic!("{other:?}"),
+        }
+    };
+    for n in 0..10_000 {
+        assert!(matches!(open(n), AgentExit::Success { .. }), "{n}");
+    }
+    assert_eq!(refusal(open(10_000)).code, ErrorCode::ResourceExhausted);
+    assert!(matches!(open(9_999), AgentExit::Success { .. }), "those that are known go on");
+}
+
+#[test]
+fn a_sample_ends_its_runtime_only_where_the_operator_lets_it() {
+    let error = refusal(sample("stepper", r#"{"steps":1,"step_ms":0,"crash_at":1}"#));
+    assert_eq!(error.code, ErrorCode::PermissionDenied);
+    let exit = sample("stepper", r#"{"steps":1,"step_ms":0}"#);
+    assert!(matches!(exit, AgentExit::Success { .. }), "{exit:?}");
+}
+
+#[test]
+fn a_span_that_no_clock_can_count_is_slept_until_the_job_is_told_to_stop() {
+    let mut registry = Registry::default();
+    registry.add("sleeper", None, |job: &Context| {
+        job.status("asleep", None)?;
+        job.sleep(Duration::MAX)?;
+        Ok(Outcome::Empty)
+    });
+    let (mut runner, inputs) = runner(registry);
+    runner.start(job(), spec("sleeper", "{}"));
+    inputs.recv_timeout(PATIENCE).expect("it sleeps");
+    runner.stop(job(), false);
+    match inputs.recv_timeout(PATIENCE).expect("it ends") {
+        Input::AgentExited { exit, .. } => assert_eq!(refusal(exit).code, ErrorCode::Cancelled),
+        other => panic!("{other:?}"),
+    }
+}
