@@ -54,9 +54,18 @@ pub struct Serve {
     /// Host the sample agents.
     #[arg(long)]
     pub samples: bool,
+    /// Let the sample `stepper` obey `crash_at`: any client may then end this
+    /// program, to see it start again.
+    #[arg(long, requires = "samples")]
+    pub samples_may_crash: bool,
     /// Host a shell command as an agent; may be repeated.
     #[arg(long = "agent", value_name = "NAME[@VERSION]=COMMAND")]
     pub agents: Vec<String>,
+    /// Give the agents this variable, with this value or the one it has here;
+    /// may be repeated. Besides those they get PATH, HOME, USER, LOGNAME, SHELL,
+    /// LANG, LANGUAGE, LC_*, TZ, TMPDIR and TERM.
+    #[arg(long = "agent-env", value_name = "NAME[=VALUE]")]
+    pub agent_env: Vec<String>,
     /// Start this agent again, with what it kept, when the runtime has ended
     /// under its job; may be repeated.
     #[arg(long = "restartable", value_name = "NAME")]
@@ -107,6 +116,10 @@ pub struct Serve {
     /// --samples].
     #[arg(long, value_name = "S")]
     pub cancel_grace: Option<u64>,
+    /// Seconds that jobs may go on after SIGTERM or SIGINT; a second signal ends
+    /// them at once.
+    #[arg(long, default_value_t = 10, value_name = "S")]
+    pub drain_grace: u64,
     /// Keep jobs and sessions in this file, over the end of the program, or in
     /// `memory` [default: a file for the port in the state directory; memory
     /// with --stdio or port 0].

@@ -1,6 +1,7 @@
 //! `arcp serve`.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -22,6 +23,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::runtime::{Config, Notice};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::{Compat, Profile};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -61,6 +63,7 @@ fn serve_port(
         path: args.path.clone(),
         allow_hosts: args.allow_hosts.clone(),
         allow_origins: args.allow_origins.clone(),
+        drain_grace: Duration::from_secs(args.drain_grace),
         ..ServerConfig::new(args.listen)
     };
     let host = host(config, registry, tokens, args, place)?;
@@ -246,6 +249,10 @@ fn registry(args: &Serve, place: &Place) -> Result<Registry, Failure> {
     if args.samples {
         samples::add_to(&mut registry);
     }
+    if args.samples_may_crash {
+        samples::let_crash(&mut registry);
+    }
+    let variables = agent_variables(args)?;
     for agent in &args.agents {
         let bad = |why: String| Failure::usage(format!("--agent {agent}: {why}"));
         let (name, command) =
@@ -255,6 +262,13 @@ fn registry(args: &Serve, place: &Place) -> Result<Registry, Failure> {
             return Err(bad("the command is empty".to_string()));
         }
         let mut program = ProcessAgent::shell(command);
+        for (name, value) in &variables {
+            program = program.with_variable(name, value);
+        }
+        // What this program raises for itself is not handed on.
+        if let Some(descriptors) = getrlimit(Resource::Nofile).current {
+            program = program.with_descriptors(descriptors);
+        }
         if let Some(mark) = place.mark() {
             program = program.marked(&mark);
         }
@@ -271,6 +285,24 @@ fn registry(args: &Serve, place: &Place) -> Result<Registry, Failure> {
         return Err(Failure::usage("nothing to host: give --agent NAME=COMMAND, or --samples"));
     }
     Ok(registry)
+}
+
+/// What agents get of the environment besides what every program gets.
+fn agent_variables(args: &Serve) -> Result<Vec<(String, OsString)>, Failure> {
+    let variables = args.agent_env.iter().map(|variable| {
+        let (name, value) = match variable.split_once('=') {
+            Some((name, value)) => (name, Some(value.into())),
+            None => (variable.as_str(), std::env::var_os(variable)),
+        };
+        // The value may be a secret.
+        let bad = |why: &str| Failure::usage(format!("--agent-env {name}: {why}"));
+        if name.is_empty() {
+            return Err(bad("expected NAME or NAME=VALUE"));
+        }
+        let value = value.ok_or_else(|| bad("it is not set here: give it as NAME=VALUE"))?;
+        Ok((name.to_string(), value))
+    });
+    variables.collect()
 }
 
 fn tokens(args: &Serve) -> Result<BearerTokens, Failure> {
@@ -379,7 +411,6 @@ fn stop_on_signals(server: ServerHandle) -> Result<(), Failure> {
 
 /// Ten thousand sessions need ten thousand descriptors.
 fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // Without it there are fewer sessions, not none.

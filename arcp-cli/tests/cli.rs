@@ -523,3 +523,76 @@ fn a_server_whose_terminal_is_gone_goes_on_and_ends_when_it_is_told_to() {
     let _ = child.wait();
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", stderr(&submitted));
 }
+
+/// The text of a file, once its line has an end.
+fn written(file: &Path) -> String {
+    let begun = std::time::Instant::now();
+    loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        if text.ends_with('\n') {
+            return text;
+        }
+        assert!(begun.elapsed().as_secs() < 30, "{} was not written", file.display());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn programs_are_told_to_stop_when_the_runtime_ends_and_none_stays() {
+    let mut home = Home::new();
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let (pids, told) = (home.dir.join("pids"), home.dir.join("told"));
+    let polite = format!(
+        "polite=trap 'echo told > {}; exit 0' TERM; sleep 1000 & echo $$ $! >> {}; wait",
+        told.display(),
+        pids.display()
+    );
+    let deaf = format!("deaf=trap '' TERM; sleep 1000 & echo $$ $! >> {}; wait; sleep 1000", pids.display());
+    home.serve(&["--agent", &polite, "--agent", &deaf, "--drain-grace", "0"]);
+    for agent in ["polite", "deaf"] {
+        assert_eq!(code(&home.run(&["submit", agent, "--detach"])), 0);
+    }
+    let begun = std::time::Instant::now();
+    while fs::read_to_string(&pids).unwrap_or_default().lines().count() < 2 {
+        assert!(begun.elapsed().as_secs() < 30, "the programs did not start");
+        std::thread::yield_now();
+    }
+    assert_eq!(home.signal("TERM").code(), Some(0));
+    assert_eq!(written(&told), "told\n", "who can stop is asked to");
+    for pid in fs::read_to_string(&pids).expect("text").split_whitespace() {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        assert!(stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")), "{pid} goes on");
+    }
+}
+
+#[test]
+fn agents_get_a_clean_environment_and_the_descriptor_limit_of_a_program() {
+    let mut home = Home::new();
+    let limited = "ulimit -S -n 512; exec \"$0\" \"$@\"";
+    let mut server = Command::new("sh")
+        .args(["-c", limited, ARCP, "serve", "--listen", "127.0.0.1:0"])
+        .args(["--agent", "env=env", "--agent", "files=ulimit -S -n"])
+        .args(["--agent-env", "GIVEN=a=b", "--agent-env", "HANDED_ON"])
+        .env("ARCP_STATE_DIR", &home.dir)
+        .env("HANDED_ON", "as it is")
+        .env("SECRET_OF_THE_RUNTIME", "hush")
+        .env("LC_TIME", "C")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(server.stderr.take().expect("a pipe")).lines();
+    assert!(lines.next().expect("a line").expect("text").starts_with("READY "));
+    std::thread::spawn(move || lines.for_each(drop));
+    home.servers.push(server);
+    let environment = stdout(&home.run(&["submit", "env"]));
+    let names: Vec<&str> = environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    assert!(environment.contains("GIVEN=a=b\n") && environment.contains("HANDED_ON=as it is\n"), "{names:?}");
+    assert!(names.contains(&"PATH") && names.contains(&"LC_TIME") && names.contains(&"ARCP_JOB_ID"), "{names:?}");
+    assert!(!names.contains(&"SECRET_OF_THE_RUNTIME") && !names.contains(&"ARCP_STATE_DIR"), "{names:?}");
+    let raised = fs::read_to_string(format!("/proc/{}/limits", home.servers[0].id())).expect("limits");
+    let files = raised.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    assert!(!files.contains(" 512 "), "the runtime raised its own: {files}");
+    assert_eq!(stdout(&home.run(&["submit", "files"])), "512\n");
+    let unset = home.run(&["serve", "--samples", "--agent-env", "NOT_SET_ANYWHERE"]);
+    assert!(code(&unset) == 2 && stderr(&unset).contains("it is not set here"), "{}", stderr(&unset));
+}

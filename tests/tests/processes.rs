@@ -176,10 +176,92 @@ fn a_flood_is_slowed_and_the_text_result_is_bounded() {
 }
 
 #[test]
-fn a_line_without_end_is_dropped_with_a_warning() {
+fn a_line_that_is_too_long_fails_the_job_and_its_size_is_named() {
     let ran = run("head -c 2000000 /dev/zero | tr '\\0' x; echo; echo after", "null");
-    let logs = logs(&ran);
-    assert_eq!(logs.len(), 2, "{:?}", logs.iter().map(|(_, text)| text.len()).collect::<Vec<_>>());
-    assert!(logs[0].0 == "warn" && logs[0].1.contains("was dropped"));
-    assert_eq!(inline(&ran), r#""after""#);
+    let error = ran.terminal.error.expect("an error");
+    assert!(error.message.contains("a line of 2000000 bytes"), "{}", error.message);
+    assert!(error.details.expect("details").as_str().contains(r#""line_bytes":2000000"#));
+    let on_stderr = run("head -c 2000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo fine", "null");
+    assert_eq!(inline(&on_stderr), r#""fine""#, "a result is not on stderr");
+    let logs = logs(&on_stderr);
+    assert!(logs.iter().any(|(level, text)| level == "warn" && text.contains("a line of 2000000 bytes")));
+}
+
+#[test]
+fn a_line_that_does_not_end_fails_the_job_while_the_program_goes_on() {
+    let begun = Instant::now();
+    let ran = run("head -c 1000000 /dev/zero | tr '\\0' x; sleep 1000", "null");
+    let error = ran.terminal.error.expect("an error");
+    assert!(error.message.contains("a line of 1000000 bytes"), "{}", error.message);
+    let endless = run("tr '\\0' x < /dev/zero", "null");
+    let error = endless.terminal.error.expect("an error");
+    assert!(error.message.contains("a line of 671"), "{}", error.message);
+    assert!(begun.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_piece_of_the_result_that_cannot_be_read_fails_the_job() {
+    let command = r#"echo '{"kind":"result_chunk","body":{"data":"Y2Q=","encoding":"base64"}}'
+        echo '{"kind":"result_chunk","body":{"data":"not base64!","encoding":"base64"}}'"#;
+    let error = run(command, "null").terminal.error.expect("an error");
+    assert!(error.message.contains("not valid base64"), "{}", error.message);
+}
+
+#[test]
+fn what_stays_with_a_pipe_of_a_program_holds_neither_its_job_nor_a_thread() {
+    let big = format!("\"{}\"", "x".repeat(600 << 10));
+    let server = Running::start(
+        &[
+            ("writes", "while :; do echo more; done & echo mine"),
+            // Out of the group: nobody ends it.
+            ("away", "setsid sh -c 'while sleep 0.01; do echo more; done' & echo mine"),
+            ("reads", "setsid sleep 40 <&0 >/dev/null 2>&1 & echo mine"),
+            ("both", "setsid sleep 40 <&0 & echo mine"),
+        ],
+        |_| {},
+    );
+    let client = server.client();
+    for agent in ["writes", "away", "reads", "both"] {
+        let ran = finish(&client.submit(submit(agent, &big)).expect("accepted"));
+        assert_eq!(ran.terminal.status, FinalStatus::Success, "{agent}");
+        let ResultData::Inline(result) = &ran.result else { continue };
+        assert!(result.as_str().contains("mine"), "{agent}: {result}");
+    }
+    let begun = Instant::now();
+    while threads_of_jobs() > 0 {
+        assert!(begun.elapsed() < PATIENCE, "{} threads are left", threads_of_jobs());
+        std::thread::yield_now();
+    }
+}
+
+/// Threads are named by their jobs.
+fn threads_of_jobs() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").expect("a list").map(|thread| thread.expect("one").path());
+    let name = |path: std::path::PathBuf| std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+    threads.filter(|path| name(path.clone()).starts_with("job_")).count()
+}
+
+#[test]
+fn what_a_program_wrote_before_it_exited_is_read_however_slowly() {
+    // More than a pipe holds is never behind a program that has exited.
+    let ran = run("i=0; while [ $i -lt 9000 ]; do echo $i; i=$((i+1)); done; sleep 40 &", "null");
+    let said: Vec<String> = logs(&ran).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(said, (0..9000).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn programs_that_print_nothing_but_heartbeats_starve_nobody() {
+    let server = Running::start(&[("alive", r#"yes '{"kind":"heartbeat"}'"#)], |_| {});
+    let client = server.client();
+    let floods: Vec<Job> = (0..16).map(|_| client.submit(submit("alive", "null")).expect("accepted")).collect();
+    for n in 0..20 {
+        let ran = finish(&client.submit(submit("echo", &n.to_string())).expect("accepted"));
+        assert_eq!(inline(&ran), n.to_string());
+    }
+    for job in &floods {
+        client.cancel(job.id.clone(), None).expect("taken");
+    }
+    for job in &floods {
+        assert_eq!(finish(job).terminal.status, FinalStatus::Cancelled);
+    }
 }

@@ -1,0 +1,281 @@
+//! The pipes of a program: its input, and what it prints until it has exited.
+
+use std::io::{self, Read, Write as _};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread};
+
+/// The longest line taken as one, in bytes.
+pub(super) const LINE_BYTES: usize = 900 << 10;
+/// How far the end of a longer line is looked for, to tell its size.
+const COUNTED_BYTES: u64 = 64 << 20;
+/// How long what the program has started may still print once it has exited
+/// itself, and how long its exit may go unseen while they hold its pipes.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+const READ_BYTES: usize = 16 << 10;
+
+/// A line that a program printed, without its end. Empty ones are skipped.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Whole(Vec<u8>),
+    /// Of one longer than [`LINE_BYTES`] the beginning, and how many bytes it
+    /// has, as far as they were counted.
+    TooLong {
+        start: Vec<u8>,
+        bytes: u64,
+    },
+}
+
+/// Where a program printed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Stdout,
+    Stderr,
+}
+
+/// Our ends of a program's pipes. All of them are waited for at once, on one
+/// thread.
+pub(super) struct Pipes {
+    input: Option<Input>,
+    out: Output<ChildStdout>,
+    err: Output<ChildStderr>,
+}
+
+impl Pipes {
+    /// The pipes of a program that was just started, and what it is to read.
+    ///
+    /// # Errors
+    ///
+    /// If its input cannot be written without waiting.
+    pub(super) fn new(child: &mut Child, input: Vec<u8>) -> io::Result<Pipes> {
+        let stdin = child.stdin.take();
+        if let Some(pipe) = &stdin {
+            ioctl_fionbio(pipe, true)?;
+        }
+        Ok(Pipes {
+            input: stdin.map(|pipe| Input { pipe, bytes: input, written: 0 }),
+            out: Output::new(Source::Stdout, child.stdout.take()),
+            err: Output::new(Source::Stderr, child.stderr.take()),
+        })
+    }
+
+    /// Writes the input and gives every line, until `take` breaks off, all pipes
+    /// are closed, or the program has exited and had its last words, whoever
+    /// still holds its pipes.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say which pipe is ready.
+    pub(super) fn run(
+        mut self,
+        mut exited: impl FnMut() -> bool,
+        take: &mut impl FnMut(Source, Line) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        let mut until = None;
+        while self.is_open() {
+            let ready = self.wait()?;
+            if ready.input {
+                self.input = self.input.take().and_then(Input::write);
+            }
+            let mut taken = ControlFlow::Continue(());
+            if ready.out {
+                taken = self.out.read(READ_BYTES, take);
+            } else if self.out.size > LINE_BYTES as u64 {
+                // It does not even end: what there is of it is its size.
+                taken = self.out.end_line(take);
+            }
+            if ready.err && taken.is_continue() {
+                taken = self.err.read(READ_BYTES, take);
+            }
+            if taken.is_break() {
+                return Ok(());
+            }
+            if until.is_none() && exited() {
+                until = Some(Instant::now() + LAST_WORDS);
+            }
+            if until.is_some_and(|until| until <= Instant::now()) {
+                break;
+            }
+        }
+        // It has exited or closed them: a break ends nothing any more.
+        let _ = self.out.drain(take);
+        let _ = self.err.drain(take);
+        Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        self.input.is_some() || self.out.pipe.is_some() || self.err.pipe.is_some()
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let (input, out, err) = (self.input.as_ref(), self.out.pipe.as_ref(), self.err.pipe.as_ref());
+        let mut fds = Vec::with_capacity(3);
+        fds.extend(input.map(|input| PollFd::new(&input.pipe, PollFlags::OUT)));
+        fds.extend(out.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        fds.extend(err.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        let span = Timespec { tv_sec: 0, tv_nsec: i64::from(LAST_WORDS.subsec_nanos()) };
+        match poll(&mut fds, Some(&span)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // A pipe whose other end is closed is ready too.
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = |open: bool| open && ready.next().unwrap_or(false);
+        Ok(Ready { input: next(input.is_some()), out: next(out.is_some()), err: next(err.is_some()) })
+    }
+}
+
+struct Ready {
+    input: bool,
+    out: bool,
+    err: bool,
+}
+
+struct Input {
+    pipe: ChildStdin,
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Input {
+    /// Writes what there is room for; `None` when everything is written, or
+    /// nobody reads it any more.
+    fn write(mut self) -> Option<Input> {
+        match self.pipe.write(&self.bytes[self.written..]) {
+            Ok(n) => self.written += n,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => return None,
+        }
+        (self.written < self.bytes.len()).then_some(self)
+    }
+}
+
+/// One of the two outputs, and the line that is being read.
+struct Output<R> {
+    source: Source,
+    pipe: Option<R>,
+    /// At most one byte more than is taken.
+    line: Vec<u8>,
+    /// Of the whole line.
+    size: u64,
+}
+
+impl<R: Read + AsFd> Output<R> {
+    fn new(source: Source, pipe: Option<R>) -> Output<R> {
+        Output { source, pipe, line: Vec::new(), size: 0 }
+    }
+
+    /// Reads once.
+    fn read(&mut self, most: usize, take: &mut impl FnMut(Source, Line) -> ControlFlow<()>) -> ControlFlow<()> {
+        let mut buffer = [0; READ_BYTES];
+        let most = most.min(buffer.len());
+        match self.pipe.as_mut().map(|pipe| pipe.read(&mut buffer[..most])) {
+            Some(Ok(n)) if n > 0 => return self.feed(&buffer[..n], take),
+            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Some(Ok(_) | Err(_)) | None => self.pipe = None,
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// What was written before the exit stands in the pipe: that much is read,
+    /// and no more. The last line may have no end.
+    fn drain(&mut self, take: &mut impl FnMut(Source, Line) -> ControlFlow<()>) -> ControlFlow<()> {
+        let mut left = self.pipe.as_ref().map_or(0, |pipe| ioctl_fionread(pipe).unwrap_or(0));
+        while left > 0 && self.pipe.is_some() {
+            let most = left.min(READ_BYTES as u64);
+            self.read(most as usize, take)?;
+            left -= most;
+        }
+        self.end_line(take)
+    }
+
+    fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(Source, Line) -> ControlFlow<()>) -> ControlFlow<()> {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let text = part.strip_suffix(b"\n").unwrap_or(part);
+            let room = (LINE_BYTES + 1).saturating_sub(self.line.len());
+            self.line.extend_from_slice(&text[..room.min(text.len())]);
+            self.size += text.len() as u64;
+            if text.len() < part.len() || self.size >= COUNTED_BYTES {
+                self.end_line(take)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn end_line(&mut self, take: &mut impl FnMut(Source, Line) -> ControlFlow<()>) -> ControlFlow<()> {
+        let (mut line, size) = (std::mem::take(&mut self.line), std::mem::take(&mut self.size));
+        if line.len() as u64 == size && line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        if line.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let line = if line.len() > LINE_BYTES { Line::TooLong { start: line, bytes: size } } else { Line::Whole(line) };
+        take(self.source, line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds pieces as they come from a pipe; gives the lines.
+    fn lines(pieces: &[&[u8]]) -> Vec<Line> {
+        let mut output = Output::<std::fs::File>::new(Source::Stdout, None);
+        let mut lines = Vec::new();
+        let mut take = |_, line| {
+            lines.push(line);
+            ControlFlow::Continue(())
+        };
+        for piece in pieces {
+            let _ = output.feed(piece, &mut take);
+        }
+        let _ = output.drain(&mut take);
+        lines
+    }
+
+    fn whole(text: &str) -> Line {
+        Line::Whole(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn lines_are_put_together_from_any_pieces() {
+        let (a, b) = (whole("a"), whole("bc"));
+        assert_eq!(lines(&[b"a\nb", b"c"]), [a, b]);
+        assert_eq!(lines(&[b"a\r", b"\n\n\r\nbc\r\n"]), [whole("a"), whole("bc")]);
+        assert_eq!(lines(&[b"", b"\n"]), []);
+    }
+
+    #[test]
+    fn a_line_as_long_as_may_be_is_whole_and_the_size_of_a_longer_one_is_known() {
+        let most = vec![b'x'; LINE_BYTES];
+        assert_eq!(lines(&[&most, b"\r\n"]), [Line::Whole(most.clone())]);
+        let found = lines(&[&most, b"y", b"zz\nafter\n"]);
+        let [Line::TooLong { start, bytes }, after] = found.as_slice() else { panic!("{} lines", found.len()) };
+        assert_eq!((start.len(), *bytes), (LINE_BYTES + 1, LINE_BYTES as u64 + 3));
+        assert_eq!(*after, whole("after"));
+    }
+
+    #[test]
+    fn a_line_without_end_is_given_up_and_held_no_longer_than_may_be() {
+        let piece = vec![b'x'; 1 << 20];
+        let mut output = Output::<std::fs::File>::new(Source::Stdout, None);
+        let mut given = None;
+        for n in 1..=65 {
+            let taken = output.feed(&piece, &mut |_, line| {
+                let Line::TooLong { bytes, .. } = line else { panic!("a whole line") };
+                given = Some((n, bytes));
+                ControlFlow::Break(())
+            });
+            assert!(output.line.capacity() <= 2 * LINE_BYTES + 2, "{}", output.line.capacity());
+            if taken.is_break() {
+                break;
+            }
+        }
+        assert_eq!(given, Some((64, COUNTED_BYTES)));
+    }
+}

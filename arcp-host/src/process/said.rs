@@ -1,0 +1,165 @@
+//! What a program says, line by line, and what its job ends with.
+
+use std::ops::ControlFlow;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use arcp_proto::error::ErrorCode;
+use arcp_proto::json::{Json, Members, Object};
+use arcp_proto::model::event::{EventKind, JobError};
+use arcp_proto::runtime::ChunkData;
+
+use super::pipes::{LINE_BYTES, Line, Source};
+use crate::agent::{AgentError, Context, Level, Outcome, Stopped};
+
+/// How much of the text becomes the result; the rest is only in the events.
+const TEXT_BYTES: usize = 1 << 20;
+/// How much of a line on stderr is kept if it is too long.
+const STDERR_BYTES: usize = 4 << 10;
+
+/// What the program has said so far.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// The result line, while nothing came after it.
+    result: Option<String>,
+    text: String,
+    streamed: bool,
+    /// Why the job fails, however the program ends.
+    failure: Option<JobError>,
+}
+
+impl Said {
+    /// Takes a line; breaks off when the job cannot succeed any more.
+    pub(super) fn line(&mut self, job: &Context, source: Source, line: Line) -> ControlFlow<()> {
+        // Of a job that is over nothing counts any more, but the program may
+        // still have something to finish: what it prints is taken all the same.
+        let _ = match (source, line) {
+            (Source::Stdout, Line::Whole(line)) => self.stdout(job, &line),
+            (Source::Stdout, Line::TooLong { bytes, .. }) => {
+                self.failure = Some(too_long(bytes));
+                Ok(())
+            }
+            (Source::Stderr, Line::Whole(line)) => job.log(Level::Warn, &String::from_utf8_lossy(&line)),
+            (Source::Stderr, Line::TooLong { start, bytes }) => {
+                let start = String::from_utf8_lossy(&start[..STDERR_BYTES]);
+                job.log(Level::Warn, &format!("{start} [cut: a line of {bytes} bytes, at most {LINE_BYTES} are taken]"))
+            }
+        };
+        if self.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn stdout(&mut self, job: &Context, line: &[u8]) -> Result<(), Stopped> {
+        if let Some(earlier) = self.result.take() {
+            // It was not the last line after all.
+            self.plain(job, &earlier)?;
+        }
+        let text = String::from_utf8_lossy(line).into_owned();
+        let json = Json::parse(&text).ok().filter(Json::is_object);
+        match json.as_ref().and_then(|json| json.members().ok()) {
+            Some(members) if members.get("kind").is_some() => self.event(job, &members, &text),
+            Some(members) if members.get("result").is_some() && members.0.len() == 1 => {
+                self.result = Some(text);
+                Ok(())
+            }
+            Some(_) | None => self.plain(job, &text),
+        }
+    }
+
+    fn plain(&mut self, job: &Context, text: &str) -> Result<(), Stopped> {
+        if self.text.len() + text.len() < TEXT_BYTES {
+            self.text.push_str(text);
+            self.text.push('\n');
+        }
+        job.log(Level::Info, text)
+    }
+
+    fn event(&mut self, job: &Context, members: &Members<'_>, text: &str) -> Result<(), Stopped> {
+        let body = members.get("body").and_then(|body| Json::parse(body).ok());
+        match (members.get_str("kind"), body) {
+            (Some(kind), _) if kind == "heartbeat" => job.beat_in_turn(),
+            (Some(kind), Some(body)) if kind == "result_chunk" => {
+                self.streamed = true;
+                self.chunk(job, &body)
+            }
+            (Some(kind), Some(body)) if kind == "checkpoint" => checkpoint(job, &body),
+            (Some(kind), Some(body)) => job.emit(&EventKind::of(&kind), &body),
+            _ => self.plain(job, text),
+        }
+    }
+
+    fn chunk(&mut self, job: &Context, body: &Json) -> Result<(), Stopped> {
+        let members = body.members().unwrap_or_default();
+        let data = members.get_str("data").unwrap_or_default();
+        let data = match members.get_str("encoding").as_deref() {
+            Some("base64") => match arcp_proto::json::decode_base64(&data) {
+                Some(bytes) => ChunkData::Binary(bytes),
+                None => {
+                    let message = "the program printed a `result_chunk` whose `data` is not valid base64";
+                    self.failure = Some(JobError::new(ErrorCode::Internal, message));
+                    return Ok(());
+                }
+            },
+            Some(_) | None => ChunkData::Text(data),
+        };
+        match (members.get("more"), data) {
+            (Some("false"), data) => job.last_chunk(data),
+            (_, ChunkData::Text(text)) => job.chunk(text),
+            (_, ChunkData::Binary(bytes)) => job.chunk_bytes(bytes),
+        }
+    }
+
+    /// What the job ends with, now that the program has.
+    pub(super) fn outcome(self, job: &Context, status: ExitStatus) -> Result<Outcome, AgentError> {
+        if let Some(failure) = self.failure {
+            return Err(AgentError(failure));
+        }
+        if !status.success() {
+            return Err(if job.cancelled() { Stopped.into() } else { failure(status) });
+        }
+        if let Some(line) = &self.result {
+            let members = Members::of(line)?;
+            return Ok(Outcome::Json(Json::parse(members.get("result").unwrap_or("null"))?));
+        }
+        if self.streamed {
+            return Ok(Outcome::Streamed { summary: None });
+        }
+        Ok(Outcome::Json(Json::string(self.text.strip_suffix('\n').unwrap_or(&self.text))))
+    }
+}
+
+fn checkpoint(job: &Context, body: &Json) -> Result<(), Stopped> {
+    let members = body.members().unwrap_or_default();
+    // A line is what it is read back as.
+    match members.get("state").map(Json::parse) {
+        Some(Ok(state)) if !state.as_str().contains('\n') => {
+            job.checkpoint(state.as_str(), members.get_str("label").as_deref())
+        }
+        Some(_) | None => job.log(Level::Warn, "a checkpoint without a `state` was dropped"),
+    }
+}
+
+fn too_long(bytes: u64) -> JobError {
+    let message = format!(
+        "the program printed a line of {bytes} bytes: at most {LINE_BYTES} are taken as one; print a large result in \
+         pieces, as `result_chunk` events"
+    );
+    let mut details = Object::new();
+    details.u64("line_bytes", bytes).u64("at_most", LINE_BYTES as u64);
+    JobError { details: Some(details.json()), ..JobError::new(ErrorCode::Internal, message) }
+}
+
+fn failure(status: ExitStatus) -> AgentError {
+    let mut details = Object::new();
+    let message = match (status.code(), status.signal()) {
+        (Some(code), _) => {
+            details.u64("exit_code", u64::from(code.unsigned_abs()));
+            format!("the program exited with code {code}")
+        }
+        (None, Some(signal)) => {
+            details.u64("signal", u64::from(signal.unsigned_abs()));
+            format!("the program was ended by signal {signal}")
+        }
+        (None, None) => "the program ended in an unknown way".to_string(),
+    };
+    AgentError(JobError { details: Some(details.json()), ..JobError::new(ErrorCode::Internal, message) })
+}
