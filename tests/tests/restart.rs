@@ -120,6 +120,27 @@ fn what_waited_runs_and_what_ran_is_over() {
 }
 
 #[test]
+fn a_principal_can_submit_after_a_restart() {
+    for compact in [false, true] {
+        let mut world = World::configured(11, |config| config.limits.waiting_input_bytes_per_principal = 10_000);
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        for _ in 0..4 {
+            raw.submit(&mut world, json!({"agent": "echo", "input": "x".repeat(3000)}));
+            raw.until_end(&mut world);
+        }
+        world.settle();
+        world.crash_with(world.given().count(), compact);
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        for _ in 0..4 {
+            // Inputs of jobs that are over wait for nothing.
+            raw.submit(&mut world, json!({"agent": "echo", "input": "x".repeat(9000)}));
+            raw.until_end(&mut world);
+        }
+        world.finish();
+    }
+}
+
+#[test]
 fn what_is_over_stays_over_and_what_expires_expires() {
     for purged in [false, true] {
         let mut world = World::configured(5, |config| config.resume_window = Duration::from_secs(60));

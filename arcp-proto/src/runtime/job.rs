@@ -39,7 +39,8 @@ use crate::wire::{self, Part, Told, View};
 pub(super) struct Job {
     pub(super) principal: Principal,
     pub(super) agent: AgentRef,
-    pub(super) input: Json,
+    /// What its agent is started with, until it is, or never will be.
+    pub(super) input: Option<Json>,
     pub(super) lease: Json,
     pub(super) trace: String,
     /// What the open family said besides; its extensions go with the input.
@@ -187,7 +188,7 @@ impl Job {
         Job {
             principal: spec.principal,
             agent: spec.agent,
-            input: spec.input,
+            input: Some(spec.input),
             lease: spec.lease,
             trace: spec.trace,
             invocation: spec.invocation,
@@ -225,6 +226,11 @@ impl Job {
             stream: None,
             expired: false,
         }
+    }
+
+    /// Bytes that wait for it to start.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.input.as_ref().map_or(0, |input| waiting_bytes(input, &self.invocation))
     }
 
     /// Event `n`, from 1, if it is held in memory.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::ops::Bound;
 
-use super::job::{AgentState, Job, waiting_bytes};
+use super::job::Job;
 use crate::id::{JobId, LogPos, Principal};
 use crate::json::Json;
 use crate::limits::Limits;
@@ -68,7 +68,7 @@ impl Jobs {
     pub(super) fn insert(&mut self, id: JobId, job: Job) {
         let share = self.shares.entry(job.principal.clone()).or_default();
         share.live += 1;
-        let waiting = waiting_bytes(&job.input, &job.invocation);
+        let waiting = job.waiting_bytes();
         share.waiting_bytes += waiting;
         self.waiting_bytes += waiting;
         self.by_principal.insert((job.principal.clone(), id));
@@ -103,19 +103,17 @@ impl Jobs {
     }
 
     /// Takes the input of a job, and the extensions that go with it: it
-    /// starts, or never will.
+    /// starts, or never will. From then on they wait for nothing.
     pub(super) fn take_input(&mut self, id: JobId) -> (Json, Option<Json>) {
         let Some(job) = self.by_id.get_mut(&id) else {
             return (Json::null(), None);
         };
-        let waiting = waiting_bytes(&job.input, &job.invocation);
-        let input = core::mem::replace(&mut job.input, Json::null());
-        let extensions = job.invocation.extensions.take();
-        if let Some(share) = self.shares.get_mut(&job.principal).filter(|_| job.agent_state == AgentState::Idle) {
+        let waiting = job.waiting_bytes();
+        if let Some(share) = self.shares.get_mut(&job.principal) {
             share.waiting_bytes = share.waiting_bytes.saturating_sub(waiting);
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting);
         }
-        (input, extensions)
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting);
+        (job.input.take().unwrap_or_else(Json::null), job.invocation.extensions.take())
     }
 
     /// Lets events go from memory until everything held fits: the oldest of
