@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use arcp_proto::client::ClientEvent;
-use arcp_proto::id::JobId;
+use arcp_proto::id::{JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobEvent;
@@ -281,6 +281,72 @@ fn who_joined_by_a_key_is_still_there() {
         let end = frames.last().expect("an end");
         assert_eq!((&end["job_id"], end["event_seq"].is_u64()), (&job, true), "{frames:#?}");
         assert_eq!(end["correlation_id"], again["correlation_id"]);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_frame_names_the_request_it_named_before_the_restart_whoever_is_gone() {
+    for compact in [false, true] {
+        let mut world = World::configured(12, |config| config.heartbeat = None);
+        let invoke = json!({"tool": "waiter", "arguments": {}});
+        let keyed = json!({"idempotency_key": "k"});
+        let [mut first, mut second, mut third] = [(); 3].map(|()| {
+            let (mut raw, opened) = Raw::open(&mut world, "tok-a");
+            raw.send_with(&mut world, "tool.invoke", invoke.clone(), keyed.clone());
+            raw.expect(&mut world, "job.accepted");
+            (raw, opened)
+        });
+        world.cut(first.0.conn);
+        world.run_for(Duration::from_secs(601));
+        assert_eq!(world.runtime().stats().sessions, 2, "the session of the first request is over");
+        for (raw, _) in [&mut first, &mut second, &mut third] {
+            raw.settle(&mut world);
+        }
+        world.crash_with(world.given().count(), compact);
+        for (raw, opened) in [second, third] {
+            let before = numbered(&world, &raw);
+            let mut back = Raw::reclaim(&mut world, "tok-a", &opened, 0);
+            back.settle(&mut world);
+            assert_eq!(numbered(&world, &back)[..before.len()], before, "{compact}");
+        }
+        world.finish();
+    }
+}
+
+/// What a connection was sent of a session's numbered frames.
+fn numbered(world: &World, raw: &Raw) -> Vec<Value> {
+    let frames = world.frames_of(raw.conn).iter().map(|text| serde_json::from_str::<Value>(text).expect("JSON"));
+    frames.filter(|frame| frame["event_seq"].is_u64()).collect()
+}
+
+#[test]
+fn nobody_is_shown_the_message_id_of_another_principal_after_a_restart() {
+    for compact in [false, true] {
+        let mut world = World::configured(13, |config| {
+            config.heartbeat = None;
+            config.auditors = [Principal::new("boss").expect("a name")].into();
+        });
+        let invoke = json!({"tool": "waiter", "arguments": {}});
+        let keyed = json!({"idempotency_key": "k"});
+        let [(first, _), (_, opened)] = [(); 2].map(|()| {
+            let (mut raw, opened) = Raw::open(&mut world, "tok-a");
+            raw.send_with(&mut world, "tool.invoke", invoke.clone(), keyed.clone());
+            let job = raw.expect(&mut world, "job.accepted")["job_id"].clone();
+            (raw, (opened, job))
+        });
+        let (opened, job) = opened;
+        let (mut auditor, _) = Raw::open(&mut world, "tok-boss");
+        let watch = auditor.send(&mut world, "job.subscribe", json!({"job_id": job}));
+        auditor.expect(&mut world, "job.subscribed");
+        world.cut(first.conn);
+        world.run_for(Duration::from_secs(601));
+        world.crash_with(world.given().count(), compact);
+        let mut back = Raw::reclaim(&mut world, "tok-a", &opened, 0);
+        back.settle(&mut world);
+        assert!(numbered(&world, &back).len() > 1);
+        let shown = world.frames_of(back.conn).iter().any(|text| text.contains(&watch));
+        assert!(!shown, "{compact}: {:#?}", numbered(&world, &back));
         world.finish();
     }
 }

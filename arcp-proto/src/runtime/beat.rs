@@ -47,7 +47,8 @@ impl Runtime {
             let Some(conn) = session.conn.filter(|conn| self.can_write(*conn)) else {
                 continue;
             };
-            let request = self.jobs.get(id).and_then(|job| job.request(job.request_of(watcher)).cloned());
+            let request = self.jobs.get(id).and_then(|job| job.requests.of(watcher).next_back());
+            let request = request.map(|(_, request)| request.clone());
             let beat = JobBeat { job: id.into(), sequence, deadline_ms, status, request, trace: trace.clone() };
             self.send_reply(conn, &Reply::JobBeat(beat));
         }

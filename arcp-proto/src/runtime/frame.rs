@@ -43,16 +43,18 @@ impl Runtime {
             let owner = self.jobs.get(place.job)?;
             let stamp =
                 Stamp { id: message_id(session, seq, owner.created_at), session: Some(session), seq: Some(seq) };
-            return wire::write_reply(&view, stamp, &owner.accepted(place.job, owner.request(place.request)));
+            return wire::write_reply(&view, stamp, &owner.accepted(place.job, owner.requests.get(session, place.request)));
         }
-        self.event_frame(&view, reader, place, |at| (message_id(session, seq, at), session, Some(seq)))
+        self.event_frame(&view, session, reader, place, |at| (message_id(session, seq, at), session, Some(seq)))
             .map(|(_, frame)| frame)
     }
 
-    /// An event in the envelope of a session.
+    /// An event in the envelope of a session, for the one in which it has a
+    /// number.
     fn event_frame(
         &mut self,
         view: &View,
+        numbered: SessionId,
         reader: SessionId,
         place: Place,
         stamp: impl FnOnce(UtcMs) -> (Ulid, SessionId, Option<u64>),
@@ -78,7 +80,7 @@ impl Runtime {
             job,
             trace: &owner.trace,
             span: owner.invocation.span.as_deref(),
-            request: owner.request(request),
+            request: owner.requests.get(numbered, request),
             event: &event,
             part,
             payload: &payload,
@@ -97,7 +99,8 @@ impl Runtime {
             let stamp = Stamp { id, session: Some(submitter), seq: None };
             return Some((at, wire::write_reply(view, stamp, &owner.accepted(place.job, None))?));
         }
-        self.event_frame(view, reader, place, |at| (copy_id(place.job, place.event, place.part, at), submitter, None))
+        // A copy follows from no request.
+        self.event_frame(view, reader, reader, place, |at| (copy_id(place.job, place.event, place.part, at), submitter, None))
     }
 
     fn observed(&self, session: SessionId, view: &View, stamp: Stamp, place: Place, envelope: &str) -> String {

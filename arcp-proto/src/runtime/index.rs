@@ -45,7 +45,8 @@ pub(super) struct Place {
     pub(super) event: u64,
     /// Which frame of the event.
     pub(super) part: Part,
-    /// Which of the job's requests the frame follows from; 0 for none.
+    /// Which of the session's requests for the job the frame follows from; 0
+    /// for none.
     pub(super) request: u32,
     /// Which of the session's subscriptions it is shown to; 0 for none.
     pub(super) subscription: u32,

@@ -22,6 +22,7 @@ use super::Runtime;
 use super::agent::Stream;
 use super::history::History;
 use super::io::{EventRecord, KeyRecord, Notice, Output, Record};
+use super::requests::Requests;
 use super::timers::Timer;
 use crate::error::ErrorCode;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
@@ -48,9 +49,7 @@ pub(super) struct Job {
     pub(super) created_at: UtcMs,
     pub(super) max_runtime: Option<NonZeroU32>,
     /// Requests that made it known to sessions that want to be told which.
-    requests: Vec<WireId>,
-    /// The latest of them for each session, counted from 1.
-    latest: BTreeMap<SessionId, u32>,
+    pub(super) requests: Requests,
     /// The key it claimed.
     pub(super) key: Option<KeyRecord>,
     /// Thoughts it has had.
@@ -194,8 +193,7 @@ impl Job {
             invocation: spec.invocation,
             created_at: spec.created_at,
             max_runtime: spec.max_runtime,
-            requests: Vec::new(),
-            latest: BTreeMap::new(),
+            requests: Requests::default(),
             key: spec.key,
             thoughts: 0,
             beats: 0,
@@ -313,31 +311,6 @@ impl Job {
             trace: Some(self.trace.clone()),
             accepted_at: self.created_at,
         })
-    }
-
-    /// Notes the request by which a session came to know this job.
-    pub(super) fn add_request(&mut self, session: SessionId, request: &WireId) {
-        if self.request(self.request_of(session)) == Some(request) {
-            return;
-        }
-        self.requests.push(request.clone());
-        self.latest.insert(session, u32::try_from(self.requests.len()).unwrap_or(u32::MAX));
-    }
-
-    /// How many such requests there were.
-    pub(super) fn requests(&self) -> usize {
-        self.requests.len()
-    }
-
-    /// Which request new frames for a session follow from; 0 for none.
-    pub(super) fn request_of(&self, session: SessionId) -> u32 {
-        self.latest.get(&session).copied().unwrap_or(0)
-    }
-
-    /// The request of this number.
-    pub(super) fn request(&self, number: u32) -> Option<&WireId> {
-        let at = usize::try_from(number).ok()?.checked_sub(1)?;
-        self.requests.get(at)
     }
 
     /// How many events it has had.

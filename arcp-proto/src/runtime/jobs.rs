@@ -248,18 +248,18 @@ impl Jobs {
         self.shares.values().map(|share| share.live).sum()
     }
 
-    pub(super) fn remove(&mut self, id: JobId) {
-        if let Some(job) = self.by_id.remove(&id) {
-            self.by_principal.remove(&(job.principal.clone(), id));
-            if let Some(at) = job.ended_at {
-                self.ended.remove(&at);
-                self.loaded.remove(&at);
-                self.kept.remove(&at);
-            }
-            self.kept_bytes = self.kept_bytes.saturating_sub(job.history.bytes() as u64);
-            self.bytes = self.bytes.saturating_sub(job.bytes);
-            self.unlist(job.principal, id);
+    pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
+        let job = self.by_id.remove(&id)?;
+        self.by_principal.remove(&(job.principal.clone(), id));
+        if let Some(at) = job.ended_at {
+            self.ended.remove(&at);
+            self.loaded.remove(&at);
+            self.kept.remove(&at);
         }
+        self.kept_bytes = self.kept_bytes.saturating_sub(job.history.bytes() as u64);
+        self.bytes = self.bytes.saturating_sub(job.bytes);
+        self.unlist(job.principal.clone(), id);
+        Some(job)
     }
 
     /// A job is over: listings show it for a while.

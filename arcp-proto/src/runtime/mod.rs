@@ -20,6 +20,7 @@ mod log;
 mod read;
 mod records;
 mod replay;
+mod requests;
 mod restore;
 mod retention;
 mod session;

@@ -109,6 +109,10 @@ pub enum Record {
         owner: bool,
         /// The request that its frames follow from, if they say so.
         request: Option<WireId>,
+        /// Which of the session's requests for the job that is, from 1. In
+        /// records of older versions 0: the next of all sessions'.
+        #[serde(default)]
+        number: u32,
     },
     /// A session no longer gets new events of a job.
     Left {
@@ -301,7 +305,8 @@ pub struct NumberedRun {
     pub event: u64,
     /// Which frame of the event.
     pub part: Part,
-    /// Which of the job's requests they follow from; 0 for none.
+    /// Which of the session's requests for the job they follow from; 0 for
+    /// none.
     pub request: u32,
     /// Which of the session's subscriptions they are shown to; 0 for none.
     #[serde(default)]

@@ -50,8 +50,8 @@ impl Runtime {
                 }
             }
             Record::CancelAsked { job, reason } => self.restore_cancel(job, reason),
-            Record::Joined { job, session, owner, request } => {
-                self.restore_reader(job, session, owner, request.as_ref());
+            Record::Joined { job, session, owner, request, number } => {
+                self.restore_reader(job, session, owner, request.map(|request| (number, request)));
             }
             Record::Left { job, session } => self.leave_job(job, session),
             Record::Numbered { session, run } => self.restore_numbers(session, run),
@@ -60,7 +60,7 @@ impl Runtime {
                 let until = self.moment(until, self.config.key_window);
                 self.claim(principal, key, job, until);
             }
-            Record::JobForgotten { job } => self.jobs.remove(job),
+            Record::JobForgotten { job } => self.remove_job(job),
         }
     }
 
@@ -111,16 +111,17 @@ impl Runtime {
         }
         self.jobs.insert(id, job);
         self.show_to_subscribers(id);
-        let request = self.sessions.get(session).filter(|session| session.view.correlates()).map(|_| &request);
-        self.restore_reader(id, session, true, request);
+        let correlates = self.sessions.get(session).is_some_and(|session| session.view.correlates());
+        self.restore_reader(id, session, true, correlates.then_some((1, request)));
     }
 
-    fn restore_reader(&mut self, id: JobId, session_id: SessionId, owner: bool, request: Option<&WireId>) {
+    fn restore_reader(&mut self, id: JobId, session_id: SessionId, owner: bool, request: Option<(u32, WireId)>) {
         let (Some(job), Some(session)) = (self.jobs.get_mut(id), self.sessions.get_mut(session_id)) else {
             return;
         };
-        if let Some(request) = request {
-            job.add_request(session_id, request);
+        if let Some((number, request)) = request {
+            job.requests.restore(session_id, number, request);
+            session.asked.insert(id);
         }
         if owner && !job.owners.contains(&session_id) {
             job.owners.push(session_id);

@@ -151,7 +151,19 @@ impl Runtime {
         self.timers.clear(Timer::Retention(id));
         self.timers.clear(Timer::Purge(id));
         self.keep_key(id);
-        self.jobs.remove(id);
+        self.remove_job(id);
         self.append(Record::JobForgotten { job: id }, None);
+    }
+
+    /// Takes a job away, and itself from the sessions whose requests it knows.
+    pub(super) fn remove_job(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(id) else {
+            return;
+        };
+        for session in job.requests.sessions() {
+            if let Some(session) = self.sessions.get_mut(session) {
+                session.asked.remove(&id);
+            }
+        }
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Session {
     pub(super) watched: BTreeSet<JobId>,
     /// Jobs of which a stream was opened to it and not closed.
     pub(super) streams: BTreeSet<JobId>,
+    /// Jobs that know requests of it.
+    pub(super) asked: BTreeSet<JobId>,
     /// Namespaces of extensions negotiated with its client.
     pub(super) extensions: Vec<String>,
     /// When its lease ends.
@@ -119,6 +121,7 @@ impl Session {
             sent: 0,
             watched: BTreeSet::new(),
             streams: BTreeSet::new(),
+            asked: BTreeSet::new(),
             extensions: Vec::new(),
             expires_at: None,
             evicted: None,
@@ -356,7 +359,7 @@ impl Runtime {
         };
         let before = session.index.runs();
         let correlates = session.view.correlates() && subscription == 0;
-        let request = if correlates { job.request_of(id) } else { 0 };
+        let request = if correlates { job.requests.latest(id) } else { 0 };
         let mut runs: Vec<NumberedRun> = Vec::new();
         for event in events {
             let class = job.history.class(event);
@@ -608,6 +611,11 @@ impl Runtime {
         if session.subscriptions.numbers().next().is_some() {
             self.sessions.remove_subscriber(&session.principal, id);
             self.forget_observer(&session.principal, |(observer, _)| observer == id);
+        }
+        for job in &session.asked {
+            if let Some(job) = self.jobs.get_mut(*job) {
+                job.requests.forget(id);
+            }
         }
         for job in &session.watched {
             if let Some(job) = self.jobs.get_mut(*job) {

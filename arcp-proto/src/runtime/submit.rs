@@ -181,9 +181,7 @@ impl Runtime {
             return Reply::Closed { reason: None, request: None };
         };
         let reply = job.accepted(id, Some(request));
-        if view.correlates() {
-            job.add_request(session, request);
-        }
+        self.note_request(session, id, request);
         if view.numbers(&reply) {
             let first = self.sessions.get(session).map_or(0, |session| session.index.head()) + 1;
             self.index_event(session, id, 0);
@@ -194,6 +192,17 @@ impl Runtime {
             self.reply_gated(conn, gate, reply.clone());
         }
         reply
+    }
+
+    /// Notes the request by which a session came to know a job, if its frames
+    /// say so; gives its number, or 0.
+    pub(super) fn note_request(&mut self, id: SessionId, job_id: JobId, request: &WireId) -> u32 {
+        let session = self.sessions.get_mut(id).filter(|session| session.view.correlates());
+        let (Some(session), Some(job)) = (session, self.jobs.get_mut(job_id)) else {
+            return 0;
+        };
+        session.asked.insert(job_id);
+        job.requests.add(id, request)
     }
 
     /// A retry with the same key: the original acceptance, then the events
@@ -208,7 +217,7 @@ impl Runtime {
         let gone = || Violation::new(ErrorCode::JobNotFound, "the job of this key has been forgotten: use a new key");
         let most = self.config.limits.requests_per_job;
         let job = self.jobs.get_mut(job_id).ok_or_else(gone)?;
-        if job.requests() >= most {
+        if job.requests.count() >= most {
             let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
             return Err(Violation::new(ErrorCode::ResourceExhausted, full));
         }
@@ -222,8 +231,9 @@ impl Runtime {
         if !over && !job.watchers.contains(&session_id) {
             job.watchers.push(session_id);
         }
-        let request = self.sessions.get(session_id).filter(|session| session.view.correlates()).map(|_| id.clone());
-        self.append(Record::Joined { job: job_id, session: session_id, owner: true, request }, None);
+        let number = self.note_request(session_id, job_id, id);
+        let request = (number > 0).then(|| id.clone());
+        self.append(Record::Joined { job: job_id, session: session_id, owner: true, request, number }, None);
         let reply = self.acceptance(conn, session_id, job_id, id);
         let Some(session) = self.sessions.get_mut(session_id) else {
             return Ok(reply);

@@ -229,9 +229,8 @@ impl Runtime {
         }
         let reply = self.watching(job_id, id, from, wants_history).ok_or_else(gone)?;
         if !already {
-            self.name_request(session_id, job_id, id);
-            let request = self.jobs.get(job_id).and_then(|job| job.request(job.request_of(session_id)).cloned());
-            self.append(Record::Joined { job: job_id, session: session_id, owner: false, request }, None);
+            let (request, number) = self.name_request(session_id, job_id, id);
+            self.append(Record::Joined { job: job_id, session: session_id, owner: false, request, number }, None);
         }
         let gate = self.log.last();
         self.reply_gated(conn, gate, reply.clone());
@@ -286,13 +285,15 @@ impl Runtime {
         }))
     }
 
-    /// What a watch brings follows from the request for it.
-    fn name_request(&mut self, session: SessionId, job: JobId, request: &WireId) {
-        let correlates = self.sessions.get(session).is_some_and(|session| session.view.correlates());
+    /// What a watch brings follows from the request for it: that, and its
+    /// number. Where there are too many, from the one before.
+    fn name_request(&mut self, session: SessionId, id: JobId, request: &WireId) -> (Option<WireId>, u32) {
         let most = self.config.limits.requests_per_job;
-        if let Some(job) = self.jobs.get_mut(job).filter(|job| correlates && job.requests() < most) {
-            job.add_request(session, request);
+        if self.jobs.get(id).is_some_and(|job| job.requests.count() < most) {
+            self.note_request(session, id, request);
         }
+        let latest = self.jobs.get(id).and_then(|job| job.requests.of(session).next_back());
+        latest.map_or((None, 0), |(number, request)| (Some(request.clone()), number))
     }
 
     /// Numbers the history after `from` for a session, and what comes.

@@ -1,0 +1,67 @@
+//! The requests by which sessions came to know a job: in families that say so,
+//! every frame names the one that it follows from.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::id::{SessionId, WireId};
+
+/// By session, and counted from 1 for each. A number is recorded with its
+/// request, and goes with its session: it stands for the same, and for nobody
+/// else's, whatever else is gone.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    by_number: BTreeMap<(SessionId, u32), WireId>,
+}
+
+impl Requests {
+    /// Notes the latest request of a session; gives its number.
+    pub(super) fn add(&mut self, session: SessionId, request: &WireId) -> u32 {
+        let last = self.latest(session);
+        if self.get(session, last) == Some(request) {
+            return last;
+        }
+        self.by_number.insert((session, last + 1), request.clone());
+        last + 1
+    }
+
+    /// Takes over a request of an earlier run. Older records tell no number:
+    /// there they were counted over all sessions.
+    pub(super) fn restore(&mut self, session: SessionId, number: u32, request: WireId) {
+        let number = if number > 0 { number } else { u32::try_from(self.count() + 1).unwrap_or(u32::MAX) };
+        self.by_number.insert((session, number), request);
+    }
+
+    /// Which request new frames for a session follow from; 0 for none.
+    pub(super) fn latest(&self, session: SessionId) -> u32 {
+        self.of(session).next_back().map_or(0, |(number, _)| number)
+    }
+
+    /// The request of this number of a session.
+    pub(super) fn get(&self, session: SessionId, number: u32) -> Option<&WireId> {
+        self.by_number.get(&(session, number))
+    }
+
+    /// Those of one session, in order.
+    pub(super) fn of(&self, session: SessionId) -> impl DoubleEndedIterator<Item = (u32, &WireId)> {
+        self.by_number.range((session, 0)..=(session, u32::MAX)).map(|((_, number), request)| (*number, request))
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// The session of each.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.by_number.keys().map(|(session, _)| *session)
+    }
+
+    /// A session is over, and its requests with it.
+    pub(super) fn forget(&mut self, session: SessionId) {
+        let gone: Vec<u32> = self.of(session).map(|(number, _)| number).collect();
+        for number in gone {
+            self.by_number.remove(&(session, number));
+        }
+    }
+}
