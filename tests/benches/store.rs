@@ -263,6 +263,7 @@ fn restart() {
             request: arcp_proto::id::WireId::new("r").expect("an id"),
             command: None,
             starts: true,
+            id_is_of_principal: false,
             created_at: now,
             max_runtime: None,
             key: None,

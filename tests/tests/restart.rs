@@ -201,6 +201,36 @@ fn a_message_that_was_executed_is_not_executed_again() {
 }
 
 #[test]
+fn a_message_is_not_executed_again_though_its_session_is_over() {
+    // With the session of somebody else of the principal still there, with none,
+    // and with none and a restart, tidied or not.
+    for (other, restart) in [(true, None), (false, None), (true, Some(true)), (false, Some(true)), (false, Some(false))]
+    {
+        let mut world = World::configured(14, |config| config.heartbeat = None);
+        let (mut raw, _) = Raw::open(&mut world, "tok-a");
+        let text = json!({"arcp": "1.1", "id": "m-once", "type": "tool.invoke", "payload": {"tool": "stepper", "arguments": {"steps": 9000}}});
+        raw.send_text(&mut world, &text.to_string());
+        let job = raw.expect(&mut world, "job.accepted")["job_id"].clone();
+        if other {
+            Raw::open(&mut world, "tok-a");
+        }
+        world.cut(raw.conn);
+        world.run_for(Duration::from_secs(601));
+        assert_eq!(world.runtime().stats().sessions, usize::from(other));
+        if let Some(compact) = restart {
+            world.crash_with(world.given().count(), compact);
+        }
+        let (mut back, _) = Raw::open(&mut world, "tok-a");
+        back.send_text(&mut world, &text.to_string());
+        assert_eq!(back.expect(&mut world, "job.accepted")["job_id"], job, "{other} {restart:?}");
+        assert_eq!(world.runtime().stats().jobs, 1);
+        back.send(&mut world, "cancel", json!({"target": "job", "target_id": job}));
+        back.settle(&mut world);
+        world.finish();
+    }
+}
+
+#[test]
 fn a_number_of_an_event_that_never_came_is_given_again() {
     let mut world = World::seeded(7);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");

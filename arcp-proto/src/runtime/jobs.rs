@@ -238,6 +238,11 @@ impl Jobs {
             .filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
     }
 
+    /// Whether a principal has jobs, over or not.
+    pub(super) fn has_any(&self, principal: &Principal) -> bool {
+        self.of_principal(principal, None).next().is_some()
+    }
+
     /// Everybody's jobs after `after`, oldest first.
     pub(super) fn of_all(&self, after: Option<JobId>) -> impl Iterator<Item = (JobId, &Job)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

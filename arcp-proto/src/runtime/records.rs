@@ -264,6 +264,10 @@ pub struct JobRecord {
     /// What makes another message of that id the same.
     #[serde(default)]
     pub command: Option<[u8; 32]>,
+    /// Whether the request's id stands for one message of the principal, not
+    /// of the session: then it does so when the session is over.
+    #[serde(default)]
+    pub id_is_of_principal: bool,
     /// Whether its agent is started at once: there was a slot.
     #[serde(default)]
     pub starts: bool,

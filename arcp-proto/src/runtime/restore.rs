@@ -12,7 +12,7 @@ use super::job::{Job, JobState, NewJob, Restored};
 use super::session::Session;
 use super::subscribe::{Compiled, id_of};
 use super::timers::Timer;
-use crate::id::{JobId, LogPos, SessionId, WireId};
+use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::event::EventClass;
 use crate::model::reply::Reply;
 use crate::time::{Timestamp, UtcMs};
@@ -36,7 +36,7 @@ impl Runtime {
                 self.add_subscription(session, number, Compiled::of(&filter));
                 let subscription = id_of(session, number).into();
                 let answer = Reply::Subscribed { subscription, request: Some(request.clone()) };
-                self.restore_answer(session, request, command, answer);
+                self.restore_answer(None, session, request, command, answer);
             }
             Record::Unsubscribed { session, number } => self.drop_subscription(session, number),
             Record::Checkpointed { job, state } => {
@@ -71,10 +71,22 @@ impl Runtime {
         self.now.mono + left.min(longest).max(Duration::from_micros(1))
     }
 
-    /// A command that was executed is not executed again.
-    fn restore_answer(&mut self, session: SessionId, request: WireId, command: [u8; 32], answer: Reply) {
+    /// A command that was executed is not executed again: not by its principal,
+    /// where ids are that one's, and not in its session.
+    fn restore_answer(
+        &mut self,
+        principal: Option<Principal>,
+        session: SessionId,
+        request: WireId,
+        command: [u8; 32],
+        answer: Reply,
+    ) {
         let bound = self.config.limits.seen_ids_per_session;
-        if let Some(seen) = self.sessions.seen(session) {
+        let seen = match principal {
+            Some(principal) => Some(self.sessions.seen_of(principal)),
+            None => self.sessions.seen(session),
+        };
+        if let Some(seen) = seen {
             seen.put(request, command, Some(answer), bound);
         }
     }
@@ -107,7 +119,8 @@ impl Runtime {
         job.perhaps_started = record.starts;
         if let Some(command) = command {
             let answer = job.accepted(id, Some(&request));
-            self.restore_answer(session, request.clone(), command, answer);
+            let principal = record.id_is_of_principal.then(|| job.principal.clone());
+            self.restore_answer(principal, session, request.clone(), command, answer);
         }
         self.jobs.insert(id, job);
         self.show_to_subscribers(id);
@@ -232,6 +245,7 @@ impl Runtime {
     /// on, and what ran is over.
     pub(super) fn on_restored(&mut self, last: LogPos) {
         self.log.restore(last);
+        self.sessions.forget_seen(|principal| self.jobs.has_any(principal));
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.take_numbers_back(id);
             if let Some(session) = self.sessions.get_mut(id) {

@@ -155,7 +155,8 @@ impl Runtime {
         self.append(Record::JobForgotten { job: id }, None);
     }
 
-    /// Takes a job away, and itself from the sessions whose requests it knows.
+    /// Takes a job away, itself from the sessions whose requests it knows, and
+    /// with the last thing of its principal the ids of that one's messages.
     pub(super) fn remove_job(&mut self, id: JobId) {
         let Some(job) = self.jobs.remove(id) else {
             return;
@@ -165,5 +166,6 @@ impl Runtime {
                 session.asked.remove(&id);
             }
         }
+        self.sessions.forget_seen_of(&job.principal, self.jobs.has_any(&job.principal));
     }
 }

@@ -264,6 +264,23 @@ impl Sessions {
         })
     }
 
+    /// The commands of a principal whose message ids hold across sessions.
+    pub(super) fn seen_of(&mut self, principal: Principal) -> &mut Seen {
+        self.seen.entry(principal).or_default()
+    }
+
+    /// Lets go of the commands of principals of whom nothing else is there.
+    pub(super) fn forget_seen(&mut self, has_jobs: impl Fn(&Principal) -> bool) {
+        self.seen.retain(|principal, _| self.per_principal.contains_key(principal) || has_jobs(principal));
+    }
+
+    /// As [`forget_seen`](Self::forget_seen), of one principal.
+    pub(super) fn forget_seen_of(&mut self, principal: &Principal, has_jobs: bool) {
+        if !has_jobs && !self.per_principal.contains_key(principal) {
+            self.seen.remove(principal);
+        }
+    }
+
     pub(super) fn add_subscriber(&mut self, principal: Principal, id: SessionId) {
         self.subscribers.entry(principal).or_default().insert(id);
     }
@@ -325,7 +342,6 @@ impl Sessions {
             *count -= 1;
             if *count == 0 {
                 self.per_principal.remove(&session.principal);
-                self.seen.remove(&session.principal);
             }
         }
         self.ended.insert(session.token, session.principal.clone());
@@ -624,6 +640,7 @@ impl Runtime {
         }
         let released = session.index.release(u64::MAX);
         self.unreference(id, &released);
+        self.sessions.forget_seen_of(&session.principal, self.jobs.has_any(&session.principal));
         Some(session.watched)
     }
 }

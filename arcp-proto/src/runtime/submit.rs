@@ -151,6 +151,7 @@ impl Runtime {
             invocation: invocation.clone(),
             request: id.clone(),
             command: Some(command),
+            id_is_of_principal: self.sessions.get(session).is_some_and(|made| made.view.ids_are_of_principal()),
             starts,
             created_at: new.created_at,
             max_runtime: new.max_runtime,
