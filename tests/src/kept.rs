@@ -98,6 +98,13 @@ pub fn lived() -> VirtualStore {
         hello.submit(&mut world, json!({"agent": "echo", "idempotency_key": "again"}));
         hello.submit(&mut world, json!({"agent": "echo"}));
     }
+    let subscriptions = [(); 3].map(|()| {
+        open.send(&mut world, "subscribe", json!({"filter": {}}));
+        open.expect(&mut world, "subscribe.accepted")["payload"]["subscription_id"].clone()
+    });
+    for subscription in &subscriptions[1..] {
+        open.send(&mut world, "unsubscribe", json!({"subscription_id": subscription}));
+    }
     hello.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 1000}}));
     hello.submit(&mut world, json!({"agent": "stepper", "input": {"steps": 200}}));
     hello.submit(&mut world, json!({"agent": "ponderer", "input": {"count": 4500}}));

@@ -48,8 +48,13 @@ impl VirtualStore {
         let (mut forgotten, mut ended) = (BTreeSet::<JobId>::new(), BTreeSet::<SessionId>::new());
         let (mut over, mut released) = (BTreeSet::<JobId>::new(), BTreeMap::<SessionId, u64>::new());
         let mut trimmed = BTreeMap::<JobId, u64>::new();
-        for (_, record) in &self.records {
+        let (mut undone, mut unsubscribed) = (BTreeSet::<LogPos>::new(), BTreeMap::<SessionId, LogPos>::new());
+        for (at, record) in &self.records {
             forgotten.extend(record.forgets_job());
+            undone.extend(record.undoes());
+            if let (Record::Unsubscribed { session, .. }, Some(_)) = (record, record.undoes()) {
+                unsubscribed.insert(*session, *at);
+            }
             ended.extend(record.ends_session());
             if let Record::JobHistory { job, .. } = record {
                 over.insert(*job);
@@ -67,7 +72,8 @@ impl VirtualStore {
             let gone = record.job().is_some_and(|job| forgotten.contains(&job))
                 || record.session().is_some_and(|session| ended.contains(&session));
             match record {
-                _ if gone => {}
+                _ if gone || undone.contains(at) => {}
+                Record::Unsubscribed { session, .. } if unsubscribed.get(session).is_some_and(|last| last != at) => {}
                 Record::HistoryTrimmed { job, upto, .. } if trimmed.get(job) != Some(upto) => {}
                 Record::JobEvent { job, event } if trimmed.get(job).is_some_and(|upto| event.n <= *upto) => {}
                 Record::JobEvent { job, .. } if over.contains(job) => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use arcp_proto::id::Principal;
+use arcp_proto::runtime::Record;
 use arcp_proto::wire::{Compat, Profile};
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
@@ -32,6 +33,31 @@ fn run(world: &mut World, raw: &mut Raw, agent: &str, input: Value) -> Value {
     let job = raw.invoke(world, json!({"tool": agent, "arguments": input}))["job_id"].clone();
     raw.until_end(world);
     job
+}
+
+#[test]
+fn subscriptions_that_come_and_go_leave_little_in_the_store_and_none_has_the_id_of_another() {
+    let mut world = World::seeded(90);
+    let (mut raw, opened) = Raw::open(&mut world, "tok-a");
+    let subscribe = |world: &mut World, raw: &mut Raw| {
+        raw.send(world, "subscribe", json!({"filter": {}}));
+        raw.expect(world, "subscribe.accepted")["payload"]["subscription_id"].clone()
+    };
+    let mut given = Vec::new();
+    for _ in 0..20 {
+        given.push(subscribe(&mut world, &mut raw));
+        raw.send(&mut world, "unsubscribe", json!({"subscription_id": given.last()}));
+        raw.expect(&mut world, "subscribe.closed");
+    }
+    let kept = world.store.records(true);
+    let of_them =
+        kept.iter().filter(|(_, record)| matches!(record, Record::Subscribed { .. } | Record::Unsubscribed { .. }));
+    assert_eq!(of_them.count(), 1, "that so many were given");
+    world.crash_with(world.given().count(), true);
+    let mut raw = Raw::reclaim(&mut world, "tok-a", &opened, 0);
+    raw.expect(&mut world, "session.resumed");
+    assert!(!given.contains(&subscribe(&mut world, &mut raw)), "a new one has a new id");
+    world.finish();
 }
 
 #[test]

@@ -86,6 +86,9 @@ impl Rows {
                 return discard(tx, key(session.ulid()), i64::MAX);
             }
             Record::Released { session, upto } => discard(tx, key(session.ulid()), number(*upto))?,
+            Record::Unsubscribed { undoes, .. } => {
+                execute(tx, "DELETE FROM records WHERE pos = ?1", [number(undoes.0)])?;
+            }
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
             | Record::JobAccepted(_)
@@ -96,7 +99,6 @@ impl Rows {
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Subscribed { .. }
-            | Record::Unsubscribed { .. }
             | Record::KeyKept { .. } => {}
         }
         write_record(tx, at, record)
@@ -147,6 +149,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(),
         Record::Released { .. } => Some(2),
         Record::Checkpointed { .. } => Some(3),
         Record::HistoryTrimmed { .. } => Some(4),
+        Record::Unsubscribed { .. } if record.undoes().is_some() => Some(5),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }
         | Record::JobAccepted(_)

@@ -43,7 +43,11 @@ impl Runtime {
             let owner = self.jobs.get(place.job)?;
             let stamp =
                 Stamp { id: message_id(session, seq, owner.created_at), session: Some(session), seq: Some(seq) };
-            return wire::write_reply(&view, stamp, &owner.accepted(place.job, owner.requests.get(session, place.request)));
+            return wire::write_reply(
+                &view,
+                stamp,
+                &owner.accepted(place.job, owner.requests.get(session, place.request)),
+            );
         }
         self.event_frame(&view, session, reader, place, |at| (message_id(session, seq, at), session, Some(seq)))
             .map(|(_, frame)| frame)
@@ -100,7 +104,9 @@ impl Runtime {
             return Some((at, wire::write_reply(view, stamp, &owner.accepted(place.job, None))?));
         }
         // A copy follows from no request.
-        self.event_frame(view, reader, reader, place, |at| (copy_id(place.job, place.event, place.part, at), submitter, None))
+        self.event_frame(view, reader, reader, place, |at| {
+            (copy_id(place.job, place.event, place.part, at), submitter, None)
+        })
     }
 
     fn observed(&self, session: SessionId, view: &View, stamp: Stamp, place: Place, envelope: &str) -> String {

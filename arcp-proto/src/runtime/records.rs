@@ -8,7 +8,7 @@ use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{JobId, Principal, SessionId, WireId};
+use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventClass, JobEvent};
@@ -149,12 +149,20 @@ pub enum Record {
         /// What makes another message of that id the same.
         command: [u8; 32],
     },
-    /// A subscription is over.
+    /// A subscription is over. The latest one counts, where it says what it
+    /// undoes.
     Unsubscribed {
         /// The session.
         session: SessionId,
         /// Its number in the session.
         number: u32,
+        /// Where the record of the subscription stands; 0 in records of older
+        /// versions.
+        #[serde(default)]
+        undoes: LogPos,
+        /// The last number that was given in the session: none is given again.
+        #[serde(default)]
+        last: u32,
     },
     /// A key outlives its job.
     KeyKept {
@@ -227,6 +235,11 @@ impl Record {
     /// Until when the record is of use, if that is known.
     pub fn until(&self) -> Option<UtcMs> {
         if let Record::KeyKept { until, .. } = self { Some(*until) } else { None }
+    }
+
+    /// The record that a store may let go of once it has this one.
+    pub fn undoes(&self) -> Option<LogPos> {
+        if let Record::Unsubscribed { undoes, .. } = self { Some(*undoes).filter(|at| at.0 > 0) } else { None }
     }
 
     /// The job whose records a store may let go of once it has this one.

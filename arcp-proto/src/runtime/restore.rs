@@ -10,7 +10,7 @@ use super::index::Place;
 use super::io::{EventRecord, JobRecord, NumberedRun, Record};
 use super::job::{Job, JobState, NewJob, Restored};
 use super::session::Session;
-use super::subscribe::{Compiled, id_of};
+use super::subscribe::id_of;
 use super::timers::Timer;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::event::EventClass;
@@ -33,12 +33,12 @@ impl Runtime {
             Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
             Record::HistoryTrimmed { job, upto, started } => self.restore_trimmed(job, upto, started),
             Record::Subscribed { session, number, filter, request, command } => {
-                self.add_subscription(session, number, Compiled::of(&filter));
+                self.restore_subscription(session, number, &filter, at);
                 let subscription = id_of(session, number).into();
                 let answer = Reply::Subscribed { subscription, request: Some(request.clone()) };
                 self.restore_answer(None, session, request, command, answer);
             }
-            Record::Unsubscribed { session, number } => self.drop_subscription(session, number),
+            Record::Unsubscribed { session, number, last, .. } => self.restore_unsubscribed(session, number, last),
             Record::Checkpointed { job, state } => {
                 if let Some(job) = self.jobs.get_mut(job) {
                     job.checkpoint = Some(state);
@@ -123,7 +123,6 @@ impl Runtime {
             self.restore_answer(principal, session, request.clone(), command, answer);
         }
         self.jobs.insert(id, job);
-        self.show_to_subscribers(id);
         let correlates = self.sessions.get(session).is_some_and(|session| session.view.correlates());
         self.restore_reader(id, session, true, correlates.then_some((1, request)));
     }
@@ -257,6 +256,9 @@ impl Runtime {
             self.lend(id);
         }
         for id in self.jobs.ids().collect::<Vec<JobId>>() {
+            if self.jobs.get(id).is_some_and(|job| !job.is_over()) {
+                self.show_to_subscribers(id);
+            }
             self.plan_purge(id);
             let Some(job) = self.jobs.get(id) else {
                 continue;

@@ -13,7 +13,7 @@ use super::index::{tag, tag_and_number};
 use super::io::Record;
 use super::job::Job;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, JobId, Principal, SessionId, SubscriptionId, WireId};
+use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, SubscriptionId, WireId};
 use crate::model::event::EventClass;
 use crate::model::reply::{Concern, Reply};
 use crate::model::request::{Filter, Priority, Since, Subscribe};
@@ -30,6 +30,8 @@ pub(super) struct Subscriptions {
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) filter: Compiled,
+    /// Where its record stands.
+    at: LogPos,
     /// Jobs of which a stream was opened to it and not closed.
     pub(super) streams: BTreeSet<JobId>,
 }
@@ -54,9 +56,9 @@ impl Subscriptions {
         self.open.get_mut(&number)
     }
 
-    fn put(&mut self, number: u32, filter: Compiled) {
+    fn put(&mut self, number: u32, filter: Compiled, at: LogPos) {
         self.last = self.last.max(number);
-        self.open.insert(number, Subscription { filter, streams: BTreeSet::new() });
+        self.open.insert(number, Subscription { filter, at, streams: BTreeSet::new() });
     }
 
     /// Their numbers.
@@ -85,6 +87,8 @@ impl Compiled {
 
     /// Whether anything of a job can be of interest.
     fn covers(&self, id: JobId, job: &Job) -> bool {
+        #[cfg(test)]
+        tests::LOOKED_AT.with(|looked_at| looked_at.set(looked_at.get() + 1));
         self.sessions.as_ref().is_none_or(|sessions| sessions.contains(&job.submitter))
             && self.traces.as_ref().is_none_or(|traces| traces.contains(&job.trace))
             && self.jobs.as_ref().is_none_or(|jobs| jobs.contains(&id))
@@ -169,13 +173,13 @@ impl Runtime {
             request: id.clone(),
             command,
         };
-        self.append(record, None);
+        let at = self.append(record, None);
         let subscription = id_of(session_id, number).into();
         let reply = Reply::Subscribed { subscription, request: Some(id.clone()) };
         let gate = self.log.last();
         self.reply_gated(conn, gate, reply.clone());
         let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
-        self.add_subscription(session_id, number, filter);
+        self.add_subscription(session_id, number, filter, at);
         for (job, from) in past {
             let last = self.jobs.get(job).map_or(0, Job::count);
             self.index_events(session_id, job, from..=last, number);
@@ -245,16 +249,15 @@ impl Runtime {
         self.sessions.tagged(wanted).find(known)
     }
 
-    /// Takes a subscription, from a client or an earlier run: what happens in
-    /// jobs from now on is shown to it.
-    pub(super) fn add_subscription(&mut self, id: SessionId, number: u32, filter: Compiled) {
+    /// Takes a subscription: what happens in jobs from now on is shown to it.
+    fn add_subscription(&mut self, id: SessionId, number: u32, filter: Compiled, at: LogPos) {
         let Some(principal) = self.sessions.get(id).map(|session| session.principal.clone()) else {
             return;
         };
         let goes_on = |(job_id, job): &(JobId, &Job)| !job.is_over() && filter.covers(*job_id, job);
         let live: Vec<JobId> = self.visible_jobs(&principal, None).filter(goes_on).map(|(id, _)| id).collect();
         if let Some(session) = self.sessions.get_mut(id) {
-            session.subscriptions.put(number, filter);
+            session.subscriptions.put(number, filter, at);
         }
         self.sessions.add_subscriber(principal, id);
         for job in live {
@@ -318,22 +321,48 @@ impl Runtime {
     /// Ends a subscription; what was numbered for it comes before the word of
     /// its end.
     pub(super) fn close_subscription(&mut self, conn: ConnId, session: SessionId, number: u32, closed: Reply) {
+        let open = self.sessions.get(session).map(|session| &session.subscriptions);
+        let last = open.map_or(0, |subscriptions| subscriptions.last);
+        let undoes = open.and_then(|subscriptions| subscriptions.get(number)).map_or(LogPos(0), |closed| closed.at);
         self.drop_subscription(session, number);
-        let gate = self.append(Record::Unsubscribed { session, number }, None);
+        let gate = self.append(Record::Unsubscribed { session, number, undoes, last }, None);
         self.reply_gated(conn, gate, closed);
     }
 
     /// A subscription is shown nothing more.
-    pub(super) fn drop_subscription(&mut self, id: SessionId, number: u32) {
-        let Some(session) = self.sessions.get_mut(id) else {
-            return;
-        };
+    fn drop_subscription(&mut self, id: SessionId, number: u32) {
+        if let Some(principal) = self.forget_subscription(id, number) {
+            self.forget_observer(&principal, |observer| observer == (id, number));
+        }
+    }
+
+    /// A session has a subscription no more; gives its principal.
+    fn forget_subscription(&mut self, id: SessionId, number: u32) -> Option<Principal> {
+        let session = self.sessions.get_mut(id)?;
         session.subscriptions.open.remove(&number);
         let (principal, none_left) = (session.principal.clone(), session.subscriptions.open.is_empty());
         if none_left {
             self.sessions.remove_subscriber(&principal, id);
         }
-        self.forget_observer(&principal, |observer| observer == (id, number));
+        Some(principal)
+    }
+
+    /// Takes over a subscription of an earlier run. What it is shown is found
+    /// out once, when all that are left are known.
+    pub(super) fn restore_subscription(&mut self, id: SessionId, number: u32, filter: &Filter, at: LogPos) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.subscriptions.put(number, Compiled::of(filter), at);
+            let principal = session.principal.clone();
+            self.sessions.add_subscriber(principal, id);
+        }
+    }
+
+    /// Takes over that a subscription of an earlier run was over in it.
+    pub(super) fn restore_unsubscribed(&mut self, id: SessionId, number: u32, last: u32) {
+        self.forget_subscription(id, number);
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.subscriptions.last = session.subscriptions.last.max(last);
+        }
     }
 
     pub(super) fn forget_observer(&mut self, principal: &Principal, gone: impl Fn((SessionId, u32)) -> bool) {
@@ -385,6 +414,8 @@ mod tests {
     std::thread_local! {
         /// Filters compiled on this thread.
         pub(super) static COMPILED: Cell<u32> = const { Cell::new(0) };
+        /// Jobs held against a filter on this thread.
+        pub(super) static LOOKED_AT: Cell<u32> = const { Cell::new(0) };
     }
 
     /// Takes an input and does what follows; gives the frames.
@@ -407,12 +438,16 @@ mod tests {
         given(runtime, Input::Received { conn: CONN, frame: frame.as_bytes().to_vec() })
     }
 
-    /// A runtime with one session, subscribed to metrics.
-    fn subscribed() -> Runtime {
+    fn empty() -> Runtime {
         let mut config = Config::new("test", "1").with_agent("it", &[]);
         config.anonymous = true;
         let seeds = Seeds { public: [1; 32], secret: [2; 32] };
-        let mut runtime = Runtime::new(config, seeds, Now::default()).expect("it works");
+        Runtime::new(config, seeds, Now::default()).expect("it works")
+    }
+
+    /// A runtime with one session, subscribed to metrics.
+    fn subscribed() -> Runtime {
+        let mut runtime = empty();
         given(&mut runtime, Input::Opened { conn: CONN, transport: Transport::WebSocket, peer: None });
         given(&mut runtime, Input::Credit { conn: CONN, bytes: u32::MAX, frames: u32::MAX });
         let open = r#"{"id":"1","type":"session.open","payload":{"auth":{"scheme":"none"},"capabilities":{"anonymous":true}}}"#;
@@ -467,6 +502,56 @@ mod tests {
                 say(&mut runtime, &unsubscribe);
             }
             assert_eq!((observers(&runtime, job), runtime.sessions.len()), (0, usize::from(!closing)));
+        }
+    }
+
+    #[test]
+    fn a_restart_holds_each_job_against_each_filter_once_however_often_clients_subscribed() {
+        const JOBS: u32 = 40;
+        let mut runtime = subscribed();
+        let mut records = Vec::new();
+        for n in 0..JOBS {
+            let invoke = alloc::format!(r#"{{"id":"i{n}","type":"tool.invoke","payload":{{"tool":"it"}}}}"#);
+            keep(&mut runtime, &mut records, &invoke);
+        }
+        let session = runtime.sessions.ids().next().expect("there is one");
+        for n in 2..50 {
+            let subscribe = alloc::format!(r#"{{"id":"s{n}","type":"subscribe","payload":{{"filter":{{}}}}}}"#);
+            keep(&mut runtime, &mut records, &subscribe);
+            let id = id_of(session, n);
+            let unsubscribe =
+                alloc::format!(r#"{{"id":"u{n}","type":"unsubscribe","payload":{{"subscription_id":"{id}"}}}}"#);
+            keep(&mut runtime, &mut records, &unsubscribe);
+        }
+        let made = runtime.sessions.get(session).expect("it is open");
+        let opened = Record::SessionOpened {
+            session,
+            principal: made.principal.clone(),
+            anonymous: made.anonymous,
+            view: made.view,
+            token: made.token,
+            extensions: Vec::new(),
+        };
+        let filter = Filter { types: alloc::vec!["metric".to_string()], ..Filter::default() };
+        let request = WireId::new("2").expect("an id");
+        let first = Record::Subscribed { session, number: 1, filter, request, command: [0; 32] };
+        let mut again = empty();
+        for (at, record) in (1..).map(LogPos).zip([opened, first].into_iter().chain(records)) {
+            given(&mut again, Input::Restore { at, record });
+        }
+        LOOKED_AT.with(|looked_at| looked_at.set(0));
+        given(&mut again, Input::Restored { last: LogPos(1000) });
+        assert_eq!(LOOKED_AT.with(Cell::get), JOBS, "one filter is left");
+    }
+
+    /// Takes a frame, and keeps what is to be kept.
+    fn keep(runtime: &mut Runtime, records: &mut Vec<Record>, frame: &str) {
+        runtime.handle(Now::default(), Input::Received { conn: CONN, frame: frame.as_bytes().to_vec() });
+        while let Some(output) = runtime.poll_output() {
+            if let Output::Persist { at, record } = output {
+                records.push(record);
+                runtime.handle(Now::default(), Input::Persisted { up_to: at });
+            }
         }
     }
 }
