@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,15 +110,7 @@ fn host(
     args: &Serve,
     place: &Place,
 ) -> Result<Host, Failure> {
-    let record = match &args.record {
-        None => None,
-        Some(path) => {
-            let mut options = File::options();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let file = options.open(path).map_err(|e| Failure::usage(format!("--record {}: {e}", path.display())))?;
-            Some(file)
-        }
-    };
+    let record = args.record.as_deref().map(recording).transpose()?;
     let store = place.open(args.relaxed)?;
     Ok(Host {
         config,
@@ -128,6 +121,20 @@ fn host(
         observer: Some(Box::new(observe)),
         extensions: None,
     })
+}
+
+/// The file of a recording, which holds secrets: only its owner may read it,
+/// whoever might before.
+fn recording(path: &Path) -> Result<File, Failure> {
+    let open = || {
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        // A pipe or a device is whose it is.
+        if file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        Ok(file)
+    };
+    open().map_err(|error: io::Error| Failure::usage(format!("--record {}: {error}", path.display())))
 }
 
 /// Where a runtime keeps what must survive.

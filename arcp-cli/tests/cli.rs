@@ -314,6 +314,17 @@ fn the_same_key_gives_the_same_job() {
 }
 
 #[test]
+fn a_recording_is_its_owners_also_in_a_file_that_others_could_read() {
+    let mut home = Home::new();
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let file = home.dir.join("kept.jsonl");
+    fs::write(&file, "of an earlier run").expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("readable by all");
+    home.serve(&["--samples", "--record", file.to_str().expect("text")]);
+    assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn a_recording_replays_and_a_changed_one_does_not() {
     let mut home = Home::new();
     fs::create_dir_all(&home.dir).expect("a directory");

@@ -83,23 +83,17 @@ impl Running {
 
     /// A bare connection.
     pub fn connect(&self) -> TcpStream {
-        let socket = TcpStream::connect(self.address).expect("a connection");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        socket.set_nodelay(true).expect("no delay");
-        socket
+        connect_to(self.address)
     }
 
     /// A WebSocket without a session.
     pub fn websocket(&self) -> WebSocket<TcpStream> {
-        tungstenite::client(self.url(), self.connect()).expect("a WebSocket").0
+        websocket_to(self.address)
     }
 
     /// A WebSocket with a session.
     pub fn session(&self, token: &str) -> (WebSocket<TcpStream>, Value) {
-        let mut socket = self.websocket();
-        send(&mut socket, "h", "session.hello", crate::raw::hello_payload(token));
-        let welcome = expect(&mut socket, "session.welcome");
-        (socket, welcome)
+        session_with(self.address, token)
     }
 
     /// Sends a request head and gives the whole answer.
@@ -129,6 +123,33 @@ impl Drop for Running {
             let _ = thread.join();
         }
     }
+}
+
+/// A bare connection to a server.
+pub fn connect_to(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).expect("a connection");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.set_nodelay(true).expect("no delay");
+    socket
+}
+
+/// A WebSocket to a server, without a session.
+pub fn websocket_to(address: SocketAddr) -> WebSocket<TcpStream> {
+    websocket_on(connect_to(address)).expect("a WebSocket")
+}
+
+/// A WebSocket on a connection, unless the server refuses it or is silent.
+pub fn websocket_on(socket: TcpStream) -> Option<WebSocket<TcpStream>> {
+    let url = format!("ws://{}/arcp", socket.peer_addr().ok()?);
+    tungstenite::client(url, socket).ok().map(|(socket, _)| socket)
+}
+
+/// A WebSocket to a server, with a session.
+pub fn session_with(address: SocketAddr, token: &str) -> (WebSocket<TcpStream>, Value) {
+    let mut socket = websocket_to(address);
+    send(&mut socket, "h", "session.hello", crate::raw::hello_payload(token));
+    let welcome = expect(&mut socket, "session.welcome");
+    (socket, welcome)
 }
 
 /// Sends one message.

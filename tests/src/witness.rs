@@ -14,6 +14,9 @@ use arcp_proto::secret::Secret;
 
 use crate::server::{PATIENCE, submit};
 
+/// Between two of its jobs: what it leaves behind must not be what is measured.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Connects, submits a job, waits for its result and leaves, again and again,
 /// from its start to its end.
 pub struct Witness {
@@ -38,6 +41,7 @@ impl Witness {
                 serve(&target, credential.clone()).expect("served");
                 taken.lock().unwrap_or_else(PoisonError::into_inner).push(begun.elapsed());
                 let _ = tell.send(());
+                std::thread::sleep(PAUSE);
             }
         });
         Witness { stop, served, latencies, thread: Some(thread) }

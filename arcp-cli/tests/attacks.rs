@@ -1,0 +1,240 @@
+//! What an outsider may try on the program, while a client that behaves is
+//! served: its memory, its processor, its descriptors, its stderr, its end.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arcp_tests::server::{PATIENCE, connect_to, expect, send, session_with, websocket_on, websocket_to};
+use arcp_tests::witness::Witness;
+use serde_json::json;
+
+/// The program, with the samples and two principals.
+struct Program {
+    child: Child,
+    address: SocketAddr,
+    dir: PathBuf,
+    /// Everything it has said, once it has ended.
+    said: Option<JoinHandle<String>>,
+}
+
+impl Program {
+    fn start(args: &[&str]) -> Program {
+        Program::run(Command::new(env!("CARGO_BIN_EXE_arcp")), args)
+    }
+
+    /// Allowed so many open files.
+    fn start_with_descriptors(most: u32, args: &[&str]) -> Program {
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &limited, env!("CARGO_BIN_EXE_arcp")]);
+        Program::run(shell, args)
+    }
+
+    fn run(mut command: Command, args: &[&str]) -> Program {
+        let dir = folder();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--samples", "--token", "good=good", "--token", "evil=evil"]);
+        command.args(args).env("ARCP_STATE_DIR", &dir).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it runs");
+        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut ready = String::new();
+        stderr.read_line(&mut ready).expect("text");
+        let address =
+            ready.trim().trim_start_matches("READY ws://").trim_end_matches("/arcp").parse().expect("an address");
+        let said = std::thread::spawn(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).expect("text");
+            said
+        });
+        Program { child, address, dir, said: Some(said) }
+    }
+
+    fn witness(&self) -> Witness {
+        Witness::start(&format!("ws://{}/arcp", self.address), "good")
+    }
+
+    /// Kilobytes of memory in use.
+    fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a figure");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Hundredths of a second of processor used so far.
+    fn processor(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number")
+    }
+
+    /// Ends it by SIGTERM; what it has said.
+    fn end(mut self) -> String {
+        terminate(&mut self.child);
+        self.said.take().expect("not ended").join().expect("read")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, Ordering::SeqCst);
+    std::env::temp_dir().join(format!("arcp-attacks-{}-{n}", std::process::id()))
+}
+
+/// Asks a program to end, and waits.
+fn terminate(child: &mut Child) -> ExitStatus {
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_stops_nothing() {
+    let (unread, mut full) = std::io::pipe().expect("a pipe");
+    full.write_all(&[b'x'; 64 << 10]).expect("as much as a pipe takes");
+    let dir = folder();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arcp"));
+    command.args(["serve", "--listen", &free.to_string(), "--samples", "--token", "good=good", "--store", "memory"]);
+    command.env("ARCP_STATE_DIR", &dir).stdin(Stdio::null()).stderr(full);
+    let mut child = command.spawn().expect("it runs");
+    let begun = Instant::now();
+    while TcpStream::connect(free).is_err() {
+        assert!(begun.elapsed() < PATIENCE, "it does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let witness = Witness::start(&format!("ws://{free}/arcp"), "good");
+    witness.is_served(3);
+    drop(witness);
+    assert_eq!(terminate(&mut child).code(), Some(0), "SIGTERM drains");
+    drop(unread);
+    let _ = fs::remove_dir_all(dir);
+}
+
+#[test]
+fn a_flood_of_refusals_is_a_few_lines_of_the_log() {
+    let program = Program::start(&[]);
+    let witness = program.witness();
+    let mut socket = websocket_to(program.address);
+    // A client that cannot be told of a refused cancel: the operator is.
+    let hello = json!({
+        "client": {"name": "raw", "version": "1"},
+        "auth": {"scheme": "bearer", "token": "evil"},
+        "capabilities": {"encodings": ["json"], "features": [], "agents": []},
+    });
+    send(&mut socket, "01JZZZZZZZZZZZZZZZZZZZZZZZ", "session.hello", hello);
+    expect(&mut socket, "session.welcome");
+    for n in 0..5000 {
+        send(&mut socket, &format!("c{n}"), "job.cancel", json!({"job_id": "job_none"}));
+    }
+    send(&mut socket, "p", "session.ping", json!({}));
+    expect(&mut socket, "session.pong");
+    witness.is_served(2);
+    drop((witness, socket));
+    let said = program.end();
+    assert!(said.contains("its client cannot be told") && said.contains(" more times)"), "{said}");
+    assert!(said.len() < 16 << 10, "{} bytes of log", said.len());
+}
+
+#[test]
+fn pongs_that_nobody_reads_take_no_memory() {
+    const PEERS: usize = 8;
+    let program = Program::start(&[]);
+    let witness = program.witness();
+    witness.is_served(2);
+    let before = program.resident();
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat().repeat(1000);
+    let mut peers: Vec<_> = (0..PEERS)
+        .map(|_| {
+            let socket = connect_to(program.address);
+            rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 16 << 10).expect("a small window");
+            socket.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+            websocket_on(socket).expect("a WebSocket")
+        })
+        .collect();
+    let begun = Instant::now();
+    for _ in 0..60 {
+        for peer in &mut peers {
+            // Their windows are shut: now and then a write waits for nothing.
+            if begun.elapsed() < PATIENCE / 6 {
+                let _ = peer.get_mut().write_all(&ping);
+            }
+        }
+    }
+    witness.is_served(2);
+    let grown = program.resident().saturating_sub(before);
+    assert!(grown < 12 << 10, "{grown} kB for {PEERS} connections");
+}
+
+#[test]
+fn answered_requests_that_stay_open_use_no_processor() {
+    let program = Program::start(&[]);
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let mut socket = connect_to(program.address);
+            socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).expect("an answer and its end");
+            socket
+        })
+        .collect();
+    let before = program.processor();
+    // Long enough for a busy loop to show beside other work.
+    std::thread::sleep(Duration::from_secs(2));
+    let used = program.processor() - before;
+    assert!(used < 10, "{used} hundredths of a second");
+    program.witness().is_served(2);
+    drop(held);
+}
+
+#[test]
+fn connections_leave_descriptors_to_the_store_and_to_agents() {
+    let dir = folder();
+    let store = dir.join("jobs.db");
+    fs::create_dir_all(&dir).expect("a folder");
+    let store = store.to_str().expect("text");
+    let program = Program::start_with_descriptors(96, &["--store", store, "--agent", "hi=echo hello"]);
+    let (mut owner, _) = session_with(program.address, "good");
+    let mut held = Vec::new();
+    for _ in 0..90 {
+        let socket = connect_to(program.address);
+        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+        let Some(mut socket) = websocket_on(socket) else {
+            // It waits to be accepted.
+            break;
+        };
+        socket.get_mut().set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        send(&mut socket, "h", "session.hello", arcp_tests::raw::hello_payload("evil"));
+        expect(&mut socket, "session.welcome");
+        held.push(socket);
+    }
+    assert!((40..80).contains(&held.len()), "{} sessions", held.len());
+    for n in 0..5 {
+        send(&mut owner, &format!("s{n}"), "job.submit", json!({"agent": "hi"}));
+        let end = expect(&mut owner, "job.result");
+        assert_eq!(end["payload"]["final_status"], "success", "{end}");
+    }
+    held.truncate(20);
+    program.witness().is_served(2);
+    drop((owner, held));
+    assert!(program.end().contains("ulimit -n"), "the operator is told");
+    let _ = fs::remove_dir_all(dir);
+}
