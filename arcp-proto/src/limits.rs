@@ -131,6 +131,10 @@ pub struct Limits {
     /// Bytes read back and not sent yet, of all sessions (64 MiB). More: whoever
     /// cannot be written to reads again later.
     pub ahead_bytes: usize,
+    /// Bytes of payloads kept, beside their events, because several sessions get
+    /// them (64 MiB). More: the oldest are written anew for whoever still needs
+    /// them.
+    pub rendered_bytes: usize,
     /// Jobs of which one session holds events read back (8). More: those of
     /// another go.
     pub loads_per_session: usize,
@@ -200,6 +204,7 @@ impl Default for Limits {
             load_events: 256,
             load_bytes: 1 << 20,
             ahead_bytes: 64 << 20,
+            rendered_bytes: 64 << 20,
             loads_per_session: 8,
             index_runs_per_session: 1 << 20,
             index_runs: 1 << 24,

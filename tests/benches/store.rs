@@ -96,7 +96,16 @@ fn tick(n: u64) -> EventRecord {
 
 /// An event and its number, as they are given to a store.
 fn event_records(at: u64, n: u64) -> [(LogPos, Record); 2] {
-    let run = NumberedRun { seq: n, count: 1, job: job(1), event: n, part: Part::Whole, request: 0, subscription: 0 };
+    let run = NumberedRun {
+        seq: n,
+        count: 1,
+        job: job(1),
+        event: n,
+        shown: None,
+        part: Part::Whole,
+        request: 0,
+        subscription: 0,
+    };
     [
         (LogPos(at), Record::Numbered { session: session(1), run }),
         (LogPos(at + 1), Record::JobEvent { job: job(1), event: tick(n) }),

@@ -131,8 +131,10 @@ impl Restart {
             match record {
                 Record::JobEvent { job, event } => restart.events.entry(*job).or_default().push(event.n),
                 Record::Numbered { session, run } => {
+                    // The last event of a run is the same however it was cut.
+                    let of = json!([run.job, run.part, run.request, run.subscription]);
                     let single =
-                        |k| json!([run.seq + k, run.job, run.event + k, run.part, run.request, run.subscription]);
+                        |k| json!([run.seq + k, of, run.shown.map_or(json!(run.event + k), |s| json!(s.classes))]);
                     restart.numbers.entry(*session).or_default().extend((0..run.count).map(single));
                 }
                 Record::Checkpointed { job, state } => drop(restart.checkpoints.insert(*job, state.clone())),

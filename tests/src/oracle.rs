@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{ConnId, JobId, LogPos};
-use arcp_proto::model::event::JobEvent;
-use arcp_proto::runtime::{Input, Output, Record};
+use arcp_proto::model::event::{EventClass, JobEvent};
+use arcp_proto::runtime::{Input, NumberedRun, Output, Record};
 use serde_json::Value;
 
 /// Watches one run.
@@ -20,6 +20,8 @@ pub struct Oracle {
     accepted: BTreeMap<String, LogPos>,
     /// Positions of each job's events.
     events: BTreeMap<String, Vec<LogPos>>,
+    /// What each job's events were.
+    classes: BTreeMap<JobId, Vec<EventClass>>,
     /// Where the number of each frame of each session stands, and of which
     /// event of which job it is a frame.
     numbers: BTreeMap<(String, u64), (LogPos, String, u64)>,
@@ -89,6 +91,9 @@ impl Oracle {
         for events in self.events.values_mut() {
             events.retain(|at| *at <= durable);
         }
+        for (job, classes) in &mut self.classes {
+            classes.truncate(self.events.get(&job.to_string()).map_or(0, Vec::len));
+        }
         // A number of an event that never came is given again.
         let came = |job: &String, n: u64| n == 0 || self.events.get(job).is_some_and(|events| events.len() as u64 >= n);
         self.numbers.retain(|_, (at, job, n)| *at <= durable && came(job, *n));
@@ -107,10 +112,8 @@ impl Oracle {
                 self.accepted.insert(job.job.to_string(), at);
             }
             Record::Numbered { session, run } => {
-                for k in 0..run.count {
-                    // What is of no event comes with its number.
-                    let event = if run.part.is_local() { 0 } else { run.event + k };
-                    let (seq, place) = (run.seq + k, (at, run.job.to_string(), event));
+                for (seq, event) in (run.seq..).zip(self.events_of(run)) {
+                    let place = (at, run.job.to_string(), event);
                     let before = self.numbers.insert((session.to_string(), seq), place);
                     assert!(before.is_none(), "b16_contiguous: {session} numbers {seq} twice");
                 }
@@ -118,6 +121,7 @@ impl Oracle {
             Record::JobEvent { job, event } => {
                 let events = self.events.entry(job.to_string()).or_default();
                 events.push(at);
+                self.classes.entry(*job).or_default().push(event.event.class());
                 assert_eq!(events.len() as u64, event.n, "events of a job are numbered without gaps");
                 assert!(!self.ended.contains_key(job), "b40_one_terminal: {job} had ended");
                 if let JobEvent::Ended(_) = *event.event {
@@ -125,6 +129,23 @@ impl Oracle {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The events behind the numbers of a run, by what they were.
+    fn events_of(&self, run: &NumberedRun) -> Vec<u64> {
+        let dense = run.event..run.event + run.count;
+        match run.shown {
+            // What is of no event comes with its number.
+            None if run.part.is_local() => vec![0],
+            None => dense.collect(),
+            // The last one comes with it, or came.
+            Some(shown) => {
+                let classes = self.classes.get(&run.job).map(Vec::as_slice).unwrap_or_default();
+                let came = |n: &u64| classes.get(*n as usize - 1).is_some_and(|class| shown.classes.has(*class));
+                let mut events: Vec<u64> = (run.event..shown.last).filter(came).chain([shown.last]).collect();
+                events.split_off(events.len() - run.count as usize)
+            }
         }
     }
 

@@ -111,6 +111,7 @@ fn a_file_of_the_first_layout_is_brought_to_this_one() {
     // A number each, and no records that it did not know.
     let singles = lived().records(true).into_iter().flat_map(|(_, record)| match record {
         Record::Numbered { session, run } => {
+            assert!(run.shown.is_none(), "the first version had none that left events out");
             let single = |k| NumberedRun { seq: run.seq + k, count: 1, event: run.event + k, ..run };
             (0..run.count).map(|k| Record::Numbered { session, run: single(k) }).collect()
         }

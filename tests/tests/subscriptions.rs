@@ -636,3 +636,65 @@ fn streams_that_are_open_are_opened_again_if_that_is_asked_for() {
     }
     world.finish();
 }
+
+/// The metrics that a subscription showed.
+fn metrics(frames: &[Value]) -> Vec<u64> {
+    shown(frames).iter().filter_map(|event| event["payload"]["value"].as_u64()).collect()
+}
+
+#[test]
+fn nothing_after_a_message_that_is_of_no_event_is_missed() {
+    let mut world = World::configured(21, |config| config.limits.ack_lag = 2);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    run(&mut world, &mut raw, "chatty", json!({"count": 10}));
+    let frames: Vec<Value> =
+        world.frames_of(raw.conn).iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+    let at = frames.iter().position(|frame| frame["payload"]["phase"] == "back_pressure").expect("it is told");
+    let after = frames[at..].iter().find_map(|frame| frame["payload"]["value"].as_u64()).expect("a metric after it");
+    let since = json!({"after_message_id": frames[at]["id"]});
+    subscribe(&mut world, &mut raw, json!({"filter": {"types": ["metric"]}, "since": since}));
+    assert_eq!(metrics(&raw.settle(&mut world)), (after..10).collect::<Vec<_>>());
+    world.finish();
+}
+
+#[test]
+fn the_event_whose_stream_a_message_opened_comes_after_it() {
+    let mut world = World::seeded(22);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    run(&mut world, &mut raw, "thinker", json!({"count": 3}));
+    let copies = shown(&observer.settle(&mut world));
+    let own: Vec<Value> =
+        world.frames_of(raw.conn).iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+    for opened in [&copies, &own] {
+        let opened = opened.iter().find(|frame| frame["type"] == "stream.open").expect("a stream");
+        let (mut late, _) = Raw::open(&mut world, "tok-a");
+        let since = json!({"after_message_id": opened["id"]});
+        subscribe(&mut world, &mut late, json!({"filter": {"types": ["stream.chunk"]}, "since": since}));
+        assert_eq!(shown(&late.settle(&mut world)).len(), 3 + 1, "three chunks and the boundary");
+    }
+    world.finish();
+}
+
+#[test]
+fn a_subscription_after_a_message_whose_successors_are_gone_is_refused() {
+    let mut world = World::configured(23, |config| config.limits.kept_job_events = 32);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    let before = run(&mut world, &mut raw, "echo", json!(1));
+    run(&mut world, &mut raw, "chatty", json!({"count": 100}));
+    let frames: Vec<Value> =
+        world.frames_of(raw.conn).iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+    let metric =
+        |value: u64| frames.iter().find(|frame| frame["payload"]["value"] == value).expect("it was sent")["id"].clone();
+    let end =
+        frames.iter().find(|frame| frame["type"] == "job.completed" && frame["job_id"] == before).expect("an end");
+    for lost in [metric(0), end["id"].clone()] {
+        raw.send(&mut world, "subscribe", json!({"filter": {}, "since": {"after_message_id": lost}}));
+        assert_eq!(code(&raw.expect_any(&mut world, &["nack", "subscribe.accepted"])), "DATA_LOSS");
+    }
+    let filter = json!({"types": ["metric"]});
+    subscribe(&mut world, &mut raw, json!({"filter": filter, "since": {"after_message_id": metric(90)}}));
+    assert_eq!(metrics(&raw.settle(&mut world)), (91..100).collect::<Vec<_>>());
+    world.finish();
+}

@@ -53,9 +53,85 @@ pub enum EventClass {
 }
 
 impl EventClass {
+    /// Every class, in the order in which they are numbered.
+    pub const ALL: [EventClass; 16] = [
+        EventClass::Started,
+        EventClass::Log,
+        EventClass::Thought,
+        EventClass::ToolCall,
+        EventClass::ToolResult,
+        EventClass::Status,
+        EventClass::Metric,
+        EventClass::Artifact,
+        EventClass::Delegate,
+        EventClass::Progress,
+        EventClass::Checkpoint,
+        EventClass::Vendor,
+        EventClass::Chunk,
+        EventClass::Succeeded,
+        EventClass::Failed,
+        EventClass::Cancelled,
+    ];
+
     /// Whether it is the end of a job.
     pub fn is_end(self) -> bool {
-        matches!(self, EventClass::Succeeded | EventClass::Failed | EventClass::Cancelled)
+        EventClasses::ENDS.has(self)
+    }
+}
+
+impl FromIterator<EventClass> for EventClasses {
+    fn from_iter<T: IntoIterator<Item = EventClass>>(classes: T) -> EventClasses {
+        EventClasses(classes.into_iter().fold(0, |bits, class| bits | EventClasses::of(&[class]).0))
+    }
+}
+
+/// A set of [`EventClass`]es. The log keeps it as bits, by the order of the
+/// classes: a new class is appended to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EventClasses(u32);
+
+impl EventClasses {
+    /// Every class.
+    pub const ALL: EventClasses = EventClasses::of(&EventClass::ALL);
+    /// The ends of a job.
+    pub const ENDS: EventClasses =
+        EventClasses::of(&[EventClass::Succeeded, EventClass::Failed, EventClass::Cancelled]);
+
+    /// The set of these.
+    pub const fn of(classes: &[EventClass]) -> EventClasses {
+        let (mut bits, mut at) = (0, 0);
+        while at < classes.len() {
+            bits |= 1 << classes[at] as u32;
+            at += 1;
+        }
+        EventClasses(bits)
+    }
+
+    /// Whether a class is among them.
+    pub const fn has(self, class: EventClass) -> bool {
+        self.0 & (1 << class as u32) != 0
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// These, but not those.
+    #[must_use]
+    pub const fn without(self, those: EventClasses) -> EventClasses {
+        EventClasses(self.0 & !those.0)
+    }
+
+    /// These, as far as they are among those.
+    #[must_use]
+    pub const fn and(self, those: EventClasses) -> EventClasses {
+        EventClasses(self.0 & those.0)
+    }
+
+    /// Its classes, in order.
+    pub fn iter(self) -> impl Iterator<Item = EventClass> {
+        EventClass::ALL.into_iter().filter(move |class| self.has(*class))
     }
 }
 

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::Runtime;
 use super::io::{AgentCall, AgentExit, ChunkData, Output};
 use super::job::{AgentState, JobState, cancelled};
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, prefixed};
 use crate::json::{Json, Object};
 use crate::model::event::{ChunkEncoding, EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
@@ -30,6 +30,8 @@ pub(super) struct Stream {
     closed: bool,
     /// The whole again, while a peer that cannot read chunks needs it.
     whole: Option<Whole>,
+    /// Whether who submitted it cannot: then the whole must fit in a frame.
+    must_fit: bool,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +41,24 @@ struct Whole {
 }
 
 impl Whole {
+    /// Out of pieces, if that is no more than so many bytes.
+    fn of<'a>(pieces: impl Iterator<Item = &'a ResultChunk>, bound: usize) -> Option<Whole> {
+        let mut whole = Whole::default();
+        for piece in pieces {
+            match piece.encoding {
+                ChunkEncoding::Utf8 => whole.bytes.extend_from_slice(piece.data.as_bytes()),
+                ChunkEncoding::Base64 => {
+                    whole.binary = true;
+                    whole.bytes.extend(BASE64.decode(&piece.data).ok()?);
+                }
+            }
+            if whole.bytes.len() > bound {
+                return None;
+            }
+        }
+        Some(whole)
+    }
+
     fn json(self) -> Json {
         match String::from_utf8(self.bytes) {
             Ok(text) if !self.binary => Json::string(&text),
@@ -110,6 +130,7 @@ impl Runtime {
             bytes: 0,
             closed: false,
             whole: wants_whole.then(Whole::default),
+            must_fit: wants_whole,
         });
         if stream.closed {
             return self.fail_job(id, "the agent went on after the last piece of its result");
@@ -129,7 +150,10 @@ impl Runtime {
                     whole.bytes.extend_from_slice(bytes);
                 }
             }
-            if whole.bytes.len() > budget {
+            if whole.bytes.len() > budget && !stream.must_fit {
+                // Nobody's job fails for who came to it later.
+                stream.whole = None;
+            } else if whole.bytes.len() > budget {
                 let why = "the result was sent in pieces, is too large for one frame, and the client reads no pieces";
                 return self.fail_job(id, why);
             }
@@ -154,6 +178,31 @@ impl Runtime {
             let chunk = ResultChunk { result_id, chunk_seq, data, encoding, more: more || at < last };
             self.append_event(id, JobEvent::Chunk(chunk), at == last);
         }
+    }
+
+    /// Sees to it that the end of a job has its result in one piece, for a
+    /// client that comes to it late and reads no pieces.
+    pub(super) fn put_result_together(&mut self, id: JobId) -> Result<(), Violation> {
+        let budget = self.chunk_budget(id);
+        let apart = || {
+            let why = "the result of this job is sent in pieces: come again with the feature `result_chunk`";
+            Violation::new(ErrorCode::FailedPrecondition, why)
+        };
+        let Some(job) = self.jobs.get_mut(id) else {
+            return Ok(());
+        };
+        let end = job.event(job.count()).map(|stored| &*stored.event);
+        if let Some(JobEvent::Ended(Terminal { result: Some(JobResult::Streamed { inline: None, .. }), .. })) = end {
+            return Err(apart());
+        }
+        if job.stream.as_ref().is_none_or(|stream| stream.whole.is_some()) {
+            return Ok(());
+        }
+        let whole = job.pieces().and_then(|pieces| Whole::of(pieces, budget)).ok_or_else(apart)?;
+        if let Some(stream) = &mut job.stream {
+            stream.whole = Some(whole);
+        }
+        Ok(())
     }
 
     /// Whether everyone who submitted the job can read chunks.

@@ -64,17 +64,26 @@ impl Runtime {
         stamp: impl FnOnce(UtcMs) -> (Ulid, SessionId, Option<u64>),
     ) -> Option<(UtcMs, String)> {
         let Place { job, event: n, part, request, .. } = place;
-        let owner = self.jobs.get_mut(job)?;
-        let shared = owner.is_shared();
-        let stored: &mut Stored = match owner.event_mut(n) {
-            Some(held) => held,
+        let owner = self.jobs.get(job)?;
+        let (at, event, payload) = match owner.event(n) {
+            Some(held) => {
+                let kept = held.rendered(view, part);
+                let written = kept.is_none() && owner.is_shared();
+                let payload = kept.unwrap_or_else(|| held.render(view, job, part));
+                let event = (held.at, held.event.clone(), payload.clone());
+                if written {
+                    let bound = self.config.limits.rendered_bytes;
+                    self.jobs.keep_rendered(job, n, view, part, payload, bound);
+                }
+                event
+            }
             None => {
                 let reading = &mut self.sessions.get_mut(reader)?.reading;
                 self.ahead_bytes -= reading.pass(job, n);
-                reading.event_mut(job, n)?
+                let read = reading.event(job, n)?;
+                (read.at, read.event.clone(), read.render(view, job, part))
             }
         };
-        let (at, event, payload) = (stored.at, stored.event.clone(), stored.payload(view, job, part, shared));
         let owner = self.jobs.get(job)?;
         let (id, session, seq) = stamp(at);
         let frame = EventFrame {
@@ -128,8 +137,8 @@ impl Runtime {
         let event = Arc::new(JobEvent::Said { kind: EventKind::Status, body: body.json() });
         let trace = owner.trace.to_string();
         let record = EventRecord { n: 0, at, thoughts: 0, event };
-        let mut stored = Stored::kept(LogPos(0), record);
-        let payload = stored.payload(view, place.job, Part::Whole, false);
+        let stored = Stored::kept(LogPos(0), record);
+        let payload = stored.render(view, place.job, Part::Whole);
         let frame = EventFrame {
             id: message_id(session, seq, at),
             session,
@@ -153,9 +162,10 @@ fn copy_id(job: JobId, n: u64, part: Part, at: UtcMs) -> Ulid {
     Ulid::from_parts(at.0, u128::from(tag(job.ulid())) << 40 | u128::from(low & ((1 << 40) - 1)))
 }
 
-/// The event's number in such an id.
+/// The last event that has been shown whole with the frame of such an id.
 pub(super) fn event_of_copy(number: u64) -> u64 {
-    number >> 2
+    let opens_or_closes = number & 0b11 == part_number(Part::StreamOpen);
+    (number >> 2).saturating_sub(u64::from(opens_or_closes))
 }
 
 fn part_number(part: Part) -> u64 {

@@ -13,7 +13,7 @@ use crate::json::Json;
 use crate::model::reply::{Challenge, Concern, Opened, Refusal, Reply};
 use crate::model::request::{Credential, Open, Proof as ClientProof, Request, ResumeClaim};
 use crate::secret::Secret;
-use crate::wire::{self, Compat, Inbound, Part, Profile, View};
+use crate::wire::{self, Compat, Inbound, Profile, View};
 
 /// Who stands behind a connection that wants a session.
 enum Proof {
@@ -384,13 +384,11 @@ impl Runtime {
                 alloc::format!("nothing after {} was ever sent, `last_event_seq` is {}", session.sent, claim.last_seq);
             return Err(expired(why));
         }
-        let lost =
-            session.index.at(claim.last_seq + 1).filter(|place| place.part != Part::Boundary).is_some_and(|place| {
-                let kept = |job: &super::job::Job| place.part.is_local() || job.keeps(place.event);
-                !self.jobs.get(place.job).is_some_and(kept)
-            });
-        if claim.last_seq < session.index.floor() || lost {
-            let why = alloc::format!("events after {} are no longer held", claim.last_seq);
+        if let Some(lost) = session.index.first_lost(claim.last_seq, &self.jobs) {
+            let why = alloc::format!(
+                "not all events after {} are still held: number {lost} is the first that is not",
+                claim.last_seq
+            );
             return Err(expired(why));
         }
         Ok(id)

@@ -3,9 +3,10 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use crate::limits::Limits;
-use crate::model::event::EventClass;
+use crate::model::event::{EventClass, EventClasses};
 use crate::time::UtcMs;
 
 /// Groups into which the events are cut that a store may keep of a job.
@@ -15,14 +16,17 @@ const GROUPS_AT_ONCE: usize = 64;
 /// Bytes after which a group is full.
 const GROUP_BYTES: usize = 1 << 20;
 
+/// Events after which those of each class are counted anew: what is asked of
+/// the classes looks at no more than so many.
+const BLOCK: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct History {
     /// Events of one group, which are let go together.
     group_events: u64,
     /// Events at the beginning that nobody has any more.
     gone: u64,
-    /// The class of every other.
-    classes: VecDeque<EventClass>,
+    classes: Classes,
     /// When the last so many of those were: milliseconds after `begun`.
     times: VecDeque<u32>,
     begun: UtcMs,
@@ -31,6 +35,21 @@ pub(super) struct History {
     groups: VecDeque<Group>,
     bytes: usize,
 }
+
+/// The class of every event after `before`, and how many there were of each
+/// class before every block of them.
+#[derive(Debug, Default)]
+struct Classes {
+    before: u64,
+    of_events: VecDeque<EventClass>,
+    counts: VecDeque<Counts>,
+    /// How many there were of each class in all.
+    all: Counts,
+}
+
+/// How many events there were of each class.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts([u64; EventClass::ALL.len()]);
 
 /// Events in a row up to `last`.
 #[derive(Debug)]
@@ -49,7 +68,7 @@ impl History {
         History {
             group_events,
             gone: 0,
-            classes: VecDeque::new(),
+            classes: Classes::default(),
             times: VecDeque::new(),
             begun: UtcMs(0),
             result_from: None,
@@ -60,17 +79,18 @@ impl History {
 
     /// Takes a history of an earlier run over, without its times.
     pub(super) fn restore(&mut self, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
-        let classes: VecDeque<EventClass> =
-            classes.iter().flat_map(|(class, count)| (0..*count).map(|_| *class)).collect();
-        let events = classes.len() as u64;
-        let group = Group { last: gone + events, events, bytes, at: UtcMs(0) };
-        (self.gone, self.classes, self.bytes) = (gone, classes, bytes);
+        self.classes = Classes { before: gone, ..Classes::default() };
+        for (class, count) in classes {
+            (0..*count).for_each(|_| self.classes.push(*class));
+        }
+        let group = Group { last: self.classes.count(), events: self.classes.count() - gone, bytes, at: UtcMs(0) };
+        (self.gone, self.bytes) = (gone, bytes);
         self.groups = VecDeque::from([group]);
     }
 
     /// How many events there were.
     pub(super) fn count(&self) -> u64 {
-        self.gone + self.classes.len() as u64
+        self.classes.count()
     }
 
     /// The first event that is still kept.
@@ -80,7 +100,12 @@ impl History {
 
     /// How many events are kept.
     pub(super) fn kept(&self) -> usize {
-        self.classes.len()
+        usize::try_from(self.count() - self.gone).unwrap_or(usize::MAX)
+    }
+
+    /// The first piece of a result.
+    pub(super) fn result_from(&self) -> Option<u64> {
+        self.result_from
     }
 
     /// Bytes of what is kept.
@@ -90,7 +115,35 @@ impl History {
 
     /// The class of event `n`, if that is kept.
     pub(super) fn class(&self, n: u64) -> Option<EventClass> {
-        self.classes.get(usize::try_from(n.checked_sub(self.first())?).ok()?).copied()
+        self.classes.get(n).filter(|_| n > self.gone)
+    }
+
+    /// How many of these events, which are kept, are of such classes.
+    pub(super) fn number_of(&self, classes: EventClasses, events: RangeInclusive<u64>) -> u64 {
+        if events.start() == events.end() {
+            return u64::from(self.class(*events.end()).is_some_and(|class| classes.has(class)));
+        }
+        let before = events.start().saturating_sub(1).max(self.gone);
+        self.classes.up_to(classes, *events.end()).saturating_sub(self.classes.up_to(classes, before))
+    }
+
+    /// The first of these events that is kept and of such classes.
+    pub(super) fn first_of(&self, classes: EventClasses, events: RangeInclusive<u64>) -> Option<u64> {
+        if classes.is_empty() || events.start() == events.end() {
+            return self.class(*events.end()).filter(|class| classes.has(*class)).map(|_| *events.end());
+        }
+        let before = events.start().saturating_sub(1).max(self.gone);
+        self.classes.nth(classes, self.classes.up_to(classes, before) + 1).filter(|n| n <= events.end())
+    }
+
+    /// The last event of such classes before event `n`, or as many more before
+    /// that, if it is kept.
+    pub(super) fn before(&self, n: u64, classes: EventClasses, more: u64) -> Option<u64> {
+        if more == 0 && self.class(n.saturating_sub(1)).is_some_and(|class| classes.has(class)) {
+            return Some(n - 1);
+        }
+        let nth = self.classes.up_to(classes, n.saturating_sub(1)).checked_sub(more)?;
+        self.classes.nth(classes, nth).filter(|n| *n > self.gone)
     }
 
     /// The first event of which this holds, if it holds of all that follow and
@@ -108,14 +161,17 @@ impl History {
     /// One more event; the first to be known may be any. True if with it there
     /// is one more group.
     pub(super) fn push(&mut self, n: u64, class: EventClass, bytes: usize, at: UtcMs) -> bool {
-        if self.classes.is_empty() {
-            self.gone = self.gone.max(n.saturating_sub(1));
+        if self.kept() == 0 {
             self.begun = at;
+        }
+        if self.classes.of_events.is_empty() {
+            self.gone = self.gone.max(n.saturating_sub(1));
+            self.classes.before = self.gone;
         }
         if class == EventClass::Chunk {
             self.result_from.get_or_insert(n);
         }
-        self.classes.push_back(class);
+        self.classes.push(class);
         self.times.push_back(u32::try_from(at.0.saturating_sub(self.begun.0)).unwrap_or(u32::MAX));
         self.bytes += bytes;
         match self.groups.back_mut().filter(|group| group.events < self.group_events && group.bytes < GROUP_BYTES) {
@@ -157,27 +213,82 @@ impl History {
 
     /// Events up to `upto` are nowhere any more.
     pub(super) fn forget(&mut self, upto: u64) {
-        while self.gone < upto && self.classes.pop_front().is_some() {
-            self.gone += 1;
-        }
-        let known = self.times.len().min(self.classes.len());
-        self.times.drain(..self.times.len() - known);
+        self.gone = self.gone.max(upto.min(self.count()));
+        self.classes.forget(self.gone);
+        self.times.drain(..self.times.len().saturating_sub(self.kept()));
         while let Some(group) = self.groups.front().filter(|group| group.last <= upto) {
             self.bytes = self.bytes.saturating_sub(group.bytes);
             self.groups.pop_front();
         }
     }
 
-    /// How many events of each class follow each other.
+    /// How many events of each class follow each other, of those that are kept.
     pub(super) fn runs(&self) -> Vec<(EventClass, u32)> {
         let mut runs: Vec<(EventClass, u32)> = Vec::new();
-        for class in &self.classes {
+        let kept = self.classes.of_events.iter().skip(self.classes.at(self.first()).unwrap_or(usize::MAX));
+        for class in kept {
             match runs.last_mut() {
                 Some((last, count)) if last == class && *count < u32::MAX => *count += 1,
                 Some(_) | None => runs.push((*class, 1)),
             }
         }
         runs
+    }
+}
+
+impl Classes {
+    fn count(&self) -> u64 {
+        self.before + self.of_events.len() as u64
+    }
+
+    /// Where event `n` stands.
+    fn at(&self, n: u64) -> Option<usize> {
+        usize::try_from(n.checked_sub(self.before + 1)?).ok()
+    }
+
+    fn get(&self, n: u64) -> Option<EventClass> {
+        self.of_events.get(self.at(n)?).copied()
+    }
+
+    fn push(&mut self, class: EventClass) {
+        if self.of_events.len().is_multiple_of(BLOCK) {
+            self.counts.push_back(self.all);
+        }
+        self.of_events.push_back(class);
+        self.all.0[class as usize] += 1;
+    }
+
+    /// Events up to `upto` need not be known any more: whole blocks go.
+    fn forget(&mut self, upto: u64) {
+        while self.before + BLOCK as u64 <= upto && self.of_events.len() >= BLOCK {
+            self.of_events.drain(..BLOCK);
+            self.counts.pop_front();
+            self.before += BLOCK as u64;
+        }
+    }
+
+    /// How many events up to `n` are of such classes, since they are counted.
+    fn up_to(&self, classes: EventClasses, n: u64) -> u64 {
+        let end = usize::try_from(n.saturating_sub(self.before)).unwrap_or(usize::MAX).min(self.of_events.len());
+        let block = end / BLOCK;
+        let counts = self.counts.get(block).unwrap_or(&self.all);
+        let of_block = self.of_events.range(block * BLOCK..end).filter(|class| classes.has(**class));
+        counts.of(classes) + of_block.count() as u64
+    }
+
+    /// The event that is the `nth` of such classes, from 1.
+    fn nth(&self, classes: EventClasses, nth: u64) -> Option<u64> {
+        let block = self.counts.partition_point(|counts| counts.of(classes) < nth).checked_sub(1)?;
+        let from = block * BLOCK;
+        let after = usize::try_from(nth - self.counts.get(block)?.of(classes) - 1).ok()?;
+        let mut shown = self.of_events.range(from..).enumerate().take(BLOCK).filter(|(_, class)| classes.has(**class));
+        shown.nth(after).map(|(at, _)| self.before + 1 + (from + at) as u64)
+    }
+}
+
+impl Counts {
+    fn of(&self, classes: EventClasses) -> u64 {
+        classes.iter().map(|class| self.0[class as usize]).sum()
     }
 }
 
@@ -230,5 +341,37 @@ mod tests {
             result.push(n, class, 10, UtcMs(n));
         }
         assert_eq!(result.purgeable(UtcMs(u64::MAX), u64::MAX), Some(32), "no piece of a result goes by time");
+    }
+
+    #[test]
+    fn events_of_some_classes_are_found_by_how_many_came_before_them() {
+        let class = |n: u64| EventClass::ALL[usize::try_from(n * n / 7 % 11).expect("small")];
+        let mut history = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
+        for n in 1..=2000 {
+            history.push(n, class(n), 1, UtcMs(n));
+        }
+        for gone in [0, 1, 300, 512, 1999] {
+            history.forget(gone);
+            for classes in
+                [EventClasses::ALL, EventClasses::of(&[EventClass::Log, EventClass::Status]), EventClasses::ENDS]
+            {
+                let shown: Vec<u64> = (gone + 1..=2000).filter(|n| classes.has(class(*n))).collect();
+                for n in (1..=2001).step_by(13) {
+                    let until = shown.partition_point(|shown| *shown < n);
+                    assert_eq!(history.number_of(classes, 1..=n - 1), until as u64, "{gone} {n}");
+                    assert_eq!(history.number_of(classes, n..=2000), (shown.len() - until) as u64);
+                    assert_eq!(history.first_of(classes, n..=2000), shown.get(until).copied());
+                    assert_eq!(history.first_of(classes, n..=n), shown.get(until).copied().filter(|first| *first == n));
+                    for more in [0, 1, 290] {
+                        let expected = until.checked_sub(more + 1).map(|at| shown[at]);
+                        assert_eq!(history.before(n, classes, more as u64), expected, "{gone} {n} {more}");
+                    }
+                }
+            }
+            assert_eq!((history.first(), history.count()), (gone + 1, 2000));
+            let mut again = History::new(&Limits::default());
+            again.restore(gone, &history.runs(), 0);
+            assert_eq!((again.kept() as u64, again.class(2000)), (2000 - gone, Some(class(2000))));
+        }
     }
 }

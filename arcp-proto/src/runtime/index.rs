@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use ulid::Ulid;
 
 use super::io::NumberedRun;
+use super::jobs::Jobs;
 use crate::id::{JobId, SessionId};
 use crate::time::UtcMs;
 use crate::wire::Part;
@@ -14,26 +15,15 @@ use crate::wire::Part;
 /// Runs looked through to see whether a job's events are needed.
 const RUNS_LOOKED_AT: usize = 1024;
 
+/// A run that leaves events out is counted from its end: which event stands
+/// behind a number follows from the classes of the job's events between them,
+/// and can be told as long as that event is kept.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    runs: VecDeque<Run>,
+    runs: VecDeque<NumberedRun>,
     head: u64,
     /// Numbers up to here are no longer held.
     floor: u64,
-}
-
-/// `len` numbers from `first` on are the events of `job` from `event` on.
-/// An event that is several frames for its reader has a run for each frame
-/// that is not the event itself.
-#[derive(Debug)]
-struct Run {
-    first: u64,
-    len: u64,
-    job: JobId,
-    event: u64,
-    part: Part,
-    request: u32,
-    subscription: u32,
 }
 
 /// What stands behind a number: a frame of an event of a job.
@@ -52,18 +42,26 @@ pub(super) struct Place {
     pub(super) subscription: u32,
 }
 
-impl From<NumberedRun> for Place {
-    /// The first of a run.
-    fn from(run: NumberedRun) -> Place {
-        let NumberedRun { job, event, part, request, subscription, .. } = run;
+impl Place {
+    fn of(run: &NumberedRun, event: u64) -> Place {
+        let NumberedRun { job, part, request, subscription, .. } = *run;
         Place { job, event, part, request, subscription }
     }
 }
 
-impl Run {
+impl NumberedRun {
     /// Whether it is events of this job for whoever watches it.
     fn is_of(&self, job: JobId) -> bool {
         self.job == job && self.subscription == 0 && !self.part.is_local()
+    }
+
+    /// The event behind one of its numbers, if that can be told.
+    fn event_at(&self, seq: u64, jobs: &Jobs) -> Option<u64> {
+        match (self.shown, self.last_seq() - seq) {
+            (None, _) => Some(self.event + (seq - self.seq)),
+            (Some(shown), 0) => Some(shown.last),
+            (Some(shown), more) => jobs.get(self.job)?.history.before(shown.last, shown.classes, more - 1),
+        }
     }
 }
 
@@ -78,32 +76,38 @@ impl Index {
         self.floor
     }
 
-    /// Assigns the next number; true if that began a new run.
-    pub(super) fn push(&mut self, place: Place) -> bool {
-        let Place { job, event, part, request, subscription } = place;
-        self.head += 1;
-        if let Some(last) = self.runs.back_mut()
-            && last.job == job
-            && last.event + last.len == event
-            && (last.part, part) == (Part::Whole, Part::Whole)
-            && (last.request, last.subscription) == (request, subscription)
-        {
-            last.len += 1;
-            return false;
-        }
-        self.runs.push_back(Run { first: self.head, len: 1, job, event, part, request, subscription });
-        true
+    /// The first run that is held.
+    pub(super) fn first(&self) -> Option<&NumberedRun> {
+        self.runs.front()
     }
 
-    /// Takes a number from an earlier run over; true if that began a new run.
-    /// What came before a gap was let go.
-    pub(super) fn restore(&mut self, seq: u64, place: Place) -> bool {
-        if seq != self.head + 1 {
+    /// The last run.
+    pub(super) fn last(&self) -> Option<&NumberedRun> {
+        self.runs.back()
+    }
+
+    /// Assigns the next numbers, which are those of this run; true if it is one
+    /// more.
+    pub(super) fn push(&mut self, run: NumberedRun) -> bool {
+        debug_assert_eq!(run.seq, self.head + 1, "numbers have no gaps");
+        self.head = run.last_seq();
+        let apart = match self.runs.back_mut() {
+            Some(last) => last.join(run),
+            None => Some(run),
+        };
+        self.runs.extend(apart);
+        apart.is_some()
+    }
+
+    /// Takes numbers of an earlier run over; true if that is one more run. What
+    /// came before a gap was let go.
+    pub(super) fn restore(&mut self, run: NumberedRun) -> bool {
+        if run.seq != self.head + 1 {
             self.runs.clear();
-            self.head = seq.saturating_sub(1);
+            self.head = run.seq.saturating_sub(1);
             self.floor = self.head;
         }
-        self.push(place)
+        self.push(run)
     }
 
     /// Takes over that numbers up to `upto` are no longer held. Gives one
@@ -115,55 +119,83 @@ impl Index {
         gone
     }
 
-    /// Takes back the last number; gives its place and whether its run is
-    /// gone.
-    pub(super) fn take_back(&mut self) -> Option<(Place, bool)> {
-        let place = self.at(self.head)?;
-        self.head -= 1;
+    /// Takes back the last number, if there is one. Gives one entry per run that
+    /// went with it.
+    pub(super) fn take_back(&mut self, jobs: &Jobs) -> Option<Vec<JobId>> {
         let run = self.runs.back_mut()?;
-        run.len -= 1;
-        let gone = run.len == 0;
-        if gone {
+        self.head -= 1;
+        if run.count == 1 {
+            let job = run.job;
             self.runs.pop_back();
+            return Some(alloc::vec![job]);
         }
-        Some((place, gone))
+        let before = run.event_at(self.head, jobs);
+        run.count -= 1;
+        match (before, &mut run.shown) {
+            (Some(last), Some(shown)) => shown.last = last,
+            (Some(_) | None, None) => {}
+            // What came before is not kept: nor is anything before that.
+            (None, Some(_)) => {
+                self.floor = self.head;
+                return Some(self.runs.drain(..).map(|run| run.job).collect());
+            }
+        }
+        Some(Vec::new())
     }
 
-    /// The event behind a number.
-    pub(super) fn at(&self, seq: u64) -> Option<Place> {
-        let after = self.runs.partition_point(|run| run.first <= seq);
-        let run = self.runs.get(after.checked_sub(1)?)?;
-        let Run { job, part, request, subscription, .. } = *run;
-        let event = run.event + seq.checked_sub(run.first)?;
-        (seq < run.first + run.len).then_some(Place { job, event, part, request, subscription })
+    /// What stands behind a number; nothing can be told of one that was not
+    /// given, or whose event is not kept.
+    pub(super) fn at(&self, seq: u64, jobs: &Jobs) -> Option<Place> {
+        let after = self.runs.partition_point(|run| run.seq <= seq);
+        let run = self.runs.get(after.checked_sub(1)?).filter(|run| seq <= run.last_seq())?;
+        Some(Place::of(run, run.event_at(seq, jobs)?))
+    }
+
+    /// The first number after `seq` behind which there is nothing any more.
+    pub(super) fn first_lost(&self, seq: u64, jobs: &Jobs) -> Option<u64> {
+        if seq < self.floor {
+            return Some(seq + 1);
+        }
+        let keeps = |run: &NumberedRun, seq| match run.part {
+            Part::Boundary => true,
+            Part::Behind | Part::Detached => jobs.get(run.job).is_some(),
+            Part::Whole | Part::StreamOpen | Part::StreamClose => {
+                jobs.get(run.job).is_some_and(|job| run.event_at(seq, jobs).is_some_and(|event| job.keeps(event)))
+            }
+        };
+        let from = self.runs.partition_point(|run| run.last_seq() <= seq);
+        let owed = self.runs.range(from..).map(|run| (run, run.seq.max(seq + 1)));
+        owed.filter(|(run, first)| !keeps(run, *first)).map(|(_, first)| first).next()
     }
 
     /// The last event of `job` that has a number up to `seq`; 0 if none.
-    pub(super) fn event_at_or_before(&self, job: JobId, seq: u64) -> u64 {
-        let covered = self.runs.iter().rev().find(|run| run.is_of(job) && run.first <= seq);
-        covered.map_or(0, |run| run.event + (seq - run.first).min(run.len - 1))
+    pub(super) fn event_at_or_before(&self, job: JobId, seq: u64, jobs: &Jobs) -> u64 {
+        let covered = self.runs.iter().rev().find(|run| run.is_of(job) && run.seq <= seq);
+        covered.and_then(|run| run.event_at(seq.min(run.last_seq()), jobs)).unwrap_or(0)
     }
 
-    /// Whether the last event of `job` is behind a number after `seq`.
-    pub(super) fn holds_after(&self, job: JobId, event: u64, seq: u64) -> bool {
-        self.runs.iter().rev().any(|run| {
-            run.is_of(job) && (run.event..run.event + run.len).contains(&event) && run.first + (event - run.event) > seq
-        })
+    /// Whether event `last` of `job`, which has none after it, is behind a
+    /// number after `seq`.
+    pub(super) fn holds_last_after(&self, job: JobId, last: u64, seq: u64) -> bool {
+        let owed = self.runs.iter().rev().take_while(|run| run.last_seq() > seq);
+        owed.filter(|run| run.is_of(job)).any(|run| run.last_event() == last)
     }
 
     /// The first event of `job` that has a number; 0 if there is too much to
     /// look through.
-    pub(super) fn first_event(&self, job: JobId) -> Option<u64> {
+    pub(super) fn first_event(&self, job: JobId, jobs: &Jobs) -> Option<u64> {
         if self.runs.len() > RUNS_LOOKED_AT {
             return Some(0);
         }
-        self.runs.iter().filter(|run| run.job == job && !run.part.is_local()).map(|run| run.event).min()
+        let of_job = self.runs.iter().filter(|run| run.job == job && !run.part.is_local());
+        of_job.map(|run| run.event_at(run.seq, jobs).unwrap_or(0)).min()
     }
 
     /// The numbers up to `upto` of what opened these jobs' streams.
     pub(super) fn openings(&self, upto: u64, jobs: &BTreeSet<JobId>) -> Vec<u64> {
-        let opens = |run: &&Run| run.part == Part::StreamOpen && run.subscription == 0 && jobs.contains(&run.job);
-        self.runs.iter().take_while(|run| run.first <= upto).filter(opens).map(|run| run.first).collect()
+        let opens =
+            |run: &&NumberedRun| run.part == Part::StreamOpen && run.subscription == 0 && jobs.contains(&run.job);
+        self.runs.iter().take_while(|run| run.seq <= upto).filter(opens).map(|run| run.seq).collect()
     }
 
     /// How many runs it is made of.
@@ -174,26 +206,20 @@ impl Index {
     /// Forgets the oldest run; gives its job.
     pub(super) fn release_oldest(&mut self) -> Option<JobId> {
         let run = self.runs.pop_front()?;
-        self.floor = run.first + run.len - 1;
+        self.floor = run.last_seq();
         Some(run.job)
     }
 
     /// Forgets numbers up to `upto`. Gives one entry per run that went.
     pub(super) fn release(&mut self, upto: u64) -> Vec<JobId> {
         let mut gone = Vec::new();
-        while let Some(run) = self.runs.front_mut() {
-            if run.first + run.len - 1 <= upto {
-                gone.push(run.job);
-                self.runs.pop_front();
-                continue;
+        while let Some(run) = self.runs.front_mut().filter(|run| run.seq <= upto) {
+            if run.last_seq() > upto {
+                run.begin_at(upto + 1);
+                break;
             }
-            if run.first <= upto {
-                let cut = upto - run.first + 1;
-                run.first += cut;
-                run.event += cut;
-                run.len -= cut;
-            }
-            break;
+            gone.push(run.job);
+            self.runs.pop_front();
         }
         self.floor = self.floor.max(upto.min(self.head));
         gone
@@ -203,13 +229,9 @@ impl Index {
     /// everything up to `upto` goes. Gives one entry per run that went.
     pub(super) fn release_done(&mut self, upto: u64, done: impl Fn(JobId) -> bool) -> Vec<JobId> {
         let mut gone = Vec::new();
-        while let Some(run) = self.runs.front() {
-            let last = run.first + run.len - 1;
-            if last > upto || !done(run.job) {
-                break;
-            }
+        while let Some(run) = self.runs.front().filter(|run| run.last_seq() <= upto && done(run.job)) {
             gone.push(run.job);
-            self.floor = last;
+            self.floor = run.last_seq();
             self.runs.pop_front();
         }
         gone
@@ -244,28 +266,38 @@ mod tests {
         JobId::from_ulid(Ulid::from_parts(n, 0))
     }
 
+    fn frames(seq: u64, n: u64, event: u64, part: Part) -> NumberedRun {
+        NumberedRun { seq, count: 1, job: job(n), event, shown: None, part, request: 0, subscription: 0 }
+    }
+
     fn place(n: u64, event: u64, part: Part) -> Place {
-        Place { job: job(n), event, part, request: 0, subscription: 0 }
+        Place::of(&frames(1, n, event, part), event)
+    }
+
+    /// Pushes a frame; true if that is one more run.
+    fn push(index: &mut Index, n: u64, event: u64, part: Part) -> bool {
+        index.push(frames(index.head() + 1, n, event, part))
     }
 
     #[test]
     fn runs_map_both_ways() {
+        let jobs = Jobs::default();
         let mut index = Index::default();
-        assert!(index.push(place(1, 1, Part::Whole)));
-        assert!(!index.push(place(1, 2, Part::Whole)));
-        assert!(index.push(place(2, 1, Part::Whole)));
-        assert!(index.push(place(1, 3, Part::Whole)));
-        let events: Vec<_> = (0..6).map(|seq| index.at(seq)).collect();
+        assert!(push(&mut index, 1, 1, Part::Whole));
+        assert!(!push(&mut index, 1, 2, Part::Whole));
+        assert!(push(&mut index, 2, 1, Part::Whole));
+        assert!(push(&mut index, 1, 3, Part::Whole));
+        let events: Vec<_> = (0..6).map(|seq| index.at(seq, &jobs)).collect();
         let expected = [(1, 1), (1, 2), (2, 1), (1, 3)].map(|(n, event)| Some(place(n, event, Part::Whole)));
         assert_eq!(events[1..5], expected);
         assert_eq!((events[0], events[5]), (None, None));
-        assert_eq!(index.event_at_or_before(job(1), 3), 2);
-        assert_eq!(index.event_at_or_before(job(2), 2), 0);
-        assert!(index.holds_after(job(1), 3, 3));
-        assert!(!index.holds_after(job(1), 2, 2));
+        assert_eq!(index.event_at_or_before(job(1), 3, &jobs), 2);
+        assert_eq!(index.event_at_or_before(job(2), 2, &jobs), 0);
+        assert!(index.holds_last_after(job(1), 3, 3));
+        assert!(!index.holds_last_after(job(1), 2, 2));
         assert_eq!(index.release(1), []);
-        assert_eq!(index.at(1), None);
-        assert_eq!(index.at(2), Some(place(1, 2, Part::Whole)));
+        assert_eq!(index.at(1, &jobs), None);
+        assert_eq!(index.at(2, &jobs), Some(place(1, 2, Part::Whole)));
         assert_eq!(index.release(3), [job(1), job(2)]);
         assert_eq!((index.floor(), index.head()), (3, 4));
         assert_eq!(index.release_done(4, |id| id == job(1)), [job(1)]);
@@ -275,19 +307,22 @@ mod tests {
     #[test]
     fn frames_of_different_requests_are_kept_apart() {
         let mut index = Index::default();
-        let places = [0, 1, 1].map(|request| Place { request, ..place(1, 1 + u64::from(request), Part::Whole) });
-        assert_eq!([index.push(places[0]), index.push(places[1])], [true, true]);
-        assert_eq!(index.at(2), Some(places[1]));
+        let runs = [0, 1, 1].map(|request| NumberedRun {
+            request,
+            ..frames(1 + u64::from(request), 1, 1 + u64::from(request), Part::Whole)
+        });
+        assert_eq!([index.push(runs[0]), index.push(runs[1])], [true, true]);
+        assert_eq!(index.at(2, &Jobs::default()).map(|place| place.request), Some(1));
     }
 
     #[test]
     fn an_event_of_several_frames_has_a_number_for_each() {
         let mut index = Index::default();
         use Part::{StreamOpen, Whole};
-        let places =
-            [place(1, 0, Whole), place(1, 1, Whole), place(1, 2, StreamOpen), place(1, 2, Whole), place(1, 3, Whole)];
-        let runs = places.map(|place| index.push(place));
+        let places = [(0, Whole), (1, Whole), (2, StreamOpen), (2, Whole), (3, Whole)];
+        let runs = places.map(|(event, part)| push(&mut index, 1, event, part));
         assert_eq!(runs, [true, false, true, true, false]);
-        assert_eq!((1..=5).filter_map(|seq| index.at(seq)).collect::<Vec<_>>(), places);
+        let expected = places.map(|(event, part)| place(1, event, part));
+        assert_eq!((1..=5).filter_map(|seq| index.at(seq, &Jobs::default())).collect::<Vec<_>>(), expected);
     }
 }

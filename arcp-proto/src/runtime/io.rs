@@ -15,7 +15,7 @@ use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension};
 use crate::time::Timestamp;
 
-pub use super::records::{EventRecord, JobRecord, KeyRecord, NumberedRun, Record};
+pub use super::records::{EventRecord, JobRecord, KeyRecord, NumberedRun, Record, Shown};
 pub use super::timers::Timer;
 
 /// Something that happened outside.

@@ -29,7 +29,7 @@ use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::limits::Limits;
 use crate::model::agent::AgentRef;
-use crate::model::event::{EventClass, JobError, JobEvent, Terminal};
+use crate::model::event::{EventClass, JobError, JobEvent, ResultChunk, Terminal};
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::{Accepted, Reply};
 use crate::model::request::Invocation;
@@ -164,20 +164,26 @@ impl Stored {
         weight(&self.event)
     }
 
-    /// The payload for a view; kept if others will want it too.
-    pub(super) fn payload(&mut self, view: &View, job: JobId, part: Part, shared: bool) -> Arc<str> {
+    /// The payload for a view, if it is kept.
+    pub(super) fn rendered(&self, view: &View, part: Part) -> Option<Arc<str>> {
         let key = (view.render_key(), part);
-        if let Some((_, payload)) = self.rendered.iter().find(|(known, _)| *known == key) {
-            return payload.clone();
-        }
-        let payload: Arc<str> = {
-            let told = Told { job, at: self.at, thoughts: self.thoughts, event: &self.event };
-            wire::render_event(view, &told, part).into()
-        };
-        if shared {
-            self.rendered.push((key, payload.clone()));
-        }
-        payload
+        self.rendered.iter().find(|(known, _)| *known == key).map(|(_, payload)| payload.clone())
+    }
+
+    /// Writes the payload for a view.
+    pub(super) fn render(&self, view: &View, job: JobId, part: Part) -> Arc<str> {
+        let told = Told { job, at: self.at, thoughts: self.thoughts, event: &self.event };
+        wire::render_event(view, &told, part).into()
+    }
+
+    /// Keeps the payload for a view: others will want it too.
+    pub(super) fn keep_rendered(&mut self, view: &View, part: Part, payload: Arc<str>) {
+        self.rendered.push(((view.render_key(), part), payload));
+    }
+
+    /// Lets the payloads that are kept go.
+    pub(super) fn forget_rendered(&mut self) {
+        self.rendered.clear();
     }
 }
 
@@ -229,6 +235,13 @@ impl Job {
     /// Bytes that wait for it to start.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.input.as_ref().map_or(0, |input| waiting_bytes(input, &self.invocation))
+    }
+
+    /// The pieces of its result so far, if all are held in memory.
+    pub(super) fn pieces(&self) -> Option<impl Iterator<Item = &ResultChunk>> {
+        let from = self.history.result_from()?.checked_sub(self.first_held())?;
+        let events = self.events.range(usize::try_from(from).ok()?..);
+        Some(events.filter_map(|stored| if let JobEvent::Chunk(chunk) = &*stored.event { Some(chunk) } else { None }))
     }
 
     /// Event `n`, from 1, if it is held in memory.
@@ -442,7 +455,8 @@ fn weight(event: &JobEvent) -> usize {
             JobEvent::Chunk(chunk) => chunk.data.len(),
             JobEvent::Ended(terminal) => match &terminal.result {
                 Some(crate::model::event::JobResult::Inline(json)) => json.as_str().len(),
-                Some(crate::model::event::JobResult::Streamed { .. }) | None => 0,
+                Some(crate::model::event::JobResult::Streamed { inline: Some(json), .. }) => json.as_str().len(),
+                Some(crate::model::event::JobResult::Streamed { inline: None, .. }) | None => 0,
             },
         }
 }

@@ -2,16 +2,19 @@
 //! everything they hold.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::ops::Bound;
 
 use super::job::Job;
+use super::rendered::Rendered;
 use crate::id::{JobId, LogPos, Principal};
 use crate::json::Json;
 use crate::limits::Limits;
 use crate::model::request::Priority;
 use crate::time::UtcMs;
+use crate::wire::{Part, View};
 
 /// All jobs, and those that wait for a slot.
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ pub(super) struct Jobs {
     pub(super) bytes: usize,
     /// Bytes of all events that can be had, from memory or the store.
     pub(super) kept_bytes: u64,
+    /// Payloads of those in memory that were written and are kept.
+    pub(super) rendered: Rendered,
     /// Bytes of input of all jobs that have not started.
     waiting_bytes: usize,
     /// Waiting for a slot, in turn by principal.
@@ -211,6 +216,30 @@ impl Jobs {
             let before = job.bytes;
             job.drop_before(needed, durable);
             self.bytes = self.bytes.saturating_sub(before - job.bytes);
+        }
+    }
+
+    /// Keeps a payload that was written of an event held in memory, as far as
+    /// it fits.
+    pub(super) fn keep_rendered(
+        &mut self,
+        id: JobId,
+        n: u64,
+        view: &View,
+        part: Part,
+        payload: Arc<str>,
+        bound: usize,
+    ) {
+        let Some(gone) = self.rendered.add(id, n, payload.len(), bound) else {
+            return;
+        };
+        for (job, n) in gone {
+            if let Some(event) = self.by_id.get_mut(&job).and_then(|job| job.event_mut(n)) {
+                event.forget_rendered();
+            }
+        }
+        if let Some(event) = self.by_id.get_mut(&id).and_then(|job| job.event_mut(n)) {
+            event.keep_rendered(view, part, payload);
         }
     }
 

@@ -17,8 +17,10 @@ mod keys;
 mod lease;
 mod list;
 mod log;
+mod numbering;
 mod read;
 mod records;
+mod rendered;
 mod replay;
 mod requests;
 mod restore;
@@ -36,7 +38,7 @@ use core::time::Duration;
 pub use config::Config;
 pub use io::{
     AgentCall, AgentExit, AgentSpec, ChunkData, CloseReason, Deadline, EventRecord, Input, JobRecord, KeyRecord,
-    Notice, NumberedRun, Operator, Output, Record, Timer, Transport,
+    Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport,
 };
 
 use crate::entropy::{Entropy, Seeds};
@@ -219,6 +221,7 @@ impl Runtime {
             event_bytes: self.jobs.bytes,
             kept_event_bytes: self.jobs.kept_bytes,
             read_ahead_bytes: self.ahead_bytes,
+            rendered_bytes: self.jobs.rendered.bytes(),
             store_failed: self.log.failed,
         }
     }
@@ -239,6 +242,7 @@ impl Runtime {
                 Timer::CancelGrace(job) => self.on_cancel_grace_over(job),
                 Timer::Retention(job) => self.on_retention_over(job),
                 Timer::Purge(job) => self.on_purge(job),
+                Timer::Arrived(session) => self.on_arrived(session),
                 Timer::KeyExpiry => self.on_key_expiry(),
                 Timer::Read(session) => self.on_read_failed(session),
                 Timer::StoreRetry => self.on_store_retry(),
@@ -337,6 +341,8 @@ pub struct Stats {
     pub kept_event_bytes: u64,
     /// Bytes of events read back from the store and not sent yet.
     pub read_ahead_bytes: usize,
+    /// Bytes of payloads kept because several sessions get them.
+    pub rendered_bytes: usize,
     /// Whether the store is failing.
     pub store_failed: bool,
 }

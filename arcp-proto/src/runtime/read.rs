@@ -60,8 +60,8 @@ impl Reading {
     }
 
     /// Event `n` of a job, if it is the first that was read back and not passed.
-    pub(super) fn event_mut(&mut self, job: JobId, n: u64) -> Option<&mut Stored> {
-        let first = self.ahead.get_mut(&job)?.front_mut();
+    pub(super) fn event(&self, job: JobId, n: u64) -> Option<&Stored> {
+        let first = self.ahead.get(&job)?.front();
         first.filter(|(first, _)| *first == n).map(|(_, stored)| stored)
     }
 

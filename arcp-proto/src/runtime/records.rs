@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::event::{EventClass, JobEvent};
+use crate::model::event::{EventClass, EventClasses, JobEvent};
 use crate::model::request::{Filter, Invocation};
 use crate::secret::SecretDigest;
 use crate::time::UtcMs;
@@ -306,8 +306,8 @@ pub struct EventRecord {
     pub event: Arc<JobEvent>,
 }
 
-/// Numbers of a session in a row, and what stands behind them: events of one
-/// job in a row.
+/// Numbers of a session in a row, and what stands behind them: frames of one
+/// job's events, in the order of the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumberedRun {
     /// The first number.
@@ -320,6 +320,9 @@ pub struct NumberedRun {
     /// The first event's number in the job; 0 for the acceptance. Of a part
     /// that is of no event: when it was made, in milliseconds.
     pub event: u64,
+    /// Which of the events from there on they are frames of, if not of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
     /// Which frame of the event.
     pub part: Part,
     /// Which of the session's requests for the job they follow from; 0 for
@@ -330,22 +333,54 @@ pub struct NumberedRun {
     pub subscription: u32,
 }
 
+/// The events of a run that leaves some out: the latest of these classes, as
+/// many as the run has numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// What is not left out.
+    pub classes: EventClasses,
+    /// The last event's number in the job.
+    pub last: u64,
+}
+
 fn one() -> u64 {
     1
 }
 
 impl NumberedRun {
+    /// The last number.
+    pub fn last_seq(&self) -> u64 {
+        self.seq + self.count - 1
+    }
+
+    /// The event behind that.
+    pub fn last_event(&self) -> u64 {
+        self.shown.map_or(self.event + self.count - 1, |shown| shown.last)
+    }
+
     /// Takes another run in, if it goes on where this one ends; otherwise
     /// gives it back.
     pub fn join(&mut self, next: NumberedRun) -> Option<NumberedRun> {
+        let classes = |run: &NumberedRun| run.shown.map(|shown| shown.classes);
         let joins = next.seq == self.seq + self.count
-            && next.event == self.event + self.count
+            && next.event == self.last_event() + 1
             && (next.job, next.request, next.subscription) == (self.job, self.request, self.subscription)
-            && (self.part, next.part) == (Part::Whole, Part::Whole);
+            && (self.part, next.part) == (Part::Whole, Part::Whole)
+            && classes(self) == classes(&next);
         if joins {
             self.count += next.count;
+            self.shown = next.shown;
         }
         (!joins).then_some(next)
+    }
+
+    /// Lets its numbers before `seq` go, which is one of them.
+    pub fn begin_at(&mut self, seq: u64) {
+        let gone = seq - self.seq;
+        (self.seq, self.count) = (seq, self.count - gone);
+        if self.shown.is_none() {
+            self.event += gone;
+        }
     }
 }
 

@@ -95,7 +95,7 @@ impl Runtime {
             self.reply_now(conn, Reply::Done { detail, request });
             return true;
         };
-        let place = self.sessions.get(of).and_then(|session| session.index.at(seq));
+        let place = self.sessions.get(of).and_then(|session| session.index.at(seq, &self.jobs));
         match place.map(|place| (place, self.find_event(reader, place))) {
             Some((place, Found::Held(_))) => {
                 let frame = self.frame_of(of, reader, seq, place);

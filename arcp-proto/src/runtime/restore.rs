@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Runtime;
-use super::index::Place;
 use super::io::{EventRecord, JobRecord, NumberedRun, Record};
 use super::job::{Job, JobState, NewJob, Restored};
 use super::session::Session;
@@ -195,37 +194,30 @@ impl Runtime {
         self.unreference(id, &released.unwrap_or_default());
     }
 
-    fn restore_numbers(&mut self, id: SessionId, run: NumberedRun) {
-        for k in 0..run.count {
-            self.restore_number(id, run.seq + k, Place { event: run.event + k, ..Place::from(run) });
-        }
-    }
-
-    fn restore_number(&mut self, id: SessionId, seq: u64, place: Place) {
-        if self.sessions.get(id).is_none_or(|session| seq <= session.index.floor()) {
+    fn restore_numbers(&mut self, id: SessionId, mut run: NumberedRun) {
+        let floor = self.sessions.get(id).map(|session| session.index.floor());
+        let Some(floor) = floor.filter(|floor| run.last_seq() > *floor) else {
             return;
-        }
+        };
+        run.begin_at(run.seq.max(floor + 1));
         // A number that was taken back by an earlier restart was given again.
-        while self.sessions.get(id).is_some_and(|session| session.index.head() >= seq) && self.take_back(id) {}
+        while self.sessions.get(id).is_some_and(|session| session.index.head() >= run.seq) && self.take_back(id) {}
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
         let before = session.index.runs();
-        let new = session.restore_number(seq, place);
+        let new = session.restore_numbers(run);
         self.sessions.runs = self.sessions.runs + self.sessions.get(id).map_or(before, |s| s.index.runs()) - before;
-        if let Some(job) = self.jobs.get_mut(place.job).filter(|_| new) {
+        if let Some(job) = self.jobs.get_mut(run.job).filter(|_| new) {
             job.add_reader(id);
         }
     }
 
     /// Numbers of events that never came are nobody's.
     fn take_numbers_back(&mut self, id: SessionId) {
-        while let Some(session) = self.sessions.get_mut(id) {
-            let last = session.index.at(session.index.head());
-            let of_event = last.filter(|place| !place.part.is_local());
-            let never =
-                of_event.is_some_and(|place| self.jobs.get(place.job).is_some_and(|job| place.event > job.count()));
-            if !never || !self.take_back(id) {
+        while let Some(last) = self.sessions.get(id).and_then(|session| session.index.last()) {
+            let came = self.jobs.get(last.job).is_none_or(|job| last.last_event() <= job.count());
+            if last.part.is_local() || came || !self.take_back(id) {
                 return;
             }
         }
@@ -233,11 +225,9 @@ impl Runtime {
 
     /// Takes a session's last number back; false if there is none.
     fn take_back(&mut self, id: SessionId) -> bool {
-        let taken = self.sessions.get_mut(id).and_then(|session| session.index.take_back());
-        if let Some((place, true)) = taken {
-            self.unreference(id, &[place.job]);
-        }
-        taken.is_some()
+        let gone = self.sessions.get_mut(id).and_then(|session| session.index.take_back(&self.jobs));
+        self.unreference(id, gone.as_deref().unwrap_or_default());
+        gone.is_some()
     }
 
     /// The store has no more: who was there may come back, what waited goes

@@ -89,7 +89,7 @@ impl Runtime {
     fn first_needed(&self, id: JobId) -> u64 {
         let readers = self.jobs.get(id).into_iter().flat_map(Job::readers);
         let sessions = readers.filter_map(|reader| self.sessions.get(reader));
-        sessions.filter_map(|session| session.index.first_event(id)).min().unwrap_or(u64::MAX)
+        sessions.filter_map(|session| session.index.first_event(id, &self.jobs)).min().unwrap_or(u64::MAX)
     }
 
     /// An ended job leaves the listings; what sessions still need stays.
@@ -115,16 +115,31 @@ impl Runtime {
         }
     }
 
-    /// Forgets the oldest entries of a session that point to expired jobs
-    /// and were sent on a live connection.
+    /// Forgets the oldest entries of a session that point to expired jobs and
+    /// that its client has. What was sent to it and not acknowledged may be in
+    /// flight: it is asked about again once it must have arrived.
     pub(super) fn release_expired(&mut self, id: SessionId) {
         let jobs = &self.jobs;
+        let expired = |id| jobs.get(id).is_none_or(|job| job.expired);
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn.is_some()) else {
             return;
         };
-        let upto = session.cursor;
-        let released = session.index.release_done(upto, |id| jobs.get(id).is_none_or(|job| job.expired));
+        let released = session.index.release_done(session.received, expired);
+        let waits = session.index.first().is_some_and(|run| expired(run.job));
+        if waits && !self.timers.is_set(Timer::Arrived(id)) {
+            session.in_flight = session.cursor;
+            self.timers.set(Timer::Arrived(id), self.now.mono + self.config.resume_window);
+        }
         self.unreference(id, &released);
+    }
+
+    /// The connection on which so much was sent has been there for a resume
+    /// window since: a peer that is gone is noticed earlier.
+    pub(super) fn on_arrived(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.received = session.received.max(session.in_flight);
+        }
+        self.release_expired(id);
     }
 
     /// A session's index lets runs go; jobs that only waited for it are

@@ -11,10 +11,9 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ops::RangeInclusive;
 
 use super::Runtime;
-use super::index::{Index, Place, tag};
+use super::index::{Index, tag};
 use super::io::{CloseReason, Notice, NumberedRun, Output, Record};
 use super::log::Waiter;
 use super::read::{Found, Reading};
@@ -22,11 +21,10 @@ use super::subscribe::Subscriptions;
 use super::timers::Timer;
 use crate::error::ErrorCode;
 use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, WireId};
-use crate::model::event::EventClass;
 use crate::model::reply::Reply;
 use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
-use crate::wire::{Part, View};
+use crate::wire::View;
 
 /// The store is told of so many released numbers at once.
 const RELEASE_STEP: u64 = 256;
@@ -73,6 +71,11 @@ pub(super) struct Session {
     pub(super) subscriptions: Subscriptions,
     /// The last number its client has acknowledged.
     pub(super) acked: u64,
+    /// The last number that its client has for sure: it said so, or the
+    /// connection on which it was sent long ago is still there.
+    pub(super) received: u64,
+    /// The last number sent when the wait for that began.
+    pub(super) in_flight: u64,
     /// Up to here it has to catch up, which is nobody's fault.
     past: u64,
     /// Whether its client was told that it acknowledges too little.
@@ -133,6 +136,8 @@ impl Session {
             reading: Reading::default(),
             subscriptions: Subscriptions::default(),
             acked: 0,
+            received: 0,
+            in_flight: 0,
             past: 0,
             told_unacked: false,
             told_behind: false,
@@ -149,40 +154,6 @@ impl Session {
     pub(super) fn restore_released(&mut self, upto: u64) -> Vec<JobId> {
         self.released = upto;
         self.index.restore_floor(upto)
-    }
-
-    /// Takes a number of an earlier run over; true if that began a new run.
-    pub(super) fn restore_number(&mut self, seq: u64, place: Place) -> bool {
-        self.note_stream(place);
-        self.index.restore(seq, place)
-    }
-
-    /// The frames that an event of a job, or with `None` the acceptance, is
-    /// for this session, or for one of its subscriptions.
-    fn parts(&self, job: JobId, class: Option<EventClass>, subscription: u32) -> &'static [Part] {
-        let streams = self.subscriptions.get(subscription).map_or(&self.streams, |shown| &shown.streams);
-        class.map_or(&[Part::Whole], |class| self.view.parts(class, streams.contains(&job)))
-    }
-
-    /// Whether one of them is shown: to whoever watches it is.
-    fn is_shown(&self, class: Option<EventClass>, part: Part, subscription: u32) -> bool {
-        let filter = self.subscriptions.get(subscription).map(|shown| &shown.filter);
-        subscription == 0 || filter.is_some_and(|filter| filter.shows(class, part))
-    }
-
-    /// Streams open and close as their frames are numbered.
-    fn note_stream(&mut self, place: Place) {
-        let streams = match (place.subscription, self.subscriptions.get_mut(place.subscription)) {
-            (0, _) => &mut self.streams,
-            (_, Some(subscription)) => &mut subscription.streams,
-            // It is over; what was numbered for it is still sent.
-            (_, None) => return,
-        };
-        match place.part {
-            Part::Whole | Part::Boundary | Part::Behind | Part::Detached => {}
-            Part::StreamOpen => drop(streams.insert(place.job)),
-            Part::StreamClose => drop(streams.remove(&place.job)),
-        }
     }
 
     /// Lets go of streams of jobs that it left before an earlier run ended.
@@ -356,78 +327,8 @@ impl Sessions {
 }
 
 impl Runtime {
-    /// Numbers an event for one session, or with 0 the job's acceptance.
-    pub(super) fn index_event(&mut self, id: SessionId, job: JobId, n: u64) {
-        self.index_events(id, job, n..=n, 0);
-    }
-
-    /// Numbers events for one session, or one of its subscriptions, once for
-    /// each frame they are there.
-    pub(super) fn index_events(
-        &mut self,
-        id: SessionId,
-        job_id: JobId,
-        events: RangeInclusive<u64>,
-        subscription: u32,
-    ) {
-        let (Some(session), Some(job)) = (self.sessions.get_mut(id), self.jobs.get_mut(job_id)) else {
-            return;
-        };
-        let before = session.index.runs();
-        let correlates = session.view.correlates() && subscription == 0;
-        let request = if correlates { job.requests.latest(id) } else { 0 };
-        let mut runs: Vec<NumberedRun> = Vec::new();
-        for event in events {
-            let class = job.history.class(event);
-            if class.is_none() && event > 0 {
-                continue;
-            }
-            for part in session.parts(job_id, class, subscription).iter().copied() {
-                let place = Place { job: job_id, event, part, request, subscription };
-                session.note_stream(place);
-                if !session.is_shown(class, part, subscription) {
-                    continue;
-                }
-                if session.index.push(place) {
-                    job.add_reader(id);
-                }
-                let run = NumberedRun {
-                    seq: session.index.head(),
-                    count: 1,
-                    job: job_id,
-                    event,
-                    part,
-                    request,
-                    subscription,
-                };
-                let apart = match runs.last_mut() {
-                    Some(last) => last.join(run),
-                    None => Some(run),
-                };
-                runs.extend(apart);
-            }
-        }
-        self.numbered(id, before, runs);
-    }
-
-    /// Numbers something of no event, for one session.
-    pub(super) fn index_local(&mut self, id: SessionId, job_id: JobId, part: Part, subscription: u32) {
-        let event = self.now.utc.0;
-        let Some(session) = self.sessions.get_mut(id) else {
-            return;
-        };
-        let before = session.index.runs();
-        let place = Place { job: job_id, event, part, request: 0, subscription };
-        if let (true, Some(job)) = (session.index.push(place), self.jobs.get_mut(job_id)) {
-            job.add_reader(id);
-        }
-        let seq = session.index.head();
-        let run = NumberedRun { seq, count: 1, job: job_id, event, part, request: 0, subscription };
-        self.numbered(id, before, alloc::vec![run]);
-        self.gate_numbers(id, seq);
-    }
-
-    fn numbered(&mut self, id: SessionId, runs_before: usize, runs: Vec<NumberedRun>) {
+    /// Frames were numbered for a session: they stand in the log, and are sent.
+    pub(super) fn numbered(&mut self, id: SessionId, runs_before: usize, runs: Vec<NumberedRun>) {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
@@ -502,7 +403,7 @@ impl Runtime {
         if seq > session.index.head() || seq > up_to {
             return false;
         }
-        let place = session.index.at(seq);
+        let place = session.index.at(seq, &self.jobs);
         let found = place.map(|place| (place, self.find_event(id, place)));
         let (place, pos) = match found {
             Some((place, Found::Held(pos))) => (place, pos),
@@ -564,6 +465,7 @@ impl Runtime {
         if session.view.features.has(crate::model::feature::Feature::Ack) {
             let upto = seq.min(session.sent);
             session.acked = session.acked.max(upto);
+            session.received = session.received.max(upto);
             session.told_unacked &= session.unacknowledged() > self.config.limits.ack_lag / 2;
             let released = session.index.release(upto);
             self.unreference(id, &released);
@@ -575,6 +477,7 @@ impl Runtime {
     /// waits to be resumed.
     pub(super) fn detach(&mut self, id: SessionId, alive: Timestamp) {
         self.stop_reading(id);
+        self.timers.clear(Timer::Arrived(id));
         if let Some(session) = self.sessions.get_mut(id) {
             session.conn = None;
             session.held = false;
@@ -593,10 +496,12 @@ impl Runtime {
         };
         session.conn = Some(conn);
         session.cursor = last_seq;
+        session.received = last_seq;
         session.begin_to_catch_up();
         session.held = false;
         let view = session.view;
         self.timers.clear(Timer::ResumeWindow(id));
+        self.release_expired(id);
         self.attached(conn, id, view);
     }
 
@@ -622,6 +527,7 @@ impl Runtime {
     pub(super) fn remove_session(&mut self, id: SessionId) -> Option<BTreeSet<JobId>> {
         self.timers.clear(Timer::ResumeWindow(id));
         self.timers.clear(Timer::SessionLease(id));
+        self.timers.clear(Timer::Arrived(id));
         self.stop_reading(id);
         let mut session = self.sessions.remove(id, self.config.limits.ended_sessions)?;
         if session.subscriptions.numbers().next().is_some() {

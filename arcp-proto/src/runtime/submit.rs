@@ -217,7 +217,16 @@ impl Runtime {
     ) -> Result<Reply, Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "the job of this key has been forgotten: use a new key");
         let most = self.config.limits.requests_per_job;
+        let takes_chunks =
+            self.sessions.get(session_id).is_some_and(|session| session.view.features.has(Feature::ResultChunk));
+        if !takes_chunks {
+            self.put_result_together(job_id)?;
+        }
         let job = self.jobs.get_mut(job_id).ok_or_else(gone)?;
+        if job.is_over() && !job.keeps(job.count()) {
+            let lost = "the job of this key has ended, and how is no longer kept: use a new key to run it again";
+            return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
+        }
         if job.requests.count() >= most {
             let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
             return Err(Violation::new(ErrorCode::ResourceExhausted, full));
@@ -241,7 +250,7 @@ impl Runtime {
         };
         if !over {
             session.watched.insert(job_id);
-        } else if !session.index.holds_after(job_id, last, session.cursor) {
+        } else if !session.index.holds_last_after(job_id, last, session.cursor) {
             let first = session.index.head() + 1;
             self.index_event(session_id, job_id, last);
             self.gate_numbers(session_id, first);

@@ -14,7 +14,7 @@ use super::io::Record;
 use super::job::Job;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, SubscriptionId, WireId};
-use crate::model::event::EventClass;
+use crate::model::event::{EventClass, EventClasses};
 use crate::model::reply::{Concern, Reply};
 use crate::model::request::{Filter, Priority, Since, Subscribe};
 use crate::time::UtcMs;
@@ -45,6 +45,7 @@ pub(super) struct Compiled {
     streams: Option<BTreeSet<JobId>>,
     types: Option<u32>,
     min_priority: Priority,
+    classes: EventClasses,
 }
 
 impl Subscriptions {
@@ -75,14 +76,18 @@ impl Compiled {
             // Ids that are none of ours match nothing; they do not widen it.
             (!list.is_empty()).then(|| list.iter().filter_map(read).collect())
         }
-        Compiled {
+        let mut compiled = Compiled {
             sessions: set(&filter.sessions, |id| SessionId::parse(id)),
             traces: set(&filter.traces, |trace| Some(trace.clone())),
             jobs: set(&filter.jobs, |id| JobId::parse(id)),
             streams: set(&filter.streams, |id| JobId::parse(&alloc::format!("job_{}", id.strip_prefix("str_")?))),
             types: (!filter.types.is_empty()).then(|| wire::observed_types(&filter.types)),
             min_priority: filter.min_priority.unwrap_or(Priority::Low),
-        }
+            classes: EventClasses::default(),
+        };
+        let shown = EventClass::ALL.into_iter().filter(|class| compiled.shows(Some(*class), Part::Whole));
+        compiled.classes = shown.collect();
+        compiled
     }
 
     /// Whether anything of a job can be of interest.
@@ -93,6 +98,11 @@ impl Compiled {
             && self.traces.as_ref().is_none_or(|traces| traces.contains(&job.trace))
             && self.jobs.as_ref().is_none_or(|jobs| jobs.contains(&id))
             && self.streams.as_ref().is_none_or(|streams| streams.contains(&id))
+    }
+
+    /// The classes of events of such a job of which the event itself is.
+    pub(super) fn classes(&self) -> EventClasses {
+        self.classes
     }
 
     /// Whether a frame of an event of such a job is, or with `None` its
@@ -230,9 +240,20 @@ impl Runtime {
         let ulid = message.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
         let (message_tag, number) = ulid.map(tag_and_number).ok_or_else(unknown)?;
         if let Some(session) = self.session_tagged(principal, own, message_tag) {
-            let place = self.sessions.get(session).and_then(|session| session.index.at(number)).ok_or_else(unknown)?;
+            let index = &self.sessions.get(session).ok_or_else(unknown)?.index;
+            let given = (1..=index.head()).contains(&number);
+            let place = index.at(number, &self.jobs).ok_or_else(|| if given { trimmed() } else { unknown() })?;
             let at = UtcMs(ulid.ok_or_else(unknown)?.timestamp_ms());
-            return Ok(Cut::After { at, job: place.job, event: place.event });
+            let event = match place.part {
+                Part::Whole => place.event,
+                // The event itself comes after these.
+                Part::StreamOpen | Part::StreamClose => place.event - 1,
+                // Of no event: it comes after those that were numbered before it.
+                Part::Boundary | Part::Behind | Part::Detached => {
+                    index.event_at_or_before(place.job, number, &self.jobs)
+                }
+            };
+            return Ok(Cut::After { at, job: place.job, event });
         }
         let job = self.visible_jobs(principal, None).find(|(id, _)| tag(id.ulid()) == message_tag);
         let (job, _) = job.ok_or_else(unknown)?;
@@ -384,20 +405,29 @@ fn first_after(cut: Cut, id: JobId, job: &Job) -> Result<u64, Violation> {
     let Cut::After { at, job: cut_job, event } = cut else {
         return Ok(beginning);
     };
-    if id == cut_job {
-        return Ok(event + 1);
-    }
     let later = |when: UtcMs| (when, id) > (at, cut_job);
-    if later(job.created_at) {
-        return Ok(beginning);
-    }
+    let from = if id == cut_job {
+        event + 1
+    } else if later(job.created_at) {
+        0
+    } else {
+        return first_later(job, later);
+    };
+    // What was let go of came after the message, or with the acceptance.
+    if from.max(1) < job.history.first() { Err(trimmed()) } else { Ok(from) }
+}
+
+/// The first event of a job that was there before the cut.
+fn first_later(job: &Job, later: impl Fn(UtcMs) -> bool) -> Result<u64, Violation> {
     if job.ended.is_some_and(|ended| !later(ended)) {
         return Ok(job.count() + 1);
     }
-    job.history.first_where(later).ok_or_else(|| {
-        let why = "`after_message_id`: too long ago to tell what came later in every job: subscribe from the beginning";
-        Violation::new(ErrorCode::ResumeWindowExpired, why)
-    })
+    job.history.first_where(later).ok_or_else(trimmed)
+}
+
+fn trimmed() -> Violation {
+    let why = "`after_message_id`: too long ago to tell what came later in every job: subscribe from the beginning";
+    Violation::new(ErrorCode::ResumeWindowExpired, why)
 }
 
 #[cfg(test)]

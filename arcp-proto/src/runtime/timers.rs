@@ -36,6 +36,8 @@ pub enum Timer {
     Retention(JobId),
     /// Events of a job that everybody has are let go.
     Purge(JobId),
+    /// What was sent of expired jobs has arrived by now.
+    Arrived(SessionId),
     /// The oldest idempotency key is forgotten.
     KeyExpiry,
     /// The store has taken long enough to read something back.

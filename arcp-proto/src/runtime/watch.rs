@@ -215,9 +215,9 @@ impl Runtime {
         }
         let job_id = self.visible(session_id, &watch.job)?;
         let job = self.jobs.get(job_id).ok_or_else(gone)?;
-        // Who gets the events already gets nothing twice.
-        let already =
-            job.watchers.contains(&session_id) || session.index.holds_after(job_id, job.count(), 0) && job.is_over();
+        // Who gets the events, or is still to get the end, gets nothing twice.
+        let already = job.watchers.contains(&session_id)
+            || job.is_over() && session.index.holds_last_after(job_id, job.count(), session.cursor);
         let wants_history = watch.history.unwrap_or(watch.after.is_some()) && !already;
         if !already && session.watched.len() >= self.config.limits.watches_per_session {
             return Err(Violation::new(ErrorCode::ResourceExhausted, "this session watches too many jobs"));
@@ -252,7 +252,7 @@ impl Runtime {
         let in_submitter = self.sessions.get(session).is_some_and(|s| s.view.profile.counts_in_submitter());
         let submitter = self.sessions.get(job.submitter);
         match submitter {
-            Some(submitter) if in_submitter => submitter.index.event_at_or_before(job_id, after),
+            Some(submitter) if in_submitter => submitter.index.event_at_or_before(job_id, after, &self.jobs),
             Some(_) | None => after.min(job.count()),
         }
     }

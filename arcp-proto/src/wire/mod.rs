@@ -20,7 +20,7 @@ use ulid::Ulid;
 use crate::error::Violation;
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::limits::Limits;
-use crate::model::event::{EventClass, JobEvent};
+use crate::model::event::{EventClass, EventClasses, JobEvent};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::Reply;
 use crate::model::request::{Priority, Request};
@@ -124,35 +124,35 @@ impl View {
         View { features: offered.or(known).and(ours), ..self }
     }
 
+    /// The classes of events that this peer gets, as one frame each or several.
+    pub fn classes(&self) -> EventClasses {
+        let needs = [(Feature::Progress, EventClass::Progress), (Feature::ResultChunk, EventClass::Chunk)];
+        let withheld = needs.into_iter().filter(|(feature, _)| !self.features.has(*feature));
+        withheld.fold(EventClasses::ALL, |all, (_, class)| all.without(EventClasses::of(&[class])))
+    }
+
+    /// Those of them that are several frames. `streaming`: a stream of this job
+    /// was opened to the session before. A job has at most one event that opens
+    /// its stream and one that closes it.
+    pub fn several(&self, streaming: bool) -> EventClasses {
+        match (self.family, streaming) {
+            (Family::Hello, _) => EventClasses::default(),
+            (Family::Open, false) => EventClasses::of(&[EventClass::Thought]),
+            (Family::Open, true) => EventClasses::ENDS,
+        }
+    }
+
     /// The numbered frames that an event is for this peer, in order: none
-    /// when it is withheld. `streaming`: a stream of this job was opened to
-    /// the session before.
+    /// when it is withheld.
     pub fn parts(&self, class: EventClass, streaming: bool) -> &'static [Part] {
-        const OPENED: &[Part] = &[Part::StreamOpen, Part::Whole];
-        const CLOSED: &[Part] = &[Part::StreamClose, Part::Whole];
-        const WHOLE: &[Part] = &[Part::Whole];
-        let streams = self.family == Family::Open;
-        match class {
-            EventClass::Thought if streams && !streaming => OPENED,
-            EventClass::Succeeded | EventClass::Failed | EventClass::Cancelled if streams && streaming => CLOSED,
-            EventClass::Progress if !self.features.has(Feature::Progress) => &[],
-            EventClass::Chunk if !self.features.has(Feature::ResultChunk) => &[],
-            EventClass::Started
-            | EventClass::Log
-            | EventClass::Thought
-            | EventClass::ToolCall
-            | EventClass::ToolResult
-            | EventClass::Status
-            | EventClass::Metric
-            | EventClass::Artifact
-            | EventClass::Delegate
-            | EventClass::Progress
-            | EventClass::Checkpoint
-            | EventClass::Vendor
-            | EventClass::Chunk
-            | EventClass::Succeeded
-            | EventClass::Failed
-            | EventClass::Cancelled => WHOLE,
+        if !self.classes().has(class) {
+            &[]
+        } else if !self.several(streaming).has(class) {
+            &[Part::Whole]
+        } else if streaming {
+            &[Part::StreamClose, Part::Whole]
+        } else {
+            &[Part::StreamOpen, Part::Whole]
         }
     }
 
