@@ -345,3 +345,41 @@ fn payloads_written_for_several_sessions_are_kept_within_a_bound() {
     assert!(world.runtime().stats().rendered_bytes <= 50_000, "what does not fit at all is not kept");
     world.finish();
 }
+
+#[test]
+fn a_watcher_that_a_job_without_a_store_overtakes_is_detached_and_loses_nothing_else() {
+    let mut world = World::configured(12, |config| {
+        config.history = false;
+        config.limits.job_events = 64;
+    });
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let (mut watcher, _) = limited(&mut world, &["progress"]);
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    observer.send(&mut world, "subscribe", json!({"filter": {"types": ["metric"]}}));
+    observer.settle(&mut world);
+    let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    watcher.settle(&mut world);
+    let own = watcher.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    for conn in [watcher.conn, observer.conn] {
+        world.stall(conn, true);
+    }
+    say(&mut world, &own, "metric", json!({"name": "own", "value": 10_001}));
+    take_turns(&mut world, &job, 2000);
+    say(&mut world, &own, "metric", json!({"name": "own", "value": 10_002}));
+    for conn in [watcher.conn, observer.conn] {
+        world.stall(conn, false);
+    }
+    let frames = watcher.settle(&mut world);
+    assert_eq!(world.close_reason(watcher.conn), None, "it is not closed");
+    let detached = frames.iter().filter(|frame| frame["payload"]["body"]["phase"] == "detached").count();
+    assert_eq!((detached, values(&frames).iter().filter(|value| **value > 10_000).count()), (1, 2), "{frames:#?}");
+    let first = seqs(&frames)[0];
+    assert_eq!(seqs(&frames), (first..).take(seqs(&frames).len()).collect::<Vec<_>>(), "no number is missing");
+    let closed = observer.settle(&mut world).pop().expect("the end of the subscription");
+    assert_eq!((closed["type"].as_str(), code(&closed)), (Some("subscribe.closed"), "BACKPRESSURE_OVERFLOW"));
+    assert_eq!(world.close_reason(observer.conn), None);
+    take_turns(&mut world, &own, 20);
+    assert_eq!(values(&watcher.settle(&mut world)), (0..10).collect::<Vec<_>>());
+    world.finish();
+}

@@ -4,6 +4,7 @@
 use core::time::Duration;
 
 use alloc::string::ToString as _;
+use alloc::vec::Vec;
 
 use super::Runtime;
 use super::io::{Output, Record};
@@ -44,10 +45,7 @@ impl Runtime {
         let acknowledges = session.view.features.has(Feature::Ack) && session.view.profile.acknowledges();
         session.told_behind &= lag > most / 4;
         if lag >= most && !owns {
-            session.told_behind = false;
-            self.index_local(id, job_id, Part::Detached, 0);
-            self.leave_job(job_id, id);
-            self.append(Record::Left { job: job_id, session: id }, None);
+            self.detach_watcher(id, job_id);
         } else if lag >= most / 2 && !session.told_behind {
             session.told_behind = true;
             self.index_local(id, job_id, Part::Behind, 0);
@@ -57,20 +55,60 @@ impl Runtime {
         }
     }
 
-    fn check_subscription(&mut self, id: SessionId, number: u32) {
-        let most = self.config.limits.watch_lag;
-        let Some((session, conn)) = self.sessions.get(id).and_then(|session| Some((session, session.conn?))) else {
+    /// Events of a job are gone that there is no store for. Who watches it and
+    /// was not sent them yet is detached before it comes to the gap; who owns it
+    /// is told there.
+    pub(super) fn detach_overtaken(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(id).filter(|job| job.history.first() > 1) else {
             return;
         };
-        if session.behind() >= most {
-            let closed = Reply::Unsubscribed {
-                subscription: super::subscribe::id_of(id, number).into(),
-                code: ErrorCode::BackpressureOverflow,
-                reason: "this was read too slowly: subscribe again after the last message".to_string(),
-                request: None,
-            };
-            self.close_subscription(conn, id, number, closed);
+        let first = job.history.first();
+        let overtaken = |session: SessionId, number: u32| {
+            let session = self.sessions.get(session).filter(|session| session.conn.is_some());
+            let next = session.and_then(|s| s.index.first_event_after(id, number, s.cursor, &self.jobs));
+            next.is_some_and(|next| next < first)
+        };
+        let watchers = job.watchers.iter().copied().filter(|watcher| !job.owners.contains(watcher));
+        let watchers: Vec<SessionId> = watchers.filter(|watcher| overtaken(*watcher, 0)).collect();
+        let shown = job.observers.iter().copied().filter(|(session, number)| overtaken(*session, *number));
+        let observers: Vec<(SessionId, u32)> = shown.collect();
+        for watcher in watchers {
+            self.withdraw_numbers(watcher, id, 0);
+            self.detach_watcher(watcher, id);
         }
+        for (session, number) in observers {
+            self.withdraw_numbers(session, id, number);
+            self.end_slow_subscription(session, number);
+        }
+    }
+
+    fn detach_watcher(&mut self, id: SessionId, job: JobId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.told_behind = false;
+        }
+        self.index_local(id, job, Part::Detached, 0);
+        self.leave_job(job, id);
+        self.append(Record::Left { job, session: id }, None);
+    }
+
+    fn check_subscription(&mut self, id: SessionId, number: u32) {
+        let most = self.config.limits.watch_lag;
+        if self.sessions.get(id).is_some_and(|session| session.conn.is_some() && session.behind() >= most) {
+            self.end_slow_subscription(id, number);
+        }
+    }
+
+    fn end_slow_subscription(&mut self, id: SessionId, number: u32) {
+        let Some(conn) = self.sessions.get(id).and_then(|session| session.conn) else {
+            return;
+        };
+        let closed = Reply::Unsubscribed {
+            subscription: super::subscribe::id_of(id, number).into(),
+            code: ErrorCode::BackpressureOverflow,
+            reason: "this was read too slowly: subscribe again after the last message".to_string(),
+            request: None,
+        };
+        self.close_subscription(conn, id, number, closed);
     }
 
     /// How often something may be said in a stream of a job: the session that

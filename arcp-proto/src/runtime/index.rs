@@ -143,6 +143,38 @@ impl Index {
         Some(Vec::new())
     }
 
+    /// Takes back the numbers after `seq` behind which frames of such runs
+    /// stand; others after it move up. Gives one entry per run that went.
+    pub(super) fn withdraw(&mut self, seq: u64, of: impl Fn(&NumberedRun) -> bool) -> Vec<JobId> {
+        let mut gone = Vec::new();
+        let from = self.runs.partition_point(|run| run.last_seq() <= seq);
+        let tail: Vec<NumberedRun> = self.runs.drain(from..).collect();
+        self.head = tail.first().map_or(self.head, |first| first.seq - 1);
+        for mut run in tail {
+            if of(&run) {
+                if run.seq > seq {
+                    gone.push(run.job);
+                    continue;
+                }
+                run.end_at(seq);
+            }
+            run.seq = self.head + 1;
+            if !self.push(run) {
+                gone.push(run.job);
+            }
+        }
+        gone
+    }
+
+    /// The first event of `job` that has a number after `seq`, if that can be
+    /// told, for whoever watches it or for one subscription.
+    pub(super) fn first_event_after(&self, job: JobId, subscription: u32, seq: u64, jobs: &Jobs) -> Option<u64> {
+        let from = self.runs.partition_point(|run| run.last_seq() <= seq);
+        let of_job = |run: &&NumberedRun| run.job == job && run.subscription == subscription && !run.part.is_local();
+        let run = self.runs.range(from..).find(of_job)?;
+        Some(run.event_at(run.seq.max(seq + 1), jobs).unwrap_or(0))
+    }
+
     /// What stands behind a number; nothing can be told of one that was not
     /// given, or whose event is not kept.
     pub(super) fn at(&self, seq: u64, jobs: &Jobs) -> Option<Place> {

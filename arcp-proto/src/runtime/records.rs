@@ -374,6 +374,15 @@ impl NumberedRun {
         (!joins).then_some(next)
     }
 
+    /// Lets its numbers after `seq` go, which is one of them; of what is left
+    /// the events are not kept.
+    pub(super) fn end_at(&mut self, seq: u64) {
+        self.count = seq - self.seq + 1;
+        if let Some(shown) = &mut self.shown {
+            shown.last = self.event;
+        }
+    }
+
     /// Lets its numbers before `seq` go, which is one of them.
     pub fn begin_at(&mut self, seq: u64) {
         let gone = seq - self.seq;

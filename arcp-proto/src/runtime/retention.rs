@@ -25,7 +25,8 @@ impl Runtime {
         let durable = if self.config.history { self.log.durable() } else { LogPos(u64::MAX) };
         self.jobs.fit(id, limits, durable);
         if !self.config.history {
-            return self.jobs.forget_dropped(id);
+            self.jobs.forget_dropped(id);
+            return self.detach_overtaken(id);
         }
         let trimmed = self.jobs.trim(id, limits);
         for (job, upto) in trimmed {

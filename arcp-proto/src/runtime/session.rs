@@ -353,6 +353,25 @@ impl Runtime {
         }
     }
 
+    /// Takes back the numbers that were not sent yet of a job's events, for
+    /// whoever watches it or for one subscription.
+    pub(super) fn withdraw_numbers(&mut self, id: SessionId, job: JobId, subscription: u32) {
+        let pos = self.log.last();
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let (sent, past) = (session.sent, session.past);
+        let of = |run: &NumberedRun| (run.job, run.subscription) == (job, subscription) && !run.part.is_local();
+        let gone = session.index.withdraw(sent, of);
+        session.past = past.min(session.index.head());
+        // Those after them have other numbers now.
+        session.gates.retain(|(first, _)| *first <= sent);
+        if session.index.head() > sent {
+            session.gates.push_back((sent + 1, pos));
+        }
+        self.unreference(id, &gone);
+    }
+
     /// Where the number of a frame stands in the log, if that is not durable.
     fn number_gate(&mut self, id: SessionId, seq: u64) -> Option<LogPos> {
         let session = self.sessions.get_mut(id)?;
