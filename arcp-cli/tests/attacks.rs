@@ -238,3 +238,36 @@ fn connections_leave_descriptors_to_the_store_and_to_agents() {
     assert!(program.end().contains("ulimit -n"), "the operator is told");
     let _ = fs::remove_dir_all(dir);
 }
+
+#[test]
+fn agents_that_only_beat_take_no_memory() {
+    let program = Program::start(&["--agent", r#"beats=yes '{"kind": "heartbeat"}'"#]);
+    let witness = program.witness();
+    witness.is_served(2);
+    let before = program.resident();
+    let (mut socket, _) = session_with(program.address, "evil");
+    for n in 0..4 {
+        send(&mut socket, &format!("s{n}"), "job.submit", json!({"agent": "beats"}));
+        expect(&mut socket, "job.accepted");
+    }
+    witness.is_served(10);
+    let grown = program.resident().saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} kB for four agents");
+}
+
+#[test]
+fn an_input_that_asks_for_more_memory_than_there_is_fails_its_own_job() {
+    let program = Program::start(&[]);
+    let witness = program.witness();
+    let (mut socket, _) = session_with(program.address, "evil");
+    for (n, input) in
+        [json!({"chunks": 1, "bytes": 17_592_186_044_416_u64}), json!({"chunks": u64::MAX, "bytes": u64::MAX})]
+            .into_iter()
+            .enumerate()
+    {
+        send(&mut socket, &format!("s{n}"), "job.submit", json!({"agent": "chunker", "input": input}));
+        let end = expect(&mut socket, "job.error");
+        assert_eq!(end["payload"]["final_status"], "error", "{end}");
+    }
+    witness.is_served(2);
+}
