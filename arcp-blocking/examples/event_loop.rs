@@ -156,7 +156,7 @@ impl Loop {
         match outcome {
             Ok(socket) => {
                 self.peers.insert(conn, Peer::Open { socket, unflushed: (0, 0) });
-                self.input(Input::Opened { conn, transport: Transport::WebSocket, peer: None });
+                self.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
                 self.input(Input::Credit { conn, bytes: 256 << 10, frames: 256 });
                 self.on_ready(conn);
             }

@@ -287,13 +287,15 @@ impl Connections {
         framing.feed(rest);
         self.set_deadline(token, None);
         self.admission.heard(token);
+        let mut address = None;
         if let Some(connection) = self.by_token.get_mut(&token) {
             connection.stage = Stage::Open { conn, framing };
+            address = Some(connection.address);
         }
         self.by_conn.insert(conn, token);
         self.dirty.insert(token);
         vec![
-            Input::Opened { conn, transport: Transport::WebSocket, peer: None },
+            Input::Opened { conn, transport: Transport::WebSocket, address, peer: None },
             Input::Credit { conn, bytes: WINDOW_BYTES, frames: WINDOW_FRAMES },
         ]
     }

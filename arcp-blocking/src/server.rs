@@ -22,6 +22,11 @@ const WAKER: Token = Token(1);
 
 /// Bytes read from one connection before others get their turn.
 const READ_TURN: usize = 256 << 10;
+/// What is taken from the system at once.
+const EVENTS: usize = 1024;
+/// Turns for which silence is not judged, because more has arrived than one
+/// turn takes.
+const PATIENCE: u32 = 64;
 /// How long not to accept when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a server that ends waits for clients that take nothing and close
@@ -72,6 +77,10 @@ pub struct Server {
     accept_at: Option<Instant>,
     /// The operator knows that no connections are accepted.
     told_full: bool,
+    /// Whether this turn takes everything that had arrived.
+    all_heard: bool,
+    /// Turns in a row that did not.
+    put_off: u32,
     buffer: Vec<u8>,
 }
 
@@ -139,6 +148,8 @@ impl Server {
             ending_since: None,
             accept_at: None,
             told_full: false,
+            all_heard: true,
+            put_off: 0,
             buffer: vec![0; 64 << 10],
             poll,
         })
@@ -160,7 +171,7 @@ impl Server {
     ///
     /// If the system's readiness queue fails.
     pub fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(EVENTS);
         while !self.stopped() {
             self.step(&mut events, None)?;
         }
@@ -183,6 +194,7 @@ impl Server {
                 }
             }
         }
+        self.all_heard = events.iter().count() < events.capacity();
         self.turn();
         Ok(())
     }
@@ -196,7 +208,10 @@ impl Server {
             self.read(token);
             self.engine.drain(&mut self.connections);
         }
-        if self.engine.wait() == Some(Duration::ZERO) {
+        // Whoever was silent may have spoken in what is not read yet.
+        self.put_off = if self.all_heard && !self.connections.more { 0 } else { self.put_off + 1 };
+        if self.engine.wait() == Some(Duration::ZERO) && (self.put_off == 0 || self.put_off > PATIENCE) {
+            self.put_off = 0;
             self.engine.input(Input::Tick);
             self.engine.drain(&mut self.connections);
         }

@@ -46,7 +46,7 @@ pub fn serve(
     let writer = mailbox.clone();
     let written =
         std::thread::Builder::new().name("writer".to_string()).spawn(move || write(output, &to_write, &writer))?;
-    engine.input(Input::Opened { conn: CONN, transport: Transport::Lines, peer });
+    engine.input(Input::Opened { conn: CONN, transport: Transport::Lines, address: None, peer });
     engine.input(Input::Credit { conn: CONN, bytes: WINDOW_BYTES, frames: WINDOW_FRAMES });
     let (gate, permits) = channel();
     std::thread::Builder::new()

@@ -6,6 +6,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+pub use crate::principal::Principal;
+
 /// A connection, numbered by the driver. Never reuse a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnId(pub u64);
@@ -17,34 +19,6 @@ pub struct OpId(pub u64);
 /// A position in the log of records; positions start at 1 and have no gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogPos(pub u64);
-
-/// Who acts: the name an authenticator gave to the holder of a credential.
-///
-/// Never empty, at most 256 bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Principal(String);
-
-impl Principal {
-    /// `None` if the name is empty or longer than 256 bytes.
-    pub fn new(name: &str) -> Option<Principal> {
-        (1..=256).contains(&name.len()).then(|| Principal(name.to_string()))
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn anonymous(ulid: Ulid) -> Principal {
-        Principal(prefixed("anonymous-", ulid))
-    }
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// An id as it crosses the wire: any non-empty text of at most 256 bytes.
 ///

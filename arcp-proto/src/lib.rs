@@ -30,6 +30,7 @@ pub mod id;
 pub mod json;
 pub mod limits;
 pub mod model;
+mod principal;
 pub mod record;
 pub mod runtime;
 pub mod secret;

@@ -43,14 +43,24 @@ pub struct Limits {
     /// Such bytes of all connections (4 MiB). More: each connection holds one
     /// such answer.
     pub pong_bytes: usize,
-    /// Sessions of one principal, attached or resumable (16,384). More: the
-    /// newest is refused.
+    /// Sessions of one principal, attached or resumable (16,384). More: its
+    /// oldest ends that has lost its connection and has nothing left to give;
+    /// if there is none, the newest is refused.
     pub sessions_per_principal: usize,
-    /// Sessions of peers that proved nothing, together (4,096). More: the
-    /// newest is refused.
+    /// Sessions without a credential from one network: an IPv4 address, or a
+    /// /64 of IPv6 (1,024). As above. The other bounds of a principal hold for
+    /// all of them together.
+    pub anonymous_sessions_per_network: usize,
+    /// Sessions without a credential, together (4,096). As above, whosever is
+    /// the oldest.
     pub anonymous_sessions: usize,
-    /// Sessions altogether (65,536). More: the newest is refused.
+    /// Sessions altogether (65,536). As above: the oldest of its own, or else of
+    /// those without a credential.
     pub sessions: usize,
+    /// Percent of `sessions`, `jobs`, `running_jobs`, `waiting_input_bytes` and
+    /// `keys` that only principals with a credential may use (25). For everybody
+    /// else these bounds are so much lower.
+    pub reserve: u8,
     /// Jobs of one principal that have not ended (4,096). More: refused.
     pub jobs_per_principal: usize,
     /// Jobs altogether, over or not (131,072). More: the one that ended first
@@ -173,8 +183,10 @@ impl Default for Limits {
             pong_bytes_per_connection: 4 << 10,
             pong_bytes: 4 << 20,
             sessions_per_principal: 16_384,
+            anonymous_sessions_per_network: 1024,
             anonymous_sessions: 4096,
             sessions: 65_536,
+            reserve: 25,
             jobs_per_principal: 4096,
             jobs: 131_072,
             waiting_input_bytes_per_principal: 256 << 20,
@@ -217,6 +229,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What is left of a bound without the reserve; one in any case.
+    pub(crate) fn without_reserve(&self, bound: usize) -> usize {
+        let kept = (bound as u128 * u128::from(self.reserve)).div_ceil(100) as usize;
+        bound.saturating_sub(kept).max(1)
+    }
+
     /// Checks every bound against its range.
     ///
     /// # Errors
@@ -237,6 +255,10 @@ impl Limits {
         at_least("handshaking_connections", self.handshaking_connections as u64, 1, "1 or more")?;
         let of_address = self.handshaking_connections_per_address as u64;
         at_least("handshaking_connections_per_address", of_address, 1, "1 or more")?;
+        if self.reserve > 90 {
+            let value = u64::from(self.reserve);
+            return Err(ConfigError::Limit { name: "reserve", value, expected: "0 to 90" });
+        }
         at_least("jobs", self.jobs as u64, 1, "1 or more")?;
         at_least("running_jobs", self.running_jobs as u64, 1, "1 or more")?;
         at_least("replies_per_connection", self.replies_per_connection as u64, 2, "2 or more")?;

@@ -342,7 +342,7 @@ fn stay_flat() {
     };
     steady.store.load(&mut |_, _| {}).expect("it is new");
     let conn = ConnId(1);
-    steady.input(Input::Opened { conn, transport: Transport::WebSocket, peer: None });
+    steady.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
     steady.input(Input::Credit { conn, bytes: u32::MAX, frames: u32::MAX });
     let hello = json!({"id": "1", "type": "session.hello", "payload": {"auth": {"scheme": "none"}, "capabilities": {"features": ["ack"]}}});
     steady.receive(&hello);

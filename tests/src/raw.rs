@@ -20,6 +20,12 @@ impl Raw {
         Raw { conn: world.open_raw(), sent: 0, read: 0 }
     }
 
+    /// Connects from an address; nothing is said yet.
+    pub fn connect_from(world: &mut World, address: &str) -> Raw {
+        let address = address.parse().expect("an address");
+        Raw { conn: world.open_raw_from(address), sent: 0, read: 0 }
+    }
+
     /// Connects and opens a session with a bearer token.
     pub fn hello(world: &mut World, token: &str) -> (Raw, Value) {
         let mut raw = Raw::connect(world);

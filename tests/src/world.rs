@@ -3,6 +3,7 @@
 //! completion comes later than it was asked for.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use arcp_host::store::{History as _, Store as _};
@@ -552,10 +553,20 @@ impl World {
     }
 
     fn open(&mut self, client: Option<usize>, transport: Transport, peer: Option<Principal>) -> ConnId {
+        self.open_at(None, client, transport, peer)
+    }
+
+    fn open_at(
+        &mut self,
+        address: Option<IpAddr>,
+        client: Option<usize>,
+        transport: Transport,
+        peer: Option<Principal>,
+    ) -> ConnId {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         self.wires.insert(conn, Wire { client, ..Wire::default() });
-        self.input(Input::Opened { conn, transport, peer });
+        self.input(Input::Opened { conn, transport, address, peer });
         self.input(Input::Credit { conn, bytes: self.options.window, frames: 64 });
         conn
     }
@@ -563,6 +574,11 @@ impl World {
     /// Opens a connection for [`crate::raw::Raw`].
     pub fn open_raw(&mut self) -> ConnId {
         self.open(None, Transport::WebSocket, None)
+    }
+
+    /// Opens a connection for [`crate::raw::Raw`] from an address.
+    pub fn open_raw_from(&mut self, address: IpAddr) -> ConnId {
+        self.open_at(Some(address), None, Transport::WebSocket, None)
     }
 
     /// Opens a connection whose transport vouches for its peer.

@@ -10,6 +10,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::Runtime;
@@ -22,6 +23,7 @@ use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::model::feature::Feature;
 use crate::model::reply::{Concern, Refusal, Reply};
 use crate::model::request::{Extension, Open, Request};
+use crate::principal::Network;
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
 use crate::wire::{self, Family, Inbound, Stamp, View, frame};
@@ -33,7 +35,11 @@ const FLOOD_FACTOR: usize = 16;
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) peer: Option<Principal>,
+    /// Where its peer comes from.
+    pub(super) network: Option<Network>,
     pub(super) phase: Phase,
+    /// Whether it has no session yet that it can do anything in.
+    opening: bool,
     pub(super) view: View,
     credit_bytes: i64,
     credit_frames: u32,
@@ -49,6 +55,11 @@ pub(super) struct Conn {
     pings: bool,
     /// A proof that is being judged for the session that is attached.
     pub(super) proving: Option<(OpId, WireId)>,
+    /// The scheme of the credential it opened with, if that is not a bearer
+    /// token.
+    pub(super) scheme: Option<String>,
+    /// The nonce it was challenged with.
+    pub(super) nonce: Option<String>,
     /// Proofs that were not accepted.
     pub(super) failures: u8,
     /// Frames it is sent once more.
@@ -83,10 +94,12 @@ struct Gated {
 }
 
 impl Conn {
-    fn new(transport: Transport, peer: Option<Principal>, now: Timestamp) -> Conn {
+    fn new(transport: Transport, network: Option<Network>, peer: Option<Principal>, now: Timestamp) -> Conn {
         Conn {
             peer,
+            network,
             phase: Phase::Fresh,
+            opening: true,
             view: View::before_handshake(transport == Transport::Lines),
             credit_bytes: 0,
             credit_frames: 0,
@@ -98,6 +111,8 @@ impl Conn {
             ping_due: false,
             pings: false,
             proving: None,
+            scheme: None,
+            nonce: None,
             failures: 0,
             replay: None,
             passed_over: false,
@@ -138,8 +153,39 @@ impl Conn {
     }
 }
 
+/// What a client may ask in a session that is there to resume another one.
+fn may_come_before_resuming(request: &Request) -> bool {
+    match request {
+        Request::Resume(_)
+        | Request::Close { .. }
+        | Request::Ping { .. }
+        | Request::Pong { .. }
+        | Request::Echo { .. }
+        | Request::Authenticate(_)
+        | Request::Ack { .. }
+        | Request::Ignored => true,
+        Request::Open(_)
+        | Request::List(_)
+        | Request::Submit(..)
+        | Request::Cancel(_)
+        | Request::Watch(_)
+        | Request::Unwatch { .. }
+        | Request::Subscribe(_)
+        | Request::Unsubscribe { .. }
+        | Request::Replay(_)
+        | Request::Pace { .. }
+        | Request::Extension(_) => false,
+    }
+}
+
 impl Runtime {
-    pub(super) fn on_opened(&mut self, conn: ConnId, transport: Transport, peer: Option<Principal>) {
+    pub(super) fn on_opened(
+        &mut self,
+        conn: ConnId,
+        transport: Transport,
+        address: Option<IpAddr>,
+        peer: Option<Principal>,
+    ) {
         if self.conns.contains_key(&conn) {
             return;
         }
@@ -148,7 +194,7 @@ impl Runtime {
             return;
         }
         self.handshaking += 1;
-        self.conns.insert(conn, Conn::new(transport, peer, self.now.mono));
+        self.conns.insert(conn, Conn::new(transport, address.map(Network::of), peer, self.now.mono));
         self.timers.set(Timer::Handshake(conn), self.now.mono + self.config.handshake_timeout);
     }
 
@@ -158,7 +204,7 @@ impl Runtime {
         };
         conn.last_received = self.now.mono;
         let limits = &self.config.limits;
-        let frame_bytes = if conn.session().is_some() { limits.frame_bytes } else { limits.handshake_frame_bytes };
+        let frame_bytes = if conn.opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
         let text = match frame::ingest(bytes, frame_bytes, limits.json_depth) {
             Ok(text) => text,
             Err(violation) => return self.refuse_frame(id, violation, None),
@@ -230,6 +276,11 @@ impl Runtime {
 
     fn on_request(&mut self, conn: ConnId, session: SessionId, inbound: Inbound, header: &Header<'_>) {
         let Inbound { id, request, session: named, .. } = inbound;
+        let only_resumes = self.sessions.get(session).and_then(|session| session.only_resumes.clone());
+        if let Some(why) = only_resumes.filter(|_| !may_come_before_resuming(&request)) {
+            self.refuse(conn, Refusal::of(Concern::Session, why, Some(id)));
+            return self.leave(conn, CloseReason::Refused);
+        }
         match request {
             Request::Open(_) => {
                 let violation = Violation::invalid("the session is open already: a connection opens one");
@@ -239,6 +290,9 @@ impl Runtime {
             Request::Close { reason, answered } => {
                 if answered {
                     self.reply_now(conn, Reply::Closed { reason, request: Some(id) });
+                }
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.closed = true;
                 }
                 self.leave(conn, CloseReason::Goodbye);
             }
@@ -489,18 +543,22 @@ impl Runtime {
 
     /// Starts the heartbeat of a connection whose session has just attached.
     pub(super) fn attached(&mut self, id: ConnId, session: SessionId, view: View) {
+        let only_resumes = self.sessions.get(session).is_some_and(|session| session.only_resumes.is_some());
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        if conn.session().is_none() {
+        if conn.opening && !only_resumes {
+            conn.opening = false;
             self.handshaking = self.handshaking.saturating_sub(1);
             self.outputs.push_back(Output::Admit { conn: id });
+            self.timers.clear(Timer::Handshake(id));
         }
         conn.phase = Phase::Attached(session);
         conn.view = view;
-        self.timers.clear(Timer::Handshake(id));
-        if let Some(interval) = self.heartbeat_of(view) {
-            self.timers.set(Timer::Heartbeat(id), self.now.mono + interval);
+        // What a session opened before on this connection agreed to is over.
+        match self.heartbeat_of(view) {
+            Some(interval) => self.timers.set(Timer::Heartbeat(id), self.now.mono + interval),
+            None => self.timers.clear(Timer::Heartbeat(id)),
         }
         self.ready(id);
     }
@@ -589,9 +647,9 @@ impl Runtime {
         for timer in [Timer::Handshake(id), Timer::Heartbeat(id), Timer::Stalled(id), Timer::Hold(id)] {
             self.timers.clear(timer);
         }
-        match conn.session() {
-            Some(session) => self.detach(session, alive),
-            None => self.handshaking = self.handshaking.saturating_sub(1),
+        self.handshaking = self.handshaking.saturating_sub(usize::from(conn.opening));
+        if let Some(session) = conn.session() {
+            self.detach(session, alive);
         }
         true
     }

@@ -78,6 +78,10 @@ impl Runtime {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
+        conn.scheme = match &open.credential {
+            Credential::Bearer(_) | Credential::Anonymous => None,
+            Credential::Other { scheme, .. } => Some(scheme.clone()),
+        };
         conn.view.profile = match self.config.compat {
             Compat::Auto => sender,
             Compat::Off => Profile::Plain,
@@ -132,6 +136,7 @@ impl Runtime {
         };
         let challenge = Challenge { nonce: nonce.clone(), scheme, expires_at, request };
         if let Some(conn) = self.conns.get_mut(&id) {
+            conn.nonce = Some(nonce.clone());
             conn.phase = Phase::Challenged { open, nonce };
         }
         self.reply_now(id, Reply::Challenge(challenge));
@@ -177,7 +182,7 @@ impl Runtime {
 
     /// A proof for the session that is open: it refreshes the lease.
     pub(super) fn on_proof_again(&mut self, conn: ConnId, session: SessionId, id: WireId, proof: ClientProof) {
-        let anonymous = self.sessions.get(session).is_some_and(|session| session.anonymous);
+        let anonymous = self.sessions.get(session).is_some_and(|session| session.principal.is_anonymous());
         if anonymous {
             self.on_refreshed(conn, session, id, None);
             return;
@@ -191,7 +196,17 @@ impl Runtime {
             let busy = Violation::invalid("a proof is being judged already: wait for what comes of it");
             return self.refuse_frame(conn, busy, Some(id));
         }
-        let op = self.authenticate(conn, Credential::Bearer(proof.response), proof.nonce);
+        let asked = self.conns.get(&conn).map(|conn| (conn.scheme.clone(), conn.nonce.clone()));
+        let (scheme, nonce) = asked.unwrap_or_default();
+        // Only what this runtime asked for is proof of anything.
+        if nonce.is_some() && proof.nonce.is_some() && proof.nonce != nonce {
+            return self.not_proven(conn, id);
+        }
+        let credential = match scheme {
+            Some(scheme) => Credential::Other { scheme, token: proof.response },
+            None => Credential::Bearer(proof.response),
+        };
+        let op = self.authenticate(conn, credential, nonce);
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.proving = Some((op, id));
         }
@@ -248,32 +263,35 @@ impl Runtime {
             self.resume(id, &request, claim, &proof);
             return;
         }
-        let (principal, anonymous) = match proof {
-            Proof::Known(principal) => (principal, false),
-            Proof::Nobody => (Principal::anonymous(self.entropy.ulid(self.now.utc)), true),
-        };
-        let limits = &self.config.limits;
-        if self.draining {
-            return self.deny(id, ErrorCode::Unavailable, "the runtime is shutting down", Some(request));
-        }
-        if self.sessions.len() >= limits.sessions
-            || self.sessions.of_principal(&principal) >= limits.sessions_per_principal
-            || anonymous && self.sessions.anonymous() >= limits.anonymous_sessions
-        {
-            let full = "too many sessions: close some, or let them expire";
-            return self.deny(id, ErrorCode::ResourceExhausted, full, Some(request));
-        }
         let Some(conn) = self.conns.get(&id) else {
             return;
         };
-        let view = conn.view.negotiated(open.features, self.config.features());
+        let (view, network) = (conn.view, conn.network);
+        let session = SessionId::from_ulid(self.entropy.ulid(self.now.utc));
+        let principal = match proof {
+            Proof::Known(principal) => principal,
+            Proof::Nobody => Principal::anonymous(session, network),
+        };
+        let only_resumes = match self.admit(&principal) {
+            Ok(()) => None,
+            // Whoever has to open a session to resume another one may do so.
+            Err(full) if view.family.resumes_after_opening() && self.sessions.admission.has_detached(&principal) => {
+                Some(full)
+            }
+            Err(full) => {
+                self.refuse(id, Refusal::of(Concern::Session, full, Some(request)));
+                return self.leave(id, CloseReason::Refused);
+            }
+        };
+        let view = view.negotiated(open.features, self.config.features());
         let extensions: Vec<String> =
             open.extensions.iter().filter(|name| self.config.extensions.contains(name)).cloned().collect();
-        let session = SessionId::from_ulid(self.entropy.ulid(self.now.utc));
         let token = self.fresh_token();
         let digest = token.digest();
-        let mut made = Session::new(principal.clone(), anonymous, view, digest);
+        let anonymous = principal.is_anonymous();
+        let mut made = Session::new(principal.clone(), view, digest);
         made.extensions = extensions.clone();
+        made.only_resumes = only_resumes;
         self.sessions.insert(session, made);
         let record =
             Record::SessionOpened { session, principal: principal.clone(), anonymous, view, token: digest, extensions };
@@ -318,11 +336,10 @@ impl Runtime {
             let used = Violation::invalid("this connection's session has been used: resume on a fresh connection");
             return self.refuse_frame(conn, used, Some(id));
         }
-        let proof = if session.anonymous { Proof::Nobody } else { Proof::Known(session.principal.clone()) };
+        let proof =
+            if session.principal.is_anonymous() { Proof::Nobody } else { Proof::Known(session.principal.clone()) };
         if self.resume(conn, &id, claim, &proof) {
-            if let Some(session) = self.sessions.get_mut(fresh) {
-                session.conn = None;
-            }
+            self.sessions.connect(fresh, None);
             self.end_session(fresh);
         }
     }
@@ -338,7 +355,13 @@ impl Runtime {
                 return false;
             }
         };
-        if let Some(old) = self.sessions.get(session).and_then(|session| session.conn) {
+        let old = self.sessions.get(session).and_then(|session| session.conn);
+        if old == Some(conn) {
+            let same = Violation::invalid("this connection has that session already");
+            self.refuse_frame(conn, same, Some(request.clone()));
+            return false;
+        }
+        if let Some(old) = old {
             let newer = Violation::new(ErrorCode::Aborted, "the session was resumed on another connection");
             self.refuse(old, Refusal::of(Concern::Session, newer, None));
             self.leave(old, CloseReason::TakenOver);
@@ -371,8 +394,8 @@ impl Runtime {
         };
         let session = self.sessions.get(id).ok_or_else(unproven)?;
         let proven = match proof {
-            Proof::Known(principal) => !session.anonymous && *principal == session.principal,
-            Proof::Nobody => session.anonymous,
+            Proof::Known(principal) => *principal == session.principal,
+            Proof::Nobody => session.principal.is_anonymous(),
         };
         let named = claim.session.as_ref().is_none_or(|named| named.as_str() == id.to_string());
         let family = self.conns.get(&conn).map(|conn| conn.view.family);

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,10 @@ pub enum Input {
         conn: ConnId,
         /// What carries it.
         transport: Transport,
+        /// Where its peer is, if that is known: peers without a credential
+        /// share their bounds by it.
+        #[serde(default)]
+        address: Option<IpAddr>,
         /// Who the transport itself vouches for, if it does.
         peer: Option<Principal>,
     },
@@ -112,7 +117,7 @@ pub enum Input {
         /// The last position it ever committed.
         last: LogPos,
     },
-    /// Time has passed.
+    /// Time has passed, and everything that had arrived was handed over.
     Tick,
 }
 

@@ -1,6 +1,7 @@
 //! Idempotency keys: same key, same principal, same job (1.1 §7.2).
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::ToString as _;
 
 use sha2::{Digest as _, Sha256};
 
@@ -10,6 +11,7 @@ use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal};
 use crate::limits::Limits;
+use crate::principal::Account;
 use crate::time::Timestamp;
 
 /// Claims by a digest of principal and key: a claim is held for a day, and
@@ -17,7 +19,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     claims: BTreeMap<KeyDigest, Claim>,
-    per_principal: BTreeMap<Principal, usize>,
+    per_account: BTreeMap<Account, usize>,
     /// Claims by age; the window is the same for all.
     order: VecDeque<(Timestamp, KeyDigest)>,
 }
@@ -27,7 +29,7 @@ type KeyDigest = [u8; 32];
 /// What a key was claimed for.
 #[derive(Debug)]
 pub(super) struct Claim {
-    principal: Principal,
+    account: Account,
     /// What makes two submits the same.
     pub(super) fingerprint: [u8; 32],
     pub(super) job: JobId,
@@ -41,12 +43,14 @@ impl Keys {
     /// Whether one more key of this principal can be held. None is ever let
     /// go early: a retry must not run a job twice.
     pub(super) fn check_room(&self, principal: &Principal, limits: &Limits) -> Result<(), Violation> {
-        let own = self.per_principal.get(principal).copied().unwrap_or(0);
+        let account = principal.account();
+        let own = self.per_account.get(&account).copied().unwrap_or(0);
         if own >= limits.keys_per_principal {
             let full = "too many of your idempotency keys are held: submit without one, or later";
             return Err(Violation::new(ErrorCode::ResourceExhausted, full));
         }
-        if self.claims.len() >= limits.keys {
+        let most = if account.is_anonymous() { limits.without_reserve(limits.keys) } else { limits.keys };
+        if self.claims.len() >= most {
             let full = "too many idempotency keys are held: submit without one, or later";
             return Err(Violation::new(ErrorCode::ResourceExhausted, full));
         }
@@ -54,7 +58,7 @@ impl Keys {
     }
 
     fn insert(&mut self, until: Timestamp, key: KeyDigest, claim: Claim) {
-        *self.per_principal.entry(claim.principal.clone()).or_default() += 1;
+        *self.per_account.entry(claim.account.clone()).or_default() += 1;
         self.order.push_back((until, key));
         self.claims.insert(key, claim);
     }
@@ -66,10 +70,10 @@ impl Keys {
             let Some(claim) = claim else {
                 continue;
             };
-            if let Some(count) = self.per_principal.get_mut(&claim.principal) {
+            if let Some(count) = self.per_account.get_mut(&claim.account) {
                 *count -= 1;
                 if *count == 0 {
-                    self.per_principal.remove(&claim.principal);
+                    self.per_account.remove(&claim.account);
                 }
             }
         }
@@ -84,7 +88,7 @@ impl Runtime {
     /// Claims a key for a job that was just accepted.
     pub(super) fn claim(&mut self, principal: Principal, key: KeyRecord, job: JobId, until: Timestamp) {
         let KeyRecord { digest, fingerprint } = key;
-        self.keys.insert(until, digest, Claim { principal, fingerprint, job });
+        self.keys.insert(until, digest, Claim { account: principal.account(), fingerprint, job });
         if !self.timers.is_set(Timer::KeyExpiry) {
             self.timers.set(Timer::KeyExpiry, until);
         }
@@ -112,7 +116,7 @@ impl Runtime {
 
 pub(super) fn digest(principal: &Principal, key: &str) -> KeyDigest {
     // Lengths first, so that no two pairs read the same.
-    let principal = principal.as_str();
+    let principal = principal.to_string();
     let length = (principal.len() as u64).to_be_bytes();
     Sha256::new().chain_update(length).chain_update(principal).chain_update(key).finalize().into()
 }

@@ -64,7 +64,7 @@ impl Runtime {
         let Some(session) = self.sessions.get(id) else {
             return false;
         };
-        if !session.anonymous && principal != Some(&session.principal) {
+        if !session.principal.is_anonymous() && principal != Some(&session.principal) {
             return false;
         }
         self.lend(id);

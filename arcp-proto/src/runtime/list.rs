@@ -79,7 +79,7 @@ impl Runtime {
         let inner = Sha256::new()
             .chain_update(self.cursor_key)
             .chain_update(last.ulid().to_bytes())
-            .chain_update(principal.as_str())
+            .chain_update(principal.to_string())
             .finalize();
         Sha256::new().chain_update(self.cursor_key).chain_update(inner).finalize().into()
     }

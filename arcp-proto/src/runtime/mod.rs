@@ -1,5 +1,6 @@
 //! The runtime: one value that owns every connection, session and job.
 
+mod admission;
 mod agent;
 mod beat;
 mod checkpoint;
@@ -80,6 +81,8 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
 ///   every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
 ///   nothing.
+/// * A [`Tick`](Input::Tick) comes when everything that had arrived was handed
+///   over: nobody is taken to be silent before.
 /// * Time is clamped forward: an earlier `now` counts as the last one.
 /// * IO is never done while the runtime is borrowed; the core waits for no
 ///   one.
@@ -98,7 +101,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// let mut runtime = Runtime::new(config, seeds, Now::default())?;
 ///
 /// let conn = ConnId(1);
-/// runtime.handle(Now::default(), Input::Opened { conn, transport: Transport::WebSocket, peer: None });
+/// runtime.handle(Now::default(), Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
 /// runtime.handle(Now::default(), Input::Credit { conn, bytes: 65_536, frames: 64 });
 /// let hello = br#"{"id":"1","type":"session.hello","payload":{"auth":{"scheme":"none"}}}"#;
 /// runtime.handle(Now::default(), Input::Received { conn, frame: hello.to_vec() });
@@ -176,9 +179,9 @@ impl Runtime {
     pub fn handle(&mut self, now: Now, input: Input) {
         self.now.mono = self.now.mono.max(now.mono);
         self.now.utc = self.now.utc.max(now.utc);
-        self.fire_timers();
+        self.fire_timers(matches!(input, Input::Tick));
         match input {
-            Input::Opened { conn, transport, peer } => self.on_opened(conn, transport, peer),
+            Input::Opened { conn, transport, address, peer } => self.on_opened(conn, transport, address, peer),
             Input::Received { conn, frame } => self.on_received(conn, &frame),
             Input::Credit { conn, bytes, frames } => self.on_credit(conn, bytes, frames),
             Input::Closed { conn } => self.on_closed(conn),
@@ -206,7 +209,9 @@ impl Runtime {
     /// When to call [`handle`](Self::handle) again at the latest, and why.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline> {
-        self.timers.next().map(|(at, reason)| Deadline { at, reason })
+        // Silence that is not judged yet is judged by the next tick.
+        let soonest = self.now.mono + Duration::from_micros(1);
+        self.timers.next().map(|(at, reason)| Deadline { at: at.max(soonest), reason })
     }
 
     /// How much there is of everything, for an operator.
@@ -226,8 +231,8 @@ impl Runtime {
         }
     }
 
-    fn fire_timers(&mut self) {
-        while let Some(timer) = self.timers.pop_due(self.now.mono) {
+    fn fire_timers(&mut self, all_heard: bool) {
+        while let Some(timer) = self.timers.pop_due(self.now.mono, all_heard) {
             match timer {
                 Timer::Handshake(conn) => self.on_handshake_timeout(conn),
                 Timer::Heartbeat(conn) => self.on_heartbeat(conn),

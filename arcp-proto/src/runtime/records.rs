@@ -27,7 +27,7 @@ pub enum Record {
         session: SessionId,
         /// Whose.
         principal: Principal,
-        /// Whether the principal was made up for it.
+        /// Whether nobody vouches for the principal, which says so itself.
         anonymous: bool,
         /// How its peer sees things.
         view: View,

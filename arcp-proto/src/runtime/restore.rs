@@ -20,8 +20,8 @@ impl Runtime {
     pub(super) fn on_restore(&mut self, at: LogPos, record: Record) {
         self.log.restore(at);
         match record {
-            Record::SessionOpened { session, principal, anonymous, view, token, extensions } => {
-                let mut made = Session::new(principal, anonymous, view, token);
+            Record::SessionOpened { session, principal, anonymous: _, view, token, extensions } => {
+                let mut made = Session::new(principal, view, token);
                 made.extensions = extensions;
                 self.sessions.insert(session, made);
             }
@@ -242,6 +242,7 @@ impl Runtime {
                 session.cursor = session.index.head();
                 session.sent = session.cursor;
             }
+            self.note_idle(id);
             self.timers.set(Timer::ResumeWindow(id), self.now.mono + self.config.resume_window);
             self.lend(id);
         }

@@ -13,13 +13,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Runtime;
+use super::admission::Admission;
 use super::index::{Index, tag};
 use super::io::{CloseReason, Notice, NumberedRun, Output, Record};
 use super::log::Waiter;
 use super::read::{Found, Reading};
 use super::subscribe::Subscriptions;
 use super::timers::Timer;
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::reply::Reply;
 use crate::secret::SecretDigest;
@@ -32,11 +33,15 @@ const RELEASE_STEP: u64 = 256;
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) principal: Principal,
-    /// Whether the principal was made up for this session.
-    pub(super) anonymous: bool,
     pub(super) view: View,
     pub(super) token: SecretDigest,
     pub(super) conn: Option<ConnId>,
+    /// Since when nobody would miss it.
+    pub(super) idle_since: Option<Timestamp>,
+    /// Whether its client has left it in order.
+    pub(super) closed: bool,
+    /// Why its client can do no more in it than resume another one.
+    pub(super) only_resumes: Option<Violation>,
     pub(super) index: Index,
     /// Numbers given to what was there before, and where they stand in the
     /// log: from each on, frames wait for it.
@@ -111,13 +116,15 @@ impl Seen {
 }
 
 impl Session {
-    pub(super) fn new(principal: Principal, anonymous: bool, view: View, token: SecretDigest) -> Session {
+    pub(super) fn new(principal: Principal, view: View, token: SecretDigest) -> Session {
         Session {
             principal,
-            anonymous,
             view,
             token,
             conn: None,
+            idle_since: None,
+            closed: false,
+            only_resumes: None,
             index: Index::default(),
             gates: VecDeque::new(),
             cursor: 0,
@@ -148,6 +155,13 @@ impl Session {
     /// Whether nothing has happened in it yet.
     pub(super) fn is_unused(&self) -> bool {
         self.index.head() == 0 && self.watched.is_empty() && !self.commanded
+    }
+
+    /// Whether a client that resumed it would get nothing: everything it was
+    /// sent is acknowledged, or its client left after it, and no more comes.
+    pub(super) fn has_nothing_left(&self) -> bool {
+        let has_all = self.index.floor() == self.index.head() || self.closed && self.sent == self.index.head();
+        has_all && self.watched.is_empty() && self.subscriptions.numbers().next().is_none()
     }
 
     /// Takes over that its first numbers were released in an earlier run.
@@ -192,7 +206,7 @@ pub(super) struct Sessions {
     per_principal: BTreeMap<Principal, usize>,
     /// Commands of principals whose message ids hold across sessions.
     seen: BTreeMap<Principal, Seen>,
-    anonymous: usize,
+    pub(super) admission: Admission,
     /// Runs of all indexes.
     pub(super) runs: usize,
     /// Sessions with subscriptions.
@@ -270,17 +284,8 @@ impl Sessions {
         self.subscribers.get(principal).into_iter().flatten().copied()
     }
 
-    pub(super) fn of_principal(&self, principal: &Principal) -> usize {
-        self.per_principal.get(principal).copied().unwrap_or(0)
-    }
-
-    /// Sessions of peers that proved nothing.
-    pub(super) fn anonymous(&self) -> usize {
-        self.anonymous
-    }
-
     pub(super) fn insert(&mut self, id: SessionId, session: Session) {
-        self.anonymous += usize::from(session.anonymous);
+        self.admission.enter(&session.principal);
         *self.per_principal.entry(session.principal.clone()).or_default() += 1;
         self.by_token.insert(session.token, id);
         self.by_tag.insert((tag(id.ulid()), id));
@@ -304,11 +309,25 @@ impl Sessions {
         }
     }
 
+    /// Gives a session its connection, or takes it; gives the one before.
+    pub(super) fn connect(&mut self, id: SessionId, conn: Option<ConnId>) -> Option<ConnId> {
+        let session = self.by_id.get_mut(&id)?;
+        let before = core::mem::replace(&mut session.conn, conn);
+        if before.is_some() != conn.is_some() {
+            self.admission.attached(&session.principal, conn.is_some());
+        }
+        if let Some(since) = session.idle_since.take() {
+            self.admission.not_idle(&session.principal, (since, id));
+        }
+        before
+    }
+
     fn remove(&mut self, id: SessionId, remember: usize) -> Option<Session> {
+        self.connect(id, None);
         let session = self.by_id.remove(&id)?;
         self.by_token.remove(&session.token);
         self.by_tag.remove(&(tag(id.ulid()), id));
-        self.anonymous -= usize::from(session.anonymous);
+        self.admission.leave(&session.principal);
         if let Some(count) = self.per_principal.get_mut(&session.principal) {
             *count -= 1;
             if *count == 0 {
@@ -497,23 +516,28 @@ impl Runtime {
     pub(super) fn detach(&mut self, id: SessionId, alive: Timestamp) {
         self.stop_reading(id);
         self.timers.clear(Timer::Arrived(id));
+        self.sessions.connect(id, None);
+        if self.sessions.get(id).is_some_and(|session| session.only_resumes.is_some()) {
+            return self.end_session(id);
+        }
         if let Some(session) = self.sessions.get_mut(id) {
-            session.conn = None;
             session.held = false;
             let soonest = self.now.mono + core::time::Duration::from_micros(1);
             let at = (alive + self.config.resume_window).max(soonest);
             self.timers.set(Timer::ResumeWindow(id), at);
             self.outputs.push_back(Output::Observe(Notice::SessionDetached { session: id }));
             self.unpace(id);
+            self.note_idle(id);
         }
     }
 
     /// Attaches a session to a connection; frames after `last_seq` are owed.
     pub(super) fn attach(&mut self, id: SessionId, conn: ConnId, last_seq: u64) {
+        self.sessions.connect(id, Some(conn));
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        session.conn = Some(conn);
+        session.closed = false;
         session.cursor = last_seq;
         session.received = last_seq;
         session.begin_to_catch_up();

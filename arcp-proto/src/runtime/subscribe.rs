@@ -478,7 +478,7 @@ mod tests {
     /// A runtime with one session, subscribed to metrics.
     fn subscribed() -> Runtime {
         let mut runtime = empty();
-        given(&mut runtime, Input::Opened { conn: CONN, transport: Transport::WebSocket, peer: None });
+        given(&mut runtime, Input::Opened { conn: CONN, transport: Transport::WebSocket, address: None, peer: None });
         given(&mut runtime, Input::Credit { conn: CONN, bytes: u32::MAX, frames: u32::MAX });
         let open = r#"{"id":"1","type":"session.open","payload":{"auth":{"scheme":"none"},"capabilities":{"anonymous":true}}}"#;
         say(&mut runtime, open);
@@ -557,7 +557,7 @@ mod tests {
         let opened = Record::SessionOpened {
             session,
             principal: made.principal.clone(),
-            anonymous: made.anonymous,
+            anonymous: made.principal.is_anonymous(),
             view: made.view,
             token: made.token,
             extensions: Vec::new(),

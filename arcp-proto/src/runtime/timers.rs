@@ -46,18 +46,49 @@ pub enum Timer {
     StoreRetry,
 }
 
+impl Timer {
+    /// Whether it says that somebody outside has said nothing for too long:
+    /// what the driver still holds may prove the contrary.
+    fn judges_silence(self) -> bool {
+        match self {
+            Timer::Handshake(_)
+            | Timer::Heartbeat(_)
+            | Timer::Stalled(_)
+            | Timer::ResumeWindow(_)
+            | Timer::Arrived(_)
+            | Timer::SessionLease(_)
+            | Timer::AgentSilence(_)
+            | Timer::MaxRuntime(_)
+            | Timer::CancelGrace(_)
+            | Timer::Read(_) => true,
+            Timer::Hold(_)
+            | Timer::Pace(_)
+            | Timer::JobBeat(_)
+            | Timer::Retention(_)
+            | Timer::Purge(_)
+            | Timer::KeyExpiry
+            | Timer::StoreRetry => false,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Timestamp, Timer)>,
+    /// Those that judge silence.
+    silences: BTreeSet<(Timestamp, Timer)>,
     by_timer: BTreeMap<Timer, Timestamp>,
 }
 
 impl Timers {
     pub(super) fn set(&mut self, timer: Timer, at: Timestamp) {
-        if let Some(old) = self.by_timer.insert(timer, at) {
-            self.by_time.remove(&(old, timer));
-        }
-        self.by_time.insert((at, timer));
+        self.clear(timer);
+        self.by_timer.insert(timer, at);
+        self.ordered(timer).insert((at, timer));
+    }
+
+    fn ordered(&mut self, timer: Timer) -> &mut BTreeSet<(Timestamp, Timer)> {
+        if timer.judges_silence() { &mut self.silences } else { &mut self.by_time }
     }
 
     /// Brings a timer that is set forward, never back.
@@ -69,7 +100,7 @@ impl Timers {
 
     pub(super) fn clear(&mut self, timer: Timer) {
         if let Some(at) = self.by_timer.remove(&timer) {
-            self.by_time.remove(&(at, timer));
+            self.ordered(timer).remove(&(at, timer));
         }
     }
 
@@ -78,12 +109,14 @@ impl Timers {
     }
 
     pub(super) fn next(&self) -> Option<(Timestamp, Timer)> {
-        self.by_time.first().copied()
+        self.by_time.first().into_iter().chain(self.silences.first()).min().copied()
     }
 
-    /// Takes the earliest timer that is due.
-    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<Timer> {
-        let (at, timer) = self.next()?;
+    /// Takes the earliest timer that is due; one that judges silence only if
+    /// everything was heard.
+    pub(super) fn pop_due(&mut self, now: Timestamp, all_heard: bool) -> Option<Timer> {
+        let judged = self.silences.first().filter(|_| all_heard);
+        let (at, timer) = self.by_time.first().into_iter().chain(judged).min().copied()?;
         if at > now {
             return None;
         }

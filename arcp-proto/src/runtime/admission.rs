@@ -1,0 +1,145 @@
+//! Admission: how many sessions there may be, and which one ends when another
+//! one needs its place.
+//!
+//! A session counts for its principal's account; those without a credential
+//! share the account of the network that they come from. At a bound the oldest
+//! session goes that has lost its connection and has nothing left to give; if
+//! there is none, nobody new comes in.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use super::Runtime;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{Principal, SessionId};
+use crate::limits::Limits;
+use crate::principal::Account;
+use crate::time::Timestamp;
+
+/// How many sessions each account has, and which of them nobody would miss.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    all: usize,
+    anonymous: usize,
+    accounts: BTreeMap<Account, Sessions>,
+    /// Of all accounts of peers without a credential.
+    idle_anonymous: BTreeSet<Idle>,
+}
+
+/// The sessions of one account.
+#[derive(Debug, Default)]
+struct Sessions {
+    count: usize,
+    /// Those of them that have a connection.
+    attached: usize,
+    idle: BTreeSet<Idle>,
+}
+
+/// A session without a connection and with nothing left to give, and since
+/// when.
+type Idle = (Timestamp, SessionId);
+
+impl Admission {
+    pub(super) fn enter(&mut self, principal: &Principal) {
+        self.all += 1;
+        self.anonymous += usize::from(principal.is_anonymous());
+        self.accounts.entry(principal.account()).or_default().count += 1;
+    }
+
+    pub(super) fn leave(&mut self, principal: &Principal) {
+        self.all -= 1;
+        self.anonymous -= usize::from(principal.is_anonymous());
+        let account = principal.account();
+        if let Some(sessions) = self.accounts.get_mut(&account) {
+            sessions.count -= 1;
+            if sessions.count == 0 {
+                self.accounts.remove(&account);
+            }
+        }
+    }
+
+    /// A session has a connection now, or has none any more.
+    pub(super) fn attached(&mut self, principal: &Principal, attached: bool) {
+        if let Some(sessions) = self.accounts.get_mut(&principal.account()) {
+            sessions.attached = if attached { sessions.attached + 1 } else { sessions.attached.saturating_sub(1) };
+        }
+    }
+
+    /// Whether there is a session that a client of this account can resume.
+    pub(super) fn has_detached(&self, principal: &Principal) -> bool {
+        self.accounts.get(&principal.account()).is_some_and(|sessions| sessions.count > sessions.attached)
+    }
+
+    /// Nobody would miss this session.
+    pub(super) fn idle(&mut self, principal: &Principal, idle: Idle) {
+        let account = principal.account();
+        if account.is_anonymous() {
+            self.idle_anonymous.insert(idle);
+        }
+        self.accounts.entry(account).or_default().idle.insert(idle);
+    }
+
+    /// Its client is back, or it is over.
+    pub(super) fn not_idle(&mut self, principal: &Principal, idle: Idle) {
+        self.idle_anonymous.remove(&idle);
+        if let Some(sessions) = self.accounts.get_mut(&principal.account()) {
+            sessions.idle.remove(&idle);
+        }
+    }
+
+    /// What keeps one more session of an account out, and the session that can
+    /// make room for it.
+    fn obstacle(&self, account: &Account, limits: &Limits) -> Option<(&'static str, Option<SessionId>)> {
+        let sessions = self.accounts.get(account);
+        let own = sessions.map_or(0, |sessions| sessions.count);
+        let own_idle = sessions.and_then(|sessions| sessions.idle.first()).map(|(_, id)| *id);
+        let idle_anonymous = self.idle_anonymous.first().map(|(_, id)| *id);
+        let (most_own, most) = match account {
+            Account::Known(_) => (limits.sessions_per_principal, limits.sessions),
+            Account::Anonymous(_) => (limits.anonymous_sessions_per_network, limits.without_reserve(limits.sessions)),
+        };
+        if own >= most_own {
+            let full = match account {
+                Account::Known(_) => "you have too many sessions: resume one, close some, or let them expire",
+                Account::Anonymous(_) => {
+                    "too many sessions without a credential come from where you are: try again later"
+                }
+            };
+            return Some((full, own_idle));
+        }
+        if account.is_anonymous() && self.anonymous >= limits.anonymous_sessions {
+            return Some(("too many sessions without a credential: try again later", idle_anonymous));
+        }
+        let full = "the runtime has too many sessions: try again later";
+        (self.all >= most).then(|| (full, own_idle.or(idle_anonymous)))
+    }
+}
+
+impl Runtime {
+    /// Makes room for one more session of a principal.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, and whoever asks can do something about it or not.
+    pub(super) fn admit(&mut self, principal: &Principal) -> Result<(), Violation> {
+        if self.draining {
+            return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down"));
+        }
+        let account = principal.account();
+        while let Some((full, idle)) = self.sessions.admission.obstacle(&account, &self.config.limits) {
+            let idle = idle.ok_or_else(|| Violation::new(ErrorCode::ResourceExhausted, full))?;
+            self.end_session(idle);
+        }
+        Ok(())
+    }
+
+    /// A session without a connection goes first when room is needed, if a
+    /// client that came back to it would find nothing new.
+    pub(super) fn note_idle(&mut self, id: SessionId) {
+        let since = self.now.mono;
+        if let Some(session) = self.sessions.get_mut(id).filter(|session| session.has_nothing_left()) {
+            session.idle_since = Some(since);
+            let principal = session.principal.clone();
+            self.sessions.admission.idle(&principal, (since, id));
+        }
+    }
+}
