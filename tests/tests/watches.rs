@@ -267,11 +267,33 @@ fn who_comes_late_and_reads_no_pieces_gets_the_whole_result() {
     send_chunk(&mut world, &job, "abc", true);
     let (mut late, _) = limited(&mut world, &["result_chunk"]);
     late.submit(&mut world, keyed.clone());
+    let (mut watcher, _) = limited(&mut world, &["result_chunk"]);
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    watcher.settle(&mut world);
     send_chunk(&mut world, &job, "def", false);
     succeed(&mut world, &job);
-    let end = late.until_end(&mut world).pop().expect("the end");
-    assert_eq!(end["payload"]["result"], "abcdef", "{end}");
+    for reader in [&mut late, &mut watcher] {
+        let end = reader.until_end(&mut world).pop().expect("the end");
+        assert_eq!(end["payload"]["result"], "abcdef", "{end}");
+    }
     world.finish();
+}
+
+#[test]
+fn a_watcher_that_reads_no_pieces_gets_the_whole_result_and_fails_nobody() {
+    for (text, whole) in [("abc".to_string(), true), ("x".repeat(10_000), false)] {
+        let mut world = World::configured(13, |config| config.limits.result_frame_bytes = 8192);
+        let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+        let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+        let (mut watcher, _) = limited(&mut world, &["result_chunk"]);
+        watcher.send(&mut world, "job.subscribe", json!({"job_id": job}));
+        watcher.settle(&mut world);
+        send_chunk(&mut world, &job, &text, false);
+        succeed(&mut world, &job);
+        let end = watcher.until_end(&mut world).pop().expect("the end");
+        assert_eq!((&end["payload"]["final_status"], end["payload"]["result"] == text), (&json!("success"), whole));
+        world.finish();
+    }
 }
 
 #[test]

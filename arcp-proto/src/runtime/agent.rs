@@ -28,7 +28,7 @@ pub(super) struct Stream {
     bytes: u64,
     /// Whether the last piece was sent.
     closed: bool,
-    /// The whole again, while a peer that cannot read chunks needs it.
+    /// The whole again, while a peer that cannot read chunks wants it.
     whole: Option<Whole>,
     /// Whether who submitted it cannot: then the whole must fit in a frame.
     must_fit: bool,
@@ -118,7 +118,8 @@ impl Runtime {
 
     fn chunk(&mut self, id: JobId, data: ChunkData, more: bool) {
         let result_id = prefixed("res_", self.entropy.ulid(self.now.utc));
-        let wants_whole = !self.readers_take_chunks(id);
+        let must_fit = !self.readers_take_chunks(id);
+        let wants_whole = must_fit || !self.watchers_take_chunks(id);
         let budget = self.chunk_budget(id);
         let max = self.config.limits.result_bytes;
         let Some(job) = self.jobs.get_mut(id) else {
@@ -130,7 +131,7 @@ impl Runtime {
             bytes: 0,
             closed: false,
             whole: wants_whole.then(Whole::default),
-            must_fit: wants_whole,
+            must_fit,
         });
         if stream.closed {
             return self.fail_job(id, "the agent went on after the last piece of its result");
@@ -151,7 +152,7 @@ impl Runtime {
                 }
             }
             if whole.bytes.len() > budget && !stream.must_fit {
-                // Nobody's job fails for who came to it later.
+                // Nobody's job fails for who only watches it, or came to it later.
                 stream.whole = None;
             } else if whole.bytes.len() > budget {
                 let why = "the result was sent in pieces, is too large for one frame, and the client reads no pieces";
@@ -209,6 +210,11 @@ impl Runtime {
     fn readers_take_chunks(&self, id: JobId) -> bool {
         let owners = self.jobs.get(id).map(|job| job.owners.as_slice()).unwrap_or_default();
         owners.iter().filter_map(|s| self.sessions.get(*s)).all(|s| s.view.features.has(Feature::ResultChunk))
+    }
+
+    fn watchers_take_chunks(&self, id: JobId) -> bool {
+        let watchers = self.jobs.get(id).map(|job| job.watchers.as_slice()).unwrap_or_default();
+        watchers.iter().filter_map(|s| self.sessions.get(*s)).all(|s| s.view.features.has(Feature::ResultChunk))
     }
 
     /// The largest data of a chunk that every watcher of the job can take.

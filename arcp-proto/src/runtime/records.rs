@@ -401,3 +401,53 @@ pub struct KeyRecord {
     /// What makes two submits the same.
     pub fingerprint: [u8; 32],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_that_were_stored_before_any_left_events_out_are_read() {
+        let stored = r#"{"seq":7,"count":3,"job":"job_01KDVDNA0F9PHT3PKBES6T1S32","event":4,"part":"Whole","request":1,"subscription":2}"#;
+        let run: NumberedRun = serde_json::from_str(stored).expect("a run");
+        assert_eq!((run.last_seq(), run.last_event(), run.shown), (9, 6, None));
+        assert_eq!(serde_json::to_string(&run).expect("JSON"), stored, "and written as they were");
+    }
+
+    #[test]
+    fn the_bits_of_stored_classes_stay_what_they_are() {
+        let stored = r#"{"seq":7,"count":2,"job":"job_01KDVDNA0F9PHT3PKBES6T1S32","event":4,"shown":{"classes":65026,"last":9},"part":"Whole","request":0,"subscription":0}"#;
+        let mut run: NumberedRun = serde_json::from_str(stored).expect("a run");
+        let shown = run.shown.expect("it leaves events out");
+        let withheld: Vec<EventClass> = EventClasses::ALL.without(shown.classes).iter().collect();
+        use EventClass::{Artifact, Delegate, Metric, Started, Status, Thought, ToolCall, ToolResult};
+        assert_eq!(withheld, [Started, Thought, ToolCall, ToolResult, Status, Metric, Artifact, Delegate]);
+        assert_eq!(serde_json::to_string(&run).expect("JSON"), stored);
+        run.begin_at(8);
+        assert_eq!((run.count, run.last_event()), (1, 9));
+    }
+
+    #[test]
+    fn runs_join_where_nothing_is_left_out_between_them() {
+        let job = JobId::from_ulid(ulid::Ulid::nil());
+        let classes = EventClasses::of(&[EventClass::Metric]);
+        let run = |seq, event, last| NumberedRun {
+            seq,
+            count: 1,
+            job,
+            event,
+            shown: Some(Shown { classes, last }),
+            part: Part::Whole,
+            request: 0,
+            subscription: 0,
+        };
+        let mut one = run(1, 1, 4);
+        assert_eq!(one.join(run(2, 6, 6)), Some(run(2, 6, 6)), "event 5 may be one of them");
+        assert_eq!(
+            one.join(NumberedRun { shown: None, ..run(2, 5, 0) }),
+            Some(NumberedRun { shown: None, ..run(2, 5, 0) })
+        );
+        assert_eq!(one.join(run(2, 5, 8)), None);
+        assert_eq!((one.count, one.last_seq(), one.last_event()), (2, 2, 8));
+    }
+}

@@ -213,6 +213,7 @@ impl Runtime {
         if !session.view.features.has(Feature::Subscribe) {
             return Err(Violation::invalid("watching jobs needs the feature `subscribe`, which was not negotiated"));
         }
+        let takes_chunks = session.view.features.has(Feature::ResultChunk);
         let job_id = self.visible(session_id, &watch.job)?;
         let job = self.jobs.get(job_id).ok_or_else(gone)?;
         // Who gets the events, or is still to get the end, gets nothing twice.
@@ -229,6 +230,10 @@ impl Runtime {
         }
         let reply = self.watching(job_id, id, from, wants_history).ok_or_else(gone)?;
         if !already {
+            if !takes_chunks {
+                // As far as it can be done: no watch is refused for it.
+                let _ = self.put_result_together(job_id);
+            }
             let (request, number) = self.name_request(session_id, job_id, id);
             self.append(Record::Joined { job: job_id, session: session_id, owner: false, request, number }, None);
         }
