@@ -112,7 +112,17 @@ impl Runtime {
         let full = self.jobs.counts(principal).1 > self.config.limits.ended_jobs_per_principal;
         if let Some(id) = self.jobs.oldest_listed(principal).filter(|_| full) {
             self.timers.clear(Timer::Retention(id));
+            self.take_as_received(id);
             self.on_retention_over(id);
+        }
+    }
+
+    /// There is no room to wait until what was sent of a job has arrived.
+    fn take_as_received(&mut self, id: JobId) {
+        for reader in self.jobs.get(id).into_iter().flat_map(Job::readers) {
+            if let Some(session) = self.sessions.get_mut(reader).filter(|session| session.conn.is_some()) {
+                session.received = session.received.max(session.cursor);
+            }
         }
     }
 
