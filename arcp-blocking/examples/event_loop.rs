@@ -113,7 +113,7 @@ impl Loop {
                 }
             }
             // What is in memory is as durable as this server gets.
-            Output::Persist { at, .. } => self.runtime.handle(self.now(), Input::Persisted { up_to: at }),
+            Output::Persist(batch) => self.runtime.handle(self.now(), Input::Persisted { up_to: batch.last() }),
             Output::Authenticate { op, credential, .. } => {
                 let principal = self.tokens.verify(&credential);
                 self.runtime.handle(self.now(), Input::Authenticated { op, principal });

@@ -17,7 +17,7 @@ use arcp_proto::error::ConfigError;
 use arcp_proto::id::{ConnId, LogPos, OpId, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
-use arcp_proto::runtime::{CloseReason, Config, Input, Notice, Output, Record, Runtime, Stats};
+use arcp_proto::runtime::{Batch, CloseReason, Config, Input, Notice, Output, Runtime, Stats};
 
 use crate::readers::{Readers, Wanted};
 
@@ -80,7 +80,8 @@ pub(crate) struct Engine {
     authenticator: Arc<dyn Authenticator>,
     store: Committer,
     readers: Option<Readers>,
-    batch: Vec<(LogPos, Record)>,
+    /// What is committed together.
+    group: Vec<Batch>,
     recorder: Option<(Recorder, File)>,
     observer: Option<Observer>,
     extensions: Option<ExtensionTaker>,
@@ -106,7 +107,7 @@ impl Inbox for Mailbox {
 
 enum Committer {
     Instant(Box<dyn Store>),
-    Thread(Sender<Vec<(LogPos, Record)>>),
+    Thread(Sender<Vec<Batch>>),
 }
 
 impl Engine {
@@ -149,7 +150,7 @@ impl Engine {
             authenticator: host.authenticator,
             store,
             readers,
-            batch: Vec::new(),
+            group: Vec::new(),
             recorder,
             observer: host.observer,
             extensions: host.extensions,
@@ -229,7 +230,7 @@ impl Engine {
             Output::PauseRead { conn } => links.pause(conn, true),
             Output::ResumeRead { conn } => links.pause(conn, false),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, credential),
-            Output::Persist { at, record } => self.batch.push((at, record)),
+            Output::Persist(batch) => self.group.push(batch),
             Output::Load { op, job, from, to, bytes } => self.load(Wanted { op, job, from, to, bytes }),
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),
             Output::StopAgent { job, force } => self.runner.stop(job, force),
@@ -273,23 +274,21 @@ impl Engine {
 
     /// True if something was committed at once and more may follow.
     fn commit(&mut self) -> bool {
-        let Some(up_to) = self.batch.last().map(|(at, _)| *at) else {
+        let Some(from) = self.group.first().map(|batch| batch.first) else {
             return false;
         };
-        let batch = std::mem::take(&mut self.batch);
+        let group = std::mem::take(&mut self.group);
         match &mut self.store {
             Committer::Instant(store) => {
-                let result = store.commit(&batch);
-                let from = batch.first().map_or(up_to, |(at, _)| *at);
-                self.input(committed(result, from, up_to));
-                self.batch = batch;
-                self.batch.clear();
+                let outcome = committed(store.as_mut(), &group);
+                self.group = group;
+                self.group.clear();
+                self.input(outcome);
                 true
             }
             Committer::Thread(thread) => {
                 // A store thread that is gone is a store that fails.
-                if let Err(lost) = thread.send(batch) {
-                    let from = lost.0.first().map_or(up_to, |(at, _)| *at);
+                if thread.send(group).is_err() {
                     self.input(Input::PersistFailed { from });
                 }
                 false
@@ -307,19 +306,20 @@ impl Engine {
     }
 }
 
-fn committed(result: Result<(), arcp_host::store::StoreError>, from: LogPos, up_to: LogPos) -> Input {
-    match result {
-        Ok(()) => Input::Persisted { up_to },
+/// Commits a group; what the core is told of it.
+fn committed(store: &mut dyn Store, group: &[Batch]) -> Input {
+    match store.commit(group) {
+        Ok(()) => Input::Persisted { up_to: group.last().map_or(LogPos(0), Batch::last) },
         Err(error) => {
             log(format_args!("arcp: {error}"));
-            Input::PersistFailed { from }
+            Input::PersistFailed { from: group.first().map_or(LogPos(0), |batch| batch.first) }
         }
     }
 }
 
 /// Commits whatever is queued as one group, and tidies up when nothing is.
-fn commit_thread(mut store: Box<dyn Store>, mailbox: Arc<Mailbox>) -> io::Result<Sender<Vec<(LogPos, Record)>>> {
-    let (sender, receiver) = channel::<Vec<(LogPos, Record)>>();
+fn commit_thread(mut store: Box<dyn Store>, mailbox: Arc<Mailbox>) -> io::Result<Sender<Vec<Batch>>> {
+    let (sender, receiver) = channel::<Vec<Batch>>();
     let work = move || {
         let mut untidy = true;
         loop {
@@ -337,11 +337,8 @@ fn commit_thread(mut store: Box<dyn Store>, mailbox: Arc<Mailbox>) -> io::Result
             while let Ok(more) = receiver.try_recv() {
                 group.extend(more);
             }
-            let (Some(from), Some(up_to)) = (group.first().map(|e| e.0), group.last().map(|e| e.0)) else {
-                continue;
-            };
             untidy = true;
-            mailbox.put(committed(store.commit(&group), from, up_to));
+            mailbox.put(committed(store.as_mut(), &group));
         }
     };
     std::thread::Builder::new().name("store".to_string()).spawn(work)?;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
-use arcp_proto::runtime::{NumberedRun, Record};
+use arcp_proto::runtime::{Batch, NumberedRun, Record};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 use ulid::Ulid;
 
@@ -181,15 +181,15 @@ impl Store for SqliteStore {
         Ok(self.last)
     }
 
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
-        let new = following(self.last, batch)?;
-        let Some(up_to) = new.last().map(|(at, _)| *at) else {
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        let new = following(self.last, batches)?;
+        let Some(up_to) = new.last().map(|batch| batch.last()) else {
             return Ok(());
         };
         let transaction = self.connection.transaction().map_err(failed)?;
         let mut rows = Rows::default();
-        for (at, record) in new {
-            rows.put(&transaction, *at, record)?;
+        for (at, record) in new.into_iter().flat_map(Batch::entries) {
+            rows.put(&transaction, at, record)?;
         }
         rows.finish(&transaction)?;
         let untidy = rows::tidy(&transaction, now_ms())?;

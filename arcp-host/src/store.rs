@@ -1,24 +1,24 @@
 //! Where records are made durable.
 
 use arcp_proto::id::{JobId, LogPos};
-use arcp_proto::runtime::{EventRecord, Record};
+use arcp_proto::runtime::{Batch, EventRecord, Record};
 
 /// Makes records durable.
 ///
-/// The core gives records in the order of their positions, and holds every
-/// frame that reveals one until it is told that the position is durable.
-/// Whatever is queued is committed as one batch: the cost of a flush is
-/// shared. After a failure the same positions are given again; a position
-/// that is durable already is skipped. What was queued behind a failure comes
-/// before that: a batch that leaves a gap is refused, because a position stands
-/// for all before it.
+/// The core gives batches in the order of their positions, and holds every
+/// frame that reveals one until it is told that it is durable. A batch is what
+/// one input made: no restart may see half of it. Whatever is queued is
+/// committed together: the cost of a flush is shared. After a failure the same
+/// batches are given again; one that is durable already is skipped. What was
+/// queued behind a failure comes before that: a batch that leaves a gap is
+/// refused, because a position stands for all before it.
 pub trait Store: Send {
-    /// Commits a batch: all of it or nothing.
+    /// Commits batches: all of them or nothing.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if nothing was committed; the core asks again.
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError>;
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError>;
 
     /// Gives every record that a restart needs and the last position ever
     /// committed. Called once, before any commit. Records of the same job or
@@ -87,19 +87,18 @@ pub trait History: Send {
 #[error("the store failed: {0}")]
 pub struct StoreError(pub String);
 
-/// What is new in a batch, once each and in order.
-pub(crate) fn following(mut last: LogPos, batch: &[(LogPos, Record)]) -> Result<Vec<&(LogPos, Record)>, StoreError> {
-    let mut new = Vec::with_capacity(batch.len());
-    for entry in batch {
-        let at = entry.0;
-        if at <= last {
+/// What is new among batches, once each and in order.
+pub(crate) fn following(mut last: LogPos, batches: &[Batch]) -> Result<Vec<&Batch>, StoreError> {
+    let mut new = Vec::with_capacity(batches.len());
+    for batch in batches.iter().filter(|batch| !batch.records.is_empty()) {
+        if batch.last() <= last {
             continue;
         }
-        if at.0 != last.0 + 1 {
-            return Err(StoreError(format!("position {} after {}", at.0, last.0)));
+        if batch.first.0 != last.0 + 1 {
+            return Err(StoreError(format!("position {} after {}", batch.first.0, last.0)));
         }
-        last = at;
-        new.push(entry);
+        last = batch.last();
+        new.push(batch);
     }
     Ok(new)
 }
@@ -112,9 +111,9 @@ pub struct MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
-        if let Some((at, _)) = following(self.last, batch)?.last() {
-            self.last = *at;
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        if let Some(batch) = following(self.last, batches)?.last() {
+            self.last = batch.last();
         }
         Ok(())
     }

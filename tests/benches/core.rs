@@ -62,7 +62,7 @@ impl Stage {
         self.runtime.handle(self.now, input);
         while let Some(output) = self.runtime.poll_output() {
             match output {
-                Output::Persist { at, .. } => self.runtime.handle(self.now, Input::Persisted { up_to: at }),
+                Output::Persist(batch) => self.runtime.handle(self.now, Input::Persisted { up_to: batch.last() }),
                 Output::StartAgent { job, .. } => self.job = job,
                 Output::Send { conn, frame } => {
                     let bytes = frame.len() as u32;

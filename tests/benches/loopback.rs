@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{History, Store, StoreError};
 use arcp_proto::id::LogPos;
-use arcp_proto::runtime::Record;
+use arcp_proto::runtime::{Batch, Record};
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{hello_payload, open_payload};
 use arcp_tests::server::Running;
@@ -100,14 +100,15 @@ impl Store for Counting {
         self.inner.load(each)
     }
 
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
-        let events = batch.iter().filter(|(_, record)| matches!(record, Record::JobEvent { .. })).count() as u64;
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        let records = batches.iter().flat_map(|batch| &batch.records);
+        let events = records.filter(|record| matches!(record, Record::JobEvent { .. })).count() as u64;
         if events > 2 {
             self.counts.commits.fetch_add(1, Ordering::Relaxed);
             self.counts.events.fetch_add(events, Ordering::Relaxed);
             self.counts.largest.fetch_max(events, Ordering::Relaxed);
         }
-        self.inner.commit(batch)
+        self.inner.commit(batches)
     }
 
     fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {

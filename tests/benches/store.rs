@@ -23,7 +23,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::{EventClass, EventKind, JobEvent, JobResult, Terminal};
 use arcp_proto::model::request::Invocation;
 use arcp_proto::runtime::{
-    AgentCall, Config, EventRecord, Input, JobRecord, NumberedRun, Output, Record, Runtime, Transport,
+    AgentCall, Batch, Config, EventRecord, Input, JobRecord, NumberedRun, Output, Record, Runtime, Transport,
 };
 use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
@@ -95,7 +95,7 @@ fn tick(n: u64) -> EventRecord {
 }
 
 /// An event and its number, as they are given to a store.
-fn event_records(at: u64, n: u64) -> [(LogPos, Record); 2] {
+fn event_batch(at: u64, n: u64) -> Batch {
     let run = NumberedRun {
         seq: n,
         count: 1,
@@ -106,10 +106,8 @@ fn event_records(at: u64, n: u64) -> [(LogPos, Record); 2] {
         request: 0,
         subscription: 0,
     };
-    [
-        (LogPos(at), Record::Numbered { session: session(1), run }),
-        (LogPos(at + 1), Record::JobEvent { job: job(1), event: tick(n) }),
-    ]
+    let records = vec![Record::Numbered { session: session(1), run }, Record::JobEvent { job: job(1), event: tick(n) }];
+    Batch { first: LogPos(at), records }
 }
 
 fn median(mut rates: Vec<f64>) -> f64 {
@@ -127,12 +125,12 @@ fn compare_commits() {
         for _ in 0..ROUNDS {
             let file = File::new("ours");
             let mut store = file.open();
-            let batches: Vec<Vec<_>> = (0..events / group)
-                .map(|b| (0..group).flat_map(|k| event_records(1 + 2 * (b * group + k), 1 + b * group + k)).collect())
+            let groups: Vec<Vec<Batch>> = (0..events / group)
+                .map(|b| (0..group).map(|k| event_batch(1 + 2 * (b * group + k), 1 + b * group + k)).collect())
                 .collect();
             let begun = Instant::now();
-            for batch in &batches {
-                store.commit(batch).expect("committed");
+            for group in &groups {
+                store.commit(group).expect("committed");
             }
             ours.push(events as f64 / begun.elapsed().as_secs_f64());
             bare.push(events as f64 / bare_commits(events, group).as_secs_f64());
@@ -192,8 +190,8 @@ fn compare_reads() {
     let file = File::new("reads");
     let mut store = file.open();
     for b in 0..EVENTS / 256 {
-        let batch: Vec<_> = (0..256).flat_map(|k| event_records(1 + 2 * (b * 256 + k), 1 + b * 256 + k)).collect();
-        store.commit(&batch).expect("committed");
+        let group: Vec<Batch> = (0..256).map(|k| event_batch(1 + 2 * (b * 256 + k), 1 + b * 256 + k)).collect();
+        store.commit(&group).expect("committed");
     }
     let count = EVENTS / 256 * 256;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
@@ -232,16 +230,16 @@ fn restart() {
     let file = File::new("restart");
     let mut store = SqliteStore::open(&file.0, Durability::Normal).expect("it opens");
     let mut at = 0;
-    let mut batch = Vec::new();
+    let mut group = Vec::new();
     let mut put = |store: &mut SqliteStore, record: Option<Record>| {
         let last = record.is_none();
-        batch.extend(record.map(|record| {
+        group.extend(record.map(|record| {
             at += 1;
-            (LogPos(at), record)
+            Batch { first: LogPos(at), records: vec![record] }
         }));
-        if last || batch.len() >= 4096 {
-            store.commit(&batch).expect("committed");
-            batch.clear();
+        if last || group.len() >= 4096 {
+            store.commit(&group).expect("committed");
+            group.clear();
         }
     };
     let now = UtcMs(1_790_000_000_000);
@@ -333,7 +331,7 @@ fn stay_flat() {
     let mut steady = Steady {
         runtime: runtime(),
         store: file.open(),
-        batch: Vec::new(),
+        group: Vec::new(),
         now: 1,
         credit: 0,
         job: None,
@@ -364,7 +362,7 @@ fn stay_flat() {
 struct Steady {
     runtime: Runtime,
     store: SqliteStore,
-    batch: Vec<(LogPos, Record)>,
+    group: Vec<Batch>,
     now: u64,
     credit: u32,
     job: Option<JobId>,
@@ -407,18 +405,18 @@ impl Steady {
             while let Some(output) = self.runtime.poll_output() {
                 self.perform(output);
             }
-            let Some(up_to) = self.batch.last().map(|(at, _)| *at) else {
+            let Some(up_to) = self.group.last().map(Batch::last) else {
                 return;
             };
-            self.store.commit(&self.batch).expect("committed");
-            self.batch.clear();
+            self.store.commit(&self.group).expect("committed");
+            self.group.clear();
             self.handle(Input::Persisted { up_to });
         }
     }
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::Persist { at, record } => self.batch.push((at, record)),
+            Output::Persist(batch) => self.group.push(batch),
             Output::StartAgent { job, spec } => (self.job, self.credit) = (Some(job), spec.credit),
             Output::AgentCredit { calls, .. } => self.credit += calls,
             Output::Send { conn, frame } => {

@@ -4,7 +4,7 @@
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::Store as _;
 use arcp_proto::id::{LogPos, SessionId};
-use arcp_proto::runtime::Record;
+use arcp_proto::runtime::{Batch, Record};
 use arcp_proto::secret::Secret;
 use ulid::Ulid;
 
@@ -16,6 +16,7 @@ fn main() {
     for n in 1..=batches.parse().expect("a number") {
         let session = SessionId::from_ulid(Ulid::from_parts(n, 1));
         let token = Secret::new(n.to_string()).digest();
-        store.commit(&[(LogPos(n), Record::TokenRotated { session, token })]).expect("committed");
+        let records = vec![Record::TokenRotated { session, token }];
+        store.commit(&[Batch { first: LogPos(n), records }]).expect("committed");
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use arcp_host::store::Store;
 use arcp_proto::id::{JobId, LogPos, Principal, SessionId};
-use arcp_proto::runtime::{KeyRecord, Record};
+use arcp_proto::runtime::{Batch, KeyRecord, Record};
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
 use serde_json::{Value, json};
@@ -65,6 +65,17 @@ pub fn kept(n: u64, until: u64) -> Record {
 /// Records at the positions from `first` on.
 pub fn at(first: u64, records: &[Record]) -> Vec<(LogPos, Record)> {
     (first..).map(LogPos).zip(records.iter().cloned()).collect()
+}
+
+/// A batch of these records, at the positions from `first` on.
+pub fn batch(first: u64, records: &[Record]) -> Batch {
+    Batch { first: LogPos(first), records: records.to_vec() }
+}
+
+/// A batch of records that stand behind each other in a log.
+pub fn batch_of(entries: &[(LogPos, Record)]) -> Batch {
+    let first = entries.first().map_or(LogPos(0), |(at, _)| *at);
+    Batch { first, records: entries.iter().map(|(_, record)| record.clone()).collect() }
 }
 
 /// Everything a store gives back, and its last position.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{ConnId, JobId, LogPos};
 use arcp_proto::model::event::{EventClass, JobEvent};
-use arcp_proto::runtime::{Input, NumberedRun, Output, Record};
+use arcp_proto::runtime::{Batch, Input, NumberedRun, Output, Record};
 use serde_json::Value;
 
 /// Watches one run.
@@ -63,7 +63,7 @@ impl Oracle {
     pub fn output(&mut self, output: &Output) {
         match output {
             Output::Send { conn, frame } => self.frame(*conn, frame),
-            Output::Persist { at, record } => self.record(*at, record),
+            Output::Persist(batch) => self.batch(batch),
             Output::StartAgent { job, spec } => {
                 assert!(self.accepted[&job.to_string()] <= self.durable, "b14_persist_before_send: {job} is started");
                 assert!(self.started.insert((*job, spec.restarts)), "the agent of {job} is started twice");
@@ -101,12 +101,18 @@ impl Oracle {
         self.ended.retain(|job, at| *at <= durable && events.contains_key(&job.to_string()));
     }
 
-    fn record(&mut self, at: LogPos, record: &Record) {
-        if at.0 <= self.last_pos {
+    fn batch(&mut self, batch: &Batch) {
+        if batch.last().0 <= self.last_pos {
             return; // given again after a failure
         }
-        assert_eq!(at.0, self.last_pos + 1, "log positions have no gaps");
-        self.last_pos = at.0;
+        assert_eq!(batch.first.0, self.last_pos + 1, "log positions have no gaps");
+        self.last_pos = batch.last().0;
+        for (at, record) in batch.entries() {
+            self.record(at, record);
+        }
+    }
+
+    fn record(&mut self, at: LogPos, record: &Record) {
         match record {
             Record::JobAccepted(job) => {
                 self.accepted.insert(job.job.to_string(), at);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use arcp_host::store::{History, Store, StoreError};
 use arcp_proto::id::{JobId, LogPos, SessionId};
-use arcp_proto::runtime::{EventRecord, Record};
+use arcp_proto::runtime::{Batch, EventRecord, Record};
 
 /// Records in memory that survive a crash of the runtime.
 #[derive(Clone, Debug, Default)]
@@ -121,20 +121,24 @@ impl Store for VirtualStore {
         Ok(self.last)
     }
 
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
-        let mut new: Vec<&(LogPos, Record)> = Vec::new();
-        for entry in batch {
-            let last = new.last().map_or(self.last, |(at, _)| *at);
-            if entry.0.0 > last.0 + 1 {
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        let mut new: Vec<&Batch> = Vec::new();
+        for batch in batches {
+            let last = new.last().map_or(self.last, |before| before.last());
+            if batch.first.0 > last.0 + 1 {
                 return Err(StoreError("a gap".into()));
             }
-            new.extend((entry.0 > last).then_some(entry));
+            if batch.last() > last && batch.first <= last {
+                return Err(StoreError("half of a batch".into()));
+            }
+            new.extend((batch.last() > last).then_some(batch));
         }
-        if self.broken || self.full_at.is_some_and(|most| self.records.len() + new.len() > most) {
+        let count: usize = new.iter().map(|batch| batch.records.len()).sum();
+        if self.broken || self.full_at.is_some_and(|most| self.records.len() + count > most) {
             return Err(StoreError("no room".into()));
         }
-        for (at, record) in new {
-            self.keep(*at, record);
+        for (at, record) in new.into_iter().flat_map(Batch::entries) {
+            self.keep(at, record);
         }
         Ok(())
     }
@@ -192,8 +196,8 @@ impl Store for SlowToRead {
         self.inner.load(each)
     }
 
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
-        self.inner.commit(batch)
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        self.inner.commit(batches)
     }
 
     fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
@@ -243,11 +247,11 @@ impl Store for Faulty {
         self.inner.load(each)
     }
 
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
         if self.failing.load(Ordering::SeqCst) {
             return Err(StoreError("the disk is full".into()));
         }
-        self.inner.commit(batch)
+        self.inner.commit(batches)
     }
 
     fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
@@ -281,12 +285,12 @@ impl Store for Flaky {
         self.inner.load(each)
     }
 
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
         self.commits += 1;
         match self.commits % Flaky::TRIES {
             1 => Err(StoreError("it was not reached".into())),
-            2 => self.inner.commit(batch).and(Err(StoreError("no answer came".into()))),
-            _ => self.inner.commit(batch),
+            2 => self.inner.commit(batches).and(Err(StoreError("no answer came".into()))),
+            _ => self.inner.commit(batches),
         }
     }
 
@@ -314,8 +318,8 @@ impl Store for Shared {
         self.store().load(each)
     }
 
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
-        self.store().commit(batch)
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        self.store().commit(batches)
     }
 
     fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {

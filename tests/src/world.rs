@@ -9,11 +9,11 @@ use std::time::Duration;
 use arcp_host::store::{History as _, Store as _};
 use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput};
 use arcp_proto::entropy::Seeds;
-use arcp_proto::id::{ConnId, JobId, LogPos, OpId, Principal};
+use arcp_proto::id::{ConnId, JobId, OpId, Principal};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
-    AgentExit, AgentSpec, CloseReason, Config, Input, Notice, Operator, Output, Record, Runtime, Transport,
+    AgentExit, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport,
 };
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
@@ -38,7 +38,8 @@ pub struct Options {
     pub latency: Duration,
     /// Bytes a reader takes before it gives credit again.
     pub window: u32,
-    /// Whether what is given to the store together may be committed apart.
+    /// Whether batches that are given to the store together may be committed
+    /// apart.
     pub split_commits: bool,
 }
 
@@ -121,8 +122,8 @@ pub struct World {
     /// What clients of ours speak from now on.
     pub family: Family,
     last_conn: u64,
-    /// Records on their way to the store.
-    given: Vec<(LogPos, Record)>,
+    /// Batches on their way to the store.
+    given: Vec<Batch>,
     /// What survives a crash.
     pub store: VirtualStore,
     /// The longest that reading events back takes.
@@ -235,8 +236,8 @@ impl World {
             Output::PauseRead { conn } => self.wire(conn).paused = true,
             Output::ResumeRead { conn } => self.on_resume_read(conn),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, &credential),
-            Output::Persist { at, record } => {
-                self.given.push((at, record));
+            Output::Persist(batch) => {
+                self.given.push(batch);
                 if !self.commit_due {
                     self.commit_due = true;
                     self.later(Event::Commit);
@@ -273,9 +274,9 @@ impl World {
         }
     }
 
-    /// Records on their way to the store.
-    pub fn given(&self) -> impl Iterator<Item = &Record> {
-        self.given.iter().map(|(_, record)| record)
+    /// Batches on their way to the store.
+    pub fn given(&self) -> impl Iterator<Item = &Batch> {
+        self.given.iter()
     }
 
     fn wire(&mut self, conn: ConnId) -> &mut Wire {
@@ -372,17 +373,17 @@ impl World {
     fn on_commit(&mut self) {
         self.commit_due = false;
         // What a commit failed to write is not kept for the next one.
-        let mut batch = std::mem::take(&mut self.given);
-        if self.options.split_commits && !batch.is_empty() && self.below(2) == 0 {
-            let kept = 1 + self.below(batch.len() as u64) as usize;
-            self.given = batch.split_off(kept);
+        let mut group = std::mem::take(&mut self.given);
+        if self.options.split_commits && !group.is_empty() && self.below(2) == 0 {
+            let kept = 1 + self.below(group.len() as u64) as usize;
+            self.given = group.split_off(kept);
             self.commit_due = true;
             self.later(Event::Commit);
         }
-        let (Some((from, _)), Some((up_to, _))) = (batch.first().cloned(), batch.last().cloned()) else {
+        let (Some(from), Some(up_to)) = (group.first().map(|batch| batch.first), group.last().map(Batch::last)) else {
             return;
         };
-        match self.store.commit(&batch) {
+        match self.store.commit(&group) {
             Ok(()) => self.input(Input::Persisted { up_to }),
             Err(_) => self.input(Input::PersistFailed { from }),
         }
@@ -395,14 +396,14 @@ impl World {
 
     /// The process of the runtime dies, and another takes up what the store
     /// has. What was on its way to the store may have got there, to the last
-    /// record or any before, and the store may have let go of what it may.
+    /// batch or any before, and the store may have let go of what it may.
     pub fn crash(&mut self) {
         let kept = self.below(self.given.len() as u64 + 1) as usize;
         let compact = self.below(2) == 0;
         self.crash_with(kept, compact);
     }
 
-    /// As [`crash`](Self::crash), with so many records kept of those that were
+    /// As [`crash`](Self::crash), with so many batches kept of those that were
     /// on their way.
     pub fn crash_with(&mut self, kept: usize, compact: bool) {
         // A store that fails has not got them.

@@ -264,7 +264,7 @@ impl Bare {
                     let principal = arcp_proto::id::Principal::new("a");
                     self.runtime.handle(self.now, Input::Authenticated { op, principal });
                 }
-                Output::Persist { at, .. } => self.runtime.handle(self.now, Input::Persisted { up_to: at }),
+                Output::Persist(batch) => self.runtime.handle(self.now, Input::Persisted { up_to: batch.last() }),
                 _ => {}
             }
         }

@@ -12,11 +12,10 @@ use arcp_blocking::JobUpdate;
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{Store, StoreError};
 use arcp_proto::client::ResultData;
-use arcp_proto::id::LogPos;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::Watch;
-use arcp_proto::runtime::Record;
+use arcp_proto::runtime::{Batch, Record};
 use arcp_tests::kept::Folder;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
 use arcp_tests::store::{Faulty, SlowToRead};
@@ -320,8 +319,8 @@ struct Held {
 }
 
 impl Store for Held {
-    fn commit(&mut self, batch: &[(LogPos, Record)]) -> Result<(), StoreError> {
-        if batch.iter().any(|(_, record)| matches!(record, Record::JobAccepted(_))) {
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        if batches.iter().flat_map(|batch| &batch.records).any(|record| matches!(record, Record::JobAccepted(_))) {
             self.asked.send(()).expect("the test listens");
             self.go.recv().map_err(|gone| StoreError(gone.to_string()))?;
         }

@@ -8,7 +8,7 @@ use arcp_host::sqlite::{Durability, OpenError, SqliteStore};
 use arcp_host::store::Store;
 use arcp_proto::id::LogPos;
 use arcp_proto::runtime::{NumberedRun, Record};
-use arcp_tests::kept::{Folder, Restart, at, lived, loaded, rotated};
+use arcp_tests::kept::{Folder, Restart, batch, batch_of, lived, loaded, rotated};
 use serde_json::{Value, json};
 
 fn open(folder: &Folder) -> Result<SqliteStore, OpenError> {
@@ -39,7 +39,7 @@ fn a_file_of_a_newer_version_or_of_somebody_else_is_refused() {
 fn a_record_that_cannot_be_read_is_an_error_and_not_skipped() {
     let folder = Folder::new("broken");
     let mut store = open(&folder).expect("it opens");
-    store.commit(&at(1, &[rotated(1), rotated(2)])).expect("committed");
+    store.commit(&[batch(1, &[rotated(1), rotated(2)])]).expect("committed");
     drop(store);
     let other = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
     other.execute("UPDATE records SET body = x'7b' WHERE pos = 2", []).expect("broken");
@@ -56,7 +56,7 @@ fn what_nobody_needs_is_deleted_in_small_steps() {
     let lived = lived();
     // A row for each record.
     for record in &lived.records(false) {
-        store.commit(std::slice::from_ref(record)).expect("committed");
+        store.commit(&[batch_of(std::slice::from_ref(record))]).expect("committed");
     }
     let events = |folder: &Folder| -> i64 {
         let reader = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
@@ -72,7 +72,7 @@ fn what_nobody_needs_is_deleted_in_small_steps() {
             _ => None,
         })
         .collect();
-    store.commit(&at(lived.last().0 + 1, &forgotten)).expect("committed");
+    store.commit(&[batch(lived.last().0 + 1, &forgotten)]).expect("committed");
     let after = events(&folder);
     assert!(before - after <= 64 && before > 3000, "{before} {after}");
     let mut steps = 0;
@@ -160,15 +160,15 @@ fn a_lock_that_is_about_to_go_is_waited_for() {
 fn another_programs_write_lock_fails_a_commit_and_loses_nothing() {
     let folder = Folder::new("locked");
     let mut store = open(&folder).expect("it opens");
-    store.commit(&at(1, &[rotated(1)])).expect("committed");
+    store.commit(&[batch(1, &[rotated(1)])]).expect("committed");
     let other = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("it writes");
-    let refused = store.commit(&at(2, &[rotated(2)])).expect_err("locked");
+    let refused = store.commit(&[batch(2, &[rotated(2)])]).expect_err("locked");
     assert!(refused.0.contains("locked"), "{refused}");
     // What comes later is not taken for it.
-    store.commit(&at(3, &[rotated(3)])).expect_err("the one before is missing");
+    store.commit(&[batch(3, &[rotated(3)])]).expect_err("the one before is missing");
     other.execute_batch("ROLLBACK").expect("done");
-    store.commit(&at(2, &[rotated(2), rotated(3)])).expect("and on it goes");
+    store.commit(&[batch(2, &[rotated(2), rotated(3)])]).expect("and on it goes");
     other.execute_batch("BEGIN IMMEDIATE").expect("it writes");
     drop(store);
     let refused = open(&folder).expect_err("somebody writes to it");
@@ -192,9 +192,9 @@ fn b15_a_torn_last_batch_is_as_if_it_had_never_been() {
         log.set_len(bytes).expect("cut");
     };
     let length = || std::fs::metadata(file("jobs.db-wal")).expect("there").len();
-    store.commit(&first[..100]).expect("committed");
+    store.commit(&[batch_of(&first[..100])]).expect("committed");
     let before = length();
-    store.commit(&first[100..200]).expect("committed");
+    store.commit(&[batch_of(&first[100..200])]).expect("committed");
     let after = length();
     assert!(second.len() > 100 && after > before);
     // As much of the batch as the disk had written when the power went.
@@ -204,7 +204,7 @@ fn b15_a_torn_last_batch_is_as_if_it_had_never_been() {
         let mut torn = SqliteStore::open(&file(&name), Durability::Full).expect("it opens");
         let (_, last) = loaded(&mut torn);
         assert_eq!(last, if cut == 20 { LogPos(200) } else { LogPos(100) }, "cut {cut}");
-        torn.commit(&all[last.0 as usize..300]).expect("and on it goes");
+        torn.commit(&[batch_of(&all[last.0 as usize..300])]).expect("and on it goes");
     }
 }
 
@@ -213,7 +213,7 @@ fn a_damaged_file_is_an_error_and_never_half_a_start() {
     let folder = Folder::new("damaged");
     let path = folder.0.join("jobs.db");
     let mut store = open(&folder).expect("it opens");
-    store.commit(&lived().records(false)).expect("committed");
+    store.commit(&[batch_of(&lived().records(false))]).expect("committed");
     drop(store);
     let whole = std::fs::read(&path).expect("read");
     let mut refused = 0;

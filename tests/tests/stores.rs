@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{History, MemoryStore, Store};
 use arcp_proto::id::{JobId, LogPos};
-use arcp_proto::runtime::Record;
-use arcp_tests::kept::{Folder, Restart, at, job, kept, left, lived, loaded, rotated, session};
+use arcp_proto::runtime::{Batch, Record};
+use arcp_tests::kept::{Folder, Restart, at, batch, batch_of, job, kept, left, lived, loaded, rotated, session};
 use arcp_tests::store::{Flaky, Shared, VirtualStore};
 
 /// A store that can be opened again and again.
@@ -59,14 +59,14 @@ impl Subject {
     }
 }
 
-/// Gives a batch until it is taken, as the core does.
-fn given(store: &mut dyn Store, batch: &[(LogPos, Record)]) {
-    assert!((0..Flaky::TRIES).any(|_| store.commit(batch).is_ok()), "the batch is taken");
+/// Gives batches until they are taken, as the core does.
+fn given(store: &mut dyn Store, batches: &[Batch]) {
+    assert!((0..Flaky::TRIES).any(|_| store.commit(batches).is_ok()), "they are taken");
 }
 
-/// A batch that must not be taken, however often it is given.
-fn refused(store: &mut dyn Store, batch: &[(LogPos, Record)]) {
-    assert!((0..Flaky::TRIES).all(|_| store.commit(batch).is_err()), "the batch leaves a gap");
+/// Batches that must not be taken, however often they are given.
+fn refused(store: &mut dyn Store, batches: &[Batch]) {
+    assert!((0..Flaky::TRIES).all(|_| store.commit(batches).is_err()), "they leave a gap");
 }
 
 #[test]
@@ -74,11 +74,12 @@ fn a_batch_that_is_given_again_is_committed_once() {
     for subject in Subject::all("again") {
         let mut store = subject.open();
         assert_eq!(loaded(&mut *store), (Vec::new(), LogPos(0)), "{:?}: it is new", subject.kind);
-        given(&mut *store, &at(1, &[rotated(1), rotated(2)]));
-        given(&mut *store, &at(1, &[rotated(1), rotated(2), rotated(3)]));
-        given(&mut *store, &at(2, &[rotated(2)]));
+        let first = batch(1, &[rotated(1), rotated(2)]);
+        given(&mut *store, std::slice::from_ref(&first));
+        given(&mut *store, &[first.clone(), batch(3, &[rotated(3)])]);
+        given(&mut *store, &[first]);
         given(&mut *store, &[]);
-        given(&mut *store, &at(4, &[rotated(4)]));
+        given(&mut *store, &[batch(4, &[rotated(4)])]);
         drop(store);
         let all = at(1, &[rotated(1), rotated(2), rotated(3), rotated(4)]);
         let expected = if subject.kind == Kind::Memory { (Vec::new(), LogPos(0)) } else { (all, LogPos(4)) };
@@ -87,20 +88,19 @@ fn a_batch_that_is_given_again_is_committed_once() {
 }
 
 #[test]
-fn a_batch_that_does_not_follow_is_refused_whole() {
+fn batches_that_do_not_follow_are_refused_whole() {
     for subject in Subject::all("gap") {
         let mut store = subject.open();
         loaded(&mut *store);
-        given(&mut *store, &at(1, &[rotated(1)]));
+        given(&mut *store, &[batch(1, &[rotated(1)])]);
         // Positions 2 and 3 failed; what was queued behind them comes first.
-        refused(&mut *store, &at(4, &[rotated(4)]));
-        let mut torn = at(2, &[rotated(2)]);
-        torn.extend(at(4, &[rotated(4)]));
-        refused(&mut *store, &torn);
+        refused(&mut *store, &[batch(4, &[rotated(4)])]);
+        refused(&mut *store, &[batch(2, &[rotated(2)]), batch(4, &[rotated(4)])]);
+        // No batch ever grows.
+        refused(&mut *store, &[batch(1, &[rotated(1), rotated(2)])]);
         // A retry may be queued behind what it repeats.
-        let mut twice = at(2, &[rotated(2), rotated(3)]);
-        twice.extend(at(2, &[rotated(2), rotated(3), rotated(4)]));
-        given(&mut *store, &twice);
+        let failed = batch(2, &[rotated(2), rotated(3)]);
+        given(&mut *store, &[failed.clone(), failed, batch(4, &[rotated(4)])]);
         drop(store);
         if subject.kind != Kind::Memory {
             let expected = at(1, &[rotated(1), rotated(2), rotated(3), rotated(4)]);
@@ -121,14 +121,14 @@ fn rr30_sw74_what_was_committed_is_there_in_order_and_goes_with_what_it_is_about
         let mut store = subject.open();
         loaded(&mut *store);
         let first = [rotated(1), left(1, 1), left(2, 2), kept(3, far), kept(4, 1), left(1, 2)];
-        given(&mut *store, &at(1, &first));
-        given(&mut *store, &at(7, &[Record::JobForgotten { job: job(1) }]));
+        given(&mut *store, &[batch(1, &first)]);
+        given(&mut *store, &[batch(7, &[Record::JobForgotten { job: job(1) }])]);
         drop(store);
         let mut store = subject.open();
         let records = without_keys(loaded(&mut *store));
         let expected = [(1, rotated(1)), (3, left(2, 2)), (4, kept(3, far))].map(|(n, record)| (LogPos(n), record));
         assert_eq!(records, (expected.to_vec(), LogPos(7)), "{:?}", subject.kind);
-        given(&mut *store, &at(8, &[Record::SessionEnded { session: session(2) }]));
+        given(&mut *store, &[batch(8, &[Record::SessionEnded { session: session(2) }])]);
         drop(store);
         let expected = [(1, rotated(1)), (4, kept(3, far))].map(|(n, record)| (LogPos(n), record));
         assert_eq!(without_keys(subject.reopened()), (expected.to_vec(), LogPos(8)), "{:?}", subject.kind);
@@ -151,8 +151,8 @@ fn every_store_restarts_a_runtime_alike_whatever_the_batches() {
         for subject in Subject::lasting(&format!("alike-{size}-{tidied}")) {
             let mut store = subject.open();
             loaded(&mut *store);
-            for batch in all.chunks(size) {
-                given(&mut *store, batch);
+            for chunk in all.chunks(size) {
+                given(&mut *store, &[batch_of(chunk)]);
             }
             while tidied && store.tidy().expect("tidied") {}
             drop(store);
@@ -201,12 +201,14 @@ fn what_is_committed_later_is_read_beside_the_commits() {
         let mut store = subject.open();
         let mut history = store.history().expect("it opens").expect("it has one");
         loaded(&mut *store);
+        let mut committed = 0;
         for (job, n, upto) in all.iter().enumerate().filter_map(|(upto, (_, record))| match record {
             Record::JobEvent { job, event } if event.n % 1000 == 1 => Some((*job, event.n, upto)),
             _ => None,
         }) {
             assert!(history.events(job, n, n, 1).expect("read").is_empty(), "{:?}: it is not there yet", subject.kind);
-            given(&mut *store, &all[..=upto]);
+            given(&mut *store, &[batch_of(&all[committed..=upto])]);
+            committed = upto + 1;
             let mut other = history.another().expect("it opens");
             for reader in [&mut history, &mut other] {
                 let events = reader.events(job, n, n, 1).expect("read");
@@ -224,8 +226,8 @@ fn what_is_forgotten_is_neither_given_back_nor_read_and_deleting_it_comes_to_an_
     for subject in Subject::lasting("forgotten") {
         let mut store = subject.open();
         loaded(&mut *store);
-        given(&mut *store, &all);
-        given(&mut *store, &at(lived.last().0 + 1, &forgotten));
+        given(&mut *store, &[batch_of(&all)]);
+        given(&mut *store, &[batch(lived.last().0 + 1, &forgotten)]);
         while store.tidy().expect("tidied") {}
         let mut history = store.history().expect("it opens").expect("it has one");
         for job in accepted(&all) {
@@ -248,7 +250,7 @@ fn what_was_trimmed_is_not_given_back_even_before_it_is_deleted() {
     for subject in Subject::lasting("trimmed") {
         let mut store = subject.open();
         loaded(&mut *store);
-        given(&mut *store, &all);
+        given(&mut *store, &[batch_of(&all)]);
         while store.tidy().expect("tidied") {}
         drop(store);
         let mut store = subject.open();
@@ -259,7 +261,7 @@ fn what_was_trimmed_is_not_given_back_even_before_it_is_deleted() {
             .map(|(job, events)| Record::HistoryTrimmed { job: *job, upto: events.len() as u64 / 2, started: None })
             .collect();
         assert!(halves.len() >= 3, "{halves:?}");
-        given(&mut *store, &at(all.len() as u64 + 1, &halves));
+        given(&mut *store, &[batch(all.len() as u64 + 1, &halves)]);
         drop(store);
         let after = Restart::of(&subject.reopened().0).events;
         for half in &halves {

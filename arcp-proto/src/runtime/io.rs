@@ -68,12 +68,12 @@ pub enum Input {
         /// Who it is; `None`: nobody.
         principal: Option<Principal>,
     },
-    /// Every record up to here is durable.
+    /// Every batch that ends here or before is durable.
     Persisted {
         /// The last durable position.
         up_to: LogPos,
     },
-    /// Records from here on could not be written. They are asked for again.
+    /// Batches from here on could not be written. They are asked for again.
     PersistFailed {
         /// The first position that is not durable.
         from: LogPos,
@@ -239,14 +239,10 @@ pub enum Output {
         /// The challenge it answers, if one was sent.
         challenge: Option<String>,
     },
-    /// Make a record durable; answer with [`Input::Persisted`]. Records come
-    /// in the order of their positions and are committed in it.
-    Persist {
-        /// Its position.
-        at: LogPos,
-        /// The record.
-        record: Record,
-    },
+    /// Make a batch durable, whole or not at all; answer with
+    /// [`Input::Persisted`]. Batches come in the order of their positions and
+    /// are committed in it.
+    Persist(Batch),
     /// Read events of a job back; answer with [`Input::Loaded`]. They were
     /// made durable before.
     Load {
@@ -291,6 +287,27 @@ pub enum Output {
     },
     /// Something an operator may want to know.
     Observe(Notice),
+}
+
+/// What one input appended to the log: it is durable whole or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The position of its first record; the others follow without a gap.
+    pub first: LogPos,
+    /// Its records, one or more.
+    pub records: Vec<Record>,
+}
+
+impl Batch {
+    /// The position of its last record.
+    pub fn last(&self) -> LogPos {
+        LogPos((self.first.0 + self.records.len() as u64).saturating_sub(1))
+    }
+
+    /// Its records, each with its position.
+    pub fn entries(&self) -> impl Iterator<Item = (LogPos, &Record)> {
+        (self.first.0..).map(LogPos).zip(&self.records)
+    }
 }
 
 /// What an agent is run with.

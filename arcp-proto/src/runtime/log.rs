@@ -1,29 +1,31 @@
 //! The log of records: what was given to the store, how far it is durable,
-//! and who waits for that.
+//! and who waits for that. What one input appends is one batch, and becomes
+//! durable at once: a position stands for the end of its batch.
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use super::io::Record;
+use super::io::{Batch, Record};
 use crate::id::{ConnId, JobId, LogPos, SessionId};
 
 #[derive(Debug, Default)]
 pub(super) struct Log {
     last: LogPos,
     durable: LogPos,
-    /// Records whose durability is not confirmed, in order.
+    /// What the present input has appended.
+    open: Pending,
+    /// Batches whose durability is not confirmed, in order.
     pending: VecDeque<Pending>,
     waiting: BTreeSet<(LogPos, Waiter)>,
     /// Whether the store has failed and not recovered.
     pub(super) failed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Pending {
-    at: LogPos,
-    record: Record,
-    /// The job whose agent gets a credit back.
-    returns: Option<JobId>,
+    batch: Batch,
+    /// The jobs whose agents get a credit back, one entry per credit.
+    returns: Vec<JobId>,
 }
 
 /// Who goes on once a position is durable.
@@ -41,8 +43,24 @@ impl Log {
     /// Takes the next position for a record.
     pub(super) fn append(&mut self, record: Record, returns: Option<JobId>) -> LogPos {
         self.last = LogPos(self.last.0 + 1);
-        self.pending.push_back(Pending { at: self.last, record, returns });
+        if self.open.batch.records.is_empty() {
+            self.open.batch.first = self.last;
+        }
+        self.open.batch.records.push(record);
+        self.open.returns.extend(returns);
         self.last
+    }
+
+    /// Ends the batch of an input; gives it, if there is one and the store
+    /// takes it.
+    pub(super) fn seal(&mut self) -> Option<Batch> {
+        if self.open.batch.records.is_empty() {
+            return None;
+        }
+        let sealed = core::mem::take(&mut self.open);
+        let given = (!self.failed).then(|| sealed.batch.clone());
+        self.pending.push_back(sealed);
+        given
     }
 
     /// A record of an earlier run: it is durable.
@@ -70,25 +88,20 @@ impl Log {
     /// Notes durability up to a position. Gives who may go on, and the jobs
     /// that get credit back, one entry per credit.
     pub(super) fn persisted(&mut self, up_to: LogPos) -> (Vec<Waiter>, Vec<JobId>) {
-        let up_to = up_to.min(self.last);
         let (mut awake, mut credits) = (Vec::new(), Vec::new());
-        if up_to <= self.durable {
-            return (awake, credits);
+        while let Some(last) = self.pending.front().map(|first| first.batch.last()).filter(|last| *last <= up_to) {
+            self.durable = last;
+            credits.extend(self.pending.pop_front().into_iter().flat_map(|first| first.returns));
         }
-        self.durable = up_to;
-        while let Some(first) = self.pending.front().filter(|first| first.at <= up_to) {
-            credits.extend(first.returns);
-            self.pending.pop_front();
-        }
-        while let Some(entry) = self.waiting.first().copied().filter(|(pos, _)| *pos <= up_to) {
+        while let Some(entry) = self.waiting.first().copied().filter(|(pos, _)| *pos <= self.durable) {
             self.waiting.remove(&entry);
             awake.push(entry.1);
         }
         (awake, credits)
     }
 
-    /// The records that have to be given to the store again.
-    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = (LogPos, &Record)> {
-        self.pending.iter().map(|pending| (pending.at, &pending.record))
+    /// The batches that have to be given to the store again.
+    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &Batch> {
+        self.pending.iter().map(|pending| &pending.batch)
     }
 }

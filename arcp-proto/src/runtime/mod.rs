@@ -38,7 +38,7 @@ use core::time::Duration;
 
 pub use config::Config;
 pub use io::{
-    AgentCall, AgentExit, AgentSpec, ChunkData, CloseReason, Deadline, EventRecord, Input, JobRecord, KeyRecord,
+    AgentCall, AgentExit, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input, JobRecord, KeyRecord,
     Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport,
 };
 
@@ -74,8 +74,9 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// What the driver owes:
 ///
 /// * Outputs are performed in the order given, at least per connection, job
-///   and log. `Persist` records are committed in the order of their
-///   positions.
+///   and log.
+/// * An input is one atom: whatever it makes durable is one `Persist`, which
+///   is committed whole or not at all, in the order of positions.
 /// * A connection may be written to only within the credit the driver gave
 ///   by [`Input::Credit`]; the core keeps to it.
 /// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
@@ -110,7 +111,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// while let Some(output) = runtime.poll_output() {
 ///     match output {
 ///         // This driver has no disk: what it is given is as durable as it gets.
-///         Output::Persist { at, .. } => runtime.handle(Now::default(), Input::Persisted { up_to: at }),
+///         Output::Persist(batch) => runtime.handle(Now::default(), Input::Persisted { up_to: batch.last() }),
 ///         Output::Send { frame, .. } => sent.push(frame),
 ///         _ => {}
 ///     }
@@ -198,6 +199,7 @@ impl Runtime {
             Input::Tick => {}
         }
         self.pump_ready();
+        self.outputs.extend(self.log.seal().map(Output::Persist));
     }
 
     /// The next thing to do; `None` when everything was taken.
@@ -268,13 +270,9 @@ impl Runtime {
         }
     }
 
-    /// Gives a record to the store.
+    /// Adds a record to what this input gives to the store.
     fn append(&mut self, record: Record, returns: Option<JobId>) -> LogPos {
-        let at = self.log.append(record.clone(), returns);
-        if !self.log.failed {
-            self.outputs.push_back(Output::Persist { at, record });
-        }
-        at
+        self.log.append(record, returns)
     }
 
     fn on_persisted(&mut self, up_to: LogPos) {
@@ -290,7 +288,7 @@ impl Runtime {
         self.on_credits(&credits);
         if self.log.durable() > before && core::mem::take(&mut self.log.failed) {
             self.outputs.push_back(Output::Observe(Notice::StoreRecovered));
-            self.give_unconfirmed();
+            self.outputs.extend(self.log.unconfirmed().cloned().map(Output::Persist));
         }
     }
 
@@ -307,13 +305,10 @@ impl Runtime {
         self.timers.set(Timer::StoreRetry, self.now.mono + STORE_RETRY);
     }
 
+    /// Asks the store again with the first batch alone; the others follow
+    /// once it works.
     fn on_store_retry(&mut self) {
-        self.give_unconfirmed();
-    }
-
-    fn give_unconfirmed(&mut self) {
-        let again = self.log.unconfirmed().map(|(at, record)| Output::Persist { at, record: record.clone() });
-        self.outputs.extend(again);
+        self.outputs.extend(self.log.unconfirmed().next().cloned().map(Output::Persist));
     }
 
     fn on_operator(&mut self, operator: Operator) {

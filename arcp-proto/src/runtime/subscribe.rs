@@ -454,7 +454,7 @@ mod tests {
         runtime.handle(Now::default(), input);
         while let Some(output) = runtime.poll_output() {
             match output {
-                Output::Persist { at, .. } => runtime.handle(Now::default(), Input::Persisted { up_to: at }),
+                Output::Persist(batch) => runtime.handle(Now::default(), Input::Persisted { up_to: batch.last() }),
                 Output::Send { frame, .. } => frames.push(frame),
                 _ => {}
             }
@@ -578,9 +578,9 @@ mod tests {
     fn keep(runtime: &mut Runtime, records: &mut Vec<Record>, frame: &str) {
         runtime.handle(Now::default(), Input::Received { conn: CONN, frame: frame.as_bytes().to_vec() });
         while let Some(output) = runtime.poll_output() {
-            if let Output::Persist { at, record } = output {
-                records.push(record);
-                runtime.handle(Now::default(), Input::Persisted { up_to: at });
+            if let Output::Persist(batch) = output {
+                runtime.handle(Now::default(), Input::Persisted { up_to: batch.last() });
+                records.extend(batch.records);
             }
         }
     }
