@@ -100,6 +100,11 @@ pub struct Limits {
     /// Answers waiting for one connection (64). At half of it the connection
     /// is not read; at sixteen times of it it is closed.
     pub replies_per_connection: usize,
+    /// Bytes of answers waiting for one connection (1 MiB). As above.
+    pub reply_bytes_per_connection: usize,
+    /// Bytes of records that are not durable (64 MiB). At it no connection is
+    /// read; at four times of it whoever sends on is closed.
+    pub undurable_bytes: usize,
     /// Commands whose ids and answers are remembered per session, or per
     /// principal where ids are the principal's (256). The oldest are
     /// forgotten.
@@ -201,6 +206,8 @@ impl Default for Limits {
             watch_lag: 131_072,
             ack_lag: 1000,
             replies_per_connection: 64,
+            reply_bytes_per_connection: 1 << 20,
+            undurable_bytes: 64 << 20,
             seen_ids_per_session: 256,
             requests_per_job: 1024,
             keys_per_principal: 524_288,
@@ -262,6 +269,8 @@ impl Limits {
         at_least("jobs", self.jobs as u64, 1, "1 or more")?;
         at_least("running_jobs", self.running_jobs as u64, 1, "1 or more")?;
         at_least("replies_per_connection", self.replies_per_connection as u64, 2, "2 or more")?;
+        at_least("reply_bytes_per_connection", self.reply_bytes_per_connection as u64, 1024, "1024 or more")?;
+        at_least("undurable_bytes", self.undurable_bytes as u64, 1024, "1024 or more")?;
         at_least("watch_lag", self.watch_lag, 16, "16 or more")?;
         at_least("requests_per_job", self.requests_per_job as u64, 1, "1 or more")?;
         at_least("agent_credit", u64::from(self.agent_credit), 1, "1 or more")?;

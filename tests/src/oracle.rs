@@ -36,6 +36,8 @@ pub struct Oracle {
     /// Connections on which a replay was asked for.
     replayed: BTreeSet<ConnId>,
     seen_per_job: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Ids of what each connection asked, in order, and how many are answered.
+    asked: BTreeMap<ConnId, (Vec<String>, usize)>,
     secrets: Vec<(ConnId, String)>,
     closed: BTreeSet<ConnId>,
     /// Frames checked.
@@ -51,11 +53,39 @@ impl Oracle {
                 credit.0 += i64::from(*bytes);
                 credit.1 += i64::from(*frames);
             }
-            Input::Received { conn, frame } if String::from_utf8_lossy(frame).contains("\"type\":\"resume\"") => {
-                self.replayed.insert(*conn);
-            }
+            Input::Received { conn, frame } => self.request(*conn, frame),
             Input::Persisted { up_to } => self.durable = self.durable.max(*up_to),
             _ => {}
+        }
+    }
+
+    fn request(&mut self, conn: ConnId, frame: &[u8]) {
+        let Ok(frame) = serde_json::from_slice::<Value>(frame) else {
+            return;
+        };
+        if frame["type"] == "resume" {
+            self.replayed.insert(conn);
+        }
+        // A proof is judged by others, however long that takes.
+        if let Some(id) = frame["id"].as_str().filter(|_| frame["type"] != "session.authenticate") {
+            self.asked.entry(conn).or_default().0.push(id.to_string());
+        }
+    }
+
+    /// Answers leave in the order of their requests; signs of life pass by.
+    fn answered(&mut self, conn: ConnId, frame: &Value) {
+        let kind = frame["type"].as_str().unwrap_or_default();
+        let aside = matches!(kind, "pong" | "session.pong" | "job.heartbeat");
+        if aside || !frame["event_seq"].is_null() && kind != "job.accepted" || self.replayed.contains(&conn) {
+            return;
+        }
+        let named = frame["payload"]["request_id"].as_str().or(frame["correlation_id"].as_str());
+        let (Some(request), Some((asked, next))) = (named, self.asked.get_mut(&conn)) else {
+            return;
+        };
+        match asked[*next..].iter().position(|id| id == request) {
+            Some(further) => *next += further,
+            None => assert!(!asked.iter().any(|id| id == request), "{kind} answers {request} after a later request"),
         }
     }
 
@@ -185,6 +215,7 @@ impl Oracle {
             let job = frame["payload"]["job_id"].as_str().expect("accepted names its job");
             assert!(self.accepted[job] <= self.durable, "b14_persist_before_send: acceptance of {job}");
         }
+        self.answered(conn, &frame);
         match frame["event_seq"].as_u64() {
             Some(seq) => self.counted(conn, &frame, seq),
             None => {

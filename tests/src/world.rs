@@ -126,6 +126,8 @@ pub struct World {
     given: Vec<Batch>,
     /// What survives a crash.
     pub store: VirtualStore,
+    /// How often the store was asked to commit something.
+    pub commits: u64,
     /// The longest that reading events back takes.
     pub read_latency: Duration,
     /// Recordings of runtimes that crashed.
@@ -165,6 +167,7 @@ impl World {
             given: Vec::new(),
             store: VirtualStore::default(),
             read_latency: options.latency,
+            commits: 0,
             earlier: Vec::new(),
             commit_due: false,
             running: BTreeMap::new(),
@@ -383,6 +386,7 @@ impl World {
         let (Some(from), Some(up_to)) = (group.first().map(|batch| batch.first), group.last().map(Batch::last)) else {
             return;
         };
+        self.commits += 1;
         match self.store.commit(&group) {
             Ok(()) => self.input(Input::Persisted { up_to }),
             Err(_) => self.input(Input::PersistFailed { from }),

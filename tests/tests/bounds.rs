@@ -275,6 +275,58 @@ fn answers_that_wait_have_a_bound() {
 }
 
 #[test]
+fn bytes_of_answers_that_wait_have_a_bound() {
+    let mut world = World::configured(62, |config| config.limits.reply_bytes_per_connection = 10_000);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let lease = json!({"fs.read": ["x".repeat(8000)]});
+    let job = raw.submit(&mut world, json!({"agent": "waiter", "lease_request": lease}))["job_id"].clone();
+    world.stall(raw.conn, true);
+    // The world's transport stops reading when told; this one does not.
+    for n in 0..50 {
+        let watch = json!({"arcp": "1.1", "id": format!("w{n}"), "type": "job.subscribe", "payload": {"job_id": job}});
+        world.input(Input::Received { conn: raw.conn, frame: watch.to_string().into_bytes() });
+    }
+    assert_eq!(world.close_reason(raw.conn), Some(CloseReason::Flood));
+    world.finish();
+}
+
+#[test]
+fn bytes_that_are_not_durable_have_a_bound() {
+    let bound = 20_000;
+    let mut world = World::configured(63, |config| config.limits.undurable_bytes = bound);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    world.settle();
+    world.store.broken = true;
+    // Nothing answers these.
+    let leave = json!({"job_id": job});
+    for _ in 0..2000 {
+        raw.send(&mut world, "job.unsubscribe", leave.clone());
+    }
+    world.run_for(Duration::from_secs(5));
+    assert!(world.runtime().stats().undurable_bytes < bound + 1000, "nobody is read");
+    let mut other = Raw::connect(&mut world);
+    other.send(&mut world, "session.hello", hello_payload("tok-b"));
+    world.run_for(Duration::from_secs(1));
+    assert!(other.take(&world).is_empty(), "nor is who comes then");
+    world.store.broken = false;
+    other.expect(&mut world, "session.welcome");
+    raw.send(&mut world, "session.list_jobs", json!({}));
+    raw.expect(&mut world, "session.jobs");
+    world.settle();
+    // Who is not read and sends on is closed.
+    world.store.broken = true;
+    for n in 0..2000 {
+        let leave = json!({"arcp": "1.1", "id": format!("x{n}"), "type": "job.unsubscribe", "payload": leave});
+        world.input(Input::Received { conn: raw.conn, frame: leave.to_string().into_bytes() });
+    }
+    assert_eq!(world.close_reason(raw.conn), Some(CloseReason::Flood));
+    assert!(world.runtime().stats().undurable_bytes < 5 * bound);
+    world.store.broken = false;
+    world.finish();
+}
+
+#[test]
 fn remembered_message_ids_have_a_bound() {
     let mut world = World::configured(25, |config| config.limits.seen_ids_per_session = 2);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");

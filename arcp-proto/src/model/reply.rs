@@ -113,6 +113,32 @@ pub enum Reply {
     },
 }
 
+/// Bytes that any answer holds with its ids, generously.
+const FIXED: usize = 512;
+
+impl Reply {
+    /// Bytes that it holds, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let json = |json: &Json| json.as_str().len();
+        FIXED
+            + match self {
+                Reply::Opened(opened) => opened.agents.len() * FIXED + opened.extensions.len() * FIXED,
+                Reply::Refused(refusal) => refusal.message.len() + refusal.details.as_ref().map_or(0, json),
+                Reply::Closed { reason, .. } | Reply::CancelTaken { reason, .. } => text(reason),
+                Reply::Evicted { reason, .. } | Reply::Unsubscribed { reason, .. } => reason.len(),
+                Reply::Ping { nonce, .. } | Reply::Pong { nonce, .. } => nonce.len(),
+                Reply::Echo { nonce, .. } => text(nonce),
+                Reply::Done { detail, .. } => detail.len(),
+                Reply::JobBeat(beat) => beat.trace.len(),
+                Reply::Jobs(page) => page.jobs.iter().map(|job| FIXED + json(&job.lease)).sum(),
+                Reply::Accepted(accepted) => json(&accepted.lease) + text(&accepted.trace),
+                Reply::Watching(watching) => json(&watching.lease) + text(&watching.trace),
+                Reply::Challenge(_) | Reply::Refresh { .. } | Reply::Subscribed { .. } => 0,
+            }
+    }
+}
+
 /// A session opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
@@ -217,6 +243,8 @@ pub struct Refusal {
     pub request: Option<WireId>,
     /// The job it is about.
     pub job: Option<WireId>,
+    /// The trace of the request, if that named one.
+    pub trace: Option<String>,
 }
 
 impl Refusal {
@@ -230,6 +258,7 @@ impl Refusal {
             details: violation.details,
             request,
             job: None,
+            trace: None,
         }
     }
 

@@ -1,5 +1,4 @@
-//! A connection: a transport's end, with its credit, its waiting answers and
-//! its heartbeat. Sessions attach to it; numbered frames never wait here.
+//! A connection: a transport's end, with its credit and its heartbeat. Sessions attach to it; numbered frames never wait here.
 //!
 //! ```text
 //! Fresh ──handshake──▶ Authenticating ──verdict──▶ Attached
@@ -8,29 +7,28 @@
 //!   └──────────── anything refused ────────────▶ (closed)
 //! ```
 
-use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};
 use core::net::IpAddr;
 use core::time::Duration;
 
 use super::Runtime;
+use super::answers::Answers;
 use super::io::{CloseReason, Notice, Output, Transport};
-use super::log::Waiter;
 use super::replay::Replay;
 use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId};
+use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
 use crate::model::feature::Feature;
 use crate::model::reply::{Concern, Refusal, Reply};
 use crate::model::request::{Extension, Open, Request};
 use crate::principal::Network;
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
-use crate::wire::{self, Family, Inbound, Stamp, View, frame};
+use crate::wire::{self, Family, Inbound, View, frame};
 
-/// Answers may pile up to this many times their bound while a driver still
-/// hands over what it had read before it was told to pause.
-const FLOOD_FACTOR: usize = 16;
+/// What is not durable may grow to this many times its bound while drivers
+/// still hand over what they had read before they were told to pause.
+const LOG_FLOOD_FACTOR: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -43,10 +41,11 @@ pub(super) struct Conn {
     pub(super) view: View,
     credit_bytes: i64,
     credit_frames: u32,
-    /// Answers that reveal nothing undurable.
-    urgent: VecDeque<Reply>,
-    /// Answers that wait for a record.
-    gated: VecDeque<Gated>,
+    pub(super) answers: Answers,
+    /// Whether its peer has been told of the session.
+    pub(super) welcomed: bool,
+    /// Why it ends once everything it is owed was said.
+    leaving: Option<CloseReason>,
     pub(super) last_received: Timestamp,
     last_sent: Timestamp,
     last_ping: Timestamp,
@@ -83,16 +82,6 @@ pub(super) enum Phase {
     Attached(SessionId),
 }
 
-#[derive(Debug)]
-struct Gated {
-    /// What must be durable first.
-    gate: LogPos,
-    /// Numbered frames after this one wait for the answer; the end of a
-    /// subscription waits for this one.
-    after_seq: u64,
-    reply: Reply,
-}
-
 impl Conn {
     fn new(transport: Transport, network: Option<Network>, peer: Option<Principal>, now: Timestamp) -> Conn {
         Conn {
@@ -103,8 +92,9 @@ impl Conn {
             view: View::before_handshake(transport == Transport::Lines),
             credit_bytes: 0,
             credit_frames: 0,
-            urgent: VecDeque::new(),
-            gated: VecDeque::new(),
+            answers: Answers::default(),
+            welcomed: false,
+            leaving: None,
             last_received: now,
             last_sent: now,
             last_ping: now,
@@ -128,12 +118,14 @@ impl Conn {
         }
     }
 
-    fn has_credit(&self) -> bool {
+    pub(super) fn has_credit(&self) -> bool {
         self.credit_bytes > 0 && self.credit_frames > 0
     }
 
-    fn waiting(&self) -> usize {
-        self.urgent.len() + self.gated.len()
+    /// Whether something may be written to it. Its last word is, credit or
+    /// not.
+    fn may_write(&self) -> bool {
+        self.has_credit() || self.leaving.is_some() && self.replay.is_none() && self.answers.is_last_word()
     }
 
     /// Since when one direction has been silent and no ping was made of it.
@@ -196,13 +188,17 @@ impl Runtime {
         self.handshaking += 1;
         self.conns.insert(conn, Conn::new(transport, address.map(Network::of), peer, self.now.mono));
         self.timers.set(Timer::Handshake(conn), self.now.mono + self.config.handshake_timeout);
+        self.ready(conn);
     }
 
     pub(super) fn on_received(&mut self, id: ConnId, bytes: &[u8]) {
-        let Some(conn) = self.conns.get_mut(&id) else {
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.leaving.is_none()) else {
             return;
         };
         conn.last_received = self.now.mono;
+        if self.log.bytes() > self.config.limits.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
+            return self.leave(id, CloseReason::Flood);
+        }
         let limits = &self.config.limits;
         let frame_bytes = if conn.opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
         let text = match frame::ingest(bytes, frame_bytes, limits.json_depth) {
@@ -279,7 +275,7 @@ impl Runtime {
         let only_resumes = self.sessions.get(session).and_then(|session| session.only_resumes.clone());
         if let Some(why) = only_resumes.filter(|_| !may_come_before_resuming(&request)) {
             self.refuse(conn, Refusal::of(Concern::Session, why, Some(id)));
-            return self.leave(conn, CloseReason::Refused);
+            return self.leave_after(conn, CloseReason::Refused);
         }
         match request {
             Request::Open(_) => {
@@ -289,19 +285,19 @@ impl Runtime {
             Request::Resume(claim) => self.on_resume_here(conn, session, id, &claim),
             Request::Close { reason, answered } => {
                 if answered {
-                    self.reply_now(conn, Reply::Closed { reason, request: Some(id) });
+                    self.answer_freely(conn, Reply::Closed { reason, request: Some(id) });
                 }
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.closed = true;
                 }
-                self.leave(conn, CloseReason::Goodbye);
+                self.leave_after(conn, CloseReason::Goodbye);
             }
             Request::Ping { nonce } => {
                 let at = self.now.utc;
-                self.reply_now(conn, Reply::Pong { nonce, at, request: Some(id) });
+                self.say_aside(conn, Reply::Pong { nonce, at, request: Some(id) });
                 self.expect_pings(conn);
             }
-            Request::Echo { nonce } => self.reply_now(conn, Reply::Echo { nonce, request: Some(id) }),
+            Request::Echo { nonce } => self.say_aside(conn, Reply::Echo { nonce, request: Some(id) }),
             Request::Authenticate(proof) => self.on_proof_again(conn, session, id, proof),
             Request::Extension(message) => self.on_extension(conn, session, id, message),
             Request::Pong { .. } | Request::Ignored => {}
@@ -345,87 +341,6 @@ impl Runtime {
         self.forget_conn(id, self.now.mono);
     }
 
-    /// Answers a frame that could not be understood. Before the handshake
-    /// that is the end of the connection.
-    pub(super) fn refuse_frame(&mut self, id: ConnId, violation: Violation, request: Option<WireId>) {
-        let Some(conn) = self.conns.get(&id) else {
-            return;
-        };
-        let attached = conn.session().is_some();
-        let concern = if attached { Concern::Frame } else { Concern::Session };
-        self.refuse(id, Refusal::of(concern, violation, request));
-        if !attached {
-            self.leave(id, CloseReason::Refused);
-        }
-    }
-
-    pub(super) fn refuse(&mut self, id: ConnId, refusal: Refusal) {
-        let Some(conn) = self.conns.get(&id) else {
-            return;
-        };
-        let form = conn.view.profile.refusal_form(refusal.concern);
-        let told = form != wire::profile::RefusalForm::Silent;
-        let code = wire::error_name(&refusal.code).to_string();
-        self.outputs.push_back(Output::Observe(Notice::Refused { conn: id, code, told }));
-        if told {
-            self.reply_now(id, Reply::Refused(refusal));
-        }
-    }
-
-    /// Queues an answer that reveals nothing undurable.
-    pub(super) fn reply_now(&mut self, id: ConnId, reply: Reply) {
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.urgent.push_back(reply);
-            self.bound_replies(id);
-        }
-    }
-
-    /// Queues an answer that may be seen once `gate` is durable, and before
-    /// any numbered frame that comes after this moment.
-    pub(super) fn reply_gated(&mut self, id: ConnId, gate: LogPos, reply: Reply) {
-        let session = self.conns.get(&id).and_then(Conn::session).and_then(|s| self.sessions.get(s));
-        let after_seq = session.map_or(0, |session| match reply {
-            // The welcome comes before any replay.
-            Reply::Opened(_) => session.cursor,
-            Reply::Refused(_)
-            | Reply::Challenge(_)
-            | Reply::Closed { .. }
-            | Reply::Refresh { .. }
-            | Reply::Evicted { .. }
-            | Reply::Ping { .. }
-            | Reply::Pong { .. }
-            | Reply::Echo { .. }
-            | Reply::Done { .. }
-            | Reply::Subscribed { .. }
-            | Reply::Unsubscribed { .. }
-            | Reply::JobBeat(_)
-            | Reply::Jobs(_)
-            | Reply::Accepted(_)
-            | Reply::CancelTaken { .. }
-            | Reply::Watching(_) => session.index.head(),
-        });
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.gated.push_back(Gated { gate, after_seq, reply });
-            self.bound_replies(id);
-        }
-    }
-
-    fn bound_replies(&mut self, id: ConnId) {
-        let bound = self.config.limits.replies_per_connection;
-        let Some(conn) = self.conns.get_mut(&id) else {
-            return;
-        };
-        let waiting = conn.waiting();
-        if waiting > bound * FLOOD_FACTOR {
-            return self.leave(id, CloseReason::Flood);
-        }
-        if waiting * 2 >= bound && !conn.paused {
-            conn.paused = true;
-            self.outputs.push_back(Output::PauseRead { conn: id });
-        }
-        self.ready(id);
-    }
-
     /// Lets a connection send what it can before this input is over.
     pub(super) fn ready(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.ready) {
@@ -440,20 +355,11 @@ impl Runtime {
             conn.ready = false;
         }
         loop {
-            let Some(conn) = self.conns.get_mut(&id) else {
-                return;
-            };
-            if !conn.has_credit() {
+            let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.may_write()) else {
                 break;
-            }
-            if let Some(reply) = conn.urgent.pop_front() {
-                self.send_reply(id, &reply);
-                continue;
-            }
-            if core::mem::take(&mut conn.ping_due) {
-                let nonce = alloc::format!("{:016x}", self.entropy.public_u64());
-                let at = self.now.utc;
-                self.send_reply(id, &Reply::Ping { nonce, at });
+            };
+            // Nobody is asked for signs of life before it was let in.
+            if conn.welcomed && conn.has_credit() && self.pump_aside(id) {
                 continue;
             }
             if !self.pump_replay(id) && !self.pump_ordered(id) {
@@ -463,46 +369,52 @@ impl Runtime {
         self.settle_conn(id);
     }
 
-    /// Sends the next gated answer or numbered frame; false if neither can.
-    fn pump_ordered(&mut self, id: ConnId) -> bool {
+    /// Sends what passes the answers by; false if there is nothing.
+    fn pump_aside(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get_mut(&id) else {
             return false;
         };
-        let front = conn.gated.front().map(|gated| (gated.gate, gated.after_seq));
-        if let Some((gate, after_seq)) = front {
-            let cursor = conn.session().and_then(|session| self.sessions.get(session)).map_or(0, |s| s.cursor);
-            let is_end = matches!(conn.gated.front().map(|gated| &gated.reply), Some(Reply::Unsubscribed { .. }));
-            if !self.log.is_durable(gate) {
-                self.log.wait(gate, Waiter::Conn(id));
-            } else if !is_end || cursor >= after_seq {
-                if let Some(gated) = conn.gated.pop_front() {
-                    self.send_reply(id, &gated.reply);
-                }
-                return true;
-            }
+        if let Some(reply) = conn.answers.pop_aside() {
+            self.send_reply(id, &reply);
+            return true;
         }
-        let up_to = front.map_or(u64::MAX, |(_, after_seq)| after_seq);
-        self.send_next_event(id, up_to)
+        let due = core::mem::take(&mut conn.ping_due);
+        if due {
+            let nonce = alloc::format!("{:016x}", self.entropy.public_u64());
+            let at = self.now.utc;
+            self.send_reply(id, &Reply::Ping { nonce, at });
+        }
+        due
     }
 
-    /// After sending: is it stalled, may it be read again?
+    /// After sending: is all said, is it stalled, may it be read?
     fn settle_conn(&mut self, id: ConnId) {
-        let bound = self.config.limits.replies_per_connection;
         let stalled = self.has_pending(id);
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        if let Some(reason) = conn.leaving.filter(|_| conn.answers.len() == 0 && conn.replay.is_none()) {
+            return self.leave(id, reason);
+        }
+        let (was_paused, may_read) = (conn.paused, self.may_read(conn, conn.paused));
+        if was_paused && may_read {
+            self.outputs.push_back(Output::ResumeRead { conn: id });
+        } else if !was_paused && !may_read {
+            self.outputs.push_back(Output::PauseRead { conn: id });
+        }
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        if conn.paused && conn.waiting() * 4 < bound {
-            conn.paused = false;
+        conn.paused = !may_read;
+        if was_paused {
             // The silence of a peer that was not read proves nothing.
             conn.last_received = self.now.mono;
-            self.outputs.push_back(Output::ResumeRead { conn: id });
         }
-        let (can_write, session) = (conn.has_credit(), conn.session());
+        let (can_write, session, leaving) = (conn.has_credit(), conn.session(), conn.leaving.is_some());
         if let Some(session) = session.filter(|_| !can_write) {
             self.bound_reading(session);
         }
-        if !can_write && stalled && !self.timers.is_set(Timer::Stalled(id)) {
+        if (leaving || !can_write && stalled) && !self.timers.is_set(Timer::Stalled(id)) {
             self.timers.set(Timer::Stalled(id), self.now.mono + self.config.slow_reader_grace);
         }
     }
@@ -512,24 +424,10 @@ impl Runtime {
             return false;
         };
         let session = conn.session().and_then(|session| self.sessions.get(session));
-        conn.waiting() > 0
+        conn.answers.len() > 0
             || conn.ping_due
             || conn.replay.is_some()
             || session.is_some_and(|s| s.cursor < s.index.head())
-    }
-
-    pub(super) fn send_reply(&mut self, id: ConnId, reply: &Reply) {
-        let ulid = self.entropy.ulid(self.now.utc);
-        let Some(conn) = self.conns.get(&id) else {
-            return;
-        };
-        let stamp = Stamp { id: ulid, session: conn.session(), seq: None };
-        if let Some(frame) = wire::write_reply(&conn.view, stamp, reply) {
-            self.send_frame(id, frame);
-        }
-        if let Reply::Watching(_) = reply {
-            self.hold_after_watching(id);
-        }
     }
 
     pub(super) fn send_frame(&mut self, id: ConnId, frame: String) {
@@ -554,6 +452,8 @@ impl Runtime {
             self.timers.clear(Timer::Handshake(id));
         }
         conn.phase = Phase::Attached(session);
+        conn.welcomed = false;
+        conn.answers.follow(0);
         conn.view = view;
         // What a session opened before on this connection agreed to is over.
         match self.heartbeat_of(view) {
@@ -577,7 +477,7 @@ impl Runtime {
 
     /// Whether a connection can be written to at once.
     pub(super) fn can_write(&self, id: ConnId) -> bool {
-        self.conns.get(&id).is_some_and(|conn| conn.has_credit() && conn.waiting() == 0)
+        self.conns.get(&id).is_some_and(|conn| conn.welcomed && conn.has_credit() && conn.answers.len() == 0)
     }
 
     pub(super) fn heartbeat_of(&self, view: View) -> Option<Duration> {
@@ -592,15 +492,16 @@ impl Runtime {
         let Some(interval) = self.config.heartbeat else {
             return;
         };
-        if conn.paused {
+        // Who is not read, or waits to be let in, need not be heard.
+        if conn.paused || !conn.welcomed {
             conn.last_received = now;
         }
         if now >= conn.last_received + interval * 2 {
             let silence = now.since(conn.last_received).as_secs();
             let message = alloc::format!("nothing was received for {silence} s");
             let lost = Violation::new(ErrorCode::HeartbeatLost, message);
-            self.refuse(id, Refusal::of(Concern::Session, lost, None));
-            return self.leave(id, CloseReason::HeartbeatLost);
+            let lost = Refusal::of(Concern::Session, lost, None);
+            return self.dismiss(id, lost, CloseReason::HeartbeatLost);
         }
         if conn.is_pinged() && now >= conn.quiet_since() + interval {
             conn.ping_due = true;
@@ -611,14 +512,17 @@ impl Runtime {
         self.ready(id);
     }
 
-    /// Ends a connection: what may be told is told, credit or not.
-    pub(super) fn leave(&mut self, id: ConnId, reason: CloseReason) {
-        while let Some(reply) = self.conns.get_mut(&id).and_then(|conn| conn.urgent.pop_front()) {
-            if reason == CloseReason::Flood {
-                break;
-            }
-            self.send_reply(id, &reply);
+    /// Ends a connection once its requests so far are answered. Nothing more
+    /// is taken from it.
+    pub(super) fn leave_after(&mut self, id: ConnId, reason: CloseReason) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.leaving = Some(reason);
+            self.ready(id);
         }
+    }
+
+    /// Ends a connection.
+    pub(super) fn leave(&mut self, id: ConnId, reason: CloseReason) {
         // Who was lost was last alive when it was last heard.
         let alive = match reason {
             CloseReason::HeartbeatLost => self.conns.get(&id).map(|conn| conn.last_received),
@@ -658,7 +562,7 @@ impl Runtime {
         let conns: alloc::vec::Vec<ConnId> = self.conns.keys().copied().collect();
         for id in conns {
             if self.conns.get(&id).is_some_and(|conn| conn.session().is_some()) {
-                self.reply_now(id, Reply::Closed { reason: Some(why.to_string()), request: None });
+                self.send_reply(id, &Reply::Closed { reason: Some(why.to_string()), request: None });
             }
             self.leave(id, CloseReason::Shutdown);
         }

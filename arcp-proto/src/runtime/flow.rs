@@ -12,7 +12,7 @@ use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::model::feature::Feature;
-use crate::model::reply::Reply;
+use crate::model::reply::{Concern, Refusal, Reply};
 use crate::wire::Part;
 
 /// Paced agents get their calls in portions of about this span.
@@ -129,7 +129,7 @@ impl Runtime {
                 self.timers.clear(Timer::Pace(job_id));
                 self.return_credit(job_id);
             }
-            Err(violation) => self.refuse_frame(conn, violation, Some(id)),
+            Err(violation) => self.refuse(conn, Refusal::of(Concern::Frame, violation, Some(id))),
         }
     }
 

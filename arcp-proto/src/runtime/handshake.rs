@@ -8,7 +8,7 @@ use super::conn::Phase;
 use super::io::{CloseReason, Notice, Output, Record};
 use super::session::Session;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, LogPos, OpId, Principal, SessionId, WireId};
+use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::reply::{Challenge, Concern, Opened, Refusal, Reply};
 use crate::model::request::{Credential, Open, Proof as ClientProof, Request, ResumeClaim};
@@ -92,8 +92,8 @@ impl Runtime {
             let message = alloc::format!("`{lacking}` is required and not there");
             let refusal =
                 Refusal::of(Concern::Session, Violation::new(ErrorCode::Unimplemented, message), Some(request));
-            self.refuse(id, refusal);
-            return self.leave(id, CloseReason::Refused);
+            self.refuse_freely(id, refusal);
+            return self.leave_after(id, CloseReason::Refused);
         }
         let Some(conn) = self.conns.get(&id) else {
             return;
@@ -139,7 +139,7 @@ impl Runtime {
             conn.nonce = Some(nonce.clone());
             conn.phase = Phase::Challenged { open, nonce };
         }
-        self.reply_now(id, Reply::Challenge(challenge));
+        self.answer_freely(id, Reply::Challenge(challenge));
     }
 
     fn nonce(&mut self) -> String {
@@ -194,7 +194,7 @@ impl Runtime {
         }
         if self.conns.get(&conn).is_some_and(|conn| conn.proving.is_some()) {
             let busy = Violation::invalid("a proof is being judged already: wait for what comes of it");
-            return self.refuse_frame(conn, busy, Some(id));
+            return self.refuse_freely(conn, Refusal::of(Concern::Frame, busy, Some(id)));
         }
         let asked = self.conns.get(&conn).map(|conn| (conn.scheme.clone(), conn.nonce.clone()));
         let (scheme, nonce) = asked.unwrap_or_default();
@@ -215,13 +215,13 @@ impl Runtime {
     /// A proof was wrong: it may be given again, but not often.
     fn not_proven(&mut self, id: ConnId, request: WireId) {
         let wrong = Violation::new(ErrorCode::Unauthenticated, "the proof was not accepted");
-        self.refuse(id, Refusal::of(Concern::Proof, wrong, Some(request)));
+        self.refuse_freely(id, Refusal::of(Concern::Proof, wrong, Some(request)));
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         conn.failures += 1;
         if conn.failures >= PROOFS {
-            self.leave(id, CloseReason::Refused);
+            self.leave_after(id, CloseReason::Refused);
         }
     }
 
@@ -280,7 +280,7 @@ impl Runtime {
             }
             Err(full) => {
                 self.refuse(id, Refusal::of(Concern::Session, full, Some(request)));
-                return self.leave(id, CloseReason::Refused);
+                return self.leave_after(id, CloseReason::Refused);
             }
         };
         let view = view.negotiated(open.features, self.config.features());
@@ -295,15 +295,15 @@ impl Runtime {
         self.sessions.insert(session, made);
         let record =
             Record::SessionOpened { session, principal: principal.clone(), anonymous, view, token: digest, extensions };
-        let gate = self.append(record, None);
+        self.append(record, None);
         let client = alloc::format!("{} {}", open.client.name, open.client.version);
         self.outputs.push_back(Output::Observe(Notice::SessionOpened { session, principal, client }));
         self.lend(session);
         self.attach(session, id, 0);
-        self.welcome(id, session, token, gate, Welcome { request, replay: None });
+        self.welcome(id, session, token, Welcome { request, replay: None });
     }
 
-    fn welcome(&mut self, conn: ConnId, id: SessionId, token: Secret, gate: LogPos, welcome: Welcome) {
+    fn welcome(&mut self, conn: ConnId, id: SessionId, token: Secret, welcome: Welcome) {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
@@ -324,7 +324,7 @@ impl Runtime {
             replay: welcome.replay,
             request: Some(welcome.request),
         };
-        self.reply_gated(conn, gate, Reply::Opened(opened));
+        self.answer(conn, Reply::Opened(opened));
     }
 
     /// `session.resume` on a connection whose own session is open.
@@ -334,7 +334,7 @@ impl Runtime {
         };
         if !session.is_unused() {
             let used = Violation::invalid("this connection's session has been used: resume on a fresh connection");
-            return self.refuse_frame(conn, used, Some(id));
+            return self.refuse(conn, Refusal::of(Concern::Frame, used, Some(id)));
         }
         let proof =
             if session.principal.is_anonymous() { Proof::Nobody } else { Proof::Known(session.principal.clone()) };
@@ -351,7 +351,7 @@ impl Runtime {
             Ok(session) => session,
             Err(violation) => {
                 self.refuse(conn, Refusal::of(Concern::Session, violation, Some(request.clone())));
-                self.leave(conn, CloseReason::Refused);
+                self.leave_after(conn, CloseReason::Refused);
                 return false;
             }
         };
@@ -363,19 +363,18 @@ impl Runtime {
         }
         if let Some(old) = old {
             let newer = Violation::new(ErrorCode::Aborted, "the session was resumed on another connection");
-            self.refuse(old, Refusal::of(Concern::Session, newer, None));
-            self.leave(old, CloseReason::TakenOver);
+            self.dismiss(old, Refusal::of(Concern::Session, newer, None), CloseReason::TakenOver);
         }
         let token = self.fresh_token();
         self.sessions.rotate(session, token.digest());
-        let gate = self.append(Record::TokenRotated { session, token: token.digest() }, None);
+        self.append(Record::TokenRotated { session, token: token.digest() }, None);
         self.outputs.push_back(Output::Observe(Notice::SessionResumed { session }));
         // Its client has just proved who it is.
         self.lend(session);
         self.attach(session, conn, claim.last_seq);
         let behind = self.sessions.get(session).is_some_and(|session| session.index.head() > claim.last_seq);
         let welcome = Welcome { request: request.clone(), replay: Some((claim.last_seq, behind)) };
-        self.welcome(conn, session, token, gate, welcome);
+        self.welcome(conn, session, token, welcome);
         true
     }
 
@@ -393,6 +392,7 @@ impl Runtime {
             });
         };
         let session = self.sessions.get(id).ok_or_else(unproven)?;
+        let taken = session.evicted.is_some();
         let proven = match proof {
             Proof::Known(principal) => *principal == session.principal,
             Proof::Nobody => session.principal.is_anonymous(),
@@ -401,6 +401,9 @@ impl Runtime {
         let family = self.conns.get(&conn).map(|conn| conn.view.family);
         if !proven || !named || family != Some(session.view.family) {
             return Err(unproven());
+        }
+        if taken {
+            return Err(expired("the session was taken from its client".to_string()));
         }
         if claim.last_seq > session.sent {
             let why =
@@ -425,7 +428,7 @@ impl Runtime {
     }
 
     fn deny(&mut self, conn: ConnId, code: ErrorCode, why: &'static str, request: Option<WireId>) {
-        self.refuse(conn, Refusal::of(Concern::Session, Violation::new(code, why), request));
-        self.leave(conn, CloseReason::Refused);
+        self.refuse_freely(conn, Refusal::of(Concern::Session, Violation::new(code, why), request));
+        self.leave_after(conn, CloseReason::Refused);
     }
 }

@@ -446,7 +446,7 @@ pub(super) fn waiting_bytes(input: &Json, invocation: &Invocation) -> usize {
 }
 
 /// Bytes an event holds, roughly.
-fn weight(event: &JobEvent) -> usize {
+pub(super) fn weight(event: &JobEvent) -> usize {
     const FIXED: usize = 160;
     FIXED
         + match event {

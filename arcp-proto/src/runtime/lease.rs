@@ -49,7 +49,7 @@ impl Runtime {
         self.timers.set(Timer::SessionLease(id), self.now.mono + left);
         if let (Some(conn), Some(deadline)) = (conn, deadline) {
             let deadline_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            self.reply_now(conn, Reply::Refresh { deadline, deadline_ms });
+            self.say_aside(conn, Reply::Refresh { deadline, deadline_ms });
         }
     }
 
@@ -73,7 +73,7 @@ impl Runtime {
             Some(until) => alloc::format!("the session is lent until {until}"),
             None => alloc::string::String::from("the session has no end"),
         };
-        self.reply_now(conn, Reply::Done { detail, request: Some(request) });
+        self.answer_freely(conn, Reply::Done { detail, request: Some(request) });
         true
     }
 
@@ -96,7 +96,7 @@ impl Runtime {
         if let (Some(conn), Some((code, reason))) = (session.conn, session.evicted.clone()) {
             // What it is owed comes first, as far as it reads.
             self.pump(conn);
-            self.reply_now(conn, Reply::Evicted { code, reason });
+            self.send_reply(conn, &Reply::Evicted { code, reason });
             self.leave(conn, CloseReason::Evicted);
         }
         self.forget_session(id);

@@ -10,37 +10,57 @@ use sha2::{Digest as _, Sha256};
 use ulid::Ulid;
 
 use super::Runtime;
+use super::answers::Content;
 use super::job::Job;
 use crate::error::Violation;
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
 use crate::model::feature::Feature;
 use crate::model::job::{JobStatus, JobSummary};
-use crate::model::reply::{Concern, JobPage, Refusal, Reply};
+use crate::model::reply::{Concern, JobPage, Refusal};
 use crate::model::request::ListQuery;
 
 const DEFAULT_PAGE: u16 = 100;
 /// What an entry takes besides its lease, generously.
 const ENTRY_BYTES: usize = 512;
 
+/// A page that was asked for.
+#[derive(Debug)]
+pub(super) struct Listing {
+    request: WireId,
+    principal: Principal,
+    after: Option<JobId>,
+    query: ListQuery,
+}
+
+impl Listing {
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        ENTRY_BYTES + self.query.status.len()
+    }
+}
+
 impl Runtime {
     pub(super) fn on_list(&mut self, conn: ConnId, session: SessionId, id: WireId, query: &ListQuery) {
-        match self.list(session, &id, query) {
-            Ok(page) => {
-                // A page may show what is not durable yet.
-                let gate = self.log.last();
-                self.reply_gated(conn, gate, Reply::Jobs(page));
-            }
+        match self.listing(session, &id, query) {
+            Ok(listing) => self.answer(conn, Content::Page(listing)),
             Err(violation) => self.refuse(conn, Refusal::of(Concern::Listing, violation, Some(id))),
         }
     }
 
-    fn list(&self, session: SessionId, request: &WireId, query: &ListQuery) -> Result<JobPage, Violation> {
+    fn listing(&self, session: SessionId, request: &WireId, query: &ListQuery) -> Result<Listing, Violation> {
         let session = self.sessions.get(session).ok_or_else(|| Violation::invalid("the session is gone"))?;
         if !session.view.features.has(Feature::ListJobs) {
             return Err(Violation::invalid("listing needs the feature `list_jobs`, which was not negotiated"));
         }
-        let principal = &session.principal;
-        let after = query.cursor.as_deref().map(|cursor| self.read_cursor(principal, cursor)).transpose()?;
+        let principal = session.principal.clone();
+        let after = query.cursor.as_deref().map(|cursor| self.read_cursor(&principal, cursor)).transpose()?;
+        Ok(Listing { request: request.clone(), principal, after, query: ListQuery { cursor: None, ..query.clone() } })
+    }
+
+    /// Looks a page up, as it is now.
+    pub(super) fn page(&self, listing: &Listing) -> JobPage {
+        let Listing { request, principal, after, query } = listing;
+        let after = *after;
         let limit = usize::from(query.limit.unwrap_or(DEFAULT_PAGE));
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         let page_bytes = self.config.limits.result_frame_bytes / 2;
@@ -56,7 +76,7 @@ impl Runtime {
                 jobs.push(summary(id, job));
             }
         }
-        Ok(JobPage { request: Some(request.clone()), next: next.map(|last| self.write_cursor(principal, last)), jobs })
+        JobPage { request: Some(request.clone()), next: next.map(|last| self.write_cursor(principal, last)), jobs }
     }
 
     fn write_cursor(&self, principal: &Principal, last: JobId) -> String {

@@ -17,13 +17,20 @@ pub(super) struct Log {
     /// Batches whose durability is not confirmed, in order.
     pending: VecDeque<Pending>,
     waiting: BTreeSet<(LogPos, Waiter)>,
+    /// Bytes of records that are not durable, roughly.
+    bytes: usize,
+    /// Whether they are too many for now.
+    pub(super) full: bool,
     /// Whether the store has failed and not recovered.
     pub(super) failed: bool,
+    /// How often it was asked again since.
+    pub(super) retries: u32,
 }
 
 #[derive(Debug, Default)]
 struct Pending {
     batch: Batch,
+    bytes: usize,
     /// The jobs whose agents get a credit back, one entry per credit.
     returns: Vec<JobId>,
 }
@@ -46,6 +53,8 @@ impl Log {
         if self.open.batch.records.is_empty() {
             self.open.batch.first = self.last;
         }
+        let bytes = record.weight();
+        (self.bytes, self.open.bytes) = (self.bytes + bytes, self.open.bytes + bytes);
         self.open.batch.records.push(record);
         self.open.returns.extend(returns);
         self.last
@@ -77,6 +86,10 @@ impl Log {
         self.durable
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_durable(&self, pos: LogPos) -> bool {
         pos <= self.durable
     }
@@ -91,7 +104,10 @@ impl Log {
         let (mut awake, mut credits) = (Vec::new(), Vec::new());
         while let Some(last) = self.pending.front().map(|first| first.batch.last()).filter(|last| *last <= up_to) {
             self.durable = last;
-            credits.extend(self.pending.pop_front().into_iter().flat_map(|first| first.returns));
+            if let Some(first) = self.pending.pop_front() {
+                self.bytes -= first.bytes;
+                credits.extend(first.returns);
+            }
         }
         while let Some(entry) = self.waiting.first().copied().filter(|(pos, _)| *pos <= self.durable) {
             self.waiting.remove(&entry);

@@ -2,6 +2,7 @@
 
 mod admission;
 mod agent;
+mod answers;
 mod beat;
 mod checkpoint;
 mod config;
@@ -34,6 +35,7 @@ mod timers;
 mod watch;
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use config::Config;
@@ -53,8 +55,9 @@ use log::{Log, Waiter};
 use session::Sessions;
 use timers::Timers;
 
-/// How long to wait before a failed store is asked again.
-const STORE_RETRY: Duration = Duration::from_secs(1);
+/// How long to wait before a failed store is asked again: each time twice as
+/// long, from the first to the second.
+const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// An ARCP runtime without IO.
 ///
@@ -198,6 +201,7 @@ impl Runtime {
             Input::Restored { last } => self.on_restored(last),
             Input::Tick => {}
         }
+        self.bound_log();
         self.pump_ready();
         self.outputs.extend(self.log.seal().map(Output::Persist));
     }
@@ -229,6 +233,7 @@ impl Runtime {
             kept_event_bytes: self.jobs.kept_bytes,
             read_ahead_bytes: self.ahead_bytes,
             rendered_bytes: self.jobs.rendered.bytes(),
+            undurable_bytes: self.log.bytes(),
             store_failed: self.log.failed,
         }
     }
@@ -260,8 +265,7 @@ impl Runtime {
     fn on_handshake_timeout(&mut self, conn: ConnId) {
         let late = crate::error::Violation::invalid("no session was opened in time");
         let refusal = crate::model::reply::Refusal::of(crate::model::reply::Concern::Session, late, None);
-        self.refuse(conn, refusal);
-        self.leave(conn, CloseReason::HandshakeTimeout);
+        self.dismiss(conn, refusal, CloseReason::HandshakeTimeout);
     }
 
     fn pump_ready(&mut self) {
@@ -275,6 +279,19 @@ impl Runtime {
         self.log.append(record, returns)
     }
 
+    /// Nobody is read while too much is not durable.
+    fn bound_log(&mut self) {
+        let bound = self.config.limits.undurable_bytes;
+        // It goes on once half of it is gone.
+        let full = self.log.bytes() >= if self.log.full { bound.div_ceil(2) } else { bound };
+        if core::mem::replace(&mut self.log.full, full) != full {
+            let conns: Vec<ConnId> = self.conns.keys().copied().collect();
+            for conn in conns {
+                self.ready(conn);
+            }
+        }
+    }
+
     fn on_persisted(&mut self, up_to: LogPos) {
         let before = self.log.durable();
         let (awake, credits) = self.log.persisted(up_to);
@@ -286,6 +303,9 @@ impl Runtime {
             }
         }
         self.on_credits(&credits);
+        if self.log.durable() > before {
+            self.log.retries = 0;
+        }
         if self.log.durable() > before && core::mem::take(&mut self.log.failed) {
             self.outputs.push_back(Output::Observe(Notice::StoreRecovered));
             self.outputs.extend(self.log.unconfirmed().cloned().map(Output::Persist));
@@ -302,7 +322,13 @@ impl Runtime {
         if !core::mem::replace(&mut self.log.failed, true) {
             self.outputs.push_back(Output::Observe(Notice::StoreFailed));
         }
-        self.timers.set(Timer::StoreRetry, self.now.mono + STORE_RETRY);
+        // Each batch that was queued behind one that fails says so too.
+        if !self.timers.is_set(Timer::StoreRetry) {
+            let (first, longest) = STORE_RETRY;
+            let wait = first.saturating_mul(1 << self.log.retries.min(16)).min(longest);
+            self.log.retries += 1;
+            self.timers.set(Timer::StoreRetry, self.now.mono + wait);
+        }
     }
 
     /// Asks the store again with the first batch alone; the others follow
@@ -343,6 +369,8 @@ pub struct Stats {
     pub read_ahead_bytes: usize,
     /// Bytes of payloads kept because several sessions get them.
     pub rendered_bytes: usize,
+    /// Bytes of records that are not durable yet.
+    pub undurable_bytes: usize,
     /// Whether the store is failing.
     pub store_failed: bool,
 }

@@ -175,8 +175,7 @@ impl Runtime {
         self.stop_reading(id);
         if let Some(conn) = self.sessions.get(id).and_then(|session| session.conn) {
             let failed = Violation::new(ErrorCode::Unavailable, "older events cannot be read just now: resume later");
-            self.refuse(conn, Refusal::of(Concern::Session, failed, None));
-            self.leave(conn, CloseReason::StoreFailed);
+            self.dismiss(conn, Refusal::of(Concern::Session, failed, None), CloseReason::StoreFailed);
         }
     }
 }

@@ -232,6 +232,39 @@ impl Record {
         }
     }
 
+    /// Bytes it holds, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        const FIXED: usize = 256;
+        let list = |list: &[String]| list.iter().map(|text| FIXED + text.len()).sum::<usize>();
+        FIXED
+            + match self {
+                Record::SessionOpened { extensions, .. } => list(extensions),
+                Record::JobAccepted(job) => {
+                    let extensions = job.invocation.extensions.as_ref().map_or(0, |json| json.as_str().len());
+                    FIXED + job.input.as_str().len() + job.lease.as_str().len() + extensions + job.trace.len()
+                }
+                Record::JobEvent { event, .. } => super::job::weight(&event.event),
+                Record::JobHistory { classes, .. } => size_of_val(classes.as_slice()),
+                Record::Checkpointed { state, .. } => state.len(),
+                Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),
+                Record::Subscribed { filter, .. } => {
+                    let Filter { sessions, traces, jobs, streams, types, min_priority: _ } = filter;
+                    [sessions, traces, jobs, streams, types].into_iter().map(|ids| list(ids)).sum()
+                }
+                Record::TokenRotated { .. }
+                | Record::SessionEnded { .. }
+                | Record::HistoryTrimmed { .. }
+                | Record::JobRestarted { .. }
+                | Record::Joined { .. }
+                | Record::Left { .. }
+                | Record::Numbered { .. }
+                | Record::Released { .. }
+                | Record::Unsubscribed { .. }
+                | Record::KeyKept { .. }
+                | Record::JobForgotten { .. } => 0,
+            }
+    }
+
     /// Until when the record is of use, if that is known.
     pub fn until(&self) -> Option<UtcMs> {
         if let Record::KeyKept { until, .. } = self { Some(*until) } else { None }

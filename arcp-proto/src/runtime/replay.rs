@@ -8,11 +8,12 @@ use alloc::string::ToString as _;
 use ulid::Ulid;
 
 use super::Runtime;
+use super::answers::Content;
 use super::index::tag_and_number;
 use super::read::Found;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, SessionId, WireId};
-use crate::model::reply::Reply;
+use crate::model::reply::{Concern, Refusal, Reply};
 use crate::model::request::Replay as Asked;
 
 /// A replay that a connection is in the middle of.
@@ -38,13 +39,8 @@ impl Runtime {
         asked: &Asked,
     ) {
         match self.replay(conn, session, named, &id, asked) {
-            Ok(replay) => {
-                if let Some(conn) = self.conns.get_mut(&conn) {
-                    conn.replay = Some(replay);
-                }
-                self.ready(conn);
-            }
-            Err(violation) => self.refuse_frame(conn, violation, Some(id)),
+            Ok(replay) => self.answer(conn, Content::Replay(replay)),
+            Err(violation) => self.refuse(conn, Refusal::of(Concern::Frame, violation, Some(id))),
         }
     }
 
@@ -57,7 +53,7 @@ impl Runtime {
         asked: &Asked,
     ) -> Result<Replay, Violation> {
         let lost = || Violation::new(ErrorCode::ResumeWindowExpired, "what followed this message is no longer kept");
-        if self.conns.get(&conn).is_some_and(|conn| conn.replay.is_some()) {
+        if self.conns.get(&conn).is_some_and(|conn| conn.replay.is_some() || conn.answers.has_replay()) {
             return Err(Violation::invalid("a replay is under way: wait for its end"));
         }
         let own_session = self.sessions.get(own).ok_or_else(lost)?;
@@ -92,7 +88,7 @@ impl Runtime {
             if let Some(conn) = self.conns.get_mut(&conn) {
                 conn.replay = None;
             }
-            self.reply_now(conn, Reply::Done { detail, request });
+            self.send_reply(conn, &Reply::Done { detail, request });
             return true;
         };
         let place = self.sessions.get(of).and_then(|session| session.index.at(seq, &self.jobs));
@@ -118,7 +114,8 @@ impl Runtime {
                 let replay = self.conns.get_mut(&conn).and_then(|conn| conn.replay.take());
                 let lost = "what follows is no longer kept";
                 let lost = Violation::new(ErrorCode::ResumeWindowExpired, lost);
-                self.refuse_frame(conn, lost, replay.map(|replay| replay.request));
+                let lost = Refusal::of(Concern::Frame, lost, replay.map(|replay| replay.request));
+                self.send_reply(conn, &Reply::Refused(lost));
                 true
             }
         }

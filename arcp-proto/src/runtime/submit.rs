@@ -30,7 +30,8 @@ impl Runtime {
         match self.submit(conn, session, id, asked) {
             Ok(accepted) => accepted,
             Err(violation) => {
-                let refusal = Refusal::of(Concern::Submit, violation, Some(id.clone()));
+                let trace = asked.submit.trace.clone();
+                let refusal = Refusal { trace, ..Refusal::of(Concern::Submit, violation, Some(id.clone())) };
                 self.refuse(conn, refusal.clone());
                 Reply::Refused(refusal)
             }
@@ -187,10 +188,12 @@ impl Runtime {
             let first = self.sessions.get(session).map_or(0, |session| session.index.head()) + 1;
             self.index_event(session, id, 0);
             self.gate_numbers(session, first);
+            if let Some(conn) = self.conns.get_mut(&conn) {
+                conn.answers.follow(first);
+            }
         } else {
             // Whoever is told can rely on it, who came by a key as well.
-            let gate = self.log.last();
-            self.reply_gated(conn, gate, reply.clone());
+            self.answer(conn, reply.clone());
         }
         reply
     }

@@ -186,8 +186,7 @@ impl Runtime {
         let at = self.append(record, None);
         let subscription = id_of(session_id, number).into();
         let reply = Reply::Subscribed { subscription, request: Some(id.clone()) };
-        let gate = self.log.last();
-        self.reply_gated(conn, gate, reply.clone());
+        self.answer(conn, reply.clone());
         let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
         self.add_subscription(session_id, number, filter, at);
         for (job, from) in past {
@@ -346,8 +345,8 @@ impl Runtime {
         let last = open.map_or(0, |subscriptions| subscriptions.last);
         let undoes = open.and_then(|subscriptions| subscriptions.get(number)).map_or(LogPos(0), |closed| closed.at);
         self.drop_subscription(session, number);
-        let gate = self.append(Record::Unsubscribed { session, number, undoes, last }, None);
-        self.reply_gated(conn, gate, closed);
+        self.append(Record::Unsubscribed { session, number, undoes, last }, None);
+        self.answer(conn, closed);
     }
 
     /// A subscription is shown nothing more.

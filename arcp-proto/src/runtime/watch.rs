@@ -36,7 +36,7 @@ impl Runtime {
         if let Some((known, answer)) = self.sessions.seen(session).and_then(|seen| seen.get(&id)).cloned() {
             if known != fingerprint {
                 let reused = Violation::invalid("this message id was used for a different message");
-                return self.refuse_frame(conn, reused, Some(id));
+                return self.refuse(conn, Refusal::of(Concern::Frame, reused, Some(id)));
             }
             if let Some(answer) = answer {
                 self.answer_again(conn, session, &id, answer);
@@ -86,10 +86,7 @@ impl Runtime {
                     self.refuse(conn, Refusal::of(Concern::Submit, violation, Some(id.clone())));
                 }
             }
-            None => {
-                let gate = self.log.last();
-                self.reply_gated(conn, gate, answer);
-            }
+            None => self.answer(conn, answer),
         }
     }
 
@@ -155,8 +152,7 @@ impl Runtime {
         for job in &jobs {
             self.note_cancel(*job, reason);
         }
-        let gate = self.log.last();
-        self.reply_gated(conn, gate, taken.clone());
+        self.answer(conn, taken.clone());
         for job in jobs {
             self.cancel_job(job, reason, grace);
         }
@@ -237,8 +233,7 @@ impl Runtime {
             let (request, number) = self.name_request(session_id, job_id, id);
             self.append(Record::Joined { job: job_id, session: session_id, owner: false, request, number }, None);
         }
-        let gate = self.log.last();
-        self.reply_gated(conn, gate, reply.clone());
+        self.answer(conn, reply.clone());
         if !already {
             self.begin_watch(session_id, job_id, from);
         }

@@ -169,6 +169,7 @@ impl Payload<'_, '_> {
             details,
             request: self.request(),
             job: self.id(&["job_id"]).or_else(|| self.header.job.clone()),
+            trace: self.header_trace(),
         }
     }
 

@@ -131,7 +131,7 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String>
             payload.opt_str("job_id", job.as_ref().map(WireId::as_str));
         }
     }
-    Some(envelope(stamp, kind, job.as_ref(), None).around(&payload.done()))
+    Some(envelope(stamp, kind, job.as_ref(), refusal.trace.as_deref()).around(&payload.done()))
 }
 
 /// `code`, `message`, `retryable`, `details`. A code this family does not

@@ -84,7 +84,10 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
     match reply {
         Reply::Opened(opened) => (opened.request.as_ref(), None, None),
         Reply::Challenge(challenge) => (challenge.request.as_ref(), None, None),
-        Reply::Refused(refusal) => (refusal.request.as_ref(), refusal.job.as_ref().filter(|job| is_job(job)), None),
+        Reply::Refused(refusal) => {
+            let job = refusal.job.as_ref().filter(|job| is_job(job));
+            (refusal.request.as_ref(), job, refusal.trace.as_deref())
+        }
         Reply::Closed { request, .. } | Reply::Pong { request, .. } | Reply::Echo { request, .. } => {
             (request.as_ref(), None, None)
         }
