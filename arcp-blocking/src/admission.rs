@@ -2,8 +2,9 @@
 //! peer, and which goes when there are too many.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
+use arcp_proto::id::Network;
 use mio::Token;
 
 /// Connections whose session is not open yet, and those that were told
@@ -12,9 +13,9 @@ use mio::Token;
 #[derive(Debug)]
 pub(crate) struct Admission {
     most: usize,
-    most_per_address: usize,
-    by_address: BTreeMap<IpAddr, BTreeSet<Standing>>,
-    by_token: BTreeMap<Token, (IpAddr, Standing)>,
+    most_per_network: usize,
+    by_network: BTreeMap<Network, BTreeSet<Standing>>,
+    by_token: BTreeMap<Token, (Network, Standing)>,
     tick: u64,
 }
 
@@ -27,76 +28,69 @@ struct Standing {
 }
 
 impl Admission {
-    pub(crate) fn new(most: usize, most_per_address: usize) -> Admission {
-        Admission { most, most_per_address, by_address: BTreeMap::new(), by_token: BTreeMap::new(), tick: 0 }
+    pub(crate) fn new(most: usize, most_per_network: usize) -> Admission {
+        Admission { most, most_per_network, by_network: BTreeMap::new(), by_token: BTreeMap::new(), tick: 0 }
     }
 
     /// Adds a connection that was just accepted; gives the one that has to go
     /// for it, if there are too many.
     pub(crate) fn enter(&mut self, token: Token, address: IpAddr) -> Option<Token> {
-        let address = account(address);
-        self.put(token, address, true);
-        let of_address = self.by_address.get(&address).map_or(0, BTreeSet::len);
-        if of_address > self.most_per_address {
-            return self.first_of(address);
+        let network = Network::of(address);
+        self.put(token, network, true);
+        let of_network = self.by_network.get(&network).map_or(0, BTreeSet::len);
+        if of_network > self.most_per_network {
+            return self.first_of(network);
         }
-        let most = self.by_address.iter().max_by_key(|(_, held)| held.len()).map(|(address, _)| *address);
-        most.filter(|_| self.by_token.len() > self.most).and_then(|address| self.first_of(address))
+        if self.by_token.len() > self.most { self.first() } else { None }
     }
 
     /// A request or a frame came from a connection without a session.
     pub(crate) fn heard(&mut self, token: Token) {
-        if let Some(address) = self.leave(token) {
-            self.put(token, address, true);
+        if let Some(network) = self.leave(token) {
+            self.put(token, network, true);
         }
     }
 
     /// The connection was told goodbye.
     pub(crate) fn goodbye(&mut self, token: Token, address: IpAddr) {
         self.leave(token);
-        self.put(token, account(address), false);
+        self.put(token, Network::of(address), false);
     }
 
     /// The connection has a session now, or is gone.
-    pub(crate) fn leave(&mut self, token: Token) -> Option<IpAddr> {
-        let (address, standing) = self.by_token.remove(&token)?;
-        if let Some(held) = self.by_address.get_mut(&address) {
+    pub(crate) fn leave(&mut self, token: Token) -> Option<Network> {
+        let (network, standing) = self.by_token.remove(&token)?;
+        if let Some(held) = self.by_network.get_mut(&network) {
             held.remove(&standing);
             if held.is_empty() {
-                self.by_address.remove(&address);
+                self.by_network.remove(&network);
             }
         }
-        Some(address)
+        Some(network)
     }
 
-    /// The one that goes first of all.
+    /// The one that goes first of all: of the network that has the most.
     pub(crate) fn first(&self) -> Option<Token> {
-        let first = self.by_address.values().filter_map(BTreeSet::first).min();
-        first.map(|standing| standing.token)
+        let (network, _) = self.by_network.iter().max_by_key(|(_, held)| held.len())?;
+        self.first_of(*network)
     }
 
-    fn first_of(&self, address: IpAddr) -> Option<Token> {
-        self.by_address.get(&address)?.first().map(|standing| standing.token)
+    fn first_of(&self, network: Network) -> Option<Token> {
+        self.by_network.get(&network)?.first().map(|standing| standing.token)
     }
 
-    fn put(&mut self, token: Token, address: IpAddr, may_stay: bool) {
+    fn put(&mut self, token: Token, network: Network, may_stay: bool) {
         self.tick += 1;
         let standing = Standing { may_stay, heard_at: self.tick, token };
-        self.by_token.insert(token, (address, standing));
-        self.by_address.entry(address).or_default().insert(standing);
-    }
-}
-
-/// Whose share an address counts in: a subscriber line has a /64 of IPv6.
-fn account(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        v4 @ IpAddr::V4(_) => v4,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        self.by_token.insert(token, (network, standing));
+        self.by_network.entry(network).or_default().insert(standing);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     const NEAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -143,10 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_peer_and_a_mapped_address_is_ipv4() {
+    fn the_addresses_of_a_network_share() {
+        let mut admission = Admission::new(100, 1);
+        assert_eq!(admission.enter(Token(1), far(1)), None);
         let of_network = "2001:db8:0:1::9".parse().expect("an address");
-        assert_eq!(account(of_network), account(far(1)));
-        assert_ne!(account(far(2)), account(far(1)));
-        assert_eq!(account("::ffff:127.0.0.1".parse().expect("an address")), NEAR);
+        assert_eq!(admission.enter(Token(2), of_network), Some(Token(1)));
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
+use arcp_host::server_log::log;
 use arcp_proto::id::ConnId;
 use arcp_proto::limits::Limits;
 use arcp_proto::runtime::{CloseReason, Config, Input, Transport};
@@ -173,7 +174,7 @@ impl Connections {
         Connections {
             registry,
             slow_reader_grace: config.slow_reader_grace,
-            admission: Admission::new(limits.handshaking_connections, limits.handshaking_connections_per_address),
+            admission: Admission::new(limits.handshaking_connections, limits.handshaking_connections_per_network),
             most,
             pong_bytes: 0,
             progress_at: Instant::now(),
@@ -226,6 +227,7 @@ impl Connections {
         self.set_deadline(token, Some(Instant::now() + HEAD_TIMEOUT));
         self.readable.insert(token);
         if let Some(other) = self.admission.enter(token, peer.ip()) {
+            log(format_args!("arcp: too many connections without a session: the one silent for longest was closed"));
             self.drop_now(other);
         }
     }

@@ -62,6 +62,10 @@ impl ServerConfig {
 }
 
 /// A WebSocket server.
+///
+/// A quarter of the files that the process may open, but no more than 1,024,
+/// is kept for the store and for agents; connections beyond the rest wait to be
+/// accepted.
 pub struct Server {
     poll: Poll,
     listener: Option<TcpListener>,

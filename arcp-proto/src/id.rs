@@ -6,7 +6,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-pub use crate::principal::Principal;
+pub use crate::principal::{Network, Principal};
 
 /// A connection, numbered by the driver. Never reuse a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

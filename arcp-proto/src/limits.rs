@@ -31,11 +31,11 @@ pub struct Limits {
     pub result_bytes: u64,
     /// Connections that have not finished their handshake (4,096). More: an
     /// adapter that knows addresses closes the one that was silent for longest,
-    /// of the address that has the most; else the newest is closed.
+    /// of the network that has the most; else the newest is closed.
     pub handshaking_connections: usize,
-    /// Such connections of one address, or one IPv6 network of 64 bits (1,024).
-    /// More: the one of them that was silent for longest is closed.
-    pub handshaking_connections_per_address: usize,
+    /// Such connections from one network: an IPv4 address, or a /64 of IPv6
+    /// (1,024). More: the one of them that was silent for longest is closed.
+    pub handshaking_connections_per_network: usize,
     /// Bytes of answers to WebSocket pings that one connection does not read
     /// (4 KiB). More: only the newest ping is answered, and if that cannot be
     /// written for `slow_reader_grace` the connection is closed.
@@ -184,7 +184,7 @@ impl Default for Limits {
             event_body_bytes: 900 << 10,
             result_bytes: 256 << 20,
             handshaking_connections: 4096,
-            handshaking_connections_per_address: 1024,
+            handshaking_connections_per_network: 1024,
             pong_bytes_per_connection: 4 << 10,
             pong_bytes: 4 << 20,
             sessions_per_principal: 16_384,
@@ -260,8 +260,8 @@ impl Limits {
             return Err(ConfigError::Limit { name: "json_depth", value, expected: "8 to 120" });
         }
         at_least("handshaking_connections", self.handshaking_connections as u64, 1, "1 or more")?;
-        let of_address = self.handshaking_connections_per_address as u64;
-        at_least("handshaking_connections_per_address", of_address, 1, "1 or more")?;
+        let of_network = self.handshaking_connections_per_network as u64;
+        at_least("handshaking_connections_per_network", of_network, 1, "1 or more")?;
         if self.reserve > 90 {
             let value = u64::from(self.reserve);
             return Err(ConfigError::Limit { name: "reserve", value, expected: "0 to 90" });

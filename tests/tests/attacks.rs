@@ -104,7 +104,7 @@ fn silent_connections_keep_nobody_out() {
 
 #[test]
 fn a_peer_with_too_many_silent_connections_loses_its_oldest() {
-    let server = Running::start(&[], |config| config.limits.handshaking_connections_per_address = 3);
+    let server = Running::start(&[], |config| config.limits.handshaking_connections_per_network = 3);
     let (mut session, _) = server.session("tok-a");
     let mut silent: Vec<TcpStream> = (0..5).map(|_| server.connect()).collect();
     for oldest in &mut silent[..2] {
@@ -119,7 +119,7 @@ fn a_peer_with_too_many_silent_connections_loses_its_oldest() {
 
 #[test]
 fn answered_requests_that_stay_open_make_room_for_others() {
-    let server = Running::start(&[], |config| config.limits.handshaking_connections_per_address = 3);
+    let server = Running::start(&[], |config| config.limits.handshaking_connections_per_network = 3);
     let mut answered = Vec::new();
     for _ in 0..5 {
         let mut socket = server.connect();
@@ -163,4 +163,18 @@ fn a_client_that_does_not_close_does_not_hold_up_the_end() {
     // It was told all the same.
     expect(&mut socket, "session.closed");
     assert!(next(&mut socket).is_none());
+}
+
+#[test]
+fn long_jobs_of_a_client_that_left_leave_agents_to_others() {
+    let server = Running::start(&[], |config| config.limits.running_jobs = 8);
+    let witness = Witness::start(&server.url(), "tok-b");
+    let (mut socket, _) = server.session("tok-a");
+    for n in 0..16 {
+        send(&mut socket, &n.to_string(), "job.submit", json!({"agent": "gate", "input": {"key": "never"}}));
+    }
+    send(&mut socket, "p", "session.ping", json!({}));
+    expect(&mut socket, "session.pong");
+    drop(socket);
+    witness.is_served(3);
 }
