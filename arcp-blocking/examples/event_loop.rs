@@ -123,7 +123,11 @@ impl Loop {
                 let exit = AgentExit::Success { result: Some(spec.input), summary: None };
                 self.runtime.handle(self.now(), Input::AgentExited { job, exit });
             }
-            Output::StopAgent { .. } | Output::AgentCredit { .. } | Output::Admit { .. } | Output::Observe(_) => {}
+            Output::StopAgent { .. }
+            | Output::AgentCredit { .. }
+            | Output::Admit { .. }
+            | Output::Fragment { .. }
+            | Output::Observe(_) => {}
             // No extension is offered, and no history (`Config::history`).
             Output::Extension { .. } | Output::Load { .. } => {}
             // A larger server would stop reading; the core's bounds hold all

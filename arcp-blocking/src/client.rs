@@ -588,6 +588,7 @@ impl Driver {
         while let Some(framed) = self.wire.as_mut().and_then(|open| open.framing.next()) {
             match framed {
                 Framed::Frame(frame) => self.input(ClientInput::Received { frame }),
+                Framed::TooLong => return self.lost("the server sent a message that is too long".to_string()),
                 Framed::End(why) => return self.lost(why),
             }
         }

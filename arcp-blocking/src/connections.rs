@@ -447,6 +447,13 @@ impl Links for Connections {
         self.finish(token);
     }
 
+    fn fragment(&mut self, conn: ConnId, bytes: usize) {
+        let connection = self.by_conn.get(&conn).and_then(|token| self.by_token.get_mut(token));
+        if let Some(Stage::Open { framing, .. }) = connection.map(|connection| &mut connection.stage) {
+            framing.fragment(bytes);
+        }
+    }
+
     fn admit(&mut self, conn: ConnId) {
         if let Some(token) = self.by_conn.get(&conn) {
             self.admission.leave(*token);
@@ -508,5 +515,6 @@ fn goodbye(reason: CloseReason) -> (CloseCode, &'static str) {
         CloseReason::HistoryLost => (CloseCode::Error, "history is no longer kept"),
         CloseReason::StoreFailed => (CloseCode::Again, "history cannot be read now"),
         CloseReason::Shutdown => (CloseCode::Away, "shutting down"),
+        CloseReason::TooLong => (CloseCode::Size, "a message was too long"),
     }
 }

@@ -66,6 +66,7 @@ pub(crate) trait Links {
     fn close(&mut self, conn: ConnId, reason: CloseReason);
     fn pause(&mut self, conn: ConnId, paused: bool);
     fn admit(&mut self, conn: ConnId);
+    fn fragment(&mut self, conn: ConnId, bytes: usize);
 }
 
 /// Wakes the loop after something was put into its inbox.
@@ -227,6 +228,7 @@ impl Engine {
             Output::Send { conn, frame } => links.send(conn, frame),
             Output::Close { conn, reason } => links.close(conn, reason),
             Output::Admit { conn } => links.admit(conn),
+            Output::Fragment { conn, bytes } => links.fragment(conn, bytes),
             Output::PauseRead { conn } => links.pause(conn, true),
             Output::ResumeRead { conn } => links.pause(conn, false),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, credential),

@@ -4,8 +4,8 @@
 use std::io::{self, Read, Write};
 
 use arcp_proto::wire::frame::{Line, Lines};
-use tungstenite::protocol::frame::CloseFrame;
-use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tungstenite::protocol::frame::{CloseFrame, Frame};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
@@ -14,6 +14,9 @@ use tungstenite::{Error, Message};
 pub(crate) enum Framed {
     /// One frame.
     Frame(Vec<u8>),
+    /// One that was longer than what is taken; it is not kept. Nothing
+    /// follows it on a WebSocket.
+    TooLong,
     /// The end, in order or by a fault of the peer's.
     End(String),
 }
@@ -38,6 +41,11 @@ pub(crate) struct WebSocket {
     pipe: Pipe,
     closing: bool,
     pongs: Pongs,
+    /// The most bytes of a message in one WebSocket frame, if there is a bound.
+    fragment_bytes: Option<usize>,
+    /// Whether a message came that was too long: where it ends is not looked
+    /// for.
+    deaf: bool,
 }
 
 /// Answers to pings that are not written yet.
@@ -103,7 +111,8 @@ impl Framing {
             .max_frame_size(Some(frame_bytes));
         let context = WebSocketContext::new(role, Some(config));
         let pongs = Pongs { bytes: 0, end: 0, most: PONG_BYTES, held: None };
-        Framing::WebSocket(Box::new(WebSocket { context, pipe: Pipe::default(), closing: false, pongs }))
+        let ws = WebSocket { context, pipe: Pipe::default(), closing: false, pongs, fragment_bytes: None, deaf: false };
+        Framing::WebSocket(Box::new(ws))
     }
 
     /// Takes frames of this size from now on.
@@ -134,8 +143,7 @@ impl Framing {
             Framing::WebSocket(ws) => ws.next(),
             Framing::Lines { lines, .. } => match lines.next_line()? {
                 Line::Frame(frame) => Some(Framed::Frame(frame)),
-                // The core answers what it cannot read.
-                Line::TooLong => Some(Framed::Frame(b"a line that was too long".to_vec())),
+                Line::TooLong => Some(Framed::TooLong),
             },
         }
     }
@@ -145,7 +153,10 @@ impl Framing {
         match self {
             Framing::WebSocket(ws) => {
                 // The pipe takes everything: only a closed context refuses.
-                let _ = ws.context.write(&mut ws.pipe, Message::text(frame));
+                match ws.fragment_bytes {
+                    Some(most) if frame.len() > most => ws.write_in_fragments(&frame, most),
+                    _ => drop(ws.context.write(&mut ws.pipe, Message::text(frame))),
+                }
                 let _ = ws.context.flush(&mut ws.pipe);
             }
             Framing::Lines { out, .. } => {
@@ -164,6 +175,13 @@ impl Framing {
             let frame = CloseFrame { code, reason: reason.to_string().into() };
             let _ = ws.context.close(&mut ws.pipe, Some(frame));
             let _ = ws.context.flush(&mut ws.pipe);
+        }
+    }
+
+    /// Sends messages in frames of at most this many bytes.
+    pub(crate) fn fragment(&mut self, bytes: usize) {
+        if let Framing::WebSocket(ws) = self {
+            ws.fragment_bytes = Some(bytes);
         }
     }
 
@@ -208,6 +226,9 @@ impl Framing {
 
 impl WebSocket {
     fn next(&mut self) -> Option<Framed> {
+        if self.deaf {
+            return None;
+        }
         loop {
             match self.context.read(&mut self.pipe) {
                 Ok(Message::Text(text)) => return Some(Framed::Frame(text.as_bytes().to_vec())),
@@ -223,6 +244,10 @@ impl WebSocket {
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
                     return Some(Framed::End("the WebSocket is closed".to_string()));
                 }
+                Err(Error::Capacity(_)) => {
+                    self.deaf = true;
+                    return Some(Framed::TooLong);
+                }
                 Err(error) => {
                     let (code, why) = fault(&error);
                     self.closing = true;
@@ -237,6 +262,17 @@ impl WebSocket {
 }
 
 impl WebSocket {
+    /// Cut between characters: some readers decode each frame by itself.
+    fn write_in_fragments(&mut self, message: &str, most: usize) {
+        let (mut rest, mut kind) = (message, Data::Text);
+        while !rest.is_empty() {
+            let (fragment, after) = rest.split_at(rest.floor_char_boundary(most));
+            let frame = Frame::message(fragment.as_bytes().to_vec(), OpCode::Data(kind), after.is_empty());
+            let _ = self.context.write(&mut self.pipe, Message::Frame(frame));
+            (rest, kind) = (after, Data::Continue);
+        }
+    }
+
     /// Answers the ping that was just read. While there is no room beside
     /// earlier pongs only the newest ping is answered (RFC 6455 §5.5.3).
     fn pong(&mut self) {
@@ -268,10 +304,9 @@ impl WebSocket {
 }
 
 /// The close code and the words for what a peer did wrong.
-#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which two have a code of their own")]
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which one has a code of its own")]
 fn fault(error: &Error) -> (CloseCode, String) {
     match error {
-        Error::Capacity(_) => (CloseCode::Size, "the message is too large".to_string()),
         Error::Utf8(_) => (CloseCode::Invalid, "a text message is not UTF-8".to_string()),
         other => {
             let mut why = format!("WebSocket: {other}");

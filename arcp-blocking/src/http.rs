@@ -66,7 +66,8 @@ impl Gate {
         let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default();
         match path {
             "/healthz" => Answer::Health,
-            path if path == self.path => {
+            // Published clients are given an address without a path, and ask so.
+            path if path == self.path || path == "/" => {
                 let version = header("sec-websocket-version") == Some("13");
                 let upgrade = header("upgrade").is_some_and(|to| lists(to, "websocket"))
                     && header("connection").is_some_and(|c| lists(c, "upgrade"));
@@ -211,7 +212,8 @@ mod tests {
             ("GET /arcp HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\n", 403),
             ("GET /arcp HTTP/1.1\r\nHost: localhost\r\nOrigin: https://ok.example\r\n", 101),
             ("GET /arcp/ HTTP/1.1\r\nHost: localhost\r\n", 404),
-            ("GET / HTTP/1.1\r\nHost: localhost\r\n", 404),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\n", 101),
+            ("GET / HTTP/1.1\r\nHost: evil.example\r\n", 421),
             ("POST /arcp HTTP/1.1\r\nHost: localhost\r\n", 405),
             ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n", 200),
             ("nonsense\r\n", 400),

@@ -318,6 +318,10 @@ impl Server {
                     self.engine.input(Input::Received { conn, frame });
                     self.engine.drain(&mut self.connections);
                 }
+                Framed::TooLong => {
+                    self.engine.input(Input::TooLong { conn });
+                    self.engine.drain(&mut self.connections);
+                }
                 Framed::End(_) => {
                     self.engine.input(Input::Closed { conn });
                     self.connections.finish(token);

@@ -80,6 +80,8 @@ impl Links for Link {
 
     fn admit(&mut self, _: ConnId) {}
 
+    fn fragment(&mut self, _: ConnId, _: usize) {}
+
     fn pause(&mut self, _: ConnId, paused: bool) {
         if self.paused && !paused {
             let _ = self.gate.send(());
@@ -111,7 +113,7 @@ fn run(engine: &mut Engine, link: &mut Link) -> io::Result<()> {
             Err(RecvTimeoutError::Timeout) => Input::Tick,
             Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the inbox is gone")),
         };
-        let received = matches!(input, Input::Received { .. });
+        let received = matches!(input, Input::Received { .. } | Input::TooLong { .. });
         if matches!(input, Input::Closed { .. }) {
             link.frames = None;
         }
@@ -134,11 +136,16 @@ fn read(mut input: impl Read, mailbox: &Arc<Mailbox>, permits: &Receiver<()>, fr
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }
-        while let Some(Framed::Frame(frame)) = framing.next() {
+        while let Some(framed) = framing.next() {
             if permits.recv().is_err() {
                 return;
             }
-            mailbox.put(Input::Received { conn: CONN, frame });
+            match framed {
+                Framed::Frame(frame) => mailbox.put(Input::Received { conn: CONN, frame }),
+                Framed::TooLong => mailbox.put(Input::TooLong { conn: CONN }),
+                // A pipe says so by itself.
+                Framed::End(_) => {}
+            }
         }
     }
     mailbox.put(Input::Closed { conn: CONN });

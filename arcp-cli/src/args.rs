@@ -94,7 +94,7 @@ pub struct Serve {
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub allow_origins: Vec<String>,
     /// Frames for published clients: auto, off, python-1.1.3, typescript-2,
-    /// go-1.1, rust-2.0.0, swift-1.
+    /// go-1.1, java-fsharp, ruby-1, csharp-1, php-2, rust-2.0.0, swift-1.
     #[arg(long, default_value = "auto")]
     pub compat: String,
     /// Seconds between heartbeats; 0 switches them off.

@@ -131,6 +131,8 @@ fn of_code(code: &ErrorCode) -> Exit {
         | ErrorCode::OutOfRange
         | ErrorCode::Unavailable
         | ErrorCode::Internal
+        | ErrorCode::DataLoss
+        | ErrorCode::Unknown
         | ErrorCode::Other(_) => Exit::Failed,
     }
 }

@@ -119,7 +119,7 @@ pub fn list(args: args::List) -> Result<Exit, Failure> {
         say(format_args!("{:<30} {:<10} {:<20} CREATED", "JOB", "STATUS", "AGENT"));
     }
     while left > 0 {
-        query.limit = Some(u16::try_from(left.min(1000)).unwrap_or(1000));
+        query.limit = Some(u64::try_from(left.min(1000)).unwrap_or(1000));
         let page = client.list(query.clone())?;
         for job in page.jobs.iter().take(left) {
             writeln!(out, "{}", row(job, args.output))?;

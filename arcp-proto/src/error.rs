@@ -61,6 +61,11 @@ pub enum ErrorCode {
     Internal,
     /// A code this implementation does not know, kept as sent.
     Other(Box<str>),
+    /// Something that was to be kept is lost (RFC §18.2); a replay that is no
+    /// longer held is [`ResumeWindowExpired`](Self::ResumeWindowExpired).
+    DataLoss,
+    /// Nobody knows what went wrong (RFC §18.2).
+    Unknown,
 }
 
 impl ErrorCode {
@@ -90,6 +95,8 @@ impl ErrorCode {
             | ErrorCode::BackpressureOverflow
             | ErrorCode::FailedPrecondition
             | ErrorCode::OutOfRange
+            | ErrorCode::DataLoss
+            | ErrorCode::Unknown
             | ErrorCode::Other(_) => false,
         }
     }

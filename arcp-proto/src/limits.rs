@@ -13,11 +13,11 @@ use crate::error::ConfigError;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Largest inbound frame in bytes (4 MiB). Larger: an error; a WebSocket
-    /// is closed with 1009.
+    /// Largest inbound frame in bytes (4 MiB). Larger: an error that says so;
+    /// a WebSocket is closed with 1009.
     pub frame_bytes: usize,
     /// Largest frame before a session is open (64 KiB): nobody unknown makes
-    /// us hold more. Larger: an error, then closed.
+    /// us hold more. Larger: an error that says so, then closed.
     pub handshake_frame_bytes: usize,
     /// Largest frame of a streamed result as written (1 MiB): published
     /// clients refuse larger ones. Results are cut to fit.

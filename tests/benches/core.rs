@@ -149,6 +149,7 @@ fn encode_event(bencher: Bencher, family: Family) {
             trace: "4bf92f3577b34da6a3ce929d0e0e4736",
             span: None,
             request: Some(&request),
+            own: true,
             event: &event,
             part: Part::Whole,
             payload: &payload,

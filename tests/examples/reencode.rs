@@ -87,6 +87,7 @@ fn event_frame(view: &View, header: &Header<'_>, id: Ulid, session: SessionId, e
         trace: header.trace.as_deref().unwrap_or_default(),
         span: None,
         request: header.correlation.as_ref(),
+        own: true,
         event,
         part: Part::Whole,
         payload: &payload,

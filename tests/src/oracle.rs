@@ -32,7 +32,7 @@ pub struct Oracle {
     /// The payload behind each (session, number), and the highest number.
     sent: BTreeMap<(String, u64), String>,
     head: BTreeMap<String, u64>,
-    last_on_conn: BTreeMap<ConnId, u64>,
+    last_on_conn: BTreeMap<(ConnId, String), u64>,
     /// Connections on which a replay was asked for.
     replayed: BTreeSet<ConnId>,
     seen_per_job: BTreeMap<(String, String), BTreeSet<String>>,
@@ -229,7 +229,7 @@ impl Oracle {
         let session = frame["session_id"].as_str().expect("counted frames name their session").to_string();
         // Who asked for it gets what it was sent before once more.
         let again = self.replayed.contains(&conn) && self.sent.contains_key(&(session.clone(), seq));
-        if !again && let Some(last) = self.last_on_conn.insert(conn, seq) {
+        if !again && let Some(last) = self.last_on_conn.insert((conn, session.clone()), seq) {
             assert_eq!(seq, last + 1, "gl1: the order on the wire is the order of numbers");
         }
         let number = self.numbers.get(&(session.clone(), seq));
@@ -251,6 +251,10 @@ impl Oracle {
     fn told(&mut self, session: &str, frame: &Value) {
         if frame["type"] == "subscribe.event" {
             let copy = &frame["payload"]["event"];
+            if frame["subscription_id"].is_null() {
+                // A published client wants what it watches in such a frame.
+                return self.told(session, copy);
+            }
             let subscription = frame["subscription_id"].as_str().expect("it names its subscription");
             assert!(copy["event_seq"].is_null() && copy["resume_token"].is_null(), "{copy}");
             if copy["payload"]["name"] != "subscription.backfill_complete" {

@@ -17,7 +17,12 @@ pub struct Raw {
 impl Raw {
     /// Connects; nothing is said yet.
     pub fn connect(world: &mut World) -> Raw {
-        Raw { conn: world.open_raw(), sent: 0, read: 0 }
+        Raw::on(world.open_raw())
+    }
+
+    /// A connection that is there.
+    pub fn on(conn: ConnId) -> Raw {
+        Raw { conn, sent: 0, read: 0 }
     }
 
     /// Connects from an address; nothing is said yet.

@@ -322,7 +322,10 @@ fn silence_ends_only_a_session_that_asked_for_heartbeats_or_pings_itself() {
         (asked, closed)
     };
     assert_eq!(lives(json!({}), false), (false, false));
-    assert_eq!(lives(json!({"heartbeat_interval_seconds": 30}), false), (true, true));
+    // That is how often a job is to give a sign of life.
+    assert_eq!(lives(json!({"heartbeat_interval_seconds": 30}), false), (false, false));
+    let ours = json!({"heartbeat_interval_seconds": 30, "extensions": ["arcpx.arcp.types.v1"]});
+    assert_eq!(lives(ours, false), (true, true));
     assert_eq!(lives(json!({}), true), (false, true));
 }
 

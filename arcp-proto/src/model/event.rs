@@ -241,6 +241,7 @@ impl EventKind {
     ///
     /// `INVALID_REQUEST` with the member that is missing or wrong.
     pub fn normalise(&self, body: &Json) -> Result<Json, Violation> {
+        let error = if *self == EventKind::ToolResult { whole_error(body) } else { None };
         let mut m = body.members().map_err(|e| self.bad(&e.to_string()))?;
         match self {
             EventKind::Log => self.log(&mut m)?,
@@ -262,6 +263,10 @@ impl EventKind {
                 m.rename(&["tool_call_id"], "call_id");
                 m.rename(&["output"], "result");
                 self.need_str(&m, "call_id")?;
+                if let Some((_, given)) = m.0.iter_mut().find(|(name, _)| name == "error") {
+                    *given = error.as_ref().map_or("null", Json::as_str);
+                }
+                m.0.retain(|(name, value)| name != "error" || *value != "null");
             }
             EventKind::Status => self.need_str(&m, "phase")?,
             EventKind::Metric => self.metric(&mut m)?,
@@ -340,6 +345,28 @@ impl EventKind {
         let name: String = self.name().chars().take(64).collect();
         Violation::invalid(alloc::format!("event of kind `{name}`: {why}"))
     }
+}
+
+/// The error of a tool's result with all that strict readers need of one.
+fn whole_error(body: &Json) -> Option<Json> {
+    let members = body.members().ok()?;
+    let given = members.get("error").filter(|raw| *raw != "null")?;
+    let said = Members::of(given).unwrap_or_default();
+    let code = said.get_str("code").unwrap_or_else(|| "INTERNAL_ERROR".to_string());
+    let message = said.get_str("message").or_else(|| serde_json::from_str(given).ok());
+    let retryable = matches!(said.get("retryable"), Some("true"))
+        || said.get("retryable") != Some("false") && matches!(code.as_str(), "INTERNAL_ERROR" | "TIMEOUT");
+    let mut error = Object::new();
+    error
+        .str("code", &code)
+        .str("message", message.as_deref().filter(|text| !text.is_empty()).unwrap_or("the tool gave no message"))
+        .bool("retryable", retryable);
+    for (name, value) in &said.0 {
+        if !matches!(name.as_ref(), "code" | "message" | "retryable") {
+            error.raw(name, value);
+        }
+    }
+    Some(error.json())
 }
 
 fn number(m: &Members<'_>, name: &str) -> Option<f64> {
@@ -466,6 +493,8 @@ impl Terminal {
             | ErrorCode::OutOfRange
             | ErrorCode::Unavailable
             | ErrorCode::Internal
+            | ErrorCode::DataLoss
+            | ErrorCode::Unknown
             | ErrorCode::Other(_) => FinalStatus::Error,
         };
         Terminal { status, result: None, summary: None, error: Some(error), reason: None }

@@ -148,8 +148,10 @@ pub struct Opened {
     pub resume_token: Secret,
     /// For how many seconds after a loss it can be brought back.
     pub resume_window_s: u64,
-    /// Seconds between heartbeats, when negotiated.
+    /// Seconds between heartbeats of the connection, when negotiated.
     pub heartbeat_s: Option<u64>,
+    /// Seconds between signs of life of a job, where they are given.
+    pub beat_s: Option<u64>,
     /// What both sides may use.
     pub features: Features,
     /// The agents on offer.
@@ -226,6 +228,19 @@ pub enum Concern {
     Listing,
 }
 
+/// What a message that is refused is about, as far as could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// What it asks for.
+    pub concern: Concern,
+    /// Its id.
+    pub id: Option<WireId>,
+    /// The job in its envelope.
+    pub job: Option<WireId>,
+    /// The trace in its envelope.
+    pub trace: Option<String>,
+}
+
 /// A request that was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -260,6 +275,12 @@ impl Refusal {
             job: None,
             trace: None,
         }
+    }
+
+    /// The answer to a message that was not done.
+    pub fn about(subject: Subject, violation: Violation) -> Refusal {
+        let Subject { concern, id, job, trace } = subject;
+        Refusal { job, trace, ..Refusal::of(concern, violation, id) }
     }
 
     /// Where the beginning of a job's history is no longer kept: after which

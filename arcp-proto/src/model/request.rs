@@ -339,7 +339,7 @@ pub struct ListQuery {
     /// This or earlier.
     pub created_before: Option<UtcMs>,
     /// Entries per page, 1..=1000.
-    pub limit: Option<u16>,
+    pub limit: Option<u64>,
     /// Where the page before ended.
     pub cursor: Option<String>,
 }
@@ -394,8 +394,8 @@ pub struct Filter {
 /// A wish for frames that were sent before (RFC §19).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// The last message that its client has.
-    pub after: WireId,
+    /// The last message that its client has; `None`: all that is kept.
+    pub after: Option<WireId>,
     /// Whether the messages that opened streams still open come first.
     pub open_streams: bool,
 }

@@ -14,7 +14,7 @@ use super::log::Waiter;
 use super::replay::Replay;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos, WireId};
-use crate::model::reply::{Concern, Refusal, Reply};
+use crate::model::reply::{Concern, Refusal, Reply, Subject};
 use crate::wire::profile::RefusalForm;
 use crate::wire::{self, Stamp};
 
@@ -184,13 +184,20 @@ impl Runtime {
     /// Answers a frame that could not be understood, whatever else there is.
     /// Before the handshake that is the end of the connection.
     pub(super) fn refuse_frame(&mut self, id: ConnId, violation: Violation, request: Option<WireId>) {
+        self.refuse_message(id, Subject { id: request, ..Subject::unknown() }, violation);
+    }
+
+    /// Answers a message that could not be understood or may not be sent, as
+    /// the refusal of what it asks for. Before the handshake that is the end
+    /// of the connection.
+    pub(super) fn refuse_message(&mut self, id: ConnId, subject: Subject, violation: Violation) {
         let Some(conn) = self.conns.get(&id) else {
             return;
         };
         if conn.session().is_some() {
-            return self.refuse_freely(id, Refusal::of(Concern::Frame, violation, request));
+            return self.refuse_freely(id, Refusal::about(subject, violation));
         }
-        self.refuse_freely(id, Refusal::of(Concern::Session, violation, request));
+        self.refuse_freely(id, Refusal::of(Concern::Session, violation, subject.id));
         self.leave_after(id, CloseReason::Refused);
     }
 

@@ -18,8 +18,7 @@ use super::replay::Replay;
 use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
-use crate::model::feature::Feature;
-use crate::model::reply::{Concern, Refusal, Reply};
+use crate::model::reply::{Concern, Refusal, Reply, Subject};
 use crate::model::request::{Extension, Open, Request};
 use crate::principal::Network;
 use crate::time::Timestamp;
@@ -135,7 +134,7 @@ impl Conn {
 
     /// Whether pings are sent to its peer, not only expected of it.
     fn is_pinged(&self) -> bool {
-        self.view.features.has(Feature::Heartbeat)
+        self.view.is_expected_to_be_heard()
     }
 
     /// When the next heartbeat work is due.
@@ -203,11 +202,29 @@ impl Runtime {
         let frame_bytes = if conn.opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
         let text = match frame::ingest(bytes, frame_bytes, limits.json_depth) {
             Ok(text) => text,
-            Err(violation) => return self.refuse_frame(id, violation, None),
+            Err(violation) => return self.refuse_message(id, Subject::of_refused(bytes), violation),
         };
         match Header::read(text) {
             Ok(header) => self.on_header(id, &header),
-            Err(unreadable) => self.refuse_frame(id, unreadable.violation, unreadable.id),
+            Err(unreadable) => self.refuse_message(id, unreadable.subject, unreadable.violation),
+        }
+    }
+
+    /// A line ends, and the session goes on; where a WebSocket message ends
+    /// is not looked for.
+    pub(super) fn on_too_long(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.last_received = self.now.mono;
+        let goes_on = conn.session().is_some() && conn.view.lines;
+        let limits = &self.config.limits;
+        let most = if conn.opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
+        let concern = if goes_on { Concern::Frame } else { Concern::Session };
+        let too_long = Violation::invalid(alloc::format!("a frame was too long: at most {most} bytes are accepted"));
+        self.refuse_freely(id, Refusal::of(concern, too_long, None));
+        if !goes_on {
+            self.leave_after(id, CloseReason::TooLong);
         }
     }
 
@@ -242,10 +259,16 @@ impl Runtime {
             let early = Violation::invalid("wait for the session to be accepted before sending more");
             return self.refuse_frame(id, early, Some(header.id.clone()));
         }
-        if let (Phase::Challenged { .. }, Ok(Inbound { id: request, request: Request::Authenticate(proof), .. })) =
-            (&conn.phase, wire::read_request(conn.view.family, header))
-        {
-            return self.on_proof(id, request, proof);
+        if let Phase::Challenged { .. } = conn.phase {
+            match wire::read_request(conn.view.family, header) {
+                Ok(Inbound { id: request, request: Request::Authenticate(proof), .. }) => {
+                    return self.on_proof(id, request, proof);
+                }
+                Err(violation) if Subject::of(header).concern == Concern::Proof => {
+                    return self.not_proven(id, header.id.clone(), violation);
+                }
+                Ok(_) | Err(_) => {}
+            }
         }
         // Nothing of it is kept, and it is said once.
         if !core::mem::replace(&mut conn.passed_over, true) {
@@ -260,12 +283,12 @@ impl Runtime {
         };
         let inbound = match wire::read_request(conn.view.family, header) {
             Ok(inbound) => inbound,
-            Err(violation) => return self.refuse_frame(id, violation, Some(header.id.clone())),
+            Err(violation) => return self.refuse_message(id, Subject::of(header), violation),
         };
         let foreign = inbound.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
         if foreign && !matches!(inbound.request, Request::Resume(_) | Request::Replay(_)) {
             let violation = Violation::invalid("`session_id` names another session than this connection's");
-            return self.refuse_frame(id, violation, Some(inbound.id));
+            return self.refuse_message(id, Subject::of(header), violation);
         }
         self.on_request(id, session, inbound, header);
     }
@@ -451,6 +474,9 @@ impl Runtime {
             self.outputs.push_back(Output::Admit { conn: id });
             self.timers.clear(Timer::Handshake(id));
         }
+        if let Some(bytes) = view.profile.fragment_bytes().filter(|_| !view.lines) {
+            self.outputs.push_back(Output::Fragment { conn: id, bytes });
+        }
         conn.phase = Phase::Attached(session);
         conn.welcomed = false;
         conn.answers.follow(0);
@@ -481,7 +507,7 @@ impl Runtime {
     }
 
     pub(super) fn heartbeat_of(&self, view: View) -> Option<Duration> {
-        self.config.heartbeat.filter(|_| view.features.has(Feature::Heartbeat))
+        self.config.heartbeat.filter(|_| view.is_expected_to_be_heard())
     }
 
     pub(super) fn on_heartbeat(&mut self, id: ConnId) {
@@ -536,6 +562,7 @@ impl Runtime {
             | CloseReason::TooMany
             | CloseReason::HistoryLost
             | CloseReason::StoreFailed
+            | CloseReason::TooLong
             | CloseReason::Shutdown => None,
         };
         if self.forget_conn(id, alive.unwrap_or(self.now.mono)) {

@@ -94,6 +94,7 @@ impl Runtime {
             trace: &owner.trace,
             span: owner.invocation.span.as_deref(),
             request: owner.requests.get(numbered, request),
+            own: !view.profile.wraps_watched() || owner.owners.contains(&session),
             event: &event,
             part,
             payload: &payload,
@@ -136,6 +137,7 @@ impl Runtime {
         let at = UtcMs(place.event);
         let event = Arc::new(JobEvent::Said { kind: EventKind::Status, body: body.json() });
         let trace = owner.trace.to_string();
+        let owned = owner.owners.contains(&session);
         let record = EventRecord { n: 0, at, thoughts: 0, event };
         let stored = Stored::kept(LogPos(0), record);
         let payload = stored.render(view, place.job, Part::Whole);
@@ -147,6 +149,7 @@ impl Runtime {
             trace: &trace,
             span: None,
             request: None,
+            own: !view.profile.wraps_watched() || owned,
             event: &stored.event,
             part: Part::Whole,
             payload: &payload,

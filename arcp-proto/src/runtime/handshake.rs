@@ -34,6 +34,10 @@ struct Welcome {
 /// How many wrong proofs end a connection.
 const PROOFS: u8 = 3;
 
+fn wrong_proof() -> Violation {
+    Violation::new(ErrorCode::Unauthenticated, "the proof was not accepted")
+}
+
 /// A credential of the scheme that was opened with, with the proof that was
 /// asked for.
 fn proven(opened: &Credential, response: Secret) -> Credential {
@@ -174,7 +178,7 @@ impl Runtime {
             }
             Phase::Challenged { open, nonce } => {
                 conn.phase = Phase::Challenged { open, nonce };
-                self.not_proven(id, request);
+                self.not_proven(id, request, wrong_proof());
             }
             phase @ (Phase::Fresh | Phase::Authenticating { .. } | Phase::Attached(_)) => conn.phase = phase,
         }
@@ -200,7 +204,7 @@ impl Runtime {
         let (scheme, nonce) = asked.unwrap_or_default();
         // Only what this runtime asked for is proof of anything.
         if nonce.is_some() && proof.nonce.is_some() && proof.nonce != nonce {
-            return self.not_proven(conn, id);
+            return self.not_proven(conn, id, wrong_proof());
         }
         let credential = match scheme {
             Some(scheme) => Credential::Other { scheme, token: proof.response },
@@ -213,8 +217,7 @@ impl Runtime {
     }
 
     /// A proof was wrong: it may be given again, but not often.
-    fn not_proven(&mut self, id: ConnId, request: WireId) {
-        let wrong = Violation::new(ErrorCode::Unauthenticated, "the proof was not accepted");
+    pub(super) fn not_proven(&mut self, id: ConnId, request: WireId, wrong: Violation) {
         self.refuse_freely(id, Refusal::of(Concern::Proof, wrong, Some(request)));
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
@@ -238,7 +241,7 @@ impl Runtime {
                     (Some(principal), _) => self.opened(id, request, open, Proof::Known(principal)),
                     (None, Some(nonce)) => {
                         conn.phase = Phase::Challenged { open, nonce };
-                        self.not_proven(id, request);
+                        self.not_proven(id, request, wrong_proof());
                     }
                     (None, None) => {
                         self.deny(id, ErrorCode::Unauthenticated, "the credential was not accepted", Some(request));
@@ -251,7 +254,7 @@ impl Runtime {
                     return;
                 };
                 if !self.on_refreshed(id, session, request.clone(), principal.as_ref()) {
-                    self.not_proven(id, request);
+                    self.not_proven(id, request, wrong_proof());
                 }
             }
             phase @ (Phase::Fresh | Phase::Challenged { .. } | Phase::Authenticating { .. }) => conn.phase = phase,
@@ -313,6 +316,7 @@ impl Runtime {
             resume_token: token,
             resume_window_s: self.config.resume_window.as_secs(),
             heartbeat_s: self.heartbeat_of(view).map(|interval| interval.as_secs()),
+            beat_s: self.config.heartbeat.filter(|_| view.announces_job_beats()).map(|interval| interval.as_secs()),
             features: view.features,
             agents: self.config.agents.clone(),
             runtime: self.config.runtime.clone(),

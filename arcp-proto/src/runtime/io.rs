@@ -47,6 +47,12 @@ pub enum Input {
         #[serde(with = "crate::record::frame_text")]
         frame: Vec<u8>,
     },
+    /// A frame arrived that is longer than what may be taken at present; the
+    /// transport did not keep it.
+    TooLong {
+        /// The connection.
+        conn: ConnId,
+    },
     /// The writer of a connection can take more.
     Credit {
         /// The connection.
@@ -218,6 +224,14 @@ pub enum Output {
         /// The connection.
         conn: ConnId,
     },
+    /// Its peer reads WebSocket frames of at most this many bytes: longer
+    /// messages go to it in fragments.
+    Fragment {
+        /// The connection.
+        conn: ConnId,
+        /// The bytes of one fragment.
+        bytes: usize,
+    },
     /// Stop reading from a connection.
     PauseRead {
         /// The connection.
@@ -359,6 +373,8 @@ pub enum CloseReason {
     StoreFailed,
     /// The operator.
     Shutdown,
+    /// It sent a frame that is longer than what is taken.
+    TooLong,
 }
 
 /// Something an operator may want to know. Never holds a secret.

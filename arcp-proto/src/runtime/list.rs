@@ -19,7 +19,8 @@ use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{Concern, JobPage, Refusal};
 use crate::model::request::ListQuery;
 
-const DEFAULT_PAGE: u16 = 100;
+const DEFAULT_PAGE: u64 = 100;
+const LARGEST_PAGE: u64 = 1000;
 /// What an entry takes besides its lease, generously.
 const ENTRY_BYTES: usize = 512;
 
@@ -52,21 +53,27 @@ impl Runtime {
         if !session.view.features.has(Feature::ListJobs) {
             return Err(Violation::invalid("listing needs the feature `list_jobs`, which was not negotiated"));
         }
+        let limit = match query.limit.unwrap_or(DEFAULT_PAGE) {
+            within @ 1..=LARGEST_PAGE => within,
+            beyond if session.view.profile.clamps_page_size() => beyond.clamp(1, LARGEST_PAGE),
+            _ => return Err(Violation::invalid("`limit` must be 1 to 1000")),
+        };
         let principal = session.principal.clone();
         let after = query.cursor.as_deref().map(|cursor| self.read_cursor(&principal, cursor)).transpose()?;
-        Ok(Listing { request: request.clone(), principal, after, query: ListQuery { cursor: None, ..query.clone() } })
+        let query = ListQuery { cursor: None, limit: Some(limit), ..query.clone() };
+        Ok(Listing { request: request.clone(), principal, after, query })
     }
 
     /// Looks a page up, as it is now.
     pub(super) fn page(&self, listing: &Listing) -> JobPage {
         let Listing { request, principal, after, query } = listing;
         let after = *after;
-        let limit = usize::from(query.limit.unwrap_or(DEFAULT_PAGE));
+        let limit = query.limit.unwrap_or(DEFAULT_PAGE);
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         let page_bytes = self.config.limits.result_frame_bytes / 2;
         let (mut seen, mut next) = (after, None);
         for (scanned, (id, job)) in self.visible_jobs(principal, after).enumerate() {
-            if jobs.len() == limit || bytes >= page_bytes || scanned == self.config.limits.list_scan {
+            if jobs.len() as u64 == limit || bytes >= page_bytes || scanned == self.config.limits.list_scan {
                 next = seen;
                 break;
             }

@@ -187,6 +187,7 @@ impl Runtime {
         match input {
             Input::Opened { conn, transport, address, peer } => self.on_opened(conn, transport, address, peer),
             Input::Received { conn, frame } => self.on_received(conn, &frame),
+            Input::TooLong { conn } => self.on_too_long(conn),
             Input::Credit { conn, bytes, frames } => self.on_credit(conn, bytes, frames),
             Input::Closed { conn } => self.on_closed(conn),
             Input::Authenticated { op, principal } => self.on_authenticated(op, principal),

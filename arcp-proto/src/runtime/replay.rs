@@ -1,6 +1,7 @@
 //! What was sent before, once more: the frames of this session, or of an
 //! earlier one of the same principal, after a message its client names
-//! (RFC §19).
+//! (RFC §19). Of an earlier one it is everything up to the present: what
+//! happened while its client was away was never sent.
 
 use alloc::collections::VecDeque;
 use alloc::string::ToString as _;
@@ -10,6 +11,7 @@ use ulid::Ulid;
 use super::Runtime;
 use super::answers::Content;
 use super::index::tag_and_number;
+use super::log::Waiter;
 use super::read::Found;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, SessionId, WireId};
@@ -25,6 +27,8 @@ pub(super) struct Replay {
     before: VecDeque<u64>,
     next: u64,
     upto: u64,
+    /// Whether no message was named: what is gone for good is passed over.
+    all: bool,
     count: u64,
     request: WireId,
 }
@@ -57,20 +61,27 @@ impl Runtime {
             return Err(Violation::invalid("a replay is under way: wait for its end"));
         }
         let own_session = self.sessions.get(own).ok_or_else(lost)?;
-        let ulid = asked.after.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
-        let (tag, seq) = ulid.map(tag_and_number).ok_or_else(lost)?;
-        let of = self.session_tagged(&own_session.principal, own, tag).ok_or_else(lost)?;
-        let session = self.sessions.get(of).ok_or_else(lost)?;
+        let (of, after) = match &asked.after {
+            Some(after) => {
+                let ulid = after.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
+                let (tag, seq) = ulid.map(tag_and_number).ok_or_else(lost)?;
+                (self.session_tagged(&own_session.principal, own, tag).ok_or_else(lost)?, Some(seq))
+            }
+            None => (named.map_or(Some(own), |named| SessionId::parse(named.as_str())).ok_or_else(lost)?, None),
+        };
+        let session = self.sessions.get(of).filter(|of| of.principal == own_session.principal).ok_or_else(lost)?;
+        let seq = after.unwrap_or_else(|| session.index.floor());
         let is_named = named.is_none_or(|named| named.as_str() == own.to_string() || named.as_str() == of.to_string());
         // Whoever reads frames of another session must be able to.
         let is_read = session.view == own_session.view;
         if !is_named || !is_read || seq > session.sent || seq < session.index.floor() {
             return Err(lost());
         }
-        let upto = if of == own { session.cursor } else { session.sent };
+        let upto = if of == own { session.cursor } else { session.index.head() };
         let before =
             if asked.open_streams { session.index.openings(seq, &session.streams) } else { Default::default() };
-        Ok(Replay { of, before: before.into(), next: seq + 1, upto, count: 0, request: request.clone() })
+        let (before, all) = (before.into(), after.is_none());
+        Ok(Replay { of, before, next: seq + 1, upto, all, count: 0, request: request.clone() })
     }
 
     /// Sends the next frame of a replay; false if there is none that can be
@@ -93,7 +104,15 @@ impl Runtime {
         };
         let place = self.sessions.get(of).and_then(|session| session.index.at(seq, &self.jobs));
         match place.map(|place| (place, self.find_event(reader, place))) {
-            Some((place, Found::Held(_))) => {
+            Some((place, Found::Held(pos))) => {
+                let gate = self.number_gate(of, seq).unwrap_or(pos);
+                if !self.log.is_durable(gate) {
+                    self.log.wait(gate, Waiter::Conn(conn));
+                    return false;
+                }
+                if let Some(session) = self.sessions.get_mut(of) {
+                    session.sent = session.sent.max(seq);
+                }
                 let frame = self.frame_of(of, reader, seq, place);
                 if let Some(replay) = self.conns.get_mut(&conn).and_then(|conn| conn.replay.as_mut()) {
                     if replay.before.pop_front().is_none() {
@@ -110,6 +129,7 @@ impl Runtime {
                 self.read_back(reader, place);
                 false
             }
+            Some((_, Found::Gone)) | None if self.pass_over(conn) => true,
             Some((_, Found::Gone)) | None => {
                 let replay = self.conns.get_mut(&conn).and_then(|conn| conn.replay.take());
                 let lost = "what follows is no longer kept";
@@ -119,5 +139,24 @@ impl Runtime {
                 true
             }
         }
+    }
+
+    /// Goes on after a frame that is gone for good, where that is wanted.
+    fn pass_over(&mut self, conn: ConnId) -> bool {
+        let Some(replay) = self.conns.get_mut(&conn).and_then(|conn| conn.replay.as_mut()).filter(|replay| replay.all)
+        else {
+            return false;
+        };
+        if replay.before.pop_front().is_some() {
+            return true;
+        }
+        let (of, gone) = (replay.of, replay.next);
+        replay.next += 1;
+        // Nobody looks through it a second time.
+        if let Some(session) = self.sessions.get_mut(of).filter(|session| session.index.floor() + 1 == gone) {
+            let released = session.index.release(gone);
+            self.unreference(of, &released);
+        }
+        true
     }
 }

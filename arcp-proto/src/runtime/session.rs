@@ -392,7 +392,7 @@ impl Runtime {
     }
 
     /// Where the number of a frame stands in the log, if that is not durable.
-    fn number_gate(&mut self, id: SessionId, seq: u64) -> Option<LogPos> {
+    pub(super) fn number_gate(&mut self, id: SessionId, seq: u64) -> Option<LogPos> {
         let session = self.sessions.get_mut(id)?;
         while let Some((first, pos)) = session.gates.front().copied().filter(|(first, _)| *first <= seq) {
             if !self.log.is_durable(pos) {

@@ -15,7 +15,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
-use crate::model::reply::{Concern, Refusal, Reply, Watching};
+use crate::model::reply::{Concern, Refusal, Reply, Subject, Watching};
 use crate::model::request::{Cancel, Request, Target, Watch};
 use crate::wire::envelope::Header;
 
@@ -36,7 +36,7 @@ impl Runtime {
         if let Some((known, answer)) = self.sessions.seen(session).and_then(|seen| seen.get(&id)).cloned() {
             if known != fingerprint {
                 let reused = Violation::invalid("this message id was used for a different message");
-                return self.refuse(conn, Refusal::of(Concern::Frame, reused, Some(id)));
+                return self.refuse(conn, Refusal::about(Subject::of(header), reused));
             }
             if let Some(answer) = answer {
                 self.answer_again(conn, session, &id, answer);

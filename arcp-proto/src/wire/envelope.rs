@@ -10,6 +10,9 @@ use serde_json::value::RawValue;
 use crate::error::Violation;
 use crate::id::WireId;
 use crate::json::{Members, Text};
+use crate::model::reply::{Concern, Subject};
+use crate::wire::alike::concern;
+use crate::wire::bounded_trace;
 
 /// The header of one frame.
 #[derive(Debug)]
@@ -48,12 +51,12 @@ pub struct Header<'a> {
     pub extensions: Option<&'a RawValue>,
 }
 
-/// A frame whose header could not be read: what to tell the peer, and the
-/// message it is about if that much could be read.
+/// A frame whose header could not be read: what to tell the peer, and what
+/// the message is about as far as that could be read.
 #[derive(Debug)]
 pub struct Unreadable {
-    /// The id of the message, if there is one.
-    pub id: Option<WireId>,
+    /// What it is about.
+    pub subject: Subject,
     /// What is wrong.
     pub violation: Violation,
 }
@@ -111,8 +114,14 @@ impl<'a> Header<'a> {
         };
         let mut fields = fields;
         let id = wire_id(fields.id.take(), "id");
-        let known = id.as_ref().ok().and_then(Clone::clone);
-        Header::of(fields, id).map_err(|violation| Unreadable { id: known, violation })
+        let known = |id: &Option<Text<'_>>| id.as_ref().and_then(|Text(text)| WireId::new(text));
+        let subject = Subject {
+            concern: fields.kind.as_ref().map_or(Concern::Frame, |Text(kind)| concern(kind)),
+            id: id.as_ref().ok().and_then(Clone::clone),
+            job: known(&fields.job_id),
+            trace: fields.trace_id.as_ref().and_then(|Text(trace)| bounded_trace(trace)),
+        };
+        Header::of(fields, id).map_err(|violation| Unreadable { subject, violation })
     }
 
     fn of(fields: Fields<'a>, id: Result<Option<WireId>, Violation>) -> Result<Header<'a>, Violation> {
@@ -166,7 +175,13 @@ fn wire_id(text: Option<Text<'_>>, name: &str) -> Result<Option<WireId>, Violati
 
 fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
     let members = Members::of(text);
-    let id = members.as_ref().ok().and_then(|m| m.get_str("id")).and_then(|id| WireId::new(&id));
+    let said = |name| members.as_ref().ok().and_then(|m: &Members<'_>| m.get_str(name));
+    let subject = Subject {
+        concern: said("type").map_or(Concern::Frame, |kind| concern(&kind)),
+        id: said("id").and_then(|id| WireId::new(&id)),
+        job: said("job_id").and_then(|id| WireId::new(&id)),
+        trace: said("trace_id").and_then(|trace| bounded_trace(&trace)),
+    };
     let violation = match &members {
         // The member is named by the decoder; its value is not repeated.
         Ok(members) => Violation::invalid(alloc::format!("envelope: {}", wrong_member(members))),
@@ -180,7 +195,7 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
             error.column()
         )),
     };
-    Unreadable { id, violation }
+    Unreadable { subject, violation }
 }
 
 fn wrong_member(members: &Members<'_>) -> String {

@@ -22,7 +22,7 @@ use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::limits::Limits;
 use crate::model::event::{EventClass, EventClasses, JobEvent};
 use crate::model::feature::{Feature, Features};
-use crate::model::reply::Reply;
+use crate::model::reply::{Concern, Reply, Subject};
 use crate::model::request::{Priority, Request};
 use crate::time::UtcMs;
 use envelope::Header;
@@ -163,7 +163,19 @@ impl View {
 
     /// Whether frames name the request they follow from.
     pub fn correlates(&self) -> bool {
-        self.family == Family::Open
+        self.family == Family::Open || self.profile.correlates_ends()
+    }
+
+    /// Whether the silence of a peer ends its connection, without it having
+    /// pinged. In the open family what is negotiated is how often a job gives
+    /// a sign of life (RFC §10.3), and only we take it for more.
+    pub fn is_expected_to_be_heard(&self) -> bool {
+        self.features.has(Feature::Heartbeat) && (self.family == Family::Hello || self.profile == Profile::Native)
+    }
+
+    /// The request as this peer wants answers to name it in their payload.
+    fn reply_to<'a>(&self, request: Option<&'a WireId>) -> Option<&'a str> {
+        request.filter(|_| self.profile.wants_reply_to()).map(WireId::as_str)
     }
 
     /// Whether a message id stands for one message of the principal, not of
@@ -193,6 +205,11 @@ impl View {
         self.family == Family::Open
     }
 
+    /// Whether it asked how often that is.
+    pub fn announces_job_beats(&self) -> bool {
+        self.has_job_beats() && self.features.has(Feature::Heartbeat)
+    }
+
     /// Whether a peer that pings is expected to go on.
     pub fn is_alive_by_pings(&self) -> bool {
         self.family == Family::Open
@@ -200,7 +217,8 @@ impl View {
 
     /// The largest frame of a result for this peer, in bytes.
     pub fn result_frame_bytes(&self, limits: &Limits) -> usize {
-        self.profile.result_frame_bytes(self.lines).unwrap_or(limits.result_frame_bytes)
+        let own = self.profile.result_frame_bytes(self.lines).unwrap_or(usize::MAX);
+        own.min(limits.result_frame_bytes)
     }
 
     /// A small number that is equal for views that render events equally.
@@ -223,6 +241,37 @@ pub struct Inbound {
     pub request: Request,
     /// The published client that sent it, as far as its opening tells.
     pub profile: Profile,
+}
+
+impl Subject {
+    /// Of a message that could not be read at all.
+    pub fn unknown() -> Subject {
+        Subject { concern: Concern::Frame, id: None, job: None, trace: None }
+    }
+
+    /// Of a message whose header could be read.
+    pub fn of(header: &Header<'_>) -> Subject {
+        Subject {
+            concern: alike::concern(&header.kind),
+            id: Some(header.id.clone()),
+            job: header.job.clone(),
+            trace: header.trace.as_deref().and_then(bounded_trace),
+        }
+    }
+
+    /// Of a frame that did not pass [`frame::ingest`].
+    pub fn of_refused(bytes: &[u8]) -> Subject {
+        match core::str::from_utf8(bytes).map(Header::read) {
+            Ok(Ok(header)) => Subject::of(&header),
+            Ok(Err(unreadable)) => unreadable.subject,
+            Err(_) => Subject::unknown(),
+        }
+    }
+}
+
+/// A trace that is short enough to be said back.
+fn bounded_trace(text: &str) -> Option<String> {
+    (1..=WireId::MAX).contains(&text.len()).then(|| String::from(text))
 }
 
 /// Reads a request in a family.
@@ -367,6 +416,8 @@ pub struct EventFrame<'a> {
     pub span: Option<&'a str>,
     /// The session's own request that it follows from.
     pub request: Option<&'a WireId>,
+    /// Whether the session submitted the job, or came by its key.
+    pub own: bool,
     /// The event.
     pub event: &'a JobEvent,
     /// Which of its frames this is.

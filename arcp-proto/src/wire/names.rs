@@ -19,7 +19,9 @@ pub fn error_code(name: &str) -> ErrorCode {
         "AGENT_VERSION_NOT_AVAILABLE" => ErrorCode::AgentVersionNotAvailable,
         "CANCELLED" => ErrorCode::Cancelled,
         "TIMEOUT" | "DEADLINE_EXCEEDED" => ErrorCode::Timeout,
-        "RESUME_WINDOW_EXPIRED" | "DATA_LOSS" => ErrorCode::ResumeWindowExpired,
+        "RESUME_WINDOW_EXPIRED" => ErrorCode::ResumeWindowExpired,
+        "DATA_LOSS" => ErrorCode::DataLoss,
+        "UNKNOWN" => ErrorCode::Unknown,
         "HEARTBEAT_LOST" => ErrorCode::HeartbeatLost,
         "LEASE_EXPIRED" => ErrorCode::LeaseExpired,
         "LEASE_REVOKED" => ErrorCode::LeaseRevoked,
@@ -67,6 +69,8 @@ pub fn error_name(code: &ErrorCode) -> &str {
         ErrorCode::OutOfRange => "OUT_OF_RANGE",
         ErrorCode::Unavailable => "UNAVAILABLE",
         ErrorCode::Internal => "INTERNAL_ERROR",
+        ErrorCode::DataLoss => "DATA_LOSS",
+        ErrorCode::Unknown => "UNKNOWN",
         ErrorCode::Other(code) => code,
     }
 }

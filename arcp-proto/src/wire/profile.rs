@@ -29,6 +29,14 @@ pub enum Profile {
     Rust200,
     /// The Swift SDK, version 1.
     Swift1,
+    /// The Java or the F# SDK: their openings cannot be told apart.
+    JavaFSharp,
+    /// The Ruby SDK, version 1.
+    Ruby1,
+    /// The C# SDK, version 1.
+    CSharp1,
+    /// The PHP SDK, version 2.
+    Php2,
 }
 
 /// Whether profiles are chosen, and which.
@@ -48,10 +56,27 @@ pub enum Compat {
 pub enum RefusalForm {
     /// An error of the session, with the request's id.
     SessionError,
-    /// The end of a job that never was.
+    /// The end of a job that never was, under a job id of its own.
     JobError,
+    /// The end of no job: no job id stands in the envelope.
+    JoblessError,
+    /// The end of the job that the request names.
+    NamedJobError,
+    /// A `nack`.
+    Nack,
+    /// A page of a listing with no jobs in it.
+    EmptyPage,
     /// Not at all: it would fail everything it has in flight.
     Silent,
+}
+
+/// Which of two published names of a member an open client reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OneName {
+    /// That of the RFC and of the Rust crate.
+    Rfc,
+    /// That of the Swift SDK.
+    Swift,
 }
 
 /// What an opening message shows of its sender.
@@ -61,6 +86,8 @@ pub struct Fingerprint<'a> {
     pub id: &'a str,
     /// Whether `capabilities.agents` is there.
     pub offers_agents: bool,
+    /// Whether `client_name` stands in the payload and `client` does not.
+    pub names_itself_flat: bool,
     /// The envelope's `timestamp`, as JSON.
     pub timestamp: Option<&'a str>,
     /// Whether it offers a feature of ours.
@@ -84,12 +111,16 @@ pub struct OpenFingerprint<'a, N> {
 
 impl Profile {
     /// Every profile with its name on a command line.
-    pub const NAMED: [(&'static str, Profile); 5] = [
+    pub const NAMED: [(&'static str, Profile); 9] = [
         ("python-1.1.3", Profile::Python113),
         ("typescript-2", Profile::TypeScript2),
         ("go-1.1", Profile::Go11),
         ("rust-2.0.0", Profile::Rust200),
         ("swift-1", Profile::Swift1),
+        ("java-fsharp", Profile::JavaFSharp),
+        ("ruby-1", Profile::Ruby1),
+        ("csharp-1", Profile::CSharp1),
+        ("php-2", Profile::Php2),
     ];
 
     /// The profile of this name.
@@ -101,10 +132,18 @@ impl Profile {
     pub fn of_hello(seen: Fingerprint<'_>) -> Profile {
         if seen.ours {
             Profile::Plain
-        } else if is_ulid(seen.id) && seen.offers_agents {
-            Profile::Python113
-        } else if seen.id.strip_prefix("msg_").is_some_and(is_ulid) && !seen.offers_agents && seen.timestamp.is_none() {
-            Profile::TypeScript2
+        } else if seen.names_itself_flat {
+            // Before Go: both give their messages UUIDs.
+            Profile::Ruby1
+        } else if is_ulid(seen.id) {
+            if seen.offers_agents { Profile::Python113 } else { Profile::JavaFSharp }
+        } else if seen.id.strip_prefix("msg_").is_some_and(is_ulid) {
+            match seen.timestamp {
+                None => Profile::TypeScript2,
+                Some(at) if at.ends_with("+00:00\"") => Profile::CSharp1,
+                Some(at) if at.ends_with("Z\"") && fraction_digits(at) == 6 => Profile::Php2,
+                Some(_) => Profile::Plain,
+            }
         } else if is_uuid_v7(seen.id) {
             Profile::Go11
         } else {
@@ -113,7 +152,7 @@ impl Profile {
     }
 
     /// Recognises an open client.
-    pub fn of_open<'a>(seen: OpenFingerprint<'_, impl IntoIterator<Item = &'a str>>) -> Profile {
+    pub fn of_open<'a>(seen: OpenFingerprint<'_, impl IntoIterator<Item = &'a str> + Clone>) -> Profile {
         const KNOWN_TO_RUST_200: [&str; 17] = [
             "streaming",
             "durable_jobs",
@@ -133,19 +172,18 @@ impl Profile {
             "artifact_retention",
             "agents",
         ];
-        // It writes what its clock gives: nine digits, fewer if they are 0.
-        let precise = seen
-            .timestamp
-            .and_then(|text| text.split('.').nth(1))
-            .is_some_and(|fraction| fraction.bytes().take_while(u8::is_ascii_digit).count() > 3);
+        // Kotlin's ULIDs are lower-case: it is neither.
+        let has_id = seen.id.strip_prefix("msg_").is_some_and(is_ulid);
+        let digits = seen.timestamp.map_or(0, fraction_digits);
+        let offers = |name| seen.names.clone().into_iter().any(|offered| offered == name);
         if seen.types {
             Profile::Native
-        } else if seen.id.starts_with("msg_")
-            && precise
-            && seen.names.into_iter().all(|name| KNOWN_TO_RUST_200.contains(&name))
-        {
+        } else if !has_id {
+            Profile::Plain
+        } else if digits > 3 && seen.names.clone().into_iter().all(|name| KNOWN_TO_RUST_200.contains(&name)) {
+            // It writes what its clock gives: nine digits, fewer if they are 0.
             Profile::Rust200
-        } else if is_ulid(seen.id) && seen.prioritised {
+        } else if digits == 3 && seen.prioritised && offers("heartbeat_interval_seconds") && offers("binary_encoding") {
             Profile::Swift1
         } else {
             Profile::Plain
@@ -155,10 +193,17 @@ impl Profile {
     /// What this client reads without having a word to offer it.
     pub fn implied(self) -> Features {
         match self {
-            Profile::Rust200 | Profile::Swift1 => Features::of(&[Feature::ResultChunk]),
-            Profile::Plain | Profile::Python113 | Profile::TypeScript2 | Profile::Go11 | Profile::Native => {
-                Features::default()
-            }
+            Profile::Rust200 => Features::of(&[Feature::ResultChunk]),
+            Profile::Swift1 => Features::of(&[Feature::ResultChunk, Feature::LeaseExpiresAt]),
+            Profile::Plain
+            | Profile::Python113
+            | Profile::TypeScript2
+            | Profile::Go11
+            | Profile::Native
+            | Profile::JavaFSharp
+            | Profile::Ruby1
+            | Profile::CSharp1
+            | Profile::Php2 => Features::default(),
         }
     }
 
@@ -175,31 +220,121 @@ impl Profile {
 
     /// How this client is told of a refusal.
     pub fn refusal_form(self, concern: Concern) -> RefusalForm {
-        match (self, concern) {
+        use RefusalForm as Form;
+        match self {
+            Profile::Plain | Profile::Go11 | Profile::Native | Profile::Rust200 | Profile::Swift1 => Form::SessionError,
             // Any session error fails all its open handles, so only what it
             // waits for is answered.
-            (Profile::Python113, Concern::Cancel | Concern::Job) => RefusalForm::Silent,
-            (Profile::TypeScript2, Concern::Submit | Concern::Cancel | Concern::Job | Concern::Watch) => {
-                RefusalForm::JobError
-            }
-            (
-                Profile::Plain
-                | Profile::Python113
-                | Profile::TypeScript2
-                | Profile::Go11
-                | Profile::Native
-                | Profile::Rust200
-                | Profile::Swift1,
+            Profile::Python113 => match concern {
+                Concern::Cancel | Concern::Job => Form::Silent,
+                Concern::Session
+                | Concern::Frame
+                | Concern::Proof
+                | Concern::Submit
+                | Concern::Watch
+                | Concern::Listing => Form::SessionError,
+            },
+            // So do they, and it pairs the first end of a job that it does not
+            // know with its oldest submit.
+            Profile::TypeScript2 => match concern {
+                Concern::Submit => Form::JobError,
+                Concern::Cancel | Concern::Job | Concern::Watch | Concern::Frame => Form::JoblessError,
+                Concern::Listing => Form::EmptyPage,
+                Concern::Session | Concern::Proof => Form::SessionError,
+            },
+            Profile::JavaFSharp => Form::JoblessError,
+            Profile::Ruby1 => match concern {
+                Concern::Watch => Form::NamedJobError,
                 Concern::Session
                 | Concern::Frame
                 | Concern::Proof
                 | Concern::Submit
                 | Concern::Cancel
                 | Concern::Job
-                | Concern::Watch
-                | Concern::Listing,
-            ) => RefusalForm::SessionError,
+                | Concern::Listing => Form::SessionError,
+            },
+            // As with Python; it does wait for submits and listings.
+            Profile::CSharp1 => match concern {
+                Concern::Session | Concern::Proof | Concern::Submit => Form::SessionError,
+                Concern::Listing => Form::EmptyPage,
+                Concern::Cancel | Concern::Job | Concern::Watch | Concern::Frame => Form::Silent,
+            },
+            Profile::Php2 => match concern {
+                Concern::Session | Concern::Proof => Form::SessionError,
+                Concern::Submit => Form::JobError,
+                Concern::Cancel | Concern::Job | Concern::Watch | Concern::Listing | Concern::Frame => Form::Nack,
+            },
         }
+    }
+
+    /// Answers bear the id of the request, as their own.
+    pub fn answers_under_request_id(self) -> bool {
+        self == Profile::JavaFSharp
+    }
+
+    /// Answers name the request as `reply_to`, in the payload.
+    pub fn wants_reply_to(self) -> bool {
+        self == Profile::Ruby1
+    }
+
+    /// An acceptance may say what the lease is: this client looks for an id
+    /// inside.
+    pub fn reads_accepted_lease(self) -> bool {
+        self != Profile::Ruby1
+    }
+
+    /// The end of a listing is said with `null`.
+    pub fn reads_null_cursor(self) -> bool {
+        self != Profile::JavaFSharp
+    }
+
+    /// A page size outside the range is brought into it, not refused.
+    pub fn clamps_page_size(self) -> bool {
+        self == Profile::TypeScript2
+    }
+
+    /// Every envelope has a `timestamp`.
+    pub fn wants_timestamps(self) -> bool {
+        self == Profile::Php2
+    }
+
+    /// Answers, and the end of a job, name the request as `correlation_id`;
+    /// an acceptance does not: its client takes what it names for the end.
+    pub fn correlates_ends(self) -> bool {
+        self == Profile::Php2
+    }
+
+    /// Events of jobs that it only watches come inside `subscribe.event`.
+    pub fn wraps_watched(self) -> bool {
+        self == Profile::Php2
+    }
+
+    /// Which name of a member it reads, where there are two and it is known.
+    pub fn reads_one_name(self) -> Option<OneName> {
+        match self {
+            Profile::Rust200 => Some(OneName::Rfc),
+            Profile::Swift1 => Some(OneName::Swift),
+            Profile::Plain
+            | Profile::Python113
+            | Profile::TypeScript2
+            | Profile::Go11
+            | Profile::Native
+            | Profile::JavaFSharp
+            | Profile::Ruby1
+            | Profile::CSharp1
+            | Profile::Php2 => None,
+        }
+    }
+
+    /// A refused invocation is answered with `tool.error`: it waits for that.
+    pub fn invocation_ends_as_tool_error(self) -> bool {
+        self == Profile::Swift1
+    }
+
+    /// The largest WebSocket frame that this client reads, in bytes: longer
+    /// messages are sent to it in fragments.
+    pub fn fragment_bytes(self) -> Option<usize> {
+        (self == Profile::Swift1).then_some(8000)
     }
 
     /// Cancelled and timed-out jobs end as `job.result`: its model of
@@ -216,7 +351,7 @@ impl Profile {
 
     /// Progress numbers must be whole.
     pub fn whole_progress(self) -> bool {
-        matches!(self, Profile::Python113 | Profile::Go11)
+        matches!(self, Profile::Python113 | Profile::Go11 | Profile::CSharp1)
     }
 
     /// Inline results are read from `output`.
@@ -232,13 +367,26 @@ impl Profile {
 
     /// `from_event_seq` of a watch counts in the submitter's session.
     pub fn counts_in_submitter(self) -> bool {
-        matches!(self, Profile::Python113 | Profile::TypeScript2)
+        matches!(self, Profile::Python113 | Profile::TypeScript2 | Profile::Go11 | Profile::JavaFSharp)
     }
 
-    /// The largest frame of a result, where it is smaller than usual: this
-    /// client reads pipes in lines of 64 KiB.
+    /// The largest frame of a result, where this client has a bound of its
+    /// own: one reads pipes in lines of 64 KiB, one takes messages of 1 MiB.
     pub fn result_frame_bytes(self, lines: bool) -> Option<usize> {
-        (self == Profile::Python113 && lines).then_some(48 << 10)
+        match self {
+            Profile::Python113 if lines => Some(48 << 10),
+            Profile::Go11 => Some(1 << 20),
+            Profile::Plain
+            | Profile::Python113
+            | Profile::TypeScript2
+            | Profile::Native
+            | Profile::Rust200
+            | Profile::Swift1
+            | Profile::JavaFSharp
+            | Profile::Ruby1
+            | Profile::CSharp1
+            | Profile::Php2 => None,
+        }
     }
 
     pub(crate) fn index(self) -> u8 {
@@ -250,6 +398,10 @@ impl Profile {
             Profile::Native => 4,
             Profile::Rust200 => 5,
             Profile::Swift1 => 6,
+            Profile::JavaFSharp => 7,
+            Profile::Ruby1 => 8,
+            Profile::CSharp1 => 9,
+            Profile::Php2 => 10,
         }
     }
 }
@@ -298,8 +450,17 @@ impl ServerProfile {
     }
 }
 
+/// In upper case: who writes it otherwise is somebody else.
 fn is_ulid(text: &str) -> bool {
-    text.len() == ulid::ULID_LEN && Ulid::from_string(text).is_ok()
+    text.len() == ulid::ULID_LEN
+        && !text.bytes().any(|byte| byte.is_ascii_lowercase())
+        && Ulid::from_string(text).is_ok()
+}
+
+/// How many digits a time has after the point.
+fn fraction_digits(time: &str) -> usize {
+    let fraction = time.split('.').nth(1).unwrap_or_default();
+    fraction.bytes().take_while(u8::is_ascii_digit).count()
 }
 
 fn is_uuid_v7(text: &str) -> bool {
@@ -316,16 +477,57 @@ fn is_uuid_v7(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    const ULID: &str = "01M7VD85KQ9SZXPW6NX4X2SFJ9";
+
     #[test]
-    fn published_clients_are_recognised() {
-        let seen = |id, offers_agents| Fingerprint { id, offers_agents, timestamp: None, ours: false };
-        let ulid = "01M7VD85KQ9SZXPW6NX4X2SFJ9";
-        assert_eq!(Profile::of_hello(seen(ulid, true)), Profile::Python113);
-        assert_eq!(Profile::of_hello(seen(ulid, false)), Profile::Plain);
-        assert_eq!(Profile::of_hello(seen("msg_01M7VD85KQ9SZXPW6NX4X2SFJ9", false)), Profile::TypeScript2);
-        assert_eq!(Profile::of_hello(seen("018f3a2b-1c2d-7e3f-8a4b-5c6d7e8f9a0b", false)), Profile::Go11);
-        assert_eq!(Profile::of_hello(seen("m1", false)), Profile::Plain);
-        let ours = Fingerprint { ours: true, ..seen(ulid, true) };
-        assert_eq!(Profile::of_hello(ours), Profile::Plain);
+    fn published_hello_clients_are_recognised() {
+        let plain =
+            Fingerprint { id: "m1", offers_agents: false, names_itself_flat: false, timestamp: None, ours: false };
+        let bare = Fingerprint { id: ULID, ..plain };
+        let id = alloc::format!("msg_{ULID}");
+        let prefixed = Fingerprint { id: &id, ..plain };
+        let uuid = Fingerprint { id: "018f3a2b-1c2d-7e3f-8a4b-5c6d7e8f9a0b", ..plain };
+        let at = |timestamp| Fingerprint { timestamp: Some(timestamp), ..prefixed };
+        for (seen, profile) in [
+            (plain, Profile::Plain),
+            (Fingerprint { offers_agents: true, ..bare }, Profile::Python113),
+            (bare, Profile::JavaFSharp),
+            (prefixed, Profile::TypeScript2),
+            (Fingerprint { offers_agents: true, ..prefixed }, Profile::TypeScript2),
+            (at("\"2026-11-21T10:00:00.1234567+00:00\""), Profile::CSharp1),
+            (at("\"2026-11-21T10:00:00.123456Z\""), Profile::Php2),
+            (at("\"2026-11-21T10:00:00.123Z\""), Profile::Plain),
+            (uuid, Profile::Go11),
+            (Fingerprint { names_itself_flat: true, ..uuid }, Profile::Ruby1),
+            (Fingerprint { ours: true, offers_agents: true, ..bare }, Profile::Plain),
+        ] {
+            assert_eq!(Profile::of_hello(seen), profile, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn published_open_clients_are_recognised() {
+        let (upper, lower) = (alloc::format!("msg_{ULID}"), alloc::format!("msg_{}", ULID.to_ascii_lowercase()));
+        let rust = |id| {
+            let timestamp = Some("\"2026-11-21T10:00:00.123456789Z\"");
+            Profile::of_open(OpenFingerprint { id, timestamp, prioritised: false, names: ["streaming"], types: false })
+        };
+        assert_eq!(rust(&upper), Profile::Rust200);
+        assert_eq!(rust(&lower), Profile::Plain, "Kotlin is not taken for Rust");
+        let swift = |id, timestamp, prioritised, encoding| {
+            let names = ["heartbeat_interval_seconds", encoding];
+            Profile::of_open(OpenFingerprint { id, timestamp: Some(timestamp), prioritised, names, types: false })
+        };
+        let at = "\"2026-11-21T10:00:00.000Z\"";
+        assert_eq!(swift(upper.as_str(), at, true, "binary_encoding"), Profile::Swift1);
+        for other in [
+            swift(lower.as_str(), at, true, "binary_encoding"),
+            swift(ULID, at, true, "binary_encoding"),
+            swift(upper.as_str(), at, false, "binary_encoding"),
+            swift(upper.as_str(), at, true, "artifacts"),
+            swift(upper.as_str(), "\"2026-11-21T10:00:00Z\"", true, "binary_encoding"),
+        ] {
+            assert_eq!(other, Profile::Plain);
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::id::WireId;
 use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
 use crate::model::job::{FinalStatus, JobStatus};
+use crate::model::reply::Concern;
 use crate::model::request::{Credential, ListQuery, Request, ResumeClaim, Watch};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -22,7 +23,9 @@ use crate::wire::names::status_named;
 pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     let kind = header.kind.as_ref();
     Ok(Some(match kind {
-        "session.resume" => Request::Resume(payload::<Resume<'_>>(kind, header.payload)?.claim(header)?),
+        "session.resume" => {
+            Request::Resume(payload::<Resume<'_>>(kind, header.payload)?.claim(header.session.as_ref())?)
+        }
         "session.close" => Request::Close { reason: reason(header)?, answered: true },
         "session.ping" => Request::Ping { nonce: nonce(&payload::<Nonce<'_>>(kind, header.payload)?.nonce)? },
         "session.pong" => Request::Pong { nonce: nonce(&payload::<PongNonce<'_>>(kind, header.payload)?.ping_nonce)? },
@@ -37,6 +40,19 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
     }))
 }
 
+/// What a message of this type asks for, for whoever refuses it unread.
+pub(in crate::wire) fn concern(kind: &str) -> Concern {
+    match kind {
+        "job.submit" | "tool.invoke" => Concern::Submit,
+        "job.cancel" | "cancel" => Concern::Cancel,
+        "job.subscribe" => Concern::Watch,
+        "job.unsubscribe" => Concern::Job,
+        "session.list_jobs" => Concern::Listing,
+        "session.authenticate" => Concern::Proof,
+        _ => Concern::Frame,
+    }
+}
+
 #[derive(Deserialize)]
 pub(in crate::wire) struct Resume<'a> {
     #[serde(borrow, default)]
@@ -48,11 +64,12 @@ pub(in crate::wire) struct Resume<'a> {
 }
 
 impl Resume<'_> {
-    pub(in crate::wire) fn claim(self, header: &Header<'_>) -> Result<ResumeClaim, Violation> {
+    /// The claim, to the session that stands around it if it names none.
+    pub(in crate::wire) fn claim(self, around: Option<&WireId>) -> Result<ResumeClaim, Violation> {
         let token = self.resume_token.ok_or_else(|| Violation::invalid("resume: `resume_token` is missing"))?;
         let named = self.session_id.and_then(|Text(id)| WireId::new(&id));
         Ok(ResumeClaim {
-            session: named.or_else(|| header.session.clone()),
+            session: named.or_else(|| around.cloned()),
             token: Secret::new(token.0.into()),
             last_seq: self.last_event_seq.unwrap_or(0),
         })
@@ -144,7 +161,7 @@ struct List<'a> {
     #[serde(borrow, default)]
     filter: Option<Filter<'a>>,
     #[serde(default)]
-    limit: Option<u32>,
+    limit: Option<u64>,
     #[serde(borrow, default)]
     cursor: Option<Text<'a>>,
 }
@@ -191,19 +208,12 @@ fn read_list(header: &Header<'_>) -> Result<ListQuery, Violation> {
             status.push(JobStatus::Ended(FinalStatus::TimedOut));
         }
     }
-    let limit = match list.limit {
-        None => None,
-        Some(n) => match u16::try_from(n) {
-            Ok(n @ 1..=1000) => Some(n),
-            _ => return Err(Violation::invalid("`limit` must be 1 to 1000")),
-        },
-    };
     Ok(ListQuery {
         status,
         agent: filter.agent.map(|Text(agent)| AgentRef::parse(&agent)).transpose()?,
         created_after: moment("created_after", filter.created_after)?,
         created_before: moment("created_before", filter.created_before)?,
-        limit,
+        limit: list.limit,
         cursor: list.cursor.map(|Text(cursor)| cursor.to_string()),
     })
 }

@@ -60,12 +60,14 @@ pub(in crate::wire) fn write_reply(words: Words<'_>, reply: &Reply) -> Option<(&
 fn write_page(words: Words<'_>, page: &JobPage) -> String {
     let mut payload = Object::new();
     payload.opt_str("request_id", page.request.as_ref().map(WireId::as_str));
+    payload.opt_str("reply_to", words.view.reply_to(page.request.as_ref()));
     let entries: Vec<String> = page.jobs.iter().map(|job| write_summary(words, job)).collect();
     payload.array("jobs", entries);
     match &page.next {
-        Some(cursor) => payload.str("next_cursor", cursor),
-        None => payload.raw("next_cursor", "null"),
-    };
+        Some(cursor) => drop(payload.str("next_cursor", cursor)),
+        None if words.view.profile.reads_null_cursor() => drop(payload.raw("next_cursor", "null")),
+        None => {}
+    }
     payload.done()
 }
 
@@ -102,6 +104,7 @@ fn write_watching(words: Words<'_>, watching: &Watching) -> String {
     let mut payload = Object::new();
     payload
         .opt_str("request_id", watching.request.as_ref().map(WireId::as_str))
+        .opt_str("reply_to", words.view.reply_to(watching.request.as_ref()))
         .str("job_id", watching.job.as_str())
         .str("current_status", (words.status)(watching.status.unwrap_or(JobStatus::Pending)))
         .str("agent", shown_agent(words.view, &watching.agent))
@@ -203,7 +206,7 @@ fn write_list(words: Words<'_>, query: &ListQuery) -> String {
         }
     });
     if let Some(limit) = query.limit {
-        payload.u64("limit", u64::from(limit));
+        payload.u64("limit", limit);
     }
     payload.opt_str("cursor", query.cursor.as_deref());
     payload.done()

@@ -3,9 +3,9 @@
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
-use super::Envelope;
 use super::replies::write_error;
-use crate::id::JobId;
+use super::{Envelope, message_id, timestamp};
+use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
 use crate::model::feature::Feature;
@@ -30,15 +30,25 @@ pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent)
 
 /// The frame around a rendered payload.
 pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
+    let ends = matches!(frame.event, JobEvent::Ended(_));
+    let correlation = frame.request.filter(|_| ends && frame.own && view.profile.correlates_ends());
     let envelope = Envelope {
-        id: frame.id,
+        id: message_id(frame.id),
         kind: kind_of(view, frame.event),
+        at: timestamp(view, frame.id),
         session: Some(Cow::Owned(frame.session.to_string())),
         job: Some(Cow::Owned(frame.job.to_string())),
         trace: Some(frame.trace),
+        correlation: correlation.map(WireId::as_str),
         seq: frame.seq,
     };
-    envelope.around(frame.payload)
+    let written = envelope.around(frame.payload);
+    if frame.own || !view.profile.wraps_watched() {
+        return written;
+    }
+    let mut payload = Object::with_capacity(written.len() + 16);
+    payload.raw("event", &written);
+    Envelope { kind: "subscribe.event", ..envelope }.around(&payload.done())
 }
 
 fn kind_of(view: &View, event: &JobEvent) -> &'static str {
@@ -94,13 +104,10 @@ fn write_terminal(view: &View, job: JobId, at: UtcMs, terminal: &Terminal) -> St
     }
     match &terminal.result {
         Some(JobResult::Inline(result)) => write_inline(view, &mut payload, result),
-        Some(JobResult::Streamed { result_id, size, inline }) => {
-            payload.str("result_id", result_id).u64("result_size", *size);
-            match inline {
-                Some(whole) if !view.features.has(Feature::ResultChunk) => write_inline(view, &mut payload, whole),
-                Some(_) | None => {}
-            }
-        }
+        Some(JobResult::Streamed { result_id, size, inline }) => match inline {
+            Some(whole) if !view.features.has(Feature::ResultChunk) => write_inline(view, &mut payload, whole),
+            Some(_) | None => drop(payload.str("result_id", result_id).u64("result_size", *size)),
+        },
         None => {}
     }
     payload.opt_str("summary", terminal.summary.as_deref()).display("completed_at", at);
@@ -108,10 +115,8 @@ fn write_terminal(view: &View, job: JobId, at: UtcMs, terminal: &Terminal) -> St
 }
 
 fn write_inline(view: &View, payload: &mut Object, result: &Json) {
-    payload.raw("result", result.as_str());
-    if view.profile.result_as_output() {
-        payload.raw("output", result.as_str());
-    }
+    let name = if view.profile.result_as_output() { "output" } else { "result" };
+    payload.raw(name, result.as_str());
 }
 
 fn write_failure(payload: &mut Object, error: &JobError) {

@@ -77,6 +77,7 @@ impl Payload<'_, '_> {
             resume_token: Secret::new(self.string(&["resume_token"]).unwrap_or_default()),
             resume_window_s: self.u64(&["resume_window_sec"]).unwrap_or(0),
             heartbeat_s: self.raw(&["heartbeat_interval_sec"]).and_then(seconds),
+            beat_s: None,
             features: features.fold(Features::default(), Features::with),
             agents: capabilities.agents.unwrap_or_default().into_iter().filter_map(|raw| agent(raw.get())).collect(),
             runtime: ClientInfo { name: runtime.name, version: runtime.version },

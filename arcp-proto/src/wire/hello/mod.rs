@@ -19,6 +19,7 @@ use crate::id::prefixed;
 use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::job::JobStatus;
+use crate::time::UtcMs;
 use crate::wire::View;
 use crate::wire::alike::Words;
 use crate::wire::names::status_name;
@@ -87,6 +88,8 @@ fn code_name(code: &ErrorCode) -> (&'static str, Option<&str>) {
         ErrorCode::OutOfRange => ("INVALID_REQUEST", Some("OUT_OF_RANGE")),
         ErrorCode::Unavailable => ("INTERNAL_ERROR", Some("UNAVAILABLE")),
         ErrorCode::Internal => ("INTERNAL_ERROR", None),
+        ErrorCode::DataLoss => ("INTERNAL_ERROR", Some("DATA_LOSS")),
+        ErrorCode::Unknown => ("INTERNAL_ERROR", Some("UNKNOWN")),
         ErrorCode::Other(code) => ("INTERNAL_ERROR", Some(code)),
     }
 }
@@ -109,17 +112,21 @@ fn status_word(status: JobStatus) -> &'static str {
     }
 }
 
-/// A trace id: 32 lower-case hex digits not all zero, or a whole W3C
-/// traceparent whose trace id is taken.
-fn trace_id(text: &str) -> Result<String, Violation> {
+/// A trace id: 32 lower-case hex digits, or a whole W3C traceparent whose
+/// trace id is taken. All zeros are none: a tracer that does nothing writes
+/// them.
+fn trace_id(text: &str) -> Result<Option<String>, Violation> {
     let id = match text.split('-').collect::<alloc::vec::Vec<_>>().as_slice() {
         [id] => *id,
         [_version, id, parent, flags] if parent.len() == 16 && flags.len() == 2 => id,
         _ => "",
     };
-    is_trace(id).then(|| String::from(id)).ok_or_else(|| {
-        Violation::invalid("`trace_id` must be 32 lower-case hex digits, not all zero, or a W3C traceparent")
-    })
+    if id.len() == 32 && id.bytes().all(|digit| digit == b'0') {
+        return Ok(None);
+    }
+    is_trace(id)
+        .then(|| Some(String::from(id)))
+        .ok_or_else(|| Violation::invalid("`trace_id` must be 32 lower-case hex digits, or a W3C traceparent"))
 }
 
 fn is_trace(id: &str) -> bool {
@@ -129,23 +136,38 @@ fn is_trace(id: &str) -> bool {
 
 /// Begins a frame: everything up to the payload.
 struct Envelope<'a> {
-    id: Ulid,
+    id: Cow<'a, str>,
     kind: &'a str,
+    at: Option<UtcMs>,
     session: Option<Cow<'a, str>>,
     job: Option<Cow<'a, str>>,
     trace: Option<&'a str>,
+    correlation: Option<&'a str>,
     seq: Option<u64>,
+}
+
+fn message_id<'a>(id: Ulid) -> Cow<'a, str> {
+    Cow::Owned(prefixed("msg_", id))
+}
+
+/// When a message was made, for those who want to be told.
+fn timestamp(view: &View, id: Ulid) -> Option<UtcMs> {
+    view.profile.wants_timestamps().then(|| UtcMs(id.timestamp_ms()))
 }
 
 impl Envelope<'_> {
     fn around(&self, payload: &str) -> String {
         let mut frame = Object::with_capacity(payload.len() + 256);
-        frame.str("arcp", "1.1").str("id", &prefixed("msg_", self.id)).str("type", self.kind);
+        frame.str("arcp", "1.1").str("id", &self.id).str("type", self.kind);
+        if let Some(at) = self.at {
+            frame.display("timestamp", at);
+        }
         frame.opt_str("session_id", self.session.as_deref());
         frame.opt_str("job_id", self.job.as_deref());
         // The other family has free texts for traces, which strict readers of
         // this one refuse.
         frame.opt_str("trace_id", self.trace.filter(|trace| is_trace(trace)));
+        frame.opt_str("correlation_id", self.correlation);
         if let Some(seq) = self.seq {
             frame.u64("event_seq", seq);
         }

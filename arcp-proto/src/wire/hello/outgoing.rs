@@ -3,7 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 
-use super::{Envelope, OURS, feature_name, words};
+use super::{Envelope, OURS, feature_name, message_id, words};
 use crate::id::WireId;
 use crate::json::Object;
 use crate::model::request::{Credential, Open, Request, Submit};
@@ -18,11 +18,13 @@ pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
     };
     let trace = if let Request::Submit(submit, _) = out.request { submit.trace.as_deref() } else { None };
     let envelope = Envelope {
-        id: out.id,
+        id: message_id(out.id),
         kind,
+        at: None,
         session: out.session.map(|session| Cow::Borrowed(session.as_str())),
         job: out.request.job().map(|job| Cow::Borrowed(job.as_str())),
         trace,
+        correlation: None,
         seq: None,
     };
     Some(envelope.around(&payload))

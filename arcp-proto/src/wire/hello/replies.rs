@@ -2,61 +2,84 @@
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 
-use super::{Envelope, code_name, code_retryable, feature_name, is_trace, words};
+use super::{Envelope, code_name, code_retryable, feature_name, is_trace, message_id, timestamp, words};
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
-use crate::model::reply::{Accepted, Opened, Refusal, Reply};
+use crate::model::reply::{Accepted, JobPage, Opened, Refusal, Reply};
 use crate::time::UtcMs;
 use crate::wire::alike::{self, quoted, shown_agent, write_agent};
 use crate::wire::profile::RefusalForm;
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
-    if let Some((kind, payload)) = alike::write_reply(words(view), reply) {
-        let (job, trace) = about(reply);
-        return Some(envelope(stamp, kind, job, trace).around(&payload));
-    }
-    let mut payload = Object::new();
-    let (kind, payload) = match reply {
-        Reply::Opened(opened) => ("session.welcome", write_opened(opened)),
-        Reply::Refused(refusal) => return write_refusal(view, stamp, refusal),
-        Reply::Accepted(accepted) => ("job.accepted", write_accepted(view, accepted)),
-        Reply::CancelTaken { target, reason, .. } => {
-            payload.str("job_id", target.id().as_str()).opt_str("reason", reason.as_deref());
-            ("job.cancelled", payload.done())
-        }
-        Reply::Evicted { code, reason } => {
-            write_error(&mut payload, code, reason, None);
-            ("session.error", payload.done())
-        }
-        // This family has no words for these, and makes no use of them.
-        Reply::Challenge(_)
-        | Reply::Refresh { .. }
-        | Reply::Echo { .. }
-        | Reply::Done { .. }
-        | Reply::JobBeat(_)
-        | Reply::Subscribed { .. }
-        | Reply::Unsubscribed { .. } => {
-            return None;
-        }
-        Reply::Closed { .. } | Reply::Ping { .. } | Reply::Pong { .. } | Reply::Jobs(_) | Reply::Watching(_) => {
-            return None;
-        }
+    let (kind, payload) = match alike::write_reply(words(view), reply) {
+        Some(written) => written,
+        None => match reply {
+            Reply::Opened(opened) => ("session.welcome", write_opened(opened)),
+            Reply::Refused(refusal) => return write_refusal(view, stamp, refusal),
+            Reply::Accepted(accepted) => ("job.accepted", write_accepted(view, accepted)),
+            Reply::CancelTaken { target, reason, .. } => {
+                let mut payload = Object::new();
+                payload.str("job_id", target.id().as_str()).opt_str("reason", reason.as_deref());
+                ("job.cancelled", payload.done())
+            }
+            Reply::Evicted { code, reason } => {
+                let mut payload = Object::new();
+                write_error(&mut payload, code, reason, None);
+                ("session.error", payload.done())
+            }
+            // This family has no words for these, and makes no use of them.
+            Reply::Challenge(_)
+            | Reply::Refresh { .. }
+            | Reply::Echo { .. }
+            | Reply::Done { .. }
+            | Reply::JobBeat(_)
+            | Reply::Subscribed { .. }
+            | Reply::Unsubscribed { .. } => return None,
+            Reply::Closed { .. } | Reply::Ping { .. } | Reply::Pong { .. } | Reply::Jobs(_) | Reply::Watching(_) => {
+                return None;
+            }
+        },
     };
-    let (job, trace) = about(reply);
-    Some(envelope(stamp, kind, job, trace).around(&payload))
+    Some(envelope(view, stamp, kind, about(reply)).around(&payload))
 }
 
-/// The job a reply is about, and its trace.
-fn about(reply: &Reply) -> (Option<&WireId>, Option<&str>) {
+/// What a reply is about.
+#[derive(Clone, Copy, Default)]
+struct About<'a> {
+    /// The request it answers.
+    request: Option<&'a WireId>,
+    job: Option<&'a WireId>,
+    trace: Option<&'a str>,
+    /// Whether it says so as `correlation_id`, to those who want that.
+    correlated: bool,
+}
+
+fn about(reply: &Reply) -> About<'_> {
     match reply {
-        Reply::Accepted(accepted) => (Some(&accepted.job), accepted.trace.as_deref()),
-        Reply::Watching(watching) => (Some(&watching.job), watching.trace.as_deref()),
-        Reply::CancelTaken { target, .. } => (target.job(), None),
-        Reply::Opened(_)
-        | Reply::Refused(_)
+        Reply::Opened(opened) => About { request: opened.request.as_ref(), ..About::default() },
+        Reply::Accepted(accepted) => About {
+            request: accepted.request.as_ref(),
+            job: Some(&accepted.job),
+            trace: accepted.trace.as_deref(),
+            correlated: false,
+        },
+        Reply::Watching(watching) => About {
+            request: watching.request.as_ref(),
+            job: Some(&watching.job),
+            trace: watching.trace.as_deref(),
+            correlated: true,
+        },
+        Reply::CancelTaken { target, request, .. } => {
+            About { request: request.as_ref(), job: target.job(), ..About::default() }
+        }
+        Reply::Closed { request, .. } => About { request: request.as_ref(), ..About::default() },
+        Reply::Pong { request, .. } => About { request: request.as_ref(), correlated: true, ..About::default() },
+        Reply::Jobs(page) => About { request: page.request.as_ref(), correlated: true, ..About::default() },
+        Reply::Refused(_)
         | Reply::Challenge(_)
         | Reply::Refresh { .. }
         | Reply::Evicted { .. }
@@ -65,23 +88,24 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&str>) {
         | Reply::Subscribed { .. }
         | Reply::Unsubscribed { .. }
         | Reply::JobBeat(_)
-        | Reply::Closed { .. }
-        | Reply::Ping { .. }
-        | Reply::Pong { .. }
-        | Reply::Jobs(_) => (None, None),
+        | Reply::Ping { .. } => About::default(),
     }
 }
 
-fn envelope<'a>(stamp: Stamp, kind: &'a str, job: Option<&'a WireId>, trace: Option<&'a str>) -> Envelope<'a> {
+fn envelope<'a>(view: &View, stamp: Stamp, kind: &'a str, about: About<'a>) -> Envelope<'a> {
     // A strict reader cannot decode a frame without a session id, so even an
     // error before the welcome has one.
     let session = stamp.session.map_or_else(|| String::from("sess_none"), |session| session.to_string());
+    let own = about.request.filter(|_| view.profile.answers_under_request_id());
+    let correlation = about.request.filter(|_| about.correlated && view.profile.correlates_ends());
     Envelope {
-        id: stamp.id,
+        id: own.map_or_else(|| message_id(stamp.id), |request| Cow::Borrowed(request.as_str())),
         kind,
+        at: timestamp(view, stamp.id),
         session: Some(Cow::Owned(session)),
-        job: job.map(|job| Cow::Borrowed(job.as_str())),
-        trace,
+        job: about.job.map(|job| Cow::Borrowed(job.as_str())),
+        trace: about.trace,
+        correlation: correlation.map(WireId::as_str),
         seq: None,
     }
 }
@@ -109,29 +133,40 @@ fn write_opened(opened: &Opened) -> String {
 }
 
 fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String> {
-    let form = view.profile.refusal_form(refusal.concern);
+    let form = match view.profile.refusal_form(refusal.concern) {
+        // Nobody asked: it is about the session.
+        RefusalForm::JoblessError if refusal.request.is_none() => RefusalForm::SessionError,
+        RefusalForm::NamedJobError if refusal.job.is_none() => RefusalForm::SessionError,
+        form => form,
+    };
+    // A job that never was: no live job may look ended.
+    let fresh = WireId::from(JobId::from_ulid(stamp.id));
     let mut payload = Object::new();
     let (kind, job) = match form {
         RefusalForm::Silent => return None,
-        RefusalForm::SessionError => ("session.error", refusal.job.clone()),
-        RefusalForm::JobError => {
-            // A job that never was: no live job may look ended.
-            let job = WireId::from(JobId::from_ulid(stamp.id));
-            payload.str("final_status", "error").str("job_id", job.as_str());
-            ("job.error", Some(job))
+        RefusalForm::EmptyPage => {
+            let page = Reply::Jobs(JobPage { request: refusal.request.clone(), jobs: Vec::new(), next: None });
+            return write_reply(view, stamp, &page);
         }
+        RefusalForm::SessionError => ("session.error", refusal.job.as_ref()),
+        RefusalForm::Nack => ("nack", refusal.job.as_ref()),
+        RefusalForm::JobError => ("job.error", Some(&fresh)),
+        RefusalForm::JoblessError => ("job.error", None),
+        RefusalForm::NamedJobError => ("job.error", refusal.job.as_ref()),
     };
-    write_error(&mut payload, &refusal.code, &refusal.message, refusal.details.as_ref());
-    payload.opt_str("request_id", refusal.request.as_ref().map(WireId::as_str));
-    match form {
-        RefusalForm::JobError => {
-            payload.display("completed_at", UtcMs(stamp.id.timestamp_ms()));
-        }
-        RefusalForm::SessionError | RefusalForm::Silent => {
-            payload.opt_str("job_id", job.as_ref().map(WireId::as_str));
-        }
+    if kind == "job.error" {
+        payload.str("final_status", "error").display("completed_at", UtcMs(stamp.id.timestamp_ms()));
     }
-    Some(envelope(stamp, kind, job.as_ref(), refusal.trace.as_deref()).around(&payload.done()))
+    write_error(&mut payload, &refusal.code, &refusal.message, refusal.details.as_ref());
+    if form == RefusalForm::Nack {
+        payload.object("error", |error| write_error(error, &refusal.code, &refusal.message, refusal.details.as_ref()));
+    }
+    payload
+        .opt_str("request_id", refusal.request.as_ref().map(WireId::as_str))
+        .opt_str("reply_to", view.reply_to(refusal.request.as_ref()))
+        .opt_str("job_id", job.map(WireId::as_str));
+    let about = About { request: refusal.request.as_ref(), job, trace: refusal.trace.as_deref(), correlated: true };
+    Some(envelope(view, stamp, kind, about).around(&payload.done()))
 }
 
 /// `code`, `message`, `retryable`, `details`. A code this family does not
@@ -160,12 +195,14 @@ pub(super) fn write_error(payload: &mut Object, code: &ErrorCode, message: &str,
 
 fn write_accepted(view: &View, accepted: &Accepted) -> String {
     let mut payload = Object::new();
+    payload.str("job_id", accepted.job.as_str()).str("agent", shown_agent(view, &accepted.agent));
+    if view.profile.reads_accepted_lease() {
+        payload.raw("lease", accepted.lease.as_str());
+    }
     payload
-        .str("job_id", accepted.job.as_str())
-        .str("agent", shown_agent(view, &accepted.agent))
-        .raw("lease", accepted.lease.as_str())
         .display("accepted_at", accepted.accepted_at)
         .opt_str("trace_id", accepted.trace.as_deref().filter(|trace| is_trace(trace)))
-        .opt_str("request_id", accepted.request.as_ref().map(WireId::as_str));
+        .opt_str("request_id", accepted.request.as_ref().map(WireId::as_str))
+        .opt_str("reply_to", view.reply_to(accepted.request.as_ref()));
     payload.done()
 }

@@ -87,6 +87,7 @@ struct Capabilities<'a> {
 
 fn read_hello(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     let hello: Hello<'_> = payload("session.hello", header.payload)?;
+    let names_itself_flat = hello.client.is_none() && hello.client_name.is_some();
     let (name, version) = match hello.client {
         Some(client) => (client.name, client.version),
         None => (hello.client_name, hello.client_version),
@@ -97,6 +98,7 @@ fn read_hello(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     let profile = Profile::of_hello(Fingerprint {
         id: header.id.as_str(),
         offers_agents: offered.agents.is_some(),
+        names_itself_flat,
         timestamp: header.timestamp,
         ours,
     });
@@ -105,7 +107,8 @@ fn read_hello(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
         resume_token: Some(token),
         last_event_seq: hello.last_event_seq,
     });
-    let resume = hello.resume.or(flat).map(|resume| resume.claim(header)).transpose()?;
+    // Some mint a session id for the envelope: it names nothing.
+    let resume = hello.resume.or(flat).map(|resume| resume.claim(None)).transpose()?;
     let features = names.iter().filter_map(|Text(name)| feature_named(name));
     let client = ClientInfo { name: bounded(name), version: bounded(version) };
     let features = features.fold(Features::default(), Features::with);
@@ -140,7 +143,7 @@ fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
         key: alike::key(fields.idempotency_key)?,
         max_runtime: alike::max_runtime(fields.max_runtime_sec)?,
         parent: fields.parent_job_id.and_then(|Text(id)| WireId::new(&id)),
-        trace: header.trace.as_deref().map(trace_id).transpose()?,
+        trace: header.trace.as_deref().map(trace_id).transpose()?.flatten(),
         ..Submit::new(AgentRef::parse(&fields.agent.0)?)
     })
 }

@@ -11,6 +11,7 @@ use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::model::request::Priority;
 use crate::wire::alike::chunk_members;
+use crate::wire::profile::OneName;
 use crate::wire::{EventFrame, Part, Told, View};
 
 /// The payload of one frame of an event; the same for every session with
@@ -89,35 +90,33 @@ fn render_said(view: &View, told: &Told<'_>, kind: &EventKind, body: &Json) -> S
     let own = kind_of(told.event.class(), Part::Whole);
     let said = match kind {
         EventKind::Log | EventKind::Status | EventKind::Delegate => body.as_str().to_string(),
-        EventKind::Thought => write_thought(told.thoughts, body),
+        EventKind::Thought => write_thought(view, told.thoughts, body),
         EventKind::Metric => write_metric(body),
         EventKind::Progress => write_progress(body),
         EventKind::Checkpoint => write_checkpoint(told, body),
         EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => {
-            return emitted(kind.name(), body.as_str());
+            return emitted(view, kind.name(), body.as_str());
         }
     };
-    if view.profile.reads(own) { said } else { emitted(own, &said) }
+    if view.profile.reads(own) { said } else { emitted(view, own, &said) }
 }
 
 /// What has no message of its own.
-fn emitted(name: &str, body: &str) -> String {
+fn emitted(view: &View, name: &str, body: &str) -> String {
     let mut payload = Object::with_capacity(2 * body.len() + 64);
-    payload.str("name", name).raw("data", body).raw("attributes", body);
+    payload.str("name", name);
+    twice(&mut payload, view, ["data", "attributes"], body);
     payload.done()
 }
 
-fn write_thought(sequence: u64, body: &Json) -> String {
+fn write_thought(view: &View, sequence: u64, body: &Json) -> String {
     let members = body.members().unwrap_or_default();
     let text = members.get("text").unwrap_or("\"\"");
     let redacted = members.get("redacted") == Some("true");
     let mut payload = Object::new();
-    payload
-        .u64("sequence", sequence)
-        .raw("data", text)
-        .raw("content", text)
-        .str("role", "assistant_thought")
-        .bool("redacted", redacted);
+    payload.u64("sequence", sequence);
+    twice(&mut payload, view, ["data", "content"], text);
+    payload.str("role", "assistant_thought").bool("redacted", redacted);
     for (name, value) in members
         .0
         .iter()
@@ -194,20 +193,28 @@ fn write_cancelled(payload: &mut Object, terminal: &Terminal, error: &JobError) 
 }
 
 fn write_result(payload: &mut Object, view: &View, terminal: &Terminal) {
-    let inline = |payload: &mut Object, result: &Json| {
-        // Readers disagree on the name.
-        payload.raw("value", result.as_str()).raw("result", result.as_str());
-    };
     match &terminal.result {
-        Some(JobResult::Inline(result)) => inline(payload, result),
-        Some(JobResult::Streamed { result_id, size, inline: whole }) => {
+        Some(JobResult::Inline(result)) => twice(payload, view, ["value", "result"], result.as_str()),
+        Some(JobResult::Streamed { inline: Some(whole), .. }) if !view.features.has(Feature::ResultChunk) => {
+            twice(payload, view, ["value", "result"], whole.as_str());
+        }
+        Some(JobResult::Streamed { result_id, size, .. }) => {
             payload.str("result_id", result_id).u64("result_size", *size);
-            match whole {
-                Some(whole) if !view.features.has(Feature::ResultChunk) => inline(payload, whole),
-                Some(_) | None => {}
-            }
         }
         None => {}
     }
     payload.opt_str("summary", terminal.summary.as_deref());
+}
+
+/// Writes a value under the names that readers look for: the RFC's and the
+/// Swift SDK's. A large one stands under one of them, so that its frame is
+/// not twice as large.
+fn twice(payload: &mut Object, view: &View, [rfc, swift]: [&str; 2], value: &str) {
+    const LARGE: usize = 64 << 10;
+    match view.profile.reads_one_name() {
+        Some(OneName::Rfc) => drop(payload.raw(rfc, value)),
+        Some(OneName::Swift) => drop(payload.raw(swift, value)),
+        None if value.len() > LARGE => drop(payload.raw(rfc, value)),
+        None => drop(payload.raw(rfc, value).raw(swift, value)),
+    }
 }

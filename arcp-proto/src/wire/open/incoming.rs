@@ -243,6 +243,7 @@ impl Payload<'_, '_> {
             resume_token: Secret::new(self.string(&["resume_token"]).unwrap_or_default()),
             resume_window_s: self.u64(&["resume_window_sec"]).unwrap_or(0),
             heartbeat_s: heartbeat,
+            beat_s: list("heartbeat_interval_seconds").and_then(seconds),
             features: capabilities.as_ref().map_or(IMPLIED, |c| c.capabilities()),
             agents: agents.into_iter().filter_map(|raw| agent(raw.get())).collect(),
             runtime: ClientInfo { name: name("kind"), version: name("version") },

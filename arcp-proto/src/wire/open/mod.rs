@@ -98,6 +98,8 @@ fn code_name<'a>(view: &View, code: &'a ErrorCode) -> (&'a str, Option<&'a str>)
         | ErrorCode::FailedPrecondition
         | ErrorCode::OutOfRange
         | ErrorCode::Unavailable
+        | ErrorCode::DataLoss
+        | ErrorCode::Unknown
         | ErrorCode::Other(_) => own,
     };
     (name, (name != own && *code != ErrorCode::InvalidRequest).then_some(own))

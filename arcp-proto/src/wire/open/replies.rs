@@ -131,7 +131,7 @@ fn write_capabilities(out: &mut Object, opened: &Opened) {
         out.bool("anonymous", true);
     }
     out.str("heartbeat_recovery", if opened.features.has(Feature::BlockOnSilence) { "block" } else { "fail" });
-    if let Some(interval) = opened.heartbeat_s {
+    if let Some(interval) = opened.beat_s {
         out.u64("heartbeat_interval_seconds", interval);
     }
     out.array("extensions", opened.extensions.iter().map(|name| quoted(name)))
@@ -176,7 +176,12 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str,
             payload.str("detail", &refusal.message);
             ("session.unauthenticated", payload.done())
         }
-        Concern::Cancel => {
+        Concern::Submit if view.profile.invocation_ends_as_tool_error() => {
+            write_error(&mut payload, view, refusal);
+            ("tool.error", payload.done())
+        }
+        // Who cannot say what was to be cancelled is not understood.
+        Concern::Cancel if refusal.job.is_some() => {
             payload
                 .opt_str("target_id", refusal.job.as_ref().map(WireId::as_str))
                 .str("reason", cancel_refusal(&refusal.code))
@@ -184,7 +189,13 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str,
                 .str("message", &refusal.message);
             ("cancel.refused", payload.done())
         }
-        Concern::Session | Concern::Frame | Concern::Submit | Concern::Job | Concern::Watch | Concern::Listing => {
+        Concern::Session
+        | Concern::Frame
+        | Concern::Submit
+        | Concern::Cancel
+        | Concern::Job
+        | Concern::Watch
+        | Concern::Listing => {
             write_error(&mut payload, view, refusal);
             write_nested(&mut payload, view, refusal);
             ("nack", payload.done())
@@ -217,6 +228,8 @@ fn cancel_refusal(code: &ErrorCode) -> &'static str {
         | ErrorCode::OutOfRange
         | ErrorCode::Unavailable
         | ErrorCode::Internal
+        | ErrorCode::DataLoss
+        | ErrorCode::Unknown
         | ErrorCode::Other(_) => "not_cancellable",
     }
 }

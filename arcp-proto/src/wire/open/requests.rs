@@ -14,7 +14,7 @@ use crate::json::{Json, Members, Object, Text};
 use crate::model::agent::AgentRef;
 use crate::model::feature::{Feature, Features};
 use crate::model::request::{
-    Cancel, ClientInfo, Extension, Invocation, Open, Priority, Proof, Request, Submit, Target,
+    Cancel, ClientInfo, Credential, Extension, Invocation, Open, Priority, Proof, Request, Submit, Target,
 };
 use crate::secret::Secret;
 use crate::wire::Inbound;
@@ -185,6 +185,11 @@ fn read_open(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     let raw = opening.capabilities.map_or("{}", RawValue::get);
     let capabilities = Members::of(if raw == "null" { "{}" } else { raw })
         .map_err(|e| Violation::invalid(alloc::format!("`capabilities`: {e}")))?;
+    let credential = credential(opening.auth);
+    if credential == Credential::Anonymous && capabilities.get("anonymous") == Some("false") {
+        let why = "the scheme `none` needs `anonymous` among the capabilities (RFC \u{a7}8.2): they say that it is not";
+        return Err(Violation::new(ErrorCode::Unauthenticated, why));
+    }
     let (required, required_unknown) = read_required(&capabilities)?;
     let extensions = strings(&capabilities, "extensions")?;
     let profile = Profile::of_open(OpenFingerprint {
@@ -194,12 +199,7 @@ fn read_open(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
         names: capabilities.0.iter().map(|(name, _)| name.as_ref()),
         types: extensions.iter().any(|name| name == TYPES),
     });
-    let open = Open {
-        required,
-        required_unknown,
-        extensions,
-        ..Open::new(client, credential(opening.auth), offered(&capabilities))
-    };
+    let open = Open { required, required_unknown, extensions, ..Open::new(client, credential, offered(&capabilities)) };
     Ok((open, profile))
 }
 
@@ -334,7 +334,9 @@ fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
     };
     let lease = object("lease_request", fields.lease_request)?;
     let lease = with_budgets(lease, fields.cost_budget, fields.model_use)?;
-    let trace = header.trace.as_deref().map(|trace| free_text("trace_id", trace)).transpose()?;
+    // A tracer that does nothing writes zeros.
+    let trace = header.trace.as_deref().filter(|trace| trace.len() != 32 || trace.bytes().any(|digit| digit != b'0'));
+    let trace = trace.map(|trace| free_text("trace_id", trace)).transpose()?;
     Ok(Submit {
         input: fields.arguments.map(Json::of_checked),
         lease_request: lease,

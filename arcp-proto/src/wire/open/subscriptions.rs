@@ -105,7 +105,7 @@ pub(super) fn write_unsubscribe(subscription: &WireId) -> String {
 
 pub(super) fn write_replay(replay: &Replay) -> String {
     let mut payload = Object::new();
-    payload.str("after_message_id", replay.after.as_str());
+    payload.opt_str("after_message_id", replay.after.as_ref().map(WireId::as_str));
     if replay.open_streams {
         payload.bool("include_open_streams", true);
     }
@@ -151,8 +151,7 @@ fn read_replay(header: &Header<'_>) -> Result<Replay, Violation> {
         let why = "`resume`: a job goes on from its checkpoint by itself: leave `checkpoint_id` out";
         return Err(Violation::new(crate::error::ErrorCode::Unimplemented, why));
     }
-    let after = fields.after_message_id.ok_or_else(|| Violation::invalid("`resume`: `after_message_id` is missing"))?;
-    let after = id("after_message_id", &after)?;
+    let after = fields.after_message_id.map(|after| id("after_message_id", &after)).transpose()?;
     Ok(Replay { after, open_streams: fields.include_open_streams.unwrap_or(false) })
 }
 
