@@ -17,7 +17,7 @@ use crate::runtime::{Config, Input, Output, Runtime};
 use crate::time::Now;
 
 /// The version of the format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Head {

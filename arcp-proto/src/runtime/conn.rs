@@ -377,10 +377,7 @@ impl Runtime {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.ready = false;
         }
-        loop {
-            let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.may_write()) else {
-                break;
-            };
+        while let Some(conn) = self.conns.get(&id).filter(|conn| conn.may_write()) {
             // Nobody is asked for signs of life before it was let in.
             if conn.welcomed && conn.has_credit() && self.pump_aside(id) {
                 continue;
