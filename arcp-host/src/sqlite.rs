@@ -2,7 +2,8 @@
 //! ended, and the events that it no longer holds in memory.
 //!
 //! What is about a forgotten job or an ended session goes with it, and a kept
-//! key when its time is over: in small steps, with the commits that follow.
+//! key when the runtime says that its time is over: in small steps, with the
+//! commits that follow.
 
 mod layout;
 mod read;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
 use arcp_proto::runtime::{Batch, NumberedRun, Record};
@@ -192,7 +193,7 @@ impl Store for SqliteStore {
             rows.put(&transaction, at, record)?;
         }
         rows.finish(&transaction)?;
-        let untidy = rows::tidy(&transaction, now_ms())?;
+        let untidy = rows::tidy(&transaction)?;
         let mut note = transaction.prepare_cached("UPDATE log SET last = ?1").map_err(failed)?;
         note.execute([number(up_to.0)]).map_err(failed)?;
         drop(note);
@@ -208,7 +209,7 @@ impl Store for SqliteStore {
     fn tidy(&mut self) -> Result<bool, StoreError> {
         if self.untidy {
             let transaction = self.connection.transaction().map_err(failed)?;
-            let more = rows::tidy(&transaction, now_ms())?;
+            let more = rows::tidy(&transaction)?;
             transaction.commit().map_err(failed)?;
             self.untidy = more;
         }
@@ -288,9 +289,4 @@ impl SqliteStore {
         }
         Ok(())
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -66,6 +66,11 @@ impl Entropy {
         next
     }
 
+    /// Ids made from now on are larger than this one.
+    pub(crate) fn raise(&mut self, id: Ulid) {
+        self.last = self.last.max(id);
+    }
+
     /// 256 bits from the secret stream.
     pub(crate) fn secret_256(&mut self) -> [u8; 32] {
         let mut bytes = [0; 32];

@@ -145,6 +145,14 @@ pub struct Now {
     pub utc: UtcMs,
 }
 
+impl Now {
+    /// When a time of the calendar comes by the monotonic clock: now if it has
+    /// been, and after `longest` even if the calendar went back.
+    pub(crate) fn until(self, at: UtcMs, longest: Duration) -> Timestamp {
+        self.mono + Duration::from_millis(at.0.saturating_sub(self.utc.0)).min(longest)
+    }
+}
+
 fn digits(bytes: &[u8]) -> Option<u64> {
     bytes.iter().try_fold(0_u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
 }

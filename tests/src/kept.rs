@@ -163,6 +163,7 @@ impl Restart {
                 | Record::Joined { .. }
                 | Record::Left { .. }
                 | Record::KeyKept { .. }
+                | Record::KeysExpired { .. }
                 | Record::JobForgotten { .. } => {
                     let shown = serde_json::to_string(record).expect("JSON");
                     restart.records.push((*at, shown));

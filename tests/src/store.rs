@@ -49,6 +49,7 @@ impl VirtualStore {
         let (mut over, mut released) = (BTreeSet::<JobId>::new(), BTreeMap::<SessionId, u64>::new());
         let mut trimmed = BTreeMap::<JobId, u64>::new();
         let (mut undone, mut unsubscribed) = (BTreeSet::<LogPos>::new(), BTreeMap::<SessionId, LogPos>::new());
+        let expired = self.records.iter().filter_map(|(_, record)| record.expires()).max();
         for (at, record) in &self.records {
             forgotten.extend(record.forgets_job());
             undone.extend(record.undoes());
@@ -72,7 +73,8 @@ impl VirtualStore {
             let gone = record.job().is_some_and(|job| forgotten.contains(&job))
                 || record.session().is_some_and(|session| ended.contains(&session));
             match record {
-                _ if gone || undone.contains(at) => {}
+                _ if gone || undone.contains(at) || record.expires().is_some() => {}
+                _ if record.until().is_some_and(|until| expired.is_some_and(|upto| until <= upto)) => {}
                 Record::Unsubscribed { session, .. } if unsubscribed.get(session).is_some_and(|last| last != at) => {}
                 Record::HistoryTrimmed { job, upto, .. } if trimmed.get(job) != Some(upto) => {}
                 Record::JobEvent { job, event } if trimmed.get(job).is_some_and(|upto| event.n <= *upto) => {}

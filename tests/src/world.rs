@@ -141,6 +141,8 @@ pub struct World {
     /// What operators were told.
     pub notices: Vec<Notice>,
     steps: u64,
+    /// How far the wall clock is ahead, in milliseconds.
+    clock_ahead: i64,
 }
 
 impl World {
@@ -175,6 +177,7 @@ impl World {
             extensions: Vec::new(),
             notices: Vec::new(),
             steps: 0,
+            clock_ahead: 0,
             options,
         }
     }
@@ -199,6 +202,13 @@ impl World {
     /// The present moment.
     pub fn now(&self) -> Now {
         self.now
+    }
+
+    /// Sets the wall clock so many milliseconds ahead of what it should say,
+    /// or with a negative number behind.
+    pub fn set_clock(&mut self, ahead: i64) {
+        self.clock_ahead = ahead;
+        self.advance(self.now.mono);
     }
 
     /// The runtime, to look at.
@@ -485,7 +495,7 @@ impl World {
     fn advance(&mut self, at: Timestamp) {
         let micros = at.0.saturating_sub(self.now.mono.0);
         self.now.mono = self.now.mono.max(at);
-        self.now.utc = UtcMs(START_UTC + self.now.mono.0 / 1000);
+        self.now.utc = UtcMs((START_UTC + self.now.mono.0 / 1000).saturating_add_signed(self.clock_ahead));
         debug_assert!(micros < u64::MAX);
     }
 

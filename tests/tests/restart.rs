@@ -208,7 +208,7 @@ fn a_message_is_not_executed_again_though_its_session_is_over() {
     {
         let mut world = World::configured(14, |config| config.heartbeat = None);
         let (mut raw, _) = Raw::open(&mut world, "tok-a");
-        let text = json!({"arcp": "1.1", "id": "m-once", "type": "tool.invoke", "payload": {"tool": "stepper", "arguments": {"steps": 9000}}});
+        let text = json!({"arcp": "1.1", "id": "m-once", "type": "tool.invoke", "payload": {"tool": "waiter", "arguments": {}}});
         raw.send_text(&mut world, &text.to_string());
         let job = raw.expect(&mut world, "job.accepted")["job_id"].clone();
         if other {
@@ -377,6 +377,94 @@ fn nobody_is_shown_the_message_id_of_another_principal_after_a_restart() {
         assert!(numbered(&world, &back).len() > 1);
         let shown = world.frames_of(back.conn).iter().any(|text| text.contains(&watch));
         assert!(!shown, "{compact}: {:#?}", numbered(&world, &back));
+        world.finish();
+    }
+}
+
+#[test]
+fn ids_and_times_go_on_over_a_restart_with_a_clock_that_is_behind() {
+    for compact in [false, true] {
+        let mut world = World::configured(15, |config| config.heartbeat = None);
+        let (mut raw, opened) = Raw::hello(&mut world, "tok-a");
+        world.set_clock(3_600_000);
+        let first = raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 3}}))["job_id"].clone();
+        raw.until_end(&mut world);
+        world.settle();
+        // It was an hour ahead; the next run knows better.
+        world.crash_with(world.given().count(), compact);
+        world.set_clock(0);
+        let mut raw = Raw::resume(&mut world, "tok-a", &opened, 0);
+        raw.expect(&mut world, "session.welcome");
+        let second = raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 3}}))["job_id"].clone();
+        raw.until_end(&mut world);
+        let frames = numbered(&world, &raw);
+        let times: Vec<&str> = frames.iter().filter_map(|frame| frame["payload"]["ts"].as_str()).collect();
+        assert!(times.len() >= 6 && times.is_sorted(), "{compact}: {times:?}");
+        assert!(first.as_str() < second.as_str(), "listings show the oldest first");
+        let (mut observer, _) = Raw::open(&mut world, "tok-a");
+        let third = observer.invoke(&mut world, json!({"tool": "slow", "arguments": {"ticks": 3}}));
+        observer.until_end(&mut world);
+        observer.send(&mut world, "subscribe", json!({"filter": {}, "since": {"after_message_id": third["id"]}}));
+        observer.expect(&mut world, "subscribe.accepted");
+        let past = observer.settle(&mut world);
+        let ticks = past.iter().filter(|frame| frame["payload"]["event"]["type"] == "job.progress");
+        assert_eq!(ticks.count(), 3, "{compact}: what came after it, and nothing from before: {past:#?}");
+        world.finish();
+    }
+}
+
+#[test]
+fn a_key_is_free_again_when_its_window_is_over_and_counts_once() {
+    for compact in [false, true] {
+        let mut world = World::configured(16, |config| {
+            config.heartbeat = None;
+            config.resume_window = Duration::from_secs(60);
+            config.key_window = Duration::from_secs(1000);
+            config.limits.keys_per_principal = 3;
+        });
+        let keyed = |key: &str| json!({"agent": "echo", "idempotency_key": key});
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        let first = raw.submit(&mut world, keyed("first"))["job_id"].clone();
+        raw.until_end(&mut world);
+        world.run_for(Duration::from_secs(30));
+        raw.submit(&mut world, keyed("second"));
+        raw.until_end(&mut world);
+        world.cut(raw.conn);
+        // The first job is forgotten, its key is not.
+        world.run_for(Duration::from_secs(65));
+        world.crash_with(world.given().count(), compact);
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        raw.submit(&mut world, keyed("third"));
+        raw.send(&mut world, "job.submit", keyed("first"));
+        assert_eq!(code(&raw.expect(&mut world, "session.error")), "JOB_NOT_FOUND", "{compact}");
+        world.run_for(Duration::from_secs(1000 - 30 - 65 + 5));
+        assert_ne!(raw.submit(&mut world, keyed("first"))["job_id"], first, "{compact}");
+        world.finish();
+    }
+}
+
+#[test]
+fn ended_jobs_are_bounded_after_a_restart_as_before() {
+    for compact in [false, true] {
+        let mut world = World::configured(17, |config| config.limits.ended_jobs_per_principal = 2);
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        for _ in 0..5 {
+            raw.submit(&mut world, json!({"agent": "slow"}));
+        }
+        // They end while nobody is there to whom that is sent: all are held.
+        world.cut(raw.conn);
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(world.runtime().stats().jobs, 5);
+        let listed = |world: &mut World| {
+            let (mut raw, _) = Raw::hello(world, "tok-a");
+            raw.send(world, "session.list_jobs", json!({}));
+            raw.expect(world, "session.jobs")["payload"]["jobs"].clone()
+        };
+        let before = listed(&mut world);
+        assert_eq!(before.as_array().map(Vec::len), Some(2));
+        world.settle();
+        world.crash_with(world.given().count(), compact);
+        assert_eq!(listed(&mut world), before, "{compact}");
         world.finish();
     }
 }

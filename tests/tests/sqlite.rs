@@ -101,7 +101,7 @@ fn as_version_1(record: &Record) -> Value {
             json!({"JobEvent": {"job": job, "n": event.n, "at": event.at, "event": event.event}})
         }
         Record::Numbered { session, run } => json!({"Numbered": {"session": session, "seq": run.seq, "job": run.job,
-            "event": run.event, "part": run.part, "request": run.request}}),
+            "event": run.event, "part": run.part, "request": run.request, "subscription": run.subscription}}),
         _ => serde_json::to_value(record).expect("JSON"),
     }
 }
@@ -115,7 +115,10 @@ fn a_file_of_the_first_layout_is_brought_to_this_one() {
             let single = |k| NumberedRun { seq: run.seq + k, count: 1, event: run.event + k, ..run };
             (0..run.count).map(|k| Record::Numbered { session, run: single(k) }).collect()
         }
-        Record::JobHistory { .. } | Record::Released { .. } | Record::HistoryTrimmed { .. } => Vec::new(),
+        Record::JobHistory { .. }
+        | Record::Released { .. }
+        | Record::HistoryTrimmed { .. }
+        | Record::Unsubscribed { .. } => Vec::new(),
         record => vec![record],
     });
     let old: Vec<(LogPos, Record)> = (1..).map(LogPos).zip(singles).collect();

@@ -17,7 +17,8 @@ pub(super) const APPLICATION: i64 = 0x4152_4350;
 /// many: events of a job have one row per job and commit, numbers of a session
 /// one per session and commit. `latest` is set where a record replaces the one
 /// before it. `garbage` says what may be deleted of the other tables, up to
-/// which event or number.
+/// which event or number; with an owner of zeros, records with an `until` up to
+/// which moment.
 const TABLES: &str = "
     CREATE TABLE records (
         pos INTEGER PRIMARY KEY, job BLOB, session BLOB, until INTEGER, latest INTEGER, body BLOB NOT NULL) STRICT;

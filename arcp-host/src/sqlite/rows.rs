@@ -15,6 +15,8 @@ const ROW_EVENTS: u64 = 256;
 const ROW_BYTES: usize = 256 << 10;
 /// Rows deleted at once.
 const STEP: i64 = 64;
+/// Stands for the owner of records that are kept until a moment.
+const KEPT: [u8; 16] = [0; 16];
 
 /// Rows that are still growing.
 #[derive(Default)]
@@ -89,6 +91,7 @@ impl Rows {
             Record::Unsubscribed { undoes, .. } => {
                 execute(tx, "DELETE FROM records WHERE pos = ?1", [number(undoes.0)])?;
             }
+            Record::KeysExpired { until } => return discard(tx, KEPT, number(until.0)),
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
             | Record::JobAccepted(_)
@@ -119,18 +122,19 @@ impl Rows {
 }
 
 /// Deletes a little of what is garbage; true if there may be more.
-pub(super) fn tidy(tx: &Transaction<'_>, now_ms: i64) -> Result<bool, StoreError> {
-    let expired =
-        "DELETE FROM records WHERE pos IN (SELECT pos FROM records WHERE until IS NOT NULL AND until <= ?1 LIMIT ?2)";
-    let keys = execute(tx, expired, params![now_ms, STEP])?;
+pub(super) fn tidy(tx: &Transaction<'_>) -> Result<bool, StoreError> {
     let mut first = tx.prepare_cached("SELECT owner, upto FROM garbage LIMIT 1").map_err(failed)?;
     let mut rows = first.query([]).map_err(failed)?;
     let Some(row) = rows.next().map_err(failed)? else {
-        return Ok(keys > 0);
+        return Ok(false);
     };
     let (owner, upto) = (row.get::<_, [u8; 16]>(0).map_err(failed)?, row.get::<_, i64>(1).map_err(failed)?);
     drop(rows);
     let mut deleted = 0;
+    if owner == KEPT {
+        let expired = "DELETE FROM records WHERE pos IN (SELECT pos FROM records WHERE until <= ?1 LIMIT ?2)";
+        deleted += execute(tx, expired, params![upto, STEP])?;
+    }
     for (table, of, order) in [("events", "job", "first"), ("numbers", "session", "last")] {
         let step = format!(
             "DELETE FROM {table} WHERE pos IN (SELECT pos FROM {table} WHERE {of} = ?1 AND last <= ?2 ORDER BY {order} LIMIT ?3)"
@@ -163,6 +167,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(),
         | Record::Unsubscribed { .. }
         | Record::Numbered { .. }
         | Record::KeyKept { .. }
+        | Record::KeysExpired { .. }
         | Record::JobForgotten { .. } => None,
     };
     let job = record.job().map(|job| key(job.ulid()));

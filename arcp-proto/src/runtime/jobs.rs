@@ -86,6 +86,11 @@ impl Jobs {
         self.shares.get(principal).map_or((0, 0), |share| (share.live, share.ended))
     }
 
+    /// Principals that have jobs.
+    pub(super) fn principals(&self) -> Vec<Principal> {
+        self.shares.keys().cloned().collect()
+    }
+
     /// Bytes of input of jobs that have not started: a principal's, and
     /// everybody's.
     pub(super) fn waiting_bytes(&self, principal: &Principal) -> (usize, usize) {

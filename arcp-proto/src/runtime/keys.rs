@@ -1,7 +1,8 @@
 //! Idempotency keys: same key, same principal, same job (1.1 §7.2).
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString as _;
+use core::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,7 +13,10 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal};
 use crate::limits::Limits;
 use crate::principal::Account;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, UtcMs};
+
+/// Keys whose time is over within this span go together.
+const EXPIRY_STEP: Duration = Duration::from_secs(1);
 
 /// Claims by a digest of principal and key: a claim is held for a day, and
 /// costs the same whatever its key.
@@ -20,8 +24,8 @@ use crate::time::Timestamp;
 pub(super) struct Keys {
     claims: BTreeMap<KeyDigest, Claim>,
     per_account: BTreeMap<Account, usize>,
-    /// Claims by age; the window is the same for all.
-    order: VecDeque<(Timestamp, KeyDigest)>,
+    /// Claims by when they are over.
+    order: BTreeSet<(Timestamp, KeyDigest)>,
 }
 
 type KeyDigest = [u8; 32];
@@ -33,6 +37,12 @@ pub(super) struct Claim {
     /// What makes two submits the same.
     pub(super) fingerprint: [u8; 32],
     pub(super) job: JobId,
+    /// Until when it holds, as it is recorded.
+    until: UtcMs,
+    /// The same on the clock that does not jump: this one decides.
+    over_at: Timestamp,
+    /// Whether it outlives its job in the store.
+    kept: bool,
 }
 
 impl Keys {
@@ -57,59 +67,110 @@ impl Keys {
         Ok(())
     }
 
-    fn insert(&mut self, until: Timestamp, key: KeyDigest, claim: Claim) {
+    /// Takes a claim, in place of an earlier one of the same key.
+    fn insert(&mut self, key: KeyDigest, claim: Claim) {
+        self.remove(&key);
         *self.per_account.entry(claim.account.clone()).or_default() += 1;
-        self.order.push_back((until, key));
+        self.order.insert((claim.over_at, key));
         self.claims.insert(key, claim);
     }
 
-    fn remove_expired(&mut self, now: Timestamp) {
-        while let Some((_, key)) = self.order.front().filter(|(until, _)| *until <= now) {
-            let claim = self.claims.remove(key);
-            self.order.pop_front();
-            let Some(claim) = claim else {
-                continue;
-            };
-            if let Some(count) = self.per_account.get_mut(&claim.account) {
-                *count -= 1;
-                if *count == 0 {
-                    self.per_account.remove(&claim.account);
-                }
+    fn remove(&mut self, key: &KeyDigest) -> Option<Claim> {
+        let claim = self.claims.remove(key)?;
+        self.order.remove(&(claim.over_at, *key));
+        if let Some(count) = self.per_account.get_mut(&claim.account) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_account.remove(&claim.account);
             }
+        }
+        Some(claim)
+    }
+
+    /// Lets go of claims that are over. Gives until when the last of those
+    /// held that the store has kept.
+    fn remove_expired(&mut self, now: Timestamp) -> Option<UtcMs> {
+        let mut kept = None;
+        while let Some((_, key)) = self.order.first().copied().filter(|(over_at, _)| *over_at <= now) {
+            kept = self.remove(&key).filter(|claim| claim.kept).map(|claim| claim.until).max(kept);
+        }
+        kept
+    }
+
+    /// Takes over that claims up to a moment were over in an earlier run.
+    pub(super) fn restore_expired(&mut self, until: UtcMs) {
+        let over: alloc::vec::Vec<KeyDigest> =
+            self.claims.iter().filter(|(_, claim)| claim.until <= until).map(|(key, _)| *key).collect();
+        for key in over {
+            self.remove(&key);
+        }
+    }
+
+    /// What time it is has been found out: says anew when each claim is over.
+    fn reschedule(&mut self, over_at: impl Fn(UtcMs) -> Timestamp) {
+        self.order.clear();
+        for (key, claim) in &mut self.claims {
+            claim.over_at = over_at(claim.until);
+            self.order.insert((claim.over_at, *key));
         }
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {
-        self.order.front().map(|(until, _)| *until)
+        self.order.first().map(|(over_at, _)| *over_at + EXPIRY_STEP)
     }
 }
 
 impl Runtime {
     /// Claims a key for a job that was just accepted.
-    pub(super) fn claim(&mut self, principal: Principal, key: KeyRecord, job: JobId, until: Timestamp) {
+    pub(super) fn claim(&mut self, principal: Principal, key: KeyRecord, job: JobId) {
+        let window = self.config.key_window;
+        let (until, over_at) = (self.now.utc.plus(window), self.now.mono + window);
         let KeyRecord { digest, fingerprint } = key;
-        self.keys.insert(until, digest, Claim { account: principal.account(), fingerprint, job });
-        if !self.timers.is_set(Timer::KeyExpiry) {
-            self.timers.set(Timer::KeyExpiry, until);
-        }
+        self.keys.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept: false });
+        self.plan_key_expiry();
+    }
+
+    /// Takes over a claim of an earlier run. When it is over is found out once
+    /// the time is known.
+    pub(super) fn restore_claim(&mut self, principal: Principal, key: KeyRecord, job: JobId, until: UtcMs, kept: bool) {
+        let KeyRecord { digest, fingerprint } = key;
+        let over_at = self.now.mono + self.config.key_window;
+        self.keys.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept });
+    }
+
+    /// Everything of earlier runs is there, and what time it is is known.
+    pub(super) fn restored_claims(&mut self) {
+        let (now, window) = (self.now, self.config.key_window);
+        self.keys.reschedule(|until| now.until(until, window));
+        self.on_key_expiry();
     }
 
     /// A job is about to be forgotten: its key is not, if it still holds.
     pub(super) fn keep_key(&mut self, id: JobId) {
-        let Some((job, key)) = self.jobs.get(id).and_then(|job| Some((job, job.key?))) else {
+        let Some((principal, key)) = self.jobs.get(id).and_then(|job| Some((job.principal.clone(), job.key?))) else {
             return;
         };
-        let until = job.created_at.plus(self.config.key_window);
-        if until > self.now.utc {
-            let principal = job.principal.clone();
-            self.append(Record::KeyKept { job: id, principal, key, until }, None);
-        }
+        let Some(claim) = self.keys.claims.get_mut(&key.digest).filter(|claim| claim.job == id) else {
+            return;
+        };
+        claim.kept = true;
+        let until = claim.until;
+        self.append(Record::KeyKept { job: id, principal, key, until }, None);
     }
 
+    /// Lets go of claims that are over. The store is told: by its own clock it
+    /// would let go of others.
     pub(super) fn on_key_expiry(&mut self) {
-        self.keys.remove_expired(self.now.mono);
-        if let Some(at) = self.keys.next_expiry() {
-            self.timers.set(Timer::KeyExpiry, at);
+        if let Some(until) = self.keys.remove_expired(self.now.mono) {
+            self.append(Record::KeysExpired { until }, None);
+        }
+        self.plan_key_expiry();
+    }
+
+    fn plan_key_expiry(&mut self) {
+        match self.keys.next_expiry() {
+            Some(at) if !self.timers.is_set(Timer::KeyExpiry) => self.timers.set(Timer::KeyExpiry, at),
+            Some(_) | None => {}
         }
     }
 }

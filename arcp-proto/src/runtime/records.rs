@@ -180,6 +180,11 @@ pub enum Record {
         /// The job.
         job: JobId,
     },
+    /// Kept keys are over that held until then, and those that held shorter.
+    KeysExpired {
+        /// Until when the last of them held.
+        until: UtcMs,
+    },
 }
 
 impl Record {
@@ -204,7 +209,8 @@ impl Record {
             | Record::Released { .. }
             | Record::Subscribed { .. }
             | Record::Unsubscribed { .. }
-            | Record::KeyKept { .. } => None,
+            | Record::KeyKept { .. }
+            | Record::KeysExpired { .. } => None,
         }
     }
 
@@ -228,6 +234,7 @@ impl Record {
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
             | Record::KeyKept { .. }
+            | Record::KeysExpired { .. }
             | Record::JobForgotten { .. } => None,
         }
     }
@@ -261,13 +268,47 @@ impl Record {
                 | Record::Released { .. }
                 | Record::Unsubscribed { .. }
                 | Record::KeyKept { .. }
+                | Record::KeysExpired { .. }
                 | Record::JobForgotten { .. } => 0,
             }
     }
 
-    /// Until when the record is of use, if that is known.
+    /// Until when the record is of use, if that is known. A store keeps it until
+    /// it is told that this moment has [come](Self::expires): it has no clock.
     pub fn until(&self) -> Option<UtcMs> {
         if let Record::KeyKept { until, .. } = self { Some(*until) } else { None }
+    }
+
+    /// Up to when records that are of use [until](Self::until) a moment are of
+    /// none, once a store has this one.
+    pub fn expires(&self) -> Option<UtcMs> {
+        if let Record::KeysExpired { until } = self { Some(*until) } else { None }
+    }
+
+    /// The latest moment that the record tells of, by the clock of its time.
+    pub(crate) fn moment(&self) -> UtcMs {
+        match self {
+            Record::JobEvent { event, .. } => event.at,
+            Record::JobAccepted(record) => record.created_at,
+            Record::Numbered { run, .. } if run.part.is_local() => UtcMs(run.event),
+            Record::SessionOpened { .. }
+            | Record::TokenRotated { .. }
+            | Record::SessionEnded { .. }
+            | Record::JobHistory { .. }
+            | Record::HistoryTrimmed { .. }
+            | Record::Checkpointed { .. }
+            | Record::JobRestarted { .. }
+            | Record::CancelAsked { .. }
+            | Record::Joined { .. }
+            | Record::Left { .. }
+            | Record::Numbered { .. }
+            | Record::Released { .. }
+            | Record::Subscribed { .. }
+            | Record::Unsubscribed { .. }
+            | Record::KeyKept { .. }
+            | Record::KeysExpired { .. }
+            | Record::JobForgotten { .. } => UtcMs(0),
+        }
     }
 
     /// The record that a store may let go of once it has this one.

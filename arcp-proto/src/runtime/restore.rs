@@ -19,6 +19,7 @@ use crate::time::{Timestamp, UtcMs};
 impl Runtime {
     pub(super) fn on_restore(&mut self, at: LogPos, record: Record) {
         self.log.restore(at);
+        self.raise_time(&record);
         match record {
             Record::SessionOpened { session, principal, anonymous: _, view, token, extensions } => {
                 let mut made = Session::new(principal, view, token);
@@ -55,19 +56,26 @@ impl Runtime {
             Record::Left { job, session } => self.leave_job(job, session),
             Record::Numbered { session, run } => self.restore_numbers(session, run),
             Record::Released { session, upto } => self.restore_released(session, upto),
-            Record::KeyKept { job, principal, key, until } => {
-                let until = self.moment(until, self.config.key_window);
-                self.claim(principal, key, job, until);
-            }
+            Record::KeyKept { job, principal, key, until } => self.restore_claim(principal, key, job, until, true),
+            Record::KeysExpired { until } => self.keys.restore_expired(until),
             Record::JobForgotten { job } => self.remove_job(job),
         }
+    }
+
+    /// No id is given twice and no event is earlier than one that was before it,
+    /// though the clock of this run may be behind that of an earlier one.
+    fn raise_time(&mut self, record: &Record) {
+        for id in record.session().map(SessionId::ulid).into_iter().chain(record.job().map(JobId::ulid)) {
+            self.now.utc = self.now.utc.max(UtcMs(id.timestamp_ms()));
+            self.entropy.raise(id);
+        }
+        self.now.utc = self.now.utc.max(record.moment());
     }
 
     /// When a time of the calendar comes by the monotonic clock: at once if it
     /// has been, and after `longest` even if the calendar went back.
     pub(super) fn moment(&self, at: UtcMs, longest: Duration) -> Timestamp {
-        let left = Duration::from_millis(at.0.saturating_sub(self.now.utc.0));
-        self.now.mono + left.min(longest).max(Duration::from_micros(1))
+        self.now.until(at, longest).max(self.now.mono + Duration::from_micros(1))
     }
 
     /// A command that was executed is not executed again: not by its principal,
@@ -100,8 +108,8 @@ impl Runtime {
     fn restore_job(&mut self, pos: LogPos, record: JobRecord) {
         let JobRecord { job: id, principal, session, request, command, key, created_at, .. } = record;
         if let Some(key) = key {
-            let until = self.moment(created_at.plus(self.config.key_window), self.config.key_window);
-            self.claim(principal.clone(), key, id, until);
+            let until = created_at.plus(self.config.key_window);
+            self.restore_claim(principal.clone(), key, id, until, false);
         }
         let spec = NewJob {
             principal,
@@ -235,6 +243,7 @@ impl Runtime {
     pub(super) fn on_restored(&mut self, last: LogPos) {
         self.log.restore(last);
         self.sessions.forget_seen(|principal| self.jobs.has_any(principal));
+        self.restored_claims();
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.take_numbers_back(id);
             if let Some(session) = self.sessions.get_mut(id) {
@@ -264,6 +273,9 @@ impl Runtime {
                     self.timers.set(Timer::Retention(id), at);
                 }
             }
+        }
+        for principal in self.jobs.principals() {
+            while self.bound_ended(&principal) {}
         }
     }
 }

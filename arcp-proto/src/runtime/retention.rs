@@ -108,13 +108,17 @@ impl Runtime {
         self.forget_if_done(id);
     }
 
-    pub(super) fn bound_ended(&mut self, principal: &Principal) {
+    /// Takes the oldest ended job of a principal from the listings, if there
+    /// are too many; true if there were.
+    pub(super) fn bound_ended(&mut self, principal: &Principal) -> bool {
         let full = self.jobs.counts(principal).1 > self.config.limits.ended_jobs_per_principal;
-        if let Some(id) = self.jobs.oldest_listed(principal).filter(|_| full) {
+        let oldest = self.jobs.oldest_listed(principal).filter(|_| full);
+        if let Some(id) = oldest {
             self.timers.clear(Timer::Retention(id));
             self.take_as_received(id);
             self.on_retention_over(id);
         }
+        oldest.is_some()
     }
 
     /// There is no room to wait until what was sent of a job has arrived.

@@ -160,7 +160,7 @@ impl Runtime {
         };
         let pos = self.append(Record::JobAccepted(record.into()), None);
         if let Some(key) = new.key {
-            self.claim(principal.clone(), key, job, self.now.mono + self.config.key_window);
+            self.claim(principal.clone(), key, job);
         }
         let mut made = Job::new(new, session, pos, &self.config.limits);
         made.has_slot = starts;
