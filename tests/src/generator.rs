@@ -79,6 +79,9 @@ pub fn run(seed: u64, steps: u64) -> Ran {
             world.step();
         }
         peers.iter_mut().for_each(|peer| peer.look(&world));
+        if n % 10 == seed % 10 {
+            world.restores();
+        }
     }
     calm(&mut world, &mut peers, &mut ran);
     leave(&mut world, peers);

@@ -39,6 +39,10 @@ pub struct Oracle {
     /// Ids of what each connection asked, in order, and how many are answered.
     asked: BTreeMap<ConnId, (Vec<String>, usize)>,
     secrets: Vec<(ConnId, String)>,
+    /// The principal of each connection, by its credential.
+    principals: BTreeMap<ConnId, String>,
+    /// Whose each message id is that a client has used.
+    whose: BTreeMap<String, BTreeSet<String>>,
     closed: BTreeSet<ConnId>,
     /// Frames checked.
     pub frames: usize,
@@ -47,6 +51,9 @@ pub struct Oracle {
 impl Oracle {
     /// Watches an input.
     pub fn input(&mut self, input: &Input) {
+        if let Input::Received { conn, frame } = input {
+            self.received(*conn, frame);
+        }
         match input {
             Input::Credit { conn, bytes, frames } => {
                 let credit = self.credit.entry(*conn).or_default();
@@ -86,6 +93,27 @@ impl Oracle {
         match asked[*next..].iter().position(|id| id == request) {
             Some(further) => *next += further,
             None => assert!(!asked.iter().any(|id| id == request), "{kind} answers {request} after a later request"),
+        }
+    }
+
+    /// Notes whose a message is.
+    fn received(&mut self, conn: ConnId, frame: &[u8]) {
+        let Ok(frame) = serde_json::from_slice::<Value>(frame) else { return };
+        if let Some(token) = frame["payload"]["auth"]["token"].as_str() {
+            self.principals.entry(conn).or_insert_with(|| token.to_string());
+        }
+        if let (Some(id), Some(principal)) = (frame["id"].as_str(), self.principals.get(&conn)) {
+            self.whose.entry(id.to_string()).or_default().insert(principal.clone());
+        }
+    }
+
+    /// A principal is shown no message id but its own.
+    fn message_ids(&self, conn: ConnId, frame: &Value) {
+        let copy = &frame["payload"]["event"];
+        for id in [&frame["correlation_id"], &frame["payload"]["request_id"], &copy["correlation_id"]] {
+            let (Some(id), Some(principal)) = (id.as_str(), self.principals.get(&conn)) else { continue };
+            let own = self.whose.get(id).is_none_or(|whose| whose.contains(principal));
+            assert!(own, "{principal} is shown the message id {id} of somebody else: {frame}");
         }
     }
 
@@ -211,6 +239,7 @@ impl Oracle {
         if let Some(token) = frame["payload"]["resume_token"].as_str() {
             self.secrets.push((conn, token.into()));
         }
+        self.message_ids(conn, &frame);
         if kind == "job.accepted" {
             let job = frame["payload"]["job_id"].as_str().expect("accepted names its job");
             assert!(self.accepted[job] <= self.durable, "b14_persist_before_send: acceptance of {job}");

@@ -403,6 +403,31 @@ impl World {
         }
     }
 
+    /// A restart from the log as it stands, whatever the store has let go of,
+    /// comes to what the runtime is.
+    pub fn restores(&self) {
+        // Without a store that gives events back, nothing outlives the process.
+        if !self.options.config.history {
+            return;
+        }
+        let lived = self.runtime.digest();
+        let mut store = self.store.clone();
+        store.mend();
+        // Of what was given again after a failure it may have a part.
+        if store.commit(&self.given).is_err() || store.last() != lived.at {
+            return;
+        }
+        for compact in [false, true] {
+            let mut restored =
+                Runtime::new(self.options.config.clone(), seeds(0), self.now).expect("the configuration works");
+            for (at, record) in store.records(compact) {
+                restored.handle(self.now, Input::Restore { at, record });
+            }
+            let differences = lived.differences(&restored.digest());
+            assert!(differences.is_empty(), "a restart, tidied: {compact}, comes to something else: {differences:#?}");
+        }
+    }
+
     /// Changes what the runtime is told at its next start.
     pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.options.config);
@@ -738,12 +763,14 @@ impl World {
     /// Ends the run: everything calms down, and the recording replays to the
     /// same bytes.
     pub fn finish(mut self) -> String {
+        self.restores();
         self.store.mend();
         let conns: Vec<ConnId> = self.wires.keys().copied().collect();
         for conn in conns {
             self.stall(conn, false);
         }
         self.settle();
+        self.restores();
         self.input(Input::Operator(Operator::Shutdown));
         self.settle();
         for recording in self.earlier.iter().chain([&self.recording]) {

@@ -391,8 +391,8 @@ fn ids_and_times_go_on_over_a_restart_with_a_clock_that_is_behind() {
         raw.until_end(&mut world);
         world.settle();
         // It was an hour ahead; the next run knows better.
-        world.crash_with(world.given().count(), compact);
         world.set_clock(0);
+        world.crash_with(world.given().count(), compact);
         let mut raw = Raw::resume(&mut world, "tok-a", &opened, 0);
         raw.expect(&mut world, "session.welcome");
         let second = raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 3}}))["job_id"].clone();

@@ -50,6 +50,11 @@ impl Keys {
         self.claims.get(&digest(principal, key))
     }
 
+    /// All claims: whose, for what, for which job and until when.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (&KeyDigest, (&Account, &KeyDigest, JobId, UtcMs))> {
+        self.claims.iter().map(|(key, claim)| (key, (&claim.account, &claim.fingerprint, claim.job, claim.until)))
+    }
+
     /// Whether one more key of this principal can be held. None is ever let
     /// go early: a retry must not run a job twice.
     pub(super) fn check_room(&self, principal: &Principal, limits: &Limits) -> Result<(), Violation> {

@@ -7,6 +7,7 @@ mod beat;
 mod checkpoint;
 mod config;
 mod conn;
+mod digest;
 mod flow;
 mod frame;
 mod handshake;
@@ -39,6 +40,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use config::Config;
+pub use digest::Digest;
 pub use io::{
     AgentCall, AgentExit, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input, JobRecord, KeyRecord,
     Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport,

@@ -103,6 +103,11 @@ impl Seen {
         self.answers.get(id)
     }
 
+    /// Each with what makes another message of the id the same, and its answer.
+    pub(super) fn answered(&self) -> impl Iterator<Item = (&WireId, &[u8; 32], &Reply)> {
+        self.answers.iter().filter_map(|(id, (command, answer))| Some((id, command, answer.as_ref()?)))
+    }
+
     pub(super) fn put(&mut self, id: WireId, fingerprint: [u8; 32], answer: Option<Reply>, bound: usize) {
         if self.answers.insert(id.clone(), (fingerprint, answer)).is_none() {
             self.order.push_back(id);
@@ -150,6 +155,12 @@ impl Session {
             told_behind: false,
             released: 0,
         }
+    }
+
+    /// The commands among which its message ids are known again, where they are
+    /// its own.
+    pub(super) fn own_seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Whether nothing has happened in it yet.
@@ -229,6 +240,16 @@ impl Sessions {
     }
 
     /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.by_id.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// The commands of principals whose message ids hold across sessions.
+    pub(super) fn seen_by_principal(&self) -> impl Iterator<Item = (&Principal, &Seen)> {
+        self.seen.iter()
+    }
+
+    /// All of them, by id.
     pub(super) fn ids(&self) -> impl Iterator<Item = SessionId> {
         self.by_id.keys().copied()
     }

@@ -62,6 +62,12 @@ impl Subscriptions {
         self.open.insert(number, Subscription { filter, at, streams: BTreeSet::new() });
     }
 
+    /// What makes two of them the same, as text.
+    pub(super) fn shown(&self) -> String {
+        let open: Vec<(&u32, &Compiled)> = self.open.iter().map(|(number, open)| (number, &open.filter)).collect();
+        alloc::format!("{open:?} of {}", self.last)
+    }
+
     /// Their numbers.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         self.open.keys().copied()

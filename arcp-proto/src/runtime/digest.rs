@@ -1,0 +1,146 @@
+//! What a runtime knows that somebody outside can tell and that outlives it:
+//! a restart from what is durable must come to the same.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Runtime;
+use super::job::{Job, JobState};
+use super::session::{Seen, Session};
+use crate::id::{JobId, LogPos, SessionId};
+use crate::model::reply::Reply;
+
+/// What a [`Runtime`] shows of the log up to a position. Two runtimes that were
+/// told the same have the same: one that has lived through it, and one that was
+/// given its records and has not been told yet that there are no more.
+///
+/// Not in it is what is not promised to outlive the process: connections, what
+/// was acknowledged but for now and then, what is sent and how fast, timers,
+/// cursors of listings, and ids of messages that made nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// The last position of the log.
+    pub at: LogPos,
+    facts: BTreeMap<String, String>,
+    /// What may be let go of early: a restart may know more.
+    held: BTreeMap<String, String>,
+}
+
+impl Digest {
+    /// What a runtime that was restored tells otherwise than this one, which
+    /// lived: nothing, if nothing was lost or made up.
+    pub fn differences(&self, restored: &Digest) -> Vec<String> {
+        let mut differences = Vec::new();
+        let names = self.facts.keys().chain(restored.facts.keys().filter(|name| !self.facts.contains_key(*name)));
+        for name in names {
+            let (lived, restored) = (self.facts.get(name), restored.facts.get(name));
+            if lived != restored {
+                differences.push(format!("{name}: lived {lived:?}, restored {restored:?}"));
+            }
+        }
+        for (name, lived) in &self.held {
+            let restored = restored.held.get(name);
+            if restored != Some(lived) {
+                differences.push(format!("{name}: lived {lived:?}, restored {restored:?}"));
+            }
+        }
+        differences
+    }
+
+    fn fact(&mut self, name: String, value: String) {
+        self.facts.insert(name, value);
+    }
+
+    fn held(&mut self, name: String, value: String) {
+        self.held.insert(name, value);
+    }
+}
+
+impl Runtime {
+    /// What it shows of the log so far; costs as much as it holds.
+    pub fn digest(&self) -> Digest {
+        let mut digest = Digest { at: self.log.last(), ..Digest::default() };
+        // One that is being taken from its client is over in the log.
+        for (id, session) in self.sessions.all().filter(|(_, session)| session.evicted.is_none()) {
+            self.digest_session(&mut digest, id, session);
+        }
+        for (id, job) in self.jobs.of_all(None) {
+            self.digest_job(&mut digest, id, job);
+        }
+        for (principal, seen) in self.sessions.seen_by_principal() {
+            self.digest_seen(&mut digest, &principal.to_string(), seen);
+        }
+        for (key, claim) in self.keys.claims() {
+            digest.held(format!("key {}", hex(key)), format!("{claim:?}"));
+        }
+        digest
+    }
+
+    fn digest_session(&self, digest: &mut Digest, id: SessionId, session: &Session) {
+        let Session { principal, view, extensions, watched, .. } = session;
+        // The digest of a token is nobody's to see.
+        let token = hex(&Sha256::digest(session.token.0));
+        let head = session.index.head();
+        let shown = format!("{principal} {view:?} {extensions:?} {watched:?} {token} {head}");
+        digest.fact(format!("{id}"), shown);
+        digest.fact(format!("{id} subscriptions"), session.subscriptions.shown());
+        for seq in session.index.floor() + 1..=head {
+            let Some(place) = session.index.at(seq, &self.jobs) else { continue };
+            let job = self.jobs.get(place.job);
+            let request = job.and_then(|job| job.requests.get(id, place.request));
+            digest.held(format!("{id} {seq}"), format!("{place:?} {request:?}"));
+        }
+        self.digest_seen(digest, &id.to_string(), session.own_seen());
+    }
+
+    fn digest_job(&self, digest: &mut Digest, id: JobId, job: &Job) {
+        let Job { principal, agent, lease, trace, created_at, max_runtime, key, submitter, accepted_at, .. } = job;
+        let key = key.map(|key| hex(&key.digest));
+        let made = format!(
+            "{principal} {agent} {} {trace} {created_at} {max_runtime:?} {key:?} {submitter} {accepted_at:?} {:?} {:?}",
+            lease.as_str(),
+            job.invocation.priority,
+            job.invocation.span,
+        );
+        digest.fact(format!("{id}"), made);
+        let goes_on = match job.state {
+            JobState::Accepting | JobState::Queued if job.started_at.is_none() => "waits".to_string(),
+            JobState::Accepting | JobState::Queued | JobState::Running => {
+                format!("runs since {:?}, started again {}", job.started_at, job.restarts)
+            }
+            JobState::Cancelling => format!("is being cancelled: {:?}", job.cancel_reason()),
+            JobState::Ended(status) => format!("is over since {:?}: {status:?}", job.ended),
+        };
+        digest.fact(format!("{id} state"), goes_on);
+        let (first, count, classes) = (job.history.first(), job.count(), job.history.runs());
+        digest.fact(format!("{id} history"), format!("{first} to {count}: {classes:?}"));
+        let known = |session: &&SessionId| self.sessions.get(**session).is_some_and(|s| s.evicted.is_none());
+        let sorted = |sessions: &[SessionId]| {
+            let mut sessions: Vec<SessionId> = sessions.iter().filter(known).copied().collect();
+            sessions.sort_unstable();
+            sessions
+        };
+        let (owners, watchers) = (sorted(&job.owners), sorted(&job.watchers));
+        digest.fact(format!("{id} sessions"), format!("owned by {owners:?}, watched by {watchers:?}"));
+    }
+
+    /// Ids of messages that made something that is still there.
+    fn digest_seen(&self, digest: &mut Digest, whose: &str, seen: &Seen) {
+        for (message, command, answer) in seen.answered() {
+            let Reply::Accepted(accepted) = answer else { continue };
+            let job = JobId::parse(accepted.job.as_str()).and_then(|id| self.jobs.get(id));
+            // By a key others may have come to know the same job.
+            if job.is_some_and(|job| job.key.is_none()) {
+                digest.held(format!("{whose} {message}"), format!("{} {}", hex(command), accepted.job));
+            }
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
