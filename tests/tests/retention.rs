@@ -94,6 +94,29 @@ fn acknowledged_events_past_the_resume_window_go_while_their_job_goes_on() {
 }
 
 #[test]
+fn one_bad_reading_of_the_wall_clock_lets_no_event_go() {
+    for history in [true, false] {
+        let mut world = World::configured(9, |config| {
+            config.history = history;
+            config.heartbeat = None;
+            config.resume_window = WINDOW;
+            // Sixteen go at once.
+            config.limits.kept_job_events = 16 << 10;
+        });
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        let job = raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": ENDLESS}}))["job_id"].clone();
+        pass(&mut world, &mut raw, 30, u64::MAX);
+        world.set_clock(86_400_000);
+        pass(&mut world, &mut raw, 30, u64::MAX);
+        world.set_clock(0);
+        assert_eq!(first_kept(&mut world, &job), 1, "{history}: what was acknowledged just now is kept");
+        pass(&mut world, &mut raw, 150, u64::MAX);
+        assert!(first_kept(&mut world, &job) > 1, "{history}: its window is over");
+        world.finish();
+    }
+}
+
+#[test]
 fn b12_events_that_were_not_acknowledged_are_kept_whatever_the_time() {
     for history in [true, false] {
         let mut world = world(2, history);

@@ -7,7 +7,7 @@ use core::ops::RangeInclusive;
 
 use crate::limits::Limits;
 use crate::model::event::{EventClass, EventClasses};
-use crate::time::UtcMs;
+use crate::time::{Timestamp, UtcMs};
 
 /// Groups into which the events are cut that a store may keep of a job.
 const GROUPS: usize = 1024;
@@ -57,8 +57,9 @@ struct Group {
     last: u64,
     events: u64,
     bytes: usize,
-    /// When the last of them was.
-    at: UtcMs,
+    /// When the resume window after the last of them is over: by the clock that
+    /// does not jump, so that one bad reading of the other lets nothing go.
+    keep_until: Timestamp,
 }
 
 impl History {
@@ -83,7 +84,12 @@ impl History {
         for (class, count) in classes {
             (0..*count).for_each(|_| self.classes.push(*class));
         }
-        let group = Group { last: self.classes.count(), events: self.classes.count() - gone, bytes, at: UtcMs(0) };
+        let group = Group {
+            last: self.classes.count(),
+            events: self.classes.count() - gone,
+            bytes,
+            keep_until: Timestamp::default(),
+        };
         (self.gone, self.bytes) = (gone, bytes);
         self.groups = VecDeque::from([group]);
     }
@@ -158,9 +164,9 @@ impl History {
         (earlier > 0 || first_known == 1).then(|| first_known + earlier as u64)
     }
 
-    /// One more event; the first to be known may be any. True if with it there
-    /// is one more group.
-    pub(super) fn push(&mut self, n: u64, class: EventClass, bytes: usize, at: UtcMs) -> bool {
+    /// One more event, to be kept until then at least; the first to be known may
+    /// be any. True if with it there is one more group.
+    pub(super) fn push(&mut self, n: u64, class: EventClass, bytes: usize, at: UtcMs, keep_until: Timestamp) -> bool {
         if self.kept() == 0 {
             self.begun = at;
         }
@@ -179,11 +185,11 @@ impl History {
                 group.last = n;
                 group.events += 1;
                 group.bytes += bytes;
-                group.at = at;
+                group.keep_until = keep_until;
                 false
             }
             None => {
-                self.groups.push_back(Group { last: n, events: 1, bytes, at });
+                self.groups.push_back(Group { last: n, events: 1, bytes, keep_until });
                 self.groups.len() > 1
             }
         }
@@ -194,13 +200,13 @@ impl History {
         self.groups.len() > 1
     }
 
-    /// The last event of the groups that are not after `past` and have none from
-    /// `needed` on, of the next few; the last group stays in any case, and so
+    /// The last event of the groups that need not be kept longer and have none
+    /// from `needed` on, of the next few; the last group stays in any case, and so
     /// does a result.
-    pub(super) fn purgeable(&self, past: UtcMs, needed: u64) -> Option<u64> {
+    pub(super) fn purgeable(&self, now: Timestamp, needed: u64) -> Option<u64> {
         let needed = needed.min(self.result_from.unwrap_or(u64::MAX));
         let may_go = self.groups.iter().take(self.groups.len().saturating_sub(1)).take(GROUPS_AT_ONCE);
-        may_go.take_while(|group| group.at <= past && group.last < needed).last().map(|group| group.last)
+        may_go.take_while(|group| group.keep_until <= now && group.last < needed).last().map(|group| group.last)
     }
 
     /// Lets the oldest group go, but never the last one; gives the last event
@@ -300,13 +306,13 @@ mod tests {
     fn what_came_after_a_moment_is_known_as_long_as_the_moment_is() {
         let mut history = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
         for n in 1..=40 {
-            history.push(n, EventClass::Log, 10, UtcMs(1000 + n / 2));
+            history.push(n, EventClass::Log, 10, UtcMs(1000 + n / 2), Timestamp(0));
         }
         let after = |history: &History, at| history.first_where(|when| when > UtcMs(at));
         assert_eq!([0, 1000, 1010, 1020].map(|at| after(&history, at)), [Some(1), Some(2), Some(22), Some(41)]);
         history.forget(16);
         assert_eq!([1007, 1008, 1010].map(|at| after(&history, at)), [None, Some(18), Some(22)]);
-        history.push(41, EventClass::Log, 10, UtcMs(u64::MAX));
+        history.push(41, EventClass::Log, 10, UtcMs(u64::MAX), Timestamp(0));
         assert_eq!(after(&history, 1010), None, "too long for us");
         let mut again = History::new(&Limits::default());
         again.restore(16, &history.runs(), history.bytes());
@@ -318,7 +324,7 @@ mod tests {
         let mut history = History::new(&Limits::default());
         for n in 1..=2 * 1024 + 1 {
             let class = if n % 3 == 0 { EventClass::Thought } else { EventClass::Log };
-            history.push(n, class, 10, UtcMs(n));
+            history.push(n, class, 10, UtcMs(n), Timestamp(0));
         }
         assert_eq!(history.trim(), Some(1024));
         assert_eq!((history.first(), history.count()), (1025, 2049));
@@ -330,17 +336,17 @@ mod tests {
         assert_eq!((history.trim(), history.trim()), (Some(2048), None), "the last group stays");
         let mut long = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
         for n in 1..=100 * 16 {
-            long.push(n, EventClass::Log, 10, UtcMs(n));
+            long.push(n, EventClass::Log, 10, UtcMs(n), Timestamp(n));
         }
-        assert_eq!(long.purgeable(UtcMs(u64::MAX), u64::MAX), Some(64 * 16), "a step at a time");
-        assert_eq!(long.purgeable(UtcMs(40), u64::MAX), Some(32));
-        assert_eq!(long.purgeable(UtcMs(u64::MAX), 48), Some(32));
+        assert_eq!(long.purgeable(Timestamp(u64::MAX), u64::MAX), Some(64 * 16), "a step at a time");
+        assert_eq!(long.purgeable(Timestamp(40), u64::MAX), Some(32));
+        assert_eq!(long.purgeable(Timestamp(u64::MAX), 48), Some(32));
         let mut result = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
         for n in 1..=100 {
             let class = if n < 40 { EventClass::Log } else { EventClass::Chunk };
-            result.push(n, class, 10, UtcMs(n));
+            result.push(n, class, 10, UtcMs(n), Timestamp(0));
         }
-        assert_eq!(result.purgeable(UtcMs(u64::MAX), u64::MAX), Some(32), "no piece of a result goes by time");
+        assert_eq!(result.purgeable(Timestamp(u64::MAX), u64::MAX), Some(32), "no piece of a result goes by time");
     }
 
     #[test]
@@ -348,7 +354,7 @@ mod tests {
         let class = |n: u64| EventClass::ALL[usize::try_from(n * n / 7 % 11).expect("small")];
         let mut history = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
         for n in 1..=2000 {
-            history.push(n, class(n), 1, UtcMs(n));
+            history.push(n, class(n), 1, UtcMs(n), Timestamp(0));
         }
         for gone in [0, 1, 300, 512, 1999] {
             history.forget(gone);

@@ -262,11 +262,11 @@ impl Job {
 
     /// Takes an event of an earlier run; one that its history tells of already
     /// is only held.
-    pub(super) fn restore(&mut self, pos: LogPos, record: EventRecord) -> Restored {
+    pub(super) fn restore(&mut self, pos: LogPos, record: EventRecord, keep_until: Timestamp) -> Restored {
         let size = weight(&record.event);
         let class = record.event.class();
         if record.n > self.count() {
-            self.history.push(record.n, class, size, record.at);
+            self.history.push(record.n, class, size, record.at, keep_until);
         } else if record.n < self.count() || !self.events.is_empty() {
             return Restored::Said;
         }
@@ -472,7 +472,7 @@ impl Runtime {
         let n = job.count() + 1;
         let record = EventRecord { n, at, thoughts: job.thoughts, event: Arc::new(event) };
         job.thoughts += u64::from(class == EventClass::Thought);
-        let grown = job.history.push(n, class, size, at);
+        let grown = job.history.push(n, class, size, at, self.now.mono + self.config.resume_window);
         // Its numbers stand in the log before it does.
         job.hold(Stored::kept(LogPos(u64::MAX), record.clone()), size);
         self.jobs.bytes += size;

@@ -13,7 +13,7 @@ use crate::id::{JobId, LogPos, Principal};
 use crate::json::Json;
 use crate::limits::Limits;
 use crate::model::request::Priority;
-use crate::time::UtcMs;
+use crate::time::Timestamp;
 use crate::wire::{Part, View};
 
 /// All jobs, and those that wait for a slot.
@@ -196,10 +196,10 @@ impl Jobs {
         Some(upto)
     }
 
-    /// Lets events of a job go for good that are not after `past` and before
-    /// `needed`; gives up to where.
-    pub(super) fn purge(&mut self, id: JobId, past: UtcMs, needed: u64) -> Option<u64> {
-        let upto = self.by_id.get(&id)?.history.purgeable(past, needed)?;
+    /// Lets events of a job go for good that need not be kept longer and are
+    /// before `needed`; gives up to where.
+    pub(super) fn purge(&mut self, id: JobId, now: Timestamp, needed: u64) -> Option<u64> {
+        let upto = self.by_id.get(&id)?.history.purgeable(now, needed)?;
         self.forget_events(id, upto);
         Some(upto)
     }

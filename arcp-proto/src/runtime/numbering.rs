@@ -14,6 +14,7 @@ use core::ops::RangeInclusive;
 use super::Runtime;
 use super::history::History;
 use super::io::{NumberedRun, Shown};
+use super::jobs::Jobs;
 use super::session::Session;
 use crate::id::{JobId, SessionId};
 use crate::model::event::{EventClass, EventClasses};
@@ -171,6 +172,20 @@ impl Session {
         }
     }
 
+    /// Takes its last number back, and what that did to a stream; gives one
+    /// entry for each run that is gone, or `None` if there was no number.
+    pub(super) fn take_back(&mut self, jobs: &Jobs) -> Option<Vec<JobId>> {
+        let last = self.index.last()?;
+        let (job, part, subscription) = (last.job, last.part, last.subscription);
+        let gone = self.index.take_back(jobs)?;
+        match part {
+            Part::StreamOpen => self.note_stream(job, Part::StreamClose, subscription),
+            Part::StreamClose => self.note_stream(job, Part::StreamOpen, subscription),
+            Part::Whole | Part::Boundary | Part::Behind | Part::Detached => {}
+        }
+        Some(gone)
+    }
+
     /// Takes numbers of an earlier run over; true if that is one more run.
     pub(super) fn restore_numbers(&mut self, run: NumberedRun) -> bool {
         self.note_stream(run.job, run.part, run.subscription);
@@ -196,5 +211,34 @@ impl Frames<'_> {
             && (self.history.first()..next.event).contains(&after)
             && between().is_none();
         goes_on.then_some(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::id::Principal;
+    use crate::secret::Secret;
+    use crate::wire::View;
+
+    #[test]
+    fn a_stream_is_as_open_as_the_numbers_say_that_are_left() {
+        let principal = Principal::new("p").expect("a name");
+        let token = Secret::new("token".into()).digest();
+        let mut session = Session::new(principal, View::before_handshake(false), token);
+        let job = JobId::from_ulid(Ulid::from_parts(1, 1));
+        let run =
+            |seq, part| NumberedRun { seq, count: 1, job, event: 1, shown: None, part, request: 0, subscription: 0 };
+        let jobs = Jobs::default();
+        session.restore_numbers(run(1, Part::StreamOpen));
+        assert!(session.streams.contains(&job));
+        session.take_back(&jobs);
+        assert!(!session.streams.contains(&job), "the next thought opens it");
+        session.restore_numbers(run(1, Part::StreamOpen));
+        session.restore_numbers(run(2, Part::StreamClose));
+        session.take_back(&jobs);
+        assert!(session.streams.contains(&job), "the end closes it");
     }
 }

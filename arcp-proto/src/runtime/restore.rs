@@ -175,7 +175,8 @@ impl Runtime {
             return;
         };
         let before = (job.bytes, job.history.bytes());
-        let what = job.restore(pos, event);
+        // What was before this run is kept as if it were of now.
+        let what = job.restore(pos, event, self.now.mono + self.config.resume_window);
         let (held, kept) = (job.bytes - before.0, job.history.bytes() - before.1);
         let principal = job.principal.clone();
         self.jobs.bytes += held;
@@ -233,7 +234,7 @@ impl Runtime {
 
     /// Takes a session's last number back; false if there is none.
     fn take_back(&mut self, id: SessionId) -> bool {
-        let gone = self.sessions.get_mut(id).and_then(|session| session.index.take_back(&self.jobs));
+        let gone = self.sessions.get_mut(id).and_then(|session| session.take_back(&self.jobs));
         self.unreference(id, gone.as_deref().unwrap_or_default());
         gone.is_some()
     }

@@ -10,7 +10,6 @@ use super::io::Record;
 use super::job::Job;
 use super::timers::Timer;
 use crate::id::{JobId, LogPos, Principal, SessionId};
-use crate::time::UtcMs;
 
 /// How often in a resume window what was acknowledged meanwhile is looked for.
 const PURGES_PER_WINDOW: u32 = 8;
@@ -62,14 +61,12 @@ impl Runtime {
     /// Lets go for good of what is past the resume window, and that nobody
     /// needs, of a job that goes on.
     pub(super) fn on_purge(&mut self, id: JobId) {
-        let window = u64::try_from(self.config.resume_window.as_millis()).unwrap_or(u64::MAX);
-        let past = UtcMs(self.now.utc.0.saturating_sub(window));
         let needed = self.first_needed(id);
         self.free_acknowledged(id, needed);
         self.plan_purge(id);
         // What the store does not have yet stays, as does what it cannot delete.
         let may_go = !self.log.failed && self.jobs.get(id).is_some_and(|job| !job.is_over());
-        if may_go && let Some(upto) = self.jobs.purge(id, past, needed) {
+        if may_go && let Some(upto) = self.jobs.purge(id, self.now.mono, needed) {
             if self.config.history {
                 self.note_trimmed(id, upto);
             }
