@@ -121,6 +121,8 @@ fn an_oversized_message_closes_its_connection_alone() {
     let (mut other, _) = server.session("tok-b");
     let mut unknown = server.websocket();
     let _ = unknown.send(Message::text("x".repeat(65 << 10)));
+    let told = expect(&mut unknown, "session.error");
+    assert!(told["payload"]["message"].as_str().is_some_and(|text| text.contains("65536 bytes")), "{told}");
     assert!(next(&mut unknown).is_none(), "before a session even less is taken");
     let (mut socket, _) = server.session("tok-a");
     let _ = socket.send(Message::text("x".repeat(128 << 10)));
