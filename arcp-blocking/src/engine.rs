@@ -319,28 +319,33 @@ fn committed(store: &mut dyn Store, group: &[Batch]) -> Input {
     }
 }
 
-/// Commits whatever is queued as one group, and tidies up when nothing is.
+/// Commits whatever is queued as one group. What nobody needs is deleted when
+/// nothing is queued, and after some commits in any case: never before an answer
+/// that waits.
 fn commit_thread(mut store: Box<dyn Store>, mailbox: Arc<Mailbox>) -> io::Result<Sender<Vec<Batch>>> {
+    const TIDY_AFTER: u32 = 32;
     let (sender, receiver) = channel::<Vec<Batch>>();
     let work = move || {
-        let mut untidy = true;
+        let (mut untidy, mut commits) = (true, 0);
         loop {
             let next =
                 if untidy { receiver.try_recv() } else { receiver.recv().map_err(|_| TryRecvError::Disconnected) };
-            let mut group = match next {
-                Ok(group) => group,
-                Err(TryRecvError::Empty) => {
-                    // What cannot be deleted now is tried again with a later commit.
-                    untidy = store.tidy().unwrap_or(false);
-                    continue;
+            match next {
+                Ok(mut group) => {
+                    while let Ok(more) = receiver.try_recv() {
+                        group.extend(more);
+                    }
+                    mailbox.put(committed(store.as_mut(), &group));
+                    (untidy, commits) = (true, commits + 1);
+                    if commits < TIDY_AFTER {
+                        continue;
+                    }
                 }
+                Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
-            };
-            while let Ok(more) = receiver.try_recv() {
-                group.extend(more);
             }
-            untidy = true;
-            mailbox.put(committed(store.as_mut(), &group));
+            // What cannot be deleted now is tried again with a later commit.
+            (untidy, commits) = (store.tidy().unwrap_or(false), 0);
         }
     };
     std::thread::Builder::new().name("store".to_string()).spawn(work)?;

@@ -33,6 +33,9 @@ pub enum Command {
     List(List),
     /// Cancel a job submitted from here.
     Cancel(Cancel),
+    /// Check, repair or back up what a runtime keeps.
+    #[command(subcommand)]
+    Store(Store),
     /// Replay a recording and compare every output.
     Replay(Replay),
     /// See it work: a runtime, some agents, a connection cut and resumed.
@@ -267,4 +270,29 @@ pub struct Cancel {
 pub struct Replay {
     /// What `arcp serve --record` wrote.
     pub file: PathBuf,
+}
+
+/// What a runtime keeps.
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Say what is damaged, and where; a runtime may have it open. Exits with 1
+    /// if anything is.
+    Check {
+        /// The store.
+        file: PathBuf,
+    },
+    /// Leave what can be read, so that a runtime starts with it, and keep the
+    /// whole beside it. No runtime may have it open.
+    Repair {
+        /// The store.
+        file: PathBuf,
+    },
+    /// Copy it as it is now; a runtime may have it open.
+    Backup {
+        /// The store.
+        file: PathBuf,
+        /// The copy, a file that does not exist [default: the store's name and
+        /// `.backup`].
+        to: Option<PathBuf>,
+    },
 }

@@ -8,6 +8,7 @@ mod jobs;
 mod replay;
 mod serve;
 mod state;
+mod store;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         args::Command::Watch(args) => jobs::watch(args),
         args::Command::List(args) => jobs::list(args),
         args::Command::Cancel(args) => jobs::cancel(args),
+        args::Command::Store(args) => store::run(args),
         args::Command::Replay(args) => replay::run(&args),
         args::Command::Demo => demo::run(),
     };

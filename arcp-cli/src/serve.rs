@@ -25,7 +25,7 @@ use arcp_proto::runtime::{Config, Notice};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::{Compat, Profile};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::args::Serve;
@@ -37,6 +37,8 @@ const LOCAL: &str = "local";
 
 /// Hosts agents until told to stop.
 pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
+    // A file that may not grow is an error of the write, and not our end.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     log_panics();
     let tokens = tokens(&args)?;
     let place = Place::of(&args)?;

@@ -607,3 +607,41 @@ fn agents_get_a_clean_environment_and_the_descriptor_limit_of_a_program() {
     let unset = home.run(&["serve", "--samples", "--agent-env", "NOT_SET_ANYWHERE"]);
     assert!(code(&unset) == 2 && stderr(&unset).contains("it is not set here"), "{}", stderr(&unset));
 }
+
+#[test]
+fn a_store_is_checked_backed_up_and_repaired() {
+    let mut home = Home::new();
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let (file, copy) = (home.dir.join("jobs.db"), home.dir.join("copy.db"));
+    let [path, to] = [&file, &copy].map(|path| path.to_str().expect("text").to_string());
+    home.serve(&["--samples", "--store", &path]);
+    for input in ["1", "\"to be damaged\"", "2"] {
+        assert_eq!(code(&home.run(&["submit", "echo", "--input", input])), 0);
+    }
+    // Beside the runtime that has it.
+    let checked = home.run(&["store", "check", &path]);
+    assert!(code(&checked) == 0 && stdout(&checked).contains("nothing is damaged"), "{}", stderr(&checked));
+    assert_eq!(code(&home.run(&["store", "backup", &path, &to])), 0);
+    let refused = home.run(&["store", "repair", &path]);
+    assert!(code(&refused) == 2 && stderr(&refused).contains("in use by another process"), "{}", stderr(&refused));
+    let again = home.run(&["store", "backup", &path, &to]);
+    assert!(code(&again) == 2 && stderr(&again).contains("exists"), "{}", stderr(&again));
+    assert_eq!(home.signal("TERM").code(), Some(0));
+    let mut bytes = fs::read(&copy).expect("read");
+    let damaged = b"to be damaged";
+    for at in 0..bytes.len() - damaged.len() {
+        if bytes[at..].starts_with(damaged) {
+            bytes[at] ^= 1;
+        }
+    }
+    fs::write(&copy, bytes).expect("written");
+    let checked = home.run(&["store", "check", &to]);
+    let found = stdout(&checked);
+    assert!(code(&checked) == 1 && found.contains("job_") && found.contains("checksum does not match"), "{found}");
+    let repaired = home.run(&["store", "repair", &to]);
+    let done = stdout(&repaired);
+    assert!(code(&repaired) == 0 && done.contains("was taken out") && done.contains("copy.db.damaged-1"), "{done}");
+    home.serve(&["--samples", "--store", &to]);
+    let listed = json_lines(&home.run(&["list", "--output", "json"]));
+    assert_eq!(listed.len(), 2, "the other jobs are there");
+}

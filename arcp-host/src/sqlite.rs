@@ -2,32 +2,47 @@
 //! ended, and the events that it no longer holds in memory.
 //!
 //! What is about a forgotten job or an ended session goes with it, and a kept
-//! key when the runtime says that its time is over: in small steps, with the
-//! commits that follow.
+//! key when the runtime says that its time is over: in small steps, between
+//! commits.
+//!
+//! Every row has a checksum, compared whenever it is read. What a file says
+//! besides is [checked](check), [repaired](repair) and [backed up](backup) here.
 
+mod file;
+mod inspect;
 mod layout;
+mod load;
 mod read;
+mod repair;
+mod row;
 mod rows;
+mod sums;
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use arcp_proto::id::{JobId, LogPos, SessionId};
-use arcp_proto::runtime::{Batch, NumberedRun, Record};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
-use ulid::Ulid;
+use arcp_proto::id::LogPos;
+use arcp_proto::runtime::{Batch, Record};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
-use self::layout::{APPLICATION, VERSION};
-use self::read::{Reader, events_of, last_of};
-use self::rows::{Rows, failed, key, number, position};
+pub use self::inspect::{Damage, backup, check};
+pub use self::repair::{Repaired, repair};
+
+use self::file::Held;
+use self::layout::{APPLICATION, End, VERSION};
+use self::read::Reader;
+use self::rows::{Rows, failed};
 use crate::store::{History, Store, StoreError, following};
 
-/// How long a lock is waited for: an agent that was just being started holds
-/// what its parent held, killed or not, until its own program runs.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Up to which size of its file the structure of a store is looked at when it
+/// is opened: pages that point elsewhere, indexes that lack a row. Checksums of
+/// rows are compared in any case, whenever one is read.
+const CHECKED_BYTES: u64 = 64 << 20;
+/// After how many pages the log is copied into the file.
+const LOG_PAGES: usize = 1000;
+/// Pages that a small commit writes, and their size, roughly.
+const COMMIT_PAGES: usize = 4;
+const PAGE_BYTES: usize = 4096;
 
 /// How sure a commit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,13 +72,14 @@ pub enum Durability {
 /// ```
 #[derive(Debug)]
 pub struct SqliteStore {
-    path: PathBuf,
     connection: Connection,
     last: LogPos,
     /// Whether there is more to delete.
     untidy: bool,
-    /// Held as long as the store is: nobody else writes to the file.
-    _lock: File,
+    /// Pages that were written to the log since it was copied, roughly.
+    log_pages: usize,
+    /// Let go last: nobody else writes to the file before.
+    held: Held,
 }
 
 /// Why a file cannot be used.
@@ -83,6 +99,25 @@ pub enum OpenError {
     /// It is something else.
     #[error("{0} is not a store of this program: name another file")]
     Foreign(PathBuf),
+    /// Its log is missing, and with it what was committed last.
+    #[error(
+        "{log} is missing, and it held what was committed last: put it back, or go on without that after \
+         `arcp store repair {path}`"
+    )]
+    LogMissing {
+        /// The file.
+        path: PathBuf,
+        /// The log beside it.
+        log: PathBuf,
+    },
+    /// It is damaged.
+    #[error("{path} is damaged: {why}; see `arcp store check {path}`")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is, and where.
+        why: String,
+    },
     /// It cannot be read or written.
     #[error("{path}: {why}")]
     Unusable {
@@ -100,52 +135,97 @@ impl SqliteStore {
     ///
     /// If it cannot be used; it is left as it was.
     pub fn open(path: &Path, durability: Durability) -> Result<SqliteStore, OpenError> {
-        let unusable = |why: String| OpenError::Unusable { path: path.to_path_buf(), why };
-        let lock = lock(path)?;
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        drop(file.map_err(|error| unusable(error.to_string()))?);
-        let refused = |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(path.to_path_buf()),
-            Some(ErrorCode::NotADatabase) => OpenError::Foreign(path.to_path_buf()),
-            _ => unusable(error.to_string()),
-        };
-        let mut connection = connect(path).map_err(refused)?;
-        let read = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let layout = (read("application_id").map_err(refused)?, read("user_version").map_err(refused)?);
-        let new = layout == (0, 0) && is_empty(&connection);
+        let held = Held::take(path)?;
+        let has_log = held.has_log();
+        let wants_log = held.wants_log().map_err(|error| OpenError::unusable(path, error))?;
+        let refused = |error| OpenError::of(path, error);
+        let mut connection = connect(held.path()).map_err(refused)?;
+        let log_missing = || OpenError::LogMissing { path: path.to_path_buf(), log: file::log_of(held.path()) };
+        let layout = layout_of(&connection, path)?;
         match layout {
-            (APPLICATION, 1..=VERSION) => {}
-            (APPLICATION, found) => return Err(OpenError::Newer { path: path.to_path_buf(), found }),
-            _ if new => {}
-            _ => return Err(OpenError::Foreign(path.to_path_buf())),
+            // Tables come before the log does.
+            None if wants_log && !has_log => return Err(log_missing()),
+            None => layout::create(&connection).map_err(refused)?,
+            Some(VERSION) if !has_log && !is_whole(&connection, path)? => return Err(log_missing()),
+            Some(_) => {}
         }
         // Only now: a file that is refused is not written to.
         log_ahead(&connection, durability).map_err(refused)?;
-        if new {
-            layout::create(&connection).map_err(refused)?;
-        } else if layout.1 < VERSION {
-            layout::migrate(&mut connection).map_err(|error| unusable(error.to_string()))?;
+        check_structure(&connection, path)?;
+        let unusable = |error: StoreError| OpenError::of_store(path, error);
+        if let Some(older) = layout.filter(|layout| *layout < VERSION) {
+            layout::migrate(&mut connection, older).map_err(unusable)?;
         }
-        Ok(SqliteStore { path: path.to_path_buf(), connection, last: LogPos(0), untidy: true, _lock: lock })
+        let end = layout::end(&connection).map_err(unusable)?;
+        let mut store = SqliteStore { connection, last: end.last, untidy: true, log_pages: 0, held };
+        store.copy_log().map_err(unusable)?;
+        store.held.watch_log();
+        Ok(store)
+    }
+
+    /// Copies the log into the file, and has the file say that it needs its log
+    /// from now on.
+    fn copy_log(&mut self) -> Result<(), StoreError> {
+        let last = layout::end(&self.connection)?.last;
+        layout::put_end(&self.connection, End { last, whole: false }).map_err(failed)?;
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed)?;
+        layout::put_end(&self.connection, End { last, whole: true }).map_err(failed)?;
+        self.log_pages = 0;
+        Ok(())
     }
 }
 
-/// A lock beside the file: SQLite's own would keep our reader out as well.
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let unusable = |why: String| OpenError::Unusable { path: path.to_path_buf(), why };
-    let mut beside = path.as_os_str().to_os_string();
-    beside.push("-lock");
-    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside);
-    let lock = lock.map_err(|error| unusable(error.to_string()))?;
-    let asked = Instant::now();
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(lock),
-            Err(TryLockError::WouldBlock) if asked.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 50),
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_path_buf())),
-            Err(TryLockError::Error(error)) => return Err(unusable(error.to_string())),
+impl OpenError {
+    fn unusable(path: &Path, why: impl ToString) -> OpenError {
+        OpenError::Unusable { path: path.to_path_buf(), why: why.to_string() }
+    }
+
+    /// What SQLite says of a file that is being opened.
+    fn of(path: &Path, error: rusqlite::Error) -> OpenError {
+        let path = path.to_path_buf();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(path),
+            Some(ErrorCode::NotADatabase) => OpenError::Foreign(path),
+            Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path, why: error.to_string() },
+            _ => OpenError::Unusable { path, why: error.to_string() },
         }
     }
+
+    fn of_store(path: &Path, error: StoreError) -> OpenError {
+        let path = path.to_path_buf();
+        match error {
+            StoreError::Corrupt(why) => OpenError::Damaged { path, why },
+            StoreError::Unavailable(why) | StoreError::Fenced(why) => OpenError::Unusable { path, why },
+        }
+    }
+}
+
+/// The layout of a store; `None` of a file without anything in it.
+fn layout_of(connection: &Connection, path: &Path) -> Result<Option<i64>, OpenError> {
+    let read = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let refused = |error| OpenError::of(path, error);
+    match (read("application_id").map_err(refused)?, read("user_version").map_err(refused)?) {
+        (APPLICATION, layout @ 1..=VERSION) => Ok(Some(layout)),
+        (APPLICATION, found) => Err(OpenError::Newer { path: path.to_path_buf(), found }),
+        (0, 0) if is_empty(connection) => Ok(None),
+        _ => Err(OpenError::Foreign(path.to_path_buf())),
+    }
+}
+
+fn is_whole(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
+    layout::end(connection).map(|end| end.whole).map_err(|error| OpenError::of_store(path, error))
+}
+
+/// What SQLite finds wrong, unless the file is so large that it takes long.
+fn check_structure(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let refused = |error| OpenError::of(path, error);
+    let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let size: i64 = connection.query_row(size, [], |row| row.get(0)).map_err(refused)?;
+    if u64::try_from(size).is_ok_and(|size| size > CHECKED_BYTES) {
+        return Ok(());
+    }
+    let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(refused)?;
+    if found == "ok" { Ok(()) } else { Err(OpenError::Damaged { path: path.to_path_buf(), why: found }) }
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -162,7 +242,9 @@ fn log_ahead(connection: &Connection, durability: Durability) -> rusqlite::Resul
         Durability::Full => "FULL",
         Durability::Normal => "NORMAL",
     };
-    connection.pragma_update(None, "synchronous", synchronous)
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // What the file says of itself while its log is copied is said here.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
 
 fn is_empty(connection: &Connection) -> bool {
@@ -172,13 +254,8 @@ fn is_empty(connection: &Connection) -> bool {
 
 impl Store for SqliteStore {
     fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
-        let running = self.load_records(each)?;
-        for (job, trimmed) in running {
-            self.load_events(job, trimmed, each)?;
-        }
-        self.load_numbers(each)?;
-        let last = self.connection.query_row("SELECT last FROM log", [], |row| row.get::<_, i64>(0));
-        self.last = position(last.map_err(failed)?);
+        load::everything(&self.connection, each)?;
+        self.last = layout::end(&self.connection)?.last;
         Ok(self.last)
     }
 
@@ -187,26 +264,32 @@ impl Store for SqliteStore {
         let Some(up_to) = new.last().map(|batch| batch.last()) else {
             return Ok(());
         };
+        self.held.is_in_place()?;
         let transaction = self.connection.transaction().map_err(failed)?;
         let mut rows = Rows::default();
         for (at, record) in new.into_iter().flat_map(Batch::entries) {
             rows.put(&transaction, at, record)?;
         }
-        rows.finish(&transaction)?;
-        let untidy = rows::tidy(&transaction)?;
-        let mut note = transaction.prepare_cached("UPDATE log SET last = ?1").map_err(failed)?;
-        note.execute([number(up_to.0)]).map_err(failed)?;
-        drop(note);
+        let pages = rows.finish(&transaction)? / PAGE_BYTES;
+        layout::put_end(&transaction, End { last: up_to, whole: true }).map_err(failed)?;
         transaction.commit().map_err(failed)?;
-        (self.last, self.untidy) = (up_to, untidy);
+        (self.last, self.untidy) = (up_to, true);
+        self.log_pages += COMMIT_PAGES + pages;
+        if self.log_pages >= 4 * LOG_PAGES {
+            // Nobody tidies up. If it cannot be done now, the next commit does it.
+            let _ = self.copy_log();
+        }
         Ok(())
     }
 
     fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
-        Ok(Some(Box::new(Reader::open(&self.path)?)))
+        Ok(Some(Box::new(Reader::open(self.held.path())?)))
     }
 
     fn tidy(&mut self) -> Result<bool, StoreError> {
+        if self.log_pages >= LOG_PAGES {
+            self.copy_log()?;
+        }
         if self.untidy {
             let transaction = self.connection.transaction().map_err(failed)?;
             let more = rows::tidy(&transaction)?;
@@ -214,79 +297,5 @@ impl Store for SqliteStore {
             self.untidy = more;
         }
         Ok(self.untidy)
-    }
-}
-
-impl SqliteStore {
-    /// Gives everything that is a record of its own, and of jobs that are over
-    /// the last event. Returns the others, each with the last event that is
-    /// no longer kept.
-    fn load_records(&self, each: &mut dyn FnMut(LogPos, Record)) -> Result<BTreeMap<JobId, u64>, StoreError> {
-        let mut running = BTreeMap::new();
-        let mut rows = self.connection.prepare("SELECT pos, body FROM records ORDER BY pos").map_err(failed)?;
-        let mut rows = rows.query([]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            let at = position(row.get(0).map_err(failed)?);
-            let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
-            let record: Record = serde_json::from_slice(body)
-                .map_err(|error| StoreError(format!("record {} cannot be read: {error}", at.0)))?;
-            if let Record::HistoryTrimmed { job, upto, .. } = &record {
-                running.entry(*job).and_modify(|trimmed| *trimmed = *upto);
-            }
-            let over = if let Record::JobHistory { job, .. } = &record { Some(*job) } else { None };
-            if let Record::JobAccepted(accepted) = &record {
-                running.insert(accepted.job, 0);
-            }
-            each(at, record);
-            if let Some(job) = over {
-                running.remove(&job);
-                self.load_last_event(at, job, each)?;
-            }
-        }
-        Ok(running)
-    }
-
-    fn load_last_event(&self, at: LogPos, job: JobId, each: &mut dyn FnMut(LogPos, Record)) -> Result<(), StoreError> {
-        let select = "SELECT body FROM events WHERE job = ?1 ORDER BY first DESC LIMIT 1";
-        let mut rows = self.connection.prepare_cached(select).map_err(failed)?;
-        let mut rows = rows.query([key(job.ulid())]).map_err(failed)?;
-        if let Some(row) = rows.next().map_err(failed)? {
-            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
-            if let Some(event) = last_of(body)? {
-                each(at, Record::JobEvent { job, event });
-            }
-        }
-        Ok(())
-    }
-
-    fn load_events(&self, job: JobId, trimmed: u64, each: &mut dyn FnMut(LogPos, Record)) -> Result<(), StoreError> {
-        let select = "SELECT pos, body FROM events WHERE job = ?1 AND last > ?2 ORDER BY first";
-        let mut rows = self.connection.prepare_cached(select).map_err(failed)?;
-        let mut rows = rows.query(params![key(job.ulid()), number(trimmed)]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            let at = position(row.get(0).map_err(failed)?);
-            let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
-            for event in events_of(body)?.into_iter().filter(|event| event.n > trimmed) {
-                each(at, Record::JobEvent { job, event });
-            }
-        }
-        Ok(())
-    }
-
-    fn load_numbers(&self, each: &mut dyn FnMut(LogPos, Record)) -> Result<(), StoreError> {
-        let select = "SELECT pos, session, body FROM numbers ORDER BY pos";
-        let mut rows = self.connection.prepare(select).map_err(failed)?;
-        let mut rows = rows.query([]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            let at = position(row.get(0).map_err(failed)?);
-            let session = SessionId::from_ulid(Ulid::from_bytes(row.get(1).map_err(failed)?));
-            let body = row.get_ref(2).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
-            let runs: Vec<NumberedRun> = serde_json::from_slice(body)
-                .map_err(|error| StoreError(format!("numbers at {} cannot be read: {error}", at.0)))?;
-            for run in runs {
-                each(at, Record::Numbered { session, run });
-            }
-        }
-        Ok(())
     }
 }

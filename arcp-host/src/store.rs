@@ -46,8 +46,8 @@ pub trait Store: Send {
         Ok(None)
     }
 
-    /// Deletes a little of what nobody needs any more, when there is nothing
-    /// else to do; true if there is more. `commit` does so too.
+    /// Deletes a little of what nobody needs any more, between commits; true if
+    /// there is more.
     ///
     /// # Errors
     ///
@@ -82,10 +82,20 @@ pub trait History: Send {
     fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError>;
 }
 
-/// A commit that did not happen.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the store failed: {0}")]
-pub struct StoreError(pub String);
+/// Why a store did not do what it was asked. Nothing happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Not now: no room, no right, another program's lock. It may work later.
+    #[error("the store cannot be used now: {0}")]
+    Unavailable(String),
+    /// It is somebody else's by now: nothing that is committed here counts, and
+    /// trying again is of no use.
+    #[error("the store is not this runtime's any more: {0}")]
+    Fenced(String),
+    /// What it holds is damaged, and where.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+}
 
 /// What is new among batches, once each and in order.
 pub(crate) fn following(mut last: LogPos, batches: &[Batch]) -> Result<Vec<&Batch>, StoreError> {
@@ -95,7 +105,7 @@ pub(crate) fn following(mut last: LogPos, batches: &[Batch]) -> Result<Vec<&Batc
             continue;
         }
         if batch.first.0 != last.0 + 1 {
-            return Err(StoreError(format!("position {} after {}", batch.first.0, last.0)));
+            return Err(StoreError::Unavailable(format!("position {} after {}", batch.first.0, last.0)));
         }
         last = batch.last();
         new.push(batch);

@@ -128,16 +128,16 @@ impl Store for VirtualStore {
         for batch in batches {
             let last = new.last().map_or(self.last, |before| before.last());
             if batch.first.0 > last.0 + 1 {
-                return Err(StoreError("a gap".into()));
+                return Err(StoreError::Unavailable("a gap".into()));
             }
             if batch.last() > last && batch.first <= last {
-                return Err(StoreError("half of a batch".into()));
+                return Err(StoreError::Unavailable("half of a batch".into()));
             }
             new.extend((batch.last() > last).then_some(batch));
         }
         let count: usize = new.iter().map(|batch| batch.records.len()).sum();
         if self.broken || self.full_at.is_some_and(|most| self.records.len() + count > most) {
-            return Err(StoreError("no room".into()));
+            return Err(StoreError::Unavailable("no room".into()));
         }
         for (at, record) in new.into_iter().flat_map(Batch::entries) {
             self.keep(at, record);
@@ -157,7 +157,7 @@ impl History for VirtualStore {
 
     fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
         if self.broken {
-            return Err(StoreError("broken".into()));
+            return Err(StoreError::Unavailable("broken".into()));
         }
         let kept = self.events.get(&job).into_iter().flat_map(|events| events.range(from..=to));
         let (mut in_row, mut size) = (Vec::new(), 0);
@@ -223,7 +223,7 @@ impl History for SlowReads {
             self.slow.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
         if is_slow {
             let go = self.slow.go.lock().expect("nobody panics here");
-            go.recv().map_err(|gone| StoreError(gone.to_string()))?;
+            go.recv().map_err(|gone| StoreError::Unavailable(gone.to_string()))?;
         }
         self.inner.events(job, from, to, bytes)
     }
@@ -251,7 +251,7 @@ impl Store for Faulty {
 
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
         if self.failing.load(Ordering::SeqCst) {
-            return Err(StoreError("the disk is full".into()));
+            return Err(StoreError::Unavailable("the disk is full".into()));
         }
         self.inner.commit(batches)
     }
@@ -290,8 +290,8 @@ impl Store for Flaky {
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
         self.commits += 1;
         match self.commits % Flaky::TRIES {
-            1 => Err(StoreError("it was not reached".into())),
-            2 => self.inner.commit(batches).and(Err(StoreError("no answer came".into()))),
+            1 => Err(StoreError::Unavailable("it was not reached".into())),
+            2 => self.inner.commit(batches).and(Err(StoreError::Unavailable("no answer came".into()))),
             _ => self.inner.commit(batches),
         }
     }

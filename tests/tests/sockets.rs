@@ -324,7 +324,7 @@ impl Store for Held {
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
         if batches.iter().flat_map(|batch| &batch.records).any(|record| matches!(record, Record::JobAccepted(_))) {
             self.asked.send(()).expect("the test listens");
-            self.go.recv().map_err(|gone| StoreError(gone.to_string()))?;
+            self.go.recv().map_err(|gone| StoreError::Unavailable(gone.to_string()))?;
         }
         Ok(())
     }

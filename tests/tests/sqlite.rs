@@ -46,7 +46,7 @@ fn a_record_that_cannot_be_read_is_an_error_and_not_skipped() {
     drop(other);
     let mut store = open(&folder).expect("it opens");
     let failed = store.load(&mut |_, _| {}).expect_err("it cannot be read");
-    assert!(failed.0.contains("record 2"), "{failed}");
+    assert!(failed.to_string().contains("records at position 2"), "{failed}");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_nobody_needs_is_deleted_in_small_steps() {
         .collect();
     store.commit(&[batch(lived.last().0 + 1, &forgotten)]).expect("committed");
     let after = events(&folder);
-    assert!(before - after <= 64 && before > 3000, "{before} {after}");
+    assert!(before == after && before > 3000, "a commit deletes none: {before} {after}");
     let mut steps = 0;
     while store.tidy().expect("tidied") {
         steps += 1;
@@ -112,7 +112,8 @@ fn a_file_of_the_first_layout_is_brought_to_this_one() {
     let singles = lived().records(true).into_iter().flat_map(|(_, record)| match record {
         Record::Numbered { session, run } => {
             assert!(run.shown.is_none(), "the first version had none that left events out");
-            let single = |k| NumberedRun { seq: run.seq + k, count: 1, event: run.event + k, ..run };
+            // It had no subscriptions either.
+            let single = |k| NumberedRun { seq: run.seq + k, count: 1, event: run.event + k, subscription: 0, ..run };
             (0..run.count).map(|k| Record::Numbered { session, run: single(k) }).collect()
         }
         Record::JobHistory { .. }
@@ -146,7 +147,7 @@ fn a_lock_that_is_about_to_go_is_waited_for() {
     let folder = Folder::new("lingering");
     drop(open(&folder).expect("it opens"));
     // What a program that its killed parent was just starting still holds.
-    let lock = std::fs::File::open(folder.0.join("jobs.db-lock")).expect("it opens");
+    let lock = std::fs::File::open(folder.0.join("jobs.db")).expect("it opens");
     lock.try_lock().expect("nobody has it");
     let lets_go = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(200));
@@ -167,7 +168,7 @@ fn another_programs_write_lock_fails_a_commit_and_loses_nothing() {
     let other = rusqlite::Connection::open(folder.0.join("jobs.db")).expect("it opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("it writes");
     let refused = store.commit(&[batch(2, &[rotated(2)])]).expect_err("locked");
-    assert!(refused.0.contains("locked"), "{refused}");
+    assert!(refused.to_string().contains("locked"), "{refused}");
     // What comes later is not taken for it.
     store.commit(&[batch(3, &[rotated(3)])]).expect_err("the one before is missing");
     other.execute_batch("ROLLBACK").expect("done");
@@ -226,7 +227,7 @@ fn a_damaged_file_is_an_error_and_never_half_a_start() {
         std::fs::write(&path, &damaged).expect("written");
         let failed = match open(&folder) {
             Ok(mut store) => store.load(&mut |_, _| {}).is_err(),
-            Err(OpenError::Unusable { .. }) => true,
+            Err(OpenError::Damaged { .. } | OpenError::Unusable { .. }) => true,
             Err(other) => panic!("{other}"),
         };
         refused += usize::from(failed);

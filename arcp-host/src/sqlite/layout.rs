@@ -2,14 +2,16 @@
 
 use arcp_proto::id::LogPos;
 use arcp_proto::runtime::Record;
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, params};
 use serde_json::{Value, json};
 
+use super::row::Stored;
 use super::rows::{Rows, failed, position};
+use super::sums::{Table, sum};
 use crate::store::StoreError;
 
-/// The layout written by this version.
-pub(super) const VERSION: i64 = 2;
+/// The layout written by this version. Layout 2 had no checksums.
+pub(super) const VERSION: i64 = 3;
 /// "ARCP": a file of somebody else is not taken for ours.
 pub(super) const APPLICATION: i64 = 0x4152_4350;
 
@@ -18,46 +20,134 @@ pub(super) const APPLICATION: i64 = 0x4152_4350;
 /// one per session and commit. `latest` is set where a record replaces the one
 /// before it. `garbage` says what may be deleted of the other tables, up to
 /// which event or number; with an owner of zeros, records with an `until` up to
-/// which moment.
+/// which moment. `sum` is the checksum of the other columns.
 const TABLES: &str = "
     CREATE TABLE records (
-        pos INTEGER PRIMARY KEY, job BLOB, session BLOB, until INTEGER, latest INTEGER, body BLOB NOT NULL) STRICT;
+        pos INTEGER PRIMARY KEY, job BLOB, session BLOB, until INTEGER, latest INTEGER, body BLOB NOT NULL,
+        sum INTEGER NOT NULL) STRICT;
     CREATE INDEX records_job ON records (job) WHERE job IS NOT NULL;
     CREATE INDEX records_session ON records (session) WHERE session IS NOT NULL;
     CREATE INDEX records_until ON records (until) WHERE until IS NOT NULL;
     CREATE UNIQUE INDEX records_latest_of_session ON records (session, latest) WHERE latest IS NOT NULL AND session IS NOT NULL;
     CREATE UNIQUE INDEX records_latest_of_job ON records (job, latest) WHERE latest IS NOT NULL AND job IS NOT NULL;
     CREATE TABLE events (
-        pos INTEGER PRIMARY KEY, job BLOB NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+        pos INTEGER PRIMARY KEY, job BLOB NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, body BLOB NOT NULL,
+        sum INTEGER NOT NULL) STRICT;
     CREATE INDEX events_job ON events (job, first);
     CREATE TABLE numbers (
-        pos INTEGER PRIMARY KEY, session BLOB NOT NULL, last INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+        pos INTEGER PRIMARY KEY, session BLOB NOT NULL, last INTEGER NOT NULL, body BLOB NOT NULL,
+        sum INTEGER NOT NULL) STRICT;
     CREATE INDEX numbers_session ON numbers (session, last);
-    CREATE TABLE garbage (owner BLOB PRIMARY KEY, upto INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE garbage (owner BLOB PRIMARY KEY, upto INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
+/// `last` is the last position that was committed, `whole` whether the file holds
+/// everything up to it. It says so with every commit, and for a moment not, while
+/// the log is copied into the file: so the file itself says that it needs its log,
+/// until all of that is copied, by whomever.
 const LOG: &str = "
-    CREATE TABLE log (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL) STRICT;
-    INSERT INTO log VALUES (1, 0);
+    CREATE TABLE log (
+        one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL, whole INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 ";
 
 /// Makes the tables in an empty file.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
-        "BEGIN; {TABLES} {LOG} PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION}; COMMIT"
-    ))
+        "BEGIN; {TABLES} {LOG} PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION};"
+    ))?;
+    put_end(connection, End { last: LogPos(0), whole: true })?;
+    connection.execute_batch("COMMIT")
+}
+
+/// How far a store is, and whether the file alone holds all of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) last: LogPos,
+    pub(super) whole: bool,
+}
+
+/// Reads the end of the log.
+///
+/// # Errors
+///
+/// If it cannot be read, or its checksum does not match.
+pub(super) fn end(connection: &Connection) -> Result<End, StoreError> {
+    let row = connection.query_row("SELECT last, whole, sum FROM log", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    });
+    let (last, whole, found) = row.map_err(failed)?;
+    if found != sum(Table::Log, &[Some(last), Some(whole)], &[]) {
+        return Err(StoreError::Corrupt("log: the checksum of the last position does not match".to_string()));
+    }
+    Ok(End { last: position(last), whole: whole != 0 })
+}
+
+/// Writes the end of the log.
+pub(super) fn put_end(connection: &Connection, end: End) -> rusqlite::Result<()> {
+    let (last, whole) = (super::rows::number(end.last.0), i64::from(end.whole));
+    let sum = sum(Table::Log, &[Some(last), Some(whole)], &[]);
+    let put = "INSERT OR REPLACE INTO log (one, last, whole, sum) VALUES (1, ?1, ?2, ?3)";
+    connection.prepare_cached(put)?.execute([last, whole, sum]).map(drop)
 }
 
 /// Brings a file of an older layout to this one, all of it or nothing.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreError> {
     let transaction = connection.transaction().map_err(failed)?;
-    transaction
-        .execute_batch(&format!(
-            "DROP INDEX of_job; DROP INDEX of_session; DROP INDEX by_time; ALTER TABLE records RENAME TO older; {TABLES}"
-        ))
-        .map_err(failed)?;
-    copy(&transaction)?;
-    transaction.execute_batch(&format!("DROP TABLE older; PRAGMA user_version = {VERSION}")).map_err(failed)?;
+    let last = transaction.query_row("SELECT last FROM log", [], |row| row.get::<_, i64>(0)).map_err(failed)?;
+    if from == 1 {
+        transaction
+            .execute_batch(&format!(
+                "DROP INDEX of_job; DROP INDEX of_session; DROP INDEX by_time; \
+                 ALTER TABLE records RENAME TO older; {TABLES}"
+            ))
+            .map_err(failed)?;
+        copy(&transaction)?;
+        transaction.execute_batch("DROP TABLE older").map_err(failed)?;
+    } else {
+        add_sums(&transaction)?;
+    }
+    transaction.execute_batch(&format!("DROP TABLE log; {LOG}")).map_err(failed)?;
+    put_end(&transaction, End { last: position(last), whole: true }).map_err(failed)?;
+    transaction.execute_batch(&format!("PRAGMA user_version = {VERSION}")).map_err(failed)?;
     transaction.commit().map_err(failed)
+}
+
+/// What stands there now is what is expected from now on.
+fn add_sums(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    for table in Table::OWNED {
+        let name = table.name();
+        let add = format!("ALTER TABLE {name} ADD COLUMN sum INTEGER NOT NULL DEFAULT 0");
+        transaction.execute_batch(&add).map_err(failed)?;
+        let mut after = i64::MIN;
+        // A step each, so that no row is read while it is written.
+        loop {
+            let select = format!("SELECT {} FROM {name} WHERE pos > ?1 ORDER BY pos LIMIT 256", Stored::columns(table));
+            let mut rows = transaction.prepare_cached(&select).map_err(failed)?;
+            let rows: Vec<(i64, i64)> = rows
+                .query_map([after], |row| Stored::read(table, row).map(|row| (row.pos, row.expected())))
+                .and_then(Iterator::collect)
+                .map_err(failed)?;
+            let Some((last, _)) = rows.last() else {
+                break;
+            };
+            after = *last;
+            let update = format!("UPDATE {name} SET sum = ?2 WHERE pos = ?1");
+            let mut update = transaction.prepare_cached(&update).map_err(failed)?;
+            for (pos, sum) in rows {
+                update.execute([pos, sum]).map_err(failed)?;
+            }
+        }
+    }
+    let garbage = "SELECT owner, upto FROM garbage";
+    let mut rows = transaction.prepare(garbage).map_err(failed)?;
+    let garbage: Vec<([u8; 16], i64)> =
+        rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(failed)?;
+    transaction.execute_batch("ALTER TABLE garbage ADD COLUMN sum INTEGER NOT NULL DEFAULT 0").map_err(failed)?;
+    for (owner, upto) in garbage {
+        let sum = sum(Table::Garbage, &[Some(upto)], &[Some(&owner)]);
+        let update = "UPDATE garbage SET sum = ?2 WHERE owner = ?1";
+        transaction.execute(update, params![owner, sum]).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn copy(transaction: &Transaction<'_>) -> Result<(), StoreError> {
@@ -69,12 +159,12 @@ fn copy(transaction: &Transaction<'_>) -> Result<(), StoreError> {
         let body = row.get_ref(1).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
         rows.put(transaction, at, &from_layout_1(at, body)?)?;
     }
-    rows.finish(transaction)
+    rows.finish(transaction).map(drop)
 }
 
 /// The first layout had events and numbers spread out in their records.
 fn from_layout_1(at: LogPos, body: &[u8]) -> Result<Record, StoreError> {
-    let unreadable = |error: serde_json::Error| StoreError(format!("record {} cannot be read: {error}", at.0));
+    let unreadable = |error: serde_json::Error| StoreError::Corrupt(format!("record {} cannot be read: {error}", at.0));
     let mut record: Value = serde_json::from_slice(body).map_err(unreadable)?;
     for (kind, owner, inner) in [("JobEvent", "job", "event"), ("Numbered", "session", "run")] {
         if let Some(fields) = record.get_mut(kind).and_then(Value::as_object_mut) {

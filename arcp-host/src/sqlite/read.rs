@@ -7,7 +7,9 @@ use arcp_proto::runtime::EventRecord;
 use rusqlite::{Connection, OpenFlags, params};
 use serde_json::value::RawValue;
 
+use super::row::Stored;
 use super::rows::{failed, key, number};
+use super::sums::Table;
 use crate::store::{History, StoreError};
 
 /// A connection to the file beside the writer's, for reading only.
@@ -30,18 +32,21 @@ impl History for Reader {
     }
 
     fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
-        let select = "SELECT body FROM events WHERE job = ?1 AND first <= ?3 AND first >= \
-                      (SELECT max(first) FROM events WHERE job = ?1 AND first <= ?2) ORDER BY first";
-        let mut rows = self.connection.prepare_cached(select).map_err(failed)?;
+        let select = format!(
+            "SELECT {} FROM events WHERE job = ?1 AND first <= ?3 AND first >= \
+             (SELECT max(first) FROM events WHERE job = ?1 AND first <= ?2) ORDER BY first",
+            Stored::columns(Table::Events)
+        );
+        let mut rows = self.connection.prepare_cached(&select).map_err(failed)?;
         let mut rows = rows.query(params![key(job.ulid()), number(from), number(to)]).map_err(failed)?;
         let (mut events, mut size) = (Vec::<EventRecord>::new(), 0);
         while let Some(row) = rows.next().map_err(failed)? {
-            let body = row.get_ref(0).and_then(|body| Ok(body.as_blob()?)).map_err(failed)?;
-            if !events.is_empty() && size + body.len() > bytes {
+            let stored = Stored::whole(Table::Events, row)?;
+            if !events.is_empty() && size + stored.body.len() > bytes {
                 break;
             }
-            size += body.len();
-            events.extend(events_of(body)?.into_iter().filter(|event| (from..=to).contains(&event.n)));
+            size += stored.body.len();
+            events.extend(events_of(&stored)?.into_iter().filter(|event| (from..=to).contains(&event.n)));
         }
         // What was trimmed meanwhile leaves a gap.
         let whole = (from..).zip(&events).take_while(|(n, event)| *n == event.n).count();
@@ -51,12 +56,12 @@ impl History for Reader {
 }
 
 /// The last event of a row; the others are not decoded.
-pub(super) fn last_of(body: &[u8]) -> Result<Option<EventRecord>, StoreError> {
-    let unreadable = |error: serde_json::Error| StoreError(format!("events cannot be read: {error}"));
-    let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(unreadable)?;
-    events.last().map(|event| serde_json::from_str(event.get()).map_err(unreadable)).transpose()
+pub(super) fn last_of(stored: &Stored) -> Result<Option<EventRecord>, StoreError> {
+    let events: Vec<&RawValue> = serde_json::from_slice(&stored.body).map_err(|error| stored.damaged(error))?;
+    let last = events.last().map(|event| serde_json::from_str(event.get()));
+    last.transpose().map_err(|error| stored.damaged(error))
 }
 
-pub(super) fn events_of(body: &[u8]) -> Result<Vec<EventRecord>, StoreError> {
-    serde_json::from_slice(body).map_err(|error| StoreError(format!("events cannot be read: {error}")))
+pub(super) fn events_of(stored: &Stored) -> Result<Vec<EventRecord>, StoreError> {
+    serde_json::from_slice(&stored.body).map_err(|error| stored.damaged(error))
 }

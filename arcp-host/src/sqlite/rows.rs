@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
 use arcp_proto::runtime::{EventRecord, NumberedRun, Record};
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params};
+use ulid::Ulid;
 
+use super::sums::{Table, sum};
 use crate::store::StoreError;
 
 /// Events of one row.
@@ -23,6 +25,8 @@ const KEPT: [u8; 16] = [0; 16];
 pub(super) struct Rows {
     events: BTreeMap<JobId, EventRow>,
     numbers: BTreeMap<SessionId, (LogPos, Vec<NumberedRun>)>,
+    /// Bytes written so far.
+    bytes: usize,
 }
 
 /// Events of one job: a JSON list of them, without its end.
@@ -50,8 +54,11 @@ impl EventRow {
 
     fn write(mut self, tx: &Transaction<'_>, job: JobId) -> Result<(), StoreError> {
         self.body.push(b']');
-        let row = params![number(self.at.0), key(job.ulid()), number(self.first), number(self.last), self.body];
-        execute(tx, "INSERT INTO events (pos, job, first, last, body) VALUES (?1, ?2, ?3, ?4, ?5)", row).map(drop)
+        let (pos, job, first, last) = (number(self.at.0), key(job.ulid()), number(self.first), number(self.last));
+        let sum = sum(Table::Events, &[Some(pos), Some(first), Some(last)], &[Some(&job), None, Some(&self.body)]);
+        let row = params![pos, job, first, last, self.body, sum];
+        execute(tx, "INSERT INTO events (pos, job, first, last, body, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)
+            .map(drop)
     }
 }
 
@@ -65,6 +72,7 @@ impl Rows {
                 if row.is_full()
                     && let Some(row) = self.events.remove(job)
                 {
+                    self.bytes += row.body.len();
                     row.write(tx, *job)?;
                 }
                 return Ok(());
@@ -104,32 +112,35 @@ impl Rows {
             | Record::Subscribed { .. }
             | Record::KeyKept { .. } => {}
         }
-        write_record(tx, at, record)
+        self.bytes += write_record(tx, at, record)?;
+        Ok(())
     }
 
-    /// Writes the rows that were growing.
-    pub(super) fn finish(self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+    /// Writes the rows that were growing; gives the bytes of all.
+    pub(super) fn finish(mut self, tx: &Transaction<'_>) -> Result<usize, StoreError> {
         for (job, row) in self.events {
+            self.bytes += row.body.len();
             row.write(tx, job)?;
         }
         for (session, (at, runs)) in self.numbers {
             let last = runs.last().map_or(0, |run| run.seq + run.count - 1);
-            let row = params![number(at.0), key(session.ulid()), number(last), json(&runs)?];
-            execute(tx, "INSERT INTO numbers (pos, session, last, body) VALUES (?1, ?2, ?3, ?4)", row)?;
+            let (pos, session, last, body) = (number(at.0), key(session.ulid()), number(last), json(&runs)?);
+            let sum = sum(Table::Numbers, &[Some(pos), None, Some(last)], &[None, Some(&session), Some(&body)]);
+            let row = params![pos, session, last, body, sum];
+            execute(tx, "INSERT INTO numbers (pos, session, last, body, sum) VALUES (?1, ?2, ?3, ?4, ?5)", row)?;
+            self.bytes += body.len();
         }
-        Ok(())
+        Ok(self.bytes)
     }
 }
 
 /// Deletes a little of what is garbage; true if there may be more.
 pub(super) fn tidy(tx: &Transaction<'_>) -> Result<bool, StoreError> {
-    let mut first = tx.prepare_cached("SELECT owner, upto FROM garbage LIMIT 1").map_err(failed)?;
-    let mut rows = first.query([]).map_err(failed)?;
-    let Some(row) = rows.next().map_err(failed)? else {
+    let first = "SELECT owner, upto, sum FROM garbage LIMIT 1";
+    let first = tx.prepare_cached(first).and_then(|mut first| first.query_row([], Garbage::read).optional());
+    let Some(Garbage { owner, upto }) = first.map_err(failed)?.transpose()? else {
         return Ok(false);
     };
-    let (owner, upto) = (row.get::<_, [u8; 16]>(0).map_err(failed)?, row.get::<_, i64>(1).map_err(failed)?);
-    drop(rows);
     let mut deleted = 0;
     if owner == KEPT {
         let expired = "DELETE FROM records WHERE pos IN (SELECT pos FROM records WHERE until <= ?1 LIMIT ?2)";
@@ -147,7 +158,40 @@ pub(super) fn tidy(tx: &Transaction<'_>) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(), StoreError> {
+/// What may be deleted: of a job's events or a session's numbers all up to one.
+pub(super) struct Garbage {
+    owner: [u8; 16],
+    upto: i64,
+}
+
+impl Garbage {
+    /// Every row, as far as each can be read.
+    pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Result<Garbage, StoreError>>> {
+        let mut rows = connection.prepare("SELECT owner, upto, sum FROM garbage")?;
+        rows.query_map([], Garbage::read)?.collect()
+    }
+
+    /// Writes it, unless more is noted already.
+    pub(super) fn put(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+        let sum = sum(Table::Garbage, &[Some(self.upto)], &[Some(&self.owner)]);
+        let note = "INSERT INTO garbage (owner, upto, sum) VALUES (?1, ?2, ?3) ON CONFLICT (owner) \
+                    DO UPDATE SET upto = excluded.upto, sum = excluded.sum WHERE excluded.upto > upto";
+        execute(tx, note, params![self.owner, self.upto, sum]).map(drop)
+    }
+
+    /// A row of `owner, upto, sum`.
+    fn read(row: &Row<'_>) -> rusqlite::Result<Result<Garbage, StoreError>> {
+        let (owner, upto, found) = (row.get::<_, [u8; 16]>(0)?, row.get(1)?, row.get::<_, i64>(2)?);
+        if found == sum(Table::Garbage, &[Some(upto)], &[Some(&owner)]) {
+            return Ok(Ok(Garbage { owner, upto }));
+        }
+        let whose = Ulid::from_bytes(owner);
+        Ok(Err(StoreError::Corrupt(format!("garbage of {whose}: its checksum does not match"))))
+    }
+}
+
+/// Gives the bytes of its row.
+fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usize, StoreError> {
     let latest = match record {
         Record::TokenRotated { .. } => Some(1),
         Record::Released { .. } => Some(2),
@@ -173,17 +217,19 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(),
     let job = record.job().map(|job| key(job.ulid()));
     let session = record.session().map(|session| key(session.ulid()));
     let until = record.until().map(|until| number(until.0));
-    let row = params![number(at.0), job, session, until, latest, json(record)?];
-    let insert =
-        "INSERT OR REPLACE INTO records (pos, job, session, until, latest, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    execute(tx, insert, row).map(drop)
+    let (pos, body) = (number(at.0), json(record)?);
+    let bytes = [job.as_ref().map(|key| key.as_slice()), session.as_ref().map(|key| key.as_slice()), Some(&body)];
+    let sum = sum(Table::Records, &[Some(pos), until, latest], &bytes);
+    let row = params![pos, job, session, until, latest, body, sum];
+    let insert = "INSERT OR REPLACE INTO records (pos, job, session, until, latest, body, sum) \
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    execute(tx, insert, row)?;
+    Ok(body.len())
 }
 
 /// Notes that what is up to `upto` may be deleted.
 fn discard(tx: &Transaction<'_>, owner: [u8; 16], upto: i64) -> Result<(), StoreError> {
-    let note = "INSERT INTO garbage (owner, upto) VALUES (?1, ?2) \
-                ON CONFLICT (owner) DO UPDATE SET upto = max(upto, excluded.upto)";
-    execute(tx, note, params![owner, upto]).map(drop)
+    Garbage { owner, upto }.put(tx)
 }
 
 fn execute(tx: &Transaction<'_>, sql: &str, row: impl rusqlite::Params) -> Result<usize, StoreError> {
@@ -195,11 +241,25 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, StoreError> 
 }
 
 fn unwritable(error: serde_json::Error) -> StoreError {
-    StoreError(format!("a record cannot be written as JSON: {error}"))
+    StoreError::Unavailable(format!("a record cannot be written as JSON: {error}"))
 }
 
+/// What SQLite says, by whether it may work later.
 pub(super) fn failed(error: rusqlite::Error) -> StoreError {
-    StoreError(error.to_string())
+    let of_file = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+    // What this program wrote had other types.
+    let of_value = matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::QueryReturnedNoRows
+    );
+    if of_file || of_value {
+        StoreError::Corrupt(error.to_string())
+    } else {
+        StoreError::Unavailable(error.to_string())
+    }
 }
 
 pub(super) fn key(id: ulid::Ulid) -> [u8; 16] {

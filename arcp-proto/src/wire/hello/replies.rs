@@ -133,12 +133,11 @@ fn write_opened(opened: &Opened) -> String {
 }
 
 fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String> {
-    let form = match view.profile.refusal_form(refusal.concern) {
-        // Nobody asked: it is about the session.
-        RefusalForm::JoblessError if refusal.request.is_none() => RefusalForm::SessionError,
-        RefusalForm::NamedJobError if refusal.job.is_none() => RefusalForm::SessionError,
-        form => form,
-    };
+    let form = view.profile.refusal_form(refusal.concern);
+    // Nobody asked: it is about the session.
+    let of_session = form == RefusalForm::JoblessError && refusal.request.is_none()
+        || form == RefusalForm::NamedJobError && refusal.job.is_none();
+    let form = if of_session { RefusalForm::SessionError } else { form };
     // A job that never was: no live job may look ended.
     let fresh = WireId::from(JobId::from_ulid(stamp.id));
     let mut payload = Object::new();

@@ -1,0 +1,130 @@
+//! The file itself: whose it is, whether it is still where it was, and whether
+//! its log is there.
+
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::OpenError;
+use crate::store::StoreError;
+
+/// How long a lock is waited for: an agent that was just being started holds
+/// what its parent held, killed or not, until its own program runs.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Where an SQLite file says that it has a log, and what it says then.
+const FORMAT: std::ops::Range<usize> = 18..20;
+const WITH_LOG: [u8; 2] = [2, 2];
+
+/// A file that nobody else opens as a store as long as this is held. The lock
+/// is on the file, whatever it is called; SQLite's own locks are of another
+/// kind, so that readers are not kept out.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Without symbolic links.
+    path: PathBuf,
+    file: File,
+    /// The log beside it, once there is one.
+    log: Option<Identity>,
+}
+
+/// Which file it is, however it is called.
+type Identity = (u64, u64);
+
+impl Held {
+    /// Takes a file; makes it, readable by its owner only, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be had, or another process has it.
+    pub(super) fn take(named: &Path) -> Result<Held, OpenError> {
+        let unusable = |error: io::Error| OpenError::Unusable { path: named.to_path_buf(), why: error.to_string() };
+        let asked = Instant::now();
+        loop {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(named);
+            let file = file.map_err(unusable)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if asked.elapsed() < PATIENCE => {
+                    std::thread::sleep(PATIENCE / 50);
+                    continue;
+                }
+                Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(named.to_path_buf())),
+                Err(TryLockError::Error(error)) => return Err(unusable(error)),
+            }
+            let path = named.canonicalize().map_err(unusable)?;
+            let (ours, there) = (file.metadata().map_err(unusable)?, path.metadata().map_err(unusable)?);
+            // Otherwise it was replaced before it was locked.
+            if identity(&ours) == identity(&there) {
+                return Ok(Held { path, file, log: None });
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the log beside the file holds anything.
+    pub(super) fn has_log(&self) -> bool {
+        !log_is_missing(&self.path)
+    }
+
+    /// Whether the file says that it has a log.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub(super) fn wants_log(&self) -> io::Result<bool> {
+        use std::os::unix::fs::FileExt as _;
+        let mut head = [0; FORMAT.end];
+        match self.file.read_exact_at(&mut head, 0) {
+            Ok(()) => Ok(head[FORMAT] == WITH_LOG),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Remembers which log it is that is written to from now on.
+    pub(super) fn watch_log(&mut self) {
+        self.log = log_of(&self.path).metadata().ok().map(|log| identity(&log));
+    }
+
+    /// Both files are where they were: else what is written to them now would
+    /// be gone with this process.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` while one is missing, `Fenced` when another is in its place.
+    pub(super) fn is_in_place(&self) -> Result<(), StoreError> {
+        let own = self.file.metadata().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        in_place(&self.path, identity(&own))?;
+        self.log.map_or(Ok(()), |log| in_place(&log_of(&self.path), log))
+    }
+}
+
+/// What SQLite calls the log of a file.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_os_string();
+    log.push("-wal");
+    PathBuf::from(log)
+}
+
+/// Whether nothing is in the log beside a file, or there is none.
+pub(super) fn log_is_missing(path: &Path) -> bool {
+    log_of(path).metadata().map_or(true, |log| log.len() == 0)
+}
+
+fn identity(file: &Metadata) -> Identity {
+    (file.dev(), file.ino())
+}
+
+fn in_place(path: &Path, expected: Identity) -> Result<(), StoreError> {
+    let shown = path.display();
+    match path.metadata() {
+        Ok(there) if identity(&there) == expected => Ok(()),
+        Ok(_) => Err(StoreError::Fenced(format!("{shown} was replaced by another file: stop this runtime"))),
+        Err(error) => Err(StoreError::Unavailable(format!("{shown} is gone: move it back where it was ({error})"))),
+    }
+}

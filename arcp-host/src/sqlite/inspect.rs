@@ -1,0 +1,287 @@
+//! Looking at a file without changing it, also beside the runtime that has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use arcp_proto::runtime::Record;
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use super::layout::{self, End, VERSION};
+use super::load::{numbers_of, record_of};
+use super::read::events_of;
+use super::row::Stored;
+use super::rows::Garbage;
+use super::sums::Table;
+use super::{OpenError, file, layout_of};
+use crate::store::StoreError;
+
+/// Something in a store that cannot be read, or cannot be right.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Damage {
+    /// Where: the table, and the position, job or session if they are known.
+    pub place: String,
+    /// What is wrong there.
+    pub why: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.why)
+    }
+}
+
+/// Looks at every row and at the structure of a store, and changes nothing. A
+/// runtime may have it open.
+///
+/// # Errors
+///
+/// If it is not a store, or of a layout without checksums.
+pub fn check(path: &Path) -> Result<Vec<Damage>, OpenError> {
+    let connection = read_only(path)?;
+    Survey::of(&connection, path).map(|survey| survey.damage)
+}
+
+/// Copies a store to a file that does not exist yet, as it is at one moment,
+/// and checks the copy. A runtime may have it open and go on writing.
+///
+/// # Errors
+///
+/// If it is not a store, or the copy cannot be written; then there is none.
+pub fn backup(path: &Path, to: &Path) -> Result<Vec<Damage>, OpenError> {
+    let source = read_only(path)?;
+    let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    drop(target.map_err(|error| OpenError::unusable(to, error))?);
+    let copied = copy(&source, to).map_err(|error| OpenError::of_store(to, error)).and_then(|()| check(to));
+    if copied.is_err() {
+        let _ = std::fs::remove_file(to);
+    }
+    copied
+}
+
+fn copy(source: &Connection, to: &Path) -> Result<(), StoreError> {
+    let failed = super::rows::failed;
+    let mut target = Connection::open(to).map_err(failed)?;
+    let all = Backup::new(source, &mut target).map_err(failed)?;
+    // All of it in one step, so that it is of one moment.
+    while all.step(-1).map_err(failed)? != StepResult::Done {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(all);
+    // One file, which needs no log beside it.
+    target.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).map_err(failed)?;
+    if let Ok(End { last, .. }) = layout::end(&target) {
+        layout::put_end(&target, End { last, whole: true }).map_err(failed)?;
+    }
+    drop(target);
+    let synced = File::open(to).and_then(|file| file.sync_all());
+    synced.map_err(|error| StoreError::Unavailable(error.to_string()))
+}
+
+fn read_only(path: &Path) -> Result<Connection, OpenError> {
+    // SQLite says only that it could not.
+    path.metadata().map_err(|error| OpenError::unusable(path, error))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let refused = |error| OpenError::of(path, error);
+    let connection = Connection::open_with_flags(path, flags).map_err(refused)?;
+    // One moment of it, whatever is committed meanwhile.
+    connection.execute_batch("BEGIN").map_err(refused)?;
+    Ok(connection)
+}
+
+/// What is wrong with a store, and whose it is.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    pub(super) damage: Vec<Damage>,
+    /// Rows that are not whole.
+    pub(super) rows: BTreeSet<(Table, i64)>,
+    /// Jobs and sessions of which something is wrong, by their keys.
+    pub(super) jobs: BTreeSet<Vec<u8>>,
+    pub(super) sessions: BTreeSet<Vec<u8>>,
+    /// The last position that any row has.
+    pub(super) last: i64,
+    /// From which event on each job's are kept.
+    trimmed: BTreeMap<Vec<u8>, i64>,
+    /// Which events each job's rows hold.
+    spans: BTreeMap<Vec<u8>, Vec<(i64, i64)>>,
+}
+
+impl Survey {
+    /// Of a store; `path` is where its log is looked for.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a store, or of a layout without checksums.
+    pub(super) fn of(connection: &Connection, path: &Path) -> Result<Survey, OpenError> {
+        let why = match layout_of(connection, path)? {
+            Some(VERSION) => None,
+            Some(older) => Some(format!("layout {older} has no checksums: start a runtime with it once")),
+            None => Some("nothing is in it".to_string()),
+        };
+        if let Some(why) = why {
+            return Err(OpenError::unusable(path, why));
+        }
+        let mut survey = Survey::default();
+        survey.structure(connection);
+        survey.end(connection, path);
+        for table in Table::OWNED {
+            scan(connection, table, &mut |row| survey.row(table, row));
+        }
+        survey.garbage(connection);
+        survey.gaps();
+        Ok(survey)
+    }
+
+    fn found(&mut self, place: impl ToString, why: impl ToString) {
+        self.damage.push(Damage { place: place.to_string(), why: why.to_string() });
+    }
+
+    fn structure(&mut self, connection: &Connection) {
+        let found = connection.prepare("PRAGMA integrity_check").and_then(|mut check| {
+            let lines = check.query_map([], |row| row.get::<_, String>(0))?;
+            lines.collect::<rusqlite::Result<Vec<String>>>()
+        });
+        match found {
+            Ok(lines) => lines.iter().filter(|line| *line != "ok").for_each(|line| self.found("structure", line)),
+            Err(error) => self.found("structure", error),
+        }
+    }
+
+    fn end(&mut self, connection: &Connection, path: &Path) {
+        match layout::end(connection) {
+            Ok(End { whole: false, .. }) if file::log_is_missing(path) => {
+                let log = file::log_of(path);
+                self.found(log.display(), "it is missing, and it held what was committed last");
+            }
+            Ok(End { last, .. }) => self.last = self.last.max(super::rows::number(last.0)),
+            Err(error) => self.found("log", error),
+        }
+    }
+
+    fn garbage(&mut self, connection: &Connection) {
+        match Garbage::all(connection) {
+            Ok(rows) => rows.into_iter().filter_map(Result::err).for_each(|error| self.found("garbage", error)),
+            Err(error) => self.found("garbage", error),
+        }
+    }
+
+    fn row(&mut self, table: Table, row: Result<Stored, Unread>) {
+        let stored = match row {
+            Ok(stored) => stored,
+            Err(Unread { pos, why }) => {
+                let place = match pos {
+                    Some(pos) => format!("{} at position {pos}", table.name()),
+                    None => table.name().to_string(),
+                };
+                self.rows.extend(pos.map(|pos| (table, pos)));
+                return self.found(place, why);
+            }
+        };
+        self.last = self.last.max(stored.pos);
+        if let Err(why) = self.look_at(&stored) {
+            self.found(stored.place(), why);
+            self.rows.insert((table, stored.pos));
+            // A record of both says who watches a job: that is the session's.
+            match (stored.session, stored.job) {
+                (Some(session), _) => drop(self.sessions.insert(session)),
+                (None, Some(job)) => drop(self.jobs.insert(job)),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Compares the checksum, and reads what stands in a row.
+    fn look_at(&mut self, stored: &Stored) -> Result<(), String> {
+        if !stored.is_whole() {
+            return Err("its checksum does not match".to_string());
+        }
+        let words = |error: StoreError| error.to_string();
+        match (stored.table, &stored.job) {
+            (Table::Records, job) => {
+                let record = record_of(stored).map_err(words)?;
+                if let (Record::HistoryTrimmed { upto: gone, .. } | Record::JobHistory { gone, .. }, Some(job)) =
+                    (record, job)
+                {
+                    let trimmed = self.trimmed.entry(job.clone()).or_default();
+                    *trimmed = super::rows::number(gone).max(*trimmed);
+                }
+            }
+            (Table::Events, Some(job)) => {
+                events_of(stored).map_err(words)?;
+                let span = (stored.numbers[0].unwrap_or(0), stored.numbers[1].unwrap_or(0));
+                self.spans.entry(job.clone()).or_default().push(span);
+            }
+            (Table::Events, None) => return Err("it is of no job".to_string()),
+            (Table::Numbers, _) => drop(numbers_of(stored).map_err(words)?),
+            (Table::Garbage | Table::Log, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Rows that are whole, but between which one is missing.
+    fn gaps(&mut self) {
+        for (job, mut spans) in std::mem::take(&mut self.spans) {
+            if self.jobs.contains(&job) {
+                continue; // those rows are there, but not whole
+            }
+            spans.sort_unstable();
+            let mut next = self.trimmed.get(&job).map_or(1, |upto| upto + 1);
+            for (first, last) in spans {
+                if first > next {
+                    self.found(format!("events of {}", shown(&job)), format!("{next} to {} are missing", first - 1));
+                    self.jobs.insert(job.clone());
+                }
+                next = next.max(last + 1);
+            }
+        }
+    }
+}
+
+/// A row, or rows, that SQLite does not give.
+pub(super) struct Unread {
+    pos: Option<i64>,
+    why: String,
+}
+
+/// Gives every row that can be had: from both ends, if there is a page in
+/// between that cannot be read.
+pub(super) fn scan(connection: &Connection, table: Table, each: &mut dyn FnMut(Result<Stored, Unread>)) {
+    let (columns, name) = (Stored::columns(table), table.name());
+    let mut reached = i64::MIN;
+    for order in ["ASC", "DESC"] {
+        let select = format!("SELECT {columns} FROM {name} WHERE pos > ?1 ORDER BY pos {order}");
+        let result = connection.prepare(&select).and_then(|mut rows| {
+            let from = reached;
+            let mut rows = rows.query([from])?;
+            while let Some(row) = rows.next()? {
+                let pos = row.get(0)?;
+                if order == "ASC" {
+                    reached = pos;
+                }
+                let stored = Stored::read(table, row);
+                each(stored.map_err(|error| Unread { pos: Some(pos), why: error.to_string() }));
+            }
+            Ok(())
+        });
+        match result {
+            Ok(()) => return,
+            Err(error) if order == "ASC" => {
+                let why = format!("what comes after position {reached} cannot be read: {error}");
+                each(Err(Unread { pos: None, why }));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A key of a job or session, for a person.
+pub(super) fn shown(key: &[u8]) -> String {
+    match <[u8; 16]>::try_from(key) {
+        Ok(key) => ulid::Ulid::from_bytes(key).to_string(),
+        Err(_) => "nobody known".to_string(),
+    }
+}
