@@ -590,6 +590,10 @@ impl Driver {
                 Framed::Frame(frame) => self.input(ClientInput::Received { frame }),
                 Framed::TooLong => return self.lost("the server sent a message that is too long".to_string()),
                 Framed::End(why) => return self.lost(why),
+                Framed::TooLarge(why) => {
+                    self.hang_up();
+                    return self.input(ClientInput::TooLarge { why });
+                }
             }
         }
         // Reading may have produced something to write, such as a pong.

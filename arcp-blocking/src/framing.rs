@@ -19,6 +19,8 @@ pub(crate) enum Framed {
     TooLong,
     /// The end, in order or by a fault of the peer's.
     End(String),
+    /// The end, because a message of ours was too large for the peer.
+    TooLarge(String),
 }
 
 /// One connection's framing.
@@ -233,10 +235,10 @@ impl WebSocket {
             match self.context.read(&mut self.pipe) {
                 Ok(Message::Text(text)) => return Some(Framed::Frame(text.as_bytes().to_vec())),
                 Ok(Message::Binary(bytes)) => return Some(Framed::Frame(bytes.to_vec())),
-                Ok(Message::Close(_)) => {
+                Ok(Message::Close(frame)) => {
                     self.closing = true;
                     let _ = self.context.flush(&mut self.pipe);
-                    return Some(Framed::End("the peer closed the WebSocket".to_string()));
+                    return Some(end(frame));
                 }
                 Ok(Message::Ping(_)) => self.pong(),
                 Ok(Message::Pong(_) | Message::Frame(_)) => {}
@@ -300,6 +302,17 @@ impl WebSocket {
             self.pipe.output.extend(pong);
             self.pongs.end = self.pipe.output.len();
         }
+    }
+}
+
+/// What a peer's close says.
+fn end(frame: Option<CloseFrame>) -> Framed {
+    match frame {
+        Some(CloseFrame { code: CloseCode::Size, reason }) => Framed::TooLarge(format!("closed with 1009: {reason}")),
+        Some(CloseFrame { code, reason }) if !reason.is_empty() => {
+            Framed::End(format!("the peer closed the WebSocket with {}: {reason}", u16::from(code)))
+        }
+        Some(_) | None => Framed::End("the peer closed the WebSocket".to_string()),
     }
 }
 

@@ -322,7 +322,7 @@ impl Server {
                     self.engine.input(Input::TooLong { conn });
                     self.engine.drain(&mut self.connections);
                 }
-                Framed::End(_) => {
+                Framed::End(_) | Framed::TooLarge(_) => {
                     self.engine.input(Input::Closed { conn });
                     self.connections.finish(token);
                     return;

@@ -144,7 +144,7 @@ fn read(mut input: impl Read, mailbox: &Arc<Mailbox>, permits: &Receiver<()>, fr
                 Framed::Frame(frame) => mailbox.put(Input::Received { conn: CONN, frame }),
                 Framed::TooLong => mailbox.put(Input::TooLong { conn: CONN }),
                 // A pipe says so by itself.
-                Framed::End(_) => {}
+                Framed::End(_) | Framed::TooLarge(_) => {}
             }
         }
     }

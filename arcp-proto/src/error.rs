@@ -149,6 +149,12 @@ pub enum ApiMisuse {
         /// The bound.
         limit: usize,
     },
+    /// More jobs are followed than `ClientLimits::followed` allows.
+    #[error("{limit} jobs are followed already: wait for some to end, or unwatch them")]
+    TooManyFollowed {
+        /// The bound.
+        limit: usize,
+    },
     /// The peer did not negotiate what the command needs.
     #[error("the peer did not negotiate the feature `{0}`")]
     NotNegotiated(&'static str),

@@ -2,8 +2,9 @@
 //! fixed order. No value tree is ever built, so no other crate's features
 //! can change what we write.
 
+mod canonical;
+
 use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,7 +19,8 @@ use sha2::{Digest as _, Sha256};
 ///
 /// Every `Json` is safe to hand to any peer at any replay: nested at most
 /// [`Json::MAX_DEPTH`] deep, with paired surrogates and numbers that a
-/// double can hold.
+/// double can hold, and on one line: line ends between tokens became blanks,
+/// so that no value is two frames on a transport of lines.
 ///
 /// ```
 /// use arcp_proto::json::Json;
@@ -77,7 +79,7 @@ impl Json {
     pub fn parse(text: &str) -> Result<Json, JsonError> {
         check(text, Self::MAX_DEPTH)?;
         let raw: &RawValue = serde_json::from_str(text).map_err(|e| JsonError::Syntax { at: e.column() })?;
-        Ok(Json(Arc::from(raw.get())))
+        Ok(Json::of_checked(raw))
     }
 
     /// Serialises a value of the caller's.
@@ -109,7 +111,12 @@ impl Json {
 
     /// Keeps text that passed [`check`] and the parser as part of its frame.
     pub(crate) fn of_checked(raw: &RawValue) -> Json {
-        Json(Arc::from(raw.get()))
+        let text = raw.get();
+        if !text.contains(['\n', '\r']) {
+            return Json(Arc::from(text));
+        }
+        // No string holds one unescaped: these stand between tokens.
+        Json(text.replace(['\n', '\r'], " ").into())
     }
 
     /// Keeps text this crate wrote itself.
@@ -149,9 +156,7 @@ impl Json {
     /// differ only in those have the same canonical form. Numbers keep their
     /// spelling.
     pub fn canonical(&self) -> String {
-        let mut out = String::with_capacity(self.0.len());
-        Canonical { text: self.0.as_bytes(), source: &self.0, at: 0 }.value(&mut out);
-        out
+        canonical::canonical(&self.0)
     }
 
     /// SHA-256 of the canonical form.
@@ -496,96 +501,6 @@ pub(crate) fn push_string(out: &mut String, content: &str) {
     out.push('"');
 }
 
-/// A walk over text that is known to be valid JSON.
-struct Canonical<'a> {
-    text: &'a [u8],
-    source: &'a str,
-    at: usize,
-}
-
-impl<'a> Canonical<'a> {
-    fn value(&mut self, out: &mut String) {
-        self.blank();
-        match self.peek() {
-            b'{' => self.object(out),
-            b'[' => self.array(out),
-            b'"' => push_string(out, &self.string()),
-            _ => {
-                let from = self.at;
-                while !matches!(self.peek(), b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | 0) {
-                    self.at += 1;
-                }
-                out.push_str(&self.source[from..self.at]);
-            }
-        }
-    }
-
-    fn object(&mut self, out: &mut String) {
-        let mut members = BTreeMap::new();
-        self.at += 1;
-        loop {
-            self.blank();
-            match self.peek() {
-                b'"' => {
-                    let name = self.string();
-                    self.blank();
-                    self.at += 1;
-                    let mut value = String::new();
-                    self.value(&mut value);
-                    members.insert(name, value);
-                }
-                b',' => self.at += 1,
-                _ => break,
-            }
-        }
-        self.at += 1;
-        let mut object = Object::new();
-        for (name, value) in &members {
-            object.raw(name, value);
-        }
-        out.push_str(&object.done());
-    }
-
-    fn array(&mut self, out: &mut String) {
-        out.push('[');
-        self.at += 1;
-        loop {
-            self.blank();
-            match self.peek() {
-                b']' | 0 => break,
-                b',' => {
-                    self.at += 1;
-                    out.push(',');
-                }
-                _ => self.value(out),
-            }
-        }
-        self.at += 1;
-        out.push(']');
-    }
-
-    fn string(&mut self) -> Cow<'a, str> {
-        let from = self.at;
-        self.at += 1;
-        while !matches!(self.peek(), b'"' | 0) {
-            self.at += if self.peek() == b'\\' { 2 } else { 1 };
-        }
-        self.at = (self.at + 1).min(self.text.len());
-        let literal = &self.source[from..self.at];
-        serde_json::from_str(literal).map_or(Cow::Borrowed(literal), |Text(text)| text)
-    }
-
-    fn blank(&mut self) {
-        while matches!(self.peek(), b' ' | b'\n' | b'\r' | b'\t') {
-            self.at += 1;
-        }
-    }
-
-    fn peek(&self) -> u8 {
-        self.text.get(self.at).copied().unwrap_or(0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -597,6 +512,13 @@ mod tests {
         let b = Json::parse(r#"{"a":"q\n","b":[1,2.0,{"x":"A","y":1}]}"#).expect("valid");
         assert_eq!(a.canonical(), b.as_str());
         assert_eq!(a.fingerprint(), b.fingerprint());
+    }
+
+    #[test]
+    fn no_value_holds_a_line_end() {
+        let json = Json::parse("{\"a\":\n[1,\r\n2]}").expect("valid");
+        assert_eq!(json.as_str(), "{\"a\": [1,  2]}");
+        assert!(Json::parse("\"a\nb\"").is_err());
     }
 
     #[test]

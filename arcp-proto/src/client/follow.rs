@@ -24,11 +24,13 @@ pub(super) struct Follow {
     /// Whether its key is to be sent again once the runtime shows that it
     /// still knows the job.
     pub(super) reclaim: bool,
+    /// Whether the runtime has said that it shows the job to this session.
+    pub(super) confirmed: bool,
 }
 
 impl Follow {
-    pub(super) fn new(submit: Option<Submit>) -> Follow {
-        Follow { submit, events: 0, assembly: Assembly::default(), reclaim: false }
+    pub(super) fn new() -> Follow {
+        Follow { submit: None, events: 0, assembly: Assembly::default(), reclaim: false, confirmed: false }
     }
 }
 
@@ -113,7 +115,7 @@ impl Assembly {
                     broken("the last frame names another result than the pieces".to_string())
                 } else if !self.closed && pieces {
                     broken("the last piece is missing".to_string())
-                } else if *size != self.bytes.len() as u64 {
+                } else if let Some(size) = size.filter(|size| *size != self.bytes.len() as u64) {
                     broken(alloc::format!("{} bytes came, {size} were announced", self.bytes.len()))
                 } else {
                     ResultData::Streamed { bytes: self.bytes, text: !self.binary }
@@ -132,12 +134,12 @@ mod tests {
         ResultChunk { result_id: "r".into(), chunk_seq: seq, data: data.into(), encoding, more }
     }
 
-    fn put_together(chunks: &[ResultChunk], size: u64) -> ResultData {
+    fn put_together(chunks: &[ResultChunk], size: impl Into<Option<u64>>) -> ResultData {
         let mut assembly = Assembly::default();
         for chunk in chunks {
             assembly.take(chunk, 1000);
         }
-        assembly.finish(Some(&JobResult::Streamed { result_id: "r".into(), size, inline: None }))
+        assembly.finish(Some(&JobResult::Streamed { result_id: "r".into(), size: size.into(), inline: None }))
     }
 
     #[test]
@@ -165,6 +167,7 @@ mod tests {
         ] {
             assert!(matches!(put_together(wrong, 4), ResultData::Broken { .. }), "{wrong:?}");
         }
-        assert!(matches!(put_together(&[a, b], 5), ResultData::Broken { .. }));
+        assert!(matches!(put_together(&[a.clone(), b.clone()], 5), ResultData::Broken { .. }));
+        assert_eq!(put_together(&[a, b], None), whole, "a size that was not announced is not zero");
     }
 }

@@ -85,8 +85,8 @@ pub struct ClientLimits {
     /// Largest result put together from pieces, in bytes (256 MiB). Larger:
     /// the result is reported as broken; its pieces were delivered.
     pub result_bytes: usize,
-    /// Jobs followed at once (4,096). More: their results are not put
-    /// together.
+    /// Jobs followed at once, submits without an answer among them (4,096).
+    /// More: the command is refused.
     pub followed: usize,
     /// Events kept while the acceptance of their job has not come (16,384).
     /// More: the connection is given up and they are asked for again.
@@ -122,6 +122,12 @@ pub enum ClientInput {
     Received {
         /// The bytes, unchecked.
         frame: Vec<u8>,
+    },
+    /// The transport is gone because a frame of ours was too large for the
+    /// runtime: a WebSocket closed with 1009.
+    TooLarge {
+        /// What the runtime said.
+        why: String,
     },
     /// The transport is gone.
     Disconnected {

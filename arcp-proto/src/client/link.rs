@@ -52,6 +52,10 @@ pub(super) struct Link {
     pub(super) heartbeat: Option<Duration>,
     pub(super) last_received: Timestamp,
     pub(super) last_sent: Timestamp,
+    /// Whether anything came on the present connection.
+    pub(super) answered: bool,
+    /// Connections that the runtime closed before anything came.
+    pub(super) unanswered: u32,
     deadlines: [Option<Timestamp>; 4],
 }
 
@@ -65,6 +69,8 @@ impl Link {
             heartbeat: None,
             last_received: now,
             last_sent: now,
+            answered: false,
+            unanswered: 0,
             deadlines: [None; 4],
         }
     }

@@ -16,11 +16,11 @@ pub use link::ClientTimer;
 pub use open::OpenSession;
 
 use crate::entropy::{Entropy, Seeds};
-use crate::error::{ApiMisuse, ConfigError};
-use crate::id::{WireId, prefixed};
+use crate::error::{ApiMisuse, ConfigError, Violation};
+use crate::id::{SessionId, WireId, prefixed};
 use crate::model::event::JobEvent;
 use crate::model::feature::{Feature, Features};
-use crate::model::reply::Opened;
+use crate::model::reply::{Concern, Opened, Refusal};
 use crate::model::request::{Credential, Invocation, ListQuery, Open, Proof, Request, ResumeClaim, Submit, Watch};
 use crate::secret::Secret;
 use crate::time::{Now, Timestamp, UtcMs};
@@ -30,6 +30,9 @@ use link::{Link, LinkState};
 
 /// How long a session is open before a loss counts as the first.
 const STEADY: Duration = Duration::from_secs(5);
+/// How many connections a runtime may close without an answer to the hello
+/// before that is the end.
+const UNANSWERED: u32 = 3;
 /// How long processed events may stay unacknowledged.
 const ACK_DELAY: Duration = Duration::from_secs(1);
 
@@ -86,6 +89,9 @@ struct Identity {
     last_seq: u64,
     acked: u64,
     server: ServerProfile,
+    /// Whether it has named the request that an answer is for: then what names
+    /// none is no answer.
+    names_requests: bool,
 }
 
 /// An event of a job whose acceptance has not come.
@@ -107,6 +113,9 @@ struct Pending {
     sent: bool,
     /// Whether the application gave it, or this client for itself.
     asked: bool,
+    /// Whether it is a submit whose key the application chose: it may have
+    /// been used.
+    keyed: bool,
 }
 
 impl Client {
@@ -144,6 +153,7 @@ impl Client {
             ClientInput::Connected => self.on_connected(),
             ClientInput::ConnectFailed { why } if self.link.state == LinkState::Connecting => self.lose(&why),
             ClientInput::Disconnected { why } => self.on_disconnected(&why),
+            ClientInput::TooLarge { why } => self.on_too_large(&why),
             ClientInput::Received { frame } => self.on_received(&frame),
             ClientInput::ConnectFailed { .. } | ClientInput::Tick => {}
         }
@@ -190,13 +200,16 @@ impl Client {
         }
         self.link.state = LinkState::Opening;
         self.link.last_received = self.now.mono;
+        self.link.answered = false;
         self.fresh = None;
         let config = &self.config;
         let open = Open::new(config.client.clone(), config.credential.clone(), config.features);
         let resume = self.claim().filter(|_| !config.family.resumes_after_opening());
         let open = Request::Open(Open { resume, extensions: config.extensions.clone(), ..open });
         let id = self.entropy.ulid(self.now.utc);
-        self.write(id, None, &open);
+        // Some runtimes demand a session id of a hello, and close without a word when there is none.
+        let minted = (self.link.unanswered == 1).then(|| WireId::from(SessionId::from_ulid(id)));
+        self.write(id, minted.as_ref(), &open);
     }
 
     /// The claim to the session before, if there was one that can come back.
@@ -216,10 +229,42 @@ impl Client {
     }
 
     fn on_disconnected(&mut self, why: &str) {
+        if self.link.state == LinkState::Opening && !self.link.answered && self.identity.is_none() {
+            self.link.unanswered += 1;
+            let said = alloc::format!("the runtime closed the connection without an answer to the hello ({why})");
+            if self.link.unanswered >= UNANSWERED {
+                return self.end(SessionEnd::Lost(said));
+            }
+            return self.lose(&said);
+        }
         match self.link.state {
             LinkState::Connecting | LinkState::Opening | LinkState::Open => self.lose(why),
             LinkState::Down | LinkState::Pausing | LinkState::Over => {}
         }
+    }
+
+    /// The largest command that is not answered is what was too large: it is
+    /// refused, not sent for ever.
+    fn on_too_large(&mut self, why: &str) {
+        let family = self.config.family;
+        let session = self.identity.as_ref().map(|me| me.session.clone());
+        let size = |pending: &Pending| {
+            let outgoing =
+                Outgoing { id: pending.id, session: session.as_ref(), at: self.now.utc, request: &pending.request };
+            write_request(family, &outgoing).map_or(0, |frame| frame.len())
+        };
+        let sent = self.pending.iter().filter(|(_, pending)| pending.sent);
+        let largest = sent.map(|(handle, pending)| (size(pending), *handle)).max_by_key(|(bytes, _)| *bytes);
+        if let Some((bytes, handle)) = largest
+            && let Some(pending) = self.pending.remove(&handle)
+        {
+            let message = alloc::format!("a message of {bytes} bytes is too large for the runtime ({why})");
+            let mut refusal = Refusal::of(Concern::Frame, Violation::invalid(message), None);
+            refusal.job = pending.request.job().cloned();
+            let handle = pending.asked.then_some(handle);
+            self.tell(ClientEvent::Refused { handle, refusal });
+        }
+        self.on_disconnected(why);
     }
 
     /// The connection is no good: pause, then try again, unless that has
@@ -306,9 +351,9 @@ impl Client {
         let Some(me) = self.identity.as_mut().filter(|me| me.features.has(Feature::Ack)) else {
             return;
         };
-        if self.link.state == LinkState::Open && me.last_seq > me.acked {
-            me.acked = me.last_seq;
-            let seq = me.acked;
+        let seq = acknowledgeable(me, &self.early);
+        if self.link.state == LinkState::Open && seq > me.acked {
+            me.acked = seq;
             self.send(&Request::Ack { seq });
         }
     }
@@ -318,7 +363,7 @@ impl Client {
         let Some(me) = &self.identity else {
             return;
         };
-        if me.last_seq - me.acked.min(me.last_seq) >= self.config.limits.ack_every {
+        if acknowledgeable(me, &self.early).saturating_sub(me.acked) >= self.config.limits.ack_every {
             self.send_ack();
         } else if !self.link.is_set(ClientTimer::Ack) && me.features.has(Feature::Ack) {
             self.link.set(ClientTimer::Ack, Some(self.now.mono + ACK_DELAY));
@@ -341,10 +386,15 @@ impl Client {
     }
 
     fn command(&mut self, request: Request) -> Result<Handle, ApiMisuse> {
-        self.give(request, true)
+        self.give(request, true, false)
     }
 
-    fn give(&mut self, request: Request, asked: bool) -> Result<Handle, ApiMisuse> {
+    /// Gives a command of the client's own.
+    fn give_unasked(&mut self, request: Request) -> Result<Handle, ApiMisuse> {
+        self.give(request, false, false)
+    }
+
+    fn give(&mut self, request: Request, asked: bool, keyed: bool) -> Result<Handle, ApiMisuse> {
         let limit = self.config.limits.pending;
         if self.pending.len() >= limit {
             return Err(ApiMisuse::TooManyPending { limit });
@@ -352,7 +402,7 @@ impl Client {
         self.last_handle += 1;
         let handle = Handle(self.last_handle);
         let id = self.entropy.ulid(self.now.utc);
-        self.pending.insert(handle, Pending { id, request, sent: false, asked });
+        self.pending.insert(handle, Pending { id, request, sent: false, asked, keyed });
         self.send_pending();
         Ok(handle)
     }
@@ -390,16 +440,25 @@ impl Client {
         }
     }
 
-    fn follow(&mut self, job: WireId, submit: Option<Submit>) {
-        if self.followed.len() < self.config.limits.followed {
-            let followed = self.followed.entry(job).or_insert_with(|| Follow::new(None));
-            followed.submit = submit.or(followed.submit.take());
-        }
+    /// Whether one more job may be followed: each submit without an answer
+    /// will bring one.
+    fn check_followed(&self) -> Result<(), ApiMisuse> {
+        let limit = self.config.limits.followed;
+        let submits = self.pending.values().filter(|p| p.asked && matches!(p.request, Request::Submit(..)));
+        let room = self.followed.len() + submits.count() < limit;
+        room.then_some(()).ok_or(ApiMisuse::TooManyFollowed { limit })
     }
 
     fn tell(&mut self, event: ClientEvent) {
         self.outputs.push_back(ClientOutput::Event(event));
     }
+}
+
+/// The last number that may be acknowledged: what waits for the acceptance of
+/// its job is asked for again if there gets to be too much of it.
+fn acknowledgeable(me: &Identity, early: &[Early]) -> u64 {
+    let first = early.iter().filter_map(|early| early.seq).min();
+    first.map_or(me.last_seq, |first| me.last_seq.min(first.saturating_sub(1)))
 }
 
 /// An accepted session, to give commands on. Every command gives a
@@ -420,19 +479,22 @@ impl Session<'_> {
     ///
     /// # Errors
     ///
-    /// `TooManyPending`, or `Argument` for a key outside 1..=256 bytes.
+    /// `TooManyPending`, `TooManyFollowed`, or `Argument` for a key outside
+    /// 1..=256 bytes.
     pub fn submit(&mut self, submit: Submit) -> Result<Handle, ApiMisuse> {
         self.invoke(submit, Invocation::default())
     }
 
     fn invoke(&mut self, mut submit: Submit, invocation: Invocation) -> Result<Handle, ApiMisuse> {
         let client = &mut *self.client;
+        let keyed = submit.key.is_some();
         let key = submit.key.take().unwrap_or_else(|| prefixed("key_", client.entropy.ulid(client.now.utc)));
         if !(1..=256).contains(&key.len()) {
             return Err(ApiMisuse::Argument("an idempotency key has 1 to 256 bytes"));
         }
         submit.key = Some(key);
-        client.command(Request::Submit(submit, invocation))
+        client.check_followed()?;
+        client.give(Request::Submit(submit, invocation), true, keyed)
     }
 
     /// Cancels a job of this session.
@@ -458,12 +520,17 @@ impl Session<'_> {
     ///
     /// # Errors
     ///
-    /// `TooManyPending`, or `NotNegotiated`.
+    /// `TooManyPending`, `TooManyFollowed`, or `NotNegotiated`.
     pub fn watch(&mut self, watch: Watch) -> Result<Handle, ApiMisuse> {
         self.needs(Feature::Subscribe, "subscribe")?;
+        let job = watch.job.clone();
+        if !self.client.followed.contains_key(&job) {
+            self.client.check_followed()?;
+        }
+        let handle = self.client.command(Request::Watch(watch))?;
         // Some runtimes replay before they answer: be ready.
-        self.client.follow(watch.job.clone(), None);
-        self.client.command(Request::Watch(watch))
+        self.client.followed.entry(job).or_insert_with(Follow::new);
+        Ok(handle)
     }
 
     /// Stops watching a job. There is no answer.

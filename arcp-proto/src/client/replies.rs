@@ -4,6 +4,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::follow::Follow;
 use super::io::{ClientEvent, ClientOutput, Handle, SessionEnd};
 use super::link::{ClientTimer, LinkState};
 use super::{Client, Early, Identity, Pending};
@@ -25,6 +26,7 @@ impl Client {
             return;
         }
         self.link.last_received = self.now.mono;
+        self.link.answered = true;
         // A runtime may nest deeper than we would; what it wrote is taken.
         let read = frame::ingest(bytes, self.config.limits.frame_bytes, 2 * crate::json::Json::MAX_DEPTH)
             .map_err(|violation| violation.to_string())
@@ -49,7 +51,7 @@ impl Client {
         }
         match incoming {
             Incoming::Reply { reply, job, trace } => self.on_reply(reply, job, trace, id),
-            Incoming::Event { job, seq, at, event } => return self.on_event(job, seq, at, event),
+            Incoming::Event { job, seq, at, event } => return self.on_event(job, seq, at, event, id),
             Incoming::Goodbye { reason } => self.on_goodbye(reason),
             Incoming::Counted | Incoming::Beat { .. } | Incoming::Unknown => {}
         }
@@ -69,33 +71,38 @@ impl Client {
             }
             Reply::Evicted { code, reason } => self.on_evicted(&code, reason),
             Reply::Echo { nonce, request } => {
-                if let Some((handle, _)) = self.answered(request.as_ref(), |r| matches!(r, Request::Echo { .. })) {
+                if let Some((handle, _)) =
+                    self.answered(self.named(request.as_ref()), |r| matches!(r, Request::Echo { .. }))
+                {
                     self.tell(ClientEvent::Echoed { handle, nonce });
                 }
             }
             // Nothing here asks for subscriptions.
             Reply::Done { .. } | Reply::JobBeat(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => {}
-            Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref()),
+            Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref(), id),
             Reply::Closed { reason, .. } => self.on_goodbye(reason),
             Reply::Ping { nonce, .. } => self.send(&Request::Pong { nonce }),
             Reply::Pong { .. } => {}
             Reply::Jobs(page) => {
-                if let Some((handle, _)) = self.answered(page.request.as_ref(), |r| matches!(r, Request::List(_))) {
+                let asked = |r: &Request| matches!(r, Request::List(_));
+                if let Some((handle, _)) = self.answered(self.request_of(page.request.as_ref(), id), asked) {
                     self.tell(ClientEvent::Jobs { handle, page });
                 }
             }
-            Reply::Accepted(accepted) => self.on_accepted(accepted, trace.as_deref()),
+            Reply::Accepted(accepted) => self.on_accepted(accepted, trace.as_deref(), id),
             Reply::CancelTaken { target, request, .. } => {
                 let job = job.unwrap_or_else(|| target.id().clone());
                 let of_job = |r: &Request| matches!(r, Request::Cancel(cancel) if *cancel.target.id() == job);
-                let handle = self.answered(request.as_ref(), of_job).map(|(handle, _)| handle);
+                let handle = self.answered(self.request_of(request.as_ref(), id), of_job).map(|(handle, _)| handle);
                 self.tell(ClientEvent::CancelTaken { handle, job });
             }
             Reply::Watching(watching) => {
                 let of_job = |r: &Request| matches!(r, Request::Watch(asked) if asked.job == watching.job);
-                if let Some((handle, pending)) = self.answered(watching.request.as_ref(), of_job) {
+                self.note_named(watching.request.as_ref());
+                if let Some((handle, pending)) = self.answered(self.request_of(watching.request.as_ref(), id), of_job) {
                     if let Some(followed) = self.followed.get_mut(&watching.job) {
                         followed.events = followed.events.max(watching.from);
+                        followed.confirmed = true;
                     }
                     self.reclaim(&watching.job);
                     if pending.asked {
@@ -108,12 +115,24 @@ impl Client {
 
     /// Takes the command an answer belongs to: the one it names, else the
     /// oldest of its kind.
-    fn answered(&mut self, request: Option<&WireId>, kind: impl Fn(&Request) -> bool) -> Option<(Handle, Pending)> {
-        let handle = self.named(request).or_else(|| {
+    fn answered(&mut self, named: Option<Handle>, kind: impl Fn(&Request) -> bool) -> Option<(Handle, Pending)> {
+        let handle = named.or_else(|| {
             let oldest = self.pending.iter().find(|(_, pending)| pending.sent && kind(&pending.request));
             oldest.map(|(handle, _)| *handle)
         })?;
         Some((handle, self.pending.remove(&handle)?))
+    }
+
+    /// The command that an answer names, or whose id it bears: some runtimes
+    /// answer under the id of the request.
+    fn request_of(&self, request: Option<&WireId>, id: &WireId) -> Option<Handle> {
+        self.named(request).or_else(|| self.named(Some(id)))
+    }
+
+    fn note_named(&mut self, request: Option<&WireId>) {
+        if let Some(me) = self.identity.as_mut().filter(|_| request.is_some()) {
+            me.names_requests = true;
+        }
     }
 
     fn named(&self, request: Option<&WireId>) -> Option<Handle> {
@@ -184,7 +203,9 @@ impl Client {
             last_seq,
             acked: last_seq,
             server,
+            names_requests: false,
         });
+        self.link.unanswered = 0;
         self.link.state = LinkState::Open;
         self.link.opened_at = self.now.mono;
         self.link.set(ClientTimer::OpenTimeout, None);
@@ -219,7 +240,7 @@ impl Client {
         }
         for (job, events) in jobs {
             let watch = Watch { job: job.clone(), after: Some(events), history: Some(true) };
-            if self.give(Request::Watch(watch), false).is_err() {
+            if self.give_unasked(Request::Watch(watch)).is_err() {
                 self.followed.remove(&job);
             }
         }
@@ -235,7 +256,7 @@ impl Client {
         };
         followed.events = kept;
         let watch = Watch { job: job.clone(), after: Some(kept), history: Some(true) };
-        let given = self.give(Request::Watch(watch), false).is_ok();
+        let given = self.give_unasked(Request::Watch(watch)).is_ok();
         if given {
             self.tell(ClientEvent::Missed { job: job.clone(), events });
         }
@@ -251,16 +272,16 @@ impl Client {
         }
         if let Some(submit) = followed.submit.clone() {
             // Without it the job is still watched; only its cancel is lost.
-            let _ = self.give(Request::Submit(submit, Invocation::default()), false);
+            let _ = self.give_unasked(Request::Submit(submit, Invocation::default()));
         }
     }
 
-    fn on_accepted(&mut self, accepted: Accepted, trace: Option<&str>) {
+    fn on_accepted(&mut self, accepted: Accepted, trace: Option<&str>, id: &WireId) {
         let by_trace =
             |r: &Request| matches!(r, Request::Submit(s, _) if s.trace.as_deref() == trace && trace.is_some());
-        let named = self.named(accepted.request.as_ref());
-        let taken = match named {
-            Some(_) => self.answered(accepted.request.as_ref(), |_| false),
+        self.note_named(accepted.request.as_ref());
+        let taken = match self.request_of(accepted.request.as_ref(), id) {
+            Some(named) => self.answered(Some(named), |_| false),
             None => self.answered(None, by_trace).or_else(|| self.answered(None, |r| matches!(r, Request::Submit(..)))),
         };
         let Some((handle, pending)) = taken else {
@@ -269,15 +290,23 @@ impl Client {
         let Request::Submit(submit, _) = pending.request else {
             return;
         };
-        self.follow(accepted.job.clone(), Some(submit));
+        let job = accepted.job.clone();
+        let followed = self.followed.entry(job.clone()).or_insert_with(Follow::new);
+        followed.submit = Some(submit);
+        followed.confirmed = true;
         if pending.asked {
-            let job = accepted.job.clone();
             self.tell(ClientEvent::Submitted { handle, accepted });
             self.deliver_early(&job);
         }
+        let used = pending.keyed && self.identity.as_ref().is_some_and(|me| !me.server.replays_used_keys());
+        if used && self.followed.contains_key(&job) {
+            let watch = Watch { job: job.clone(), after: Some(0), history: Some(true) };
+            // Without room for it the job's end is still told, if it comes.
+            let _ = self.give_unasked(Request::Watch(watch));
+        }
     }
 
-    fn on_refused(&mut self, refusal: Refusal, trace: Option<&str>) {
+    pub(super) fn on_refused(&mut self, mut refusal: Refusal, trace: Option<&str>, id: &WireId) {
         if self.link.state == LinkState::Opening {
             return self.on_denied(refusal);
         }
@@ -292,9 +321,15 @@ impl Client {
                 r.job().is_some() && r.job() == job.as_ref()
             }
         };
-        let taken = match self.named(refusal.request.as_ref()) {
-            Some(_) => self.answered(refusal.request.as_ref(), |_| false),
-            None => self.answered(None, about).or_else(|| self.answered(None, |_| true)),
+        self.note_named(refusal.request.as_ref());
+        let answers = self.identity.as_ref().is_none_or(|me| !me.names_requests) && !refusal.is_of_this_project();
+        let taken = match self.request_of(refusal.request.as_ref(), id) {
+            Some(named) => self.answered(Some(named), |_| false),
+            None if refusal.request.is_some() => None,
+            None => self.answered(None, about).or_else(|| {
+                // Who names no request answers them in order; who does said this unasked.
+                if answers { self.answered(None, |_| true) } else { None }
+            }),
         };
         match taken {
             // Who does not know `close` may know `bye`.
@@ -308,7 +343,11 @@ impl Client {
                     if !pending.asked && self.watch_the_rest(&watch.job, &refusal) {
                         return;
                     }
-                    self.followed.remove(&watch.job);
+                    refusal.job.get_or_insert_with(|| watch.job.clone());
+                    // A job that is shown to this session already stays with it.
+                    if !pending.asked || self.followed.get(&watch.job).is_some_and(|followed| !followed.confirmed) {
+                        self.followed.remove(&watch.job);
+                    }
                 }
                 let handle = pending.asked.then_some(handle);
                 self.tell(ClientEvent::Refused { handle, refusal });
@@ -347,9 +386,17 @@ impl Client {
         self.end(SessionEnd::Goodbye(reason));
     }
 
-    fn on_event(&mut self, job: WireId, seq: Option<u64>, at: Option<UtcMs>, event: JobEvent) {
+    fn on_event(&mut self, job: WireId, seq: Option<u64>, at: Option<UtcMs>, event: JobEvent, id: &WireId) {
         if self.link.state != LinkState::Open {
             return;
+        }
+        if let (JobEvent::Ended(Terminal { error: Some(error), .. }), None, true) =
+            (&event, seq, self.config.family.numbers_every_end())
+        {
+            // Some runtimes refuse a request in the form of an end; no end comes without a number.
+            let about = Violation::new(error.code.clone(), error.message.clone());
+            let refusal = Refusal { job: Some(job), ..Refusal::of(Concern::Job, about, None) };
+            return self.on_refused(refusal, None, id);
         }
         if self.is_early(&job) {
             return self.keep_early(Early { job, seq, at, event });

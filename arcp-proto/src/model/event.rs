@@ -421,8 +421,8 @@ pub enum JobResult {
     Streamed {
         /// The id the chunks carry.
         result_id: String,
-        /// Bytes after decoding.
-        size: u64,
+        /// Bytes after decoding. Some published runtimes do not say.
+        size: Option<u64>,
         /// The same again, for peers that cannot read chunks.
         inline: Option<Json>,
     },

@@ -283,6 +283,12 @@ impl Refusal {
         Refusal { job, trace, ..Refusal::of(concern, violation, id) }
     }
 
+    /// Whether a runtime of this project wrote it: those name the request that
+    /// they answer.
+    pub fn is_of_this_project(&self) -> bool {
+        self.details.as_ref().and_then(|details| details.members().ok()).is_some_and(|m| m.get("open_code").is_some())
+    }
+
     /// Where the beginning of a job's history is no longer kept: after which
     /// event it can be asked for, if the runtime says so.
     pub fn history_after(&self) -> Option<u64> {

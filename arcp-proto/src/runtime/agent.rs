@@ -269,7 +269,7 @@ impl Runtime {
         match self.jobs.get_mut(id).and_then(|job| job.stream.take()) {
             Some(stream) => {
                 let inline = stream.whole.map(Whole::json);
-                let result = JobResult::Streamed { result_id: stream.result_id, size: stream.bytes, inline };
+                let result = JobResult::Streamed { result_id: stream.result_id, size: Some(stream.bytes), inline };
                 Terminal::success(Some(result), summary)
             }
             None => Terminal::success(None, summary),

@@ -46,8 +46,8 @@ pub(super) struct Claim {
 }
 
 impl Keys {
-    pub(super) fn get(&self, principal: &Principal, key: &str) -> Option<&Claim> {
-        self.claims.get(&digest(principal, key))
+    pub(super) fn get(&self, key: &KeyDigest) -> Option<&Claim> {
+        self.claims.get(key)
     }
 
     /// All claims: whose, for what, for which job and until when.

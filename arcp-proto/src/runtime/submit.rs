@@ -54,11 +54,15 @@ impl Runtime {
             ));
         }
         check_authority(submit, self.config.limits.lease_bytes)?;
-        let fingerprint = fingerprint(submit);
-        if let Some(key) = &submit.key
-            && let Some(claim) = self.keys.get(&principal, key)
+        // Only a key makes anybody compare what was asked for.
+        let key = submit
+            .key
+            .as_ref()
+            .map(|key| KeyRecord { digest: digest(&principal, key), fingerprint: fingerprint(submit) });
+        if let Some(key) = &key
+            && let Some(claim) = self.keys.get(&key.digest)
         {
-            if claim.fingerprint != fingerprint {
+            if claim.fingerprint != key.fingerprint {
                 let taken = "the idempotency key was used for a different submit: use a new key";
                 return Err(Violation::new(ErrorCode::DuplicateKey, taken));
             }
@@ -67,7 +71,7 @@ impl Runtime {
         }
         self.check_capacity(&principal, asked)?;
         let agent = self.resolve(&submit.agent)?;
-        Ok(self.accept(conn, session_id, id, asked, principal, agent, fingerprint))
+        Ok(self.accept(conn, session_id, id, asked, principal, agent, key))
     }
 
     fn resolve(&self, asked: &AgentRef) -> Result<AgentRef, Violation> {
@@ -119,7 +123,7 @@ impl Runtime {
         asked: Asked<'_>,
         principal: Principal,
         agent: AgentRef,
-        fingerprint: [u8; 32],
+        key: Option<KeyRecord>,
     ) -> Reply {
         let Asked { submit, invocation, command } = asked;
         if let Some(oldest) = self.jobs.first_ended().filter(|_| self.jobs.len() >= self.config.limits.jobs) {
@@ -139,7 +143,7 @@ impl Runtime {
             invocation: invocation.clone(),
             created_at: self.now.utc,
             max_runtime: submit.max_runtime,
-            key: submit.key.as_ref().map(|key| KeyRecord { digest: digest(&principal, key), fingerprint }),
+            key,
         };
         let record = JobRecord {
             job,

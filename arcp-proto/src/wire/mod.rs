@@ -67,6 +67,11 @@ impl Family {
     pub fn resumes_after_opening(self) -> bool {
         self == Family::Open
     }
+
+    /// Whether the end of a job always has a number.
+    pub fn numbers_every_end(self) -> bool {
+        self == Family::Hello
+    }
 }
 
 /// How one session's peer sees things: fixed when the session is made.

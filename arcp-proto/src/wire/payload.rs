@@ -114,10 +114,9 @@ impl Payload<'_, '_> {
             .ok_or_else(|| Violation::invalid(alloc::format!("`{}` names no job", self.header.kind)))
     }
 
-    /// The request this answers: by id where the runtime says so, else by an
-    /// envelope id that repeats the request's.
+    /// The request this answers, where the runtime names it.
     pub(super) fn request(&self) -> Option<WireId> {
-        self.id(&["request_id"]).or_else(|| self.header.correlation.clone()).or_else(|| Some(self.header.id.clone()))
+        self.id(&["request_id"]).or_else(|| self.header.correlation.clone())
     }
 
     pub(super) fn trace(&self) -> Option<String> {
@@ -237,7 +236,7 @@ impl Payload<'_, '_> {
         let inline = self.json(&["result", "output"]);
         match (self.string(&["result_id"]), inline) {
             (Some(result_id), inline) => {
-                Some(JobResult::Streamed { result_id, size: self.u64(&["result_size"]).unwrap_or(0), inline })
+                Some(JobResult::Streamed { result_id, size: self.u64(&["result_size"]), inline })
             }
             (None, inline) => inline.map(JobResult::Inline),
         }

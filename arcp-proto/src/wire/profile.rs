@@ -416,6 +416,8 @@ pub enum ServerProfile {
     Python113,
     /// The crate `arcp` 2.0.0.
     Rust200,
+    /// Go 1.1: neighbouring frames may be swapped, jobs are forgotten when they end.
+    Go11,
 }
 
 impl ServerProfile {
@@ -430,13 +432,25 @@ impl ServerProfile {
 
     /// Recognises a hello runtime by the id of its welcome.
     fn of_welcome(id: &str) -> ServerProfile {
-        if is_ulid(id) { ServerProfile::Python113 } else { ServerProfile::Plain }
+        if is_ulid(id) {
+            ServerProfile::Python113
+        } else if is_uuid_v7(id) {
+            ServerProfile::Go11
+        } else {
+            ServerProfile::Plain
+        }
     }
 
     /// Whether numbers go on over watches and connections. One that starts
     /// again cannot be checked for gaps.
     pub fn numbers_on(self) -> bool {
         self == ServerProfile::Plain
+    }
+
+    /// Whether a submit with a used key is answered with what followed from
+    /// the first one, not only with its acceptance.
+    pub fn replays_used_keys(self) -> bool {
+        self != ServerProfile::Go11
     }
 
     /// Whether sessions and jobs outlive the connection.

@@ -106,7 +106,12 @@ fn write_terminal(view: &View, job: JobId, at: UtcMs, terminal: &Terminal) -> St
         Some(JobResult::Inline(result)) => write_inline(view, &mut payload, result),
         Some(JobResult::Streamed { result_id, size, inline }) => match inline {
             Some(whole) if !view.features.has(Feature::ResultChunk) => write_inline(view, &mut payload, whole),
-            Some(_) | None => drop(payload.str("result_id", result_id).u64("result_size", *size)),
+            Some(_) | None => {
+                payload.str("result_id", result_id);
+                if let Some(size) = size {
+                    payload.u64("result_size", *size);
+                }
+            }
         },
         None => {}
     }

@@ -120,8 +120,8 @@ impl Payload<'_, '_> {
             FinalStatus::Error | FinalStatus::Cancelled | FinalStatus::TimedOut => self.failure(status),
         };
         let seq = self.header.seq;
-        // A refused submit may look like the end of a job that never was.
-        if is_error && seq.is_none() && self.id(&["request_id"]).is_some() {
+        // A refused submit may look like the end of a job that never was; the end of one that was has a number.
+        if is_error && seq.is_none() && (self.id(&["request_id"]).is_some() || self.job().is_err()) {
             let reply = Reply::Refused(self.refusal(Concern::Submit));
             return Ok(Incoming::Reply { reply, job: None, trace: self.trace() });
         }

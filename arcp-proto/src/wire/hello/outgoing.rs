@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::{Envelope, OURS, feature_name, message_id, words};
 use crate::id::WireId;
-use crate::json::Object;
+use crate::json::{Json, Object};
 use crate::model::request::{Credential, Open, Request, Submit};
 use crate::wire::alike::{self, quoted, write_claim};
 use crate::wire::{Outgoing, View};
@@ -92,9 +92,11 @@ fn write_hello(open: &Open) -> String {
 
 fn write_submit(submit: &Submit) -> String {
     let mut payload = Object::new();
+    // Some published runtimes demand an input; an empty one is the same as none.
+    let input = submit.input.clone().unwrap_or_else(Json::empty_object);
     payload
         .display("agent", &submit.agent)
-        .opt_json("input", submit.input.as_ref())
+        .raw("input", input.as_str())
         .opt_json("lease_request", submit.lease_request.as_ref())
         .opt_json("lease_constraints", submit.lease_constraints.as_ref())
         .opt_str("idempotency_key", submit.key.as_deref());

@@ -199,7 +199,10 @@ fn write_result(payload: &mut Object, view: &View, terminal: &Terminal) {
             twice(payload, view, ["value", "result"], whole.as_str());
         }
         Some(JobResult::Streamed { result_id, size, .. }) => {
-            payload.str("result_id", result_id).u64("result_size", *size);
+            payload.str("result_id", result_id);
+            if let Some(size) = size {
+                payload.u64("result_size", *size);
+            }
         }
         None => {}
     }

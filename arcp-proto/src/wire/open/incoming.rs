@@ -169,9 +169,7 @@ impl Payload<'_, '_> {
     fn completed(&self) -> Terminal {
         let inline = self.json(&["value", "result"]);
         let result = match self.string(&["result_id"]) {
-            Some(result_id) => {
-                Some(JobResult::Streamed { result_id, size: self.u64(&["result_size"]).unwrap_or(0), inline })
-            }
+            Some(result_id) => Some(JobResult::Streamed { result_id, size: self.u64(&["result_size"]), inline }),
             None => inline.map(JobResult::Inline),
         };
         Terminal::success(result, self.string(&["summary"]))

@@ -1,0 +1,369 @@
+//! Our client before runtimes that are not ours: what they leave out, swap,
+//! refuse in odd forms, or say to nobody in particular.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
+
+use arcp_proto::client::{
+    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, ResultData, Session, SessionEnd,
+};
+use arcp_proto::entropy::Seeds;
+use arcp_proto::error::{ApiMisuse, ErrorCode};
+use arcp_proto::id::WireId;
+use arcp_proto::json::Json;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::request::{Credential, Submit, Watch};
+use arcp_proto::time::{Now, Timestamp, UtcMs};
+use serde_json::{Value, json};
+
+struct Peer {
+    client: Client,
+    now: Now,
+    sent: Vec<Value>,
+    events: Vec<ClientEvent>,
+    connects: usize,
+}
+
+impl Peer {
+    fn new(change: impl FnOnce(&mut ClientConfig)) -> Peer {
+        let mut config = ClientConfig::new("it", "1", Credential::Anonymous);
+        change(&mut config);
+        let now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };
+        let client = Client::new(config, Seeds { public: [1; 32], secret: [2; 32] }, now).expect("it works");
+        let mut peer = Peer { client, now, sent: Vec::new(), events: Vec::new(), connects: 0 };
+        peer.put(ClientInput::Tick);
+        peer
+    }
+
+    /// A client whose session was opened by a runtime that says `id` first.
+    fn opened(id: &str) -> Peer {
+        let mut peer = Peer::new(|_| {});
+        peer.put(ClientInput::Connected);
+        peer.welcome(id);
+        peer
+    }
+
+    fn welcome(&mut self, id: &str) {
+        let features = ["ack", "subscribe", "list_jobs", "result_chunk"];
+        self.hear(json!({"id": id, "type": "session.welcome", "session_id": "s", "payload": {
+            "session_id": "s", "resume_token": "t", "resume_window_sec": 600,
+            "runtime": {"name": "theirs", "version": "1"}, "capabilities": {"features": features}}}));
+    }
+
+    fn put(&mut self, input: ClientInput) {
+        self.client.handle(self.now, input);
+        while let Some(output) = self.client.poll_output() {
+            match output {
+                ClientOutput::Send { frame } => self.sent.push(serde_json::from_str(&frame).expect("JSON")),
+                ClientOutput::Event(event) => self.events.push(event),
+                ClientOutput::Connect => self.connects += 1,
+                ClientOutput::Disconnect => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, frame: Value) {
+        self.put(ClientInput::Received { frame: frame.to_string().into_bytes() });
+    }
+
+    /// Lets the time of the next deadline come.
+    fn wait(&mut self) {
+        self.now.mono = self.client.next_deadline().expect("a deadline").0;
+        self.put(ClientInput::Tick);
+    }
+
+    fn command(&mut self, give: impl FnOnce(Session<'_>) -> Result<Handle, ApiMisuse>) -> (Handle, String) {
+        let handle = give(self.client.session().expect("a session")).expect("given");
+        self.put(ClientInput::Tick);
+        let id = self.sent.last().expect("a frame")["id"].as_str().expect("an id").to_string();
+        (handle, id)
+    }
+
+    fn submit(&mut self) -> (Handle, String) {
+        self.command(|mut session| session.submit(submit()))
+    }
+
+    fn accept(&mut self, job: &str, request: Option<&str>) {
+        let mut payload = json!({"job_id": job, "agent": "it", "lease": {}});
+        if let Some(request) = request {
+            payload["request_id"] = request.into();
+        }
+        self.hear(json!({"id": "a", "type": "job.accepted", "session_id": "s", "job_id": job, "payload": payload}));
+    }
+
+    fn end(&mut self, job: &str, seq: u64) {
+        self.hear(json!({"id": "e", "type": "job.result", "session_id": "s", "job_id": job, "event_seq": seq,
+            "payload": {"final_status": "success", "job_id": job, "result": 1}}));
+    }
+
+    fn take(&mut self) -> Vec<ClientEvent> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+fn submit() -> Submit {
+    Submit::new(AgentRef::parse("it").expect("a name"))
+}
+
+fn watch(job: &str) -> Watch {
+    Watch { job: WireId::new(job).expect("an id"), after: None, history: Some(true) }
+}
+
+const OURS: &str = "msg_01M7VD85KQ9SZXPW6NX4X2SFJ9";
+const GO: &str = "018f3a2b-1c2d-7e3f-8a4b-5c6d7e8f9a0b";
+
+#[test]
+fn a_submit_that_could_not_be_followed_is_refused_and_no_end_is_swallowed() {
+    let mut peer = Peer::new(|config| config.limits.followed = 2);
+    peer.put(ClientInput::Connected);
+    peer.welcome(OURS);
+    let (_, first) = peer.submit();
+    let (_, second) = peer.submit();
+    let full = Err(ApiMisuse::TooManyFollowed { limit: 2 });
+    assert_eq!(peer.client.session().expect("a session").submit(submit()), full);
+    assert_eq!(peer.client.session().expect("a session").watch(watch("job_3")), full);
+    peer.accept("job_1", Some(&first));
+    peer.accept("job_2", Some(&second));
+    assert_eq!(peer.client.session().expect("a session").submit(submit()), full);
+    peer.end("job_1", 1);
+    peer.end("job_2", 2);
+    let ends = peer.take().into_iter().filter(|event| matches!(event, ClientEvent::JobEnded { .. }));
+    assert_eq!(ends.count(), 2);
+    peer.submit();
+}
+
+#[test]
+fn an_error_that_nobody_asked_for_fails_no_command() {
+    let error = |code: &str, details: Value| {
+        json!({"id": OURS, "type": "session.error", "session_id": "s", "payload": {
+            "code": code, "message": "read again later", "retryable": true, "details": details}})
+    };
+    // A runtime of ours says what it is.
+    let mut peer = Peer::opened(OURS);
+    let (handle, id) = peer.submit();
+    peer.take();
+    peer.hear(error("INTERNAL_ERROR", json!({"open_code": "UNAVAILABLE"})));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: None, .. }]));
+    peer.accept("job_1", Some(&id));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Submitted { handle: h, .. }] if *h == handle));
+    // Another one has shown that it names what it answers.
+    peer.submit();
+    peer.hear(error("INTERNAL_ERROR", Value::Null));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: None, .. }]));
+}
+
+#[test]
+fn a_refusal_that_names_nothing_is_found_by_id_job_trace_or_order() {
+    // By the id of the envelope.
+    let mut peer = Peer::opened("w");
+    peer.submit();
+    let (second, id) = peer.submit();
+    peer.take();
+    peer.hear(json!({"id": id, "type": "job.error", "payload": {"final_status": "error", "code": "AGENT_NOT_AVAILABLE", "message": "no"}}));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: Some(h), .. }] if *h == second));
+    // By order.
+    let mut peer = Peer::opened("w");
+    let (first, _) = peer.submit();
+    peer.submit();
+    peer.take();
+    peer.hear(json!({"id": "x", "type": "session.error", "session_id": "s", "payload": {"code": "INVALID_REQUEST", "message": "no", "retryable": false}}));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: Some(h), .. }] if *h == first));
+    // An end of a job that never was.
+    let mut peer = Peer::opened("w");
+    let (first, _) = peer.submit();
+    peer.take();
+    peer.hear(json!({"id": "x", "type": "job.error", "session_id": "s", "job_id": "job_fresh", "payload": {"final_status": "error", "job_id": "job_fresh", "code": "DUPLICATE_KEY", "message": "no"}}));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: Some(h), .. }] if *h == first));
+}
+
+#[test]
+fn a_cancel_refused_in_the_form_of_an_end_ends_no_job() {
+    let mut peer = Peer::opened("w");
+    let (_, id) = peer.submit();
+    peer.accept("job_1", Some(&id));
+    let job = WireId::new("job_1").expect("an id");
+    let (cancel, _) = peer.command(|mut session| session.cancel(job, None));
+    peer.take();
+    peer.hear(json!({"id": "x", "type": "job.error", "session_id": "s", "job_id": "job_1", "payload": {
+        "final_status": "error", "job_id": "job_1", "code": "PERMISSION_DENIED", "message": "not yours"}}));
+    let told = peer.take();
+    assert!(
+        matches!(told.as_slice(), [ClientEvent::Refused { handle: Some(h), refusal }] if *h == cancel && refusal.code == ErrorCode::PermissionDenied),
+        "{told:?}"
+    );
+    peer.end("job_1", 1);
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::JobEnded { .. }]));
+}
+
+#[test]
+fn a_refused_watch_leaves_a_job_of_ours_followed() {
+    let mut peer = Peer::opened(OURS);
+    let (_, id) = peer.submit();
+    peer.accept("job_1", Some(&id));
+    let (_, id) = peer.command(|mut session| session.watch(watch("job_1")));
+    peer.hear(json!({"id": "x", "type": "session.error", "session_id": "s", "payload": {
+        "code": "RESUME_WINDOW_EXPIRED", "message": "gone", "retryable": false, "request_id": id}}));
+    peer.take();
+    peer.end("job_1", 1);
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::JobEnded { .. }]));
+    // A job that was never shown is not followed any more.
+    let (_, id) = peer.command(|mut session| session.watch(watch("job_2")));
+    peer.hear(json!({"id": "x", "type": "session.error", "session_id": "s", "payload": {
+        "code": "JOB_NOT_FOUND", "message": "none", "retryable": false, "request_id": id}}));
+    peer.take();
+    peer.end("job_2", 2);
+    assert!(peer.take().is_empty());
+}
+
+#[test]
+fn what_waits_for_its_acceptance_is_not_acknowledged() {
+    let mut peer = Peer::new(|config| {
+        config.limits.ack_every = 2;
+        config.limits.early = 4;
+    });
+    peer.put(ClientInput::Connected);
+    peer.welcome(OURS);
+    peer.submit();
+    let (_, second) = peer.submit();
+    peer.accept("job_2", Some(&second));
+    let event = |seq: u64, job: &str| {
+        json!({"id": "e", "type": "job.event", "session_id": "s", "job_id": job, "event_seq": seq, "payload": {
+            "kind": "log", "ts": "2026-01-01T00:00:00Z", "body": {"level": "info", "message": "m"}}})
+    };
+    peer.hear(event(1, "job_2"));
+    // Its acceptance was lost with an earlier connection.
+    for seq in 2..=5 {
+        peer.hear(event(seq, "job_1"));
+    }
+    for seq in 6..=8 {
+        peer.hear(event(seq, "job_2"));
+    }
+    peer.wait();
+    let acks = |peer: &Peer| -> Vec<u64> {
+        let acks = peer.sent.iter().filter(|frame| frame["type"] == "session.ack");
+        acks.map(|frame| frame["payload"]["last_processed_seq"].as_u64().expect("a number")).collect()
+    };
+    assert!(acks(&peer).iter().all(|seq| *seq <= 1), "{:?}", acks(&peer));
+    // One too many: all of them are asked for again, and can be had.
+    peer.hear(event(9, "job_1"));
+    peer.wait();
+    peer.put(ClientInput::Connected);
+    assert_eq!(peer.sent.last().expect("a hello")["payload"]["resume"]["last_event_seq"], 1);
+}
+
+#[test]
+fn a_runtime_that_closes_on_the_hello_is_given_up_soon_and_tried_with_a_session_id() {
+    let mut peer = Peer::new(|_| {});
+    for attempt in 1..=3 {
+        peer.put(ClientInput::Connected);
+        let hello = peer.sent.last().expect("a hello");
+        assert_eq!(hello["type"], "session.hello");
+        let minted = hello["session_id"].as_str().is_some_and(|id| id.starts_with("sess_"));
+        assert_eq!(minted, attempt == 2, "attempt {attempt}");
+        peer.put(ClientInput::Disconnected { why: "closed".into() });
+        match peer.take().as_slice() {
+            [ClientEvent::Reconnecting { why, .. }] if attempt < 3 => {
+                assert!(why.contains("without an answer"), "{why}")
+            }
+            [ClientEvent::Ended(SessionEnd::Lost(why))] if attempt == 3 => {
+                assert!(why.contains("without an answer"), "{why}");
+                return;
+            }
+            other => panic!("attempt {attempt}: {other:?}"),
+        }
+        peer.wait();
+    }
+    panic!("it was never given up");
+}
+
+#[test]
+fn an_input_is_always_sent() {
+    let mut peer = Peer::opened(OURS);
+    peer.submit();
+    assert_eq!(peer.sent.last().expect("a submit")["payload"]["input"], json!({}));
+}
+
+#[test]
+fn a_message_that_is_too_large_is_refused_and_not_sent_again() {
+    let mut peer = Peer::opened(OURS);
+    let (small, _) = peer.submit();
+    let input = Some(Json::string(&"x".repeat(100_000)));
+    let (large, _) = peer.command(|mut session| session.submit(Submit { input, ..submit() }));
+    peer.take();
+    peer.put(ClientInput::TooLarge { why: "closed with 1009".into() });
+    match peer.take().as_slice() {
+        [ClientEvent::Refused { handle: Some(refused), refusal }, ClientEvent::Reconnecting { .. }] => {
+            assert_eq!(*refused, large);
+            assert!(refusal.message.contains("too large") && refusal.message.contains("100"), "{}", refusal.message);
+        }
+        other => panic!("{other:?}"),
+    }
+    peer.sent.clear();
+    peer.wait();
+    peer.put(ClientInput::Connected);
+    peer.welcome(OURS);
+    let submits = peer.sent.iter().filter(|frame| frame["type"] == "job.submit");
+    let again: Vec<String> = submits.filter_map(|frame| Some(frame["id"].as_str()?.to_string())).collect();
+    assert_eq!(again.len(), 1, "the small one only");
+    peer.accept("job_1", again.first().map(String::as_str));
+    assert!(peer.take().iter().any(|event| matches!(event, ClientEvent::Submitted { handle, .. } if *handle == small)));
+}
+
+#[test]
+fn swapped_neighbours_of_a_runtime_known_for_them_are_both_read() {
+    let mut peer = Peer::opened(GO);
+    let (_, id) = peer.submit();
+    peer.accept("job_1", Some(&id));
+    peer.take();
+    let event = |seq: u64| {
+        json!({"id": "e", "type": "job.event", "session_id": "s", "job_id": "job_1", "event_seq": seq, "payload": {
+            "kind": "log", "ts": "2026-01-01T00:00:00Z", "body": {"level": "info", "message": "m"}}})
+    };
+    for seq in [2, 1, 4, 3] {
+        peer.hear(event(seq));
+    }
+    peer.end("job_1", 5);
+    let told = peer.take();
+    assert_eq!(told.iter().filter(|event| matches!(event, ClientEvent::Job { .. })).count(), 4);
+    assert!(matches!(told.last(), Some(ClientEvent::JobEnded { result: ResultData::Inline(_), .. })));
+}
+
+#[test]
+fn a_used_key_of_a_runtime_that_forgets_is_watched_and_its_loss_is_told() {
+    let mut peer = Peer::opened(GO);
+    let keyed = Submit { key: Some("k".into()), ..submit() };
+    let (_, id) = peer.command(|mut session| session.submit(keyed));
+    peer.accept("job_1", Some(&id));
+    let asked = peer.sent.last().expect("a watch").clone();
+    assert_eq!((&asked["type"], &asked["payload"]["history"]), (&json!("job.subscribe"), &json!(true)));
+    peer.take();
+    peer.hear(json!({"id": "x", "type": "session.error", "session_id": "s", "payload": {
+        "code": "JOB_NOT_FOUND", "message": "no such job", "retryable": false, "request_id": asked["id"]}}));
+    match peer.take().as_slice() {
+        [ClientEvent::Refused { handle: None, refusal }] => {
+            assert_eq!(refusal.job, WireId::new("job_1"));
+            assert_eq!(refusal.code, ErrorCode::JobNotFound);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_size_that_is_not_announced_is_not_zero() {
+    let mut peer = Peer::opened(OURS);
+    let (_, id) = peer.submit();
+    peer.accept("job_1", Some(&id));
+    peer.hear(
+        json!({"id": "e", "type": "job.event", "session_id": "s", "job_id": "job_1", "event_seq": 1, "payload": {
+        "kind": "result_chunk", "ts": "2026-01-01T00:00:00Z", "body": {
+            "result_id": "r", "chunk_seq": 0, "data": "ab", "encoding": "utf8", "more": false}}}),
+    );
+    peer.take();
+    peer.hear(json!({"id": "e", "type": "job.result", "session_id": "s", "job_id": "job_1", "event_seq": 2,
+        "payload": {"final_status": "success", "job_id": "job_1", "result_id": "r"}}));
+    match peer.take().as_slice() {
+        [ClientEvent::JobEnded { result, .. }] => {
+            assert_eq!(*result, ResultData::Streamed { bytes: b"ab".to_vec(), text: true });
+        }
+        other => panic!("{other:?}"),
+    }
+}
