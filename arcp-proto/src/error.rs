@@ -7,7 +7,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::Json;
+use crate::json::{Json, Object};
 
 /// What went wrong, in the vocabulary of both wire families
 /// (1.1 §12, RFC §18.2). Each family spells its own subset.
@@ -126,11 +126,40 @@ impl Violation {
         Violation::new(ErrorCode::InvalidRequest, message)
     }
 
+    /// A bound of [`Limits`](crate::limits::Limits) was reached. The details
+    /// name it, say whose it is, how much it is, and when to try again.
+    pub fn exhausted(bound: &'static str, of: BoundOf, limit: u64, message: impl Into<Cow<'static, str>>) -> Violation {
+        let mut details = Object::new();
+        details.str("bound", bound).str("of", of.name()).u64("limit", limit).u64("retry_after_ms", RETRY_AFTER_MS);
+        Violation::new(ErrorCode::ResourceExhausted, message).with_details(details.json())
+    }
+
     /// Adds details.
     #[must_use]
     pub fn with_details(mut self, details: Json) -> Violation {
         self.details = Some(details);
         self
+    }
+}
+
+/// When a bound that is reached now may not be any more.
+const RETRY_AFTER_MS: u64 = 1000;
+
+/// Whose a bound is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundOf {
+    /// The principal's own: its own jobs have to make room.
+    Principal,
+    /// Everybody's together.
+    Runtime,
+}
+
+impl BoundOf {
+    fn name(self) -> &'static str {
+        match self {
+            BoundOf::Principal => "principal",
+            BoundOf::Runtime => "runtime",
+        }
     }
 }
 

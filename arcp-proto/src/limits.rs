@@ -80,6 +80,11 @@ pub struct Limits {
     pub ended_jobs_per_principal: usize,
     /// Agents running at once (256). More: jobs wait, in turn by principal.
     pub running_jobs: usize,
+    /// Percent of what the others leave of `running_jobs`, `jobs` and
+    /// `waiting_input_bytes` that one principal may hold, but one in any case
+    /// (25; 100: whoever comes first takes everything). More: its jobs wait,
+    /// or are refused.
+    pub principal_share: u32,
     /// Jobs watched by one session (1,024). More: refused.
     pub watches_per_session: usize,
     /// Subscriptions of one session (16). More: refused.
@@ -199,6 +204,7 @@ impl Default for Limits {
             lease_bytes: 8 << 10,
             ended_jobs_per_principal: 16_384,
             running_jobs: 256,
+            principal_share: 25,
             watches_per_session: 1024,
             subscriptions_per_session: 16,
             subscriptions_per_principal: 256,
@@ -268,6 +274,11 @@ impl Limits {
         }
         at_least("jobs", self.jobs as u64, 1, "1 or more")?;
         at_least("running_jobs", self.running_jobs as u64, 1, "1 or more")?;
+        at_least("principal_share", u64::from(self.principal_share), 1, "1 to 100")?;
+        if self.principal_share > 100 {
+            let value = u64::from(self.principal_share);
+            return Err(ConfigError::Limit { name: "principal_share", value, expected: "1 to 100" });
+        }
         at_least("replies_per_connection", self.replies_per_connection as u64, 2, "2 or more")?;
         at_least("reply_bytes_per_connection", self.reply_bytes_per_connection as u64, 1024, "1024 or more")?;
         at_least("undurable_bytes", self.undurable_bytes as u64, 1024, "1024 or more")?;

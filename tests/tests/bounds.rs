@@ -62,7 +62,10 @@ fn one_job_alone_stays_within_the_bound_of_all_events() {
 
 #[test]
 fn jobs_altogether_have_a_bound() {
-    let mut world = World::configured(15, |config| config.limits.jobs = 3);
+    let mut world = World::configured(15, |config| {
+        config.limits.jobs = 3;
+        config.limits.principal_share = 100;
+    });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     let first = raw.submit(&mut world, json!({"agent": "echo"}))["job_id"].clone();
     raw.until_end(&mut world);

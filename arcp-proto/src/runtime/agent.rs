@@ -1,7 +1,5 @@
-//! What agents say, and how far they may run ahead of the store and of
-//! their reader.
+//! What agents say, and how they end.
 
-use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -9,10 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::Runtime;
-use super::io::{AgentCall, AgentExit, ChunkData, Output};
-use super::job::{AgentState, JobState, cancelled};
+use super::io::{AgentCall, AgentExit, ChunkData};
+use super::job::{AgentState, JobState};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{JobId, SessionId, prefixed};
+use crate::id::{JobId, prefixed};
 use crate::json::{Json, Object};
 use crate::model::event::{ChunkEncoding, EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
 use crate::model::feature::Feature;
@@ -208,8 +206,8 @@ impl Runtime {
 
     /// Whether everyone who submitted the job can read chunks.
     fn readers_take_chunks(&self, id: JobId) -> bool {
-        let owners = self.jobs.get(id).map(|job| job.owners.as_slice()).unwrap_or_default();
-        owners.iter().filter_map(|s| self.sessions.get(*s)).all(|s| s.view.features.has(Feature::ResultChunk))
+        let owners = self.jobs.get(id).into_iter().flat_map(|job| &job.owners);
+        owners.filter_map(|s| self.sessions.get(*s)).all(|s| s.view.features.has(Feature::ResultChunk))
     }
 
     fn watchers_take_chunks(&self, id: JobId) -> bool {
@@ -236,12 +234,10 @@ impl Runtime {
         };
         let cancelling = job.state == JobState::Cancelling;
         if !job.is_over() {
-            let terminal = if cancelling {
-                cancelled(ErrorCode::Cancelled, self.jobs.get(id).and_then(|job| job.cancel_reason()))
-            } else {
-                self.terminal(id, exit)
-            };
-            self.end_job(id, terminal);
+            // The pieces of a result that nobody gets any more are not sent.
+            let exit = if cancelling { AgentExit::Lost } else { exit };
+            let terminal = self.terminal(id, exit);
+            self.conclude(id, terminal);
         }
         self.on_agent_gone(id);
         self.fill_slots();
@@ -290,57 +286,6 @@ impl Runtime {
         match self.jobs.get(id).map(|job| job.is_over()) {
             Some(false) => self.streamed(id, summary),
             Some(true) | None => internal("the result is larger than this runtime allows"),
-        }
-    }
-
-    /// Durable calls give credit back.
-    pub(super) fn on_credits(&mut self, credits: &[JobId]) {
-        for id in credits {
-            if let Some(job) = self.jobs.get_mut(*id) {
-                job.owed += 1;
-            }
-        }
-        let jobs: BTreeSet<JobId> = credits.iter().copied().collect();
-        for job in jobs {
-            self.return_credit(job);
-        }
-    }
-
-    /// Gives an agent its credit back, unless its submitter is far behind.
-    pub(super) fn return_credit(&mut self, id: JobId) {
-        let pace = self.config.limits.pace_events;
-        let Some(job) = self.jobs.get_mut(id).filter(|job| job.owed > 0 && !job.is_over()) else {
-            return;
-        };
-        for owner in &job.owners {
-            if let Some(session) = self.sessions.get_mut(*owner)
-                && session.conn.is_some()
-                && session.lag() > pace
-            {
-                session.paced = true;
-                return;
-            }
-        }
-        if let Some(every) = job.pace {
-            return self.return_portion(id, every);
-        }
-        let calls = core::mem::take(&mut job.owed);
-        job.credit += calls;
-        self.outputs.push_back(Output::AgentCredit { job: id, calls });
-    }
-
-    /// A paced session has caught up, or is no longer there to wait for.
-    pub(super) fn unpace(&mut self, id: SessionId) {
-        let pace = self.config.limits.pace_events;
-        let Some(session) = self.sessions.get_mut(id).filter(|session| session.paced) else {
-            return;
-        };
-        if session.conn.is_some() && session.lag() > pace / 2 {
-            return;
-        }
-        session.paced = false;
-        for job in session.watched.clone() {
-            self.return_credit(job);
         }
     }
 }

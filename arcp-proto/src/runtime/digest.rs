@@ -1,7 +1,7 @@
 //! What a runtime knows that somebody outside can tell and that outlives it:
 //! a restart from what is durable must come to the same.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -119,12 +119,8 @@ impl Runtime {
         let (first, count, classes) = (job.history.first(), job.count(), job.history.runs());
         digest.fact(format!("{id} history"), format!("{first} to {count}: {classes:?}"));
         let known = |session: &&SessionId| self.sessions.get(**session).is_some_and(|s| s.evicted.is_none());
-        let sorted = |sessions: &[SessionId]| {
-            let mut sessions: Vec<SessionId> = sessions.iter().filter(known).copied().collect();
-            sessions.sort_unstable();
-            sessions
-        };
-        let (owners, watchers) = (sorted(&job.owners), sorted(&job.watchers));
+        let owners: BTreeSet<&SessionId> = job.owners.iter().filter(known).collect();
+        let watchers: BTreeSet<&SessionId> = job.watchers.iter().filter(known).collect();
         digest.fact(format!("{id} sessions"), format!("owned by {owners:?}, watched by {watchers:?}"));
     }
 

@@ -11,7 +11,7 @@
 //!
 //! `Ended` is final: exactly one terminal event, nothing after it.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -87,7 +87,7 @@ pub(super) struct Job {
     /// The session it was submitted in.
     pub(super) submitter: SessionId,
     /// Sessions that may cancel it: the submitter, and who came by its key.
-    pub(super) owners: Vec<SessionId>,
+    pub(super) owners: BTreeSet<SessionId>,
     /// Sessions whose index points here, each with its number of runs.
     readers: BTreeMap<SessionId, u32>,
     /// Where its end stands in the log.
@@ -219,7 +219,7 @@ impl Job {
             watchers: alloc::vec![session],
             observers: Vec::new(),
             submitter: session,
-            owners: alloc::vec![session],
+            owners: BTreeSet::from([session]),
             readers: BTreeMap::new(),
             ended_at: None,
             ended: None,
@@ -351,6 +351,12 @@ impl Job {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, JobState::Ended(_))
+    }
+
+    /// Sessions that its agent waits for when they are far behind: those that
+    /// submitted it and get its events.
+    pub(super) fn pacing_readers(&self) -> impl Iterator<Item = SessionId> {
+        self.watchers.iter().copied().filter(|watcher| self.owners.contains(watcher))
     }
 
     /// A session's index has a new run that points here.
@@ -509,7 +515,8 @@ impl Runtime {
         let mut freed = false;
         if job.agent_state == AgentState::Idle {
             self.jobs.take_input(id);
-            freed = self.release_slot(id);
+            self.jobs.leave_line(id);
+            freed = self.jobs.return_slot(id);
             if let Some(job) = self.jobs.get_mut(id) {
                 job.agent_state = AgentState::Gone;
             }
@@ -517,6 +524,7 @@ impl Runtime {
         for timer in [Timer::MaxRuntime(id), Timer::JobBeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
             self.timers.clear(timer);
         }
+        self.readers.release(id);
         self.append_event(id, JobEvent::Ended(terminal), false);
         let Some(job) = self.jobs.get_mut(id) else {
             return;
@@ -592,10 +600,7 @@ impl Runtime {
             return;
         };
         let error = JobError::new(ErrorCode::Timeout, alloc::format!("the time limit of {limit} s was reached"));
-        self.end_job(id, Terminal::failure(error));
-        if self.jobs.get(id).is_some_and(|job| job.agent_state == AgentState::Running) {
-            self.stop_agent(id, self.config.cancel_grace);
-        }
+        self.end_agent(id, error);
     }
 
     pub(super) fn on_cancel_grace_over(&mut self, id: JobId) {
@@ -617,10 +622,22 @@ impl Runtime {
         self.end_agent(id, JobError::new(ErrorCode::Internal, message));
     }
 
-    /// Ends a job, and then its agent.
+    /// Ends a job, and then its agent, unless that was told to stop before.
     pub(super) fn end_agent(&mut self, id: JobId, error: JobError) {
-        self.end_job(id, Terminal::failure(error));
-        self.stop_agent(id, self.config.cancel_grace);
+        let was_told = self.jobs.get(id).is_some_and(|job| job.state == JobState::Cancelling);
+        self.conclude(id, Terminal::failure(error));
+        let runs = self.jobs.get(id).is_some_and(|job| job.agent_state == AgentState::Running);
+        if runs && !was_told {
+            self.stop_agent(id, self.config.cancel_grace);
+        }
+    }
+
+    /// Ends a job by its agent or by its time limit. One that was cancelled
+    /// ends as cancelled, whatever came after.
+    pub(super) fn conclude(&mut self, id: JobId, terminal: Terminal) {
+        let cancelling = self.jobs.get(id).filter(|job| job.state == JobState::Cancelling);
+        let cancelled = cancelling.map(|job| cancelled(ErrorCode::Cancelled, job.cancel_reason()));
+        self.end_job(id, cancelled.unwrap_or(terminal));
     }
 
     /// The agent of a job is gone.
@@ -628,7 +645,7 @@ impl Runtime {
         if let Some(job) = self.jobs.get_mut(id) {
             job.agent_state = AgentState::Gone;
         }
-        self.release_slot(id);
+        self.jobs.return_slot(id);
         self.timers.clear(Timer::CancelGrace(id));
         self.jobs.settle(id);
         self.forget_if_done(id);

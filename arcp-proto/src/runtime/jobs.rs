@@ -1,18 +1,18 @@
 //! All jobs: by id and principal, in line for a slot, and how much of
 //! everything they hold.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::ops::Bound;
 
 use super::job::Job;
 use super::rendered::Rendered;
+use super::shares::Held;
+use super::slots::Line;
 use crate::id::{JobId, LogPos, Principal};
 use crate::json::Json;
 use crate::limits::Limits;
-use crate::model::request::Priority;
 use crate::time::Timestamp;
 use crate::wire::{Part, View};
 
@@ -38,17 +38,11 @@ pub(super) struct Jobs {
     pub(super) kept_bytes: u64,
     /// Payloads of those in memory that were written and are kept.
     pub(super) rendered: Rendered,
-    /// Bytes of input of all jobs that have not started.
-    waiting_bytes: usize,
-    /// Waiting for a slot, in turn by principal.
-    turn: VecDeque<Principal>,
-    queues: BTreeMap<Principal, BTreeSet<Queued>>,
-    /// Agents that hold a slot.
-    pub(super) running: usize,
+    /// What all principals have together.
+    total: Share,
+    /// Those that wait for a slot.
+    line: Line,
 }
-
-/// A job in its principal's queue: the most urgent first, then the oldest.
-type Queued = (Reverse<Priority>, LogPos, JobId);
 
 /// What one principal has of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +53,8 @@ struct Share {
     ended: usize,
     /// Bytes of input of jobs that have not started.
     waiting_bytes: usize,
+    /// Agents that hold a slot.
+    running: usize,
 }
 
 impl Jobs {
@@ -71,30 +67,85 @@ impl Jobs {
     }
 
     pub(super) fn insert(&mut self, id: JobId, job: Job) {
-        let share = self.shares.entry(job.principal.clone()).or_default();
-        share.live += 1;
         let waiting = job.waiting_bytes();
-        share.waiting_bytes += waiting;
-        self.waiting_bytes += waiting;
+        self.account(&job.principal, |share| {
+            share.live += 1;
+            share.waiting_bytes += waiting;
+        });
         self.by_principal.insert((job.principal.clone(), id));
         self.by_id.insert(id, job);
     }
 
-    /// Jobs of a principal that are not over, and those that are and that
-    /// listings still show.
-    pub(super) fn counts(&self, principal: &Principal) -> (usize, usize) {
-        self.shares.get(principal).map_or((0, 0), |share| (share.live, share.ended))
+    /// Changes what a principal has, and with it what all have together.
+    fn account(&mut self, principal: &Principal, change: impl Fn(&mut Share)) {
+        let share = self.shares.entry(principal.clone()).or_default();
+        change(share);
+        if *share == Share::default() {
+            self.shares.remove(principal);
+        }
+        change(&mut self.total);
     }
 
     /// Principals that have jobs.
     pub(super) fn principals(&self) -> Vec<Principal> {
-        self.shares.keys().cloned().collect()
+        let mut principals: Vec<Principal> = self.by_principal.iter().map(|(owner, _)| owner.clone()).collect();
+        principals.dedup();
+        principals
     }
 
-    /// Bytes of input of jobs that have not started: a principal's, and
-    /// everybody's.
-    pub(super) fn waiting_bytes(&self, principal: &Principal) -> (usize, usize) {
-        (self.shares.get(principal).map_or(0, |share| share.waiting_bytes), self.waiting_bytes)
+    fn share(&self, principal: &Principal) -> Share {
+        self.shares.get(principal).copied().unwrap_or_default()
+    }
+
+    /// Jobs of a principal that are over and that listings still show.
+    pub(super) fn ended_of(&self, principal: &Principal) -> usize {
+        self.share(principal).ended
+    }
+
+    /// Jobs that are not over, of the table that all share.
+    pub(super) fn live(&self, principal: &Principal, limits: &Limits) -> Held {
+        Held { own: self.share(principal).live, all: self.total.live, total: limits.jobs }
+    }
+
+    /// Agents that hold a slot, of all slots.
+    pub(super) fn slots(&self, principal: &Principal, limits: &Limits) -> Held {
+        Held { own: self.share(principal).running, all: self.total.running, total: limits.running_jobs }
+    }
+
+    /// Bytes of input of jobs that have not started, of what all may hold.
+    pub(super) fn waiting_bytes(&self, principal: &Principal, limits: &Limits) -> Held {
+        let own = self.share(principal).waiting_bytes;
+        Held { own, all: self.total.waiting_bytes, total: limits.waiting_input_bytes }
+    }
+
+    /// Agents that hold a slot.
+    pub(super) fn running(&self) -> usize {
+        self.total.running
+    }
+
+    /// Jobs in line for a slot.
+    pub(super) fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
+    /// Gives a job a slot, if its principal may have one.
+    pub(super) fn take_slot(&mut self, principal: &Principal, limits: &Limits) -> bool {
+        let may = self.slots(principal, limits).check(1, limits.principal_share).is_ok();
+        if may {
+            self.account(principal, |share| share.running += 1);
+        }
+        may
+    }
+
+    /// Takes the slot of a job back; false if it had none.
+    pub(super) fn return_slot(&mut self, id: JobId) -> bool {
+        let Some(job) = self.by_id.get_mut(&id).filter(|job| job.has_slot) else {
+            return false;
+        };
+        job.has_slot = false;
+        let principal = job.principal.clone();
+        self.account(&principal, |share| share.running -= 1);
+        true
     }
 
     /// All of them.
@@ -107,9 +158,18 @@ impl Jobs {
         self.by_id.len()
     }
 
-    /// The job that ended first, if its agent is gone.
-    pub(super) fn first_ended(&self) -> Option<JobId> {
-        self.ended.first_key_value().map(|(_, id)| *id)
+    /// The job that goes when one more of a principal needs room: the first of
+    /// its own that ended, if it has more than its share, or else the first of
+    /// all. Its agent is gone.
+    pub(super) fn to_forget(&self, principal: &Principal, limits: &Limits) -> Option<JobId> {
+        let share = self.share(principal);
+        let own = share.live + share.ended;
+        let held = Held { own, all: self.by_id.len().max(own), total: limits.jobs };
+        let is_settled =
+            |id: &JobId| self.by_id.get(id).and_then(|job| job.ended_at).is_some_and(|at| self.ended.contains_key(&at));
+        let own_first = self.oldest_listed(principal).filter(is_settled);
+        let first = self.ended.first_key_value().map(|(_, id)| *id);
+        own_first.filter(|_| own >= held.share(limits.principal_share)).or(first)
     }
 
     /// Takes the input of a job, and the extensions that go with it: it
@@ -119,11 +179,10 @@ impl Jobs {
             return (Json::null(), None);
         };
         let waiting = job.waiting_bytes();
-        if let Some(share) = self.shares.get_mut(&job.principal) {
-            share.waiting_bytes = share.waiting_bytes.saturating_sub(waiting);
-        }
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting);
-        (job.input.take().unwrap_or_else(Json::null), job.invocation.extensions.take())
+        let taken = (job.input.take().unwrap_or_else(Json::null), job.invocation.extensions.take());
+        let principal = job.principal.clone();
+        self.account(&principal, |share| share.waiting_bytes = share.waiting_bytes.saturating_sub(waiting));
+        taken
     }
 
     /// Lets events go from memory until everything held fits: the oldest of
@@ -284,7 +343,7 @@ impl Jobs {
     }
 
     pub(super) fn unfinished(&self) -> usize {
-        self.shares.values().map(|share| share.live).sum()
+        self.total.live
     }
 
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
@@ -303,23 +362,18 @@ impl Jobs {
 
     /// A job is over: listings show it for a while.
     pub(super) fn end(&mut self, principal: Principal, id: JobId) {
-        if let Some(share) = self.shares.get_mut(&principal) {
+        self.account(&principal, |share| {
             share.live = share.live.saturating_sub(1);
             share.ended += 1;
-            self.listed.insert((principal, id));
-        }
+        });
+        self.listed.insert((principal, id));
     }
 
     /// Listings no longer show a job.
     pub(super) fn unlist(&mut self, principal: Principal, id: JobId) {
         let entry = (principal, id);
-        if self.listed.remove(&entry)
-            && let Some(share) = self.shares.get_mut(&entry.0)
-        {
-            share.ended = share.ended.saturating_sub(1);
-            if *share == Share::default() {
-                self.shares.remove(&entry.0);
-            }
+        if self.listed.remove(&entry) {
+            self.account(&entry.0, |share| share.ended = share.ended.saturating_sub(1));
         }
     }
 
@@ -331,25 +385,27 @@ impl Jobs {
     }
 
     pub(super) fn enqueue(&mut self, id: JobId) {
-        let Some(job) = self.by_id.get(&id) else {
-            return;
-        };
-        let queue = self.queues.entry(job.principal.clone()).or_default();
-        if queue.is_empty() {
-            self.turn.push_back(job.principal.clone());
+        if let Some(job) = self.by_id.get(&id) {
+            self.line.push(id, job);
         }
-        queue.insert((Reverse(job.invocation.priority), job.accepted_at, id));
     }
 
-    pub(super) fn dequeue(&mut self) -> Option<JobId> {
-        let principal = self.turn.pop_front()?;
-        let queue = self.queues.get_mut(&principal)?;
-        let next = queue.pop_first().map(|(_, _, id)| id);
-        if queue.is_empty() {
-            self.queues.remove(&principal);
-        } else {
-            self.turn.push_back(principal);
+    /// A job no longer waits for a slot.
+    pub(super) fn leave_line(&mut self, id: JobId) {
+        if let Some(job) = self.by_id.get(&id) {
+            self.line.remove(id, job);
         }
-        next
+    }
+
+    /// The next job in line whose principal may have a slot; it has it.
+    pub(super) fn dequeue(&mut self, limits: &Limits) -> Option<JobId> {
+        let may = |principal: &Principal| self.slots(principal, limits).check(1, limits.principal_share).is_ok();
+        let (principal, id) = self.line.first(may)?;
+        self.leave_line(id);
+        self.take_slot(&principal, limits);
+        if let Some(job) = self.by_id.get_mut(&id) {
+            job.has_slot = true;
+        }
+        Some(id)
     }
 }

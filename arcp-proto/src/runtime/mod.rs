@@ -29,10 +29,12 @@ mod requests;
 mod restore;
 mod retention;
 mod session;
+mod shares;
 mod slots;
 mod submit;
 mod subscribe;
 mod timers;
+mod waits;
 mod watch;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -46,6 +48,8 @@ pub use io::{
     Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport,
 };
 
+pub use waits::Wait;
+
 use crate::entropy::{Entropy, Seeds};
 use crate::error::ConfigError;
 use crate::id::{ConnId, JobId, LogPos, OpId, SessionId};
@@ -56,6 +60,7 @@ use keys::Keys;
 use log::{Log, Waiter};
 use session::Sessions;
 use timers::Timers;
+use waits::Readers;
 
 /// How long to wait before a failed store is asked again: each time twice as
 /// long, from the first to the second.
@@ -135,6 +140,7 @@ pub struct Runtime {
     handshaking: usize,
     sessions: Sessions,
     jobs: Jobs,
+    readers: Readers,
     keys: Keys,
     log: Log,
     ops: BTreeMap<OpId, ConnId>,
@@ -168,6 +174,7 @@ impl Runtime {
             handshaking: 0,
             sessions: Sessions::default(),
             jobs: Jobs::default(),
+            readers: Readers::default(),
             keys: Keys::default(),
             log: Log::default(),
             ops: BTreeMap::new(),
@@ -231,7 +238,8 @@ impl Runtime {
             unfinished_jobs: self.jobs.unfinished(),
             jobs: self.jobs.len(),
             index_runs: self.sessions.runs,
-            running_agents: self.jobs.running,
+            waiting_jobs: self.jobs.waiting(),
+            running_agents: self.jobs.running(),
             event_bytes: self.jobs.bytes,
             kept_event_bytes: self.jobs.kept_bytes,
             read_ahead_bytes: self.ahead_bytes,
@@ -362,6 +370,8 @@ pub struct Stats {
     pub jobs: usize,
     /// Runs of all session indexes.
     pub index_runs: usize,
+    /// Jobs in line for a slot.
+    pub waiting_jobs: usize,
     /// Agents that hold a slot.
     pub running_agents: usize,
     /// Bytes of events held in memory.

@@ -129,6 +129,9 @@ impl Runtime {
             let principal = record.id_is_of_principal.then(|| job.principal.clone());
             self.restore_answer(principal, session, request.clone(), command, answer);
         }
+        if self.sessions.get(session).is_none() {
+            job.owners.clear();
+        }
         self.jobs.insert(id, job);
         let correlates = self.sessions.get(session).is_some_and(|session| session.view.correlates());
         self.restore_reader(id, session, true, correlates.then_some((1, request)));
@@ -142,8 +145,9 @@ impl Runtime {
             job.requests.restore(session_id, number, request);
             session.asked.insert(id);
         }
-        if owner && !job.owners.contains(&session_id) {
-            job.owners.push(session_id);
+        if owner {
+            job.owners.insert(session_id);
+            session.owned.insert(id);
         }
         // Who may see what is said anew at each start.
         let sees = job.principal == session.principal || self.config.auditors.contains(&session.principal);

@@ -108,7 +108,7 @@ impl Runtime {
     /// Takes the oldest ended job of a principal from the listings, if there
     /// are too many; true if there were.
     pub(super) fn bound_ended(&mut self, principal: &Principal) -> bool {
-        let full = self.jobs.counts(principal).1 > self.config.limits.ended_jobs_per_principal;
+        let full = self.jobs.ended_of(principal) > self.config.limits.ended_jobs_per_principal;
         let oldest = self.jobs.oldest_listed(principal).filter(|_| full);
         if let Some(id) = oldest {
             self.timers.clear(Timer::Retention(id));
@@ -182,8 +182,8 @@ impl Runtime {
         self.append(Record::JobForgotten { job: id }, None);
     }
 
-    /// Takes a job away, itself from the sessions whose requests it knows, and
-    /// with the last thing of its principal the ids of that one's messages.
+    /// Takes a job away, itself from the sessions that own it or whose requests
+    /// it knows, and with the last thing of its principal the ids of that one's messages.
     pub(super) fn remove_job(&mut self, id: JobId) {
         let Some(job) = self.jobs.remove(id) else {
             return;
@@ -191,6 +191,11 @@ impl Runtime {
         for session in job.requests.sessions() {
             if let Some(session) = self.sessions.get_mut(session) {
                 session.asked.remove(&id);
+            }
+        }
+        for owner in &job.owners {
+            if let Some(session) = self.sessions.get_mut(*owner) {
+                session.owned.remove(&id);
             }
         }
         self.sessions.forget_seen_of(&job.principal, self.jobs.has_any(&job.principal));

@@ -52,6 +52,8 @@ pub(super) struct Session {
     pub(super) sent: u64,
     /// Jobs whose new events it gets.
     pub(super) watched: BTreeSet<JobId>,
+    /// Jobs it may cancel, over or not.
+    pub(super) owned: BTreeSet<JobId>,
     /// Jobs of which a stream was opened to it and not closed.
     pub(super) streams: BTreeSet<JobId>,
     /// Jobs that know requests of it.
@@ -68,8 +70,6 @@ pub(super) struct Session {
     /// Whether a command was given in it.
     pub(super) commanded: bool,
     held: bool,
-    /// Whether agents wait for its reader.
-    pub(super) paced: bool,
     /// Events read back from the store for it.
     pub(super) reading: Reading,
     /// What it is shown of its principal's sessions.
@@ -135,6 +135,7 @@ impl Session {
             cursor: 0,
             sent: 0,
             watched: BTreeSet::new(),
+            owned: BTreeSet::new(),
             streams: BTreeSet::new(),
             asked: BTreeSet::new(),
             extensions: Vec::new(),
@@ -144,7 +145,6 @@ impl Session {
             seen: Seen::default(),
             commanded: false,
             held: false,
-            paced: false,
             reading: Reading::default(),
             subscriptions: Subscriptions::default(),
             acked: 0,
@@ -489,7 +489,7 @@ impl Runtime {
         if let Some(frame) = self.frame_of(id, id, seq, place) {
             self.send_frame(conn, frame);
         }
-        self.unpace(id);
+        self.wake_paced_by(id);
         true
     }
 
@@ -547,7 +547,7 @@ impl Runtime {
             let at = (alive + self.config.resume_window).max(soonest);
             self.timers.set(Timer::ResumeWindow(id), at);
             self.outputs.push_back(Output::Observe(Notice::SessionDetached { session: id }));
-            self.unpace(id);
+            self.wake_paced_by(id);
             self.note_idle(id);
         }
     }
@@ -578,22 +578,21 @@ impl Runtime {
 
     /// A session is over, and the store knows.
     pub(super) fn forget_session(&mut self, id: SessionId) {
-        let Some(watched) = self.remove_session(id) else {
-            return;
-        };
-        self.outputs.push_back(Output::Observe(Notice::SessionEnded { session: id }));
-        for job in watched {
-            self.return_credit(job);
+        if self.remove_session(id) {
+            self.outputs.push_back(Output::Observe(Notice::SessionEnded { session: id }));
         }
     }
 
-    /// Takes a session away, and itself from whatever it watched: gives that.
-    pub(super) fn remove_session(&mut self, id: SessionId) -> Option<BTreeSet<JobId>> {
+    /// Takes a session away, and itself from whatever it watched and owned;
+    /// false if there is none.
+    pub(super) fn remove_session(&mut self, id: SessionId) -> bool {
         self.timers.clear(Timer::ResumeWindow(id));
         self.timers.clear(Timer::SessionLease(id));
         self.timers.clear(Timer::Arrived(id));
         self.stop_reading(id);
-        let mut session = self.sessions.remove(id, self.config.limits.ended_sessions)?;
+        let Some(mut session) = self.sessions.remove(id, self.config.limits.ended_sessions) else {
+            return false;
+        };
         if session.subscriptions.numbers().next().is_some() {
             self.sessions.remove_subscriber(&session.principal, id);
             self.forget_observer(&session.principal, |(observer, _)| observer == id);
@@ -608,9 +607,15 @@ impl Runtime {
                 job.watchers.retain(|watcher| *watcher != id);
             }
         }
+        for job in &session.owned {
+            if let Some(job) = self.jobs.get_mut(*job) {
+                job.owners.remove(&id);
+            }
+        }
+        self.wake_paced_by(id);
         let released = session.index.release(u64::MAX);
         self.unreference(id, &released);
         self.sessions.forget_seen_of(&session.principal, self.jobs.has_any(&session.principal));
-        Some(session.watched)
+        true
     }
 }

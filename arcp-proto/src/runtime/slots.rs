@@ -4,27 +4,80 @@
 //! twice because its runtime ended in between. A job that is accepted while a
 //! slot is free says so in its acceptance; one that waited says so later.
 
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::cmp::Reverse;
 use core::time::Duration;
 
 use super::Runtime;
 use super::checkpoint::restarted;
 use super::io::{AgentSpec, Output};
-use super::job::{AgentState, JobState};
+use super::job::{AgentState, Job, JobState};
 use super::log::Waiter;
 use super::timers::Timer;
-use crate::id::JobId;
+use crate::id::{JobId, LogPos, Principal};
 use crate::json::Json;
 use crate::model::event::JobEvent;
+use crate::model::request::Priority;
 
-impl Runtime {
-    /// Takes a slot for a job that is being accepted, if one is free: then
-    /// nobody waits for it.
-    pub(super) fn take_free_slot(&mut self) -> bool {
-        let free = self.jobs.running < self.config.limits.running_jobs;
-        self.jobs.running += usize::from(free);
-        free
+/// Jobs that wait for a slot: principals in turn, each with its jobs.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    turns: BTreeMap<u64, Principal>,
+    queues: BTreeMap<Principal, Queue>,
+    last_turn: u64,
+}
+
+#[derive(Debug)]
+struct Queue {
+    turn: u64,
+    /// The most urgent first, then the oldest.
+    jobs: BTreeSet<(Reverse<Priority>, LogPos, JobId)>,
+}
+
+impl Line {
+    pub(super) fn push(&mut self, id: JobId, job: &Job) {
+        let queue = self.queues.entry(job.principal.clone()).or_insert_with(|| {
+            self.last_turn += 1;
+            self.turns.insert(self.last_turn, job.principal.clone());
+            Queue { turn: self.last_turn, jobs: BTreeSet::new() }
+        });
+        queue.jobs.insert((Reverse(job.invocation.priority), job.accepted_at, id));
     }
 
+    /// A job starts, or never will: if it was in line, others of its principal
+    /// have their next turn after everybody else's.
+    pub(super) fn remove(&mut self, id: JobId, job: &Job) {
+        let Some(queue) = self.queues.get_mut(&job.principal) else {
+            return;
+        };
+        if !queue.jobs.remove(&(Reverse(job.invocation.priority), job.accepted_at, id)) {
+            return;
+        }
+        self.turns.remove(&queue.turn);
+        if queue.jobs.is_empty() {
+            self.queues.remove(&job.principal);
+            return;
+        }
+        self.last_turn += 1;
+        queue.turn = self.last_turn;
+        self.turns.insert(self.last_turn, job.principal.clone());
+    }
+
+    /// The next job of the first principal in turn that may have a slot. Those
+    /// that may not have one already: there are no more of them than slots.
+    pub(super) fn first(&self, may: impl Fn(&Principal) -> bool) -> Option<(Principal, JobId)> {
+        let principal = self.turns.values().find(|principal| may(principal))?;
+        let (_, _, id) = self.queues.get(principal)?.jobs.first()?;
+        Some((principal.clone(), *id))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.queues.values().map(|queue| queue.jobs.len()).sum()
+    }
+}
+
+impl Runtime {
     /// What a job waited for is durable: its acceptance, or its start.
     pub(super) fn on_job_durable(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(id) else {
@@ -47,27 +100,11 @@ impl Runtime {
 
     /// Begins with waiting jobs while there are slots.
     pub(super) fn fill_slots(&mut self) {
-        while self.jobs.running < self.config.limits.running_jobs {
-            let Some(id) = self.jobs.dequeue() else {
-                return;
-            };
-            // A job may have been cancelled in the queue.
-            let Some(job) = self.jobs.get_mut(id).filter(|job| job.state == JobState::Queued) else {
-                continue;
-            };
-            job.has_slot = true;
-            self.jobs.running += 1;
+        while let Some(id) = self.jobs.dequeue(&self.config.limits) {
             self.begin(id);
             let pos = self.log.last();
             self.log.wait(pos, Waiter::Job(id));
         }
-    }
-
-    /// A job gives its slot back.
-    pub(super) fn release_slot(&mut self, id: JobId) -> bool {
-        let held = self.jobs.get_mut(id).is_some_and(|job| core::mem::take(&mut job.has_slot));
-        self.jobs.running = self.jobs.running.saturating_sub(usize::from(held));
-        held
     }
 
     /// Says that a job is started.

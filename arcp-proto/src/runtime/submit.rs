@@ -8,7 +8,7 @@ use super::io::{JobRecord, KeyRecord, Notice, Output, Record};
 use super::job::{Job, NewJob, waiting_bytes};
 use super::keys::digest;
 use super::log::Waiter;
-use crate::error::{ErrorCode, Violation};
+use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
 use crate::json::{Json, Members, Object};
 use crate::model::agent::AgentRef;
@@ -92,21 +92,32 @@ impl Runtime {
         if self.log.failed {
             return Err(Violation::new(ErrorCode::Unavailable, "the store is failing: submit again later"));
         }
-        if self.jobs.counts(principal).0 >= limits.jobs_per_principal {
-            let full = alloc::format!("{} of your jobs have not ended: wait for some", limits.jobs_per_principal);
-            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        let live = self.jobs.live(principal, limits);
+        if live.own >= limits.jobs_per_principal {
+            let most = limits.jobs_per_principal as u64;
+            let full = alloc::format!("{most} of your jobs have not ended: submit again when some have");
+            return Err(Violation::exhausted("jobs_per_principal", BoundOf::Principal, most, full));
         }
+        live.admit(1, limits.principal_share, "jobs", "jobs that have not ended")?;
         let none = Json::empty_object();
         let input = waiting_bytes(asked.submit.input.as_ref().unwrap_or(&none), asked.invocation);
-        let (own, all) = self.jobs.waiting_bytes(principal);
-        if own + input > limits.waiting_input_bytes_per_principal {
-            let full = "the inputs of your jobs that have not started are too large together: wait for some";
-            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        let waiting = self.jobs.waiting_bytes(principal, limits);
+        let most = limits.waiting_input_bytes_per_principal;
+        if waiting.own + input > most {
+            let full =
+                alloc::format!("the inputs of your jobs that have not started have more than {most} bytes: wait");
+            let bound = "waiting_input_bytes_per_principal";
+            return Err(Violation::exhausted(bound, BoundOf::Principal, most as u64, full));
         }
-        let no_room = self.jobs.len() >= limits.jobs && self.jobs.first_ended().is_none();
-        if no_room || all + input > limits.waiting_input_bytes {
-            let full = "the runtime holds too many jobs: submit again later";
-            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        waiting.admit(
+            input,
+            limits.principal_share,
+            "waiting_input_bytes",
+            "the inputs of jobs that have not started",
+        )?;
+        if self.jobs.len() >= limits.jobs && self.jobs.to_forget(principal, limits).is_none() {
+            let full = "the runtime holds too many jobs: submit again when some have ended";
+            return Err(Violation::exhausted("jobs", BoundOf::Runtime, limits.jobs as u64, full));
         }
         if asked.submit.key.is_some() {
             self.keys.check_room(principal, limits)?;
@@ -126,14 +137,16 @@ impl Runtime {
         key: Option<KeyRecord>,
     ) -> Reply {
         let Asked { submit, invocation, command } = asked;
-        if let Some(oldest) = self.jobs.first_ended().filter(|_| self.jobs.len() >= self.config.limits.jobs) {
-            self.forget_job(oldest);
+        let limits = &self.config.limits;
+        if let Some(ended) = self.jobs.to_forget(&principal, limits).filter(|_| self.jobs.len() >= limits.jobs) {
+            self.forget_job(ended);
         }
         let job = JobId::from_ulid(self.entropy.ulid(self.now.utc));
         let trace = submit.trace.clone().unwrap_or_else(|| {
             alloc::format!("{:016x}{:016x}", self.entropy.public_u64() | 1, self.entropy.public_u64())
         });
-        let starts = self.take_free_slot();
+        // Whoever may have a slot now has no job in line for one.
+        let starts = self.jobs.take_slot(&principal, &self.config.limits);
         let new = NewJob {
             principal: principal.clone(),
             agent: agent.clone(),
@@ -173,6 +186,7 @@ impl Runtime {
         self.index_for_observers(job, 0);
         if let Some(session) = self.sessions.get_mut(session) {
             session.watched.insert(job);
+            session.owned.insert(job);
         }
         self.log.wait(pos, Waiter::Job(job));
         self.outputs.push_back(Output::Observe(Notice::JobAccepted { job, principal, agent }));
@@ -236,14 +250,9 @@ impl Runtime {
         }
         if job.requests.count() >= most {
             let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
-            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+            return Err(Violation::exhausted("requests_per_job", BoundOf::Principal, most as u64, full));
         }
-        if !job.owners.contains(&session_id) {
-            if job.owners.len().is_power_of_two() {
-                job.owners.retain(|owner| self.sessions.get(*owner).is_some());
-            }
-            job.owners.push(session_id);
-        }
+        job.owners.insert(session_id);
         let (over, last) = (job.is_over(), job.count());
         if !over && !job.watchers.contains(&session_id) {
             job.watchers.push(session_id);
@@ -255,6 +264,7 @@ impl Runtime {
         let Some(session) = self.sessions.get_mut(session_id) else {
             return Ok(reply);
         };
+        session.owned.insert(job_id);
         if !over {
             session.watched.insert(job_id);
         } else if !session.index.holds_last_after(job_id, last, session.cursor) {

@@ -173,9 +173,9 @@ impl Runtime {
 
     /// Jobs that a session may cancel and that are not over.
     fn own_jobs(&self, session: SessionId) -> Vec<JobId> {
-        let watched = self.sessions.get(session).map(|session| &session.watched);
-        let own = |id: &JobId| self.jobs.get(*id).is_some_and(|job| job.owners.contains(&session) && !job.is_over());
-        watched.into_iter().flatten().copied().filter(own).collect()
+        let owned = self.sessions.get(session).map(|session| &session.owned);
+        let goes_on = |id: &JobId| self.jobs.get(*id).is_some_and(|job| !job.is_over());
+        owned.into_iter().flatten().copied().filter(goes_on).collect()
     }
 
     fn may_cancel(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
@@ -325,25 +325,31 @@ impl Runtime {
     }
 
     /// A session gets no more events of a job.
-    pub(super) fn leave_job(&mut self, job: JobId, id: SessionId) {
-        if let Some(job) = self.jobs.get_mut(job) {
+    pub(super) fn leave_job(&mut self, job_id: JobId, id: SessionId) {
+        if let Some(job) = self.jobs.get_mut(job_id) {
             job.watchers.retain(|watcher| *watcher != id);
         }
         if let Some(session) = self.sessions.get_mut(id) {
-            session.watched.remove(&job);
-            session.streams.remove(&job);
+            session.watched.remove(&job_id);
+            session.streams.remove(&job_id);
         }
+        self.wake_if_paced_by(job_id, id);
     }
 }
 
-/// What makes two commands the same.
+/// What makes two commands the same: whatever a client says in them, but for
+/// what names the message itself.
 fn command_fingerprint(header: &Header<'_>, request: &Request) -> [u8; 32] {
-    Sha256::new()
+    let mut digest = Sha256::new()
         .chain_update(header.kind.as_bytes())
         .chain_update([0])
         .chain_update(request.job().map_or("", WireId::as_str))
         .chain_update([0])
-        .chain_update(header.payload)
-        .finalize()
-        .into()
+        .chain_update(header.payload);
+    let beside = [header.key.as_deref(), header.priority.as_deref(), header.extensions.map(|all| all.get())];
+    for (tag, said) in (1..).zip(beside).filter_map(|(tag, said): (u8, _)| Some((tag, said?))) {
+        // Lengths first, so that no two of them read the same.
+        digest = digest.chain_update([tag]).chain_update((said.len() as u64).to_be_bytes()).chain_update(said);
+    }
+    digest.finalize().into()
 }

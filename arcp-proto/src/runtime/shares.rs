@@ -1,0 +1,89 @@
+//! Shares: how much one principal may hold of what everybody needs.
+//!
+//! Of what the others leave it may hold
+//! [`principal_share`](crate::limits::Limits::principal_share) percent, but one
+//! in any case; and the last one only if it holds none. So whoever comes next
+//! finds something, however much those before it asked for.
+
+use crate::error::{BoundOf, Violation};
+
+/// How much there is of something, and who holds it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// What the principal holds.
+    pub(super) own: usize,
+    /// What everybody holds, the principal included.
+    pub(super) all: usize,
+    /// What there is.
+    pub(super) total: usize,
+}
+
+impl Held {
+    /// What the principal may hold altogether.
+    pub(super) fn share(self, percent: u32) -> usize {
+        let left = self.total.saturating_sub(self.all - self.own) as u64;
+        usize::try_from(left * u64::from(percent) / 100).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Whether the principal may have so much more.
+    ///
+    /// # Errors
+    ///
+    /// Whose bound is reached.
+    pub(super) fn check(self, more: usize, percent: u32) -> Result<(), BoundOf> {
+        let free = self.total.saturating_sub(self.all);
+        if more > free {
+            return Err(BoundOf::Runtime);
+        }
+        let beyond = self.own.saturating_add(more) > self.share(percent) || more == free;
+        if percent < 100 && self.own > 0 && beyond { Err(BoundOf::Principal) } else { Ok(()) }
+    }
+
+    /// As [`check`](Self::check), as a refusal that names the bound.
+    pub(super) fn admit(self, more: usize, percent: u32, bound: &'static str, what: &str) -> Result<(), Violation> {
+        self.check(more, percent).map_err(|of| {
+            let message = match of {
+                BoundOf::Principal => alloc::format!("{what} have reached your share, which leaves room for others"),
+                BoundOf::Runtime => alloc::format!("{what} of everybody have reached the bound of this runtime"),
+            };
+            let limit = match of {
+                BoundOf::Principal => self.share(percent),
+                BoundOf::Runtime => self.total,
+            };
+            Violation::exhausted(
+                bound,
+                of,
+                limit as u64,
+                alloc::format!("{message}: submit again when some have ended"),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn most_of(total: usize, others: usize) -> usize {
+        let fits = |own: &usize| Held { own: *own, all: others + own, total }.check(1, 25).is_ok();
+        (0..).take_while(fits).count()
+    }
+
+    #[test]
+    fn a_share_is_a_quarter_of_what_the_others_leave() {
+        assert_eq!([0, 64, 112].map(|others| most_of(256, others)), [64, 48, 36]);
+        let mut others = 0;
+        for _ in 0..10 {
+            others += most_of(256, others);
+        }
+        assert!(others < 256, "ten who take all they may leave something: {others}");
+    }
+
+    #[test]
+    fn the_last_one_is_for_who_has_none() {
+        assert_eq!([1, 2, 3].map(|total| most_of(total, 0)), [1, 1, 1]);
+        assert_eq!((most_of(8, 7), most_of(8, 8)), (1, 0));
+        let all_of_it = Held { own: 7, all: 7, total: 8 };
+        assert_eq!((all_of_it.check(1, 100), all_of_it.check(1, 99)), (Ok(()), Err(BoundOf::Principal)));
+    }
+}

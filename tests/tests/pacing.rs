@@ -1,0 +1,69 @@
+//! Pacing: an agent waits for whoever submitted its job and reads it, and for
+//! nobody else; whatever it waits for wakes it.
+
+use std::time::Duration;
+
+use arcp_proto::runtime::Config;
+use arcp_tests::raw::Raw;
+use arcp_tests::world::World;
+use serde_json::{Value, json};
+
+/// A few events ahead are enough to wait.
+fn short_credit(config: &mut Config) {
+    config.limits.pace_events = 16;
+    config.limits.agent_credit = 4;
+}
+
+fn chatty(raw: &mut Raw, world: &mut World) -> Value {
+    raw.submit(world, json!({"agent": "chatty", "input": {"count": 2000}}))["job_id"].clone()
+}
+
+#[test]
+fn an_agent_does_not_wait_for_a_reader_that_gets_nothing_of_its_job() {
+    let mut world = World::configured(1, short_credit);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    chatty(&mut raw, &mut world);
+    world.stall(raw.conn, true);
+    let left = chatty_while_stalled(&mut raw, &mut world);
+    raw.send(&mut world, "job.unsubscribe", json!({"job_id": left}));
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(world.runtime().stats().running_agents, 1, "the one that is not read goes on to its end");
+    assert_eq!(world.runtime().waits().len(), 1, "the other waits for its reader");
+    world.stall(raw.conn, false);
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(world.runtime().stats().running_agents, 0, "and goes on when it reads");
+    world.finish();
+}
+
+/// Submits a job without reading the acceptance; gives its id.
+fn chatty_while_stalled(raw: &mut Raw, world: &mut World) -> Value {
+    raw.send(world, "job.submit", json!({"agent": "chatty", "input": {"count": 2000}}));
+    world.run_for(Duration::from_secs(1));
+    let (mut lister, _) = Raw::hello(world, "tok-a");
+    lister.send(world, "session.list_jobs", json!({}));
+    let page = lister.expect(world, "session.jobs");
+    world.cut(lister.conn);
+    page["payload"]["jobs"].as_array().and_then(|jobs| jobs.last()).expect("two jobs")["job_id"].clone()
+}
+
+#[test]
+fn an_agent_goes_on_when_the_session_it_waits_for_is_gone() {
+    let mut world = World::configured(2, |config| {
+        short_credit(config);
+        config.slow_reader_grace = Duration::from_secs(20);
+        config.resume_window = Duration::from_secs(10);
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let first = chatty(&mut raw, &mut world);
+    chatty(&mut raw, &mut world);
+    world.stall(raw.conn, true);
+    world.run_for(Duration::from_secs(1));
+    // It leaves the one after it began to wait.
+    raw.send(&mut world, "job.unsubscribe", json!({"job_id": first}));
+    world.run_for(Duration::from_secs(15));
+    assert_eq!(world.runtime().stats().running_agents, 1);
+    world.run_for(Duration::from_secs(40));
+    assert!(raw.is_closed(&world));
+    assert_eq!(world.runtime().stats().running_agents, 0);
+    world.finish();
+}
