@@ -236,7 +236,7 @@ impl Engine {
             Output::Load { op, job, from, to, bytes } => self.load(Wanted { op, job, from, to, bytes }),
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),
             Output::StopAgent { job, force } => self.runner.stop(job, force),
-            Output::AgentCredit { job, calls } => self.runner.credit(job, calls),
+            Output::AgentCredit { job, calls, bytes } => self.runner.credit(job, calls, bytes),
             Output::Extension { session, message } => {
                 if let Some(take) = &mut self.extensions {
                     take(session, message);

@@ -437,13 +437,14 @@ impl Context {
 
     fn call(&self, call: AgentCall) -> Result<(), Stopped> {
         let mut state = self.link.state();
-        while state.credit == 0 && !state.over {
+        while (state.credit == 0 || state.credit_bytes <= 0) && !state.over {
             state = self.link.wait(state, None);
         }
         if state.over {
             return Err(Stopped);
         }
         state.credit -= 1;
+        state.credit_bytes = state.credit_bytes.saturating_sub(i64::try_from(call.bytes()).unwrap_or(i64::MAX));
         // Under the lock, so that calls of one job keep their order.
         self.inbox.put(Input::Agent { job: self.job, call });
         Ok(())
@@ -470,6 +471,8 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 pub(crate) struct LinkState {
     pub(crate) credit: u32,
+    /// Below zero after a call larger than what was left.
+    pub(crate) credit_bytes: i64,
     /// A beat is in the inbox.
     pub(crate) beating: bool,
     /// Told to stop.
@@ -478,6 +481,13 @@ pub(crate) struct LinkState {
     pub(crate) over: bool,
     /// Its work is done; nobody needs to be told anything.
     pub(crate) done: bool,
+}
+
+impl LinkState {
+    pub(crate) fn give(&mut self, calls: u32, bytes: u64) {
+        self.credit = self.credit.saturating_add(calls);
+        self.credit_bytes = self.credit_bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
 }
 
 impl Link {

@@ -51,7 +51,7 @@ impl Runner {
             None => return self.inbox.put(Input::AgentExited { job, exit: AgentExit::Lost }),
         };
         let link = Arc::new(Link::default());
-        link.change(|state| state.credit = spec.credit);
+        link.change(|state| state.give(spec.credit, spec.credit_bytes));
         self.running.insert(job, link.clone());
         let (inbox, counted) = (self.inbox.clone(), self.threads.count());
         let work = move || {
@@ -75,9 +75,9 @@ impl Runner {
     }
 
     /// Gives an agent credit.
-    pub fn credit(&mut self, job: JobId, calls: u32) {
+    pub fn credit(&mut self, job: JobId, calls: u32, bytes: u64) {
         if let Some(link) = self.running.get(&job) {
-            link.change(|state| state.credit = state.credit.saturating_add(calls));
+            link.change(|state| state.give(calls, bytes));
         }
     }
 

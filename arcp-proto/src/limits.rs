@@ -123,7 +123,8 @@ pub struct Limits {
     pub keys: usize,
     /// Events of one job held in memory (65,536). More: the oldest are let go;
     /// a store gives them back, and without one who still needs them gets
-    /// `RESUME_WINDOW_EXPIRED`.
+    /// `RESUME_WINDOW_EXPIRED`: an attached submitter never does, its agents
+    /// wait for it.
     pub job_events: usize,
     /// Bytes of events of one job held in memory (64 MiB). As above.
     pub job_event_bytes: usize,
@@ -168,9 +169,15 @@ pub struct Limits {
     /// one commit shares its cost among.
     /// Beyond: its call waits.
     pub agent_credit: u32,
+    /// Bytes of calls an agent may make ahead of the store and its submitter
+    /// (1 MiB), but one call in any case. Beyond: its call waits.
+    pub agent_credit_bytes: usize,
     /// Numbered frames an attached submitter may be behind before its agents
     /// are paced (1,024).
     pub pace_events: u64,
+    /// Bytes of events that came while a submitter was attached and that it was
+    /// not sent, before its agents are paced (2 MiB). They stay in memory.
+    pub pace_bytes: usize,
     /// Entries read for one listing (10,000). Beyond: a short page with a
     /// cursor.
     pub list_scan: usize,
@@ -234,7 +241,9 @@ impl Default for Limits {
             index_runs_per_session: 1 << 20,
             index_runs: 1 << 24,
             agent_credit: 256,
+            agent_credit_bytes: 1 << 20,
             pace_events: 1024,
+            pace_bytes: 2 << 20,
             list_scan: 10_000,
             ended_sessions: 16_384,
         }
@@ -285,6 +294,7 @@ impl Limits {
         at_least("watch_lag", self.watch_lag, 16, "16 or more")?;
         at_least("requests_per_job", self.requests_per_job as u64, 1, "1 or more")?;
         at_least("agent_credit", u64::from(self.agent_credit), 1, "1 or more")?;
+        at_least("agent_credit_bytes", self.agent_credit_bytes as u64, 1, "1 or more")?;
         at_least("job_events", self.job_events as u64, 16, "16 or more")?;
         at_least("load_events", self.load_events, 1, "1 or more")?;
         at_least("loads_per_session", self.loads_per_session as u64, 1, "1 or more")?;

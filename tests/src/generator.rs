@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use arcp_proto::id::Principal;
+use arcp_proto::id::{JobId, Principal};
+use arcp_proto::runtime::Wait;
 use arcp_proto::wire::Family;
 use serde_json::{Value, json};
 
@@ -42,7 +43,8 @@ pub struct Ran {
 /// Runs one seed: `steps` random actions, then calm.
 pub fn run(seed: u64, steps: u64) -> Ran {
     let mut options = Options::new(seed);
-    options.config.limits.running_jobs = 4;
+    options.config.limits.running_jobs = 8;
+    options.config.limits.principal_share = if seed.is_multiple_of(4) { 100 } else { 25 };
     options.config.limits.pace_events = 16;
     options.config.limits.ack_lag = 40;
     options.window = 4096;
@@ -259,8 +261,10 @@ fn junk(world: &mut World, peer: &mut Peer) {
 }
 
 fn submit(world: &mut World, peer: &mut Peer, n: u64) {
-    const AGENTS: [&str; 9] =
-        ["echo", "slow", "chatty", "ponderer", "kinds", "chunker", "waiter", "stubborn", "failer"];
+    const AGENTS: [&str; 12] = [
+        "echo", "slow", "chatty", "ponderer", "kinds", "chunker", "waiter", "stubborn", "failer", "finisher",
+        "lingerer", "undead",
+    ];
     let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
     let input = json!({"ticks": 3, "count": 40});
     let mut key = Value::Null;
@@ -338,9 +342,12 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
         say(world, peer, "session.ping", json!({}));
     }
     // Every job may wait for the one before it, for its time limit and grace.
-    let rounds = 9 + 4 * world.runtime().stats().unfinished_jobs;
+    let rounds = 12 + 5 * world.runtime().stats().unfinished_jobs;
+    let mut before = BTreeMap::new();
     for _ in 0..rounds {
         world.run_for(Duration::from_secs(10));
+        before = nobody_waits_for_ever(world, &before);
+        world.reap();
         for peer in peers.iter_mut() {
             peer.look(world);
             say(world, peer, "session.ping", json!({}));
@@ -355,6 +362,23 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     }
     let stats = world.runtime().stats();
     assert_eq!((stats.unfinished_jobs, stats.running_agents), (0, 0));
+}
+
+/// In a kind world everybody reads and the store works: an agent waits for
+/// nothing, and a job for a slot only while somebody has one.
+fn nobody_waits_for_ever(world: &World, before: &BTreeMap<JobId, usize>) -> BTreeMap<JobId, usize> {
+    let held_back = world.held_back();
+    let stuck: Vec<_> = held_back.iter().filter(|(job, left)| before.get(job) == Some(left)).collect();
+    let waits = world.runtime().waits();
+    assert!(stuck.is_empty(), "held back for ten seconds: {stuck:?}, the runtime says {waits:?}");
+    for (job, wait) in waits {
+        match wait {
+            Wait::Slot => assert!(world.runtime().stats().running_agents > 0, "{job} waits for a slot that is free"),
+            Wait::Store => {}
+            Wait::Reader(_) | Wait::Pace | Wait::Silence => panic!("{job} waits for {wait:?} in a kind world"),
+        }
+    }
+    held_back
 }
 
 /// Everybody goes, and nothing is held for anybody any more.

@@ -20,6 +20,13 @@ pub enum Step {
     UntilStopped,
     /// Nothing until forced, whatever it is told.
     Stubborn,
+    /// Nothing until told to stop; then a success all the same.
+    FinishWhenStopped,
+    /// Nothing until told to stop; then the end, so much later, forced or not.
+    ExitLate(Duration),
+    /// No end, forced or not, until the world [reaps](crate::world::World::reap)
+    /// it.
+    Never,
 }
 
 /// Makes the script of a job from what it is run with.
@@ -98,6 +105,9 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
         }
         "waiter" => vec![Step::UntilStopped],
         "stubborn" => vec![Step::Stubborn],
+        "finisher" => vec![Step::FinishWhenStopped],
+        "lingerer" => vec![Step::ExitLate(Duration::from_secs(number("seconds", 8)))],
+        "undead" => vec![Step::Never],
         "deaf" => vec![Step::Sleep(Duration::from_secs(number("seconds", 3600))), success("null")],
         "failer" => vec![Step::Exit(AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom")))],
         "panicker" => vec![Step::Exit(AgentExit::Lost)],

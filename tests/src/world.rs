@@ -49,7 +49,7 @@ impl Options {
         let mut config = Config::new("world", "1.0.0");
         for agent in [
             "slow", "chatty", "kinds", "chunker", "waiter", "stubborn", "deaf", "failer", "panicker", "inventor",
-            "thinker", "stepper", "hoarder", "ponderer",
+            "thinker", "stepper", "hoarder", "ponderer", "finisher", "lingerer", "undead",
         ] {
             config = config.with_agent(agent, &[]);
         }
@@ -87,6 +87,7 @@ struct Wire {
 struct Running {
     steps: VecDeque<Step>,
     credit: u32,
+    credit_bytes: i64,
     stopping: bool,
     forced: bool,
     /// Whether a wake-up is in flight.
@@ -265,8 +266,9 @@ impl World {
             Output::StartAgent { job, spec } => {
                 let steps = script(&spec).into();
                 self.started.push((*spec).clone());
-                self.running
-                    .insert(job, Running { steps, credit: spec.credit, stopping: false, forced: false, awake: false });
+                let (credit, credit_bytes) = (spec.credit, spec.credit_bytes as i64);
+                let running = Running { steps, credit, credit_bytes, stopping: false, forced: false, awake: false };
+                self.running.insert(job, running);
                 self.wake(job);
             }
             Output::StopAgent { job, force } => {
@@ -276,9 +278,10 @@ impl World {
                     self.wake(job);
                 }
             }
-            Output::AgentCredit { job, calls } => {
+            Output::AgentCredit { job, calls, bytes } => {
                 if let Some(running) = self.running.get_mut(&job) {
                     running.credit += calls;
+                    running.credit_bytes += bytes as i64;
                     self.wake(job);
                 }
             }
@@ -357,14 +360,38 @@ impl World {
             arcp_proto::error::ErrorCode::Cancelled,
             "stopped",
         ));
-        let stubborn = matches!(running.steps.front(), Some(Step::Stubborn));
-        if running.forced || running.stopping && !stubborn {
+        let next = running.steps.front().cloned();
+        if running.forced || running.stopping {
+            let exit = match next {
+                Some(Step::Never) => return,
+                Some(Step::Stubborn) if !running.forced => return,
+                Some(Step::FinishWhenStopped) if !running.forced => {
+                    AgentExit::Success { result: None, summary: Some("all the same".into()) }
+                }
+                Some(Step::ExitLate(span)) => {
+                    // Nothing wakes it before.
+                    running.steps.pop_front();
+                    running.awake = true;
+                    let at = self.now.mono + span;
+                    return self.schedule(at, Event::Agent(job));
+                }
+                Some(
+                    Step::Stubborn
+                    | Step::FinishWhenStopped
+                    | Step::Call(_)
+                    | Step::Sleep(_)
+                    | Step::Exit(_)
+                    | Step::UntilStopped,
+                )
+                | None => cancelled,
+            };
             self.running.remove(&job);
-            return self.input(Input::AgentExited { job, exit: cancelled });
+            return self.input(Input::AgentExited { job, exit });
         }
-        match running.steps.front().cloned() {
-            Some(Step::Call(call)) if running.credit > 0 => {
+        match next {
+            Some(Step::Call(call)) if running.credit > 0 && running.credit_bytes > 0 => {
                 running.credit -= 1;
+                running.credit_bytes -= call.bytes() as i64;
                 running.steps.pop_front();
                 self.input(Input::Agent { job, call });
                 self.wake(job);
@@ -379,8 +406,34 @@ impl World {
                 self.running.remove(&job);
                 self.input(Input::AgentExited { job, exit });
             }
-            Some(Step::Call(_) | Step::UntilStopped | Step::Stubborn) | None => {}
+            Some(
+                Step::Call(_)
+                | Step::UntilStopped
+                | Step::Stubborn
+                | Step::FinishWhenStopped
+                | Step::ExitLate(_)
+                | Step::Never,
+            )
+            | None => {}
         }
+    }
+
+    /// Agents that were forced and would not exit are gone.
+    pub fn reap(&mut self) {
+        let undead = |running: &Running| running.forced && matches!(running.steps.front(), Some(Step::Never));
+        let jobs: Vec<JobId> = self.running.iter().filter(|(_, r)| undead(r)).map(|(job, _)| *job).collect();
+        for job in jobs {
+            self.running.remove(&job);
+            self.input(Input::AgentExited { job, exit: AgentExit::Lost });
+        }
+    }
+
+    /// Agents that want to call and may not, each with the steps it has left.
+    pub fn held_back(&self) -> BTreeMap<JobId, usize> {
+        let may_not = |running: &Running| running.credit == 0 || running.credit_bytes <= 0;
+        let wants = |running: &Running| matches!(running.steps.front(), Some(Step::Call(_))) && !running.stopping;
+        let held_back = self.running.iter().filter(|(_, running)| wants(running) && may_not(running));
+        held_back.map(|(job, running)| (*job, running.steps.len())).collect()
     }
 
     fn on_commit(&mut self) {

@@ -67,3 +67,57 @@ fn an_agent_goes_on_when_the_session_it_waits_for_is_gone() {
     assert_eq!(world.runtime().stats().running_agents, 0);
     world.finish();
 }
+
+/// A runtime that holds no more than a few pieces of a result, and has no
+/// store to read them from.
+fn little_memory(config: &mut Config) {
+    config.history = false;
+    config.limits.job_event_bytes = 200_000;
+    config.limits.agent_credit_bytes = 20_000;
+    config.limits.pace_bytes = 40_000;
+}
+
+#[test]
+fn a_client_that_reads_at_full_speed_gets_a_result_larger_than_the_memory_for_it() {
+    let mut world = World::configured(3, little_memory);
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "chunker", "input": {"chunks": 100, "bytes": 16384}}));
+    let frames = raw.until_end(&mut world);
+    let bytes: usize = frames.iter().filter_map(|f| f["payload"]["body"]["data"].as_str()).map(str::len).sum();
+    assert_eq!(bytes, 100 * 16384);
+    assert_eq!(frames.last().expect("an end")["payload"]["final_status"], "success");
+    world.cut(raw.conn);
+    let last = frames.last().and_then(|f| f["event_seq"].as_u64()).expect("a number");
+    Raw::resume(&mut world, "tok-a", &welcome, last).expect(&mut world, "session.welcome");
+    world.finish();
+}
+
+#[test]
+fn a_reader_that_stops_is_waited_for_by_bytes_and_loses_nothing() {
+    let mut world = World::configured(4, little_memory);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "chunker", "input": {"chunks": 100, "bytes": 16384}}));
+    world.stall(raw.conn, true);
+    world.run_for(Duration::from_secs(20));
+    assert!(world.runtime().stats().event_bytes < 64 << 10 << 2, "the agent waits: its pieces are bounded");
+    assert_eq!(world.runtime().waits().len(), 1);
+    world.stall(raw.conn, false);
+    let frames = raw.until_end(&mut world);
+    assert_eq!(frames.iter().filter(|f| f["payload"]["body"]["data"].is_string()).count(), 100);
+    assert!(world.runtime().waits().is_empty());
+    world.finish();
+}
+
+#[test]
+fn an_agent_does_not_begin_to_speak_to_a_reader_that_is_behind() {
+    let mut world = World::configured(5, little_memory);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    world.stall(raw.conn, true);
+    for _ in 0..20 {
+        raw.send(&mut world, "job.submit", json!({"agent": "chunker", "input": {"chunks": 100, "bytes": 16384}}));
+        world.run_for(Duration::from_millis(500));
+    }
+    let held = world.runtime().stats().event_bytes;
+    assert!(held < 200_000, "one credit, not twenty: {held}");
+    world.finish();
+}

@@ -87,10 +87,11 @@ impl Runtime {
         let Some(job) = self.jobs.get_mut(id).filter(|_| call != AgentCall::Beat) else {
             return;
         };
-        match job.credit.checked_sub(1) {
-            Some(rest) => job.credit = rest,
-            None => return self.fail_job(id, "the agent emitted more than it had credit for"),
+        if job.credit.is_spent() {
+            return self.fail_job(id, "the agent emitted more than it had credit for");
         }
+        job.credit.spend(call.bytes());
+        job.undurable.push_back(call.bytes());
         match call {
             AgentCall::Say { kind, body } => self.say(id, &kind, &body),
             AgentCall::Chunk { data, more } => self.chunk(id, data, more),

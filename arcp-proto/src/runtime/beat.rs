@@ -64,7 +64,7 @@ impl Runtime {
         let Some(job) = self.jobs.get_mut(id).filter(|job| job.state == JobState::Running) else {
             return;
         };
-        if job.credit == 0 {
+        if job.credit.is_spent() {
             // Who has to wait for its reader cannot speak.
             job.last_call = self.now.mono;
         }

@@ -7,8 +7,9 @@ use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use super::Runtime;
-use super::io::{Output, Record};
+use super::io::Record;
 use super::timers::Timer;
+use super::waits::Credit;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::model::feature::Feature;
@@ -151,10 +152,10 @@ impl Runtime {
         };
         let every = every.max(Duration::from_micros(1));
         let portion = u32::try_from(PORTION.as_micros() / every.as_micros()).unwrap_or(u32::MAX).max(1);
-        let calls = job.owed.min(portion);
-        job.owed -= calls;
-        job.credit += calls;
-        self.outputs.push_back(Output::AgentCredit { job: id, calls });
+        let calls = job.owed.calls.min(portion);
+        let granted = Credit { calls, bytes: core::mem::take(&mut job.owed.bytes) };
+        job.owed.calls -= calls;
+        self.grant(id, granted);
         self.timers.set(Timer::Pace(id), self.now.mono + every * calls);
     }
 }

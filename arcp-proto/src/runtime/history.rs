@@ -209,6 +209,11 @@ impl History {
         may_go.take_while(|group| group.keep_until <= now && group.last < needed).last().map(|group| group.last)
     }
 
+    /// The last event of the oldest group.
+    pub(super) fn first_group_end(&self) -> u64 {
+        self.groups.front().map_or(0, |group| group.last)
+    }
+
     /// Lets the oldest group go, but never the last one; gives the last event
     /// that went.
     pub(super) fn trim(&mut self) -> Option<u64> {

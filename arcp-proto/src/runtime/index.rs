@@ -223,6 +223,12 @@ impl Index {
         of_job.map(|run| run.event_at(run.seq, jobs).unwrap_or(0)).min()
     }
 
+    /// Whether events of `job` have numbers after `seq`, for whoever watches it.
+    pub(super) fn has_events_after(&self, job: JobId, seq: u64) -> bool {
+        let from = self.runs.partition_point(|run| run.last_seq() <= seq);
+        self.runs.range(from..).any(|run| run.job == job && run.subscription == 0 && !run.part.is_local())
+    }
+
     /// The numbers up to `upto` of what opened these jobs' streams.
     pub(super) fn openings(&self, upto: u64, jobs: &BTreeSet<JobId>) -> Vec<u64> {
         let opens =

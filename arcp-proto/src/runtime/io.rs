@@ -137,7 +137,8 @@ pub enum Transport {
 }
 
 /// What an agent says while it runs. Each call that says something costs one
-/// credit.
+/// call of credit and its [bytes](AgentCall::bytes); it may be made while there
+/// is any of both, however large it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AgentCall {
     /// An event.
@@ -162,8 +163,23 @@ pub enum AgentCall {
         /// What to call it.
         label: Option<String>,
     },
-    /// It is alive. Costs no credit.
+    /// It is alive. Costs no credit: one that waits to be handed over says as
+    /// much as several, so a driver holds no more than one of a job.
     Beat,
+}
+
+impl AgentCall {
+    /// Bytes of credit it costs.
+    pub fn bytes(&self) -> u64 {
+        let bytes = match self {
+            AgentCall::Say { body, .. } => body.as_str().len(),
+            AgentCall::Chunk { data: ChunkData::Text(text), .. } => text.len(),
+            AgentCall::Chunk { data: ChunkData::Binary(bytes), .. } => bytes.len(),
+            AgentCall::Checkpoint { state, .. } => state.len(),
+            AgentCall::Beat => 0,
+        };
+        bytes as u64
+    }
 }
 
 /// A piece of a result.
@@ -193,7 +209,7 @@ pub enum AgentExit {
 }
 
 /// What an operator can ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operator {
     /// Take no new jobs and sessions; finish what runs.
     Drain,
@@ -291,6 +307,8 @@ pub enum Output {
         job: JobId,
         /// Calls more.
         calls: u32,
+        /// Bytes more.
+        bytes: u64,
     },
     /// A client sent a message of an extension that was negotiated with it.
     Extension {
@@ -339,6 +357,8 @@ pub struct AgentSpec {
     pub extensions: Json,
     /// How many calls it may make before it gets more credit.
     pub credit: u32,
+    /// Bytes of calls it may make before it gets more credit.
+    pub credit_bytes: u64,
     /// The state that it left in its last checkpoint, if it runs again.
     #[serde(with = "crate::record::maybe_text")]
     pub checkpoint: Option<Vec<u8>>,

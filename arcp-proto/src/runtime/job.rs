@@ -21,9 +21,11 @@ use core::time::Duration;
 use super::Runtime;
 use super::agent::Stream;
 use super::history::History;
+use super::index::Place;
 use super::io::{EventRecord, KeyRecord, Notice, Output, Record};
 use super::requests::Requests;
 use super::timers::Timer;
+use super::waits::Credit;
 use crate::error::ErrorCode;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
@@ -96,10 +98,12 @@ pub(super) struct Job {
     pub(super) ended: Option<UtcMs>,
     /// Why it is being cancelled, in the words of who did.
     cancel_reason: Option<String>,
-    /// Calls the agent may still make, by what it was told.
-    pub(super) credit: u32,
-    /// Calls it gets back once its submitter keeps up.
-    pub(super) owed: u32,
+    /// What the agent may still call, by what it was told.
+    pub(super) credit: Credit,
+    /// Bytes of each of its calls that are not durable yet.
+    pub(super) undurable: VecDeque<u64>,
+    /// What it gets back once its submitter keeps up.
+    pub(super) owed: Credit,
     /// Time between two of its calls, if its submitter wants that.
     pub(super) pace: Option<Duration>,
     pub(super) stream: Option<Stream>,
@@ -224,8 +228,9 @@ impl Job {
             ended_at: None,
             ended: None,
             cancel_reason: None,
-            credit: 0,
-            owed: 0,
+            credit: Credit::default(),
+            undurable: VecDeque::new(),
+            owed: Credit::default(),
             pace: None,
             stream: None,
             expired: false,
@@ -312,6 +317,12 @@ impl Job {
     /// held in memory.
     pub(super) fn position(&self, n: u64) -> Option<LogPos> {
         if n == 0 { Some(self.accepted_at) } else { self.event(n).map(|stored| stored.pos) }
+    }
+
+    /// Bytes of the event behind a number that are held in memory.
+    pub(super) fn bytes_behind(&self, place: Place) -> usize {
+        let held = self.event(place.event).filter(|_| place.part == Part::Whole);
+        held.map_or(0, Stored::weight)
     }
 
     /// The acceptance of this job, as an answer to a request.
@@ -422,13 +433,20 @@ impl Job {
         self.bytes += size;
     }
 
-    /// Lets the oldest events go from memory until the rest fits.
-    pub(super) fn fit(&mut self, limits: &Limits, durable: LogPos) {
-        while self.events.len() > limits.job_events || self.bytes > limits.job_event_bytes {
-            if self.drop_oldest(durable).is_none() {
-                return;
-            }
-        }
+    /// Whether it holds more in memory than it may.
+    pub(super) fn is_too_large(&self, limits: &Limits) -> bool {
+        self.events.len() > limits.job_events || self.bytes > limits.job_event_bytes
+    }
+
+    /// Whether more of it is kept in the store than may be.
+    pub(super) fn is_kept_too_large(&self, limits: &Limits) -> bool {
+        self.history.kept() > limits.kept_job_events || self.history.bytes() > limits.kept_job_bytes
+    }
+
+    /// Lets the oldest events before `unsent` go from memory until the rest
+    /// fits.
+    pub(super) fn fit(&mut self, limits: &Limits, durable: LogPos, unsent: u64) {
+        while self.is_too_large(limits) && self.first_held() < unsent && self.drop_oldest(durable).is_some() {}
     }
 }
 

@@ -16,6 +16,9 @@ use crate::limits::Limits;
 use crate::time::Timestamp;
 use crate::wire::{Part, View};
 
+/// Ended jobs looked through for one that nobody is owed.
+const ENDED_LOOKED_AT: usize = 64;
+
 /// All jobs, and those that wait for a slot.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
@@ -185,18 +188,33 @@ impl Jobs {
         taken
     }
 
+    /// Whether something has to go from memory because this one grew.
+    pub(super) fn is_too_large(&self, growing: JobId, limits: &Limits) -> bool {
+        self.bytes > limits.log_bytes || self.by_id.get(&growing).is_some_and(|job| job.is_too_large(limits))
+    }
+
     /// Lets events go from memory until everything held fits: the oldest of
-    /// the one that grows within its own bounds; then those of the jobs that
-    /// ended first, then again the oldest of the one that grows.
-    pub(super) fn fit(&mut self, growing: JobId, limits: &Limits, durable: LogPos) {
+    /// the one that grows within its own bounds, but none from `unsent` on;
+    /// then those of the jobs that ended first and are not owed to anybody,
+    /// then again the oldest of the one that grows.
+    pub(super) fn fit(
+        &mut self,
+        growing: JobId,
+        limits: &Limits,
+        durable: LogPos,
+        unsent: u64,
+        is_owed: impl Fn(JobId, &Job) -> bool,
+    ) {
         let Some(job) = self.by_id.get_mut(&growing) else {
             return;
         };
         let before = job.bytes;
-        job.fit(limits, durable);
+        job.fit(limits, durable, unsent);
         self.bytes = self.bytes + job.bytes - before;
         while self.bytes > limits.log_bytes {
-            let oldest = self.loaded.first_key_value().map(|(at, id)| (*at, *id)).filter(|(at, _)| *at <= durable);
+            let ended = self.loaded.iter().take_while(|(at, _)| **at <= durable).take(ENDED_LOOKED_AT);
+            let mut may_go = ended.filter(|(_, id)| self.by_id.get(id).is_none_or(|job| !is_owed(**id, job)));
+            let oldest = may_go.next().map(|(at, id)| (*at, *id));
             let freed = match oldest {
                 Some((at, ended)) => {
                     self.loaded.remove(&at);
@@ -223,20 +241,22 @@ impl Jobs {
 
     /// Lets events go for good until what the store keeps fits: the oldest of
     /// the one that grows within its own bounds; then of the jobs that ended
-    /// first, then again of the one that grows. Gives up to where.
-    pub(super) fn trim(&mut self, growing: JobId, limits: &Limits) -> Vec<(JobId, u64)> {
+    /// first, then again of the one that grows; of that none from `unsent` on.
+    /// Gives up to where.
+    pub(super) fn trim(&mut self, growing: JobId, limits: &Limits, unsent: u64) -> Vec<(JobId, u64)> {
         self.shed.clear();
         let mut trimmed = Vec::new();
         loop {
             let Some(job) = self.by_id.get(&growing) else {
                 return trimmed;
             };
-            let own = job.history.kept() > limits.kept_job_events || job.history.bytes() > limits.kept_job_bytes;
+            let own = job.is_kept_too_large(limits);
             let oldest = self.kept.first_key_value().map(|(at, id)| (*at, *id));
+            let may_go = job.history.first_group_end() < unsent;
             let id = match oldest {
-                _ if own => growing,
+                _ if own && may_go => growing,
                 Some((_, ended)) if self.kept_bytes > limits.kept_bytes => ended,
-                None if self.kept_bytes > limits.kept_bytes => growing,
+                None if self.kept_bytes > limits.kept_bytes && may_go => growing,
                 Some(_) | None => return trimmed,
             };
             match self.trim_one(id) {
@@ -245,6 +265,11 @@ impl Jobs {
                 None => drop(oldest.and_then(|(at, _)| self.kept.remove(&at))),
             }
         }
+    }
+
+    /// Whether something has to go from the store because this one grew.
+    pub(super) fn is_kept_too_large(&self, growing: JobId, limits: &Limits) -> bool {
+        self.kept_bytes > limits.kept_bytes || self.by_id.get(&growing).is_some_and(|job| job.is_kept_too_large(limits))
     }
 
     fn trim_one(&mut self, id: JobId) -> Option<u64> {

@@ -56,7 +56,12 @@ impl Runtime {
         let request = if correlates { job.requests.latest(id) } else { 0 };
         let classes = session.shown_classes(subscription);
         let frames = Frames { job: job_id, history: &job.history, request, subscription, classes };
+        // What is numbered together is of the past.
+        let live = (events.start() == events.end()).then(|| job.event(*events.start())).flatten();
         let runs = session.number(frames, events);
+        if let Some(event) = live.filter(|_| !runs.is_empty()) {
+            session.owe_bytes(event.weight());
+        }
         for _ in before..session.index.runs() {
             job.add_reader(id);
         }

@@ -185,7 +185,7 @@ impl Runtime {
         let principal = job.principal.clone();
         self.jobs.bytes += held;
         self.jobs.kept_bytes += kept as u64;
-        self.jobs.fit(id, &self.config.limits, LogPos(u64::MAX));
+        self.jobs.fit(id, &self.config.limits, LogPos(u64::MAX), u64::MAX, |_, _| false);
         if !self.config.history {
             self.jobs.forget_dropped(id);
         }

@@ -8,6 +8,7 @@ use core::time::Duration;
 use super::Runtime;
 use super::io::Record;
 use super::job::Job;
+use super::session::Sessions;
 use super::timers::Timer;
 use crate::id::{JobId, LogPos, Principal, SessionId};
 
@@ -21,16 +22,31 @@ impl Runtime {
     /// needed, or without one is gone; what no longer fits there is gone.
     pub(super) fn bound_events(&mut self, id: JobId) {
         let limits = &self.config.limits;
-        let durable = if self.config.history { self.log.durable() } else { LogPos(u64::MAX) };
-        self.jobs.fit(id, limits, durable);
         if !self.config.history {
-            self.jobs.forget_dropped(id);
+            if self.jobs.is_too_large(id, limits) {
+                let unsent = self.first_unsent(id);
+                let sessions = &self.sessions;
+                self.jobs.fit(id, limits, LogPos(u64::MAX), unsent, |id, job| is_owed(sessions, id, job));
+                self.jobs.forget_dropped(id);
+            }
             return self.detach_overtaken(id);
         }
-        let trimmed = self.jobs.trim(id, limits);
-        for (job, upto) in trimmed {
-            self.note_trimmed(job, upto);
+        self.jobs.fit(id, limits, self.log.durable(), u64::MAX, |_, _| false);
+        if self.jobs.is_kept_too_large(id, limits) {
+            let unsent = self.first_unsent(id);
+            for (job, upto) in self.jobs.trim(id, limits, unsent) {
+                self.note_trimmed(job, upto);
+            }
         }
+    }
+
+    /// The first event of a job that it may not go on without having sent:
+    /// whoever paces its agent is attached and waits for it.
+    fn first_unsent(&self, id: JobId) -> u64 {
+        let readers = self.jobs.get(id).into_iter().flat_map(Job::pacing_readers);
+        let attached = readers.filter_map(|reader| self.sessions.get(reader).filter(|session| session.conn.is_some()));
+        let unsent = attached.filter_map(|session| session.index.first_event_after(id, 0, session.cursor, &self.jobs));
+        unsent.min().unwrap_or(u64::MAX)
     }
 
     /// Tells the store which events it need not keep.
@@ -200,4 +216,12 @@ impl Runtime {
         }
         self.sessions.forget_seen_of(&job.principal, self.jobs.has_any(&job.principal));
     }
+}
+
+/// Whether an attached session that owns an ended job was not sent all of it
+/// that came while it was attached.
+fn is_owed(sessions: &Sessions, id: JobId, job: &Job) -> bool {
+    let owners = job.readers().filter(|reader| job.owners.contains(reader));
+    let attached = owners.filter_map(|owner| sessions.get(owner).filter(|session| session.conn.is_some()));
+    attached.into_iter().any(|session| session.index.has_events_after(id, session.sent_or_past()))
 }

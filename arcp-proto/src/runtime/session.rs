@@ -83,6 +83,8 @@ pub(super) struct Session {
     pub(super) in_flight: u64,
     /// Up to here it has to catch up, which is nobody's fault.
     past: u64,
+    /// Bytes of events numbered since then and not sent, roughly.
+    unsent_bytes: usize,
     /// Whether its client was told that it acknowledges too little.
     pub(super) told_unacked: bool,
     /// Whether its client was told that it reads too slowly.
@@ -151,6 +153,7 @@ impl Session {
             received: 0,
             in_flight: 0,
             past: 0,
+            unsent_bytes: 0,
             told_unacked: false,
             told_behind: false,
             released: 0,
@@ -201,9 +204,34 @@ impl Session {
         self.index.head() - self.acked.max(self.past)
     }
 
+    /// Bytes of events numbered since it began to catch up and not sent.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.unsent_bytes
+    }
+
+    /// An event of so many bytes was numbered.
+    pub(super) fn owe_bytes(&mut self, bytes: usize) {
+        self.unsent_bytes += bytes;
+    }
+
+    /// The last number that is sent, or was given before it began to catch up.
+    pub(super) fn sent_or_past(&self) -> u64 {
+        self.cursor.max(self.past)
+    }
+
     /// Whatever is owed now is of the past.
     pub(super) fn begin_to_catch_up(&mut self) {
         self.past = self.index.head();
+        self.unsent_bytes = 0;
+    }
+
+    /// The next number is sent; what stands behind it has so many bytes.
+    fn pass(&mut self, seq: u64, bytes: usize) {
+        self.cursor = seq;
+        self.sent = self.sent.max(seq);
+        let counted = if seq > self.past { bytes } else { 0 };
+        // Nothing is left of what could not be weighed exactly.
+        self.unsent_bytes = if self.lag() == 0 { 0 } else { self.unsent_bytes.saturating_sub(counted) };
     }
 }
 
@@ -481,11 +509,11 @@ impl Runtime {
             self.log.wait(gate, Waiter::Conn(conn));
             return false;
         }
+        let bytes = self.jobs.get(place.job).map_or(0, |job| job.bytes_behind(place));
         let Some(session) = self.sessions.get_mut(id) else {
             return false;
         };
-        session.cursor = seq;
-        session.sent = session.sent.max(seq);
+        session.pass(seq, bytes);
         if let Some(frame) = self.frame_of(id, id, seq, place) {
             self.send_frame(conn, frame);
         }

@@ -126,13 +126,12 @@ impl Runtime {
 
     /// Starts it.
     fn launch(&mut self, id: JobId) {
-        let credit = self.config.limits.agent_credit;
         let (input, extensions) = self.jobs.take_input(id);
+        let credit = self.first_credit(id);
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
         job.agent_state = AgentState::Running;
-        job.credit = credit;
         job.last_call = self.now.mono;
         let spec = AgentSpec {
             agent: job.agent.clone(),
@@ -140,7 +139,8 @@ impl Runtime {
             principal: job.principal.clone(),
             trace: job.trace.clone(),
             extensions: extensions.unwrap_or_else(Json::empty_object),
-            credit,
+            credit: credit.calls,
+            credit_bytes: u64::try_from(credit.bytes).unwrap_or(0),
             checkpoint: job.checkpoint.take(),
             restarts: job.restarts,
         };

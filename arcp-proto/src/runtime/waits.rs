@@ -28,6 +28,31 @@ pub enum Wait {
     Silence,
 }
 
+/// How much an agent may call: as long as there is any of both, one call more,
+/// whatever its size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Credit {
+    pub(super) calls: u32,
+    /// Below zero after a call larger than what was left.
+    pub(super) bytes: i64,
+}
+
+impl Credit {
+    pub(super) fn is_spent(self) -> bool {
+        self.calls == 0 || self.bytes <= 0
+    }
+
+    pub(super) fn spend(&mut self, bytes: u64) {
+        self.calls = self.calls.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    fn add(&mut self, more: Credit) {
+        self.calls = self.calls.saturating_add(more.calls);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
 /// Jobs whose agents wait for a reader, both ways.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
@@ -71,10 +96,10 @@ impl Runtime {
             (JobState::Running | JobState::Cancelling, AgentState::Running) => match self.readers.by_job.get(&id) {
                 Some(session) => Some(Wait::Reader(*session)),
                 None if job.silent => Some(Wait::Silence),
-                None if job.credit > 0 => None,
+                None if !job.credit.is_spent() => None,
                 None if self.timers.is_set(Timer::Pace(id)) => Some(Wait::Pace),
                 None => {
-                    debug_assert_eq!(job.owed, 0, "what an agent is owed has a waker");
+                    debug_assert_eq!(job.owed.calls, 0, "what an agent is owed has a waker");
                     Some(Wait::Store)
                 }
             },
@@ -85,8 +110,10 @@ impl Runtime {
     /// Durable calls give credit back.
     pub(super) fn on_credits(&mut self, credits: &[JobId]) {
         for id in credits {
-            if let Some(job) = self.jobs.get_mut(*id) {
-                job.owed += 1;
+            if let Some(job) = self.jobs.get_mut(*id)
+                && let Some(bytes) = job.undurable.pop_front()
+            {
+                job.owed.add(Credit { calls: 1, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) });
             }
         }
         let jobs: BTreeSet<JobId> = credits.iter().copied().collect();
@@ -95,26 +122,61 @@ impl Runtime {
         }
     }
 
+    /// What an agent that is started may call: nothing yet, if a reader that
+    /// paces it is far behind.
+    pub(super) fn first_credit(&mut self, id: JobId) -> Credit {
+        let limits = &self.config.limits;
+        let bytes = i64::try_from(limits.agent_credit_bytes).unwrap_or(i64::MAX);
+        let all = Credit { calls: limits.agent_credit, bytes };
+        if let Some(job) = self.jobs.get_mut(id) {
+            (job.owed, job.credit) = (all, Credit::default());
+        }
+        if self.waits_for_reader(id) {
+            return Credit::default();
+        }
+        if let Some(job) = self.jobs.get_mut(id) {
+            (job.owed, job.credit) = (Credit::default(), all);
+        }
+        all
+    }
+
     /// Gives an agent its credit back, unless a reader that paces it is far
     /// behind.
     pub(super) fn return_credit(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(id).filter(|job| job.owed > 0 && !job.is_over()) else {
+        let Some(job) = self.jobs.get(id).filter(|job| job.owed.calls > 0 && !job.is_over()) else {
             return self.readers.release(id);
         };
-        let limits = &self.config.limits;
-        let far_behind = |reader: &SessionId| self.sessions.get(*reader).is_some_and(|s| s.is_far_behind(limits));
-        if let Some(reader) = job.pacing_readers().find(far_behind) {
-            return self.readers.hold(id, reader);
+        let pace = job.pace;
+        if self.waits_for_reader(id) {
+            return;
         }
-        self.readers.release(id);
-        if let Some(every) = job.pace {
+        if let Some(every) = pace {
             return self.return_portion(id, every);
         }
         if let Some(job) = self.jobs.get_mut(id) {
-            let calls = core::mem::take(&mut job.owed);
-            job.credit += calls;
-            self.outputs.push_back(Output::AgentCredit { job: id, calls });
+            let owed = core::mem::take(&mut job.owed);
+            self.grant(id, owed);
         }
+    }
+
+    /// Gives an agent credit.
+    pub(super) fn grant(&mut self, id: JobId, credit: Credit) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.credit.add(credit);
+            let bytes = u64::try_from(credit.bytes).unwrap_or(0);
+            self.outputs.push_back(Output::AgentCredit { job: id, calls: credit.calls, bytes });
+        }
+    }
+
+    /// Whether an agent waits for a reader from now on.
+    fn waits_for_reader(&mut self, id: JobId) -> bool {
+        let limits = &self.config.limits;
+        let far_behind = |reader: &SessionId| self.sessions.get(*reader).is_some_and(|s| s.is_far_behind(limits));
+        match self.jobs.get(id).and_then(|job| job.pacing_readers().find(far_behind)) {
+            Some(reader) => self.readers.hold(id, reader),
+            None => self.readers.release(id),
+        }
+        self.readers.by_job.contains_key(&id)
     }
 
     /// A session has read something, or is no longer there to wait for: if it
@@ -142,11 +204,12 @@ impl Runtime {
 impl super::session::Session {
     /// Whether agents wait for it from now on.
     fn is_far_behind(&self, limits: &Limits) -> bool {
-        self.conn.is_some() && self.lag() > limits.pace_events
+        self.conn.is_some() && (self.lag() > limits.pace_events || self.unsent_bytes() > limits.pace_bytes)
     }
 
     /// Whether agents that waited for it go on.
     fn has_caught_up(&self, limits: &Limits) -> bool {
-        self.conn.is_none() || self.lag() <= limits.pace_events / 2
+        let reads = || self.lag() <= limits.pace_events / 2 && self.unsent_bytes() <= limits.pace_bytes / 2;
+        self.conn.is_none() || reads()
     }
 }
