@@ -31,7 +31,7 @@ pub enum Command {
     Watch(Watch),
     /// List jobs.
     List(List),
-    /// Cancel a job submitted from here.
+    /// Cancel a job submitted from here, or as an operator any.
     Cancel(Cancel),
     /// Check, repair or back up what a runtime keeps.
     #[command(subcommand)]
@@ -87,6 +87,14 @@ pub struct Serve {
     /// be repeated.
     #[arg(long = "auditor", value_name = "PRINCIPAL")]
     pub auditors: Vec<String>,
+    /// Let this principal list, watch and cancel everybody's jobs; may be
+    /// repeated. Whoever has the token that `arcp serve` makes may.
+    #[arg(long = "operator", value_name = "PRINCIPAL")]
+    pub operators: Vec<String>,
+    /// Percent of what the others leave of slots, jobs and waiting inputs that
+    /// one principal may hold; 100: whoever comes first takes everything.
+    #[arg(long, default_value_t = 25, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub principal_share: u32,
     /// Let everybody in who reaches the port, without a credential.
     #[arg(long)]
     pub anonymous: bool,
@@ -256,6 +264,9 @@ pub struct Cancel {
     /// Why.
     #[arg(long)]
     pub reason: Option<String>,
+    /// Cancel it as an operator, whoever submitted it.
+    #[arg(long)]
+    pub operator: bool,
     /// Milliseconds after which its agent is made to stop, at most 600000;
     /// open family only.
     #[arg(long, value_name = "MS")]

@@ -158,7 +158,8 @@ fn row(job: &JobSummary, output: Output) -> String {
 /// attaches this session to the job, and evicts nobody who follows it.
 pub fn cancel(args: args::Cancel) -> Result<Exit, Failure> {
     let job = job_id(&args.job)?;
-    let kept = State::of_user().and_then(|state| state.submission(&args.job));
+    let submitted = State::of_user().and_then(|state| state.submission(&args.job));
+    let kept = submitted.filter(|_| !args.operator);
     let (client, url) = connect(&args.place)?;
     let Some(kept) = kept else {
         // Perhaps the runtime lets us all the same.

@@ -56,11 +56,12 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
 fn serve_port(
     args: &Serve,
     place: &Place,
-    config: Config,
+    mut config: Config,
     registry: Registry,
     mut tokens: BearerTokens,
 ) -> Result<Exit, Failure> {
     let made = if tokens.is_empty() { OwnToken::make(args, &mut tokens)? } else { None };
+    config.operators.extend(made.as_ref().and_then(|_| Principal::new(LOCAL)));
     raise_descriptor_limit();
     let server_config = ServerConfig {
         path: args.path.clone(),
@@ -223,7 +224,9 @@ fn config(args: &Serve) -> Result<Config, Failure> {
     config.resume_window = Duration::from_secs(args.resume_window);
     config.session_lease = args.session_lease.map(Duration::from_secs);
     config.beating_agents = args.must_beat.iter().cloned().collect();
-    config.auditors = auditors(args)?;
+    config.auditors = known(args, "--auditor", &args.auditors)?;
+    config.operators = known(args, "--operator", &args.operators)?;
+    config.limits.principal_share = args.principal_share;
     if args.samples {
         // Small enough to be seen by hand.
         config.limits.ack_lag = 200;
@@ -242,13 +245,13 @@ fn config(args: &Serve) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Nobody can be an auditor who cannot come in by that name.
-fn auditors(args: &Serve) -> Result<BTreeSet<Principal>, Failure> {
+/// Nobody can be an auditor or operator who cannot come in by that name.
+fn known(args: &Serve, option: &str, names: &[String]) -> Result<BTreeSet<Principal>, Failure> {
     let by_token = args.tokens.iter().filter_map(|pair| Some(pair.rsplit_once('=')?.1));
     let known: BTreeSet<&str> = by_token.chain(args.principal.as_deref()).collect();
-    let named = args.auditors.iter().map(|name| {
+    let named = names.iter().map(|name| {
         let principal = Principal::new(name).filter(|_| known.contains(name.as_str()));
-        principal.ok_or_else(|| Failure::usage(format!("--auditor {name}: no --token is that principal's")))
+        principal.ok_or_else(|| Failure::usage(format!("{option} {name}: no --token is that principal's")))
     });
     named.collect()
 }

@@ -293,6 +293,23 @@ fn cancel_holds_the_submitters_right_and_evicts_no_follower() {
 }
 
 #[test]
+fn an_operator_cancels_what_somebody_else_submitted_elsewhere() {
+    let (mut home, elsewhere) = (Home::new(), Home::new());
+    let served = home.serve(&["--samples", "--token", "ta=alice", "--token", "tb=bob", "--operator", "bob"]);
+    let at = |token: &'static str| ["--url", served.as_str(), "--token", token];
+    let submit = [["submit", "slow", "--input", r#"{"ms":60000}"#, "--detach"].as_slice(), &at("ta")].concat();
+    let job = stdout(&elsewhere.run(&submit)).trim().to_string();
+    let cancel = |token| [["cancel", job.as_str(), "--operator"].as_slice(), &at(token)].concat();
+    assert_eq!(code(&elsewhere.run(&cancel("ta"))), 5, "she is no operator");
+    let cancelled = home.run(&cancel("tb"));
+    assert_eq!(code(&cancelled), 0, "{}", stderr(&cancelled));
+    let watched = home.run(&[["watch", job.as_str()].as_slice(), &at("ta")].concat());
+    assert_eq!(code(&watched), 3, "{}", stderr(&watched));
+    let unknown = ["serve", "--samples", "--token", "ta=alice", "--operator", "bob"];
+    assert_eq!(code(&home.run(&unknown)), 2);
+}
+
+#[test]
 fn rr24_one_bearer_and_its_principal() {
     let mut home = Home::new();
     let url = home.serve(&["--samples", "--bearer", "secret-token", "--principal", "alice@example.com"]);

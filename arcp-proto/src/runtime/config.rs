@@ -43,6 +43,8 @@ pub struct Config {
     /// Principals that may list, watch and subscribe to the jobs of everybody,
     /// inputs and results with them, and change none that is not theirs.
     pub auditors: BTreeSet<Principal>,
+    /// Principals that may do what auditors may, and cancel everybody's jobs.
+    pub operators: BTreeSet<Principal>,
     /// For how long a session is lent before its client must prove again who
     /// it is, in the family that knows this; `None`: for ever. Ten seconds or
     /// more.
@@ -82,6 +84,7 @@ impl Config {
             beating_agents: BTreeSet::new(),
             restartable_agents: BTreeSet::new(),
             auditors: BTreeSet::new(),
+            operators: BTreeSet::new(),
             session_lease: None,
             extensions: Vec::new(),
             resume_window: Duration::from_secs(600),
@@ -140,6 +143,11 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Whether a principal may see the jobs of everybody.
+    pub(super) fn sees_everything(&self, principal: &Principal) -> bool {
+        self.auditors.contains(principal) || self.operators.contains(principal)
     }
 
     /// What this runtime can do, before a peer says what it can.

@@ -215,6 +215,14 @@ pub enum Operator {
     Drain,
     /// Close every connection in order.
     Shutdown,
+    /// End a job, whoever submitted it: as by a cancel, with the configured
+    /// grace. One that is over stays as it is.
+    CancelJob {
+        /// The job.
+        job: JobId,
+        /// Why, for whoever watches it.
+        reason: Option<String>,
+    },
 }
 
 /// Something to be done outside, in the order given.

@@ -349,10 +349,16 @@ impl Runtime {
     }
 
     fn on_operator(&mut self, operator: Operator) {
-        self.draining = true;
         match operator {
-            Operator::Drain => {}
-            Operator::Shutdown => self.close_all("the runtime is shutting down"),
+            Operator::Drain => self.draining = true,
+            Operator::Shutdown => {
+                self.draining = true;
+                self.close_all("the runtime is shutting down");
+            }
+            Operator::CancelJob { job, reason } => {
+                self.note_cancel(job, reason.as_deref());
+                self.cancel_job(job, reason.as_deref(), self.config.cancel_grace);
+            }
         }
     }
 }

@@ -150,7 +150,7 @@ impl Runtime {
             session.owned.insert(id);
         }
         // Who may see what is said anew at each start.
-        let sees = job.principal == session.principal || self.config.auditors.contains(&session.principal);
+        let sees = job.principal == session.principal || self.config.sees_everything(&session.principal);
         if sees && !job.is_over() {
             if !job.watchers.contains(&session_id) {
                 job.watchers.push(session_id);

@@ -299,7 +299,8 @@ impl Runtime {
             return;
         };
         let mut observers = Vec::new();
-        let others = self.config.auditors.iter().filter(|auditor| **auditor != job.principal);
+        let overseers = self.config.auditors.union(&self.config.operators);
+        let others = overseers.filter(|overseer| **overseer != job.principal);
         let may_see = core::iter::once(&job.principal).chain(others);
         for session_id in may_see.flat_map(|principal| self.sessions.subscribers(principal)) {
             let subscriptions = self.sessions.get(session_id).map(|session| &session.subscriptions);
