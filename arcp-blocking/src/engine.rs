@@ -241,6 +241,7 @@ impl Engine {
                 if let Some(take) = &mut self.extensions {
                     take(session, message);
                 }
+                self.input(Input::ExtensionTaken { session });
             }
             Output::Observe(notice) => {
                 if let Some(observer) = &mut self.observer {

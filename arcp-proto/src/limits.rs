@@ -110,6 +110,9 @@ pub struct Limits {
     /// Bytes of records that are not durable (64 MiB). At it no connection is
     /// read; at four times of it whoever sends on is closed.
     pub undurable_bytes: usize,
+    /// Bytes of messages of extensions that a session's host was given and has
+    /// not taken (4 MiB). At it the session's connection is not read.
+    pub extension_bytes: usize,
     /// Commands whose ids and answers are remembered per session, or per
     /// principal where ids are the principal's (256). The oldest are
     /// forgotten.
@@ -221,6 +224,7 @@ impl Default for Limits {
             replies_per_connection: 64,
             reply_bytes_per_connection: 1 << 20,
             undurable_bytes: 64 << 20,
+            extension_bytes: 4 << 20,
             seen_ids_per_session: 256,
             requests_per_job: 1024,
             keys_per_principal: 524_288,

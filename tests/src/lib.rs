@@ -1,6 +1,7 @@
 //! The suite's library: a virtual world around the core, and the oracles
 //! that watch it. One thread, one seed, no clock.
 
+pub mod agents;
 pub mod generator;
 pub mod kept;
 pub mod oracle;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arcp_host::store::{History as _, Store as _};
 use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput};
 use arcp_proto::entropy::Seeds;
-use arcp_proto::id::{ConnId, JobId, OpId, Principal};
+use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
@@ -18,8 +18,8 @@ use arcp_proto::runtime::{
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
 
+use crate::agents::{Act, Running};
 use crate::oracle::Oracle;
-use crate::script::{Step, script};
 use crate::store::VirtualStore;
 
 /// 2026-01-01T00:00:00Z.
@@ -84,17 +84,6 @@ struct Wire {
 }
 
 #[derive(Debug)]
-struct Running {
-    steps: VecDeque<Step>,
-    credit: u32,
-    credit_bytes: i64,
-    stopping: bool,
-    forced: bool,
-    /// Whether a wake-up is in flight.
-    awake: bool,
-}
-
-#[derive(Debug)]
 struct Node {
     client: Client,
     conn: Option<ConnId>,
@@ -139,6 +128,10 @@ pub struct World {
     pub started: Vec<AgentSpec>,
     /// Messages of extensions that the host took.
     pub extensions: Vec<Extension>,
+    /// Whether the host takes no messages of extensions for now.
+    pub takes_no_extensions: bool,
+    /// Sessions of those that it has not taken.
+    untaken: VecDeque<SessionId>,
     /// What operators were told.
     pub notices: Vec<Notice>,
     steps: u64,
@@ -176,6 +169,8 @@ impl World {
             running: BTreeMap::new(),
             started: Vec::new(),
             extensions: Vec::new(),
+            takes_no_extensions: false,
+            untaken: VecDeque::new(),
             notices: Vec::new(),
             steps: 0,
             clock_ahead: 0,
@@ -264,28 +259,27 @@ impl World {
                 self.schedule(at, Event::ToRuntime(Input::Loaded { op, events }));
             }
             Output::StartAgent { job, spec } => {
-                let steps = script(&spec).into();
                 self.started.push((*spec).clone());
-                let (credit, credit_bytes) = (spec.credit, spec.credit_bytes as i64);
-                let running = Running { steps, credit, credit_bytes, stopping: false, forced: false, awake: false };
-                self.running.insert(job, running);
+                self.running.insert(job, Running::new(&spec));
                 self.wake(job);
             }
             Output::StopAgent { job, force } => {
                 if let Some(running) = self.running.get_mut(&job) {
-                    running.stopping = true;
-                    running.forced |= force;
+                    running.stop(force);
                     self.wake(job);
                 }
             }
             Output::AgentCredit { job, calls, bytes } => {
                 if let Some(running) = self.running.get_mut(&job) {
-                    running.credit += calls;
-                    running.credit_bytes += bytes as i64;
+                    running.give(calls, bytes);
                     self.wake(job);
                 }
             }
-            Output::Extension { message, .. } => self.extensions.push(message),
+            Output::Extension { session, message } => {
+                self.extensions.push(message);
+                self.untaken.push_back(session);
+                self.take_extensions();
+            }
             Output::Observe(notice) => self.notices.push(notice),
         }
     }
@@ -329,9 +323,9 @@ impl World {
     fn on_resume_read(&mut self, conn: ConnId) {
         let wire = self.wire(conn);
         wire.paused = false;
+        // Before whatever is on its way behind it.
         for input in std::mem::take(&mut wire.held) {
-            let at = self.arrival(conn, true);
-            self.schedule(at, Event::ToRuntime(input));
+            self.schedule(self.now.mono, Event::ToRuntime(input));
         }
     }
 
@@ -356,72 +350,36 @@ impl World {
             return;
         };
         running.awake = false;
-        let cancelled = AgentExit::Failure(arcp_proto::model::event::JobError::new(
-            arcp_proto::error::ErrorCode::Cancelled,
-            "stopped",
-        ));
-        let next = running.steps.front().cloned();
-        if running.forced || running.stopping {
-            let exit = match next {
-                Some(Step::Never) => return,
-                Some(Step::Stubborn) if !running.forced => return,
-                Some(Step::FinishWhenStopped) if !running.forced => {
-                    AgentExit::Success { result: None, summary: Some("all the same".into()) }
-                }
-                Some(Step::ExitLate(span)) => {
-                    // Nothing wakes it before.
-                    running.steps.pop_front();
-                    running.awake = true;
-                    let at = self.now.mono + span;
-                    return self.schedule(at, Event::Agent(job));
-                }
-                Some(
-                    Step::Stubborn
-                    | Step::FinishWhenStopped
-                    | Step::Call(_)
-                    | Step::Sleep(_)
-                    | Step::Exit(_)
-                    | Step::UntilStopped,
-                )
-                | None => cancelled,
-            };
-            self.running.remove(&job);
-            return self.input(Input::AgentExited { job, exit });
-        }
-        match next {
-            Some(Step::Call(call)) if running.credit > 0 && running.credit_bytes > 0 => {
-                running.credit -= 1;
-                running.credit_bytes -= call.bytes() as i64;
-                running.steps.pop_front();
+        match running.act() {
+            Act::Nothing => {}
+            Act::Call(call) => {
                 self.input(Input::Agent { job, call });
                 self.wake(job);
             }
-            Some(Step::Sleep(span)) => {
-                running.steps.pop_front();
+            Act::Sleep(span) => {
                 running.awake = true;
                 let at = self.now.mono + span;
                 self.schedule(at, Event::Agent(job));
             }
-            Some(Step::Exit(exit)) => {
+            Act::Exit(exit) => {
                 self.running.remove(&job);
                 self.input(Input::AgentExited { job, exit });
             }
-            Some(
-                Step::Call(_)
-                | Step::UntilStopped
-                | Step::Stubborn
-                | Step::FinishWhenStopped
-                | Step::ExitLate(_)
-                | Step::Never,
-            )
-            | None => {}
+        }
+    }
+
+    /// The host takes what messages of extensions it was given, if it does.
+    pub fn take_extensions(&mut self) {
+        let sessions = if self.takes_no_extensions { VecDeque::new() } else { std::mem::take(&mut self.untaken) };
+        for session in sessions {
+            self.later(Event::ToRuntime(Input::ExtensionTaken { session }));
         }
     }
 
     /// Agents that were forced and would not exit are gone.
     pub fn reap(&mut self) {
-        let undead = |running: &Running| running.forced && matches!(running.steps.front(), Some(Step::Never));
-        let jobs: Vec<JobId> = self.running.iter().filter(|(_, r)| undead(r)).map(|(job, _)| *job).collect();
+        let undead = self.running.iter().filter(|(_, running)| running.is_undead());
+        let jobs: Vec<JobId> = undead.map(|(job, _)| *job).collect();
         for job in jobs {
             self.running.remove(&job);
             self.input(Input::AgentExited { job, exit: AgentExit::Lost });
@@ -430,10 +388,7 @@ impl World {
 
     /// Agents that want to call and may not, each with the steps it has left.
     pub fn held_back(&self) -> BTreeMap<JobId, usize> {
-        let may_not = |running: &Running| running.credit == 0 || running.credit_bytes <= 0;
-        let wants = |running: &Running| matches!(running.steps.front(), Some(Step::Call(_))) && !running.stopping;
-        let held_back = self.running.iter().filter(|(_, running)| wants(running) && may_not(running));
-        held_back.map(|(job, running)| (*job, running.steps.len())).collect()
+        self.running.iter().filter_map(|(job, running)| Some((*job, running.held_back()?))).collect()
     }
 
     fn on_commit(&mut self) {

@@ -130,6 +130,32 @@ fn inputs_that_wait_have_a_bound() {
 }
 
 #[test]
+fn who_says_more_than_its_host_takes_is_not_read_until_it_does() {
+    let mut world = World::configured(30, |config| {
+        config.extensions = vec!["arcpx.test".into()];
+        config.limits.extension_bytes = 1000;
+    });
+    let mut payload = arcp_tests::raw::open_payload("tok-a");
+    payload["capabilities"]["extensions"] = json!(["arcpx.test"]);
+    let (mut raw, _) = Raw::open_with(&mut world, payload);
+    world.takes_no_extensions = true;
+    for n in 0..50 {
+        raw.send(&mut world, "arcpx.test.note.v1", json!({"n": n, "text": "x".repeat(100)}));
+    }
+    world.run_for(Duration::from_secs(50));
+    let given = world.extensions.len();
+    assert!((8..12).contains(&given), "{given}");
+    assert!(!raw.is_closed(&world));
+    world.takes_no_extensions = false;
+    world.take_extensions();
+    world.run_for(Duration::from_secs(2));
+    let numbers: Vec<String> =
+        world.extensions.iter().map(|e| e.payload.members().expect("an object").get("n").expect("n").into()).collect();
+    assert_eq!(numbers, (0..50).map(|n| n.to_string()).collect::<Vec<_>>());
+    world.finish();
+}
+
+#[test]
 fn leases_and_pages_have_a_bound() {
     let mut world = World::configured(12, |config| config.limits.result_frame_bytes = 64 << 10);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");

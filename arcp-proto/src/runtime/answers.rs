@@ -171,14 +171,15 @@ impl Runtime {
         self.ready(id);
     }
 
-    /// Whether a connection is to be read: neither its answers nor the log may
-    /// grow without bound.
+    /// Whether a connection is to be read: neither its answers nor the log nor
+    /// what its host has not taken may grow without bound.
     pub(super) fn may_read(&self, conn: &Conn, was_paused: bool) -> bool {
         let limits = &self.config.limits;
         // What was paused goes on once half of what paused it is gone.
         let part = if was_paused { 4 } else { 2 };
         let count = limits.replies_per_connection.div_ceil(part);
-        !self.log.full && !conn.answers.reach(count, limits.reply_bytes_per_connection / part)
+        let answers = conn.answers.reach(count, limits.reply_bytes_per_connection / part);
+        !self.log.full && !answers && !self.awaits_host(conn)
     }
 
     /// Answers a frame that could not be understood, whatever else there is.

@@ -15,6 +15,7 @@ use super::Runtime;
 use super::answers::Answers;
 use super::io::{CloseReason, Notice, Output, Transport};
 use super::replay::Replay;
+use super::session::Session;
 use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
@@ -339,13 +340,33 @@ impl Runtime {
 
     /// A message of an extension goes to the host, if both sides speak it.
     fn on_extension(&mut self, conn: ConnId, session: SessionId, id: WireId, message: Extension) {
-        let spoken = self.sessions.get(session).is_some_and(|session| message.is_of(&session.extensions));
-        if spoken {
+        let speaks = |session: &&mut Session| message.is_of(&session.extensions);
+        if let Some(spoken) = self.sessions.get_mut(session).filter(speaks) {
+            // Names cost something too, and no message is for nothing.
+            spoken.give_extension(message.payload.as_str().len() + message.kind.len() + 1);
             self.outputs.push_back(Output::Extension { session, message });
+            self.ready(conn);
         } else if !message.optional {
             let kind: String = message.kind.chars().take(64).collect();
             let why = alloc::format!("`{kind}` belongs to an extension that was not negotiated");
             self.refuse_frame(conn, Violation::new(ErrorCode::Unimplemented, why), Some(id));
+        }
+    }
+
+    /// Whether a connection's session has said more than its host takes.
+    pub(super) fn awaits_host(&self, conn: &Conn) -> bool {
+        let session = conn.session().and_then(|session| self.sessions.get(session));
+        session.is_some_and(|session| session.untaken_bytes() >= self.config.limits.extension_bytes)
+    }
+
+    /// The host has taken a message: perhaps its sender is read again.
+    pub(super) fn on_extension_taken(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        session.take_extension();
+        if let Some(conn) = session.conn {
+            self.ready(conn);
         }
     }
 

@@ -106,6 +106,12 @@ pub enum Input {
         /// The events; `None` if the store failed.
         events: Option<Vec<EventRecord>>,
     },
+    /// The host has taken the oldest message of an extension that it was given
+    /// of a session.
+    ExtensionTaken {
+        /// The session.
+        session: SessionId,
+    },
     /// The operator wants something.
     Operator(Operator),
     /// Fresh randomness; mixed in.
@@ -318,7 +324,9 @@ pub enum Output {
         /// Bytes more.
         bytes: u64,
     },
-    /// A client sent a message of an extension that was negotiated with it.
+    /// A client sent a message of an extension that was negotiated with it;
+    /// answer with [`Input::ExtensionTaken`]. Until then it counts against
+    /// [`crate::limits::Limits::extension_bytes`].
     Extension {
         /// Its session.
         session: SessionId,

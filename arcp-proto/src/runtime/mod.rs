@@ -205,6 +205,7 @@ impl Runtime {
             Input::Agent { job, call } => self.on_agent_call(job, call),
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
             Input::Loaded { op, events } => self.on_loaded(op, events),
+            Input::ExtensionTaken { session } => self.on_extension_taken(session),
             Input::Operator(operator) => self.on_operator(operator),
             Input::Reseed(seeds) => self.entropy.reseed(&seeds),
             Input::Restore { at, record } => self.on_restore(at, record),

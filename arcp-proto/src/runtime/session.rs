@@ -60,6 +60,8 @@ pub(super) struct Session {
     pub(super) asked: BTreeSet<JobId>,
     /// Namespaces of extensions negotiated with its client.
     pub(super) extensions: Vec<String>,
+    /// Bytes of each message of an extension that its host has not taken.
+    untaken: VecDeque<usize>,
     /// When its lease ends.
     pub(super) expires_at: Option<UtcMs>,
     /// Why it is being taken from its client.
@@ -141,6 +143,7 @@ impl Session {
             streams: BTreeSet::new(),
             asked: BTreeSet::new(),
             extensions: Vec::new(),
+            untaken: VecDeque::new(),
             expires_at: None,
             evicted: None,
             refreshing: false,
@@ -164,6 +167,21 @@ impl Session {
     /// its own.
     pub(super) fn own_seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// The host is given a message of an extension of so many bytes.
+    pub(super) fn give_extension(&mut self, bytes: usize) {
+        self.untaken.push_back(bytes);
+    }
+
+    /// The host has taken the oldest of them.
+    pub(super) fn take_extension(&mut self) {
+        self.untaken.pop_front();
+    }
+
+    /// Bytes of those that it has not taken.
+    pub(super) fn untaken_bytes(&self) -> usize {
+        self.untaken.iter().sum()
     }
 
     /// Whether nothing has happened in it yet.

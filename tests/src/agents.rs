@@ -1,0 +1,129 @@
+//! Agents of the virtual world while they run.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use arcp_proto::error::ErrorCode;
+use arcp_proto::model::event::JobError;
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec};
+
+use crate::script::{Step, script};
+
+/// An agent that was started and has not exited.
+#[derive(Debug)]
+pub struct Running {
+    steps: VecDeque<Step>,
+    credit: u32,
+    credit_bytes: i64,
+    stopping: bool,
+    forced: bool,
+    /// Whether a wake-up is in flight.
+    pub awake: bool,
+}
+
+/// What an agent does when it is woken.
+#[derive(Debug)]
+pub enum Act {
+    /// It waits for credit, or to be told to stop.
+    Nothing,
+    /// It calls.
+    Call(AgentCall),
+    /// It is woken again so much later, and not before.
+    Sleep(Duration),
+    /// It is gone.
+    Exit(AgentExit),
+}
+
+impl Running {
+    /// An agent that was just started.
+    pub fn new(spec: &AgentSpec) -> Running {
+        Running {
+            steps: script(spec).into(),
+            credit: spec.credit,
+            credit_bytes: spec.credit_bytes as i64,
+            stopping: false,
+            forced: false,
+            awake: false,
+        }
+    }
+
+    /// It may call more.
+    pub fn give(&mut self, calls: u32, bytes: u64) {
+        self.credit += calls;
+        self.credit_bytes += bytes as i64;
+    }
+
+    /// It is told to stop.
+    pub fn stop(&mut self, force: bool) {
+        self.stopping = true;
+        self.forced |= force;
+    }
+
+    /// Does the next thing.
+    pub fn act(&mut self) -> Act {
+        if self.forced || self.stopping {
+            return self.act_when_stopped();
+        }
+        match self.steps.front().cloned() {
+            Some(Step::Call(call)) if self.may_call() => {
+                self.credit -= 1;
+                self.credit_bytes -= call.bytes() as i64;
+                self.steps.pop_front();
+                Act::Call(call)
+            }
+            Some(Step::Sleep(span)) => {
+                self.steps.pop_front();
+                Act::Sleep(span)
+            }
+            Some(Step::Exit(exit)) => Act::Exit(exit),
+            Some(
+                Step::Call(_)
+                | Step::UntilStopped
+                | Step::Stubborn
+                | Step::FinishWhenStopped
+                | Step::ExitLate(_)
+                | Step::Never,
+            )
+            | None => Act::Nothing,
+        }
+    }
+
+    fn act_when_stopped(&mut self) -> Act {
+        let stopped = || Act::Exit(AgentExit::Failure(JobError::new(ErrorCode::Cancelled, "stopped")));
+        match self.steps.front().cloned() {
+            Some(Step::Never) => Act::Nothing,
+            Some(Step::Stubborn) if !self.forced => Act::Nothing,
+            Some(Step::FinishWhenStopped) if !self.forced => {
+                Act::Exit(AgentExit::Success { result: None, summary: Some("all the same".into()) })
+            }
+            Some(Step::ExitLate(span)) => {
+                self.steps.pop_front();
+                Act::Sleep(span)
+            }
+            Some(
+                Step::Call(_)
+                | Step::Sleep(_)
+                | Step::Exit(_)
+                | Step::UntilStopped
+                | Step::Stubborn
+                | Step::FinishWhenStopped,
+            )
+            | None => stopped(),
+        }
+    }
+
+    fn may_call(&self) -> bool {
+        self.credit > 0 && self.credit_bytes > 0
+    }
+
+    /// If it wants to call and may not: the steps it has left.
+    pub fn held_back(&self) -> Option<usize> {
+        let wants = matches!(self.steps.front(), Some(Step::Call(_))) && !self.stopping;
+        (wants && !self.may_call()).then_some(self.steps.len())
+    }
+
+    /// Whether it was forced to stop and never will.
+    pub fn is_undead(&self) -> bool {
+        self.forced && matches!(self.steps.front(), Some(Step::Never))
+    }
+}
