@@ -38,6 +38,8 @@ pub struct Ran {
     pub jobs: usize,
     /// Times a session was resumed.
     pub resumes: usize,
+    /// Times an agent was seen to wait for a reader.
+    pub paced: usize,
 }
 
 /// Runs one seed: `steps` random actions, then calm.
@@ -46,6 +48,7 @@ pub fn run(seed: u64, steps: u64) -> Ran {
     options.config.limits.running_jobs = 8;
     options.config.limits.principal_share = if seed.is_multiple_of(4) { 100 } else { 25 };
     options.config.limits.pace_events = 16;
+    options.config.limits.agent_credit = 8;
     options.config.limits.ack_lag = 40;
     options.window = 4096;
     options.split_commits = true;
@@ -84,6 +87,7 @@ pub fn run(seed: u64, steps: u64) -> Ran {
         if n % 10 == seed % 10 {
             world.restores();
         }
+        ran.paced += world.runtime().waits().iter().filter(|(_, wait)| matches!(wait, Wait::Reader(_))).count();
     }
     calm(&mut world, &mut peers, &mut ran);
     leave(&mut world, peers);
@@ -174,7 +178,8 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             }
         }
         50..55 => {
-            if let Some(job) = peers[at].pick_job(world) {
+            let latest = peers[at].jobs.keys().next_back().cloned().filter(|_| world.below(2) == 0);
+            if let Some(job) = latest.or_else(|| peers[at].pick_job(world)) {
                 say(world, &mut peers[at], "job.unsubscribe", json!({"job_id": job}));
                 // Who leaves off is owed nothing more.
                 peers[at].jobs.remove(&job);
@@ -266,7 +271,9 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
         "lingerer", "undead",
     ];
     let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
-    let input = json!({"ticks": 3, "count": 40});
+    // Some are still at it when their reader stops, or leaves.
+    let count = if world.below(3) == 0 { 400 } else { 40 };
+    let input = json!({"ticks": 3, "count": count});
     let mut key = Value::Null;
     if world.below(2) == 0 {
         let n = if world.below(3) == 0 { n } else { world.below(20) };
@@ -343,7 +350,7 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     }
     // Every job may wait for the one before it, for its time limit and grace.
     let rounds = 12 + 5 * world.runtime().stats().unfinished_jobs;
-    let mut before = BTreeMap::new();
+    let mut before = nobody_waits_for_ever(world, &BTreeMap::new());
     for _ in 0..rounds {
         world.run_for(Duration::from_secs(10));
         before = nobody_waits_for_ever(world, &before);

@@ -42,6 +42,7 @@ fn spec(agent: &str, input: &str) -> AgentSpec {
         trace: "0".repeat(32),
         extensions: Json::empty_object(),
         credit: u32::MAX,
+        credit_bytes: u64::MAX,
         checkpoint: None,
         restarts: 0,
     }

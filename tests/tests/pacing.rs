@@ -72,7 +72,7 @@ fn an_agent_goes_on_when_the_session_it_waits_for_is_gone() {
 /// store to read them from.
 fn little_memory(config: &mut Config) {
     config.history = false;
-    config.limits.job_event_bytes = 200_000;
+    config.limits.job_event_bytes = 300_000;
     config.limits.agent_credit_bytes = 20_000;
     config.limits.pace_bytes = 40_000;
 }
@@ -81,10 +81,10 @@ fn little_memory(config: &mut Config) {
 fn a_client_that_reads_at_full_speed_gets_a_result_larger_than_the_memory_for_it() {
     let mut world = World::configured(3, little_memory);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
-    raw.submit(&mut world, json!({"agent": "chunker", "input": {"chunks": 100, "bytes": 16384}}));
+    raw.submit(&mut world, json!({"agent": "chunker", "input": {"chunks": 100, "bytes": 60000}}));
     let frames = raw.until_end(&mut world);
     let bytes: usize = frames.iter().filter_map(|f| f["payload"]["body"]["data"].as_str()).map(str::len).sum();
-    assert_eq!(bytes, 100 * 16384);
+    assert_eq!(bytes, 100 * 60000);
     assert_eq!(frames.last().expect("an end")["payload"]["final_status"], "success");
     world.cut(raw.conn);
     let last = frames.last().and_then(|f| f["event_seq"].as_u64()).expect("a number");
