@@ -7,6 +7,8 @@
 //!              └──▶ Ended ◀────┘             └─time limit──▶ Ended
 //! ```
 //!
+//! One that is being cancelled ends as cancelled, also by its time limit.
+//!
 //! Its agent is started once it runs and that is durable: see `slots`.
 //!
 //! `Ended` is final: exactly one terminal event, nothing after it.

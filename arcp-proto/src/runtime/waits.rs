@@ -213,3 +213,76 @@ impl super::session::Session {
         self.conn.is_none() || reads()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+    use crate::entropy::Seeds;
+    use crate::id::{ConnId, Principal};
+    use crate::runtime::{Config, Input, Transport};
+    use crate::time::{Now, Timestamp, UtcMs};
+
+    fn put(runtime: &mut Runtime, at: u64, input: Input) {
+        let now = Now { mono: Timestamp(at), utc: UtcMs(1_767_225_600_000 + at / 1000) };
+        runtime.handle(now, input);
+        while let Some(output) = runtime.poll_output() {
+            match output {
+                Output::Persist { at, .. } => runtime.handle(now, Input::Persisted { up_to: at }),
+                Output::Authenticate { op, .. } => {
+                    runtime.handle(now, Input::Authenticated { op, principal: Principal::new("a") });
+                }
+                Output::Send { .. }
+                | Output::Close { .. }
+                | Output::Admit { .. }
+                | Output::PauseRead { .. }
+                | Output::ResumeRead { .. }
+                | Output::Load { .. }
+                | Output::StartAgent { .. }
+                | Output::StopAgent { .. }
+                | Output::AgentCredit { .. }
+                | Output::Extension { .. }
+                | Output::Observe(_) => {}
+            }
+        }
+    }
+
+    /// Opens a session and submits the one job there is; gives its id.
+    fn submit(runtime: &mut Runtime, conn: ConnId) -> JobId {
+        put(runtime, 1, Input::Opened { conn, transport: Transport::WebSocket, peer: None, address: None });
+        put(runtime, 1, Input::Credit { conn, bytes: 1 << 20, frames: 1000 });
+        let hello = r#"{"auth":{"scheme":"bearer","token":"t"},"capabilities":{"features":["subscribe"]}}"#;
+        say(runtime, conn, "session.hello", hello);
+        say(runtime, conn, "job.submit", r#"{"agent":"it","idempotency_key":"k"}"#);
+        runtime.jobs.ids().next().expect("one job")
+    }
+
+    fn say(runtime: &mut Runtime, conn: ConnId, kind: &str, payload: &str) {
+        let frame = format!(r#"{{"id":"{kind}","type":"{kind}","payload":{payload}}}"#);
+        put(runtime, 1, Input::Received { conn, frame: frame.into_bytes() });
+    }
+
+    #[test]
+    fn sessions_that_came_by_a_key_and_left_cost_an_event_nothing() {
+        let config = Config::new("t", "1").with_agent("it", &[]);
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut runtime = Runtime::new(config, seeds, Now::default()).expect("it works");
+        let job = submit(&mut runtime, ConnId(1));
+        for n in 2..100 {
+            assert_eq!(submit(&mut runtime, ConnId(n)), job);
+            let leave = format!(r#"{{"job_id":"{}"}}"#, job);
+            say(&mut runtime, ConnId(n), "job.unsubscribe", &leave);
+        }
+        let looked_at = |runtime: &Runtime| {
+            let job = runtime.jobs.get(job).expect("it goes on");
+            (job.pacing_readers().count(), job.watchers.len(), job.owners.len())
+        };
+        assert_eq!(looked_at(&runtime), (1, 1, 99));
+        for n in 2..100 {
+            put(&mut runtime, 2, Input::Closed { conn: ConnId(n) });
+        }
+        put(&mut runtime, 700_000_000, Input::Tick);
+        assert_eq!(looked_at(&runtime).2, 1, "who is gone owns nothing");
+    }
+}
