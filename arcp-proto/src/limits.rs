@@ -81,7 +81,7 @@ pub struct Limits {
     /// Agents running at once (256). More: jobs wait, in turn by principal.
     pub running_jobs: usize,
     /// Percent of what the others leave of `running_jobs`, `jobs` and
-    /// `waiting_input_bytes` that one principal may hold, but one in any case
+    /// `waiting_input_bytes` that one account may hold, but one in any case
     /// (25; 100: whoever comes first takes everything). More: its jobs wait,
     /// or are refused.
     pub principal_share: u32,

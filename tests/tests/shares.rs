@@ -132,3 +132,28 @@ fn who_is_cancelled_in_line_is_in_it_no_more() {
     assert_eq!((stats.unfinished_jobs, stats.waiting_jobs), (1, 0));
     world.finish();
 }
+
+#[test]
+fn sessions_without_a_credential_share_slots_by_where_they_come_from() {
+    let mut world = World::configured(9, |config| {
+        config.anonymous = true;
+        config.limits.running_jobs = 16;
+    });
+    for _ in 0..5 {
+        let mut raw = Raw::connect(&mut world);
+        raw.send(
+            &mut world,
+            "session.hello",
+            json!({"client": {"name": "n", "version": "1"}, "auth": {"scheme": "none"}}),
+        );
+        raw.expect(&mut world, "session.welcome");
+        for _ in 0..3 {
+            raw.submit(&mut world, json!({"agent": "waiter"}));
+        }
+    }
+    world.settle();
+    let stats = world.runtime().stats();
+    assert_eq!((stats.running_agents, stats.waiting_jobs), (3, 12), "a quarter of what the reserve leaves");
+    submit_many(&mut world, "a", "echo", 1).until_end(&mut world);
+    world.finish();
+}

@@ -13,6 +13,7 @@ use super::slots::Line;
 use crate::id::{JobId, LogPos, Principal};
 use crate::json::Json;
 use crate::limits::Limits;
+use crate::principal::Account;
 use crate::time::Timestamp;
 use crate::wire::{Part, View};
 
@@ -24,7 +25,7 @@ const ENDED_LOOKED_AT: usize = 64;
 pub(super) struct Jobs {
     by_id: BTreeMap<JobId, Job>,
     by_principal: BTreeSet<(Principal, JobId)>,
-    shares: BTreeMap<Principal, Share>,
+    shares: BTreeMap<Account, Share>,
     /// Jobs that are over and that listings still show.
     listed: BTreeSet<(Principal, JobId)>,
     /// Jobs that ended and whose agents are gone, by their end.
@@ -47,7 +48,7 @@ pub(super) struct Jobs {
     line: Line,
 }
 
-/// What one principal has of everything.
+/// What one account has of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Share {
     /// Jobs that are not over.
@@ -79,12 +80,14 @@ impl Jobs {
         self.by_id.insert(id, job);
     }
 
-    /// Changes what a principal has, and with it what all have together.
+    /// Changes what a principal's account has, and with it what all have
+    /// together.
     fn account(&mut self, principal: &Principal, change: impl Fn(&mut Share)) {
-        let share = self.shares.entry(principal.clone()).or_default();
+        let account = principal.account();
+        let share = self.shares.entry(account.clone()).or_default();
         change(share);
         if *share == Share::default() {
-            self.shares.remove(principal);
+            self.shares.remove(&account);
         }
         change(&mut self.total);
     }
@@ -96,29 +99,35 @@ impl Jobs {
         principals
     }
 
-    fn share(&self, principal: &Principal) -> Share {
-        self.shares.get(principal).copied().unwrap_or_default()
+    fn share(&self, account: &Account) -> Share {
+        self.shares.get(account).copied().unwrap_or_default()
+    }
+
+    /// How much an account holds of something, and what there is for it: a
+    /// reserve is kept for those with a credential.
+    fn held(&self, account: &Account, limits: &Limits, total: usize, of: impl Fn(&Share) -> usize) -> Held {
+        let total = if account.is_anonymous() { limits.without_reserve(total) } else { total };
+        Held { own: of(&self.share(account)), all: of(&self.total), total }
     }
 
     /// Jobs of a principal that are over and that listings still show.
     pub(super) fn ended_of(&self, principal: &Principal) -> usize {
-        self.share(principal).ended
+        self.share(&principal.account()).ended
     }
 
     /// Jobs that are not over, of the table that all share.
     pub(super) fn live(&self, principal: &Principal, limits: &Limits) -> Held {
-        Held { own: self.share(principal).live, all: self.total.live, total: limits.jobs }
+        self.held(&principal.account(), limits, limits.jobs, |share| share.live)
     }
 
     /// Agents that hold a slot, of all slots.
-    pub(super) fn slots(&self, principal: &Principal, limits: &Limits) -> Held {
-        Held { own: self.share(principal).running, all: self.total.running, total: limits.running_jobs }
+    fn slots(&self, account: &Account, limits: &Limits) -> Held {
+        self.held(account, limits, limits.running_jobs, |share| share.running)
     }
 
     /// Bytes of input of jobs that have not started, of what all may hold.
     pub(super) fn waiting_bytes(&self, principal: &Principal, limits: &Limits) -> Held {
-        let own = self.share(principal).waiting_bytes;
-        Held { own, all: self.total.waiting_bytes, total: limits.waiting_input_bytes }
+        self.held(&principal.account(), limits, limits.waiting_input_bytes, |share| share.waiting_bytes)
     }
 
     /// Agents that hold a slot.
@@ -133,7 +142,7 @@ impl Jobs {
 
     /// Gives a job a slot, if its principal may have one.
     pub(super) fn take_slot(&mut self, principal: &Principal, limits: &Limits) -> bool {
-        let may = self.slots(principal, limits).check(1, limits.principal_share).is_ok();
+        let may = self.slots(&principal.account(), limits).check(1, limits.principal_share).is_ok();
         if may {
             self.account(principal, |share| share.running += 1);
         }
@@ -165,7 +174,7 @@ impl Jobs {
     /// its own that ended, if it has more than its share, or else the first of
     /// all. Its agent is gone.
     pub(super) fn to_forget(&self, principal: &Principal, limits: &Limits) -> Option<JobId> {
-        let share = self.share(principal);
+        let share = self.share(&principal.account());
         let own = share.live + share.ended;
         let held = Held { own, all: self.by_id.len().max(own), total: limits.jobs };
         let is_settled =
@@ -424,9 +433,10 @@ impl Jobs {
 
     /// The next job in line whose principal may have a slot; it has it.
     pub(super) fn dequeue(&mut self, limits: &Limits) -> Option<JobId> {
-        let may = |principal: &Principal| self.slots(principal, limits).check(1, limits.principal_share).is_ok();
-        let (principal, id) = self.line.first(may)?;
+        let may = |account: &Account| self.slots(account, limits).check(1, limits.principal_share).is_ok();
+        let id = self.line.first(may)?;
         self.leave_line(id);
+        let principal = self.by_id.get(&id)?.principal.clone();
         self.take_slot(&principal, limits);
         if let Some(job) = self.by_id.get_mut(&id) {
             job.has_slot = true;

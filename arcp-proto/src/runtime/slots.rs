@@ -14,16 +14,17 @@ use super::io::{AgentSpec, Output};
 use super::job::{AgentState, Job, JobState};
 use super::log::Waiter;
 use super::timers::Timer;
-use crate::id::{JobId, LogPos, Principal};
+use crate::id::{JobId, LogPos};
 use crate::json::Json;
 use crate::model::event::JobEvent;
 use crate::model::request::Priority;
+use crate::principal::Account;
 
-/// Jobs that wait for a slot: principals in turn, each with its jobs.
+/// Jobs that wait for a slot: accounts in turn, each with its jobs.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    turns: BTreeMap<u64, Principal>,
-    queues: BTreeMap<Principal, Queue>,
+    turns: BTreeMap<u64, Account>,
+    queues: BTreeMap<Account, Queue>,
     last_turn: u64,
 }
 
@@ -36,18 +37,20 @@ struct Queue {
 
 impl Line {
     pub(super) fn push(&mut self, id: JobId, job: &Job) {
-        let queue = self.queues.entry(job.principal.clone()).or_insert_with(|| {
+        let account = job.principal.account();
+        let queue = self.queues.entry(account.clone()).or_insert_with(|| {
             self.last_turn += 1;
-            self.turns.insert(self.last_turn, job.principal.clone());
+            self.turns.insert(self.last_turn, account);
             Queue { turn: self.last_turn, jobs: BTreeSet::new() }
         });
         queue.jobs.insert((Reverse(job.invocation.priority), job.accepted_at, id));
     }
 
-    /// A job starts, or never will: if it was in line, others of its principal
+    /// A job starts, or never will: if it was in line, others of its account
     /// have their next turn after everybody else's.
     pub(super) fn remove(&mut self, id: JobId, job: &Job) {
-        let Some(queue) = self.queues.get_mut(&job.principal) else {
+        let account = job.principal.account();
+        let Some(queue) = self.queues.get_mut(&account) else {
             return;
         };
         if !queue.jobs.remove(&(Reverse(job.invocation.priority), job.accepted_at, id)) {
@@ -55,20 +58,20 @@ impl Line {
         }
         self.turns.remove(&queue.turn);
         if queue.jobs.is_empty() {
-            self.queues.remove(&job.principal);
+            self.queues.remove(&account);
             return;
         }
         self.last_turn += 1;
         queue.turn = self.last_turn;
-        self.turns.insert(self.last_turn, job.principal.clone());
+        self.turns.insert(self.last_turn, account);
     }
 
-    /// The next job of the first principal in turn that may have a slot. Those
-    /// that may not have one already: there are no more of them than slots.
-    pub(super) fn first(&self, may: impl Fn(&Principal) -> bool) -> Option<(Principal, JobId)> {
-        let principal = self.turns.values().find(|principal| may(principal))?;
-        let (_, _, id) = self.queues.get(principal)?.jobs.first()?;
-        Some((principal.clone(), *id))
+    /// The next job of the first account in turn that may have a slot. Those
+    /// that may not have one already: there are no more of them than slots, or
+    /// none is free for anonymous ones.
+    pub(super) fn first(&self, may: impl Fn(&Account) -> bool) -> Option<JobId> {
+        let account = self.turns.values().find(|account| may(account))?;
+        self.queues.get(account)?.jobs.first().map(|(_, _, id)| *id)
     }
 
     /// How many there are.

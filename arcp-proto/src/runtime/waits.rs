@@ -228,22 +228,10 @@ mod tests {
         let now = Now { mono: Timestamp(at), utc: UtcMs(1_767_225_600_000 + at / 1000) };
         runtime.handle(now, input);
         while let Some(output) = runtime.poll_output() {
-            match output {
-                Output::Persist { at, .. } => runtime.handle(now, Input::Persisted { up_to: at }),
-                Output::Authenticate { op, .. } => {
-                    runtime.handle(now, Input::Authenticated { op, principal: Principal::new("a") });
-                }
-                Output::Send { .. }
-                | Output::Close { .. }
-                | Output::Admit { .. }
-                | Output::PauseRead { .. }
-                | Output::ResumeRead { .. }
-                | Output::Load { .. }
-                | Output::StartAgent { .. }
-                | Output::StopAgent { .. }
-                | Output::AgentCredit { .. }
-                | Output::Extension { .. }
-                | Output::Observe(_) => {}
+            if let Output::Persist(batch) = output {
+                runtime.handle(now, Input::Persisted { up_to: batch.last() });
+            } else if let Output::Authenticate { op, .. } = output {
+                runtime.handle(now, Input::Authenticated { op, principal: Principal::new("a") });
             }
         }
     }
