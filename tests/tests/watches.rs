@@ -321,7 +321,10 @@ fn who_reads_no_pieces_is_told_when_there_is_nothing_else() {
 
 #[test]
 fn a_resume_over_an_event_that_is_lost_further_on_is_refused_at_once() {
-    let mut world = World::configured(10, |config| config.limits.jobs = 2);
+    let mut world = World::configured(10, |config| {
+        config.limits.jobs = 2;
+        config.limits.principal_share = 100;
+    });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     let one = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
     let two = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
