@@ -44,6 +44,8 @@ pub struct Oracle {
     /// Whose each message id is that a client has used.
     whose: BTreeMap<String, BTreeSet<String>>,
     closed: BTreeSet<ConnId>,
+    /// Connections that neither side has closed.
+    open: BTreeSet<ConnId>,
     /// Frames checked.
     pub frames: usize,
 }
@@ -61,6 +63,12 @@ impl Oracle {
                 credit.1 += i64::from(*frames);
             }
             Input::Received { conn, frame } => self.request(*conn, frame),
+            Input::Opened { conn, .. } => {
+                self.open.insert(*conn);
+            }
+            Input::Closed { conn } => {
+                self.open.remove(conn);
+            }
             Input::Persisted { up_to } => self.durable = self.durable.max(*up_to),
             _ => {}
         }
@@ -127,6 +135,7 @@ impl Oracle {
                 assert!(self.started.insert((*job, spec.restarts)), "the agent of {job} is started twice");
             }
             Output::Close { conn, .. } => {
+                assert!(self.open.remove(conn), "b65_close_is_idempotent: {conn:?} is closed once more");
                 self.closed.insert(*conn);
             }
             Output::Observe(notice) => {
@@ -139,11 +148,17 @@ impl Oracle {
         }
     }
 
+    /// The runtime was shut down: everybody is let go.
+    pub fn shut_down(&self) {
+        assert!(self.open.is_empty(), "b53_shutdown_ends: {:?} stay open", self.open);
+    }
+
     /// The runtime died with this much in the store: whatever was shown is
     /// among it.
     pub fn crash(&mut self, durable: LogPos) {
         assert!(self.durable <= durable, "what is durable survives");
         self.durable = durable;
+        self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);
         for events in self.events.values_mut() {

@@ -1,9 +1,14 @@
 //! A peer that sends what a test tells it to and keeps what comes back.
 
+use std::time::Duration;
+
 use arcp_proto::id::ConnId;
 use serde_json::{Value, json};
 
 use crate::world::World;
+
+/// How long anything may take in virtual time before a test fails.
+const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
 /// A raw connection in a world.
 #[derive(Debug)]
@@ -129,6 +134,7 @@ impl Raw {
 
     /// As [`expect`](Self::expect), for any of several types.
     pub fn expect_any(&mut self, world: &mut World, kinds: &[&str]) -> Value {
+        let until = world.now().mono + PATIENCE;
         loop {
             let all = world.frames_of(self.conn);
             for (at, text) in all.iter().enumerate().skip(self.read) {
@@ -138,14 +144,14 @@ impl Raw {
                     return frame;
                 }
             }
-            let went_on = world.step();
+            let went_on = world.now().mono < until && world.step();
             assert!(went_on, "no {kinds:?} came on {:?}: {:#?}", self.conn, &world.frames_of(self.conn)[self.read..]);
         }
     }
 
     /// Runs the world until the job has ended; all its frames in between.
     pub fn until_end(&mut self, world: &mut World) -> Vec<Value> {
-        let mut frames = Vec::new();
+        let (mut frames, until) = (Vec::new(), world.now().mono + PATIENCE);
         loop {
             for frame in self.take(world) {
                 let end = matches!(frame["type"].as_str(), Some("job.result" | "job.error" | "job.completed" | "job.failed"))
@@ -156,7 +162,8 @@ impl Raw {
                     return frames;
                 }
             }
-            assert!(world.step(), "the job did not end: {frames:#?}");
+            let went_on = world.now().mono < until && world.step();
+            assert!(went_on, "the job did not end: {frames:#?}");
         }
     }
 

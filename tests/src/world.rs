@@ -768,18 +768,23 @@ impl World {
         }
     }
 
-    /// Ends the run: everything calms down, and the recording replays to the
-    /// same bytes.
+    /// Ends the run: everything calms down, who had stopped reading stops once
+    /// more, everybody is let go, and the recording replays to the same bytes.
     pub fn finish(mut self) -> String {
         self.restores();
         self.store.mend();
-        let conns: Vec<ConnId> = self.wires.keys().copied().collect();
-        for conn in conns {
-            self.stall(conn, false);
+        let stalled = self.wires.iter().filter(|(_, wire)| wire.stalled).map(|(conn, _)| *conn);
+        let stalled: Vec<ConnId> = stalled.collect();
+        for conn in &stalled {
+            self.stall(*conn, false);
         }
         self.settle();
         self.restores();
+        for conn in stalled {
+            self.stall(conn, true);
+        }
         self.input(Input::Operator(Operator::Shutdown));
+        self.oracle.shut_down();
         self.settle();
         for recording in self.earlier.iter().chain([&self.recording]) {
             let replayed = arcp_proto::record::replay(recording);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arcp_proto::id::LogPos;
-use arcp_proto::runtime::{CloseReason, Input, Notice};
+use arcp_proto::runtime::{CloseReason, Input, Notice, Operator};
 use arcp_tests::raw::Raw;
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -169,7 +169,22 @@ fn a_slot_comes_back_from_an_agent_that_outlasts_its_jobs_retention() {
 }
 
 #[test]
-fn cost_per_event_does_not_depend_on_idle_sessions() {
+fn b53_a_shutdown_reaches_who_reads_nothing() {
+    let mut world = World::seeded(10);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 500}}));
+    world.stall(raw.conn, true);
+    world.run_for(Duration::from_secs(2));
+    assert!(raw.take(&world).len() < 100, "its credit is used up");
+    world.input(Input::Operator(Operator::Shutdown));
+    let told: Vec<Value> = raw.take(&world).into_iter().map(|frame| frame["type"].clone()).collect();
+    assert_eq!(told, ["session.closed"]);
+    assert_eq!(world.close_reason(raw.conn), Some(CloseReason::Shutdown));
+    world.finish();
+}
+
+#[test]
+fn frames_per_event_do_not_depend_on_idle_sessions() {
     // Not a time: the number of outputs and their size is the same whoever
     // else is there.
     let outputs = |idle: usize| {

@@ -1,5 +1,7 @@
 //! Frames: what is malformed, hostile or unknown.
 
+use std::time::Duration;
+
 use arcp_proto::runtime::Config;
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::{Options, World};
@@ -126,7 +128,9 @@ fn rt7_unknown_members_are_ignored_and_missing_ones_tolerated() {
 
 #[test]
 fn gl8_versions_of_the_protocol() {
-    for (version, fine) in [("1.1", true), ("1.0", true), ("1", true), ("2", false), ("", false)] {
+    let fine = ["1.1", "1.0", "1"].map(|version| (version, true));
+    let others = ["2", "", "1.2", "1.9", "10", "1.10", "1.1.1", "v1", "1 "].map(|version| (version, false));
+    for (version, fine) in fine.into_iter().chain(others) {
         let mut world = World::seeded(6);
         let mut raw = Raw::connect(&mut world);
         let hello = json!({
@@ -154,6 +158,7 @@ fn py2_profiles_change_what_is_written_and_not_what_happens() {
     raw.expect(&mut world, "session.welcome");
     let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
     raw.send_with(&mut world, "job.cancel", json!({"reason": "r"}), json!({"job_id": "job_unknown"}));
+    raw.send(&mut world, "job.unsubscribe", json!({"job_id": "job_unknown"}));
     assert!(raw.settle(&mut world).iter().all(|f| f["type"] != "session.error"), "it would fail everything in flight");
     raw.send_with(&mut world, "job.cancel", json!({"reason": "r"}), json!({"job_id": job}));
     let end = raw.until_end(&mut world).pop().expect("an end");
@@ -161,6 +166,31 @@ fn py2_profiles_change_what_is_written_and_not_what_happens() {
     assert!(end["payload"]["completed_at"].is_string() && end["payload"].get("code").is_none());
     raw.send(&mut world, "job.submit", json!({"agent": "nobody"}));
     assert_eq!(raw.expect(&mut world, "session.error")["payload"]["code"], "AGENT_NOT_AVAILABLE");
+    world.finish();
+}
+
+#[test]
+fn the_python_client_gets_no_event_in_the_instant_after_a_watch_began() {
+    let mut world = World::seeded(10);
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "chatty", "input": {"count": 3}}))["job_id"].clone();
+    owner.until_end(&mut world);
+    let mut raw = Raw::connect(&mut world);
+    let hello = json!({
+        "arcp": "1.1", "id": "01M7VD85KQ9SZXPW6NX4X2SFJ9", "type": "session.hello",
+        "payload": {
+            "client": {"name": "p", "version": "1"}, "auth": {"scheme": "bearer", "token": "tok-a"},
+            "capabilities": {"encodings": ["json"], "features": ["subscribe"], "agents": []},
+        },
+    });
+    raw.send_text(&mut world, &hello.to_string());
+    raw.expect(&mut world, "session.welcome");
+    raw.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
+    raw.expect(&mut world, "job.subscribed");
+    world.run_for(Duration::from_millis(19));
+    assert!(raw.take(&world).is_empty(), "its caller has not woken up");
+    world.run_for(Duration::from_millis(2));
+    assert_eq!(raw.take(&world).len(), 5);
     world.finish();
 }
 

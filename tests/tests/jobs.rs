@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::JobId;
+use arcp_proto::json::Json;
+use arcp_proto::model::event::JobError;
+use arcp_proto::runtime::{AgentExit, Input};
 use arcp_tests::raw::{Raw, code, hello_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -130,10 +135,13 @@ fn b57_large_pieces_are_cut_under_the_frame_limit() {
 
 #[test]
 fn b57_a_result_beyond_the_cap_fails_the_job() {
-    let mut world = World::configured(7, |config| config.limits.result_bytes = 100);
-    let frames = run(&mut world, json!({"agent": "chunker", "input": {"chunks": 3, "bytes": 60}}));
-    assert_eq!(code(frames.last().expect("an end")), "INTERNAL_ERROR");
-    world.finish();
+    for (chunks, bytes, fits) in [(3, 60, false), (2, 50, true), (1, 100, true), (1, 101, false), (101, 1, false)] {
+        let mut world = World::configured(7, |config| config.limits.result_bytes = 100);
+        let frames = run(&mut world, json!({"agent": "chunker", "input": {"chunks": chunks, "bytes": bytes}}));
+        let end = frames.last().expect("an end");
+        assert_eq!(code(end), if fits { "" } else { "INTERNAL_ERROR" }, "{chunks} pieces of {bytes} bytes");
+        world.finish();
+    }
 }
 
 #[test]
@@ -299,6 +307,29 @@ fn b40_a_success_after_the_cancel_is_cancelled_all_the_same() {
     let end = frames.last().expect("an end");
     assert!(!taken || end["payload"]["final_status"] == "cancelled", "{frames:#?}");
     world.finish();
+}
+
+#[test]
+fn b41_whatever_an_agent_says_after_it_was_told_to_stop_its_job_is_cancelled() {
+    let exits = [
+        AgentExit::Success { result: Some(Json::null()), summary: None },
+        AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom")),
+        AgentExit::Lost,
+    ];
+    for exit in exits {
+        let mut world = World::seeded(31);
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        let job = raw.submit(&mut world, json!({"agent": "stubborn"}))["job_id"].clone();
+        world.settle();
+        raw.send(&mut world, "job.cancel", json!({"job_id": job}));
+        raw.expect(&mut world, "job.cancelled");
+        let id = JobId::parse(job.as_str().expect("an id")).expect("a job");
+        world.input(Input::AgentExited { job: id, exit: exit.clone() });
+        let end = raw.until_end(&mut world).pop().expect("an end");
+        assert_eq!((&end["payload"]["final_status"], code(&end)), (&json!("cancelled"), "CANCELLED"), "{exit:?}");
+        assert!(raw.settle(&mut world).is_empty(), "one end");
+        world.finish();
+    }
 }
 
 #[test]

@@ -195,13 +195,18 @@ fn sw19_rr9_a_cancel_is_accepted_then_ends_the_job_or_is_refused_with_a_reason()
     assert_eq!(refused(&mut raw, &mut world, "job", &job), expected("already_terminal", "FAILED_PRECONDITION"));
 
     let job = raw.invoke(&mut world, json!({"tool": "waiter", "arguments": {}}))["job_id"].clone();
+    let watched = other.invoke(&mut world, json!({"tool": "waiter", "arguments": {}}))["job_id"].clone();
+    raw.send(&mut world, "job.subscribe", json!({"job_id": watched, "history": true}));
+    raw.expect(&mut world, "job.subscribed");
     raw.send(&mut world, "cancel", json!({"target": "session", "target_id": accepted["payload"]["session_id"]}));
     raw.expect(&mut world, "cancel.accepted");
     assert_eq!(raw.expect(&mut world, "session.evicted")["payload"]["reason"], "cancelled");
     assert!(raw.is_closed(&world));
     other.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
     let frames = other.until_end(&mut world);
-    assert_eq!(frames.last().map(|end| &end["type"]), Some(&json!("job.cancelled")));
+    assert_eq!(frames.last().map(|end| (&end["type"], &end["job_id"])), Some((&json!("job.cancelled"), &job)));
+    world.settle();
+    assert_eq!(world.runtime().stats().unfinished_jobs, 1, "what it only watched goes on");
     world.finish();
 }
 
@@ -281,6 +286,26 @@ fn sw18_rr46_an_agent_that_falls_silent_is_lost_or_waited_for() {
     assert_eq!(raw.expect(&mut world, "job.status")["payload"]["phase"], "running");
     world.input(Input::AgentExited { job, exit: AgentExit::Success { result: Some(Json::null()), summary: None } });
     raw.expect(&mut world, "job.completed");
+    world.finish();
+}
+
+#[test]
+fn an_agent_that_waits_for_its_reader_is_not_silent() {
+    let mut world = World::configured(12, |config| {
+        config.beating_agents.insert("chatty".into());
+        config.limits.pace_events = 32;
+        config.slow_reader_grace = Duration::from_secs(3600);
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 2000}}));
+    world.stall(raw.conn, true);
+    for _ in 0..10 {
+        world.run_for(Duration::from_secs(20));
+        raw.send(&mut world, "session.ping", json!({}));
+    }
+    world.stall(raw.conn, false);
+    let end = raw.until_end(&mut world).pop().expect("an end");
+    assert_eq!(end["payload"]["result"]["emitted"], 2000, "{end}");
     world.finish();
 }
 

@@ -57,6 +57,10 @@ fn b6_parameters_are_compared_by_meaning() {
         assert_eq!(code(&raw.expect(&mut world, "session.error")), "DUPLICATE_KEY", "{different}");
     }
     assert_eq!(world.runtime().stats().unfinished_jobs, 1);
+    let versions = ["echo@1.0.0", "echo@2.0.0"].map(|agent| json!({"agent": agent, "idempotency_key": "v"}));
+    raw.submit(&mut world, versions[0].clone());
+    raw.send(&mut world, "job.submit", versions[1].clone());
+    assert_eq!(code(&raw.expect(&mut world, "session.error")), "DUPLICATE_KEY", "another version of the agent");
     world.finish();
 }
 

@@ -146,6 +146,19 @@ fn rt19_rt29_pings_come_when_it_is_quiet_and_are_answered() {
 }
 
 #[test]
+fn rt19_a_silent_client_is_pinged_while_events_flow() {
+    let mut world = World::seeded(27);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 900}}));
+    world.run_for(Duration::from_secs(31));
+    let frames = raw.take(&world);
+    let count = |kind: &str| frames.iter().filter(|frame| frame["type"] == kind).count();
+    assert!(count("job.event") > 300);
+    assert_eq!(count("session.ping"), 1, "what is sent proves nothing about who receives it");
+    world.finish();
+}
+
+#[test]
 fn b61_a_peer_is_lost_after_two_silent_intervals_and_its_jobs_live_on() {
     let mut world = World::seeded(12);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
@@ -202,7 +215,42 @@ fn b54_an_ack_beyond_what_was_sent_is_clamped() {
     raw.submit(&mut world, json!({"agent": "echo"}));
     let frames = raw.until_end(&mut world);
     assert_eq!(frames.last().expect("an end")["event_seq"], 2);
+
+    // What is numbered and not sent yet is not acknowledged either.
+    raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 300}}));
+    world.stall(raw.conn, true);
+    world.run_for(Duration::from_secs(1));
+    raw.send(&mut world, "session.ack", json!({"last_processed_seq": u64::MAX}));
+    world.run_for(Duration::from_secs(1));
+    let before = raw.take(&world);
+    assert!(before.len() < 100, "{} frames for who does not read", before.len());
+    world.stall(raw.conn, false);
+    let after = raw.until_end(&mut world);
+    let seqs: Vec<u64> = before.iter().chain(&after).filter_map(|f| f["event_seq"].as_u64()).collect();
+    assert_eq!(seqs, (3..=304).collect::<Vec<_>>());
     world.finish();
+}
+
+#[test]
+fn b70_an_acknowledgement_counts_only_where_it_was_agreed_to() {
+    for (features, replayed) in [(json!([]), 1..=7), (json!(["ack"]), 6..=7)] {
+        let mut world = World::seeded(16);
+        let mut raw = Raw::connect(&mut world);
+        let mut payload = hello_payload("tok-a");
+        payload["capabilities"]["features"] = features;
+        raw.send(&mut world, "session.hello", payload);
+        let welcome = raw.expect(&mut world, "session.welcome");
+        raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 5}}));
+        raw.until_end(&mut world);
+        raw.send(&mut world, "session.ack", json!({"last_processed_seq": 5}));
+        world.settle();
+        world.cut(raw.conn);
+        let mut back = Raw::resume(&mut world, "tok-a", &welcome, replayed.start() - 1);
+        back.expect(&mut world, "session.welcome");
+        let seqs: Vec<u64> = back.settle(&mut world).iter().filter_map(|f| f["event_seq"].as_u64()).collect();
+        assert_eq!(seqs, replayed.collect::<Vec<_>>());
+        world.finish();
+    }
 }
 
 #[test]
@@ -356,6 +404,24 @@ fn the_resume_window_ends_and_says_so() {
     let mut late = Raw::resume(&mut world, "tok-a", &welcome, 0);
     assert_eq!(code(&late.expect(&mut world, "session.error")), "RESUME_WINDOW_EXPIRED");
     assert_eq!(world.runtime().stats().sessions, 0, "b75_nothing_is_left");
+    world.finish();
+}
+
+#[test]
+fn b75_a_session_that_is_over_makes_room_for_another() {
+    let mut world = World::configured(28, |config| {
+        config.resume_window = Duration::from_secs(60);
+        config.limits.sessions_per_principal = 1;
+    });
+    for _ in 0..3 {
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        // So that it is not one that goes early.
+        raw.submit(&mut world, json!({"agent": "echo"}));
+        world.settle();
+        world.cut(raw.conn);
+        world.run_for(Duration::from_secs(61));
+        assert_eq!(world.runtime().stats().sessions, 0);
+    }
     world.finish();
 }
 
