@@ -351,6 +351,17 @@ mod tests {
     }
 
     #[test]
+    fn b73_a_line_that_is_too_long_is_told_and_the_next_one_is_read() {
+        let mut framing = Framing::lines(8);
+        framing.feed(b"{\"a\":1}\n{\"long\":1}\n{}\n");
+        let frame = |text: &str| Some(Framed::Frame(text.as_bytes().to_vec()));
+        assert_eq!(framing.next(), frame(r#"{"a":1}"#));
+        assert_eq!(framing.next(), Some(Framed::TooLong));
+        assert_eq!(framing.next(), frame("{}"));
+        assert_eq!(framing.next(), None);
+    }
+
+    #[test]
     fn pings_beyond_the_room_are_answered_by_the_newest_pong() {
         let mut framing = pinged(0..100);
         assert_eq!(*framing.output(), [pong(0), pong(1)].concat());

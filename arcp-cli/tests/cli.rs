@@ -312,10 +312,14 @@ fn an_operator_cancels_what_somebody_else_submitted_elsewhere() {
 #[test]
 fn rr24_one_bearer_and_its_principal() {
     let mut home = Home::new();
-    let url = home.serve(&["--samples", "--bearer", "secret-token", "--principal", "alice@example.com"]);
+    let others = ["--token", "secret-too=alice@example.com", "--token", "secret-bob=bob@example.com"];
+    let alice = ["--samples", "--bearer", "secret-token", "--principal", "alice@example.com"];
+    let url = home.serve(&[&alice[..], &others].concat());
     assert!(!home.dir.join("server.json").exists(), "a token that was given is kept nowhere");
     assert_eq!(code(&home.run(&["submit", "echo", "--url", &url, "--token", "secret-token"])), 0);
     assert_eq!(code(&home.run(&["submit", "echo", "--url", &url, "--token", "secret-tokem"])), 8);
+    let listed = |token: &str| stdout(&home.run(&["list", "--url", &url, "--token", token])).lines().count();
+    assert_eq!((listed("secret-too"), listed("secret-bob")), (1, 0), "the job is alice's");
 }
 
 #[test]

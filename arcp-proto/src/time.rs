@@ -239,6 +239,9 @@ mod tests {
             "2024-01-01T00:00:00.Z",
             "2024-01-01 00:00:00Z",
             "+024-01-01T00:00:00Z",
+            // By its offset before the first year, or after the last.
+            "1970-01-01T00:59:59+01:00",
+            "9999-12-31T23:30:00-01:00",
         ] {
             assert_eq!(UtcMs::parse(bad), None, "{bad}");
         }

@@ -41,6 +41,11 @@ impl Running {
 
     /// The same, with a store.
     pub fn start_on(store: Box<dyn Store>, commands: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Running {
+        Running::serve(Running::host(store, commands, change))
+    }
+
+    /// What such a server serves.
+    pub fn host(store: Box<dyn Store>, commands: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Host {
         let mut registry = Registry::default();
         samples::add_to(&mut registry);
         for (name, command) in commands {
@@ -53,7 +58,7 @@ impl Running {
         let mut config = Config::new("test", "1");
         config.cancel_grace = Duration::from_secs(1);
         change(&mut config);
-        let host = Host {
+        Host {
             config,
             registry,
             authenticator: Arc::new(tokens),
@@ -61,7 +66,11 @@ impl Running {
             record: None,
             observer: None,
             extensions: None,
-        };
+        }
+    }
+
+    /// Serves this.
+    pub fn serve(host: Host) -> Running {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(&ServerConfig::new(listen), host).expect("a port");
         let (address, handle) = (server.address(), server.handle());

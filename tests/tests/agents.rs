@@ -67,6 +67,36 @@ fn refusal(exit: AgentExit) -> JobError {
 }
 
 #[test]
+fn sw23_rr6_sw25_a_function_is_an_agent_and_its_context_shows_the_cancel() {
+    let mut registry = Registry::default();
+    registry.add("function", None, |job: &Context| {
+        assert!(!job.cancelled());
+        job.status(&format!("{} asks {}", job.principal(), job.input()), None)?;
+        let stopped = job.sleep(Duration::from_secs(3600));
+        assert!(stopped.is_err() && job.cancelled());
+        stopped?;
+        Ok(Outcome::Empty)
+    });
+    registry.add_inline("inline", None, |spec: &AgentSpec| Ok(Outcome::Json(spec.input.clone())));
+    let (mut runner, inputs) = runner(registry);
+    let next = || inputs.recv_timeout(PATIENCE).expect("in time");
+    runner.start(job(), spec("function", r#"{"n":1}"#));
+    let said = next();
+    let Input::Agent { call: AgentCall::Say { body, .. }, .. } = &said else { panic!("{said:?}") };
+    assert_eq!(body.as_str(), r#"{"phase":"me asks {\"n\":1}"}"#);
+    runner.stop(job(), false);
+    let exit = next();
+    let Input::AgentExited { exit: AgentExit::Failure(error), .. } = &exit else { panic!("{exit:?}") };
+    assert_eq!(error.code, ErrorCode::Cancelled);
+    runner.start(job(), spec("inline", "[2]"));
+    let exit = next();
+    let Input::AgentExited { exit: AgentExit::Success { result: Some(result), .. }, .. } = &exit else {
+        panic!("{exit:?}")
+    };
+    assert_eq!(result.as_str(), "[2]");
+}
+
+#[test]
 fn of_many_beats_one_is_on_its_way_and_the_next_follows_once_it_was_taken() {
     let mut registry = Registry::default();
     registry.add("alive", None, |job: &Context| {

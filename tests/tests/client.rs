@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use arcp_proto::client::{Client, ClientConfig, ClientEvent, ResultData, SessionEnd};
+use arcp_proto::client::{
+    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, ResultData, SessionEnd,
+};
+use arcp_proto::entropy::Seeds;
 use arcp_proto::error::{ApiMisuse, ErrorCode};
 use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
@@ -13,8 +16,10 @@ use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, ListQuery, Submit, Watch};
 use arcp_proto::secret::Secret;
+use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
 use arcp_tests::world::{Options, World};
+use serde_json::{Value, json};
 
 const FAMILIES: [Family; 2] = [Family::Hello, Family::Open];
 
@@ -221,7 +226,7 @@ fn b62_a_missing_number_is_noticed_and_brought() {
     give(&mut world, client, submit("waiter", "1"));
     world.settle();
     let frame = format!(
-        r#"{{"arcp":"1.1","id":"msg_x","type":"job.event","session_id":"{session}","job_id":"job_x","event_seq":9,"payload":{{"kind":"log","ts":"2026-01-01T00:00:00Z","body":{{"level":"info","message":"m"}}}}}}"#
+        r#"{{"arcp":"1.1","id":"msg_x","type":"job.event","session_id":"{session}","job_id":"job_x","event_seq":3,"payload":{{"kind":"log","ts":"2026-01-01T00:00:00Z","body":{{"level":"info","message":"m"}}}}}}"#
     );
     let now = world.now();
     world.command(client, |c: &mut Client| {
@@ -235,7 +240,7 @@ fn b62_a_missing_number_is_noticed_and_brought() {
 }
 
 #[test]
-fn a_silent_runtime_is_noticed_and_left() {
+fn pings_keep_an_idle_connection_alive() {
     for family in FAMILIES {
         let mut world = World::of(family, 7);
         let client = world.add_client("a");
@@ -379,4 +384,130 @@ fn commands_have_a_bound() {
     assert!(list().is_ok() && list().is_ok());
     assert_eq!(list().err(), Some(ApiMisuse::TooManyPending { limit: 2 }));
     world.finish();
+}
+
+/// A client of ours without a world: it is told what a test says.
+struct Alone {
+    client: Client,
+    now: Now,
+    sent: Vec<Value>,
+    told: Vec<ClientEvent>,
+}
+
+impl Alone {
+    /// With a session.
+    fn connected(change: impl FnOnce(&mut ClientConfig)) -> Alone {
+        let mut config = ClientConfig::new("c", "1", Credential::Bearer(Secret::new("tok-a".into())));
+        change(&mut config);
+        let now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let client = Client::new(config, seeds, now).expect("the configuration works");
+        let mut alone = Alone { client, now, sent: Vec::new(), told: Vec::new() };
+        alone.input(ClientInput::Tick);
+        alone.input(ClientInput::Connected);
+        alone.hear(json!({"type": "session.welcome", "payload": {
+            "runtime": {"name": "r", "version": "1"}, "session_id": "sess_1", "accepted_at": "2026-01-01T00:00:00Z",
+            "resume_token": "rtk_1", "resume_window_sec": 600, "heartbeat_interval_sec": 30,
+            "capabilities": {"encodings": ["json"], "features": ["heartbeat", "ack", "progress"], "agents": []},
+        }}));
+        assert!(alone.told.iter().any(accepted), "{:?}", alone.told);
+        alone
+    }
+
+    fn input(&mut self, input: ClientInput) {
+        self.client.handle(self.now, input);
+        while let Some(output) = self.client.poll_output() {
+            match output {
+                ClientOutput::Send { frame } => self.sent.push(serde_json::from_str(&frame).expect("JSON")),
+                ClientOutput::Event(event) => self.told.push(event),
+                ClientOutput::Connect | ClientOutput::Disconnect => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, mut frame: Value) {
+        frame["arcp"] = json!("1.1");
+        frame["session_id"] = json!("sess_1");
+        frame["id"] = json!(format!("msg_{}", self.told.len()));
+        self.input(ClientInput::Received { frame: frame.to_string().into_bytes() });
+    }
+
+    /// Submits; gives the handle and the message's id.
+    fn submit(&mut self, input: &str) -> (Handle, Value) {
+        let handle = self.client.session().and_then(|mut s| s.submit(submit("echo", input))).expect("given");
+        self.input(ClientInput::Tick);
+        (handle, self.sent.last().expect("it is sent")["id"].clone())
+    }
+
+    fn accept(&mut self, request: &Value, job: &str, more: Value) {
+        let mut payload = json!({
+            "job_id": job, "agent": "echo", "lease": {}, "accepted_at": "2026-01-01T00:00:00Z",
+            "trace_id": "4a6f1c0ee52efaa7f9b6bfe2708c5df0", "request_id": request,
+        });
+        for (name, value) in more.as_object().expect("an object") {
+            payload[name] = value.clone();
+        }
+        self.hear(json!({"type": "job.accepted", "job_id": job, "payload": payload}));
+    }
+
+    /// Waits until something is due.
+    fn wait(&mut self) {
+        let (at, _) = self.client.next_deadline().expect("something is due");
+        self.now.mono = self.now.mono.max(at);
+        self.input(ClientInput::Tick);
+    }
+}
+
+#[test]
+fn b67_acceptances_are_matched_by_the_request_they_name() {
+    let mut alone = Alone::connected(|_| {});
+    let (first, second) = (alone.submit("1"), alone.submit("2"));
+    alone.accept(&second.1, "job_b", json!({}));
+    alone.accept(&first.1, "job_a", json!({}));
+    let taken: Vec<(Handle, String)> = (alone.told.iter())
+        .filter_map(|event| match event {
+            ClientEvent::Submitted { handle, accepted } => Some((*handle, accepted.job.as_str().to_string())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(taken, [(second.0, "job_b".to_string()), (first.0, "job_a".to_string())]);
+}
+
+#[test]
+fn b71_b84_an_acceptance_is_read_whatever_credentials_it_brings() {
+    let odd = json!([{"scheme": "what", "value": 7}, null, "text", {"id": "c", "scheme": "bearer", "value": "v"}]);
+    for credentials in [odd, json!({"a": 1}), json!(7), json!(null)] {
+        let mut alone = Alone::connected(|_| {});
+        let (_, id) = alone.submit("1");
+        alone.accept(&id, "job_a", json!({"credentials": credentials}));
+        assert!(alone.told.iter().any(|event| matches!(event, ClientEvent::Submitted { .. })), "{:?}", alone.told);
+    }
+}
+
+#[test]
+fn a_silent_runtime_is_noticed_and_left() {
+    let mut alone = Alone::connected(|_| {});
+    let opened = alone.now.mono;
+    let lost = |event: &ClientEvent| matches!(event, ClientEvent::Reconnecting { .. });
+    while !alone.told.iter().any(lost) {
+        assert!(alone.now.mono.since(opened).as_secs() < 61, "two heartbeats");
+        alone.wait();
+    }
+    assert_eq!(alone.now.mono.since(opened).as_secs(), 60);
+    assert_eq!(alone.sent.iter().filter(|frame| frame["type"] == "session.ping").count(), 1, "it was asked");
+}
+
+#[test]
+fn b66_events_that_come_before_their_acceptance_in_too_great_a_number_are_asked_for_again() {
+    let mut alone = Alone::connected(|config| config.limits.early = 3);
+    alone.submit("1");
+    for seq in 1..=4 {
+        let payload = json!({"kind": "log", "ts": "2026-01-01T00:00:00Z", "body": {"level": "info", "message": "m"}});
+        alone.hear(json!({"type": "job.event", "job_id": "job_a", "event_seq": seq, "payload": payload}));
+    }
+    assert!(alone.told.iter().any(|event| matches!(event, ClientEvent::Reconnecting { .. })), "{:?}", alone.told);
+    alone.wait();
+    alone.input(ClientInput::Connected);
+    let hello = alone.sent.iter().rfind(|frame| frame["type"] == "session.hello").expect("it comes back");
+    assert_eq!(hello["payload"]["resume"]["last_event_seq"], 0, "{hello}");
 }

@@ -371,6 +371,21 @@ fn rt17_rt55_a_session_lease_is_refreshed_by_proof_or_ends() {
 }
 
 #[test]
+fn message_ids_of_a_principal_of_whom_nothing_is_left_are_forgotten() {
+    let mut world = World::configured(18, |config| config.resume_window = Duration::from_secs(60));
+    for tool in ["echo", "chatty"] {
+        let (mut raw, _) = Raw::open(&mut world, "tok-alice");
+        let invoke = json!({"id": "msg_once", "type": "tool.invoke", "payload": {"tool": tool, "arguments": {}}});
+        raw.send_text(&mut world, &invoke.to_string());
+        raw.until_end(&mut world);
+        world.cut(raw.conn);
+        world.run_for(Duration::from_secs(300));
+        assert_eq!((world.runtime().stats().sessions, world.runtime().stats().jobs), (0, 0));
+    }
+    world.finish();
+}
+
+#[test]
 fn sw5_rr10_a_message_id_of_a_principal_is_executed_once_on_any_connection() {
     let mut world = World::seeded(17);
     let (mut one, _) = Raw::open(&mut world, "tok-alice");

@@ -282,6 +282,25 @@ fn b14_who_was_told_that_it_is_with_a_job_can_rely_on_it() {
 }
 
 #[test]
+fn rt34_who_stopped_watching_is_not_with_the_job_after_a_restart() {
+    let mut world = World::seeded(33);
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "stepper", "input": {"steps": 40}}))["job_id"].clone();
+    let (mut watcher, welcome) = Raw::hello(&mut world, "tok-a");
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    watcher.expect(&mut world, "job.subscribed");
+    watcher.send(&mut world, "job.unsubscribe", json!({"job_id": job}));
+    world.run_for(Duration::from_millis(50));
+    let last = watcher.take(&world).iter().filter_map(|frame| frame["event_seq"].as_u64()).max().unwrap_or(0);
+    world.crash_with(world.given().count(), false);
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, last);
+    back.expect(&mut world, "session.welcome");
+    world.run_for(Duration::from_secs(20));
+    assert!(back.take(&world).iter().all(|frame| frame["type"] == "session.ping"));
+    world.finish();
+}
+
+#[test]
 fn who_joined_by_a_key_is_still_there() {
     for family in FAMILIES {
         let mut world = World::seeded(8);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use arcp_proto::runtime::CloseReason;
+use arcp_proto::entropy::Seeds;
+use arcp_proto::id::ConnId;
+use arcp_proto::runtime::{CloseReason, Config, Input, Runtime, Transport};
+use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_tests::raw::{Raw, code, hello_payload};
 use arcp_tests::world::{Options, World};
 use serde_json::json;
@@ -118,6 +121,18 @@ fn gl7_anything_before_the_handshake_gets_an_error_then_the_close() {
         assert_eq!(world.close_reason(raw.conn), Some(CloseReason::Refused));
         world.finish();
     }
+}
+
+#[test]
+fn time_that_goes_back_stands_still() {
+    let at = |seconds: u64| Now { mono: Timestamp(seconds * 1_000_000), utc: UtcMs(1_767_225_600_000) };
+    let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+    let mut runtime = Runtime::new(Config::new("t", "1"), seeds, at(100)).expect("the configuration works");
+    let open = |conn| Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None };
+    runtime.handle(at(50), open(ConnId(1)));
+    assert_eq!(runtime.next_deadline().map(|deadline| deadline.at), Some(at(110).mono));
+    runtime.handle(at(60), Input::Tick);
+    assert_eq!(runtime.next_deadline().map(|deadline| deadline.at), Some(at(110).mono));
 }
 
 #[test]

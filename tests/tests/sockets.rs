@@ -4,19 +4,23 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use arcp_blocking::JobUpdate;
+use arcp_host::auth::Authenticator;
 use arcp_host::sqlite::{Durability, SqliteStore};
-use arcp_host::store::{Store, StoreError};
+use arcp_host::store::{MemoryStore, Store, StoreError};
 use arcp_proto::client::ResultData;
+use arcp_proto::id::Principal;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::FinalStatus;
-use arcp_proto::model::request::Watch;
-use arcp_proto::runtime::{Batch, Record};
+use arcp_proto::model::request::{Credential, Watch};
+use arcp_proto::runtime::{Batch, Notice, Record};
 use arcp_tests::kept::Folder;
+use arcp_tests::raw::hello_payload;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
 use arcp_tests::store::{Faulty, SlowToRead};
 use serde_json::json;
@@ -206,6 +210,86 @@ fn a_reader_that_stops_holds_up_nobody_and_gets_everything() {
         }
     }
     assert_eq!(seqs, (1..=20_002).collect::<Vec<_>>());
+}
+
+#[test]
+fn sw12_rt22_py5_a_bearer_token_is_its_principals_and_what_is_near_it_nobodys() {
+    let server = Running::start(&[], |_| {});
+    let jobs = |token: &str| {
+        let (mut socket, _) = server.session(token);
+        send(&mut socket, "l", "session.list_jobs", json!({}));
+        expect(&mut socket, "session.jobs")["payload"]["jobs"].as_array().expect("a list").len()
+    };
+    let (mut socket, _) = server.session("tok-a");
+    send(&mut socket, "s", "job.submit", json!({"agent": "echo"}));
+    expect(&mut socket, "job.result");
+    assert_eq!((jobs("tok-a"), jobs("tok-b")), (1, 0));
+    for near in ["tok-", "tok-aa", "tok-A", "tok-c", " tok-a", "tok-a ", "tok-a\u{0}"] {
+        let mut socket = server.websocket();
+        send(&mut socket, "h", "session.hello", hello_payload(near));
+        assert_eq!(expect(&mut socket, "session.error")["payload"]["code"], "UNAUTHENTICATED", "{near:?}");
+        assert!(next(&mut socket).is_none(), "and closed");
+    }
+}
+
+/// Takes credentials of any scheme that say whose they are, after a while.
+struct Talkative;
+
+impl Authenticator for Talkative {
+    fn verify(&self, credential: &Credential) -> Option<Principal> {
+        std::thread::sleep(Duration::from_millis(20));
+        match credential {
+            Credential::Bearer(token) => Principal::new(token.expose().strip_prefix("I am ")?),
+            Credential::Anonymous | Credential::Other { .. } => None,
+        }
+    }
+}
+
+#[test]
+fn py6_credentials_are_judged_by_whom_the_operator_says() {
+    let mut host = Running::host(Box::<MemoryStore>::default(), &[], |_| {});
+    host.authenticator = Arc::new(Talkative);
+    let server = Running::serve(host);
+    let (mut bob, _) = server.session("I am bob");
+    send(&mut bob, "s", "job.submit", json!({"agent": "echo"}));
+    expect(&mut bob, "job.result");
+    let (mut eve, _) = server.session("I am eve");
+    send(&mut eve, "l", "session.list_jobs", json!({}));
+    assert_eq!(expect(&mut eve, "session.jobs")["payload"]["jobs"], json!([]));
+    let mut socket = server.websocket();
+    send(&mut socket, "h", "session.hello", hello_payload("tok-a"));
+    assert_eq!(expect(&mut socket, "session.error")["payload"]["code"], "UNAUTHENTICATED");
+}
+
+#[test]
+fn b80_a_connection_that_breaks_while_it_is_written_to_is_let_go() {
+    let (sender, notices) = channel();
+    let mut host = Running::host(Box::<MemoryStore>::default(), &[], |config| {
+        // Nothing but the failed write tells of it.
+        config.heartbeat = None;
+        config.slow_reader_grace = 10 * PATIENCE;
+    });
+    host.observer = Some(Box::new(move |notice| {
+        let _ = sender.send(notice.clone());
+    }));
+    let server = Running::serve(host);
+    let (mut socket, _) = server.session("tok-a");
+    // It is not read any more, because it asks faster than it reads.
+    for n in 0..24 {
+        let input = "x".repeat(900 << 10);
+        send(&mut socket, &format!("s{n}"), "job.submit", json!({"agent": "echo", "input": input}));
+    }
+    socket.get_mut().set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    let ping = json!({"arcp": "1.1", "id": "p", "type": "session.ping", "payload": {"nonce": "n".repeat(200)}});
+    while socket.send(Message::text(ping.to_string())).is_ok() {}
+    // With answers unread, this is a reset.
+    drop(socket);
+    loop {
+        let notice = notices.recv_timeout(PATIENCE).expect("it is noticed");
+        if let Notice::SessionDetached { .. } = notice {
+            break;
+        }
+    }
 }
 
 #[test]

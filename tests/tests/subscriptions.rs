@@ -1,12 +1,13 @@
 //! Subscriptions by filter, and what was sent before once more (RFC §13, §19).
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use arcp_proto::id::Principal;
 use arcp_proto::runtime::Record;
 use arcp_proto::wire::{Compat, Profile};
 use arcp_tests::raw::{Raw, code};
-use arcp_tests::world::World;
+use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
 
 /// Subscribes; gives the subscription's id.
@@ -284,6 +285,39 @@ fn what_came_after_a_message_is_shown_and_nothing_else() {
     for unknown in ["msg_01ARZ3NDEKTSV4RRFFQ69G5FAV", "m1"] {
         late.send(&mut world, "subscribe", json!({"filter": {}, "since": {"after_message_id": unknown}}));
         assert_eq!(code(&late.expect(&mut world, "nack")), "NOT_FOUND");
+    }
+    world.finish();
+}
+
+#[test]
+fn within_a_millisecond_what_came_after_a_message_is_told_by_the_order_of_jobs() {
+    let mut options = Options::new(24);
+    options.latency = Duration::from_micros(1);
+    let mut world = World::new(options);
+    let (mut agent, _) = Raw::open(&mut world, "tok-a");
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    subscribe(&mut world, &mut observer, json!({"filter": {}}));
+    let jobs = [0, 1].map(|_| run(&mut world, &mut agent, "chatty", json!({"count": 2})));
+    assert!(world.now().mono.0 < 1000, "all within the first one");
+    let copies = shown(&observer.settle(&mut world));
+    for cut in copies.iter().filter(|copy| copy["payload"]["name"] != "subscription.backfill_complete") {
+        let (mut late, _) = Raw::open(&mut world, "tok-a");
+        subscribe(&mut world, &mut late, json!({"filter": {}, "since": {"after_message_id": cut["id"]}}));
+        let mut again = shown(&late.settle(&mut world));
+        again.pop();
+        let of = |all: &[Value], job: &Value| -> Vec<Value> {
+            all.iter().filter(|copy| copy["job_id"] == *job).cloned().collect()
+        };
+        for job in &jobs {
+            let all = of(&copies, job);
+            let expected = match job.as_str().cmp(&cut["job_id"].as_str()) {
+                Ordering::Less => Vec::new(),
+                Ordering::Equal => all.into_iter().skip_while(|copy| copy["id"] != cut["id"]).skip(1).collect(),
+                Ordering::Greater => all,
+            };
+            assert_eq!(of(&again, job), expected, "{job} after {}", cut["id"]);
+        }
+        world.cut(late.conn);
     }
     world.finish();
 }

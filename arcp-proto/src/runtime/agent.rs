@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn gl17_text_is_never_cut_inside_a_character() {
-        let text = "aé\u{1F600}\n\"x";
+        let text = "aé\u{1F600}\n\"x\u{1}\u{1f}y";
         for budget in 1..12 {
             let pieces = cut_text(text, budget);
             assert_eq!(pieces.concat(), text);
