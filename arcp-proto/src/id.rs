@@ -137,6 +137,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rt8_rr35_an_id_of_one_thing_is_none_of_another() {
+        let ulid = Ulid::from_bytes([7; 16]);
+        let (job, session) = (JobId::from_ulid(ulid), SessionId::from_ulid(ulid));
+        assert_eq!(JobId::parse(&job.to_string()), Some(job));
+        assert_eq!(SessionId::parse(&session.to_string()), Some(session));
+        for id in [WireId::from(session).as_str(), &ulid.to_string(), "job_", &job.to_string().to_lowercase()] {
+            assert_eq!(JobId::parse(id), None, "{id}");
+        }
+        assert_eq!(SessionId::parse(&job.to_string()), None);
+    }
+
+    #[test]
     fn one_id_has_one_spelling() {
         let id = SessionId::from_ulid(Ulid::from_parts(1_800_000_000_000, 0xABCD_EF01));
         let text = id.to_string();

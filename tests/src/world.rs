@@ -526,10 +526,8 @@ impl World {
     }
 
     fn advance(&mut self, at: Timestamp) {
-        let micros = at.0.saturating_sub(self.now.mono.0);
         self.now.mono = self.now.mono.max(at);
         self.now.utc = UtcMs((START_UTC + self.now.mono.0 / 1000).saturating_add_signed(self.clock_ahead));
-        debug_assert!(micros < u64::MAX);
     }
 
     /// Lets everybody whose deadline has come know the time.
@@ -773,16 +771,11 @@ impl World {
     pub fn finish(mut self) -> String {
         self.restores();
         self.store.mend();
-        let stalled = self.wires.iter().filter(|(_, wire)| wire.stalled).map(|(conn, _)| *conn);
-        let stalled: Vec<ConnId> = stalled.collect();
-        for conn in &stalled {
-            self.stall(*conn, false);
-        }
+        let stalled: Vec<ConnId> = self.wires.iter().filter(|(_, wire)| wire.stalled).map(|(conn, _)| *conn).collect();
+        stalled.iter().for_each(|conn| self.stall(*conn, false));
         self.settle();
         self.restores();
-        for conn in stalled {
-            self.stall(conn, true);
-        }
+        stalled.iter().for_each(|conn| self.stall(*conn, true));
         self.input(Input::Operator(Operator::Shutdown));
         self.oracle.shut_down();
         self.settle();

@@ -9,15 +9,16 @@ use arcp_proto::client::{
 };
 use arcp_proto::entropy::Seeds;
 use arcp_proto::error::{ApiMisuse, ErrorCode};
-use arcp_proto::id::WireId;
+use arcp_proto::id::{JobId, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
-use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::event::{JobError, JobEvent};
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, ListQuery, Submit, Watch};
+use arcp_proto::runtime::{AgentExit, Input};
 use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
-use arcp_proto::wire::Family;
+use arcp_proto::wire::{Family, error_name};
 use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
 
@@ -384,6 +385,58 @@ fn commands_have_a_bound() {
     assert!(list().is_ok() && list().is_ok());
     assert_eq!(list().err(), Some(ApiMisuse::TooManyPending { limit: 2 }));
     world.finish();
+}
+
+#[test]
+fn rt75_py28_every_code_reaches_the_client_as_it_was_given() {
+    let codes = [
+        ErrorCode::InvalidRequest,
+        ErrorCode::Unimplemented,
+        ErrorCode::Unauthenticated,
+        ErrorCode::PermissionDenied,
+        ErrorCode::JobNotFound,
+        ErrorCode::DuplicateKey,
+        ErrorCode::AgentNotAvailable,
+        ErrorCode::AgentVersionNotAvailable,
+        ErrorCode::Cancelled,
+        ErrorCode::Timeout,
+        ErrorCode::ResumeWindowExpired,
+        ErrorCode::HeartbeatLost,
+        ErrorCode::LeaseExpired,
+        ErrorCode::LeaseRevoked,
+        ErrorCode::LeaseSubsetViolation,
+        ErrorCode::BudgetExhausted,
+        ErrorCode::BackpressureOverflow,
+        ErrorCode::ResourceExhausted,
+        ErrorCode::Aborted,
+        ErrorCode::FailedPrecondition,
+        ErrorCode::OutOfRange,
+        ErrorCode::Unavailable,
+        ErrorCode::Internal,
+        ErrorCode::Other("MY_CODE".into()),
+        ErrorCode::DataLoss,
+        ErrorCode::Unknown,
+    ];
+    for family in FAMILIES {
+        let mut world = World::of(family, 15);
+        let client = world.add_client("a");
+        world.until(client, accepted);
+        for code in &codes {
+            let job = give(&mut world, client, submit("stubborn", "1"));
+            world.settle();
+            let error = JobError::new(code.clone(), "why");
+            let id = JobId::parse(job.as_str()).expect("a job");
+            world.input(Input::AgentExited { job: id, exit: AgentExit::Failure(error) });
+            let of_job = |event: &ClientEvent| matches!(event, ClientEvent::JobEnded { job: of, .. } if *of == job);
+            let ClientEvent::JobEnded { terminal, .. } = world.until(client, of_job) else { panic!("an end") };
+            let error = terminal.error.expect("an error");
+            // Hello has fewer words: the code itself is in the details there.
+            let word = format!("\"{}\"", error_name(code));
+            let detailed = family == Family::Hello && error.details.is_some_and(|json| json.as_str().contains(&word));
+            assert!(error.code == *code || detailed, "{family:?}: {code:?} came as {:?}", error.code);
+        }
+        world.finish();
+    }
 }
 
 /// A client of ours without a world: it is told what a test says.
