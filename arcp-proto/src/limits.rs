@@ -12,6 +12,8 @@ use crate::error::ConfigError;
 /// assert!(Limits::default().validate().is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+// So that a recording from before a bound was added can be read.
+#[serde(default)]
 pub struct Limits {
     /// Largest inbound frame in bytes (4 MiB). Larger: an error that says so;
     /// a WebSocket is closed with 1009.

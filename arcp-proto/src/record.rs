@@ -233,3 +233,25 @@ pub(crate) mod frame_text {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_from_before_a_bound_was_added_is_read() {
+        let (config, now) = (Config::new("r", "1"), Now::default());
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut recorder = Recorder::new(&config, &seeds, now);
+        let mut runtime = Runtime::new(config.clone(), seeds, now).expect("valid");
+        recorder.input(now, &Input::Tick);
+        runtime.handle(now, Input::Tick);
+        let recorded = recorder.take();
+        let limits = serde_json::to_string(&config.limits).expect("JSON");
+        assert!(recorded.contains(&limits));
+        for older in ["{}", r#"{"frame_bytes":4194304}"#] {
+            let older = recorded.replacen(&limits, older, 1).replacen(r#""operators":[],"#, "", 1);
+            assert_eq!(replay(&older).map(|replayed| replayed.inputs), Ok(1));
+        }
+    }
+}

@@ -44,6 +44,7 @@ pub struct Config {
     /// inputs and results with them, and change none that is not theirs.
     pub auditors: BTreeSet<Principal>,
     /// Principals that may do what auditors may, and cancel everybody's jobs.
+    #[serde(default)]
     pub operators: BTreeSet<Principal>,
     /// For how long a session is lent before its client must prove again who
     /// it is, in the family that knows this; `None`: for ever. Ten seconds or
