@@ -678,6 +678,34 @@ fn no_frame_is_twice_as_large_as_what_an_agent_may_say() {
 }
 
 #[test]
+fn dimensions_have_two_names_only_while_they_are_small() {
+    let mut world = World::seeded(27);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let accepted = raw.submit(&mut world, json!({"agent": "waiter"}));
+    let job = arcp_proto::id::JobId::parse(accepted["payload"]["job_id"].as_str().expect("a job")).expect("ours");
+    world.settle();
+    for (name, bytes, names) in [("dimensions", 900_000, 1), ("dims", 900_000, 1), ("dims", 60_000, 2)] {
+        let body = json!({"name": "m", "value": 1, name: {"d": "y".repeat(bytes)}}).to_string();
+        let body = arcp_proto::json::Json::parse(&body).expect("JSON");
+        let call = arcp_proto::runtime::AgentCall::Say { kind: "metric".into(), body };
+        world.input(arcp_proto::runtime::Input::Agent { job, call });
+        let event = loop {
+            let event = raw.expect(&mut world, "job.event");
+            if event["payload"]["kind"] == "metric" {
+                break event;
+            }
+        };
+        let body = &event["payload"]["body"];
+        assert!(body["dimensions"].is_object(), "by the name of the draft in any case");
+        assert_eq!(1 + usize::from(body["dims"].is_object()), names, "{bytes} bytes as `{name}`");
+    }
+    for text in world.frames_of(raw.conn) {
+        assert!(text.len() <= 1 << 20, "{} bytes", text.len());
+    }
+    world.finish();
+}
+
+#[test]
 fn a_frame_that_is_too_long_is_told_of_the_limit_and_a_line_ends_nothing() {
     let mut world = World::seeded(26);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");

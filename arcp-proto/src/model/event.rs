@@ -314,10 +314,8 @@ impl EventKind {
         number(m, "value").ok_or_else(|| self.bad("`value` must be a number"))?;
         m.rename(&["dims", "attributes"], "dimensions");
         if let Some(dimensions) = m.get("dimensions") {
-            // Readers disagree on the name: both are written.
-            if m.get("dims").is_none() {
-                m.0.push((Cow::Borrowed("dims"), dimensions));
-            }
+            // Twice the same: each family writes the names that its readers know.
+            m.0.retain(|(name, value)| name != "dims" || *value != dimensions);
         }
         Ok(())
     }

@@ -3,6 +3,10 @@
 mod requests;
 mod written;
 
+/// The largest value in bytes that is written under two names, where readers
+/// look for one or the other: a frame is not twice as large as what it says.
+pub(super) const WRITTEN_TWICE: usize = 64 << 10;
+
 pub(super) use requests::{
     Auth, Resume, bounded, concern, credential, job_of, key, max_runtime, nonce, object, present, read_request, reason,
 };

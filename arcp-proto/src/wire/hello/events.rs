@@ -11,7 +11,7 @@ use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk,
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::time::UtcMs;
-use crate::wire::alike::chunk_members;
+use crate::wire::alike::{WRITTEN_TWICE, chunk_members};
 use crate::wire::names::final_name;
 use crate::wire::{EventFrame, View};
 
@@ -22,6 +22,7 @@ pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent)
         JobEvent::Said { kind: EventKind::Progress, body } if view.profile.whole_progress() => {
             said("progress", at, whole_progress(body).as_str())
         }
+        JobEvent::Said { kind: EventKind::Metric, body } => said("metric", at, write_metric(body).as_str()),
         JobEvent::Said { kind, body } => said(kind.name(), at, body.as_str()),
         JobEvent::Chunk(chunk) => said("result_chunk", at, &write_chunk(chunk)),
         JobEvent::Ended(terminal) => write_terminal(view, job, at, terminal),
@@ -71,6 +72,20 @@ fn said(kind: &str, at: UtcMs, body: &str) -> String {
     let mut payload = Object::with_capacity(body.len() + 80);
     payload.str("kind", kind).display("ts", at).raw("body", body);
     payload.done()
+}
+
+/// A metric; readers disagree on the name of its dimensions.
+fn write_metric(body: &Json) -> Json {
+    let Ok(mut members) = body.members() else {
+        return body.clone();
+    };
+    match members.get("dimensions") {
+        Some(dimensions) if dimensions.len() <= WRITTEN_TWICE && members.get("dims").is_none() => {
+            members.0.push((Cow::Borrowed("dims"), dimensions));
+            members.to_json()
+        }
+        Some(_) | None => body.clone(),
+    }
 }
 
 /// Progress with its numbers cut to whole ones.

@@ -10,7 +10,7 @@ use crate::model::event::{EventClass, EventKind, JobError, JobEvent, JobResult, 
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::model::request::Priority;
-use crate::wire::alike::chunk_members;
+use crate::wire::alike::{WRITTEN_TWICE, chunk_members};
 use crate::wire::profile::OneName;
 use crate::wire::{EventFrame, Part, Told, View};
 
@@ -132,8 +132,11 @@ fn write_thought(view: &View, sequence: u64, body: &Json) -> String {
 fn write_metric(body: &Json) -> String {
     let members = body.members().unwrap_or_default();
     let mut payload = Object::new();
-    for (name, value) in members.0.iter().filter(|(name, _)| !matches!(name.as_ref(), "unit" | "dimensions")) {
+    for (name, value) in members.0.iter().filter(|(name, _)| !matches!(name.as_ref(), "unit" | "dimensions" | "dims")) {
         payload.raw(name, value);
+    }
+    if let Some(dimensions) = members.get("dims").or(members.get("dimensions")) {
+        payload.raw("dims", dimensions);
     }
     match members.get("unit").filter(|unit| unit.starts_with('"')) {
         Some(unit) => payload.raw("unit", unit),
@@ -213,11 +216,10 @@ fn write_result(payload: &mut Object, view: &View, terminal: &Terminal) {
 /// Swift SDK's. A large one stands under one of them, so that its frame is
 /// not twice as large.
 fn twice(payload: &mut Object, view: &View, [rfc, swift]: [&str; 2], value: &str) {
-    const LARGE: usize = 64 << 10;
     match view.profile.reads_one_name() {
         Some(OneName::Rfc) => drop(payload.raw(rfc, value)),
         Some(OneName::Swift) => drop(payload.raw(swift, value)),
-        None if value.len() > LARGE => drop(payload.raw(rfc, value)),
+        None if value.len() > WRITTEN_TWICE => drop(payload.raw(rfc, value)),
         None => drop(payload.raw(rfc, value).raw(swift, value)),
     }
 }
