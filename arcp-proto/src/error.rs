@@ -4,6 +4,7 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,10 +128,25 @@ impl Violation {
     }
 
     /// A bound of [`Limits`](crate::limits::Limits) was reached. The details
-    /// name it, say whose it is, how much it is, and when to try again.
+    /// name it, say whose it is, how much it is, and when to try again, unless
+    /// that is never ([`BoundOf::Request`]).
     pub fn exhausted(bound: &'static str, of: BoundOf, limit: u64, message: impl Into<Cow<'static, str>>) -> Violation {
+        Violation::exhausted_for(RETRY_AFTER, bound, of, limit, message)
+    }
+
+    /// As [`exhausted`](Self::exhausted), where nothing ends earlier than that.
+    pub(crate) fn exhausted_for(
+        retry_after: Duration,
+        bound: &'static str,
+        of: BoundOf,
+        limit: u64,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Violation {
         let mut details = Object::new();
-        details.str("bound", bound).str("of", of.name()).u64("limit", limit).u64("retry_after_ms", RETRY_AFTER_MS);
+        details.str("bound", bound).str("of", of.name()).u64("limit", limit);
+        if of != BoundOf::Request {
+            details.u64("retry_after_ms", u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+        }
         Violation::new(ErrorCode::ResourceExhausted, message).with_details(details.json())
     }
 
@@ -143,13 +159,23 @@ impl Violation {
 }
 
 /// When a bound that is reached now may not be any more.
-const RETRY_AFTER_MS: u64 = 1000;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Whose a bound is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundOf {
-    /// The principal's own: its own jobs have to make room.
+    /// One request's: the same will be refused whenever it is tried.
+    Request,
+    /// One job's.
+    Job,
+    /// The session's own.
+    Session,
+    /// The principal's own: what it has must make room.
     Principal,
+    /// Of all who come without a credential from the same network.
+    Network,
+    /// Of all who come without a credential.
+    Anonymous,
     /// Everybody's together.
     Runtime,
 }
@@ -157,7 +183,12 @@ pub enum BoundOf {
 impl BoundOf {
     fn name(self) -> &'static str {
         match self {
+            BoundOf::Request => "request",
+            BoundOf::Job => "job",
+            BoundOf::Session => "session",
             BoundOf::Principal => "principal",
+            BoundOf::Network => "network",
+            BoundOf::Anonymous => "anonymous",
             BoundOf::Runtime => "runtime",
         }
     }

@@ -91,8 +91,8 @@ pub struct Limits {
     pub watches_per_session: usize,
     /// Subscriptions of one session (16). More: refused.
     pub subscriptions_per_session: usize,
-    /// Subscriptions of one principal (256): each is shown every event of its
-    /// jobs. More: refused.
+    /// Subscriptions of one principal (256), or of one network without a
+    /// credential: each is shown every event of its jobs. More: refused.
     pub subscriptions_per_principal: usize,
     /// Events of the past that one subscription may ask for (262,144). More:
     /// refused.
@@ -115,9 +115,9 @@ pub struct Limits {
     /// Bytes of messages of extensions that a session's host was given and has
     /// not taken (4 MiB). At it the session's connection is not read.
     pub extension_bytes: usize,
-    /// Commands whose ids and answers are remembered per session, or per
-    /// principal where ids are the principal's (256). The oldest are
-    /// forgotten.
+    /// Commands whose ids and answers are remembered per session, or where ids
+    /// are the principal's, per principal, or per network without a credential
+    /// (256). The oldest are forgotten.
     pub seen_ids_per_session: usize,
     /// Requests by which sessions came to know one job (1,024). More: refused.
     pub requests_per_job: usize,

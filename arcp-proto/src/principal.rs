@@ -7,6 +7,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use crate::error::BoundOf;
 use crate::id::SessionId;
 
 /// How the names of principals begin that nobody vouches for.
@@ -113,6 +114,14 @@ pub(crate) enum Account {
 }
 
 impl Account {
+    /// Whose its bounds are, as a refusal says it.
+    pub(crate) fn bound_of(&self) -> BoundOf {
+        match self {
+            Account::Known(_) => BoundOf::Principal,
+            Account::Anonymous(_) => BoundOf::Network,
+        }
+    }
+
     pub(crate) fn is_anonymous(&self) -> bool {
         match self {
             Account::Known(_) => false,

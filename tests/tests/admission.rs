@@ -129,6 +129,70 @@ fn keys_of_peers_without_a_credential_count_for_their_network_and_leave_a_reserv
     world.finish();
 }
 
+/// Opens a session of the open family without a credential from an address.
+fn nobody_open(world: &mut World, address: &str) -> Raw {
+    let mut raw = Raw::connect_from(world, address);
+    let mut payload = open_payload("");
+    payload["auth"] = json!({"scheme": "none"});
+    payload["capabilities"]["anonymous"] = json!(true);
+    raw.send(world, "session.open", payload);
+    raw.expect(world, "session.accepted");
+    raw
+}
+
+#[test]
+fn subscriptions_of_peers_without_a_credential_count_for_their_network() {
+    let mut world = World::configured(20, |config| {
+        config.anonymous = true;
+        config.limits.subscriptions_per_principal = 2;
+    });
+    let mut subscribe = |from: &str| {
+        let mut raw = nobody_open(&mut world, from);
+        raw.send(&mut world, "subscribe", json!({"filter": {}}));
+        let answer = raw.expect_any(&mut world, &["subscribe.accepted", "nack"]);
+        (raw, answer["payload"]["subscription_id"].clone())
+    };
+    let mut here = [(); 3].map(|()| subscribe("203.0.113.1"));
+    assert_eq!(here.each_ref().map(|(_, id)| id.is_string()), [true, true, false]);
+    assert!(subscribe("203.0.113.2").1.is_string(), "another network has its own");
+    let (early, id) = &mut here[0];
+    early.send(&mut world, "unsubscribe", json!({"subscription_id": id}));
+    early.expect(&mut world, "subscribe.closed");
+    let (late, _) = &mut here[2];
+    late.send(&mut world, "subscribe", json!({"filter": {}}));
+    late.expect(&mut world, "subscribe.accepted");
+    world.finish();
+}
+
+#[test]
+fn message_ids_of_peers_without_a_credential_are_remembered_for_their_network_and_never_meet() {
+    let mut world = World::configured(21, |config| {
+        config.anonymous = true;
+        config.limits.seen_ids_per_session = 2;
+    });
+    let invoke = |world: &mut World, raw: &mut Raw, id: &str| {
+        let frame =
+            json!({"arcp": "1.1", "id": id, "type": "tool.invoke", "payload": {"tool": "echo", "arguments": 1}});
+        raw.send_text(world, &frame.to_string());
+        raw.expect(world, "job.accepted")["job_id"].clone()
+    };
+    let mut peers = ["203.0.113.1", "203.0.113.1", "203.0.113.2"].map(|from| nobody_open(&mut world, from));
+    let [one, other, elsewhere] = &mut peers;
+    let first = invoke(&mut world, one, "same");
+    assert_eq!(invoke(&mut world, one, "same"), first, "executed once");
+    let others = invoke(&mut world, other, "same");
+    assert_ne!(others, first, "it is another one's message");
+    assert_eq!(invoke(&mut world, one, "same"), first);
+    assert_eq!(invoke(&mut world, other, "same"), others);
+    for id in ["a", "b", "c"] {
+        invoke(&mut world, elsewhere, id);
+    }
+    assert_eq!(invoke(&mut world, one, "same"), first, "another network forgets its own");
+    invoke(&mut world, other, "new");
+    assert_ne!(invoke(&mut world, one, "same"), first, "the oldest of the network is forgotten");
+    world.finish();
+}
+
 #[test]
 fn a_reserve_is_kept_for_principals_with_a_credential() {
     let mut world = World::configured(5, |config| {

@@ -9,7 +9,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::Runtime;
-use crate::error::{ErrorCode, Violation};
+use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{Principal, SessionId};
 use crate::limits::Limits;
 use crate::principal::Account;
@@ -88,7 +88,7 @@ impl Admission {
 
     /// What keeps one more session of an account out, and the session that can
     /// make room for it.
-    fn obstacle(&self, account: &Account, limits: &Limits) -> Option<(&'static str, Option<SessionId>)> {
+    fn obstacle(&self, account: &Account, limits: &Limits) -> Option<(Violation, Option<SessionId>)> {
         let sessions = self.accounts.get(account);
         let own = sessions.map_or(0, |sessions| sessions.count);
         let own_idle = sessions.and_then(|sessions| sessions.idle.first()).map(|(_, id)| *id);
@@ -97,20 +97,26 @@ impl Admission {
             Account::Known(_) => (limits.sessions_per_principal, limits.sessions),
             Account::Anonymous(_) => (limits.anonymous_sessions_per_network, limits.without_reserve(limits.sessions)),
         };
+        let full = |bound, of, most: usize, message| Violation::exhausted(bound, of, most as u64, message);
         if own >= most_own {
-            let full = match account {
-                Account::Known(_) => "you have too many sessions: resume one, close some, or let them expire",
-                Account::Anonymous(_) => {
-                    "too many sessions without a credential come from where you are: try again later"
+            let (bound, message) = match account {
+                Account::Known(_) => {
+                    ("sessions_per_principal", "you have too many sessions: resume one, close some, or let them expire")
                 }
+                Account::Anonymous(_) => (
+                    "anonymous_sessions_per_network",
+                    "too many sessions without a credential come from where you are: try again later",
+                ),
             };
-            return Some((full, own_idle));
+            return Some((full(bound, account.bound_of(), most_own, message), own_idle));
         }
         if account.is_anonymous() && self.anonymous >= limits.anonymous_sessions {
-            return Some(("too many sessions without a credential: try again later", idle_anonymous));
+            let message = "too many sessions without a credential: try again later";
+            let most = limits.anonymous_sessions;
+            return Some((full("anonymous_sessions", BoundOf::Anonymous, most, message), idle_anonymous));
         }
-        let full = "the runtime has too many sessions: try again later";
-        (self.all >= most).then(|| (full, own_idle.or(idle_anonymous)))
+        let message = "the runtime has too many sessions: try again later";
+        (self.all >= most).then(|| (full("sessions", BoundOf::Runtime, most, message), own_idle.or(idle_anonymous)))
     }
 }
 
@@ -126,7 +132,7 @@ impl Runtime {
         }
         let account = principal.account();
         while let Some((full, idle)) = self.sessions.admission.obstacle(&account, &self.config.limits) {
-            let idle = idle.ok_or_else(|| Violation::new(ErrorCode::ResourceExhausted, full))?;
+            let idle = idle.ok_or(full)?;
             self.end_session(idle);
         }
         Ok(())

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
 use super::job::{Job, JobState};
-use super::session::{Seen, Session};
-use crate::id::{JobId, LogPos, SessionId};
+use super::session::Session;
+use crate::id::{JobId, LogPos, SessionId, WireId};
 use crate::model::reply::Reply;
 
 /// What a [`Runtime`] shows of the log up to a position. Two runtimes that were
@@ -71,8 +71,8 @@ impl Runtime {
         for (id, job) in self.jobs.of_all(None) {
             self.digest_job(&mut digest, id, job);
         }
-        for (principal, seen) in self.sessions.seen_by_principal() {
-            self.digest_seen(&mut digest, &principal.to_string(), seen);
+        for ((principal, message), command, answer) in self.sessions.seen_of_principals() {
+            self.digest_seen(&mut digest, &principal.to_string(), (message, command, answer));
         }
         for (key, claim) in self.keys.claims() {
             digest.held(format!("key {}", hex(key)), format!("{claim:?}"));
@@ -94,7 +94,9 @@ impl Runtime {
             let request = job.and_then(|job| job.requests.get(id, place.request));
             digest.held(format!("{id} {seq}"), format!("{place:?} {request:?}"));
         }
-        self.digest_seen(digest, &id.to_string(), session.own_seen());
+        for seen in session.seen.answered() {
+            self.digest_seen(digest, &id.to_string(), seen);
+        }
     }
 
     fn digest_job(&self, digest: &mut Digest, id: JobId, job: &Job) {
@@ -124,15 +126,13 @@ impl Runtime {
         digest.fact(format!("{id} sessions"), format!("owned by {owners:?}, watched by {watchers:?}"));
     }
 
-    /// Ids of messages that made something that is still there.
-    fn digest_seen(&self, digest: &mut Digest, whose: &str, seen: &Seen) {
-        for (message, command, answer) in seen.answered() {
-            let Reply::Accepted(accepted) = answer else { continue };
-            let job = JobId::parse(accepted.job.as_str()).and_then(|id| self.jobs.get(id));
-            // By a key others may have come to know the same job.
-            if job.is_some_and(|job| job.key.is_none()) {
-                digest.held(format!("{whose} {message}"), format!("{} {}", hex(command), accepted.job));
-            }
+    /// The id of a message, if it made something that is still there.
+    fn digest_seen(&self, digest: &mut Digest, whose: &str, (message, command, answer): (&WireId, &[u8; 32], &Reply)) {
+        let Reply::Accepted(accepted) = answer else { return };
+        let job = JobId::parse(accepted.job.as_str()).and_then(|id| self.jobs.get(id));
+        // By a key others may have come to know the same job.
+        if job.is_some_and(|job| job.key.is_none()) {
+            digest.held(format!("{whose} {message}"), format!("{} {}", hex(command), accepted.job));
         }
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::Runtime;
 use super::io::{KeyRecord, Record};
 use super::timers::Timer;
-use crate::error::{ErrorCode, Violation};
+use crate::error::{BoundOf, Violation};
 use crate::id::{JobId, Principal};
 use crate::limits::Limits;
 use crate::principal::Account;
@@ -57,17 +57,18 @@ impl Keys {
 
     /// Whether one more key of this principal can be held. None is ever let
     /// go early: a retry must not run a job twice.
-    pub(super) fn check_room(&self, principal: &Principal, limits: &Limits) -> Result<(), Violation> {
+    pub(super) fn check_room(&self, principal: &Principal, limits: &Limits, now: Timestamp) -> Result<(), Violation> {
+        // When the first of all is over, so that none of its own is earlier.
+        let wait = self.next_expiry().map_or(Duration::ZERO, |at| at.since(now));
         let account = principal.account();
         let own = self.per_account.get(&account).copied().unwrap_or(0);
         if own >= limits.keys_per_principal {
-            let full = "too many of your idempotency keys are held: submit without one, or later";
-            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+            let (most, full) = (limits.keys_per_principal as u64, "too many of your idempotency keys are held");
+            return Err(no_room(wait, "keys_per_principal", account.bound_of(), most, full));
         }
         let most = if account.is_anonymous() { limits.without_reserve(limits.keys) } else { limits.keys };
         if self.claims.len() >= most {
-            let full = "too many idempotency keys are held: submit without one, or later";
-            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+            return Err(no_room(wait, "keys", BoundOf::Runtime, most as u64, "too many idempotency keys are held"));
         }
         Ok(())
     }
@@ -178,6 +179,11 @@ impl Runtime {
             Some(_) | None => {}
         }
     }
+}
+
+fn no_room(wait: Duration, bound: &'static str, of: BoundOf, most: u64, full: &str) -> Violation {
+    let message = alloc::format!("{full}: submit without one, or later");
+    Violation::exhausted_for(wait, bound, of, most, message)
 }
 
 pub(super) fn digest(principal: &Principal, key: &str) -> KeyDigest {

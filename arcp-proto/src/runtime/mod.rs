@@ -28,6 +28,7 @@ mod replay;
 mod requests;
 mod restore;
 mod retention;
+mod seen;
 mod session;
 mod shares;
 mod slots;

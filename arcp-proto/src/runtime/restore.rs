@@ -89,12 +89,10 @@ impl Runtime {
         answer: Reply,
     ) {
         let bound = self.config.limits.seen_ids_per_session;
-        let seen = match principal {
-            Some(principal) => Some(self.sessions.seen_of(principal)),
-            None => self.sessions.seen(session),
-        };
-        if let Some(seen) = seen {
-            seen.put(request, command, Some(answer), bound);
+        let answered = (command, Some(answer));
+        match principal {
+            Some(principal) => self.sessions.remember_of(principal, request, answered, bound),
+            None => self.sessions.remember(session, request, answered, bound),
         }
     }
 

@@ -18,11 +18,12 @@ use super::index::{Index, tag};
 use super::io::{CloseReason, Notice, NumberedRun, Output, Record};
 use super::log::Waiter;
 use super::read::{Found, Reading};
+use super::seen::{Seen, SeenOfPrincipals};
 use super::subscribe::Subscriptions;
 use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, WireId};
-use crate::model::reply::Reply;
+use crate::principal::Account;
 use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::View;
@@ -68,7 +69,8 @@ pub(super) struct Session {
     pub(super) evicted: Option<(ErrorCode, String)>,
     /// Whether its client was asked to refresh it.
     pub(super) refreshing: bool,
-    seen: Seen,
+    /// Its commands, where message ids are its own.
+    pub(super) seen: Seen<WireId>,
     /// Whether a command was given in it.
     pub(super) commanded: bool,
     held: bool,
@@ -93,35 +95,6 @@ pub(super) struct Session {
     pub(super) told_behind: bool,
     /// Numbers up to here are released in the log.
     released: u64,
-}
-
-/// Commands already answered, by message id.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    answers: BTreeMap<WireId, ([u8; 32], Option<Reply>)>,
-    order: VecDeque<WireId>,
-}
-
-impl Seen {
-    pub(super) fn get(&self, id: &WireId) -> Option<&([u8; 32], Option<Reply>)> {
-        self.answers.get(id)
-    }
-
-    /// Each with what makes another message of the id the same, and its answer.
-    pub(super) fn answered(&self) -> impl Iterator<Item = (&WireId, &[u8; 32], &Reply)> {
-        self.answers.iter().filter_map(|(id, (command, answer))| Some((id, command, answer.as_ref()?)))
-    }
-
-    pub(super) fn put(&mut self, id: WireId, fingerprint: [u8; 32], answer: Option<Reply>, bound: usize) {
-        if self.answers.insert(id.clone(), (fingerprint, answer)).is_none() {
-            self.order.push_back(id);
-        }
-        while self.order.len() > bound {
-            if let Some(oldest) = self.order.pop_front() {
-                self.answers.remove(&oldest);
-            }
-        }
-    }
 }
 
 impl Session {
@@ -161,12 +134,6 @@ impl Session {
             told_behind: false,
             released: 0,
         }
-    }
-
-    /// The commands among which its message ids are known again, where they are
-    /// its own.
-    pub(super) fn own_seen(&self) -> &Seen {
-        &self.seen
     }
 
     /// The host is given a message of an extension of so many bytes.
@@ -260,14 +227,13 @@ pub(super) struct Sessions {
     by_token: BTreeMap<SecretDigest, SessionId>,
     /// By what their message ids have in common.
     by_tag: BTreeSet<(u64, SessionId)>,
-    per_principal: BTreeMap<Principal, usize>,
-    /// Commands of principals whose message ids hold across sessions.
-    seen: BTreeMap<Principal, Seen>,
+    pub(super) per_principal: BTreeMap<Principal, usize>,
+    pub(super) seen: SeenOfPrincipals,
     pub(super) admission: Admission,
     /// Runs of all indexes.
     pub(super) runs: usize,
     /// Sessions with subscriptions.
-    subscribers: BTreeMap<Principal, BTreeSet<SessionId>>,
+    subscribers: BTreeMap<Account, BTreeSet<SessionId>>,
     ended: BTreeMap<SecretDigest, Principal>,
     ended_order: VecDeque<SecretDigest>,
 }
@@ -290,11 +256,6 @@ impl Sessions {
         self.by_id.iter().map(|(id, session)| (*id, session))
     }
 
-    /// The commands of principals whose message ids hold across sessions.
-    pub(super) fn seen_by_principal(&self) -> impl Iterator<Item = (&Principal, &Seen)> {
-        self.seen.iter()
-    }
-
     /// All of them, by id.
     pub(super) fn ids(&self) -> impl Iterator<Item = SessionId> {
         self.by_id.keys().copied()
@@ -306,49 +267,34 @@ impl Sessions {
         self.by_tag.range((tag, least)..).take_while(move |(found, _)| *found == tag).map(|(_, id)| *id)
     }
 
-    /// The commands among which a session's message ids are known again.
-    pub(super) fn seen(&mut self, id: SessionId) -> Option<&mut Seen> {
-        let session = self.by_id.get_mut(&id)?;
-        Some(if session.view.ids_are_of_principal() {
-            self.seen.entry(session.principal.clone()).or_default()
-        } else {
-            &mut session.seen
-        })
-    }
-
-    /// The commands of a principal whose message ids hold across sessions.
-    pub(super) fn seen_of(&mut self, principal: Principal) -> &mut Seen {
-        self.seen.entry(principal).or_default()
-    }
-
-    /// Lets go of the commands of principals of whom nothing else is there.
-    pub(super) fn forget_seen(&mut self, has_jobs: impl Fn(&Principal) -> bool) {
-        self.seen.retain(|principal, _| self.per_principal.contains_key(principal) || has_jobs(principal));
-    }
-
-    /// As [`forget_seen`](Self::forget_seen), of one principal.
-    pub(super) fn forget_seen_of(&mut self, principal: &Principal, has_jobs: bool) {
-        if !has_jobs && !self.per_principal.contains_key(principal) {
-            self.seen.remove(principal);
-        }
-    }
-
-    pub(super) fn add_subscriber(&mut self, principal: Principal, id: SessionId) {
-        self.subscribers.entry(principal).or_default().insert(id);
+    pub(super) fn add_subscriber(&mut self, principal: &Principal, id: SessionId) {
+        self.subscribers.entry(principal.account()).or_default().insert(id);
     }
 
     pub(super) fn remove_subscriber(&mut self, principal: &Principal, id: SessionId) {
-        if let Some(sessions) = self.subscribers.get_mut(principal) {
+        let account = principal.account();
+        if let Some(sessions) = self.subscribers.get_mut(&account) {
             sessions.remove(&id);
             if sessions.is_empty() {
-                self.subscribers.remove(principal);
+                self.subscribers.remove(&account);
             }
         }
     }
 
     /// Sessions of a principal that have subscriptions.
     pub(super) fn subscribers(&self, principal: &Principal) -> impl Iterator<Item = SessionId> {
-        self.subscribers.get(principal).into_iter().flatten().copied()
+        self.subscribers_of(principal).filter(move |(_, session)| session.principal == *principal).map(|(id, _)| id)
+    }
+
+    /// How many subscriptions there are of a principal and of whoever shares
+    /// its bounds.
+    pub(super) fn subscriptions_of(&self, principal: &Principal) -> usize {
+        self.subscribers_of(principal).map(|(_, session)| session.subscriptions.count()).sum()
+    }
+
+    fn subscribers_of(&self, principal: &Principal) -> impl Iterator<Item = (SessionId, &Session)> {
+        let sessions = self.subscribers.get(&principal.account()).into_iter().flatten();
+        sessions.filter_map(|id| Some((*id, self.by_id.get(id)?)))
     }
 
     pub(super) fn insert(&mut self, id: SessionId, session: Session) {

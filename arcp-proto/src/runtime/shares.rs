@@ -18,6 +18,15 @@ pub(super) struct Held {
     pub(super) total: usize,
 }
 
+/// What somebody would go beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beyond {
+    /// Its share of it.
+    Share,
+    /// All there is.
+    All,
+}
+
 impl Held {
     /// What the principal may hold altogether.
     pub(super) fn share(self, percent: u32) -> usize {
@@ -29,33 +38,39 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// Whose bound is reached.
-    pub(super) fn check(self, more: usize, percent: u32) -> Result<(), BoundOf> {
+    /// What is reached.
+    pub(super) fn check(self, more: usize, percent: u32) -> Result<(), Beyond> {
         let free = self.total.saturating_sub(self.all);
         if more > free {
-            return Err(BoundOf::Runtime);
+            return Err(Beyond::All);
         }
         let beyond = self.own.saturating_add(more) > self.share(percent) || more == free;
-        if percent < 100 && self.own > 0 && beyond { Err(BoundOf::Principal) } else { Ok(()) }
+        if percent < 100 && self.own > 0 && beyond { Err(Beyond::Share) } else { Ok(()) }
     }
 
-    /// As [`check`](Self::check), as a refusal that names the bound.
-    pub(super) fn admit(self, more: usize, percent: u32, bound: &'static str, what: &str) -> Result<(), Violation> {
-        self.check(more, percent).map_err(|of| {
-            let message = match of {
-                BoundOf::Principal => alloc::format!("{what} have reached your share, which leaves room for others"),
-                BoundOf::Runtime => alloc::format!("{what} of everybody have reached the bound of this runtime"),
+    /// As [`check`](Self::check), as a refusal that names the bound; `own` is
+    /// whose the share is.
+    pub(super) fn admit(
+        self,
+        more: usize,
+        percent: u32,
+        own: BoundOf,
+        bound: &'static str,
+        what: &str,
+    ) -> Result<(), Violation> {
+        self.check(more, percent).map_err(|beyond| {
+            let (of, limit, message) = match beyond {
+                Beyond::Share => {
+                    let message = alloc::format!("{what} have reached your share, which leaves room for others");
+                    (own, self.share(percent), message)
+                }
+                Beyond::All => {
+                    let message = alloc::format!("{what} of everybody have reached the bound of this runtime");
+                    (BoundOf::Runtime, self.total, message)
+                }
             };
-            let limit = match of {
-                BoundOf::Principal => self.share(percent),
-                BoundOf::Runtime => self.total,
-            };
-            Violation::exhausted(
-                bound,
-                of,
-                limit as u64,
-                alloc::format!("{message}: submit again when some have ended"),
-            )
+            let message = alloc::format!("{message}: submit again when some have ended");
+            Violation::exhausted(bound, of, limit as u64, message)
         })
     }
 }
@@ -84,6 +99,6 @@ mod tests {
         assert_eq!([1, 2, 3].map(|total| most_of(total, 0)), [1, 1, 1]);
         assert_eq!((most_of(8, 7), most_of(8, 8)), (1, 0));
         let all_of_it = Held { own: 7, all: 7, total: 8 };
-        assert_eq!((all_of_it.check(1, 100), all_of_it.check(1, 99)), (Ok(()), Err(BoundOf::Principal)));
+        assert_eq!((all_of_it.check(1, 100), all_of_it.check(1, 99)), (Ok(()), Err(Beyond::Share)));
     }
 }

@@ -92,13 +92,14 @@ impl Runtime {
         if self.log.failed {
             return Err(Violation::new(ErrorCode::Unavailable, "the store is failing: submit again later"));
         }
+        let own = principal.account().bound_of();
         let live = self.jobs.live(principal, limits);
         if live.own >= limits.jobs_per_principal {
             let most = limits.jobs_per_principal as u64;
             let full = alloc::format!("{most} of your jobs have not ended: submit again when some have");
-            return Err(Violation::exhausted("jobs_per_principal", BoundOf::Principal, most, full));
+            return Err(Violation::exhausted("jobs_per_principal", own, most, full));
         }
-        live.admit(1, limits.principal_share, "jobs", "jobs that have not ended")?;
+        live.admit(1, limits.principal_share, own, "jobs", "jobs that have not ended")?;
         let none = Json::empty_object();
         let input = waiting_bytes(asked.submit.input.as_ref().unwrap_or(&none), asked.invocation);
         let waiting = self.jobs.waiting_bytes(principal, limits);
@@ -107,11 +108,12 @@ impl Runtime {
             let full =
                 alloc::format!("the inputs of your jobs that have not started have more than {most} bytes: wait");
             let bound = "waiting_input_bytes_per_principal";
-            return Err(Violation::exhausted(bound, BoundOf::Principal, most as u64, full));
+            return Err(Violation::exhausted(bound, own, most as u64, full));
         }
         waiting.admit(
             input,
             limits.principal_share,
+            own,
             "waiting_input_bytes",
             "the inputs of jobs that have not started",
         )?;
@@ -120,7 +122,7 @@ impl Runtime {
             return Err(Violation::exhausted("jobs", BoundOf::Runtime, limits.jobs as u64, full));
         }
         if asked.submit.key.is_some() {
-            self.keys.check_room(principal, limits)?;
+            self.keys.check_room(principal, limits, self.now.mono)?;
         }
         Ok(())
     }
@@ -250,7 +252,7 @@ impl Runtime {
         }
         if job.requests.count() >= most {
             let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
-            return Err(Violation::exhausted("requests_per_job", BoundOf::Principal, most as u64, full));
+            return Err(Violation::exhausted("requests_per_job", BoundOf::Job, most as u64, full));
         }
         job.owners.insert(session_id);
         let (over, last) = (job.is_over(), job.count());

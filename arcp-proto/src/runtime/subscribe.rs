@@ -12,7 +12,7 @@ use super::frame::event_of_copy;
 use super::index::{tag, tag_and_number};
 use super::io::Record;
 use super::job::Job;
-use crate::error::{ErrorCode, Violation};
+use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, SubscriptionId, WireId};
 use crate::model::event::{EventClass, EventClasses};
 use crate::model::reply::{Concern, Reply};
@@ -55,6 +55,10 @@ impl Subscriptions {
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Subscription> {
         self.open.get_mut(&number)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
     }
 
     fn put(&mut self, number: u32, filter: Compiled, at: LogPos) {
@@ -164,20 +168,16 @@ impl Runtime {
     ) -> Result<Reply, Violation> {
         let most = self.config.limits.subscriptions_per_session;
         let session = self.sessions.get(session_id).ok_or_else(|| Violation::invalid("the session is gone"))?;
-        if session.subscriptions.open.len() >= most {
+        if session.subscriptions.count() >= most {
             let full = alloc::format!("this session has {most} subscriptions: end one first");
-            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+            return Err(Violation::exhausted("subscriptions_per_session", BoundOf::Session, most as u64, full));
         }
         let principal = session.principal.clone();
-        let of_principal: usize = self
-            .sessions
-            .subscribers(&principal)
-            .filter_map(|id| self.sessions.get(id))
-            .map(|session| session.subscriptions.open.len())
-            .sum();
-        if of_principal >= self.config.limits.subscriptions_per_principal {
-            let full = "your sessions have too many subscriptions: end one first";
-            return Err(Violation::new(ErrorCode::ResourceExhausted, full));
+        let most = self.config.limits.subscriptions_per_principal;
+        if self.sessions.subscriptions_of(&principal) >= most {
+            let (of, full) =
+                (principal.account().bound_of(), "your sessions have too many subscriptions: end one first");
+            return Err(Violation::exhausted("subscriptions_per_principal", of, most as u64, full));
         }
         let number = session.subscriptions.last + 1;
         let filter = Compiled::of(&subscribe.filter);
@@ -234,7 +234,7 @@ impl Runtime {
         if events > most {
             let large =
                 alloc::format!("more than {most} events of the past: ask for fewer jobs, or after a later message");
-            return Err(Violation::new(ErrorCode::ResourceExhausted, large));
+            return Err(Violation::exhausted("backfill_events", BoundOf::Request, most, large));
         }
         Ok(past)
     }
@@ -285,7 +285,7 @@ impl Runtime {
         if let Some(session) = self.sessions.get_mut(id) {
             session.subscriptions.put(number, filter, at);
         }
-        self.sessions.add_subscriber(principal, id);
+        self.sessions.add_subscriber(&principal, id);
         for job in live {
             if let Some(job) = self.jobs.get_mut(job) {
                 job.observers.push((id, number));
@@ -380,7 +380,7 @@ impl Runtime {
         if let Some(session) = self.sessions.get_mut(id) {
             session.subscriptions.put(number, Compiled::of(filter), at);
             let principal = session.principal.clone();
-            self.sessions.add_subscriber(principal, id);
+            self.sessions.add_subscriber(&principal, id);
         }
     }
 

@@ -11,7 +11,7 @@ use super::Runtime;
 use super::io::{Notice, Output, Record};
 use super::job::{Job, JobState};
 use super::submit::Asked;
-use crate::error::{ErrorCode, Violation};
+use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
@@ -33,7 +33,7 @@ impl Runtime {
         if let Some(session) = self.sessions.get_mut(session) {
             session.commanded = true;
         }
-        if let Some((known, answer)) = self.sessions.seen(session).and_then(|seen| seen.get(&id)).cloned() {
+        if let Some((known, answer)) = self.sessions.seen(session, &id).cloned() {
             if known != fingerprint {
                 let reused = Violation::invalid("this message id was used for a different message");
                 return self.refuse(conn, Refusal::about(Subject::of(header), reused));
@@ -70,9 +70,7 @@ impl Runtime {
             | Request::Ignored => None,
         };
         let bound = self.config.limits.seen_ids_per_session;
-        if let Some(seen) = self.sessions.seen(session) {
-            seen.put(id, fingerprint, answer, bound);
-        }
+        self.sessions.remember(session, id, (fingerprint, answer), bound);
     }
 
     /// Repeats the answer to a command. An acceptance that is a numbered
@@ -217,8 +215,10 @@ impl Runtime {
         let already = job.watchers.contains(&session_id)
             || job.is_over() && session.index.holds_last_after(job_id, job.count(), session.cursor);
         let wants_history = watch.history.unwrap_or(watch.after.is_some()) && !already;
-        if !already && session.watched.len() >= self.config.limits.watches_per_session {
-            return Err(Violation::new(ErrorCode::ResourceExhausted, "this session watches too many jobs"));
+        let most = self.config.limits.watches_per_session;
+        if !already && session.watched.len() >= most {
+            let full = "this session watches too many jobs: unsubscribe from one first";
+            return Err(Violation::exhausted("watches_per_session", BoundOf::Session, most as u64, full));
         }
         let from = self.replay_start(session_id, job_id, watch, wants_history);
         let gone_events = job.history.first() - 1;
