@@ -2,6 +2,8 @@
 //! one thread. It sleeps exactly until the next thing that is due, and every
 //! completion comes later than it was asked for.
 
+mod wires;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -615,65 +617,6 @@ impl World {
         self.input(Input::Opened { conn, transport, address, peer });
         self.input(Input::Credit { conn, bytes: self.options.window, frames: 64 });
         conn
-    }
-
-    /// Opens a connection for [`crate::raw::Raw`].
-    pub fn open_raw(&mut self) -> ConnId {
-        self.open(None, Transport::WebSocket, None)
-    }
-
-    /// Opens a connection for [`crate::raw::Raw`] from an address.
-    pub fn open_raw_from(&mut self, address: IpAddr) -> ConnId {
-        self.open_at(Some(address), None, Transport::WebSocket, None)
-    }
-
-    /// Opens a connection whose transport vouches for its peer.
-    pub fn open_vouched(&mut self, peer: &str) -> ConnId {
-        self.open(None, Transport::Lines, Principal::new(peer))
-    }
-
-    /// Sends bytes on a raw connection.
-    pub fn send_raw(&mut self, conn: ConnId, frame: Vec<u8>) {
-        let at = self.arrival(conn, true);
-        self.schedule(at, Event::ToRuntime(Input::Received { conn, frame }));
-    }
-
-    /// Every frame sent on a connection so far.
-    pub fn frames_of(&self, conn: ConnId) -> &[String] {
-        self.wires.get(&conn).map(|wire| wire.frames.as_slice()).unwrap_or_default()
-    }
-
-    /// Whether the runtime closed the connection.
-    pub fn is_closed(&self, conn: ConnId) -> bool {
-        self.close_reason(conn).is_some()
-    }
-
-    /// Why the runtime closed the connection.
-    pub fn close_reason(&self, conn: ConnId) -> Option<CloseReason> {
-        self.wires.get(&conn).and_then(|wire| wire.closed)
-    }
-
-    /// The transport of a connection breaks; both sides notice.
-    pub fn cut(&mut self, conn: ConnId) {
-        if let Some(client) = self.wire(conn).client {
-            let why = "cut".to_string();
-            let at = self.arrival(conn, false);
-            self.schedule(at, Event::ToClient(client, conn, ClientInput::Disconnected { why }));
-        }
-        self.input(Input::Closed { conn });
-    }
-
-    /// The reader of a connection stops reading, or goes on.
-    pub fn stall(&mut self, conn: ConnId, stalled: bool) {
-        let wire = self.wire(conn);
-        wire.stalled = stalled;
-        if stalled {
-            return;
-        }
-        let (bytes, frames) = std::mem::take(&mut wire.owed);
-        if frames > 0 {
-            self.later(Event::ToRuntime(Input::Credit { conn, bytes, frames }));
-        }
     }
 
     /// Adds a client of ours; it connects as soon as the world runs.
