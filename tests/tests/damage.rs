@@ -104,6 +104,31 @@ fn a_flipped_bit_is_found_or_changes_nothing() {
 }
 
 #[test]
+fn an_index_that_leads_elsewhere_is_found() {
+    const PAGE: usize = 4096;
+    const LEAF_OF_INDEX: u8 = 0x0a;
+    let folder = Folder::new("indexes");
+    let (path, records) = filled(&folder);
+    let (sound, events) = whole(&path).expect("it is sound");
+    let bytes = std::fs::read(&path).expect("read");
+    let jobs: BTreeSet<[u8; 16]> =
+        records.iter().filter_map(|(_, record)| Some(record.job()?.ulid().to_bytes())).collect();
+    let in_index = |at: &usize| bytes[at / PAGE * PAGE] == LEAF_OF_INDEX && *at >= PAGE;
+    let keys = (0..bytes.len() - 16).filter(in_index);
+    let keys: Vec<usize> = keys.filter(|at| jobs.iter().any(|key| bytes[*at..].starts_with(key))).collect();
+    assert!(keys.len() > 20, "{} keys", keys.len());
+    for at in keys.iter().step_by(keys.len().div_ceil(60)) {
+        let mut damaged = bytes.clone();
+        damaged[at + 15] ^= 1;
+        std::fs::write(&path, &damaged).expect("written");
+        if let Some((restart, read)) = whole(&path) {
+            restart.must_be(&sound);
+            assert_eq!(read, events, "the key at {at}");
+        }
+    }
+}
+
+#[test]
 fn damage_is_told_with_its_job_and_position_when_it_is_checked_loaded_and_read_back() {
     let folder = Folder::new("places");
     let (path, records) = filled(&folder);

@@ -72,7 +72,12 @@ fn what_nobody_needs_is_deleted_in_small_steps() {
             _ => None,
         })
         .collect();
-    store.commit(&[batch(lived.last().0 + 1, &forgotten)]).expect("committed");
+    let mut next = lived.last().0 + 1;
+    store.commit(&[batch(next, &forgotten)]).expect("committed");
+    next += forgotten.len() as u64;
+    for n in 0..10 {
+        store.commit(&[batch(next + n, &[rotated(n)])]).expect("committed");
+    }
     let after = events(&folder);
     assert!(before == after && before > 3000, "a commit deletes none: {before} {after}");
     let mut steps = 0;

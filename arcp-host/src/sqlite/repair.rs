@@ -42,13 +42,10 @@ pub fn repair(path: &Path) -> Result<Option<Repaired>, OpenError> {
     path.metadata().map_err(unusable)?;
     let held = Held::take(path)?;
     let log_missing = !held.has_log();
-    let damage = match super::check(held.path()) {
-        Ok(damage) if damage.is_empty() => return Ok(None),
-        Ok(damage) => damage,
-        // Its tables are not even found.
-        Err(OpenError::Damaged { why, .. }) => vec![Damage { place: "structure".to_string(), why }],
-        Err(other) => return Err(other),
-    };
+    let damage = super::check(held.path())?;
+    if damage.is_empty() {
+        return Ok(None);
+    }
     let kept = keep_copy(held.path(), !log_missing).map_err(unusable)?;
     let made = held.path().with_added_extension("repaired");
     let survey = rebuild(held.path(), &made).map_err(|error| OpenError::of_store(path, error));
@@ -86,11 +83,7 @@ fn rebuild(from: &Path, to: &Path) -> Result<Survey, StoreError> {
         Ok(()) | Err(_) => {}
     }
     let source = Connection::open(from).map_err(failed)?;
-    let survey = match Survey::of(&source, from) {
-        Ok(survey) => survey,
-        Err(OpenError::Damaged { .. }) => Survey::default(),
-        Err(other) => return Err(StoreError::Unavailable(other.to_string())),
-    };
+    let survey = Survey::of(&source, from).map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let mut target = Connection::open(to).map_err(failed)?;
     layout::create(&target).map_err(failed)?;
     let transaction = target.transaction().map_err(failed)?;
