@@ -19,6 +19,7 @@ use crate::admission::Admission;
 use crate::engine::{Engine, Links};
 use crate::framing::{Framed, Framing};
 use crate::http::{Answer, Gate, response};
+use crate::partial::Partial;
 
 /// The tokens below are the listener and the waker.
 const FIRST_CONN: usize = 2;
@@ -49,6 +50,7 @@ pub(crate) struct Connections {
     most: usize,
     /// Bytes of pongs that are not written, of all connections.
     pong_bytes: usize,
+    partial: Partial,
     /// Something may be read.
     pub(crate) readable: BTreeSet<Token>,
     /// Something may be written.
@@ -177,6 +179,7 @@ impl Connections {
             admission: Admission::new(limits.handshaking_connections, limits.handshaking_connections_per_network),
             most,
             pong_bytes: 0,
+            partial: Partial::new(limits.partial_bytes),
             progress_at: Instant::now(),
             by_token: BTreeMap::new(),
             by_conn: BTreeMap::new(),
@@ -329,9 +332,31 @@ impl Connections {
         if !framing.output().is_empty() {
             self.dirty.insert(token);
         }
-        let framed = framed?;
-        self.admission.heard(token);
-        Some((conn, framed))
+        let (partial, address) = (framing.partial(), connection.address);
+        match framed {
+            Some(framed) => {
+                self.partial.leave(token);
+                self.admission.heard(token);
+                Some((conn, framed))
+            }
+            None => {
+                self.hold_partial(token, address, partial);
+                None
+            }
+        }
+    }
+
+    /// What has come is of no whole message. Where there is too much of that,
+    /// some connections go.
+    fn hold_partial(&mut self, token: Token, address: IpAddr, bytes: usize) {
+        let mut over = self.partial.hold(token, address, bytes);
+        while let Some(other) = over {
+            log(format_args!(
+                "arcp: too many bytes of unfinished messages: the connection that began first was closed"
+            ));
+            self.drop_now(other);
+            over = self.partial.over();
+        }
     }
 
     /// Writes what there is; gives the credit of what was written.
@@ -398,6 +423,7 @@ impl Connections {
     fn remove(&mut self, token: Token) {
         self.set_deadline(token, None);
         self.admission.leave(token);
+        self.partial.leave(token);
         if let Some(mut connection) = self.by_token.remove(&token) {
             self.progress_at = Instant::now();
             self.pong_bytes -= connection.pongs().0;

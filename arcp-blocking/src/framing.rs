@@ -45,6 +45,9 @@ pub(crate) struct WebSocket {
     pongs: Pongs,
     /// The most bytes of a message in one WebSocket frame, if there is a bound.
     fragment_bytes: Option<usize>,
+    /// Bytes of messages that have not arrived whole: at most
+    /// [`READ_BYTES`] too many once somebody has sent messages in fragments.
+    partial: usize,
     /// Whether a message came that was too long: where it ends is not looked
     /// for.
     deaf: bool,
@@ -65,6 +68,9 @@ struct Pongs {
 
 /// Bytes of unwritten pongs of a connection that has no other bound.
 const PONG_BYTES: usize = 4 << 10;
+
+/// Bytes that tungstenite takes from its input at once.
+const READ_BYTES: usize = 4 << 10;
 
 /// A duplex without another end: what is not there yet would block.
 #[derive(Debug, Default)]
@@ -106,14 +112,15 @@ impl Write for Pipe {
 impl Framing {
     pub(crate) fn websocket(role: Role, frame_bytes: usize) -> Framing {
         let config = WebSocketConfig::default()
-            .read_buffer_size(4 << 10)
+            .read_buffer_size(READ_BYTES)
             .write_buffer_size(0)
             .max_write_buffer_size(64 << 20)
             .max_message_size(Some(frame_bytes))
             .max_frame_size(Some(frame_bytes));
         let context = WebSocketContext::new(role, Some(config));
         let pongs = Pongs { bytes: 0, end: 0, most: PONG_BYTES, held: None };
-        let ws = WebSocket { context, pipe: Pipe::default(), closing: false, pongs, fragment_bytes: None, deaf: false };
+        let pipe = Pipe::default();
+        let ws = WebSocket { context, pipe, closing: false, pongs, fragment_bytes: None, partial: 0, deaf: false };
         Framing::WebSocket(Box::new(ws))
     }
 
@@ -134,7 +141,10 @@ impl Framing {
     /// Takes bytes from the transport.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         match self {
-            Framing::WebSocket(ws) => ws.pipe.input.extend_from_slice(bytes),
+            Framing::WebSocket(ws) => {
+                ws.pipe.input.extend_from_slice(bytes);
+                ws.partial += bytes.len();
+            }
             Framing::Lines { lines, .. } => lines.push(bytes),
         }
     }
@@ -147,6 +157,15 @@ impl Framing {
                 Line::Frame(frame) => Some(Framed::Frame(frame)),
                 Line::TooLong => Some(Framed::TooLong),
             },
+        }
+    }
+
+    /// Bytes of what was fed that are in no whole frame yet. A line has a bound
+    /// of its own, and one connection.
+    pub(crate) fn partial(&self) -> usize {
+        match self {
+            Framing::WebSocket(ws) => ws.partial,
+            Framing::Lines { .. } => 0,
         }
     }
 
@@ -233,15 +252,19 @@ impl WebSocket {
         }
         loop {
             match self.context.read(&mut self.pipe) {
-                Ok(Message::Text(text)) => return Some(Framed::Frame(text.as_bytes().to_vec())),
-                Ok(Message::Binary(bytes)) => return Some(Framed::Frame(bytes.to_vec())),
+                Ok(Message::Text(text)) => return Some(self.whole(text.as_bytes())),
+                Ok(Message::Binary(bytes)) => return Some(self.whole(&bytes)),
                 Ok(Message::Close(frame)) => {
                     self.closing = true;
                     let _ = self.context.flush(&mut self.pipe);
                     return Some(end(frame));
                 }
-                Ok(Message::Ping(_)) => self.pong(),
-                Ok(Message::Pong(_) | Message::Frame(_)) => {}
+                Ok(Message::Ping(payload)) => {
+                    self.took(payload.len());
+                    self.pong();
+                }
+                Ok(Message::Pong(payload)) => self.took(payload.len()),
+                Ok(Message::Frame(_)) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
                     return Some(Framed::End("the WebSocket is closed".to_string()));
@@ -264,6 +287,24 @@ impl WebSocket {
 }
 
 impl WebSocket {
+    /// A message has come to its end.
+    fn whole(&mut self, message: &[u8]) -> Framed {
+        self.took(message.len());
+        // Of a message in fragments there were more headers.
+        self.partial = self.partial.min(self.pipe.input.len() - self.pipe.read + READ_BYTES);
+        Framed::Frame(message.to_vec())
+    }
+
+    /// Counts a masked frame with this payload as read.
+    fn took(&mut self, payload: usize) {
+        let header = match payload {
+            0..126 => 6,
+            126..65_536 => 8,
+            _ => 14,
+        };
+        self.partial = self.partial.saturating_sub(header + payload);
+    }
+
     /// Cut between characters: some readers decode each frame by itself.
     fn write_in_fragments(&mut self, message: &str, most: usize) {
         let (mut rest, mut kind) = (message, Data::Text);
@@ -382,6 +423,22 @@ mod tests {
         framing.write("frame".to_string());
         assert!(framing.output().ends_with(b"\x81\x05frame"));
         assert!(framing.output().windows(3).any(|bytes| bytes == pong(2)));
+    }
+
+    #[test]
+    fn what_is_of_no_whole_message_is_counted() {
+        let mut framing = pinged(0..3);
+        assert_eq!(framing.partial(), 0);
+        let whole = [&[0x81, 0x85, 0, 0, 0, 0][..], b"frame"].concat();
+        framing.feed(&[&whole[..], &whole[..7]].concat());
+        assert_eq!(framing.next(), Some(Framed::Frame(b"frame".to_vec())));
+        assert_eq!((framing.next(), framing.partial()), (None, 7));
+        framing.feed(&whole[7..]);
+        assert_eq!(framing.next(), Some(Framed::Frame(b"frame".to_vec())));
+        assert_eq!((framing.next(), framing.partial()), (None, 0));
+        // A fragment, and a ping between it and the next.
+        framing.feed(&[&[0x01, 0x85, 0, 0, 0, 0][..], b"frame", &ping(9)].concat());
+        assert_eq!((framing.next(), framing.partial()), (None, 11));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod engine;
 mod framing;
 mod http;
 mod open;
+mod partial;
 mod readers;
 pub mod server;
 pub mod stdio;

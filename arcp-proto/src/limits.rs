@@ -45,6 +45,10 @@ pub struct Limits {
     /// Such bytes of all connections (4 MiB). More: each connection holds one
     /// such answer.
     pub pong_bytes: usize,
+    /// Bytes of messages that have not arrived whole, of all connections (256
+    /// MiB). More: of the network that has sent most of them, the connection
+    /// whose message began first is closed.
+    pub partial_bytes: usize,
     /// Sessions of one principal, attached or resumable (16,384). More: its
     /// oldest ends that has lost its connection and has nothing left to give;
     /// if there is none, the newest is refused.
@@ -204,6 +208,7 @@ impl Default for Limits {
             handshaking_connections_per_network: 1024,
             pong_bytes_per_connection: 4 << 10,
             pong_bytes: 4 << 20,
+            partial_bytes: 256 << 20,
             sessions_per_principal: 16_384,
             anonymous_sessions_per_network: 1024,
             anonymous_sessions: 4096,

@@ -118,6 +118,21 @@ fn a_peer_with_too_many_silent_connections_loses_its_oldest() {
 }
 
 #[test]
+fn messages_that_never_end_take_bounded_memory() {
+    let server = Running::start(&[], |config| config.limits.partial_bytes = 1 << 20);
+    let witness = Witness::start(&server.url(), "tok-b");
+    // The first half of a message of 512 KiB.
+    let half = [&[0x81, 0xff, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0][..], &[b'x'; 256 << 10]].concat();
+    let mut sockets: Vec<_> = (0..8).map(|_| server.session("tok-a").0).collect();
+    for socket in &mut sockets {
+        socket.get_mut().write_all(&half).expect("written");
+    }
+    witness.is_served(2);
+    let open = sockets.iter_mut().filter_map(|s| (!is_closed_within(s.get_mut(), BRIEFLY)).then_some(())).count();
+    assert!((1..=4).contains(&open), "{open} of them are open");
+}
+
+#[test]
 fn answered_requests_that_stay_open_make_room_for_others() {
     let server = Running::start(&[], |config| config.limits.handshaking_connections_per_network = 3);
     let mut answered = Vec::new();
