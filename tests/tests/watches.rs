@@ -408,3 +408,54 @@ fn a_watcher_that_a_job_without_a_store_overtakes_is_detached_and_loses_nothing_
     assert_eq!(values(&watcher.settle(&mut world)), (0..10).collect::<Vec<_>>());
     world.finish();
 }
+
+/// A world without a store that gives events back.
+fn forgetful(seed: u64) -> World {
+    World::configured(seed, |config| {
+        config.history = false;
+        config.limits.job_events = 64;
+    })
+}
+
+#[test]
+fn every_subscription_that_a_job_overtakes_is_told_that_it_is_over() {
+    let mut world = forgetful(21);
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    for kinds in [json!(["metric"]), json!([])] {
+        observer.send(&mut world, "subscribe", json!({"filter": {"types": kinds}}));
+    }
+    observer.settle(&mut world);
+    let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    world.stall(observer.conn, true);
+    take_turns(&mut world, &job, 2000);
+    world.stall(observer.conn, false);
+    observer.send(&mut world, "ping", json!({"nonce": "n"}));
+    let frames = observer.settle(&mut world);
+    let closed = frames.iter().filter(|frame| frame["type"] == "subscribe.closed").count();
+    assert_eq!(closed, 2, "{frames:#?}");
+    world.finish();
+}
+
+#[test]
+fn answers_leave_though_what_was_numbered_before_them_is_taken_back() {
+    let mut world = forgetful(22);
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let (mut observer, _) = Raw::open(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    observer.send(&mut world, "subscribe", json!({"filter": {"job_id": [job]}}));
+    let own = observer.invoke(&mut world, json!({"tool": "waiter", "arguments": {}}))["job_id"].clone();
+    world.stall(observer.conn, true);
+    take_turns(&mut world, &own, 200);
+    take_turns(&mut world, &job, 60);
+    observer.send(&mut world, "tool.invoke", json!({"tool": "waiter", "arguments": {}}));
+    observer.send(&mut world, "unsubscribe", json!({"subscription_id": "sub_01ARZ3NDEKTSV4RRFFQ69G5FAV"}));
+    world.settle();
+    take_turns(&mut world, &job, 2000);
+    world.stall(observer.conn, false);
+    let frames = observer.settle(&mut world);
+    let refused = frames.iter().filter(|frame| code(frame) == "NOT_FOUND").count();
+    let closed = frames.iter().filter(|frame| frame["type"] == "subscribe.closed").count();
+    assert_eq!((refused, closed), (1, 1), "{frames:#?}");
+    world.finish();
+}

@@ -8,6 +8,7 @@ use alloc::string::ToString as _;
 
 use super::Runtime;
 use super::conn::Conn;
+use super::index::Withdrawn;
 use super::io::{CloseReason, Notice, Output};
 use super::list::Listing;
 use super::log::Waiter;
@@ -118,6 +119,14 @@ impl Answers {
     /// A request is answered by a numbered frame: later answers follow that.
     pub(super) fn follow(&mut self, seq: u64) {
         self.numbered = seq;
+    }
+
+    /// Numbers were taken back: what comes before and after each is the same.
+    pub(super) fn renumber(&mut self, withdrawn: &Withdrawn) {
+        self.numbered = withdrawn.moved(self.numbered);
+        for Answer { turn, .. } in &mut self.queue {
+            (turn.follows, turn.precedes) = (withdrawn.moved(turn.follows), withdrawn.moved(turn.precedes));
+        }
     }
 
     pub(super) fn has_replay(&self) -> bool {

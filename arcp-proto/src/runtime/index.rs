@@ -42,6 +42,24 @@ pub(super) struct Place {
     pub(super) subscription: u32,
 }
 
+/// What was taken back of an index.
+#[derive(Debug)]
+pub(super) struct Withdrawn {
+    /// One entry per run that went.
+    pub(super) gone: Vec<JobId>,
+    /// The first and the last number of each row of them.
+    numbers: Vec<(u64, u64)>,
+}
+
+impl Withdrawn {
+    /// What stood at this number, or the last before it that is left, stands
+    /// at now.
+    pub(super) fn moved(&self, seq: u64) -> u64 {
+        let before = self.numbers.iter().take_while(|(first, _)| *first <= seq);
+        seq - before.map(|(first, last)| seq.min(*last) + 1 - first).sum::<u64>()
+    }
+}
+
 impl Place {
     fn of(run: &NumberedRun, event: u64) -> Place {
         let NumberedRun { job, part, request, subscription, .. } = *run;
@@ -144,14 +162,16 @@ impl Index {
     }
 
     /// Takes back the numbers after `seq` behind which frames of such runs
-    /// stand; others after it move up. Gives one entry per run that went.
-    pub(super) fn withdraw(&mut self, seq: u64, of: impl Fn(&NumberedRun) -> bool) -> Vec<JobId> {
+    /// stand; others after it move up.
+    pub(super) fn withdraw(&mut self, seq: u64, of: impl Fn(&NumberedRun) -> bool) -> Withdrawn {
         let mut gone = Vec::new();
+        let mut numbers = Vec::new();
         let from = self.runs.partition_point(|run| run.last_seq() <= seq);
         let tail: Vec<NumberedRun> = self.runs.drain(from..).collect();
         self.head = tail.first().map_or(self.head, |first| first.seq - 1);
         for mut run in tail {
             if of(&run) {
+                numbers.push((run.seq.max(seq + 1), run.last_seq()));
                 if run.seq > seq {
                     gone.push(run.job);
                     continue;
@@ -163,7 +183,7 @@ impl Index {
                 gone.push(run.job);
             }
         }
-        gone
+        Withdrawn { gone, numbers }
     }
 
     /// The first event of `job` that has a number after `seq`, if that can be

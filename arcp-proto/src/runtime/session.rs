@@ -392,16 +392,23 @@ impl Runtime {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        let (sent, past) = (session.sent, session.past);
+        let (sent, conn) = (session.sent, session.conn);
         let of = |run: &NumberedRun| (run.job, run.subscription) == (job, subscription) && !run.part.is_local();
-        let gone = session.index.withdraw(sent, of);
-        session.past = past.min(session.index.head());
+        let withdrawn = session.index.withdraw(sent, of);
+        session.past = withdrawn.moved(session.past);
+        if session.lag() == 0 {
+            session.unsent_bytes = 0;
+        }
         // Those after them have other numbers now.
         session.gates.retain(|(first, _)| *first <= sent);
         if session.index.head() > sent {
             session.gates.push_back((sent + 1, pos));
         }
-        self.unreference(id, &gone);
+        if let Some(conn) = conn.and_then(|conn| self.conns.get_mut(&conn)) {
+            conn.answers.renumber(&withdrawn);
+        }
+        self.unreference(id, &withdrawn.gone);
+        self.wake_paced_by(id);
     }
 
     /// Where the number of a frame stands in the log, if that is not durable.
