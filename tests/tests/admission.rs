@@ -386,3 +386,19 @@ fn a_client_chooses_no_nonce() {
         assert!(credential.contains("signed"), "{credential}");
     }
 }
+
+#[test]
+fn a_session_that_is_there_to_resume_another_one_is_not_resumed() {
+    let mut world = World::configured(16, |config| config.limits.sessions_per_principal = 1);
+    let (mut raw, accepted) = Raw::open(&mut world, "tok-a");
+    raw.invoke(&mut world, json!({"tool": "echo", "arguments": {}}));
+    raw.until_end(&mut world);
+    world.cut(raw.conn);
+    let (other, between) = Raw::open(&mut world, "tok-a");
+    let mut thief = Raw::reclaim(&mut world, "tok-a", &between, 0);
+    let refused = thief.expect_any(&mut world, &["session.rejected", "nack", "session.error"]);
+    assert_eq!(code(&refused), "DATA_LOSS", "{refused}");
+    assert!(thief.is_closed(&world) && !other.is_closed(&world));
+    Raw::reclaim(&mut world, "tok-a", &accepted, 0).expect(&mut world, "session.resumed");
+    world.finish();
+}

@@ -409,6 +409,9 @@ impl Runtime {
         if taken {
             return Err(expired("the session was taken from its client".to_string()));
         }
+        if session.only_resumes.is_some() {
+            return Err(expired("the session is there to resume another one, and has nothing itself".to_string()));
+        }
         if claim.last_seq > session.sent {
             let why =
                 alloc::format!("nothing after {} was ever sent, `last_event_seq` is {}", session.sent, claim.last_seq);
