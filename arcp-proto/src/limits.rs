@@ -302,6 +302,7 @@ impl Limits {
         at_least("replies_per_connection", self.replies_per_connection as u64, 2, "2 or more")?;
         at_least("reply_bytes_per_connection", self.reply_bytes_per_connection as u64, 1024, "1024 or more")?;
         at_least("undurable_bytes", self.undurable_bytes as u64, 1024, "1024 or more")?;
+        at_least("extension_bytes", self.extension_bytes as u64, 1, "1 or more")?;
         at_least("watch_lag", self.watch_lag, 16, "16 or more")?;
         at_least("requests_per_job", self.requests_per_job as u64, 1, "1 or more")?;
         at_least("agent_credit", u64::from(self.agent_credit), 1, "1 or more")?;

@@ -121,3 +121,23 @@ fn an_agent_does_not_begin_to_speak_to_a_reader_that_is_behind() {
     assert!(held < 200_000, "one credit, not twenty: {held}");
     world.finish();
 }
+
+#[test]
+fn whoever_looks_at_the_past_meanwhile_is_waited_for_all_the_same() {
+    let mut world = World::configured(6, little_memory);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let other = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    raw.submit(&mut world, json!({"agent": "chunker", "input": {"chunks": 200, "bytes": 16384}}));
+    world.stall(raw.conn, true);
+    for _ in 0..30 {
+        raw.send(&mut world, "job.unsubscribe", json!({"job_id": other}));
+        raw.send(&mut world, "job.subscribe", json!({"job_id": other, "history": true}));
+        world.run_for(Duration::from_millis(2));
+    }
+    let held = world.runtime().stats().event_bytes;
+    assert!(held < 64 << 10 << 2, "the agent waits, whatever else its reader asks for: {held}");
+    world.stall(raw.conn, false);
+    raw.until_end(&mut world);
+    assert!(world.runtime().waits().is_empty());
+    world.finish();
+}

@@ -63,6 +63,8 @@ pub(super) struct Session {
     pub(super) extensions: Vec<String>,
     /// Bytes of each message of an extension that its host has not taken.
     untaken: VecDeque<usize>,
+    /// All of those.
+    untaken_bytes: usize,
     /// When its lease ends.
     pub(super) expires_at: Option<UtcMs>,
     /// Why it is being taken from its client.
@@ -87,6 +89,8 @@ pub(super) struct Session {
     pub(super) in_flight: u64,
     /// Up to here it has to catch up, which is nobody's fault.
     past: u64,
+    /// Up to here it had numbers of its own time before that began.
+    past_from: u64,
     /// Bytes of events numbered since then and not sent, roughly.
     unsent_bytes: usize,
     /// Whether its client was told that it acknowledges too little.
@@ -117,6 +121,7 @@ impl Session {
             asked: BTreeSet::new(),
             extensions: Vec::new(),
             untaken: VecDeque::new(),
+            untaken_bytes: 0,
             expires_at: None,
             evicted: None,
             refreshing: false,
@@ -129,6 +134,7 @@ impl Session {
             received: 0,
             in_flight: 0,
             past: 0,
+            past_from: 0,
             unsent_bytes: 0,
             told_unacked: false,
             told_behind: false,
@@ -139,16 +145,17 @@ impl Session {
     /// The host is given a message of an extension of so many bytes.
     pub(super) fn give_extension(&mut self, bytes: usize) {
         self.untaken.push_back(bytes);
+        self.untaken_bytes += bytes;
     }
 
     /// The host has taken the oldest of them.
     pub(super) fn take_extension(&mut self) {
-        self.untaken.pop_front();
+        self.untaken_bytes -= self.untaken.pop_front().unwrap_or(0);
     }
 
     /// Bytes of those that it has not taken.
     pub(super) fn untaken_bytes(&self) -> usize {
-        self.untaken.iter().sum()
+        self.untaken_bytes
     }
 
     /// Whether nothing has happened in it yet.
@@ -205,16 +212,25 @@ impl Session {
     }
 
     /// Whatever is owed now is of the past.
-    pub(super) fn begin_to_catch_up(&mut self) {
-        self.past = self.index.head();
+    fn begin_anew(&mut self) {
+        (self.past_from, self.past) = (self.cursor, self.index.head());
         self.unsent_bytes = 0;
+    }
+
+    /// What was numbered from `first` on is of the past, and what was before it
+    /// is still owed.
+    pub(super) fn begin_to_catch_up(&mut self, first: u64) {
+        if self.cursor >= self.past {
+            self.past_from = first.saturating_sub(1);
+        }
+        self.past = self.index.head();
     }
 
     /// The next number is sent; what stands behind it has so many bytes.
     fn pass(&mut self, seq: u64, bytes: usize) {
         self.cursor = seq;
         self.sent = self.sent.max(seq);
-        let counted = if seq > self.past { bytes } else { 0 };
+        let counted = if seq > self.past || seq <= self.past_from { bytes } else { 0 };
         // Nothing is left of what could not be weighed exactly.
         self.unsent_bytes = if self.lag() == 0 { 0 } else { self.unsent_bytes.saturating_sub(counted) };
     }
@@ -395,7 +411,7 @@ impl Runtime {
         let (sent, conn) = (session.sent, session.conn);
         let of = |run: &NumberedRun| (run.job, run.subscription) == (job, subscription) && !run.part.is_local();
         let withdrawn = session.index.withdraw(sent, of);
-        session.past = withdrawn.moved(session.past);
+        (session.past, session.past_from) = (withdrawn.moved(session.past), withdrawn.moved(session.past_from));
         if session.lag() == 0 {
             session.unsent_bytes = 0;
         }
@@ -560,7 +576,7 @@ impl Runtime {
         session.closed = false;
         session.cursor = last_seq;
         session.received = last_seq;
-        session.begin_to_catch_up();
+        session.begin_anew();
         session.held = false;
         let view = session.view;
         self.timers.clear(Timer::ResumeWindow(id));

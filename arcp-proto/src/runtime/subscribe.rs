@@ -200,7 +200,7 @@ impl Runtime {
             self.index_events(session_id, job, from..=last, number);
         }
         if let Some(session) = self.sessions.get_mut(session_id).filter(|session| session.index.head() >= first) {
-            session.begin_to_catch_up();
+            session.begin_to_catch_up(first);
         }
         self.gate_numbers(session_id, first);
         if subscribe.since.is_some() {

@@ -303,7 +303,7 @@ impl Runtime {
         let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
         self.index_events(session_id, job_id, from + 1..=last, 0);
         if let Some(session) = self.sessions.get_mut(session_id).filter(|_| from < last) {
-            session.begin_to_catch_up();
+            session.begin_to_catch_up(first);
         }
         self.gate_numbers(session_id, first);
         if let Some(job) = self.jobs.get_mut(job_id).filter(|job| !job.is_over()) {
