@@ -16,7 +16,7 @@ use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentEntry;
 use arcp_proto::model::event::{JobEvent, Terminal};
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
-use arcp_proto::model::request::{ClientInfo, Invocation, ListQuery, Submit, Watch};
+use arcp_proto::model::request::{ClientInfo, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::Family;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -54,6 +54,8 @@ pub struct Welcome {
     pub agents: Vec<AgentEntry>,
     /// The runtime program.
     pub runtime: ClientInfo,
+    /// Whether the session is the one of [`ClientConfig::resume`].
+    pub resumed: bool,
 }
 
 /// Why a command did not work.
@@ -155,6 +157,8 @@ enum Message {
     /// Break the transport, as a bad network would.
     Cut,
     Close,
+    /// Go without a word.
+    Leave(Sender<Option<ResumeClaim>>),
 }
 
 impl std::fmt::Debug for Wire {
@@ -287,6 +291,14 @@ impl Client {
     /// If the session is over.
     pub fn break_connection(&self) -> Result<(), ClientError> {
         self.give(Message::Cut)
+    }
+
+    /// Leaves without closing the session; gives the claim to it, for
+    /// [`ClientConfig::resume`] of another client, if the runtime gave one.
+    pub fn leave(self) -> Option<ResumeClaim> {
+        let (answer, answered) = channel();
+        self.give(Message::Leave(answer)).ok()?;
+        answered.recv().ok()?
     }
 
     pub(crate) fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, ClientError> {
@@ -441,6 +453,10 @@ impl Driver {
                 Ok(_) => self.drain(),
                 Err(_) => self.over = true,
             },
+            Message::Leave(answer) => {
+                let _ = answer.send(self.machine.claim());
+                self.over = true;
+            }
         }
     }
 
@@ -618,7 +634,7 @@ impl Driver {
     fn event(&mut self, event: ClientEvent) {
         match event {
             ClientEvent::Accepted { session, agents, runtime, resumed, .. } => match self.ready.take() {
-                Some(ready) => drop(ready.send(Ok(Welcome { session, agents, runtime }))),
+                Some(ready) => drop(ready.send(Ok(Welcome { session, agents, runtime, resumed }))),
                 None => self.tell_all(&JobUpdate::Reconnected { resumed }),
             },
             ClientEvent::Reconnecting { attempt, after, why } => {

@@ -17,7 +17,7 @@ use arcp_proto::wire::{Family, status_name, status_named};
 use crate::args::{self, Output, Where};
 use crate::exit::{Exit, Failure};
 use crate::follow::follow;
-use crate::state::{State, Submission};
+use crate::state::{KeptSession, State, Submission};
 
 /// Runs a job.
 pub fn submit(args: args::Submit) -> Result<Exit, Failure> {
@@ -29,8 +29,14 @@ pub fn submit(args: args::Submit) -> Result<Exit, Failure> {
         None => format!("arcp-{}", &arcp_host::entropy::token()?[..32]),
     };
     let (client, url) = connect(&args.place)?;
-    let submission =
-        Submission { url, agent: args.agent, input: input.clone(), key: key.clone(), max_runtime: args.max_runtime };
+    let mut submission = Submission {
+        url,
+        agent: args.agent,
+        input: input.clone(),
+        key: key.clone(),
+        max_runtime: args.max_runtime,
+        session: None,
+    };
     let request = request(agent, input, key, args.max_runtime);
     let job = match args.priority {
         None => client.submit(request)?,
@@ -39,6 +45,10 @@ pub fn submit(args: args::Submit) -> Result<Exit, Failure> {
             in_open(&client, "--priority")?.submit_as(request, invocation)?
         }
     };
+    if args.detach {
+        let left = client.leave();
+        submission.session = left.and_then(|claim| KeptSession::of(family(&args.place), claim));
+    }
     if let Some(state) = State::of_user()
         && let Err(error) = state.put_submission(job.id.as_str(), &submission)
     {
@@ -154,22 +164,39 @@ fn row(job: &JobSummary, output: Output) -> String {
     }
 }
 
-/// Cancels a job. The right to do so comes with its key: submitting again
-/// attaches this session to the job, and evicts nobody who follows it.
+/// Cancels a job. The right to do so is that of the session that submitted it,
+/// and comes with its key: submitting again attaches this session to the job,
+/// and evicts nobody who follows it.
 pub fn cancel(args: args::Cancel) -> Result<Exit, Failure> {
+    cancel_as_submitter(&args)?;
+    say(format_args!("arcp: {} is being cancelled", args.job));
+    Ok(Exit::Success)
+}
+
+fn cancel_as_submitter(args: &args::Cancel) -> Result<(), Failure> {
     let job = job_id(&args.job)?;
-    let submitted = State::of_user().and_then(|state| state.submission(&args.job));
-    let kept = submitted.filter(|_| !args.operator);
-    let (client, url) = connect(&args.place)?;
-    let Some(kept) = kept else {
+    let state = State::of_user().filter(|_| !args.operator);
+    let kept = state.as_ref().and_then(|state| state.submission(&args.job));
+    let (client, url) = connect_as(&args.place, kept.as_ref())?;
+    let stop = || stop(&client, job.clone(), args.reason.clone(), args.deadline);
+    let Some(mut kept) = kept else {
         // Perhaps the runtime lets us all the same.
-        stop(&client, job, args.reason, args.deadline)?;
-        say(format_args!("arcp: {} is being cancelled", args.job));
-        return Ok(Exit::Success);
+        return stop();
     };
     if kept.url != url {
         let message = format!("{} was submitted to {}, not to {url}: give --url", args.job, kept.url);
         return Err(Failure::usage(message));
+    }
+    let tried = kept.session.take_if(|left| left.family == family(&args.place)).is_some();
+    if let Some(state) = state.filter(|_| tried) {
+        // Its token holds once, and this client closes it.
+        let _ = state.put_submission(&args.job, &kept);
+    }
+    if client.welcome().resumed {
+        match stop() {
+            Err(failure) if failure.exit == Exit::Permission => {}
+            stopped => return stopped,
+        }
     }
     let agent = AgentRef::parse(&kept.agent).map_err(|e| Failure::usage(e.to_string()))?;
     // A runtime that has forgotten the job must not run it once more.
@@ -179,9 +206,7 @@ pub fn cancel(args: args::Cancel) -> Result<Exit, Failure> {
         let message = format!("the key of {} stands for {} by now: nothing was cancelled", args.job, attached.id);
         return Err(Failure::new(Exit::Failed, message));
     }
-    stop(&client, job, args.reason, args.deadline)?;
-    say(format_args!("arcp: {} is being cancelled", args.job));
-    Ok(Exit::Success)
+    stop()
 }
 
 fn stop(client: &Client, job: WireId, reason: Option<String>, deadline: Option<u64>) -> Result<(), Failure> {
@@ -198,6 +223,12 @@ fn job_id(text: &str) -> Result<WireId, Failure> {
 
 /// Opens a session with the runtime that was named, or started here last.
 fn connect(place: &Where) -> Result<(Client, String), Failure> {
+    connect_as(place, None)
+}
+
+/// As [`connect`], but goes on with the session of a submission to that runtime,
+/// if it was left open.
+fn connect_as(place: &Where, submitted: Option<&Submission>) -> Result<(Client, String), Failure> {
     let known = State::of_user().and_then(|state| state.runtime());
     let url = match (&place.url, &known) {
         (Some(url), _) => url.clone(),
@@ -213,10 +244,9 @@ fn connect(place: &Where) -> Result<(Client, String), Failure> {
     let without = token.is_none();
     let credential = token.map_or(Credential::Anonymous, |token| Credential::Bearer(Secret::new(token)));
     let mut config = ClientConfig::new("arcp", env!("CARGO_PKG_VERSION"), credential);
-    config.family = match place.family {
-        args::Family::Hello => Family::Hello,
-        args::Family::Open => Family::Open,
-    };
+    config.family = family(place);
+    let left = submitted.filter(|submitted| submitted.url == url).and_then(|submitted| submitted.session.as_ref());
+    config.resume = left.filter(|left| left.family == config.family).map(KeptSession::claim);
     // A runtime that was never there is not waited for as long as one that
     // was lost.
     config.give_up_after = Some(Duration::from_secs(if is_there(&target) { place.give_up_after } else { 2 }));
@@ -228,6 +258,13 @@ fn connect(place: &Where) -> Result<(Client, String), Failure> {
         failure
     })?;
     Ok((client, url))
+}
+
+fn family(place: &Where) -> Family {
+    match place.family {
+        args::Family::Hello => Family::Hello,
+        args::Family::Open => Family::Open,
+    }
 }
 
 /// The token that a runtime of this user made, on this machine.

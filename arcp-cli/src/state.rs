@@ -1,13 +1,17 @@
 //! What is kept between runs, in the user's state directory: the stores and
 //! tokens of runtimes, the runtime that was started last, and the keys of what
-//! was submitted.
+//! was submitted, with the sessions that were left open.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
+use arcp_proto::model::request::ResumeClaim;
+use arcp_proto::secret::Secret;
+use arcp_proto::wire::Family;
 use serde::{Deserialize, Serialize};
 
 /// Submissions kept; the oldest go.
@@ -41,6 +45,35 @@ pub struct Submission {
     /// The time limit in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime: Option<std::num::NonZeroU32>,
+    /// The session that submitted it, if it was left open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<KeptSession>,
+}
+
+/// A session that was left open. Some runtimes let nobody cancel a job but the
+/// session that submitted it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct KeptSession {
+    /// Its family.
+    pub family: Family,
+    /// Its id.
+    pub id: WireId,
+    /// The token that resumes it.
+    pub token: Secret,
+    /// The last number that was received.
+    pub last_seq: u64,
+}
+
+impl KeptSession {
+    /// What a client left, if it names its session.
+    pub fn of(family: Family, claim: ResumeClaim) -> Option<KeptSession> {
+        Some(KeptSession { family, id: claim.session?, token: claim.token, last_seq: claim.last_seq })
+    }
+
+    /// The claim to it.
+    pub fn claim(&self) -> ResumeClaim {
+        ResumeClaim { session: Some(self.id.clone()), token: self.token.clone(), last_seq: self.last_seq }
+    }
 }
 
 impl State {

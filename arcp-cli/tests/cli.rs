@@ -293,6 +293,40 @@ fn cancel_holds_the_submitters_right_and_evicts_no_follower() {
 }
 
 #[test]
+fn cancel_resumes_the_session_that_submitted_and_left() {
+    for family in ["hello", "open"] {
+        let mut home = Home::new();
+        home.serve(&["--samples"]);
+        let submit = || {
+            let input = r#"{"ms":60000}"#;
+            let submitted = home.run(&["submit", "slow", "--input", input, "--family", family, "--detach"]);
+            let job = stdout(&submitted).trim().to_string();
+            let entry = home.dir.join(format!("jobs/{job}.json"));
+            assert_eq!(fs::metadata(&entry).expect("an entry").permissions().mode() & 0o777, 0o600);
+            (job, entry)
+        };
+        // What is kept, with one text in place of another.
+        let change = |entry: &PathBuf, change: &dyn Fn(&mut Value)| {
+            let mut kept: Value = serde_json::from_str(&fs::read_to_string(entry).expect("text")).expect("JSON");
+            change(&mut kept);
+            fs::write(entry, kept.to_string()).expect("written");
+        };
+        let cancel = |job: &str| home.run(&["cancel", job, "--family", family]);
+        let (job, entry) = submit();
+        change(&entry, &|kept| kept["key"] = "another".into());
+        let cancelled = cancel(&job);
+        assert_eq!(code(&cancelled), 0, "the session alone is enough: {}", stderr(&cancelled));
+        assert!(!fs::read_to_string(&entry).expect("text").contains("session"), "its token holds once");
+        assert_eq!(code(&home.run(&["watch", &job])), 3);
+        let (job, entry) = submit();
+        change(&entry, &|kept| kept["session"]["token"] = "rtk_another".into());
+        let cancelled = cancel(&job);
+        assert_eq!(code(&cancelled), 0, "the key alone is enough: {}", stderr(&cancelled));
+        assert_eq!(code(&home.run(&["watch", &job])), 3);
+    }
+}
+
+#[test]
 fn an_operator_cancels_what_somebody_else_submitted_elsewhere() {
     let (mut home, elsewhere) = (Home::new(), Home::new());
     let served = home.serve(&["--samples", "--token", "ta=alice", "--token", "tb=bob", "--operator", "bob"]);

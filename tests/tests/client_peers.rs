@@ -276,6 +276,57 @@ fn a_runtime_that_closes_on_the_hello_is_given_up_soon_and_tried_with_a_session_
 }
 
 #[test]
+fn a_session_that_another_client_left_is_gone_on_with() {
+    let mut first = Peer::opened(OURS);
+    let (_, request) = first.submit();
+    first.accept("job_1", Some(&request));
+    first.hear(json!({"id": "e", "type": "job.event", "session_id": "s", "job_id": "job_1", "event_seq": 1,
+        "payload": {"kind": "log", "ts": "2026-01-01T00:00:00Z", "body": {"level": "info", "message": "m"}}}));
+    let claim = first.client.claim().expect("a session");
+    assert_eq!((claim.token.expose(), claim.last_seq), ("t", 1));
+    let second = || {
+        let mut second = Peer::new(|config| config.resume = Some(claim.clone()));
+        second.put(ClientInput::Connected);
+        let resume = &second.sent[0]["payload"]["resume"];
+        assert_eq!(*resume, json!({"session_id": "s", "resume_token": "t", "last_event_seq": 1}));
+        second
+    };
+    let accepted = |peer: &mut Peer| {
+        let resumed = |event: &ClientEvent| match event {
+            ClientEvent::Accepted { resumed, .. } => Some(*resumed),
+            _ => None,
+        };
+        peer.take().iter().find_map(resumed)
+    };
+    let mut peer = second();
+    peer.welcome(OURS);
+    assert_eq!(accepted(&mut peer), Some(true));
+    assert_eq!(peer.client.claim().map(|claim| claim.last_seq), Some(1));
+    let job = WireId::new("job_1").expect("an id");
+    let (_, request) = peer.command(|mut session| session.cancel(job.clone(), None));
+    peer.hear(json!({"id": "c", "type": "job.cancelled", "session_id": "s", "job_id": "job_1",
+        "payload": {"job_id": "job_1", "request_id": request}}));
+    assert!(peer.take().iter().any(|event| matches!(event, ClientEvent::CancelTaken { .. })));
+    // Whoever refuses it, or does not know what it is, gets another hello.
+    let refused = json!({"id": "r", "type": "session.error", "session_id": "s", "payload": {
+        "code": "RESUME_WINDOW_EXPIRED", "message": "gone", "retryable": false}});
+    for refusal in [Some(refused), None] {
+        let mut peer = second();
+        match refusal {
+            Some(refused) => peer.hear(refused),
+            None => peer.put(ClientInput::Disconnected { why: "1002".to_string() }),
+        }
+        peer.wait();
+        peer.put(ClientInput::Connected);
+        assert!(peer.sent.last().expect("a hello")["payload"]["resume"].is_null());
+        peer.hear(json!({"id": OURS, "type": "session.welcome", "session_id": "s2", "payload": {
+            "session_id": "s2", "resume_token": "t2", "resume_window_sec": 600,
+            "runtime": {"name": "theirs", "version": "1"}, "capabilities": {"features": []}}}));
+        assert_eq!(accepted(&mut peer), Some(false));
+    }
+}
+
+#[test]
 fn an_input_is_always_sent() {
     let mut peer = Peer::opened(OURS);
     peer.submit();

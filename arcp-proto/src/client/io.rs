@@ -11,7 +11,7 @@ use crate::model::agent::AgentEntry;
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Accepted, JobPage, Refusal, Watching};
-use crate::model::request::{ClientInfo, Credential};
+use crate::model::request::{ClientInfo, Credential, ResumeClaim};
 use crate::time::UtcMs;
 use crate::wire::Family;
 
@@ -28,6 +28,9 @@ pub struct ClientConfig {
     pub family: Family,
     /// Namespaces of extensions it speaks.
     pub extensions: Vec<String>,
+    /// A session that another client left, to go on with; if that cannot be, a
+    /// new one is opened.
+    pub resume: Option<ResumeClaim>,
     /// How long connecting and opening a session may take.
     pub open_timeout: Duration,
     /// How long after a loss to go on trying; `None`: for ever.
@@ -55,6 +58,7 @@ impl ClientConfig {
             ]),
             family: Family::Hello,
             extensions: Vec::new(),
+            resume: None,
             open_timeout: Duration::from_secs(10),
             give_up_after: Some(Duration::from_secs(60)),
             longest_pause: Duration::from_secs(5),

@@ -70,6 +70,8 @@ pub struct Client {
     entropy: Entropy,
     link: Link,
     identity: Option<Identity>,
+    /// The session of another client, until it was claimed.
+    left: Option<ResumeClaim>,
     /// The session that was opened to claim the earlier one on it.
     fresh: Option<Opened>,
     pending: BTreeMap<Handle, Pending>,
@@ -127,6 +129,7 @@ impl Client {
     pub fn new(config: ClientConfig, seeds: Seeds, now: Now) -> Result<Client, ConfigError> {
         config.validate()?;
         Ok(Client {
+            left: config.resume.clone(),
             config,
             now,
             entropy: Entropy::new(&seeds),
@@ -212,10 +215,15 @@ impl Client {
         self.write(id, minted.as_ref(), &open);
     }
 
-    /// The claim to the session before, if there was one that can come back.
-    fn claim(&self) -> Option<ResumeClaim> {
-        let me = self.identity.as_ref().filter(|me| !me.token.expose().is_empty())?;
-        Some(ResumeClaim { session: Some(me.session.clone()), token: me.token.clone(), last_seq: me.last_seq })
+    /// The claim to its session, for [`ClientConfig::resume`] of another client;
+    /// `None` if there is none that can come back.
+    #[must_use]
+    pub fn claim(&self) -> Option<ResumeClaim> {
+        let Some(me) = &self.identity else {
+            return self.left.clone();
+        };
+        let claim = ResumeClaim { session: Some(me.session.clone()), token: me.token.clone(), last_seq: me.last_seq };
+        Some(claim).filter(|claim| !claim.token.expose().is_empty())
     }
 
     /// The proof a runtime asks for, if this client has one.
@@ -231,6 +239,8 @@ impl Client {
     fn on_disconnected(&mut self, why: &str) {
         if self.link.state == LinkState::Opening && !self.link.answered && self.identity.is_none() {
             self.link.unanswered += 1;
+            // Perhaps it does not know what a resume is.
+            self.left = None;
             let said = alloc::format!("the runtime closed the connection without an answer to the hello ({why})");
             if self.link.unanswered >= UNANSWERED {
                 return self.end(SessionEnd::Lost(said));

@@ -192,10 +192,12 @@ impl Client {
     }
 
     fn on_opened(&mut self, opened: Opened, server: ServerProfile) {
-        let resumed = self.identity.as_ref().is_some_and(|me| me.session == opened.session);
+        let left = self.left.take().filter(|left| left.session.as_ref() == Some(&opened.session));
+        let resumed = left.is_some() || self.identity.as_ref().is_some_and(|me| me.session == opened.session);
         let reopened = self.identity.is_some() && !resumed;
         let features = opened.features.and(self.config.features);
-        let last_seq = self.identity.as_ref().filter(|_| resumed).map_or(0, |me| me.last_seq);
+        let own_seq = self.identity.as_ref().filter(|_| resumed).map(|me| me.last_seq);
+        let last_seq = own_seq.or(left.map(|left| left.last_seq)).unwrap_or(0);
         self.identity = Some(Identity {
             session: opened.session.clone(),
             token: opened.resume_token,
@@ -359,8 +361,8 @@ impl Client {
     /// The handshake was refused. A claim to an earlier session is given up;
     /// a credential cannot be mended.
     fn on_denied(&mut self, refusal: Refusal) {
-        let claimed = self.identity.as_ref().is_some_and(|me| !me.token.expose().is_empty());
-        if claimed {
+        if self.claim().is_some() {
+            self.left = None;
             if let Some(me) = &mut self.identity {
                 me.token = crate::secret::Secret::new(String::new());
             }
