@@ -431,7 +431,8 @@ fn rt75_py28_every_code_reaches_the_client_as_it_was_given() {
             let ClientEvent::JobEnded { terminal, .. } = world.until(client, of_job) else { panic!("an end") };
             let error = terminal.error.expect("an error");
             // Hello has fewer words: the code itself is in the details there.
-            let word = format!("\"{}\"", error_name(code));
+            let key = if matches!(code, ErrorCode::Other(_)) { "code" } else { "open_code" };
+            let word = format!("\"{key}\":\"{}\"", error_name(code));
             let detailed = family == Family::Hello && error.details.is_some_and(|json| json.as_str().contains(&word));
             assert!(error.code == *code || detailed, "{family:?}: {code:?} came as {:?}", error.code);
         }
