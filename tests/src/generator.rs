@@ -44,7 +44,13 @@ pub struct Ran {
 
 /// Runs one seed: `steps` random actions, then calm.
 pub fn run(seed: u64, steps: u64) -> Ran {
+    run_with(seed, steps, &[])
+}
+
+/// Runs one seed; what is left to chance is first what `choices` say.
+pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     let mut options = Options::new(seed);
+    options.choices = choices.to_vec();
     options.config.limits.running_jobs = 8;
     options.config.limits.principal_share = if seed.is_multiple_of(4) { 100 } else { 25 };
     options.config.limits.pace_events = 16;

@@ -43,6 +43,8 @@ pub struct Options {
     /// Whether batches that are given to the store together may be committed
     /// apart.
     pub split_commits: bool,
+    /// What is left to chance is first what these bytes say, one each.
+    pub choices: Vec<u8>,
 }
 
 impl Options {
@@ -61,7 +63,14 @@ impl Options {
         // Said only where a test is about it.
         config.limits.ack_lag = 1_000_000;
         config.restartable_agents.insert("stepper".into());
-        Options { seed, config, latency: Duration::from_millis(5), window: 64 << 10, split_commits: false }
+        Options {
+            seed,
+            config,
+            latency: Duration::from_millis(5),
+            window: 64 << 10,
+            split_commits: false,
+            choices: Vec::new(),
+        }
     }
 }
 
@@ -99,6 +108,7 @@ struct Node {
 pub struct World {
     now: Now,
     chance: u64,
+    choices: std::vec::IntoIter<u8>,
     options: Options,
     runtime: Runtime,
     recorder: Recorder,
@@ -151,6 +161,7 @@ impl World {
         World {
             now,
             chance: options.seed ^ 0x9e37_79b9_7f4a_7c15,
+            choices: options.choices.clone().into_iter(),
             runtime,
             recorder,
             recording: String::new(),
@@ -216,6 +227,10 @@ impl World {
 
     /// A number below `bound`, by chance.
     pub fn below(&mut self, bound: u64) -> u64 {
+        if let Some(choice) = self.choices.next() {
+            let share = u128::from(choice) * u128::from(bound.max(1)) / 256;
+            return u64::try_from(share).expect("less than the bound");
+        }
         self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.chance;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -118,7 +118,8 @@ fn write_capabilities(out: &mut Object, open: &Open) {
     if open.features.has(Feature::Heartbeat) {
         out.u64("heartbeat_interval_seconds", 30);
     }
-    let mut extensions: Vec<String> = open.extensions.iter().map(|name| quoted(name)).collect();
+    let others = open.extensions.iter().filter(|name| *name != TYPES);
+    let mut extensions: Vec<String> = others.map(|name| quoted(name)).collect();
     extensions.push(quoted(TYPES));
     out.array("extensions", extensions);
     let required = open.required.iter().filter_map(capability_name).map(quoted);

@@ -1,0 +1,1 @@
+{"arcp":"1.1","id":"msg_00000000000000000000000302","timestamp":"2026-11-20T03:42:14.541467Z","type":"session.ack","session_id":"sess_01M7VGRC7BC92M6QV15F5Z6J3Q","payload":{"last_processed_seq":4}}
