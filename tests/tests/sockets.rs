@@ -441,12 +441,13 @@ fn a_full_disk_is_said_stops_nothing_that_can_go_on_and_passes() {
     let server = Running::start_on(Box::new(store), &[], |_| {});
     let health = || server.http("GET /healthz HTTP/1.1\r\nHost: localhost");
     let (mut socket, _) = server.session("tok-a");
+    let (mut other, _) = server.session("tok-a");
     failing.store(true, Ordering::SeqCst);
     // This one is accepted before anybody knows, and waits for the store.
     send(&mut socket, "1", "job.submit", json!({"agent": "chatty", "input": {"count": 500}}));
     while !health().starts_with("HTTP/1.1 503 ") {}
-    send(&mut socket, "2", "job.submit", json!({"agent": "echo"}));
-    let refused = expect(&mut socket, "session.error");
+    send(&mut other, "2", "job.submit", json!({"agent": "echo"}));
+    let refused = expect(&mut other, "session.error");
     assert_eq!(refused["payload"]["details"]["open_code"], "UNAVAILABLE", "{refused}");
     assert_eq!(
         (&refused["payload"]["code"], &refused["payload"]["retryable"]),
