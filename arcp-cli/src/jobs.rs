@@ -239,9 +239,11 @@ fn connect_as(place: &Where, submitted: Option<&Submission>) -> Result<(Client, 
         }
     };
     let target: Target = url.parse().map_err(|e| Failure::usage(format!("{e}")))?;
-    let known = known.filter(|runtime| runtime.url == url).map(|runtime| runtime.token);
-    let token = place.token.clone().or(known).or_else(|| token_of(&target));
-    let without = token.is_none();
+    // A token that was made on a port is not for a runtime with tokens of its
+    // operator that is there now.
+    let made = known.filter(|runtime| runtime.url == url).map_or_else(|| token_of(&target), |runtime| runtime.token);
+    let without = place.token.is_none();
+    let token = place.token.clone().or(made);
     let credential = token.map_or(Credential::Anonymous, |token| Credential::Bearer(Secret::new(token)));
     let mut config = ClientConfig::new("arcp", env!("CARGO_PKG_VERSION"), credential);
     config.family = family(place);

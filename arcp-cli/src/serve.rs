@@ -78,7 +78,7 @@ fn serve_port(
         HostError::Store(error) => Failure::new(Exit::Failed, error.to_string()),
     })?;
     let url = format!("ws://{}{}", server.address(), args.path);
-    let left = made.map(|made| made.leave(server.address().port(), &url)).transpose()?;
+    let left = Left::word(made, server.address().port(), &url)?;
     stop_on_signals(server.handle())?;
     log(format_args!("READY {url}"));
     place.tell();
@@ -368,13 +368,14 @@ impl OwnToken {
 
     /// Leaves it where the commands of this user find it.
     fn leave(self, port: u16, url: &str) -> Result<Left, Failure> {
-        let runtime = Runtime { url: url.to_string(), token: self.token };
-        let kept = self.state.put_token(port, &runtime.token).and_then(|file| {
+        let kept = self.state.put_token(port, &self.token).and_then(|file| {
+            let runtime = Runtime { url: url.to_string(), token: Some(self.token) };
             self.state.put_runtime(&runtime)?;
-            Ok(file)
+            Ok((runtime, file))
         });
-        let file = kept.map_err(|error| Failure::new(Exit::Failed, format!("the token cannot be kept: {error}")))?;
-        Ok(Left { state: self.state, runtime, port, file })
+        let (runtime, file) =
+            kept.map_err(|error| Failure::new(Exit::Failed, format!("the token cannot be kept: {error}")))?;
+        Ok(Left { state: self.state, runtime, port, token_file: Some(file) })
     }
 }
 
@@ -383,22 +384,36 @@ struct Left {
     state: State,
     runtime: Runtime,
     port: u16,
-    file: PathBuf,
+    /// Where the token is that was made.
+    token_file: Option<PathBuf>,
 }
 
 impl Left {
+    /// Leaves word of the runtime, and the token if one was made.
+    fn word(made: Option<OwnToken>, port: u16, url: &str) -> Result<Option<Left>, Failure> {
+        let Some(own) = made else {
+            // A convenience: it is served also where word of it cannot be left.
+            let runtime = Runtime { url: url.to_string(), token: None };
+            let state = State::of_user().filter(|state| state.put_runtime(&runtime).is_ok());
+            return Ok(state.map(|state| Left { state, runtime, port, token_file: None }));
+        };
+        own.leave(port, url).map(Some)
+    }
+
     fn tell(&self) {
-        log(format_args!(
-            "arcp: a token was made and is kept in {}: your own commands find it; \
-             to let others in, give --token TOKEN=NAME",
-            self.file.display()
-        ));
+        if let Some(file) = &self.token_file {
+            log(format_args!(
+                "arcp: a token was made and is kept in {}: your own commands find it; \
+                 to let others in, give --token TOKEN=NAME",
+                file.display()
+            ));
+        }
     }
 
     /// A port that was picked is not come back to.
     fn take_back(&self, picked: bool) {
         self.state.remove_runtime(&self.runtime);
-        if picked {
+        if picked && self.token_file.is_some() {
             self.state.remove_token(self.port);
         }
     }

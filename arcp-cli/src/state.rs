@@ -26,8 +26,9 @@ pub struct State(PathBuf);
 pub struct Runtime {
     /// Where it listens.
     pub url: String,
-    /// The token it made.
-    pub token: String,
+    /// The token it made, unless its operator gave it others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// A job submitted from here: enough to submit it again with its key.

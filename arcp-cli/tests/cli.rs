@@ -148,6 +148,21 @@ fn without_a_token_nobody_comes_in_unless_the_operator_says_so() {
 }
 
 #[test]
+fn commands_find_a_runtime_that_was_given_its_tokens_and_ask_for_one() {
+    let mut home = Home::new();
+    home.serve(&["--samples"]);
+    home.serve(&["--samples", "--token", "secret=me"]);
+    let refused = home.run(&["submit", "echo", "--input", "7"]);
+    assert_eq!(code(&refused), 8, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("give --token, or set ARCP_TOKEN"), "{}", stderr(&refused));
+    let let_in = home.run(&["submit", "echo", "--input", "7", "--token", "secret"]);
+    assert_eq!((code(&let_in), stdout(&let_in).as_str()), (0, "7\n"), "{}", stderr(&let_in));
+    // It takes its word back.
+    assert!(home.signal("TERM").success());
+    assert!(stderr(&home.run(&["list"])).contains("no runtime is known"));
+}
+
+#[test]
 fn a_made_token_that_cannot_be_kept_is_not_used() {
     let mut serve = Command::new(ARCP);
     serve.args(["serve", "--samples", "--listen", "127.0.0.1:0"]).env_clear();
@@ -349,7 +364,8 @@ fn rr24_one_bearer_and_its_principal() {
     let others = ["--token", "secret-too=alice@example.com", "--token", "secret-bob=bob@example.com"];
     let alice = ["--samples", "--bearer", "secret-token", "--principal", "alice@example.com"];
     let url = home.serve(&[&alice[..], &others].concat());
-    assert!(!home.dir.join("server.json").exists(), "a token that was given is kept nowhere");
+    let word = fs::read_to_string(home.dir.join("server.json")).expect("word of it");
+    assert!(word.contains(&url) && !word.contains("secret"), "a token that was given is kept nowhere: {word}");
     assert_eq!(code(&home.run(&["submit", "echo", "--url", &url, "--token", "secret-token"])), 0);
     assert_eq!(code(&home.run(&["submit", "echo", "--url", &url, "--token", "secret-tokem"])), 8);
     let listed = |token: &str| stdout(&home.run(&["list", "--url", &url, "--token", token])).lines().count();
