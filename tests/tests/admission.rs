@@ -402,3 +402,22 @@ fn a_session_that_is_there_to_resume_another_one_is_not_resumed() {
     Raw::reclaim(&mut world, "tok-a", &accepted, 0).expect(&mut world, "session.resumed");
     world.finish();
 }
+
+#[test]
+fn a_credential_counts_until_it_is_judged_also_of_a_peer_that_has_left() {
+    let mut bare = Bare::new(|config| config.limits.handshaking_connections = 4);
+    let mut asked = 0;
+    for n in 1..20 {
+        let conn = ConnId(n);
+        let hello = json!({"id": "1", "type": "session.hello", "payload": hello_payload("t")});
+        let open = Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None };
+        let said = Input::Received { conn, frame: hello.to_string().into_bytes() };
+        for input in [open, Input::Credit { conn, bytes: 1 << 20, frames: 100 }, said, Input::Closed { conn }] {
+            bare.runtime.handle(bare.now, input);
+        }
+        while let Some(output) = bare.runtime.poll_output() {
+            asked += usize::from(matches!(output, Output::Authenticate { .. }));
+        }
+    }
+    assert_eq!(asked, 4, "whoever judges them has no more to do at once");
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use arcp_proto::runtime::Record;
 use arcp_tests::raw::{Raw, code, hello_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -376,5 +377,27 @@ fn b74_ended_jobs_are_forgotten_after_the_retention() {
     assert_eq!(raw.expect(&mut world, "session.jobs")["payload"]["jobs"], json!([]));
     raw.send(&mut world, "job.subscribe", json!({"job_id": job, "history": true}));
     assert_eq!(code(&raw.expect(&mut world, "session.error")), "JOB_NOT_FOUND");
+    world.finish();
+}
+
+#[test]
+fn retries_and_leavings_that_change_nothing_leave_nothing_in_the_store() {
+    let mut world = World::seeded(60);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let submit = json!({"agent": "waiter", "idempotency_key": "k"});
+    let job = raw.submit(&mut world, submit.clone())["payload"]["job_id"].clone();
+    for _ in 0..20 {
+        assert_eq!(raw.submit(&mut world, submit.clone())["payload"]["job_id"], job);
+    }
+    let of_readers = |world: &World| {
+        let kept = world.store.records(false);
+        kept.iter().filter(|(_, record)| matches!(record, Record::Joined { .. } | Record::Left { .. })).count()
+    };
+    assert_eq!(of_readers(&world), 0);
+    for _ in 0..20 {
+        raw.send(&mut world, "job.unsubscribe", json!({"job_id": job}));
+        raw.settle(&mut world);
+    }
+    assert_eq!(of_readers(&world), 1, "that it left");
     world.finish();
 }

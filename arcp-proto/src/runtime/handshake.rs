@@ -7,7 +7,7 @@ use super::Runtime;
 use super::conn::Phase;
 use super::io::{CloseReason, Notice, Output, Record};
 use super::session::Session;
-use crate::error::{ErrorCode, Violation};
+use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::reply::{Challenge, Concern, Opened, Refusal, Reply};
@@ -152,10 +152,25 @@ impl Runtime {
 
     /// Has a credential judged.
     fn judge(&mut self, id: ConnId, request: WireId, open: Open, credential: Credential, nonce: Option<String>) {
+        if let Err(full) = self.check_judging() {
+            self.refuse_freely(id, Refusal::of(Concern::Session, full, Some(request)));
+            return self.leave_after(id, CloseReason::Refused);
+        }
         let op = self.authenticate(id, credential, nonce.clone());
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.phase = Phase::Authenticating { op, id: request, open, nonce };
         }
+    }
+
+    /// Credentials are judged until that is done, also those of peers that have
+    /// left meanwhile.
+    fn check_judging(&self) -> Result<(), Violation> {
+        let most = self.config.limits.handshaking_connections;
+        if self.ops.len() < most {
+            return Ok(());
+        }
+        let full = "too many credentials are being judged: try again later";
+        Err(Violation::exhausted("handshaking_connections", BoundOf::Runtime, most as u64, full))
     }
 
     fn authenticate(&mut self, conn: ConnId, credential: Credential, challenge: Option<String>) -> OpId {
@@ -210,6 +225,9 @@ impl Runtime {
             Some(scheme) => Credential::Other { scheme, token: proof.response },
             None => Credential::Bearer(proof.response),
         };
+        if let Err(full) = self.check_judging() {
+            return self.refuse_freely(conn, Refusal::of(Concern::Frame, full, Some(id)));
+        }
         let op = self.authenticate(conn, credential, nonce);
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.proving = Some((op, id));

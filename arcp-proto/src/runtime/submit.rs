@@ -254,14 +254,19 @@ impl Runtime {
             let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
             return Err(Violation::exhausted("requests_per_job", BoundOf::Job, most as u64, full));
         }
-        job.owners.insert(session_id);
         let (over, last) = (job.is_over(), job.count());
-        if !over && !job.watchers.contains(&session_id) {
+        let (watches, before) = (job.watchers.contains(&session_id), job.requests.latest(session_id));
+        let mut changes = job.owners.insert(session_id);
+        if !over && !watches {
             job.watchers.push(session_id);
+            changes = true;
         }
         let number = self.note_request(session_id, job_id, id);
-        let request = (number > 0).then(|| id.clone());
-        self.append(Record::Joined { job: job_id, session: session_id, owner: true, request, number }, None);
+        // A retry that changes nothing leaves nothing in the store.
+        if changes || number != before {
+            let request = (number > 0).then(|| id.clone());
+            self.append(Record::Joined { job: job_id, session: session_id, owner: true, request, number }, None);
+        }
         let reply = self.acceptance(conn, session_id, job_id, id);
         let Some(session) = self.sessions.get_mut(session_id) else {
             return Ok(reply);

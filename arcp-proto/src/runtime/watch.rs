@@ -320,8 +320,11 @@ impl Runtime {
             Ok(target) => target,
             Err(violation) => return Some(self.refused(conn, Concern::Job, violation, id, job)),
         };
+        let watches = self.sessions.get(session).is_some_and(|session| session.watched.contains(&target));
         self.leave_job(target, session);
-        self.append(Record::Left { job: target, session }, None);
+        if watches {
+            self.append(Record::Left { job: target, session }, None);
+        }
         None
     }
 
