@@ -20,7 +20,7 @@ use crate::agent::{AgentError, Context, Level, Outcome, Stopped};
 use crate::registry::Registry;
 
 /// The longest text or piece that is made up, in bytes.
-const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 4 << 20;
 /// The most pieces of one result.
 const CHUNKS: u64 = 1 << 20;
 /// The longest a sample runs, in milliseconds: a day.

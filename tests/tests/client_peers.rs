@@ -145,8 +145,13 @@ fn an_error_that_nobody_asked_for_fails_no_command() {
     assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: None, .. }]));
     peer.accept("job_1", Some(&id));
     assert!(matches!(peer.take().as_slice(), [ClientEvent::Submitted { handle: h, .. }] if *h == handle));
-    // Another one has shown that it names what it answers.
+    // Another one has shown that it names what it refuses.
+    let mut peer = Peer::opened("w");
+    let (_, id) = peer.submit();
+    peer.hear(json!({"id": "x", "type": "session.error", "session_id": "s", "payload": {
+        "code": "INVALID_REQUEST", "message": "no", "retryable": false, "request_id": id}}));
     peer.submit();
+    peer.take();
     peer.hear(error("INTERNAL_ERROR", Value::Null));
     assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: None, .. }]));
 }

@@ -91,9 +91,9 @@ struct Identity {
     last_seq: u64,
     acked: u64,
     server: ServerProfile,
-    /// Whether it has named the request that an answer is for: then what names
-    /// none is no answer.
-    names_requests: bool,
+    /// Whether it has named a request that it refused: then an error that names
+    /// none is no answer. Some name what they accept and not what they refuse.
+    names_refused: bool,
 }
 
 /// An event of a job whose acceptance has not come.

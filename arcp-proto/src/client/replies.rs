@@ -98,7 +98,6 @@ impl Client {
             }
             Reply::Watching(watching) => {
                 let of_job = |r: &Request| matches!(r, Request::Watch(asked) if asked.job == watching.job);
-                self.note_named(watching.request.as_ref());
                 if let Some((handle, pending)) = self.answered(self.request_of(watching.request.as_ref(), id), of_job) {
                     if let Some(followed) = self.followed.get_mut(&watching.job) {
                         followed.events = followed.events.max(watching.from);
@@ -127,12 +126,6 @@ impl Client {
     /// answer under the id of the request.
     fn request_of(&self, request: Option<&WireId>, id: &WireId) -> Option<Handle> {
         self.named(request).or_else(|| self.named(Some(id)))
-    }
-
-    fn note_named(&mut self, request: Option<&WireId>) {
-        if let Some(me) = self.identity.as_mut().filter(|_| request.is_some()) {
-            me.names_requests = true;
-        }
     }
 
     fn named(&self, request: Option<&WireId>) -> Option<Handle> {
@@ -205,7 +198,7 @@ impl Client {
             last_seq,
             acked: last_seq,
             server,
-            names_requests: false,
+            names_refused: false,
         });
         self.link.unanswered = 0;
         self.link.state = LinkState::Open;
@@ -281,7 +274,6 @@ impl Client {
     fn on_accepted(&mut self, accepted: Accepted, trace: Option<&str>, id: &WireId) {
         let by_trace =
             |r: &Request| matches!(r, Request::Submit(s, _) if s.trace.as_deref() == trace && trace.is_some());
-        self.note_named(accepted.request.as_ref());
         let taken = match self.request_of(accepted.request.as_ref(), id) {
             Some(named) => self.answered(Some(named), |_| false),
             None => self.answered(None, by_trace).or_else(|| self.answered(None, |r| matches!(r, Request::Submit(..)))),
@@ -323,8 +315,10 @@ impl Client {
                 r.job().is_some() && r.job() == job.as_ref()
             }
         };
-        self.note_named(refusal.request.as_ref());
-        let answers = self.identity.as_ref().is_none_or(|me| !me.names_requests) && !refusal.is_of_this_project();
+        if let Some(me) = self.identity.as_mut().filter(|_| refusal.request.is_some()) {
+            me.names_refused = true;
+        }
+        let answers = self.identity.as_ref().is_none_or(|me| !me.names_refused) && !refusal.is_of_this_project();
         let taken = match self.request_of(refusal.request.as_ref(), id) {
             Some(named) => self.answered(Some(named), |_| false),
             None if refusal.request.is_some() => None,
