@@ -121,10 +121,7 @@ async fn opened(url: &str, auth: Value) -> Value {
 
 async fn handshake_none(url: String) {
     let answer = opened(&url, json!({"scheme": "none"})).await;
-    assert_eq!(
-        (&answer["type"], &answer["payload"]["code"]),
-        (&json!("session.rejected"), &json!("UNAUTHENTICATED"))
-    );
+    assert_eq!((&answer["type"], &answer["payload"]["code"]), (&json!("session.rejected"), &json!("UNAUTHENTICATED")));
 }
 
 async fn handshake_jwt(url: String) {
@@ -357,7 +354,9 @@ async fn malformed(url: String) {
         let stamp = "2026-11-20T03:41:22.687964781Z";
         json!({"arcp": "1.1", "id": id, "timestamp": stamp, "type": kind, "payload": payload}).to_string()
     };
-    let opened = frame("msg_1", "session.open", opening(json!({"scheme": "bearer", "token": "tok-alice"})));
+    // It is recognised by an id of its own.
+    let own = arcp::ids::MessageId::new().to_string();
+    let opened = frame(&own, "session.open", opening(json!({"scheme": "bearer", "token": "tok-alice"})));
     let mut ask = async |text: String| -> Value {
         socket.send(Message::text(text)).await.expect("sent");
         loop {
