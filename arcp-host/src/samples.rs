@@ -2,7 +2,7 @@
 //! against the public API. Read them as the tutorial.
 //!
 //! Whoever may submit a job may give them any input, so each says what it takes
-//! ([`at_most`]) before it allocates or sleeps: an input beyond that is
+//! before it allocates or sleeps: an input beyond that is
 //! `INVALID_REQUEST`.
 
 use std::collections::{BTreeMap, BTreeSet};

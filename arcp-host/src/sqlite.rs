@@ -6,7 +6,7 @@
 //! commits.
 //!
 //! Every row has a checksum, compared whenever it is read. What a file says
-//! besides is [checked](check), [repaired](repair) and [backed up](backup) here.
+//! besides is [checked](check), [repaired](repair()) and [backed up](backup) here.
 
 mod file;
 mod inspect;
