@@ -1,6 +1,8 @@
 //! What fuzzers have found so far, replayed; each file of a corpus is an
 //! input that once reached something new, or broke something.
 
+#![allow(clippy::print_stderr, reason = "a test that fails shows the input that broke it")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ fn replay(target: &str) {
     assert!(files.len() >= 3, "{target}: only {} inputs", files.len());
     for file in files {
         // Shown when it breaks.
-        println!("{target}/{file}");
+        eprintln!("{target}/{file}");
         run(target, &fs::read(folder.join(&file)).expect("an input"));
     }
 }

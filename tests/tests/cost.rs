@@ -2,6 +2,8 @@
 //! timed. No frame costs more than a multiple of its own bytes and of what
 //! comes of it, however much is there already.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "what is not counted is not done")]
+
 use allocation_counter::{AllocationInfo, measure};
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, JobId, Principal};

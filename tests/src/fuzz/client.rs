@@ -144,10 +144,10 @@ pub(super) fn chunks(data: &[u8]) {
     let end = json!({"id": "end", "type": "job.result", "session_id": "s", "job_id": "job_1", "event_seq": seq + 1,
         "payload": {"final_status": "success", "job_id": "job_1", "result_id": "res_1", "result_size": whole.len()}});
     peer.receive(end.to_string());
-    let ended = peer.events.iter().filter_map(|event| match event {
-        ClientEvent::JobEnded { result, .. } => Some(result),
-        _ => None,
-    });
+    let ended = peer
+        .events
+        .iter()
+        .filter_map(|event| if let ClientEvent::JobEnded { result, .. } = event { Some(result) } else { None });
     let ended: Vec<&ResultData> = ended.collect();
     match ended.as_slice() {
         [ResultData::Streamed { bytes, text: true }] => assert_eq!(String::from_utf8_lossy(bytes), whole),

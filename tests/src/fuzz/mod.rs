@@ -10,8 +10,11 @@ mod records;
 mod runtime;
 mod times;
 
+/// What a target runs.
+pub type Body = fn(&[u8]);
+
 /// What every target is called, and runs.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Body); 8] = [
     ("chunks", client::chunks),
     ("client_bytes", client::client_bytes),
     ("frames", frames::frames),
