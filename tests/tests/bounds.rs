@@ -334,15 +334,20 @@ fn bytes_of_answers_that_wait_have_a_bound() {
 #[test]
 fn bytes_that_are_not_durable_have_a_bound() {
     let bound = 20_000;
-    let mut world = World::configured(63, |config| config.limits.undurable_bytes = bound);
+    let mut world = World::configured(63, |config| {
+        config.limits.undurable_bytes = bound;
+        // Not what stops anybody here.
+        config.limits.replies_per_connection = 100_000;
+        config.limits.reply_bytes_per_connection = 1 << 30;
+    });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
     world.settle();
     world.store.broken = true;
-    // Nothing answers these.
-    let leave = json!({"job_id": job});
-    for _ in 0..2000 {
-        raw.send(&mut world, "job.unsubscribe", leave.clone());
+    // Each of these changes something.
+    let asked = json!({"job_id": job});
+    for n in 0..2000 {
+        raw.send(&mut world, ["job.unsubscribe", "job.subscribe"][n % 2], asked.clone());
     }
     world.run_for(Duration::from_secs(5));
     assert!(world.runtime().stats().undurable_bytes < bound + 1000, "nobody is read");
@@ -358,8 +363,9 @@ fn bytes_that_are_not_durable_have_a_bound() {
     // Who is not read and sends on is closed.
     world.store.broken = true;
     for n in 0..2000 {
-        let leave = json!({"arcp": "1.1", "id": format!("x{n}"), "type": "job.unsubscribe", "payload": leave});
-        world.input(Input::Received { conn: raw.conn, frame: leave.to_string().into_bytes() });
+        let kind = ["job.unsubscribe", "job.subscribe"][n % 2];
+        let frame = json!({"arcp": "1.1", "id": format!("x{n}"), "type": kind, "payload": asked});
+        world.input(Input::Received { conn: raw.conn, frame: frame.to_string().into_bytes() });
     }
     assert_eq!(world.close_reason(raw.conn), Some(CloseReason::Flood));
     assert!(world.runtime().stats().undurable_bytes < 5 * bound);
