@@ -25,7 +25,7 @@ pub trait Authenticator: Send + Sync {
 /// let mut tokens = BearerTokens::default();
 /// tokens.add(&Secret::new("t0p".into()), Principal::new("alice").unwrap());
 /// let sent = Credential::Bearer(Secret::new("t0p".into()));
-/// assert_eq!(tokens.verify(&sent).unwrap().as_str(), "alice");
+/// assert_eq!(tokens.verify(&sent), Principal::new("alice"));
 /// assert_eq!(tokens.verify(&Credential::Anonymous), None);
 /// ```
 #[derive(Debug, Default)]
