@@ -127,11 +127,11 @@ impl Runtime {
     ///
     /// If there is none, and whoever asks can do something about it or not.
     pub(super) fn admit(&mut self, principal: &Principal) -> Result<(), Violation> {
-        if self.draining {
+        if self.ctx.draining {
             return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down"));
         }
         let account = principal.account();
-        while let Some((full, idle)) = self.sessions.admission.obstacle(&account, &self.config.limits) {
+        while let Some((full, idle)) = self.sessions.admission.obstacle(&account, &self.ctx.config.limits) {
             let idle = idle.ok_or(full)?;
             self.end_session(idle);
         }
@@ -141,7 +141,7 @@ impl Runtime {
     /// A session without a connection goes first when room is needed, if a
     /// client that came back to it would find nothing new.
     pub(super) fn note_idle(&mut self, id: SessionId) {
-        let since = self.now.mono;
+        let since = self.ctx.now.mono;
         if let Some(session) = self.sessions.get_mut(id).filter(|session| session.has_nothing_left()) {
             session.idle_since = Some(since);
             let principal = session.principal.clone();

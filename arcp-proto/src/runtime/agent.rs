@@ -80,7 +80,7 @@ impl Runtime {
         if job.is_over() || job.agent_state != AgentState::Running {
             return;
         }
-        job.last_call = self.now.mono;
+        job.last_call = self.ctx.now.mono;
         if job.silent {
             self.on_voice(id);
         }
@@ -101,7 +101,7 @@ impl Runtime {
     }
 
     fn say(&mut self, id: JobId, kind: &str, body: &Json) {
-        let bound = self.config.limits.event_body_bytes;
+        let bound = self.ctx.config.limits.event_body_bytes;
         let kind = EventKind::of(kind);
         let event = if body.as_str().len() > bound {
             warning(&alloc::format!("an event of {} bytes was dropped: at most {bound}", body.as_str().len()))
@@ -116,11 +116,11 @@ impl Runtime {
     }
 
     fn chunk(&mut self, id: JobId, data: ChunkData, more: bool) {
-        let result_id = prefixed("res_", self.entropy.ulid(self.now.utc));
+        let result_id = prefixed("res_", self.ctx.entropy.ulid(self.ctx.now.utc));
         let must_fit = !self.readers_take_chunks(id);
         let wants_whole = must_fit || !self.watchers_take_chunks(id);
         let budget = self.chunk_budget(id);
-        let max = self.config.limits.result_bytes;
+        let max = self.ctx.config.limits.result_bytes;
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
@@ -218,7 +218,7 @@ impl Runtime {
 
     /// The largest data of a chunk that every watcher of the job can take.
     fn chunk_budget(&self, id: JobId) -> usize {
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         let watchers = self.jobs.get(id).map(|job| job.watchers.as_slice()).unwrap_or_default();
         let frame = watchers
             .iter()

@@ -9,7 +9,7 @@ use alloc::string::ToString as _;
 use super::Runtime;
 use super::conn::Conn;
 use super::index::Withdrawn;
-use super::io::{CloseReason, Notice, Output};
+use super::io::{CloseReason, Notice};
 use super::list::Listing;
 use super::log::Waiter;
 use super::replay::Replay;
@@ -138,7 +138,7 @@ impl Runtime {
     /// Queues an answer; it may be seen once whatever was appended before it,
     /// with the rest of its batch, is durable.
     pub(super) fn answer(&mut self, id: ConnId, content: impl Into<Content>) {
-        self.enqueue(id, self.log.last(), content.into());
+        self.enqueue(id, self.ctx.log.last(), content.into());
     }
 
     /// Queues an answer that needs no record to be true.
@@ -172,7 +172,7 @@ impl Runtime {
     }
 
     fn bound_answers(&mut self, id: ConnId) {
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         let (count, bytes) = (limits.replies_per_connection, limits.reply_bytes_per_connection);
         if self.conns.get(&id).is_some_and(|conn| conn.answers.reach(count * FLOOD_FACTOR, bytes * FLOOD_FACTOR)) {
             return self.leave(id, CloseReason::Flood);
@@ -183,12 +183,12 @@ impl Runtime {
     /// Whether a connection is to be read: neither its answers nor the log nor
     /// what its host has not taken may grow without bound.
     pub(super) fn may_read(&self, conn: &Conn, was_paused: bool) -> bool {
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         // What was paused goes on once half of what paused it is gone.
         let part = if was_paused { 4 } else { 2 };
         let count = limits.replies_per_connection.div_ceil(part);
         let answers = conn.answers.reach(count, limits.reply_bytes_per_connection / part);
-        !self.log.full && !answers && !self.awaits_host(conn)
+        !self.ctx.log.full && !answers && !self.awaits_host(conn)
     }
 
     /// Answers a frame that could not be understood, whatever else there is.
@@ -244,7 +244,7 @@ impl Runtime {
         };
         let told = conn.view.profile.refusal_form(refusal.concern) != RefusalForm::Silent;
         let code = wire::error_name(&refusal.code).to_string();
-        self.outputs.push_back(Output::Observe(Notice::Refused { conn: id, code, told }));
+        self.ctx.observe(Notice::Refused { conn: id, code, told });
         told
     }
 
@@ -256,8 +256,8 @@ impl Runtime {
         let turn = conn.answers.queue.front().map(|answer| answer.turn).filter(|_| conn.replay.is_none());
         if let Some(turn) = turn {
             let cursor = conn.session().and_then(|session| self.sessions.get(session)).map_or(0, |s| s.cursor);
-            if !self.log.is_durable(turn.gate) {
-                self.log.wait(turn.gate, Waiter::Conn(id));
+            if !self.ctx.log.is_durable(turn.gate) {
+                self.ctx.log.wait(turn.gate, Waiter::Conn(id));
             } else if cursor >= turn.follows && self.send_answer(id) {
                 return true;
             }
@@ -284,14 +284,14 @@ impl Runtime {
                 return true;
             }
             // A page that cannot be sent is not looked up.
-            Content::Page(listing) if self.log.failed => {
-                self.log.wait(self.log.last(), Waiter::Conn(id));
+            Content::Page(listing) if self.ctx.log.failed => {
+                self.ctx.log.wait(self.ctx.log.last(), Waiter::Conn(id));
                 Answer { turn, content: Content::Page(listing) }
             }
             // It shows what is there now: that must be durable too.
             Content::Page(listing) => {
                 let content = Reply::Jobs(self.page(&listing)).into();
-                Answer { turn: Turn { gate: self.log.last(), ..turn }, content }
+                Answer { turn: Turn { gate: self.ctx.log.last(), ..turn }, content }
             }
         };
         let again = matches!(first.content, Content::Reply(_));
@@ -303,7 +303,7 @@ impl Runtime {
     }
 
     pub(super) fn send_reply(&mut self, id: ConnId, reply: &Reply) {
-        let ulid = self.entropy.ulid(self.now.utc);
+        let ulid = self.ctx.entropy.ulid(self.ctx.now.utc);
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };

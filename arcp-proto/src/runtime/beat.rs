@@ -17,20 +17,20 @@ const PATIENCE: u32 = 2;
 impl Runtime {
     /// A job has started: signs of life are given and expected.
     pub(super) fn begin_beats(&mut self, id: JobId) {
-        let Some(interval) = self.config.heartbeat else {
+        let Some(interval) = self.ctx.config.heartbeat else {
             return;
         };
-        self.timers.set(Timer::JobBeat(id), self.now.mono + interval);
-        let watched = self.jobs.get(id).is_some_and(|job| self.config.beating_agents.contains(job.agent.name()));
+        self.ctx.timers.set(Timer::JobBeat(id), self.ctx.now.mono + interval);
+        let watched = self.jobs.get(id).is_some_and(|job| self.ctx.config.beating_agents.contains(job.agent.name()));
         if watched {
-            self.timers.set(Timer::AgentSilence(id), self.now.mono + interval * PATIENCE);
+            self.ctx.timers.set(Timer::AgentSilence(id), self.ctx.now.mono + interval * PATIENCE);
         }
     }
 
     /// Tells whoever wants to know that a job is alive. Who cannot take it
     /// now gets the next one.
     pub(super) fn on_job_beat(&mut self, id: JobId) {
-        let Some(interval) = self.config.heartbeat else {
+        let Some(interval) = self.ctx.config.heartbeat else {
             return;
         };
         let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over()) else {
@@ -52,12 +52,12 @@ impl Runtime {
             let beat = JobBeat { job: id.into(), sequence, deadline_ms, status, request, trace: trace.clone() };
             self.send_reply(conn, &Reply::JobBeat(beat));
         }
-        self.timers.set(Timer::JobBeat(id), self.now.mono + interval);
+        self.ctx.timers.set(Timer::JobBeat(id), self.ctx.now.mono + interval);
     }
 
     /// Perhaps an agent has been silent for too long.
     pub(super) fn on_agent_silence(&mut self, id: JobId) {
-        let Some(interval) = self.config.heartbeat else {
+        let Some(interval) = self.ctx.config.heartbeat else {
             return;
         };
         // One that is told to stop has its grace.
@@ -66,13 +66,13 @@ impl Runtime {
         };
         if job.credit.is_spent() {
             // Who has to wait for its reader cannot speak.
-            job.last_call = self.now.mono;
+            job.last_call = self.ctx.now.mono;
         }
         let patience = job.last_call + interval * PATIENCE;
-        if self.now.mono < patience {
-            return self.timers.set(Timer::AgentSilence(id), patience);
+        if self.ctx.now.mono < patience {
+            return self.ctx.timers.set(Timer::AgentSilence(id), patience);
         }
-        let silence = self.now.mono.since(job.last_call).as_secs();
+        let silence = self.ctx.now.mono.since(job.last_call).as_secs();
         let message = alloc::format!("the agent has been silent for {silence} s");
         let waits = self.sessions.get(job.submitter).is_some_and(|s| s.view.features.has(Feature::BlockOnSilence));
         if !waits {
@@ -84,9 +84,9 @@ impl Runtime {
 
     /// An agent that had fallen silent is heard again.
     pub(super) fn on_voice(&mut self, id: JobId) {
-        if let (Some(job), Some(interval)) = (self.jobs.get_mut(id), self.config.heartbeat) {
+        if let (Some(job), Some(interval)) = (self.jobs.get_mut(id), self.ctx.config.heartbeat) {
             job.silent = false;
-            self.timers.set(Timer::AgentSilence(id), self.now.mono + interval * PATIENCE);
+            self.ctx.timers.set(Timer::AgentSilence(id), self.ctx.now.mono + interval * PATIENCE);
             self.append_event(id, phase("running", None), false);
         }
     }

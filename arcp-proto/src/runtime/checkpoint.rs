@@ -17,12 +17,12 @@ impl Runtime {
     /// Keeps what an agent can go on from. Whoever sees the event can rely on
     /// it: the state stands in the log before it.
     pub(super) fn checkpoint(&mut self, id: JobId, state: Vec<u8>, label: Option<&str>) {
-        if state.len() > self.config.limits.checkpoint_bytes {
+        if state.len() > self.ctx.config.limits.checkpoint_bytes {
             return self.fail_job(id, "the checkpoint is larger than this runtime allows");
         }
-        let name = prefixed("chk_", self.entropy.ulid(self.now.utc));
+        let name = prefixed("chk_", self.ctx.entropy.ulid(self.ctx.now.utc));
         if self.can_restart(id) {
-            self.append(Record::Checkpointed { job: id, state }, None);
+            self.ctx.append(Record::Checkpointed { job: id, state });
         }
         let mut body = Object::new();
         body.str("checkpoint_id", &name).opt_str("label", label);
@@ -30,12 +30,12 @@ impl Runtime {
     }
 
     fn can_restart(&self, id: JobId) -> bool {
-        self.jobs.get(id).is_some_and(|job| self.config.restartable_agents.contains(job.agent.name()))
+        self.jobs.get(id).is_some_and(|job| self.ctx.config.restartable_agents.contains(job.agent.name()))
     }
 
     /// A job ran when the runtime before this one ended.
     pub(super) fn take_up(&mut self, id: JobId) {
-        let most = self.config.limits.restarts;
+        let most = self.ctx.config.limits.restarts;
         let restartable = self.can_restart(id);
         let Some(job) = self.jobs.get_mut(id) else {
             return;
@@ -54,8 +54,8 @@ impl Runtime {
         }
         job.restarts += 1;
         job.state = JobState::Accepting;
-        let pos = self.append(Record::JobRestarted { job: id }, None);
-        self.log.wait(pos, Waiter::Job(id));
+        let pos = self.ctx.append(Record::JobRestarted { job: id });
+        self.ctx.log.wait(pos, Waiter::Job(id));
     }
 }
 

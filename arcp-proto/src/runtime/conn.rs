@@ -181,13 +181,13 @@ impl Runtime {
         if self.conns.contains_key(&conn) {
             return;
         }
-        if self.handshaking >= self.config.limits.handshaking_connections {
-            self.outputs.push_back(Output::Close { conn, reason: CloseReason::TooMany });
+        if self.handshaking >= self.ctx.config.limits.handshaking_connections {
+            self.ctx.output(Output::Close { conn, reason: CloseReason::TooMany });
             return;
         }
         self.handshaking += 1;
-        self.conns.insert(conn, Conn::new(transport, address.map(Network::of), peer, self.now.mono));
-        self.timers.set(Timer::Handshake(conn), self.now.mono + self.config.handshake_timeout);
+        self.conns.insert(conn, Conn::new(transport, address.map(Network::of), peer, self.ctx.now.mono));
+        self.ctx.timers.set(Timer::Handshake(conn), self.ctx.now.mono + self.ctx.config.handshake_timeout);
         self.ready(conn);
     }
 
@@ -195,11 +195,11 @@ impl Runtime {
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.leaving.is_none()) else {
             return;
         };
-        conn.last_received = self.now.mono;
-        if self.log.bytes() > self.config.limits.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
+        conn.last_received = self.ctx.now.mono;
+        if self.ctx.log.bytes() > self.ctx.config.limits.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
             return self.leave(id, CloseReason::Flood);
         }
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         let frame_bytes = if conn.opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
         let text = match frame::ingest(bytes, frame_bytes, limits.json_depth) {
             Ok(text) => text,
@@ -217,9 +217,9 @@ impl Runtime {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        conn.last_received = self.now.mono;
+        conn.last_received = self.ctx.now.mono;
         let goes_on = conn.session().is_some() && conn.view.lines;
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         let most = if conn.opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
         let concern = if goes_on { Concern::Frame } else { Concern::Session };
         let too_long = Violation::invalid(alloc::format!("a frame was too long: at most {most} bytes are accepted"));
@@ -274,7 +274,7 @@ impl Runtime {
         // Nothing of it is kept, and it is said once.
         if !core::mem::replace(&mut conn.passed_over, true) {
             let code = wire::error_name(&ErrorCode::FailedPrecondition).to_string();
-            self.outputs.push_back(Output::Observe(Notice::Refused { conn: id, code, told: false }));
+            self.ctx.observe(Notice::Refused { conn: id, code, told: false });
         }
     }
 
@@ -317,7 +317,7 @@ impl Runtime {
                 self.leave_after(conn, CloseReason::Goodbye);
             }
             Request::Ping { nonce } => {
-                let at = self.now.utc;
+                let at = self.ctx.now.utc;
                 self.say_aside(conn, Reply::Pong { nonce, at, request: Some(id) });
                 self.expect_pings(conn);
             }
@@ -344,7 +344,7 @@ impl Runtime {
         if let Some(spoken) = self.sessions.get_mut(session).filter(speaks) {
             // Names cost something too, and no message is for nothing.
             spoken.give_extension(message.payload.as_str().len() + message.kind.len() + 1);
-            self.outputs.push_back(Output::Extension { session, message });
+            self.ctx.output(Output::Extension { session, message });
             self.ready(conn);
         } else if !message.optional {
             let kind: String = message.kind.chars().take(64).collect();
@@ -356,7 +356,7 @@ impl Runtime {
     /// Whether a connection's session has said more than its host takes.
     pub(super) fn awaits_host(&self, conn: &Conn) -> bool {
         let session = conn.session().and_then(|session| self.sessions.get(session));
-        session.is_some_and(|session| session.untaken_bytes() >= self.config.limits.extension_bytes)
+        session.is_some_and(|session| session.untaken_bytes() >= self.ctx.config.limits.extension_bytes)
     }
 
     /// The host has taken a message: perhaps its sender is read again.
@@ -377,12 +377,12 @@ impl Runtime {
         conn.credit_bytes = conn.credit_bytes.saturating_add(i64::from(bytes));
         conn.credit_frames = conn.credit_frames.saturating_add(frames);
         // However little it was: the peer reads.
-        self.timers.clear(Timer::Stalled(id));
+        self.ctx.timers.clear(Timer::Stalled(id));
         self.ready(id);
     }
 
     pub(super) fn on_closed(&mut self, id: ConnId) {
-        self.forget_conn(id, self.now.mono);
+        self.forget_conn(id, self.ctx.now.mono);
     }
 
     /// Lets a connection send what it can before this input is over.
@@ -421,8 +421,8 @@ impl Runtime {
         }
         let due = core::mem::take(&mut conn.ping_due);
         if due {
-            let nonce = alloc::format!("{:016x}", self.entropy.public_u64());
-            let at = self.now.utc;
+            let nonce = alloc::format!("{:016x}", self.ctx.entropy.public_u64());
+            let at = self.ctx.now.utc;
             self.send_reply(id, &Reply::Ping { nonce, at });
         }
         due
@@ -439,9 +439,9 @@ impl Runtime {
         }
         let (was_paused, may_read) = (conn.paused, self.may_read(conn, conn.paused));
         if was_paused && may_read {
-            self.outputs.push_back(Output::ResumeRead { conn: id });
+            self.ctx.output(Output::ResumeRead { conn: id });
         } else if !was_paused && !may_read {
-            self.outputs.push_back(Output::PauseRead { conn: id });
+            self.ctx.output(Output::PauseRead { conn: id });
         }
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
@@ -449,14 +449,14 @@ impl Runtime {
         conn.paused = !may_read;
         if was_paused {
             // The silence of a peer that was not read proves nothing.
-            conn.last_received = self.now.mono;
+            conn.last_received = self.ctx.now.mono;
         }
         let (can_write, session, leaving) = (conn.has_credit(), conn.session(), conn.leaving.is_some());
         if let Some(session) = session.filter(|_| !can_write) {
             self.bound_reading(session);
         }
-        if (leaving || !can_write && stalled) && !self.timers.is_set(Timer::Stalled(id)) {
-            self.timers.set(Timer::Stalled(id), self.now.mono + self.config.slow_reader_grace);
+        if (leaving || !can_write && stalled) && !self.ctx.timers.is_set(Timer::Stalled(id)) {
+            self.ctx.timers.set(Timer::Stalled(id), self.ctx.now.mono + self.ctx.config.slow_reader_grace);
         }
     }
 
@@ -475,8 +475,8 @@ impl Runtime {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.credit_bytes -= i64::try_from(frame.len()).unwrap_or(i64::MAX);
             conn.credit_frames = conn.credit_frames.saturating_sub(1);
-            conn.last_sent = self.now.mono;
-            self.outputs.push_back(Output::Send { conn: id, frame });
+            conn.last_sent = self.ctx.now.mono;
+            self.ctx.output(Output::Send { conn: id, frame });
         }
     }
 
@@ -489,11 +489,11 @@ impl Runtime {
         if conn.opening && !only_resumes {
             conn.opening = false;
             self.handshaking = self.handshaking.saturating_sub(1);
-            self.outputs.push_back(Output::Admit { conn: id });
-            self.timers.clear(Timer::Handshake(id));
+            self.ctx.output(Output::Admit { conn: id });
+            self.ctx.timers.clear(Timer::Handshake(id));
         }
         if let Some(bytes) = view.profile.fragment_bytes().filter(|_| !view.lines) {
-            self.outputs.push_back(Output::Fragment { conn: id, bytes });
+            self.ctx.output(Output::Fragment { conn: id, bytes });
         }
         conn.phase = Phase::Attached(session);
         conn.welcomed = false;
@@ -501,8 +501,8 @@ impl Runtime {
         conn.view = view;
         // What a session opened before on this connection agreed to is over.
         match self.heartbeat_of(view) {
-            Some(interval) => self.timers.set(Timer::Heartbeat(id), self.now.mono + interval),
-            None => self.timers.clear(Timer::Heartbeat(id)),
+            Some(interval) => self.ctx.timers.set(Timer::Heartbeat(id), self.ctx.now.mono + interval),
+            None => self.ctx.timers.clear(Timer::Heartbeat(id)),
         }
         self.ready(id);
     }
@@ -513,9 +513,9 @@ impl Runtime {
             return;
         };
         conn.pings = true;
-        let now = self.now.mono;
-        if let Some(interval) = self.config.heartbeat.filter(|_| !self.timers.is_set(Timer::Heartbeat(id))) {
-            self.timers.set(Timer::Heartbeat(id), now + interval);
+        let now = self.ctx.now.mono;
+        if let Some(interval) = self.ctx.config.heartbeat.filter(|_| !self.ctx.timers.is_set(Timer::Heartbeat(id))) {
+            self.ctx.timers.set(Timer::Heartbeat(id), now + interval);
         }
     }
 
@@ -525,15 +525,15 @@ impl Runtime {
     }
 
     pub(super) fn heartbeat_of(&self, view: View) -> Option<Duration> {
-        self.config.heartbeat.filter(|_| view.is_expected_to_be_heard())
+        self.ctx.config.heartbeat.filter(|_| view.is_expected_to_be_heard())
     }
 
     pub(super) fn on_heartbeat(&mut self, id: ConnId) {
-        let now = self.now.mono;
+        let now = self.ctx.now.mono;
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        let Some(interval) = self.config.heartbeat else {
+        let Some(interval) = self.ctx.config.heartbeat else {
             return;
         };
         // Who is not read, or waits to be let in, need not be heard.
@@ -552,7 +552,7 @@ impl Runtime {
             conn.last_ping = now;
         }
         let at = conn.heartbeat_at(interval);
-        self.timers.set(Timer::Heartbeat(id), at);
+        self.ctx.timers.set(Timer::Heartbeat(id), at);
         self.ready(id);
     }
 
@@ -583,8 +583,8 @@ impl Runtime {
             | CloseReason::TooLong
             | CloseReason::Shutdown => None,
         };
-        if self.forget_conn(id, alive.unwrap_or(self.now.mono)) {
-            self.outputs.push_back(Output::Close { conn: id, reason });
+        if self.forget_conn(id, alive.unwrap_or(self.ctx.now.mono)) {
+            self.ctx.output(Output::Close { conn: id, reason });
         }
     }
 
@@ -594,7 +594,7 @@ impl Runtime {
             return false;
         };
         for timer in [Timer::Handshake(id), Timer::Heartbeat(id), Timer::Stalled(id), Timer::Hold(id)] {
-            self.timers.clear(timer);
+            self.ctx.timers.clear(timer);
         }
         self.handshaking = self.handshaking.saturating_sub(usize::from(conn.opening));
         if let Some(session) = conn.session() {

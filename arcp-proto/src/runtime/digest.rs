@@ -63,7 +63,7 @@ impl Digest {
 impl Runtime {
     /// What it shows of the log so far; costs as much as it holds.
     pub fn digest(&self) -> Digest {
-        let mut digest = Digest { at: self.log.last(), ..Digest::default() };
+        let mut digest = Digest { at: self.ctx.log.last(), ..Digest::default() };
         // One that is being taken from its client is over in the log.
         for (id, session) in self.sessions.all().filter(|(_, session)| session.evicted.is_none()) {
             self.digest_session(&mut digest, id, session);

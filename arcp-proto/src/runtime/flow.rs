@@ -36,7 +36,7 @@ impl Runtime {
     }
 
     fn check_watcher(&mut self, id: SessionId, job_id: JobId) {
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         let (most, unacked) = (limits.watch_lag, limits.ack_lag);
         let owns = self.jobs.get(job_id).is_some_and(|job| job.owners.contains(&id));
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn.is_some()) else {
@@ -89,11 +89,11 @@ impl Runtime {
         }
         self.index_local(id, job, Part::Detached, 0);
         self.leave_job(job, id);
-        self.append(Record::Left { job, session: id }, None);
+        self.ctx.append(Record::Left { job, session: id });
     }
 
     fn check_subscription(&mut self, id: SessionId, number: u32) {
-        let most = self.config.limits.watch_lag;
+        let most = self.ctx.config.limits.watch_lag;
         if self.sessions.get(id).is_some_and(|session| session.conn.is_some() && session.behind() >= most) {
             self.end_slow_subscription(id, number);
         }
@@ -127,7 +127,7 @@ impl Runtime {
                 if let Some(job) = self.jobs.get_mut(job_id) {
                     job.pace = every;
                 }
-                self.timers.clear(Timer::Pace(job_id));
+                self.ctx.timers.clear(Timer::Pace(job_id));
                 self.return_credit(job_id);
             }
             Err(violation) => self.refuse(conn, Refusal::of(Concern::Frame, violation, Some(id))),
@@ -147,7 +147,7 @@ impl Runtime {
 
     /// Gives a paced agent its next few calls.
     pub(super) fn return_portion(&mut self, id: JobId, every: Duration) {
-        let Some(job) = self.jobs.get_mut(id).filter(|_| !self.timers.is_set(Timer::Pace(id))) else {
+        let Some(job) = self.jobs.get_mut(id).filter(|_| !self.ctx.timers.is_set(Timer::Pace(id))) else {
             return;
         };
         let every = every.max(Duration::from_micros(1));
@@ -156,6 +156,6 @@ impl Runtime {
         let granted = Credit { calls, bytes: core::mem::take(&mut job.owed.bytes) };
         job.owed.calls -= calls;
         self.grant(id, granted);
-        self.timers.set(Timer::Pace(id), self.now.mono + every * calls);
+        self.ctx.timers.set(Timer::Pace(id), self.ctx.now.mono + every * calls);
     }
 }

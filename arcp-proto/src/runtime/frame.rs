@@ -72,7 +72,7 @@ impl Runtime {
                 let payload = kept.unwrap_or_else(|| held.render(view, job, part));
                 let event = (held.at, held.event.clone(), payload.clone());
                 if written {
-                    let bound = self.config.limits.rendered_bytes;
+                    let bound = self.ctx.config.limits.rendered_bytes;
                     self.jobs.keep_rendered(job, n, view, part, payload, bound);
                 }
                 event

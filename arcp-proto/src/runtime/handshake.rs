@@ -86,7 +86,7 @@ impl Runtime {
             Credential::Bearer(_) | Credential::Anonymous => None,
             Credential::Other { scheme, .. } => Some(scheme.clone()),
         };
-        conn.view.profile = match self.config.compat {
+        conn.view.profile = match self.ctx.config.compat {
             Compat::Auto => sender,
             Compat::Off => Profile::Plain,
             Compat::Always(profile) => profile,
@@ -106,7 +106,7 @@ impl Runtime {
             return self.opened(id, request, open, Proof::Known(peer));
         }
         match &open.credential {
-            Credential::Anonymous if self.config.anonymous => self.opened(id, request, open, Proof::Nobody),
+            Credential::Anonymous if self.ctx.config.anonymous => self.opened(id, request, open, Proof::Nobody),
             Credential::Anonymous => {
                 let denied = "anonymous sessions are not allowed here: send a bearer token";
                 self.deny(id, ErrorCode::Unauthenticated, denied, Some(request));
@@ -125,7 +125,8 @@ impl Runtime {
 
     /// What a client cannot do without and this runtime does not have.
     fn lacking(&self, open: &Open, view: View) -> Option<String> {
-        let ours = View { features: open.required, ..view }.negotiated(open.required, self.config.features()).features;
+        let ours =
+            View { features: open.required, ..view }.negotiated(open.required, self.ctx.config.features()).features;
         let missing = ours.lacks(open.required).and_then(wire::feature_name).map(ToString::to_string);
         missing.or_else(|| open.required_unknown.clone())
     }
@@ -133,7 +134,7 @@ impl Runtime {
     /// Asks for proof (RFC §8.1).
     fn challenge(&mut self, id: ConnId, request: Option<WireId>, open: Open) {
         let nonce = self.nonce();
-        let expires_at = self.now.utc.plus(self.config.handshake_timeout);
+        let expires_at = self.ctx.now.utc.plus(self.ctx.config.handshake_timeout);
         let scheme = match &open.credential {
             Credential::Bearer(_) | Credential::Anonymous => "bearer".to_string(),
             Credential::Other { scheme, .. } => scheme.clone(),
@@ -147,7 +148,7 @@ impl Runtime {
     }
 
     fn nonce(&mut self) -> String {
-        alloc::format!("{:016x}{:016x}", self.entropy.public_u64(), self.entropy.public_u64())
+        alloc::format!("{:016x}{:016x}", self.ctx.entropy.public_u64(), self.ctx.entropy.public_u64())
     }
 
     /// Has a credential judged.
@@ -165,7 +166,7 @@ impl Runtime {
     /// Credentials are judged until that is done, also those of peers that have
     /// left meanwhile.
     fn check_judging(&self) -> Result<(), Violation> {
-        let most = self.config.limits.handshaking_connections;
+        let most = self.ctx.config.limits.handshaking_connections;
         if self.ops.len() < most {
             return Ok(());
         }
@@ -174,10 +175,9 @@ impl Runtime {
     }
 
     fn authenticate(&mut self, conn: ConnId, credential: Credential, challenge: Option<String>) -> OpId {
-        self.last_op += 1;
-        let op = OpId(self.last_op);
+        let op = self.ctx.next_op();
         self.ops.insert(op, conn);
-        self.outputs.push_back(Output::Authenticate { op, conn, credential, challenge });
+        self.ctx.output(Output::Authenticate { op, conn, credential, challenge });
         op
     }
 
@@ -288,7 +288,7 @@ impl Runtime {
             return;
         };
         let (view, network) = (conn.view, conn.network);
-        let session = SessionId::from_ulid(self.entropy.ulid(self.now.utc));
+        let session = SessionId::from_ulid(self.ctx.entropy.ulid(self.ctx.now.utc));
         let principal = match proof {
             Proof::Known(principal) => principal,
             Proof::Nobody => Principal::anonymous(session, network),
@@ -304,9 +304,9 @@ impl Runtime {
                 return self.leave_after(id, CloseReason::Refused);
             }
         };
-        let view = view.negotiated(open.features, self.config.features());
+        let view = view.negotiated(open.features, self.ctx.config.features());
         let extensions: Vec<String> =
-            open.extensions.iter().filter(|name| self.config.extensions.contains(name)).cloned().collect();
+            open.extensions.iter().filter(|name| self.ctx.config.extensions.contains(name)).cloned().collect();
         let token = self.fresh_token();
         let digest = token.digest();
         let anonymous = principal.is_anonymous();
@@ -316,9 +316,9 @@ impl Runtime {
         self.sessions.insert(session, made);
         let record =
             Record::SessionOpened { session, principal: principal.clone(), anonymous, view, token: digest, extensions };
-        self.append(record, None);
+        self.ctx.append(record);
         let client = alloc::format!("{} {}", open.client.name, open.client.version);
-        self.outputs.push_back(Output::Observe(Notice::SessionOpened { session, principal, client }));
+        self.ctx.observe(Notice::SessionOpened { session, principal, client });
         self.lend(session);
         self.attach(session, id, 0);
         self.welcome(id, session, token, Welcome { request, replay: None });
@@ -332,16 +332,16 @@ impl Runtime {
         let opened = Opened {
             session: id.into(),
             resume_token: token,
-            resume_window_s: self.config.resume_window.as_secs(),
+            resume_window_s: self.ctx.config.resume_window.as_secs(),
             heartbeat_s: self.heartbeat_of(view).map(|interval| interval.as_secs()),
-            beat_s: self.config.heartbeat.filter(|_| view.announces_job_beats()).map(|interval| interval.as_secs()),
+            beat_s: self.ctx.config.heartbeat.filter(|_| view.announces_job_beats()).map(|interval| interval.as_secs()),
             features: view.features,
-            agents: self.config.agents.clone(),
-            runtime: self.config.runtime.clone(),
-            accepted_at: self.now.utc,
+            agents: self.ctx.config.agents.clone(),
+            runtime: self.ctx.config.runtime.clone(),
+            accepted_at: self.ctx.now.utc,
             expires_at: session.expires_at,
             extensions: session.extensions.clone(),
-            anonymous: self.config.anonymous,
+            anonymous: self.ctx.config.anonymous,
             capabilities: Json::empty_object(),
             replay: welcome.replay,
             request: Some(welcome.request),
@@ -389,8 +389,8 @@ impl Runtime {
         }
         let token = self.fresh_token();
         self.sessions.rotate(session, token.digest());
-        self.append(Record::TokenRotated { session, token: token.digest() }, None);
-        self.outputs.push_back(Output::Observe(Notice::SessionResumed { session }));
+        self.ctx.append(Record::TokenRotated { session, token: token.digest() });
+        self.ctx.observe(Notice::SessionResumed { session });
         // Its client has just proved who it is.
         self.lend(session);
         self.attach(session, conn, claim.last_seq);
@@ -448,7 +448,7 @@ impl Runtime {
     fn fresh_token(&mut self) -> Secret {
         use base64::Engine as _;
         let mut text = String::from("rtk_");
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode_string(self.entropy.secret_256(), &mut text);
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode_string(self.ctx.entropy.secret_256(), &mut text);
         Secret::new(text)
     }
 

@@ -490,7 +490,7 @@ pub(super) fn weight(event: &JobEvent) -> usize {
 impl Runtime {
     /// Adds one event to a job and numbers it for everyone who watches.
     pub(super) fn append_event(&mut self, id: JobId, event: JobEvent, returns_credit: bool) {
-        let at = self.now.utc;
+        let at = self.ctx.now.utc;
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
@@ -498,7 +498,7 @@ impl Runtime {
         let n = job.count() + 1;
         let record = EventRecord { n, at, thoughts: job.thoughts, event: Arc::new(event) };
         job.thoughts += u64::from(class == EventClass::Thought);
-        let grown = job.history.push(n, class, size, at, self.now.mono + self.config.resume_window);
+        let grown = job.history.push(n, class, size, at, self.ctx.now.mono + self.ctx.config.resume_window);
         // Its numbers stand in the log before it does.
         job.hold(Stored::kept(LogPos(u64::MAX), record.clone()), size);
         self.jobs.bytes += size;
@@ -510,7 +510,7 @@ impl Runtime {
             self.index_event(watcher, id, n);
         }
         self.index_for_observers(id, n);
-        let pos = self.append(Record::JobEvent { job: id, event: record }, returns_credit.then_some(id));
+        let pos = self.ctx.append_event(id, record, returns_credit);
         if let Some(stored) = self.jobs.get_mut(id).and_then(|job| job.event_mut(n)) {
             stored.pos = pos;
         }
@@ -542,7 +542,7 @@ impl Runtime {
             }
         }
         for timer in [Timer::MaxRuntime(id), Timer::JobBeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
-            self.timers.clear(timer);
+            self.ctx.timers.clear(timer);
         }
         self.readers.release(id);
         self.append_event(id, JobEvent::Ended(terminal), false);
@@ -550,10 +550,10 @@ impl Runtime {
             return;
         };
         job.state = JobState::Ended(status);
-        (job.ended_at, job.ended) = (job.events.back().map(|stored| stored.pos), Some(self.now.utc));
+        (job.ended_at, job.ended) = (job.events.back().map(|stored| stored.pos), Some(self.ctx.now.utc));
         let (gone, classes, bytes) = (job.history.first() - 1, job.history.runs(), job.history.bytes());
-        if self.config.history {
-            self.append(Record::JobHistory { job: id, gone, classes, bytes }, None);
+        if self.ctx.config.history {
+            self.ctx.append(Record::JobHistory { job: id, gone, classes, bytes });
         }
         let watchers = self.jobs.get_mut(id).map(Job::over).unwrap_or_default();
         for watcher in watchers {
@@ -563,11 +563,11 @@ impl Runtime {
         }
         self.jobs.end(principal.clone(), id);
         if !was_running {
-            self.timers.clear(Timer::CancelGrace(id));
+            self.ctx.timers.clear(Timer::CancelGrace(id));
             self.jobs.settle(id);
         }
-        self.timers.set(Timer::Retention(id), self.now.mono + self.config.resume_window);
-        self.outputs.push_back(Output::Observe(Notice::JobEnded { job: id, status }));
+        self.ctx.timers.set(Timer::Retention(id), self.ctx.now.mono + self.ctx.config.resume_window);
+        self.ctx.observe(Notice::JobEnded { job: id, status });
         self.bound_ended(&principal);
         if freed {
             self.fill_slots();
@@ -590,7 +590,7 @@ impl Runtime {
                 self.stop_agent(id, grace);
             }
             // Who asks again may shorten the grace.
-            JobState::Cancelling => self.timers.hasten(Timer::CancelGrace(id), self.after(grace)),
+            JobState::Cancelling => self.ctx.timers.hasten(Timer::CancelGrace(id), self.after(grace)),
             JobState::Ended(_) => {}
         }
     }
@@ -600,19 +600,19 @@ impl Runtime {
     pub(super) fn note_cancel(&mut self, id: JobId, reason: Option<&str>) {
         let goes_on = |job: &Job| !matches!(job.state, JobState::Cancelling | JobState::Ended(_));
         if self.jobs.get(id).is_some_and(goes_on) {
-            self.append(Record::CancelAsked { job: id, reason: reason.map(ToString::to_string) }, None);
+            self.ctx.append(Record::CancelAsked { job: id, reason: reason.map(ToString::to_string) });
         }
     }
 
     fn after(&self, span: Duration) -> Timestamp {
-        self.now.mono + span.max(Duration::from_micros(1))
+        self.ctx.now.mono + span.max(Duration::from_micros(1))
     }
 
     /// Tells an agent to stop and starts the grace.
     fn stop_agent(&mut self, id: JobId, grace: Duration) {
-        self.outputs.push_back(Output::StopAgent { job: id, force: false });
+        self.ctx.output(Output::StopAgent { job: id, force: false });
         let at = self.after(grace);
-        self.timers.set(Timer::CancelGrace(id), at);
+        self.ctx.timers.set(Timer::CancelGrace(id), at);
     }
 
     pub(super) fn on_max_runtime(&mut self, id: JobId) {
@@ -633,7 +633,7 @@ impl Runtime {
             self.end_job(id, terminal);
         }
         if still_there {
-            self.outputs.push_back(Output::StopAgent { job: id, force: true });
+            self.ctx.output(Output::StopAgent { job: id, force: true });
         }
     }
 
@@ -648,7 +648,7 @@ impl Runtime {
         self.conclude(id, Terminal::failure(error));
         let runs = self.jobs.get(id).is_some_and(|job| job.agent_state == AgentState::Running);
         if runs && !was_told {
-            self.stop_agent(id, self.config.cancel_grace);
+            self.stop_agent(id, self.ctx.config.cancel_grace);
         }
     }
 
@@ -666,7 +666,7 @@ impl Runtime {
             job.agent_state = AgentState::Gone;
         }
         self.jobs.return_slot(id);
-        self.timers.clear(Timer::CancelGrace(id));
+        self.ctx.timers.clear(Timer::CancelGrace(id));
         self.jobs.settle(id);
         self.forget_if_done(id);
     }

@@ -129,8 +129,8 @@ impl Keys {
 impl Runtime {
     /// Claims a key for a job that was just accepted.
     pub(super) fn claim(&mut self, principal: Principal, key: KeyRecord, job: JobId) {
-        let window = self.config.key_window;
-        let (until, over_at) = (self.now.utc.plus(window), self.now.mono + window);
+        let window = self.ctx.config.key_window;
+        let (until, over_at) = (self.ctx.now.utc.plus(window), self.ctx.now.mono + window);
         let KeyRecord { digest, fingerprint } = key;
         self.keys.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept: false });
         self.plan_key_expiry();
@@ -140,13 +140,13 @@ impl Runtime {
     /// the time is known.
     pub(super) fn restore_claim(&mut self, principal: Principal, key: KeyRecord, job: JobId, until: UtcMs, kept: bool) {
         let KeyRecord { digest, fingerprint } = key;
-        let over_at = self.now.mono + self.config.key_window;
+        let over_at = self.ctx.now.mono + self.ctx.config.key_window;
         self.keys.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept });
     }
 
     /// Everything of earlier runs is there, and what time it is is known.
     pub(super) fn restored_claims(&mut self) {
-        let (now, window) = (self.now, self.config.key_window);
+        let (now, window) = (self.ctx.now, self.ctx.config.key_window);
         self.keys.reschedule(|until| now.until(until, window));
         self.on_key_expiry();
     }
@@ -161,21 +161,21 @@ impl Runtime {
         };
         claim.kept = true;
         let until = claim.until;
-        self.append(Record::KeyKept { job: id, principal, key, until }, None);
+        self.ctx.append(Record::KeyKept { job: id, principal, key, until });
     }
 
     /// Lets go of claims that are over. The store is told: by its own clock it
     /// would let go of others.
     pub(super) fn on_key_expiry(&mut self) {
-        if let Some(until) = self.keys.remove_expired(self.now.mono) {
-            self.append(Record::KeysExpired { until }, None);
+        if let Some(until) = self.keys.remove_expired(self.ctx.now.mono) {
+            self.ctx.append(Record::KeysExpired { until });
         }
         self.plan_key_expiry();
     }
 
     fn plan_key_expiry(&mut self) {
         match self.keys.next_expiry() {
-            Some(at) if !self.timers.is_set(Timer::KeyExpiry) => self.timers.set(Timer::KeyExpiry, at),
+            Some(at) if !self.ctx.timers.is_set(Timer::KeyExpiry) => self.ctx.timers.set(Timer::KeyExpiry, at),
             Some(_) | None => {}
         }
     }

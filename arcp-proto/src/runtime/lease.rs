@@ -24,21 +24,21 @@ impl Runtime {
 
     /// Lends a session to its client from now on.
     pub(super) fn lend(&mut self, id: SessionId) {
-        let Some(lease) = self.config.session_lease else {
+        let Some(lease) = self.ctx.config.session_lease else {
             return;
         };
-        let (now, expires_at) = (self.now.mono, self.now.utc.plus(lease));
+        let (now, expires_at) = (self.ctx.now.mono, self.ctx.now.utc.plus(lease));
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.view.has_session_lease()) else {
             return;
         };
         session.expires_at = Some(expires_at);
         session.refreshing = false;
-        self.timers.set(Timer::SessionLease(id), now + (lease - Self::refresh_time(lease)));
+        self.ctx.timers.set(Timer::SessionLease(id), now + (lease - Self::refresh_time(lease)));
     }
 
     /// Most of a lease is over, or all of it.
     pub(super) fn on_session_lease(&mut self, id: SessionId) {
-        let (Some(lease), Some(session)) = (self.config.session_lease, self.sessions.get_mut(id)) else {
+        let (Some(lease), Some(session)) = (self.ctx.config.session_lease, self.sessions.get_mut(id)) else {
             return;
         };
         if session.refreshing {
@@ -46,7 +46,7 @@ impl Runtime {
         }
         session.refreshing = true;
         let (left, conn, deadline) = (Self::refresh_time(lease), session.conn, session.expires_at);
-        self.timers.set(Timer::SessionLease(id), self.now.mono + left);
+        self.ctx.timers.set(Timer::SessionLease(id), self.ctx.now.mono + left);
         if let (Some(conn), Some(deadline)) = (conn, deadline) {
             let deadline_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
             self.say_aside(conn, Reply::Refresh { deadline, deadline_ms });
@@ -84,8 +84,8 @@ impl Runtime {
             return;
         };
         session.evicted = Some((code, reason.into()));
-        let pos = self.append(Record::SessionEnded { session: id }, None);
-        self.log.wait(pos, Waiter::Session(id));
+        let pos = self.ctx.append(Record::SessionEnded { session: id });
+        self.ctx.log.wait(pos, Waiter::Session(id));
     }
 
     /// That a session is taken from its client is durable.

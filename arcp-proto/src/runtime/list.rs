@@ -70,10 +70,10 @@ impl Runtime {
         let after = *after;
         let limit = query.limit.unwrap_or(DEFAULT_PAGE);
         let (mut jobs, mut bytes) = (Vec::new(), 0);
-        let page_bytes = self.config.limits.result_frame_bytes / 2;
+        let page_bytes = self.ctx.config.limits.result_frame_bytes / 2;
         let (mut seen, mut next) = (after, None);
         for (scanned, (id, job)) in self.visible_jobs(principal, after).enumerate() {
-            if jobs.len() as u64 == limit || bytes >= page_bytes || scanned == self.config.limits.list_scan {
+            if jobs.len() as u64 == limit || bytes >= page_bytes || scanned == self.ctx.config.limits.list_scan {
                 next = seen;
                 break;
             }
@@ -104,11 +104,11 @@ impl Runtime {
     /// Cursors hold no state here, and nobody else can make one.
     fn cursor_mac(&self, principal: &Principal, last: JobId) -> [u8; 32] {
         let inner = Sha256::new()
-            .chain_update(self.cursor_key)
+            .chain_update(self.ctx.cursor_key)
             .chain_update(last.ulid().to_bytes())
             .chain_update(principal.to_string())
             .finalize();
-        Sha256::new().chain_update(self.cursor_key).chain_update(inner).finalize().into()
+        Sha256::new().chain_update(self.ctx.cursor_key).chain_update(inner).finalize().into()
     }
 }
 

@@ -7,6 +7,7 @@ mod beat;
 mod checkpoint;
 mod config;
 mod conn;
+mod context;
 mod digest;
 mod flow;
 mod frame;
@@ -51,16 +52,16 @@ pub use io::{
 
 pub use waits::Wait;
 
-use crate::entropy::{Entropy, Seeds};
+use crate::entropy::Seeds;
 use crate::error::ConfigError;
-use crate::id::{ConnId, JobId, LogPos, OpId, SessionId};
+use crate::id::{ConnId, LogPos, OpId, SessionId};
 use crate::time::Now;
 use conn::Conn;
+use context::Context;
 use jobs::Jobs;
 use keys::Keys;
-use log::{Log, Waiter};
+use log::Waiter;
 use session::Sessions;
-use timers::Timers;
 use waits::Readers;
 
 /// How long to wait before a failed store is asked again: each time twice as
@@ -132,10 +133,7 @@ const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::
 /// ```
 #[derive(Debug)]
 pub struct Runtime {
-    config: Config,
-    now: Now,
-    entropy: Entropy,
-    cursor_key: [u8; 32],
+    ctx: Context,
     conns: BTreeMap<ConnId, Conn>,
     /// Connections without a session.
     handshaking: usize,
@@ -143,18 +141,13 @@ pub struct Runtime {
     jobs: Jobs,
     readers: Readers,
     keys: Keys,
-    log: Log,
     ops: BTreeMap<OpId, ConnId>,
     /// Who waits for events from the store.
     reads: BTreeMap<OpId, SessionId>,
     /// Bytes read back and not sent yet.
     ahead_bytes: usize,
-    last_op: u64,
-    timers: Timers,
     /// Connections that may have something to send.
     ready: VecDeque<ConnId>,
-    draining: bool,
-    outputs: VecDeque<Output>,
 }
 
 impl Runtime {
@@ -165,34 +158,24 @@ impl Runtime {
     /// [`ConfigError`] if the configuration cannot work.
     pub fn new(config: Config, seeds: Seeds, now: Now) -> Result<Runtime, ConfigError> {
         config.validate()?;
-        let mut entropy = Entropy::new(&seeds);
         Ok(Runtime {
-            cursor_key: entropy.secret_256(),
-            config,
-            now,
-            entropy,
+            ctx: Context::new(config, &seeds, now),
             conns: BTreeMap::new(),
             handshaking: 0,
             sessions: Sessions::default(),
             jobs: Jobs::default(),
             readers: Readers::default(),
             keys: Keys::default(),
-            log: Log::default(),
             ops: BTreeMap::new(),
             reads: BTreeMap::new(),
             ahead_bytes: 0,
-            last_op: 0,
-            timers: Timers::default(),
             ready: VecDeque::new(),
-            draining: false,
-            outputs: VecDeque::new(),
         })
     }
 
     /// Takes one input and does everything that follows from it.
     pub fn handle(&mut self, now: Now, input: Input) {
-        self.now.mono = self.now.mono.max(now.mono);
-        self.now.utc = self.now.utc.max(now.utc);
+        self.ctx.advance(now);
         self.fire_timers(matches!(input, Input::Tick));
         match input {
             Input::Opened { conn, transport, address, peer } => self.on_opened(conn, transport, address, peer),
@@ -208,28 +191,28 @@ impl Runtime {
             Input::Loaded { op, events } => self.on_loaded(op, events),
             Input::ExtensionTaken { session } => self.on_extension_taken(session),
             Input::Operator(operator) => self.on_operator(operator),
-            Input::Reseed(seeds) => self.entropy.reseed(&seeds),
+            Input::Reseed(seeds) => self.ctx.entropy.reseed(&seeds),
             Input::Restore { at, record } => self.on_restore(at, record),
             Input::Restored { last } => self.on_restored(last),
             Input::Tick => {}
         }
         self.bound_log();
         self.pump_ready();
-        self.outputs.extend(self.log.seal().map(Output::Persist));
+        self.ctx.seal();
     }
 
     /// The next thing to do; `None` when everything was taken.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.ctx.poll_output()
     }
 
     /// When to call [`handle`](Self::handle) again at the latest, and why.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline> {
         // Silence that is not judged yet is judged by the next tick.
-        let soonest = self.now.mono + Duration::from_micros(1);
-        self.timers.next().map(|(at, reason)| Deadline { at: at.max(soonest), reason })
+        let soonest = self.ctx.soonest();
+        self.ctx.timers.next().map(|(at, reason)| Deadline { at: at.max(soonest), reason })
     }
 
     /// How much there is of everything, for an operator.
@@ -246,13 +229,13 @@ impl Runtime {
             kept_event_bytes: self.jobs.kept_bytes,
             read_ahead_bytes: self.ahead_bytes,
             rendered_bytes: self.jobs.rendered.bytes(),
-            undurable_bytes: self.log.bytes(),
-            store_failed: self.log.failed,
+            undurable_bytes: self.ctx.log.bytes(),
+            store_failed: self.ctx.log.failed,
         }
     }
 
     fn fire_timers(&mut self, all_heard: bool) {
-        while let Some(timer) = self.timers.pop_due(self.now.mono, all_heard) {
+        while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now.mono, all_heard) {
             match timer {
                 Timer::Handshake(conn) => self.on_handshake_timeout(conn),
                 Timer::Heartbeat(conn) => self.on_heartbeat(conn),
@@ -287,17 +270,12 @@ impl Runtime {
         }
     }
 
-    /// Adds a record to what this input gives to the store.
-    fn append(&mut self, record: Record, returns: Option<JobId>) -> LogPos {
-        self.log.append(record, returns)
-    }
-
     /// Nobody is read while too much is not durable.
     fn bound_log(&mut self) {
-        let bound = self.config.limits.undurable_bytes;
+        let bound = self.ctx.config.limits.undurable_bytes;
         // It goes on once half of it is gone.
-        let full = self.log.bytes() >= if self.log.full { bound.div_ceil(2) } else { bound };
-        if core::mem::replace(&mut self.log.full, full) != full {
+        let full = self.ctx.log.bytes() >= if self.ctx.log.full { bound.div_ceil(2) } else { bound };
+        if core::mem::replace(&mut self.ctx.log.full, full) != full {
             let conns: Vec<ConnId> = self.conns.keys().copied().collect();
             for conn in conns {
                 self.ready(conn);
@@ -306,8 +284,8 @@ impl Runtime {
     }
 
     fn on_persisted(&mut self, up_to: LogPos) {
-        let before = self.log.durable();
-        let (awake, credits) = self.log.persisted(up_to);
+        let before = self.ctx.log.durable();
+        let (awake, credits) = self.ctx.log.persisted(up_to);
         for waiter in awake {
             match waiter {
                 Waiter::Conn(conn) => self.ready(conn),
@@ -316,12 +294,12 @@ impl Runtime {
             }
         }
         self.on_credits(&credits);
-        if self.log.durable() > before {
-            self.log.retries = 0;
+        if self.ctx.log.durable() > before {
+            self.ctx.log.retries = 0;
         }
-        if self.log.durable() > before && core::mem::take(&mut self.log.failed) {
-            self.outputs.push_back(Output::Observe(Notice::StoreRecovered));
-            self.outputs.extend(self.log.unconfirmed().cloned().map(Output::Persist));
+        if self.ctx.log.durable() > before && core::mem::take(&mut self.ctx.log.failed) {
+            self.ctx.observe(Notice::StoreRecovered);
+            self.ctx.persist_again(usize::MAX);
         }
     }
 
@@ -329,37 +307,37 @@ impl Runtime {
     /// agents stop when their credit is used up.
     fn on_persist_failed(&mut self) {
         // Nothing would be asked for again, and no answer would come.
-        if self.log.unconfirmed().next().is_none() {
+        if self.ctx.log.unconfirmed().next().is_none() {
             return;
         }
-        if !core::mem::replace(&mut self.log.failed, true) {
-            self.outputs.push_back(Output::Observe(Notice::StoreFailed));
+        if !core::mem::replace(&mut self.ctx.log.failed, true) {
+            self.ctx.observe(Notice::StoreFailed);
         }
         // Each batch that was queued behind one that fails says so too.
-        if !self.timers.is_set(Timer::StoreRetry) {
+        if !self.ctx.timers.is_set(Timer::StoreRetry) {
             let (first, longest) = STORE_RETRY;
-            let wait = first.saturating_mul(1 << self.log.retries.min(16)).min(longest);
-            self.log.retries += 1;
-            self.timers.set(Timer::StoreRetry, self.now.mono + wait);
+            let wait = first.saturating_mul(1 << self.ctx.log.retries.min(16)).min(longest);
+            self.ctx.log.retries += 1;
+            self.ctx.timers.set(Timer::StoreRetry, self.ctx.now.mono + wait);
         }
     }
 
     /// Asks the store again with the first batch alone; the others follow
     /// once it works.
     fn on_store_retry(&mut self) {
-        self.outputs.extend(self.log.unconfirmed().next().cloned().map(Output::Persist));
+        self.ctx.persist_again(1);
     }
 
     fn on_operator(&mut self, operator: Operator) {
         match operator {
-            Operator::Drain => self.draining = true,
+            Operator::Drain => self.ctx.draining = true,
             Operator::Shutdown => {
-                self.draining = true;
+                self.ctx.draining = true;
                 self.close_all("the runtime is shutting down");
             }
             Operator::CancelJob { job, reason } => {
                 self.note_cancel(job, reason.as_deref());
-                self.cancel_job(job, reason.as_deref(), self.config.cancel_grace);
+                self.cancel_job(job, reason.as_deref(), self.ctx.config.cancel_grace);
             }
         }
     }

@@ -70,7 +70,7 @@ impl Runtime {
 
     /// Numbers something of no event, for one session.
     pub(super) fn index_local(&mut self, id: SessionId, job: JobId, part: Part, subscription: u32) {
-        let event = self.now.utc.0;
+        let event = self.ctx.now.utc.0;
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };

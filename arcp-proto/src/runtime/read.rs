@@ -99,14 +99,14 @@ impl Runtime {
         match job.position(place.event) {
             Some(pos) => Found::Held(pos),
             None if read => Found::Held(LogPos(0)),
-            None if self.config.history && job.keeps(place.event) => Found::InStore,
+            None if self.ctx.config.history && job.keeps(place.event) => Found::InStore,
             None => Found::Gone,
         }
     }
 
     /// Asks for an event and those that follow it, once.
     pub(super) fn read_back(&mut self, id: SessionId, place: Place) {
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.reading.asked.is_none()) else {
             return;
         };
@@ -116,16 +116,15 @@ impl Runtime {
         let (from, bytes) = (place.event, limits.load_bytes);
         let last = job.first_held().saturating_sub(1).min(job.count());
         let to = last.min(from.saturating_add(limits.load_events - 1));
-        self.last_op += 1;
-        let op = OpId(self.last_op);
+        let op = self.ctx.next_op();
         session.reading.asked = Some(Asked { op, job: place.job, from });
         self.reads.insert(op, id);
-        self.timers.set(Timer::Read(id), self.now.mono + READ_TIMEOUT);
-        self.outputs.push_back(Output::Load { op, job: place.job, from, to, bytes });
+        self.ctx.timers.set(Timer::Read(id), self.ctx.now.mono + READ_TIMEOUT);
+        self.ctx.output(Output::Load { op, job: place.job, from, to, bytes });
     }
 
     pub(super) fn on_loaded(&mut self, op: OpId, events: Option<Vec<EventRecord>>) {
-        let bound = self.config.limits.loads_per_session;
+        let bound = self.ctx.config.limits.loads_per_session;
         let Some(id) = self.reads.remove(&op) else {
             return;
         };
@@ -138,7 +137,7 @@ impl Runtime {
         let Some(conn) = session.conn else {
             return;
         };
-        self.timers.clear(Timer::Read(id));
+        self.ctx.timers.clear(Timer::Read(id));
         let Some(events) = events else {
             return self.on_read_failed(id);
         };
@@ -154,7 +153,7 @@ impl Runtime {
 
     /// Lets go of what was read back for a session, and of what was asked for.
     pub(super) fn stop_reading(&mut self, id: SessionId) {
-        self.timers.clear(Timer::Read(id));
+        self.ctx.timers.clear(Timer::Read(id));
         if let Some(session) = self.sessions.get_mut(id) {
             self.ahead_bytes -= session.reading.bytes;
             session.reading = Reading::default();
@@ -165,7 +164,7 @@ impl Runtime {
     /// waits for such as it.
     pub(super) fn bound_reading(&mut self, id: SessionId) {
         let idle = self.sessions.get(id).is_some_and(|session| session.reading.asked.is_none());
-        if idle && self.ahead_bytes > self.config.limits.ahead_bytes {
+        if idle && self.ahead_bytes > self.ctx.config.limits.ahead_bytes {
             self.stop_reading(id);
         }
     }

@@ -106,8 +106,8 @@ impl Runtime {
         match place.map(|place| (place, self.find_event(reader, place))) {
             Some((place, Found::Held(pos))) => {
                 let gate = self.number_gate(of, seq).unwrap_or(pos);
-                if !self.log.is_durable(gate) {
-                    self.log.wait(gate, Waiter::Conn(conn));
+                if !self.ctx.log.is_durable(gate) {
+                    self.ctx.log.wait(gate, Waiter::Conn(conn));
                     return false;
                 }
                 if let Some(session) = self.sessions.get_mut(of) {

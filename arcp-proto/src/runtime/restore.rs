@@ -18,7 +18,7 @@ use crate::time::{Timestamp, UtcMs};
 
 impl Runtime {
     pub(super) fn on_restore(&mut self, at: LogPos, record: Record) {
-        self.log.restore(at);
+        self.ctx.log.restore(at);
         self.raise_time(&record);
         match record {
             Record::SessionOpened { session, principal, anonymous: _, view, token, extensions } => {
@@ -66,16 +66,16 @@ impl Runtime {
     /// though the clock of this run may be behind that of an earlier one.
     fn raise_time(&mut self, record: &Record) {
         for id in record.session().map(SessionId::ulid).into_iter().chain(record.job().map(JobId::ulid)) {
-            self.now.utc = self.now.utc.max(UtcMs(id.timestamp_ms()));
-            self.entropy.raise(id);
+            self.ctx.now.utc = self.ctx.now.utc.max(UtcMs(id.timestamp_ms()));
+            self.ctx.entropy.raise(id);
         }
-        self.now.utc = self.now.utc.max(record.moment());
+        self.ctx.now.utc = self.ctx.now.utc.max(record.moment());
     }
 
     /// When a time of the calendar comes by the monotonic clock: at once if it
     /// has been, and after `longest` even if the calendar went back.
     pub(super) fn moment(&self, at: UtcMs, longest: Duration) -> Timestamp {
-        self.now.until(at, longest).max(self.now.mono + Duration::from_micros(1))
+        self.ctx.now.until(at, longest).max(self.ctx.now.mono + Duration::from_micros(1))
     }
 
     /// A command that was executed is not executed again: not by its principal,
@@ -88,7 +88,7 @@ impl Runtime {
         command: [u8; 32],
         answer: Reply,
     ) {
-        let bound = self.config.limits.seen_ids_per_session;
+        let bound = self.ctx.config.limits.seen_ids_per_session;
         let answered = (command, Some(answer));
         match principal {
             Some(principal) => self.sessions.remember_of(principal, request, answered, bound),
@@ -106,7 +106,7 @@ impl Runtime {
     fn restore_job(&mut self, pos: LogPos, record: JobRecord) {
         let JobRecord { job: id, principal, session, request, command, key, created_at, .. } = record;
         if let Some(key) = key {
-            let until = created_at.plus(self.config.key_window);
+            let until = created_at.plus(self.ctx.config.key_window);
             self.restore_claim(principal.clone(), key, id, until, false);
         }
         let spec = NewJob {
@@ -120,7 +120,7 @@ impl Runtime {
             max_runtime: record.max_runtime,
             key,
         };
-        let mut job = Job::new(spec, session, pos, &self.config.limits);
+        let mut job = Job::new(spec, session, pos, &self.ctx.config.limits);
         job.perhaps_started = record.starts;
         if let Some(command) = command {
             let answer = job.accepted(id, Some(&request));
@@ -148,7 +148,7 @@ impl Runtime {
             session.owned.insert(id);
         }
         // Who may see what is said anew at each start.
-        let sees = job.principal == session.principal || self.config.sees_everything(&session.principal);
+        let sees = job.principal == session.principal || self.ctx.config.sees_everything(&session.principal);
         if sees && !job.is_over() {
             if !job.watchers.contains(&session_id) {
                 job.watchers.push(session_id);
@@ -178,13 +178,13 @@ impl Runtime {
         };
         let before = (job.bytes, job.history.bytes());
         // What was before this run is kept as if it were of now.
-        let what = job.restore(pos, event, self.now.mono + self.config.resume_window);
+        let what = job.restore(pos, event, self.ctx.now.mono + self.ctx.config.resume_window);
         let (held, kept) = (job.bytes - before.0, job.history.bytes() - before.1);
         let principal = job.principal.clone();
         self.jobs.bytes += held;
         self.jobs.kept_bytes += kept as u64;
-        self.jobs.fit(id, &self.config.limits, LogPos(u64::MAX), u64::MAX, |_, _| false);
-        if !self.config.history {
+        self.jobs.fit(id, &self.ctx.config.limits, LogPos(u64::MAX), u64::MAX, |_, _| false);
+        if !self.ctx.config.history {
             self.jobs.forget_dropped(id);
         }
         if what == Restored::Said {
@@ -244,7 +244,7 @@ impl Runtime {
     /// The store has no more: who was there may come back, what waited goes
     /// on, and what ran is over.
     pub(super) fn on_restored(&mut self, last: LogPos) {
-        self.log.restore(last);
+        self.ctx.log.restore(last);
         self.sessions.forget_seen(|principal| self.jobs.has_any(principal));
         self.restored_claims();
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
@@ -255,7 +255,7 @@ impl Runtime {
                 session.sent = session.cursor;
             }
             self.note_idle(id);
-            self.timers.set(Timer::ResumeWindow(id), self.now.mono + self.config.resume_window);
+            self.ctx.timers.set(Timer::ResumeWindow(id), self.ctx.now.mono + self.ctx.config.resume_window);
             self.lend(id);
         }
         for id in self.jobs.ids().collect::<Vec<JobId>>() {
@@ -271,9 +271,9 @@ impl Runtime {
                 JobState::Accepting | JobState::Queued => self.on_job_durable(id),
                 JobState::Running | JobState::Cancelling => self.take_up(id),
                 JobState::Ended(_) => {
-                    let until = job.ended.map_or(self.now.utc, |at| at.plus(self.config.resume_window));
-                    let at = self.moment(until, self.config.resume_window);
-                    self.timers.set(Timer::Retention(id), at);
+                    let until = job.ended.map_or(self.ctx.now.utc, |at| at.plus(self.ctx.config.resume_window));
+                    let at = self.moment(until, self.ctx.config.resume_window);
+                    self.ctx.timers.set(Timer::Retention(id), at);
                 }
             }
         }

@@ -21,8 +21,8 @@ impl Runtime {
     /// What no longer fits in memory is read back from the store when it is
     /// needed, or without one is gone; what no longer fits there is gone.
     pub(super) fn bound_events(&mut self, id: JobId) {
-        let limits = &self.config.limits;
-        if !self.config.history {
+        let limits = &self.ctx.config.limits;
+        if !self.ctx.config.history {
             if self.jobs.is_too_large(id, limits) {
                 let unsent = self.first_unsent(id);
                 let sessions = &self.sessions;
@@ -31,7 +31,7 @@ impl Runtime {
             }
             return self.detach_overtaken(id);
         }
-        self.jobs.fit(id, limits, self.log.durable(), u64::MAX, |_, _| false);
+        self.jobs.fit(id, limits, self.ctx.log.durable(), u64::MAX, |_, _| false);
         if self.jobs.is_kept_too_large(id, limits) {
             let unsent = self.first_unsent(id);
             for (job, upto) in self.jobs.trim(id, limits, unsent) {
@@ -53,24 +53,24 @@ impl Runtime {
     fn note_trimmed(&mut self, id: JobId, upto: u64) {
         // With them goes what a restart would learn from them.
         let started = self.jobs.get(id).and_then(|job| job.started_at);
-        self.append(Record::HistoryTrimmed { job: id, upto, started }, None);
+        self.ctx.append(Record::HistoryTrimmed { job: id, upto, started });
     }
 
     /// A good many events have come: perhaps others can go.
     pub(super) fn on_history_grown(&mut self, id: JobId) {
         let needed = self.first_needed(id);
         self.free_acknowledged(id, needed);
-        if !self.timers.is_set(Timer::Purge(id)) {
+        if !self.ctx.timers.is_set(Timer::Purge(id)) {
             self.plan_purge(id);
         }
     }
 
     /// Some of a job's events may be let go later, if that is so.
     pub(super) fn plan_purge(&mut self, id: JobId) {
-        let in_store = self.config.history;
+        let in_store = self.ctx.config.history;
         if self.jobs.get(id).is_some_and(|job| job.may_let_events_go(in_store)) {
-            let interval = self.config.resume_window / PURGES_PER_WINDOW;
-            self.timers.set(Timer::Purge(id), self.now.mono + interval);
+            let interval = self.ctx.config.resume_window / PURGES_PER_WINDOW;
+            self.ctx.timers.set(Timer::Purge(id), self.ctx.now.mono + interval);
         }
     }
 
@@ -81,21 +81,21 @@ impl Runtime {
         self.free_acknowledged(id, needed);
         self.plan_purge(id);
         // What the store does not have yet stays, as does what it cannot delete.
-        let may_go = !self.log.failed && self.jobs.get(id).is_some_and(|job| !job.is_over());
-        if may_go && let Some(upto) = self.jobs.purge(id, self.now.mono, needed) {
-            if self.config.history {
+        let may_go = !self.ctx.log.failed && self.jobs.get(id).is_some_and(|job| !job.is_over());
+        if may_go && let Some(upto) = self.jobs.purge(id, self.ctx.now.mono, needed) {
+            if self.ctx.config.history {
                 self.note_trimmed(id, upto);
             }
             // There may be more: others come in between.
-            self.timers.set(Timer::Purge(id), self.now.mono + NEXT_STEP);
+            self.ctx.timers.set(Timer::Purge(id), self.ctx.now.mono + NEXT_STEP);
         }
     }
 
     /// Lets go from memory of what the store has, and everybody who was to get
     /// it: what comes before `needed`.
     fn free_acknowledged(&mut self, id: JobId, needed: u64) {
-        if self.config.history {
-            self.jobs.free(id, needed, self.log.durable());
+        if self.ctx.config.history {
+            self.jobs.free(id, needed, self.ctx.log.durable());
         }
     }
 
@@ -124,10 +124,10 @@ impl Runtime {
     /// Takes the oldest ended job of a principal from the listings, if there
     /// are too many; true if there were.
     pub(super) fn bound_ended(&mut self, principal: &Principal) -> bool {
-        let full = self.jobs.ended_of(principal) > self.config.limits.ended_jobs_per_principal;
+        let full = self.jobs.ended_of(principal) > self.ctx.config.limits.ended_jobs_per_principal;
         let oldest = self.jobs.oldest_listed(principal).filter(|_| full);
         if let Some(id) = oldest {
-            self.timers.clear(Timer::Retention(id));
+            self.ctx.timers.clear(Timer::Retention(id));
             self.take_as_received(id);
             self.on_retention_over(id);
         }
@@ -154,9 +154,9 @@ impl Runtime {
         };
         let released = session.index.release_done(session.received, expired);
         let waits = session.index.first().is_some_and(|run| expired(run.job));
-        if waits && !self.timers.is_set(Timer::Arrived(id)) {
+        if waits && !self.ctx.timers.is_set(Timer::Arrived(id)) {
             session.in_flight = session.cursor;
-            self.timers.set(Timer::Arrived(id), self.now.mono + self.config.resume_window);
+            self.ctx.timers.set(Timer::Arrived(id), self.ctx.now.mono + self.ctx.config.resume_window);
         }
         self.unreference(id, &released);
     }
@@ -191,11 +191,11 @@ impl Runtime {
     /// Forgets a job whose agent is gone. Who was still to read of it is told
     /// that its history is lost.
     pub(super) fn forget_job(&mut self, id: JobId) {
-        self.timers.clear(Timer::Retention(id));
-        self.timers.clear(Timer::Purge(id));
+        self.ctx.timers.clear(Timer::Retention(id));
+        self.ctx.timers.clear(Timer::Purge(id));
         self.keep_key(id);
         self.remove_job(id);
-        self.append(Record::JobForgotten { job: id }, None);
+        self.ctx.append(Record::JobForgotten { job: id });
     }
 
     /// Takes a job away, itself from the sessions that own it or whose requests

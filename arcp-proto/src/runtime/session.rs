@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use super::Runtime;
 use super::admission::Admission;
 use super::index::{Index, tag};
-use super::io::{CloseReason, Notice, NumberedRun, Output, Record};
+use super::io::{CloseReason, Notice, NumberedRun, Record};
 use super::log::Waiter;
 use super::read::{Found, Reading};
 use super::seen::{Seen, SeenOfPrincipals};
@@ -384,7 +384,7 @@ impl Runtime {
         self.sessions.runs += own - runs_before;
         self.bound_index(id, own);
         for run in runs {
-            self.append(Record::Numbered { session: id, run }, None);
+            self.ctx.append(Record::Numbered { session: id, run });
         }
         if let Some(conn) = conn {
             self.ready(conn);
@@ -394,7 +394,7 @@ impl Runtime {
     /// Holds the frames of a session from `first` on until their numbers are
     /// durable: what they show is already.
     pub(super) fn gate_numbers(&mut self, id: SessionId, first: u64) {
-        let pos = self.log.last();
+        let pos = self.ctx.log.last();
         if let Some(session) = self.sessions.get_mut(id).filter(|session| session.index.head() >= first) {
             debug_assert!(session.gates.back().is_none_or(|(before, _)| *before < first), "gates are in order");
             session.gates.push_back((first, pos));
@@ -404,7 +404,7 @@ impl Runtime {
     /// Takes back the numbers that were not sent yet of a job's events, for
     /// whoever watches it or for one subscription.
     pub(super) fn withdraw_numbers(&mut self, id: SessionId, job: JobId, subscription: u32) {
-        let pos = self.log.last();
+        let pos = self.ctx.log.last();
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -431,7 +431,7 @@ impl Runtime {
     pub(super) fn number_gate(&mut self, id: SessionId, seq: u64) -> Option<LogPos> {
         let session = self.sessions.get_mut(id)?;
         while let Some((first, pos)) = session.gates.front().copied().filter(|(first, _)| *first <= seq) {
-            if !self.log.is_durable(pos) {
+            if !self.ctx.log.is_durable(pos) {
                 return Some(pos);
             }
             debug_assert!(first <= seq);
@@ -442,7 +442,7 @@ impl Runtime {
 
     /// Who reads too late to fit in is told so when it reads on or resumes.
     fn bound_index(&mut self, id: SessionId, mut own: usize) {
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         let (most_own, most) = (limits.index_runs_per_session, limits.index_runs);
         while own > 1 && (own > most_own || self.sessions.runs > most) {
             let oldest = self.sessions.get_mut(id).and_then(|session| session.index.release_oldest());
@@ -460,7 +460,7 @@ impl Runtime {
         let upto = session.index.floor();
         if upto >= session.released + RELEASE_STEP {
             session.released = upto;
-            self.append(Record::Released { session: id, upto }, None);
+            self.ctx.append(Record::Released { session: id, upto });
         }
     }
 
@@ -492,8 +492,8 @@ impl Runtime {
             }
         };
         let gate = self.number_gate(id, seq).unwrap_or(pos);
-        if !self.log.is_durable(gate) {
-            self.log.wait(gate, Waiter::Conn(conn));
+        if !self.ctx.log.is_durable(gate) {
+            self.ctx.log.wait(gate, Waiter::Conn(conn));
             return false;
         }
         let bytes = self.jobs.get(place.job).map_or(0, |job| job.bytes_behind(place));
@@ -519,8 +519,8 @@ impl Runtime {
         let hold = session.view.profile.hold_after_watching_ms();
         if hold > 0 {
             session.held = true;
-            let at = self.now.mono + core::time::Duration::from_millis(hold);
-            self.timers.set(Timer::Hold(conn), at);
+            let at = self.ctx.now.mono + core::time::Duration::from_millis(hold);
+            self.ctx.timers.set(Timer::Hold(conn), at);
         }
     }
 
@@ -540,7 +540,7 @@ impl Runtime {
             let upto = seq.min(session.sent);
             session.acked = session.acked.max(upto);
             session.received = session.received.max(upto);
-            session.told_unacked &= session.unacknowledged() > self.config.limits.ack_lag / 2;
+            session.told_unacked &= session.unacknowledged() > self.ctx.config.limits.ack_lag / 2;
             let released = session.index.release(upto);
             self.unreference(id, &released);
             self.note_released(id);
@@ -551,17 +551,17 @@ impl Runtime {
     /// waits to be resumed.
     pub(super) fn detach(&mut self, id: SessionId, alive: Timestamp) {
         self.stop_reading(id);
-        self.timers.clear(Timer::Arrived(id));
+        self.ctx.timers.clear(Timer::Arrived(id));
         self.sessions.connect(id, None);
         if self.sessions.get(id).is_some_and(|session| session.only_resumes.is_some()) {
             return self.end_session(id);
         }
         if let Some(session) = self.sessions.get_mut(id) {
             session.held = false;
-            let soonest = self.now.mono + core::time::Duration::from_micros(1);
-            let at = (alive + self.config.resume_window).max(soonest);
-            self.timers.set(Timer::ResumeWindow(id), at);
-            self.outputs.push_back(Output::Observe(Notice::SessionDetached { session: id }));
+            let soonest = self.ctx.soonest();
+            let at = (alive + self.ctx.config.resume_window).max(soonest);
+            self.ctx.timers.set(Timer::ResumeWindow(id), at);
+            self.ctx.observe(Notice::SessionDetached { session: id });
             self.wake_paced_by(id);
             self.note_idle(id);
         }
@@ -579,14 +579,14 @@ impl Runtime {
         session.begin_anew();
         session.held = false;
         let view = session.view;
-        self.timers.clear(Timer::ResumeWindow(id));
+        self.ctx.timers.clear(Timer::ResumeWindow(id));
         self.release_expired(id);
         self.attached(conn, id, view);
     }
 
     pub(super) fn end_session(&mut self, id: SessionId) {
         if self.sessions.get(id).is_some() {
-            self.append(Record::SessionEnded { session: id }, None);
+            self.ctx.append(Record::SessionEnded { session: id });
             self.forget_session(id);
         }
     }
@@ -594,18 +594,18 @@ impl Runtime {
     /// A session is over, and the store knows.
     pub(super) fn forget_session(&mut self, id: SessionId) {
         if self.remove_session(id) {
-            self.outputs.push_back(Output::Observe(Notice::SessionEnded { session: id }));
+            self.ctx.observe(Notice::SessionEnded { session: id });
         }
     }
 
     /// Takes a session away, and itself from whatever it watched and owned;
     /// false if there is none.
     pub(super) fn remove_session(&mut self, id: SessionId) -> bool {
-        self.timers.clear(Timer::ResumeWindow(id));
-        self.timers.clear(Timer::SessionLease(id));
-        self.timers.clear(Timer::Arrived(id));
+        self.ctx.timers.clear(Timer::ResumeWindow(id));
+        self.ctx.timers.clear(Timer::SessionLease(id));
+        self.ctx.timers.clear(Timer::Arrived(id));
         self.stop_reading(id);
-        let Some(mut session) = self.sessions.remove(id, self.config.limits.ended_sessions) else {
+        let Some(mut session) = self.sessions.remove(id, self.ctx.config.limits.ended_sessions) else {
             return false;
         };
         if session.subscriptions.numbers().next().is_some() {

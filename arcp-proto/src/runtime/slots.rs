@@ -103,10 +103,10 @@ impl Runtime {
 
     /// Begins with waiting jobs while there are slots.
     pub(super) fn fill_slots(&mut self) {
-        while let Some(id) = self.jobs.dequeue(&self.config.limits) {
+        while let Some(id) = self.jobs.dequeue(&self.ctx.config.limits) {
             self.begin(id);
-            let pos = self.log.last();
-            self.log.wait(pos, Waiter::Job(id));
+            let pos = self.ctx.log.last();
+            self.ctx.log.wait(pos, Waiter::Job(id));
         }
     }
 
@@ -117,11 +117,11 @@ impl Runtime {
         };
         job.state = JobState::Running;
         let again = job.started_at.is_some();
-        let since = *job.started_at.get_or_insert(self.now.utc);
+        let since = *job.started_at.get_or_insert(self.ctx.now.utc);
         if let Some(limit) = job.max_runtime {
             let limit = Duration::from_secs(u64::from(limit.get()));
             let at = self.moment(since.plus(limit), limit);
-            self.timers.set(Timer::MaxRuntime(id), at);
+            self.ctx.timers.set(Timer::MaxRuntime(id), at);
         }
         let event = if again { restarted() } else { JobEvent::Started };
         self.append_event(id, event, false);
@@ -135,7 +135,7 @@ impl Runtime {
             return;
         };
         job.agent_state = AgentState::Running;
-        job.last_call = self.now.mono;
+        job.last_call = self.ctx.now.mono;
         let spec = AgentSpec {
             agent: job.agent.clone(),
             input,
@@ -148,6 +148,6 @@ impl Runtime {
             restarts: job.restarts,
         };
         self.begin_beats(id);
-        self.outputs.push_back(Output::StartAgent { job: id, spec: spec.into() });
+        self.ctx.output(Output::StartAgent { job: id, spec: spec.into() });
     }
 }

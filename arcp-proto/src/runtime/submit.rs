@@ -4,7 +4,7 @@
 use alloc::string::String;
 
 use super::Runtime;
-use super::io::{JobRecord, KeyRecord, Notice, Output, Record};
+use super::io::{JobRecord, KeyRecord, Notice, Record};
 use super::job::{Job, NewJob, waiting_bytes};
 use super::keys::digest;
 use super::log::Waiter;
@@ -53,7 +53,7 @@ impl Runtime {
                 "`name@version` needs the feature `agent_versions`, which was not negotiated",
             ));
         }
-        check_authority(submit, self.config.limits.lease_bytes)?;
+        check_authority(submit, self.ctx.config.limits.lease_bytes)?;
         // Only a key makes anybody compare what was asked for.
         let key = submit
             .key
@@ -75,7 +75,7 @@ impl Runtime {
     }
 
     fn resolve(&self, asked: &AgentRef) -> Result<AgentRef, Violation> {
-        let entry = self.config.agents.iter().find(|entry| entry.name == asked.name());
+        let entry = self.ctx.config.agents.iter().find(|entry| entry.name == asked.name());
         entry
             .ok_or_else(|| {
                 let message = alloc::format!("no agent is called `{}`", asked.name());
@@ -85,11 +85,11 @@ impl Runtime {
     }
 
     fn check_capacity(&self, principal: &Principal, asked: Asked<'_>) -> Result<(), Violation> {
-        let limits = &self.config.limits;
-        if self.draining {
+        let limits = &self.ctx.config.limits;
+        if self.ctx.draining {
             return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down: submit again later"));
         }
-        if self.log.failed {
+        if self.ctx.log.failed {
             return Err(Violation::new(ErrorCode::Unavailable, "the store is failing: submit again later"));
         }
         let own = principal.account().bound_of();
@@ -122,7 +122,7 @@ impl Runtime {
             return Err(Violation::exhausted("jobs", BoundOf::Runtime, limits.jobs as u64, full));
         }
         if asked.submit.key.is_some() {
-            self.keys.check_room(principal, limits, self.now.mono)?;
+            self.keys.check_room(principal, limits, self.ctx.now.mono)?;
         }
         Ok(())
     }
@@ -139,16 +139,16 @@ impl Runtime {
         key: Option<KeyRecord>,
     ) -> Reply {
         let Asked { submit, invocation, command } = asked;
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         if let Some(ended) = self.jobs.to_forget(&principal, limits).filter(|_| self.jobs.len() >= limits.jobs) {
             self.forget_job(ended);
         }
-        let job = JobId::from_ulid(self.entropy.ulid(self.now.utc));
+        let job = JobId::from_ulid(self.ctx.entropy.ulid(self.ctx.now.utc));
         let trace = submit.trace.clone().unwrap_or_else(|| {
-            alloc::format!("{:016x}{:016x}", self.entropy.public_u64() | 1, self.entropy.public_u64())
+            alloc::format!("{:016x}{:016x}", self.ctx.entropy.public_u64() | 1, self.ctx.entropy.public_u64())
         });
         // Whoever may have a slot now has no job in line for one.
-        let starts = self.jobs.take_slot(&principal, &self.config.limits);
+        let starts = self.jobs.take_slot(&principal, &self.ctx.config.limits);
         let new = NewJob {
             principal: principal.clone(),
             agent: agent.clone(),
@@ -156,7 +156,7 @@ impl Runtime {
             lease: submit.lease_request.clone().unwrap_or_else(Json::empty_object),
             trace: trace.clone(),
             invocation: invocation.clone(),
-            created_at: self.now.utc,
+            created_at: self.ctx.now.utc,
             max_runtime: submit.max_runtime,
             key,
         };
@@ -177,11 +177,11 @@ impl Runtime {
             max_runtime: new.max_runtime,
             key: new.key,
         };
-        let pos = self.append(Record::JobAccepted(record.into()), None);
+        let pos = self.ctx.append(Record::JobAccepted(record.into()));
         if let Some(key) = new.key {
             self.claim(principal.clone(), key, job);
         }
-        let mut made = Job::new(new, session, pos, &self.config.limits);
+        let mut made = Job::new(new, session, pos, &self.ctx.config.limits);
         made.has_slot = starts;
         self.jobs.insert(job, made);
         self.show_to_subscribers(job);
@@ -190,8 +190,8 @@ impl Runtime {
             session.watched.insert(job);
             session.owned.insert(job);
         }
-        self.log.wait(pos, Waiter::Job(job));
-        self.outputs.push_back(Output::Observe(Notice::JobAccepted { job, principal, agent }));
+        self.ctx.log.wait(pos, Waiter::Job(job));
+        self.ctx.observe(Notice::JobAccepted { job, principal, agent });
         self.acceptance(conn, session, job, id)
     }
 
@@ -239,7 +239,7 @@ impl Runtime {
         job_id: JobId,
     ) -> Result<Reply, Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "the job of this key has been forgotten: use a new key");
-        let most = self.config.limits.requests_per_job;
+        let most = self.ctx.config.limits.requests_per_job;
         let takes_chunks =
             self.sessions.get(session_id).is_some_and(|session| session.view.features.has(Feature::ResultChunk));
         if !takes_chunks {
@@ -265,7 +265,7 @@ impl Runtime {
         // A retry that changes nothing leaves nothing in the store.
         if changes || number != before {
             let request = (number > 0).then(|| id.clone());
-            self.append(Record::Joined { job: job_id, session: session_id, owner: true, request, number }, None);
+            self.ctx.append(Record::Joined { job: job_id, session: session_id, owner: true, request, number });
         }
         let reply = self.acceptance(conn, session_id, job_id, id);
         let Some(session) = self.sessions.get_mut(session_id) else {

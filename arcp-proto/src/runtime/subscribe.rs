@@ -166,14 +166,14 @@ impl Runtime {
         subscribe: &Subscribe,
         command: [u8; 32],
     ) -> Result<Reply, Violation> {
-        let most = self.config.limits.subscriptions_per_session;
+        let most = self.ctx.config.limits.subscriptions_per_session;
         let session = self.sessions.get(session_id).ok_or_else(|| Violation::invalid("the session is gone"))?;
         if session.subscriptions.count() >= most {
             let full = alloc::format!("this session has {most} subscriptions: end one first");
             return Err(Violation::exhausted("subscriptions_per_session", BoundOf::Session, most as u64, full));
         }
         let principal = session.principal.clone();
-        let most = self.config.limits.subscriptions_per_principal;
+        let most = self.ctx.config.limits.subscriptions_per_principal;
         if self.sessions.subscriptions_of(&principal) >= most {
             let (of, full) =
                 (principal.account().bound_of(), "your sessions have too many subscriptions: end one first");
@@ -189,7 +189,7 @@ impl Runtime {
             request: id.clone(),
             command,
         };
-        let at = self.append(record, None);
+        let at = self.ctx.append(record);
         let subscription = id_of(session_id, number).into();
         let reply = Reply::Subscribed { subscription, request: Some(id.clone()) };
         self.answer(conn, reply.clone());
@@ -230,7 +230,7 @@ impl Runtime {
             events += (job.count() + 1).saturating_sub(from);
             past.push((id, from));
         }
-        let most = self.config.limits.backfill_events;
+        let most = self.ctx.config.limits.backfill_events;
         if events > most {
             let large =
                 alloc::format!("more than {most} events of the past: ask for fewer jobs, or after a later message");
@@ -299,7 +299,7 @@ impl Runtime {
             return;
         };
         let mut observers = Vec::new();
-        let overseers = self.config.auditors.union(&self.config.operators);
+        let overseers = self.ctx.config.auditors.union(&self.ctx.config.operators);
         let others = overseers.filter(|overseer| **overseer != job.principal);
         let may_see = core::iter::once(&job.principal).chain(others);
         for session_id in may_see.flat_map(|principal| self.sessions.subscribers(principal)) {
@@ -352,7 +352,7 @@ impl Runtime {
         let last = open.map_or(0, |subscriptions| subscriptions.last);
         let undoes = open.and_then(|subscriptions| subscriptions.get(number)).map_or(LogPos(0), |closed| closed.at);
         self.drop_subscription(session, number);
-        self.append(Record::Unsubscribed { session, number, undoes, last }, None);
+        self.ctx.append(Record::Unsubscribed { session, number, undoes, last });
         self.answer(conn, closed);
     }
 

@@ -97,7 +97,7 @@ impl Runtime {
                 Some(session) => Some(Wait::Reader(*session)),
                 None if job.silent => Some(Wait::Silence),
                 None if !job.credit.is_spent() => None,
-                None if self.timers.is_set(Timer::Pace(id)) => Some(Wait::Pace),
+                None if self.ctx.timers.is_set(Timer::Pace(id)) => Some(Wait::Pace),
                 None => {
                     debug_assert_eq!(job.owed.calls, 0, "what an agent is owed has a waker");
                     Some(Wait::Store)
@@ -125,7 +125,7 @@ impl Runtime {
     /// What an agent that is started may call: nothing yet, if a reader that
     /// paces it is far behind.
     pub(super) fn first_credit(&mut self, id: JobId) -> Credit {
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         let bytes = i64::try_from(limits.agent_credit_bytes).unwrap_or(i64::MAX);
         let all = Credit { calls: limits.agent_credit, bytes };
         if let Some(job) = self.jobs.get_mut(id) {
@@ -164,13 +164,13 @@ impl Runtime {
         if let Some(job) = self.jobs.get_mut(id) {
             job.credit.add(credit);
             let bytes = u64::try_from(credit.bytes).unwrap_or(0);
-            self.outputs.push_back(Output::AgentCredit { job: id, calls: credit.calls, bytes });
+            self.ctx.output(Output::AgentCredit { job: id, calls: credit.calls, bytes });
         }
     }
 
     /// Whether an agent waits for a reader from now on.
     fn waits_for_reader(&mut self, id: JobId) -> bool {
-        let limits = &self.config.limits;
+        let limits = &self.ctx.config.limits;
         let far_behind = |reader: &SessionId| self.sessions.get(*reader).is_some_and(|s| s.is_far_behind(limits));
         match self.jobs.get(id).and_then(|job| job.pacing_readers().find(far_behind)) {
             Some(reader) => self.readers.hold(id, reader),
@@ -183,7 +183,7 @@ impl Runtime {
     /// is not behind any more, agents that waited for it go on.
     pub(super) fn wake_paced_by(&mut self, id: SessionId) {
         if self.readers.by_session.is_empty()
-            || self.sessions.get(id).is_some_and(|session| !session.has_caught_up(&self.config.limits))
+            || self.sessions.get(id).is_some_and(|session| !session.has_caught_up(&self.ctx.config.limits))
         {
             return;
         }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
-use super::io::{Notice, Output, Record};
+use super::io::{Notice, Record};
 use super::job::{Job, JobState};
 use super::submit::Asked;
 use crate::error::{BoundOf, ErrorCode, Violation};
@@ -69,7 +69,7 @@ impl Runtime {
             | Request::Extension(_)
             | Request::Ignored => None,
         };
-        let bound = self.config.limits.seen_ids_per_session;
+        let bound = self.ctx.config.limits.seen_ids_per_session;
         self.sessions.remember(session, id, (fingerprint, answer), bound);
     }
 
@@ -94,7 +94,7 @@ impl Runtime {
         principal: &'a Principal,
         after: Option<JobId>,
     ) -> Box<dyn Iterator<Item = (JobId, &'a Job)> + 'a> {
-        if self.config.sees_everything(principal) {
+        if self.ctx.config.sees_everything(principal) {
             return Box::new(self.jobs.of_all(after));
         }
         Box::new(self.jobs.of_principal(principal, after))
@@ -108,7 +108,7 @@ impl Runtime {
         let owner = self.jobs.get(job).filter(|job| !job.expired).map(|job| &job.principal);
         let asking = self.sessions.get(session).map(|session| &session.principal);
         match (owner, asking) {
-            (Some(owner), Some(asking)) if owner == asking || self.config.sees_everything(asking) => Ok(job),
+            (Some(owner), Some(asking)) if owner == asking || self.ctx.config.sees_everything(asking) => Ok(job),
             _ => Err(unknown()),
         }
     }
@@ -138,7 +138,7 @@ impl Runtime {
             Ok(jobs) => jobs,
             Err(violation) => return self.refused(conn, Concern::Cancel, violation, id, cancel.target.id()),
         };
-        let grace = cancel.deadline.unwrap_or(self.config.cancel_grace);
+        let grace = cancel.deadline.unwrap_or(self.ctx.config.cancel_grace);
         // The acknowledgement comes before the terminal.
         let taken = Reply::CancelTaken {
             target: cancel.target.clone(),
@@ -181,7 +181,7 @@ impl Runtime {
         let Some(job) = self.jobs.get(target) else {
             return Err(Violation::new(ErrorCode::JobNotFound, "no such job"));
         };
-        let operates = self.sessions.get(session).is_some_and(|s| self.config.operators.contains(&s.principal));
+        let operates = self.sessions.get(session).is_some_and(|s| self.ctx.config.operators.contains(&s.principal));
         if !job.owners.contains(&session) && !operates {
             let why = "only the session that submitted the job may cancel it: resume it, or submit again with its key";
             return Err(Violation::new(ErrorCode::PermissionDenied, why));
@@ -215,7 +215,7 @@ impl Runtime {
         let already = job.watchers.contains(&session_id)
             || job.is_over() && session.index.holds_last_after(job_id, job.count(), session.cursor);
         let wants_history = watch.history.unwrap_or(watch.after.is_some()) && !already;
-        let most = self.config.limits.watches_per_session;
+        let most = self.ctx.config.limits.watches_per_session;
         if !already && session.watched.len() >= most {
             let full = "this session watches too many jobs: unsubscribe from one first";
             return Err(Violation::exhausted("watches_per_session", BoundOf::Session, most as u64, full));
@@ -232,7 +232,7 @@ impl Runtime {
                 let _ = self.put_result_together(job_id);
             }
             let (request, number) = self.name_request(session_id, job_id, id);
-            self.append(Record::Joined { job: job_id, session: session_id, owner: false, request, number }, None);
+            self.ctx.append(Record::Joined { job: job_id, session: session_id, owner: false, request, number });
         }
         self.answer(conn, reply.clone());
         if !already {
@@ -289,7 +289,7 @@ impl Runtime {
     /// What a watch brings follows from the request for it: that, and its
     /// number. Where there are too many, from the one before.
     fn name_request(&mut self, session: SessionId, id: JobId, request: &WireId) -> (Option<WireId>, u32) {
-        let most = self.config.limits.requests_per_job;
+        let most = self.ctx.config.limits.requests_per_job;
         if self.jobs.get(id).is_some_and(|job| job.requests.count() < most) {
             self.note_request(session, id, request);
         }
@@ -312,7 +312,7 @@ impl Runtime {
                 session.watched.insert(job_id);
             }
         }
-        self.outputs.push_back(Output::Observe(Notice::JobWatched { job: job_id, session: session_id }));
+        self.ctx.observe(Notice::JobWatched { job: job_id, session: session_id });
     }
 
     fn on_unwatch(&mut self, conn: ConnId, session: SessionId, id: &WireId, job: &WireId) -> Option<Reply> {
@@ -323,7 +323,7 @@ impl Runtime {
         let watches = self.sessions.get(session).is_some_and(|session| session.watched.contains(&target));
         self.leave_job(target, session);
         if watches {
-            self.append(Record::Left { job: target, session }, None);
+            self.ctx.append(Record::Left { job: target, session });
         }
         None
     }

@@ -1,0 +1,94 @@
+//! What every part is lent while an input is handled: the time, the
+//! configuration, and where records, timers and outputs go.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::config::Config;
+use super::io::{EventRecord, Notice, Output, Record};
+use super::log::Log;
+use super::timers::Timers;
+use crate::entropy::{Entropy, Seeds};
+use crate::id::{JobId, LogPos, OpId};
+use crate::time::{Now, Timestamp};
+
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) config: Config,
+    pub(super) now: Now,
+    pub(super) entropy: Entropy,
+    /// Authenticates the cursors of listings.
+    pub(super) cursor_key: [u8; 32],
+    pub(super) log: Log,
+    pub(super) timers: Timers,
+    pub(super) draining: bool,
+    last_op: u64,
+    outputs: VecDeque<Output>,
+}
+
+impl Context {
+    pub(super) fn new(config: Config, seeds: &Seeds, now: Now) -> Context {
+        let mut entropy = Entropy::new(seeds);
+        Context {
+            cursor_key: entropy.secret_256(),
+            config,
+            now,
+            entropy,
+            log: Log::default(),
+            timers: Timers::default(),
+            draining: false,
+            last_op: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Clamps time forward.
+    pub(super) fn advance(&mut self, now: Now) {
+        self.now.mono = self.now.mono.max(now.mono);
+        self.now.utc = self.now.utc.max(now.utc);
+    }
+
+    /// Adds a record to what this input gives to the store.
+    pub(super) fn append(&mut self, record: Record) -> LogPos {
+        self.log.append(record, None)
+    }
+
+    /// Adds an event; where an agent's call made it, its durability gives the
+    /// call's credit back.
+    pub(super) fn append_event(&mut self, job: JobId, event: EventRecord, of_call: bool) -> LogPos {
+        self.log.append(Record::JobEvent { job, event }, of_call.then_some(job))
+    }
+
+    pub(super) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn observe(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Observe(notice));
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Gives the store what this input has appended.
+    pub(super) fn seal(&mut self) {
+        self.outputs.extend(self.log.seal().map(Output::Persist));
+    }
+
+    /// Gives the store the first batches again that are not confirmed.
+    pub(super) fn persist_again(&mut self, batches: usize) {
+        self.outputs.extend(self.log.unconfirmed().take(batches).cloned().map(Output::Persist));
+    }
+
+    /// The id of an operation that is answered later.
+    pub(super) fn next_op(&mut self) -> OpId {
+        self.last_op += 1;
+        OpId(self.last_op)
+    }
+
+    /// The next moment at which a timer may be set.
+    pub(super) fn soonest(&self) -> Timestamp {
+        self.now.mono + Duration::from_micros(1)
+    }
+}
