@@ -177,7 +177,7 @@ impl Runtime {
         if self.conns.get(&id).is_some_and(|conn| conn.answers.reach(count * FLOOD_FACTOR, bytes * FLOOD_FACTOR)) {
             return self.leave(id, CloseReason::Flood);
         }
-        self.ready(id);
+        self.ctx.ready(id);
     }
 
     /// Whether a connection is to be read: neither its answers nor the log nor

@@ -66,8 +66,6 @@ pub(super) struct Conn {
     /// Whether it was said that frames before the session are passed over.
     passed_over: bool,
     paused: bool,
-    /// Whether it is in the ready queue.
-    ready: bool,
 }
 
 #[derive(Debug)]
@@ -107,7 +105,6 @@ impl Conn {
             replay: None,
             passed_over: false,
             paused: false,
-            ready: false,
         }
     }
 
@@ -188,7 +185,7 @@ impl Runtime {
         self.handshaking += 1;
         self.conns.insert(conn, Conn::new(transport, address.map(Network::of), peer, self.ctx.now.mono));
         self.ctx.timers.set(Timer::Handshake(conn), self.ctx.now.mono + self.ctx.config.handshake_timeout);
-        self.ready(conn);
+        self.ctx.ready(conn);
     }
 
     pub(super) fn on_received(&mut self, id: ConnId, bytes: &[u8]) {
@@ -345,7 +342,7 @@ impl Runtime {
             // Names cost something too, and no message is for nothing.
             spoken.give_extension(message.payload.as_str().len() + message.kind.len() + 1);
             self.ctx.output(Output::Extension { session, message });
-            self.ready(conn);
+            self.ctx.ready(conn);
         } else if !message.optional {
             let kind: String = message.kind.chars().take(64).collect();
             let why = alloc::format!("`{kind}` belongs to an extension that was not negotiated");
@@ -366,7 +363,7 @@ impl Runtime {
         };
         session.take_extension();
         if let Some(conn) = session.conn {
-            self.ready(conn);
+            self.ctx.ready(conn);
         }
     }
 
@@ -378,26 +375,15 @@ impl Runtime {
         conn.credit_frames = conn.credit_frames.saturating_add(frames);
         // However little it was: the peer reads.
         self.ctx.timers.clear(Timer::Stalled(id));
-        self.ready(id);
+        self.ctx.ready(id);
     }
 
     pub(super) fn on_closed(&mut self, id: ConnId) {
         self.forget_conn(id, self.ctx.now.mono);
     }
 
-    /// Lets a connection send what it can before this input is over.
-    pub(super) fn ready(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.ready) {
-            conn.ready = true;
-            self.ready.push_back(id);
-        }
-    }
-
     /// Sends everything that may be sent now.
     pub(super) fn pump(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.ready = false;
-        }
         while let Some(conn) = self.conns.get(&id).filter(|conn| conn.may_write()) {
             // Nobody is asked for signs of life before it was let in.
             if conn.welcomed && conn.has_credit() && self.pump_aside(id) {
@@ -504,7 +490,7 @@ impl Runtime {
             Some(interval) => self.ctx.timers.set(Timer::Heartbeat(id), self.ctx.now.mono + interval),
             None => self.ctx.timers.clear(Timer::Heartbeat(id)),
         }
-        self.ready(id);
+        self.ctx.ready(id);
     }
 
     /// A peer that pings by itself will be missed when it stops.
@@ -553,7 +539,7 @@ impl Runtime {
         }
         let at = conn.heartbeat_at(interval);
         self.ctx.timers.set(Timer::Heartbeat(id), at);
-        self.ready(id);
+        self.ctx.ready(id);
     }
 
     /// Ends a connection once its requests so far are answered. Nothing more
@@ -561,7 +547,7 @@ impl Runtime {
     pub(super) fn leave_after(&mut self, id: ConnId, reason: CloseReason) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.leaving = Some(reason);
-            self.ready(id);
+            self.ctx.ready(id);
         }
     }
 

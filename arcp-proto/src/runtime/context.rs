@@ -1,15 +1,16 @@
 //! What every part is lent while an input is handled: the time, the
 //! configuration, and where records, timers and outputs go.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use core::time::Duration;
 
 use super::config::Config;
+use super::effect::Effect;
 use super::io::{EventRecord, Notice, Output, Record};
 use super::log::Log;
 use super::timers::Timers;
 use crate::entropy::{Entropy, Seeds};
-use crate::id::{JobId, LogPos, OpId};
+use crate::id::{ConnId, JobId, LogPos, OpId};
 use crate::time::{Now, Timestamp};
 
 #[derive(Debug)]
@@ -24,6 +25,9 @@ pub(super) struct Context {
     pub(super) draining: bool,
     last_op: u64,
     outputs: VecDeque<Output>,
+    effects: VecDeque<Effect>,
+    /// Connections that may have something to send, each once.
+    ready: (VecDeque<ConnId>, BTreeSet<ConnId>),
 }
 
 impl Context {
@@ -39,6 +43,8 @@ impl Context {
             draining: false,
             last_op: 0,
             outputs: VecDeque::new(),
+            effects: VecDeque::new(),
+            ready: Default::default(),
         }
     }
 
@@ -65,6 +71,29 @@ impl Context {
 
     pub(super) fn observe(&mut self, notice: Notice) {
         self.outputs.push_back(Output::Observe(notice));
+    }
+
+    /// Says something to the other parts.
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(super) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// A connection may have something to send: it is looked at before this
+    /// input is over.
+    pub(super) fn ready(&mut self, conn: ConnId) {
+        if self.ready.1.insert(conn) {
+            self.ready.0.push_back(conn);
+        }
+    }
+
+    pub(super) fn next_ready(&mut self) -> Option<ConnId> {
+        let conn = self.ready.0.pop_front()?;
+        self.ready.1.remove(&conn);
+        Some(conn)
     }
 
     pub(super) fn poll_output(&mut self) -> Option<Output> {

@@ -22,6 +22,7 @@ use core::time::Duration;
 
 use super::Runtime;
 use super::agent::Stream;
+use super::effect::Effect;
 use super::history::History;
 use super::index::Place;
 use super::io::{EventRecord, KeyRecord, Notice, Output, Record};
@@ -499,28 +500,12 @@ impl Runtime {
         let record = EventRecord { n, at, thoughts: job.thoughts, event: Arc::new(event) };
         job.thoughts += u64::from(class == EventClass::Thought);
         let grown = job.history.push(n, class, size, at, self.ctx.now.mono + self.ctx.config.resume_window);
-        // Its numbers stand in the log before it does.
-        job.hold(Stored::kept(LogPos(u64::MAX), record.clone()), size);
+        let pos = self.ctx.append_event(id, record.clone(), returns_credit);
+        job.hold(Stored::kept(pos, record), size);
         self.jobs.bytes += size;
         self.jobs.kept_bytes += size as u64;
-        for at in 0.. {
-            let Some(watcher) = self.jobs.get(id).and_then(|job| job.watchers.get(at).copied()) else {
-                break;
-            };
-            self.index_event(watcher, id, n);
-        }
-        self.index_for_observers(id, n);
-        let pos = self.ctx.append_event(id, record, returns_credit);
-        if let Some(stored) = self.jobs.get_mut(id).and_then(|job| job.event_mut(n)) {
-            stored.pos = pos;
-        }
-        self.bound_events(id);
-        if grown {
-            self.on_history_grown(id);
-        }
-        if !class.is_end() {
-            self.check_readers(id);
-        }
+        self.ctx.effect(Effect::Appended { job: id, n, class, grown });
+        self.carry();
     }
 
     /// Ends a job. Calling it twice ends it once.

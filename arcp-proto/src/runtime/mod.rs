@@ -9,6 +9,8 @@ mod config;
 mod conn;
 mod context;
 mod digest;
+mod dispatch;
+mod effect;
 mod flow;
 mod frame;
 mod handshake;
@@ -39,7 +41,7 @@ mod timers;
 mod waits;
 mod watch;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -146,8 +148,6 @@ pub struct Runtime {
     reads: BTreeMap<OpId, SessionId>,
     /// Bytes read back and not sent yet.
     ahead_bytes: usize,
-    /// Connections that may have something to send.
-    ready: VecDeque<ConnId>,
 }
 
 impl Runtime {
@@ -169,7 +169,6 @@ impl Runtime {
             ops: BTreeMap::new(),
             reads: BTreeMap::new(),
             ahead_bytes: 0,
-            ready: VecDeque::new(),
         })
     }
 
@@ -265,7 +264,7 @@ impl Runtime {
     }
 
     fn pump_ready(&mut self) {
-        while let Some(conn) = self.ready.pop_front() {
+        while let Some(conn) = self.ctx.next_ready() {
             self.pump(conn);
         }
     }
@@ -278,7 +277,7 @@ impl Runtime {
         if core::mem::replace(&mut self.ctx.log.full, full) != full {
             let conns: Vec<ConnId> = self.conns.keys().copied().collect();
             for conn in conns {
-                self.ready(conn);
+                self.ctx.ready(conn);
             }
         }
     }
@@ -288,7 +287,7 @@ impl Runtime {
         let (awake, credits) = self.ctx.log.persisted(up_to);
         for waiter in awake {
             match waiter {
-                Waiter::Conn(conn) => self.ready(conn),
+                Waiter::Conn(conn) => self.ctx.ready(conn),
                 Waiter::Job(job) => self.on_job_durable(job),
                 Waiter::Session(session) => self.on_evicted(session),
             }

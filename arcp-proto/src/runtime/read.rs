@@ -148,7 +148,7 @@ impl Runtime {
         let before = session.reading.bytes;
         session.reading.put(asked.job, events, bound);
         self.ahead_bytes = self.ahead_bytes + session.reading.bytes - before;
-        self.ready(conn);
+        self.ctx.ready(conn);
     }
 
     /// Lets go of what was read back for a session, and of what was asked for.

@@ -121,8 +121,8 @@ pub enum Record {
         /// The session.
         session: SessionId,
     },
-    /// Frames of a job were numbered for a session. Comes before the event
-    /// that it is a frame of, if that is new: one that never came is no frame.
+    /// Frames of a job were numbered for a session. Stands in the batch of the
+    /// event that it is a frame of, if that is new.
     Numbered {
         /// The session.
         session: SessionId,

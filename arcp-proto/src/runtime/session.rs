@@ -387,7 +387,7 @@ impl Runtime {
             self.ctx.append(Record::Numbered { session: id, run });
         }
         if let Some(conn) = conn {
-            self.ready(conn);
+            self.ctx.ready(conn);
         }
     }
 
@@ -528,7 +528,7 @@ impl Runtime {
         let id = self.conns.get(&conn).and_then(super::conn::Conn::session);
         if let Some(session) = id.and_then(|id| self.sessions.get_mut(id)) {
             session.held = false;
-            self.ready(conn);
+            self.ctx.ready(conn);
         }
     }
 
