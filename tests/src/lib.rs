@@ -7,6 +7,7 @@ pub mod generator;
 pub mod kept;
 pub mod oracle;
 pub mod raw;
+pub mod reasons;
 pub mod scene;
 pub mod script;
 pub mod server;

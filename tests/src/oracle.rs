@@ -10,6 +10,8 @@ use arcp_proto::model::event::{EventClass, JobEvent};
 use arcp_proto::runtime::{Batch, Input, NumberedRun, Output, Record};
 use serde_json::Value;
 
+use crate::reasons::Reasons;
+
 /// Watches one run.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -46,6 +48,8 @@ pub struct Oracle {
     closed: BTreeSet<ConnId>,
     /// Connections that neither side has closed.
     open: BTreeSet<ConnId>,
+    /// What jobs may wait for.
+    pub reasons: Reasons,
     /// Frames checked.
     pub frames: usize,
 }
@@ -53,6 +57,7 @@ pub struct Oracle {
 impl Oracle {
     /// Watches an input.
     pub fn input(&mut self, input: &Input) {
+        self.reasons.input(input);
         if let Input::Received { conn, frame } = input {
             self.received(*conn, frame);
         }
@@ -127,6 +132,7 @@ impl Oracle {
 
     /// Watches an output.
     pub fn output(&mut self, output: &Output) {
+        self.reasons.output(output);
         match output {
             Output::Send { conn, frame } => self.frame(*conn, frame),
             Output::Persist(batch) => self.batch(batch),
@@ -158,6 +164,7 @@ impl Oracle {
     pub fn crash(&mut self, durable: LogPos) {
         assert!(self.durable <= durable, "what is durable survives");
         self.durable = durable;
+        self.reasons.crash(durable);
         self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);

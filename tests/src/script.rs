@@ -58,6 +58,16 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(success(&format!(r#"{{"emitted":{count}}}"#)));
             steps
         }
+        // Talks for as long as a random world takes.
+        "talker" => {
+            let tick = |n| {
+                let sleep = Step::Sleep(Duration::from_millis(if n % 4 == 0 { 40 } else { 0 }));
+                [sleep, say("metric", &format!(r#"{{"name":"tick","value":{n},"unit":"count"}}"#))]
+            };
+            let mut steps: Vec<Step> = (0..number("count", 20)).flat_map(tick).collect();
+            steps.push(success("null"));
+            steps
+        }
         "thinker" => {
             let mut steps: Vec<Step> =
                 (0..number("count", 20)).map(|n| say("thought", &format!(r#"{{"text":"t{n}"}}"#))).collect();

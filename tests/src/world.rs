@@ -15,7 +15,7 @@ use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
-    AgentExit, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport,
+    AgentExit, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport, Wait,
 };
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
@@ -406,6 +406,19 @@ impl World {
     /// Agents that want to call and may not, each with the steps it has left.
     pub fn held_back(&self) -> BTreeMap<JobId, usize> {
         self.running.iter().filter_map(|(job, running)| Some((*job, running.held_back()?))).collect()
+    }
+
+    /// Every job that waits, for what it says: an agent that may not call is
+    /// among them, and whoever looks from outside can tell why.
+    pub fn waits(&self) -> BTreeMap<JobId, Wait> {
+        let waits: BTreeMap<JobId, Wait> = self.runtime.waits().into_iter().collect();
+        for job in self.held_back().keys() {
+            assert!(waits.contains_key(job), "the agent of {job} may not call, and waits for nothing");
+        }
+        for (job, wait) in &waits {
+            self.oracle.reasons.check(*job, *wait, self.runtime.stats().running_agents);
+        }
+        waits
     }
 
     fn on_commit(&mut self) {

@@ -1,0 +1,157 @@
+//! Why jobs wait, as somebody can tell who sees what goes in and what comes
+//! out: whatever a job is said to wait for must be there to see.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "an oracle looks at what it knows")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arcp_proto::id::{ConnId, JobId, LogPos, SessionId};
+use arcp_proto::runtime::{Input, NumberedRun, Output, Record, Wait};
+use serde_json::Value;
+
+/// What is known of everything that a job can wait for.
+#[derive(Debug, Default)]
+pub struct Reasons {
+    durable: LogPos,
+    /// Whether the store failed, and nothing was given to it since.
+    failing: bool,
+    /// The latest record about each job.
+    latest: BTreeMap<JobId, LogPos>,
+    /// Sessions that get new events of a job.
+    gets: BTreeSet<(JobId, SessionId)>,
+    /// The last number given in each session.
+    given: BTreeMap<SessionId, u64>,
+    /// Where each session is attached, and the last number that it has there.
+    attached: BTreeMap<SessionId, (ConnId, u64)>,
+    /// Connections on which a session was asked for and not given yet, with the
+    /// last number that its client has.
+    opening: BTreeMap<ConnId, u64>,
+    /// Jobs whose client asked for a pace.
+    paced: BTreeSet<JobId>,
+}
+
+impl Reasons {
+    /// Watches an input.
+    pub fn input(&mut self, input: &Input) {
+        match input {
+            Input::Received { conn, frame } => self.request(*conn, frame),
+            Input::Closed { conn } => self.gone(*conn),
+            Input::Persisted { up_to } => (self.durable, self.failing) = (self.durable.max(*up_to), false),
+            Input::PersistFailed { .. } => self.failing = true,
+            Input::Restore { at, record } => self.record(*at, record),
+            _ => {}
+        }
+    }
+
+    /// Watches an output.
+    pub fn output(&mut self, output: &Output) {
+        match output {
+            Output::Send { conn, frame } => self.frame(*conn, frame),
+            Output::Close { conn, .. } => self.gone(*conn),
+            Output::Persist(batch) => batch.entries().for_each(|(at, record)| self.record(at, record)),
+            _ => {}
+        }
+    }
+
+    /// The runtime died with this much in the store; what it knew is restored.
+    pub fn crash(&mut self, durable: LogPos) {
+        *self = Reasons { durable, ..Reasons::default() };
+    }
+
+    fn gone(&mut self, conn: ConnId) {
+        self.opening.remove(&conn);
+        self.attached.retain(|_, (at, _)| *at != conn);
+    }
+
+    fn request(&mut self, conn: ConnId, frame: &[u8]) {
+        let Ok(frame) = serde_json::from_slice::<Value>(frame) else { return };
+        let payload = &frame["payload"];
+        match frame["type"].as_str() {
+            Some("session.hello" | "session.open" | "session.resume") => {
+                let last = payload["last_event_seq"].as_u64().or(payload["resume"]["last_event_seq"].as_u64());
+                self.opening.insert(conn, last.unwrap_or(0));
+            }
+            Some("backpressure") => {
+                let stream = frame["stream_id"].as_str().and_then(|stream| stream.strip_prefix("str_"));
+                self.paced.extend(stream.and_then(|rest| JobId::parse(&format!("job_{rest}"))));
+            }
+            _ => {}
+        }
+    }
+
+    fn frame(&mut self, conn: ConnId, text: &str) {
+        let frame: Value = serde_json::from_str(text).expect("every frame is JSON");
+        let named = frame["session_id"].as_str().or(frame["payload"]["session_id"].as_str());
+        let session = named.and_then(SessionId::parse);
+        match frame["type"].as_str() {
+            Some("session.welcome" | "session.accepted" | "session.resumed") => {
+                let last = self.opening.remove(&conn).unwrap_or(0);
+                self.attached.extend(session.map(|session| (session, (conn, last))));
+            }
+            Some("session.error" | "nack") => {
+                self.opening.remove(&conn);
+            }
+            _ => {
+                if let (Some(session), Some(seq)) = (session, frame["event_seq"].as_u64()) {
+                    self.attached.insert(session, (conn, seq));
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, at: LogPos, record: &Record) {
+        self.latest.extend(record.job().map(|job| (job, at)));
+        match record {
+            Record::JobAccepted(job) => {
+                self.gets.insert((job.job, job.session));
+            }
+            Record::Joined { job, session, .. } => {
+                self.gets.insert((*job, *session));
+            }
+            Record::Left { job, session } => {
+                self.gets.remove(&(*job, *session));
+            }
+            Record::SessionEnded { session } => {
+                self.gets.retain(|(_, who)| who != session);
+                self.given.remove(session);
+                self.attached.remove(session);
+            }
+            Record::Numbered { session, run: NumberedRun { seq, count, .. } } => {
+                self.given.insert(*session, seq + count - 1);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a job may wait for this, `running` agents holding a slot.
+    ///
+    /// # Panics
+    ///
+    /// If nobody could name that as a reason.
+    pub fn check(&self, job: JobId, wait: Wait, running: usize) {
+        let latest = self.latest.get(&job).copied().unwrap_or_default();
+        match wait {
+            Wait::Store => {
+                let waits = self.failing || latest > self.durable;
+                assert!(waits, "{job} waits for the store, which has all of it up to {latest:?}");
+            }
+            Wait::Slot => assert!(running > 0, "{job} waits for a slot, and nobody has one"),
+            Wait::Reader(session) => {
+                assert!(self.gets.contains(&(job, session)), "{job} waits for {session}, which gets nothing of it");
+                assert!(self.is_behind(session), "{job} waits for {session}, which was sent everything");
+            }
+            Wait::Pace => assert!(self.paced.contains(&job), "{job} keeps a pace that nobody asked for"),
+            Wait::Silence => panic!("{job} waits for its agent, which need not say that it is alive"),
+        }
+    }
+
+    /// Whether there is something that an attached session was not sent.
+    fn is_behind(&self, session: SessionId) -> bool {
+        let given = self.given.get(&session).copied().unwrap_or(0);
+        match self.attached.get(&session) {
+            Some((_, sent)) => *sent < given,
+            // Perhaps it comes back on one of these, and nothing says so yet.
+            None => !self.opening.is_empty(),
+        }
+    }
+}
