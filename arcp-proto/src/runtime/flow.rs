@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use super::Runtime;
 use super::io::Record;
+use super::job::Credit;
 use super::timers::Timer;
-use super::waits::Credit;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::model::feature::Feature;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use ulid::Ulid;
 
 use super::io::NumberedRun;
-use super::jobs::Jobs;
+use super::job::Jobs;
 use crate::id::{JobId, SessionId};
 use crate::time::UtcMs;
 use crate::wire::Part;

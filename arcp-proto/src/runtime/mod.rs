@@ -1,10 +1,7 @@
 //! The runtime: one value that owns every connection, session and job.
 
 mod admission;
-mod agent;
 mod answers;
-mod beat;
-mod checkpoint;
 mod config;
 mod conn;
 mod context;
@@ -14,31 +11,24 @@ mod effect;
 mod flow;
 mod frame;
 mod handshake;
-mod history;
 mod index;
 mod io;
 mod job;
-mod jobs;
-mod keys;
 mod lease;
 mod list;
 mod log;
 mod numbering;
 mod read;
 mod records;
-mod rendered;
 mod replay;
 mod requests;
 mod restore;
 mod retention;
 mod seen;
 mod session;
-mod shares;
-mod slots;
 mod submit;
 mod subscribe;
 mod timers;
-mod waits;
 mod watch;
 
 use alloc::collections::BTreeMap;
@@ -52,7 +42,7 @@ pub use io::{
     Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport,
 };
 
-pub use waits::Wait;
+pub use job::Wait;
 
 use crate::entropy::Seeds;
 use crate::error::ConfigError;
@@ -60,11 +50,9 @@ use crate::id::{ConnId, LogPos, OpId, SessionId};
 use crate::time::Now;
 use conn::Conn;
 use context::Context;
-use jobs::Jobs;
-use keys::Keys;
+use job::{Jobs, Keys, Readers};
 use log::Waiter;
 use session::Sessions;
-use waits::Readers;
 
 /// How long to wait before a failed store is asked again: each time twice as
 /// long, from the first to the second.

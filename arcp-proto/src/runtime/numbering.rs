@@ -12,9 +12,9 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use super::Runtime;
-use super::history::History;
 use super::io::{NumberedRun, Shown};
-use super::jobs::Jobs;
+use super::job::History;
+use super::job::Jobs;
 use super::session::Session;
 use crate::id::{JobId, SessionId};
 use crate::model::event::{EventClass, EventClasses};

@@ -5,8 +5,8 @@ use alloc::string::String;
 
 use super::Runtime;
 use super::io::{JobRecord, KeyRecord, Notice, Record};
+use super::job::key_digest;
 use super::job::{Job, NewJob, waiting_bytes};
-use super::keys::digest;
 use super::log::Waiter;
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
@@ -58,7 +58,7 @@ impl Runtime {
         let key = submit
             .key
             .as_ref()
-            .map(|key| KeyRecord { digest: digest(&principal, key), fingerprint: fingerprint(submit) });
+            .map(|key| KeyRecord { digest: key_digest(&principal, key), fingerprint: fingerprint(submit) });
         if let Some(key) = &key
             && let Some(claim) = self.keys.get(&key.digest)
         {

@@ -8,21 +8,21 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::cmp::Reverse;
 use core::time::Duration;
 
-use super::Runtime;
 use super::checkpoint::restarted;
-use super::io::{AgentSpec, Output};
-use super::job::{AgentState, Job, JobState};
-use super::log::Waiter;
-use super::timers::Timer;
+use super::{AgentState, Job, JobState};
 use crate::id::{JobId, LogPos};
 use crate::json::Json;
 use crate::model::event::JobEvent;
 use crate::model::request::Priority;
 use crate::principal::Account;
+use crate::runtime::Runtime;
+use crate::runtime::io::{AgentSpec, Output};
+use crate::runtime::log::Waiter;
+use crate::runtime::timers::Timer;
 
 /// Jobs that wait for a slot: accounts in turn, each with its jobs.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(crate) struct Line {
     turns: BTreeMap<u64, Account>,
     queues: BTreeMap<Account, Queue>,
     last_turn: u64,
@@ -36,7 +36,7 @@ struct Queue {
 }
 
 impl Line {
-    pub(super) fn push(&mut self, id: JobId, job: &Job) {
+    pub(crate) fn push(&mut self, id: JobId, job: &Job) {
         let account = job.principal.account();
         let queue = self.queues.entry(account.clone()).or_insert_with(|| {
             self.last_turn += 1;
@@ -48,7 +48,7 @@ impl Line {
 
     /// A job starts, or never will: if it was in line, others of its account
     /// have their next turn after everybody else's.
-    pub(super) fn remove(&mut self, id: JobId, job: &Job) {
+    pub(crate) fn remove(&mut self, id: JobId, job: &Job) {
         let account = job.principal.account();
         let Some(queue) = self.queues.get_mut(&account) else {
             return;
@@ -69,20 +69,20 @@ impl Line {
     /// The next job of the first account in turn that may have a slot. Those
     /// that may not have one already: there are no more of them than slots, or
     /// none is free for anonymous ones.
-    pub(super) fn first(&self, may: impl Fn(&Account) -> bool) -> Option<JobId> {
+    pub(crate) fn first(&self, may: impl Fn(&Account) -> bool) -> Option<JobId> {
         let account = self.turns.values().find(|account| may(account))?;
         self.queues.get(account)?.jobs.first().map(|(_, _, id)| *id)
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queues.values().map(|queue| queue.jobs.len()).sum()
     }
 }
 
 impl Runtime {
     /// What a job waited for is durable: its acceptance, or its start.
-    pub(super) fn on_job_durable(&mut self, id: JobId) {
+    pub(crate) fn on_job_durable(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
@@ -102,7 +102,7 @@ impl Runtime {
     }
 
     /// Begins with waiting jobs while there are slots.
-    pub(super) fn fill_slots(&mut self) {
+    pub(crate) fn fill_slots(&mut self) {
         while let Some(id) = self.jobs.dequeue(&self.ctx.config.limits) {
             self.begin(id);
             let pos = self.ctx.log.last();

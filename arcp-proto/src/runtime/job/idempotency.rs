@@ -6,13 +6,13 @@ use core::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Runtime;
-use super::io::{KeyRecord, Record};
-use super::timers::Timer;
 use crate::error::{BoundOf, Violation};
 use crate::id::{JobId, Principal};
 use crate::limits::Limits;
 use crate::principal::Account;
+use crate::runtime::Runtime;
+use crate::runtime::io::{KeyRecord, Record};
+use crate::runtime::timers::Timer;
 use crate::time::{Timestamp, UtcMs};
 
 /// Keys whose time is over within this span go together.
@@ -21,7 +21,7 @@ const EXPIRY_STEP: Duration = Duration::from_secs(1);
 /// Claims by a digest of principal and key: a claim is held for a day, and
 /// costs the same whatever its key.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     claims: BTreeMap<KeyDigest, Claim>,
     per_account: BTreeMap<Account, usize>,
     /// Claims by when they are over.
@@ -32,11 +32,11 @@ type KeyDigest = [u8; 32];
 
 /// What a key was claimed for.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     account: Account,
     /// What makes two submits the same.
-    pub(super) fingerprint: [u8; 32],
-    pub(super) job: JobId,
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) job: JobId,
     /// Until when it holds, as it is recorded.
     until: UtcMs,
     /// The same on the clock that does not jump: this one decides.
@@ -46,18 +46,18 @@ pub(super) struct Claim {
 }
 
 impl Keys {
-    pub(super) fn get(&self, key: &KeyDigest) -> Option<&Claim> {
+    pub(crate) fn get(&self, key: &KeyDigest) -> Option<&Claim> {
         self.claims.get(key)
     }
 
     /// All claims: whose, for what, for which job and until when.
-    pub(super) fn claims(&self) -> impl Iterator<Item = (&KeyDigest, (&Account, &KeyDigest, JobId, UtcMs))> {
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (&KeyDigest, (&Account, &KeyDigest, JobId, UtcMs))> {
         self.claims.iter().map(|(key, claim)| (key, (&claim.account, &claim.fingerprint, claim.job, claim.until)))
     }
 
     /// Whether one more key of this principal can be held. None is ever let
     /// go early: a retry must not run a job twice.
-    pub(super) fn check_room(&self, principal: &Principal, limits: &Limits, now: Timestamp) -> Result<(), Violation> {
+    pub(crate) fn check_room(&self, principal: &Principal, limits: &Limits, now: Timestamp) -> Result<(), Violation> {
         // When the first of all is over, so that none of its own is earlier.
         let wait = self.next_expiry().map_or(Duration::ZERO, |at| at.since(now));
         let account = principal.account();
@@ -104,7 +104,7 @@ impl Keys {
     }
 
     /// Takes over that claims up to a moment were over in an earlier run.
-    pub(super) fn restore_expired(&mut self, until: UtcMs) {
+    pub(crate) fn restore_expired(&mut self, until: UtcMs) {
         let over: alloc::vec::Vec<KeyDigest> =
             self.claims.iter().filter(|(_, claim)| claim.until <= until).map(|(key, _)| *key).collect();
         for key in over {
@@ -128,7 +128,7 @@ impl Keys {
 
 impl Runtime {
     /// Claims a key for a job that was just accepted.
-    pub(super) fn claim(&mut self, principal: Principal, key: KeyRecord, job: JobId) {
+    pub(crate) fn claim(&mut self, principal: Principal, key: KeyRecord, job: JobId) {
         let window = self.ctx.config.key_window;
         let (until, over_at) = (self.ctx.now.utc.plus(window), self.ctx.now.mono + window);
         let KeyRecord { digest, fingerprint } = key;
@@ -138,21 +138,21 @@ impl Runtime {
 
     /// Takes over a claim of an earlier run. When it is over is found out once
     /// the time is known.
-    pub(super) fn restore_claim(&mut self, principal: Principal, key: KeyRecord, job: JobId, until: UtcMs, kept: bool) {
+    pub(crate) fn restore_claim(&mut self, principal: Principal, key: KeyRecord, job: JobId, until: UtcMs, kept: bool) {
         let KeyRecord { digest, fingerprint } = key;
         let over_at = self.ctx.now.mono + self.ctx.config.key_window;
         self.keys.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept });
     }
 
     /// Everything of earlier runs is there, and what time it is is known.
-    pub(super) fn restored_claims(&mut self) {
+    pub(crate) fn restored_claims(&mut self) {
         let (now, window) = (self.ctx.now, self.ctx.config.key_window);
         self.keys.reschedule(|until| now.until(until, window));
         self.on_key_expiry();
     }
 
     /// A job is about to be forgotten: its key is not, if it still holds.
-    pub(super) fn keep_key(&mut self, id: JobId) {
+    pub(crate) fn keep_key(&mut self, id: JobId) {
         let Some((principal, key)) = self.jobs.get(id).and_then(|job| Some((job.principal.clone(), job.key?))) else {
             return;
         };
@@ -166,7 +166,7 @@ impl Runtime {
 
     /// Lets go of claims that are over. The store is told: by its own clock it
     /// would let go of others.
-    pub(super) fn on_key_expiry(&mut self) {
+    pub(crate) fn on_key_expiry(&mut self) {
         if let Some(until) = self.keys.remove_expired(self.ctx.now.mono) {
             self.ctx.append(Record::KeysExpired { until });
         }
@@ -186,7 +186,7 @@ fn no_room(wait: Duration, bound: &'static str, of: BoundOf, most: u64, full: &s
     Violation::exhausted_for(wait, bound, of, most, message)
 }
 
-pub(super) fn digest(principal: &Principal, key: &str) -> KeyDigest {
+pub(crate) fn digest(principal: &Principal, key: &str) -> KeyDigest {
     // Lengths first, so that no two pairs read the same.
     let principal = principal.to_string();
     let length = (principal.len() as u64).to_be_bytes();

@@ -11,7 +11,7 @@ const OVERHEAD: usize = 96;
 
 /// The events that payloads are kept of.
 #[derive(Debug, Default)]
-pub(super) struct Rendered {
+pub(crate) struct Rendered {
     /// Each with the bytes of a payload: they count until they go from here,
     /// also those of an event that has gone before.
     kept: VecDeque<(JobId, u64, usize)>,
@@ -21,7 +21,7 @@ pub(super) struct Rendered {
 impl Rendered {
     /// Makes room for one more payload of an event within a bound: gives the
     /// events whose payloads go for it, or nothing if it can have none.
-    pub(super) fn add(&mut self, job: JobId, n: u64, len: usize, bound: usize) -> Option<Vec<(JobId, u64)>> {
+    pub(crate) fn add(&mut self, job: JobId, n: u64, len: usize, bound: usize) -> Option<Vec<(JobId, u64)>> {
         let bytes = len + OVERHEAD;
         if bytes > bound {
             return None;
@@ -38,7 +38,7 @@ impl Rendered {
     }
 
     /// Bytes of what is kept.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }

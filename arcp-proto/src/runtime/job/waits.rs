@@ -4,18 +4,18 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::Runtime;
-use super::io::Output;
-use super::job::{AgentState, Job, JobState};
-use super::timers::Timer;
+use super::{AgentState, Job, JobState};
 use crate::id::{JobId, SessionId};
 use crate::limits::Limits;
+use crate::runtime::Runtime;
+use crate::runtime::io::Output;
+use crate::runtime::timers::Timer;
 
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
     /// The store: its acceptance, its start or what its agent said last is not
-    /// durable yet. It goes on with [`Input::Persisted`](super::Input::Persisted).
+    /// durable yet. It goes on with [`Input::Persisted`](crate::runtime::Input::Persisted).
     Store,
     /// A slot. It goes on when one is free that its principal may have.
     Slot,
@@ -31,18 +31,18 @@ pub enum Wait {
 /// How much an agent may call: as long as there is any of both, one call more,
 /// whatever its size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Credit {
-    pub(super) calls: u32,
+pub(crate) struct Credit {
+    pub(crate) calls: u32,
     /// Below zero after a call larger than what was left.
-    pub(super) bytes: i64,
+    pub(crate) bytes: i64,
 }
 
 impl Credit {
-    pub(super) fn is_spent(self) -> bool {
+    pub(crate) fn is_spent(self) -> bool {
         self.calls == 0 || self.bytes <= 0
     }
 
-    pub(super) fn spend(&mut self, bytes: u64) {
+    pub(crate) fn spend(&mut self, bytes: u64) {
         self.calls = self.calls.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
@@ -55,7 +55,7 @@ impl Credit {
 
 /// Jobs whose agents wait for a reader, both ways.
 #[derive(Debug, Default)]
-pub(super) struct Readers {
+pub(crate) struct Readers {
     by_job: BTreeMap<JobId, SessionId>,
     by_session: BTreeSet<(SessionId, JobId)>,
 }
@@ -68,7 +68,7 @@ impl Readers {
     }
 
     /// Nobody is waited for, or the job is over.
-    pub(super) fn release(&mut self, job: JobId) {
+    pub(crate) fn release(&mut self, job: JobId) {
         if let Some(session) = self.by_job.remove(&job) {
             self.by_session.remove(&(session, job));
         }
@@ -108,7 +108,7 @@ impl Runtime {
     }
 
     /// Durable calls give credit back.
-    pub(super) fn on_credits(&mut self, credits: &[JobId]) {
+    pub(crate) fn on_credits(&mut self, credits: &[JobId]) {
         for id in credits {
             if let Some(job) = self.jobs.get_mut(*id)
                 && let Some(bytes) = job.undurable.pop_front()
@@ -124,7 +124,7 @@ impl Runtime {
 
     /// What an agent that is started may call: nothing yet, if a reader that
     /// paces it is far behind.
-    pub(super) fn first_credit(&mut self, id: JobId) -> Credit {
+    pub(crate) fn first_credit(&mut self, id: JobId) -> Credit {
         let limits = &self.ctx.config.limits;
         let bytes = i64::try_from(limits.agent_credit_bytes).unwrap_or(i64::MAX);
         let all = Credit { calls: limits.agent_credit, bytes };
@@ -142,7 +142,7 @@ impl Runtime {
 
     /// Gives an agent its credit back, unless a reader that paces it is far
     /// behind.
-    pub(super) fn return_credit(&mut self, id: JobId) {
+    pub(crate) fn return_credit(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(id).filter(|job| job.owed.calls > 0 && !job.is_over()) else {
             return self.readers.release(id);
         };
@@ -160,7 +160,7 @@ impl Runtime {
     }
 
     /// Gives an agent credit.
-    pub(super) fn grant(&mut self, id: JobId, credit: Credit) {
+    pub(crate) fn grant(&mut self, id: JobId, credit: Credit) {
         if let Some(job) = self.jobs.get_mut(id) {
             job.credit.add(credit);
             let bytes = u64::try_from(credit.bytes).unwrap_or(0);
@@ -181,7 +181,7 @@ impl Runtime {
 
     /// A session has read something, or is no longer there to wait for: if it
     /// is not behind any more, agents that waited for it go on.
-    pub(super) fn wake_paced_by(&mut self, id: SessionId) {
+    pub(crate) fn wake_paced_by(&mut self, id: SessionId) {
         if self.readers.by_session.is_empty()
             || self.sessions.get(id).is_some_and(|session| !session.has_caught_up(&self.ctx.config.limits))
         {
@@ -194,14 +194,14 @@ impl Runtime {
     }
 
     /// A session gets no more events of a job: its agent does not wait for it.
-    pub(super) fn wake_if_paced_by(&mut self, job: JobId, id: SessionId) {
+    pub(crate) fn wake_if_paced_by(&mut self, job: JobId, id: SessionId) {
         if self.readers.by_job.get(&job) == Some(&id) {
             self.return_credit(job);
         }
     }
 }
 
-impl super::session::Session {
+impl crate::runtime::session::Session {
     /// Whether agents wait for it from now on.
     fn is_far_behind(&self, limits: &Limits) -> bool {
         self.conn.is_some() && (self.lag() > limits.pace_events || self.unsent_bytes() > limits.pace_bytes)

@@ -9,18 +9,18 @@ use crate::error::{BoundOf, Violation};
 
 /// How much there is of something, and who holds it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     /// What the principal holds.
-    pub(super) own: usize,
+    pub(crate) own: usize,
     /// What everybody holds, the principal included.
-    pub(super) all: usize,
+    pub(crate) all: usize,
     /// What there is.
-    pub(super) total: usize,
+    pub(crate) total: usize,
 }
 
 /// What somebody would go beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beyond {
+pub(crate) enum Beyond {
     /// Its share of it.
     Share,
     /// All there is.
@@ -29,7 +29,7 @@ pub(super) enum Beyond {
 
 impl Held {
     /// What the principal may hold altogether.
-    pub(super) fn share(self, percent: u32) -> usize {
+    pub(crate) fn share(self, percent: u32) -> usize {
         let left = self.total.saturating_sub(self.all - self.own) as u64;
         usize::try_from(left * u64::from(percent) / 100).unwrap_or(usize::MAX).max(1)
     }
@@ -39,7 +39,7 @@ impl Held {
     /// # Errors
     ///
     /// What is reached.
-    pub(super) fn check(self, more: usize, percent: u32) -> Result<(), Beyond> {
+    pub(crate) fn check(self, more: usize, percent: u32) -> Result<(), Beyond> {
         let free = self.total.saturating_sub(self.all);
         if more > free {
             return Err(Beyond::All);
@@ -50,7 +50,7 @@ impl Held {
 
     /// As [`check`](Self::check), as a refusal that names the bound; `own` is
     /// whose the share is.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         self,
         more: usize,
         percent: u32,

@@ -4,19 +4,19 @@
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
-use super::Runtime;
-use super::io::Record;
-use super::job::{JobState, cancelled};
-use super::log::Waiter;
+use super::{JobState, cancelled};
 use crate::error::ErrorCode;
 use crate::id::{JobId, prefixed};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
+use crate::runtime::Runtime;
+use crate::runtime::io::Record;
+use crate::runtime::log::Waiter;
 
 impl Runtime {
     /// Keeps what an agent can go on from. Whoever sees the event can rely on
     /// it: the state stands in the log before it.
-    pub(super) fn checkpoint(&mut self, id: JobId, state: Vec<u8>, label: Option<&str>) {
+    pub(crate) fn checkpoint(&mut self, id: JobId, state: Vec<u8>, label: Option<&str>) {
         if state.len() > self.ctx.config.limits.checkpoint_bytes {
             return self.fail_job(id, "the checkpoint is larger than this runtime allows");
         }
@@ -34,7 +34,7 @@ impl Runtime {
     }
 
     /// A job ran when the runtime before this one ended.
-    pub(super) fn take_up(&mut self, id: JobId) {
+    pub(crate) fn take_up(&mut self, id: JobId) {
         let most = self.ctx.config.limits.restarts;
         let restartable = self.can_restart(id);
         let Some(job) = self.jobs.get_mut(id) else {
@@ -60,7 +60,7 @@ impl Runtime {
 }
 
 /// What is said of a job that was started again.
-pub(super) fn restarted() -> JobEvent {
+pub(crate) fn restarted() -> JobEvent {
     let mut body = Object::new();
     let why = "the runtime was restarted: the job goes on from its last checkpoint".to_string();
     body.str("phase", "restarted").str("message", &why);

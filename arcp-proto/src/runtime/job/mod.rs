@@ -13,6 +13,17 @@
 //!
 //! `Ended` is final: exactly one terminal event, nothing after it.
 
+mod agent;
+mod checkpoint;
+mod heartbeat;
+mod history;
+mod idempotency;
+mod rendered;
+mod shares;
+mod slots;
+mod table;
+mod waits;
+
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -20,15 +31,6 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use super::Runtime;
-use super::agent::Stream;
-use super::effect::Effect;
-use super::history::History;
-use super::index::Place;
-use super::io::{EventRecord, KeyRecord, Notice, Output, Record};
-use super::requests::Requests;
-use super::timers::Timer;
-use super::waits::Credit;
 use crate::error::ErrorCode;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
@@ -38,84 +40,96 @@ use crate::model::event::{EventClass, JobError, JobEvent, ResultChunk, Terminal}
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::{Accepted, Reply};
 use crate::model::request::Invocation;
+use crate::runtime::Runtime;
+use crate::runtime::effect::Effect;
+use crate::runtime::index::Place;
+use crate::runtime::io::{EventRecord, KeyRecord, Notice, Output, Record};
+use crate::runtime::requests::Requests;
+use crate::runtime::timers::Timer;
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::{self, Part, Told, View};
+use agent::Stream;
+pub(crate) use history::History;
+pub(crate) use idempotency::{Keys, digest as key_digest};
+pub(crate) use table::Jobs;
+pub use waits::Wait;
+pub(crate) use waits::{Credit, Readers};
 
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) principal: Principal,
-    pub(super) agent: AgentRef,
+pub(crate) struct Job {
+    pub(crate) principal: Principal,
+    pub(crate) agent: AgentRef,
     /// What its agent is started with, until it is, or never will be.
-    pub(super) input: Option<Json>,
-    pub(super) lease: Json,
-    pub(super) trace: String,
+    pub(crate) input: Option<Json>,
+    pub(crate) lease: Json,
+    pub(crate) trace: String,
     /// What the open family said besides; its extensions go with the input.
-    pub(super) invocation: Invocation,
-    pub(super) created_at: UtcMs,
-    pub(super) max_runtime: Option<NonZeroU32>,
+    pub(crate) invocation: Invocation,
+    pub(crate) created_at: UtcMs,
+    pub(crate) max_runtime: Option<NonZeroU32>,
     /// Requests that made it known to sessions that want to be told which.
-    pub(super) requests: Requests,
+    pub(crate) requests: Requests,
     /// The key it claimed.
-    pub(super) key: Option<KeyRecord>,
+    pub(crate) key: Option<KeyRecord>,
     /// Thoughts it has had.
     thoughts: u64,
     /// Signs of life given of it.
-    pub(super) beats: u64,
+    pub(crate) beats: u64,
     /// When its agent last called.
-    pub(super) last_call: Timestamp,
+    pub(crate) last_call: Timestamp,
     /// Whether it waits for an agent that fell silent.
-    pub(super) silent: bool,
+    pub(crate) silent: bool,
     /// When its agent was first started.
-    pub(super) started_at: Option<UtcMs>,
+    pub(crate) started_at: Option<UtcMs>,
     /// How often it was started again.
-    pub(super) restarts: u32,
+    pub(crate) restarts: u32,
     /// What it is to go on from.
-    pub(super) checkpoint: Option<Vec<u8>>,
+    pub(crate) checkpoint: Option<Vec<u8>>,
     /// Where its acceptance stands in the log.
-    pub(super) accepted_at: LogPos,
-    pub(super) state: JobState,
-    pub(super) agent_state: AgentState,
+    pub(crate) accepted_at: LogPos,
+    pub(crate) state: JobState,
+    pub(crate) agent_state: AgentState,
     /// Whether it has a slot for its agent.
-    pub(super) has_slot: bool,
+    pub(crate) has_slot: bool,
     /// Whether an earlier run may have started its agent.
-    pub(super) perhaps_started: bool,
+    pub(crate) perhaps_started: bool,
     /// What its events were.
-    pub(super) history: History,
+    pub(crate) history: History,
     /// The latest of them.
     events: VecDeque<Stored>,
     /// Bytes of those.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// Sessions that get new events.
-    pub(super) watchers: Vec<SessionId>,
+    pub(crate) watchers: Vec<SessionId>,
     /// Subscriptions that are shown it, by session and number.
-    pub(super) observers: Vec<(SessionId, u32)>,
+    pub(crate) observers: Vec<(SessionId, u32)>,
     /// The session it was submitted in.
-    pub(super) submitter: SessionId,
+    pub(crate) submitter: SessionId,
     /// Sessions that may cancel it: the submitter, and who came by its key.
-    pub(super) owners: BTreeSet<SessionId>,
+    pub(crate) owners: BTreeSet<SessionId>,
     /// Sessions whose index points here, each with its number of runs.
     readers: BTreeMap<SessionId, u32>,
     /// Where its end stands in the log.
-    pub(super) ended_at: Option<LogPos>,
+    pub(crate) ended_at: Option<LogPos>,
     /// When it ended.
-    pub(super) ended: Option<UtcMs>,
+    pub(crate) ended: Option<UtcMs>,
     /// Why it is being cancelled, in the words of who did.
     cancel_reason: Option<String>,
     /// What the agent may still call, by what it was told.
-    pub(super) credit: Credit,
+    pub(crate) credit: Credit,
     /// Bytes of each of its calls that are not durable yet.
-    pub(super) undurable: VecDeque<u64>,
+    pub(crate) undurable: VecDeque<u64>,
     /// What it gets back once its submitter keeps up.
-    pub(super) owed: Credit,
+    pub(crate) owed: Credit,
     /// Time between two of its calls, if its submitter wants that.
-    pub(super) pace: Option<Duration>,
-    pub(super) stream: Option<Stream>,
+    pub(crate) pace: Option<Duration>,
+    pub(crate) stream: Option<Stream>,
     /// Whether its retention is over and only references keep it.
-    pub(super) expired: bool,
+    pub(crate) expired: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum JobState {
+pub(crate) enum JobState {
     /// Its acceptance is not durable yet.
     Accepting,
     /// It waits for a slot.
@@ -129,7 +143,7 @@ pub(super) enum JobState {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AgentState {
+pub(crate) enum AgentState {
     /// Not started.
     Idle,
     /// Started and not gone: it holds a slot.
@@ -140,7 +154,7 @@ pub(super) enum AgentState {
 
 /// What an event of an earlier run does to its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Restored {
+pub(crate) enum Restored {
     /// Nothing more than to be there.
     Said,
     /// It ends it.
@@ -149,10 +163,10 @@ pub(super) enum Restored {
 
 /// One event as it is kept.
 #[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) pos: LogPos,
-    pub(super) at: UtcMs,
-    pub(super) event: Arc<JobEvent>,
+pub(crate) struct Stored {
+    pub(crate) pos: LogPos,
+    pub(crate) at: UtcMs,
+    pub(crate) event: Arc<JobEvent>,
     /// Thoughts its job had had before.
     thoughts: u64,
     /// Payloads already written, by [`View::render_key`] and part.
@@ -161,42 +175,42 @@ pub(super) struct Stored {
 
 impl Stored {
     /// An event that was kept; it is durable.
-    pub(super) fn kept(pos: LogPos, record: EventRecord) -> Stored {
+    pub(crate) fn kept(pos: LogPos, record: EventRecord) -> Stored {
         let EventRecord { at, thoughts, event, .. } = record;
         Stored { pos, at, event, thoughts, rendered: Vec::new() }
     }
 
     /// Bytes it holds, roughly.
-    pub(super) fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         weight(&self.event)
     }
 
     /// The payload for a view, if it is kept.
-    pub(super) fn rendered(&self, view: &View, part: Part) -> Option<Arc<str>> {
+    pub(crate) fn rendered(&self, view: &View, part: Part) -> Option<Arc<str>> {
         let key = (view.render_key(), part);
         self.rendered.iter().find(|(known, _)| *known == key).map(|(_, payload)| payload.clone())
     }
 
     /// Writes the payload for a view.
-    pub(super) fn render(&self, view: &View, job: JobId, part: Part) -> Arc<str> {
+    pub(crate) fn render(&self, view: &View, job: JobId, part: Part) -> Arc<str> {
         let told = Told { job, at: self.at, thoughts: self.thoughts, event: &self.event };
         wire::render_event(view, &told, part).into()
     }
 
     /// Keeps the payload for a view: others will want it too.
-    pub(super) fn keep_rendered(&mut self, view: &View, part: Part, payload: Arc<str>) {
+    pub(crate) fn keep_rendered(&mut self, view: &View, part: Part, payload: Arc<str>) {
         self.rendered.push(((view.render_key(), part), payload));
     }
 
     /// Lets the payloads that are kept go.
-    pub(super) fn forget_rendered(&mut self) {
+    pub(crate) fn forget_rendered(&mut self) {
         self.rendered.clear();
     }
 }
 
 impl Job {
     /// A job that was just accepted.
-    pub(super) fn new(spec: NewJob, session: SessionId, accepted_at: LogPos, limits: &Limits) -> Job {
+    pub(crate) fn new(spec: NewJob, session: SessionId, accepted_at: LogPos, limits: &Limits) -> Job {
         Job {
             principal: spec.principal,
             agent: spec.agent,
@@ -241,36 +255,36 @@ impl Job {
     }
 
     /// Bytes that wait for it to start.
-    pub(super) fn waiting_bytes(&self) -> usize {
+    pub(crate) fn waiting_bytes(&self) -> usize {
         self.input.as_ref().map_or(0, |input| waiting_bytes(input, &self.invocation))
     }
 
     /// The pieces of its result so far, if all are held in memory.
-    pub(super) fn pieces(&self) -> Option<impl Iterator<Item = &ResultChunk>> {
+    pub(crate) fn pieces(&self) -> Option<impl Iterator<Item = &ResultChunk>> {
         let from = self.history.result_from()?.checked_sub(self.first_held())?;
         let events = self.events.range(usize::try_from(from).ok()?..);
         Some(events.filter_map(|stored| if let JobEvent::Chunk(chunk) = &*stored.event { Some(chunk) } else { None }))
     }
 
     /// Event `n`, from 1, if it is held in memory.
-    pub(super) fn event(&self, n: u64) -> Option<&Stored> {
+    pub(crate) fn event(&self, n: u64) -> Option<&Stored> {
         self.events.get(usize::try_from(n.checked_sub(self.first_held())?).ok()?)
     }
 
-    pub(super) fn event_mut(&mut self, n: u64) -> Option<&mut Stored> {
+    pub(crate) fn event_mut(&mut self, n: u64) -> Option<&mut Stored> {
         let first = self.first_held();
         self.events.get_mut(usize::try_from(n.checked_sub(first)?).ok()?)
     }
 
     /// Whether event `n` can be had, here or from the store; with 0, the
     /// acceptance.
-    pub(super) fn keeps(&self, n: u64) -> bool {
+    pub(crate) fn keeps(&self, n: u64) -> bool {
         n == 0 || (self.history.first()..=self.count()).contains(&n)
     }
 
     /// Takes an event of an earlier run; one that its history tells of already
     /// is only held.
-    pub(super) fn restore(&mut self, pos: LogPos, record: EventRecord, keep_until: Timestamp) -> Restored {
+    pub(crate) fn restore(&mut self, pos: LogPos, record: EventRecord, keep_until: Timestamp) -> Restored {
         let size = weight(&record.event);
         let class = record.event.class();
         if record.n > self.count() {
@@ -297,7 +311,7 @@ impl Job {
     }
 
     /// Takes over that its agent was started.
-    pub(super) fn restore_start(&mut self, at: UtcMs) {
+    pub(crate) fn restore_start(&mut self, at: UtcMs) {
         if matches!(self.state, JobState::Accepting | JobState::Queued) {
             self.state = JobState::Running;
         }
@@ -305,31 +319,31 @@ impl Job {
     }
 
     /// Takes over that it was asked to stop.
-    pub(super) fn restore_cancel(&mut self, reason: Option<String>) {
+    pub(crate) fn restore_cancel(&mut self, reason: Option<String>) {
         self.state = JobState::Cancelling;
         self.cancel_reason = reason;
     }
 
     /// Lets go of who watches a job that is over; gives them.
-    pub(super) fn over(&mut self) -> Vec<SessionId> {
+    pub(crate) fn over(&mut self) -> Vec<SessionId> {
         self.observers.clear();
         core::mem::take(&mut self.watchers)
     }
 
     /// Where event `n`, or with 0 the acceptance, stands in the log, if it is
     /// held in memory.
-    pub(super) fn position(&self, n: u64) -> Option<LogPos> {
+    pub(crate) fn position(&self, n: u64) -> Option<LogPos> {
         if n == 0 { Some(self.accepted_at) } else { self.event(n).map(|stored| stored.pos) }
     }
 
     /// Bytes of the event behind a number that are held in memory.
-    pub(super) fn bytes_behind(&self, place: Place) -> usize {
+    pub(crate) fn bytes_behind(&self, place: Place) -> usize {
         let held = self.event(place.event).filter(|_| place.part == Part::Whole);
         held.map_or(0, Stored::weight)
     }
 
     /// The acceptance of this job, as an answer to a request.
-    pub(super) fn accepted(&self, id: JobId, request: Option<&WireId>) -> Reply {
+    pub(crate) fn accepted(&self, id: JobId, request: Option<&WireId>) -> Reply {
         Reply::Accepted(Accepted {
             request: request.cloned(),
             job: id.into(),
@@ -341,16 +355,16 @@ impl Job {
     }
 
     /// How many events it has had.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.history.count()
     }
 
     /// The first event that is held in memory.
-    pub(super) fn first_held(&self) -> u64 {
+    pub(crate) fn first_held(&self) -> u64 {
         self.count() + 1 - self.events.len() as u64
     }
 
-    pub(super) fn status(&self) -> JobStatus {
+    pub(crate) fn status(&self) -> JobStatus {
         match self.state {
             JobState::Accepting | JobState::Queued => JobStatus::Pending,
             JobState::Running | JobState::Cancelling if self.silent => JobStatus::Blocked,
@@ -359,26 +373,26 @@ impl Job {
         }
     }
 
-    pub(super) fn cancel_reason(&self) -> Option<&str> {
+    pub(crate) fn cancel_reason(&self) -> Option<&str> {
         self.cancel_reason.as_deref()
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, JobState::Ended(_))
     }
 
     /// Sessions that its agent waits for when they are far behind: those that
     /// submitted it and get its events.
-    pub(super) fn pacing_readers(&self) -> impl Iterator<Item = SessionId> {
+    pub(crate) fn pacing_readers(&self) -> impl Iterator<Item = SessionId> {
         self.watchers.iter().copied().filter(|watcher| self.owners.contains(watcher))
     }
 
     /// A session's index has a new run that points here.
-    pub(super) fn add_reader(&mut self, session: SessionId) {
+    pub(crate) fn add_reader(&mut self, session: SessionId) {
         *self.readers.entry(session).or_default() += 1;
     }
 
-    pub(super) fn remove_reader(&mut self, session: SessionId) {
+    pub(crate) fn remove_reader(&mut self, session: SessionId) {
         if let Some(runs) = self.readers.get_mut(&session) {
             *runs -= 1;
             if *runs == 0 {
@@ -388,29 +402,29 @@ impl Job {
     }
 
     /// Sessions whose index points here.
-    pub(super) fn readers(&self) -> impl Iterator<Item = SessionId> {
+    pub(crate) fn readers(&self) -> impl Iterator<Item = SessionId> {
         self.readers.keys().copied()
     }
 
     /// Whether what is written for one session may serve another.
-    pub(super) fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         self.readers.len() > 1
     }
 
     /// Whether its retention is over and nothing holds it any more.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.expired && self.readers.is_empty() && self.agent_state != AgentState::Running
     }
 
     /// Lets every event go from memory; gives the bytes they held.
-    pub(super) fn drop_events(&mut self) -> usize {
+    pub(crate) fn drop_events(&mut self) -> usize {
         self.events.clear();
         core::mem::take(&mut self.bytes)
     }
 
     /// Lets the oldest event go from memory, but never the last one, nor one
     /// after `durable`, which nobody else has; gives its bytes.
-    pub(super) fn drop_oldest(&mut self, durable: LogPos) -> Option<usize> {
+    pub(crate) fn drop_oldest(&mut self, durable: LogPos) -> Option<usize> {
         if self.events.len() < 2 || self.events.front()?.pos > durable {
             return None;
         }
@@ -421,13 +435,13 @@ impl Job {
 
     /// Lets events before `needed` go from memory, but never the last one, nor
     /// one after `durable`.
-    pub(super) fn drop_before(&mut self, needed: u64, durable: LogPos) {
+    pub(crate) fn drop_before(&mut self, needed: u64, durable: LogPos) {
         while self.first_held() < needed && self.drop_oldest(durable).is_some() {}
     }
 
     /// Whether events may go before it is forgotten: from memory, if they are in
     /// a store, or for good while it goes on.
-    pub(super) fn may_let_events_go(&self, in_store: bool) -> bool {
+    pub(crate) fn may_let_events_go(&self, in_store: bool) -> bool {
         if self.is_over() { in_store && self.events.len() > 1 } else { self.history.can_be_trimmed() }
     }
 
@@ -437,43 +451,43 @@ impl Job {
     }
 
     /// Whether it holds more in memory than it may.
-    pub(super) fn is_too_large(&self, limits: &Limits) -> bool {
+    pub(crate) fn is_too_large(&self, limits: &Limits) -> bool {
         self.events.len() > limits.job_events || self.bytes > limits.job_event_bytes
     }
 
     /// Whether more of it is kept in the store than may be.
-    pub(super) fn is_kept_too_large(&self, limits: &Limits) -> bool {
+    pub(crate) fn is_kept_too_large(&self, limits: &Limits) -> bool {
         self.history.kept() > limits.kept_job_events || self.history.bytes() > limits.kept_job_bytes
     }
 
     /// Lets the oldest events before `unsent` go from memory until the rest
     /// fits.
-    pub(super) fn fit(&mut self, limits: &Limits, durable: LogPos, unsent: u64) {
+    pub(crate) fn fit(&mut self, limits: &Limits, durable: LogPos, unsent: u64) {
         while self.is_too_large(limits) && self.first_held() < unsent && self.drop_oldest(durable).is_some() {}
     }
 }
 
 /// What a job is made of.
 #[derive(Debug)]
-pub(super) struct NewJob {
-    pub(super) principal: Principal,
-    pub(super) agent: AgentRef,
-    pub(super) input: Json,
-    pub(super) lease: Json,
-    pub(super) trace: String,
-    pub(super) invocation: Invocation,
-    pub(super) created_at: UtcMs,
-    pub(super) max_runtime: Option<NonZeroU32>,
-    pub(super) key: Option<KeyRecord>,
+pub(crate) struct NewJob {
+    pub(crate) principal: Principal,
+    pub(crate) agent: AgentRef,
+    pub(crate) input: Json,
+    pub(crate) lease: Json,
+    pub(crate) trace: String,
+    pub(crate) invocation: Invocation,
+    pub(crate) created_at: UtcMs,
+    pub(crate) max_runtime: Option<NonZeroU32>,
+    pub(crate) key: Option<KeyRecord>,
 }
 
 /// Bytes that wait for a job to start.
-pub(super) fn waiting_bytes(input: &Json, invocation: &Invocation) -> usize {
+pub(crate) fn waiting_bytes(input: &Json, invocation: &Invocation) -> usize {
     input.as_str().len() + invocation.extensions.as_ref().map_or(0, |extensions| extensions.as_str().len())
 }
 
 /// Bytes an event holds, roughly.
-pub(super) fn weight(event: &JobEvent) -> usize {
+pub(crate) fn weight(event: &JobEvent) -> usize {
     const FIXED: usize = 160;
     FIXED
         + match event {
@@ -490,7 +504,7 @@ pub(super) fn weight(event: &JobEvent) -> usize {
 
 impl Runtime {
     /// Adds one event to a job and numbers it for everyone who watches.
-    pub(super) fn append_event(&mut self, id: JobId, event: JobEvent, returns_credit: bool) {
+    pub(crate) fn append_event(&mut self, id: JobId, event: JobEvent, returns_credit: bool) {
         let at = self.ctx.now.utc;
         let Some(job) = self.jobs.get_mut(id) else {
             return;
@@ -509,7 +523,7 @@ impl Runtime {
     }
 
     /// Ends a job. Calling it twice ends it once.
-    pub(super) fn end_job(&mut self, id: JobId, terminal: Terminal) {
+    pub(crate) fn end_job(&mut self, id: JobId, terminal: Terminal) {
         let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over()) else {
             return;
         };
@@ -561,7 +575,7 @@ impl Runtime {
 
     /// Whoever may cancel has asked for it; the agent has until `grace` is
     /// over.
-    pub(super) fn cancel_job(&mut self, id: JobId, reason: Option<&str>, grace: Duration) {
+    pub(crate) fn cancel_job(&mut self, id: JobId, reason: Option<&str>, grace: Duration) {
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
@@ -582,7 +596,7 @@ impl Runtime {
 
     /// Notes that a job was asked to stop, unless that is of no more use:
     /// whoever is told so can rely on it.
-    pub(super) fn note_cancel(&mut self, id: JobId, reason: Option<&str>) {
+    pub(crate) fn note_cancel(&mut self, id: JobId, reason: Option<&str>) {
         let goes_on = |job: &Job| !matches!(job.state, JobState::Cancelling | JobState::Ended(_));
         if self.jobs.get(id).is_some_and(goes_on) {
             self.ctx.append(Record::CancelAsked { job: id, reason: reason.map(ToString::to_string) });
@@ -600,7 +614,7 @@ impl Runtime {
         self.ctx.timers.set(Timer::CancelGrace(id), at);
     }
 
-    pub(super) fn on_max_runtime(&mut self, id: JobId) {
+    pub(crate) fn on_max_runtime(&mut self, id: JobId) {
         let Some(limit) = self.jobs.get(id).filter(|job| !job.is_over()).and_then(|job| job.max_runtime) else {
             return;
         };
@@ -608,7 +622,7 @@ impl Runtime {
         self.end_agent(id, error);
     }
 
-    pub(super) fn on_cancel_grace_over(&mut self, id: JobId) {
+    pub(crate) fn on_cancel_grace_over(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(id) else {
             return;
         };
@@ -623,12 +637,12 @@ impl Runtime {
     }
 
     /// Ends a job whose agent broke a rule, and the agent with it.
-    pub(super) fn fail_job(&mut self, id: JobId, message: &str) {
+    pub(crate) fn fail_job(&mut self, id: JobId, message: &str) {
         self.end_agent(id, JobError::new(ErrorCode::Internal, message));
     }
 
     /// Ends a job, and then its agent, unless that was told to stop before.
-    pub(super) fn end_agent(&mut self, id: JobId, error: JobError) {
+    pub(crate) fn end_agent(&mut self, id: JobId, error: JobError) {
         let was_told = self.jobs.get(id).is_some_and(|job| job.state == JobState::Cancelling);
         self.conclude(id, Terminal::failure(error));
         let runs = self.jobs.get(id).is_some_and(|job| job.agent_state == AgentState::Running);
@@ -639,14 +653,14 @@ impl Runtime {
 
     /// Ends a job by its agent or by its time limit. One that was cancelled
     /// ends as cancelled, whatever came after.
-    pub(super) fn conclude(&mut self, id: JobId, terminal: Terminal) {
+    pub(crate) fn conclude(&mut self, id: JobId, terminal: Terminal) {
         let cancelling = self.jobs.get(id).filter(|job| job.state == JobState::Cancelling);
         let cancelled = cancelling.map(|job| cancelled(ErrorCode::Cancelled, job.cancel_reason()));
         self.end_job(id, cancelled.unwrap_or(terminal));
     }
 
     /// The agent of a job is gone.
-    pub(super) fn on_agent_gone(&mut self, id: JobId) {
+    pub(crate) fn on_agent_gone(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get_mut(id) {
             job.agent_state = AgentState::Gone;
         }
@@ -658,7 +672,7 @@ impl Runtime {
 }
 
 /// The end of a job that was cancelled, by itself or by force.
-pub(super) fn cancelled(code: ErrorCode, reason: Option<&str>) -> Terminal {
+pub(crate) fn cancelled(code: ErrorCode, reason: Option<&str>) -> Terminal {
     let mut message = match reason {
         Some(reason) if !reason.is_empty() => alloc::format!("cancelled: {reason}"),
         Some(_) | None => "cancelled".to_string(),

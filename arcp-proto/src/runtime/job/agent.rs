@@ -6,21 +6,21 @@ use alloc::vec::Vec;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::Runtime;
-use super::io::{AgentCall, AgentExit, ChunkData};
-use super::job::{AgentState, JobState};
+use super::{AgentState, JobState};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, prefixed};
 use crate::json::{Json, Object};
 use crate::model::event::{ChunkEncoding, EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
 use crate::model::feature::Feature;
+use crate::runtime::Runtime;
+use crate::runtime::io::{AgentCall, AgentExit, ChunkData};
 
 /// Bytes of a frame around the data of a chunk, generously.
 const FRAME_OVERHEAD: usize = 1024;
 
 /// A result that is being sent in pieces.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     result_id: String,
     next_seq: u64,
     bytes: u64,
@@ -73,7 +73,7 @@ fn encoded(bytes: &[u8]) -> Json {
 }
 
 impl Runtime {
-    pub(super) fn on_agent_call(&mut self, id: JobId, call: AgentCall) {
+    pub(crate) fn on_agent_call(&mut self, id: JobId, call: AgentCall) {
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
@@ -182,7 +182,7 @@ impl Runtime {
 
     /// Sees to it that the end of a job has its result in one piece, for a
     /// client that comes to it late and reads no pieces.
-    pub(super) fn put_result_together(&mut self, id: JobId) -> Result<(), Violation> {
+    pub(crate) fn put_result_together(&mut self, id: JobId) -> Result<(), Violation> {
         let budget = self.chunk_budget(id);
         let apart = || {
             let why = "the result of this job is sent in pieces: come again with the feature `result_chunk`";
@@ -229,7 +229,7 @@ impl Runtime {
         frame.saturating_sub(FRAME_OVERHEAD).max(1)
     }
 
-    pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {
+    pub(crate) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {
         let Some(job) = self.jobs.get(id).filter(|job| job.agent_state == AgentState::Running) else {
             return;
         };

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use super::job::Job;
+use super::Job;
 use super::rendered::Rendered;
 use super::shares::Held;
 use super::slots::Line;
@@ -22,7 +22,7 @@ const ENDED_LOOKED_AT: usize = 64;
 
 /// All jobs, and those that wait for a slot.
 #[derive(Debug, Default)]
-pub(super) struct Jobs {
+pub(crate) struct Jobs {
     by_id: BTreeMap<JobId, Job>,
     by_principal: BTreeSet<(Principal, JobId)>,
     shares: BTreeMap<Account, Share>,
@@ -37,11 +37,11 @@ pub(super) struct Jobs {
     /// Jobs whose events were let go from memory.
     shed: Vec<JobId>,
     /// Bytes of all events held in memory.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// Bytes of all events that can be had, from memory or the store.
-    pub(super) kept_bytes: u64,
+    pub(crate) kept_bytes: u64,
     /// Payloads of those in memory that were written and are kept.
-    pub(super) rendered: Rendered,
+    pub(crate) rendered: Rendered,
     /// What all principals have together.
     total: Share,
     /// Those that wait for a slot.
@@ -62,15 +62,15 @@ struct Share {
 }
 
 impl Jobs {
-    pub(super) fn get(&self, id: JobId) -> Option<&Job> {
+    pub(crate) fn get(&self, id: JobId) -> Option<&Job> {
         self.by_id.get(&id)
     }
 
-    pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
+    pub(crate) fn get_mut(&mut self, id: JobId) -> Option<&mut Job> {
         self.by_id.get_mut(&id)
     }
 
-    pub(super) fn insert(&mut self, id: JobId, job: Job) {
+    pub(crate) fn insert(&mut self, id: JobId, job: Job) {
         let waiting = job.waiting_bytes();
         self.account(&job.principal, |share| {
             share.live += 1;
@@ -93,7 +93,7 @@ impl Jobs {
     }
 
     /// Principals that have jobs.
-    pub(super) fn principals(&self) -> Vec<Principal> {
+    pub(crate) fn principals(&self) -> Vec<Principal> {
         let mut principals: Vec<Principal> = self.by_principal.iter().map(|(owner, _)| owner.clone()).collect();
         principals.dedup();
         principals
@@ -111,12 +111,12 @@ impl Jobs {
     }
 
     /// Jobs of a principal that are over and that listings still show.
-    pub(super) fn ended_of(&self, principal: &Principal) -> usize {
+    pub(crate) fn ended_of(&self, principal: &Principal) -> usize {
         self.share(&principal.account()).ended
     }
 
     /// Jobs that are not over, of the table that all share.
-    pub(super) fn live(&self, principal: &Principal, limits: &Limits) -> Held {
+    pub(crate) fn live(&self, principal: &Principal, limits: &Limits) -> Held {
         self.held(&principal.account(), limits, limits.jobs, |share| share.live)
     }
 
@@ -126,22 +126,22 @@ impl Jobs {
     }
 
     /// Bytes of input of jobs that have not started, of what all may hold.
-    pub(super) fn waiting_bytes(&self, principal: &Principal, limits: &Limits) -> Held {
+    pub(crate) fn waiting_bytes(&self, principal: &Principal, limits: &Limits) -> Held {
         self.held(&principal.account(), limits, limits.waiting_input_bytes, |share| share.waiting_bytes)
     }
 
     /// Agents that hold a slot.
-    pub(super) fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.total.running
     }
 
     /// Jobs in line for a slot.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.line.len()
     }
 
     /// Gives a job a slot, if its principal may have one.
-    pub(super) fn take_slot(&mut self, principal: &Principal, limits: &Limits) -> bool {
+    pub(crate) fn take_slot(&mut self, principal: &Principal, limits: &Limits) -> bool {
         let may = self.slots(&principal.account(), limits).check(1, limits.principal_share).is_ok();
         if may {
             self.account(principal, |share| share.running += 1);
@@ -150,7 +150,7 @@ impl Jobs {
     }
 
     /// Takes the slot of a job back; false if it had none.
-    pub(super) fn return_slot(&mut self, id: JobId) -> bool {
+    pub(crate) fn return_slot(&mut self, id: JobId) -> bool {
         let Some(job) = self.by_id.get_mut(&id).filter(|job| job.has_slot) else {
             return false;
         };
@@ -161,19 +161,19 @@ impl Jobs {
     }
 
     /// All of them.
-    pub(super) fn ids(&self) -> impl Iterator<Item = JobId> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = JobId> {
         self.by_id.keys().copied()
     }
 
     /// Jobs that are held, over or not.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }
 
     /// The job that goes when one more of a principal needs room: the first of
     /// its own that ended, if it has more than its share, or else the first of
     /// all. Its agent is gone.
-    pub(super) fn to_forget(&self, principal: &Principal, limits: &Limits) -> Option<JobId> {
+    pub(crate) fn to_forget(&self, principal: &Principal, limits: &Limits) -> Option<JobId> {
         let share = self.share(&principal.account());
         let own = share.live + share.ended;
         let held = Held { own, all: self.by_id.len().max(own), total: limits.jobs };
@@ -186,7 +186,7 @@ impl Jobs {
 
     /// Takes the input of a job, and the extensions that go with it: it
     /// starts, or never will. From then on they wait for nothing.
-    pub(super) fn take_input(&mut self, id: JobId) -> (Json, Option<Json>) {
+    pub(crate) fn take_input(&mut self, id: JobId) -> (Json, Option<Json>) {
         let Some(job) = self.by_id.get_mut(&id) else {
             return (Json::null(), None);
         };
@@ -198,7 +198,7 @@ impl Jobs {
     }
 
     /// Whether something has to go from memory because this one grew.
-    pub(super) fn is_too_large(&self, growing: JobId, limits: &Limits) -> bool {
+    pub(crate) fn is_too_large(&self, growing: JobId, limits: &Limits) -> bool {
         self.bytes > limits.log_bytes || self.by_id.get(&growing).is_some_and(|job| job.is_too_large(limits))
     }
 
@@ -206,7 +206,7 @@ impl Jobs {
     /// the one that grows within its own bounds, but none from `unsent` on;
     /// then those of the jobs that ended first and are not owed to anybody,
     /// then again the oldest of the one that grows.
-    pub(super) fn fit(
+    pub(crate) fn fit(
         &mut self,
         growing: JobId,
         limits: &Limits,
@@ -240,7 +240,7 @@ impl Jobs {
     }
 
     /// There is no store to read from: what is not held is gone.
-    pub(super) fn forget_dropped(&mut self, growing: JobId) {
+    pub(crate) fn forget_dropped(&mut self, growing: JobId) {
         for id in core::mem::take(&mut self.shed).into_iter().chain([growing]) {
             if let Some(dropped) = self.by_id.get(&id).map(|job| job.first_held() - 1) {
                 self.forget_events(id, dropped);
@@ -252,7 +252,7 @@ impl Jobs {
     /// the one that grows within its own bounds; then of the jobs that ended
     /// first, then again of the one that grows; of that none from `unsent` on.
     /// Gives up to where.
-    pub(super) fn trim(&mut self, growing: JobId, limits: &Limits, unsent: u64) -> Vec<(JobId, u64)> {
+    pub(crate) fn trim(&mut self, growing: JobId, limits: &Limits, unsent: u64) -> Vec<(JobId, u64)> {
         self.shed.clear();
         let mut trimmed = Vec::new();
         loop {
@@ -277,7 +277,7 @@ impl Jobs {
     }
 
     /// Whether something has to go from the store because this one grew.
-    pub(super) fn is_kept_too_large(&self, growing: JobId, limits: &Limits) -> bool {
+    pub(crate) fn is_kept_too_large(&self, growing: JobId, limits: &Limits) -> bool {
         self.kept_bytes > limits.kept_bytes || self.by_id.get(&growing).is_some_and(|job| job.is_kept_too_large(limits))
     }
 
@@ -291,14 +291,14 @@ impl Jobs {
 
     /// Lets events of a job go for good that need not be kept longer and are
     /// before `needed`; gives up to where.
-    pub(super) fn purge(&mut self, id: JobId, now: Timestamp, needed: u64) -> Option<u64> {
+    pub(crate) fn purge(&mut self, id: JobId, now: Timestamp, needed: u64) -> Option<u64> {
         let upto = self.by_id.get(&id)?.history.purgeable(now, needed)?;
         self.forget_events(id, upto);
         Some(upto)
     }
 
     /// Lets events of a job up to `upto` go for good.
-    pub(super) fn forget_events(&mut self, id: JobId, upto: u64) {
+    pub(crate) fn forget_events(&mut self, id: JobId, upto: u64) {
         if let Some(job) = self.by_id.get_mut(&id) {
             let before = (job.history.bytes(), job.bytes);
             job.history.forget(upto);
@@ -309,7 +309,7 @@ impl Jobs {
     }
 
     /// Lets durable events of a job before `needed` go from memory.
-    pub(super) fn free(&mut self, id: JobId, needed: u64, durable: LogPos) {
+    pub(crate) fn free(&mut self, id: JobId, needed: u64, durable: LogPos) {
         if let Some(job) = self.by_id.get_mut(&id) {
             let before = job.bytes;
             job.drop_before(needed, durable);
@@ -319,7 +319,7 @@ impl Jobs {
 
     /// Keeps a payload that was written of an event held in memory, as far as
     /// it fits.
-    pub(super) fn keep_rendered(
+    pub(crate) fn keep_rendered(
         &mut self,
         id: JobId,
         n: u64,
@@ -342,7 +342,7 @@ impl Jobs {
     }
 
     /// A job is over and its agent is gone.
-    pub(super) fn settle(&mut self, id: JobId) {
+    pub(crate) fn settle(&mut self, id: JobId) {
         if let Some(at) = self.by_id.get(&id).and_then(|job| job.ended_at) {
             self.ended.insert(at, id);
             self.loaded.insert(at, id);
@@ -351,7 +351,7 @@ impl Jobs {
     }
 
     /// The principal's jobs after `after`, oldest first.
-    pub(super) fn of_principal<'a>(
+    pub(crate) fn of_principal<'a>(
         &'a self,
         principal: &'a Principal,
         after: Option<JobId>,
@@ -366,21 +366,21 @@ impl Jobs {
     }
 
     /// Whether a principal has jobs, over or not.
-    pub(super) fn has_any(&self, principal: &Principal) -> bool {
+    pub(crate) fn has_any(&self, principal: &Principal) -> bool {
         self.of_principal(principal, None).next().is_some()
     }
 
     /// Everybody's jobs after `after`, oldest first.
-    pub(super) fn of_all(&self, after: Option<JobId>) -> impl Iterator<Item = (JobId, &Job)> {
+    pub(crate) fn of_all(&self, after: Option<JobId>) -> impl Iterator<Item = (JobId, &Job)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_id.range((from, Bound::Unbounded)).map(|(id, job)| (*id, job))
     }
 
-    pub(super) fn unfinished(&self) -> usize {
+    pub(crate) fn unfinished(&self) -> usize {
         self.total.live
     }
 
-    pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
+    pub(crate) fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.by_id.remove(&id)?;
         self.by_principal.remove(&(job.principal.clone(), id));
         if let Some(at) = job.ended_at {
@@ -395,7 +395,7 @@ impl Jobs {
     }
 
     /// A job is over: listings show it for a while.
-    pub(super) fn end(&mut self, principal: Principal, id: JobId) {
+    pub(crate) fn end(&mut self, principal: Principal, id: JobId) {
         self.account(&principal, |share| {
             share.live = share.live.saturating_sub(1);
             share.ended += 1;
@@ -404,7 +404,7 @@ impl Jobs {
     }
 
     /// Listings no longer show a job.
-    pub(super) fn unlist(&mut self, principal: Principal, id: JobId) {
+    pub(crate) fn unlist(&mut self, principal: Principal, id: JobId) {
         let entry = (principal, id);
         if self.listed.remove(&entry) {
             self.account(&entry.0, |share| share.ended = share.ended.saturating_sub(1));
@@ -412,27 +412,27 @@ impl Jobs {
     }
 
     /// The oldest job of a principal that is over and that listings show.
-    pub(super) fn oldest_listed(&self, principal: &Principal) -> Option<JobId> {
+    pub(crate) fn oldest_listed(&self, principal: &Principal) -> Option<JobId> {
         let least = JobId::from_ulid(ulid::Ulid::nil());
         let (owner, id) = self.listed.range((principal.clone(), least)..).next()?;
         (owner == principal).then_some(*id)
     }
 
-    pub(super) fn enqueue(&mut self, id: JobId) {
+    pub(crate) fn enqueue(&mut self, id: JobId) {
         if let Some(job) = self.by_id.get(&id) {
             self.line.push(id, job);
         }
     }
 
     /// A job no longer waits for a slot.
-    pub(super) fn leave_line(&mut self, id: JobId) {
+    pub(crate) fn leave_line(&mut self, id: JobId) {
         if let Some(job) = self.by_id.get(&id) {
             self.line.remove(id, job);
         }
     }
 
     /// The next job in line whose principal may have a slot; it has it.
-    pub(super) fn dequeue(&mut self, limits: &Limits) -> Option<JobId> {
+    pub(crate) fn dequeue(&mut self, limits: &Limits) -> Option<JobId> {
         let may = |account: &Account| self.slots(account, limits).check(1, limits.principal_share).is_ok();
         let id = self.line.first(may)?;
         self.leave_line(id);

@@ -1,22 +1,22 @@
 //! Signs of life of jobs, and the watch over agents that should give some
 //! (RFC §10.3).
 
-use super::Runtime;
-use super::job::JobState;
-use super::timers::Timer;
+use super::JobState;
 use crate::error::ErrorCode;
 use crate::id::JobId;
 use crate::json::Object;
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::feature::Feature;
 use crate::model::reply::{JobBeat, Reply};
+use crate::runtime::Runtime;
+use crate::runtime::timers::Timer;
 
 /// An agent may be silent for this many heartbeats.
 const PATIENCE: u32 = 2;
 
 impl Runtime {
     /// A job has started: signs of life are given and expected.
-    pub(super) fn begin_beats(&mut self, id: JobId) {
+    pub(crate) fn begin_beats(&mut self, id: JobId) {
         let Some(interval) = self.ctx.config.heartbeat else {
             return;
         };
@@ -29,7 +29,7 @@ impl Runtime {
 
     /// Tells whoever wants to know that a job is alive. Who cannot take it
     /// now gets the next one.
-    pub(super) fn on_job_beat(&mut self, id: JobId) {
+    pub(crate) fn on_job_beat(&mut self, id: JobId) {
         let Some(interval) = self.ctx.config.heartbeat else {
             return;
         };
@@ -56,7 +56,7 @@ impl Runtime {
     }
 
     /// Perhaps an agent has been silent for too long.
-    pub(super) fn on_agent_silence(&mut self, id: JobId) {
+    pub(crate) fn on_agent_silence(&mut self, id: JobId) {
         let Some(interval) = self.ctx.config.heartbeat else {
             return;
         };
@@ -83,7 +83,7 @@ impl Runtime {
     }
 
     /// An agent that had fallen silent is heard again.
-    pub(super) fn on_voice(&mut self, id: JobId) {
+    pub(crate) fn on_voice(&mut self, id: JobId) {
         if let (Some(job), Some(interval)) = (self.jobs.get_mut(id), self.ctx.config.heartbeat) {
             job.silent = false;
             self.ctx.timers.set(Timer::AgentSilence(id), self.ctx.now.mono + interval * PATIENCE);
