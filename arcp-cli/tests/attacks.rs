@@ -4,13 +4,14 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arcp_tests::server::{PATIENCE, connect_to, expect, send, session_with, websocket_on, websocket_to};
+use arcp_tests::until::until;
 use arcp_tests::witness::Witness;
 use serde_json::json;
 
@@ -73,9 +74,14 @@ impl Program {
     }
 
     /// Ends it by SIGTERM; what it has said.
-    fn end(mut self) -> String {
-        terminate(&mut self.child);
-        self.said.take().expect("not ended").join().expect("read")
+    fn end(self) -> String {
+        self.ended().1
+    }
+
+    /// The same, and with which status.
+    fn ended(mut self) -> (ExitStatus, String) {
+        let status = terminate(&mut self.child);
+        (status, self.said.take().expect("not ended").join().expect("read"))
     }
 }
 
@@ -96,14 +102,7 @@ fn folder() -> PathBuf {
 /// Asks a program to end, and waits.
 fn terminate(child: &mut Child) -> ExitStatus {
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("a child") {
-            return status;
-        }
-        assert!(begun.elapsed() < PATIENCE, "it does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("it ends", || child.try_wait().expect("a child"))
 }
 
 #[test]
@@ -116,11 +115,7 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
     command.args(["serve", "--listen", &free.to_string(), "--samples", "--token", "good=good", "--store", "memory"]);
     command.env("ARCP_STATE_DIR", &dir).stdin(Stdio::null()).stderr(full);
     let mut child = command.spawn().expect("it runs");
-    let begun = Instant::now();
-    while TcpStream::connect(free).is_err() {
-        assert!(begun.elapsed() < PATIENCE, "it does not listen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("it listens", || TcpStream::connect(free).ok());
     let witness = Witness::start(&format!("ws://{free}/arcp"), "good");
     witness.is_served(3);
     drop(witness);
@@ -197,7 +192,7 @@ fn answered_requests_that_stay_open_use_no_processor() {
         })
         .collect();
     let before = program.processor();
-    // Long enough for a busy loop to show beside other work.
+    // A span to measure over: a busy loop uses all of it, whenever it begins.
     std::thread::sleep(Duration::from_secs(2));
     let used = program.processor() - before;
     assert!(used < 10, "{used} hundredths of a second");
@@ -270,4 +265,92 @@ fn an_input_that_asks_for_more_memory_than_there_is_fails_its_own_job() {
         assert_eq!(end["payload"]["final_status"], "error", "{end}");
     }
     witness.is_served(2);
+}
+
+/// The lines of a file, once there are so many.
+fn lines_of(file: &Path, count: usize) -> Vec<String> {
+    until("the programs run", || {
+        let lines: Vec<String> = fs::read_to_string(file).ok()?.lines().map(str::to_string).collect();
+        (lines.len() == count).then_some(lines)
+    })
+}
+
+#[test]
+fn programs_that_do_not_stop_do_not_hold_up_the_end_and_none_stays() {
+    const JOBS: usize = 3;
+    let dir = folder();
+    fs::create_dir_all(&dir).expect("a folder");
+    let pids = dir.join("pids");
+    // Deaf, one a child of the other, both with its pipes.
+    let deaf = format!("deaf=trap '' TERM; (sleep 1000; :) & echo $$ $! >> {}; wait; sleep 1000", pids.display());
+    let program = Program::start(&["--agent", &deaf, "--drain-grace", "1"]);
+    let witness = program.witness();
+    let (mut socket, _) = session_with(program.address, "evil");
+    for n in 0..JOBS {
+        send(&mut socket, &format!("s{n}"), "job.submit", json!({"agent": "deaf"}));
+        expect(&mut socket, "job.accepted");
+    }
+    let pids: Vec<String> =
+        lines_of(&pids, JOBS).iter().flat_map(|line| line.split(' ').map(str::to_string).collect::<Vec<_>>()).collect();
+    witness.is_served(3);
+    // No new jobs from here on.
+    drop(witness);
+    let begun = Instant::now();
+    let (status, said) = program.ended();
+    assert_eq!(status.code(), Some(0), "{said}");
+    // A second to drain, a second in which agents may stop and are killed.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    for pid in pids {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        assert!(stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")), "{pid} goes on");
+    }
+    let _ = fs::remove_dir_all(dir);
+}
+
+#[test]
+fn lines_of_a_program_that_do_not_end_fail_their_job_and_take_no_memory() {
+    let program = Program::start(&["--agent", "long=head -c 50000000 /dev/zero | tr '\\0' x; echo"]);
+    let witness = program.witness();
+    witness.is_served(2);
+    let before = program.resident();
+    let (mut socket, _) = session_with(program.address, "evil");
+    for n in 0..4 {
+        send(&mut socket, &format!("s{n}"), "job.submit", json!({"agent": "long"}));
+    }
+    for _ in 0..4 {
+        let end = expect(&mut socket, "job.error");
+        let message = end["payload"]["message"].as_str().expect("a message");
+        assert!(message.contains("a line of 50000000 bytes"), "{message}");
+    }
+    witness.is_served(2);
+    let grown = program.resident().saturating_sub(before);
+    assert!(grown < 16 << 10, "{grown} kB for four lines");
+}
+
+#[test]
+fn a_store_that_is_in_use_is_refused_by_any_of_its_names() {
+    let dir = folder();
+    fs::create_dir_all(&dir).expect("a folder");
+    let [store, symbolic, hard] = ["jobs.db", "symbolic.db", "hard.db"].map(|name| dir.join(name));
+    let program = Program::start(&["--store", store.to_str().expect("text")]);
+    let witness = program.witness();
+    witness.is_served(1);
+    std::os::unix::fs::symlink(&store, &symbolic).expect("a link");
+    fs::hard_link(&store, &hard).expect("a link");
+    for name in [&store, &symbolic, &hard] {
+        let mut second = Command::new(env!("CARGO_BIN_EXE_arcp"));
+        second.args(["serve", "--listen", "127.0.0.1:0", "--samples", "--token", "good=good", "--store"]).arg(name);
+        let refused = second.env("ARCP_STATE_DIR", &dir).stdin(Stdio::null()).output().expect("it runs");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains(name.to_str().expect("text")) && said.contains("in use by another process"), "{said}");
+        assert!(!said.contains("READY"), "{said}");
+    }
+    witness.is_served(2);
+    drop(witness);
+    assert_eq!(program.ended().0.code(), Some(0));
+    let mut check = Command::new(env!("CARGO_BIN_EXE_arcp"));
+    let checked = check.args(["store", "check"]).arg(&store).output().expect("it runs");
+    assert_eq!(checked.status.code(), Some(0), "{}", String::from_utf8_lossy(&checked.stderr));
+    let _ = fs::remove_dir_all(dir);
 }

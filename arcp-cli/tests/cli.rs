@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use arcp_tests::until::until;
 use serde_json::Value;
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
@@ -547,7 +548,8 @@ fn a_job_whose_beginning_is_no_longer_kept_is_watched_from_where_it_is() {
         home.serve(&["--resume-window", "1", "--agent", &agent]);
         let submitted = home.run(&["submit", "long", "--detach"]);
         let job = stdout(&submitted).trim().to_string();
-        // Whoever looks keeps it for a window: a glance now and then.
+        // Whoever looks keeps it for a window of real time, which has to pass
+        // between two glances.
         let told = (0..10).map(|_| {
             std::thread::sleep(std::time::Duration::from_secs(3));
             glance(&home, &job, family)
@@ -582,7 +584,7 @@ fn b46_an_auditor_lists_and_watches_jobs_of_others() {
 
 #[test]
 fn a_server_whose_terminal_is_gone_goes_on_and_ends_when_it_is_told_to() {
-    let home = Home::new();
+    let mut home = Home::new();
     let mut serve = home.arcp(&["serve", "--listen", "127.0.0.1:0", "--samples"]);
     let mut child = serve.stderr(Stdio::piped()).spawn().expect("it runs");
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
@@ -593,30 +595,14 @@ fn a_server_whose_terminal_is_gone_goes_on_and_ends_when_it_is_told_to() {
     let submitted = home.run(&["submit", "echo", "--input", "7", "--url", &url]);
     let pid = child.id().to_string();
     Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
-    let ends = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    let ended = loop {
-        match child.try_wait().expect("asked") {
-            Some(status) => break Some(status),
-            None if std::time::Instant::now() > ends => break None,
-            None => std::thread::sleep(std::time::Duration::from_millis(50)),
-        }
-    };
-    let _ = child.kill();
-    let _ = child.wait();
-    assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", stderr(&submitted));
+    home.servers.push(child);
+    let ended = until("it ends", || home.servers[0].try_wait().expect("asked"));
+    assert_eq!(ended.code(), Some(0), "{}", stderr(&submitted));
 }
 
 /// The text of a file, once its line has an end.
 fn written(file: &Path) -> String {
-    let begun = std::time::Instant::now();
-    loop {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        if text.ends_with('\n') {
-            return text;
-        }
-        assert!(begun.elapsed().as_secs() < 30, "{} was not written", file.display());
-        std::thread::yield_now();
-    }
+    until("the file is written", || fs::read_to_string(file).ok().filter(|text| text.ends_with('\n')))
 }
 
 #[test]
@@ -634,11 +620,8 @@ fn programs_are_told_to_stop_when_the_runtime_ends_and_none_stays() {
     for agent in ["polite", "deaf"] {
         assert_eq!(code(&home.run(&["submit", agent, "--detach"])), 0);
     }
-    let begun = std::time::Instant::now();
-    while fs::read_to_string(&pids).unwrap_or_default().lines().count() < 2 {
-        assert!(begun.elapsed().as_secs() < 30, "the programs did not start");
-        std::thread::yield_now();
-    }
+    let lines = || fs::read_to_string(&pids).unwrap_or_default().lines().count();
+    until("the programs start", || (lines() == 2).then_some(()));
     assert_eq!(home.signal("TERM").code(), Some(0));
     assert_eq!(written(&told), "told\n", "who can stop is asked to");
     for pid in fs::read_to_string(&pids).expect("text").split_whitespace() {

@@ -12,6 +12,7 @@ pub mod scene;
 pub mod script;
 pub mod server;
 pub mod store;
+pub mod until;
 pub mod witness;
 pub mod world;
 

@@ -233,14 +233,33 @@ impl History for SlowReads {
 /// while.
 pub struct Faulty {
     inner: Box<dyn Store>,
-    failing: Arc<AtomicBool>,
+    faults: Arc<Faults>,
+}
+
+/// When a [`Faulty`] store fails.
+#[derive(Debug, Default)]
+pub struct Faults {
+    failing: AtomicBool,
+    failed: AtomicU32,
+}
+
+impl Faults {
+    /// Commits fail from now on, or work again.
+    pub fn fail(&self, failing: bool) {
+        self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// How many commits have failed.
+    pub fn failed(&self) -> u32 {
+        self.failed.load(Ordering::SeqCst)
+    }
 }
 
 impl Faulty {
-    /// A store, and what makes its commits fail while it is set.
-    pub fn new(inner: Box<dyn Store>) -> (Faulty, Arc<AtomicBool>) {
-        let failing = Arc::new(AtomicBool::new(false));
-        (Faulty { inner, failing: failing.clone() }, failing)
+    /// A store that works until it is told to fail.
+    pub fn new(inner: Box<dyn Store>) -> (Faulty, Arc<Faults>) {
+        let faults = Arc::new(Faults::default());
+        (Faulty { inner, faults: faults.clone() }, faults)
     }
 }
 
@@ -250,7 +269,8 @@ impl Store for Faulty {
     }
 
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
-        if self.failing.load(Ordering::SeqCst) {
+        if self.faults.failing.load(Ordering::SeqCst) {
+            self.faults.failed.fetch_add(1, Ordering::SeqCst);
             return Err(StoreError::Unavailable("the disk is full".into()));
         }
         self.inner.commit(batches)

@@ -1,7 +1,6 @@
 //! A client that behaves while others attack.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Connects, submits a job, waits for its result and leaves, again and again,
 /// from its start to its end.
 pub struct Witness {
-    stop: Arc<AtomicBool>,
+    stop: Option<Sender<()>>,
     served: Receiver<()>,
     latencies: Arc<Mutex<Vec<Duration>>>,
     thread: Option<JoinHandle<()>>,
@@ -31,20 +30,20 @@ impl Witness {
     pub fn start(url: &str, token: &str) -> Witness {
         let target: Target = url.parse().expect("a URL");
         let credential = Credential::Bearer(Secret::new(token.to_string()));
-        let stop = Arc::new(AtomicBool::new(false));
         let latencies = Arc::new(Mutex::new(Vec::new()));
         let (tell, served) = channel();
-        let (stopped, taken) = (stop.clone(), latencies.clone());
+        let (stop, stopped) = channel();
+        let taken = latencies.clone();
         let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::SeqCst) {
+            // Until the other end is gone.
+            while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
                 let begun = Instant::now();
                 serve(&target, credential.clone()).expect("served");
                 taken.lock().unwrap_or_else(PoisonError::into_inner).push(begun.elapsed());
                 let _ = tell.send(());
-                std::thread::sleep(PAUSE);
             }
         });
-        Witness { stop, served, latencies, thread: Some(thread) }
+        Witness { stop: Some(stop), served, latencies, thread: Some(thread) }
     }
 
     /// Waits until it was served so many times from now on.
@@ -60,7 +59,7 @@ impl Witness {
 impl Drop for Witness {
     #[allow(clippy::print_stderr, reason = "a figure for whoever reads the output of the tests")]
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
+        drop(self.stop.take());
         let fine = self.thread.take().is_none_or(|thread| thread.join().is_ok());
         let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
         latencies.sort_unstable();

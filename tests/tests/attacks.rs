@@ -5,10 +5,15 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use arcp_host::sqlite::{Durability, SqliteStore};
+use arcp_proto::json::decode_base64;
+use arcp_tests::kept::Folder;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send};
+use arcp_tests::store::Faulty;
+use arcp_tests::until::until;
 use arcp_tests::witness::Witness;
-use serde_json::json;
-use tungstenite::{Message, WebSocket};
+use serde_json::{Value, json};
+use tungstenite::{Message, Utf8Bytes, WebSocket};
 
 /// Time for what has happened already to be seen.
 const BRIEFLY: Duration = Duration::from_millis(20);
@@ -192,4 +197,61 @@ fn long_jobs_of_a_client_that_left_leave_agents_to_others() {
     expect(&mut socket, "session.pong");
     drop(socket);
     witness.is_served(3);
+}
+
+#[test]
+fn a_client_that_reads_at_full_speed_gets_everything_from_a_store_in_memory() {
+    const CHUNKS: u64 = 256;
+    const BYTES: usize = 262_144;
+    // A window of three pieces: only what was sent may go from it.
+    let server = Running::start(&[], |config| config.limits.job_event_bytes = 1 << 20);
+    let witness = Witness::start(&server.url(), "tok-b");
+    let (mut socket, _) = server.session("tok-a");
+    let input = json!({"chunks": CHUNKS, "bytes": BYTES, "encoding": "base64"});
+    send(&mut socket, "s", "job.submit", json!({"agent": "chunker", "input": input}));
+    expect(&mut socket, "job.accepted");
+    // Nothing is done with it before everything has come.
+    let mut texts = Vec::new();
+    while !texts.last().is_some_and(|text: &Utf8Bytes| text.len() < 4096 && text.contains("job.result")) {
+        match socket.read().expect("the connection stays") {
+            Message::Text(text) => texts.push(text),
+            other => assert!(!other.is_close(), "{other}"),
+        }
+    }
+    witness.is_served(2);
+    // They are alike: their length is a multiple of 256.
+    let data: Vec<u8> = (0..BYTES).map(|k| k as u8).collect();
+    let mut pieces = 0;
+    for (text, number) in texts.iter().zip(1..) {
+        let frame: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(frame["event_seq"], number, "no number is missing");
+        if frame["payload"]["kind"] == "result_chunk" {
+            let body = &frame["payload"]["body"];
+            assert_eq!(body["chunk_seq"], pieces);
+            assert!(decode_base64(body["data"].as_str().expect("text")).as_ref() == Some(&data), "piece {pieces}");
+            pieces += 1;
+        }
+    }
+    assert_eq!(pieces, CHUNKS);
+}
+
+#[test]
+fn a_store_that_fails_for_a_moment_is_asked_again_at_once() {
+    const FAILURES: u32 = 6;
+    let folder = Folder::new("moment");
+    let store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Full).expect("it opens");
+    let (store, faults) = Faulty::new(Box::new(store));
+    let server = Running::start_on(Box::new(store), &[], |_| {});
+    let (mut socket, _) = server.session("tok-a");
+    faults.fail(true);
+    let begun = Instant::now();
+    // It waits for the store, which is asked for it alone.
+    send(&mut socket, "s", "job.submit", json!({"agent": "echo", "input": 7}));
+    until("the store is asked again", || (faults.failed() >= FAILURES).then_some(()));
+    // Six times in 310 ms; in five seconds if a second lay between two.
+    assert!(begun.elapsed() < Duration::from_secs(u64::from(FAILURES) - 1), "{:?}", begun.elapsed());
+    faults.fail(false);
+    assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], 7);
+    Witness::start(&server.url(), "tok-b").is_served(2);
+    drop((socket, server));
 }

@@ -4,9 +4,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use arcp_blocking::JobUpdate;
@@ -232,12 +231,20 @@ fn sw12_rt22_py5_a_bearer_token_is_its_principals_and_what_is_near_it_nobodys() 
     }
 }
 
-/// Takes credentials of any scheme that say whose they are, after a while.
-struct Talkative;
+/// Takes credentials that say whose they are, once two have asked.
+#[derive(Default)]
+struct Talkative {
+    asked: Mutex<u32>,
+    another: Condvar,
+}
 
 impl Authenticator for Talkative {
     fn verify(&self, credential: &Credential) -> Option<Principal> {
-        std::thread::sleep(Duration::from_millis(20));
+        let mut asked = self.asked.lock().expect("nobody panics here");
+        *asked += 1;
+        self.another.notify_all();
+        let (asked, _) = self.another.wait_timeout_while(asked, PATIENCE, |asked| *asked < 2).expect("nobody panics");
+        drop(asked);
         match credential {
             Credential::Bearer(token) => Principal::new(token.expose().strip_prefix("I am ")?),
             Credential::Anonymous | Credential::Other { .. } => None,
@@ -248,12 +255,18 @@ impl Authenticator for Talkative {
 #[test]
 fn py6_credentials_are_judged_by_whom_the_operator_says() {
     let mut host = Running::host(Box::<MemoryStore>::default(), &[], |_| {});
-    host.authenticator = Arc::new(Talkative);
+    host.authenticator = Arc::new(Talkative::default());
     let server = Running::serve(host);
-    let (mut bob, _) = server.session("I am bob");
+    let [mut bob, mut eve] = ["I am bob", "I am eve"].map(|token| {
+        let mut socket = server.websocket();
+        send(&mut socket, "h", "session.hello", hello_payload(token));
+        socket
+    });
+    for socket in [&mut bob, &mut eve] {
+        expect(socket, "session.welcome");
+    }
     send(&mut bob, "s", "job.submit", json!({"agent": "echo"}));
     expect(&mut bob, "job.result");
-    let (mut eve, _) = server.session("I am eve");
     send(&mut eve, "l", "session.list_jobs", json!({}));
     assert_eq!(expect(&mut eve, "session.jobs")["payload"]["jobs"], json!([]));
     let mut socket = server.websocket();
@@ -437,12 +450,12 @@ fn what_came_while_reading_was_paused_is_read_when_it_goes_on() {
 fn a_full_disk_is_said_stops_nothing_that_can_go_on_and_passes() {
     let folder = Folder::new("full");
     let store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Full).expect("it opens");
-    let (store, failing) = Faulty::new(Box::new(store));
+    let (store, faults) = Faulty::new(Box::new(store));
     let server = Running::start_on(Box::new(store), &[], |_| {});
     let health = || server.http("GET /healthz HTTP/1.1\r\nHost: localhost");
     let (mut socket, _) = server.session("tok-a");
     let (mut other, _) = server.session("tok-a");
-    failing.store(true, Ordering::SeqCst);
+    faults.fail(true);
     // This one is accepted before anybody knows, and waits for the store.
     send(&mut socket, "1", "job.submit", json!({"agent": "chatty", "input": {"count": 500}}));
     while !health().starts_with("HTTP/1.1 503 ") {}
@@ -455,7 +468,7 @@ fn a_full_disk_is_said_stops_nothing_that_can_go_on_and_passes() {
     );
     send(&mut socket, "3", "session.ping", json!({"nonce": "still there"}));
     assert_eq!(expect(&mut socket, "session.pong")["payload"]["ping_nonce"], "still there");
-    failing.store(false, Ordering::SeqCst);
+    faults.fail(false);
     assert_eq!(expect(&mut socket, "job.result")["payload"]["result"]["emitted"], 500);
     assert!(health().starts_with("HTTP/1.1 200 "), "it works again");
     send(&mut socket, "4", "job.submit", json!({"agent": "echo", "input": 4}));

@@ -9,6 +9,7 @@ use arcp_host::store::Store;
 use arcp_proto::id::LogPos;
 use arcp_proto::runtime::{NumberedRun, Record};
 use arcp_tests::kept::{Folder, Restart, batch, batch_of, lived, loaded, rotated};
+use arcp_tests::until::until;
 use serde_json::{Value, json};
 
 fn open(folder: &Folder) -> Result<SqliteStore, OpenError> {
@@ -154,8 +155,9 @@ fn a_lock_that_is_about_to_go_is_waited_for() {
     // What a program that its killed parent was just starting still holds.
     let lock = std::fs::File::open(folder.0.join("jobs.db")).expect("it opens");
     lock.try_lock().expect("nobody has it");
+    let path = folder.0.join("jobs.db");
     let lets_go = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        until("somebody else opens the file", || (opened(&path) > 1).then_some(()));
         drop(lock);
     });
     open(&folder).expect("it opens in the end");
@@ -163,6 +165,12 @@ fn a_lock_that_is_about_to_go_is_waited_for() {
     let mine = open(&folder).expect("it opens");
     assert!(matches!(open(&folder), Err(OpenError::InUse(_))), "but nobody waits for ever");
     drop(mine);
+}
+
+/// How often this process has a file open.
+fn opened(path: &Path) -> usize {
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("a list").flatten();
+    descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|open| open == path)).count()
 }
 
 #[test]
