@@ -123,7 +123,8 @@ pub struct Limits {
     /// are the principal's, per principal, or per network without a credential
     /// (256). The oldest are forgotten.
     pub seen_ids_per_session: usize,
-    /// Requests by which sessions came to know one job (1,024). More: refused.
+    /// Requests by which sessions came to know one job (1,024). More: refused,
+    /// but for messages that come again.
     pub requests_per_job: usize,
     /// Idempotency keys of one principal held (524,288). More: a submit with
     /// a key is refused.

@@ -52,7 +52,7 @@ pub fn rotated(n: u64) -> Record {
 
 /// A record of a job and a session.
 pub fn left(job_n: u64, session_n: u64) -> Record {
-    Record::Left { job: job(job_n), session: session(session_n) }
+    Record::Left { job: job(job_n), session: session(session_n), undoes: LogPos(0) }
 }
 
 /// A record that is of use until then.

@@ -65,6 +65,9 @@ impl EventRow {
 impl Rows {
     /// Writes a record, or adds it to a row that is written later.
     pub(super) fn put(&mut self, tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<(), StoreError> {
+        if let Some(undone) = record.undoes() {
+            execute(tx, "DELETE FROM records WHERE pos = ?1", [number(undone.0)])?;
+        }
         match record {
             Record::JobEvent { job, event } => {
                 let row = self.events.entry(*job).or_insert_with(|| EventRow::new(at, event.n));
@@ -96,9 +99,6 @@ impl Rows {
                 return discard(tx, key(session.ulid()), i64::MAX);
             }
             Record::Released { session, upto } => discard(tx, key(session.ulid()), number(*upto))?,
-            Record::Unsubscribed { undoes, .. } => {
-                execute(tx, "DELETE FROM records WHERE pos = ?1", [number(undoes.0)])?;
-            }
             Record::KeysExpired { until } => return discard(tx, KEPT, number(until.0)),
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
@@ -110,6 +110,7 @@ impl Rows {
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Subscribed { .. }
+            | Record::Unsubscribed { .. }
             | Record::KeyKept { .. } => {}
         }
         self.bytes += write_record(tx, at, record)?;

@@ -7,7 +7,6 @@ use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use super::Runtime;
-use super::io::Record;
 use super::job::Credit;
 use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
@@ -89,7 +88,7 @@ impl Runtime {
         }
         self.index_local(id, job, Part::Detached, 0);
         self.leave_job(job, id);
-        self.ctx.append(Record::Left { job, session: id });
+        self.note_left(job, id);
     }
 
     fn check_subscription(&mut self, id: SessionId, number: u32) {

@@ -14,6 +14,7 @@ mod handshake;
 mod index;
 mod io;
 mod job;
+mod joins;
 mod lease;
 mod list;
 mod log;

@@ -105,14 +105,20 @@ pub enum Record {
         job: JobId,
         /// The session.
         session: SessionId,
-        /// Whether it may cancel the job.
+        /// Whether it may cancel the job from now on.
         owner: bool,
-        /// The request that its frames follow from, if they say so.
+        /// The request that its frames follow from, if they say so and it is a
+        /// new one.
         request: Option<WireId>,
-        /// Which of the session's requests for the job that is, from 1. In
-        /// records of older versions 0: the next of all sessions'.
+        /// Which of the session's requests for the job its frames follow from,
+        /// from 1; 0 for none. With a request in records of older versions 0:
+        /// the next of all sessions'.
         #[serde(default)]
         number: u32,
+        /// Where the record stands that said last whether it gets them, if that
+        /// said nothing else; 0 if there is none.
+        #[serde(default)]
+        undoes: LogPos,
     },
     /// A session no longer gets new events of a job.
     Left {
@@ -120,6 +126,9 @@ pub enum Record {
         job: JobId,
         /// The session.
         session: SessionId,
+        /// As of [`Joined`](Self::Joined).
+        #[serde(default)]
+        undoes: LogPos,
     },
     /// Frames of a job were numbered for a session. Stands in the batch of the
     /// event that it is a frame of, if that is new.
@@ -313,7 +322,11 @@ impl Record {
 
     /// The record that a store may let go of once it has this one.
     pub fn undoes(&self) -> Option<LogPos> {
-        if let Record::Unsubscribed { undoes, .. } = self { Some(*undoes).filter(|at| at.0 > 0) } else { None }
+        if let Record::Unsubscribed { undoes, .. } | Record::Joined { undoes, .. } | Record::Left { undoes, .. } = self {
+            Some(*undoes).filter(|at| at.0 > 0)
+        } else {
+            None
+        }
     }
 
     /// The job whose records a store may let go of once it has this one.

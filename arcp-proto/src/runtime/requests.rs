@@ -12,17 +12,21 @@ use crate::id::{SessionId, WireId};
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     by_number: BTreeMap<(SessionId, u32), WireId>,
+    /// Which of its own each session came by last.
+    latest: BTreeMap<SessionId, u32>,
 }
 
 impl Requests {
-    /// Notes the latest request of a session; gives its number.
+    /// Notes the latest request of a session; gives its number. One that comes
+    /// again has the number it had.
     pub(super) fn add(&mut self, session: SessionId, request: &WireId) -> u32 {
-        let last = self.latest(session);
-        if self.get(session, last) == Some(request) {
-            return last;
-        }
-        self.by_number.insert((session, last + 1), request.clone());
-        last + 1
+        let number = self.number_of(session, request).unwrap_or_else(|| {
+            let next = self.of(session).next_back().map_or(0, |(last, _)| last) + 1;
+            self.by_number.insert((session, next), request.clone());
+            next
+        });
+        self.latest.insert(session, number);
+        number
     }
 
     /// Takes over a request of an earlier run. Older records tell no number:
@@ -30,11 +34,24 @@ impl Requests {
     pub(super) fn restore(&mut self, session: SessionId, number: u32, request: WireId) {
         let number = if number > 0 { number } else { u32::try_from(self.count() + 1).unwrap_or(u32::MAX) };
         self.by_number.insert((session, number), request);
+        self.latest.insert(session, number);
+    }
+
+    /// New frames for a session follow from this request of it again.
+    pub(super) fn follow(&mut self, session: SessionId, number: u32) {
+        if self.get(session, number).is_some() {
+            self.latest.insert(session, number);
+        }
     }
 
     /// Which request new frames for a session follow from; 0 for none.
     pub(super) fn latest(&self, session: SessionId) -> u32 {
-        self.of(session).next_back().map_or(0, |(number, _)| number)
+        self.latest.get(&session).copied().unwrap_or(0)
+    }
+
+    /// The number of a request of a session, if it is known.
+    pub(super) fn number_of(&self, session: SessionId, request: &WireId) -> Option<u32> {
+        self.of(session).find(|(_, known)| *known == request).map(|(number, _)| number)
     }
 
     /// The request of this number of a session.
@@ -43,7 +60,7 @@ impl Requests {
     }
 
     /// Those of one session, in order.
-    pub(super) fn of(&self, session: SessionId) -> impl DoubleEndedIterator<Item = (u32, &WireId)> {
+    fn of(&self, session: SessionId) -> impl DoubleEndedIterator<Item = (u32, &WireId)> {
         self.by_number.range((session, 0)..=(session, u32::MAX)).map(|((_, number), request)| (*number, request))
     }
 
@@ -63,5 +80,6 @@ impl Requests {
         for number in gone {
             self.by_number.remove(&(session, number));
         }
+        self.latest.remove(&session);
     }
 }

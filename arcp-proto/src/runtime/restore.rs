@@ -50,10 +50,16 @@ impl Runtime {
                 }
             }
             Record::CancelAsked { job, reason } => self.restore_cancel(job, reason),
-            Record::Joined { job, session, owner, request, number } => {
-                self.restore_reader(job, session, owner, request.map(|request| (number, request)));
+            Record::Joined { job, session, owner, request, number, undoes: _ } => {
+                if !owner && request.is_none() {
+                    self.replace_join(job, session, at);
+                }
+                self.restore_reader(job, session, owner, number, request);
             }
-            Record::Left { job, session } => self.leave_job(job, session),
+            Record::Left { job, session, undoes: _ } => {
+                self.leave_job(job, session);
+                self.replace_join(job, session, at);
+            }
             Record::Numbered { session, run } => self.restore_numbers(session, run),
             Record::Released { session, upto } => self.restore_released(session, upto),
             Record::KeyKept { job, principal, key, until } => self.restore_claim(principal, key, job, until, true),
@@ -132,16 +138,26 @@ impl Runtime {
         }
         self.jobs.insert(id, job);
         let correlates = self.sessions.get(session).is_some_and(|session| session.view.correlates());
-        self.restore_reader(id, session, true, correlates.then_some((1, request)));
+        self.restore_reader(id, session, true, u32::from(correlates), correlates.then_some(request));
     }
 
-    fn restore_reader(&mut self, id: JobId, session_id: SessionId, owner: bool, request: Option<(u32, WireId)>) {
+    fn restore_reader(
+        &mut self,
+        id: JobId,
+        session_id: SessionId,
+        owner: bool,
+        number: u32,
+        request: Option<WireId>,
+    ) {
         let (Some(job), Some(session)) = (self.jobs.get_mut(id), self.sessions.get_mut(session_id)) else {
             return;
         };
-        if let Some((number, request)) = request {
-            job.requests.restore(session_id, number, request);
-            session.asked.insert(id);
+        match request {
+            Some(request) => {
+                job.requests.restore(session_id, number, request);
+                session.asked.insert(id);
+            }
+            None => job.requests.follow(session_id, number),
         }
         if owner {
             job.owners.insert(session_id);

@@ -204,7 +204,7 @@ impl Runtime {
         let Some(job) = self.jobs.remove(id) else {
             return;
         };
-        for session in job.requests.sessions() {
+        for session in job.requests.sessions().chain(job.joins.keys().copied()) {
             if let Some(session) = self.sessions.get_mut(session) {
                 session.asked.remove(&id);
             }

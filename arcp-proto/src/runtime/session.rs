@@ -57,7 +57,7 @@ pub(super) struct Session {
     pub(super) owned: BTreeSet<JobId>,
     /// Jobs of which a stream was opened to it and not closed.
     pub(super) streams: BTreeSet<JobId>,
-    /// Jobs that know requests of it.
+    /// Jobs that know requests of it, or where it came and left.
     pub(super) asked: BTreeSet<JobId>,
     /// Namespaces of extensions negotiated with its client.
     pub(super) extensions: Vec<String>,
@@ -615,6 +615,7 @@ impl Runtime {
         for job in &session.asked {
             if let Some(job) = self.jobs.get_mut(*job) {
                 job.requests.forget(id);
+                job.joins.remove(&id);
             }
         }
         for job in &session.watched {

@@ -67,6 +67,7 @@ impl Runtime {
                 return Err(Violation::new(ErrorCode::DuplicateKey, taken));
             }
             let job = claim.job;
+            self.check_requests(session_id, job, id)?;
             return self.rejoin(conn, session_id, id, job);
         }
         self.check_capacity(&principal, asked)?;
@@ -229,6 +230,19 @@ impl Runtime {
         job.requests.add(id, request)
     }
 
+    /// Whether one more request may ask for a job. A message that comes again
+    /// always may.
+    fn check_requests(&self, session: SessionId, id: JobId, request: &WireId) -> Result<(), Violation> {
+        let most = self.ctx.config.limits.requests_per_job;
+        let is_noted = self.sessions.get(session).is_some_and(|session| session.view.correlates());
+        let full = |job: &Job| job.requests.count() >= most && job.requests.number_of(session, request).is_none();
+        if is_noted && self.jobs.get(id).is_some_and(full) {
+            let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
+            return Err(Violation::exhausted("requests_per_job", BoundOf::Job, most as u64, full));
+        }
+        Ok(())
+    }
+
     /// A retry with the same key: the original acceptance, then the events
     /// that follow, then the terminal (hello decision 4).
     pub(super) fn rejoin(
@@ -239,7 +253,6 @@ impl Runtime {
         job_id: JobId,
     ) -> Result<Reply, Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "the job of this key has been forgotten: use a new key");
-        let most = self.ctx.config.limits.requests_per_job;
         let takes_chunks =
             self.sessions.get(session_id).is_some_and(|session| session.view.features.has(Feature::ResultChunk));
         if !takes_chunks {
@@ -250,13 +263,11 @@ impl Runtime {
             let lost = "the job of this key has ended, and how is no longer kept: use a new key to run it again";
             return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
         }
-        if job.requests.count() >= most {
-            let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
-            return Err(Violation::exhausted("requests_per_job", BoundOf::Job, most as u64, full));
-        }
+        let is_new = job.requests.number_of(session_id, id).is_none();
         let (over, last) = (job.is_over(), job.count());
         let (watches, before) = (job.watchers.contains(&session_id), job.requests.latest(session_id));
-        let mut changes = job.owners.insert(session_id);
+        let owns = job.owners.insert(session_id);
+        let mut changes = owns;
         if !over && !watches {
             job.watchers.push(session_id);
             changes = true;
@@ -264,8 +275,8 @@ impl Runtime {
         let number = self.note_request(session_id, job_id, id);
         // A retry that changes nothing leaves nothing in the store.
         if changes || number != before {
-            let request = (number > 0).then(|| id.clone());
-            self.ctx.append(Record::Joined { job: job_id, session: session_id, owner: true, request, number });
+            let request = (is_new && number > 0).then(|| id.clone());
+            self.note_joined(job_id, session_id, owns, request, number);
         }
         let reply = self.acceptance(conn, session_id, job_id, id);
         let Some(session) = self.sessions.get_mut(session_id) else {

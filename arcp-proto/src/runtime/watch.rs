@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
-use super::io::{Notice, Record};
+use super::io::Notice;
 use super::job::{Job, JobState};
 use super::submit::Asked;
 use crate::error::{BoundOf, ErrorCode, Violation};
@@ -232,7 +232,7 @@ impl Runtime {
                 let _ = self.put_result_together(job_id);
             }
             let (request, number) = self.name_request(session_id, job_id, id);
-            self.ctx.append(Record::Joined { job: job_id, session: session_id, owner: false, request, number });
+            self.note_joined(job_id, session_id, false, request, number);
         }
         self.answer(conn, reply.clone());
         if !already {
@@ -286,15 +286,17 @@ impl Runtime {
         }))
     }
 
-    /// What a watch brings follows from the request for it: that, and its
-    /// number. Where there are too many, from the one before.
+    /// What a watch brings follows from the request for it: that, if it is a
+    /// new one, and its number. Where there are too many, from the one before.
     fn name_request(&mut self, session: SessionId, id: JobId, request: &WireId) -> (Option<WireId>, u32) {
         let most = self.ctx.config.limits.requests_per_job;
-        if self.jobs.get(id).is_some_and(|job| job.requests.count() < most) {
-            self.note_request(session, id, request);
+        let requests = self.jobs.get(id).map(|job| &job.requests);
+        let knows = requests.is_some_and(|requests| requests.number_of(session, request).is_some());
+        if !knows && requests.is_some_and(|requests| requests.count() < most) {
+            let number = self.note_request(session, id, request);
+            return ((number > 0).then(|| request.clone()), number);
         }
-        let latest = self.jobs.get(id).and_then(|job| job.requests.of(session).next_back());
-        latest.map_or((None, 0), |(number, request)| (Some(request.clone()), number))
+        (None, requests.map_or(0, |requests| requests.latest(session)))
     }
 
     /// Numbers the history after `from` for a session, and what comes.
@@ -323,7 +325,7 @@ impl Runtime {
         let watches = self.sessions.get(session).is_some_and(|session| session.watched.contains(&target));
         self.leave_job(target, session);
         if watches {
-            self.ctx.append(Record::Left { job: target, session });
+            self.note_left(target, session);
         }
         None
     }

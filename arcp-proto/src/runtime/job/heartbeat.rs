@@ -47,8 +47,8 @@ impl Runtime {
             let Some(conn) = session.conn.filter(|conn| self.can_write(*conn)) else {
                 continue;
             };
-            let request = self.jobs.get(id).and_then(|job| job.requests.of(watcher).next_back());
-            let request = request.map(|(_, request)| request.clone());
+            let requests = self.jobs.get(id).map(|job| &job.requests);
+            let request = requests.and_then(|requests| requests.get(watcher, requests.latest(watcher))).cloned();
             let beat = JobBeat { job: id.into(), sequence, deadline_ms, status, request, trace: trace.clone() };
             self.send_reply(conn, &Reply::JobBeat(beat));
         }

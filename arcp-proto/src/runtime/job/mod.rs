@@ -69,6 +69,9 @@ pub(crate) struct Job {
     pub(crate) max_runtime: Option<NonZeroU32>,
     /// Requests that made it known to sessions that want to be told which.
     pub(crate) requests: Requests,
+    /// Where the record stands that said last whether a session gets its events,
+    /// of sessions whose last one said nothing else.
+    pub(crate) joins: BTreeMap<SessionId, LogPos>,
     /// The key it claimed.
     pub(crate) key: Option<KeyRecord>,
     /// Thoughts it has had.
@@ -221,6 +224,7 @@ impl Job {
             created_at: spec.created_at,
             max_runtime: spec.max_runtime,
             requests: Requests::default(),
+            joins: BTreeMap::new(),
             key: spec.key,
             thoughts: 0,
             beats: 0,
