@@ -108,7 +108,7 @@ impl Reasons {
             Record::Joined { job, session, .. } => {
                 self.gets.insert((*job, *session));
             }
-            Record::Left { job, session } => {
+            Record::Left { job, session, .. } => {
                 self.gets.remove(&(*job, *session));
             }
             Record::SessionEnded { session } => {

@@ -290,6 +290,35 @@ fn sw18_rr46_an_agent_that_falls_silent_is_lost_or_waited_for() {
 }
 
 #[test]
+fn a_sign_of_life_says_that_a_job_is_blocked_once_that_is_durable() {
+    let mut world = World::configured(13, |config| {
+        config.beating_agents.insert("waiter".into());
+    });
+    let mut opening = open_payload("tok-alice");
+    opening["capabilities"] = json!({"heartbeat_recovery": "block", "heartbeat_interval_seconds": 30});
+    let (mut raw, _) = Raw::open_with(&mut world, opening);
+    let job = job_of(&raw.invoke(&mut world, json!({"tool": "waiter", "arguments": {}})));
+    raw.expect(&mut world, "job.started");
+    let states = |world: &mut World, raw: &mut Raw| -> Vec<String> {
+        world.run_for(Duration::from_secs(60));
+        let frames = raw.take(world).into_iter().filter(|frame| frame["type"] == "job.heartbeat");
+        frames.map(|beat| beat["payload"]["state"].as_str().expect("a state").to_string()).collect()
+    };
+    world.run_for(Duration::from_secs(40));
+    raw.take(&world);
+    world.store.broken = true;
+    assert_eq!(states(&mut world, &mut raw), ["running", "running"], "a restart would not know that it is blocked");
+    world.store.mend();
+    assert_eq!(states(&mut world, &mut raw), ["blocked", "blocked"]);
+    world.store.broken = true;
+    world.input(Input::Agent { job, call: AgentCall::Beat });
+    world.run_for(Duration::from_secs(35));
+    world.store.mend();
+    world.settle();
+    world.finish();
+}
+
+#[test]
 fn an_agent_that_waits_for_its_reader_is_not_silent() {
     let mut world = World::configured(12, |config| {
         config.beating_agents.insert("chatty".into());

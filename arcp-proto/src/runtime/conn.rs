@@ -189,15 +189,15 @@ impl Runtime {
     }
 
     pub(super) fn on_received(&mut self, id: ConnId, bytes: &[u8]) {
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.leaving.is_none()) else {
+        let Some(conn) = self.heard(id) else {
             return;
         };
-        conn.last_received = self.ctx.now.mono;
+        let opening = conn.opening;
         if self.ctx.log.bytes() > self.ctx.config.limits.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
             return self.leave(id, CloseReason::Flood);
         }
         let limits = &self.ctx.config.limits;
-        let frame_bytes = if conn.opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
+        let frame_bytes = if opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
         let text = match frame::ingest(bytes, frame_bytes, limits.json_depth) {
             Ok(text) => text,
             Err(violation) => return self.refuse_message(id, Subject::of_refused(bytes), violation),
@@ -208,16 +208,24 @@ impl Runtime {
         }
     }
 
+    /// A connection that has said something, if anything is taken from it: it does
+    /// not leave, and its session is not being taken from it.
+    fn heard(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let conn = self.conns.get_mut(&id).filter(|conn| conn.leaving.is_none())?;
+        conn.last_received = self.ctx.now.mono;
+        let session = conn.session().and_then(|session| self.sessions.get(session));
+        session.is_none_or(|session| session.evicted.is_none()).then_some(conn)
+    }
+
     /// A line ends, and the session goes on; where a WebSocket message ends
     /// is not looked for.
     pub(super) fn on_too_long(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(&id) else {
+        let Some(conn) = self.heard(id) else {
             return;
         };
-        conn.last_received = self.ctx.now.mono;
-        let goes_on = conn.session().is_some() && conn.view.lines;
+        let (goes_on, opening) = (conn.session().is_some() && conn.view.lines, conn.opening);
         let limits = &self.ctx.config.limits;
-        let most = if conn.opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
+        let most = if opening { limits.handshake_frame_bytes } else { limits.frame_bytes };
         let concern = if goes_on { Concern::Frame } else { Concern::Session };
         let too_long = Violation::invalid(alloc::format!("a frame was too long: at most {most} bytes are accepted"));
         self.refuse_freely(id, Refusal::of(concern, too_long, None));

@@ -65,7 +65,7 @@ impl Runtime {
     pub fn digest(&self) -> Digest {
         let mut digest = Digest { at: self.ctx.log.last(), ..Digest::default() };
         // One that is being taken from its client is over in the log.
-        for (id, session) in self.sessions.all().filter(|(_, session)| session.evicted.is_none()) {
+        for (id, session) in self.sessions.all().filter(|(_, session)| session.is_recorded()) {
             self.digest_session(&mut digest, id, session);
         }
         for (id, job) in self.jobs.of_all(None) {

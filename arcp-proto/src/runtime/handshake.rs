@@ -316,7 +316,10 @@ impl Runtime {
         self.sessions.insert(session, made);
         let record =
             Record::SessionOpened { session, principal: principal.clone(), anonymous, view, token: digest, extensions };
-        self.ctx.append(record);
+        // What is there to resume another one is gone with its connection.
+        if self.sessions.get(session).is_some_and(Session::is_recorded) {
+            self.ctx.append(record);
+        }
         let client = alloc::format!("{} {}", open.client.name, open.client.version);
         self.ctx.observe(Notice::SessionOpened { session, principal, client });
         self.lend(session);

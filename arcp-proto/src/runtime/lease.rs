@@ -6,6 +6,7 @@
 //!                                    └──deadline──▶ evicted
 //! ```
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Runtime;
@@ -83,9 +84,28 @@ impl Runtime {
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.evicted.is_none()) else {
             return;
         };
+        let was_recorded = session.is_recorded();
         session.evicted = Some((code, reason.into()));
+        self.show_nothing_more(id);
+        if !was_recorded {
+            return self.on_evicted(id);
+        }
         let pos = self.ctx.append(Record::SessionEnded { session: id });
         self.ctx.log.wait(pos, Waiter::Session(id));
+    }
+
+    /// What happens from now on is not numbered for a session that is over.
+    fn show_nothing_more(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(id) else {
+            return;
+        };
+        let (watched, subscriptions) = (session.watched.clone(), session.subscriptions.numbers().collect::<Vec<u32>>());
+        for job in watched {
+            self.leave_job(job, id);
+        }
+        for number in subscriptions {
+            self.drop_subscription(id, number);
+        }
     }
 
     /// That a session is taken from its client is durable.

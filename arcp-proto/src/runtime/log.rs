@@ -60,6 +60,11 @@ impl Log {
         self.last
     }
 
+    /// What the present input has appended.
+    pub(super) fn open(&self) -> &[Record] {
+        &self.open.batch.records
+    }
+
     /// Ends the batch of an input; gives it, if there is one and the store
     /// takes it.
     pub(super) fn seal(&mut self) -> Option<Batch> {

@@ -186,6 +186,7 @@ impl Runtime {
         }
         self.bound_log();
         self.pump_ready();
+        debug_assert!(self.is_tidy(), "nothing would ever let go of one of {:?}", self.ctx.log.open());
         self.ctx.seal();
     }
 
@@ -217,6 +218,7 @@ impl Runtime {
             kept_event_bytes: self.jobs.kept_bytes,
             read_ahead_bytes: self.ahead_bytes,
             rendered_bytes: self.jobs.rendered.bytes(),
+            unsent_bytes: self.sessions.unsent_bytes(),
             undurable_bytes: self.ctx.log.bytes(),
             store_failed: self.ctx.log.failed,
         }
@@ -256,6 +258,25 @@ impl Runtime {
         while let Some(conn) = self.ctx.next_ready() {
             self.pump(conn);
         }
+    }
+
+    /// Whether each record of this input goes with a session and a job that are
+    /// still to end: what comes after its owner's last one is kept for ever.
+    fn is_tidy(&self) -> bool {
+        let records = self.ctx.log.open();
+        let later = |at: usize, ends: &dyn Fn(&Record) -> bool| records[at + 1..].iter().any(ends);
+        records.iter().enumerate().all(|(at, record)| {
+            let (last_of_session, last_of_job) = (record.ends_session().is_some(), record.forgets_job().is_some());
+            let of_session = record.session().filter(|_| !last_of_session).is_none_or(|id| {
+                self.sessions.get(id).is_some_and(session::Session::is_recorded)
+                    || later(at, &|record| record.ends_session() == Some(id))
+            });
+            let of_job = record
+                .job()
+                .filter(|_| !last_of_job)
+                .is_none_or(|id| self.jobs.get(id).is_some() || later(at, &|record| record.forgets_job() == Some(id)));
+            of_session && of_job
+        })
     }
 
     /// Nobody is read while too much is not durable.
@@ -356,6 +377,9 @@ pub struct Stats {
     pub read_ahead_bytes: usize,
     /// Bytes of payloads kept because several sessions get them.
     pub rendered_bytes: usize,
+    /// Bytes of events that attached sessions are behind: by them agents are
+    /// paced.
+    pub unsent_bytes: usize,
     /// Bytes of records that are not durable yet.
     pub undurable_bytes: usize,
     /// Whether the store is failing.

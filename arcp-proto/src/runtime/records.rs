@@ -322,7 +322,8 @@ impl Record {
 
     /// The record that a store may let go of once it has this one.
     pub fn undoes(&self) -> Option<LogPos> {
-        if let Record::Unsubscribed { undoes, .. } | Record::Joined { undoes, .. } | Record::Left { undoes, .. } = self {
+        if let Record::Unsubscribed { undoes, .. } | Record::Joined { undoes, .. } | Record::Left { undoes, .. } = self
+        {
             Some(*undoes).filter(|at| at.0 > 0)
         } else {
             None

@@ -141,14 +141,7 @@ impl Runtime {
         self.restore_reader(id, session, true, u32::from(correlates), correlates.then_some(request));
     }
 
-    fn restore_reader(
-        &mut self,
-        id: JobId,
-        session_id: SessionId,
-        owner: bool,
-        number: u32,
-        request: Option<WireId>,
-    ) {
+    fn restore_reader(&mut self, id: JobId, session_id: SessionId, owner: bool, number: u32, request: Option<WireId>) {
         let (Some(job), Some(session)) = (self.jobs.get_mut(id), self.sessions.get_mut(session_id)) else {
             return;
         };

@@ -16,6 +16,7 @@ use super::Runtime;
 use super::admission::Admission;
 use super::index::{Index, tag};
 use super::io::{CloseReason, Notice, NumberedRun, Record};
+use super::job::Jobs;
 use super::log::Waiter;
 use super::read::{Found, Reading};
 use super::seen::{Seen, SeenOfPrincipals};
@@ -158,6 +159,12 @@ impl Session {
         self.untaken_bytes
     }
 
+    /// Whether it survives the process: it is neither being taken from its client
+    /// nor there to resume another one only.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.evicted.is_none() && self.only_resumes.is_none()
+    }
+
     /// Whether nothing has happened in it yet.
     pub(super) fn is_unused(&self) -> bool {
         self.index.head() == 0 && self.watched.is_empty() && !self.commanded
@@ -226,11 +233,24 @@ impl Session {
         self.past = self.index.head();
     }
 
+    /// The bytes of what was numbered since it began to catch up and is not sent,
+    /// as far as it is held.
+    fn weigh_unsent(&self, jobs: &Jobs) -> usize {
+        let counted = (self.cursor + 1..=self.index.head()).filter(|seq| self.is_counted(*seq));
+        let places = counted.filter_map(|seq| self.index.at(seq, jobs));
+        places.map(|place| jobs.get(place.job).map_or(0, |job| job.bytes_behind(place))).sum()
+    }
+
+    /// Whether a number is not of the past.
+    fn is_counted(&self, seq: u64) -> bool {
+        seq > self.past || seq <= self.past_from
+    }
+
     /// The next number is sent; what stands behind it has so many bytes.
     fn pass(&mut self, seq: u64, bytes: usize) {
         self.cursor = seq;
         self.sent = self.sent.max(seq);
-        let counted = if seq > self.past || seq <= self.past_from { bytes } else { 0 };
+        let counted = if self.is_counted(seq) { bytes } else { 0 };
         // Nothing is left of what could not be weighed exactly.
         self.unsent_bytes = if self.lag() == 0 { 0 } else { self.unsent_bytes.saturating_sub(counted) };
     }
@@ -275,6 +295,12 @@ impl Sessions {
     /// All of them, by id.
     pub(super) fn ids(&self) -> impl Iterator<Item = SessionId> {
         self.by_id.keys().copied()
+    }
+
+    /// Bytes of events that those which are attached are behind.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        let attached = self.by_id.values().filter(|session| session.conn.is_some());
+        attached.map(Session::unsent_bytes).sum()
     }
 
     /// Sessions whose messages bear this tag: mostly one.
@@ -412,9 +438,7 @@ impl Runtime {
         let of = |run: &NumberedRun| (run.job, run.subscription) == (job, subscription) && !run.part.is_local();
         let withdrawn = session.index.withdraw(sent, of);
         (session.past, session.past_from) = (withdrawn.moved(session.past), withdrawn.moved(session.past_from));
-        if session.lag() == 0 {
-            session.unsent_bytes = 0;
-        }
+        session.unsent_bytes = session.weigh_unsent(&self.jobs);
         // Those after them have other numbers now.
         session.gates.retain(|(first, _)| *first <= sent);
         if session.index.head() > sent {
@@ -585,10 +609,13 @@ impl Runtime {
     }
 
     pub(super) fn end_session(&mut self, id: SessionId) {
-        if self.sessions.get(id).is_some() {
+        let Some(session) = self.sessions.get(id) else {
+            return;
+        };
+        if session.is_recorded() {
             self.ctx.append(Record::SessionEnded { session: id });
-            self.forget_session(id);
         }
+        self.forget_session(id);
     }
 
     /// A session is over, and the store knows.

@@ -357,7 +357,7 @@ impl Runtime {
     }
 
     /// A subscription is shown nothing more.
-    fn drop_subscription(&mut self, id: SessionId, number: u32) {
+    pub(super) fn drop_subscription(&mut self, id: SessionId, number: u32) {
         if let Some(principal) = self.forget_subscription(id, number) {
             self.forget_observer(&principal, |observer| observer == (id, number));
         }

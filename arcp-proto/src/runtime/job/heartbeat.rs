@@ -38,7 +38,9 @@ impl Runtime {
         };
         let sequence = job.beats;
         job.beats += 1;
-        let (status, trace, watchers) = (job.status(), job.trace.clone(), job.watchers.clone());
+        // It passes by what waits for the store: so it may not say more.
+        let status = job.durable_status(self.ctx.log.durable());
+        let (trace, watchers) = (job.trace.clone(), job.watchers.clone());
         let deadline_ms = u64::try_from((interval * PATIENCE).as_millis()).unwrap_or(u64::MAX);
         for watcher in watchers {
             let Some(session) = self.sessions.get(watcher).filter(|session| session.view.has_job_beats()) else {
@@ -78,16 +80,22 @@ impl Runtime {
         if !waits {
             return self.end_agent(id, JobError::new(ErrorCode::HeartbeatLost, message));
         }
-        job.silent = true;
-        self.append_event(id, phase("blocked", Some(&message)), false);
+        self.note_silence(id, true, phase("blocked", Some(&message)));
     }
 
     /// An agent that had fallen silent is heard again.
     pub(crate) fn on_voice(&mut self, id: JobId) {
-        if let (Some(job), Some(interval)) = (self.jobs.get_mut(id), self.ctx.config.heartbeat) {
-            job.silent = false;
+        if let Some(interval) = self.ctx.config.heartbeat {
             self.ctx.timers.set(Timer::AgentSilence(id), self.ctx.now.mono + interval * PATIENCE);
-            self.append_event(id, phase("running", None), false);
+            self.note_silence(id, false, phase("running", None));
+        }
+    }
+
+    fn note_silence(&mut self, id: JobId, silent: bool, event: JobEvent) {
+        self.append_event(id, event, false);
+        let at = self.ctx.log.last();
+        if let Some(job) = self.jobs.get_mut(id) {
+            (job.silent, job.silent_at) = (silent, at);
         }
     }
 }

@@ -82,6 +82,8 @@ pub(crate) struct Job {
     pub(crate) last_call: Timestamp,
     /// Whether it waits for an agent that fell silent.
     pub(crate) silent: bool,
+    /// Where it stands in the log that it fell silent, or was heard again.
+    pub(crate) silent_at: LogPos,
     /// When its agent was first started.
     pub(crate) started_at: Option<UtcMs>,
     /// How often it was started again.
@@ -230,6 +232,7 @@ impl Job {
             beats: 0,
             last_call: Timestamp::default(),
             silent: false,
+            silent_at: LogPos(0),
             started_at: None,
             restarts: 0,
             checkpoint: None,
@@ -374,6 +377,22 @@ impl Job {
             JobState::Running | JobState::Cancelling if self.silent => JobStatus::Blocked,
             JobState::Running | JobState::Cancelling => JobStatus::Running,
             JobState::Ended(status) => JobStatus::Ended(status),
+        }
+    }
+
+    /// Its status as far as that is durable.
+    pub(crate) fn durable_status(&self, durable: LogPos) -> JobStatus {
+        match (self.status(), self.silent_at <= durable) {
+            (JobStatus::Blocked, false) => JobStatus::Running,
+            (JobStatus::Running, false) => JobStatus::Blocked,
+            (
+                status @ (JobStatus::Pending
+                | JobStatus::Running
+                | JobStatus::Blocked
+                | JobStatus::Paused
+                | JobStatus::Ended(_)),
+                _,
+            ) => status,
         }
     }
 

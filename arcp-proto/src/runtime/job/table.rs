@@ -32,6 +32,8 @@ pub(crate) struct Jobs {
     ended: BTreeMap<LogPos, JobId>,
     /// Those of them whose events are still held.
     loaded: BTreeMap<LogPos, JobId>,
+    /// The last of those that was looked at in vain.
+    looked_at: LogPos,
     /// Those of them whose history can be cut.
     kept: BTreeMap<LogPos, JobId>,
     /// Jobs whose events were let go from memory.
@@ -221,10 +223,7 @@ impl Jobs {
         job.fit(limits, durable, unsent);
         self.bytes = self.bytes + job.bytes - before;
         while self.bytes > limits.log_bytes {
-            let ended = self.loaded.iter().take_while(|(at, _)| **at <= durable).take(ENDED_LOOKED_AT);
-            let mut may_go = ended.filter(|(_, id)| self.by_id.get(id).is_none_or(|job| !is_owed(**id, job)));
-            let oldest = may_go.next().map(|(at, id)| (*at, *id));
-            let freed = match oldest {
+            let freed = match self.first_not_owed(durable, &is_owed) {
                 Some((at, ended)) => {
                     self.loaded.remove(&at);
                     self.shed.push(ended);
@@ -237,6 +236,24 @@ impl Jobs {
             };
             self.bytes = self.bytes.saturating_sub(freed);
         }
+    }
+
+    /// The job that ended first of those that are not owed to anybody. A few are
+    /// looked at, and where all are owed, the next time those after them.
+    fn first_not_owed(&mut self, durable: LogPos, is_owed: impl Fn(JobId, &Job) -> bool) -> Option<(LogPos, JobId)> {
+        let from = (Bound::Excluded(self.looked_at), Bound::Unbounded);
+        let mut looked_at = LogPos(0);
+        for (count, (at, id)) in (1..).zip(self.loaded.range(from)).take_while(|(_, (at, _))| **at <= durable) {
+            if self.by_id.get(id).is_none_or(|job| !is_owed(*id, job)) {
+                return Some((*at, *id));
+            }
+            if count == ENDED_LOOKED_AT {
+                looked_at = *at;
+                break;
+            }
+        }
+        self.looked_at = looked_at;
+        None
     }
 
     /// There is no store to read from: what is not held is gone.
