@@ -23,6 +23,8 @@ use crate::registry::Registry;
 const PIECE_BYTES: u64 = 4 << 20;
 /// The most pieces of one result.
 const CHUNKS: u64 = 1 << 20;
+/// The most steps, or events, of one job.
+const STEPS: u64 = 1 << 20;
 /// The longest a sample runs, in milliseconds: a day.
 const RUN_MS: u64 = 86_400_000;
 /// The longest it sleeps without looking whether it was told to stop.
@@ -91,6 +93,7 @@ impl Default for Stepper {
 /// to see to that itself, it goes on after the last one.
 fn stepper(job: &Context, may_crash: bool) -> Result<Outcome, AgentError> {
     let input: Stepper = job.parse()?;
+    at_most("steps", input.steps, STEPS)?;
     at_most("step_ms", input.step_ms, RUN_MS)?;
     if input.crash_at.is_some() && !may_crash {
         let message = "`crash_at` ends the whole runtime, and its operator does not allow that";
@@ -329,6 +332,7 @@ impl Gates {
     fn wait(&self, job: &Context) -> Result<Outcome, AgentError> {
         const LOOK: Duration = Duration::from_millis(50);
         let Gate { key } = job.parse()?;
+        at_most("the length of key", key.len() as u64, KEY_BYTES)?;
         job.status("waiting", None)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         while !open.contains(&key) {

@@ -137,6 +137,7 @@ fn a_sample_refuses_what_it_would_allocate_or_wait_for_beyond_reason() {
         ("slow", r#"{"ms":18446744073709551615}"#, "`ms`"),
         ("slow", r#"{"ms":100,"tick_ms":3600000,"ignore_cancel":true}"#, "`tick_ms`"),
         ("stepper", r#"{"step_ms":18446744073709551615}"#, "`step_ms`"),
+        ("stepper", r#"{"steps":18446744073709551615,"step_ms":0}"#, "`steps`"),
         ("counter", r#"{"ms":18446744073709551615}"#, "`ms`"),
     ] {
         let error = refusal(sample(agent, input));
@@ -144,7 +145,7 @@ fn a_sample_refuses_what_it_would_allocate_or_wait_for_beyond_reason() {
         assert!(error.message.contains(name) && error.message.contains("at most"), "{}", error.message);
     }
     let key = format!(r#"{{"key":"{}"}}"#, "k".repeat(257));
-    for agent in ["counter", "opengate"] {
+    for agent in ["counter", "gate", "opengate"] {
         assert_eq!(refusal(sample(agent, &key)).code, ErrorCode::InvalidRequest, "{agent}");
     }
 }
