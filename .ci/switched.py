@@ -1,0 +1,118 @@
+"""A copy of the tree in which mutants stand behind a switch, all of them at once: what `.ci/mutants` and `.ci/mutate` share.
+
+`ARCP_MUTANT=N` switches mutant N on. `ARCP_REACHED=FILE` has every process note there, once, which mutants it came by.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SWITCH = """
+/// Which mutant is switched on, and which were come by.
+#[allow(missing_docs, clippy::all)]
+pub mod mutant {
+    extern crate std;
+    use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+    use std::{env, fs::File, io::Write, sync::OnceLock};
+
+    const UNREAD: u32 = u32::MAX;
+    const NOTING: u32 = u32::MAX - 1;
+    static CHOSEN: AtomicU32 = AtomicU32::new(UNREAD);
+
+    pub fn on(id: u32) -> bool {
+        let chosen = CHOSEN.load(Relaxed);
+        chosen == id || (chosen >= NOTING && asked(id))
+    }
+
+    #[cold]
+    fn asked(id: u32) -> bool {
+        static REACHED: OnceLock<Option<File>> = OnceLock::new();
+        static SEEN: [AtomicBool; 1 << 16] = [const { AtomicBool::new(false) }; 1 << 16];
+        let reached = REACHED.get_or_init(|| {
+            let file = env::var_os("ARCP_REACHED").map(|path| File::options().append(true).create(true).open(path).unwrap());
+            let chosen = env::var("ARCP_MUTANT").map_or(0, |id| id.parse().unwrap());
+            CHOSEN.store(if file.is_some() { NOTING } else { chosen }, Relaxed);
+            file
+        });
+        match reached {
+            Some(file) if !SEEN[id as usize].swap(true, Relaxed) => (&mut &*file).write_all(&id.to_ne_bytes()).unwrap(),
+            _ => {}
+        }
+        CHOSEN.load(Relaxed) == id
+    }
+}
+"""
+
+
+def on(path, mutant):
+    """The expression that asks, in the file at `path`, whether this mutant is switched on."""
+    return f"{'crate' if path.startswith('arcp-proto/') else 'arcp_proto'}::mutant::on({mutant})"
+
+
+def sources():
+    """Every file of the tree, with its bytes."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True)
+    return {path: (ROOT / path).read_bytes() for path in listed.stdout.decode().splitlines() if (ROOT / path).is_file()}
+
+
+class Copy:
+    """The copy under `target/NAME`, and what is built of it."""
+
+    def __init__(self, name, **profile):
+        self.tree = ROOT / "target" / name / "tree"
+        built = {"CARGO_TARGET_DIR": str(ROOT / "target" / name / "target"), "CARGO_PROFILE_DEV_DEBUG": "0"}
+        self.environment = {**os.environ, **built, **profile}
+
+    def write(self, tree):
+        """Only what changed, so that only that is built again."""
+        tree = {**tree, "arcp-proto/src/lib.rs": tree["arcp-proto/src/lib.rs"] + SWITCH.encode()}
+        for path, text in tree.items():
+            there = self.tree / path
+            if not there.is_file() or there.read_bytes() != text:
+                there.parent.mkdir(parents=True, exist_ok=True)
+                there.write_bytes(text)
+                there.chmod((ROOT / path).stat().st_mode)
+        for there in (path for path in self.tree.rglob("*") if path.is_file()):
+            if str(there.relative_to(self.tree)) not in tree:
+                there.unlink()
+
+    def cargo(self, *command):
+        """What cargo says, one message each, and whether it succeeded."""
+        command = ["cargo", *command, "--locked", "--message-format=json"]
+        done = subprocess.run(command, cwd=self.tree, env=self.environment, stdout=subprocess.PIPE)
+        return [json.loads(line) for line in done.stdout.splitlines()], done.returncode == 0
+
+    def tests(self):
+        """Builds all tests: the path of each to (executable, folder to run it in); nothing if that fails."""
+        messages, built = self.cargo("test", "--workspace", "--lib", "--bins", "--tests", "--no-run")
+        tests = {}
+        for said in messages if built else []:
+            if said.get("executable") and said["profile"]["test"]:
+                listing = subprocess.run([said["executable"], "--list"], check=True, capture_output=True, cwd=self.tree)
+                folder = Path(said["manifest_path"]).parent
+                for path in re.findall(r"^(\S+): test$", listing.stdout.decode(), re.M):
+                    tests[f"{said['target']['name']}::{path}"] = (said["executable"], path, folder)
+        return tests
+
+
+def passes(test, patience_s, **environment):
+    """Runs one test in a process of its own. One that takes too long fails, and what it started ends with it."""
+    executable, path, folder = test
+    environment = {**os.environ, "RUST_BACKTRACE": "0", **environment}
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = subprocess.Popen([executable, "--exact", path], cwd=folder, env=environment, start_new_session=True, **quiet)
+    try:
+        return running.wait(patience_s) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        try:
+            os.killpg(running.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        running.wait()
