@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use arcp_proto::runtime::{Input, Record};
+use arcp_proto::id::JobId;
+use arcp_proto::json::Json;
+use arcp_proto::runtime::{AgentCall, Input, Record};
 use arcp_tests::raw::{Raw, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::json;
@@ -84,4 +86,36 @@ fn a_connection_that_leaves_is_answered_nothing_more() {
     assert_eq!(types, ["job.accepted"], "it had taken its leave");
     assert!(raw.is_closed(&world));
     world.finish();
+}
+
+#[test]
+fn numbers_that_were_taken_back_and_given_again_are_so_after_a_restart() {
+    for compact in [false, true] {
+        let mut world = World::configured(4, |config| {
+            config.history = false;
+            config.limits.job_events = 64;
+            config.slow_reader_grace = Duration::from_secs(3600);
+        });
+        let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+        let (mut reader, welcome) = Raw::hello(&mut world, "tok-a");
+        let own = reader.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+        let job = owner.submit(&mut world, json!({"agent": "chatty", "input": {"count": 2000}}))["job_id"].clone();
+        reader.send(&mut world, "job.subscribe", json!({"job_id": job}));
+        reader.expect(&mut world, "job.subscribed");
+        world.stall(reader.conn, true);
+        world.run_for(Duration::from_millis(230));
+        let own_id = JobId::parse(own.as_str().expect("an id")).expect("ours");
+        let body = Json::parse(r#"{"name":"own","value":1}"#).expect("JSON");
+        world.input(Input::Agent { job: own_id, call: AgentCall::Say { kind: "metric".into(), body } });
+        owner.until_end(&mut world);
+        world.settle();
+        let last = reader.take(&world).iter().filter_map(|frame| frame["event_seq"].as_u64()).max().expect("some");
+        world.crash_with(0, compact);
+        let mut back = Raw::resume(&mut world, "tok-a", &welcome, last);
+        back.expect(&mut world, "session.welcome");
+        let frames: Vec<_> = back.settle(&mut world).into_iter().filter(|frame| frame["event_seq"].is_u64()).collect();
+        let first = frames.first().expect("what it was owed");
+        assert_eq!((&first["event_seq"], &first["job_id"]), (&json!(last + 1), &own), "{compact}: {frames:#?}");
+        world.finish();
+    }
 }

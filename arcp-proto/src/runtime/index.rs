@@ -186,6 +186,16 @@ impl Index {
         Withdrawn { gone, numbers }
     }
 
+    /// The numbers from `seq` on.
+    pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = NumberedRun> {
+        let from = self.runs.partition_point(|run| run.last_seq() < seq);
+        self.runs.range(from..).map(move |run| {
+            let mut run = *run;
+            run.begin_at(run.seq.max(seq));
+            run
+        })
+    }
+
     /// The first event of `job` that has a number after `seq`, if that can be
     /// told, for whoever watches it or for one subscription.
     pub(super) fn first_event_after(&self, job: JobId, subscription: u32, seq: u64, jobs: &Jobs) -> Option<u64> {

@@ -430,7 +430,6 @@ impl Runtime {
     /// Takes back the numbers that were not sent yet of a job's events, for
     /// whoever watches it or for one subscription.
     pub(super) fn withdraw_numbers(&mut self, id: SessionId, job: JobId, subscription: u32) {
-        let pos = self.ctx.log.last();
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -439,10 +438,14 @@ impl Runtime {
         let withdrawn = session.index.withdraw(sent, of);
         (session.past, session.past_from) = (withdrawn.moved(session.past), withdrawn.moved(session.past_from));
         session.unsent_bytes = session.weigh_unsent(&self.jobs);
-        // Those after them have other numbers now.
+        // Those after them have other numbers now. A number that is recorded again
+        // stands for what it was given to last.
+        for run in session.index.from(sent + 1) {
+            self.ctx.append(Record::Numbered { session: id, run });
+        }
         session.gates.retain(|(first, _)| *first <= sent);
         if session.index.head() > sent {
-            session.gates.push_back((sent + 1, pos));
+            session.gates.push_back((sent + 1, self.ctx.log.last()));
         }
         if let Some(conn) = conn.and_then(|conn| self.conns.get_mut(&conn)) {
             conn.answers.renumber(&withdrawn);
