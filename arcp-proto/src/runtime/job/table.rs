@@ -207,7 +207,8 @@ impl Jobs {
     /// Lets events go from memory until everything held fits: the oldest of
     /// the one that grows within its own bounds, but none from `unsent` on;
     /// then those of the jobs that ended first and are not owed to anybody,
-    /// then again the oldest of the one that grows.
+    /// then again the oldest of the one that grows; and last those that are
+    /// owed: whoever reads loses nothing for who does not.
     pub(crate) fn fit(
         &mut self,
         growing: JobId,
@@ -223,19 +224,33 @@ impl Jobs {
         job.fit(limits, durable, unsent);
         self.bytes = self.bytes + job.bytes - before;
         while self.bytes > limits.log_bytes {
-            let freed = match self.first_not_owed(durable, &is_owed) {
-                Some((at, ended)) => {
-                    self.loaded.remove(&at);
-                    self.shed.push(ended);
-                    self.by_id.get_mut(&ended).map_or(0, Job::drop_events)
-                }
-                None => match self.by_id.get_mut(&growing).and_then(|job| job.drop_oldest(durable)) {
-                    Some(freed) => freed,
-                    None => return,
-                },
+            let Some(freed) = self.let_one_go(growing, durable, unsent, &is_owed) else {
+                return;
             };
             self.bytes = self.bytes.saturating_sub(freed);
         }
+    }
+
+    /// Gives the bytes that went.
+    fn let_one_go(
+        &mut self,
+        growing: JobId,
+        durable: LogPos,
+        unsent: u64,
+        is_owed: impl Fn(JobId, &Job) -> bool,
+    ) -> Option<usize> {
+        let ended = self.first_not_owed(durable, is_owed);
+        let sent = self.by_id.get_mut(&growing).filter(|job| ended.is_none() && job.first_held() < unsent);
+        if let Some(freed) = sent.and_then(|job| job.drop_oldest(durable)) {
+            return Some(freed);
+        }
+        let first = || self.loaded.first_key_value().map(|(at, id)| (*at, *id)).filter(|(at, _)| *at <= durable);
+        let Some((at, ended)) = ended.or_else(first) else {
+            return self.by_id.get_mut(&growing)?.drop_oldest(durable);
+        };
+        self.loaded.remove(&at);
+        self.shed.push(ended);
+        Some(self.by_id.get_mut(&ended).map_or(0, Job::drop_events))
     }
 
     /// The job that ended first of those that are not owed to anybody. A few are

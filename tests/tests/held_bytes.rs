@@ -1,0 +1,97 @@
+//! Bytes that are held: for readers that are behind, and of jobs that are over.
+
+use std::time::Duration;
+
+use arcp_proto::id::JobId;
+use arcp_proto::json::Json;
+use arcp_proto::runtime::{AgentCall, Input};
+use arcp_tests::raw::Raw;
+use arcp_tests::world::World;
+use serde_json::json;
+
+#[test]
+fn events_that_are_taken_back_from_a_reader_are_not_counted_as_unsent() {
+    let mut world = World::configured(1, |config| {
+        config.history = false;
+        config.limits.job_events = 64;
+        config.slow_reader_grace = Duration::from_secs(3600);
+    });
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let (mut reader, _) = Raw::hello(&mut world, "tok-a");
+    let own = reader.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let job = owner.submit(&mut world, json!({"agent": "chatty", "input": {"count": 2000}}))["job_id"].clone();
+    reader.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    reader.expect(&mut world, "job.subscribed");
+    world.stall(reader.conn, true);
+    world.run_for(Duration::from_millis(230));
+    let own = JobId::parse(own.as_str().expect("an id")).expect("ours");
+    let body = Json::parse(r#"{"name":"m","value":1}"#).expect("JSON");
+    world.input(Input::Agent { job: own, call: AgentCall::Say { kind: "metric".into(), body } });
+    owner.until_end(&mut world);
+    world.settle();
+    // Of the other job it is to be told only that it is too far behind.
+    let unsent = world.runtime().stats().unsent_bytes;
+    assert!((100..400).contains(&unsent), "{unsent}: one event");
+    world.stall(reader.conn, false);
+    world.settle();
+    assert_eq!(world.runtime().stats().unsent_bytes, 0);
+    world.finish();
+}
+
+#[test]
+fn jobs_that_are_owed_to_a_reader_do_not_keep_those_that_ended_after_them() {
+    const BOUND: usize = 600 << 10;
+    let mut world = World::configured(2, |config| {
+        config.history = false;
+        config.limits.log_bytes = BOUND;
+        config.limits.ended_jobs_per_principal = 1000;
+        config.slow_reader_grace = Duration::from_secs(3600);
+        config.heartbeat = None;
+    });
+    let text = "x".repeat(2000);
+    for _ in 0..4 {
+        let (mut slow, _) = Raw::hello(&mut world, "tok-a");
+        world.stall(slow.conn, true);
+        for _ in 0..60 {
+            slow.send(&mut world, "job.submit", json!({"agent": "echo", "input": text}));
+            world.settle();
+        }
+    }
+    let owed = world.runtime().stats().event_bytes;
+    assert!((100 * 2000..BOUND).contains(&owed), "{owed}: more jobs than are looked at");
+    let (mut reader, _) = Raw::hello(&mut world, "tok-b");
+    for _ in 0..300 {
+        reader.submit(&mut world, json!({"agent": "echo", "input": text}));
+        reader.until_end(&mut world);
+    }
+    let held = world.runtime().stats().event_bytes;
+    assert!(held <= BOUND, "{held}: what was read goes");
+    world.finish();
+}
+
+#[test]
+fn whoever_reads_loses_nothing_for_who_does_not() {
+    let mut world = World::configured(3, |config| {
+        config.history = false;
+        config.limits.log_bytes = 64 << 10;
+        config.slow_reader_grace = Duration::from_secs(3600);
+        config.heartbeat = None;
+    });
+    let text = "x".repeat(2000);
+    for _ in 0..4 {
+        let (mut slow, _) = Raw::hello(&mut world, "tok-a");
+        world.stall(slow.conn, true);
+        for _ in 0..60 {
+            slow.send(&mut world, "job.submit", json!({"agent": "echo", "input": text}));
+            world.settle();
+        }
+    }
+    let (mut reader, _) = Raw::hello(&mut world, "tok-b");
+    for _ in 0..50 {
+        reader.submit(&mut world, json!({"agent": "echo", "input": text}));
+        let end = reader.until_end(&mut world).pop().expect("an end");
+        assert_eq!(end["payload"]["result"], text.as_str());
+    }
+    assert!(world.runtime().stats().event_bytes <= 70 << 10);
+    world.finish();
+}
