@@ -1,5 +1,6 @@
-//! A complete ARCP server in one thread, on a readiness loop of its own. It
-//! uses the core and nothing of this crate: this is what embedding takes.
+//! A complete ARCP server in one thread, on a readiness loop of its own: the
+//! driver of `arcp-host`, and sockets. It uses nothing of this crate: this is
+//! what embedding takes.
 //!
 //! ```text
 //! cargo run -p arcp-blocking --example event_loop        # prints its URL and a token
@@ -8,192 +9,227 @@
 
 #![allow(clippy::print_stderr, reason = "its URL and its token are told once, at the start")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use arcp_host::auth::{Authenticator as _, BearerTokens};
-use arcp_proto::entropy::Seeds;
+use arcp_host::agent::Outcome;
+use arcp_host::auth::BearerTokens;
+use arcp_host::driver::{Driver, Fenced, Host, HostError, Sockets, WriteWindow};
+use arcp_host::registry::Registry;
 use arcp_proto::id::{ConnId, Principal};
-use arcp_proto::runtime::{AgentExit, Config, Input, Output, Runtime, Transport};
+use arcp_proto::runtime::{AgentSpec, CloseReason, Config, Input, Transport};
 use arcp_proto::secret::Secret;
-use arcp_proto::time::{Now, Timestamp, UtcMs};
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use tungstenite::handshake::server::{NoCallback, ServerHandshake};
 use tungstenite::handshake::{HandshakeError, MidHandshake};
 use tungstenite::{Message, WebSocket};
 
 const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+const FIRST_CONN: usize = 2;
+
+fn main() -> Result<(), HostError> {
+    let mut registry = Registry::default();
+    registry.add_inline("echo", None, |job: &AgentSpec| Ok(Outcome::Json(job.input.clone())));
+    let (mut tokens, token) = (BearerTokens::default(), arcp_host::entropy::token()?);
+    tokens.add(&Secret::new(token.clone()), Principal::new("owner").ok_or_else(|| io::Error::other("no name"))?);
+    let host = Host::new(Config::new("event-loop", "1.0.0"), registry).with_authenticator(tokens);
+    let mut server = EventLoop::bind(SocketAddr::from(([127, 0, 0, 1], 0)), host)?;
+    eprintln!("READY ws://{}/ --token {token}", server.address()?);
+    loop {
+        server.turn()?;
+    }
+}
+
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    listener: TcpListener,
+    next: usize,
+    driver: Driver,
+    peers: Peers,
+}
+
+/// Everything that is connected.
+#[derive(Default)]
+struct Peers {
+    by_conn: BTreeMap<ConnId, Peer>,
+    /// Something is to be written.
+    dirty: BTreeSet<ConnId>,
+    /// Not paused any more: frames may already be there.
+    resumed: BTreeSet<ConnId>,
+}
+
+type Accepting = ServerHandshake<TcpStream, NoCallback>;
 
 enum Peer {
-    Opening(Option<MidHandshake<ServerHandshake<TcpStream, NoCallback>>>),
-    Open { socket: WebSocket<TcpStream>, unflushed: (u32, u32) },
+    Opening(Option<MidHandshake<Accepting>>),
+    Open(Box<Connection>),
 }
 
-struct Loop {
-    runtime: Runtime,
-    peers: BTreeMap<ConnId, Peer>,
-    tokens: BearerTokens,
-    start: Instant,
+struct Connection {
+    socket: WebSocket<TcpStream>,
+    window: WriteWindow,
+    paused: bool,
 }
 
-fn main() -> io::Result<()> {
-    let mut poll = Poll::new()?;
-    let mut listener = TcpListener::bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let token = arcp_host::entropy::token()?;
-    eprintln!("READY ws://{}/ --token {token}", listener.local_addr()?);
-
-    let config = Config::new("event-loop", "1.0.0").with_agent("echo", &[]);
-    let seeds = arcp_host::entropy::seeds()?;
-    let mut state = Loop::new(config, seeds)?;
-    let owner = Principal::new("owner").ok_or_else(|| io::Error::other("a principal has a name"))?;
-    state.tokens.add(&Secret::new(token), owner);
-    let mut events = Events::with_capacity(256);
-    let mut next = 1;
-    loop {
-        let wait = state.runtime.next_deadline().map(|deadline| deadline.at.since(state.now().mono));
-        // Rounded up: an early wake-up would find nothing to do.
-        poll.poll(&mut events, wait.map(|span| span + Duration::from_millis(1)))?;
-        for event in &events {
-            if event.token() != LISTENER {
-                state.on_ready(ConnId(event.token().0 as u64));
-                continue;
-            }
-            while let Ok((mut socket, _)) = listener.accept() {
-                poll.registry().register(&mut socket, Token(next), Interest::READABLE | Interest::WRITABLE)?;
-                state.on_accepted(ConnId(next as u64), socket);
-                next += 1;
-            }
+impl Peers {
+    fn open(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        match self.by_conn.get_mut(&conn) {
+            Some(Peer::Open(connection)) => Some(connection),
+            Some(Peer::Opening(_)) | None => None,
         }
-        state.input(Input::Tick);
     }
 }
 
-impl Loop {
-    fn new(config: Config, seeds: Seeds) -> io::Result<Loop> {
-        let start = Instant::now();
-        let runtime = Runtime::new(config, seeds, Loop::read_clocks(start)).map_err(io::Error::other)?;
-        Ok(Loop { runtime, peers: BTreeMap::new(), tokens: BearerTokens::default(), start })
-    }
-
-    fn read_clocks(start: Instant) -> Now {
-        let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono: Timestamp(start.elapsed().as_micros() as u64), utc: UtcMs(utc.as_millis() as u64) }
-    }
-
-    fn now(&self) -> Now {
-        Loop::read_clocks(self.start)
-    }
-
-    /// Hands one input to the core and does everything it asks for.
-    fn input(&mut self, input: Input) {
-        self.runtime.handle(self.now(), input);
-        while let Some(output) = self.runtime.poll_output() {
-            self.perform(output);
+impl Sockets for Peers {
+    fn send(&mut self, conn: ConnId, frame: String) {
+        if let Some(connection) = self.open(conn) {
+            connection.window.queued(&frame);
+            // Errors show up when it is flushed.
+            let _ = connection.socket.write(Message::text(frame));
+            self.dirty.insert(conn);
         }
     }
 
-    fn perform(&mut self, output: Output) {
-        match output {
-            Output::Send { conn, frame } => {
-                if let Some(Peer::Open { socket, unflushed }) = self.peers.get_mut(&conn) {
-                    unflushed.0 += frame.len() as u32;
-                    unflushed.1 += 1;
-                    // Errors show up when it is read.
-                    let _ = socket.write(Message::text(frame));
-                }
-                self.flush(conn);
-            }
-            Output::Close { conn, .. } => {
-                if let Some(Peer::Open { mut socket, .. }) = self.peers.remove(&conn) {
-                    let _ = socket.close(None);
-                    let _ = socket.flush();
-                }
-            }
-            // What is in memory is as durable as this server gets.
-            Output::Persist(batch) => self.runtime.handle(self.now(), Input::Persisted { up_to: batch.last() }),
-            Output::Authenticate { op, credential, .. } => {
-                let principal = self.tokens.verify(&credential);
-                self.runtime.handle(self.now(), Input::Authenticated { op, principal });
-            }
-            // An agent that answers at once runs right here.
-            Output::StartAgent { job, spec } => {
-                let exit = AgentExit::Success { result: Some(spec.input), summary: None };
-                self.runtime.handle(self.now(), Input::AgentExited { job, exit });
-            }
-            Output::StopAgent { .. }
-            | Output::AgentCredit { .. }
-            | Output::Admit { .. }
-            | Output::Fragment { .. }
-            | Output::Observe(_) => {}
-            // No extension is offered, and no history (`Config::history`).
-            Output::Extension { .. } | Output::Load { .. } => {}
-            // A larger server would stop reading; the core's bounds hold all
-            // the same.
-            Output::PauseRead { .. } | Output::ResumeRead { .. } => {}
+    fn close(&mut self, conn: ConnId, _: CloseReason) {
+        if let Some(Peer::Open(mut connection)) = self.by_conn.remove(&conn) {
+            let _ = connection.socket.close(None);
+            let _ = connection.socket.flush();
         }
     }
 
-    /// Writes what is queued; when all of it is gone, the core may send more.
-    fn flush(&mut self, conn: ConnId) {
-        if let Some(Peer::Open { socket, unflushed }) = self.peers.get_mut(&conn)
-            && unflushed.1 > 0
-            && socket.flush().is_ok()
-        {
-            let (bytes, frames) = std::mem::take(unflushed);
-            self.runtime.handle(self.now(), Input::Credit { conn, bytes, frames });
+    fn pause_reading(&mut self, conn: ConnId) {
+        if let Some(connection) = self.open(conn) {
+            connection.paused = true;
         }
     }
 
-    fn on_accepted(&mut self, conn: ConnId, socket: TcpStream) {
-        let _ = socket.set_nodelay(true);
-        self.on_handshake(conn, tungstenite::accept(socket));
+    fn resume_reading(&mut self, conn: ConnId) {
+        if let Some(connection) = self.open(conn) {
+            connection.paused = false;
+            self.resumed.insert(conn);
+        }
+    }
+}
+
+impl EventLoop {
+    pub fn bind(address: SocketAddr, host: Host) -> Result<EventLoop, HostError> {
+        let poll = Poll::new()?;
+        let mut listener = TcpListener::bind(address)?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let driver = Driver::new(host, move || drop(waker.wake()))?;
+        let events = Events::with_capacity(256);
+        Ok(EventLoop { poll, events, listener, next: FIRST_CONN, driver, peers: Peers::default() })
     }
 
-    fn on_handshake(
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Waits until there is something to do, and does it.
+    pub fn turn(&mut self) -> Result<(), HostError> {
+        let resumed = (!self.peers.resumed.is_empty()).then_some(Duration::ZERO);
+        let wait = self.driver.next_wait().into_iter().chain(resumed).min();
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+        self.driver.take_inbox(&mut self.peers)?;
+        let tokens: Vec<Token> = self.events.iter().map(|event| event.token()).collect();
+        let mut ready = std::mem::take(&mut self.peers.resumed);
+        for token in &tokens {
+            match *token {
+                LISTENER => self.accept()?,
+                WAKER => {}
+                Token(n) => drop(ready.insert(ConnId(n as u64))),
+            }
+        }
+        for conn in ready {
+            self.peers.dirty.insert(conn);
+            self.read(conn)?;
+        }
+        self.driver.tick(tokens.len() < self.events.capacity(), &mut self.peers)?;
+        for conn in std::mem::take(&mut self.peers.dirty) {
+            self.write(conn)?;
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<(), HostError> {
+        while let Ok((mut socket, _)) = self.listener.accept() {
+            let conn = self.next;
+            self.next += 1;
+            self.poll.registry().register(&mut socket, Token(conn), Interest::READABLE | Interest::WRITABLE)?;
+            let _ = socket.set_nodelay(true);
+            self.upgrade(ConnId(conn as u64), tungstenite::accept(socket))?;
+        }
+        Ok(())
+    }
+
+    fn upgrade(
         &mut self,
         conn: ConnId,
-        outcome: Result<WebSocket<TcpStream>, HandshakeError<ServerHandshake<TcpStream, NoCallback>>>,
-    ) {
+        outcome: Result<WebSocket<TcpStream>, HandshakeError<Accepting>>,
+    ) -> Result<(), Fenced> {
         match outcome {
             Ok(socket) => {
-                self.peers.insert(conn, Peer::Open { socket, unflushed: (0, 0) });
-                self.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
-                self.input(Input::Credit { conn, bytes: 256 << 10, frames: 256 });
-                self.on_ready(conn);
+                let connection = Connection { socket, window: WriteWindow::default(), paused: false };
+                self.peers.by_conn.insert(conn, Peer::Open(Box::new(connection)));
+                let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None };
+                self.driver.handle(opened, &mut self.peers)?;
+                self.driver.handle(WriteWindow::opening_credit(conn), &mut self.peers)?;
+                self.read(conn)?;
             }
             Err(HandshakeError::Interrupted(middle)) => {
-                self.peers.insert(conn, Peer::Opening(Some(middle)));
+                self.peers.by_conn.insert(conn, Peer::Opening(Some(middle)));
             }
-            Err(HandshakeError::Failure(_)) => {
-                self.peers.remove(&conn);
-            }
+            Err(HandshakeError::Failure(_)) => drop(self.peers.by_conn.remove(&conn)),
         }
+        Ok(())
     }
 
-    fn on_ready(&mut self, conn: ConnId) {
-        if let Some(Peer::Opening(middle)) = self.peers.get_mut(&conn) {
-            if let Some(middle) = middle.take() {
-                self.on_handshake(conn, middle.handshake());
-            }
-            return;
+    /// Hands over what has arrived, until the core wants no more for now.
+    fn read(&mut self, conn: ConnId) -> Result<(), Fenced> {
+        if let Some(Peer::Opening(middle)) = self.peers.by_conn.get_mut(&conn) {
+            let middle = middle.take();
+            return middle.map_or(Ok(()), |middle| self.upgrade(conn, middle.handshake()));
         }
-        while let Some(Peer::Open { socket, .. }) = self.peers.get_mut(&conn) {
-            match socket.read() {
+        while let Some(connection) = self.peers.open(conn).filter(|connection| !connection.paused) {
+            match connection.socket.read() {
                 Ok(message @ (Message::Text(_) | Message::Binary(_))) => {
-                    self.input(Input::Received { conn, frame: message.into_data().to_vec() });
+                    let frame = message.into_data().to_vec();
+                    self.driver.handle(Input::Received { conn, frame }, &mut self.peers)?;
                 }
                 Ok(_) => {}
                 Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => {
-                    self.peers.remove(&conn);
-                    self.input(Input::Closed { conn });
-                }
+                Err(_) => self.lose(conn)?,
             }
         }
-        self.flush(conn);
-        self.input(Input::Tick);
+        Ok(())
+    }
+
+    /// Writes what is queued; when all of it is gone, the core may send more.
+    fn write(&mut self, conn: ConnId) -> Result<(), Fenced> {
+        let Some(connection) = self.peers.open(conn) else {
+            return Ok(());
+        };
+        match connection.socket.flush() {
+            Ok(()) => match connection.window.all_written(conn) {
+                Some(credit) => self.driver.handle(credit, &mut self.peers),
+                None => Ok(()),
+            },
+            Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(_) => self.lose(conn),
+        }
+    }
+
+    fn lose(&mut self, conn: ConnId) -> Result<(), Fenced> {
+        self.peers.by_conn.remove(&conn);
+        self.driver.handle(Input::Closed { conn }, &mut self.peers)
     }
 }

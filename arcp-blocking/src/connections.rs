@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
+use arcp_host::driver::{Driver, Sockets, WriteWindow};
 use arcp_host::server_log::log;
 use arcp_proto::id::ConnId;
 use arcp_proto::limits::Limits;
@@ -16,7 +17,6 @@ use tungstenite::protocol::Role;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::admission::Admission;
-use crate::engine::{Engine, Links};
 use crate::framing::{Framed, Framing};
 use crate::http::{Answer, Gate, response};
 use crate::partial::Partial;
@@ -27,9 +27,6 @@ const FIRST_CONN: usize = 2;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a closed connection may take to take its last bytes.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
-/// Bytes and frames the core may have in flight per connection.
-const WINDOW_BYTES: u32 = 256 << 10;
-const WINDOW_FRAMES: u32 = 512;
 /// A peer that says nothing is asked by the system whether it is still there:
 /// after this time, this often, with this between the questions. Peers without
 /// heartbeats are found by it.
@@ -64,8 +61,6 @@ pub(crate) struct Connections {
     pub(crate) gone: Vec<ConnId>,
     /// When bytes were last written, or a connection ended.
     pub(crate) progress_at: Instant,
-    /// The inbox holds more.
-    pub(crate) more: bool,
 }
 
 pub(crate) struct Connection {
@@ -77,8 +72,7 @@ pub(crate) struct Connection {
     pub(crate) paused: bool,
     /// Something came while it was paused.
     pub(crate) unread: bool,
-    /// Credit the core gets back when everything is written.
-    owed: (u32, u32),
+    window: WriteWindow,
     deadline: Option<Instant>,
 }
 
@@ -147,19 +141,6 @@ impl Connection {
             Stage::Open { framing, .. } => framing.wrote(bytes),
         }
     }
-
-    /// The credit for what was written: bytes, and frames in proportion.
-    fn credit_for(&mut self, written: usize) -> Option<Input> {
-        let Stage::Open { conn, .. } = self.stage else {
-            return None;
-        };
-        let (owed, frames) = self.owed;
-        let bytes = u32::try_from(written).unwrap_or(u32::MAX).min(owed);
-        let share =
-            if bytes == owed { frames } else { (u64::from(frames) * u64::from(bytes) / u64::from(owed)) as u32 };
-        self.owed = (owed - bytes, frames - share);
-        (bytes > 0).then_some(Input::Credit { conn, bytes, frames: share })
-    }
 }
 
 enum Stage {
@@ -190,7 +171,6 @@ impl Connections {
             resumed: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             gone: Vec::new(),
-            more: false,
         }
     }
 
@@ -223,7 +203,7 @@ impl Connections {
             writable: true,
             paused: false,
             unread: false,
-            owed: (0, 0),
+            window: WriteWindow::default(),
             deadline: None,
         };
         self.by_token.insert(token, connection);
@@ -248,39 +228,41 @@ impl Connections {
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        self.more || !(self.dirty.is_empty() && self.readable.is_empty() && self.resumed.is_empty())
+        !(self.dirty.is_empty() && self.readable.is_empty() && self.resumed.is_empty())
     }
 
     /// Takes bytes from a socket. Gives what the core must be told before
     /// any frame.
-    pub(crate) fn take(&mut self, token: Token, bytes: &[u8], gate: &Gate, engine: &Engine) -> Option<Vec<Input>> {
-        let connection = self.by_token.get_mut(&token)?;
+    pub(crate) fn take(&mut self, token: Token, bytes: &[u8], gate: &Gate, driver: &Driver) -> Vec<Input> {
+        let Some(connection) = self.by_token.get_mut(&token) else {
+            return Vec::new();
+        };
         let head = match &mut connection.stage {
             Stage::Open { framing, .. } => {
                 framing.feed(bytes);
-                return None;
+                return Vec::new();
             }
             Stage::Http { head, .. } => head,
         };
         head.extend_from_slice(bytes);
         match gate.answer(head) {
-            Answer::More => None,
+            Answer::More => Vec::new(),
             Answer::Upgrade { response, head: length } => {
                 let rest = head.split_off(length);
-                Some(self.upgrade(token, &response, &rest))
+                self.upgrade(token, &response, &rest)
             }
             Answer::Health => {
-                let text = if engine.stats().store_failed {
+                let text = if driver.stats().store_failed {
                     response(503, "Service Unavailable", "the store is failing")
                 } else {
                     response(200, "OK", "ok")
                 };
                 self.answer(token, &text);
-                None
+                Vec::new()
             }
             Answer::Refuse(text) => {
                 self.answer(token, &text);
-                None
+                Vec::new()
             }
         }
     }
@@ -301,7 +283,7 @@ impl Connections {
         self.dirty.insert(token);
         vec![
             Input::Opened { conn, transport: Transport::WebSocket, address, peer: None },
-            Input::Credit { conn, bytes: WINDOW_BYTES, frames: WINDOW_FRAMES },
+            WriteWindow::opening_credit(conn),
         ]
     }
 
@@ -376,7 +358,11 @@ impl Connections {
             self.progress_at = Instant::now();
         }
         let all = connection.is_written();
-        let credit = connection.credit_for(if all { usize::MAX } else { written });
+        let credit = match connection.stage {
+            Stage::Http { .. } => None,
+            Stage::Open { conn, .. } if all => connection.window.all_written(conn),
+            Stage::Open { conn, .. } => connection.window.written(conn, written),
+        };
         match (connection.phase, &connection.stage) {
             (Phase::Open, Stage::Open { .. }) => {
                 // A pong that cannot be written is a peer that reads too slowly.
@@ -447,7 +433,7 @@ impl Connections {
     }
 }
 
-impl Links for Connections {
+impl Sockets for Connections {
     fn send(&mut self, conn: ConnId, frame: String) {
         let Some(token) = self.by_conn.get(&conn).copied() else {
             return;
@@ -455,8 +441,7 @@ impl Links for Connections {
         if let Some(connection) = self.by_token.get_mut(&token)
             && let Stage::Open { framing, .. } = &mut connection.stage
         {
-            connection.owed.0 += u32::try_from(frame.len()).unwrap_or(u32::MAX);
-            connection.owed.1 += 1;
+            connection.window.queued(&frame);
             framing.write(frame);
             self.dirty.insert(token);
         }
@@ -480,7 +465,7 @@ impl Links for Connections {
         }
     }
 
-    fn admit(&mut self, conn: ConnId) {
+    fn raise_frame_limit(&mut self, conn: ConnId) {
         if let Some(token) = self.by_conn.get(&conn) {
             self.admission.leave(*token);
         }
@@ -490,17 +475,22 @@ impl Links for Connections {
         }
     }
 
-    fn pause(&mut self, conn: ConnId, paused: bool) {
+    fn pause_reading(&mut self, conn: ConnId) {
+        let connection = self.by_conn.get(&conn).and_then(|token| self.by_token.get_mut(token));
+        if let Some(connection) = connection {
+            connection.paused = true;
+        }
+    }
+
+    fn resume_reading(&mut self, conn: ConnId) {
         let Some(token) = self.by_conn.get(&conn).copied() else {
             return;
         };
         if let Some(connection) = self.by_token.get_mut(&token) {
-            connection.paused = paused;
-            if !paused {
-                self.resumed.insert(token);
-                if std::mem::take(&mut connection.unread) {
-                    self.readable.insert(token);
-                }
+            connection.paused = false;
+            self.resumed.insert(token);
+            if std::mem::take(&mut connection.unread) {
+                self.readable.insert(token);
             }
         }
     }

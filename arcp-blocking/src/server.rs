@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use arcp_host::driver::{Driver, Fenced, Host, HostError};
 use arcp_host::server_log::log;
 use arcp_proto::runtime::{Input, Operator};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::connections::{Connections, LINGER, Phase, descriptors_for_connections};
-use crate::engine::{Engine, Host, HostError, Wake};
 use crate::framing::Framed;
 use crate::http::Gate;
 
@@ -24,9 +24,6 @@ const WAKER: Token = Token(1);
 const READ_TURN: usize = 256 << 10;
 /// What is taken from the system at once.
 const EVENTS: usize = 1024;
-/// Turns for which silence is not judged, because more has arrived than one
-/// turn takes.
-const PATIENCE: u32 = 64;
 /// How long not to accept when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a server that ends waits for clients that take nothing and close
@@ -70,7 +67,7 @@ pub struct Server {
     poll: Poll,
     listener: Option<TcpListener>,
     address: SocketAddr,
-    engine: Engine,
+    driver: Driver,
     connections: Connections,
     gate: Gate,
     control: Arc<Control>,
@@ -83,8 +80,6 @@ pub struct Server {
     told_full: bool,
     /// Whether this turn takes everything that had arrived.
     all_heard: bool,
-    /// Turns in a row that did not.
-    put_off: u32,
     buffer: Vec<u8>,
 }
 
@@ -115,15 +110,6 @@ impl ServerHandle {
     }
 }
 
-struct PollWake(Arc<Waker>);
-
-impl Wake for PollWake {
-    fn wake(&self) {
-        // It fails only when the poll is gone, and with it the server.
-        let _ = self.0.wake();
-    }
-}
-
 impl Server {
     /// Binds the port. Nothing is served before [`run`](Self::run).
     ///
@@ -136,11 +122,14 @@ impl Server {
         let mut listener = TcpListener::bind(config.listen)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let most = descriptors_for_connections();
+        let own = waker.clone();
+        // It fails only when the poll is gone, and with it the server.
+        let wake = move || drop(own.wake());
         Ok(Server {
             address: listener.local_addr()?,
             listener: Some(listener),
             connections: Connections::new(poll.registry().try_clone()?, &host.config, most),
-            engine: Engine::new(host, Box::new(PollWake(waker.clone())))?,
+            driver: Driver::new(host, wake)?,
             gate: Gate {
                 path: config.path.clone(),
                 hosts: config.allow_hosts.clone(),
@@ -153,7 +142,6 @@ impl Server {
             accept_at: None,
             told_full: false,
             all_heard: true,
-            put_off: 0,
             buffer: vec![0; 64 << 10],
             poll,
         })
@@ -173,20 +161,21 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the system's readiness queue fails.
-    pub fn run(mut self) -> io::Result<()> {
+    /// If the system's readiness queue fails, or the store is somebody else's:
+    /// then every connection is dropped as it is.
+    pub fn run(mut self) -> Result<(), HostError> {
         let mut events = Events::with_capacity(EVENTS);
-        while !self.stopped() {
+        while !self.stopped()? {
             self.step(&mut events, None)?;
         }
         Ok(())
     }
 
     /// Waits until there is something to do, at most this long, and does it.
-    fn step(&mut self, events: &mut Events, most: Option<Duration>) -> io::Result<()> {
+    fn step(&mut self, events: &mut Events, most: Option<Duration>) -> Result<(), HostError> {
         let wait = self.next_wait().into_iter().chain(most).min();
         match self.poll.poll(events, wait) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
             Ok(()) | Err(_) => {}
         }
         for event in &*events {
@@ -199,43 +188,37 @@ impl Server {
             }
         }
         self.all_heard = events.iter().count() < events.capacity();
-        self.turn();
-        Ok(())
+        Ok(self.turn()?)
     }
 
     /// Everything there is to do without waiting.
-    fn turn(&mut self) {
-        self.tell_gone();
-        self.connections.more = self.engine.take_inbox();
-        self.engine.drain(&mut self.connections);
+    fn turn(&mut self) -> Result<(), Fenced> {
+        self.tell_gone()?;
+        self.driver.take_inbox(&mut self.connections)?;
         for token in std::mem::take(&mut self.connections.readable) {
-            self.read(token);
-            self.engine.drain(&mut self.connections);
+            self.read(token)?;
         }
         // Whoever was silent may have spoken in what is not read yet.
-        self.put_off = if self.all_heard && !self.connections.more { 0 } else { self.put_off + 1 };
-        if self.engine.wait() == Some(Duration::ZERO) && (self.put_off == 0 || self.put_off > PATIENCE) {
-            self.put_off = 0;
-            self.engine.input(Input::Tick);
-            self.engine.drain(&mut self.connections);
-        }
+        self.driver.tick(self.all_heard, &mut self.connections)?;
         // What is written gives credit, and credit lets the core send more: in
         // the next turn, so that everybody gets theirs.
         for token in std::mem::take(&mut self.connections.dirty) {
             if let Some(credit) = self.connections.flush(token) {
-                self.engine.input(credit);
-                self.engine.drain(&mut self.connections);
+                self.hand_over(credit)?;
             }
         }
-        self.expire();
-        self.tell_gone();
-        self.engine.drain(&mut self.connections);
+        self.expire()?;
+        self.tell_gone()
     }
 
-    fn tell_gone(&mut self) {
-        for conn in std::mem::take(&mut self.connections.gone) {
-            self.engine.input(Input::Closed { conn });
-        }
+    fn hand_over(&mut self, input: Input) -> Result<(), Fenced> {
+        self.driver.handle(input, &mut self.connections)
+    }
+
+    fn tell_gone(&mut self) -> Result<(), Fenced> {
+        std::mem::take(&mut self.connections.gone)
+            .into_iter()
+            .try_for_each(|conn| self.hand_over(Input::Closed { conn }))
     }
 
     fn next_wait(&self) -> Option<Duration> {
@@ -247,7 +230,7 @@ impl Server {
         let others = [ours, self.drain_until, self.accept_at];
         let local =
             others.into_iter().flatten().min().map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
-        self.engine.wait().into_iter().chain(local).min()
+        self.driver.next_wait().into_iter().chain(local).min()
     }
 
     fn accept(&mut self) {
@@ -275,63 +258,57 @@ impl Server {
         self.accept_at = Some(Instant::now() + ACCEPT_PAUSE);
     }
 
-    fn read(&mut self, token: Token) {
+    fn read(&mut self, token: Token) -> Result<(), Fenced> {
         let mut taken = 0;
         while let Some(connection) = self.connections.by_token.get_mut(&token) {
             if connection.paused && connection.phase == Phase::Open {
                 connection.unread = true;
-                return;
+                break;
             }
             if taken >= READ_TURN {
                 // Others first; the rest comes in the next turn.
                 self.connections.readable.insert(token);
-                return;
+                break;
             }
             match connection.socket.read(&mut self.buffer) {
-                Ok(0) => return self.connections.drop_now(token),
+                Ok(0) => self.connections.drop_now(token),
                 // What comes after the goodbye is thrown away, but it is read: a
                 // socket closed over unread bytes would take the goodbye back.
                 Ok(n) if connection.phase != Phase::Open => taken += n,
                 Ok(n) => {
                     taken += n;
                     let (connections, buffer) = (&mut self.connections, &self.buffer[..n]);
-                    if let Some(input) = connections.take(token, buffer, &self.gate, &self.engine) {
-                        for input in input {
-                            self.engine.input(input);
-                        }
+                    for input in connections.take(token, buffer, &self.gate, &self.driver) {
+                        self.hand_over(input)?;
                     }
-                    self.frames(token);
+                    self.frames(token)?;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.connections.drop_now(token),
+                Err(_) => self.connections.drop_now(token),
             }
         }
+        Ok(())
     }
 
     /// Hands whole frames to the core, one at a time: it may ask for a pause
     /// after any of them.
-    fn frames(&mut self, token: Token) {
+    fn frames(&mut self, token: Token) -> Result<(), Fenced> {
         while let Some((conn, framed)) = self.connections.next_frame(token) {
             match framed {
-                Framed::Frame(frame) => {
-                    self.engine.input(Input::Received { conn, frame });
-                    self.engine.drain(&mut self.connections);
-                }
-                Framed::TooLong => {
-                    self.engine.input(Input::TooLong { conn });
-                    self.engine.drain(&mut self.connections);
-                }
+                Framed::Frame(frame) => self.hand_over(Input::Received { conn, frame })?,
+                Framed::TooLong => self.hand_over(Input::TooLong { conn })?,
                 Framed::End(_) | Framed::TooLarge(_) => {
-                    self.engine.input(Input::Closed { conn });
+                    self.hand_over(Input::Closed { conn })?;
                     self.connections.finish(token);
-                    return;
+                    break;
                 }
             }
         }
+        Ok(())
     }
 
-    fn expire(&mut self) {
+    fn expire(&mut self) -> Result<(), Fenced> {
         let now = Instant::now();
         while let Some((at, token)) = self.connections.deadlines.first().copied() {
             if at > now {
@@ -344,35 +321,32 @@ impl Server {
             self.accept_at = None;
             self.accept();
         }
-        for token in std::mem::take(&mut self.connections.resumed) {
-            self.frames(token);
-        }
+        std::mem::take(&mut self.connections.resumed).into_iter().try_for_each(|token| self.frames(token))
     }
 
-    fn stopped(&mut self) -> bool {
+    fn stopped(&mut self) -> Result<bool, Fenced> {
         let asked = self.control.asked.load(Ordering::SeqCst);
         if asked == 0 {
-            return false;
+            return Ok(false);
         }
         if let Some(mut listener) = self.listener.take() {
             let _ = self.poll.registry().deregister(&mut listener);
-            self.engine.input(Input::Operator(Operator::Drain));
+            self.hand_over(Input::Operator(Operator::Drain))?;
             self.drain_until = Some(Instant::now() + self.drain_grace);
         }
         let now = Instant::now();
         if let Some(since) = self.ending_since {
             let until = (self.connections.progress_at.max(since) + LAST_WAIT).min(since + LINGER);
             self.drain_until = Some(until);
-            return self.connections.by_token.is_empty() || until <= now;
+            return Ok(self.connections.by_token.is_empty() || until <= now);
         }
-        let idle = self.engine.stats().unfinished_jobs == 0 && self.engine.running_agents() == 0;
         let late = self.drain_until.is_some_and(|until| until <= now);
-        if idle || late || asked > 1 {
+        if self.driver.is_idle() || late || asked > 1 {
             self.ending_since = Some(now);
-            self.engine.input(Input::Operator(Operator::Shutdown));
-            self.turn();
+            self.hand_over(Input::Operator(Operator::Shutdown))?;
+            self.turn()?;
         }
-        self.ending_since.is_some() && self.connections.by_token.is_empty()
+        Ok(self.ending_since.is_some() && self.connections.by_token.is_empty())
     }
 }
 
@@ -380,23 +354,13 @@ impl Server {
 mod tests {
     use std::io::{Read as _, Write as _};
 
-    use arcp_host::auth::BearerTokens;
     use arcp_host::registry::Registry;
-    use arcp_host::store::MemoryStore;
     use arcp_proto::runtime::Config;
 
     use super::*;
 
     fn server() -> Server {
-        let host = Host {
-            config: Config::new("test", "1"),
-            registry: Registry::default(),
-            authenticator: Arc::new(BearerTokens::default()),
-            store: Box::<MemoryStore>::default(),
-            record: None,
-            observer: None,
-            extensions: None,
-        };
+        let host = Host::new(Config::new("test", "1"), Registry::default());
         Server::bind(&ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0))), host).expect("a port")
     }
 

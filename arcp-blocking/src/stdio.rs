@@ -3,36 +3,30 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use arcp_host::agent::Inbox as _;
+use arcp_host::driver::{Driver, Fenced, Host, HostError, Sockets, WriteWindow};
 use arcp_proto::id::{ConnId, Principal};
 use arcp_proto::runtime::{CloseReason, Input, Transport};
 
-use crate::engine::{Engine, Host, HostError, Links, Mailbox, Wake};
 use crate::framing::{Framed, Framing};
 
 const CONN: ConnId = ConnId(1);
-/// Bytes and frames in flight to the writer.
-const WINDOW_BYTES: u32 = 256 << 10;
-const WINDOW_FRAMES: u32 = 512;
+/// Frames taken from the parent before agents get their turn.
+const TURN: usize = 64;
 /// How long agents may go on after the parent has left.
 const LAST_GRACE: Duration = Duration::from_secs(5);
-
-/// The inbox is waited on directly: there is nothing to wake.
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
 
 /// Serves one peer until it leaves. `peer` is who it is, unless it has to
 /// prove it.
 ///
 /// # Errors
 ///
-/// If the configuration cannot work or a thread cannot be started.
+/// If the configuration cannot work, a thread cannot be started, or the store
+/// is somebody else's: then nothing more is written.
 pub fn serve(
     host: Host,
     peer: Option<Principal>,
@@ -40,33 +34,37 @@ pub fn serve(
     output: impl Write + Send + 'static,
 ) -> Result<(), HostError> {
     let frame_bytes = host.config.limits.frame_bytes;
-    let mut engine = Engine::new(host, Box::new(NoWake))?;
-    let (frames, to_write) = channel();
-    let mailbox = engine.mailbox();
-    let writer = mailbox.clone();
-    let written =
-        std::thread::Builder::new().name("writer".to_string()).spawn(move || write(output, &to_write, &writer))?;
-    engine.input(Input::Opened { conn: CONN, transport: Transport::Lines, address: None, peer });
-    engine.input(Input::Credit { conn: CONN, bytes: WINDOW_BYTES, frames: WINDOW_FRAMES });
-    let (gate, permits) = channel();
-    std::thread::Builder::new()
-        .name("reader".to_string())
-        .spawn(move || read(input, &mailbox, &permits, frame_bytes))?;
-    let mut link = Link { frames: Some(frames), gate, paused: false };
-    run(&mut engine, &mut link)?;
-    drop(link);
-    let _ = written.join();
+    let this = std::thread::current();
+    let (reader, writer) = (this.clone(), this.clone());
+    let mut driver = Driver::new(host, move || this.unpark())?;
+    let ((frames, to_write), (told, written)) = (channel(), channel());
+    let cut = Arc::new(AtomicBool::new(false));
+    let (tell, its_cut) = (Tell { told, waiter: writer }, cut.clone());
+    let write = move || write(output, &to_write, &tell, &its_cut);
+    let writer = std::thread::Builder::new().name("writer".to_string()).spawn(write)?;
+    // One frame is taken out of the pipe ahead.
+    let (arrived, received) = sync_channel(1);
+    let read = move || read(input, &arrived, &reader, frame_bytes);
+    std::thread::Builder::new().name("reader".to_string()).spawn(read)?;
+    let mut pipes = Pipes { frames: Some(frames), paused: false };
+    driver.handle(Input::Opened { conn: CONN, transport: Transport::Lines, address: None, peer }, &mut pipes)?;
+    driver.handle(WriteWindow::opening_credit(CONN), &mut pipes)?;
+    if let Err(fenced) = run(&mut driver, &mut pipes, &received, &written) {
+        cut.store(true, Ordering::SeqCst);
+        return Err(fenced.into());
+    }
+    drop(pipes);
+    let _ = writer.join();
     Ok(())
 }
 
-struct Link {
+struct Pipes {
+    /// `None` once nothing is written any more.
     frames: Option<Sender<String>>,
-    /// One permit lets the reader hand over one frame.
-    gate: Sender<()>,
     paused: bool,
 }
 
-impl Links for Link {
+impl Sockets for Pipes {
     fn send(&mut self, _: ConnId, frame: String) {
         if let Some(frames) = &self.frames {
             // A writer that is gone is a parent that is gone.
@@ -78,55 +76,60 @@ impl Links for Link {
         self.frames = None;
     }
 
-    fn admit(&mut self, _: ConnId) {}
+    fn pause_reading(&mut self, _: ConnId) {
+        self.paused = true;
+    }
 
-    fn fragment(&mut self, _: ConnId, _: usize) {}
-
-    fn pause(&mut self, _: ConnId, paused: bool) {
-        if self.paused && !paused {
-            let _ = self.gate.send(());
-        }
-        self.paused = paused;
+    fn resume_reading(&mut self, _: ConnId) {
+        self.paused = false;
     }
 }
 
-fn run(engine: &mut Engine, link: &mut Link) -> io::Result<()> {
+fn run(
+    driver: &mut Driver,
+    pipes: &mut Pipes,
+    received: &Receiver<Input>,
+    written: &Receiver<Input>,
+) -> Result<(), Fenced> {
     let mut leave_at = None;
-    let _ = link.gate.send(());
     loop {
-        engine.drain(link);
-        if link.frames.is_none() && leave_at.is_none() {
+        driver.take_inbox(pipes)?;
+        while let Ok(input) = written.try_recv() {
+            hand_over(driver, pipes, input)?;
+        }
+        let mut turn = 0;
+        while turn < TURN
+            && !pipes.paused
+            && let Ok(input) = received.try_recv()
+        {
+            hand_over(driver, pipes, input)?;
+            turn += 1;
+        }
+        driver.tick(turn < TURN, pipes)?;
+        if pipes.frames.is_none() && leave_at.is_none() {
             leave_at = Some(Instant::now() + LAST_GRACE);
         }
-        if let Some(at) = leave_at
-            && (engine.running_agents() == 0 || Instant::now() >= at)
-        {
+        let left = leave_at.map(|at| at.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero() || driver.running_agents() == 0) {
             return Ok(());
         }
-        let wait = engine.wait().unwrap_or(Duration::from_secs(3600)).min(if leave_at.is_some() {
-            LAST_GRACE
-        } else {
-            Duration::MAX
-        });
-        let input = match engine.inbox.recv_timeout(wait) {
-            Ok(input) => input,
-            Err(RecvTimeoutError::Timeout) => Input::Tick,
-            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the inbox is gone")),
-        };
-        let received = matches!(input, Input::Received { .. } | Input::TooLong { .. });
-        if matches!(input, Input::Closed { .. }) {
-            link.frames = None;
-        }
-        engine.input(input);
-        engine.drain(link);
-        if received && !link.paused {
-            let _ = link.gate.send(());
+        let more = (turn == TURN).then_some(Duration::ZERO);
+        match driver.next_wait().into_iter().chain(left).chain(more).min() {
+            Some(wait) => std::thread::park_timeout(wait),
+            None => std::thread::park(),
         }
     }
 }
 
-/// Hands frames over one at a time, each with a permit.
-fn read(mut input: impl Read, mailbox: &Arc<Mailbox>, permits: &Receiver<()>, frame_bytes: usize) {
+fn hand_over(driver: &mut Driver, pipes: &mut Pipes, input: Input) -> Result<(), Fenced> {
+    if matches!(input, Input::Closed { .. }) {
+        pipes.frames = None;
+    }
+    driver.handle(input, pipes)
+}
+
+/// Hands frames over one at a time, and the end after the last of them.
+fn read(mut input: impl Read, arrived: &SyncSender<Input>, waiter: &Thread, frame_bytes: usize) {
     let mut framing = Framing::lines(frame_bytes);
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -137,22 +140,39 @@ fn read(mut input: impl Read, mailbox: &Arc<Mailbox>, permits: &Receiver<()>, fr
             Err(_) => break,
         }
         while let Some(framed) = framing.next() {
-            if permits.recv().is_err() {
+            let input = match framed {
+                Framed::Frame(frame) => Input::Received { conn: CONN, frame },
+                Framed::TooLong => Input::TooLong { conn: CONN },
+                // A pipe says so by itself.
+                Framed::End(_) | Framed::TooLarge(_) => continue,
+            };
+            if arrived.send(input).is_err() {
                 return;
             }
-            match framed {
-                Framed::Frame(frame) => mailbox.put(Input::Received { conn: CONN, frame }),
-                Framed::TooLong => mailbox.put(Input::TooLong { conn: CONN }),
-                // A pipe says so by itself.
-                Framed::End(_) | Framed::TooLarge(_) => {}
-            }
+            waiter.unpark();
         }
     }
-    mailbox.put(Input::Closed { conn: CONN });
+    let _ = arrived.send(Input::Closed { conn: CONN });
+    waiter.unpark();
 }
 
-/// Writes what is queued with one write; what is written is credit.
-fn write(mut output: impl Write, frames: &Receiver<String>, mailbox: &Arc<Mailbox>) {
+/// Tells the loop what was written.
+struct Tell {
+    told: Sender<Input>,
+    waiter: Thread,
+}
+
+impl Tell {
+    fn tell(&self, input: Input) {
+        // The loop is gone only when everything ends.
+        let _ = self.told.send(input);
+        self.waiter.unpark();
+    }
+}
+
+/// Writes what is queued with one write, unless everything was cut off; what is
+/// written is credit.
+fn write(mut output: impl Write, frames: &Receiver<String>, told: &Tell, cut: &AtomicBool) {
     let mut buffer = Vec::new();
     while let Ok(first) = frames.recv() {
         let (mut bytes, mut count) = (0, 0);
@@ -162,11 +182,14 @@ fn write(mut output: impl Write, frames: &Receiver<String>, mailbox: &Arc<Mailbo
             buffer.extend_from_slice(frame.as_bytes());
             buffer.push(b'\n');
         }
+        if cut.load(Ordering::SeqCst) {
+            return;
+        }
         if output.write_all(&buffer).and_then(|()| output.flush()).is_err() {
-            return mailbox.put(Input::Closed { conn: CONN });
+            return told.tell(Input::Closed { conn: CONN });
         }
         buffer.clear();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        mailbox.put(Input::Credit { conn: CONN, bytes, frames: count });
+        told.tell(Input::Credit { conn: CONN, bytes, frames: count });
     }
 }

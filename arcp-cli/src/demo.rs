@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_blocking::{Client, Host, Job, JobUpdate, Server, ServerConfig};
@@ -10,7 +9,6 @@ use arcp_host::auth::BearerTokens;
 use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
 use arcp_host::samples;
-use arcp_host::store::MemoryStore;
 use arcp_proto::client::{ClientConfig, ResultData};
 use arcp_proto::id::Principal;
 use arcp_proto::json::Json;
@@ -66,15 +64,7 @@ fn start(token: &str) -> Result<(Server, arcp_blocking::Target), Failure> {
     }
     let mut config = Config::new("arcp-demo", env!("CARGO_PKG_VERSION"));
     config.cancel_grace = Duration::from_secs(5);
-    let host = Host {
-        config,
-        registry,
-        authenticator: Arc::new(tokens),
-        store: Box::<MemoryStore>::default(),
-        record: None,
-        observer: None,
-        extensions: None,
-    };
+    let host = Host::new(config, registry).with_authenticator(tokens);
     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let server =
         Server::bind(&ServerConfig::new(listen), host).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;

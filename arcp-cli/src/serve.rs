@@ -75,7 +75,7 @@ fn serve_port(
     let server = Server::bind(&server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
         HostError::Config(error) => Failure::usage(error.to_string()),
-        HostError::Store(error) => Failure::new(Exit::Failed, error.to_string()),
+        HostError::Store(_) | HostError::Fenced(_) => Failure::new(Exit::Failed, error.to_string()),
     })?;
     let url = format!("ws://{}{}", server.address(), args.path);
     let left = Left::word(made, server.address().port(), &url)?;
@@ -95,7 +95,7 @@ fn serve_port(
     if let Some(left) = left {
         left.take_back(args.listen.port() == 0);
     }
-    result?;
+    result.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     Ok(Exit::Success)
 }
 
@@ -115,14 +115,10 @@ fn host(
 ) -> Result<Host, Failure> {
     let record = args.record.as_deref().map(recording).transpose()?;
     let store = place.open(args.relaxed)?;
-    Ok(Host {
-        config,
-        registry,
-        authenticator: Arc::new(tokens),
-        store,
-        record,
-        observer: Some(Box::new(observe)),
-        extensions: None,
+    let host = Host::new(config, registry).with_authenticator(tokens).with_store(store).observed_by(observe);
+    Ok(match record {
+        Some(file) => host.recorded_to(file),
+        None => host,
     })
 }
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use arcp_blocking::{Client, Job, JobUpdate};
-use arcp_proto::client::{ClientConfig, ResultData};
+use arcp_blocking::{Client, ClientError, Job, JobUpdate};
+use arcp_proto::client::{ClientConfig, ResultData, SessionEnd};
 use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
@@ -216,6 +216,34 @@ fn a_store_that_cannot_be_used_says_why_and_is_left_alone() {
     let (code, why) = serve(&server.store);
     assert!(code == Some(2) && why.contains("in use by another process"), "{why}");
     drop(server);
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+#[test]
+fn a_store_that_became_another_ends_the_program_without_a_goodbye() {
+    let dir = std::env::temp_dir().join(format!("arcp-fenced-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let store = dir.join("jobs.db");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_arcp"))
+        .args(["serve", "--samples", "--token", "tok=me", "--listen", "127.0.0.1:0", "--store"])
+        .arg(&store)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let target = lines.find_map(|line| Some(line.strip_prefix("READY ")?.parse().expect("a target"))).expect("a line");
+    let config = ClientConfig::new("fenced", "1", Credential::Bearer(Secret::new("tok".to_string())));
+    let client = Client::connect(target, ClientConfig { give_up_after: Some(Duration::from_secs(1)), ..config });
+    let client = client.expect("a session");
+    std::fs::rename(&store, dir.join("ours.db")).expect("renamed");
+    std::fs::write(&store, "another").expect("written");
+    let submit = Submit::new(AgentRef::parse("echo").expect("a name"));
+    let lost = client.submit(submit).expect_err("it is not accepted");
+    assert!(matches!(lost, ClientError::Ended(SessionEnd::Lost(_))), "{lost:?}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+    let said: Vec<String> = lines.collect();
+    assert!(said.iter().any(|line| line.contains("somebody else owns its store now")), "{said:?}");
+    assert_eq!(std::fs::read_to_string(&store).expect("text"), "another");
     std::fs::remove_dir_all(&dir).expect("removed");
 }
 

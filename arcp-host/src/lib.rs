@@ -1,11 +1,13 @@
-//! The machine under an ARCP runtime: clock, entropy, store, authentication
-//! and agents. No sockets: those are the adapters'.
+//! The machine under an ARCP runtime: the [`driver`] that does what the core
+//! asks for, and the clock, entropy, store, authentication and agents that it
+//! does it with. No sockets: those are the adapters'.
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
 pub mod auth;
 pub mod clock;
+pub mod driver;
 pub mod entropy;
 pub mod orphans;
 pub mod process;

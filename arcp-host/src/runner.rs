@@ -74,6 +74,11 @@ impl Runner {
         }
     }
 
+    /// Tells every agent to stop.
+    pub fn stop_all(&mut self) {
+        self.running.values().for_each(|link| stop(link, false));
+    }
+
     /// Gives an agent credit.
     pub fn credit(&mut self, job: JobId, calls: u32, bytes: u64) {
         if let Some(link) = self.running.get(&job) {

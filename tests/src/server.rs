@@ -2,11 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arcp_blocking::{Client, Host, Server, ServerConfig, ServerHandle, Target};
+use arcp_blocking::{Client, Host, HostError, Server, ServerConfig, ServerHandle, Target};
 use arcp_host::auth::BearerTokens;
 use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
@@ -30,7 +29,7 @@ pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     handle: ServerHandle,
-    thread: Option<JoinHandle<std::io::Result<()>>>,
+    thread: Option<JoinHandle<Result<(), HostError>>>,
 }
 
 impl Running {
@@ -58,15 +57,7 @@ impl Running {
         let mut config = Config::new("test", "1");
         config.cancel_grace = Duration::from_secs(1);
         change(&mut config);
-        Host {
-            config,
-            registry,
-            authenticator: Arc::new(tokens),
-            store,
-            record: None,
-            observer: None,
-            extensions: None,
-        }
+        Host::new(config, registry).with_authenticator(tokens).with_store(store)
     }
 
     /// Serves this.

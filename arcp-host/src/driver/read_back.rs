@@ -6,27 +6,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arcp_host::agent::Inbox as _;
-use arcp_host::server_log::log;
-use arcp_host::store::History;
 use arcp_proto::id::{JobId, OpId};
 use arcp_proto::runtime::Input;
 
-use crate::engine::Mailbox;
+use super::inbox::{Mailbox, Message};
+use crate::store::History;
 
 /// Threads at most; a read beyond waits for one of them.
 const MOST: usize = 64;
 
 /// Events that the core wants back.
-pub(crate) struct Wanted {
-    pub(crate) op: OpId,
-    pub(crate) job: JobId,
-    pub(crate) from: u64,
-    pub(crate) to: u64,
-    pub(crate) bytes: usize,
+pub(super) struct Wanted {
+    pub(super) op: OpId,
+    pub(super) job: JobId,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) bytes: usize,
 }
 
-pub(crate) struct Readers {
+pub(super) struct ReadBack {
     queue: Sender<Wanted>,
     shared: Arc<Shared>,
     threads: usize,
@@ -41,12 +39,12 @@ struct Shared {
     mailbox: Arc<Mailbox>,
 }
 
-impl Readers {
-    pub(crate) fn new(history: Box<dyn History>, mailbox: Arc<Mailbox>) -> Readers {
+impl ReadBack {
+    pub(super) fn new(history: Box<dyn History>, mailbox: Arc<Mailbox>) -> ReadBack {
         let (queue, receiver) = channel();
         let (queue_end, history) = (Mutex::new(receiver), Mutex::new(history));
         let shared = Shared { queue: queue_end, history, unanswered: AtomicUsize::new(0), mailbox };
-        Readers { queue, shared: Arc::new(shared), threads: 0 }
+        ReadBack { queue, shared: Arc::new(shared), threads: 0 }
     }
 
     /// Asks for events; the answer comes as an input.
@@ -54,7 +52,7 @@ impl Readers {
     /// # Errors
     ///
     /// If there is no thread for it, and none can be had.
-    pub(crate) fn read(&mut self, wanted: Wanted) -> io::Result<()> {
+    pub(super) fn read(&mut self, wanted: Wanted) -> io::Result<()> {
         let unanswered = self.shared.unanswered.fetch_add(1, Ordering::SeqCst) + 1;
         if unanswered > self.threads && self.threads < MOST {
             let shared = self.shared.clone();
@@ -90,11 +88,12 @@ impl Shared {
                 Ok(history) => history.events(job, from, to, bytes),
                 Err(error) => Err(error.clone()),
             };
-            if let Err(error) = &events {
-                log(format_args!("arcp: {error}"));
-            }
             self.unanswered.fetch_sub(1, Ordering::SeqCst);
-            self.mailbox.put(Input::Loaded { op, events: events.ok() });
+            let (events, error) = match events {
+                Ok(events) => (Some(events), None),
+                Err(error) => (None, Some(error)),
+            };
+            self.mailbox.post(Message { input: Input::Loaded { op, events }, error });
         }
     }
 }

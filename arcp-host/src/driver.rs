@@ -1,0 +1,425 @@
+//! The loop around a runtime, without its sockets.
+//!
+//! A [`Driver`] owns a runtime and does what that asks for: it commits records
+//! in groups, reads events back, has credentials judged, runs agents, records.
+//! An adapter, or a loop of your own, moves bytes: it hands over what sockets
+//! receive and writes what the driver gives to its [`Sockets`]. The driver
+//! never waits; whoever calls it does, until its callback wakes it or
+//! [`Driver::next_wait`] has passed. So it fits a readiness loop as well as a
+//! task of an async runtime.
+//!
+//! ```
+//! use arcp_host::driver::{Driver, Host, Sockets, WriteWindow};
+//! use arcp_host::registry::Registry;
+//! use arcp_proto::id::{ConnId, Principal};
+//! use arcp_proto::runtime::{AgentSpec, CloseReason, Config, Input, Transport};
+//!
+//! /// A peer in memory: what would be written to it.
+//! #[derive(Default)]
+//! struct Peer(Vec<String>);
+//!
+//! impl Sockets for Peer {
+//!     fn send(&mut self, _: ConnId, frame: String) {
+//!         self.0.push(frame);
+//!     }
+//!     fn close(&mut self, _: ConnId, _: CloseReason) {}
+//!     fn pause_reading(&mut self, _: ConnId) {}
+//!     fn resume_reading(&mut self, _: ConnId) {}
+//! }
+//!
+//! let mut registry = Registry::default();
+//! registry.add_inline("echo", None, |job: &AgentSpec| Ok(arcp_host::agent::Outcome::Json(job.input.clone())));
+//! let this = std::thread::current();
+//! let mut driver = Driver::new(Host::new(Config::new("doc", "1"), registry), move || this.unpark())?;
+//!
+//! let (conn, mut peer) = (ConnId(1), Peer::default());
+//! let owner = Principal::new("owner");
+//! driver.handle(Input::Opened { conn, transport: Transport::Lines, address: None, peer: owner }, &mut peer)?;
+//! driver.handle(WriteWindow::opening_credit(conn), &mut peer)?;
+//! for frame in [
+//!     r#"{"id":"1","type":"session.hello"}"#,
+//!     r#"{"id":"2","type":"job.submit","payload":{"agent":"echo","input":42}}"#,
+//! ] {
+//!     driver.handle(Input::Received { conn, frame: frame.into() }, &mut peer)?;
+//! }
+//! while !peer.0.iter().any(|frame| frame.contains(r#""result":42"#)) {
+//!     match driver.next_wait() {
+//!         Some(wait) => std::thread::park_timeout(wait),
+//!         None => std::thread::park(),
+//!     }
+//!     driver.take_inbox(&mut peer)?;
+//!     driver.tick(true, &mut peer)?;
+//! }
+//! # Ok::<(), arcp_host::driver::HostError>(())
+//! ```
+
+mod commit;
+mod host;
+mod inbox;
+mod read_back;
+mod recording;
+mod window;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use arcp_proto::id::{ConnId, OpId};
+use arcp_proto::model::request::Credential;
+use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats};
+
+pub use self::host::{ExtensionTaker, Host, HostError, Observer};
+pub use self::window::WriteWindow;
+
+use self::commit::Committer;
+use self::inbox::{Mailbox, Message};
+use self::read_back::{ReadBack, Wanted};
+use self::recording::Recording;
+use crate::agent::Inbox;
+use crate::auth::Authenticator;
+use crate::clock::Clock;
+use crate::runner::Runner;
+use crate::server_log::log;
+use crate::store::StoreError;
+
+/// Inputs taken from the inbox before connections get their turn.
+const TURN: usize = 1024;
+/// Ticks that are put off in a row because more has arrived than one turn
+/// takes.
+const PATIENCE: u32 = 64;
+
+/// What frames are written to: sockets, pipes, queues in memory. The driver
+/// calls it in the order of what is to be done; nothing in it may wait, and
+/// connections that it does not know are passed over.
+pub trait Sockets {
+    /// Queues a frame for a connection. What is written of it is told with
+    /// [`Input::Credit`]; see [`WriteWindow`].
+    fn send(&mut self, conn: ConnId, frame: String);
+
+    /// Closes a connection once everything queued for it is written. The core
+    /// has forgotten it.
+    fn close(&mut self, conn: ConnId, reason: CloseReason);
+
+    /// Takes no frame from a connection for now, not even one that has arrived.
+    fn pause_reading(&mut self, conn: ConnId);
+
+    /// Takes frames from it again, those first that have arrived since.
+    fn resume_reading(&mut self, conn: ConnId);
+
+    /// Takes frames of up to [`Limits::frame_bytes`] from a connection, no
+    /// longer only of [`Limits::handshake_frame_bytes`]: its peer is known.
+    ///
+    /// [`Limits::frame_bytes`]: arcp_proto::limits::Limits::frame_bytes
+    /// [`Limits::handshake_frame_bytes`]: arcp_proto::limits::Limits::handshake_frame_bytes
+    fn raise_frame_limit(&mut self, conn: ConnId) {
+        let _ = conn;
+    }
+
+    /// Sends messages of more than so many bytes in fragments, where the
+    /// transport has them.
+    fn fragment(&mut self, conn: ConnId, bytes: usize) {
+        let _ = (conn, bytes);
+    }
+}
+
+/// The store is somebody else's: the runtime has ended and shows nothing more.
+/// Whoever gets this drops all connections as they are, without a goodbye, and
+/// then the driver.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this runtime has ended, somebody else owns its store now: {0}")]
+pub struct Fenced(pub String);
+
+/// A runtime with everything under it but its sockets.
+///
+/// One turn of a loop: wait, [`take_inbox`](Self::take_inbox), hand over with
+/// [`handle`](Self::handle) what each connection has received,
+/// [`tick`](Self::tick), write, and hand over the credit of what was written.
+///
+/// Dropping it stops every agent (see [`Runner`]) and commits what is queued.
+pub struct Driver {
+    runtime: Runtime,
+    clock: Clock,
+    runner: Runner,
+    authenticator: Arc<dyn Authenticator>,
+    committer: Committer,
+    read_back: Option<ReadBack>,
+    recording: Option<Recording>,
+    observer: Option<Observer>,
+    extensions: Option<ExtensionTaker>,
+    messages: Receiver<Message>,
+    mailbox: Arc<Mailbox>,
+    /// Whether the inbox held more than a turn takes.
+    more: bool,
+    /// Ticks in a row that were put off.
+    put_off: u32,
+    store_error: Option<StoreError>,
+    fenced: Option<Fenced>,
+}
+
+impl Driver {
+    /// Starts a runtime, from what its store has kept. `wake` is called, on any
+    /// thread, when something was put into the inbox: it must not wait, and has
+    /// to end the wait of the loop, the next one if there is none.
+    ///
+    /// Reads the whole store before it returns.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot work, what was kept cannot be read, or a
+    /// thread cannot be started.
+    pub fn new(host: Host, wake: impl Fn() + Send + Sync + 'static) -> Result<Driver, HostError> {
+        let Host { config, registry, authenticator, mut store, record, observer, extensions } = host;
+        let mut clock = Clock::new();
+        let now = clock.now();
+        let seeds = crate::entropy::seeds()?;
+        let (sender, messages) = channel();
+        let mailbox = Arc::new(Mailbox::new(sender, wake));
+        let history = store.history()?;
+        let config = Config {
+            agents: registry.entries(),
+            restartable_agents: registry.restartable().clone(),
+            history: history.is_some(),
+            ..config
+        };
+        let mut recording = record.map(|out| Recording::new(&config, &seeds, now, out));
+        let mut runtime = Runtime::new(config, seeds, now)?;
+        let last = commit::restore(store.as_mut(), |input| {
+            if let Some(recording) = &mut recording {
+                recording.input(now, &input);
+            }
+            runtime.handle(now, input);
+        })?;
+        Ok(Driver {
+            runtime,
+            clock,
+            runner: Runner::new(registry, mailbox.clone()),
+            authenticator,
+            committer: Committer::new(store, last, &mailbox)?,
+            read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
+            recording,
+            observer,
+            extensions,
+            messages,
+            mailbox,
+            more: false,
+            put_off: 0,
+            store_error: None,
+            fenced: None,
+        })
+    }
+
+    /// Hands one input to the runtime and does everything that follows. From an
+    /// adapter come [`Input::Opened`], [`Input::Received`], [`Input::TooLong`],
+    /// [`Input::Credit`], [`Input::Closed`] and [`Input::Operator`].
+    ///
+    /// # Errors
+    ///
+    /// [`Fenced`] from the moment on when the store is somebody else's; nothing
+    /// is done any more.
+    pub fn handle(&mut self, input: Input, sockets: &mut impl Sockets) -> Result<(), Fenced> {
+        self.is_alive()?;
+        self.input(input);
+        self.drain(sockets)
+    }
+
+    /// Hands over what others have put into the inbox: a bounded number, so
+    /// that connections get their turn. What follows from all of it is
+    /// committed as one group.
+    ///
+    /// # Errors
+    ///
+    /// As [`handle`](Self::handle).
+    pub fn take_inbox(&mut self, sockets: &mut impl Sockets) -> Result<(), Fenced> {
+        self.is_alive()?;
+        self.mailbox.listen();
+        self.more = true;
+        for _ in 0..TURN {
+            let Ok(message) = self.messages.try_recv() else {
+                self.more = false;
+                break;
+            };
+            self.take(message)?;
+        }
+        self.drain(sockets)
+    }
+
+    /// Lets time pass, where a deadline is due. A deadline may be about
+    /// silence, so this comes after everything that had arrived: say with
+    /// `all_heard` whether it was handed over. If not, the tick is put off, but
+    /// not for ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`handle`](Self::handle).
+    pub fn tick(&mut self, all_heard: bool, sockets: &mut impl Sockets) -> Result<(), Fenced> {
+        self.put_off = if all_heard && !self.more { 0 } else { self.put_off + 1 };
+        if self.until_deadline() == Some(Duration::ZERO) && (self.put_off == 0 || self.put_off > PATIENCE) {
+            self.put_off = 0;
+            return self.handle(Input::Tick, sockets);
+        }
+        self.is_alive()
+    }
+
+    /// How long to wait at most before the next turn; `None`: until there is
+    /// something to do.
+    pub fn next_wait(&self) -> Option<Duration> {
+        if self.more { Some(Duration::ZERO) } else { self.until_deadline() }
+    }
+
+    /// Where other threads put inputs, such as [`Input::Operator`].
+    pub fn inbox(&self) -> Arc<dyn Inbox> {
+        self.mailbox.clone()
+    }
+
+    /// How much there is of everything.
+    pub fn stats(&self) -> Stats {
+        self.runtime.stats()
+    }
+
+    /// How many agents run.
+    pub fn running_agents(&self) -> usize {
+        self.runner.running()
+    }
+
+    /// Whether no job is unfinished and no agent runs.
+    pub fn is_idle(&self) -> bool {
+        self.stats().unfinished_jobs == 0 && self.running_agents() == 0
+    }
+
+    /// What the store said when it failed last; `None` once a commit works.
+    pub fn store_error(&self) -> Option<&StoreError> {
+        self.store_error.as_ref()
+    }
+
+    fn until_deadline(&self) -> Option<Duration> {
+        self.runtime.next_deadline().map(|deadline| self.clock.until(deadline.at))
+    }
+
+    fn is_alive(&self) -> Result<(), Fenced> {
+        self.fenced.clone().map_or(Ok(()), Err)
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), Fenced> {
+        let Message { input, error } = message;
+        match error {
+            Some(error) => self.store_failed(error)?,
+            None if matches!(input, Input::Persisted { .. }) => self.store_error = None,
+            None => {}
+        }
+        self.input(input);
+        Ok(())
+    }
+
+    fn store_failed(&mut self, error: StoreError) -> Result<(), Fenced> {
+        match error {
+            StoreError::Fenced(why) => {
+                self.runner.stop_all();
+                self.fenced = Some(Fenced(why));
+            }
+            StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
+                log(format_args!("arcp: {error}"));
+                self.store_error = Some(error);
+            }
+        }
+        self.is_alive()
+    }
+
+    fn input(&mut self, input: Input) {
+        self.runner.takes(&input);
+        let now = self.clock.now();
+        if let Some(jump) = self.clock.take_jump() {
+            let seconds = jump / 1000;
+            log(format_args!(
+                "arcp: the wall clock jumped by {seconds} s: it is followed slowly, so that no time limit ends early or \
+                 late; restart to follow it at once"
+            ));
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.input(now, &input);
+        }
+        self.runtime.handle(now, input);
+    }
+
+    /// Does everything the core asks for. What was given for durability is
+    /// committed as one group.
+    fn drain(&mut self, sockets: &mut impl Sockets) -> Result<(), Fenced> {
+        let drained = self.perform_all(sockets);
+        if self.recording.as_mut().is_some_and(|recording| !recording.write()) {
+            self.recording = None;
+        }
+        drained
+    }
+
+    fn perform_all(&mut self, sockets: &mut impl Sockets) -> Result<(), Fenced> {
+        loop {
+            while let Some(output) = self.runtime.poll_output() {
+                if let Some(recording) = &mut self.recording {
+                    recording.output(&output);
+                }
+                self.perform(output, sockets);
+            }
+            match self.committer.commit() {
+                Some(outcome) => self.take(outcome)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn perform(&mut self, output: Output, sockets: &mut impl Sockets) {
+        match output {
+            Output::Send { conn, frame } => sockets.send(conn, frame),
+            Output::Close { conn, reason } => sockets.close(conn, reason),
+            Output::PauseRead { conn } => sockets.pause_reading(conn),
+            Output::ResumeRead { conn } => sockets.resume_reading(conn),
+            Output::Admit { conn } => sockets.raise_frame_limit(conn),
+            Output::Fragment { conn, bytes } => sockets.fragment(conn, bytes),
+            Output::Authenticate { op, credential, .. } => self.authenticate(op, credential),
+            Output::Persist(batch) => self.committer.add(batch),
+            Output::Load { op, job, from, to, bytes } => self.load(Wanted { op, job, from, to, bytes }),
+            Output::StartAgent { job, spec } => self.runner.start(job, *spec),
+            Output::StopAgent { job, force } => self.runner.stop(job, force),
+            Output::AgentCredit { job, calls, bytes } => self.runner.credit(job, calls, bytes),
+            Output::Extension { session, message } => {
+                if let Some(take) = &mut self.extensions {
+                    take(session, message);
+                }
+                self.input(Input::ExtensionTaken { session });
+            }
+            Output::Observe(notice) => {
+                if let Some(observer) = &mut self.observer {
+                    observer(&notice);
+                }
+            }
+        }
+    }
+
+    fn authenticate(&mut self, op: OpId, credential: Credential) {
+        if self.authenticator.is_instant() {
+            let principal = self.authenticator.verify(&credential);
+            return self.input(Input::Authenticated { op, principal });
+        }
+        // One thread each; their number is bounded by the connections that
+        // may be in their handshake.
+        let (authenticator, mailbox) = (self.authenticator.clone(), self.mailbox.clone());
+        let judge = move || {
+            let principal = authenticator.verify(&credential);
+            mailbox.put(Input::Authenticated { op, principal });
+        };
+        if std::thread::Builder::new().name("authenticate".to_string()).spawn(judge).is_err() {
+            self.input(Input::Authenticated { op, principal: None });
+        }
+    }
+
+    fn load(&mut self, wanted: Wanted) {
+        let op = wanted.op;
+        if self.read_back.as_mut().is_none_or(|read_back| read_back.read(wanted).is_err()) {
+            self.input(Input::Loaded { op, events: None });
+        }
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("stats", &self.stats()).field("runner", &self.runner).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,303 @@
+//! Records on their way to the store: whatever waits is one group, committed
+//! on a thread of its own where that may take time.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::Duration;
+
+use arcp_proto::id::LogPos;
+use arcp_proto::runtime::{Batch, Input};
+
+use super::inbox::{Mailbox, Message};
+use crate::store::{Store, StoreError};
+
+/// How long a store that is unavailable is left alone before it is asked again,
+/// each time. After the last one the core is told, and asks again by itself.
+const RETRIES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40)];
+/// Commits in a row after which nobody needs to be idle for the store to tidy
+/// up.
+const TIDY_AFTER: u32 = 32;
+
+/// Gives back everything a store has kept; gives the last position.
+///
+/// # Errors
+///
+/// If something cannot be read.
+pub(super) fn restore(store: &mut dyn Store, mut give: impl FnMut(Input)) -> Result<LogPos, StoreError> {
+    let last = store.load(&mut |at, record| give(Input::Restore { at, record }))?;
+    if last > LogPos(0) {
+        give(Input::Restored { last });
+    }
+    Ok(last)
+}
+
+/// Collects what is committed together, and has it committed.
+pub(super) struct Committer {
+    group: Vec<Batch>,
+    by: By,
+}
+
+enum By {
+    /// The loop itself.
+    Loop(Box<dyn Store>),
+    /// A thread.
+    Thread(Sender<Vec<Batch>>),
+}
+
+impl Committer {
+    /// For a store whose last position is `last`.
+    ///
+    /// # Errors
+    ///
+    /// If the store needs a thread and none can be had.
+    pub(super) fn new(store: Box<dyn Store>, last: LogPos, mailbox: &Arc<Mailbox>) -> io::Result<Committer> {
+        if store.is_instant() {
+            return Ok(Committer { group: Vec::new(), by: By::Loop(store) });
+        }
+        let (sender, groups) = channel();
+        let mailbox = mailbox.clone();
+        let thread = CommitThread { store, last, groups, tell: move |message| mailbox.post(message) };
+        std::thread::Builder::new().name("store".to_string()).spawn(move || thread.run())?;
+        Ok(Committer { group: Vec::new(), by: By::Thread(sender) })
+    }
+
+    /// Adds a batch to the group.
+    pub(super) fn add(&mut self, batch: Batch) {
+        self.group.push(batch);
+    }
+
+    /// Has the group committed; gives what the core is to be told, if that is
+    /// known at once.
+    pub(super) fn commit(&mut self) -> Option<Message> {
+        let from = self.group.first()?.first;
+        let group = std::mem::take(&mut self.group);
+        match &mut self.by {
+            By::Loop(store) => {
+                let outcome = outcome(store.commit(&group), &group);
+                self.group = group;
+                self.group.clear();
+                Some(outcome)
+            }
+            // A store thread that is gone is a store that fails.
+            By::Thread(thread) => {
+                let gone = thread.send(group).is_err();
+                gone.then_some(Message { input: Input::PersistFailed { from }, error: None })
+            }
+        }
+    }
+}
+
+/// What the core is told of a commit.
+fn outcome(result: Result<(), StoreError>, group: &[Batch]) -> Message {
+    let input = match &result {
+        Ok(()) => Input::Persisted { up_to: group.last().map_or(LogPos(0), Batch::last) },
+        Err(_) => Input::PersistFailed { from: group.first().map_or(LogPos(0), |batch| batch.first) },
+    };
+    Message { input, error: result.err() }
+}
+
+/// Commits whatever is queued as one group. What nobody needs is deleted when
+/// nothing is queued, and after some commits in any case: never before an
+/// answer that waits.
+struct CommitThread<T> {
+    store: Box<dyn Store>,
+    /// The last position that is durable.
+    last: LogPos,
+    groups: Receiver<Vec<Batch>>,
+    tell: T,
+}
+
+impl<T: Fn(Message)> CommitThread<T> {
+    fn run(mut self) {
+        let (mut untidy, mut commits) = (true, 0);
+        loop {
+            let next = if untidy {
+                self.groups.try_recv()
+            } else {
+                self.groups.recv().map_err(|_| TryRecvError::Disconnected)
+            };
+            match next {
+                Ok(mut group) => {
+                    group.extend(self.groups.try_iter().flatten());
+                    if !self.commit(&group) {
+                        return;
+                    }
+                    (untidy, commits) = (true, commits + 1);
+                    if commits < TIDY_AFTER {
+                        continue;
+                    }
+                }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
+            }
+            // What cannot be deleted now is tried again with a later commit.
+            (untidy, commits) = (self.store.tidy().unwrap_or(false), 0);
+        }
+    }
+
+    /// Commits a group and tells what came of it; false if nothing will be
+    /// committed any more.
+    fn commit(&mut self, group: &[Batch]) -> bool {
+        // What leaves a gap is refused until what failed before it is given
+        // again: waiting is of no use.
+        let follows = group.first().is_some_and(|batch| batch.first.0 <= self.last.0 + 1);
+        let mut result = self.store.commit(group);
+        for pause in RETRIES.into_iter().filter(|_| follows) {
+            if !matches!(result, Err(StoreError::Unavailable(_))) {
+                break;
+            }
+            std::thread::sleep(pause);
+            result = self.store.commit(group);
+        }
+        if let (Ok(()), Some(batch)) = (&result, group.last()) {
+            self.last = self.last.max(batch.last());
+        }
+        let goes_on = !matches!(result, Err(StoreError::Fenced(_)));
+        (self.tell)(outcome(result, group));
+        goes_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::sync::Mutex;
+
+    use arcp_proto::id::SessionId;
+    use arcp_proto::runtime::Record;
+
+    use super::*;
+
+    /// What happened, in order.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Step {
+        Commit { batches: usize },
+        Told,
+        Tidy,
+    }
+    use Step::{Commit, Tidy, Told};
+
+    type Steps = Arc<Mutex<Vec<Step>>>;
+
+    /// A store that counts, and plays who queues the next group while one is
+    /// committed.
+    struct Counting {
+        steps: Steps,
+        /// Queues the groups to come.
+        queue: Option<Sender<Vec<Batch>>>,
+        /// How many batches are queued while each commit goes on.
+        to_queue: std::vec::IntoIter<usize>,
+        /// What commits give before they work.
+        failures: std::vec::IntoIter<StoreError>,
+        /// How often there is more to tidy up.
+        untidy: u32,
+        queued: u64,
+        committed: u64,
+    }
+
+    impl Counting {
+        fn queue_next(&mut self) {
+            match self.to_queue.next() {
+                Some(batches) => {
+                    for _ in 0..batches {
+                        let record = Record::SessionEnded { session: SessionId::from_ulid(ulid::Ulid(1)) };
+                        self.queued += 1;
+                        let batch = Batch { first: LogPos(self.queued), records: vec![record] };
+                        let queue = self.queue.as_ref().expect("it is gone after the last group");
+                        queue.send(vec![batch]).expect("the thread lives");
+                    }
+                }
+                None => self.queue = None,
+            }
+        }
+    }
+
+    impl Store for Counting {
+        fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+            self.steps.lock().expect("no panic").push(Commit { batches: batches.len() });
+            if let Some(failure) = self.failures.next() {
+                return Err(failure);
+            }
+            self.committed += batches.len() as u64;
+            self.queue_next();
+            Ok(())
+        }
+
+        fn tidy(&mut self) -> Result<bool, StoreError> {
+            self.steps.lock().expect("no panic").push(Tidy);
+            self.untidy = self.untidy.saturating_sub(1);
+            if self.untidy == 0 && self.committed == self.queued {
+                self.queue_next();
+            }
+            Ok(self.untidy > 0)
+        }
+    }
+
+    /// Runs a commit thread until nothing is queued any more; gives the steps,
+    /// and what the core was told.
+    fn run(to_queue: Vec<usize>, failures: Vec<StoreError>, untidy: u32) -> (Vec<Step>, Vec<Message>) {
+        let (queue, groups) = channel();
+        let steps = Steps::default();
+        let (to_queue, failures) = (to_queue.into_iter(), failures.into_iter());
+        let store =
+            Counting { steps: steps.clone(), queue: Some(queue), to_queue, failures, untidy, queued: 0, committed: 0 };
+        let (told, order) = (Rc::new(RefCell::new(Vec::new())), steps.clone());
+        let tell = |message| {
+            order.lock().expect("no panic").push(Told);
+            told.borrow_mut().push(message);
+        };
+        CommitThread { store: Box::new(store), last: LogPos(0), groups, tell }.run();
+        let steps = steps.lock().expect("no panic").clone();
+        (steps, told.take())
+    }
+
+    #[test]
+    fn a_store_is_tidied_when_nothing_is_queued_and_a_commit_goes_first() {
+        // Two batches come while it tidies up for the third time, one more with
+        // each commit, until nothing does.
+        let (steps, told) = run(vec![2, 1, 0], Vec::new(), 3);
+        let expected = [
+            Tidy,
+            Tidy,
+            Tidy,
+            Commit { batches: 2 },
+            Told,
+            Commit { batches: 1 },
+            Told,
+            // Nothing is queued: only now.
+            Tidy,
+        ];
+        assert_eq!(steps, expected);
+        let inputs: Vec<Input> = told.into_iter().map(|message| message.input).collect();
+        assert_eq!(inputs, [2, 3].map(|up_to| Input::Persisted { up_to: LogPos(up_to) }));
+    }
+
+    #[test]
+    fn a_store_that_is_never_idle_is_tidied_after_thirty_two_commits_and_after_their_answers() {
+        let (steps, told) = run(vec![1; 100], Vec::new(), 0);
+        let mut commits_between = Vec::new();
+        for (at, step) in steps.iter().enumerate() {
+            match step {
+                Tidy => commits_between.push(0),
+                Commit { batches } => {
+                    assert_eq!((*batches, steps.get(at + 1)), (1, Some(&Told)), "nothing is before the answer");
+                    *commits_between.last_mut().expect("it is tidied first") += 1;
+                }
+                Told => {}
+            }
+        }
+        assert_eq!(commits_between, [32, 32, 32, 4], "{steps:?}");
+        assert_eq!(told.len(), 100);
+    }
+
+    #[test]
+    fn a_store_that_is_unavailable_for_a_moment_is_asked_again_before_anybody_is_told() {
+        let failures = vec![StoreError::Unavailable("locked".into()); RETRIES.len()];
+        let (steps, told) = run(vec![2], failures, 0);
+        assert_eq!(steps, [vec![Tidy], vec![Commit { batches: 2 }; RETRIES.len() + 1], vec![Told]].concat());
+        assert_eq!(told[0].input, Input::Persisted { up_to: LogPos(2) });
+        assert_eq!(told[0].error, None);
+    }
+}

@@ -1,0 +1,109 @@
+//! What a runtime is run with.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use arcp_proto::error::ConfigError;
+use arcp_proto::id::SessionId;
+use arcp_proto::model::request::Extension;
+use arcp_proto::runtime::{Config, Notice};
+
+use super::Fenced;
+use crate::auth::{Authenticator, BearerTokens};
+use crate::registry::Registry;
+use crate::store::{MemoryStore, Store, StoreError};
+
+/// Everything a runtime needs besides its sockets.
+#[non_exhaustive]
+pub struct Host {
+    /// The runtime's configuration. What it says of agents is taken from
+    /// `registry`, and of history from `store`.
+    pub config: Config,
+    /// The agents.
+    pub registry: Registry,
+    /// Who judges credentials.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Where records are made durable.
+    pub store: Box<dyn Store>,
+    /// Where to write a recording. It will hold secrets.
+    pub record: Option<Box<dyn Write + Send>>,
+    /// Who is told what happens.
+    pub observer: Option<Observer>,
+    /// Who takes messages of the extensions in `config.extensions`.
+    pub extensions: Option<ExtensionTaker>,
+}
+
+/// Takes notices, on the loop: it must not wait.
+pub type Observer = Box<dyn FnMut(&Notice) + Send>;
+
+/// Takes messages of extensions, on the loop: it must not wait.
+pub type ExtensionTaker = Box<dyn FnMut(SessionId, Extension) + Send>;
+
+impl Host {
+    /// These agents, nobody's credentials, and jobs that are kept in memory
+    /// only.
+    pub fn new(config: Config, registry: Registry) -> Host {
+        Host {
+            config,
+            registry,
+            authenticator: Arc::new(BearerTokens::default()),
+            store: Box::<MemoryStore>::default(),
+            record: None,
+            observer: None,
+            extensions: None,
+        }
+    }
+
+    /// Has credentials judged by this.
+    #[must_use]
+    pub fn with_authenticator(self, authenticator: impl Authenticator + 'static) -> Host {
+        Host { authenticator: Arc::new(authenticator), ..self }
+    }
+
+    /// Keeps records in this store.
+    #[must_use]
+    pub fn with_store(self, store: Box<dyn Store>) -> Host {
+        Host { store, ..self }
+    }
+
+    /// Writes a recording, in which secrets will be. It is written on the loop.
+    #[must_use]
+    pub fn recorded_to(self, out: impl Write + Send + 'static) -> Host {
+        Host { record: Some(Box::new(out)), ..self }
+    }
+
+    /// Tells this what happens, on the loop: it must not wait.
+    #[must_use]
+    pub fn observed_by(self, observer: impl FnMut(&Notice) + Send + 'static) -> Host {
+        Host { observer: Some(Box::new(observer)), ..self }
+    }
+
+    /// Gives messages of extensions to this, on the loop: it must not wait.
+    #[must_use]
+    pub fn with_extensions(self, take: impl FnMut(SessionId, Extension) + Send + 'static) -> Host {
+        Host { extensions: Some(Box::new(take)), ..self }
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("config", &self.config).field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+/// Why a runtime could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The configuration cannot work.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The system did not give what was asked of it.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What was kept cannot be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The store is somebody else's by now.
+    #[error("{0}")]
+    Fenced(#[from] Fenced),
+}

@@ -1,0 +1,322 @@
+//! The driver of the host under a loop with a peer in memory: what becomes of a
+//! runtime whose store fails, and what is recorded of it.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arcp_host::agent::{Context, Outcome};
+use arcp_host::driver::{Driver, Fenced, Host, Sockets, WriteWindow};
+use arcp_host::registry::Registry;
+use arcp_host::samples;
+use arcp_host::store::{History, Store, StoreError};
+use arcp_proto::id::{ConnId, JobId, LogPos, Principal};
+use arcp_proto::record;
+use arcp_proto::runtime::{Batch, CloseReason, Config, EventRecord, Input, Notice, Record, Transport};
+use arcp_tests::server::PATIENCE;
+use arcp_tests::store::VirtualStore;
+use serde_json::{Value, json};
+
+/// A loop with one peer, which speaks on the connection that it opened last.
+struct Loop {
+    driver: Driver,
+    peer: Peer,
+    conn: ConnId,
+    said: u64,
+}
+
+/// What the peer gets; it reads at once.
+#[derive(Default)]
+struct Peer {
+    frames: Vec<Value>,
+    window: WriteWindow,
+    closed: bool,
+}
+
+impl Sockets for Peer {
+    fn send(&mut self, _: ConnId, frame: String) {
+        self.window.queued(&frame);
+        self.frames.push(serde_json::from_str(&frame).expect("JSON"));
+    }
+
+    fn close(&mut self, _: ConnId, _: CloseReason) {
+        self.closed = true;
+    }
+
+    fn pause_reading(&mut self, _: ConnId) {}
+
+    fn resume_reading(&mut self, _: ConnId) {}
+}
+
+impl Peer {
+    fn has(&self, kind: &str) -> bool {
+        self.count(kind) > 0
+    }
+
+    fn count(&self, kind: &str) -> usize {
+        self.frames.iter().filter(|frame| frame["type"] == kind).count()
+    }
+}
+
+impl Loop {
+    /// A runtime with the samples, and a peer with a session.
+    fn start(store: impl Store + 'static, change: impl FnOnce(Host) -> Host) -> Loop {
+        let mut registry = Registry::default();
+        samples::add_to(&mut registry);
+        let this = std::thread::current();
+        let host = change(Host::new(Config::new("test", "1"), registry).with_store(Box::new(store)));
+        let driver = Driver::new(host, move || this.unpark()).expect("it starts");
+        let mut looped = Loop { driver, peer: Peer::default(), conn: ConnId(0), said: 0 };
+        looped.open_session();
+        looped
+    }
+
+    fn open_session(&mut self) {
+        let conn = ConnId(self.conn.0 + 1);
+        self.conn = conn;
+        let owner = Principal::new("owner");
+        let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: owner };
+        self.driver.handle(opened, &mut self.peer).expect("the store works");
+        self.driver.handle(WriteWindow::opening_credit(conn), &mut self.peer).expect("the store works");
+        let capabilities = json!({"encodings": ["json"], "features": ["subscribe"]});
+        self.say("session.hello", json!({"capabilities": capabilities})).expect("the store works");
+        self.until(|peer| peer.count("session.welcome") as u64 == conn.0).expect("the store works");
+    }
+
+    fn say(&mut self, kind: &str, payload: Value) -> Result<(), Fenced> {
+        self.said += 1;
+        let frame = json!({"arcp": "1.1", "id": self.said.to_string(), "type": kind, "payload": payload}).to_string();
+        self.driver.handle(Input::Received { conn: self.conn, frame: frame.into() }, &mut self.peer)
+    }
+
+    fn submit(&mut self, agent: &str, input: Value) -> Result<(), Fenced> {
+        self.say("job.submit", json!({"agent": agent, "input": input}))
+    }
+
+    /// Turns until the peer has got something.
+    fn until(&mut self, done: impl Fn(&Peer) -> bool) -> Result<(), Fenced> {
+        self.turn_until(|looped| done(&looped.peer))
+    }
+
+    fn turn_until(&mut self, done: impl Fn(&Loop) -> bool) -> Result<(), Fenced> {
+        let begun = Instant::now();
+        while !done(self) {
+            assert!(begun.elapsed() < PATIENCE, "after {:?}", self.peer.frames.last());
+            std::thread::park_timeout(self.driver.next_wait().unwrap_or(PATIENCE).min(PATIENCE));
+            self.driver.take_inbox(&mut self.peer)?;
+            self.driver.tick(true, &mut self.peer)?;
+            if let Some(credit) = self.peer.window.all_written(self.conn) {
+                self.driver.handle(credit, &mut self.peer)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A store in memory whose commits and reads fail while something is set.
+#[derive(Clone, Default)]
+struct Failing {
+    inner: Arc<Mutex<VirtualStore>>,
+    fault: Arc<Mutex<Option<StoreError>>>,
+    asked: Arc<Mutex<u32>>,
+    instant: bool,
+}
+
+impl Failing {
+    fn set(&self, fault: Option<StoreError>) {
+        *self.fault.lock().expect("no panic") = fault;
+        *self.asked.lock().expect("no panic") = 0;
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        *self.asked.lock().expect("no panic") += 1;
+        self.fault.lock().expect("no panic").clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Store for Failing {
+    fn load(&mut self, each: &mut dyn FnMut(LogPos, Record)) -> Result<LogPos, StoreError> {
+        self.inner.lock().expect("no panic").load(each)
+    }
+
+    fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        self.check()?;
+        self.inner.lock().expect("no panic").commit(batches)
+    }
+
+    fn history(&mut self) -> Result<Option<Box<dyn History>>, StoreError> {
+        Ok(Some(Box::new(self.clone())))
+    }
+
+    fn is_instant(&self) -> bool {
+        self.instant
+    }
+}
+
+impl History for Failing {
+    fn another(&mut self) -> Result<Box<dyn History>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn events(&mut self, job: JobId, from: u64, to: u64, bytes: usize) -> Result<Vec<EventRecord>, StoreError> {
+        self.check()?;
+        self.inner.lock().expect("no panic").events(job, from, to, bytes)
+    }
+}
+
+#[test]
+fn a_runtime_whose_store_is_somebody_elses_ends_and_shows_nothing_more() {
+    for instant in [true, false] {
+        let (stopped, was_stopped): (Sender<()>, Receiver<()>) = channel();
+        let store = Failing { instant, ..Failing::default() };
+        let mut looped = Loop::start(store.clone(), |mut host| {
+            host.registry.add("patient", None, move |job: &Context| {
+                let slept = job.sleep(20 * PATIENCE);
+                let _ = stopped.send(());
+                slept?;
+                Ok(Outcome::Empty)
+            });
+            host
+        });
+        looped.submit("patient", json!(1)).expect("the store works");
+        looped.until(|peer| peer.has("job.accepted")).expect("the store works");
+        looped.turn_until(|looped| looped.driver.running_agents() == 1).expect("the store works");
+        store.set(Some(StoreError::Fenced("node 2 has it since epoch 7".into())));
+        let shown = looped.peer.frames.len();
+        let ended = looped.submit("echo", json!(2)).and_then(|()| looped.until(|_| false));
+        assert_eq!(ended, Err(Fenced("node 2 has it since epoch 7".into())), "instant: {instant}");
+        assert_eq!(*store.asked.lock().expect("no panic"), 1, "it is not asked again");
+        // From now on nothing is done, whatever comes.
+        assert_eq!(looped.say("session.ping", json!({"nonce": "n"})), ended);
+        assert_eq!(looped.driver.take_inbox(&mut looped.peer), ended);
+        assert_eq!(looped.driver.tick(true, &mut looped.peer), ended);
+        assert_eq!(looped.peer.frames[shown..], [] as [Value; 0], "instant: {instant}");
+        assert!(!looped.peer.closed, "no goodbye");
+        was_stopped.recv_timeout(PATIENCE).expect("agents are told to stop");
+    }
+}
+
+#[test]
+fn a_store_that_stays_unavailable_is_said_after_a_few_tries_and_work_goes_on_once_it_is_back() {
+    let (sender, notices) = channel();
+    let store = Failing::default();
+    let mut looped =
+        Loop::start(store.clone(), |host| host.observed_by(move |notice| drop(sender.send(notice.clone()))));
+    store.set(Some(StoreError::Unavailable("no room".into())));
+    looped.submit("echo", json!(1)).expect("not fenced");
+    let failed = |looped: &Loop| looped.driver.stats().store_failed;
+    looped.turn_until(failed).expect("not fenced");
+    assert_eq!(*store.asked.lock().expect("no panic"), 4, "before anybody is told");
+    assert_eq!(looped.driver.store_error(), Some(&StoreError::Unavailable("no room".into())));
+    assert!(!looped.peer.has("job.accepted"));
+    store.set(None);
+    looped.until(|peer| peer.has("job.result")).expect("not fenced");
+    assert_eq!(looped.driver.store_error(), None);
+    let notices: Vec<Notice> = notices.try_iter().collect();
+    assert!(notices.contains(&Notice::StoreFailed) && notices.contains(&Notice::StoreRecovered), "{notices:?}");
+}
+
+#[test]
+fn a_store_that_is_damaged_says_where_and_is_not_asked_again_at_once() {
+    let store = Failing::default();
+    let mut looped = Loop::start(store.clone(), |host| host);
+    let damage = StoreError::Corrupt("table event, job 7, events 3 to 9".into());
+    store.set(Some(damage.clone()));
+    looped.submit("echo", json!(1)).expect("not fenced");
+    looped.turn_until(|looped| looped.driver.stats().store_failed).expect("not fenced");
+    assert_eq!(*store.asked.lock().expect("no panic"), 1);
+    assert_eq!(looped.driver.store_error(), Some(&damage));
+    // What needs no store goes on.
+    looped.say("session.ping", json!({"nonce": "n"})).expect("not fenced");
+    looped.until(|peer| peer.has("session.pong")).expect("not fenced");
+}
+
+/// Events that are no longer in memory are asked for.
+fn read_back(store: &Failing, fault: StoreError) -> (Loop, Result<(), Fenced>) {
+    let mut looped = Loop::start(store.clone(), |mut host| {
+        (host.config.limits.job_events, host.config.limits.ack_lag) = (16, u64::MAX);
+        host
+    });
+    looped.submit("chatty", json!({"count": 300})).expect("the store works");
+    looped.until(|peer| peer.has("job.result")).expect("the store works");
+    let job = looped.peer.frames.iter().find(|frame| frame["type"] == "job.accepted").expect("it was accepted");
+    let job = job["payload"]["job_id"].clone();
+    looped.open_session();
+    store.set(Some(fault));
+    let asked = looped.say("job.subscribe", json!({"job_id": job, "history": true}));
+    let read = |looped: &Loop| looped.driver.store_error().is_some();
+    let outcome = asked.and_then(|()| looped.turn_until(read));
+    (looped, outcome)
+}
+
+#[test]
+fn damage_that_is_met_when_events_are_read_back_is_said_with_where_it_is() {
+    let damage = StoreError::Corrupt("job 7, events 3 to 9".into());
+    let (looped, outcome) = read_back(&Failing::default(), damage.clone());
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(looped.driver.store_error(), Some(&damage));
+}
+
+#[test]
+fn a_read_of_a_store_that_is_somebody_elses_ends_the_runtime() {
+    let fenced = StoreError::Fenced("node 2 has it".into());
+    let (_, outcome) = read_back(&Failing::default(), fenced);
+    assert_eq!(outcome, Err(Fenced("node 2 has it".into())));
+}
+
+/// Where a recording is written to.
+#[derive(Clone, Default)]
+struct Tape(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Tape {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_driver_records_replays_equal() {
+    let tape = Tape::default();
+    let recorded = tape.clone();
+    let mut looped = Loop::start(Failing::default(), |host| host.recorded_to(recorded));
+    looped.submit("chatty", json!({"count": 200})).expect("the store works");
+    looped.submit("echo", json!(1)).expect("the store works");
+    looped.until(|peer| peer.count("job.result") == 2).expect("the store works");
+    let sent = looped.peer.frames.len();
+    drop(looped);
+    let text = String::from_utf8(tape.0.lock().expect("no panic").clone()).expect("text");
+    let replayed = record::replay(&text).expect("it comes out as recorded");
+    assert!(replayed.outputs > sent && replayed.inputs > 200, "{replayed:?}");
+}
+
+#[test]
+fn a_driver_may_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Driver>();
+}
+
+#[test]
+fn a_deadline_is_put_off_while_more_has_arrived_but_not_for_ever() {
+    let mut looped = Loop::start(Failing::default(), |mut host| {
+        host.config.handshake_timeout = Duration::from_millis(1);
+        host
+    });
+    // This one says nothing.
+    let silent = Input::Opened { conn: ConnId(2), transport: Transport::WebSocket, address: None, peer: None };
+    looped.driver.handle(silent, &mut looped.peer).expect("the store works");
+    while looped.driver.next_wait() != Some(Duration::ZERO) {
+        std::thread::park_timeout(looped.driver.next_wait().expect("it has to speak in time"));
+    }
+    let mut ticks = 0;
+    while !looped.peer.closed {
+        ticks += 1;
+        looped.driver.tick(false, &mut looped.peer).expect("the store works");
+        assert!(ticks < 1000, "for ever");
+    }
+    assert_eq!(ticks, 65);
+}
