@@ -44,6 +44,7 @@ fn main() -> Result<(), HostError> {
     }
 }
 
+/// The server.
 pub struct EventLoop {
     poll: Poll,
     events: Events,
@@ -67,7 +68,7 @@ type Accepting = ServerHandshake<TcpStream, NoCallback>;
 
 enum Peer {
     Opening(Option<MidHandshake<Accepting>>),
-    Open(Box<Connection>),
+    Open(Connection),
 }
 
 struct Connection {
@@ -117,6 +118,7 @@ impl Sockets for Peers {
 }
 
 impl EventLoop {
+    /// Binds a port. Nothing is served before [`turn`](Self::turn).
     pub fn bind(address: SocketAddr, host: Host) -> Result<EventLoop, HostError> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(address)?;
@@ -127,6 +129,7 @@ impl EventLoop {
         Ok(EventLoop { poll, events, listener, next: FIRST_CONN, driver, peers: Peers::default() })
     }
 
+    /// The address it is bound to.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -179,7 +182,7 @@ impl EventLoop {
         match outcome {
             Ok(socket) => {
                 let connection = Connection { socket, window: WriteWindow::default(), paused: false };
-                self.peers.by_conn.insert(conn, Peer::Open(Box::new(connection)));
+                self.peers.by_conn.insert(conn, Peer::Open(connection));
                 let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None };
                 self.driver.handle(opened, &mut self.peers)?;
                 self.driver.handle(WriteWindow::opening_credit(conn), &mut self.peers)?;
