@@ -142,7 +142,10 @@ impl Runtime {
     /// client that came back to it would find nothing new.
     pub(super) fn note_idle(&mut self, id: SessionId) {
         let since = self.ctx.now.mono;
-        if let Some(session) = self.sessions.get_mut(id).filter(|session| session.has_nothing_left()) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        if self.delivery.feed(id).is_some_and(|feed| feed.has_nothing_left(session.closed)) {
             session.idle_since = Some(since);
             let principal = session.principal.clone();
             self.sessions.admission.idle(&principal, (since, id));

@@ -8,11 +8,10 @@ use alloc::string::ToString as _;
 
 use super::Runtime;
 use super::conn::Conn;
-use super::index::Withdrawn;
+use super::delivery::{Feed, Replay, Withdrawn};
 use super::io::{CloseReason, Notice};
 use super::list::Listing;
 use super::log::Waiter;
-use super::replay::Replay;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos, WireId};
 use crate::model::reply::{Concern, Refusal, Reply, Subject};
@@ -158,8 +157,8 @@ impl Runtime {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        let session = conn.session().and_then(|session| self.sessions.get(session));
-        let (cursor, head) = session.map_or((0, 0), |session| (session.cursor, session.index.head()));
+        let feed = conn.session().and_then(|session| self.delivery.feed(session));
+        let (cursor, head) = feed.map_or((0, 0), |feed| (feed.cursor(), feed.head()));
         let (follows, precedes) = match &content {
             // The welcome comes before any replay.
             Content::Reply(Reply::Opened(_)) => (0, cursor),
@@ -255,7 +254,7 @@ impl Runtime {
         };
         let turn = conn.answers.queue.front().map(|answer| answer.turn).filter(|_| conn.replay.is_none());
         if let Some(turn) = turn {
-            let cursor = conn.session().and_then(|session| self.sessions.get(session)).map_or(0, |s| s.cursor);
+            let cursor = conn.session().and_then(|session| self.delivery.feed(session)).map_or(0, Feed::cursor);
             if !self.ctx.log.is_durable(turn.gate) {
                 self.ctx.log.wait(turn.gate, Waiter::Conn(id));
             } else if cursor >= turn.follows && self.send_answer(id) {
@@ -316,7 +315,10 @@ impl Runtime {
             self.send_frame(id, frame);
         }
         if let Reply::Watching(_) = reply {
-            self.hold_after_watching(id);
+            let session = self.conns.get(&id).and_then(Conn::session);
+            if let Some(session) = session {
+                self.delivery.hold_after_watching(&mut self.ctx, session, id);
+            }
         }
     }
 }

@@ -146,11 +146,6 @@ impl Config {
         Ok(())
     }
 
-    /// Whether a principal may see the jobs of everybody.
-    pub(super) fn sees_everything(&self, principal: &Principal) -> bool {
-        self.auditors.contains(principal) || self.operators.contains(principal)
-    }
-
     /// What this runtime can do, before a peer says what it can.
     pub(super) fn features(&self) -> Features {
         let all = Features::of(&[

@@ -13,8 +13,8 @@ use core::time::Duration;
 
 use super::Runtime;
 use super::answers::Answers;
+use super::delivery::Replay;
 use super::io::{CloseReason, Notice, Output, Transport};
-use super::replay::Replay;
 use super::session::Session;
 use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
@@ -330,7 +330,7 @@ impl Runtime {
             Request::Authenticate(proof) => self.on_proof_again(conn, session, id, proof),
             Request::Extension(message) => self.on_extension(conn, session, id, message),
             Request::Pong { .. } | Request::Ignored => {}
-            Request::Ack { seq } => self.on_ack(session, seq),
+            Request::Ack { seq } => self.delivery.acknowledge(&mut self.ctx, session, seq),
             Request::List(query) => self.on_list(conn, session, id, &query),
             Request::Replay(asked) => self.on_replay(conn, session, named.as_ref(), id, &asked),
             Request::Pace { stream, every } => self.on_pace(conn, session, id, &stream, every),
@@ -370,7 +370,7 @@ impl Runtime {
             return;
         };
         session.take_extension();
-        if let Some(conn) = session.conn {
+        if let Some(conn) = self.delivery.conn(id) {
             self.ctx.ready(conn);
         }
     }
@@ -401,6 +401,7 @@ impl Runtime {
                 break;
             }
         }
+        self.carry();
         self.settle_conn(id);
     }
 
@@ -447,7 +448,7 @@ impl Runtime {
         }
         let (can_write, session, leaving) = (conn.has_credit(), conn.session(), conn.leaving.is_some());
         if let Some(session) = session.filter(|_| !can_write) {
-            self.bound_reading(session);
+            self.delivery.bound_reading(&mut self.ctx, session);
         }
         if (leaving || !can_write && stalled) && !self.ctx.timers.is_set(Timer::Stalled(id)) {
             self.ctx.timers.set(Timer::Stalled(id), self.ctx.now.mono + self.ctx.config.slow_reader_grace);
@@ -458,11 +459,11 @@ impl Runtime {
         let Some(conn) = self.conns.get(&id) else {
             return false;
         };
-        let session = conn.session().and_then(|session| self.sessions.get(session));
+        let feed = conn.session().and_then(|session| self.delivery.feed(session));
         conn.answers.len() > 0
             || conn.ping_due
             || conn.replay.is_some()
-            || session.is_some_and(|s| s.cursor < s.index.head())
+            || feed.is_some_and(|feed| feed.cursor() < feed.head())
     }
 
     pub(super) fn send_frame(&mut self, id: ConnId, frame: String) {

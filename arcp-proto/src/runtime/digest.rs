@@ -81,18 +81,20 @@ impl Runtime {
     }
 
     fn digest_session(&self, digest: &mut Digest, id: SessionId, session: &Session) {
-        let Session { principal, view, extensions, watched, .. } = session;
+        let Session { principal, view, extensions, .. } = session;
+        let Some(feed) = self.delivery.feed(id) else { return };
+        let watched = feed.watched();
         // The digest of a token is nobody's to see.
         let token = hex(&Sha256::digest(session.token.0));
-        let head = session.index.head();
+        let head = feed.head();
         let shown = format!("{principal} {view:?} {extensions:?} {watched:?} {token} {head}");
         digest.fact(format!("{id}"), shown);
-        digest.fact(format!("{id} subscriptions"), session.subscriptions.shown());
-        for seq in session.index.floor() + 1..=head {
-            let Some(place) = session.index.at(seq, &self.jobs) else { continue };
-            let job = self.jobs.get(place.job);
-            let request = job.and_then(|job| job.requests.get(id, place.request));
-            digest.held(format!("{id} {seq}"), format!("{place:?} {request:?}"));
+        digest.fact(format!("{id} subscriptions"), feed.subscriptions().shown());
+        for seq in feed.index().floor() + 1..=head {
+            let Some(entry) = feed.index().at(seq, &self.jobs) else { continue };
+            let audience = self.delivery.audience(entry.job);
+            let request = audience.and_then(|audience| audience.requests().get(id, entry.request));
+            digest.held(format!("{id} {seq}"), format!("{entry:?} {request:?}"));
         }
         for seen in session.seen.answered() {
             self.digest_seen(digest, &id.to_string(), seen);
@@ -121,8 +123,9 @@ impl Runtime {
         let (first, count, classes) = (job.history.first(), job.count(), job.history.runs());
         digest.fact(format!("{id} history"), format!("{first} to {count}: {classes:?}"));
         let known = |session: &&SessionId| self.sessions.get(**session).is_some_and(|s| s.evicted.is_none());
-        let owners: BTreeSet<&SessionId> = job.owners.iter().filter(known).collect();
-        let watchers: BTreeSet<&SessionId> = job.watchers.iter().filter(known).collect();
+        let Some(audience) = self.delivery.audience(id) else { return };
+        let owners: BTreeSet<&SessionId> = audience.owners().iter().filter(known).collect();
+        let watchers: BTreeSet<&SessionId> = audience.watchers().iter().filter(known).collect();
         digest.fact(format!("{id} sessions"), format!("owned by {owners:?}, watched by {watchers:?}"));
     }
 

@@ -1,10 +1,13 @@
 //! What one part says to the others. [`Runtime::carry`](super::Runtime) takes
 //! it to them, in order, before anything else is done.
 
-use crate::id::JobId;
+use super::delivery::Withdrawn;
+use super::io::CloseReason;
+use crate::id::{ConnId, JobId};
 use crate::model::event::EventClass;
+use crate::model::reply::{Refusal, Reply};
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Effect {
     /// A job has one more event.
     Appended {
@@ -15,4 +18,16 @@ pub(super) enum Effect {
         /// Whether with it a good many events have come that may go together.
         grown: bool,
     },
+    /// Nobody holds up the agent of a job any more: it gets what it is owed.
+    CreditOwed(JobId),
+    /// No index points to a job any more.
+    Unreferenced(JobId),
+    /// A connection is answered.
+    Answer { conn: ConnId, reply: Reply },
+    /// Numbers were taken back that had not been sent on a connection.
+    Renumbered { conn: ConnId, withdrawn: Withdrawn },
+    /// A connection ends.
+    Leave { conn: ConnId, reason: CloseReason },
+    /// A connection ends, and is told why.
+    Dismiss { conn: ConnId, refusal: Refusal, reason: CloseReason },
 }

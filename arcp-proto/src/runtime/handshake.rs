@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Runtime;
 use super::conn::Phase;
+use super::delivery::Feed;
 use super::io::{CloseReason, Notice, Output, Record};
 use super::session::Session;
 use crate::error::{BoundOf, ErrorCode, Violation};
@@ -314,6 +315,7 @@ impl Runtime {
         made.extensions = extensions.clone();
         made.only_resumes = only_resumes;
         self.sessions.insert(session, made);
+        self.delivery.open(session, principal.clone(), view);
         let record =
             Record::SessionOpened { session, principal: principal.clone(), anonymous, view, token: digest, extensions };
         // What is there to resume another one is gone with its connection.
@@ -357,14 +359,14 @@ impl Runtime {
         let Some(session) = self.sessions.get(fresh) else {
             return;
         };
-        if !session.is_unused() {
+        let is_unused = !session.commanded && self.delivery.feed(fresh).is_some_and(Feed::is_unused);
+        if !is_unused {
             let used = Violation::invalid("this connection's session has been used: resume on a fresh connection");
             return self.refuse(conn, Refusal::of(Concern::Frame, used, Some(id)));
         }
         let proof =
             if session.principal.is_anonymous() { Proof::Nobody } else { Proof::Known(session.principal.clone()) };
         if self.resume(conn, &id, claim, &proof) {
-            self.sessions.connect(fresh, None);
             self.end_session(fresh);
         }
     }
@@ -380,7 +382,7 @@ impl Runtime {
                 return false;
             }
         };
-        let old = self.sessions.get(session).and_then(|session| session.conn);
+        let old = self.delivery.conn(session);
         if old == Some(conn) {
             let same = Violation::invalid("this connection has that session already");
             self.refuse_frame(conn, same, Some(request.clone()));
@@ -397,7 +399,7 @@ impl Runtime {
         // Its client has just proved who it is.
         self.lend(session);
         self.attach(session, conn, claim.last_seq);
-        let behind = self.sessions.get(session).is_some_and(|session| session.index.head() > claim.last_seq);
+        let behind = self.delivery.feed(session).is_some_and(|feed| feed.head() > claim.last_seq);
         let welcome = Welcome { request: request.clone(), replay: Some((claim.last_seq, behind)) };
         self.welcome(conn, session, token, welcome);
         true
@@ -433,12 +435,13 @@ impl Runtime {
         if session.only_resumes.is_some() {
             return Err(expired("the session is there to resume another one, and has nothing itself".to_string()));
         }
-        if claim.last_seq > session.sent {
+        let feed = self.delivery.feed(id).ok_or_else(unproven)?;
+        if claim.last_seq > feed.sent() {
             let why =
-                alloc::format!("nothing after {} was ever sent, `last_event_seq` is {}", session.sent, claim.last_seq);
+                alloc::format!("nothing after {} was ever sent, `last_event_seq` is {}", feed.sent(), claim.last_seq);
             return Err(expired(why));
         }
-        if let Some(lost) = session.index.first_lost(claim.last_seq, &self.jobs) {
+        if let Some(lost) = feed.index().first_lost(claim.last_seq, &self.jobs) {
             let why = alloc::format!(
                 "not all events after {} are still held: number {lost} is the first that is not",
                 claim.last_seq

@@ -6,7 +6,6 @@
 //!                                    └──deadline──▶ evicted
 //! ```
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Runtime;
@@ -46,7 +45,7 @@ impl Runtime {
             return self.evict(id, ErrorCode::LeaseExpired, "the session was not refreshed in time");
         }
         session.refreshing = true;
-        let (left, conn, deadline) = (Self::refresh_time(lease), session.conn, session.expires_at);
+        let (left, conn, deadline) = (Self::refresh_time(lease), self.delivery.conn(id), session.expires_at);
         self.ctx.timers.set(Timer::SessionLease(id), self.ctx.now.mono + left);
         if let (Some(conn), Some(deadline)) = (conn, deadline) {
             let deadline_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
@@ -86,7 +85,8 @@ impl Runtime {
         };
         let was_recorded = session.is_recorded();
         session.evicted = Some((code, reason.into()));
-        self.show_nothing_more(id);
+        self.delivery.show_nothing_more(&mut self.ctx, id);
+        self.carry();
         if !was_recorded {
             return self.on_evicted(id);
         }
@@ -94,26 +94,12 @@ impl Runtime {
         self.ctx.log.wait(pos, Waiter::Session(id));
     }
 
-    /// What happens from now on is not numbered for a session that is over.
-    fn show_nothing_more(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get(id) else {
-            return;
-        };
-        let (watched, subscriptions) = (session.watched.clone(), session.subscriptions.numbers().collect::<Vec<u32>>());
-        for job in watched {
-            self.leave_job(job, id);
-        }
-        for number in subscriptions {
-            self.drop_subscription(id, number);
-        }
-    }
-
     /// That a session is taken from its client is durable.
     pub(super) fn on_evicted(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
-        if let (Some(conn), Some((code, reason))) = (session.conn, session.evicted.clone()) {
+        if let (Some(conn), Some((code, reason))) = (self.delivery.conn(id), session.evicted.clone()) {
             // What it is owed comes first, as far as it reads.
             self.pump(conn);
             self.send_reply(conn, &Reply::Evicted { code, reason });

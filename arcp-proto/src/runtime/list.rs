@@ -11,6 +11,7 @@ use ulid::Ulid;
 
 use super::Runtime;
 use super::answers::Content;
+use super::authority;
 use super::job::Job;
 use crate::error::Violation;
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
@@ -72,7 +73,8 @@ impl Runtime {
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         let page_bytes = self.ctx.config.limits.result_frame_bytes / 2;
         let (mut seen, mut next) = (after, None);
-        for (scanned, (id, job)) in self.visible_jobs(principal, after).enumerate() {
+        for (scanned, (id, job)) in authority::visible_jobs(&self.ctx.config, &self.jobs, principal, after).enumerate()
+        {
             if jobs.len() as u64 == limit || bytes >= page_bytes || scanned == self.ctx.config.limits.list_scan {
                 next = seen;
                 break;

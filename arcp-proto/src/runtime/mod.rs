@@ -2,33 +2,26 @@
 
 mod admission;
 mod answers;
+mod authority;
 mod config;
 mod conn;
 mod context;
+mod delivery;
 mod digest;
 mod dispatch;
 mod effect;
-mod flow;
-mod frame;
 mod handshake;
-mod index;
 mod io;
 mod job;
-mod joins;
 mod lease;
 mod list;
 mod log;
-mod numbering;
-mod read;
 mod records;
-mod replay;
-mod requests;
 mod restore;
 mod retention;
 mod seen;
 mod session;
 mod submit;
-mod subscribe;
 mod timers;
 mod watch;
 
@@ -47,11 +40,12 @@ pub use job::Wait;
 
 use crate::entropy::Seeds;
 use crate::error::ConfigError;
-use crate::id::{ConnId, LogPos, OpId, SessionId};
+use crate::id::{ConnId, LogPos, OpId};
 use crate::time::Now;
 use conn::Conn;
 use context::Context;
-use job::{Jobs, Keys, Readers};
+use delivery::Delivery;
+use job::{Jobs, Keys};
 use log::Waiter;
 use session::Sessions;
 
@@ -130,13 +124,9 @@ pub struct Runtime {
     handshaking: usize,
     sessions: Sessions,
     jobs: Jobs,
-    readers: Readers,
+    delivery: Delivery,
     keys: Keys,
     ops: BTreeMap<OpId, ConnId>,
-    /// Who waits for events from the store.
-    reads: BTreeMap<OpId, SessionId>,
-    /// Bytes read back and not sent yet.
-    ahead_bytes: usize,
 }
 
 impl Runtime {
@@ -153,11 +143,9 @@ impl Runtime {
             handshaking: 0,
             sessions: Sessions::default(),
             jobs: Jobs::default(),
-            readers: Readers::default(),
+            delivery: Delivery::default(),
             keys: Keys::default(),
             ops: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            ahead_bytes: 0,
         })
     }
 
@@ -176,7 +164,7 @@ impl Runtime {
             Input::PersistFailed { .. } => self.on_persist_failed(),
             Input::Agent { job, call } => self.on_agent_call(job, call),
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
-            Input::Loaded { op, events } => self.on_loaded(op, events),
+            Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
             Input::ExtensionTaken { session } => self.on_extension_taken(session),
             Input::Operator(operator) => self.on_operator(operator),
             Input::Reseed(seeds) => self.ctx.entropy.reseed(&seeds),
@@ -184,6 +172,7 @@ impl Runtime {
             Input::Restored { last } => self.on_restored(last),
             Input::Tick => {}
         }
+        self.carry();
         self.bound_log();
         self.pump_ready();
         debug_assert!(self.is_tidy(), "nothing would ever let go of one of {:?}", self.ctx.log.open());
@@ -211,14 +200,14 @@ impl Runtime {
             sessions: self.sessions.len(),
             unfinished_jobs: self.jobs.unfinished(),
             jobs: self.jobs.len(),
-            index_runs: self.sessions.runs,
+            index_runs: self.delivery.runs(),
             waiting_jobs: self.jobs.waiting(),
             running_agents: self.jobs.running(),
             event_bytes: self.jobs.bytes,
             kept_event_bytes: self.jobs.kept_bytes,
-            read_ahead_bytes: self.ahead_bytes,
-            rendered_bytes: self.jobs.rendered.bytes(),
-            unsent_bytes: self.sessions.unsent_bytes(),
+            read_ahead_bytes: self.delivery.ahead_bytes(),
+            rendered_bytes: self.delivery.rendered_bytes(),
+            unsent_bytes: self.delivery.unsent_bytes(),
             undurable_bytes: self.ctx.log.bytes(),
             store_failed: self.ctx.log.failed,
         }
@@ -230,7 +219,11 @@ impl Runtime {
                 Timer::Handshake(conn) => self.on_handshake_timeout(conn),
                 Timer::Heartbeat(conn) => self.on_heartbeat(conn),
                 Timer::Stalled(conn) => self.leave(conn, CloseReason::SlowReader),
-                Timer::Hold(conn) => self.on_hold_over(conn),
+                Timer::Hold(conn) => {
+                    if let Some(session) = self.conns.get(&conn).and_then(Conn::session) {
+                        self.delivery.on_hold_over(&mut self.ctx, session, conn);
+                    }
+                }
                 Timer::ResumeWindow(session) => self.end_session(session),
                 Timer::SessionLease(session) => self.on_session_lease(session),
                 Timer::Pace(job) => self.return_credit(job),
@@ -240,11 +233,12 @@ impl Runtime {
                 Timer::CancelGrace(job) => self.on_cancel_grace_over(job),
                 Timer::Retention(job) => self.on_retention_over(job),
                 Timer::Purge(job) => self.on_purge(job),
-                Timer::Arrived(session) => self.on_arrived(session),
+                Timer::Arrived(session) => self.delivery.on_arrived(&mut self.ctx, &self.jobs, session),
                 Timer::KeyExpiry => self.on_key_expiry(),
-                Timer::Read(session) => self.on_read_failed(session),
+                Timer::Read(session) => self.delivery.on_read_failed(&mut self.ctx, session),
                 Timer::StoreRetry => self.on_store_retry(),
             }
+            self.carry();
         }
     }
 

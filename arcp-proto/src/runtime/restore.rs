@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Runtime;
-use super::io::{EventRecord, JobRecord, NumberedRun, Record};
+use super::authority::{self, Act, Who};
+use super::delivery::subscription_id;
+use super::io::{EventRecord, JobRecord, Record};
 use super::job::{Job, JobState, NewJob, Restored};
 use super::session::Session;
-use super::subscribe::id_of;
 use super::timers::Timer;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::event::EventClass;
@@ -22,6 +23,7 @@ impl Runtime {
         self.raise_time(&record);
         match record {
             Record::SessionOpened { session, principal, anonymous: _, view, token, extensions } => {
+                self.delivery.open(session, principal.clone(), view);
                 let mut made = Session::new(principal, view, token);
                 made.extensions = extensions;
                 self.sessions.insert(session, made);
@@ -33,12 +35,14 @@ impl Runtime {
             Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
             Record::HistoryTrimmed { job, upto, started } => self.restore_trimmed(job, upto, started),
             Record::Subscribed { session, number, filter, request, command } => {
-                self.restore_subscription(session, number, &filter, at);
-                let subscription = id_of(session, number).into();
+                self.delivery.restore_subscription(session, number, &filter, at);
+                let subscription = subscription_id(session, number).into();
                 let answer = Reply::Subscribed { subscription, request: Some(request.clone()) };
                 self.restore_answer(None, session, request, command, answer);
             }
-            Record::Unsubscribed { session, number, last, .. } => self.restore_unsubscribed(session, number, last),
+            Record::Unsubscribed { session, number, last, .. } => {
+                self.delivery.restore_unsubscribed(session, number, last);
+            }
             Record::Checkpointed { job, state } => {
                 if let Some(job) = self.jobs.get_mut(job) {
                     job.checkpoint = Some(state);
@@ -52,20 +56,23 @@ impl Runtime {
             Record::CancelAsked { job, reason } => self.restore_cancel(job, reason),
             Record::Joined { job, session, owner, request, number, undoes: _ } => {
                 if !owner && request.is_none() {
-                    self.replace_join(job, session, at);
+                    self.delivery.replace_join(job, session, at);
                 }
                 self.restore_reader(job, session, owner, number, request);
             }
             Record::Left { job, session, undoes: _ } => {
-                self.leave_job(job, session);
-                self.replace_join(job, session, at);
+                self.delivery.leave(&mut self.ctx, job, session);
+                self.delivery.replace_join(job, session, at);
             }
-            Record::Numbered { session, run } => self.restore_numbers(session, run),
-            Record::Released { session, upto } => self.restore_released(session, upto),
+            Record::Numbered { session, run } => {
+                self.delivery.restore_numbers(&mut self.ctx, &self.jobs, session, run);
+            }
+            Record::Released { session, upto } => self.delivery.restore_released(&mut self.ctx, session, upto),
             Record::KeyKept { job, principal, key, until } => self.restore_claim(principal, key, job, until, true),
             Record::KeysExpired { until } => self.keys.restore_expired(until),
             Record::JobForgotten { job } => self.remove_job(job),
         }
+        self.carry();
     }
 
     /// No id is given twice and no event is earlier than one that was before it,
@@ -133,36 +140,24 @@ impl Runtime {
             let principal = record.id_is_of_principal.then(|| job.principal.clone());
             self.restore_answer(principal, session, request.clone(), command, answer);
         }
-        if self.sessions.get(session).is_none() {
-            job.owners.clear();
-        }
         self.jobs.insert(id, job);
+        self.delivery.add_job(id);
         let correlates = self.sessions.get(session).is_some_and(|session| session.view.correlates());
         self.restore_reader(id, session, true, u32::from(correlates), correlates.then_some(request));
     }
 
     fn restore_reader(&mut self, id: JobId, session_id: SessionId, owner: bool, number: u32, request: Option<WireId>) {
-        let (Some(job), Some(session)) = (self.jobs.get_mut(id), self.sessions.get_mut(session_id)) else {
+        let (Some(job), Some(session)) = (self.jobs.get(id), self.sessions.get(session_id)) else {
             return;
         };
-        match request {
-            Some(request) => {
-                job.requests.restore(session_id, number, request);
-                session.asked.insert(id);
-            }
-            None => job.requests.follow(session_id, number),
-        }
+        self.delivery.restore_request(session_id, id, number, request);
         if owner {
-            job.owners.insert(session_id);
-            session.owned.insert(id);
+            self.delivery.own(session_id, id);
         }
         // Who may see what is said anew at each start.
-        let sees = job.principal == session.principal || self.ctx.config.sees_everything(&session.principal);
-        if sees && !job.is_over() {
-            if !job.watchers.contains(&session_id) {
-                job.watchers.push(session_id);
-            }
-            session.watched.insert(id);
+        let who = Who { principal: &session.principal, owns: owner };
+        if authority::may(&self.ctx.config, who, Act::See, job).is_ok() && !job.is_over() {
+            self.delivery.join(session_id, id);
         }
     }
 
@@ -200,54 +195,9 @@ impl Runtime {
             return;
         }
         self.jobs.take_input(id);
-        for watcher in self.jobs.get_mut(id).map(Job::over).unwrap_or_default() {
-            if let Some(session) = self.sessions.get_mut(watcher) {
-                session.watched.remove(&id);
-            }
-        }
+        self.delivery.end_job(id);
         self.jobs.end(principal, id);
         self.jobs.settle(id);
-    }
-
-    fn restore_released(&mut self, id: SessionId, upto: u64) {
-        let released = self.sessions.get_mut(id).map(|session| session.restore_released(upto));
-        self.unreference(id, &released.unwrap_or_default());
-    }
-
-    fn restore_numbers(&mut self, id: SessionId, mut run: NumberedRun) {
-        let floor = self.sessions.get(id).map(|session| session.index.floor());
-        let Some(floor) = floor.filter(|floor| run.last_seq() > *floor) else {
-            return;
-        };
-        run.begin_at(run.seq.max(floor + 1));
-        // A number that was taken back by an earlier restart was given again.
-        while self.sessions.get(id).is_some_and(|session| session.index.head() >= run.seq) && self.take_back(id) {}
-        let Some(session) = self.sessions.get_mut(id) else {
-            return;
-        };
-        let before = session.index.runs();
-        let new = session.restore_numbers(run);
-        self.sessions.runs = self.sessions.runs + self.sessions.get(id).map_or(before, |s| s.index.runs()) - before;
-        if let Some(job) = self.jobs.get_mut(run.job).filter(|_| new) {
-            job.add_reader(id);
-        }
-    }
-
-    /// Numbers of events that never came are nobody's.
-    fn take_numbers_back(&mut self, id: SessionId) {
-        while let Some(last) = self.sessions.get(id).and_then(|session| session.index.last()) {
-            let came = self.jobs.get(last.job).is_none_or(|job| last.last_event() <= job.count());
-            if last.part.is_local() || came || !self.take_back(id) {
-                return;
-            }
-        }
-    }
-
-    /// Takes a session's last number back; false if there is none.
-    fn take_back(&mut self, id: SessionId) -> bool {
-        let gone = self.sessions.get_mut(id).and_then(|session| session.take_back(&self.jobs));
-        self.unreference(id, gone.as_deref().unwrap_or_default());
-        gone.is_some()
     }
 
     /// The store has no more: who was there may come back, what waited goes
@@ -257,19 +207,14 @@ impl Runtime {
         self.sessions.forget_seen(|principal| self.jobs.has_any(principal));
         self.restored_claims();
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
-            self.take_numbers_back(id);
-            if let Some(session) = self.sessions.get_mut(id) {
-                session.forget_streams();
-                session.cursor = session.index.head();
-                session.sent = session.cursor;
-            }
+            self.delivery.restored(&mut self.ctx, &self.jobs, id);
             self.note_idle(id);
             self.ctx.timers.set(Timer::ResumeWindow(id), self.ctx.now.mono + self.ctx.config.resume_window);
             self.lend(id);
         }
         for id in self.jobs.ids().collect::<Vec<JobId>>() {
             if self.jobs.get(id).is_some_and(|job| !job.is_over()) {
-                self.show_to_subscribers(id);
+                self.delivery.show_to_subscribers(&self.ctx, &self.jobs, id);
             }
             self.plan_purge(id);
             let Some(job) = self.jobs.get(id) else {

@@ -2,15 +2,13 @@
 //! whoever was to get them has acknowledged them and the resume window is over,
 //! a job for that window after its end; both within the bounds of `Limits`.
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Runtime;
 use super::io::Record;
 use super::job::Job;
-use super::session::Sessions;
 use super::timers::Timer;
-use crate::id::{JobId, LogPos, Principal, SessionId};
+use crate::id::{JobId, LogPos, Principal};
 
 /// How often in a resume window what was acknowledged meanwhile is looked for.
 const PURGES_PER_WINDOW: u32 = 8;
@@ -24,29 +22,20 @@ impl Runtime {
         let limits = &self.ctx.config.limits;
         if !self.ctx.config.history {
             if self.jobs.is_too_large(id, limits) {
-                let unsent = self.first_unsent(id);
-                let sessions = &self.sessions;
-                self.jobs.fit(id, limits, LogPos(u64::MAX), unsent, |id, job| is_owed(sessions, id, job));
+                let unsent = self.delivery.first_unsent(&self.jobs, id);
+                let delivery = &self.delivery;
+                self.jobs.fit(id, limits, LogPos(u64::MAX), unsent, |id, _| delivery.is_owed(id));
                 self.jobs.forget_dropped(id);
             }
-            return self.detach_overtaken(id);
+            return self.delivery.detach_overtaken(&mut self.ctx, &self.jobs, id);
         }
         self.jobs.fit(id, limits, self.ctx.log.durable(), u64::MAX, |_, _| false);
         if self.jobs.is_kept_too_large(id, limits) {
-            let unsent = self.first_unsent(id);
+            let unsent = self.delivery.first_unsent(&self.jobs, id);
             for (job, upto) in self.jobs.trim(id, limits, unsent) {
                 self.note_trimmed(job, upto);
             }
         }
-    }
-
-    /// The first event of a job that it may not go on without having sent:
-    /// whoever paces its agent is attached and waits for it.
-    fn first_unsent(&self, id: JobId) -> u64 {
-        let readers = self.jobs.get(id).into_iter().flat_map(Job::pacing_readers);
-        let attached = readers.filter_map(|reader| self.sessions.get(reader).filter(|session| session.conn.is_some()));
-        let unsent = attached.filter_map(|session| session.index.first_event_after(id, 0, session.cursor, &self.jobs));
-        unsent.min().unwrap_or(u64::MAX)
     }
 
     /// Tells the store which events it need not keep.
@@ -58,7 +47,7 @@ impl Runtime {
 
     /// A good many events have come: perhaps others can go.
     pub(super) fn on_history_grown(&mut self, id: JobId) {
-        let needed = self.first_needed(id);
+        let needed = self.delivery.first_needed(&self.jobs, id);
         self.free_acknowledged(id, needed);
         if !self.ctx.timers.is_set(Timer::Purge(id)) {
             self.plan_purge(id);
@@ -77,7 +66,7 @@ impl Runtime {
     /// Lets go for good of what is past the resume window, and that nobody
     /// needs, of a job that goes on.
     pub(super) fn on_purge(&mut self, id: JobId) {
-        let needed = self.first_needed(id);
+        let needed = self.delivery.first_needed(&self.jobs, id);
         self.free_acknowledged(id, needed);
         self.plan_purge(id);
         // What the store does not have yet stays, as does what it cannot delete.
@@ -99,25 +88,16 @@ impl Runtime {
         }
     }
 
-    /// The first event of a job that a session may still ask for again.
-    fn first_needed(&self, id: JobId) -> u64 {
-        let readers = self.jobs.get(id).into_iter().flat_map(Job::readers);
-        let sessions = readers.filter_map(|reader| self.sessions.get(reader));
-        sessions.filter_map(|session| session.index.first_event(id, &self.jobs)).min().unwrap_or(u64::MAX)
-    }
-
     /// An ended job leaves the listings; what sessions still need stays.
     pub(super) fn on_retention_over(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(id) else {
             return;
         };
         job.expired = true;
-        let readers: Vec<SessionId> = job.readers().collect();
         let principal = job.principal.clone();
         self.jobs.unlist(principal, id);
-        for reader in readers {
-            self.release_expired(reader);
-        }
+        self.delivery.release_expired_job(&mut self.ctx, &self.jobs, id);
+        self.carry();
         self.forget_if_done(id);
     }
 
@@ -128,62 +108,14 @@ impl Runtime {
         let oldest = self.jobs.oldest_listed(principal).filter(|_| full);
         if let Some(id) = oldest {
             self.ctx.timers.clear(Timer::Retention(id));
-            self.take_as_received(id);
+            self.delivery.take_as_received(id);
             self.on_retention_over(id);
         }
         oldest.is_some()
     }
 
-    /// There is no room to wait until what was sent of a job has arrived.
-    fn take_as_received(&mut self, id: JobId) {
-        for reader in self.jobs.get(id).into_iter().flat_map(Job::readers) {
-            if let Some(session) = self.sessions.get_mut(reader).filter(|session| session.conn.is_some()) {
-                session.received = session.received.max(session.cursor);
-            }
-        }
-    }
-
-    /// Forgets the oldest entries of a session that point to expired jobs and
-    /// that its client has. What was sent to it and not acknowledged may be in
-    /// flight: it is asked about again once it must have arrived.
-    pub(super) fn release_expired(&mut self, id: SessionId) {
-        let jobs = &self.jobs;
-        let expired = |id| jobs.get(id).is_none_or(|job| job.expired);
-        let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn.is_some()) else {
-            return;
-        };
-        let released = session.index.release_done(session.received, expired);
-        let waits = session.index.first().is_some_and(|run| expired(run.job));
-        if waits && !self.ctx.timers.is_set(Timer::Arrived(id)) {
-            session.in_flight = session.cursor;
-            self.ctx.timers.set(Timer::Arrived(id), self.ctx.now.mono + self.ctx.config.resume_window);
-        }
-        self.unreference(id, &released);
-    }
-
-    /// The connection on which so much was sent has been there for a resume
-    /// window since: a peer that is gone is noticed earlier.
-    pub(super) fn on_arrived(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.received = session.received.max(session.in_flight);
-        }
-        self.release_expired(id);
-    }
-
-    /// A session's index lets runs go; jobs that only waited for it are
-    /// forgotten.
-    pub(super) fn unreference(&mut self, session: SessionId, released: &[JobId]) {
-        self.sessions.runs = self.sessions.runs.saturating_sub(released.len());
-        for id in released {
-            if let Some(job) = self.jobs.get_mut(*id) {
-                job.remove_reader(session);
-            }
-            self.forget_if_done(*id);
-        }
-    }
-
     pub(super) fn forget_if_done(&mut self, id: JobId) {
-        if self.jobs.get(id).is_some_and(Job::is_done) {
+        if self.delivery.is_unreferenced(id) && self.jobs.get(id).is_some_and(Job::is_done) {
             self.forget_job(id);
         }
     }
@@ -204,24 +136,7 @@ impl Runtime {
         let Some(job) = self.jobs.remove(id) else {
             return;
         };
-        for session in job.requests.sessions().chain(job.joins.keys().copied()) {
-            if let Some(session) = self.sessions.get_mut(session) {
-                session.asked.remove(&id);
-            }
-        }
-        for owner in &job.owners {
-            if let Some(session) = self.sessions.get_mut(*owner) {
-                session.owned.remove(&id);
-            }
-        }
+        self.delivery.remove_job(id);
         self.sessions.forget_seen_of(&job.principal, self.jobs.has_any(&job.principal));
     }
-}
-
-/// Whether an attached session that owns an ended job was not sent all of it
-/// that came while it was attached.
-fn is_owed(sessions: &Sessions, id: JobId, job: &Job) -> bool {
-    let owners = job.readers().filter(|reader| job.owners.contains(reader));
-    let attached = owners.filter_map(|owner| sessions.get(owner).filter(|session| session.conn.is_some()));
-    attached.into_iter().any(|session| session.index.has_events_after(id, session.sent_or_past()))
 }

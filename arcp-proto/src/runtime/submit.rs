@@ -4,6 +4,7 @@
 use alloc::string::String;
 
 use super::Runtime;
+use super::delivery::{Audience, Requests};
 use super::io::{JobRecord, KeyRecord, Notice, Record};
 use super::job::key_digest;
 use super::job::{Job, NewJob, waiting_bytes};
@@ -185,12 +186,12 @@ impl Runtime {
         let mut made = Job::new(new, session, pos, &self.ctx.config.limits);
         made.has_slot = starts;
         self.jobs.insert(job, made);
-        self.show_to_subscribers(job);
-        self.index_for_observers(job, 0);
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.watched.insert(job);
-            session.owned.insert(job);
-        }
+        self.delivery.add_job(job);
+        self.delivery.own(session, job);
+        self.delivery.join(session, job);
+        self.delivery.show_to_subscribers(&self.ctx, &self.jobs, job);
+        self.delivery.number_for_all(&mut self.ctx, &self.jobs, job, 0);
+        self.carry();
         self.ctx.log.wait(pos, Waiter::Job(job));
         self.ctx.observe(Notice::JobAccepted { job, principal, agent });
         self.acceptance(conn, session, job, id)
@@ -200,15 +201,14 @@ impl Runtime {
     /// frames where the family says so.
     fn acceptance(&mut self, conn: ConnId, session: SessionId, id: JobId, request: &WireId) -> Reply {
         let view = self.sessions.get(session).map(|session| session.view);
-        let (Some(view), Some(job)) = (view, self.jobs.get_mut(id)) else {
+        let (Some(view), Some(job)) = (view, self.jobs.get(id)) else {
             return Reply::Closed { reason: None, request: None };
         };
         let reply = job.accepted(id, Some(request));
-        self.note_request(session, id, request);
+        self.delivery.note_request(session, id, request);
         if view.numbers(&reply) {
-            let first = self.sessions.get(session).map_or(0, |session| session.index.head()) + 1;
-            self.index_event(session, id, 0);
-            self.gate_numbers(session, first);
+            let first = self.delivery.number_past(&mut self.ctx, &self.jobs, session, id, 0);
+            self.carry();
             if let Some(conn) = self.conns.get_mut(&conn) {
                 conn.answers.follow(first);
             }
@@ -219,24 +219,13 @@ impl Runtime {
         reply
     }
 
-    /// Notes the request by which a session came to know a job, if its frames
-    /// say so; gives its number, or 0.
-    pub(super) fn note_request(&mut self, id: SessionId, job_id: JobId, request: &WireId) -> u32 {
-        let session = self.sessions.get_mut(id).filter(|session| session.view.correlates());
-        let (Some(session), Some(job)) = (session, self.jobs.get_mut(job_id)) else {
-            return 0;
-        };
-        session.asked.insert(job_id);
-        job.requests.add(id, request)
-    }
-
     /// Whether one more request may ask for a job. A message that comes again
     /// always may.
     fn check_requests(&self, session: SessionId, id: JobId, request: &WireId) -> Result<(), Violation> {
         let most = self.ctx.config.limits.requests_per_job;
         let is_noted = self.sessions.get(session).is_some_and(|session| session.view.correlates());
-        let full = |job: &Job| job.requests.count() >= most && job.requests.number_of(session, request).is_none();
-        if is_noted && self.jobs.get(id).is_some_and(full) {
+        let full = |requests: &Requests| requests.count() >= most && requests.number_of(session, request).is_none();
+        if is_noted && self.delivery.audience(id).map(Audience::requests).is_some_and(full) {
             let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
             return Err(Violation::exhausted("requests_per_job", BoundOf::Job, most as u64, full));
         }
@@ -258,38 +247,25 @@ impl Runtime {
         if !takes_chunks {
             self.put_result_together(job_id)?;
         }
-        let job = self.jobs.get_mut(job_id).ok_or_else(gone)?;
+        let job = self.jobs.get(job_id).ok_or_else(gone)?;
+        let requests = self.delivery.audience(job_id).ok_or_else(gone)?.requests();
         if job.is_over() && !job.keeps(job.count()) {
             let lost = "the job of this key has ended, and how is no longer kept: use a new key to run it again";
             return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
         }
-        let is_new = job.requests.number_of(session_id, id).is_none();
-        let (over, last) = (job.is_over(), job.count());
-        let (watches, before) = (job.watchers.contains(&session_id), job.requests.latest(session_id));
-        let owns = job.owners.insert(session_id);
-        let mut changes = owns;
-        if !over && !watches {
-            job.watchers.push(session_id);
-            changes = true;
-        }
-        let number = self.note_request(session_id, job_id, id);
+        let (over, before) = (job.is_over(), requests.latest(session_id));
+        let is_new = requests.number_of(session_id, id).is_none();
+        let owns = self.delivery.own(session_id, job_id);
+        let joins = !over && self.delivery.join(session_id, job_id);
+        let number = self.delivery.note_request(session_id, job_id, id);
         // A retry that changes nothing leaves nothing in the store.
-        if changes || number != before {
+        if owns || joins || number != before {
             let request = (is_new && number > 0).then(|| id.clone());
-            self.note_joined(job_id, session_id, owns, request, number);
+            self.delivery.note_joined(&mut self.ctx, job_id, session_id, owns, request, number);
         }
         let reply = self.acceptance(conn, session_id, job_id, id);
-        let Some(session) = self.sessions.get_mut(session_id) else {
-            return Ok(reply);
-        };
-        session.owned.insert(job_id);
-        if !over {
-            session.watched.insert(job_id);
-        } else if !session.index.holds_last_after(job_id, last, session.cursor) {
-            let first = session.index.head() + 1;
-            self.index_event(session_id, job_id, last);
-            self.gate_numbers(session_id, first);
-        }
+        self.delivery.number_end(&mut self.ctx, &self.jobs, session_id, job_id);
+        self.carry();
         Ok(reply)
     }
 }

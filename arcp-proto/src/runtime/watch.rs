@@ -1,22 +1,25 @@
 //! Commands about jobs: their ids are executed once; cancelling, watching
 //! and leaving off (1.1 §7.4, §7.6).
 
-use alloc::boxed::Box;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
+use super::answers::Content;
+use super::authority::{self, Act, Reason, Who};
+use super::delivery::{Feed, WatchPlan};
 use super::io::Notice;
-use super::job::{Job, JobState};
 use super::submit::Asked;
-use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
+use super::timers::Timer;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::reply::{Concern, Refusal, Reply, Subject, Watching};
-use crate::model::request::{Cancel, Request, Target, Watch};
+use crate::model::request::{Cancel, Replay, Request, Subscribe, Target, Watch};
 use crate::wire::envelope::Header;
 
 impl Runtime {
@@ -88,29 +91,15 @@ impl Runtime {
         }
     }
 
-    /// The jobs that a principal may see, after `after`, oldest first.
-    pub(super) fn visible_jobs<'a>(
-        &'a self,
-        principal: &'a Principal,
-        after: Option<JobId>,
-    ) -> Box<dyn Iterator<Item = (JobId, &'a Job)> + 'a> {
-        if self.ctx.config.sees_everything(principal) {
-            return Box::new(self.jobs.of_all(after));
-        }
-        Box::new(self.jobs.of_principal(principal, after))
-    }
-
-    /// The job of this id, if the session's principal may see it. Unknown
-    /// and foreign ones look alike.
-    pub(super) fn visible(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
-        let unknown = || Violation::new(ErrorCode::JobNotFound, "no such job");
-        let job = JobId::parse(id.as_str()).ok_or_else(unknown)?;
-        let owner = self.jobs.get(job).filter(|job| !job.expired).map(|job| &job.principal);
-        let asking = self.sessions.get(session).map(|session| &session.principal);
-        match (owner, asking) {
-            (Some(owner), Some(asking)) if owner == asking || self.ctx.config.sees_everything(asking) => Ok(job),
-            _ => Err(unknown()),
-        }
+    /// The job of this id, if a session may do that to it. Unknown and foreign
+    /// ones look alike.
+    pub(super) fn permitted(&self, session: SessionId, act: Act, id: &WireId) -> Result<JobId, Violation> {
+        let known = JobId::parse(id.as_str()).and_then(|id| Some((id, self.jobs.get(id)?)));
+        let (id, job) = known.filter(|(_, job)| !job.expired).ok_or(Reason::Unknown)?;
+        let principal = &self.sessions.get(session).ok_or(Reason::Unknown)?.principal;
+        let owns = self.delivery.audience(id).is_some_and(|audience| audience.owners().contains(&session));
+        authority::may(&self.ctx.config, Who { principal, owns }, act, job)?;
+        Ok(id)
     }
 
     pub(super) fn refused_of(&mut self, conn: ConnId, concern: Concern, violation: Violation, id: &WireId) -> Reply {
@@ -163,7 +152,7 @@ impl Runtime {
     /// A stream lives and ends with its job.
     fn why_no_stream(&self, session: SessionId, stream: &WireId) -> Violation {
         let job = stream.as_str().strip_prefix("str_").and_then(|rest| WireId::new(&alloc::format!("job_{rest}")));
-        match job.map(|job| self.visible(session, &job)) {
+        match job.map(|job| self.permitted(session, Act::See, &job)) {
             Some(Ok(_)) => Violation::new(ErrorCode::Unimplemented, "this stream ends with its job: cancel that"),
             Some(Err(_)) | None => Violation::new(ErrorCode::JobNotFound, "no such stream"),
         }
@@ -171,22 +160,14 @@ impl Runtime {
 
     /// Jobs that a session may cancel and that are not over.
     fn own_jobs(&self, session: SessionId) -> Vec<JobId> {
-        let owned = self.sessions.get(session).map(|session| &session.owned);
+        let owned = self.delivery.feed(session).map(Feed::owned);
         let goes_on = |id: &JobId| self.jobs.get(*id).is_some_and(|job| !job.is_over());
         owned.into_iter().flatten().copied().filter(goes_on).collect()
     }
 
     fn may_cancel(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
-        let target = self.visible(session, id)?;
-        let Some(job) = self.jobs.get(target) else {
-            return Err(Violation::new(ErrorCode::JobNotFound, "no such job"));
-        };
-        let operates = self.sessions.get(session).is_some_and(|s| self.ctx.config.operators.contains(&s.principal));
-        if !job.owners.contains(&session) && !operates {
-            let why = "only the session that submitted the job may cancel it: resume it, or submit again with its key";
-            return Err(Violation::new(ErrorCode::PermissionDenied, why));
-        }
-        if let JobState::Ended(_) = job.state {
+        let target = self.permitted(session, Act::Cancel, id)?;
+        if let Some(job) = self.jobs.get(target).filter(|job| job.is_over()) {
             let mut details = Object::new();
             details.str("final_status", crate::wire::status_name(job.status()));
             let ended = Violation::new(ErrorCode::FailedPrecondition, "the job has ended already");
@@ -209,69 +190,26 @@ impl Runtime {
             return Err(Violation::invalid("watching jobs needs the feature `subscribe`, which was not negotiated"));
         }
         let takes_chunks = session.view.features.has(Feature::ResultChunk);
-        let job_id = self.visible(session_id, &watch.job)?;
-        let job = self.jobs.get(job_id).ok_or_else(gone)?;
-        // Who gets the events, or is still to get the end, gets nothing twice.
-        let already = job.watchers.contains(&session_id)
-            || job.is_over() && session.index.holds_last_after(job_id, job.count(), session.cursor);
-        let wants_history = watch.history.unwrap_or(watch.after.is_some()) && !already;
-        let most = self.ctx.config.limits.watches_per_session;
-        if !already && session.watched.len() >= most {
-            let full = "this session watches too many jobs: unsubscribe from one first";
-            return Err(Violation::exhausted("watches_per_session", BoundOf::Session, most as u64, full));
+        let job_id = self.permitted(session_id, Act::See, &watch.job)?;
+        let plan = self.delivery.plan_watch(&self.ctx, &self.jobs, session_id, job_id, watch)?;
+        let reply = self.watching(job_id, id, plan).ok_or_else(gone)?;
+        if plan.already {
+            self.answer(conn, reply.clone());
+            return Ok(reply);
         }
-        let from = self.replay_start(session_id, job_id, watch, wants_history);
-        let gone_events = job.history.first() - 1;
-        if wants_history && from < gone_events {
-            return Err(self.history_lost(session_id, gone_events));
+        if !takes_chunks {
+            // As far as it can be done: no watch is refused for it.
+            let _ = self.put_result_together(job_id);
         }
-        let reply = self.watching(job_id, id, from, wants_history).ok_or_else(gone)?;
-        if !already {
-            if !takes_chunks {
-                // As far as it can be done: no watch is refused for it.
-                let _ = self.put_result_together(job_id);
-            }
-            let (request, number) = self.name_request(session_id, job_id, id);
-            self.note_joined(job_id, session_id, false, request, number);
-        }
+        self.delivery.note_watch(&mut self.ctx, session_id, job_id, id);
         self.answer(conn, reply.clone());
-        if !already {
-            self.begin_watch(session_id, job_id, from);
-        }
+        self.delivery.begin_watch(&mut self.ctx, &self.jobs, session_id, job_id, plan.from);
+        self.ctx.observe(Notice::JobWatched { job: job_id, session: session_id });
+        self.carry();
         Ok(reply)
     }
 
-    /// The job's own event number after which events are sent.
-    fn replay_start(&self, session: SessionId, job_id: JobId, watch: &Watch, history: bool) -> u64 {
-        let Some(job) = self.jobs.get(job_id) else {
-            return 0;
-        };
-        if !history {
-            return job.count();
-        }
-        let after = watch.after.unwrap_or(0);
-        let in_submitter = self.sessions.get(session).is_some_and(|s| s.view.profile.counts_in_submitter());
-        let submitter = self.sessions.get(job.submitter);
-        match submitter {
-            Some(submitter) if in_submitter => submitter.index.event_at_or_before(job_id, after, &self.jobs),
-            Some(_) | None => after.min(job.count()),
-        }
-    }
-
-    /// It is said from where on it can be had, to whoever counts as the job does.
-    fn history_lost(&self, session: SessionId, gone: u64) -> Violation {
-        let in_submitter = self.sessions.get(session).is_some_and(|s| s.view.profile.counts_in_submitter());
-        if in_submitter {
-            let lost = "the beginning of this job's history is no longer kept: ask from a later event";
-            return Violation::new(ErrorCode::ResumeWindowExpired, lost);
-        }
-        let lost = alloc::format!("the first {gone} events of this job are no longer kept: ask for those after them");
-        let mut details = Object::new();
-        details.u64("from_event_seq", gone);
-        Violation::new(ErrorCode::ResumeWindowExpired, lost).with_details(details.json())
-    }
-
-    fn watching(&self, job_id: JobId, request: &WireId, from: u64, replayed: bool) -> Option<Reply> {
+    fn watching(&self, job_id: JobId, request: &WireId, plan: WatchPlan) -> Option<Reply> {
         let job = self.jobs.get(job_id)?;
         Some(Reply::Watching(Watching {
             request: Some(request.clone()),
@@ -281,65 +219,108 @@ impl Runtime {
             lease: job.lease.clone(),
             parent: None,
             trace: Some(job.trace.clone()),
-            from,
-            replayed,
+            from: plan.from,
+            replayed: plan.replayed,
         }))
     }
 
-    /// What a watch brings follows from the request for it: that, if it is a
-    /// new one, and its number. Where there are too many, from the one before.
-    fn name_request(&mut self, session: SessionId, id: JobId, request: &WireId) -> (Option<WireId>, u32) {
-        let most = self.ctx.config.limits.requests_per_job;
-        let requests = self.jobs.get(id).map(|job| &job.requests);
-        let knows = requests.is_some_and(|requests| requests.number_of(session, request).is_some());
-        if !knows && requests.is_some_and(|requests| requests.count() < most) {
-            let number = self.note_request(session, id, request);
-            return ((number > 0).then(|| request.clone()), number);
-        }
-        (None, requests.map_or(0, |requests| requests.latest(session)))
+    fn on_subscribe(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        id: &WireId,
+        subscribe: &Subscribe,
+        command: [u8; 32],
+    ) -> Reply {
+        let subscribed = self.delivery.subscribe(&mut self.ctx, &self.jobs, session, subscribe, (id, command));
+        let (subscription, new) = match subscribed {
+            Ok(subscribed) => subscribed,
+            Err(violation) => return self.refused_of(conn, Concern::Frame, violation, id),
+        };
+        let reply = Reply::Subscribed { subscription: subscription.into(), request: Some(id.clone()) };
+        self.answer(conn, reply.clone());
+        self.delivery.begin_subscription(&mut self.ctx, &self.jobs, session, new);
+        self.carry();
+        reply
     }
 
-    /// Numbers the history after `from` for a session, and what comes.
-    fn begin_watch(&mut self, session_id: SessionId, job_id: JobId, from: u64) {
-        let last = self.jobs.get(job_id).map_or(0, Job::count);
-        let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
-        self.index_events(session_id, job_id, from + 1..=last, 0);
-        if let Some(session) = self.sessions.get_mut(session_id).filter(|_| from < last) {
-            session.begin_to_catch_up(first);
+    fn on_unsubscribe(&mut self, conn: ConnId, session: SessionId, id: &WireId, named: &WireId) -> Reply {
+        let Some(number) = self.delivery.subscription_named(session, named) else {
+            let unknown = Violation::new(ErrorCode::JobNotFound, "no such subscription");
+            return self.refused_of(conn, Concern::Frame, unknown, id);
+        };
+        let closed = Reply::Unsubscribed {
+            subscription: named.clone(),
+            code: ErrorCode::Cancelled,
+            reason: "unsubscribed".to_string(),
+            request: Some(id.clone()),
+        };
+        self.delivery.unsubscribe(&mut self.ctx, session, number);
+        self.answer(conn, closed.clone());
+        closed
+    }
+
+    pub(super) fn on_replay(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        named: Option<&WireId>,
+        id: WireId,
+        asked: &Replay,
+    ) {
+        let busy = self.conns.get(&conn).is_some_and(|conn| conn.replay.is_some() || conn.answers.has_replay());
+        let planned = match busy {
+            true => Err(Violation::invalid("a replay is under way: wait for its end")),
+            false => self.delivery.plan_replay(session, named, &id, asked),
+        };
+        match planned {
+            Ok(replay) => self.answer(conn, Content::Replay(replay)),
+            Err(violation) => self.refuse(conn, Refusal::of(Concern::Frame, violation, Some(id))),
         }
-        self.gate_numbers(session_id, first);
-        if let Some(job) = self.jobs.get_mut(job_id).filter(|job| !job.is_over()) {
-            job.watchers.push(session_id);
-            if let Some(session) = self.sessions.get_mut(session_id) {
-                session.watched.insert(job_id);
+    }
+
+    /// How often something may be said in a stream of a job: the session that
+    /// asked for the job may say so (RFC §11.2).
+    pub(super) fn on_pace(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        id: WireId,
+        stream: &WireId,
+        every: Option<Duration>,
+    ) {
+        match self.paced_job(session, stream) {
+            Ok(job_id) => {
+                if let Some(job) = self.jobs.get_mut(job_id) {
+                    job.pace = every;
+                }
+                self.ctx.timers.clear(Timer::Pace(job_id));
+                self.return_credit(job_id);
             }
+            Err(violation) => self.refuse(conn, Refusal::of(Concern::Frame, violation, Some(id))),
         }
-        self.ctx.observe(Notice::JobWatched { job: job_id, session: session_id });
+    }
+
+    fn paced_job(&self, session: SessionId, stream: &WireId) -> Result<JobId, Violation> {
+        let unknown = || Violation::new(ErrorCode::JobNotFound, "no such stream");
+        let job = stream.as_str().strip_prefix("str_").and_then(|rest| WireId::new(&alloc::format!("job_{rest}")));
+        let job = job.ok_or_else(unknown)?;
+        self.permitted(session, Act::See, &job).map_err(|_| unknown())?;
+        self.permitted(session, Act::Pace, &job)
     }
 
     fn on_unwatch(&mut self, conn: ConnId, session: SessionId, id: &WireId, job: &WireId) -> Option<Reply> {
-        let target = match self.visible(session, job) {
+        let target = match self.permitted(session, Act::See, job) {
             Ok(target) => target,
             Err(violation) => return Some(self.refused(conn, Concern::Job, violation, id, job)),
         };
-        let watches = self.sessions.get(session).is_some_and(|session| session.watched.contains(&target));
-        self.leave_job(target, session);
+        let watches = self.delivery.feed(session).is_some_and(|feed| feed.watched().contains(&target));
+        self.delivery.leave(&mut self.ctx, target, session);
+        self.carry();
         if watches {
-            self.note_left(target, session);
+            self.delivery.note_left(&mut self.ctx, target, session);
         }
         None
-    }
-
-    /// A session gets no more events of a job.
-    pub(super) fn leave_job(&mut self, job_id: JobId, id: SessionId) {
-        if let Some(job) = self.jobs.get_mut(job_id) {
-            job.watchers.retain(|watcher| *watcher != id);
-        }
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.watched.remove(&job_id);
-            session.streams.remove(&job_id);
-        }
-        self.wake_if_paced_by(job_id, id);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::json::{Json, Object};
 use crate::model::event::{ChunkEncoding, EventKind, JobError, JobEvent, JobResult, ResultChunk, Terminal};
 use crate::model::feature::Feature;
 use crate::runtime::Runtime;
+use crate::runtime::delivery::Audience;
 use crate::runtime::io::{AgentCall, AgentExit, ChunkData};
 
 /// Bytes of a frame around the data of a chunk, generously.
@@ -207,19 +208,19 @@ impl Runtime {
 
     /// Whether everyone who submitted the job can read chunks.
     fn readers_take_chunks(&self, id: JobId) -> bool {
-        let owners = self.jobs.get(id).into_iter().flat_map(|job| &job.owners);
+        let owners = self.delivery.audience(id).into_iter().flat_map(Audience::owners);
         owners.filter_map(|s| self.sessions.get(*s)).all(|s| s.view.features.has(Feature::ResultChunk))
     }
 
     fn watchers_take_chunks(&self, id: JobId) -> bool {
-        let watchers = self.jobs.get(id).map(|job| job.watchers.as_slice()).unwrap_or_default();
+        let watchers = self.delivery.audience(id).map(Audience::watchers).unwrap_or_default();
         watchers.iter().filter_map(|s| self.sessions.get(*s)).all(|s| s.view.features.has(Feature::ResultChunk))
     }
 
     /// The largest data of a chunk that every watcher of the job can take.
     fn chunk_budget(&self, id: JobId) -> usize {
         let limits = &self.ctx.config.limits;
-        let watchers = self.jobs.get(id).map(|job| job.watchers.as_slice()).unwrap_or_default();
+        let watchers = self.delivery.audience(id).map(Audience::watchers).unwrap_or_default();
         let frame = watchers
             .iter()
             .filter_map(|watcher| self.sessions.get(*watcher))

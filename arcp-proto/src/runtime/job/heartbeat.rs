@@ -9,6 +9,7 @@ use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::feature::Feature;
 use crate::model::reply::{JobBeat, Reply};
 use crate::runtime::Runtime;
+use crate::runtime::delivery::Audience;
 use crate::runtime::timers::Timer;
 
 /// An agent may be silent for this many heartbeats.
@@ -40,16 +41,17 @@ impl Runtime {
         job.beats += 1;
         // It passes by what waits for the store: so it may not say more.
         let status = job.durable_status(self.ctx.log.durable());
-        let (trace, watchers) = (job.trace.clone(), job.watchers.clone());
+        let trace = job.trace.clone();
+        let watchers = self.delivery.audience(id).map(|audience| audience.watchers().to_vec()).unwrap_or_default();
         let deadline_ms = u64::try_from((interval * PATIENCE).as_millis()).unwrap_or(u64::MAX);
         for watcher in watchers {
-            let Some(session) = self.sessions.get(watcher).filter(|session| session.view.has_job_beats()) else {
+            if !self.sessions.get(watcher).is_some_and(|session| session.view.has_job_beats()) {
+                continue;
+            }
+            let Some(conn) = self.delivery.conn(watcher).filter(|conn| self.can_write(*conn)) else {
                 continue;
             };
-            let Some(conn) = session.conn.filter(|conn| self.can_write(*conn)) else {
-                continue;
-            };
-            let requests = self.jobs.get(id).map(|job| &job.requests);
+            let requests = self.delivery.audience(id).map(Audience::requests);
             let request = requests.and_then(|requests| requests.get(watcher, requests.latest(watcher))).cloned();
             let beat = JobBeat { job: id.into(), sequence, deadline_ms, status, request, trace: trace.clone() };
             self.send_reply(conn, &Reply::JobBeat(beat));

@@ -18,13 +18,12 @@ mod checkpoint;
 mod heartbeat;
 mod history;
 mod idempotency;
-mod rendered;
 mod shares;
 mod slots;
 mod table;
 mod waits;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -41,10 +40,9 @@ use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::{Accepted, Reply};
 use crate::model::request::Invocation;
 use crate::runtime::Runtime;
+use crate::runtime::delivery::IndexEntry;
 use crate::runtime::effect::Effect;
-use crate::runtime::index::Place;
 use crate::runtime::io::{EventRecord, KeyRecord, Notice, Output, Record};
-use crate::runtime::requests::Requests;
 use crate::runtime::timers::Timer;
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::{self, Part, Told, View};
@@ -52,8 +50,8 @@ use agent::Stream;
 pub(crate) use history::History;
 pub(crate) use idempotency::{Keys, digest as key_digest};
 pub(crate) use table::Jobs;
+pub(crate) use waits::Credit;
 pub use waits::Wait;
-pub(crate) use waits::{Credit, Readers};
 
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -67,11 +65,6 @@ pub(crate) struct Job {
     pub(crate) invocation: Invocation,
     pub(crate) created_at: UtcMs,
     pub(crate) max_runtime: Option<NonZeroU32>,
-    /// Requests that made it known to sessions that want to be told which.
-    pub(crate) requests: Requests,
-    /// Where the record stands that said last whether a session gets its events,
-    /// of sessions whose last one said nothing else.
-    pub(crate) joins: BTreeMap<SessionId, LogPos>,
     /// The key it claimed.
     pub(crate) key: Option<KeyRecord>,
     /// Thoughts it has had.
@@ -104,16 +97,8 @@ pub(crate) struct Job {
     events: VecDeque<Stored>,
     /// Bytes of those.
     pub(crate) bytes: usize,
-    /// Sessions that get new events.
-    pub(crate) watchers: Vec<SessionId>,
-    /// Subscriptions that are shown it, by session and number.
-    pub(crate) observers: Vec<(SessionId, u32)>,
     /// The session it was submitted in.
     pub(crate) submitter: SessionId,
-    /// Sessions that may cancel it: the submitter, and who came by its key.
-    pub(crate) owners: BTreeSet<SessionId>,
-    /// Sessions whose index points here, each with its number of runs.
-    readers: BTreeMap<SessionId, u32>,
     /// Where its end stands in the log.
     pub(crate) ended_at: Option<LogPos>,
     /// When it ended.
@@ -174,15 +159,13 @@ pub(crate) struct Stored {
     pub(crate) event: Arc<JobEvent>,
     /// Thoughts its job had had before.
     thoughts: u64,
-    /// Payloads already written, by [`View::render_key`] and part.
-    rendered: Vec<((u8, Part), Arc<str>)>,
 }
 
 impl Stored {
     /// An event that was kept; it is durable.
     pub(crate) fn kept(pos: LogPos, record: EventRecord) -> Stored {
         let EventRecord { at, thoughts, event, .. } = record;
-        Stored { pos, at, event, thoughts, rendered: Vec::new() }
+        Stored { pos, at, event, thoughts }
     }
 
     /// Bytes it holds, roughly.
@@ -190,26 +173,10 @@ impl Stored {
         weight(&self.event)
     }
 
-    /// The payload for a view, if it is kept.
-    pub(crate) fn rendered(&self, view: &View, part: Part) -> Option<Arc<str>> {
-        let key = (view.render_key(), part);
-        self.rendered.iter().find(|(known, _)| *known == key).map(|(_, payload)| payload.clone())
-    }
-
     /// Writes the payload for a view.
     pub(crate) fn render(&self, view: &View, job: JobId, part: Part) -> Arc<str> {
         let told = Told { job, at: self.at, thoughts: self.thoughts, event: &self.event };
         wire::render_event(view, &told, part).into()
-    }
-
-    /// Keeps the payload for a view: others will want it too.
-    pub(crate) fn keep_rendered(&mut self, view: &View, part: Part, payload: Arc<str>) {
-        self.rendered.push(((view.render_key(), part), payload));
-    }
-
-    /// Lets the payloads that are kept go.
-    pub(crate) fn forget_rendered(&mut self) {
-        self.rendered.clear();
     }
 }
 
@@ -225,8 +192,6 @@ impl Job {
             invocation: spec.invocation,
             created_at: spec.created_at,
             max_runtime: spec.max_runtime,
-            requests: Requests::default(),
-            joins: BTreeMap::new(),
             key: spec.key,
             thoughts: 0,
             beats: 0,
@@ -244,11 +209,7 @@ impl Job {
             history: History::new(limits),
             events: VecDeque::new(),
             bytes: 0,
-            watchers: alloc::vec![session],
-            observers: Vec::new(),
             submitter: session,
-            owners: BTreeSet::from([session]),
-            readers: BTreeMap::new(),
             ended_at: None,
             ended: None,
             cancel_reason: None,
@@ -276,11 +237,6 @@ impl Job {
     /// Event `n`, from 1, if it is held in memory.
     pub(crate) fn event(&self, n: u64) -> Option<&Stored> {
         self.events.get(usize::try_from(n.checked_sub(self.first_held())?).ok()?)
-    }
-
-    pub(crate) fn event_mut(&mut self, n: u64) -> Option<&mut Stored> {
-        let first = self.first_held();
-        self.events.get_mut(usize::try_from(n.checked_sub(first)?).ok()?)
     }
 
     /// Whether event `n` can be had, here or from the store; with 0, the
@@ -331,12 +287,6 @@ impl Job {
         self.cancel_reason = reason;
     }
 
-    /// Lets go of who watches a job that is over; gives them.
-    pub(crate) fn over(&mut self) -> Vec<SessionId> {
-        self.observers.clear();
-        core::mem::take(&mut self.watchers)
-    }
-
     /// Where event `n`, or with 0 the acceptance, stands in the log, if it is
     /// held in memory.
     pub(crate) fn position(&self, n: u64) -> Option<LogPos> {
@@ -344,8 +294,8 @@ impl Job {
     }
 
     /// Bytes of the event behind a number that are held in memory.
-    pub(crate) fn bytes_behind(&self, place: Place) -> usize {
-        let held = self.event(place.event).filter(|_| place.part == Part::Whole);
+    pub(crate) fn bytes_behind(&self, entry: IndexEntry) -> usize {
+        let held = self.event(entry.event).filter(|_| entry.part == Part::Whole);
         held.map_or(0, Stored::weight)
     }
 
@@ -404,39 +354,9 @@ impl Job {
         matches!(self.state, JobState::Ended(_))
     }
 
-    /// Sessions that its agent waits for when they are far behind: those that
-    /// submitted it and get its events.
-    pub(crate) fn pacing_readers(&self) -> impl Iterator<Item = SessionId> {
-        self.watchers.iter().copied().filter(|watcher| self.owners.contains(watcher))
-    }
-
-    /// A session's index has a new run that points here.
-    pub(crate) fn add_reader(&mut self, session: SessionId) {
-        *self.readers.entry(session).or_default() += 1;
-    }
-
-    pub(crate) fn remove_reader(&mut self, session: SessionId) {
-        if let Some(runs) = self.readers.get_mut(&session) {
-            *runs -= 1;
-            if *runs == 0 {
-                self.readers.remove(&session);
-            }
-        }
-    }
-
-    /// Sessions whose index points here.
-    pub(crate) fn readers(&self) -> impl Iterator<Item = SessionId> {
-        self.readers.keys().copied()
-    }
-
-    /// Whether what is written for one session may serve another.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.readers.len() > 1
-    }
-
-    /// Whether its retention is over and nothing holds it any more.
+    /// Whether its retention is over and its agent gone.
     pub(crate) fn is_done(&self) -> bool {
-        self.expired && self.readers.is_empty() && self.agent_state != AgentState::Running
+        self.expired && self.agent_state != AgentState::Running
     }
 
     /// Lets every event go from memory; gives the bytes they held.
@@ -566,7 +486,6 @@ impl Runtime {
         for timer in [Timer::MaxRuntime(id), Timer::JobBeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
             self.ctx.timers.clear(timer);
         }
-        self.readers.release(id);
         self.append_event(id, JobEvent::Ended(terminal), false);
         let Some(job) = self.jobs.get_mut(id) else {
             return;
@@ -577,12 +496,7 @@ impl Runtime {
         if self.ctx.config.history {
             self.ctx.append(Record::JobHistory { job: id, gone, classes, bytes });
         }
-        let watchers = self.jobs.get_mut(id).map(Job::over).unwrap_or_default();
-        for watcher in watchers {
-            if let Some(session) = self.sessions.get_mut(watcher) {
-                session.watched.remove(&id);
-            }
-        }
+        self.delivery.end_job(id);
         self.jobs.end(principal.clone(), id);
         if !was_running {
             self.ctx.timers.clear(Timer::CancelGrace(id));

@@ -2,12 +2,10 @@
 //! everything they hold.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::Job;
-use super::rendered::Rendered;
 use super::shares::Held;
 use super::slots::Line;
 use crate::id::{JobId, LogPos, Principal};
@@ -15,7 +13,6 @@ use crate::json::Json;
 use crate::limits::Limits;
 use crate::principal::Account;
 use crate::time::Timestamp;
-use crate::wire::{Part, View};
 
 /// Ended jobs looked through for one that nobody is owed.
 const ENDED_LOOKED_AT: usize = 64;
@@ -42,8 +39,6 @@ pub(crate) struct Jobs {
     pub(crate) bytes: usize,
     /// Bytes of all events that can be had, from memory or the store.
     pub(crate) kept_bytes: u64,
-    /// Payloads of those in memory that were written and are kept.
-    pub(crate) rendered: Rendered,
     /// What all principals have together.
     total: Share,
     /// Those that wait for a slot.
@@ -346,30 +341,6 @@ impl Jobs {
             let before = job.bytes;
             job.drop_before(needed, durable);
             self.bytes = self.bytes.saturating_sub(before - job.bytes);
-        }
-    }
-
-    /// Keeps a payload that was written of an event held in memory, as far as
-    /// it fits.
-    pub(crate) fn keep_rendered(
-        &mut self,
-        id: JobId,
-        n: u64,
-        view: &View,
-        part: Part,
-        payload: Arc<str>,
-        bound: usize,
-    ) {
-        let Some(gone) = self.rendered.add(id, n, payload.len(), bound) else {
-            return;
-        };
-        for (job, n) in gone {
-            if let Some(event) = self.by_id.get_mut(&job).and_then(|job| job.event_mut(n)) {
-                event.forget_rendered();
-            }
-        }
-        if let Some(event) = self.by_id.get_mut(&id).and_then(|job| job.event_mut(n)) {
-            event.keep_rendered(view, part, payload);
         }
     }
 

@@ -1,15 +1,18 @@
 //! Why jobs wait. Whatever one waits for is a [`Wait`], and each has one waker:
 //! a job that waits for what nobody says any more would wait for ever.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{AgentState, Job, JobState};
 use crate::id::{JobId, SessionId};
-use crate::limits::Limits;
 use crate::runtime::Runtime;
 use crate::runtime::io::Output;
 use crate::runtime::timers::Timer;
+
+/// Paced agents get their calls in portions of about this span.
+const PORTION: Duration = Duration::from_millis(100);
 
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,34 +56,6 @@ impl Credit {
     }
 }
 
-/// Jobs whose agents wait for a reader, both ways.
-#[derive(Debug, Default)]
-pub(crate) struct Readers {
-    by_job: BTreeMap<JobId, SessionId>,
-    by_session: BTreeSet<(SessionId, JobId)>,
-}
-
-impl Readers {
-    fn hold(&mut self, job: JobId, session: SessionId) {
-        self.release(job);
-        self.by_job.insert(job, session);
-        self.by_session.insert((session, job));
-    }
-
-    /// Nobody is waited for, or the job is over.
-    pub(crate) fn release(&mut self, job: JobId) {
-        if let Some(session) = self.by_job.remove(&job) {
-            self.by_session.remove(&(session, job));
-        }
-    }
-
-    fn first_of(&self, session: SessionId) -> Option<JobId> {
-        let least = JobId::from_ulid(ulid::Ulid::nil());
-        let (found, job) = self.by_session.range((session, least)..).next()?;
-        (*found == session).then_some(*job)
-    }
-}
-
 impl Runtime {
     /// What every job that is not over waits for, if it waits for anything but
     /// its agent: for an operator who asks why nothing happens.
@@ -93,8 +68,8 @@ impl Runtime {
             (JobState::Accepting, _) => Some(Wait::Store),
             (JobState::Queued, _) => Some(Wait::Slot),
             (JobState::Running | JobState::Cancelling, AgentState::Idle) => Some(Wait::Store),
-            (JobState::Running | JobState::Cancelling, AgentState::Running) => match self.readers.by_job.get(&id) {
-                Some(session) => Some(Wait::Reader(*session)),
+            (JobState::Running | JobState::Cancelling, AgentState::Running) => match self.delivery.paced_by(id) {
+                Some(session) => Some(Wait::Reader(session)),
                 None if job.silent => Some(Wait::Silence),
                 None if !job.credit.is_spent() => None,
                 None if self.ctx.timers.is_set(Timer::Pace(id)) => Some(Wait::Pace),
@@ -131,7 +106,7 @@ impl Runtime {
         if let Some(job) = self.jobs.get_mut(id) {
             (job.owed, job.credit) = (all, Credit::default());
         }
-        if self.waits_for_reader(id) {
+        if self.delivery.paces(&self.ctx.config.limits, id) {
             return Credit::default();
         }
         if let Some(job) = self.jobs.get_mut(id) {
@@ -144,10 +119,10 @@ impl Runtime {
     /// behind.
     pub(crate) fn return_credit(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(id).filter(|job| job.owed.calls > 0 && !job.is_over()) else {
-            return self.readers.release(id);
+            return self.delivery.release_paced(id);
         };
         let pace = job.pace;
-        if self.waits_for_reader(id) {
+        if self.delivery.paces(&self.ctx.config.limits, id) {
             return;
         }
         if let Some(every) = pace {
@@ -160,7 +135,7 @@ impl Runtime {
     }
 
     /// Gives an agent credit.
-    pub(crate) fn grant(&mut self, id: JobId, credit: Credit) {
+    fn grant(&mut self, id: JobId, credit: Credit) {
         if let Some(job) = self.jobs.get_mut(id) {
             job.credit.add(credit);
             let bytes = u64::try_from(credit.bytes).unwrap_or(0);
@@ -168,49 +143,18 @@ impl Runtime {
         }
     }
 
-    /// Whether an agent waits for a reader from now on.
-    fn waits_for_reader(&mut self, id: JobId) -> bool {
-        let limits = &self.ctx.config.limits;
-        let far_behind = |reader: &SessionId| self.sessions.get(*reader).is_some_and(|s| s.is_far_behind(limits));
-        match self.jobs.get(id).and_then(|job| job.pacing_readers().find(far_behind)) {
-            Some(reader) => self.readers.hold(id, reader),
-            None => self.readers.release(id),
-        }
-        self.readers.by_job.contains_key(&id)
-    }
-
-    /// A session has read something, or is no longer there to wait for: if it
-    /// is not behind any more, agents that waited for it go on.
-    pub(crate) fn wake_paced_by(&mut self, id: SessionId) {
-        if self.readers.by_session.is_empty()
-            || self.sessions.get(id).is_some_and(|session| !session.has_caught_up(&self.ctx.config.limits))
-        {
+    /// Gives a paced agent its next few calls.
+    fn return_portion(&mut self, id: JobId, every: Duration) {
+        let Some(job) = self.jobs.get_mut(id).filter(|_| !self.ctx.timers.is_set(Timer::Pace(id))) else {
             return;
-        }
-        while let Some(job) = self.readers.first_of(id) {
-            self.readers.release(job);
-            self.return_credit(job);
-        }
-    }
-
-    /// A session gets no more events of a job: its agent does not wait for it.
-    pub(crate) fn wake_if_paced_by(&mut self, job: JobId, id: SessionId) {
-        if self.readers.by_job.get(&job) == Some(&id) {
-            self.return_credit(job);
-        }
-    }
-}
-
-impl crate::runtime::session::Session {
-    /// Whether agents wait for it from now on.
-    fn is_far_behind(&self, limits: &Limits) -> bool {
-        self.conn.is_some() && (self.lag() > limits.pace_events || self.unsent_bytes() > limits.pace_bytes)
-    }
-
-    /// Whether agents that waited for it go on.
-    fn has_caught_up(&self, limits: &Limits) -> bool {
-        let reads = || self.lag() <= limits.pace_events / 2 && self.unsent_bytes() <= limits.pace_bytes / 2;
-        self.conn.is_none() || reads()
+        };
+        let every = every.max(Duration::from_micros(1));
+        let portion = u32::try_from(PORTION.as_micros() / every.as_micros()).unwrap_or(u32::MAX).max(1);
+        let calls = job.owed.calls.min(portion);
+        let granted = Credit { calls, bytes: core::mem::take(&mut job.owed.bytes) };
+        job.owed.calls -= calls;
+        self.grant(id, granted);
+        self.ctx.timers.set(Timer::Pace(id), self.ctx.now.mono + every * calls);
     }
 }
 
@@ -263,8 +207,8 @@ mod tests {
             say(&mut runtime, ConnId(n), "job.unsubscribe", &leave);
         }
         let looked_at = |runtime: &Runtime| {
-            let job = runtime.jobs.get(job).expect("it goes on");
-            (job.pacing_readers().count(), job.watchers.len(), job.owners.len())
+            let audience = runtime.delivery.audience(job).expect("it goes on");
+            (audience.pacing_readers().count(), audience.watchers().len(), audience.owners().len())
         };
         assert_eq!(looked_at(&runtime), (1, 1, 99));
         for n in 2..100 {

@@ -2,27 +2,29 @@
 //! its principal may see, whoever submitted them (RFC §13).
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use ulid::Ulid;
 
-use super::Runtime;
 use super::frame::event_of_copy;
 use super::index::{tag, tag_and_number};
-use super::io::Record;
-use super::job::Job;
+use super::{Delivery, Feed};
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{ConnId, JobId, LogPos, Principal, SessionId, SubscriptionId, WireId};
+use crate::id::{JobId, LogPos, Principal, SessionId, SubscriptionId, WireId};
 use crate::model::event::{EventClass, EventClasses};
-use crate::model::reply::{Concern, Reply};
 use crate::model::request::{Filter, Priority, Since, Subscribe};
+use crate::principal::Account;
+use crate::runtime::authority;
+use crate::runtime::context::Context;
+use crate::runtime::io::Record;
+use crate::runtime::job::{Job, Jobs};
 use crate::time::UtcMs;
 use crate::wire::{self, Part};
 
 /// The subscriptions of one session, by number.
 #[derive(Debug, Default)]
-pub(super) struct Subscriptions {
+pub(in crate::runtime) struct Subscriptions {
     open: BTreeMap<u32, Subscription>,
     last: u32,
 }
@@ -34,6 +36,8 @@ pub(super) struct Subscription {
     at: LogPos,
     /// Jobs of which a stream was opened to it and not closed.
     pub(super) streams: BTreeSet<JobId>,
+    /// Jobs that go on and are shown to it.
+    pub(super) shown: BTreeSet<JobId>,
 }
 
 /// A filter whose every condition is looked up, not searched.
@@ -61,13 +65,13 @@ impl Subscriptions {
         self.open.len()
     }
 
-    fn put(&mut self, number: u32, filter: Compiled, at: LogPos) {
+    fn put(&mut self, number: u32, subscription: Subscription) {
         self.last = self.last.max(number);
-        self.open.insert(number, Subscription { filter, at, streams: BTreeSet::new() });
+        self.open.insert(number, subscription);
     }
 
     /// What makes two of them the same, as text.
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::runtime) fn shown(&self) -> String {
         let open: Vec<(&u32, &Compiled)> = self.open.iter().map(|(number, open)| (number, &open.filter)).collect();
         alloc::format!("{open:?} of {}", self.last)
     }
@@ -79,7 +83,7 @@ impl Subscriptions {
 }
 
 impl Compiled {
-    pub(super) fn of(filter: &Filter) -> Compiled {
+    fn new(filter: &Filter) -> Compiled {
         #[cfg(test)]
         tests::COMPILED.with(|compiled| compiled.set(compiled.get() + 1));
         fn set<T: Ord>(list: &[String], read: impl Fn(&String) -> Option<T>) -> Option<BTreeSet<T>> {
@@ -130,7 +134,7 @@ impl Compiled {
 
 /// The name of a subscription: it follows from its place, so that frames of
 /// one that is over still have it.
-pub(super) fn id_of(session: SessionId, number: u32) -> SubscriptionId {
+pub(in crate::runtime) fn id_of(session: SessionId, number: u32) -> SubscriptionId {
     let session = session.ulid();
     let random = u128::from(tag(session)) << 40 | u128::from(number);
     SubscriptionId::from_ulid(Ulid::from_parts(session.timestamp_ms(), random))
@@ -143,86 +147,98 @@ enum Cut {
     After { at: UtcMs, job: JobId, event: u64 },
 }
 
-impl Runtime {
-    pub(super) fn on_subscribe(
-        &mut self,
-        conn: ConnId,
-        session: SessionId,
-        id: &WireId,
-        subscribe: &Subscribe,
-        command: [u8; 32],
-    ) -> Reply {
-        match self.subscribe(conn, session, id, subscribe, command) {
-            Ok(reply) => reply,
-            Err(violation) => self.refused_of(conn, Concern::Frame, violation, id),
-        }
-    }
+/// A subscription that was noted, and what of the past it is shown.
+#[derive(Debug)]
+pub(in crate::runtime) struct NewSubscription {
+    number: u32,
+    filter: Compiled,
+    at: LogPos,
+    /// From which event on of which job.
+    past: Vec<(JobId, u64)>,
+    /// Whether the end of the past is marked.
+    bounded: bool,
+}
 
-    fn subscribe(
-        &mut self,
-        conn: ConnId,
-        session_id: SessionId,
-        id: &WireId,
+impl Delivery {
+    /// Notes a subscription; gives its id. It is [begun](Self::begin_subscription)
+    /// once its client was told.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many, or what it asks for is gone or too much.
+    pub(in crate::runtime) fn subscribe(
+        &self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        session: SessionId,
         subscribe: &Subscribe,
-        command: [u8; 32],
-    ) -> Result<Reply, Violation> {
-        let most = self.ctx.config.limits.subscriptions_per_session;
-        let session = self.sessions.get(session_id).ok_or_else(|| Violation::invalid("the session is gone"))?;
-        if session.subscriptions.count() >= most {
+        (request, command): (&WireId, [u8; 32]),
+    ) -> Result<(SubscriptionId, NewSubscription), Violation> {
+        let most = ctx.config.limits.subscriptions_per_session;
+        let feed = self.feeds.get(&session).ok_or_else(|| Violation::invalid("the session is gone"))?;
+        if feed.subscriptions.count() >= most {
             let full = alloc::format!("this session has {most} subscriptions: end one first");
             return Err(Violation::exhausted("subscriptions_per_session", BoundOf::Session, most as u64, full));
         }
-        let principal = session.principal.clone();
-        let most = self.ctx.config.limits.subscriptions_per_principal;
-        if self.sessions.subscriptions_of(&principal) >= most {
+        let principal = feed.principal.clone();
+        let most = ctx.config.limits.subscriptions_per_principal;
+        if self.subscriptions_of(&principal) >= most {
             let (of, full) =
                 (principal.account().bound_of(), "your sessions have too many subscriptions: end one first");
             return Err(Violation::exhausted("subscriptions_per_principal", of, most as u64, full));
         }
-        let number = session.subscriptions.last + 1;
-        let filter = Compiled::of(&subscribe.filter);
-        let past = self.past(&principal, session_id, &filter, subscribe.since.as_ref())?;
-        let record = Record::Subscribed {
-            session: session_id,
-            number,
-            filter: subscribe.filter.clone(),
-            request: id.clone(),
-            command,
-        };
-        let at = self.ctx.append(record);
-        let subscription = id_of(session_id, number).into();
-        let reply = Reply::Subscribed { subscription, request: Some(id.clone()) };
-        self.answer(conn, reply.clone());
-        let first = self.sessions.get(session_id).map_or(0, |session| session.index.head()) + 1;
-        self.add_subscription(session_id, number, filter, at);
+        let number = feed.subscriptions.last + 1;
+        let filter = Compiled::new(&subscribe.filter);
+        let past = self.past(ctx, jobs, session, &filter, subscribe.since.as_ref())?;
+        let record =
+            Record::Subscribed { session, number, filter: subscribe.filter.clone(), request: request.clone(), command };
+        let at = ctx.append(record);
+        let bounded = subscribe.since.is_some();
+        Ok((id_of(session, number), NewSubscription { number, filter, at, past, bounded }))
+    }
+
+    /// Numbers what a subscription is shown of the past, and what comes.
+    pub(in crate::runtime) fn begin_subscription(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        session: SessionId,
+        new: NewSubscription,
+    ) {
+        let NewSubscription { number, filter, at, past, bounded } = new;
+        let first = self.feeds.get(&session).map_or(0, Feed::head) + 1;
+        self.add_subscription(ctx, jobs, session, number, filter, at);
         for (job, from) in past {
-            let last = self.jobs.get(job).map_or(0, Job::count);
-            self.index_events(session_id, job, from..=last, number);
+            let last = jobs.get(job).map_or(0, Job::count);
+            self.number(ctx, jobs, session, job, from..=last, number);
         }
-        if let Some(session) = self.sessions.get_mut(session_id).filter(|session| session.index.head() >= first) {
-            session.begin_to_catch_up(first);
+        if let Some(feed) = self.feeds.get_mut(&session).filter(|feed| feed.index.head() >= first) {
+            feed.begin_to_catch_up(first);
         }
-        self.gate_numbers(session_id, first);
-        if subscribe.since.is_some() {
-            self.index_local(session_id, JobId::from_ulid(Ulid::nil()), Part::Boundary, number);
+        self.gate(ctx, session, first);
+        if bounded {
+            self.number_local(ctx, session, JobId::from_ulid(Ulid::nil()), Part::Boundary, number);
         }
-        Ok(reply)
     }
 
     /// Every job that is of interest and from which event on.
     fn past(
         &self,
-        principal: &Principal,
+        ctx: &Context,
+        jobs: &Jobs,
         session: SessionId,
         filter: &Compiled,
         since: Option<&Since>,
     ) -> Result<Vec<(JobId, u64)>, Violation> {
+        let unknown = || Violation::invalid("the session is gone");
+        let principal = &self.feeds.get(&session).ok_or_else(unknown)?.principal;
         let cut = match since {
             None => return Ok(Vec::new()),
             Some(Since::Beginning) => Cut::Beginning,
-            Some(Since::Message(message)) => self.cut_at(principal, session, message)?,
+            Some(Since::Message(message)) => self.cut_at(ctx, jobs, session, message)?,
         };
-        let covered = self.visible_jobs(principal, None).filter(|(id, job)| !job.expired && filter.covers(*id, job));
+        let visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
+        let covered = visible.filter(|(id, job)| !job.expired && filter.covers(*id, job));
         let mut events = 0;
         let mut past = Vec::new();
         for (id, job) in covered {
@@ -230,7 +246,7 @@ impl Runtime {
             events += (job.count() + 1).saturating_sub(from);
             past.push((id, from));
         }
-        let most = self.ctx.config.limits.backfill_events;
+        let most = ctx.config.limits.backfill_events;
         if events > most {
             let large =
                 alloc::format!("more than {most} events of the past: ask for fewer jobs, or after a later message");
@@ -239,166 +255,177 @@ impl Runtime {
         Ok(past)
     }
 
-    /// The event behind a message that a client of this principal was sent.
-    fn cut_at(&self, principal: &Principal, own: SessionId, message: &WireId) -> Result<Cut, Violation> {
+    /// The event behind a message that a client of a session's principal was
+    /// sent.
+    fn cut_at(&self, ctx: &Context, jobs: &Jobs, own: SessionId, message: &WireId) -> Result<Cut, Violation> {
         let unknown = || Violation::new(ErrorCode::JobNotFound, "`after_message_id`: no such message is known here");
         let ulid = message.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
-        let (message_tag, number) = ulid.map(tag_and_number).ok_or_else(unknown)?;
-        if let Some(session) = self.session_tagged(principal, own, message_tag) {
-            let index = &self.sessions.get(session).ok_or_else(unknown)?.index;
+        let ulid = ulid.ok_or_else(unknown)?;
+        let (message_tag, number) = tag_and_number(ulid);
+        let at = UtcMs(ulid.timestamp_ms());
+        if let Some(session) = self.session_tagged(own, message_tag) {
+            let index = &self.feeds.get(&session).ok_or_else(unknown)?.index;
             let given = (1..=index.head()).contains(&number);
-            let place = index.at(number, &self.jobs).ok_or_else(|| if given { trimmed() } else { unknown() })?;
-            let at = UtcMs(ulid.ok_or_else(unknown)?.timestamp_ms());
-            let event = match place.part {
-                Part::Whole => place.event,
+            let entry = index.at(number, jobs).ok_or_else(|| if given { trimmed() } else { unknown() })?;
+            let event = match entry.part {
+                Part::Whole => entry.event,
                 // The event itself comes after these.
-                Part::StreamOpen | Part::StreamClose => place.event - 1,
+                Part::StreamOpen | Part::StreamClose => entry.event - 1,
                 // Of no event: it comes after those that were numbered before it.
-                Part::Boundary | Part::Behind | Part::Detached => {
-                    index.event_at_or_before(place.job, number, &self.jobs)
-                }
+                Part::Boundary | Part::Behind | Part::Detached => index.event_at_or_before(entry.job, number, jobs),
             };
-            return Ok(Cut::After { at, job: place.job, event });
+            return Ok(Cut::After { at, job: entry.job, event });
         }
-        let job = self.visible_jobs(principal, None).find(|(id, _)| tag(id.ulid()) == message_tag);
-        let (job, _) = job.ok_or_else(unknown)?;
-        let at = UtcMs(ulid.ok_or_else(unknown)?.timestamp_ms());
+        let principal = &self.feeds.get(&own).ok_or_else(unknown)?.principal;
+        let mut visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
+        let (job, _) = visible.find(|(id, _)| tag(id.ulid()) == message_tag).ok_or_else(unknown)?;
         Ok(Cut::After { at, job, event: event_of_copy(number) })
     }
 
-    /// The session of a principal whose messages bear this tag.
-    pub(super) fn session_tagged(&self, principal: &Principal, own: SessionId, wanted: u64) -> Option<SessionId> {
+    /// The session of the same principal whose messages bear this tag.
+    pub(super) fn session_tagged(&self, own: SessionId, wanted: u64) -> Option<SessionId> {
         if tag(own.ulid()) == wanted {
             return Some(own);
         }
-        let known = |id: &SessionId| self.sessions.get(*id).is_some_and(|session| session.principal == *principal);
-        self.sessions.tagged(wanted).find(known)
+        let principal = &self.feeds.get(&own)?.principal;
+        self.tagged(wanted).find(|id| self.feeds.get(id).is_some_and(|feed| feed.principal == *principal))
     }
 
     /// Takes a subscription: what happens in jobs from now on is shown to it.
-    fn add_subscription(&mut self, id: SessionId, number: u32, filter: Compiled, at: LogPos) {
-        let Some(principal) = self.sessions.get(id).map(|session| session.principal.clone()) else {
+    fn add_subscription(
+        &mut self,
+        ctx: &Context,
+        jobs: &Jobs,
+        id: SessionId,
+        number: u32,
+        filter: Compiled,
+        at: LogPos,
+    ) {
+        let Some(feed) = self.feeds.get_mut(&id) else {
             return;
         };
-        let goes_on = |(job_id, job): &(JobId, &Job)| !job.is_over() && filter.covers(*job_id, job);
-        let live: Vec<JobId> = self.visible_jobs(&principal, None).filter(goes_on).map(|(id, _)| id).collect();
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.subscriptions.put(number, filter, at);
-        }
-        self.sessions.add_subscriber(&principal, id);
-        for job in live {
-            if let Some(job) = self.jobs.get_mut(job) {
-                job.observers.push((id, number));
+        let visible = authority::visible_jobs(&ctx.config, jobs, &feed.principal, None);
+        let goes_on = visible.filter(|(job_id, job)| !job.is_over() && filter.covers(*job_id, job));
+        let shown: BTreeSet<JobId> = goes_on.map(|(id, _)| id).collect();
+        for job in &shown {
+            if let Some(audience) = self.audiences.get_mut(job) {
+                audience.subscribers.push((id, number));
             }
         }
+        self.subscribed.entry(feed.principal.account()).or_default().insert(id);
+        feed.subscriptions.put(number, Subscription { filter, at, streams: BTreeSet::new(), shown });
     }
 
-    /// Whoever subscribed to jobs like a new one is shown it.
-    pub(super) fn show_to_subscribers(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(id) else {
+    /// Whoever subscribed to jobs like a new one, or a restored one that goes on,
+    /// is shown it.
+    pub(in crate::runtime) fn show_to_subscribers(&mut self, ctx: &Context, jobs: &Jobs, id: JobId) {
+        let Some(job) = jobs.get(id) else {
             return;
         };
-        let mut observers = Vec::new();
-        let overseers = self.ctx.config.auditors.union(&self.ctx.config.operators);
-        let others = overseers.filter(|overseer| **overseer != job.principal);
-        let may_see = core::iter::once(&job.principal).chain(others);
-        for session_id in may_see.flat_map(|principal| self.sessions.subscribers(principal)) {
-            let subscriptions = self.sessions.get(session_id).map(|session| &session.subscriptions);
-            let covering =
-                subscriptions.into_iter().flat_map(|all| &all.open).filter(|(_, s)| s.filter.covers(id, job));
-            observers.extend(covering.map(|(number, _)| (session_id, *number)));
-        }
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.observers = observers;
-        }
-    }
-
-    /// Numbers an event for every subscription that is shown the job.
-    pub(super) fn index_for_observers(&mut self, id: JobId, n: u64) {
-        for at in 0.. {
-            let Some((session, number)) = self.jobs.get(id).and_then(|job| job.observers.get(at).copied()) else {
-                return;
-            };
-            let first = self.sessions.get(session).map_or(0, |session| session.index.head()) + 1;
-            self.index_events(session, id, n..=n, number);
-            if n == 0 {
-                self.gate_numbers(session, first);
+        let mut subscribers = Vec::new();
+        for principal in authority::may_see(&ctx.config, job) {
+            for session in self.subscribed_by(principal) {
+                let feed = self.feeds.get(&session).map(|feed| &feed.subscriptions);
+                let covering = feed.into_iter().flat_map(|all| &all.open).filter(|(_, s)| s.filter.covers(id, job));
+                subscribers.extend(covering.map(|(number, _)| (session, *number)));
             }
         }
+        for (session, number) in &subscribers {
+            let subscription = self.feeds.get_mut(session).and_then(|feed| feed.subscriptions.get_mut(*number));
+            if let Some(subscription) = subscription {
+                subscription.shown.insert(id);
+            }
+        }
+        if let Some(audience) = self.audiences.get_mut(&id) {
+            audience.subscribers = subscribers;
+        }
     }
 
-    pub(super) fn on_unsubscribe(&mut self, conn: ConnId, session: SessionId, id: &WireId, named: &WireId) -> Reply {
-        let asked = SubscriptionId::parse(named.as_str());
-        let numbers = self.sessions.get(session).map(|session| session.subscriptions.numbers().collect::<Vec<u32>>());
-        let number = numbers.unwrap_or_default().into_iter().find(|number| asked == Some(id_of(session, *number)));
-        let Some(number) = number else {
-            let unknown = Violation::new(ErrorCode::JobNotFound, "no such subscription");
-            return self.refused_of(conn, Concern::Frame, unknown, id);
-        };
-        let closed = Reply::Unsubscribed {
-            subscription: named.clone(),
-            code: ErrorCode::Cancelled,
-            reason: "unsubscribed".to_string(),
-            request: Some(id.clone()),
-        };
-        self.close_subscription(conn, session, number, closed.clone());
-        closed
+    /// Sessions of a principal that have subscriptions.
+    fn subscribed_by(&self, principal: &Principal) -> Vec<SessionId> {
+        let of_account = self.subscribed_of(principal);
+        of_account.filter(|(_, feed)| feed.principal == *principal).map(|(id, _)| id).collect()
     }
 
-    /// Ends a subscription; what was numbered for it comes before the word of
-    /// its end.
-    pub(super) fn close_subscription(&mut self, conn: ConnId, session: SessionId, number: u32, closed: Reply) {
-        let open = self.sessions.get(session).map(|session| &session.subscriptions);
+    /// How many subscriptions there are of a principal and of whoever shares
+    /// its bounds.
+    fn subscriptions_of(&self, principal: &Principal) -> usize {
+        self.subscribed_of(principal).map(|(_, feed)| feed.subscriptions.count()).sum()
+    }
+
+    fn subscribed_of(&self, principal: &Principal) -> impl Iterator<Item = (SessionId, &Feed)> {
+        let sessions = self.subscribed.get(&principal.account()).into_iter().flatten();
+        sessions.filter_map(|id| Some((*id, self.feeds.get(id)?)))
+    }
+
+    /// The number of a session's subscription of this name.
+    pub(in crate::runtime) fn subscription_named(&self, session: SessionId, named: &WireId) -> Option<u32> {
+        let asked = SubscriptionId::parse(named.as_str())?;
+        self.feeds.get(&session)?.subscriptions.numbers().find(|number| asked == id_of(session, *number))
+    }
+
+    /// Ends a subscription: it is shown nothing more. Its client is told once
+    /// what was numbered for it is sent.
+    pub(in crate::runtime) fn unsubscribe(&mut self, ctx: &mut Context, session: SessionId, number: u32) {
+        let open = self.feeds.get(&session).map(|feed| &feed.subscriptions);
         let last = open.map_or(0, |subscriptions| subscriptions.last);
         let undoes = open.and_then(|subscriptions| subscriptions.get(number)).map_or(LogPos(0), |closed| closed.at);
-        self.drop_subscription(session, number);
-        self.ctx.append(Record::Unsubscribed { session, number, undoes, last });
-        self.answer(conn, closed);
+        self.forget_subscription(session, number);
+        ctx.append(Record::Unsubscribed { session, number, undoes, last });
     }
 
     /// A subscription is shown nothing more.
-    pub(super) fn drop_subscription(&mut self, id: SessionId, number: u32) {
-        if let Some(principal) = self.forget_subscription(id, number) {
-            self.forget_observer(&principal, |observer| observer == (id, number));
+    pub(super) fn forget_subscription(&mut self, id: SessionId, number: u32) {
+        let Some(feed) = self.feeds.get_mut(&id) else {
+            return;
+        };
+        let gone = feed.subscriptions.open.remove(&number);
+        for job in gone.iter().flat_map(|gone| &gone.shown) {
+            if let Some(audience) = self.audiences.get_mut(job) {
+                audience.subscribers.retain(|subscriber| *subscriber != (id, number));
+            }
+        }
+        let (account, none_left) = (feed.principal.account(), feed.subscriptions.open.is_empty());
+        if none_left {
+            self.forget_subscriber(&account, id);
         }
     }
 
-    /// A session has a subscription no more; gives its principal.
-    fn forget_subscription(&mut self, id: SessionId, number: u32) -> Option<Principal> {
-        let session = self.sessions.get_mut(id)?;
-        session.subscriptions.open.remove(&number);
-        let (principal, none_left) = (session.principal.clone(), session.subscriptions.open.is_empty());
-        if none_left {
-            self.sessions.remove_subscriber(&principal, id);
+    fn forget_subscriber(&mut self, account: &Account, id: SessionId) {
+        if let Some(sessions) = self.subscribed.get_mut(account) {
+            sessions.remove(&id);
+            if sessions.is_empty() {
+                self.subscribed.remove(account);
+            }
         }
-        Some(principal)
+    }
+
+    /// A session is over, and its subscriptions with it.
+    pub(super) fn forget_subscriptions(&mut self, id: SessionId, feed: &Feed) {
+        for job in feed.subscriptions.open.values().flat_map(|subscription| &subscription.shown) {
+            if let Some(audience) = self.audiences.get_mut(job) {
+                audience.subscribers.retain(|(session, _)| *session != id);
+            }
+        }
+        self.forget_subscriber(&feed.principal.account(), id);
     }
 
     /// Takes over a subscription of an earlier run. What it is shown is found
     /// out once, when all that are left are known.
-    pub(super) fn restore_subscription(&mut self, id: SessionId, number: u32, filter: &Filter, at: LogPos) {
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.subscriptions.put(number, Compiled::of(filter), at);
-            let principal = session.principal.clone();
-            self.sessions.add_subscriber(&principal, id);
+    pub(in crate::runtime) fn restore_subscription(&mut self, id: SessionId, number: u32, filter: &Filter, at: LogPos) {
+        if let Some(feed) = self.feeds.get_mut(&id) {
+            let filter = Compiled::new(filter);
+            let restored = Subscription { filter, at, streams: BTreeSet::new(), shown: BTreeSet::new() };
+            feed.subscriptions.put(number, restored);
+            self.subscribed.entry(feed.principal.account()).or_default().insert(id);
         }
     }
 
     /// Takes over that a subscription of an earlier run was over in it.
-    pub(super) fn restore_unsubscribed(&mut self, id: SessionId, number: u32, last: u32) {
+    pub(in crate::runtime) fn restore_unsubscribed(&mut self, id: SessionId, number: u32, last: u32) {
         self.forget_subscription(id, number);
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.subscriptions.last = session.subscriptions.last.max(last);
-        }
-    }
-
-    pub(super) fn forget_observer(&mut self, principal: &Principal, gone: impl Fn((SessionId, u32)) -> bool) {
-        let observed = |(_, job): &(JobId, &Job)| !job.observers.is_empty();
-        let jobs: Vec<JobId> = self.visible_jobs(principal, None).filter(observed).map(|(id, _)| id).collect();
-        for job in jobs {
-            if let Some(job) = self.jobs.get_mut(job) {
-                job.observers.retain(|observer| !gone(*observer));
-            }
+        if let Some(feed) = self.feeds.get_mut(&id) {
+            feed.subscriptions.last = feed.subscriptions.last.max(last);
         }
     }
 }
@@ -441,11 +468,13 @@ fn trimmed() -> Violation {
 mod tests {
     use core::cell::Cell;
 
-    use super::super::{AgentCall, Config, Input, Output, Transport};
     use super::*;
     use crate::entropy::Seeds;
+    use crate::id::ConnId;
     use crate::json::Json;
+    use crate::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
     use crate::time::{Now, Timestamp};
+    use alloc::string::ToString as _;
 
     std::thread_local! {
         /// Filters compiled on this thread.
@@ -499,8 +528,8 @@ mod tests {
         runtime.jobs.ids().last().expect("it was accepted")
     }
 
-    fn observers(runtime: &Runtime, job: JobId) -> usize {
-        runtime.jobs.get(job).map_or(0, |job| job.observers.len())
+    fn subscribers(runtime: &Runtime, job: JobId) -> usize {
+        runtime.delivery.audience(job).map_or(0, crate::runtime::delivery::Audience::subscribed)
     }
 
     #[test]
@@ -524,7 +553,7 @@ mod tests {
         for closing in [true, false] {
             let mut runtime = subscribed();
             let job = invoke(&mut runtime, 1);
-            assert_eq!(observers(&runtime, job), 1);
+            assert_eq!(subscribers(&runtime, job), 1);
             let session = runtime.sessions.ids().next().expect("there is one");
             if closing {
                 given(&mut runtime, Input::Closed { conn: CONN });
@@ -537,7 +566,7 @@ mod tests {
                 );
                 say(&mut runtime, &unsubscribe);
             }
-            assert_eq!((observers(&runtime, job), runtime.sessions.len()), (0, usize::from(!closing)));
+            assert_eq!((subscribers(&runtime, job), runtime.sessions.len()), (0, usize::from(!closing)));
         }
     }
 

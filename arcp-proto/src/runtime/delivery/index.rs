@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use ulid::Ulid;
 
-use super::io::NumberedRun;
-use super::job::Jobs;
 use crate::id::{JobId, SessionId};
+use crate::runtime::io::NumberedRun;
+use crate::runtime::job::Jobs;
 use crate::time::UtcMs;
 use crate::wire::Part;
 
@@ -19,7 +19,7 @@ const RUNS_LOOKED_AT: usize = 1024;
 /// behind a number follows from the classes of the job's events between them,
 /// and can be told as long as that event is kept.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(in crate::runtime) struct Index {
     runs: VecDeque<NumberedRun>,
     head: u64,
     /// Numbers up to here are no longer held.
@@ -28,23 +28,23 @@ pub(super) struct Index {
 
 /// What stands behind a number: a frame of an event of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) job: JobId,
+pub(in crate::runtime) struct IndexEntry {
+    pub(in crate::runtime) job: JobId,
     /// The event's number in the job; 0 for the acceptance, in families that
     /// number it.
-    pub(super) event: u64,
+    pub(in crate::runtime) event: u64,
     /// Which frame of the event.
-    pub(super) part: Part,
+    pub(in crate::runtime) part: Part,
     /// Which of the session's requests for the job the frame follows from; 0
     /// for none.
-    pub(super) request: u32,
+    pub(in crate::runtime) request: u32,
     /// Which of the session's subscriptions it is shown to; 0 for none.
-    pub(super) subscription: u32,
+    pub(in crate::runtime) subscription: u32,
 }
 
 /// What was taken back of an index.
 #[derive(Debug)]
-pub(super) struct Withdrawn {
+pub(in crate::runtime) struct Withdrawn {
     /// One entry per run that went.
     pub(super) gone: Vec<JobId>,
     /// The first and the last number of each row of them.
@@ -54,16 +54,16 @@ pub(super) struct Withdrawn {
 impl Withdrawn {
     /// What stood at this number, or the last before it that is left, stands
     /// at now.
-    pub(super) fn moved(&self, seq: u64) -> u64 {
+    pub(in crate::runtime) fn moved(&self, seq: u64) -> u64 {
         let before = self.numbers.iter().take_while(|(first, _)| *first <= seq);
         seq - before.map(|(first, last)| seq.min(*last) + 1 - first).sum::<u64>()
     }
 }
 
-impl Place {
-    fn of(run: &NumberedRun, event: u64) -> Place {
+impl IndexEntry {
+    fn of(run: &NumberedRun, event: u64) -> IndexEntry {
         let NumberedRun { job, part, request, subscription, .. } = *run;
-        Place { job, event, part, request, subscription }
+        IndexEntry { job, event, part, request, subscription }
     }
 }
 
@@ -85,12 +85,12 @@ impl NumberedRun {
 
 impl Index {
     /// The last number assigned.
-    pub(super) fn head(&self) -> u64 {
+    pub(in crate::runtime) fn head(&self) -> u64 {
         self.head
     }
 
     /// Numbers up to here are no longer held.
-    pub(super) fn floor(&self) -> u64 {
+    pub(in crate::runtime) fn floor(&self) -> u64 {
         self.floor
     }
 
@@ -207,14 +207,14 @@ impl Index {
 
     /// What stands behind a number; nothing can be told of one that was not
     /// given, or whose event is not kept.
-    pub(super) fn at(&self, seq: u64, jobs: &Jobs) -> Option<Place> {
+    pub(in crate::runtime) fn at(&self, seq: u64, jobs: &Jobs) -> Option<IndexEntry> {
         let after = self.runs.partition_point(|run| run.seq <= seq);
         let run = self.runs.get(after.checked_sub(1)?).filter(|run| seq <= run.last_seq())?;
-        Some(Place::of(run, run.event_at(seq, jobs)?))
+        Some(IndexEntry::of(run, run.event_at(seq, jobs)?))
     }
 
     /// The first number after `seq` behind which there is nothing any more.
-    pub(super) fn first_lost(&self, seq: u64, jobs: &Jobs) -> Option<u64> {
+    pub(in crate::runtime) fn first_lost(&self, seq: u64, jobs: &Jobs) -> Option<u64> {
         if seq < self.floor {
             return Some(seq + 1);
         }
@@ -231,14 +231,14 @@ impl Index {
     }
 
     /// The last event of `job` that has a number up to `seq`; 0 if none.
-    pub(super) fn event_at_or_before(&self, job: JobId, seq: u64, jobs: &Jobs) -> u64 {
+    pub(in crate::runtime) fn event_at_or_before(&self, job: JobId, seq: u64, jobs: &Jobs) -> u64 {
         let covered = self.runs.iter().rev().find(|run| run.is_of(job) && run.seq <= seq);
         covered.and_then(|run| run.event_at(seq.min(run.last_seq()), jobs)).unwrap_or(0)
     }
 
     /// Whether event `last` of `job`, which has none after it, is behind a
     /// number after `seq`.
-    pub(super) fn holds_last_after(&self, job: JobId, last: u64, seq: u64) -> bool {
+    pub(in crate::runtime) fn holds_last_after(&self, job: JobId, last: u64, seq: u64) -> bool {
         let owed = self.runs.iter().rev().take_while(|run| run.last_seq() > seq);
         owed.filter(|run| run.is_of(job)).any(|run| run.last_event() == last)
     }
@@ -267,7 +267,7 @@ impl Index {
     }
 
     /// How many runs it is made of.
-    pub(super) fn runs(&self) -> usize {
+    pub(in crate::runtime) fn runs(&self) -> usize {
         self.runs.len()
     }
 
@@ -338,8 +338,8 @@ mod tests {
         NumberedRun { seq, count: 1, job: job(n), event, shown: None, part, request: 0, subscription: 0 }
     }
 
-    fn place(n: u64, event: u64, part: Part) -> Place {
-        Place::of(&frames(1, n, event, part), event)
+    fn place(n: u64, event: u64, part: Part) -> IndexEntry {
+        IndexEntry::of(&frames(1, n, event, part), event)
     }
 
     /// Pushes a frame; true if that is one more run.

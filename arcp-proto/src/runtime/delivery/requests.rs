@@ -10,7 +10,7 @@ use crate::id::{SessionId, WireId};
 /// request, and goes with its session: it stands for the same, and for nobody
 /// else's, whatever else is gone.
 #[derive(Debug, Default)]
-pub(super) struct Requests {
+pub(in crate::runtime) struct Requests {
     by_number: BTreeMap<(SessionId, u32), WireId>,
     /// Which of its own each session came by last.
     latest: BTreeMap<SessionId, u32>,
@@ -45,17 +45,17 @@ impl Requests {
     }
 
     /// Which request new frames for a session follow from; 0 for none.
-    pub(super) fn latest(&self, session: SessionId) -> u32 {
+    pub(in crate::runtime) fn latest(&self, session: SessionId) -> u32 {
         self.latest.get(&session).copied().unwrap_or(0)
     }
 
     /// The number of a request of a session, if it is known.
-    pub(super) fn number_of(&self, session: SessionId, request: &WireId) -> Option<u32> {
+    pub(in crate::runtime) fn number_of(&self, session: SessionId, request: &WireId) -> Option<u32> {
         self.of(session).find(|(_, known)| *known == request).map(|(number, _)| number)
     }
 
     /// The request of this number of a session.
-    pub(super) fn get(&self, session: SessionId, number: u32) -> Option<&WireId> {
+    pub(in crate::runtime) fn get(&self, session: SessionId, number: u32) -> Option<&WireId> {
         self.by_number.get(&(session, number))
     }
 
@@ -65,7 +65,7 @@ impl Requests {
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::runtime) fn count(&self) -> usize {
         self.by_number.len()
     }
 

@@ -1,0 +1,94 @@
+//! Authority: who may do what to whose job. Every question of that kind is
+//! asked here.
+
+use alloc::boxed::Box;
+
+use super::config::Config;
+use super::job::{Job, Jobs};
+use crate::error::{ErrorCode, Violation};
+use crate::id::{JobId, Principal};
+
+/// What somebody wants to do to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    /// List, watch and subscribe to it.
+    See,
+    Cancel,
+    /// Say how often something may be said in its streams.
+    Pace,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Who<'a> {
+    pub(super) principal: &'a Principal,
+    /// Whether it asks in a session that submitted the job, or came by its key.
+    pub(super) owns: bool,
+}
+
+/// Why something may not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// There is no such job for whoever asks: unknown and foreign ones look
+    /// alike.
+    Unknown,
+    /// It may be seen, and only its submitter may do that.
+    NotSubmitter(Act),
+}
+
+/// Whether somebody may do something to a job.
+///
+/// # Errors
+///
+/// Why not.
+pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<(), Reason> {
+    let Who { principal, owns } = who;
+    if job.principal != *principal && !sees_everything(config, principal) {
+        return Err(Reason::Unknown);
+    }
+    match act {
+        Act::See => Ok(()),
+        Act::Cancel if owns || config.operators.contains(principal) => Ok(()),
+        Act::Pace if owns => Ok(()),
+        Act::Cancel | Act::Pace => Err(Reason::NotSubmitter(act)),
+    }
+}
+
+impl From<Reason> for Violation {
+    fn from(reason: Reason) -> Violation {
+        match reason {
+            Reason::Unknown => Violation::new(ErrorCode::JobNotFound, "no such job"),
+            Reason::NotSubmitter(Act::Pace) => {
+                Violation::new(ErrorCode::PermissionDenied, "only the session that submitted the job paces its streams")
+            }
+            Reason::NotSubmitter(Act::Cancel | Act::See) => Violation::new(
+                ErrorCode::PermissionDenied,
+                "only the session that submitted the job may cancel it: resume it, or submit again with its key",
+            ),
+        }
+    }
+}
+
+/// Whether a principal may see the jobs of everybody.
+fn sees_everything(config: &Config, principal: &Principal) -> bool {
+    config.auditors.contains(principal) || config.operators.contains(principal)
+}
+
+/// The jobs that a principal may see, after `after`, oldest first.
+pub(super) fn visible_jobs<'a>(
+    config: &Config,
+    jobs: &'a Jobs,
+    principal: &'a Principal,
+    after: Option<JobId>,
+) -> Box<dyn Iterator<Item = (JobId, &'a Job)> + 'a> {
+    if sees_everything(config, principal) {
+        return Box::new(jobs.of_all(after));
+    }
+    Box::new(jobs.of_principal(principal, after))
+}
+
+/// The principals that may see a job: its own, and those that see everything.
+pub(super) fn may_see<'a>(config: &'a Config, job: &'a Job) -> impl Iterator<Item = &'a Principal> {
+    let overseers = config.auditors.union(&config.operators).filter(|overseer| **overseer != job.principal);
+    core::iter::once(&job.principal).chain(overseers)
+}

@@ -1,0 +1,280 @@
+//! A feed: what one session is shown. Every numbered frame stands in its index,
+//! and sending moves the cursor.
+//!
+//! ```text
+//! floor ≤ received ≤ sent,  cursor ≤ head
+//!   │         │        │       │        └ the last number given
+//!   │         │        │       └ sent on the present connection
+//!   │         │        └ ever sent
+//!   │         └ its client has it for sure
+//!   └ no longer held
+//! ```
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use super::index::{Index, IndexEntry};
+use super::read_back::ReadBack;
+use super::subscription::Subscriptions;
+use crate::id::{ConnId, JobId, LogPos, Principal};
+use crate::model::feature::Feature;
+use crate::runtime::job::{Job, Jobs};
+use crate::runtime::log::Log;
+use crate::wire::View;
+
+#[derive(Debug)]
+pub(in crate::runtime) struct Feed {
+    pub(super) principal: Principal,
+    pub(super) view: View,
+    /// Where its frames go.
+    pub(super) conn: Option<ConnId>,
+    pub(super) index: Index,
+    /// Numbers given to what was there before, and where they stand in the
+    /// log: from each on, frames wait for it.
+    pub(super) gates: VecDeque<(u64, LogPos)>,
+    /// The last number sent on the present connection.
+    pub(super) cursor: u64,
+    /// The last number ever sent.
+    pub(super) sent: u64,
+    pub(super) receipts: Receipts,
+    pub(super) catch_up: CatchUp,
+    pub(super) jobs: FeedJobs,
+    /// Whether its frames wait for a moment.
+    pub(super) held: bool,
+    /// Events read back from the store for it.
+    pub(super) read_back: ReadBack,
+    /// What it is shown of its principal's sessions.
+    pub(super) subscriptions: Subscriptions,
+}
+
+/// How a feed stands to jobs.
+#[derive(Debug, Default)]
+pub(super) struct FeedJobs {
+    /// Whose new events it gets.
+    pub(super) watched: BTreeSet<JobId>,
+    /// Submitted in its session, or come to by a key.
+    pub(super) owned: BTreeSet<JobId>,
+    /// Of which a stream was opened to it and not closed.
+    pub(super) streams: BTreeSet<JobId>,
+    /// That know requests of it, or where it came and left.
+    pub(super) requested: BTreeSet<JobId>,
+}
+
+/// What the client of a feed is known to have.
+#[derive(Debug, Default)]
+pub(super) struct Receipts {
+    /// The last number it has acknowledged.
+    pub(super) acked: u64,
+    /// The last number it has for sure: it said so, or the connection on which
+    /// it was sent long ago is still there.
+    pub(super) received: u64,
+    /// The last number sent when the wait for that began.
+    pub(super) in_flight: u64,
+    /// Numbers up to here are released in the log.
+    pub(super) released: u64,
+    /// Whether it was told that it acknowledges too little.
+    pub(super) warned: bool,
+}
+
+/// What a reader has to catch up with, which is nobody's fault, and how far it
+/// is behind besides.
+#[derive(Debug, Default)]
+pub(super) struct CatchUp {
+    /// Numbers up to here are of the past.
+    upto: u64,
+    /// Up to here there were numbers of its own time before that began.
+    from: u64,
+    /// Bytes of events numbered since then and not sent, roughly.
+    unsent_bytes: usize,
+    /// Whether it was told that it reads too slowly.
+    pub(super) warned: bool,
+}
+
+impl Feed {
+    pub(super) fn new(principal: Principal, view: View) -> Feed {
+        Feed {
+            principal,
+            view,
+            conn: None,
+            index: Index::default(),
+            gates: VecDeque::new(),
+            cursor: 0,
+            sent: 0,
+            receipts: Receipts::default(),
+            catch_up: CatchUp::default(),
+            jobs: FeedJobs::default(),
+            held: false,
+            read_back: ReadBack::default(),
+            subscriptions: Subscriptions::default(),
+        }
+    }
+
+    /// The last number given.
+    pub(in crate::runtime) fn head(&self) -> u64 {
+        self.index.head()
+    }
+
+    /// The last number sent on the present connection.
+    pub(in crate::runtime) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// The last number ever sent.
+    pub(in crate::runtime) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(in crate::runtime) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(in crate::runtime) fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// Jobs whose new events it gets.
+    pub(in crate::runtime) fn watched(&self) -> &BTreeSet<JobId> {
+        &self.jobs.watched
+    }
+
+    /// Jobs that were submitted in its session, or come to by a key there.
+    pub(in crate::runtime) fn owned(&self) -> &BTreeSet<JobId> {
+        &self.jobs.owned
+    }
+
+    /// What stands behind a number.
+    pub(super) fn entry(&self, seq: u64, jobs: &Jobs) -> Option<IndexEntry> {
+        self.index.at(seq, jobs)
+    }
+
+    /// Whether nothing was ever numbered in it, and nothing will be.
+    pub(in crate::runtime) fn is_unused(&self) -> bool {
+        self.index.head() == 0 && self.jobs.watched.is_empty()
+    }
+
+    /// Whether a client that resumed it would get nothing: everything it was
+    /// sent is acknowledged, or its client left after it, and no more comes.
+    pub(in crate::runtime) fn has_nothing_left(&self, closed: bool) -> bool {
+        let has_all = self.index.floor() == self.index.head() || closed && self.sent == self.index.head();
+        has_all && self.jobs.watched.is_empty() && self.subscriptions.numbers().next().is_none()
+    }
+
+    /// Numbered frames its reader is behind.
+    pub(super) fn lag(&self) -> u64 {
+        self.index.head() - self.cursor
+    }
+
+    /// Those of them that came since it began to catch up.
+    pub(super) fn behind(&self) -> u64 {
+        self.index.head() - self.cursor.max(self.catch_up.upto)
+    }
+
+    /// Such frames that its client has not acknowledged.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.index.head() - self.receipts.acked.max(self.catch_up.upto)
+    }
+
+    /// Whether its client is expected to acknowledge.
+    pub(super) fn acknowledges(&self) -> bool {
+        self.view.features.has(Feature::Ack) && self.view.profile.acknowledges()
+    }
+
+    /// Bytes of events numbered since it began to catch up and not sent.
+    pub(in crate::runtime) fn unsent_bytes(&self) -> usize {
+        self.catch_up.unsent_bytes
+    }
+
+    /// An event of so many bytes was numbered.
+    pub(super) fn owe_bytes(&mut self, bytes: usize) {
+        self.catch_up.unsent_bytes += bytes;
+    }
+
+    /// The last number that is sent, or was given before it began to catch up.
+    pub(super) fn sent_or_past(&self) -> u64 {
+        self.cursor.max(self.catch_up.upto)
+    }
+
+    /// Frames after `last_seq` are owed to a connection, and all of them are of
+    /// the past.
+    pub(super) fn attach(&mut self, conn: ConnId, last_seq: u64) {
+        self.conn = Some(conn);
+        self.held = false;
+        (self.cursor, self.receipts.received) = (last_seq, last_seq);
+        (self.catch_up.from, self.catch_up.upto) = (self.cursor, self.index.head());
+        self.catch_up.unsent_bytes = 0;
+    }
+
+    /// What was numbered from `first` on is of the past, and what was before it
+    /// is still owed.
+    pub(super) fn begin_to_catch_up(&mut self, first: u64) {
+        if self.cursor >= self.catch_up.upto {
+            self.catch_up.from = first.saturating_sub(1);
+        }
+        self.catch_up.upto = self.index.head();
+    }
+
+    /// The next number is sent; what stands behind it has so many bytes.
+    pub(super) fn pass(&mut self, seq: u64, bytes: usize) {
+        self.cursor = seq;
+        self.sent = self.sent.max(seq);
+        let counted = if self.is_counted(seq) { bytes } else { 0 };
+        let left = self.catch_up.unsent_bytes.saturating_sub(counted);
+        // Nothing is left of what could not be weighed exactly.
+        self.catch_up.unsent_bytes = if self.lag() == 0 { 0 } else { left };
+    }
+
+    /// Numbers that were not sent were taken back.
+    pub(super) fn renumber(&mut self, jobs: &Jobs, moved: impl Fn(u64) -> u64) {
+        (self.catch_up.upto, self.catch_up.from) = (moved(self.catch_up.upto), moved(self.catch_up.from));
+        self.catch_up.unsent_bytes = self.weigh_unsent(jobs);
+    }
+
+    /// The bytes of what was numbered since it began to catch up and is not sent,
+    /// as far as it is held.
+    fn weigh_unsent(&self, jobs: &Jobs) -> usize {
+        let counted = (self.cursor + 1..=self.index.head()).filter(|seq| self.is_counted(*seq));
+        let entries = counted.filter_map(|seq| self.index.at(seq, jobs));
+        entries.map(|entry| jobs.get(entry.job).map_or(0, |job| job.bytes_behind(entry))).sum()
+    }
+
+    /// Whether a number is not of the past.
+    fn is_counted(&self, seq: u64) -> bool {
+        seq > self.catch_up.upto || seq <= self.catch_up.from
+    }
+
+    /// Everything that was numbered in an earlier run counts as sent.
+    pub(super) fn restored(&mut self) {
+        // Streams of jobs that it left before are nobody's.
+        let FeedJobs { watched, streams, .. } = &mut self.jobs;
+        streams.retain(|job| watched.contains(job));
+        self.cursor = self.index.head();
+        self.sent = self.cursor;
+    }
+
+    /// Where the number of a frame stands in the log, if that is not durable.
+    pub(super) fn gate(&mut self, seq: u64, log: &Log) -> Option<LogPos> {
+        while let Some((_, pos)) = self.gates.front().copied().filter(|(first, _)| *first <= seq) {
+            if !log.is_durable(pos) {
+                return Some(pos);
+            }
+            self.gates.pop_front();
+        }
+        None
+    }
+
+    /// Where it stands in its session's index that a job is over, if it is owed
+    /// that: whoever still gets the end gets nothing twice.
+    pub(super) fn is_owed_the_end(&self, id: JobId, job: &Job) -> bool {
+        job.is_over() && self.index.holds_last_after(id, job.count(), self.cursor)
+    }
+
+    /// Its client has acknowledged numbers up to this one; gives one entry for
+    /// each run of the index that went.
+    pub(super) fn acknowledge(&mut self, seq: u64, lag: u64) -> Vec<JobId> {
+        let upto = seq.min(self.sent);
+        self.receipts.acked = self.receipts.acked.max(upto);
+        self.receipts.received = self.receipts.received.max(upto);
+        self.receipts.warned &= self.unacknowledged() > lag / 2;
+        self.index.release(upto)
+    }
+}

@@ -1,0 +1,182 @@
+//! What stands behind a number, as the frame that its session gets.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use ulid::Ulid;
+
+use super::index::{message_id, tag};
+use super::{Delivery, IndexEntry};
+use crate::id::{JobId, LogPos, SessionId};
+use crate::json::Object;
+use crate::model::event::{EventKind, JobEvent};
+use crate::runtime::context::Context;
+use crate::runtime::io::EventRecord;
+use crate::runtime::job::{Jobs, Stored};
+use crate::time::UtcMs;
+use crate::wire::{self, EventFrame, Part, Stamp, View};
+
+impl Delivery {
+    /// The frame of a number of a session, from what is in memory or was read
+    /// back for `reader`: the same whenever it is asked for.
+    pub(super) fn frame_of(
+        &mut self,
+        ctx: &Context,
+        jobs: &Jobs,
+        session: SessionId,
+        reader: SessionId,
+        seq: u64,
+        entry: IndexEntry,
+    ) -> Option<String> {
+        let view = self.feeds.get(&session)?.view;
+        let numbered = |id| Stamp { id, session: Some(session), seq: Some(seq) };
+        if entry.part == Part::Boundary {
+            let id = message_id(session, seq, UtcMs(entry.event));
+            let envelope = wire::write_boundary(&view, id);
+            return Some(observed(session, &view, numbered(id), entry, &envelope));
+        }
+        if entry.part.is_local() {
+            return self.local_frame(jobs, session, &view, seq, entry);
+        }
+        if entry.subscription > 0 {
+            let (at, envelope) = self.copy_of(ctx, jobs, &view, reader, entry)?;
+            let stamp = numbered(message_id(session, seq, at));
+            return Some(observed(session, &view, stamp, entry, &envelope));
+        }
+        if entry.event == 0 {
+            let job = jobs.get(entry.job)?;
+            let stamp = numbered(message_id(session, seq, job.created_at));
+            let request = self.audiences.get(&entry.job)?.requests.get(session, entry.request);
+            return wire::write_reply(&view, stamp, &job.accepted(entry.job, request));
+        }
+        let stamp = |at| numbered(message_id(session, seq, at));
+        self.event_frame(ctx, jobs, &view, (session, reader), entry, stamp).map(|(_, frame)| frame)
+    }
+
+    /// An event in the envelope of a session, for the one in which it has a
+    /// number, and the one for which it was read back.
+    fn event_frame(
+        &mut self,
+        ctx: &Context,
+        jobs: &Jobs,
+        view: &View,
+        (numbered, reader): (SessionId, SessionId),
+        entry: IndexEntry,
+        stamp: impl FnOnce(UtcMs) -> Stamp,
+    ) -> Option<(UtcMs, String)> {
+        let IndexEntry { job, event: n, part, request, .. } = entry;
+        let owner = jobs.get(job)?;
+        let audience = self.audiences.get(&job)?;
+        let (at, event, payload) = match owner.event(n) {
+            Some(held) if audience.is_shared() => {
+                let payload = self.rendered.get(job, n, view, part).unwrap_or_else(|| {
+                    let written = held.render(view, job, part);
+                    let bound = ctx.config.limits.rendered_bytes;
+                    self.rendered.keep(job, n, view, part, written.clone(), bound);
+                    written
+                });
+                (held.at, held.event.clone(), payload)
+            }
+            Some(held) => (held.at, held.event.clone(), held.render(view, job, part)),
+            None => {
+                let read_back = &mut self.feeds.get_mut(&reader)?.read_back;
+                self.ahead_bytes -= read_back.pass(job, n);
+                let read = read_back.event(job, n)?;
+                (read.at, read.event.clone(), read.render(view, job, part))
+            }
+        };
+        let Stamp { id, session, seq } = stamp(at);
+        let session = session?;
+        let frame = EventFrame {
+            id,
+            session,
+            seq,
+            job,
+            trace: &owner.trace,
+            span: owner.invocation.span.as_deref(),
+            request: audience.requests.get(numbered, request),
+            own: !view.profile.wraps_watched() || audience.owners.contains(&session),
+            event: &event,
+            part,
+            payload: &payload,
+        };
+        Some((at, wire::write_event(view, &frame)))
+    }
+
+    /// What a subscription is shown: the envelope as the job's submitter has
+    /// it, but for its number there.
+    fn copy_of(
+        &mut self,
+        ctx: &Context,
+        jobs: &Jobs,
+        view: &View,
+        reader: SessionId,
+        entry: IndexEntry,
+    ) -> Option<(UtcMs, String)> {
+        let job = jobs.get(entry.job)?;
+        let copy =
+            |at| Stamp { id: copy_id(entry.job, entry.event, entry.part, at), session: Some(job.submitter), seq: None };
+        if entry.event == 0 {
+            let at = job.created_at;
+            return Some((at, wire::write_reply(view, copy(at), &job.accepted(entry.job, None))?));
+        }
+        // A copy follows from no request.
+        self.event_frame(ctx, jobs, view, (reader, reader), entry, copy)
+    }
+
+    /// A word to one session about itself, as a status of a job.
+    fn local_frame(&self, jobs: &Jobs, session: SessionId, view: &View, seq: u64, entry: IndexEntry) -> Option<String> {
+        let job = jobs.get(entry.job)?;
+        let (phase, message) = match entry.part {
+            Part::Behind => ("back_pressure", "what is sent is not read or acknowledged as fast as it comes"),
+            Part::Detached => ("detached", "this was read too slowly: watch the job again to go on"),
+            Part::Whole | Part::StreamOpen | Part::StreamClose | Part::Boundary => return None,
+        };
+        let mut body = Object::new();
+        body.str("phase", phase).str("message", message);
+        let at = UtcMs(entry.event);
+        let event = Arc::new(JobEvent::Said { kind: EventKind::Status, body: body.json() });
+        let stored = Stored::kept(LogPos(0), EventRecord { n: 0, at, thoughts: 0, event });
+        let payload = stored.render(view, entry.job, Part::Whole);
+        let owned = self.audiences.get(&entry.job).is_some_and(|audience| audience.owners.contains(&session));
+        let frame = EventFrame {
+            id: message_id(session, seq, at),
+            session,
+            seq: Some(seq),
+            job: entry.job,
+            trace: &job.trace,
+            span: None,
+            request: None,
+            own: !view.profile.wraps_watched() || owned,
+            event: &stored.event,
+            part: Part::Whole,
+            payload: &payload,
+        };
+        Some(wire::write_event(view, &frame))
+    }
+}
+
+fn observed(session: SessionId, view: &View, stamp: Stamp, entry: IndexEntry, envelope: &str) -> String {
+    let subscription = super::subscription_id(session, entry.subscription);
+    wire::write_observed(view, stamp, subscription, envelope)
+}
+
+/// The id of what subscriptions are shown of an event: the same for all, and
+/// what came after it can be found by it.
+fn copy_id(job: JobId, n: u64, part: Part, at: UtcMs) -> Ulid {
+    let low = n << 2 | part_number(part);
+    Ulid::from_parts(at.0, u128::from(tag(job.ulid())) << 40 | u128::from(low & ((1 << 40) - 1)))
+}
+
+/// The last event that has been shown whole with the frame of such an id.
+pub(super) fn event_of_copy(number: u64) -> u64 {
+    let opens_or_closes = number & 0b11 == part_number(Part::StreamOpen);
+    (number >> 2).saturating_sub(u64::from(opens_or_closes))
+}
+
+fn part_number(part: Part) -> u64 {
+    match part {
+        Part::StreamOpen | Part::StreamClose => 0,
+        Part::Whole | Part::Boundary | Part::Behind | Part::Detached => 1,
+    }
+}

@@ -1,0 +1,86 @@
+//! The next numbered frame of a session: live delivery and resume are the same.
+
+use alloc::string::String;
+use core::time::Duration;
+
+use super::Delivery;
+use super::read_back::Found;
+use crate::id::{ConnId, SessionId};
+use crate::runtime::context::Context;
+use crate::runtime::job::Jobs;
+use crate::runtime::log::Waiter;
+use crate::runtime::timers::Timer;
+
+/// What comes next of a session's numbered frames.
+#[derive(Debug)]
+pub(in crate::runtime) enum Next {
+    /// A frame; `None` stands for one that its reader cannot be shown.
+    Frame(Option<String>),
+    /// None, or none that may be seen yet: whoever waits is woken.
+    Nothing,
+    /// One that is gone: a gap is never skipped in silence.
+    Lost,
+}
+
+impl Delivery {
+    /// Takes the next frame, if there is one up to `up_to` that may be seen.
+    pub(in crate::runtime) fn next(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        id: SessionId,
+        conn: ConnId,
+        up_to: u64,
+    ) -> Next {
+        let Some(feed) = self.feeds.get(&id).filter(|feed| !feed.held) else {
+            return Next::Nothing;
+        };
+        let seq = feed.cursor + 1;
+        if seq > feed.index.head() || seq > up_to {
+            return Next::Nothing;
+        }
+        let Some(entry) = feed.entry(seq, jobs) else {
+            return Next::Lost;
+        };
+        let pos = match self.find(ctx, jobs, id, entry) {
+            Found::Held(pos) => pos,
+            Found::InStore => {
+                self.read_back(ctx, jobs, id, entry);
+                return Next::Nothing;
+            }
+            Found::Gone => return Next::Lost,
+        };
+        let bytes = jobs.get(entry.job).map_or(0, |job| job.bytes_behind(entry));
+        let Some(feed) = self.feeds.get_mut(&id) else {
+            return Next::Nothing;
+        };
+        let gate = feed.gate(seq, &ctx.log).unwrap_or(pos);
+        if !ctx.log.is_durable(gate) {
+            ctx.log.wait(gate, Waiter::Conn(conn));
+            return Next::Nothing;
+        }
+        feed.pass(seq, bytes);
+        let frame = self.frame_of(ctx, jobs, id, id, seq, entry);
+        self.wake_paced_by(ctx, id);
+        Next::Frame(frame)
+    }
+
+    /// Some readers drop what arrives in the instant after a watch began.
+    pub(in crate::runtime) fn hold_after_watching(&mut self, ctx: &mut Context, id: SessionId, conn: ConnId) {
+        let Some(feed) = self.feeds.get_mut(&id) else {
+            return;
+        };
+        let hold = feed.view.profile.hold_after_watching_ms();
+        if hold > 0 {
+            feed.held = true;
+            ctx.timers.set(Timer::Hold(conn), ctx.now.mono + Duration::from_millis(hold));
+        }
+    }
+
+    pub(in crate::runtime) fn on_hold_over(&mut self, ctx: &mut Context, id: SessionId, conn: ConnId) {
+        if let Some(feed) = self.feeds.get_mut(&id) {
+            feed.held = false;
+            ctx.ready(conn);
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Numbering: the frames that a job's events are for a session, as runs of its
+//! index.
+//!
+//! A run is "the events up to this one, of these classes": however many events
+//! there are and whatever kinds take turns in them, a view that gets one frame
+//! of each, or none, has one run of them. An event that is several frames
+//! ([`View::several`](crate::wire::View::several)) stands in runs of its own
+//! and parts what is before it from what is after it. A job has two such
+//! events at most: the one that opens its stream and the one that closes it.
+
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+use super::{Delivery, Feed};
+use crate::id::{JobId, SessionId};
+use crate::model::event::{EventClass, EventClasses};
+use crate::runtime::context::Context;
+use crate::runtime::effect::Effect;
+use crate::runtime::io::{NumberedRun, Record, Shown};
+use crate::runtime::job::History;
+use crate::runtime::job::Jobs;
+use crate::wire::Part;
+
+/// What is common to the frames that are numbered together.
+#[derive(Clone, Copy)]
+struct Frames<'a> {
+    job: JobId,
+    history: &'a History,
+    /// Which of the session's requests for the job they follow from; 0 for none.
+    request: u32,
+    /// Which of the session's subscriptions they are shown to; 0 for none.
+    subscription: u32,
+    /// The events of which the event itself is shown.
+    classes: EventClasses,
+}
+
+impl Delivery {
+    /// Numbers an event that has just come, with 0 the job's acceptance, for
+    /// everyone who is shown the job.
+    pub(in crate::runtime) fn number_for_all(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId, n: u64) {
+        let watcher = |delivery: &Delivery, at: usize| delivery.audiences.get(&job)?.watchers.get(at).copied();
+        for at in 0.. {
+            let Some(session) = watcher(self, at).filter(|_| n > 0) else { break };
+            self.number(ctx, jobs, session, job, n..=n, 0);
+        }
+        let subscriber = |delivery: &Delivery, at: usize| delivery.audiences.get(&job)?.subscribers.get(at).copied();
+        for at in 0.. {
+            let Some((session, number)) = subscriber(self, at) else { break };
+            let first = self.feeds.get(&session).map_or(0, Feed::head) + 1;
+            self.number(ctx, jobs, session, job, n..=n, number);
+            if n == 0 {
+                self.gate(ctx, session, first);
+            }
+        }
+    }
+
+    /// Numbers an event of the past for one session, or with 0 the job's
+    /// acceptance; gives its number.
+    pub(in crate::runtime) fn number_past(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        id: SessionId,
+        job: JobId,
+        n: u64,
+    ) -> u64 {
+        let first = self.feeds.get(&id).map_or(0, Feed::head) + 1;
+        self.number(ctx, jobs, id, job, n..=n, 0);
+        self.gate(ctx, id, first);
+        first
+    }
+
+    /// Numbers events for one session, or one of its subscriptions: with event 0
+    /// the job's acceptance.
+    pub(super) fn number(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        id: SessionId,
+        job_id: JobId,
+        events: RangeInclusive<u64>,
+        subscription: u32,
+    ) {
+        let (Some(feed), Some(audience)) = (self.feeds.get_mut(&id), self.audiences.get_mut(&job_id)) else {
+            return;
+        };
+        let Some(job) = jobs.get(job_id) else {
+            return;
+        };
+        let before = feed.index.runs();
+        let correlates = feed.view.correlates() && subscription == 0;
+        let request = if correlates { audience.requests.latest(id) } else { 0 };
+        let classes = feed.shown_classes(subscription);
+        let frames = Frames { job: job_id, history: &job.history, request, subscription, classes };
+        // What is numbered together is of the past.
+        let live = (events.start() == events.end()).then(|| job.event(*events.start())).flatten();
+        let runs = feed.number(frames, events);
+        if let Some(event) = live.filter(|_| !runs.is_empty()) {
+            feed.owe_bytes(event.weight());
+        }
+        for _ in before..feed.index.runs() {
+            audience.add_ref(id);
+        }
+        self.numbered(ctx, id, before, runs);
+    }
+
+    /// Numbers something of no event, for one session.
+    pub(super) fn number_local(&mut self, ctx: &mut Context, id: SessionId, job: JobId, part: Part, subscription: u32) {
+        let event = ctx.now.utc.0;
+        let Some(feed) = self.feeds.get_mut(&id) else {
+            return;
+        };
+        let before = feed.index.runs();
+        let seq = feed.index.head() + 1;
+        let run = NumberedRun { seq, count: 1, job, event, shown: None, part, request: 0, subscription };
+        feed.index.push(run);
+        if let Some(audience) = self.audiences.get_mut(&job) {
+            audience.add_ref(id);
+        }
+        self.numbered(ctx, id, before, alloc::vec![run]);
+        self.gate(ctx, id, seq);
+    }
+
+    /// Frames were numbered for a session: they stand in the log, and are sent.
+    fn numbered(&mut self, ctx: &mut Context, id: SessionId, runs_before: usize, runs: Vec<NumberedRun>) {
+        let Some(feed) = self.feeds.get(&id) else {
+            return;
+        };
+        let (own, conn) = (feed.index.runs(), feed.conn);
+        self.runs += own - runs_before;
+        self.bound_index(ctx, id, own);
+        for run in runs {
+            ctx.append(Record::Numbered { session: id, run });
+        }
+        if let Some(conn) = conn {
+            ctx.ready(conn);
+        }
+    }
+
+    /// Who reads too late to fit in is told so when it reads on or resumes.
+    fn bound_index(&mut self, ctx: &mut Context, id: SessionId, mut own: usize) {
+        let limits = &ctx.config.limits;
+        let (most_own, most) = (limits.index_runs_per_session, limits.index_runs);
+        while own > 1 && (own > most_own || self.runs > most) {
+            let oldest = self.feeds.get_mut(&id).and_then(|feed| feed.index.release_oldest());
+            self.unreference(ctx, id, oldest.as_slice());
+            own -= 1;
+        }
+        self.note_released(ctx, id);
+    }
+
+    /// Holds the frames of a session from `first` on until their numbers are
+    /// durable: what they show is already.
+    pub(super) fn gate(&mut self, ctx: &Context, id: SessionId, first: u64) {
+        if let Some(feed) = self.feeds.get_mut(&id).filter(|feed| feed.index.head() >= first) {
+            debug_assert!(feed.gates.back().is_none_or(|(before, _)| *before < first), "gates are in order");
+            feed.gates.push_back((first, ctx.log.last()));
+        }
+    }
+
+    /// Takes back the numbers that were not sent yet of a job's events, for
+    /// whoever watches it or for one subscription.
+    pub(super) fn withdraw(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, subscription: u32) {
+        let Some(feed) = self.feeds.get_mut(&id) else {
+            return;
+        };
+        let sent = feed.sent;
+        let of = |run: &NumberedRun| (run.job, run.subscription) == (job, subscription) && !run.part.is_local();
+        let withdrawn = feed.index.withdraw(sent, of);
+        feed.renumber(jobs, |seq| withdrawn.moved(seq));
+        // Those after them have other numbers now. A number that is recorded again
+        // stands for what it was given to last.
+        for run in feed.index.from(sent + 1) {
+            ctx.append(Record::Numbered { session: id, run });
+        }
+        feed.gates.retain(|(first, _)| *first <= sent);
+        if feed.index.head() > sent {
+            feed.gates.push_back((sent + 1, ctx.log.last()));
+        }
+        let conn = feed.conn;
+        self.unreference(ctx, id, &withdrawn.gone);
+        if let Some(conn) = conn {
+            ctx.effect(Effect::Renumbered { conn, withdrawn });
+        }
+        self.wake_paced_by(ctx, id);
+    }
+
+    /// Takes over numbers of an earlier run.
+    pub(in crate::runtime) fn restore_numbers(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        id: SessionId,
+        mut run: NumberedRun,
+    ) {
+        let floor = self.feeds.get(&id).map(|feed| feed.index.floor());
+        let Some(floor) = floor.filter(|floor| run.last_seq() > *floor) else {
+            return;
+        };
+        run.begin_at(run.seq.max(floor + 1));
+        // A number that was taken back by an earlier restart was given again.
+        let is_given = |delivery: &Delivery| delivery.feeds.get(&id).is_some_and(|feed| feed.index.head() >= run.seq);
+        while is_given(self) && self.take_back(ctx, jobs, id) {}
+        let Some(feed) = self.feeds.get_mut(&id) else {
+            return;
+        };
+        let before = feed.index.runs();
+        let new = feed.restore_numbers(run);
+        self.runs = self.runs + feed.index.runs() - before;
+        if let Some(audience) = self.audiences.get_mut(&run.job).filter(|_| new) {
+            audience.add_ref(id);
+        }
+    }
+
+    /// There is nothing more of an earlier run: numbers of events that never
+    /// came are nobody's, and the others count as sent.
+    pub(in crate::runtime) fn restored(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
+        while let Some(last) = self.feeds.get(&id).and_then(|feed| feed.index.last()) {
+            let came = jobs.get(last.job).is_none_or(|job| last.last_event() <= job.count());
+            if last.part.is_local() || came || !self.take_back(ctx, jobs, id) {
+                break;
+            }
+        }
+        if let Some(feed) = self.feeds.get_mut(&id) {
+            feed.restored();
+        }
+    }
+
+    /// Takes a session's last number back; false if there is none.
+    fn take_back(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) -> bool {
+        let gone = self.feeds.get_mut(&id).and_then(|feed| feed.take_back(jobs));
+        self.unreference(ctx, id, gone.as_deref().unwrap_or_default());
+        gone.is_some()
+    }
+}
+
+impl Feed {
+    /// The classes of events that it is shown, or one of its subscriptions.
+    fn shown_classes(&self, subscription: u32) -> EventClasses {
+        let filter = self.subscriptions.get(subscription).map(|shown| &shown.filter);
+        match filter {
+            _ if subscription == 0 => self.view.classes(),
+            Some(filter) => self.view.classes().and(filter.classes()),
+            None => EventClasses::default(),
+        }
+    }
+
+    /// Whether a frame of an event, or with `None` of the acceptance, is shown:
+    /// to whoever watches it is.
+    fn is_shown(&self, class: Option<EventClass>, part: Part, subscription: u32) -> bool {
+        let filter = self.subscriptions.get(subscription).map(|shown| &shown.filter);
+        subscription == 0 || filter.is_some_and(|filter| filter.shows(class, part))
+    }
+
+    /// Numbers events, with event 0 the acceptance; gives the runs.
+    fn number(&mut self, frames: Frames<'_>, events: RangeInclusive<u64>) -> Vec<NumberedRun> {
+        let (first, last) = events.into_inner();
+        let mut runs = Vec::new();
+        if first == 0 && self.is_shown(None, Part::Whole, frames.subscription) {
+            self.push(&mut runs, frames.one(0, Part::Whole));
+        }
+        let mut from = first.max(frames.history.first());
+        while from <= last {
+            let subscription = self.subscriptions.get(frames.subscription);
+            let streaming = subscription.map_or(&self.jobs.streams, |shown| &shown.streams).contains(&frames.job);
+            let several = frames.history.first_of(self.view.several(streaming), from..=last);
+            self.number_shared(&mut runs, frames, from..=several.map_or(last, |n| n - 1));
+            let Some((n, class)) = several.and_then(|n| Some((n, frames.history.class(n)?))) else {
+                break;
+            };
+            for part in self.view.parts(class, streaming).iter().copied() {
+                self.note_stream(frames.job, part, frames.subscription);
+                if part == Part::Whole {
+                    self.number_shared(&mut runs, frames, n..=n);
+                } else if self.is_shown(Some(class), part, frames.subscription) {
+                    self.push(&mut runs, frames.one(n, part));
+                }
+            }
+            from = n + 1;
+        }
+        runs
+    }
+
+    /// Numbers events of which each is one frame, or none.
+    fn number_shared(&mut self, runs: &mut Vec<NumberedRun>, frames: Frames<'_>, events: RangeInclusive<u64>) {
+        let (from, upto) = (*events.start(), *events.end());
+        if frames.classes == EventClasses::ALL {
+            if from <= upto {
+                self.push(runs, NumberedRun { count: upto - from + 1, ..frames.one(from, Part::Whole) });
+            }
+            return;
+        }
+        let count = frames.history.number_of(frames.classes, events);
+        let Some(last) = frames.history.before(upto + 1, frames.classes, 0).filter(|_| count > 0) else {
+            return;
+        };
+        let shown = Some(Shown { classes: frames.classes, last });
+        let run = NumberedRun { count, shown, ..frames.one(from, Part::Whole) };
+        let event = self.index.last().and_then(|before| frames.goes_on(before, &run)).unwrap_or(from);
+        self.push(runs, NumberedRun { event, ..run });
+    }
+
+    fn push(&mut self, runs: &mut Vec<NumberedRun>, run: NumberedRun) {
+        let run = NumberedRun { seq: self.index.head() + 1, ..run };
+        self.index.push(run);
+        let apart = match runs.last_mut() {
+            Some(last) => last.join(run),
+            None => Some(run),
+        };
+        runs.extend(apart);
+    }
+
+    /// Streams open and close as their frames are numbered.
+    fn note_stream(&mut self, job: JobId, part: Part, subscription: u32) {
+        let streams = match (subscription, self.subscriptions.get_mut(subscription)) {
+            (0, _) => &mut self.jobs.streams,
+            (_, Some(subscription)) => &mut subscription.streams,
+            // It is over; what was numbered for it is still sent.
+            (_, None) => return,
+        };
+        match part {
+            Part::Whole | Part::Boundary | Part::Behind | Part::Detached => {}
+            Part::StreamOpen => drop(streams.insert(job)),
+            Part::StreamClose => drop(streams.remove(&job)),
+        }
+    }
+
+    /// Takes its last number back, and what that did to a stream; gives one
+    /// entry for each run that is gone, or `None` if there was no number.
+    pub(super) fn take_back(&mut self, jobs: &Jobs) -> Option<Vec<JobId>> {
+        let last = self.index.last()?;
+        let (job, part, subscription) = (last.job, last.part, last.subscription);
+        let gone = self.index.take_back(jobs)?;
+        match part {
+            Part::StreamOpen => self.note_stream(job, Part::StreamClose, subscription),
+            Part::StreamClose => self.note_stream(job, Part::StreamOpen, subscription),
+            Part::Whole | Part::Boundary | Part::Behind | Part::Detached => {}
+        }
+        Some(gone)
+    }
+
+    /// Takes numbers of an earlier run over; true if that is one more run.
+    pub(super) fn restore_numbers(&mut self, run: NumberedRun) -> bool {
+        self.note_stream(run.job, run.part, run.subscription);
+        self.index.restore(run)
+    }
+}
+
+impl Frames<'_> {
+    /// One of them, without its number.
+    fn one(&self, event: u64, part: Part) -> NumberedRun {
+        let Frames { job, request, subscription, .. } = *self;
+        NumberedRun { seq: 0, count: 1, job, event, shown: None, part, request, subscription }
+    }
+
+    /// The event after the end of a run, if the next one goes on there: nothing
+    /// between the two is shown.
+    fn goes_on(&self, before: &NumberedRun, next: &NumberedRun) -> Option<u64> {
+        let after = before.last_event() + 1;
+        let between = || self.history.first_of(self.classes, after..=next.event - 1);
+        let goes_on = before.job == next.job
+            && before.part == Part::Whole
+            && before.shown.is_some_and(|shown| shown.classes == self.classes)
+            && (self.history.first()..next.event).contains(&after)
+            && between().is_none();
+        goes_on.then_some(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::id::Principal;
+    use crate::wire::View;
+
+    #[test]
+    fn a_stream_is_as_open_as_the_numbers_say_that_are_left() {
+        let principal = Principal::new("p").expect("a name");
+        let mut feed = Feed::new(principal, View::before_handshake(false));
+        let job = JobId::from_ulid(Ulid::from_parts(1, 1));
+        let run =
+            |seq, part| NumberedRun { seq, count: 1, job, event: 1, shown: None, part, request: 0, subscription: 0 };
+        let jobs = Jobs::default();
+        feed.restore_numbers(run(1, Part::StreamOpen));
+        assert!(feed.jobs.streams.contains(&job));
+        feed.take_back(&jobs);
+        assert!(!feed.jobs.streams.contains(&job), "the next thought opens it");
+        feed.restore_numbers(run(1, Part::StreamOpen));
+        feed.restore_numbers(run(2, Part::StreamClose));
+        feed.take_back(&jobs);
+        assert!(feed.jobs.streams.contains(&job), "the end closes it");
+    }
+}

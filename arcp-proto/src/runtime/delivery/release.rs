@@ -1,0 +1,157 @@
+//! What a session needs no more: numbers that its client has, and with them the
+//! jobs that only these pointed to.
+
+use alloc::vec::Vec;
+
+use super::{Delivery, Feed};
+use crate::id::{JobId, SessionId};
+use crate::model::feature::Feature;
+use crate::runtime::context::Context;
+use crate::runtime::effect::Effect;
+use crate::runtime::io::Record;
+use crate::runtime::job::Jobs;
+use crate::runtime::timers::Timer;
+
+/// The store is told of so many released numbers at once.
+const RELEASE_STEP: u64 = 256;
+
+impl Delivery {
+    /// A client acknowledges numbers up to this one.
+    pub(in crate::runtime) fn acknowledge(&mut self, ctx: &mut Context, id: SessionId, seq: u64) {
+        let feed = self.feeds.get_mut(&id).filter(|feed| feed.view.features.has(Feature::Ack));
+        if let Some(feed) = feed {
+            let released = feed.acknowledge(seq, ctx.config.limits.ack_lag);
+            self.unreference(ctx, id, &released);
+            self.note_released(ctx, id);
+        }
+    }
+
+    /// A frame that is gone for good is passed over in a replay: nobody looks
+    /// through it a second time.
+    pub(super) fn release_gone(&mut self, ctx: &mut Context, id: SessionId, gone: u64) {
+        if let Some(feed) = self.feeds.get_mut(&id).filter(|feed| feed.index.floor() + 1 == gone) {
+            let released = feed.index.release(gone);
+            self.unreference(ctx, id, &released);
+        }
+    }
+
+    /// Forgets the oldest entries of a session that point to expired jobs and
+    /// that its client has. What was sent to it and not acknowledged may be in
+    /// flight: it is asked about again once it must have arrived.
+    pub(in crate::runtime) fn release_expired(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
+        let expired = |id| jobs.get(id).is_none_or(|job| job.expired);
+        let Some(feed) = self.feeds.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
+            return;
+        };
+        let released = feed.index.release_done(feed.receipts.received, expired);
+        let waits = feed.index.first().is_some_and(|run| expired(run.job));
+        if waits && !ctx.timers.is_set(Timer::Arrived(id)) {
+            feed.receipts.in_flight = feed.cursor;
+            ctx.timers.set(Timer::Arrived(id), ctx.now.mono + ctx.config.resume_window);
+        }
+        self.unreference(ctx, id, &released);
+    }
+
+    /// As [`release_expired`](Self::release_expired), for every session that
+    /// has numbers of a job.
+    pub(in crate::runtime) fn release_expired_job(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId) {
+        for reader in self.readers(job) {
+            self.release_expired(ctx, jobs, reader);
+        }
+    }
+
+    /// The connection on which so much was sent has been there for a resume
+    /// window since: a peer that is gone is noticed earlier.
+    pub(in crate::runtime) fn on_arrived(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
+        if let Some(feed) = self.feeds.get_mut(&id) {
+            feed.receipts.received = feed.receipts.received.max(feed.receipts.in_flight);
+        }
+        self.release_expired(ctx, jobs, id);
+    }
+
+    /// There is no room to wait until what was sent of a job has arrived.
+    pub(in crate::runtime) fn take_as_received(&mut self, job: JobId) {
+        for reader in self.readers(job) {
+            if let Some(feed) = self.feeds.get_mut(&reader).filter(|feed| feed.conn.is_some()) {
+                feed.receipts.received = feed.receipts.received.max(feed.cursor);
+            }
+        }
+    }
+
+    fn readers(&self, job: JobId) -> Vec<SessionId> {
+        self.audiences.get(&job).into_iter().flat_map(|audience| audience.readers()).collect()
+    }
+
+    /// The first event of a job that a session may still ask for again.
+    pub(in crate::runtime) fn first_needed(&self, jobs: &Jobs, job: JobId) -> u64 {
+        let readers = self.audiences.get(&job).into_iter().flat_map(|audience| audience.readers());
+        let feeds = readers.filter_map(|reader| self.feeds.get(&reader));
+        feeds.filter_map(|feed| feed.index.first_event(job, jobs)).min().unwrap_or(u64::MAX)
+    }
+
+    /// The first event of a job that it may not go on without having sent:
+    /// whoever paces its agent is attached and waits for it.
+    pub(in crate::runtime) fn first_unsent(&self, jobs: &Jobs, job: JobId) -> u64 {
+        let readers = self.audiences.get(&job).into_iter().flat_map(|audience| audience.pacing_readers());
+        let attached = readers.filter_map(|reader| self.attached(reader));
+        let unsent = attached.filter_map(|feed| feed.index.first_event_after(job, 0, feed.cursor, jobs));
+        unsent.min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether an attached session that owns an ended job was not sent all of it
+    /// that came while it was attached.
+    pub(in crate::runtime) fn is_owed(&self, job: JobId) -> bool {
+        let Some(audience) = self.audiences.get(&job) else {
+            return false;
+        };
+        let owners = audience.readers().filter(|reader| audience.owners.contains(reader));
+        owners
+            .filter_map(|owner| self.attached(owner))
+            .any(|feed| feed.index.has_events_after(job, feed.sent_or_past()))
+    }
+
+    fn attached(&self, id: SessionId) -> Option<&Feed> {
+        self.feeds.get(&id).filter(|feed| feed.conn.is_some())
+    }
+
+    /// Whether no index points to a job.
+    pub(in crate::runtime) fn is_unreferenced(&self, job: JobId) -> bool {
+        self.audiences.get(&job).is_none_or(|audience| audience.is_unreferenced())
+    }
+
+    /// Takes over that a session's first numbers were released in an earlier run.
+    pub(in crate::runtime) fn restore_released(&mut self, ctx: &mut Context, id: SessionId, upto: u64) {
+        if let Some(feed) = self.feeds.get_mut(&id) {
+            feed.receipts.released = upto;
+            let released = feed.index.restore_floor(upto);
+            self.unreference(ctx, id, &released);
+        }
+    }
+
+    /// Tells the store now and then which numbers a session needs no more.
+    pub(super) fn note_released(&mut self, ctx: &mut Context, id: SessionId) {
+        let Some(feed) = self.feeds.get_mut(&id) else {
+            return;
+        };
+        let upto = feed.index.floor();
+        if upto >= feed.receipts.released + RELEASE_STEP {
+            feed.receipts.released = upto;
+            ctx.append(Record::Released { session: id, upto });
+        }
+    }
+
+    /// A session's index lets runs go, one entry for each: jobs that only
+    /// waited for them may be forgotten.
+    pub(super) fn unreference(&mut self, ctx: &mut Context, session: SessionId, released: &[JobId]) {
+        self.runs = self.runs.saturating_sub(released.len());
+        for id in released {
+            let Some(audience) = self.audiences.get_mut(id) else {
+                continue;
+            };
+            audience.drop_ref(session);
+            if audience.is_unreferenced() {
+                ctx.effect(Effect::Unreferenced(*id));
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What was sent before, once more: the frames of this session, or of an
+//! earlier one of the same principal, after a message its client names
+//! (RFC §19). Of an earlier one it is everything up to the present: what
+//! happened while its client was away was never sent.
+
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString as _};
+
+use ulid::Ulid;
+
+use super::Delivery;
+use super::index::tag_and_number;
+use super::read_back::Found;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, SessionId, WireId};
+use crate::model::reply::{Concern, Refusal, Reply};
+use crate::model::request::Replay as ReplayRequest;
+use crate::runtime::context::Context;
+use crate::runtime::job::Jobs;
+use crate::runtime::log::Waiter;
+
+/// A replay that a connection is in the middle of.
+#[derive(Debug)]
+pub(in crate::runtime) struct Replay {
+    /// Whose frames.
+    of: SessionId,
+    /// Frames that come first, out of their turn.
+    before: VecDeque<u64>,
+    next: u64,
+    upto: u64,
+    /// Whether no message was named: what is gone for good is passed over.
+    all: bool,
+    count: u64,
+    request: WireId,
+}
+
+/// What comes next of a replay.
+#[derive(Debug)]
+pub(in crate::runtime) enum ReplayStep {
+    /// A frame; `None` stands for one that its reader cannot be shown.
+    Frame(Option<String>),
+    /// None that can be sent now: whoever waits is woken.
+    Nothing,
+    /// Its end, and what is said then.
+    Done(Reply),
+}
+
+impl Replay {
+    fn next(&self) -> Option<u64> {
+        self.before.front().copied().or((self.next <= self.upto).then_some(self.next))
+    }
+
+    fn advance(&mut self) {
+        if self.before.pop_front().is_none() {
+            self.next += 1;
+        }
+    }
+}
+
+impl Delivery {
+    /// What a client that asks for a replay gets.
+    ///
+    /// # Errors
+    ///
+    /// If what followed the message it names cannot be told any more.
+    pub(in crate::runtime) fn plan_replay(
+        &self,
+        own: SessionId,
+        named: Option<&WireId>,
+        request: &WireId,
+        asked: &ReplayRequest,
+    ) -> Result<Replay, Violation> {
+        let lost = || Violation::new(ErrorCode::ResumeWindowExpired, "what followed this message is no longer kept");
+        let own_feed = self.feeds.get(&own).ok_or_else(lost)?;
+        let (of, after) = match &asked.after {
+            Some(after) => {
+                let ulid = after.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
+                let (tag, seq) = ulid.map(tag_and_number).ok_or_else(lost)?;
+                (self.session_tagged(own, tag).ok_or_else(lost)?, Some(seq))
+            }
+            None => (named.map_or(Some(own), |named| SessionId::parse(named.as_str())).ok_or_else(lost)?, None),
+        };
+        let feed = self.feeds.get(&of).filter(|feed| feed.principal == own_feed.principal).ok_or_else(lost)?;
+        let seq = after.unwrap_or_else(|| feed.index.floor());
+        let is_named = named.is_none_or(|named| named.as_str() == own.to_string() || named.as_str() == of.to_string());
+        // Whoever reads frames of another session must be able to.
+        let is_read = feed.view == own_feed.view;
+        if !is_named || !is_read || seq > feed.sent || seq < feed.index.floor() {
+            return Err(lost());
+        }
+        let upto = if of == own { feed.cursor } else { feed.index.head() };
+        let before = if asked.open_streams { feed.index.openings(seq, &feed.jobs.streams) } else { Default::default() };
+        let (before, all) = (before.into(), after.is_none());
+        Ok(Replay { of, before, next: seq + 1, upto, all, count: 0, request: request.clone() })
+    }
+
+    /// Takes the next frame of a replay, if it can be sent now.
+    pub(in crate::runtime) fn next_replayed(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        conn: ConnId,
+        reader: SessionId,
+        replay: &mut Replay,
+    ) -> ReplayStep {
+        let of = replay.of;
+        let Some(seq) = replay.next() else {
+            let detail = alloc::format!("resume complete: {} events", replay.count);
+            return ReplayStep::Done(Reply::Done { detail, request: Some(replay.request.clone()) });
+        };
+        let entry = self.feeds.get(&of).and_then(|feed| feed.entry(seq, jobs));
+        let found = entry.map_or(Found::Gone, |entry| self.find(ctx, jobs, reader, entry));
+        let Some((entry, found)) = entry.map(|entry| (entry, found)).filter(|(_, found)| *found != Found::Gone) else {
+            return self.pass_over(ctx, replay);
+        };
+        let Found::Held(pos) = found else {
+            self.read_back(ctx, jobs, reader, entry);
+            return ReplayStep::Nothing;
+        };
+        if let Some(feed) = self.feeds.get_mut(&of) {
+            let gate = feed.gate(seq, &ctx.log).unwrap_or(pos);
+            if !ctx.log.is_durable(gate) {
+                ctx.log.wait(gate, Waiter::Conn(conn));
+                return ReplayStep::Nothing;
+            }
+            feed.sent = feed.sent.max(seq);
+        }
+        replay.advance();
+        replay.count += 1;
+        ReplayStep::Frame(self.frame_of(ctx, jobs, of, reader, seq, entry))
+    }
+
+    /// Goes on after a frame that is gone for good, where that is wanted.
+    fn pass_over(&mut self, ctx: &mut Context, replay: &mut Replay) -> ReplayStep {
+        if !replay.all {
+            let lost = Violation::new(ErrorCode::ResumeWindowExpired, "what follows is no longer kept");
+            let lost = Refusal::of(Concern::Frame, lost, Some(replay.request.clone()));
+            return ReplayStep::Done(Reply::Refused(lost));
+        }
+        if replay.before.pop_front().is_none() {
+            let gone = replay.next;
+            replay.next += 1;
+            self.release_gone(ctx, replay.of, gone);
+        }
+        ReplayStep::Frame(None)
+    }
+}
