@@ -108,6 +108,13 @@ fn watch(job: &str) -> Watch {
     Watch { job: WireId::new(job).expect("an id"), after: None, history: Some(true) }
 }
 
+/// A submit that brings its trace.
+fn traced() -> Submit {
+    Submit { trace: Some(TRACE.into()), ..submit() }
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PYTHON: &str = "01M7VD85KQ9SZXPW6NX4X2SFJ9";
 const OURS: &str = "msg_01M7VD85KQ9SZXPW6NX4X2SFJ9";
 const GO: &str = "018f3a2b-1c2d-7e3f-8a4b-5c6d7e8f9a0b";
 
@@ -172,12 +179,59 @@ fn a_refusal_that_names_nothing_is_found_by_id_job_trace_or_order() {
     peer.take();
     peer.hear(json!({"id": "x", "type": "session.error", "session_id": "s", "payload": {"code": "INVALID_REQUEST", "message": "no", "retryable": false}}));
     assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: Some(h), .. }] if *h == first));
+    // By its trace.
+    let mut peer = Peer::opened("w");
+    peer.submit();
+    let (traced, _) = peer.command(|mut session| session.submit(traced()));
+    peer.take();
+    peer.hear(json!({"id": "x", "type": "session.error", "session_id": "s", "trace_id": TRACE, "payload": {"code": "INVALID_REQUEST", "message": "no", "retryable": false}}));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: Some(h), .. }] if *h == traced));
     // An end of a job that never was.
     let mut peer = Peer::opened("w");
     let (first, _) = peer.submit();
     peer.take();
     peer.hear(json!({"id": "x", "type": "job.error", "session_id": "s", "job_id": "job_fresh", "payload": {"final_status": "error", "job_id": "job_fresh", "code": "DUPLICATE_KEY", "message": "no"}}));
     assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: Some(h), .. }] if *h == first));
+}
+
+#[test]
+fn an_acceptance_that_names_nothing_is_found_by_its_trace_or_order() {
+    let mut peer = Peer::opened("w");
+    let (first, _) = peer.submit();
+    let (traced, _) = peer.command(|mut session| session.submit(traced()));
+    peer.take();
+    peer.hear(json!({"id": "a", "type": "job.accepted", "session_id": "s", "job_id": "job_2", "trace_id": TRACE,
+        "payload": {"job_id": "job_2", "agent": "it", "lease": {}}}));
+    match peer.take().as_slice() {
+        [ClientEvent::Submitted { handle, accepted }] => {
+            assert_eq!((*handle, accepted.trace.as_deref()), (traced, Some(TRACE)));
+        }
+        other => panic!("{other:?}"),
+    }
+    peer.accept("job_1", None);
+    match peer.take().as_slice() {
+        [ClientEvent::Submitted { handle, accepted }] => assert_eq!((*handle, &accepted.trace), (first, &None)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_cancel_that_no_acknowledgement_follows_counts_as_taken_when_it_is_sent() {
+    for (welcome, acknowledges) in [(PYTHON, false), (OURS, true)] {
+        let mut peer = Peer::opened(welcome);
+        let (_, id) = peer.submit();
+        peer.accept("job_1", Some(&id));
+        peer.take();
+        let job = WireId::new("job_1").expect("an id");
+        let (cancel, _) = peer.command(|mut session| session.cancel(job.clone(), None));
+        match peer.take().as_slice() {
+            [] => assert!(acknowledges),
+            [ClientEvent::CancelTaken { handle, job: of }] => {
+                assert_eq!((acknowledges, *handle, of), (false, Some(cancel), &job));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the records that it is about")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -216,6 +216,25 @@ fn a_store_of_which_no_table_is_found_is_kept_and_starts_empty() {
     let done = repair(&path).expect("repaired").expect("there was something to do");
     assert_eq!(std::fs::read(&done.kept).expect("kept"), bytes);
     assert_eq!(loaded(&mut open(&path).expect("it starts")), (Vec::new(), LogPos(0)));
+}
+
+#[test]
+fn every_repair_keeps_what_was_there_before_it() {
+    let folder = Folder::new("again");
+    let path = folder.0.join("jobs.db");
+    open(&path).expect("it opens").commit(&[batch(1, &[rotated(1)])]).expect("committed");
+    let mut kept = BTreeMap::new();
+    for n in 1..=3 {
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes[100..4096].fill(n);
+        std::fs::write(&path, &bytes).expect("written");
+        let done = repair(&path).expect("repaired").expect("there was something to do");
+        kept.insert(done.kept, bytes);
+    }
+    assert_eq!(kept.len(), 3);
+    for (path, bytes) in kept {
+        assert_eq!(std::fs::read(&path).expect("kept"), bytes);
+    }
 }
 
 #[test]
