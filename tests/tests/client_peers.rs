@@ -12,7 +12,9 @@ use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::request::{Credential, Submit, Watch};
+use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
+use arcp_proto::wire::Family;
 use serde_json::{Value, json};
 
 struct Peer {
@@ -386,6 +388,16 @@ fn a_session_that_another_client_left_is_gone_on_with() {
 }
 
 #[test]
+fn a_client_says_that_it_is_anonymous_if_it_is() {
+    let bearer = Credential::Bearer(Secret::new("secret".into()));
+    for (credential, said) in [(Credential::Anonymous, json!(true)), (bearer, Value::Null)] {
+        let mut peer = Peer::new(|config| (config.family, config.credential) = (Family::Open, credential));
+        peer.put(ClientInput::Connected);
+        assert_eq!(peer.sent[0]["payload"]["capabilities"]["anonymous"], said);
+    }
+}
+
+#[test]
 fn an_input_is_always_sent() {
     let mut peer = Peer::opened(OURS);
     peer.submit();
@@ -455,6 +467,52 @@ fn a_used_key_of_a_runtime_that_forgets_is_watched_and_its_loss_is_told() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn an_inline_copy_of_a_result_in_pieces_counts_only_without_the_pieces() {
+    for pieces in [false, true] {
+        let mut peer = Peer::opened(OURS);
+        let (_, id) = peer.submit();
+        peer.accept("job_1", Some(&id));
+        if pieces {
+            peer.hear(
+                json!({"id": "e", "type": "job.event", "session_id": "s", "job_id": "job_1", "event_seq": 1, "payload": {
+                "kind": "result_chunk", "ts": "2026-01-01T00:00:00Z", "body": {
+                    "result_id": "r", "chunk_seq": 0, "data": "ab", "encoding": "utf8", "more": false}}}),
+            );
+        }
+        peer.take();
+        let seq = 1 + u64::from(pieces);
+        peer.hear(json!({"id": "e", "type": "job.result", "session_id": "s", "job_id": "job_1", "event_seq": seq,
+            "payload": {"final_status": "success", "job_id": "job_1", "result_id": "r", "result": "copy"}}));
+        match peer.take().as_slice() {
+            [ClientEvent::JobEnded { result: ResultData::Inline(copy), .. }] => {
+                assert_eq!((pieces, copy.as_str()), (false, "\"copy\""));
+            }
+            [ClientEvent::JobEnded { result: ResultData::Streamed { bytes, .. }, .. }] => {
+                assert_eq!((pieces, bytes.as_slice()), (true, b"ab".as_slice()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_session_that_is_open_is_closed_by_the_runtime_and_another_at_once() {
+    let ended =
+        |peer: &mut Peer| peer.take().iter().any(|event| matches!(event, ClientEvent::Ended(SessionEnd::Closed)));
+    let mut peer = Peer::opened(OURS);
+    let (_, id) = peer.command(|mut session| session.close(None));
+    assert_eq!(peer.sent.last().expect("a frame")["type"], "session.close");
+    assert!(!ended(&mut peer), "its answer has not come");
+    peer.hear(json!({"id": "c", "type": "session.closed", "session_id": "s", "payload": {"request_id": id}}));
+    assert!(ended(&mut peer));
+    let mut peer = Peer::opened(OURS);
+    peer.put(ClientInput::Disconnected { why: "gone".into() });
+    peer.client.session().expect("a session").close(None).expect("given");
+    peer.put(ClientInput::Tick);
+    assert!(ended(&mut peer), "there is nobody to ask");
 }
 
 #[test]

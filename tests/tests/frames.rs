@@ -195,6 +195,28 @@ fn the_python_client_gets_no_event_in_the_instant_after_a_watch_began() {
 }
 
 #[test]
+fn the_python_client_gets_what_a_line_of_its_reader_holds() {
+    let mut world = World::seeded(11);
+    let hello = json!({
+        "arcp": "1.1", "id": "01M7VD85KQ9SZXPW6NX4X2SFJ9", "type": "session.hello",
+        "payload": {
+            "client": {"name": "p", "version": "1"}, "auth": {"scheme": "bearer", "token": "tok-a"},
+            "capabilities": {"encodings": ["json"], "features": ["result_chunk"], "agents": []},
+        },
+    });
+    for (conn, pieces) in [(world.open_raw(), false), (world.open_vouched("a"), true)] {
+        let mut raw = Raw::on(conn);
+        raw.send_text(&mut world, &hello.to_string());
+        raw.expect(&mut world, "session.welcome");
+        raw.submit(&mut world, json!({"agent": "echo", "input": "x".repeat(60_000)}));
+        let frames = raw.until_end(&mut world);
+        assert_eq!(frames.iter().any(|frame| frame["payload"]["kind"] == "result_chunk"), pieces);
+        assert!(!pieces || frames.iter().all(|frame| frame.to_string().len() < 64 << 10));
+    }
+    world.finish();
+}
+
+#[test]
 fn the_go_client_reads_whole_progress_and_its_own_word_for_a_result() {
     let mut world = World::seeded(9);
     let mut raw = Raw::connect(&mut world);

@@ -6,7 +6,7 @@ use arcp_proto::id::JobId;
 use arcp_proto::json::Json;
 use arcp_proto::runtime::{AgentCall, AgentExit, Input};
 use arcp_tests::raw::{Raw, code, open_payload};
-use arcp_tests::world::World;
+use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
 
 fn types(frames: &[Value]) -> Vec<&str> {
@@ -250,6 +250,29 @@ fn sw18_jobs_give_signs_of_life_that_are_not_numbered() {
     world.run_for(Duration::from_secs(40));
     assert!(!types(&raw.take(&world)).contains(&"job.heartbeat"), "b39: nothing after the end");
     assert!(hello.take(&world).iter().all(|frame| frame["type"] != "job.heartbeat"));
+    world.finish();
+}
+
+#[test]
+fn signs_of_life_do_not_wait_for_a_reader() {
+    let mut options = Options::new(14);
+    options.window = 4096;
+    options.config.slow_reader_grace = Duration::from_secs(24 * 3600);
+    let mut world = World::new(options);
+    let (mut raw, _) = Raw::open(&mut world, "tok-alice");
+    raw.invoke(&mut world, json!({"tool": "waiter", "arguments": {}}));
+    world.settle();
+    world.stall(raw.conn, true);
+    for _ in 0..200 {
+        raw.send(&mut world, "session.pong", json!({}));
+        world.run_for(Duration::from_secs(30));
+    }
+    let sent = raw.take(&world).len();
+    assert!((1..100).contains(&sent), "until nothing more could be written: {sent}");
+    world.stall(raw.conn, false);
+    world.settle();
+    let beats = raw.take(&world).into_iter().filter(|frame| frame["type"] == "job.heartbeat");
+    assert!(beats.count() <= 1, "those of the time in between are not sent later");
     world.finish();
 }
 

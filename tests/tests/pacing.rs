@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use arcp_proto::runtime::Config;
+use arcp_proto::id::JobId;
+use arcp_proto::json::Json;
+use arcp_proto::runtime::{AgentCall, Config, Input};
 use arcp_tests::raw::Raw;
-use arcp_tests::world::World;
+use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
 
 /// A few events ahead are enough to wait.
@@ -139,5 +141,32 @@ fn whoever_looks_at_the_past_meanwhile_is_waited_for_all_the_same() {
     world.stall(raw.conn, false);
     raw.until_end(&mut world);
     assert!(world.runtime().waits().is_empty());
+    world.finish();
+}
+
+#[test]
+fn what_a_session_is_owed_becomes_less_with_every_frame_that_it_is_sent() {
+    let mut options = Options::new(7);
+    options.window = 2000;
+    let mut world = World::new(options);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let job = JobId::parse(job.as_str().expect("an id")).expect("one of ours");
+    world.settle();
+    world.stall(raw.conn, true);
+    for _ in 0..40 {
+        let body = Json::parse(r#"{"level":"info","message":"m"}"#).expect("JSON");
+        world.input(Input::Agent { job, call: AgentCall::Say { kind: "log".into(), body } });
+    }
+    world.settle();
+    let mut owed = vec![world.runtime().stats().unsent_bytes];
+    for _ in 0..3 {
+        world.input(Input::Credit { conn: raw.conn, bytes: 1000, frames: 2 });
+        owed.push(world.runtime().stats().unsent_bytes);
+    }
+    assert!(owed.is_sorted_by(|before, after| before > after) && owed[3] > 0, "{owed:?}");
+    world.stall(raw.conn, false);
+    world.settle();
+    assert_eq!(world.runtime().stats().unsent_bytes, 0);
     world.finish();
 }

@@ -513,3 +513,15 @@ fn watchers_of_both_families_find_what_they_watched() {
     assert_eq!(gone.settle(&mut world), Vec::<Value>::new(), "who left gets nothing");
     world.finish();
 }
+
+#[test]
+fn a_digest_is_of_the_log_up_to_its_end() {
+    let mut world = World::seeded(7);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "echo"}));
+    raw.until_end(&mut world);
+    world.settle();
+    let at = world.runtime().digest().at;
+    assert!(at.0 > 3 && at == world.store.last(), "{at:?}: otherwise worlds compare no restart");
+    world.finish();
+}
