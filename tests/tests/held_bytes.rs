@@ -49,6 +49,7 @@ fn jobs_that_are_owed_to_a_reader_do_not_keep_those_that_ended_after_them() {
         config.heartbeat = None;
     });
     let text = "x".repeat(2000);
+    let mut owed_to = Vec::new();
     for _ in 0..4 {
         let (mut slow, _) = Raw::hello(&mut world, "tok-a");
         world.stall(slow.conn, true);
@@ -56,6 +57,7 @@ fn jobs_that_are_owed_to_a_reader_do_not_keep_those_that_ended_after_them() {
             slow.send(&mut world, "job.submit", json!({"agent": "echo", "input": text}));
             world.settle();
         }
+        owed_to.push(slow);
     }
     let owed = world.runtime().stats().event_bytes;
     assert!((100 * 2000..BOUND).contains(&owed), "{owed}: more jobs than are looked at");
@@ -66,6 +68,11 @@ fn jobs_that_are_owed_to_a_reader_do_not_keep_those_that_ended_after_them() {
     }
     let held = world.runtime().stats().event_bytes;
     assert!(held <= BOUND, "{held}: what was read goes");
+    for slow in &mut owed_to {
+        world.stall(slow.conn, false);
+        let ends = slow.settle(&mut world).into_iter().filter(|frame| frame["type"] == "job.result").count();
+        assert_eq!((ends, slow.is_closed(&world)), (60, false), "what was not is still to be had");
+    }
     world.finish();
 }
 

@@ -202,8 +202,9 @@ impl Jobs {
     /// Lets events go from memory until everything held fits: the oldest of
     /// the one that grows within its own bounds, but none from `unsent` on;
     /// then those of the jobs that ended first and are not owed to anybody,
-    /// then again the oldest of the one that grows; and last those that are
-    /// owed: whoever reads loses nothing for who does not.
+    /// then again the oldest of the one that grows, and those that are owed:
+    /// whoever reads loses nothing for who does not. Last goes what is left of
+    /// the one that grows.
     pub(crate) fn fit(
         &mut self,
         growing: JobId,
@@ -218,38 +219,43 @@ impl Jobs {
         let before = job.bytes;
         job.fit(limits, durable, unsent);
         self.bytes = self.bytes + job.bytes - before;
+        let mut all_owed = false;
         while self.bytes > limits.log_bytes {
-            let Some(freed) = self.let_one_go(growing, durable, unsent, &is_owed) else {
+            let ended = if all_owed { None } else { self.first_not_owed(durable, &is_owed) };
+            // Of those that were not looked at yet some may not be owed.
+            all_owed |= ended.is_none() && self.looked_at == LogPos(0);
+            let first = self.loaded.first_key_value().map(|(at, id)| (*at, *id)).filter(|(at, _)| *at <= durable);
+            let freed = match ended {
+                Some(ended) => Some(self.drop_ended(ended)),
+                None => match (self.drop_before(growing, durable, unsent), first) {
+                    (Some(freed), _) => Some(freed),
+                    (None, _) if !all_owed => None,
+                    (None, Some(owed)) => Some(self.drop_ended(owed)),
+                    (None, None) => self.drop_before(growing, durable, u64::MAX),
+                },
+            };
+            let Some(freed) = freed else {
                 return;
             };
             self.bytes = self.bytes.saturating_sub(freed);
         }
     }
 
-    /// Gives the bytes that went.
-    fn let_one_go(
-        &mut self,
-        growing: JobId,
-        durable: LogPos,
-        unsent: u64,
-        is_owed: impl Fn(JobId, &Job) -> bool,
-    ) -> Option<usize> {
-        let ended = self.first_not_owed(durable, is_owed);
-        let sent = self.by_id.get_mut(&growing).filter(|job| ended.is_none() && job.first_held() < unsent);
-        if let Some(freed) = sent.and_then(|job| job.drop_oldest(durable)) {
-            return Some(freed);
-        }
-        let first = || self.loaded.first_key_value().map(|(at, id)| (*at, *id)).filter(|(at, _)| *at <= durable);
-        let Some((at, ended)) = ended.or_else(first) else {
-            return self.by_id.get_mut(&growing)?.drop_oldest(durable);
-        };
+    /// Lets the events of a job that is over go from memory; gives their bytes.
+    fn drop_ended(&mut self, (at, id): (LogPos, JobId)) -> usize {
         self.loaded.remove(&at);
-        self.shed.push(ended);
-        Some(self.by_id.get_mut(&ended).map_or(0, Job::drop_events))
+        self.shed.push(id);
+        self.by_id.get_mut(&id).map_or(0, Job::drop_events)
+    }
+
+    /// Lets the oldest event of a job go from memory, if it comes before
+    /// `unsent`; gives its bytes.
+    fn drop_before(&mut self, id: JobId, durable: LogPos, unsent: u64) -> Option<usize> {
+        self.by_id.get_mut(&id).filter(|job| job.first_held() < unsent)?.drop_oldest(durable)
     }
 
     /// The job that ended first of those that are not owed to anybody. A few are
-    /// looked at, and where all are owed, the next time those after them.
+    /// looked at, and where all of them are owed, the next time those after them.
     fn first_not_owed(&mut self, durable: LogPos, is_owed: impl Fn(JobId, &Job) -> bool) -> Option<(LogPos, JobId)> {
         let from = (Bound::Excluded(self.looked_at), Bound::Unbounded);
         let mut looked_at = LogPos(0);
