@@ -18,6 +18,8 @@ use crate::time::Now;
 
 /// The version of the format.
 pub const FORMAT: u32 = 2;
+/// The first version that was released: those since are read.
+const OLDEST: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -154,8 +156,8 @@ pub fn replay(text: &str) -> Result<Replayed, ReplayError> {
     let mut lines = text.lines().enumerate();
     let (_, first) = lines.next().unwrap_or((0, ""));
     let head: Head = serde_json::from_str(first).map_err(|e| unreadable(1, &e))?;
-    if head.arcp_record != FORMAT {
-        let why = alloc::format!("format {} is not known, only {FORMAT}", head.arcp_record);
+    if !(OLDEST..=FORMAT).contains(&head.arcp_record) {
+        let why = alloc::format!("format {} is not known, only {OLDEST} to {FORMAT}", head.arcp_record);
         return Err(ReplayError::Unreadable { line: 1, why });
     }
     let mut runtime = Runtime::new(head.config, head.seeds, head.now)?;

@@ -31,25 +31,27 @@ pub enum JobEvent {
 
 /// What an event is, without what it says: it decides who gets it and in how
 /// many frames, and is kept of every event, also where the event is not held.
+/// The number of each is its bit in stored [`EventClasses`]: it stays, and that
+/// of one that is dropped is not given again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is the event or the kind of its name")]
 pub enum EventClass {
-    Started,
-    Log,
-    Thought,
-    ToolCall,
-    ToolResult,
-    Status,
-    Metric,
-    Artifact,
-    Delegate,
-    Progress,
-    Checkpoint,
-    Vendor,
-    Chunk,
-    Succeeded,
-    Failed,
-    Cancelled,
+    Started = 0,
+    Log = 1,
+    Thought = 2,
+    ToolCall = 3,
+    ToolResult = 4,
+    Status = 5,
+    Metric = 6,
+    Artifact = 7,
+    Delegate = 8,
+    Progress = 9,
+    Checkpoint = 10,
+    Vendor = 11,
+    Chunk = 12,
+    Succeeded = 13,
+    Failed = 14,
+    Cancelled = 15,
 }
 
 impl EventClass {
@@ -85,8 +87,8 @@ impl FromIterator<EventClass> for EventClasses {
     }
 }
 
-/// A set of [`EventClass`]es. The log keeps it as bits, by the order of the
-/// classes: a new class is appended to them.
+/// A set of [`EventClass`]es. The log keeps it as bits, by the numbers of the
+/// classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventClasses(u32);
 

@@ -1,9 +1,11 @@
 //! What two peers can agree to use (1.1 §6.2, RFC §7).
 
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 /// One thing that is used only when both sides offer it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Feature {
     /// Pings in both directions, and loss after silence.
@@ -65,7 +67,54 @@ impl Feature {
 /// assert_eq!(ours.and(theirs), Features::of(&[Feature::Progress]));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct Features(u16);
+
+/// As it is stored: by name. Stores of layout 3 and before have bits, of the
+/// features in the order that they had.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Names(Vec<Feature>),
+    Bits(u16),
+}
+
+impl From<Features> for Stored {
+    fn from(features: Features) -> Stored {
+        Stored::Names(features.iter().collect())
+    }
+}
+
+impl From<Stored> for Features {
+    fn from(stored: Stored) -> Features {
+        match stored {
+            Stored::Names(names) => Features::of(&names),
+            Stored::Bits(bits) => {
+                STORED_BITS.iter().enumerate().fold(Features::default(), |features, (at, feature)| {
+                    if bits & 1 << at == 0 { features } else { features.with(*feature) }
+                })
+            }
+        }
+    }
+}
+
+/// The features whose bits stores once had, in their order.
+const STORED_BITS: [Feature; 14] = [
+    Feature::Heartbeat,
+    Feature::Ack,
+    Feature::ListJobs,
+    Feature::Subscribe,
+    Feature::LeaseExpiresAt,
+    Feature::CostBudget,
+    Feature::ModelUse,
+    Feature::ProvisionedCredentials,
+    Feature::Progress,
+    Feature::ResultChunk,
+    Feature::AgentVersions,
+    Feature::BlockOnSilence,
+    Feature::Subscriptions,
+    Feature::DurableJobs,
+];
 
 impl Features {
     /// The set of these.
@@ -110,5 +159,20 @@ impl Features {
     /// The features in announcement order.
     pub fn iter(self) -> impl Iterator<Item = Feature> {
         Feature::ALL.into_iter().filter(move |feature| self.has(*feature))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_stored_by_name_and_read_from_the_bits_of_older_stores() {
+        let features = Features::of(&[Feature::Ack, Feature::Progress]);
+        let stored = serde_json::to_string(&features).expect("JSON");
+        assert_eq!(stored, r#"["Ack","Progress"]"#);
+        for text in [stored.as_str(), "258"] {
+            assert_eq!(serde_json::from_str::<Features>(text).expect("features"), features);
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::wire::Compat;
 /// assert!(config.validate().is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default = "Config::unnamed")]
 pub struct Config {
     /// The program's name and version, told to every client.
     pub runtime: ClientInfo,
@@ -44,7 +45,6 @@ pub struct Config {
     /// inputs and results with them, and change none that is not theirs.
     pub auditors: BTreeSet<Principal>,
     /// Principals that may do what auditors may, and cancel everybody's jobs.
-    #[serde(default)]
     pub operators: BTreeSet<Principal>,
     /// For how long a session is lent before its client must prove again who
     /// it is, in the family that knows this; `None`: for ever. Ten seconds or
@@ -97,6 +97,11 @@ impl Config {
             history: false,
             limits: Limits::default(),
         }
+    }
+
+    /// What a recording of a version says that did not know all of this.
+    fn unnamed() -> Config {
+        Config::new("", "")
     }
 
     /// Adds an agent; its last version is what a bare name means.
