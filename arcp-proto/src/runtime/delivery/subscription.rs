@@ -601,10 +601,10 @@ mod tests {
         let request = WireId::new("2").expect("an id");
         let first = Record::Subscribed { session, number: 1, filter, request, command: [0; 32] };
         let mut again = empty();
+        LOOKED_AT.with(|looked_at| looked_at.set(0));
         for (at, record) in (1..).map(LogPos).zip([opened, first].into_iter().chain(records)) {
             given(&mut again, Input::Restore { at, record });
         }
-        LOOKED_AT.with(|looked_at| looked_at.set(0));
         given(&mut again, Input::Restored { last: LogPos(1000) });
         assert_eq!(LOOKED_AT.with(Cell::get), JOBS, "one filter is left");
     }
