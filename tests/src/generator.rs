@@ -40,6 +40,8 @@ pub struct Ran {
     pub resumes: usize,
     /// Times an agent was seen to wait for a reader.
     pub paced: usize,
+    /// What went in and came out, of each runtime in turn.
+    pub recordings: Vec<String>,
 }
 
 /// Runs one seed: `steps` random actions, then calm.
@@ -99,6 +101,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     calm(&mut world, &mut peers, &mut ran);
     leave(&mut world, peers);
     ran.frames = world.oracle.frames;
+    ran.recordings = world.recordings();
     world.finish();
     ran
 }
@@ -393,19 +396,13 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     assert_eq!((stats.unfinished_jobs, stats.running_agents), (0, 0));
 }
 
-/// In a kind world everybody reads and the store works: an agent waits for
-/// nothing, and a job for a slot only while somebody has one.
+/// In a kind world everybody reads and the store works: no agent waits for ten
+/// seconds, and whoever waits has a reason to.
 fn nobody_waits_for_ever(world: &World, before: &BTreeMap<JobId, usize>) -> BTreeMap<JobId, usize> {
     let held_back = world.held_back();
     let stuck: Vec<_> = held_back.iter().filter(|(job, left)| before.get(job) == Some(left)).collect();
     let waits = world.waits();
     assert!(stuck.is_empty(), "held back for ten seconds: {stuck:?}, the runtime says {waits:?}");
-    for (job, wait) in waits {
-        match wait {
-            Wait::Slot | Wait::Store | Wait::Pace => {}
-            Wait::Reader(_) | Wait::Silence => panic!("{job} waits for {wait:?} in a kind world"),
-        }
-    }
     held_back
 }
 

@@ -737,6 +737,11 @@ impl World {
         }
     }
 
+    /// What went in and came out so far, of each runtime in turn.
+    pub fn recordings(&self) -> Vec<String> {
+        self.earlier.iter().chain([&self.recording]).cloned().collect()
+    }
+
     /// Ends the run: everything calms down, who had stopped reading stops once
     /// more, everybody is let go, and the recording replays to the same bytes.
     pub fn finish(mut self) -> String {
@@ -750,8 +755,8 @@ impl World {
         self.input(Input::Operator(Operator::Shutdown));
         self.oracle.shut_down();
         self.settle();
-        for recording in self.earlier.iter().chain([&self.recording]) {
-            let replayed = arcp_proto::record::replay(recording);
+        for recording in self.recordings() {
+            let replayed = arcp_proto::record::replay(&recording);
             assert!(replayed.is_ok(), "the recording does not replay: {replayed:?}");
         }
         self.recording

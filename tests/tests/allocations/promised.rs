@@ -1,0 +1,68 @@
+//! How many bytes `Limits` promise. Whatever is held has an owner, and each may
+//! hold so much:
+//!
+//! * the runtime: events in memory, payloads kept for several readers, events
+//!   read ahead, inputs that wait, one frame more than that, records that are not
+//!   durable up to where a peer is closed for them, and the tables of runs, keys
+//!   and ended sessions, full;
+//! * a connection: answers up to where it is closed for them;
+//! * a session: messages of extensions, remembered commands, subscriptions;
+//! * a job: its lease, its checkpoint, the requests for it, and class and time of
+//!   each event that is kept.
+//!
+//! Of connections, sessions and jobs as many count as there are, and no more than
+//! their bounds. The sum counts twice: tables and queues that grow hold room.
+
+use arcp_proto::limits::Limits;
+
+/// See the module.
+const ROOM: u64 = 2;
+/// What is held before anybody came.
+const RUNTIME: u64 = 32 << 10;
+/// What a connection, session or job holds besides what has a bound of its own.
+const CONNECTION: u64 = 2 << 10;
+const SESSION: u64 = 2 << 10;
+const JOB: u64 = 2 << 10;
+/// A remembered command with its answer, a subscription, a request of a job, a
+/// run of an index, a key, an ended session.
+const SEEN: u64 = 256;
+const SUBSCRIPTION: u64 = 512;
+const REQUEST: u64 = 128;
+const RUN: u64 = 128;
+const KEY: u64 = 256;
+const ENDED_SESSION: u64 = 256;
+/// Class and time of an event.
+const EVENT: u64 = 6;
+/// A connection is closed at so many times what it may leave unread, and at so
+/// many times of what may be not durable.
+const ANSWERS_FLOOD: u64 = 16;
+const LOG_FLOOD: u64 = 4;
+
+/// What so many connections, sessions and jobs may hold.
+pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usize) -> u64 {
+    let of = |count: usize, each: u64| count as u64 * each;
+    let shared = limits.log_bytes
+        + limits.rendered_bytes
+        + limits.ahead_bytes
+        + limits.waiting_input_bytes
+        // What goes beyond a bound is one input.
+        + limits.frame_bytes;
+    let shared = of(shared, 1)
+        + of(limits.undurable_bytes, LOG_FLOOD)
+        + of(limits.index_runs, RUN)
+        + of(limits.keys, KEY)
+        + of(limits.ended_sessions, ENDED_SESSION);
+    let connection = CONNECTION + of(limits.reply_bytes_per_connection, ANSWERS_FLOOD);
+    let session = SESSION
+        + of(limits.extension_bytes, 1)
+        + of(limits.seen_ids_per_session, SEEN + of(limits.lease_bytes, 1))
+        + of(limits.subscriptions_per_session, SUBSCRIPTION);
+    let job = JOB
+        + of(limits.lease_bytes, 1)
+        + of(limits.checkpoint_bytes, 1)
+        + of(limits.requests_per_job, REQUEST)
+        + of(limits.kept_job_events, EVENT);
+    let owned =
+        of(connections, connection) + of(sessions.min(limits.sessions), session) + of(jobs.min(limits.jobs), job);
+    RUNTIME + ROOM * (shared + owned)
+}
