@@ -20,7 +20,7 @@ const EACH: u64 = 512;
 /// into one of twice its size.
 const BESIDES: u64 = 16 << 10;
 /// One allocation for so many of these bytes, however much is held.
-const BYTES_AN_ALLOCATION: u64 = 32;
+const BYTES_AN_ALLOCATION: u64 = 128;
 
 /// One runtime, from its start to its end or crash.
 pub struct Life {
