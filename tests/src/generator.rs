@@ -22,6 +22,8 @@ struct Peer {
     last: u64,
     /// Jobs it submitted, and whether their end was seen.
     jobs: BTreeMap<String, bool>,
+    /// How many frames came of each job.
+    told: BTreeMap<String, u64>,
     /// Jobs it has left off.
     left: BTreeSet<String>,
     /// Requests without an answer on the present connection.
@@ -119,6 +121,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
         raw: Some(raw),
         last: 0,
         jobs: BTreeMap::new(),
+        told: BTreeMap::new(),
         left: BTreeSet::new(),
         waiting: BTreeSet::new(),
         subscriptions: BTreeSet::new(),
@@ -139,6 +142,9 @@ impl Peer {
                 self.last = self.last.max(seq);
             }
             let numbered = !frame["event_seq"].is_null();
+            if let Some(job) = frame["job_id"].as_str().filter(|_| numbered) {
+                *self.told.entry(job.into()).or_default() += 1;
+            }
             match frame["type"].as_str() {
                 Some("session.welcome" | "session.accepted" | "session.resumed") => self.welcome = frame,
                 Some("subscribe.accepted") => {
@@ -386,6 +392,15 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
         }
     }
     for peer in peers.iter_mut() {
+        // What was said most of is told once more, or is no longer kept.
+        let longest = peer.told.iter().max_by_key(|(_, frames)| **frames).map(|(job, _)| job.clone());
+        if let Some(job) = longest {
+            ask(world, peer, "job.subscribe", json!({"job_id": job, "history": true}));
+        }
+    }
+    world.run_for(Duration::from_secs(10));
+    for peer in peers.iter_mut() {
+        peer.look(world);
         assert!(peer.raw.is_some(), "a kind world closes nobody");
         assert!(peer.waiting.is_empty(), "never answered: {:?}", peer.waiting);
         let open: Vec<&String> = peer.jobs.iter().filter(|(_, ended)| !**ended).map(|(job, _)| job).collect();

@@ -20,7 +20,9 @@ const EACH: u64 = 512;
 /// into one of twice its size.
 const BESIDES: u64 = 16 << 10;
 /// One allocation for so many of these bytes, however much is held.
-const BYTES_AN_ALLOCATION: u64 = 128;
+const BYTES_AN_ALLOCATION: u64 = 192;
+/// New records: so many, and two for each connection, session and job.
+const RECORDS: u64 = 8;
 
 /// One runtime, from its start to its end or crash.
 pub struct Life {
@@ -98,6 +100,8 @@ pub struct Metered {
     limits: Limits,
     /// Bytes that it holds.
     held: i64,
+    /// The last record that the store was given.
+    given: LogPos,
     /// The most of what was promised that it has held, in thousandths.
     fullest: u64,
 }
@@ -107,19 +111,25 @@ impl Metered {
         let mut runtime = None;
         let made = measure(|| runtime = Some(Runtime::new(head.config.clone(), head.seeds.clone(), head.now)));
         let runtime = runtime.expect("measured").expect("the configuration works");
-        Metered { runtime, limits: head.config.limits.clone(), held: made.bytes_current, fullest: 0 }
+        Metered { runtime, limits: head.config.limits.clone(), held: made.bytes_current, given: LogPos(0), fullest: 0 }
     }
 
     /// Hands an input over; gives what that cost.
     pub fn take(&mut self, step: &Step) -> Cost {
         let (mut concerned, held) = (self.everybody(), self.held as u64);
+        let mut records = 0;
         let spent = measure(|| {
             self.runtime.handle(step.now, step.input.clone());
-            while self.runtime.poll_output().is_some() {}
+            while let Some(output) = self.runtime.poll_output() {
+                if let Output::Persist(batch) = output {
+                    records += batch.last().0.saturating_sub(self.given.0.max(batch.first.0 - 1));
+                    self.given = self.given.max(batch.last());
+                }
+            }
         });
         concerned = concerned.max(self.everybody());
         self.held += spent.bytes_current;
-        Cost { spent, concerned, held }
+        Cost { spent, records, concerned, held }
     }
 
     /// Connections, sessions and jobs.
@@ -150,6 +160,7 @@ impl Metered {
 /// What one input cost.
 pub struct Cost {
     spent: AllocationInfo,
+    records: u64,
     /// Connections, sessions and jobs that there are.
     concerned: u64,
     /// Bytes held before.
@@ -159,6 +170,8 @@ pub struct Cost {
 impl Cost {
     /// Whether that is in proportion to what it said and what it is shown.
     pub fn is_fair(&self, step: &Step) {
+        let most = 2 * self.concerned + RECORDS;
+        assert!(self.records <= most, "{} records, where {most} are fair: {:?}", self.records, step.input);
         let most = MULTIPLE * (step.said + step.shown) + EACH * self.concerned + BESIDES;
         let AllocationInfo { bytes_total, count_total, .. } = self.spent;
         let fair = bytes_total <= most + self.held && count_total <= most / BYTES_AN_ALLOCATION;
