@@ -180,6 +180,7 @@ impl Delivery {
     /// requests it knows.
     pub(super) fn remove_job(&mut self, job: JobId) {
         self.end_job(job);
+        self.rendered.forget(job);
         let Some(audience) = self.audiences.remove(&job) else {
             return;
         };

@@ -1,7 +1,7 @@
 //! Payloads that were written for one of several sessions, kept for the others:
 //! counted in bytes, the oldest go first.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use crate::id::JobId;
@@ -10,39 +10,58 @@ use crate::wire::{Part, View};
 /// Bytes that keeping one takes besides.
 const OVERHEAD: usize = 160;
 
-/// An event, by job and number, how its view is written, and which of its
-/// frames it is.
-type Key = (JobId, u64, u8, Part);
+/// An event of a job, how its view is written, and which of its frames it is.
+type Key = (u64, u8, Part);
 
 #[derive(Debug, Default)]
 pub(super) struct Rendered {
-    payloads: BTreeMap<Key, Arc<str>>,
-    order: VecDeque<Key>,
+    /// Each with its turn to go.
+    payloads: BTreeMap<JobId, BTreeMap<Key, (u64, Arc<str>)>>,
+    turns: BTreeMap<u64, (JobId, Key)>,
+    last_turn: u64,
     bytes: usize,
 }
 
 impl Rendered {
     /// The payload of an event for a view, if it is kept.
     pub(super) fn get(&self, job: JobId, n: u64, view: &View, part: Part) -> Option<Arc<str>> {
-        self.payloads.get(&(job, n, view.render_key(), part)).cloned()
+        let (_, payload) = self.payloads.get(&job)?.get(&(n, view.render_key(), part))?;
+        Some(payload.clone())
     }
 
     /// Keeps a payload, as far as it fits in so many bytes.
     pub(super) fn keep(&mut self, job: JobId, n: u64, view: &View, part: Part, payload: Arc<str>, bound: usize) {
         let bytes = payload.len() + OVERHEAD;
-        let key = (job, n, view.render_key(), part);
-        if bytes > bound || self.payloads.contains_key(&key) {
+        let key = (n, view.render_key(), part);
+        if bytes > bound || self.payloads.get(&job).is_some_and(|of_job| of_job.contains_key(&key)) {
             return;
         }
-        while self.bytes > bound - bytes {
-            let Some(oldest) = self.order.pop_front() else {
-                break;
-            };
-            self.bytes -= self.payloads.remove(&oldest).map_or(0, |gone| gone.len() + OVERHEAD);
-        }
-        self.order.push_back(key);
-        self.payloads.insert(key, payload);
+        while self.bytes > bound - bytes && self.forget_oldest() {}
+        self.last_turn += 1;
+        self.turns.insert(self.last_turn, (job, key));
+        self.payloads.entry(job).or_default().insert(key, (self.last_turn, payload));
         self.bytes += bytes;
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        let Some((_, (job, key))) = self.turns.pop_first() else {
+            return false;
+        };
+        if let Some(of_job) = self.payloads.get_mut(&job) {
+            self.bytes -= of_job.remove(&key).map_or(0, |(_, gone)| gone.len() + OVERHEAD);
+            if of_job.is_empty() {
+                self.payloads.remove(&job);
+            }
+        }
+        true
+    }
+
+    /// A job is gone, and whatever was written of it.
+    pub(super) fn forget(&mut self, job: JobId) {
+        for (turn, gone) in self.payloads.remove(&job).unwrap_or_default().into_values() {
+            self.turns.remove(&turn);
+            self.bytes -= gone.len() + OVERHEAD;
+        }
     }
 
     /// Bytes of what is kept.
