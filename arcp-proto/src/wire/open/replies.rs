@@ -84,6 +84,8 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
     match reply {
         Reply::Opened(opened) => (opened.request.as_ref(), None, None),
         Reply::Challenge(challenge) => (challenge.request.as_ref(), None, None),
+        // What ends a session, asked by nobody, is about nothing else.
+        Reply::Refused(Refusal { concern: Concern::Session, request: None, .. }) => (None, None, None),
         Reply::Refused(refusal) => {
             let job = refusal.job.as_ref().filter(|job| is_job(job));
             (refusal.request.as_ref(), job, refusal.trace.as_deref())
