@@ -9,7 +9,7 @@ use arcp_blocking::{Job, JobUpdate};
 use arcp_host::stderr::{say, visible};
 use arcp_proto::client::ResultData;
 use arcp_proto::json::{Json, Members, Object};
-use arcp_proto::model::event::{EventKind, JobEvent, Terminal};
+use arcp_proto::model::event::{EventKind, JobError, JobEvent, Terminal};
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::{error_name, status_name};
@@ -145,11 +145,31 @@ impl View for Lines {
 struct Text {
     bar: Option<ProgressBar>,
     fancy: bool,
+    /// The plain lines of the program, where talk and result are on one
+    /// terminal: a result that is those lines is not shown again.
+    shown: Option<String>,
 }
+
+/// The longest text that is remembered as shown: as much as a program's plain
+/// lines give a result.
+const SHOWN_BYTES: usize = 1 << 20;
 
 impl Text {
     fn new() -> Text {
-        Text { bar: None, fancy: io::stderr().is_terminal() }
+        let fancy = io::stderr().is_terminal();
+        Text { bar: None, fancy, shown: (fancy && io::stdout().is_terminal()).then(String::new) }
+    }
+
+    fn remember(&mut self, line: &str) {
+        self.shown = self.shown.take().filter(|shown| shown.len() + line.len() < SHOWN_BYTES).map(|mut shown| {
+            shown.push_str(line);
+            shown.push('\n');
+            shown
+        });
+    }
+
+    fn was_shown(&self, text: &str) -> bool {
+        self.shown.as_ref().is_some_and(|shown| shown.strip_suffix('\n') == Some(text))
     }
 
     fn say(&self, text: &str) {
@@ -193,7 +213,12 @@ impl View for Text {
     fn event(&mut self, _: u64, _: Option<UtcMs>, event: &JobEvent) -> io::Result<()> {
         match event {
             JobEvent::Said { kind: EventKind::Progress, body } => self.progress(body),
-            JobEvent::Said { kind, body } => self.say(&spoken(kind, body)),
+            JobEvent::Said { kind, body } => {
+                self.say(&spoken(kind, body));
+                if let (EventKind::Log, Some(Stream::Stdout)) = (kind, Stream::of(body)) {
+                    self.remember(&body.members().unwrap_or_default().get_str("message").unwrap_or_default());
+                }
+            }
             JobEvent::Started => self.say("status running"),
             JobEvent::Chunk(_) | JobEvent::Ended(_) => {}
         }
@@ -205,6 +230,7 @@ impl View for Text {
         let mut out = io::stdout().lock();
         match result {
             ResultData::Inline(json) => match json.decode::<String>() {
+                Ok(text) if self.was_shown(&text) => {}
                 Ok(text) => writeln!(out, "{text}")?,
                 Err(_) => writeln!(out, "{json}")?,
             },
@@ -213,8 +239,7 @@ impl View for Text {
         }
         out.flush()?;
         if let Some(error) = &terminal.error {
-            let status = status_name(JobStatus::Ended(terminal.status));
-            say(format_args!("arcp: {status}: {} ({})", visible(&error.message), visible(error_name(&error.code))));
+            say(format_args!("arcp: {}", visible(&why_ended(terminal, error))));
         }
         if let Some(summary) = &terminal.summary {
             say(format_args!("arcp: {}", visible(summary)));
@@ -233,13 +258,45 @@ impl View for Text {
     }
 }
 
+/// Why a job did not succeed, nothing twice.
+fn why_ended(terminal: &Terminal, error: &JobError) -> String {
+    let (status, code) = (status_name(JobStatus::Ended(terminal.status)), error_name(&error.code));
+    let message =
+        error.message.strip_prefix(status).map_or(error.message.as_str(), |rest| rest.trim_start_matches([':', ' ']));
+    let code = if code.eq_ignore_ascii_case(status) { String::new() } else { format!(" ({code})") };
+    if message.is_empty() { format!("{status}{code}") } else { format!("{status}: {message}{code}") }
+}
+
+/// Where a program printed a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    /// Of a log that is a line of a program.
+    fn of(body: &Json) -> Option<Stream> {
+        let attributes = Json::parse(body.members().ok()?.get("attributes")?).ok()?;
+        match attributes.members().ok()?.get_str("stream")?.as_str() {
+            "stdout" => Some(Stream::Stdout),
+            "stderr" => Some(Stream::Stderr),
+            _ => None,
+        }
+    }
+}
+
 /// One line about an event. What agents say is not trusted with the
 /// terminal: control characters are shown, not obeyed.
 pub fn spoken(kind: &EventKind, body: &Json) -> String {
     let members: Members<'_> = body.members().unwrap_or_default();
     let text = |name: &str| members.get_str(name).unwrap_or_default();
     let line = match kind {
-        EventKind::Log => format!("{} {}", text("level"), text("message")),
+        EventKind::Log => match Stream::of(body) {
+            Some(Stream::Stdout) => text("message"),
+            Some(Stream::Stderr) => format!("stderr {}", text("message")),
+            None => format!("{} {}", text("level"), text("message")),
+        },
         EventKind::Thought => format!("thought {}", text("text")),
         EventKind::Status => format!("status {} {}", text("phase"), text("message")),
         EventKind::Metric => format!("metric {} {} {}", text("name"), members.get("value").unwrap_or(""), text("unit")),

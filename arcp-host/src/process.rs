@@ -7,8 +7,8 @@
 //! | prints `{"kind": "heartbeat"}` | a sign of life, and nothing else |
 //! | prints `{"kind": "checkpoint", "body": {"state": ...}}` | what it can go on from; `label` may be there too |
 //! | prints `{"result": ...}` last | the result |
-//! | prints any other line | a `log` event, and part of the result if no other is given |
-//! | prints on stderr | a `log` event of level `warn` |
+//! | prints any other line | a `log` event with `{"stream": "stdout"}` in its `attributes`; all of them together are the result if no other is given, up to 1 MiB |
+//! | prints on stderr | a `log` event with `{"stream": "stderr"}` |
 //! | exits with 0 | success |
 //! | exits otherwise | a failure that carries the code |
 //!
@@ -25,8 +25,9 @@
 //!
 //! Of the environment of its runtime a program gets `PATH`, `HOME`, `USER`,
 //! `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TMPDIR` and `TERM`, and
-//! what is [added](ProcessAgent::with_variable); besides those `ARCP_JOB_ID` and
-//! `ARCP_TRACE_ID`.
+//! what is [added](ProcessAgent::with_variable); besides those `ARCP_JOB_ID`,
+//! `ARCP_TRACE_ID` and `PYTHONUNBUFFERED=1`, without which Python keeps what it
+//! prints until there is much of it.
 
 mod pipes;
 mod said;
@@ -100,7 +101,8 @@ impl ProcessAgent {
 
     fn spawn(&self, job: &Context) -> io::Result<Child> {
         let mut command = Command::new("sh");
-        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed(name))).envs(&self.variables);
+        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed(name)));
+        command.env("PYTHONUNBUFFERED", "1").envs(&self.variables);
         if let Some(mark) = &self.mark {
             command.env(crate::orphans::MARK, mark);
         }

@@ -46,11 +46,13 @@ fn inline(ran: &Ran) -> &str {
     }
 }
 
+/// Of each log where the program printed it, or else its level, and its text.
 fn logs(ran: &Ran) -> Vec<(String, String)> {
     let of = |(kind, body): &(String, Json)| {
-        let members = body.members().ok()?;
-        (kind == "log")
-            .then(|| (members.get_str("level").unwrap_or_default(), members.get_str("message").unwrap_or_default()))
+        let members = body.members().ok().filter(|_| kind == "log")?;
+        let attributes = Json::parse(members.get("attributes").unwrap_or("{}")).expect("JSON");
+        let stream = attributes.members().expect("an object").get_str("stream");
+        Some((stream.or(members.get_str("level"))?, members.get_str("message")?))
     };
     ran.events.iter().filter_map(of).collect()
 }
@@ -60,7 +62,7 @@ fn the_input_comes_as_one_line_and_text_is_the_result() {
     let ran = run("read line; echo \"got $line\"; cat", r#"{"a":1.50}"#);
     assert_eq!(ran.terminal.status, FinalStatus::Success);
     assert_eq!(inline(&ran), r#""got {\"a\":1.50}""#);
-    assert_eq!(logs(&ran), [("info".to_string(), "got {\"a\":1.50}".to_string())]);
+    assert_eq!(logs(&ran), [("stdout".to_string(), "got {\"a\":1.50}".to_string())]);
 }
 
 #[test]
@@ -80,9 +82,9 @@ fn events_and_the_result_line() {
 }
 
 #[test]
-fn stderr_is_a_warning_and_the_exit_code_is_carried() {
+fn stderr_is_told_apart_and_the_exit_code_is_carried() {
     let ran = run("echo oops >&2; exit 3", "null");
-    assert_eq!(logs(&ran), [("warn".to_string(), "oops".to_string())]);
+    assert_eq!(logs(&ran), [("stderr".to_string(), "oops".to_string())]);
     let error = ran.terminal.error.expect("an error");
     assert_eq!(error.code, ErrorCode::Internal);
     assert_eq!(error.details.expect("details").as_str(), r#"{"exit_code":3}"#);
@@ -187,7 +189,7 @@ fn a_line_that_is_too_long_fails_the_job_and_its_size_is_named() {
     let on_stderr = run("head -c 2000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo fine", "null");
     assert_eq!(inline(&on_stderr), r#""fine""#, "a result is not on stderr");
     let logs = logs(&on_stderr);
-    assert!(logs.iter().any(|(level, text)| level == "warn" && text.contains("a line of 2000000 bytes")));
+    assert!(logs.iter().any(|(level, text)| level == "stderr" && text.contains("a line of 2000000 bytes")));
 }
 
 #[test]

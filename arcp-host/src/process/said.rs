@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::sync::LazyLock;
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Members, Object};
@@ -39,10 +40,10 @@ impl Said {
                 self.failure = Some(too_long(bytes));
                 Ok(())
             }
-            (Source::Stderr, Line::Whole(line)) => job.log(Level::Warn, &String::from_utf8_lossy(&line)),
+            (Source::Stderr, Line::Whole(line)) => log(job, source, &String::from_utf8_lossy(&line)),
             (Source::Stderr, Line::TooLong { start, bytes }) => {
                 let start = String::from_utf8_lossy(&start[..STDERR_BYTES]);
-                job.log(Level::Warn, &format!("{start} [cut: a line of {bytes} bytes, at most {LINE_BYTES} are taken]"))
+                log(job, source, &format!("{start} [cut: a line of {bytes} bytes, at most {LINE_BYTES} are taken]"))
             }
         };
         if self.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -70,7 +71,7 @@ impl Said {
             self.text.push_str(text);
             self.text.push('\n');
         }
-        job.log(Level::Info, text)
+        log(job, Source::Stdout, text)
     }
 
     fn event(&mut self, job: &Context, members: &Members<'_>, text: &str) -> Result<(), Stopped> {
@@ -125,6 +126,24 @@ impl Said {
         }
         Ok(Outcome::Json(Json::string(self.text.strip_suffix('\n').unwrap_or(&self.text))))
     }
+}
+
+static OF_STDOUT: LazyLock<Json> = LazyLock::new(|| of_stream("stdout"));
+static OF_STDERR: LazyLock<Json> = LazyLock::new(|| of_stream("stderr"));
+
+fn of_stream(name: &str) -> Json {
+    let mut attributes = Object::new();
+    attributes.str("stream", name);
+    attributes.json()
+}
+
+/// A line that is no event. What is on stderr is not always a warning.
+fn log(job: &Context, source: Source, text: &str) -> Result<(), Stopped> {
+    let attributes = match source {
+        Source::Stdout => &OF_STDOUT,
+        Source::Stderr => &OF_STDERR,
+    };
+    job.log_with(Level::Info, text, attributes)
 }
 
 fn checkpoint(job: &Context, body: &Json) -> Result<(), Stopped> {
