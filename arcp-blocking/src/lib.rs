@@ -22,4 +22,4 @@ pub use arcp_host::driver::{Host, HostError};
 pub use client::{Client, ClientError, Job, JobUpdate};
 pub use dial::{Target, TargetError};
 pub use open::OpenClient;
-pub use server::{Server, ServerConfig, ServerHandle};
+pub use server::{Port, Server, ServerConfig, ServerHandle};

@@ -58,6 +58,21 @@ impl ServerConfig {
     }
 }
 
+/// A port that is bound. Who connects waits until it is [served](Server::on).
+#[derive(Debug)]
+pub struct Port(TcpListener);
+
+impl Port {
+    /// Binds it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be had.
+    pub fn bind(listen: SocketAddr) -> io::Result<Port> {
+        TcpListener::bind(listen).map(Port)
+    }
+}
+
 /// A WebSocket server.
 ///
 /// A quarter of the files that the process may open, but no more than 1,024,
@@ -117,9 +132,17 @@ impl Server {
     ///
     /// If the port cannot be had, or the configuration cannot work.
     pub fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
+        Server::on(Port::bind(config.listen)?, config, host)
+    }
+
+    /// Takes a port that is bound, whatever the configuration says of it.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot work, or the store cannot be read.
+    pub fn on(Port(mut listener): Port, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let mut listener = TcpListener::bind(config.listen)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let most = descriptors_for_connections();
         let own = waker.clone();

@@ -1,14 +1,25 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use arcp_blocking::Target;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::job::JobStatus;
+use arcp_proto::wire::Compat;
 use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::values::{self, AgentCommand};
 
 /// Serve agents, submit jobs, watch them.
 ///
+/// A job is named by its id or by how it begins. Durations are written as 90s,
+/// 10m or 1h30m; a number alone is seconds.
+///
 /// Exit codes: 0 success, 1 job error, 2 usage, 3 cancelled, 4 timed out,
-/// 5 permission, 6 budget, 7 connection lost for good, 8 authentication,
+/// 5 permission, 6 budget, 7 runtime not reached or lost, 8 authentication,
 /// 130 interrupted (the job goes on).
 #[derive(Debug, Parser)]
 #[command(name = "arcp", version)]
@@ -33,6 +44,8 @@ pub enum Command {
     List(List),
     /// Cancel a job submitted from here, or as an operator any.
     Cancel(Cancel),
+    /// List the runtimes that this user has started here.
+    Runtimes(Runtimes),
     /// Check, repair or back up what a runtime keeps.
     #[command(subcommand)]
     Store(Store),
@@ -45,11 +58,11 @@ pub enum Command {
 /// Host agents.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
-    /// Where to listen; port 0 picks one.
-    #[arg(long, default_value = "127.0.0.1:7777", value_name = "ADDR")]
+    /// Where to listen; without a host, on this machine alone; port 0 picks one.
+    #[arg(long, default_value = "127.0.0.1:7777", value_name = "[HOST]:PORT", value_parser = values::address, env = "ARCP_LISTEN")]
     pub listen: SocketAddr,
     /// The path of the WebSocket.
-    #[arg(long, default_value = "/arcp")]
+    #[arg(long, default_value = "/arcp", value_parser = values::path)]
     pub path: String,
     /// Serve the parent process on stdin and stdout instead of a port.
     #[arg(long)]
@@ -62,11 +75,11 @@ pub struct Serve {
     #[arg(long, requires = "samples")]
     pub samples_may_crash: bool,
     /// Host a shell command as an agent; may be repeated.
-    #[arg(long = "agent", value_name = "NAME[@VERSION]=COMMAND")]
-    pub agents: Vec<String>,
+    #[arg(long = "agent", value_name = "NAME[@VERSION]=COMMAND", value_parser = values::agent_command)]
+    pub agents: Vec<AgentCommand>,
     /// Give the agents this variable, with this value or the one it has here;
     /// may be repeated. Besides those they get PATH, HOME, USER, LOGNAME, SHELL,
-    /// LANG, LANGUAGE, LC_*, TZ, TMPDIR and TERM.
+    /// LANG, LANGUAGE, LC_*, TZ, TMPDIR and TERM, and PYTHONUNBUFFERED=1.
     #[arg(long = "agent-env", value_name = "NAME[=VALUE]")]
     pub agent_env: Vec<String>,
     /// Start this agent again, with what it kept, when the runtime has ended
@@ -93,44 +106,43 @@ pub struct Serve {
     pub operators: Vec<String>,
     /// Percent of what the others leave of slots, jobs and waiting inputs that
     /// one principal may hold; 100: whoever comes first takes everything.
-    #[arg(long, default_value_t = 25, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 25, value_name = "PERCENT", value_parser = values::percent)]
     pub principal_share: u32,
     /// Let everybody in who reaches the port, without a credential.
     #[arg(long)]
     pub anonymous: bool,
     /// Serve this host name too; may be repeated.
-    #[arg(long = "allow-host", value_name = "HOST")]
+    #[arg(long = "allow-host", value_name = "HOST", value_parser = values::host_name)]
     pub allow_hosts: Vec<String>,
     /// Let pages of this web origin connect; may be repeated.
-    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = values::origin)]
     pub allow_origins: Vec<String>,
-    /// Frames for published clients: auto, off, python-1.1.3, typescript-2,
-    /// go-1.1, java-fsharp, ruby-1, csharp-1, php-2, rust-2.0.0, swift-1.
-    #[arg(long, default_value = "auto")]
-    pub compat: String,
-    /// Seconds between heartbeats; 0 switches them off.
-    #[arg(long, default_value_t = 30, value_name = "S")]
-    pub heartbeat: u64,
-    /// Seconds after a loss in which a session can be resumed, and for which
-    /// jobs are listed after their end and acknowledged events are kept.
-    #[arg(long, default_value_t = 600, value_name = "S")]
-    pub resume_window: u64,
-    /// Seconds an open session is lent before its client must prove again who
+    /// Which published clients get frames of their own.
+    #[arg(long, default_value = "auto", value_parser = values::compat())]
+    pub compat: Compat,
+    /// Between two heartbeats; 0 switches them off.
+    #[arg(long, default_value = "30s", value_name = "SPAN", value_parser = values::span)]
+    pub heartbeat: Duration,
+    /// How long after a loss a session can be resumed, jobs are listed after
+    /// their end, and acknowledged events are kept.
+    #[arg(long, default_value = "10m", value_name = "SPAN", value_parser = values::span)]
+    pub resume_window: Duration,
+    /// How long an open session is lent before its client must prove again who
     /// it is [default: no end].
-    #[arg(long, value_name = "S")]
-    pub session_lease: Option<u64>,
+    #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
+    pub session_lease: Option<Duration>,
     /// An agent that must say something at least every two heartbeats; may
     /// be repeated.
     #[arg(long = "must-beat", value_name = "NAME")]
     pub must_beat: Vec<String>,
-    /// Seconds a cancelled agent may take to stop [default: 30, 5 with
+    /// How long a cancelled agent may take to stop [default: 30s, 5s with
     /// --samples].
-    #[arg(long, value_name = "S")]
-    pub cancel_grace: Option<u64>,
-    /// Seconds that jobs may go on after SIGTERM or SIGINT; a second signal ends
+    #[arg(long, value_name = "SPAN", value_parser = values::span)]
+    pub cancel_grace: Option<Duration>,
+    /// How long jobs may go on after SIGTERM or SIGINT; a second signal ends
     /// them at once.
-    #[arg(long, default_value_t = 10, value_name = "S")]
-    pub drain_grace: u64,
+    #[arg(long, default_value = "10s", value_name = "SPAN", value_parser = values::span)]
+    pub drain_grace: Duration,
     /// Keep jobs and sessions in this file, over the end of the program, or in
     /// `memory` [default: a file for the port in the state directory; memory
     /// with --stdio or port 0].
@@ -149,18 +161,20 @@ pub struct Serve {
 /// Which runtime, and as whom.
 #[derive(Debug, clap::Args)]
 pub struct Where {
-    /// The runtime [default: the one `arcp serve` started here last].
-    #[arg(long, env = "ARCP_URL")]
-    pub url: Option<String>,
-    /// The bearer token [default: the one `arcp serve` made on this machine].
+    /// The runtime: ws://HOST:PORT/PATH, HOST:PORT, or exec:COMMAND [default: the
+    /// one that `arcp serve` started here last and that is still there].
+    #[arg(long, env = "ARCP_URL", value_parser = values::runtime)]
+    pub url: Option<Target>,
+    /// The bearer token [default: the one that runtime made, if it is on this
+    /// machine].
     #[arg(long, env = "ARCP_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// The wire family to speak.
     #[arg(long, value_enum, default_value_t = Family::Hello, env = "ARCP_FAMILY")]
     pub family: Family,
-    /// Seconds to go on trying after the connection is lost.
-    #[arg(long, default_value_t = 60, value_name = "S")]
-    pub give_up_after: u64,
+    /// How long to go on trying after the connection is lost.
+    #[arg(long, default_value = "1m", value_name = "SPAN", value_parser = values::span)]
+    pub give_up_after: Duration,
 }
 
 /// The two wire families.
@@ -198,16 +212,17 @@ pub enum Output {
 #[derive(Debug, clap::Args)]
 pub struct Submit {
     /// The agent, `name` or `name@version`.
-    pub agent: String,
+    #[arg(value_parser = values::agent)]
+    pub agent: AgentRef,
     /// Its input: JSON, @FILE, or - for stdin.
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     pub input: Option<String>,
     /// The idempotency key: the same key gives the same job.
-    #[arg(long)]
+    #[arg(long, value_parser = values::key)]
     pub key: Option<String>,
-    /// Time limit in seconds.
-    #[arg(long, value_name = "S")]
-    pub max_runtime: Option<std::num::NonZeroU32>,
+    /// Time limit.
+    #[arg(long, value_name = "SPAN", value_parser = values::seconds)]
+    pub max_runtime: Option<NonZeroU32>,
     /// Whether it goes before your other jobs; open family only.
     #[arg(long, value_enum)]
     pub priority: Option<Priority>,
@@ -226,6 +241,7 @@ pub struct Submit {
 #[derive(Debug, clap::Args)]
 pub struct Watch {
     /// The job.
+    #[arg(value_parser = values::id)]
     pub job: String,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -235,18 +251,17 @@ pub struct Watch {
     pub place: Where,
 }
 
-/// List jobs.
+/// List jobs, the newest first.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Only these: pending, running, blocked, paused, success, error,
-    /// cancelled, timed_out.
-    #[arg(long)]
-    pub status: Vec<String>,
+    /// Only these; may be repeated.
+    #[arg(long, value_parser = values::status())]
+    pub status: Vec<JobStatus>,
     /// Only of this agent, `name` or `name@version`.
-    #[arg(long)]
-    pub agent: Option<String>,
-    /// At most so many.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, value_parser = values::agent)]
+    pub agent: Option<AgentRef>,
+    /// At most so many, 0 for all.
+    #[arg(long, default_value_t = 100, value_parser = values::count)]
     pub limit: usize,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -260,6 +275,7 @@ pub struct List {
 #[derive(Debug, clap::Args)]
 pub struct Cancel {
     /// The job.
+    #[arg(value_parser = values::id)]
     pub job: String,
     /// Why.
     #[arg(long)]
@@ -267,13 +283,21 @@ pub struct Cancel {
     /// Cancel it as an operator, whoever submitted it.
     #[arg(long)]
     pub operator: bool,
-    /// Milliseconds after which its agent is made to stop, at most 600000;
-    /// open family only.
-    #[arg(long, value_name = "MS")]
-    pub deadline: Option<u64>,
+    /// How long its agent may take before it is made to stop, at most 10m; open
+    /// family only.
+    #[arg(long, value_name = "SPAN", value_parser = values::deadline)]
+    pub deadline: Option<Duration>,
     /// The runtime.
     #[command(flatten)]
     pub place: Where,
+}
+
+/// List runtimes.
+#[derive(Debug, clap::Args)]
+pub struct Runtimes {
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 /// Replay a recording.

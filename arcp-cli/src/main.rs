@@ -1,14 +1,18 @@
 //! `arcp`: serve agents, submit jobs, watch them.
 
 mod args;
+mod connect;
 mod demo;
 mod exit;
 mod follow;
 mod jobs;
+mod list;
 mod replay;
+mod runtimes;
 mod serve;
 mod state;
 mod store;
+mod values;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,8 +27,9 @@ fn main() -> ExitCode {
         args::Command::Serve(args) => serve::run(args),
         args::Command::Submit(args) => jobs::submit(args),
         args::Command::Watch(args) => jobs::watch(args),
-        args::Command::List(args) => jobs::list(args),
+        args::Command::List(args) => list::run(args),
         args::Command::Cancel(args) => jobs::cancel(args),
+        args::Command::Runtimes(args) => runtimes::list(&args),
         args::Command::Store(args) => store::run(args),
         args::Command::Replay(args) => replay::run(&args),
         args::Command::Demo => demo::run(),

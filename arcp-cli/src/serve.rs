@@ -1,6 +1,6 @@
 //! `arcp serve`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{File, Permissions};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcp_blocking::{Host, HostError, Server, ServerConfig, ServerHandle, stdio};
+use arcp_blocking::{Host, HostError, Port, Server, ServerConfig, ServerHandle, stdio};
 use arcp_host::auth::BearerTokens;
 use arcp_host::orphans;
 use arcp_host::process::ProcessAgent;
@@ -23,14 +23,15 @@ use arcp_proto::id::Principal;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::runtime::{Config, Notice};
 use arcp_proto::secret::Secret;
-use arcp_proto::wire::{Compat, Profile};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
-use crate::state::{Runtime, State};
+use crate::runtimes::{Entry, Runtime};
+use crate::state::State;
+use crate::values::AgentCommand;
 
 /// The principal of a runtime's owner.
 const LOCAL: &str = "local";
@@ -60,6 +61,8 @@ fn serve_port(
     registry: Registry,
     mut tokens: BearerTokens,
 ) -> Result<Exit, Failure> {
+    // Before the store is looked at: of two on one port, the port is to blame.
+    let port = Port::bind(args.listen).map_err(|error| port_failure(args, &error))?;
     let made = if tokens.is_empty() { OwnToken::make(args, &mut tokens)? } else { None };
     config.operators.extend(made.as_ref().and_then(|_| Principal::new(LOCAL)));
     raise_descriptor_limit();
@@ -67,12 +70,12 @@ fn serve_port(
         path: args.path.clone(),
         allow_hosts: args.allow_hosts.clone(),
         allow_origins: args.allow_origins.clone(),
-        drain_grace: Duration::from_secs(args.drain_grace),
+        drain_grace: args.drain_grace,
         ..ServerConfig::new(args.listen)
     };
     let host = host(config, registry, tokens, args, place)?;
     let ended = place.end_orphans()?;
-    let server = Server::bind(&server_config, host).map_err(|error| match error {
+    let server = Server::on(port, &server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
         HostError::Config(error) => Failure::usage(error.to_string()),
         HostError::Store(_) | HostError::Fenced(_) => Failure::new(Exit::Failed, error.to_string()),
@@ -97,6 +100,20 @@ fn serve_port(
     }
     result.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     Ok(Exit::Success)
+}
+
+fn port_failure(args: &Serve, error: &io::Error) -> Failure {
+    let mends = [
+        (
+            io::ErrorKind::AddrInUse,
+            "stop what has that port (`arcp runtimes` lists yours), or give another: --listen :PORT",
+        ),
+        (io::ErrorKind::PermissionDenied, "give a port from 1024 on: --listen :PORT"),
+        (io::ErrorKind::AddrNotAvailable, "give an address of this machine: --listen ADDRESS:PORT"),
+    ];
+    let mend = mends.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, mend)| format!("; {mend}"));
+    let message = format!("cannot listen on {}: {error}{}", args.listen, mend.unwrap_or_default());
+    Failure::new(Exit::Failed, message)
 }
 
 fn serve_stdio(host: Host, must_prove: bool) -> Result<Exit, Failure> {
@@ -216,9 +233,9 @@ fn observe(notice: &Notice) {
 fn config(args: &Serve) -> Result<Config, Failure> {
     let mut config = Config::new("arcp", env!("CARGO_PKG_VERSION"));
     config.anonymous = args.anonymous;
-    config.heartbeat = (args.heartbeat > 0).then(|| Duration::from_secs(args.heartbeat));
-    config.resume_window = Duration::from_secs(args.resume_window);
-    config.session_lease = args.session_lease.map(Duration::from_secs);
+    config.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
+    config.resume_window = args.resume_window;
+    config.session_lease = args.session_lease;
     config.beating_agents = args.must_beat.iter().cloned().collect();
     config.auditors = known(args, "--auditor", &args.auditors)?;
     config.operators = known(args, "--operator", &args.operators)?;
@@ -227,16 +244,8 @@ fn config(args: &Serve) -> Result<Config, Failure> {
         // Small enough to be seen by hand.
         config.limits.ack_lag = 200;
     }
-    let grace = args.cancel_grace.unwrap_or(if args.samples { 5 } else { 30 });
-    config.cancel_grace = Duration::from_secs(grace);
-    config.compat = match args.compat.as_str() {
-        "auto" => Compat::Auto,
-        "off" => Compat::Off,
-        name => Compat::Always(Profile::named(name).ok_or_else(|| {
-            let names: Vec<&str> = Profile::NAMED.iter().map(|(name, _)| *name).collect();
-            Failure::usage(format!("--compat {name}: expected auto, off, {}", names.join(", ")))
-        })?),
-    };
+    config.cancel_grace = args.cancel_grace.unwrap_or(Duration::from_secs(if args.samples { 5 } else { 30 }));
+    config.compat = args.compat;
     config.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(config)
 }
@@ -247,7 +256,8 @@ fn known(args: &Serve, option: &str, names: &[String]) -> Result<BTreeSet<Princi
     let known: BTreeSet<&str> = by_token.chain(args.principal.as_deref()).collect();
     let named = names.iter().map(|name| {
         let principal = Principal::new(name).filter(|_| known.contains(name.as_str()));
-        principal.ok_or_else(|| Failure::usage(format!("{option} {name}: no --token is that principal's")))
+        principal
+            .ok_or_else(|| Failure::usage(format!("{option} {name}: nobody has that name: give --token TOKEN={name}")))
     });
     named.collect()
 }
@@ -261,13 +271,12 @@ fn registry(args: &Serve, place: &Place) -> Result<Registry, Failure> {
         samples::let_crash(&mut registry);
     }
     let variables = agent_variables(args)?;
-    for agent in &args.agents {
-        let bad = |why: String| Failure::usage(format!("--agent {agent}: {why}"));
-        let (name, command) =
-            agent.split_once('=').ok_or_else(|| bad("expected NAME[@VERSION]=COMMAND".to_string()))?;
-        let name = AgentRef::parse(name).map_err(|violation| bad(violation.to_string()))?;
-        if command.trim().is_empty() {
-            return Err(bad("the command is empty".to_string()));
+    for AgentCommand { agent: name, command } in &args.agents {
+        if is_hosted(&registry, name) {
+            let named = args.agents.iter().filter(|other| other.agent == *name).count();
+            let whose = if named > 1 { "is given twice" } else { "is a sample" };
+            let message = format!("--agent {name}={command}: `{name}` {whose}: give it another name or version");
+            return Err(Failure::usage(message));
         }
         let mut program = ProcessAgent::shell(command);
         for (name, value) in &variables {
@@ -286,13 +295,29 @@ fn registry(args: &Serve, place: &Place) -> Result<Registry, Failure> {
             registry.add(name.name(), name.version(), program);
         }
     }
+    let no_agent = |option: &str, name: &str| {
+        Failure::usage(format!("{option} {name}: no --agent has that name: give --agent {name}=COMMAND"))
+    };
     if let Some(unknown) = args.restartable.iter().find(|name| !registry.restartable().contains(*name)) {
-        return Err(Failure::usage(format!("--restartable {unknown}: no --agent has that name")));
+        return Err(no_agent("--restartable", unknown));
     }
-    if registry.entries().is_empty() {
+    let entries = registry.entries();
+    if let Some(unknown) = args.must_beat.iter().find(|name| !entries.iter().any(|entry| entry.name == **name)) {
+        return Err(no_agent("--must-beat", unknown));
+    }
+    if entries.is_empty() {
         return Err(Failure::usage("nothing to host: give --agent NAME=COMMAND, or --samples"));
     }
     Ok(registry)
+}
+
+fn is_hosted(registry: &Registry, agent: &AgentRef) -> bool {
+    let entries = registry.entries();
+    let entry = entries.iter().find(|entry| entry.name == agent.name());
+    entry.is_some_and(|entry| match agent.version() {
+        Some(version) => entry.versions.iter().any(|hosted| hosted == version),
+        None => entry.versions.is_empty(),
+    })
 }
 
 /// What agents get of the environment besides what every program gets.
@@ -317,13 +342,22 @@ fn tokens(args: &Serve) -> Result<BearerTokens, Failure> {
     let mut tokens = BearerTokens::default();
     let given = args.tokens.iter().map(|pair| {
         // Nobody's token is repeated on a terminal.
-        pair.rsplit_once('=').ok_or_else(|| Failure::usage("--token: expected TOKEN=PRINCIPAL"))
+        pair.rsplit_once('=').ok_or_else(|| Failure::usage("--token: expected TOKEN=NAME, such as abc123=me"))
     });
     let single = args.bearer.as_deref().zip(args.principal.as_deref()).map(Ok);
+    let mut owners = BTreeMap::new();
     for pair in given.chain(single) {
         let (token, name) = pair?;
-        let principal = Principal::new(name).filter(|_| !token.is_empty());
-        let principal = principal.ok_or_else(|| Failure::usage("a token and a principal must not be empty"))?;
+        if token.is_empty() {
+            return Err(Failure::usage(format!("--token: the token of `{name}` is empty: give TOKEN={name}")));
+        }
+        let unusable = "expected TOKEN=NAME, and the name has 1 to 256 bytes";
+        let principal = Principal::new(name).ok_or_else(|| Failure::usage(format!("--token: {unusable}")))?;
+        if let Some(other) = owners.insert(token, name) {
+            let message =
+                format!("--token: the same token is given for `{other}` and `{name}`: each needs one of its own");
+            return Err(Failure::usage(message));
+        }
         tokens.add(&Secret::new(token.to_string()), principal);
     }
     Ok(tokens)
@@ -365,20 +399,19 @@ impl OwnToken {
     /// Leaves it where the commands of this user find it.
     fn leave(self, port: u16, url: &str) -> Result<Left, Failure> {
         let kept = self.state.put_token(port, &self.token).and_then(|file| {
-            let runtime = Runtime { url: url.to_string(), token: Some(self.token) };
-            self.state.put_runtime(&runtime)?;
-            Ok((runtime, file))
+            let entry = Runtime::new(url, Some(self.token)).announce(&self.state)?;
+            Ok((entry, file))
         });
-        let (runtime, file) =
+        let (entry, file) =
             kept.map_err(|error| Failure::new(Exit::Failed, format!("the token cannot be kept: {error}")))?;
-        Ok(Left { state: self.state, runtime, port, token_file: Some(file) })
+        Ok(Left { state: self.state, entry, port, token_file: Some(file) })
     }
 }
 
 /// What commands find while the runtime listens.
 struct Left {
     state: State,
-    runtime: Runtime,
+    entry: Entry,
     port: u16,
     /// Where the token is that was made.
     token_file: Option<PathBuf>,
@@ -389,9 +422,9 @@ impl Left {
     fn word(made: Option<OwnToken>, port: u16, url: &str) -> Result<Option<Left>, Failure> {
         let Some(own) = made else {
             // A convenience: it is served also where word of it cannot be left.
-            let runtime = Runtime { url: url.to_string(), token: None };
-            let state = State::of_user().filter(|state| state.put_runtime(&runtime).is_ok());
-            return Ok(state.map(|state| Left { state, runtime, port, token_file: None }));
+            let state = State::of_user();
+            let entry = state.as_ref().and_then(|state| Runtime::new(url, None).announce(state).ok());
+            return Ok(state.zip(entry).map(|(state, entry)| Left { state, entry, port, token_file: None }));
         };
         own.leave(port, url).map(Some)
     }
@@ -407,8 +440,8 @@ impl Left {
     }
 
     /// A port that was picked is not come back to.
-    fn take_back(&self, picked: bool) {
-        self.state.remove_runtime(&self.runtime);
+    fn take_back(self, picked: bool) {
+        self.entry.take_back();
         if picked && self.token_file.is_some() {
             self.state.remove_token(self.port);
         }

@@ -1,6 +1,6 @@
 //! What is kept between runs, in the user's state directory: the stores and
-//! tokens of runtimes, the runtime that was started last, and the keys of what
-//! was submitted, with the sessions that were left open.
+//! tokens of runtimes, their [entries](crate::runtimes), and the keys of what was
+//! submitted, with the sessions that were left open.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -20,16 +20,6 @@ const KEPT: usize = 1000;
 /// The state directory.
 #[derive(Clone, Debug)]
 pub struct State(PathBuf);
-
-/// A runtime that waits for commands.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Runtime {
-    /// Where it listens.
-    pub url: String,
-    /// The token it made, unless its operator gave it others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-}
 
 /// A job submitted from here: enough to submit it again with its key.
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,6 +78,11 @@ impl State {
         own.or_else(xdg).or_else(home).map(State)
     }
 
+    /// The directory.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// The store of a runtime on this port, unless it is told otherwise.
     pub fn store(&self, port: u16) -> io::Result<PathBuf> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
@@ -106,7 +101,7 @@ impl State {
     }
 
     /// The token that was made for this port, if nobody else could read it.
-    pub fn token_at(&self, port: u16) -> Option<String> {
+    fn token_at(&self, port: u16) -> Option<String> {
         let name = token_file(port);
         let mode = fs::metadata(self.0.join(&name)).ok()?.permissions().mode();
         self.read::<String>(&name).filter(|token| !token.is_empty() && mode & 0o077 == 0)
@@ -122,23 +117,6 @@ impl State {
     /// Forgets the token of a port.
     pub fn remove_token(&self, port: u16) {
         let _ = fs::remove_file(self.0.join(token_file(port)));
-    }
-
-    /// Leaves word of a runtime.
-    pub fn put_runtime(&self, runtime: &Runtime) -> io::Result<()> {
-        self.write("server.json", runtime)
-    }
-
-    /// The runtime that was started last.
-    pub fn runtime(&self) -> Option<Runtime> {
-        self.read("server.json")
-    }
-
-    /// Takes the word back, if it is still ours.
-    pub fn remove_runtime(&self, runtime: &Runtime) {
-        if self.runtime().as_ref() == Some(runtime) {
-            let _ = fs::remove_file(self.0.join("server.json"));
-        }
     }
 
     /// Keeps a submission under its job's id.

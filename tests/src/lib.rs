@@ -4,6 +4,7 @@
 pub mod agents;
 pub mod fuzz;
 pub mod generator;
+pub mod home;
 pub mod kept;
 pub mod oracle;
 pub mod raw;

@@ -55,7 +55,12 @@ pub fn check(path: &Path) -> Result<Vec<Damage>, OpenError> {
 pub fn backup(path: &Path, to: &Path) -> Result<Vec<Damage>, OpenError> {
     let source = read_only(path)?;
     let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    drop(target.map_err(|error| OpenError::unusable(to, error))?);
+    drop(target.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            return OpenError::unusable(to, "it exists: name another file for the copy, or remove it");
+        }
+        OpenError::unusable(to, error)
+    })?);
     let copied = copy(&source, to).map_err(|error| OpenError::of_store(to, error)).and_then(|()| check(to));
     if copied.is_err() {
         let _ = std::fs::remove_file(to);

@@ -1,0 +1,166 @@
+//! Which runtime a command is for, and a session with it.
+
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::{Duration, Instant};
+
+use arcp_blocking::{Client, ClientError, Target};
+use arcp_proto::client::{ClientConfig, SessionEnd};
+use arcp_proto::model::request::{Credential, ResumeClaim};
+use arcp_proto::secret::Secret;
+use arcp_proto::wire::Family;
+
+use crate::args::{self, Where};
+use crate::exit::{Exit, Failure};
+use crate::runtimes::Runtime;
+use crate::state::{State, Submission};
+
+/// How long a runtime that is perhaps just starting is waited for.
+const STARTING: Duration = Duration::from_secs(2);
+/// Between two looks for one.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A runtime, and what to say to it.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Where it is.
+    pub target: Target,
+    token: Option<String>,
+    family: Family,
+    give_up_after: Duration,
+}
+
+impl Chosen {
+    /// The runtime that was named, or else the one that was started here last.
+    pub fn of(place: &Where) -> Result<Chosen, Failure> {
+        Chosen::among(place, newest)
+    }
+
+    /// The same; one that is being started is waited for.
+    pub fn of_starting(place: &Where) -> Result<Chosen, Failure> {
+        Chosen::among(place, || {
+            let asked = Instant::now();
+            loop {
+                match newest() {
+                    None if asked.elapsed() < STARTING => std::thread::sleep(LOOK),
+                    found => return found,
+                }
+            }
+        })
+    }
+
+    fn among(place: &Where, newest: impl Fn() -> Option<Runtime>) -> Result<Chosen, Failure> {
+        let (target, known) = match &place.url {
+            Some(target) => (target.clone(), State::of_user().and_then(|state| Runtime::at(&state, target))),
+            None => {
+                let unknown = "no runtime is known: start one with `arcp serve --samples`, or give --url";
+                let found = newest().ok_or_else(|| Failure::usage(unknown))?;
+                (target_of(&found).ok_or_else(|| Failure::usage(unknown))?, Some(found))
+            }
+        };
+        let token = place.token.clone().or_else(|| known.and_then(|runtime| runtime.token));
+        Ok(Chosen { target, token, family: family(place), give_up_after: place.give_up_after })
+    }
+
+    /// This one, if its token is known.
+    pub fn of_runtime(runtime: &Runtime) -> Option<Chosen> {
+        let token = Some(runtime.token.clone()?);
+        Some(Chosen { target: target_of(runtime)?, token, family: Family::Hello, give_up_after: STARTING })
+    }
+
+    /// Nobody comes back to a session without a name.
+    pub fn is_anonymous(&self) -> bool {
+        self.token.is_none()
+    }
+
+    /// By which it is known.
+    pub fn url(&self) -> String {
+        self.target.to_string()
+    }
+
+    /// Opens a session.
+    pub fn connect(&self) -> Result<Client, Failure> {
+        self.open(None, self.patience())
+    }
+
+    /// The same, given up after this time.
+    pub fn connect_within(&self, patience: Duration) -> Result<Client, Failure> {
+        self.open(None, patience)
+    }
+
+    /// Goes on with the session of a submission, if it was left open in this
+    /// family.
+    pub fn connect_as(&self, submission: &Submission) -> Result<Client, Failure> {
+        let left = submission.session.as_ref().filter(|left| left.family == self.family);
+        self.open(left.map(|left| left.claim()), self.patience())
+    }
+
+    fn open(&self, resume: Option<ResumeClaim>, patience: Duration) -> Result<Client, Failure> {
+        let bearer = |token: &String| Credential::Bearer(Secret::new(token.clone()));
+        let credential = self.token.as_ref().map_or(Credential::Anonymous, bearer);
+        let mut config = ClientConfig::new("arcp", env!("CARGO_PKG_VERSION"), credential);
+        config.family = self.family;
+        config.resume = resume;
+        config.give_up_after = Some(patience);
+        Client::connect(self.target.clone(), config).map_err(|error| self.failure(error))
+    }
+
+    /// A runtime that was never there is not waited for as long as one that was
+    /// lost.
+    fn patience(&self) -> Duration {
+        if is_there(&self.target) { self.give_up_after } else { STARTING }
+    }
+
+    fn failure(&self, error: ClientError) -> Failure {
+        if let ClientError::Ended(SessionEnd::Lost(why)) = &error {
+            let url = self.url();
+            let why = why.strip_prefix(&format!("{url}: ")).unwrap_or(why);
+            let message =
+                format!("no runtime answers at {url}: {why}; start one with `arcp serve`, or give another --url");
+            return Failure::new(Exit::Lost, message);
+        }
+        let mut failure = Failure::from(error);
+        if failure.exit == Exit::Unauthenticated {
+            failure.message.push_str(match self.token {
+                None => ": give --token, or set ARCP_TOKEN",
+                Some(_) => ": give one of that runtime's tokens as --token or ARCP_TOKEN",
+            });
+        }
+        failure
+    }
+}
+
+/// The family that is to be spoken.
+pub fn family(place: &Where) -> Family {
+    match place.family {
+        args::Family::Hello => Family::Hello,
+        args::Family::Open => Family::Open,
+    }
+}
+
+fn newest() -> Option<Runtime> {
+    Runtime::all(&State::of_user()?).into_iter().next()
+}
+
+/// One that listens everywhere is reached here.
+fn target_of(runtime: &Runtime) -> Option<Target> {
+    let target: Target = runtime.url.parse().ok()?;
+    let Target::WebSocket { host, port, path } = target else {
+        return Some(target);
+    };
+    let host = match host.as_str() {
+        "0.0.0.0" => "127.0.0.1".to_string(),
+        "::" => "::1".to_string(),
+        _ => host,
+    };
+    Some(Target::WebSocket { host, port, path })
+}
+
+fn is_there(target: &Target) -> bool {
+    match target {
+        Target::WebSocket { host, port, .. } => {
+            let addresses = (host.as_str(), *port).to_socket_addrs();
+            addresses.is_ok_and(|mut all| all.any(|a| TcpStream::connect_timeout(&a, Duration::from_secs(5)).is_ok()))
+        }
+        Target::Program(_) => true,
+    }
+}

@@ -1,0 +1,209 @@
+//! The runtimes that this user has started on this machine, one entry each, and
+//! `arcp runtimes`.
+//!
+//! Whoever serves holds a lock on its entry as long as it lives. An entry that
+//! nobody holds is of a runtime that was killed, and counts for nothing.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use arcp_blocking::Target;
+use arcp_host::stderr::{say, visible};
+use arcp_proto::json::Object;
+use arcp_proto::model::job::JobStatus;
+use arcp_proto::model::request::ListQuery;
+use arcp_proto::time::UtcMs;
+use serde::{Deserialize, Serialize};
+
+use crate::args::{self, Output};
+use crate::connect::Chosen;
+use crate::exit::{Exit, Failure};
+use crate::list::{age, now};
+use crate::state::State;
+
+const FOLDER: &str = "runtimes";
+/// Held by whoever changes what is in the folder.
+const LOCK: &str = "lock";
+/// How long a runtime may take to say what runs.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// A runtime that waits for commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// Where it listens.
+    pub url: String,
+    /// When it was started.
+    pub since: UtcMs,
+    /// Its process.
+    pub pid: u32,
+    /// The token it made, unless its operator gave it others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// The entry of a runtime of this process.
+#[derive(Debug)]
+pub struct Entry {
+    path: PathBuf,
+    /// Locked.
+    file: File,
+}
+
+impl Runtime {
+    /// One that is started now.
+    pub fn new(url: &str, token: Option<String>) -> Runtime {
+        Runtime { url: url.to_string(), since: now(), pid: std::process::id(), token }
+    }
+
+    /// Those that are there, the newest first.
+    pub fn all(state: &State) -> Vec<Runtime> {
+        let files = fs::read_dir(state.folder().join(FOLDER)).into_iter().flatten().flatten();
+        let mut all: Vec<Runtime> = files.filter_map(|file| Runtime::read(&file.path())).collect();
+        all.sort_by_key(|runtime| std::cmp::Reverse(runtime.since));
+        all
+    }
+
+    /// The one that is there.
+    pub fn at(state: &State, target: &Target) -> Option<Runtime> {
+        Runtime::all(state).into_iter().find(|runtime| runtime.url.parse().is_ok_and(|own| is_same(&own, target)))
+    }
+
+    /// Leaves word of it, for the user alone.
+    pub fn announce(&self, state: &State) -> io::Result<Entry> {
+        let folder = state.folder().join(FOLDER);
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let _changing = changing(&folder)?;
+        forget_killed(&folder)?;
+        let path = folder.join(self.file_name());
+        let fresh = path.with_extension("new");
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.lock()?;
+        file.write_all(serde_json::to_string(self)?.as_bytes())?;
+        fs::rename(&fresh, &path)?;
+        Ok(Entry { path, file })
+    }
+
+    fn file_name(&self) -> String {
+        let address = self.url.trim_start_matches("ws://").split('/').next().unwrap_or_default();
+        let tame = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        format!("{}.json", address.chars().map(tame).collect::<String>())
+    }
+
+    /// What an entry says, if somebody holds it.
+    fn read(path: &Path) -> Option<Runtime> {
+        path.extension().filter(|extension| *extension == "json")?;
+        let file = File::open(path).ok().filter(is_held)?;
+        serde_json::from_reader(file).ok()
+    }
+}
+
+impl Entry {
+    /// Takes the word back, unless another runtime is there by now.
+    pub fn take_back(self) {
+        let Some(Ok(_changing)) = self.path.parent().map(changing) else {
+            return;
+        };
+        let same = |there: fs::Metadata| self.file.metadata().is_ok_and(|own| own.ino() == there.ino());
+        if fs::metadata(&self.path).is_ok_and(same) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn changing(folder: &Path) -> io::Result<File> {
+    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// Where locks are not known, everybody counts.
+fn is_held(file: &File) -> bool {
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock | TryLockError::Error(_)))
+}
+
+fn forget_killed(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)?.flatten().filter(|entry| entry.file_name() != LOCK) {
+        if File::open(entry.path()).is_ok_and(|file| !is_held(&file)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether both are one runtime: this machine has several names.
+pub fn is_same(one: &Target, other: &Target) -> bool {
+    match (one, other) {
+        (
+            Target::WebSocket { host, port, path },
+            Target::WebSocket { host: other, port: their_port, path: their_path },
+        ) => (port, path) == (their_port, their_path) && (host == other || is_local(host) && is_local(other)),
+        (Target::Program(command), Target::Program(other)) => command == other,
+        (Target::WebSocket { .. }, Target::Program(_)) | (Target::Program(_), Target::WebSocket { .. }) => false,
+    }
+}
+
+/// Also what listens everywhere is reached here.
+fn is_local(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback() || address.is_unspecified())
+}
+
+/// Lists them.
+pub fn list(args: &args::Runtimes) -> Result<Exit, Failure> {
+    let all = State::of_user().map(|state| Runtime::all(&state)).unwrap_or_default();
+    let mut out = io::stdout().lock();
+    if args.output == Output::Text {
+        if all.is_empty() {
+            say(format_args!("arcp: none is running: start one with `arcp serve`"));
+            return Ok(Exit::Success);
+        }
+        say(format_args!("{:<36} {:<8} {:<8} {:<8} AGENTS", "ADDRESS", "PID", "AGE", "JOBS"));
+    }
+    for runtime in &all {
+        let seen = Seen::of(runtime);
+        writeln!(out, "{}", row(runtime, seen.as_ref(), args.output))?;
+    }
+    Ok(Exit::Success)
+}
+
+/// What a runtime says of itself to its user.
+struct Seen {
+    unfinished: usize,
+    agents: Vec<String>,
+}
+
+impl Seen {
+    /// `None` if the runtime wants a token that is not kept.
+    fn of(runtime: &Runtime) -> Option<Seen> {
+        let client = Chosen::of_runtime(runtime)?.connect_within(ANSWER).ok()?;
+        let agents = client.welcome().agents.iter().map(|agent| agent.name.clone()).collect();
+        let unfinished = [JobStatus::Pending, JobStatus::Running, JobStatus::Blocked, JobStatus::Paused];
+        let query = ListQuery { status: unfinished.to_vec(), ..ListQuery::default() };
+        let unfinished = crate::list::all(&client, query).ok()?.len();
+        Some(Seen { unfinished, agents })
+    }
+}
+
+fn row(runtime: &Runtime, seen: Option<&Seen>, output: Output) -> String {
+    match output {
+        Output::Text => {
+            let jobs = seen.map_or("-".to_string(), |seen| seen.unfinished.to_string());
+            let agents = seen.map_or("needs --token".to_string(), |seen| visible(&seen.agents.join(" ")));
+            let age = age(Some(runtime.since));
+            format!("{:<36} {:<8} {age:<8} {jobs:<8} {agents}", visible(&runtime.url), runtime.pid)
+        }
+        Output::Json => {
+            let mut line = Object::new();
+            line.str("url", &runtime.url).u64("pid", u64::from(runtime.pid)).display("since", runtime.since);
+            if let Some(seen) = seen {
+                let agents = serde_json::to_string(&seen.agents).unwrap_or_default();
+                line.u64("unfinished_jobs", seen.unfinished as u64).raw("agents", &agents);
+            }
+            line.done()
+        }
+    }
+}

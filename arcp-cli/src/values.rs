@@ -1,0 +1,172 @@
+//! What the words of the command line stand for. Each error says what is
+//! expected; clap says of which argument, and repeats what was given.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use arcp_blocking::Target;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::job::JobStatus;
+use arcp_proto::wire::{Compat, Profile, status_named};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// What `--status` takes.
+const STATUSES: [&str; 8] = ["pending", "running", "blocked", "paused", "success", "error", "cancelled", "timed_out"];
+/// The longest idempotency key, in bytes.
+const KEY_BYTES: usize = 256;
+/// The longest a cancel may take.
+const LONGEST_CANCEL: Duration = Duration::from_secs(600);
+
+/// A span of time: `90s`, `10m`, `1h30m`; a bare number is seconds.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let seconds = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    seconds
+        .map(Duration::from_secs)
+        .or_else(|| humantime::parse_duration(text).ok())
+        .ok_or_else(|| "expected a duration such as 90s, 10m or 1h30m".to_string())
+}
+
+/// A span of time that is not 0.
+pub fn some_span(text: &str) -> Result<Duration, String> {
+    match span(text)? {
+        Duration::ZERO => Err("expected more than 0, such as 10m".to_string()),
+        span => Ok(span),
+    }
+}
+
+/// How long a cancel may take.
+pub fn deadline(text: &str) -> Result<Duration, String> {
+    let span = some_span(text)?;
+    if span <= LONGEST_CANCEL { Ok(span) } else { Err("expected at most 10m".to_string()) }
+}
+
+/// A span of time in whole seconds, rounded up, and not 0.
+pub fn seconds(text: &str) -> Result<NonZeroU32, String> {
+    let span = some_span(text)?;
+    let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
+    let seconds = u32::try_from(seconds).ok().and_then(NonZeroU32::new);
+    seconds.ok_or_else(|| "expected at most 136 years".to_string())
+}
+
+/// A number, 0 included.
+pub fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "expected a number, 0 for all".to_string())
+}
+
+/// A share.
+pub fn percent(text: &str) -> Result<u32, String> {
+    let percent = text.parse().ok().filter(|percent| (1..=100).contains(percent));
+    percent.ok_or_else(|| "expected a number of percent from 1 to 100, without a sign".to_string())
+}
+
+/// An address to listen on. Without a host it is the loopback's: whoever wants
+/// others to come in says so.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected HOST:PORT, such as 127.0.0.1:7777, localhost:7777 or :7777 for this machine alone, \
+                    0.0.0.0:7777 for everybody";
+    if text.contains("://") {
+        return Err(format!("{expected}; no URL"));
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let port: u16 = port.parse().map_err(|_| format!("{expected}; a port is a number up to 65535"))?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    let found = (host, port).to_socket_addrs();
+    let mut found: Vec<SocketAddr> =
+        found.map_err(|_| format!("no address is known for `{host}`; {expected}"))?.collect();
+    // Clients try both, most of them this one first.
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.first().copied().ok_or_else(|| format!("no address is known for `{host}`; {expected}"))
+}
+
+/// A runtime to connect to, `ws://` and `/arcp` being understood.
+pub fn runtime(text: &str) -> Result<Target, String> {
+    let expected = "expected ws://HOST:PORT/PATH, HOST:PORT, or exec:COMMAND";
+    if text.starts_with("wss://") {
+        return Err("TLS is not spoken here: connect with ws:// to a TLS proxy on this machine".to_string());
+    }
+    if let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) {
+        return Err(format!("a runtime speaks WebSocket: give ws://{rest}"));
+    }
+    let whole = match text.strip_prefix(':') {
+        Some(rest) => format!("ws://127.0.0.1:{rest}"),
+        None if text.starts_with("exec:") || text.contains("://") => text.to_string(),
+        None if text.contains(':') => format!("ws://{text}"),
+        None => return Err(expected.to_string()),
+    };
+    whole.parse().map_err(|_| expected.to_string())
+}
+
+/// The path of a WebSocket.
+pub fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)) {
+        return Ok(text.to_string());
+    }
+    Err("expected a path that begins with `/`, such as /arcp, without spaces, `?` and `#`".to_string())
+}
+
+/// A host name, as it stands in a URL.
+pub fn host_name(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    fits.then(|| text.to_string())
+        .ok_or_else(|| "expected a host name such as my.host.name, without scheme, port and path".to_string())
+}
+
+/// A web origin, as browsers send it.
+pub fn origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let fits = host.is_some_and(|host| !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/'));
+    fits.then(|| text.to_string()).ok_or_else(|| "expected an origin such as https://my.page, without path".to_string())
+}
+
+/// An agent, as it is asked for.
+pub fn agent(text: &str) -> Result<AgentRef, String> {
+    AgentRef::parse(text).map_err(|_| "expected NAME or NAME@VERSION, of letters, digits, `.`, `_` and `-`".to_string())
+}
+
+/// An agent that is hosted, and its command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentCommand {
+    /// Its name.
+    pub agent: AgentRef,
+    /// What the shell runs.
+    pub command: String,
+}
+
+/// An agent and its command.
+pub fn agent_command(text: &str) -> Result<AgentCommand, String> {
+    let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND, such as 'shout=tr a-z A-Z'")?;
+    if command.trim().is_empty() {
+        return Err(format!("the command is empty: give NAME=COMMAND, such as '{name}=tr a-z A-Z'"));
+    }
+    Ok(AgentCommand { agent: agent(name)?, command: command.to_string() })
+}
+
+/// An idempotency key.
+pub fn key(text: &str) -> Result<String, String> {
+    let fits = (1..=KEY_BYTES).contains(&text.len());
+    fits.then(|| text.to_string()).ok_or_else(|| format!("expected a key of 1 to {KEY_BYTES} bytes"))
+}
+
+/// An id, or how it begins.
+pub fn id(text: &str) -> Result<String, String> {
+    let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| text.to_string())
+        .ok_or_else(|| "expected the id of a job, or how it begins: `arcp list` shows them".to_string())
+}
+
+/// Where a job stands.
+pub fn status() -> impl TypedValueParser<Value = JobStatus> {
+    PossibleValuesParser::new(STATUSES).try_map(|word| status_named(&word).ok_or("expected the status of a job"))
+}
+
+/// Frames for published clients.
+pub fn compat() -> impl TypedValueParser<Value = Compat> {
+    let names = ["auto", "off"].into_iter().chain(Profile::NAMED.iter().map(|(name, _)| *name));
+    PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(|name| match name.as_str() {
+        "auto" => Ok(Compat::Auto),
+        "off" => Ok(Compat::Off),
+        name => Profile::named(name).map(Compat::Always).ok_or("expected the name of a profile"),
+    })
+}

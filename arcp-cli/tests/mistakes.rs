@@ -1,0 +1,159 @@
+//! Mistakes that people make: each is told what happened, with which input, and
+//! what to do.
+
+use arcp_tests::home::{Home, code, stderr};
+
+const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
+
+/// A command line, how it ends, and what is said: the input, and what to do.
+type Mistake = (&'static [&'static str], i32, &'static [&'static str]);
+
+/// Of `serve`. `$TAKEN` is an address that is in use.
+const OF_OPERATORS: &[Mistake] = &[
+    (&["serve"], 2, &["nothing to host", "--agent NAME=COMMAND", "--samples"]),
+    (&["serve", "--agent", "noequals"], 2, &["'noequals'", "expected NAME=COMMAND"]),
+    (&["serve", "--agent", "bad name=true"], 2, &["'bad name=true'", "letters, digits"]),
+    (&["serve", "--agent", "quiet="], 2, &["'quiet='", "command is empty", "quiet=tr"]),
+    (
+        &["serve", "--agent", "a=true", "--agent", "a=false"],
+        2,
+        &["--agent a=", "given twice", "another name or version"],
+    ),
+    (&["serve", "--agent", "a@1=true", "--agent", "a@1=true"], 2, &["`a@1`", "given twice", "another name or version"]),
+    (&["serve", "--samples", "--agent", "slow=true"], 2, &["`slow` is a sample", "another name or version"]),
+    (&["serve", "--samples", "--token", "nopair"], 2, &["--token", "expected TOKEN=NAME"]),
+    (&["serve", "--samples", "--token", "=me"], 2, &["--token", "`me` is empty", "give TOKEN=me"]),
+    (&["serve", "--samples", "--token", "secret="], 2, &["--token", "expected TOKEN=NAME"]),
+    (
+        &["serve", "--samples", "--token", "secret=a", "--token", "secret=b"],
+        2,
+        &["same token", "`a` and `b`", "each needs one of its own"],
+    ),
+    (&["serve", "--samples", "--bearer", "x"], 2, &["--principal <NAME>", "required"]),
+    (&["serve", "--samples", "--auditor", "nobody"], 2, &["--auditor nobody", "give --token TOKEN=nobody"]),
+    (&["serve", "--samples", "--operator", "nobody"], 2, &["--operator nobody", "give --token TOKEN=nobody"]),
+    (&["serve", "--samples", "--path", "arcp"], 2, &["'arcp'", "begins with `/`"]),
+    (&["serve", "--samples", "--path", "/a b"], 2, &["'/a b'", "without spaces"]),
+    (&["serve", "--samples", "--listen", "7777x"], 2, &["'7777x'", "HOST:PORT", "localhost:7777"]),
+    (&["serve", "--samples", "--listen", "127.0.0.1:77777"], 2, &["'127.0.0.1:77777'", "up to 65535"]),
+    (&["serve", "--samples", "--listen", "127.0.0.1"], 2, &["'127.0.0.1'", "HOST:PORT"]),
+    (&["serve", "--samples", "--listen", "ws://localhost:7777"], 2, &["'ws://localhost:7777'", "HOST:PORT", "no URL"]),
+    (&["serve", "--samples", "--listen", "no.such.host.invalid:1"], 2, &["`no.such.host.invalid`", "no address"]),
+    (&["serve", "--samples", "--listen", "192.0.2.1:7777"], 1, &["192.0.2.1:7777", "give an address of this machine"]),
+    (&["serve", "--samples", "--listen", "$TAKEN"], 1, &["cannot listen on $TAKEN", "arcp runtimes", "--listen :PORT"]),
+    (&["serve", "--samples", "--heartbeat", "soon"], 2, &["'soon'", "such as 90s, 10m or 1h30m"]),
+    (&["serve", "--samples", "--heartbeat", ""], 2, &["--heartbeat", "such as 90s, 10m or 1h30m"]),
+    (&["serve", "--samples", "--resume-window", "10x"], 2, &["'10x'", "such as 90s, 10m or 1h30m"]),
+    (&["serve", "--samples", "--resume-window", "0"], 2, &["resume_window", "must be"]),
+    (&["serve", "--samples", "--session-lease", "0s"], 2, &["'0s'", "more than 0"]),
+    (&["serve", "--samples", "--drain-grace", "-5"], 2, &["-5"]),
+    (&["serve", "--samples", "--principal-share", "0"], 2, &["'0'", "from 1 to 100"]),
+    (&["serve", "--samples", "--principal-share", "25%"], 2, &["'25%'", "from 1 to 100", "without a sign"]),
+    (&["serve", "--samples", "--compat", "other"], 2, &["'other'", "possible values", "python-1.1.3"]),
+    (&["serve", "--samples", "--compat", "python"], 2, &["'python'", "a similar value exists: 'python-1.1.3'"]),
+    (&["serve", "--samples", "--allow-host", "https://my.host"], 2, &["'https://my.host'", "without scheme"]),
+    (&["serve", "--samples", "--allow-origin", "my.page"], 2, &["'my.page'", "such as https://my.page"]),
+    (&["serve", "--samples", "--restartable", "nobody"], 2, &["--restartable nobody", "give --agent nobody=COMMAND"]),
+    (&["serve", "--samples", "--must-beat", "nobody"], 2, &["--must-beat nobody", "give --agent nobody=COMMAND"]),
+    (&["serve", "--samples", "--agent-env", "=x"], 2, &["--agent-env", "expected NAME or NAME=VALUE"]),
+    (&["serve", "--agent", "a=true", "--agent-env", "NOT_SET"], 2, &["--agent-env NOT_SET", "give it as NAME=VALUE"]),
+    (&["serve", "--samples", "--store", "/"], 2, &["--store", "/: "]),
+    (&["serve", "--samples", "--store", "/nowhere/jobs.db"], 2, &["--store", "/nowhere/jobs.db"]),
+    (&["serve", "--samples", "--record", "/nowhere/x"], 2, &["--record /nowhere/x", "No such file"]),
+];
+
+/// Of those who use a runtime, which hosts the samples.
+const OF_USERS: &[Mistake] = &[
+    (&["nonsense"], 2, &["'nonsense'", "--help"]),
+    (&["sumbit", "echo"], 2, &["'sumbit'", "a similar subcommand exists: 'submit'"]),
+    (&["submit", "bad name"], 2, &["'bad name'", "NAME or NAME@VERSION"]),
+    (&["submit", "nobody"], 1, &["`nobody`", "it has chatty, chunker"]),
+    (&["submit", "echo", "--input", "{not json"], 2, &["--input", "not valid JSON near byte"]),
+    (&["submit", "echo", "--input", "@/nowhere"], 2, &["--input @/nowhere", "No such file"]),
+    (&["submit", "echo", "--max-runtime", "0"], 2, &["'0'", "expected more than 0, such as 10m"]),
+    (&["submit", "echo", "--max-runtime", "ten"], 2, &["'ten'", "such as 90s, 10m or 1h30m"]),
+    (&["submit", "echo", "--max-runtime", "200y"], 2, &["'200y'", "at most 136 years"]),
+    (&["submit", "echo", "--give-up-after", "1.5.5"], 2, &["'1.5.5'", "such as 90s"]),
+    (&["submit", "echo", "--key", ""], 2, &["--key", "1 to 256 bytes"]),
+    (&["submit", "echo", "--priority", "high"], 2, &["--priority", "--family open"]),
+    (&["submit", "echo", "--priority", "urgent"], 2, &["'urgent'", "possible values", "critical"]),
+    (&["submit", "echo", "--url", "http://localhost:7777/arcp"], 2, &["'http://", "give ws://localhost:7777/arcp"]),
+    (&["submit", "echo", "--url", "wss://x"], 2, &["'wss://x'", "ws://", "TLS proxy"]),
+    (&["submit", "echo", "--url", "localhost"], 2, &["'localhost'", "HOST:PORT"]),
+    (&["submit", "echo", "--url", "localhost:many"], 2, &["'localhost:many'", "HOST:PORT"]),
+    (&["submit", "echo", "--url", "ftp://x:1"], 2, &["'ftp://x:1'", "ws://HOST:PORT/PATH"]),
+    (
+        &["submit", "echo", "--url", "ws://127.0.0.1:1/arcp"],
+        7,
+        &["no runtime answers at ws://127.0.0.1:1/arcp", "Connection refused", "arcp serve", "--url"],
+    ),
+    (&["submit", "echo", "--url", ":1"], 7, &["ws://127.0.0.1:1/arcp", "Connection refused", "arcp serve"]),
+    (&["submit", "echo", "--token", "wrong"], 8, &["refused", "give one of that runtime's tokens"]),
+    (&["submit", "echo", "--detach", "--url", "127.0.0.1:1"], 2, &["--detach", "give --token", "ARCP_TOKEN"]),
+    (&["watch", "job_nobody"], 1, &["`job_nobody`", "arcp list"]),
+    (&["watch", "job 1"], 2, &["'job 1'", "arcp list"]),
+    (&["watch"], 2, &["<JOB>", "required"]),
+    (&["cancel", "job_nobody"], 1, &["`job_nobody`", "arcp list"]),
+    (&["cancel", "job_1", "--deadline", "5s"], 2, &["--deadline", "--family open"]),
+    (&["cancel", "job_1", "--family", "open", "--deadline", "1h"], 2, &["'1h'", "at most 10m"]),
+    (&["list", "--status", "succes"], 2, &["'succes'", "a similar value exists: 'success'"]),
+    (&["list", "--agent", "nobody"], 2, &["--agent nobody", "it has chatty, chunker"]),
+    (&["list", "--limit", "many"], 2, &["'many'", "0 for all"]),
+    (&["list", "--family", "closed"], 2, &["'closed'", "hello, open"]),
+    (&["replay", "/nowhere"], 2, &["/nowhere", "No such file"]),
+    (&["store", "check", "/nowhere.db"], 2, &["/nowhere.db", "No such file"]),
+    (&["store"], 2, &["check", "repair", "backup"]),
+];
+
+/// What says nothing to whoever made the mistake, and what must not be repeated.
+const NEVER: [&str; 5] = ["invalid digit", "non-zero type", "lost for good", "secret", "(CANCELLED)"];
+
+fn tell(home: &Home, mistakes: &[Mistake], names: &[(&str, &str)]) {
+    let filled = |text: &str| names.iter().fold(text.to_string(), |text, (name, value)| text.replace(name, value));
+    for (args, exit, needles) in mistakes {
+        let args: Vec<String> = args.iter().map(|arg| filled(arg)).collect();
+        let output = home.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let said = stderr(&output);
+        assert_eq!(code(&output), *exit, "{args:?}: {said}");
+        assert!(output.stdout.is_empty(), "{args:?}: stdout is data");
+        for needle in *needles {
+            let needle = filled(needle);
+            assert!(said.contains(&needle), "{args:?}: no {needle:?} in: {said}");
+        }
+        for never in NEVER {
+            assert!(!said.contains(never), "{args:?}: {never:?} in: {said}");
+        }
+        assert!(!said.contains("panicked"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_mistake_of_an_operator_is_told_with_its_input_and_its_mend() {
+    let home = Home::new(ARCP);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    tell(&home, OF_OPERATORS, &[("$TAKEN", &address)]);
+}
+
+#[test]
+fn a_mistake_of_a_user_is_told_with_its_input_and_its_mend() {
+    let mut home = Home::new(ARCP);
+    home.serve(&["--samples"]);
+    tell(&home, OF_USERS, &[]);
+}
+
+#[test]
+fn without_a_runtime_a_command_says_how_to_start_one() {
+    let home = Home::new(ARCP);
+    for args in [&["list"][..], &["submit", "echo"], &["watch", "job_1"], &["cancel", "job_1"]] {
+        let refused = home.run(args);
+        let said = stderr(&refused);
+        assert_eq!(code(&refused), 2, "{args:?}: {said}");
+        assert!(
+            said.contains("no runtime is known") && said.contains("arcp serve") && said.contains("--url"),
+            "{said}"
+        );
+    }
+    let none = home.run(&["runtimes"]);
+    assert!(code(&none) == 0 && stderr(&none).contains("start one with `arcp serve`"), "{}", stderr(&none));
+}

@@ -1,0 +1,118 @@
+//! The program `arcp` as its user runs it: a state directory of its own, and the
+//! servers that were started with it.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+/// A state directory, which goes with the value, and so do its servers.
+#[derive(Debug)]
+pub struct Home {
+    /// The state directory.
+    pub dir: PathBuf,
+    /// The servers that run, in the order in which they were started.
+    pub servers: Vec<Child>,
+    program: &'static str,
+}
+
+impl Home {
+    /// A new one, for this program.
+    pub fn new(program: &'static str) -> Home {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::SeqCst);
+        let dir = std::env::temp_dir().join(format!("arcp-home-{}-{n}", std::process::id()));
+        Home { dir, servers: Vec::new(), program }
+    }
+
+    /// A command that reads nothing.
+    pub fn arcp(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
+        command.args(args).env("ARCP_STATE_DIR", &self.dir);
+        for variable in ["ARCP_URL", "ARCP_TOKEN", "ARCP_FAMILY", "ARCP_LISTEN"] {
+            command.env_remove(variable);
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.arcp(args).output().expect("it runs")
+    }
+
+    /// Runs a command on a terminal; everything that this one showed.
+    pub fn run_on_terminal(&self, args: &[&str]) -> (ExitStatus, String) {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal");
+        let name = ptsname(&ours, Vec::new()).expect("its name");
+        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
+        let theirs = || OwnedFd::from(File::options().read(true).write(true).open(path).expect("it opens"));
+        let mut command = self.arcp(args);
+        command.stdin(theirs()).stdout(theirs()).stderr(theirs());
+        let mut child = command.spawn().expect("it runs");
+        // It holds their end too.
+        drop(command);
+        let mut shown = Vec::new();
+        // An error is the end: nobody has their end open any more.
+        let _ = File::from(ours).read_to_end(&mut shown);
+        let shown = String::from_utf8_lossy(&shown).replace("\r\n", "\n");
+        (child.wait().expect("it ends"), shown)
+    }
+
+    /// Starts a server on a free port; gives its URL.
+    pub fn serve(&mut self, args: &[&str]) -> String {
+        self.serve_at("127.0.0.1:0", args)
+    }
+
+    /// Starts a server at this address; gives its URL.
+    pub fn serve_at(&mut self, address: &str, args: &[&str]) -> String {
+        let mut all = vec!["serve", "--listen", address];
+        all.extend(args);
+        let mut child = self.arcp(&all).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let ready = lines.next().expect("a line").expect("text");
+        // Somebody has to read on.
+        std::thread::spawn(move || lines.for_each(drop));
+        self.servers.push(child);
+        ready.strip_prefix("READY ").unwrap_or_else(|| panic!("{ready}")).to_string()
+    }
+
+    /// Sends the latest server a signal and waits for its end.
+    pub fn signal(&mut self, name: &str) -> ExitStatus {
+        let mut server = self.servers.pop().expect("a server");
+        let pid = server.id().to_string();
+        Command::new("kill").args([format!("-{name}"), pid]).status().expect("kill");
+        server.wait().expect("it ends")
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// What a command wrote to stdout.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a command wrote to stderr.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// How a command ended; -1 if by a signal.
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
