@@ -67,9 +67,15 @@ impl Chosen {
         Some(Chosen { target: target_of(runtime)?, token, family: Family::Hello, give_up_after: STARTING })
     }
 
-    /// Nobody comes back to a session without a name.
-    pub fn is_anonymous(&self) -> bool {
-        self.token.is_none()
+    /// Whether a job that is submitted there can be watched by a later command.
+    pub fn can_be_left(&self) -> Result<(), &'static str> {
+        match self.target {
+            Target::Program(_) => Err("the runtime of an exec: URL ends with this command, and the job with it: stay"),
+            Target::WebSocket { .. } if self.token.is_none() => {
+                Err("nobody could ever watch a job that was submitted without a token: give --token, or set ARCP_TOKEN")
+            }
+            Target::WebSocket { .. } => Ok(()),
+        }
     }
 
     /// By which it is known.

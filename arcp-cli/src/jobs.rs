@@ -26,10 +26,8 @@ pub fn submit(args: args::Submit) -> Result<Exit, Failure> {
         None => format!("arcp-{}", &arcp_host::entropy::token()?[..32]),
     };
     let chosen = Chosen::of_starting(&args.place)?;
-    if args.detach && chosen.is_anonymous() {
-        let why = "--detach: nobody could ever watch a job that was submitted without a token: give --token, or set \
-                   ARCP_TOKEN";
-        return Err(Failure::usage(why));
+    if args.detach {
+        chosen.can_be_left().map_err(|why| Failure::usage(format!("--detach: {why}")))?;
     }
     let client = chosen.connect()?;
     let mut submission = Submission {

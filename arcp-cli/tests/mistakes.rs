@@ -90,6 +90,7 @@ const OF_USERS: &[Mistake] = &[
     (&["submit", "echo", "--url", ":1"], 7, &["ws://127.0.0.1:1/arcp", "Connection refused", "arcp serve"]),
     (&["submit", "echo", "--token", "wrong"], 8, &["refused", "give one of that runtime's tokens"]),
     (&["submit", "echo", "--detach", "--url", "127.0.0.1:1"], 2, &["--detach", "give --token", "ARCP_TOKEN"]),
+    (&["submit", "echo", "--detach", "--url", "exec:arcp serve --stdio"], 2, &["--detach", "an exec: URL", "stay"]),
     (&["watch", "job_nobody"], 1, &["`job_nobody`", "arcp list"]),
     (&["watch", "job 1"], 2, &["'job 1'", "arcp list"]),
     (&["watch"], 2, &["<JOB>", "required"]),

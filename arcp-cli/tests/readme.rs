@@ -1,8 +1,9 @@
-//! The console blocks of the README, run as they are pasted: in their order, in
-//! one shell, without a pause.
+//! The blocks of the README, run as they are pasted: in their order, in one
+//! shell, without a pause.
 //!
 //! Only the port and the home directory are others, and what builds is left out:
-//! it was built for this test.
+//! it was built for this test. What is in Python runs where `ARCP_PYTHON` names
+//! an interpreter that has the published SDK, and what is in Rust as a doctest.
 
 use std::fs;
 use std::io::Write as _;
@@ -36,6 +37,17 @@ fn steps() -> Vec<Step> {
     steps
 }
 
+/// The program in Python, and how it is run once the runtime listens.
+fn python(home: &Path, port: &str, here: &dyn Fn(&str) -> String) -> Option<Step> {
+    let interpreter = std::env::var("ARCP_PYTHON").ok()?;
+    let block = README.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let program = home.join("readme.py");
+    fs::write(&program, here(block)).expect("written");
+    let listens = format!("until (: < /dev/tcp/127.0.0.1/{port}) 2> /dev/null; do :; done");
+    let command = format!("{listens}; {interpreter} {}", program.display());
+    Some(Step { command, shown: vec!["{'done': True, 'ticks': 5}".to_string()] })
+}
+
 /// Ids are new each time.
 fn without_ids(text: &str) -> String {
     let mut parts = text.split("job_");
@@ -49,8 +61,9 @@ fn what_the_readme_says_can_be_pasted() {
     fs::create_dir_all(&home).expect("a folder");
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port().to_string();
     let here = |text: &str| text.replace(PORT, &port).replace(HOME, home.to_str().expect("text"));
-    let steps = steps();
-    assert!(steps.len() >= 6, "the blocks are found");
+    let mut steps = steps();
+    assert!(steps.len() >= 7, "the blocks are found");
+    steps.extend(python(&home, &port, &here));
     let mut script = String::from("trap 'kill $(jobs -p); wait' EXIT\n");
     for (n, step) in steps.iter().enumerate() {
         script.push_str(&format!("{}\nstatus=$?; echo \"step {n} $status\"\n", here(&step.command)));
