@@ -499,6 +499,35 @@ fn an_inline_copy_of_a_result_in_pieces_counts_only_without_the_pieces() {
 }
 
 #[test]
+fn a_result_whose_last_piece_is_missing_is_broken() {
+    for (more, of_no_result) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut peer = Peer::opened(OURS);
+        let (_, id) = peer.submit();
+        peer.accept("job_1", Some(&id));
+        peer.hear(
+            json!({"id": "e", "type": "job.event", "session_id": "s", "job_id": "job_1", "event_seq": 1, "payload": {
+            "kind": "result_chunk", "ts": "2026-01-01T00:00:00Z", "body": {
+                "result_id": "r", "chunk_seq": 0, "data": "ab", "encoding": "utf8", "more": more}}}),
+        );
+        peer.take();
+        let mut payload = json!({"final_status": "success", "job_id": "job_1"});
+        // A published runtime ends its results in pieces with a result that is null.
+        payload[if of_no_result { "result" } else { "result_id" }] =
+            if of_no_result { Value::Null } else { json!("r") };
+        peer.hear(json!({"id": "e", "type": "job.result", "session_id": "s", "job_id": "job_1", "event_seq": 2, "payload": payload}));
+        match peer.take().as_slice() {
+            [ClientEvent::JobEnded { result: ResultData::Streamed { bytes, .. }, .. }] => {
+                assert_eq!((more, bytes.as_slice()), (false, b"ab".as_slice()));
+            }
+            [ClientEvent::JobEnded { result: ResultData::Broken { why }, .. }] => {
+                assert!(more && why.contains("the last piece is missing"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_session_that_is_open_is_closed_by_the_runtime_and_another_at_once() {
     let ended =
         |peer: &mut Peer| peer.take().iter().any(|event| matches!(event, ClientEvent::Ended(SessionEnd::Closed)));

@@ -470,7 +470,8 @@ fn rt72_b79_traces_travel() {
             assert_eq!(frame["trace_id"], id);
         }
     }
-    for bad in ["x", "4BF92F3577B34DA6A3CE929D0E0E4736", ""] {
+    let parents = ["-00f067aa0ba902b-01", "-00f067aa0ba902b7-1"].map(|rest| format!("00-{id}{rest}"));
+    for bad in ["x", "4BF92F3577B34DA6A3CE929D0E0E4736", "", "0000", &parents[0], &parents[1]] {
         raw.send_with(&mut world, "job.submit", json!({"agent": "echo"}), json!({"trace_id": bad}));
         assert_eq!(code(&raw.expect(&mut world, "session.error")), "INVALID_REQUEST", "{bad}");
     }

@@ -82,6 +82,14 @@ fn events_and_the_result_line() {
 }
 
 #[test]
+fn a_line_that_says_more_than_a_result_is_text() {
+    let line = r#"{"result":1,"note":2}"#;
+    assert_eq!(inline(&run(&format!("echo '{line}'"), "null")), Json::string(line).as_str());
+    let line = r#"{"note":2}"#;
+    assert_eq!(inline(&run(&format!("echo '{line}'"), "null")), Json::string(line).as_str());
+}
+
+#[test]
 fn stderr_is_told_apart_and_the_exit_code_is_carried() {
     let ran = run("echo oops >&2; exit 3", "null");
     assert_eq!(logs(&ran), [("stderr".to_string(), "oops".to_string())]);

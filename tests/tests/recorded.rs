@@ -175,3 +175,11 @@ fn every_request_of_a_rust_client_is_read_and_comes_back_the_same() {
     });
     assert!(read > 280 && openings > 100 && refused > 30, "{read} read, {openings} openings, {refused} refused");
 }
+
+#[test]
+fn every_published_client_has_its_name_on_a_command_line() {
+    for (name, profile) in Profile::NAMED {
+        assert_eq!(Profile::named(name), Some(profile));
+    }
+    assert_eq!(Profile::named("nobody"), None);
+}

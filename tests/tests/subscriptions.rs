@@ -89,6 +89,18 @@ fn sw76_sw77_rr11_rt21_rt35_rr14_the_past_then_the_boundary_then_what_comes_each
 }
 
 #[test]
+fn a_filter_has_a_bounded_number_of_entries() {
+    let mut world = World::seeded(31);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    for (entries, answer) in [(64, "subscribe.accepted"), (65, "nack"), (200, "nack")] {
+        let filter = json!({"job_id": (0..entries).map(|n| format!("job_{n}")).collect::<Vec<_>>()});
+        raw.send(&mut world, "subscribe", json!({"filter": filter}));
+        assert_eq!(raw.settle(&mut world)[0]["type"], answer, "{entries}");
+    }
+    world.finish();
+}
+
+#[test]
 fn sw75_a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
     let mut world = World::seeded(2);
     let (mut one, first) = Raw::open(&mut world, "tok-a");
