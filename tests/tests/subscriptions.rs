@@ -376,6 +376,22 @@ fn subscriptions_of_one_principal_have_a_bound_and_so_has_the_past() {
 }
 
 #[test]
+fn the_past_may_be_as_long_as_its_bound() {
+    let past = |bound: u64| {
+        let mut world = World::configured(32, |config| config.limits.backfill_events = bound);
+        let (mut agent, _) = Raw::open(&mut world, "tok-a");
+        run(&mut world, &mut agent, "chatty", json!({"count": 25}));
+        let (mut observer, _) = Raw::open(&mut world, "tok-a");
+        observer.send(&mut world, "subscribe", json!({"filter": {}, "since": {}}));
+        let frames = observer.settle(&mut world);
+        world.finish();
+        (frames[0]["type"] == "subscribe.accepted").then(|| shown(&frames).len() as u64 - 1)
+    };
+    let events = past(1000).expect("more than enough");
+    assert_eq!((past(events), past(events - 1)), (Some(events), None));
+}
+
+#[test]
 fn subscriptions_survive_a_lost_connection_and_a_restart() {
     for seed in 0..30 {
         let mut world = World::seeded(seed);
