@@ -515,13 +515,15 @@ fn watchers_of_both_families_find_what_they_watched() {
 }
 
 #[test]
-fn a_digest_is_of_the_log_up_to_its_end() {
+fn a_digest_is_of_all_sessions_and_of_the_log_up_to_its_end() {
     let mut world = World::seeded(7);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "echo"}));
     raw.until_end(&mut world);
     world.settle();
-    let at = world.runtime().digest().at;
-    assert!(at.0 > 3 && at == world.store.last(), "{at:?}: otherwise worlds compare no restart");
+    let one = world.runtime().digest();
+    assert!(one.at.0 > 3 && one.at == world.store.last(), "{:?}: otherwise worlds compare no restart", one.at);
+    Raw::hello(&mut world, "tok-a");
+    assert_eq!(world.runtime().digest().differences(&one).len(), 2, "a session and its subscriptions");
     world.finish();
 }
