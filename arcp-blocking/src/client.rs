@@ -4,31 +4,26 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arcp_host::clock::Clock;
-use arcp_proto::client::{
-    Client as Machine, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, ResultData, SessionEnd,
-};
+use arcp_proto::client::{Client as Machine, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, SessionEnd};
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentEntry;
-use arcp_proto::model::event::{JobEvent, Terminal};
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
 use arcp_proto::model::request::{ClientInfo, Invocation, ListQuery, ResumeClaim, Submit, Watch};
-use arcp_proto::time::UtcMs;
 use arcp_proto::wire::Family;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::dial::{Closer, Target, Wire};
 use crate::framing::{Framed, Framing};
+use crate::job::{Held, Job, JobUpdate, Unread};
 use crate::open::{OpenClient, give, open_session, stop};
 
 /// Messages to the driver that may queue up.
 const QUEUE: usize = 64;
-/// Updates the application has not taken before the socket is not read.
-const UNREAD: usize = 8192;
 /// How long the end of a program waits for the session to be closed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -76,76 +71,6 @@ pub enum ClientError {
     /// The command was not allowed.
     #[error("{0}")]
     Misuse(#[from] ApiMisuse),
-}
-
-/// A job that is being followed.
-#[derive(Debug)]
-pub struct Job {
-    /// The job.
-    pub id: WireId,
-    /// The agent, as resolved.
-    pub agent: String,
-    /// Its trace.
-    pub trace: Option<String>,
-    updates: Receiver<Held>,
-}
-
-/// Something about a followed job.
-#[derive(Clone, Debug)]
-pub enum JobUpdate {
-    /// Something happened in it.
-    Event {
-        /// Its number in the session; 0 if the runtime gave none.
-        seq: u64,
-        /// When.
-        at: Option<UtcMs>,
-        /// What.
-        event: JobEvent,
-    },
-    /// It ended. Nothing follows.
-    Ended {
-        /// Its number in the session; 0 if the runtime gave none.
-        seq: u64,
-        /// How.
-        terminal: Terminal,
-        /// Its result, put together.
-        result: ResultData,
-    },
-    /// The connection was lost; another attempt follows.
-    Reconnecting {
-        /// Which attempt.
-        attempt: u32,
-        /// After which pause.
-        after: Duration,
-        /// What happened.
-        why: String,
-    },
-    /// The connection is back.
-    Reconnected {
-        /// Whether the same session came back.
-        resumed: bool,
-    },
-    /// So many events came while we were away for long, and are no longer kept.
-    Missed {
-        /// How many.
-        events: u64,
-    },
-    /// The runtime does not show the job any more.
-    Gone(Box<Refusal>),
-    /// The session is over; the job goes on. Nothing follows.
-    Lost(SessionEnd),
-}
-
-impl Job {
-    /// The next update; waits for it. `None` after the last one.
-    pub fn next_update(&self) -> Option<JobUpdate> {
-        self.updates.recv().ok().map(Held::take)
-    }
-
-    /// The next update, if one comes in time.
-    pub fn next_update_in(&self, span: Duration) -> Option<JobUpdate> {
-        self.updates.recv_timeout(span).ok().map(Held::take)
-    }
 }
 
 #[derive(Debug)]
@@ -237,7 +162,7 @@ impl Client {
 
     pub(crate) fn submitted(&self, submit: Submit, invocation: Option<Invocation>) -> Result<Job, ClientError> {
         let (accepted, updates) = self.ask(|answer| Command::Submit(submit, invocation, answer))?;
-        Ok(Job { id: accepted.job, agent: accepted.agent, trace: accepted.trace, updates })
+        Ok(Job::new(accepted.job, accepted.agent, accepted.trace, updates))
     }
 
     /// What can be asked of a runtime of the open family only; `None` where
@@ -253,7 +178,7 @@ impl Client {
     /// If the runtime does not show it, or the session is over.
     pub fn watch(&self, watch: Watch) -> Result<Job, ClientError> {
         let (watching, updates) = self.ask(|answer| Command::Watch(watch, answer))?;
-        Ok(Job { id: watching.job, agent: watching.agent, trace: watching.trace, updates })
+        Ok(Job::new(watching.job, watching.agent, watching.trace, updates))
     }
 
     /// Stops watching a job.
@@ -319,67 +244,6 @@ impl Drop for Client {
         // A program that ends now would take with it what was not written.
         let gone = self.gone.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = gone.recv_timeout(GOODBYE);
-    }
-}
-
-/// Updates handed out and not taken: too many, and the socket is not read.
-#[derive(Debug, Default)]
-struct Unread {
-    state: Mutex<(usize, bool)>,
-    changed: Condvar,
-}
-
-impl Unread {
-    fn given(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
-    }
-
-    fn taken(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = state.0.saturating_sub(1);
-        if state.0 == UNREAD / 2 {
-            self.changed.notify_all();
-        }
-    }
-
-    fn open(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
-        self.changed.notify_all();
-    }
-
-    fn wait(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.0 <= UNREAD {
-            return;
-        }
-        while state.0 > UNREAD / 2 && !state.1 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// An update that counts as unread until it is taken or thrown away.
-#[derive(Debug)]
-pub(crate) struct Held {
-    update: Option<JobUpdate>,
-    unread: Arc<Unread>,
-}
-
-impl Held {
-    fn new(update: JobUpdate, unread: &Arc<Unread>) -> Held {
-        unread.given();
-        Held { update: Some(update), unread: unread.clone() }
-    }
-
-    fn take(mut self) -> JobUpdate {
-        // It is there: only this takes it, and takes `self` with it.
-        self.update.take().unwrap_or(JobUpdate::Lost(SessionEnd::Closed))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.unread.taken();
     }
 }
 

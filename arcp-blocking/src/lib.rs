@@ -4,6 +4,50 @@
 //! The thread that owns the [driver](arcp_host::driver) of the protocol core is
 //! also the IO loop. It waits in one place, until the next deadline; everybody
 //! else may wait for it, and it waits for nobody.
+//!
+//! ```
+//! use arcp_blocking::{Client, Host, Server, ServerConfig};
+//! use arcp_host::agent::{Context, Outcome};
+//! use arcp_host::auth::BearerTokens;
+//! use arcp_host::registry::Registry;
+//! use arcp_proto::client::{ClientConfig, ResultData};
+//! use arcp_proto::id::Principal;
+//! use arcp_proto::json::Json;
+//! use arcp_proto::model::agent::AgentRef;
+//! use arcp_proto::model::event::{EventKind, JobEvent};
+//! use arcp_proto::model::request::{Credential, Submit};
+//! use arcp_proto::runtime::Config;
+//! use arcp_proto::secret::Secret;
+//!
+//! // A server with one agent, for whoever has the token.
+//! let mut registry = Registry::default();
+//! registry.add("count", None, |job: &Context| {
+//!     let to: u64 = job.parse()?;
+//!     for n in 1..=to {
+//!         job.progress(n, Some(to), None)?;
+//!     }
+//!     Outcome::of("done")
+//! });
+//! let (mut tokens, token) = (BearerTokens::default(), Secret::new("t0p".into()));
+//! tokens.add(&token, Principal::new("alice").unwrap());
+//! let host = Host::new(Config::new("doc", "1"), registry).with_authenticator(tokens);
+//! let server = Server::bind(&ServerConfig::new(([127, 0, 0, 1], 0).into()), host)?;
+//! let (target, handle) = (server.url().parse()?, server.handle());
+//! let serving = std::thread::spawn(move || server.run());
+//!
+//! // Anywhere else: a client that runs it.
+//! let client = Client::connect(target, ClientConfig::new("doc", "1", Credential::Bearer(token)))?;
+//! let submit = Submit { input: Some(Json::parse("3")?), ..Submit::new(AgentRef::parse("count")?) };
+//! let job = client.submit(submit)?;
+//! let steps = job.events().filter(|event| matches!(event, JobEvent::Said { kind: EventKind::Progress, .. })).count();
+//! assert_eq!(steps, 3);
+//! assert_eq!(job.wait()?.result, ResultData::Inline(Json::parse(r#""done""#)?));
+//!
+//! drop(client);
+//! handle.shutdown();
+//! serving.join().unwrap()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
@@ -13,13 +57,15 @@ mod connections;
 mod dial;
 mod framing;
 mod http;
+mod job;
 mod open;
 mod partial;
 pub mod server;
 pub mod stdio;
 
 pub use arcp_host::driver::{Host, HostError};
-pub use client::{Client, ClientError, Job, JobUpdate};
+pub use client::{Client, ClientError};
 pub use dial::{Target, TargetError};
+pub use job::{Job, JobEnd, JobUpdate};
 pub use open::OpenClient;
 pub use server::{Port, Server, ServerConfig, ServerHandle};

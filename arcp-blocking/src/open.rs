@@ -7,7 +7,8 @@ use arcp_proto::error::ApiMisuse;
 use arcp_proto::id::WireId;
 use arcp_proto::model::request::{Invocation, Submit};
 
-use crate::client::{Client, ClientError, Command, Job};
+use crate::client::{Client, ClientError, Command};
+use crate::job::Job;
 
 /// A client of the open family, with what only that has.
 #[derive(Clone, Copy, Debug)]

@@ -175,6 +175,11 @@ impl Server {
         self.address
     }
 
+    /// Where its clients connect to.
+    pub fn url(&self) -> String {
+        format!("ws://{}{}", self.address, self.gate.path)
+    }
+
     /// What stops it, from another thread.
     pub fn handle(&self) -> ServerHandle {
         ServerHandle(self.control.clone())

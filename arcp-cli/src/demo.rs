@@ -68,7 +68,7 @@ fn start(token: &str) -> Result<(Server, arcp_blocking::Target), Failure> {
     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let server =
         Server::bind(&ServerConfig::new(listen), host).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
-    let url = format!("ws://{}/arcp", server.address());
+    let url = server.url();
     tell(&format!("a runtime listens on {url}"))?;
     let target = url.parse().map_err(|e| Failure::new(Exit::Failed, format!("{e}")))?;
     Ok((server, target))

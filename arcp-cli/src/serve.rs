@@ -80,7 +80,7 @@ fn serve_port(
         HostError::Config(error) => Failure::usage(error.to_string()),
         HostError::Store(_) | HostError::Fenced(_) => Failure::new(Exit::Failed, error.to_string()),
     })?;
-    let url = format!("ws://{}{}", server.address(), args.path);
+    let url = server.url();
     let left = Left::word(made, server.address().port(), &url)?;
     stop_on_signals(server.handle())?;
     log(format_args!("READY {url}"));

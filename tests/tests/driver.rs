@@ -6,15 +6,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arcp_blocking::{Server, ServerConfig, stdio};
 use arcp_host::agent::{Context, Outcome};
-use arcp_host::driver::{Driver, Fenced, Host, Sockets, WriteWindow};
+use arcp_host::driver::{Driver, Fenced, Host, HostError, Sockets, WriteWindow};
 use arcp_host::registry::Registry;
 use arcp_host::samples;
 use arcp_host::store::{History, Store, StoreError};
 use arcp_proto::id::{ConnId, JobId, LogPos, Principal};
 use arcp_proto::record;
 use arcp_proto::runtime::{Batch, CloseReason, Config, EventRecord, Input, Notice, Record, Transport};
-use arcp_tests::server::PATIENCE;
+use arcp_tests::server::{PATIENCE, Running, send, session_with};
 use arcp_tests::store::VirtualStore;
 use serde_json::{Value, json};
 
@@ -198,6 +199,64 @@ fn a_runtime_whose_store_is_somebody_elses_ends_and_shows_nothing_more() {
 }
 
 #[test]
+fn a_server_whose_store_is_somebody_elses_drops_its_connections_as_they_are() {
+    let store = Failing::default();
+    let host = Running::host(Box::new(store.clone()), &[], |_| {});
+    let server = Server::bind(&ServerConfig::new(([127, 0, 0, 1], 0).into()), host).expect("a port");
+    let address = server.address();
+    let serving = std::thread::spawn(move || server.run());
+    let (mut socket, _) = session_with(address, "tok-a");
+    let (mut idle, _) = session_with(address, "tok-b");
+    store.set(Some(StoreError::Fenced("node 2 has it".into())));
+    send(&mut socket, "1", "job.submit", json!({"agent": "echo"}));
+    for socket in [&mut socket, &mut idle] {
+        let last = socket.read();
+        assert!(last.is_err(), "neither a message nor a goodbye: {last:?}");
+    }
+    let ended = serving.join().expect("no panic");
+    assert!(matches!(&ended, Err(HostError::Fenced(Fenced(why))) if why == "node 2 has it"), "{ended:?}");
+}
+
+/// What is written to a pipe.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Written {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text")
+    }
+}
+
+#[test]
+fn a_server_on_pipes_whose_store_is_somebody_elses_writes_nothing_more() {
+    let store = Failing::default();
+    let host = Running::host(Box::new(store.clone()), &[], |_| {});
+    let written = Written::default();
+    let (read, mut write) = std::io::pipe().expect("a pipe");
+    let (owner, out) = (Principal::new("owner"), written.clone());
+    let serving = std::thread::spawn(move || stdio::serve(host, owner, read, out));
+    writeln!(write, r#"{{"id":"1","type":"session.hello"}}"#).expect("written");
+    while !written.text().contains("session.welcome") {
+        std::thread::yield_now();
+    }
+    store.set(Some(StoreError::Fenced("node 2 has it".into())));
+    writeln!(write, r#"{{"id":"2","type":"job.submit","payload":{{"agent":"echo"}}}}"#).expect("written");
+    let ended = serving.join().expect("no panic");
+    assert!(matches!(&ended, Err(HostError::Fenced(_))), "{ended:?}");
+    assert_eq!(written.text().lines().count(), 1, "the welcome and nothing else");
+}
+
+#[test]
 fn a_store_that_stays_unavailable_is_said_after_a_few_tries_and_work_goes_on_once_it_is_back() {
     let (sender, notices) = channel();
     let store = Failing::default();
@@ -265,23 +324,9 @@ fn a_read_of_a_store_that_is_somebody_elses_ends_the_runtime() {
     assert_eq!(outcome, Err(Fenced("node 2 has it".into())));
 }
 
-/// Where a recording is written to.
-#[derive(Clone, Default)]
-struct Tape(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Tape {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn what_a_driver_records_replays_equal() {
-    let tape = Tape::default();
+    let tape = Written::default();
     let recorded = tape.clone();
     let mut looped = Loop::start(Failing::default(), |host| host.recorded_to(recorded));
     looped.submit("chatty", json!({"count": 200})).expect("the store works");
@@ -289,8 +334,7 @@ fn what_a_driver_records_replays_equal() {
     looped.until(|peer| peer.count("job.result") == 2).expect("the store works");
     let sent = looped.peer.frames.len();
     drop(looped);
-    let text = String::from_utf8(tape.0.lock().expect("no panic").clone()).expect("text");
-    let replayed = record::replay(&text).expect("it comes out as recorded");
+    let replayed = record::replay(&tape.text()).expect("it comes out as recorded");
     assert!(replayed.outputs > sent && replayed.inputs > 200, "{replayed:?}");
 }
 

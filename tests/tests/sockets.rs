@@ -8,13 +8,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use arcp_blocking::JobUpdate;
+use arcp_blocking::{ClientError, JobEnd, JobUpdate};
 use arcp_host::auth::Authenticator;
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{MemoryStore, Store, StoreError};
 use arcp_proto::client::ResultData;
 use arcp_proto::id::Principal;
-use arcp_proto::model::event::JobEvent;
+use arcp_proto::json::Json;
+use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, Watch};
 use arcp_proto::runtime::{Batch, Notice, Record};
@@ -409,6 +410,26 @@ fn a_client_that_does_not_take_its_updates_does_not_hoard_them() {
         }
     }
     assert_eq!(count, 40_001);
+}
+
+#[test]
+fn a_job_is_waited_for_whatever_was_taken_of_its_events_before() {
+    let server = Running::start(&[], |_| {});
+    let client = server.client();
+    let chatty = || client.submit(submit("chatty", r#"{"count":3}"#)).expect("accepted");
+    let emitted = |end: &JobEnd| end.result == ResultData::Inline(Json::parse(r#"{"emitted":3}"#).expect("JSON"));
+    let untouched = chatty();
+    assert!(emitted(untouched.wait().expect("it ends")));
+    let looked_at = chatty();
+    let said = |event: &JobEvent| matches!(event, JobEvent::Said { kind: EventKind::Metric, .. });
+    assert_eq!(looked_at.events().filter(said).count(), 3);
+    assert!(emitted(looked_at.wait().expect("the end was remembered")) && looked_at.wait().is_ok());
+    let taken = chatty();
+    assert!(matches!(taken.updates().last(), Some(JobUpdate::Ended { .. })));
+    assert!(matches!(taken.wait(), Err(ClientError::Misuse(_))), "it was given to somebody");
+    let open = client.submit(submit("slow", r#"{"ms":60000}"#)).expect("accepted");
+    drop(client);
+    assert!(matches!(open.wait(), Err(ClientError::Ended(_))), "the session is over before");
 }
 
 /// A store that says when it is asked about a job, and waits to be told.
