@@ -2,7 +2,7 @@
 //! runtime whose store fails, and what is recorded of it.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -237,23 +237,59 @@ impl Written {
     }
 }
 
+/// A pipe that takes one write, and then no other until it is told to.
+struct Stuck {
+    written: Written,
+    writes: u32,
+    is_stuck: Sender<()>,
+    go: Receiver<()>,
+    /// Tells by its end that nobody writes any more.
+    _gone: Sender<()>,
+}
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writes += 1;
+        if self.writes == 2 {
+            self.is_stuck.send(()).expect("the test listens");
+            let _ = self.go.recv();
+        }
+        self.written.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn a_server_on_pipes_whose_store_is_somebody_elses_writes_nothing_more() {
     let store = Failing::default();
     let host = Running::host(Box::new(store.clone()), &[], |_| {});
+    let ((is_stuck, stuck), (let_go, go), (gone, ended)) = (channel(), channel(), channel());
     let written = Written::default();
-    let (read, mut write) = std::io::pipe().expect("a pipe");
-    let (owner, out) = (Principal::new("owner"), written.clone());
-    let serving = std::thread::spawn(move || stdio::serve(host, owner, read, out));
-    writeln!(write, r#"{{"id":"1","type":"session.hello"}}"#).expect("written");
+    let out = Stuck { written: written.clone(), writes: 0, is_stuck, go, _gone: gone };
+    let (read, mut write) = io::pipe().expect("a pipe");
+    let serving = std::thread::spawn(move || stdio::serve(host, Principal::new("owner"), read, out));
+    let mut say = |id: u32, kind: &str, payload: Value| {
+        let frame = json!({"arcp": "1.1", "id": id.to_string(), "type": kind, "payload": payload});
+        writeln!(write, "{frame}").expect("written");
+    };
+    say(1, "session.hello", json!({}));
     while !written.text().contains("session.welcome") {
         std::thread::yield_now();
     }
+    say(2, "session.ping", json!({"nonce": "being written"}));
+    stuck.recv_timeout(PATIENCE).expect("it is written");
+    say(3, "session.ping", json!({"nonce": "waits behind it"}));
     store.set(Some(StoreError::Fenced("node 2 has it".into())));
-    writeln!(write, r#"{{"id":"2","type":"job.submit","payload":{{"agent":"echo"}}}}"#).expect("written");
-    let ended = serving.join().expect("no panic");
-    assert!(matches!(&ended, Err(HostError::Fenced(_))), "{ended:?}");
-    assert_eq!(written.text().lines().count(), 1, "the welcome and nothing else");
+    say(4, "job.submit", json!({"agent": "echo"}));
+    let outcome = serving.join().expect("no panic");
+    assert!(matches!(&outcome, Err(HostError::Fenced(_))), "{outcome:?}");
+    drop(let_go);
+    assert!(ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected), "the writer ends");
+    let text = written.text();
+    assert!(text.contains("session.welcome") && !text.contains("waits behind it"), "{text}");
 }
 
 #[test]
