@@ -66,7 +66,7 @@ use std::time::Duration;
 
 use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::request::Credential;
-use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats};
+use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict};
 
 pub use self::host::{ExtensionTaker, Host, HostError, Observer};
 pub use self::window::WriteWindow;
@@ -396,17 +396,17 @@ impl Driver {
     fn authenticate(&mut self, op: OpId, credential: Credential) {
         if self.authenticator.is_instant() {
             let principal = self.authenticator.verify(&credential);
-            return self.input(Input::Authenticated { op, principal });
+            return self.input(Input::Authenticated { op, verdict: principal.map(Verdict::from) });
         }
         // One thread each; their number is bounded by the connections that
         // may be in their handshake.
         let (authenticator, mailbox) = (self.authenticator.clone(), self.mailbox.clone());
         let judge = move || {
             let principal = authenticator.verify(&credential);
-            mailbox.put(Input::Authenticated { op, principal });
+            mailbox.put(Input::Authenticated { op, verdict: principal.map(Verdict::from) });
         };
         if std::thread::Builder::new().name("authenticate".to_string()).spawn(judge).is_err() {
-            self.input(Input::Authenticated { op, principal: None });
+            self.input(Input::Authenticated { op, verdict: None });
         }
     }
 

@@ -239,6 +239,27 @@ pub(crate) mod frame_text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Principal;
+    use crate::runtime::Verdict;
+    use crate::time::UtcMs;
+
+    #[test]
+    fn a_recording_from_before_credentials_expired_is_read() {
+        let read = |verdict: &str| {
+            let input = alloc::format!(r#"{{"Authenticated":{{"op":1,{verdict}}}}}"#);
+            let input = serde_json::from_str(&input).expect("an input");
+            let Input::Authenticated { verdict, .. } = &input else { panic!("{input:?}") };
+            let again = serde_json::to_string(&input).expect("JSON");
+            assert_eq!(serde_json::from_str::<Input>(&again).expect("an input"), input);
+            verdict.clone()
+        };
+        let alice = Verdict::from(Principal::new("alice").expect("a name"));
+        assert_eq!(read(r#""principal":"alice""#), Some(alice.clone()));
+        assert_eq!(read(r#""principal":null"#), None);
+        let until = Some(UtcMs(1_800_000_000_000));
+        let prolonged = Verdict { expires_at: until, ..alice };
+        assert_eq!(read(r#""verdict":{"principal":"alice","expires_at":1800000000000}"#), Some(prolonged));
+    }
 
     #[test]
     fn a_recording_from_before_a_bound_was_added_is_read() {

@@ -12,7 +12,7 @@ use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::feature::Features;
-use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport};
+use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport, Verdict};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::envelope::Header;
 use arcp_proto::wire::{self, EventFrame, Family, Part, Profile, Told, View, frame, read_request};
@@ -55,7 +55,7 @@ impl Stage {
         self.input(Input::Credit { conn, bytes: u32::MAX, frames: u32::MAX });
         let hello = br#"{"id":"h","type":"session.hello","payload":{"auth":{"token":"t"}}}"#.to_vec();
         self.input(Input::Received { conn, frame: hello });
-        self.input(Input::Authenticated { op, principal: Principal::new("p") });
+        self.input(Input::Authenticated { op, verdict: Principal::new("p").map(Verdict::from) });
     }
 
     fn input(&mut self, input: Input) {

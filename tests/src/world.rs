@@ -15,7 +15,8 @@ use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
-    AgentExit, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport, Wait,
+    AgentExit, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport, Verdict,
+    Wait,
 };
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
@@ -123,6 +124,8 @@ pub struct World {
     nodes: Vec<Node>,
     /// What clients of ours speak from now on.
     pub family: Family,
+    /// When a credential expires, for those that do.
+    pub credentials_until: BTreeMap<String, UtcMs>,
     last_conn: u64,
     /// Batches on their way to the store.
     given: Vec<Batch>,
@@ -172,6 +175,7 @@ impl World {
             wires: BTreeMap::new(),
             nodes: Vec::new(),
             family: Family::Hello,
+            credentials_until: BTreeMap::new(),
             last_conn: 0,
             given: Vec::new(),
             store: VirtualStore::default(),
@@ -348,11 +352,15 @@ impl World {
 
     fn authenticate(&mut self, op: OpId, credential: &Credential) {
         // Here a token is its principal's name with `tok-` before it.
-        let principal = match credential {
-            Credential::Bearer(token) => token.expose().strip_prefix("tok-").and_then(Principal::new),
+        let verdict = match credential {
+            Credential::Bearer(token) => {
+                let principal = token.expose().strip_prefix("tok-").and_then(Principal::new);
+                let expires_at = self.credentials_until.get(token.expose()).copied();
+                principal.map(|principal| Verdict { expires_at, ..Verdict::from(principal) })
+            }
             Credential::Anonymous | Credential::Other { .. } => None,
         };
-        self.later(Event::ToRuntime(Input::Authenticated { op, principal }));
+        self.later(Event::ToRuntime(Input::Authenticated { op, verdict }));
     }
 
     fn wake(&mut self, job: JobId) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::ConnId;
-use arcp_proto::runtime::{CloseReason, Config, Input, Operator, Output, Runtime, Transport};
+use arcp_proto::runtime::{CloseReason, Config, Input, Operator, Output, Runtime, Transport, Verdict};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
@@ -325,8 +325,8 @@ impl Bare {
                 Output::Close { conn, reason } => self.closed.push((conn, reason)),
                 Output::Authenticate { op, challenge, credential, .. } => {
                     self.asked.push((format!("{credential:?}"), challenge));
-                    let principal = arcp_proto::id::Principal::new("a");
-                    self.runtime.handle(self.now, Input::Authenticated { op, principal });
+                    let verdict = arcp_proto::id::Principal::new("a").map(Verdict::from);
+                    self.runtime.handle(self.now, Input::Authenticated { op, verdict });
                 }
                 Output::Persist(batch) => self.runtime.handle(self.now, Input::Persisted { up_to: batch.last() }),
                 _ => {}

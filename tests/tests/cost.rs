@@ -8,7 +8,7 @@ use allocation_counter::{AllocationInfo, measure};
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, JobId, Principal};
 use arcp_proto::json::Json;
-use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport};
+use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport, Verdict};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use serde_json::{Value, json};
 
@@ -68,7 +68,8 @@ impl Stage {
                 }
                 Output::StartAgent { job, .. } => self.jobs.push(job),
                 Output::Authenticate { op, .. } => {
-                    self.runtime.handle(self.now, Input::Authenticated { op, principal: Principal::new("a") });
+                    let verdict = Principal::new("a").map(Verdict::from);
+                    self.runtime.handle(self.now, Input::Authenticated { op, verdict });
                 }
                 _ => {}
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arcp_proto::runtime::{CloseReason, Notice};
-use arcp_tests::raw::{Raw, code, open_payload};
+use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -367,6 +367,55 @@ fn rt17_rt55_a_session_lease_is_refreshed_by_proof_or_ends() {
     let (hello, _) = Raw::hello(&mut world, "tok-alice");
     world.run_for(Duration::from_secs(20));
     assert!(!hello.is_closed(&world));
+    world.finish();
+}
+
+#[test]
+fn a_credential_that_expires_ends_its_session_in_both_families() {
+    let mut world = World::seeded(21);
+    let until = world.now().utc.plus(Duration::from_secs(40));
+    world.credentials_until.insert("tok-alice".into(), until);
+    let (mut raw, accepted) = Raw::open(&mut world, "tok-alice");
+    let (mut hello, _) = Raw::hello(&mut world, "tok-alice");
+    assert_eq!(accepted["payload"]["lease"]["expires_at"], until.to_string());
+    // Whoever can prove itself again is asked to.
+    assert_eq!(raw.expect(&mut world, "session.refresh")["payload"]["deadline"], until.to_string());
+    let (evicted, error) = (raw.expect(&mut world, "session.evicted"), hello.expect(&mut world, "session.error"));
+    assert_eq!((code(&evicted), code(&error)), ("LEASE_EXPIRED", "LEASE_EXPIRED"));
+    assert!((until.0..until.0 + 200).contains(&world.now().utc.0), "{}", world.now().utc);
+    assert_eq!(world.runtime().stats().sessions, 0, "nothing brings them back");
+    world.finish();
+}
+
+#[test]
+fn a_session_goes_on_with_the_credential_that_it_is_renewed_by() {
+    let mut world = World::seeded(22);
+    let until = world.now().utc.plus(Duration::from_secs(40));
+    world.credentials_until.insert("tok-alice".into(), until);
+    let (mut raw, _) = Raw::open(&mut world, "tok-alice");
+    let (hello, welcome) = Raw::hello(&mut world, "tok-alice");
+    // The credential is prolonged: it is renewed by a proof, or by coming back.
+    world.credentials_until.clear();
+    raw.expect(&mut world, "session.refresh");
+    raw.send(&mut world, "session.authenticate", json!({"response": "tok-alice"}));
+    raw.expect(&mut world, "ack");
+    world.cut(hello.conn);
+    let mut back = Raw::resume(&mut world, "tok-alice", &welcome, 0);
+    back.expect(&mut world, "session.welcome");
+    world.run_for(Duration::from_secs(20));
+    assert!(world.now().utc > until);
+    assert_eq!((raw.is_closed(&world), back.is_closed(&world)), (false, false));
+    world.finish();
+}
+
+#[test]
+fn a_credential_that_is_over_vouches_for_nobody() {
+    let mut world = World::seeded(23);
+    world.credentials_until.insert("tok-alice".into(), world.now().utc);
+    let mut raw = Raw::connect(&mut world);
+    raw.send(&mut world, "session.hello", hello_payload("tok-alice"));
+    assert_eq!(code(&raw.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    assert_eq!(world.runtime().stats().sessions, 0);
     world.finish();
 }
 

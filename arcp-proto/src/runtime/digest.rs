@@ -81,11 +81,11 @@ impl Runtime {
     }
 
     fn digest_session(&self, digest: &mut Digest, id: SessionId, session: &Session) {
-        let Session { principal, view, extensions, .. } = session;
+        let (principal, view, extensions) = (session.principal(), session.view(), session.extensions().names());
         let Some(feed) = self.delivery.feed(id) else { return };
         let watched = feed.watched();
         // The digest of a token is nobody's to see.
-        let token = hex(&Sha256::digest(session.token.0));
+        let token = hex(&Sha256::digest(session.token().0));
         let head = feed.head();
         let shown = format!("{principal} {view:?} {extensions:?} {watched:?} {token} {head}");
         digest.fact(format!("{id}"), shown);
@@ -96,7 +96,7 @@ impl Runtime {
             let request = audience.and_then(|audience| audience.requests().get(id, entry.request));
             digest.held(format!("{id} {seq}"), format!("{entry:?} {request:?}"));
         }
-        for seen in session.seen.answered() {
+        for seen in session.seen().answered() {
             self.digest_seen(digest, &id.to_string(), seen);
         }
     }
@@ -122,7 +122,7 @@ impl Runtime {
         digest.fact(format!("{id} state"), goes_on);
         let (first, count, classes) = (job.history.first(), job.count(), job.history.runs());
         digest.fact(format!("{id} history"), format!("{first} to {count}: {classes:?}"));
-        let known = |session: &&SessionId| self.sessions.get(**session).is_some_and(|s| s.evicted.is_none());
+        let known = |session: &&SessionId| self.sessions.get(**session).is_some_and(|s| !s.is_evicted());
         let Some(audience) = self.delivery.audience(id) else { return };
         let owners: BTreeSet<&SessionId> = audience.owners().iter().filter(known).collect();
         let watchers: BTreeSet<&SessionId> = audience.watchers().iter().filter(known).collect();

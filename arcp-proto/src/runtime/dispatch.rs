@@ -1,5 +1,9 @@
 //! Routes what one part says to those that it concerns.
 
+mod connections;
+mod requests;
+mod sessions;
+
 use super::Runtime;
 use super::delivery::{Next, ReplayStep};
 use super::effect::Effect;
@@ -16,13 +20,17 @@ impl Runtime {
                 Effect::CreditOwed(job) => self.return_credit(job),
                 Effect::Unreferenced(job) => self.forget_if_done(job),
                 Effect::Answer { conn, reply } => self.answer(conn, reply),
-                Effect::Renumbered { conn, withdrawn } => {
-                    if let Some(conn) = self.conns.get_mut(&conn) {
-                        conn.answers.renumber(&withdrawn);
-                    }
-                }
+                Effect::Renumbered { conn, withdrawn } => self.connections.renumber(conn, &withdrawn),
                 Effect::Leave { conn, reason } => self.leave(conn, reason),
                 Effect::Dismiss { conn, refusal, reason } => self.dismiss(conn, refusal, reason),
+                Effect::Evicted { session, at_once } => {
+                    self.delivery.show_nothing_more(&mut self.ctx, session);
+                    if at_once {
+                        self.on_evicted(session);
+                    }
+                }
+                Effect::SessionOver(session) => self.delivery.close(&mut self.ctx, session),
+                Effect::Detached { session, alive } => self.detach(session, alive),
             }
         }
     }
@@ -43,13 +51,13 @@ impl Runtime {
     /// Sends the next numbered frame up to `up_to`; false if there is none that
     /// may be seen.
     pub(super) fn send_next_event(&mut self, conn: ConnId, up_to: u64) -> bool {
-        let Some(session) = self.conns.get(&conn).and_then(super::conn::Conn::session) else {
+        let Some(session) = self.connections.session(conn).filter(|_| self.connections.takes_numbered(conn)) else {
             return false;
         };
         match self.delivery.next(&mut self.ctx, &self.jobs, session, conn, up_to) {
             Next::Frame(frame) => {
                 if let Some(frame) = frame {
-                    self.send_frame(conn, frame);
+                    self.connections.send_frame(&mut self.ctx, conn, frame);
                 }
                 true
             }
@@ -64,22 +72,18 @@ impl Runtime {
     /// Sends the next frame of a replay; false if there is none that can be
     /// sent now.
     pub(super) fn pump_replay(&mut self, conn: ConnId) -> bool {
-        let Some(attached) = self.conns.get_mut(&conn) else {
-            return false;
-        };
-        let (Some(reader), Some(mut replay)) = (attached.session(), attached.replay.take()) else {
+        let (reader, replay) = (self.connections.session(conn), self.connections.take_replay(conn));
+        let (Some(reader), Some(mut replay)) = (reader, replay) else {
             return false;
         };
         let step = self.delivery.next_replayed(&mut self.ctx, &self.jobs, conn, reader, &mut replay);
         if let ReplayStep::Done(reply) = step {
-            self.send_reply(conn, &reply);
+            self.connections.send_reply(&mut self.ctx, conn, &reply);
             return true;
         }
-        if let Some(attached) = self.conns.get_mut(&conn) {
-            attached.replay = Some(replay);
-        }
+        self.connections.go_on_replaying(conn, replay);
         match step {
-            ReplayStep::Frame(Some(frame)) => self.send_frame(conn, frame),
+            ReplayStep::Frame(Some(frame)) => self.connections.send_frame(&mut self.ctx, conn, frame),
             ReplayStep::Frame(None) => {}
             ReplayStep::Nothing | ReplayStep::Done(_) => return false,
         }

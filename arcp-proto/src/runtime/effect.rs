@@ -3,9 +3,10 @@
 
 use super::delivery::Withdrawn;
 use super::io::CloseReason;
-use crate::id::{ConnId, JobId};
+use crate::id::{ConnId, JobId, SessionId};
 use crate::model::event::EventClass;
 use crate::model::reply::{Refusal, Reply};
+use crate::time::Timestamp;
 
 #[derive(Debug)]
 pub(super) enum Effect {
@@ -30,4 +31,18 @@ pub(super) enum Effect {
     Leave { conn: ConnId, reason: CloseReason },
     /// A connection ends, and is told why.
     Dismiss { conn: ConnId, refusal: Refusal, reason: CloseReason },
+    /// A session is being taken from its client.
+    Evicted {
+        session: SessionId,
+        /// Whether its client is told at once: no record has to be durable.
+        at_once: bool,
+    },
+    /// A session is over.
+    SessionOver(SessionId),
+    /// A session has lost its connection.
+    Detached {
+        session: SessionId,
+        /// When its client gave its last sign of life.
+        alive: Timestamp,
+    },
 }

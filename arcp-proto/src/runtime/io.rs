@@ -14,7 +14,7 @@ use crate::model::agent::AgentRef;
 use crate::model::event::JobError;
 use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, UtcMs};
 
 pub use super::records::{EventRecord, JobRecord, KeyRecord, NumberedRun, Record, Shown};
 pub use super::timers::Timer;
@@ -72,7 +72,8 @@ pub enum Input {
         /// The operation.
         op: OpId,
         /// Who it is; `None`: nobody.
-        principal: Option<Principal>,
+        #[serde(default, alias = "principal")]
+        verdict: Option<Verdict>,
     },
     /// Every batch that ends here or before is durable.
     Persisted {
@@ -131,6 +132,53 @@ pub enum Input {
     },
     /// Time has passed, and everything that had arrived was handed over.
     Tick,
+}
+
+/// Whom an authenticator vouches for.
+///
+/// ```
+/// use arcp_proto::{id::Principal, runtime::Verdict, time::UtcMs};
+/// let alice = Principal::new("alice").unwrap();
+/// let verdict = Verdict { expires_at: Some(UtcMs(1_800_000_000_000)), ..Verdict::from(alice) };
+/// assert_eq!(verdict.principal.to_string(), "alice");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredVerdict")]
+pub struct Verdict {
+    /// Who it is.
+    pub principal: Principal,
+    /// When the credential expires; `None`: never. A session that is not
+    /// refreshed by then, or resumed, is taken from its client. One that is
+    /// over already vouches for nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<UtcMs>,
+}
+
+impl From<Principal> for Verdict {
+    fn from(principal: Principal) -> Verdict {
+        Verdict { principal, expires_at: None }
+    }
+}
+
+/// A verdict as recordings have it: earlier ones held the principal alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredVerdict {
+    Alone(Principal),
+    Whole {
+        principal: Principal,
+        #[serde(default)]
+        expires_at: Option<UtcMs>,
+    },
+}
+
+impl From<StoredVerdict> for Verdict {
+    fn from(stored: StoredVerdict) -> Verdict {
+        match stored {
+            StoredVerdict::Alone(principal) => Verdict::from(principal),
+            StoredVerdict::Whole { principal, expires_at } => Verdict { principal, expires_at },
+        }
+    }
 }
 
 /// What carries a connection.

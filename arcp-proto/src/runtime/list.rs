@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use ulid::Ulid;
 
 use super::Runtime;
-use super::answers::Content;
 use super::authority;
+use super::connection::Content;
 use super::job::Job;
 use crate::error::Violation;
 use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
@@ -51,15 +51,15 @@ impl Runtime {
 
     fn listing(&self, session: SessionId, request: &WireId, query: &ListQuery) -> Result<Listing, Violation> {
         let session = self.sessions.get(session).ok_or_else(|| Violation::invalid("the session is gone"))?;
-        if !session.view.features.has(Feature::ListJobs) {
+        if !session.view().features.has(Feature::ListJobs) {
             return Err(Violation::invalid("listing needs the feature `list_jobs`, which was not negotiated"));
         }
         let limit = match query.limit.unwrap_or(DEFAULT_PAGE) {
             within @ 1..=LARGEST_PAGE => within,
-            beyond if session.view.profile.clamps_page_size() => beyond.clamp(1, LARGEST_PAGE),
+            beyond if session.view().profile.clamps_page_size() => beyond.clamp(1, LARGEST_PAGE),
             _ => return Err(Violation::invalid("`limit` must be 1 to 1000")),
         };
-        let principal = session.principal.clone();
+        let principal = session.principal().clone();
         let after = query.cursor.as_deref().map(|cursor| self.read_cursor(&principal, cursor)).transpose()?;
         let query = ListQuery { cursor: None, limit: Some(limit), ..query.clone() };
         Ok(Listing { request: request.clone(), principal, after, query })

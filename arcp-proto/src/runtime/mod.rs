@@ -1,48 +1,41 @@
 //! The runtime: one value that owns every connection, session and job.
 
-mod admission;
-mod answers;
 mod authority;
 mod config;
-mod conn;
+mod connection;
 mod context;
 mod delivery;
 mod digest;
 mod dispatch;
 mod effect;
-mod handshake;
 mod io;
 mod job;
-mod lease;
 mod list;
 mod log;
 mod records;
 mod restore;
 mod retention;
-mod seen;
 mod session;
 mod submit;
 mod timers;
 mod watch;
 
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use config::Config;
 pub use digest::Digest;
 pub use io::{
     AgentCall, AgentExit, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input, JobRecord, KeyRecord,
-    Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport,
+    Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;
 
 use crate::entropy::Seeds;
 use crate::error::ConfigError;
-use crate::id::{ConnId, LogPos, OpId};
+use crate::id::LogPos;
 use crate::time::Now;
-use conn::Conn;
+use connection::Connections;
 use context::Context;
 use delivery::Delivery;
 use job::{Jobs, Keys};
@@ -119,14 +112,11 @@ const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::
 #[derive(Debug)]
 pub struct Runtime {
     ctx: Context,
-    conns: BTreeMap<ConnId, Conn>,
-    /// Connections without a session.
-    handshaking: usize,
+    connections: Connections,
     sessions: Sessions,
     jobs: Jobs,
     delivery: Delivery,
     keys: Keys,
-    ops: BTreeMap<OpId, ConnId>,
 }
 
 impl Runtime {
@@ -139,13 +129,11 @@ impl Runtime {
         config.validate()?;
         Ok(Runtime {
             ctx: Context::new(config, &seeds, now),
-            conns: BTreeMap::new(),
-            handshaking: 0,
+            connections: Connections::default(),
             sessions: Sessions::default(),
             jobs: Jobs::default(),
             delivery: Delivery::default(),
             keys: Keys::default(),
-            ops: BTreeMap::new(),
         })
     }
 
@@ -154,12 +142,14 @@ impl Runtime {
         self.ctx.advance(now);
         self.fire_timers(matches!(input, Input::Tick));
         match input {
-            Input::Opened { conn, transport, address, peer } => self.on_opened(conn, transport, address, peer),
+            Input::Opened { conn, transport, address, peer } => {
+                self.connections.on_opened(&mut self.ctx, conn, transport, address, peer);
+            }
             Input::Received { conn, frame } => self.on_received(conn, &frame),
             Input::TooLong { conn } => self.on_too_long(conn),
-            Input::Credit { conn, bytes, frames } => self.on_credit(conn, bytes, frames),
-            Input::Closed { conn } => self.on_closed(conn),
-            Input::Authenticated { op, principal } => self.on_authenticated(op, principal),
+            Input::Credit { conn, bytes, frames } => self.connections.on_credit(&mut self.ctx, conn, bytes, frames),
+            Input::Closed { conn } => self.connections.on_closed(&mut self.ctx, conn),
+            Input::Authenticated { op, verdict } => self.on_authenticated(op, verdict),
             Input::Persisted { up_to } => self.on_persisted(up_to),
             Input::PersistFailed { .. } => self.on_persist_failed(),
             Input::Agent { job, call } => self.on_agent_call(job, call),
@@ -196,7 +186,7 @@ impl Runtime {
     /// How much there is of everything, for an operator.
     pub fn stats(&self) -> Stats {
         Stats {
-            connections: self.conns.len(),
+            connections: self.connections.len(),
             sessions: self.sessions.len(),
             unfinished_jobs: self.jobs.unfinished(),
             jobs: self.jobs.len(),
@@ -216,15 +206,11 @@ impl Runtime {
     fn fire_timers(&mut self, all_heard: bool) {
         while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now.mono, all_heard) {
             match timer {
-                Timer::Handshake(conn) => self.on_handshake_timeout(conn),
-                Timer::Heartbeat(conn) => self.on_heartbeat(conn),
-                Timer::Stalled(conn) => self.leave(conn, CloseReason::SlowReader),
-                Timer::Hold(conn) => {
-                    if let Some(session) = self.conns.get(&conn).and_then(Conn::session) {
-                        self.delivery.on_hold_over(&mut self.ctx, session, conn);
-                    }
-                }
-                Timer::ResumeWindow(session) => self.end_session(session),
+                Timer::Handshake(conn) => self.connections.on_handshake_timeout(&mut self.ctx, conn),
+                Timer::Heartbeat(conn) => self.connections.on_heartbeat(&mut self.ctx, conn),
+                Timer::Stalled(conn) => self.connections.leave(&mut self.ctx, conn, CloseReason::SlowReader),
+                Timer::Hold(conn) => self.connections.on_hold_over(&mut self.ctx, conn),
+                Timer::ResumeWindow(session) => self.sessions.end(&mut self.ctx, &self.jobs, session),
                 Timer::SessionLease(session) => self.on_session_lease(session),
                 Timer::Pace(job) => self.return_credit(job),
                 Timer::JobBeat(job) => self.on_job_beat(job),
@@ -239,18 +225,6 @@ impl Runtime {
                 Timer::StoreRetry => self.on_store_retry(),
             }
             self.carry();
-        }
-    }
-
-    fn on_handshake_timeout(&mut self, conn: ConnId) {
-        let late = crate::error::Violation::invalid("no session was opened in time");
-        let refusal = crate::model::reply::Refusal::of(crate::model::reply::Concern::Session, late, None);
-        self.dismiss(conn, refusal, CloseReason::HandshakeTimeout);
-    }
-
-    fn pump_ready(&mut self) {
-        while let Some(conn) = self.ctx.next_ready() {
-            self.pump(conn);
         }
     }
 
@@ -279,10 +253,7 @@ impl Runtime {
         // It goes on once half of it is gone.
         let full = self.ctx.log.bytes() >= if self.ctx.log.full { bound.div_ceil(2) } else { bound };
         if core::mem::replace(&mut self.ctx.log.full, full) != full {
-            let conns: Vec<ConnId> = self.conns.keys().copied().collect();
-            for conn in conns {
-                self.ctx.ready(conn);
-            }
+            self.connections.on_log_bounded(&mut self.ctx);
         }
     }
 
@@ -336,7 +307,7 @@ impl Runtime {
             Operator::Drain => self.ctx.draining = true,
             Operator::Shutdown => {
                 self.ctx.draining = true;
-                self.close_all("the runtime is shutting down");
+                self.connections.close_all(&mut self.ctx, "the runtime is shutting down");
             }
             Operator::CancelJob { job, reason } => {
                 self.note_cancel(job, reason.as_deref());

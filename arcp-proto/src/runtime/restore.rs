@@ -10,7 +10,6 @@ use super::authority::{self, Act, Who};
 use super::delivery::subscription_id;
 use super::io::{EventRecord, JobRecord, Record};
 use super::job::{Job, JobState, NewJob, Restored};
-use super::session::Session;
 use super::timers::Timer;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::event::EventClass;
@@ -24,12 +23,12 @@ impl Runtime {
         match record {
             Record::SessionOpened { session, principal, anonymous: _, view, token, extensions } => {
                 self.delivery.open(session, principal.clone(), view);
-                let mut made = Session::new(principal, view, token);
-                made.extensions = extensions;
-                self.sessions.insert(session, made);
+                self.sessions.restore(session, principal, view, token, extensions);
             }
-            Record::TokenRotated { session, token } => self.sessions.rotate(session, token),
-            Record::SessionEnded { session } => drop(self.remove_session(session)),
+            Record::TokenRotated { session, token } => self.sessions.restore_token(session, token),
+            Record::SessionEnded { session } => {
+                self.sessions.remove(&mut self.ctx, &self.jobs, session);
+            }
             Record::JobAccepted(record) => self.restore_job(at, *record),
             Record::JobEvent { job, event } => self.restore_event(job, at, event),
             Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
@@ -142,7 +141,7 @@ impl Runtime {
         }
         self.jobs.insert(id, job);
         self.delivery.add_job(id);
-        let correlates = self.sessions.get(session).is_some_and(|session| session.view.correlates());
+        let correlates = self.sessions.get(session).is_some_and(|session| session.view().correlates());
         self.restore_reader(id, session, true, u32::from(correlates), correlates.then_some(request));
     }
 
@@ -155,7 +154,7 @@ impl Runtime {
             self.delivery.own(session_id, id);
         }
         // Who may see what is said anew at each start.
-        let who = Who { principal: &session.principal, owns: owner };
+        let who = Who { principal: session.principal(), owns: owner };
         if authority::may(&self.ctx.config, who, Act::See, job).is_ok() && !job.is_over() {
             self.delivery.join(session_id, id);
         }
@@ -208,9 +207,11 @@ impl Runtime {
         self.restored_claims();
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.delivery.restored(&mut self.ctx, &self.jobs, id);
-            self.note_idle(id);
-            self.ctx.timers.set(Timer::ResumeWindow(id), self.ctx.now.mono + self.ctx.config.resume_window);
-            self.lend(id);
+            let idle = self.has_nothing_left(id);
+            self.sessions.note_idle(&self.ctx, id, idle);
+            let now = self.ctx.now.mono;
+            self.sessions.await_resume(&mut self.ctx, id, now);
+            self.sessions.renew(&mut self.ctx, id, None);
         }
         for id in self.jobs.ids().collect::<Vec<JobId>>() {
             if self.jobs.get(id).is_some_and(|job| !job.is_over()) {

@@ -48,8 +48,8 @@ impl Runtime {
     ) -> Result<Reply, Violation> {
         let submit = asked.submit;
         let session = self.sessions.get(session_id).ok_or_else(|| Violation::invalid("the session is gone"))?;
-        let principal = session.principal.clone();
-        if submit.agent.version().is_some() && !session.view.features.has(Feature::AgentVersions) {
+        let principal = session.principal().clone();
+        if submit.agent.version().is_some() && !session.view().features.has(Feature::AgentVersions) {
             return Err(Violation::invalid(
                 "`name@version` needs the feature `agent_versions`, which was not negotiated",
             ));
@@ -173,7 +173,7 @@ impl Runtime {
             invocation: invocation.clone(),
             request: id.clone(),
             command: Some(command),
-            id_is_of_principal: self.sessions.get(session).is_some_and(|made| made.view.ids_are_of_principal()),
+            id_is_of_principal: self.sessions.get(session).is_some_and(|made| made.view().ids_are_of_principal()),
             starts,
             created_at: new.created_at,
             max_runtime: new.max_runtime,
@@ -200,7 +200,7 @@ impl Runtime {
     /// Queues the acceptance of a job for one session, as one of its numbered
     /// frames where the family says so.
     fn acceptance(&mut self, conn: ConnId, session: SessionId, id: JobId, request: &WireId) -> Reply {
-        let view = self.sessions.get(session).map(|session| session.view);
+        let view = self.sessions.get(session).map(|session| *session.view());
         let (Some(view), Some(job)) = (view, self.jobs.get(id)) else {
             return Reply::Closed { reason: None, request: None };
         };
@@ -209,9 +209,7 @@ impl Runtime {
         if view.numbers(&reply) {
             let first = self.delivery.number_past(&mut self.ctx, &self.jobs, session, id, 0);
             self.carry();
-            if let Some(conn) = self.conns.get_mut(&conn) {
-                conn.answers.follow(first);
-            }
+            self.connections.follow(conn, first);
         } else {
             // Whoever is told can rely on it, who came by a key as well.
             self.answer(conn, reply.clone());
@@ -223,7 +221,7 @@ impl Runtime {
     /// always may.
     fn check_requests(&self, session: SessionId, id: JobId, request: &WireId) -> Result<(), Violation> {
         let most = self.ctx.config.limits.requests_per_job;
-        let is_noted = self.sessions.get(session).is_some_and(|session| session.view.correlates());
+        let is_noted = self.sessions.get(session).is_some_and(|session| session.view().correlates());
         let full = |requests: &Requests| requests.count() >= most && requests.number_of(session, request).is_none();
         if is_noted && self.delivery.audience(id).map(Audience::requests).is_some_and(full) {
             let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
@@ -243,7 +241,7 @@ impl Runtime {
     ) -> Result<Reply, Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "the job of this key has been forgotten: use a new key");
         let takes_chunks =
-            self.sessions.get(session_id).is_some_and(|session| session.view.features.has(Feature::ResultChunk));
+            self.sessions.get(session_id).is_some_and(|session| session.view().features.has(Feature::ResultChunk));
         if !takes_chunks {
             self.put_result_together(job_id)?;
         }

@@ -8,8 +8,8 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
-use super::answers::Content;
 use super::authority::{self, Act, Reason, Who};
+use super::connection::Content;
 use super::delivery::{Feed, WatchPlan};
 use super::io::Notice;
 use super::submit::Asked;
@@ -33,9 +33,7 @@ impl Runtime {
         header: &Header<'_>,
     ) {
         let fingerprint = command_fingerprint(header, &request);
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.commanded = true;
-        }
+        self.sessions.note_command(session);
         if let Some((known, answer)) = self.sessions.seen(session, &id).cloned() {
             if known != fingerprint {
                 let reused = Violation::invalid("this message id was used for a different message");
@@ -79,7 +77,7 @@ impl Runtime {
     /// Repeats the answer to a command. An acceptance that is a numbered
     /// frame is one again, with what follows from it.
     fn answer_again(&mut self, conn: ConnId, session: SessionId, id: &WireId, answer: Reply) {
-        let numbered = self.sessions.get(session).is_some_and(|session| session.view.numbers(&answer));
+        let numbered = self.sessions.get(session).is_some_and(|session| session.view().numbers(&answer));
         let job = if let Reply::Accepted(accepted) = &answer { JobId::parse(accepted.job.as_str()) } else { None };
         match job.filter(|_| numbered) {
             Some(job) => {
@@ -96,7 +94,7 @@ impl Runtime {
     pub(super) fn permitted(&self, session: SessionId, act: Act, id: &WireId) -> Result<JobId, Violation> {
         let known = JobId::parse(id.as_str()).and_then(|id| Some((id, self.jobs.get(id)?)));
         let (id, job) = known.filter(|(_, job)| !job.expired).ok_or(Reason::Unknown)?;
-        let principal = &self.sessions.get(session).ok_or(Reason::Unknown)?.principal;
+        let principal = self.sessions.get(session).ok_or(Reason::Unknown)?.principal();
         let owns = self.delivery.audience(id).is_some_and(|audience| audience.owners().contains(&session));
         authority::may(&self.ctx.config, Who { principal, owns }, act, job)?;
         Ok(id)
@@ -144,7 +142,8 @@ impl Runtime {
             self.cancel_job(job, reason, grace);
         }
         if let Target::Session(_) = cancel.target {
-            self.evict(session, ErrorCode::Cancelled, "cancelled");
+            self.sessions.evict(&mut self.ctx, session, ErrorCode::Cancelled, "cancelled");
+            self.carry();
         }
         taken
     }
@@ -186,10 +185,10 @@ impl Runtime {
     fn watch(&mut self, conn: ConnId, session_id: SessionId, id: &WireId, watch: &Watch) -> Result<Reply, Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "no such job");
         let session = self.sessions.get(session_id).ok_or_else(gone)?;
-        if !session.view.features.has(Feature::Subscribe) {
+        if !session.view().features.has(Feature::Subscribe) {
             return Err(Violation::invalid("watching jobs needs the feature `subscribe`, which was not negotiated"));
         }
-        let takes_chunks = session.view.features.has(Feature::ResultChunk);
+        let takes_chunks = session.view().features.has(Feature::ResultChunk);
         let job_id = self.permitted(session_id, Act::See, &watch.job)?;
         let plan = self.delivery.plan_watch(&self.ctx, &self.jobs, session_id, job_id, watch)?;
         let reply = self.watching(job_id, id, plan).ok_or_else(gone)?;
@@ -268,7 +267,7 @@ impl Runtime {
         id: WireId,
         asked: &Replay,
     ) {
-        let busy = self.conns.get(&conn).is_some_and(|conn| conn.replay.is_some() || conn.answers.has_replay());
+        let busy = self.connections.is_replaying(conn);
         let planned = match busy {
             true => Err(Violation::invalid("a replay is under way: wait for its end")),
             false => self.delivery.plan_replay(session, named, &id, asked),

@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use super::index::{Index, IndexEntry};
 use super::read_back::ReadBack;
 use super::subscription::Subscriptions;
+use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, Principal};
 use crate::model::feature::Feature;
 use crate::runtime::job::{Job, Jobs};
@@ -39,8 +40,6 @@ pub(in crate::runtime) struct Feed {
     pub(super) receipts: Receipts,
     pub(super) catch_up: CatchUp,
     pub(super) jobs: FeedJobs,
-    /// Whether its frames wait for a moment.
-    pub(super) held: bool,
     /// Events read back from the store for it.
     pub(super) read_back: ReadBack,
     /// What it is shown of its principal's sessions.
@@ -103,7 +102,6 @@ impl Feed {
             receipts: Receipts::default(),
             catch_up: CatchUp::default(),
             jobs: FeedJobs::default(),
-            held: false,
             read_back: ReadBack::default(),
             subscriptions: Subscriptions::default(),
         }
@@ -119,9 +117,23 @@ impl Feed {
         self.cursor
     }
 
-    /// The last number ever sent.
-    pub(in crate::runtime) fn sent(&self) -> u64 {
-        self.sent
+    /// Whether its client can go on after a number.
+    ///
+    /// # Errors
+    ///
+    /// Why not: what was never sent, or is no longer held.
+    pub(in crate::runtime) fn check_resume(&self, last_seq: u64, jobs: &Jobs) -> Result<(), Violation> {
+        let expired = |why| Err(Violation::new(ErrorCode::ResumeWindowExpired, why));
+        if last_seq > self.sent {
+            let sent = self.sent;
+            return expired(alloc::format!("nothing after {sent} was ever sent, `last_event_seq` is {last_seq}"));
+        }
+        match self.index.first_lost(last_seq, jobs) {
+            Some(lost) => expired(alloc::format!(
+                "not all events after {last_seq} are still held: number {lost} is the first that is not"
+            )),
+            None => Ok(()),
+        }
     }
 
     pub(in crate::runtime) fn index(&self) -> &Index {
@@ -198,7 +210,6 @@ impl Feed {
     /// the past.
     pub(super) fn attach(&mut self, conn: ConnId, last_seq: u64) {
         self.conn = Some(conn);
-        self.held = false;
         (self.cursor, self.receipts.received) = (last_seq, last_seq);
         (self.catch_up.from, self.catch_up.upto) = (self.cursor, self.index.head());
         self.catch_up.unsent_bytes = 0;

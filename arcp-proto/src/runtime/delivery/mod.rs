@@ -117,7 +117,6 @@ impl Delivery {
         ctx.timers.clear(Timer::Arrived(id));
         if let Some(feed) = self.feeds.get_mut(&id) {
             feed.conn = None;
-            feed.held = false;
             self.wake_paced_by(ctx, id);
         }
     }

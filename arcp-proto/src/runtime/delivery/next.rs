@@ -1,7 +1,6 @@
 //! The next numbered frame of a session: live delivery and resume are the same.
 
 use alloc::string::String;
-use core::time::Duration;
 
 use super::Delivery;
 use super::read_back::Found;
@@ -9,7 +8,6 @@ use crate::id::{ConnId, SessionId};
 use crate::runtime::context::Context;
 use crate::runtime::job::Jobs;
 use crate::runtime::log::Waiter;
-use crate::runtime::timers::Timer;
 
 /// What comes next of a session's numbered frames.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ impl Delivery {
         conn: ConnId,
         up_to: u64,
     ) -> Next {
-        let Some(feed) = self.feeds.get(&id).filter(|feed| !feed.held) else {
+        let Some(feed) = self.feeds.get(&id) else {
             return Next::Nothing;
         };
         let seq = feed.cursor + 1;
@@ -63,24 +61,5 @@ impl Delivery {
         let frame = self.frame_of(ctx, jobs, id, id, seq, entry);
         self.wake_paced_by(ctx, id);
         Next::Frame(frame)
-    }
-
-    /// Some readers drop what arrives in the instant after a watch began.
-    pub(in crate::runtime) fn hold_after_watching(&mut self, ctx: &mut Context, id: SessionId, conn: ConnId) {
-        let Some(feed) = self.feeds.get_mut(&id) else {
-            return;
-        };
-        let hold = feed.view.profile.hold_after_watching_ms();
-        if hold > 0 {
-            feed.held = true;
-            ctx.timers.set(Timer::Hold(conn), ctx.now.mono + Duration::from_millis(hold));
-        }
-    }
-
-    pub(in crate::runtime) fn on_hold_over(&mut self, ctx: &mut Context, id: SessionId, conn: ConnId) {
-        if let Some(feed) = self.feeds.get_mut(&id) {
-            feed.held = false;
-            ctx.ready(conn);
-        }
     }
 }

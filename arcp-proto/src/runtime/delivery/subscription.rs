@@ -591,10 +591,10 @@ mod tests {
         let made = runtime.sessions.get(session).expect("it is open");
         let opened = Record::SessionOpened {
             session,
-            principal: made.principal.clone(),
-            anonymous: made.principal.is_anonymous(),
-            view: made.view,
-            token: made.token,
+            principal: made.principal().clone(),
+            anonymous: made.principal().is_anonymous(),
+            view: *made.view(),
+            token: *made.token(),
             extensions: Vec::new(),
         };
         let filter = Filter { types: alloc::vec!["metric".to_string()], ..Filter::default() };

@@ -209,12 +209,12 @@ impl Runtime {
     /// Whether everyone who submitted the job can read chunks.
     fn readers_take_chunks(&self, id: JobId) -> bool {
         let owners = self.delivery.audience(id).into_iter().flat_map(Audience::owners);
-        owners.filter_map(|s| self.sessions.get(*s)).all(|s| s.view.features.has(Feature::ResultChunk))
+        owners.filter_map(|s| self.sessions.get(*s)).all(|s| s.view().features.has(Feature::ResultChunk))
     }
 
     fn watchers_take_chunks(&self, id: JobId) -> bool {
         let watchers = self.delivery.audience(id).map(Audience::watchers).unwrap_or_default();
-        watchers.iter().filter_map(|s| self.sessions.get(*s)).all(|s| s.view.features.has(Feature::ResultChunk))
+        watchers.iter().filter_map(|s| self.sessions.get(*s)).all(|s| s.view().features.has(Feature::ResultChunk))
     }
 
     /// The largest data of a chunk that every watcher of the job can take.
@@ -224,7 +224,7 @@ impl Runtime {
         let frame = watchers
             .iter()
             .filter_map(|watcher| self.sessions.get(*watcher))
-            .map(|session| session.view.result_frame_bytes(limits))
+            .map(|session| session.view().result_frame_bytes(limits))
             .min()
             .unwrap_or(limits.result_frame_bytes);
         frame.saturating_sub(FRAME_OVERHEAD).max(1)

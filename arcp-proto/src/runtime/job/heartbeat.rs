@@ -45,16 +45,16 @@ impl Runtime {
         let watchers = self.delivery.audience(id).map(|audience| audience.watchers().to_vec()).unwrap_or_default();
         let deadline_ms = u64::try_from((interval * PATIENCE).as_millis()).unwrap_or(u64::MAX);
         for watcher in watchers {
-            if !self.sessions.get(watcher).is_some_and(|session| session.view.has_job_beats()) {
+            if !self.sessions.get(watcher).is_some_and(|session| session.view().has_job_beats()) {
                 continue;
             }
-            let Some(conn) = self.delivery.conn(watcher).filter(|conn| self.can_write(*conn)) else {
+            let Some(conn) = self.delivery.conn(watcher).filter(|conn| self.connections.can_write(*conn)) else {
                 continue;
             };
             let requests = self.delivery.audience(id).map(Audience::requests);
             let request = requests.and_then(|requests| requests.get(watcher, requests.latest(watcher))).cloned();
             let beat = JobBeat { job: id.into(), sequence, deadline_ms, status, request, trace: trace.clone() };
-            self.send_reply(conn, &Reply::JobBeat(beat));
+            self.connections.send_reply(&mut self.ctx, conn, &Reply::JobBeat(beat));
         }
         self.ctx.timers.set(Timer::JobBeat(id), self.ctx.now.mono + interval);
     }
@@ -78,7 +78,7 @@ impl Runtime {
         }
         let silence = self.ctx.now.mono.since(job.last_call).as_secs();
         let message = alloc::format!("the agent has been silent for {silence} s");
-        let waits = self.sessions.get(job.submitter).is_some_and(|s| s.view.features.has(Feature::BlockOnSilence));
+        let waits = self.sessions.get(job.submitter).is_some_and(|s| s.view().features.has(Feature::BlockOnSilence));
         if !waits {
             return self.end_agent(id, JobError::new(ErrorCode::HeartbeatLost, message));
         }

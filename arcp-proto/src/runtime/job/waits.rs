@@ -175,7 +175,7 @@ mod tests {
             if let Output::Persist(batch) = output {
                 runtime.handle(now, Input::Persisted { up_to: batch.last() });
             } else if let Output::Authenticate { op, .. } = output {
-                runtime.handle(now, Input::Authenticated { op, principal: Principal::new("a") });
+                runtime.handle(now, Input::Authenticated { op, verdict: Principal::new("a").map(Into::into) });
             }
         }
     }

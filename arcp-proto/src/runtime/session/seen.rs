@@ -7,23 +7,23 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 
-use super::session::Sessions;
+use super::Sessions;
 use crate::id::{Principal, SessionId, WireId};
 use crate::model::reply::Reply;
 use crate::principal::Account;
 
 /// What makes another message of the id the same, and the answer, if it has one.
-pub(super) type Answered = ([u8; 32], Option<Reply>);
+pub(in crate::runtime) type Answered = ([u8; 32], Option<Reply>);
 
 /// The latest commands, within a bound.
 #[derive(Debug)]
-pub(super) struct Seen<Id> {
+pub(in crate::runtime) struct Seen<Id> {
     answers: BTreeMap<Id, Answered>,
     order: VecDeque<Id>,
 }
 
 /// Commands of principals whose message ids hold across sessions.
-pub(super) type SeenOfPrincipals = BTreeMap<Account, Seen<(Principal, WireId)>>;
+pub(in crate::runtime) type SeenOfPrincipals = BTreeMap<Account, Seen<(Principal, WireId)>>;
 
 impl<Id: Ord + Clone> Seen<Id> {
     fn put(&mut self, id: Id, answered: Answered, bound: usize) {
@@ -43,7 +43,7 @@ impl<Id: Ord + Clone> Seen<Id> {
     }
 
     /// All that had an answer, by id.
-    pub(super) fn answered(&self) -> impl Iterator<Item = (&Id, &[u8; 32], &Reply)> {
+    pub(in crate::runtime) fn answered(&self) -> impl Iterator<Item = (&Id, &[u8; 32], &Reply)> {
         self.answers.iter().filter_map(|(id, (command, answer))| Some((id, command, answer.as_ref()?)))
     }
 }
@@ -56,7 +56,7 @@ impl<Id> Default for Seen<Id> {
 
 impl Sessions {
     /// What came of a command of a session, if its id was seen.
-    pub(super) fn seen(&self, id: SessionId, message: &WireId) -> Option<&Answered> {
+    pub(in crate::runtime) fn seen(&self, id: SessionId, message: &WireId) -> Option<&Answered> {
         let session = self.get(id)?;
         if session.view.ids_are_of_principal() {
             let of_account = self.seen.get(&session.principal.account())?;
@@ -67,8 +67,8 @@ impl Sessions {
     }
 
     /// Remembers what came of a command of a session.
-    pub(super) fn remember(&mut self, id: SessionId, message: WireId, answered: Answered, bound: usize) {
-        let Some(session) = self.get_mut(id) else {
+    pub(in crate::runtime) fn remember(&mut self, id: SessionId, message: WireId, answered: Answered, bound: usize) {
+        let Some(session) = self.by_id.get_mut(&id) else {
             return;
         };
         if session.view.ids_are_of_principal() {
@@ -81,12 +81,18 @@ impl Sessions {
 
     /// As [`remember`](Self::remember), of a principal whose message ids hold
     /// across sessions.
-    pub(super) fn remember_of(&mut self, principal: Principal, message: WireId, answered: Answered, bound: usize) {
+    pub(in crate::runtime) fn remember_of(
+        &mut self,
+        principal: Principal,
+        message: WireId,
+        answered: Answered,
+        bound: usize,
+    ) {
         self.seen.entry(principal.account()).or_default().put((principal, message), answered, bound);
     }
 
     /// Lets go of the commands of principals of whom nothing else is there.
-    pub(super) fn forget_seen(&mut self, has_jobs: impl Fn(&Principal) -> bool) {
+    pub(in crate::runtime) fn forget_seen(&mut self, has_jobs: impl Fn(&Principal) -> bool) {
         let per_principal = &self.per_principal;
         self.seen.retain(|_, seen| {
             seen.retain(|(principal, _)| per_principal.contains_key(principal) || has_jobs(principal));
@@ -95,7 +101,7 @@ impl Sessions {
     }
 
     /// As [`forget_seen`](Self::forget_seen), of one principal.
-    pub(super) fn forget_seen_of(&mut self, principal: &Principal, has_jobs: bool) {
+    pub(in crate::runtime) fn forget_seen_of(&mut self, principal: &Principal, has_jobs: bool) {
         if has_jobs || self.per_principal.contains_key(principal) {
             return;
         }
@@ -110,7 +116,9 @@ impl Sessions {
 
     /// All that had an answer, of principals whose message ids hold across
     /// sessions.
-    pub(super) fn seen_of_principals(&self) -> impl Iterator<Item = (&(Principal, WireId), &[u8; 32], &Reply)> {
+    pub(in crate::runtime) fn seen_of_principals(
+        &self,
+    ) -> impl Iterator<Item = (&(Principal, WireId), &[u8; 32], &Reply)> {
         self.seen.values().flat_map(Seen::answered)
     }
 }

@@ -8,11 +8,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use super::Runtime;
+use super::Sessions;
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{Principal, SessionId};
 use crate::limits::Limits;
 use crate::principal::Account;
+use crate::runtime::context::Context;
+use crate::runtime::job::Jobs;
 use crate::time::Timestamp;
 
 /// How many sessions each account has, and which of them nobody would miss.
@@ -20,14 +22,14 @@ use crate::time::Timestamp;
 pub(super) struct Admission {
     all: usize,
     anonymous: usize,
-    accounts: BTreeMap<Account, Sessions>,
+    accounts: BTreeMap<Account, Share>,
     /// Of all accounts of peers without a credential.
     idle_anonymous: BTreeSet<Idle>,
 }
 
 /// The sessions of one account.
 #[derive(Debug, Default)]
-struct Sessions {
+struct Share {
     count: usize,
     /// Those of them that have a connection.
     attached: usize,
@@ -120,35 +122,29 @@ impl Admission {
     }
 }
 
-impl Runtime {
+impl Sessions {
     /// Makes room for one more session of a principal.
     ///
     /// # Errors
     ///
     /// If there is none, and whoever asks can do something about it or not.
-    pub(super) fn admit(&mut self, principal: &Principal) -> Result<(), Violation> {
-        if self.ctx.draining {
+    pub(super) fn admit(&mut self, ctx: &mut Context, jobs: &Jobs, principal: &Principal) -> Result<(), Violation> {
+        if ctx.draining {
             return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down"));
         }
         let account = principal.account();
-        while let Some((full, idle)) = self.sessions.admission.obstacle(&account, &self.ctx.config.limits) {
-            let idle = idle.ok_or(full)?;
-            self.end_session(idle);
+        while let Some((full, idle)) = self.admission.obstacle(&account, &ctx.config.limits) {
+            self.end(ctx, jobs, idle.ok_or(full)?);
         }
         Ok(())
     }
 
     /// A session without a connection goes first when room is needed, if a
-    /// client that came back to it would find nothing new.
-    pub(super) fn note_idle(&mut self, id: SessionId) {
-        let since = self.ctx.now.mono;
-        let Some(session) = self.sessions.get_mut(id) else {
-            return;
-        };
-        if self.delivery.feed(id).is_some_and(|feed| feed.has_nothing_left(session.closed)) {
-            session.idle_since = Some(since);
-            let principal = session.principal.clone();
-            self.sessions.admission.idle(&principal, (since, id));
+    /// client that came back to it would find nothing new: `idle` says so.
+    pub(in crate::runtime) fn note_idle(&mut self, ctx: &Context, id: SessionId, idle: bool) {
+        if let Some(session) = self.by_id.get_mut(&id).filter(|_| idle) {
+            session.idle_since = Some(ctx.now.mono);
+            self.admission.idle(&session.principal, (ctx.now.mono, id));
         }
     }
 }

@@ -1,0 +1,439 @@
+//! What is known of a peer before its principal is (1.1 §6.1, RFC §8.1): a
+//! machine of its own, which is told what was said and says what it wants.
+//!
+//! ```text
+//! Fresh ──an opening──▶ Judging ──verdict──▶ Attached
+//!   │ │                  ▲    │ not yet
+//!   │ └──no proof──▶ Challenged ◀┘
+//!   └──────── anything refused ────────▶ (closed)
+//! ```
+
+use alloc::string::{String, ToString as _};
+
+use crate::error::{ErrorCode, Violation};
+use crate::id::{OpId, Principal, SessionId, WireId};
+use crate::model::reply::{Concern, Subject};
+use crate::model::request::{Credential, Open, Proof as ClientProof, Request, ResumeClaim};
+use crate::principal::Network;
+use crate::runtime::config::Config;
+use crate::runtime::io::Verdict;
+use crate::runtime::session::Proof;
+use crate::secret::Secret;
+use crate::wire::envelope::Header;
+use crate::wire::{self, Compat, Family, Inbound, Profile, View};
+
+/// How many wrong proofs end a connection.
+const PROOFS: u8 = 3;
+
+/// What a peer wants, of whom it is known who it is.
+#[derive(Debug)]
+pub(in crate::runtime) struct Opening {
+    pub(in crate::runtime) request: WireId,
+    pub(in crate::runtime) wish: Wish,
+    pub(in crate::runtime) proof: Proof,
+}
+
+#[derive(Debug)]
+pub(in crate::runtime) enum Wish {
+    /// A session.
+    New(Open),
+    /// An earlier one.
+    Earlier(ResumeClaim),
+}
+
+#[derive(Debug)]
+pub(super) struct Handshake {
+    /// Who the transport vouches for.
+    peer: Option<Principal>,
+    /// Where its peer comes from.
+    network: Option<Network>,
+    phase: Phase,
+    /// A proof that is being judged for the session that is attached.
+    proving: Option<(OpId, WireId)>,
+    /// The scheme of the credential it opened with, if that is not a bearer
+    /// token.
+    scheme: Option<String>,
+    /// The nonce it was challenged with.
+    nonce: Option<String>,
+    /// Proofs that were not accepted.
+    failures: u8,
+    /// Whether it was said that frames before the session are passed over.
+    passed_over: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing was understood yet.
+    Fresh,
+    /// A proof was asked for.
+    Challenged { open: Open, nonce: String },
+    /// A credential is being judged, or the answer to a challenge.
+    Judging { op: OpId, request: WireId, open: Open, nonce: Option<String> },
+    /// A session is attached.
+    Attached(SessionId),
+}
+
+/// What follows from what was said.
+#[derive(Debug)]
+pub(super) enum Want {
+    Nothing,
+    /// To note that a frame was passed over.
+    PassOver,
+    /// To refuse a frame, which ends the connection.
+    Refuse {
+        request: WireId,
+        violation: Violation,
+    },
+    /// To refuse a proof, which may be given again.
+    RefuseProof {
+        request: WireId,
+        violation: Violation,
+    },
+    /// To ask for a proof.
+    Challenge {
+        request: WireId,
+        open: Open,
+    },
+    /// To have a credential judged.
+    Judge {
+        request: WireId,
+        open: Open,
+        credential: Credential,
+        nonce: Option<String>,
+    },
+    /// To let the peer in.
+    Opening(Opening),
+}
+
+impl Opening {
+    fn new(request: WireId, mut open: Open, proof: Proof) -> Opening {
+        let wish = match open.resume.take() {
+            Some(claim) => Wish::Earlier(claim),
+            None => Wish::New(open),
+        };
+        Opening { request, wish, proof }
+    }
+}
+
+impl Handshake {
+    pub(super) fn new(peer: Option<Principal>, network: Option<Network>) -> Handshake {
+        Handshake {
+            peer,
+            network,
+            phase: Phase::Fresh,
+            proving: None,
+            scheme: None,
+            nonce: None,
+            failures: 0,
+            passed_over: false,
+        }
+    }
+
+    /// Who the transport vouches for.
+    pub(super) fn peer(&self) -> Option<&Principal> {
+        self.peer.as_ref()
+    }
+
+    pub(super) fn network(&self) -> Option<Network> {
+        self.network
+    }
+
+    pub(super) fn session(&self) -> Option<SessionId> {
+        match self.phase {
+            Phase::Attached(session) => Some(session),
+            Phase::Fresh | Phase::Challenged { .. } | Phase::Judging { .. } => None,
+        }
+    }
+
+    pub(super) fn attach(&mut self, session: SessionId) {
+        self.phase = Phase::Attached(session);
+    }
+
+    /// A frame of a peer that has no session.
+    pub(super) fn hear(&mut self, view: &mut View, config: &Config, header: &Header<'_>) -> Want {
+        match self.phase {
+            Phase::Fresh => self.hear_first(view, config, header),
+            Phase::Challenged { .. } | Phase::Judging { .. } => self.hear_early(view, header),
+            Phase::Attached(_) => Want::Nothing,
+        }
+    }
+
+    /// The first frame: it says which family its peer speaks.
+    fn hear_first(&mut self, view: &mut View, config: &Config, header: &Header<'_>) -> Want {
+        let refuse = |violation| Want::Refuse { request: header.id.clone(), violation };
+        let Some(family) = Family::of_first(header) else {
+            view.family = Family::of_stray(header);
+            let kind: String = header.kind.chars().take(64).collect();
+            return refuse(Violation::invalid(alloc::format!("`{kind}` before a session: open one first")));
+        };
+        view.family = family;
+        let Inbound { id: request, request: asked, profile, .. } = match wire::read_request(family, header) {
+            Ok(inbound) => inbound,
+            Err(violation) => return refuse(violation),
+        };
+        match asked {
+            Request::Open(open) => self.open(view, config, request, open, profile),
+            Request::Resume(claim) => {
+                let proof = self.peer.clone().map_or(Proof::Nobody, |peer| Proof::Known(peer.into()));
+                Want::Opening(Opening { request, wish: Wish::Earlier(claim), proof })
+            }
+            Request::Close { .. }
+            | Request::Ping { .. }
+            | Request::Echo { .. }
+            | Request::Authenticate(_)
+            | Request::Pong { .. }
+            | Request::Ack { .. }
+            | Request::List(_)
+            | Request::Submit(..)
+            | Request::Cancel(_)
+            | Request::Watch(_)
+            | Request::Unwatch { .. }
+            | Request::Subscribe(_)
+            | Request::Unsubscribe { .. }
+            | Request::Replay(_)
+            | Request::Pace { .. }
+            | Request::Extension(_)
+            | Request::Ignored => Want::Nothing,
+        }
+    }
+
+    fn open(&mut self, view: &mut View, config: &Config, request: WireId, open: Open, sender: Profile) -> Want {
+        self.scheme = match &open.credential {
+            Credential::Bearer(_) | Credential::Anonymous => None,
+            Credential::Other { scheme, .. } => Some(scheme.clone()),
+        };
+        view.profile = match config.compat {
+            Compat::Auto => sender,
+            Compat::Off => Profile::Plain,
+            Compat::Always(profile) => profile,
+        };
+        if let Some(lacking) = lacking(&open, *view, config) {
+            let message = alloc::format!("`{lacking}` is required and not there");
+            return Want::Refuse { request, violation: Violation::new(ErrorCode::Unimplemented, message) };
+        }
+        if let Some(peer) = self.peer.clone() {
+            return Want::Opening(Opening::new(request, open, Proof::Known(peer.into())));
+        }
+        match &open.credential {
+            Credential::Anonymous if config.anonymous => Want::Opening(Opening::new(request, open, Proof::Nobody)),
+            Credential::Anonymous => {
+                let denied = "anonymous sessions are not allowed here: send a bearer token";
+                Want::Refuse { request, violation: Violation::new(ErrorCode::Unauthenticated, denied) }
+            }
+            Credential::Bearer(token) | Credential::Other { token, .. }
+                if token.expose().is_empty() && view.challenges() =>
+            {
+                Want::Challenge { request, open }
+            }
+            Credential::Bearer(_) | Credential::Other { .. } => {
+                let credential = open.credential.clone();
+                Want::Judge { request, open, credential, nonce: None }
+            }
+        }
+    }
+
+    /// A frame while a credential is awaited or judged.
+    fn hear_early(&mut self, view: &View, header: &Header<'_>) -> Want {
+        if !view.passes_early_frames() {
+            let violation = Violation::invalid("wait for the session to be accepted before sending more");
+            return Want::Refuse { request: header.id.clone(), violation };
+        }
+        if let Phase::Challenged { .. } = self.phase {
+            match wire::read_request(view.family, header) {
+                Ok(Inbound { id: request, request: Request::Authenticate(proof), .. }) => {
+                    return self.prove(request, proof);
+                }
+                Err(violation) if Subject::of(header).concern == Concern::Proof => {
+                    return Want::RefuseProof { request: header.id.clone(), violation };
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        // Nothing of it is kept, and it is said once.
+        if core::mem::replace(&mut self.passed_over, true) { Want::Nothing } else { Want::PassOver }
+    }
+
+    /// The answer to a challenge.
+    fn prove(&mut self, request: WireId, proof: ClientProof) -> Want {
+        match core::mem::replace(&mut self.phase, Phase::Fresh) {
+            Phase::Challenged { open, nonce } if proof.nonce.as_ref().is_none_or(|named| *named == nonce) => {
+                let credential = proven(&open.credential, proof.response);
+                Want::Judge { request, open, credential, nonce: Some(nonce) }
+            }
+            Phase::Challenged { open, nonce } => {
+                self.phase = Phase::Challenged { open, nonce };
+                Want::RefuseProof { request, violation: wrong_proof() }
+            }
+            phase @ (Phase::Fresh | Phase::Judging { .. } | Phase::Attached(_)) => {
+                self.phase = phase;
+                Want::Nothing
+            }
+        }
+    }
+
+    /// A proof for the session that is attached, as a credential with the
+    /// challenge that it answers.
+    ///
+    /// # Errors
+    ///
+    /// If it is not the answer to what this runtime asked.
+    pub(super) fn prove_again(&self, proof: ClientProof) -> Result<(Credential, Option<String>), Violation> {
+        // Only what this runtime asked for is proof of anything.
+        if self.nonce.is_some() && proof.nonce.is_some() && proof.nonce != self.nonce {
+            return Err(wrong_proof());
+        }
+        let credential = match self.scheme.clone() {
+            Some(scheme) => Credential::Other { scheme, token: proof.response },
+            None => Credential::Bearer(proof.response),
+        };
+        Ok((credential, self.nonce.clone()))
+    }
+
+    /// The verdict on a credential that an opening waits for.
+    pub(super) fn judged(&mut self, judged: OpId, verdict: Option<Verdict>) -> Want {
+        match core::mem::replace(&mut self.phase, Phase::Fresh) {
+            Phase::Judging { op, request, open, nonce } if op == judged => match (verdict, nonce) {
+                (Some(verdict), _) => Want::Opening(Opening::new(request, open, Proof::Known(verdict))),
+                (None, Some(nonce)) => {
+                    self.phase = Phase::Challenged { open, nonce };
+                    Want::RefuseProof { request, violation: wrong_proof() }
+                }
+                (None, None) => {
+                    let denied = "the credential was not accepted";
+                    Want::Refuse { request, violation: Violation::new(ErrorCode::Unauthenticated, denied) }
+                }
+            },
+            phase @ (Phase::Fresh | Phase::Challenged { .. } | Phase::Judging { .. } | Phase::Attached(_)) => {
+                self.phase = phase;
+                Want::Nothing
+            }
+        }
+    }
+
+    /// A credential is being judged for an opening.
+    pub(super) fn judge(&mut self, op: OpId, request: WireId, open: Open, nonce: Option<String>) {
+        self.phase = Phase::Judging { op, request, open, nonce };
+    }
+
+    /// A credential is being judged for the session that is attached.
+    pub(super) fn judge_again(&mut self, op: OpId, request: WireId) {
+        self.proving = Some((op, request));
+    }
+
+    pub(super) fn is_judged_again(&self) -> bool {
+        self.proving.is_some()
+    }
+
+    /// The verdict on the proof for the session that is attached: which request
+    /// it came with.
+    pub(super) fn judged_again(&mut self, judged: OpId) -> Option<WireId> {
+        self.proving.take_if(|(op, _)| *op == judged).map(|(_, request)| request)
+    }
+
+    /// A proof was wrong; gives whether that was the last one.
+    pub(super) fn fail(&mut self) -> bool {
+        self.failures += 1;
+        self.failures >= PROOFS
+    }
+
+    /// Asks for proof with a nonce; gives the scheme.
+    pub(super) fn challenge(&mut self, open: Open, nonce: String) -> String {
+        let scheme = match &open.credential {
+            Credential::Bearer(_) | Credential::Anonymous => "bearer".to_string(),
+            Credential::Other { scheme, .. } => scheme.clone(),
+        };
+        self.nonce = Some(nonce.clone());
+        self.phase = Phase::Challenged { open, nonce };
+        scheme
+    }
+}
+
+/// What a client cannot do without and this runtime does not have.
+fn lacking(open: &Open, view: View, config: &Config) -> Option<String> {
+    let ours = View { features: open.required, ..view }.negotiated(open.required, config.features()).features;
+    let missing = ours.lacks(open.required).and_then(wire::feature_name).map(|name| name.to_string());
+    missing.or_else(|| open.required_unknown.clone())
+}
+
+/// A credential of the scheme that was opened with, with the proof that was
+/// asked for.
+fn proven(opened: &Credential, response: Secret) -> Credential {
+    match opened {
+        Credential::Bearer(_) | Credential::Anonymous => Credential::Bearer(response),
+        Credential::Other { scheme, .. } => Credential::Other { scheme: scheme.clone(), token: response },
+    }
+}
+
+pub(super) fn wrong_proof() -> Violation {
+    Violation::new(ErrorCode::Unauthenticated, "the proof was not accepted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: &str = r#"{"id":"m1","type":"session.open","payload":{"auth":{"scheme":"bearer"},"client":{"name":"c","version":"1"}}}"#;
+
+    fn proof(nonce: &str) -> String {
+        alloc::format!(
+            r#"{{"id":"m2","type":"session.authenticate","payload":{{"response":"secret","nonce":"{nonce}"}}}}"#
+        )
+    }
+
+    fn hear(handshake: &mut Handshake, view: &mut View, frame: &str) -> Want {
+        let header = Header::read(frame).expect("an envelope");
+        handshake.hear(view, &Config::new("t", "1"), &header)
+    }
+
+    /// A peer that opened without a proof and was asked for one.
+    fn challenged() -> (Handshake, View) {
+        let (mut handshake, mut view) = (Handshake::new(None, None), View::before_handshake(false));
+        let Want::Challenge { open, .. } = hear(&mut handshake, &mut view, OPEN) else { panic!("not asked for proof") };
+        assert_eq!(handshake.challenge(open, "n1".into()), "bearer");
+        (handshake, view)
+    }
+
+    #[test]
+    fn only_the_nonce_that_was_given_is_answered() {
+        let (mut handshake, mut view) = challenged();
+        let wrong = hear(&mut handshake, &mut view, &proof("n2"));
+        assert!(matches!(wrong, Want::RefuseProof { .. }), "{wrong:?}");
+        let right = hear(&mut handshake, &mut view, &proof("n1"));
+        let Want::Judge { nonce, credential: Credential::Bearer(token), .. } = right else { panic!("{right:?}") };
+        assert_eq!((nonce.as_deref(), token.expose()), (Some("n1"), "secret"));
+    }
+
+    #[test]
+    fn a_wrong_proof_is_asked_for_again_and_a_wrong_credential_is_not() {
+        let verdict = || Principal::new("alice").map(Verdict::from);
+        for (nonce, again) in [(Some("n1"), true), (None, false)] {
+            let (mut handshake, mut view) = challenged();
+            let Want::Judge { request, open, .. } = hear(&mut handshake, &mut view, &proof("n1")) else { panic!() };
+            handshake.judge(OpId(7), request, open, nonce.map(String::from));
+            assert!(matches!(handshake.judged(OpId(6), verdict()), Want::Nothing), "the verdict on another one");
+            let denied = handshake.judged(OpId(7), None);
+            assert_eq!(matches!(denied, Want::RefuseProof { .. }), again, "{denied:?}");
+            assert_eq!(matches!(denied, Want::Refuse { .. }), !again, "{denied:?}");
+            assert!(matches!(handshake.judged(OpId(7), verdict()), Want::Nothing), "a verdict counts once");
+        }
+    }
+
+    #[test]
+    fn what_comes_while_a_credential_is_judged_is_passed_over_and_noted_once() {
+        let (mut handshake, mut view) = challenged();
+        let early = r#"{"id":"m3","type":"ping","payload":{}}"#;
+        assert!(matches!(hear(&mut handshake, &mut view, early), Want::PassOver));
+        assert!(matches!(hear(&mut handshake, &mut view, early), Want::Nothing));
+    }
+
+    #[test]
+    fn whom_the_transport_vouches_for_is_let_in_unasked() {
+        let alice = Principal::new("alice").expect("a name");
+        let (mut handshake, mut view) = (Handshake::new(Some(alice.clone()), None), View::before_handshake(false));
+        let want = hear(&mut handshake, &mut view, OPEN);
+        let Want::Opening(Opening { wish: Wish::New(_), proof: Proof::Known(known), .. }) = want else {
+            panic!("{want:?}")
+        };
+        assert_eq!(known, Verdict::from(alice));
+    }
+}

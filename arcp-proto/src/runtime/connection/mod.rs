@@ -1,0 +1,463 @@
+//! Connections: a transport's end each, with its credit, its heartbeat and
+//! what it is answered. Sessions attach to them; numbered frames never wait
+//! here.
+
+mod answers;
+mod authentication;
+mod channel;
+mod handshake;
+mod heartbeat;
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
+use core::net::IpAddr;
+
+pub(super) use answers::{Answer, Content, Next};
+pub(super) use authentication::Judged;
+pub(super) use handshake::{Opening, Wish};
+pub(super) use heartbeat::interval;
+
+use super::context::Context;
+use super::delivery::{Replay, Withdrawn};
+use super::effect::Effect;
+use super::io::{CloseReason, Output, Transport};
+use super::session::Sessions;
+use super::timers::Timer;
+use crate::error::Violation;
+use crate::id::{ConnId, OpId, Principal, SessionId};
+use crate::model::reply::{Concern, Refusal, Reply, Subject};
+use crate::model::request::Request;
+use crate::principal::Network;
+use crate::time::Timestamp;
+use crate::wire::envelope::Header;
+use crate::wire::{self, Inbound, Stamp, View, frame};
+use answers::Answers;
+use channel::Channel;
+use handshake::Handshake;
+use heartbeat::Heartbeat;
+
+/// What is not durable may grow to this many times its bound while drivers
+/// still hand over what they had read before they were told to pause.
+const LOG_FLOOD_FACTOR: usize = 4;
+
+/// Every connection, and what is being judged for them.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    by_id: BTreeMap<ConnId, Conn>,
+    /// How many have no session yet that they can do anything in.
+    handshaking: usize,
+    judging: BTreeMap<OpId, ConnId>,
+}
+
+#[derive(Debug)]
+struct Conn {
+    view: View,
+    channel: Channel,
+    heartbeat: Heartbeat,
+    handshake: Handshake,
+    /// Whether it has no session yet that it can do anything in.
+    opening: bool,
+    /// Whether its peer has been told of the session.
+    welcomed: bool,
+    answers: Answers,
+    /// Frames it is sent once more.
+    replay: Option<Replay>,
+    /// Whether its numbered frames are held for a moment.
+    held: bool,
+}
+
+/// How far a session is that is attached to a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Position {
+    /// The last number that was sent on the connection.
+    pub(super) cursor: u64,
+    /// The last number that was given.
+    pub(super) head: u64,
+}
+
+/// What a frame is.
+pub(super) enum Heard<'a> {
+    /// Nothing that anybody else has to know.
+    Nothing,
+    /// Nothing that can be understood, or that may be said.
+    Refused(Subject, Violation),
+    /// The wish to come in of a peer of whom it is known who it is.
+    Opening(Opening),
+    /// A request in a session.
+    Request(SessionId, Inbound, Header<'a>),
+}
+
+impl Conn {
+    fn new(transport: Transport, network: Option<Network>, peer: Option<Principal>, now: Timestamp) -> Conn {
+        Conn {
+            view: View::before_handshake(transport == Transport::Lines),
+            channel: Channel::default(),
+            heartbeat: Heartbeat::new(now),
+            handshake: Handshake::new(peer, network),
+            opening: true,
+            welcomed: false,
+            answers: Answers::default(),
+            replay: None,
+            held: false,
+        }
+    }
+
+    /// Whether something may be written to it. Its last word is, credit or
+    /// not.
+    fn may_write(&self) -> bool {
+        self.channel.has_credit()
+            || self.channel.leaving().is_some() && self.replay.is_none() && self.answers.is_last_word()
+    }
+
+    /// Bytes of the longest frame that is taken from it.
+    fn most_bytes(&self, ctx: &Context) -> usize {
+        let limits = &ctx.config.limits;
+        if self.opening { limits.handshake_frame_bytes } else { limits.frame_bytes }
+    }
+
+    /// Whether it is to be read: neither its answers nor the log nor what its
+    /// host has not taken may grow without bound.
+    fn may_be_read(&self, ctx: &Context, host_is_full: bool) -> bool {
+        let limits = &ctx.config.limits;
+        // What was paused goes on once half of what paused it is gone.
+        let part = if self.channel.is_paused() { 4 } else { 2 };
+        let count = limits.replies_per_connection.div_ceil(part);
+        let answers = self.answers.reach(count, limits.reply_bytes_per_connection / part);
+        !ctx.log.full && !answers && !host_is_full
+    }
+}
+
+impl Connections {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The session that is attached to a connection.
+    pub(super) fn session(&self, id: ConnId) -> Option<SessionId> {
+        self.by_id.get(&id)?.handshake.session()
+    }
+
+    /// How its peer sees things, and where that comes from.
+    pub(super) fn peer(&self, id: ConnId) -> Option<(View, Option<Network>)> {
+        self.by_id.get(&id).map(|conn| (conn.view, conn.handshake.network()))
+    }
+
+    /// A connection is open.
+    pub(super) fn on_opened(
+        &mut self,
+        ctx: &mut Context,
+        id: ConnId,
+        transport: Transport,
+        address: Option<IpAddr>,
+        peer: Option<Principal>,
+    ) {
+        if self.by_id.contains_key(&id) {
+            return;
+        }
+        if self.handshaking >= ctx.config.limits.handshaking_connections {
+            return ctx.output(Output::Close { conn: id, reason: CloseReason::TooMany });
+        }
+        self.handshaking += 1;
+        self.by_id.insert(id, Conn::new(transport, address.map(Network::of), peer, ctx.now.mono));
+        ctx.timers.set(Timer::Handshake(id), ctx.now.mono + ctx.config.handshake_timeout);
+        ctx.ready(id);
+    }
+
+    /// A frame arrived.
+    pub(super) fn on_received<'a>(
+        &mut self,
+        ctx: &mut Context,
+        sessions: &Sessions,
+        id: ConnId,
+        bytes: &'a [u8],
+    ) -> Heard<'a> {
+        let Some(conn) = self.heard(ctx, sessions, id) else {
+            return Heard::Nothing;
+        };
+        if ctx.log.bytes() > ctx.config.limits.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
+            self.leave(ctx, id, CloseReason::Flood);
+            return Heard::Nothing;
+        }
+        let text = match frame::ingest(bytes, conn.most_bytes(ctx), ctx.config.limits.json_depth) {
+            Ok(text) => text,
+            Err(violation) => return Heard::Refused(Subject::of_refused(bytes), violation),
+        };
+        let header = match Header::read(text) {
+            Ok(header) => header,
+            Err(unreadable) => return Heard::Refused(unreadable.subject, unreadable.violation),
+        };
+        match conn.handshake.session() {
+            Some(session) => hear_in_session(conn.view, session, header),
+            None => self.hear(ctx, id, &header),
+        }
+    }
+
+    /// A connection that has said something, if anything is taken from it: it does
+    /// not leave, and its session is not being taken from it.
+    fn heard(&mut self, ctx: &Context, sessions: &Sessions, id: ConnId) -> Option<&mut Conn> {
+        let conn = self.by_id.get_mut(&id).filter(|conn| conn.channel.leaving().is_none())?;
+        conn.heartbeat.last_received = ctx.now.mono;
+        let session = conn.handshake.session().and_then(|session| sessions.get(session));
+        session.is_none_or(|session| !session.is_evicted()).then_some(conn)
+    }
+
+    /// A frame arrived that is too long. A line ends, and the session goes on;
+    /// where a WebSocket message ends is not looked for.
+    pub(super) fn on_too_long(&mut self, ctx: &mut Context, sessions: &Sessions, id: ConnId, at: Position) {
+        let Some(conn) = self.heard(ctx, sessions, id) else {
+            return;
+        };
+        let goes_on = conn.handshake.session().is_some() && conn.view.lines;
+        let concern = if goes_on { Concern::Frame } else { Concern::Session };
+        let most = conn.most_bytes(ctx);
+        let too_long = Violation::invalid(alloc::format!("a frame was too long: at most {most} bytes are accepted"));
+        self.refuse_freely(ctx, id, Refusal::of(concern, too_long, None), at);
+        if !goes_on {
+            self.leave_after(ctx, id, CloseReason::TooLong);
+        }
+    }
+
+    /// The writer of a connection can take more.
+    pub(super) fn on_credit(&mut self, ctx: &mut Context, id: ConnId, bytes: u32, frames: u32) {
+        if let Some(conn) = self.by_id.get_mut(&id) {
+            conn.channel.grant(bytes, frames);
+            // However little it was: the peer reads.
+            ctx.timers.clear(Timer::Stalled(id));
+            ctx.ready(id);
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn on_closed(&mut self, ctx: &mut Context, id: ConnId) {
+        self.forget(ctx, id, ctx.now.mono);
+    }
+
+    pub(super) fn on_handshake_timeout(&mut self, ctx: &mut Context, id: ConnId) {
+        let late = Refusal::of(Concern::Session, Violation::invalid("no session was opened in time"), None);
+        self.dismiss(ctx, id, late, CloseReason::HandshakeTimeout);
+    }
+
+    /// Every connection may be read again, or may not.
+    pub(super) fn on_log_bounded(&self, ctx: &mut Context) {
+        for id in self.by_id.keys() {
+            ctx.ready(*id);
+        }
+    }
+
+    /// A session is attached, and its heartbeat begins. `admits`: whether its
+    /// peer can do something in it.
+    pub(super) fn attach(&mut self, ctx: &mut Context, id: ConnId, session: SessionId, view: View, admits: bool) {
+        let Some(conn) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if conn.opening && admits {
+            conn.opening = false;
+            self.handshaking = self.handshaking.saturating_sub(1);
+            ctx.output(Output::Admit { conn: id });
+            ctx.timers.clear(Timer::Handshake(id));
+        }
+        if let Some(bytes) = view.profile.fragment_bytes().filter(|_| !view.lines) {
+            ctx.output(Output::Fragment { conn: id, bytes });
+        }
+        conn.handshake.attach(session);
+        conn.view = view;
+        conn.answers.follow(0);
+        (conn.welcomed, conn.held) = (false, false);
+        // What a session opened before on this connection agreed to is over.
+        match interval(ctx, view) {
+            Some(interval) => ctx.timers.set(Timer::Heartbeat(id), ctx.now.mono + interval),
+            None => ctx.timers.clear(Timer::Heartbeat(id)),
+        }
+        ctx.ready(id);
+    }
+
+    /// After sending: is all said, is it stalled, may it be read? `at` is how
+    /// far its session is.
+    pub(super) fn settle(&mut self, ctx: &mut Context, id: ConnId, at: Position, host_is_full: bool) {
+        let Some(conn) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let leaving = conn.channel.leaving();
+        if let Some(reason) = leaving.filter(|_| conn.answers.len() == 0 && conn.replay.is_none()) {
+            return self.leave(ctx, id, reason);
+        }
+        let may_be_read = conn.may_be_read(ctx, host_is_full);
+        let was_paused = conn.channel.pause(!may_be_read);
+        if was_paused && may_be_read {
+            ctx.output(Output::ResumeRead { conn: id });
+        } else if !was_paused && !may_be_read {
+            ctx.output(Output::PauseRead { conn: id });
+        }
+        if was_paused {
+            // The silence of a peer that was not read proves nothing.
+            conn.heartbeat.last_received = ctx.now.mono;
+        }
+        let waits =
+            conn.answers.len() > 0 || conn.heartbeat.ping_is_due() || conn.replay.is_some() || at.cursor < at.head;
+        let stalled = waits && !conn.channel.has_credit();
+        if (leaving.is_some() || stalled) && !ctx.timers.is_set(Timer::Stalled(id)) {
+            ctx.timers.set(Timer::Stalled(id), ctx.now.mono + ctx.config.slow_reader_grace);
+        }
+    }
+
+    pub(super) fn has_credit(&self, id: ConnId) -> bool {
+        self.by_id.get(&id).is_some_and(|conn| conn.channel.has_credit())
+    }
+
+    /// Whether it can be sent numbered frames just now.
+    pub(super) fn takes_numbered(&self, id: ConnId) -> bool {
+        self.by_id.get(&id).is_some_and(|conn| conn.channel.has_credit() && !conn.held)
+    }
+
+    /// Whether it can be written to at once.
+    pub(super) fn can_write(&self, id: ConnId) -> bool {
+        self.by_id.get(&id).is_some_and(|conn| conn.welcomed && conn.channel.has_credit() && conn.answers.len() == 0)
+    }
+
+    pub(super) fn send_frame(&mut self, ctx: &mut Context, id: ConnId, frame: String) {
+        if let Some(conn) = self.by_id.get_mut(&id) {
+            conn.channel.spend(frame.len());
+            conn.heartbeat.last_sent = ctx.now.mono;
+            ctx.output(Output::Send { conn: id, frame });
+        }
+    }
+
+    pub(super) fn send_reply(&mut self, ctx: &mut Context, id: ConnId, reply: &Reply) {
+        let ulid = ctx.entropy.ulid(ctx.now.utc);
+        let Some(conn) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if let Reply::Opened(_) = reply {
+            conn.welcomed = true;
+        }
+        if let Reply::Watching(_) = reply {
+            conn.hold(ctx, id);
+        }
+        let stamp = Stamp { id: ulid, session: conn.handshake.session(), seq: None };
+        if let Some(frame) = wire::write_reply(&conn.view, stamp, reply) {
+            self.send_frame(ctx, id, frame);
+        }
+    }
+
+    pub(super) fn on_hold_over(&mut self, ctx: &mut Context, id: ConnId) {
+        if let Some(conn) = self.by_id.get_mut(&id) {
+            conn.held = false;
+            ctx.ready(id);
+        }
+    }
+
+    /// A request is answered by a numbered frame: later answers follow that.
+    pub(super) fn follow(&mut self, id: ConnId, seq: u64) {
+        if let Some(conn) = self.by_id.get_mut(&id) {
+            conn.answers.follow(seq);
+        }
+    }
+
+    /// Numbers of its session were taken back.
+    pub(super) fn renumber(&mut self, id: ConnId, withdrawn: &Withdrawn) {
+        if let Some(conn) = self.by_id.get_mut(&id) {
+            conn.answers.renumber(withdrawn);
+        }
+    }
+
+    /// Whether it is sent frames once more, or is to be.
+    pub(super) fn is_replaying(&self, id: ConnId) -> bool {
+        self.by_id.get(&id).is_some_and(|conn| conn.replay.is_some() || conn.answers.has_replay())
+    }
+
+    /// Takes the replay that it is in the middle of, for its next frame.
+    pub(super) fn take_replay(&mut self, id: ConnId) -> Option<Replay> {
+        self.by_id.get_mut(&id)?.replay.take()
+    }
+
+    /// It is still in the middle of a replay.
+    pub(super) fn go_on_replaying(&mut self, id: ConnId, replay: Replay) {
+        if let Some(conn) = self.by_id.get_mut(&id) {
+            conn.replay = Some(replay);
+        }
+    }
+
+    /// Ends a connection once its requests so far are answered. Nothing more
+    /// is taken from it.
+    pub(super) fn leave_after(&mut self, ctx: &mut Context, id: ConnId, reason: CloseReason) {
+        if let Some(conn) = self.by_id.get_mut(&id) {
+            conn.channel.leave(reason);
+            ctx.ready(id);
+        }
+    }
+
+    /// Ends a connection.
+    pub(super) fn leave(&mut self, ctx: &mut Context, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.by_id.get(&id) else {
+            return;
+        };
+        let alive = match reason {
+            // Who was lost was last alive when it was last heard.
+            CloseReason::HeartbeatLost => conn.heartbeat.last_received,
+            CloseReason::Goodbye
+            | CloseReason::Refused
+            | CloseReason::HandshakeTimeout
+            | CloseReason::Evicted
+            | CloseReason::TakenOver
+            | CloseReason::SlowReader
+            | CloseReason::Flood
+            | CloseReason::TooMany
+            | CloseReason::HistoryLost
+            | CloseReason::StoreFailed
+            | CloseReason::TooLong
+            | CloseReason::Shutdown => ctx.now.mono,
+        };
+        self.forget(ctx, id, alive);
+        ctx.output(Output::Close { conn: id, reason });
+    }
+
+    /// Drops a connection; its session becomes resumable.
+    fn forget(&mut self, ctx: &mut Context, id: ConnId, alive: Timestamp) {
+        let Some(conn) = self.by_id.remove(&id) else {
+            return;
+        };
+        for timer in [Timer::Handshake(id), Timer::Heartbeat(id), Timer::Stalled(id), Timer::Hold(id)] {
+            ctx.timers.clear(timer);
+        }
+        self.handshaking = self.handshaking.saturating_sub(usize::from(conn.opening));
+        if let Some(session) = conn.handshake.session() {
+            ctx.effect(Effect::Detached { session, alive });
+        }
+    }
+
+    /// Ends every connection in order.
+    pub(super) fn close_all(&mut self, ctx: &mut Context, why: &'static str) {
+        let ids: alloc::vec::Vec<ConnId> = self.by_id.keys().copied().collect();
+        for id in ids {
+            if self.session(id).is_some() {
+                self.send_reply(ctx, id, &Reply::Closed { reason: Some(why.to_string()), request: None });
+            }
+            self.leave(ctx, id, CloseReason::Shutdown);
+        }
+    }
+}
+
+impl Conn {
+    /// Some readers drop what arrives in the instant after a watch began.
+    fn hold(&mut self, ctx: &mut Context, id: ConnId) {
+        let hold = self.view.profile.hold_after_watching_ms();
+        if hold > 0 {
+            self.held = true;
+            ctx.timers.set(Timer::Hold(id), ctx.now.mono + core::time::Duration::from_millis(hold));
+        }
+    }
+}
+
+/// A frame of a peer that has a session.
+fn hear_in_session(view: View, session: SessionId, header: Header<'_>) -> Heard<'_> {
+    let inbound = match wire::read_request(view.family, &header) {
+        Ok(inbound) => inbound,
+        Err(violation) => return Heard::Refused(Subject::of(&header), violation),
+    };
+    let foreign = inbound.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
+    if foreign && !matches!(inbound.request, Request::Resume(_) | Request::Replay(_)) {
+        let violation = Violation::invalid("`session_id` names another session than this connection's");
+        return Heard::Refused(Subject::of(&header), violation);
+    }
+    Heard::Request(session, inbound, header)
+}

@@ -1,0 +1,82 @@
+//! Messages of extensions: they go to the host, which says when it has taken
+//! them.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Sessions;
+use crate::error::{ErrorCode, Violation};
+use crate::id::SessionId;
+use crate::model::request::Extension;
+use crate::runtime::context::Context;
+use crate::runtime::io::Output;
+
+/// The extensions that a session speaks.
+#[derive(Debug)]
+pub(in crate::runtime) struct Extensions {
+    /// Namespaces negotiated with its client.
+    names: Vec<String>,
+    /// Bytes of each message that its host has not taken.
+    untaken: VecDeque<usize>,
+    /// All of those.
+    untaken_bytes: usize,
+}
+
+impl Extensions {
+    pub(super) fn new(names: Vec<String>) -> Extensions {
+        Extensions { names, untaken: VecDeque::new(), untaken_bytes: 0 }
+    }
+
+    /// Namespaces negotiated with its client.
+    pub(in crate::runtime) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Bytes of messages that its host has not taken.
+    pub(in crate::runtime) fn untaken_bytes(&self) -> usize {
+        self.untaken_bytes
+    }
+
+    fn give(&mut self, bytes: usize) {
+        self.untaken.push_back(bytes);
+        self.untaken_bytes += bytes;
+    }
+
+    fn take(&mut self) {
+        self.untaken_bytes -= self.untaken.pop_front().unwrap_or(0);
+    }
+}
+
+impl Sessions {
+    /// Gives a message of an extension to the host, if both sides speak it.
+    ///
+    /// # Errors
+    ///
+    /// If they do not, and its sender minds.
+    pub(in crate::runtime) fn give_extension(
+        &mut self,
+        ctx: &mut Context,
+        session: SessionId,
+        message: Extension,
+    ) -> Result<(), Violation> {
+        let spoken = self.by_id.get_mut(&session).filter(|session| message.is_of(&session.extensions.names));
+        if let Some(spoken) = spoken {
+            // Names cost something too, and no message is for nothing.
+            spoken.extensions.give(message.payload.as_str().len() + message.kind.len() + 1);
+            ctx.output(Output::Extension { session, message });
+        } else if !message.optional {
+            let kind: String = message.kind.chars().take(64).collect();
+            let why = alloc::format!("`{kind}` belongs to an extension that was not negotiated");
+            return Err(Violation::new(ErrorCode::Unimplemented, why));
+        }
+        Ok(())
+    }
+
+    /// The host has taken the oldest message of a session.
+    pub(in crate::runtime) fn take_extension(&mut self, id: SessionId) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            session.extensions.take();
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! A session: a principal's place in the runtime. It outlives connections.
+//!
+//! ```text
+//! attached ──connection lost or closed──▶ detached ──resume──▶ attached
+//!                                            └──window over──▶ ended
+//! ```
+//!
+//! What it is shown is its [`Feed`](super::delivery::Feed)'s.
+
+mod admission;
+mod extension;
+mod resume;
+mod seen;
+mod session_lease;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+pub(super) use resume::Proof;
+
+use super::context::Context;
+use super::effect::Effect;
+use super::io::{Notice, Record, Verdict};
+use super::job::Jobs;
+use super::timers::Timer;
+use crate::error::Violation;
+use crate::id::{Principal, SessionId, WireId};
+use crate::model::request::Open;
+use crate::principal::Network;
+use crate::secret::{Secret, SecretDigest};
+use crate::time::{Timestamp, UtcMs};
+use crate::wire::View;
+use admission::Admission;
+use extension::Extensions;
+use seen::{Seen, SeenOfPrincipals};
+use session_lease::SessionLease;
+
+#[derive(Debug)]
+pub(super) struct Session {
+    principal: Principal,
+    view: View,
+    token: SecretDigest,
+    /// Whether it has a connection.
+    attached: bool,
+    /// Since when nobody would miss it.
+    idle_since: Option<Timestamp>,
+    /// Whether its client has left it in order.
+    closed: bool,
+    /// Why its client can do no more in it than resume another one.
+    only_resumes: Option<Violation>,
+    extensions: Extensions,
+    lease: SessionLease,
+    /// Its commands, where message ids are its own.
+    seen: Seen<WireId>,
+    /// Whether a command was given in it.
+    commanded: bool,
+}
+
+/// All sessions, and the traces of those that ended.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    by_id: BTreeMap<SessionId, Session>,
+    by_token: BTreeMap<SecretDigest, SessionId>,
+    per_principal: BTreeMap<Principal, usize>,
+    seen: SeenOfPrincipals,
+    admission: Admission,
+    ended: Ended,
+}
+
+/// Whose the tokens of sessions were that ended not long ago.
+#[derive(Debug, Default)]
+struct Ended {
+    owners: BTreeMap<SecretDigest, Principal>,
+    order: VecDeque<SecretDigest>,
+}
+
+impl Session {
+    fn new(principal: Principal, view: View, token: SecretDigest, extensions: Vec<String>) -> Session {
+        Session {
+            principal,
+            view,
+            token,
+            attached: false,
+            idle_since: None,
+            closed: false,
+            only_resumes: None,
+            extensions: Extensions::new(extensions),
+            lease: SessionLease::default(),
+            seen: Seen::default(),
+            commanded: false,
+        }
+    }
+
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// How its peer sees things.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub(super) fn token(&self) -> &SecretDigest {
+        &self.token
+    }
+
+    /// Whether its client has left it in order.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether it survives the process: it is neither being taken from its client
+    /// nor there to resume another one only.
+    pub(super) fn is_recorded(&self) -> bool {
+        !self.is_evicted() && self.only_resumes.is_none()
+    }
+
+    /// Why its client can do no more in it than resume another one.
+    pub(super) fn only_resumes(&self) -> Option<&Violation> {
+        self.only_resumes.as_ref()
+    }
+
+    /// Whether a command was given in it.
+    pub(super) fn is_commanded(&self) -> bool {
+        self.commanded
+    }
+
+    pub(super) fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Who stands behind it.
+    pub(super) fn proof(&self) -> Proof {
+        if self.principal.is_anonymous() {
+            return Proof::Nobody;
+        }
+        let (principal, expires_at) = (self.principal.clone(), self.lease.credential_until());
+        Proof::Known(Verdict { principal, expires_at })
+    }
+
+    /// When its lease ends.
+    pub(super) fn expires_at(&self) -> Option<UtcMs> {
+        self.lease.expires_at()
+    }
+
+    /// Whether it is being taken from its client.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.lease.eviction().is_some()
+    }
+
+    pub(super) fn seen(&self) -> &Seen<WireId> {
+        &self.seen
+    }
+}
+
+impl Sessions {
+    pub(super) fn get(&self, id: SessionId) -> Option<&Session> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.by_id.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// All of them, by id.
+    pub(super) fn ids(&self) -> impl Iterator<Item = SessionId> {
+        self.by_id.keys().copied()
+    }
+
+    /// Opens a session for whoever stands behind a connection; gives its token.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for one more.
+    pub(super) fn open(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        open: Open,
+        proof: Proof,
+        (view, network): (View, Option<Network>),
+    ) -> Result<(SessionId, Secret), Violation> {
+        let id = SessionId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
+        let until = proof.expires_at();
+        let principal = proof.principal(id, network);
+        let only_resumes = match self.admit(ctx, jobs, &principal) {
+            Ok(()) => None,
+            // Whoever has to open a session to resume another one may do so.
+            Err(full) if view.family.resumes_after_opening() && self.admission.has_detached(&principal) => Some(full),
+            Err(full) => return Err(full),
+        };
+        let view = view.negotiated(open.features, ctx.config.features());
+        let mut extensions = open.extensions;
+        extensions.retain(|name| ctx.config.extensions.contains(name));
+        let token = resume::fresh_token(ctx);
+        let made = Session::new(principal.clone(), view, token.digest(), extensions.clone());
+        let made = Session { only_resumes, ..made };
+        // What is there to resume another one is gone with its connection.
+        if made.is_recorded() {
+            let (principal, anonymous) = (principal.clone(), principal.is_anonymous());
+            let token = token.digest();
+            ctx.append(Record::SessionOpened { session: id, principal, anonymous, view, token, extensions });
+        }
+        self.insert(id, made);
+        let client = alloc::format!("{} {}", open.client.name, open.client.version);
+        ctx.observe(Notice::SessionOpened { session: id, principal, client });
+        self.renew(ctx, id, until);
+        Ok((id, token))
+    }
+
+    /// Takes over a session of an earlier run.
+    pub(super) fn restore(
+        &mut self,
+        id: SessionId,
+        principal: Principal,
+        view: View,
+        token: SecretDigest,
+        extensions: Vec<String>,
+    ) {
+        self.insert(id, Session::new(principal, view, token, extensions));
+    }
+
+    fn insert(&mut self, id: SessionId, session: Session) {
+        self.admission.enter(&session.principal);
+        *self.per_principal.entry(session.principal.clone()).or_default() += 1;
+        self.by_token.insert(session.token, id);
+        self.by_id.insert(id, session);
+    }
+
+    /// A session has a connection now.
+    pub(super) fn attach(&mut self, ctx: &mut Context, id: SessionId) {
+        self.set_attached(id, true);
+        if let Some(session) = self.by_id.get_mut(&id) {
+            session.closed = false;
+            ctx.timers.clear(Timer::ResumeWindow(id));
+        }
+    }
+
+    /// The connection of a session is gone: from its last sign of life on, it
+    /// waits to be resumed. `idle`: whether nobody would miss it.
+    pub(super) fn detach(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, alive: Timestamp, idle: bool) {
+        self.set_attached(id, false);
+        let Some(session) = self.by_id.get(&id) else {
+            return;
+        };
+        if session.only_resumes.is_some() {
+            return self.end(ctx, jobs, id);
+        }
+        self.await_resume(ctx, id, alive);
+        ctx.observe(Notice::SessionDetached { session: id });
+        self.note_idle(ctx, id, idle);
+    }
+
+    /// Lets a session without a connection wait to be resumed.
+    pub(super) fn await_resume(&mut self, ctx: &mut Context, id: SessionId, alive: Timestamp) {
+        let at = (alive + ctx.config.resume_window).max(ctx.soonest());
+        ctx.timers.set(Timer::ResumeWindow(id), at);
+    }
+
+    fn set_attached(&mut self, id: SessionId, attached: bool) {
+        let Some(session) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if core::mem::replace(&mut session.attached, attached) != attached {
+            self.admission.attached(&session.principal, attached);
+        }
+        if let Some(since) = session.idle_since.take() {
+            self.admission.not_idle(&session.principal, (since, id));
+        }
+    }
+
+    /// The client of a session leaves it in order.
+    pub(super) fn close(&mut self, id: SessionId) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            session.closed = true;
+        }
+    }
+
+    /// A command is given in a session.
+    pub(super) fn note_command(&mut self, id: SessionId) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            session.commanded = true;
+        }
+    }
+
+    /// Ends a session.
+    pub(super) fn end(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
+        let Some(session) = self.by_id.get(&id) else {
+            return;
+        };
+        if session.is_recorded() {
+            ctx.append(Record::SessionEnded { session: id });
+        }
+        self.forget(ctx, jobs, id);
+    }
+
+    /// A session is over, and the store knows.
+    pub(super) fn forget(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
+        if self.remove(ctx, jobs, id) {
+            ctx.observe(Notice::SessionEnded { session: id });
+        }
+    }
+
+    /// Takes a session away; false if there is none.
+    pub(super) fn remove(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) -> bool {
+        self.set_attached(id, false);
+        let Some(session) = self.by_id.remove(&id) else {
+            return false;
+        };
+        ctx.timers.clear(Timer::ResumeWindow(id));
+        ctx.timers.clear(Timer::SessionLease(id));
+        self.by_token.remove(&session.token);
+        self.admission.leave(&session.principal);
+        if let Some(count) = self.per_principal.get_mut(&session.principal) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_principal.remove(&session.principal);
+            }
+        }
+        self.forget_seen_of(&session.principal, jobs.has_any(&session.principal));
+        self.ended.add(session.token, session.principal, ctx.config.limits.ended_sessions);
+        ctx.effect(Effect::SessionOver(id));
+        true
+    }
+}
+
+impl Ended {
+    fn add(&mut self, token: SecretDigest, owner: Principal, most: usize) {
+        self.owners.insert(token, owner);
+        self.order.push_back(token);
+        while self.order.len() > most {
+            if let Some(oldest) = self.order.pop_front() {
+                self.owners.remove(&oldest);
+            }
+        }
+    }
+}

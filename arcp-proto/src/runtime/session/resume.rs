@@ -1,0 +1,116 @@
+//! Resuming: who may have an earlier session back (1.1 §6.3). A refused claim
+//! consumes nothing, and a token is dead once it was used.
+
+use alloc::string::{String, ToString as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::Sessions;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{Principal, SessionId};
+use crate::model::request::ResumeClaim;
+use crate::principal::Network;
+use crate::runtime::context::Context;
+use crate::runtime::io::{Notice, Record, Verdict};
+use crate::secret::{Secret, SecretDigest};
+use crate::time::UtcMs;
+use crate::wire::Family;
+
+/// Who stands behind a connection that wants a session.
+#[derive(Clone, Debug)]
+pub(in crate::runtime) enum Proof {
+    /// An authenticator or the transport says so.
+    Known(Verdict),
+    /// Nobody says so.
+    Nobody,
+}
+
+impl Proof {
+    /// How long it counts, if not for ever.
+    pub(in crate::runtime) fn expires_at(&self) -> Option<UtcMs> {
+        match self {
+            Proof::Known(verdict) => verdict.expires_at,
+            Proof::Nobody => None,
+        }
+    }
+
+    /// Whose a new session is.
+    pub(super) fn principal(self, session: SessionId, network: Option<Network>) -> Principal {
+        match self {
+            Proof::Known(verdict) => verdict.principal,
+            Proof::Nobody => Principal::anonymous(session, network),
+        }
+    }
+
+    /// Whether it is the one who opened a session as this principal.
+    pub(super) fn is_of(&self, principal: &Principal) -> bool {
+        match self {
+            Proof::Known(verdict) => verdict.principal == *principal,
+            Proof::Nobody => principal.is_anonymous(),
+        }
+    }
+}
+
+/// A token that nobody has had.
+pub(super) fn fresh_token(ctx: &mut Context) -> Secret {
+    let mut text = String::from("rtk_");
+    URL_SAFE_NO_PAD.encode_string(ctx.entropy.secret_256(), &mut text);
+    Secret::new(text)
+}
+
+impl Sessions {
+    /// The session that a claim is for.
+    ///
+    /// # Errors
+    ///
+    /// If the claim is not proven, or there is nothing to have back.
+    pub(in crate::runtime) fn claimed(
+        &self,
+        claim: &ResumeClaim,
+        proof: &Proof,
+        family: Family,
+    ) -> Result<SessionId, Violation> {
+        let unproven = || Violation::new(ErrorCode::Unauthenticated, "the resume token was not accepted");
+        let expired = |why| Violation::new(ErrorCode::ResumeWindowExpired, why);
+        let digest = claim.token.digest();
+        let Some((id, session)) = self.by_token.get(&digest).and_then(|id| Some((*id, self.by_id.get(id)?))) else {
+            return Err(match (self.ended.owners.get(&digest), proof) {
+                (Some(owner), Proof::Known(verdict)) if *owner != verdict.principal => unproven(),
+                (Some(_), Proof::Known(_) | Proof::Nobody) => expired("the session ended: its resume window is over"),
+                (None, Proof::Known(_) | Proof::Nobody) => unproven(),
+            });
+        };
+        let named = claim.session.as_ref().is_none_or(|named| named.as_str() == id.to_string());
+        if !proof.is_of(&session.principal) || !named || family != session.view.family {
+            return Err(unproven());
+        }
+        if session.is_evicted() {
+            return Err(expired("the session was taken from its client"));
+        }
+        if session.only_resumes.is_some() {
+            return Err(expired("the session is there to resume another one, and has nothing itself"));
+        }
+        Ok(id)
+    }
+
+    /// Hands a session to a client that has just proved who it is; gives the
+    /// token that counts from now on.
+    pub(in crate::runtime) fn resume(&mut self, ctx: &mut Context, id: SessionId, proof: &Proof) -> Secret {
+        let token = fresh_token(ctx);
+        self.restore_token(id, token.digest());
+        ctx.append(Record::TokenRotated { session: id, token: token.digest() });
+        ctx.observe(Notice::SessionResumed { session: id });
+        self.renew(ctx, id, proof.expires_at());
+        token
+    }
+
+    /// A session has another token.
+    pub(in crate::runtime) fn restore_token(&mut self, id: SessionId, token: SecretDigest) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            self.by_token.remove(&session.token);
+            session.token = token;
+            self.by_token.insert(token, id);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The lease of a session: it is its client's for a time, and renewed by proof,
+//! or taken back (RFC §8.1, §8.3). A credential that expires ends it too, in
+//! both families.
+//!
+//! ```text
+//! leased ──most of it is over──▶ refresh asked ──proof──▶ leased
+//!                                     └──deadline──▶ evicted
+//! ```
+
+use alloc::string::String;
+use core::time::Duration;
+
+use super::Sessions;
+use crate::error::ErrorCode;
+use crate::id::SessionId;
+use crate::model::reply::Reply;
+use crate::runtime::context::Context;
+use crate::runtime::effect::Effect;
+use crate::runtime::io::{Record, Verdict};
+use crate::runtime::log::Waiter;
+use crate::runtime::timers::Timer;
+use crate::time::UtcMs;
+
+#[derive(Debug, Default)]
+pub(super) struct SessionLease {
+    /// When it ends; `None`: never.
+    expires_at: Option<UtcMs>,
+    /// When the credential expires that the client proved itself with.
+    credential_until: Option<UtcMs>,
+    /// How long before its end it must be refreshed.
+    refresh_time: Duration,
+    /// Whether the client was asked to refresh it, or cannot be asked.
+    refreshing: bool,
+    /// Why the session is being taken from its client.
+    evicted: Option<(ErrorCode, String)>,
+}
+
+impl SessionLease {
+    pub(super) fn expires_at(&self) -> Option<UtcMs> {
+        self.expires_at
+    }
+
+    /// When the credential expires that the client proved itself with.
+    pub(super) fn credential_until(&self) -> Option<UtcMs> {
+        self.credential_until
+    }
+
+    pub(super) fn eviction(&self) -> Option<&(ErrorCode, String)> {
+        self.evicted.as_ref()
+    }
+}
+
+/// How long before its end a lease must be refreshed.
+fn refresh_time(lease: Duration) -> Duration {
+    (lease / 4).min(Duration::from_secs(60))
+}
+
+impl Sessions {
+    /// Leases a session to its client from now on; `credential_until` is when
+    /// the credential expires that it proved itself with.
+    pub(in crate::runtime) fn renew(&mut self, ctx: &mut Context, id: SessionId, credential_until: Option<UtcMs>) {
+        let Some(session) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let can_refresh = session.view.has_session_lease();
+        let of_credential = credential_until.map(|at| Duration::from_millis(at.0.saturating_sub(ctx.now.utc.0)));
+        let leased = ctx.config.session_lease.filter(|_| can_refresh).into_iter().chain(of_credential).min();
+        session.lease.credential_until = credential_until;
+        session.lease.expires_at = leased.map(|leased| ctx.now.utc.plus(leased));
+        session.lease.refreshing = !can_refresh;
+        let Some(leased) = leased else {
+            return ctx.timers.clear(Timer::SessionLease(id));
+        };
+        session.lease.refresh_time = if can_refresh { refresh_time(leased) } else { Duration::ZERO };
+        let at = ctx.now.mono + (leased - session.lease.refresh_time);
+        ctx.timers.set(Timer::SessionLease(id), at.max(ctx.soonest()));
+    }
+
+    /// Most of a lease is over, or all of it: gives what its client is asked.
+    pub(in crate::runtime) fn on_session_lease(&mut self, ctx: &mut Context, id: SessionId) -> Option<Reply> {
+        let lease = &mut self.by_id.get_mut(&id)?.lease;
+        if lease.refreshing {
+            self.evict(ctx, id, ErrorCode::LeaseExpired, "the session was not refreshed in time");
+            return None;
+        }
+        lease.refreshing = true;
+        let (deadline, left) = (lease.expires_at?, lease.refresh_time);
+        ctx.timers.set(Timer::SessionLease(id), (ctx.now.mono + left).max(ctx.soonest()));
+        Some(Reply::Refresh { deadline, deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX) })
+    }
+
+    /// The client of an open session has proved again who it is, or not; gives
+    /// what it is told then, and `None` if it has not.
+    pub(in crate::runtime) fn refresh(
+        &mut self,
+        ctx: &mut Context,
+        id: SessionId,
+        verdict: Option<&Verdict>,
+    ) -> Option<String> {
+        let session = self.by_id.get(&id)?;
+        let proven = verdict.filter(|verdict| verdict.principal == session.principal);
+        if proven.is_none() && !session.principal.is_anonymous() {
+            return None;
+        }
+        self.renew(ctx, id, proven.and_then(|verdict| verdict.expires_at));
+        Some(match self.by_id.get(&id)?.expires_at() {
+            Some(until) => alloc::format!("the session is lent until {until}"),
+            None => String::from("the session has no end"),
+        })
+    }
+
+    /// Takes a session from its client, who is told once that is durable. Its
+    /// jobs go on; nothing brings it back.
+    pub(in crate::runtime) fn evict(&mut self, ctx: &mut Context, id: SessionId, code: ErrorCode, reason: &str) {
+        let Some(session) = self.by_id.get_mut(&id).filter(|session| session.lease.evicted.is_none()) else {
+            return;
+        };
+        let was_recorded = session.is_recorded();
+        session.lease.evicted = Some((code, reason.into()));
+        ctx.effect(Effect::Evicted { session: id, at_once: !was_recorded });
+        if was_recorded {
+            let pos = ctx.append(Record::SessionEnded { session: id });
+            ctx.log.wait(pos, Waiter::Session(id));
+        }
+    }
+
+    /// Why a session is being taken from its client, as that is told.
+    pub(in crate::runtime) fn eviction(&self, id: SessionId) -> Option<Reply> {
+        let (code, reason) = self.by_id.get(&id)?.lease.evicted.clone()?;
+        Some(Reply::Evicted { code, reason })
+    }
+}
