@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use arcp_proto::json::{Json, Members};
 use arcp_proto::model::event::JobEvent;
-use arcp_proto::model::request::{Request, Submit};
+use arcp_proto::model::request::{Command, HandshakeRequest, Request, SessionRequest, Submit};
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::envelope::Header;
 use arcp_proto::wire::{Family, Incoming, Outgoing, Profile, frame, read_incoming, read_request, write_request};
@@ -84,7 +84,7 @@ fn every_frame_of_the_python_client_is_read_and_recognised() {
         let known = !header.kind.contains("unknown") && !header.kind.contains("nonsense");
         match read_request(Family::Hello, &header) {
             Ok(inbound) => {
-                if let Request::Open(_) = inbound.request {
+                if let Request::Handshake(HandshakeRequest::Open(_)) = inbound.request {
                     hellos += 1;
                     assert_eq!(inbound.profile, Profile::Python113, "{place}");
                 }
@@ -147,7 +147,7 @@ fn every_request_of_a_rust_client_is_read_and_comes_back_the_same() {
             return;
         };
         read += 1;
-        if let Request::Open(open) = &inbound.request
+        if let Request::Handshake(HandshakeRequest::Open(open)) = &inbound.request
             && open.required_unknown.is_none()
         {
             openings += 1;
@@ -155,18 +155,22 @@ fn every_request_of_a_rust_client_is_read_and_comes_back_the_same() {
         let (id, at) = (ulid::Ulid::nil(), UtcMs(0));
         let outgoing = Outgoing { id, session: inbound.session.as_ref(), at, request: &inbound.request };
         let Some(written) = write_request(Family::Open, &outgoing) else {
-            assert!(matches!(inbound.request, Request::Ignored), "{place}: {:?}", inbound.request);
+            assert!(
+                matches!(inbound.request, Request::Session(SessionRequest::Ignored)),
+                "{place}: {:?}",
+                inbound.request
+            );
             return;
         };
         let header = Header::read(&written).expect(place);
         let again = read_request(Family::Open, &header).expect(place);
         match (&inbound.request, &again.request) {
             // An opening says that it is ours, and in seconds of our own.
-            (Request::Open(before), Request::Open(after)) => {
+            (Request::Handshake(HandshakeRequest::Open(before)), Request::Handshake(HandshakeRequest::Open(after))) => {
                 assert_eq!((&before.client, &before.credential), (&after.client, &after.credential), "{place}");
             }
             // No arguments are written as none at all.
-            (Request::Submit(before, how), Request::Submit(after, how_again)) => {
+            (Request::Command(Command::Submit(before, how)), Request::Command(Command::Submit(after, how_again))) => {
                 let input = before.input.clone().or_else(|| Some(Json::empty_object()));
                 assert_eq!((&Submit { input, ..before.clone() }, how), (after, how_again), "{place}");
             }

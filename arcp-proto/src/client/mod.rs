@@ -21,7 +21,10 @@ use crate::id::{SessionId, WireId, prefixed};
 use crate::model::event::JobEvent;
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Concern, Opened, Refusal};
-use crate::model::request::{Credential, Invocation, ListQuery, Open, Proof, Request, ResumeClaim, Submit, Watch};
+use crate::model::request::{
+    Command, Credential, HandshakeRequest, Invocation, ListQuery, Open, Proof, Request, ResumeClaim, SessionRequest,
+    Submit, Watch,
+};
 use crate::secret::Secret;
 use crate::time::{Now, Timestamp, UtcMs};
 use crate::wire::{Outgoing, ServerProfile, write_request};
@@ -208,7 +211,8 @@ impl Client {
         let config = &self.config;
         let open = Open::new(config.client.clone(), config.credential.clone(), config.features);
         let resume = self.claim().filter(|_| !config.family.resumes_after_opening());
-        let open = Request::Open(Open { resume, extensions: config.extensions.clone(), ..open });
+        let open =
+            Request::Handshake(HandshakeRequest::Open(Open { resume, extensions: config.extensions.clone(), ..open }));
         let id = self.entropy.ulid(self.now.utc);
         // Some runtimes demand a session id of a hello, and close without a word when there is none.
         let minted = (self.link.unanswered == 1).then(|| WireId::from(SessionId::from_ulid(id)));
@@ -328,7 +332,7 @@ impl Client {
     }
 
     fn closing(&self) -> bool {
-        self.pending.values().any(|pending| matches!(pending.request, Request::Close { .. }))
+        self.pending.values().any(|pending| matches!(pending.request, Request::Session(SessionRequest::Close { .. })))
     }
 
     fn fire_timers(&mut self) {
@@ -351,7 +355,7 @@ impl Client {
         }
         if self.now.mono >= self.link.last_sent + interval {
             let nonce = alloc::format!("{:016x}", self.entropy.public_u64());
-            self.send(&Request::Ping { nonce });
+            self.send(&Request::Session(SessionRequest::Ping { nonce }));
         }
         self.link.set(ClientTimer::Heartbeat, Some(self.link.heartbeat_at(interval)));
     }
@@ -364,7 +368,7 @@ impl Client {
         let seq = acknowledgeable(me, &self.early);
         if self.link.state == LinkState::Open && seq > me.acked {
             me.acked = seq;
-            self.send(&Request::Ack { seq });
+            self.send(&Request::Session(SessionRequest::Ack { seq }));
         }
     }
 
@@ -395,13 +399,13 @@ impl Client {
         }
     }
 
-    fn command(&mut self, request: Request) -> Result<Handle, ApiMisuse> {
-        self.give(request, true, false)
+    fn command(&mut self, request: impl Into<Request>) -> Result<Handle, ApiMisuse> {
+        self.give(request.into(), true, false)
     }
 
     /// Gives a command of the client's own.
-    fn give_unasked(&mut self, request: Request) -> Result<Handle, ApiMisuse> {
-        self.give(request, false, false)
+    fn give_unasked(&mut self, request: impl Into<Request>) -> Result<Handle, ApiMisuse> {
+        self.give(request.into(), false, false)
     }
 
     fn give(&mut self, request: Request, asked: bool, keyed: bool) -> Result<Handle, ApiMisuse> {
@@ -441,9 +445,10 @@ impl Client {
 
     /// No acknowledgement will come: what was sent counts as taken.
     fn take_cancels(&mut self) {
-        let is_cancel = |_: &Handle, pending: &mut Pending| matches!(pending.request, Request::Cancel(_));
+        let is_cancel =
+            |_: &Handle, pending: &mut Pending| matches!(pending.request, Request::Command(Command::Cancel(_)));
         for (handle, pending) in self.pending.extract_if(.., is_cancel).collect::<Vec<_>>() {
-            if let Request::Cancel(cancel) = pending.request {
+            if let Request::Command(Command::Cancel(cancel)) = pending.request {
                 let job = cancel.target.id().clone();
                 self.tell(ClientEvent::CancelTaken { handle: Some(handle), job });
             }
@@ -454,7 +459,8 @@ impl Client {
     /// will bring one.
     fn check_followed(&self) -> Result<(), ApiMisuse> {
         let limit = self.config.limits.followed;
-        let submits = self.pending.values().filter(|p| p.asked && matches!(p.request, Request::Submit(..)));
+        let submits =
+            self.pending.values().filter(|p| p.asked && matches!(p.request, Request::Command(Command::Submit(..))));
         let room = self.followed.len() + submits.count() < limit;
         room.then_some(()).ok_or(ApiMisuse::TooManyFollowed { limit })
     }
@@ -504,7 +510,7 @@ impl Session<'_> {
         }
         submit.key = Some(key);
         client.check_followed()?;
-        client.give(Request::Submit(submit, invocation), true, keyed)
+        client.give(Request::Command(Command::Submit(submit, invocation)), true, keyed)
     }
 
     /// Cancels a job of this session.
@@ -513,7 +519,7 @@ impl Session<'_> {
     ///
     /// `TooManyPending`.
     pub fn cancel(&mut self, job: WireId, reason: Option<String>) -> Result<Handle, ApiMisuse> {
-        self.client.command(Request::cancel(job, reason))
+        self.client.command(Command::cancel(job, reason))
     }
 
     /// Lists jobs.
@@ -523,7 +529,7 @@ impl Session<'_> {
     /// `TooManyPending`, or `NotNegotiated`.
     pub fn list(&mut self, query: ListQuery) -> Result<Handle, ApiMisuse> {
         self.needs(Feature::ListJobs, "list_jobs")?;
-        self.client.command(Request::List(query))
+        self.client.command(SessionRequest::List(query))
     }
 
     /// Watches a job.
@@ -537,7 +543,7 @@ impl Session<'_> {
         if !self.client.followed.contains_key(&job) {
             self.client.check_followed()?;
         }
-        let handle = self.client.command(Request::Watch(watch))?;
+        let handle = self.client.command(Command::Watch(watch))?;
         // Some runtimes replay before they answer: be ready.
         self.client.followed.entry(job).or_insert_with(Follow::new);
         Ok(handle)
@@ -547,7 +553,7 @@ impl Session<'_> {
     pub fn unwatch(&mut self, job: WireId) {
         self.client.followed.remove(&job);
         if self.client.link.state == LinkState::Open {
-            self.client.send(&Request::Unwatch { job });
+            self.client.send(&Request::Command(Command::Unwatch { job }));
         }
     }
 
@@ -558,7 +564,7 @@ impl Session<'_> {
     /// `TooManyPending`.
     pub fn close(&mut self, reason: Option<String>) -> Result<Handle, ApiMisuse> {
         let open = self.client.link.state == LinkState::Open;
-        let handle = self.client.command(Request::Close { reason, answered: true })?;
+        let handle = self.client.command(SessionRequest::Close { reason, answered: true })?;
         if !open {
             self.client.outputs.push_back(ClientOutput::Disconnect);
             self.client.end(SessionEnd::Closed);

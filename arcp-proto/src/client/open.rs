@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{Handle, Session};
 use crate::error::ApiMisuse;
 use crate::id::WireId;
-use crate::model::request::{Cancel, Extension, Invocation, Request, Submit, Target};
+use crate::model::request::{Cancel, Command, Extension, Invocation, Request, SessionRequest, Submit, Target};
 use crate::wire::Family;
 
 /// The longest deadline of a cancel.
@@ -92,7 +92,7 @@ impl<'a> OpenSession<'a> {
         if deadline > LONGEST_DEADLINE {
             return Err(ApiMisuse::Argument("a cancel's deadline is at most ten minutes"));
         }
-        self.session.client.command(Request::Cancel(Cancel {
+        self.session.client.command(Command::Cancel(Cancel {
             target: Target::Job(job),
             reason,
             deadline: Some(deadline),
@@ -109,7 +109,7 @@ impl<'a> OpenSession<'a> {
             return Err(ApiMisuse::NotAccepted);
         };
         let target = Target::Session(me.session.clone());
-        self.session.client.command(Request::Cancel(Cancel { target, reason, deadline: None }))
+        self.session.client.command(Command::Cancel(Cancel { target, reason, deadline: None }))
     }
 
     /// Has something said back (RFC §6.2). `ClientEvent::Echoed` follows.
@@ -118,12 +118,12 @@ impl<'a> OpenSession<'a> {
     ///
     /// `TooManyPending`.
     pub fn echo(&mut self, nonce: Option<String>) -> Result<Handle, ApiMisuse> {
-        self.session.client.command(Request::Echo { nonce })
+        self.session.client.command(SessionRequest::Echo { nonce })
     }
 
     /// Sends a message of an extension. There is no answer unless the
     /// runtime does not know it.
     pub fn send(&mut self, message: Extension) {
-        self.session.client.send(&Request::Extension(message));
+        self.session.client.send(&Request::Session(SessionRequest::Extension(message)));
     }
 }

@@ -13,7 +13,7 @@ use crate::id::{WireId, prefixed};
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::Feature;
 use crate::model::reply::{Accepted, Challenge, Concern, Opened, Refusal, Reply};
-use crate::model::request::{Invocation, Request, Watch};
+use crate::model::request::{Command, HandshakeRequest, Invocation, Request, SessionRequest, Watch};
 use crate::time::UtcMs;
 use crate::wire::ServerProfile;
 use crate::wire::envelope::Header;
@@ -66,14 +66,14 @@ impl Client {
             Reply::Challenge(challenge) => self.on_challenge(challenge),
             Reply::Refresh { .. } => {
                 if let Some(proof) = self.proof(None) {
-                    self.send(&Request::Authenticate(proof));
+                    self.send(&Request::Handshake(HandshakeRequest::Authenticate(proof)));
                 }
             }
             Reply::Evicted { code, reason } => self.on_evicted(&code, reason),
             Reply::Echo { nonce, request } => {
-                if let Some((handle, _)) =
-                    self.answered(self.named(request.as_ref()), |r| matches!(r, Request::Echo { .. }))
-                {
+                if let Some((handle, _)) = self.answered(self.named(request.as_ref()), |r| {
+                    matches!(r, Request::Session(SessionRequest::Echo { .. }))
+                }) {
                     self.tell(ClientEvent::Echoed { handle, nonce });
                 }
             }
@@ -81,10 +81,10 @@ impl Client {
             Reply::Done { .. } | Reply::JobBeat(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => {}
             Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref(), id),
             Reply::Closed { reason, .. } => self.on_goodbye(reason),
-            Reply::Ping { nonce, .. } => self.send(&Request::Pong { nonce }),
+            Reply::Ping { nonce, .. } => self.send(&Request::Session(SessionRequest::Pong { nonce })),
             Reply::Pong { .. } => {}
             Reply::Jobs(page) => {
-                let asked = |r: &Request| matches!(r, Request::List(_));
+                let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::List(_)));
                 if let Some((handle, _)) = self.answered(self.request_of(page.request.as_ref(), id), asked) {
                     self.tell(ClientEvent::Jobs { handle, page });
                 }
@@ -92,12 +92,14 @@ impl Client {
             Reply::Accepted(accepted) => self.on_accepted(accepted, trace.as_deref(), id),
             Reply::CancelTaken { target, request, .. } => {
                 let job = job.unwrap_or_else(|| target.id().clone());
-                let of_job = |r: &Request| matches!(r, Request::Cancel(cancel) if *cancel.target.id() == job);
+                let of_job =
+                    |r: &Request| matches!(r, Request::Command(Command::Cancel(cancel)) if *cancel.target.id() == job);
                 let handle = self.answered(self.request_of(request.as_ref(), id), of_job).map(|(handle, _)| handle);
                 self.tell(ClientEvent::CancelTaken { handle, job });
             }
             Reply::Watching(watching) => {
-                let of_job = |r: &Request| matches!(r, Request::Watch(asked) if asked.job == watching.job);
+                let of_job =
+                    |r: &Request| matches!(r, Request::Command(Command::Watch(asked)) if asked.job == watching.job);
                 if let Some((handle, pending)) = self.answered(self.request_of(watching.request.as_ref(), id), of_job) {
                     if let Some(followed) = self.followed.get_mut(&watching.job) {
                         followed.events = followed.events.max(watching.from);
@@ -146,7 +148,7 @@ impl Client {
                 let session = opened.session.clone();
                 self.fresh = Some(opened);
                 let id = self.entropy.ulid(self.now.utc);
-                self.write(id, Some(&session), &Request::Resume(claim));
+                self.write(id, Some(&session), &Request::Handshake(HandshakeRequest::Resume(claim)));
             }
             (_, Some(fresh)) => {
                 let features = self.identity.as_ref().map_or(fresh.features, |me| me.features);
@@ -162,7 +164,7 @@ impl Client {
     fn on_challenge(&mut self, challenge: Challenge) {
         let proof = self.proof(Some(challenge.nonce));
         match proof.filter(|_| self.link.state == LinkState::Opening) {
-            Some(proof) => self.send(&Request::Authenticate(proof)),
+            Some(proof) => self.send(&Request::Handshake(HandshakeRequest::Authenticate(proof))),
             None => {
                 let none =
                     Violation::new(ErrorCode::Unauthenticated, "the runtime asks for a proof, and there is none");
@@ -235,7 +237,7 @@ impl Client {
         }
         for (job, events) in jobs {
             let watch = Watch { job: job.clone(), after: Some(events), history: Some(true) };
-            if self.give_unasked(Request::Watch(watch)).is_err() {
+            if self.give_unasked(Command::Watch(watch)).is_err() {
                 self.followed.remove(&job);
             }
         }
@@ -251,7 +253,7 @@ impl Client {
         };
         followed.events = kept;
         let watch = Watch { job: job.clone(), after: Some(kept), history: Some(true) };
-        let given = self.give_unasked(Request::Watch(watch)).is_ok();
+        let given = self.give_unasked(Command::Watch(watch)).is_ok();
         if given {
             self.tell(ClientEvent::Missed { job: job.clone(), events });
         }
@@ -267,21 +269,22 @@ impl Client {
         }
         if let Some(submit) = followed.submit.clone() {
             // Without it the job is still watched; only its cancel is lost.
-            let _ = self.give_unasked(Request::Submit(submit, Invocation::default()));
+            let _ = self.give_unasked(Command::Submit(submit, Invocation::default()));
         }
     }
 
     fn on_accepted(&mut self, accepted: Accepted, trace: Option<&str>, id: &WireId) {
-        let by_trace =
-            |r: &Request| matches!(r, Request::Submit(s, _) if s.trace.as_deref() == trace && trace.is_some());
+        let by_trace = |r: &Request| matches!(r, Request::Command(Command::Submit(s, _)) if s.trace.as_deref() == trace && trace.is_some());
         let taken = match self.request_of(accepted.request.as_ref(), id) {
             Some(named) => self.answered(Some(named), |_| false),
-            None => self.answered(None, by_trace).or_else(|| self.answered(None, |r| matches!(r, Request::Submit(..)))),
+            None => self
+                .answered(None, by_trace)
+                .or_else(|| self.answered(None, |r| matches!(r, Request::Command(Command::Submit(..))))),
         };
         let Some((handle, pending)) = taken else {
             return;
         };
-        let Request::Submit(submit, _) = pending.request else {
+        let Request::Command(Command::Submit(submit, _)) = pending.request else {
             return;
         };
         let job = accepted.job.clone();
@@ -296,7 +299,7 @@ impl Client {
         if used && self.followed.contains_key(&job) {
             let watch = Watch { job: job.clone(), after: Some(0), history: Some(true) };
             // Without room for it the job's end is still told, if it comes.
-            let _ = self.give_unasked(Request::Watch(watch));
+            let _ = self.give_unasked(Command::Watch(watch));
         }
     }
 
@@ -309,7 +312,7 @@ impl Client {
         }
         let job = refusal.job.clone();
         let about = |r: &Request| {
-            if let Request::Submit(submit, _) = r {
+            if let Request::Command(Command::Submit(submit, _)) = r {
                 submit.trace.is_some() && submit.trace.as_deref() == trace
             } else {
                 r.job().is_some() && r.job() == job.as_ref()
@@ -329,13 +332,13 @@ impl Client {
         };
         match taken {
             // Who does not know `close` may know `bye`.
-            Some((_, Pending { request: Request::Close { reason, answered: true }, .. })) => {
-                self.send(&Request::Close { reason, answered: false });
+            Some((_, Pending { request: Request::Session(SessionRequest::Close { reason, answered: true }), .. })) => {
+                self.send(&Request::Session(SessionRequest::Close { reason, answered: false }));
                 self.outputs.push_back(ClientOutput::Disconnect);
                 self.end(SessionEnd::Closed);
             }
             Some((handle, pending)) => {
-                if let Request::Watch(watch) = &pending.request {
+                if let Request::Command(Command::Watch(watch)) = &pending.request {
                     if !pending.asked && self.watch_the_rest(&watch.job, &refusal) {
                         return;
                     }
@@ -421,7 +424,8 @@ impl Client {
     /// After a resume, the events of a job may come before the acceptance
     /// that was lost with the old connection: they wait for it.
     fn is_early(&self, job: &WireId) -> bool {
-        !self.followed.contains_key(job) && self.pending.values().any(|p| matches!(p.request, Request::Submit(..)))
+        !self.followed.contains_key(job)
+            && self.pending.values().any(|p| matches!(p.request, Request::Command(Command::Submit(..))))
     }
 
     fn keep_early(&mut self, early: Early) {
@@ -444,7 +448,7 @@ impl Client {
         for early in self.early.extract_if(.., of_job).collect::<Vec<_>>() {
             self.deliver(early.job, early.seq, early.at, early.event);
         }
-        if !self.pending.values().any(|p| matches!(p.request, Request::Submit(..))) {
+        if !self.pending.values().any(|p| matches!(p.request, Request::Command(Command::Submit(..)))) {
             self.early.clear();
         }
     }
@@ -455,7 +459,7 @@ impl Client {
         };
         // Some runtimes answer a cancel by the end alone.
         self.pending
-            .retain(|_, pending| !matches!(&pending.request, Request::Cancel(cancel) if *cancel.target.id() == job));
+            .retain(|_, pending| !matches!(&pending.request, Request::Command(Command::Cancel(cancel)) if *cancel.target.id() == job));
         let result = followed.assembly.finish(terminal.result.as_ref());
         self.tell(ClientEvent::JobEnded { job, seq: seq.unwrap_or(0), terminal, result });
     }

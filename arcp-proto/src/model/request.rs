@@ -13,13 +13,31 @@ use crate::model::job::JobStatus;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
-/// One request.
+/// One request, by who takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
+    /// Of who is to be let in.
+    Handshake(HandshakeRequest),
+    /// Of the session itself, or only for looking.
+    Session(SessionRequest),
+    /// Executed once per message id.
+    Command(Command),
+}
+
+/// A request of who is to be let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandshakeRequest {
     /// Open a session.
     Open(Open),
     /// Take an earlier session over to this connection.
     Resume(ResumeClaim),
+    /// Prove once more who you are (RFC §8.1).
+    Authenticate(Proof),
+}
+
+/// A request of a session, which may come again without harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionRequest {
     /// End the connection; jobs go on. `answered`: the peer waits for a
     /// reply.
     Close {
@@ -33,17 +51,15 @@ pub enum Request {
         /// Echoed in the answer.
         nonce: String,
     },
-    /// Say this back; no sign of life is asked for (RFC §6.2).
-    Echo {
-        /// Said back in the answer.
-        nonce: Option<String>,
-    },
-    /// Prove once more who you are (RFC §8.1).
-    Authenticate(Proof),
     /// I am here.
     Pong {
         /// The nonce of the ping.
         nonce: String,
+    },
+    /// Say this back; no sign of life is asked for (RFC §6.2).
+    Echo {
+        /// Said back in the answer.
+        nonce: Option<String>,
     },
     /// Everything up to here is processed.
     Ack {
@@ -52,6 +68,24 @@ pub enum Request {
     },
     /// List jobs.
     List(ListQuery),
+    /// The frames after this one once more (RFC §19).
+    Replay(Replay),
+    /// Say no more than so much in a stream (RFC §11.2).
+    Pace {
+        /// The stream.
+        stream: WireId,
+        /// Time between two events; `None`: as fast as they come.
+        every: Option<Duration>,
+    },
+    /// A message of an extension, for the host if it was negotiated.
+    Extension(Extension),
+    /// A message nobody has to handle; never an error.
+    Ignored,
+}
+
+/// A request that is executed once per message id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
     /// Run a job.
     Submit(Submit, Invocation),
     /// Stop something.
@@ -70,50 +104,50 @@ pub enum Request {
         /// The subscription.
         subscription: WireId,
     },
-    /// The frames after this one once more (RFC §19).
-    Replay(Replay),
-    /// Say no more than so much in a stream (RFC §11.2).
-    Pace {
-        /// The stream.
-        stream: WireId,
-        /// Time between two events; `None`: as fast as they come.
-        every: Option<Duration>,
-    },
-    /// A message of an extension, for the host if it was negotiated.
-    Extension(Extension),
-    /// A message nobody has to handle; never an error.
-    Ignored,
 }
 
 impl Request {
     /// The job that it names.
     pub fn job(&self) -> Option<&WireId> {
         match self {
-            Request::Cancel(cancel) => cancel.target.job(),
-            Request::Unwatch { job } => Some(job),
-            Request::Watch(watch) => Some(&watch.job),
-            Request::Open(_)
-            | Request::Resume(_)
-            | Request::Close { .. }
-            | Request::Ping { .. }
-            | Request::Echo { .. }
-            | Request::Authenticate(_)
-            | Request::Pong { .. }
-            | Request::Ack { .. }
-            | Request::List(_)
-            | Request::Submit(..)
-            | Request::Subscribe(_)
-            | Request::Unsubscribe { .. }
-            | Request::Replay(_)
-            | Request::Pace { .. }
-            | Request::Extension(_)
-            | Request::Ignored => None,
+            Request::Command(command) => command.job(),
+            Request::Handshake(_) | Request::Session(_) => None,
         }
     }
+}
 
+impl Command {
     /// Stop a job, in the runtime's own time.
-    pub fn cancel(job: WireId, reason: Option<String>) -> Request {
-        Request::Cancel(Cancel { target: Target::Job(job), reason, deadline: None })
+    pub fn cancel(job: WireId, reason: Option<String>) -> Command {
+        Command::Cancel(Cancel { target: Target::Job(job), reason, deadline: None })
+    }
+
+    /// The job that it names.
+    pub fn job(&self) -> Option<&WireId> {
+        match self {
+            Command::Cancel(cancel) => cancel.target.job(),
+            Command::Watch(watch) => Some(&watch.job),
+            Command::Unwatch { job } => Some(job),
+            Command::Submit(..) | Command::Subscribe(_) | Command::Unsubscribe { .. } => None,
+        }
+    }
+}
+
+impl From<HandshakeRequest> for Request {
+    fn from(request: HandshakeRequest) -> Request {
+        Request::Handshake(request)
+    }
+}
+
+impl From<SessionRequest> for Request {
+    fn from(request: SessionRequest) -> Request {
+        Request::Session(request)
+    }
+}
+
+impl From<Command> for Request {
+    fn from(command: Command) -> Request {
+        Request::Command(command)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::reply::{Concern, Refusal, Reply, Subject, Watching};
-use crate::model::request::{Cancel, Replay, Request, Subscribe, Target, Watch};
+use crate::model::request::{Cancel, Command, Replay, Subscribe, Target, Watch};
 use crate::wire::envelope::Header;
 
 impl Runtime {
@@ -29,10 +29,10 @@ impl Runtime {
         conn: ConnId,
         session: SessionId,
         id: WireId,
-        request: Request,
+        command: Command,
         header: &Header<'_>,
     ) {
-        let fingerprint = command_fingerprint(header, &request);
+        let fingerprint = command_fingerprint(header, &command);
         self.sessions.note_command(session);
         if let Some((known, answer)) = self.sessions.seen(session, &id).cloned() {
             if known != fingerprint {
@@ -44,31 +44,18 @@ impl Runtime {
             }
             return;
         }
-        let answer = match request {
-            Request::Submit(submit, invocation) => Some(self.on_submit(
+        let answer = match command {
+            Command::Submit(submit, invocation) => Some(self.on_submit(
                 conn,
                 session,
                 &id,
                 Asked { submit: &submit, invocation: &invocation, command: fingerprint },
             )),
-            Request::Cancel(cancel) => Some(self.on_cancel(conn, session, &id, &cancel)),
-            Request::Watch(watch) => Some(self.on_watch(conn, session, &id, &watch)),
-            Request::Unwatch { job } => self.on_unwatch(conn, session, &id, &job),
-            Request::Subscribe(subscribe) => Some(self.on_subscribe(conn, session, &id, &subscribe, fingerprint)),
-            Request::Unsubscribe { subscription } => Some(self.on_unsubscribe(conn, session, &id, &subscription)),
-            Request::Open(_)
-            | Request::Resume(_)
-            | Request::Close { .. }
-            | Request::Ping { .. }
-            | Request::Echo { .. }
-            | Request::Authenticate(_)
-            | Request::Pong { .. }
-            | Request::Ack { .. }
-            | Request::List(_)
-            | Request::Replay(_)
-            | Request::Pace { .. }
-            | Request::Extension(_)
-            | Request::Ignored => None,
+            Command::Cancel(cancel) => Some(self.on_cancel(conn, session, &id, &cancel)),
+            Command::Watch(watch) => Some(self.on_watch(conn, session, &id, &watch)),
+            Command::Unwatch { job } => self.on_unwatch(conn, session, &id, &job),
+            Command::Subscribe(subscribe) => Some(self.on_subscribe(conn, session, &id, &subscribe, fingerprint)),
+            Command::Unsubscribe { subscription } => Some(self.on_unsubscribe(conn, session, &id, &subscription)),
         };
         let bound = self.ctx.config.limits.seen_ids_per_session;
         self.sessions.remember(session, id, (fingerprint, answer), bound);
@@ -325,11 +312,11 @@ impl Runtime {
 
 /// What makes two commands the same: whatever a client says in them, but for
 /// what names the message itself.
-fn command_fingerprint(header: &Header<'_>, request: &Request) -> [u8; 32] {
+fn command_fingerprint(header: &Header<'_>, command: &Command) -> [u8; 32] {
     let mut digest = Sha256::new()
         .chain_update(header.kind.as_bytes())
         .chain_update([0])
-        .chain_update(request.job().map_or("", WireId::as_str))
+        .chain_update(command.job().map_or("", WireId::as_str))
         .chain_update([0])
         .chain_update(header.payload);
     let beside = [header.key.as_deref(), header.priority.as_deref(), header.extensions.map(|all| all.get())];

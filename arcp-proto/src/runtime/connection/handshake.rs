@@ -13,7 +13,7 @@ use alloc::string::{String, ToString as _};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{OpId, Principal, SessionId, WireId};
 use crate::model::reply::{Concern, Subject};
-use crate::model::request::{Credential, Open, Proof as ClientProof, Request, ResumeClaim};
+use crate::model::request::{Credential, HandshakeRequest, Open, Proof as ClientProof, Request, ResumeClaim};
 use crate::principal::Network;
 use crate::runtime::config::Config;
 use crate::runtime::io::Verdict;
@@ -172,28 +172,14 @@ impl Handshake {
             Err(violation) => return refuse(violation),
         };
         match asked {
-            Request::Open(open) => self.open(view, config, request, open, profile),
-            Request::Resume(claim) => {
+            Request::Handshake(HandshakeRequest::Open(open)) => self.open(view, config, request, open, profile),
+            Request::Handshake(HandshakeRequest::Resume(claim)) => {
                 let proof = self.peer.clone().map_or(Proof::Nobody, |peer| Proof::Known(peer.into()));
                 Want::Opening(Opening { request, wish: Wish::Earlier(claim), proof })
             }
-            Request::Close { .. }
-            | Request::Ping { .. }
-            | Request::Echo { .. }
-            | Request::Authenticate(_)
-            | Request::Pong { .. }
-            | Request::Ack { .. }
-            | Request::List(_)
-            | Request::Submit(..)
-            | Request::Cancel(_)
-            | Request::Watch(_)
-            | Request::Unwatch { .. }
-            | Request::Subscribe(_)
-            | Request::Unsubscribe { .. }
-            | Request::Replay(_)
-            | Request::Pace { .. }
-            | Request::Extension(_)
-            | Request::Ignored => Want::Nothing,
+            Request::Handshake(HandshakeRequest::Authenticate(_)) | Request::Session(_) | Request::Command(_) => {
+                Want::Nothing
+            }
         }
     }
 
@@ -240,7 +226,9 @@ impl Handshake {
         }
         if let Phase::Challenged { .. } = self.phase {
             match wire::read_request(view.family, header) {
-                Ok(Inbound { id: request, request: Request::Authenticate(proof), .. }) => {
+                Ok(Inbound {
+                    id: request, request: Request::Handshake(HandshakeRequest::Authenticate(proof)), ..
+                }) => {
                     return self.prove(request, proof);
                 }
                 Err(violation) if Subject::of(header).concern == Concern::Proof => {

@@ -26,7 +26,7 @@ use super::timers::Timer;
 use crate::error::Violation;
 use crate::id::{ConnId, OpId, Principal, SessionId};
 use crate::model::reply::{Concern, Refusal, Reply, Subject};
-use crate::model::request::Request;
+use crate::model::request::{HandshakeRequest, Request, SessionRequest};
 use crate::principal::Network;
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
@@ -455,7 +455,11 @@ fn hear_in_session(view: View, session: SessionId, header: Header<'_>) -> Heard<
         Err(violation) => return Heard::Refused(Subject::of(&header), violation),
     };
     let foreign = inbound.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
-    if foreign && !matches!(inbound.request, Request::Resume(_) | Request::Replay(_)) {
+    let of_another = matches!(
+        inbound.request,
+        Request::Handshake(HandshakeRequest::Resume(_)) | Request::Session(SessionRequest::Replay(_))
+    );
+    if foreign && !of_another {
         let violation = Violation::invalid("`session_id` names another session than this connection's");
         return Heard::Refused(Subject::of(&header), violation);
     }

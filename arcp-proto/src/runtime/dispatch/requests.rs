@@ -3,7 +3,7 @@
 use crate::error::Violation;
 use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Concern, Refusal, Reply};
-use crate::model::request::{Extension, Request};
+use crate::model::request::{Extension, HandshakeRequest, Request, SessionRequest};
 use crate::runtime::Runtime;
 use crate::runtime::connection::Answer;
 use crate::runtime::io::CloseReason;
@@ -25,37 +25,52 @@ impl Runtime {
             return self.connections.leave_after(&mut self.ctx, conn, CloseReason::Refused);
         }
         match request {
-            Request::Open(_) => {
+            Request::Handshake(request) => self.on_handshake_request(conn, session, id, request),
+            Request::Session(request) => self.on_session_request(conn, session, named.as_ref(), id, request),
+            Request::Command(command) => self.on_command(conn, session, id, command, header),
+        }
+    }
+
+    fn on_handshake_request(&mut self, conn: ConnId, session: SessionId, id: WireId, request: HandshakeRequest) {
+        match request {
+            HandshakeRequest::Open(_) => {
                 let violation = Violation::invalid("the session is open already: a connection opens one");
                 self.refuse_frame(conn, violation, Some(id));
             }
-            Request::Resume(claim) => self.on_resume_here(conn, session, id, &claim),
-            Request::Close { reason, answered } => {
+            HandshakeRequest::Resume(claim) => self.on_resume_here(conn, session, id, &claim),
+            HandshakeRequest::Authenticate(proof) => self.on_proof_again(conn, session, id, proof),
+        }
+    }
+
+    /// `named` is the session that the request names.
+    fn on_session_request(
+        &mut self,
+        conn: ConnId,
+        session: SessionId,
+        named: Option<&WireId>,
+        id: WireId,
+        request: SessionRequest,
+    ) {
+        match request {
+            SessionRequest::Close { reason, answered } => {
                 if answered {
                     self.answer(conn, Answer::free(Reply::Closed { reason, request: Some(id) }));
                 }
                 self.sessions.close(session);
                 self.connections.leave_after(&mut self.ctx, conn, CloseReason::Goodbye);
             }
-            Request::Ping { nonce } => {
+            SessionRequest::Ping { nonce } => {
                 let at = self.ctx.now.utc;
                 self.say_aside(conn, Reply::Pong { nonce, at, request: Some(id) });
                 self.connections.expect_pings(&mut self.ctx, conn);
             }
-            Request::Echo { nonce } => self.say_aside(conn, Reply::Echo { nonce, request: Some(id) }),
-            Request::Authenticate(proof) => self.on_proof_again(conn, session, id, proof),
-            Request::Extension(message) => self.on_extension(conn, session, id, message),
-            Request::Pong { .. } | Request::Ignored => {}
-            Request::Ack { seq } => self.delivery.acknowledge(&mut self.ctx, session, seq),
-            Request::List(query) => self.on_list(conn, session, id, &query),
-            Request::Replay(asked) => self.on_replay(conn, session, named.as_ref(), id, &asked),
-            Request::Pace { stream, every } => self.on_pace(conn, session, id, &stream, every),
-            Request::Submit(..)
-            | Request::Cancel(_)
-            | Request::Watch(_)
-            | Request::Unwatch { .. }
-            | Request::Subscribe(_)
-            | Request::Unsubscribe { .. } => self.on_command(conn, session, id, request, header),
+            SessionRequest::Echo { nonce } => self.say_aside(conn, Reply::Echo { nonce, request: Some(id) }),
+            SessionRequest::Extension(message) => self.on_extension(conn, session, id, message),
+            SessionRequest::Ack { seq } => self.delivery.acknowledge(&mut self.ctx, session, seq),
+            SessionRequest::List(query) => self.on_list(conn, session, id, &query),
+            SessionRequest::Replay(asked) => self.on_replay(conn, session, named, id, &asked),
+            SessionRequest::Pace { stream, every } => self.on_pace(conn, session, id, &stream, every),
+            SessionRequest::Pong { .. } | SessionRequest::Ignored => {}
         }
     }
 
@@ -79,24 +94,19 @@ impl Runtime {
 /// What a client may ask in a session that is there to resume another one.
 fn may_come_before_resuming(request: &Request) -> bool {
     match request {
-        Request::Resume(_)
-        | Request::Close { .. }
-        | Request::Ping { .. }
-        | Request::Pong { .. }
-        | Request::Echo { .. }
-        | Request::Authenticate(_)
-        | Request::Ack { .. }
-        | Request::Ignored => true,
-        Request::Open(_)
-        | Request::List(_)
-        | Request::Submit(..)
-        | Request::Cancel(_)
-        | Request::Watch(_)
-        | Request::Unwatch { .. }
-        | Request::Subscribe(_)
-        | Request::Unsubscribe { .. }
-        | Request::Replay(_)
-        | Request::Pace { .. }
-        | Request::Extension(_) => false,
+        Request::Handshake(HandshakeRequest::Resume(_) | HandshakeRequest::Authenticate(_)) => true,
+        Request::Handshake(HandshakeRequest::Open(_)) | Request::Command(_) => false,
+        Request::Session(request) => match request {
+            SessionRequest::Close { .. }
+            | SessionRequest::Ping { .. }
+            | SessionRequest::Pong { .. }
+            | SessionRequest::Echo { .. }
+            | SessionRequest::Ack { .. }
+            | SessionRequest::Ignored => true,
+            SessionRequest::List(_)
+            | SessionRequest::Replay(_)
+            | SessionRequest::Pace { .. }
+            | SessionRequest::Extension(_) => false,
+        },
     }
 }

@@ -13,7 +13,9 @@ use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::Concern;
-use crate::model::request::{Credential, ListQuery, Request, ResumeClaim, Watch};
+use crate::model::request::{
+    Command, Credential, HandshakeRequest, ListQuery, Request, ResumeClaim, SessionRequest, Watch,
+};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 use crate::wire::envelope::{Header, payload};
@@ -24,18 +26,24 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
     let kind = header.kind.as_ref();
     Ok(Some(match kind {
         "session.resume" => {
-            Request::Resume(payload::<Resume<'_>>(kind, header.payload)?.claim(header.session.as_ref())?)
+            HandshakeRequest::Resume(payload::<Resume<'_>>(kind, header.payload)?.claim(header.session.as_ref())?)
+                .into()
         }
-        "session.close" => Request::Close { reason: reason(header)?, answered: true },
-        "session.ping" => Request::Ping { nonce: nonce(&payload::<Nonce<'_>>(kind, header.payload)?.nonce)? },
-        "session.pong" => Request::Pong { nonce: nonce(&payload::<PongNonce<'_>>(kind, header.payload)?.ping_nonce)? },
-        "session.ack" => Request::Ack { seq: payload::<Ack>(kind, header.payload)?.last_processed_seq },
-        "session.list_jobs" => Request::List(read_list(header)?),
+        "session.close" => SessionRequest::Close { reason: reason(header)?, answered: true }.into(),
+        "session.ping" => {
+            SessionRequest::Ping { nonce: nonce(&payload::<Nonce<'_>>(kind, header.payload)?.nonce)? }.into()
+        }
+        "session.pong" => {
+            SessionRequest::Pong { nonce: nonce(&payload::<PongNonce<'_>>(kind, header.payload)?.ping_nonce)? }.into()
+        }
+        "session.ack" => SessionRequest::Ack { seq: payload::<Ack>(kind, header.payload)?.last_processed_seq }.into(),
+        "session.list_jobs" => SessionRequest::List(read_list(header)?).into(),
         "job.subscribe" => {
             let wish: Subscribe = payload(kind, header.payload)?;
-            Request::Watch(Watch { job: job_of(header, kind)?, after: wish.from_event_seq, history: wish.history })
+            Command::Watch(Watch { job: job_of(header, kind)?, after: wish.from_event_seq, history: wish.history })
+                .into()
         }
-        "job.unsubscribe" => Request::Unwatch { job: job_of(header, kind)? },
+        "job.unsubscribe" => Command::Unwatch { job: job_of(header, kind)? }.into(),
         _ => return Ok(None),
     }))
 }

@@ -10,7 +10,7 @@ use crate::model::event::{ChunkEncoding, ResultChunk};
 use crate::model::feature::Feature;
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{JobPage, Reply, Watching};
-use crate::model::request::{ListQuery, Request, ResumeClaim};
+use crate::model::request::{Command, HandshakeRequest, ListQuery, Request, ResumeClaim, SessionRequest};
 use crate::time::UtcMs;
 use crate::wire::View;
 
@@ -137,21 +137,21 @@ pub(in crate::wire) fn quoted(text: &str) -> String {
 pub(in crate::wire) fn write_request(words: Words<'_>, request: &Request, at: UtcMs) -> Option<(&'static str, String)> {
     let mut payload = Object::new();
     Some(match request {
-        Request::Resume(claim) => ("session.resume", write_claim(claim)),
-        Request::Ping { nonce } => {
+        Request::Handshake(HandshakeRequest::Resume(claim)) => ("session.resume", write_claim(claim)),
+        Request::Session(SessionRequest::Ping { nonce }) => {
             payload.str("nonce", nonce).display("sent_at", at);
             ("session.ping", payload.done())
         }
-        Request::Pong { nonce } => {
+        Request::Session(SessionRequest::Pong { nonce }) => {
             payload.str("ping_nonce", nonce).display("received_at", at);
             ("session.pong", payload.done())
         }
-        Request::Ack { seq } => {
+        Request::Session(SessionRequest::Ack { seq }) => {
             payload.u64("last_processed_seq", *seq);
             ("session.ack", payload.done())
         }
-        Request::List(query) => ("session.list_jobs", write_list(words, query)),
-        Request::Watch(watch) => {
+        Request::Session(SessionRequest::List(query)) => ("session.list_jobs", write_list(words, query)),
+        Request::Command(Command::Watch(watch)) => {
             payload.str("job_id", watch.job.as_str());
             if let Some(after) = watch.after {
                 payload.u64("from_event_seq", after);
@@ -161,22 +161,22 @@ pub(in crate::wire) fn write_request(words: Words<'_>, request: &Request, at: Ut
             }
             ("job.subscribe", payload.done())
         }
-        Request::Unwatch { job } => {
+        Request::Command(Command::Unwatch { job }) => {
             payload.str("job_id", job.as_str());
             ("job.unsubscribe", payload.done())
         }
-        Request::Open(_)
-        | Request::Close { .. }
-        | Request::Echo { .. }
-        | Request::Authenticate(_)
-        | Request::Submit(..)
-        | Request::Cancel(_)
-        | Request::Subscribe(_)
-        | Request::Unsubscribe { .. }
-        | Request::Replay(_)
-        | Request::Pace { .. }
-        | Request::Extension(_)
-        | Request::Ignored => return None,
+        Request::Handshake(HandshakeRequest::Open(_) | HandshakeRequest::Authenticate(_))
+        | Request::Session(
+            SessionRequest::Close { .. }
+            | SessionRequest::Echo { .. }
+            | SessionRequest::Replay(_)
+            | SessionRequest::Pace { .. }
+            | SessionRequest::Extension(_)
+            | SessionRequest::Ignored,
+        )
+        | Request::Command(
+            Command::Submit(..) | Command::Cancel(_) | Command::Subscribe(_) | Command::Unsubscribe { .. },
+        ) => return None,
     })
 }
 

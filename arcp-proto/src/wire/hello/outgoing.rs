@@ -6,7 +6,7 @@ use alloc::string::String;
 use super::{Envelope, OURS, feature_name, message_id, words};
 use crate::id::WireId;
 use crate::json::{Json, Object};
-use crate::model::request::{Credential, Open, Request, Submit};
+use crate::model::request::{Command, Credential, HandshakeRequest, Open, Request, SessionRequest, Submit};
 use crate::wire::alike::{self, quoted, write_claim};
 use crate::wire::{Outgoing, View};
 
@@ -16,7 +16,8 @@ pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
         Some(written) => written,
         None => write_own(out.request)?,
     };
-    let trace = if let Request::Submit(submit, _) = out.request { submit.trace.as_deref() } else { None };
+    let trace =
+        if let Request::Command(Command::Submit(submit, _)) = out.request { submit.trace.as_deref() } else { None };
     let envelope = Envelope {
         id: message_id(out.id),
         kind,
@@ -32,32 +33,32 @@ pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
 
 fn write_own(request: &Request) -> Option<(&'static str, String)> {
     Some(match request {
-        Request::Open(open) => ("session.hello", write_hello(open)),
-        Request::Close { reason, answered } => {
+        Request::Handshake(HandshakeRequest::Open(open)) => ("session.hello", write_hello(open)),
+        Request::Session(SessionRequest::Close { reason, answered }) => {
             let kind = if *answered { "session.close" } else { "session.bye" };
             (kind, write_reason(reason.as_deref().unwrap_or("client.close"), None))
         }
-        Request::Submit(submit, _) => ("job.submit", write_submit(submit)),
+        Request::Command(Command::Submit(submit, _)) => ("job.submit", write_submit(submit)),
         // Published runtimes need a reason, and some the id in here.
-        Request::Cancel(cancel) => (
+        Request::Command(Command::Cancel(cancel)) => (
             "job.cancel",
             write_reason(cancel.reason.as_deref().unwrap_or("client.cancel"), Some(cancel.target.job()?)),
         ),
-        Request::Resume(_)
-        | Request::Ping { .. }
-        | Request::Echo { .. }
-        | Request::Authenticate(_)
-        | Request::Pong { .. }
-        | Request::Ack { .. }
-        | Request::List(_)
-        | Request::Watch(_)
-        | Request::Unwatch { .. }
-        | Request::Subscribe(_)
-        | Request::Unsubscribe { .. }
-        | Request::Replay(_)
-        | Request::Pace { .. }
-        | Request::Extension(_)
-        | Request::Ignored => return None,
+        Request::Handshake(HandshakeRequest::Resume(_) | HandshakeRequest::Authenticate(_))
+        | Request::Session(
+            SessionRequest::Ping { .. }
+            | SessionRequest::Echo { .. }
+            | SessionRequest::Pong { .. }
+            | SessionRequest::Ack { .. }
+            | SessionRequest::List(_)
+            | SessionRequest::Replay(_)
+            | SessionRequest::Pace { .. }
+            | SessionRequest::Extension(_)
+            | SessionRequest::Ignored,
+        )
+        | Request::Command(
+            Command::Watch(_) | Command::Unwatch { .. } | Command::Subscribe(_) | Command::Unsubscribe { .. },
+        ) => return None,
     })
 }
 

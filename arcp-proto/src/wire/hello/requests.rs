@@ -12,7 +12,7 @@ use crate::id::WireId;
 use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
-use crate::model::request::{ClientInfo, Invocation, Open, Request, Submit};
+use crate::model::request::{ClientInfo, Command, HandshakeRequest, Invocation, Open, SessionRequest, Submit};
 use crate::wire::Inbound;
 use crate::wire::alike::{self, Auth, Resume, bounded, credential, job_of, object, present, reason};
 use crate::wire::envelope::{Header, payload};
@@ -34,13 +34,13 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
         "session.hello" => {
             let (open, sender) = read_hello(header)?;
             profile = sender;
-            Request::Open(open)
+            HandshakeRequest::Open(open).into()
         }
-        "session.bye" => Request::Close { reason: reason(header)?, answered: false },
-        "job.submit" => Request::Submit(read_submit(header)?, Invocation::default()),
-        "job.cancel" => Request::cancel(job_of(header, kind)?, reason(header)?),
-        vendor if vendor.starts_with("x-vendor.") => Request::Ignored,
-        _ if header.optional => Request::Ignored,
+        "session.bye" => SessionRequest::Close { reason: reason(header)?, answered: false }.into(),
+        "job.submit" => Command::Submit(read_submit(header)?, Invocation::default()).into(),
+        "job.cancel" => Command::cancel(job_of(header, kind)?, reason(header)?).into(),
+        vendor if vendor.starts_with("x-vendor.") => SessionRequest::Ignored.into(),
+        _ if header.optional => SessionRequest::Ignored.into(),
         unknown => {
             let shown: String = unknown.chars().take(64).collect();
             return Err(Violation::invalid(alloc::format!("unknown message type `{shown}`")));

@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use super::{Envelope, TYPES, capability_name, is_job, subscriptions, words};
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
-use crate::model::request::{Cancel, Credential, Open, Priority, Proof, Request, Submit, Target};
+use crate::model::request::{
+    Cancel, Command, Credential, HandshakeRequest, Open, Priority, Proof, Request, SessionRequest, Submit, Target,
+};
 use crate::secret::Secret;
 use crate::wire::alike::{self, quoted};
 use crate::wire::{Outgoing, View};
@@ -25,17 +27,17 @@ pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
         job: out.request.job().filter(|job| is_job(job)).map(|job| Cow::Borrowed(job.as_str())),
         ..Envelope::default()
     };
-    if let Request::Submit(submit, invocation) = out.request {
+    if let Request::Command(Command::Submit(submit, invocation)) = out.request {
         envelope.trace = submit.trace.as_deref();
         envelope.key = submit.key.as_deref();
         envelope.span = invocation.span.as_deref();
         envelope.priority = Some(invocation.priority).filter(|priority| *priority != Priority::Normal);
         envelope.extensions = invocation.extensions.as_ref().map(Json::as_str);
     }
-    if let Request::Pace { stream, .. } = out.request {
+    if let Request::Session(SessionRequest::Pace { stream, .. }) = out.request {
         envelope.stream = Some(Cow::Borrowed(stream.as_str()));
     }
-    if let Request::Extension(extension) = out.request
+    if let Request::Session(SessionRequest::Extension(extension)) = out.request
         && extension.optional
     {
         envelope.extensions = Some("{\"optional\":true}");
@@ -45,42 +47,45 @@ pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
 
 fn write_own(request: &Request) -> Option<(Cow<'_, str>, String)> {
     let (kind, payload) = match request {
-        Request::Open(open) => ("session.open", write_open(open)),
-        Request::Close { reason, .. } => {
+        Request::Handshake(HandshakeRequest::Open(open)) => ("session.open", write_open(open)),
+        Request::Session(SessionRequest::Close { reason, .. }) => {
             let mut payload = Object::new();
             payload.opt_str("reason", reason.as_deref());
             ("session.close", payload.done())
         }
-        Request::Echo { nonce } => {
+        Request::Session(SessionRequest::Echo { nonce }) => {
             let mut payload = Object::new();
             payload.opt_str("nonce", nonce.as_deref());
             ("ping", payload.done())
         }
-        Request::Authenticate(proof) => ("session.authenticate", write_proof(proof)),
-        Request::Submit(submit, _) => ("tool.invoke", write_invoke(submit)),
-        Request::Cancel(cancel) => ("cancel", write_cancel(cancel)),
-        Request::Subscribe(subscribe) => ("subscribe", subscriptions::write_subscribe(subscribe)),
-        Request::Unsubscribe { subscription } => ("unsubscribe", subscriptions::write_unsubscribe(subscription)),
-        Request::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
-        Request::Pace { every, .. } => {
+        Request::Handshake(HandshakeRequest::Authenticate(proof)) => ("session.authenticate", write_proof(proof)),
+        Request::Command(Command::Submit(submit, _)) => ("tool.invoke", write_invoke(submit)),
+        Request::Command(Command::Cancel(cancel)) => ("cancel", write_cancel(cancel)),
+        Request::Command(Command::Subscribe(subscribe)) => ("subscribe", subscriptions::write_subscribe(subscribe)),
+        Request::Command(Command::Unsubscribe { subscription }) => {
+            ("unsubscribe", subscriptions::write_unsubscribe(subscription))
+        }
+        Request::Session(SessionRequest::Replay(replay)) => ("resume", subscriptions::write_replay(replay)),
+        Request::Session(SessionRequest::Pace { every, .. }) => {
             let mut payload = Object::new();
             if let Some(every) = every.filter(|every| !every.is_zero()) {
                 payload.raw("desired_rate_per_second", &alloc::format!("{}", 1.0 / every.as_secs_f64()));
             }
             ("backpressure", payload.done())
         }
-        Request::Extension(extension) => {
+        Request::Session(SessionRequest::Extension(extension)) => {
             let payload = String::from(extension.payload.as_str());
             return Some((Cow::Borrowed(&extension.kind), payload));
         }
-        Request::Resume(_)
-        | Request::Ping { .. }
-        | Request::Pong { .. }
-        | Request::Ack { .. }
-        | Request::List(_)
-        | Request::Watch(_)
-        | Request::Unwatch { .. }
-        | Request::Ignored => return None,
+        Request::Handshake(HandshakeRequest::Resume(_))
+        | Request::Session(
+            SessionRequest::Ping { .. }
+            | SessionRequest::Pong { .. }
+            | SessionRequest::Ack { .. }
+            | SessionRequest::List(_)
+            | SessionRequest::Ignored,
+        )
+        | Request::Command(Command::Watch(_) | Command::Unwatch { .. }) => return None,
     };
     Some((Cow::Borrowed(kind), payload))
 }

@@ -14,7 +14,8 @@ use crate::json::{Json, Members, Object, Text};
 use crate::model::agent::AgentRef;
 use crate::model::feature::{Feature, Features};
 use crate::model::request::{
-    Cancel, ClientInfo, Credential, Extension, Invocation, Open, Priority, Proof, Request, Submit, Target,
+    Cancel, ClientInfo, Command, Credential, Extension, HandshakeRequest, Invocation, Open, Priority, Proof, Request,
+    SessionRequest, Submit, Target,
 };
 use crate::secret::Secret;
 use crate::wire::Inbound;
@@ -81,18 +82,18 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
             "session.open" => {
                 let (open, sender) = read_open(header)?;
                 profile = sender;
-                Request::Open(open)
+                HandshakeRequest::Open(open).into()
             }
-            "session.authenticate" => Request::Authenticate(read_proof(header)?),
-            "tool.invoke" => Request::Submit(read_invoke(header)?, read_invocation(header, priority)?),
-            "cancel" => Request::Cancel(read_cancel(header)?),
+            "session.authenticate" => HandshakeRequest::Authenticate(read_proof(header)?).into(),
+            "tool.invoke" => Command::Submit(read_invoke(header)?, read_invocation(header, priority)?).into(),
+            "cancel" => Command::Cancel(read_cancel(header)?).into(),
             "ping" => {
                 let said = payload::<Nonce<'_>>("ping", header.payload)?.nonce;
-                Request::Echo { nonce: said.as_ref().map(alike::nonce).transpose()? }
+                SessionRequest::Echo { nonce: said.as_ref().map(alike::nonce).transpose()? }.into()
             }
             "backpressure" => read_pace(header)?,
             // An answer to an answer would never end.
-            "pong" | "ack" | "nack" => Request::Ignored,
+            "pong" | "ack" | "nack" => SessionRequest::Ignored.into(),
             _ => match subscriptions::read_request(header)? {
                 Some(request) => request,
                 None => read_other(header)?,
@@ -113,7 +114,7 @@ fn read_other(header: &Header<'_>) -> Result<Request, Violation> {
         return Err(Violation::new(ErrorCode::Unimplemented, message));
     }
     let said = Json::parse(header.payload).map_err(|e| Violation::invalid(alloc::format!("`payload`: {e}")))?;
-    Ok(Request::Extension(Extension { kind: kind.to_string(), payload: said, optional: header.optional }))
+    Ok(SessionRequest::Extension(Extension { kind: kind.to_string(), payload: said, optional: header.optional }).into())
 }
 
 fn priority(header: &Header<'_>) -> Result<Priority, Violation> {
@@ -151,7 +152,7 @@ fn read_pace(header: &Header<'_>) -> Result<Request, Violation> {
             return Err(Violation::invalid(range));
         }
     };
-    Ok(Request::Pace { stream, every })
+    Ok(SessionRequest::Pace { stream, every }.into())
 }
 
 #[derive(Deserialize)]

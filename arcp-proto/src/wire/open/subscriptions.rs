@@ -13,7 +13,7 @@ use crate::error::Violation;
 use crate::id::WireId;
 use crate::json::{Object, Text};
 use crate::model::event::EventClass;
-use crate::model::request::{Filter, Priority, Replay, Request, Since, Subscribe};
+use crate::model::request::{Command, Filter, Priority, Replay, Request, SessionRequest, Since, Subscribe};
 use crate::wire::alike::quoted;
 use crate::wire::envelope::{Header, payload};
 use crate::wire::{Part, Stamp, View};
@@ -70,12 +70,12 @@ struct ResumeFields<'a> {
 /// A request of these, if it is one.
 pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
     Ok(Some(match header.kind.as_ref() {
-        "subscribe" => Request::Subscribe(read_subscribe(header)?),
+        "subscribe" => Command::Subscribe(read_subscribe(header)?).into(),
         "unsubscribe" => {
             let named: Named<'_> = payload("unsubscribe", header.payload)?;
-            Request::Unsubscribe { subscription: id("subscription_id", &named.subscription_id)? }
+            Command::Unsubscribe { subscription: id("subscription_id", &named.subscription_id)? }.into()
         }
-        "resume" => Request::Replay(read_replay(header)?),
+        "resume" => SessionRequest::Replay(read_replay(header)?).into(),
         _ => return Ok(None),
     }))
 }
