@@ -12,7 +12,7 @@ use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobError, JobEvent, Terminal};
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::time::UtcMs;
-use arcp_proto::wire::{error_name, status_name};
+use arcp_proto::wire::status_name;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGINT;
 
@@ -124,9 +124,7 @@ impl View for Lines {
         }
         if let Some(error) = &terminal.error {
             line.object("error", |out| {
-                out.str("code", error_name(&error.code))
-                    .str("message", &error.message)
-                    .bool("retryable", error.retryable);
+                out.str("code", error.code.name()).str("message", &error.message).bool("retryable", error.retryable);
                 out.opt_json("details", error.details.as_ref());
             });
         }
@@ -260,7 +258,7 @@ impl View for Text {
 
 /// Why a job did not succeed, nothing twice.
 fn why_ended(terminal: &Terminal, error: &JobError) -> String {
-    let (status, code) = (status_name(JobStatus::Ended(terminal.status)), error_name(&error.code));
+    let (status, code) = (status_name(JobStatus::Ended(terminal.status)), error.code.name());
     let message =
         error.message.strip_prefix(status).map_or(error.message.as_str(), |rest| rest.trim_start_matches([':', ' ']));
     let code = if code.eq_ignore_ascii_case(status) { String::new() } else { format!(" ({code})") };

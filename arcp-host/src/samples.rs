@@ -13,7 +13,6 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Object};
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentSpec, ChunkData};
-use arcp_proto::wire::error_code;
 use serde::Deserialize;
 
 use crate::agent::{AgentError, Context, Level, Outcome, Stopped};
@@ -271,7 +270,7 @@ impl Default for Failer {
 fn failer(job: &Context) -> Result<Outcome, AgentError> {
     let input: Failer = job.parse()?;
     assert!(!input.plain, "failer was asked to panic");
-    let code = error_code(&input.code);
+    let code = ErrorCode::named(&input.code);
     Err(AgentError(if let ErrorCode::Other(code) = &code {
         JobError::invented(code, &input.message)
     } else {

@@ -1,107 +1,15 @@
 //! Errors, split by who is at fault: the peer ([`Violation`]), the caller
 //! ([`ApiMisuse`]) or the configuration ([`ConfigError`]).
 
+mod code;
+
 use alloc::borrow::Cow;
-use alloc::boxed::Box;
 use alloc::string::String;
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
+pub use code::ErrorCode;
 
 use crate::json::{Json, Object};
-
-/// What went wrong, in the vocabulary of both wire families
-/// (1.1 §12, RFC §18.2). Each family spells its own subset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ErrorCode {
-    /// The request could not be understood or used a feature not negotiated.
-    InvalidRequest,
-    /// The message type is known to the protocol and not served here.
-    Unimplemented,
-    /// No valid credential.
-    Unauthenticated,
-    /// A valid credential without the right.
-    PermissionDenied,
-    /// No such job, or none the principal may see.
-    JobNotFound,
-    /// The idempotency key is taken by a different request.
-    DuplicateKey,
-    /// No agent of that name.
-    AgentNotAvailable,
-    /// The agent exists, the version does not.
-    AgentVersionNotAvailable,
-    /// Ended by a cancel.
-    Cancelled,
-    /// Ended by its time limit.
-    Timeout,
-    /// The requested replay is no longer held, or never was.
-    ResumeWindowExpired,
-    /// Silence for two heartbeat intervals.
-    HeartbeatLost,
-    /// The lease ended.
-    LeaseExpired,
-    /// The lease was taken back.
-    LeaseRevoked,
-    /// The child asked for more than the parent has.
-    LeaseSubsetViolation,
-    /// A budget is used up.
-    BudgetExhausted,
-    /// A reader was too slow for too long.
-    BackpressureOverflow,
-    /// A bound of this runtime was reached.
-    ResourceExhausted,
-    /// Ended by force after the cancel grace.
-    Aborted,
-    /// Not possible in the present state.
-    FailedPrecondition,
-    /// Outside the valid range.
-    OutOfRange,
-    /// Not reachable at present.
-    Unavailable,
-    /// A fault of the runtime or of an agent.
-    Internal,
-    /// A code this implementation does not know, kept as sent.
-    Other(Box<str>),
-    /// Something that was to be kept is lost (RFC §18.2); a replay that is no
-    /// longer held is [`ResumeWindowExpired`](Self::ResumeWindowExpired).
-    DataLoss,
-    /// Nobody knows what went wrong (RFC §18.2).
-    Unknown,
-}
-
-impl ErrorCode {
-    /// The default for `retryable` where the peer did not say.
-    pub fn retryable(&self) -> bool {
-        match self {
-            ErrorCode::Internal
-            | ErrorCode::Timeout
-            | ErrorCode::ResourceExhausted
-            | ErrorCode::Unavailable
-            | ErrorCode::Aborted => true,
-            ErrorCode::InvalidRequest
-            | ErrorCode::Unimplemented
-            | ErrorCode::Unauthenticated
-            | ErrorCode::PermissionDenied
-            | ErrorCode::JobNotFound
-            | ErrorCode::DuplicateKey
-            | ErrorCode::AgentNotAvailable
-            | ErrorCode::AgentVersionNotAvailable
-            | ErrorCode::Cancelled
-            | ErrorCode::ResumeWindowExpired
-            | ErrorCode::HeartbeatLost
-            | ErrorCode::LeaseExpired
-            | ErrorCode::LeaseRevoked
-            | ErrorCode::LeaseSubsetViolation
-            | ErrorCode::BudgetExhausted
-            | ErrorCode::BackpressureOverflow
-            | ErrorCode::FailedPrecondition
-            | ErrorCode::OutOfRange
-            | ErrorCode::DataLoss
-            | ErrorCode::Unknown
-            | ErrorCode::Other(_) => false,
-        }
-    }
-}
 
 /// Something a peer did that the protocol does not allow. It is answered to
 /// that peer; the session survives unless stated otherwise.

@@ -18,7 +18,7 @@ use arcp_proto::model::request::{Credential, ListQuery, Submit, Watch};
 use arcp_proto::runtime::{AgentExit, Input};
 use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
-use arcp_proto::wire::{Family, error_name};
+use arcp_proto::wire::Family;
 use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
 
@@ -432,7 +432,7 @@ fn rt75_py28_every_code_reaches_the_client_as_it_was_given() {
             let error = terminal.error.expect("an error");
             // Hello has fewer words: the code itself is in the details there.
             let key = if matches!(code, ErrorCode::Other(_)) { "code" } else { "open_code" };
-            let word = format!("\"{key}\":\"{}\"", error_name(code));
+            let word = format!("\"{key}\":\"{}\"", code.name());
             let detailed = family == Family::Hello && error.details.is_some_and(|json| json.as_str().contains(&word));
             assert!(error.code == *code || detailed, "{family:?}: {code:?} came as {:?}", error.code);
         }

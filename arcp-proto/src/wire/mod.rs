@@ -26,7 +26,7 @@ use crate::model::reply::{Concern, Reply, Subject};
 use crate::model::request::{Priority, Request};
 use crate::time::UtcMs;
 use envelope::Header;
-pub use names::{error_code, error_name, feature_name, status_name, status_named};
+pub use names::{feature_name, status_name, status_named};
 pub use payload::Incoming;
 pub use profile::{Compat, Profile, ServerProfile};
 

@@ -15,7 +15,6 @@ use crate::runtime::delivery::{Replay, Withdrawn};
 use crate::runtime::io::{CloseReason, Notice};
 use crate::runtime::list::Listing;
 use crate::runtime::log::Waiter;
-use crate::wire;
 use crate::wire::profile::RefusalForm;
 
 /// Answers may pile up to this many times their bounds while a driver still
@@ -272,7 +271,7 @@ impl Connections {
             return false;
         };
         let told = conn.view.profile.refusal_form(refusal.concern) != RefusalForm::Silent;
-        let code = wire::error_name(&refusal.code).to_string();
+        let code = refusal.code.name().to_string();
         ctx.observe(Notice::Refused { conn: id, code, told });
         told
     }

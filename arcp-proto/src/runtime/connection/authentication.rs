@@ -11,7 +11,6 @@ use crate::model::reply::{Challenge, Concern, Refusal, Reply, Subject};
 use crate::model::request::{Credential, Open, Proof};
 use crate::runtime::context::Context;
 use crate::runtime::io::{CloseReason, Notice, Output, Verdict};
-use crate::wire;
 use crate::wire::envelope::Header;
 
 /// What became of a credential.
@@ -42,7 +41,7 @@ impl Connections {
         match want {
             Want::Nothing => {}
             Want::PassOver => {
-                let code = wire::error_name(&ErrorCode::FailedPrecondition).to_string();
+                let code = ErrorCode::FailedPrecondition.name().to_string();
                 ctx.observe(Notice::Refused { conn: id, code, told: false });
             }
             Want::Refuse { request, violation } => {

@@ -64,34 +64,8 @@ fn feature_named(name: &str) -> Option<Feature> {
 /// The code as this family writes it, and the model's own name where that is
 /// another one.
 fn code_name(code: &ErrorCode) -> (&'static str, Option<&str>) {
-    match code {
-        ErrorCode::InvalidRequest => ("INVALID_REQUEST", None),
-        ErrorCode::Unimplemented => ("INVALID_REQUEST", Some("UNIMPLEMENTED")),
-        ErrorCode::Unauthenticated => ("UNAUTHENTICATED", None),
-        ErrorCode::PermissionDenied => ("PERMISSION_DENIED", None),
-        ErrorCode::JobNotFound => ("JOB_NOT_FOUND", None),
-        ErrorCode::DuplicateKey => ("DUPLICATE_KEY", None),
-        ErrorCode::AgentNotAvailable => ("AGENT_NOT_AVAILABLE", None),
-        ErrorCode::AgentVersionNotAvailable => ("AGENT_VERSION_NOT_AVAILABLE", None),
-        ErrorCode::Cancelled => ("CANCELLED", None),
-        ErrorCode::Timeout => ("TIMEOUT", None),
-        ErrorCode::ResumeWindowExpired => ("RESUME_WINDOW_EXPIRED", None),
-        ErrorCode::HeartbeatLost => ("HEARTBEAT_LOST", None),
-        ErrorCode::LeaseExpired => ("LEASE_EXPIRED", None),
-        ErrorCode::LeaseRevoked => ("PERMISSION_DENIED", Some("LEASE_REVOKED")),
-        ErrorCode::LeaseSubsetViolation => ("LEASE_SUBSET_VIOLATION", None),
-        ErrorCode::BudgetExhausted => ("BUDGET_EXHAUSTED", None),
-        ErrorCode::BackpressureOverflow => ("INTERNAL_ERROR", Some("BACKPRESSURE_OVERFLOW")),
-        ErrorCode::ResourceExhausted => ("INTERNAL_ERROR", Some("RESOURCE_EXHAUSTED")),
-        ErrorCode::Aborted => ("CANCELLED", Some("ABORTED")),
-        ErrorCode::FailedPrecondition => ("INVALID_REQUEST", Some("FAILED_PRECONDITION")),
-        ErrorCode::OutOfRange => ("INVALID_REQUEST", Some("OUT_OF_RANGE")),
-        ErrorCode::Unavailable => ("INTERNAL_ERROR", Some("UNAVAILABLE")),
-        ErrorCode::Internal => ("INTERNAL_ERROR", None),
-        ErrorCode::DataLoss => ("INTERNAL_ERROR", Some("DATA_LOSS")),
-        ErrorCode::Unknown => ("INTERNAL_ERROR", Some("UNKNOWN")),
-        ErrorCode::Other(code) => ("INTERNAL_ERROR", Some(code)),
-    }
+    let (own, name) = (code.name(), code.in_hello());
+    (name, (name != own).then_some(own))
 }
 
 /// Hello decision 9; strict readers refuse a frame that says otherwise.

@@ -179,7 +179,7 @@ impl Payload<'_, '_> {
         let (code, message, retryable, details) = self.error();
         // The name of 1.1 says more than what an older reader would get.
         let own = details.as_ref().and_then(|details| details.members().ok()?.get_str("code"));
-        let code = match own.as_deref().map(crate::wire::error_code) {
+        let code = match own.as_deref().map(ErrorCode::named) {
             Some(ErrorCode::Other(_)) | None => code,
             Some(own) => own,
         };

@@ -23,7 +23,7 @@ use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::request::Priority;
 use crate::time::UtcMs;
 use crate::wire::alike::Words;
-use crate::wire::{Profile, View, error_name};
+use crate::wire::{Profile, View};
 
 pub(crate) use events::{render_event, write_event};
 pub(crate) use incoming::read_incoming;
@@ -72,37 +72,17 @@ fn capability_named(name: &str) -> Option<Feature> {
 /// The code as this peer reads it, and the name of 1.1 where that is another
 /// one.
 fn code_name<'a>(view: &View, code: &'a ErrorCode) -> (&'a str, Option<&'a str>) {
-    let own = error_name(code);
-    let name = match code {
-        ErrorCode::Internal => return ("INTERNAL", None),
-        ErrorCode::Other(_) if view.profile == Profile::Rust200 => "UNKNOWN",
-        ErrorCode::InvalidRequest => "INVALID_ARGUMENT",
-        _ if view.profile == Profile::Native => own,
-        ErrorCode::JobNotFound | ErrorCode::AgentNotAvailable => "NOT_FOUND",
-        ErrorCode::DuplicateKey => "ALREADY_EXISTS",
-        ErrorCode::Timeout => "DEADLINE_EXCEEDED",
-        ErrorCode::ResumeWindowExpired => "DATA_LOSS",
-        ErrorCode::Unimplemented
-        | ErrorCode::Unauthenticated
-        | ErrorCode::PermissionDenied
-        | ErrorCode::AgentVersionNotAvailable
-        | ErrorCode::Cancelled
-        | ErrorCode::HeartbeatLost
-        | ErrorCode::LeaseExpired
-        | ErrorCode::LeaseRevoked
-        | ErrorCode::LeaseSubsetViolation
-        | ErrorCode::BudgetExhausted
-        | ErrorCode::BackpressureOverflow
-        | ErrorCode::ResourceExhausted
-        | ErrorCode::Aborted
-        | ErrorCode::FailedPrecondition
-        | ErrorCode::OutOfRange
-        | ErrorCode::Unavailable
-        | ErrorCode::DataLoss
-        | ErrorCode::Unknown
-        | ErrorCode::Other(_) => own,
+    let own = code.name();
+    // Two have a spelling of this family that every peer reads.
+    let respelled = *code == ErrorCode::Internal || *code == ErrorCode::InvalidRequest;
+    let name = if matches!(code, ErrorCode::Other(_)) && view.profile == Profile::Rust200 {
+        "UNKNOWN"
+    } else if view.profile == Profile::Native && !respelled {
+        own
+    } else {
+        code.in_open()
     };
-    (name, (name != own && *code != ErrorCode::InvalidRequest).then_some(own))
+    (name, (name != own && !respelled).then_some(own))
 }
 
 /// The word for where a job stands (RFC §10.2).

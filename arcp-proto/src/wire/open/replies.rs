@@ -206,33 +206,12 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str,
 }
 
 fn cancel_refusal(code: &ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::JobNotFound => "not_found",
-        ErrorCode::FailedPrecondition => "already_terminal",
-        ErrorCode::InvalidRequest
-        | ErrorCode::Unimplemented
-        | ErrorCode::Unauthenticated
-        | ErrorCode::PermissionDenied
-        | ErrorCode::DuplicateKey
-        | ErrorCode::AgentNotAvailable
-        | ErrorCode::AgentVersionNotAvailable
-        | ErrorCode::Cancelled
-        | ErrorCode::Timeout
-        | ErrorCode::ResumeWindowExpired
-        | ErrorCode::HeartbeatLost
-        | ErrorCode::LeaseExpired
-        | ErrorCode::LeaseRevoked
-        | ErrorCode::LeaseSubsetViolation
-        | ErrorCode::BudgetExhausted
-        | ErrorCode::BackpressureOverflow
-        | ErrorCode::ResourceExhausted
-        | ErrorCode::Aborted
-        | ErrorCode::OutOfRange
-        | ErrorCode::Unavailable
-        | ErrorCode::Internal
-        | ErrorCode::DataLoss
-        | ErrorCode::Unknown
-        | ErrorCode::Other(_) => "not_cancellable",
+    if *code == ErrorCode::JobNotFound {
+        "not_found"
+    } else if *code == ErrorCode::FailedPrecondition {
+        "already_terminal"
+    } else {
+        "not_cancellable"
     }
 }
 

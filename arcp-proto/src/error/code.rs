@@ -1,0 +1,194 @@
+//! Error codes, and what each is called and means: one table.
+
+use alloc::boxed::Box;
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, in the vocabulary of both wire families
+/// (1.1 §12, RFC §18.2). Each family spells its own subset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// The request could not be understood or used a feature not negotiated.
+    InvalidRequest,
+    /// The message type is known to the protocol and not served here.
+    Unimplemented,
+    /// No valid credential.
+    Unauthenticated,
+    /// A valid credential without the right.
+    PermissionDenied,
+    /// No such job, or none the principal may see.
+    JobNotFound,
+    /// The idempotency key is taken by a different request.
+    DuplicateKey,
+    /// No agent of that name.
+    AgentNotAvailable,
+    /// The agent exists, the version does not.
+    AgentVersionNotAvailable,
+    /// Ended by a cancel.
+    Cancelled,
+    /// Ended by its time limit.
+    Timeout,
+    /// The requested replay is no longer held, or never was.
+    ResumeWindowExpired,
+    /// Silence for two heartbeat intervals.
+    HeartbeatLost,
+    /// The lease ended.
+    LeaseExpired,
+    /// The lease was taken back.
+    LeaseRevoked,
+    /// The child asked for more than the parent has.
+    LeaseSubsetViolation,
+    /// A budget is used up.
+    BudgetExhausted,
+    /// A reader was too slow for too long.
+    BackpressureOverflow,
+    /// A bound of this runtime was reached.
+    ResourceExhausted,
+    /// Ended by force after the cancel grace.
+    Aborted,
+    /// Not possible in the present state.
+    FailedPrecondition,
+    /// Outside the valid range.
+    OutOfRange,
+    /// Not reachable at present.
+    Unavailable,
+    /// A fault of the runtime or of an agent.
+    Internal,
+    /// A code this implementation does not know, kept as sent.
+    Other(Box<str>),
+    /// Something that was to be kept is lost (RFC §18.2); a replay that is no
+    /// longer held is [`ResumeWindowExpired`](Self::ResumeWindowExpired).
+    DataLoss,
+    /// Nobody knows what went wrong (RFC §18.2).
+    Unknown,
+}
+
+/// One line of the table.
+struct Row {
+    /// The name a person sees.
+    name: &'static str,
+    /// As the hello family writes it.
+    hello: &'static str,
+    /// As published peers of the open family read it.
+    open: &'static str,
+    /// Whether the same may succeed later, where a peer did not say.
+    retryable: bool,
+}
+
+/// All codes that have a name of their own.
+const ALL: [ErrorCode; 25] = {
+    use ErrorCode as C;
+    [
+        C::InvalidRequest,
+        C::Unimplemented,
+        C::Unauthenticated,
+        C::PermissionDenied,
+        C::JobNotFound,
+        C::DuplicateKey,
+        C::AgentNotAvailable,
+        C::AgentVersionNotAvailable,
+        C::Cancelled,
+        C::Timeout,
+        C::ResumeWindowExpired,
+        C::HeartbeatLost,
+        C::LeaseExpired,
+        C::LeaseRevoked,
+        C::LeaseSubsetViolation,
+        C::BudgetExhausted,
+        C::BackpressureOverflow,
+        C::ResourceExhausted,
+        C::Aborted,
+        C::FailedPrecondition,
+        C::OutOfRange,
+        C::Unavailable,
+        C::Internal,
+        C::DataLoss,
+        C::Unknown,
+    ]
+};
+
+#[rustfmt::skip]
+fn row(code: &ErrorCode) -> Option<Row> {
+    use ErrorCode as C;
+    let row = |name, hello, open, retryable| Some(Row { name, hello, open, retryable });
+    match code {
+        //                                name                           hello                          open                       retryable
+        C::InvalidRequest           => row("INVALID_REQUEST",             "INVALID_REQUEST",             "INVALID_ARGUMENT",            false),
+        C::Unimplemented            => row("UNIMPLEMENTED",               "INVALID_REQUEST",             "UNIMPLEMENTED",               false),
+        C::Unauthenticated          => row("UNAUTHENTICATED",             "UNAUTHENTICATED",             "UNAUTHENTICATED",             false),
+        C::PermissionDenied         => row("PERMISSION_DENIED",           "PERMISSION_DENIED",           "PERMISSION_DENIED",           false),
+        C::JobNotFound              => row("JOB_NOT_FOUND",               "JOB_NOT_FOUND",               "NOT_FOUND",                   false),
+        C::DuplicateKey             => row("DUPLICATE_KEY",               "DUPLICATE_KEY",               "ALREADY_EXISTS",              false),
+        C::AgentNotAvailable        => row("AGENT_NOT_AVAILABLE",         "AGENT_NOT_AVAILABLE",         "NOT_FOUND",                   false),
+        C::AgentVersionNotAvailable => row("AGENT_VERSION_NOT_AVAILABLE", "AGENT_VERSION_NOT_AVAILABLE", "AGENT_VERSION_NOT_AVAILABLE", false),
+        C::Cancelled                => row("CANCELLED",                   "CANCELLED",                   "CANCELLED",                   false),
+        C::Timeout                  => row("TIMEOUT",                     "TIMEOUT",                     "DEADLINE_EXCEEDED",           true),
+        C::ResumeWindowExpired      => row("RESUME_WINDOW_EXPIRED",       "RESUME_WINDOW_EXPIRED",       "DATA_LOSS",                   false),
+        C::HeartbeatLost            => row("HEARTBEAT_LOST",              "HEARTBEAT_LOST",              "HEARTBEAT_LOST",              false),
+        C::LeaseExpired             => row("LEASE_EXPIRED",               "LEASE_EXPIRED",               "LEASE_EXPIRED",               false),
+        C::LeaseRevoked             => row("LEASE_REVOKED",               "PERMISSION_DENIED",           "LEASE_REVOKED",               false),
+        C::LeaseSubsetViolation     => row("LEASE_SUBSET_VIOLATION",      "LEASE_SUBSET_VIOLATION",      "LEASE_SUBSET_VIOLATION",      false),
+        C::BudgetExhausted          => row("BUDGET_EXHAUSTED",            "BUDGET_EXHAUSTED",            "BUDGET_EXHAUSTED",            false),
+        C::BackpressureOverflow     => row("BACKPRESSURE_OVERFLOW",       "INTERNAL_ERROR",              "BACKPRESSURE_OVERFLOW",       false),
+        C::ResourceExhausted        => row("RESOURCE_EXHAUSTED",          "INTERNAL_ERROR",              "RESOURCE_EXHAUSTED",          true),
+        C::Aborted                  => row("ABORTED",                     "CANCELLED",                   "ABORTED",                     true),
+        C::FailedPrecondition       => row("FAILED_PRECONDITION",         "INVALID_REQUEST",             "FAILED_PRECONDITION",         false),
+        C::OutOfRange               => row("OUT_OF_RANGE",                "INVALID_REQUEST",             "OUT_OF_RANGE",                false),
+        C::Unavailable              => row("UNAVAILABLE",                 "INTERNAL_ERROR",              "UNAVAILABLE",                 true),
+        C::Internal                 => row("INTERNAL_ERROR",              "INTERNAL_ERROR",              "INTERNAL",                    true),
+        C::DataLoss                 => row("DATA_LOSS",                   "INTERNAL_ERROR",              "DATA_LOSS",                   false),
+        C::Unknown                  => row("UNKNOWN",                     "INTERNAL_ERROR",              "UNKNOWN",                     false),
+        C::Other(_)                 => None,
+    }
+}
+
+impl ErrorCode {
+    /// The name a person sees.
+    pub fn name(&self) -> &str {
+        match self {
+            ErrorCode::Other(name) => name,
+            known => row(known).map_or("INTERNAL_ERROR", |row| row.name),
+        }
+    }
+
+    /// The code of this name, in any published spelling. Names nobody knows are
+    /// kept.
+    pub fn named(name: &str) -> ErrorCode {
+        let is = |of: fn(&Row) -> &'static str| ALL.iter().find(|code| row(code).is_some_and(|row| of(&row) == name));
+        let known = is(|row| row.name).or_else(|| is(|row| row.open));
+        match (known, name) {
+            (Some(code), _) => code.clone(),
+            (None, "RATE_LIMITED") => ErrorCode::ResourceExhausted,
+            (None, other) => ErrorCode::Other(other.into()),
+        }
+    }
+
+    /// As the hello family writes it.
+    pub(crate) fn in_hello(&self) -> &'static str {
+        row(self).map_or("INTERNAL_ERROR", |row| row.hello)
+    }
+
+    /// As published peers of the open family read it.
+    pub(crate) fn in_open(&self) -> &str {
+        row(self).map_or_else(|| self.name(), |row| row.open)
+    }
+
+    /// The default for `retryable` where the peer did not say.
+    pub fn retryable(&self) -> bool {
+        row(self).is_some_and(|row| row.retryable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_read_by_its_name() {
+        for code in ALL {
+            assert_eq!(ErrorCode::named(code.name()), code);
+        }
+        assert_eq!(ErrorCode::named("NEW"), ErrorCode::Other("NEW".into()));
+        assert_eq!(ErrorCode::named("NOT_FOUND"), ErrorCode::JobNotFound);
+    }
+}
