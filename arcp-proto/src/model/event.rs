@@ -138,6 +138,23 @@ impl EventClasses {
 }
 
 impl JobEvent {
+    /// Bytes it holds, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        const FIXED: usize = 160;
+        FIXED
+            + match self {
+                JobEvent::Started => 0,
+                JobEvent::Said { body, .. } => body.as_str().len(),
+                JobEvent::Chunk(chunk) => chunk.data.len(),
+                JobEvent::Ended(terminal) => match &terminal.result {
+                    Some(JobResult::Inline(json) | JobResult::Streamed { inline: Some(json), .. }) => {
+                        json.as_str().len()
+                    }
+                    Some(JobResult::Streamed { inline: None, .. }) | None => 0,
+                },
+            }
+    }
+
     /// Its class.
     pub fn class(&self) -> EventClass {
         match self {

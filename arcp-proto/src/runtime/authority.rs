@@ -43,7 +43,7 @@ pub(super) enum Reason {
 /// Why not.
 pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<(), Reason> {
     let Who { principal, owns } = who;
-    if job.principal != *principal && !sees_everything(config, principal) {
+    if job.spec().principal != *principal && !sees_everything(config, principal) {
         return Err(Reason::Unknown);
     }
     match act {
@@ -82,13 +82,13 @@ pub(super) fn visible_jobs<'a>(
     after: Option<JobId>,
 ) -> Box<dyn Iterator<Item = (JobId, &'a Job)> + 'a> {
     if sees_everything(config, principal) {
-        return Box::new(jobs.of_all(after));
+        return Box::new(jobs.table().of_all(after));
     }
-    Box::new(jobs.of_principal(principal, after))
+    Box::new(jobs.table().of_principal(principal, after))
 }
 
 /// The principals that may see a job: its own, and those that see everything.
 pub(super) fn may_see<'a>(config: &'a Config, job: &'a Job) -> impl Iterator<Item = &'a Principal> {
-    let overseers = config.auditors.union(&config.operators).filter(|overseer| **overseer != job.principal);
-    core::iter::once(&job.principal).chain(overseers)
+    let overseers = config.auditors.union(&config.operators).filter(|overseer| **overseer != job.spec().principal);
+    core::iter::once(&job.spec().principal).chain(overseers)
 }

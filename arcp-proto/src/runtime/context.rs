@@ -11,7 +11,7 @@ use super::log::Log;
 use super::timers::Timers;
 use crate::entropy::{Entropy, Seeds};
 use crate::id::{ConnId, JobId, LogPos, OpId};
-use crate::time::{Now, Timestamp};
+use crate::time::{Now, Timestamp, UtcMs};
 
 #[derive(Debug)]
 pub(super) struct Context {
@@ -114,6 +114,12 @@ impl Context {
     pub(super) fn next_op(&mut self) -> OpId {
         self.last_op += 1;
         OpId(self.last_op)
+    }
+
+    /// When a time of the calendar comes by the monotonic clock: at once if it
+    /// has been, and after `longest` even if the calendar went back.
+    pub(super) fn moment(&self, at: UtcMs, longest: Duration) -> Timestamp {
+        self.now.until(at, longest).max(self.soonest())
     }
 
     /// The next moment at which a timer may be set.

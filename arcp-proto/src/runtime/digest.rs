@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
-use super::job::{Job, JobState};
+use super::job::{End, Job, JobSpec, JobState};
 use super::session::Session;
 use crate::id::{JobId, LogPos, SessionId, WireId};
 use crate::model::reply::Reply;
@@ -68,13 +68,13 @@ impl Runtime {
         for (id, session) in self.sessions.all().filter(|(_, session)| session.is_recorded()) {
             self.digest_session(&mut digest, id, session);
         }
-        for (id, job) in self.jobs.of_all(None) {
+        for (id, job) in self.jobs.table().of_all(None) {
             self.digest_job(&mut digest, id, job);
         }
         for ((principal, message), command, answer) in self.sessions.seen_of_principals() {
             self.digest_seen(&mut digest, &principal.to_string(), (message, command, answer));
         }
-        for (key, claim) in self.keys.claims() {
+        for (key, claim) in self.jobs.keys().claims() {
             digest.held(format!("key {}", hex(key)), format!("{claim:?}"));
         }
         digest
@@ -102,25 +102,27 @@ impl Runtime {
     }
 
     fn digest_job(&self, digest: &mut Digest, id: JobId, job: &Job) {
-        let Job { principal, agent, lease, trace, created_at, max_runtime, key, submitter, accepted_at, .. } = job;
+        let JobSpec { principal, agent, lease, trace, created_at, max_runtime, key, .. } = job.spec();
+        let (submitter, accepted_at) = (job.submitter(), job.accepted_at());
         let key = key.map(|key| hex(&key.digest));
         let made = format!(
             "{principal} {agent} {} {trace} {created_at} {max_runtime:?} {key:?} {submitter} {accepted_at:?} {:?} {:?}",
             lease.as_str(),
-            job.invocation.priority,
-            job.invocation.span,
+            job.spec().invocation.priority,
+            job.spec().invocation.span,
         );
         digest.fact(format!("{id}"), made);
-        let goes_on = match job.state {
-            JobState::Accepting | JobState::Queued if job.started_at.is_none() => "waits".to_string(),
+        let (started_at, restarts) = job.starts();
+        let goes_on = match job.state() {
+            JobState::Accepting | JobState::Queued if started_at.is_none() => "waits".to_string(),
             JobState::Accepting | JobState::Queued | JobState::Running => {
-                format!("runs since {:?}, started again {}", job.started_at, job.restarts)
+                format!("runs since {started_at:?}, started again {restarts}")
             }
-            JobState::Cancelling => format!("is being cancelled: {:?}", job.cancel_reason()),
-            JobState::Ended(status) => format!("is over since {:?}: {status:?}", job.ended),
+            JobState::Cancelling(reason) => format!("is being cancelled: {reason:?}"),
+            JobState::Ended(End { status, at, .. }) => format!("is over since {at:?}: {status:?}"),
         };
         digest.fact(format!("{id} state"), goes_on);
-        let (first, count, classes) = (job.history.first(), job.count(), job.history.runs());
+        let (first, count, classes) = (job.history().first(), job.count(), job.history().runs());
         digest.fact(format!("{id} history"), format!("{first} to {count}: {classes:?}"));
         let known = |session: &&SessionId| self.sessions.get(**session).is_some_and(|s| !s.is_evicted());
         let Some(audience) = self.delivery.audience(id) else { return };
@@ -134,7 +136,7 @@ impl Runtime {
         let Reply::Accepted(accepted) = answer else { return };
         let job = JobId::parse(accepted.job.as_str()).and_then(|id| self.jobs.get(id));
         // By a key others may have come to know the same job.
-        if job.is_some_and(|job| job.key.is_none()) {
+        if job.is_some_and(|job| job.spec().key.is_none()) {
             digest.held(format!("{whose} {message}"), format!("{} {}", hex(command), accepted.job));
         }
     }

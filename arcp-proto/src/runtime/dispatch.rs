@@ -1,8 +1,10 @@
 //! Routes what one part says to those that it concerns.
 
 mod connections;
+mod jobs;
 mod requests;
 mod sessions;
+mod submit;
 
 use super::Runtime;
 use super::delivery::{Next, ReplayStep};
@@ -17,6 +19,8 @@ impl Runtime {
         while let Some(effect) = self.ctx.next_effect() {
             match effect {
                 Effect::Appended { job, n, class, grown } => self.on_appended(job, n, class, grown),
+                Effect::JobEnded(job) => self.on_job_ended(job),
+                Effect::Launch(job) => self.launch(job),
                 Effect::CreditOwed(job) => self.return_credit(job),
                 Effect::Unreferenced(job) => self.forget_if_done(job),
                 Effect::Answer { conn, reply } => self.answer(conn, reply),
@@ -39,9 +43,10 @@ impl Runtime {
     /// others make room for it.
     fn on_appended(&mut self, id: JobId, n: u64, class: EventClass, grown: bool) {
         self.delivery.number_for_all(&mut self.ctx, &self.jobs, id, n);
-        self.bound_events(id);
+        self.bound_events(id, n);
         if grown {
-            self.on_history_grown(id);
+            let needed = self.delivery.first_needed(&self.jobs, id);
+            self.jobs.table_mut().on_grown(&mut self.ctx, id, needed);
         }
         if !class.is_end() {
             self.delivery.check_lag(&mut self.ctx, id);

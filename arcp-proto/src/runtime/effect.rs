@@ -19,6 +19,10 @@ pub(super) enum Effect {
         /// Whether with it a good many events have come that may go together.
         grown: bool,
     },
+    /// A job is over: its end comes before.
+    JobEnded(JobId),
+    /// That an agent is started is durable: it is.
+    Launch(JobId),
     /// Nobody holds up the agent of a job any more: it gets what it is owed.
     CreditOwed(JobId),
     /// No index points to a job any more.

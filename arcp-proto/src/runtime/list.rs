@@ -81,7 +81,7 @@ impl Runtime {
             }
             seen = Some(id);
             if matches(job, query) {
-                bytes += ENTRY_BYTES + job.lease.as_str().len();
+                bytes += ENTRY_BYTES + job.spec().lease.as_str().len();
                 jobs.push(summary(id, job));
             }
         }
@@ -117,13 +117,13 @@ impl Runtime {
 fn matches(job: &Job, query: &ListQuery) -> bool {
     let status = job.status();
     let agent = query.agent.as_ref().is_none_or(|asked| {
-        asked.name() == job.agent.name() && asked.version().is_none_or(|v| job.agent.version() == Some(v))
+        asked.name() == job.spec().agent.name() && asked.version().is_none_or(|v| job.spec().agent.version() == Some(v))
     });
-    !job.expired
+    !job.is_expired()
         && agent
         && (query.status.is_empty() || query.status.iter().any(|asked| fits(*asked, status)))
-        && query.created_after.is_none_or(|at| job.created_at > at)
-        && query.created_before.is_none_or(|at| job.created_at <= at)
+        && query.created_after.is_none_or(|at| job.spec().created_at > at)
+        && query.created_before.is_none_or(|at| job.spec().created_at <= at)
 }
 
 /// Blocked and paused jobs are running ones to whoever asks in few words.
@@ -134,12 +134,12 @@ fn fits(asked: JobStatus, status: JobStatus) -> bool {
 fn summary(id: JobId, job: &Job) -> JobSummary {
     JobSummary {
         job: id.into(),
-        agent: job.agent.to_string(),
+        agent: job.spec().agent.to_string(),
         status: Some(job.status()),
-        lease: job.lease.clone(),
+        lease: job.spec().lease.clone(),
         parent: None,
-        created_at: Some(job.created_at),
-        trace: Some(job.trace.clone()),
+        created_at: Some(job.spec().created_at),
+        trace: Some(job.spec().trace.clone()),
         last_event: job.count(),
     }
 }

@@ -14,9 +14,7 @@ mod list;
 mod log;
 mod records;
 mod restore;
-mod retention;
 mod session;
-mod submit;
 mod timers;
 mod watch;
 
@@ -38,7 +36,7 @@ use crate::time::Now;
 use connection::Connections;
 use context::Context;
 use delivery::Delivery;
-use job::{Jobs, Keys};
+use job::Jobs;
 use log::Waiter;
 use session::Sessions;
 
@@ -116,7 +114,6 @@ pub struct Runtime {
     sessions: Sessions,
     jobs: Jobs,
     delivery: Delivery,
-    keys: Keys,
 }
 
 impl Runtime {
@@ -133,7 +130,6 @@ impl Runtime {
             sessions: Sessions::default(),
             jobs: Jobs::default(),
             delivery: Delivery::default(),
-            keys: Keys::default(),
         })
     }
 
@@ -185,16 +181,17 @@ impl Runtime {
 
     /// How much there is of everything, for an operator.
     pub fn stats(&self) -> Stats {
+        let counts = self.jobs.counts();
         Stats {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
-            unfinished_jobs: self.jobs.unfinished(),
-            jobs: self.jobs.len(),
+            unfinished_jobs: counts.unfinished,
+            jobs: self.jobs.table().len(),
             index_runs: self.delivery.runs(),
-            waiting_jobs: self.jobs.waiting(),
-            running_agents: self.jobs.running(),
-            event_bytes: self.jobs.bytes,
-            kept_event_bytes: self.jobs.kept_bytes,
+            waiting_jobs: counts.waiting,
+            running_agents: counts.running,
+            event_bytes: self.jobs.table().bytes(),
+            kept_event_bytes: self.jobs.table().kept_bytes(),
             read_ahead_bytes: self.delivery.ahead_bytes(),
             rendered_bytes: self.delivery.rendered_bytes(),
             unsent_bytes: self.delivery.unsent_bytes(),
@@ -213,17 +210,18 @@ impl Runtime {
                 Timer::ResumeWindow(session) => self.sessions.end(&mut self.ctx, &self.jobs, session),
                 Timer::SessionLease(session) => self.on_session_lease(session),
                 Timer::Pace(job) => self.return_credit(job),
-                Timer::JobBeat(job) => self.on_job_beat(job),
+                Timer::JobBeat(job) => self.on_job_heartbeat(job),
                 Timer::AgentSilence(job) => self.on_agent_silence(job),
-                Timer::MaxRuntime(job) => self.on_max_runtime(job),
-                Timer::CancelGrace(job) => self.on_cancel_grace_over(job),
+                Timer::MaxRuntime(job) => self.jobs.on_max_runtime(&mut self.ctx, job),
+                Timer::CancelGrace(job) => self.jobs.on_cancel_grace_over(&mut self.ctx, job),
                 Timer::Retention(job) => self.on_retention_over(job),
                 Timer::Purge(job) => self.on_purge(job),
                 Timer::Arrived(session) => self.delivery.on_arrived(&mut self.ctx, &self.jobs, session),
-                Timer::KeyExpiry => self.on_key_expiry(),
+                Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),
                 Timer::Read(session) => self.delivery.on_read_failed(&mut self.ctx, session),
                 Timer::StoreRetry => self.on_store_retry(),
             }
+            self.carry();
             self.carry();
         }
     }
@@ -263,11 +261,12 @@ impl Runtime {
         for waiter in awake {
             match waiter {
                 Waiter::Conn(conn) => self.ctx.ready(conn),
-                Waiter::Job(job) => self.on_job_durable(job),
+                Waiter::Job(job) => self.jobs.on_durable(&mut self.ctx, job),
                 Waiter::Session(session) => self.on_evicted(session),
             }
+            self.carry();
         }
-        self.on_credits(&credits);
+        self.on_calls_durable(&credits);
         if self.ctx.log.durable() > before {
             self.ctx.log.retries = 0;
         }
@@ -310,7 +309,7 @@ impl Runtime {
                 self.connections.close_all(&mut self.ctx, "the runtime is shutting down");
             }
             Operator::CancelJob { job, reason } => {
-                self.note_cancel(job, reason.as_deref());
+                self.jobs.note_cancel(&mut self.ctx, job, reason.as_deref());
                 self.cancel_job(job, reason.as_deref(), self.ctx.config.cancel_grace);
             }
         }

@@ -259,7 +259,7 @@ impl Record {
                     let extensions = job.invocation.extensions.as_ref().map_or(0, |json| json.as_str().len());
                     FIXED + job.input.as_str().len() + job.lease.as_str().len() + extensions + job.trace.len()
                 }
-                Record::JobEvent { event, .. } => super::job::weight(&event.event),
+                Record::JobEvent { event, .. } => event.event.weight(),
                 Record::JobHistory { classes, .. } => size_of_val(classes.as_slice()),
                 Record::Checkpointed { state, .. } => state.len(),
                 Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),

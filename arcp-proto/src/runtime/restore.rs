@@ -1,20 +1,16 @@
 //! Taking up where an earlier run ended: the records it made durable, in
 //! order, then what follows from there being no more.
 
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::Runtime;
 use super::authority::{self, Act, Who};
 use super::delivery::subscription_id;
 use super::io::{EventRecord, JobRecord, Record};
-use super::job::{Job, JobState, NewJob, Restored};
-use super::timers::Timer;
+use super::job::Job;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
-use crate::model::event::EventClass;
 use crate::model::reply::Reply;
-use crate::time::{Timestamp, UtcMs};
+use crate::time::UtcMs;
 
 impl Runtime {
     pub(super) fn on_restore(&mut self, at: LogPos, record: Record) {
@@ -31,8 +27,10 @@ impl Runtime {
             }
             Record::JobAccepted(record) => self.restore_job(at, *record),
             Record::JobEvent { job, event } => self.restore_event(job, at, event),
-            Record::JobHistory { job, gone, classes, bytes } => self.restore_history(job, gone, &classes, bytes),
-            Record::HistoryTrimmed { job, upto, started } => self.restore_trimmed(job, upto, started),
+            Record::JobHistory { job, gone, classes, bytes } => {
+                self.jobs.table_mut().restore_history(job, gone, &classes, bytes)
+            }
+            Record::HistoryTrimmed { job, upto, started } => self.jobs.table_mut().restore_trimmed(job, upto, started),
             Record::Subscribed { session, number, filter, request, command } => {
                 self.delivery.restore_subscription(session, number, &filter, at);
                 let subscription = subscription_id(session, number).into();
@@ -42,17 +40,9 @@ impl Runtime {
             Record::Unsubscribed { session, number, last, .. } => {
                 self.delivery.restore_unsubscribed(session, number, last);
             }
-            Record::Checkpointed { job, state } => {
-                if let Some(job) = self.jobs.get_mut(job) {
-                    job.checkpoint = Some(state);
-                }
-            }
-            Record::JobRestarted { job } => {
-                if let Some(job) = self.jobs.get_mut(job) {
-                    job.restarts += 1;
-                }
-            }
-            Record::CancelAsked { job, reason } => self.restore_cancel(job, reason),
+            Record::Checkpointed { job, state } => self.jobs.table_mut().restore_checkpoint(job, state),
+            Record::JobRestarted { job } => self.jobs.table_mut().restore_restart(job),
+            Record::CancelAsked { job, reason } => self.jobs.table_mut().restore_cancel(job, reason),
             Record::Joined { job, session, owner, request, number, undoes: _ } => {
                 if !owner && request.is_none() {
                     self.delivery.replace_join(job, session, at);
@@ -67,9 +57,15 @@ impl Runtime {
                 self.delivery.restore_numbers(&mut self.ctx, &self.jobs, session, run);
             }
             Record::Released { session, upto } => self.delivery.restore_released(&mut self.ctx, session, upto),
-            Record::KeyKept { job, principal, key, until } => self.restore_claim(principal, key, job, until, true),
-            Record::KeysExpired { until } => self.keys.restore_expired(until),
-            Record::JobForgotten { job } => self.remove_job(job),
+            Record::KeyKept { job, principal, key, until } => {
+                self.jobs.keys_mut().restore(&self.ctx, &principal, key, (job, until), true);
+            }
+            Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
+            Record::JobForgotten { job } => {
+                if let Some(gone) = self.jobs.remove(job) {
+                    self.let_go(job, &gone);
+                }
+            }
         }
         self.carry();
     }
@@ -82,12 +78,6 @@ impl Runtime {
             self.ctx.entropy.raise(id);
         }
         self.ctx.now.utc = self.ctx.now.utc.max(record.moment());
-    }
-
-    /// When a time of the calendar comes by the monotonic clock: at once if it
-    /// has been, and after `longest` even if the calendar went back.
-    pub(super) fn moment(&self, at: UtcMs, longest: Duration) -> Timestamp {
-        self.ctx.now.until(at, longest).max(self.ctx.now.mono + Duration::from_micros(1))
     }
 
     /// A command that was executed is not executed again: not by its principal,
@@ -108,38 +98,15 @@ impl Runtime {
         }
     }
 
-    /// It comes after the start, but perhaps before the events.
-    fn restore_cancel(&mut self, id: JobId, reason: Option<String>) {
-        if let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over()) {
-            job.restore_cancel(reason);
-        }
-    }
-
     fn restore_job(&mut self, pos: LogPos, record: JobRecord) {
-        let JobRecord { job: id, principal, session, request, command, key, created_at, .. } = record;
-        if let Some(key) = key {
-            let until = created_at.plus(self.ctx.config.key_window);
-            self.restore_claim(principal.clone(), key, id, until, false);
-        }
-        let spec = NewJob {
-            principal,
-            agent: record.agent,
-            input: record.input,
-            lease: record.lease,
-            trace: record.trace,
-            invocation: record.invocation,
-            created_at,
-            max_runtime: record.max_runtime,
-            key,
-        };
-        let mut job = Job::new(spec, session, pos, &self.ctx.config.limits);
-        job.perhaps_started = record.starts;
-        if let Some(command) = command {
-            let answer = job.accepted(id, Some(&request));
-            let principal = record.id_is_of_principal.then(|| job.principal.clone());
+        let (id, session, command) = (record.job, record.session, record.command);
+        let request = record.request.clone();
+        let principal = record.id_is_of_principal.then(|| record.principal.clone());
+        self.jobs.restore_job(&self.ctx, pos, record);
+        let answer = self.jobs.get(id).map(|job| job.accepted(Some(&request)));
+        if let (Some(command), Some(answer)) = (command, answer) {
             self.restore_answer(principal, session, request.clone(), command, answer);
         }
-        self.jobs.insert(id, job);
         self.delivery.add_job(id);
         let correlates = self.sessions.get(session).is_some_and(|session| session.view().correlates());
         self.restore_reader(id, session, true, u32::from(correlates), correlates.then_some(request));
@@ -160,51 +127,19 @@ impl Runtime {
         }
     }
 
-    /// The classes of a job's events, of which only the last one follows.
-    fn restore_history(&mut self, id: JobId, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
-        if let Some(job) = self.jobs.get_mut(id).filter(|job| job.count() == 0) {
-            job.history.restore(gone, classes, bytes);
-            self.jobs.kept_bytes += bytes as u64;
-        }
-    }
-
-    fn restore_trimmed(&mut self, id: JobId, upto: u64, started: Option<UtcMs>) {
-        self.jobs.forget_events(id, upto);
-        if let (Some(job), Some(at)) = (self.jobs.get_mut(id), started) {
-            job.restore_start(at);
-        }
-    }
-
     fn restore_event(&mut self, id: JobId, pos: LogPos, event: EventRecord) {
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        let before = (job.bytes, job.history.bytes());
-        // What was before this run is kept as if it were of now.
-        let what = job.restore(pos, event, self.ctx.now.mono + self.ctx.config.resume_window);
-        let (held, kept) = (job.bytes - before.0, job.history.bytes() - before.1);
-        let principal = job.principal.clone();
-        self.jobs.bytes += held;
-        self.jobs.kept_bytes += kept as u64;
-        self.jobs.fit(id, &self.ctx.config.limits, LogPos(u64::MAX), u64::MAX, |_, _| false);
-        if !self.ctx.config.history {
-            self.jobs.forget_dropped(id);
+        self.jobs.restore_event(&self.ctx, id, pos, event);
+        if self.jobs.get(id).is_some_and(Job::is_over) {
+            self.delivery.end_job(id);
         }
-        if what == Restored::Said {
-            return;
-        }
-        self.jobs.take_input(id);
-        self.delivery.end_job(id);
-        self.jobs.end(principal, id);
-        self.jobs.settle(id);
     }
 
     /// The store has no more: who was there may come back, what waited goes
     /// on, and what ran is over.
     pub(super) fn on_restored(&mut self, last: LogPos) {
         self.ctx.log.restore(last);
-        self.sessions.forget_seen(|principal| self.jobs.has_any(principal));
-        self.restored_claims();
+        self.sessions.forget_seen(|principal| self.jobs.table().has_any(principal));
+        self.jobs.keys_mut().on_restored(&mut self.ctx);
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.delivery.restored(&mut self.ctx, &self.jobs, id);
             let idle = self.has_nothing_left(id);
@@ -213,26 +148,14 @@ impl Runtime {
             self.sessions.await_resume(&mut self.ctx, id, now);
             self.sessions.renew(&mut self.ctx, id, None);
         }
-        for id in self.jobs.ids().collect::<Vec<JobId>>() {
+        for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
             if self.jobs.get(id).is_some_and(|job| !job.is_over()) {
                 self.delivery.show_to_subscribers(&self.ctx, &self.jobs, id);
             }
-            self.plan_purge(id);
-            let Some(job) = self.jobs.get(id) else {
-                continue;
-            };
-            match job.state {
-                JobState::Accepting if job.perhaps_started => self.take_up(id),
-                JobState::Accepting | JobState::Queued => self.on_job_durable(id),
-                JobState::Running | JobState::Cancelling => self.take_up(id),
-                JobState::Ended(_) => {
-                    let until = job.ended.map_or(self.ctx.now.utc, |at| at.plus(self.ctx.config.resume_window));
-                    let at = self.moment(until, self.ctx.config.resume_window);
-                    self.ctx.timers.set(Timer::Retention(id), at);
-                }
-            }
+            self.jobs.on_restored(&mut self.ctx, id);
+            self.carry();
         }
-        for principal in self.jobs.principals() {
+        for principal in self.jobs.table().principals() {
             while self.bound_ended(&principal) {}
         }
     }

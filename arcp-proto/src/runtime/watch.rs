@@ -12,8 +12,6 @@ use super::authority::{self, Act, Reason, Who};
 use super::connection::Content;
 use super::delivery::{Feed, WatchPlan};
 use super::io::Notice;
-use super::submit::Asked;
-use super::timers::Timer;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::json::Object;
@@ -45,12 +43,9 @@ impl Runtime {
             return;
         }
         let answer = match command {
-            Command::Submit(submit, invocation) => Some(self.on_submit(
-                conn,
-                session,
-                &id,
-                Asked { submit: &submit, invocation: &invocation, command: fingerprint },
-            )),
+            Command::Submit(submit, invocation) => {
+                Some(self.on_submit(conn, session, &id, (&submit, &invocation), fingerprint))
+            }
             Command::Cancel(cancel) => Some(self.on_cancel(conn, session, &id, &cancel)),
             Command::Watch(watch) => Some(self.on_watch(conn, session, &id, &watch)),
             Command::Unwatch { job } => self.on_unwatch(conn, session, &id, &job),
@@ -80,7 +75,7 @@ impl Runtime {
     /// ones look alike.
     pub(super) fn permitted(&self, session: SessionId, act: Act, id: &WireId) -> Result<JobId, Violation> {
         let known = JobId::parse(id.as_str()).and_then(|id| Some((id, self.jobs.get(id)?)));
-        let (id, job) = known.filter(|(_, job)| !job.expired).ok_or(Reason::Unknown)?;
+        let (id, job) = known.filter(|(_, job)| !job.is_expired()).ok_or(Reason::Unknown)?;
         let principal = self.sessions.get(session).ok_or(Reason::Unknown)?.principal();
         let owns = self.delivery.audience(id).is_some_and(|audience| audience.owners().contains(&session));
         authority::may(&self.ctx.config, Who { principal, owns }, act, job)?;
@@ -122,7 +117,7 @@ impl Runtime {
         };
         let reason = cancel.reason.as_deref();
         for job in &jobs {
-            self.note_cancel(*job, reason);
+            self.jobs.note_cancel(&mut self.ctx, *job, reason);
         }
         self.answer(conn, taken.clone());
         for job in jobs {
@@ -201,10 +196,10 @@ impl Runtime {
             request: Some(request.clone()),
             job: job_id.into(),
             status: Some(job.status()),
-            agent: job.agent.to_string(),
-            lease: job.lease.clone(),
+            agent: job.spec().agent.to_string(),
+            lease: job.spec().lease.clone(),
             parent: None,
-            trace: Some(job.trace.clone()),
+            trace: Some(job.spec().trace.clone()),
             from: plan.from,
             replayed: plan.replayed,
         }))
@@ -277,10 +272,7 @@ impl Runtime {
     ) {
         match self.paced_job(session, stream) {
             Ok(job_id) => {
-                if let Some(job) = self.jobs.get_mut(job_id) {
-                    job.pace = every;
-                }
-                self.ctx.timers.clear(Timer::Pace(job_id));
+                self.jobs.set_pace(&mut self.ctx, job_id, every);
                 self.return_credit(job_id);
             }
             Err(violation) => self.refuse(conn, Refusal::of(Concern::Frame, violation, Some(id))),

@@ -245,7 +245,7 @@ impl Feed {
     fn weigh_unsent(&self, jobs: &Jobs) -> usize {
         let counted = (self.cursor + 1..=self.index.head()).filter(|seq| self.is_counted(*seq));
         let entries = counted.filter_map(|seq| self.index.at(seq, jobs));
-        entries.map(|entry| jobs.get(entry.job).map_or(0, |job| job.bytes_behind(entry))).sum()
+        entries.map(|entry| entry.weight(jobs)).sum()
     }
 
     /// Whether a number is not of the past.

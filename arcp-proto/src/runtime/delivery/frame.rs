@@ -45,9 +45,9 @@ impl Delivery {
         }
         if entry.event == 0 {
             let job = jobs.get(entry.job)?;
-            let stamp = numbered(message_id(session, seq, job.created_at));
+            let stamp = numbered(message_id(session, seq, job.spec().created_at));
             let request = self.audiences.get(&entry.job)?.requests.get(session, entry.request);
-            return wire::write_reply(&view, stamp, &job.accepted(entry.job, request));
+            return wire::write_reply(&view, stamp, &job.accepted(request));
         }
         let stamp = |at| numbered(message_id(session, seq, at));
         self.event_frame(ctx, jobs, &view, (session, reader), entry, stamp).map(|(_, frame)| frame)
@@ -92,8 +92,8 @@ impl Delivery {
             session,
             seq,
             job,
-            trace: &owner.trace,
-            span: owner.invocation.span.as_deref(),
+            trace: &owner.spec().trace,
+            span: owner.spec().invocation.span.as_deref(),
             request: audience.requests.get(numbered, request),
             own: !view.profile.wraps_watched() || audience.owners.contains(&session),
             event: &event,
@@ -114,11 +114,14 @@ impl Delivery {
         entry: IndexEntry,
     ) -> Option<(UtcMs, String)> {
         let job = jobs.get(entry.job)?;
-        let copy =
-            |at| Stamp { id: copy_id(entry.job, entry.event, entry.part, at), session: Some(job.submitter), seq: None };
+        let copy = |at| Stamp {
+            id: copy_id(entry.job, entry.event, entry.part, at),
+            session: Some(job.submitter()),
+            seq: None,
+        };
         if entry.event == 0 {
-            let at = job.created_at;
-            return Some((at, wire::write_reply(view, copy(at), &job.accepted(entry.job, None))?));
+            let at = job.spec().created_at;
+            return Some((at, wire::write_reply(view, copy(at), &job.accepted(None))?));
         }
         // A copy follows from no request.
         self.event_frame(ctx, jobs, view, (reader, reader), entry, copy)
@@ -144,7 +147,7 @@ impl Delivery {
             session,
             seq: Some(seq),
             job: entry.job,
-            trace: &job.trace,
+            trace: &job.spec().trace,
             span: None,
             request: None,
             own: !view.profile.wraps_watched() || owned,

@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use crate::id::{JobId, SessionId};
 use crate::runtime::io::NumberedRun;
-use crate::runtime::job::Jobs;
+use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
 use crate::wire::Part;
 
@@ -61,6 +61,12 @@ impl Withdrawn {
 }
 
 impl IndexEntry {
+    /// Bytes of the event behind it that are held in memory.
+    pub(super) fn weight(&self, jobs: &Jobs) -> usize {
+        let held = jobs.get(self.job).and_then(|job| job.event(self.event)).filter(|_| self.part == Part::Whole);
+        held.map_or(0, Stored::weight)
+    }
+
     fn of(run: &NumberedRun, event: u64) -> IndexEntry {
         let NumberedRun { job, part, request, subscription, .. } = *run;
         IndexEntry { job, event, part, request, subscription }
@@ -78,7 +84,7 @@ impl NumberedRun {
         match (self.shown, self.last_seq() - seq) {
             (None, _) => Some(self.event + (seq - self.seq)),
             (Some(shown), 0) => Some(shown.last),
-            (Some(shown), more) => jobs.get(self.job)?.history.before(shown.last, shown.classes, more - 1),
+            (Some(shown), more) => jobs.get(self.job)?.history().before(shown.last, shown.classes, more - 1),
         }
     }
 }

@@ -35,9 +35,11 @@ pub(super) use subscription::id_of as subscription_id;
 pub(super) use watch::WatchPlan;
 
 use super::context::Context;
-use super::job::Jobs;
+use super::job::{ChunkTerms, Jobs};
 use super::timers::Timer;
 use crate::id::{ConnId, JobId, OpId, Principal, SessionId};
+use crate::limits::Limits;
+use crate::model::feature::Feature;
 use crate::principal::Account;
 use crate::wire::View;
 use index::tag;
@@ -192,6 +194,21 @@ impl Delivery {
             if let Some(feed) = self.feeds.get_mut(owner) {
                 feed.jobs.owned.remove(&job);
             }
+        }
+    }
+
+    /// What those can read who get the result of a job.
+    pub(super) fn chunk_terms(&self, limits: &Limits, job: JobId) -> ChunkTerms {
+        let audience = self.audiences.get(&job);
+        let feed = |id: &SessionId| self.feeds.get(id);
+        let mut owners = audience.into_iter().flat_map(|audience| &audience.owners).filter_map(feed);
+        let mut watchers = audience.into_iter().flat_map(|audience| &audience.watchers).filter_map(feed);
+        let reads_pieces = |feed: &Feed| feed.view.features.has(Feature::ResultChunk);
+        let frames = watchers.clone().map(|feed| feed.view.result_frame_bytes(limits));
+        ChunkTerms {
+            frame_bytes: frames.min().unwrap_or(limits.result_frame_bytes),
+            owners_read_pieces: owners.all(reads_pieces),
+            watchers_read_pieces: watchers.all(reads_pieces),
         }
     }
 

@@ -48,7 +48,7 @@ impl Delivery {
             }
             Found::Gone => return Next::Lost,
         };
-        let bytes = jobs.get(entry.job).map_or(0, |job| job.bytes_behind(entry));
+        let bytes = entry.weight(jobs);
         let Some(feed) = self.feeds.get_mut(&id) else {
             return Next::Nothing;
         };

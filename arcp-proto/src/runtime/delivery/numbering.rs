@@ -91,7 +91,7 @@ impl Delivery {
         let correlates = feed.view.correlates() && subscription == 0;
         let request = if correlates { audience.requests.latest(id) } else { 0 };
         let classes = feed.shown_classes(subscription);
-        let frames = Frames { job: job_id, history: &job.history, request, subscription, classes };
+        let frames = Frames { job: job_id, history: job.history(), request, subscription, classes };
         // What is numbered together is of the past.
         let live = (events.start() == events.end()).then(|| job.event(*events.start())).flatten();
         let runs = feed.number(frames, events);

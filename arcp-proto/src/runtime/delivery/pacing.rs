@@ -62,25 +62,20 @@ impl Feed {
 }
 
 impl Delivery {
-    /// Whether an agent waits for a reader from now on.
-    pub(in crate::runtime) fn paces(&mut self, limits: &Limits, job: JobId) -> bool {
+    /// The reader that the agent of a job waits for from now on.
+    pub(in crate::runtime) fn paces(&mut self, limits: &Limits, job: JobId) -> Option<SessionId> {
         let far_behind = |reader: &SessionId| self.feeds.get(reader).is_some_and(|feed| feed.is_far_behind(limits));
         let mut readers = self.audiences.get(&job).into_iter().flat_map(|audience| audience.pacing_readers());
         match readers.find(far_behind) {
             Some(reader) => self.paced.hold(job, reader),
             None => self.paced.release(job),
         }
-        self.paced.by(job).is_some()
+        self.paced.by(job)
     }
 
     /// The agent of a job waits for nobody, or needs nothing.
     pub(in crate::runtime) fn release_paced(&mut self, job: JobId) {
         self.paced.release(job);
-    }
-
-    /// Whom the agent of a job waits for.
-    pub(in crate::runtime) fn paced_by(&self, job: JobId) -> Option<SessionId> {
-        self.paced.by(job)
     }
 
     /// A session has read something, or is no longer there to wait for: if it
@@ -140,7 +135,7 @@ impl Delivery {
     /// was not sent them yet is detached before it comes to the gap; who owns it
     /// is told there.
     pub(in crate::runtime) fn detach_overtaken(&mut self, ctx: &mut Context, jobs: &Jobs, id: JobId) {
-        let first = jobs.get(id).map_or(1, |job| job.history.first());
+        let first = jobs.get(id).map_or(1, |job| job.history().first());
         let Some(audience) = self.audiences.get(&id).filter(|_| first > 1) else {
             return;
         };
@@ -191,5 +186,66 @@ impl Delivery {
         };
         self.unsubscribe(ctx, id, number);
         ctx.effect(Effect::Answer { conn, reply });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+    use crate::entropy::Seeds;
+    use crate::id::{ConnId, Principal};
+    use crate::runtime::{Config, Input, Output, Runtime, Transport};
+    use crate::time::{Now, Timestamp, UtcMs};
+
+    fn put(runtime: &mut Runtime, at: u64, input: Input) {
+        let now = Now { mono: Timestamp(at), utc: UtcMs(1_767_225_600_000 + at / 1000) };
+        runtime.handle(now, input);
+        while let Some(output) = runtime.poll_output() {
+            if let Output::Persist(batch) = output {
+                runtime.handle(now, Input::Persisted { up_to: batch.last() });
+            } else if let Output::Authenticate { op, .. } = output {
+                runtime.handle(now, Input::Authenticated { op, verdict: Principal::new("a").map(Into::into) });
+            }
+        }
+    }
+
+    /// Opens a session and submits the one job there is; gives its id.
+    fn submit(runtime: &mut Runtime, conn: ConnId) -> JobId {
+        put(runtime, 1, Input::Opened { conn, transport: Transport::WebSocket, peer: None, address: None });
+        put(runtime, 1, Input::Credit { conn, bytes: 1 << 20, frames: 1000 });
+        let hello = r#"{"auth":{"scheme":"bearer","token":"t"},"capabilities":{"features":["subscribe"]}}"#;
+        say(runtime, conn, "session.hello", hello);
+        say(runtime, conn, "job.submit", r#"{"agent":"it","idempotency_key":"k"}"#);
+        runtime.jobs.table().ids().next().expect("one job")
+    }
+
+    fn say(runtime: &mut Runtime, conn: ConnId, kind: &str, payload: &str) {
+        let frame = format!(r#"{{"id":"{kind}","type":"{kind}","payload":{payload}}}"#);
+        put(runtime, 1, Input::Received { conn, frame: frame.into_bytes() });
+    }
+
+    #[test]
+    fn sessions_that_came_by_a_key_and_left_cost_an_event_nothing() {
+        let config = Config::new("t", "1").with_agent("it", &[]);
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut runtime = Runtime::new(config, seeds, Now::default()).expect("it works");
+        let job = submit(&mut runtime, ConnId(1));
+        for n in 2..100 {
+            assert_eq!(submit(&mut runtime, ConnId(n)), job);
+            let leave = format!(r#"{{"job_id":"{}"}}"#, job);
+            say(&mut runtime, ConnId(n), "job.unsubscribe", &leave);
+        }
+        let looked_at = |runtime: &Runtime| {
+            let audience = runtime.delivery.audience(job).expect("it goes on");
+            (audience.pacing_readers().count(), audience.watchers().len(), audience.owners().len())
+        };
+        assert_eq!(looked_at(&runtime), (1, 1, 99));
+        for n in 2..100 {
+            put(&mut runtime, 2, Input::Closed { conn: ConnId(n) });
+        }
+        put(&mut runtime, 700_000_000, Input::Tick);
+        assert_eq!(looked_at(&runtime).2, 1, "who is gone owns nothing");
     }
 }

@@ -39,7 +39,7 @@ impl Delivery {
     /// that its client has. What was sent to it and not acknowledged may be in
     /// flight: it is asked about again once it must have arrived.
     pub(in crate::runtime) fn release_expired(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
-        let expired = |id| jobs.get(id).is_none_or(|job| job.expired);
+        let expired = |id| jobs.get(id).is_none_or(|job| job.is_expired());
         let Some(feed) = self.feeds.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
             return;
         };

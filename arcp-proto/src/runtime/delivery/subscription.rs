@@ -108,8 +108,8 @@ impl Compiled {
     fn covers(&self, id: JobId, job: &Job) -> bool {
         #[cfg(test)]
         tests::LOOKED_AT.with(|looked_at| looked_at.set(looked_at.get() + 1));
-        self.sessions.as_ref().is_none_or(|sessions| sessions.contains(&job.submitter))
-            && self.traces.as_ref().is_none_or(|traces| traces.contains(&job.trace))
+        self.sessions.as_ref().is_none_or(|sessions| sessions.contains(&job.submitter()))
+            && self.traces.as_ref().is_none_or(|traces| traces.contains(&job.spec().trace))
             && self.jobs.as_ref().is_none_or(|jobs| jobs.contains(&id))
             && self.streams.as_ref().is_none_or(|streams| streams.contains(&id))
     }
@@ -238,7 +238,7 @@ impl Delivery {
             Some(Since::Message(message)) => self.cut_at(ctx, jobs, session, message)?,
         };
         let visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
-        let covered = visible.filter(|(id, job)| !job.expired && filter.covers(*id, job));
+        let covered = visible.filter(|(id, job)| !job.is_expired() && filter.covers(*id, job));
         let mut events = 0;
         let mut past = Vec::new();
         for (id, job) in covered {
@@ -434,28 +434,28 @@ impl Delivery {
 /// millisecond by job.
 fn first_after(cut: Cut, id: JobId, job: &Job) -> Result<u64, Violation> {
     // The acceptance comes with the first event.
-    let beginning = if job.history.first() == 1 { 0 } else { job.history.first() };
+    let beginning = if job.history().first() == 1 { 0 } else { job.history().first() };
     let Cut::After { at, job: cut_job, event } = cut else {
         return Ok(beginning);
     };
     let later = |when: UtcMs| (when, id) > (at, cut_job);
     let from = if id == cut_job {
         event + 1
-    } else if later(job.created_at) {
+    } else if later(job.spec().created_at) {
         0
     } else {
         return first_later(job, later);
     };
     // What was let go of came after the message, or with the acceptance.
-    if from.max(1) < job.history.first() { Err(trimmed()) } else { Ok(from) }
+    if from.max(1) < job.history().first() { Err(trimmed()) } else { Ok(from) }
 }
 
 /// The first event of a job that was there before the cut.
 fn first_later(job: &Job, later: impl Fn(UtcMs) -> bool) -> Result<u64, Violation> {
-    if job.ended.is_some_and(|ended| !later(ended)) {
+    if job.end().is_some_and(|end| !later(end.at)) {
         return Ok(job.count() + 1);
     }
-    job.history.first_where(later).ok_or_else(trimmed)
+    job.history().first_where(later).ok_or_else(trimmed)
 }
 
 fn trimmed() -> Violation {
@@ -525,7 +525,7 @@ mod tests {
     fn invoke(runtime: &mut Runtime, n: u32) -> JobId {
         let invoke = alloc::format!(r#"{{"id":"i{n}","type":"tool.invoke","payload":{{"tool":"it"}}}}"#);
         say(runtime, &invoke);
-        runtime.jobs.ids().last().expect("it was accepted")
+        runtime.jobs.table().ids().last().expect("it was accepted")
     }
 
     fn subscribers(runtime: &Runtime, job: JobId) -> usize {

@@ -50,7 +50,7 @@ impl Delivery {
             return Err(Violation::exhausted("watches_per_session", BoundOf::Session, most as u64, full));
         }
         let from = if replayed { self.replay_start(jobs, session, job_id, watch) } else { job.count() };
-        let gone_events = job.history.first() - 1;
+        let gone_events = job.history().first() - 1;
         if replayed && from < gone_events {
             return Err(self.history_lost(session, gone_events));
         }
@@ -59,7 +59,7 @@ impl Delivery {
 
     fn replay_start(&self, jobs: &Jobs, session: SessionId, job_id: JobId, watch: &Watch) -> u64 {
         let (after, job) = (watch.after.unwrap_or(0), jobs.get(job_id));
-        let submitter = job.and_then(|job| self.feeds.get(&job.submitter));
+        let submitter = job.and_then(|job| self.feeds.get(&job.submitter()));
         match submitter {
             Some(submitter) if self.counts_in_submitter(session) => {
                 submitter.index.event_at_or_before(job_id, after, jobs)

@@ -4,63 +4,90 @@
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
-use super::{JobState, cancelled};
-use crate::error::ErrorCode;
+use super::agent::Fault;
+use super::end::Cause;
+use super::{Job, JobState, Jobs, Wait};
 use crate::id::{JobId, prefixed};
 use crate::json::Object;
-use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
-use crate::runtime::Runtime;
+use crate::model::event::{EventKind, JobEvent};
+use crate::runtime::context::Context;
 use crate::runtime::io::Record;
 use crate::runtime::log::Waiter;
+use crate::runtime::timers::Timer;
 
-impl Runtime {
-    /// Keeps what an agent can go on from. Whoever sees the event can rely on
+impl Job {
+    /// Keeps what its agent can go on from. Whoever sees the event can rely on
     /// it: the state stands in the log before it.
-    pub(crate) fn checkpoint(&mut self, id: JobId, state: Vec<u8>, label: Option<&str>) {
-        if state.len() > self.ctx.config.limits.checkpoint_bytes {
-            return self.fail_job(id, "the checkpoint is larger than this runtime allows");
+    pub(super) fn checkpoint(&mut self, ctx: &mut Context, state: Vec<u8>, label: Option<&str>) -> Result<(), Fault> {
+        if state.len() > ctx.config.limits.checkpoint_bytes {
+            return Err(Fault("the checkpoint is larger than this runtime allows"));
         }
-        let name = prefixed("chk_", self.ctx.entropy.ulid(self.ctx.now.utc));
-        if self.can_restart(id) {
-            self.ctx.append(Record::Checkpointed { job: id, state });
+        let name = prefixed("chk_", ctx.entropy.ulid(ctx.now.utc));
+        if can_restart(self, ctx) {
+            ctx.append(Record::Checkpointed { job: self.id, state });
         }
         let mut body = Object::new();
         body.str("checkpoint_id", &name).opt_str("label", label);
-        self.append_event(id, JobEvent::Said { kind: EventKind::Checkpoint, body: body.json() }, true);
-    }
-
-    fn can_restart(&self, id: JobId) -> bool {
-        self.jobs.get(id).is_some_and(|job| self.ctx.config.restartable_agents.contains(job.agent.name()))
-    }
-
-    /// A job ran when the runtime before this one ended.
-    pub(crate) fn take_up(&mut self, id: JobId) {
-        let most = self.ctx.config.limits.restarts;
-        let restartable = self.can_restart(id);
-        let Some(job) = self.jobs.get_mut(id) else {
-            return;
-        };
-        if job.state == JobState::Cancelling {
-            let terminal = cancelled(ErrorCode::Cancelled, job.cancel_reason());
-            return self.end_job(id, terminal);
-        }
-        if !restartable {
-            let why = "the runtime was restarted while the job ran: submit it again with a new key";
-            return self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Internal, why)));
-        }
-        if job.restarts >= most {
-            let why = alloc::format!("the runtime ended {} times while the job ran: it is not started again", most + 1);
-            return self.end_job(id, Terminal::failure(JobError::new(ErrorCode::Internal, why)));
-        }
-        job.restarts += 1;
-        job.state = JobState::Accepting;
-        let pos = self.ctx.append(Record::JobRestarted { job: id });
-        self.ctx.log.wait(pos, Waiter::Job(id));
+        self.append(ctx, JobEvent::Said { kind: EventKind::Checkpoint, body: body.json() }, true);
+        Ok(())
     }
 }
 
+impl Jobs {
+    /// Everything of an earlier run is there: a job goes on, or what follows from
+    /// that it cannot.
+    pub(crate) fn on_restored(&mut self, ctx: &mut Context, id: JobId) {
+        self.table.plan_purge(ctx, id);
+        let Some(job) = self.table.get(id) else {
+            return;
+        };
+        match &job.state {
+            JobState::Accepting if job.run.perhaps_started => self.recover_running_job(ctx, id),
+            JobState::Accepting | JobState::Queued => self.on_durable(ctx, id),
+            JobState::Running | JobState::Cancelling(_) => self.recover_running_job(ctx, id),
+            JobState::Ended(end) => {
+                let window = ctx.config.resume_window;
+                let at = ctx.moment(end.at.plus(window), window);
+                ctx.timers.set(Timer::Retention(id), at);
+            }
+        }
+    }
+
+    /// A job ran when the runtime before this one ended.
+    fn recover_running_job(&mut self, ctx: &mut Context, id: JobId) {
+        if let Some(cause) = self.table.get(id).and_then(|job| obstacle(job, ctx)) {
+            return self.end(ctx, id, cause);
+        }
+        let pos = ctx.append(Record::JobRestarted { job: id });
+        ctx.log.wait(pos, Waiter::Job(id));
+        self.table.change(id, |job| {
+            job.mark_restarted();
+            job.run.waits.insert(Wait::Store);
+        });
+    }
+}
+
+fn can_restart(job: &Job, ctx: &Context) -> bool {
+    ctx.config.restartable_agents.contains(job.spec.agent.name())
+}
+
+/// Why a job cannot go on that ran when the runtime before this one ended.
+fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
+    let most = ctx.config.limits.restarts;
+    if job.state.is_cancelling() {
+        return Some(Cause::Cancelled);
+    }
+    if !can_restart(job, ctx) {
+        return Some(Cause::failed("the runtime was restarted while the job ran: submit it again with a new key"));
+    }
+    (job.run.restarts >= most).then(|| {
+        let times = most + 1;
+        Cause::failed(&alloc::format!("the runtime ended {times} times while the job ran: it is not started again"))
+    })
+}
+
 /// What is said of a job that was started again.
-pub(crate) fn restarted() -> JobEvent {
+pub(super) fn restarted() -> JobEvent {
     let mut body = Object::new();
     let why = "the runtime was restarted: the job goes on from its last checkpoint".to_string();
     body.str("phase", "restarted").str("message", &why);

@@ -10,7 +10,7 @@ use crate::error::{BoundOf, Violation};
 use crate::id::{JobId, Principal};
 use crate::limits::Limits;
 use crate::principal::Account;
-use crate::runtime::Runtime;
+use crate::runtime::context::Context;
 use crate::runtime::io::{KeyRecord, Record};
 use crate::runtime::timers::Timer;
 use crate::time::{Timestamp, UtcMs};
@@ -126,56 +126,58 @@ impl Keys {
     }
 }
 
-impl Runtime {
+impl Keys {
     /// Claims a key for a job that was just accepted.
-    pub(crate) fn claim(&mut self, principal: Principal, key: KeyRecord, job: JobId) {
-        let window = self.ctx.config.key_window;
-        let (until, over_at) = (self.ctx.now.utc.plus(window), self.ctx.now.mono + window);
+    pub(super) fn claim(&mut self, ctx: &mut Context, principal: &Principal, key: KeyRecord, job: JobId) {
+        let window = ctx.config.key_window;
+        let (until, over_at) = (ctx.now.utc.plus(window), ctx.now.mono + window);
         let KeyRecord { digest, fingerprint } = key;
-        self.keys.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept: false });
-        self.plan_key_expiry();
+        self.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept: false });
+        self.plan_expiry(ctx);
     }
 
-    /// Takes over a claim of an earlier run. When it is over is found out once
-    /// the time is known.
-    pub(crate) fn restore_claim(&mut self, principal: Principal, key: KeyRecord, job: JobId, until: UtcMs, kept: bool) {
+    /// Takes over a claim of an earlier run, `kept` if its job was forgotten.
+    /// When it is over is found out once the time is known.
+    pub(crate) fn restore(
+        &mut self,
+        ctx: &Context,
+        principal: &Principal,
+        key: KeyRecord,
+        (job, until): (JobId, UtcMs),
+        kept: bool,
+    ) {
         let KeyRecord { digest, fingerprint } = key;
-        let over_at = self.ctx.now.mono + self.ctx.config.key_window;
-        self.keys.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept });
+        let over_at = ctx.now.mono + ctx.config.key_window;
+        self.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept });
     }
 
     /// Everything of earlier runs is there, and what time it is is known.
-    pub(crate) fn restored_claims(&mut self) {
-        let (now, window) = (self.ctx.now, self.ctx.config.key_window);
-        self.keys.reschedule(|until| now.until(until, window));
-        self.on_key_expiry();
+    pub(crate) fn on_restored(&mut self, ctx: &mut Context) {
+        let (now, window) = (ctx.now, ctx.config.key_window);
+        self.reschedule(|until| now.until(until, window));
+        self.on_expiry(ctx);
     }
 
     /// A job is about to be forgotten: its key is not, if it still holds.
-    pub(crate) fn keep_key(&mut self, id: JobId) {
-        let Some((principal, key)) = self.jobs.get(id).and_then(|job| Some((job.principal.clone(), job.key?))) else {
-            return;
-        };
-        let Some(claim) = self.keys.claims.get_mut(&key.digest).filter(|claim| claim.job == id) else {
-            return;
-        };
-        claim.kept = true;
-        let until = claim.until;
-        self.ctx.append(Record::KeyKept { job: id, principal, key, until });
+    pub(super) fn keep(&mut self, ctx: &mut Context, principal: &Principal, key: KeyRecord, job: JobId) {
+        if let Some(claim) = self.claims.get_mut(&key.digest).filter(|claim| claim.job == job) {
+            claim.kept = true;
+            ctx.append(Record::KeyKept { job, principal: principal.clone(), key, until: claim.until });
+        }
     }
 
     /// Lets go of claims that are over. The store is told: by its own clock it
     /// would let go of others.
-    pub(crate) fn on_key_expiry(&mut self) {
-        if let Some(until) = self.keys.remove_expired(self.ctx.now.mono) {
-            self.ctx.append(Record::KeysExpired { until });
+    pub(crate) fn on_expiry(&mut self, ctx: &mut Context) {
+        if let Some(until) = self.remove_expired(ctx.now.mono) {
+            ctx.append(Record::KeysExpired { until });
         }
-        self.plan_key_expiry();
+        self.plan_expiry(ctx);
     }
 
-    fn plan_key_expiry(&mut self) {
-        match self.keys.next_expiry() {
-            Some(at) if !self.ctx.timers.is_set(Timer::KeyExpiry) => self.ctx.timers.set(Timer::KeyExpiry, at),
+    fn plan_expiry(&self, ctx: &mut Context) {
+        match self.next_expiry() {
+            Some(at) if !ctx.timers.is_set(Timer::KeyExpiry) => ctx.timers.set(Timer::KeyExpiry, at),
             Some(_) | None => {}
         }
     }

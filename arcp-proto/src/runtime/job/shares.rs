@@ -5,31 +5,129 @@
 //! in any case; and the last one only if it holds none. So whoever comes next
 //! finds something, however much those before it asked for.
 
+use alloc::collections::BTreeMap;
+
+use super::{Input, Job};
 use crate::error::{BoundOf, Violation};
+use crate::id::Principal;
+use crate::limits::Limits;
+use crate::principal::Account;
+
+/// What each account holds, and all together.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    by_account: BTreeMap<Account, Share>,
+    total: Share,
+}
+
+/// What one account holds of everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Jobs that are not over.
+    pub(super) live: usize,
+    /// Jobs that are, and that listings still show.
+    pub(super) ended: usize,
+    /// Bytes of input of jobs that have not started.
+    pub(super) waiting_bytes: usize,
+    /// Agents that hold a slot.
+    pub(super) running: usize,
+}
 
 /// How much there is of something, and who holds it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
+pub(super) struct Held {
     /// What the principal holds.
-    pub(crate) own: usize,
+    pub(super) own: usize,
     /// What everybody holds, the principal included.
-    pub(crate) all: usize,
+    pub(super) all: usize,
     /// What there is.
-    pub(crate) total: usize,
+    pub(super) total: usize,
 }
 
 /// What somebody would go beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Beyond {
+pub(super) enum Beyond {
     /// Its share of it.
     Share,
     /// All there is.
     All,
 }
 
+impl Shares {
+    /// Changes what a principal's account holds, and with it what all hold.
+    pub(super) fn change(&mut self, principal: &Principal, change: impl Fn(&mut Share)) {
+        let account = principal.account();
+        let share = self.by_account.entry(account.clone()).or_default();
+        change(share);
+        if *share == Share::default() {
+            self.by_account.remove(&account);
+        }
+        change(&mut self.total);
+    }
+
+    /// Gives a job a slot: its principal may have one.
+    pub(super) fn take_slot(&mut self, job: &mut Job) {
+        job.run.has_slot = true;
+        self.change(&job.spec.principal, |share| share.running += 1);
+    }
+
+    /// Takes the slot of a job back, if it has one.
+    pub(super) fn return_slot(&mut self, job: &mut Job) {
+        if core::mem::take(&mut job.run.has_slot) {
+            self.change(&job.spec.principal, |share| share.running -= 1);
+        }
+    }
+
+    /// Takes the input of a job: it starts, or never will. From then on it waits
+    /// for nothing.
+    pub(super) fn take_input(&mut self, job: &mut Job) -> Option<Input> {
+        let input = job.input.take()?;
+        self.change(&job.spec.principal, |share| share.waiting_bytes -= input.bytes());
+        Some(input)
+    }
+
+    pub(super) fn of(&self, account: &Account) -> Share {
+        self.by_account.get(account).copied().unwrap_or_default()
+    }
+
+    pub(super) fn total(&self) -> Share {
+        self.total
+    }
+
+    /// How much an account holds of something, and what there is for it: a
+    /// reserve is kept for those with a credential.
+    fn held(&self, account: &Account, limits: &Limits, total: usize, of: impl Fn(&Share) -> usize) -> Held {
+        let total = if account.is_anonymous() { limits.without_reserve(total) } else { total };
+        Held { own: of(&self.of(account)), all: of(&self.total), total }
+    }
+
+    /// Jobs that are not over, of the table that all share.
+    pub(super) fn live(&self, account: &Account, limits: &Limits) -> Held {
+        self.held(account, limits, limits.jobs, |share| share.live)
+    }
+
+    /// Bytes of input of jobs that have not started, of what all may hold.
+    pub(super) fn waiting_bytes(&self, account: &Account, limits: &Limits) -> Held {
+        self.held(account, limits, limits.waiting_input_bytes, |share| share.waiting_bytes)
+    }
+
+    /// Whether an account has its share or more of a table of jobs that is full.
+    pub(super) fn is_beyond_its_jobs(&self, account: &Account, jobs: usize, limits: &Limits) -> bool {
+        let share = self.of(account);
+        let own = share.live + share.ended;
+        own >= Held { own, all: jobs.max(own), total: limits.jobs }.share(limits.principal_share)
+    }
+
+    /// Whether an account may have a slot for one agent more.
+    pub(super) fn may_run(&self, account: &Account, limits: &Limits) -> bool {
+        let running = self.held(account, limits, limits.running_jobs, |share| share.running);
+        running.check(1, limits.principal_share).is_ok()
+    }
+}
+
 impl Held {
     /// What the principal may hold altogether.
-    pub(crate) fn share(self, percent: u32) -> usize {
+    pub(super) fn share(self, percent: u32) -> usize {
         let left = self.total.saturating_sub(self.all - self.own) as u64;
         usize::try_from(left * u64::from(percent) / 100).unwrap_or(usize::MAX).max(1)
     }
@@ -39,7 +137,7 @@ impl Held {
     /// # Errors
     ///
     /// What is reached.
-    pub(crate) fn check(self, more: usize, percent: u32) -> Result<(), Beyond> {
+    pub(super) fn check(self, more: usize, percent: u32) -> Result<(), Beyond> {
         let free = self.total.saturating_sub(self.all);
         if more > free {
             return Err(Beyond::All);
@@ -50,7 +148,7 @@ impl Held {
 
     /// As [`check`](Self::check), as a refusal that names the bound; `own` is
     /// whose the share is.
-    pub(crate) fn admit(
+    pub(super) fn admit(
         self,
         more: usize,
         percent: u32,

@@ -1,18 +1,18 @@
-//! Why jobs wait. Whatever one waits for is a [`Wait`], and each has one waker:
-//! a job that waits for what nobody says any more would wait for ever.
+//! Why jobs wait. Whatever one waits for is a [`Wait`] in the set of its waits,
+//! and each has one waker: a job that waits for what nobody says any more would
+//! wait for ever.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{AgentState, Job, JobState};
+use super::agent::Fault;
+use super::{AgentRun, AgentState, Jobs};
 use crate::id::{JobId, SessionId};
-use crate::runtime::Runtime;
+use crate::limits::Limits;
+use crate::runtime::context::Context;
 use crate::runtime::io::Output;
 use crate::runtime::timers::Timer;
-
-/// Paced agents get their calls in portions of about this span.
-const PORTION: Duration = Duration::from_millis(100);
 
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,187 +34,146 @@ pub enum Wait {
 /// How much an agent may call: as long as there is any of both, one call more,
 /// whatever its size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Credit {
-    pub(crate) calls: u32,
+pub(super) struct Credit {
+    pub(super) calls: u32,
     /// Below zero after a call larger than what was left.
-    pub(crate) bytes: i64,
+    pub(super) bytes: i64,
 }
 
 impl Credit {
-    pub(crate) fn is_spent(self) -> bool {
+    pub(super) fn is_spent(self) -> bool {
         self.calls == 0 || self.bytes <= 0
     }
 
-    pub(crate) fn spend(&mut self, bytes: u64) {
+    pub(super) fn spend(&mut self, bytes: u64) {
         self.calls = self.calls.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    fn add(&mut self, more: Credit) {
+    pub(super) fn add(&mut self, more: Credit) {
         self.calls = self.calls.saturating_add(more.calls);
         self.bytes = self.bytes.saturating_add(more.bytes);
     }
 }
 
-impl Runtime {
-    /// What every job that is not over waits for, if it waits for anything but
-    /// its agent: for an operator who asks why nothing happens.
-    pub fn waits(&self) -> Vec<(JobId, Wait)> {
-        self.jobs.ids().filter_map(|id| Some((id, self.wait_of(id, self.jobs.get(id)?)?))).collect()
+/// The waits of a run, and what its agent may say. Those for a slot are in
+/// `slots`, and that for the agent in `heartbeat`.
+impl AgentRun {
+    /// The first thing that holds it up, if anything does but its agent.
+    fn wait(&self) -> Option<Wait> {
+        let may_call = self.state == AgentState::Running && !self.allowance.credit.is_spent();
+        debug_assert!(
+            self.state != AgentState::Running || may_call || !self.waits.is_empty(),
+            "an agent that may not call has a waker"
+        );
+        let holds_up = |wait: &&Wait| match wait {
+            Wait::Slot | Wait::Reader(_) | Wait::Silence => true,
+            Wait::Store | Wait::Pace => !may_call,
+        };
+        self.waits.iter().find(holds_up).copied()
     }
 
-    fn wait_of(&self, id: JobId, job: &Job) -> Option<Wait> {
-        match (&job.state, job.agent_state) {
-            (JobState::Accepting, _) => Some(Wait::Store),
-            (JobState::Queued, _) => Some(Wait::Slot),
-            (JobState::Running | JobState::Cancelling, AgentState::Idle) => Some(Wait::Store),
-            (JobState::Running | JobState::Cancelling, AgentState::Running) => match self.delivery.paced_by(id) {
-                Some(session) => Some(Wait::Reader(session)),
-                None if job.silent => Some(Wait::Silence),
-                None if !job.credit.is_spent() => None,
-                None if self.ctx.timers.is_set(Timer::Pace(id)) => Some(Wait::Pace),
-                None => {
-                    debug_assert_eq!(job.owed.calls, 0, "what an agent is owed has a waker");
-                    Some(Wait::Store)
-                }
-            },
-            (JobState::Running | JobState::Cancelling, AgentState::Gone) | (JobState::Ended(_), _) => None,
-        }
-    }
-
-    /// Durable calls give credit back.
-    pub(crate) fn on_credits(&mut self, credits: &[JobId]) {
-        for id in credits {
-            if let Some(job) = self.jobs.get_mut(*id)
-                && let Some(bytes) = job.undurable.pop_front()
-            {
-                job.owed.add(Credit { calls: 1, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) });
-            }
-        }
-        let jobs: BTreeSet<JobId> = credits.iter().copied().collect();
-        for job in jobs {
-            self.return_credit(job);
-        }
-    }
-
-    /// What an agent that is started may call: nothing yet, if a reader that
-    /// paces it is far behind.
-    pub(crate) fn first_credit(&mut self, id: JobId) -> Credit {
-        let limits = &self.ctx.config.limits;
+    /// What its agent may call to begin with: nothing yet, if a reader that paces
+    /// it is far behind.
+    pub(super) fn first_credit(&mut self, limits: &Limits, reader: Option<SessionId>) -> Credit {
         let bytes = i64::try_from(limits.agent_credit_bytes).unwrap_or(i64::MAX);
         let all = Credit { calls: limits.agent_credit, bytes };
-        if let Some(job) = self.jobs.get_mut(id) {
-            (job.owed, job.credit) = (all, Credit::default());
-        }
-        if self.delivery.paces(&self.ctx.config.limits, id) {
-            return Credit::default();
-        }
-        if let Some(job) = self.jobs.get_mut(id) {
-            (job.owed, job.credit) = (Credit::default(), all);
-        }
-        all
+        self.waits.extend(reader.map(Wait::Reader));
+        let (owed, credit) = if reader.is_some() { (all, Credit::default()) } else { (Credit::default(), all) };
+        (self.allowance.owed, self.allowance.credit) = (owed, credit);
+        credit
     }
 
-    /// Gives an agent its credit back, unless a reader that paces it is far
-    /// behind.
-    pub(crate) fn return_credit(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(id).filter(|job| job.owed.calls > 0 && !job.is_over()) else {
-            return self.delivery.release_paced(id);
+    /// A call costs credit until it is durable.
+    pub(super) fn spend_credit(&mut self, bytes: u64) -> Result<(), Fault> {
+        if self.allowance.credit.is_spent() {
+            return Err(Fault("the agent emitted more than it had credit for"));
+        }
+        self.allowance.spend(bytes);
+        self.note_undurable();
+        Ok(())
+    }
+
+    /// Gives its agent what it is owed, unless `reader`, who paces it, is far
+    /// behind, or its submitter wants it to go slowly.
+    fn return_credit(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
+        self.waits.retain(|wait| !matches!(wait, Wait::Reader(_) | Wait::Pace));
+        if self.allowance.owed.calls > 0 {
+            match reader {
+                Some(reader) => drop(self.waits.insert(Wait::Reader(reader))),
+                None => self.grant(ctx, id),
+            }
+        }
+        self.note_undurable();
+    }
+
+    fn grant(&mut self, ctx: &mut Context, id: JobId) {
+        let granted = match self.allowance.pace {
+            None => core::mem::take(&mut self.allowance.owed),
+            Some(_) if ctx.timers.is_set(Timer::Pace(id)) => Credit::default(),
+            Some(every) => {
+                let every = every.max(Duration::from_micros(1));
+                let portion = self.allowance.take_portion(every);
+                ctx.timers.set(Timer::Pace(id), ctx.now.mono + every * portion.calls);
+                portion
+            }
         };
-        let pace = job.pace;
-        if self.delivery.paces(&self.ctx.config.limits, id) {
-            return;
+        if self.allowance.owed.calls > 0 {
+            self.waits.insert(Wait::Pace);
         }
-        if let Some(every) = pace {
-            return self.return_portion(id, every);
-        }
-        if let Some(job) = self.jobs.get_mut(id) {
-            let owed = core::mem::take(&mut job.owed);
-            self.grant(id, owed);
+        if granted.calls > 0 {
+            self.allowance.credit.add(granted);
+            let bytes = u64::try_from(granted.bytes).unwrap_or(0);
+            ctx.output(Output::AgentCredit { job: id, calls: granted.calls, bytes });
         }
     }
 
-    /// Gives an agent credit.
-    fn grant(&mut self, id: JobId, credit: Credit) {
-        if let Some(job) = self.jobs.get_mut(id) {
-            job.credit.add(credit);
-            let bytes = u64::try_from(credit.bytes).unwrap_or(0);
-            self.ctx.output(Output::AgentCredit { job: id, calls: credit.calls, bytes });
+    /// Its agent waits for the store as long as it may not call, and something
+    /// that it said is not durable.
+    fn note_undurable(&mut self) {
+        if self.allowance.credit.is_spent() && !self.allowance.undurable.is_empty() {
+            self.waits.insert(Wait::Store);
+        } else {
+            self.waits.remove(&Wait::Store);
         }
-    }
-
-    /// Gives a paced agent its next few calls.
-    fn return_portion(&mut self, id: JobId, every: Duration) {
-        let Some(job) = self.jobs.get_mut(id).filter(|_| !self.ctx.timers.is_set(Timer::Pace(id))) else {
-            return;
-        };
-        let every = every.max(Duration::from_micros(1));
-        let portion = u32::try_from(PORTION.as_micros() / every.as_micros()).unwrap_or(u32::MAX).max(1);
-        let calls = job.owed.calls.min(portion);
-        let granted = Credit { calls, bytes: core::mem::take(&mut job.owed.bytes) };
-        job.owed.calls -= calls;
-        self.grant(id, granted);
-        self.ctx.timers.set(Timer::Pace(id), self.ctx.now.mono + every * calls);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use alloc::format;
+impl Jobs {
+    /// What every job that is not over waits for, if it waits for anything but
+    /// its agent.
+    pub(crate) fn waits(&self) -> Vec<(JobId, Wait)> {
+        self.table.of_all(None).filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
+    }
 
-    use super::*;
-    use crate::entropy::Seeds;
-    use crate::id::{ConnId, Principal};
-    use crate::runtime::{Config, Input, Transport};
-    use crate::time::{Now, Timestamp, UtcMs};
+    /// Calls of agents are durable, one entry for each: gives the jobs to which
+    /// something is owed for that.
+    pub(crate) fn on_calls_durable(&mut self, calls: &[JobId]) -> BTreeSet<JobId> {
+        for id in calls {
+            self.table.change(*id, |job| job.run.allowance.return_call());
+        }
+        calls.iter().copied().collect()
+    }
 
-    fn put(runtime: &mut Runtime, at: u64, input: Input) {
-        let now = Now { mono: Timestamp(at), utc: UtcMs(1_767_225_600_000 + at / 1000) };
-        runtime.handle(now, input);
-        while let Some(output) = runtime.poll_output() {
-            if let Output::Persist(batch) = output {
-                runtime.handle(now, Input::Persisted { up_to: batch.last() });
-            } else if let Output::Authenticate { op, .. } = output {
-                runtime.handle(now, Input::Authenticated { op, verdict: Principal::new("a").map(Into::into) });
+    /// Gives an agent its credit back, unless `reader`, who paces it, is far
+    /// behind.
+    pub(crate) fn return_credit(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
+        self.table.change(id, |job| {
+            if job.is_heard() {
+                job.run.return_credit(ctx, id, reader);
             }
-        }
+        });
     }
 
-    /// Opens a session and submits the one job there is; gives its id.
-    fn submit(runtime: &mut Runtime, conn: ConnId) -> JobId {
-        put(runtime, 1, Input::Opened { conn, transport: Transport::WebSocket, peer: None, address: None });
-        put(runtime, 1, Input::Credit { conn, bytes: 1 << 20, frames: 1000 });
-        let hello = r#"{"auth":{"scheme":"bearer","token":"t"},"capabilities":{"features":["subscribe"]}}"#;
-        say(runtime, conn, "session.hello", hello);
-        say(runtime, conn, "job.submit", r#"{"agent":"it","idempotency_key":"k"}"#);
-        runtime.jobs.ids().next().expect("one job")
+    /// Whether something is owed to the agent of a job, which it gets unless a
+    /// reader is far behind.
+    pub(crate) fn is_owed_credit(&self, id: JobId) -> bool {
+        self.table.get(id).is_some_and(|job| job.run.allowance.owed.calls > 0 && job.is_heard())
     }
 
-    fn say(runtime: &mut Runtime, conn: ConnId, kind: &str, payload: &str) {
-        let frame = format!(r#"{{"id":"{kind}","type":"{kind}","payload":{payload}}}"#);
-        put(runtime, 1, Input::Received { conn, frame: frame.into_bytes() });
-    }
-
-    #[test]
-    fn sessions_that_came_by_a_key_and_left_cost_an_event_nothing() {
-        let config = Config::new("t", "1").with_agent("it", &[]);
-        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
-        let mut runtime = Runtime::new(config, seeds, Now::default()).expect("it works");
-        let job = submit(&mut runtime, ConnId(1));
-        for n in 2..100 {
-            assert_eq!(submit(&mut runtime, ConnId(n)), job);
-            let leave = format!(r#"{{"job_id":"{}"}}"#, job);
-            say(&mut runtime, ConnId(n), "job.unsubscribe", &leave);
-        }
-        let looked_at = |runtime: &Runtime| {
-            let audience = runtime.delivery.audience(job).expect("it goes on");
-            (audience.pacing_readers().count(), audience.watchers().len(), audience.owners().len())
-        };
-        assert_eq!(looked_at(&runtime), (1, 1, 99));
-        for n in 2..100 {
-            put(&mut runtime, 2, Input::Closed { conn: ConnId(n) });
-        }
-        put(&mut runtime, 700_000_000, Input::Tick);
-        assert_eq!(looked_at(&runtime).2, 1, "who is gone owns nothing");
+    /// Its submitter wants so much time between two calls of a job's agent.
+    pub(crate) fn set_pace(&mut self, ctx: &mut Context, id: JobId, every: Option<Duration>) {
+        ctx.timers.clear(Timer::Pace(id));
+        self.table.change(id, |job| job.run.allowance.pace = every);
     }
 }

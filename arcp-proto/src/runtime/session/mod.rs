@@ -323,7 +323,7 @@ impl Sessions {
                 self.per_principal.remove(&session.principal);
             }
         }
-        self.forget_seen_of(&session.principal, jobs.has_any(&session.principal));
+        self.forget_seen_of(&session.principal, jobs.table().has_any(&session.principal));
         self.ended.add(session.token, session.principal, ctx.config.limits.ended_sessions);
         ctx.effect(Effect::SessionOver(id));
         true

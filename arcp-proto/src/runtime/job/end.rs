@@ -1,0 +1,205 @@
+//! How jobs end.
+
+use alloc::string::ToString;
+use core::time::Duration;
+
+use super::{AgentState, Job, JobState, Jobs};
+use crate::error::ErrorCode;
+use crate::id::JobId;
+use crate::model::event::{JobError, JobEvent, Terminal};
+use crate::runtime::context::Context;
+use crate::runtime::effect::Effect;
+use crate::runtime::io::{AgentExit, Notice, Output, Record};
+use crate::runtime::timers::Timer;
+use crate::time::Timestamp;
+
+/// Why a job ends. Where several hold, the first of these counts: whatever came
+/// later, a job that was cancelled ends as cancelled.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// It was cancelled, and its agent did not stop in time.
+    GraceOver,
+    /// It was cancelled before its agent was started.
+    Cancelled,
+    /// Its time limit was reached.
+    TimeLimit,
+    /// Its agent broke a rule or fell silent, or cannot go on.
+    Failed(JobError),
+    /// Its agent is gone.
+    Exited(Terminal),
+}
+
+impl Cause {
+    /// A failure of the agent, or of what it runs in.
+    pub(super) fn failed(message: &str) -> Cause {
+        Cause::Failed(JobError::new(ErrorCode::Internal, message))
+    }
+
+    /// What is said of the end of a job that goes on.
+    fn terminal(self, job: &Job) -> Option<Terminal> {
+        match (&job.state, self) {
+            (JobState::Ended(_), _) => None,
+            (JobState::Cancelling(reason), Cause::GraceOver) => Some(cancelled(ErrorCode::Aborted, reason.as_deref())),
+            (JobState::Cancelling(reason), _) => Some(cancelled(ErrorCode::Cancelled, reason.as_deref())),
+            (_, Cause::GraceOver | Cause::Cancelled) => {
+                debug_assert!(false, "whoever cancels says so first");
+                Some(cancelled(ErrorCode::Cancelled, None))
+            }
+            (_, Cause::TimeLimit) => {
+                let limit = job.spec.max_runtime.map_or(0, |limit| limit.get());
+                let why = alloc::format!("the time limit of {limit} s was reached");
+                Some(Terminal::failure(JobError::new(ErrorCode::Timeout, why)))
+            }
+            (_, Cause::Failed(error)) => Some(Terminal::failure(error)),
+            (_, Cause::Exited(terminal)) => Some(terminal),
+        }
+    }
+}
+
+impl Jobs {
+    /// Ends a job, and its agent unless that was told to stop before. One that
+    /// is over stays as it is.
+    pub(super) fn end(&mut self, ctx: &mut Context, id: JobId, cause: Cause) {
+        let Some(job) = self.table.get(id) else {
+            return;
+        };
+        let goes_on = matches!(cause, Cause::TimeLimit | Cause::Failed(_)) && !job.state.is_cancelling();
+        let Some(terminal) = cause.terminal(job) else {
+            return;
+        };
+        for timer in [Timer::MaxRuntime(id), Timer::JobBeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
+            ctx.timers.clear(timer);
+        }
+        let status = terminal.status;
+        let runs = self.table.change(id, |job| {
+            if job.run.state == AgentState::Idle {
+                self.shares.take_input(job);
+                self.line.leave(job);
+                self.shares.return_slot(job);
+                job.run.state = AgentState::Gone;
+            }
+            job.run.stream = None;
+            let pos = job.append(ctx, JobEvent::Ended(terminal), false);
+            job.mark_ended(status, ctx.now.utc, pos);
+            note_history(job, ctx);
+            job.run.state == AgentState::Running
+        });
+        self.list(id);
+        ctx.timers.set(Timer::Retention(id), ctx.now.mono + ctx.config.resume_window);
+        ctx.observe(Notice::JobEnded { job: id, status });
+        ctx.effect(Effect::JobEnded(id));
+        match runs {
+            Some(true) if goes_on => stop_agent(ctx, id, ctx.config.cancel_grace),
+            Some(true) => {}
+            Some(false) | None => ctx.timers.clear(Timer::CancelGrace(id)),
+        }
+    }
+
+    /// Whoever may cancel has asked for it; the agent has until `grace` is
+    /// over.
+    pub(crate) fn cancel(&mut self, ctx: &mut Context, id: JobId, reason: Option<&str>, grace: Duration) {
+        let Some(job) = self.table.get(id) else {
+            return;
+        };
+        match (&job.state, job.run.state) {
+            (JobState::Ended(_), _) => {}
+            // Who asks again may shorten the grace.
+            (JobState::Cancelling(_), AgentState::Running | AgentState::Gone) => {
+                ctx.timers.hasten(Timer::CancelGrace(id), after(ctx, grace));
+            }
+            (_, agent) => {
+                self.table.change(id, |job| job.mark_cancelling(reason.map(ToString::to_string)));
+                match agent {
+                    AgentState::Idle => self.end(ctx, id, Cause::Cancelled),
+                    AgentState::Running | AgentState::Gone => stop_agent(ctx, id, grace),
+                }
+            }
+        }
+    }
+
+    /// Notes that a job was asked to stop, unless that is of no more use:
+    /// whoever is told so can rely on it.
+    pub(crate) fn note_cancel(&self, ctx: &mut Context, id: JobId, reason: Option<&str>) {
+        let goes_on = |job: &Job| !matches!(job.state, JobState::Cancelling(_) | JobState::Ended(_));
+        if self.table.get(id).is_some_and(goes_on) {
+            ctx.append(Record::CancelAsked { job: id, reason: reason.map(ToString::to_string) });
+        }
+    }
+
+    pub(crate) fn on_max_runtime(&mut self, ctx: &mut Context, id: JobId) {
+        self.end(ctx, id, Cause::TimeLimit);
+    }
+
+    /// The agent was told to stop long enough ago.
+    pub(crate) fn on_cancel_grace_over(&mut self, ctx: &mut Context, id: JobId) {
+        let Some(job) = self.table.get(id) else {
+            return;
+        };
+        let still_there = job.run.state == AgentState::Running;
+        if job.state.is_cancelling() {
+            self.end(ctx, id, Cause::GraceOver);
+        }
+        if still_there {
+            ctx.output(Output::StopAgent { job: id, force: true });
+        }
+    }
+
+    /// The agent of a job is gone, and with it what it held.
+    pub(crate) fn on_agent_exited(
+        &mut self,
+        ctx: &mut Context,
+        id: JobId,
+        exit: AgentExit,
+        terms: impl FnOnce(&Context) -> super::ChunkTerms,
+    ) {
+        let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
+            return;
+        };
+        if !job.is_over() {
+            // The pieces of a result that nobody gets any more are not sent.
+            let exit = if job.state.is_cancelling() { AgentExit::Lost } else { exit };
+            if let Some(terminal) = self.table.change(id, |job| job.conclude(ctx, exit, terms)) {
+                self.end(ctx, id, Cause::Exited(terminal));
+            }
+        }
+        self.table.change(id, |job| {
+            job.run.state = AgentState::Gone;
+            self.shares.return_slot(job);
+        });
+        ctx.timers.clear(Timer::CancelGrace(id));
+        self.table.settle(id);
+    }
+}
+
+/// Tells the store the history of a job that is over, so that a restart need not
+/// read it.
+fn note_history(job: &Job, ctx: &mut Context) {
+    if ctx.config.history {
+        let history = job.history();
+        let (gone, classes, bytes) = (history.first() - 1, history.runs(), history.bytes());
+        ctx.append(Record::JobHistory { job: job.id, gone, classes, bytes });
+    }
+}
+
+/// Tells an agent to stop and starts the grace.
+fn stop_agent(ctx: &mut Context, id: JobId, grace: Duration) {
+    ctx.output(Output::StopAgent { job: id, force: false });
+    let at = after(ctx, grace);
+    ctx.timers.set(Timer::CancelGrace(id), at);
+}
+
+fn after(ctx: &Context, span: Duration) -> Timestamp {
+    ctx.now.mono + span.max(Duration::from_micros(1))
+}
+
+/// The end of a job that was cancelled, by itself or by force.
+fn cancelled(code: ErrorCode, reason: Option<&str>) -> Terminal {
+    let mut message = match reason {
+        Some(reason) if !reason.is_empty() => alloc::format!("cancelled: {reason}"),
+        Some(_) | None => "cancelled".to_string(),
+    };
+    if code == ErrorCode::Aborted {
+        message.push_str("; the agent did not stop in time");
+    }
+    Terminal { reason: reason.map(Into::into), ..Terminal::failure(JobError::new(code, message)) }
+}

@@ -1,0 +1,119 @@
+//! The part that owns the jobs.
+
+use super::idempotency::Keys;
+use super::shares::Shares;
+use super::slots::Line;
+use super::table::Table;
+use super::{Input, Job};
+use crate::id::{JobId, Principal};
+use crate::limits::Limits;
+use crate::runtime::context::Context;
+use crate::runtime::io::Record;
+use crate::runtime::timers::Timer;
+
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    pub(super) table: Table,
+    /// What each principal holds of everything.
+    pub(super) shares: Shares,
+    /// Jobs that wait for a slot.
+    pub(super) line: Line,
+    pub(super) keys: Keys,
+}
+
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JobCounts {
+    /// Jobs that are not over.
+    pub(crate) unfinished: usize,
+    /// Jobs in line for a slot.
+    pub(crate) waiting: usize,
+    /// Agents that hold a slot.
+    pub(crate) running: usize,
+}
+
+impl Jobs {
+    pub(crate) fn get(&self, id: JobId) -> Option<&Job> {
+        self.table.get(id)
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(crate) fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(crate) fn keys_mut(&mut self) -> &mut Keys {
+        &mut self.keys
+    }
+
+    pub(crate) fn counts(&self) -> JobCounts {
+        let total = self.shares.total();
+        JobCounts { unfinished: total.live, waiting: self.line.len(), running: total.running }
+    }
+
+    pub(super) fn insert(&mut self, job: Job) {
+        let waiting = job.input.as_ref().map_or(0, Input::bytes);
+        self.shares.change(&job.spec.principal, |share| {
+            share.live += 1;
+            share.waiting_bytes += waiting;
+        });
+        self.table.insert(job);
+    }
+
+    /// A job is over: listings show it for a while.
+    pub(super) fn list(&mut self, id: JobId) {
+        if let Some(principal) = self.table.get(id).map(|job| job.spec.principal.clone()) {
+            self.shares.change(&principal, |share| {
+                share.live -= 1;
+                share.ended += 1;
+            });
+            self.table.list(principal, id);
+        }
+    }
+
+    /// The oldest job of a principal that is over and that listings show, if
+    /// there are too many.
+    pub(crate) fn one_too_many(&self, principal: &Principal, limits: &Limits) -> Option<JobId> {
+        let ended = self.shares.of(&principal.account()).ended;
+        self.table.oldest_listed(principal).filter(|_| ended > limits.ended_jobs_per_principal)
+    }
+
+    /// A job that is over leaves the listings: only what refers to it keeps it.
+    pub(crate) fn expire(&mut self, ctx: &mut Context, id: JobId) {
+        ctx.timers.clear(Timer::Retention(id));
+        self.table.change(id, |job| job.expired = true);
+        self.unlist(id);
+    }
+
+    fn unlist(&mut self, id: JobId) {
+        let principal = self.table.get(id).map(|job| job.spec.principal.clone());
+        if let Some(principal) = principal.filter(|principal| self.table.unlist(principal.clone(), id)) {
+            self.shares.change(&principal, |share| share.ended -= 1);
+        }
+    }
+
+    /// Forgets a job whose agent is gone; its key is not, if it still holds.
+    pub(crate) fn forget(&mut self, ctx: &mut Context, id: JobId) -> Option<Job> {
+        ctx.timers.clear(Timer::Retention(id));
+        ctx.timers.clear(Timer::Purge(id));
+        if let Some((principal, key)) = self.table.get(id).and_then(|job| Some((&job.spec.principal, job.spec.key?))) {
+            self.keys.keep(ctx, principal, key, id);
+        }
+        let job = self.remove(id);
+        ctx.append(Record::JobForgotten { job: id });
+        job
+    }
+
+    /// Takes a job away.
+    pub(crate) fn remove(&mut self, id: JobId) -> Option<Job> {
+        self.unlist(id);
+        self.table.remove(id)
+    }
+}

@@ -1,0 +1,250 @@
+//! What is held and kept of the events of all jobs: what no longer fits in
+//! memory goes from there, what no longer fits in the store goes for good.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Bound;
+use core::time::Duration;
+
+use super::Job;
+use super::table::Table;
+use crate::id::{JobId, LogPos};
+use crate::limits::Limits;
+use crate::runtime::context::Context;
+use crate::runtime::io::Record;
+use crate::runtime::timers::Timer;
+
+/// Ended jobs looked through for one that nobody is owed.
+const ENDED_LOOKED_AT: usize = 64;
+/// How often in a resume window what was acknowledged meanwhile is looked for.
+const PURGES_PER_WINDOW: u32 = 8;
+/// Between two steps, where there is much to let go.
+const NEXT_STEP: Duration = Duration::from_millis(10);
+
+/// The jobs of which events may go to make room, by their end.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Those whose events are still held.
+    loaded: BTreeMap<LogPos, JobId>,
+    /// The last of those that was looked at in vain.
+    looked_at: LogPos,
+    /// Those whose history can be cut.
+    kept: BTreeMap<LogPos, JobId>,
+    /// Those whose events were let go from memory.
+    shed: Vec<JobId>,
+}
+
+impl Memory {
+    /// A job is over and its agent is gone.
+    pub(super) fn settle(&mut self, end: LogPos, id: JobId) {
+        self.loaded.insert(end, id);
+        self.kept.insert(end, id);
+    }
+
+    /// A job is forgotten.
+    pub(super) fn forget(&mut self, end: LogPos) {
+        self.loaded.remove(&end);
+        self.kept.remove(&end);
+    }
+
+    /// The job that ended first of those that are not owed to anybody. A few are
+    /// looked at, and where all are owed, the next time those after them.
+    fn first_not_owed(&mut self, durable: LogPos, is_owed: impl Fn(JobId) -> bool) -> Option<(LogPos, JobId)> {
+        let from = (Bound::Excluded(self.looked_at), Bound::Unbounded);
+        let mut looked_at = LogPos(0);
+        for (count, (at, id)) in (1..).zip(self.loaded.range(from)).take_while(|(_, (at, _))| **at <= durable) {
+            if !is_owed(*id) {
+                return Some((*at, *id));
+            }
+            if count == ENDED_LOOKED_AT {
+                looked_at = *at;
+                break;
+            }
+        }
+        self.looked_at = looked_at;
+        None
+    }
+}
+
+impl Table {
+    /// Whether something has to go because a job has grown.
+    pub(crate) fn is_beyond(&self, ctx: &Context, id: JobId) -> bool {
+        let limits = &ctx.config.limits;
+        let events = self.get(id).map(|job| &job.events);
+        if ctx.config.history {
+            self.kept_bytes() > limits.kept_bytes || events.is_some_and(|events| events.is_kept_too_large(limits))
+        } else {
+            self.bytes() > limits.log_bytes || events.is_some_and(|events| events.is_too_large(limits))
+        }
+    }
+
+    /// A job has grown: what no longer fits in memory is read back from the
+    /// store when it is needed, or without one is gone; what no longer fits there
+    /// is gone. It keeps its events from `unsent` on, those from `new` on in any
+    /// case, and a job that is over and owed to somebody keeps all of them.
+    pub(crate) fn bound(
+        &mut self,
+        ctx: &mut Context,
+        id: JobId,
+        (unsent, new): (u64, u64),
+        is_owed: impl Fn(JobId) -> bool,
+    ) {
+        let beyond = self.is_beyond(ctx, id);
+        let limits = &ctx.config.limits;
+        if ctx.config.history {
+            self.fit(id, limits, ctx.log.durable(), (u64::MAX, u64::MAX), |_| false);
+            if beyond {
+                for (job, upto) in self.trim(id, limits, unsent.min(new)) {
+                    self.note_trimmed(ctx, job, upto);
+                }
+            }
+        } else if beyond {
+            self.fit(id, limits, LogPos(u64::MAX), (unsent, new), is_owed);
+            self.forget_dropped(id);
+        }
+    }
+
+    /// As [`bound`](Self::bound), of an event of an earlier run.
+    pub(super) fn bound_restored(&mut self, ctx: &Context, id: JobId) {
+        let limits = &ctx.config.limits;
+        self.fit(id, limits, LogPos(u64::MAX), (u64::MAX, u64::MAX), |_| false);
+        if !ctx.config.history {
+            self.forget_dropped(id);
+        }
+    }
+
+    /// Tells the store which events it need not keep.
+    fn note_trimmed(&self, ctx: &mut Context, id: JobId, upto: u64) {
+        // With them goes what a restart would learn from them.
+        let started = self.get(id).and_then(|job| job.run.started_at);
+        ctx.append(Record::HistoryTrimmed { job: id, upto, started });
+    }
+
+    /// A good many events have come of a job, and nobody needs any before
+    /// `needed`: perhaps others can go.
+    pub(crate) fn on_grown(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
+        self.free(ctx, id, needed);
+        if !ctx.timers.is_set(Timer::Purge(id)) {
+            self.plan_purge(ctx, id);
+        }
+    }
+
+    /// Some of a job's events may be let go later, if that is so.
+    pub(crate) fn plan_purge(&self, ctx: &mut Context, id: JobId) {
+        if self.get(id).is_some_and(|job| may_let_go(job, ctx.config.history)) {
+            let interval = ctx.config.resume_window / PURGES_PER_WINDOW;
+            ctx.timers.set(Timer::Purge(id), ctx.now.mono + interval);
+        }
+    }
+
+    /// Lets go for good of what is past the resume window, and that nobody
+    /// needs, of a job that goes on.
+    pub(crate) fn on_purge(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
+        self.free(ctx, id, needed);
+        self.plan_purge(ctx, id);
+        // What the store does not have yet stays, as does what it cannot delete.
+        let may_go = self.get(id).filter(|job| !ctx.log.failed && !job.is_over());
+        let Some(upto) = may_go.and_then(|job| job.history().purgeable(ctx.now.mono, needed)) else {
+            return;
+        };
+        self.change(id, |job| job.events.forget(upto));
+        if ctx.config.history {
+            self.note_trimmed(ctx, id, upto);
+        }
+        // There may be more: others come in between.
+        ctx.timers.set(Timer::Purge(id), ctx.now.mono + NEXT_STEP);
+    }
+
+    /// Lets go from memory of what the store has, and everybody who was to get
+    /// it: what comes before `needed`.
+    fn free(&mut self, ctx: &Context, id: JobId, needed: u64) {
+        if ctx.config.history {
+            self.change(id, |job| job.events.drop_before(needed, ctx.log.durable()));
+        }
+    }
+
+    /// Lets events go from memory until everything held fits: the oldest of
+    /// the one that grows within its own bounds, but none from `unsent` on;
+    /// then those of the jobs that ended first and are not owed to anybody,
+    /// then again the oldest of the one that grows; and last those that are
+    /// owed, but none from `new` on: whoever reads loses nothing for who does not.
+    fn fit(
+        &mut self,
+        growing: JobId,
+        limits: &Limits,
+        durable: LogPos,
+        (unsent, new): (u64, u64),
+        is_owed: impl Fn(JobId) -> bool,
+    ) {
+        self.change(growing, |job| job.events.fit(limits, durable, unsent.min(new)));
+        while self.bytes() > limits.log_bytes && self.let_one_go(growing, durable, (unsent, new), &is_owed) {}
+    }
+
+    /// False if nothing may go.
+    fn let_one_go(
+        &mut self,
+        growing: JobId,
+        durable: LogPos,
+        (unsent, new): (u64, u64),
+        is_owed: impl Fn(JobId) -> bool,
+    ) -> bool {
+        let ended = self.memory.first_not_owed(durable, is_owed);
+        if ended.is_none() && self.drop_oldest(growing, durable, unsent.min(new)) {
+            return true;
+        }
+        let first = || self.memory.loaded.first_key_value().map(|(at, id)| (*at, *id)).filter(|(at, _)| *at <= durable);
+        let Some((at, ended)) = ended.or_else(first) else {
+            return self.drop_oldest(growing, durable, new);
+        };
+        self.memory.loaded.remove(&at);
+        self.memory.shed.push(ended);
+        self.change(ended, |job| job.events.drop_all());
+        true
+    }
+
+    /// Lets the oldest event of a job go, if that is before `before`.
+    fn drop_oldest(&mut self, id: JobId, durable: LogPos, before: u64) -> bool {
+        self.change(id, |job| job.events.first_held() < before && job.events.drop_oldest(durable)) == Some(true)
+    }
+
+    /// There is no store to read from: what is not held is gone.
+    fn forget_dropped(&mut self, growing: JobId) {
+        for id in core::mem::take(&mut self.memory.shed).into_iter().chain([growing]) {
+            self.change(id, |job| job.events.forget(job.events.first_held() - 1));
+        }
+    }
+
+    /// Lets events go for good until what the store keeps fits: the oldest of
+    /// the one that grows within its own bounds; then of the jobs that ended
+    /// first, then again of the one that grows; of that none from `unsent` on.
+    /// Gives up to where.
+    fn trim(&mut self, growing: JobId, limits: &Limits, unsent: u64) -> Vec<(JobId, u64)> {
+        self.memory.shed.clear();
+        let mut trimmed = Vec::new();
+        loop {
+            let Some(job) = self.get(growing) else {
+                return trimmed;
+            };
+            let own = job.events.is_kept_too_large(limits);
+            let oldest = self.memory.kept.first_key_value().map(|(at, id)| (*at, *id));
+            let may_go = job.history().first_group_end() < unsent;
+            let id = match oldest {
+                _ if own && may_go => growing,
+                Some((_, ended)) if self.kept_bytes() > limits.kept_bytes => ended,
+                None if self.kept_bytes() > limits.kept_bytes && may_go => growing,
+                Some(_) | None => return trimmed,
+            };
+            match self.change(id, |job| job.events.trim()).flatten() {
+                Some(upto) => trimmed.push((id, upto)),
+                None if id == growing => return trimmed,
+                None => drop(oldest.and_then(|(at, _)| self.memory.kept.remove(&at))),
+            }
+        }
+    }
+}
+
+/// Whether events of a job may go before it is forgotten: from memory, if they
+/// are in a store, or for good while it goes on.
+fn may_let_go(job: &Job, in_store: bool) -> bool {
+    if job.is_over() { in_store && job.events.can_be_dropped() } else { job.history().can_be_trimmed() }
+}

@@ -1,0 +1,117 @@
+//! What jobs take over from an earlier run of the runtime: records, in order.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::table::Table;
+use super::{AgentState, End, Job, JobSpec, JobState, Jobs};
+use crate::id::{JobId, LogPos};
+use crate::model::event::{EventClass, JobEvent};
+use crate::runtime::context::Context;
+use crate::runtime::io::{EventRecord, JobRecord};
+use crate::time::UtcMs;
+
+impl Jobs {
+    /// A job was accepted, with its key.
+    pub(crate) fn restore_job(&mut self, ctx: &Context, pos: LogPos, record: JobRecord) {
+        let JobRecord { job: id, principal, key, created_at, .. } = record;
+        if let Some(key) = key {
+            let until = created_at.plus(ctx.config.key_window);
+            self.keys.restore(ctx, &principal, key, (id, until), false);
+        }
+        let spec = JobSpec {
+            principal,
+            agent: record.agent,
+            lease: record.lease,
+            trace: record.trace,
+            invocation: record.invocation,
+            created_at,
+            max_runtime: record.max_runtime,
+            key,
+        };
+        let mut job = Job::new(id, spec, record.input, record.session, pos, &ctx.config.limits);
+        job.run.perhaps_started = record.starts;
+        self.insert(job);
+    }
+
+    /// A job had an event. What was before this run is kept as if it were of
+    /// now.
+    pub(crate) fn restore_event(&mut self, ctx: &Context, id: JobId, pos: LogPos, record: EventRecord) {
+        let (at, event) = (record.at, record.event.clone());
+        let keep_until = ctx.now.mono + ctx.config.resume_window;
+        let ended = self
+            .table
+            .change(id, |job| job.events.restore(pos, record, keep_until) && job.restore_event(pos, at, &event));
+        self.table.bound_restored(ctx, id);
+        if ended == Some(true) {
+            self.table.change(id, |job| self.shares.take_input(job));
+            self.list(id);
+            self.table.settle(id);
+        }
+    }
+}
+
+impl Table {
+    /// The classes of the events of a job that ended, of which only the last one
+    /// follows.
+    pub(crate) fn restore_history(&mut self, id: JobId, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
+        self.change(id, |job| {
+            if job.count() == 0 {
+                job.events.restore_history(gone, classes, bytes);
+            }
+        });
+    }
+
+    /// Events of a job were let go for good.
+    pub(crate) fn restore_trimmed(&mut self, id: JobId, upto: u64, started: Option<UtcMs>) {
+        self.change(id, |job| {
+            job.events.forget(upto);
+            if let Some(at) = started {
+                restore_start(job, at);
+            }
+        });
+    }
+
+    pub(crate) fn restore_checkpoint(&mut self, id: JobId, state: Vec<u8>) {
+        self.change(id, |job| job.run.checkpoint = Some(state));
+    }
+
+    /// The agent of a job was started again.
+    pub(crate) fn restore_restart(&mut self, id: JobId) {
+        self.change(id, |job| job.run.restarts += 1);
+    }
+
+    /// A job was asked to stop. That comes after its start, but perhaps before
+    /// its events.
+    pub(crate) fn restore_cancel(&mut self, id: JobId, reason: Option<String>) {
+        self.change(id, |job| {
+            if !job.is_over() {
+                job.mark_cancelling(reason);
+            }
+        });
+    }
+}
+
+impl Job {
+    /// Takes over what an event says; true if that ends it.
+    fn restore_event(&mut self, pos: LogPos, at: UtcMs, event: &JobEvent) -> bool {
+        match event {
+            JobEvent::Started => restore_start(self, at),
+            JobEvent::Ended(terminal) => {
+                self.run.state = AgentState::Gone;
+                self.state = JobState::Ended(End { status: terminal.status, at, pos });
+                self.run.waits.clear();
+            }
+            JobEvent::Said { .. } | JobEvent::Chunk(_) => {}
+        }
+        self.is_over()
+    }
+}
+
+/// Its agent was started.
+fn restore_start(job: &mut Job, at: UtcMs) {
+    if matches!(job.state, JobState::Accepting | JobState::Queued) {
+        job.state = JobState::Running;
+    }
+    job.run.started_at = Some(at);
+}

@@ -1,0 +1,291 @@
+//! Results that are sent in pieces, because their agent does so or because they
+//! are too large for one frame.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::agent::Fault;
+use super::{Job, Jobs};
+use crate::error::{ErrorCode, Violation};
+use crate::id::{JobId, prefixed};
+use crate::json::{Json, Object};
+use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk, Terminal};
+use crate::runtime::context::Context;
+use crate::runtime::io::ChunkData;
+
+/// Bytes of a frame around the data of a chunk, generously.
+const FRAME_OVERHEAD: usize = 1024;
+
+/// How the pieces of a job's result may look: what those can read who get them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkTerms {
+    /// The largest frame that everybody who watches the job can take.
+    pub(crate) frame_bytes: usize,
+    /// Whether everybody who submitted it reads pieces.
+    pub(crate) owners_read_pieces: bool,
+    /// Whether everybody who watches it does.
+    pub(crate) watchers_read_pieces: bool,
+}
+
+impl ChunkTerms {
+    /// The largest data of a piece.
+    fn budget(self) -> usize {
+        self.frame_bytes.saturating_sub(FRAME_OVERHEAD).max(1)
+    }
+}
+
+/// A result that is being sent in pieces.
+#[derive(Debug)]
+pub(super) struct Stream {
+    result_id: String,
+    next_seq: u64,
+    bytes: u64,
+    /// Whether the last piece was sent.
+    closed: bool,
+    /// The whole again, while a peer that cannot read chunks wants it.
+    whole: Option<Whole>,
+    /// Whether who submitted it cannot: then the whole must fit in a frame.
+    must_fit: bool,
+}
+
+impl Stream {
+    fn new(result_id: String, terms: ChunkTerms) -> Stream {
+        let must_fit = !terms.owners_read_pieces;
+        let wants_whole = must_fit || !terms.watchers_read_pieces;
+        let whole = wants_whole.then(Whole::default);
+        Stream { result_id, next_seq: 0, bytes: 0, closed: false, whole, must_fit }
+    }
+
+    /// Takes what an agent sends of it.
+    fn take(&mut self, data: &ChunkData, more: bool, budget: usize, max: u64) -> Result<(), Fault> {
+        if self.closed {
+            return Err(Fault("the agent went on after the last piece of its result"));
+        }
+        self.bytes += match data {
+            ChunkData::Text(text) => text.len() as u64,
+            ChunkData::Binary(bytes) => bytes.len() as u64,
+        };
+        if self.bytes > max {
+            return Err(Fault("the result is larger than this runtime allows"));
+        }
+        if let Some(whole) = &mut self.whole {
+            whole.push(data);
+            match whole.bytes.len() > budget {
+                true if self.must_fit => {
+                    return Err(Fault(
+                        "the result was sent in pieces, is too large for one frame, and the client reads no pieces",
+                    ));
+                }
+                // Nobody's job fails for who only watches it, or came to it later.
+                true => self.whole = None,
+                false => {}
+            }
+        }
+        self.closed = !more;
+        Ok(())
+    }
+
+    /// The next piece that is shown.
+    fn piece(&mut self, data: String, encoding: ChunkEncoding, more: bool) -> ResultChunk {
+        let chunk_seq = self.next_seq;
+        self.next_seq += 1;
+        ResultChunk { result_id: self.result_id.clone(), chunk_seq, data, encoding, more }
+    }
+}
+
+/// A result in one piece.
+#[derive(Debug, Default)]
+struct Whole {
+    bytes: Vec<u8>,
+    binary: bool,
+}
+
+impl Whole {
+    fn push(&mut self, data: &ChunkData) {
+        match data {
+            ChunkData::Text(text) => self.bytes.extend_from_slice(text.as_bytes()),
+            ChunkData::Binary(bytes) => {
+                self.binary = true;
+                self.bytes.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// Out of pieces, if that is no more than so many bytes.
+    fn of<'a>(pieces: impl Iterator<Item = &'a ResultChunk>, bound: usize) -> Option<Whole> {
+        let mut whole = Whole::default();
+        for piece in pieces {
+            match piece.encoding {
+                ChunkEncoding::Utf8 => whole.bytes.extend_from_slice(piece.data.as_bytes()),
+                ChunkEncoding::Base64 => {
+                    whole.binary = true;
+                    whole.bytes.extend(BASE64.decode(&piece.data).ok()?);
+                }
+            }
+            if whole.bytes.len() > bound {
+                return None;
+            }
+        }
+        Some(whole)
+    }
+
+    fn json(self) -> Json {
+        match String::from_utf8(self.bytes) {
+            Ok(text) if !self.binary => Json::string(&text),
+            Ok(text) => encoded(text.as_bytes()),
+            Err(error) => encoded(error.as_bytes()),
+        }
+    }
+}
+
+fn encoded(bytes: &[u8]) -> Json {
+    let mut object = Object::new();
+    object.str("encoding", "base64").str("data", &BASE64.encode(bytes));
+    object.json()
+}
+
+impl Job {
+    /// Takes what its agent sends of its result, and shows it in pieces that
+    /// everybody can take.
+    pub(super) fn take_piece(
+        &mut self,
+        ctx: &mut Context,
+        data: ChunkData,
+        more: bool,
+        terms: ChunkTerms,
+    ) -> Result<(), Fault> {
+        let result_id = prefixed("res_", ctx.entropy.ulid(ctx.now.utc));
+        let stream = self.run.stream.get_or_insert_with(|| Stream::new(result_id, terms));
+        stream.take(&data, more, terms.budget(), ctx.config.limits.result_bytes)?;
+        let pieces = match data {
+            ChunkData::Text(text) => {
+                cut_text(&text, terms.budget()).into_iter().map(|piece| (piece, ChunkEncoding::Utf8)).collect()
+            }
+            ChunkData::Binary(bytes) => cut_binary(&bytes, terms.budget()),
+        };
+        self.show_pieces(ctx, pieces, more);
+        Ok(())
+    }
+
+    fn show_pieces(&mut self, ctx: &mut Context, pieces: Vec<(String, ChunkEncoding)>, more: bool) {
+        let last = pieces.len().saturating_sub(1);
+        for (at, (data, encoding)) in pieces.into_iter().enumerate() {
+            if let Some(stream) = &mut self.run.stream {
+                let piece = stream.piece(data, encoding, more || at < last);
+                self.append(ctx, JobEvent::Chunk(piece), at == last);
+            }
+        }
+    }
+
+    /// The end of a job whose result was sent in pieces.
+    pub(super) fn end_stream(&mut self, ctx: &mut Context, summary: Option<String>) -> Terminal {
+        if self.run.stream.as_ref().is_some_and(|stream| !stream.closed) {
+            self.show_pieces(ctx, alloc::vec![(String::new(), ChunkEncoding::Utf8)], false);
+        }
+        let result = self.run.stream.take().map(|stream| {
+            let inline = stream.whole.map(Whole::json);
+            JobResult::Streamed { result_id: stream.result_id, size: Some(stream.bytes), inline }
+        });
+        Terminal::success(result, summary)
+    }
+
+    /// The end of a job that has a result. One too large for a frame becomes
+    /// pieces now, not when somebody reads it.
+    pub(super) fn end_with(
+        &mut self,
+        ctx: &mut Context,
+        result: Json,
+        summary: Option<String>,
+        terms: ChunkTerms,
+    ) -> Result<Terminal, Fault> {
+        let size = result.as_str().len() + summary.as_ref().map_or(0, String::len);
+        if size <= terms.budget() {
+            return Ok(Terminal::success(Some(JobResult::Inline(result)), summary));
+        }
+        if !terms.owners_read_pieces {
+            return Err(Fault("the result is too large for one frame, and the client reads no pieces"));
+        }
+        self.take_piece(ctx, ChunkData::Text(result.as_str().to_string()), false, terms)?;
+        Ok(self.end_stream(ctx, summary))
+    }
+
+    /// Sees to it that its end has its result in one piece.
+    fn put_result_together(&mut self, budget: usize) -> Result<(), Violation> {
+        let apart = || {
+            let why = "the result of this job is sent in pieces: come again with the feature `result_chunk`";
+            Violation::new(ErrorCode::FailedPrecondition, why)
+        };
+        let end = self.event(self.count()).map(|stored| &*stored.event);
+        if let Some(JobEvent::Ended(Terminal { result: Some(JobResult::Streamed { inline: None, .. }), .. })) = end {
+            return Err(apart());
+        }
+        let Some(stream) = self.run.stream.as_mut().filter(|stream| stream.whole.is_none()) else {
+            return Ok(());
+        };
+        let whole = self.events.pieces().and_then(|pieces| Whole::of(pieces, budget)).ok_or_else(apart)?;
+        stream.whole = Some(whole);
+        Ok(())
+    }
+}
+
+impl Jobs {
+    /// Sees to it that the end of a job has its result in one piece, for a
+    /// client that comes to it late and reads no pieces.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be had in one piece any more.
+    pub(crate) fn put_result_together(&mut self, id: JobId, terms: ChunkTerms) -> Result<(), Violation> {
+        self.table.change(id, |job| job.put_result_together(terms.budget())).unwrap_or(Ok(()))
+    }
+}
+
+/// Cuts text between characters so that each piece, escaped, fits.
+fn cut_text(text: &str, budget: usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let (mut from, mut size) = (0, 0);
+    for (at, c) in text.char_indices() {
+        let written = match c {
+            '"' | '\\' | '\n' | '\r' | '\t' => 2,
+            c if (c as u32) < 0x20 => 6,
+            c => c.len_utf8(),
+        };
+        if size + written > budget && at > from {
+            pieces.push(text[from..at].to_string());
+            (from, size) = (at, 0);
+        }
+        size += written;
+    }
+    pieces.push(text[from..].to_string());
+    pieces
+}
+
+fn cut_binary(bytes: &[u8], budget: usize) -> Vec<(String, ChunkEncoding)> {
+    let raw = (budget / 4 * 3).max(3);
+    if bytes.is_empty() {
+        return alloc::vec![(String::new(), ChunkEncoding::Base64)];
+    }
+    bytes.chunks(raw).map(|piece| (BASE64.encode(piece), ChunkEncoding::Base64)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gl17_text_is_never_cut_inside_a_character() {
+        let text = "aé\u{1F600}\n\"x\u{1}\u{1f}y";
+        for budget in 1..12 {
+            let pieces = cut_text(text, budget);
+            assert_eq!(pieces.concat(), text);
+            for piece in &pieces {
+                let written = Json::string(piece).as_str().len() - 2;
+                assert!(written <= budget || piece.chars().count() == 1, "{budget}: {piece:?}");
+            }
+        }
+        assert_eq!(cut_text("", 4), [""]);
+    }
+}

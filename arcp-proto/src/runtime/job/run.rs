@@ -1,0 +1,88 @@
+//! The run of a job's agent: whether it is there, what it may say and what it
+//! has said so far.
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::result::Stream;
+use super::waits::{Credit, Wait};
+use crate::id::LogPos;
+use crate::time::{Timestamp, UtcMs};
+
+/// Paced agents get their calls in portions of about this span.
+const PORTION: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub(super) struct AgentRun {
+    pub(super) state: AgentState,
+    /// What it waits for.
+    pub(super) waits: BTreeSet<Wait>,
+    /// Whether it has a slot.
+    pub(super) has_slot: bool,
+    /// Whether an earlier run of the runtime may have started it.
+    pub(super) perhaps_started: bool,
+    /// When it was first started.
+    pub(super) started_at: Option<UtcMs>,
+    /// How often it was started again.
+    pub(super) restarts: u32,
+    /// What it is to go on from.
+    pub(super) checkpoint: Option<Vec<u8>>,
+    /// When it last called.
+    pub(super) last_call: Timestamp,
+    /// Where it stands in the log that it fell silent, or was heard again.
+    pub(super) silence_at: LogPos,
+    /// Signs of life given of its job.
+    pub(super) beats: u64,
+    pub(super) allowance: Allowance,
+    /// The result that it sends in pieces.
+    pub(super) stream: Option<Stream>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum AgentState {
+    /// Not started.
+    #[default]
+    Idle,
+    /// Started and not gone: it holds a slot.
+    Running,
+    /// Gone, or never to be started.
+    Gone,
+}
+
+/// What an agent may call.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    /// What it may call, by what it was told.
+    pub(super) credit: Credit,
+    /// Bytes of each of its calls that are not durable yet.
+    pub(super) undurable: VecDeque<u64>,
+    /// What it gets back once its submitter keeps up.
+    pub(super) owed: Credit,
+    /// Time between two of its calls, if its submitter wants that.
+    pub(super) pace: Option<Duration>,
+}
+
+impl Allowance {
+    /// It calls: what that costs comes back once it is durable.
+    pub(super) fn spend(&mut self, bytes: u64) {
+        self.credit.spend(bytes);
+        self.undurable.push_back(bytes);
+    }
+
+    /// Its first call that was not durable is.
+    pub(super) fn return_call(&mut self) {
+        if let Some(bytes) = self.undurable.pop_front() {
+            self.owed.add(Credit { calls: 1, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) });
+        }
+    }
+
+    /// Takes of what it is owed what it may call in a while, with so much time
+    /// between two calls.
+    pub(super) fn take_portion(&mut self, every: Duration) -> Credit {
+        let portion = u32::try_from(PORTION.as_micros() / every.as_micros()).unwrap_or(u32::MAX).max(1);
+        let calls = self.owed.calls.min(portion);
+        self.owed.calls -= calls;
+        Credit { calls, bytes: core::mem::take(&mut self.owed.bytes) }
+    }
+}

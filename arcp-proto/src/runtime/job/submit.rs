@@ -1,0 +1,237 @@
+//! Submitting jobs: what is checked and what is claimed (1.1 §7.1, §7.2).
+
+use alloc::string::String;
+
+use super::idempotency;
+use super::{Job, JobSpec, Jobs, waiting_bytes};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{JobId, Principal, SessionId, WireId};
+use crate::json::{Json, Members, Object};
+use crate::model::agent::AgentRef;
+use crate::model::request::{Invocation, Submit};
+use crate::runtime::context::Context;
+use crate::runtime::io::{JobRecord, KeyRecord, Notice, Record};
+use crate::runtime::log::Waiter;
+
+/// A job that is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct SubmitContext<'a> {
+    pub(crate) submit: &'a Submit,
+    pub(crate) invocation: &'a Invocation,
+    /// What makes another message of the same id the same.
+    pub(crate) command: [u8; 32],
+    /// The message's id, and whether that is its principal's.
+    pub(crate) request: &'a WireId,
+    pub(crate) id_is_of_principal: bool,
+    pub(crate) principal: &'a Principal,
+    pub(crate) session: SessionId,
+}
+
+/// What a submit comes to.
+#[derive(Debug)]
+pub(crate) enum Submission {
+    /// A job that its key was claimed for.
+    Known(JobId),
+    /// A new job.
+    New(NewJob),
+}
+
+/// What was found out of a job that may be accepted.
+#[derive(Debug)]
+pub(crate) struct NewJob {
+    agent: AgentRef,
+    key: Option<KeyRecord>,
+}
+
+impl Jobs {
+    /// Checks whether a submit may be accepted.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) fn check(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<Submission, Violation> {
+        let SubmitContext { submit, principal, .. } = asked;
+        check_authority(submit, ctx.config.limits.lease_bytes)?;
+        // Only a key makes anybody compare what was asked for.
+        let key = submit
+            .key
+            .as_ref()
+            .map(|key| KeyRecord { digest: idempotency::digest(principal, key), fingerprint: fingerprint(submit) });
+        if let Some(key) = &key
+            && let Some(claim) = self.keys.get(&key.digest)
+        {
+            if claim.fingerprint != key.fingerprint {
+                let taken = "the idempotency key was used for a different submit: use a new key";
+                return Err(Violation::new(ErrorCode::DuplicateKey, taken));
+            }
+            return Ok(Submission::Known(claim.job));
+        }
+        self.check_capacity(ctx, asked)?;
+        Ok(Submission::New(NewJob { agent: resolve(ctx, &submit.agent)?, key }))
+    }
+
+    fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
+        let (limits, principal) = (&ctx.config.limits, asked.principal);
+        if ctx.draining {
+            return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down: submit again later"));
+        }
+        if ctx.log.failed {
+            return Err(Violation::new(ErrorCode::Unavailable, "the store is failing: submit again later"));
+        }
+        let account = principal.account();
+        let own = account.bound_of();
+        let live = self.shares.live(&account, limits);
+        if live.own >= limits.jobs_per_principal {
+            let most = limits.jobs_per_principal as u64;
+            let full = alloc::format!("{most} of your jobs have not ended: submit again when some have");
+            return Err(Violation::exhausted("jobs_per_principal", own, most, full));
+        }
+        live.admit(1, limits.principal_share, own, "jobs", "jobs that have not ended")?;
+        let none = Json::empty_object();
+        let input = asked.submit.input.as_ref().unwrap_or(&none);
+        let input = waiting_bytes(input, asked.invocation.extensions.as_ref());
+        let waiting = self.shares.waiting_bytes(&account, limits);
+        let most = limits.waiting_input_bytes_per_principal;
+        if waiting.own + input > most {
+            let full =
+                alloc::format!("the inputs of your jobs that have not started have more than {most} bytes: wait");
+            let bound = "waiting_input_bytes_per_principal";
+            return Err(Violation::exhausted(bound, own, most as u64, full));
+        }
+        let what = "the inputs of jobs that have not started";
+        waiting.admit(input, limits.principal_share, own, "waiting_input_bytes", what)?;
+        if self.table.len() >= limits.jobs && self.to_forget(ctx, principal).is_none() {
+            let full = "the runtime holds too many jobs: submit again when some have ended";
+            return Err(Violation::exhausted("jobs", BoundOf::Runtime, limits.jobs as u64, full));
+        }
+        if asked.submit.key.is_some() {
+            self.keys.check_room(principal, limits, ctx.now.mono)?;
+        }
+        Ok(())
+    }
+
+    /// The job that has to go so that there is room for one more of a principal:
+    /// the first of its own that ended, if it has more than its share, or else
+    /// the first of all. Its agent is gone.
+    pub(crate) fn to_forget(&self, ctx: &Context, principal: &Principal) -> Option<JobId> {
+        let limits = &ctx.config.limits;
+        if self.table.len() < limits.jobs {
+            return None;
+        }
+        let beyond = self.shares.is_beyond_its_jobs(&principal.account(), self.table.len(), limits);
+        let own = self.table.oldest_listed(principal).filter(|id| beyond && self.table.is_settled(*id));
+        own.or_else(|| self.table.first_settled())
+    }
+
+    /// Accepts a job, in a slot if its principal may have one: whoever may has no
+    /// job in line for one.
+    pub(crate) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
+        let SubmitContext { submit, invocation, principal, session, .. } = asked;
+        let NewJob { agent, key } = new;
+        let id = JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
+        let trace = submit.trace.clone().unwrap_or_else(|| {
+            alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64() | 1, ctx.entropy.public_u64())
+        });
+        let starts = self.shares.may_run(&principal.account(), &ctx.config.limits);
+        let input = submit.input.clone().unwrap_or_else(Json::empty_object);
+        let spec = JobSpec {
+            principal: principal.clone(),
+            agent: agent.clone(),
+            lease: submit.lease_request.clone().unwrap_or_else(Json::empty_object),
+            trace,
+            invocation: invocation.clone(),
+            created_at: ctx.now.utc,
+            max_runtime: submit.max_runtime,
+            key,
+        };
+        let record = JobRecord {
+            job: id,
+            principal: principal.clone(),
+            session,
+            agent: agent.clone(),
+            input: input.clone(),
+            lease: spec.lease.clone(),
+            trace: spec.trace.clone(),
+            invocation: invocation.clone(),
+            request: asked.request.clone(),
+            command: Some(asked.command),
+            id_is_of_principal: asked.id_is_of_principal,
+            starts,
+            created_at: spec.created_at,
+            max_runtime: spec.max_runtime,
+            key,
+        };
+        let pos = ctx.append(Record::JobAccepted(record.into()));
+        if let Some(key) = key {
+            self.keys.claim(ctx, principal, key, id);
+        }
+        let mut job = Job::new(id, spec, input, session, pos, &ctx.config.limits);
+        if starts {
+            self.shares.take_slot(&mut job);
+        }
+        self.insert(job);
+        ctx.log.wait(pos, Waiter::Job(id));
+        ctx.observe(Notice::JobAccepted { job: id, principal: principal.clone(), agent });
+        id
+    }
+}
+
+fn resolve(ctx: &Context, asked: &AgentRef) -> Result<AgentRef, Violation> {
+    let entry = ctx.config.agents.iter().find(|entry| entry.name == asked.name());
+    let unknown = || {
+        let message = alloc::format!("no agent is called `{}`", asked.name());
+        Violation::new(ErrorCode::AgentNotAvailable, message)
+    };
+    entry.ok_or_else(unknown)?.resolve(asked)
+}
+
+/// Authority this runtime cannot enforce yet is refused, not ignored.
+fn check_authority(submit: &Submit, lease_bytes: usize) -> Result<(), Violation> {
+    if submit.parent.is_some() {
+        return Err(Violation::invalid("`parent_job_id`: this runtime does not delegate jobs"));
+    }
+    if submit.lease_constraints.is_some() {
+        return Err(Violation::invalid("`lease_constraints` needs `lease_expires_at`, which was not negotiated"));
+    }
+    let Some(lease) = &submit.lease_request else {
+        return Ok(());
+    };
+    if lease.as_str().len() > lease_bytes {
+        return Err(Violation::invalid(alloc::format!("`lease_request` has more than {lease_bytes} bytes")));
+    }
+    let members = lease.members().map_err(|e| Violation::invalid(alloc::format!("`lease_request`: {e}")))?;
+    for (namespace, patterns) in &members.0 {
+        let shown: String = namespace.chars().take(64).collect();
+        if matches!(namespace.as_ref(), "cost.budget" | "cost_budget" | "model.use" | "model_use") {
+            return Err(Violation::invalid(alloc::format!("`lease_request`: `{shown}` was not negotiated")));
+        }
+        let known = ["fs.read", "fs.write", "net.fetch", "tool.call", "agent.delegate"].contains(&namespace.as_ref())
+            || namespace.starts_with("x-vendor.");
+        let list: Option<alloc::vec::Vec<String>> = serde_json::from_str(patterns).ok();
+        if !known || !list.is_some_and(|list| !list.is_empty() && list.iter().all(|pattern| !pattern.is_empty())) {
+            let message =
+                alloc::format!("`lease_request`: `{shown}` must be a known namespace with a list of patterns");
+            return Err(Violation::invalid(message));
+        }
+    }
+    Ok(())
+}
+
+/// What makes two submits the same (hello decision 3).
+fn fingerprint(submit: &Submit) -> [u8; 32] {
+    let mut asked = Object::new();
+    asked.display("agent", &submit.agent);
+    let input = submit.input.as_ref().filter(|input| !is_empty_object(input));
+    asked
+        .opt_json("input", input)
+        .opt_json("lease_request", submit.lease_request.as_ref())
+        .opt_json("lease_constraints", submit.lease_constraints.as_ref());
+    if let Some(limit) = submit.max_runtime {
+        asked.u64("max_runtime_sec", u64::from(limit.get()));
+    }
+    asked.json().fingerprint()
+}
+
+fn is_empty_object(json: &Json) -> bool {
+    Members::of(json.as_str()).is_ok_and(|members| members.0.is_empty())
+}

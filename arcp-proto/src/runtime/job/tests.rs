@@ -1,0 +1,241 @@
+//! Jobs by themselves: nothing but a context is needed.
+
+use alloc::string::ToString as _;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use super::{ChunkTerms, JobState, Jobs, Submission, SubmitContext, Wait};
+use crate::entropy::Seeds;
+use crate::error::ErrorCode;
+use crate::id::{JobId, Principal, SessionId, WireId};
+use crate::json::Json;
+use crate::model::agent::AgentRef;
+use crate::model::event::JobEvent;
+use crate::model::job::FinalStatus;
+use crate::model::request::{Invocation, Submit};
+use crate::runtime::Config;
+use crate::runtime::context::Context;
+use crate::runtime::effect::Effect;
+use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, Output};
+use crate::runtime::log::Waiter;
+use crate::time::{Now, Timestamp, UtcMs};
+
+const TERMS: ChunkTerms = ChunkTerms { frame_bytes: 1 << 20, owners_read_pieces: true, watchers_read_pieces: true };
+
+fn context(change: impl Fn(&mut Config)) -> Context {
+    let mut config = Config::new("t", "1").with_agent("it", &[]);
+    change(&mut config);
+    Context::new(config, &Seeds { public: [1; 32], secret: [2; 32] }, Now::default())
+}
+
+fn at(ctx: &mut Context, seconds: u64) {
+    ctx.advance(Now { mono: Timestamp(seconds * 1_000_000), utc: UtcMs(seconds * 1000) });
+}
+
+fn session() -> SessionId {
+    SessionId::from_ulid(ulid::Ulid::from_parts(1, 1))
+}
+
+fn accept(jobs: &mut Jobs, ctx: &mut Context, max_runtime: Option<NonZeroU32>) -> JobId {
+    let (request, principal) = (WireId::new("1").expect("an id"), Principal::new("p").expect("a name"));
+    let submit = Submit {
+        agent: AgentRef::parse("it").expect("a name"),
+        input: None,
+        lease_request: None,
+        lease_constraints: None,
+        key: None,
+        max_runtime,
+        parent: None,
+        trace: None,
+    };
+    let asked = SubmitContext {
+        submit: &submit,
+        invocation: &Invocation::default(),
+        command: [0; 32],
+        request: &request,
+        id_is_of_principal: false,
+        principal: &principal,
+        session: session(),
+    };
+    match jobs.check(ctx, asked).expect("it may be accepted") {
+        Submission::New(new) => jobs.accept(ctx, asked, new),
+        Submission::Known(job) => job,
+    }
+}
+
+/// What was appended is durable: does what follows, with `reader` far behind.
+fn settle(jobs: &mut Jobs, ctx: &mut Context, reader: Option<SessionId>) {
+    loop {
+        while let Some(effect) = ctx.next_effect() {
+            match effect {
+                Effect::Launch(job) => jobs.launch(ctx, job, reader),
+                Effect::JobEnded(job) => {
+                    jobs.table_mut().settle(job);
+                    jobs.fill_slots(ctx);
+                }
+                _ => {}
+            }
+        }
+        ctx.seal();
+        match ctx.poll_output() {
+            Some(Output::Persist(batch)) => on_persisted(jobs, ctx, &batch, reader),
+            Some(_) => {}
+            None => return,
+        }
+    }
+}
+
+fn on_persisted(jobs: &mut Jobs, ctx: &mut Context, batch: &Batch, reader: Option<SessionId>) {
+    let (awake, calls) = ctx.log.persisted(batch.last());
+    for waiter in awake {
+        if let Waiter::Job(job) = waiter {
+            jobs.on_durable(ctx, job);
+        }
+    }
+    for job in jobs.on_calls_durable(&calls) {
+        jobs.return_credit(ctx, job, reader);
+    }
+}
+
+fn call(jobs: &mut Jobs, ctx: &mut Context, job: JobId, call: AgentCall) {
+    jobs.on_agent_call(ctx, job, call, |_| TERMS);
+}
+
+fn say() -> AgentCall {
+    AgentCall::Say { kind: "log".to_string(), body: Json::empty_object() }
+}
+
+/// A job whose agent runs.
+fn running(ctx: &mut Context, jobs: &mut Jobs, max_runtime: Option<NonZeroU32>) -> JobId {
+    let job = accept(jobs, ctx, max_runtime);
+    settle(jobs, ctx, None);
+    assert_eq!(jobs.get(job).map(|job| &job.state), Some(&JobState::Running));
+    job
+}
+
+/// Brings a job to wait for this; gives it.
+fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
+    match wait {
+        Wait::Store => accept(jobs, ctx, None),
+        Wait::Slot => {
+            running(ctx, jobs, None);
+            let job = accept(jobs, ctx, None);
+            settle(jobs, ctx, None);
+            job
+        }
+        Wait::Reader(session) => {
+            let job = accept(jobs, ctx, None);
+            settle(jobs, ctx, Some(session));
+            job
+        }
+        Wait::Pace => {
+            let job = running(ctx, jobs, None);
+            jobs.set_pace(ctx, job, Some(Duration::from_secs(1)));
+            for _ in 0..2 {
+                call(jobs, ctx, job, say());
+                settle(jobs, ctx, None);
+            }
+            job
+        }
+        Wait::Silence => {
+            let job = running(ctx, jobs, None);
+            at(ctx, 1000);
+            jobs.on_agent_silence(ctx, job, true);
+            job
+        }
+    }
+}
+
+/// What it waited for comes.
+fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
+    match wait {
+        Wait::Store => settle(jobs, ctx, None),
+        Wait::Slot => {
+            let first = jobs.table().ids().next().expect("it holds the slot");
+            let done = AgentExit::Success { result: None, summary: None };
+            jobs.on_agent_exited(ctx, first, done, |_| TERMS);
+            settle(jobs, ctx, None);
+        }
+        Wait::Reader(_) => jobs.return_credit(ctx, job, None),
+        Wait::Pace => {
+            at(ctx, 2000);
+            assert!(ctx.timers.pop_due(ctx.now.mono, false).is_some(), "its pace");
+            jobs.return_credit(ctx, job, None);
+        }
+        Wait::Silence => call(jobs, ctx, job, AgentCall::Beat),
+    }
+}
+
+#[test]
+fn every_wait_is_over_when_its_waker_comes() {
+    for wait in [Wait::Store, Wait::Slot, Wait::Reader(session()), Wait::Pace, Wait::Silence] {
+        let mut ctx = context(|config| {
+            config.limits.running_jobs = 1;
+            config.limits.agent_credit = 1;
+            config.heartbeat = (wait == Wait::Silence).then_some(Duration::from_secs(30));
+        });
+        let mut jobs = Jobs::default();
+        let job = waits_for(&mut ctx, &mut jobs, wait);
+        assert_eq!(jobs.waits(), [(job, wait)]);
+        wake(&mut ctx, &mut jobs, job, wait);
+        assert_eq!(jobs.waits(), [], "{wait:?}");
+    }
+}
+
+#[test]
+fn a_job_ends_by_the_first_cause_that_holds() {
+    let limit = NonZeroU32::new(10);
+    let code_after = |act: &dyn Fn(&mut Jobs, &mut Context, JobId)| {
+        let mut ctx = context(|config| config.heartbeat = None);
+        let mut jobs = Jobs::default();
+        let job = running(&mut ctx, &mut jobs, limit);
+        act(&mut jobs, &mut ctx, job);
+        settle(&mut jobs, &mut ctx, None);
+        let ended = jobs.get(job).expect("it is kept");
+        let last = ended.event(ended.count()).expect("it is held");
+        match &*last.event {
+            JobEvent::Ended(terminal) => (terminal.status, terminal.error.as_ref().map(|error| error.code.clone())),
+            other => panic!("not the end: {other:?}"),
+        }
+    };
+    let success = || AgentExit::Success { result: None, summary: None };
+    let cancel = |jobs: &mut Jobs, ctx: &mut Context, job| jobs.cancel(ctx, job, None, Duration::from_secs(30));
+    let exit = |jobs: &mut Jobs, ctx: &mut Context, job| jobs.on_agent_exited(ctx, job, success(), |_| TERMS);
+
+    assert_eq!(code_after(&exit), (FinalStatus::Success, None));
+    let limited = code_after(&|jobs, ctx, job| {
+        jobs.on_max_runtime(ctx, job);
+        exit(jobs, ctx, job);
+    });
+    assert_eq!(limited.1, Some(ErrorCode::Timeout), "before what its agent does");
+    let cancelled = code_after(&|jobs, ctx, job| {
+        cancel(jobs, ctx, job);
+        jobs.on_max_runtime(ctx, job);
+    });
+    assert_eq!(cancelled.1, Some(ErrorCode::Cancelled), "before its time limit");
+    let forced = code_after(&|jobs, ctx, job| {
+        cancel(jobs, ctx, job);
+        jobs.on_cancel_grace_over(ctx, job);
+        exit(jobs, ctx, job);
+    });
+    assert_eq!(forced.1, Some(ErrorCode::Aborted), "and it ends once");
+}
+
+#[test]
+fn what_is_not_numbered_yet_stays_in_memory() {
+    let mut ctx = context(|config| {
+        config.limits.job_events = 4;
+        config.limits.log_bytes = 2000;
+    });
+    let mut jobs = Jobs::default();
+    let job = running(&mut ctx, &mut jobs, None);
+    let terms = ChunkTerms { frame_bytes: 1024 + 100, ..TERMS };
+    let data = ChunkData::Text("x".repeat(1000));
+    jobs.on_agent_call(&mut ctx, job, AgentCall::Chunk { data, more: false }, |_| terms);
+    let held = |jobs: &Jobs| jobs.get(job).map(|job| (job.first_held(), job.count()));
+    assert_eq!(held(&jobs), Some((1, 11)));
+    jobs.table_mut().bound(&mut ctx, job, (u64::MAX, 3), |_| false);
+    assert_eq!(held(&jobs), Some((3, 11)), "from 3 on nobody was told");
+    jobs.table_mut().bound(&mut ctx, job, (u64::MAX, 12), |_| false);
+    assert_eq!(held(&jobs), Some((8, 11)));
+}
