@@ -122,14 +122,14 @@ impl Runtime {
         }
         // Who may see what is said anew at each start.
         let who = Who { principal: session.principal(), owns: owner };
-        if authority::may(&self.ctx.config, who, Act::See, job).is_ok() && !job.is_over() {
+        if authority::may(&self.ctx.config, who, Act::See, job).is_ok() && !job.is_terminal() {
             self.delivery.join(session_id, id);
         }
     }
 
     fn restore_event(&mut self, id: JobId, pos: LogPos, event: EventRecord) {
         self.jobs.restore_event(&self.ctx, id, pos, event);
-        if self.jobs.get(id).is_some_and(Job::is_over) {
+        if self.jobs.get(id).is_some_and(Job::is_terminal) {
             self.delivery.end_job(id);
         }
     }
@@ -149,7 +149,7 @@ impl Runtime {
             self.sessions.renew(&mut self.ctx, id, None);
         }
         for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
-            if self.jobs.get(id).is_some_and(|job| !job.is_over()) {
+            if self.jobs.get(id).is_some_and(|job| !job.is_terminal()) {
                 self.delivery.show_to_subscribers(&self.ctx, &self.jobs, id);
             }
             self.jobs.on_restored(&mut self.ctx, id);

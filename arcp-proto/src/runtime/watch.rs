@@ -142,13 +142,13 @@ impl Runtime {
     /// Jobs that a session may cancel and that are not over.
     fn own_jobs(&self, session: SessionId) -> Vec<JobId> {
         let owned = self.delivery.feed(session).map(Feed::owned);
-        let goes_on = |id: &JobId| self.jobs.get(*id).is_some_and(|job| !job.is_over());
+        let goes_on = |id: &JobId| self.jobs.get(*id).is_some_and(|job| !job.is_terminal());
         owned.into_iter().flatten().copied().filter(goes_on).collect()
     }
 
     fn may_cancel(&self, session: SessionId, id: &WireId) -> Result<JobId, Violation> {
         let target = self.permitted(session, Act::Cancel, id)?;
-        if let Some(job) = self.jobs.get(target).filter(|job| job.is_over()) {
+        if let Some(job) = self.jobs.get(target).filter(|job| job.is_terminal()) {
             let mut details = Object::new();
             details.str("final_status", crate::wire::status_name(job.status()));
             let ended = Violation::new(ErrorCode::FailedPrecondition, "the job has ended already");

@@ -276,7 +276,7 @@ impl Feed {
     /// Where it stands in its session's index that a job is over, if it is owed
     /// that: whoever still gets the end gets nothing twice.
     pub(super) fn is_owed_the_end(&self, id: JobId, job: &Job) -> bool {
-        job.is_over() && self.index.holds_last_after(id, job.count(), self.cursor)
+        job.is_terminal() && self.index.holds_last_after(id, job.count(), self.cursor)
     }
 
     /// Its client has acknowledged numbers up to this one; gives one entry for

@@ -305,7 +305,7 @@ impl Delivery {
             return;
         };
         let visible = authority::visible_jobs(&ctx.config, jobs, &feed.principal, None);
-        let goes_on = visible.filter(|(job_id, job)| !job.is_over() && filter.covers(*job_id, job));
+        let goes_on = visible.filter(|(job_id, job)| !job.is_terminal() && filter.covers(*job_id, job));
         let shown: BTreeSet<JobId> = goes_on.map(|(id, _)| id).collect();
         for job in &shown {
             if let Some(audience) = self.audiences.get_mut(job) {

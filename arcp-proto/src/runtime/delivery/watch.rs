@@ -165,7 +165,7 @@ impl Delivery {
             feed.begin_to_catch_up(first);
         }
         self.gate(ctx, session, first);
-        if !job.is_over() {
+        if !job.is_terminal() {
             self.join(session, job_id);
         }
     }
@@ -186,7 +186,7 @@ impl Delivery {
     /// Numbers the end of a job that is over for a session that came back to it,
     /// unless that is still owed.
     pub(in crate::runtime) fn number_end(&mut self, ctx: &mut Context, jobs: &Jobs, session: SessionId, id: JobId) {
-        let Some(job) = jobs.get(id).filter(|job| job.is_over()) else {
+        let Some(job) = jobs.get(id).filter(|job| job.is_terminal()) else {
             return;
         };
         if self.feeds.get(&session).is_some_and(|feed| !feed.is_owed_the_end(id, job)) {

@@ -117,11 +117,11 @@ impl Runtime {
         }
         let job = self.jobs.get(job_id).ok_or_else(gone)?;
         let requests = self.delivery.audience(job_id).ok_or_else(gone)?.requests();
-        if job.is_over() && !job.keeps(job.count()) {
+        if job.is_terminal() && !job.keeps(job.count()) {
             let lost = "the job of this key has ended, and how is no longer kept: use a new key to run it again";
             return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
         }
-        let (over, before) = (job.is_over(), requests.latest(session_id));
+        let (over, before) = (job.is_terminal(), requests.latest(session_id));
         let is_new = requests.number_of(session_id, id).is_none();
         let owns = self.delivery.own(session_id, job_id);
         let joins = !over && self.delivery.join(session_id, job_id);

@@ -9,8 +9,7 @@ use super::{ChunkTerms, Job, Jobs};
 use crate::error::ErrorCode;
 use crate::id::JobId;
 use crate::json::{Json, Object};
-use crate::model::event::JobError;
-use crate::model::event::{EventKind, JobEvent, Terminal};
+use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::runtime::context::Context;
 use crate::runtime::io::{AgentCall, AgentExit};
 
@@ -20,7 +19,7 @@ pub(super) struct Fault(pub(super) &'static str);
 
 impl Jobs {
     /// An agent calls. `terms` says how the pieces of a result may look.
-    pub(crate) fn on_agent_call(
+    pub(in crate::runtime) fn on_agent_call(
         &mut self,
         ctx: &mut Context,
         id: JobId,

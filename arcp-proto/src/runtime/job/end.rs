@@ -97,7 +97,7 @@ impl Jobs {
 
     /// Whoever may cancel has asked for it; the agent has until `grace` is
     /// over.
-    pub(crate) fn cancel(&mut self, ctx: &mut Context, id: JobId, reason: Option<&str>, grace: Duration) {
+    pub(in crate::runtime) fn cancel(&mut self, ctx: &mut Context, id: JobId, reason: Option<&str>, grace: Duration) {
         let Some(job) = self.table.get(id) else {
             return;
         };
@@ -119,19 +119,19 @@ impl Jobs {
 
     /// Notes that a job was asked to stop, unless that is of no more use:
     /// whoever is told so can rely on it.
-    pub(crate) fn note_cancel(&self, ctx: &mut Context, id: JobId, reason: Option<&str>) {
+    pub(in crate::runtime) fn note_cancel(&self, ctx: &mut Context, id: JobId, reason: Option<&str>) {
         let goes_on = |job: &Job| !matches!(job.state, JobState::Cancelling(_) | JobState::Ended(_));
         if self.table.get(id).is_some_and(goes_on) {
             ctx.append(Record::CancelAsked { job: id, reason: reason.map(ToString::to_string) });
         }
     }
 
-    pub(crate) fn on_max_runtime(&mut self, ctx: &mut Context, id: JobId) {
+    pub(in crate::runtime) fn on_max_runtime(&mut self, ctx: &mut Context, id: JobId) {
         self.end(ctx, id, Cause::TimeLimit);
     }
 
     /// The agent was told to stop long enough ago.
-    pub(crate) fn on_cancel_grace_over(&mut self, ctx: &mut Context, id: JobId) {
+    pub(in crate::runtime) fn on_cancel_grace_over(&mut self, ctx: &mut Context, id: JobId) {
         let Some(job) = self.table.get(id) else {
             return;
         };
@@ -145,7 +145,7 @@ impl Jobs {
     }
 
     /// The agent of a job is gone, and with it what it held.
-    pub(crate) fn on_agent_exited(
+    pub(in crate::runtime) fn on_agent_exited(
         &mut self,
         ctx: &mut Context,
         id: JobId,
@@ -155,7 +155,7 @@ impl Jobs {
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
             return;
         };
-        if !job.is_over() {
+        if !job.is_terminal() {
             // The pieces of a result that nobody gets any more are not sent.
             let exit = if job.state.is_cancelling() { AgentExit::Lost } else { exit };
             if let Some(terminal) = self.table.change(id, |job| job.conclude(ctx, exit, terms)) {

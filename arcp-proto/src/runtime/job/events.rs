@@ -14,7 +14,7 @@ use crate::wire::{self, Part, Told, View};
 
 /// All events of a job, counted from 1.
 #[derive(Debug)]
-pub(crate) struct Events {
+pub(in crate::runtime) struct Events {
     /// What they were.
     history: History,
     /// The latest of them.
@@ -27,10 +27,10 @@ pub(crate) struct Events {
 
 /// One event as it is kept.
 #[derive(Debug)]
-pub(crate) struct Stored {
-    pub(crate) pos: LogPos,
-    pub(crate) at: UtcMs,
-    pub(crate) event: Arc<JobEvent>,
+pub(in crate::runtime) struct Stored {
+    pub(in crate::runtime) pos: LogPos,
+    pub(in crate::runtime) at: UtcMs,
+    pub(in crate::runtime) event: Arc<JobEvent>,
     /// Thoughts its job had had before.
     thoughts: u64,
 }
@@ -40,22 +40,22 @@ impl Events {
         Events { history: History::new(limits), held: VecDeque::new(), bytes: 0, thoughts: 0 }
     }
 
-    pub(crate) fn history(&self) -> &History {
+    pub(in crate::runtime) fn history(&self) -> &History {
         &self.history
     }
 
     /// How many there were.
-    pub(crate) fn count(&self) -> u64 {
+    pub(in crate::runtime) fn count(&self) -> u64 {
         self.history.count()
     }
 
     /// The first that is held in memory.
-    pub(crate) fn first_held(&self) -> u64 {
+    pub(in crate::runtime) fn first_held(&self) -> u64 {
         self.count() + 1 - self.held.len() as u64
     }
 
     /// Event `n`, if it is held in memory.
-    pub(crate) fn get(&self, n: u64) -> Option<&Stored> {
+    pub(in crate::runtime) fn get(&self, n: u64) -> Option<&Stored> {
         self.held.get(usize::try_from(n.checked_sub(self.first_held())?).ok()?)
     }
 
@@ -167,18 +167,18 @@ impl Events {
 
 impl Stored {
     /// An event that was kept; it is durable.
-    pub(crate) fn kept(pos: LogPos, record: EventRecord) -> Stored {
+    pub(in crate::runtime) fn kept(pos: LogPos, record: EventRecord) -> Stored {
         let EventRecord { at, thoughts, event, .. } = record;
         Stored { pos, at, event, thoughts }
     }
 
     /// Bytes it holds, roughly.
-    pub(crate) fn weight(&self) -> usize {
+    pub(in crate::runtime) fn weight(&self) -> usize {
         self.event.weight()
     }
 
     /// Writes the payload for a view.
-    pub(crate) fn render(&self, view: &View, job: JobId, part: Part) -> Arc<str> {
+    pub(in crate::runtime) fn render(&self, view: &View, job: JobId, part: Part) -> Arc<str> {
         let told = Told { job, at: self.at, thoughts: self.thoughts, event: &self.event };
         wire::render_event(view, &told, part).into()
     }

@@ -60,16 +60,16 @@ impl Job {
 impl Jobs {
     /// A sign of life of a job is due, for whoever wants to know that it is
     /// alive.
-    pub(crate) fn on_heartbeat(&mut self, ctx: &mut Context, id: JobId) -> Option<JobBeat> {
+    pub(in crate::runtime) fn on_heartbeat(&mut self, ctx: &mut Context, id: JobId) -> Option<JobBeat> {
         let interval = ctx.config.heartbeat?;
-        self.table.get(id).filter(|job| !job.is_over())?;
+        self.table.get(id).filter(|job| !job.is_terminal())?;
         ctx.timers.set(Timer::JobBeat(id), ctx.now.mono + interval);
         self.table.change(id, |job| job.next_heartbeat(interval, ctx.log.durable()))
     }
 
     /// Perhaps an agent has been silent for too long. With `blocks` its job
     /// waits for it.
-    pub(crate) fn on_agent_silence(&mut self, ctx: &mut Context, id: JobId, blocks: bool) {
+    pub(in crate::runtime) fn on_agent_silence(&mut self, ctx: &mut Context, id: JobId, blocks: bool) {
         let Some(interval) = ctx.config.heartbeat else {
             return;
         };

@@ -21,7 +21,7 @@ const GROUP_BYTES: usize = 1 << 20;
 const BLOCK: usize = 256;
 
 #[derive(Debug)]
-pub(crate) struct History {
+pub(in crate::runtime) struct History {
     /// Events of one group, which are let go together.
     group_events: u64,
     /// Events at the beginning that nobody has any more.
@@ -64,7 +64,7 @@ struct Group {
 
 impl History {
     /// A history without events.
-    pub(crate) fn new(limits: &Limits) -> History {
+    pub(in crate::runtime) fn new(limits: &Limits) -> History {
         let group_events = (limits.kept_job_events / GROUPS).clamp(16, GROUPS) as u64;
         History {
             group_events,
@@ -79,7 +79,7 @@ impl History {
     }
 
     /// Takes a history of an earlier run over, without its times.
-    pub(crate) fn restore(&mut self, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
+    pub(in crate::runtime) fn restore(&mut self, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
         self.classes = Classes { before: gone, ..Classes::default() };
         for (class, count) in classes {
             (0..*count).for_each(|_| self.classes.push(*class));
@@ -95,37 +95,37 @@ impl History {
     }
 
     /// How many events there were.
-    pub(crate) fn count(&self) -> u64 {
+    pub(in crate::runtime) fn count(&self) -> u64 {
         self.classes.count()
     }
 
     /// The first event that is still kept.
-    pub(crate) fn first(&self) -> u64 {
+    pub(in crate::runtime) fn first(&self) -> u64 {
         self.gone + 1
     }
 
     /// How many events are kept.
-    pub(crate) fn kept(&self) -> usize {
+    pub(in crate::runtime) fn kept(&self) -> usize {
         usize::try_from(self.count() - self.gone).unwrap_or(usize::MAX)
     }
 
     /// The first piece of a result.
-    pub(crate) fn result_from(&self) -> Option<u64> {
+    pub(in crate::runtime) fn result_from(&self) -> Option<u64> {
         self.result_from
     }
 
     /// Bytes of what is kept.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(in crate::runtime) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The class of event `n`, if that is kept.
-    pub(crate) fn class(&self, n: u64) -> Option<EventClass> {
+    pub(in crate::runtime) fn class(&self, n: u64) -> Option<EventClass> {
         self.classes.get(n).filter(|_| n > self.gone)
     }
 
     /// How many of these events, which are kept, are of such classes.
-    pub(crate) fn number_of(&self, classes: EventClasses, events: RangeInclusive<u64>) -> u64 {
+    pub(in crate::runtime) fn number_of(&self, classes: EventClasses, events: RangeInclusive<u64>) -> u64 {
         if events.start() == events.end() {
             return u64::from(self.class(*events.end()).is_some_and(|class| classes.has(class)));
         }
@@ -134,7 +134,7 @@ impl History {
     }
 
     /// The first of these events that is kept and of such classes.
-    pub(crate) fn first_of(&self, classes: EventClasses, events: RangeInclusive<u64>) -> Option<u64> {
+    pub(in crate::runtime) fn first_of(&self, classes: EventClasses, events: RangeInclusive<u64>) -> Option<u64> {
         if classes.is_empty() || events.start() == events.end() {
             return self.class(*events.end()).filter(|class| classes.has(*class)).map(|_| *events.end());
         }
@@ -144,7 +144,7 @@ impl History {
 
     /// The last event of such classes before event `n`, or as many more before
     /// that, if it is kept.
-    pub(crate) fn before(&self, n: u64, classes: EventClasses, more: u64) -> Option<u64> {
+    pub(in crate::runtime) fn before(&self, n: u64, classes: EventClasses, more: u64) -> Option<u64> {
         if more == 0 && self.class(n.saturating_sub(1)).is_some_and(|class| classes.has(class)) {
             return Some(n - 1);
         }
@@ -154,7 +154,7 @@ impl History {
 
     /// The first event of which this holds, if it holds of all that follow and
     /// that can be told.
-    pub(crate) fn first_where(&self, later: impl Fn(UtcMs) -> bool) -> Option<u64> {
+    pub(in crate::runtime) fn first_where(&self, later: impl Fn(UtcMs) -> bool) -> Option<u64> {
         // After seven weeks they are no longer told apart.
         if self.times.back() == Some(&u32::MAX) {
             return None;
@@ -166,7 +166,14 @@ impl History {
 
     /// One more event, to be kept until then at least; the first to be known may
     /// be any. True if with it there is one more group.
-    pub(crate) fn push(&mut self, n: u64, class: EventClass, bytes: usize, at: UtcMs, keep_until: Timestamp) -> bool {
+    pub(in crate::runtime) fn push(
+        &mut self,
+        n: u64,
+        class: EventClass,
+        bytes: usize,
+        at: UtcMs,
+        keep_until: Timestamp,
+    ) -> bool {
         if self.kept() == 0 {
             self.begun = at;
         }
@@ -196,34 +203,34 @@ impl History {
     }
 
     /// Whether there is a group that may go.
-    pub(crate) fn can_be_trimmed(&self) -> bool {
+    pub(in crate::runtime) fn can_be_trimmed(&self) -> bool {
         self.groups.len() > 1
     }
 
     /// The last event of the groups that need not be kept longer and have none
     /// from `needed` on, of the next few; the last group stays in any case, and so
     /// does a result.
-    pub(crate) fn purgeable(&self, now: Timestamp, needed: u64) -> Option<u64> {
+    pub(in crate::runtime) fn purgeable(&self, now: Timestamp, needed: u64) -> Option<u64> {
         let needed = needed.min(self.result_from.unwrap_or(u64::MAX));
         let may_go = self.groups.iter().take(self.groups.len().saturating_sub(1)).take(GROUPS_AT_ONCE);
         may_go.take_while(|group| group.keep_until <= now && group.last < needed).last().map(|group| group.last)
     }
 
     /// The last event of the oldest group.
-    pub(crate) fn first_group_end(&self) -> u64 {
+    pub(in crate::runtime) fn first_group_end(&self) -> u64 {
         self.groups.front().map_or(0, |group| group.last)
     }
 
     /// Lets the oldest group go, but never the last one; gives the last event
     /// that went.
-    pub(crate) fn trim(&mut self) -> Option<u64> {
+    pub(in crate::runtime) fn trim(&mut self) -> Option<u64> {
         let oldest = self.groups.front().filter(|_| self.groups.len() > 1)?.last;
         self.forget(oldest);
         Some(oldest)
     }
 
     /// Events up to `upto` are nowhere any more.
-    pub(crate) fn forget(&mut self, upto: u64) {
+    pub(in crate::runtime) fn forget(&mut self, upto: u64) {
         self.gone = self.gone.max(upto.min(self.count()));
         self.classes.forget(self.gone);
         self.times.drain(..self.times.len().saturating_sub(self.kept()));
@@ -234,7 +241,7 @@ impl History {
     }
 
     /// How many events of each class follow each other, of those that are kept.
-    pub(crate) fn runs(&self) -> Vec<(EventClass, u32)> {
+    pub(in crate::runtime) fn runs(&self) -> Vec<(EventClass, u32)> {
         let mut runs: Vec<(EventClass, u32)> = Vec::new();
         let kept = self.classes.of_events.iter().skip(self.classes.at(self.first()).unwrap_or(usize::MAX));
         for class in kept {

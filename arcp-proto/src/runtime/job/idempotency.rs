@@ -21,7 +21,7 @@ const EXPIRY_STEP: Duration = Duration::from_secs(1);
 /// Claims by a digest of principal and key: a claim is held for a day, and
 /// costs the same whatever its key.
 #[derive(Debug, Default)]
-pub(crate) struct Keys {
+pub(in crate::runtime) struct Keys {
     claims: BTreeMap<KeyDigest, Claim>,
     per_account: BTreeMap<Account, usize>,
     /// Claims by when they are over.
@@ -32,11 +32,11 @@ type KeyDigest = [u8; 32];
 
 /// What a key was claimed for.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub(in crate::runtime) struct Claim {
     account: Account,
     /// What makes two submits the same.
-    pub(crate) fingerprint: [u8; 32],
-    pub(crate) job: JobId,
+    pub(in crate::runtime) fingerprint: [u8; 32],
+    pub(in crate::runtime) job: JobId,
     /// Until when it holds, as it is recorded.
     until: UtcMs,
     /// The same on the clock that does not jump: this one decides.
@@ -46,18 +46,25 @@ pub(crate) struct Claim {
 }
 
 impl Keys {
-    pub(crate) fn get(&self, key: &KeyDigest) -> Option<&Claim> {
+    pub(in crate::runtime) fn get(&self, key: &KeyDigest) -> Option<&Claim> {
         self.claims.get(key)
     }
 
     /// All claims: whose, for what, for which job and until when.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = (&KeyDigest, (&Account, &KeyDigest, JobId, UtcMs))> {
+    pub(in crate::runtime) fn claims(
+        &self,
+    ) -> impl Iterator<Item = (&KeyDigest, (&Account, &KeyDigest, JobId, UtcMs))> {
         self.claims.iter().map(|(key, claim)| (key, (&claim.account, &claim.fingerprint, claim.job, claim.until)))
     }
 
     /// Whether one more key of this principal can be held. None is ever let
     /// go early: a retry must not run a job twice.
-    pub(crate) fn check_room(&self, principal: &Principal, limits: &Limits, now: Timestamp) -> Result<(), Violation> {
+    pub(in crate::runtime) fn check_room(
+        &self,
+        principal: &Principal,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<(), Violation> {
         // When the first of all is over, so that none of its own is earlier.
         let wait = self.next_expiry().map_or(Duration::ZERO, |at| at.since(now));
         let account = principal.account();
@@ -104,7 +111,7 @@ impl Keys {
     }
 
     /// Takes over that claims up to a moment were over in an earlier run.
-    pub(crate) fn restore_expired(&mut self, until: UtcMs) {
+    pub(in crate::runtime) fn restore_expired(&mut self, until: UtcMs) {
         let over: alloc::vec::Vec<KeyDigest> =
             self.claims.iter().filter(|(_, claim)| claim.until <= until).map(|(key, _)| *key).collect();
         for key in over {
@@ -138,7 +145,7 @@ impl Keys {
 
     /// Takes over a claim of an earlier run, `kept` if its job was forgotten.
     /// When it is over is found out once the time is known.
-    pub(crate) fn restore(
+    pub(in crate::runtime) fn restore(
         &mut self,
         ctx: &Context,
         principal: &Principal,
@@ -152,7 +159,7 @@ impl Keys {
     }
 
     /// Everything of earlier runs is there, and what time it is is known.
-    pub(crate) fn on_restored(&mut self, ctx: &mut Context) {
+    pub(in crate::runtime) fn on_restored(&mut self, ctx: &mut Context) {
         let (now, window) = (ctx.now, ctx.config.key_window);
         self.reschedule(|until| now.until(until, window));
         self.on_expiry(ctx);
@@ -168,7 +175,7 @@ impl Keys {
 
     /// Lets go of claims that are over. The store is told: by its own clock it
     /// would let go of others.
-    pub(crate) fn on_expiry(&mut self, ctx: &mut Context) {
+    pub(in crate::runtime) fn on_expiry(&mut self, ctx: &mut Context) {
         if let Some(until) = self.remove_expired(ctx.now.mono) {
             ctx.append(Record::KeysExpired { until });
         }
@@ -188,7 +195,7 @@ fn no_room(wait: Duration, bound: &'static str, of: BoundOf, most: u64, full: &s
     Violation::exhausted_for(wait, bound, of, most, message)
 }
 
-pub(crate) fn digest(principal: &Principal, key: &str) -> KeyDigest {
+pub(in crate::runtime) fn digest(principal: &Principal, key: &str) -> KeyDigest {
     // Lengths first, so that no two pairs read the same.
     let principal = principal.to_string();
     let length = (principal.len() as u64).to_be_bytes();

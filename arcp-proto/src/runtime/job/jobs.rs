@@ -12,7 +12,7 @@ use crate::runtime::io::Record;
 use crate::runtime::timers::Timer;
 
 #[derive(Debug, Default)]
-pub(crate) struct Jobs {
+pub(in crate::runtime) struct Jobs {
     pub(super) table: Table,
     /// What each principal holds of everything.
     pub(super) shares: Shares,
@@ -23,37 +23,37 @@ pub(crate) struct Jobs {
 
 /// How much there is of everything.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct JobCounts {
+pub(in crate::runtime) struct JobCounts {
     /// Jobs that are not over.
-    pub(crate) unfinished: usize,
+    pub(in crate::runtime) unfinished: usize,
     /// Jobs in line for a slot.
-    pub(crate) waiting: usize,
+    pub(in crate::runtime) waiting: usize,
     /// Agents that hold a slot.
-    pub(crate) running: usize,
+    pub(in crate::runtime) running: usize,
 }
 
 impl Jobs {
-    pub(crate) fn get(&self, id: JobId) -> Option<&Job> {
+    pub(in crate::runtime) fn get(&self, id: JobId) -> Option<&Job> {
         self.table.get(id)
     }
 
-    pub(crate) fn table(&self) -> &Table {
+    pub(in crate::runtime) fn table(&self) -> &Table {
         &self.table
     }
 
-    pub(crate) fn table_mut(&mut self) -> &mut Table {
+    pub(in crate::runtime) fn table_mut(&mut self) -> &mut Table {
         &mut self.table
     }
 
-    pub(crate) fn keys(&self) -> &Keys {
+    pub(in crate::runtime) fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    pub(crate) fn keys_mut(&mut self) -> &mut Keys {
+    pub(in crate::runtime) fn keys_mut(&mut self) -> &mut Keys {
         &mut self.keys
     }
 
-    pub(crate) fn counts(&self) -> JobCounts {
+    pub(in crate::runtime) fn counts(&self) -> JobCounts {
         let total = self.shares.total();
         JobCounts { unfinished: total.live, waiting: self.line.len(), running: total.running }
     }
@@ -80,13 +80,13 @@ impl Jobs {
 
     /// The oldest job of a principal that is over and that listings show, if
     /// there are too many.
-    pub(crate) fn one_too_many(&self, principal: &Principal, limits: &Limits) -> Option<JobId> {
+    pub(in crate::runtime) fn one_too_many(&self, principal: &Principal, limits: &Limits) -> Option<JobId> {
         let ended = self.shares.of(&principal.account()).ended;
         self.table.oldest_listed(principal).filter(|_| ended > limits.ended_jobs_per_principal)
     }
 
     /// A job that is over leaves the listings: only what refers to it keeps it.
-    pub(crate) fn expire(&mut self, ctx: &mut Context, id: JobId) {
+    pub(in crate::runtime) fn expire(&mut self, ctx: &mut Context, id: JobId) {
         ctx.timers.clear(Timer::Retention(id));
         self.table.change(id, |job| job.expired = true);
         self.unlist(id);
@@ -100,7 +100,7 @@ impl Jobs {
     }
 
     /// Forgets a job whose agent is gone; its key is not, if it still holds.
-    pub(crate) fn forget(&mut self, ctx: &mut Context, id: JobId) -> Option<Job> {
+    pub(in crate::runtime) fn forget(&mut self, ctx: &mut Context, id: JobId) -> Option<Job> {
         ctx.timers.clear(Timer::Retention(id));
         ctx.timers.clear(Timer::Purge(id));
         if let Some((principal, key)) = self.table.get(id).and_then(|job| Some((&job.spec.principal, job.spec.key?))) {
@@ -112,7 +112,7 @@ impl Jobs {
     }
 
     /// Takes a job away.
-    pub(crate) fn remove(&mut self, id: JobId) -> Option<Job> {
+    pub(in crate::runtime) fn remove(&mut self, id: JobId) -> Option<Job> {
         self.unlist(id);
         self.table.remove(id)
     }

@@ -68,7 +68,7 @@ impl Memory {
 
 impl Table {
     /// Whether something has to go because a job has grown.
-    pub(crate) fn is_beyond(&self, ctx: &Context, id: JobId) -> bool {
+    pub(in crate::runtime) fn is_beyond(&self, ctx: &Context, id: JobId) -> bool {
         let limits = &ctx.config.limits;
         let events = self.get(id).map(|job| &job.events);
         if ctx.config.history {
@@ -82,7 +82,7 @@ impl Table {
     /// store when it is needed, or without one is gone; what no longer fits there
     /// is gone. It keeps its events from `unsent` on, those from `new` on in any
     /// case, and a job that is over and owed to somebody keeps all of them.
-    pub(crate) fn bound(
+    pub(in crate::runtime) fn bound(
         &mut self,
         ctx: &mut Context,
         id: JobId,
@@ -122,7 +122,7 @@ impl Table {
 
     /// A good many events have come of a job, and nobody needs any before
     /// `needed`: perhaps others can go.
-    pub(crate) fn on_grown(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
+    pub(in crate::runtime) fn on_grown(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
         self.free(ctx, id, needed);
         if !ctx.timers.is_set(Timer::Purge(id)) {
             self.plan_purge(ctx, id);
@@ -130,7 +130,7 @@ impl Table {
     }
 
     /// Some of a job's events may be let go later, if that is so.
-    pub(crate) fn plan_purge(&self, ctx: &mut Context, id: JobId) {
+    pub(in crate::runtime) fn plan_purge(&self, ctx: &mut Context, id: JobId) {
         if self.get(id).is_some_and(|job| may_let_go(job, ctx.config.history)) {
             let interval = ctx.config.resume_window / PURGES_PER_WINDOW;
             ctx.timers.set(Timer::Purge(id), ctx.now.mono + interval);
@@ -139,11 +139,11 @@ impl Table {
 
     /// Lets go for good of what is past the resume window, and that nobody
     /// needs, of a job that goes on.
-    pub(crate) fn on_purge(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
+    pub(in crate::runtime) fn on_purge(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
         self.free(ctx, id, needed);
         self.plan_purge(ctx, id);
         // What the store does not have yet stays, as does what it cannot delete.
-        let may_go = self.get(id).filter(|job| !ctx.log.failed && !job.is_over());
+        let may_go = self.get(id).filter(|job| !ctx.log.failed && !job.is_terminal());
         let Some(upto) = may_go.and_then(|job| job.history().purgeable(ctx.now.mono, needed)) else {
             return;
         };
@@ -246,5 +246,5 @@ impl Table {
 /// Whether events of a job may go before it is forgotten: from memory, if they
 /// are in a store, or for good while it goes on.
 fn may_let_go(job: &Job, in_store: bool) -> bool {
-    if job.is_over() { in_store && job.events.can_be_dropped() } else { job.history().can_be_trimmed() }
+    if job.is_terminal() { in_store && job.events.can_be_dropped() } else { job.history().can_be_trimmed() }
 }

@@ -51,18 +51,18 @@ use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::KeyRecord;
 use crate::time::UtcMs;
-pub(crate) use events::Stored;
-pub(crate) use history::History;
-pub(crate) use jobs::Jobs;
-pub(crate) use result::ChunkTerms;
-pub(crate) use submit::{Submission, SubmitContext};
+pub(in crate::runtime) use events::Stored;
+pub(in crate::runtime) use history::History;
+pub(in crate::runtime) use jobs::Jobs;
+pub(in crate::runtime) use result::ChunkTerms;
+pub(in crate::runtime) use submit::{Submission, SubmitContext};
 pub use waits::Wait;
 
 use events::Events;
 use run::{AgentRun, AgentState};
 
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(in crate::runtime) struct Job {
     id: JobId,
     spec: JobSpec,
     /// What its agent is started with, until it is, or never will be.
@@ -80,17 +80,17 @@ pub(crate) struct Job {
 
 /// What was asked for.
 #[derive(Debug)]
-pub(crate) struct JobSpec {
-    pub(crate) principal: Principal,
-    pub(crate) agent: AgentRef,
-    pub(crate) lease: Json,
-    pub(crate) trace: String,
+pub(in crate::runtime) struct JobSpec {
+    pub(in crate::runtime) principal: Principal,
+    pub(in crate::runtime) agent: AgentRef,
+    pub(in crate::runtime) lease: Json,
+    pub(in crate::runtime) trace: String,
     /// What the open family said besides; its extensions go with the input.
-    pub(crate) invocation: Invocation,
-    pub(crate) created_at: UtcMs,
-    pub(crate) max_runtime: Option<NonZeroU32>,
+    pub(in crate::runtime) invocation: Invocation,
+    pub(in crate::runtime) created_at: UtcMs,
+    pub(in crate::runtime) max_runtime: Option<NonZeroU32>,
     /// The key it claimed.
-    pub(crate) key: Option<KeyRecord>,
+    pub(in crate::runtime) key: Option<KeyRecord>,
 }
 
 /// What waits for an agent to start.
@@ -101,7 +101,7 @@ struct Input {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum JobState {
+pub(in crate::runtime) enum JobState {
     /// Its acceptance is not durable yet.
     Accepting,
     /// It waits for a slot.
@@ -117,9 +117,9 @@ pub(crate) enum JobState {
 
 /// How and when a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct End {
-    pub(crate) status: FinalStatus,
-    pub(crate) at: UtcMs,
+pub(in crate::runtime) struct End {
+    pub(in crate::runtime) status: FinalStatus,
+    pub(in crate::runtime) at: UtcMs,
     /// Where its last event stands in the log.
     pos: LogPos,
 }
@@ -154,7 +154,7 @@ impl Job {
         }
     }
 
-    pub(crate) fn state(&self) -> &JobState {
+    pub(in crate::runtime) fn state(&self) -> &JobState {
         &self.state
     }
 
@@ -180,13 +180,13 @@ impl Job {
     }
 
     fn mark_cancelling(&mut self, reason: Option<String>) {
-        debug_assert!(!self.is_over(), "what is over stays so");
+        debug_assert!(!self.is_terminal(), "what is over stays so");
         self.state = JobState::Cancelling(reason);
     }
 
     /// Its last event stands in the log at `pos`.
     fn mark_ended(&mut self, status: FinalStatus, at: UtcMs, pos: LogPos) {
-        debug_assert!(!self.is_over(), "it ends once");
+        debug_assert!(!self.is_terminal(), "it ends once");
         self.state = JobState::Ended(End { status, at, pos });
         self.run.waits.clear();
     }
@@ -194,24 +194,24 @@ impl Job {
 
 /// What it is, and how it stands.
 impl Job {
-    pub(crate) fn spec(&self) -> &JobSpec {
+    pub(in crate::runtime) fn spec(&self) -> &JobSpec {
         &self.spec
     }
 
-    pub(crate) fn submitter(&self) -> SessionId {
+    pub(in crate::runtime) fn submitter(&self) -> SessionId {
         self.submitter
     }
 
-    pub(crate) fn accepted_at(&self) -> LogPos {
+    pub(in crate::runtime) fn accepted_at(&self) -> LogPos {
         self.accepted_at
     }
 
     /// When its agent was first started, and how often again.
-    pub(crate) fn starts(&self) -> (Option<UtcMs>, u32) {
+    pub(in crate::runtime) fn starts(&self) -> (Option<UtcMs>, u32) {
         (self.run.started_at, self.run.restarts)
     }
 
-    pub(crate) fn status(&self) -> JobStatus {
+    pub(in crate::runtime) fn status(&self) -> JobStatus {
         match &self.state {
             JobState::Accepting | JobState::Queued => JobStatus::Pending,
             JobState::Running | JobState::Cancelling(_) if self.run.waits.contains(&Wait::Silence) => {
@@ -222,32 +222,32 @@ impl Job {
         }
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    pub(in crate::runtime) fn is_terminal(&self) -> bool {
         self.end().is_some()
     }
 
     /// How it ended, if it did.
-    pub(crate) fn end(&self) -> Option<&End> {
+    pub(in crate::runtime) fn end(&self) -> Option<&End> {
         if let JobState::Ended(end) = &self.state { Some(end) } else { None }
     }
 
     /// Whether its agent runs, and what that says counts.
     fn is_heard(&self) -> bool {
-        !self.is_over() && self.run.state == AgentState::Running
+        !self.is_terminal() && self.run.state == AgentState::Running
     }
 
     /// Whether listings no longer show it.
-    pub(crate) fn is_expired(&self) -> bool {
+    pub(in crate::runtime) fn is_expired(&self) -> bool {
         self.expired
     }
 
     /// Whether its retention is over and its agent gone.
-    pub(crate) fn is_done(&self) -> bool {
+    pub(in crate::runtime) fn is_done(&self) -> bool {
         self.expired && self.run.state != AgentState::Running
     }
 
     /// The acceptance of this job, as an answer to a request.
-    pub(crate) fn accepted(&self, request: Option<&WireId>) -> Reply {
+    pub(in crate::runtime) fn accepted(&self, request: Option<&WireId>) -> Reply {
         Reply::Accepted(Accepted {
             request: request.cloned(),
             job: self.id.into(),
@@ -273,34 +273,34 @@ impl Job {
         pos
     }
 
-    pub(crate) fn history(&self) -> &History {
+    pub(in crate::runtime) fn history(&self) -> &History {
         self.events.history()
     }
 
     /// How many events it has had.
-    pub(crate) fn count(&self) -> u64 {
+    pub(in crate::runtime) fn count(&self) -> u64 {
         self.events.count()
     }
 
     /// Event `n`, from 1, if it is held in memory.
-    pub(crate) fn event(&self, n: u64) -> Option<&Stored> {
+    pub(in crate::runtime) fn event(&self, n: u64) -> Option<&Stored> {
         self.events.get(n)
     }
 
     /// The first event that is held in memory.
-    pub(crate) fn first_held(&self) -> u64 {
+    pub(in crate::runtime) fn first_held(&self) -> u64 {
         self.events.first_held()
     }
 
     /// Whether event `n` can be had, here or from the store; with 0, the
     /// acceptance.
-    pub(crate) fn keeps(&self, n: u64) -> bool {
+    pub(in crate::runtime) fn keeps(&self, n: u64) -> bool {
         n == 0 || (self.history().first()..=self.count()).contains(&n)
     }
 
     /// Where event `n`, or with 0 the acceptance, stands in the log, if it is
     /// held in memory.
-    pub(crate) fn position(&self, n: u64) -> Option<LogPos> {
+    pub(in crate::runtime) fn position(&self, n: u64) -> Option<LogPos> {
         if n == 0 { Some(self.accepted_at) } else { self.event(n).map(|stored| stored.pos) }
     }
 }

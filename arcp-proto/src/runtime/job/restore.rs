@@ -13,7 +13,7 @@ use crate::time::UtcMs;
 
 impl Jobs {
     /// A job was accepted, with its key.
-    pub(crate) fn restore_job(&mut self, ctx: &Context, pos: LogPos, record: JobRecord) {
+    pub(in crate::runtime) fn restore_job(&mut self, ctx: &Context, pos: LogPos, record: JobRecord) {
         let JobRecord { job: id, principal, key, created_at, .. } = record;
         if let Some(key) = key {
             let until = created_at.plus(ctx.config.key_window);
@@ -36,7 +36,7 @@ impl Jobs {
 
     /// A job had an event. What was before this run is kept as if it were of
     /// now.
-    pub(crate) fn restore_event(&mut self, ctx: &Context, id: JobId, pos: LogPos, record: EventRecord) {
+    pub(in crate::runtime) fn restore_event(&mut self, ctx: &Context, id: JobId, pos: LogPos, record: EventRecord) {
         let (at, event) = (record.at, record.event.clone());
         let keep_until = ctx.now.mono + ctx.config.resume_window;
         let ended = self
@@ -54,7 +54,13 @@ impl Jobs {
 impl Table {
     /// The classes of the events of a job that ended, of which only the last one
     /// follows.
-    pub(crate) fn restore_history(&mut self, id: JobId, gone: u64, classes: &[(EventClass, u32)], bytes: usize) {
+    pub(in crate::runtime) fn restore_history(
+        &mut self,
+        id: JobId,
+        gone: u64,
+        classes: &[(EventClass, u32)],
+        bytes: usize,
+    ) {
         self.change(id, |job| {
             if job.count() == 0 {
                 job.events.restore_history(gone, classes, bytes);
@@ -63,7 +69,7 @@ impl Table {
     }
 
     /// Events of a job were let go for good.
-    pub(crate) fn restore_trimmed(&mut self, id: JobId, upto: u64, started: Option<UtcMs>) {
+    pub(in crate::runtime) fn restore_trimmed(&mut self, id: JobId, upto: u64, started: Option<UtcMs>) {
         self.change(id, |job| {
             job.events.forget(upto);
             if let Some(at) = started {
@@ -72,20 +78,20 @@ impl Table {
         });
     }
 
-    pub(crate) fn restore_checkpoint(&mut self, id: JobId, state: Vec<u8>) {
+    pub(in crate::runtime) fn restore_checkpoint(&mut self, id: JobId, state: Vec<u8>) {
         self.change(id, |job| job.run.checkpoint = Some(state));
     }
 
     /// The agent of a job was started again.
-    pub(crate) fn restore_restart(&mut self, id: JobId) {
+    pub(in crate::runtime) fn restore_restart(&mut self, id: JobId) {
         self.change(id, |job| job.run.restarts += 1);
     }
 
     /// A job was asked to stop. That comes after its start, but perhaps before
     /// its events.
-    pub(crate) fn restore_cancel(&mut self, id: JobId, reason: Option<String>) {
+    pub(in crate::runtime) fn restore_cancel(&mut self, id: JobId, reason: Option<String>) {
         self.change(id, |job| {
-            if !job.is_over() {
+            if !job.is_terminal() {
                 job.mark_cancelling(reason);
             }
         });
@@ -104,7 +110,7 @@ impl Job {
             }
             JobEvent::Said { .. } | JobEvent::Chunk(_) => {}
         }
-        self.is_over()
+        self.is_terminal()
     }
 }
 

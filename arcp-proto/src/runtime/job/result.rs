@@ -21,13 +21,13 @@ const FRAME_OVERHEAD: usize = 1024;
 
 /// How the pieces of a job's result may look: what those can read who get them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ChunkTerms {
+pub(in crate::runtime) struct ChunkTerms {
     /// The largest frame that everybody who watches the job can take.
-    pub(crate) frame_bytes: usize,
+    pub(in crate::runtime) frame_bytes: usize,
     /// Whether everybody who submitted it reads pieces.
-    pub(crate) owners_read_pieces: bool,
+    pub(in crate::runtime) owners_read_pieces: bool,
     /// Whether everybody who watches it does.
-    pub(crate) watchers_read_pieces: bool,
+    pub(in crate::runtime) watchers_read_pieces: bool,
 }
 
 impl ChunkTerms {
@@ -238,7 +238,7 @@ impl Jobs {
     /// # Errors
     ///
     /// That it cannot be had in one piece any more.
-    pub(crate) fn put_result_together(&mut self, id: JobId, terms: ChunkTerms) -> Result<(), Violation> {
+    pub(in crate::runtime) fn put_result_together(&mut self, id: JobId, terms: ChunkTerms) -> Result<(), Violation> {
         self.table.change(id, |job| job.put_result_together(terms.budget())).unwrap_or(Ok(()))
     }
 }

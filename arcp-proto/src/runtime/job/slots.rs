@@ -87,7 +87,7 @@ impl Line {
 
 impl Jobs {
     /// What a job waited for is durable: its acceptance, or its start.
-    pub(crate) fn on_durable(&mut self, ctx: &mut Context, id: JobId) {
+    pub(in crate::runtime) fn on_durable(&mut self, ctx: &mut Context, id: JobId) {
         let Some(job) = self.table.get(id) else {
             return;
         };
@@ -111,7 +111,7 @@ impl Jobs {
 
     /// Begins with waiting jobs, whose principals may have a slot, while there
     /// are slots: each waits for that to be durable.
-    pub(crate) fn fill_slots(&mut self, ctx: &mut Context) {
+    pub(in crate::runtime) fn fill_slots(&mut self, ctx: &mut Context) {
         while let Some(id) = self.line.first(|account| self.shares.may_run(account, &ctx.config.limits)) {
             self.table.change(id, |job| {
                 self.line.leave(job);
@@ -126,7 +126,7 @@ impl Jobs {
 
     /// Starts the agent of a job. It may call nothing yet, if `reader`, who paces
     /// it, is far behind.
-    pub(crate) fn launch(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
+    pub(in crate::runtime) fn launch(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
         let is_due = |job: &Job| job.state == JobState::Running && job.run.state == AgentState::Idle;
         if !self.table.get(id).is_some_and(is_due) {
             return;

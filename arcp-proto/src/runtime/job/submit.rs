@@ -15,21 +15,21 @@ use crate::runtime::log::Waiter;
 
 /// A job that is asked for.
 #[derive(Clone, Copy)]
-pub(crate) struct SubmitContext<'a> {
-    pub(crate) submit: &'a Submit,
-    pub(crate) invocation: &'a Invocation,
+pub(in crate::runtime) struct SubmitContext<'a> {
+    pub(in crate::runtime) submit: &'a Submit,
+    pub(in crate::runtime) invocation: &'a Invocation,
     /// What makes another message of the same id the same.
-    pub(crate) command: [u8; 32],
+    pub(in crate::runtime) command: [u8; 32],
     /// The message's id, and whether that is its principal's.
-    pub(crate) request: &'a WireId,
-    pub(crate) id_is_of_principal: bool,
-    pub(crate) principal: &'a Principal,
-    pub(crate) session: SessionId,
+    pub(in crate::runtime) request: &'a WireId,
+    pub(in crate::runtime) id_is_of_principal: bool,
+    pub(in crate::runtime) principal: &'a Principal,
+    pub(in crate::runtime) session: SessionId,
 }
 
 /// What a submit comes to.
 #[derive(Debug)]
-pub(crate) enum Submission {
+pub(in crate::runtime) enum Submission {
     /// A job that its key was claimed for.
     Known(JobId),
     /// A new job.
@@ -38,7 +38,7 @@ pub(crate) enum Submission {
 
 /// What was found out of a job that may be accepted.
 #[derive(Debug)]
-pub(crate) struct NewJob {
+pub(in crate::runtime) struct NewJob {
     agent: AgentRef,
     key: Option<KeyRecord>,
 }
@@ -49,7 +49,7 @@ impl Jobs {
     /// # Errors
     ///
     /// Why not.
-    pub(crate) fn check(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<Submission, Violation> {
+    pub(in crate::runtime) fn check(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<Submission, Violation> {
         let SubmitContext { submit, principal, .. } = asked;
         check_authority(submit, ctx.config.limits.lease_bytes)?;
         // Only a key makes anybody compare what was asked for.
@@ -113,7 +113,7 @@ impl Jobs {
     /// The job that has to go so that there is room for one more of a principal:
     /// the first of its own that ended, if it has more than its share, or else
     /// the first of all. Its agent is gone.
-    pub(crate) fn to_forget(&self, ctx: &Context, principal: &Principal) -> Option<JobId> {
+    pub(in crate::runtime) fn to_forget(&self, ctx: &Context, principal: &Principal) -> Option<JobId> {
         let limits = &ctx.config.limits;
         if self.table.len() < limits.jobs {
             return None;
@@ -125,7 +125,7 @@ impl Jobs {
 
     /// Accepts a job, in a slot if its principal may have one: whoever may has no
     /// job in line for one.
-    pub(crate) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
+    pub(in crate::runtime) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
         let SubmitContext { submit, invocation, principal, session, .. } = asked;
         let NewJob { agent, key } = new;
         let id = JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc));

@@ -10,7 +10,7 @@ use super::{AgentState, Job};
 use crate::id::{JobId, LogPos, Principal};
 
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub(in crate::runtime) struct Table {
     by_id: BTreeMap<JobId, Job>,
     by_principal: BTreeSet<(Principal, JobId)>,
     /// Jobs that are over and that listings still show.
@@ -26,7 +26,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn get(&self, id: JobId) -> Option<&Job> {
+    pub(in crate::runtime) fn get(&self, id: JobId) -> Option<&Job> {
         self.by_id.get(&id)
     }
 
@@ -60,34 +60,34 @@ impl Table {
     }
 
     /// Jobs that are held, over or not.
-    pub(crate) fn len(&self) -> usize {
+    pub(in crate::runtime) fn len(&self) -> usize {
         self.by_id.len()
     }
 
     /// Bytes of all events held in memory.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(in crate::runtime) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Bytes of all events that can be had, from memory or the store.
-    pub(crate) fn kept_bytes(&self) -> u64 {
+    pub(in crate::runtime) fn kept_bytes(&self) -> u64 {
         self.kept_bytes
     }
 
     /// All of them.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = JobId> {
+    pub(in crate::runtime) fn ids(&self) -> impl Iterator<Item = JobId> {
         self.by_id.keys().copied()
     }
 
     /// Principals that have jobs.
-    pub(crate) fn principals(&self) -> Vec<Principal> {
+    pub(in crate::runtime) fn principals(&self) -> Vec<Principal> {
         let mut principals: Vec<Principal> = self.by_principal.iter().map(|(owner, _)| owner.clone()).collect();
         principals.dedup();
         principals
     }
 
     /// The principal's jobs after `after`, oldest first.
-    pub(crate) fn of_principal<'a>(
+    pub(in crate::runtime) fn of_principal<'a>(
         &'a self,
         principal: &'a Principal,
         after: Option<JobId>,
@@ -102,12 +102,12 @@ impl Table {
     }
 
     /// Whether a principal has jobs, over or not.
-    pub(crate) fn has_any(&self, principal: &Principal) -> bool {
+    pub(in crate::runtime) fn has_any(&self, principal: &Principal) -> bool {
         self.of_principal(principal, None).next().is_some()
     }
 
     /// Everybody's jobs after `after`, oldest first.
-    pub(crate) fn of_all(&self, after: Option<JobId>) -> impl Iterator<Item = (JobId, &Job)> {
+    pub(in crate::runtime) fn of_all(&self, after: Option<JobId>) -> impl Iterator<Item = (JobId, &Job)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_id.range((from, Bound::Unbounded)).map(|(id, job)| (*id, job))
     }
@@ -131,7 +131,7 @@ impl Table {
 
     /// If a job is over and its agent gone, it may be forgotten, and its events
     /// may go to make room.
-    pub(crate) fn settle(&mut self, id: JobId) {
+    pub(in crate::runtime) fn settle(&mut self, id: JobId) {
         let job = self.by_id.get(&id).filter(|job| job.run.state == AgentState::Gone);
         if let Some(end) = job.and_then(Job::end).map(|end| end.pos) {
             self.settled.insert(end, id);

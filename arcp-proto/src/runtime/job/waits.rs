@@ -142,13 +142,13 @@ impl AgentRun {
 impl Jobs {
     /// What every job that is not over waits for, if it waits for anything but
     /// its agent.
-    pub(crate) fn waits(&self) -> Vec<(JobId, Wait)> {
+    pub(in crate::runtime) fn waits(&self) -> Vec<(JobId, Wait)> {
         self.table.of_all(None).filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
     }
 
     /// Calls of agents are durable, one entry for each: gives the jobs to which
     /// something is owed for that.
-    pub(crate) fn on_calls_durable(&mut self, calls: &[JobId]) -> BTreeSet<JobId> {
+    pub(in crate::runtime) fn on_calls_durable(&mut self, calls: &[JobId]) -> BTreeSet<JobId> {
         for id in calls {
             self.table.change(*id, |job| job.run.allowance.return_call());
         }
@@ -157,7 +157,7 @@ impl Jobs {
 
     /// Gives an agent its credit back, unless `reader`, who paces it, is far
     /// behind.
-    pub(crate) fn return_credit(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
+    pub(in crate::runtime) fn return_credit(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
         self.table.change(id, |job| {
             if job.is_heard() {
                 job.run.return_credit(ctx, id, reader);
@@ -167,12 +167,12 @@ impl Jobs {
 
     /// Whether something is owed to the agent of a job, which it gets unless a
     /// reader is far behind.
-    pub(crate) fn is_owed_credit(&self, id: JobId) -> bool {
+    pub(in crate::runtime) fn is_owed_credit(&self, id: JobId) -> bool {
         self.table.get(id).is_some_and(|job| job.run.allowance.owed.calls > 0 && job.is_heard())
     }
 
     /// Its submitter wants so much time between two calls of a job's agent.
-    pub(crate) fn set_pace(&mut self, ctx: &mut Context, id: JobId, every: Option<Duration>) {
+    pub(in crate::runtime) fn set_pace(&mut self, ctx: &mut Context, id: JobId, every: Option<Duration>) {
         ctx.timers.clear(Timer::Pace(id));
         self.table.change(id, |job| job.run.allowance.pace = every);
     }
