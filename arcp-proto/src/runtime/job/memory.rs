@@ -47,8 +47,13 @@ impl Memory {
         self.kept.remove(&end);
     }
 
+    /// The job that ended first of those whose events are held and durable.
+    fn first_loaded(&self, durable: LogPos) -> Option<(LogPos, JobId)> {
+        self.loaded.first_key_value().map(|(at, id)| (*at, *id)).filter(|(at, _)| *at <= durable)
+    }
+
     /// The job that ended first of those that are not owed to anybody. A few are
-    /// looked at, and where all are owed, the next time those after them.
+    /// looked at, and where all of them are owed, the next time those after them.
     fn first_not_owed(&mut self, durable: LogPos, is_owed: impl Fn(JobId) -> bool) -> Option<(LogPos, JobId)> {
         let from = (Bound::Excluded(self.looked_at), Bound::Unbounded);
         let mut looked_at = LogPos(0);
@@ -166,8 +171,9 @@ impl Table {
     /// Lets events go from memory until everything held fits: the oldest of
     /// the one that grows within its own bounds, but none from `unsent` on;
     /// then those of the jobs that ended first and are not owed to anybody,
-    /// then again the oldest of the one that grows; and last those that are
-    /// owed, but none from `new` on: whoever reads loses nothing for who does not.
+    /// then again the oldest of the one that grows, and those that are owed:
+    /// whoever reads loses nothing for who does not. Last goes what is left of
+    /// the one that grows, but none from `new` on.
     fn fit(
         &mut self,
         growing: JobId,
@@ -177,28 +183,31 @@ impl Table {
         is_owed: impl Fn(JobId) -> bool,
     ) {
         self.change(growing, |job| job.events.fit(limits, durable, unsent.min(new)));
-        while self.bytes() > limits.log_bytes && self.let_one_go(growing, durable, (unsent, new), &is_owed) {}
+        let mut all_owed = false;
+        while self.bytes() > limits.log_bytes {
+            let ended = if all_owed { None } else { self.memory.first_not_owed(durable, &is_owed) };
+            // Of those that were not looked at yet some may not be owed.
+            all_owed |= ended.is_none() && self.memory.looked_at == LogPos(0);
+            let went = match ended {
+                Some(ended) => self.drop_ended(ended),
+                None if self.drop_oldest(growing, durable, unsent.min(new)) => true,
+                None if !all_owed => false,
+                None => match self.memory.first_loaded(durable) {
+                    Some(owed) => self.drop_ended(owed),
+                    None => self.drop_oldest(growing, durable, new),
+                },
+            };
+            if !went {
+                return;
+            }
+        }
     }
 
-    /// False if nothing may go.
-    fn let_one_go(
-        &mut self,
-        growing: JobId,
-        durable: LogPos,
-        (unsent, new): (u64, u64),
-        is_owed: impl Fn(JobId) -> bool,
-    ) -> bool {
-        let ended = self.memory.first_not_owed(durable, is_owed);
-        if ended.is_none() && self.drop_oldest(growing, durable, unsent.min(new)) {
-            return true;
-        }
-        let first = || self.memory.loaded.first_key_value().map(|(at, id)| (*at, *id)).filter(|(at, _)| *at <= durable);
-        let Some((at, ended)) = ended.or_else(first) else {
-            return self.drop_oldest(growing, durable, new);
-        };
+    /// Lets the events of a job that is over go from memory.
+    fn drop_ended(&mut self, (at, id): (LogPos, JobId)) -> bool {
         self.memory.loaded.remove(&at);
-        self.memory.shed.push(ended);
-        self.change(ended, |job| job.events.drop_all());
+        self.memory.shed.push(id);
+        self.change(id, |job| job.events.drop_all());
         true
     }
 
