@@ -145,10 +145,10 @@ fn row(code: &ErrorCode) -> Option<Row> {
 impl ErrorCode {
     /// The name a person sees.
     pub fn name(&self) -> &str {
-        match self {
-            ErrorCode::Other(name) => name,
-            known => row(known).map_or("INTERNAL_ERROR", |row| row.name),
+        if let ErrorCode::Other(name) = self {
+            return name;
         }
+        row(self).map_or("INTERNAL_ERROR", |row| row.name)
     }
 
     /// The code of this name, in any published spelling. Names nobody knows are

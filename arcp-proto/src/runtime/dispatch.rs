@@ -7,6 +7,7 @@ mod sessions;
 mod submit;
 
 use super::Runtime;
+use super::connection::Conn;
 use super::delivery::{Next, ReplayStep};
 use super::effect::Effect;
 use super::io::CloseReason;
@@ -24,7 +25,11 @@ impl Runtime {
                 Effect::CreditOwed(job) => self.return_credit(job),
                 Effect::Unreferenced(job) => self.forget_if_done(job),
                 Effect::Answer { conn, reply } => self.answer(conn, reply),
-                Effect::Renumbered { conn, withdrawn } => self.connections.renumber(conn, &withdrawn),
+                Effect::Renumbered { conn, withdrawn } => {
+                    if let Some(conn) = self.connections.get_mut(conn) {
+                        conn.renumber(&withdrawn);
+                    }
+                }
                 Effect::Leave { conn, reason } => self.leave(conn, reason),
                 Effect::Dismiss { conn, refusal, reason } => self.dismiss(conn, refusal, reason),
                 Effect::Evicted { session, at_once } => {
@@ -56,7 +61,8 @@ impl Runtime {
     /// Sends the next numbered frame up to `up_to`; false if there is none that
     /// may be seen.
     pub(super) fn send_next_event(&mut self, conn: ConnId, up_to: u64) -> bool {
-        let Some(session) = self.connections.session(conn).filter(|_| self.connections.takes_numbered(conn)) else {
+        let attached = self.connections.get(conn).filter(|conn| conn.takes_numbered());
+        let Some(session) = attached.and_then(Conn::session) else {
             return false;
         };
         match self.delivery.next(&mut self.ctx, &self.jobs, session, conn, up_to) {
@@ -77,8 +83,8 @@ impl Runtime {
     /// Sends the next frame of a replay; false if there is none that can be
     /// sent now.
     pub(super) fn pump_replay(&mut self, conn: ConnId) -> bool {
-        let (reader, replay) = (self.connections.session(conn), self.connections.take_replay(conn));
-        let (Some(reader), Some(mut replay)) = (reader, replay) else {
+        let attached = self.connections.get_mut(conn).and_then(|conn| Some((conn.session()?, conn.take_replay()?)));
+        let Some((reader, mut replay)) = attached else {
             return false;
         };
         let step = self.delivery.next_replayed(&mut self.ctx, &self.jobs, conn, reader, &mut replay);
@@ -86,7 +92,9 @@ impl Runtime {
             self.connections.send_reply(&mut self.ctx, conn, &reply);
             return true;
         }
-        self.connections.go_on_replaying(conn, replay);
+        if let Some(conn) = self.connections.get_mut(conn) {
+            conn.go_on_replaying(replay);
+        }
         match step {
             ReplayStep::Frame(Some(frame)) => self.connections.send_frame(&mut self.ctx, conn, frame),
             ReplayStep::Frame(None) => {}

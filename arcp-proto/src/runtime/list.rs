@@ -9,15 +9,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use sha2::{Digest as _, Sha256};
 use ulid::Ulid;
 
-use super::Runtime;
 use super::authority;
-use super::connection::Content;
-use super::job::Job;
+use super::context::Context;
+use super::job::{Job, Jobs};
+use super::session::Session;
 use crate::error::Violation;
-use crate::id::{ConnId, JobId, Principal, SessionId, WireId};
+use crate::id::{JobId, Principal, WireId};
 use crate::model::feature::Feature;
 use crate::model::job::{JobStatus, JobSummary};
-use crate::model::reply::{Concern, JobPage, Refusal};
+use crate::model::reply::JobPage;
 use crate::model::request::ListQuery;
 
 const DEFAULT_PAGE: u64 = 100;
@@ -35,22 +35,17 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Bytes it holds, roughly.
-    pub(super) fn weight(&self) -> usize {
-        ENTRY_BYTES + self.query.status.len()
-    }
-}
-
-impl Runtime {
-    pub(super) fn on_list(&mut self, conn: ConnId, session: SessionId, id: WireId, query: &ListQuery) {
-        match self.listing(session, &id, query) {
-            Ok(listing) => self.answer(conn, Content::Page(listing)),
-            Err(violation) => self.refuse(conn, Refusal::of(Concern::Listing, violation, Some(id))),
-        }
-    }
-
-    fn listing(&self, session: SessionId, request: &WireId, query: &ListQuery) -> Result<Listing, Violation> {
-        let session = self.sessions.get(session).ok_or_else(|| Violation::invalid("the session is gone"))?;
+    /// What a session asks for.
+    ///
+    /// # Errors
+    ///
+    /// If it may not, or asks for what makes no sense.
+    pub(super) fn new(
+        ctx: &Context,
+        session: &Session,
+        request: WireId,
+        query: ListQuery,
+    ) -> Result<Listing, Violation> {
         if !session.view().features.has(Feature::ListJobs) {
             return Err(Violation::invalid("listing needs the feature `list_jobs`, which was not negotiated"));
         }
@@ -60,58 +55,62 @@ impl Runtime {
             _ => return Err(Violation::invalid("`limit` must be 1 to 1000")),
         };
         let principal = session.principal().clone();
-        let after = query.cursor.as_deref().map(|cursor| self.read_cursor(&principal, cursor)).transpose()?;
-        let query = ListQuery { cursor: None, limit: Some(limit), ..query.clone() };
-        Ok(Listing { request: request.clone(), principal, after, query })
+        let after = query.cursor.as_deref().map(|cursor| read_cursor(ctx, &principal, cursor)).transpose()?;
+        let query = ListQuery { cursor: None, limit: Some(limit), ..query };
+        Ok(Listing { request, principal, after, query })
     }
 
-    /// Looks a page up, as it is now.
-    pub(super) fn page(&self, listing: &Listing) -> JobPage {
-        let Listing { request, principal, after, query } = listing;
-        let after = *after;
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        ENTRY_BYTES + self.query.status.len()
+    }
+
+    /// Looks the page up, as it is now.
+    pub(super) fn page(&self, ctx: &Context, jobs: &Jobs) -> JobPage {
+        let Listing { request, principal, after, query } = self;
         let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-        let (mut jobs, mut bytes) = (Vec::new(), 0);
-        let page_bytes = self.ctx.config.limits.result_frame_bytes / 2;
-        let (mut seen, mut next) = (after, None);
-        for (scanned, (id, job)) in authority::visible_jobs(&self.ctx.config, &self.jobs, principal, after).enumerate()
-        {
-            if jobs.len() as u64 == limit || bytes >= page_bytes || scanned == self.ctx.config.limits.list_scan {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let page_bytes = ctx.config.limits.result_frame_bytes / 2;
+        let (mut seen, mut next) = (*after, None);
+        for (scanned, (id, job)) in authority::visible_jobs(&ctx.config, jobs, principal, *after).enumerate() {
+            if found.len() as u64 == limit || bytes >= page_bytes || scanned == ctx.config.limits.list_scan {
                 next = seen;
                 break;
             }
             seen = Some(id);
             if matches(job, query) {
                 bytes += ENTRY_BYTES + job.spec().lease.as_str().len();
-                jobs.push(summary(id, job));
+                found.push(summary(id, job));
             }
         }
-        JobPage { request: Some(request.clone()), next: next.map(|last| self.write_cursor(principal, last)), jobs }
+        let next = next.map(|last| write_cursor(ctx, principal, last));
+        JobPage { request: Some(request.clone()), next, jobs: found }
     }
+}
 
-    fn write_cursor(&self, principal: &Principal, last: JobId) -> String {
-        let mut bytes = last.ulid().to_bytes().to_vec();
-        bytes.extend_from_slice(&self.cursor_mac(principal, last)[..12]);
-        BASE64.encode(bytes)
-    }
+fn write_cursor(ctx: &Context, principal: &Principal, last: JobId) -> String {
+    let mut bytes = last.ulid().to_bytes().to_vec();
+    bytes.extend_from_slice(&cursor_mac(ctx, principal, last)[..12]);
+    BASE64.encode(bytes)
+}
 
-    fn read_cursor(&self, principal: &Principal, cursor: &str) -> Result<JobId, Violation> {
-        let bad = || Violation::invalid("`cursor` is not one this runtime gave you: start without one");
-        let bytes = BASE64.decode(cursor).map_err(|_| bad())?;
-        let (id, mac) = bytes.split_at_checked(16).ok_or_else(bad)?;
-        let id: [u8; 16] = id.try_into().map_err(|_| bad())?;
-        let last = JobId::from_ulid(Ulid::from_bytes(id));
-        (mac == &self.cursor_mac(principal, last)[..12]).then_some(last).ok_or_else(bad)
-    }
+fn read_cursor(ctx: &Context, principal: &Principal, cursor: &str) -> Result<JobId, Violation> {
+    let bad = || Violation::invalid("`cursor` is not one this runtime gave you: start without one");
+    let bytes = BASE64.decode(cursor).map_err(|_| bad())?;
+    let (id, mac) = bytes.split_at_checked(16).ok_or_else(bad)?;
+    let id: [u8; 16] = id.try_into().map_err(|_| bad())?;
+    let last = JobId::from_ulid(Ulid::from_bytes(id));
+    (mac == &cursor_mac(ctx, principal, last)[..12]).then_some(last).ok_or_else(bad)
+}
 
-    /// Cursors hold no state here, and nobody else can make one.
-    fn cursor_mac(&self, principal: &Principal, last: JobId) -> [u8; 32] {
-        let inner = Sha256::new()
-            .chain_update(self.ctx.cursor_key)
-            .chain_update(last.ulid().to_bytes())
-            .chain_update(principal.to_string())
-            .finalize();
-        Sha256::new().chain_update(self.ctx.cursor_key).chain_update(inner).finalize().into()
-    }
+/// Cursors hold no state here, and nobody else can make one.
+fn cursor_mac(ctx: &Context, principal: &Principal, last: JobId) -> [u8; 32] {
+    let inner = Sha256::new()
+        .chain_update(ctx.cursor_key)
+        .chain_update(last.ulid().to_bytes())
+        .chain_update(principal.to_string())
+        .finalize();
+    Sha256::new().chain_update(ctx.cursor_key).chain_update(inner).finalize().into()
 }
 
 fn matches(job: &Job, query: &ListQuery) -> bool {

@@ -143,7 +143,11 @@ impl Runtime {
             }
             Input::Received { conn, frame } => self.on_received(conn, &frame),
             Input::TooLong { conn } => self.on_too_long(conn),
-            Input::Credit { conn, bytes, frames } => self.connections.on_credit(&mut self.ctx, conn, bytes, frames),
+            Input::Credit { conn, bytes, frames } => {
+                if let Some(conn) = self.connections.get_mut(conn) {
+                    conn.on_credit(&mut self.ctx, bytes, frames);
+                }
+            }
             Input::Closed { conn } => self.connections.on_closed(&mut self.ctx, conn),
             Input::Authenticated { op, verdict } => self.on_authenticated(op, verdict),
             Input::Persisted { up_to } => self.on_persisted(up_to),
@@ -206,7 +210,11 @@ impl Runtime {
                 Timer::Handshake(conn) => self.connections.on_handshake_timeout(&mut self.ctx, conn),
                 Timer::Heartbeat(conn) => self.connections.on_heartbeat(&mut self.ctx, conn),
                 Timer::Stalled(conn) => self.connections.leave(&mut self.ctx, conn, CloseReason::SlowReader),
-                Timer::Hold(conn) => self.connections.on_hold_over(&mut self.ctx, conn),
+                Timer::Hold(conn) => {
+                    if let Some(conn) = self.connections.get_mut(conn) {
+                        conn.on_hold_over(&mut self.ctx);
+                    }
+                }
                 Timer::ResumeWindow(session) => self.sessions.end(&mut self.ctx, &self.jobs, session),
                 Timer::SessionLease(session) => self.on_session_lease(session),
                 Timer::Pace(job) => self.return_credit(job),

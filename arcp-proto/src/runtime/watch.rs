@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Runtime;
 use super::authority::{self, Act, Reason, Who};
-use super::connection::Content;
+use super::connection::{Conn, Content};
 use super::delivery::{Feed, WatchPlan};
 use super::io::Notice;
 use crate::error::{ErrorCode, Violation};
@@ -249,7 +249,7 @@ impl Runtime {
         id: WireId,
         asked: &Replay,
     ) {
-        let busy = self.connections.is_replaying(conn);
+        let busy = self.connections.get(conn).is_some_and(Conn::is_replaying);
         let planned = match busy {
             true => Err(Violation::invalid("a replay is under way: wait for its end")),
             false => self.delivery.plan_replay(session, named, &id, asked),

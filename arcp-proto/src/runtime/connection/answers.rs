@@ -4,7 +4,6 @@
 //! by; numbered frames wait in the log, not here.
 
 use alloc::collections::VecDeque;
-use alloc::string::ToString as _;
 
 use super::{Connections, Position};
 use crate::error::{ErrorCode, Violation};
@@ -12,10 +11,8 @@ use crate::id::{ConnId, LogPos};
 use crate::model::reply::{Concern, Refusal, Reply, Subject};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Replay, Withdrawn};
-use crate::runtime::io::{CloseReason, Notice};
+use crate::runtime::io::CloseReason;
 use crate::runtime::list::Listing;
-use crate::runtime::log::Waiter;
-use crate::wire::profile::RefusalForm;
 
 /// Answers may pile up to this many times their bounds while a driver still
 /// hands over what it had read before it was told to pause.
@@ -34,20 +31,20 @@ pub(super) struct Answers {
 }
 
 #[derive(Debug)]
-struct Queued {
-    turn: Turn,
-    content: Content,
+pub(super) struct Queued {
+    pub(super) turn: Turn,
+    pub(super) content: Content,
 }
 
 /// When an answer may be sent.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::runtime) struct Turn {
     /// What must be durable first.
-    gate: LogPos,
+    pub(super) gate: LogPos,
     /// Numbered frames up to this one come before it.
-    follows: u64,
+    pub(super) follows: u64,
     /// Numbered frames after this one come after it.
-    precedes: u64,
+    pub(super) precedes: u64,
 }
 
 /// An answer, and whether it needs what was appended before it to be true.
@@ -68,6 +65,7 @@ pub(in crate::runtime) enum Content {
 }
 
 /// What a connection can be sent next.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is given")]
 pub(in crate::runtime) enum Next {
     /// It was sent something.
     Sent,
@@ -145,28 +143,28 @@ impl Answers {
         self.queue.push_back(Queued { turn: Turn { gate, follows, precedes }, content });
     }
 
-    fn push_first(&mut self, turn: Turn, content: Content) {
+    pub(super) fn push_first(&mut self, turn: Turn, content: Content) {
         self.bytes += content.weight();
         self.queue.push_front(Queued { turn, content });
     }
 
-    fn pop(&mut self) -> Option<Queued> {
+    pub(super) fn pop(&mut self) -> Option<Queued> {
         let answer = self.queue.pop_front()?;
         self.bytes -= answer.content.weight();
         Some(answer)
     }
 
     /// The turn of the first one.
-    fn turn(&self) -> Option<Turn> {
+    pub(super) fn turn(&self) -> Option<Turn> {
         self.queue.front().map(|answer| answer.turn)
     }
 
-    fn push_aside(&mut self, reply: Reply) {
+    pub(super) fn push_aside(&mut self, reply: Reply) {
         self.bytes += reply.weight();
         self.asides.push_back(reply);
     }
 
-    fn pop_aside(&mut self) -> Option<Reply> {
+    pub(super) fn pop_aside(&mut self) -> Option<Reply> {
         let reply = self.asides.pop_front()?;
         self.bytes -= reply.weight();
         Some(reply)
@@ -227,14 +225,14 @@ impl Connections {
 
     /// Refuses what a record decides, durable or not, or what none decides.
     pub(in crate::runtime) fn refuse(&mut self, ctx: &mut Context, id: ConnId, refusal: Refusal, at: Position) {
-        if self.is_told(ctx, id, &refusal) {
+        if self.get(id).is_some_and(|conn| conn.is_told(ctx, &refusal)) {
             self.answer(ctx, id, Answer::refusal(refusal), at);
         }
     }
 
     /// Refuses what no record decides.
     pub(in crate::runtime) fn refuse_freely(&mut self, ctx: &mut Context, id: ConnId, refusal: Refusal, at: Position) {
-        if self.is_told(ctx, id, &refusal) {
+        if self.get(id).is_some_and(|conn| conn.is_told(ctx, &refusal)) {
             self.answer(ctx, id, Answer::free(Reply::Refused(refusal)), at);
         }
     }
@@ -259,83 +257,60 @@ impl Connections {
 
     /// Refuses a connection, and ends it at once.
     pub(in crate::runtime) fn dismiss(&mut self, ctx: &mut Context, id: ConnId, refusal: Refusal, reason: CloseReason) {
-        if self.is_told(ctx, id, &refusal) {
-            self.send_reply(ctx, id, &Reply::Refused(refusal));
+        if let Some(conn) = self.by_id.get_mut(&id).filter(|conn| conn.is_told(ctx, &refusal)) {
+            conn.send_reply(ctx, &Reply::Refused(refusal));
         }
         self.leave(ctx, id, reason);
     }
+}
 
-    /// Whether a peer is told of a refusal; an operator is.
-    fn is_told(&mut self, ctx: &mut Context, id: ConnId, refusal: &Refusal) -> bool {
-        let Some(conn) = self.by_id.get(&id) else {
-            return false;
-        };
-        let told = conn.view.profile.refusal_form(refusal.concern) != RefusalForm::Silent;
-        let code = refusal.code.name().to_string();
-        ctx.observe(Notice::Refused { conn: id, code, told });
-        told
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+    use crate::entropy::Seeds;
+    use crate::runtime::Config;
+    use crate::runtime::io::{Output, Transport};
+    use crate::time::Now;
+
+    const PEER: ConnId = ConnId(1);
+
+    fn connected() -> (Context, Connections) {
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let (mut ctx, mut connections) =
+            (Context::new(Config::new("t", "1"), &seeds, Now::default()), Connections::default());
+        connections.on_opened(&mut ctx, PEER, Transport::WebSocket, None, None);
+        connections.get_mut(PEER).expect("it is open").on_credit(&mut ctx, 1 << 20, 100);
+        (ctx, connections)
     }
 
-    /// Sends what can be sent of what waits here, or says what comes before it;
-    /// `cursor` is the last number that was sent.
-    pub(in crate::runtime) fn next(&mut self, ctx: &mut Context, id: ConnId, cursor: u64) -> Next {
-        let Some(conn) = self.by_id.get_mut(&id).filter(|conn| conn.may_write()) else {
-            return Next::Nothing;
-        };
-        // Nobody is asked for signs of life before it was let in.
-        if conn.welcomed && conn.channel.has_credit() {
-            if let Some(reply) = conn.answers.pop_aside() {
-                self.send_reply(ctx, id, &reply);
-                return Next::Sent;
-            }
-            if conn.heartbeat.ping_is_due() && self.ping(ctx, id) {
-                return Next::Sent;
-            }
-        }
-        let Some(conn) = self.by_id.get_mut(&id) else {
-            return Next::Nothing;
-        };
-        if conn.replay.is_some() {
-            return Next::Replay;
-        }
-        let turn = conn.answers.turn();
-        if let Some(turn) = turn {
-            if !ctx.log.is_durable(turn.gate) {
-                ctx.log.wait(turn.gate, Waiter::Conn(id));
-            } else if cursor >= turn.follows
-                && let Some(next) = self.next_answer(ctx, id)
-            {
-                return next;
-            }
-        }
-        Next::Numbered(turn.map_or(u64::MAX, |turn| turn.precedes))
+    fn done() -> Answer {
+        Answer::free(Reply::Done { detail: "done".to_string(), request: None })
     }
 
-    /// Sends the first answer, or says what it needs; `None` if its content
-    /// cannot be had yet.
-    fn next_answer(&mut self, ctx: &mut Context, id: ConnId) -> Option<Next> {
-        let conn = self.by_id.get_mut(&id)?;
-        let Queued { turn, content } = conn.answers.pop()?;
-        match content {
-            Content::Reply(reply) => self.send_reply(ctx, id, &reply),
-            Content::Replay(replay) => conn.replay = Some(replay),
-            // A page that cannot be sent is not looked up.
-            Content::Page(listing) if ctx.log.failed => {
-                ctx.log.wait(ctx.log.last(), Waiter::Conn(id));
-                conn.answers.push_first(turn, Content::Page(listing));
-                return None;
-            }
-            Content::Page(listing) => return Some(Next::Page(turn, listing)),
-        }
-        Some(Next::Sent)
+    #[test]
+    fn an_answer_comes_between_what_was_numbered_before_it_and_after_it() {
+        let (mut ctx, mut connections) = connected();
+        connections.get_mut(PEER).expect("it is open").follow(3);
+        connections.answer(&mut ctx, PEER, done(), Position { cursor: 2, head: 5 });
+        let conn = connections.get_mut(PEER).expect("it is open");
+        assert!(matches!(conn.next(&mut ctx, 2), Next::Numbered(5)), "frame 3 comes first, frame 6 does not");
+        assert!(matches!(conn.next(&mut ctx, 3), Next::Sent));
+        assert!(matches!(conn.next(&mut ctx, 3), Next::Numbered(u64::MAX)));
     }
 
-    /// Gives the first answer what it says. It shows what is there now: that
-    /// must be durable too.
-    pub(in crate::runtime) fn put_page(&mut self, ctx: &Context, id: ConnId, turn: Turn, page: Reply) {
-        if let Some(conn) = self.by_id.get_mut(&id) {
-            let turn = Turn { gate: ctx.log.last(), ..turn };
-            conn.answers.push_first(turn, Content::Reply(page));
+    #[test]
+    fn whoever_asks_faster_than_it_reads_is_left_at_the_bound() {
+        let (mut ctx, mut connections) = connected();
+        ctx.config.limits.replies_per_connection = 2;
+        let mut answered = 0;
+        while connections.get(PEER).is_some() {
+            connections.answer(&mut ctx, PEER, done(), Position::default());
+            answered += 1;
         }
+        assert_eq!(answered, 2 * FLOOD_FACTOR);
+        let left = Output::Close { conn: PEER, reason: CloseReason::Flood };
+        assert_eq!(core::iter::from_fn(|| ctx.poll_output()).last(), Some(left));
     }
 }

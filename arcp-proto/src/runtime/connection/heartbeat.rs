@@ -3,10 +3,11 @@
 
 use core::time::Duration;
 
-use super::{Conn, Connections};
+use super::Connections;
+use super::conn::Conn;
 use crate::error::{ErrorCode, Violation};
 use crate::id::ConnId;
-use crate::model::reply::{Concern, Refusal, Reply};
+use crate::model::reply::{Concern, Refusal};
 use crate::runtime::context::Context;
 use crate::runtime::io::CloseReason;
 use crate::runtime::timers::Timer;
@@ -32,6 +33,11 @@ impl Heartbeat {
         self.ping_due
     }
 
+    /// Takes a ping that is due; false if none is.
+    pub(super) fn take_ping(&mut self) -> bool {
+        core::mem::take(&mut self.ping_due)
+    }
+
     /// Since when one direction has been silent and no ping was made of it.
     fn quiet_since(&self) -> Timestamp {
         self.last_received.min(self.last_sent).max(self.last_ping)
@@ -46,7 +52,7 @@ impl Heartbeat {
 }
 
 /// How often a peer is expected to be heard, if it agreed to that.
-pub(in crate::runtime) fn interval(ctx: &Context, view: View) -> Option<Duration> {
+pub(in crate::runtime) fn heartbeat_interval(ctx: &Context, view: View) -> Option<Duration> {
     ctx.config.heartbeat.filter(|_| view.is_expected_to_be_heard())
 }
 
@@ -76,27 +82,17 @@ impl Connections {
         ctx.timers.set(Timer::Heartbeat(id), beat.next_at(interval, pinged));
         ctx.ready(id);
     }
+}
 
+impl Conn {
     /// A peer that pings by itself will be missed when it stops.
-    pub(in crate::runtime) fn expect_pings(&mut self, ctx: &mut Context, id: ConnId) {
-        let expected = |conn: &&mut Conn| conn.view.is_alive_by_pings() && !conn.heartbeat.pings;
-        let Some(conn) = self.by_id.get_mut(&id).filter(expected) else {
+    pub(in crate::runtime) fn expect_pings(&mut self, ctx: &mut Context) {
+        if !self.view.is_alive_by_pings() || core::mem::replace(&mut self.heartbeat.pings, true) {
             return;
-        };
-        conn.heartbeat.pings = true;
-        if let Some(interval) = ctx.config.heartbeat.filter(|_| !ctx.timers.is_set(Timer::Heartbeat(id))) {
-            ctx.timers.set(Timer::Heartbeat(id), ctx.now.mono + interval);
         }
-    }
-
-    /// Sends a ping that is due; false if none is.
-    pub(super) fn ping(&mut self, ctx: &mut Context, id: ConnId) -> bool {
-        let due = self.by_id.get_mut(&id).is_some_and(|conn| core::mem::take(&mut conn.heartbeat.ping_due));
-        if due {
-            let nonce = alloc::format!("{:016x}", ctx.entropy.public_u64());
-            let at = ctx.now.utc;
-            self.send_reply(ctx, id, &Reply::Ping { nonce, at });
+        let timer = Timer::Heartbeat(self.id());
+        if let Some(interval) = ctx.config.heartbeat.filter(|_| !ctx.timers.is_set(timer)) {
+            ctx.timers.set(timer, ctx.now.mono + interval);
         }
-        due
     }
 }

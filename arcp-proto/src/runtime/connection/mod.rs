@@ -5,6 +5,7 @@
 mod answers;
 mod authentication;
 mod channel;
+mod conn;
 mod handshake;
 mod heartbeat;
 
@@ -14,11 +15,11 @@ use core::net::IpAddr;
 
 pub(super) use answers::{Answer, Content, Next};
 pub(super) use authentication::Judged;
+pub(super) use conn::Conn;
 pub(super) use handshake::{Opening, Wish};
-pub(super) use heartbeat::interval;
+pub(super) use heartbeat::heartbeat_interval;
 
 use super::context::Context;
-use super::delivery::{Replay, Withdrawn};
 use super::effect::Effect;
 use super::io::{CloseReason, Output, Transport};
 use super::session::Sessions;
@@ -30,11 +31,7 @@ use crate::model::request::{HandshakeRequest, Request, SessionRequest};
 use crate::principal::Network;
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
-use crate::wire::{self, Inbound, Stamp, View, frame};
-use answers::Answers;
-use channel::Channel;
-use handshake::Handshake;
-use heartbeat::Heartbeat;
+use crate::wire::{self, Inbound, View, frame};
 
 /// What is not durable may grow to this many times its bound while drivers
 /// still hand over what they had read before they were told to pause.
@@ -49,23 +46,6 @@ pub(super) struct Connections {
     judging: BTreeMap<OpId, ConnId>,
 }
 
-#[derive(Debug)]
-struct Conn {
-    view: View,
-    channel: Channel,
-    heartbeat: Heartbeat,
-    handshake: Handshake,
-    /// Whether it has no session yet that it can do anything in.
-    opening: bool,
-    /// Whether its peer has been told of the session.
-    welcomed: bool,
-    answers: Answers,
-    /// Frames it is sent once more.
-    replay: Option<Replay>,
-    /// Whether its numbered frames are held for a moment.
-    held: bool,
-}
-
 /// How far a session is that is attached to a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Position {
@@ -76,6 +56,7 @@ pub(super) struct Position {
 }
 
 /// What a frame is.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is given")]
 pub(super) enum Heard<'a> {
     /// Nothing that anybody else has to know.
     Nothing,
@@ -85,46 +66,6 @@ pub(super) enum Heard<'a> {
     Opening(Opening),
     /// A request in a session.
     Request(SessionId, Inbound, Header<'a>),
-}
-
-impl Conn {
-    fn new(transport: Transport, network: Option<Network>, peer: Option<Principal>, now: Timestamp) -> Conn {
-        Conn {
-            view: View::before_handshake(transport == Transport::Lines),
-            channel: Channel::default(),
-            heartbeat: Heartbeat::new(now),
-            handshake: Handshake::new(peer, network),
-            opening: true,
-            welcomed: false,
-            answers: Answers::default(),
-            replay: None,
-            held: false,
-        }
-    }
-
-    /// Whether something may be written to it. Its last word is, credit or
-    /// not.
-    fn may_write(&self) -> bool {
-        self.channel.has_credit()
-            || self.channel.leaving().is_some() && self.replay.is_none() && self.answers.is_last_word()
-    }
-
-    /// Bytes of the longest frame that is taken from it.
-    fn most_bytes(&self, ctx: &Context) -> usize {
-        let limits = &ctx.config.limits;
-        if self.opening { limits.handshake_frame_bytes } else { limits.frame_bytes }
-    }
-
-    /// Whether it is to be read: neither its answers nor the log nor what its
-    /// host has not taken may grow without bound.
-    fn may_be_read(&self, ctx: &Context, host_is_full: bool) -> bool {
-        let limits = &ctx.config.limits;
-        // What was paused goes on once half of what paused it is gone.
-        let part = if self.channel.is_paused() { 4 } else { 2 };
-        let count = limits.replies_per_connection.div_ceil(part);
-        let answers = self.answers.reach(count, limits.reply_bytes_per_connection / part);
-        !ctx.log.full && !answers && !host_is_full
-    }
 }
 
 impl Connections {
@@ -137,9 +78,12 @@ impl Connections {
         self.by_id.get(&id)?.handshake.session()
     }
 
-    /// How its peer sees things, and where that comes from.
-    pub(super) fn peer(&self, id: ConnId) -> Option<(View, Option<Network>)> {
-        self.by_id.get(&id).map(|conn| (conn.view, conn.handshake.network()))
+    pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.by_id.get_mut(&id)
     }
 
     /// A connection is open.
@@ -158,7 +102,7 @@ impl Connections {
             return ctx.output(Output::Close { conn: id, reason: CloseReason::TooMany });
         }
         self.handshaking += 1;
-        self.by_id.insert(id, Conn::new(transport, address.map(Network::of), peer, ctx.now.mono));
+        self.by_id.insert(id, Conn::new(id, transport, address.map(Network::of), peer, ctx.now.mono));
         ctx.timers.set(Timer::Handshake(id), ctx.now.mono + ctx.config.handshake_timeout);
         ctx.ready(id);
     }
@@ -217,16 +161,6 @@ impl Connections {
         }
     }
 
-    /// The writer of a connection can take more.
-    pub(super) fn on_credit(&mut self, ctx: &mut Context, id: ConnId, bytes: u32, frames: u32) {
-        if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.channel.grant(bytes, frames);
-            // However little it was: the peer reads.
-            ctx.timers.clear(Timer::Stalled(id));
-            ctx.ready(id);
-        }
-    }
-
     /// A connection is gone.
     pub(super) fn on_closed(&mut self, ctx: &mut Context, id: ConnId) {
         self.forget(ctx, id, ctx.now.mono);
@@ -264,7 +198,7 @@ impl Connections {
         conn.answers.follow(0);
         (conn.welcomed, conn.held) = (false, false);
         // What a session opened before on this connection agreed to is over.
-        match interval(ctx, view) {
+        match heartbeat_interval(ctx, view) {
             Some(interval) => ctx.timers.set(Timer::Heartbeat(id), ctx.now.mono + interval),
             None => ctx.timers.clear(Timer::Heartbeat(id)),
         }
@@ -278,7 +212,7 @@ impl Connections {
             return;
         };
         let leaving = conn.channel.leaving();
-        if let Some(reason) = leaving.filter(|_| conn.answers.len() == 0 && conn.replay.is_none()) {
+        if let Some(reason) = leaving.filter(|_| conn.is_done()) {
             return self.leave(ctx, id, reason);
         }
         let may_be_read = conn.may_be_read(ctx, host_is_full);
@@ -292,88 +226,22 @@ impl Connections {
             // The silence of a peer that was not read proves nothing.
             conn.heartbeat.last_received = ctx.now.mono;
         }
-        let waits =
-            conn.answers.len() > 0 || conn.heartbeat.ping_is_due() || conn.replay.is_some() || at.cursor < at.head;
+        let waits = !conn.is_done() || conn.heartbeat.ping_is_due() || at.cursor < at.head;
         let stalled = waits && !conn.channel.has_credit();
         if (leaving.is_some() || stalled) && !ctx.timers.is_set(Timer::Stalled(id)) {
             ctx.timers.set(Timer::Stalled(id), ctx.now.mono + ctx.config.slow_reader_grace);
         }
     }
 
-    pub(super) fn has_credit(&self, id: ConnId) -> bool {
-        self.by_id.get(&id).is_some_and(|conn| conn.channel.has_credit())
-    }
-
-    /// Whether it can be sent numbered frames just now.
-    pub(super) fn takes_numbered(&self, id: ConnId) -> bool {
-        self.by_id.get(&id).is_some_and(|conn| conn.channel.has_credit() && !conn.held)
-    }
-
-    /// Whether it can be written to at once.
-    pub(super) fn can_write(&self, id: ConnId) -> bool {
-        self.by_id.get(&id).is_some_and(|conn| conn.welcomed && conn.channel.has_credit() && conn.answers.len() == 0)
-    }
-
     pub(super) fn send_frame(&mut self, ctx: &mut Context, id: ConnId, frame: String) {
         if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.channel.spend(frame.len());
-            conn.heartbeat.last_sent = ctx.now.mono;
-            ctx.output(Output::Send { conn: id, frame });
+            conn.send_frame(ctx, frame);
         }
     }
 
     pub(super) fn send_reply(&mut self, ctx: &mut Context, id: ConnId, reply: &Reply) {
-        let ulid = ctx.entropy.ulid(ctx.now.utc);
-        let Some(conn) = self.by_id.get_mut(&id) else {
-            return;
-        };
-        if let Reply::Opened(_) = reply {
-            conn.welcomed = true;
-        }
-        if let Reply::Watching(_) = reply {
-            conn.hold(ctx, id);
-        }
-        let stamp = Stamp { id: ulid, session: conn.handshake.session(), seq: None };
-        if let Some(frame) = wire::write_reply(&conn.view, stamp, reply) {
-            self.send_frame(ctx, id, frame);
-        }
-    }
-
-    pub(super) fn on_hold_over(&mut self, ctx: &mut Context, id: ConnId) {
         if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.held = false;
-            ctx.ready(id);
-        }
-    }
-
-    /// A request is answered by a numbered frame: later answers follow that.
-    pub(super) fn follow(&mut self, id: ConnId, seq: u64) {
-        if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.answers.follow(seq);
-        }
-    }
-
-    /// Numbers of its session were taken back.
-    pub(super) fn renumber(&mut self, id: ConnId, withdrawn: &Withdrawn) {
-        if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.answers.renumber(withdrawn);
-        }
-    }
-
-    /// Whether it is sent frames once more, or is to be.
-    pub(super) fn is_replaying(&self, id: ConnId) -> bool {
-        self.by_id.get(&id).is_some_and(|conn| conn.replay.is_some() || conn.answers.has_replay())
-    }
-
-    /// Takes the replay that it is in the middle of, for its next frame.
-    pub(super) fn take_replay(&mut self, id: ConnId) -> Option<Replay> {
-        self.by_id.get_mut(&id)?.replay.take()
-    }
-
-    /// It is still in the middle of a replay.
-    pub(super) fn go_on_replaying(&mut self, id: ConnId, replay: Replay) {
-        if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.replay = Some(replay);
+            conn.send_reply(ctx, reply);
         }
     }
 
@@ -433,17 +301,6 @@ impl Connections {
                 self.send_reply(ctx, id, &Reply::Closed { reason: Some(why.to_string()), request: None });
             }
             self.leave(ctx, id, CloseReason::Shutdown);
-        }
-    }
-}
-
-impl Conn {
-    /// Some readers drop what arrives in the instant after a watch began.
-    fn hold(&mut self, ctx: &mut Context, id: ConnId) {
-        let hold = self.view.profile.hold_after_watching_ms();
-        if hold > 0 {
-            self.held = true;
-            ctx.timers.set(Timer::Hold(id), ctx.now.mono + core::time::Duration::from_millis(hold));
         }
     }
 }

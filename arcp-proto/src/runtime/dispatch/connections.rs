@@ -5,7 +5,7 @@ use crate::error::Violation;
 use crate::id::{ConnId, OpId, WireId};
 use crate::model::reply::{Refusal, Reply, Subject};
 use crate::runtime::Runtime;
-use crate::runtime::connection::{Answer, Heard, Judged, Next, Position};
+use crate::runtime::connection::{Answer, Conn, Heard, Judged, Next, Position};
 use crate::runtime::io::{CloseReason, Verdict};
 
 impl Runtime {
@@ -54,11 +54,16 @@ impl Runtime {
     /// Sends what comes next; false if nothing can be sent.
     fn send_next(&mut self, conn: ConnId) -> bool {
         let cursor = self.position(conn).cursor;
-        match self.connections.next(&mut self.ctx, conn, cursor) {
+        let Some(attached) = self.connections.get_mut(conn) else {
+            return false;
+        };
+        match attached.next(&mut self.ctx, cursor) {
             Next::Sent => true,
             Next::Page(turn, listing) => {
-                let page = Reply::Jobs(self.page(&listing));
-                self.connections.put_page(&self.ctx, conn, turn, page);
+                let page = Reply::Jobs(listing.page(&self.ctx, &self.jobs));
+                if let Some(conn) = self.connections.get_mut(conn) {
+                    conn.put_page(&self.ctx, turn, page);
+                }
                 true
             }
             Next::Replay => self.pump_replay(conn) || self.send_next_event(conn, u64::MAX),
@@ -74,7 +79,7 @@ impl Runtime {
         let attached = session.and_then(|session| self.sessions.get(session));
         let host_is_full = attached.is_some_and(|session| session.extensions().untaken_bytes() >= most);
         self.connections.settle(&mut self.ctx, conn, at, host_is_full);
-        if let Some(session) = session.filter(|_| !self.connections.has_credit(conn)) {
+        if let Some(session) = session.filter(|_| !self.connections.get(conn).is_some_and(Conn::has_credit)) {
             self.delivery.bound_reading(&mut self.ctx, session);
         }
         self.carry();

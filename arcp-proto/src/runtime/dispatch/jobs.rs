@@ -76,12 +76,14 @@ impl Runtime {
             if !self.sessions.get(watcher).is_some_and(|session| session.view().has_job_beats()) {
                 continue;
             }
-            let Some(conn) = self.delivery.conn(watcher).filter(|conn| self.connections.can_write(*conn)) else {
+            let conn = self.delivery.conn(watcher);
+            let Some(conn) = conn.and_then(|conn| self.connections.get_mut(conn)).filter(|conn| conn.can_write())
+            else {
                 continue;
             };
             let requests = self.delivery.audience(id).map(Audience::requests);
             let request = requests.and_then(|requests| requests.get(watcher, requests.latest(watcher))).cloned();
-            self.connections.send_reply(&mut self.ctx, conn, &Reply::JobBeat(JobBeat { request, ..beat.clone() }));
+            conn.send_reply(&mut self.ctx, &Reply::JobBeat(JobBeat { request, ..beat.clone() }));
         }
     }
 

@@ -3,10 +3,11 @@
 use crate::error::Violation;
 use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Concern, Refusal, Reply};
-use crate::model::request::{Extension, HandshakeRequest, Request, SessionRequest};
+use crate::model::request::{Extension, HandshakeRequest, ListQuery, Request, SessionRequest};
 use crate::runtime::Runtime;
-use crate::runtime::connection::Answer;
+use crate::runtime::connection::{Answer, Content};
 use crate::runtime::io::CloseReason;
+use crate::runtime::list::Listing;
 use crate::wire::Inbound;
 use crate::wire::envelope::Header;
 
@@ -62,15 +63,28 @@ impl Runtime {
             SessionRequest::Ping { nonce } => {
                 let at = self.ctx.now.utc;
                 self.say_aside(conn, Reply::Pong { nonce, at, request: Some(id) });
-                self.connections.expect_pings(&mut self.ctx, conn);
+                if let Some(conn) = self.connections.get_mut(conn) {
+                    conn.expect_pings(&mut self.ctx);
+                }
             }
             SessionRequest::Echo { nonce } => self.say_aside(conn, Reply::Echo { nonce, request: Some(id) }),
             SessionRequest::Extension(message) => self.on_extension(conn, session, id, message),
             SessionRequest::Ack { seq } => self.delivery.acknowledge(&mut self.ctx, session, seq),
-            SessionRequest::List(query) => self.on_list(conn, session, id, &query),
+            SessionRequest::List(query) => self.on_list(conn, session, id, query),
             SessionRequest::Replay(asked) => self.on_replay(conn, session, named, id, &asked),
             SessionRequest::Pace { stream, every } => self.on_pace(conn, session, id, &stream, every),
             SessionRequest::Pong { .. } | SessionRequest::Ignored => {}
+        }
+    }
+
+    fn on_list(&mut self, conn: ConnId, session: SessionId, id: WireId, query: ListQuery) {
+        let Some(session) = self.sessions.get(session) else {
+            debug_assert!(false, "{session} is attached");
+            return;
+        };
+        match Listing::new(&self.ctx, session, id.clone(), query) {
+            Ok(listing) => self.answer(conn, Content::Page(listing)),
+            Err(violation) => self.refuse(conn, Refusal::of(Concern::Listing, violation, Some(id))),
         }
     }
 

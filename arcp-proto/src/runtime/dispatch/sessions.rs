@@ -7,7 +7,7 @@ use crate::json::Json;
 use crate::model::reply::{Concern, Opened, Refusal, Reply};
 use crate::model::request::{Open, Proof as ClientProof, ResumeClaim};
 use crate::runtime::Runtime;
-use crate::runtime::connection::{self, Answer, Opening, Wish};
+use crate::runtime::connection::{Answer, Conn, Opening, Wish, heartbeat_interval};
 use crate::runtime::delivery::Feed;
 use crate::runtime::io::{CloseReason, Verdict};
 use crate::runtime::session::Proof;
@@ -35,16 +35,18 @@ impl Runtime {
     }
 
     fn open_session(&mut self, conn: ConnId, request: WireId, open: Open, proof: Proof) {
-        let Some(peer) = self.connections.peer(conn) else {
+        let Some(peer) = self.connections.get(conn).map(|conn| (conn.view(), conn.network())) else {
             return;
         };
         let (session, token) = match self.sessions.open(&mut self.ctx, &self.jobs, open, proof, peer) {
             Ok(opened) => opened,
             Err(full) => return self.turn_away(conn, request, full),
         };
-        if let Some(opened) = self.sessions.get(session) {
-            self.delivery.open(session, opened.principal().clone(), *opened.view());
-        }
+        let Some(opened) = self.sessions.get(session) else {
+            debug_assert!(false, "{session} was just opened");
+            return;
+        };
+        self.delivery.open(session, opened.principal().clone(), *opened.view());
         self.carry();
         self.attach(session, conn, 0);
         self.welcome(conn, session, token, Welcome { request, replay: None });
@@ -58,6 +60,7 @@ impl Runtime {
 
     fn welcome(&mut self, conn: ConnId, id: SessionId, token: Secret, welcome: Welcome) {
         let Some(session) = self.sessions.get(id) else {
+            debug_assert!(false, "{id} was just attached");
             return;
         };
         let (view, config) = (session.view(), &self.ctx.config);
@@ -65,7 +68,7 @@ impl Runtime {
             session: id.into(),
             resume_token: token,
             resume_window_s: config.resume_window.as_secs(),
-            heartbeat_s: connection::interval(&self.ctx, *view).map(|interval| interval.as_secs()),
+            heartbeat_s: heartbeat_interval(&self.ctx, *view).map(|interval| interval.as_secs()),
             beat_s: config.heartbeat.filter(|_| view.announces_job_beats()).map(|interval| interval.as_secs()),
             features: view.features,
             agents: config.agents.clone(),
@@ -84,6 +87,7 @@ impl Runtime {
     /// `session.resume` on a connection whose own session is open.
     pub(super) fn on_resume_here(&mut self, conn: ConnId, fresh: SessionId, id: WireId, claim: &ResumeClaim) {
         let Some(session) = self.sessions.get(fresh) else {
+            debug_assert!(false, "{fresh} is attached");
             return;
         };
         let is_unused = !session.is_commanded() && self.delivery.feed(fresh).is_some_and(Feed::is_unused);
@@ -127,7 +131,7 @@ impl Runtime {
 
     fn claimed(&self, conn: ConnId, claim: &ResumeClaim, proof: &Proof) -> Result<SessionId, Violation> {
         let gone = || Violation::new(ErrorCode::Unavailable, "the connection is gone");
-        let (view, _) = self.connections.peer(conn).ok_or_else(gone)?;
+        let view = self.connections.get(conn).map(Conn::view).ok_or_else(gone)?;
         let session = self.sessions.claimed(claim, proof, view.family)?;
         let feed = self.delivery.feed(session).ok_or_else(gone)?;
         feed.check_resume(claim.last_seq, &self.jobs)?;

@@ -79,7 +79,9 @@ impl Runtime {
         if view.numbers(&reply) {
             let first = self.delivery.number_past(&mut self.ctx, &self.jobs, session, id, 0);
             self.carry();
-            self.connections.follow(conn, first);
+            if let Some(conn) = self.connections.get_mut(conn) {
+                conn.follow(first);
+            }
         } else {
             // Whoever is told can rely on it, who came by a key as well.
             self.answer(conn, reply.clone());

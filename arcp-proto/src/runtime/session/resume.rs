@@ -114,3 +114,44 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::Seeds;
+    use crate::model::feature::Features;
+    use crate::model::request::{ClientInfo, Credential, Open};
+    use crate::runtime::Config;
+    use crate::runtime::job::Jobs;
+    use crate::time::Now;
+    use crate::wire::View;
+
+    fn known(name: &str) -> Proof {
+        Proof::Known(Principal::new(name).expect("a name").into())
+    }
+
+    #[test]
+    fn a_refused_claim_consumes_nothing_and_a_used_token_is_dead() {
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut ctx = Context::new(Config::new("t", "1"), &seeds, Now::default());
+        let mut sessions = Sessions::default();
+        let client = ClientInfo { name: "c".into(), version: "1".into() };
+        let open = Open::new(client, Credential::Anonymous, Features::default());
+        let peer = (View::before_handshake(false), None);
+        let opened = sessions.open(&mut ctx, &Jobs::default(), open, known("alice"), peer);
+        let (id, token) = opened.expect("there is room");
+        let claim = |token: &Secret| ResumeClaim { session: None, token: token.clone(), last_seq: 0 };
+        let code = |claimed: Result<SessionId, Violation>| claimed.map_err(|refused| refused.code);
+        for (proof, family) in
+            [(known("bob"), Family::Hello), (Proof::Nobody, Family::Hello), (known("alice"), Family::Open)]
+        {
+            let claimed = sessions.claimed(&claim(&token), &proof, family);
+            assert_eq!(code(claimed), Err(ErrorCode::Unauthenticated), "{proof:?} {family:?}");
+        }
+        assert_eq!(code(sessions.claimed(&claim(&token), &known("alice"), Family::Hello)), Ok(id));
+        let next = sessions.resume(&mut ctx, id, &known("alice"));
+        let dead = sessions.claimed(&claim(&token), &known("alice"), Family::Hello);
+        assert_eq!(code(dead), Err(ErrorCode::Unauthenticated));
+        assert_eq!(code(sessions.claimed(&claim(&next), &known("alice"), Family::Hello)), Ok(id));
+    }
+}

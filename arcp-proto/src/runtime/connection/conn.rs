@@ -1,0 +1,260 @@
+//! One connection: what may be written to it, and what it is sent.
+
+use alloc::string::{String, ToString as _};
+use core::time::Duration;
+
+use super::answers::{Answers, Content, Next, Queued, Turn};
+use super::channel::Channel;
+use super::handshake::Handshake;
+use super::heartbeat::Heartbeat;
+use crate::id::{ConnId, Principal, SessionId};
+use crate::model::reply::{Refusal, Reply};
+use crate::principal::Network;
+use crate::runtime::context::Context;
+use crate::runtime::delivery::{Replay, Withdrawn};
+use crate::runtime::io::{Notice, Output, Transport};
+use crate::runtime::log::Waiter;
+use crate::runtime::timers::Timer;
+use crate::time::Timestamp;
+use crate::wire::profile::RefusalForm;
+use crate::wire::{self, Stamp, View};
+
+#[derive(Debug)]
+pub(in crate::runtime) struct Conn {
+    id: ConnId,
+    pub(super) view: View,
+    pub(super) channel: Channel,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) handshake: Handshake,
+    /// Whether it has no session yet that it can do anything in.
+    pub(super) opening: bool,
+    /// Whether its peer has been told of the session.
+    pub(super) welcomed: bool,
+    pub(super) answers: Answers,
+    /// Frames it is sent once more.
+    replay: Option<Replay>,
+    /// Whether its numbered frames are held for a moment.
+    pub(super) held: bool,
+}
+
+impl Conn {
+    pub(super) fn new(
+        id: ConnId,
+        transport: Transport,
+        network: Option<Network>,
+        peer: Option<Principal>,
+        now: Timestamp,
+    ) -> Conn {
+        Conn {
+            id,
+            view: View::before_handshake(transport == Transport::Lines),
+            channel: Channel::default(),
+            heartbeat: Heartbeat::new(now),
+            handshake: Handshake::new(peer, network),
+            opening: true,
+            welcomed: false,
+            answers: Answers::default(),
+            replay: None,
+            held: false,
+        }
+    }
+
+    pub(super) fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// The session that is attached.
+    pub(in crate::runtime) fn session(&self) -> Option<SessionId> {
+        self.handshake.session()
+    }
+
+    /// How its peer sees things.
+    pub(in crate::runtime) fn view(&self) -> View {
+        self.view
+    }
+
+    /// Where its peer comes from.
+    pub(in crate::runtime) fn network(&self) -> Option<Network> {
+        self.handshake.network()
+    }
+
+    pub(in crate::runtime) fn has_credit(&self) -> bool {
+        self.channel.has_credit()
+    }
+
+    /// Whether it can be sent numbered frames just now.
+    pub(in crate::runtime) fn takes_numbered(&self) -> bool {
+        self.channel.has_credit() && !self.held
+    }
+
+    /// Whether it can be written to at once.
+    pub(in crate::runtime) fn can_write(&self) -> bool {
+        self.welcomed && self.channel.has_credit() && self.answers.len() == 0
+    }
+
+    /// Whether something may be written to it. Its last word is, credit or
+    /// not.
+    fn may_write(&self) -> bool {
+        self.channel.has_credit()
+            || self.channel.leaving().is_some() && self.replay.is_none() && self.answers.is_last_word()
+    }
+
+    /// Whether everything it is owed was said, but for numbered frames.
+    pub(super) fn is_done(&self) -> bool {
+        self.answers.len() == 0 && self.replay.is_none()
+    }
+
+    /// Bytes of the longest frame that is taken from it.
+    pub(super) fn most_bytes(&self, ctx: &Context) -> usize {
+        let limits = &ctx.config.limits;
+        if self.opening { limits.handshake_frame_bytes } else { limits.frame_bytes }
+    }
+
+    /// Whether it is to be read: neither its answers nor the log nor what its
+    /// host has not taken may grow without bound.
+    pub(super) fn may_be_read(&self, ctx: &Context, host_is_full: bool) -> bool {
+        let limits = &ctx.config.limits;
+        // What was paused goes on once half of what paused it is gone.
+        let part = if self.channel.is_paused() { 4 } else { 2 };
+        let count = limits.replies_per_connection.div_ceil(part);
+        let answers = self.answers.reach(count, limits.reply_bytes_per_connection / part);
+        !ctx.log.full && !answers && !host_is_full
+    }
+
+    /// Its writer can take more.
+    pub(in crate::runtime) fn on_credit(&mut self, ctx: &mut Context, bytes: u32, frames: u32) {
+        self.channel.grant(bytes, frames);
+        // However little it was: the peer reads.
+        ctx.timers.clear(Timer::Stalled(self.id));
+        ctx.ready(self.id);
+    }
+
+    pub(in crate::runtime) fn on_hold_over(&mut self, ctx: &mut Context) {
+        self.held = false;
+        ctx.ready(self.id);
+    }
+
+    /// A request is answered by a numbered frame: later answers follow that.
+    pub(in crate::runtime) fn follow(&mut self, seq: u64) {
+        self.answers.follow(seq);
+    }
+
+    /// Numbers of its session were taken back.
+    pub(in crate::runtime) fn renumber(&mut self, withdrawn: &Withdrawn) {
+        self.answers.renumber(withdrawn);
+    }
+
+    /// Whether it is sent frames once more, or is to be.
+    pub(in crate::runtime) fn is_replaying(&self) -> bool {
+        self.replay.is_some() || self.answers.has_replay()
+    }
+
+    /// Takes the replay that it is in the middle of, for its next frame.
+    pub(in crate::runtime) fn take_replay(&mut self) -> Option<Replay> {
+        self.replay.take()
+    }
+
+    /// It is still in the middle of a replay.
+    pub(in crate::runtime) fn go_on_replaying(&mut self, replay: Replay) {
+        self.replay = Some(replay);
+    }
+
+    /// Sends what can be sent of what waits here, or says what comes before it;
+    /// `cursor` is the last number that was sent.
+    pub(in crate::runtime) fn next(&mut self, ctx: &mut Context, cursor: u64) -> Next {
+        if !self.may_write() {
+            return Next::Nothing;
+        }
+        // Nobody is asked for signs of life before it was let in.
+        if self.welcomed && self.channel.has_credit() {
+            if let Some(reply) = self.answers.pop_aside() {
+                self.send_reply(ctx, &reply);
+                return Next::Sent;
+            }
+            if self.heartbeat.take_ping() {
+                self.ping(ctx);
+                return Next::Sent;
+            }
+        }
+        if self.replay.is_some() {
+            return Next::Replay;
+        }
+        let turn = self.answers.turn();
+        if let Some(turn) = turn {
+            if !ctx.log.is_durable(turn.gate) {
+                ctx.log.wait(turn.gate, Waiter::Conn(self.id));
+            } else if cursor >= turn.follows
+                && let Some(next) = self.next_answer(ctx)
+            {
+                return next;
+            }
+        }
+        Next::Numbered(turn.map_or(u64::MAX, |turn| turn.precedes))
+    }
+
+    /// Sends the first answer, or says what it needs; `None` if its content
+    /// cannot be had yet.
+    fn next_answer(&mut self, ctx: &mut Context) -> Option<Next> {
+        let Queued { turn, content } = self.answers.pop()?;
+        match content {
+            Content::Reply(reply) => self.send_reply(ctx, &reply),
+            Content::Replay(replay) => self.replay = Some(replay),
+            // A page that cannot be sent is not looked up.
+            Content::Page(listing) if ctx.log.failed => {
+                ctx.log.wait(ctx.log.last(), Waiter::Conn(self.id));
+                self.answers.push_first(turn, Content::Page(listing));
+                return None;
+            }
+            Content::Page(listing) => return Some(Next::Page(turn, listing)),
+        }
+        Some(Next::Sent)
+    }
+
+    /// Gives the first answer what it says. It shows what is there now: that
+    /// must be durable too.
+    pub(in crate::runtime) fn put_page(&mut self, ctx: &Context, turn: Turn, page: Reply) {
+        self.answers.push_first(Turn { gate: ctx.log.last(), ..turn }, Content::Reply(page));
+    }
+
+    fn ping(&mut self, ctx: &mut Context) {
+        let nonce = alloc::format!("{:016x}", ctx.entropy.public_u64());
+        let at = ctx.now.utc;
+        self.send_reply(ctx, &Reply::Ping { nonce, at });
+    }
+
+    pub(in crate::runtime) fn send_frame(&mut self, ctx: &mut Context, frame: String) {
+        self.channel.spend(frame.len());
+        self.heartbeat.last_sent = ctx.now.mono;
+        ctx.output(Output::Send { conn: self.id, frame });
+    }
+
+    pub(in crate::runtime) fn send_reply(&mut self, ctx: &mut Context, reply: &Reply) {
+        let id = ctx.entropy.ulid(ctx.now.utc);
+        if let Reply::Opened(_) = reply {
+            self.welcomed = true;
+        }
+        if let Reply::Watching(_) = reply {
+            self.hold(ctx);
+        }
+        let stamp = Stamp { id, session: self.session(), seq: None };
+        if let Some(frame) = wire::write_reply(&self.view, stamp, reply) {
+            self.send_frame(ctx, frame);
+        }
+    }
+
+    /// Some readers drop what arrives in the instant after a watch began.
+    fn hold(&mut self, ctx: &mut Context) {
+        let hold = self.view.profile.hold_after_watching_ms();
+        if hold > 0 {
+            self.held = true;
+            ctx.timers.set(Timer::Hold(self.id), ctx.now.mono + Duration::from_millis(hold));
+        }
+    }
+
+    /// Whether its peer is told of a refusal; an operator is.
+    pub(super) fn is_told(&self, ctx: &mut Context, refusal: &Refusal) -> bool {
+        let told = self.view.profile.refusal_form(refusal.concern) != RefusalForm::Silent;
+        ctx.observe(Notice::Refused { conn: self.id, code: refusal.code.name().to_string(), told });
+        told
+    }
+}
