@@ -69,13 +69,11 @@ fn accept(jobs: &mut Jobs, ctx: &mut Context, max_runtime: Option<NonZeroU32>) -
 fn settle(jobs: &mut Jobs, ctx: &mut Context, reader: Option<SessionId>) {
     loop {
         while let Some(effect) = ctx.next_effect() {
-            match effect {
-                Effect::Launch(job) => jobs.launch(ctx, job, reader),
-                Effect::JobEnded(job) => {
-                    jobs.table_mut().settle(job);
-                    jobs.fill_slots(ctx);
-                }
-                _ => {}
+            if let Effect::Launch(job) = effect {
+                jobs.launch(ctx, job, reader);
+            } else if let Effect::JobEnded(job) = effect {
+                jobs.table_mut().settle(job);
+                jobs.fill_slots(ctx);
             }
         }
         ctx.seal();
@@ -196,10 +194,10 @@ fn a_job_ends_by_the_first_cause_that_holds() {
         settle(&mut jobs, &mut ctx, None);
         let ended = jobs.get(job).expect("it is kept");
         let last = ended.event(ended.count()).expect("it is held");
-        match &*last.event {
-            JobEvent::Ended(terminal) => (terminal.status, terminal.error.as_ref().map(|error| error.code.clone())),
-            other => panic!("not the end: {other:?}"),
-        }
+        let JobEvent::Ended(terminal) = &*last.event else {
+            panic!("not the end: {:?}", last.event);
+        };
+        (terminal.status, terminal.error.as_ref().map(|error| error.code.clone()))
     };
     let success = || AgentExit::Success { result: None, summary: None };
     let cancel = |jobs: &mut Jobs, ctx: &mut Context, job| jobs.cancel(ctx, job, None, Duration::from_secs(30));
