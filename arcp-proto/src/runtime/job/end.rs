@@ -3,7 +3,7 @@
 use alloc::string::ToString;
 use core::time::Duration;
 
-use super::{AgentState, Job, JobState, Jobs};
+use super::{AgentState, ChunkTerms, Job, JobState, Jobs};
 use crate::error::ErrorCode;
 use crate::id::JobId;
 use crate::model::event::{JobError, JobEvent, Terminal};
@@ -63,7 +63,7 @@ impl Jobs {
         let Some(job) = self.table.get(id) else {
             return;
         };
-        let goes_on = matches!(cause, Cause::TimeLimit | Cause::Failed(_)) && !job.state.is_cancelling();
+        let is_told = matches!(cause, Cause::TimeLimit | Cause::Failed(_)) && !job.state.is_cancelling();
         let Some(terminal) = cause.terminal(job) else {
             return;
         };
@@ -89,7 +89,7 @@ impl Jobs {
         ctx.observe(Notice::JobEnded { job: id, status });
         ctx.effect(Effect::JobEnded(id));
         match runs {
-            Some(true) if goes_on => stop_agent(ctx, id, ctx.config.cancel_grace),
+            Some(true) if is_told => stop_agent(ctx, id, ctx.config.cancel_grace),
             Some(true) => {}
             Some(false) | None => ctx.timers.clear(Timer::CancelGrace(id)),
         }
@@ -150,7 +150,7 @@ impl Jobs {
         ctx: &mut Context,
         id: JobId,
         exit: AgentExit,
-        terms: impl FnOnce(&Context) -> super::ChunkTerms,
+        terms: impl FnOnce(&Context) -> ChunkTerms,
     ) {
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
             return;

@@ -143,7 +143,8 @@ impl Jobs {
     /// What every job that is not over waits for, if it waits for anything but
     /// its agent.
     pub(in crate::runtime) fn waits(&self) -> Vec<(JobId, Wait)> {
-        self.table.of_all(None).filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
+        let go_on = self.table.of_all(None).filter(|(_, job)| !job.is_terminal());
+        go_on.filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
     }
 
     /// Calls of agents are durable, one entry for each: gives the jobs to which
