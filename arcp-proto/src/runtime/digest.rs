@@ -8,13 +8,13 @@ use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Runtime;
-use super::job::{End, Job, JobSpec, JobState};
-use super::session::Session;
+use super::delivery::Delivery;
+use super::job::{End, Job, JobSpec, JobState, Jobs};
+use super::session::{Session, Sessions};
 use crate::id::{JobId, LogPos, SessionId, WireId};
 use crate::model::reply::Reply;
 
-/// What a [`Runtime`] shows of the log up to a position. Two runtimes that were
+/// What a [`Runtime`](super::Runtime) shows of the log up to a position. Two runtimes that were
 /// told the same have the same: one that has lived through it, and one that was
 /// given its records and has not been told yet that there are no more.
 ///
@@ -31,6 +31,25 @@ pub struct Digest {
 }
 
 impl Digest {
+    /// What these parts show of the log up to a position.
+    pub(super) fn new(at: LogPos, sessions: &Sessions, jobs: &Jobs, delivery: &Delivery) -> Digest {
+        let (mut digest, parts) = (Digest { at, ..Digest::default() }, Parts { sessions, jobs, delivery });
+        // One that is being taken from its client is over in the log.
+        for (id, session) in sessions.all().filter(|(_, session)| session.is_recorded()) {
+            parts.digest_session(&mut digest, id, session);
+        }
+        for (id, job) in jobs.table().of_all(None) {
+            parts.digest_job(&mut digest, id, job);
+        }
+        for ((principal, message), command, answer) in sessions.seen_of_principals() {
+            parts.digest_seen(&mut digest, &principal.to_string(), (message, command, answer));
+        }
+        for (key, claim) in jobs.keys().claims() {
+            digest.held(format!("key {}", hex(key)), format!("{claim:?}"));
+        }
+        digest
+    }
+
     /// What a runtime that was restored tells otherwise than this one, which
     /// lived: nothing, if nothing was lost or made up.
     pub fn differences(&self, restored: &Digest) -> Vec<String> {
@@ -60,26 +79,15 @@ impl Digest {
     }
 }
 
-impl Runtime {
-    /// What it shows of the log so far; costs as much as it holds.
-    pub fn digest(&self) -> Digest {
-        let mut digest = Digest { at: self.ctx.log.last(), ..Digest::default() };
-        // One that is being taken from its client is over in the log.
-        for (id, session) in self.sessions.all().filter(|(_, session)| session.is_recorded()) {
-            self.digest_session(&mut digest, id, session);
-        }
-        for (id, job) in self.jobs.table().of_all(None) {
-            self.digest_job(&mut digest, id, job);
-        }
-        for ((principal, message), command, answer) in self.sessions.seen_of_principals() {
-            self.digest_seen(&mut digest, &principal.to_string(), (message, command, answer));
-        }
-        for (key, claim) in self.jobs.keys().claims() {
-            digest.held(format!("key {}", hex(key)), format!("{claim:?}"));
-        }
-        digest
-    }
+/// What there is to tell of.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    sessions: &'a Sessions,
+    jobs: &'a Jobs,
+    delivery: &'a Delivery,
+}
 
+impl Parts<'_> {
     fn digest_session(&self, digest: &mut Digest, id: SessionId, session: &Session) {
         let (principal, view, extensions) = (session.principal(), session.view(), session.extensions().names());
         let Some(feed) = self.delivery.feed(id) else { return };
@@ -91,7 +99,7 @@ impl Runtime {
         digest.fact(format!("{id}"), shown);
         digest.fact(format!("{id} subscriptions"), feed.subscriptions().shown());
         for seq in feed.index().floor() + 1..=head {
-            let Some(entry) = feed.index().at(seq, &self.jobs) else { continue };
+            let Some(entry) = feed.index().at(seq, self.jobs) else { continue };
             let audience = self.delivery.audience(entry.job);
             let request = audience.and_then(|audience| audience.requests().get(id, entry.request));
             digest.held(format!("{id} {seq}"), format!("{entry:?} {request:?}"));

@@ -1,8 +1,10 @@
 //! Routes what one part says to those that it concerns.
 
+mod commands;
 mod connections;
 mod jobs;
 mod requests;
+mod restore;
 mod sessions;
 mod submit;
 

@@ -1,7 +1,8 @@
 //! What one part says to the others. [`Runtime::carry`](super::Runtime) takes
 //! it to them, in order, before anything else is done.
 
-use super::delivery::Withdrawn;
+use alloc::vec::Vec;
+
 use super::io::CloseReason;
 use crate::id::{ConnId, JobId, SessionId};
 use crate::model::event::EventClass;
@@ -49,4 +50,20 @@ pub(super) enum Effect {
         /// When its client gave its last sign of life.
         alive: Timestamp,
     },
+}
+
+/// Numbers that were taken back: what comes before and after each is the same.
+#[derive(Debug)]
+pub(super) struct Withdrawn {
+    /// The first and the last number of each row of them.
+    pub(super) numbers: Vec<(u64, u64)>,
+}
+
+impl Withdrawn {
+    /// What stood at this number, or the last before it that is left, stands
+    /// at now.
+    pub(super) fn moved(&self, seq: u64) -> u64 {
+        let before = self.numbers.iter().take_while(|(first, _)| *first <= seq);
+        seq - before.map(|(first, last)| seq.min(*last) + 1 - first).sum::<u64>()
+    }
 }

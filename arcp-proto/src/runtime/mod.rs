@@ -13,10 +13,8 @@ mod job;
 mod list;
 mod log;
 mod records;
-mod restore;
 mod session;
 mod timers;
-mod watch;
 
 use core::time::Duration;
 
@@ -204,6 +202,11 @@ impl Runtime {
         }
     }
 
+    /// What it shows of the log so far; costs as much as it holds.
+    pub fn digest(&self) -> Digest {
+        Digest::new(self.ctx.log.last(), &self.sessions, &self.jobs, &self.delivery)
+    }
+
     fn fire_timers(&mut self, all_heard: bool) {
         while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now.mono, all_heard) {
             match timer {
@@ -229,7 +232,6 @@ impl Runtime {
                 Timer::Read(session) => self.delivery.on_read_failed(&mut self.ctx, session),
                 Timer::StoreRetry => self.on_store_retry(),
             }
-            self.carry();
             self.carry();
         }
     }

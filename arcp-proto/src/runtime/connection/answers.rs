@@ -10,7 +10,8 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos};
 use crate::model::reply::{Concern, Refusal, Reply, Subject};
 use crate::runtime::context::Context;
-use crate::runtime::delivery::{Replay, Withdrawn};
+use crate::runtime::delivery::Replay;
+use crate::runtime::effect::Withdrawn;
 use crate::runtime::io::CloseReason;
 use crate::runtime::list::Listing;
 

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use ulid::Ulid;
 
 use crate::id::{JobId, SessionId};
+use crate::runtime::effect::Withdrawn;
 use crate::runtime::io::NumberedRun;
 use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
@@ -40,24 +41,6 @@ pub(in crate::runtime) struct IndexEntry {
     pub(in crate::runtime) request: u32,
     /// Which of the session's subscriptions it is shown to; 0 for none.
     pub(in crate::runtime) subscription: u32,
-}
-
-/// What was taken back of an index.
-#[derive(Debug)]
-pub(in crate::runtime) struct Withdrawn {
-    /// One entry per run that went.
-    pub(super) gone: Vec<JobId>,
-    /// The first and the last number of each row of them.
-    numbers: Vec<(u64, u64)>,
-}
-
-impl Withdrawn {
-    /// What stood at this number, or the last before it that is left, stands
-    /// at now.
-    pub(in crate::runtime) fn moved(&self, seq: u64) -> u64 {
-        let before = self.numbers.iter().take_while(|(first, _)| *first <= seq);
-        seq - before.map(|(first, last)| seq.min(*last) + 1 - first).sum::<u64>()
-    }
 }
 
 impl IndexEntry {
@@ -168,8 +151,8 @@ impl Index {
     }
 
     /// Takes back the numbers after `seq` behind which frames of such runs
-    /// stand; others after it move up.
-    pub(super) fn withdraw(&mut self, seq: u64, of: impl Fn(&NumberedRun) -> bool) -> Withdrawn {
+    /// stand; others after it move up. Gives one entry per run that went.
+    pub(super) fn withdraw(&mut self, seq: u64, of: impl Fn(&NumberedRun) -> bool) -> (Vec<JobId>, Withdrawn) {
         let mut gone = Vec::new();
         let mut numbers = Vec::new();
         let from = self.runs.partition_point(|run| run.last_seq() <= seq);
@@ -189,7 +172,7 @@ impl Index {
                 gone.push(run.job);
             }
         }
-        Withdrawn { gone, numbers }
+        (gone, Withdrawn { numbers })
     }
 
     /// The numbers from `seq` on.

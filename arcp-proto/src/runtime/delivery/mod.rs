@@ -27,7 +27,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 pub(super) use audience::Audience;
 pub(super) use feed::Feed;
-pub(super) use index::{IndexEntry, Withdrawn};
+pub(super) use index::IndexEntry;
 pub(super) use next::Next;
 pub(super) use replay::{Replay, ReplayStep};
 pub(super) use requests::Requests;

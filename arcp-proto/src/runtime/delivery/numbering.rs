@@ -166,7 +166,7 @@ impl Delivery {
         };
         let sent = feed.sent;
         let of = |run: &NumberedRun| (run.job, run.subscription) == (job, subscription) && !run.part.is_local();
-        let withdrawn = feed.index.withdraw(sent, of);
+        let (gone, withdrawn) = feed.index.withdraw(sent, of);
         feed.renumber(jobs, |seq| withdrawn.moved(seq));
         // Those after them have other numbers now. A number that is recorded again
         // stands for what it was given to last.
@@ -178,7 +178,7 @@ impl Delivery {
             feed.gates.push_back((sent + 1, ctx.log.last()));
         }
         let conn = feed.conn;
-        self.unreference(ctx, id, &withdrawn.gone);
+        self.unreference(ctx, id, &gone);
         if let Some(conn) = conn {
             ctx.effect(Effect::Renumbered { conn, withdrawn });
         }

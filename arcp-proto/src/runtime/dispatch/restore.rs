@@ -3,17 +3,17 @@
 
 use alloc::vec::Vec;
 
-use super::Runtime;
-use super::authority::{self, Act, Who};
-use super::delivery::subscription_id;
-use super::io::{EventRecord, JobRecord, Record};
-use super::job::Job;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::reply::Reply;
+use crate::runtime::Runtime;
+use crate::runtime::authority::{self, Act, Who};
+use crate::runtime::delivery::subscription_id;
+use crate::runtime::io::{EventRecord, JobRecord, Record};
+use crate::runtime::job::Job;
 use crate::time::UtcMs;
 
 impl Runtime {
-    pub(super) fn on_restore(&mut self, at: LogPos, record: Record) {
+    pub(in crate::runtime) fn on_restore(&mut self, at: LogPos, record: Record) {
         self.ctx.log.restore(at);
         self.raise_time(&record);
         match record {
@@ -136,7 +136,7 @@ impl Runtime {
 
     /// The store has no more: who was there may come back, what waited goes
     /// on, and what ran is over.
-    pub(super) fn on_restored(&mut self, last: LogPos) {
+    pub(in crate::runtime) fn on_restored(&mut self, last: LogPos) {
         self.ctx.log.restore(last);
         self.sessions.forget_seen(|principal| self.jobs.table().has_any(principal));
         self.jobs.keys_mut().on_restored(&mut self.ctx);

@@ -7,22 +7,22 @@ use core::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Runtime;
-use super::authority::{self, Act, Reason, Who};
-use super::connection::{Conn, Content};
-use super::delivery::{Feed, WatchPlan};
-use super::io::Notice;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::reply::{Concern, Refusal, Reply, Subject, Watching};
 use crate::model::request::{Cancel, Command, Replay, Subscribe, Target, Watch};
+use crate::runtime::Runtime;
+use crate::runtime::authority::{self, Act, Reason, Who};
+use crate::runtime::connection::{Conn, Content};
+use crate::runtime::delivery::{Feed, WatchPlan};
+use crate::runtime::io::Notice;
 use crate::wire::envelope::Header;
 
 impl Runtime {
     /// Runs a command, or repeats the answer to it (hello decision 13).
-    pub(super) fn on_command(
+    pub(in crate::runtime) fn on_command(
         &mut self,
         conn: ConnId,
         session: SessionId,
@@ -73,7 +73,7 @@ impl Runtime {
 
     /// The job of this id, if a session may do that to it. Unknown and foreign
     /// ones look alike.
-    pub(super) fn permitted(&self, session: SessionId, act: Act, id: &WireId) -> Result<JobId, Violation> {
+    pub(in crate::runtime) fn permitted(&self, session: SessionId, act: Act, id: &WireId) -> Result<JobId, Violation> {
         let known = JobId::parse(id.as_str()).and_then(|id| Some((id, self.jobs.get(id)?)));
         let (id, job) = known.filter(|(_, job)| !job.is_expired()).ok_or(Reason::Unknown)?;
         let principal = self.sessions.get(session).ok_or(Reason::Unknown)?.principal();
@@ -82,7 +82,13 @@ impl Runtime {
         Ok(id)
     }
 
-    pub(super) fn refused_of(&mut self, conn: ConnId, concern: Concern, violation: Violation, id: &WireId) -> Reply {
+    pub(in crate::runtime) fn refused_of(
+        &mut self,
+        conn: ConnId,
+        concern: Concern,
+        violation: Violation,
+        id: &WireId,
+    ) -> Reply {
         let refusal = Refusal::of(concern, violation, Some(id.clone()));
         self.refuse(conn, refusal.clone());
         Reply::Refused(refusal)
@@ -241,7 +247,7 @@ impl Runtime {
         closed
     }
 
-    pub(super) fn on_replay(
+    pub(in crate::runtime) fn on_replay(
         &mut self,
         conn: ConnId,
         session: SessionId,
@@ -262,7 +268,7 @@ impl Runtime {
 
     /// How often something may be said in a stream of a job: the session that
     /// asked for the job may say so (RFC §11.2).
-    pub(super) fn on_pace(
+    pub(in crate::runtime) fn on_pace(
         &mut self,
         conn: ConnId,
         session: SessionId,
