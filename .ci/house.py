@@ -5,6 +5,7 @@
 * Every dependency has a licence we can ship with.
 * Every bound of `Limits` has a test that reaches it.
 * Files stay readable, and no module is a drawer.
+* The rooms of the runtime: it routes in two places, and imports between its rooms go down.
 """
 
 import json
@@ -97,6 +98,37 @@ tests = "".join(path.read_text() for path in pathlib.Path("tests/tests").glob("*
 for bound in bounds:
     if f"limits.{bound} = " not in tests:
         problems.append(f"no test sets the bound `{bound}` of Limits")
+
+RUNTIME = pathlib.Path("arcp-proto/src/runtime")
+HANDLE, ROUTER = "mod", "dispatch"
+rooms = {entry.name.removesuffix(".rs") for entry in RUNTIME.iterdir()}
+imports = {room: set() for room in rooms}
+for path in RUNTIME.rglob("*.rs"):
+    room, *within = path.relative_to(RUNTIME).with_suffix("").parts
+    text = re.sub(r"//.*", "", path.read_text().split("#[cfg(test)]")[0])
+    if room not in (HANDLE, ROUTER) and re.search(r"^impl Runtime\b", text, re.M):
+        problems.append(f"{path}: `impl Runtime` stands in mod.rs and dispatch only")
+    # From a file of its own `super` is the runtime, from within a room `super::super` is.
+    depth = len(within) - (within[-1:] == ["mod"])
+    above = rf"(?:crate::runtime|\b(?:super::){{{depth}}}super)::"
+    named = re.findall(above + r"(\w+)", text)
+    named += [name for group in re.findall(above + r"\{([^}]*)\}", text) for name in re.findall(r"\w+", group)]
+    if "Runtime" in named:
+        named.append(HANDLE)
+    if room != HANDLE:
+        imports[room].update(set(named) & rooms - {room})
+
+
+def climb(room, path):
+    """A way of imports from a room back to itself."""
+    if room in path:
+        return path[path.index(room):] + [room]
+    return next((found for below in sorted(imports[room]) if (found := climb(below, path + [room]))), None)
+
+
+for cycle in filter(None, (climb(room, []) for room in sorted(rooms))):
+    problems.append(f"rooms of the runtime import in a circle: {' > '.join(cycle)}")
+    break
 
 for problem in problems:
     print(f"house rule broken: {problem}")
