@@ -21,7 +21,6 @@ pub(super) use heartbeat::heartbeat_interval;
 
 use super::context::Context;
 use super::effect::Effect;
-use super::effect::Withdrawn;
 use super::io::{CloseReason, Output, Transport};
 use super::session::Sessions;
 use super::timers::Timer;
