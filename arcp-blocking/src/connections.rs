@@ -18,7 +18,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::admission::Admission;
 use crate::framing::{Framed, Framing};
-use crate::http::{Answer, Gate, response};
+use crate::http::{Answer, UpgradePolicy, response};
 use crate::partial::Partial;
 
 /// The tokens below are the listener and the waker.
@@ -233,7 +233,7 @@ impl Connections {
 
     /// Takes bytes from a socket. Gives what the core must be told before
     /// any frame.
-    pub(crate) fn take(&mut self, token: Token, bytes: &[u8], gate: &Gate, driver: &Driver) -> Vec<Input> {
+    pub(crate) fn take(&mut self, token: Token, bytes: &[u8], gate: &UpgradePolicy, driver: &Driver) -> Vec<Input> {
         let Some(connection) = self.by_token.get_mut(&token) else {
             return Vec::new();
         };

@@ -9,7 +9,7 @@ const HEADERS: usize = 64;
 
 /// Who may ask, and where.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate {
+pub(crate) struct UpgradePolicy {
     pub(crate) path: String,
     /// Names besides those of the loopback.
     pub(crate) hosts: Vec<String>,
@@ -29,7 +29,7 @@ pub(crate) enum Answer {
     Refuse(String),
 }
 
-impl Gate {
+impl UpgradePolicy {
     /// Judges a request head.
     pub(crate) fn answer(&self, bytes: &[u8]) -> Answer {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
@@ -174,8 +174,8 @@ pub(crate) fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, Stri
 mod tests {
     use super::*;
 
-    fn gate() -> Gate {
-        Gate {
+    fn gate() -> UpgradePolicy {
+        UpgradePolicy {
             path: "/arcp".to_string(),
             hosts: vec!["arcp.example".to_string()],
             origins: vec!["https://ok.example".to_string()],

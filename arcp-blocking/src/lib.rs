@@ -39,7 +39,7 @@
 //! let client = Client::connect(target, ClientConfig::new("doc", "1", Credential::Bearer(token)))?;
 //! let submit = Submit { input: Some(Json::parse("3")?), ..Submit::new(AgentRef::parse("count")?) };
 //! let job = client.submit(submit)?;
-//! let steps = job.events().filter(|event| matches!(event, JobEvent::Said { kind: EventKind::Progress, .. })).count();
+//! let steps = job.events().filter(|event| matches!(event, JobEvent::Emitted { kind: EventKind::Progress, .. })).count();
 //! assert_eq!(steps, 3);
 //! assert_eq!(job.wait()?.result, ResultData::Inline(Json::parse(r#""done""#)?));
 //!

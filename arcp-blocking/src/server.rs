@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::connections::{Connections, LINGER, Phase, descriptors_for_connections};
 use crate::framing::Framed;
-use crate::http::Gate;
+use crate::http::UpgradePolicy;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -84,7 +84,7 @@ pub struct Server {
     address: SocketAddr,
     driver: Driver,
     connections: Connections,
-    gate: Gate,
+    gate: UpgradePolicy,
     control: Arc<Control>,
     drain_grace: Duration,
     drain_until: Option<Instant>,
@@ -153,7 +153,7 @@ impl Server {
             listener: Some(listener),
             connections: Connections::new(poll.registry().try_clone()?, &host.config, most),
             driver: Driver::new(host, wake)?,
-            gate: Gate {
+            gate: UpgradePolicy {
                 path: config.path.clone(),
                 hosts: config.allow_hosts.clone(),
                 origins: config.allow_origins.clone(),

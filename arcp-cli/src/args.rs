@@ -133,8 +133,8 @@ pub struct Serve {
     pub session_lease: Option<Duration>,
     /// An agent that must say something at least every two heartbeats; may
     /// be repeated.
-    #[arg(long = "must-beat", value_name = "NAME")]
-    pub must_beat: Vec<String>,
+    #[arg(long = "require-heartbeat", value_name = "NAME")]
+    pub require_heartbeat: Vec<String>,
     /// How long a cancelled agent may take to stop [default: 30s, 5s with
     /// --samples].
     #[arg(long, value_name = "SPAN", value_parser = values::span)]

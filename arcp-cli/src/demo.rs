@@ -244,7 +244,7 @@ impl Shown {
     }
 
     fn tick(&mut self, event: &JobEvent) {
-        if let JobEvent::Said { kind: EventKind::Metric, body } = event {
+        if let JobEvent::Emitted { kind: EventKind::Metric, body } = event {
             let members = body.members().unwrap_or_default();
             self.ticks.extend(members.get("value").and_then(|raw| raw.parse::<u64>().ok()));
         }
@@ -273,7 +273,7 @@ impl Shown {
 
 fn line_of(event: &JobEvent) -> String {
     match event {
-        JobEvent::Said { kind, body } => spoken(kind, body),
+        JobEvent::Emitted { kind, body } => spoken(kind, body),
         JobEvent::Chunk(chunk) => format!("result chunk {} ({} bytes)", chunk.chunk_seq, chunk.data.len()),
         JobEvent::Started => "status running".to_string(),
         JobEvent::Ended(terminal) => format!("ended {:?}", terminal.status),

@@ -94,7 +94,7 @@ impl View for Lines {
             line.display("ts", at);
         }
         match event {
-            JobEvent::Said { kind, body } => line.str("kind", kind.name()).raw("body", body.as_str()),
+            JobEvent::Emitted { kind, body } => line.str("kind", kind.name()).raw("body", body.as_str()),
             JobEvent::Chunk(chunk) => line.str("kind", "result_chunk").object("body", |body| {
                 body.u64("chunk_seq", chunk.chunk_seq).str("data", &chunk.data).bool("more", chunk.more);
             }),
@@ -210,8 +210,8 @@ impl View for Text {
 
     fn event(&mut self, _: u64, _: Option<UtcMs>, event: &JobEvent) -> io::Result<()> {
         match event {
-            JobEvent::Said { kind: EventKind::Progress, body } => self.progress(body),
-            JobEvent::Said { kind, body } => {
+            JobEvent::Emitted { kind: EventKind::Progress, body } => self.progress(body),
+            JobEvent::Emitted { kind, body } => {
                 self.say(&spoken(kind, body));
                 if let (EventKind::Log, Some(Stream::Stdout)) = (kind, Stream::of(body)) {
                     self.remember(&body.members().unwrap_or_default().get_str("message").unwrap_or_default());

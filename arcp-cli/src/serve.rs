@@ -236,7 +236,7 @@ fn config(args: &Serve) -> Result<Config, Failure> {
     config.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
     config.resume_window = args.resume_window;
     config.session_lease = args.session_lease;
-    config.beating_agents = args.must_beat.iter().cloned().collect();
+    config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();
     config.auditors = known(args, "--auditor", &args.auditors)?;
     config.operators = known(args, "--operator", &args.operators)?;
     config.limits.principal_share = args.principal_share;
@@ -302,8 +302,9 @@ fn registry(args: &Serve, place: &Place) -> Result<Registry, Failure> {
         return Err(no_agent("--restartable", unknown));
     }
     let entries = registry.entries();
-    if let Some(unknown) = args.must_beat.iter().find(|name| !entries.iter().any(|entry| entry.name == **name)) {
-        return Err(no_agent("--must-beat", unknown));
+    if let Some(unknown) = args.require_heartbeat.iter().find(|name| !entries.iter().any(|entry| entry.name == **name))
+    {
+        return Err(no_agent("--require-heartbeat", unknown));
     }
     if entries.is_empty() {
         return Err(Failure::usage("nothing to host: give --agent NAME=COMMAND, or --samples"));

@@ -101,7 +101,7 @@ fn follow(job: &Job, server: &mut Mortal, kill_at: usize) -> FinalStatus {
             JobUpdate::Event { seq, event, .. } => {
                 assert!(seq > last, "{seq} after {last}");
                 last = seq;
-                if let JobEvent::Said { body, .. } = event {
+                if let JobEvent::Emitted { body, .. } = event {
                     let value = body.members().ok().and_then(|members| members.get("value")?.parse::<u64>().ok());
                     values.extend(value);
                 }
@@ -388,7 +388,7 @@ fn a_disk_that_is_full_for_a_while_loses_nothing() {
     let mut seen = 0;
     let status = loop {
         match job.next_update_in(Duration::from_secs(60)).expect("in time") {
-            JobUpdate::Event { event: JobEvent::Said { body, .. }, .. } => {
+            JobUpdate::Event { event: JobEvent::Emitted { body, .. }, .. } => {
                 seen += u64::from(body.as_str().contains("\"tick\""));
             }
             JobUpdate::Ended { terminal, .. } => break terminal.status,

@@ -54,7 +54,11 @@ const OF_OPERATORS: &[Mistake] = &[
     (&["serve", "--samples", "--allow-host", "https://my.host"], 2, &["'https://my.host'", "without scheme"]),
     (&["serve", "--samples", "--allow-origin", "my.page"], 2, &["'my.page'", "such as https://my.page"]),
     (&["serve", "--samples", "--restartable", "nobody"], 2, &["--restartable nobody", "give --agent nobody=COMMAND"]),
-    (&["serve", "--samples", "--must-beat", "nobody"], 2, &["--must-beat nobody", "give --agent nobody=COMMAND"]),
+    (
+        &["serve", "--samples", "--require-heartbeat", "nobody"],
+        2,
+        &["--require-heartbeat nobody", "give --agent nobody=COMMAND"],
+    ),
     (&["serve", "--samples", "--agent-env", "=x"], 2, &["--agent-env", "expected NAME or NAME=VALUE"]),
     (&["serve", "--agent", "a=true", "--agent-env", "NOT_SET"], 2, &["--agent-env NOT_SET", "give it as NAME=VALUE"]),
     (&["serve", "--samples", "--store", "/"], 2, &["--store", "/: "]),

@@ -160,12 +160,12 @@ pub trait Inbox: Send + Sync {
 pub struct Context {
     job: JobId,
     spec: AgentSpec,
-    link: Arc<Link>,
+    link: Arc<AgentControl>,
     inbox: Arc<dyn Inbox>,
 }
 
 impl Context {
-    pub(crate) fn new(job: JobId, spec: AgentSpec, link: Arc<Link>, inbox: Arc<dyn Inbox>) -> Context {
+    pub(crate) fn new(job: JobId, spec: AgentSpec, link: Arc<AgentControl>, inbox: Arc<dyn Inbox>) -> Context {
         Context { job, spec, link, inbox }
     }
 
@@ -421,18 +421,18 @@ impl Context {
         self.beat_under(state)
     }
 
-    fn beat_under(&self, mut state: MutexGuard<'_, LinkState>) -> Result<(), Stopped> {
+    fn beat_under(&self, mut state: MutexGuard<'_, ControlState>) -> Result<(), Stopped> {
         if state.over {
             return Err(Stopped);
         }
         if !std::mem::replace(&mut state.beating, true) {
-            self.inbox.put(Input::Agent { job: self.job, call: AgentCall::Beat });
+            self.inbox.put(Input::Agent { job: self.job, call: AgentCall::Heartbeat });
         }
         Ok(())
     }
 
     fn say(&self, kind: &str, body: Json) -> Result<(), Stopped> {
-        self.call(AgentCall::Say { kind: kind.to_string(), body })
+        self.call(AgentCall::Emit { kind: kind.to_string(), body })
     }
 
     fn call(&self, call: AgentCall) -> Result<(), Stopped> {
@@ -450,7 +450,7 @@ impl Context {
         Ok(())
     }
 
-    pub(crate) fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &AgentControl {
         &self.link
     }
 }
@@ -463,19 +463,19 @@ impl std::fmt::Debug for Context {
 
 /// What the runtime tells a running agent.
 #[derive(Debug, Default)]
-pub(crate) struct Link {
-    state: Mutex<LinkState>,
+pub(crate) struct AgentControl {
+    state: Mutex<ControlState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct LinkState {
+pub(crate) struct ControlState {
     pub(crate) credit: u32,
     /// Below zero after a call larger than what was left.
     pub(crate) credit_bytes: i64,
     /// A beat is in the inbox.
     pub(crate) beating: bool,
-    /// Told to stop.
+    /// EventSnapshot to stop.
     pub(crate) stopping: bool,
     /// Asking was not enough: nothing it says counts any more.
     pub(crate) over: bool,
@@ -483,29 +483,29 @@ pub(crate) struct LinkState {
     pub(crate) done: bool,
 }
 
-impl LinkState {
+impl ControlState {
     pub(crate) fn give(&mut self, calls: u32, bytes: u64) {
         self.credit = self.credit.saturating_add(calls);
         self.credit_bytes = self.credit_bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }
 
-impl Link {
+impl AgentControl {
     /// A panic elsewhere leaves only numbers and flags, each valid.
-    pub(crate) fn state(&self) -> MutexGuard<'_, LinkState> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, ControlState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn change(&self, change: impl FnOnce(&mut LinkState)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut ControlState)) {
         change(&mut self.state());
         self.changed.notify_all();
     }
 
     pub(crate) fn wait<'a>(
         &self,
-        state: MutexGuard<'a, LinkState>,
+        state: MutexGuard<'a, ControlState>,
         span: Option<Duration>,
-    ) -> MutexGuard<'a, LinkState> {
+    ) -> MutexGuard<'a, ControlState> {
         match span {
             Some(span) => self.changed.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner).0,
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),

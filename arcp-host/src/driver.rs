@@ -371,7 +371,7 @@ impl Driver {
             Output::Close { conn, reason } => sockets.close(conn, reason),
             Output::PauseRead { conn } => sockets.pause_reading(conn),
             Output::ResumeRead { conn } => sockets.resume_reading(conn),
-            Output::Admit { conn } => sockets.raise_frame_limit(conn),
+            Output::RaiseFrameLimit { conn } => sockets.raise_frame_limit(conn),
             Output::Fragment { conn, bytes } => sockets.fragment(conn, bytes),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, credential),
             Output::Persist(batch) => self.committer.add(batch),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arcp_proto::id::JobId;
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, Input};
 
-use crate::agent::{Context, Inbox, Link, exit_of};
+use crate::agent::{AgentControl, Context, Inbox, exit_of};
 use crate::registry::{Hosted, Registry};
 
 /// How long agents have to stop when the runner ends, before their programs
@@ -28,7 +28,7 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 pub struct Runner {
     registry: Registry,
     inbox: Arc<dyn Inbox>,
-    running: BTreeMap<JobId, Arc<Link>>,
+    running: BTreeMap<JobId, Arc<AgentControl>>,
     threads: Arc<Threads>,
 }
 
@@ -50,7 +50,7 @@ impl Runner {
             // The core only asks for agents it was told of.
             None => return self.inbox.put(Input::AgentExited { job, exit: AgentExit::Lost }),
         };
-        let link = Arc::new(Link::default());
+        let link = Arc::new(AgentControl::default());
         link.change(|state| state.give(spec.credit, spec.credit_bytes));
         self.running.insert(job, link.clone());
         let (inbox, counted) = (self.inbox.clone(), self.threads.count());
@@ -89,7 +89,7 @@ impl Runner {
     /// The core is given this input: a beat makes room for the next one, and an
     /// agent that has exited is forgotten.
     pub fn takes(&mut self, input: &Input) {
-        if let Input::Agent { job, call: AgentCall::Beat } = input
+        if let Input::Agent { job, call: AgentCall::Heartbeat } = input
             && let Some(link) = self.running.get(job)
         {
             link.change(|state| state.beating = false);
@@ -120,7 +120,7 @@ impl std::fmt::Debug for Runner {
     }
 }
 
-fn stop(link: &Link, force: bool) {
+fn stop(link: &AgentControl, force: bool) {
     link.change(|state| {
         state.stopping = true;
         state.over |= force;

@@ -15,7 +15,7 @@ use arcp_proto::model::feature::Features;
 use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport, Verdict};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::envelope::Header;
-use arcp_proto::wire::{self, EventFrame, Family, Part, Profile, Told, View, frame, read_request};
+use arcp_proto::wire::{self, EventFrame, EventSnapshot, Family, FrameRole, Profile, View, frame, read_request};
 use divan::{AllocProfiler, Bencher, black_box};
 
 #[global_allocator]
@@ -87,7 +87,7 @@ fn event_with_idle_sessions(bencher: Bencher, idle: u64) {
     let body = Json::parse(r#"{"name":"tick","value":12345,"unit":"count"}"#).expect("JSON");
     let before = stage.sent;
     bencher.bench_local(|| {
-        let call = AgentCall::Say { kind: "metric".into(), body: body.clone() };
+        let call = AgentCall::Emit { kind: "metric".into(), body: body.clone() };
         stage.input(Input::Agent { job: stage.job, call });
     });
     assert!(stage.sent > before, "events were sent");
@@ -136,11 +136,11 @@ fn encode_event(bencher: Bencher, family: Family) {
     let job = JobId::from_ulid(ulid_zero());
     let session = SessionId::from_ulid(ulid_zero());
     let body = Json::parse(r#"{"name":"tick","value":12345,"unit":"count"}"#).expect("JSON");
-    let event = JobEvent::Said { kind: EventKind::Metric, body };
+    let event = JobEvent::Emitted { kind: EventKind::Metric, body };
     let request = WireId::new("msg_01M7VD85KQ9SZXPW6NX4X2SFJ9").expect("an id");
-    let told = Told { job, at: UtcMs(1_767_225_600_000), thoughts: 0, event: &event };
+    let told = EventSnapshot { job, at: UtcMs(1_767_225_600_000), thoughts: 0, event: &event };
     bencher.bench_local(|| {
-        let payload = wire::render_event(&view, black_box(&told), Part::Whole);
+        let payload = wire::render_event(&view, black_box(&told), FrameRole::Whole);
         let frame = EventFrame {
             id: ulid_zero(),
             session,
@@ -151,7 +151,7 @@ fn encode_event(bencher: Bencher, family: Family) {
             request: Some(&request),
             own: true,
             event: &event,
-            part: Part::Whole,
+            part: FrameRole::Whole,
             payload: &payload,
         };
         wire::write_event(&view, &frame)

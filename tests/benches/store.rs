@@ -27,7 +27,7 @@ use arcp_proto::runtime::{
 };
 use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
-use arcp_proto::wire::{Family, Part, View};
+use arcp_proto::wire::{Family, FrameRole, View};
 use rusqlite::params;
 use serde_json::json;
 use ulid::Ulid;
@@ -90,7 +90,7 @@ fn session(n: u64) -> SessionId {
 
 fn tick(n: u64) -> EventRecord {
     let body = Json::parse(BODY).expect("JSON");
-    let event = Arc::new(JobEvent::Said { kind: EventKind::Metric, body });
+    let event = Arc::new(JobEvent::Emitted { kind: EventKind::Metric, body });
     EventRecord { n, at: UtcMs(1_790_000_000_000 + n), thoughts: 0, event }
 }
 
@@ -102,7 +102,7 @@ fn event_batch(at: u64, n: u64) -> Batch {
         job: job(1),
         event: n,
         shown: None,
-        part: Part::Whole,
+        part: FrameRole::Whole,
         request: 0,
         subscription: 0,
     };
@@ -380,7 +380,7 @@ impl Steady {
         while self.credit > 0 {
             self.credit -= 1;
             self.said += 1;
-            let call = AgentCall::Say { kind: "metric".into(), body: Json::parse(BODY).expect("JSON") };
+            let call = AgentCall::Emit { kind: "metric".into(), body: Json::parse(BODY).expect("JSON") };
             self.handle(Input::Agent { job, call });
         }
         self.settle();

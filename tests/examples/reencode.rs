@@ -18,7 +18,8 @@ use arcp_proto::model::feature::Features;
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::envelope::Header;
 use arcp_proto::wire::{
-    self, EventFrame, Family, Incoming, Outgoing, Part, Profile, Stamp, Told, View, frame, read_incoming, read_request,
+    self, EventFrame, EventSnapshot, Family, FrameRole, Incoming, Outgoing, Profile, Stamp, View, frame, read_incoming,
+    read_request,
 };
 use ulid::Ulid;
 
@@ -78,7 +79,7 @@ fn said(view: &View, header: &Header<'_>) -> Option<String> {
 
 fn event_frame(view: &View, header: &Header<'_>, id: Ulid, session: SessionId, event: &JobEvent) -> String {
     let job = JobId::from_ulid(Ulid::from_parts(AT.0, 4));
-    let payload = wire::render_event(view, &Told { job, at: AT, thoughts: 0, event }, Part::Whole);
+    let payload = wire::render_event(view, &EventSnapshot { job, at: AT, thoughts: 0, event }, FrameRole::Whole);
     let frame = EventFrame {
         id,
         session,
@@ -89,7 +90,7 @@ fn event_frame(view: &View, header: &Header<'_>, id: Ulid, session: SessionId, e
         request: header.correlation.as_ref(),
         own: true,
         event,
-        part: Part::Whole,
+        part: FrameRole::Whole,
         payload: &payload,
     };
     wire::write_event(view, &frame)

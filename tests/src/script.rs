@@ -140,7 +140,7 @@ pub const KINDS: [(&str, &str); 8] = [
 
 /// A step that says one event.
 pub fn say(kind: &str, body: &str) -> Step {
-    Step::Call(AgentCall::Say { kind: kind.into(), body: Json::parse(body).expect("scripts are JSON") })
+    Step::Call(AgentCall::Emit { kind: kind.into(), body: Json::parse(body).expect("scripts are JSON") })
 }
 
 /// A step that ends with a result.

@@ -262,7 +262,7 @@ impl World {
         match output {
             Output::Send { conn, frame } => self.deliver(conn, frame),
             Output::Close { conn, reason } => self.on_close(conn, reason),
-            Output::Admit { .. } | Output::Fragment { .. } => {}
+            Output::RaiseFrameLimit { .. } | Output::Fragment { .. } => {}
             Output::PauseRead { conn } => self.wire(conn).paused = true,
             Output::ResumeRead { conn } => self.on_resume_read(conn),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, &credential),

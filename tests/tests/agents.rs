@@ -82,7 +82,7 @@ fn sw23_rr6_sw25_a_function_is_an_agent_and_its_context_shows_the_cancel() {
     let next = || inputs.recv_timeout(PATIENCE).expect("in time");
     runner.start(job(), spec("function", r#"{"n":1}"#));
     let said = next();
-    let Input::Agent { call: AgentCall::Say { body, .. }, .. } = &said else { panic!("{said:?}") };
+    let Input::Agent { call: AgentCall::Emit { body, .. }, .. } = &said else { panic!("{said:?}") };
     assert_eq!(body.as_str(), r#"{"phase":"me asks {\"n\":1}"}"#);
     runner.stop(job(), false);
     let exit = next();
@@ -114,14 +114,14 @@ fn of_many_beats_one_is_on_its_way_and_the_next_follows_once_it_was_taken() {
     runner.start(job(), spec("alive", "{}"));
     let next = || inputs.recv_timeout(PATIENCE).expect("in time");
     let beat = next();
-    assert!(matches!(beat, Input::Agent { call: AgentCall::Beat, .. }), "{beat:?}");
+    assert!(matches!(beat, Input::Agent { call: AgentCall::Heartbeat, .. }), "{beat:?}");
     // In order: all of the first half was given before this.
     let said = next();
-    assert!(matches!(said, Input::Agent { call: AgentCall::Say { .. }, .. }), "one is pending: {said:?}");
+    assert!(matches!(said, Input::Agent { call: AgentCall::Emit { .. }, .. }), "one is pending: {said:?}");
     runner.takes(&beat);
     runner.stop(job(), false);
     let beat = next();
-    assert!(matches!(beat, Input::Agent { call: AgentCall::Beat, .. }), "{beat:?}");
+    assert!(matches!(beat, Input::Agent { call: AgentCall::Heartbeat, .. }), "{beat:?}");
     let exit = next();
     assert!(matches!(exit, Input::AgentExited { .. }), "one is pending: {exit:?}");
 }

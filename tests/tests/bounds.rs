@@ -437,7 +437,7 @@ fn an_agent_that_takes_more_credit_than_it_has_fails() {
     for n in 0..5 {
         assert_eq!(world.runtime().stats().unfinished_jobs, usize::from(n < 4), "call {n}");
         let body = Json::parse(r#"{"message":"m"}"#).expect("JSON");
-        world.input(Input::Agent { job, call: AgentCall::Say { kind: "log".into(), body } });
+        world.input(Input::Agent { job, call: AgentCall::Emit { kind: "log".into(), body } });
     }
     world.store.broken = false;
     let end = raw.until_end(&mut world);

@@ -48,7 +48,7 @@ fn give(world: &mut World, client: usize, submit: Submit) -> WireId {
 /// The values of the metrics a client was told of.
 fn values(world: &World, client: usize) -> Vec<u64> {
     let value = |event: &ClientEvent| match event {
-        ClientEvent::Job { event: JobEvent::Said { body, .. }, .. } => {
+        ClientEvent::Job { event: JobEvent::Emitted { body, .. }, .. } => {
             body.members().ok()?.get("value")?.parse::<u64>().ok()
         }
         _ => None,
@@ -140,7 +140,7 @@ fn when_the_session_is_gone_its_jobs_are_brought_to_a_new_one() {
             .events(client)
             .iter()
             .filter_map(|event| match event {
-                ClientEvent::Job { event: JobEvent::Said { body, .. }, .. } => {
+                ClientEvent::Job { event: JobEvent::Emitted { body, .. }, .. } => {
                     body.members().ok()?.get("current")?.parse().ok()
                 }
                 _ => None,
@@ -177,7 +177,7 @@ fn b12_what_is_no_longer_kept_when_a_client_comes_back_is_said_and_the_rest_foll
         for event in world.events(client) {
             match event {
                 ClientEvent::Missed { events, .. } => expected += events,
-                ClientEvent::Job { event: JobEvent::Said { body, .. }, .. } => {
+                ClientEvent::Job { event: JobEvent::Emitted { body, .. }, .. } => {
                     let current: Option<u64> = body.members().ok().and_then(|body| body.get("current")?.parse().ok());
                     let Some(current) = current else { continue };
                     assert_eq!(expected, current, "{family:?}: what is missing is said");

@@ -116,7 +116,7 @@ impl Stage {
         let progress = Json::parse(r#"{"current":1}"#).expect("JSON");
         for n in 0..events {
             let (kind, body) = if n % 2 == 0 { ("log", log.clone()) } else { ("progress", progress.clone()) };
-            self.input(Input::Agent { job, call: AgentCall::Say { kind: kind.into(), body } });
+            self.input(Input::Agent { job, call: AgentCall::Emit { kind: kind.into(), body } });
         }
         self.frames.clear();
         job

@@ -228,7 +228,7 @@ fn the_go_client_reads_whole_progress_and_its_own_word_for_a_result() {
     raw.expect(&mut world, "session.welcome");
     let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].as_str().map(arcp_proto::id::JobId::parse);
     world.settle();
-    let call = arcp_proto::runtime::AgentCall::Say {
+    let call = arcp_proto::runtime::AgentCall::Emit {
         kind: "progress".into(),
         body: arcp_proto::json::Json::parse(r#"{"current":1.5,"total":3,"units":"s"}"#).expect("JSON"),
     };

@@ -26,7 +26,7 @@ fn events_that_are_taken_back_from_a_reader_are_not_counted_as_unsent() {
     world.run_for(Duration::from_millis(230));
     let own = JobId::parse(own.as_str().expect("an id")).expect("ours");
     let body = Json::parse(r#"{"name":"m","value":1}"#).expect("JSON");
-    world.input(Input::Agent { job: own, call: AgentCall::Say { kind: "metric".into(), body } });
+    world.input(Input::Agent { job: own, call: AgentCall::Emit { kind: "metric".into(), body } });
     owner.until_end(&mut world);
     world.settle();
     // Of the other job it is to be told only that it is too far behind.

@@ -280,7 +280,7 @@ fn signs_of_life_do_not_wait_for_a_reader() {
 fn sw18_rr46_an_agent_that_falls_silent_is_lost_or_waited_for() {
     let run = |recovery: &str| {
         let mut world = World::configured(8, |config| {
-            config.beating_agents.insert("waiter".into());
+            config.heartbeat_agents.insert("waiter".into());
         });
         let mut opening = open_payload("tok-alice");
         opening["capabilities"] = json!({"heartbeat_recovery": recovery});
@@ -288,7 +288,7 @@ fn sw18_rr46_an_agent_that_falls_silent_is_lost_or_waited_for() {
         let job = job_of(&raw.invoke(&mut world, json!({"tool": "waiter", "arguments": {}})));
         raw.expect(&mut world, "job.started");
         world.run_for(Duration::from_secs(50));
-        world.input(Input::Agent { job, call: AgentCall::Beat });
+        world.input(Input::Agent { job, call: AgentCall::Heartbeat });
         world.run_for(Duration::from_secs(59));
         (world, raw, job)
     };
@@ -305,7 +305,7 @@ fn sw18_rr46_an_agent_that_falls_silent_is_lost_or_waited_for() {
     assert_eq!(blocked["payload"]["phase"], "blocked");
     raw.send(&mut world, "session.list_jobs", json!({"filter": {"status": ["blocked"]}}));
     assert_eq!(raw.expect(&mut world, "session.jobs")["payload"]["jobs"][0]["status"], "blocked");
-    world.input(Input::Agent { job, call: AgentCall::Beat });
+    world.input(Input::Agent { job, call: AgentCall::Heartbeat });
     assert_eq!(raw.expect(&mut world, "job.status")["payload"]["phase"], "running");
     world.input(Input::AgentExited { job, exit: AgentExit::Success { result: Some(Json::null()), summary: None } });
     raw.expect(&mut world, "job.completed");
@@ -315,7 +315,7 @@ fn sw18_rr46_an_agent_that_falls_silent_is_lost_or_waited_for() {
 #[test]
 fn a_sign_of_life_says_that_a_job_is_blocked_once_that_is_durable() {
     let mut world = World::configured(13, |config| {
-        config.beating_agents.insert("waiter".into());
+        config.heartbeat_agents.insert("waiter".into());
     });
     let mut opening = open_payload("tok-alice");
     opening["capabilities"] = json!({"heartbeat_recovery": "block", "heartbeat_interval_seconds": 30});
@@ -334,7 +334,7 @@ fn a_sign_of_life_says_that_a_job_is_blocked_once_that_is_durable() {
     world.store.mend();
     assert_eq!(states(&mut world, &mut raw), ["blocked", "blocked"]);
     world.store.broken = true;
-    world.input(Input::Agent { job, call: AgentCall::Beat });
+    world.input(Input::Agent { job, call: AgentCall::Heartbeat });
     world.run_for(Duration::from_secs(35));
     world.store.mend();
     world.settle();
@@ -344,7 +344,7 @@ fn a_sign_of_life_says_that_a_job_is_blocked_once_that_is_durable() {
 #[test]
 fn an_agent_that_waits_for_its_reader_is_not_silent() {
     let mut world = World::configured(12, |config| {
-        config.beating_agents.insert("chatty".into());
+        config.heartbeat_agents.insert("chatty".into());
         config.limits.pace_events = 32;
         config.slow_reader_grace = Duration::from_secs(3600);
     });
@@ -457,7 +457,7 @@ fn sw36_a_thought_stream_is_opened_to_everyone_who_sees_a_thought() {
     let id = JobId::parse(job.as_str().expect("a job")).expect("ours");
     let think = |text: &str| Input::Agent {
         job: id,
-        call: AgentCall::Say { kind: "thought".into(), body: Json::parse(text).expect("JSON") },
+        call: AgentCall::Emit { kind: "thought".into(), body: Json::parse(text).expect("JSON") },
     };
     world.input(think(r#"{"text":"one"}"#));
     late.send(&mut world, "job.subscribe", json!({"job_id": job}));

@@ -157,7 +157,7 @@ fn transitions_of_an_open_job() {
 fn job_transition(state: &str, input: &str) -> String {
     let mut world = World::configured(5, |config| {
         config.limits.running_jobs = 1;
-        config.beating_agents.insert("stubborn".into());
+        config.heartbeat_agents.insert("stubborn".into());
     });
     let opening = |recovery: &str| json!({"auth": {"scheme": "bearer", "token": "tok-a"}, "capabilities": {"heartbeat_recovery": recovery}});
     let (mut raw, _) = Raw::open_with(&mut world, opening("block"));
@@ -187,7 +187,7 @@ fn job_transition(state: &str, input: &str) -> String {
         "cancel at once" => drop(raw.send(&mut world, "cancel", wish(0))),
         "cancel by another" => drop(other.send(&mut world, "cancel", wish(0))),
         "silence" => world.run_for(Duration::from_secs(61)),
-        "agent speaks" => world.input(Input::Agent { job, call: AgentCall::Beat }),
+        "agent speaks" => world.input(Input::Agent { job, call: AgentCall::Heartbeat }),
         "time limit" => world.run_for(Duration::from_secs(201)),
         "agent succeeds" => {
             world.input(Input::AgentExited { job, exit: AgentExit::Success { result: None, summary: None } });

@@ -106,7 +106,7 @@ fn numbers_that_were_taken_back_and_given_again_are_so_after_a_restart() {
         world.run_for(Duration::from_millis(230));
         let own_id = JobId::parse(own.as_str().expect("an id")).expect("ours");
         let body = Json::parse(r#"{"name":"own","value":1}"#).expect("JSON");
-        world.input(Input::Agent { job: own_id, call: AgentCall::Say { kind: "metric".into(), body } });
+        world.input(Input::Agent { job: own_id, call: AgentCall::Emit { kind: "metric".into(), body } });
         owner.until_end(&mut world);
         world.settle();
         let last = reader.take(&world).iter().filter_map(|frame| frame["event_seq"].as_u64()).max().expect("some");

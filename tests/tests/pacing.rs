@@ -156,7 +156,7 @@ fn what_a_session_is_owed_becomes_less_with_every_frame_that_it_is_sent() {
     world.stall(raw.conn, true);
     for _ in 0..40 {
         let body = Json::parse(r#"{"level":"info","message":"m"}"#).expect("JSON");
-        world.input(Input::Agent { job, call: AgentCall::Say { kind: "log".into(), body } });
+        world.input(Input::Agent { job, call: AgentCall::Emit { kind: "log".into(), body } });
     }
     world.settle();
     let mut owed = vec![world.runtime().stats().unsent_bytes];

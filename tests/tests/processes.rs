@@ -22,7 +22,7 @@ fn finish(job: &Job) -> Ran {
     let mut events = Vec::new();
     loop {
         match job.next_update_in(PATIENCE).expect("in time") {
-            JobUpdate::Event { event: JobEvent::Said { kind, body }, .. } => {
+            JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } => {
                 events.push((kind.name().to_string(), body))
             }
             JobUpdate::Event { .. } => {}
@@ -159,7 +159,7 @@ fn a_stubborn_program_is_killed_after_the_grace() {
 fn wait_for_log(job: &Job, needle: &str) -> String {
     loop {
         match job.next_update_in(PATIENCE).expect("in time") {
-            JobUpdate::Event { event: JobEvent::Said { kind: EventKind::Log, body }, .. } => {
+            JobUpdate::Event { event: JobEvent::Emitted { kind: EventKind::Log, body }, .. } => {
                 let message = body.members().expect("an object").get_str("message").expect("a message");
                 if message.contains(needle) {
                     return message;

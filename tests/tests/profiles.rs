@@ -644,7 +644,7 @@ fn the_error_of_a_tool_has_all_that_strict_readers_need() {
     ] {
         let body = json!({"call_id": "c", "error": said}).to_string();
         let body = arcp_proto::json::Json::parse(&body).expect("JSON");
-        let call = arcp_proto::runtime::AgentCall::Say { kind: "tool_result".into(), body };
+        let call = arcp_proto::runtime::AgentCall::Emit { kind: "tool_result".into(), body };
         world.input(arcp_proto::runtime::Input::Agent { job, call });
         let event = raw.expect(&mut world, "job.event");
         assert_eq!(event["payload"]["body"]["error"], whole);
@@ -666,7 +666,7 @@ fn no_frame_is_twice_as_large_as_what_an_agent_may_say() {
         ("metric", json!({"name": "m", "value": 1, "dimensions": {"d": large}})),
     ] {
         let body = arcp_proto::json::Json::parse(&body.to_string()).expect("JSON");
-        let call = arcp_proto::runtime::AgentCall::Say { kind: kind.into(), body };
+        let call = arcp_proto::runtime::AgentCall::Emit { kind: kind.into(), body };
         world.input(arcp_proto::runtime::Input::Agent { job, call });
     }
     succeed(&mut world, &accepted, &format!("\"{}\"", "z".repeat(1_040_000)));
@@ -687,7 +687,7 @@ fn dimensions_have_two_names_only_while_they_are_small() {
     for (name, bytes, names) in [("dimensions", 900_000, 1), ("dims", 900_000, 1), ("dims", 60_000, 2)] {
         let body = json!({"name": "m", "value": 1, name: {"d": "y".repeat(bytes)}}).to_string();
         let body = arcp_proto::json::Json::parse(&body).expect("JSON");
-        let call = arcp_proto::runtime::AgentCall::Say { kind: "metric".into(), body };
+        let call = arcp_proto::runtime::AgentCall::Emit { kind: "metric".into(), body };
         world.input(arcp_proto::runtime::Input::Agent { job, call });
         let event = loop {
             let event = raw.expect(&mut world, "job.event");

@@ -46,7 +46,7 @@ fn every_frame_of_the_python_runtime_is_read() {
             Ok(Incoming::Unknown | Incoming::Counted | Incoming::Beat { .. }) => unknown.push(header.kind.into_owned()),
             Ok(Incoming::Event { event, .. }) => {
                 events += 1;
-                if let JobEvent::Said { kind, body } = event
+                if let JobEvent::Emitted { kind, body } = event
                     && kind.normalise(&body).is_err()
                 {
                     odd.push(format!("{place} {}", kind.name()));
@@ -116,7 +116,7 @@ fn sw94_every_frame_of_the_rust_runtime_is_read() {
             Ok(Incoming::Event { job, event, .. }) => {
                 events += 1;
                 assert!(text.contains(job.as_str()));
-                if let JobEvent::Said { kind, body } = event {
+                if let JobEvent::Emitted { kind, body } = event {
                     assert!(kind.normalise(&body).is_ok(), "{place}: {body:?}");
                 }
             }

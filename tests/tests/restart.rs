@@ -62,7 +62,9 @@ fn a_client_of_ours_goes_on_over_any_crash_without_gap_or_duplicate() {
 
 fn value(event: &ClientEvent) -> Option<u64> {
     match event {
-        ClientEvent::Job { event: JobEvent::Said { body, .. }, .. } => body.members().ok()?.get("value")?.parse().ok(),
+        ClientEvent::Job { event: JobEvent::Emitted { body, .. }, .. } => {
+            body.members().ok()?.get("value")?.parse().ok()
+        }
         _ => None,
     }
 }
@@ -239,7 +241,7 @@ fn a_number_of_an_event_that_never_came_is_given_again() {
     raw.take(&world);
     let id = JobId::parse(job.as_str().expect("a job")).expect("ours");
     let body = Json::parse(r#"{"level":"info","message":"lost"}"#).expect("JSON");
-    world.input(Input::Agent { job: id, call: AgentCall::Say { kind: "log".into(), body } });
+    world.input(Input::Agent { job: id, call: AgentCall::Emit { kind: "log".into(), body } });
     let given: Vec<usize> = world.given().map(|batch| batch.records.len()).collect();
     assert_eq!(given, [2], "the number and its event are one batch");
     world.crash_with(0, false);

@@ -348,7 +348,7 @@ fn rr17_our_client_survives_a_broken_connection() {
         match job.next_update_in(PATIENCE).expect("in time") {
             JobUpdate::Event { seq, event, .. } => {
                 seqs.push(seq);
-                if let JobEvent::Said { body, .. } = event {
+                if let JobEvent::Emitted { body, .. } = event {
                     let members = body.members().expect("an object");
                     values.extend(members.get("value").and_then(|raw| raw.parse::<u64>().ok()));
                 }
@@ -421,7 +421,7 @@ fn a_job_is_waited_for_whatever_was_taken_of_its_events_before() {
     let untouched = chatty();
     assert!(emitted(untouched.wait().expect("it ends")));
     let looked_at = chatty();
-    let said = |event: &JobEvent| matches!(event, JobEvent::Said { kind: EventKind::Metric, .. });
+    let said = |event: &JobEvent| matches!(event, JobEvent::Emitted { kind: EventKind::Metric, .. });
     assert_eq!(looked_at.events().filter(said).count(), 3);
     assert!(emitted(looked_at.wait().expect("the end was remembered")) && looked_at.wait().is_ok());
     let taken = chatty();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 fn say(world: &mut World, job: &Value, kind: &str, body: Value) {
     let job = JobId::parse(job.as_str().expect("a job")).expect("ours");
     let body = Json::parse(&body.to_string()).expect("JSON");
-    world.input(Input::Agent { job, call: AgentCall::Say { kind: kind.into(), body } });
+    world.input(Input::Agent { job, call: AgentCall::Emit { kind: kind.into(), body } });
 }
 
 /// Says things of two kinds in turn; who shows no progress sees the metrics.

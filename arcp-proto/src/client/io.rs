@@ -51,7 +51,7 @@ impl ClientConfig {
                 Feature::Heartbeat,
                 Feature::Ack,
                 Feature::ListJobs,
-                Feature::Subscribe,
+                Feature::WatchJobs,
                 Feature::Progress,
                 Feature::ResultChunk,
                 Feature::AgentVersions,

@@ -2,8 +2,8 @@
 
 mod follow;
 mod io;
-mod link;
 mod open;
+mod reconnector;
 mod replies;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -12,15 +12,15 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use io::{ClientConfig, ClientEvent, ClientInput, ClientLimits, ClientOutput, Handle, ResultData, SessionEnd};
-pub use link::ClientTimer;
 pub use open::OpenSession;
+pub use reconnector::ClientTimer;
 
 use crate::entropy::{Entropy, Seeds};
 use crate::error::{ApiMisuse, ConfigError, Violation};
 use crate::id::{SessionId, WireId, prefixed};
 use crate::model::event::JobEvent;
 use crate::model::feature::{Feature, Features};
-use crate::model::reply::{Concern, Opened, Refusal};
+use crate::model::reply::{Opened, Refusal, RefusedKind};
 use crate::model::request::{
     Command, Credential, HandshakeRequest, Invocation, ListQuery, Open, Proof, Request, ResumeClaim, SessionRequest,
     Submit, Watch,
@@ -29,7 +29,7 @@ use crate::secret::Secret;
 use crate::time::{Now, Timestamp, UtcMs};
 use crate::wire::{Outgoing, ServerProfile, write_request};
 use follow::{Follow, Followed};
-use link::{Link, LinkState};
+use reconnector::{ReconnectState, Reconnector};
 
 /// How long a session is open before a loss counts as the first.
 const STEADY: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ pub struct Client {
     config: ClientConfig,
     now: Now,
     entropy: Entropy,
-    link: Link,
+    link: Reconnector,
     identity: Option<Identity>,
     /// The session of another client, until it was claimed.
     left: Option<ResumeClaim>,
@@ -136,7 +136,7 @@ impl Client {
             config,
             now,
             entropy: Entropy::new(&seeds),
-            link: Link::new(now.mono),
+            link: Reconnector::new(now.mono),
             identity: None,
             fresh: None,
             pending: BTreeMap::new(),
@@ -151,13 +151,13 @@ impl Client {
     pub fn handle(&mut self, now: Now, input: ClientInput) {
         self.now.mono = self.now.mono.max(now.mono);
         self.now.utc = self.now.utc.max(now.utc);
-        if self.link.state == LinkState::Down {
+        if self.link.state == ReconnectState::Down {
             self.connect();
         }
         self.fire_timers();
         match input {
             ClientInput::Connected => self.on_connected(),
-            ClientInput::ConnectFailed { why } if self.link.state == LinkState::Connecting => self.lose(&why),
+            ClientInput::ConnectFailed { why } if self.link.state == ReconnectState::Connecting => self.lose(&why),
             ClientInput::Disconnected { why } => self.on_disconnected(&why),
             ClientInput::TooLarge { why } => self.on_too_large(&why),
             ClientInput::Received { frame } => self.on_received(&frame),
@@ -184,7 +184,7 @@ impl Client {
     /// `NotAccepted` before the first acceptance, `Ended` after the end.
     /// While the client reconnects there is a session: commands wait.
     pub fn session(&mut self) -> Result<Session<'_>, ApiMisuse> {
-        if self.link.state == LinkState::Over {
+        if self.link.state == ReconnectState::Over {
             return Err(ApiMisuse::Ended);
         }
         if self.identity.is_none() {
@@ -194,17 +194,17 @@ impl Client {
     }
 
     fn connect(&mut self) {
-        self.link.state = LinkState::Connecting;
+        self.link.state = ReconnectState::Connecting;
         let at = self.now.mono + self.config.open_timeout;
         self.link.set(ClientTimer::OpenTimeout, Some(at));
         self.outputs.push_back(ClientOutput::Connect);
     }
 
     fn on_connected(&mut self) {
-        if self.link.state != LinkState::Connecting {
+        if self.link.state != ReconnectState::Connecting {
             return;
         }
-        self.link.state = LinkState::Opening;
+        self.link.state = ReconnectState::Opening;
         self.link.last_received = self.now.mono;
         self.link.answered = false;
         self.fresh = None;
@@ -241,7 +241,7 @@ impl Client {
     }
 
     fn on_disconnected(&mut self, why: &str) {
-        if self.link.state == LinkState::Opening && !self.link.answered && self.identity.is_none() {
+        if self.link.state == ReconnectState::Opening && !self.link.answered && self.identity.is_none() {
             self.link.unanswered += 1;
             // Perhaps it does not know what a resume is.
             self.left = None;
@@ -252,8 +252,8 @@ impl Client {
             return self.lose(&said);
         }
         match self.link.state {
-            LinkState::Connecting | LinkState::Opening | LinkState::Open => self.lose(why),
-            LinkState::Down | LinkState::Pausing | LinkState::Over => {}
+            ReconnectState::Connecting | ReconnectState::Opening | ReconnectState::Open => self.lose(why),
+            ReconnectState::Down | ReconnectState::Pausing | ReconnectState::Over => {}
         }
     }
 
@@ -273,7 +273,7 @@ impl Client {
             && let Some(pending) = self.pending.remove(&handle)
         {
             let message = alloc::format!("a message of {bytes} bytes is too large for the runtime ({why})");
-            let mut refusal = Refusal::of(Concern::Frame, Violation::invalid(message), None);
+            let mut refusal = Refusal::of(RefusedKind::Frame, Violation::invalid(message), None);
             refusal.job = pending.request.job().cloned();
             let handle = pending.asked.then_some(handle);
             self.tell(ClientEvent::Refused { handle, refusal });
@@ -291,7 +291,7 @@ impl Client {
         if mortal && !self.followed.is_empty() {
             return self.end(SessionEnd::Lost(alloc::format!("{why}; this runtime keeps no jobs over a loss")));
         }
-        if self.link.state == LinkState::Open {
+        if self.link.state == ReconnectState::Open {
             self.link.lost_at = self.now.mono;
             // One that breaks again at once is not tried again at once.
             if self.now.mono >= self.link.opened_at + STEADY {
@@ -307,7 +307,7 @@ impl Client {
         if self.config.give_up_after.is_some_and(|limit| at > self.link.lost_at + limit) {
             return self.end(SessionEnd::Lost(why.to_string()));
         }
-        self.link.state = LinkState::Pausing;
+        self.link.state = ReconnectState::Pausing;
         self.link.set(ClientTimer::Reconnect, Some(at));
         let attempt = self.link.attempt;
         self.tell(ClientEvent::Reconnecting { attempt, after: pause, why: why.to_string() });
@@ -320,11 +320,11 @@ impl Client {
     }
 
     fn end(&mut self, end: SessionEnd) {
-        if self.link.state == LinkState::Over {
+        if self.link.state == ReconnectState::Over {
             return;
         }
-        self.link = Link::new(self.now.mono);
-        self.link.state = LinkState::Over;
+        self.link = Reconnector::new(self.now.mono);
+        self.link.state = ReconnectState::Over;
         self.pending.clear();
         self.followed.clear();
         self.early.clear();
@@ -366,7 +366,7 @@ impl Client {
             return;
         };
         let seq = acknowledgeable(me, &self.early);
-        if self.link.state == LinkState::Open && seq > me.acked {
+        if self.link.state == ReconnectState::Open && seq > me.acked {
             me.acked = seq;
             self.send(&Request::Session(SessionRequest::Ack { seq }));
         }
@@ -423,7 +423,7 @@ impl Client {
 
     /// Sends every command that was not sent on this connection.
     fn send_pending(&mut self) {
-        if self.link.state != LinkState::Open {
+        if self.link.state != ReconnectState::Open {
             return;
         }
         let unsent: Vec<(ulid::Ulid, Request)> = self
@@ -538,7 +538,7 @@ impl Session<'_> {
     ///
     /// `TooManyPending`, `TooManyFollowed`, or `NotNegotiated`.
     pub fn watch(&mut self, watch: Watch) -> Result<Handle, ApiMisuse> {
-        self.needs(Feature::Subscribe, "subscribe")?;
+        self.needs(Feature::WatchJobs, "subscribe")?;
         let job = watch.job.clone();
         if !self.client.followed.contains_key(&job) {
             self.client.check_followed()?;
@@ -552,7 +552,7 @@ impl Session<'_> {
     /// Stops watching a job. There is no answer.
     pub fn unwatch(&mut self, job: WireId) {
         self.client.followed.remove(&job);
-        if self.client.link.state == LinkState::Open {
+        if self.client.link.state == ReconnectState::Open {
             self.client.send(&Request::Command(Command::Unwatch { job }));
         }
     }
@@ -563,7 +563,7 @@ impl Session<'_> {
     ///
     /// `TooManyPending`.
     pub fn close(&mut self, reason: Option<String>) -> Result<Handle, ApiMisuse> {
-        let open = self.client.link.state == LinkState::Open;
+        let open = self.client.link.state == ReconnectState::Open;
         let handle = self.client.command(SessionRequest::Close { reason, answered: true })?;
         if !open {
             self.client.outputs.push_back(ClientOutput::Disconnect);

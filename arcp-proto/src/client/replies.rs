@@ -6,13 +6,13 @@ use core::time::Duration;
 
 use super::follow::Follow;
 use super::io::{ClientEvent, ClientOutput, Handle, SessionEnd};
-use super::link::{ClientTimer, LinkState};
+use super::reconnector::{ClientTimer, ReconnectState};
 use super::{Client, Early, Identity, Pending};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{WireId, prefixed};
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::Feature;
-use crate::model::reply::{Accepted, Challenge, Concern, Opened, Refusal, Reply};
+use crate::model::reply::{Accepted, Challenge, Opened, Refusal, RefusedKind, Reply};
 use crate::model::request::{Command, HandshakeRequest, Invocation, Request, SessionRequest, Watch};
 use crate::time::UtcMs;
 use crate::wire::ServerProfile;
@@ -22,7 +22,7 @@ use crate::wire::{Incoming, read_incoming};
 
 impl Client {
     pub(super) fn on_received(&mut self, bytes: &[u8]) {
-        if !matches!(self.link.state, LinkState::Opening | LinkState::Open) {
+        if !matches!(self.link.state, ReconnectState::Opening | ReconnectState::Open) {
             return;
         }
         self.link.last_received = self.now.mono;
@@ -36,7 +36,7 @@ impl Client {
             Ok((Ok(incoming), id, seq)) => self.on_incoming(incoming, &id, seq),
             // One odd message is passed over, its number counted.
             Ok((Err(violation), _, seq)) => {
-                if self.link.state == LinkState::Open && self.in_order(seq) {
+                if self.link.state == ReconnectState::Open && self.in_order(seq) {
                     self.tell(ClientEvent::Unreadable { why: violation.to_string() });
                 }
             }
@@ -46,7 +46,7 @@ impl Client {
 
     fn on_incoming(&mut self, incoming: Incoming, id: &WireId, seq: Option<u64>) {
         // Numbered frames are of an open session, each one once.
-        if seq.is_some() && (self.link.state != LinkState::Open || !self.in_order(seq)) {
+        if seq.is_some() && (self.link.state != ReconnectState::Open || !self.in_order(seq)) {
             return;
         }
         match incoming {
@@ -78,7 +78,7 @@ impl Client {
                 }
             }
             // Nothing here asks for subscriptions.
-            Reply::Done { .. } | Reply::JobBeat(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => {}
+            Reply::Done { .. } | Reply::JobHeartbeat(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => {}
             Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref(), id),
             Reply::Closed { reason, .. } => self.on_goodbye(reason),
             Reply::Ping { nonce, .. } => self.send(&Request::Session(SessionRequest::Pong { nonce })),
@@ -139,7 +139,7 @@ impl Client {
     /// A session was accepted. Where an earlier one is claimed afterwards,
     /// it is what that is done on.
     fn on_accepted_session(&mut self, opened: Opened, id: &WireId) {
-        if self.link.state != LinkState::Opening {
+        if self.link.state != ReconnectState::Opening {
             return;
         }
         let server = ServerProfile::of(self.config.family, id.as_str(), &opened.runtime);
@@ -163,12 +163,12 @@ impl Client {
     /// A runtime that wants more proof gets it, if there is any.
     fn on_challenge(&mut self, challenge: Challenge) {
         let proof = self.proof(Some(challenge.nonce));
-        match proof.filter(|_| self.link.state == LinkState::Opening) {
+        match proof.filter(|_| self.link.state == ReconnectState::Opening) {
             Some(proof) => self.send(&Request::Handshake(HandshakeRequest::Authenticate(proof))),
             None => {
                 let none =
                     Violation::new(ErrorCode::Unauthenticated, "the runtime asks for a proof, and there is none");
-                self.on_denied(Refusal::of(Concern::Session, none, None));
+                self.on_denied(Refusal::of(RefusedKind::Session, none, None));
             }
         }
     }
@@ -203,7 +203,7 @@ impl Client {
             names_refused: false,
         });
         self.link.unanswered = 0;
-        self.link.state = LinkState::Open;
+        self.link.state = ReconnectState::Open;
         self.link.opened_at = self.now.mono;
         self.link.set(ClientTimer::OpenTimeout, None);
         self.link.heartbeat = opened.heartbeat_s.filter(|_| features.has(Feature::Heartbeat)).map(Duration::from_secs);
@@ -304,7 +304,7 @@ impl Client {
     }
 
     pub(super) fn on_refused(&mut self, mut refusal: Refusal, trace: Option<&str>, id: &WireId) {
-        if self.link.state == LinkState::Opening {
+        if self.link.state == ReconnectState::Opening {
             return self.on_denied(refusal);
         }
         if refusal.code == ErrorCode::HeartbeatLost {
@@ -378,7 +378,7 @@ impl Client {
             return self.end(SessionEnd::Closed);
         }
         let reason = reason.unwrap_or_else(|| "no reason was given".to_string());
-        if self.link.state == LinkState::Open && !self.followed.is_empty() {
+        if self.link.state == ReconnectState::Open && !self.followed.is_empty() {
             // A runtime that restarts says goodbye too: our jobs are there.
             return self.lose(&alloc::format!("the runtime said goodbye: {reason}"));
         }
@@ -386,7 +386,7 @@ impl Client {
     }
 
     fn on_event(&mut self, job: WireId, seq: Option<u64>, at: Option<UtcMs>, event: JobEvent, id: &WireId) {
-        if self.link.state != LinkState::Open {
+        if self.link.state != ReconnectState::Open {
             return;
         }
         if let (JobEvent::Ended(Terminal { error: Some(error), .. }), None, true) =
@@ -394,7 +394,7 @@ impl Client {
         {
             // Some runtimes refuse a request in the form of an end; no end comes without a number.
             let about = Violation::new(error.code.clone(), error.message.clone());
-            let refusal = Refusal { job: Some(job), ..Refusal::of(Concern::Job, about, None) };
+            let refusal = Refusal { job: Some(job), ..Refusal::of(RefusedKind::Job, about, None) };
             return self.on_refused(refusal, None, id);
         }
         if self.is_early(&job) {
@@ -408,7 +408,7 @@ impl Client {
         let limit = self.config.limits.result_bytes;
         match event {
             JobEvent::Ended(terminal) => self.on_job_ended(job, seq, terminal),
-            event @ (JobEvent::Started | JobEvent::Said { .. } | JobEvent::Chunk(_)) => {
+            event @ (JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_)) => {
                 // What comes after the end, or unasked, is nobody's.
                 if let Some(followed) = self.followed.get_mut(&job) {
                     followed.events += 1;

@@ -16,7 +16,8 @@ pub enum JobEvent {
     /// The agent began to run.
     Started,
     /// The agent says something.
-    Said {
+    #[serde(alias = "Said")]
+    Emitted {
         /// What kind of thing.
         kind: EventKind,
         /// What it says: an object, members as [`EventKind::normalise`]
@@ -144,7 +145,7 @@ impl JobEvent {
         FIXED
             + match self {
                 JobEvent::Started => 0,
-                JobEvent::Said { body, .. } => body.as_str().len(),
+                JobEvent::Emitted { body, .. } => body.as_str().len(),
                 JobEvent::Chunk(chunk) => chunk.data.len(),
                 JobEvent::Ended(terminal) => match &terminal.result {
                     Some(JobResult::Inline(json) | JobResult::Streamed { inline: Some(json), .. }) => {
@@ -159,7 +160,7 @@ impl JobEvent {
     pub fn class(&self) -> EventClass {
         match self {
             JobEvent::Started => EventClass::Started,
-            JobEvent::Said { kind, .. } => match kind {
+            JobEvent::Emitted { kind, .. } => match kind {
                 EventKind::Log => EventClass::Log,
                 EventKind::Thought => EventClass::Thought,
                 EventKind::ToolCall => EventClass::ToolCall,

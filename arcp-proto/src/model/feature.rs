@@ -15,7 +15,8 @@ pub enum Feature {
     /// Listing of jobs.
     ListJobs,
     /// Watching the jobs of other sessions of the principal.
-    Subscribe,
+    #[serde(alias = "Subscribe")]
+    WatchJobs,
     /// A lease ends at a time.
     LeaseExpiresAt,
     /// A job may spend only so much.
@@ -33,7 +34,8 @@ pub enum Feature {
     /// A job whose agent falls silent waits instead of failing.
     BlockOnSilence,
     /// Being shown by filter what happens in the principal's sessions.
-    Subscriptions,
+    #[serde(alias = "Subscriptions")]
+    FilterSubscriptions,
     /// Jobs survive the end of the runtime.
     DurableJobs,
 }
@@ -44,7 +46,7 @@ impl Feature {
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
-        Feature::Subscribe,
+        Feature::WatchJobs,
         Feature::LeaseExpiresAt,
         Feature::CostBudget,
         Feature::ModelUse,
@@ -53,7 +55,7 @@ impl Feature {
         Feature::ResultChunk,
         Feature::AgentVersions,
         Feature::BlockOnSilence,
-        Feature::Subscriptions,
+        Feature::FilterSubscriptions,
         Feature::DurableJobs,
     ];
 }
@@ -63,7 +65,7 @@ impl Feature {
 /// ```
 /// use arcp_proto::model::feature::{Feature, Features};
 /// let ours = Features::of(&[Feature::Ack, Feature::Progress]);
-/// let theirs = Features::of(&[Feature::Progress, Feature::Subscribe]);
+/// let theirs = Features::of(&[Feature::Progress, Feature::WatchJobs]);
 /// assert_eq!(ours.and(theirs), Features::of(&[Feature::Progress]));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +105,7 @@ const STORED_BITS: [Feature; 14] = [
     Feature::Heartbeat,
     Feature::Ack,
     Feature::ListJobs,
-    Feature::Subscribe,
+    Feature::WatchJobs,
     Feature::LeaseExpiresAt,
     Feature::CostBudget,
     Feature::ModelUse,
@@ -112,7 +114,7 @@ const STORED_BITS: [Feature; 14] = [
     Feature::ResultChunk,
     Feature::AgentVersions,
     Feature::BlockOnSilence,
-    Feature::Subscriptions,
+    Feature::FilterSubscriptions,
     Feature::DurableJobs,
 ];
 

@@ -75,7 +75,7 @@ pub enum Reply {
         request: Option<WireId>,
     },
     /// A job is alive; for peers that have a word for it.
-    JobBeat(JobBeat),
+    JobHeartbeat(JobHeartbeat),
     /// One page of jobs.
     Jobs(JobPage),
     /// A job was accepted.
@@ -130,7 +130,7 @@ impl Reply {
                 Reply::Ping { nonce, .. } | Reply::Pong { nonce, .. } => nonce.len(),
                 Reply::Echo { nonce, .. } => text(nonce),
                 Reply::Done { detail, .. } => detail.len(),
-                Reply::JobBeat(beat) => beat.trace.len(),
+                Reply::JobHeartbeat(beat) => beat.trace.len(),
                 Reply::Jobs(page) => page.jobs.iter().map(|job| FIXED + json(&job.lease)).sum(),
                 Reply::Accepted(accepted) => json(&accepted.lease) + text(&accepted.trace),
                 Reply::Watching(watching) => json(&watching.lease) + text(&watching.trace),
@@ -191,7 +191,7 @@ pub struct Challenge {
 
 /// A sign of life of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobBeat {
+pub struct JobHeartbeat {
     /// The job.
     pub job: WireId,
     /// 0, 1, 2, ... per job.
@@ -209,7 +209,7 @@ pub struct JobBeat {
 /// What a refusal is about. Some published clients need to be told in
 /// different ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Concern {
+pub enum RefusedKind {
     /// The session or connection as a whole.
     Session,
     /// A frame that could not be understood.
@@ -232,7 +232,7 @@ pub enum Concern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// What it asks for.
-    pub concern: Concern,
+    pub concern: RefusedKind,
     /// Its id.
     pub id: Option<WireId>,
     /// The job in its envelope.
@@ -245,7 +245,7 @@ pub struct Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What it is about.
-    pub concern: Concern,
+    pub concern: RefusedKind,
     /// The code.
     pub code: ErrorCode,
     /// What happened and what to do.
@@ -264,7 +264,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// The answer to a violation.
-    pub fn of(concern: Concern, violation: Violation, request: Option<WireId>) -> Refusal {
+    pub fn of(concern: RefusedKind, violation: Violation, request: Option<WireId>) -> Refusal {
         Refusal {
             concern,
             retryable: violation.code.retryable(),

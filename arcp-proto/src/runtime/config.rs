@@ -37,7 +37,8 @@ pub struct Config {
     /// Agents that must call at least every two heartbeats, by name; a job
     /// whose agent does not is lost, or blocked where its client asked for
     /// that.
-    pub beating_agents: BTreeSet<String>,
+    #[serde(alias = "beating_agents")]
+    pub heartbeat_agents: BTreeSet<String>,
     /// Agents that can go on from their last checkpoint, by name: a job of
     /// theirs that ran when the runtime ended is started again.
     pub restartable_agents: BTreeSet<String>,
@@ -82,7 +83,7 @@ impl Config {
             agents: Vec::new(),
             anonymous: false,
             heartbeat: Some(Duration::from_secs(30)),
-            beating_agents: BTreeSet::new(),
+            heartbeat_agents: BTreeSet::new(),
             restartable_agents: BTreeSet::new(),
             auditors: BTreeSet::new(),
             operators: BTreeSet::new(),
@@ -156,12 +157,12 @@ impl Config {
         let all = Features::of(&[
             Feature::Ack,
             Feature::ListJobs,
-            Feature::Subscribe,
+            Feature::WatchJobs,
             Feature::Progress,
             Feature::ResultChunk,
             Feature::AgentVersions,
             Feature::BlockOnSilence,
-            Feature::Subscriptions,
+            Feature::FilterSubscriptions,
         ]);
         let all = if self.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         if self.history { all.with(Feature::DurableJobs) } else { all }

@@ -196,7 +196,8 @@ pub enum Transport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AgentCall {
     /// An event.
-    Say {
+    #[serde(alias = "Say")]
+    Emit {
         /// The name of its kind.
         kind: String,
         /// Its body, an object.
@@ -219,18 +220,19 @@ pub enum AgentCall {
     },
     /// It is alive. Costs no credit: one that waits to be handed over says as
     /// much as several, so a driver holds no more than one of a job.
-    Beat,
+    #[serde(alias = "Beat")]
+    Heartbeat,
 }
 
 impl AgentCall {
     /// Bytes of credit it costs.
     pub fn bytes(&self) -> u64 {
         let bytes = match self {
-            AgentCall::Say { body, .. } => body.as_str().len(),
+            AgentCall::Emit { body, .. } => body.as_str().len(),
             AgentCall::Chunk { data: ChunkData::Text(text), .. } => text.len(),
             AgentCall::Chunk { data: ChunkData::Binary(bytes), .. } => bytes.len(),
             AgentCall::Checkpoint { state, .. } => state.len(),
-            AgentCall::Beat => 0,
+            AgentCall::Heartbeat => 0,
         };
         bytes as u64
     }
@@ -298,7 +300,8 @@ pub enum Output {
     },
     /// Its peer is known: frames up to [`crate::limits::Limits::frame_bytes`]
     /// may be taken from it, no longer only those of a handshake.
-    Admit {
+    #[serde(alias = "Admit")]
+    RaiseFrameLimit {
         /// The connection.
         conn: ConnId,
     },

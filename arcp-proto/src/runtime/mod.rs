@@ -221,7 +221,7 @@ impl Runtime {
                 Timer::ResumeWindow(session) => self.sessions.end(&mut self.ctx, &self.jobs, session),
                 Timer::SessionLease(session) => self.on_session_lease(session),
                 Timer::Pace(job) => self.return_credit(job),
-                Timer::JobBeat(job) => self.on_job_heartbeat(job),
+                Timer::JobHeartbeat(job) => self.on_job_heartbeat(job),
                 Timer::AgentSilence(job) => self.on_agent_silence(job),
                 Timer::MaxRuntime(job) => self.jobs.on_max_runtime(&mut self.ctx, job),
                 Timer::CancelGrace(job) => self.jobs.on_cancel_grace_over(&mut self.ctx, job),

@@ -15,7 +15,7 @@ use crate::model::event::{EventClass, EventClasses, JobEvent};
 use crate::model::request::{Filter, Invocation};
 use crate::secret::SecretDigest;
 use crate::time::UtcMs;
-use crate::wire::{Part, View};
+use crate::wire::{FrameRole, View};
 
 /// What must survive the process. Frames that reveal a record wait until it
 /// is durable.
@@ -412,7 +412,7 @@ pub struct NumberedRun {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<Shown>,
     /// Which frame of the event.
-    pub part: Part,
+    pub part: FrameRole,
     /// Which of the session's requests for the job they follow from; 0 for
     /// none.
     pub request: u32,
@@ -453,7 +453,7 @@ impl NumberedRun {
         let joins = next.seq == self.seq + self.count
             && next.event == self.last_event() + 1
             && (next.job, next.request, next.subscription) == (self.job, self.request, self.subscription)
-            && (self.part, next.part) == (Part::Whole, Part::Whole)
+            && (self.part, next.part) == (FrameRole::Whole, FrameRole::Whole)
             && classes(self) == classes(&next);
         if joins {
             self.count += next.count;
@@ -525,7 +525,7 @@ mod tests {
             job,
             event,
             shown: Some(Shown { classes, last }),
-            part: Part::Whole,
+            part: FrameRole::Whole,
             request: 0,
             subscription: 0,
         };

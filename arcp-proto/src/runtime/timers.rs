@@ -25,7 +25,7 @@ pub enum Timer {
     /// A paced agent gets its next calls.
     Pace(JobId),
     /// A sign of life of a job is due.
-    JobBeat(JobId),
+    JobHeartbeat(JobId),
     /// An agent has been silent for long.
     AgentSilence(JobId),
     /// The job's time limit.
@@ -63,7 +63,7 @@ impl Timer {
             | Timer::Read(_) => true,
             Timer::Hold(_)
             | Timer::Pace(_)
-            | Timer::JobBeat(_)
+            | Timer::JobHeartbeat(_)
             | Timer::Retention(_)
             | Timer::Purge(_)
             | Timer::KeyExpiry

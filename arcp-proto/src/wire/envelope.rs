@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 use crate::error::Violation;
 use crate::id::WireId;
 use crate::json::{Members, Text};
-use crate::model::reply::{Concern, Subject};
-use crate::wire::alike::concern;
+use crate::model::reply::{RefusedKind, Subject};
 use crate::wire::bounded_trace;
+use crate::wire::shared::concern;
 
 /// The header of one frame.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl<'a> Header<'a> {
         let id = wire_id(fields.id.take(), "id");
         let known = |id: &Option<Text<'_>>| id.as_ref().and_then(|Text(text)| WireId::new(text));
         let subject = Subject {
-            concern: fields.kind.as_ref().map_or(Concern::Frame, |Text(kind)| concern(kind)),
+            concern: fields.kind.as_ref().map_or(RefusedKind::Frame, |Text(kind)| concern(kind)),
             id: id.as_ref().ok().and_then(Clone::clone),
             job: known(&fields.job_id),
             trace: fields.trace_id.as_ref().and_then(|Text(trace)| bounded_trace(trace)),
@@ -177,7 +177,7 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
     let members = Members::of(text);
     let said = |name| members.as_ref().ok().and_then(|m: &Members<'_>| m.get_str(name));
     let subject = Subject {
-        concern: said("type").map_or(Concern::Frame, |kind| concern(&kind)),
+        concern: said("type").map_or(RefusedKind::Frame, |kind| concern(&kind)),
         id: said("id").and_then(|id| WireId::new(&id)),
         job: said("job_id").and_then(|id| WireId::new(&id)),
         trace: said("trace_id").and_then(|trace| bounded_trace(&trace)),

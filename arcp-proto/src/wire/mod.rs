@@ -3,7 +3,6 @@
 //! `hello` and `open` are the only modules that know message type strings.
 //! Everything outside `wire` speaks [`crate::model`].
 
-mod alike;
 pub mod envelope;
 pub mod frame;
 mod hello;
@@ -11,6 +10,7 @@ mod names;
 mod open;
 mod payload;
 pub mod profile;
+mod shared;
 
 use alloc::string::{String, ToString as _};
 
@@ -22,7 +22,7 @@ use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::limits::Limits;
 use crate::model::event::{EventClass, EventClasses, JobEvent};
 use crate::model::feature::{Feature, Features};
-use crate::model::reply::{Concern, Reply, Subject};
+use crate::model::reply::{RefusedKind, Reply, Subject};
 use crate::model::request::{Priority, Request};
 use crate::time::UtcMs;
 use envelope::Header;
@@ -89,7 +89,7 @@ pub struct View {
 
 /// One frame of an event, where an event is several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Part {
+pub enum FrameRole {
     /// The event itself.
     Whole,
     /// What opens the stream that it is the first of.
@@ -100,18 +100,19 @@ pub enum Part {
     /// the past is complete.
     Boundary,
     /// Of no event: the session's reader is far behind with this job.
-    Behind,
+    #[serde(alias = "Behind")]
+    LagWarning,
     /// Of no event: the session gets no more of this job, its reader was too
     /// far behind.
     Detached,
 }
 
-impl Part {
+impl FrameRole {
     /// Whether it is of no event: then its number stands for when it was made.
     pub fn is_local(self) -> bool {
         match self {
-            Part::Boundary | Part::Behind | Part::Detached => true,
-            Part::Whole | Part::StreamOpen | Part::StreamClose => false,
+            FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => true,
+            FrameRole::Whole | FrameRole::StreamOpen | FrameRole::StreamClose => false,
         }
     }
 }
@@ -149,15 +150,15 @@ impl View {
 
     /// The numbered frames that an event is for this peer, in order: none
     /// when it is withheld.
-    pub fn parts(&self, class: EventClass, streaming: bool) -> &'static [Part] {
+    pub fn parts(&self, class: EventClass, streaming: bool) -> &'static [FrameRole] {
         if !self.classes().has(class) {
             &[]
         } else if !self.several(streaming).has(class) {
-            &[Part::Whole]
+            &[FrameRole::Whole]
         } else if streaming {
-            &[Part::StreamClose, Part::Whole]
+            &[FrameRole::StreamClose, FrameRole::Whole]
         } else {
-            &[Part::StreamOpen, Part::Whole]
+            &[FrameRole::StreamOpen, FrameRole::Whole]
         }
     }
 
@@ -251,13 +252,13 @@ pub struct Inbound {
 impl Subject {
     /// Of a message that could not be read at all.
     pub fn unknown() -> Subject {
-        Subject { concern: Concern::Frame, id: None, job: None, trace: None }
+        Subject { concern: RefusedKind::Frame, id: None, job: None, trace: None }
     }
 
     /// Of a message whose header could be read.
     pub fn of(header: &Header<'_>) -> Subject {
         Subject {
-            concern: alike::concern(&header.kind),
+            concern: shared::concern(&header.kind),
             id: Some(header.id.clone()),
             job: header.job.clone(),
             trace: header.trace.as_deref().and_then(bounded_trace),
@@ -345,7 +346,7 @@ pub fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
 
 /// An event as it is kept, to be written for whoever reads it.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct EventSnapshot<'a> {
     /// The job.
     pub job: JobId,
     /// When it happened.
@@ -358,7 +359,7 @@ pub struct Told<'a> {
 
 /// The payload of one frame of a job event, out of [`View::parts`], as every
 /// session with this view gets it.
-pub fn render_event(view: &View, told: &Told<'_>, part: Part) -> String {
+pub fn render_event(view: &View, told: &EventSnapshot<'_>, part: FrameRole) -> String {
     match view.family {
         // Here every event is one frame.
         Family::Hello => hello::render_event(view, told.job, told.at, told.event),
@@ -400,7 +401,7 @@ pub fn observed_types(names: &[String]) -> u32 {
 
 /// The bit of the type that one frame of an event, or with `None` the
 /// acceptance, has for a subscription; and how urgent it is.
-pub fn observed_type(class: Option<EventClass>, part: Part) -> (u32, Priority) {
+pub fn observed_type(class: Option<EventClass>, part: FrameRole) -> (u32, Priority) {
     open::observed_type(class, part)
 }
 
@@ -426,7 +427,7 @@ pub struct EventFrame<'a> {
     /// The event.
     pub event: &'a JobEvent,
     /// Which of its frames this is.
-    pub part: Part,
+    pub part: FrameRole,
     /// Its payload, rendered for this view.
     pub payload: &'a str,
 }

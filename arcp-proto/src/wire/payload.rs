@@ -16,7 +16,7 @@ use crate::json::{Json, Members, Object};
 use crate::model::agent::AgentEntry;
 use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
 use crate::model::job::{JobStatus, JobSummary};
-use crate::model::reply::{Accepted, Concern, JobPage, Refusal, Reply, Watching};
+use crate::model::reply::{Accepted, JobPage, Refusal, RefusedKind, Reply, Watching};
 use crate::time::UtcMs;
 
 /// One frame from a runtime.
@@ -158,7 +158,7 @@ impl Payload<'_, '_> {
         (code, message, retryable, details)
     }
 
-    pub(super) fn refusal(&self, concern: Concern) -> Refusal {
+    pub(super) fn refusal(&self, concern: RefusedKind) -> Refusal {
         let (code, message, retryable, details) = self.error();
         Refusal {
             concern,

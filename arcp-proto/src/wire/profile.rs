@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::model::feature::{Feature, Features};
-use crate::model::reply::Concern;
+use crate::model::reply::RefusedKind;
 use crate::model::request::ClientInfo;
 use crate::wire::Family;
 
@@ -219,50 +219,54 @@ impl Profile {
     }
 
     /// How this client is told of a refusal.
-    pub fn refusal_form(self, concern: Concern) -> RefusalForm {
+    pub fn refusal_form(self, concern: RefusedKind) -> RefusalForm {
         use RefusalForm as Form;
         match self {
             Profile::Plain | Profile::Go11 | Profile::Native | Profile::Rust200 | Profile::Swift1 => Form::SessionError,
             // Any session error fails all its open handles, so only what it
             // waits for is answered.
             Profile::Python113 => match concern {
-                Concern::Cancel | Concern::Job => Form::Silent,
-                Concern::Session
-                | Concern::Frame
-                | Concern::Proof
-                | Concern::Submit
-                | Concern::Watch
-                | Concern::Listing => Form::SessionError,
+                RefusedKind::Cancel | RefusedKind::Job => Form::Silent,
+                RefusedKind::Session
+                | RefusedKind::Frame
+                | RefusedKind::Proof
+                | RefusedKind::Submit
+                | RefusedKind::Watch
+                | RefusedKind::Listing => Form::SessionError,
             },
             // So do they, and it pairs the first end of a job that it does not
             // know with its oldest submit.
             Profile::TypeScript2 => match concern {
-                Concern::Submit => Form::JobError,
-                Concern::Cancel | Concern::Job | Concern::Watch | Concern::Frame => Form::JoblessError,
-                Concern::Listing => Form::EmptyPage,
-                Concern::Session | Concern::Proof => Form::SessionError,
+                RefusedKind::Submit => Form::JobError,
+                RefusedKind::Cancel | RefusedKind::Job | RefusedKind::Watch | RefusedKind::Frame => Form::JoblessError,
+                RefusedKind::Listing => Form::EmptyPage,
+                RefusedKind::Session | RefusedKind::Proof => Form::SessionError,
             },
             Profile::JavaFSharp => Form::JoblessError,
             Profile::Ruby1 => match concern {
-                Concern::Watch => Form::NamedJobError,
-                Concern::Session
-                | Concern::Frame
-                | Concern::Proof
-                | Concern::Submit
-                | Concern::Cancel
-                | Concern::Job
-                | Concern::Listing => Form::SessionError,
+                RefusedKind::Watch => Form::NamedJobError,
+                RefusedKind::Session
+                | RefusedKind::Frame
+                | RefusedKind::Proof
+                | RefusedKind::Submit
+                | RefusedKind::Cancel
+                | RefusedKind::Job
+                | RefusedKind::Listing => Form::SessionError,
             },
             // As with Python; it does wait for submits and listings.
             Profile::CSharp1 => match concern {
-                Concern::Session | Concern::Proof | Concern::Submit => Form::SessionError,
-                Concern::Listing => Form::EmptyPage,
-                Concern::Cancel | Concern::Job | Concern::Watch | Concern::Frame => Form::Silent,
+                RefusedKind::Session | RefusedKind::Proof | RefusedKind::Submit => Form::SessionError,
+                RefusedKind::Listing => Form::EmptyPage,
+                RefusedKind::Cancel | RefusedKind::Job | RefusedKind::Watch | RefusedKind::Frame => Form::Silent,
             },
             Profile::Php2 => match concern {
-                Concern::Session | Concern::Proof => Form::SessionError,
-                Concern::Submit => Form::JobError,
-                Concern::Cancel | Concern::Job | Concern::Watch | Concern::Listing | Concern::Frame => Form::Nack,
+                RefusedKind::Session | RefusedKind::Proof => Form::SessionError,
+                RefusedKind::Submit => Form::JobError,
+                RefusedKind::Cancel
+                | RefusedKind::Job
+                | RefusedKind::Watch
+                | RefusedKind::Listing
+                | RefusedKind::Frame => Form::Nack,
             },
         }
     }

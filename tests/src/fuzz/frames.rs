@@ -8,7 +8,8 @@ use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::envelope::Header;
 use arcp_proto::wire::{
-    self, EventFrame, Family, Incoming, Outgoing, Part, Profile, Stamp, Told, View, frame, read_incoming, read_request,
+    self, EventFrame, EventSnapshot, Family, FrameRole, Incoming, Outgoing, Profile, Stamp, View, frame, read_incoming,
+    read_request,
 };
 use ulid::Ulid;
 
@@ -81,7 +82,7 @@ fn event_frame(view: &View, header: &Header<'_>, session: SessionId, at: UtcMs, 
     // The time of an open envelope is that of its id.
     let id = Ulid::from_parts(at.0, 2);
     let job = JobId::from_ulid(Ulid::from_parts(AT.0, 4));
-    let payload = wire::render_event(view, &Told { job, at, thoughts: 0, event }, Part::Whole);
+    let payload = wire::render_event(view, &EventSnapshot { job, at, thoughts: 0, event }, FrameRole::Whole);
     let frame = EventFrame {
         id,
         session,
@@ -92,7 +93,7 @@ fn event_frame(view: &View, header: &Header<'_>, session: SessionId, at: UtcMs, 
         request: header.correlation.as_ref(),
         own: false,
         event,
-        part: Part::Whole,
+        part: FrameRole::Whole,
         payload: &payload,
     };
     wire::write_event(view, &frame)

@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 use super::{Connections, Position};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos};
-use crate::model::reply::{Concern, Refusal, Reply, Subject};
+use crate::model::reply::{Refusal, RefusedKind, Reply, Subject};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
 use crate::runtime::effect::Withdrawn;
@@ -252,7 +252,7 @@ impl Connections {
         if self.session(id).is_some() {
             return self.refuse_freely(ctx, id, Refusal::about(subject, violation), at);
         }
-        self.refuse_freely(ctx, id, Refusal::of(Concern::Session, violation, subject.id), at);
+        self.refuse_freely(ctx, id, Refusal::of(RefusedKind::Session, violation, subject.id), at);
         self.leave_after(ctx, id, CloseReason::Refused);
     }
 

@@ -7,7 +7,7 @@ use super::handshake::{Opening, Want, wrong_proof};
 use super::{Connections, Heard, Position};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
-use crate::model::reply::{Challenge, Concern, Refusal, Reply, Subject};
+use crate::model::reply::{Challenge, Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{Credential, Open, Proof};
 use crate::runtime::context::Context;
 use crate::runtime::io::{CloseReason, Notice, Output, Verdict};
@@ -126,7 +126,7 @@ impl Connections {
         }
         if handshake.is_judged_again() {
             let busy = Violation::invalid("a proof is being judged already: wait for what comes of it");
-            self.refuse_freely(ctx, id, Refusal::of(Concern::Frame, busy, Some(request.clone())), at);
+            self.refuse_freely(ctx, id, Refusal::of(RefusedKind::Frame, busy, Some(request.clone())), at);
             return None;
         }
         let (credential, nonce) = match handshake.prove_again(proof) {
@@ -137,7 +137,7 @@ impl Connections {
             }
         };
         if let Err(full) = self.check_judging(ctx) {
-            self.refuse_freely(ctx, id, Refusal::of(Concern::Frame, full, Some(request.clone())), at);
+            self.refuse_freely(ctx, id, Refusal::of(RefusedKind::Frame, full, Some(request.clone())), at);
             return None;
         }
         let op = self.authenticate(ctx, id, credential, nonce);
@@ -159,7 +159,7 @@ impl Connections {
     }
 
     fn refuse_proof(&mut self, ctx: &mut Context, id: ConnId, request: WireId, wrong: Violation, at: Position) {
-        self.refuse_freely(ctx, id, Refusal::of(Concern::Proof, wrong, Some(request)), at);
+        self.refuse_freely(ctx, id, Refusal::of(RefusedKind::Proof, wrong, Some(request)), at);
         if self.by_id.get_mut(&id).is_some_and(|conn| conn.handshake.fail()) {
             self.leave_after(ctx, id, CloseReason::Refused);
         }

@@ -12,7 +12,7 @@ use alloc::string::{String, ToString as _};
 
 use crate::error::{ErrorCode, Violation};
 use crate::id::{OpId, Principal, SessionId, WireId};
-use crate::model::reply::{Concern, Subject};
+use crate::model::reply::{RefusedKind, Subject};
 use crate::model::request::{Credential, HandshakeRequest, Open, Proof as ClientProof, Request, ResumeClaim};
 use crate::principal::Network;
 use crate::runtime::config::Config;
@@ -231,7 +231,7 @@ impl Handshake {
                 }) => {
                     return self.prove(request, proof);
                 }
-                Err(violation) if Subject::of(header).concern == Concern::Proof => {
+                Err(violation) if Subject::of(header).concern == RefusedKind::Proof => {
                     return Want::RefuseProof { request: header.id.clone(), violation };
                 }
                 Ok(_) | Err(_) => {}

@@ -7,7 +7,7 @@ use super::Connections;
 use super::conn::Conn;
 use crate::error::{ErrorCode, Violation};
 use crate::id::ConnId;
-use crate::model::reply::{Concern, Refusal};
+use crate::model::reply::{Refusal, RefusedKind};
 use crate::runtime::context::Context;
 use crate::runtime::io::CloseReason;
 use crate::runtime::timers::Timer;
@@ -71,7 +71,7 @@ impl Connections {
         if now >= beat.last_received + interval * 2 {
             let silence = now.since(beat.last_received).as_secs();
             let message = alloc::format!("nothing was received for {silence} s");
-            let lost = Refusal::of(Concern::Session, Violation::new(ErrorCode::HeartbeatLost, message), None);
+            let lost = Refusal::of(RefusedKind::Session, Violation::new(ErrorCode::HeartbeatLost, message), None);
             return self.dismiss(ctx, id, lost, CloseReason::HeartbeatLost);
         }
         let pinged = conn.view.is_expected_to_be_heard();

@@ -26,7 +26,7 @@ use super::session::Sessions;
 use super::timers::Timer;
 use crate::error::Violation;
 use crate::id::{ConnId, OpId, Principal, SessionId};
-use crate::model::reply::{Concern, Refusal, Reply, Subject};
+use crate::model::reply::{Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{HandshakeRequest, Request, SessionRequest};
 use crate::principal::Network;
 use crate::time::Timestamp;
@@ -152,7 +152,7 @@ impl Connections {
             return;
         };
         let goes_on = conn.handshake.session().is_some() && conn.view.lines;
-        let concern = if goes_on { Concern::Frame } else { Concern::Session };
+        let concern = if goes_on { RefusedKind::Frame } else { RefusedKind::Session };
         let most = conn.most_bytes(ctx);
         let too_long = Violation::invalid(alloc::format!("a frame was too long: at most {most} bytes are accepted"));
         self.refuse_freely(ctx, id, Refusal::of(concern, too_long, None), at);
@@ -167,7 +167,7 @@ impl Connections {
     }
 
     pub(super) fn on_handshake_timeout(&mut self, ctx: &mut Context, id: ConnId) {
-        let late = Refusal::of(Concern::Session, Violation::invalid("no session was opened in time"), None);
+        let late = Refusal::of(RefusedKind::Session, Violation::invalid("no session was opened in time"), None);
         self.dismiss(ctx, id, late, CloseReason::HandshakeTimeout);
     }
 
@@ -187,7 +187,7 @@ impl Connections {
         if conn.opening && admits {
             conn.opening = false;
             self.handshaking = self.handshaking.saturating_sub(1);
-            ctx.output(Output::Admit { conn: id });
+            ctx.output(Output::RaiseFrameLimit { conn: id });
             ctx.timers.clear(Timer::Handshake(id));
         }
         if let Some(bytes) = view.profile.fragment_bytes().filter(|_| !view.lines) {

@@ -14,7 +14,7 @@ use crate::runtime::context::Context;
 use crate::runtime::io::EventRecord;
 use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
-use crate::wire::{self, EventFrame, Part, Stamp, View};
+use crate::wire::{self, EventFrame, FrameRole, Stamp, View};
 
 impl Delivery {
     /// The frame of a number of a session, from what is in memory or was read
@@ -30,7 +30,7 @@ impl Delivery {
     ) -> Option<String> {
         let view = self.feeds.get(&session)?.view;
         let numbered = |id| Stamp { id, session: Some(session), seq: Some(seq) };
-        if entry.part == Part::Boundary {
+        if entry.part == FrameRole::Boundary {
             let id = message_id(session, seq, UtcMs(entry.event));
             let envelope = wire::write_boundary(&view, id);
             return Some(observed(session, &view, numbered(id), entry, &envelope));
@@ -131,16 +131,16 @@ impl Delivery {
     fn local_frame(&self, jobs: &Jobs, session: SessionId, view: &View, seq: u64, entry: IndexEntry) -> Option<String> {
         let job = jobs.get(entry.job)?;
         let (phase, message) = match entry.part {
-            Part::Behind => ("back_pressure", "what is sent is not read or acknowledged as fast as it comes"),
-            Part::Detached => ("detached", "this was read too slowly: watch the job again to go on"),
-            Part::Whole | Part::StreamOpen | Part::StreamClose | Part::Boundary => return None,
+            FrameRole::LagWarning => ("back_pressure", "what is sent is not read or acknowledged as fast as it comes"),
+            FrameRole::Detached => ("detached", "this was read too slowly: watch the job again to go on"),
+            FrameRole::Whole | FrameRole::StreamOpen | FrameRole::StreamClose | FrameRole::Boundary => return None,
         };
         let mut body = Object::new();
         body.str("phase", phase).str("message", message);
         let at = UtcMs(entry.event);
-        let event = Arc::new(JobEvent::Said { kind: EventKind::Status, body: body.json() });
+        let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body: body.json() });
         let stored = Stored::kept(LogPos(0), EventRecord { n: 0, at, thoughts: 0, event });
-        let payload = stored.render(view, entry.job, Part::Whole);
+        let payload = stored.render(view, entry.job, FrameRole::Whole);
         let owned = self.audiences.get(&entry.job).is_some_and(|audience| audience.owners.contains(&session));
         let frame = EventFrame {
             id: message_id(session, seq, at),
@@ -152,7 +152,7 @@ impl Delivery {
             request: None,
             own: !view.profile.wraps_watched() || owned,
             event: &stored.event,
-            part: Part::Whole,
+            part: FrameRole::Whole,
             payload: &payload,
         };
         Some(wire::write_event(view, &frame))
@@ -166,20 +166,20 @@ fn observed(session: SessionId, view: &View, stamp: Stamp, entry: IndexEntry, en
 
 /// The id of what subscriptions are shown of an event: the same for all, and
 /// what came after it can be found by it.
-fn copy_id(job: JobId, n: u64, part: Part, at: UtcMs) -> Ulid {
+fn copy_id(job: JobId, n: u64, part: FrameRole, at: UtcMs) -> Ulid {
     let low = n << 2 | part_number(part);
     Ulid::from_parts(at.0, u128::from(tag(job.ulid())) << 40 | u128::from(low & ((1 << 40) - 1)))
 }
 
 /// The last event that has been shown whole with the frame of such an id.
 pub(super) fn event_of_copy(number: u64) -> u64 {
-    let opens_or_closes = number & 0b11 == part_number(Part::StreamOpen);
+    let opens_or_closes = number & 0b11 == part_number(FrameRole::StreamOpen);
     (number >> 2).saturating_sub(u64::from(opens_or_closes))
 }
 
-fn part_number(part: Part) -> u64 {
+fn part_number(part: FrameRole) -> u64 {
     match part {
-        Part::StreamOpen | Part::StreamClose => 0,
-        Part::Whole | Part::Boundary | Part::Behind | Part::Detached => 1,
+        FrameRole::StreamOpen | FrameRole::StreamClose => 0,
+        FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => 1,
     }
 }

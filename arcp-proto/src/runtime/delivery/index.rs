@@ -11,7 +11,7 @@ use crate::runtime::effect::Withdrawn;
 use crate::runtime::io::NumberedRun;
 use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
-use crate::wire::Part;
+use crate::wire::FrameRole;
 
 /// Runs looked through to see whether a job's events are needed.
 const RUNS_LOOKED_AT: usize = 1024;
@@ -35,7 +35,7 @@ pub(in crate::runtime) struct IndexEntry {
     /// number it.
     pub(in crate::runtime) event: u64,
     /// Which frame of the event.
-    pub(in crate::runtime) part: Part,
+    pub(in crate::runtime) part: FrameRole,
     /// Which of the session's requests for the job the frame follows from; 0
     /// for none.
     pub(in crate::runtime) request: u32,
@@ -46,7 +46,7 @@ pub(in crate::runtime) struct IndexEntry {
 impl IndexEntry {
     /// Bytes of the event behind it that are held in memory.
     pub(super) fn weight(&self, jobs: &Jobs) -> usize {
-        let held = jobs.get(self.job).and_then(|job| job.event(self.event)).filter(|_| self.part == Part::Whole);
+        let held = jobs.get(self.job).and_then(|job| job.event(self.event)).filter(|_| self.part == FrameRole::Whole);
         held.map_or(0, Stored::weight)
     }
 
@@ -208,9 +208,9 @@ impl Index {
             return Some(seq + 1);
         }
         let keeps = |run: &NumberedRun, seq| match run.part {
-            Part::Boundary => true,
-            Part::Behind | Part::Detached => jobs.get(run.job).is_some(),
-            Part::Whole | Part::StreamOpen | Part::StreamClose => {
+            FrameRole::Boundary => true,
+            FrameRole::LagWarning | FrameRole::Detached => jobs.get(run.job).is_some(),
+            FrameRole::Whole | FrameRole::StreamOpen | FrameRole::StreamClose => {
                 jobs.get(run.job).is_some_and(|job| run.event_at(seq, jobs).is_some_and(|event| job.keeps(event)))
             }
         };
@@ -251,7 +251,7 @@ impl Index {
     /// The numbers up to `upto` of what opened these jobs' streams.
     pub(super) fn openings(&self, upto: u64, jobs: &BTreeSet<JobId>) -> Vec<u64> {
         let opens =
-            |run: &&NumberedRun| run.part == Part::StreamOpen && run.subscription == 0 && jobs.contains(&run.job);
+            |run: &&NumberedRun| run.part == FrameRole::StreamOpen && run.subscription == 0 && jobs.contains(&run.job);
         self.runs.iter().take_while(|run| run.seq <= upto).filter(opens).map(|run| run.seq).collect()
     }
 
@@ -323,16 +323,16 @@ mod tests {
         JobId::from_ulid(Ulid::from_parts(n, 0))
     }
 
-    fn frames(seq: u64, n: u64, event: u64, part: Part) -> NumberedRun {
+    fn frames(seq: u64, n: u64, event: u64, part: FrameRole) -> NumberedRun {
         NumberedRun { seq, count: 1, job: job(n), event, shown: None, part, request: 0, subscription: 0 }
     }
 
-    fn place(n: u64, event: u64, part: Part) -> IndexEntry {
+    fn place(n: u64, event: u64, part: FrameRole) -> IndexEntry {
         IndexEntry::of(&frames(1, n, event, part), event)
     }
 
     /// Pushes a frame; true if that is one more run.
-    fn push(index: &mut Index, n: u64, event: u64, part: Part) -> bool {
+    fn push(index: &mut Index, n: u64, event: u64, part: FrameRole) -> bool {
         index.push(frames(index.head() + 1, n, event, part))
     }
 
@@ -340,12 +340,12 @@ mod tests {
     fn runs_map_both_ways() {
         let jobs = Jobs::default();
         let mut index = Index::default();
-        assert!(push(&mut index, 1, 1, Part::Whole));
-        assert!(!push(&mut index, 1, 2, Part::Whole));
-        assert!(push(&mut index, 2, 1, Part::Whole));
-        assert!(push(&mut index, 1, 3, Part::Whole));
+        assert!(push(&mut index, 1, 1, FrameRole::Whole));
+        assert!(!push(&mut index, 1, 2, FrameRole::Whole));
+        assert!(push(&mut index, 2, 1, FrameRole::Whole));
+        assert!(push(&mut index, 1, 3, FrameRole::Whole));
         let events: Vec<_> = (0..6).map(|seq| index.at(seq, &jobs)).collect();
-        let expected = [(1, 1), (1, 2), (2, 1), (1, 3)].map(|(n, event)| Some(place(n, event, Part::Whole)));
+        let expected = [(1, 1), (1, 2), (2, 1), (1, 3)].map(|(n, event)| Some(place(n, event, FrameRole::Whole)));
         assert_eq!(events[1..5], expected);
         assert_eq!((events[0], events[5]), (None, None));
         assert_eq!(index.event_at_or_before(job(1), 3, &jobs), 2);
@@ -354,7 +354,7 @@ mod tests {
         assert!(!index.holds_last_after(job(1), 2, 2));
         assert_eq!(index.release(1), []);
         assert_eq!(index.at(1, &jobs), None);
-        assert_eq!(index.at(2, &jobs), Some(place(1, 2, Part::Whole)));
+        assert_eq!(index.at(2, &jobs), Some(place(1, 2, FrameRole::Whole)));
         assert_eq!(index.release(3), [job(1), job(2)]);
         assert_eq!((index.floor(), index.head()), (3, 4));
         assert_eq!(index.release_done(4, |id| id == job(1)), [job(1)]);
@@ -366,7 +366,7 @@ mod tests {
         let mut index = Index::default();
         let runs = [0, 1, 1].map(|request| NumberedRun {
             request,
-            ..frames(1 + u64::from(request), 1, 1 + u64::from(request), Part::Whole)
+            ..frames(1 + u64::from(request), 1, 1 + u64::from(request), FrameRole::Whole)
         });
         assert_eq!([index.push(runs[0]), index.push(runs[1])], [true, true]);
         assert_eq!(index.at(2, &Jobs::default()).map(|place| place.request), Some(1));
@@ -375,7 +375,7 @@ mod tests {
     #[test]
     fn an_event_of_several_frames_has_a_number_for_each() {
         let mut index = Index::default();
-        use Part::{StreamOpen, Whole};
+        use FrameRole::{StreamOpen, Whole};
         let places = [(0, Whole), (1, Whole), (2, StreamOpen), (2, Whole), (3, Whole)];
         let runs = places.map(|(event, part)| push(&mut index, 1, event, part));
         assert_eq!(runs, [true, false, true, true, false]);

@@ -19,7 +19,7 @@ use crate::runtime::effect::Effect;
 use crate::runtime::io::{NumberedRun, Record, Shown};
 use crate::runtime::job::History;
 use crate::runtime::job::Jobs;
-use crate::wire::Part;
+use crate::wire::FrameRole;
 
 /// What is common to the frames that are numbered together.
 #[derive(Clone, Copy)]
@@ -105,7 +105,14 @@ impl Delivery {
     }
 
     /// Numbers something of no event, for one session.
-    pub(super) fn number_local(&mut self, ctx: &mut Context, id: SessionId, job: JobId, part: Part, subscription: u32) {
+    pub(super) fn number_local(
+        &mut self,
+        ctx: &mut Context,
+        id: SessionId,
+        job: JobId,
+        part: FrameRole,
+        subscription: u32,
+    ) {
         let event = ctx.now.utc.0;
         let Some(feed) = self.feeds.get_mut(&id) else {
             return;
@@ -247,7 +254,7 @@ impl Feed {
 
     /// Whether a frame of an event, or with `None` of the acceptance, is shown:
     /// to whoever watches it is.
-    fn is_shown(&self, class: Option<EventClass>, part: Part, subscription: u32) -> bool {
+    fn is_shown(&self, class: Option<EventClass>, part: FrameRole, subscription: u32) -> bool {
         let filter = self.subscriptions.get(subscription).map(|shown| &shown.filter);
         subscription == 0 || filter.is_some_and(|filter| filter.shows(class, part))
     }
@@ -256,8 +263,8 @@ impl Feed {
     fn number(&mut self, frames: Frames<'_>, events: RangeInclusive<u64>) -> Vec<NumberedRun> {
         let (first, last) = events.into_inner();
         let mut runs = Vec::new();
-        if first == 0 && self.is_shown(None, Part::Whole, frames.subscription) {
-            self.push(&mut runs, frames.one(0, Part::Whole));
+        if first == 0 && self.is_shown(None, FrameRole::Whole, frames.subscription) {
+            self.push(&mut runs, frames.one(0, FrameRole::Whole));
         }
         let mut from = first.max(frames.history.first());
         while from <= last {
@@ -270,7 +277,7 @@ impl Feed {
             };
             for part in self.view.parts(class, streaming).iter().copied() {
                 self.note_stream(frames.job, part, frames.subscription);
-                if part == Part::Whole {
+                if part == FrameRole::Whole {
                     self.number_shared(&mut runs, frames, n..=n);
                 } else if self.is_shown(Some(class), part, frames.subscription) {
                     self.push(&mut runs, frames.one(n, part));
@@ -286,7 +293,7 @@ impl Feed {
         let (from, upto) = (*events.start(), *events.end());
         if frames.classes == EventClasses::ALL {
             if from <= upto {
-                self.push(runs, NumberedRun { count: upto - from + 1, ..frames.one(from, Part::Whole) });
+                self.push(runs, NumberedRun { count: upto - from + 1, ..frames.one(from, FrameRole::Whole) });
             }
             return;
         }
@@ -295,7 +302,7 @@ impl Feed {
             return;
         };
         let shown = Some(Shown { classes: frames.classes, last });
-        let run = NumberedRun { count, shown, ..frames.one(from, Part::Whole) };
+        let run = NumberedRun { count, shown, ..frames.one(from, FrameRole::Whole) };
         let event = self.index.last().and_then(|before| frames.goes_on(before, &run)).unwrap_or(from);
         self.push(runs, NumberedRun { event, ..run });
     }
@@ -311,7 +318,7 @@ impl Feed {
     }
 
     /// Streams open and close as their frames are numbered.
-    fn note_stream(&mut self, job: JobId, part: Part, subscription: u32) {
+    fn note_stream(&mut self, job: JobId, part: FrameRole, subscription: u32) {
         let streams = match (subscription, self.subscriptions.get_mut(subscription)) {
             (0, _) => &mut self.jobs.streams,
             (_, Some(subscription)) => &mut subscription.streams,
@@ -319,9 +326,9 @@ impl Feed {
             (_, None) => return,
         };
         match part {
-            Part::Whole | Part::Boundary | Part::Behind | Part::Detached => {}
-            Part::StreamOpen => drop(streams.insert(job)),
-            Part::StreamClose => drop(streams.remove(&job)),
+            FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => {}
+            FrameRole::StreamOpen => drop(streams.insert(job)),
+            FrameRole::StreamClose => drop(streams.remove(&job)),
         }
     }
 
@@ -332,9 +339,9 @@ impl Feed {
         let (job, part, subscription) = (last.job, last.part, last.subscription);
         let gone = self.index.take_back(jobs)?;
         match part {
-            Part::StreamOpen => self.note_stream(job, Part::StreamClose, subscription),
-            Part::StreamClose => self.note_stream(job, Part::StreamOpen, subscription),
-            Part::Whole | Part::Boundary | Part::Behind | Part::Detached => {}
+            FrameRole::StreamOpen => self.note_stream(job, FrameRole::StreamClose, subscription),
+            FrameRole::StreamClose => self.note_stream(job, FrameRole::StreamOpen, subscription),
+            FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => {}
         }
         Some(gone)
     }
@@ -348,7 +355,7 @@ impl Feed {
 
 impl Frames<'_> {
     /// One of them, without its number.
-    fn one(&self, event: u64, part: Part) -> NumberedRun {
+    fn one(&self, event: u64, part: FrameRole) -> NumberedRun {
         let Frames { job, request, subscription, .. } = *self;
         NumberedRun { seq: 0, count: 1, job, event, shown: None, part, request, subscription }
     }
@@ -359,7 +366,7 @@ impl Frames<'_> {
         let after = before.last_event() + 1;
         let between = || self.history.first_of(self.classes, after..=next.event - 1);
         let goes_on = before.job == next.job
-            && before.part == Part::Whole
+            && before.part == FrameRole::Whole
             && before.shown.is_some_and(|shown| shown.classes == self.classes)
             && (self.history.first()..next.event).contains(&after)
             && between().is_none();
@@ -383,12 +390,12 @@ mod tests {
         let run =
             |seq, part| NumberedRun { seq, count: 1, job, event: 1, shown: None, part, request: 0, subscription: 0 };
         let jobs = Jobs::default();
-        feed.restore_numbers(run(1, Part::StreamOpen));
+        feed.restore_numbers(run(1, FrameRole::StreamOpen));
         assert!(feed.jobs.streams.contains(&job));
         feed.take_back(&jobs);
         assert!(!feed.jobs.streams.contains(&job), "the next thought opens it");
-        feed.restore_numbers(run(1, Part::StreamOpen));
-        feed.restore_numbers(run(2, Part::StreamClose));
+        feed.restore_numbers(run(1, FrameRole::StreamOpen));
+        feed.restore_numbers(run(2, FrameRole::StreamClose));
         feed.take_back(&jobs);
         assert!(feed.jobs.streams.contains(&job), "the end closes it");
     }

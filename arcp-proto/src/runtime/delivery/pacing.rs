@@ -13,7 +13,7 @@ use crate::model::reply::Reply;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::job::Jobs;
-use crate::wire::Part;
+use crate::wire::FrameRole;
 
 /// Jobs whose agents wait for a reader, both ways.
 #[derive(Debug, Default)]
@@ -124,10 +124,10 @@ impl Delivery {
             self.detach_watcher(ctx, id, job);
         } else if lag >= most / 2 && !feed.catch_up.warned {
             feed.catch_up.warned = true;
-            self.number_local(ctx, id, job, Part::Behind, 0);
+            self.number_local(ctx, id, job, FrameRole::LagWarning, 0);
         } else if acknowledges && waits > unacked && !feed.receipts.warned {
             feed.receipts.warned = true;
-            self.number_local(ctx, id, job, Part::Behind, 0);
+            self.number_local(ctx, id, job, FrameRole::LagWarning, 0);
         }
     }
 
@@ -162,7 +162,7 @@ impl Delivery {
         if let Some(feed) = self.feeds.get_mut(&id) {
             feed.catch_up.warned = false;
         }
-        self.number_local(ctx, id, job, Part::Detached, 0);
+        self.number_local(ctx, id, job, FrameRole::Detached, 0);
         self.leave(ctx, job, id);
         self.note_left(ctx, job, id);
     }

@@ -8,13 +8,13 @@ use core::time::Duration;
 use super::{Delivery, IndexEntry};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, LogPos, OpId, SessionId};
-use crate::model::reply::{Concern, Refusal};
+use crate::model::reply::{Refusal, RefusedKind};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::{CloseReason, EventRecord, Output};
 use crate::runtime::job::{Jobs, Stored};
 use crate::runtime::timers::Timer;
-use crate::wire::Part;
+use crate::wire::FrameRole;
 
 /// How long a store may take to read something back.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -87,7 +87,7 @@ impl ReadBack {
 impl Delivery {
     /// Where an event is that a session is owed.
     pub(super) fn find(&self, ctx: &Context, jobs: &Jobs, reader: SessionId, entry: IndexEntry) -> Found {
-        if entry.part == Part::Boundary {
+        if entry.part == FrameRole::Boundary {
             return Found::Held(LogPos(0));
         }
         let Some(job) = jobs.get(entry.job) else {
@@ -175,7 +175,7 @@ impl Delivery {
         self.stop_reading(ctx, id);
         if let Some(conn) = self.conn(id) {
             let failed = Violation::new(ErrorCode::Unavailable, "older events cannot be read just now: resume later");
-            let refusal = Refusal::of(Concern::Session, failed, None);
+            let refusal = Refusal::of(RefusedKind::Session, failed, None);
             ctx.effect(Effect::Dismiss { conn, refusal, reason: CloseReason::StoreFailed });
         }
     }

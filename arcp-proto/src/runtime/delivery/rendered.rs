@@ -5,13 +5,13 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use crate::id::JobId;
-use crate::wire::{Part, View};
+use crate::wire::{FrameRole, View};
 
 /// Bytes that keeping one takes besides.
 const OVERHEAD: usize = 160;
 
 /// An event of a job, how its view is written, and which of its frames it is.
-type Key = (u64, u8, Part);
+type Key = (u64, u8, FrameRole);
 
 #[derive(Debug, Default)]
 pub(super) struct Rendered {
@@ -24,13 +24,13 @@ pub(super) struct Rendered {
 
 impl Rendered {
     /// The payload of an event for a view, if it is kept.
-    pub(super) fn get(&self, job: JobId, n: u64, view: &View, part: Part) -> Option<Arc<str>> {
+    pub(super) fn get(&self, job: JobId, n: u64, view: &View, part: FrameRole) -> Option<Arc<str>> {
         let (_, payload) = self.payloads.get(&job)?.get(&(n, view.render_key(), part))?;
         Some(payload.clone())
     }
 
     /// Keeps a payload, as far as it fits in so many bytes.
-    pub(super) fn keep(&mut self, job: JobId, n: u64, view: &View, part: Part, payload: Arc<str>, bound: usize) {
+    pub(super) fn keep(&mut self, job: JobId, n: u64, view: &View, part: FrameRole, payload: Arc<str>, bound: usize) {
         let bytes = payload.len() + OVERHEAD;
         let key = (n, view.render_key(), part);
         if bytes > bound || self.payloads.get(&job).is_some_and(|of_job| of_job.contains_key(&key)) {

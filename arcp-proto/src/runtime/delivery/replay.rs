@@ -13,7 +13,7 @@ use super::index::tag_and_number;
 use super::read_back::Found;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, SessionId, WireId};
-use crate::model::reply::{Concern, Refusal, Reply};
+use crate::model::reply::{Refusal, RefusedKind, Reply};
 use crate::model::request::Replay as ReplayRequest;
 use crate::runtime::context::Context;
 use crate::runtime::job::Jobs;
@@ -134,7 +134,7 @@ impl Delivery {
     fn pass_over(&mut self, ctx: &mut Context, replay: &mut Replay) -> ReplayStep {
         if !replay.all {
             let lost = Violation::new(ErrorCode::ResumeWindowExpired, "what follows is no longer kept");
-            let lost = Refusal::of(Concern::Frame, lost, Some(replay.request.clone()));
+            let lost = Refusal::of(RefusedKind::Frame, lost, Some(replay.request.clone()));
             return ReplayStep::Done(Reply::Refused(lost));
         }
         if replay.before.pop_front().is_none() {

@@ -20,7 +20,7 @@ use crate::runtime::context::Context;
 use crate::runtime::io::Record;
 use crate::runtime::job::{Job, Jobs};
 use crate::time::UtcMs;
-use crate::wire::{self, Part};
+use crate::wire::{self, FrameRole};
 
 /// The subscriptions of one session, by number.
 #[derive(Debug, Default)]
@@ -99,7 +99,7 @@ impl Compiled {
             min_priority: filter.min_priority.unwrap_or(Priority::Low),
             classes: EventClasses::default(),
         };
-        let shown = EventClass::ALL.into_iter().filter(|class| compiled.shows(Some(*class), Part::Whole));
+        let shown = EventClass::ALL.into_iter().filter(|class| compiled.shows(Some(*class), FrameRole::Whole));
         compiled.classes = shown.collect();
         compiled
     }
@@ -121,11 +121,11 @@ impl Compiled {
 
     /// Whether a frame of an event of such a job is, or with `None` its
     /// acceptance.
-    pub(super) fn shows(&self, class: Option<EventClass>, part: Part) -> bool {
+    pub(super) fn shows(&self, class: Option<EventClass>, part: FrameRole) -> bool {
         let (kind, priority) = wire::observed_type(class, part);
-        let of_stream = part == Part::StreamOpen
-            || part == Part::StreamClose
-            || part == Part::Whole && class == Some(EventClass::Thought);
+        let of_stream = part == FrameRole::StreamOpen
+            || part == FrameRole::StreamClose
+            || part == FrameRole::Whole && class == Some(EventClass::Thought);
         self.types.is_none_or(|types| types & kind != 0)
             && priority >= self.min_priority
             && (self.streams.is_none() || of_stream)
@@ -217,7 +217,7 @@ impl Delivery {
         }
         self.gate(ctx, session, first);
         if bounded {
-            self.number_local(ctx, session, JobId::from_ulid(Ulid::nil()), Part::Boundary, number);
+            self.number_local(ctx, session, JobId::from_ulid(Ulid::nil()), FrameRole::Boundary, number);
         }
     }
 
@@ -268,11 +268,13 @@ impl Delivery {
             let given = (1..=index.head()).contains(&number);
             let entry = index.at(number, jobs).ok_or_else(|| if given { trimmed() } else { unknown() })?;
             let event = match entry.part {
-                Part::Whole => entry.event,
+                FrameRole::Whole => entry.event,
                 // The event itself comes after these.
-                Part::StreamOpen | Part::StreamClose => entry.event - 1,
+                FrameRole::StreamOpen | FrameRole::StreamClose => entry.event - 1,
                 // Of no event: it comes after those that were numbered before it.
-                Part::Boundary | Part::Behind | Part::Detached => index.event_at_or_before(entry.job, number, jobs),
+                FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => {
+                    index.event_at_or_before(entry.job, number, jobs)
+                }
             };
             return Ok(Cut::After { at, job: entry.job, event });
         }
@@ -540,7 +542,7 @@ mod tests {
             let job = invoke(&mut runtime, n);
             for _ in 0..10 {
                 let body = Json::parse(r#"{"name":"tick","value":1}"#).expect("JSON");
-                let call = AgentCall::Say { kind: "metric".into(), body };
+                let call = AgentCall::Emit { kind: "metric".into(), body };
                 let frames = given(&mut runtime, Input::Agent { job, call });
                 shown += frames.iter().filter(|frame| frame.contains("subscribe.event")).count();
             }

@@ -11,7 +11,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
-use crate::model::reply::{Concern, Refusal, Reply, Subject, Watching};
+use crate::model::reply::{Refusal, RefusedKind, Reply, Subject, Watching};
 use crate::model::request::{Cancel, Command, Replay, Subscribe, Target, Watch};
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act, Reason, Who};
@@ -64,7 +64,7 @@ impl Runtime {
         match job.filter(|_| numbered) {
             Some(job) => {
                 if let Err(violation) = self.rejoin(conn, session, id, job) {
-                    self.refuse(conn, Refusal::of(Concern::Submit, violation, Some(id.clone())));
+                    self.refuse(conn, Refusal::of(RefusedKind::Submit, violation, Some(id.clone())));
                 }
             }
             None => self.answer(conn, answer),
@@ -85,7 +85,7 @@ impl Runtime {
     pub(in crate::runtime) fn refused_of(
         &mut self,
         conn: ConnId,
-        concern: Concern,
+        concern: RefusedKind,
         violation: Violation,
         id: &WireId,
     ) -> Reply {
@@ -94,7 +94,14 @@ impl Runtime {
         Reply::Refused(refusal)
     }
 
-    fn refused(&mut self, conn: ConnId, concern: Concern, violation: Violation, id: &WireId, job: &WireId) -> Reply {
+    fn refused(
+        &mut self,
+        conn: ConnId,
+        concern: RefusedKind,
+        violation: Violation,
+        id: &WireId,
+        job: &WireId,
+    ) -> Reply {
         let refusal = Refusal { job: Some(job.clone()), ..Refusal::of(concern, violation, Some(id.clone())) };
         self.refuse(conn, refusal.clone());
         Reply::Refused(refusal)
@@ -111,7 +118,7 @@ impl Runtime {
         };
         let jobs = match jobs {
             Ok(jobs) => jobs,
-            Err(violation) => return self.refused(conn, Concern::Cancel, violation, id, cancel.target.id()),
+            Err(violation) => return self.refused(conn, RefusedKind::Cancel, violation, id, cancel.target.id()),
         };
         let grace = cancel.deadline.unwrap_or(self.ctx.config.cancel_grace);
         // The acknowledgement comes before the terminal.
@@ -166,14 +173,14 @@ impl Runtime {
     fn on_watch(&mut self, conn: ConnId, session: SessionId, id: &WireId, watch: &Watch) -> Reply {
         match self.watch(conn, session, id, watch) {
             Ok(reply) => reply,
-            Err(violation) => self.refused(conn, Concern::Watch, violation, id, &watch.job),
+            Err(violation) => self.refused(conn, RefusedKind::Watch, violation, id, &watch.job),
         }
     }
 
     fn watch(&mut self, conn: ConnId, session_id: SessionId, id: &WireId, watch: &Watch) -> Result<Reply, Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "no such job");
         let session = self.sessions.get(session_id).ok_or_else(gone)?;
-        if !session.view().features.has(Feature::Subscribe) {
+        if !session.view().features.has(Feature::WatchJobs) {
             return Err(Violation::invalid("watching jobs needs the feature `subscribe`, which was not negotiated"));
         }
         let takes_chunks = session.view().features.has(Feature::ResultChunk);
@@ -222,7 +229,7 @@ impl Runtime {
         let subscribed = self.delivery.subscribe(&mut self.ctx, &self.jobs, session, subscribe, (id, command));
         let (subscription, new) = match subscribed {
             Ok(subscribed) => subscribed,
-            Err(violation) => return self.refused_of(conn, Concern::Frame, violation, id),
+            Err(violation) => return self.refused_of(conn, RefusedKind::Frame, violation, id),
         };
         let reply = Reply::Subscribed { subscription: subscription.into(), request: Some(id.clone()) };
         self.answer(conn, reply.clone());
@@ -234,7 +241,7 @@ impl Runtime {
     fn on_unsubscribe(&mut self, conn: ConnId, session: SessionId, id: &WireId, named: &WireId) -> Reply {
         let Some(number) = self.delivery.subscription_named(session, named) else {
             let unknown = Violation::new(ErrorCode::JobNotFound, "no such subscription");
-            return self.refused_of(conn, Concern::Frame, unknown, id);
+            return self.refused_of(conn, RefusedKind::Frame, unknown, id);
         };
         let closed = Reply::Unsubscribed {
             subscription: named.clone(),
@@ -262,7 +269,7 @@ impl Runtime {
         };
         match planned {
             Ok(replay) => self.answer(conn, Content::Replay(replay)),
-            Err(violation) => self.refuse(conn, Refusal::of(Concern::Frame, violation, Some(id))),
+            Err(violation) => self.refuse(conn, Refusal::of(RefusedKind::Frame, violation, Some(id))),
         }
     }
 
@@ -281,7 +288,7 @@ impl Runtime {
                 self.jobs.set_pace(&mut self.ctx, job_id, every);
                 self.return_credit(job_id);
             }
-            Err(violation) => self.refuse(conn, Refusal::of(Concern::Frame, violation, Some(id))),
+            Err(violation) => self.refuse(conn, Refusal::of(RefusedKind::Frame, violation, Some(id))),
         }
     }
 
@@ -296,7 +303,7 @@ impl Runtime {
     fn on_unwatch(&mut self, conn: ConnId, session: SessionId, id: &WireId, job: &WireId) -> Option<Reply> {
         let target = match self.permitted(session, Act::See, job) {
             Ok(target) => target,
-            Err(violation) => return Some(self.refused(conn, Concern::Job, violation, id, job)),
+            Err(violation) => return Some(self.refused(conn, RefusedKind::Job, violation, id, job)),
         };
         let watches = self.delivery.feed(session).is_some_and(|feed| feed.watched().contains(&target));
         self.delivery.leave(&mut self.ctx, target, session);

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::id::{JobId, Principal};
 use crate::model::feature::Feature;
-use crate::model::reply::{JobBeat, Reply};
+use crate::model::reply::{JobHeartbeat, Reply};
 use crate::runtime::Runtime;
 use crate::runtime::delivery::Audience;
 use crate::runtime::io::{AgentCall, AgentExit};
@@ -83,7 +83,7 @@ impl Runtime {
             };
             let requests = self.delivery.audience(id).map(Audience::requests);
             let request = requests.and_then(|requests| requests.get(watcher, requests.latest(watcher))).cloned();
-            conn.send_reply(&mut self.ctx, &Reply::JobBeat(JobBeat { request, ..beat.clone() }));
+            conn.send_reply(&mut self.ctx, &Reply::JobHeartbeat(JobHeartbeat { request, ..beat.clone() }));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::Violation;
 use crate::id::{ConnId, SessionId, WireId};
-use crate::model::reply::{Concern, Refusal, Reply};
+use crate::model::reply::{Refusal, RefusedKind, Reply};
 use crate::model::request::{Extension, HandshakeRequest, ListQuery, Request, SessionRequest};
 use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Content};
@@ -22,7 +22,7 @@ impl Runtime {
         let Inbound { id, request, session: named, .. } = inbound;
         let only_resumes = self.sessions.get(session).and_then(|session| session.only_resumes().cloned());
         if let Some(why) = only_resumes.filter(|_| !may_come_before_resuming(&request)) {
-            self.refuse(conn, Refusal::of(Concern::Session, why, Some(id)));
+            self.refuse(conn, Refusal::of(RefusedKind::Session, why, Some(id)));
             return self.connections.leave_after(&mut self.ctx, conn, CloseReason::Refused);
         }
         match request {
@@ -84,7 +84,7 @@ impl Runtime {
         };
         match Listing::new(&self.ctx, session, id.clone(), query) {
             Ok(listing) => self.answer(conn, Content::Page(listing)),
-            Err(violation) => self.refuse(conn, Refusal::of(Concern::Listing, violation, Some(id))),
+            Err(violation) => self.refuse(conn, Refusal::of(RefusedKind::Listing, violation, Some(id))),
         }
     }
 

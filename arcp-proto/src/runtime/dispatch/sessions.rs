@@ -4,7 +4,7 @@
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, SessionId, WireId};
 use crate::json::Json;
-use crate::model::reply::{Concern, Opened, Refusal, Reply};
+use crate::model::reply::{Opened, Refusal, RefusedKind, Reply};
 use crate::model::request::{Open, Proof as ClientProof, ResumeClaim};
 use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Conn, Opening, Wish, heartbeat_interval};
@@ -54,7 +54,7 @@ impl Runtime {
 
     /// Refuses whoever wants to come in.
     fn turn_away(&mut self, conn: ConnId, request: WireId, why: Violation) {
-        self.refuse(conn, Refusal::of(Concern::Session, why, Some(request)));
+        self.refuse(conn, Refusal::of(RefusedKind::Session, why, Some(request)));
         self.connections.leave_after(&mut self.ctx, conn, CloseReason::Refused);
     }
 
@@ -93,7 +93,7 @@ impl Runtime {
         let is_unused = !session.is_commanded() && self.delivery.feed(fresh).is_some_and(Feed::is_unused);
         if !is_unused {
             let used = Violation::invalid("this connection's session has been used: resume on a fresh connection");
-            return self.refuse(conn, Refusal::of(Concern::Frame, used, Some(id)));
+            return self.refuse(conn, Refusal::of(RefusedKind::Frame, used, Some(id)));
         }
         if self.resume(conn, &id, claim, &session.proof()) {
             self.sessions.end(&mut self.ctx, &self.jobs, fresh);
@@ -119,7 +119,7 @@ impl Runtime {
         }
         if let Some(old) = old {
             let newer = Violation::new(ErrorCode::Aborted, "the session was resumed on another connection");
-            self.dismiss(old, Refusal::of(Concern::Session, newer, None), CloseReason::TakenOver);
+            self.dismiss(old, Refusal::of(RefusedKind::Session, newer, None), CloseReason::TakenOver);
         }
         let token = self.sessions.resume(&mut self.ctx, session, proof);
         self.attach(session, conn, claim.last_seq);

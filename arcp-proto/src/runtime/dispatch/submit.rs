@@ -4,7 +4,7 @@
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::model::feature::Feature;
-use crate::model::reply::{Concern, Refusal, Reply};
+use crate::model::reply::{Refusal, RefusedKind, Reply};
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
 use crate::runtime::delivery::{Audience, Requests};
@@ -23,7 +23,7 @@ impl Runtime {
             Ok(accepted) => accepted,
             Err(violation) => {
                 let trace = submit.trace.clone();
-                let refusal = Refusal { trace, ..Refusal::of(Concern::Submit, violation, Some(id.clone())) };
+                let refusal = Refusal { trace, ..Refusal::of(RefusedKind::Submit, violation, Some(id.clone())) };
                 self.refuse(conn, refusal.clone());
                 Reply::Refused(refusal)
             }

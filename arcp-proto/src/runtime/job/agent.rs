@@ -48,8 +48,8 @@ impl Job {
     ) -> Result<(), Fault> {
         let bytes = call.bytes();
         match call {
-            AgentCall::Beat => {}
-            AgentCall::Say { kind, body } => {
+            AgentCall::Heartbeat => {}
+            AgentCall::Emit { kind, body } => {
                 self.run.spend_credit(bytes)?;
                 let event = said(&kind, &body, ctx.config.limits.event_body_bytes);
                 self.append(ctx, event, true);
@@ -99,7 +99,7 @@ fn said(kind: &str, body: &Json, bound: usize) -> JobEvent {
         return warning(&alloc::format!("an event of {} bytes was dropped: at most {bound}", body.as_str().len()));
     }
     match kind.normalise(body) {
-        Ok(body) => JobEvent::Said { kind, body },
+        Ok(body) => JobEvent::Emitted { kind, body },
         Err(violation) => warning(&alloc::format!("an event was dropped: {violation}")),
     }
 }
@@ -111,5 +111,5 @@ fn internal(message: &str) -> Terminal {
 fn warning(message: &str) -> JobEvent {
     let mut body = Object::new();
     body.str("level", "warn").str("message", message);
-    JobEvent::Said { kind: EventKind::Log, body: body.json() }
+    JobEvent::Emitted { kind: EventKind::Log, body: body.json() }
 }

@@ -28,7 +28,7 @@ impl Job {
         }
         let mut body = Object::new();
         body.str("checkpoint_id", &name).opt_str("label", label);
-        self.append(ctx, JobEvent::Said { kind: EventKind::Checkpoint, body: body.json() }, true);
+        self.append(ctx, JobEvent::Emitted { kind: EventKind::Checkpoint, body: body.json() }, true);
         Ok(())
     }
 }
@@ -91,5 +91,5 @@ pub(super) fn restarted() -> JobEvent {
     let mut body = Object::new();
     let why = "the runtime was restarted: the job goes on from its last checkpoint".to_string();
     body.str("phase", "restarted").str("message", &why);
-    JobEvent::Said { kind: EventKind::Status, body: body.json() }
+    JobEvent::Emitted { kind: EventKind::Status, body: body.json() }
 }

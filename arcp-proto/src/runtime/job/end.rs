@@ -67,7 +67,7 @@ impl Jobs {
         let Some(terminal) = cause.terminal(job) else {
             return;
         };
-        for timer in [Timer::MaxRuntime(id), Timer::JobBeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
+        for timer in [Timer::MaxRuntime(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
             ctx.timers.clear(timer);
         }
         let status = terminal.status;

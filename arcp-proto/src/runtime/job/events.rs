@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::model::event::{EventClass, JobEvent, ResultChunk};
 use crate::runtime::io::EventRecord;
 use crate::time::{Timestamp, UtcMs};
-use crate::wire::{self, Part, Told, View};
+use crate::wire::{self, EventSnapshot, FrameRole, View};
 
 /// All events of a job, counted from 1.
 #[derive(Debug)]
@@ -178,8 +178,8 @@ impl Stored {
     }
 
     /// Writes the payload for a view.
-    pub(in crate::runtime) fn render(&self, view: &View, job: JobId, part: Part) -> Arc<str> {
-        let told = Told { job, at: self.at, thoughts: self.thoughts, event: &self.event };
+    pub(in crate::runtime) fn render(&self, view: &View, job: JobId, part: FrameRole) -> Arc<str> {
+        let told = EventSnapshot { job, at: self.at, thoughts: self.thoughts, event: &self.event };
         wire::render_event(view, &told, part).into()
     }
 }

@@ -10,7 +10,7 @@ use crate::id::{JobId, LogPos};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::job::JobStatus;
-use crate::model::reply::JobBeat;
+use crate::model::reply::JobHeartbeat;
 use crate::runtime::context::Context;
 use crate::runtime::timers::Timer;
 
@@ -23,8 +23,8 @@ impl Job {
         let Some(interval) = ctx.config.heartbeat else {
             return;
         };
-        ctx.timers.set(Timer::JobBeat(self.id), ctx.now.mono + interval);
-        if ctx.config.beating_agents.contains(self.spec.agent.name()) {
+        ctx.timers.set(Timer::JobHeartbeat(self.id), ctx.now.mono + interval);
+        if ctx.config.heartbeat_agents.contains(self.spec.agent.name()) {
             ctx.timers.set(Timer::AgentSilence(self.id), ctx.now.mono + interval * PATIENCE);
         }
     }
@@ -42,10 +42,10 @@ impl Job {
     }
 
     /// The next sign of life of it.
-    fn next_heartbeat(&mut self, interval: Duration, durable: LogPos) -> JobBeat {
+    fn next_heartbeat(&mut self, interval: Duration, durable: LogPos) -> JobHeartbeat {
         let sequence = self.run.beats;
         self.run.beats += 1;
-        JobBeat {
+        JobHeartbeat {
             job: self.id.into(),
             sequence,
             deadline_ms: u64::try_from((interval * PATIENCE).as_millis()).unwrap_or(u64::MAX),
@@ -60,10 +60,10 @@ impl Job {
 impl Jobs {
     /// A sign of life of a job is due, for whoever wants to know that it is
     /// alive.
-    pub(in crate::runtime) fn on_heartbeat(&mut self, ctx: &mut Context, id: JobId) -> Option<JobBeat> {
+    pub(in crate::runtime) fn on_heartbeat(&mut self, ctx: &mut Context, id: JobId) -> Option<JobHeartbeat> {
         let interval = ctx.config.heartbeat?;
         self.table.get(id).filter(|job| !job.is_terminal())?;
-        ctx.timers.set(Timer::JobBeat(id), ctx.now.mono + interval);
+        ctx.timers.set(Timer::JobHeartbeat(id), ctx.now.mono + interval);
         self.table.change(id, |job| job.next_heartbeat(interval, ctx.log.durable()))
     }
 
@@ -116,5 +116,5 @@ fn as_far_as(status: JobStatus, durable: bool) -> JobStatus {
 fn phase(name: &str, message: Option<&str>) -> JobEvent {
     let mut body = Object::new();
     body.str("phase", name).opt_str("message", message);
-    JobEvent::Said { kind: EventKind::Status, body: body.json() }
+    JobEvent::Emitted { kind: EventKind::Status, body: body.json() }
 }

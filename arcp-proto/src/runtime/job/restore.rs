@@ -108,7 +108,7 @@ impl Job {
                 self.state = JobState::Ended(End { status: terminal.status, at, pos });
                 self.run.waits.clear();
             }
-            JobEvent::Said { .. } | JobEvent::Chunk(_) => {}
+            JobEvent::Emitted { .. } | JobEvent::Chunk(_) => {}
         }
         self.is_terminal()
     }

@@ -102,7 +102,7 @@ fn call(jobs: &mut Jobs, ctx: &mut Context, job: JobId, call: AgentCall) {
 }
 
 fn say() -> AgentCall {
-    AgentCall::Say { kind: "log".to_string(), body: Json::empty_object() }
+    AgentCall::Emit { kind: "log".to_string(), body: Json::empty_object() }
 }
 
 /// A job whose agent runs.
@@ -162,7 +162,7 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
             assert!(ctx.timers.pop_due(ctx.now.mono, false).is_some(), "its pace");
             jobs.return_credit(ctx, job, None);
         }
-        Wait::Silence => call(jobs, ctx, job, AgentCall::Beat),
+        Wait::Silence => call(jobs, ctx, job, AgentCall::Heartbeat),
     }
 }
 

@@ -11,19 +11,19 @@ use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk,
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::time::UtcMs;
-use crate::wire::alike::{WRITTEN_TWICE, chunk_members};
 use crate::wire::names::final_name;
+use crate::wire::shared::{WRITTEN_TWICE, chunk_members};
 use crate::wire::{EventFrame, View};
 
 /// The payload of an event; the same for every session with this view.
 pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent) -> String {
     match event {
         JobEvent::Started => said("status", at, "{\"phase\":\"running\"}"),
-        JobEvent::Said { kind: EventKind::Progress, body } if view.profile.whole_progress() => {
+        JobEvent::Emitted { kind: EventKind::Progress, body } if view.profile.whole_progress() => {
             said("progress", at, whole_progress(body).as_str())
         }
-        JobEvent::Said { kind: EventKind::Metric, body } => said("metric", at, write_metric(body).as_str()),
-        JobEvent::Said { kind, body } => said(kind.name(), at, body.as_str()),
+        JobEvent::Emitted { kind: EventKind::Metric, body } => said("metric", at, write_metric(body).as_str()),
+        JobEvent::Emitted { kind, body } => said(kind.name(), at, body.as_str()),
         JobEvent::Chunk(chunk) => said("result_chunk", at, &write_chunk(chunk)),
         JobEvent::Ended(terminal) => write_terminal(view, job, at, terminal),
     }
@@ -54,7 +54,7 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
 
 fn kind_of(view: &View, event: &JobEvent) -> &'static str {
     match event {
-        JobEvent::Started | JobEvent::Said { .. } | JobEvent::Chunk(_) => "job.event",
+        JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) => "job.event",
         JobEvent::Ended(terminal) if ends_as_result(view, terminal) => "job.result",
         JobEvent::Ended(_) => "job.error",
     }

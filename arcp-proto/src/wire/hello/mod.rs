@@ -3,9 +3,9 @@
 //! Tolerant in: every spelling a published SDK uses is read. Complete out:
 //! what is written is the superset that the strictest of them accepts.
 
+mod client_decode;
+mod client_encode;
 mod events;
-mod incoming;
-mod outgoing;
 mod replies;
 mod requests;
 
@@ -21,11 +21,11 @@ use crate::model::feature::Feature;
 use crate::model::job::JobStatus;
 use crate::time::UtcMs;
 use crate::wire::View;
-use crate::wire::alike::Words;
 use crate::wire::names::status_name;
+use crate::wire::shared::Words;
 
-pub(crate) use incoming::read_incoming;
-pub(crate) use outgoing::write_request;
+pub(crate) use client_decode::read_incoming;
+pub(crate) use client_encode::write_request;
 
 pub(crate) use events::{render_event, write_event};
 pub(crate) use replies::write_reply;
@@ -41,7 +41,7 @@ pub(in crate::wire) fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::Heartbeat => "heartbeat",
         Feature::Ack => "ack",
         Feature::ListJobs => "list_jobs",
-        Feature::Subscribe => "subscribe",
+        Feature::WatchJobs => "subscribe",
         Feature::LeaseExpiresAt => "lease_expires_at",
         Feature::CostBudget => "cost.budget",
         Feature::ModelUse => "model.use",
@@ -49,7 +49,7 @@ pub(in crate::wire) fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::Progress => "progress",
         Feature::ResultChunk => "result_chunk",
         Feature::AgentVersions => "agent_versions",
-        Feature::BlockOnSilence | Feature::Subscriptions | Feature::DurableJobs => return None,
+        Feature::BlockOnSilence | Feature::FilterSubscriptions | Feature::DurableJobs => return None,
     })
 }
 

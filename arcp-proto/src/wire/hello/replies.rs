@@ -10,12 +10,12 @@ use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
 use crate::model::reply::{Accepted, JobPage, Opened, Refusal, Reply};
 use crate::time::UtcMs;
-use crate::wire::alike::{self, quoted, shown_agent, write_agent};
 use crate::wire::profile::RefusalForm;
+use crate::wire::shared::{self, quoted, shown_agent, write_agent};
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
-    let (kind, payload) = match alike::write_reply(words(view), reply) {
+    let (kind, payload) = match shared::write_reply(words(view), reply) {
         Some(written) => written,
         None => match reply {
             Reply::Opened(opened) => ("session.welcome", write_opened(opened)),
@@ -36,7 +36,7 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
             | Reply::Refresh { .. }
             | Reply::Echo { .. }
             | Reply::Done { .. }
-            | Reply::JobBeat(_)
+            | Reply::JobHeartbeat(_)
             | Reply::Subscribed { .. }
             | Reply::Unsubscribed { .. } => return None,
             Reply::Closed { .. } | Reply::Ping { .. } | Reply::Pong { .. } | Reply::Jobs(_) | Reply::Watching(_) => {
@@ -87,7 +87,7 @@ fn about(reply: &Reply) -> About<'_> {
         | Reply::Done { .. }
         | Reply::Subscribed { .. }
         | Reply::Unsubscribed { .. }
-        | Reply::JobBeat(_)
+        | Reply::JobHeartbeat(_)
         | Reply::Ping { .. } => About::default(),
     }
 }

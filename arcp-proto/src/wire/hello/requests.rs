@@ -14,9 +14,9 @@ use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::{ClientInfo, Command, HandshakeRequest, Invocation, Open, SessionRequest, Submit};
 use crate::wire::Inbound;
-use crate::wire::alike::{self, Auth, Resume, bounded, credential, job_of, object, present, reason};
 use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{Fingerprint, Profile};
+use crate::wire::shared::{self, Auth, Resume, bounded, credential, job_of, object, present, reason};
 
 pub(crate) fn opens(kind: &str) -> bool {
     matches!(kind, "session.hello" | "session.resume")
@@ -26,7 +26,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
     let mut profile = Profile::Plain;
     let inbound =
         |request, profile| Inbound { id: header.id.clone(), session: header.session.clone(), request, profile };
-    if let Some(request) = alike::read_request(header)? {
+    if let Some(request) = shared::read_request(header)? {
         return Ok(inbound(request, profile));
     }
     let kind = header.kind.as_ref();
@@ -140,8 +140,8 @@ fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
         input: fields.input.map(Json::of_checked),
         lease_request: object("lease_request", fields.lease_request)?,
         lease_constraints: object("lease_constraints", fields.lease_constraints)?,
-        key: alike::key(fields.idempotency_key)?,
-        max_runtime: alike::max_runtime(fields.max_runtime_sec)?,
+        key: shared::key(fields.idempotency_key)?,
+        max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
         parent: fields.parent_job_id.and_then(|Text(id)| WireId::new(&id)),
         trace: header.trace.as_deref().map(trace_id).transpose()?.flatten(),
         ..Submit::new(AgentRef::parse(&fields.agent.0)?)

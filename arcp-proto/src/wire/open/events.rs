@@ -10,25 +10,25 @@ use crate::model::event::{EventClass, EventKind, JobError, JobEvent, JobResult, 
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::model::request::Priority;
-use crate::wire::alike::{WRITTEN_TWICE, chunk_members};
 use crate::wire::profile::OneName;
-use crate::wire::{EventFrame, Part, Told, View};
+use crate::wire::shared::{WRITTEN_TWICE, chunk_members};
+use crate::wire::{EventFrame, EventSnapshot, FrameRole, View};
 
 /// The payload of one frame of an event; the same for every session with
 /// this view.
-pub(crate) fn render_event(view: &View, told: &Told<'_>, part: Part) -> String {
+pub(crate) fn render_event(view: &View, told: &EventSnapshot<'_>, part: FrameRole) -> String {
     let mut payload = Object::new();
     match (part, told.event) {
-        (Part::StreamOpen, _) => {
+        (FrameRole::StreamOpen, _) => {
             payload.str("kind", "thought").str("content_type", "text/plain; charset=utf-8");
         }
-        (Part::StreamClose, _) => {
+        (FrameRole::StreamClose, _) => {
             payload.u64("final_sequence", told.thoughts.saturating_sub(1));
         }
-        (Part::Whole | Part::Boundary | Part::Behind | Part::Detached, JobEvent::Started) => {
+        (FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached, JobEvent::Started) => {
             payload.display("job_id", told.job).display("started_at", told.at);
         }
-        (_, JobEvent::Said { kind, body }) => return render_said(view, told, kind, body),
+        (_, JobEvent::Emitted { kind, body }) => return render_said(view, told, kind, body),
         (_, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, chunk),
         (_, JobEvent::Ended(terminal)) => write_terminal(&mut payload, view, terminal),
     }
@@ -39,7 +39,7 @@ pub(crate) fn render_event(view: &View, told: &Told<'_>, part: Part) -> String {
 pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
     let kind = kind_of(frame.event.class(), frame.part);
     let streamed = kind.starts_with("stream.");
-    let priority = if matches!((frame.part, frame.event), (Part::Whole, JobEvent::Ended(_))) {
+    let priority = if matches!((frame.part, frame.event), (FrameRole::Whole, JobEvent::Ended(_))) {
         Priority::Critical
     } else {
         Priority::Normal
@@ -61,13 +61,13 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
 }
 
 /// The type of one frame of an event.
-pub(super) fn kind_of(class: EventClass, part: Part) -> &'static str {
+pub(super) fn kind_of(class: EventClass, part: FrameRole) -> &'static str {
     match (part, class) {
-        (Part::StreamOpen, _) => "stream.open",
-        (Part::StreamClose, _) => "stream.close",
-        (Part::Boundary, _) => "event.emit",
-        (Part::Behind | Part::Detached, _) => "job.status",
-        (Part::Whole, class) => match class {
+        (FrameRole::StreamOpen, _) => "stream.open",
+        (FrameRole::StreamClose, _) => "stream.close",
+        (FrameRole::Boundary, _) => "event.emit",
+        (FrameRole::LagWarning | FrameRole::Detached, _) => "job.status",
+        (FrameRole::Whole, class) => match class {
             EventClass::Started => "job.started",
             EventClass::Log => "log",
             EventClass::Thought => "stream.chunk",
@@ -86,8 +86,8 @@ pub(super) fn kind_of(class: EventClass, part: Part) -> &'static str {
     }
 }
 
-fn render_said(view: &View, told: &Told<'_>, kind: &EventKind, body: &Json) -> String {
-    let own = kind_of(told.event.class(), Part::Whole);
+fn render_said(view: &View, told: &EventSnapshot<'_>, kind: &EventKind, body: &Json) -> String {
+    let own = kind_of(told.event.class(), FrameRole::Whole);
     let said = match kind {
         EventKind::Log | EventKind::Status | EventKind::Delegate => body.as_str().to_string(),
         EventKind::Thought => write_thought(view, told.thoughts, body),
@@ -162,7 +162,7 @@ fn write_progress(body: &Json) -> String {
     payload.done()
 }
 
-fn write_checkpoint(told: &Told<'_>, body: &Json) -> String {
+fn write_checkpoint(told: &EventSnapshot<'_>, body: &Json) -> String {
     let members = body.members().unwrap_or_default();
     let mut payload = Object::new();
     payload.raw("checkpoint_id", members.get("checkpoint_id").unwrap_or("\"\"")).display("job_id", told.job);

@@ -3,9 +3,9 @@
 //! Tolerant in, exact out: the published Rust reader drops its connection at
 //! the first frame it cannot decode.
 
+mod client_decode;
+mod client_encode;
 mod events;
-mod incoming;
-mod outgoing;
 mod replies;
 mod requests;
 mod subscriptions;
@@ -22,12 +22,12 @@ use crate::model::feature::{Feature, Features};
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::request::Priority;
 use crate::time::UtcMs;
-use crate::wire::alike::Words;
+use crate::wire::shared::Words;
 use crate::wire::{Profile, View};
 
+pub(crate) use client_decode::read_incoming;
+pub(crate) use client_encode::write_request;
 pub(crate) use events::{render_event, write_event};
-pub(crate) use incoming::read_incoming;
-pub(crate) use outgoing::write_request;
 pub(crate) use replies::write_reply;
 pub(crate) use requests::{is_own, opens, read_request};
 pub(crate) use subscriptions::{observed_type, observed_types, write_boundary, write_observed};
@@ -35,7 +35,7 @@ pub(crate) use subscriptions::{observed_type, observed_types, write_boundary, wr
 /// Used in every session of this family: its messages for them are no
 /// matter of capabilities.
 pub(crate) const IMPLIED: Features =
-    Features::of(&[Feature::Ack, Feature::ListJobs, Feature::Subscribe, Feature::Progress, Feature::AgentVersions]);
+    Features::of(&[Feature::Ack, Feature::ListJobs, Feature::WatchJobs, Feature::Progress, Feature::AgentVersions]);
 
 /// The extension by which a peer says that it reads the codes of 1.1.
 const TYPES: &str = "arcpx.arcp.types.v1";
@@ -47,12 +47,12 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::CostBudget => "cost_budget",
         Feature::ModelUse => "model_use",
         Feature::ProvisionedCredentials => "provisioned_credentials",
-        Feature::Subscriptions => "subscriptions",
+        Feature::FilterSubscriptions => "subscriptions",
         Feature::DurableJobs => "durable_jobs",
         Feature::Heartbeat
         | Feature::Ack
         | Feature::ListJobs
-        | Feature::Subscribe
+        | Feature::WatchJobs
         | Feature::LeaseExpiresAt
         | Feature::Progress
         | Feature::AgentVersions

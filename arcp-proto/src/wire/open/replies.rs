@@ -8,13 +8,13 @@ use crate::error::ErrorCode;
 use crate::id::WireId;
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
-use crate::model::reply::{Accepted, Challenge, Concern, JobBeat, Opened, Refusal, Reply};
+use crate::model::reply::{Accepted, Challenge, JobHeartbeat, Opened, Refusal, RefusedKind, Reply};
 use crate::model::request::Priority;
-use crate::wire::alike::{self, quoted, write_agent};
+use crate::wire::shared::{self, quoted, write_agent};
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
-    let (kind, payload) = match alike::write_reply(words(view), reply) {
+    let (kind, payload) = match shared::write_reply(words(view), reply) {
         Some(("session.closed", _)) if !view.profile.reads_closed() => return None,
         Some(written) => written,
         None => write_own(view, stamp, reply)?,
@@ -56,7 +56,7 @@ fn write_own(view: &View, stamp: Stamp, reply: &Reply) -> Option<(&'static str, 
             payload.str("detail", detail).str("note", detail);
             ("ack", payload.done())
         }
-        Reply::JobBeat(beat) => ("job.heartbeat", write_beat(beat)),
+        Reply::JobHeartbeat(beat) => ("job.heartbeat", write_beat(beat)),
         Reply::Accepted(accepted) => ("job.accepted", write_accepted(accepted)),
         Reply::CancelTaken { target, deadline_ms, .. } => {
             payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
@@ -85,7 +85,7 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
         Reply::Opened(opened) => (opened.request.as_ref(), None, None),
         Reply::Challenge(challenge) => (challenge.request.as_ref(), None, None),
         // What ends a session, asked by nobody, is about nothing else.
-        Reply::Refused(Refusal { concern: Concern::Session, request: None, .. }) => (None, None, None),
+        Reply::Refused(Refusal { concern: RefusedKind::Session, request: None, .. }) => (None, None, None),
         Reply::Refused(refusal) => {
             let job = refusal.job.as_ref().filter(|job| is_job(job));
             (refusal.request.as_ref(), job, refusal.trace.as_deref())
@@ -98,7 +98,7 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
         }
         Reply::CancelTaken { request, target, .. } => (request.as_ref(), target.job(), None),
         Reply::Jobs(page) => (page.request.as_ref(), None, None),
-        Reply::JobBeat(beat) => (beat.request.as_ref(), Some(&beat.job), Some(&beat.trace)),
+        Reply::JobHeartbeat(beat) => (beat.request.as_ref(), Some(&beat.job), Some(&beat.trace)),
         Reply::Accepted(accepted) => (accepted.request.as_ref(), Some(&accepted.job), accepted.trace.as_deref()),
         Reply::Watching(watching) => (watching.request.as_ref(), Some(&watching.job), watching.trace.as_deref()),
         Reply::Ping { .. } | Reply::Refresh { .. } | Reply::Evicted { .. } => (None, None, None),
@@ -165,25 +165,25 @@ fn write_challenge(challenge: &Challenge) -> String {
 fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str, String) {
     let mut payload = Object::new();
     match refusal.concern {
-        Concern::Session if stamp.session.is_none() => {
+        RefusedKind::Session if stamp.session.is_none() => {
             write_error(&mut payload, view, refusal);
             write_nested(&mut payload, view, refusal);
             ("session.rejected", payload.done())
         }
-        Concern::Session if refusal.request.is_none() => {
+        RefusedKind::Session if refusal.request.is_none() => {
             ("session.evicted", write_eviction(view, &refusal.code, &refusal.message))
         }
-        Concern::Proof => {
+        RefusedKind::Proof => {
             write_error(&mut payload, view, refusal);
             payload.str("detail", &refusal.message);
             ("session.unauthenticated", payload.done())
         }
-        Concern::Submit if view.profile.invocation_ends_as_tool_error() => {
+        RefusedKind::Submit if view.profile.invocation_ends_as_tool_error() => {
             write_error(&mut payload, view, refusal);
             ("tool.error", payload.done())
         }
         // Who cannot say what was to be cancelled is not understood.
-        Concern::Cancel if refusal.job.is_some() => {
+        RefusedKind::Cancel if refusal.job.is_some() => {
             payload
                 .opt_str("target_id", refusal.job.as_ref().map(WireId::as_str))
                 .str("reason", cancel_refusal(&refusal.code))
@@ -191,13 +191,13 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str,
                 .str("message", &refusal.message);
             ("cancel.refused", payload.done())
         }
-        Concern::Session
-        | Concern::Frame
-        | Concern::Submit
-        | Concern::Cancel
-        | Concern::Job
-        | Concern::Watch
-        | Concern::Listing => {
+        RefusedKind::Session
+        | RefusedKind::Frame
+        | RefusedKind::Submit
+        | RefusedKind::Cancel
+        | RefusedKind::Job
+        | RefusedKind::Watch
+        | RefusedKind::Listing => {
             write_error(&mut payload, view, refusal);
             write_nested(&mut payload, view, refusal);
             ("nack", payload.done())
@@ -265,7 +265,7 @@ fn write_eviction(view: &View, code: &ErrorCode, reason: &str) -> String {
     payload.done()
 }
 
-fn write_beat(beat: &JobBeat) -> String {
+fn write_beat(beat: &JobHeartbeat) -> String {
     let mut payload = Object::new();
     payload.u64("sequence", beat.sequence).u64("deadline_ms", beat.deadline_ms).str("state", status_word(beat.status));
     payload.done()

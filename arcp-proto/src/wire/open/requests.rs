@@ -19,9 +19,9 @@ use crate::model::request::{
 };
 use crate::secret::Secret;
 use crate::wire::Inbound;
-use crate::wire::alike::{self, Auth, bounded, credential, object, present};
 use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{OpenFingerprint, Profile};
+use crate::wire::shared::{self, Auth, bounded, credential, object, present};
 
 /// How long an agent may take to stop where a cancel does not say.
 const CANCEL_DEADLINE_MS: u64 = 5000;
@@ -76,7 +76,7 @@ pub(crate) fn is_own(kind: &str) -> bool {
 pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
     let mut profile = Profile::Plain;
     let priority = priority(header)?;
-    let request = match alike::read_request(header)? {
+    let request = match shared::read_request(header)? {
         Some(request) => request,
         None => match header.kind.as_ref() {
             "session.open" => {
@@ -89,7 +89,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
             "cancel" => Command::Cancel(read_cancel(header)?).into(),
             "ping" => {
                 let said = payload::<Nonce<'_>>("ping", header.payload)?.nonce;
-                SessionRequest::Echo { nonce: said.as_ref().map(alike::nonce).transpose()? }.into()
+                SessionRequest::Echo { nonce: said.as_ref().map(shared::nonce).transpose()? }.into()
             }
             "backpressure" => read_pace(header)?,
             // An answer to an answer would never end.
@@ -342,8 +342,8 @@ fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
         input: fields.arguments.map(Json::of_checked),
         lease_request: lease,
         lease_constraints: object("lease_constraints", fields.lease_constraints)?,
-        key: alike::key(key)?,
-        max_runtime: alike::max_runtime(fields.max_runtime_sec)?,
+        key: shared::key(key)?,
+        max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
         trace,
         ..Submit::new(AgentRef::parse(&fields.tool.0)?)
     })

@@ -14,9 +14,9 @@ use crate::id::WireId;
 use crate::json::{Object, Text};
 use crate::model::event::EventClass;
 use crate::model::request::{Command, Filter, Priority, Replay, Request, SessionRequest, Since, Subscribe};
-use crate::wire::alike::quoted;
 use crate::wire::envelope::{Header, payload};
-use crate::wire::{Part, Stamp, View};
+use crate::wire::shared::quoted;
+use crate::wire::{FrameRole, Stamp, View};
 
 /// Entries of one list of a filter.
 const MOST: usize = 64;
@@ -195,10 +195,10 @@ pub(crate) fn observed_types(names: &[String]) -> u32 {
 }
 
 /// The bit of an event's frame, or the acceptance's, and how urgent it is.
-pub(crate) fn observed_type(class: Option<EventClass>, part: Part) -> (u32, Priority) {
+pub(crate) fn observed_type(class: Option<EventClass>, part: FrameRole) -> (u32, Priority) {
     let kind = class.map_or("job.accepted", |class| kind_of(class, part));
     let at = TYPES.iter().position(|known| *known == kind).unwrap_or(TYPES.len());
-    let end = class.is_some_and(EventClass::is_end) && part == Part::Whole;
+    let end = class.is_some_and(EventClass::is_end) && part == FrameRole::Whole;
     (1 << at, if end { Priority::Critical } else { Priority::Normal })
 }
 

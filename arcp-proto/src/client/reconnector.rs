@@ -12,7 +12,7 @@ use core::time::Duration;
 use crate::time::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LinkState {
+pub(super) enum ReconnectState {
     /// Nothing was tried yet.
     Down,
     /// A transport is being opened.
@@ -41,8 +41,8 @@ pub enum ClientTimer {
 }
 
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) state: LinkState,
+pub(super) struct Reconnector {
+    pub(super) state: ReconnectState,
     /// Attempts since the last session that stayed open for a while.
     pub(super) attempt: u32,
     /// When the session was last open, or the client made.
@@ -59,10 +59,10 @@ pub(super) struct Link {
     deadlines: [Option<Timestamp>; 4],
 }
 
-impl Link {
-    pub(super) fn new(now: Timestamp) -> Link {
-        Link {
-            state: LinkState::Down,
+impl Reconnector {
+    pub(super) fn new(now: Timestamp) -> Reconnector {
+        Reconnector {
+            state: ReconnectState::Down,
             attempt: 0,
             lost_at: now,
             opened_at: now,

@@ -11,12 +11,12 @@ use crate::model::request::{
     Cancel, Command, Credential, HandshakeRequest, Open, Priority, Proof, Request, SessionRequest, Submit, Target,
 };
 use crate::secret::Secret;
-use crate::wire::alike::{self, quoted};
+use crate::wire::shared::{self, quoted};
 use crate::wire::{Outgoing, View};
 
 /// Writes a request; `None` if this family has no word for it.
 pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
-    let (kind, payload) = match alike::write_request(words(&View::before_handshake(false)), out.request, out.at) {
+    let (kind, payload) = match shared::write_request(words(&View::before_handshake(false)), out.request, out.at) {
         Some((kind, payload)) => (Cow::Borrowed(kind), payload),
         None => write_own(out.request)?,
     };

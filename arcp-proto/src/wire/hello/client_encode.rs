@@ -7,12 +7,12 @@ use super::{Envelope, OURS, feature_name, message_id, words};
 use crate::id::WireId;
 use crate::json::{Json, Object};
 use crate::model::request::{Command, Credential, HandshakeRequest, Open, Request, SessionRequest, Submit};
-use crate::wire::alike::{self, quoted, write_claim};
+use crate::wire::shared::{self, quoted, write_claim};
 use crate::wire::{Outgoing, View};
 
 /// Writes a request; `None` if this family has no word for it.
 pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
-    let (kind, payload) = match alike::write_request(words(&View::before_handshake(false)), out.request, out.at) {
+    let (kind, payload) = match shared::write_request(words(&View::before_handshake(false)), out.request, out.at) {
         Some(written) => written,
         None => write_own(out.request)?,
     };

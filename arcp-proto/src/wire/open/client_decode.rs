@@ -10,7 +10,7 @@ use crate::json::{Json, Members, Object};
 use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::job::FinalStatus;
-use crate::model::reply::{Challenge, Concern, Opened, Reply};
+use crate::model::reply::{Challenge, Opened, RefusedKind, Reply};
 use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -37,7 +37,7 @@ impl Payload<'_, '_> {
             "session.accepted" => Reply::Opened(self.accepted_session()?),
             "session.resumed" => Reply::Opened(self.resumed_session()?),
             "session.challenge" => Reply::Challenge(self.challenge()),
-            "session.rejected" | "session.unauthenticated" => Reply::Refused(self.refusal(Concern::Session)),
+            "session.rejected" | "session.unauthenticated" => Reply::Refused(self.refusal(RefusedKind::Session)),
             "session.refresh" => Reply::Refresh {
                 deadline: self.time(&["deadline"]).unwrap_or(self.now),
                 deadline_ms: self.u64(&["deadline_ms"]).unwrap_or(0),
@@ -46,7 +46,7 @@ impl Payload<'_, '_> {
                 code: self.error().0,
                 reason: self.string(&["reason"]).unwrap_or_else(|| "no reason was given".to_string()),
             },
-            "nack" => Reply::Refused(self.refusal(Concern::Frame)),
+            "nack" => Reply::Refused(self.refusal(RefusedKind::Frame)),
             "cancel.refused" => Reply::Refused(self.cancel_refused()),
             "cancel.accepted" => Reply::CancelTaken {
                 target: Target::Job(self.id(&["target_id"]).map_or_else(|| self.job(), Ok)?),
@@ -93,7 +93,7 @@ impl Payload<'_, '_> {
             // The end of a job that never was refuses it; what else is told of
             // no job is told of the session.
             let refused = matches!(event, JobEvent::Ended(_)) && self.header.correlation.is_some();
-            let refusal = || self.answer(Reply::Refused(self.refusal(Concern::Submit)));
+            let refusal = || self.answer(Reply::Refused(self.refusal(RefusedKind::Submit)));
             return Ok(if refused { refusal() } else { Incoming::Counted });
         };
         let at = self.header.timestamp.and_then(|raw| serde_json::from_str::<String>(raw).ok());
@@ -109,7 +109,7 @@ impl Payload<'_, '_> {
         let body = self.whole()?;
         // What a runtime let through is shown as it is rather than lost.
         let body = kind.normalise(&body).unwrap_or(body);
-        Ok(JobEvent::Said { kind, body })
+        Ok(JobEvent::Emitted { kind, body })
     }
 
     /// Published runtimes know no `current`, only a percentage.
@@ -123,7 +123,7 @@ impl Payload<'_, '_> {
         let body = body.json();
         let kind = EventKind::Progress;
         let body = kind.normalise(&body).unwrap_or(body);
-        Ok(JobEvent::Said { kind, body })
+        Ok(JobEvent::Emitted { kind, body })
     }
 
     fn artifact(&self) -> Result<JobEvent, Violation> {
@@ -137,7 +137,7 @@ impl Payload<'_, '_> {
         let body = members.to_json();
         let kind = EventKind::Artifact;
         let body = kind.normalise(&body).unwrap_or(body);
-        Ok(JobEvent::Said { kind, body })
+        Ok(JobEvent::Emitted { kind, body })
     }
 
     /// An event under the name it would have as a message, or as a kind.
@@ -151,7 +151,7 @@ impl Payload<'_, '_> {
             other => EventKind::of(other),
         };
         let body = kind.normalise(&body).unwrap_or(body);
-        Ok(JobEvent::Said { kind, body })
+        Ok(JobEvent::Emitted { kind, body })
     }
 
     fn thought(&self) -> Option<JobEvent> {
@@ -163,7 +163,7 @@ impl Payload<'_, '_> {
         if self.raw(&["redacted"]) == Some("true") {
             body.bool("redacted", true);
         }
-        Some(JobEvent::Said { kind: EventKind::Thought, body: body.json() })
+        Some(JobEvent::Emitted { kind: EventKind::Thought, body: body.json() })
     }
 
     fn completed(&self) -> Terminal {
@@ -218,7 +218,7 @@ impl Payload<'_, '_> {
         let message = self.string(&["message"]).unwrap_or_else(|| alloc::format!("the cancel was refused: {said}"));
         crate::model::reply::Refusal {
             job: self.id(&["target_id"]),
-            ..crate::model::reply::Refusal::of(Concern::Cancel, Violation::new(code, message), self.request())
+            ..crate::model::reply::Refusal::of(RefusedKind::Cancel, Violation::new(code, message), self.request())
         }
     }
 

@@ -12,7 +12,7 @@ use crate::id::WireId;
 use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
 use crate::model::job::{FinalStatus, JobStatus};
-use crate::model::reply::Concern;
+use crate::model::reply::RefusedKind;
 use crate::model::request::{
     Command, Credential, HandshakeRequest, ListQuery, Request, ResumeClaim, SessionRequest, Watch,
 };
@@ -49,15 +49,15 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
 }
 
 /// What a message of this type asks for, for whoever refuses it unread.
-pub(in crate::wire) fn concern(kind: &str) -> Concern {
+pub(in crate::wire) fn concern(kind: &str) -> RefusedKind {
     match kind {
-        "job.submit" | "tool.invoke" => Concern::Submit,
-        "job.cancel" | "cancel" => Concern::Cancel,
-        "job.subscribe" => Concern::Watch,
-        "job.unsubscribe" => Concern::Job,
-        "session.list_jobs" => Concern::Listing,
-        "session.authenticate" => Concern::Proof,
-        _ => Concern::Frame,
+        "job.submit" | "tool.invoke" => RefusedKind::Submit,
+        "job.cancel" | "cancel" => RefusedKind::Cancel,
+        "job.subscribe" => RefusedKind::Watch,
+        "job.unsubscribe" => RefusedKind::Job,
+        "session.list_jobs" => RefusedKind::Listing,
+        "session.authenticate" => RefusedKind::Proof,
+        _ => RefusedKind::Frame,
     }
 }
 

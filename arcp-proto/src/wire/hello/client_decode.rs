@@ -12,7 +12,7 @@ use crate::json::{Json, Members};
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::model::feature::Features;
 use crate::model::job::FinalStatus;
-use crate::model::reply::{Concern, Opened, Reply};
+use crate::model::reply::{Opened, RefusedKind, Reply};
 use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -32,7 +32,7 @@ pub(crate) fn read_incoming(header: &Header<'_>, now: UtcMs) -> Result<Incoming,
     }
     let reply = match header.kind.as_ref() {
         "session.welcome" => Reply::Opened(p.opened()?),
-        "session.error" => Reply::Refused(p.refusal(Concern::Session)),
+        "session.error" => Reply::Refused(p.refusal(RefusedKind::Session)),
         "session.bye" => return Ok(Incoming::Goodbye { reason: p.string(&["reason"]) }),
         "job.accepted" => Reply::Accepted(p.accepted()?),
         "job.cancelled" => Reply::CancelTaken {
@@ -100,7 +100,7 @@ impl Payload<'_, '_> {
             let kind = EventKind::of(&kind);
             // What a runtime let through is shown as it is rather than lost.
             let body = kind.normalise(&body).unwrap_or(body);
-            JobEvent::Said { kind, body }
+            JobEvent::Emitted { kind, body }
         };
         Ok(Incoming::Event { job: self.job()?, seq: self.header.seq, at: self.time(&["ts"]), event })
     }
@@ -122,7 +122,7 @@ impl Payload<'_, '_> {
         let seq = self.header.seq;
         // A refused submit may look like the end of a job that never was; the end of one that was has a number.
         if is_error && seq.is_none() && (self.id(&["request_id"]).is_some() || self.job().is_err()) {
-            let reply = Reply::Refused(self.refusal(Concern::Submit));
+            let reply = Reply::Refused(self.refusal(RefusedKind::Submit));
             return Ok(Incoming::Reply { reply, job: None, trace: self.trace() });
         }
         let at = self.time(&["completed_at"]);
