@@ -520,11 +520,14 @@ fn watchers_of_both_families_find_what_they_watched() {
 fn a_digest_is_of_all_sessions_and_of_the_log_up_to_its_end() {
     let mut world = World::seeded(7);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
-    raw.submit(&mut world, json!({"agent": "echo"}));
+    let none = world.runtime().digest();
+    let message = raw.send(&mut world, "job.submit", json!({"agent": "echo"}));
     raw.until_end(&mut world);
     world.settle();
     let one = world.runtime().digest();
     assert!(one.at.0 > 3 && one.at == world.store.last(), "{:?}: otherwise worlds compare no restart", one.at);
+    let made = one.differences(&none);
+    assert!(made.iter().any(|fact| fact.contains(&message)), "what made the job: {made:?}");
     Raw::hello(&mut world, "tok-a");
     assert_eq!(world.runtime().digest().differences(&one).len(), 2, "a session and its subscriptions");
     world.finish();

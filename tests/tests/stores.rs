@@ -218,6 +218,25 @@ fn what_is_committed_later_is_read_beside_the_commits() {
 }
 
 #[test]
+fn as_many_events_are_read_at_once_as_fit() {
+    let all = lived().records(false);
+    let events = |of: JobId| all.iter().filter(move |(_, r)| matches!(r, Record::JobEvent { job, .. } if *job == of));
+    let job = accepted(&all).filter(|job| events(*job).count() < 1000).max_by_key(|job| events(*job).count());
+    let job = job.expect("a job of which nothing was trimmed");
+    for subject in Subject::lasting("fits") {
+        let mut store = subject.open();
+        loaded(&mut *store);
+        for some in all.chunks(400) {
+            given(&mut *store, &[batch_of(some)]);
+        }
+        let mut history = store.history().expect("it opens").expect("it has one");
+        let read = |history: &mut dyn History, bytes| history.events(job, 1, u64::MAX, bytes).expect("read").len();
+        assert_eq!(read(&mut *history, 1 << 20), events(job).count(), "{:?}", subject.kind);
+        assert!((1..events(job).count()).contains(&read(&mut *history, 1)), "{:?}", subject.kind);
+    }
+}
+
+#[test]
 fn what_is_forgotten_is_neither_given_back_nor_read_and_deleting_it_comes_to_an_end() {
     let lived = lived();
     let all = lived.records(false);
