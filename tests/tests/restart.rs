@@ -527,6 +527,7 @@ fn a_digest_is_of_all_sessions_and_of_the_log_up_to_its_end() {
     let one = world.runtime().digest();
     assert!(one.at.0 > 3 && one.at == world.store.last(), "{:?}: otherwise worlds compare no restart", one.at);
     let made = one.differences(&none);
+    let message = format!(" {message}: lived");
     assert!(made.iter().any(|fact| fact.contains(&message)), "what made the job: {made:?}");
     Raw::hello(&mut world, "tok-a");
     assert_eq!(world.runtime().digest().differences(&one).len(), 2, "a session and its subscriptions");
