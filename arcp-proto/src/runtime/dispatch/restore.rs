@@ -99,6 +99,10 @@ impl Runtime {
     }
 
     fn restore_job(&mut self, pos: LogPos, record: JobRecord) {
+        // A store that gives a job twice gives it once.
+        if self.jobs.get(record.job).is_some() {
+            return;
+        }
         let (id, session, command) = (record.job, record.session, record.command);
         let request = record.request.clone();
         let principal = record.id_is_of_principal.then(|| record.principal.clone());

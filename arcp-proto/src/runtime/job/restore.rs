@@ -41,7 +41,10 @@ impl Jobs {
         let keep_until = ctx.now.mono + ctx.config.resume_window;
         let ended = self
             .table
-            .change(id, |job| job.events.restore(pos, record, keep_until) && job.restore_event(pos, at, &event));
+            // Nothing comes after an end.
+            .change(id, |job| {
+                !job.is_terminal() && job.events.restore(pos, record, keep_until) && job.restore_event(pos, at, &event)
+            });
         self.table.bound_restored(ctx, id);
         if ended == Some(true) {
             self.table.change(id, |job| self.shares.take_input(job));
