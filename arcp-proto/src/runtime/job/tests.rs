@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::string::ToString as _;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
@@ -9,16 +10,16 @@ use core::time::Duration;
 use super::{ChunkTerms, JobState, Jobs, Submission, SubmitContext, Wait};
 use crate::entropy::Seeds;
 use crate::error::ErrorCode;
-use crate::id::{JobId, Principal, SessionId, WireId};
+use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::event::JobEvent;
+use crate::model::event::{JobEvent, Terminal};
 use crate::model::job::FinalStatus;
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Config;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, Output};
+use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, EventRecord, Output};
 use crate::runtime::log::Waiter;
 use crate::time::{Now, Timestamp, UtcMs};
 
@@ -239,4 +240,19 @@ fn what_is_not_numbered_yet_stays_in_memory() {
     assert_eq!(held(&jobs), Some((3, 11)), "from 3 on nobody was told");
     jobs.table_mut().bound(&mut ctx, job, (u64::MAX, 12), |_| false);
     assert_eq!(held(&jobs), Some((8, 11)));
+}
+
+#[test]
+fn what_a_store_gives_back_after_the_end_of_a_job_changes_nothing() {
+    let mut ctx = context(|_| {});
+    let mut jobs = Jobs::default();
+    let job = accept(&mut jobs, &mut ctx, None);
+    let ended = JobEvent::Ended(Terminal::success(None, None));
+    for n in 1..=3 {
+        let record = EventRecord { n, at: UtcMs(n), thoughts: 0, event: Arc::new(ended.clone()) };
+        jobs.restore_event(&ctx, job, LogPos(10 + n), record);
+        let restored = jobs.get(job).expect("it is kept");
+        assert_eq!((restored.count(), restored.end().map(|end| end.at)), (1, Some(UtcMs(1))));
+        assert_eq!(jobs.counts().unfinished, 0);
+    }
 }
