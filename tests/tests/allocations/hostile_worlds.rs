@@ -62,9 +62,11 @@ fn many_answers(limits: &mut Limits) {
 
 /// What happens in a world.
 type Play = fn(&mut World);
+/// The bounds of a world.
+type Bounds = fn(&mut Limits);
 
 /// Every world: its name, its bounds, and what happens in it.
-pub const ALL: [(&str, fn(&mut Limits), Play); 9] = [
+pub const ALL: [(&str, Bounds, Play); 9] = [
     ("changes while the store fails", many_answers, changes_while_the_store_fails),
     ("questions of who reads nothing", tight, questions_of_who_reads_nothing),
     ("jobs that wait and jobs that end", tight, jobs_that_wait_and_jobs_that_end),
@@ -77,7 +79,7 @@ pub const ALL: [(&str, fn(&mut Limits), Play); 9] = [
 ];
 
 /// Plays one; gives what went in and came out.
-pub fn played(bound: fn(&mut Limits), play: Play) -> Vec<String> {
+pub fn played(bound: Bounds, play: Play) -> Vec<String> {
     let mut options = Options::new(1);
     options.config.extensions = vec!["arcpx.test".into()];
     bound(&mut options.config.limits);

@@ -3,6 +3,7 @@
 //! (RFC §19). Of an earlier one it is everything up to the present: what
 //! happened while its client was away was never sent.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};
 
@@ -42,7 +43,7 @@ pub(in crate::runtime) enum ReplayStep {
     /// None that can be sent now: whoever waits is woken.
     Nothing,
     /// Its end, and what is said then.
-    Done(Reply),
+    Done(Box<Reply>),
 }
 
 impl Replay {
@@ -106,7 +107,7 @@ impl Delivery {
         let of = replay.of;
         let Some(seq) = replay.next() else {
             let detail = alloc::format!("resume complete: {} events", replay.count);
-            return ReplayStep::Done(Reply::Done { detail, request: Some(replay.request.clone()) });
+            return ReplayStep::Done(Reply::Done { detail, request: Some(replay.request.clone()) }.into());
         };
         let entry = self.feeds.get(&of).and_then(|feed| feed.entry(seq, jobs));
         let found = entry.map_or(Found::Gone, |entry| self.find(ctx, jobs, reader, entry));
@@ -135,7 +136,7 @@ impl Delivery {
         if !replay.all {
             let lost = Violation::new(ErrorCode::ResumeWindowExpired, "what follows is no longer kept");
             let lost = Refusal::of(RefusedKind::Frame, lost, Some(replay.request.clone()));
-            return ReplayStep::Done(Reply::Refused(lost));
+            return ReplayStep::Done(Reply::Refused(lost).into());
         }
         if replay.before.pop_front().is_none() {
             let gone = replay.next;
