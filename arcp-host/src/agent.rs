@@ -475,7 +475,7 @@ pub(crate) struct ControlState {
     pub(crate) credit_bytes: i64,
     /// A beat is in the inbox.
     pub(crate) beating: bool,
-    /// EventSnapshot to stop.
+    /// Told to stop.
     pub(crate) stopping: bool,
     /// Asking was not enough: nothing it says counts any more.
     pub(crate) over: bool,
