@@ -1,4 +1,4 @@
-//! Replies and requests that both families write alike, written.
+//! Replies and requests that both families spell the same, written.
 
 use alloc::string::String;
 use alloc::vec::Vec;
