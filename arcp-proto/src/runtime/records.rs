@@ -405,7 +405,7 @@ pub struct NumberedRun {
     pub count: u64,
     /// The job.
     pub job: JobId,
-    /// The first event's number in the job; 0 for the acceptance. Of a part
+    /// The first event's number in the job; 0 for the acceptance. Of a frame
     /// that is of no event: when it was made, in milliseconds.
     pub event: u64,
     /// Which of the events from there on they are frames of, if not of each.

@@ -87,7 +87,7 @@ pub struct View {
     pub lines: bool,
 }
 
-/// One frame of an event, where an event is several.
+/// What a numbered frame is to its event, of which it may be one of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FrameRole {
     /// The event itself.

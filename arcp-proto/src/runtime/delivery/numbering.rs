@@ -5,7 +5,7 @@
 //! there are and whatever kinds take turns in them, a view that gets one frame
 //! of each, or none, has one run of them. An event that is several frames
 //! ([`View::several`](crate::wire::View::several)) stands in runs of its own
-//! and parts what is before it from what is after it. A job has two such
+//! and separates what is before it from what is after it. A job has two such
 //! events at most: the one that opens its stream and the one that closes it.
 
 use alloc::vec::Vec;
