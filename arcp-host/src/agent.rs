@@ -401,7 +401,7 @@ impl Context {
     }
 
     /// Nothing new, but alive. Agents that are watched say something at least
-    /// every two heartbeats. Costs no credit and never waits: while one beat is
+    /// every two heartbeats. Costs no credit and never waits: while one of these is
     /// on its way to the runtime, others are one with it.
     ///
     /// # Errors
@@ -411,7 +411,7 @@ impl Context {
         self.beat_under(self.link.state())
     }
 
-    /// The same, but waits until the beat before it was taken: a program that
+    /// The same, but waits until the heartbeat before it was taken: a program that
     /// prints nothing else is slowed by its pipe.
     pub(crate) fn beat_in_turn(&self) -> Result<(), Stopped> {
         let mut state = self.link.state();
@@ -473,9 +473,9 @@ pub(crate) struct ControlState {
     pub(crate) credit: u32,
     /// Below zero after a call larger than what was left.
     pub(crate) credit_bytes: i64,
-    /// A beat is in the inbox.
+    /// A heartbeat is in the inbox.
     pub(crate) beating: bool,
-    /// EventSnapshot to stop.
+    /// Told to stop.
     pub(crate) stopping: bool,
     /// Asking was not enough: nothing it says counts any more.
     pub(crate) over: bool,

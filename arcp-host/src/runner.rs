@@ -86,8 +86,8 @@ impl Runner {
         }
     }
 
-    /// The core is given this input: a beat makes room for the next one, and an
-    /// agent that has exited is forgotten.
+    /// The core is given this input: a heartbeat makes room for the next one, and
+    /// an agent that has exited is forgotten.
     pub fn takes(&mut self, input: &Input) {
         if let Input::Agent { job, call: AgentCall::Heartbeat } = input
             && let Some(link) = self.running.get(job)

@@ -98,7 +98,7 @@ pub struct Limits {
     /// Subscriptions of one principal (256), or of one network without a
     /// credential: each is shown every event of its jobs. More: refused.
     pub subscriptions_per_principal: usize,
-    /// Events of the past that one subscription may ask for (262,144). More:
+    /// Events of history that one subscription may ask for (262,144). More:
     /// refused.
     pub backfill_events: u64,
     /// Numbered frames a connected reader may be behind with what it watches

@@ -254,7 +254,7 @@ fn rt46_rt47_b70_agent_versions() {
     plain.send(&mut world, "job.submit", json!({"agent": "echo@1.0.0"}));
     assert_eq!(code(&plain.expect(&mut world, "session.error")), "INVALID_REQUEST");
     let bare = plain.submit(&mut world, json!({"agent": "echo"}));
-    assert_eq!(bare["payload"]["agent"], "echo", "decision 15");
+    assert_eq!(bare["payload"]["agent"], "echo", "a peer without `agent_versions` knows bare names");
     world.finish();
 }
 

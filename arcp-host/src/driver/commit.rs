@@ -174,10 +174,10 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Step {
         Commit { batches: usize },
-        EventSnapshot,
+        Answer,
         Tidy,
     }
-    use Step::{Commit, EventSnapshot, Tidy};
+    use Step::{Answer, Commit, Tidy};
 
     type Steps = Arc<Mutex<Vec<Step>>>;
 
@@ -245,7 +245,7 @@ mod tests {
             Counting { steps: steps.clone(), queue: Some(queue), to_queue, failures, untidy, queued: 0, committed: 0 };
         let (told, order) = (Rc::new(RefCell::new(Vec::new())), steps.clone());
         let tell = |message| {
-            order.lock().expect("no panic").push(EventSnapshot);
+            order.lock().expect("no panic").push(Answer);
             told.borrow_mut().push(message);
         };
         CommitThread { store: Box::new(store), last: LogPos(0), groups, tell }.run();
@@ -263,9 +263,9 @@ mod tests {
             Tidy,
             Tidy,
             Commit { batches: 2 },
-            EventSnapshot,
+            Answer,
             Commit { batches: 1 },
-            EventSnapshot,
+            Answer,
             // Nothing is queued: only now.
             Tidy,
         ];
@@ -282,14 +282,10 @@ mod tests {
             match step {
                 Tidy => commits_between.push(0),
                 Commit { batches } => {
-                    assert_eq!(
-                        (*batches, steps.get(at + 1)),
-                        (1, Some(&EventSnapshot)),
-                        "nothing is before the answer"
-                    );
+                    assert_eq!((*batches, steps.get(at + 1)), (1, Some(&Answer)), "nothing is before the answer");
                     *commits_between.last_mut().expect("it is tidied first") += 1;
                 }
-                EventSnapshot => {}
+                Answer => {}
             }
         }
         assert_eq!(commits_between, [32, 32, 32, 4], "{steps:?}");
@@ -300,7 +296,7 @@ mod tests {
     fn a_store_that_is_unavailable_for_a_moment_is_asked_again_before_anybody_is_told() {
         let failures = vec![StoreError::Unavailable("locked".into()); RETRIES.len()];
         let (steps, told) = run(vec![2], failures, 0);
-        assert_eq!(steps, [vec![Tidy], vec![Commit { batches: 2 }; RETRIES.len() + 1], vec![EventSnapshot]].concat());
+        assert_eq!(steps, [vec![Tidy], vec![Commit { batches: 2 }; RETRIES.len() + 1], vec![Answer]].concat());
         assert_eq!(told[0].input, Input::Persisted { up_to: LogPos(2) });
         assert_eq!(told[0].error, None);
     }

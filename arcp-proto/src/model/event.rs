@@ -472,7 +472,7 @@ impl JobError {
     }
 
     /// An error with a code an agent made up: it becomes `INTERNAL_ERROR`
-    /// with the original in `details.code` (hello decision 9).
+    /// with the original in `details.code`.
     pub fn invented(code: &str, message: &str) -> JobError {
         let mut details = Object::new();
         details.str("code", code);

@@ -72,7 +72,7 @@ impl Feature {
 #[serde(from = "Stored", into = "Stored")]
 pub struct Features(u16);
 
-/// As it is stored: by name. Stores of layout 3 and before have bits, of the
+/// As it is stored: by name. Stores of earlier versions have bits, of the
 /// features in the order that they had.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]

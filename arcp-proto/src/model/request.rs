@@ -394,11 +394,11 @@ pub struct Watch {
 pub struct Subscribe {
     /// What of it.
     pub filter: Filter,
-    /// What of the past, too; `None`: nothing.
+    /// Which history, too; `None`: none.
     pub since: Option<Since>,
 }
 
-/// From where the past is wanted.
+/// Where the history that is asked for begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Since {
     /// As far as it is kept.

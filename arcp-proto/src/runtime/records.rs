@@ -92,11 +92,11 @@ pub enum Record {
         /// The job.
         job: JobId,
     },
-    /// Whoever may has asked for a job to stop.
+    /// Somebody who may cancel a job has asked for it.
     CancelAsked {
         /// The job.
         job: JobId,
-        /// Why, in its words.
+        /// Why, in the words of who asked.
         reason: Option<String>,
     },
     /// A session gets new events of a job.
@@ -115,8 +115,8 @@ pub enum Record {
         /// the next of all sessions'.
         #[serde(default)]
         number: u32,
-        /// Where the record stands that said last whether it gets them, if that
-        /// said nothing else; 0 if there is none.
+        /// Where the session's last record of joining or leaving the job stands,
+        /// if that says nothing else; 0 if there is none.
         #[serde(default)]
         undoes: LogPos,
     },
@@ -405,7 +405,7 @@ pub struct NumberedRun {
     pub count: u64,
     /// The job.
     pub job: JobId,
-    /// The first event's number in the job; 0 for the acceptance. Of a part
+    /// The first event's number in the job; 0 for the acceptance. Of a frame
     /// that is of no event: when it was made, in milliseconds.
     pub event: u64,
     /// Which of the events from there on they are frames of, if not of each.

@@ -87,7 +87,7 @@ pub struct View {
     pub lines: bool,
 }
 
-/// One frame of an event, where an event is several.
+/// What a numbered frame is to its event, of which it may be one of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FrameRole {
     /// The event itself.
@@ -96,8 +96,8 @@ pub enum FrameRole {
     StreamOpen,
     /// What closes the stream that ends with it.
     StreamClose,
-    /// Of no event, and for one session only: what a subscription asked for of
-    /// the past is complete.
+    /// Of no event, and for one session only: the history that a subscription
+    /// asked for is complete.
     Boundary,
     /// Of no event: the session's reader is far behind with this job.
     #[serde(alias = "Behind")]
@@ -385,7 +385,7 @@ pub fn write_observed(view: &View, stamp: Stamp, subscription: SubscriptionId, e
     }
 }
 
-/// The envelope that ends what a subscription is shown of the past.
+/// The envelope that ends the history that a subscription is shown.
 pub fn write_boundary(view: &View, id: Ulid) -> String {
     match view.family {
         Family::Hello => String::new(),

@@ -1,5 +1,5 @@
-//! Frames of runtimes, read by our client: what both families write alike, in
-//! every published spelling.
+//! Frames of runtimes, read by our client: what both families share, in every
+//! published spelling.
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
@@ -67,7 +67,7 @@ pub(super) struct Payload<'h, 'a> {
 
 impl Payload<'_, '_> {
     /// A reply of a type that both families have; `None` for any other.
-    pub(super) fn alike(&self) -> Result<Option<Reply>, Violation> {
+    pub(super) fn shared_reply(&self) -> Result<Option<Reply>, Violation> {
         let nonce = |names: &[&str]| self.string(names).unwrap_or_default();
         let request = self.header.correlation.clone();
         Ok(Some(match self.header.kind.as_ref() {

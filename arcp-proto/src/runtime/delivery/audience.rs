@@ -18,8 +18,8 @@ pub(in crate::runtime) struct Audience {
     index_refs: BTreeMap<SessionId, u32>,
     /// Requests that made the job known to sessions that want to be told which.
     pub(super) requests: Requests,
-    /// Where the record stands that said last whether a session gets the events,
-    /// of sessions whose last one said nothing else.
+    /// Where the last record of a session's joining or leaving stands, if it says
+    /// nothing else: the next one replaces it.
     pub(super) joins: BTreeMap<SessionId, LogPos>,
 }
 

@@ -49,13 +49,14 @@ pub(in crate::runtime) struct Feed {
 /// How a feed stands to jobs.
 #[derive(Debug, Default)]
 pub(super) struct FeedJobs {
-    /// Whose new events it gets.
+    /// Jobs whose new events it gets.
     pub(super) watched: BTreeSet<JobId>,
-    /// Submitted in its session, or come to by a key.
+    /// Jobs that were submitted in its session, or found there by their key.
     pub(super) owned: BTreeSet<JobId>,
-    /// Of which a stream was opened to it and not closed.
+    /// Jobs whose stream was opened to it and not closed.
     pub(super) streams: BTreeSet<JobId>,
-    /// That know requests of it, or where it came and left.
+    /// Jobs whose audience holds requests of it, or its last record of joining or
+    /// leaving.
     pub(super) requested: BTreeSet<JobId>,
 }
 
@@ -75,13 +76,14 @@ pub(super) struct Receipts {
     pub(super) warned: bool,
 }
 
-/// What a reader has to catch up with, which is nobody's fault, and how far it
-/// is behind besides.
+/// The backlog of a reader, and how far it is behind besides. A backlog is what
+/// it is owed because it resumed, or asked for history: that is not held
+/// against it.
 #[derive(Debug, Default)]
 pub(super) struct CatchUp {
-    /// Numbers up to here are of the past.
+    /// Numbers up to here are the backlog, but for those up to `from`.
     upto: u64,
-    /// Up to here there were numbers of its own time before that began.
+    /// Numbers up to here were given live, before the backlog was.
     from: u64,
     /// Bytes of events numbered since then and not sent, roughly.
     unsent_bytes: usize,
@@ -201,13 +203,12 @@ impl Feed {
         self.catch_up.unsent_bytes += bytes;
     }
 
-    /// The last number that is sent, or was given before it began to catch up.
+    /// The last number that is sent, or of the backlog.
     pub(super) fn sent_or_past(&self) -> u64 {
         self.cursor.max(self.catch_up.upto)
     }
 
-    /// Frames after `last_seq` are owed to a connection, and all of them are of
-    /// the past.
+    /// Frames after `last_seq` are owed to a connection: they are the backlog.
     pub(super) fn attach(&mut self, conn: ConnId, last_seq: u64) {
         self.conn = Some(conn);
         (self.cursor, self.receipts.received) = (last_seq, last_seq);
@@ -215,8 +216,8 @@ impl Feed {
         self.catch_up.unsent_bytes = 0;
     }
 
-    /// What was numbered from `first` on is of the past, and what was before it
-    /// is still owed.
+    /// What was numbered from `first` on is the backlog; what was before it is
+    /// still owed.
     pub(super) fn begin_to_catch_up(&mut self, first: u64) {
         if self.cursor >= self.catch_up.upto {
             self.catch_up.from = first.saturating_sub(1);
@@ -248,7 +249,7 @@ impl Feed {
         entries.map(|entry| entry.weight(jobs)).sum()
     }
 
-    /// Whether a number is not of the past.
+    /// Whether a number is none of the backlog.
     fn is_counted(&self, seq: u64) -> bool {
         seq > self.catch_up.upto || seq <= self.catch_up.from
     }
@@ -273,8 +274,8 @@ impl Feed {
         None
     }
 
-    /// Where it stands in its session's index that a job is over, if it is owed
-    /// that: whoever still gets the end gets nothing twice.
+    /// Whether the end of a job has a number here that is not sent yet: whoever
+    /// still gets the end gets nothing twice.
     pub(super) fn is_owed_the_end(&self, id: JobId, job: &Job) -> bool {
         job.is_terminal() && self.index.holds_last_after(id, job.count(), self.cursor)
     }

@@ -5,7 +5,7 @@
 //! there are and whatever kinds take turns in them, a view that gets one frame
 //! of each, or none, has one run of them. An event that is several frames
 //! ([`View::several`](crate::wire::View::several)) stands in runs of its own
-//! and parts what is before it from what is after it. A job has two such
+//! and separates what is before it from what is after it. A job has two such
 //! events at most: the one that opens its stream and the one that closes it.
 
 use alloc::vec::Vec;
@@ -54,7 +54,7 @@ impl Delivery {
         }
     }
 
-    /// Numbers an event of the past for one session, or with 0 the job's
+    /// Numbers an event that came before for one session, or with 0 the job's
     /// acceptance; gives its number.
     pub(in crate::runtime) fn number_past(
         &mut self,
@@ -92,7 +92,7 @@ impl Delivery {
         let request = if correlates { audience.requests.latest(id) } else { 0 };
         let classes = feed.shown_classes(subscription);
         let frames = Frames { job: job_id, history: job.history(), request, subscription, classes };
-        // What is numbered together is of the past.
+        // What is numbered together is history.
         let live = (events.start() == events.end()).then(|| job.event(*events.start())).flatten();
         let runs = feed.number(frames, events);
         if let Some(event) = live.filter(|_| !runs.is_empty()) {
@@ -252,8 +252,8 @@ impl Feed {
         }
     }
 
-    /// Whether a frame of an event, or with `None` of the acceptance, is shown:
-    /// to whoever watches it is.
+    /// Whether a frame of an event, or with `None` of the acceptance, is shown
+    /// to a subscription; to a watcher, which has number 0, it always is.
     fn is_shown(&self, class: Option<EventClass>, part: FrameRole, subscription: u32) -> bool {
         let filter = self.subscriptions.get(subscription).map(|shown| &shown.filter);
         subscription == 0 || filter.is_some_and(|filter| filter.shows(class, part))

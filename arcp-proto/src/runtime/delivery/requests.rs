@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 
 use crate::id::{SessionId, WireId};
 
-/// By session, and counted from 1 for each. A number is recorded with its
-/// request, and goes with its session: it stands for the same, and for nobody
-/// else's, whatever else is gone.
+/// The requests of each session, counted from 1. A number is recorded with its
+/// request and goes with its session, so it stands for one request only,
+/// whatever else is gone.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Requests {
     by_number: BTreeMap<(SessionId, u32), WireId>,
-    /// Which of its own each session came by last.
+    /// The number of the latest request of each session.
     latest: BTreeMap<SessionId, u32>,
 }
 

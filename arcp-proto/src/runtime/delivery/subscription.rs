@@ -104,7 +104,7 @@ impl Compiled {
         compiled
     }
 
-    /// Whether anything of a job can be of interest.
+    /// Whether the filter lets anything of a job through.
     fn covers(&self, id: JobId, job: &Job) -> bool {
         #[cfg(test)]
         tests::LOOKED_AT.with(|looked_at| looked_at.set(looked_at.get() + 1));
@@ -114,13 +114,13 @@ impl Compiled {
             && self.streams.as_ref().is_none_or(|streams| streams.contains(&id))
     }
 
-    /// The classes of events of such a job of which the event itself is.
+    /// The classes of events that it lets through whole, of a job that it covers.
     pub(super) fn classes(&self) -> EventClasses {
         self.classes
     }
 
-    /// Whether a frame of an event of such a job is, or with `None` its
-    /// acceptance.
+    /// Whether it lets one frame of an event through, or with `None` the
+    /// acceptance, of a job that it covers.
     pub(super) fn shows(&self, class: Option<EventClass>, part: FrameRole) -> bool {
         let (kind, priority) = wire::observed_type(class, part);
         let of_stream = part == FrameRole::StreamOpen
@@ -140,22 +140,22 @@ pub(in crate::runtime) fn id_of(session: SessionId, number: u32) -> Subscription
     SubscriptionId::from_ulid(Ulid::from_parts(session.timestamp_ms(), random))
 }
 
-/// After which moment the past is wanted.
+/// Where the history that a subscription asks for begins.
 #[derive(Clone, Copy, Debug)]
 enum Cut {
     Beginning,
     After { at: UtcMs, job: JobId, event: u64 },
 }
 
-/// A subscription that was noted, and what of the past it is shown.
+/// A subscription that was noted, and the history that it is shown.
 #[derive(Debug)]
 pub(in crate::runtime) struct NewSubscription {
     number: u32,
     filter: Compiled,
     at: LogPos,
-    /// From which event on of which job.
+    /// The jobs whose history it is, each with the first event.
     past: Vec<(JobId, u64)>,
-    /// Whether the end of the past is marked.
+    /// Whether the end of the history is marked.
     bounded: bool,
 }
 
@@ -197,7 +197,7 @@ impl Delivery {
         Ok((id_of(session, number), NewSubscription { number, filter, at, past, bounded }))
     }
 
-    /// Numbers what a subscription is shown of the past, and what comes.
+    /// Numbers the history that a subscription is shown, and what comes.
     pub(in crate::runtime) fn begin_subscription(
         &mut self,
         ctx: &mut Context,
@@ -221,7 +221,7 @@ impl Delivery {
         }
     }
 
-    /// Every job that is of interest and from which event on.
+    /// Every job that the filter covers, each with the first event after the cut.
     fn past(
         &self,
         ctx: &Context,
@@ -452,7 +452,7 @@ fn first_after(cut: Cut, id: JobId, job: &Job) -> Result<u64, Violation> {
     if from.max(1) < job.history().first() { Err(trimmed()) } else { Ok(from) }
 }
 
-/// The first event of a job that was there before the cut.
+/// The first event after the cut, of a job that was accepted before it.
 fn first_later(job: &Job, later: impl Fn(UtcMs) -> bool) -> Result<u64, Violation> {
     if job.end().is_some_and(|end| !later(end.at)) {
         return Ok(job.count() + 1);

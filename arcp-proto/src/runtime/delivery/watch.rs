@@ -20,7 +20,7 @@ pub(in crate::runtime) struct WatchPlan {
     pub(in crate::runtime) already: bool,
     /// The job's own event number after which events are sent.
     pub(in crate::runtime) from: u64,
-    /// Whether there are events of the past among them.
+    /// Whether there is history among them.
     pub(in crate::runtime) replayed: bool,
 }
 
@@ -72,7 +72,8 @@ impl Delivery {
         self.feeds.get(&session).is_some_and(|feed| feed.view.profile.counts_in_submitter())
     }
 
-    /// It is said from where on it can be had, to whoever counts as the job does.
+    /// The refusal of a history that is no longer kept. It says from where on it
+    /// can be had, to a client that counts events as the job does.
     fn history_lost(&self, session: SessionId, gone: u64) -> Violation {
         if self.counts_in_submitter(session) {
             let lost = "the beginning of this job's history is no longer kept: ask from a later event";
@@ -84,8 +85,8 @@ impl Delivery {
         Violation::new(ErrorCode::ResumeWindowExpired, lost).with_details(details.json())
     }
 
-    /// Notes that a session watches a job from here on, and why; what it is
-    /// shown of the past is [numbered](Self::begin_watch) after it was told.
+    /// Notes that a session watches a job from here on, and by which request; the
+    /// history is [numbered](Self::begin_watch) after it was told.
     pub(in crate::runtime) fn note_watch(
         &mut self,
         ctx: &mut Context,
@@ -134,7 +135,7 @@ impl Delivery {
         self.replace_join(job, session, at);
     }
 
-    /// The record here is the one that the next replaces.
+    /// The next record of a session's joining or leaving replaces the one at `at`.
     pub(in crate::runtime) fn replace_join(&mut self, job: JobId, session: SessionId, at: LogPos) {
         if let (Some(audience), Some(feed)) = (self.audiences.get_mut(&job), self.feeds.get_mut(&session)) {
             audience.joins.insert(session, at);
@@ -142,7 +143,7 @@ impl Delivery {
         }
     }
 
-    /// The record that the next replaces; 0 if there is none.
+    /// Where the record stands that the next one replaces; 0 if there is none.
     fn take_join(&mut self, job: JobId, session: SessionId) -> LogPos {
         self.audiences.get_mut(&job).and_then(|audience| audience.joins.remove(&session)).unwrap_or_default()
     }

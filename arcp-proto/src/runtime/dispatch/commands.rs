@@ -21,7 +21,7 @@ use crate::runtime::io::Notice;
 use crate::wire::envelope::Header;
 
 impl Runtime {
-    /// Runs a command, or repeats the answer to it (hello decision 13).
+    /// Runs a command, or repeats the answer to it.
     pub(in crate::runtime) fn on_command(
         &mut self,
         conn: ConnId,

@@ -103,7 +103,7 @@ impl Runtime {
     }
 
     /// A retry with the same key: the original acceptance, then the events
-    /// that follow, then the terminal (hello decision 4).
+    /// that follow, then the terminal.
     pub(in crate::runtime) fn rejoin(
         &mut self,
         conn: ConnId,

@@ -1,8 +1,8 @@
 //! What agents say, and how they end.
 //!
-//! An agent only tells so far. One that asks will have its question answered by
-//! `on_agent_call`, in the same input where that can be, and otherwise its job
-//! has one more [`Wait`](super::Wait).
+//! No call of an agent is a question. One that is would be answered by
+//! `on_agent_call`, in the same input where that can be; otherwise its job has
+//! one more [`Wait`](super::Wait).
 
 use super::end::Cause;
 use super::{ChunkTerms, Job, Jobs};

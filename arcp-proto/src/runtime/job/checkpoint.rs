@@ -34,8 +34,8 @@ impl Job {
 }
 
 impl Jobs {
-    /// Everything of an earlier run is there: a job goes on, or what follows from
-    /// that it cannot.
+    /// Everything of an earlier run is there: a job goes on, or ends because it
+    /// cannot.
     pub(in crate::runtime) fn on_restored(&mut self, ctx: &mut Context, id: JobId) {
         self.table.plan_purge(ctx, id);
         let Some(job) = self.table.get(id) else {

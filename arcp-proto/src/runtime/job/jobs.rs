@@ -1,4 +1,5 @@
-//! The part that owns the jobs.
+//! What owns all jobs: their table, the shares of principals, the line for
+//! slots, and the keys.
 
 use super::idempotency::Keys;
 use super::shares::Shares;

@@ -134,7 +134,7 @@ impl Table {
         }
     }
 
-    /// Some of a job's events may be let go later, if that is so.
+    /// Plans to look again later, if events of a job may be let go then.
     pub(in crate::runtime) fn plan_purge(&self, ctx: &mut Context, id: JobId) {
         if self.get(id).is_some_and(|job| may_let_go(job, ctx.config.history)) {
             let interval = ctx.config.resume_window / PURGES_PER_WINDOW;
@@ -142,8 +142,8 @@ impl Table {
         }
     }
 
-    /// Lets go for good of what is past the resume window, and that nobody
-    /// needs, of a job that goes on.
+    /// Lets events of a job that goes on go for good whose resume window is over
+    /// and that nobody needs.
     pub(in crate::runtime) fn on_purge(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
         self.free(ctx, id, needed);
         self.plan_purge(ctx, id);
@@ -160,8 +160,8 @@ impl Table {
         ctx.timers.set(Timer::Purge(id), ctx.now.mono + NEXT_STEP);
     }
 
-    /// Lets go from memory of what the store has, and everybody who was to get
-    /// it: what comes before `needed`.
+    /// Lets events before `needed` go from memory: the store has them, and so has
+    /// everybody who was to get them.
     fn free(&mut self, ctx: &Context, id: JobId, needed: u64) {
         if ctx.config.history {
             self.change(id, |job| job.events.drop_before(needed, ctx.log.durable()));

@@ -1,6 +1,4 @@
-//! The room of jobs.
-//!
-//! A job is an agent's run on behalf of a principal. It outlives sessions.
+//! A job: an agent's run on behalf of a principal. It outlives sessions.
 //!
 //! ```text
 //!     ┌──────durable, with a slot────────┐

@@ -217,7 +217,7 @@ fn check_authority(submit: &Submit, lease_bytes: usize) -> Result<(), Violation>
     Ok(())
 }
 
-/// What makes two submits the same (hello decision 3).
+/// What makes two submits the same.
 fn fingerprint(submit: &Submit) -> [u8; 32] {
     let mut asked = Object::new();
     asked.display("agent", &submit.agent);

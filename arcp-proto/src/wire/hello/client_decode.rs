@@ -27,7 +27,7 @@ use crate::wire::payload::{Incoming, Payload, agent, chunk, seconds};
 pub(crate) fn read_incoming(header: &Header<'_>, now: UtcMs) -> Result<Incoming, Violation> {
     let members = Members::of(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
     let p = Payload { header, members, now };
-    if let Some(reply) = p.alike()? {
+    if let Some(reply) = p.shared_reply()? {
         return Ok(Incoming::Reply { reply, job: header.job.clone(), trace: p.header_trace() });
     }
     let reply = match header.kind.as_ref() {

@@ -68,7 +68,8 @@ fn code_name(code: &ErrorCode) -> (&'static str, Option<&str>) {
     (name, (name != own).then_some(own))
 }
 
-/// Hello decision 9; strict readers refuse a frame that says otherwise.
+/// What strict readers expect of each code: they refuse a frame that says
+/// otherwise.
 fn code_retryable(name: &str) -> bool {
     matches!(name, "INTERNAL_ERROR" | "TIMEOUT")
 }
@@ -78,7 +79,7 @@ fn words(view: &View) -> Words<'_> {
 }
 
 /// The word for where a job stands: this family knows no blocked and no
-/// paused ones (hello decision 12).
+/// paused ones.
 fn status_word(status: JobStatus) -> &'static str {
     match status {
         JobStatus::Blocked | JobStatus::Paused => status_name(JobStatus::Running),

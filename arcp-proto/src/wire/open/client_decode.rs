@@ -21,7 +21,7 @@ use crate::wire::payload::{Incoming, Payload, agent, chunk, seconds};
 pub(crate) fn read_incoming(header: &Header<'_>, now: UtcMs) -> Result<Incoming, Violation> {
     let members = Members::of(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
     let p = Payload { header, members, now };
-    match p.alike()? {
+    match p.shared_reply()? {
         Some(reply) => Ok(p.answer(reply)),
         None => p.own(),
     }

@@ -1,4 +1,4 @@
-//! Messages that both families write alike.
+//! Messages that both families spell the same.
 
 mod requests;
 mod written;

@@ -1,4 +1,4 @@
-//! Requests that both families write alike, read.
+//! Requests that both families spell the same, read.
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;

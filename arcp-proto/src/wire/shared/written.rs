@@ -1,4 +1,4 @@
-//! Replies and requests that both families write alike, written.
+//! Replies and requests that both families spell the same, written.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -95,7 +95,7 @@ fn write_parent(object: &mut Object, parent: Option<&WireId>) {
     };
 }
 
-/// Without `agent_versions` a peer knows bare names only (decision 15).
+/// Without `agent_versions` a peer knows bare names only.
 pub(in crate::wire) fn shown_agent<'a>(view: &View, agent: &'a str) -> &'a str {
     if view.features.has(Feature::AgentVersions) { agent } else { agent.split('@').next().unwrap_or(agent) }
 }
