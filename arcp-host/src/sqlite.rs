@@ -29,7 +29,7 @@ pub use self::inspect::{Damage, backup, check};
 pub use self::repair::{Repaired, repair};
 
 use self::file::Held;
-use self::layout::{APPLICATION, End, VERSION};
+use self::layout::{APPLICATION, End, VERSION, WITH_SUMS};
 use self::read::Reader;
 use self::rows::{Rows, failed};
 use crate::store::{History, Store, StoreError, following};
@@ -146,7 +146,7 @@ impl SqliteStore {
             // Tables come before the log does.
             None if wants_log && !has_log => return Err(log_missing()),
             None => layout::create(&connection).map_err(refused)?,
-            Some(VERSION) if !has_log && !is_whole(&connection, path)? => return Err(log_missing()),
+            Some(WITH_SUMS..=VERSION) if !has_log && !is_whole(&connection, path)? => return Err(log_missing()),
             Some(_) => {}
         }
         // Only now: a file that is refused is not written to.

@@ -17,7 +17,7 @@ use crate::runtime::{Config, Input, Output, Runtime};
 use crate::time::Now;
 
 /// The version of the format.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// The first version that was released: those since are read.
 const OLDEST: u32 = 2;
 

@@ -85,7 +85,8 @@ fn rr28_rr34_no_match_passes_over_what_it_does_not_name() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).expect("text");
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let tests = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\n#[allow("];
+            let code = &text[..tests.iter().filter_map(|begin| text.find(begin)).min().unwrap_or(text.len())];
             assert!(!code.contains("wildcard_enum_match_arm"), "{}: a match with a wildcard", path.display());
         }
     }

@@ -11,7 +11,7 @@ use arcp_proto::runtime::Record;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::layout::{self, End, VERSION};
+use super::layout::{self, End, VERSION, WITH_SUMS};
 use super::load::{numbers_of, record_of};
 use super::read::events_of;
 use super::row::Stored;
@@ -123,7 +123,7 @@ impl Survey {
     /// If it is not a store, or of a layout without checksums.
     pub(super) fn of(connection: &Connection, path: &Path) -> Result<Survey, OpenError> {
         let why = match layout_of(connection, path)? {
-            Some(VERSION) => None,
+            Some(WITH_SUMS..=VERSION) => None,
             Some(older) => Some(format!("layout {older} has no checksums: start a runtime with it once")),
             None => Some("nothing is in it".to_string()),
         };

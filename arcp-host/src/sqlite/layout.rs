@@ -10,8 +10,11 @@ use super::rows::{Rows, failed, position};
 use super::sums::{Table, sum};
 use crate::store::StoreError;
 
-/// The layout written by this version. Layout 2 had no checksums.
-pub(super) const VERSION: i64 = 3;
+/// The layout written by this version.
+pub(super) const VERSION: i64 = 4;
+/// The first layout with checksums. Layout 4 has the same tables, and newer
+/// names in its records.
+pub(super) const WITH_SUMS: i64 = 3;
 /// "ARCP": a file of somebody else is not taken for ours.
 pub(super) const APPLICATION: i64 = 0x4152_4350;
 
@@ -92,6 +95,10 @@ pub(super) fn put_end(connection: &Connection, end: End) -> rusqlite::Result<()>
 /// Brings a file of an older layout to this one, all of it or nothing.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> Result<(), StoreError> {
     let transaction = connection.transaction().map_err(failed)?;
+    if from >= WITH_SUMS {
+        transaction.execute_batch(&format!("PRAGMA user_version = {VERSION}")).map_err(failed)?;
+        return transaction.commit().map_err(failed);
+    }
     let last = transaction.query_row("SELECT last FROM log", [], |row| row.get::<_, i64>(0)).map_err(failed)?;
     if from == 1 {
         transaction
