@@ -5,13 +5,13 @@
 
 use alloc::collections::VecDeque;
 
-use super::{Connections, Position};
+use super::Connections;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos};
 use crate::model::reply::{Refusal, RefusedKind, Reply, Subject};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
-use crate::runtime::effect::Withdrawn;
+use crate::runtime::effect::{Position, Withdrawn};
 use crate::runtime::io::CloseReason;
 use crate::runtime::list::Listing;
 
