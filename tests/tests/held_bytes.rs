@@ -162,3 +162,36 @@ fn the_pieces_of_a_result_do_not_go_to_make_room_for_its_last_ones() {
     assert_eq!(bytes, 100_002, "who reads gets all of it");
     world.finish();
 }
+
+#[test]
+fn what_was_read_back_and_sent_is_not_counted_as_unsent() {
+    let mut world = World::configured(6, |config| {
+        config.limits.job_events = 16;
+        config.limits.agent_credit_bytes = 20_000;
+        config.limits.pace_bytes = 40_000;
+        config.slow_reader_grace = Duration::from_secs(3600);
+        config.heartbeat = None;
+    });
+    let (mut other, _) = Raw::hello(&mut world, "tok-a");
+    let talks = other.submit(&mut world, json!({"agent": "waiter"}));
+    let talking = started(&mut world, &talks);
+    let (mut reader, _) = Raw::hello(&mut world, "tok-a");
+    reader.send(&mut world, "job.subscribe", json!({"job_id": talks["job_id"]}));
+    reader.expect(&mut world, "job.subscribed");
+    world.stall(reader.conn, true);
+    reader.send(&mut world, "job.submit", json!({"agent": "chunker", "input": {"chunks": 200, "bytes": 2000}}));
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.runtime().waits().len(), 1, "its agent waits for it");
+    world.stall(reader.conn, false);
+    // Meanwhile the other job goes on, so that it is never at the end of all.
+    let mut least = usize::MAX;
+    for _ in 0..15 {
+        let body = Json::parse(r#"{"name":"m","value":1}"#).expect("JSON");
+        world.input(Input::Agent { job: talking, call: AgentCall::Emit { kind: "metric".into(), body } });
+        world.run_for(Duration::from_micros(400));
+        least = least.min(world.runtime().stats().unsent_bytes);
+    }
+    assert!(least < 10_000, "{least}: what it has read is not what its agent waits for");
+    reader.until_end(&mut world);
+    world.finish();
+}
