@@ -807,3 +807,23 @@ fn a_subscription_that_is_too_slow_ends_after_what_it_was_shown_of_other_jobs() 
     assert!(shown(&frames).iter().any(|event| event["type"] == "job.completed"), "{:?}", kinds(&shown(&frames)));
     world.finish();
 }
+
+#[test]
+fn a_replay_that_waits_for_the_store_lets_no_event_pass_its_subscription() {
+    let mut world = World::configured(17, |config| config.limits.job_events = 16);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    raw.invoke(&mut world, json!({"tool": "thinker", "arguments": {"count": 40}}));
+    let seen = raw.until_end(&mut world);
+    let job = raw.invoke(&mut world, json!({"tool": "waiter"}))["job_id"].clone();
+    world.settle();
+    raw.take(&world);
+    world.read_latency = Duration::from_secs(20);
+    raw.send(&mut world, "resume", json!({"after_message_id": seen[9]["id"]}));
+    raw.send(&mut world, "subscribe", json!({"filter": {}}));
+    world.run_for(Duration::from_millis(100));
+    emit(&mut world, &job, 3);
+    let frames = raw.settle(&mut world);
+    let at = |kind: &str| frames.iter().position(|frame| frame["type"] == kind).expect("it is there");
+    assert!(at("subscribe.accepted") < at("subscribe.event"), "{frames:?}");
+    world.finish();
+}

@@ -72,8 +72,8 @@ pub(in crate::runtime) enum Next {
     Sent,
     /// A page, which has to be looked up.
     Page(Turn, Listing),
-    /// The next frame of a replay, else a numbered one.
-    Replay,
+    /// The next frame of a replay, else a numbered one, up to this one.
+    Replay(u64),
     /// The next numbered frame, up to this one.
     Numbered(u64),
     /// Nothing just now.

@@ -68,7 +68,7 @@ impl Runtime {
                 }
                 true
             }
-            Next::Replay => self.pump_replay(conn) || self.send_next_event(conn, u64::MAX),
+            Next::Replay(upto) => self.pump_replay(conn) || self.send_next_event(conn, upto),
             Next::Numbered(upto) => self.send_next_event(conn, upto),
             Next::Nothing => false,
         }
