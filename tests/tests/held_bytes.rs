@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use arcp_proto::id::JobId;
 use arcp_proto::json::Json;
-use arcp_proto::runtime::{AgentCall, Input};
+use arcp_proto::runtime::{AgentCall, AgentExit, Input};
 use arcp_tests::raw::Raw;
 use arcp_tests::world::World;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn events_that_are_taken_back_from_a_reader_are_not_counted_as_unsent() {
@@ -100,5 +100,98 @@ fn whoever_reads_loses_nothing_for_who_does_not() {
         assert_eq!(end["payload"]["result"], text.as_str());
     }
     assert!(world.runtime().stats().event_bytes <= 70 << 10);
+    world.finish();
+}
+
+/// The job of an answer, once its agent is there.
+fn started(world: &mut World, accepted: &Value) -> JobId {
+    world.settle();
+    JobId::parse(accepted["job_id"].as_str().expect("an id")).expect("ours")
+}
+
+fn exit_with(world: &mut World, job: JobId, result: &str) {
+    let result = Some(Json::parse(&json!(result).to_string()).expect("JSON"));
+    world.input(Input::AgentExited { job, exit: AgentExit::Success { result, summary: None } });
+}
+
+#[test]
+fn the_end_of_a_job_does_not_go_to_make_room_for_itself() {
+    let mut world = World::configured(4, |config| {
+        config.history = false;
+        config.limits.log_bytes = 4000;
+        config.heartbeat = None;
+    });
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    let accepted = other.submit(&mut world, json!({"agent": "waiter"}));
+    let long = started(&mut world, &accepted);
+    let body = Json::parse(&json!({"message": "x".repeat(3000), "level": "info"}).to_string()).expect("JSON");
+    world.input(Input::Agent { job: long, call: AgentCall::Emit { kind: "log".into(), body } });
+    let (mut owner, welcome) = Raw::hello(&mut world, "tok-a");
+    let accepted = owner.submit(&mut world, json!({"agent": "waiter"}));
+    let job = started(&mut world, &accepted);
+    let read = owner.take(&world).iter().filter_map(|frame| frame["event_seq"].as_u64()).max().unwrap_or(0);
+    let (mut watcher, _) = Raw::hello(&mut world, "tok-a");
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": accepted["job_id"]}));
+    watcher.expect(&mut world, "job.subscribed");
+    world.cut(owner.conn);
+    world.settle();
+    exit_with(&mut world, job, &"y".repeat(2000));
+    let end = watcher.until_end(&mut world).pop().expect("an end");
+    assert_eq!(end["type"], "job.result", "{end}");
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, read);
+    let answer = back.expect_any(&mut world, &["session.welcome", "session.error"]);
+    assert_eq!(answer["type"], "session.welcome", "{answer}");
+    assert_eq!(back.until_end(&mut world).pop().expect("an end")["type"], "job.result");
+    world.finish();
+}
+
+#[test]
+fn the_pieces_of_a_result_do_not_go_to_make_room_for_its_last_ones() {
+    let mut world = World::configured(5, |config| {
+        config.limits.result_frame_bytes = 4096;
+        config.limits.kept_job_events = 1000;
+        config.limits.kept_bytes = 20_000;
+        config.heartbeat = None;
+    });
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let accepted = owner.submit(&mut world, json!({"agent": "waiter"}));
+    let job = started(&mut world, &accepted);
+    exit_with(&mut world, job, &"y".repeat(100_000));
+    let frames = owner.until_end(&mut world);
+    let bytes: usize = frames.iter().filter_map(|frame| frame["payload"]["body"]["data"].as_str()).map(str::len).sum();
+    assert_eq!(bytes, 100_002, "who reads gets all of it");
+    world.finish();
+}
+
+#[test]
+fn what_was_read_back_and_sent_is_not_counted_as_unsent() {
+    let mut world = World::configured(6, |config| {
+        config.limits.job_events = 16;
+        config.limits.agent_credit_bytes = 20_000;
+        config.limits.pace_bytes = 40_000;
+        config.slow_reader_grace = Duration::from_secs(3600);
+        config.heartbeat = None;
+    });
+    let (mut other, _) = Raw::hello(&mut world, "tok-a");
+    let talks = other.submit(&mut world, json!({"agent": "waiter"}));
+    let talking = started(&mut world, &talks);
+    let (mut reader, _) = Raw::hello(&mut world, "tok-a");
+    reader.send(&mut world, "job.subscribe", json!({"job_id": talks["job_id"]}));
+    reader.expect(&mut world, "job.subscribed");
+    world.stall(reader.conn, true);
+    reader.send(&mut world, "job.submit", json!({"agent": "chunker", "input": {"chunks": 200, "bytes": 2000}}));
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.runtime().waits().len(), 1, "its agent waits for it");
+    world.stall(reader.conn, false);
+    // Meanwhile the other job goes on, so that it is never at the end of all.
+    let mut least = usize::MAX;
+    for _ in 0..15 {
+        let body = Json::parse(r#"{"name":"m","value":1}"#).expect("JSON");
+        world.input(Input::Agent { job: talking, call: AgentCall::Emit { kind: "metric".into(), body } });
+        world.run_for(Duration::from_micros(400));
+        least = least.min(world.runtime().stats().unsent_bytes);
+    }
+    assert!(least < 10_000, "{least}: what it has read is not what its agent waits for");
+    reader.until_end(&mut world);
     world.finish();
 }

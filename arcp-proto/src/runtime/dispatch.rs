@@ -26,7 +26,7 @@ impl Runtime {
                 Effect::Launch(job) => self.launch(job),
                 Effect::CreditOwed(job) => self.return_credit(job),
                 Effect::Unreferenced(job) => self.forget_if_done(job),
-                Effect::Answer { conn, reply } => self.answer(conn, reply),
+                Effect::Answer { conn, reply, at } => self.connections.answer(&mut self.ctx, conn, reply.into(), at),
                 Effect::Renumbered { conn, withdrawn } => {
                     if let Some(conn) = self.connections.get_mut(conn) {
                         conn.renumber(&withdrawn);

@@ -28,8 +28,9 @@ pub(super) enum Effect {
     CreditOwed(JobId),
     /// No index points to a job any more.
     Unreferenced(JobId),
-    /// A connection is answered.
-    Answer { conn: ConnId, reply: Reply },
+    /// A connection is answered; its session was so far when that was said, and
+    /// numbers that are taken back meanwhile move that too.
+    Answer { conn: ConnId, reply: Reply, at: Position },
     /// Numbers were taken back that had not been sent on a connection.
     Renumbered { conn: ConnId, withdrawn: Withdrawn },
     /// A connection ends.
@@ -50,6 +51,15 @@ pub(super) enum Effect {
         /// When its client gave its last sign of life.
         alive: Timestamp,
     },
+}
+
+/// How far a session is that is attached to a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Position {
+    /// The last number that was sent on the connection.
+    pub(super) cursor: u64,
+    /// The last number that was given.
+    pub(super) head: u64,
 }
 
 /// Numbers that were taken back: what comes before and after each is the same.

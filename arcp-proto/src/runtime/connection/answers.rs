@@ -5,13 +5,13 @@
 
 use alloc::collections::VecDeque;
 
-use super::{Connections, Position};
+use super::Connections;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos};
 use crate::model::reply::{Refusal, RefusedKind, Reply, Subject};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
-use crate::runtime::effect::Withdrawn;
+use crate::runtime::effect::{Position, Withdrawn};
 use crate::runtime::io::CloseReason;
 use crate::runtime::list::Listing;
 
@@ -72,8 +72,8 @@ pub(in crate::runtime) enum Next {
     Sent,
     /// A page, which has to be looked up.
     Page(Turn, Listing),
-    /// The next frame of a replay, else a numbered one.
-    Replay,
+    /// The next frame of a replay, else a numbered one, up to this one.
+    Replay(u64),
     /// The next numbered frame, up to this one.
     Numbered(u64),
     /// Nothing just now.

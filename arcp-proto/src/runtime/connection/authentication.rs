@@ -4,12 +4,13 @@ use alloc::string::{String, ToString as _};
 
 use super::answers::Answer;
 use super::handshake::{Opening, Want, wrong_proof};
-use super::{Connections, Heard, Position};
+use super::{Connections, Heard};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
 use crate::model::reply::{Challenge, Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{Credential, Open, Proof};
 use crate::runtime::context::Context;
+use crate::runtime::effect::Position;
 use crate::runtime::io::{CloseReason, Notice, Output, Verdict};
 use crate::wire::envelope::Header;
 

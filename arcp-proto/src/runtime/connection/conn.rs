@@ -177,10 +177,11 @@ impl Conn {
                 return Next::Sent;
             }
         }
-        if self.replay.is_some() {
-            return Next::Replay;
-        }
         let turn = self.answers.turn();
+        let precedes = turn.map_or(u64::MAX, |turn| turn.precedes);
+        if self.replay.is_some() {
+            return Next::Replay(precedes);
+        }
         if let Some(turn) = turn {
             if !ctx.log.is_durable(turn.gate) {
                 ctx.log.wait(turn.gate, Waiter::Conn(self.id));
@@ -190,7 +191,7 @@ impl Conn {
                 return next;
             }
         }
-        Next::Numbered(turn.map_or(u64::MAX, |turn| turn.precedes))
+        Next::Numbered(precedes)
     }
 
     /// Sends the first answer, or says what it needs; `None` if its content

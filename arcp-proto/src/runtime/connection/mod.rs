@@ -20,7 +20,7 @@ pub(super) use handshake::{Opening, Wish};
 pub(super) use heartbeat::heartbeat_interval;
 
 use super::context::Context;
-use super::effect::Effect;
+use super::effect::{Effect, Position};
 use super::io::{CloseReason, Output, Transport};
 use super::session::Sessions;
 use super::timers::Timer;
@@ -44,15 +44,6 @@ pub(super) struct Connections {
     /// How many have no session yet that they can do anything in.
     handshaking: usize,
     judging: BTreeMap<OpId, ConnId>,
-}
-
-/// How far a session is that is attached to a connection.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Position {
-    /// The last number that was sent on the connection.
-    pub(super) cursor: u64,
-    /// The last number that was given.
-    pub(super) head: u64,
 }
 
 /// What a frame is.

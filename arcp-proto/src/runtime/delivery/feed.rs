@@ -19,6 +19,7 @@ use super::subscription::Subscriptions;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, Principal};
 use crate::model::feature::Feature;
+use crate::runtime::effect::Position;
 use crate::runtime::job::{Job, Jobs};
 use crate::runtime::log::Log;
 use crate::wire::View;
@@ -114,9 +115,9 @@ impl Feed {
         self.index.head()
     }
 
-    /// The last number sent on the present connection.
-    pub(in crate::runtime) fn cursor(&self) -> u64 {
-        self.cursor
+    /// How far it is.
+    pub(in crate::runtime) fn position(&self) -> Position {
+        Position { cursor: self.cursor, head: self.head() }
     }
 
     /// Whether its client can go on after a number.

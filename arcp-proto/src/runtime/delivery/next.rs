@@ -8,6 +8,7 @@ use crate::id::{ConnId, SessionId};
 use crate::runtime::context::Context;
 use crate::runtime::job::Jobs;
 use crate::runtime::log::Waiter;
+use crate::wire::FrameRole;
 
 /// What comes next of a session's numbered frames.
 #[derive(Debug)]
@@ -48,10 +49,12 @@ impl Delivery {
             }
             Found::Gone => return Next::Lost,
         };
-        let bytes = entry.weight(jobs);
         let Some(feed) = self.feeds.get_mut(&id) else {
             return Next::Nothing;
         };
+        // It was owed with the same bytes, held since or read back.
+        let read_back = feed.read_back.weight(entry.job, entry.event).filter(|_| entry.part == FrameRole::Whole);
+        let bytes = entry.weight(jobs).max(read_back.unwrap_or(0));
         let gate = feed.gate(seq, &ctx.log).unwrap_or(pos);
         if !ctx.log.is_durable(gate) {
             ctx.log.wait(gate, Waiter::Conn(conn));

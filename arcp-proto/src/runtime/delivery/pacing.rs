@@ -185,7 +185,8 @@ impl Delivery {
             request: None,
         };
         self.unsubscribe(ctx, id, number);
-        ctx.effect(Effect::Answer { conn, reply });
+        let at = self.feeds.get(&id).map(Feed::position).unwrap_or_default();
+        ctx.effect(Effect::Answer { conn, reply, at });
     }
 }
 

@@ -66,6 +66,13 @@ impl ReadBack {
         first.filter(|(first, _)| *first == n).map(|(_, stored)| stored)
     }
 
+    /// Bytes of event `n` of a job, if it was read back.
+    pub(super) fn weight(&self, job: JobId, n: u64) -> Option<usize> {
+        let events = self.ahead.get(&job)?;
+        let at = usize::try_from(n.checked_sub(events.front()?.0)?).ok()?;
+        events.get(at).map(|(_, stored)| stored.weight())
+    }
+
     fn has(&self, job: JobId, n: u64) -> bool {
         let range = self.ahead.get(&job).and_then(|events| Some((events.front()?.0, events.back()?.0)));
         range.is_some_and(|(first, last)| (first..=last).contains(&n))

@@ -5,7 +5,9 @@ use crate::error::Violation;
 use crate::id::{ConnId, OpId, WireId};
 use crate::model::reply::{Refusal, Reply, Subject};
 use crate::runtime::Runtime;
-use crate::runtime::connection::{Answer, Conn, Heard, Judged, Next, Position};
+use crate::runtime::connection::{Answer, Conn, Heard, Judged, Next};
+use crate::runtime::delivery::Feed;
+use crate::runtime::effect::Position;
 use crate::runtime::io::{CloseReason, Verdict};
 
 impl Runtime {
@@ -66,7 +68,7 @@ impl Runtime {
                 }
                 true
             }
-            Next::Replay => self.pump_replay(conn) || self.send_next_event(conn, u64::MAX),
+            Next::Replay(upto) => self.pump_replay(conn) || self.send_next_event(conn, upto),
             Next::Numbered(upto) => self.send_next_event(conn, upto),
             Next::Nothing => false,
         }
@@ -88,7 +90,7 @@ impl Runtime {
     /// How far the session of a connection is.
     pub(in crate::runtime) fn position(&self, conn: ConnId) -> Position {
         let feed = self.connections.session(conn).and_then(|session| self.delivery.feed(session));
-        feed.map_or(Position::default(), |feed| Position { cursor: feed.cursor(), head: feed.head() })
+        feed.map(Feed::position).unwrap_or_default()
     }
 
     /// Queues an answer; it may be seen once whatever was appended before it,

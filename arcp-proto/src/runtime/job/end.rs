@@ -155,7 +155,8 @@ impl Jobs {
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
             return;
         };
-        if !job.is_terminal() {
+        let was_over = job.is_terminal();
+        if !was_over {
             // The pieces of a result that nobody gets any more are not sent.
             let exit = if job.state.is_cancelling() { AgentExit::Lost } else { exit };
             if let Some(terminal) = self.table.change(id, |job| job.conclude(ctx, exit, terms)) {
@@ -167,7 +168,11 @@ impl Jobs {
             self.shares.return_slot(job);
         });
         ctx.timers.clear(Timer::CancelGrace(id));
-        self.table.settle(id);
+        // One that ends with its agent makes room for others once its end is
+        // numbered, not for the last of its own events.
+        if was_over {
+            self.table.settle(id);
+        }
     }
 }
 
