@@ -106,14 +106,15 @@ impl ProcessAgent {
         if let Some(mark) = &self.mark {
             command.env(crate::orphans::MARK, mark);
         }
-        // On the same line, so that the shell counts lines as the operator does.
-        let line = match self.descriptors {
-            Some(descriptors) => format!("ulimit -S -n {descriptors}; {}", self.command),
-            None => self.command.clone(),
-        };
+        match self.descriptors {
+            // A shell of its own, which becomes the command: no other one stands between a cancel and the program.
+            Some(descriptors) => {
+                let limits = "ulimit -S -n \"$1\"; exec sh -c \"$2\"";
+                command.args(["-c", limits, "sh", &descriptors.to_string(), &self.command]);
+            }
+            None => drop(command.args(["-c", &self.command])),
+        }
         command
-            .arg("-c")
-            .arg(line)
             .env("ARCP_JOB_ID", job.job().to_string())
             .env("ARCP_TRACE_ID", job.trace())
             .stdin(Stdio::piped())
@@ -148,7 +149,7 @@ impl Agent for ProcessAgent {
                 .spawn_scoped(scope, move || stop_when_told(job, group))?;
             let pipes = Pipes::new(&mut program.child, self.input(job))?;
             let mut broken_off = false;
-            pipes.run(|| has_exited(group), &mut |source, line| {
+            pipes.run(|| has_exited(group) && !stops_in_time(job), &mut |source, line| {
                 let taken = said.line(job, source, line);
                 broken_off |= taken.is_break();
                 taken
@@ -209,6 +210,13 @@ impl Drop for Program<'_> {
 fn has_exited(group: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     matches!(waitid(WaitId::Pid(group), options), Ok(Some(_)))
+}
+
+/// Whether a program was told to stop and its grace is not over: whatever it has
+/// started may take that long, though it has exited itself.
+fn stops_in_time(job: &Context) -> bool {
+    let state = job.link().state();
+    state.stopping && !state.over
 }
 
 /// Passes a cancel on to the program, until it has exited.
