@@ -1,13 +1,19 @@
-//! Every kind of event, through both families: a kind that is added and
-//! forgotten somewhere fails here.
+//! Every kind of event and every request, through both families: one that is
+//! added and forgotten somewhere fails here.
 
 use alloc::vec::Vec;
+use core::iter::successors;
+use core::time::Duration;
 
 use ulid::Ulid;
 
 use super::*;
 use crate::json::Json;
+use crate::model::agent::AgentRef;
 use crate::model::event::EventKind;
+use crate::model::request::{
+    Command, Extension, Filter, Invocation, ListQuery, Replay, SessionRequest, Submit, Subscribe, Watch,
+};
 
 const AT: UtcMs = UtcMs(1_767_225_600_000);
 
@@ -84,5 +90,70 @@ fn every_kind_of_event_has_a_class_of_its_own() {
     let classes: Vec<EventClass> = kinds().map(|kind| JobEvent::Emitted { body: body(&kind), kind }.class()).collect();
     for (at, class) in classes.iter().enumerate() {
         assert!(!classes[..at].contains(class), "{class:?} is the class of two kinds");
+    }
+}
+
+/// One request of a session after another: a new one has to be put between two.
+fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionRequest> {
+    let nonce = || String::from("n");
+    let id = |text| WireId::new(text).expect("an id");
+    Some(match before {
+        None => SessionRequest::Close { reason: Some("r".into()), answered: true },
+        Some(SessionRequest::Close { .. }) => SessionRequest::Ping { nonce: nonce() },
+        Some(SessionRequest::Ping { .. }) => SessionRequest::Pong { nonce: nonce() },
+        Some(SessionRequest::Pong { .. }) => SessionRequest::Echo { nonce: Some(nonce()) },
+        Some(SessionRequest::Echo { .. }) => SessionRequest::Ack { seq: 7 },
+        Some(SessionRequest::Ack { .. }) => SessionRequest::List(ListQuery::default()),
+        Some(SessionRequest::List(_)) => SessionRequest::Replay(Replay { after: Some(id("m")), open_streams: true }),
+        Some(SessionRequest::Replay(_)) => {
+            SessionRequest::Pace { stream: id("str_1"), every: Some(Duration::from_millis(500)) }
+        }
+        Some(SessionRequest::Pace { .. }) => SessionRequest::Extension(Extension {
+            kind: "arcpx.test.note".into(),
+            payload: Json::empty_object(),
+            optional: true,
+        }),
+        Some(SessionRequest::Extension(_)) => SessionRequest::Ignored,
+        Some(SessionRequest::Ignored) => return None,
+    })
+}
+
+/// One command after another, likewise.
+fn command_after(before: Option<&Command>) -> Option<Command> {
+    let id = |text| WireId::new(text).expect("an id");
+    Some(match before {
+        None => {
+            let submit = Submit::new(AgentRef::parse("echo").expect("a name"));
+            Command::Submit(Submit { input: Some(Json::empty_object()), ..submit }, Invocation::default())
+        }
+        Some(Command::Submit(..)) => Command::cancel(id("job_1"), Some("r".into())),
+        Some(Command::Cancel(_)) => Command::Watch(Watch { job: id("job_1"), after: Some(3), history: Some(true) }),
+        Some(Command::Watch(_)) => Command::Unwatch { job: id("job_1") },
+        Some(Command::Unwatch { .. }) => Command::Subscribe(Subscribe { filter: Filter::default(), since: None }),
+        Some(Command::Subscribe(_)) => Command::Unsubscribe { subscription: id("sub_1") },
+        Some(Command::Unsubscribe { .. }) => return None,
+    })
+}
+
+#[test]
+fn every_request_is_read_as_it_was_written() {
+    let of_sessions = successors(session_request_after(None), |before| session_request_after(Some(before)));
+    let commands = successors(command_after(None), |before| command_after(Some(before)));
+    for request in of_sessions.map(Request::from).chain(commands.map(Request::from)) {
+        let outgoing = Outgoing { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
+        let families = [Family::Hello, Family::Open];
+        let written: Vec<_> = families.map(|family| (family, write_request(family, &outgoing))).into();
+        for (family, text) in written.iter().filter_map(|(family, text)| Some((*family, text.as_ref()?))) {
+            let header = Header::read(text).expect("a frame");
+            let mut read =
+                read_request(family, &header).unwrap_or_else(|why| panic!("{family:?} refuses {text}: {why}")).request;
+            if let Request::Command(Command::Cancel(cancel)) = &mut read {
+                // The open family has a deadline for who names none.
+                cancel.deadline = None;
+            }
+            assert_eq!(read, request, "{family:?}: {text}");
+        }
+        let unwritten = matches!(request, Request::Session(SessionRequest::Ignored));
+        assert_eq!(written.iter().all(|(_, text)| text.is_none()), unwritten, "no family has a word for {request:?}");
     }
 }
