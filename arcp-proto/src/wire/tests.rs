@@ -1,5 +1,5 @@
-//! Every kind of event and every request, through both families: one that is
-//! added and forgotten somewhere fails here.
+//! Every kind of event, every request and every answer, through both families:
+//! one that is added and forgotten somewhere fails here.
 
 use alloc::vec::Vec;
 use core::iter::successors;
@@ -8,11 +8,13 @@ use core::time::Duration;
 use ulid::Ulid;
 
 use super::*;
+use crate::error::ErrorCode;
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::EventKind;
+use crate::model::reply::{Accepted, Challenge, JobPage, Refusal, Watching};
 use crate::model::request::{
-    Command, Extension, Filter, Invocation, ListQuery, Replay, SessionRequest, Submit, Subscribe, Watch,
+    Command, Extension, Filter, Invocation, ListQuery, Replay, SessionRequest, Submit, Subscribe, Target, Watch,
 };
 
 const AT: UtcMs = UtcMs(1_767_225_600_000);
@@ -155,5 +157,68 @@ fn every_request_is_read_as_it_was_written() {
         }
         let unwritten = matches!(request, Request::Session(SessionRequest::Ignored));
         assert_eq!(written.iter().all(|(_, text)| text.is_none()), unwritten, "no family has a word for {request:?}");
+    }
+}
+
+/// One reply after another, likewise.
+fn reply_after(before: Option<&Reply>) -> Option<Reply> {
+    let id = |text| WireId::new(text).expect("an id");
+    let (job, request, text) = (id("job_1"), Some(id("m")), || String::from("t"));
+    let lease = Json::empty_object();
+    Some(match before {
+        None => {
+            let why = Violation::invalid("why");
+            Reply::Refused(Refusal::of(RefusedKind::Submit, why, request))
+        }
+        Some(Reply::Refused(_)) => {
+            Reply::Challenge(Challenge { nonce: text(), scheme: text(), expires_at: AT, request })
+        }
+        Some(Reply::Challenge(_)) => Reply::Closed { reason: None, request },
+        Some(Reply::Closed { .. }) => Reply::Refresh { deadline: AT, deadline_ms: 1 },
+        Some(Reply::Refresh { .. }) => Reply::Evicted { code: ErrorCode::Aborted, reason: text() },
+        Some(Reply::Evicted { .. }) => Reply::Ping { nonce: text(), at: AT },
+        Some(Reply::Ping { .. }) => Reply::Pong { nonce: text(), at: AT, request },
+        Some(Reply::Pong { .. }) => Reply::Echo { nonce: None, request },
+        Some(Reply::Echo { .. }) => Reply::Done { detail: text(), request },
+        Some(Reply::Done { .. }) => Reply::Jobs(JobPage { request, jobs: Vec::new(), next: None }),
+        Some(Reply::Jobs(_)) => {
+            Reply::Accepted(Accepted { request, job, agent: text(), lease, trace: None, accepted_at: AT })
+        }
+        Some(Reply::Accepted(_)) => {
+            Reply::CancelTaken { target: Target::Job(job), reason: None, deadline_ms: 1, request }
+        }
+        Some(Reply::CancelTaken { .. }) => Reply::Watching(Watching {
+            request,
+            job,
+            status: None,
+            agent: text(),
+            lease,
+            parent: None,
+            trace: None,
+            from: 0,
+            replayed: false,
+        }),
+        // An opening, a sign of life, and subscriptions, which our client does not ask for, are read elsewhere.
+        Some(
+            Reply::Watching(_)
+            | Reply::Opened(_)
+            | Reply::JobHeartbeat(_)
+            | Reply::Subscribed { .. }
+            | Reply::Unsubscribed { .. },
+        ) => return None,
+    })
+}
+
+#[test]
+fn every_answer_is_read_by_our_client() {
+    let stamp = Stamp { id: Ulid::from_parts(AT.0, 1), session: None, seq: None };
+    for reply in successors(reply_after(None), |before| reply_after(Some(before))) {
+        for family in [Family::Hello, Family::Open] {
+            let view = View { family, ..View::before_handshake(false) };
+            let Some(text) = write_reply(&view, stamp, &reply) else { continue };
+            let header = Header::read(&text).expect("a frame");
+            let read = read_incoming(family, &header, AT).expect("a frame that makes sense");
+            assert!(matches!(read, Incoming::Reply { .. }), "{family:?}: nobody reads {text}: {read:?}");
+        }
     }
 }
