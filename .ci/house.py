@@ -93,7 +93,8 @@ for name in tracked:
     if DRAWERS.search("/" + name):
         problems.append(f"{name}: a name that says nothing")
 
-bounds = re.findall(r"^    pub (\w+): u", pathlib.Path("arcp-proto/src/limits.rs").read_text(), re.M)
+limits = pathlib.Path("arcp-proto/src/limits.rs").read_text().split("pub struct Limits {")[1].split("\n}\n")[0]
+bounds = re.findall(r"^    pub (\w+):", limits, re.M)
 tests = "".join(path.read_text() for path in pathlib.Path("tests/tests").glob("*.rs"))
 for bound in bounds:
     if f"limits.{bound} = " not in tests:

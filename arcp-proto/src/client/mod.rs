@@ -393,10 +393,12 @@ impl Client {
 
     fn write(&mut self, id: ulid::Ulid, session: Option<&WireId>, request: &Request) {
         let outgoing = Outgoing { id, session, at: self.now.utc, request };
-        if let Some(frame) = write_request(self.config.family, &outgoing) {
-            self.link.last_sent = self.now.mono;
-            self.outputs.push_back(ClientOutput::Send { frame });
-        }
+        let Some(frame) = write_request(self.config.family, &outgoing) else {
+            debug_assert!(false, "{:?} has no word for {request:?}", self.config.family);
+            return;
+        };
+        self.link.last_sent = self.now.mono;
+        self.outputs.push_back(ClientOutput::Send { frame });
     }
 
     fn command(&mut self, request: impl Into<Request>) -> Result<Handle, ApiMisuse> {

@@ -30,13 +30,27 @@ pub enum JobEvent {
     Ended(Terminal),
 }
 
-/// What an event is, without what it says: it decides who gets it and in how
-/// many frames, and is kept of every event, also where the event is not held.
-/// The number of each is its bit in stored [`EventClasses`]: it stays, and that
-/// of one that is dropped is not given again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "each is the event or the kind of its name")]
-pub enum EventClass {
+/// Declares the classes once: the type, and the list of all of them.
+macro_rules! event_classes {
+    ($($class:ident = $number:literal,)*) => {
+        /// What an event is, without what it says: it decides who gets it and in
+        /// how many frames, and is kept of every event, also where the event is
+        /// not held. The number of each is its bit in stored [`EventClasses`]: it
+        /// stays, and that of one that is dropped is not given again.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[allow(missing_docs, reason = "each is the event or the kind of its name")]
+        pub enum EventClass {
+            $($class = $number,)*
+        }
+
+        impl EventClass {
+            /// Every class, in the order in which they are numbered.
+            pub const ALL: [EventClass; [$($number),*].len()] = [$(EventClass::$class),*];
+        }
+    };
+}
+
+event_classes! {
     Started = 0,
     Log = 1,
     Thought = 2,
@@ -55,27 +69,16 @@ pub enum EventClass {
     Cancelled = 15,
 }
 
-impl EventClass {
-    /// Every class, in the order in which they are numbered.
-    pub const ALL: [EventClass; 16] = [
-        EventClass::Started,
-        EventClass::Log,
-        EventClass::Thought,
-        EventClass::ToolCall,
-        EventClass::ToolResult,
-        EventClass::Status,
-        EventClass::Metric,
-        EventClass::Artifact,
-        EventClass::Delegate,
-        EventClass::Progress,
-        EventClass::Checkpoint,
-        EventClass::Vendor,
-        EventClass::Chunk,
-        EventClass::Succeeded,
-        EventClass::Failed,
-        EventClass::Cancelled,
-    ];
+// Events are counted in a table that has a place for each number.
+const _: () = {
+    let mut at = 0;
+    while at < EventClass::ALL.len() {
+        assert!(EventClass::ALL[at] as usize == at, "classes are numbered 0, 1, 2, ... in order");
+        at += 1;
+    }
+};
 
+impl EventClass {
     /// Whether it is the end of a job.
     pub fn is_end(self) -> bool {
         EventClasses::ENDS.has(self)
@@ -183,69 +186,66 @@ impl JobEvent {
     }
 }
 
-/// The kinds of events an agent emits (1.1 §8.2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EventKind {
+/// Declares the kinds once: the type, its names in both directions, and the
+/// list of all that have a name of their own.
+macro_rules! event_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
+        /// The kinds of events an agent emits (1.1 §8.2).
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum EventKind {
+            $($(#[$doc])* $kind,)*
+            /// `x-vendor.<vendor>.<name>`, body as given.
+            Vendor(Box<str>),
+        }
+
+        impl EventKind {
+            /// Every kind but those of vendors.
+            pub const NAMED: [EventKind; [$($name),*].len()] = [$(EventKind::$kind),*];
+
+            /// The kind of this name. Unknown names are vendor kinds; whether
+            /// they are well formed is [`EventKind::normalise`]'s to say.
+            pub fn of(name: &str) -> EventKind {
+                match name {
+                    $($name => EventKind::$kind,)*
+                    other => EventKind::Vendor(other.into()),
+                }
+            }
+
+            /// The name.
+            pub fn name(&self) -> &str {
+                match self {
+                    $(EventKind::$kind => $name,)*
+                    EventKind::Vendor(name) => name,
+                }
+            }
+        }
+    };
+}
+
+event_kinds! {
     /// `{level, message, attributes?}`
-    Log,
+    Log = "log",
     /// `{text}`
-    Thought,
+    Thought = "thought",
     /// `{tool, call_id, args}`
-    ToolCall,
+    ToolCall = "tool_call",
     /// `{call_id, result | error}`
-    ToolResult,
+    ToolResult = "tool_result",
     /// `{phase, message?}`
-    Status,
+    Status = "status",
     /// `{name, value, unit?, dimensions?}`
-    Metric,
+    Metric = "metric",
     /// `{uri, content_type?, byte_size?, sha256?}`
-    Artifact,
+    Artifact = "artifact_ref",
     /// A child job was made.
-    Delegate,
+    Delegate = "delegate",
     /// `{current, total?, units?, message?}`
-    Progress,
+    Progress = "progress",
     /// `{checkpoint_id, label?}`: what a job can go on from was kept.
-    Checkpoint,
-    /// `x-vendor.<vendor>.<name>`, body as given.
-    Vendor(Box<str>),
+    Checkpoint = "x-vendor.arcp.checkpoint",
 }
 
 impl EventKind {
-    /// The kind of this name. Unknown names are vendor kinds; whether they
-    /// are well formed is [`EventKind::normalise`]'s to say.
-    pub fn of(name: &str) -> EventKind {
-        match name {
-            "log" => EventKind::Log,
-            "thought" => EventKind::Thought,
-            "tool_call" => EventKind::ToolCall,
-            "tool_result" => EventKind::ToolResult,
-            "status" => EventKind::Status,
-            "metric" => EventKind::Metric,
-            "artifact_ref" => EventKind::Artifact,
-            "delegate" => EventKind::Delegate,
-            "progress" => EventKind::Progress,
-            "x-vendor.arcp.checkpoint" => EventKind::Checkpoint,
-            other => EventKind::Vendor(other.into()),
-        }
-    }
-
-    /// The name.
-    pub fn name(&self) -> &str {
-        match self {
-            EventKind::Log => "log",
-            EventKind::Thought => "thought",
-            EventKind::ToolCall => "tool_call",
-            EventKind::ToolResult => "tool_result",
-            EventKind::Status => "status",
-            EventKind::Metric => "metric",
-            EventKind::Artifact => "artifact_ref",
-            EventKind::Delegate => "delegate",
-            EventKind::Progress => "progress",
-            EventKind::Checkpoint => "x-vendor.arcp.checkpoint",
-            EventKind::Vendor(name) => name,
-        }
-    }
-
     /// Brings a body to the one form that is stored: published spellings of
     /// a member get its own name, what must be there is there, and what is
     /// not ours passes through untouched and in place.

@@ -11,6 +11,8 @@ mod open;
 mod payload;
 pub mod profile;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 use alloc::string::{String, ToString as _};
 

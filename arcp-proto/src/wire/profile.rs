@@ -210,7 +210,23 @@ impl Profile {
     /// Whether it reads messages of this type; those that it does not read
     /// are written as events of that name.
     pub fn reads(self, kind: &str) -> bool {
-        self != Profile::Rust200 || !matches!(kind, "job.status" | "job.checkpoint" | "agent.delegate")
+        // It drops its connection at a type that it does not know: a type that is new to us is not on this list.
+        self != Profile::Rust200
+            || matches!(
+                kind,
+                "job.started"
+                    | "job.progress"
+                    | "job.result_chunk"
+                    | "job.completed"
+                    | "job.failed"
+                    | "job.cancelled"
+                    | "log"
+                    | "metric"
+                    | "event.emit"
+                    | "stream.open"
+                    | "stream.chunk"
+                    | "stream.close"
+            )
     }
 
     /// Whether it reads the answer to a close.

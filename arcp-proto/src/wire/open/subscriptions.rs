@@ -224,3 +224,18 @@ pub(crate) fn write_boundary(view: &View, id: Ulid) -> String {
     let priority = shown(view, Priority::Normal);
     Envelope { id, kind: "event.emit", priority, ..Envelope::default() }.around(&payload.done())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_of_an_event_can_be_asked_for_by_its_type() {
+        let roles = [FrameRole::Whole, FrameRole::StreamOpen, FrameRole::StreamClose];
+        for (class, role) in EventClass::ALL.into_iter().flat_map(|class| roles.map(|role| (class, role))) {
+            let kind = kind_of(class, role);
+            let asked = observed_types(&[kind.to_string()]);
+            assert_eq!(asked, observed_type(Some(class), role).0, "no filter can name `{kind}`: TYPES lacks it");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Every kind of event, every request and every answer, through both families:
+//! one that is added and forgotten somewhere fails here.
+
+use alloc::vec::Vec;
+use core::iter::successors;
+use core::time::Duration;
+
+use ulid::Ulid;
+
+use super::*;
+use crate::error::ErrorCode;
+use crate::json::Json;
+use crate::model::agent::AgentRef;
+use crate::model::event::EventKind;
+use crate::model::reply::{Accepted, Challenge, JobPage, Refusal, Watching};
+use crate::model::request::{
+    Command, Extension, Filter, Invocation, ListQuery, Replay, SessionRequest, Submit, Subscribe, Target, Watch,
+};
+
+const AT: UtcMs = UtcMs(1_767_225_600_000);
+
+/// A body of this kind, as it is stored.
+fn body(kind: &EventKind) -> Json {
+    let text = match kind {
+        EventKind::Log => r#"{"level":"info","message":"m"}"#,
+        EventKind::Thought => r#"{"text":"t"}"#,
+        EventKind::ToolCall => r#"{"tool":"grep","call_id":"c","args":{}}"#,
+        EventKind::ToolResult => r#"{"call_id":"c","result":1}"#,
+        EventKind::Status => r#"{"phase":"p"}"#,
+        EventKind::Metric => r#"{"name":"m","value":1.50,"unit":"s"}"#,
+        EventKind::Artifact => r#"{"uri":"arcp://a/1","byte_size":4}"#,
+        EventKind::Delegate => r#"{"child_job_id":"job_c","agent":"a"}"#,
+        EventKind::Progress => r#"{"current":1,"total":3}"#,
+        EventKind::Checkpoint => r#"{"checkpoint_id":"chk_1","label":"l"}"#,
+        EventKind::Vendor(_) => r#"{"n":1}"#,
+    };
+    kind.normalise(&Json::parse(text).expect("JSON")).expect("a body of its kind")
+}
+
+fn kinds() -> impl Iterator<Item = EventKind> {
+    EventKind::NAMED.into_iter().chain([EventKind::of("x-vendor.test.note")])
+}
+
+/// One event as a peer with this view gets it.
+fn written(view: &View, event: &JobEvent) -> String {
+    let id = Ulid::from_parts(AT.0, 1);
+    let job = JobId::from_ulid(id);
+    let part = FrameRole::Whole;
+    let payload = render_event(view, &EventSnapshot { job, at: AT, thoughts: 0, event }, part);
+    let frame = EventFrame {
+        id,
+        session: SessionId::from_ulid(id),
+        seq: Some(1),
+        job,
+        trace: "",
+        span: None,
+        request: None,
+        own: true,
+        event,
+        part,
+        payload: &payload,
+    };
+    write_event(view, &frame)
+}
+
+#[test]
+fn every_kind_of_event_is_read_as_it_was_written() {
+    let profiles = || [Profile::Plain].into_iter().chain(Profile::NAMED.map(|(_, profile)| profile));
+    let views = [Family::Hello, Family::Open]
+        .into_iter()
+        .flat_map(|family| profiles().map(move |profile| View { family, profile, ..View::before_handshake(false) }));
+    for view in views {
+        for kind in kinds() {
+            let said = body(&kind);
+            let text = written(&view, &JobEvent::Emitted { kind: kind.clone(), body: said.clone() });
+            let header = Header::read(&text).expect("a frame");
+            let read = read_incoming(view.family, &header, AT).expect("a frame that makes sense");
+            let Incoming::Event { event: JobEvent::Emitted { kind: read, body }, .. } = read else {
+                panic!("{kind:?} is lost: {text}");
+            };
+            assert_eq!(read, kind, "{text}");
+            let (said, read) = (said.members().expect("members"), body.members().expect("members"));
+            for (name, value) in &said.0 {
+                assert_eq!(read.get(name), Some(*value), "{kind:?}: `{name}` is lost: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_event_has_a_class_of_its_own() {
+    let classes: Vec<EventClass> = kinds().map(|kind| JobEvent::Emitted { body: body(&kind), kind }.class()).collect();
+    for (at, class) in classes.iter().enumerate() {
+        assert!(!classes[..at].contains(class), "{class:?} is the class of two kinds");
+    }
+}
+
+/// One request of a session after another: a new one has to be put between two.
+fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionRequest> {
+    let nonce = || String::from("n");
+    let id = |text| WireId::new(text).expect("an id");
+    Some(match before {
+        None => SessionRequest::Close { reason: Some("r".into()), answered: true },
+        Some(SessionRequest::Close { .. }) => SessionRequest::Ping { nonce: nonce() },
+        Some(SessionRequest::Ping { .. }) => SessionRequest::Pong { nonce: nonce() },
+        Some(SessionRequest::Pong { .. }) => SessionRequest::Echo { nonce: Some(nonce()) },
+        Some(SessionRequest::Echo { .. }) => SessionRequest::Ack { seq: 7 },
+        Some(SessionRequest::Ack { .. }) => SessionRequest::List(ListQuery::default()),
+        Some(SessionRequest::List(_)) => SessionRequest::Replay(Replay { after: Some(id("m")), open_streams: true }),
+        Some(SessionRequest::Replay(_)) => {
+            SessionRequest::Pace { stream: id("str_1"), every: Some(Duration::from_millis(500)) }
+        }
+        Some(SessionRequest::Pace { .. }) => SessionRequest::Extension(Extension {
+            kind: "arcpx.test.note".into(),
+            payload: Json::empty_object(),
+            optional: true,
+        }),
+        Some(SessionRequest::Extension(_)) => SessionRequest::Ignored,
+        Some(SessionRequest::Ignored) => return None,
+    })
+}
+
+/// One command after another, likewise.
+fn command_after(before: Option<&Command>) -> Option<Command> {
+    let id = |text| WireId::new(text).expect("an id");
+    Some(match before {
+        None => {
+            let submit = Submit::new(AgentRef::parse("echo").expect("a name"));
+            Command::Submit(Submit { input: Some(Json::empty_object()), ..submit }, Invocation::default())
+        }
+        Some(Command::Submit(..)) => Command::cancel(id("job_1"), Some("r".into())),
+        Some(Command::Cancel(_)) => Command::Watch(Watch { job: id("job_1"), after: Some(3), history: Some(true) }),
+        Some(Command::Watch(_)) => Command::Unwatch { job: id("job_1") },
+        Some(Command::Unwatch { .. }) => Command::Subscribe(Subscribe { filter: Filter::default(), since: None }),
+        Some(Command::Subscribe(_)) => Command::Unsubscribe { subscription: id("sub_1") },
+        Some(Command::Unsubscribe { .. }) => return None,
+    })
+}
+
+#[test]
+fn every_request_is_read_as_it_was_written() {
+    let of_sessions = successors(session_request_after(None), |before| session_request_after(Some(before)));
+    let commands = successors(command_after(None), |before| command_after(Some(before)));
+    for request in of_sessions.map(Request::from).chain(commands.map(Request::from)) {
+        let outgoing = Outgoing { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
+        let families = [Family::Hello, Family::Open];
+        let written: Vec<_> = families.map(|family| (family, write_request(family, &outgoing))).into();
+        for (family, text) in written.iter().filter_map(|(family, text)| Some((*family, text.as_ref()?))) {
+            let header = Header::read(text).expect("a frame");
+            let mut read =
+                read_request(family, &header).unwrap_or_else(|why| panic!("{family:?} refuses {text}: {why}")).request;
+            if let Request::Command(Command::Cancel(cancel)) = &mut read {
+                // The open family has a deadline for who names none.
+                cancel.deadline = None;
+            }
+            assert_eq!(read, request, "{family:?}: {text}");
+        }
+        let unwritten = matches!(request, Request::Session(SessionRequest::Ignored));
+        assert_eq!(written.iter().all(|(_, text)| text.is_none()), unwritten, "no family has a word for {request:?}");
+    }
+}
+
+/// One reply after another, likewise.
+fn reply_after(before: Option<&Reply>) -> Option<Reply> {
+    let id = |text| WireId::new(text).expect("an id");
+    let (job, request, text) = (id("job_1"), Some(id("m")), || String::from("t"));
+    let lease = Json::empty_object();
+    Some(match before {
+        None => {
+            let why = Violation::invalid("why");
+            Reply::Refused(Refusal::of(RefusedKind::Submit, why, request))
+        }
+        Some(Reply::Refused(_)) => {
+            Reply::Challenge(Challenge { nonce: text(), scheme: text(), expires_at: AT, request })
+        }
+        Some(Reply::Challenge(_)) => Reply::Closed { reason: None, request },
+        Some(Reply::Closed { .. }) => Reply::Refresh { deadline: AT, deadline_ms: 1 },
+        Some(Reply::Refresh { .. }) => Reply::Evicted { code: ErrorCode::Aborted, reason: text() },
+        Some(Reply::Evicted { .. }) => Reply::Ping { nonce: text(), at: AT },
+        Some(Reply::Ping { .. }) => Reply::Pong { nonce: text(), at: AT, request },
+        Some(Reply::Pong { .. }) => Reply::Echo { nonce: None, request },
+        Some(Reply::Echo { .. }) => Reply::Done { detail: text(), request },
+        Some(Reply::Done { .. }) => Reply::Jobs(JobPage { request, jobs: Vec::new(), next: None }),
+        Some(Reply::Jobs(_)) => {
+            Reply::Accepted(Accepted { request, job, agent: text(), lease, trace: None, accepted_at: AT })
+        }
+        Some(Reply::Accepted(_)) => {
+            Reply::CancelTaken { target: Target::Job(job), reason: None, deadline_ms: 1, request }
+        }
+        Some(Reply::CancelTaken { .. }) => Reply::Watching(Watching {
+            request,
+            job,
+            status: None,
+            agent: text(),
+            lease,
+            parent: None,
+            trace: None,
+            from: 0,
+            replayed: false,
+        }),
+        // An opening, a sign of life, and subscriptions, which our client does not ask for, are read elsewhere.
+        Some(
+            Reply::Watching(_)
+            | Reply::Opened(_)
+            | Reply::JobHeartbeat(_)
+            | Reply::Subscribed { .. }
+            | Reply::Unsubscribed { .. },
+        ) => return None,
+    })
+}
+
+#[test]
+fn every_answer_is_read_by_our_client() {
+    let stamp = Stamp { id: Ulid::from_parts(AT.0, 1), session: None, seq: None };
+    for reply in successors(reply_after(None), |before| reply_after(Some(before))) {
+        for family in [Family::Hello, Family::Open] {
+            let view = View { family, ..View::before_handshake(false) };
+            let Some(text) = write_reply(&view, stamp, &reply) else { continue };
+            let header = Header::read(&text).expect("a frame");
+            let read = read_incoming(family, &header, AT).expect("a frame that makes sense");
+            assert!(matches!(read, Incoming::Reply { .. }), "{family:?}: nobody reads {text}: {read:?}");
+        }
+    }
+}
