@@ -140,6 +140,21 @@ fn a_cancel_is_sigterm_to_the_whole_group() {
 }
 
 #[test]
+fn what_a_program_started_has_the_grace_of_a_cancel_though_the_program_is_gone() {
+    // The shell that is told to stop goes at once, what it runs takes longer than last words do.
+    let child = "trap 'sleep 1; echo cleaned; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let command = format!("sh -c \"{child}\"; true");
+    let server = Running::start(&[("it", &command)], |config| config.cancel_grace = 10 * PATIENCE);
+    let client = server.client();
+    let job = client.submit(submit("it", "null")).expect("accepted");
+    wait_for_log(&job, "ready");
+    client.cancel(job.id.clone(), None).expect("taken");
+    let ran = finish(&job);
+    assert_eq!(ran.terminal.status, FinalStatus::Cancelled);
+    assert!(logs(&ran).iter().any(|(_, text)| text == "cleaned"));
+}
+
+#[test]
 fn a_stubborn_program_is_killed_after_the_grace() {
     let server = Running::start(&[("it", "trap '' TERM; echo $$; while :; do sleep 0.1; done")], |_| {});
     let client = server.client();
