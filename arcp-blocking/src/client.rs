@@ -168,7 +168,7 @@ impl Client {
     /// What can be asked of a runtime of the open family only; `None` where
     /// the other is spoken.
     pub fn open(&self) -> Option<OpenClient<'_>> {
-        (self.family == Family::Open).then_some(OpenClient::of(self))
+        self.family.has_open_requests().then_some(OpenClient::of(self))
     }
 
     /// Watches a job of the same principal.

@@ -121,19 +121,25 @@ fn a_program_that_does_not_read_its_input_is_fine() {
     assert_eq!(run("exit 0", &big).terminal.status, FinalStatus::Success);
 }
 
-#[test]
-fn a_cancel_is_sigterm_to_the_whole_group() {
-    // The leader waits for its child, and has its own word.
-    let child = "trap 'echo the child stops; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
-    let command = format!("trap 'echo the leader stops' TERM; sh -c \"{child}\" & wait; wait");
-    // It ends because it was told to, not because it was made to.
-    let server = Running::start(&[("it", &command)], |config| config.cancel_grace = 10 * PATIENCE);
+/// Runs a program that is cancelled once it has printed `ready`: it ends because
+/// it was told to, not because it was made to.
+fn cancelled_when_ready(command: &str) -> Ran {
+    let server = Running::start(&[("it", command)], |config| config.cancel_grace = 10 * PATIENCE);
     let client = server.client();
     let job = client.submit(submit("it", "null")).expect("accepted");
     wait_for_log(&job, "ready");
     client.cancel(job.id.clone(), None).expect("taken");
     let ran = finish(&job);
     assert_eq!(ran.terminal.status, FinalStatus::Cancelled);
+    ran
+}
+
+#[test]
+fn a_cancel_is_sigterm_to_the_whole_group() {
+    // The leader waits for its child, and has its own word.
+    let child = "trap 'echo the child stops; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let command = format!("trap 'echo the leader stops' TERM; sh -c \"{child}\" & wait; wait");
+    let ran = cancelled_when_ready(&command);
     for told in ["the leader stops", "the child stops"] {
         assert!(logs(&ran).iter().any(|(_, text)| text == told), "{told}");
     }
@@ -144,13 +150,7 @@ fn what_a_program_started_has_the_grace_of_a_cancel_though_the_program_is_gone()
     // The shell that is told to stop goes at once, what it runs takes longer than last words do.
     let child = "trap 'sleep 1; echo cleaned; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
     let command = format!("sh -c \"{child}\"; true");
-    let server = Running::start(&[("it", &command)], |config| config.cancel_grace = 10 * PATIENCE);
-    let client = server.client();
-    let job = client.submit(submit("it", "null")).expect("accepted");
-    wait_for_log(&job, "ready");
-    client.cancel(job.id.clone(), None).expect("taken");
-    let ran = finish(&job);
-    assert_eq!(ran.terminal.status, FinalStatus::Cancelled);
+    let ran = cancelled_when_ready(&command);
     assert!(logs(&ran).iter().any(|(_, text)| text == "cleaned"));
 }
 

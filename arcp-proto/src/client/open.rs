@@ -7,7 +7,6 @@ use super::{Handle, Session};
 use crate::error::ApiMisuse;
 use crate::id::WireId;
 use crate::model::request::{Cancel, Command, Extension, Invocation, Request, SessionRequest, Submit, Target};
-use crate::wire::Family;
 
 /// The longest deadline of a cancel.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
@@ -54,7 +53,7 @@ impl<'a> Session<'a> {
     ///
     /// The session itself where the other family is spoken.
     pub fn into_open(self) -> Result<OpenSession<'a>, Session<'a>> {
-        if self.client.config.family == Family::Open { Ok(OpenSession { session: self }) } else { Err(self) }
+        if self.client.config.family.has_open_requests() { Ok(OpenSession { session: self }) } else { Err(self) }
     }
 }
 

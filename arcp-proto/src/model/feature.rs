@@ -4,40 +4,41 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that is used only when both sides offer it.
+/// One thing that is used only when both sides offer it. Its number is its bit in
+/// stores of earlier versions: it stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Feature {
     /// Pings in both directions, and loss after silence.
-    Heartbeat,
+    Heartbeat = 0,
     /// The client says what it has processed.
-    Ack,
+    Ack = 1,
     /// Listing of jobs.
-    ListJobs,
+    ListJobs = 2,
     /// Watching the jobs of other sessions of the principal.
     #[serde(alias = "Subscribe")]
-    WatchJobs,
+    WatchJobs = 3,
     /// A lease ends at a time.
-    LeaseExpiresAt,
+    LeaseExpiresAt = 4,
     /// A job may spend only so much.
-    CostBudget,
+    CostBudget = 5,
     /// A job may use only some models.
-    ModelUse,
+    ModelUse = 6,
     /// The runtime issues credentials for a job.
-    ProvisionedCredentials,
+    ProvisionedCredentials = 7,
     /// Progress events.
-    Progress,
+    Progress = 8,
     /// Results in pieces.
-    ResultChunk,
+    ResultChunk = 9,
     /// Agents are named `name@version`.
-    AgentVersions,
+    AgentVersions = 10,
     /// A job whose agent falls silent waits instead of failing.
-    BlockOnSilence,
+    BlockOnSilence = 11,
     /// Being shown by filter what happens in the principal's sessions.
     #[serde(alias = "Subscriptions")]
-    FilterSubscriptions,
+    FilterSubscriptions = 12,
     /// Jobs survive the end of the runtime.
-    DurableJobs,
+    DurableJobs = 13,
 }
 
 impl Feature {
@@ -72,8 +73,8 @@ impl Feature {
 #[serde(from = "Stored", into = "Stored")]
 pub struct Features(u16);
 
-/// As it is stored: by name. Stores of earlier versions have bits, of the
-/// features in the order that they had.
+/// As it is stored: by name. Stores of earlier versions have bits, by the numbers
+/// of the features.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Stored {
@@ -91,32 +92,10 @@ impl From<Stored> for Features {
     fn from(stored: Stored) -> Features {
         match stored {
             Stored::Names(names) => Features::of(&names),
-            Stored::Bits(bits) => {
-                STORED_BITS.iter().enumerate().fold(Features::default(), |features, (at, feature)| {
-                    if bits & 1 << at == 0 { features } else { features.with(*feature) }
-                })
-            }
+            Stored::Bits(bits) => Features(bits).and(Features::of(&Feature::ALL)),
         }
     }
 }
-
-/// The features whose bits stores once had, in their order.
-const STORED_BITS: [Feature; 14] = [
-    Feature::Heartbeat,
-    Feature::Ack,
-    Feature::ListJobs,
-    Feature::WatchJobs,
-    Feature::LeaseExpiresAt,
-    Feature::CostBudget,
-    Feature::ModelUse,
-    Feature::ProvisionedCredentials,
-    Feature::Progress,
-    Feature::ResultChunk,
-    Feature::AgentVersions,
-    Feature::BlockOnSilence,
-    Feature::FilterSubscriptions,
-    Feature::DurableJobs,
-];
 
 impl Features {
     /// The set of these.

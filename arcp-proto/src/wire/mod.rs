@@ -70,6 +70,11 @@ impl Family {
         self == Family::Open
     }
 
+    /// Whether a client can ask for more than both families have.
+    pub fn has_open_requests(self) -> bool {
+        self == Family::Open
+    }
+
     /// Whether the end of a job always has a number.
     pub fn numbers_every_end(self) -> bool {
         self == Family::Hello
