@@ -18,8 +18,8 @@ use arcp_proto::model::feature::Features;
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::envelope::Header;
 use arcp_proto::wire::{
-    self, EventFrame, EventSnapshot, Family, FrameRole, Incoming, Outgoing, Profile, Stamp, View, frame, read_incoming,
-    read_request,
+    self, EventFrame, EventSnapshot, Family, FrameRole, Profile, RequestToSend, RuntimeFrame, Stamp, View, frame,
+    read_request, read_runtime_frame,
 };
 use ulid::Ulid;
 
@@ -60,20 +60,26 @@ fn request(view: &View, header: &Header<'_>) -> Option<String> {
     let inbound = read_request(view.family, header).ok()?;
     let id = Ulid::from_parts(AT.0, 1);
     let session = inbound.session.filter(|session| session.as_str().starts_with("sess_"));
-    wire::write_request(view.family, &Outgoing { id, session: session.as_ref(), at: AT, request: &inbound.request })
+    wire::write_request(
+        view.family,
+        &RequestToSend { id, session: session.as_ref(), at: AT, request: &inbound.request },
+    )
 }
 
 /// What a runtime said as ours would write it.
 fn said(view: &View, header: &Header<'_>) -> Option<String> {
     let id = Ulid::from_parts(AT.0, 2);
     let session = SessionId::from_ulid(Ulid::from_parts(AT.0, 3));
-    match read_incoming(view.family, header, AT).ok()? {
-        Incoming::Reply { reply, .. } => {
+    match read_runtime_frame(view.family, header, AT).ok()? {
+        RuntimeFrame::Reply { reply, .. } => {
             let stamp = Stamp { id, session: Some(session), seq: header.seq };
             wire::write_reply(view, stamp, &reply)
         }
-        Incoming::Event { event, .. } => Some(event_frame(view, header, id, session, &event)),
-        Incoming::Goodbye { .. } | Incoming::Counted | Incoming::Beat { .. } | Incoming::Unknown => None,
+        RuntimeFrame::Event { event, .. } => Some(event_frame(view, header, id, session, &event)),
+        RuntimeFrame::Goodbye { .. }
+        | RuntimeFrame::Counted
+        | RuntimeFrame::Heartbeat { .. }
+        | RuntimeFrame::Unknown => None,
     }
 }
 

@@ -7,7 +7,9 @@ use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::request::{Command, HandshakeRequest, Request, SessionRequest, Submit};
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::envelope::Header;
-use arcp_proto::wire::{Family, Incoming, Outgoing, Profile, frame, read_incoming, read_request, write_request};
+use arcp_proto::wire::{
+    Family, Profile, RequestToSend, RuntimeFrame, frame, read_request, read_runtime_frame, write_request,
+};
 
 /// Calls back with file, line, direction and text of every recorded frame.
 fn each(peer: &str, mut visit: impl FnMut(&str, &str, &str)) {
@@ -42,9 +44,11 @@ fn every_frame_of_the_python_runtime_is_read() {
             Err(violation) => return poison.push(format!("{place} {violation}")),
         };
         let header = Header::read(text).expect(place);
-        match read_incoming(Family::Hello, &header, UtcMs(0)) {
-            Ok(Incoming::Unknown | Incoming::Counted | Incoming::Beat { .. }) => unknown.push(header.kind.into_owned()),
-            Ok(Incoming::Event { event, .. }) => {
+        match read_runtime_frame(Family::Hello, &header, UtcMs(0)) {
+            Ok(RuntimeFrame::Unknown | RuntimeFrame::Counted | RuntimeFrame::Heartbeat { .. }) => {
+                unknown.push(header.kind.into_owned())
+            }
+            Ok(RuntimeFrame::Event { event, .. }) => {
                 events += 1;
                 if let JobEvent::Emitted { kind, body } = event
                     && kind.normalise(&body).is_err()
@@ -52,7 +56,7 @@ fn every_frame_of_the_python_runtime_is_read() {
                     odd.push(format!("{place} {}", kind.name()));
                 }
             }
-            Ok(Incoming::Reply { .. } | Incoming::Goodbye { .. }) => {}
+            Ok(RuntimeFrame::Reply { .. } | RuntimeFrame::Goodbye { .. }) => {}
             Err(violation) => panic!("{place}: {violation}: {text}"),
         }
         frames += 1;
@@ -83,10 +87,10 @@ fn every_frame_of_the_python_client_is_read_and_recognised() {
         let header = Header::read(text).expect(place);
         let known = !header.kind.contains("unknown") && !header.kind.contains("nonsense");
         match read_request(Family::Hello, &header) {
-            Ok(inbound) => {
-                if let Request::Handshake(HandshakeRequest::Open(_)) = inbound.request {
+            Ok(received) => {
+                if let Request::Handshake(HandshakeRequest::Open(_)) = received.request {
                     hellos += 1;
-                    assert_eq!(inbound.profile, Profile::Python113, "{place}");
+                    assert_eq!(received.profile, Profile::Python113, "{place}");
                 }
             }
             Err(violation) => assert!(!known, "{place}: {violation}: {text}"),
@@ -111,9 +115,9 @@ fn sw94_every_frame_of_the_rust_runtime_is_read() {
                 return;
             }
         };
-        match read_incoming(Family::Open, &header, UtcMs(0)) {
-            Ok(Incoming::Unknown) => panic!("{place}: unknown: {text}"),
-            Ok(Incoming::Event { job, event, .. }) => {
+        match read_runtime_frame(Family::Open, &header, UtcMs(0)) {
+            Ok(RuntimeFrame::Unknown) => panic!("{place}: unknown: {text}"),
+            Ok(RuntimeFrame::Event { job, event, .. }) => {
                 events += 1;
                 assert!(text.contains(job.as_str()));
                 if let JobEvent::Emitted { kind, body } = event {
@@ -121,11 +125,11 @@ fn sw94_every_frame_of_the_rust_runtime_is_read() {
                 }
             }
             // Numbered, and of surfaces that come later.
-            Ok(Incoming::Counted) => {
+            Ok(RuntimeFrame::Counted) => {
                 numbered += 1;
                 assert!(header.kind.starts_with("subscribe.") || header.kind.starts_with("artifact."), "{place}");
             }
-            Ok(Incoming::Reply { .. }) => {}
+            Ok(RuntimeFrame::Reply { .. }) => {}
             Ok(other) => panic!("{place}: {other:?}"),
             Err(violation) => panic!("{place}: {violation}: {text}"),
         }
@@ -142,29 +146,29 @@ fn every_request_of_a_rust_client_is_read_and_comes_back_the_same() {
         let (true, Ok(header)) = (direction == "c2r", Header::read(text)) else {
             return;
         };
-        let Ok(inbound) = read_request(Family::Open, &header) else {
+        let Ok(received) = read_request(Family::Open, &header) else {
             refused += 1;
             return;
         };
         read += 1;
-        if let Request::Handshake(HandshakeRequest::Open(open)) = &inbound.request
+        if let Request::Handshake(HandshakeRequest::Open(open)) = &received.request
             && open.required_unknown.is_none()
         {
             openings += 1;
         }
         let (id, at) = (ulid::Ulid::nil(), UtcMs(0));
-        let outgoing = Outgoing { id, session: inbound.session.as_ref(), at, request: &inbound.request };
-        let Some(written) = write_request(Family::Open, &outgoing) else {
+        let to_send = RequestToSend { id, session: received.session.as_ref(), at, request: &received.request };
+        let Some(written) = write_request(Family::Open, &to_send) else {
             assert!(
-                matches!(inbound.request, Request::Session(SessionRequest::Ignored)),
+                matches!(received.request, Request::Session(SessionRequest::Ignored)),
                 "{place}: {:?}",
-                inbound.request
+                received.request
             );
             return;
         };
         let header = Header::read(&written).expect(place);
         let again = read_request(Family::Open, &header).expect(place);
-        match (&inbound.request, &again.request) {
+        match (&received.request, &again.request) {
             // An opening says that it is ours, and in seconds of our own.
             (Request::Handshake(HandshakeRequest::Open(before)), Request::Handshake(HandshakeRequest::Open(after))) => {
                 assert_eq!((&before.client, &before.credential), (&after.client, &after.credential), "{place}");

@@ -27,7 +27,7 @@ use crate::model::request::{
 };
 use crate::secret::Secret;
 use crate::time::{Now, Timestamp, UtcMs};
-use crate::wire::{Outgoing, ServerProfile, write_request};
+use crate::wire::{RequestToSend, ServerProfile, write_request};
 use follow::{Follow, Followed};
 use reconnector::{ReconnectState, Reconnector};
 
@@ -71,7 +71,7 @@ pub struct Client {
     config: ClientConfig,
     now: Now,
     entropy: Entropy,
-    link: Reconnector,
+    reconnector: Reconnector,
     identity: Option<Identity>,
     /// The session of another client, until it was claimed.
     left: Option<ResumeClaim>,
@@ -136,7 +136,7 @@ impl Client {
             config,
             now,
             entropy: Entropy::new(&seeds),
-            link: Reconnector::new(now.mono),
+            reconnector: Reconnector::new(now.mono),
             identity: None,
             fresh: None,
             pending: BTreeMap::new(),
@@ -151,13 +151,15 @@ impl Client {
     pub fn handle(&mut self, now: Now, input: ClientInput) {
         self.now.mono = self.now.mono.max(now.mono);
         self.now.utc = self.now.utc.max(now.utc);
-        if self.link.state == ReconnectState::Down {
+        if self.reconnector.state == ReconnectState::Down {
             self.connect();
         }
         self.fire_timers();
         match input {
             ClientInput::Connected => self.on_connected(),
-            ClientInput::ConnectFailed { why } if self.link.state == ReconnectState::Connecting => self.lose(&why),
+            ClientInput::ConnectFailed { why } if self.reconnector.state == ReconnectState::Connecting => {
+                self.lose(&why)
+            }
             ClientInput::Disconnected { why } => self.on_disconnected(&why),
             ClientInput::TooLarge { why } => self.on_too_large(&why),
             ClientInput::Received { frame } => self.on_received(&frame),
@@ -174,7 +176,7 @@ impl Client {
     /// When to call [`handle`](Self::handle) again at the latest, and why.
     #[must_use]
     pub fn next_deadline(&self) -> Option<(Timestamp, ClientTimer)> {
-        self.link.next()
+        self.reconnector.next()
     }
 
     /// The session, to give commands on.
@@ -184,7 +186,7 @@ impl Client {
     /// `NotAccepted` before the first acceptance, `Ended` after the end.
     /// While the client reconnects there is a session: commands wait.
     pub fn session(&mut self) -> Result<Session<'_>, ApiMisuse> {
-        if self.link.state == ReconnectState::Over {
+        if self.reconnector.state == ReconnectState::Over {
             return Err(ApiMisuse::Ended);
         }
         if self.identity.is_none() {
@@ -194,19 +196,19 @@ impl Client {
     }
 
     fn connect(&mut self) {
-        self.link.state = ReconnectState::Connecting;
+        self.reconnector.state = ReconnectState::Connecting;
         let at = self.now.mono + self.config.open_timeout;
-        self.link.set(ClientTimer::OpenTimeout, Some(at));
+        self.reconnector.set(ClientTimer::OpenTimeout, Some(at));
         self.outputs.push_back(ClientOutput::Connect);
     }
 
     fn on_connected(&mut self) {
-        if self.link.state != ReconnectState::Connecting {
+        if self.reconnector.state != ReconnectState::Connecting {
             return;
         }
-        self.link.state = ReconnectState::Opening;
-        self.link.last_received = self.now.mono;
-        self.link.answered = false;
+        self.reconnector.state = ReconnectState::Opening;
+        self.reconnector.last_received = self.now.mono;
+        self.reconnector.answered = false;
         self.fresh = None;
         let config = &self.config;
         let open = Open::new(config.client.clone(), config.credential.clone(), config.features);
@@ -215,7 +217,7 @@ impl Client {
             Request::Handshake(HandshakeRequest::Open(Open { resume, extensions: config.extensions.clone(), ..open }));
         let id = self.entropy.ulid(self.now.utc);
         // Some runtimes demand a session id of a hello, and close without a word when there is none.
-        let minted = (self.link.unanswered == 1).then(|| WireId::from(SessionId::from_ulid(id)));
+        let minted = (self.reconnector.unanswered == 1).then(|| WireId::from(SessionId::from_ulid(id)));
         self.write(id, minted.as_ref(), &open);
     }
 
@@ -241,17 +243,17 @@ impl Client {
     }
 
     fn on_disconnected(&mut self, why: &str) {
-        if self.link.state == ReconnectState::Opening && !self.link.answered && self.identity.is_none() {
-            self.link.unanswered += 1;
+        if self.reconnector.state == ReconnectState::Opening && !self.reconnector.answered && self.identity.is_none() {
+            self.reconnector.unanswered += 1;
             // Perhaps it does not know what a resume is.
             self.left = None;
             let said = alloc::format!("the runtime closed the connection without an answer to the hello ({why})");
-            if self.link.unanswered >= UNANSWERED {
+            if self.reconnector.unanswered >= UNANSWERED {
                 return self.end(SessionEnd::Lost(said));
             }
             return self.lose(&said);
         }
-        match self.link.state {
+        match self.reconnector.state {
             ReconnectState::Connecting | ReconnectState::Opening | ReconnectState::Open => self.lose(why),
             ReconnectState::Down | ReconnectState::Pausing | ReconnectState::Over => {}
         }
@@ -263,9 +265,13 @@ impl Client {
         let family = self.config.family;
         let session = self.identity.as_ref().map(|me| me.session.clone());
         let size = |pending: &Pending| {
-            let outgoing =
-                Outgoing { id: pending.id, session: session.as_ref(), at: self.now.utc, request: &pending.request };
-            write_request(family, &outgoing).map_or(0, |frame| frame.len())
+            let to_send = RequestToSend {
+                id: pending.id,
+                session: session.as_ref(),
+                at: self.now.utc,
+                request: &pending.request,
+            };
+            write_request(family, &to_send).map_or(0, |frame| frame.len())
         };
         let sent = self.pending.iter().filter(|(_, pending)| pending.sent);
         let largest = sent.map(|(handle, pending)| (size(pending), *handle)).max_by_key(|(bytes, _)| *bytes);
@@ -291,25 +297,25 @@ impl Client {
         if mortal && !self.followed.is_empty() {
             return self.end(SessionEnd::Lost(alloc::format!("{why}; this runtime keeps no jobs over a loss")));
         }
-        if self.link.state == ReconnectState::Open {
-            self.link.lost_at = self.now.mono;
+        if self.reconnector.state == ReconnectState::Open {
+            self.reconnector.lost_at = self.now.mono;
             // One that breaks again at once is not tried again at once.
-            if self.now.mono >= self.link.opened_at + STEADY {
-                self.link.attempt = 0;
+            if self.now.mono >= self.reconnector.opened_at + STEADY {
+                self.reconnector.attempt = 0;
             }
         }
-        self.link.set(ClientTimer::Heartbeat, None);
-        self.link.set(ClientTimer::OpenTimeout, None);
-        self.link.set(ClientTimer::Ack, None);
-        self.link.attempt += 1;
-        let pause = self.link.pause(self.config.longest_pause, self.entropy.public_u64());
+        self.reconnector.set(ClientTimer::Heartbeat, None);
+        self.reconnector.set(ClientTimer::OpenTimeout, None);
+        self.reconnector.set(ClientTimer::Ack, None);
+        self.reconnector.attempt += 1;
+        let pause = self.reconnector.pause(self.config.longest_pause, self.entropy.public_u64());
         let at = self.now.mono + pause;
-        if self.config.give_up_after.is_some_and(|limit| at > self.link.lost_at + limit) {
+        if self.config.give_up_after.is_some_and(|limit| at > self.reconnector.lost_at + limit) {
             return self.end(SessionEnd::Lost(why.to_string()));
         }
-        self.link.state = ReconnectState::Pausing;
-        self.link.set(ClientTimer::Reconnect, Some(at));
-        let attempt = self.link.attempt;
+        self.reconnector.state = ReconnectState::Pausing;
+        self.reconnector.set(ClientTimer::Reconnect, Some(at));
+        let attempt = self.reconnector.attempt;
         self.tell(ClientEvent::Reconnecting { attempt, after: pause, why: why.to_string() });
     }
 
@@ -320,11 +326,11 @@ impl Client {
     }
 
     fn end(&mut self, end: SessionEnd) {
-        if self.link.state == ReconnectState::Over {
+        if self.reconnector.state == ReconnectState::Over {
             return;
         }
-        self.link = Reconnector::new(self.now.mono);
-        self.link.state = ReconnectState::Over;
+        self.reconnector = Reconnector::new(self.now.mono);
+        self.reconnector.state = ReconnectState::Over;
         self.pending.clear();
         self.followed.clear();
         self.early.clear();
@@ -336,7 +342,7 @@ impl Client {
     }
 
     fn fire_timers(&mut self) {
-        while let Some(timer) = self.link.pop_due(self.now.mono) {
+        while let Some(timer) = self.reconnector.pop_due(self.now.mono) {
             match timer {
                 ClientTimer::Reconnect => self.connect(),
                 ClientTimer::OpenTimeout => self.drop_transport("the session was not opened in time"),
@@ -347,26 +353,26 @@ impl Client {
     }
 
     fn on_heartbeat(&mut self) {
-        let Some(interval) = self.link.heartbeat else {
+        let Some(interval) = self.reconnector.heartbeat else {
             return;
         };
-        if self.now.mono >= self.link.last_received + interval * 2 {
+        if self.now.mono >= self.reconnector.last_received + interval * 2 {
             return self.drop_transport("nothing was heard from the runtime for two heartbeats");
         }
-        if self.now.mono >= self.link.last_sent + interval {
+        if self.now.mono >= self.reconnector.last_sent + interval {
             let nonce = alloc::format!("{:016x}", self.entropy.public_u64());
             self.send(&Request::Session(SessionRequest::Ping { nonce }));
         }
-        self.link.set(ClientTimer::Heartbeat, Some(self.link.heartbeat_at(interval)));
+        self.reconnector.set(ClientTimer::Heartbeat, Some(self.reconnector.heartbeat_at(interval)));
     }
 
     fn send_ack(&mut self) {
-        self.link.set(ClientTimer::Ack, None);
+        self.reconnector.set(ClientTimer::Ack, None);
         let Some(me) = self.identity.as_mut().filter(|me| me.features.has(Feature::Ack)) else {
             return;
         };
         let seq = acknowledgeable(me, &self.early);
-        if self.link.state == ReconnectState::Open && seq > me.acked {
+        if self.reconnector.state == ReconnectState::Open && seq > me.acked {
             me.acked = seq;
             self.send(&Request::Session(SessionRequest::Ack { seq }));
         }
@@ -379,8 +385,8 @@ impl Client {
         };
         if acknowledgeable(me, &self.early).saturating_sub(me.acked) >= self.config.limits.ack_every {
             self.send_ack();
-        } else if !self.link.is_set(ClientTimer::Ack) && me.features.has(Feature::Ack) {
-            self.link.set(ClientTimer::Ack, Some(self.now.mono + ACK_DELAY));
+        } else if !self.reconnector.is_set(ClientTimer::Ack) && me.features.has(Feature::Ack) {
+            self.reconnector.set(ClientTimer::Ack, Some(self.now.mono + ACK_DELAY));
         }
     }
 
@@ -392,12 +398,12 @@ impl Client {
     }
 
     fn write(&mut self, id: ulid::Ulid, session: Option<&WireId>, request: &Request) {
-        let outgoing = Outgoing { id, session, at: self.now.utc, request };
-        let Some(frame) = write_request(self.config.family, &outgoing) else {
+        let to_send = RequestToSend { id, session, at: self.now.utc, request };
+        let Some(frame) = write_request(self.config.family, &to_send) else {
             debug_assert!(false, "{:?} has no word for {request:?}", self.config.family);
             return;
         };
-        self.link.last_sent = self.now.mono;
+        self.reconnector.last_sent = self.now.mono;
         self.outputs.push_back(ClientOutput::Send { frame });
     }
 
@@ -425,7 +431,7 @@ impl Client {
 
     /// Sends every command that was not sent on this connection.
     fn send_pending(&mut self) {
-        if self.link.state != ReconnectState::Open {
+        if self.reconnector.state != ReconnectState::Open {
             return;
         }
         let unsent: Vec<(ulid::Ulid, Request)> = self
@@ -554,7 +560,7 @@ impl Session<'_> {
     /// Stops watching a job. There is no answer.
     pub fn unwatch(&mut self, job: WireId) {
         self.client.followed.remove(&job);
-        if self.client.link.state == ReconnectState::Open {
+        if self.client.reconnector.state == ReconnectState::Open {
             self.client.send(&Request::Command(Command::Unwatch { job }));
         }
     }
@@ -565,7 +571,7 @@ impl Session<'_> {
     ///
     /// `TooManyPending`.
     pub fn close(&mut self, reason: Option<String>) -> Result<Handle, ApiMisuse> {
-        let open = self.client.link.state == ReconnectState::Open;
+        let open = self.client.reconnector.state == ReconnectState::Open;
         let handle = self.client.command(SessionRequest::Close { reason, answered: true })?;
         if !open {
             self.client.outputs.push_back(ClientOutput::Disconnect);

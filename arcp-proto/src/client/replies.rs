@@ -18,25 +18,27 @@ use crate::time::UtcMs;
 use crate::wire::ServerProfile;
 use crate::wire::envelope::Header;
 use crate::wire::frame;
-use crate::wire::{Incoming, read_incoming};
+use crate::wire::{RuntimeFrame, read_runtime_frame};
 
 impl Client {
     pub(super) fn on_received(&mut self, bytes: &[u8]) {
-        if !matches!(self.link.state, ReconnectState::Opening | ReconnectState::Open) {
+        if !matches!(self.reconnector.state, ReconnectState::Opening | ReconnectState::Open) {
             return;
         }
-        self.link.last_received = self.now.mono;
-        self.link.answered = true;
+        self.reconnector.last_received = self.now.mono;
+        self.reconnector.answered = true;
         // A runtime may nest deeper than we would; what it wrote is taken.
         let read = frame::ingest(bytes, self.config.limits.frame_bytes, 2 * crate::json::Json::MAX_DEPTH)
             .map_err(|violation| violation.to_string())
             .and_then(|text| Header::read(text).map_err(|unreadable| unreadable.violation.to_string()))
-            .map(|header| (read_incoming(self.config.family, &header, self.now.utc), header.id.clone(), header.seq));
+            .map(|header| {
+                (read_runtime_frame(self.config.family, &header, self.now.utc), header.id.clone(), header.seq)
+            });
         match read {
-            Ok((Ok(incoming), id, seq)) => self.on_incoming(incoming, &id, seq),
+            Ok((Ok(frame), id, seq)) => self.on_runtime_frame(frame, &id, seq),
             // One odd message is passed over, its number counted.
             Ok((Err(violation), _, seq)) => {
-                if self.link.state == ReconnectState::Open && self.in_order(seq) {
+                if self.reconnector.state == ReconnectState::Open && self.in_order(seq) {
                     self.tell(ClientEvent::Unreadable { why: violation.to_string() });
                 }
             }
@@ -44,16 +46,16 @@ impl Client {
         }
     }
 
-    fn on_incoming(&mut self, incoming: Incoming, id: &WireId, seq: Option<u64>) {
+    fn on_runtime_frame(&mut self, frame: RuntimeFrame, id: &WireId, seq: Option<u64>) {
         // Numbered frames are of an open session, each one once.
-        if seq.is_some() && (self.link.state != ReconnectState::Open || !self.in_order(seq)) {
+        if seq.is_some() && (self.reconnector.state != ReconnectState::Open || !self.in_order(seq)) {
             return;
         }
-        match incoming {
-            Incoming::Reply { reply, job, trace } => self.on_reply(reply, job, trace, id),
-            Incoming::Event { job, seq, at, event } => return self.on_event(job, seq, at, event, id),
-            Incoming::Goodbye { reason } => self.on_goodbye(reason),
-            Incoming::Counted | Incoming::Beat { .. } | Incoming::Unknown => {}
+        match frame {
+            RuntimeFrame::Reply { reply, job, trace } => self.on_reply(reply, job, trace, id),
+            RuntimeFrame::Event { job, seq, at, event } => return self.on_event(job, seq, at, event, id),
+            RuntimeFrame::Goodbye { reason } => self.on_goodbye(reason),
+            RuntimeFrame::Counted | RuntimeFrame::Heartbeat { .. } | RuntimeFrame::Unknown => {}
         }
         if seq.is_some() {
             self.processed();
@@ -139,7 +141,7 @@ impl Client {
     /// A session was accepted. Where an earlier one is claimed afterwards,
     /// it is what that is done on.
     fn on_accepted_session(&mut self, opened: Opened, id: &WireId) {
-        if self.link.state != ReconnectState::Opening {
+        if self.reconnector.state != ReconnectState::Opening {
             return;
         }
         let server = ServerProfile::of(self.config.family, id.as_str(), &opened.runtime);
@@ -163,7 +165,7 @@ impl Client {
     /// A runtime that wants more proof gets it, if there is any.
     fn on_challenge(&mut self, challenge: Challenge) {
         let proof = self.proof(Some(challenge.nonce));
-        match proof.filter(|_| self.link.state == ReconnectState::Opening) {
+        match proof.filter(|_| self.reconnector.state == ReconnectState::Opening) {
             Some(proof) => self.send(&Request::Handshake(HandshakeRequest::Authenticate(proof))),
             None => {
                 let none =
@@ -202,13 +204,14 @@ impl Client {
             server,
             names_refused: false,
         });
-        self.link.unanswered = 0;
-        self.link.state = ReconnectState::Open;
-        self.link.opened_at = self.now.mono;
-        self.link.set(ClientTimer::OpenTimeout, None);
-        self.link.heartbeat = opened.heartbeat_s.filter(|_| features.has(Feature::Heartbeat)).map(Duration::from_secs);
-        let heartbeat = self.link.heartbeat.map(|interval| self.link.heartbeat_at(interval));
-        self.link.set(ClientTimer::Heartbeat, heartbeat);
+        self.reconnector.unanswered = 0;
+        self.reconnector.state = ReconnectState::Open;
+        self.reconnector.opened_at = self.now.mono;
+        self.reconnector.set(ClientTimer::OpenTimeout, None);
+        self.reconnector.heartbeat =
+            opened.heartbeat_s.filter(|_| features.has(Feature::Heartbeat)).map(Duration::from_secs);
+        let heartbeat = self.reconnector.heartbeat.map(|interval| self.reconnector.heartbeat_at(interval));
+        self.reconnector.set(ClientTimer::Heartbeat, heartbeat);
         self.tell(ClientEvent::Accepted {
             session: opened.session,
             features,
@@ -304,7 +307,7 @@ impl Client {
     }
 
     pub(super) fn on_refused(&mut self, mut refusal: Refusal, trace: Option<&str>, id: &WireId) {
-        if self.link.state == ReconnectState::Opening {
+        if self.reconnector.state == ReconnectState::Opening {
             return self.on_denied(refusal);
         }
         if refusal.code == ErrorCode::HeartbeatLost {
@@ -378,7 +381,7 @@ impl Client {
             return self.end(SessionEnd::Closed);
         }
         let reason = reason.unwrap_or_else(|| "no reason was given".to_string());
-        if self.link.state == ReconnectState::Open && !self.followed.is_empty() {
+        if self.reconnector.state == ReconnectState::Open && !self.followed.is_empty() {
             // A runtime that restarts says goodbye too: our jobs are there.
             return self.lose(&alloc::format!("the runtime said goodbye: {reason}"));
         }
@@ -386,7 +389,7 @@ impl Client {
     }
 
     fn on_event(&mut self, job: WireId, seq: Option<u64>, at: Option<UtcMs>, event: JobEvent, id: &WireId) {
-        if self.link.state != ReconnectState::Open {
+        if self.reconnector.state != ReconnectState::Open {
             return;
         }
         if let (JobEvent::Ended(Terminal { error: Some(error), .. }), None, true) =

@@ -130,7 +130,7 @@ impl Reply {
                 Reply::Ping { nonce, .. } | Reply::Pong { nonce, .. } => nonce.len(),
                 Reply::Echo { nonce, .. } => text(nonce),
                 Reply::Done { detail, .. } => detail.len(),
-                Reply::JobHeartbeat(beat) => beat.trace.len(),
+                Reply::JobHeartbeat(heartbeat) => heartbeat.trace.len(),
                 Reply::Jobs(page) => page.jobs.iter().map(|job| FIXED + json(&job.lease)).sum(),
                 Reply::Accepted(accepted) => json(&accepted.lease) + text(&accepted.trace),
                 Reply::Watching(watching) => json(&watching.lease) + text(&watching.trace),
@@ -151,7 +151,7 @@ pub struct Opened {
     /// Seconds between heartbeats of the connection, when negotiated.
     pub heartbeat_s: Option<u64>,
     /// Seconds between signs of life of a job, where they are given.
-    pub beat_s: Option<u64>,
+    pub job_heartbeat_s: Option<u64>,
     /// What both sides may use.
     pub features: Features,
     /// The agents on offer.
@@ -232,7 +232,7 @@ pub enum RefusedKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// What it asks for.
-    pub concern: RefusedKind,
+    pub kind: RefusedKind,
     /// Its id.
     pub id: Option<WireId>,
     /// The job in its envelope.
@@ -245,7 +245,7 @@ pub struct Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What it is about.
-    pub concern: RefusedKind,
+    pub kind: RefusedKind,
     /// The code.
     pub code: ErrorCode,
     /// What happened and what to do.
@@ -264,9 +264,9 @@ pub struct Refusal {
 
 impl Refusal {
     /// The answer to a violation.
-    pub fn of(concern: RefusedKind, violation: Violation, request: Option<WireId>) -> Refusal {
+    pub fn of(kind: RefusedKind, violation: Violation, request: Option<WireId>) -> Refusal {
         Refusal {
-            concern,
+            kind,
             retryable: violation.code.retryable(),
             code: violation.code,
             message: violation.message,
@@ -279,8 +279,8 @@ impl Refusal {
 
     /// The answer to a message that was not done.
     pub fn about(subject: Subject, violation: Violation) -> Refusal {
-        let Subject { concern, id, job, trace } = subject;
-        Refusal { job, trace, ..Refusal::of(concern, violation, id) }
+        let Subject { kind, id, job, trace } = subject;
+        Refusal { job, trace, ..Refusal::of(kind, violation, id) }
     }
 
     /// Whether a runtime of this project wrote it: those name the request that

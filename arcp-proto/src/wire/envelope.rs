@@ -12,7 +12,7 @@ use crate::id::WireId;
 use crate::json::{Members, Text};
 use crate::model::reply::{RefusedKind, Subject};
 use crate::wire::bounded_trace;
-use crate::wire::shared::concern;
+use crate::wire::shared::refused_kind;
 
 /// The header of one frame.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl<'a> Header<'a> {
         let id = wire_id(fields.id.take(), "id");
         let known = |id: &Option<Text<'_>>| id.as_ref().and_then(|Text(text)| WireId::new(text));
         let subject = Subject {
-            concern: fields.kind.as_ref().map_or(RefusedKind::Frame, |Text(kind)| concern(kind)),
+            kind: fields.kind.as_ref().map_or(RefusedKind::Frame, |Text(kind)| refused_kind(kind)),
             id: id.as_ref().ok().and_then(Clone::clone),
             job: known(&fields.job_id),
             trace: fields.trace_id.as_ref().and_then(|Text(trace)| bounded_trace(trace)),
@@ -177,7 +177,7 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
     let members = Members::of(text);
     let said = |name| members.as_ref().ok().and_then(|m: &Members<'_>| m.get_str(name));
     let subject = Subject {
-        concern: said("type").map_or(RefusedKind::Frame, |kind| concern(&kind)),
+        kind: said("type").map_or(RefusedKind::Frame, |kind| refused_kind(&kind)),
         id: said("id").and_then(|id| WireId::new(&id)),
         job: said("job_id").and_then(|id| WireId::new(&id)),
         trace: said("trace_id").and_then(|trace| bounded_trace(&trace)),

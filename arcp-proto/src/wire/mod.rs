@@ -29,7 +29,7 @@ use crate::model::request::{Priority, Request};
 use crate::time::UtcMs;
 use envelope::Header;
 pub use names::{feature_name, status_name, status_named};
-pub use payload::Incoming;
+pub use payload::RuntimeFrame;
 pub use profile::{Compat, Profile, ServerProfile};
 
 /// The two wire families. The first frame of a connection decides.
@@ -214,13 +214,13 @@ impl View {
     }
 
     /// Whether it is told that its jobs are alive.
-    pub fn has_job_beats(&self) -> bool {
+    pub fn has_job_heartbeats(&self) -> bool {
         self.family == Family::Open
     }
 
     /// Whether it asked how often that is.
-    pub fn announces_job_beats(&self) -> bool {
-        self.has_job_beats() && self.features.has(Feature::Heartbeat)
+    pub fn announces_job_heartbeats(&self) -> bool {
+        self.has_job_heartbeats() && self.features.has(Feature::Heartbeat)
     }
 
     /// Whether a peer that pings is expected to go on.
@@ -245,7 +245,7 @@ impl View {
 
 /// One request as it came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inbound {
+pub struct ReceivedRequest {
     /// The message's id.
     pub id: WireId,
     /// The session it names, if any.
@@ -259,13 +259,13 @@ pub struct Inbound {
 impl Subject {
     /// Of a message that could not be read at all.
     pub fn unknown() -> Subject {
-        Subject { concern: RefusedKind::Frame, id: None, job: None, trace: None }
+        Subject { kind: RefusedKind::Frame, id: None, job: None, trace: None }
     }
 
     /// Of a message whose header could be read.
     pub fn of(header: &Header<'_>) -> Subject {
         Subject {
-            concern: shared::concern(&header.kind),
+            kind: shared::refused_kind(&header.kind),
             id: Some(header.id.clone()),
             job: header.job.clone(),
             trace: header.trace.as_deref().and_then(bounded_trace),
@@ -292,7 +292,7 @@ fn bounded_trace(text: &str) -> Option<String> {
 /// # Errors
 ///
 /// What the peer must be told; the session survives.
-pub fn read_request(family: Family, header: &Header<'_>) -> Result<Inbound, Violation> {
+pub fn read_request(family: Family, header: &Header<'_>) -> Result<ReceivedRequest, Violation> {
     match family {
         Family::Hello => hello::read_request(header),
         Family::Open => open::read_request(header),
@@ -301,7 +301,7 @@ pub fn read_request(family: Family, header: &Header<'_>) -> Result<Inbound, Viol
 
 /// A request on its way to a runtime.
 #[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
+pub struct RequestToSend<'a> {
     /// The message id.
     pub id: Ulid,
     /// The session, once there is one.
@@ -313,7 +313,7 @@ pub struct Outgoing<'a> {
 }
 
 /// Writes a request; `None` if the family has no word for it.
-pub fn write_request(family: Family, out: &Outgoing<'_>) -> Option<String> {
+pub fn write_request(family: Family, out: &RequestToSend<'_>) -> Option<String> {
     match family {
         Family::Hello => hello::write_request(out),
         Family::Open => open::write_request(out),
@@ -325,10 +325,10 @@ pub fn write_request(family: Family, out: &Outgoing<'_>) -> Option<String> {
 /// # Errors
 ///
 /// A frame of a known type that makes no sense.
-pub fn read_incoming(family: Family, header: &Header<'_>, now: UtcMs) -> Result<Incoming, Violation> {
+pub fn read_runtime_frame(family: Family, header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
     match family {
-        Family::Hello => hello::read_incoming(header, now),
-        Family::Open => open::read_incoming(header, now),
+        Family::Hello => hello::read_runtime_frame(header, now),
+        Family::Open => open::read_runtime_frame(header, now),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::time::UtcMs;
 
 /// One frame from a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incoming {
+pub enum RuntimeFrame {
     /// An answer, or something said unasked.
     Reply {
         /// The reply.
@@ -50,7 +50,7 @@ pub enum Incoming {
     /// A numbered frame that adds nothing to what other frames say.
     Counted,
     /// A job is alive.
-    Beat {
+    Heartbeat {
         /// The job.
         job: WireId,
     },
@@ -158,10 +158,10 @@ impl Payload<'_, '_> {
         (code, message, retryable, details)
     }
 
-    pub(super) fn refusal(&self, concern: RefusedKind) -> Refusal {
+    pub(super) fn refusal(&self, kind: RefusedKind) -> Refusal {
         let (code, message, retryable, details) = self.error();
         Refusal {
-            concern,
+            kind,
             retryable: retryable.unwrap_or_else(|| code.retryable()),
             code,
             message: Cow::Owned(message),

@@ -235,13 +235,13 @@ impl Profile {
     }
 
     /// How this client is told of a refusal.
-    pub fn refusal_form(self, concern: RefusedKind) -> RefusalForm {
+    pub fn refusal_form(self, kind: RefusedKind) -> RefusalForm {
         use RefusalForm as Form;
         match self {
             Profile::Plain | Profile::Go11 | Profile::Native | Profile::Rust200 | Profile::Swift1 => Form::SessionError,
             // Any session error fails all its open handles, so only what it
             // waits for is answered.
-            Profile::Python113 => match concern {
+            Profile::Python113 => match kind {
                 RefusedKind::Cancel | RefusedKind::Job => Form::Silent,
                 RefusedKind::Session
                 | RefusedKind::Frame
@@ -252,14 +252,14 @@ impl Profile {
             },
             // So do they, and it pairs the first end of a job that it does not
             // know with its oldest submit.
-            Profile::TypeScript2 => match concern {
+            Profile::TypeScript2 => match kind {
                 RefusedKind::Submit => Form::JobError,
                 RefusedKind::Cancel | RefusedKind::Job | RefusedKind::Watch | RefusedKind::Frame => Form::JoblessError,
                 RefusedKind::Listing => Form::EmptyPage,
                 RefusedKind::Session | RefusedKind::Proof => Form::SessionError,
             },
             Profile::JavaFSharp => Form::JoblessError,
-            Profile::Ruby1 => match concern {
+            Profile::Ruby1 => match kind {
                 RefusedKind::Watch => Form::NamedJobError,
                 RefusedKind::Session
                 | RefusedKind::Frame
@@ -270,12 +270,12 @@ impl Profile {
                 | RefusedKind::Listing => Form::SessionError,
             },
             // As with Python; it does wait for submits and listings.
-            Profile::CSharp1 => match concern {
+            Profile::CSharp1 => match kind {
                 RefusedKind::Session | RefusedKind::Proof | RefusedKind::Submit => Form::SessionError,
                 RefusedKind::Listing => Form::EmptyPage,
                 RefusedKind::Cancel | RefusedKind::Job | RefusedKind::Watch | RefusedKind::Frame => Form::Silent,
             },
-            Profile::Php2 => match concern {
+            Profile::Php2 => match kind {
                 RefusedKind::Session | RefusedKind::Proof => Form::SessionError,
                 RefusedKind::Submit => Form::JobError,
                 RefusedKind::Cancel

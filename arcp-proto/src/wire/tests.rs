@@ -74,8 +74,8 @@ fn every_kind_of_event_is_read_as_it_was_written() {
             let said = body(&kind);
             let text = written(&view, &JobEvent::Emitted { kind: kind.clone(), body: said.clone() });
             let header = Header::read(&text).expect("a frame");
-            let read = read_incoming(view.family, &header, AT).expect("a frame that makes sense");
-            let Incoming::Event { event: JobEvent::Emitted { kind: read, body }, .. } = read else {
+            let read = read_runtime_frame(view.family, &header, AT).expect("a frame that makes sense");
+            let RuntimeFrame::Event { event: JobEvent::Emitted { kind: read, body }, .. } = read else {
                 panic!("{kind:?} is lost: {text}");
             };
             assert_eq!(read, kind, "{text}");
@@ -142,9 +142,9 @@ fn every_request_is_read_as_it_was_written() {
     let of_sessions = successors(session_request_after(None), |before| session_request_after(Some(before)));
     let commands = successors(command_after(None), |before| command_after(Some(before)));
     for request in of_sessions.map(Request::from).chain(commands.map(Request::from)) {
-        let outgoing = Outgoing { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
+        let to_send = RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
         let families = [Family::Hello, Family::Open];
-        let written: Vec<_> = families.map(|family| (family, write_request(family, &outgoing))).into();
+        let written: Vec<_> = families.map(|family| (family, write_request(family, &to_send))).into();
         for (family, text) in written.iter().filter_map(|(family, text)| Some((*family, text.as_ref()?))) {
             let header = Header::read(text).expect("a frame");
             let mut read =
@@ -217,8 +217,8 @@ fn every_answer_is_read_by_our_client() {
             let view = View { family, ..View::before_handshake(false) };
             let Some(text) = write_reply(&view, stamp, &reply) else { continue };
             let header = Header::read(&text).expect("a frame");
-            let read = read_incoming(family, &header, AT).expect("a frame that makes sense");
-            assert!(matches!(read, Incoming::Reply { .. }), "{family:?}: nobody reads {text}: {read:?}");
+            let read = read_runtime_frame(family, &header, AT).expect("a frame that makes sense");
+            assert!(matches!(read, RuntimeFrame::Reply { .. }), "{family:?}: nobody reads {text}: {read:?}");
         }
     }
 }

@@ -8,8 +8,8 @@ use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::time::UtcMs;
 use arcp_proto::wire::envelope::Header;
 use arcp_proto::wire::{
-    self, EventFrame, EventSnapshot, Family, FrameRole, Incoming, Outgoing, Profile, Stamp, View, frame, read_incoming,
-    read_request,
+    self, EventFrame, EventSnapshot, Family, FrameRole, Profile, RequestToSend, RuntimeFrame, Stamp, View, frame,
+    read_request, read_runtime_frame,
 };
 use ulid::Ulid;
 
@@ -40,11 +40,11 @@ fn request(family: Family, header: &Header<'_>) {
 }
 
 fn rewrite_request(family: Family, header: &Header<'_>) -> Option<String> {
-    let inbound = read_request(family, header).ok()?;
+    let received = read_request(family, header).ok()?;
     let id = Ulid::from_parts(AT.0, 1);
     let text = wire::write_request(
         family,
-        &Outgoing { id, session: inbound.session.as_ref(), at: AT, request: &inbound.request },
+        &RequestToSend { id, session: received.session.as_ref(), at: AT, request: &received.request },
     )?;
     assert!(!text.contains(['\n', '\r']), "a line in a line: {text}");
     Some(text)
@@ -67,12 +67,15 @@ fn reply(family: Family, header: &Header<'_>) {
 fn rewrite_reply(view: &View, header: &Header<'_>) -> Option<String> {
     let id = Ulid::from_parts(AT.0, 2);
     let session = SessionId::from_ulid(Ulid::from_parts(AT.0, 3));
-    let text = match read_incoming(view.family, header, AT).ok()? {
-        Incoming::Reply { reply, .. } => {
+    let text = match read_runtime_frame(view.family, header, AT).ok()? {
+        RuntimeFrame::Reply { reply, .. } => {
             wire::write_reply(view, Stamp { id, session: Some(session), seq: header.seq }, &reply)?
         }
-        Incoming::Event { event, at, .. } => event_frame(view, header, session, at.unwrap_or(AT), &event),
-        Incoming::Goodbye { .. } | Incoming::Counted | Incoming::Beat { .. } | Incoming::Unknown => return None,
+        RuntimeFrame::Event { event, at, .. } => event_frame(view, header, session, at.unwrap_or(AT), &event),
+        RuntimeFrame::Goodbye { .. }
+        | RuntimeFrame::Counted
+        | RuntimeFrame::Heartbeat { .. }
+        | RuntimeFrame::Unknown => return None,
     };
     assert!(!text.contains(['\n', '\r']), "a line in a line: {text}");
     Some(text)

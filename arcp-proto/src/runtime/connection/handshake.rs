@@ -20,7 +20,7 @@ use crate::runtime::io::Verdict;
 use crate::runtime::session::Proof;
 use crate::secret::Secret;
 use crate::wire::envelope::Header;
-use crate::wire::{self, Compat, Family, Inbound, Profile, View};
+use crate::wire::{self, Compat, Family, Profile, ReceivedRequest, View};
 
 /// How many wrong proofs end a connection.
 const PROOFS: u8 = 3;
@@ -167,8 +167,8 @@ impl Handshake {
             return refuse(Violation::invalid(alloc::format!("`{kind}` before a session: open one first")));
         };
         view.family = family;
-        let Inbound { id: request, request: asked, profile, .. } = match wire::read_request(family, header) {
-            Ok(inbound) => inbound,
+        let ReceivedRequest { id: request, request: asked, profile, .. } = match wire::read_request(family, header) {
+            Ok(received) => received,
             Err(violation) => return refuse(violation),
         };
         match asked {
@@ -226,12 +226,14 @@ impl Handshake {
         }
         if let Phase::Challenged { .. } = self.phase {
             match wire::read_request(view.family, header) {
-                Ok(Inbound {
-                    id: request, request: Request::Handshake(HandshakeRequest::Authenticate(proof)), ..
+                Ok(ReceivedRequest {
+                    id: request,
+                    request: Request::Handshake(HandshakeRequest::Authenticate(proof)),
+                    ..
                 }) => {
                     return self.prove(request, proof);
                 }
-                Err(violation) if Subject::of(header).concern == RefusedKind::Proof => {
+                Err(violation) if Subject::of(header).kind == RefusedKind::Proof => {
                     return Want::RefuseProof { request: header.id.clone(), violation };
                 }
                 Ok(_) | Err(_) => {}

@@ -31,7 +31,7 @@ use crate::model::request::{HandshakeRequest, Request, SessionRequest};
 use crate::principal::Network;
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
-use crate::wire::{self, Inbound, View, frame};
+use crate::wire::{self, ReceivedRequest, View, frame};
 
 /// What is not durable may grow to this many times its bound while drivers
 /// still hand over what they had read before they were told to pause.
@@ -56,7 +56,7 @@ pub(super) enum Heard<'a> {
     /// The wish to come in of a peer of whom it is known who it is.
     Opening(Opening),
     /// A request in a session.
-    Request(SessionId, Inbound, Header<'a>),
+    Request(SessionId, ReceivedRequest, Header<'a>),
 }
 
 impl Connections {
@@ -143,10 +143,10 @@ impl Connections {
             return;
         };
         let goes_on = conn.handshake.session().is_some() && conn.view.lines;
-        let concern = if goes_on { RefusedKind::Frame } else { RefusedKind::Session };
+        let kind = if goes_on { RefusedKind::Frame } else { RefusedKind::Session };
         let most = conn.most_bytes(ctx);
         let too_long = Violation::invalid(alloc::format!("a frame was too long: at most {most} bytes are accepted"));
-        self.refuse_freely(ctx, id, Refusal::of(concern, too_long, None), at);
+        self.refuse_freely(ctx, id, Refusal::of(kind, too_long, None), at);
         if !goes_on {
             self.leave_after(ctx, id, CloseReason::TooLong);
         }
@@ -298,18 +298,18 @@ impl Connections {
 
 /// A frame of a peer that has a session.
 fn hear_in_session(view: View, session: SessionId, header: Header<'_>) -> Heard<'_> {
-    let inbound = match wire::read_request(view.family, &header) {
-        Ok(inbound) => inbound,
+    let received = match wire::read_request(view.family, &header) {
+        Ok(received) => received,
         Err(violation) => return Heard::Refused(Subject::of(&header), violation),
     };
-    let foreign = inbound.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
+    let foreign = received.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
     let of_another = matches!(
-        inbound.request,
+        received.request,
         Request::Handshake(HandshakeRequest::Resume(_)) | Request::Session(SessionRequest::Replay(_))
     );
     if foreign && !of_another {
         let violation = Violation::invalid("`session_id` names another session than this connection's");
         return Heard::Refused(Subject::of(&header), violation);
     }
-    Heard::Request(session, inbound, header)
+    Heard::Request(session, received, header)
 }

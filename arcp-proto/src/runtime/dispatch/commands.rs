@@ -85,24 +85,17 @@ impl Runtime {
     pub(in crate::runtime) fn refused_of(
         &mut self,
         conn: ConnId,
-        concern: RefusedKind,
+        kind: RefusedKind,
         violation: Violation,
         id: &WireId,
     ) -> Reply {
-        let refusal = Refusal::of(concern, violation, Some(id.clone()));
+        let refusal = Refusal::of(kind, violation, Some(id.clone()));
         self.refuse(conn, refusal.clone());
         Reply::Refused(refusal)
     }
 
-    fn refused(
-        &mut self,
-        conn: ConnId,
-        concern: RefusedKind,
-        violation: Violation,
-        id: &WireId,
-        job: &WireId,
-    ) -> Reply {
-        let refusal = Refusal { job: Some(job.clone()), ..Refusal::of(concern, violation, Some(id.clone())) };
+    fn refused(&mut self, conn: ConnId, kind: RefusedKind, violation: Violation, id: &WireId, job: &WireId) -> Reply {
+        let refusal = Refusal { job: Some(job.clone()), ..Refusal::of(kind, violation, Some(id.clone())) };
         self.refuse(conn, refusal.clone());
         Reply::Refused(refusal)
     }

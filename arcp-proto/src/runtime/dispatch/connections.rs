@@ -18,7 +18,7 @@ impl Runtime {
             Heard::Nothing => {}
             Heard::Refused(subject, violation) => self.refuse_message(conn, subject, violation),
             Heard::Opening(opening) => self.on_opening(conn, opening),
-            Heard::Request(session, inbound, header) => self.on_request(conn, session, inbound, &header),
+            Heard::Request(session, received, header) => self.on_request(conn, session, received, &header),
         }
     }
 

@@ -73,7 +73,7 @@ impl Runtime {
         };
         let watchers = self.delivery.audience(id).map(|audience| audience.watchers().to_vec()).unwrap_or_default();
         for watcher in watchers {
-            if !self.sessions.get(watcher).is_some_and(|session| session.view().has_job_beats()) {
+            if !self.sessions.get(watcher).is_some_and(|session| session.view().has_job_heartbeats()) {
                 continue;
             }
             let conn = self.delivery.conn(watcher);

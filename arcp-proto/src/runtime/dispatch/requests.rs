@@ -8,7 +8,7 @@ use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Content};
 use crate::runtime::io::CloseReason;
 use crate::runtime::list::Listing;
-use crate::wire::Inbound;
+use crate::wire::ReceivedRequest;
 use crate::wire::envelope::Header;
 
 impl Runtime {
@@ -16,10 +16,10 @@ impl Runtime {
         &mut self,
         conn: ConnId,
         session: SessionId,
-        inbound: Inbound,
+        received: ReceivedRequest,
         header: &Header<'_>,
     ) {
-        let Inbound { id, request, session: named, .. } = inbound;
+        let ReceivedRequest { id, request, session: named, .. } = received;
         let only_resumes = self.sessions.get(session).and_then(|session| session.only_resumes().cloned());
         if let Some(why) = only_resumes.filter(|_| !may_come_before_resuming(&request)) {
             self.refuse(conn, Refusal::of(RefusedKind::Session, why, Some(id)));

@@ -69,7 +69,10 @@ impl Runtime {
             resume_token: token,
             resume_window_s: config.resume_window.as_secs(),
             heartbeat_s: heartbeat_interval(&self.ctx, *view).map(|interval| interval.as_secs()),
-            beat_s: config.heartbeat.filter(|_| view.announces_job_beats()).map(|interval| interval.as_secs()),
+            job_heartbeat_s: config
+                .heartbeat
+                .filter(|_| view.announces_job_heartbeats())
+                .map(|interval| interval.as_secs()),
             features: view.features,
             agents: config.agents.clone(),
             runtime: config.runtime.clone(),

@@ -17,23 +17,23 @@ use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 use crate::wire::envelope::{Header, payload};
-use crate::wire::payload::{Incoming, Payload, agent, chunk, seconds};
+use crate::wire::payload::{Payload, RuntimeFrame, agent, chunk, seconds};
 
 /// Reads a frame.
 ///
 /// # Errors
 ///
 /// A frame of a known type that makes no sense.
-pub(crate) fn read_incoming(header: &Header<'_>, now: UtcMs) -> Result<Incoming, Violation> {
+pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
     let members = Members::of(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
     let p = Payload { header, members, now };
     if let Some(reply) = p.shared_reply()? {
-        return Ok(Incoming::Reply { reply, job: header.job.clone(), trace: p.header_trace() });
+        return Ok(RuntimeFrame::Reply { reply, job: header.job.clone(), trace: p.header_trace() });
     }
     let reply = match header.kind.as_ref() {
         "session.welcome" => Reply::Opened(p.opened()?),
         "session.error" => Reply::Refused(p.refusal(RefusedKind::Session)),
-        "session.bye" => return Ok(Incoming::Goodbye { reason: p.string(&["reason"]) }),
+        "session.bye" => return Ok(RuntimeFrame::Goodbye { reason: p.string(&["reason"]) }),
         "job.accepted" => Reply::Accepted(p.accepted()?),
         "job.cancelled" => Reply::CancelTaken {
             target: Target::Job(p.job()?),
@@ -43,9 +43,9 @@ pub(crate) fn read_incoming(header: &Header<'_>, now: UtcMs) -> Result<Incoming,
         },
         "job.event" => return p.event(),
         "job.result" | "job.error" => return p.terminal(),
-        _ => return Ok(Incoming::Unknown),
+        _ => return Ok(RuntimeFrame::Unknown),
     };
-    Ok(Incoming::Reply { reply, job: header.job.clone(), trace: p.header_trace() })
+    Ok(RuntimeFrame::Reply { reply, job: header.job.clone(), trace: p.header_trace() })
 }
 
 impl Payload<'_, '_> {
@@ -77,7 +77,7 @@ impl Payload<'_, '_> {
             resume_token: Secret::new(self.string(&["resume_token"]).unwrap_or_default()),
             resume_window_s: self.u64(&["resume_window_sec"]).unwrap_or(0),
             heartbeat_s: self.raw(&["heartbeat_interval_sec"]).and_then(seconds),
-            beat_s: None,
+            job_heartbeat_s: None,
             features: features.fold(Features::default(), Features::with),
             agents: capabilities.agents.unwrap_or_default().into_iter().filter_map(|raw| agent(raw.get())).collect(),
             runtime: ClientInfo { name: runtime.name, version: runtime.version },
@@ -91,7 +91,7 @@ impl Payload<'_, '_> {
         })
     }
 
-    fn event(&self) -> Result<Incoming, Violation> {
+    fn event(&self) -> Result<RuntimeFrame, Violation> {
         let kind = self.string(&["kind"]).ok_or_else(|| Violation::invalid("`job.event` has no kind"))?;
         let body = self.json(&["body"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
         let event = if kind == "result_chunk" {
@@ -102,10 +102,10 @@ impl Payload<'_, '_> {
             let body = kind.normalise(&body).unwrap_or(body);
             JobEvent::Emitted { kind, body }
         };
-        Ok(Incoming::Event { job: self.job()?, seq: self.header.seq, at: self.time(&["ts"]), event })
+        Ok(RuntimeFrame::Event { job: self.job()?, seq: self.header.seq, at: self.time(&["ts"]), event })
     }
 
-    fn terminal(&self) -> Result<Incoming, Violation> {
+    fn terminal(&self) -> Result<RuntimeFrame, Violation> {
         let said = self.string(&["final_status"]);
         let is_error = self.header.kind == "job.error";
         let status = match said.as_deref() {
@@ -123,10 +123,10 @@ impl Payload<'_, '_> {
         // A refused submit may look like the end of a job that never was; the end of one that was has a number.
         if is_error && seq.is_none() && (self.id(&["request_id"]).is_some() || self.job().is_err()) {
             let reply = Reply::Refused(self.refusal(RefusedKind::Submit));
-            return Ok(Incoming::Reply { reply, job: None, trace: self.trace() });
+            return Ok(RuntimeFrame::Reply { reply, job: None, trace: self.trace() });
         }
         let at = self.time(&["completed_at"]);
-        Ok(Incoming::Event { job: self.job()?, seq, at, event: JobEvent::Ended(terminal) })
+        Ok(RuntimeFrame::Event { job: self.job()?, seq, at, event: JobEvent::Ended(terminal) })
     }
 
     fn failure(&self, status: FinalStatus) -> Terminal {

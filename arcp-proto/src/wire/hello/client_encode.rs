@@ -8,10 +8,10 @@ use crate::id::WireId;
 use crate::json::{Json, Object};
 use crate::model::request::{Command, Credential, HandshakeRequest, Open, Request, SessionRequest, Submit};
 use crate::wire::shared::{self, quoted, write_claim};
-use crate::wire::{Outgoing, View};
+use crate::wire::{RequestToSend, View};
 
 /// Writes a request; `None` if this family has no word for it.
-pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
+pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     let (kind, payload) = match shared::write_request(words(&View::before_handshake(false)), out.request, out.at) {
         Some(written) => written,
         None => write_own(out.request)?,

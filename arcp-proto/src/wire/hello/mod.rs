@@ -24,7 +24,7 @@ use crate::wire::View;
 use crate::wire::names::status_name;
 use crate::wire::shared::Words;
 
-pub(crate) use client_decode::read_incoming;
+pub(crate) use client_decode::read_runtime_frame;
 pub(crate) use client_encode::write_request;
 
 pub(crate) use events::{render_event, write_event};

@@ -133,7 +133,7 @@ fn write_opened(opened: &Opened) -> String {
 }
 
 fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String> {
-    let form = view.profile.refusal_form(refusal.concern);
+    let form = view.profile.refusal_form(refusal.kind);
     // Nobody asked: it is about the session.
     let of_session = form == RefusalForm::JoblessError && refusal.request.is_none()
         || form == RefusalForm::NamedJobError && refusal.job.is_none();

@@ -13,7 +13,7 @@ use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::{ClientInfo, Command, HandshakeRequest, Invocation, Open, SessionRequest, Submit};
-use crate::wire::Inbound;
+use crate::wire::ReceivedRequest;
 use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{Fingerprint, Profile};
 use crate::wire::shared::{self, Auth, Resume, bounded, credential, job_of, object, present, reason};
@@ -22,12 +22,12 @@ pub(crate) fn opens(kind: &str) -> bool {
     matches!(kind, "session.hello" | "session.resume")
 }
 
-pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
+pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Violation> {
     let mut profile = Profile::Plain;
-    let inbound =
-        |request, profile| Inbound { id: header.id.clone(), session: header.session.clone(), request, profile };
+    let received =
+        |request, profile| ReceivedRequest { id: header.id.clone(), session: header.session.clone(), request, profile };
     if let Some(request) = shared::read_request(header)? {
-        return Ok(inbound(request, profile));
+        return Ok(received(request, profile));
     }
     let kind = header.kind.as_ref();
     let request = match kind {
@@ -46,7 +46,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
             return Err(Violation::invalid(alloc::format!("unknown message type `{shown}`")));
         }
     };
-    Ok(inbound(request, profile))
+    Ok(received(request, profile))
 }
 
 #[derive(Deserialize)]

@@ -15,10 +15,10 @@ use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 use crate::wire::envelope::Header;
-use crate::wire::payload::{Incoming, Payload, agent, chunk, seconds};
+use crate::wire::payload::{Payload, RuntimeFrame, agent, chunk, seconds};
 
 /// Reads a frame.
-pub(crate) fn read_incoming(header: &Header<'_>, now: UtcMs) -> Result<Incoming, Violation> {
+pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
     let members = Members::of(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
     let p = Payload { header, members, now };
     match p.shared_reply()? {
@@ -28,11 +28,11 @@ pub(crate) fn read_incoming(header: &Header<'_>, now: UtcMs) -> Result<Incoming,
 }
 
 impl Payload<'_, '_> {
-    fn answer(&self, reply: Reply) -> Incoming {
-        Incoming::Reply { reply, job: self.header.job.clone(), trace: self.header_trace() }
+    fn answer(&self, reply: Reply) -> RuntimeFrame {
+        RuntimeFrame::Reply { reply, job: self.header.job.clone(), trace: self.header_trace() }
     }
 
-    fn own(&self) -> Result<Incoming, Violation> {
+    fn own(&self) -> Result<RuntimeFrame, Violation> {
         let reply = match self.header.kind.as_ref() {
             "session.accepted" => Reply::Opened(self.accepted_session()?),
             "session.resumed" => Reply::Opened(self.resumed_session()?),
@@ -60,14 +60,14 @@ impl Payload<'_, '_> {
                 request: self.header.correlation.clone(),
             },
             "job.accepted" => Reply::Accepted(self.accepted()?),
-            "job.heartbeat" => return Ok(Incoming::Beat { job: self.job()? }),
+            "job.heartbeat" => return Ok(RuntimeFrame::Heartbeat { job: self.job()? }),
             _ => return self.told(),
         };
         Ok(self.answer(reply))
     }
 
     /// A message that is part of a job's stream.
-    fn told(&self) -> Result<Incoming, Violation> {
+    fn told(&self) -> Result<RuntimeFrame, Violation> {
         let event = match self.header.kind.as_ref() {
             "job.started" => JobEvent::Started,
             "log" => self.said(EventKind::Log)?,
@@ -80,25 +80,25 @@ impl Payload<'_, '_> {
             "event.emit" => self.emitted()?,
             "stream.chunk" => match self.thought() {
                 Some(thought) => thought,
-                None => return Ok(Incoming::Counted),
+                None => return Ok(RuntimeFrame::Counted),
             },
             "job.result_chunk" => JobEvent::Chunk(chunk(&self.whole()?)?),
             "job.completed" | "tool.result" => JobEvent::Ended(self.completed()),
             "job.failed" | "tool.error" => JobEvent::Ended(self.failed()),
             "job.cancelled" => JobEvent::Ended(self.cancelled()),
-            _ if self.header.seq.is_some() => return Ok(Incoming::Counted),
-            _ => return Ok(Incoming::Unknown),
+            _ if self.header.seq.is_some() => return Ok(RuntimeFrame::Counted),
+            _ => return Ok(RuntimeFrame::Unknown),
         };
         let Some(job) = self.id(&["job_id"]).or_else(|| self.header.job.clone()) else {
             // The end of a job that never was refuses it; what else is told of
             // no job is told of the session.
             let refused = matches!(event, JobEvent::Ended(_)) && self.header.correlation.is_some();
             let refusal = || self.answer(Reply::Refused(self.refusal(RefusedKind::Submit)));
-            return Ok(if refused { refusal() } else { Incoming::Counted });
+            return Ok(if refused { refusal() } else { RuntimeFrame::Counted });
         };
         let at = self.header.timestamp.and_then(|raw| serde_json::from_str::<String>(raw).ok());
         let at = at.and_then(|text| UtcMs::parse(&text));
-        Ok(Incoming::Event { job, seq: self.header.seq, at, event })
+        Ok(RuntimeFrame::Event { job, seq: self.header.seq, at, event })
     }
 
     fn whole(&self) -> Result<Json, Violation> {
@@ -241,7 +241,7 @@ impl Payload<'_, '_> {
             resume_token: Secret::new(self.string(&["resume_token"]).unwrap_or_default()),
             resume_window_s: self.u64(&["resume_window_sec"]).unwrap_or(0),
             heartbeat_s: heartbeat,
-            beat_s: list("heartbeat_interval_seconds").and_then(seconds),
+            job_heartbeat_s: list("heartbeat_interval_seconds").and_then(seconds),
             features: capabilities.as_ref().map_or(IMPLIED, |c| c.capabilities()),
             agents: agents.into_iter().filter_map(|raw| agent(raw.get())).collect(),
             runtime: ClientInfo { name: name("kind"), version: name("version") },

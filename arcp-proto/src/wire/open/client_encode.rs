@@ -12,10 +12,10 @@ use crate::model::request::{
 };
 use crate::secret::Secret;
 use crate::wire::shared::{self, quoted};
-use crate::wire::{Outgoing, View};
+use crate::wire::{RequestToSend, View};
 
 /// Writes a request; `None` if this family has no word for it.
-pub(crate) fn write_request(out: &Outgoing<'_>) -> Option<String> {
+pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     let (kind, payload) = match shared::write_request(words(&View::before_handshake(false)), out.request, out.at) {
         Some((kind, payload)) => (Cow::Borrowed(kind), payload),
         None => write_own(out.request)?,

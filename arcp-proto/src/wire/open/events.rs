@@ -28,7 +28,7 @@ pub(crate) fn render_event(view: &View, told: &EventSnapshot<'_>, part: FrameRol
         (FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached, JobEvent::Started) => {
             payload.display("job_id", told.job).display("started_at", told.at);
         }
-        (_, JobEvent::Emitted { kind, body }) => return render_said(view, told, kind, body),
+        (_, JobEvent::Emitted { kind, body }) => return render_emitted(view, told, kind, body),
         (_, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, chunk),
         (_, JobEvent::Ended(terminal)) => write_terminal(&mut payload, view, terminal),
     }
@@ -86,7 +86,7 @@ pub(super) fn kind_of(class: EventClass, part: FrameRole) -> &'static str {
     }
 }
 
-fn render_said(view: &View, told: &EventSnapshot<'_>, kind: &EventKind, body: &Json) -> String {
+fn render_emitted(view: &View, told: &EventSnapshot<'_>, kind: &EventKind, body: &Json) -> String {
     let own = kind_of(told.event.class(), FrameRole::Whole);
     let said = match kind {
         EventKind::Log | EventKind::Status | EventKind::Delegate => body.as_str().to_string(),

@@ -25,7 +25,7 @@ use crate::time::UtcMs;
 use crate::wire::shared::Words;
 use crate::wire::{Profile, View};
 
-pub(crate) use client_decode::read_incoming;
+pub(crate) use client_decode::read_runtime_frame;
 pub(crate) use client_encode::write_request;
 pub(crate) use events::{render_event, write_event};
 pub(crate) use replies::write_reply;

@@ -56,7 +56,7 @@ fn write_own(view: &View, stamp: Stamp, reply: &Reply) -> Option<(&'static str, 
             payload.str("detail", detail).str("note", detail);
             ("ack", payload.done())
         }
-        Reply::JobHeartbeat(beat) => ("job.heartbeat", write_beat(beat)),
+        Reply::JobHeartbeat(heartbeat) => ("job.heartbeat", write_heartbeat(heartbeat)),
         Reply::Accepted(accepted) => ("job.accepted", write_accepted(accepted)),
         Reply::CancelTaken { target, deadline_ms, .. } => {
             payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
@@ -85,7 +85,7 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
         Reply::Opened(opened) => (opened.request.as_ref(), None, None),
         Reply::Challenge(challenge) => (challenge.request.as_ref(), None, None),
         // What ends a session, asked by nobody, is about nothing else.
-        Reply::Refused(Refusal { concern: RefusedKind::Session, request: None, .. }) => (None, None, None),
+        Reply::Refused(Refusal { kind: RefusedKind::Session, request: None, .. }) => (None, None, None),
         Reply::Refused(refusal) => {
             let job = refusal.job.as_ref().filter(|job| is_job(job));
             (refusal.request.as_ref(), job, refusal.trace.as_deref())
@@ -98,7 +98,7 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
         }
         Reply::CancelTaken { request, target, .. } => (request.as_ref(), target.job(), None),
         Reply::Jobs(page) => (page.request.as_ref(), None, None),
-        Reply::JobHeartbeat(beat) => (beat.request.as_ref(), Some(&beat.job), Some(&beat.trace)),
+        Reply::JobHeartbeat(heartbeat) => (heartbeat.request.as_ref(), Some(&heartbeat.job), Some(&heartbeat.trace)),
         Reply::Accepted(accepted) => (accepted.request.as_ref(), Some(&accepted.job), accepted.trace.as_deref()),
         Reply::Watching(watching) => (watching.request.as_ref(), Some(&watching.job), watching.trace.as_deref()),
         Reply::Ping { .. } | Reply::Refresh { .. } | Reply::Evicted { .. } => (None, None, None),
@@ -133,7 +133,7 @@ fn write_capabilities(out: &mut Object, opened: &Opened) {
         out.bool("anonymous", true);
     }
     out.str("heartbeat_recovery", if opened.features.has(Feature::BlockOnSilence) { "block" } else { "fail" });
-    if let Some(interval) = opened.beat_s {
+    if let Some(interval) = opened.job_heartbeat_s {
         out.u64("heartbeat_interval_seconds", interval);
     }
     out.array("extensions", opened.extensions.iter().map(|name| quoted(name)))
@@ -164,7 +164,7 @@ fn write_challenge(challenge: &Challenge) -> String {
 /// What is refused decides the type of the refusal.
 fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> (&'static str, String) {
     let mut payload = Object::new();
-    match refusal.concern {
+    match refusal.kind {
         RefusedKind::Session if stamp.session.is_none() => {
             write_error(&mut payload, view, refusal);
             write_nested(&mut payload, view, refusal);
@@ -265,9 +265,12 @@ fn write_eviction(view: &View, code: &ErrorCode, reason: &str) -> String {
     payload.done()
 }
 
-fn write_beat(beat: &JobHeartbeat) -> String {
+fn write_heartbeat(heartbeat: &JobHeartbeat) -> String {
     let mut payload = Object::new();
-    payload.u64("sequence", beat.sequence).u64("deadline_ms", beat.deadline_ms).str("state", status_word(beat.status));
+    payload
+        .u64("sequence", heartbeat.sequence)
+        .u64("deadline_ms", heartbeat.deadline_ms)
+        .str("state", status_word(heartbeat.status));
     payload.done()
 }
 

@@ -18,7 +18,7 @@ use crate::model::request::{
     SessionRequest, Submit, Target,
 };
 use crate::secret::Secret;
-use crate::wire::Inbound;
+use crate::wire::ReceivedRequest;
 use crate::wire::envelope::{Header, payload};
 use crate::wire::profile::{OpenFingerprint, Profile};
 use crate::wire::shared::{self, Auth, bounded, credential, object, present};
@@ -73,7 +73,7 @@ pub(crate) fn is_own(kind: &str) -> bool {
     }
 }
 
-pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
+pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Violation> {
     let mut profile = Profile::Plain;
     let priority = priority(header)?;
     let request = match shared::read_request(header)? {
@@ -100,7 +100,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<Inbound, Violation> {
             },
         },
     };
-    Ok(Inbound { id: header.id.clone(), session: header.session.clone(), request, profile })
+    Ok(ReceivedRequest { id: header.id.clone(), session: header.session.clone(), request, profile })
 }
 
 /// A type of the protocol that nobody serves here, or one of an extension

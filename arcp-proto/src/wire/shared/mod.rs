@@ -8,7 +8,8 @@ mod written;
 pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
 pub(super) use requests::{
-    Auth, Resume, bounded, concern, credential, job_of, key, max_runtime, nonce, object, present, read_request, reason,
+    Auth, Resume, bounded, credential, job_of, key, max_runtime, nonce, object, present, read_request, reason,
+    refused_kind,
 };
 pub(super) use written::{
     Words, chunk_members, quoted, shown_agent, write_agent, write_claim, write_reply, write_request,

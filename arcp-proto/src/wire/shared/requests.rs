@@ -49,7 +49,7 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
 }
 
 /// What a message of this type asks for, for whoever refuses it unread.
-pub(in crate::wire) fn concern(kind: &str) -> RefusedKind {
+pub(in crate::wire) fn refused_kind(kind: &str) -> RefusedKind {
     match kind {
         "job.submit" | "tool.invoke" => RefusedKind::Submit,
         "job.cancel" | "cancel" => RefusedKind::Cancel,
