@@ -98,6 +98,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(success("null"));
             steps
         }
+        "delegator" => vec![say("delegate", r#"{"target":"child","task":"t"}"#), success("null")],
         "chunker" => {
             let (chunks, bytes) = (number("chunks", 3), number("bytes", 10));
             let piece = |n: u64| {

@@ -191,4 +191,15 @@ mod tests {
         assert_eq!(ErrorCode::named("NEW"), ErrorCode::Other("NEW".into()));
         assert_eq!(ErrorCode::named("NOT_FOUND"), ErrorCode::JobNotFound);
     }
+
+    #[test]
+    fn the_protocol_reference_has_every_code_as_it_is_written() {
+        for code in ALL {
+            let retryable = if code.retryable() { "yes" } else { "no" };
+            let line =
+                alloc::format!("| `{}` | `{}` | `{}` | {retryable} |", code.name(), code.in_hello(), code.in_open());
+            let page = include_str!("../../docs/protocol.md");
+            assert!(page.lines().any(|written| written == line), "docs/protocol.md does not say\n{line}");
+        }
+    }
 }

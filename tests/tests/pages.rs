@@ -1,0 +1,119 @@
+//! The pages in `docs` say what the program does: every frame that they show
+//! is one that the runtime writes.
+
+use std::collections::BTreeSet;
+
+use arcp_proto::model::event::EventKind;
+use arcp_tests::raw::Raw;
+use arcp_tests::world::World;
+use serde_json::{Map, Value, json};
+
+const EVENTS: &str = include_str!("../../docs/events.md");
+const MOMENT: &str = "2026-01-01T00:00:00.000Z";
+
+/// Jobs that show each kind of event and of end: what is submitted, and
+/// whether it is cancelled.
+fn jobs() -> Vec<(&'static str, Value, Option<u64>, bool)> {
+    vec![
+        ("kinds", json!({}), None, false),
+        ("delegator", json!({}), None, false),
+        ("slow", json!({"ticks": 2}), None, false),
+        ("chunker", json!({"chunks": 2, "bytes": 4}), None, false),
+        ("stepper", json!({"steps": 1}), None, false),
+        ("failer", json!({}), None, false),
+        ("waiter", json!({}), None, true),
+        ("waiter", json!({}), Some(1), false),
+    ]
+}
+
+fn world() -> World {
+    World::configured(1, |config| *config = config.clone().with_agent("delegator", &[]))
+}
+
+/// The frame with what is new each time replaced.
+fn shown(value: &Value) -> Value {
+    match value {
+        Value::String(text) => json!(shown_text(text)),
+        Value::Array(items) => items.iter().map(shown).collect(),
+        Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), shown(value))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    }
+}
+
+fn shown_text(text: &str) -> String {
+    if text.len() == MOMENT.len() && text.ends_with('Z') && text.as_bytes()[10] == b'T' {
+        return MOMENT.to_string();
+    }
+    match text.split_once('_') {
+        Some((kind @ ("job" | "res" | "chk"), id)) if id.len() == 26 => format!("{kind}_01"),
+        _ => text.to_string(),
+    }
+}
+
+fn type_and_payload(frame: &Value) -> String {
+    let members: Map<String, Value> =
+        ["type", "payload"].into_iter().map(|name| (name.to_string(), shown(&frame[name]))).collect();
+    Value::Object(members).to_string()
+}
+
+fn written_in_hello() -> BTreeSet<String> {
+    let mut written = BTreeSet::new();
+    for (agent, input, limit, cancel) in jobs() {
+        let mut world = world();
+        let (mut raw, _) = Raw::hello(&mut world, "tok-alice");
+        let mut submit = json!({"agent": agent, "input": input});
+        if let Some(limit) = limit {
+            submit["max_runtime_sec"] = json!(limit);
+        }
+        let accepted = raw.submit(&mut world, submit);
+        if cancel {
+            raw.send(&mut world, "job.cancel", json!({"job_id": accepted["job_id"], "reason": "enough"}));
+        }
+        written.extend(raw.until_end(&mut world).iter().map(type_and_payload));
+        world.finish();
+    }
+    written
+}
+
+fn written_in_open() -> BTreeSet<String> {
+    let mut written = BTreeSet::new();
+    for (agent, input, limit, cancel) in jobs() {
+        let mut world = world();
+        let (mut raw, _) = Raw::open(&mut world, "tok-alice");
+        let mut invoke = json!({"tool": agent, "arguments": input});
+        if let Some(limit) = limit {
+            invoke["max_runtime_sec"] = json!(limit);
+        }
+        let accepted = raw.invoke(&mut world, invoke);
+        if cancel {
+            raw.send(&mut world, "cancel", json!({"target_id": accepted["job_id"], "reason": "enough"}));
+        }
+        written.extend(raw.until_end(&mut world).iter().map(type_and_payload));
+        world.finish();
+    }
+    written
+}
+
+#[test]
+fn every_frame_on_the_page_of_events_is_written_so() {
+    let (hello, open) = (written_in_hello(), written_in_open());
+    let mut checked = 0;
+    for line in EVENTS.lines().filter(|line| line.contains("| `{\"type\"")) {
+        let (family, frame) = line.trim_matches('|').split_once('|').expect("two cells");
+        let frame = frame.trim().trim_matches('`');
+        let written = if family.trim().starts_with("hello") { &hello } else { &open };
+        let kind = frame.split('"').nth(3).expect("a type");
+        let near: Vec<&String> = written.iter().filter(|own| own.contains(&format!("\"type\":\"{kind}\""))).collect();
+        assert!(written.contains(frame), "nobody writes\n{frame}\nbut\n{near:#?}");
+        checked += 1;
+    }
+    assert!(checked > 30, "only {checked} frames were found on the page");
+}
+
+#[test]
+fn every_kind_of_event_has_its_part_of_the_page() {
+    for kind in EventKind::NAMED {
+        let heading = format!("## {}\n", kind.name());
+        assert!(EVENTS.contains(&heading), "docs/events.md has no `{}`", heading.trim());
+    }
+}
