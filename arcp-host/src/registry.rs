@@ -92,7 +92,7 @@ impl Registry {
             .iter()
             .map(|(name, versions)| {
                 let versions: Vec<String> = versions.iter().filter_map(|(version, _)| version.clone()).collect();
-                AgentEntry { name: name.clone(), default: versions.last().cloned(), versions }
+                AgentEntry { name: name.clone(), default: versions.last().cloned(), versions, ..AgentEntry::default() }
             })
             .collect()
     }

@@ -3,6 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ impl fmt::Display for AgentRef {
 }
 
 /// An agent a runtime hosts, with all its versions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentEntry {
     /// The bare name.
     pub name: String,
@@ -79,6 +80,10 @@ pub struct AgentEntry {
     pub versions: Vec<String>,
     /// The version a bare name means; one of `versions`.
     pub default: Option<String>,
+    /// How many jobs of it run at once, whatever their version; `None`: as many
+    /// as there are slots. More wait, in turn by principal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<NonZeroU32>,
 }
 
 impl AgentEntry {

@@ -112,6 +112,7 @@ impl Config {
             name: name.to_string(),
             versions: versions.iter().map(ToString::to_string).collect(),
             default: versions.last().map(ToString::to_string),
+            ..AgentEntry::default()
         });
         self
     }

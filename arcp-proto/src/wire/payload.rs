@@ -252,7 +252,7 @@ pub(super) fn seconds(raw: &str) -> Option<u64> {
 pub(super) fn agent(raw: &str) -> Option<AgentEntry> {
     if raw.starts_with('"') {
         let name: String = serde_json::from_str(raw).ok()?;
-        return Some(AgentEntry { name, versions: Vec::new(), default: None });
+        return Some(AgentEntry { name, ..AgentEntry::default() });
     }
     let members = Members::of(raw).ok()?;
     let versions = members.get("versions").and_then(|raw| serde_json::from_str(raw).ok());
@@ -260,6 +260,7 @@ pub(super) fn agent(raw: &str) -> Option<AgentEntry> {
         name: members.get_str("name")?,
         versions: versions.unwrap_or_default(),
         default: members.get_str("default"),
+        ..AgentEntry::default()
     })
 }
 

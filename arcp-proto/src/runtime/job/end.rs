@@ -74,7 +74,7 @@ impl Jobs {
         let runs = self.table.change(id, |job| {
             if job.run.state == AgentState::Idle {
                 self.shares.take_input(job);
-                self.line.leave(job);
+                self.lines.leave(&ctx.config, job);
                 self.shares.return_slot(job);
                 job.run.state = AgentState::Gone;
             }

@@ -3,7 +3,7 @@
 
 use super::idempotency::Keys;
 use super::shares::Shares;
-use super::slots::Line;
+use super::slots::Lines;
 use super::table::Table;
 use super::{Input, Job};
 use crate::id::{JobId, Principal};
@@ -18,7 +18,7 @@ pub(in crate::runtime) struct Jobs {
     /// What each principal holds of everything.
     pub(super) shares: Shares,
     /// Jobs that wait for a slot.
-    pub(super) line: Line,
+    pub(super) lines: Lines,
     pub(super) keys: Keys,
 }
 
@@ -56,7 +56,7 @@ impl Jobs {
 
     pub(in crate::runtime) fn counts(&self) -> JobCounts {
         let total = self.shares.total();
-        JobCounts { unfinished: total.live, waiting: self.line.len(), running: total.running }
+        JobCounts { unfinished: total.live, waiting: self.lines.len(), running: total.running }
     }
 
     pub(super) fn insert(&mut self, job: Job) {

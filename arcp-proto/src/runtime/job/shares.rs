@@ -6,6 +6,7 @@
 //! finds something, however much those before it asked for.
 
 use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
 
 use super::{Input, Job};
 use crate::error::{BoundOf, Violation};
@@ -17,6 +18,8 @@ use crate::principal::Account;
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     by_account: BTreeMap<Account, Share>,
+    /// Agents that hold a slot, by name.
+    by_agent: BTreeMap<String, usize>,
     total: Share,
 }
 
@@ -68,14 +71,28 @@ impl Shares {
     /// Gives a job a slot: its principal may have one.
     pub(super) fn take_slot(&mut self, job: &mut Job) {
         job.run.has_slot = true;
+        *self.by_agent.entry(job.spec.agent.name().to_string()).or_default() += 1;
         self.change(&job.spec.principal, |share| share.running += 1);
     }
 
     /// Takes the slot of a job back, if it has one.
     pub(super) fn return_slot(&mut self, job: &mut Job) {
-        if core::mem::take(&mut job.run.has_slot) {
-            self.change(&job.spec.principal, |share| share.running -= 1);
+        if !core::mem::take(&mut job.run.has_slot) {
+            return;
         }
+        self.change(&job.spec.principal, |share| share.running -= 1);
+        let name = job.spec.agent.name();
+        if let Some(running) = self.by_agent.get_mut(name) {
+            *running -= 1;
+            if *running == 0 {
+                self.by_agent.remove(name);
+            }
+        }
+    }
+
+    /// How many jobs of an agent hold a slot.
+    pub(super) fn running_of(&self, agent: &str) -> usize {
+        self.by_agent.get(agent).copied().unwrap_or(0)
     }
 
     /// Takes the input of a job: it starts, or never will. From then on it waits

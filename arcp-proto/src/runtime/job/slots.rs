@@ -5,6 +5,7 @@
 //! slot is free says so in its acceptance; one that waited says so later.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString as _};
 use core::cmp::Reverse;
 use core::time::Duration;
 
@@ -15,73 +16,124 @@ use crate::json::Json;
 use crate::model::event::JobEvent;
 use crate::model::request::Priority;
 use crate::principal::Account;
+use crate::runtime::config::Config;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::{AgentSpec, Output};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 
-/// Jobs that wait for a slot: accounts in turn, each with its jobs.
+/// Jobs that wait for a slot: those of each agent of which only so many may run
+/// in a line of their own, all others in one. So whoever has jobs of another
+/// agent does not lose its turn for this one.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct Lines {
+    lines: BTreeMap<Option<String>, Line>,
+    last_turn: u64,
+}
+
+/// Accounts in turn, each with its jobs.
+#[derive(Debug, Default)]
+struct Line {
     turns: BTreeMap<u64, Account>,
     queues: BTreeMap<Account, Queue>,
-    last_turn: u64,
 }
 
 #[derive(Debug)]
 struct Queue {
     turn: u64,
     /// The most urgent first, then the oldest.
-    jobs: BTreeSet<(Reverse<Priority>, LogPos, JobId)>,
+    jobs: BTreeSet<Position>,
 }
 
-impl Line {
+type Position = (Reverse<Priority>, LogPos, JobId);
+
+/// Where a job stands in the queue of its account.
+fn position(job: &Job) -> Position {
+    (Reverse(job.spec.invocation.priority), job.accepted_at, job.id)
+}
+
+/// How many jobs of an agent may run, if that is bounded.
+fn concurrency(config: &Config, agent: &str) -> Option<usize> {
+    let entry = config.agents.iter().find(|entry| entry.name == agent)?;
+    entry.concurrency.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
+}
+
+/// In which line the jobs of an agent wait.
+fn line_of(config: &Config, agent: &str) -> Option<String> {
+    concurrency(config, agent).map(|_| agent.to_string())
+}
+
+impl Lines {
     /// A job waits for a slot from now on.
-    pub(super) fn enter(&mut self, job: &mut Job) {
+    pub(super) fn enter(&mut self, config: &Config, job: &mut Job) {
         job.run.waits.insert(Wait::Slot);
-        let account = job.spec.principal.account();
-        let queue = self.queues.entry(account.clone()).or_insert_with(|| {
-            self.last_turn += 1;
-            self.turns.insert(self.last_turn, account);
-            Queue { turn: self.last_turn, jobs: BTreeSet::new() }
-        });
-        queue.jobs.insert((Reverse(job.spec.invocation.priority), job.accepted_at, job.id));
+        let line = self.lines.entry(line_of(config, job.spec.agent.name())).or_default();
+        line.enter(&mut self.last_turn, job);
     }
 
     /// A job starts, or never will: if it was in line, others of its account
-    /// have their next turn after everybody else's.
-    pub(super) fn leave(&mut self, job: &mut Job) {
+    /// have their next turn there after everybody else's.
+    pub(super) fn leave(&mut self, config: &Config, job: &mut Job) {
         if !job.run.waits.remove(&Wait::Slot) {
             return;
         }
-        let account = job.spec.principal.account();
-        let Some(queue) = self.queues.get_mut(&account) else {
-            debug_assert!(false, "who waits for a slot stands in line");
-            return;
-        };
-        queue.jobs.remove(&(Reverse(job.spec.invocation.priority), job.accepted_at, job.id));
-        self.turns.remove(&queue.turn);
-        if queue.jobs.is_empty() {
-            self.queues.remove(&account);
-            return;
+        let name = line_of(config, job.spec.agent.name());
+        let left = self.lines.get_mut(&name).is_some_and(|line| line.leave(&mut self.last_turn, job));
+        debug_assert!(left, "who waits for a slot stands in line");
+        if self.lines.get(&name).is_some_and(|line| line.queues.is_empty()) {
+            self.lines.remove(&name);
         }
-        self.last_turn += 1;
-        queue.turn = self.last_turn;
-        self.turns.insert(self.last_turn, account);
     }
 
-    /// The next job of the first account in turn that may have a slot. Those
-    /// that may not have one already: there are no more of them than slots, or
-    /// none is free for anonymous ones.
-    pub(super) fn first(&self, may: impl Fn(&Account) -> bool) -> Option<JobId> {
-        let account = self.turns.values().find(|account| may(account))?;
-        self.queues.get(account)?.jobs.first().map(|(_, _, id)| *id)
+    /// The next job, of the lines that may go on and the accounts that may have
+    /// a slot: that whose turn came first. Accounts that may not have one
+    /// already: there are no more of them than slots, or none is free for
+    /// anonymous ones.
+    fn first(&self, may_go_on: impl Fn(&Option<String>) -> bool, may_run: impl Fn(&Account) -> bool) -> Option<JobId> {
+        let open = self.lines.iter().filter(|(name, _)| may_go_on(name));
+        open.filter_map(|(_, line)| line.first(&may_run)).min().map(|(_, id)| id)
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.queues.values().map(|queue| queue.jobs.len()).sum()
+        self.lines.values().flat_map(|line| line.queues.values()).map(|queue| queue.jobs.len()).sum()
+    }
+}
+
+impl Line {
+    fn enter(&mut self, last_turn: &mut u64, job: &Job) {
+        let account = job.spec.principal.account();
+        let queue = self.queues.entry(account.clone()).or_insert_with(|| {
+            *last_turn += 1;
+            self.turns.insert(*last_turn, account);
+            Queue { turn: *last_turn, jobs: BTreeSet::new() }
+        });
+        queue.jobs.insert(position(job));
+    }
+
+    /// Whether it stood here.
+    fn leave(&mut self, last_turn: &mut u64, job: &Job) -> bool {
+        let account = job.spec.principal.account();
+        let Some(queue) = self.queues.get_mut(&account) else {
+            return false;
+        };
+        let left = queue.jobs.remove(&position(job));
+        self.turns.remove(&queue.turn);
+        if queue.jobs.is_empty() {
+            self.queues.remove(&account);
+            return left;
+        }
+        *last_turn += 1;
+        queue.turn = *last_turn;
+        self.turns.insert(*last_turn, account);
+        left
+    }
+
+    /// The next job of the first account that may have a slot, and its turn.
+    fn first(&self, may_run: impl Fn(&Account) -> bool) -> Option<(u64, JobId)> {
+        let (turn, account) = self.turns.iter().find(|(_, account)| may_run(account))?;
+        self.queues.get(account)?.jobs.first().map(|(_, _, id)| (*turn, *id))
     }
 }
 
@@ -100,7 +152,7 @@ impl Jobs {
                 self.table.change(id, |job| {
                     job.mark_queued();
                     job.run.waits.remove(&Wait::Store);
-                    self.line.enter(job);
+                    self.lines.enter(&ctx.config, job);
                 });
                 self.fill_slots(ctx);
             }
@@ -109,12 +161,27 @@ impl Jobs {
         }
     }
 
+    /// Whether an agent that is started now for this account has a slot.
+    pub(super) fn may_start(&self, ctx: &Context, account: &Account, agent: &str) -> bool {
+        let running = self.shares.running_of(agent);
+        self.shares.may_run(account, &ctx.config.limits)
+            && concurrency(&ctx.config, agent).is_none_or(|most| running < most)
+    }
+
+    fn next_in_line(&self, ctx: &Context) -> Option<JobId> {
+        let may_go_on = |line: &Option<String>| {
+            let most = line.as_deref().and_then(|agent| Some((agent, concurrency(&ctx.config, agent)?)));
+            most.is_none_or(|(agent, most)| self.shares.running_of(agent) < most)
+        };
+        self.lines.first(may_go_on, |account| self.shares.may_run(account, &ctx.config.limits))
+    }
+
     /// Begins with waiting jobs, whose principals may have a slot, while there
     /// are slots: each waits for that to be durable.
     pub(in crate::runtime) fn fill_slots(&mut self, ctx: &mut Context) {
-        while let Some(id) = self.line.first(|account| self.shares.may_run(account, &ctx.config.limits)) {
+        while let Some(id) = self.next_in_line(ctx) {
             self.table.change(id, |job| {
-                self.line.leave(job);
+                self.lines.leave(&ctx.config, job);
                 self.shares.take_slot(job);
                 job.run.waits.insert(Wait::Store);
                 job.start(ctx);

@@ -124,7 +124,7 @@ impl Jobs {
     }
 
     /// Accepts a job, in a slot if its principal may have one: whoever may has no
-    /// job in line for one.
+    /// job of that agent in line for one.
     pub(in crate::runtime) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
         let SubmitContext { submit, invocation, principal, session, .. } = asked;
         let NewJob { agent, key } = new;
@@ -132,7 +132,7 @@ impl Jobs {
         let trace = submit.trace.clone().unwrap_or_else(|| {
             alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64() | 1, ctx.entropy.public_u64())
         });
-        let starts = self.shares.may_run(&principal.account(), &ctx.config.limits);
+        let starts = self.may_start(ctx, &principal.account(), agent.name());
         let input = submit.input.clone().unwrap_or_else(Json::empty_object);
         let spec = JobSpec {
             principal: principal.clone(),
