@@ -1,0 +1,103 @@
+//! The members of an object, read without decoding their values.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{Json, JsonError, Object};
+
+/// The members of one object, in order, values as raw text.
+#[derive(Debug, Default)]
+pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a str)>);
+
+impl<'a> Members<'a> {
+    /// Splits an object.
+    ///
+    /// # Errors
+    ///
+    /// `NotAnObject`, `Syntax`, or `Duplicate`.
+    pub fn of(text: &'a str) -> Result<Members<'a>, JsonError> {
+        if !text.trim_start().starts_with('{') {
+            return Err(JsonError::NotAnObject);
+        }
+        let members: Members<'a> = serde_json::from_str(text).map_err(|e| JsonError::Syntax { at: e.column() })?;
+        let mut names: Vec<&str> = members.0.iter().map(|(name, _)| name.as_ref()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(JsonError::Duplicate);
+        }
+        Ok(members)
+    }
+
+    /// The raw text of a member.
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
+    }
+
+    /// A member that must be a string, decoded.
+    pub fn get_str(&self, name: &str) -> Option<String> {
+        self.get(name).and_then(|raw| serde_json::from_str(raw).ok())
+    }
+
+    /// Renames the first of `aliases` that is there, unless `name` is.
+    pub fn rename(&mut self, aliases: &[&'static str], name: &'static str) {
+        if self.get(name).is_some() {
+            return;
+        }
+        if let Some(member) = self.0.iter_mut().find(|(member, _)| aliases.contains(&member.as_ref())) {
+            member.0 = Cow::Borrowed(name);
+        }
+    }
+
+    /// Writes the members as an object again.
+    pub fn to_json(&self) -> Json {
+        let mut object = Object::new();
+        for (name, value) in &self.0 {
+            object.raw(name, value);
+        }
+        Json::of_written(object.done())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<'a>, D::Error> {
+        struct Walk<'a>(core::marker::PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Walk<'a> {
+            type Value = Members<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'a>, A::Error> {
+                let mut members = Vec::new();
+                while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                    members.push((name, value.get()));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Walk(core::marker::PhantomData))
+    }
+}
+
+/// A string that borrows where it has no escapes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_refuse_duplicates() {
+        assert!(matches!(Members::of(r#"{"a":1,"\u0061":2}"#), Err(JsonError::Duplicate)));
+        assert!(matches!(Members::of("[]"), Err(JsonError::NotAnObject)));
+    }
+}

@@ -1,0 +1,169 @@
+//! Objects that this crate writes, and the escapes of their strings.
+
+use alloc::string::String;
+use core::fmt::{self, Write as _};
+
+use super::Json;
+
+/// Writes one JSON object, members in the order of the calls.
+#[derive(Debug)]
+pub struct Object {
+    out: String,
+}
+
+impl Default for Object {
+    fn default() -> Object {
+        Object::new()
+    }
+}
+
+impl Object {
+    /// An empty object.
+    pub fn new() -> Object {
+        Object { out: String::from("{") }
+    }
+
+    /// An empty object with room for `bytes`.
+    pub(crate) fn with_capacity(bytes: usize) -> Object {
+        let mut out = String::with_capacity(bytes + 2);
+        out.push('{');
+        Object { out }
+    }
+
+    /// A string member.
+    pub fn str(&mut self, name: &str, value: &str) -> &mut Object {
+        self.name(name);
+        push_string(&mut self.out, value);
+        self
+    }
+
+    /// A string member, if there is a value.
+    pub fn opt_str(&mut self, name: &str, value: Option<&str>) -> &mut Object {
+        if let Some(value) = value {
+            self.str(name, value);
+        }
+        self
+    }
+
+    /// A member that prints as a string without escapes.
+    pub fn display(&mut self, name: &str, value: impl fmt::Display) -> &mut Object {
+        self.name(name);
+        // Writing to a `String` cannot fail.
+        let _ = write!(self.out, "\"{value}\"");
+        self
+    }
+
+    /// An unsigned number.
+    pub fn u64(&mut self, name: &str, value: u64) -> &mut Object {
+        self.name(name);
+        let _ = write!(self.out, "{value}");
+        self
+    }
+
+    /// A boolean.
+    pub fn bool(&mut self, name: &str, value: bool) -> &mut Object {
+        self.raw(name, if value { "true" } else { "false" })
+    }
+
+    /// A member whose value is JSON text already.
+    pub fn raw(&mut self, name: &str, json: &str) -> &mut Object {
+        self.name(name);
+        self.out.push_str(json);
+        self
+    }
+
+    /// A JSON member, if there is a value.
+    pub fn opt_json(&mut self, name: &str, value: Option<&Json>) -> &mut Object {
+        if let Some(json) = value {
+            self.raw(name, json.as_str());
+        }
+        self
+    }
+
+    /// An object member, written by `fill`.
+    pub fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object)) -> &mut Object {
+        let mut inner = Object::new();
+        fill(&mut inner);
+        let text = inner.done();
+        self.raw(name, &text)
+    }
+
+    /// An array member of texts already in JSON.
+    pub fn array<T: AsRef<str>>(&mut self, name: &str, items: impl IntoIterator<Item = T>) -> &mut Object {
+        self.name(name);
+        self.out.push('[');
+        for (n, item) in items.into_iter().enumerate() {
+            if n > 0 {
+                self.out.push(',');
+            }
+            self.out.push_str(item.as_ref());
+        }
+        self.out.push(']');
+        self
+    }
+
+    /// The finished object.
+    pub fn done(mut self) -> String {
+        self.out.push('}');
+        self.out
+    }
+
+    /// The finished object, as [`Json`].
+    pub fn json(self) -> Json {
+        Json::of_written(self.done())
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.out.len() > 1 {
+            self.out.push(',');
+        }
+        push_string(&mut self.out, name);
+        self.out.push(':');
+    }
+}
+
+/// Appends a JSON string literal.
+pub(crate) fn push_string(out: &mut String, content: &str) {
+    let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    out.reserve(content.len() + 2);
+    out.push('"');
+    // Without a way out of the loop it is done many bytes at once.
+    if content.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        out.push_str(content);
+        return out.push('"');
+    }
+    let mut clean = 0;
+    for (at, byte) in content.bytes().enumerate() {
+        if is_plain(byte) {
+            continue;
+        }
+        out.push_str(&content[clean..at]);
+        clean = at + 1;
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            _ => {
+                let _ = write!(out, "\\u{byte:04x}");
+            }
+        }
+    }
+    out.push_str(&content[clean..]);
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString as _;
+
+    #[test]
+    fn strings_round_trip() {
+        let text = "plain \" \\ \n\r\t \u{1} \u{1F600}";
+        let json = Json::string(text);
+        assert_eq!(json.decode::<String>().ok(), Some(text.to_string()));
+        assert_eq!(Json::parse(json.as_str()), Ok(json));
+    }
+}
