@@ -10,9 +10,7 @@ use arcp_host::stderr::{say, visible};
 use arcp_proto::client::ResultData;
 use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobError, JobEvent, Terminal};
-use arcp_proto::model::job::JobStatus;
 use arcp_proto::time::UtcMs;
-use arcp_proto::wire::status_name;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGINT;
 
@@ -94,7 +92,7 @@ impl View for Lines {
             line.display("ts", at);
         }
         match event {
-            JobEvent::Emitted { kind, body } => line.str("kind", kind.name()).raw("body", body.as_str()),
+            JobEvent::Emitted { kind, body } => line.str("kind", kind.as_str()).raw("body", body.as_str()),
             JobEvent::Chunk(chunk) => line.str("kind", "result_chunk").object("body", |body| {
                 body.u64("chunk_seq", chunk.chunk_seq).str("data", &chunk.data).bool("more", chunk.more);
             }),
@@ -106,7 +104,7 @@ impl View for Lines {
 
     fn ended(&mut self, seq: u64, terminal: &Terminal, result: &ResultData) -> io::Result<()> {
         let mut line = Object::new();
-        line.str("type", "ended").u64("event_seq", seq).str("status", status_name(JobStatus::Ended(terminal.status)));
+        line.str("type", "ended").u64("event_seq", seq).str("status", terminal.status.as_str());
         match result {
             ResultData::None => {}
             ResultData::Inline(json) => {
@@ -124,7 +122,7 @@ impl View for Lines {
         }
         if let Some(error) = &terminal.error {
             line.object("error", |out| {
-                out.str("code", error.code.name()).str("message", &error.message).bool("retryable", error.retryable);
+                out.str("code", error.code.as_str()).str("message", &error.message).bool("retryable", error.retryable);
                 out.opt_json("details", error.details.as_ref());
             });
         }
@@ -258,7 +256,7 @@ impl View for Text {
 
 /// Why a job did not succeed, nothing twice.
 fn why_ended(terminal: &Terminal, error: &JobError) -> String {
-    let (status, code) = (status_name(JobStatus::Ended(terminal.status)), error.code.name());
+    let (status, code) = (terminal.status.as_str(), error.code.as_str());
     let message =
         error.message.strip_prefix(status).map_or(error.message.as_str(), |rest| rest.trim_start_matches([':', ' ']));
     let code = if code.eq_ignore_ascii_case(status) { String::new() } else { format!(" ({code})") };
@@ -304,7 +302,7 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
         | EventKind::Artifact
         | EventKind::Delegate
         | EventKind::Progress
-        | EventKind::Vendor(_) => format!("{} {body}", kind.name()),
+        | EventKind::Vendor(_) => format!("{} {body}", kind.as_str()),
     };
     visible(line.trim_end())
 }

@@ -8,10 +8,9 @@ use arcp_host::stderr::{say, visible};
 use arcp_proto::id::WireId;
 use arcp_proto::json::Object;
 use arcp_proto::model::agent::AgentRef;
-use arcp_proto::model::job::JobSummary;
+use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::ListQuery;
 use arcp_proto::time::UtcMs;
-use arcp_proto::wire::status_name;
 
 use crate::args::{self, Output};
 use crate::connect::Chosen;
@@ -111,7 +110,7 @@ pub fn there_is_none(client: &Client, agent: &AgentRef) -> String {
 }
 
 fn row(job: &JobSummary, output: Output) -> String {
-    let status = job.status.map_or("unknown", status_name);
+    let status = job.status.map_or("unknown", JobStatus::as_str);
     match output {
         Output::Text => {
             let (id, agent) = (visible(job.job.as_str()), visible(&job.agent));

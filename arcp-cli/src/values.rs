@@ -8,11 +8,9 @@ use std::time::Duration;
 use arcp_blocking::Target;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobStatus;
-use arcp_proto::wire::{Compat, Profile, status_named};
+use arcp_proto::wire::{Compat, Profile};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-/// What `--status` takes.
-const STATUSES: [&str; 8] = ["pending", "running", "blocked", "paused", "success", "error", "cancelled", "timed_out"];
 /// The longest idempotency key, in bytes.
 const KEY_BYTES: usize = 256;
 /// The longest a cancel may take.
@@ -158,15 +156,11 @@ pub fn id(text: &str) -> Result<String, String> {
 
 /// Where a job stands.
 pub fn status() -> impl TypedValueParser<Value = JobStatus> {
-    PossibleValuesParser::new(STATUSES).try_map(|word| status_named(&word).ok_or("expected the status of a job"))
+    PossibleValuesParser::new(JobStatus::ALL.map(JobStatus::as_str)).try_map(|word| word.parse::<JobStatus>())
 }
 
 /// Frames for published clients.
 pub fn compat() -> impl TypedValueParser<Value = Compat> {
-    let names = ["auto", "off"].into_iter().chain(Profile::NAMED.iter().map(|(name, _)| *name));
-    PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(|name| match name.as_str() {
-        "auto" => Ok(Compat::Auto),
-        "off" => Ok(Compat::Off),
-        name => Profile::named(name).map(Compat::Always).ok_or("expected the name of a profile"),
-    })
+    let names = ["auto", "off"].into_iter().chain(Profile::PUBLISHED.map(Profile::as_str));
+    PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(|name| name.parse::<Compat>())
 }

@@ -353,7 +353,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn emit(&self, kind: &EventKind, body: &Json) -> Result<(), Stopped> {
-        self.say(kind.name(), body.clone())
+        self.say(kind.as_str(), body.clone())
     }
 
     /// A piece of the result, as text. It may be cut further, never inside a

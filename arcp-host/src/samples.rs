@@ -186,7 +186,7 @@ fn chatty(job: &Context) -> Result<Outcome, AgentError> {
             "vendor" => {
                 let mut body = Object::new();
                 body.u64("i", n);
-                job.emit(&EventKind::of("x-vendor.test.tick"), &body.json())?;
+                job.emit(&EventKind::from("x-vendor.test.tick"), &body.json())?;
             }
             other => {
                 return Err(AgentError::failed(format!("`kind` is `{other}`, expected metric, log, vendor or all")));
@@ -207,7 +207,7 @@ fn one_of_each(job: &Context) -> Result<Outcome, AgentError> {
     job.tool_call("demo.echo", "c1", &Json::empty_object())?;
     job.tool_result("c1", Ok(&Json::parse(r#"{"ok":true}"#)?))?;
     job.artifact("arcp://artifacts/demo", Some("text/plain"), Some(4))?;
-    job.emit(&EventKind::of("x-vendor.test.note"), &Json::parse(r#"{"n":1}"#)?)?;
+    job.emit(&EventKind::from("x-vendor.test.note"), &Json::parse(r#"{"n":1}"#)?)?;
     emitted(8)
 }
 
@@ -270,7 +270,7 @@ impl Default for Failer {
 fn failer(job: &Context) -> Result<Outcome, AgentError> {
     let input: Failer = job.parse()?;
     assert!(!input.plain, "failer was asked to panic");
-    let code = ErrorCode::named(&input.code);
+    let code = ErrorCode::from(input.code.as_str());
     Err(AgentError(if let ErrorCode::Other(code) = &code {
         JobError::invented(code, &input.message)
     } else {

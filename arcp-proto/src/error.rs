@@ -10,6 +10,23 @@ use core::time::Duration;
 pub use code::ErrorCode;
 
 use crate::json::{Json, Object};
+use crate::model::feature::Feature;
+
+/// A text that is none of what it was read as. What was given is not repeated:
+/// it may be a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+#[non_exhaustive]
+pub struct ParseError {
+    /// What a text of this kind looks like.
+    pub expected: &'static str,
+}
+
+impl ParseError {
+    pub(crate) const fn new(expected: &'static str) -> ParseError {
+        ParseError { expected }
+    }
+}
 
 /// Something a peer did that the protocol does not allow. It is answered to
 /// that peer; the session survives unless stated otherwise.
@@ -104,6 +121,7 @@ impl BoundOf {
 
 /// A local call that was not allowed, and what the caller should have done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ApiMisuse {
     /// A command was given before the session was accepted.
     #[error("the session is not accepted yet: wait for `ClientEvent::Accepted`")]
@@ -125,7 +143,7 @@ pub enum ApiMisuse {
     },
     /// The peer did not negotiate what the command needs.
     #[error("the peer did not negotiate the feature `{0}`")]
-    NotNegotiated(&'static str),
+    NotNegotiated(Feature),
     /// An argument is outside its documented range.
     #[error("{0}")]
     Argument(&'static str),
@@ -133,6 +151,7 @@ pub enum ApiMisuse {
 
 /// A configuration that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// A bound is outside its documented range.
     #[error("limit `{name}` is {value}, expected {expected}")]

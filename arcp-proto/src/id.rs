@@ -2,10 +2,12 @@
 
 use alloc::string::{String, ToString as _};
 use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use crate::error::ParseError;
 pub use crate::principal::{Network, Principal};
 
 /// A connection, numbered by the driver. Never reuse a number.
@@ -42,6 +44,14 @@ impl WireId {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for WireId {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<WireId, ParseError> {
+        WireId::new(text).ok_or(ParseError::new("an id of 1 to 256 bytes"))
     }
 }
 
@@ -102,10 +112,18 @@ macro_rules! runtime_id {
         }
 
         impl TryFrom<String> for $name {
-            type Error = &'static str;
+            type Error = ParseError;
 
-            fn try_from(text: String) -> Result<$name, &'static str> {
-                $name::parse(&text).ok_or(concat!("not an id of the form ", $prefix, "<ULID>"))
+            fn try_from(text: String) -> Result<$name, ParseError> {
+                text.parse()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseError;
+
+            fn from_str(text: &str) -> Result<$name, ParseError> {
+                $name::parse(text).ok_or(ParseError::new(concat!("an id of the form ", $prefix, "<ULID>")))
             }
         }
     };

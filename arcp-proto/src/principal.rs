@@ -3,11 +3,12 @@
 use alloc::string::{String, ToString as _};
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::error::BoundOf;
+use crate::error::{BoundOf, ParseError};
 use crate::id::SessionId;
 
 /// How the names of principals begin that nobody vouches for.
@@ -97,11 +98,19 @@ impl From<Principal> for String {
 }
 
 impl TryFrom<String> for Principal {
-    type Error = &'static str;
+    type Error = ParseError;
 
-    fn try_from(text: String) -> Result<Principal, &'static str> {
-        let known = || Principal::new(&text).ok_or("a principal has a name of 1 to 256 bytes");
-        Principal::read_anonymous(&text).map_or_else(known, Ok)
+    fn try_from(text: String) -> Result<Principal, ParseError> {
+        Principal::read_anonymous(&text).map_or_else(|| text.parse(), Ok)
+    }
+}
+
+/// Reads the name of somebody known, as [`Principal::new`] does.
+impl FromStr for Principal {
+    type Err = ParseError;
+
+    fn from_str(name: &str) -> Result<Principal, ParseError> {
+        Principal::new(name).ok_or(ParseError::new("a name of 1 to 256 bytes, not that of an anonymous session"))
     }
 }
 

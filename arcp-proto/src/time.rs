@@ -3,12 +3,14 @@
 //! The core never reads a clock. Monotonic time drives timers; UTC stamps
 //! events and bounds leases. Both are clamped forward by the runtime.
 
-use alloc::string::String;
 use core::fmt::{self, Write as _};
 use core::ops::Add;
+use core::str::FromStr;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::ParseError;
 
 /// Monotonic time in microseconds since an arbitrary start.
 ///
@@ -126,13 +128,11 @@ impl fmt::Display for UtcMs {
     }
 }
 
-impl UtcMs {
-    /// The RFC 3339 text, as `Display` prints it.
-    pub fn text(self) -> String {
-        let mut out = String::with_capacity(24);
-        // Writing to a `String` cannot fail.
-        let _ = write!(out, "{self}");
-        out
+impl FromStr for UtcMs {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<UtcMs, ParseError> {
+        UtcMs::parse(text).ok_or(ParseError::new("an RFC 3339 time with an offset, of the years 1970 to 9999"))
     }
 }
 
@@ -218,13 +218,15 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString as _;
+
     use super::*;
 
     #[test]
     fn every_day_of_four_centuries_round_trips() {
         for day in 0..146_097 * 2 {
             let utc = UtcMs(day * DAY_MS + 12_345);
-            assert_eq!(UtcMs::parse(&utc.text()), Some(utc), "day {day}");
+            assert_eq!(UtcMs::parse(&utc.to_string()), Some(utc), "day {day}");
         }
     }
 

@@ -161,6 +161,16 @@ fn sw15_rr5_capabilities_are_what_both_sides_have() {
 }
 
 #[test]
+fn whoever_requires_jobs_that_outlive_the_runtime_is_refused_where_none_does() {
+    for (history, opened) in [(true, "session.accepted"), (false, "session.rejected")] {
+        let mut world = World::configured(8, |config| config.history = history);
+        let (_, answer) = with_capabilities(&mut world, json!({"durable_jobs": true, "required": ["durable_jobs"]}));
+        assert_eq!(answer["type"], opened, "history: {history}");
+        world.finish();
+    }
+}
+
+#[test]
 fn sw16_what_is_required_and_not_there_is_refused() {
     for (required, accepted) in [
         (json!(["result_chunk"]), true),

@@ -113,7 +113,7 @@ fn every_frame_on_the_page_of_events_is_written_so() {
 #[test]
 fn every_kind_of_event_has_its_part_of_the_page() {
     for kind in EventKind::NAMED {
-        let heading = format!("## {}\n", kind.name());
+        let heading = format!("## {}\n", kind.as_str());
         assert!(EVENTS.contains(&heading), "docs/events.md has no `{}`", heading.trim());
     }
 }

@@ -23,7 +23,7 @@ fn finish(job: &Job) -> Ran {
     loop {
         match job.next_update_in(PATIENCE).expect("in time") {
             JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } => {
-                events.push((kind.name().to_string(), body))
+                events.push((kind.as_str().to_string(), body))
             }
             JobUpdate::Event { .. } => {}
             JobUpdate::Ended { terminal, result, .. } => return Ran { events, terminal, result },
@@ -75,7 +75,7 @@ fn events_and_the_result_line() {
     let ran = run(command, "null");
     assert_eq!(inline(&ran), r#"{"ok":[1.0]}"#);
     assert!(ran.events.contains(&("x-vendor.t.e".to_string(), Json::parse(r#"{"n":1.0}"#).expect("JSON"))));
-    assert!(ran.events.iter().any(|(kind, _)| EventKind::of(kind) == EventKind::Progress));
+    assert!(ran.events.iter().any(|(kind, _)| EventKind::from(kind.as_str()) == EventKind::Progress));
     let logs = logs(&ran);
     assert!(logs.iter().any(|(level, text)| level == "warn" && text.contains("`value` must be a number")), "{logs:?}");
     assert!(logs.iter().any(|(_, text)| text.contains("not the last line")), "{logs:?}");

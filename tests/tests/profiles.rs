@@ -609,7 +609,7 @@ fn the_codes_of_an_agent_keep_their_names() {
         hello.send(&mut world, "job.subscribe", json!({"job_id": accepted["job_id"]}));
         world.settle();
         let job = arcp_proto::id::JobId::parse(accepted["job_id"].as_str().expect("a job")).expect("ours");
-        let error = arcp_proto::model::event::JobError::new(arcp_proto::error::ErrorCode::named(name), "so it is");
+        let error = arcp_proto::model::event::JobError::new(arcp_proto::error::ErrorCode::from(name), "so it is");
         world.input(arcp_proto::runtime::Input::AgentExited { job, exit: AgentExit::Failure(error) });
         let end = peer.raw.until_end(&mut world).pop().expect("an end");
         assert_eq!(code(&end), name);

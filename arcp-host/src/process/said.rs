@@ -83,7 +83,7 @@ impl Said {
                 self.chunk(job, &body)
             }
             (Some(kind), Some(body)) if kind == "checkpoint" => checkpoint(job, &body),
-            (Some(kind), Some(body)) => job.emit(&EventKind::of(&kind), &body),
+            (Some(kind), Some(body)) => job.emit(&EventKind::from(kind.as_str()), &body),
             _ => self.plain(job, text),
         }
     }

@@ -536,7 +536,7 @@ impl Session<'_> {
     ///
     /// `TooManyPending`, or `NotNegotiated`.
     pub fn list(&mut self, query: ListQuery) -> Result<Handle, ApiMisuse> {
-        self.needs(Feature::ListJobs, "list_jobs")?;
+        self.needs(Feature::ListJobs)?;
         self.client.command(SessionRequest::List(query))
     }
 
@@ -546,7 +546,7 @@ impl Session<'_> {
     ///
     /// `TooManyPending`, `TooManyFollowed`, or `NotNegotiated`.
     pub fn watch(&mut self, watch: Watch) -> Result<Handle, ApiMisuse> {
-        self.needs(Feature::WatchJobs, "subscribe")?;
+        self.needs(Feature::WatchJobs)?;
         let job = watch.job.clone();
         if !self.client.followed.contains_key(&job) {
             self.client.check_followed()?;
@@ -580,7 +580,7 @@ impl Session<'_> {
         Ok(handle)
     }
 
-    fn needs(&self, feature: Feature, name: &'static str) -> Result<(), ApiMisuse> {
-        if self.features().has(feature) { Ok(()) } else { Err(ApiMisuse::NotNegotiated(name)) }
+    fn needs(&self, feature: Feature) -> Result<(), ApiMisuse> {
+        if self.features().has(feature) { Ok(()) } else { Err(ApiMisuse::NotNegotiated(feature)) }
     }
 }

@@ -1,6 +1,9 @@
 //! Error codes, and what each is called and means: one table.
 
 use alloc::boxed::Box;
+use core::convert::Infallible;
+use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -143,24 +146,12 @@ fn row(code: &ErrorCode) -> Option<Row> {
 }
 
 impl ErrorCode {
-    /// The name a person sees.
-    pub fn name(&self) -> &str {
+    /// The name a person sees: that of the hello family, where it has one.
+    pub fn as_str(&self) -> &str {
         if let ErrorCode::Other(name) = self {
             return name;
         }
         row(self).map_or("INTERNAL_ERROR", |row| row.name)
-    }
-
-    /// The code of this name, in any published spelling. Names nobody knows are
-    /// kept.
-    pub fn named(name: &str) -> ErrorCode {
-        let is = |of: fn(&Row) -> &'static str| ALL.iter().find(|code| row(code).is_some_and(|row| of(&row) == name));
-        let known = is(|row| row.name).or_else(|| is(|row| row.open));
-        match (known, name) {
-            (Some(code), _) => code.clone(),
-            (None, "RATE_LIMITED") => ErrorCode::ResourceExhausted,
-            (None, other) => ErrorCode::Other(other.into()),
-        }
     }
 
     /// As the hello family writes it.
@@ -170,12 +161,40 @@ impl ErrorCode {
 
     /// As published peers of the open family read it.
     pub(crate) fn in_open(&self) -> &str {
-        row(self).map_or_else(|| self.name(), |row| row.open)
+        row(self).map_or_else(|| self.as_str(), |row| row.open)
     }
 
     /// The default for `retryable` where the peer did not say.
     pub fn retryable(&self) -> bool {
         row(self).is_some_and(|row| row.retryable)
+    }
+}
+
+/// The code of this name, in any published spelling. Names nobody knows are
+/// kept.
+impl From<&str> for ErrorCode {
+    fn from(name: &str) -> ErrorCode {
+        let is = |of: fn(&Row) -> &'static str| ALL.iter().find(|code| row(code).is_some_and(|row| of(&row) == name));
+        let known = is(|row| row.name).or_else(|| is(|row| row.open));
+        match (known, name) {
+            (Some(code), _) => code.clone(),
+            (None, "RATE_LIMITED") => ErrorCode::ResourceExhausted,
+            (None, other) => ErrorCode::Other(other.into()),
+        }
+    }
+}
+
+impl FromStr for ErrorCode {
+    type Err = Infallible;
+
+    fn from_str(name: &str) -> Result<ErrorCode, Infallible> {
+        Ok(ErrorCode::from(name))
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -186,10 +205,10 @@ mod tests {
     #[test]
     fn every_code_is_read_by_its_name() {
         for code in ALL {
-            assert_eq!(ErrorCode::named(code.name()), code);
+            assert_eq!(ErrorCode::from(code.as_str()), code);
         }
-        assert_eq!(ErrorCode::named("NEW"), ErrorCode::Other("NEW".into()));
-        assert_eq!(ErrorCode::named("NOT_FOUND"), ErrorCode::JobNotFound);
+        assert_eq!(ErrorCode::from("NEW"), ErrorCode::Other("NEW".into()));
+        assert_eq!(ErrorCode::from("NOT_FOUND"), ErrorCode::JobNotFound);
     }
 
     #[test]
@@ -197,7 +216,7 @@ mod tests {
         for code in ALL {
             let retryable = if code.retryable() { "yes" } else { "no" };
             let line =
-                alloc::format!("| `{}` | `{}` | `{}` | {retryable} |", code.name(), code.in_hello(), code.in_open());
+                alloc::format!("| `{}` | `{}` | `{}` | {retryable} |", code.as_str(), code.in_hello(), code.in_open());
             let page = include_str!("../../docs/protocol.md");
             assert!(page.lines().any(|written| written == line), "docs/protocol.md does not say\n{line}");
         }

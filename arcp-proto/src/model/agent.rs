@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroU32;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,14 @@ impl AgentRef {
     /// The version asked for, if one was.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
+    }
+}
+
+impl FromStr for AgentRef {
+    type Err = Violation;
+
+    fn from_str(text: &str) -> Result<AgentRef, Violation> {
+        AgentRef::parse(text)
     }
 }
 

@@ -3,6 +3,9 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
+use core::convert::Infallible;
+use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -202,20 +205,22 @@ macro_rules! event_kinds {
             /// Every kind but those of vendors.
             pub const NAMED: [EventKind; [$($name),*].len()] = [$(EventKind::$kind),*];
 
-            /// The kind of this name. Unknown names are vendor kinds; whether
-            /// they are well formed is [`EventKind::normalise`]'s to say.
-            pub fn of(name: &str) -> EventKind {
-                match name {
-                    $($name => EventKind::$kind,)*
-                    other => EventKind::Vendor(other.into()),
-                }
-            }
-
-            /// The name.
-            pub fn name(&self) -> &str {
+            /// The name, as both families write it in the body of an event.
+            pub fn as_str(&self) -> &str {
                 match self {
                     $(EventKind::$kind => $name,)*
                     EventKind::Vendor(name) => name,
+                }
+            }
+        }
+
+        /// The kind of this name. Unknown names are vendor kinds; whether they
+        /// are well formed is [`EventKind::normalise`]'s to say.
+        impl From<&str> for EventKind {
+            fn from(name: &str) -> EventKind {
+                match name {
+                    $($name => EventKind::$kind,)*
+                    other => EventKind::Vendor(other.into()),
                 }
             }
         }
@@ -243,6 +248,20 @@ event_kinds! {
     Progress = "progress",
     /// `{checkpoint_id, label?}`: what a job can go on from was kept.
     Checkpoint = "x-vendor.arcp.checkpoint",
+}
+
+impl FromStr for EventKind {
+    type Err = Infallible;
+
+    fn from_str(name: &str) -> Result<EventKind, Infallible> {
+        Ok(EventKind::from(name))
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl EventKind {
@@ -360,7 +379,7 @@ impl EventKind {
     }
 
     fn bad(&self, why: &str) -> Violation {
-        let name: String = self.name().chars().take(64).collect();
+        let name: String = self.as_str().chars().take(64).collect();
         Violation::invalid(alloc::format!("event of kind `{name}`: {why}"))
     }
 }

@@ -1,8 +1,12 @@
 //! What two peers can agree to use (1.1 §6.2, RFC §7).
 
 use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::ParseError;
 
 /// One thing that is used only when both sides offer it. Its number is its bit in
 /// stores of earlier versions: it stays.
@@ -59,6 +63,43 @@ impl Feature {
         Feature::FilterSubscriptions,
         Feature::DurableJobs,
     ];
+
+    /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
+    /// has.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Feature::Heartbeat => "heartbeat",
+            Feature::Ack => "ack",
+            Feature::ListJobs => "list_jobs",
+            Feature::WatchJobs => "subscribe",
+            Feature::LeaseExpiresAt => "lease_expires_at",
+            Feature::CostBudget => "cost.budget",
+            Feature::ModelUse => "model.use",
+            Feature::ProvisionedCredentials => "provisioned_credentials",
+            Feature::Progress => "progress",
+            Feature::ResultChunk => "result_chunk",
+            Feature::AgentVersions => "agent_versions",
+            Feature::BlockOnSilence => "heartbeat_recovery",
+            Feature::FilterSubscriptions => "subscriptions",
+            Feature::DurableJobs => "durable_jobs",
+        }
+    }
+}
+
+/// Reads the name that a person sees. What peers write is read by `wire`.
+impl FromStr for Feature {
+    type Err = ParseError;
+
+    fn from_str(name: &str) -> Result<Feature, ParseError> {
+        let known = Feature::ALL.into_iter().find(|feature| feature.as_str() == name);
+        known.ok_or(ParseError::new("the name of a feature, such as `list_jobs`"))
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A set of features.

@@ -1,9 +1,12 @@
 //! The life of a job as everybody sees it (1.1 §7.3, RFC §10.2).
 
 use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ParseError;
 use crate::id::WireId;
 use crate::json::Json;
 use crate::time::UtcMs;
@@ -34,6 +37,65 @@ pub enum FinalStatus {
     Cancelled,
     /// By its time limit.
     TimedOut,
+}
+
+impl JobStatus {
+    /// Every status.
+    pub const ALL: [JobStatus; 8] = [
+        JobStatus::Pending,
+        JobStatus::Running,
+        JobStatus::Blocked,
+        JobStatus::Paused,
+        JobStatus::Ended(FinalStatus::Success),
+        JobStatus::Ended(FinalStatus::Error),
+        JobStatus::Ended(FinalStatus::Cancelled),
+        JobStatus::Ended(FinalStatus::TimedOut),
+    ];
+
+    /// The word a person sees.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            JobStatus::Pending => "pending",
+            JobStatus::Running => "running",
+            JobStatus::Blocked => "blocked",
+            JobStatus::Paused => "paused",
+            JobStatus::Ended(end) => end.as_str(),
+        }
+    }
+}
+
+impl FinalStatus {
+    /// The word a person sees.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FinalStatus::Success => "success",
+            FinalStatus::Error => "error",
+            FinalStatus::Cancelled => "cancelled",
+            FinalStatus::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// Reads the word that a person sees. What peers write is read by `wire`.
+impl FromStr for JobStatus {
+    type Err = ParseError;
+
+    fn from_str(word: &str) -> Result<JobStatus, ParseError> {
+        let expected = "pending, running, blocked, paused, success, error, cancelled or timed_out";
+        JobStatus::ALL.into_iter().find(|status| status.as_str() == word).ok_or(ParseError::new(expected))
+    }
+}
+
+impl fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for FinalStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// One entry of a listing. Filled by the runtime, read by the client.

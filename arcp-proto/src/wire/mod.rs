@@ -15,11 +15,13 @@ mod shared;
 mod tests;
 
 use alloc::string::{String, ToString as _};
+use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::error::Violation;
+use crate::error::{ParseError, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::limits::Limits;
 use crate::model::event::{EventClass, EventClasses, JobEvent};
@@ -28,7 +30,6 @@ use crate::model::reply::{RefusedKind, Reply, Subject};
 use crate::model::request::{Priority, Request};
 use crate::time::UtcMs;
 use envelope::Header;
-pub use names::{feature_name, status_name, status_named};
 pub use payload::RuntimeFrame;
 pub use profile::{Compat, Profile, ServerProfile};
 
@@ -41,7 +42,30 @@ pub enum Family {
     Open,
 }
 
+impl FromStr for Family {
+    type Err = ParseError;
+
+    fn from_str(name: &str) -> Result<Family, ParseError> {
+        let named = [Family::Hello, Family::Open].into_iter().find(|family| family.as_str() == name);
+        named.ok_or(ParseError::new("hello or open"))
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl Family {
+    /// Its name, as on a command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Family::Hello => "hello",
+            Family::Open => "open",
+        }
+    }
+
     /// The family whose handshake this is; `None` if it is no handshake.
     pub fn of_first(header: &Header<'_>) -> Option<Family> {
         match header.kind.as_ref() {

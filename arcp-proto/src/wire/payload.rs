@@ -139,7 +139,7 @@ impl Payload<'_, '_> {
             Some(inner) if inner.get("code").is_some() => inner,
             Some(_) | None => &self.members,
         };
-        let code = m.get_str("code").map_or(ErrorCode::Internal, |code| ErrorCode::named(&code));
+        let code = m.get_str("code").map_or(ErrorCode::Internal, |code| ErrorCode::from(code.as_str()));
         let message = m.get_str("message").filter(|text| !text.is_empty());
         let message = message.unwrap_or_else(|| "the runtime gave no message".to_string());
         let retryable = m.get("retryable").and_then(|raw| serde_json::from_str(raw).ok());

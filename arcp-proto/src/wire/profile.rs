@@ -3,9 +3,13 @@
 //! A profile is chosen from the opening message. It changes what is written,
 //! never what happens. All of them live here.
 
+use core::fmt;
+use core::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use crate::error::ParseError;
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::RefusedKind;
 use crate::model::request::ClientInfo;
@@ -49,6 +53,45 @@ pub enum Compat {
     Off,
     /// Always this one.
     Always(Profile),
+}
+
+impl FromStr for Profile {
+    type Err = ParseError;
+
+    fn from_str(name: &str) -> Result<Profile, ParseError> {
+        let known = Profile::PUBLISHED.into_iter().chain([Profile::Plain, Profile::Native]);
+        let named = known.into_iter().find(|profile| profile.as_str() == name);
+        named.ok_or(ParseError::new("the name of a profile, such as `python-1.1.3`"))
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Reads `auto`, `off`, or the name of a [`Profile`].
+impl FromStr for Compat {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Compat, ParseError> {
+        match text {
+            "auto" => Ok(Compat::Auto),
+            "off" => Ok(Compat::Off),
+            name => name.parse().map(Compat::Always),
+        }
+    }
+}
+
+impl fmt::Display for Compat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Compat::Auto => f.write_str("auto"),
+            Compat::Off => f.write_str("off"),
+            Compat::Always(profile) => profile.fmt(f),
+        }
+    }
 }
 
 /// How a profile wants to be told of a refusal.
@@ -110,22 +153,34 @@ pub struct OpenFingerprint<'a, N> {
 }
 
 impl Profile {
-    /// Every profile with its name on a command line.
-    pub const NAMED: [(&'static str, Profile); 9] = [
-        ("python-1.1.3", Profile::Python113),
-        ("typescript-2", Profile::TypeScript2),
-        ("go-1.1", Profile::Go11),
-        ("rust-2.0.0", Profile::Rust200),
-        ("swift-1", Profile::Swift1),
-        ("java-fsharp", Profile::JavaFSharp),
-        ("ruby-1", Profile::Ruby1),
-        ("csharp-1", Profile::CSharp1),
-        ("php-2", Profile::Php2),
+    /// Every published client that needs special care.
+    pub const PUBLISHED: [Profile; 9] = [
+        Profile::Python113,
+        Profile::TypeScript2,
+        Profile::Go11,
+        Profile::Rust200,
+        Profile::Swift1,
+        Profile::JavaFSharp,
+        Profile::Ruby1,
+        Profile::CSharp1,
+        Profile::Php2,
     ];
 
-    /// The profile of this name.
-    pub fn named(name: &str) -> Option<Profile> {
-        Self::NAMED.into_iter().find(|(known, _)| *known == name).map(|(_, profile)| profile)
+    /// Its name, as on a command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Profile::Plain => "plain",
+            Profile::Python113 => "python-1.1.3",
+            Profile::TypeScript2 => "typescript-2",
+            Profile::Go11 => "go-1.1",
+            Profile::Native => "native",
+            Profile::Rust200 => "rust-2.0.0",
+            Profile::Swift1 => "swift-1",
+            Profile::JavaFSharp => "java-fsharp",
+            Profile::Ruby1 => "ruby-1",
+            Profile::CSharp1 => "csharp-1",
+            Profile::Php2 => "php-2",
+        }
     }
 
     /// Recognises a hello client.

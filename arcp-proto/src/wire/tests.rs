@@ -38,7 +38,7 @@ fn body(kind: &EventKind) -> Json {
 }
 
 fn kinds() -> impl Iterator<Item = EventKind> {
-    EventKind::NAMED.into_iter().chain([EventKind::of("x-vendor.test.note")])
+    EventKind::NAMED.into_iter().chain([EventKind::from("x-vendor.test.note")])
 }
 
 /// One event as a peer with this view gets it.
@@ -65,7 +65,7 @@ fn written(view: &View, event: &JobEvent) -> String {
 
 #[test]
 fn every_kind_of_event_is_read_as_it_was_written() {
-    let profiles = || [Profile::Plain].into_iter().chain(Profile::NAMED.map(|(_, profile)| profile));
+    let profiles = || [Profile::Plain].into_iter().chain(Profile::PUBLISHED);
     let views = [Family::Hello, Family::Open]
         .into_iter()
         .flat_map(|family| profiles().map(move |profile| View { family, profile, ..View::before_handshake(false) }));

@@ -42,7 +42,7 @@ impl Connections {
         match want {
             Want::Nothing => {}
             Want::PassOver => {
-                let code = ErrorCode::FailedPrecondition.name().to_string();
+                let code = ErrorCode::FailedPrecondition.as_str().to_string();
                 ctx.observe(Notice::Refused { conn: id, code, told: false });
             }
             Want::Refuse { request, violation } => {

@@ -256,7 +256,7 @@ impl Conn {
     /// Whether its peer is told of a refusal; an operator is.
     pub(super) fn is_told(&self, ctx: &mut Context, refusal: &Refusal) -> bool {
         let told = self.view.profile.refusal_form(refusal.kind) != RefusalForm::Silent;
-        ctx.observe(Notice::Refused { conn: self.id, code: refusal.code.name().to_string(), told });
+        ctx.observe(Notice::Refused { conn: self.id, code: refusal.code.as_str().to_string(), told });
         told
     }
 }

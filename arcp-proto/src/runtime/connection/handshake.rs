@@ -341,7 +341,7 @@ impl Handshake {
 /// What a client cannot do without and this runtime does not have.
 fn lacking(open: &Open, view: View, config: &Config) -> Option<String> {
     let ours = View { features: open.required, ..view }.negotiated(open.required, config.features()).features;
-    let missing = ours.lacks(open.required).and_then(wire::feature_name).map(|name| name.to_string());
+    let missing = ours.lacks(open.required).map(|feature| feature.to_string());
     missing.or_else(|| open.required_unknown.clone())
 }
 

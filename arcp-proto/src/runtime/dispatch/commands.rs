@@ -156,7 +156,7 @@ impl Runtime {
         let target = self.permitted(session, Act::Cancel, id)?;
         if let Some(job) = self.jobs.get(target).filter(|job| job.is_terminal()) {
             let mut details = Object::new();
-            details.str("final_status", crate::wire::status_name(job.status()));
+            details.str("final_status", job.status().as_str());
             let ended = Violation::new(ErrorCode::FailedPrecondition, "the job has ended already");
             return Err(ended.with_details(details.json()));
         }

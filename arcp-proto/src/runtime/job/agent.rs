@@ -94,7 +94,7 @@ impl Job {
 /// What an agent said, or a warning if that cannot be shown: nothing is lost
 /// without a trace.
 fn said(kind: &str, body: &Json, bound: usize) -> JobEvent {
-    let kind = EventKind::of(kind);
+    let kind = EventKind::from(kind);
     if body.as_str().len() > bound {
         return warning(&alloc::format!("an event of {} bytes was dropped: at most {bound}", body.as_str().len()));
     }

@@ -97,7 +97,7 @@ impl Payload<'_, '_> {
         let event = if kind == "result_chunk" {
             JobEvent::Chunk(chunk(&body)?)
         } else {
-            let kind = EventKind::of(&kind);
+            let kind = EventKind::from(kind.as_str());
             // What a runtime let through is shown as it is rather than lost.
             let body = kind.normalise(&body).unwrap_or(body);
             JobEvent::Emitted { kind, body }

@@ -11,7 +11,6 @@ use crate::model::event::{EventKind, JobError, JobEvent, JobResult, ResultChunk,
 use crate::model::feature::Feature;
 use crate::model::job::FinalStatus;
 use crate::time::UtcMs;
-use crate::wire::names::final_name;
 use crate::wire::shared::{WRITTEN_TWICE, chunk_members};
 use crate::wire::{EventFrame, View};
 
@@ -23,7 +22,7 @@ pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent)
             said("progress", at, whole_progress(body).as_str())
         }
         JobEvent::Emitted { kind: EventKind::Metric, body } => said("metric", at, write_metric(body).as_str()),
-        JobEvent::Emitted { kind, body } => said(kind.name(), at, body.as_str()),
+        JobEvent::Emitted { kind, body } => said(kind.as_str(), at, body.as_str()),
         JobEvent::Chunk(chunk) => said("result_chunk", at, &write_chunk(chunk)),
         JobEvent::Ended(terminal) => write_terminal(view, job, at, terminal),
     }
@@ -112,7 +111,7 @@ fn write_chunk(chunk: &ResultChunk) -> String {
 
 fn write_terminal(view: &View, job: JobId, at: UtcMs, terminal: &Terminal) -> String {
     let mut payload = Object::new();
-    payload.str("final_status", final_name(terminal.status)).display("job_id", job);
+    payload.str("final_status", terminal.status.as_str()).display("job_id", job);
     match &terminal.error {
         Some(error) if !ends_as_result(view, terminal) => write_failure(&mut payload, error),
         Some(_) | None => {}

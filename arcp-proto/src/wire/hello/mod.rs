@@ -21,7 +21,6 @@ use crate::model::feature::Feature;
 use crate::model::job::JobStatus;
 use crate::time::UtcMs;
 use crate::wire::View;
-use crate::wire::names::status_name;
 use crate::wire::shared::Words;
 
 pub(crate) use client_decode::read_runtime_frame;
@@ -36,21 +35,21 @@ const OURS: &str = "x-vendor.arcp.native";
 const OURS_PREFIX: &str = "x-vendor.arcp.";
 
 /// The name of a feature, where this family has one.
-pub(in crate::wire) fn feature_name(feature: Feature) -> Option<&'static str> {
-    Some(match feature {
-        Feature::Heartbeat => "heartbeat",
-        Feature::Ack => "ack",
-        Feature::ListJobs => "list_jobs",
-        Feature::WatchJobs => "subscribe",
-        Feature::LeaseExpiresAt => "lease_expires_at",
-        Feature::CostBudget => "cost.budget",
-        Feature::ModelUse => "model.use",
-        Feature::ProvisionedCredentials => "provisioned_credentials",
-        Feature::Progress => "progress",
-        Feature::ResultChunk => "result_chunk",
-        Feature::AgentVersions => "agent_versions",
-        Feature::BlockOnSilence | Feature::FilterSubscriptions | Feature::DurableJobs => return None,
-    })
+fn feature_name(feature: Feature) -> Option<&'static str> {
+    match feature {
+        Feature::Heartbeat
+        | Feature::Ack
+        | Feature::ListJobs
+        | Feature::WatchJobs
+        | Feature::LeaseExpiresAt
+        | Feature::CostBudget
+        | Feature::ModelUse
+        | Feature::ProvisionedCredentials
+        | Feature::Progress
+        | Feature::ResultChunk
+        | Feature::AgentVersions => Some(feature.as_str()),
+        Feature::BlockOnSilence | Feature::FilterSubscriptions | Feature::DurableJobs => None,
+    }
 }
 
 fn feature_named(name: &str) -> Option<Feature> {
@@ -64,7 +63,7 @@ fn feature_named(name: &str) -> Option<Feature> {
 /// The code as this family writes it, and the model's own name where that is
 /// another one.
 fn code_name(code: &ErrorCode) -> (&'static str, Option<&str>) {
-    let (own, name) = (code.name(), code.in_hello());
+    let (own, name) = (code.as_str(), code.in_hello());
     (name, (name != own).then_some(own))
 }
 
@@ -82,8 +81,8 @@ fn words(view: &View) -> Words<'_> {
 /// paused ones.
 fn status_word(status: JobStatus) -> &'static str {
     match status {
-        JobStatus::Blocked | JobStatus::Paused => status_name(JobStatus::Running),
-        JobStatus::Pending | JobStatus::Running | JobStatus::Ended(_) => status_name(status),
+        JobStatus::Blocked | JobStatus::Paused => JobStatus::Running.as_str(),
+        JobStatus::Pending | JobStatus::Running | JobStatus::Ended(_) => status.as_str(),
     }
 }
 

@@ -148,7 +148,7 @@ impl Payload<'_, '_> {
             "job.status" => EventKind::Status,
             "job.checkpoint" => EventKind::Checkpoint,
             "agent.delegate" => EventKind::Delegate,
-            other => EventKind::of(other),
+            other => EventKind::from(other),
         };
         let body = kind.normalise(&body).unwrap_or(body);
         Ok(JobEvent::Emitted { kind, body })
@@ -179,7 +179,7 @@ impl Payload<'_, '_> {
         let (code, message, retryable, details) = self.error();
         // The name of 1.1 says more than what an older reader would get.
         let own = details.as_ref().and_then(|details| details.members().ok()?.get_str("code"));
-        let code = match own.as_deref().map(ErrorCode::named) {
+        let code = match own.as_deref().map(ErrorCode::from) {
             Some(ErrorCode::Other(_)) | None => code,
             Some(own) => own,
         };

@@ -95,7 +95,7 @@ fn render_emitted(view: &View, told: &EventSnapshot<'_>, kind: &EventKind, body:
         EventKind::Progress => write_progress(body),
         EventKind::Checkpoint => write_checkpoint(told, body),
         EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => {
-            return emitted(view, kind.name(), body.as_str());
+            return emitted(view, kind.as_str(), body.as_str());
         }
     };
     if view.profile.reads(own) { said } else { emitted(view, own, &said) }

@@ -72,7 +72,7 @@ fn capability_named(name: &str) -> Option<Feature> {
 /// The code as this peer reads it, and the name of 1.1 where that is another
 /// one.
 fn code_name<'a>(view: &View, code: &'a ErrorCode) -> (&'a str, Option<&'a str>) {
-    let own = code.name();
+    let own = code.as_str();
     // Two have a spelling of this family that every peer reads.
     let respelled = *code == ErrorCode::Internal || *code == ErrorCode::InvalidRequest;
     let name = if matches!(code, ErrorCode::Other(_)) && view.profile == Profile::Rust200 {
