@@ -8,10 +8,14 @@ use super::config::Config;
 use super::effect::Effect;
 use super::io::{EventRecord, Notice, Output, Record};
 use super::log::Log;
-use super::timers::Timers;
+use super::timers::{Timer, Timers};
 use crate::entropy::{Entropy, Seeds};
 use crate::id::{ConnId, JobId, LogPos, OpId};
 use crate::time::{Now, Timestamp, UtcMs};
+
+/// How long to wait before a failed store is asked again: each time twice as
+/// long, from the first to the second.
+const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 #[derive(Debug)]
 pub(super) struct Context {
@@ -106,8 +110,46 @@ impl Context {
     }
 
     /// Gives the store the first batches again that are not confirmed.
-    pub(super) fn persist_again(&mut self, batches: usize) {
+    fn persist_again(&mut self, batches: usize) {
         self.outputs.extend(self.log.unconfirmed().take(batches).cloned().map(Output::Persist));
+    }
+
+    /// Nothing numbered is sent until the store works; heartbeats go on, and
+    /// agents stop when their credit is used up.
+    pub(super) fn on_persist_failed(&mut self) {
+        // Nothing would be asked for again, and no answer would come.
+        if self.log.unconfirmed().next().is_none() {
+            return;
+        }
+        if !core::mem::replace(&mut self.log.failed, true) {
+            self.observe(Notice::StoreFailed);
+        }
+        // Each batch that was queued behind one that fails says so too.
+        if !self.timers.is_set(Timer::StoreRetry) {
+            let (first, longest) = STORE_RETRY;
+            let wait = first.saturating_mul(1 << self.log.retries.min(16)).min(longest);
+            self.log.retries += 1;
+            self.timers.set(Timer::StoreRetry, self.now.mono + wait);
+        }
+    }
+
+    /// Asks the store again with the first batch alone; the others follow
+    /// once it works.
+    pub(super) fn on_store_retry(&mut self) {
+        self.persist_again(1);
+    }
+
+    /// Whatever followed from what is durable was done: if that is more than
+    /// `before`, the store works.
+    pub(super) fn on_durable_since(&mut self, before: LogPos) {
+        if self.log.durable() == before {
+            return;
+        }
+        self.log.retries = 0;
+        if core::mem::take(&mut self.log.failed) {
+            self.observe(Notice::StoreRecovered);
+            self.persist_again(usize::MAX);
+        }
     }
 
     /// The id of an operation that is answered later.

@@ -16,8 +16,7 @@ mod records;
 mod session;
 mod timers;
 
-use core::time::Duration;
-
+use alloc::vec::Vec;
 pub use config::Config;
 pub use digest::Digest;
 pub use io::{
@@ -29,7 +28,7 @@ pub use job::Wait;
 
 use crate::entropy::Seeds;
 use crate::error::ConfigError;
-use crate::id::LogPos;
+use crate::id::{JobId, LogPos};
 use crate::time::Now;
 use connection::Connections;
 use context::Context;
@@ -37,10 +36,6 @@ use delivery::Delivery;
 use job::Jobs;
 use log::Waiter;
 use session::Sessions;
-
-/// How long to wait before a failed store is asked again: each time twice as
-/// long, from the first to the second.
-const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// An ARCP runtime without IO.
 ///
@@ -149,8 +144,8 @@ impl Runtime {
             Input::Closed { conn } => self.connections.on_closed(&mut self.ctx, conn),
             Input::Authenticated { op, verdict } => self.on_authenticated(op, verdict),
             Input::Persisted { up_to } => self.on_persisted(up_to),
-            Input::PersistFailed { .. } => self.on_persist_failed(),
-            Input::Agent { job, call } => self.on_agent_call(job, call),
+            Input::PersistFailed { .. } => self.ctx.on_persist_failed(),
+            Input::Agent { job, call } => self.agents().on_call(job, call),
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
             Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
             Input::ExtensionTaken { session } => self.on_extension_taken(session),
@@ -207,6 +202,12 @@ impl Runtime {
         Digest::new(self.ctx.log.last(), &self.sessions, &self.jobs, &self.delivery)
     }
 
+    /// What every job that is not over waits for, if it waits for anything but
+    /// its agent: for an operator who asks why nothing happens.
+    pub fn waits(&self) -> Vec<(JobId, Wait)> {
+        self.jobs.waits()
+    }
+
     fn fire_timers(&mut self, all_heard: bool) {
         while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now.mono, all_heard) {
             match timer {
@@ -220,17 +221,17 @@ impl Runtime {
                 }
                 Timer::ResumeWindow(session) => self.sessions.end(&mut self.ctx, &self.jobs, session),
                 Timer::SessionLease(session) => self.on_session_lease(session),
-                Timer::Pace(job) => self.return_credit(job),
+                Timer::Pace(job) => self.agents().return_credit(job),
                 Timer::JobHeartbeat(job) => self.on_job_heartbeat(job),
                 Timer::AgentSilence(job) => self.on_agent_silence(job),
                 Timer::MaxRuntime(job) => self.jobs.on_max_runtime(&mut self.ctx, job),
                 Timer::CancelGrace(job) => self.jobs.on_cancel_grace_over(&mut self.ctx, job),
-                Timer::Retention(job) => self.on_retention_over(job),
-                Timer::Purge(job) => self.on_purge(job),
+                Timer::Retention(job) => self.retention().on_over(job),
+                Timer::Purge(job) => self.retention().on_purge(job),
                 Timer::Arrived(session) => self.delivery.on_arrived(&mut self.ctx, &self.jobs, session),
                 Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),
                 Timer::Read(session) => self.delivery.on_read_failed(&mut self.ctx, session),
-                Timer::StoreRetry => self.on_store_retry(),
+                Timer::StoreRetry => self.ctx.on_store_retry(),
             }
             self.carry();
         }
@@ -276,39 +277,8 @@ impl Runtime {
             }
             self.carry();
         }
-        self.on_calls_durable(&credits);
-        if self.ctx.log.durable() > before {
-            self.ctx.log.retries = 0;
-        }
-        if self.ctx.log.durable() > before && core::mem::take(&mut self.ctx.log.failed) {
-            self.ctx.observe(Notice::StoreRecovered);
-            self.ctx.persist_again(usize::MAX);
-        }
-    }
-
-    /// Nothing numbered is sent until the store works; heartbeats go on, and
-    /// agents stop when their credit is used up.
-    fn on_persist_failed(&mut self) {
-        // Nothing would be asked for again, and no answer would come.
-        if self.ctx.log.unconfirmed().next().is_none() {
-            return;
-        }
-        if !core::mem::replace(&mut self.ctx.log.failed, true) {
-            self.ctx.observe(Notice::StoreFailed);
-        }
-        // Each batch that was queued behind one that fails says so too.
-        if !self.ctx.timers.is_set(Timer::StoreRetry) {
-            let (first, longest) = STORE_RETRY;
-            let wait = first.saturating_mul(1 << self.ctx.log.retries.min(16)).min(longest);
-            self.ctx.log.retries += 1;
-            self.ctx.timers.set(Timer::StoreRetry, self.ctx.now.mono + wait);
-        }
-    }
-
-    /// Asks the store again with the first batch alone; the others follow
-    /// once it works.
-    fn on_store_retry(&mut self) {
-        self.ctx.persist_again(1);
+        self.agents().on_calls_durable(&credits);
+        self.ctx.on_durable_since(before);
     }
 
     fn on_operator(&mut self, operator: Operator) {

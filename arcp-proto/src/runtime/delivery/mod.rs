@@ -32,7 +32,6 @@ pub(super) use next::Next;
 pub(super) use replay::{Replay, ReplayStep};
 pub(super) use requests::Requests;
 pub(super) use subscription::id_of as subscription_id;
-pub(super) use watch::WatchPlan;
 
 use super::context::Context;
 use super::job::{ChunkTerms, Jobs};

@@ -1,14 +1,19 @@
-//! Takes what connections hear to sessions and jobs, and what those are sent
-//! to connections.
+//! Takes what connections hear to the handlers of it, and what they are answered
+//! and told to them.
 
+use super::opening::OpeningHandler;
+use super::requests::RequestHandler;
+use super::writer::Writer;
 use crate::error::Violation;
-use crate::id::{ConnId, OpId, WireId};
-use crate::model::reply::{Refusal, Reply, Subject};
+use crate::id::{ConnId, JobId, OpId, SessionId, WireId};
+use crate::model::feature::Feature;
+use crate::model::reply::{JobHeartbeat, Refusal, Reply, Subject};
 use crate::runtime::Runtime;
-use crate::runtime::connection::{Answer, Conn, Heard, Judged, Next};
-use crate::runtime::delivery::Feed;
+use crate::runtime::connection::{Answer, Heard, Judged};
+use crate::runtime::delivery::{Audience, Feed};
 use crate::runtime::effect::Position;
 use crate::runtime::io::{CloseReason, Verdict};
+use crate::time::Timestamp;
 
 impl Runtime {
     pub(in crate::runtime) fn on_received(&mut self, conn: ConnId, frame: &[u8]) {
@@ -17,8 +22,10 @@ impl Runtime {
         match heard {
             Heard::Nothing => {}
             Heard::Refused(subject, violation) => self.refuse_message(conn, subject, violation),
-            Heard::Opening(opening) => self.on_opening(conn, opening),
-            Heard::Request(session, received, header) => self.on_request(conn, session, received, &header),
+            Heard::Opening(opening) => OpeningHandler::on_opening(self, conn, opening),
+            Heard::Request(session, received, header) => {
+                RequestHandler::on_request(self, conn, session, received, &header);
+            }
         }
     }
 
@@ -32,59 +39,12 @@ impl Runtime {
         let judged = self.connections.on_authenticated(&mut self.ctx, op, verdict);
         self.carry();
         match judged {
-            Some((conn, Judged::Opening(opening))) => self.on_opening(conn, opening),
+            Some((conn, Judged::Opening(opening))) => OpeningHandler::on_opening(self, conn, opening),
             Some((conn, Judged::Again { session, request, verdict })) => {
-                self.on_proven_again(conn, session, request, verdict.as_ref());
+                RequestHandler::new(self, conn, session, request).on_proven_again(verdict.as_ref());
             }
             None => {}
         }
-    }
-
-    /// Lets connections send what they can before this input is over.
-    pub(in crate::runtime) fn pump_ready(&mut self) {
-        while let Some(conn) = self.ctx.next_ready() {
-            self.pump(conn);
-        }
-    }
-
-    /// Sends everything that may be sent now.
-    pub(in crate::runtime) fn pump(&mut self, conn: ConnId) {
-        while self.send_next(conn) {}
-        self.settle(conn);
-    }
-
-    /// Sends what comes next; false if nothing can be sent.
-    fn send_next(&mut self, conn: ConnId) -> bool {
-        let cursor = self.position(conn).cursor;
-        let Some(attached) = self.connections.get_mut(conn) else {
-            return false;
-        };
-        match attached.next(&mut self.ctx, cursor) {
-            Next::Sent => true,
-            Next::Page(turn, listing) => {
-                let page = Reply::Jobs(listing.page(&self.ctx, &self.jobs));
-                if let Some(conn) = self.connections.get_mut(conn) {
-                    conn.put_page(&self.ctx, turn, page);
-                }
-                true
-            }
-            Next::Replay(upto) => self.pump_replay(conn) || self.send_next_event(conn, upto),
-            Next::Numbered(upto) => self.send_next_event(conn, upto),
-            Next::Nothing => false,
-        }
-    }
-
-    fn settle(&mut self, conn: ConnId) {
-        let at = self.position(conn);
-        let session = self.connections.session(conn);
-        let most = self.ctx.config.limits.extension_bytes;
-        let attached = session.and_then(|session| self.sessions.get(session));
-        let host_is_full = attached.is_some_and(|session| session.extensions().untaken_bytes() >= most);
-        self.connections.settle(&mut self.ctx, conn, at, host_is_full);
-        if let Some(session) = session.filter(|_| !self.connections.get(conn).is_some_and(Conn::has_credit)) {
-            self.delivery.bound_reading(&mut self.ctx, session);
-        }
-        self.carry();
     }
 
     /// How far the session of a connection is.
@@ -135,5 +95,73 @@ impl Runtime {
     pub(in crate::runtime) fn leave(&mut self, conn: ConnId, reason: CloseReason) {
         self.connections.leave(&mut self.ctx, conn, reason);
         self.carry();
+    }
+
+    /// The host has taken a message: perhaps its sender is read again.
+    pub(in crate::runtime) fn on_extension_taken(&mut self, session: SessionId) {
+        self.sessions.take_extension(session);
+        if let Some(conn) = self.delivery.conn(session) {
+            self.ctx.ready(conn);
+        }
+    }
+
+    /// The connection of a session is gone.
+    pub(super) fn detach(&mut self, id: SessionId, alive: Timestamp) {
+        self.delivery.detach(&mut self.ctx, id);
+        let closed = self.sessions.get(id).is_some_and(|session| session.is_closed());
+        // Whether a client that resumed the session would find nothing new.
+        let idle = self.delivery.feed(id).is_some_and(|feed| feed.has_nothing_left(closed));
+        self.sessions.detach(&mut self.ctx, &self.jobs, id, alive, idle);
+    }
+
+    /// Most of a lease is over, or all of it.
+    pub(in crate::runtime) fn on_session_lease(&mut self, id: SessionId) {
+        let asked = self.sessions.on_session_lease(&mut self.ctx, id);
+        self.carry();
+        if let (Some(asked), Some(conn)) = (asked, self.delivery.conn(id)) {
+            self.say_aside(conn, asked);
+        }
+    }
+
+    /// That a session is taken from its client is durable.
+    pub(in crate::runtime) fn on_evicted(&mut self, id: SessionId) {
+        if let (Some(conn), Some(evicted)) = (self.delivery.conn(id), self.sessions.eviction(id)) {
+            // What it is owed comes first, as far as it reads.
+            Writer::pump(self, conn);
+            self.connections.send_reply(&mut self.ctx, conn, &evicted);
+            self.leave(conn, CloseReason::Evicted);
+        }
+        self.sessions.forget(&mut self.ctx, &self.jobs, id);
+        self.carry();
+    }
+
+    /// Tells whoever wants to know that a job is alive. Who cannot take it now
+    /// gets the next one.
+    pub(in crate::runtime) fn on_job_heartbeat(&mut self, id: JobId) {
+        let Some(heartbeat) = self.jobs.on_heartbeat(&mut self.ctx, id) else {
+            return;
+        };
+        let watchers = self.delivery.audience(id).map(|audience| audience.watchers().to_vec()).unwrap_or_default();
+        for watcher in watchers {
+            if !self.sessions.get(watcher).is_some_and(|session| session.view().has_job_heartbeats()) {
+                continue;
+            }
+            let conn = self.delivery.conn(watcher);
+            let Some(conn) = conn.and_then(|conn| self.connections.get_mut(conn)).filter(|conn| conn.can_write())
+            else {
+                continue;
+            };
+            let requests = self.delivery.audience(id).map(Audience::requests);
+            let request = requests.and_then(|requests| requests.get(watcher, requests.latest(watcher))).cloned();
+            conn.send_reply(&mut self.ctx, &Reply::JobHeartbeat(JobHeartbeat { request, ..heartbeat.clone() }));
+        }
+    }
+
+    /// Perhaps an agent has been silent for too long: its job waits for it where
+    /// its submitter asked for that.
+    pub(in crate::runtime) fn on_agent_silence(&mut self, id: JobId) {
+        let submitter = self.jobs.get(id).and_then(|job| self.sessions.get(job.submitter()));
+        let blocks = submitter.is_some_and(|session| session.view().features.has(Feature::BlockOnSilence));
+        self.jobs.on_agent_silence(&mut self.ctx, id, blocks);
     }
 }

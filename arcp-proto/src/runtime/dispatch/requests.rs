@@ -1,106 +1,171 @@
-//! Takes what a client asks to whoever does it.
+//! Takes what a session asks to whoever does it, and answers.
 
 use crate::error::Violation;
 use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind, Reply};
-use crate::model::request::{Extension, HandshakeRequest, ListQuery, Request, SessionRequest};
+use crate::model::request::{Extension, HandshakeRequest, ListQuery, Proof, Request, SessionRequest};
 use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Content};
-use crate::runtime::io::CloseReason;
+use crate::runtime::io::{CloseReason, Verdict};
 use crate::runtime::list::Listing;
 use crate::wire::ReceivedRequest;
 use crate::wire::envelope::Header;
 
-impl Runtime {
-    pub(in crate::runtime) fn on_request(
-        &mut self,
+/// Handles one request of a session. Commands stand in `commands`, and a submit
+/// in `submit`.
+pub(super) struct RequestHandler<'r> {
+    pub(super) runtime: &'r mut Runtime,
+    pub(super) conn: ConnId,
+    pub(super) session: SessionId,
+    /// The id of its message.
+    pub(super) id: WireId,
+}
+
+impl<'r> RequestHandler<'r> {
+    pub(super) fn new(runtime: &'r mut Runtime, conn: ConnId, session: SessionId, id: WireId) -> RequestHandler<'r> {
+        RequestHandler { runtime, conn, session, id }
+    }
+
+    /// Has done what a message of the session asks for.
+    pub(super) fn on_request(
+        runtime: &'r mut Runtime,
         conn: ConnId,
         session: SessionId,
         received: ReceivedRequest,
         header: &Header<'_>,
     ) {
         let ReceivedRequest { id, request, session: named, .. } = received;
-        let only_resumes = self.sessions.get(session).and_then(|session| session.only_resumes().cloned());
+        let mut handler = RequestHandler::new(runtime, conn, session, id);
+        let attached = handler.runtime.sessions.get(session);
+        let only_resumes = attached.and_then(|session| session.only_resumes().cloned());
         if let Some(why) = only_resumes.filter(|_| !may_come_before_resuming(&request)) {
-            self.refuse(conn, Refusal::of(RefusedKind::Session, why, Some(id)));
-            return self.connections.leave_after(&mut self.ctx, conn, CloseReason::Refused);
+            handler.refuse(RefusedKind::Session, why);
+            return handler.runtime.connections.leave_after(&mut handler.runtime.ctx, conn, CloseReason::Refused);
         }
         match request {
-            Request::Handshake(request) => self.on_handshake_request(conn, session, id, request),
-            Request::Session(request) => self.on_session_request(conn, session, named.as_ref(), id, request),
-            Request::Command(command) => self.on_command(conn, session, id, command, header),
+            Request::Handshake(request) => handler.on_handshake_request(request),
+            Request::Session(request) => handler.on_session_request(named.as_ref(), request),
+            Request::Command(command) => handler.on_command(command, header),
         }
     }
 
-    fn on_handshake_request(&mut self, conn: ConnId, session: SessionId, id: WireId, request: HandshakeRequest) {
+    /// Answers it.
+    pub(super) fn answer(&mut self, answer: impl Into<Answer>) {
+        self.runtime.answer(self.conn, answer);
+    }
+
+    /// Refuses it.
+    pub(super) fn refuse(&mut self, kind: RefusedKind, violation: Violation) {
+        let refusal = Refusal::of(kind, violation, Some(self.id.clone()));
+        self.runtime.refuse(self.conn, refusal);
+    }
+
+    /// Refuses it as a message that may not be sent.
+    fn refuse_frame(&mut self, violation: Violation) {
+        self.runtime.refuse_frame(self.conn, violation, Some(self.id.clone()));
+    }
+
+    fn on_handshake_request(self, request: HandshakeRequest) {
+        let RequestHandler { runtime, conn, session, id } = self;
         match request {
             HandshakeRequest::Open(_) => {
-                let violation = Violation::invalid("the session is open already: a connection opens one");
-                self.refuse_frame(conn, violation, Some(id));
+                let open = Violation::invalid("the session is open already: a connection opens one");
+                runtime.refuse_frame(conn, open, Some(id));
             }
-            HandshakeRequest::Resume(claim) => self.on_resume_here(conn, session, id, &claim),
-            HandshakeRequest::Authenticate(proof) => self.on_proof_again(conn, session, id, proof),
+            HandshakeRequest::Resume(claim) => {
+                super::opening::OpeningHandler::resume_here(runtime, conn, session, id, &claim)
+            }
+            HandshakeRequest::Authenticate(proof) => {
+                RequestHandler::new(runtime, conn, session, id).on_proof_again(proof);
+            }
         }
     }
 
     /// `named` is the session that the request names.
-    fn on_session_request(
-        &mut self,
-        conn: ConnId,
-        session: SessionId,
-        named: Option<&WireId>,
-        id: WireId,
-        request: SessionRequest,
-    ) {
+    fn on_session_request(mut self, named: Option<&WireId>, request: SessionRequest) {
         match request {
             SessionRequest::Close { reason, answered } => {
                 if answered {
-                    self.answer(conn, Answer::free(Reply::Closed { reason, request: Some(id) }));
+                    let request = Some(self.id.clone());
+                    self.answer(Answer::free(Reply::Closed { reason, request }));
                 }
-                self.sessions.close(session);
-                self.connections.leave_after(&mut self.ctx, conn, CloseReason::Goodbye);
+                let Runtime { ctx, connections, sessions, .. } = self.runtime;
+                sessions.close(self.session);
+                connections.leave_after(ctx, self.conn, CloseReason::Goodbye);
             }
             SessionRequest::Ping { nonce } => {
-                let at = self.ctx.now.utc;
-                self.say_aside(conn, Reply::Pong { nonce, at, request: Some(id) });
-                if let Some(conn) = self.connections.get_mut(conn) {
-                    conn.expect_pings(&mut self.ctx);
+                let at = self.runtime.ctx.now.utc;
+                self.runtime.say_aside(self.conn, Reply::Pong { nonce, at, request: Some(self.id) });
+                let Runtime { ctx, connections, .. } = self.runtime;
+                if let Some(conn) = connections.get_mut(self.conn) {
+                    conn.expect_pings(ctx);
                 }
             }
-            SessionRequest::Echo { nonce } => self.say_aside(conn, Reply::Echo { nonce, request: Some(id) }),
-            SessionRequest::Extension(message) => self.on_extension(conn, session, id, message),
-            SessionRequest::Ack { seq } => self.delivery.acknowledge(&mut self.ctx, session, seq),
-            SessionRequest::List(query) => self.on_list(conn, session, id, query),
-            SessionRequest::Replay(asked) => self.on_replay(conn, session, named, id, &asked),
-            SessionRequest::Pace { stream, every } => self.on_pace(conn, session, id, &stream, every),
+            SessionRequest::Echo { nonce } => {
+                self.runtime.say_aside(self.conn, Reply::Echo { nonce, request: Some(self.id) });
+            }
+            SessionRequest::Extension(message) => self.on_extension(message),
+            SessionRequest::Ack { seq } => {
+                let Runtime { ctx, delivery, .. } = self.runtime;
+                delivery.acknowledge(ctx, self.session, seq);
+            }
+            SessionRequest::List(query) => self.on_list(query),
+            SessionRequest::Replay(asked) => self.on_replay(named, &asked),
+            SessionRequest::Pace { stream, every } => self.on_pace(&stream, every),
             SessionRequest::Pong { .. } | SessionRequest::Ignored => {}
         }
     }
 
-    fn on_list(&mut self, conn: ConnId, session: SessionId, id: WireId, query: ListQuery) {
-        let Some(session) = self.sessions.get(session) else {
-            debug_assert!(false, "{session} is attached");
+    fn on_list(&mut self, query: ListQuery) {
+        let Some(session) = self.runtime.sessions.get(self.session) else {
+            debug_assert!(false, "{} is attached", self.session);
             return;
         };
-        match Listing::new(&self.ctx, session, id.clone(), query) {
-            Ok(listing) => self.answer(conn, Content::Page(listing)),
-            Err(violation) => self.refuse(conn, Refusal::of(RefusedKind::Listing, violation, Some(id))),
+        match Listing::new(&self.runtime.ctx, session, self.id.clone(), query) {
+            Ok(listing) => self.answer(Content::Page(listing)),
+            Err(violation) => self.refuse(RefusedKind::Listing, violation),
         }
     }
 
     /// A message of an extension goes to the host, if both sides speak it.
-    fn on_extension(&mut self, conn: ConnId, session: SessionId, id: WireId, message: Extension) {
-        match self.sessions.give_extension(&mut self.ctx, session, message) {
-            Ok(()) => self.ctx.ready(conn),
-            Err(violation) => self.refuse_frame(conn, violation, Some(id)),
+    fn on_extension(&mut self, message: Extension) {
+        let Runtime { ctx, sessions, .. } = &mut *self.runtime;
+        match sessions.give_extension(ctx, self.session, message) {
+            Ok(()) => ctx.ready(self.conn),
+            Err(violation) => self.refuse_frame(violation),
         }
     }
 
-    /// The host has taken a message: perhaps its sender is read again.
-    pub(in crate::runtime) fn on_extension_taken(&mut self, session: SessionId) {
-        self.sessions.take_extension(session);
-        if let Some(conn) = self.delivery.conn(session) {
-            self.ctx.ready(conn);
+    /// A proof for the session that is open: it renews the lease.
+    fn on_proof_again(mut self, proof: Proof) {
+        let anonymous =
+            self.runtime.sessions.get(self.session).is_some_and(|session| session.principal().is_anonymous());
+        if anonymous {
+            return self.on_proven_again(None);
+        }
+        let at = self.runtime.position(self.conn);
+        let Runtime { ctx, connections, .. } = &mut *self.runtime;
+        let vouched = connections.prove_again(ctx, self.conn, &self.id, proof, at);
+        self.runtime.carry();
+        if let Some(peer) = vouched {
+            self.on_proven_again(Some(&peer.into()));
+        }
+    }
+
+    /// The proof for the session that is open was judged.
+    pub(super) fn on_proven_again(&mut self, verdict: Option<&Verdict>) {
+        let Runtime { ctx, sessions, .. } = &mut *self.runtime;
+        match sessions.refresh(ctx, self.session, verdict) {
+            Some(detail) => {
+                let request = Some(self.id.clone());
+                self.answer(Answer::free(Reply::Done { detail, request }));
+            }
+            None => {
+                let at = self.runtime.position(self.conn);
+                let Runtime { ctx, connections, .. } = &mut *self.runtime;
+                connections.refuse_wrong_proof(ctx, self.conn, self.id.clone(), at);
+                self.runtime.carry();
+            }
         }
     }
 }

@@ -7,13 +7,52 @@ use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::reply::Reply;
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act, Who};
-use crate::runtime::delivery::subscription_id;
+use crate::runtime::context::Context;
+use crate::runtime::delivery::{Delivery, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
-use crate::runtime::job::Job;
+use crate::runtime::job::{Job, Jobs};
+use crate::runtime::session::Sessions;
 use crate::time::UtcMs;
+
+/// Gives the parts what an earlier run made durable.
+pub(super) struct Restorer<'r> {
+    ctx: &'r mut Context,
+    sessions: &'r mut Sessions,
+    jobs: &'r mut Jobs,
+    delivery: &'r mut Delivery,
+}
 
 impl Runtime {
     pub(in crate::runtime) fn on_restore(&mut self, at: LogPos, record: Record) {
+        let Runtime { ctx, sessions, jobs, delivery, .. } = self;
+        if let Some((job, gone)) = (Restorer { ctx, sessions, jobs, delivery }).on_record(at, record) {
+            self.retention().let_go(job, &gone);
+        }
+    }
+
+    /// The store has no more: who was there may come back, what waited goes
+    /// on, and what ran is over.
+    pub(in crate::runtime) fn on_restored(&mut self, last: LogPos) {
+        let Runtime { ctx, sessions, jobs, delivery, .. } = self;
+        (Restorer { ctx, sessions, jobs, delivery }).on_restored(last);
+        for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
+            if self.jobs.get(id).is_some_and(|job| !job.is_terminal()) {
+                self.delivery.show_to_subscribers(&self.ctx, &self.jobs, id);
+            }
+            self.jobs.on_restored(&mut self.ctx, id);
+            self.carry();
+        }
+        for principal in self.jobs.table().principals() {
+            while self.retention().bound_ended(&principal) {
+                self.carry();
+            }
+        }
+    }
+}
+
+impl Restorer<'_> {
+    /// Takes the next record over; gives the job that is forgotten with it.
+    fn on_record(&mut self, at: LogPos, record: Record) -> Option<(JobId, Job)> {
         self.ctx.log.restore(at);
         self.raise_time(&record);
         match record {
@@ -23,7 +62,7 @@ impl Runtime {
             }
             Record::TokenRotated { session, token } => self.sessions.restore_token(session, token),
             Record::SessionEnded { session } => {
-                self.sessions.remove(&mut self.ctx, &self.jobs, session);
+                self.sessions.remove(self.ctx, self.jobs, session);
             }
             Record::JobAccepted(record) => self.restore_job(at, *record),
             Record::JobEvent { job, event } => self.restore_event(job, at, event),
@@ -50,24 +89,20 @@ impl Runtime {
                 self.restore_reader(job, session, owner, number, request);
             }
             Record::Left { job, session, undoes: _ } => {
-                self.delivery.leave(&mut self.ctx, job, session);
+                self.delivery.leave(self.ctx, job, session);
                 self.delivery.replace_join(job, session, at);
             }
             Record::Numbered { session, run } => {
-                self.delivery.restore_numbers(&mut self.ctx, &self.jobs, session, run);
+                self.delivery.restore_numbers(self.ctx, self.jobs, session, run);
             }
-            Record::Released { session, upto } => self.delivery.restore_released(&mut self.ctx, session, upto),
+            Record::Released { session, upto } => self.delivery.restore_released(self.ctx, session, upto),
             Record::KeyKept { job, principal, key, until } => {
-                self.jobs.keys_mut().restore(&self.ctx, &principal, key, (job, until), true);
+                self.jobs.keys_mut().restore(self.ctx, &principal, key, (job, until), true);
             }
             Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
-            Record::JobForgotten { job } => {
-                if let Some(gone) = self.jobs.remove(job) {
-                    self.let_go(job, &gone);
-                }
-            }
+            Record::JobForgotten { job } => return self.jobs.remove(job).map(|gone| (job, gone)),
         }
-        self.carry();
+        None
     }
 
     /// No id is given twice and no event is earlier than one that was before it,
@@ -106,7 +141,7 @@ impl Runtime {
         let (id, session, command) = (record.job, record.session, record.command);
         let request = record.request.clone();
         let principal = record.id_is_of_principal.then(|| record.principal.clone());
-        self.jobs.restore_job(&self.ctx, pos, record);
+        self.jobs.restore_job(self.ctx, pos, record);
         let answer = self.jobs.get(id).map(|job| job.accepted(Some(&request)));
         if let (Some(command), Some(answer)) = (command, answer) {
             self.restore_answer(principal, session, request.clone(), command, answer);
@@ -132,35 +167,26 @@ impl Runtime {
     }
 
     fn restore_event(&mut self, id: JobId, pos: LogPos, event: EventRecord) {
-        self.jobs.restore_event(&self.ctx, id, pos, event);
+        self.jobs.restore_event(self.ctx, id, pos, event);
         if self.jobs.get(id).is_some_and(Job::is_terminal) {
             self.delivery.end_job(id);
         }
     }
 
-    /// The store has no more: who was there may come back, what waited goes
-    /// on, and what ran is over.
-    pub(in crate::runtime) fn on_restored(&mut self, last: LogPos) {
+    /// The time is known now: sessions may be resumed from here on, and keys hold
+    /// until theirs.
+    fn on_restored(&mut self, last: LogPos) {
         self.ctx.log.restore(last);
         self.sessions.forget_seen(|principal| self.jobs.table().has_any(principal));
-        self.jobs.keys_mut().on_restored(&mut self.ctx);
+        self.jobs.keys_mut().on_restored(self.ctx);
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
-            self.delivery.restored(&mut self.ctx, &self.jobs, id);
-            let idle = self.has_nothing_left(id);
-            self.sessions.note_idle(&self.ctx, id, idle);
+            self.delivery.restored(self.ctx, self.jobs, id);
+            let closed = self.sessions.get(id).is_some_and(|session| session.is_closed());
+            let idle = self.delivery.feed(id).is_some_and(|feed| feed.has_nothing_left(closed));
+            self.sessions.note_idle(self.ctx, id, idle);
             let now = self.ctx.now.mono;
-            self.sessions.await_resume(&mut self.ctx, id, now);
-            self.sessions.renew(&mut self.ctx, id, None);
-        }
-        for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
-            if self.jobs.get(id).is_some_and(|job| !job.is_terminal()) {
-                self.delivery.show_to_subscribers(&self.ctx, &self.jobs, id);
-            }
-            self.jobs.on_restored(&mut self.ctx, id);
-            self.carry();
-        }
-        for principal in self.jobs.table().principals() {
-            while self.bound_ended(&principal) {}
+            self.sessions.await_resume(self.ctx, id, now);
+            self.sessions.renew(self.ctx, id, None);
         }
     }
 }

@@ -43,7 +43,7 @@ use crate::limits::Limits;
 use crate::model::agent::AgentRef;
 use crate::model::event::JobEvent;
 use crate::model::job::{FinalStatus, JobStatus};
-use crate::model::reply::{Accepted, Reply};
+use crate::model::reply::{Accepted, Reply, Watching};
 use crate::model::request::Invocation;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
@@ -254,6 +254,22 @@ impl Job {
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
         })
+    }
+
+    /// That it is watched, as the answer to a request: its events come after that
+    /// number, and whether earlier ones are among them.
+    pub(in crate::runtime) fn watching(&self, request: &WireId, from: u64, replayed: bool) -> Watching {
+        Watching {
+            request: Some(request.clone()),
+            job: self.id.into(),
+            status: Some(self.status()),
+            agent: self.spec.agent.to_string(),
+            lease: self.spec.lease.clone(),
+            parent: None,
+            trace: Some(self.spec.trace.clone()),
+            from,
+            replayed,
+        }
     }
 }
 

@@ -1,0 +1,61 @@
+//! Takes what agents do to their jobs, and tells jobs what delivery knows of
+//! those who read them: how they read pieces of a result, and whether they keep
+//! up.
+
+use crate::id::JobId;
+use crate::runtime::Runtime;
+use crate::runtime::context::Context;
+use crate::runtime::delivery::Delivery;
+use crate::runtime::io::{AgentCall, AgentExit};
+use crate::runtime::job::Jobs;
+
+/// Handles what happens to agents.
+pub(in crate::runtime) struct AgentHandler<'r> {
+    ctx: &'r mut Context,
+    jobs: &'r mut Jobs,
+    delivery: &'r mut Delivery,
+}
+
+impl Runtime {
+    pub(in crate::runtime) fn agents(&mut self) -> AgentHandler<'_> {
+        AgentHandler { ctx: &mut self.ctx, jobs: &mut self.jobs, delivery: &mut self.delivery }
+    }
+}
+
+impl AgentHandler<'_> {
+    pub(in crate::runtime) fn on_call(self, id: JobId, call: AgentCall) {
+        let delivery = self.delivery;
+        self.jobs.on_agent_call(self.ctx, id, call, |ctx| delivery.chunk_terms(&ctx.config.limits, id));
+    }
+
+    pub(super) fn on_exited(self, id: JobId, exit: AgentExit) {
+        let delivery = self.delivery;
+        self.jobs.on_agent_exited(self.ctx, id, exit, |ctx| delivery.chunk_terms(&ctx.config.limits, id));
+    }
+
+    /// That an agent is started is durable.
+    pub(super) fn launch(self, id: JobId) {
+        let reader = self.delivery.paces(&self.ctx.config.limits, id);
+        self.jobs.launch(self.ctx, id, reader);
+    }
+
+    /// Calls of agents are durable, one entry for each.
+    pub(in crate::runtime) fn on_calls_durable(mut self, calls: &[JobId]) {
+        for job in self.jobs.on_calls_durable(calls) {
+            self.return_credit(job);
+        }
+    }
+
+    /// Gives an agent its credit back, unless a reader that paces it is far
+    /// behind.
+    pub(in crate::runtime) fn return_credit(&mut self, id: JobId) {
+        let reader = match self.jobs.is_owed_credit(id) {
+            true => self.delivery.paces(&self.ctx.config.limits, id),
+            false => {
+                self.delivery.release_paced(id);
+                None
+            }
+        };
+        self.jobs.return_credit(self.ctx, id, reader);
+    }
+}

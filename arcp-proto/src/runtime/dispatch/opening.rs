@@ -1,0 +1,163 @@
+//! Opens sessions, and hands them on to other connections (1.1 §6.1 to §6.3).
+
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, SessionId, WireId};
+use crate::json::Json;
+use crate::model::reply::{Opened, Refusal, RefusedKind, Reply};
+use crate::model::request::{Open, ResumeClaim};
+use crate::runtime::Runtime;
+use crate::runtime::connection::{Conn, Opening, Wish, heartbeat_interval};
+use crate::runtime::delivery::Feed;
+use crate::runtime::io::CloseReason;
+use crate::runtime::session::Proof;
+use crate::secret::Secret;
+
+/// Handles the request that opens a session, or an earlier one again: once it is
+/// known who asks.
+pub(super) struct OpeningHandler<'r> {
+    runtime: &'r mut Runtime,
+    conn: ConnId,
+    request: WireId,
+}
+
+impl<'r> OpeningHandler<'r> {
+    /// A peer of whom it is known who it is wants to come in.
+    pub(super) fn on_opening(runtime: &'r mut Runtime, conn: ConnId, opening: Opening) {
+        let Opening { request, wish, proof } = opening;
+        let mut handler = OpeningHandler { runtime, conn, request };
+        match wish {
+            Wish::New(open) => handler.open(open, proof),
+            Wish::Earlier(claim) => drop(handler.resume(&claim, &proof)),
+        }
+    }
+
+    /// `session.resume` on a connection whose own session is open.
+    pub(super) fn resume_here(
+        runtime: &'r mut Runtime,
+        conn: ConnId,
+        fresh: SessionId,
+        request: WireId,
+        claim: &ResumeClaim,
+    ) {
+        let Some(session) = runtime.sessions.get(fresh) else {
+            debug_assert!(false, "{fresh} is attached");
+            return;
+        };
+        let is_unused = !session.is_commanded() && runtime.delivery.feed(fresh).is_some_and(Feed::is_unused);
+        if !is_unused {
+            let used = Violation::invalid("this connection's session has been used: resume on a fresh connection");
+            return runtime.refuse(conn, Refusal::of(RefusedKind::Frame, used, Some(request)));
+        }
+        let proof = session.proof();
+        let mut handler = OpeningHandler { runtime, conn, request };
+        if handler.resume(claim, &proof) {
+            let Runtime { ctx, sessions, jobs, .. } = &mut *handler.runtime;
+            sessions.end(ctx, jobs, fresh);
+            handler.runtime.carry();
+        }
+    }
+
+    fn open(&mut self, open: Open, proof: Proof) {
+        let Runtime { ctx, connections, sessions, jobs, delivery } = &mut *self.runtime;
+        let Some(peer) = connections.get(self.conn).map(|conn| (conn.view(), conn.network())) else {
+            return;
+        };
+        let (session, token) = match sessions.open(ctx, jobs, open, proof, peer) {
+            Ok(opened) => opened,
+            Err(full) => return self.turn_away(full),
+        };
+        let Some(opened) = sessions.get(session) else {
+            debug_assert!(false, "{session} was just opened");
+            return;
+        };
+        delivery.open(session, opened.principal().clone(), *opened.view());
+        self.runtime.carry();
+        self.attach(session, 0);
+        self.welcome(session, token, None);
+    }
+
+    /// Hands an earlier session to this connection. A refused claim consumes
+    /// nothing.
+    fn resume(&mut self, claim: &ResumeClaim, proof: &Proof) -> bool {
+        let session = match self.claimed(claim, proof) {
+            Ok(session) => session,
+            Err(violation) => {
+                self.turn_away(violation);
+                return false;
+            }
+        };
+        let old = self.runtime.delivery.conn(session);
+        if old == Some(self.conn) {
+            let same = Violation::invalid("this connection has that session already");
+            self.runtime.refuse_frame(self.conn, same, Some(self.request.clone()));
+            return false;
+        }
+        if let Some(old) = old {
+            let newer = Violation::new(ErrorCode::Aborted, "the session was resumed on another connection");
+            self.runtime.dismiss(old, Refusal::of(RefusedKind::Session, newer, None), CloseReason::TakenOver);
+        }
+        let token = self.runtime.sessions.resume(&mut self.runtime.ctx, session, proof);
+        self.attach(session, claim.last_seq);
+        let behind = self.runtime.delivery.feed(session).is_some_and(|feed| feed.head() > claim.last_seq);
+        self.welcome(session, token, Some((claim.last_seq, behind)));
+        true
+    }
+
+    fn claimed(&self, claim: &ResumeClaim, proof: &Proof) -> Result<SessionId, Violation> {
+        let Runtime { connections, sessions, jobs, delivery, .. } = &*self.runtime;
+        let gone = || Violation::new(ErrorCode::Unavailable, "the connection is gone");
+        let view = connections.get(self.conn).map(Conn::view).ok_or_else(gone)?;
+        let session = sessions.claimed(claim, proof, view.family)?;
+        delivery.feed(session).ok_or_else(gone)?.check_resume(claim.last_seq, jobs)?;
+        Ok(session)
+    }
+
+    /// Attaches a session to the connection; frames after `last_seq` are owed.
+    fn attach(&mut self, id: SessionId, last_seq: u64) {
+        let Runtime { ctx, connections, sessions, jobs, delivery } = &mut *self.runtime;
+        sessions.attach(ctx, id);
+        delivery.attach(ctx, jobs, id, self.conn, last_seq);
+        if let Some(session) = sessions.get(id) {
+            connections.attach(ctx, self.conn, id, *session.view(), session.only_resumes().is_none());
+        }
+        self.runtime.carry();
+    }
+
+    /// Says that the session is open; for one that is back, where it goes on, and
+    /// whether something is replayed.
+    fn welcome(&mut self, id: SessionId, token: Secret, replay: Option<(u64, bool)>) {
+        let Runtime { ctx, sessions, .. } = &*self.runtime;
+        let Some(session) = sessions.get(id) else {
+            debug_assert!(false, "{id} was just attached");
+            return;
+        };
+        let (view, config) = (session.view(), &ctx.config);
+        let opened = Opened {
+            session: id.into(),
+            resume_token: token,
+            resume_window_s: config.resume_window.as_secs(),
+            heartbeat_s: heartbeat_interval(ctx, *view).map(|interval| interval.as_secs()),
+            job_heartbeat_s: config
+                .heartbeat
+                .filter(|_| view.announces_job_heartbeats())
+                .map(|interval| interval.as_secs()),
+            features: view.features,
+            agents: config.agents.clone(),
+            runtime: config.runtime.clone(),
+            accepted_at: ctx.now.utc,
+            expires_at: session.expires_at(),
+            extensions: session.extensions().names().to_vec(),
+            anonymous: config.anonymous,
+            capabilities: Json::empty_object(),
+            replay,
+            request: Some(self.request.clone()),
+        };
+        self.runtime.answer(self.conn, Reply::Opened(opened));
+    }
+
+    /// Refuses whoever wants to come in.
+    fn turn_away(&mut self, why: Violation) {
+        self.runtime.refuse(self.conn, Refusal::of(RefusedKind::Session, why, Some(self.request.clone())));
+        self.runtime.connections.leave_after(&mut self.runtime.ctx, self.conn, CloseReason::Refused);
+    }
+}

@@ -1,0 +1,106 @@
+//! What a connection is sent: its answers, replays and numbered frames, in turn,
+//! as far as its credit goes.
+
+use crate::id::ConnId;
+use crate::model::reply::Reply;
+use crate::runtime::Runtime;
+use crate::runtime::connection::{self, Conn};
+use crate::runtime::delivery::{self, ReplayStep};
+use crate::runtime::io::CloseReason;
+
+/// Writes what may be sent on one connection.
+pub(super) struct Writer<'r> {
+    runtime: &'r mut Runtime,
+    conn: ConnId,
+}
+
+impl Writer<'_> {
+    /// Sends everything that may be sent now.
+    pub(super) fn pump(runtime: &mut Runtime, conn: ConnId) {
+        let mut writer = Writer { runtime, conn };
+        while writer.send_next() {}
+        writer.settle();
+    }
+
+    /// Sends what comes next; false if nothing can be sent.
+    fn send_next(&mut self) -> bool {
+        let cursor = self.runtime.position(self.conn).cursor;
+        let Runtime { ctx, connections, jobs, .. } = &mut *self.runtime;
+        let Some(attached) = connections.get_mut(self.conn) else {
+            return false;
+        };
+        match attached.next(ctx, cursor) {
+            connection::Next::Sent => true,
+            connection::Next::Page(turn, listing) => {
+                let page = Reply::Jobs(listing.page(ctx, jobs));
+                attached.put_page(ctx, turn, page);
+                true
+            }
+            connection::Next::Replay(upto) => self.send_replayed() || self.send_numbered(upto),
+            connection::Next::Numbered(upto) => self.send_numbered(upto),
+            connection::Next::Nothing => false,
+        }
+    }
+
+    /// Sends the next numbered frame up to `up_to`; false if there is none that
+    /// may be seen.
+    fn send_numbered(&mut self, up_to: u64) -> bool {
+        let Runtime { ctx, connections, jobs, delivery, .. } = &mut *self.runtime;
+        let attached = connections.get(self.conn).filter(|conn| conn.takes_numbered());
+        let Some(session) = attached.and_then(Conn::session) else {
+            return false;
+        };
+        match delivery.next(ctx, jobs, session, self.conn, up_to) {
+            delivery::Next::Frame(frame) => {
+                if let Some(frame) = frame {
+                    connections.send_frame(ctx, self.conn, frame);
+                }
+                true
+            }
+            delivery::Next::Nothing => false,
+            delivery::Next::Lost => {
+                self.runtime.leave(self.conn, CloseReason::HistoryLost);
+                false
+            }
+        }
+    }
+
+    /// Sends the next frame of a replay; false if there is none that can be
+    /// sent now.
+    fn send_replayed(&mut self) -> bool {
+        let Runtime { ctx, connections, jobs, delivery, .. } = &mut *self.runtime;
+        let attached = connections.get_mut(self.conn).and_then(|conn| Some((conn.session()?, conn.take_replay()?)));
+        let Some((reader, mut replay)) = attached else {
+            return false;
+        };
+        let step = delivery.next_replayed(ctx, jobs, self.conn, reader, &mut replay);
+        if let ReplayStep::Done(reply) = step {
+            connections.send_reply(ctx, self.conn, &reply);
+            return true;
+        }
+        if let Some(conn) = connections.get_mut(self.conn) {
+            conn.go_on_replaying(replay);
+        }
+        match step {
+            ReplayStep::Frame(Some(frame)) => connections.send_frame(ctx, self.conn, frame),
+            ReplayStep::Frame(None) => {}
+            ReplayStep::Nothing | ReplayStep::Done(_) => return false,
+        }
+        true
+    }
+
+    /// Whatever could be sent was: its peer is read, or let go, accordingly.
+    fn settle(&mut self) {
+        let at = self.runtime.position(self.conn);
+        let Runtime { ctx, connections, sessions, delivery, .. } = &mut *self.runtime;
+        let session = connections.session(self.conn);
+        let most = ctx.config.limits.extension_bytes;
+        let attached = session.and_then(|session| sessions.get(session));
+        let host_is_full = attached.is_some_and(|session| session.extensions().untaken_bytes() >= most);
+        connections.settle(ctx, self.conn, at, host_is_full);
+        if let Some(session) = session.filter(|_| !connections.get(self.conn).is_some_and(Conn::has_credit)) {
+            delivery.bound_reading(ctx, session);
+        }
+        self.runtime.carry();
+    }
+}
