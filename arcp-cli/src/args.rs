@@ -9,24 +9,30 @@ use arcp_blocking::Target;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::wire::Compat;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::exit::EXIT_CODES;
+use crate::filter::{self, Condition};
+use crate::output::Printing;
 use crate::values::{self, AgentCommand};
+use crate::{agents, logs, result, retry, show, wait};
 
 /// Serve agents, submit jobs, watch them.
 ///
 /// A job is named by its id or by how it begins. Durations are written as 90s,
 /// 10m or 1h30m; a number alone is seconds.
-///
-/// Exit codes: 0 success, 1 job error, 2 usage, 3 cancelled, 4 timed out,
-/// 5 permission, 6 budget, 7 runtime not reached or lost, 8 authentication,
-/// 130 interrupted (the job goes on).
 #[derive(Debug, Parser)]
 #[command(name = "arcp", version)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The command line with what is the same for every command.
+pub fn command() -> clap::Command {
+    let with_codes = |command: clap::Command| command.after_help(EXIT_CODES);
+    with_codes(Args::command()).mut_subcommands(with_codes)
 }
 
 /// What to do.
@@ -38,12 +44,26 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Run a job and follow it.
     Submit(Submit),
+    /// Submit the same job again, under a new key.
+    Retry(retry::Retry),
     /// Follow a job that runs, or see how it went.
+    #[command(visible_alias = "attach")]
     Watch(Watch),
+    /// Wait until jobs have ended.
+    Wait(wait::Wait),
     /// List jobs.
+    #[command(name = "ls", visible_aliases = ["list", "ps"])]
     List(List),
-    /// Cancel a job submitted from here, or as an operator any.
+    /// Show a job, session, subscription or runtime.
+    Show(show::Show),
+    /// Print the result of a job.
+    Result(result::ResultOf),
+    /// Print what a job has said.
+    Logs(logs::Logs),
+    /// Cancel jobs.
     Cancel(Cancel),
+    /// List the agents of a runtime.
+    Agents(agents::Agents),
     /// List the runtimes that this user has started here.
     Runtimes(Runtimes),
     /// Check, repair or back up what a runtime keeps.
@@ -199,13 +219,15 @@ pub enum Priority {
     Critical,
 }
 
-/// How to print.
+/// How to print what happens in a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// For people: the result on stdout, everything else on stderr.
+    #[value(alias = "table")]
     Text,
     /// One JSON object per line on stdout.
-    Json,
+    #[value(alias = "json")]
+    Jsonl,
 }
 
 /// Run a job and follow it.
@@ -230,7 +252,7 @@ pub struct Submit {
     #[arg(long)]
     pub detach: bool,
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,
     /// The runtime.
     #[command(flatten)]
@@ -244,7 +266,7 @@ pub struct Watch {
     #[arg(value_parser = values::id)]
     pub job: String,
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,
     /// The runtime.
     #[command(flatten)]
@@ -260,12 +282,16 @@ pub struct List {
     /// Only of this agent, `name` or `name@version`.
     #[arg(long, value_parser = values::agent)]
     pub agent: Option<AgentRef>,
+    /// Only those that meet this: status=STATUS, agent=NAME, older=SPAN or
+    /// newer=SPAN; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = filter::condition)]
+    pub filter: Vec<Condition>,
     /// At most so many, 0 for all.
     #[arg(long, default_value_t = 100, value_parser = values::count)]
     pub limit: usize,
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[command(flatten)]
+    pub printing: Printing,
     /// The runtime.
     #[command(flatten)]
     pub place: Where,
@@ -296,8 +322,8 @@ pub struct Cancel {
 #[derive(Debug, clap::Args)]
 pub struct Runtimes {
     /// How to print.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[command(flatten)]
+    pub printing: Printing,
 }
 
 /// Replay a recording.

@@ -9,6 +9,20 @@ use arcp_proto::model::event::Terminal;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::reply::Refusal;
 
+/// Every code, for `--help`.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+    0  success
+    1  the job failed, or the request was refused
+    2  usage: the command line makes no sense
+    3  the job was cancelled
+    4  the job reached its time limit, or the wait did
+    5  a permission is missing
+    6  the budget is used up
+    7  the runtime was not reached, or the connection was lost
+    8  the credential was not accepted
+  130  interrupted; the job goes on";
+
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

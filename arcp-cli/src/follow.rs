@@ -23,7 +23,7 @@ pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {
     signal_hook::flag::register(SIGINT, interrupted.clone())?;
     let mut view: Box<dyn View> = match output {
         Output::Text => Box::new(Text::new()),
-        Output::Json => Box::new(Lines { out: io::stdout() }),
+        Output::Jsonl => Box::new(Lines { out: io::stdout() }),
     };
     view.accepted(job)?;
     loop {
@@ -86,47 +86,16 @@ impl View for Lines {
     }
 
     fn event(&mut self, seq: u64, at: Option<UtcMs>, event: &JobEvent) -> io::Result<()> {
-        let mut line = Object::new();
-        line.str("type", "event").u64("event_seq", seq);
-        if let Some(at) = at {
-            line.display("ts", at);
+        match event_line(seq, at, event) {
+            Some(line) => writeln!(self.out, "{line}"),
+            None => Ok(()),
         }
-        match event {
-            JobEvent::Emitted { kind, body } => line.str("kind", kind.as_str()).raw("body", body.as_str()),
-            JobEvent::Chunk(chunk) => line.str("kind", "result_chunk").object("body", |body| {
-                body.u64("chunk_seq", chunk.chunk_seq).str("data", &chunk.data).bool("more", chunk.more);
-            }),
-            JobEvent::Started => line.str("kind", "status").raw("body", r#"{"phase":"running"}"#),
-            JobEvent::Ended(_) => return Ok(()),
-        };
-        writeln!(self.out, "{}", line.done())
     }
 
     fn ended(&mut self, seq: u64, terminal: &Terminal, result: &ResultData) -> io::Result<()> {
         let mut line = Object::new();
-        line.str("type", "ended").u64("event_seq", seq).str("status", terminal.status.as_str());
-        match result {
-            ResultData::None => {}
-            ResultData::Inline(json) => {
-                line.raw("result", json.as_str());
-            }
-            ResultData::Streamed { bytes, text } => {
-                line.u64("result_size", bytes.len() as u64);
-                if *text {
-                    line.str("result", &String::from_utf8_lossy(bytes));
-                }
-            }
-            ResultData::Broken { why } => {
-                line.str("broken", why);
-            }
-        }
-        if let Some(error) = &terminal.error {
-            line.object("error", |out| {
-                out.str("code", error.code.as_str()).str("message", &error.message).bool("retryable", error.retryable);
-                out.opt_json("details", error.details.as_ref());
-            });
-        }
-        line.opt_str("summary", terminal.summary.as_deref());
+        line.str("type", "ended").u64("event_seq", seq);
+        write_end(&mut line, terminal, result);
         writeln!(self.out, "{}", line.done())
     }
 
@@ -135,6 +104,64 @@ impl View for Lines {
     }
 
     fn clear(&mut self) {}
+}
+
+/// An event as a JSON object; `None` of the end.
+pub fn event_line(seq: u64, at: Option<UtcMs>, event: &JobEvent) -> Option<String> {
+    let mut line = Object::new();
+    line.str("type", "event").u64("event_seq", seq);
+    if let Some(at) = at {
+        line.display("ts", at);
+    }
+    match event {
+        JobEvent::Emitted { kind, body } => line.str("kind", kind.as_str()).raw("body", body.as_str()),
+        JobEvent::Chunk(chunk) => line.str("kind", "result_chunk").object("body", |body| {
+            body.u64("chunk_seq", chunk.chunk_seq).str("data", &chunk.data).bool("more", chunk.more);
+        }),
+        JobEvent::Started => line.str("kind", "status").raw("body", r#"{"phase":"running"}"#),
+        JobEvent::Ended(_) => return None,
+    };
+    Some(line.done())
+}
+
+/// How a job ended, and its result.
+pub fn write_end(line: &mut Object, terminal: &Terminal, result: &ResultData) {
+    line.str("status", terminal.status.as_str());
+    match result {
+        ResultData::None => {}
+        ResultData::Inline(json) => {
+            line.raw("result", json.as_str());
+        }
+        ResultData::Streamed { bytes, text } => {
+            line.u64("result_size", bytes.len() as u64);
+            if *text {
+                line.str("result", &String::from_utf8_lossy(bytes));
+            }
+        }
+        ResultData::Broken { why } => {
+            line.str("broken", why);
+        }
+    }
+    if let Some(error) = &terminal.error {
+        line.object("error", |out| {
+            out.str("code", error.code.as_str()).str("message", &error.message).bool("retryable", error.retryable);
+            out.opt_json("details", error.details.as_ref());
+        });
+    }
+    line.opt_str("summary", terminal.summary.as_deref());
+}
+
+/// A result as people want it: a text as it is, anything else as JSON.
+pub fn write_result(out: &mut impl io::Write, result: &ResultData) -> io::Result<()> {
+    match result {
+        ResultData::Inline(json) => match json.decode::<String>() {
+            Ok(text) => writeln!(out, "{text}")?,
+            Err(_) => writeln!(out, "{json}")?,
+        },
+        ResultData::Streamed { bytes, .. } => out.write_all(bytes)?,
+        ResultData::None | ResultData::Broken { .. } => {}
+    }
+    out.flush()
 }
 
 /// The result on stdout, talk on stderr; a progress bar on a terminal.
@@ -223,17 +250,11 @@ impl View for Text {
 
     fn ended(&mut self, _: u64, terminal: &Terminal, result: &ResultData) -> io::Result<()> {
         self.clear();
-        let mut out = io::stdout().lock();
-        match result {
-            ResultData::Inline(json) => match json.decode::<String>() {
-                Ok(text) if self.was_shown(&text) => {}
-                Ok(text) => writeln!(out, "{text}")?,
-                Err(_) => writeln!(out, "{json}")?,
-            },
-            ResultData::Streamed { bytes, .. } => out.write_all(bytes)?,
-            ResultData::None | ResultData::Broken { .. } => {}
+        let is_shown = matches!(result, ResultData::Inline(json)
+            if json.decode::<String>().is_ok_and(|text| self.was_shown(&text)));
+        if !is_shown {
+            write_result(&mut io::stdout().lock(), result)?;
         }
-        out.flush()?;
         if let Some(error) = &terminal.error {
             say(format_args!("arcp: {}", visible(&why_ended(terminal, error))));
         }
@@ -255,7 +276,7 @@ impl View for Text {
 }
 
 /// Why a job did not succeed, nothing twice.
-fn why_ended(terminal: &Terminal, error: &JobError) -> String {
+pub fn why_ended(terminal: &Terminal, error: &JobError) -> String {
     let (status, code) = (terminal.status.as_str(), error.code.as_str());
     let message =
         error.message.strip_prefix(status).map_or(error.message.as_str(), |rest| rest.trim_start_matches([':', ' ']));

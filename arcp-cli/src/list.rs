@@ -1,48 +1,55 @@
-//! `arcp list`, and finding a job by how its id begins.
+//! `arcp ls`, and finding a job by how its id begins.
 
-use std::io::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::io;
 
 use arcp_blocking::{Client, ClientError};
 use arcp_host::stderr::{say, visible};
-use arcp_proto::id::WireId;
+use arcp_proto::id::{JobId, WireId};
 use arcp_proto::json::Object;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::ListQuery;
 use arcp_proto::time::UtcMs;
 
-use crate::args::{self, Output};
+use crate::args;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
+use crate::filter;
+use crate::output::{self, Cell, Row};
+use crate::times::age;
 
+const HEADER: [&str; 4] = ["JOB", "STATUS", "AGENT", "AGE"];
 /// Entries of a page.
 const PAGE: u64 = 1000;
 /// Jobs named where an id could be several.
 const NAMED: usize = 5;
+/// How far the time in an id may be from the moment that is listed.
+const AROUND_MS: u64 = 1000;
 /// An id as this program makes it.
 const ID_BYTES: usize = "job_".len() + 26;
 
 /// Lists jobs, the newest first.
 pub fn run(args: args::List) -> Result<Exit, Failure> {
-    let query = ListQuery { status: args.status, agent: args.agent.clone(), ..ListQuery::default() };
     let client = Chosen::of(&args.place)?.connect()?;
+    let mut query = filter::query(&args.filter).map_err(|why| Failure::usage(format!("--filter: {why}")))?;
+    query.status.extend(args.status);
+    query.agent = args.agent.or(query.agent);
+    let asked = query.agent.clone();
     let jobs = all(&client, query)?;
-    if let Some(agent) = args.agent.filter(|agent| jobs.is_empty() && !is_hosted(&client, agent)) {
+    if let Some(agent) = asked.filter(|agent| jobs.is_empty() && !is_hosted(&client, agent)) {
         return Err(Failure::usage(format!("--agent {agent}: {}", there_is_none(&client, &agent))));
     }
     let shown = if args.limit == 0 { jobs.len() } else { args.limit.min(jobs.len()) };
-    let mut out = std::io::stdout().lock();
-    if args.output == Output::Text {
-        say(format_args!("{:<30} {:<10} {:<20} AGE", "JOB", "STATUS", "AGENT"));
-    }
-    for job in jobs.iter().rev().take(shown) {
-        writeln!(out, "{}", row(job, args.output))?;
-    }
+    print(args.printing, jobs.iter().rev().take(shown))?;
     if shown < jobs.len() {
         say(format_args!("arcp: {shown} of {} jobs: --limit 0 for all", jobs.len()));
     }
     Ok(Exit::Success)
+}
+
+/// Prints jobs.
+pub fn print<'a>(printing: output::Printing, jobs: impl Iterator<Item = &'a JobSummary>) -> io::Result<()> {
+    output::rows(printing, &HEADER, &jobs.map(row).collect::<Vec<Row>>())
 }
 
 /// All that match, the oldest first.
@@ -92,6 +99,29 @@ pub fn find(client: &Client, named: &str) -> Result<WireId, Failure> {
     }
 }
 
+/// What a listing says of a job, by its id or how that begins.
+pub fn summary(client: &Client, named: &str) -> Result<JobSummary, Failure> {
+    let id = find(client, named)?;
+    // Ids tell when they were made: there is no need to ask for every job.
+    let made = JobId::parse(id.as_str()).map(|job| job.ulid().timestamp_ms());
+    let around = made.map(|at| ListQuery {
+        created_after: Some(UtcMs(at.saturating_sub(AROUND_MS))),
+        created_before: Some(UtcMs(at.saturating_add(AROUND_MS))),
+        ..ListQuery::default()
+    });
+    for query in around.into_iter().chain([ListQuery::default()]) {
+        if let Some(job) = all(client, query)?.into_iter().find(|job| job.job == id) {
+            return Ok(job);
+        }
+    }
+    Err(Failure::new(Exit::Failed, not_there(named)))
+}
+
+/// That no job has this id.
+pub fn not_there(named: &str) -> String {
+    format!("no job is called `{}` there, or begins like it: see `arcp ls`", visible(named))
+}
+
 /// Whether nothing is missing from this id.
 pub fn is_whole(id: &str) -> bool {
     id.starts_with("job_") && id.len() >= ID_BYTES
@@ -109,43 +139,28 @@ pub fn there_is_none(client: &Client, agent: &AgentRef) -> String {
     format!("no agent is called `{}` there: it has {}", agent.name(), visible(&hosted.join(", ")))
 }
 
-fn row(job: &JobSummary, output: Output) -> String {
-    let status = job.status.map_or("unknown", JobStatus::as_str);
-    match output {
-        Output::Text => {
-            let (id, agent) = (visible(job.job.as_str()), visible(&job.agent));
-            format!("{id:<30} {status:<10} {agent:<20} {}", age(job.created_at))
-        }
-        Output::Json => {
-            let created = job.created_at.map(|at| at.to_string()).unwrap_or_default();
-            let mut line = Object::new();
-            line.str("job_id", job.job.as_str())
-                .str("status", status)
-                .str("agent", &job.agent)
-                .str("created_at", &created)
-                .u64("last_event_seq", job.last_event)
-                .opt_str("trace_id", job.trace.as_deref());
-            line.done()
-        }
+fn row(job: &JobSummary) -> Row {
+    Row {
+        id: job.job.to_string(),
+        cells: vec![
+            Cell::from(job.job.as_str()),
+            Cell::status(job.status),
+            Cell::from(&job.agent),
+            Cell::from(age(job.created_at)),
+        ],
+        json: json(job).done(),
     }
 }
 
-/// The time of this machine.
-pub fn now() -> UtcMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UtcMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// How long ago it was, in its largest unit.
-pub fn age(since: Option<UtcMs>) -> String {
-    let Some(since) = since else {
-        return "-".to_string();
-    };
-    let seconds = Duration::from_millis(now().0.saturating_sub(since.0)).as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m", seconds / 60),
-        3600..86_400 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
+/// What a listing says of a job.
+pub fn json(job: &JobSummary) -> Object {
+    let created = job.created_at.map(|at| at.to_string()).unwrap_or_default();
+    let mut line = Object::new();
+    line.str("job_id", job.job.as_str())
+        .str("status", job.status.map_or("unknown", JobStatus::as_str))
+        .str("agent", &job.agent)
+        .str("created_at", &created)
+        .u64("last_event_seq", job.last_event)
+        .opt_str("trace_id", job.trace.as_deref());
+    line
 }

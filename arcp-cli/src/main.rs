@@ -1,34 +1,53 @@
 //! `arcp`: serve agents, submit jobs, watch them.
 
+mod agents;
 mod args;
+mod cancel;
 mod connect;
 mod demo;
 mod exit;
+mod filter;
 mod follow;
-mod jobs;
 mod list;
+mod logs;
+mod output;
 mod replay;
+mod result;
+mod retry;
 mod runtimes;
 mod serve;
+mod show;
 mod state;
 mod store;
+mod submit;
+mod times;
 mod values;
+mod wait;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use arcp_host::server_log::{flush, log};
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let mut command = args::command();
+    let matches = command.get_matches_mut();
+    let args = args::Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
     let result = match args.command {
         args::Command::Version => replay::version(),
         args::Command::Serve(args) => serve::run(args),
-        args::Command::Submit(args) => jobs::submit(args),
-        args::Command::Watch(args) => jobs::watch(args),
+        args::Command::Submit(args) => submit::run(args),
+        args::Command::Retry(args) => retry::run(args),
+        args::Command::Watch(args) => watch::run(args),
+        args::Command::Wait(args) => wait::run(&args),
         args::Command::List(args) => list::run(args),
-        args::Command::Cancel(args) => jobs::cancel(args),
+        args::Command::Show(args) => show::run(&args),
+        args::Command::Result(args) => result::run(&args),
+        args::Command::Logs(args) => logs::run(&args),
+        args::Command::Cancel(args) => cancel::run(args),
+        args::Command::Agents(args) => agents::run(&args),
         args::Command::Runtimes(args) => runtimes::list(&args),
         args::Command::Store(args) => store::run(args),
         args::Command::Replay(args) => replay::run(&args),

@@ -12,20 +12,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arcp_blocking::Target;
-use arcp_host::stderr::{say, visible};
+use arcp_host::stderr::say;
 use arcp_proto::json::Object;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::model::request::ListQuery;
 use arcp_proto::time::UtcMs;
 use serde::{Deserialize, Serialize};
 
-use crate::args::{self, Output};
+use crate::args;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
-use crate::list::{age, now};
+use crate::output::{self, Cell, Format, Row};
 use crate::state::State;
+use crate::times::{age, now};
 
 const FOLDER: &str = "runtimes";
+const HEADER: [&str; 5] = ["ADDRESS", "PID", "AGE", "JOBS", "AGENTS"];
 /// Held by whoever changes what is in the folder.
 const LOCK: &str = "lock";
 /// How long a runtime may take to say what runs.
@@ -43,6 +45,9 @@ pub struct Runtime {
     /// The token it made, unless its operator gave it others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// Its store, unless that is in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<PathBuf>,
 }
 
 /// The entry of a runtime of this process.
@@ -55,8 +60,8 @@ pub struct Entry {
 
 impl Runtime {
     /// One that is started now.
-    pub fn new(url: &str, token: Option<String>) -> Runtime {
-        Runtime { url: url.to_string(), since: now(), pid: std::process::id(), token }
+    pub fn new(url: &str, token: Option<String>, store: Option<PathBuf>) -> Runtime {
+        Runtime { url: url.to_string(), since: now(), pid: std::process::id(), token, store }
     }
 
     /// Those that are there, the newest first.
@@ -155,55 +160,62 @@ fn is_local(host: &str) -> bool {
 /// Lists them.
 pub fn list(args: &args::Runtimes) -> Result<Exit, Failure> {
     let all = State::of_user().map(|state| Runtime::all(&state)).unwrap_or_default();
-    let mut out = io::stdout().lock();
-    if args.output == Output::Text {
-        if all.is_empty() {
-            say(format_args!("arcp: none is running: start one with `arcp serve`"));
-            return Ok(Exit::Success);
-        }
-        say(format_args!("{:<36} {:<8} {:<8} {:<8} AGENTS", "ADDRESS", "PID", "AGE", "JOBS"));
+    if all.is_empty() {
+        say(format_args!("arcp: none is running: start one with `arcp serve`"));
     }
-    for runtime in &all {
-        let seen = Seen::of(runtime);
-        writeln!(out, "{}", row(runtime, seen.as_ref(), args.output))?;
+    let rows: Vec<Row> = all.iter().map(|runtime| row(runtime, Seen::of(runtime).as_ref())).collect();
+    if !(rows.is_empty() && args.printing.output == Format::Table) {
+        output::rows(args.printing, &HEADER, &rows)?;
     }
     Ok(Exit::Success)
 }
 
 /// What a runtime says of itself to its user.
-struct Seen {
-    unfinished: usize,
-    agents: Vec<String>,
+pub struct Seen {
+    /// Jobs that are not over.
+    pub unfinished: usize,
+    /// The agents on offer.
+    pub agents: Vec<String>,
+    /// Its program and version.
+    pub version: String,
 }
 
 impl Seen {
     /// `None` if the runtime wants a token that is not kept.
-    fn of(runtime: &Runtime) -> Option<Seen> {
+    pub fn of(runtime: &Runtime) -> Option<Seen> {
         let client = Chosen::of_runtime(runtime)?.connect_within(ANSWER).ok()?;
-        let agents = client.welcome().agents.iter().map(|agent| agent.name.clone()).collect();
+        let welcome = client.welcome();
+        let agents = welcome.agents.iter().map(|agent| agent.name.clone()).collect();
+        let version = format!("{} {}", welcome.runtime.name, welcome.runtime.version);
         let unfinished = [JobStatus::Pending, JobStatus::Running, JobStatus::Blocked, JobStatus::Paused];
         let query = ListQuery { status: unfinished.to_vec(), ..ListQuery::default() };
         let unfinished = crate::list::all(&client, query).ok()?.len();
-        Some(Seen { unfinished, agents })
+        Some(Seen { unfinished, agents, version })
     }
 }
 
-fn row(runtime: &Runtime, seen: Option<&Seen>, output: Output) -> String {
-    match output {
-        Output::Text => {
-            let jobs = seen.map_or("-".to_string(), |seen| seen.unfinished.to_string());
-            let agents = seen.map_or("needs --token".to_string(), |seen| visible(&seen.agents.join(" ")));
-            let age = age(Some(runtime.since));
-            format!("{:<36} {:<8} {age:<8} {jobs:<8} {agents}", visible(&runtime.url), runtime.pid)
-        }
-        Output::Json => {
-            let mut line = Object::new();
-            line.str("url", &runtime.url).u64("pid", u64::from(runtime.pid)).display("since", runtime.since);
-            if let Some(seen) = seen {
-                let agents = serde_json::to_string(&seen.agents).unwrap_or_default();
-                line.u64("unfinished_jobs", seen.unfinished as u64).raw("agents", &agents);
-            }
-            line.done()
-        }
+fn row(runtime: &Runtime, seen: Option<&Seen>) -> Row {
+    Row {
+        id: runtime.url.clone(),
+        cells: vec![
+            Cell::from(&runtime.url),
+            Cell::from(runtime.pid.to_string()),
+            Cell::from(age(Some(runtime.since))),
+            Cell::from(seen.map_or("-".to_string(), |seen| seen.unfinished.to_string())),
+            Cell::from(seen.map_or("needs --token".to_string(), |seen| seen.agents.join(" "))),
+        ],
+        json: json(runtime, seen),
     }
+}
+
+/// What is known of a runtime.
+pub fn json(runtime: &Runtime, seen: Option<&Seen>) -> String {
+    let mut line = Object::new();
+    line.str("url", &runtime.url).u64("pid", u64::from(runtime.pid)).display("since", runtime.since);
+    line.opt_str("store", runtime.store.as_ref().and_then(|store| store.to_str()));
+    if let Some(seen) = seen {
+        let agents = serde_json::to_string(&seen.agents).unwrap_or_default();
+        line.u64("unfinished_jobs", seen.unfinished as u64).raw("agents", &agents).str("version", &seen.version);
+    }
+    line.done()
 }

@@ -81,7 +81,7 @@ fn serve_port(
         HostError::Store(_) | HostError::Fenced(_) => Failure::new(Exit::Failed, error.to_string()),
     })?;
     let url = server.url();
-    let left = Left::word(made, server.address().port(), &url)?;
+    let left = Left::word(made, server.address().port(), &url, place.file())?;
     stop_on_signals(server.handle())?;
     log(format_args!("READY {url}"));
     place.tell();
@@ -187,12 +187,17 @@ impl Place {
         Ok(Box::new(store))
     }
 
+    /// The file, wherever it is asked from.
+    fn file(&self) -> Option<PathBuf> {
+        match self {
+            Place::Memory => None,
+            Place::File(path) => std::path::absolute(path).ok(),
+        }
+    }
+
     /// By which the programs of its agents are known again.
     fn mark(&self) -> Option<String> {
-        let Place::File(path) = self else {
-            return None;
-        };
-        std::path::absolute(path).ok().map(|path| path.display().to_string())
+        self.file().map(|path| path.display().to_string())
     }
 
     /// Once the store is ours, whoever still runs for it runs for nobody.
@@ -398,9 +403,9 @@ impl OwnToken {
     }
 
     /// Leaves it where the commands of this user find it.
-    fn leave(self, port: u16, url: &str) -> Result<Left, Failure> {
+    fn leave(self, port: u16, url: &str, store: Option<PathBuf>) -> Result<Left, Failure> {
         let kept = self.state.put_token(port, &self.token).and_then(|file| {
-            let entry = Runtime::new(url, Some(self.token)).announce(&self.state)?;
+            let entry = Runtime::new(url, Some(self.token), store).announce(&self.state)?;
             Ok((entry, file))
         });
         let (entry, file) =
@@ -420,14 +425,14 @@ struct Left {
 
 impl Left {
     /// Leaves word of the runtime, and the token if one was made.
-    fn word(made: Option<OwnToken>, port: u16, url: &str) -> Result<Option<Left>, Failure> {
+    fn word(made: Option<OwnToken>, port: u16, url: &str, store: Option<PathBuf>) -> Result<Option<Left>, Failure> {
         let Some(own) = made else {
             // A convenience: it is served also where word of it cannot be left.
             let state = State::of_user();
-            let entry = state.as_ref().and_then(|state| Runtime::new(url, None).announce(state).ok());
+            let entry = state.as_ref().and_then(|state| Runtime::new(url, None, store).announce(state).ok());
             return Ok(state.zip(entry).map(|(state, entry)| Left { state, entry, port, token_file: None }));
         };
-        own.leave(port, url).map(Some)
+        own.leave(port, url, store).map(Some)
     }
 
     fn tell(&self) {

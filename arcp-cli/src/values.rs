@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arcp_blocking::Target;
 use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::event::EventKind;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::wire::{Compat, Profile};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -151,7 +152,28 @@ pub fn key(text: &str) -> Result<String, String> {
 pub fn id(text: &str) -> Result<String, String> {
     let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| text.to_string())
-        .ok_or_else(|| "expected the id of a job, or how it begins: `arcp list` shows them".to_string())
+        .ok_or_else(|| "expected the id of a job, or how it begins: `arcp ls` shows them".to_string())
+}
+
+/// The id of anything, or the address of a runtime.
+pub fn thing(text: &str) -> Result<String, String> {
+    let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| text.to_string()).ok_or_else(|| {
+        "expected the id of a job, session or subscription, or the address of a runtime: \
+         `arcp ls` and `arcp runtimes` show them"
+            .to_string()
+    })
+}
+
+/// A kind of event.
+pub fn kind(text: &str) -> Result<EventKind, String> {
+    match EventKind::from(text) {
+        EventKind::Vendor(name) if !name.starts_with("x-") => {
+            let known: Vec<&str> = EventKind::NAMED.iter().map(EventKind::as_str).collect();
+            Err(format!("expected one of {}, or a kind that begins with x-", known.join(", ")))
+        }
+        kind => Ok(kind),
+    }
 }
 
 /// Where a job stands.

@@ -35,7 +35,7 @@ fn rr23_a_newcomer_pastes_no_token() {
     assert_eq!(kept["url"], url);
     let output = home.run(&["submit", "echo", "--input", r#"{"a": 1.50}"#]);
     assert_eq!((code(&output), stdout(&output).as_str()), (0, "{\"a\": 1.50}\n"));
-    let listed = home.run(&["list", "--output", "json"]);
+    let listed = home.run(&["list", "--output", "jsonl"]);
     assert_eq!(json_lines(&listed)[0]["status"], "success");
     assert_eq!(home.signal("TERM").code(), Some(0), "SIGTERM drains");
     assert!(!state.exists(), "the word is taken back");
@@ -602,6 +602,6 @@ fn a_store_is_checked_backed_up_and_repaired() {
     let done = stdout(&repaired);
     assert!(code(&repaired) == 0 && done.contains("was taken out") && done.contains("copy.db.damaged-1"), "{done}");
     home.serve(&["--samples", "--store", &to]);
-    let listed = json_lines(&home.run(&["list", "--output", "json"]));
+    let listed = json_lines(&home.run(&["list", "--output", "jsonl"]));
     assert_eq!(listed.len(), 2, "the other jobs are there");
 }

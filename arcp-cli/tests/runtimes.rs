@@ -11,7 +11,7 @@ use serde_json::Value;
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 
 fn runtimes(home: &Home) -> Vec<Value> {
-    let listed = home.run(&["runtimes", "--output", "json"]);
+    let listed = home.run(&["runtimes", "--output", "jsonl"]);
     stdout(&listed).lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect()
 }
 

@@ -12,6 +12,7 @@ mod file;
 mod inspect;
 mod layout;
 mod load;
+pub mod lookup;
 mod read;
 mod repair;
 mod row;

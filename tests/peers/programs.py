@@ -64,5 +64,5 @@ class Ours:
         return out.decode(), err.decode()
 
     async def lines(self, *args, code=0):
-        out, _ = await self.run(*args, "--output", "json", code=code)
+        out, _ = await self.run(*args, "--output", "jsonl", code=code)
         return [json.loads(line) for line in out.splitlines()]

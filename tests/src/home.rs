@@ -18,6 +18,8 @@ pub struct Home {
     pub dir: PathBuf,
     /// The servers that run, in the order in which they were started.
     pub servers: Vec<Child>,
+    /// Variables that commands get from now on.
+    pub variables: Vec<(&'static str, &'static str)>,
     program: &'static str,
 }
 
@@ -27,16 +29,17 @@ impl Home {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("arcp-home-{}-{n}", std::process::id()));
-        Home { dir, servers: Vec::new(), program }
+        Home { dir, servers: Vec::new(), variables: Vec::new(), program }
     }
 
     /// A command that reads nothing.
     pub fn arcp(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.program);
         command.args(args).env("ARCP_STATE_DIR", &self.dir);
-        for variable in ["ARCP_URL", "ARCP_TOKEN", "ARCP_FAMILY", "ARCP_LISTEN"] {
+        for variable in ["ARCP_URL", "ARCP_TOKEN", "ARCP_FAMILY", "ARCP_LISTEN", "NO_COLOR"] {
             command.env_remove(variable);
         }
+        command.env("TERM", "xterm-256color").envs(self.variables.iter().copied());
         command.stdin(Stdio::null());
         command
     }

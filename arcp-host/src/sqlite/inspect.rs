@@ -87,7 +87,7 @@ fn copy(source: &Connection, to: &Path) -> Result<(), StoreError> {
     synced.map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
-fn read_only(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn read_only(path: &Path) -> Result<Connection, OpenError> {
     // SQLite says only that it could not.
     path.metadata().map_err(|error| OpenError::unusable(path, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

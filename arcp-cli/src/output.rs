@@ -1,0 +1,151 @@
+//! How reading commands print. Rows are data and go to stdout; the header of a
+//! table is talk and goes to stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use arcp_host::stderr::{say, visible};
+use arcp_proto::model::job::{FinalStatus, JobStatus};
+use clap::ValueEnum;
+use clap::builder::styling::{AnsiColor, Style};
+
+/// How to print what was read.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Printing {
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Leave out the header of the table.
+    #[arg(long)]
+    pub no_header: bool,
+}
+
+/// A form of what was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people, with local times.
+    #[value(alias = "text")]
+    Table,
+    /// One JSON document, with times in UTC.
+    Json,
+    /// One JSON object per line.
+    Jsonl,
+    /// The id alone, one per line.
+    Id,
+}
+
+/// What stands in a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    /// Where a job stands, in its colour.
+    pub fn status(status: Option<JobStatus>) -> Cell {
+        let colour = match status {
+            Some(JobStatus::Running) => Some(AnsiColor::Cyan),
+            Some(JobStatus::Ended(FinalStatus::Success)) => Some(AnsiColor::Green),
+            Some(JobStatus::Ended(FinalStatus::Error)) => Some(AnsiColor::Red),
+            Some(JobStatus::Ended(FinalStatus::Cancelled | FinalStatus::TimedOut)) => Some(AnsiColor::Yellow),
+            Some(JobStatus::Pending | JobStatus::Blocked | JobStatus::Paused) | None => None,
+        };
+        let style = colour.map_or_else(Style::new, AnsiColor::on_default);
+        Cell { style, ..Cell::from(status.map_or("unknown", JobStatus::as_str)) }
+    }
+
+    /// As it is shown, filled up to this width. Colours take no room.
+    fn shown(&self, width: usize, coloured: bool) -> String {
+        let fill = " ".repeat(width.saturating_sub(self.text.chars().count()));
+        let style = if coloured { self.style } else { Style::new() };
+        format!("{style}{}{style:#}{fill}", self.text)
+    }
+}
+
+/// What others wrote is not trusted with the terminal.
+impl<T: AsRef<str>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell { text: visible(text.as_ref()), style: Style::new() }
+    }
+}
+
+/// One of several things that were read.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its id.
+    pub id: String,
+    /// What stands in each column.
+    pub cells: Vec<Cell>,
+    /// All of it, a JSON object.
+    pub json: String,
+}
+
+/// Prints several things.
+pub fn rows(printing: Printing, header: &[&str], rows: &[Row]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match printing.output {
+        Format::Table => return table(printing, header, rows),
+        Format::Json => {
+            let all: Vec<&str> = rows.iter().map(|row| row.json.as_str()).collect();
+            writeln!(out, "[{}]", all.join(",\n "))?;
+        }
+        Format::Jsonl => rows.iter().try_for_each(|row| writeln!(out, "{}", row.json))?,
+        Format::Id => rows.iter().try_for_each(|row| writeln!(out, "{}", row.id))?,
+    }
+    out.flush()
+}
+
+fn table(printing: Printing, header: &[&str], rows: &[Row]) -> io::Result<()> {
+    let width = |at: usize, title: &str| {
+        let cells = rows.iter().filter_map(|row| row.cells.get(at)).map(|cell| cell.text.chars().count());
+        cells.chain([title.len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = header.iter().enumerate().map(|(at, title)| width(at, title)).collect();
+    if !printing.no_header {
+        let titles: Vec<String> =
+            header.iter().zip(&widths).map(|(title, width)| format!("{title:<0$}", *width)).collect();
+        say(format_args!("{}", titles.join("  ").trim_end()));
+    }
+    let (mut out, coloured) = (io::stdout().lock(), is_coloured());
+    for row in rows {
+        let cells: Vec<String> =
+            row.cells.iter().zip(&widths).map(|(cell, width)| cell.shown(*width, coloured)).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    out.flush()
+}
+
+/// Everything about one thing.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Its id.
+    pub id: String,
+    /// What is known of it, by name.
+    pub facts: Vec<(&'static str, Cell)>,
+    /// All of it, a JSON object.
+    pub json: String,
+}
+
+/// Prints one thing.
+pub fn facts(printing: Printing, thing: &Facts) -> io::Result<()> {
+    let (mut out, coloured) = (io::stdout().lock(), is_coloured());
+    match printing.output {
+        Format::Table => {
+            let width = thing.facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+            for (name, cell) in &thing.facts {
+                let name = if printing.no_header { String::new() } else { format!("{name:<width$}  ") };
+                writeln!(out, "{name}{}", cell.shown(0, coloured))?;
+            }
+        }
+        Format::Json | Format::Jsonl => writeln!(out, "{}", thing.json)?,
+        Format::Id => writeln!(out, "{}", thing.id)?,
+    }
+    out.flush()
+}
+
+/// Whether stdout is shown in colours: on a terminal, unless `NO_COLOR` is set.
+pub fn is_coloured() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && !dumb
+}

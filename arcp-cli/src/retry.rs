@@ -1,0 +1,77 @@
+//! `arcp retry`.
+
+use arcp_host::sqlite::lookup;
+use arcp_host::stderr::say;
+use arcp_proto::id::JobId;
+use arcp_proto::model::agent::AgentRef;
+
+use crate::args::{Output, Where};
+use crate::connect::Chosen;
+use crate::exit::{Exit, Failure};
+use crate::list::{find, is_whole};
+use crate::runtimes::Runtime;
+use crate::state::State;
+use crate::submit::{Order, fresh_key, place, read_input};
+use crate::values;
+
+/// Submit the same job again, under a new key, and follow it.
+///
+/// What was submitted is known where it was submitted from, and to the user
+/// who started its runtime.
+#[derive(Debug, clap::Args)]
+pub struct Retry {
+    /// The job.
+    #[arg(value_parser = values::id)]
+    pub job: String,
+    /// Another input: JSON, @FILE, or - for stdin.
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    pub input: Option<String>,
+    /// Print the id of the new job and leave.
+    #[arg(long)]
+    pub detach: bool,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Submits a job again.
+pub fn run(args: Retry) -> Result<Exit, Failure> {
+    let input = args.input.as_deref().map(read_input).transpose()?;
+    let chosen = Chosen::of(&args.place)?;
+    let id = match is_whole(&args.job) {
+        true => args.job.clone(),
+        false => find(&chosen.connect()?, &args.job)?.to_string(),
+    };
+    let before = submitted(&chosen, &id)?;
+    let order = Order { input: input.or(before.input), ..before };
+    say(format_args!("arcp: {id} is submitted again"));
+    place(&order, &args.place, args.detach, args.output)
+}
+
+/// What was submitted as a job, with a key of its own.
+pub fn submitted(chosen: &Chosen, id: &str) -> Result<Order, Failure> {
+    let state = State::of_user();
+    let key = fresh_key()?;
+    if let Some(kept) = state.as_ref().and_then(|state| state.submission(id)) {
+        let agent = AgentRef::parse(&kept.agent).map_err(|error| Failure::usage(error.to_string()))?;
+        return Ok(Order { agent, input: kept.input, key, max_runtime: kept.max_runtime, priority: None });
+    }
+    let store = state.and_then(|state| Runtime::at(&state, &chosen.target)).and_then(|runtime| runtime.store);
+    let kept = store.zip(JobId::parse(id)).map(|(store, id)| lookup::job(&store, id)).transpose();
+    match kept.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?.flatten() {
+        Some(job) => {
+            let (agent, input) = (job.agent, Some(job.input));
+            Ok(Order { agent, input, key, max_runtime: job.max_runtime, priority: None })
+        }
+        None => {
+            let message = format!(
+                "what was submitted as {id} is not known here: retry it where it was submitted, \
+                 or submit it with `arcp submit AGENT --input ...`"
+            );
+            Err(Failure::new(Exit::Failed, message))
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `arcp submit`.
+
+use std::io::{Read as _, Write as _};
+use std::num::NonZeroU32;
+
+use arcp_blocking::{Client, ClientError, Job, OpenClient};
+use arcp_host::stderr::say;
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::WireId;
+use arcp_proto::json::{Json, Object};
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::request::{Invocation, Priority, Submit};
+
+use crate::args::{self, Output};
+use crate::connect::{Chosen, family};
+use crate::exit::{Exit, Failure};
+use crate::follow::follow;
+use crate::list::there_is_none;
+use crate::state::{KeptSession, State, Submission};
+
+/// Runs a job.
+pub fn run(args: args::Submit) -> Result<Exit, Failure> {
+    let input = args.input.as_deref().map(read_input).transpose()?;
+    let key = args.key.map_or_else(fresh_key, Ok)?;
+    let order = Order { agent: args.agent, input, key, max_runtime: args.max_runtime, priority: args.priority };
+    place(&order, &args.place, args.detach, args.output)
+}
+
+/// A job that is asked for.
+#[derive(Debug)]
+pub struct Order {
+    /// The agent.
+    pub agent: AgentRef,
+    /// Its input.
+    pub input: Option<Json>,
+    /// Its idempotency key.
+    pub key: String,
+    /// Its time limit in seconds.
+    pub max_runtime: Option<NonZeroU32>,
+    /// Whether it goes before others; open family only.
+    pub priority: Option<args::Priority>,
+}
+
+/// A key that no job has.
+pub fn fresh_key() -> Result<String, Failure> {
+    Ok(format!("arcp-{}", &arcp_host::entropy::token()?[..32]))
+}
+
+/// Submits a job, and follows it unless it is left.
+pub fn place(order: &Order, place: &args::Where, detach: bool, output: Output) -> Result<Exit, Failure> {
+    let chosen = Chosen::of_starting(place)?;
+    if detach {
+        chosen.can_be_left().map_err(|why| Failure::usage(format!("--detach: {why}")))?;
+    }
+    let client = chosen.connect()?;
+    let job = submit(&client, order)?;
+    let mut submission = Submission {
+        url: chosen.url(),
+        agent: order.agent.to_string(),
+        input: order.input.clone(),
+        key: order.key.clone(),
+        max_runtime: order.max_runtime,
+        session: None,
+    };
+    if detach {
+        submission.session = client.leave().and_then(|claim| KeptSession::of(family(place), claim));
+    }
+    if let Some(state) = State::of_user()
+        && let Err(error) = state.put_submission(job.id.as_str(), &submission)
+    {
+        say(format_args!("arcp: `arcp retry` will not work for this job, no state can be kept: {error}"));
+    }
+    if detach {
+        writeln!(std::io::stdout(), "{}", detached(&job.id, output))?;
+        return Ok(Exit::Success);
+    }
+    follow(&job, output)
+}
+
+fn submit(client: &Client, order: &Order) -> Result<Job, Failure> {
+    let request = request(order.agent.clone(), order.input.clone(), order.key.clone(), order.max_runtime);
+    let submitted = match order.priority {
+        None => client.submit(request),
+        Some(priority) => {
+            let invocation = Invocation { priority: urgency(priority), ..Invocation::default() };
+            in_open(client, "--priority")?.submit_as(request, invocation)
+        }
+    };
+    submitted.map_err(|error| match &error {
+        ClientError::Refused(refusal) if refusal.code == ErrorCode::AgentNotAvailable => {
+            Failure::new(Exit::Failed, there_is_none(client, &order.agent))
+        }
+        ClientError::Refused(_)
+        | ClientError::Config(_)
+        | ClientError::Io(_)
+        | ClientError::Ended(_)
+        | ClientError::Misuse(_) => error.into(),
+    })
+}
+
+/// What only the open family can say; in the other it is a mistake.
+pub fn in_open<'a>(client: &'a Client, option: &str) -> Result<OpenClient<'a>, Failure> {
+    client
+        .open()
+        .ok_or_else(|| Failure::usage(format!("{option} needs --family open: the hello family has no word for it")))
+}
+
+fn urgency(priority: args::Priority) -> Priority {
+    match priority {
+        args::Priority::Low => Priority::Low,
+        args::Priority::Normal => Priority::Normal,
+        args::Priority::High => Priority::High,
+        args::Priority::Critical => Priority::Critical,
+    }
+}
+
+fn detached(job: &WireId, output: Output) -> String {
+    match output {
+        Output::Text => job.to_string(),
+        Output::Jsonl => {
+            let mut line = Object::new();
+            line.str("type", "accepted").str("job_id", job.as_str());
+            line.done()
+        }
+    }
+}
+
+/// A job that is asked for.
+pub fn request(agent: AgentRef, input: Option<Json>, key: String, max_runtime: Option<NonZeroU32>) -> Submit {
+    Submit { input, key: Some(key), max_runtime, ..Submit::new(agent) }
+}
+
+/// An input as it is given: JSON, a file, or stdin.
+pub fn read_input(given: &str) -> Result<Json, Failure> {
+    let (text, name) = if given == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        (text, "stdin".to_string())
+    } else if let Some(path) = given.strip_prefix('@') {
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::usage(format!("--input @{path}: {e}")))?;
+        (text, path.to_string())
+    } else {
+        (given.to_string(), "--input".to_string())
+    };
+    Json::parse(text.trim()).map_err(|e| Failure::usage(format!("{name}: {e}")))
+}

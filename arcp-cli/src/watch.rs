@@ -1,0 +1,44 @@
+//! `arcp watch`.
+
+use arcp_blocking::{Client, ClientError, Job};
+use arcp_host::stderr::say;
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::WireId;
+use arcp_proto::model::request::Watch;
+
+use crate::args;
+use crate::connect::Chosen;
+use crate::exit::{Exit, Failure};
+use crate::follow::follow;
+use crate::list::{find, not_there};
+
+/// Follows a job from its beginning, or from what is kept of it.
+pub fn run(args: args::Watch) -> Result<Exit, Failure> {
+    let client = Chosen::of(&args.place)?.connect()?;
+    let id = find(&client, &args.job)?;
+    let (job, _) = watched(&client, &id, &args.job)?;
+    follow(&job, args.output)
+}
+
+/// A job with all that is kept of its history, and how many events are not.
+pub fn watched(client: &Client, id: &WireId, named: &str) -> Result<(Job, u64), Failure> {
+    let from = |n| client.watch(Watch { job: id.clone(), after: Some(n), history: Some(true) });
+    let (mut watched, mut gone) = (from(0), 0);
+    // While it is asked, a little more may go.
+    for _ in 0..3 {
+        let Err(ClientError::Refused(refusal)) = &watched else { break };
+        let Some(kept) = refusal.history_after() else { break };
+        say(format_args!("arcp: the first {kept} events of this job are no longer kept"));
+        (watched, gone) = (from(kept), kept);
+    }
+    Ok((watched.map_err(|error| unknown(error, named))?, gone))
+}
+
+/// A refusal that names the job that was asked for.
+pub fn unknown(error: ClientError, named: &str) -> Failure {
+    let code = if let ClientError::Refused(refusal) = &error { Some(&refusal.code) } else { None };
+    if code == Some(&ErrorCode::JobNotFound) {
+        return Failure::new(Exit::Failed, not_there(named));
+    }
+    error.into()
+}

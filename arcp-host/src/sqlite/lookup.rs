@@ -1,0 +1,66 @@
+//! What a store knows of one job or session, read beside the runtime that has
+//! it.
+
+use std::path::Path;
+
+use arcp_proto::id::{JobId, SessionId};
+use arcp_proto::runtime::{JobRecord, Record};
+use rusqlite::{Connection, ToSql};
+
+use super::inspect::read_only;
+use super::load::record_of;
+use super::row::Stored;
+use super::rows::{failed, key};
+use super::sums::Table;
+use super::{OpenError, layout_of};
+use crate::store::StoreError;
+
+/// A job as it was accepted, with its input; `None` if the store has none of
+/// that id. A runtime may have it open.
+///
+/// # Errors
+///
+/// If it is not a store, or damaged there.
+pub fn job(path: &Path, id: JobId) -> Result<Option<JobRecord>, OpenError> {
+    let records = records(path, "job = ?1", &[&key(id.ulid())])?;
+    Ok(records.into_iter().find_map(|record| if let Record::JobAccepted(job) = record { Some(*job) } else { None }))
+}
+
+/// The records that go with a session, in the order of the log; none if the
+/// store has none of that id. A runtime may have it open.
+///
+/// # Errors
+///
+/// If it is not a store, or damaged there.
+pub fn session(path: &Path, id: SessionId) -> Result<Vec<Record>, OpenError> {
+    records(path, "session = ?1", &[&key(id.ulid())])
+}
+
+/// The records that go with any session, in the order of the log. A runtime may
+/// have it open.
+///
+/// # Errors
+///
+/// If it is not a store, or damaged there.
+pub fn sessions(path: &Path) -> Result<Vec<Record>, OpenError> {
+    records(path, "session IS NOT NULL AND job IS NULL", &[])
+}
+
+fn records(path: &Path, of: &str, owner: &[&dyn ToSql]) -> Result<Vec<Record>, OpenError> {
+    let connection = read_only(path)?;
+    if layout_of(&connection, path)?.is_none() {
+        return Ok(Vec::new());
+    }
+    selected(&connection, of, owner).map_err(|error| OpenError::of_store(path, error))
+}
+
+fn selected(connection: &Connection, of: &str, owner: &[&dyn ToSql]) -> Result<Vec<Record>, StoreError> {
+    let select = format!("SELECT {} FROM records WHERE {of} ORDER BY pos", Stored::columns(Table::Records));
+    let mut rows = connection.prepare(&select).map_err(failed)?;
+    let mut rows = rows.query(owner).map_err(failed)?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        records.push(record_of(&Stored::whole(Table::Records, row)?)?);
+    }
+    Ok(records)
+}
