@@ -374,6 +374,7 @@ impl Driver {
             Output::RaiseFrameLimit { conn } => sockets.raise_frame_limit(conn),
             Output::Fragment { conn, bytes } => sockets.fragment(conn, bytes),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, credential),
+            Output::CheckInput { op, .. } => self.check_input(op),
             Output::Persist(batch) => self.committer.add(batch),
             Output::Load { op, job, from, to, bytes } => self.load(Wanted { op, job, from, to, bytes }),
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),
@@ -408,6 +409,11 @@ impl Driver {
         if std::thread::Builder::new().name("authenticate".to_string()).spawn(judge).is_err() {
             self.input(Input::Authenticated { op, verdict: None });
         }
+    }
+
+    /// No agent of a registry has a schema yet.
+    fn check_input(&mut self, op: OpId) {
+        self.input(Input::InputChecked { op, fault: None });
     }
 
     fn load(&mut self, wanted: Wanted) {

@@ -119,6 +119,11 @@ pub struct Limits {
     /// Bytes of messages of extensions that a session's host was given and has
     /// not taken (4 MiB). At it the session's connection is not read.
     pub extension_bytes: usize,
+    /// Largest input of an agent whose inputs are checked, in bytes (1 MiB).
+    /// Larger: refused.
+    pub checked_input_bytes: usize,
+    /// Inputs that are being checked at once (64). More: refused.
+    pub input_checks: usize,
     /// Commands whose ids and answers are remembered per session, or where ids
     /// are the principal's, per principal, or per network without a credential
     /// (256). The oldest are forgotten.
@@ -233,6 +238,8 @@ impl Default for Limits {
             reply_bytes_per_connection: 1 << 20,
             undurable_bytes: 64 << 20,
             extension_bytes: 4 << 20,
+            checked_input_bytes: 1 << 20,
+            input_checks: 64,
             seen_ids_per_session: 256,
             requests_per_job: 1024,
             keys_per_principal: 524_288,

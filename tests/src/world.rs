@@ -2,6 +2,7 @@
 //! one thread. It sleeps exactly until the next thing that is due, and every
 //! completion comes later than it was asked for.
 
+mod checks;
 mod wires;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,7 @@ use arcp_proto::runtime::{
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
 
+pub use self::checks::Checks;
 use crate::agents::{Act, Running};
 use crate::oracle::Oracle;
 use crate::store::VirtualStore;
@@ -143,6 +145,8 @@ pub struct World {
     pub started: Vec<AgentSpec>,
     /// Messages of extensions that the host took.
     pub extensions: Vec<Extension>,
+    /// Inputs that were to be checked, in order.
+    pub checks: Checks,
     /// Whether the host takes no messages of extensions for now.
     pub takes_no_extensions: bool,
     /// Sessions of those that it has not taken.
@@ -186,6 +190,7 @@ impl World {
             running: BTreeMap::new(),
             started: Vec::new(),
             extensions: Vec::new(),
+            checks: Checks::default(),
             takes_no_extensions: false,
             untaken: VecDeque::new(),
             notices: Vec::new(),
@@ -266,6 +271,7 @@ impl World {
             Output::PauseRead { conn } => self.wire(conn).paused = true,
             Output::ResumeRead { conn } => self.on_resume_read(conn),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, &credential),
+            Output::CheckInput { op, agent, input } => self.check_input(op, agent, input),
             Output::Persist(batch) => {
                 self.given.push(batch);
                 if !self.commit_due {

@@ -93,6 +93,10 @@ pub struct AgentEntry {
     /// as there are slots. More wait, in turn by principal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<NonZeroU32>,
+    /// Whether the host checks the input before a job of it is accepted: see
+    /// [`Output::CheckInput`](crate::runtime::Output::CheckInput).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub checks_input: bool,
 }
 
 impl AgentEntry {

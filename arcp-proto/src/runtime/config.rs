@@ -134,23 +134,7 @@ impl Config {
         if self.resume_window < Duration::from_secs(1) {
             return Err(ConfigError::Duration { name: "resume_window", expected: "1 second or more" });
         }
-        for (at, agent) in self.agents.iter().enumerate() {
-            let bad = |why| Err(ConfigError::Agent { name: agent.name.clone(), why });
-            let names = core::iter::once(agent.name.clone())
-                .chain(agent.versions.iter().map(|version| alloc::format!("{}@{version}", agent.name)));
-            for name in names {
-                if AgentRef::parse(&name).is_err() {
-                    return bad("names and versions are letters, digits, `.`, `_`, `-` (and `+` in versions)");
-                }
-            }
-            if agent.default.as_ref().is_some_and(|default| !agent.versions.contains(default)) {
-                return bad("the default is not one of the versions");
-            }
-            if self.agents[..at].iter().any(|other| other.name == agent.name) {
-                return bad("registered twice");
-            }
-        }
-        Ok(())
+        validate_agents(&self.agents)
     }
 
     /// What this runtime can do, before a peer says what it can.
@@ -168,4 +152,25 @@ impl Config {
         let all = if self.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         if self.history { all.with(Feature::DurableJobs) } else { all }
     }
+}
+
+/// Checks agents as a runtime may host them.
+pub(super) fn validate_agents(agents: &[AgentEntry]) -> Result<(), ConfigError> {
+    for (at, agent) in agents.iter().enumerate() {
+        let bad = |why| Err(ConfigError::Agent { name: agent.name.clone(), why });
+        let names = core::iter::once(agent.name.clone())
+            .chain(agent.versions.iter().map(|version| alloc::format!("{}@{version}", agent.name)));
+        for name in names {
+            if AgentRef::parse(&name).is_err() {
+                return bad("names and versions are letters, digits, `.`, `_`, `-` (and `+` in versions)");
+            }
+        }
+        if agent.default.as_ref().is_some_and(|default| !agent.versions.contains(default)) {
+            return bad("the default is not one of the versions");
+        }
+        if agents[..at].iter().any(|other| other.name == agent.name) {
+            return bad("registered twice");
+        }
+    }
+    Ok(())
 }

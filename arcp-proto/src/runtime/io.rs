@@ -1,6 +1,7 @@
 //! What goes into a runtime and what comes out of it.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::entropy::Seeds;
 use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
 use crate::json::Json;
-use crate::model::agent::AgentRef;
+use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::event::JobError;
 use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension};
@@ -115,6 +116,22 @@ pub enum Input {
     },
     /// The operator wants something.
     Operator(Operator),
+    /// An input was checked.
+    InputChecked {
+        /// The operation.
+        op: OpId,
+        /// What does not fit; `None`: nothing.
+        fault: Option<InputFault>,
+    },
+    /// The host hosts these agents from now on. Jobs that are accepted stay as
+    /// they are; which of them may start is looked at anew. What could not stand
+    /// in a [`Config`](super::Config) changes nothing.
+    Agents {
+        /// The agents.
+        agents: Vec<AgentEntry>,
+        /// Those that can go on from their last checkpoint, by name.
+        restartable: BTreeSet<String>,
+    },
     /// Fresh randomness; mixed in.
     Reseed(Seeds),
     /// A record that the store kept from an earlier run, in the order of the
@@ -132,6 +149,15 @@ pub enum Input {
     },
     /// Time has passed, and everything that had arrived was handed over.
     Tick,
+}
+
+/// Why an input does not fit its agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFault {
+    /// Where, as a JSON pointer (RFC 6901); empty: the input as a whole.
+    pub pointer: String,
+    /// What is wrong there, in a few words.
+    pub reason: String,
 }
 
 /// Whom an authenticator vouches for.
@@ -333,6 +359,17 @@ pub enum Output {
         credential: Credential,
         /// The challenge it answers, if one was sent.
         challenge: Option<String>,
+    },
+    /// Check whether an input fits its agent; answer with
+    /// [`Input::InputChecked`]. Whoever waits for longer than two seconds is
+    /// refused; until then nothing more is read from that connection.
+    CheckInput {
+        /// The operation.
+        op: OpId,
+        /// The agent, resolved.
+        agent: AgentRef,
+        /// Its input as sent; `{}` when there was none.
+        input: Json,
     },
     /// Make a batch durable, whole or not at all; answer with
     /// [`Input::Persisted`]. Batches come in the order of their positions and

@@ -20,8 +20,8 @@ use alloc::vec::Vec;
 pub use config::Config;
 pub use digest::Digest;
 pub use io::{
-    AgentCall, AgentExit, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input, JobRecord, KeyRecord,
-    Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport, Verdict,
+    AgentCall, AgentExit, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input, InputFault,
+    JobRecord, KeyRecord, Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;
@@ -61,7 +61,7 @@ use session::Sessions;
 /// * A connection may be written to only within the credit the driver gave
 ///   by [`Input::Credit`]; the core keeps to it.
 /// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
-///   every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
+///   every `CheckInput` one `InputChecked`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
 ///   nothing.
 /// * A [`Tick`](Input::Tick) comes when everything that had arrived was handed
 ///   over: nobody is taken to be silent before.
@@ -149,6 +149,11 @@ impl Runtime {
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
             Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
             Input::ExtensionTaken { session } => self.on_extension_taken(session),
+            Input::InputChecked { op, fault } => {
+                let judged = self.connections.on_input_checked(&mut self.ctx, op, fault);
+                self.hear_again(judged);
+            }
+            Input::Agents { agents, restartable } => self.agents().on_hosted(agents, restartable),
             Input::Operator(operator) => self.on_operator(operator),
             Input::Reseed(seeds) => self.ctx.entropy.reseed(&seeds),
             Input::Restore { at, record } => self.on_restore(at, record),
@@ -213,6 +218,10 @@ impl Runtime {
             match timer {
                 Timer::Handshake(conn) => self.connections.on_handshake_timeout(&mut self.ctx, conn),
                 Timer::Heartbeat(conn) => self.connections.on_heartbeat(&mut self.ctx, conn),
+                Timer::InputCheck(conn) => {
+                    let judged = self.connections.on_check_overdue(&mut self.ctx, conn);
+                    self.hear_again(judged);
+                }
                 Timer::Stalled(conn) => self.connections.leave(&mut self.ctx, conn, CloseReason::SlowReader),
                 Timer::Hold(conn) => {
                     if let Some(conn) = self.connections.get_mut(conn) {

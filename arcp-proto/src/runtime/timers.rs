@@ -16,6 +16,8 @@ pub enum Timer {
     Heartbeat(ConnId),
     /// The peer has read nothing while something waits for it.
     Stalled(ConnId),
+    /// The host has taken long enough to check an input.
+    InputCheck(ConnId),
     /// The numbered stream is held for a moment.
     Hold(ConnId),
     /// A detached session can no longer be resumed.
@@ -54,6 +56,7 @@ impl Timer {
             Timer::Handshake(_)
             | Timer::Heartbeat(_)
             | Timer::Stalled(_)
+            | Timer::InputCheck(_)
             | Timer::ResumeWindow(_)
             | Timer::Arrived(_)
             | Timer::SessionLease(_)

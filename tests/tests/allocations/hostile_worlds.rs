@@ -30,6 +30,7 @@ fn tight(limits: &mut Limits) {
     limits.reply_bytes_per_connection = 1 << 10;
     limits.undurable_bytes = 16 << 10;
     limits.extension_bytes = 4 << 10;
+    limits.input_checks = 1;
     limits.seen_ids_per_session = 16;
     limits.requests_per_job = 16;
     limits.keys_per_principal = 32;

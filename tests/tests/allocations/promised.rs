@@ -3,8 +3,9 @@
 //!
 //! * the runtime: events in memory, payloads kept for several readers, events
 //!   read ahead, inputs that wait, one frame more than that, records that are not
-//!   durable up to where a peer is closed for them, and the tables of runs, keys
-//!   and ended sessions, full;
+//!   durable up to where a peer is closed for them, submits whose inputs are being
+//!   checked with what came behind them, and the tables of runs, keys and ended
+//!   sessions, full;
 //! * a connection: answers up to where it is closed for them;
 //! * a session: messages of extensions, remembered commands, subscriptions;
 //! * a job: its lease, its checkpoint, the requests for it, and class and time of
@@ -37,6 +38,9 @@ const EVENT: u64 = 6;
 /// many times of what may be not durable.
 const ANSWERS_FLOOD: u64 = 16;
 const LOG_FLOOD: u64 = 4;
+/// Whoever waits for its input to be checked holds up to so many of the longest
+/// frames, and the submit itself.
+const CHECKED: u64 = 5;
 
 /// What so many connections, sessions and jobs may hold.
 pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usize) -> u64 {
@@ -49,6 +53,7 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + limits.frame_bytes;
     let shared = of(shared, 1)
         + of(limits.undurable_bytes, LOG_FLOOD)
+        + of(limits.input_checks, of(limits.frame_bytes, CHECKED))
         + of(limits.index_runs, RUN)
         + of(limits.keys, KEY)
         + of(limits.ended_sessions, ENDED_SESSION);

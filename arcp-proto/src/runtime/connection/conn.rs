@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::answers::{Answers, Content, Next, Queued, Turn};
 use super::channel::Channel;
+use super::check::Check;
 use super::handshake::Handshake;
 use super::heartbeat::Heartbeat;
 use crate::id::{ConnId, Principal, SessionId};
@@ -36,6 +37,8 @@ pub(in crate::runtime) struct Conn {
     replay: Option<Replay>,
     /// Whether its numbered frames are held for a moment.
     pub(super) held: bool,
+    /// The input that it submits.
+    pub(super) check: Check,
 }
 
 impl Conn {
@@ -57,6 +60,7 @@ impl Conn {
             answers: Answers::default(),
             replay: None,
             held: false,
+            check: Check::default(),
         }
     }
 
@@ -119,7 +123,7 @@ impl Conn {
         let part = if self.channel.is_paused() { 4 } else { 2 };
         let count = limits.replies_per_connection.div_ceil(part);
         let answers = self.answers.reach(count, limits.reply_bytes_per_connection / part);
-        !ctx.log.full && !answers && !host_is_full
+        !ctx.log.full && !answers && !host_is_full && !self.check.is_waiting()
     }
 
     /// Its writer can take more.

@@ -5,6 +5,7 @@
 mod answers;
 mod authentication;
 mod channel;
+mod check;
 mod conn;
 mod handshake;
 mod heartbeat;
@@ -15,6 +16,7 @@ use core::net::IpAddr;
 
 pub(super) use answers::{Answer, Content, Next};
 pub(super) use authentication::Judged;
+pub(super) use check::Held;
 pub(super) use conn::Conn;
 pub(super) use handshake::{Opening, Wish};
 pub(super) use heartbeat::heartbeat_interval;
@@ -44,6 +46,8 @@ pub(super) struct Connections {
     /// How many have no session yet that they can do anything in.
     handshaking: usize,
     judging: BTreeMap<OpId, ConnId>,
+    /// Whose submits wait for a check of their inputs.
+    checking: BTreeMap<OpId, ConnId>,
 }
 
 /// What a frame is.
@@ -106,7 +110,10 @@ impl Connections {
         id: ConnId,
         bytes: &'a [u8],
     ) -> Heard<'a> {
-        let Some(conn) = self.heard(ctx, sessions, id) else {
+        if self.heard(ctx, sessions, id).is_none() || self.hold(ctx, id, || Held::Frame(bytes.to_vec())) {
+            return Heard::Nothing;
+        }
+        let Some(conn) = self.by_id.get_mut(&id) else {
             return Heard::Nothing;
         };
         if ctx.log.bytes() > ctx.config.limits.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
@@ -139,7 +146,10 @@ impl Connections {
     /// A frame arrived that is too long. A line ends, and the session goes on;
     /// where a WebSocket message ends is not looked for.
     pub(super) fn on_too_long(&mut self, ctx: &mut Context, sessions: &Sessions, id: ConnId, at: Position) {
-        let Some(conn) = self.heard(ctx, sessions, id) else {
+        if self.heard(ctx, sessions, id).is_none() || self.hold(ctx, id, || Held::TooLong) {
+            return;
+        }
+        let Some(conn) = self.by_id.get_mut(&id) else {
             return;
         };
         let goes_on = conn.handshake.session().is_some() && conn.view.lines;
@@ -279,6 +289,7 @@ impl Connections {
             ctx.timers.clear(timer);
         }
         self.handshaking = self.handshaking.saturating_sub(usize::from(conn.opening));
+        self.forget_check(ctx, id, &conn.check);
         if let Some(session) = conn.handshake.session() {
             ctx.effect(Effect::Detached { session, alive });
         }

@@ -2,8 +2,14 @@
 //! those who read them: how they read pieces of a result, and whether they keep
 //! up.
 
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use crate::id::JobId;
+use crate::model::agent::AgentEntry;
 use crate::runtime::Runtime;
+use crate::runtime::config::validate_agents;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Delivery;
 use crate::runtime::io::{AgentCall, AgentExit};
@@ -31,6 +37,16 @@ impl AgentHandler<'_> {
     pub(super) fn on_exited(self, id: JobId, exit: AgentExit) {
         let delivery = self.delivery;
         self.jobs.on_agent_exited(self.ctx, id, exit, |ctx| delivery.chunk_terms(&ctx.config.limits, id));
+    }
+
+    /// The host hosts these agents from now on: who waits for a slot may have one
+    /// under their bounds.
+    pub(in crate::runtime) fn on_hosted(self, agents: Vec<AgentEntry>, restartable: BTreeSet<String>) {
+        if validate_agents(&agents).is_ok() {
+            (self.ctx.config.agents, self.ctx.config.restartable_agents) = (agents, restartable);
+            self.jobs.arrange_lines(self.ctx);
+            self.jobs.fill_slots(self.ctx);
+        }
     }
 
     /// That an agent is started is durable.

@@ -37,7 +37,10 @@ impl RequestHandler<'_> {
             return;
         }
         let answer = match command {
-            Command::Submit(submit, invocation) => Some(self.on_submit((&submit, &invocation), fingerprint)),
+            Command::Submit(submit, invocation) => match self.on_submit((&submit, &invocation), fingerprint) {
+                Some(answer) => Some(answer),
+                None => return,
+            },
             Command::Cancel(cancel) => Some(self.on_cancel(&cancel)),
             Command::Watch(watch) => Some(self.on_watch(&watch)),
             Command::Unwatch { job } => self.on_unwatch(&job),

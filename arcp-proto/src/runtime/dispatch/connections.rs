@@ -1,6 +1,8 @@
 //! Takes what connections hear to the handlers of it, and what they are answered
 //! and told to them.
 
+use alloc::collections::VecDeque;
+
 use super::opening::OpeningHandler;
 use super::requests::RequestHandler;
 use super::writer::Writer;
@@ -9,7 +11,7 @@ use crate::id::{ConnId, JobId, OpId, SessionId, WireId};
 use crate::model::feature::Feature;
 use crate::model::reply::{JobHeartbeat, Refusal, Reply, Subject};
 use crate::runtime::Runtime;
-use crate::runtime::connection::{Answer, Heard, Judged};
+use crate::runtime::connection::{Answer, Heard, Held, Judged};
 use crate::runtime::delivery::{Audience, Feed};
 use crate::runtime::effect::Position;
 use crate::runtime::io::{CloseReason, Verdict};
@@ -25,6 +27,21 @@ impl Runtime {
             Heard::Opening(opening) => OpeningHandler::on_opening(self, conn, opening),
             Heard::Request(session, received, header) => {
                 RequestHandler::on_request(self, conn, session, received, &header);
+                self.connections.keep_checked(conn, frame);
+            }
+        }
+    }
+
+    /// Hears what had to wait while an input was checked: the submit first. If one
+    /// of those is checked too, the others wait for that.
+    pub(in crate::runtime) fn hear_again(&mut self, judged: Option<(ConnId, VecDeque<Held>)>) {
+        let Some((conn, held)) = judged else {
+            return;
+        };
+        for said in held {
+            match said {
+                Held::Frame(frame) => self.on_received(conn, &frame),
+                Held::TooLong => self.on_too_long(conn),
             }
         }
     }

@@ -4,6 +4,8 @@
 use super::requests::RequestHandler;
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::JobId;
+use crate::json::Json;
+use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
 use crate::model::reply::{Refusal, RefusedKind, Reply};
 use crate::model::request::{Invocation, Submit};
@@ -12,19 +14,28 @@ use crate::runtime::delivery::{Audience, Requests};
 use crate::runtime::job::{Submission, SubmitContext};
 
 impl RequestHandler<'_> {
-    pub(super) fn on_submit(&mut self, (submit, invocation): (&Submit, &Invocation), command: [u8; 32]) -> Reply {
+    /// `None`: its input is being checked, and it is heard again then.
+    pub(super) fn on_submit(
+        &mut self,
+        (submit, invocation): (&Submit, &Invocation),
+        command: [u8; 32],
+    ) -> Option<Reply> {
         match self.submit((submit, invocation), command) {
             Ok(accepted) => accepted,
             Err(violation) => {
                 let trace = submit.trace.clone();
                 let refusal = Refusal { trace, ..Refusal::of(RefusedKind::Submit, violation, Some(self.id.clone())) };
                 self.runtime.refuse(self.conn, refusal.clone());
-                Reply::Refused(refusal)
+                Some(Reply::Refused(refusal))
             }
         }
     }
 
-    fn submit(&mut self, (submit, invocation): (&Submit, &Invocation), command: [u8; 32]) -> Result<Reply, Violation> {
+    fn submit(
+        &mut self,
+        (submit, invocation): (&Submit, &Invocation),
+        command: [u8; 32],
+    ) -> Result<Option<Reply>, Violation> {
         let Runtime { ctx, sessions, jobs, .. } = &mut *self.runtime;
         let session = sessions.get(self.session).ok_or_else(|| Violation::invalid("the session is gone"))?;
         if submit.agent.version().is_some() && !session.view().features.has(Feature::AgentVersions) {
@@ -46,10 +57,14 @@ impl RequestHandler<'_> {
         let new = match jobs.check(ctx, asked)? {
             Submission::Known(job) => {
                 self.check_requests(job)?;
-                return self.rejoin(job);
+                return self.rejoin(job).map(Some);
             }
             Submission::New(new) => new,
         };
+        if new.checks_input() && !self.is_checked(new.agent(), submit.input.as_ref())? {
+            return Ok(None);
+        }
+        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         if let Some(ended) = jobs.to_forget(ctx, principal) {
             self.runtime.retention().forget(ended);
         }
@@ -61,7 +76,19 @@ impl RequestHandler<'_> {
         delivery.show_to_subscribers(ctx, jobs, job);
         delivery.number_for_all(ctx, jobs, job, 0);
         self.runtime.carry();
-        Ok(self.acceptance(job))
+        Ok(Some(self.acceptance(job)))
+    }
+
+    /// Whether the input of a job was checked and fits its agent; false: it is
+    /// being checked, and the submit is heard again then.
+    fn is_checked(&mut self, agent: &AgentRef, input: Option<&Json>) -> Result<bool, Violation> {
+        let Runtime { ctx, connections, .. } = &mut *self.runtime;
+        if let Some(verdict) = connections.take_verdict(self.conn) {
+            return verdict.map(|()| true);
+        }
+        let none = Json::empty_object();
+        connections.begin_check(ctx, self.conn, agent, input.unwrap_or(&none))?;
+        Ok(false)
     }
 
     /// Queues the acceptance of a job, as one of the numbered frames of the

@@ -6,6 +6,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::time::Duration;
 
@@ -174,6 +175,16 @@ impl Jobs {
             most.is_none_or(|(agent, most)| self.shares.running_of(agent) < most)
         };
         self.lines.first(may_go_on, |account| self.shares.may_run(account, &ctx.config.limits))
+    }
+
+    /// Agents may have other bounds: who waits stands where it belongs now.
+    pub(in crate::runtime) fn arrange_lines(&mut self, ctx: &Context) {
+        let waits = |job: &Job| job.run.waits.contains(&Wait::Slot);
+        let waiting: Vec<JobId> = self.table.of_all(None).filter(|(_, job)| waits(job)).map(|(id, _)| id).collect();
+        self.lines = Lines::default();
+        for id in waiting {
+            self.table.change(id, |job| self.lines.enter(&ctx.config, job));
+        }
     }
 
     /// Begins with waiting jobs, whose principals may have a slot, while there

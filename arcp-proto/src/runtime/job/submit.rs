@@ -40,7 +40,19 @@ pub(in crate::runtime) enum Submission {
 #[derive(Debug)]
 pub(in crate::runtime) struct NewJob {
     agent: AgentRef,
+    checks_input: bool,
     key: Option<KeyRecord>,
+}
+
+impl NewJob {
+    pub(in crate::runtime) fn agent(&self) -> &AgentRef {
+        &self.agent
+    }
+
+    /// Whether its input has to fit its agent.
+    pub(in crate::runtime) fn checks_input(&self) -> bool {
+        self.checks_input
+    }
 }
 
 impl Jobs {
@@ -67,7 +79,8 @@ impl Jobs {
             return Ok(Submission::Known(claim.job));
         }
         self.check_capacity(ctx, asked)?;
-        Ok(Submission::New(NewJob { agent: resolve(ctx, &submit.agent)?, key }))
+        let (agent, checks_input) = resolve(ctx, &submit.agent)?;
+        Ok(Submission::New(NewJob { agent, checks_input, key }))
     }
 
     fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
@@ -127,7 +140,7 @@ impl Jobs {
     /// job of that agent in line for one.
     pub(in crate::runtime) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
         let SubmitContext { submit, invocation, principal, session, .. } = asked;
-        let NewJob { agent, key } = new;
+        let NewJob { agent, key, checks_input: _ } = new;
         let id = JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
         let trace = submit.trace.clone().unwrap_or_else(|| {
             alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64() | 1, ctx.entropy.public_u64())
@@ -176,13 +189,15 @@ impl Jobs {
     }
 }
 
-fn resolve(ctx: &Context, asked: &AgentRef) -> Result<AgentRef, Violation> {
+/// What an agent that is asked for stands for, and whether inputs have to fit it.
+fn resolve(ctx: &Context, asked: &AgentRef) -> Result<(AgentRef, bool), Violation> {
     let entry = ctx.config.agents.iter().find(|entry| entry.name == asked.name());
     let unknown = || {
         let message = alloc::format!("no agent is called `{}`", asked.name());
         Violation::new(ErrorCode::AgentNotAvailable, message)
     };
-    entry.ok_or_else(unknown)?.resolve(asked)
+    let entry = entry.ok_or_else(unknown)?;
+    Ok((entry.resolve(asked)?, entry.checks_input))
 }
 
 /// Authority this runtime cannot enforce yet is refused, not ignored.

@@ -1,0 +1,185 @@
+//! A submit whose input is being checked. Until that is judged nothing more is
+//! read from its connection, and what comes all the same waits behind it: so
+//! requests keep their order, and the core waits for no one.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Connections;
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{ConnId, OpId};
+use crate::json::{Json, Object};
+use crate::model::agent::AgentRef;
+use crate::runtime::context::Context;
+use crate::runtime::io::{CloseReason, InputFault, Output};
+use crate::runtime::timers::Timer;
+
+/// How long a host may take to check an input.
+const LONGEST_CHECK: Duration = Duration::from_secs(2);
+/// Frames that are held for one connection, whose driver hands over what it had
+/// read before it was told to pause, and their bytes, as a multiple of the
+/// longest frame.
+const HELD: (usize, usize) = (1024, 4);
+
+/// What is known of the input that a connection's next request submits.
+#[derive(Debug, Default)]
+pub(super) enum Check {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is being checked: the submit itself, and what came after it.
+    Waiting { op: OpId, held: VecDeque<Held> },
+    /// It fits its agent, or does not.
+    Judged(Result<(), Violation>),
+}
+
+/// What a connection heard while it waited.
+#[derive(Debug)]
+pub(in crate::runtime) enum Held {
+    Frame(Vec<u8>),
+    TooLong,
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        match self {
+            Held::Frame(frame) => frame.len(),
+            Held::TooLong => 0,
+        }
+    }
+}
+
+impl Check {
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, Check::Waiting { .. })
+    }
+}
+
+impl Connections {
+    /// Has the input of a submit checked. The frame that says it is heard again
+    /// when that is judged.
+    ///
+    /// # Errors
+    ///
+    /// If it is too large for that, or too many are being checked.
+    pub(in crate::runtime) fn begin_check(
+        &mut self,
+        ctx: &mut Context,
+        id: ConnId,
+        agent: &AgentRef,
+        input: &Json,
+    ) -> Result<(), Violation> {
+        let most = ctx.config.limits.checked_input_bytes;
+        if input.as_str().len() > most {
+            let message = alloc::format!("the input of `{}` may have at most {most} bytes", agent.name());
+            return Err(Violation::exhausted("checked_input_bytes", BoundOf::Request, most as u64, message));
+        }
+        let most = ctx.config.limits.input_checks;
+        if self.checking.len() >= most {
+            let message = "too many inputs are being checked: submit again";
+            return Err(Violation::exhausted("input_checks", BoundOf::Runtime, most as u64, message));
+        }
+        let op = ctx.next_op();
+        if let Some(conn) = self.by_id.get_mut(&id) {
+            conn.check = Check::Waiting { op, held: VecDeque::new() };
+            self.checking.insert(op, id);
+            ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + LONGEST_CHECK);
+            ctx.output(Output::CheckInput { op, agent: agent.clone(), input: input.clone() });
+            ctx.ready(id);
+        }
+        Ok(())
+    }
+
+    /// A request was heard: if its input is being checked, it is kept until then.
+    pub(in crate::runtime) fn keep_checked(&mut self, id: ConnId, frame: &[u8]) {
+        match self.by_id.get_mut(&id).map(|conn| &mut conn.check) {
+            Some(Check::Waiting { held, .. }) if held.is_empty() => held.push_back(Held::Frame(frame.to_vec())),
+            Some(Check::Waiting { .. } | Check::None) | None => {}
+            // What was judged of this request says nothing of the next one.
+            Some(check @ Check::Judged(_)) => *check = Check::None,
+        }
+    }
+
+    /// Whether what a connection says has to wait for a check; then it does.
+    pub(super) fn hold(&mut self, ctx: &mut Context, id: ConnId, said: impl FnOnce() -> Held) -> bool {
+        let Some(Check::Waiting { held, .. }) = self.by_id.get_mut(&id).map(|conn| &mut conn.check) else {
+            return false;
+        };
+        held.push_back(said());
+        let bytes: usize = held.iter().map(Held::bytes).sum();
+        if held.len() > HELD.0 || bytes > ctx.config.limits.frame_bytes.saturating_mul(HELD.1) {
+            self.leave(ctx, id, CloseReason::Flood);
+        }
+        true
+    }
+
+    /// What was judged of the input that a connection submits; `None`: it was
+    /// not checked yet.
+    pub(in crate::runtime) fn take_verdict(&mut self, id: ConnId) -> Option<Result<(), Violation>> {
+        let conn = self.by_id.get_mut(&id)?;
+        match core::mem::take(&mut conn.check) {
+            Check::Judged(verdict) => Some(verdict),
+            other @ (Check::None | Check::Waiting { .. }) => {
+                conn.check = other;
+                None
+            }
+        }
+    }
+
+    /// An input was checked: gives its connection, and what that said, to be
+    /// heard again.
+    pub(in crate::runtime) fn on_input_checked(
+        &mut self,
+        ctx: &mut Context,
+        op: OpId,
+        fault: Option<InputFault>,
+    ) -> Option<(ConnId, VecDeque<Held>)> {
+        let id = self.checking.get(&op).copied()?;
+        self.judge_input(ctx, id, fault.map_or(Ok(()), |fault| Err(misfit(fault))))
+    }
+
+    /// The host took too long.
+    pub(in crate::runtime) fn on_check_overdue(
+        &mut self,
+        ctx: &mut Context,
+        id: ConnId,
+    ) -> Option<(ConnId, VecDeque<Held>)> {
+        let message = "the input was not checked in time: submit again";
+        self.judge_input(ctx, id, Err(Violation::new(ErrorCode::Unavailable, message)))
+    }
+
+    fn judge_input(
+        &mut self,
+        ctx: &mut Context,
+        id: ConnId,
+        verdict: Result<(), Violation>,
+    ) -> Option<(ConnId, VecDeque<Held>)> {
+        let conn = self.by_id.get_mut(&id)?;
+        let Check::Waiting { op, held } = core::mem::replace(&mut conn.check, Check::Judged(verdict)) else {
+            debug_assert!(false, "who is judged waits");
+            return None;
+        };
+        self.checking.remove(&op);
+        ctx.timers.clear(Timer::InputCheck(id));
+        ctx.ready(id);
+        Some((id, held))
+    }
+
+    /// A connection is gone: nobody waits for its check.
+    pub(super) fn forget_check(&mut self, ctx: &mut Context, id: ConnId, check: &Check) {
+        if let Check::Waiting { op, .. } = check {
+            self.checking.remove(op);
+            ctx.timers.clear(Timer::InputCheck(id));
+        }
+    }
+}
+
+fn misfit(fault: InputFault) -> Violation {
+    let InputFault { pointer, reason } = fault;
+    let place = if pointer.is_empty() { "it".into() } else { alloc::format!("`{pointer}`") };
+    let mut details = Object::new();
+    details.str("pointer", &pointer).str("reason", &reason);
+    Violation::invalid(alloc::format!("the input does not fit the agent: {place}: {reason}"))
+        .with_details(details.json())
+}

@@ -1,0 +1,29 @@
+//! What the host of a world finds of inputs.
+
+use arcp_proto::id::OpId;
+use arcp_proto::json::Json;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::runtime::{Input, InputFault};
+
+use super::{Event, World};
+
+/// The inputs that were to be checked.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// Each with its agent, in order.
+    pub asked: Vec<(AgentRef, Json)>,
+    /// Whether the host never says what it found.
+    pub silent: bool,
+}
+
+impl World {
+    /// Whatever has a member `bad` does not fit.
+    pub(super) fn check_input(&mut self, op: OpId, agent: AgentRef, input: Json) {
+        let is_bad = input.members().is_ok_and(|members| members.get("bad").is_some());
+        self.checks.asked.push((agent, input));
+        let fault = is_bad.then(|| InputFault { pointer: "/bad".into(), reason: "must not be there".into() });
+        if !self.checks.silent {
+            self.later(Event::ToRuntime(Input::InputChecked { op, fault }));
+        }
+    }
+}
