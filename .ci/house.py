@@ -14,11 +14,11 @@ import re
 import subprocess
 import sys
 
-CORE_MAY_USE = {"serde", "serde_json", "ulid", "base64", "thiserror", "rand_chacha", "sha2"}
+CORE_MAY_USE = {"serde", "serde_json", "ulid", "base64", "thiserror", "rand_chacha", "sha2", "hmac"}
 # All that may stand below the core. `libc` is there for how `cpufeatures` asks some systems what their processor can do.
 CORE_TREE = CORE_MAY_USE | {
     "arcp-proto", "block-buffer", "cfg-if", "cpufeatures", "crypto-common", "digest", "hybrid-array", "itoa", "libc",
-    "memchr", "ppv-lite86", "rand_core", "serde_core", "typenum", "zerocopy", "zmij",
+    "memchr", "ppv-lite86", "rand_core", "serde_core", "typenum", "zerocopy", "zmij", "cmov", "ctutils",
 }
 MAY_USE = {
     "arcp-proto": set(),

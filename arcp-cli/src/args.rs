@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arcp_blocking::Target;
+use arcp_proto::id::IdempotencyKey;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::wire::Compat;
@@ -240,8 +241,8 @@ pub struct Submit {
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     pub input: Option<String>,
     /// The idempotency key: the same key gives the same job.
-    #[arg(long, value_parser = values::key)]
-    pub key: Option<String>,
+    #[arg(long)]
+    pub key: Option<IdempotencyKey>,
     /// Time limit.
     #[arg(long, value_name = "SPAN", value_parser = values::seconds)]
     pub max_runtime: Option<NonZeroU32>,

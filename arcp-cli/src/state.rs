@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use arcp_proto::id::WireId;
+use arcp_proto::id::{IdempotencyKey, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::request::ResumeClaim;
 use arcp_proto::secret::Secret;
@@ -32,7 +32,7 @@ pub struct Submission {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Json>,
     /// The key.
-    pub key: String,
+    pub key: IdempotencyKey,
     /// The time limit in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime: Option<std::num::NonZeroU32>,

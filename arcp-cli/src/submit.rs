@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use arcp_blocking::{Client, ClientError, Job, OpenClient};
 use arcp_host::stderr::say;
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::WireId;
+use arcp_proto::id::{IdempotencyKey, WireId};
 use arcp_proto::json::{Json, Object};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::request::{Invocation, Priority, Submit};
@@ -34,7 +34,7 @@ pub struct Order {
     /// Its input.
     pub input: Option<Json>,
     /// Its idempotency key.
-    pub key: String,
+    pub key: IdempotencyKey,
     /// Its time limit in seconds.
     pub max_runtime: Option<NonZeroU32>,
     /// Whether it goes before others; open family only.
@@ -42,8 +42,8 @@ pub struct Order {
 }
 
 /// A key that no job has.
-pub fn fresh_key() -> Result<String, Failure> {
-    Ok(format!("arcp-{}", &arcp_host::entropy::token()?[..32]))
+pub fn fresh_key() -> Result<IdempotencyKey, Failure> {
+    Ok(format!("arcp-{}", &arcp_host::entropy::token()?[..32]).parse().map_err(std::io::Error::other)?)
 }
 
 /// Submits a job, and follows it unless it is left.
@@ -126,7 +126,7 @@ fn detached(job: &WireId, output: Output) -> String {
 }
 
 /// A job that is asked for.
-pub fn request(agent: AgentRef, input: Option<Json>, key: String, max_runtime: Option<NonZeroU32>) -> Submit {
+pub fn request(agent: AgentRef, input: Option<Json>, key: IdempotencyKey, max_runtime: Option<NonZeroU32>) -> Submit {
     Submit { input, key: Some(key), max_runtime, ..Submit::new(agent) }
 }
 

@@ -12,8 +12,6 @@ use arcp_proto::model::job::JobStatus;
 use arcp_proto::wire::{Compat, Profile};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-/// The longest idempotency key, in bytes.
-const KEY_BYTES: usize = 256;
 /// The longest a cancel may take.
 const LONGEST_CANCEL: Duration = Duration::from_secs(600);
 
@@ -140,12 +138,6 @@ pub fn agent_command(text: &str) -> Result<AgentCommand, String> {
         return Err(format!("the command is empty: give NAME=COMMAND, such as '{name}=tr a-z A-Z'"));
     }
     Ok(AgentCommand { agent: agent(name)?, command: command.to_string() })
-}
-
-/// An idempotency key.
-pub fn key(text: &str) -> Result<String, String> {
-    let fits = (1..=KEY_BYTES).contains(&text.len());
-    fits.then(|| text.to_string()).ok_or_else(|| format!("expected a key of 1 to {KEY_BYTES} bytes"))
 }
 
 /// An id, or how it begins.

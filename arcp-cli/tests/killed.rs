@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arcp_blocking::{Client, ClientError, Job, JobUpdate};
 use arcp_proto::client::{ClientConfig, ResultData, SessionEnd};
-use arcp_proto::id::WireId;
+use arcp_proto::id::{IdempotencyKey, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobEvent;
@@ -125,7 +125,7 @@ fn follow(job: &Job, server: &mut Mortal, kill_at: usize) -> FinalStatus {
 /// Runs a job that leaves a trace of its start.
 fn run_counted(client: &Client, round: usize) -> (WireId, FinalStatus) {
     let input = Some(Json::parse(&round.to_string()).expect("JSON"));
-    let key = Some(format!("round {round}"));
+    let key = IdempotencyKey::new(&format!("round {round}"));
     let submit = Submit { input, key, ..Submit::new(AgentRef::parse("counted").expect("a name")) };
     let job = client.submit(submit).expect("accepted");
     loop {

@@ -61,6 +61,70 @@ impl fmt::Display for WireId {
     }
 }
 
+/// An idempotency key, which its client chooses: the same key of the same
+/// principal gives the same job, for as long as
+/// [`Config::key_window`](crate::runtime::Config::key_window) (1.1 §7.2). Any
+/// text of 1 to 256 bytes.
+///
+/// ```
+/// use arcp_proto::id::IdempotencyKey;
+/// let key: IdempotencyKey = "order-17".parse()?;
+/// assert_eq!(key.as_str(), "order-17");
+/// assert_eq!(IdempotencyKey::new(""), None);
+/// # Ok::<(), arcp_proto::error::ParseError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The longest key, in bytes.
+    pub const MAX: usize = 256;
+
+    /// `None` if the text is empty or too long.
+    pub fn new(text: &str) -> Option<IdempotencyKey> {
+        (1..=Self::MAX).contains(&text.len()).then(|| IdempotencyKey(text.to_string()))
+    }
+
+    /// A key that nobody else has: `key_<ULID>`.
+    pub fn from_ulid(ulid: Ulid) -> IdempotencyKey {
+        IdempotencyKey(prefixed("key_", ulid))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<IdempotencyKey, ParseError> {
+        IdempotencyKey::new(text).ok_or(ParseError::new("a key of 1 to 256 bytes"))
+    }
+}
+
+impl TryFrom<String> for IdempotencyKey {
+    type Error = ParseError;
+
+    fn try_from(text: String) -> Result<IdempotencyKey, ParseError> {
+        text.parse()
+    }
+}
+
+impl From<IdempotencyKey> for String {
+    fn from(key: IdempotencyKey) -> String {
+        key.0
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 macro_rules! runtime_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*

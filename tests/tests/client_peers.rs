@@ -8,7 +8,7 @@ use arcp_proto::client::{
 };
 use arcp_proto::entropy::Seeds;
 use arcp_proto::error::{ApiMisuse, ErrorCode};
-use arcp_proto::id::WireId;
+use arcp_proto::id::{IdempotencyKey, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::request::{Credential, Submit, Watch};
@@ -452,7 +452,7 @@ fn swapped_neighbours_of_a_runtime_known_for_them_are_both_read() {
 #[test]
 fn a_used_key_of_a_runtime_that_forgets_is_watched_and_its_loss_is_told() {
     let mut peer = Peer::opened(GO);
-    let keyed = Submit { key: Some("k".into()), ..submit() };
+    let keyed = Submit { key: IdempotencyKey::new("k"), ..submit() };
     let (_, id) = peer.command(|mut session| session.submit(keyed));
     peer.accept("job_1", Some(&id));
     let asked = peer.sent.last().expect("a watch").clone();

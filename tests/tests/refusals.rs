@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use arcp_tests::raw::{Raw, hello_payload, open_payload};
+use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -163,5 +163,33 @@ fn a_share_of_peers_without_a_credential_is_that_of_their_network() {
     raw.submit(&mut world, json!({"agent": "waiter"}));
     raw.send(&mut world, "job.submit", json!({"agent": "waiter"}));
     assert_eq!(details(&raw.expect(&mut world, "session.error")), reached("jobs_per_principal", "network", 1));
+    world.finish();
+}
+
+#[test]
+fn a_cursor_is_taken_from_its_principal_and_whole() {
+    let mut world = World::seeded(9);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    for _ in 0..2 {
+        raw.submit(&mut world, json!({"agent": "waiter"}));
+    }
+    let mut page = |raw: &mut Raw, cursor: Option<&str>| {
+        raw.send(&mut world, "session.list_jobs", json!({"limit": 1, "cursor": cursor}));
+        raw.expect_any(&mut world, &["session.jobs", "session.error"])
+    };
+    let first = page(&mut raw, None);
+    let cursor = first["payload"]["next_cursor"].as_str().expect("there is more");
+    let second = page(&mut raw, Some(cursor));
+    assert_ne!(second["payload"]["jobs"][0]["job_id"], first["payload"]["jobs"][0]["job_id"]);
+    for at in 0..cursor.len() {
+        let other = if cursor.as_bytes()[at] == b'A' { "B" } else { "A" };
+        let altered = format!("{}{other}{}", &cursor[..at], &cursor[at + 1..]);
+        assert_eq!(page(&mut raw, Some(&altered))["type"], "session.error", "{cursor} {altered}");
+        assert_eq!(page(&mut raw, Some(&cursor[..at]))["type"], "session.error", "{at}");
+    }
+    drop(page);
+    let (mut stranger, _) = Raw::hello(&mut world, "tok-b");
+    stranger.send(&mut world, "session.list_jobs", json!({"cursor": cursor}));
+    assert_eq!(code(&stranger.expect(&mut world, "session.error")), "INVALID_REQUEST");
     world.finish();
 }

@@ -5,7 +5,7 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use arcp_proto::error::{ErrorCode, ParseError};
-use arcp_proto::id::{JobId, Principal, SessionId, SubscriptionId, WireId};
+use arcp_proto::id::{IdempotencyKey, JobId, Principal, SessionId, SubscriptionId, WireId};
 use arcp_proto::json::{Json, JsonError};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::EventKind;
@@ -38,6 +38,7 @@ where
 fn every_text_form_is_read_as_the_value_that_gives_it() {
     const ULID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
     round_trips::<WireId>(["m", "msg_1", &"x".repeat(256)]);
+    round_trips::<IdempotencyKey>(["k", &"x".repeat(256)]);
     round_trips::<SessionId>([format!("sess_{ULID}")]);
     round_trips::<JobId>([format!("job_{ULID}")]);
     round_trips::<SubscriptionId>([format!("sub_{ULID}")]);

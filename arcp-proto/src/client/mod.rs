@@ -17,7 +17,7 @@ pub use reconnector::ClientTimer;
 
 use crate::entropy::{Entropy, Seeds};
 use crate::error::{ApiMisuse, ConfigError, Violation};
-use crate::id::{SessionId, WireId, prefixed};
+use crate::id::{IdempotencyKey, SessionId, WireId};
 use crate::model::event::JobEvent;
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Opened, Refusal, RefusedKind};
@@ -503,8 +503,7 @@ impl Session<'_> {
     ///
     /// # Errors
     ///
-    /// `TooManyPending`, `TooManyFollowed`, or `Argument` for a key outside
-    /// 1..=256 bytes.
+    /// `TooManyPending`, or `TooManyFollowed`.
     pub fn submit(&mut self, submit: Submit) -> Result<Handle, ApiMisuse> {
         self.invoke(submit, Invocation::default())
     }
@@ -512,11 +511,7 @@ impl Session<'_> {
     fn invoke(&mut self, mut submit: Submit, invocation: Invocation) -> Result<Handle, ApiMisuse> {
         let client = &mut *self.client;
         let keyed = submit.key.is_some();
-        let key = submit.key.take().unwrap_or_else(|| prefixed("key_", client.entropy.ulid(client.now.utc)));
-        if !(1..=256).contains(&key.len()) {
-            return Err(ApiMisuse::Argument("an idempotency key has 1 to 256 bytes"));
-        }
-        submit.key = Some(key);
+        submit.key.get_or_insert_with(|| IdempotencyKey::from_ulid(client.entropy.ulid(client.now.utc)));
         client.check_followed()?;
         client.give(Request::Command(Command::Submit(submit, invocation)), true, keyed)
     }

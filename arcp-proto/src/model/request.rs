@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use crate::id::WireId;
+use crate::id::{IdempotencyKey, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
@@ -302,8 +302,8 @@ pub struct Submit {
     pub lease_request: Option<Json>,
     /// Bounds of the lease, as sent.
     pub lease_constraints: Option<Json>,
-    /// Same key, same principal, same job. 1..=256 bytes.
-    pub key: Option<String>,
+    /// Same key, same principal, same job.
+    pub key: Option<IdempotencyKey>,
     /// Time limit in seconds.
     pub max_runtime: Option<NonZeroU32>,
     /// The job it belongs to.

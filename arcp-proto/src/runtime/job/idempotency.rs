@@ -7,7 +7,7 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{BoundOf, Violation};
-use crate::id::{JobId, Principal};
+use crate::id::{IdempotencyKey, JobId, Principal};
 use crate::limits::Limits;
 use crate::principal::Account;
 use crate::runtime::context::Context;
@@ -195,9 +195,9 @@ fn no_room(wait: Duration, bound: &'static str, of: BoundOf, most: u64, full: &s
     Violation::exhausted_for(wait, bound, of, most, message)
 }
 
-pub(in crate::runtime) fn digest(principal: &Principal, key: &str) -> KeyDigest {
+pub(in crate::runtime) fn digest(principal: &Principal, key: &IdempotencyKey) -> KeyDigest {
     // Lengths first, so that no two pairs read the same.
     let principal = principal.to_string();
     let length = (principal.len() as u64).to_be_bytes();
-    Sha256::new().chain_update(length).chain_update(principal).chain_update(key).finalize().into()
+    Sha256::new().chain_update(length).chain_update(principal).chain_update(key.as_str()).finalize().into()
 }

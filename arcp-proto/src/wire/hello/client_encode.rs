@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 
 use super::{Envelope, OURS, feature_name, message_id, words};
-use crate::id::WireId;
+use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Object};
 use crate::model::request::{Command, Credential, HandshakeRequest, Open, Request, SessionRequest, Submit};
 use crate::wire::shared::{self, quoted, write_claim};
@@ -100,7 +100,7 @@ fn write_submit(submit: &Submit) -> String {
         .raw("input", input.as_str())
         .opt_json("lease_request", submit.lease_request.as_ref())
         .opt_json("lease_constraints", submit.lease_constraints.as_ref())
-        .opt_str("idempotency_key", submit.key.as_deref());
+        .opt_str("idempotency_key", submit.key.as_ref().map(IdempotencyKey::as_str));
     if let Some(seconds) = submit.max_runtime {
         payload.u64("max_runtime_sec", u64::from(seconds.get()));
     }

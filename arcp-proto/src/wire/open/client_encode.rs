@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Envelope, TYPES, capability_name, is_job, subscriptions, words};
+use crate::id::IdempotencyKey;
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
 use crate::model::request::{
@@ -29,7 +30,7 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     };
     if let Request::Command(Command::Submit(submit, invocation)) = out.request {
         envelope.trace = submit.trace.as_deref();
-        envelope.key = submit.key.as_deref();
+        envelope.key = submit.key.as_ref().map(IdempotencyKey::as_str);
         envelope.span = invocation.span.as_deref();
         envelope.priority = Some(invocation.priority).filter(|priority| *priority != Priority::Normal);
         envelope.extensions = invocation.extensions.as_ref().map(Json::as_str);

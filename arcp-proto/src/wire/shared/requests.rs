@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::error::Violation;
-use crate::id::WireId;
+use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
 use crate::model::job::{FinalStatus, JobStatus};
@@ -261,12 +261,9 @@ pub(in crate::wire) fn nonce(Text(nonce): &Text<'_>) -> Result<String, Violation
 }
 
 /// An idempotency key.
-pub(in crate::wire) fn key(text: Option<Text<'_>>) -> Result<Option<String>, Violation> {
-    let key = text.map(|Text(key)| key.to_string());
-    if key.as_ref().is_some_and(|key| !(1..=256).contains(&key.len())) {
-        return Err(Violation::invalid("`idempotency_key` must have 1 to 256 bytes"));
-    }
-    Ok(key)
+pub(in crate::wire) fn key(text: Option<Text<'_>>) -> Result<Option<IdempotencyKey>, Violation> {
+    let bad = || Violation::invalid("`idempotency_key` must have 1 to 256 bytes");
+    text.map(|Text(key)| IdempotencyKey::new(&key).ok_or_else(bad)).transpose()
 }
 
 /// A time limit.
