@@ -16,7 +16,7 @@ use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
 use crate::output::Printing;
 use crate::values::{self, AgentCommand};
-use crate::{agents, logs, result, retry, show, wait};
+use crate::{agents, completions, doctor, logs, man, result, retry, show, stop, wait};
 
 /// Serve agents, submit jobs, watch them.
 ///
@@ -67,6 +67,10 @@ pub enum Command {
     Agents(agents::Agents),
     /// List the runtimes that this user has started here.
     Runtimes(Runtimes),
+    /// Stop runtimes that this user has started here.
+    Stop(stop::Stop),
+    /// Say whether this machine is fit to serve, and what would fail next.
+    Doctor(doctor::Doctor),
     /// Check, repair or back up what a runtime keeps.
     #[command(subcommand)]
     Store(Store),
@@ -74,6 +78,10 @@ pub enum Command {
     Replay(Replay),
     /// See it work: a runtime, some agents, a connection cut and resumed.
     Demo,
+    /// Print completions for a shell.
+    Completions(completions::Completions),
+    /// Print the manual.
+    Man(man::Manual),
 }
 
 /// Host agents.
@@ -88,6 +96,12 @@ pub struct Serve {
     /// Serve the parent process on stdin and stdout instead of a port.
     #[arg(long)]
     pub stdio: bool,
+    /// Go on without this terminal; says where the log is. `arcp stop` ends it.
+    #[arg(long, conflicts_with = "stdio")]
+    pub background: bool,
+    /// Leave the terminal: what `--background` starts.
+    #[arg(long, hide = true)]
+    pub detached: bool,
     /// Host the sample agents.
     #[arg(long)]
     pub samples: bool,

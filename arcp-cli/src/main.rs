@@ -2,14 +2,18 @@
 
 mod agents;
 mod args;
+mod background;
 mod cancel;
+mod completions;
 mod connect;
 mod demo;
+mod doctor;
 mod exit;
 mod filter;
 mod follow;
 mod list;
 mod logs;
+mod man;
 mod output;
 mod replay;
 mod result;
@@ -18,6 +22,7 @@ mod runtimes;
 mod serve;
 mod show;
 mod state;
+mod stop;
 mod store;
 mod submit;
 mod times;
@@ -49,9 +54,13 @@ fn main() -> ExitCode {
         args::Command::Cancel(args) => cancel::run(args),
         args::Command::Agents(args) => agents::run(&args),
         args::Command::Runtimes(args) => runtimes::list(&args),
+        args::Command::Stop(args) => stop::run(&args),
+        args::Command::Doctor(args) => doctor::run(&args),
         args::Command::Store(args) => store::run(args),
         args::Command::Replay(args) => replay::run(&args),
         args::Command::Demo => demo::run(),
+        args::Command::Completions(args) => completions::run(&args),
+        args::Command::Man(args) => man::run(&args),
     };
     let exit = result.unwrap_or_else(|failure| {
         // Not `say`: the stderr of a server that ends is perhaps not read.

@@ -54,6 +54,11 @@ impl Cell {
         Cell { style, ..Cell::from(status.map_or("unknown", JobStatus::as_str)) }
     }
 
+    /// A word in a colour.
+    pub fn coloured(text: &str, colour: AnsiColor) -> Cell {
+        Cell { style: colour.on_default(), ..Cell::from(text) }
+    }
+
     /// As it is shown, filled up to this width. Colours take no room.
     fn shown(&self, width: usize, coloured: bool) -> String {
         let fill = " ".repeat(width.saturating_sub(self.text.chars().count()));

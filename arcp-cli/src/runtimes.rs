@@ -25,6 +25,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{self, Cell, Format, Row};
 use crate::state::State;
 use crate::times::{age, now};
+use crate::values;
 
 const FOLDER: &str = "runtimes";
 const HEADER: [&str; 5] = ["ADDRESS", "PID", "AGE", "JOBS", "AGENTS"];
@@ -75,6 +76,17 @@ impl Runtime {
     /// The one that is there.
     pub fn at(state: &State, target: &Target) -> Option<Runtime> {
         Runtime::all(state).into_iter().find(|runtime| runtime.url.parse().is_ok_and(|own| is_same(&own, target)))
+    }
+
+    /// The one of this user that is called so.
+    pub fn named(named: &str) -> Option<Runtime> {
+        Runtime::all(&State::of_user()?).into_iter().find(|runtime| runtime.is_called(named))
+    }
+
+    /// Whether this is its address or its process.
+    pub fn is_called(&self, named: &str) -> bool {
+        let has_address = |target| self.url.parse().is_ok_and(|own| is_same(&own, &target));
+        named == self.pid.to_string() || values::runtime(named).is_ok_and(has_address)
     }
 
     /// Leaves word of it, for the user alone.

@@ -28,6 +28,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::args::Serve;
+use crate::background;
 use crate::exit::{Exit, Failure};
 use crate::runtimes::{Entry, Runtime};
 use crate::state::State;
@@ -38,6 +39,12 @@ const LOCAL: &str = "local";
 
 /// Hosts agents until told to stop.
 pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
+    if args.background {
+        return background::start(&args);
+    }
+    if args.detached {
+        background::leave_terminal()?;
+    }
     // A file that may not grow is an error of the write, and not our end.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     log_panics();

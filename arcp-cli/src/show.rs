@@ -13,10 +13,9 @@ use crate::follow::why_ended;
 use crate::list::{self, summary};
 use crate::output::{self, Cell, Facts, Printing};
 use crate::retry;
-use crate::runtimes::{self, Runtime, Seen, is_same};
-use crate::state::State;
+use crate::runtimes::{self, Runtime, Seen};
 use crate::times::local_and_age;
-use crate::values;
+use crate::{background, values};
 
 /// Show a job, session, subscription or runtime, and say which it is.
 #[derive(Debug, clap::Args)]
@@ -38,22 +37,12 @@ type KnownFacts = Vec<(&'static str, Cell)>;
 
 /// Shows one thing.
 pub fn run(args: &Show) -> Result<Exit, Failure> {
-    let facts = match runtime(&args.id) {
+    let facts = match Runtime::named(&args.id) {
         Some(runtime) => of_runtime(&runtime),
         None => of_job(&Chosen::of(&args.place)?, &args.id)?,
     };
     output::facts(args.printing, &facts)?;
     Ok(Exit::Success)
-}
-
-/// The runtime of this user that has this address or process.
-fn runtime(named: &str) -> Option<Runtime> {
-    let target = values::runtime(named).ok();
-    let is_it = |runtime: &Runtime| {
-        let has_address = |target| runtime.url.parse().is_ok_and(|own| is_same(&own, target));
-        named == runtime.pid.to_string() || target.as_ref().is_some_and(has_address)
-    };
-    Runtime::all(&State::of_user()?).into_iter().find(is_it)
 }
 
 fn of_runtime(runtime: &Runtime) -> Facts {
@@ -65,6 +54,7 @@ fn of_runtime(runtime: &Runtime) -> Facts {
     ];
     let store = runtime.store.as_ref().map_or("in memory".to_string(), |store| store.display().to_string());
     facts.push(("store", Cell::from(store)));
+    facts.extend(background::log_of(runtime).map(|log| ("log", Cell::from(log.display().to_string()))));
     match &seen {
         Some(seen) => facts.extend([
             ("version", Cell::from(&seen.version)),

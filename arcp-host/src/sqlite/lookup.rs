@@ -5,7 +5,9 @@ use std::path::Path;
 
 use arcp_proto::id::{JobId, SessionId};
 use arcp_proto::runtime::{JobRecord, Record};
+use arcp_proto::time::UtcMs;
 use rusqlite::{Connection, ToSql};
+use ulid::Ulid;
 
 use super::inspect::read_only;
 use super::load::record_of;
@@ -44,6 +46,28 @@ pub fn session(path: &Path, id: SessionId) -> Result<Vec<Record>, OpenError> {
 /// If it is not a store, or damaged there.
 pub fn sessions(path: &Path) -> Result<Vec<Record>, OpenError> {
     records(path, "session IS NOT NULL AND job IS NULL", &[])
+}
+
+/// When the newest job or session of a store was made, by its id; `None` if it
+/// has none. A runtime may have it open.
+///
+/// # Errors
+///
+/// If it is not a store.
+pub fn latest(path: &Path) -> Result<Option<UtcMs>, OpenError> {
+    let connection = read_only(path)?;
+    if layout_of(&connection, path)?.is_none() {
+        return Ok(None);
+    }
+    let newest = |owner: &str| {
+        let newest = format!("SELECT max({owner}) FROM records WHERE {owner} IS NOT NULL");
+        connection.query_row(&newest, [], |row| row.get::<_, Option<Vec<u8>>>(0))
+    };
+    let refused = |error| OpenError::of(path, error);
+    // Ids begin with their time.
+    let newest = newest("job").map_err(refused)?.max(newest("session").map_err(refused)?);
+    let newest = newest.and_then(|key| <[u8; 16]>::try_from(key).ok());
+    Ok(newest.map(|key| UtcMs(Ulid::from_bytes(key).timestamp_ms())))
 }
 
 fn records(path: &Path, of: &str, owner: &[&dyn ToSql]) -> Result<Vec<Record>, OpenError> {

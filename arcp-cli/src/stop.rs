@@ -1,0 +1,85 @@
+//! `arcp stop`.
+
+use std::time::Duration;
+
+use arcp_host::stderr::say;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::exit::{Exit, Failure};
+use crate::runtimes::Runtime;
+use crate::state::State;
+use crate::values;
+
+/// Between two looks whether it has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Stop runtimes that this user has started here, and wait until they have ended.
+///
+/// Running jobs go on for as long as their runtime was told to drain.
+#[derive(Debug, clap::Args)]
+pub struct Stop {
+    /// The address or process of each [default: the one that runs].
+    #[arg(value_name = "RUNTIME", value_parser = values::thing)]
+    pub runtimes: Vec<String>,
+    /// Stop every one.
+    #[arg(long, conflicts_with = "runtimes")]
+    pub all: bool,
+    /// Stop at once, whatever runs.
+    #[arg(long)]
+    pub now: bool,
+}
+
+/// Stops runtimes.
+pub fn run(args: &Stop) -> Result<Exit, Failure> {
+    let state = State::of_user();
+    let there = state.as_ref().map(Runtime::all).unwrap_or_default();
+    let chosen = chosen(args, there)?;
+    for runtime in &chosen {
+        signal(runtime, Signal::TERM)?;
+        if args.now {
+            signal(runtime, Signal::INT)?;
+        }
+        say(format_args!("arcp: {} is stopping", runtime.url));
+    }
+    for runtime in &chosen {
+        while state.as_ref().is_some_and(|state| Runtime::all(state).iter().any(|other| other.pid == runtime.pid)) {
+            std::thread::sleep(LOOK);
+        }
+        say(format_args!("arcp: {} has ended", runtime.url));
+    }
+    Ok(Exit::Success)
+}
+
+fn chosen(args: &Stop, mut there: Vec<Runtime>) -> Result<Vec<Runtime>, Failure> {
+    if args.all {
+        return Ok(there);
+    }
+    if !args.runtimes.is_empty() {
+        let named = args.runtimes.iter().map(|named| {
+            let runtime = there.iter().find(|runtime| runtime.is_called(named)).cloned();
+            runtime.ok_or_else(|| {
+                Failure::new(Exit::Failed, format!("no runtime of yours is called `{named}`: see `arcp runtimes`"))
+            })
+        });
+        return named.collect();
+    }
+    match there.len() {
+        0 => Err(Failure::new(Exit::Failed, "no runtime of yours is running here: there is nothing to stop")),
+        1 => Ok(vec![there.remove(0)]),
+        several => {
+            let urls: Vec<&str> = there.iter().map(|runtime| runtime.url.as_str()).collect();
+            let message = format!("{several} runtimes are running, {}: name one, or give --all", urls.join(", "));
+            Err(Failure::usage(message))
+        }
+    }
+}
+
+fn signal(runtime: &Runtime, signal: Signal) -> Result<(), Failure> {
+    // Its entry is held by its process, so that this is the one.
+    let pid = i32::try_from(runtime.pid).ok().and_then(Pid::from_raw);
+    match pid.map_or(Err(Errno::SRCH), |pid| kill_process(pid, signal)) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("{} (process {}): {error}", runtime.url, runtime.pid))),
+    }
+}
