@@ -5,9 +5,11 @@
 * Every dependency has a licence we can ship with.
 * Every bound of `Limits` has a test that reaches it.
 * Files stay readable, and no module is a drawer.
+* No type does everything: at most 40 methods in all its `impl` blocks, no struct has more than 15 fields.
 * The rooms of the runtime: it routes in two places, and imports between its rooms go down.
 """
 
+import collections
 import json
 import pathlib
 import re
@@ -32,6 +34,20 @@ LICENCES = {
 }
 MAX_LINES = 800
 DRAWERS = re.compile(r"/(utils?|helpers?|common|misc)(\.rs|/)")
+
+MAX_METHODS, MAX_FIELDS = 40, 15
+# Types that may be larger, by crate and name, each with the reason.
+MAY_BE_LARGE = {
+    "arcp-cli Serve": "one field for each argument of the command",
+    "arcp-proto Runtime": "to be divided",
+    "arcp-proto Jobs": "to be divided",
+    "arcp-proto Client": "to be divided",
+    "arcp-proto Payload": "to be divided",
+    "arcp-proto Limits": "to be divided by what is bounded",
+    "arcp-proto Config": "to be divided",
+    "arcp-proto Header": "to be divided",
+    "arcp-blocking Connections": "to be divided",
+}
 
 problems = []
 
@@ -93,6 +109,36 @@ for name in tracked:
     if DRAWERS.search("/" + name):
         problems.append(f"{name}: a name that says nothing")
 
+
+
+def production(path):
+    """The text of a file without its comments and its tests."""
+    return re.sub(r"//.*", "", re.split(r"#\[cfg\(test\)\]\n(?:#\[.*\n)*(?:pub\S* )?mod \w+ \{", path.read_text())[0])
+
+
+# rustfmt ends a block with a brace in the column of its beginning.
+VISIBLE = r"(?:pub(?:\([^)]*\))? )?"
+BLOCK = r"(?:<[^;{]*>)?(?: where[^{]*)? \{\n(.*?)^\}"
+IMPL = re.compile(r"^impl(?:<[^{]*?>)? (\w+)" + BLOCK, re.M | re.S)
+STRUCT = re.compile(rf"^{VISIBLE}struct (\w+)" + BLOCK, re.M | re.S)
+METHOD = re.compile(rf"^    {VISIBLE}(?:const )?(?:async )?fn \w", re.M)
+FIELD = re.compile(rf"^    {VISIBLE}(?:r#)?\w+: ", re.M)
+methods = collections.Counter()
+for path in map(pathlib.Path, tracked):
+    crate, *within = path.parts
+    if crate not in MAY_USE or within[0] != "src" or not path.exists():
+        continue
+    text = production(path)
+    for name, block in IMPL.findall(text):
+        methods[f"{crate} {name}"] += len(METHOD.findall(block))
+    for name, block in STRUCT.findall(text):
+        fields, large = len(FIELD.findall(block)), f"{crate} {name}" in MAY_BE_LARGE
+        if fields > MAX_FIELDS and not large:
+            problems.append(f"{path}: struct {name} has {fields} fields, at most {MAX_FIELDS}")
+for name, count in methods.items():
+    if count > MAX_METHODS and name not in MAY_BE_LARGE:
+        problems.append(f"{name} has {count} methods, at most {MAX_METHODS}")
+
 limits = pathlib.Path("arcp-proto/src/limits.rs").read_text().split("pub struct Limits {")[1].split("\n}\n")[0]
 bounds = re.findall(r"^    pub (\w+):", limits, re.M)
 tests = "".join(path.read_text() for path in pathlib.Path("tests/tests").glob("*.rs"))
@@ -106,7 +152,7 @@ rooms = {entry.name.removesuffix(".rs") for entry in RUNTIME.iterdir()}
 imports = {room: set() for room in rooms}
 for path in RUNTIME.rglob("*.rs"):
     room, *within = path.relative_to(RUNTIME).with_suffix("").parts
-    text = re.sub(r"//.*", "", re.split(r"#\[cfg\(test\)\]\n(?:#\[.*\n)*mod \w+ \{", path.read_text())[0])
+    text = production(path)
     if room not in (HANDLE, ROUTER) and re.search(r"^impl Runtime\b", text, re.M):
         problems.append(f"{path}: `impl Runtime` stands in mod.rs and dispatch only")
     # From a file of its own `super` is the runtime, from within a room `super::super` is.

@@ -90,17 +90,17 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn digest_session(&self, digest: &mut Digest, id: SessionId, session: &Session) {
         let (principal, view, extensions) = (session.principal(), session.view(), session.extensions().names());
-        let Some(feed) = self.delivery.feed(id) else { return };
-        let watched = feed.watched();
+        let Some(feed) = self.delivery.feeds.get(id) else { return };
+        let watched: BTreeSet<JobId> = self.delivery.audiences.watched(id).collect();
         // The digest of a token is nobody's to see.
         let token = hex(&Sha256::digest(session.token().0));
         let head = feed.head();
         let shown = format!("{principal} {view:?} {extensions:?} {watched:?} {token} {head}");
         digest.fact(format!("{id}"), shown);
-        digest.fact(format!("{id} subscriptions"), feed.subscriptions().shown());
+        digest.fact(format!("{id} subscriptions"), self.delivery.subscriptions.shown(id));
         for seq in feed.index().floor() + 1..=head {
             let Some(entry) = feed.index().at(seq, self.jobs) else { continue };
-            let audience = self.delivery.audience(entry.job);
+            let audience = self.delivery.audiences.get(entry.job);
             let request = audience.and_then(|audience| audience.requests().get(id, entry.request));
             digest.held(format!("{id} {seq}"), format!("{entry:?} {request:?}"));
         }
@@ -133,7 +133,7 @@ impl Parts<'_> {
         let (first, count, classes) = (job.history().first(), job.count(), job.history().runs());
         digest.fact(format!("{id} history"), format!("{first} to {count}: {classes:?}"));
         let known = |session: &&SessionId| self.sessions.get(**session).is_some_and(|s| !s.is_evicted());
-        let Some(audience) = self.delivery.audience(id) else { return };
+        let Some(audience) = self.delivery.audiences.get(id) else { return };
         let owners: BTreeSet<&SessionId> = audience.owners().iter().filter(known).collect();
         let watchers: BTreeSet<&SessionId> = audience.watchers().iter().filter(known).collect();
         digest.fact(format!("{id} sessions"), format!("owned by {owners:?}, watched by {watchers:?}"));

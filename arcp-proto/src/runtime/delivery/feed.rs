@@ -14,8 +14,6 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::index::{Index, IndexEntry};
-use super::read_back::ReadBack;
-use super::subscription::Subscriptions;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, Principal};
 use crate::model::feature::Feature;
@@ -40,25 +38,9 @@ pub(in crate::runtime) struct Feed {
     pub(super) sent: u64,
     pub(super) receipts: Receipts,
     pub(super) catch_up: CatchUp,
-    pub(super) jobs: FeedJobs,
-    /// Events read back from the store for it.
-    pub(super) read_back: ReadBack,
-    /// What it is shown of its principal's sessions.
-    pub(super) subscriptions: Subscriptions,
-}
-
-/// How a feed stands to jobs.
-#[derive(Debug, Default)]
-pub(super) struct FeedJobs {
-    /// Jobs whose new events it gets.
-    pub(super) watched: BTreeSet<JobId>,
-    /// Jobs that were submitted in its session, or found there by their key.
-    pub(super) owned: BTreeSet<JobId>,
-    /// Jobs whose stream was opened to it and not closed.
-    pub(super) streams: BTreeSet<JobId>,
-    /// Jobs whose audience holds requests of it, or its last record of joining or
-    /// leaving.
-    pub(super) requested: BTreeSet<JobId>,
+    /// Jobs whose stream was opened to it and not closed, by subscription: to
+    /// whoever watches the job with 0.
+    pub(super) streams: BTreeSet<(u32, JobId)>,
 }
 
 /// What the client of a feed is known to have.
@@ -104,9 +86,7 @@ impl Feed {
             sent: 0,
             receipts: Receipts::default(),
             catch_up: CatchUp::default(),
-            jobs: FeedJobs::default(),
-            read_back: ReadBack::default(),
-            subscriptions: Subscriptions::default(),
+            streams: BTreeSet::new(),
         }
     }
 
@@ -143,35 +123,21 @@ impl Feed {
         &self.index
     }
 
-    pub(in crate::runtime) fn subscriptions(&self) -> &Subscriptions {
-        &self.subscriptions
-    }
-
-    /// Jobs whose new events it gets.
-    pub(in crate::runtime) fn watched(&self) -> &BTreeSet<JobId> {
-        &self.jobs.watched
-    }
-
-    /// Jobs that were submitted in its session, or come to by a key there.
-    pub(in crate::runtime) fn owned(&self) -> &BTreeSet<JobId> {
-        &self.jobs.owned
-    }
-
     /// What stands behind a number.
     pub(super) fn entry(&self, seq: u64, jobs: &Jobs) -> Option<IndexEntry> {
         self.index.at(seq, jobs)
     }
 
-    /// Whether nothing was ever numbered in it, and nothing will be.
-    pub(in crate::runtime) fn is_unused(&self) -> bool {
-        self.index.head() == 0 && self.jobs.watched.is_empty()
+    /// Whether a client that resumed it would get nothing of what was numbered:
+    /// all of it is acknowledged, or its client left after it.
+    pub(super) fn has_nothing_left(&self, closed: bool) -> bool {
+        self.index.floor() == self.index.head() || closed && self.sent == self.index.head()
     }
 
-    /// Whether a client that resumed it would get nothing: everything it was
-    /// sent is acknowledged, or its client left after it, and no more comes.
-    pub(in crate::runtime) fn has_nothing_left(&self, closed: bool) -> bool {
-        let has_all = self.index.floor() == self.index.head() || closed && self.sent == self.index.head();
-        has_all && self.jobs.watched.is_empty() && self.subscriptions.numbers().next().is_none()
+    /// The numbers up to `upto` of what opened the streams that are open to
+    /// whoever watches their jobs.
+    pub(super) fn openings(&self, upto: u64) -> Vec<u64> {
+        self.index.openings(upto, |job| self.streams.contains(&(0, job)))
     }
 
     /// Numbered frames its reader is behind.
@@ -205,7 +171,7 @@ impl Feed {
     }
 
     /// The last number that is sent, or of the backlog.
-    pub(super) fn sent_or_past(&self) -> u64 {
+    pub(super) fn sent_or_owed(&self) -> u64 {
         self.cursor.max(self.catch_up.upto)
     }
 
@@ -255,11 +221,10 @@ impl Feed {
         seq > self.catch_up.upto || seq <= self.catch_up.from
     }
 
-    /// Everything that was numbered in an earlier run counts as sent.
-    pub(super) fn restored(&mut self) {
-        // Streams of jobs that it left before are nobody's.
-        let FeedJobs { watched, streams, .. } = &mut self.jobs;
-        streams.retain(|job| watched.contains(job));
+    /// Everything that was numbered in an earlier run counts as sent. Streams of
+    /// which it is shown no more are nobody's.
+    pub(super) fn restored(&mut self, is_shown: impl Fn(u32, JobId) -> bool) {
+        self.streams.retain(|(subscription, job)| is_shown(*subscription, *job));
         self.cursor = self.index.head();
         self.sent = self.cursor;
     }

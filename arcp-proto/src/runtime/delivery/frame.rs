@@ -5,30 +5,41 @@ use alloc::sync::Arc;
 
 use ulid::Ulid;
 
-use super::index::{message_id, tag};
-use super::{Delivery, IndexEntry};
+use super::audiences::Audiences;
+use super::feeds::Feeds;
+use super::history_pool::HistoryPool;
+use super::index::{IndexEntry, message_id, tag};
+use super::rendered::Rendered;
 use crate::id::{JobId, LogPos, SessionId};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobEvent};
-use crate::runtime::context::Context;
 use crate::runtime::io::EventRecord;
 use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
 use crate::wire::{self, EventFrame, FrameRole, Stamp, View};
 
-impl Delivery {
+/// What frames are written from.
+pub(super) struct FrameWriter<'a> {
+    pub(super) jobs: &'a Jobs,
+    pub(super) feeds: &'a Feeds,
+    pub(super) audiences: &'a Audiences,
+    pub(super) history: &'a mut HistoryPool,
+    pub(super) rendered: &'a mut Rendered,
+    /// How many bytes of payloads may be kept.
+    pub(super) rendered_bytes: usize,
+}
+
+impl FrameWriter<'_> {
     /// The frame of a number of a session, from what is in memory or was read
     /// back for `reader`: the same whenever it is asked for.
     pub(super) fn frame_of(
         &mut self,
-        ctx: &Context,
-        jobs: &Jobs,
         session: SessionId,
         reader: SessionId,
         seq: u64,
         entry: IndexEntry,
     ) -> Option<String> {
-        let view = self.feeds.get(&session)?.view;
+        let view = self.feeds.get(session)?.view;
         let numbered = |id| Stamp { id, session: Some(session), seq: Some(seq) };
         if entry.part == FrameRole::Boundary {
             let id = message_id(session, seq, UtcMs(entry.event));
@@ -36,52 +47,47 @@ impl Delivery {
             return Some(observed(session, &view, numbered(id), entry, &envelope));
         }
         if entry.part.is_local() {
-            return self.local_frame(jobs, session, &view, seq, entry);
+            return self.local_frame(session, &view, seq, entry);
         }
         if entry.subscription > 0 {
-            let (at, envelope) = self.copy_of(ctx, jobs, &view, reader, entry)?;
+            let (at, envelope) = self.copy_of(&view, reader, entry)?;
             let stamp = numbered(message_id(session, seq, at));
             return Some(observed(session, &view, stamp, entry, &envelope));
         }
         if entry.event == 0 {
-            let job = jobs.get(entry.job)?;
+            let job = self.jobs.get(entry.job)?;
             let stamp = numbered(message_id(session, seq, job.spec().created_at));
-            let request = self.audiences.get(&entry.job)?.requests.get(session, entry.request);
+            let request = self.audiences.get(entry.job)?.requests().get(session, entry.request);
             return wire::write_reply(&view, stamp, &job.accepted(request));
         }
         let stamp = |at| numbered(message_id(session, seq, at));
-        self.event_frame(ctx, jobs, &view, (session, reader), entry, stamp).map(|(_, frame)| frame)
+        self.event_frame(&view, (session, reader), entry, stamp).map(|(_, frame)| frame)
     }
 
     /// An event in the envelope of a session, for the one in which it has a
     /// number, and the one for which it was read back.
     fn event_frame(
         &mut self,
-        ctx: &Context,
-        jobs: &Jobs,
         view: &View,
         (numbered, reader): (SessionId, SessionId),
         entry: IndexEntry,
         stamp: impl FnOnce(UtcMs) -> Stamp,
     ) -> Option<(UtcMs, String)> {
         let IndexEntry { job, event: n, part, request, .. } = entry;
-        let owner = jobs.get(job)?;
-        let audience = self.audiences.get(&job)?;
+        let owner = self.jobs.get(job)?;
+        let audience = self.audiences.get(job)?;
         let (at, event, payload) = match owner.event(n) {
-            Some(held) if audience.is_shared() => {
+            Some(held) if self.feeds.is_shared(job) => {
                 let payload = self.rendered.get(job, n, view, part).unwrap_or_else(|| {
                     let written = held.render(view, job, part);
-                    let bound = ctx.config.limits.rendered_bytes;
-                    self.rendered.keep(job, n, view, part, written.clone(), bound);
+                    self.rendered.keep(job, n, view, part, written.clone(), self.rendered_bytes);
                     written
                 });
                 (held.at, held.event.clone(), payload)
             }
             Some(held) => (held.at, held.event.clone(), held.render(view, job, part)),
             None => {
-                let read_back = &mut self.feeds.get_mut(&reader)?.read_back;
-                self.ahead_bytes -= read_back.pass(job, n);
-                let read = read_back.event(job, n)?;
+                let read = self.history.take(reader, job, n)?;
                 (read.at, read.event.clone(), read.render(view, job, part))
             }
         };
@@ -105,15 +111,8 @@ impl Delivery {
 
     /// What a subscription is shown: the envelope as the job's submitter has
     /// it, but for its number there.
-    fn copy_of(
-        &mut self,
-        ctx: &Context,
-        jobs: &Jobs,
-        view: &View,
-        reader: SessionId,
-        entry: IndexEntry,
-    ) -> Option<(UtcMs, String)> {
-        let job = jobs.get(entry.job)?;
+    fn copy_of(&mut self, view: &View, reader: SessionId, entry: IndexEntry) -> Option<(UtcMs, String)> {
+        let job = self.jobs.get(entry.job)?;
         let copy = |at| Stamp {
             id: copy_id(entry.job, entry.event, entry.part, at),
             session: Some(job.submitter()),
@@ -124,12 +123,12 @@ impl Delivery {
             return Some((at, wire::write_reply(view, copy(at), &job.accepted(None))?));
         }
         // A copy follows from no request.
-        self.event_frame(ctx, jobs, view, (reader, reader), entry, copy)
+        self.event_frame(view, (reader, reader), entry, copy)
     }
 
     /// A word to one session about itself, as a status of a job.
-    fn local_frame(&self, jobs: &Jobs, session: SessionId, view: &View, seq: u64, entry: IndexEntry) -> Option<String> {
-        let job = jobs.get(entry.job)?;
+    fn local_frame(&self, session: SessionId, view: &View, seq: u64, entry: IndexEntry) -> Option<String> {
+        let job = self.jobs.get(entry.job)?;
         let (phase, message) = match entry.part {
             FrameRole::LagWarning => ("back_pressure", "what is sent is not read or acknowledged as fast as it comes"),
             FrameRole::Detached => ("detached", "this was read too slowly: watch the job again to go on"),
@@ -141,7 +140,7 @@ impl Delivery {
         let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body: body.json() });
         let stored = Stored::kept(LogPos(0), EventRecord { n: 0, at, thoughts: 0, event });
         let payload = stored.render(view, entry.job, FrameRole::Whole);
-        let owned = self.audiences.get(&entry.job).is_some_and(|audience| audience.owners.contains(&session));
+        let owned = self.audiences.owns(session, entry.job);
         let frame = EventFrame {
             id: message_id(session, seq, at),
             session,

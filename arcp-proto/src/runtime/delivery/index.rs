@@ -1,7 +1,7 @@
 //! The index of a session: which event stands behind each of its sequence
 //! numbers, run-length coded.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use ulid::Ulid;
@@ -249,9 +249,8 @@ impl Index {
     }
 
     /// The numbers up to `upto` of what opened these jobs' streams.
-    pub(super) fn openings(&self, upto: u64, jobs: &BTreeSet<JobId>) -> Vec<u64> {
-        let opens =
-            |run: &&NumberedRun| run.part == FrameRole::StreamOpen && run.subscription == 0 && jobs.contains(&run.job);
+    pub(super) fn openings(&self, upto: u64, is_open: impl Fn(JobId) -> bool) -> Vec<u64> {
+        let opens = |run: &&NumberedRun| run.part == FrameRole::StreamOpen && run.subscription == 0 && is_open(run.job);
         self.runs.iter().take_while(|run| run.seq <= upto).filter(opens).map(|run| run.seq).collect()
     }
 

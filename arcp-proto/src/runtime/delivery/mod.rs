@@ -1,17 +1,34 @@
-//! Delivery: which events each session is shown, under which numbers, and who
-//! each job is for. It keeps both sides of that: a [`Feed`] for each session
-//! and an [`Audience`] for each job.
+//! Delivery: which events each session is shown, under which numbers, and whom
+//! each job is for. Six parts own that, each what it says; [`Delivery`] puts
+//! together what concerns more than one of them.
 //!
 //! ```text
-//! an event ──▶ numbering ──▶ index of each feed ──▶ next / replay ──▶ frame
-//!                │                │    ▲                  │
-//!              gates           release └──── read_back ◀──┘ (what is in the store only)
+//! an event ──▶ Audiences, Subscriptions   whom it is for
+//!                  │
+//!                  ▼
+//!                Feeds ── Feed ── Index    its numbers, and how far each is sent
+//!                  │                       and received
+//!                  ▼
+//!              next, replay ◀── HistoryPool   what is in the store only
+//!                  │
+//!                  ▼
+//!               FrameWriter ◀── Rendered      what several sessions get alike
+//!                  │
+//!                  ▼
+//!               Pacing, lag                whom agents wait for, who is detached
 //! ```
 
 mod audience;
+mod audiences;
+mod backfill;
 mod feed;
+mod feeds;
+mod filter;
 mod frame;
+mod history_pool;
 mod index;
+mod index_refs;
+mod lag;
 mod next;
 mod numbering;
 mod pacing;
@@ -21,187 +38,118 @@ mod rendered;
 mod replay;
 mod requests;
 mod subscription;
+mod subscriptions;
 mod watch;
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 pub(super) use audience::Audience;
+pub(super) use audiences::Joining;
 pub(super) use feed::Feed;
-pub(super) use index::IndexEntry;
 pub(super) use next::Next;
 pub(super) use replay::{Replay, ReplayStep};
 pub(super) use requests::Requests;
 pub(super) use subscription::id_of as subscription_id;
+pub(super) use watch::WatchPlan;
 
 use super::context::Context;
+use super::io::EventRecord;
 use super::job::{ChunkTerms, Jobs};
-use super::timers::Timer;
-use crate::id::{ConnId, JobId, OpId, Principal, SessionId};
+use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
 use crate::limits::Limits;
 use crate::model::feature::Feature;
-use crate::principal::Account;
+use crate::model::request::Filter;
 use crate::wire::View;
-use index::tag;
-use pacing::PacedJobs;
+use audiences::Audiences;
+use feeds::Feeds;
+use frame::FrameWriter;
+use history_pool::HistoryPool;
+use numbering::Reader;
+use pacing::Pacing;
 use rendered::Rendered;
+use subscription::NewSubscription;
+use subscriptions::Subscriptions;
 
+/// What concerns one part only is asked of that part.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
-    feeds: BTreeMap<SessionId, Feed>,
-    /// By what the message ids of a session have in common.
-    by_tag: BTreeSet<(u64, SessionId)>,
-    audiences: BTreeMap<JobId, Audience>,
-    /// Sessions with subscriptions.
-    subscribed: BTreeMap<Account, BTreeSet<SessionId>>,
-    paced: PacedJobs,
-    /// Who waits for events from the store.
-    loads: BTreeMap<OpId, SessionId>,
-    /// Bytes of events read back and not sent yet.
-    ahead_bytes: usize,
-    rendered: Rendered,
-    /// Runs of all indexes.
-    runs: usize,
+    pub(super) feeds: Feeds,
+    pub(super) audiences: Audiences,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) history: HistoryPool,
+    pub(super) pacing: Pacing,
+    pub(super) rendered: Rendered,
 }
 
 impl Delivery {
     /// A session begins, or is restored, without numbers.
     pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View) {
-        self.by_tag.insert((tag(id.ulid()), id));
-        self.feeds.insert(id, Feed::new(principal, view));
-    }
-
-    pub(super) fn feed(&self, id: SessionId) -> Option<&Feed> {
-        self.feeds.get(&id)
-    }
-
-    pub(super) fn audience(&self, job: JobId) -> Option<&Audience> {
-        self.audiences.get(&job)
-    }
-
-    /// The connection that a session is attached to.
-    pub(super) fn conn(&self, id: SessionId) -> Option<ConnId> {
-        self.feeds.get(&id)?.conn
-    }
-
-    /// Runs of all indexes.
-    pub(super) fn runs(&self) -> usize {
-        self.runs
-    }
-
-    /// Bytes of events that attached sessions are behind.
-    pub(super) fn unsent_bytes(&self) -> usize {
-        let attached = self.feeds.values().filter(|feed| feed.conn.is_some());
-        attached.map(Feed::unsent_bytes).sum()
-    }
-
-    /// Bytes of events read back and not sent yet.
-    pub(super) fn ahead_bytes(&self) -> usize {
-        self.ahead_bytes
-    }
-
-    /// Bytes of payloads kept because several sessions get them.
-    pub(super) fn rendered_bytes(&self) -> usize {
-        self.rendered.bytes()
+        self.audiences.open_session(id, view.correlates());
+        self.feeds.open(id, principal, view);
     }
 
     /// Attaches a session to a connection; frames after `last_seq` are owed.
     pub(super) fn attach(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, conn: ConnId, last_seq: u64) {
-        if let Some(feed) = self.feeds.get_mut(&id) {
-            feed.attach(conn, last_seq);
-            self.release_expired(ctx, jobs, id);
-        }
+        self.feeds.attach(ctx, jobs, id, conn, last_seq);
     }
 
     /// The connection of a session is gone: nobody waits for its reader.
     pub(super) fn detach(&mut self, ctx: &mut Context, id: SessionId) {
-        self.stop_reading(ctx, id);
-        ctx.timers.clear(Timer::Arrived(id));
-        if let Some(feed) = self.feeds.get_mut(&id) {
-            feed.conn = None;
-            self.wake_paced_by(ctx, id);
-        }
+        self.history.stop(ctx, id);
+        self.feeds.detach(ctx, id);
+        self.pacing.wake(ctx, &self.feeds, id);
     }
 
     /// A session is over: takes it from whatever it watched and owned.
     pub(super) fn close(&mut self, ctx: &mut Context, id: SessionId) {
-        self.stop_reading(ctx, id);
-        ctx.timers.clear(Timer::Arrived(id));
-        let Some(mut feed) = self.feeds.remove(&id) else {
-            return;
-        };
-        self.by_tag.remove(&(tag(id.ulid()), id));
-        self.forget_subscriptions(id, &feed);
-        for job in &feed.jobs.requested {
-            if let Some(audience) = self.audiences.get_mut(job) {
-                audience.requests.forget(id);
-                audience.joins.remove(&id);
-            }
-        }
-        for job in &feed.jobs.watched {
-            if let Some(audience) = self.audiences.get_mut(job) {
-                audience.watchers.retain(|watcher| *watcher != id);
-            }
-        }
-        for job in &feed.jobs.owned {
-            if let Some(audience) = self.audiences.get_mut(job) {
-                audience.owners.remove(&id);
-            }
-        }
-        self.wake_paced_by(ctx, id);
-        let released = feed.index.release(u64::MAX);
-        self.unreference(ctx, id, &released);
+        self.history.stop(ctx, id);
+        self.subscriptions.close_session(id);
+        self.audiences.close_session(id);
+        self.feeds.close(ctx, id);
+        self.pacing.wake(ctx, &self.feeds, id);
+    }
+
+    /// Whether nothing was ever numbered in a session, and nothing will be.
+    pub(super) fn is_unused(&self, id: SessionId) -> bool {
+        self.feeds.get(id).is_some_and(|feed| feed.head() == 0) && self.audiences.watches(id) == 0
+    }
+
+    /// Whether a client that resumed a session would get nothing, and no more
+    /// comes. `closed`: its client left in an orderly way.
+    pub(super) fn has_nothing_left(&self, id: SessionId, closed: bool) -> bool {
+        self.feeds.get(id).is_some_and(|feed| feed.has_nothing_left(closed))
+            && self.audiences.watches(id) == 0
+            && self.subscriptions.numbers(id).next().is_none()
     }
 
     /// A job is accepted, or restored, without events: it is for nobody yet.
     pub(super) fn add_job(&mut self, job: JobId) {
-        self.audiences.insert(job, Audience::default());
+        self.audiences.add_job(job);
+        self.feeds.add_job(job);
     }
 
     /// A job is over, and its end numbered: nobody is shown more of it.
     pub(super) fn end_job(&mut self, job: JobId) {
-        self.paced.release(job);
-        let Some(audience) = self.audiences.get_mut(&job) else {
-            return;
-        };
-        for watcher in core::mem::take(&mut audience.watchers) {
-            if let Some(feed) = self.feeds.get_mut(&watcher) {
-                feed.jobs.watched.remove(&job);
-            }
-        }
-        for (session, number) in core::mem::take(&mut audience.subscribers) {
-            let subscription = self.feeds.get_mut(&session).and_then(|feed| feed.subscriptions.get_mut(number));
-            if let Some(subscription) = subscription {
-                subscription.shown.remove(&job);
-            }
-        }
+        self.pacing.release(job);
+        self.audiences.end_job(job);
+        self.subscriptions.end_job(job);
     }
 
-    /// A job is forgotten: takes it from the sessions that own it or whose
-    /// requests it knows.
+    /// A job is forgotten: takes it from the sessions that it was for.
     pub(super) fn remove_job(&mut self, job: JobId) {
         self.end_job(job);
         self.rendered.forget(job);
-        let Some(audience) = self.audiences.remove(&job) else {
-            return;
-        };
-        for session in audience.requests.sessions().chain(audience.joins.keys().copied()) {
-            if let Some(feed) = self.feeds.get_mut(&session) {
-                feed.jobs.requested.remove(&job);
-            }
-        }
-        for owner in &audience.owners {
-            if let Some(feed) = self.feeds.get_mut(owner) {
-                feed.jobs.owned.remove(&job);
-            }
-        }
+        self.audiences.remove_job(job);
+        self.feeds.remove_job(job);
     }
 
     /// What those can read who get the result of a job.
     pub(super) fn chunk_terms(&self, limits: &Limits, job: JobId) -> ChunkTerms {
-        let audience = self.audiences.get(&job);
-        let feed = |id: &SessionId| self.feeds.get(id);
-        let mut owners = audience.into_iter().flat_map(|audience| &audience.owners).filter_map(feed);
-        let mut watchers = audience.into_iter().flat_map(|audience| &audience.watchers).filter_map(feed);
+        let audience = self.audiences.get(job);
+        let feed = |id: &SessionId| self.feeds.get(*id);
+        let mut owners = audience.into_iter().flat_map(Audience::owners).filter_map(feed);
+        let mut watchers = audience.into_iter().flat_map(Audience::watchers).filter_map(feed);
         let reads_pieces = |feed: &Feed| feed.view.features.has(Feature::ResultChunk);
         let frames = watchers.clone().map(|feed| feed.view.result_frame_bytes(limits));
         ChunkTerms {
@@ -211,9 +159,129 @@ impl Delivery {
         }
     }
 
-    /// Sessions whose messages bear this tag: mostly one.
-    fn tagged(&self, tag: u64) -> impl Iterator<Item = SessionId> {
-        let least = SessionId::from_ulid(ulid::Ulid::nil());
-        self.by_tag.range((tag, least)..).take_while(move |(found, _)| *found == tag).map(|(_, id)| *id)
+    /// Numbers an event that has just come, with 0 the job's acceptance, for
+    /// everyone who is shown the job.
+    pub(super) fn number_for_all(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId, n: u64) {
+        if let Some(audience) = self.audiences.get(job).filter(|_| n > 0) {
+            for watcher in audience.watchers() {
+                let request = audience.requests().latest(*watcher);
+                self.feeds.number(ctx, jobs, Reader::watcher(*watcher, request), job, n..=n);
+            }
+        }
+        for (session, number) in self.subscriptions.of_job(job) {
+            let Some(filter) = self.subscriptions.filter(*session, *number) else {
+                debug_assert!(false, "subscription {number} of {session} is shown {job}");
+                continue;
+            };
+            let first = self.feeds.head(*session) + 1;
+            self.feeds.number(ctx, jobs, Reader::subscription(*session, *number, filter), job, n..=n);
+            if n == 0 {
+                self.feeds.gate(ctx, *session, first);
+            }
+        }
+    }
+
+    /// Numbers an event that came before for one session, or with 0 the job's
+    /// acceptance; gives its number.
+    pub(super) fn number_again(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, n: u64) -> u64 {
+        let first = self.feeds.head(id) + 1;
+        self.number_for(ctx, jobs, id, job, n..=n);
+        self.feeds.gate(ctx, id, first);
+        first
+    }
+
+    /// Numbers events for one session, as for whoever watches the job.
+    fn number_for(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, events: RangeInclusive<u64>) {
+        let request = self.audiences.get(job).map_or(0, |audience| audience.requests().latest(id));
+        self.feeds.number(ctx, jobs, Reader::watcher(id, request), job, events);
+    }
+
+    /// There is nothing more of an earlier run for a session.
+    pub(super) fn restored(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
+        let (audiences, subscriptions) = (&self.audiences, &self.subscriptions);
+        self.feeds.restored(ctx, jobs, id, |number, job| match number {
+            0 => audiences.is_watched_by(id, job),
+            number => subscriptions.filter(id, number).is_some(),
+        });
+    }
+
+    /// Numbers the history that a subscription is shown, and what comes.
+    pub(super) fn begin_subscription(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        session: SessionId,
+        new: NewSubscription,
+    ) {
+        let NewSubscription { number, filter, at, backfill } = new;
+        let Some(principal) = self.feeds.get(session).map(|feed| feed.principal.clone()) else {
+            return;
+        };
+        let first = self.feeds.head(session) + 1;
+        for (job, from) in backfill.jobs {
+            let last = jobs.get(job).map_or(0, super::job::Job::count);
+            self.feeds.number(ctx, jobs, Reader::subscription(session, number, &filter), job, from..=last);
+        }
+        self.subscriptions.begin(ctx, jobs, (session, &principal), number, (filter, at));
+        self.feeds.begin_to_catch_up(session, first);
+        self.feeds.gate(ctx, session, first);
+        if backfill.bounded {
+            let of_no_job = JobId::from_ulid(ulid::Ulid::nil());
+            self.feeds.number_local(ctx, session, of_no_job, crate::wire::FrameRole::Boundary, number);
+        }
+    }
+
+    /// Ends a subscription: it is shown nothing more. Its client is told once
+    /// what was numbered for it is sent.
+    pub(super) fn unsubscribe(&mut self, ctx: &mut Context, session: SessionId, number: u32) {
+        self.subscriptions.unsubscribe(ctx, session, number);
+        self.feeds.close_streams_of(session, number);
+    }
+
+    /// Takes over a subscription of an earlier run.
+    pub(super) fn restore_subscription(&mut self, id: SessionId, number: u32, filter: &Filter, at: LogPos) {
+        if let Some(feed) = self.feeds.get(id) {
+            self.subscriptions.restore((id, &feed.principal), number, filter, at);
+        }
+    }
+
+    /// Takes over that a subscription of an earlier run was over in it.
+    pub(super) fn restore_unsubscribed(&mut self, id: SessionId, number: u32, last: u32) {
+        if let Some(feed) = self.feeds.get(id) {
+            self.subscriptions.restore_unsubscribed((id, &feed.principal), number, last);
+        }
+    }
+
+    /// The store has given events back, or failed.
+    pub(super) fn on_loaded(&mut self, ctx: &mut Context, op: OpId, events: Option<Vec<EventRecord>>) {
+        let conn = self.history.reader_of(op).and_then(|reader| self.feeds.conn(reader));
+        self.history.on_loaded(ctx, conn, op, events);
+    }
+
+    /// The store takes too long to give events back to a session.
+    pub(super) fn on_read_failed(&mut self, ctx: &mut Context, id: SessionId) {
+        self.history.on_failed(ctx, id, self.feeds.conn(id));
+    }
+
+    /// The reader that the agent of a job waits for from now on.
+    pub(super) fn pace(&mut self, limits: &Limits, job: JobId) -> Option<SessionId> {
+        self.pacing.pace(limits, &self.feeds, job, self.audiences.get(job))
+    }
+
+    /// The first event of a job that it may not go on without having sent:
+    /// whoever paces its agent is attached and waits for it.
+    pub(super) fn first_unsent(&self, jobs: &Jobs, job: JobId) -> u64 {
+        self.audiences.get(job).map_or(u64::MAX, |audience| self.feeds.first_unsent(jobs, job, audience))
+    }
+
+    /// Whether an attached session that owns an ended job was not sent all of it
+    /// that came while it was attached.
+    pub(super) fn is_owed(&self, job: JobId) -> bool {
+        self.audiences.get(job).is_some_and(|audience| self.feeds.is_owed(job, audience))
+    }
+
+    fn frames<'a>(&'a mut self, ctx: &Context, jobs: &'a Jobs) -> FrameWriter<'a> {
+        let Delivery { feeds, audiences, history, rendered, .. } = self;
+        FrameWriter { jobs, feeds, audiences, history, rendered, rendered_bytes: ctx.config.limits.rendered_bytes }
     }
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use super::Delivery;
-use super::read_back::Found;
+use super::history_pool::Found;
 use crate::id::{ConnId, SessionId};
 use crate::runtime::context::Context;
 use crate::runtime::job::Jobs;
@@ -31,7 +31,7 @@ impl Delivery {
         conn: ConnId,
         up_to: u64,
     ) -> Next {
-        let Some(feed) = self.feeds.get(&id) else {
+        let Some(feed) = self.feeds.get(id) else {
             return Next::Nothing;
         };
         let seq = feed.cursor + 1;
@@ -41,19 +41,19 @@ impl Delivery {
         let Some(entry) = feed.entry(seq, jobs) else {
             return Next::Lost;
         };
-        let pos = match self.find(ctx, jobs, id, entry) {
+        let pos = match self.history.find(ctx, jobs, id, entry) {
             Found::Held(pos) => pos,
             Found::InStore => {
-                self.read_back(ctx, jobs, id, entry);
+                self.history.ask(ctx, jobs, id, entry.job, entry.event);
                 return Next::Nothing;
             }
             Found::Gone => return Next::Lost,
         };
-        let Some(feed) = self.feeds.get_mut(&id) else {
+        let Some(feed) = self.feeds.by_session.get_mut(&id) else {
             return Next::Nothing;
         };
         // It was owed with the same bytes, held since or read back.
-        let read_back = feed.read_back.weight(entry.job, entry.event).filter(|_| entry.part == FrameRole::Whole);
+        let read_back = self.history.weight(id, entry.job, entry.event).filter(|_| entry.part == FrameRole::Whole);
         let bytes = entry.weight(jobs).max(read_back.unwrap_or(0));
         let gate = feed.gate(seq, &ctx.log).unwrap_or(pos);
         if !ctx.log.is_durable(gate) {
@@ -61,8 +61,8 @@ impl Delivery {
             return Next::Nothing;
         }
         feed.pass(seq, bytes);
-        let frame = self.frame_of(ctx, jobs, id, id, seq, entry);
-        self.wake_paced_by(ctx, id);
+        let frame = self.frames(ctx, jobs).frame_of(id, id, seq, entry);
+        self.pacing.wake(ctx, &self.feeds, id);
         Next::Frame(frame)
     }
 }

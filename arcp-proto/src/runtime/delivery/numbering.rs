@@ -11,7 +11,9 @@
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-use super::{Delivery, Feed};
+use super::feed::Feed;
+use super::feeds::Feeds;
+use super::filter::EventFilter;
 use crate::id::{JobId, SessionId};
 use crate::model::event::{EventClass, EventClasses};
 use crate::runtime::context::Context;
@@ -21,87 +23,77 @@ use crate::runtime::job::History;
 use crate::runtime::job::Jobs;
 use crate::wire::FrameRole;
 
+/// For whom events of a job are numbered.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) session: SessionId,
+    /// Which of its requests for the job the frames follow from; 0 for none.
+    pub(super) request: u32,
+    /// The subscription that they are shown to, if the session does not watch
+    /// the job.
+    pub(super) subscription: Option<(u32, &'a EventFilter)>,
+}
+
 /// What is common to the frames that are numbered together.
 #[derive(Clone, Copy)]
 struct Frames<'a> {
     job: JobId,
     history: &'a History,
-    /// Which of the session's requests for the job they follow from; 0 for none.
-    request: u32,
-    /// Which of the session's subscriptions they are shown to; 0 for none.
-    subscription: u32,
+    reader: Reader<'a>,
     /// The events of which the event itself is shown.
     classes: EventClasses,
 }
 
-impl Delivery {
-    /// Numbers an event that has just come, with 0 the job's acceptance, for
-    /// everyone who is shown the job.
-    pub(in crate::runtime) fn number_for_all(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId, n: u64) {
-        let watcher = |delivery: &Delivery, at: usize| delivery.audiences.get(&job)?.watchers.get(at).copied();
-        for at in 0.. {
-            let Some(session) = watcher(self, at).filter(|_| n > 0) else { break };
-            self.number(ctx, jobs, session, job, n..=n, 0);
-        }
-        let subscriber = |delivery: &Delivery, at: usize| delivery.audiences.get(&job)?.subscribers.get(at).copied();
-        for at in 0.. {
-            let Some((session, number)) = subscriber(self, at) else { break };
-            let first = self.feeds.get(&session).map_or(0, Feed::head) + 1;
-            self.number(ctx, jobs, session, job, n..=n, number);
-            if n == 0 {
-                self.gate(ctx, session, first);
-            }
-        }
+impl<'a> Reader<'a> {
+    /// A session that watches a job.
+    pub(super) fn watcher(session: SessionId, request: u32) -> Reader<'a> {
+        Reader { session, request, subscription: None }
     }
 
-    /// Numbers an event that came before for one session, or with 0 the job's
-    /// acceptance; gives its number.
-    pub(in crate::runtime) fn number_past(
-        &mut self,
-        ctx: &mut Context,
-        jobs: &Jobs,
-        id: SessionId,
-        job: JobId,
-        n: u64,
-    ) -> u64 {
-        let first = self.feeds.get(&id).map_or(0, Feed::head) + 1;
-        self.number(ctx, jobs, id, job, n..=n, 0);
-        self.gate(ctx, id, first);
-        first
+    /// A subscription of a session, whose copies follow from no request.
+    pub(super) fn subscription(session: SessionId, number: u32, filter: &'a EventFilter) -> Reader<'a> {
+        Reader { session, request: 0, subscription: Some((number, filter)) }
     }
 
-    /// Numbers events for one session, or one of its subscriptions: with event 0
-    /// the job's acceptance.
+    /// The number of the subscription; 0 for a watcher.
+    fn number(&self) -> u32 {
+        self.subscription.map_or(0, |(number, _)| number)
+    }
+
+    /// Whether a frame of an event, or with `None` of the acceptance, is shown.
+    fn is_shown(&self, class: Option<EventClass>, role: FrameRole) -> bool {
+        self.subscription.is_none_or(|(_, filter)| filter.shows(class, role))
+    }
+}
+
+impl Feeds {
+    /// Numbers events of a job for one reader: with event 0 the job's acceptance.
     pub(super) fn number(
         &mut self,
         ctx: &mut Context,
         jobs: &Jobs,
-        id: SessionId,
+        reader: Reader<'_>,
         job_id: JobId,
         events: RangeInclusive<u64>,
-        subscription: u32,
     ) {
-        let (Some(feed), Some(audience)) = (self.feeds.get_mut(&id), self.audiences.get_mut(&job_id)) else {
-            return;
-        };
-        let Some(job) = jobs.get(job_id) else {
+        let (Some(feed), Some(job)) = (self.by_session.get_mut(&reader.session), jobs.get(job_id)) else {
             return;
         };
         let before = feed.index.runs();
-        let correlates = feed.view.correlates() && subscription == 0;
-        let request = if correlates { audience.requests.latest(id) } else { 0 };
-        let classes = feed.shown_classes(subscription);
-        let frames = Frames { job: job_id, history: job.history(), request, subscription, classes };
+        let classes = match reader.subscription {
+            Some((_, filter)) => feed.view.classes().and(filter.classes()),
+            None => feed.view.classes(),
+        };
+        let frames = Frames { job: job_id, history: job.history(), reader, classes };
         // What is numbered together is history.
         let live = (events.start() == events.end()).then(|| job.event(*events.start())).flatten();
         let runs = feed.number(frames, events);
         if let Some(event) = live.filter(|_| !runs.is_empty()) {
             feed.owe_bytes(event.weight());
         }
-        for _ in before..feed.index.runs() {
-            audience.add_ref(id);
-        }
-        self.numbered(ctx, id, before, runs);
+        let new = u32::try_from(feed.index.runs() - before).unwrap_or(u32::MAX);
+        self.refs.add(job_id, reader.session, new);
+        self.numbered(ctx, reader.session, before, runs);
     }
 
     /// Numbers something of no event, for one session.
@@ -114,23 +106,21 @@ impl Delivery {
         subscription: u32,
     ) {
         let event = ctx.now.utc.0;
-        let Some(feed) = self.feeds.get_mut(&id) else {
+        let Some(feed) = self.by_session.get_mut(&id) else {
             return;
         };
         let before = feed.index.runs();
         let seq = feed.index.head() + 1;
         let run = NumberedRun { seq, count: 1, job, event, shown: None, part, request: 0, subscription };
         feed.index.push(run);
-        if let Some(audience) = self.audiences.get_mut(&job) {
-            audience.add_ref(id);
-        }
+        self.refs.add(job, id, 1);
         self.numbered(ctx, id, before, alloc::vec![run]);
         self.gate(ctx, id, seq);
     }
 
     /// Frames were numbered for a session: they stand in the log, and are sent.
     fn numbered(&mut self, ctx: &mut Context, id: SessionId, runs_before: usize, runs: Vec<NumberedRun>) {
-        let Some(feed) = self.feeds.get(&id) else {
+        let Some(feed) = self.by_session.get(&id) else {
             return;
         };
         let (own, conn) = (feed.index.runs(), feed.conn);
@@ -149,7 +139,7 @@ impl Delivery {
         let limits = &ctx.config.limits;
         let (most_own, most) = (limits.index_runs_per_session, limits.index_runs);
         while own > 1 && (own > most_own || self.runs > most) {
-            let oldest = self.feeds.get_mut(&id).and_then(|feed| feed.index.release_oldest());
+            let oldest = self.by_session.get_mut(&id).and_then(|feed| feed.index.release_oldest());
             self.unreference(ctx, id, oldest.as_slice());
             own -= 1;
         }
@@ -159,16 +149,24 @@ impl Delivery {
     /// Holds the frames of a session from `first` on until their numbers are
     /// durable: what they show is already.
     pub(super) fn gate(&mut self, ctx: &Context, id: SessionId, first: u64) {
-        if let Some(feed) = self.feeds.get_mut(&id).filter(|feed| feed.index.head() >= first) {
+        if let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.index.head() >= first) {
             debug_assert!(feed.gates.back().is_none_or(|(before, _)| *before < first), "gates are in order");
             feed.gates.push_back((first, ctx.log.last()));
+        }
+    }
+
+    /// What was numbered for a session from `first` on is history that it asked
+    /// for.
+    pub(super) fn begin_to_catch_up(&mut self, id: SessionId, first: u64) {
+        if let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.index.head() >= first) {
+            feed.begin_to_catch_up(first);
         }
     }
 
     /// Takes back the numbers that were not sent yet of a job's events, for
     /// whoever watches it or for one subscription.
     pub(super) fn withdraw(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, subscription: u32) {
-        let Some(feed) = self.feeds.get_mut(&id) else {
+        let Some(feed) = self.by_session.get_mut(&id) else {
             return;
         };
         let sent = feed.sent;
@@ -189,7 +187,6 @@ impl Delivery {
         if let Some(conn) = conn {
             ctx.effect(Effect::Renumbered { conn, withdrawn });
         }
-        self.wake_paced_by(ctx, id);
     }
 
     /// Takes over numbers of an earlier run.
@@ -200,86 +197,73 @@ impl Delivery {
         id: SessionId,
         mut run: NumberedRun,
     ) {
-        let floor = self.feeds.get(&id).map(|feed| feed.index.floor());
+        let floor = self.by_session.get(&id).map(|feed| feed.index.floor());
         let Some(floor) = floor.filter(|floor| run.last_seq() > *floor) else {
             return;
         };
         run.begin_at(run.seq.max(floor + 1));
         // A number that was taken back by an earlier restart was given again.
-        let is_given = |delivery: &Delivery| delivery.feeds.get(&id).is_some_and(|feed| feed.index.head() >= run.seq);
-        while is_given(self) && self.take_back(ctx, jobs, id) {}
-        let Some(feed) = self.feeds.get_mut(&id) else {
+        while self.head(id) >= run.seq && self.take_back(ctx, jobs, id) {}
+        let Some(feed) = self.by_session.get_mut(&id) else {
             return;
         };
         let before = feed.index.runs();
         let new = feed.restore_numbers(run);
         self.runs = self.runs + feed.index.runs() - before;
-        if let Some(audience) = self.audiences.get_mut(&run.job).filter(|_| new) {
-            audience.add_ref(id);
-        }
+        self.refs.add(run.job, id, u32::from(new));
     }
 
     /// There is nothing more of an earlier run: numbers of events that never
-    /// came are nobody's, and the others count as sent.
-    pub(in crate::runtime) fn restored(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
-        while let Some(last) = self.feeds.get(&id).and_then(|feed| feed.index.last()) {
+    /// came are nobody's, and the others count as sent. `is_shown`: whether the
+    /// session still gets a job's events, by subscription.
+    pub(super) fn restored(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        id: SessionId,
+        is_shown: impl Fn(u32, JobId) -> bool,
+    ) {
+        while let Some(last) = self.by_session.get(&id).and_then(|feed| feed.index.last()) {
             let came = jobs.get(last.job).is_none_or(|job| last.last_event() <= job.count());
             if last.part.is_local() || came || !self.take_back(ctx, jobs, id) {
                 break;
             }
         }
-        if let Some(feed) = self.feeds.get_mut(&id) {
-            feed.restored();
+        if let Some(feed) = self.by_session.get_mut(&id) {
+            feed.restored(is_shown);
         }
     }
 
     /// Takes a session's last number back; false if there is none.
     fn take_back(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) -> bool {
-        let gone = self.feeds.get_mut(&id).and_then(|feed| feed.take_back(jobs));
+        let gone = self.by_session.get_mut(&id).and_then(|feed| feed.take_back(jobs));
         self.unreference(ctx, id, gone.as_deref().unwrap_or_default());
         gone.is_some()
     }
 }
 
 impl Feed {
-    /// The classes of events that it is shown, or one of its subscriptions.
-    fn shown_classes(&self, subscription: u32) -> EventClasses {
-        let filter = self.subscriptions.get(subscription).map(|shown| &shown.filter);
-        match filter {
-            _ if subscription == 0 => self.view.classes(),
-            Some(filter) => self.view.classes().and(filter.classes()),
-            None => EventClasses::default(),
-        }
-    }
-
-    /// Whether a frame of an event, or with `None` of the acceptance, is shown
-    /// to a subscription; to a watcher, which has number 0, it always is.
-    fn is_shown(&self, class: Option<EventClass>, part: FrameRole, subscription: u32) -> bool {
-        let filter = self.subscriptions.get(subscription).map(|shown| &shown.filter);
-        subscription == 0 || filter.is_some_and(|filter| filter.shows(class, part))
-    }
-
     /// Numbers events, with event 0 the acceptance; gives the runs.
     fn number(&mut self, frames: Frames<'_>, events: RangeInclusive<u64>) -> Vec<NumberedRun> {
         let (first, last) = events.into_inner();
         let mut runs = Vec::new();
-        if first == 0 && self.is_shown(None, FrameRole::Whole, frames.subscription) {
+        let (reader, number) = (frames.reader, frames.reader.number());
+        if first == 0 && reader.is_shown(None, FrameRole::Whole) {
             self.push(&mut runs, frames.one(0, FrameRole::Whole));
         }
         let mut from = first.max(frames.history.first());
         while from <= last {
-            let subscription = self.subscriptions.get(frames.subscription);
-            let streaming = subscription.map_or(&self.jobs.streams, |shown| &shown.streams).contains(&frames.job);
+            let streaming = self.streams.contains(&(number, frames.job));
             let several = frames.history.first_of(self.view.several(streaming), from..=last);
             self.number_shared(&mut runs, frames, from..=several.map_or(last, |n| n - 1));
             let Some((n, class)) = several.and_then(|n| Some((n, frames.history.class(n)?))) else {
                 break;
             };
             for part in self.view.parts(class, streaming).iter().copied() {
-                self.note_stream(frames.job, part, frames.subscription);
+                self.note_stream(frames.job, part, number);
                 if part == FrameRole::Whole {
                     self.number_shared(&mut runs, frames, n..=n);
-                } else if self.is_shown(Some(class), part, frames.subscription) {
+                } else if reader.is_shown(Some(class), part) {
                     self.push(&mut runs, frames.one(n, part));
                 }
             }
@@ -319,16 +303,10 @@ impl Feed {
 
     /// Streams open and close as their frames are numbered.
     fn note_stream(&mut self, job: JobId, part: FrameRole, subscription: u32) {
-        let streams = match (subscription, self.subscriptions.get_mut(subscription)) {
-            (0, _) => &mut self.jobs.streams,
-            (_, Some(subscription)) => &mut subscription.streams,
-            // It is over; what was numbered for it is still sent.
-            (_, None) => return,
-        };
         match part {
             FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => {}
-            FrameRole::StreamOpen => drop(streams.insert(job)),
-            FrameRole::StreamClose => drop(streams.remove(&job)),
+            FrameRole::StreamOpen => drop(self.streams.insert((subscription, job))),
+            FrameRole::StreamClose => drop(self.streams.remove(&(subscription, job))),
         }
     }
 
@@ -356,7 +334,7 @@ impl Feed {
 impl Frames<'_> {
     /// One of them, without its number.
     fn one(&self, event: u64, part: FrameRole) -> NumberedRun {
-        let Frames { job, request, subscription, .. } = *self;
+        let (job, request, subscription) = (self.job, self.reader.request, self.reader.number());
         NumberedRun { seq: 0, count: 1, job, event, shown: None, part, request, subscription }
     }
 
@@ -391,12 +369,12 @@ mod tests {
             |seq, part| NumberedRun { seq, count: 1, job, event: 1, shown: None, part, request: 0, subscription: 0 };
         let jobs = Jobs::default();
         feed.restore_numbers(run(1, FrameRole::StreamOpen));
-        assert!(feed.jobs.streams.contains(&job));
+        assert!(feed.streams.contains(&(0, job)));
         feed.take_back(&jobs);
-        assert!(!feed.jobs.streams.contains(&job), "the next thought opens it");
+        assert!(!feed.streams.contains(&(0, job)), "the next thought opens it");
         feed.restore_numbers(run(1, FrameRole::StreamOpen));
         feed.restore_numbers(run(2, FrameRole::StreamClose));
         feed.take_back(&jobs);
-        assert!(feed.jobs.streams.contains(&job), "the end closes it");
+        assert!(feed.streams.contains(&(0, job)), "the end closes it");
     }
 }

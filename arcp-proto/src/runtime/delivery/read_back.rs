@@ -1,28 +1,18 @@
-//! Events that are no longer in memory, read back from the store for the one
-//! session that needs them. Everybody else goes on.
+//! What one session has read back from the store: events that are no longer in
+//! memory, until they are sent.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use core::time::Duration;
 
-use super::{Delivery, IndexEntry};
-use crate::error::{ErrorCode, Violation};
-use crate::id::{JobId, LogPos, OpId, SessionId};
-use crate::model::reply::{Refusal, RefusedKind};
-use crate::runtime::context::Context;
-use crate::runtime::effect::Effect;
-use crate::runtime::io::{CloseReason, EventRecord, Output};
-use crate::runtime::job::{Jobs, Stored};
-use crate::runtime::timers::Timer;
-use crate::wire::FrameRole;
-
-/// How long a store may take to read something back.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::id::{JobId, LogPos, OpId};
+use crate::runtime::io::EventRecord;
+use crate::runtime::job::Stored;
 
 /// What a session reads back.
 #[derive(Debug, Default)]
 pub(super) struct ReadBack {
-    pending: Option<PendingLoad>,
+    /// What the store was asked for and has not given yet.
+    pub(super) pending: Option<PendingLoad>,
     /// By job: events in a row, each with its number.
     ahead: BTreeMap<JobId, VecDeque<(u64, Stored)>>,
     /// Bytes of those.
@@ -30,24 +20,18 @@ pub(super) struct ReadBack {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct PendingLoad {
-    op: OpId,
-    job: JobId,
-    from: u64,
-}
-
-/// Where an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// In memory; it stands here in the log.
-    Held(LogPos),
-    /// In the store only.
-    InStore,
-    /// Nowhere any more.
-    Gone,
+pub(super) struct PendingLoad {
+    pub(super) op: OpId,
+    pub(super) job: JobId,
+    pub(super) from: u64,
 }
 
 impl ReadBack {
+    /// Bytes of what is there.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Lets go of what came before event `n` of a job; gives its bytes.
     pub(super) fn pass(&mut self, job: JobId, n: u64) -> usize {
         let before = self.bytes;
@@ -73,12 +57,14 @@ impl ReadBack {
         events.get(at).map(|(_, stored)| stored.weight())
     }
 
-    fn has(&self, job: JobId, n: u64) -> bool {
+    /// Whether event `n` of a job is there.
+    pub(super) fn has(&self, job: JobId, n: u64) -> bool {
         let range = self.ahead.get(&job).and_then(|events| Some((events.front()?.0, events.back()?.0)));
         range.is_some_and(|(first, last)| (first..=last).contains(&n))
     }
 
-    fn put(&mut self, job: JobId, events: Vec<EventRecord>, bound: usize) {
+    /// Takes what the store gave of a job; of more jobs than `bound` some go.
+    pub(super) fn put(&mut self, job: JobId, events: Vec<EventRecord>, bound: usize) {
         self.ahead.remove(&job);
         while self.ahead.len() >= bound {
             self.ahead.pop_first();
@@ -88,102 +74,5 @@ impl ReadBack {
         self.ahead.insert(job, events.into_iter().map(stored).collect());
         let held = self.ahead.values().flatten();
         self.bytes = held.map(|(_, stored)| stored.weight()).sum();
-    }
-}
-
-impl Delivery {
-    /// Where an event is that a session is owed.
-    pub(super) fn find(&self, ctx: &Context, jobs: &Jobs, reader: SessionId, entry: IndexEntry) -> Found {
-        if entry.part == FrameRole::Boundary {
-            return Found::Held(LogPos(0));
-        }
-        let Some(job) = jobs.get(entry.job) else {
-            return Found::Gone;
-        };
-        if entry.part.is_local() {
-            return Found::Held(LogPos(0));
-        }
-        let read = self.feeds.get(&reader).is_some_and(|feed| feed.read_back.has(entry.job, entry.event));
-        match job.position(entry.event) {
-            Some(pos) => Found::Held(pos),
-            None if read => Found::Held(LogPos(0)),
-            None if ctx.config.history && job.keeps(entry.event) => Found::InStore,
-            None => Found::Gone,
-        }
-    }
-
-    /// Asks for an event and those that follow it, once.
-    pub(super) fn read_back(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, entry: IndexEntry) {
-        let limits = &ctx.config.limits;
-        let (from, bytes, most) = (entry.event, limits.load_bytes, limits.load_events);
-        let Some(feed) = self.feeds.get_mut(&id).filter(|feed| feed.read_back.pending.is_none()) else {
-            return;
-        };
-        let Some(job) = jobs.get(entry.job) else {
-            return;
-        };
-        let last = job.first_held().saturating_sub(1).min(job.count());
-        let to = last.min(from.saturating_add(most - 1));
-        let op = ctx.next_op();
-        feed.read_back.pending = Some(PendingLoad { op, job: entry.job, from });
-        self.loads.insert(op, id);
-        ctx.timers.set(Timer::Read(id), ctx.now.mono + READ_TIMEOUT);
-        ctx.output(Output::Load { op, job: entry.job, from, to, bytes });
-    }
-
-    /// The store has given events back, or failed.
-    pub(in crate::runtime) fn on_loaded(&mut self, ctx: &mut Context, op: OpId, events: Option<Vec<EventRecord>>) {
-        let Some(id) = self.loads.remove(&op) else {
-            return;
-        };
-        let Some(feed) = self.feeds.get_mut(&id) else {
-            return;
-        };
-        let Some(pending) = feed.read_back.pending.take_if(|pending| pending.op == op) else {
-            return;
-        };
-        let Some(conn) = feed.conn else {
-            return;
-        };
-        ctx.timers.clear(Timer::Read(id));
-        let Some(events) = events else {
-            return self.on_read_failed(ctx, id);
-        };
-        // A store that has less than it was said to have.
-        if events.first().is_none_or(|event| event.n != pending.from) {
-            return ctx.effect(Effect::Leave { conn, reason: CloseReason::HistoryLost });
-        }
-        let before = feed.read_back.bytes;
-        feed.read_back.put(pending.job, events, ctx.config.limits.loads_per_session);
-        self.ahead_bytes = self.ahead_bytes + feed.read_back.bytes - before;
-        ctx.ready(conn);
-    }
-
-    /// Drops what was read back for a session, and what was asked for.
-    pub(super) fn stop_reading(&mut self, ctx: &mut Context, id: SessionId) {
-        ctx.timers.clear(Timer::Read(id));
-        if let Some(feed) = self.feeds.get_mut(&id) {
-            self.ahead_bytes -= feed.read_back.bytes;
-            feed.read_back = ReadBack::default();
-        }
-    }
-
-    /// Drops the read-back buffer of a session that cannot be written to, once
-    /// `ahead_bytes` is exceeded: it reads again later.
-    pub(in crate::runtime) fn bound_reading(&mut self, ctx: &mut Context, id: SessionId) {
-        let idle = self.feeds.get(&id).is_some_and(|feed| feed.read_back.pending.is_none());
-        if idle && self.ahead_bytes > ctx.config.limits.ahead_bytes {
-            self.stop_reading(ctx, id);
-        }
-    }
-
-    /// Nothing was lost: the client may resume and ask again.
-    pub(in crate::runtime) fn on_read_failed(&mut self, ctx: &mut Context, id: SessionId) {
-        self.stop_reading(ctx, id);
-        if let Some(conn) = self.conn(id) {
-            let failed = Violation::new(ErrorCode::Unavailable, "older events cannot be read just now: resume later");
-            let refusal = Refusal::of(RefusedKind::Session, failed, None);
-            ctx.effect(Effect::Dismiss { conn, refusal, reason: CloseReason::StoreFailed });
-        }
     }
 }

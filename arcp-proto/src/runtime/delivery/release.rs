@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Delivery, Feed};
+use super::feeds::Feeds;
 use crate::id::{JobId, SessionId};
 use crate::model::feature::Feature;
 use crate::runtime::context::Context;
@@ -15,10 +15,10 @@ use crate::runtime::timers::Timer;
 /// The store is told of so many released numbers at once.
 const RELEASE_STEP: u64 = 256;
 
-impl Delivery {
+impl Feeds {
     /// A client acknowledges numbers up to this one.
     pub(in crate::runtime) fn acknowledge(&mut self, ctx: &mut Context, id: SessionId, seq: u64) {
-        let feed = self.feeds.get_mut(&id).filter(|feed| feed.view.features.has(Feature::Ack));
+        let feed = self.by_session.get_mut(&id).filter(|feed| feed.view.features.has(Feature::Ack));
         if let Some(feed) = feed {
             let released = feed.acknowledge(seq, ctx.config.limits.ack_lag);
             self.unreference(ctx, id, &released);
@@ -29,7 +29,7 @@ impl Delivery {
     /// A frame that is gone for good is passed over in a replay: nobody looks
     /// through it a second time.
     pub(super) fn release_gone(&mut self, ctx: &mut Context, id: SessionId, gone: u64) {
-        if let Some(feed) = self.feeds.get_mut(&id).filter(|feed| feed.index.floor() + 1 == gone) {
+        if let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.index.floor() + 1 == gone) {
             let released = feed.index.release(gone);
             self.unreference(ctx, id, &released);
         }
@@ -40,7 +40,7 @@ impl Delivery {
     /// flight: it is asked about again once it must have arrived.
     pub(in crate::runtime) fn release_expired(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
         let expired = |id| jobs.get(id).is_none_or(|job| job.is_expired());
-        let Some(feed) = self.feeds.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
+        let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
             return;
         };
         let released = feed.index.release_done(feed.receipts.received, expired);
@@ -55,7 +55,7 @@ impl Delivery {
     /// As [`release_expired`](Self::release_expired), for every session that
     /// has numbers of a job.
     pub(in crate::runtime) fn release_expired_job(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId) {
-        for reader in self.readers(job) {
+        for reader in self.refs.readers(job).collect::<Vec<SessionId>>() {
             self.release_expired(ctx, jobs, reader);
         }
     }
@@ -63,7 +63,7 @@ impl Delivery {
     /// The connection on which so much was sent has been there for a resume
     /// window since: a peer that is gone is noticed earlier.
     pub(in crate::runtime) fn on_arrived(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
-        if let Some(feed) = self.feeds.get_mut(&id) {
+        if let Some(feed) = self.by_session.get_mut(&id) {
             feed.receipts.received = feed.receipts.received.max(feed.receipts.in_flight);
         }
         self.release_expired(ctx, jobs, id);
@@ -71,57 +71,16 @@ impl Delivery {
 
     /// There is no room to wait until what was sent of a job has arrived.
     pub(in crate::runtime) fn take_as_received(&mut self, job: JobId) {
-        for reader in self.readers(job) {
-            if let Some(feed) = self.feeds.get_mut(&reader).filter(|feed| feed.conn.is_some()) {
+        for reader in self.refs.readers(job) {
+            if let Some(feed) = self.by_session.get_mut(&reader).filter(|feed| feed.conn.is_some()) {
                 feed.receipts.received = feed.receipts.received.max(feed.cursor);
             }
         }
     }
 
-    fn readers(&self, job: JobId) -> Vec<SessionId> {
-        self.audiences.get(&job).into_iter().flat_map(|audience| audience.readers()).collect()
-    }
-
-    /// The first event of a job that a session may still ask for again.
-    pub(in crate::runtime) fn first_needed(&self, jobs: &Jobs, job: JobId) -> u64 {
-        let readers = self.audiences.get(&job).into_iter().flat_map(|audience| audience.readers());
-        let feeds = readers.filter_map(|reader| self.feeds.get(&reader));
-        feeds.filter_map(|feed| feed.index.first_event(job, jobs)).min().unwrap_or(u64::MAX)
-    }
-
-    /// The first event of a job that it may not go on without having sent:
-    /// whoever paces its agent is attached and waits for it.
-    pub(in crate::runtime) fn first_unsent(&self, jobs: &Jobs, job: JobId) -> u64 {
-        let readers = self.audiences.get(&job).into_iter().flat_map(|audience| audience.pacing_readers());
-        let attached = readers.filter_map(|reader| self.attached(reader));
-        let unsent = attached.filter_map(|feed| feed.index.first_event_after(job, 0, feed.cursor, jobs));
-        unsent.min().unwrap_or(u64::MAX)
-    }
-
-    /// Whether an attached session that owns an ended job was not sent all of it
-    /// that came while it was attached.
-    pub(in crate::runtime) fn is_owed(&self, job: JobId) -> bool {
-        let Some(audience) = self.audiences.get(&job) else {
-            return false;
-        };
-        let owners = audience.readers().filter(|reader| audience.owners.contains(reader));
-        owners
-            .filter_map(|owner| self.attached(owner))
-            .any(|feed| feed.index.has_events_after(job, feed.sent_or_past()))
-    }
-
-    fn attached(&self, id: SessionId) -> Option<&Feed> {
-        self.feeds.get(&id).filter(|feed| feed.conn.is_some())
-    }
-
-    /// Whether no index points to a job.
-    pub(in crate::runtime) fn is_unreferenced(&self, job: JobId) -> bool {
-        self.audiences.get(&job).is_none_or(|audience| audience.is_unreferenced())
-    }
-
     /// Takes over that a session's first numbers were released in an earlier run.
     pub(in crate::runtime) fn restore_released(&mut self, ctx: &mut Context, id: SessionId, upto: u64) {
-        if let Some(feed) = self.feeds.get_mut(&id) {
+        if let Some(feed) = self.by_session.get_mut(&id) {
             feed.receipts.released = upto;
             let released = feed.index.restore_floor(upto);
             self.unreference(ctx, id, &released);
@@ -130,7 +89,7 @@ impl Delivery {
 
     /// Tells the store now and then which numbers a session needs no more.
     pub(super) fn note_released(&mut self, ctx: &mut Context, id: SessionId) {
-        let Some(feed) = self.feeds.get_mut(&id) else {
+        let Some(feed) = self.by_session.get_mut(&id) else {
             return;
         };
         let upto = feed.index.floor();
@@ -145,11 +104,7 @@ impl Delivery {
     pub(super) fn unreference(&mut self, ctx: &mut Context, session: SessionId, released: &[JobId]) {
         self.runs = self.runs.saturating_sub(released.len());
         for id in released {
-            let Some(audience) = self.audiences.get_mut(id) else {
-                continue;
-            };
-            audience.drop_ref(session);
-            if audience.is_unreferenced() {
+            if self.refs.drop_one(*id, session) {
                 ctx.effect(Effect::Unreferenced(*id));
             }
         }

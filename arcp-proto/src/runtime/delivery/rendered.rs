@@ -14,7 +14,7 @@ const OVERHEAD: usize = 160;
 type Key = (u64, u8, FrameRole);
 
 #[derive(Debug, Default)]
-pub(super) struct Rendered {
+pub(in crate::runtime) struct Rendered {
     /// Each with its turn to go.
     payloads: BTreeMap<JobId, BTreeMap<Key, (u64, Arc<str>)>>,
     turns: BTreeMap<u64, (JobId, Key)>,
@@ -65,7 +65,7 @@ impl Rendered {
     }
 
     /// Bytes of what is kept.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::runtime) fn bytes(&self) -> usize {
         self.bytes
     }
 }

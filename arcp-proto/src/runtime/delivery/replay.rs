@@ -10,8 +10,9 @@ use alloc::string::{String, ToString as _};
 use ulid::Ulid;
 
 use super::Delivery;
+use super::feeds::Feeds;
+use super::history_pool::Found;
 use super::index::tag_and_number;
-use super::read_back::Found;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind, Reply};
@@ -47,6 +48,42 @@ pub(in crate::runtime) enum ReplayStep {
 }
 
 impl Replay {
+    /// What a client that asks for a replay gets.
+    ///
+    /// # Errors
+    ///
+    /// If what followed the message it names cannot be told any more.
+    pub(in crate::runtime) fn new(
+        feeds: &Feeds,
+        own: SessionId,
+        named: Option<&WireId>,
+        request: &WireId,
+        asked: &ReplayRequest,
+    ) -> Result<Replay, Violation> {
+        let lost = || Violation::new(ErrorCode::ResumeWindowExpired, "what followed this message is no longer kept");
+        let own_feed = feeds.get(own).ok_or_else(lost)?;
+        let (of, after) = match &asked.after {
+            Some(after) => {
+                let ulid = after.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
+                let (tag, seq) = ulid.map(tag_and_number).ok_or_else(lost)?;
+                (feeds.tagged(own, tag).ok_or_else(lost)?, Some(seq))
+            }
+            None => (named.map_or(Some(own), |named| SessionId::parse(named.as_str())).ok_or_else(lost)?, None),
+        };
+        let feed = feeds.get(of).filter(|feed| feed.principal == own_feed.principal).ok_or_else(lost)?;
+        let seq = after.unwrap_or_else(|| feed.index.floor());
+        let is_named = named.is_none_or(|named| named.as_str() == own.to_string() || named.as_str() == of.to_string());
+        // Whoever reads frames of another session must be able to.
+        let is_read = feed.view == own_feed.view;
+        if !is_named || !is_read || seq > feed.sent || seq < feed.index.floor() {
+            return Err(lost());
+        }
+        let upto = if of == own { feed.cursor } else { feed.index.head() };
+        let before = if asked.open_streams { feed.openings(seq) } else { Default::default() };
+        let (before, all) = (before.into(), after.is_none());
+        Ok(Replay { of, before, next: seq + 1, upto, all, count: 0, request: request.clone() })
+    }
+
     fn next(&self) -> Option<u64> {
         self.before.front().copied().or((self.next <= self.upto).then_some(self.next))
     }
@@ -59,42 +96,6 @@ impl Replay {
 }
 
 impl Delivery {
-    /// What a client that asks for a replay gets.
-    ///
-    /// # Errors
-    ///
-    /// If what followed the message it names cannot be told any more.
-    pub(in crate::runtime) fn plan_replay(
-        &self,
-        own: SessionId,
-        named: Option<&WireId>,
-        request: &WireId,
-        asked: &ReplayRequest,
-    ) -> Result<Replay, Violation> {
-        let lost = || Violation::new(ErrorCode::ResumeWindowExpired, "what followed this message is no longer kept");
-        let own_feed = self.feeds.get(&own).ok_or_else(lost)?;
-        let (of, after) = match &asked.after {
-            Some(after) => {
-                let ulid = after.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
-                let (tag, seq) = ulid.map(tag_and_number).ok_or_else(lost)?;
-                (self.session_tagged(own, tag).ok_or_else(lost)?, Some(seq))
-            }
-            None => (named.map_or(Some(own), |named| SessionId::parse(named.as_str())).ok_or_else(lost)?, None),
-        };
-        let feed = self.feeds.get(&of).filter(|feed| feed.principal == own_feed.principal).ok_or_else(lost)?;
-        let seq = after.unwrap_or_else(|| feed.index.floor());
-        let is_named = named.is_none_or(|named| named.as_str() == own.to_string() || named.as_str() == of.to_string());
-        // Whoever reads frames of another session must be able to.
-        let is_read = feed.view == own_feed.view;
-        if !is_named || !is_read || seq > feed.sent || seq < feed.index.floor() {
-            return Err(lost());
-        }
-        let upto = if of == own { feed.cursor } else { feed.index.head() };
-        let before = if asked.open_streams { feed.index.openings(seq, &feed.jobs.streams) } else { Default::default() };
-        let (before, all) = (before.into(), after.is_none());
-        Ok(Replay { of, before, next: seq + 1, upto, all, count: 0, request: request.clone() })
-    }
-
     /// Takes the next frame of a replay, if it can be sent now.
     pub(in crate::runtime) fn next_replayed(
         &mut self,
@@ -109,16 +110,16 @@ impl Delivery {
             let detail = alloc::format!("resume complete: {} events", replay.count);
             return ReplayStep::Done(Reply::Done { detail, request: Some(replay.request.clone()) }.into());
         };
-        let entry = self.feeds.get(&of).and_then(|feed| feed.entry(seq, jobs));
-        let found = entry.map_or(Found::Gone, |entry| self.find(ctx, jobs, reader, entry));
+        let entry = self.feeds.get(of).and_then(|feed| feed.entry(seq, jobs));
+        let found = entry.map_or(Found::Gone, |entry| self.history.find(ctx, jobs, reader, entry));
         let Some((entry, found)) = entry.map(|entry| (entry, found)).filter(|(_, found)| *found != Found::Gone) else {
             return self.pass_over(ctx, replay);
         };
         let Found::Held(pos) = found else {
-            self.read_back(ctx, jobs, reader, entry);
+            self.history.ask(ctx, jobs, reader, entry.job, entry.event);
             return ReplayStep::Nothing;
         };
-        if let Some(feed) = self.feeds.get_mut(&of) {
+        if let Some(feed) = self.feeds.by_session.get_mut(&of) {
             let gate = feed.gate(seq, &ctx.log).unwrap_or(pos);
             if !ctx.log.is_durable(gate) {
                 ctx.log.wait(gate, Waiter::Conn(conn));
@@ -128,7 +129,7 @@ impl Delivery {
         }
         replay.advance();
         replay.count += 1;
-        ReplayStep::Frame(self.frame_of(ctx, jobs, of, reader, seq, entry))
+        ReplayStep::Frame(self.frames(ctx, jobs).frame_of(of, reader, seq, entry))
     }
 
     /// Goes on after a frame that is gone for good, where that is wanted.
@@ -141,7 +142,7 @@ impl Delivery {
         if replay.before.pop_front().is_none() {
             let gone = replay.next;
             replay.next += 1;
-            self.release_gone(ctx, replay.of, gone);
+            self.feeds.release_gone(ctx, replay.of, gone);
         }
         ReplayStep::Frame(None)
     }

@@ -51,7 +51,7 @@ impl AgentHandler<'_> {
 
     /// That an agent is started is durable.
     pub(super) fn launch(self, id: JobId) {
-        let reader = self.delivery.paces(&self.ctx.config.limits, id);
+        let reader = self.delivery.pace(&self.ctx.config.limits, id);
         self.jobs.launch(self.ctx, id, reader);
     }
 
@@ -66,9 +66,9 @@ impl AgentHandler<'_> {
     /// behind.
     pub(in crate::runtime) fn return_credit(&mut self, id: JobId) {
         let reader = match self.jobs.is_owed_credit(id) {
-            true => self.delivery.paces(&self.ctx.config.limits, id),
+            true => self.delivery.pace(&self.ctx.config.limits, id),
             false => {
-                self.delivery.release_paced(id);
+                self.delivery.pacing.release(id);
                 None
             }
         };

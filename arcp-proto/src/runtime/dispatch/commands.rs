@@ -13,11 +13,11 @@ use crate::id::{JobId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::reply::{Refusal, RefusedKind, Reply, Subject};
-use crate::model::request::{Cancel, Command, Replay, Subscribe, Target, Watch};
+use crate::model::request::{Cancel, Command, Replay as ReplayRequest, Subscribe, Target, Watch};
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act, Reason, Who};
 use crate::runtime::connection::{Conn, Content};
-use crate::runtime::delivery::Feed;
+use crate::runtime::delivery::{Replay, WatchPlan};
 use crate::runtime::io::Notice;
 use crate::wire::envelope::Header;
 
@@ -73,7 +73,7 @@ impl RequestHandler<'_> {
         let known = JobId::parse(id.as_str()).and_then(|id| Some((id, jobs.get(id)?)));
         let (id, job) = known.filter(|(_, job)| !job.is_expired()).ok_or(Reason::Unknown)?;
         let principal = sessions.get(self.session).ok_or(Reason::Unknown)?.principal();
-        let owns = delivery.audience(id).is_some_and(|audience| audience.owners().contains(&self.session));
+        let owns = delivery.audiences.get(id).is_some_and(|audience| audience.owners().contains(&self.session));
         authority::may(&ctx.config, Who { principal, owns }, act, job)?;
         Ok(id)
     }
@@ -137,9 +137,8 @@ impl RequestHandler<'_> {
     /// Jobs that the session may cancel and that are not over.
     fn own_jobs(&self) -> Vec<JobId> {
         let Runtime { jobs, delivery, .. } = &*self.runtime;
-        let owned = delivery.feed(self.session).map(Feed::owned);
         let goes_on = |id: &JobId| jobs.get(*id).is_some_and(|job| !job.is_terminal());
-        owned.into_iter().flatten().copied().filter(goes_on).collect()
+        delivery.audiences.owned(self.session).filter(goes_on).collect()
     }
 
     fn may_cancel(&self, id: &WireId) -> Result<JobId, Violation> {
@@ -168,7 +167,7 @@ impl RequestHandler<'_> {
         }
         let id = self.permitted(Act::See, &watch.job)?;
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
-        let plan = delivery.plan_watch(ctx, jobs, self.session, id, watch)?;
+        let plan = WatchPlan::new(ctx, jobs, delivery, self.session, id, watch)?;
         let job = jobs.get(id).ok_or_else(gone)?;
         let reply = Reply::Watching(job.watching(&self.id, plan.from, plan.replayed));
         if plan.already {
@@ -180,7 +179,7 @@ impl RequestHandler<'_> {
             let _ = self.put_result_together(id);
         }
         let Runtime { ctx, delivery, .. } = &mut *self.runtime;
-        delivery.note_watch(ctx, self.session, id, &self.id);
+        delivery.audiences.note_watch(ctx, self.session, id, &self.id);
         self.answer(reply.clone());
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         delivery.begin_watch(ctx, jobs, self.session, id, plan.from);
@@ -195,19 +194,25 @@ impl RequestHandler<'_> {
             Err(violation) => return Some(self.refused(RefusedKind::Job, violation, Some(job))),
         };
         let Runtime { ctx, delivery, .. } = &mut *self.runtime;
-        let watches = delivery.feed(self.session).is_some_and(|feed| feed.watched().contains(&target));
-        delivery.leave(ctx, target, self.session);
+        let watches = delivery.audiences.is_watched_by(self.session, target);
+        delivery.leave(ctx, self.session, target);
         self.runtime.carry();
         if watches {
             let Runtime { ctx, delivery, .. } = &mut *self.runtime;
-            delivery.note_left(ctx, target, self.session);
+            delivery.audiences.note_left(ctx, self.session, target);
         }
         None
     }
 
     fn on_subscribe(&mut self, subscribe: &Subscribe, command: [u8; 32]) -> Reply {
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
-        let (subscription, new) = match delivery.subscribe(ctx, jobs, self.session, subscribe, (&self.id, command)) {
+        let (subscription, new) = match delivery.subscriptions.subscribe(
+            ctx,
+            (jobs, &delivery.feeds),
+            self.session,
+            subscribe,
+            (&self.id, command),
+        ) {
             Ok(subscribed) => subscribed,
             Err(violation) => return self.refused(RefusedKind::Frame, violation, None),
         };
@@ -220,7 +225,7 @@ impl RequestHandler<'_> {
     }
 
     fn on_unsubscribe(&mut self, named: &WireId) -> Reply {
-        let Some(number) = self.runtime.delivery.subscription_named(self.session, named) else {
+        let Some(number) = self.runtime.delivery.subscriptions.named(self.session, named) else {
             let unknown = Violation::new(ErrorCode::JobNotFound, "no such subscription");
             return self.refused(RefusedKind::Frame, unknown, None);
         };
@@ -237,11 +242,11 @@ impl RequestHandler<'_> {
     }
 
     /// `named` is the session that the request names.
-    pub(super) fn on_replay(&mut self, named: Option<&WireId>, asked: &Replay) {
+    pub(super) fn on_replay(&mut self, named: Option<&WireId>, asked: &ReplayRequest) {
         let busy = self.runtime.connections.get(self.conn).is_some_and(Conn::is_replaying);
         let planned = match busy {
             true => Err(Violation::invalid("a replay is under way: wait for its end")),
-            false => self.runtime.delivery.plan_replay(self.session, named, &self.id, asked),
+            false => Replay::new(&self.runtime.delivery.feeds, self.session, named, &self.id, asked),
         };
         match planned {
             Ok(replay) => self.answer(Content::Replay(replay)),

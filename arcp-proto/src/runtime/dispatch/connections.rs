@@ -66,7 +66,7 @@ impl Runtime {
 
     /// How far the session of a connection is.
     pub(in crate::runtime) fn position(&self, conn: ConnId) -> Position {
-        let feed = self.connections.session(conn).and_then(|session| self.delivery.feed(session));
+        let feed = self.connections.session(conn).and_then(|session| self.delivery.feeds.get(session));
         feed.map(Feed::position).unwrap_or_default()
     }
 
@@ -117,7 +117,7 @@ impl Runtime {
     /// The host has taken a message: perhaps its sender is read again.
     pub(in crate::runtime) fn on_extension_taken(&mut self, session: SessionId) {
         self.sessions.take_extension(session);
-        if let Some(conn) = self.delivery.conn(session) {
+        if let Some(conn) = self.delivery.feeds.conn(session) {
             self.ctx.ready(conn);
         }
     }
@@ -127,7 +127,7 @@ impl Runtime {
         self.delivery.detach(&mut self.ctx, id);
         let closed = self.sessions.get(id).is_some_and(|session| session.is_closed());
         // Whether a client that resumed the session would find nothing new.
-        let idle = self.delivery.feed(id).is_some_and(|feed| feed.has_nothing_left(closed));
+        let idle = self.delivery.has_nothing_left(id, closed);
         self.sessions.detach(&mut self.ctx, &self.jobs, id, alive, idle);
     }
 
@@ -135,14 +135,14 @@ impl Runtime {
     pub(in crate::runtime) fn on_session_lease(&mut self, id: SessionId) {
         let asked = self.sessions.on_session_lease(&mut self.ctx, id);
         self.carry();
-        if let (Some(asked), Some(conn)) = (asked, self.delivery.conn(id)) {
+        if let (Some(asked), Some(conn)) = (asked, self.delivery.feeds.conn(id)) {
             self.say_aside(conn, asked);
         }
     }
 
     /// That a session is taken from its client is durable.
     pub(in crate::runtime) fn on_evicted(&mut self, id: SessionId) {
-        if let (Some(conn), Some(evicted)) = (self.delivery.conn(id), self.sessions.eviction(id)) {
+        if let (Some(conn), Some(evicted)) = (self.delivery.feeds.conn(id), self.sessions.eviction(id)) {
             // What it is owed comes first, as far as it reads.
             Writer::pump(self, conn);
             self.connections.send_reply(&mut self.ctx, conn, &evicted);
@@ -158,17 +158,17 @@ impl Runtime {
         let Some(heartbeat) = self.jobs.on_heartbeat(&mut self.ctx, id) else {
             return;
         };
-        let watchers = self.delivery.audience(id).map(|audience| audience.watchers().to_vec()).unwrap_or_default();
+        let watchers = self.delivery.audiences.get(id).map(|audience| audience.watchers().to_vec()).unwrap_or_default();
         for watcher in watchers {
             if !self.sessions.get(watcher).is_some_and(|session| session.view().has_job_heartbeats()) {
                 continue;
             }
-            let conn = self.delivery.conn(watcher);
+            let conn = self.delivery.feeds.conn(watcher);
             let Some(conn) = conn.and_then(|conn| self.connections.get_mut(conn)).filter(|conn| conn.can_write())
             else {
                 continue;
             };
-            let requests = self.delivery.audience(id).map(Audience::requests);
+            let requests = self.delivery.audiences.get(id).map(Audience::requests);
             let request = requests.and_then(|requests| requests.get(watcher, requests.latest(watcher))).cloned();
             conn.send_reply(&mut self.ctx, &Reply::JobHeartbeat(JobHeartbeat { request, ..heartbeat.clone() }));
         }

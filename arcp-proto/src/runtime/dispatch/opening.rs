@@ -7,7 +7,6 @@ use crate::model::reply::{Opened, Refusal, RefusedKind, Reply};
 use crate::model::request::{Open, ResumeClaim};
 use crate::runtime::Runtime;
 use crate::runtime::connection::{Conn, Opening, Wish, heartbeat_interval};
-use crate::runtime::delivery::Feed;
 use crate::runtime::io::CloseReason;
 use crate::runtime::session::Proof;
 use crate::secret::Secret;
@@ -43,7 +42,7 @@ impl<'r> OpeningHandler<'r> {
             debug_assert!(false, "{fresh} is attached");
             return;
         };
-        let is_unused = !session.is_commanded() && runtime.delivery.feed(fresh).is_some_and(Feed::is_unused);
+        let is_unused = !session.is_commanded() && runtime.delivery.is_unused(fresh);
         if !is_unused {
             let used = Violation::invalid("this connection's session has been used: resume on a fresh connection");
             return runtime.refuse(conn, Refusal::of(RefusedKind::Frame, used, Some(request)));
@@ -86,7 +85,7 @@ impl<'r> OpeningHandler<'r> {
                 return false;
             }
         };
-        let old = self.runtime.delivery.conn(session);
+        let old = self.runtime.delivery.feeds.conn(session);
         if old == Some(self.conn) {
             let same = Violation::invalid("this connection has that session already");
             self.runtime.refuse_frame(self.conn, same, Some(self.request.clone()));
@@ -98,7 +97,7 @@ impl<'r> OpeningHandler<'r> {
         }
         let token = self.runtime.sessions.resume(&mut self.runtime.ctx, session, proof);
         self.attach(session, claim.last_seq);
-        let behind = self.runtime.delivery.feed(session).is_some_and(|feed| feed.head() > claim.last_seq);
+        let behind = self.runtime.delivery.feeds.get(session).is_some_and(|feed| feed.head() > claim.last_seq);
         self.welcome(session, token, Some((claim.last_seq, behind)));
         true
     }
@@ -108,7 +107,7 @@ impl<'r> OpeningHandler<'r> {
         let gone = || Violation::new(ErrorCode::Unavailable, "the connection is gone");
         let view = connections.get(self.conn).map(Conn::view).ok_or_else(gone)?;
         let session = sessions.claimed(claim, proof, view.family)?;
-        delivery.feed(session).ok_or_else(gone)?.check_resume(claim.last_seq, jobs)?;
+        delivery.feeds.get(session).ok_or_else(gone)?.check_resume(claim.last_seq, jobs)?;
         Ok(session)
     }
 

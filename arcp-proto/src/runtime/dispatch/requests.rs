@@ -107,7 +107,7 @@ impl<'r> RequestHandler<'r> {
             SessionRequest::Extension(message) => self.on_extension(message),
             SessionRequest::Ack { seq } => {
                 let Runtime { ctx, delivery, .. } = self.runtime;
-                delivery.acknowledge(ctx, self.session, seq);
+                delivery.feeds.acknowledge(ctx, self.session, seq);
             }
             SessionRequest::List(query) => self.on_list(query),
             SessionRequest::Replay(asked) => self.on_replay(named, &asked),

@@ -37,7 +37,7 @@ impl Runtime {
         (Restorer { ctx, sessions, jobs, delivery }).on_restored(last);
         for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
             if self.jobs.get(id).is_some_and(|job| !job.is_terminal()) {
-                self.delivery.show_to_subscribers(&self.ctx, &self.jobs, id);
+                self.delivery.subscriptions.show(&self.ctx, &self.jobs, id);
             }
             self.jobs.on_restored(&mut self.ctx, id);
             self.carry();
@@ -84,18 +84,18 @@ impl Restorer<'_> {
             Record::CancelAsked { job, reason } => self.jobs.table_mut().restore_cancel(job, reason),
             Record::Joined { job, session, owner, request, number, undoes: _ } => {
                 if !owner && request.is_none() {
-                    self.delivery.replace_join(job, session, at);
+                    self.delivery.audiences.replace_join(session, job, at);
                 }
                 self.restore_reader(job, session, owner, number, request);
             }
             Record::Left { job, session, undoes: _ } => {
-                self.delivery.leave(self.ctx, job, session);
-                self.delivery.replace_join(job, session, at);
+                self.delivery.leave(self.ctx, session, job);
+                self.delivery.audiences.replace_join(session, job, at);
             }
             Record::Numbered { session, run } => {
-                self.delivery.restore_numbers(self.ctx, self.jobs, session, run);
+                self.delivery.feeds.restore_numbers(self.ctx, self.jobs, session, run);
             }
-            Record::Released { session, upto } => self.delivery.restore_released(self.ctx, session, upto),
+            Record::Released { session, upto } => self.delivery.feeds.restore_released(self.ctx, session, upto),
             Record::KeyKept { job, principal, key, until } => {
                 self.jobs.keys_mut().restore(self.ctx, &principal, key, (job, until), true);
             }
@@ -155,14 +155,14 @@ impl Restorer<'_> {
         let (Some(job), Some(session)) = (self.jobs.get(id), self.sessions.get(session_id)) else {
             return;
         };
-        self.delivery.restore_request(session_id, id, number, request);
+        self.delivery.audiences.restore_request(session_id, id, number, request);
         if owner {
-            self.delivery.own(session_id, id);
+            self.delivery.audiences.own(session_id, id);
         }
         // Who may see what is said anew at each start.
         let who = Who { principal: session.principal(), owns: owner };
         if authority::may(&self.ctx.config, who, Act::See, job).is_ok() && !job.is_terminal() {
-            self.delivery.join(session_id, id);
+            self.delivery.audiences.join(session_id, id);
         }
     }
 
@@ -182,7 +182,7 @@ impl Restorer<'_> {
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.delivery.restored(self.ctx, self.jobs, id);
             let closed = self.sessions.get(id).is_some_and(|session| session.is_closed());
-            let idle = self.delivery.feed(id).is_some_and(|feed| feed.has_nothing_left(closed));
+            let idle = self.delivery.has_nothing_left(id, closed);
             self.sessions.note_idle(self.ctx, id, idle);
             let now = self.ctx.now.mono;
             self.sessions.await_resume(self.ctx, id, now);

@@ -36,13 +36,13 @@ impl Retention<'_> {
             delivery.detach_overtaken(ctx, jobs, id);
         }
         if grown {
-            let needed = delivery.first_needed(jobs, id);
+            let needed = delivery.feeds.first_needed(jobs, id);
             jobs.table_mut().on_grown(ctx, id, needed);
         }
     }
 
     pub(in crate::runtime) fn on_purge(self, id: JobId) {
-        let needed = self.delivery.first_needed(self.jobs, id);
+        let needed = self.delivery.feeds.first_needed(self.jobs, id);
         self.jobs.table_mut().on_purge(self.ctx, id, needed);
     }
 
@@ -58,7 +58,7 @@ impl Retention<'_> {
     /// An ended job leaves the listings; what sessions still need stays.
     pub(in crate::runtime) fn on_over(&mut self, id: JobId) {
         self.jobs.expire(self.ctx, id);
-        self.delivery.release_expired_job(self.ctx, self.jobs, id);
+        self.delivery.feeds.release_expired_job(self.ctx, self.jobs, id);
         self.forget_if_done(id);
     }
 
@@ -67,14 +67,14 @@ impl Retention<'_> {
     pub(super) fn bound_ended(&mut self, principal: &Principal) -> bool {
         let oldest = self.jobs.one_too_many(principal, &self.ctx.config.limits);
         if let Some(id) = oldest {
-            self.delivery.take_as_received(id);
+            self.delivery.feeds.take_as_received(id);
             self.on_over(id);
         }
         oldest.is_some()
     }
 
     pub(super) fn forget_if_done(&mut self, id: JobId) {
-        if self.delivery.is_unreferenced(id) && self.jobs.get(id).is_some_and(Job::is_done) {
+        if self.delivery.feeds.is_unreferenced(id) && self.jobs.get(id).is_some_and(Job::is_done) {
             self.forget(id);
         }
     }

@@ -10,7 +10,7 @@ use crate::model::feature::Feature;
 use crate::model::reply::{Refusal, RefusedKind, Reply};
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
-use crate::runtime::delivery::{Audience, Requests};
+use crate::runtime::delivery::{Audience, Joining, Requests};
 use crate::runtime::job::{Submission, SubmitContext};
 
 impl RequestHandler<'_> {
@@ -71,9 +71,9 @@ impl RequestHandler<'_> {
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         let job = jobs.accept(ctx, asked, new);
         delivery.add_job(job);
-        delivery.own(self.session, job);
-        delivery.join(self.session, job);
-        delivery.show_to_subscribers(ctx, jobs, job);
+        delivery.audiences.own(self.session, job);
+        delivery.audiences.join(self.session, job);
+        delivery.subscriptions.show(ctx, jobs, job);
         delivery.number_for_all(ctx, jobs, job, 0);
         self.runtime.carry();
         Ok(Some(self.acceptance(job)))
@@ -100,9 +100,9 @@ impl RequestHandler<'_> {
             return Reply::Closed { reason: None, request: None };
         };
         let reply = job.accepted(Some(&self.id));
-        delivery.note_request(self.session, id, &self.id);
+        delivery.audiences.note_request(self.session, id, &self.id);
         if view.numbers(&reply) {
-            let first = delivery.number_past(ctx, jobs, self.session, id, 0);
+            let first = delivery.number_again(ctx, jobs, self.session, id, 0);
             self.runtime.carry();
             if let Some(conn) = self.runtime.connections.get_mut(self.conn) {
                 conn.follow(first);
@@ -122,7 +122,7 @@ impl RequestHandler<'_> {
         let is_noted = sessions.get(self.session).is_some_and(|session| session.view().correlates());
         let full =
             |requests: &Requests| requests.count() >= most && requests.number_of(self.session, &self.id).is_none();
-        if is_noted && delivery.audience(id).map(Audience::requests).is_some_and(full) {
+        if is_noted && delivery.audiences.get(id).map(Audience::requests).is_some_and(full) {
             let full = alloc::format!("{most} requests have asked for this job: follow it where you have it");
             return Err(Violation::exhausted("requests_per_job", BoundOf::Job, most as u64, full));
         }
@@ -139,20 +139,20 @@ impl RequestHandler<'_> {
         }
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         let job = jobs.get(id).ok_or_else(gone)?;
-        let requests = delivery.audience(id).ok_or_else(gone)?.requests();
+        let requests = delivery.audiences.get(id).ok_or_else(gone)?.requests();
         if job.is_terminal() && !job.keeps(job.count()) {
             let lost = "the job of this key has ended, and how is no longer kept: use a new key to run it again";
             return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
         }
         let (over, before) = (job.is_terminal(), requests.latest(self.session));
         let is_new = requests.number_of(self.session, &self.id).is_none();
-        let owns = delivery.own(self.session, id);
-        let joins = !over && delivery.join(self.session, id);
-        let number = delivery.note_request(self.session, id, &self.id);
+        let owns = delivery.audiences.own(self.session, id);
+        let joins = !over && delivery.audiences.join(self.session, id);
+        let number = delivery.audiences.note_request(self.session, id, &self.id);
         // A retry that changes nothing leaves nothing in the store.
         if owns || joins || number != before {
             let request = (is_new && number > 0).then(|| self.id.clone());
-            delivery.note_joined(ctx, id, self.session, owns, request, number);
+            delivery.audiences.note_joined(ctx, self.session, id, Joining { owner: owns, request, number });
         }
         let reply = self.acceptance(id);
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;

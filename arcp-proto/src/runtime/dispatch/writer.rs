@@ -99,7 +99,7 @@ impl Writer<'_> {
         let host_is_full = attached.is_some_and(|session| session.extensions().untaken_bytes() >= most);
         connections.settle(ctx, self.conn, at, host_is_full);
         if let Some(session) = session.filter(|_| !connections.get(self.conn).is_some_and(Conn::has_credit)) {
-            delivery.bound_reading(ctx, session);
+            delivery.history.bound(ctx, session);
         }
         self.runtime.carry();
     }

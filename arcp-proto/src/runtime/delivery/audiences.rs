@@ -1,0 +1,332 @@
+//! Audiences: which sessions watch a job, own it and have asked for it. Every
+//! pair of a session and a job is kept both ways, and let go with either.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use super::audience::Audience;
+use crate::id::{JobId, LogPos, SessionId, WireId};
+use crate::runtime::context::Context;
+use crate::runtime::io::Record;
+
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Audiences {
+    by_job: BTreeMap<JobId, Audience>,
+    by_session: BTreeMap<SessionId, SessionJobs>,
+}
+
+/// How one session stands to jobs.
+#[derive(Debug)]
+struct SessionJobs {
+    /// Whether its frames name the request that they follow from.
+    correlates: bool,
+    /// Jobs whose new events it gets.
+    watched: BTreeSet<JobId>,
+    /// Jobs that were submitted in it, or found there by their key.
+    owned: BTreeSet<JobId>,
+    /// Jobs whose audience holds requests of it, or its last record of joining or
+    /// leaving.
+    requested: BTreeSet<JobId>,
+}
+
+/// How a session comes to a job, as it is recorded.
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Joining {
+    /// Whether it owns the job by that.
+    pub(in crate::runtime) owner: bool,
+    /// The request by which it came, if that is new and its frames name it.
+    pub(in crate::runtime) request: Option<WireId>,
+    /// Which of its requests for the job its frames follow from; 0 for none.
+    pub(in crate::runtime) number: u32,
+}
+
+impl Audiences {
+    /// A session begins: no job is for it yet. `correlates`: its frames name the
+    /// request that they follow from.
+    pub(super) fn open_session(&mut self, session: SessionId, correlates: bool) {
+        let (watched, owned, requested) = Default::default();
+        self.by_session.insert(session, SessionJobs { correlates, watched, owned, requested });
+    }
+
+    /// A session is over: no job is for it any more.
+    pub(super) fn close_session(&mut self, session: SessionId) {
+        let Some(SessionJobs { correlates: _, watched, owned, requested }) = self.by_session.remove(&session) else {
+            return;
+        };
+        for job in &requested {
+            if let Some(audience) = self.by_job.get_mut(job) {
+                audience.requests.forget(session);
+                audience.joins.remove(&session);
+            }
+        }
+        for job in &watched {
+            if let Some(audience) = self.by_job.get_mut(job) {
+                audience.watchers.retain(|watcher| *watcher != session);
+            }
+        }
+        for job in &owned {
+            if let Some(audience) = self.by_job.get_mut(job) {
+                audience.owners.remove(&session);
+            }
+        }
+    }
+
+    /// A job is accepted, or restored: it is for nobody yet.
+    pub(super) fn add_job(&mut self, job: JobId) {
+        self.by_job.insert(job, Audience::default());
+    }
+
+    /// A job is over: nobody watches it any more.
+    pub(super) fn end_job(&mut self, job: JobId) {
+        let Some(audience) = self.by_job.get_mut(&job) else {
+            return;
+        };
+        for watcher in core::mem::take(&mut audience.watchers) {
+            if let Some(session) = self.by_session.get_mut(&watcher) {
+                session.watched.remove(&job);
+            }
+        }
+    }
+
+    /// A job is forgotten.
+    pub(super) fn remove_job(&mut self, job: JobId) {
+        self.end_job(job);
+        let Some(audience) = self.by_job.remove(&job) else {
+            return;
+        };
+        for session in audience.requests.sessions().chain(audience.joins.keys().copied()) {
+            if let Some(session) = self.by_session.get_mut(&session) {
+                session.requested.remove(&job);
+            }
+        }
+        for owner in &audience.owners {
+            if let Some(owner) = self.by_session.get_mut(owner) {
+                owner.owned.remove(&job);
+            }
+        }
+    }
+
+    pub(in crate::runtime) fn get(&self, job: JobId) -> Option<&Audience> {
+        self.by_job.get(&job)
+    }
+
+    /// Whether a session may cancel a job.
+    pub(in crate::runtime) fn owns(&self, session: SessionId, job: JobId) -> bool {
+        self.by_job.get(&job).is_some_and(|audience| audience.owners.contains(&session))
+    }
+
+    /// Jobs whose new events a session gets.
+    pub(in crate::runtime) fn watched(&self, session: SessionId) -> impl Iterator<Item = JobId> {
+        self.by_session.get(&session).into_iter().flat_map(|session| &session.watched).copied()
+    }
+
+    /// How many those are.
+    pub(super) fn watches(&self, session: SessionId) -> usize {
+        self.by_session.get(&session).map_or(0, |session| session.watched.len())
+    }
+
+    /// Jobs that were submitted in a session, or come to by a key there.
+    pub(in crate::runtime) fn owned(&self, session: SessionId) -> impl Iterator<Item = JobId> {
+        self.by_session.get(&session).into_iter().flat_map(|session| &session.owned).copied()
+    }
+
+    /// Whether a session gets new events of a job.
+    pub(in crate::runtime) fn is_watched_by(&self, session: SessionId, job: JobId) -> bool {
+        self.by_session.get(&session).is_some_and(|session| session.watched.contains(&job))
+    }
+
+    /// A session gets new events of a job; true if it did not.
+    pub(in crate::runtime) fn join(&mut self, session: SessionId, job: JobId) -> bool {
+        let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) else {
+            return false;
+        };
+        let joins = of_session.watched.insert(job);
+        if joins {
+            audience.watchers.push(session);
+        }
+        joins
+    }
+
+    /// A session gets no more events of a job.
+    pub(super) fn leave(&mut self, session: SessionId, job: JobId) {
+        if let Some(audience) = self.by_job.get_mut(&job) {
+            audience.watchers.retain(|watcher| *watcher != session);
+        }
+        if let Some(session) = self.by_session.get_mut(&session) {
+            session.watched.remove(&job);
+        }
+    }
+
+    /// A session may cancel a job; true if it could not.
+    pub(in crate::runtime) fn own(&mut self, session: SessionId, job: JobId) -> bool {
+        let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) else {
+            return false;
+        };
+        of_session.owned.insert(job);
+        audience.owners.insert(session)
+    }
+
+    /// Notes the request by which a session came to know a job, if its frames
+    /// name it; gives its number, or 0.
+    pub(in crate::runtime) fn note_request(&mut self, session: SessionId, job: JobId, request: &WireId) -> u32 {
+        let of_session = self.by_session.get_mut(&session).filter(|session| session.correlates);
+        let (Some(of_session), Some(audience)) = (of_session, self.by_job.get_mut(&job)) else {
+            return 0;
+        };
+        of_session.requested.insert(job);
+        audience.requests.add(session, request)
+    }
+
+    /// Takes over the request from which frames of a job follow since an earlier
+    /// run: a new one, or one that is known.
+    pub(in crate::runtime) fn restore_request(
+        &mut self,
+        session: SessionId,
+        job: JobId,
+        number: u32,
+        request: Option<WireId>,
+    ) {
+        let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) else {
+            return;
+        };
+        match request {
+            Some(request) => {
+                of_session.requested.insert(job);
+                audience.requests.restore(session, number, request);
+            }
+            None => audience.requests.follow(session, number),
+        }
+    }
+
+    /// Notes that a session watches a job from here on, and by which request: it
+    /// is told before the history is numbered.
+    pub(in crate::runtime) fn note_watch(
+        &mut self,
+        ctx: &mut Context,
+        session: SessionId,
+        job: JobId,
+        request: &WireId,
+    ) {
+        let most = ctx.config.limits.requests_per_job;
+        let requests = self.by_job.get(&job).map(Audience::requests);
+        let is_new = requests.is_some_and(|requests| requests.number_of(session, request).is_none());
+        // Where there are too many, frames follow from the one before.
+        let joining = if is_new && requests.is_some_and(|requests| requests.count() < most) {
+            let number = self.note_request(session, job, request);
+            Joining { owner: false, request: (number > 0).then(|| request.clone()), number }
+        } else {
+            Joining { number: requests.map_or(0, |requests| requests.latest(session)), ..Joining::default() }
+        };
+        self.note_joined(ctx, session, job, joining);
+    }
+
+    /// Records that a session gets the events of a job from now on. However often
+    /// it comes and leaves, of the records that say nothing else the store keeps
+    /// the last.
+    pub(in crate::runtime) fn note_joined(
+        &mut self,
+        ctx: &mut Context,
+        session: SessionId,
+        job: JobId,
+        joining: Joining,
+    ) {
+        let Joining { owner, request, number } = joining;
+        let undoes = self.take_join(session, job);
+        let says_more = owner || request.is_some();
+        let at = ctx.append(Record::Joined { job, session, owner, request, number, undoes });
+        if !says_more {
+            self.replace_join(session, job, at);
+        }
+    }
+
+    /// Records that a session gets no more events of a job.
+    pub(in crate::runtime) fn note_left(&mut self, ctx: &mut Context, session: SessionId, job: JobId) {
+        let undoes = self.take_join(session, job);
+        let at = ctx.append(Record::Left { job, session, undoes });
+        self.replace_join(session, job, at);
+    }
+
+    /// The next record of a session's joining or leaving replaces the one at `at`.
+    pub(in crate::runtime) fn replace_join(&mut self, session: SessionId, job: JobId, at: LogPos) {
+        if let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) {
+            audience.joins.insert(session, at);
+            of_session.requested.insert(job);
+        }
+    }
+
+    /// Where the record stands that the next one replaces; 0 if there is none.
+    fn take_join(&mut self, session: SessionId, job: JobId) -> LogPos {
+        self.by_job.get_mut(&job).and_then(|audience| audience.joins.remove(&session)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::runtime::delivery::Requests;
+
+    fn session(n: u64) -> SessionId {
+        SessionId::from_ulid(Ulid::from_parts(n, 0))
+    }
+
+    fn job(n: u64) -> JobId {
+        JobId::from_ulid(Ulid::from_parts(n, 0))
+    }
+
+    /// Two sessions, of which only the first is told requests, and two jobs.
+    fn audiences() -> Audiences {
+        let mut audiences = Audiences::default();
+        audiences.open_session(session(1), true);
+        audiences.open_session(session(2), false);
+        audiences.add_job(job(1));
+        audiences.add_job(job(2));
+        audiences
+    }
+
+    #[test]
+    fn a_pair_of_session_and_job_is_let_go_with_either() {
+        let request = WireId::new("r").expect("an id");
+        let joined = |audiences: &mut Audiences| {
+            assert!(audiences.join(session(1), job(1)) && audiences.own(session(1), job(1)));
+            assert_eq!(audiences.note_request(session(1), job(1), &request), 1);
+            audiences.replace_join(session(1), job(1), LogPos(1));
+        };
+        let mut closed = audiences();
+        joined(&mut closed);
+        closed.close_session(session(1));
+        let audience = closed.get(job(1)).expect("the job is there");
+        assert!(audience.watchers.is_empty() && audience.owners.is_empty() && audience.joins.is_empty());
+        assert_eq!(audience.requests.count(), 0);
+        let mut removed = audiences();
+        joined(&mut removed);
+        removed.remove_job(job(1));
+        let SessionJobs { watched, owned, requested, .. } = &removed.by_session[&session(1)];
+        assert!(watched.is_empty() && owned.is_empty() && requested.is_empty());
+    }
+
+    #[test]
+    fn who_ends_up_in_an_audience_twice_is_in_it_once() {
+        let mut audiences = audiences();
+        assert_eq!([audiences.join(session(1), job(1)), audiences.join(session(1), job(1))], [true, false]);
+        assert_eq!(audiences.get(job(1)).expect("the job is there").watchers(), [session(1)]);
+        audiences.leave(session(1), job(1));
+        assert!(audiences.get(job(1)).expect("the job is there").watchers().is_empty());
+    }
+
+    #[test]
+    fn a_job_that_ends_is_still_owned_and_no_longer_watched() {
+        let mut audiences = audiences();
+        audiences.join(session(2), job(1));
+        audiences.own(session(2), job(1));
+        audiences.end_job(job(1));
+        assert_eq!((audiences.watches(session(2)), audiences.owns(session(2), job(1))), (0, true));
+    }
+
+    #[test]
+    fn requests_are_noted_for_whom_they_are_named_to() {
+        let (mut audiences, request) = (audiences(), WireId::new("r").expect("an id"));
+        assert_eq!([1, 2].map(|n| audiences.note_request(session(n), job(1), &request)), [1, 0]);
+        assert_eq!(audiences.get(job(1)).map(Audience::requests).map(Requests::count), Some(1));
+    }
+}

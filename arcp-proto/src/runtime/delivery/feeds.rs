@@ -1,0 +1,158 @@
+//! All feeds: what each session was shown under which number, found by session,
+//! by the tag of its message ids, and by the jobs that its index points to.
+//! Numbers are given in `numbering`, and let go in `release`.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use super::audience::Audience;
+use super::feed::Feed;
+use super::index::tag;
+use super::index_refs::IndexRefs;
+use crate::id::{ConnId, JobId, Principal, SessionId};
+use crate::runtime::context::Context;
+use crate::runtime::job::Jobs;
+use crate::runtime::timers::Timer;
+use crate::wire::View;
+
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Feeds {
+    pub(super) by_session: BTreeMap<SessionId, Feed>,
+    /// By what the message ids of a session have in common.
+    by_tag: BTreeSet<(u64, SessionId)>,
+    pub(super) refs: IndexRefs,
+    /// Runs of all indexes.
+    pub(super) runs: usize,
+}
+
+impl Feeds {
+    /// A session begins, or is restored, without numbers.
+    pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View) {
+        self.by_tag.insert((tag(id.ulid()), id));
+        self.by_session.insert(id, Feed::new(principal, view));
+    }
+
+    /// A session is over, and all of its numbers are let go.
+    pub(super) fn close(&mut self, ctx: &mut Context, id: SessionId) {
+        ctx.timers.clear(Timer::Arrived(id));
+        if let Some(mut feed) = self.by_session.remove(&id) {
+            self.by_tag.remove(&(tag(id.ulid()), id));
+            let released = feed.index.release(u64::MAX);
+            self.unreference(ctx, id, &released);
+        }
+    }
+
+    pub(in crate::runtime) fn get(&self, id: SessionId) -> Option<&Feed> {
+        self.by_session.get(&id)
+    }
+
+    /// The connection that a session is attached to.
+    pub(in crate::runtime) fn conn(&self, id: SessionId) -> Option<ConnId> {
+        self.by_session.get(&id)?.conn
+    }
+
+    /// The last number given in a session.
+    pub(super) fn head(&self, id: SessionId) -> u64 {
+        self.by_session.get(&id).map_or(0, Feed::head)
+    }
+
+    /// The feed of a session that is attached.
+    pub(super) fn attached(&self, id: SessionId) -> Option<&Feed> {
+        self.by_session.get(&id).filter(|feed| feed.conn.is_some())
+    }
+
+    /// Attaches a session to a connection; frames after `last_seq` are owed.
+    pub(super) fn attach(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, conn: ConnId, last_seq: u64) {
+        if let Some(feed) = self.by_session.get_mut(&id) {
+            feed.attach(conn, last_seq);
+            self.release_expired(ctx, jobs, id);
+        }
+    }
+
+    /// The connection of a session is gone.
+    pub(super) fn detach(&mut self, ctx: &mut Context, id: SessionId) {
+        ctx.timers.clear(Timer::Arrived(id));
+        if let Some(feed) = self.by_session.get_mut(&id) {
+            feed.conn = None;
+        }
+    }
+
+    /// A job is accepted, or restored: no index points to it yet.
+    pub(super) fn add_job(&mut self, job: JobId) {
+        self.refs.add_job(job);
+    }
+
+    /// A job is forgotten. What points to it is lost.
+    pub(super) fn remove_job(&mut self, job: JobId) {
+        self.refs.remove_job(job);
+    }
+
+    /// Runs of all indexes.
+    pub(in crate::runtime) fn runs(&self) -> usize {
+        self.runs
+    }
+
+    /// Bytes of events that attached sessions are behind.
+    pub(in crate::runtime) fn unsent_bytes(&self) -> usize {
+        let attached = self.by_session.values().filter(|feed| feed.conn.is_some());
+        attached.map(Feed::unsent_bytes).sum()
+    }
+
+    /// The session of the same principal whose messages bear this tag.
+    pub(super) fn tagged(&self, own: SessionId, wanted: u64) -> Option<SessionId> {
+        if tag(own.ulid()) == wanted {
+            return Some(own);
+        }
+        let principal = &self.by_session.get(&own)?.principal;
+        let least = SessionId::from_ulid(ulid::Ulid::nil());
+        let mut tagged = self.by_tag.range((wanted, least)..).take_while(|(found, _)| *found == wanted);
+        let of_principal = |id: &SessionId| self.by_session.get(id).is_some_and(|feed| feed.principal == *principal);
+        tagged.find(|(_, id)| of_principal(id)).map(|(_, id)| *id)
+    }
+
+    /// Whether what is written of a job for one session may serve another.
+    pub(super) fn is_shared(&self, job: JobId) -> bool {
+        self.refs.count(job) > 1
+    }
+
+    /// Whether no index points to a job.
+    pub(in crate::runtime) fn is_unreferenced(&self, job: JobId) -> bool {
+        self.refs.count(job) == 0
+    }
+
+    /// The first event of a job that a session may still ask for again.
+    pub(in crate::runtime) fn first_needed(&self, jobs: &Jobs, job: JobId) -> u64 {
+        let feeds = self.refs.readers(job).filter_map(|reader| self.by_session.get(&reader));
+        feeds.filter_map(|feed| feed.index.first_event(job, jobs)).min().unwrap_or(u64::MAX)
+    }
+
+    /// The first event of a job that it may not go on without having sent:
+    /// whoever paces its agent is attached and waits for it.
+    pub(super) fn first_unsent(&self, jobs: &Jobs, job: JobId, audience: &Audience) -> u64 {
+        let attached = audience.pacing_readers().filter_map(|reader| self.attached(reader));
+        let unsent = attached.filter_map(|feed| feed.index.first_event_after(job, 0, feed.cursor, jobs));
+        unsent.min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether an attached session that owns an ended job was not sent all of it
+    /// that came while it was attached.
+    pub(super) fn is_owed(&self, job: JobId, audience: &Audience) -> bool {
+        let owners = self.refs.readers(job).filter(|reader| audience.owners.contains(reader));
+        owners
+            .filter_map(|owner| self.attached(owner))
+            .any(|feed| feed.index.has_events_after(job, feed.sent_or_owed()))
+    }
+
+    /// A session gets no more of a job that it watched.
+    pub(super) fn close_stream(&mut self, id: SessionId, job: JobId) {
+        if let Some(feed) = self.by_session.get_mut(&id) {
+            feed.streams.remove(&(0, job));
+        }
+    }
+
+    /// A subscription of a session is over.
+    pub(super) fn close_streams_of(&mut self, id: SessionId, subscription: u32) {
+        if let Some(feed) = self.by_session.get_mut(&id) {
+            feed.streams.retain(|(of, _)| *of != subscription);
+        }
+    }
+}

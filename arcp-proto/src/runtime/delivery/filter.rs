@@ -1,0 +1,84 @@
+//! What a subscription lets through.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+
+use crate::id::{JobId, SessionId};
+use crate::model::event::{EventClass, EventClasses};
+use crate::model::request::{Filter, Priority};
+use crate::runtime::job::Job;
+use crate::wire::{self, FrameRole};
+
+/// A filter whose every condition is looked up, not searched.
+#[derive(Debug)]
+pub(super) struct EventFilter {
+    sessions: Option<BTreeSet<SessionId>>,
+    traces: Option<BTreeSet<String>>,
+    jobs: Option<BTreeSet<JobId>>,
+    streams: Option<BTreeSet<JobId>>,
+    types: Option<u32>,
+    min_priority: Priority,
+    classes: EventClasses,
+}
+
+impl EventFilter {
+    pub(super) fn new(filter: &Filter) -> EventFilter {
+        #[cfg(test)]
+        tests::COMPILED.with(|compiled| compiled.set(compiled.get() + 1));
+        fn set<T: Ord>(list: &[String], read: impl Fn(&String) -> Option<T>) -> Option<BTreeSet<T>> {
+            // Ids that are none of ours match nothing; they do not widen it.
+            (!list.is_empty()).then(|| list.iter().filter_map(read).collect())
+        }
+        let mut compiled = EventFilter {
+            sessions: set(&filter.sessions, |id| SessionId::parse(id)),
+            traces: set(&filter.traces, |trace| Some(trace.clone())),
+            jobs: set(&filter.jobs, |id| JobId::parse(id)),
+            streams: set(&filter.streams, |id| JobId::parse(&alloc::format!("job_{}", id.strip_prefix("str_")?))),
+            types: (!filter.types.is_empty()).then(|| wire::observed_types(&filter.types)),
+            min_priority: filter.min_priority.unwrap_or(Priority::Low),
+            classes: EventClasses::default(),
+        };
+        let shown = EventClass::ALL.into_iter().filter(|class| compiled.shows(Some(*class), FrameRole::Whole));
+        compiled.classes = shown.collect();
+        compiled
+    }
+
+    /// Whether the filter lets anything of a job through.
+    pub(super) fn covers(&self, id: JobId, job: &Job) -> bool {
+        #[cfg(test)]
+        tests::LOOKED_AT.with(|looked_at| looked_at.set(looked_at.get() + 1));
+        self.sessions.as_ref().is_none_or(|sessions| sessions.contains(&job.submitter()))
+            && self.traces.as_ref().is_none_or(|traces| traces.contains(&job.spec().trace))
+            && self.jobs.as_ref().is_none_or(|jobs| jobs.contains(&id))
+            && self.streams.as_ref().is_none_or(|streams| streams.contains(&id))
+    }
+
+    /// The classes of events that it lets through whole, of a job that it covers.
+    pub(super) fn classes(&self) -> EventClasses {
+        self.classes
+    }
+
+    /// Whether it lets one frame of an event through, or with `None` the
+    /// acceptance, of a job that it covers.
+    pub(super) fn shows(&self, class: Option<EventClass>, role: FrameRole) -> bool {
+        let (kind, priority) = wire::observed_type(class, role);
+        let of_stream = role == FrameRole::StreamOpen
+            || role == FrameRole::StreamClose
+            || role == FrameRole::Whole && class == Some(EventClass::Thought);
+        self.types.is_none_or(|types| types & kind != 0)
+            && priority >= self.min_priority
+            && (self.streams.is_none() || of_stream)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        /// Filters compiled on this thread.
+        pub(in crate::runtime::delivery) static COMPILED: Cell<u32> = const { Cell::new(0) };
+        /// Jobs held against a filter on this thread.
+        pub(in crate::runtime::delivery) static LOOKED_AT: Cell<u32> = const { Cell::new(0) };
+    }
+}

@@ -1,0 +1,168 @@
+//! Events that are no longer in memory, read back from the store for the one
+//! session that needs them. Everybody else goes on.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::index::IndexEntry;
+use super::read_back::{PendingLoad, ReadBack};
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, JobId, LogPos, OpId, SessionId};
+use crate::model::reply::{Refusal, RefusedKind};
+use crate::runtime::context::Context;
+use crate::runtime::effect::Effect;
+use crate::runtime::io::{CloseReason, EventRecord, Output};
+use crate::runtime::job::{Jobs, Stored};
+use crate::runtime::timers::Timer;
+use crate::wire::FrameRole;
+
+/// How long a store may take to read something back.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The read-back buffers of all sessions that have one.
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct HistoryPool {
+    readers: BTreeMap<SessionId, ReadBack>,
+    /// Which session an operation of the store is for.
+    loads: BTreeMap<OpId, SessionId>,
+    /// Bytes of events read back and not sent yet.
+    bytes: usize,
+}
+
+/// Where an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// In memory; it stands here in the log.
+    Held(LogPos),
+    /// In the store only.
+    InStore,
+    /// Nowhere any more.
+    Gone,
+}
+
+impl HistoryPool {
+    /// Bytes of events read back and not sent yet.
+    pub(in crate::runtime) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where an event is that a session is owed.
+    pub(super) fn find(&self, ctx: &Context, jobs: &Jobs, reader: SessionId, entry: IndexEntry) -> Found {
+        if entry.part == FrameRole::Boundary {
+            return Found::Held(LogPos(0));
+        }
+        let Some(job) = jobs.get(entry.job) else {
+            return Found::Gone;
+        };
+        if entry.part.is_local() {
+            return Found::Held(LogPos(0));
+        }
+        match job.position(entry.event) {
+            Some(pos) => Found::Held(pos),
+            None if self.readers.get(&reader).is_some_and(|reader| reader.has(entry.job, entry.event)) => {
+                Found::Held(LogPos(0))
+            }
+            None if ctx.config.history && job.keeps(entry.event) => Found::InStore,
+            None => Found::Gone,
+        }
+    }
+
+    /// Event `n` of a job, if it is the next that was read back for a session;
+    /// lets go of those before it.
+    pub(super) fn take(&mut self, reader: SessionId, job: JobId, n: u64) -> Option<&Stored> {
+        let reader = self.readers.get_mut(&reader)?;
+        self.bytes -= reader.pass(job, n);
+        reader.event(job, n)
+    }
+
+    /// Bytes of event `n` of a job, if it was read back for a session.
+    pub(super) fn weight(&self, reader: SessionId, job: JobId, n: u64) -> Option<usize> {
+        self.readers.get(&reader)?.weight(job, n)
+    }
+
+    /// Asks the store for an event and those that follow it, once.
+    pub(super) fn ask(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job_id: JobId, from: u64) {
+        let limits = &ctx.config.limits;
+        let (bytes, most) = (limits.load_bytes, limits.load_events);
+        let Some(job) = jobs.get(job_id) else {
+            return;
+        };
+        let reader = self.readers.entry(id).or_default();
+        if reader.pending.is_some() {
+            return;
+        }
+        let last = job.first_held().saturating_sub(1).min(job.count());
+        let to = last.min(from.saturating_add(most - 1));
+        let op = ctx.next_op();
+        reader.pending = Some(PendingLoad { op, job: job_id, from });
+        self.loads.insert(op, id);
+        ctx.timers.set(Timer::Read(id), ctx.now.mono + READ_TIMEOUT);
+        ctx.output(Output::Load { op, job: job_id, from, to, bytes });
+    }
+
+    /// The session that an operation of the store is for.
+    pub(super) fn reader_of(&self, op: OpId) -> Option<SessionId> {
+        self.loads.get(&op).copied()
+    }
+
+    /// The store has given events back, or failed. `conn`: where the session is
+    /// attached that they are for.
+    pub(super) fn on_loaded(
+        &mut self,
+        ctx: &mut Context,
+        conn: Option<ConnId>,
+        op: OpId,
+        events: Option<Vec<EventRecord>>,
+    ) {
+        let Some(id) = self.loads.remove(&op) else {
+            return;
+        };
+        // It was given up, and perhaps something else was asked for since.
+        let reader = self.readers.get_mut(&id);
+        let asked = reader.and_then(|reader| Some((reader.pending.take_if(|pending| pending.op == op)?, reader)));
+        let (Some((pending, reader)), Some(conn)) = (asked, conn) else {
+            return;
+        };
+        ctx.timers.clear(Timer::Read(id));
+        let Some(events) = events else {
+            return self.on_failed(ctx, id, Some(conn));
+        };
+        // A store that has less than it was said to have.
+        if events.first().is_none_or(|event| event.n != pending.from) {
+            return ctx.effect(Effect::Leave { conn, reason: CloseReason::HistoryLost });
+        }
+        let before = reader.bytes();
+        reader.put(pending.job, events, ctx.config.limits.loads_per_session);
+        self.bytes = self.bytes + reader.bytes() - before;
+        ctx.ready(conn);
+    }
+
+    /// The store has failed, or takes too long. Nothing was lost: the client may
+    /// resume and ask again.
+    pub(super) fn on_failed(&mut self, ctx: &mut Context, id: SessionId, conn: Option<ConnId>) {
+        self.stop(ctx, id);
+        if let Some(conn) = conn {
+            let failed = Violation::new(ErrorCode::Unavailable, "older events cannot be read just now: resume later");
+            let refusal = Refusal::of(RefusedKind::Session, failed, None);
+            ctx.effect(Effect::Dismiss { conn, refusal, reason: CloseReason::StoreFailed });
+        }
+    }
+
+    /// Drops what was read back for a session, and what was asked for.
+    pub(super) fn stop(&mut self, ctx: &mut Context, id: SessionId) {
+        ctx.timers.clear(Timer::Read(id));
+        if let Some(gone) = self.readers.remove(&id) {
+            self.bytes -= gone.bytes();
+        }
+    }
+
+    /// Drops the read-back buffer of a session that cannot be written to, once
+    /// `ahead_bytes` is exceeded: it reads again later.
+    pub(in crate::runtime) fn bound(&mut self, ctx: &mut Context, id: SessionId) {
+        let waits = self.readers.get(&id).is_some_and(|reader| reader.pending.is_some());
+        if !waits && self.bytes > ctx.config.limits.ahead_bytes {
+            self.stop(ctx, id);
+        }
+    }
+}

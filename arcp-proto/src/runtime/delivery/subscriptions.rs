@@ -1,0 +1,400 @@
+//! All subscriptions: which session is shown which jobs by filter, whoever
+//! submitted them (RFC §13); kept by session, by job and by account.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::backfill::Backfill;
+use super::feeds::Feeds;
+use super::filter::EventFilter;
+use super::subscription::{NewSubscription, SessionSubscriptions, Subscription, id_of};
+use crate::error::{BoundOf, Violation};
+use crate::id::{JobId, LogPos, Principal, SessionId, SubscriptionId, WireId};
+use crate::model::request::{Filter, Subscribe};
+use crate::principal::Account;
+use crate::runtime::authority;
+use crate::runtime::context::Context;
+use crate::runtime::io::Record;
+use crate::runtime::job::{Job, Jobs};
+
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Subscriptions {
+    /// Those of every session that ever had one.
+    by_session: BTreeMap<SessionId, SessionSubscriptions>,
+    /// Which are shown a job that goes on.
+    by_job: BTreeMap<JobId, Vec<(SessionId, u32)>>,
+    /// Sessions that have some.
+    by_account: BTreeMap<Account, BTreeSet<SessionId>>,
+}
+
+impl Subscriptions {
+    /// Notes a subscription; gives its id. It [begins](Self::begin) once its
+    /// client was told.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many, or what it asks for is gone or too much.
+    pub(in crate::runtime) fn subscribe(
+        &self,
+        ctx: &mut Context,
+        (jobs, feeds): (&Jobs, &Feeds),
+        session: SessionId,
+        subscribe: &Subscribe,
+        (request, command): (&WireId, [u8; 32]),
+    ) -> Result<(SubscriptionId, NewSubscription), Violation> {
+        let principal = &feeds.get(session).ok_or_else(|| Violation::invalid("the session is gone"))?.principal;
+        let most = ctx.config.limits.subscriptions_per_session;
+        if self.numbers(session).count() >= most {
+            let full = alloc::format!("this session has {most} subscriptions: end one first");
+            return Err(Violation::exhausted("subscriptions_per_session", BoundOf::Session, most as u64, full));
+        }
+        let most = ctx.config.limits.subscriptions_per_principal;
+        if self.count_of(principal) >= most {
+            let (of, full) =
+                (principal.account().bound_of(), "your sessions have too many subscriptions: end one first");
+            return Err(Violation::exhausted("subscriptions_per_principal", of, most as u64, full));
+        }
+        let number = self.by_session.get(&session).map_or(0, |own| own.last) + 1;
+        let filter = EventFilter::new(&subscribe.filter);
+        let backfill = Backfill::new(ctx, jobs, feeds, session, &filter, subscribe.since.as_ref())?;
+        let record =
+            Record::Subscribed { session, number, filter: subscribe.filter.clone(), request: request.clone(), command };
+        let at = ctx.append(record);
+        Ok((id_of(session, number), NewSubscription { number, filter, at, backfill }))
+    }
+
+    /// Takes a subscription: what happens in jobs from now on is shown to it.
+    pub(super) fn begin(
+        &mut self,
+        ctx: &Context,
+        jobs: &Jobs,
+        (id, principal): (SessionId, &Principal),
+        number: u32,
+        (filter, at): (EventFilter, LogPos),
+    ) {
+        let visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
+        let goes_on = visible.filter(|(job_id, job)| !job.is_terminal() && filter.covers(*job_id, job));
+        let shown: BTreeSet<JobId> = goes_on.map(|(id, _)| id).collect();
+        for job in &shown {
+            self.by_job.entry(*job).or_default().push((id, number));
+        }
+        self.put(id, principal, number, Subscription { filter, at, shown });
+    }
+
+    fn put(&mut self, id: SessionId, principal: &Principal, number: u32, subscription: Subscription) {
+        self.by_account.entry(principal.account()).or_default().insert(id);
+        self.of_session(id, principal).put(number, subscription);
+    }
+
+    fn of_session(&mut self, id: SessionId, principal: &Principal) -> &mut SessionSubscriptions {
+        self.by_session.entry(id).or_insert_with(|| SessionSubscriptions::new(principal.clone()))
+    }
+
+    /// What a subscription lets through, if it goes on.
+    pub(super) fn filter(&self, session: SessionId, number: u32) -> Option<&EventFilter> {
+        Some(&self.by_session.get(&session)?.open.get(&number)?.filter)
+    }
+
+    /// The subscriptions that are shown a job.
+    pub(super) fn of_job(&self, job: JobId) -> &[(SessionId, u32)] {
+        self.by_job.get(&job).map_or(&[], Vec::as_slice)
+    }
+
+    /// The numbers of a session's subscriptions.
+    pub(super) fn numbers(&self, session: SessionId) -> impl Iterator<Item = u32> {
+        self.by_session.get(&session).into_iter().flat_map(|own| own.open.keys()).copied()
+    }
+
+    /// The number of a session's subscription of this name.
+    pub(in crate::runtime) fn named(&self, session: SessionId, named: &WireId) -> Option<u32> {
+        let asked = SubscriptionId::parse(named.as_str())?;
+        self.numbers(session).find(|number| asked == id_of(session, *number))
+    }
+
+    /// What makes the subscriptions of two sessions the same, as text.
+    pub(in crate::runtime) fn shown(&self, session: SessionId) -> String {
+        let own = self.by_session.get(&session);
+        let open = own.into_iter().flat_map(|own| &own.open);
+        let open: Vec<(&u32, &EventFilter)> = open.map(|(number, open)| (number, &open.filter)).collect();
+        alloc::format!("{open:?} of {}", own.map_or(0, |own| own.last))
+    }
+
+    /// Whoever subscribed to jobs like a new one, or a restored one that goes on,
+    /// is shown it.
+    pub(in crate::runtime) fn show(&mut self, ctx: &Context, jobs: &Jobs, id: JobId) {
+        let Some(job) = jobs.get(id) else {
+            return;
+        };
+        let mut shown_to = Vec::new();
+        for principal in authority::may_see(&ctx.config, job) {
+            shown_to.extend(self.covering(principal, id, job));
+        }
+        for (session, number) in &shown_to {
+            let own = self.by_session.get_mut(session);
+            if let Some(subscription) = own.and_then(|own| own.open.get_mut(number)) {
+                subscription.shown.insert(id);
+            }
+        }
+        if !shown_to.is_empty() {
+            self.by_job.insert(id, shown_to);
+        }
+    }
+
+    /// Subscriptions of a principal that cover a job.
+    fn covering(&self, principal: &Principal, id: JobId, job: &Job) -> Vec<(SessionId, u32)> {
+        let own = self.subscribed(principal).filter(|(_, own)| own.principal == *principal);
+        let all = own.flat_map(|(session, own)| own.open.iter().map(move |(number, open)| (session, *number, open)));
+        let covering = all.filter(|(_, _, open)| open.filter.covers(id, job));
+        covering.map(|(session, number, _)| (session, number)).collect()
+    }
+
+    /// How many subscriptions there are of a principal and of whoever shares
+    /// its bounds.
+    fn count_of(&self, principal: &Principal) -> usize {
+        self.subscribed(principal).map(|(_, own)| own.open.len()).sum()
+    }
+
+    /// The sessions of those that have some.
+    fn subscribed(&self, principal: &Principal) -> impl Iterator<Item = (SessionId, &SessionSubscriptions)> {
+        let sessions = self.by_account.get(&principal.account()).into_iter().flatten();
+        sessions.filter_map(|id| Some((*id, self.by_session.get(id)?)))
+    }
+
+    /// Ends a subscription: it is shown nothing more.
+    pub(super) fn unsubscribe(&mut self, ctx: &mut Context, session: SessionId, number: u32) {
+        let own = self.by_session.get(&session);
+        let last = own.map_or(0, |own| own.last);
+        let undoes = own.and_then(|own| own.open.get(&number)).map_or(LogPos(0), |closed| closed.at);
+        self.forget(session, number);
+        ctx.append(Record::Unsubscribed { session, number, undoes, last });
+    }
+
+    /// A subscription is shown nothing more.
+    pub(super) fn forget(&mut self, id: SessionId, number: u32) {
+        let Some(own) = self.by_session.get_mut(&id) else {
+            return;
+        };
+        let gone = own.open.remove(&number);
+        let none_left = own.open.is_empty().then(|| own.principal.account());
+        for job in gone.iter().flat_map(|gone| &gone.shown) {
+            self.hide(*job, |subscription| *subscription == (id, number));
+        }
+        if let Some(account) = none_left {
+            self.forget_subscriber(&account, id);
+        }
+    }
+
+    /// A job is no longer shown to some.
+    fn hide(&mut self, job: JobId, whom: impl Fn(&(SessionId, u32)) -> bool) {
+        if let Some(shown_to) = self.by_job.get_mut(&job) {
+            shown_to.retain(|subscription| !whom(subscription));
+            if shown_to.is_empty() {
+                self.by_job.remove(&job);
+            }
+        }
+    }
+
+    fn forget_subscriber(&mut self, account: &Account, id: SessionId) {
+        if let Some(sessions) = self.by_account.get_mut(account) {
+            sessions.remove(&id);
+            if sessions.is_empty() {
+                self.by_account.remove(account);
+            }
+        }
+    }
+
+    /// A session is over, and its subscriptions with it.
+    pub(super) fn close_session(&mut self, id: SessionId) {
+        let Some(own) = self.by_session.remove(&id) else {
+            return;
+        };
+        for job in own.open.values().flat_map(|subscription| &subscription.shown) {
+            self.hide(*job, |(session, _)| *session == id);
+        }
+        self.forget_subscriber(&own.principal.account(), id);
+    }
+
+    /// A job is over: nobody is shown it any more.
+    pub(super) fn end_job(&mut self, job: JobId) {
+        for (session, number) in self.by_job.remove(&job).unwrap_or_default() {
+            let own = self.by_session.get_mut(&session);
+            if let Some(subscription) = own.and_then(|own| own.open.get_mut(&number)) {
+                subscription.shown.remove(&job);
+            }
+        }
+    }
+
+    /// Takes over a subscription of an earlier run. What it is shown is found
+    /// out once, when all that are left are known.
+    pub(super) fn restore(
+        &mut self,
+        (id, principal): (SessionId, &Principal),
+        number: u32,
+        filter: &Filter,
+        at: LogPos,
+    ) {
+        let restored = Subscription { filter: EventFilter::new(filter), at, shown: BTreeSet::new() };
+        self.put(id, principal, number, restored);
+    }
+
+    /// Takes over that a subscription of an earlier run was over in it, and the
+    /// last number that was given.
+    pub(super) fn restore_unsubscribed(&mut self, (id, principal): (SessionId, &Principal), number: u32, last: u32) {
+        self.forget(id, number);
+        let own = self.of_session(id, principal);
+        own.last = own.last.max(last);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "what is not looked at is not done")]
+mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+    use crate::entropy::Seeds;
+    use crate::id::ConnId;
+    use crate::json::Json;
+    use crate::runtime::delivery::filter::tests::{COMPILED, LOOKED_AT};
+    use crate::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
+    use crate::time::{Now, Timestamp, UtcMs};
+    use alloc::string::ToString as _;
+
+    /// Takes an input and does what follows; gives the frames.
+    fn given(runtime: &mut Runtime, input: Input) -> Vec<String> {
+        let mut frames = Vec::new();
+        runtime.handle(Now::default(), input);
+        while let Some(output) = runtime.poll_output() {
+            match output {
+                Output::Persist(batch) => runtime.handle(Now::default(), Input::Persisted { up_to: batch.last() }),
+                Output::Send { frame, .. } => frames.push(frame),
+                _ => {}
+            }
+        }
+        frames
+    }
+
+    const CONN: ConnId = ConnId(1);
+
+    fn say(runtime: &mut Runtime, frame: &str) -> Vec<String> {
+        given(runtime, Input::Received { conn: CONN, frame: frame.as_bytes().to_vec() })
+    }
+
+    fn empty() -> Runtime {
+        let mut config = Config::new("test", "1").with_agent("it", &[]);
+        config.anonymous = true;
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        Runtime::new(config, seeds, Now::default()).expect("it works")
+    }
+
+    /// A runtime with one session, subscribed to metrics.
+    fn subscribed() -> Runtime {
+        let mut runtime = empty();
+        given(&mut runtime, Input::Opened { conn: CONN, transport: Transport::WebSocket, address: None, peer: None });
+        given(&mut runtime, Input::Credit { conn: CONN, bytes: u32::MAX, frames: u32::MAX });
+        let open = r#"{"id":"1","type":"session.open","payload":{"auth":{"scheme":"none"},"capabilities":{"anonymous":true}}}"#;
+        say(&mut runtime, open);
+        say(&mut runtime, r#"{"id":"2","type":"subscribe","payload":{"filter":{"types":["metric"]}}}"#);
+        runtime
+    }
+
+    /// Starts one more job.
+    fn invoke(runtime: &mut Runtime, n: u32) -> JobId {
+        let invoke = alloc::format!(r#"{{"id":"i{n}","type":"tool.invoke","payload":{{"tool":"it"}}}}"#);
+        say(runtime, &invoke);
+        runtime.jobs.table().ids().last().expect("it was accepted")
+    }
+
+    fn subscribers(runtime: &Runtime, job: JobId) -> usize {
+        runtime.delivery.subscriptions.of_job(job).len()
+    }
+
+    #[test]
+    fn b76_a_filter_is_compiled_once_and_not_for_each_job_or_event() {
+        let mut runtime = subscribed();
+        let mut shown = 0;
+        for n in 0..3 {
+            let job = invoke(&mut runtime, n);
+            for _ in 0..10 {
+                let body = Json::parse(r#"{"name":"tick","value":1}"#).expect("JSON");
+                let call = AgentCall::Emit { kind: "metric".into(), body };
+                let frames = given(&mut runtime, Input::Agent { job, call });
+                shown += frames.iter().filter(|frame| frame.contains("subscribe.event")).count();
+            }
+        }
+        assert_eq!((shown, COMPILED.with(Cell::get)), (30, 1));
+    }
+
+    #[test]
+    fn a_subscription_or_session_that_is_over_is_held_by_no_job() {
+        for closing in [true, false] {
+            let mut runtime = subscribed();
+            let job = invoke(&mut runtime, 1);
+            assert_eq!(subscribers(&runtime, job), 1);
+            let session = runtime.sessions.ids().next().expect("there is one");
+            if closing {
+                given(&mut runtime, Input::Closed { conn: CONN });
+                let window_over = Timestamp(3_600_000_000_000);
+                runtime.handle(Now { mono: window_over, utc: UtcMs(3_600_000) }, Input::Tick);
+            } else {
+                let unsubscribe = alloc::format!(
+                    r#"{{"id":"3","type":"unsubscribe","payload":{{"subscription_id":"{}"}}}}"#,
+                    id_of(session, 1)
+                );
+                say(&mut runtime, &unsubscribe);
+            }
+            assert_eq!((subscribers(&runtime, job), runtime.sessions.len()), (0, usize::from(!closing)));
+        }
+    }
+
+    #[test]
+    fn a_restart_holds_each_job_against_each_filter_once_however_often_clients_subscribed() {
+        const JOBS: u32 = 40;
+        let mut runtime = subscribed();
+        let mut records = Vec::new();
+        for n in 0..JOBS {
+            let invoke = alloc::format!(r#"{{"id":"i{n}","type":"tool.invoke","payload":{{"tool":"it"}}}}"#);
+            keep(&mut runtime, &mut records, &invoke);
+        }
+        let session = runtime.sessions.ids().next().expect("there is one");
+        for n in 2..50 {
+            let subscribe = alloc::format!(r#"{{"id":"s{n}","type":"subscribe","payload":{{"filter":{{}}}}}}"#);
+            keep(&mut runtime, &mut records, &subscribe);
+            let id = id_of(session, n);
+            let unsubscribe =
+                alloc::format!(r#"{{"id":"u{n}","type":"unsubscribe","payload":{{"subscription_id":"{id}"}}}}"#);
+            keep(&mut runtime, &mut records, &unsubscribe);
+        }
+        let made = runtime.sessions.get(session).expect("it is open");
+        let opened = Record::SessionOpened {
+            session,
+            principal: made.principal().clone(),
+            anonymous: made.principal().is_anonymous(),
+            view: *made.view(),
+            token: *made.token(),
+            extensions: Vec::new(),
+        };
+        let filter = Filter { types: alloc::vec!["metric".to_string()], ..Filter::default() };
+        let request = WireId::new("2").expect("an id");
+        let first = Record::Subscribed { session, number: 1, filter, request, command: [0; 32] };
+        let mut again = empty();
+        LOOKED_AT.with(|looked_at| looked_at.set(0));
+        for (at, record) in (1..).map(LogPos).zip([opened, first].into_iter().chain(records)) {
+            given(&mut again, Input::Restore { at, record });
+        }
+        given(&mut again, Input::Restored { last: LogPos(1000) });
+        assert_eq!(LOOKED_AT.with(Cell::get), JOBS, "one filter is left");
+    }
+
+    /// Takes a frame, and keeps what is to be kept.
+    fn keep(runtime: &mut Runtime, records: &mut Vec<Record>, frame: &str) {
+        runtime.handle(Now::default(), Input::Received { conn: CONN, frame: frame.as_bytes().to_vec() });
+        while let Some(output) = runtime.poll_output() {
+            if let Output::Persist(batch) = output {
+                runtime.handle(Now::default(), Input::Persisted { up_to: batch.last() });
+                records.extend(batch.records);
+            }
+        }
+    }
+}
