@@ -40,6 +40,7 @@ MAX_METHODS, MAX_FIELDS = 40, 15
 MAY_BE_LARGE = {
     "arcp-cli Serve": "one field for each argument of the command",
     "arcp-proto Jobs": "to be divided",
+    "arcp-proto Connections": "to be divided",
     "arcp-proto Client": "to be divided",
     "arcp-proto Payload": "to be divided",
     "arcp-proto Limits": "to be divided by what is bounded",
