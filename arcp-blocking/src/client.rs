@@ -12,6 +12,7 @@ use arcp_proto::client::{Client as Machine, ClientConfig, ClientEvent, ClientInp
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentEntry;
+use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
 use arcp_proto::model::request::{ClientInfo, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::wire::Family;
@@ -45,6 +46,8 @@ pub struct Client {
 pub struct Welcome {
     /// The session.
     pub session: WireId,
+    /// What both sides use.
+    pub features: Features,
     /// The agents on offer.
     pub agents: Vec<AgentEntry>,
     /// The runtime program.
@@ -497,8 +500,8 @@ impl Driver {
 
     fn event(&mut self, event: ClientEvent) {
         match event {
-            ClientEvent::Accepted { session, agents, runtime, resumed, .. } => match self.ready.take() {
-                Some(ready) => drop(ready.send(Ok(Welcome { session, agents, runtime, resumed }))),
+            ClientEvent::Accepted { session, features, agents, runtime, resumed, .. } => match self.ready.take() {
+                Some(ready) => drop(ready.send(Ok(Welcome { session, features, agents, runtime, resumed }))),
                 None => self.tell_all(&JobUpdate::Reconnected { resumed }),
             },
             ClientEvent::Reconnecting { attempt, after, why } => {

@@ -53,8 +53,9 @@ impl Chosen {
             Some(target) => (target.clone(), State::of_user().and_then(|state| Runtime::at(&state, target))),
             None => {
                 let unknown = "no runtime is known: start one with `arcp serve --samples`, or give --url";
-                let found = newest().ok_or_else(|| Failure::usage(unknown))?;
-                (target_of(&found).ok_or_else(|| Failure::usage(unknown))?, Some(found))
+                let none = || Failure::new(Exit::Lost, unknown);
+                let found = newest().ok_or_else(none)?;
+                (target_of(&found).ok_or_else(none)?, Some(found))
             }
         };
         let token = place.token.clone().or_else(|| known.and_then(|runtime| runtime.token));

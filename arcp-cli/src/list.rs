@@ -1,6 +1,7 @@
 //! `arcp ls`, and finding a job by how its id begins.
 
 use std::io;
+use std::time::Duration;
 
 use arcp_blocking::{Client, ClientError};
 use arcp_host::stderr::{say, visible};
@@ -16,9 +17,9 @@ use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::filter;
 use crate::output::{self, Cell, Row};
-use crate::times::age;
+use crate::times::{age, span};
 
-const HEADER: [&str; 4] = ["JOB", "STATUS", "AGENT", "AGE"];
+const HEADER: [&str; 6] = ["JOB", "STATUS", "AGENT", "AGE", "TOOK", "OWNER"];
 /// Entries of a page.
 const PAGE: u64 = 1000;
 /// Jobs named where an id could be several.
@@ -147,8 +148,21 @@ fn row(job: &JobSummary) -> Row {
             Cell::status(job.status),
             Cell::from(&job.agent),
             Cell::from(age(job.created_at)),
+            Cell::from(took(job)),
+            Cell::from(job.owner.as_deref().unwrap_or("-")),
         ],
         json: json(job).done(),
+    }
+}
+
+/// How long it took from its acceptance to its end.
+fn took(job: &JobSummary) -> String {
+    let Some((created, ended)) = job.created_at.zip(job.ended_at) else {
+        return "-".to_string();
+    };
+    match ended.0.saturating_sub(created.0) {
+        ms @ 0..10_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
+        ms => span(Duration::from_millis(ms)),
     }
 }
 
@@ -160,6 +174,8 @@ pub fn json(job: &JobSummary) -> Object {
         .str("status", job.status.map_or("unknown", JobStatus::as_str))
         .str("agent", &job.agent)
         .str("created_at", &created)
+        .opt_str("ended_at", job.ended_at.map(|at| at.to_string()).as_deref())
+        .opt_str("owner", job.owner.as_deref())
         .u64("last_event_seq", job.last_event)
         .opt_str("trace_id", job.trace.as_deref());
     line

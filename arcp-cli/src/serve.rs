@@ -190,7 +190,10 @@ impl Place {
             return Ok(Box::<MemoryStore>::default());
         };
         let durability = if relaxed { Durability::Normal } else { Durability::Full };
-        let store = SqliteStore::open(path, durability).map_err(|error| Failure::usage(format!("--store: {error}")))?;
+        let store = SqliteStore::open(path, durability).map_err(|error| {
+            let failure = crate::store::failure(error);
+            Failure::new(failure.exit, format!("--store: {}", failure.message))
+        })?;
         Ok(Box::new(store))
     }
 

@@ -55,12 +55,12 @@ fn tell(file: &Path, damage: &[Damage]) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::Failed, advice))
 }
 
-fn failure(error: OpenError) -> Failure {
+/// A store that cannot be opened; that another process has it is no mistake of the
+/// command line.
+pub fn failure(error: OpenError) -> Failure {
     let exit = match &error {
-        OpenError::Damaged { .. } | OpenError::LogMissing { .. } => Exit::Failed,
-        OpenError::InUse(_) | OpenError::Newer { .. } | OpenError::Foreign(_) | OpenError::Unusable { .. } => {
-            Exit::Usage
-        }
+        OpenError::Damaged { .. } | OpenError::LogMissing { .. } | OpenError::InUse(_) => Exit::Failed,
+        OpenError::Newer { .. } | OpenError::Foreign(_) | OpenError::Unusable { .. } => Exit::Usage,
     };
     Failure::new(exit, error.to_string())
 }

@@ -342,7 +342,7 @@ fn a_store_that_is_in_use_is_refused_by_any_of_its_names() {
         second.args(["serve", "--listen", "127.0.0.1:0", "--samples", "--token", "good=good", "--store"]).arg(name);
         let refused = second.env("ARCP_STATE_DIR", &dir).stdin(Stdio::null()).output().expect("it runs");
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert_eq!(refused.status.code(), Some(1), "{said}");
         assert!(said.contains(name.to_str().expect("text")) && said.contains("in use by another process"), "{said}");
         assert!(!said.contains("READY"), "{said}");
     }

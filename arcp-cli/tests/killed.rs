@@ -214,7 +214,7 @@ fn a_store_that_cannot_be_used_says_why_and_is_left_alone() {
     assert!(code == Some(2) && why.contains("nowhere"), "{why}");
     let server = Mortal::start(&dir);
     let (code, why) = serve(&server.store);
-    assert!(code == Some(2) && why.contains("in use by another process"), "{why}");
+    assert!(code == Some(1) && why.contains("in use by another process"), "{why}");
     drop(server);
     std::fs::remove_dir_all(&dir).expect("removed");
 }

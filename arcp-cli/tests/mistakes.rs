@@ -169,7 +169,7 @@ fn without_a_runtime_a_command_says_how_to_start_one() {
     for args in [&["list"][..], &["submit", "echo"], &["watch", "job_1"], &["cancel", "job_1"]] {
         let refused = home.run(args);
         let said = stderr(&refused);
-        assert_eq!(code(&refused), 2, "{args:?}: {said}");
+        assert_eq!(code(&refused), 7, "{args:?}: {said}");
         assert!(
             said.contains("no runtime is known") && said.contains("arcp serve") && said.contains("--url"),
             "{said}"

@@ -141,6 +141,11 @@ fn jobs_are_listed_newest_first_and_what_is_left_out_is_counted() {
     let (ids, said) = listed(&[]);
     assert_eq!(ids.iter().collect::<Vec<_>>(), newest_first);
     assert!(said.starts_with("JOB ") && said.contains(" AGE") && !said.contains("--limit"), "{said}");
+    let columns: Vec<&str> = said.lines().next().expect("a heading").split_whitespace().collect();
+    assert_eq!(columns, ["JOB", "STATUS", "AGENT", "AGE", "TOOK", "OWNER"]);
+    let first = stdout(&home.run(&["list", "--limit", "1"]));
+    let first: Vec<&str> = first.split_whitespace().collect();
+    assert!(first.len() == 6 && first[4].ends_with('s') && first[5] == "local", "{first:?}");
     let (ids, said) = listed(&["--limit", "4"]);
     assert_eq!(ids.iter().collect::<Vec<_>>(), newest_first[..4]);
     assert!(said.contains("4 of 6 jobs: --limit 0 for all"), "{said}");

@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-use arcp_proto::id::{JobId, Principal};
+use arcp_proto::client::ClientEvent;
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::{JobId, Principal, WireId};
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::job::{FinalStatus, JobStatus};
+use arcp_proto::model::request::{ListQuery, Submit};
 use arcp_proto::runtime::{Input, Operator};
+use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -73,4 +79,80 @@ fn a_job_that_an_operator_cancelled_does_not_start_after_a_crash() {
     assert_eq!(world.started.len(), running, "it ends as cancelled");
     assert_eq!(world.runtime().stats().unfinished_jobs, 0);
     world.finish();
+}
+
+/// Submits a job that waits to be cancelled, by our client.
+fn submit_waiter(world: &mut World, client: usize) -> WireId {
+    let waiter = Submit::new(AgentRef::parse("waiter").expect("a name"));
+    world.until(client, |event| matches!(event, ClientEvent::Accepted { .. }));
+    let given = world.command(client, |c| c.session().and_then(|mut s| s.submit(waiter))).expect("given");
+    let own = |event: &ClientEvent| matches!(event, ClientEvent::Submitted { handle, .. } if *handle == given);
+    let submitted = world.until(client, own);
+    let ClientEvent::Submitted { accepted, .. } = submitted else { panic!("{submitted:?}") };
+    accepted.job
+}
+
+fn cancel(world: &mut World, client: usize, job: &WireId) -> ClientEvent {
+    world.until(client, |event| matches!(event, ClientEvent::Accepted { .. }));
+    world.command(client, |c| c.session().and_then(|mut session| session.cancel(job.clone(), None))).expect("given");
+    let told = |event: &ClientEvent| matches!(event, ClientEvent::CancelTaken { .. } | ClientEvent::Refused { .. });
+    world.until(client, told)
+}
+
+#[test]
+fn another_session_of_our_client_cancels_the_job_of_its_principal_and_of_nobody_else() {
+    for family in [Family::Hello, Family::Open] {
+        let mut world = World::of(family, 4);
+        let terminal = world.add_client("a");
+        let job = submit_waiter(&mut world, terminal);
+        let stranger = world.add_client("b");
+        let refused = cancel(&mut world, stranger, &job);
+        let ClientEvent::Refused { refusal, .. } = refused else { panic!("{refused:?}") };
+        assert_eq!(refusal.code, ErrorCode::JobNotFound);
+        let elsewhere = world.add_client("a");
+        let taken = cancel(&mut world, elsewhere, &job);
+        assert!(matches!(taken, ClientEvent::CancelTaken { .. }), "{taken:?}");
+        let end = world.until(terminal, |event| matches!(event, ClientEvent::JobEnded { .. }));
+        let ClientEvent::JobEnded { terminal: end, .. } = end else { panic!("{end:?}") };
+        assert_eq!(end.status, FinalStatus::Cancelled);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_published_client_cancels_only_what_its_session_submitted_and_is_told_of_no_extension() {
+    let mut world = world(5);
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let (mut elsewhere, welcome) = Raw::hello(&mut world, "tok-a");
+    assert!(!welcome.to_string().contains("x-vendor"), "{welcome}");
+    elsewhere.send(&mut world, "job.cancel", json!({"job_id": job}));
+    assert_eq!(code(&elsewhere.expect(&mut world, "session.error")), "PERMISSION_DENIED");
+    elsewhere.send(&mut world, "session.list_jobs", json!({}));
+    let page = elsewhere.expect(&mut world, "session.jobs");
+    let entry = page["payload"]["jobs"][0].as_object().expect("an entry");
+    assert!(!entry.contains_key("principal") && !entry.contains_key("ended_at"), "{entry:?}");
+    world.finish();
+}
+
+#[test]
+fn a_listing_says_whose_each_job_is_and_when_it_ended_to_who_asked_for_that() {
+    for family in [Family::Hello, Family::Open] {
+        let mut world = World::of(family, 6);
+        let client = world.add_client("a");
+        let (ended, going) = (submit_waiter(&mut world, client), submit_waiter(&mut world, client));
+        world.run_for(Duration::from_secs(3));
+        let before = world.now().utc;
+        cancel(&mut world, client, &ended);
+        world.until(client, |event| matches!(event, ClientEvent::JobEnded { .. }));
+        world.command(client, |c| c.session().and_then(|mut s| s.list(ListQuery::default()))).expect("given");
+        let listed = world.until(client, |event| matches!(event, ClientEvent::Jobs { .. }));
+        let ClientEvent::Jobs { page, .. } = listed else { panic!("{listed:?}") };
+        let entry = |id: &WireId| page.jobs.iter().find(|job| job.job == *id).expect("listed");
+        assert_eq!(entry(&going).ended_at, None);
+        assert!(entry(&ended).ended_at >= Some(before), "{:?}", entry(&ended));
+        assert_eq!(entry(&ended).status, Some(JobStatus::Ended(FinalStatus::Cancelled)));
+        assert!([&going, &ended].into_iter().all(|id| entry(id).owner.as_deref() == Some("a")));
+        world.finish();
+    }
 }

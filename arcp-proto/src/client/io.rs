@@ -55,6 +55,8 @@ impl ClientConfig {
                 Feature::Progress,
                 Feature::ResultChunk,
                 Feature::AgentVersions,
+                Feature::CancelAnywhere,
+                Feature::ListDetails,
             ]),
             family: Family::Hello,
             extensions: Vec::new(),

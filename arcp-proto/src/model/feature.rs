@@ -43,11 +43,16 @@ pub enum Feature {
     FilterSubscriptions = 12,
     /// Jobs survive the end of the runtime.
     DurableJobs = 13,
+    /// A session may cancel every job of its principal, wherever that was
+    /// submitted: an extension of ours.
+    CancelAnywhere = 14,
+    /// Listings say whose each job is and when it ended: an extension of ours.
+    ListDetails = 15,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 14] = [
+    pub const ALL: [Feature; 16] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -62,10 +67,12 @@ impl Feature {
         Feature::BlockOnSilence,
         Feature::FilterSubscriptions,
         Feature::DurableJobs,
+        Feature::CancelAnywhere,
+        Feature::ListDetails,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
-    /// has.
+    /// has, or ours.
     pub const fn as_str(self) -> &'static str {
         match self {
             Feature::Heartbeat => "heartbeat",
@@ -82,6 +89,8 @@ impl Feature {
             Feature::BlockOnSilence => "heartbeat_recovery",
             Feature::FilterSubscriptions => "subscriptions",
             Feature::DurableJobs => "durable_jobs",
+            Feature::CancelAnywhere => "cancel_anywhere",
+            Feature::ListDetails => "list_details",
         }
     }
 }
@@ -112,7 +121,7 @@ impl fmt::Display for Feature {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
-pub struct Features(u16);
+pub struct Features(u32);
 
 /// As it is stored: by name. Stores of earlier versions have bits, by the numbers
 /// of the features.
@@ -120,7 +129,7 @@ pub struct Features(u16);
 #[serde(untagged)]
 enum Stored {
     Names(Vec<Feature>),
-    Bits(u16),
+    Bits(u32),
 }
 
 impl From<Features> for Stored {

@@ -117,4 +117,9 @@ pub struct JobSummary {
     pub trace: Option<String>,
     /// How many events it has, in its own order.
     pub last_event: u64,
+    /// When it ended; `None` while it goes on, and from peers that do not say
+    /// it ([`Feature::ListDetails`](crate::model::feature::Feature::ListDetails)).
+    pub ended_at: Option<UtcMs>,
+    /// The principal whose job it is; `None` from peers that do not say it.
+    pub owner: Option<String>,
 }

@@ -24,6 +24,9 @@ pub(super) struct Who<'a> {
     pub(super) principal: &'a Principal,
     /// Whether it asks in a session that submitted the job, or came by its key.
     pub(super) owns: bool,
+    /// Whether its session may cancel what any session of its principal
+    /// submitted: an extension of ours (1.1 §7.6 names the submitting session).
+    pub(super) cancels_anywhere: bool,
 }
 
 /// Why something may not be done.
@@ -42,12 +45,14 @@ pub(super) enum Reason {
 ///
 /// Why not.
 pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<(), Reason> {
-    let Who { principal, owns } = who;
-    if job.spec().principal != *principal && !sees_everything(config, principal) {
+    let Who { principal, owns, cancels_anywhere } = who;
+    let is_own = job.spec().principal == *principal;
+    if !is_own && !sees_everything(config, principal) {
         return Err(Reason::Unknown);
     }
     match act {
         Act::See => Ok(()),
+        Act::Cancel if is_own && cancels_anywhere => Ok(()),
         Act::Cancel if owns || config.operators.contains(principal) => Ok(()),
         Act::Pace if owns => Ok(()),
         Act::Cancel | Act::Pace => Err(Reason::NotSubmitter(act)),

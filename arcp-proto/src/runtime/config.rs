@@ -148,6 +148,8 @@ impl Config {
             Feature::AgentVersions,
             Feature::BlockOnSilence,
             Feature::FilterSubscriptions,
+            Feature::CancelAnywhere,
+            Feature::ListDetails,
         ]);
         let all = if self.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         if self.history { all.with(Feature::DurableJobs) } else { all }

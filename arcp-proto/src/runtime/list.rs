@@ -26,7 +26,7 @@ const LARGEST_PAGE: u64 = 1000;
 /// Bytes of a cursor's tag: it lives as long as a runtime, and a guess costs a
 /// request.
 const TAG: usize = 12;
-/// What an entry takes besides its lease, generously.
+/// What an entry takes besides its lease and owner, generously.
 const ENTRY_BYTES: usize = 512;
 
 /// A page that was asked for.
@@ -83,8 +83,9 @@ impl Listing {
             }
             seen = Some(id);
             if matches(job, query) {
-                bytes += ENTRY_BYTES + job.spec().lease.as_str().len();
-                found.push(summary(id, job));
+                let entry = summary(id, job);
+                bytes += ENTRY_BYTES + entry.lease.as_str().len() + entry.owner.as_ref().map_or(0, String::len);
+                found.push(entry);
             }
         }
         let next = next.map(|last| write_cursor(ctx, principal, last));
@@ -141,5 +142,7 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
         created_at: Some(job.spec().created_at),
         trace: Some(job.spec().trace.clone()),
         last_event: job.count(),
+        ended_at: job.end().map(|end| end.at),
+        owner: Some(job.spec().principal.to_string()),
     }
 }

@@ -195,6 +195,8 @@ impl Payload<'_, '_> {
             created_at: self.time(&["created_at", "submitted_at"]),
             trace: self.string(&["trace_id"]),
             last_event: self.u64(&["last_event_seq"]).unwrap_or(0),
+            ended_at: self.time(&["ended_at"]),
+            owner: self.string(&["principal"]),
         })
     }
 

@@ -72,9 +72,11 @@ impl RequestHandler<'_> {
         let Runtime { ctx, sessions, jobs, delivery, .. } = &*self.runtime;
         let known = JobId::parse(id.as_str()).and_then(|id| Some((id, jobs.get(id)?)));
         let (id, job) = known.filter(|(_, job)| !job.is_expired()).ok_or(Reason::Unknown)?;
-        let principal = sessions.get(self.session).ok_or(Reason::Unknown)?.principal();
+        let asking = sessions.get(self.session).ok_or(Reason::Unknown)?;
         let owns = delivery.audiences.get(id).is_some_and(|audience| audience.owners().contains(&self.session));
-        authority::may(&ctx.config, Who { principal, owns }, act, job)?;
+        let cancels_anywhere = asking.view().features.has(Feature::CancelAnywhere);
+        let who = Who { principal: asking.principal(), owns, cancels_anywhere };
+        authority::may(&ctx.config, who, act, job)?;
         Ok(id)
     }
 

@@ -160,7 +160,7 @@ impl Restorer<'_> {
             self.delivery.audiences.own(session_id, id);
         }
         // Who may see what is said anew at each start.
-        let who = Who { principal: session.principal(), owns: owner };
+        let who = Who { principal: session.principal(), owns: owner, cancels_anywhere: false };
         if authority::may(&self.ctx.config, who, Act::See, job).is_ok() && !job.is_terminal() {
             self.delivery.audiences.join(session_id, id);
         }

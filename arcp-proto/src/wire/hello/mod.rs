@@ -48,6 +48,8 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         | Feature::Progress
         | Feature::ResultChunk
         | Feature::AgentVersions => Some(feature.as_str()),
+        Feature::CancelAnywhere => Some("x-vendor.arcp.cancel_anywhere"),
+        Feature::ListDetails => Some("x-vendor.arcp.list_details"),
         Feature::BlockOnSilence | Feature::FilterSubscriptions | Feature::DurableJobs => None,
     }
 }

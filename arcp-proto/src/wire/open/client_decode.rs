@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use super::{IMPLIED, capability_named};
+use super::{IMPLIED, capability_named, extension_feature};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
@@ -236,18 +236,22 @@ impl Payload<'_, '_> {
         let agents: Vec<&serde_json::value::RawValue> =
             list("agents").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
         let heartbeat = self.raw(&["heartbeat_interval_sec"]).and_then(seconds);
+        let extensions: Vec<String> =
+            list("extensions").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        let features = capabilities.as_ref().map_or(IMPLIED, |c| c.capabilities());
+        let extended = extensions.iter().filter_map(|name| extension_feature(name));
         Ok(Opened {
             session: self.session()?,
             resume_token: Secret::new(self.string(&["resume_token"]).unwrap_or_default()),
             resume_window_s: self.u64(&["resume_window_sec"]).unwrap_or(0),
             heartbeat_s: heartbeat,
             job_heartbeat_s: list("heartbeat_interval_seconds").and_then(seconds),
-            features: capabilities.as_ref().map_or(IMPLIED, |c| c.capabilities()),
+            features: extended.fold(features, Features::with),
             agents: agents.into_iter().filter_map(|raw| agent(raw.get())).collect(),
             runtime: ClientInfo { name: name("kind"), version: name("version") },
             accepted_at: self.now,
             expires_at: nested("lease").and_then(|lease| lease.time(&["expires_at"])),
-            extensions: list("extensions").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default(),
+            extensions,
             anonymous: list("anonymous") == Some("true"),
             capabilities: self.object("capabilities"),
             replay: None,

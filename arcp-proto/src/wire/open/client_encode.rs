@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Envelope, TYPES, capability_name, is_job, subscriptions, words};
+use super::{Envelope, TYPES, capability_name, extension_names, is_job, subscriptions, words};
 use crate::id::IdempotencyKey;
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
@@ -124,8 +124,8 @@ fn write_capabilities(out: &mut Object, open: &Open) {
     if open.features.has(Feature::Heartbeat) {
         out.u64("heartbeat_interval_seconds", 30);
     }
-    let others = open.extensions.iter().filter(|name| *name != TYPES);
-    let mut extensions: Vec<String> = others.map(|name| quoted(name)).collect();
+    let others = open.extensions.iter().map(String::as_str).filter(|name| *name != TYPES);
+    let mut extensions: Vec<String> = others.chain(extension_names(open.features)).map(quoted).collect();
     extensions.push(quoted(TYPES));
     out.array("extensions", extensions);
     let required = open.required.iter().filter_map(capability_name).map(quoted);

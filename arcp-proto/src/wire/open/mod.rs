@@ -40,6 +40,20 @@ pub(crate) const IMPLIED: Features =
 /// The extension by which a peer says that it reads the codes of 1.1.
 const TYPES: &str = "arcpx.arcp.types.v1";
 
+/// The extensions that stand for features of which the RFC has no capability.
+const EXTENSIONS: [(Feature, &str); 2] =
+    [(Feature::CancelAnywhere, "arcpx.arcp.cancel_anywhere.v1"), (Feature::ListDetails, "arcpx.arcp.list_details.v1")];
+
+/// The feature that an extension stands for.
+fn extension_feature(name: &str) -> Option<Feature> {
+    EXTENSIONS.into_iter().find(|(_, known)| *known == name).map(|(feature, _)| feature)
+}
+
+/// The extensions that stand for features.
+fn extension_names<'a>(features: Features) -> impl Iterator<Item = &'a str> {
+    EXTENSIONS.into_iter().filter(move |(feature, _)| features.has(*feature)).map(|(_, name)| name)
+}
+
 /// The capability that stands for a feature, where it is a plain yes or no.
 fn capability_name(feature: Feature) -> Option<&'static str> {
     Some(match feature {
@@ -56,7 +70,9 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         | Feature::LeaseExpiresAt
         | Feature::Progress
         | Feature::AgentVersions
-        | Feature::BlockOnSilence => return None,
+        | Feature::BlockOnSilence
+        | Feature::CancelAnywhere
+        | Feature::ListDetails => return None,
     })
 }
 

@@ -3,7 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
-use super::{Envelope, capability_name, code_name, correlation, is_job, shown, status_word, words};
+use super::{Envelope, capability_name, code_name, correlation, extension_names, is_job, shown, status_word, words};
 use crate::error::ErrorCode;
 use crate::id::WireId;
 use crate::json::{Json, Object};
@@ -136,8 +136,8 @@ fn write_capabilities(out: &mut Object, opened: &Opened) {
     if let Some(interval) = opened.job_heartbeat_s {
         out.u64("heartbeat_interval_seconds", interval);
     }
-    out.array("extensions", opened.extensions.iter().map(|name| quoted(name)))
-        .array("agents", opened.agents.iter().map(write_agent));
+    let extensions = opened.extensions.iter().map(String::as_str).chain(extension_names(opened.features));
+    out.array("extensions", extensions.map(quoted)).array("agents", opened.agents.iter().map(write_agent));
 }
 
 fn write_resumed(opened: &Opened, from: u64, replayed: bool) -> String {

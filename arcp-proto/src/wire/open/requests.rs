@@ -7,7 +7,7 @@ use core::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{TYPES, capability_named, subscriptions};
+use super::{TYPES, capability_named, extension_feature, subscriptions};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object, Text};
@@ -200,7 +200,9 @@ fn read_open(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
         names: capabilities.0.iter().map(|(name, _)| name.as_ref()),
         types: extensions.iter().any(|name| name == TYPES),
     });
-    let open = Open { required, required_unknown, extensions, ..Open::new(client, credential, offered(&capabilities)) };
+    let features = extensions.iter().filter_map(|name| extension_feature(name));
+    let features = features.fold(offered(&capabilities), Features::with);
+    let open = Open { required, required_unknown, extensions, ..Open::new(client, credential, features) };
     Ok((open, profile))
 }
 

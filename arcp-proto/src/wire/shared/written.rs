@@ -85,6 +85,12 @@ fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
     entry
         .opt_str("trace_id", job.trace.as_deref().filter(|trace| (words.is_trace)(trace)))
         .u64("last_event_seq", job.last_event);
+    if words.view.features.has(Feature::ListDetails) {
+        if let Some(at) = job.ended_at {
+            entry.display("ended_at", at);
+        }
+        entry.opt_str("principal", job.owner.as_deref());
+    }
     entry.done()
 }
 
