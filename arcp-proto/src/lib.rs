@@ -28,6 +28,7 @@ pub mod entropy;
 pub mod error;
 pub mod id;
 pub mod json;
+pub mod lease;
 pub mod limits;
 pub mod model;
 mod principal;

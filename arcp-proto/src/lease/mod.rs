@@ -1,0 +1,181 @@
+//! Leases: what a job may do, and for how much (1.1 §9).
+//!
+//! Pure and exact. A [`Lease`] grants [`Pattern`]s by [`Namespace`]; a [`Target`] that has
+//! no single meaning is refused before it is compared. [`Lease::permits`] says which
+//! pattern decides, [`Lease::covers`] whether a child's lease is within this one, by
+//! construction, with a target that is not if it is not.
+//!
+//! ```
+//! use arcp_proto::json::Json;
+//! use arcp_proto::lease::{Lease, Namespace, Target};
+//! let lease = Lease::parse(&Json::parse(r#"{"tool.call":["search.*"],"cost.budget":["USD:1.00"]}"#).unwrap())?;
+//! let target = Target::new(&Namespace::ToolCall, "search.web").unwrap();
+//! assert!(lease.permits(&Namespace::ToolCall, &target).is_some());
+//! let child = Lease::parse(&Json::parse(r#"{"tool.call":["search.w*"]}"#).unwrap())?;
+//! assert_eq!(lease.covers(&child), Ok(()));
+//! assert!(child.covers(&lease).is_err());
+//! # Ok::<(), arcp_proto::error::Violation>(())
+//! ```
+
+mod automaton;
+mod money;
+mod namespace;
+mod pattern;
+mod target;
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use automaton::Containment;
+pub use money::{Amount, Budget, Currency};
+pub use namespace::Namespace;
+pub use pattern::Pattern;
+pub use target::{Refused, Target};
+
+use crate::error::Violation;
+use crate::json::{Json, Object};
+
+/// Patterns of one lease.
+const MOST: usize = 1024;
+
+/// What a job may do. What no pattern means, it may not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    grants: BTreeMap<Namespace, Vec<Pattern>>,
+    budget: Budget,
+}
+
+/// Why a child's lease is not within its parent's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// The child's pattern means this, and no pattern of the parent does.
+    Wider {
+        /// Where.
+        namespace: Namespace,
+        /// The child's pattern.
+        pattern: String,
+        /// What it means and the parent does not.
+        target: Target,
+    },
+    /// Patterns so involved that it could not be proved.
+    TooComplex {
+        /// Where.
+        namespace: Namespace,
+        /// The child's pattern.
+        pattern: String,
+    },
+    /// The child may spend more.
+    Budget(Currency),
+}
+
+impl Lease {
+    /// Reads a lease: an object of lists of patterns, and of amounts in `cost.budget`.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` that names the namespace and the pattern.
+    pub fn parse(json: &Json) -> Result<Lease, Violation> {
+        let invalid = |text: String| Violation::invalid(alloc::format!("`lease_request`: {text}"));
+        let members = json.members().map_err(|error| invalid(error.to_string()))?;
+        let mut lease = Lease::default();
+        for (name, list) in &members.0 {
+            let shown: String = name.chars().take(64).collect();
+            let patterns: Vec<String> = serde_json::from_str(list)
+                .map_err(|_| invalid(alloc::format!("`{shown}` must be a list of strings")))?;
+            if name == "cost.budget" {
+                lease.budget = Budget::parse(patterns.iter().map(String::as_str))?;
+                continue;
+            }
+            let namespace: Namespace =
+                name.parse().map_err(|error| invalid(alloc::format!("`{shown}` is no namespace: {error}")))?;
+            for text in &patterns {
+                let pattern = Pattern::new(&namespace, text).map_err(|refused| {
+                    let text: String = text.chars().take(128).collect();
+                    invalid(alloc::format!("`{namespace}`: the pattern `{text}` cannot be used: {refused}"))
+                })?;
+                lease.grants.entry(namespace.clone()).or_default().push(pattern);
+            }
+        }
+        if lease.grants.values().map(Vec::len).sum::<usize>() > MOST {
+            return Err(invalid(alloc::format!("it has more than {MOST} patterns")));
+        }
+        Ok(lease)
+    }
+
+    /// The pattern by which it permits this; `None` if it does not.
+    pub fn permits(&self, namespace: &Namespace, target: &Target) -> Option<&Pattern> {
+        self.grants.get(namespace)?.iter().find(|pattern| pattern.matches(target))
+    }
+
+    /// Whether everything that `child` permits is permitted by this, and its budget is
+    /// within this one's.
+    ///
+    /// # Errors
+    ///
+    /// What is not.
+    pub fn covers(&self, child: &Lease) -> Result<(), Excess> {
+        for (namespace, patterns) in &child.grants {
+            let outer: Vec<_> = self.grants.get(namespace).into_iter().flatten().map(Pattern::program).collect();
+            for pattern in patterns {
+                let said = || (namespace.clone(), pattern.as_str().to_string());
+                match automaton::contained(namespace.shape(), pattern.program(), &outer) {
+                    Containment::Contained => {}
+                    Containment::TooComplex => {
+                        let (namespace, pattern) = said();
+                        return Err(Excess::TooComplex { namespace, pattern });
+                    }
+                    Containment::Witness(text) => {
+                        let (namespace, pattern) = said();
+                        return Err(Excess::Wider { namespace, pattern, target: Target::of_canonical(text) });
+                    }
+                }
+            }
+        }
+        match self.budget.lacks(&child.budget) {
+            Some(currency) => Err(Excess::Budget(currency.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What it may spend.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Its patterns by namespace.
+    pub fn grants(&self) -> impl Iterator<Item = (&Namespace, &[Pattern])> {
+        self.grants.iter().map(|(namespace, patterns)| (namespace, patterns.as_slice()))
+    }
+
+    /// As it is shown and kept.
+    pub fn to_json(&self) -> Json {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let mut out = Object::new();
+        for (namespace, patterns) in self.grants() {
+            out.array(namespace.as_str(), patterns.iter().map(|pattern| quoted(pattern.as_str())));
+        }
+        if !self.budget.is_empty() {
+            let amounts = self.budget.iter().map(|(currency, amount)| quoted(&alloc::format!("{currency}:{amount}")));
+            out.array("cost.budget", amounts);
+        }
+        out.json()
+    }
+}
+
+impl core::fmt::Display for Excess {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Excess::Wider { namespace, pattern, target } => {
+                write!(f, "`{namespace}`: `{pattern}` means `{target}`, which the parent's lease does not grant")
+            }
+            Excess::TooComplex { namespace, pattern } => {
+                write!(
+                    f,
+                    "`{namespace}`: `{pattern}` is too involved to prove that the parent's lease grants all of it"
+                )
+            }
+            Excess::Budget(currency) => write!(f, "`cost.budget`: the parent has less {currency} left"),
+        }
+    }
+}

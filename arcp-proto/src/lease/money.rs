@@ -1,0 +1,238 @@
+//! Amounts of money, exactly (1.1 §9.6).
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
+
+use crate::error::{ParseError, Violation};
+
+/// Digits behind the point.
+const SCALE: u32 = 12;
+const ONE: i128 = 10_i128.pow(SCALE);
+/// Digits before the point.
+const WHOLE: usize = 15;
+
+/// What is counted: `USD`, `EUR`, `credits`, or a word of the runtime's own: 1 to
+/// 16 letters, digits, `-` and `_`, a letter first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Currency(String);
+
+impl Currency {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Currency {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Currency, ParseError> {
+        let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
+        let good = (1..=16).contains(&text.len()) && text.as_bytes()[0].is_ascii_alphabetic() && text.bytes().all(fits);
+        good.then(|| Currency(text.into())).ok_or(ParseError::new("a currency of 1 to 16 letters, digits, `-` and `_`"))
+    }
+}
+
+/// An amount of one currency, to 12 digits behind the point; below zero, what is
+/// spent beyond a budget.
+///
+/// ```
+/// use arcp_proto::lease::Amount;
+/// let spent: Amount = ["0.1", "0.2"].into_iter().map(|text| text.parse::<Amount>().unwrap()).sum();
+/// assert_eq!(spent.to_string(), "0.3");
+/// assert!("1e3".parse::<Amount>().is_err() && "-1".parse::<Amount>().is_err() && ".5".parse::<Amount>().is_err());
+/// assert_eq!(Amount::reported("1e-7").map(|amount| amount.to_string()), Some("0.0000001".into()));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Amount(i128);
+
+impl Amount {
+    /// Nothing.
+    pub const ZERO: Amount = Amount(0);
+
+    /// A cost as an agent reports it: any JSON number from zero on. Published
+    /// clients write `1e-07`. What is finer than we count is rounded up, against
+    /// the spender.
+    pub fn reported(number: &str) -> Option<Amount> {
+        let (mantissa, exponent) = match number.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+            None => (number, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all_digits = |text: &str| text.bytes().all(|c| c.is_ascii_digit());
+        if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) || number.len() > 64 {
+            return None;
+        }
+        let digits = alloc::format!("{whole}{fraction}");
+        let digits = digits.trim_start_matches('0');
+        if digits.is_empty() {
+            return Some(Amount::ZERO);
+        }
+        // The value is `digits` times ten to this, in units of the last digit we count.
+        let shift = i64::from(exponent) + i64::from(SCALE) - fraction.len() as i64;
+        let length = digits.len() as i64 + shift;
+        if length > WHOLE as i64 + i64::from(SCALE) {
+            return None;
+        }
+        if length <= 0 {
+            return Some(Amount(1));
+        }
+        let kept = digits.len().min(length as usize);
+        let units: i128 = digits[..kept].parse().ok()?;
+        let rounded = i128::from(digits[kept..].bytes().any(|c| c != b'0'));
+        let zeros = u32::try_from(length as usize - kept).ok()?;
+        Some(Amount(units * 10_i128.pow(zeros) + rounded))
+    }
+
+    /// Whether nothing is left.
+    pub fn is_used_up(self) -> bool {
+        self.0 <= 0
+    }
+}
+
+impl core::iter::Sum for Amount {
+    fn sum<I: Iterator<Item = Amount>>(amounts: I) -> Amount {
+        amounts.fold(Amount::ZERO, |sum, amount| sum + amount)
+    }
+}
+
+impl core::ops::Add for Amount {
+    type Output = Amount;
+
+    fn add(self, other: Amount) -> Amount {
+        Amount(self.0.saturating_add(other.0))
+    }
+}
+
+impl core::ops::Sub for Amount {
+    type Output = Amount;
+
+    fn sub(self, other: Amount) -> Amount {
+        Amount(self.0.saturating_sub(other.0))
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (units, sign) = (self.0.unsigned_abs(), if self.0 < 0 { "-" } else { "" });
+        let (whole, fraction) = (units / ONE.unsigned_abs(), units % ONE.unsigned_abs());
+        write!(f, "{sign}{whole}")?;
+        if fraction == 0 {
+            return Ok(());
+        }
+        let digits = alloc::format!("{fraction:0width$}", width = SCALE as usize);
+        write!(f, ".{}", digits.trim_end_matches('0'))
+    }
+}
+
+impl FromStr for Amount {
+    type Err = ParseError;
+
+    /// Digits, and perhaps a point with digits on both sides.
+    fn from_str(text: &str) -> Result<Amount, ParseError> {
+        const EXPECTED: ParseError =
+            ParseError::new("digits, at most 15, and perhaps a point and at most 12 more; no sign and no exponent");
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits =
+            |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit());
+        if !digits(whole, WHOLE) || !digits(fraction, SCALE as usize) {
+            return Err(EXPECTED);
+        }
+        let units = alloc::format!("{whole}{fraction:0<width$}", width = SCALE as usize);
+        units.parse().map(Amount).map_err(|_| EXPECTED)
+    }
+}
+
+/// What a job may still spend, by currency. A currency that is not in it is not
+/// bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Budget(BTreeMap<Currency, Amount>);
+
+impl Budget {
+    /// Reads amounts such as `USD:5.00`. Those of one currency are added.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` that names the amount.
+    pub fn parse<'a>(amounts: impl IntoIterator<Item = &'a str>) -> Result<Budget, Violation> {
+        let mut budget = Budget::default();
+        for text in amounts {
+            let bad = |error: ParseError| {
+                let shown: String = text.chars().take(64).collect();
+                Violation::invalid(alloc::format!("`cost.budget`: `{shown}`: expected {}", error.expected))
+            };
+            let (currency, amount) =
+                text.split_once(':').ok_or_else(|| bad(ParseError::new("CURRENCY:AMOUNT, such as USD:5.00")))?;
+            let (currency, amount) = (currency.parse::<Currency>().map_err(bad)?, amount.parse().map_err(bad)?);
+            let sum = budget.0.entry(currency).or_default();
+            *sum = *sum + amount;
+        }
+        Ok(budget)
+    }
+
+    /// What is left of a currency; `None` if it is not bounded.
+    pub fn left(&self, currency: &str) -> Option<Amount> {
+        self.iter().find(|(own, _)| own.as_str() == currency).map(|(_, amount)| amount)
+    }
+
+    /// Every currency and what is left of it.
+    pub fn iter(&self) -> impl Iterator<Item = (&Currency, Amount)> {
+        self.0.iter().map(|(currency, amount)| (currency, *amount))
+    }
+
+    /// Whether no currency is bounded.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Counts a cost; what is left may go below zero. What is left then, if the
+    /// currency is bounded.
+    pub fn spend(&mut self, currency: &str, cost: Amount) -> Option<Amount> {
+        let (_, left) = self.0.iter_mut().find(|(own, _)| own.as_str() == currency)?;
+        *left = *left - cost;
+        Some(*left)
+    }
+
+    /// The first currency of which nothing is left: it stops every operation.
+    pub fn used_up(&self) -> Option<&Currency> {
+        self.iter().find(|(_, left)| left.is_used_up()).map(|(currency, _)| currency)
+    }
+
+    /// The first currency in which this is less than `asked`. What is not
+    /// bounded is enough.
+    pub fn lacks(&self, asked: &Budget) -> Option<&Currency> {
+        self.iter()
+            .find(|(currency, left)| asked.left(currency.as_str()).is_some_and(|asked| asked > *left))
+            .map(|(c, _)| c)
+    }
+
+    /// Takes what a child may spend out of this; all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first currency of which there is less.
+    pub fn reserve(&mut self, child: &Budget) -> Result<(), Currency> {
+        if let Some(short) = self.lacks(child) {
+            return Err(short.clone());
+        }
+        for (currency, amount) in child.iter() {
+            self.spend(currency.as_str(), amount);
+        }
+        Ok(())
+    }
+
+    /// Takes back what a child has left.
+    pub fn give_back(&mut self, child: &Budget) {
+        for (currency, left) in child.iter() {
+            self.spend(currency.as_str(), Amount::ZERO - left);
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! Leases are exact: what a pattern means, and whether a lease is within
+//! another one.
+
+use arcp_proto::json::Json;
+use arcp_proto::lease::{Amount, Budget, Excess, Lease, Namespace, Pattern, Refused, Target};
+use globset::GlobBuilder;
+
+fn lease(json: &str) -> Lease {
+    Lease::parse(&Json::parse(json).expect("JSON")).expect("a lease")
+}
+
+fn namespace(name: &str) -> Namespace {
+    name.parse().expect("a namespace")
+}
+
+fn permits(name: &str, pattern: &str, target: &str) -> bool {
+    let namespace = namespace(name);
+    let pattern = Pattern::new(&namespace, pattern).expect("a pattern");
+    Target::new(&namespace, target).is_ok_and(|target| pattern.matches(&target))
+}
+
+/// Namespace, pattern, what is asked for, and whether it may be had. The first
+/// lines of each are holes that published libraries and SDKs have.
+const ASKED: &[(&str, &str, &str, bool)] = &[
+    ("fs.read", "/workspace/**", "/workspace/../etc/passwd", false),
+    ("fs.read", "/workspace/**", "/workspace/./a", false),
+    ("fs.read", "/workspace/**", "/workspace//a", false),
+    ("fs.read", "/workspace/**", "/workspace/a/", false),
+    ("fs.read", "/workspace/**", "/workspace/%2e%2e/etc", false),
+    ("fs.read", "/workspace/**", "/workspace/%2E%2e/etc", false),
+    ("fs.read", "/workspace/**", "/workspace/a%2fb", false),
+    ("fs.read", "/workspace/**", "/workspace/..\\etc", false),
+    ("fs.read", "/workspace/**", "/workspace/a\0b", false),
+    ("fs.read", "/workspace/**", "/workspace/a\nb", false),
+    ("fs.read", "/workspace/**", "workspace/a", false),
+    ("fs.read", "/workspace/**", "", false),
+    ("fs.read", "/workspace/*", "/workspace/a/b", false),
+    ("fs.read", "/workspace/**", "/workspace-evil/a", false),
+    ("fs.read", "/workspace/**", "/workspace", false),
+    ("fs.read", "/workspace/**", "/workspace/a", true),
+    ("fs.read", "/workspace/**", "/workspace/a/b/c", true),
+    ("fs.read", "/workspace/*", "/workspace/a", true),
+    ("fs.read", "/workspace/*.rs", "/workspace/.rs", true),
+    ("fs.read", "/workspace/?", "/workspace/ä", true),
+    ("fs.read", "/workspace/?", "/workspace/ab", false),
+    ("fs.read", "/a/**/b", "/a/b", true),
+    ("fs.read", "/a/**/b", "/a/x/y/b", true),
+    ("fs.read", "/a/**/b", "/a/xb", false),
+    ("fs.read", "/a/**/b/**/c", "/a/b/b/c/c", true),
+    ("fs.read", "/**/b", "/b", true),
+    ("fs.read", "/**", "/", true),
+    ("fs.read", "/**", "/etc/passwd", true),
+    ("fs.read", "/", "/", true),
+    ("fs.read", "/", "/a", false),
+    ("fs.read", "/Data/**", "/data/a", false),
+    ("net.fetch", "https://*.example.com/**", "https://evil.test/.example.com/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://example.com/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://a.b.example.com/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://a.example.com.evil.test/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://a.example.com@evil.test/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://evil.test#.example.com/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://evil.test?.example.com/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://evil.test\\.example.com/x", false),
+    ("net.fetch", "https://*.example.com/**", "http://a.example.com/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://a.example.com:8443/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://a.example.com:0443/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://a.example.com:/x", false),
+    ("net.fetch", "https://*.example.com/**", "https://a.example.com./x", false),
+    ("net.fetch", "https://*.example.com/**", "https://A.Example.COM:443/x", true),
+    ("net.fetch", "https://*.example.com/**", "HTTPS://a.example.com", true),
+    ("net.fetch", "https://*.example.com/**", "https://a.example.com/x?to=https://evil.test", true),
+    ("net.fetch", "https://**.example.com/**", "https://example.com/x", true),
+    ("net.fetch", "https://**.example.com/**", "https://a.b.example.com/x", true),
+    ("net.fetch", "https://**.example.com/**", "https://badexample.com/x", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/../admin", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/%2e%2e/admin", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/.%2e/admin", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/%252e%252e/admin", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/%zz", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/%ff", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/%0d%0aHost:x", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1//x", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/a b", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/", true),
+    ("net.fetch", "https://h/v1/**", "https://h/v1", false),
+    ("net.fetch", "https://h/v1/**", "https://h/v1/a%20b", true),
+    ("net.fetch", "https://h/a%20b", "https://h/a%20b", true),
+    ("net.fetch", "https://h/%61", "https://h/a", true),
+    ("net.fetch", "https://h/%2A", "https://h/x", false),
+    ("net.fetch", "https://h/%2A", "https://h/*", true),
+    ("net.fetch", "https://h/**", "https://h", true),
+    ("net.fetch", "https://h:*/**", "https://h:8443/x", true),
+    ("net.fetch", "https://h:8443/**", "https://h/x", false),
+    ("net.fetch", "http://127.0.0.1/**", "http://127.1/x", false),
+    ("net.fetch", "http://127.0.0.1/**", "http://2130706433/x", false),
+    ("net.fetch", "http://127.0.0.1/**", "http://0x7f.0.0.1/x", false),
+    ("net.fetch", "http://127.0.0.1/**", "http://127.0.0.1/x", true),
+    ("net.fetch", "http://10.0.*.*/**", "http://10.0.3.4/x", true),
+    ("net.fetch", "http://*/**", "http://0x7f000001/x", false),
+    ("net.fetch", "http://[::1]/**", "http://[0:0:0:0:0:0:0:1]/x", true),
+    ("net.fetch", "s3://bucket/**", "s3://bucket/key", true),
+    ("net.fetch", "https://bücher.example/**", "https://bücher.example/x", false),
+    ("tool.call", "search.*", "search.web", true),
+    ("tool.call", "search.*", "search.web.deep", true),
+    ("tool.call", "search.*", "search", false),
+    ("tool.call", "search.*", "search./x", false),
+    ("tool.call", "*", "a/b", false),
+    ("tool.call", "**", "a/b", true),
+    ("tool.call", "a*b", "ab-b", true),
+    ("tool.call", "a*b*c", "a-b-c-b-c", true),
+    ("model.use", "claude-3-haiku-*", "claude-3-haiku-20240307", true),
+    ("model.use", "vendor/*-mini-*", "vendor/gpt-mini-1", true),
+    ("model.use", "vendor/*-mini-*", "vendor/x/y-mini-1", false),
+    ("x-vendor.acme.door", "front", "front", true),
+    ("x-vendor.acme.door", "front", "back", false),
+];
+
+#[test]
+fn a_pattern_means_what_it_says_by_every_spelling() {
+    for (name, pattern, target, may) in ASKED {
+        if name == &"net.fetch" && !pattern.is_ascii() {
+            assert_eq!(Pattern::new(&namespace(name), pattern), Err(Refused::BadHost), "{pattern}");
+            continue;
+        }
+        assert_eq!(permits(name, pattern, target), *may, "{name} {pattern} {target}");
+    }
+}
+
+#[test]
+fn what_is_no_pattern_is_refused_with_its_reason() {
+    let cases = [
+        ("fs.read", "", Refused::Empty),
+        ("fs.read", "a/b", Refused::NotAbsolute),
+        ("fs.read", "/a**", Refused::BadWildcard),
+        ("fs.read", "/***", Refused::BadWildcard),
+        ("fs.read", "/a//b", Refused::EmptySegment),
+        ("fs.read", "/a/", Refused::EmptySegment),
+        ("fs.read", "/a/../b", Refused::DotSegment),
+        ("fs.read", "/a/%2e%2e/b", Refused::EncodedSeparator),
+        ("fs.read", "/a\\b", Refused::Backslash),
+        ("fs.read", "/a\tb", Refused::Control),
+        ("tool.call", "/a", Refused::Absolute),
+        ("net.fetch", "example.com/*", Refused::NoScheme),
+        ("net.fetch", "*://example.com/*", Refused::NoScheme),
+        ("net.fetch", "https://me@example.com/", Refused::UserInfo),
+        ("net.fetch", "https:///x", Refused::BadHost),
+        ("net.fetch", "https://a..b/", Refused::BadHost),
+        ("net.fetch", "https://127.1/", Refused::BadHost),
+        ("net.fetch", "https://h:99999/", Refused::BadPort),
+        ("net.fetch", "https://h/#x", Refused::BadUrl),
+        ("net.fetch", "https://h/%4", Refused::BadEncoding),
+    ];
+    for (name, pattern, why) in cases {
+        assert_eq!(Pattern::new(&namespace(name), pattern), Err(why), "{name} {pattern}");
+    }
+    let long = format!("/{}", "a".repeat(4096));
+    assert_eq!(Pattern::new(&Namespace::FsRead, &long), Err(Refused::TooLong));
+    assert!(Pattern::new(&Namespace::FsRead, &format!("/{}/*", "a".repeat(4000))).is_ok());
+    let involved = format!("/*{}", "?".repeat(300));
+    assert_eq!(Pattern::new(&Namespace::FsRead, &involved), Err(Refused::TooComplex));
+}
+
+/// Child, parents, and whether all that the child means is meant by one of the
+/// parents. The first lines are escapes from a published SDK.
+const WITHIN: &[(&str, &str, &[&str], bool)] = &[
+    ("tool.call", "tier/*", &["tier/*/eu/*"], false),
+    ("tool.call", "a*c", &["a*b*c"], false),
+    ("tool.call", "vendor/*", &["vendor/*-mini-*"], false),
+    ("fs.read", "/data/**", &["/data/*"], false),
+    ("fs.read", "/data/*", &["/data/**"], true),
+    ("fs.read", "/data/**", &["/data/**"], true),
+    ("fs.read", "/data/**", &["/data/*", "/data/*/**"], true),
+    ("fs.read", "/data/**", &["/data/?", "/data/*/**"], false),
+    ("fs.read", "/data/**/x", &["/data/**"], true),
+    ("fs.read", "/data", &["/data/**"], false),
+    ("fs.read", "/**", &["/**/*"], true),
+    ("fs.read", "/*/**", &["/**/*"], true),
+    ("fs.read", "/a/*", &["/a/?", "/a/??*"], true),
+    ("fs.read", "/a/?*", &["/a/*"], true),
+    ("fs.read", "/a/*", &["/a/?*"], true),
+    ("fs.read", "/a/ab*", &["/a/a*", "/b"], true),
+    ("fs.read", "/a/*b", &["/a/*a", "/a/*c"], false),
+    ("fs.read", "/anything", &[], false),
+    ("net.fetch", "https://a.example.com/**", &["https://*.example.com/**"], true),
+    ("net.fetch", "https://*.example.com/**", &["https://a.example.com/**"], false),
+    ("net.fetch", "https://**.example.com/**", &["https://*.example.com/**"], false),
+    ("net.fetch", "https://**.example.com/**", &["https://example.com/**", "https://**.*.example.com/**"], true),
+    ("net.fetch", "https://h:443/x", &["https://h/*"], true),
+    ("net.fetch", "https://h:*/x", &["https://h/*"], false),
+    ("net.fetch", "http://h/x", &["https://h/x"], false),
+    ("net.fetch", "https://h/a/**", &["https://h/a/*", "https://h/a/*/**"], true),
+    ("model.use", "claude-*-haiku", &["claude-*"], true),
+    ("model.use", "claude-*", &["claude-*-haiku"], false),
+];
+
+#[test]
+fn a_lease_is_within_another_only_if_all_it_means_is() {
+    for (name, child, parents, within) in WITHIN {
+        let one = lease(&format!("{{\"{name}\":[\"{child}\"]}}"));
+        let list = parents.iter().map(|parent| format!("\"{parent}\"")).collect::<Vec<_>>().join(",");
+        let other = lease(&format!("{{\"{name}\":[{list}]}}"));
+        match other.covers(&one) {
+            Ok(()) => assert!(within, "{child} is not within {parents:?}"),
+            Err(Excess::Wider { target, .. }) => {
+                assert!(!within, "{child} is within {parents:?}, but for {target}");
+                assert!(permits(name, child, &target.to_string()), "{child} does not mean {target}");
+                assert!(!parents.iter().any(|parent| permits(name, parent, &target.to_string())), "{target}");
+            }
+            Err(other) => panic!("{child} {parents:?}: {other}"),
+        }
+    }
+}
+
+/// What a pattern of a name means, by trying everything.
+fn slowly(pattern: &[&str], target: &[&str]) -> bool {
+    match (pattern, target) {
+        ([], []) => true,
+        (["**"], [_, ..]) => true,
+        (["**", rest @ ..], _) if !rest.is_empty() && slowly(rest, target) => true,
+        (["**", ..], [_, others @ ..]) if pattern.len() > 1 => slowly(pattern, others),
+        ([first, rest @ ..], [segment, others @ ..]) => in_segment(first, segment) && slowly(rest, others),
+        _ => false,
+    }
+}
+
+fn in_segment(pattern: &str, text: &str) -> bool {
+    let Some(first) = pattern.chars().next() else { return text.is_empty() };
+    let rest = &pattern[first.len_utf8()..];
+    match first {
+        '*' => (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| in_segment(rest, &text[at..])),
+        '?' => text.chars().next().is_some_and(|c| in_segment(rest, &text[c.len_utf8()..])),
+        c => text.strip_prefix(c).is_some_and(|text| in_segment(rest, text)),
+    }
+}
+
+/// Numbers that look random, the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+
+    fn pattern(&mut self) -> String {
+        const PIECES: [&str; 6] = ["a", "b", "*", "?", "*", "."];
+        let segments = (0..1 + self.below(4)).map(|_| {
+            if self.below(4) == 0 {
+                return "**".to_string();
+            }
+            let text: String = (0..1 + self.below(3)).map(|_| PIECES[self.below(6)]).collect();
+            text.replace("**", "*a")
+        });
+        segments.collect::<Vec<_>>().join("/")
+    }
+}
+
+/// All names of up to four characters of `a`, `b`, `c`, `.` and `/`.
+fn all_names() -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut last = 0;
+    for _ in 0..4 {
+        let longer: Vec<String> =
+            all[last..].iter().flat_map(|text| ["a", "b", "c", ".", "/"].map(|c| format!("{text}{c}"))).collect();
+        last = all.len();
+        all.extend(longer);
+    }
+    all.retain(|name| Target::new(&Namespace::ToolCall, name).is_ok());
+    all
+}
+
+#[test]
+fn random_patterns_mean_what_trying_everything_says_and_globset_too() {
+    let (mut dice, names) = (Dice(1), all_names());
+    let mut compared = 0;
+    while compared < 400 {
+        let text = dice.pattern();
+        let Ok(pattern) = Pattern::new(&Namespace::ToolCall, &text) else { continue };
+        compared += 1;
+        let segments: Vec<&str> = text.split('/').collect();
+        let glob = GlobBuilder::new(&text).literal_separator(true).build().expect("a glob").compile_matcher();
+        for name in &names {
+            let own = pattern.matches(&Target::new(&Namespace::ToolCall, name).expect("a name"));
+            assert_eq!(own, slowly(&segments, &name.split('/').collect::<Vec<_>>()), "{text} {name}");
+            // There `**` at the end means what is above it as well.
+            if !text.ends_with("**") {
+                assert_eq!(own, glob.is_match(name), "globset: {text} {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn containment_of_random_patterns_is_what_trying_every_name_says() {
+    let (mut dice, names) = (Dice(2), all_names());
+    let (mut within, mut wider) = (0, 0);
+    while within < 100 || wider < 100 {
+        let texts: Vec<String> = (0..2 + dice.below(3)).map(|_| dice.pattern()).collect();
+        let read: Result<Vec<Pattern>, Refused> =
+            texts.iter().map(|text| Pattern::new(&Namespace::ToolCall, text)).collect();
+        let Ok(patterns) = read else { continue };
+        let quoted: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
+        let child = lease(&format!("{{\"tool.call\":[{}]}}", quoted[0]));
+        let parent = lease(&format!("{{\"tool.call\":[{}]}}", quoted[1..].join(",")));
+        let escapes = |target: &Target| {
+            patterns[0].matches(target) && !patterns[1..].iter().any(|pattern| pattern.matches(target))
+        };
+        match parent.covers(&child) {
+            Ok(()) => {
+                let escape =
+                    names.iter().find(|name| escapes(&Target::new(&Namespace::ToolCall, name).expect("a name")));
+                assert_eq!(escape, None, "{texts:?}");
+                within += 1;
+            }
+            Err(Excess::Wider { target, .. }) => {
+                assert!(
+                    escapes(&Target::new(&Namespace::ToolCall, &target.to_string()).expect("a name")),
+                    "{texts:?}: {target}"
+                );
+                wider += 1;
+            }
+            Err(other) => panic!("{texts:?}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn hostile_patterns_cost_no_more_than_their_bound() {
+    // The reader that tries everything would need longer than the universe.
+    let stars = format!("/{}b", "*a".repeat(60));
+    let target = format!("/{}", "a".repeat(4000));
+    assert!(!permits("fs.read", &stars, &target));
+    let deep = format!("/{}b", "**/a/".repeat(40));
+    assert!(!permits("fs.read", &deep, &format!("/{}", vec!["a"; 2000].join("/"))));
+    // Whose states, taken together, are two to the power of a hundred.
+    let child = lease("{\"tool.call\":[\"*\"]}");
+    let parent = lease(&format!("{{\"tool.call\":[\"*a{0}\",\"*b{0}\"]}}", "?".repeat(100)));
+    assert!(matches!(parent.covers(&child), Err(Excess::Wider { .. } | Excess::TooComplex { .. })));
+    let child = lease(&format!("{{\"tool.call\":[\"*a{}\"]}}", "?".repeat(100)));
+    let parent = lease(&format!("{{\"tool.call\":[\"*a{0}\",\"*b{0}\"]}}", "?".repeat(101)));
+    assert!(parent.covers(&child).is_err());
+}
+
+#[test]
+fn money_is_exact_and_its_grammar_strict() {
+    let budget = Budget::parse(["USD:5.00", "credits:1000", "USD:0.1"]).expect("a budget");
+    assert_eq!(budget.left("USD").map(|left| left.to_string()), Some("5.1".into()), "of one currency, added");
+    for bad in ["USD", "USD:", ":5", "USD:-5", "USD:+5", "USD:5e3", "USD:.5", "USD:5.", "USD: 5", "US D:5", "USD:1_000"]
+    {
+        assert!(Budget::parse([bad]).is_err(), "{bad}");
+    }
+    assert!(Budget::parse(["USD:999999999999999.999999999999"]).is_ok());
+    assert!(Budget::parse(["USD:1000000000000000"]).is_err(), "16 digits");
+    assert!(Budget::parse(["USD:0.0000000000001"]).is_err(), "13 digits behind the point");
+
+    let mut left = Budget::parse(["USD:1"]).expect("a budget");
+    for _ in 0..10 {
+        left.spend("USD", Amount::reported("0.1").expect("a cost"));
+    }
+    assert_eq!(left.left("USD"), Some(Amount::ZERO), "ten times a tenth is one");
+    assert_eq!(left.used_up().map(ToString::to_string), Some("USD".into()));
+    assert_eq!(
+        left.spend("USD", "0.12".parse().expect("an amount")).map(|left| left.to_string()),
+        Some("-0.12".into())
+    );
+    assert_eq!(left.spend("EUR", "7".parse().expect("an amount")), None, "what is not budgeted is not bounded");
+
+    let costs = [
+        ("0", "0"),
+        ("1e-07", "0.0000001"),
+        ("1.5E2", "150"),
+        ("0.0000000000001", "0.000000000001"),
+        ("1e-400", "0.000000000001"),
+        ("123.4567890123456", "123.456789012346"),
+        ("1e14", "100000000000000"),
+    ];
+    for (text, amount) in costs {
+        assert_eq!(Amount::reported(text).map(|amount| amount.to_string()), Some(amount.into()), "{text}");
+    }
+    for bad in ["-1", "-0.1", "1e15", "1e999999999999", "NaN", "", "\"1\"", "1,5"] {
+        assert_eq!(Amount::reported(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_child_takes_its_budget_from_its_parent_and_returns_the_rest() {
+    let mut parent = Budget::parse(["USD:5", "EUR:1"]).expect("a budget");
+    let mut child = Budget::parse(["USD:3"]).expect("a budget");
+    assert_eq!(parent.reserve(&child), Ok(()));
+    assert_eq!(parent.left("USD").map(|left| left.to_string()), Some("2".into()));
+    let more = Budget::parse(["EUR:1", "USD:2.01"]).expect("a budget");
+    assert_eq!(parent.reserve(&more).map_err(|currency| currency.to_string()), Err("USD".into()));
+    assert_eq!(parent.left("EUR").map(|left| left.to_string()), Some("1".into()), "all or nothing");
+    child.spend("USD", "1.25".parse().expect("an amount"));
+    parent.give_back(&child);
+    assert_eq!(parent.left("USD").map(|left| left.to_string()), Some("3.75".into()));
+}
+
+#[test]
+fn a_lease_is_read_shown_and_read_again() {
+    let text = r#"{"fs.read":["/a/**","/b"],"tool.call":["search.*"],"cost.budget":["USD:5.5"]}"#;
+    let read = lease(text);
+    assert_eq!(lease(read.to_json().as_str()), read);
+    for (bad, names) in [
+        (r#"{"fs.delete":["/a"]}"#, "fs.delete"),
+        (r#"{"fs.read":"/a"}"#, "fs.read"),
+        (r#"{"fs.read":["a"]}"#, "`a`"),
+        (r#"{"cost.budget":["USD:x"]}"#, "USD:x"),
+        (r#"{"":["/a"]}"#, "namespace"),
+        (r#"[1]"#, "lease_request"),
+    ] {
+        let error = Lease::parse(&Json::parse(bad).expect("JSON")).expect_err(bad);
+        assert!(error.to_string().contains(names), "{bad}: {error}");
+    }
+}
