@@ -16,7 +16,7 @@ use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
 use crate::output::Printing;
 use crate::values::{self, AgentCommand};
-use crate::{agents, completions, doctor, logs, man, result, retry, show, stop, wait};
+use crate::{agents, completions, doctor, lease, logs, man, result, retry, show, stop, wait};
 
 /// Serve agents, submit jobs, watch them.
 ///
@@ -69,6 +69,9 @@ pub enum Command {
     Runtimes(Runtimes),
     /// Stop runtimes that this user has started here.
     Stop(stop::Stop),
+    /// Ask what leases allow.
+    #[command(subcommand)]
+    Lease(lease::Leases),
     /// Say whether this machine is fit to serve, and what would fail next.
     Doctor(doctor::Doctor),
     /// Check, repair or back up what a runtime keeps.

@@ -11,6 +11,7 @@ mod doctor;
 mod exit;
 mod filter;
 mod follow;
+mod lease;
 mod list;
 mod logs;
 mod man;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         args::Command::Agents(args) => agents::run(&args),
         args::Command::Runtimes(args) => runtimes::list(&args),
         args::Command::Stop(args) => stop::run(&args),
+        args::Command::Lease(asked) => lease::run(&asked),
         args::Command::Doctor(args) => doctor::run(&args),
         args::Command::Store(args) => store::run(args),
         args::Command::Replay(args) => replay::run(&args),

@@ -103,6 +103,16 @@ impl Lease {
         Ok(lease)
     }
 
+    /// What either permits. Of a currency, what both allow is added.
+    #[must_use]
+    pub fn with(mut self, other: Lease) -> Lease {
+        for (namespace, patterns) in other.grants {
+            self.grants.entry(namespace).or_default().extend(patterns);
+        }
+        self.budget = self.budget.with(&other.budget);
+        self
+    }
+
     /// The pattern by which it permits this; `None` if it does not.
     pub fn permits(&self, namespace: &Namespace, target: &Target) -> Option<&Pattern> {
         self.grants.get(namespace)?.iter().find(|pattern| pattern.matches(target))

@@ -178,6 +178,15 @@ impl Budget {
         Ok(budget)
     }
 
+    /// What both allow, added.
+    pub(super) fn with(mut self, other: &Budget) -> Budget {
+        for (currency, amount) in other.iter() {
+            let sum = self.0.entry(currency.clone()).or_default();
+            *sum = *sum + amount;
+        }
+        self
+    }
+
     /// What is left of a currency; `None` if it is not bounded.
     pub fn left(&self, currency: &str) -> Option<Amount> {
         self.iter().find(|(own, _)| own.as_str() == currency).map(|(_, amount)| amount)
