@@ -20,6 +20,7 @@ use crate::admission::Admission;
 use crate::framing::{Framed, Framing};
 use crate::http::{Answer, UpgradePolicy, response};
 use crate::partial::Partial;
+use crate::stats;
 
 /// The tokens below are the listener and the waker.
 const FIRST_CONN: usize = 2;
@@ -258,6 +259,10 @@ impl Connections {
                     response(200, "OK", "ok")
                 };
                 self.answer(token, &text);
+                Vec::new()
+            }
+            Answer::Stats(bearer) => {
+                self.answer(token, &stats::answer(driver, bearer));
                 Vec::new()
             }
             Answer::Refuse(text) => {

@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     Upgrade { response: String, head: usize },
     /// Asked whether all is well.
     Health,
+    /// Asked how much there is of everything, by who has this token.
+    Stats(Option<Secret>),
     /// Write this and close.
     Refuse(String),
 }
@@ -66,6 +68,10 @@ impl UpgradePolicy {
         let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default();
         match path {
             "/healthz" => Answer::Health,
+            "/stats" => {
+                let token = header("authorization").and_then(|given| given.strip_prefix("Bearer "));
+                Answer::Stats(token.map(|token| Secret::new(token.trim().to_string())))
+            }
             // Published clients are given an address without a path, and ask so.
             path if path == self.path || path == "/" => {
                 let version = header("sec-websocket-version") == Some("13");
@@ -191,7 +197,7 @@ mod tests {
         match answer {
             Answer::Refuse(text) => text[9..12].parse().unwrap_or(0),
             Answer::Upgrade { .. } => 101,
-            Answer::Health => 200,
+            Answer::Health | Answer::Stats(_) => 200,
             Answer::More => 0,
         }
     }
@@ -219,6 +225,9 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: evil.example\r\n", 421),
             ("POST /arcp HTTP/1.1\r\nHost: localhost\r\n", 405),
             ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n", 200),
+            ("GET /stats HTTP/1.1\r\nHost: localhost\r\n", 200),
+            ("GET /stats HTTP/1.1\r\nHost: evil.example\r\n", 421),
+            ("GET /stats HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n", 403),
             ("nonsense\r\n", 400),
         ] {
             assert_eq!(status(&ask(head)), expected, "{head}");

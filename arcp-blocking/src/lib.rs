@@ -61,6 +61,7 @@ mod job;
 mod open;
 mod partial;
 pub mod server;
+mod stats;
 pub mod stdio;
 
 pub use arcp_host::driver::{Host, HostError};

@@ -16,7 +16,7 @@ use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
 use crate::output::Printing;
 use crate::values::{self, AgentCommand};
-use crate::{agents, completions, doctor, lease, logs, man, result, retry, show, stop, wait};
+use crate::{agents, completions, doctor, lease, logs, man, result, retry, show, stop, top, wait};
 
 /// Serve agents, submit jobs, watch them.
 ///
@@ -55,6 +55,8 @@ pub enum Command {
     /// List jobs.
     #[command(name = "ls", visible_aliases = ["list", "ps"])]
     List(List),
+    /// Show jobs, sessions, events per second and lag, as they go.
+    Top(top::Top),
     /// Show a job, session, subscription or runtime.
     Show(show::Show),
     /// Print the result of a job.

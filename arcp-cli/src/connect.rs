@@ -79,6 +79,11 @@ impl Chosen {
         }
     }
 
+    /// The bearer token, if there is one.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// By which it is known.
     pub fn url(&self) -> String {
         self.target.to_string()

@@ -6,6 +6,7 @@ mod background;
 mod cancel;
 mod completions;
 mod connect;
+mod counts;
 mod demo;
 mod doctor;
 mod exit;
@@ -27,6 +28,7 @@ mod stop;
 mod store;
 mod submit;
 mod times;
+mod top;
 mod values;
 mod wait;
 mod watch;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         args::Command::Watch(args) => watch::run(args),
         args::Command::Wait(args) => wait::run(&args),
         args::Command::List(args) => list::run(args),
+        args::Command::Top(args) => top::run(&args),
         args::Command::Show(args) => show::run(&args),
         args::Command::Result(args) => result::run(&args),
         args::Command::Logs(args) => logs::run(&args),

@@ -2,14 +2,17 @@
 //! servers that were started with it.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 /// A state directory, which goes with the value, and so do its servers.
 #[derive(Debug)]
@@ -51,6 +54,14 @@ impl Home {
 
     /// Runs a command on a terminal; everything that this one showed.
     pub fn run_on_terminal(&self, args: &[&str]) -> (ExitStatus, String) {
+        let mut terminal = self.on_terminal(args);
+        let status = terminal.wait();
+        let shown = String::from_utf8_lossy(&terminal.shown()).replace("\r\n", "\n");
+        (status, shown)
+    }
+
+    /// Starts a command on a terminal of 30 lines of 120 columns.
+    pub fn on_terminal(&self, args: &[&str]) -> Terminal {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal");
         let name = ptsname(&ours, Vec::new()).expect("its name");
@@ -58,14 +69,21 @@ impl Home {
         let theirs = || OwnedFd::from(File::options().read(true).write(true).open(path).expect("it opens"));
         let mut command = self.arcp(args);
         command.stdin(theirs()).stdout(theirs()).stderr(theirs());
-        let mut child = command.spawn().expect("it runs");
+        let size = Winsize { ws_row: 30, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&ours, size).expect("its size");
+        let child = command.spawn().expect("it runs");
         // It holds their end too.
         drop(command);
-        let mut shown = Vec::new();
-        // An error is the end: nobody has their end open any more.
-        let _ = File::from(ours).read_to_end(&mut shown);
-        let shown = String::from_utf8_lossy(&shown).replace("\r\n", "\n");
-        (child.wait().expect("it ends"), shown)
+        let (ours, shown) = (File::from(ours), Arc::new(Mutex::new(Vec::new())));
+        let (mut reading, seen) = (ours.try_clone().expect("a descriptor"), shown.clone());
+        let read = move || {
+            let mut buffer = [0; 4096];
+            // An error is the end: nobody has their end open any more.
+            while let Ok(length @ 1..) = reading.read(&mut buffer) {
+                seen.lock().expect("no panic").extend_from_slice(&buffer[..length]);
+            }
+        };
+        Terminal { child, ours, shown, reader: Some(std::thread::spawn(read)) }
     }
 
     /// Starts a server on a free port; gives its URL.
@@ -102,6 +120,43 @@ impl Drop for Home {
             let _ = server.wait();
         }
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A command on a terminal.
+#[derive(Debug)]
+pub struct Terminal {
+    child: Child,
+    ours: File,
+    shown: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Terminal {
+    /// Everything that it has shown so far.
+    pub fn shown(&self) -> Vec<u8> {
+        self.shown.lock().expect("no panic").clone()
+    }
+
+    /// Types on its keyboard.
+    pub fn type_keys(&mut self, keys: &str) {
+        self.ours.write_all(keys.as_bytes()).expect("typed");
+    }
+
+    /// Waits for the end of the command, and of what it shows.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = self.child.wait().expect("it ends");
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("no panic");
+        }
+        status
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

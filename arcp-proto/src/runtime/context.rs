@@ -27,6 +27,8 @@ pub(super) struct Context {
     pub(super) log: Log,
     pub(super) timers: Timers,
     pub(super) draining: bool,
+    /// Events that jobs have had since the start.
+    pub(super) events: u64,
     last_op: u64,
     outputs: VecDeque<Output>,
     effects: VecDeque<Effect>,
@@ -45,6 +47,7 @@ impl Context {
             log: Log::default(),
             timers: Timers::default(),
             draining: false,
+            events: 0,
             last_op: 0,
             outputs: VecDeque::new(),
             effects: VecDeque::new(),
@@ -66,6 +69,7 @@ impl Context {
     /// Adds an event; where an agent's call made it, its durability gives the
     /// call's credit back.
     pub(super) fn append_event(&mut self, job: JobId, event: EventRecord, of_call: bool) -> LogPos {
+        self.events += 1;
         self.log.append(Record::JobEvent { job, event }, of_call.then_some(job))
     }
 

@@ -192,6 +192,7 @@ impl Runtime {
             index_runs: self.delivery.feeds.runs(),
             waiting_jobs: counts.waiting,
             running_agents: counts.running,
+            events: self.ctx.events,
             event_bytes: self.jobs.table().bytes(),
             kept_event_bytes: self.jobs.table().kept_bytes(),
             read_ahead_bytes: self.delivery.history.bytes(),
@@ -322,6 +323,8 @@ pub struct Stats {
     pub waiting_jobs: usize,
     /// Agents that hold a slot.
     pub running_agents: usize,
+    /// Events that jobs have had since the start.
+    pub events: u64,
     /// Bytes of events held in memory.
     pub event_bytes: usize,
     /// Bytes of events that can be had, from memory or the store.
