@@ -317,12 +317,19 @@ pub struct List {
     pub place: Where,
 }
 
-/// Cancel a job.
+/// Cancel jobs.
 #[derive(Debug, clap::Args)]
 pub struct Cancel {
-    /// The job.
-    #[arg(value_parser = values::id)]
-    pub job: String,
+    /// The jobs.
+    #[arg(value_parser = values::id, value_name = "JOB", required_unless_present = "filter", conflicts_with = "filter")]
+    pub jobs: Vec<String>,
+    /// Every job that is not over and meets this: status=STATUS, agent=NAME,
+    /// older=SPAN or newer=SPAN; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = filter::condition)]
+    pub filter: Vec<Condition>,
+    /// Only show which jobs they are.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Why.
     #[arg(long)]
     pub reason: Option<String>,

@@ -5,23 +5,78 @@ use arcp_host::stderr::say;
 use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::feature::Feature;
+use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::Watch;
 
 use crate::args;
 use crate::connect::{Chosen, family};
 use crate::exit::{Exit, Failure};
-use crate::list::find;
+use crate::filter;
+use crate::list::{self, all, find, summary};
+use crate::output::Printing;
 use crate::runtimes::is_same;
 use crate::state::{State, Submission};
 use crate::submit::{in_open, request};
 use crate::watch::unknown;
 
-/// Cancels a job: at once where the runtime lets every session of a principal do
-/// so, else with the right of the session that submitted it.
+/// Cancels jobs. Nothing is cancelled before all of them are known.
 pub fn run(args: args::Cancel) -> Result<Exit, Failure> {
     let chosen = Chosen::of(&args.place)?;
     let client = chosen.connect()?;
-    let job = find(&client, &args.job)?;
+    let jobs = if args.filter.is_empty() { named(&args, &client)? } else { filtered(&args, &client)? };
+    if args.dry_run {
+        return dry_run(&jobs, &client);
+    }
+    if jobs.is_empty() {
+        say(format_args!("arcp: no job that is not over meets that: nothing was cancelled"));
+    }
+    let mut failures = Vec::new();
+    for job in &jobs {
+        match cancel(&args, &chosen, &client, job) {
+            Ok(()) => say(format_args!("arcp: {job} is being cancelled")),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match failures.len() {
+        0 => Ok(Exit::Success),
+        1 => Err(failures.remove(0)),
+        several => {
+            let messages: Vec<String> = failures.iter().map(|failure| failure.message.clone()).collect();
+            let message = format!("{several} of {} jobs were not cancelled:\n{}", jobs.len(), messages.join("\n"));
+            Err(Failure::new(failures.remove(0).exit, message))
+        }
+    }
+}
+
+fn named(args: &args::Cancel, client: &Client) -> Result<Vec<WireId>, Failure> {
+    let mut jobs = Vec::new();
+    for named in &args.jobs {
+        let job = find(client, named)?;
+        if !jobs.contains(&job) {
+            jobs.push(job);
+        }
+    }
+    Ok(jobs)
+}
+
+/// Those that are not over.
+fn filtered(args: &args::Cancel, client: &Client) -> Result<Vec<WireId>, Failure> {
+    let query = filter::query(&args.filter).map_err(|why| Failure::usage(format!("--filter: {why}")))?;
+    let jobs = all(client, query)?;
+    Ok(jobs.into_iter().filter(|job| !matches!(job.status, Some(JobStatus::Ended(_)))).map(|job| job.job).collect())
+}
+
+fn dry_run(jobs: &[WireId], client: &Client) -> Result<Exit, Failure> {
+    let jobs: Result<Vec<JobSummary>, Failure> = jobs.iter().map(|job| summary(client, job.as_str())).collect();
+    let jobs = jobs?;
+    list::print(Printing::TABLE, jobs.iter().rev())?;
+    say(format_args!("arcp: {} jobs would be cancelled", jobs.len()));
+    Ok(Exit::Success)
+}
+
+/// Cancels a job: at once where the runtime lets every session of a principal do
+/// so, else with the right of the session that submitted it.
+fn cancel(args: &args::Cancel, chosen: &Chosen, client: &Client, job: &WireId) -> Result<(), Failure> {
     let state = State::of_user().filter(|_| !args.operator);
     let kept = state.as_ref().and_then(|state| state.submission(job.as_str()));
     if let Some(kept) = &kept
@@ -32,14 +87,9 @@ pub fn run(args: args::Cancel) -> Result<Exit, Failure> {
     }
     let anywhere = client.welcome().features.has(Feature::CancelAnywhere);
     match state.zip(kept).filter(|_| !anywhere) {
-        None => stop(&client, &job, &args).map_err(|failure| not_ours(failure, &job))?,
-        Some((state, kept)) => {
-            drop(client);
-            cancel_as_submitter(&args, &chosen, &job, &state, kept)?;
-        }
+        None => stop(client, job, args).map_err(|failure| not_ours(failure, job)),
+        Some((state, kept)) => cancel_as_submitter(args, chosen, job, &state, kept),
     }
-    say(format_args!("arcp: {job} is being cancelled"));
-    Ok(Exit::Success)
 }
 
 /// The right of the session that submitted comes with its key: submitting again

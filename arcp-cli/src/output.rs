@@ -19,6 +19,11 @@ pub struct Printing {
     pub no_header: bool,
 }
 
+impl Printing {
+    /// For people.
+    pub const TABLE: Printing = Printing { output: Format::Table, no_header: false };
+}
+
 /// A form of what was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {

@@ -1,10 +1,16 @@
 //! `arcp show`.
 
+use std::path::{Path, PathBuf};
+
 use arcp_blocking::{Client, JobEnd};
+use arcp_host::sqlite::{OpenError, lookup};
 use arcp_proto::client::ResultData;
+use arcp_proto::id::{SessionId, SubscriptionId};
 use arcp_proto::json::Object;
 use arcp_proto::model::job::{JobStatus, JobSummary};
-use arcp_proto::model::request::Watch;
+use arcp_proto::model::request::{Filter, Watch};
+use arcp_proto::runtime::{Record, subscription_id};
+use arcp_proto::time::UtcMs;
 
 use crate::args::Where;
 use crate::connect::Chosen;
@@ -14,6 +20,7 @@ use crate::list::{self, summary};
 use crate::output::{self, Cell, Facts, Printing};
 use crate::retry;
 use crate::runtimes::{self, Runtime, Seen};
+use crate::state::State;
 use crate::times::local_and_age;
 use crate::{background, values};
 
@@ -37,9 +44,14 @@ type KnownFacts = Vec<(&'static str, Cell)>;
 
 /// Shows one thing.
 pub fn run(args: &Show) -> Result<Exit, Failure> {
-    let facts = match Runtime::named(&args.id) {
-        Some(runtime) => of_runtime(&runtime),
-        None => of_job(&Chosen::of(&args.place)?, &args.id)?,
+    let facts = if let Some(runtime) = Runtime::named(&args.id) {
+        of_runtime(&runtime)
+    } else if let Some(session) = SessionId::parse(&args.id) {
+        of_session(&store(args)?, session)?
+    } else if let Some(subscription) = SubscriptionId::parse(&args.id) {
+        of_subscription(&store(args)?, subscription)?
+    } else {
+        of_job(&Chosen::of(&args.place)?, &args.id)?
     };
     output::facts(args.printing, &facts)?;
     Ok(Exit::Success)
@@ -64,6 +76,77 @@ fn of_runtime(runtime: &Runtime) -> Facts {
         None => facts.push(("agents", Cell::from("needs --token"))),
     }
     Facts { id: runtime.url.clone(), facts, json: runtimes::json(runtime, seen.as_ref()) }
+}
+
+/// The store of a runtime of this user: no runtime tells others of its sessions.
+fn store(args: &Show) -> Result<PathBuf, Failure> {
+    let chosen = Chosen::of(&args.place)?;
+    let runtime = State::of_user().and_then(|state| Runtime::at(&state, &chosen.target));
+    runtime.and_then(|runtime| runtime.store).ok_or_else(|| {
+        let url = chosen.url();
+        let message = format!("{}: sessions are shown from a store of yours, and {url} has none here", args.id);
+        Failure::new(Exit::Failed, message)
+    })
+}
+
+fn unreadable(error: OpenError) -> Failure {
+    Failure::new(Exit::Failed, error.to_string())
+}
+
+fn of_session(store: &Path, id: SessionId) -> Result<Facts, Failure> {
+    let records = lookup::session(store, id).map_err(unreadable)?;
+    let opened = records.iter().find_map(|record| {
+        if let Record::SessionOpened { principal, view, .. } = record { Some((principal, view.family)) } else { None }
+    });
+    let (principal, family) = opened.ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("no session is called `{id}` there: it has ended, or never was"))
+    })?;
+    let since = UtcMs(id.ulid().timestamp_ms());
+    let subscriptions: Vec<String> = open_subscriptions(&records).map(|(id, ..)| id.to_string()).collect();
+    let family = family.as_str();
+    let facts = vec![
+        ("session", Cell::from(id.to_string())),
+        ("principal", Cell::from(principal.to_string())),
+        ("family", Cell::from(family)),
+        ("opened", Cell::from(local_and_age(since))),
+        ("subscriptions", Cell::from(if subscriptions.is_empty() { "-".to_string() } else { subscriptions.join(" ") })),
+    ];
+    let mut json = Object::new();
+    json.display("session_id", id).display("principal", principal).str("family", family).display("opened_at", since);
+    json.raw("subscriptions", &serde_json::to_string(&subscriptions).unwrap_or_default());
+    Ok(Facts { id: id.to_string(), facts, json: json.done() })
+}
+
+fn of_subscription(store: &Path, id: SubscriptionId) -> Result<Facts, Failure> {
+    let records = lookup::sessions(store).map_err(unreadable)?;
+    let found = open_subscriptions(&records).find(|(open, ..)| *open == id);
+    let (_, session, filter) = found.ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("no subscription is called `{id}` there: it is over, or never was"))
+    })?;
+    let filter = serde_json::to_string(filter).unwrap_or_default();
+    let facts = vec![
+        ("subscription", Cell::from(id.to_string())),
+        ("session", Cell::from(session.to_string())),
+        ("filter", Cell::from(&filter)),
+    ];
+    let mut json = Object::new();
+    json.display("subscription_id", id).display("session_id", session).raw("filter", &filter);
+    Ok(Facts { id: id.to_string(), facts, json: json.done() })
+}
+
+/// Subscriptions that are not over, with their sessions and what they show.
+fn open_subscriptions(records: &[Record]) -> impl Iterator<Item = (SubscriptionId, SessionId, &Filter)> {
+    let is_over = move |of: SessionId, which: u32| {
+        records.iter().any(|record| {
+            matches!(record, Record::Unsubscribed { session, number, .. } if (*session, *number) == (of, which))
+        })
+    };
+    records.iter().filter_map(move |record| {
+        let Record::Subscribed { session, number, filter, .. } = record else {
+            return None;
+        };
+        (!is_over(*session, *number)).then(|| (subscription_id(*session, *number), *session, filter))
+    })
 }
 
 fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {

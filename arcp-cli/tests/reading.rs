@@ -1,5 +1,8 @@
 //! What commands read: as a table, as JSON, as ids, on a terminal and in a pipe.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use arcp_tests::home::{Home, code, stderr, stdout};
 use serde_json::Value;
 
@@ -7,6 +10,56 @@ const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 
 fn json(output: &std::process::Output) -> Value {
     serde_json::from_str(&stdout(output)).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
+}
+
+/// A WebSocket by hand.
+struct RawSocket(TcpStream);
+
+impl RawSocket {
+    fn connect(url: &str) -> RawSocket {
+        let address = url.trim_start_matches("ws://").trim_end_matches("/arcp");
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let head = "GET /arcp HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("asked");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(byte(&mut stream));
+        }
+        RawSocket(stream)
+    }
+
+    /// Sends a message; the first answer of this type.
+    fn ask(&mut self, message: &str, answer: &str) -> Value {
+        let length = u16::try_from(message.len()).expect("short").to_be_bytes();
+        // A mask of zeros leaves the text as it is.
+        let head = [0x81, 0xfe, length[0], length[1], 0, 0, 0, 0];
+        self.0.write_all(&[&head[..], message.as_bytes()].concat()).expect("sent");
+        loop {
+            let received = self.receive();
+            let received: Value = serde_json::from_slice(&received).expect("JSON");
+            if received["type"] == answer {
+                return received;
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        let [_, length] = [byte(&mut self.0), byte(&mut self.0)];
+        let length = match length {
+            126 => usize::from(u16::from_be_bytes([byte(&mut self.0), byte(&mut self.0)])),
+            short => usize::from(short),
+        };
+        let mut text = vec![0; length];
+        self.0.read_exact(&mut text).expect("a frame");
+        text
+    }
+}
+
+fn byte(stream: &mut TcpStream) -> u8 {
+    let mut byte = [0];
+    stream.read_exact(&mut byte).expect("a byte");
+    byte[0]
 }
 
 /// Submits a job and leaves it; its id.
@@ -128,6 +181,39 @@ fn a_runtime_is_shown_by_its_address_or_process() {
 }
 
 #[test]
+fn a_session_and_a_subscription_are_shown_from_the_store_of_ones_runtime() {
+    let mut home = Home::new(ARCP);
+    std::fs::create_dir_all(&home.dir).expect("a folder");
+    let store = home.dir.join("jobs.db").display().to_string();
+    let url = home.serve(&["--samples", "--store", &store, "--token", "t=me"]);
+    home.variables.push(("ARCP_TOKEN", "t"));
+    let mut raw = RawSocket::connect(&url);
+    let opened = raw.ask(
+        r#"{"id":"1","type":"session.open","payload":{"auth":{"scheme":"bearer","token":"t"},"capabilities":{"subscriptions":true}}}"#,
+        "session.accepted",
+    );
+    let session = opened["session_id"].as_str().expect("a session").to_string();
+    let frame = format!(
+        r#"{{"id":"2","type":"subscribe","session_id":"{session}","payload":{{"filter":{{"types":["log"]}}}}}}"#
+    );
+    let subscribed = raw.ask(&frame, "subscribe.accepted");
+    let subscription = subscribed["payload"]["subscription_id"].as_str().expect("one").to_string();
+    let shown = json(&home.run(&["show", &session, "-o", "json"]));
+    assert_eq!(
+        (&shown["session_id"], &shown["principal"], &shown["family"]),
+        (&session.as_str().into(), &"me".into(), &"open".into())
+    );
+    assert_eq!(shown["subscriptions"], serde_json::json!([subscription]));
+    let text = stdout(&home.run(&["show", &subscription]));
+    assert!(text.starts_with("subscription ") && text.contains(&session) && text.contains("log"), "{text}");
+    let gone = home.run(&["show", "sess_00000000000000000000000000"]);
+    assert!(code(&gone) == 1 && stderr(&gone).contains("no session is called"), "{}", stderr(&gone));
+    // Of a runtime elsewhere nobody is told.
+    let stranger = Home::new(ARCP).run(&["show", &session, "--url", &url, "--token", "t"]);
+    assert!(code(&stranger) == 1 && stderr(&stranger).contains("a store of yours"), "{}", stderr(&stranger));
+}
+
+#[test]
 fn the_result_of_an_ended_job_is_printed_as_it_is() {
     let mut home = Home::new(ARCP);
     home.serve(&["--samples"]);
@@ -185,6 +271,31 @@ fn several_jobs_are_waited_for_and_the_first_failure_is_the_code() {
     let endless = left(&home, "slow", r#"{"ms":60000}"#);
     let gave_up = home.run(&["wait", &endless, "--timeout", "100ms"]);
     assert!(code(&gave_up) == 4 && stderr(&gave_up).contains("--timeout"), "{}", stderr(&gave_up));
+}
+
+#[test]
+fn several_jobs_are_cancelled_by_id_or_by_filter_and_shown_before() {
+    let mut home = Home::new(ARCP);
+    home.serve(&["--samples"]);
+    let slow = || left(&home, "slow", r#"{"ms":600000}"#);
+    let (one, two, three) = (slow(), slow(), slow());
+    ended(&home, "echo", "1");
+    let ids = |status: &str| stdout(&home.run(&["ls", "-o", "id", "--filter", &format!("status={status}")]));
+    let shown = home.run(&["cancel", "--filter", "agent=slow", "--dry-run"]);
+    assert!(stderr(&shown).contains("3 jobs would be cancelled"), "{}", stderr(&shown));
+    assert!([&one, &two, &three].iter().all(|job| stdout(&shown).contains(*job)), "{}", stdout(&shown));
+    assert_eq!(ids("running").lines().count(), 3, "nothing was cancelled");
+    // One that is not there stops it before anything is done.
+    let mistaken = home.run(&["cancel", &one, "job_01"]);
+    assert!(code(&mistaken) == 2 && stderr(&mistaken).contains("begins the ids of 4 jobs"), "{}", stderr(&mistaken));
+    assert_eq!(ids("running").lines().count(), 3, "nothing was cancelled");
+    assert_eq!(code(&home.run(&["cancel", &one, &two])), 0);
+    assert_eq!(code(&home.run(&["wait", &one, &two])), 3);
+    let rest = home.run(&["cancel", "--filter", "status=running", "--filter", "newer=1h"]);
+    assert!(code(&rest) == 0 && stderr(&rest).contains(&three), "{}", stderr(&rest));
+    assert_eq!(code(&home.run(&["wait", &three])), 3);
+    let none = home.run(&["cancel", "--filter", "agent=slow"]);
+    assert!(code(&none) == 0 && stderr(&none).contains("nothing was cancelled"), "{}", stderr(&none));
 }
 
 #[test]

@@ -60,12 +60,11 @@ mod read_back;
 mod recording;
 mod window;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use arcp_proto::id::{ConnId, OpId, Principal};
+use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict};
 
@@ -142,8 +141,6 @@ pub struct Driver {
     clock: Clock,
     runner: Runner,
     authenticator: Arc<dyn Authenticator>,
-    /// Operators and auditors.
-    overseers: BTreeSet<Principal>,
     committer: Committer,
     read_back: Option<ReadBack>,
     recording: Option<Recording>,
@@ -184,7 +181,6 @@ impl Driver {
             history: history.is_some(),
             ..config
         };
-        let overseers = config.operators.union(&config.auditors).cloned().collect();
         let mut recording = record.map(|out| Recording::new(&config, &seeds, now, out));
         let mut runtime = Runtime::new(config, seeds, now)?;
         let last = commit::restore(store.as_mut(), |input| {
@@ -198,7 +194,6 @@ impl Driver {
             clock,
             runner: Runner::new(registry, mailbox.clone()),
             authenticator,
-            overseers,
             committer: Committer::new(store, last, &mailbox)?,
             read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
             recording,
@@ -285,7 +280,7 @@ impl Driver {
     /// cannot be told without waiting.
     pub fn oversees(&self, credential: &Credential) -> Option<bool> {
         let judged = self.authenticator.is_instant().then(|| self.authenticator.verify(credential))?;
-        Some(judged.is_some_and(|who| self.overseers.contains(&who)))
+        Some(judged.is_some_and(|who| self.runtime.oversees(&who)))
     }
 
     /// How many agents run.

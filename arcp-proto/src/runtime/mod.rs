@@ -18,6 +18,7 @@ mod timers;
 
 use alloc::vec::Vec;
 pub use config::Config;
+pub use delivery::subscription_id;
 pub use digest::Digest;
 pub use io::{
     AgentCall, AgentExit, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input, InputFault,
@@ -28,7 +29,7 @@ pub use job::Wait;
 
 use crate::entropy::Seeds;
 use crate::error::ConfigError;
-use crate::id::{JobId, LogPos};
+use crate::id::{JobId, LogPos, Principal};
 use crate::time::Now;
 use connection::Connections;
 use context::Context;
@@ -201,6 +202,12 @@ impl Runtime {
             undurable_bytes: self.ctx.log.bytes(),
             store_failed: self.ctx.log.failed,
         }
+    }
+
+    /// Whether a principal may see the jobs of everybody, and how much there is of
+    /// everything.
+    pub fn oversees(&self, principal: &Principal) -> bool {
+        authority::sees_everything(&self.ctx.config, principal)
     }
 
     /// What it shows of the log so far; costs as much as it holds.

@@ -50,7 +50,7 @@ pub(super) use feed::Feed;
 pub(super) use next::Next;
 pub(super) use replay::{Replay, ReplayStep};
 pub(super) use requests::Requests;
-pub(super) use subscription::id_of as subscription_id;
+pub use subscription::id_of as subscription_id;
 pub(super) use watch::WatchPlan;
 
 use super::context::Context;

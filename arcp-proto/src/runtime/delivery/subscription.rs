@@ -50,7 +50,7 @@ impl SessionSubscriptions {
 
 /// The name of a subscription: it follows from its place, so that frames of
 /// one that is over still have it.
-pub(in crate::runtime) fn id_of(session: SessionId, number: u32) -> SubscriptionId {
+pub fn id_of(session: SessionId, number: u32) -> SubscriptionId {
     let session = session.ulid();
     let random = u128::from(tag(session)) << 40 | u128::from(number);
     SubscriptionId::from_ulid(Ulid::from_parts(session.timestamp_ms(), random))
