@@ -60,11 +60,12 @@ mod read_back;
 mod recording;
 mod window;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use arcp_proto::id::{ConnId, OpId};
+use arcp_proto::id::{ConnId, OpId, Principal};
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict};
 
@@ -140,7 +141,7 @@ pub struct Driver {
     runtime: Runtime,
     clock: Clock,
     runner: Runner,
-    authenticator: Arc<dyn Authenticator>,
+    access: Access,
     committer: Committer,
     read_back: Option<ReadBack>,
     recording: Option<Recording>,
@@ -154,6 +155,13 @@ pub struct Driver {
     put_off: u32,
     store_error: Option<StoreError>,
     fenced: Option<Fenced>,
+}
+
+/// Who comes in, and who sees the jobs of everybody.
+struct Access {
+    authenticator: Arc<dyn Authenticator>,
+    /// Operators and auditors.
+    overseers: BTreeSet<Principal>,
 }
 
 impl Driver {
@@ -181,6 +189,8 @@ impl Driver {
             history: history.is_some(),
             ..config
         };
+        let overseers = config.operators.union(&config.auditors).cloned().collect();
+        let access = Access { authenticator, overseers };
         let mut recording = record.map(|out| Recording::new(&config, &seeds, now, out));
         let mut runtime = Runtime::new(config, seeds, now)?;
         let last = commit::restore(store.as_mut(), |input| {
@@ -193,7 +203,7 @@ impl Driver {
             runtime,
             clock,
             runner: Runner::new(registry, mailbox.clone()),
-            authenticator,
+            access,
             committer: Committer::new(store, last, &mailbox)?,
             read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
             recording,
@@ -279,8 +289,9 @@ impl Driver {
     /// Whether a credential is that of an operator or auditor. `None`: that
     /// cannot be told without waiting.
     pub fn oversees(&self, credential: &Credential) -> Option<bool> {
-        let judged = self.authenticator.is_instant().then(|| self.authenticator.verify(credential))?;
-        Some(judged.is_some_and(|who| self.runtime.oversees(&who)))
+        let Access { authenticator, overseers } = &self.access;
+        let judged = authenticator.is_instant().then(|| authenticator.verify(credential))?;
+        Some(judged.is_some_and(|who| overseers.contains(&who)))
     }
 
     /// How many agents run.
@@ -402,13 +413,13 @@ impl Driver {
     }
 
     fn authenticate(&mut self, op: OpId, credential: Credential) {
-        if self.authenticator.is_instant() {
-            let principal = self.authenticator.verify(&credential);
+        if self.access.authenticator.is_instant() {
+            let principal = self.access.authenticator.verify(&credential);
             return self.input(Input::Authenticated { op, verdict: principal.map(Verdict::from) });
         }
         // One thread each; their number is bounded by the connections that
         // may be in their handshake.
-        let (authenticator, mailbox) = (self.authenticator.clone(), self.mailbox.clone());
+        let (authenticator, mailbox) = (self.access.authenticator.clone(), self.mailbox.clone());
         let judge = move || {
             let principal = authenticator.verify(&credential);
             mailbox.put(Input::Authenticated { op, verdict: principal.map(Verdict::from) });

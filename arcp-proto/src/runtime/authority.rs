@@ -75,7 +75,7 @@ impl From<Reason> for Violation {
 }
 
 /// Whether a principal may see the jobs of everybody.
-pub(super) fn sees_everything(config: &Config, principal: &Principal) -> bool {
+fn sees_everything(config: &Config, principal: &Principal) -> bool {
     config.auditors.contains(principal) || config.operators.contains(principal)
 }
 

@@ -29,7 +29,7 @@ pub use job::Wait;
 
 use crate::entropy::Seeds;
 use crate::error::ConfigError;
-use crate::id::{JobId, LogPos, Principal};
+use crate::id::{JobId, LogPos};
 use crate::time::Now;
 use connection::Connections;
 use context::Context;
@@ -202,12 +202,6 @@ impl Runtime {
             undurable_bytes: self.ctx.log.bytes(),
             store_failed: self.ctx.log.failed,
         }
-    }
-
-    /// Whether a principal may see the jobs of everybody, and how much there is of
-    /// everything.
-    pub fn oversees(&self, principal: &Principal) -> bool {
-        authority::sees_everything(&self.ctx.config, principal)
     }
 
     /// What it shows of the log so far; costs as much as it holds.
