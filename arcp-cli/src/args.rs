@@ -188,6 +188,18 @@ pub struct Serve {
     /// with --stdio or port 0].
     #[arg(long, value_name = "FILE|memory")]
     pub store: Option<PathBuf>,
+    /// Run this shell command for each job that has ended; may be repeated. It
+    /// gets a JSON object on stdin, and ARCP_JOB_ID, ARCP_STATUS and ARCP_AGENT.
+    #[arg(long, value_name = "COMMAND")]
+    pub on_end: Vec<String>,
+    /// Send a signed HTTP request for each job that has ended, at least once;
+    /// may be repeated. Its `webhook-id` is the job's.
+    #[arg(long = "webhook", value_name = "URL", value_parser = values::webhook)]
+    pub webhooks: Vec<String>,
+    /// What webhooks are signed with, by HMAC-SHA256: whsec_ and base64, or text
+    /// of at least 16 bytes.
+    #[arg(long, value_name = "SECRET", env = "ARCP_WEBHOOK_SECRET", hide_env_values = true)]
+    pub webhook_secret: Option<String>,
     /// Do not wait for the disk at every commit: a power cut may then take
     /// what clients have seen.
     #[arg(long)]
@@ -285,6 +297,10 @@ pub struct Watch {
     /// The job.
     #[arg(value_parser = values::id)]
     pub job: String,
+    /// Run this shell command when it has ended. It gets a JSON object on stdin,
+    /// and ARCP_JOB_ID, ARCP_STATUS and ARCP_AGENT.
+    #[arg(long, value_name = "COMMAND")]
+    pub notify: Option<String>,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,

@@ -19,6 +19,11 @@ use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
 
 /// Shows a job until it ends.
 pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {
+    follow_to_end(job, output).map(|(exit, _)| exit)
+}
+
+/// The same; tells how it ended, if it did.
+pub fn follow_to_end(job: &Job, output: Output) -> Result<(Exit, Option<Terminal>), Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGINT, interrupted.clone())?;
     let mut view: Box<dyn View> = match output {
@@ -30,7 +35,7 @@ pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {
         if interrupted.load(Ordering::SeqCst) {
             view.clear();
             say(format_args!("arcp: detached, the job goes on; come back with: arcp watch {}", job.id));
-            return Ok(Exit::Interrupted);
+            return Ok((Exit::Interrupted, None));
         }
         // Waiting in short spans, so that an interrupt is noticed.
         let Some(update) = job.next_update_in(Duration::from_millis(100)) else {
@@ -43,7 +48,7 @@ pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {
                 if let ResultData::Broken { why } = &result {
                     return Err(Failure::new(Exit::Lost, format!("the result is not whole: {why}")));
                 }
-                return Ok(of_terminal(&terminal));
+                return Ok((of_terminal(&terminal), Some(terminal)));
             }
             JobUpdate::Reconnecting { attempt, why, .. } => {
                 view.note(&format!("{why}; attempt {attempt} to come back"))

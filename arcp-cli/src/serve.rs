@@ -29,6 +29,7 @@ use signal_hook::iterator::Signals;
 
 use crate::args::Serve;
 use crate::background;
+use crate::ends::Announcer;
 use crate::exit::{Exit, Failure};
 use crate::runtimes::{Entry, Runtime};
 use crate::state::State;
@@ -139,7 +140,11 @@ fn host(
 ) -> Result<Host, Failure> {
     let record = args.record.as_deref().map(recording).transpose()?;
     let store = place.open(args.relaxed)?;
-    let host = Host::new(config, registry).with_authenticator(tokens).with_store(store).observed_by(observe);
+    let announcer = Announcer::start(args, place.file().as_deref())?;
+    let host = Host::new(config, registry).with_authenticator(tokens).with_store(store).observed_by(move |notice| {
+        observe(notice);
+        announcer.hear(notice);
+    });
     Ok(match record {
         Some(file) => host.recorded_to(file),
         None => host,

@@ -11,6 +11,7 @@ use arcp_proto::model::event::EventKind;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::wire::{Compat, Profile};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ureq::http::Uri;
 
 /// The longest a cancel may take.
 const LONGEST_CANCEL: Duration = Duration::from_secs(600);
@@ -93,6 +94,15 @@ pub fn runtime(text: &str) -> Result<Target, String> {
         None => return Err(expected.to_string()),
     };
     whole.parse().map_err(|_| expected.to_string())
+}
+
+/// Where webhooks are sent.
+pub fn webhook(text: &str) -> Result<String, String> {
+    if text.starts_with("https://") {
+        return Err("TLS is not spoken here: send to an http:// address on this machine that forwards".to_string());
+    }
+    let is_url = text.parse::<Uri>().is_ok_and(|url| url.scheme_str() == Some("http") && url.host().is_some());
+    is_url.then(|| text.to_string()).ok_or_else(|| "expected http://HOST:PORT/PATH".to_string())
 }
 
 /// The path of a WebSocket.

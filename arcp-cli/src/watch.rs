@@ -4,20 +4,35 @@ use arcp_blocking::{Client, ClientError, Job};
 use arcp_host::stderr::say;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
+use arcp_proto::json::Object;
 use arcp_proto::model::request::Watch;
 
 use crate::args;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
-use crate::follow::follow;
+use crate::follow::follow_to_end;
 use crate::list::{find, not_there};
+use crate::notify::Program;
 
 /// Follows a job from its beginning, or from what is kept of it.
 pub fn run(args: args::Watch) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     let id = find(&client, &args.job)?;
     let (job, _) = watched(&client, &id, &args.job)?;
-    follow(&job, args.output)
+    let (exit, terminal) = follow_to_end(&job, args.output)?;
+    if let (Some(command), Some(terminal)) = (&args.notify, &terminal) {
+        let mut json = Object::new();
+        json.str("type", "job.ended").str("job_id", job.id.as_str()).str("agent", &job.agent);
+        json.str("status", terminal.status.as_str());
+        let json = json.done();
+        let run = Program::new(command).run(job.id.as_str(), terminal.status.as_str(), &job.agent, &json);
+        match run {
+            Ok(status) if status.success() => {}
+            Ok(status) => say(format_args!("arcp: --notify {command}: {status}")),
+            Err(error) => say(format_args!("arcp: --notify {command}: {error}")),
+        }
+    }
+    Ok(exit)
 }
 
 /// A job with all that is kept of its history, and how many events are not.

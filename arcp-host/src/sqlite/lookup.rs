@@ -3,16 +3,17 @@
 
 use std::path::Path;
 
-use arcp_proto::id::{JobId, SessionId};
-use arcp_proto::runtime::{JobRecord, Record};
+use arcp_proto::id::{JobId, LogPos, SessionId};
+use arcp_proto::runtime::{EventRecord, JobRecord, Record};
 use arcp_proto::time::UtcMs;
 use rusqlite::{Connection, ToSql};
 use ulid::Ulid;
 
 use super::inspect::read_only;
 use super::load::record_of;
+use super::read::last_of;
 use super::row::Stored;
-use super::rows::{failed, key};
+use super::rows::{failed, key, number};
 use super::sums::Table;
 use super::{OpenError, layout_of};
 use crate::store::StoreError;
@@ -70,6 +71,31 @@ pub fn latest(path: &Path) -> Result<Option<UtcMs>, OpenError> {
     Ok(newest.map(|key| UtcMs(Ulid::from_bytes(key).timestamp_ms())))
 }
 
+/// The end of a job.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Where the record of it stands.
+    pub at: LogPos,
+    /// The job as it was accepted.
+    pub job: JobRecord,
+    /// Its last event.
+    pub event: EventRecord,
+}
+
+/// The ends of jobs after a place in the log, in order, at most so many; and the
+/// place up to which that is all. A runtime may have the store open.
+///
+/// # Errors
+///
+/// If it is not a store, or damaged there.
+pub fn ends(path: &Path, after: LogPos, most: usize) -> Result<(Vec<End>, LogPos), OpenError> {
+    let connection = read_only(path)?;
+    if layout_of(&connection, path)?.is_none() {
+        return Ok((Vec::new(), after));
+    }
+    ends_of(&connection, after, most).map_err(|error| OpenError::of_store(path, error))
+}
+
 fn records(path: &Path, of: &str, owner: &[&dyn ToSql]) -> Result<Vec<Record>, OpenError> {
     let connection = read_only(path)?;
     if layout_of(&connection, path)?.is_none() {
@@ -87,4 +113,43 @@ fn selected(connection: &Connection, of: &str, owner: &[&dyn ToSql]) -> Result<V
         records.push(record_of(&Stored::whole(Table::Records, row)?)?);
     }
     Ok(records)
+}
+
+fn ends_of(connection: &Connection, after: LogPos, most: usize) -> Result<(Vec<End>, LogPos), StoreError> {
+    let columns = Stored::columns(Table::Records);
+    let select = format!("SELECT {columns} FROM records WHERE pos > ?1 AND job IS NOT NULL ORDER BY pos");
+    let mut rows = connection.prepare(&select).map_err(failed)?;
+    let mut rows = rows.query([number(after.0)]).map_err(failed)?;
+    let (mut ends, mut upto) = (Vec::new(), after);
+    while let Some(row) = rows.next().map_err(failed)? {
+        let stored = Stored::whole(Table::Records, row)?;
+        upto = stored.at();
+        let Record::JobHistory { job, .. } = record_of(&stored)? else {
+            continue;
+        };
+        // It is perhaps being forgotten.
+        if let (Some(job), Some(event)) = (accepted(connection, job)?, last_event_of(connection, job)?) {
+            ends.push(End { at: upto, job, event });
+        }
+        if ends.len() == most {
+            break;
+        }
+    }
+    Ok((ends, upto))
+}
+
+fn accepted(connection: &Connection, job: JobId) -> Result<Option<JobRecord>, StoreError> {
+    let records = selected(connection, "job = ?1", &[&key(job.ulid())])?;
+    Ok(records.into_iter().find_map(|record| if let Record::JobAccepted(job) = record { Some(*job) } else { None }))
+}
+
+fn last_event_of(connection: &Connection, job: JobId) -> Result<Option<EventRecord>, StoreError> {
+    let columns = Stored::columns(Table::Events);
+    let select = format!("SELECT {columns} FROM events WHERE job = ?1 ORDER BY first DESC LIMIT 1");
+    let mut rows = connection.prepare(&select).map_err(failed)?;
+    let mut rows = rows.query([key(job.ulid())]).map_err(failed)?;
+    let Some(row) = rows.next().map_err(failed)? else {
+        return Ok(None);
+    };
+    last_of(&Stored::whole(Table::Events, row)?)
 }

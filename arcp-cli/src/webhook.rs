@@ -1,0 +1,116 @@
+//! `arcp serve --webhook`: an HTTP request for each job that has ended, signed
+//! as [Standard Webhooks](https://www.standardwebhooks.com) says: `webhook-id`,
+//! `webhook-timestamp` and `webhook-signature`, an HMAC-SHA256 over the three
+//! parts of `ID.TIMESTAMP.BODY`.
+
+use std::time::Duration;
+
+use arcp_proto::secret::Secret;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use ureq::Agent;
+
+use crate::ends::{Ended, Listener, Told};
+use crate::exit::Failure;
+use crate::times::now;
+
+/// How long a receiver may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How secrets begin that are written as the standard says.
+const PREFIX: &str = "whsec_";
+/// Shorter secrets can be guessed.
+const SECRET_BYTES: usize = 16;
+
+/// A receiver of webhooks.
+pub struct Webhook {
+    url: String,
+    secret: Secret,
+    agent: Agent,
+}
+
+impl Webhook {
+    /// One at this address; what is sent is signed with this secret.
+    pub fn new(url: &str, secret: Option<&str>) -> Result<Webhook, Failure> {
+        let mend = "give --webhook-secret or ARCP_WEBHOOK_SECRET, of at least 16 bytes, such as whsec_ and base64";
+        let secret = secret.ok_or_else(|| Failure::usage(format!("--webhook {url}: {mend}")))?;
+        if key(secret).is_none_or(|key| key.len() < SECRET_BYTES) {
+            return Err(Failure::usage(format!("--webhook-secret: it is too short, or no base64: {mend}")));
+        }
+        let agent = Agent::config_builder()
+            .timeout_global(Some(ANSWER))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("arcp/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        Ok(Webhook { url: url.to_string(), secret: Secret::new(secret.to_string()), agent })
+    }
+
+    fn signature(&self, id: &str, timestamp: u64, body: &str) -> String {
+        let key = key(self.secret.expose()).unwrap_or_default();
+        // A key may have any length.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key) else {
+            return String::new();
+        };
+        mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+        format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
+    }
+}
+
+/// The bytes of a secret.
+fn key(secret: &str) -> Option<Vec<u8>> {
+    match secret.strip_prefix(PREFIX) {
+        Some(encoded) => BASE64.decode(encoded).ok(),
+        None => Some(secret.as_bytes().to_vec()),
+    }
+}
+
+impl Listener for Webhook {
+    fn name(&self) -> String {
+        format!("--webhook {}", self.url)
+    }
+
+    /// A receiver that refuses what it was sent would refuse it again, unless it
+    /// says that it is busy.
+    fn tell(&self, end: &Ended) -> Told {
+        let (id, timestamp) = (end.job.to_string(), now().0 / 1000);
+        let request = self
+            .agent
+            .post(&self.url)
+            .header("content-type", "application/json")
+            .header("webhook-id", &id)
+            .header("webhook-timestamp", timestamp.to_string())
+            .header("webhook-signature", self.signature(&id, timestamp, &end.json));
+        match request.send(end.json.as_str()) {
+            Ok(answer) => match answer.status().as_u16() {
+                200..300 => Told::Yes,
+                status @ (408 | 425 | 429) => Told::Later(format!("it answered {status}")),
+                status @ 400..500 => Told::Refused(format!("it answered {status}")),
+                status => Told::Later(format!("it answered {status}")),
+            },
+            Err(error) => Told::Later(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_the_one_of_the_standard() {
+        // The example of the published libraries.
+        let webhook = Webhook::new("http://x", Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).expect("a secret");
+        let signature = webhook.signature("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_secret_that_can_be_guessed_is_refused() {
+        for secret in [None, Some("short"), Some("whsec_c2hvcnQ="), Some("whsec_no base64 at all, but long")] {
+            assert!(Webhook::new("http://x", secret).is_err(), "{secret:?}");
+        }
+    }
+}
