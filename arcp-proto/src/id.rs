@@ -210,6 +210,59 @@ runtime_id!(
     "sub_"
 );
 
+/// A log of events, of which sessions are shown some: those of a job. In text
+/// and in a store it is the id of what it belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
+pub enum LogId {
+    /// The events of a job.
+    Job(JobId),
+}
+
+impl LogId {
+    /// The job whose events it is of.
+    pub fn job(self) -> Option<JobId> {
+        match self {
+            LogId::Job(job) => Some(job),
+        }
+    }
+}
+
+impl From<JobId> for LogId {
+    fn from(job: JobId) -> LogId {
+        LogId::Job(job)
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogId::Job(job) => fmt::Display::fmt(job, f),
+        }
+    }
+}
+
+impl fmt::Debug for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<LogId> for String {
+    fn from(log: LogId) -> String {
+        log.to_string()
+    }
+}
+
+impl TryFrom<String> for LogId {
+    type Error = ParseError;
+
+    fn try_from(text: String) -> Result<LogId, ParseError> {
+        JobId::try_from(text).map(LogId::Job)
+    }
+}
+
 pub(crate) fn prefixed(prefix: &str, ulid: Ulid) -> String {
     alloc::format!("{prefix}{ulid}")
 }

@@ -23,7 +23,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::{EventClass, EventKind, JobEvent, JobResult, Terminal};
 use arcp_proto::model::request::Invocation;
 use arcp_proto::runtime::{
-    AgentCall, Batch, Config, EventRecord, Input, JobRecord, NumberedRun, Output, Record, Runtime, Transport,
+    AgentCall, Batch, Config, EventRecord, Input, JobRecord, Numbered, NumberedRun, Output, Record, Runtime, Transport,
 };
 use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
@@ -99,14 +99,17 @@ fn event_batch(at: u64, n: u64) -> Batch {
     let run = NumberedRun {
         seq: n,
         count: 1,
-        job: job(1),
+        log: job(1).into(),
         event: n,
         shown: None,
-        part: FrameRole::Whole,
+        role: FrameRole::Whole,
         request: 0,
         subscription: 0,
     };
-    let records = vec![Record::Numbered { session: session(1), run }, Record::JobEvent { job: job(1), event: tick(n) }];
+    let records = vec![
+        Record::Numbered { session: session(1), run: Numbered::Events(run) },
+        Record::JobEvent { job: job(1), event: tick(n) },
+    ];
     Batch { first: LogPos(at), records }
 }
 

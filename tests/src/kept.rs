@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use arcp_host::store::Store;
 use arcp_proto::id::{JobId, LogPos, Principal, SessionId};
-use arcp_proto::runtime::{Batch, KeyRecord, Record};
+use arcp_proto::runtime::{Batch, KeyRecord, Numbered, NumberedRun, Record};
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
 use serde_json::{Value, json};
@@ -133,6 +133,12 @@ pub struct Restart {
     numbers: BTreeMap<SessionId, Vec<Value>>,
 }
 
+/// Each number of a run. The last event of one is the same however it was cut.
+fn singles(run: &NumberedRun) -> impl Iterator<Item = Value> {
+    let of = json!([run.log, run.role, run.request, run.subscription]);
+    (0..run.count).map(move |k| json!([run.seq + k, of, run.shown.map_or(json!(run.event + k), |s| json!(s.classes))]))
+}
+
 impl Restart {
     /// Of these records.
     pub fn of(records: &[(LogPos, Record)]) -> Restart {
@@ -142,11 +148,11 @@ impl Restart {
             match record {
                 Record::JobEvent { job, event } => restart.events.entry(*job).or_default().push(event.n),
                 Record::Numbered { session, run } => {
-                    // The last event of a run is the same however it was cut.
-                    let of = json!([run.job, run.part, run.request, run.subscription]);
-                    let single =
-                        |k| json!([run.seq + k, of, run.shown.map_or(json!(run.event + k), |s| json!(s.classes))]);
-                    restart.numbers.entry(*session).or_default().extend((0..run.count).map(single));
+                    let numbers = restart.numbers.entry(*session).or_default();
+                    match run {
+                        Numbered::Events(run) => numbers.extend(singles(run)),
+                        Numbered::Local { seq, frame } => numbers.push(json!([seq, frame])),
+                    }
                 }
                 Record::Checkpointed { job, state } => drop(restart.checkpoints.insert(*job, state.clone())),
                 Record::Released { session, upto } => drop(released.insert(*session, *upto)),

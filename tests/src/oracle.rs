@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{ConnId, JobId, LogPos};
 use arcp_proto::model::event::{EventClass, JobEvent};
-use arcp_proto::runtime::{Batch, Input, NumberedRun, Output, Record};
+use arcp_proto::runtime::{Batch, Input, Numbered, NumberedRun, Output, Record};
 use serde_json::Value;
 
 use crate::reasons::Reasons;
@@ -198,8 +198,13 @@ impl Oracle {
                 self.accepted.insert(job.job.to_string(), at);
             }
             Record::Numbered { session, run } => {
-                for (seq, event) in (run.seq..).zip(self.events_of(run)) {
-                    let place = (at, run.job.to_string(), event);
+                // What is of no event is of no log: it is durable with its number.
+                let (log, events) = match run {
+                    Numbered::Events(run) => (run.log.to_string(), self.events_of(run)),
+                    Numbered::Local { .. } => (String::new(), vec![0]),
+                };
+                for (seq, event) in (run.seq()..).zip(events) {
+                    let place = (at, log.clone(), event);
                     let before = self.numbers.insert((session.to_string(), seq), place);
                     // What was not sent may be taken back, and its number given again.
                     let sent = self.head.get(&session.to_string()).copied().unwrap_or(0);
@@ -224,12 +229,11 @@ impl Oracle {
     fn events_of(&self, run: &NumberedRun) -> Vec<u64> {
         let dense = run.event..run.event + run.count;
         match run.shown {
-            // What is of no event comes with its number.
-            None if run.part.is_local() => vec![0],
             None => dense.collect(),
             // The last one comes with it, or came.
             Some(shown) => {
-                let classes = self.classes.get(&run.job).map(Vec::as_slice).unwrap_or_default();
+                let classes =
+                    run.log.job().and_then(|job| self.classes.get(&job)).map(Vec::as_slice).unwrap_or_default();
                 let came = |n: &u64| classes.get(*n as usize - 1).is_some_and(|class| shown.classes.has(*class));
                 let mut events: Vec<u64> = (run.event..shown.last).filter(came).chain([shown.last]).collect();
                 events.split_off(events.len() - run.count as usize)

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{ConnId, JobId, LogPos, SessionId};
-use arcp_proto::runtime::{Input, NumberedRun, Output, Record, Wait};
+use arcp_proto::runtime::{Input, Output, Record, Wait};
 use serde_json::Value;
 
 /// What is known of everything that a job can wait for.
@@ -116,8 +116,8 @@ impl Reasons {
                 self.given.remove(session);
                 self.attached.remove(session);
             }
-            Record::Numbered { session, run: NumberedRun { seq, count, .. } } => {
-                self.given.insert(*session, seq + count - 1);
+            Record::Numbered { session, run } => {
+                self.given.insert(*session, run.last_seq());
             }
             _ => {}
         }

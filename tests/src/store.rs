@@ -82,7 +82,7 @@ impl VirtualStore {
                     terminals.entry(*job).or_insert_with(|| record.clone());
                 }
                 Record::Numbered { session, run } => {
-                    let needed = released.get(session).is_none_or(|upto| run.seq + run.count > upto + 1);
+                    let needed = released.get(session).is_none_or(|upto| run.last_seq() > *upto);
                     numbers.extend(needed.then(|| (*at, record.clone())));
                 }
                 _ => given.push((*at, record.clone())),

@@ -7,7 +7,7 @@ use std::path::Path;
 use arcp_host::sqlite::{Durability, OpenError, SqliteStore};
 use arcp_host::store::Store;
 use arcp_proto::id::LogPos;
-use arcp_proto::runtime::{NumberedRun, Record};
+use arcp_proto::runtime::{Numbered, NumberedRun, Record};
 use arcp_tests::kept::{Folder, Restart, batch, batch_of, lived, loaded, rotated};
 use arcp_tests::until::until;
 use serde_json::{Value, json};
@@ -106,8 +106,10 @@ fn as_version_1(record: &Record) -> Value {
         Record::JobEvent { job, event } => {
             json!({"JobEvent": {"job": job, "n": event.n, "at": event.at, "event": event.event}})
         }
-        Record::Numbered { session, run } => json!({"Numbered": {"session": session, "seq": run.seq, "job": run.job,
-            "event": run.event, "part": run.part, "request": run.request, "subscription": run.subscription}}),
+        Record::Numbered { session, run: Numbered::Events(run) } => {
+            json!({"Numbered": {"session": session, "seq": run.seq, "job": run.log, "event": run.event,
+                "part": run.role, "request": run.request, "subscription": run.subscription}})
+        }
         _ => serde_json::to_value(record).expect("JSON"),
     }
 }
@@ -116,11 +118,11 @@ fn as_version_1(record: &Record) -> Value {
 fn a_file_of_the_first_layout_is_brought_to_this_one() {
     // A number each, and no records that it did not know.
     let singles = lived().records(true).into_iter().flat_map(|(_, record)| match record {
-        Record::Numbered { session, run } => {
+        Record::Numbered { session, run: Numbered::Events(run) } => {
             assert!(run.shown.is_none(), "the first version had none that left events out");
             // It had no subscriptions either.
             let single = |k| NumberedRun { seq: run.seq + k, count: 1, event: run.event + k, subscription: 0, ..run };
-            (0..run.count).map(|k| Record::Numbered { session, run: single(k) }).collect()
+            (0..run.count).map(|k| Record::Numbered { session, run: Numbered::Events(single(k)) }).collect()
         }
         Record::JobHistory { .. }
         | Record::Released { .. }

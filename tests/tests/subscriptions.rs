@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use arcp_proto::id::Principal;
-use arcp_proto::runtime::Record;
+use arcp_proto::runtime::{Input, Record};
 use arcp_proto::wire::{Compat, Profile};
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::{Options, World};
@@ -539,6 +539,40 @@ fn b51_b52_who_reads_too_slowly_is_told_then_let_go_with_a_reason() {
     let closed = frames.last().expect("a word");
     assert_eq!((&closed["type"], &closed["payload"]["subscription_id"]), (&json!("subscribe.closed"), &id));
     assert_eq!(code(closed), "BACKPRESSURE_OVERFLOW");
+    world.finish();
+}
+
+#[test]
+fn a_word_about_the_reader_outlives_the_job_that_it_is_about() {
+    let window = Duration::from_secs(60);
+    let mut world = World::configured(31, |config| {
+        config.limits.watch_lag = 200;
+        config.heartbeat = None;
+        config.slow_reader_grace = Duration::from_secs(100);
+        config.resume_window = window;
+    });
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let (mut watcher, welcome) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 600}}))["job_id"].clone();
+    watcher.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    watcher.expect(&mut world, "job.subscribed");
+    world.stall(watcher.conn, true);
+    world.run_for(Duration::from_secs(50));
+    world.stall(watcher.conn, false);
+    world.run_for(Duration::from_secs(15));
+    let word = watcher.settle(&mut world).pop().expect("a word");
+    assert_eq!(word["payload"]["body"]["phase"], "detached");
+    let before = word["event_seq"].as_u64().expect("a number") - 1;
+    watcher.send(&mut world, "session.ack", json!({"last_processed_seq": before}));
+    let end = owner.until_end(&mut world).pop().expect("the end");
+    owner.send(&mut world, "session.ack", json!({"last_processed_seq": end["event_seq"]}));
+    world.run_for(window + Duration::from_secs(1));
+    assert_eq!(world.runtime().stats().jobs, 0, "nothing of the job is owed to anybody");
+    world.restores();
+    world.input(Input::Closed { conn: watcher.conn });
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, before);
+    back.expect(&mut world, "session.welcome");
+    assert_eq!(back.settle(&mut world), [word]);
     world.finish();
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
-use arcp_proto::runtime::{NumberedRun, Record};
+use arcp_proto::runtime::{Numbered, Record};
 use rusqlite::{Connection, params};
 
 use super::read::{events_of, last_of};
@@ -109,7 +109,7 @@ pub(super) fn record_of(stored: &Stored) -> Result<Record, StoreError> {
     serde_json::from_slice(&stored.body).map_err(|error| stored.damaged(error))
 }
 
-pub(super) fn numbers_of(stored: &Stored) -> Result<(SessionId, Vec<NumberedRun>), StoreError> {
+pub(super) fn numbers_of(stored: &Stored) -> Result<(SessionId, Vec<Numbered>), StoreError> {
     let session = stored.session().ok_or_else(|| stored.damaged("it is of no session"))?;
     let runs = serde_json::from_slice(&stored.body).map_err(|error| stored.damaged(error))?;
     Ok((session, runs))

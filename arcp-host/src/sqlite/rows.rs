@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
-use arcp_proto::runtime::{EventRecord, NumberedRun, Record};
+use arcp_proto::runtime::{EventRecord, Numbered, Record};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params};
 use ulid::Ulid;
 
@@ -24,7 +24,7 @@ const KEPT: [u8; 16] = [0; 16];
 #[derive(Default)]
 pub(super) struct Rows {
     events: BTreeMap<JobId, EventRow>,
-    numbers: BTreeMap<SessionId, (LogPos, Vec<NumberedRun>)>,
+    numbers: BTreeMap<SessionId, (LogPos, Vec<Numbered>)>,
     /// Bytes written so far.
     bytes: usize,
 }
@@ -83,8 +83,8 @@ impl Rows {
             Record::Numbered { session, run } => {
                 let row = &mut self.numbers.entry(*session).or_insert_with(|| (at, Vec::new())).1;
                 let apart = match row.last_mut() {
-                    Some(last) => last.join(*run),
-                    None => Some(*run),
+                    Some(last) => last.join(run.clone()),
+                    None => Some(run.clone()),
                 };
                 row.extend(apart);
                 return Ok(());
@@ -124,7 +124,7 @@ impl Rows {
             row.write(tx, job)?;
         }
         for (session, (at, runs)) in self.numbers {
-            let last = runs.last().map_or(0, |run| run.seq + run.count - 1);
+            let last = runs.last().map_or(0, Numbered::last_seq);
             let (pos, session, last, body) = (number(at.0), key(session.ulid()), number(last), json(&runs)?);
             let sum = sum(Table::Numbers, &[Some(pos), None, Some(last)], &[None, Some(&session), Some(&body)]);
             let row = params![pos, session, last, body, sum];

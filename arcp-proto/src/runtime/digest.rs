@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, IndexEntry};
 use super::job::{End, Job, JobSpec, JobState, Jobs};
 use super::session::{Session, Sessions};
 use crate::id::{JobId, LogPos, SessionId, WireId};
@@ -99,10 +99,16 @@ impl Parts<'_> {
         digest.fact(format!("{id}"), shown);
         digest.fact(format!("{id} subscriptions"), self.delivery.subscriptions.shown(id));
         for seq in feed.index().floor() + 1..=head {
-            let Some(entry) = feed.index().at(seq, self.jobs) else { continue };
-            let audience = self.delivery.audiences.get(entry.job);
-            let request = audience.and_then(|audience| audience.requests().get(id, entry.request));
-            digest.held(format!("{id} {seq}"), format!("{entry:?} {request:?}"));
+            let shown = match feed.index().at(seq, self.jobs) {
+                Some(IndexEntry::Event(entry)) => {
+                    let audience = entry.log.job().and_then(|job| self.delivery.audiences.get(job));
+                    let request = audience.and_then(|audience| audience.requests().get(id, entry.request));
+                    format!("{entry:?} {request:?}")
+                }
+                Some(IndexEntry::Local { n }) => format!("{:?}", feed.index().local(n)),
+                None => continue,
+            };
+            digest.held(format!("{id} {seq}"), shown);
         }
         for seen in session.seen().answered() {
             self.digest_seen(digest, &id.to_string(), seen);

@@ -59,7 +59,7 @@ impl Runtime {
         self.delivery.number_for_all(&mut self.ctx, &self.jobs, id, n);
         self.retention().on_appended(id, n, grown);
         if !class.is_end() {
-            self.delivery.check_lag(&mut self.ctx, id);
+            self.delivery.check_lag(&mut self.ctx, &self.jobs, id);
         }
     }
 

@@ -17,7 +17,8 @@ use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension};
 use crate::time::{Timestamp, UtcMs};
 
-pub use super::records::{EventRecord, JobRecord, KeyRecord, NumberedRun, Record, Shown};
+pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
+pub use super::records::{EventRecord, JobRecord, KeyRecord, Record};
 pub use super::timers::Timer;
 
 /// Something that happened outside.

@@ -12,6 +12,7 @@ mod io;
 mod job;
 mod list;
 mod log;
+mod numbered;
 mod records;
 mod session;
 mod timers;
@@ -21,8 +22,9 @@ pub use config::Config;
 pub use delivery::subscription_id;
 pub use digest::Digest;
 pub use io::{
-    AgentCall, AgentExit, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input, InputFault,
-    JobRecord, KeyRecord, Notice, NumberedRun, Operator, Output, Record, Shown, Timer, Transport, Verdict,
+    AboutJob, AgentCall, AgentExit, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input, InputFault,
+    JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output, Record, Shown, Timer,
+    Transport, Verdict,
 };
 
 pub use job::Wait;

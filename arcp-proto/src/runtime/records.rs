@@ -8,14 +8,15 @@ use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use super::numbered::Numbered;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::event::{EventClass, EventClasses, JobEvent};
+use crate::model::event::{EventClass, JobEvent};
 use crate::model::request::{Filter, Invocation};
 use crate::secret::SecretDigest;
 use crate::time::UtcMs;
-use crate::wire::{FrameRole, View};
+use crate::wire::View;
 
 /// What must survive the process. Frames that reveal a record wait until it
 /// is durable.
@@ -130,13 +131,13 @@ pub enum Record {
         #[serde(default)]
         undoes: LogPos,
     },
-    /// Frames of a job were numbered for a session. Stands in the batch of the
-    /// event that it is a frame of, if that is new.
+    /// Frames were numbered for a session. Stands in the batch of the event that
+    /// they are frames of, if that is new.
     Numbered {
         /// The session.
         session: SessionId,
         /// What was numbered.
-        run: NumberedRun,
+        run: Numbered,
     },
     /// A session needs its first numbers no more.
     Released {
@@ -263,6 +264,9 @@ impl Record {
                 Record::JobHistory { classes, .. } => size_of_val(classes.as_slice()),
                 Record::Checkpointed { state, .. } => state.len(),
                 Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),
+                Record::Numbered { run: Numbered::Local { frame, .. }, .. } => {
+                    frame.about().map_or(0, |about| about.trace.len())
+                }
                 Record::Subscribed { filter, .. } => {
                     let Filter { sessions, traces, jobs, streams, types, min_priority: _ } = filter;
                     [sessions, traces, jobs, streams, types].into_iter().map(|ids| list(ids)).sum()
@@ -273,7 +277,7 @@ impl Record {
                 | Record::JobRestarted { .. }
                 | Record::Joined { .. }
                 | Record::Left { .. }
-                | Record::Numbered { .. }
+                | Record::Numbered { run: Numbered::Events(_), .. }
                 | Record::Released { .. }
                 | Record::Unsubscribed { .. }
                 | Record::KeyKept { .. }
@@ -299,7 +303,7 @@ impl Record {
         match self {
             Record::JobEvent { event, .. } => event.at,
             Record::JobAccepted(record) => record.created_at,
-            Record::Numbered { run, .. } if run.part.is_local() => UtcMs(run.event),
+            Record::Numbered { run: Numbered::Local { frame, .. }, .. } => frame.at,
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
             | Record::SessionEnded { .. }
@@ -310,7 +314,7 @@ impl Record {
             | Record::CancelAsked { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
-            | Record::Numbered { .. }
+            | Record::Numbered { run: Numbered::Events(_), .. }
             | Record::Released { .. }
             | Record::Subscribed { .. }
             | Record::Unsubscribed { .. }
@@ -394,93 +398,6 @@ pub struct EventRecord {
     pub event: Arc<JobEvent>,
 }
 
-/// Numbers of a session in a row, and what stands behind them: frames of one
-/// job's events, in the order of the events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NumberedRun {
-    /// The first number.
-    pub seq: u64,
-    /// How many.
-    #[serde(default = "one")]
-    pub count: u64,
-    /// The job.
-    pub job: JobId,
-    /// The first event's number in the job; 0 for the acceptance. Of a frame
-    /// that is of no event: when it was made, in milliseconds.
-    pub event: u64,
-    /// Which of the events from there on they are frames of, if not of each.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shown: Option<Shown>,
-    /// Which frame of the event.
-    pub part: FrameRole,
-    /// Which of the session's requests for the job they follow from; 0 for
-    /// none.
-    pub request: u32,
-    /// Which of the session's subscriptions they are shown to; 0 for none.
-    #[serde(default)]
-    pub subscription: u32,
-}
-
-/// The events of a run that leaves some out: the latest of these classes, as
-/// many as the run has numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
-    /// What is not left out.
-    pub classes: EventClasses,
-    /// The last event's number in the job.
-    pub last: u64,
-}
-
-fn one() -> u64 {
-    1
-}
-
-impl NumberedRun {
-    /// The last number.
-    pub fn last_seq(&self) -> u64 {
-        self.seq + self.count - 1
-    }
-
-    /// The event behind that.
-    pub fn last_event(&self) -> u64 {
-        self.shown.map_or(self.event + self.count - 1, |shown| shown.last)
-    }
-
-    /// Takes another run in, if it goes on where this one ends; otherwise
-    /// gives it back.
-    pub fn join(&mut self, next: NumberedRun) -> Option<NumberedRun> {
-        let classes = |run: &NumberedRun| run.shown.map(|shown| shown.classes);
-        let joins = next.seq == self.seq + self.count
-            && next.event == self.last_event() + 1
-            && (next.job, next.request, next.subscription) == (self.job, self.request, self.subscription)
-            && (self.part, next.part) == (FrameRole::Whole, FrameRole::Whole)
-            && classes(self) == classes(&next);
-        if joins {
-            self.count += next.count;
-            self.shown = next.shown;
-        }
-        (!joins).then_some(next)
-    }
-
-    /// Lets its numbers after `seq` go, which is one of them; of what is left
-    /// the events are not kept.
-    pub(super) fn end_at(&mut self, seq: u64) {
-        self.count = seq - self.seq + 1;
-        if let Some(shown) = &mut self.shown {
-            shown.last = self.event;
-        }
-    }
-
-    /// Lets its numbers before `seq` go, which is one of them.
-    pub fn begin_at(&mut self, seq: u64) {
-        let gone = seq - self.seq;
-        (self.seq, self.count) = (seq, self.count - gone);
-        if self.shown.is_none() {
-            self.event += gone;
-        }
-    }
-}
-
 /// An idempotency key as it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
@@ -488,54 +405,4 @@ pub struct KeyRecord {
     pub digest: [u8; 32],
     /// What makes two submits the same.
     pub fingerprint: [u8; 32],
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_that_were_stored_before_any_left_events_out_are_read() {
-        let stored = r#"{"seq":7,"count":3,"job":"job_01KDVDNA0F9PHT3PKBES6T1S32","event":4,"part":"Whole","request":1,"subscription":2}"#;
-        let run: NumberedRun = serde_json::from_str(stored).expect("a run");
-        assert_eq!((run.last_seq(), run.last_event(), run.shown), (9, 6, None));
-        assert_eq!(serde_json::to_string(&run).expect("JSON"), stored, "and written as they were");
-    }
-
-    #[test]
-    fn the_bits_of_stored_classes_stay_what_they_are() {
-        let stored = r#"{"seq":7,"count":2,"job":"job_01KDVDNA0F9PHT3PKBES6T1S32","event":4,"shown":{"classes":65026,"last":9},"part":"Whole","request":0,"subscription":0}"#;
-        let mut run: NumberedRun = serde_json::from_str(stored).expect("a run");
-        let shown = run.shown.expect("it leaves events out");
-        let classes: Vec<EventClass> = shown.classes.iter().collect();
-        use EventClass::{Cancelled, Checkpoint, Chunk, Failed, Log, Progress, Succeeded, Vendor};
-        assert_eq!(classes, [Log, Progress, Checkpoint, Vendor, Chunk, Succeeded, Failed, Cancelled]);
-        assert_eq!(serde_json::to_string(&run).expect("JSON"), stored);
-        run.begin_at(8);
-        assert_eq!((run.count, run.last_event()), (1, 9));
-    }
-
-    #[test]
-    fn runs_join_where_nothing_is_left_out_between_them() {
-        let job = JobId::from_ulid(ulid::Ulid::nil());
-        let classes = EventClasses::of(&[EventClass::Metric]);
-        let run = |seq, event, last| NumberedRun {
-            seq,
-            count: 1,
-            job,
-            event,
-            shown: Some(Shown { classes, last }),
-            part: FrameRole::Whole,
-            request: 0,
-            subscription: 0,
-        };
-        let mut one = run(1, 1, 4);
-        assert_eq!(one.join(run(2, 6, 6)), Some(run(2, 6, 6)), "event 5 may be one of them");
-        assert_eq!(
-            one.join(NumberedRun { shown: None, ..run(2, 5, 0) }),
-            Some(NumberedRun { shown: None, ..run(2, 5, 0) })
-        );
-        assert_eq!(one.join(run(2, 5, 8)), None);
-        assert_eq!((one.count, one.last_seq(), one.last_event()), (2, 2, 8));
-    }
 }

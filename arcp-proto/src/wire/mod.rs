@@ -119,7 +119,7 @@ pub struct View {
 }
 
 /// What a numbered frame is to its event, of which it may be one of several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum FrameRole {
     /// The event itself.
     Whole,
@@ -127,25 +127,6 @@ pub enum FrameRole {
     StreamOpen,
     /// What closes the stream that ends with it.
     StreamClose,
-    /// Of no event, and for one session only: the history that a subscription
-    /// asked for is complete.
-    Boundary,
-    /// Of no event: the session's reader is far behind with this job.
-    #[serde(alias = "Behind")]
-    LagWarning,
-    /// Of no event: the session gets no more of this job, its reader was too
-    /// far behind.
-    Detached,
-}
-
-impl FrameRole {
-    /// Whether it is of no event: then its number stands for when it was made.
-    pub fn is_local(self) -> bool {
-        match self {
-            FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => true,
-            FrameRole::Whole | FrameRole::StreamOpen | FrameRole::StreamClose => false,
-        }
-    }
 }
 
 impl View {

@@ -6,7 +6,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use super::audience::Audience;
 use crate::id::{JobId, LogPos, SessionId, WireId};
 use crate::runtime::context::Context;
-use crate::runtime::io::Record;
+use crate::runtime::io::{AboutJob, Record};
+use crate::runtime::job::Jobs;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Audiences {
@@ -112,6 +113,12 @@ impl Audiences {
     /// Whether a session may cancel a job.
     pub(in crate::runtime) fn owns(&self, session: SessionId, job: JobId) -> bool {
         self.by_job.get(&job).is_some_and(|audience| audience.owners.contains(&session))
+    }
+
+    /// What a local frame of a session says of a job.
+    pub(super) fn about(&self, jobs: &Jobs, session: SessionId, job: JobId) -> Option<AboutJob> {
+        let trace = jobs.get(job)?.spec().trace.clone();
+        Some(AboutJob { job, trace, own: self.owns(session, job) })
     }
 
     /// Jobs whose new events a session gets.

@@ -7,12 +7,14 @@ use ulid::Ulid;
 use super::feeds::Feeds;
 use super::filter::EventFilter;
 use super::frame::event_of_copy;
-use super::index::{tag, tag_and_number};
+use super::index::{EventEntry, IndexEntry};
+use super::message_id::{tag, tag_and_number};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, SessionId, WireId};
 use crate::model::request::Since;
 use crate::runtime::authority;
 use crate::runtime::context::Context;
+use crate::runtime::io::LocalFrame;
 use crate::runtime::job::{Job, Jobs};
 use crate::time::UtcMs;
 use crate::wire::FrameRole;
@@ -29,7 +31,12 @@ pub(super) struct Backfill {
 #[derive(Clone, Copy, Debug)]
 enum Cut {
     Beginning,
-    After { at: UtcMs, job: JobId, event: u64 },
+    /// After this moment, and of this job after this event.
+    After {
+        at: UtcMs,
+        job: Option<JobId>,
+        event: u64,
+    },
 }
 
 impl Backfill {
@@ -85,21 +92,24 @@ impl Cut {
             let index = feeds.get(session).ok_or_else(unknown)?.index();
             let given = (1..=index.head()).contains(&number);
             let entry = index.at(number, jobs).ok_or_else(|| if given { trimmed() } else { unknown() })?;
-            let event = match entry.part {
-                FrameRole::Whole => entry.event,
-                // The event itself comes after these.
-                FrameRole::StreamOpen | FrameRole::StreamClose => entry.event - 1,
-                // Of no event: it comes after those that were numbered before it.
-                FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => {
-                    index.event_at_or_before(entry.job, number, jobs)
+            let (job, event) = match entry {
+                IndexEntry::Event(EventEntry { log, n, role, .. }) => match role {
+                    FrameRole::Whole => (log.job(), n),
+                    // The event itself comes after these.
+                    FrameRole::StreamOpen | FrameRole::StreamClose => (log.job(), n - 1),
+                },
+                // It comes after the events that were numbered before it.
+                IndexEntry::Local { n } => {
+                    let job = index.local(n).and_then(LocalFrame::about).map(|about| about.job);
+                    (job, job.map_or(0, |job| index.event_at_or_before(job, number, jobs)))
                 }
             };
-            return Ok(Cut::After { at, job: entry.job, event });
+            return Ok(Cut::After { at, job, event });
         }
         let principal = &feeds.get(own).ok_or_else(unknown)?.principal;
         let mut visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
         let (job, _) = visible.find(|(id, _)| tag(id.ulid()) == message_tag).ok_or_else(unknown)?;
-        Ok(Cut::After { at, job, event: event_of_copy(number) })
+        Ok(Cut::After { at, job: Some(job), event: event_of_copy(number) })
     }
 }
 
@@ -111,8 +121,8 @@ fn first_after(cut: Cut, id: JobId, job: &Job) -> Result<u64, Violation> {
     let Cut::After { at, job: cut_job, event } = cut else {
         return Ok(beginning);
     };
-    let later = |when: UtcMs| (when, id) > (at, cut_job);
-    let from = if id == cut_job {
+    let later = |when: UtcMs| (when, Some(id)) > (at, cut_job);
+    let from = if Some(id) == cut_job {
         event + 1
     } else if later(job.spec().created_at) {
         0

@@ -13,9 +13,9 @@
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use super::index::{Index, IndexEntry};
+use super::index::{Index, IndexEntry, Released};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, JobId, LogPos, Principal};
+use crate::id::{ConnId, JobId, LogId, LogPos, Principal};
 use crate::model::feature::Feature;
 use crate::runtime::effect::Position;
 use crate::runtime::job::{Job, Jobs};
@@ -38,9 +38,9 @@ pub(in crate::runtime) struct Feed {
     pub(super) sent: u64,
     pub(super) receipts: Receipts,
     pub(super) catch_up: CatchUp,
-    /// Jobs whose stream was opened to it and not closed, by subscription: to
-    /// whoever watches the job with 0.
-    pub(super) streams: BTreeSet<(u32, JobId)>,
+    /// Logs whose stream was opened to it and not closed, by subscription: with
+    /// 0 as to whoever watches the job.
+    pub(super) streams: BTreeSet<(u32, LogId)>,
 }
 
 /// What the client of a feed is known to have.
@@ -137,7 +137,7 @@ impl Feed {
     /// The numbers up to `upto` of what opened the streams that are open to
     /// whoever watches their jobs.
     pub(super) fn openings(&self, upto: u64) -> Vec<u64> {
-        self.index.openings(upto, |job| self.streams.contains(&(0, job)))
+        self.index.openings(upto, |job| self.streams.contains(&(0, job.into())))
     }
 
     /// Numbered frames its reader is behind.
@@ -223,8 +223,8 @@ impl Feed {
 
     /// Everything that was numbered in an earlier run counts as sent. Streams of
     /// which it is shown no more are nobody's.
-    pub(super) fn restored(&mut self, is_shown: impl Fn(u32, JobId) -> bool) {
-        self.streams.retain(|(subscription, job)| is_shown(*subscription, *job));
+    pub(super) fn restored(&mut self, is_shown: impl Fn(u32, LogId) -> bool) {
+        self.streams.retain(|(subscription, log)| is_shown(*subscription, *log));
         self.cursor = self.index.head();
         self.sent = self.cursor;
     }
@@ -248,7 +248,7 @@ impl Feed {
 
     /// Its client has acknowledged numbers up to this one; gives one entry for
     /// each run of the index that went.
-    pub(super) fn acknowledge(&mut self, seq: u64, lag: u64) -> Vec<JobId> {
+    pub(super) fn acknowledge(&mut self, seq: u64, lag: u64) -> Released {
         let upto = seq.min(self.sent);
         self.receipts.acked = self.receipts.acked.max(upto);
         self.receipts.received = self.receipts.received.max(upto);

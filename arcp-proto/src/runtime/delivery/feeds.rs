@@ -6,9 +6,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::audience::Audience;
 use super::feed::Feed;
-use super::index::tag;
 use super::index_refs::IndexRefs;
-use crate::id::{ConnId, JobId, Principal, SessionId};
+use super::message_id::tag;
+use crate::id::{ConnId, JobId, LogId, Principal, SessionId};
 use crate::runtime::context::Context;
 use crate::runtime::job::Jobs;
 use crate::runtime::timers::Timer;
@@ -61,7 +61,14 @@ impl Feeds {
     }
 
     /// Attaches a session to a connection; frames after `last_seq` are owed.
-    pub(super) fn attach(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, conn: ConnId, last_seq: u64) {
+    pub(in crate::runtime) fn attach(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        id: SessionId,
+        conn: ConnId,
+        last_seq: u64,
+    ) {
         if let Some(feed) = self.by_session.get_mut(&id) {
             feed.attach(conn, last_seq);
             self.release_expired(ctx, jobs, id);
@@ -78,12 +85,12 @@ impl Feeds {
 
     /// A job is accepted, or restored: no index points to it yet.
     pub(super) fn add_job(&mut self, job: JobId) {
-        self.refs.add_job(job);
+        self.refs.add_log(job.into());
     }
 
     /// A job is forgotten. What points to it is lost.
     pub(super) fn remove_job(&mut self, job: JobId) {
-        self.refs.remove_job(job);
+        self.refs.remove_log(job.into());
     }
 
     /// Runs of all indexes.
@@ -109,19 +116,19 @@ impl Feeds {
         tagged.find(|(_, id)| of_principal(id)).map(|(_, id)| *id)
     }
 
-    /// Whether what is written of a job for one session may serve another.
-    pub(super) fn is_shared(&self, job: JobId) -> bool {
-        self.refs.count(job) > 1
+    /// Whether what is written of a log for one session may serve another.
+    pub(super) fn is_shared(&self, log: LogId) -> bool {
+        self.refs.count(log) > 1
     }
 
     /// Whether no index points to a job.
     pub(in crate::runtime) fn is_unreferenced(&self, job: JobId) -> bool {
-        self.refs.count(job) == 0
+        self.refs.count(job.into()) == 0
     }
 
     /// The first event of a job that a session may still ask for again.
     pub(in crate::runtime) fn first_needed(&self, jobs: &Jobs, job: JobId) -> u64 {
-        let feeds = self.refs.readers(job).filter_map(|reader| self.by_session.get(&reader));
+        let feeds = self.refs.readers(job.into()).filter_map(|reader| self.by_session.get(&reader));
         feeds.filter_map(|feed| feed.index.first_event(job, jobs)).min().unwrap_or(u64::MAX)
     }
 
@@ -136,7 +143,7 @@ impl Feeds {
     /// Whether an attached session that owns an ended job was not sent all of it
     /// that came while it was attached.
     pub(super) fn is_owed(&self, job: JobId, audience: &Audience) -> bool {
-        let owners = self.refs.readers(job).filter(|reader| audience.owners.contains(reader));
+        let owners = self.refs.readers(job.into()).filter(|reader| audience.owners.contains(reader));
         owners
             .filter_map(|owner| self.attached(owner))
             .any(|feed| feed.index.has_events_after(job, feed.sent_or_owed()))
@@ -145,7 +152,7 @@ impl Feeds {
     /// A session gets no more of a job that it watched.
     pub(super) fn close_stream(&mut self, id: SessionId, job: JobId) {
         if let Some(feed) = self.by_session.get_mut(&id) {
-            feed.streams.remove(&(0, job));
+            feed.streams.remove(&(0, job.into()));
         }
     }
 

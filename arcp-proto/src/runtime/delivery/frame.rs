@@ -8,12 +8,13 @@ use ulid::Ulid;
 use super::audiences::Audiences;
 use super::feeds::Feeds;
 use super::history_pool::HistoryPool;
-use super::index::{IndexEntry, message_id, tag};
+use super::index::{EventEntry, IndexEntry};
+use super::message_id::{message_id, tag};
 use super::rendered::Rendered;
-use crate::id::{JobId, LogPos, SessionId};
+use crate::id::{LogId, LogPos, SessionId};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobEvent};
-use crate::runtime::io::EventRecord;
+use crate::runtime::io::{EventRecord, LocalFrame, LocalWord};
 use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
 use crate::wire::{self, EventFrame, FrameRole, Stamp, View};
@@ -39,25 +40,23 @@ impl FrameWriter<'_> {
         seq: u64,
         entry: IndexEntry,
     ) -> Option<String> {
-        let view = self.feeds.get(session)?.view;
+        let feed = self.feeds.get(session)?;
+        let view = feed.view;
+        let entry = match entry {
+            IndexEntry::Event(entry) => entry,
+            IndexEntry::Local { n } => return local_frame(session, &view, seq, feed.index().local(n)?),
+        };
         let numbered = |id| Stamp { id, session: Some(session), seq: Some(seq) };
-        if entry.part == FrameRole::Boundary {
-            let id = message_id(session, seq, UtcMs(entry.event));
-            let envelope = wire::write_boundary(&view, id);
-            return Some(observed(session, &view, numbered(id), entry, &envelope));
-        }
-        if entry.part.is_local() {
-            return self.local_frame(session, &view, seq, entry);
-        }
         if entry.subscription > 0 {
             let (at, envelope) = self.copy_of(&view, reader, entry)?;
             let stamp = numbered(message_id(session, seq, at));
-            return Some(observed(session, &view, stamp, entry, &envelope));
+            return Some(observed(session, &view, stamp, entry.subscription, &envelope));
         }
-        if entry.event == 0 {
-            let job = self.jobs.get(entry.job)?;
+        if entry.n == 0 {
+            let id = entry.log.job()?;
+            let job = self.jobs.get(id)?;
             let stamp = numbered(message_id(session, seq, job.spec().created_at));
-            let request = self.audiences.get(entry.job)?.requests().get(session, entry.request);
+            let request = self.audiences.get(id)?.requests().get(session, entry.request);
             return wire::write_reply(&view, stamp, &job.accepted(request));
         }
         let stamp = |at| numbered(message_id(session, seq, at));
@@ -70,25 +69,26 @@ impl FrameWriter<'_> {
         &mut self,
         view: &View,
         (numbered, reader): (SessionId, SessionId),
-        entry: IndexEntry,
+        entry: EventEntry,
         stamp: impl FnOnce(UtcMs) -> Stamp,
     ) -> Option<(UtcMs, String)> {
-        let IndexEntry { job, event: n, part, request, .. } = entry;
+        let EventEntry { log, n, role, request, .. } = entry;
+        let job = log.job()?;
         let owner = self.jobs.get(job)?;
         let audience = self.audiences.get(job)?;
         let (at, event, payload) = match owner.event(n) {
-            Some(held) if self.feeds.is_shared(job) => {
-                let payload = self.rendered.get(job, n, view, part).unwrap_or_else(|| {
-                    let written = held.render(view, job, part);
-                    self.rendered.keep(job, n, view, part, written.clone(), self.rendered_bytes);
+            Some(held) if self.feeds.is_shared(log) => {
+                let payload = self.rendered.get(log, n, view, role).unwrap_or_else(|| {
+                    let written = held.render(view, job, role);
+                    self.rendered.keep(log, n, view, role, written.clone(), self.rendered_bytes);
                     written
                 });
                 (held.at, held.event.clone(), payload)
             }
-            Some(held) => (held.at, held.event.clone(), held.render(view, job, part)),
+            Some(held) => (held.at, held.event.clone(), held.render(view, job, role)),
             None => {
                 let read = self.history.take(reader, job, n)?;
-                (read.at, read.event.clone(), read.render(view, job, part))
+                (read.at, read.event.clone(), read.render(view, job, role))
             }
         };
         let Stamp { id, session, seq } = stamp(at);
@@ -100,10 +100,10 @@ impl FrameWriter<'_> {
             job,
             trace: &owner.spec().trace,
             span: owner.spec().invocation.span.as_deref(),
-            request: audience.requests.get(numbered, request),
-            own: !view.profile.wraps_watched() || audience.owners.contains(&session),
+            request: audience.requests().get(numbered, request),
+            own: !view.profile.wraps_watched() || audience.owners().contains(&session),
             event: &event,
-            part,
+            part: role,
             payload: &payload,
         };
         Some((at, wire::write_event(view, &frame)))
@@ -111,74 +111,76 @@ impl FrameWriter<'_> {
 
     /// What a subscription is shown: the envelope as the job's submitter has
     /// it, but for its number there.
-    fn copy_of(&mut self, view: &View, reader: SessionId, entry: IndexEntry) -> Option<(UtcMs, String)> {
-        let job = self.jobs.get(entry.job)?;
-        let copy = |at| Stamp {
-            id: copy_id(entry.job, entry.event, entry.part, at),
-            session: Some(job.submitter()),
-            seq: None,
-        };
-        if entry.event == 0 {
+    fn copy_of(&mut self, view: &View, reader: SessionId, entry: EventEntry) -> Option<(UtcMs, String)> {
+        let EventEntry { log, n, role, .. } = entry;
+        let job = self.jobs.get(log.job()?)?;
+        let copy = |at| Stamp { id: copy_id(log, n, role, at), session: Some(job.submitter()), seq: None };
+        if n == 0 {
             let at = job.spec().created_at;
             return Some((at, wire::write_reply(view, copy(at), &job.accepted(None))?));
         }
         // A copy follows from no request.
         self.event_frame(view, (reader, reader), entry, copy)
     }
-
-    /// A word to one session about itself, as a status of a job.
-    fn local_frame(&self, session: SessionId, view: &View, seq: u64, entry: IndexEntry) -> Option<String> {
-        let job = self.jobs.get(entry.job)?;
-        let (phase, message) = match entry.part {
-            FrameRole::LagWarning => ("back_pressure", "what is sent is not read or acknowledged as fast as it comes"),
-            FrameRole::Detached => ("detached", "this was read too slowly: watch the job again to go on"),
-            FrameRole::Whole | FrameRole::StreamOpen | FrameRole::StreamClose | FrameRole::Boundary => return None,
-        };
-        let mut body = Object::new();
-        body.str("phase", phase).str("message", message);
-        let at = UtcMs(entry.event);
-        let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body: body.json() });
-        let stored = Stored::kept(LogPos(0), EventRecord { n: 0, at, thoughts: 0, event });
-        let payload = stored.render(view, entry.job, FrameRole::Whole);
-        let owned = self.audiences.owns(session, entry.job);
-        let frame = EventFrame {
-            id: message_id(session, seq, at),
-            session,
-            seq: Some(seq),
-            job: entry.job,
-            trace: &job.spec().trace,
-            span: None,
-            request: None,
-            own: !view.profile.wraps_watched() || owned,
-            event: &stored.event,
-            part: FrameRole::Whole,
-            payload: &payload,
-        };
-        Some(wire::write_event(view, &frame))
-    }
 }
 
-fn observed(session: SessionId, view: &View, stamp: Stamp, entry: IndexEntry, envelope: &str) -> String {
-    let subscription = super::subscription_id(session, entry.subscription);
-    wire::write_observed(view, stamp, subscription, envelope)
+/// A frame that is of no event: of a subscription, or as a status of a job.
+fn local_frame(session: SessionId, view: &View, seq: u64, local: &LocalFrame) -> Option<String> {
+    let id = message_id(session, seq, local.at);
+    let (about, phase, message) = match &local.says {
+        LocalWord::Boundary { subscription } => {
+            let stamp = Stamp { id, session: Some(session), seq: Some(seq) };
+            return Some(observed(session, view, stamp, *subscription, &wire::write_boundary(view, id)));
+        }
+        LocalWord::LagWarning(about) => {
+            (about, "back_pressure", "what is sent is not read or acknowledged as fast as it comes")
+        }
+        LocalWord::Detached(about) => (about, "detached", "this was read too slowly: watch the job again to go on"),
+    };
+    let mut body = Object::new();
+    body.str("phase", phase).str("message", message);
+    let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body: body.json() });
+    let stored = Stored::kept(LogPos(0), EventRecord { n: 0, at: local.at, thoughts: 0, event });
+    let payload = stored.render(view, about.job, FrameRole::Whole);
+    let frame = EventFrame {
+        id,
+        session,
+        seq: Some(seq),
+        job: about.job,
+        trace: &about.trace,
+        span: None,
+        request: None,
+        own: !view.profile.wraps_watched() || about.own,
+        event: &stored.event,
+        part: FrameRole::Whole,
+        payload: &payload,
+    };
+    Some(wire::write_event(view, &frame))
+}
+
+fn observed(session: SessionId, view: &View, stamp: Stamp, subscription: u32, envelope: &str) -> String {
+    wire::write_observed(view, stamp, super::subscription_id(session, subscription), envelope)
 }
 
 /// The id of what subscriptions are shown of an event: the same for all, and
 /// what came after it can be found by it.
-fn copy_id(job: JobId, n: u64, part: FrameRole, at: UtcMs) -> Ulid {
-    let low = n << 2 | part_number(part);
-    Ulid::from_parts(at.0, u128::from(tag(job.ulid())) << 40 | u128::from(low & ((1 << 40) - 1)))
+fn copy_id(log: LogId, n: u64, role: FrameRole, at: UtcMs) -> Ulid {
+    let tag = match log {
+        LogId::Job(job) => tag(job.ulid()),
+    };
+    let low = n << 2 | role_number(role);
+    Ulid::from_parts(at.0, u128::from(tag) << 40 | u128::from(low & ((1 << 40) - 1)))
 }
 
 /// The last event that has been shown whole with the frame of such an id.
 pub(super) fn event_of_copy(number: u64) -> u64 {
-    let opens_or_closes = number & 0b11 == part_number(FrameRole::StreamOpen);
+    let opens_or_closes = number & 0b11 == role_number(FrameRole::StreamOpen);
     (number >> 2).saturating_sub(u64::from(opens_or_closes))
 }
 
-fn part_number(part: FrameRole) -> u64 {
-    match part {
+fn role_number(role: FrameRole) -> u64 {
+    match role {
         FrameRole::StreamOpen | FrameRole::StreamClose => 0,
-        FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => 1,
+        FrameRole::Whole => 1,
     }
 }

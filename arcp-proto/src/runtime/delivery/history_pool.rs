@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::index::IndexEntry;
+use super::index::{EventEntry, IndexEntry};
 use super::read_back::{PendingLoad, ReadBack};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, OpId, SessionId};
@@ -35,8 +35,8 @@ pub(in crate::runtime) struct HistoryPool {
 pub(super) enum Found {
     /// In memory; it stands here in the log.
     Held(LogPos),
-    /// In the store only.
-    InStore,
+    /// In the store only: this event of this job.
+    InStore(JobId, u64),
     /// Nowhere any more.
     Gone,
 }
@@ -49,21 +49,17 @@ impl HistoryPool {
 
     /// Where an event is that a session is owed.
     pub(super) fn find(&self, ctx: &Context, jobs: &Jobs, reader: SessionId, entry: IndexEntry) -> Found {
-        if entry.part == FrameRole::Boundary {
-            return Found::Held(LogPos(0));
-        }
-        let Some(job) = jobs.get(entry.job) else {
+        let (log, n) = match entry {
+            IndexEntry::Event(EventEntry { log, n, .. }) => (log, n),
+            IndexEntry::Local { .. } => return Found::Held(LogPos(0)),
+        };
+        let Some((id, job)) = log.job().and_then(|id| Some((id, jobs.get(id)?))) else {
             return Found::Gone;
         };
-        if entry.part.is_local() {
-            return Found::Held(LogPos(0));
-        }
-        match job.position(entry.event) {
+        match job.position(n) {
             Some(pos) => Found::Held(pos),
-            None if self.readers.get(&reader).is_some_and(|reader| reader.has(entry.job, entry.event)) => {
-                Found::Held(LogPos(0))
-            }
-            None if ctx.config.history && job.keeps(entry.event) => Found::InStore,
+            None if self.readers.get(&reader).is_some_and(|reader| reader.has(id, n)) => Found::Held(LogPos(0)),
+            None if ctx.config.history && job.keeps(n) => Found::InStore(id, n),
             None => Found::Gone,
         }
     }
@@ -76,9 +72,13 @@ impl HistoryPool {
         reader.event(job, n)
     }
 
-    /// Bytes of event `n` of a job, if it was read back for a session.
-    pub(super) fn weight(&self, reader: SessionId, job: JobId, n: u64) -> Option<usize> {
-        self.readers.get(&reader)?.weight(job, n)
+    /// Bytes of the event behind an entry, if it was read back for a session.
+    pub(super) fn weight(&self, reader: SessionId, entry: IndexEntry) -> Option<usize> {
+        let reader = self.readers.get(&reader)?;
+        match entry {
+            IndexEntry::Event(EventEntry { log, n, role: FrameRole::Whole, .. }) => reader.weight(log.job()?, n),
+            IndexEntry::Event(_) | IndexEntry::Local { .. } => None,
+        }
     }
 
     /// Asks the store for an event and those that follow it, once.

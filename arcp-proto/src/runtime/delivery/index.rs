@@ -1,41 +1,61 @@
-//! The index of a session: which event stands behind each of its sequence
-//! numbers, run-length coded.
+//! The index of a session: what stands behind each of its sequence numbers,
+//! run-length coded.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use ulid::Ulid;
-
-use crate::id::{JobId, SessionId};
+use super::locals::Locals;
+use crate::id::{JobId, LogId};
 use crate::runtime::effect::Withdrawn;
-use crate::runtime::io::NumberedRun;
+use crate::runtime::io::{LocalFrame, Numbered, NumberedRun};
 use crate::runtime::job::{Jobs, Stored};
-use crate::time::UtcMs;
 use crate::wire::FrameRole;
 
 /// Runs looked through to see whether a job's events are needed.
 const RUNS_LOOKED_AT: usize = 1024;
 
 /// A run that leaves events out is counted from its end: which event stands
-/// behind a number follows from the classes of the job's events between them,
+/// behind a number follows from the classes of the log's events between them,
 /// and can be told as long as that event is kept.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Index {
-    runs: VecDeque<NumberedRun>,
+    runs: VecDeque<Run>,
+    /// The frames of no event.
+    locals: Locals,
     head: u64,
     /// Numbers up to here are no longer held.
     floor: u64,
 }
 
-/// What stands behind a number: a frame of an event of a job.
+/// Numbers in a row.
+#[derive(Clone, Copy, Debug)]
+enum Run {
+    Events(NumberedRun),
+    /// One number, of the local frame `n`.
+    Local {
+        seq: u64,
+        n: u64,
+    },
+}
+
+/// What stands behind a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::runtime) struct IndexEntry {
-    pub(in crate::runtime) job: JobId,
-    /// The event's number in the job; 0 for the acceptance, in families that
+pub(in crate::runtime) enum IndexEntry {
+    /// A frame of an event.
+    Event(EventEntry),
+    /// The session's local frame `n`.
+    Local { n: u64 },
+}
+
+/// A frame of an event of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::runtime) struct EventEntry {
+    pub(in crate::runtime) log: LogId,
+    /// The event's number in the log; 0 for a job's acceptance, in families that
     /// number it.
-    pub(in crate::runtime) event: u64,
+    pub(in crate::runtime) n: u64,
     /// Which frame of the event.
-    pub(in crate::runtime) part: FrameRole,
+    pub(in crate::runtime) role: FrameRole,
     /// Which of the session's requests for the job the frame follows from; 0
     /// for none.
     pub(in crate::runtime) request: u32,
@@ -43,23 +63,54 @@ pub(in crate::runtime) struct IndexEntry {
     pub(in crate::runtime) subscription: u32,
 }
 
+/// One entry for each run that an index lets go: the log that it pointed to,
+/// if it was of events.
+pub(super) type Released = Vec<Option<LogId>>;
+
 impl IndexEntry {
     /// Bytes of the event behind it that are held in memory.
     pub(super) fn weight(&self, jobs: &Jobs) -> usize {
-        let held = jobs.get(self.job).and_then(|job| job.event(self.event)).filter(|_| self.part == FrameRole::Whole);
-        held.map_or(0, Stored::weight)
+        match self {
+            IndexEntry::Event(entry) if entry.role == FrameRole::Whole => {
+                let job = entry.log.job().and_then(|job| jobs.get(job));
+                job.and_then(|job| job.event(entry.n)).map_or(0, Stored::weight)
+            }
+            IndexEntry::Event(_) | IndexEntry::Local { .. } => 0,
+        }
+    }
+}
+
+impl Run {
+    fn seq(&self) -> u64 {
+        match self {
+            Run::Events(run) => run.seq,
+            Run::Local { seq, .. } => *seq,
+        }
     }
 
-    fn of(run: &NumberedRun, event: u64) -> IndexEntry {
-        let NumberedRun { job, part, request, subscription, .. } = *run;
-        IndexEntry { job, event, part, request, subscription }
+    fn last_seq(&self) -> u64 {
+        match self {
+            Run::Events(run) => run.last_seq(),
+            Run::Local { seq, .. } => *seq,
+        }
+    }
+
+    fn events(&self) -> Option<&NumberedRun> {
+        match self {
+            Run::Events(run) => Some(run),
+            Run::Local { .. } => None,
+        }
+    }
+
+    fn log(&self) -> Option<LogId> {
+        self.events().map(|run| run.log)
     }
 }
 
 impl NumberedRun {
-    /// Whether it is events of this job for whoever watches it.
-    fn is_of(&self, job: JobId) -> bool {
-        self.job == job && self.subscription == 0 && !self.part.is_local()
+    /// Whether it is of this job, for whoever watches it or for one subscription.
+    fn is_of(&self, job: JobId, subscription: u32) -> bool {
+        (self.log, self.subscription) == (LogId::Job(job), subscription)
     }
 
     /// The event behind one of its numbers, if that can be told.
@@ -67,8 +118,19 @@ impl NumberedRun {
         match (self.shown, self.last_seq() - seq) {
             (None, _) => Some(self.event + (seq - self.seq)),
             (Some(shown), 0) => Some(shown.last),
-            (Some(shown), more) => jobs.get(self.job)?.history().before(shown.last, shown.classes, more - 1),
+            (Some(shown), more) => jobs.get(self.log.job()?)?.history().before(shown.last, shown.classes, more - 1),
         }
+    }
+
+    fn entry(&self, n: u64) -> EventEntry {
+        let NumberedRun { log, role, request, subscription, .. } = *self;
+        EventEntry { log, n, role, request, subscription }
+    }
+
+    /// Whether the event behind one of its numbers is still kept.
+    fn keeps(&self, seq: u64, jobs: &Jobs) -> bool {
+        let job = self.log.job().and_then(|job| jobs.get(job));
+        job.is_some_and(|job| self.event_at(seq, jobs).is_some_and(|event| job.keeps(event)))
     }
 }
 
@@ -83,14 +145,20 @@ impl Index {
         self.floor
     }
 
-    /// The first run that is held.
-    pub(super) fn first(&self) -> Option<&NumberedRun> {
-        self.runs.front()
+    /// Whether the first run that is held is local, or of a log for which `done`
+    /// holds.
+    pub(super) fn begins_with(&self, done: impl Fn(LogId) -> bool) -> bool {
+        self.runs.front().is_some_and(|run| run.log().is_none_or(done))
     }
 
-    /// The last run.
+    /// The last run, if it is of events.
     pub(super) fn last(&self) -> Option<&NumberedRun> {
-        self.runs.back()
+        self.runs.back().and_then(Run::events)
+    }
+
+    /// A local frame, if it is held.
+    pub(in crate::runtime) fn local(&self, n: u64) -> Option<&LocalFrame> {
+        self.locals.get(n)
     }
 
     /// Assigns the next numbers, which are those of this run; true if it is one
@@ -99,43 +167,64 @@ impl Index {
         debug_assert_eq!(run.seq, self.head + 1, "numbers have no gaps");
         self.head = run.last_seq();
         let apart = match self.runs.back_mut() {
-            Some(last) => last.join(run),
-            None => Some(run),
+            Some(Run::Events(last)) => last.join(run),
+            Some(Run::Local { .. }) | None => Some(run),
         };
-        self.runs.extend(apart);
+        self.runs.extend(apart.map(Run::Events));
         apart.is_some()
     }
 
-    /// Takes numbers of an earlier run over; true if that is one more run. What
-    /// came before a gap was let go.
-    pub(super) fn restore(&mut self, run: NumberedRun) -> bool {
-        if run.seq != self.head + 1 {
-            self.runs.clear();
-            self.head = run.seq.saturating_sub(1);
-            self.floor = self.head;
-        }
-        self.push(run)
+    /// Assigns the next number to a local frame.
+    pub(super) fn push_local(&mut self, frame: LocalFrame) {
+        let n = self.locals.push(frame);
+        self.head += 1;
+        self.runs.push_back(Run::Local { seq: self.head, n });
     }
 
-    /// Takes over that numbers up to `upto` are no longer held. Gives one
-    /// entry per run that went.
-    pub(super) fn restore_floor(&mut self, upto: u64) -> Vec<JobId> {
+    /// Takes numbers of an earlier run over; true if that is one more run of
+    /// events. What came before a gap was let go.
+    pub(super) fn restore(&mut self, numbered: Numbered) -> bool {
+        let seq = numbered.seq();
+        if seq != self.head + 1 {
+            self.runs.clear();
+            self.locals = Locals::default();
+            self.head = seq.saturating_sub(1);
+            self.floor = self.head;
+        }
+        match numbered {
+            Numbered::Events(run) => self.push(run),
+            Numbered::Local { frame, .. } => {
+                self.push_local(frame);
+                false
+            }
+        }
+    }
+
+    /// Takes over that numbers up to `upto` are no longer held.
+    pub(super) fn restore_floor(&mut self, upto: u64) -> Released {
         let gone = self.release(upto);
         self.floor = self.floor.max(upto);
         self.head = self.head.max(upto);
         gone
     }
 
-    /// Takes back the last number, if there is one. Gives one entry per run that
-    /// went with it.
-    pub(super) fn take_back(&mut self, jobs: &Jobs) -> Option<Vec<JobId>> {
-        let run = self.runs.back_mut()?;
+    /// Takes back the last number, if there is one.
+    pub(super) fn take_back(&mut self, jobs: &Jobs) -> Option<Released> {
+        let last = self.runs.back_mut()?;
         self.head -= 1;
-        if run.count == 1 {
-            let job = run.job;
-            self.runs.pop_back();
-            return Some(alloc::vec![job]);
-        }
+        let run = match last {
+            Run::Events(run) if run.count > 1 => run,
+            Run::Events(NumberedRun { log, .. }) => {
+                let log = *log;
+                self.runs.pop_back();
+                return Some(alloc::vec![Some(log)]);
+            }
+            Run::Local { .. } => {
+                self.runs.pop_back();
+                self.locals.pop_back();
+                return Some(alloc::vec![None]);
+            }
+        };
         let before = run.event_at(self.head, jobs);
         run.count -= 1;
         match (before, &mut run.shown) {
@@ -144,62 +233,80 @@ impl Index {
             // What came before is not kept: nor is anything before that.
             (None, Some(_)) => {
                 self.floor = self.head;
-                return Some(self.runs.drain(..).map(|run| run.job).collect());
+                self.locals = Locals::default();
+                return Some(self.runs.drain(..).map(|run| run.log()).collect());
             }
         }
         Some(Vec::new())
     }
 
     /// Takes back the numbers after `seq` behind which frames of such runs
-    /// stand; others after it move up. Gives one entry per run that went.
-    pub(super) fn withdraw(&mut self, seq: u64, of: impl Fn(&NumberedRun) -> bool) -> (Vec<JobId>, Withdrawn) {
+    /// stand; others after it move up.
+    pub(super) fn withdraw(&mut self, seq: u64, of: impl Fn(&NumberedRun) -> bool) -> (Released, Withdrawn) {
         let mut gone = Vec::new();
         let mut numbers = Vec::new();
         let from = self.runs.partition_point(|run| run.last_seq() <= seq);
-        let tail: Vec<NumberedRun> = self.runs.drain(from..).collect();
-        self.head = tail.first().map_or(self.head, |first| first.seq - 1);
-        for mut run in tail {
+        let tail: Vec<Run> = self.runs.drain(from..).collect();
+        self.head = tail.first().map_or(self.head, |first| first.seq() - 1);
+        for run in tail {
+            let mut run = match run {
+                Run::Events(run) => run,
+                Run::Local { n, .. } => {
+                    self.head += 1;
+                    self.runs.push_back(Run::Local { seq: self.head, n });
+                    continue;
+                }
+            };
             if of(&run) {
                 numbers.push((run.seq.max(seq + 1), run.last_seq()));
                 if run.seq > seq {
-                    gone.push(run.job);
+                    gone.push(Some(run.log));
                     continue;
                 }
                 run.end_at(seq);
             }
             run.seq = self.head + 1;
             if !self.push(run) {
-                gone.push(run.job);
+                gone.push(Some(run.log));
             }
         }
         (gone, Withdrawn { numbers })
     }
 
     /// The numbers from `seq` on.
-    pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = NumberedRun> {
+    pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = Numbered> {
         let from = self.runs.partition_point(|run| run.last_seq() < seq);
-        self.runs.range(from..).map(move |run| {
-            let mut run = *run;
-            run.begin_at(run.seq.max(seq));
-            run
+        self.runs.range(from..).filter_map(move |run| match run {
+            Run::Events(run) => {
+                let mut run = *run;
+                run.begin_at(run.seq.max(seq));
+                Some(Numbered::Events(run))
+            }
+            Run::Local { seq, n } => Some(Numbered::Local { seq: *seq, frame: self.locals.get(*n)?.clone() }),
         })
+    }
+
+    /// Runs of events with numbers after `seq`.
+    fn events_after(&self, seq: u64) -> impl Iterator<Item = &NumberedRun> {
+        let from = self.runs.partition_point(|run| run.last_seq() <= seq);
+        self.runs.range(from..).filter_map(Run::events)
     }
 
     /// The first event of `job` that has a number after `seq`, if that can be
     /// told, for whoever watches it or for one subscription.
     pub(super) fn first_event_after(&self, job: JobId, subscription: u32, seq: u64, jobs: &Jobs) -> Option<u64> {
-        let from = self.runs.partition_point(|run| run.last_seq() <= seq);
-        let of_job = |run: &&NumberedRun| run.job == job && run.subscription == subscription && !run.part.is_local();
-        let run = self.runs.range(from..).find(of_job)?;
+        let run = self.events_after(seq).find(|run| run.is_of(job, subscription))?;
         Some(run.event_at(run.seq.max(seq + 1), jobs).unwrap_or(0))
     }
 
     /// What stands behind a number; nothing can be told of one that was not
     /// given, or whose event is not kept.
     pub(in crate::runtime) fn at(&self, seq: u64, jobs: &Jobs) -> Option<IndexEntry> {
-        let after = self.runs.partition_point(|run| run.seq <= seq);
-        let run = self.runs.get(after.checked_sub(1)?).filter(|run| seq <= run.last_seq())?;
-        Some(IndexEntry::of(run, run.event_at(seq, jobs)?))
+        let after = self.runs.partition_point(|run| run.seq() <= seq);
+        match self.runs.get(after.checked_sub(1)?).filter(|run| seq <= run.last_seq())? {
+            Run::Events(run) => Some(IndexEntry::Event(run.entry(run.event_at(seq, jobs)?))),
+            Run::Local { n, .. } => Some(IndexEntry::Local { n: *n }),
+        }
     }
 
     /// The first number after `seq` behind which there is nothing any more.
@@ -207,29 +314,22 @@ impl Index {
         if seq < self.floor {
             return Some(seq + 1);
         }
-        let keeps = |run: &NumberedRun, seq| match run.part {
-            FrameRole::Boundary => true,
-            FrameRole::LagWarning | FrameRole::Detached => jobs.get(run.job).is_some(),
-            FrameRole::Whole | FrameRole::StreamOpen | FrameRole::StreamClose => {
-                jobs.get(run.job).is_some_and(|job| run.event_at(seq, jobs).is_some_and(|event| job.keeps(event)))
-            }
-        };
-        let from = self.runs.partition_point(|run| run.last_seq() <= seq);
-        let owed = self.runs.range(from..).map(|run| (run, run.seq.max(seq + 1)));
-        owed.filter(|(run, first)| !keeps(run, *first)).map(|(_, first)| first).next()
+        let mut owed = self.events_after(seq).map(|run| (run, run.seq.max(seq + 1)));
+        owed.find(|(run, first)| !run.keeps(*first, jobs)).map(|(_, first)| first)
     }
 
     /// The last event of `job` that has a number up to `seq`; 0 if none.
     pub(in crate::runtime) fn event_at_or_before(&self, job: JobId, seq: u64, jobs: &Jobs) -> u64 {
-        let covered = self.runs.iter().rev().find(|run| run.is_of(job) && run.seq <= seq);
+        let mut earlier = self.runs.iter().rev().filter_map(Run::events);
+        let covered = earlier.find(|run| run.is_of(job, 0) && run.seq <= seq);
         covered.and_then(|run| run.event_at(seq.min(run.last_seq()), jobs)).unwrap_or(0)
     }
 
     /// Whether event `last` of `job`, which has none after it, is behind a
     /// number after `seq`.
     pub(in crate::runtime) fn holds_last_after(&self, job: JobId, last: u64, seq: u64) -> bool {
-        let owed = self.runs.iter().rev().take_while(|run| run.last_seq() > seq);
-        owed.filter(|run| run.is_of(job)).any(|run| run.last_event() == last)
+        let owed = self.runs.iter().rev().take_while(|run| run.last_seq() > seq).filter_map(Run::events);
+        owed.filter(|run| run.is_of(job, 0)).any(|run| run.last_event() == last)
     }
 
     /// The first event of `job` that has a number; 0 if there is too much to
@@ -238,20 +338,22 @@ impl Index {
         if self.runs.len() > RUNS_LOOKED_AT {
             return Some(0);
         }
-        let of_job = self.runs.iter().filter(|run| run.job == job && !run.part.is_local());
+        let of_job = self.runs.iter().filter_map(Run::events).filter(|run| run.log == LogId::Job(job));
         of_job.map(|run| run.event_at(run.seq, jobs).unwrap_or(0)).min()
     }
 
     /// Whether events of `job` have numbers after `seq`, for whoever watches it.
     pub(super) fn has_events_after(&self, job: JobId, seq: u64) -> bool {
-        let from = self.runs.partition_point(|run| run.last_seq() <= seq);
-        self.runs.range(from..).any(|run| run.job == job && run.subscription == 0 && !run.part.is_local())
+        self.events_after(seq).any(|run| run.is_of(job, 0))
     }
 
     /// The numbers up to `upto` of what opened these jobs' streams.
     pub(super) fn openings(&self, upto: u64, is_open: impl Fn(JobId) -> bool) -> Vec<u64> {
-        let opens = |run: &&NumberedRun| run.part == FrameRole::StreamOpen && run.subscription == 0 && is_open(run.job);
-        self.runs.iter().take_while(|run| run.seq <= upto).filter(opens).map(|run| run.seq).collect()
+        let opens = |run: &&NumberedRun| {
+            run.role == FrameRole::StreamOpen && run.subscription == 0 && run.log.job().is_some_and(&is_open)
+        };
+        let earlier = self.runs.iter().take_while(|run| run.seq() <= upto).filter_map(Run::events);
+        earlier.filter(opens).map(|run| run.seq).collect()
     }
 
     /// How many runs it is made of.
@@ -259,80 +361,75 @@ impl Index {
         self.runs.len()
     }
 
-    /// Forgets the oldest run; gives its job.
-    pub(super) fn release_oldest(&mut self) -> Option<JobId> {
+    fn pop_front(&mut self) -> Option<Run> {
         let run = self.runs.pop_front()?;
-        self.floor = run.last_seq();
-        Some(run.job)
+        if run.events().is_none() {
+            self.locals.pop_front();
+        }
+        Some(run)
     }
 
-    /// Forgets numbers up to `upto`. Gives one entry per run that went.
-    pub(super) fn release(&mut self, upto: u64) -> Vec<JobId> {
+    /// Forgets the oldest run.
+    pub(super) fn release_oldest(&mut self) -> Option<Option<LogId>> {
+        let run = self.pop_front()?;
+        self.floor = run.last_seq();
+        Some(run.log())
+    }
+
+    /// Forgets numbers up to `upto`.
+    pub(super) fn release(&mut self, upto: u64) -> Released {
         let mut gone = Vec::new();
-        while let Some(run) = self.runs.front_mut().filter(|run| run.seq <= upto) {
-            if run.last_seq() > upto {
+        while let Some(run) = self.runs.front_mut().filter(|run| run.seq() <= upto) {
+            if let Run::Events(run) = run
+                && run.last_seq() > upto
+            {
                 run.begin_at(upto + 1);
                 break;
             }
-            gone.push(run.job);
-            self.runs.pop_front();
+            gone.extend(self.pop_front().map(|run| run.log()));
         }
         self.floor = self.floor.max(upto.min(self.head));
         gone
     }
 
-    /// Forgets the oldest runs of jobs for which `done` holds, as far as
-    /// everything up to `upto` goes. Gives one entry per run that went.
-    pub(super) fn release_done(&mut self, upto: u64, done: impl Fn(JobId) -> bool) -> Vec<JobId> {
+    /// Forgets the oldest runs that are local or of logs for which `done` holds,
+    /// as far as everything up to `upto` goes.
+    pub(super) fn release_done(&mut self, upto: u64, done: impl Fn(LogId) -> bool) -> Released {
         let mut gone = Vec::new();
-        while let Some(run) = self.runs.front().filter(|run| run.last_seq() <= upto && done(run.job)) {
-            gone.push(run.job);
-            self.floor = run.last_seq();
-            self.runs.pop_front();
+        while self.runs.front().is_some_and(|run| run.last_seq() <= upto && run.log().is_none_or(&done)) {
+            gone.extend(self.release_oldest());
         }
         gone
     }
 }
 
-/// The bits of an id that stand for a session, or a job.
-pub(super) fn tag(ulid: Ulid) -> u64 {
-    const MASK: u128 = (1 << 40) - 1;
-    (ulid.random() & MASK) as u64
-}
-
-/// The message id of a numbered frame: its time is the event's, the rest
-/// comes from session and number, so that a replayed frame has its old id
-/// and the number can be read back from it.
-pub(super) fn message_id(session: SessionId, seq: u64, at: UtcMs) -> Ulid {
-    const MASK: u128 = (1 << 40) - 1;
-    Ulid::from_parts(at.0, u128::from(tag(session.ulid())) << 40 | (u128::from(seq) & MASK))
-}
-
-/// The tag and the number in a message id that we made.
-pub(super) fn tag_and_number(id: Ulid) -> (u64, u64) {
-    const MASK: u128 = (1 << 40) - 1;
-    ((id.random() >> 40 & MASK) as u64, (id.random() & MASK) as u64)
-}
-
 #[cfg(test)]
 mod tests {
+    use ulid::Ulid;
+
     use super::*;
+    use crate::runtime::io::LocalWord;
+    use crate::time::UtcMs;
 
     fn job(n: u64) -> JobId {
         JobId::from_ulid(Ulid::from_parts(n, 0))
     }
 
-    fn frames(seq: u64, n: u64, event: u64, part: FrameRole) -> NumberedRun {
-        NumberedRun { seq, count: 1, job: job(n), event, shown: None, part, request: 0, subscription: 0 }
+    fn frames(seq: u64, n: u64, event: u64, role: FrameRole) -> NumberedRun {
+        NumberedRun { seq, count: 1, log: job(n).into(), event, shown: None, role, request: 0, subscription: 0 }
     }
 
-    fn place(n: u64, event: u64, part: FrameRole) -> IndexEntry {
-        IndexEntry::of(&frames(1, n, event, part), event)
+    fn entry(n: u64, event: u64, role: FrameRole) -> IndexEntry {
+        IndexEntry::Event(frames(1, n, event, role).entry(event))
     }
 
     /// Pushes a frame; true if that is one more run.
-    fn push(index: &mut Index, n: u64, event: u64, part: FrameRole) -> bool {
-        index.push(frames(index.head() + 1, n, event, part))
+    fn push(index: &mut Index, n: u64, event: u64, role: FrameRole) -> bool {
+        index.push(frames(index.head() + 1, n, event, role))
+    }
+
+    fn boundary(subscription: u32) -> LocalFrame {
+        LocalFrame { at: UtcMs(1), says: LocalWord::Boundary { subscription } }
     }
 
     #[test]
@@ -344,7 +441,7 @@ mod tests {
         assert!(push(&mut index, 2, 1, FrameRole::Whole));
         assert!(push(&mut index, 1, 3, FrameRole::Whole));
         let events: Vec<_> = (0..6).map(|seq| index.at(seq, &jobs)).collect();
-        let expected = [(1, 1), (1, 2), (2, 1), (1, 3)].map(|(n, event)| Some(place(n, event, FrameRole::Whole)));
+        let expected = [(1, 1), (1, 2), (2, 1), (1, 3)].map(|(n, event)| Some(entry(n, event, FrameRole::Whole)));
         assert_eq!(events[1..5], expected);
         assert_eq!((events[0], events[5]), (None, None));
         assert_eq!(index.event_at_or_before(job(1), 3, &jobs), 2);
@@ -353,32 +450,59 @@ mod tests {
         assert!(!index.holds_last_after(job(1), 2, 2));
         assert_eq!(index.release(1), []);
         assert_eq!(index.at(1, &jobs), None);
-        assert_eq!(index.at(2, &jobs), Some(place(1, 2, FrameRole::Whole)));
-        assert_eq!(index.release(3), [job(1), job(2)]);
+        assert_eq!(index.at(2, &jobs), Some(entry(1, 2, FrameRole::Whole)));
+        assert_eq!(index.release(3), [1, 2].map(|n| Some(LogId::Job(job(n)))));
         assert_eq!((index.floor(), index.head()), (3, 4));
-        assert_eq!(index.release_done(4, |id| id == job(1)), [job(1)]);
+        assert_eq!(index.release_done(4, |log| log == job(1).into()), [Some(LogId::Job(job(1)))]);
         assert_eq!(index.floor(), 4);
     }
 
     #[test]
-    fn frames_of_different_requests_are_kept_apart() {
+    fn frames_of_different_requests_are_kept_arole() {
         let mut index = Index::default();
         let runs = [0, 1, 1].map(|request| NumberedRun {
             request,
             ..frames(1 + u64::from(request), 1, 1 + u64::from(request), FrameRole::Whole)
         });
         assert_eq!([index.push(runs[0]), index.push(runs[1])], [true, true]);
-        assert_eq!(index.at(2, &Jobs::default()).map(|place| place.request), Some(1));
+        assert_eq!(index.at(2, &Jobs::default()), Some(IndexEntry::Event(runs[1].entry(2))));
     }
 
     #[test]
     fn an_event_of_several_frames_has_a_number_for_each() {
         let mut index = Index::default();
         use FrameRole::{StreamOpen, Whole};
-        let places = [(0, Whole), (1, Whole), (2, StreamOpen), (2, Whole), (3, Whole)];
-        let runs = places.map(|(event, part)| push(&mut index, 1, event, part));
+        let all = [(0, Whole), (1, Whole), (2, StreamOpen), (2, Whole), (3, Whole)];
+        let runs = all.map(|(event, role)| push(&mut index, 1, event, role));
         assert_eq!(runs, [true, false, true, true, false]);
-        let expected = places.map(|(event, part)| place(1, event, part));
+        let expected = all.map(|(event, role)| entry(1, event, role));
         assert_eq!((1..=5).filter_map(|seq| index.at(seq, &Jobs::default())).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn local_frames_are_counted_on_their_own_and_kept_with_their_numbers() {
+        let (jobs, mut index) = (Jobs::default(), Index::default());
+        index.push_local(boundary(1));
+        push(&mut index, 1, 1, FrameRole::Whole);
+        index.push_local(boundary(2));
+        push(&mut index, 1, 2, FrameRole::Whole);
+        index.push_local(boundary(3));
+        let told = |index: &Index, seq| match index.at(seq, &jobs)? {
+            IndexEntry::Local { n } => index.local(n).cloned(),
+            IndexEntry::Event(_) => None,
+        };
+        assert_eq!([1, 3, 5].map(|seq| told(&index, seq)), [1, 2, 3].map(|n| Some(boundary(n))));
+        assert_eq!(index.first_lost(2, &jobs), Some(4), "a local frame is there as long as its number is");
+        // What was numbered for the job goes: a frame of no event moves up.
+        index.release(1);
+        let (gone, withdrawn) = index.withdraw(2, |run| run.log == job(1).into());
+        assert_eq!((gone.len(), withdrawn.numbers, index.head()), (1, alloc::vec![(4, 4)], 4));
+        assert_eq!([3, 4].map(|seq| told(&index, seq)), [2, 3].map(|n| Some(boundary(n))));
+        let again: Vec<Numbered> = index.from(3).collect();
+        assert_eq!(again, [(3, 2), (4, 3)].map(|(seq, n)| Numbered::Local { seq, frame: boundary(n) }));
+        assert_eq!(index.take_back(&jobs), Some(alloc::vec![None]));
+        index.push_local(boundary(4));
+        assert_eq!((told(&index, 3), told(&index, 4)), (Some(boundary(2)), Some(boundary(4))));
+        assert_eq!(index.release_done(4, |_| true).len(), 3, "they go as soon as their client has them");
     }
 }

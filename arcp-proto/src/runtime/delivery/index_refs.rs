@@ -1,38 +1,39 @@
-//! Which indexes point to which jobs: a job is kept as long as one does.
+//! Which indexes point to which logs: a job is kept as long as one points to
+//! its log.
 
 use alloc::collections::BTreeMap;
 
-use crate::id::{JobId, SessionId};
+use crate::id::{LogId, SessionId};
 
-/// The sessions whose index points to a job, each with its number of runs, for
-/// every job there is.
+/// The sessions whose index points to a log, each with its number of runs, for
+/// every log there is.
 #[derive(Debug, Default)]
 pub(super) struct IndexRefs {
-    by_job: BTreeMap<JobId, BTreeMap<SessionId, u32>>,
+    by_log: BTreeMap<LogId, BTreeMap<SessionId, u32>>,
 }
 
 impl IndexRefs {
-    /// A job is accepted, or restored: no index points to it yet.
-    pub(super) fn add_job(&mut self, job: JobId) {
-        self.by_job.insert(job, BTreeMap::new());
+    /// A log begins: no index points to it yet.
+    pub(super) fn add_log(&mut self, log: LogId) {
+        self.by_log.insert(log, BTreeMap::new());
     }
 
-    /// A job is forgotten, whoever points to it.
-    pub(super) fn remove_job(&mut self, job: JobId) {
-        self.by_job.remove(&job);
+    /// A log is forgotten, whoever points to it.
+    pub(super) fn remove_log(&mut self, log: LogId) {
+        self.by_log.remove(&log);
     }
 
-    /// A session's index has so many new runs that point to a job.
-    pub(super) fn add(&mut self, job: JobId, session: SessionId, runs: u32) {
-        if let Some(readers) = self.by_job.get_mut(&job).filter(|_| runs > 0) {
+    /// A session's index has so many new runs that point to a log.
+    pub(super) fn add(&mut self, log: LogId, session: SessionId, runs: u32) {
+        if let Some(readers) = self.by_log.get_mut(&log).filter(|_| runs > 0) {
             *readers.entry(session).or_default() += runs;
         }
     }
 
-    /// A session's index lets a run go; true if with it nobody points to the job
+    /// A session's index lets a run go; true if with it nobody points to the log
     /// any more.
-    pub(super) fn drop_one(&mut self, job: JobId, session: SessionId) -> bool {
-        let Some(readers) = self.by_job.get_mut(&job) else {
+    pub(super) fn drop_one(&mut self, log: LogId, session: SessionId) -> bool {
+        let Some(readers) = self.by_log.get_mut(&log) else {
             return false;
         };
         if let Some(runs) = readers.get_mut(&session) {
@@ -44,13 +45,13 @@ impl IndexRefs {
         readers.is_empty()
     }
 
-    /// Sessions whose index points to a job.
-    pub(super) fn readers(&self, job: JobId) -> impl Iterator<Item = SessionId> {
-        self.by_job.get(&job).into_iter().flat_map(BTreeMap::keys).copied()
+    /// Sessions whose index points to a log.
+    pub(super) fn readers(&self, log: LogId) -> impl Iterator<Item = SessionId> {
+        self.by_log.get(&log).into_iter().flat_map(BTreeMap::keys).copied()
     }
 
     /// How many those are.
-    pub(super) fn count(&self, job: JobId) -> usize {
-        self.by_job.get(&job).map_or(0, BTreeMap::len)
+    pub(super) fn count(&self, log: LogId) -> usize {
+        self.by_log.get(&log).map_or(0, BTreeMap::len)
     }
 }

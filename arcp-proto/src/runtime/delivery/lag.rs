@@ -10,18 +10,18 @@ use crate::id::{JobId, SessionId};
 use crate::model::reply::Reply;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::io::LocalWord;
 use crate::runtime::job::Jobs;
-use crate::wire::FrameRole;
 
 impl Delivery {
     /// An event of a job that goes on was numbered for whoever is shown it:
     /// perhaps somebody is too far behind.
-    pub(in crate::runtime) fn check_lag(&mut self, ctx: &mut Context, job: JobId) {
+    pub(in crate::runtime) fn check_lag(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId) {
         // From behind: who is detached is no longer among them.
         for at in (0..self.audiences.get(job).map_or(0, |audience| audience.watchers.len())).rev() {
             let watcher = self.audiences.get(job).and_then(|audience| audience.watchers.get(at).copied());
             if let Some(watcher) = watcher {
-                self.check_watcher(ctx, watcher, job);
+                self.check_watcher(ctx, jobs, watcher, job);
             }
         }
         for at in (0..self.subscriptions.of_job(job).len()).rev() {
@@ -31,7 +31,7 @@ impl Delivery {
         }
     }
 
-    fn check_watcher(&mut self, ctx: &mut Context, id: SessionId, job: JobId) {
+    fn check_watcher(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId) {
         let (most, unacked) = (ctx.config.limits.watch_lag, ctx.config.limits.ack_lag);
         let owns = self.audiences.owns(id, job);
         let Some(feed) = self.feeds.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
@@ -40,13 +40,13 @@ impl Delivery {
         let (lag, waits, acknowledges) = (feed.behind(), feed.unacknowledged(), feed.acknowledges());
         feed.catch_up.warned &= lag > most / 4;
         if lag >= most && !owns {
-            self.detach_watcher(ctx, id, job);
+            self.detach_watcher(ctx, jobs, id, job);
         } else if lag >= most / 2 && !feed.catch_up.warned {
             feed.catch_up.warned = true;
-            self.feeds.number_local(ctx, id, job, FrameRole::LagWarning, 0);
+            self.warn(ctx, jobs, id, job);
         } else if acknowledges && waits > unacked && !feed.receipts.warned {
             feed.receipts.warned = true;
-            self.feeds.number_local(ctx, id, job, FrameRole::LagWarning, 0);
+            self.warn(ctx, jobs, id, job);
         }
     }
 
@@ -70,7 +70,7 @@ impl Delivery {
         let subscribers: Vec<(SessionId, u32)> = shown.collect();
         for watcher in watchers {
             self.withdraw(ctx, jobs, watcher, id, 0);
-            self.detach_watcher(ctx, watcher, id);
+            self.detach_watcher(ctx, jobs, watcher, id);
         }
         for (session, number) in subscribers {
             self.withdraw(ctx, jobs, session, id, number);
@@ -85,11 +85,20 @@ impl Delivery {
         self.pacing.wake(ctx, &self.feeds, id);
     }
 
-    fn detach_watcher(&mut self, ctx: &mut Context, id: SessionId, job: JobId) {
+    /// Tells a session that its reader is far behind with a job.
+    fn warn(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId) {
+        if let Some(about) = self.audiences.about(jobs, id, job) {
+            self.feeds.number_local(ctx, id, LocalWord::LagWarning(about));
+        }
+    }
+
+    fn detach_watcher(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId) {
         if let Some(feed) = self.feeds.by_session.get_mut(&id) {
             feed.catch_up.warned = false;
         }
-        self.feeds.number_local(ctx, id, job, FrameRole::Detached, 0);
+        if let Some(about) = self.audiences.about(jobs, id, job) {
+            self.feeds.number_local(ctx, id, LocalWord::Detached(about));
+        }
         self.leave(ctx, id, job);
         self.audiences.note_left(ctx, id, job);
     }

@@ -29,6 +29,8 @@ mod history_pool;
 mod index;
 mod index_refs;
 mod lag;
+mod locals;
+mod message_id;
 mod next;
 mod numbering;
 mod pacing;
@@ -47,6 +49,7 @@ use core::ops::RangeInclusive;
 pub(super) use audience::Audience;
 pub(super) use audiences::Joining;
 pub(super) use feed::Feed;
+pub(super) use index::IndexEntry;
 pub(super) use next::Next;
 pub(super) use replay::{Replay, ReplayStep};
 pub(super) use requests::Requests;
@@ -54,9 +57,9 @@ pub use subscription::id_of as subscription_id;
 pub(super) use watch::WatchPlan;
 
 use super::context::Context;
-use super::io::EventRecord;
+use super::io::{EventRecord, LocalWord, Numbered};
 use super::job::{ChunkTerms, Jobs};
-use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
+use crate::id::{JobId, LogPos, OpId, Principal, SessionId};
 use crate::limits::Limits;
 use crate::model::feature::Feature;
 use crate::model::request::Filter;
@@ -87,11 +90,6 @@ impl Delivery {
     pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View) {
         self.audiences.open_session(id, view.correlates());
         self.feeds.open(id, principal, view);
-    }
-
-    /// Attaches a session to a connection; frames after `last_seq` are owed.
-    pub(super) fn attach(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, conn: ConnId, last_seq: u64) {
-        self.feeds.attach(ctx, jobs, id, conn, last_seq);
     }
 
     /// The connection of a session is gone: nobody waits for its reader.
@@ -139,7 +137,7 @@ impl Delivery {
     /// A job is forgotten: takes it from the sessions that it was for.
     pub(super) fn remove_job(&mut self, job: JobId) {
         self.end_job(job);
-        self.rendered.forget(job);
+        self.rendered.forget(job.into());
         self.audiences.remove_job(job);
         self.feeds.remove_job(job);
     }
@@ -196,11 +194,23 @@ impl Delivery {
         self.feeds.number(ctx, jobs, Reader::watcher(id, request), job, events);
     }
 
+    /// Takes over numbers of an earlier run. Older versions did not write the
+    /// trace that a local frame bears.
+    pub(super) fn restore_numbers(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, mut numbered: Numbered) {
+        if let Numbered::Local { frame, .. } = &mut numbered
+            && let Some(about) = frame.about_mut().filter(|about| about.trace.is_empty())
+            && let Some(known) = self.audiences.about(jobs, id, about.job)
+        {
+            *about = known;
+        }
+        self.feeds.restore_numbers(ctx, jobs, id, numbered);
+    }
+
     /// There is nothing more of an earlier run for a session.
     pub(super) fn restored(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
         let (audiences, subscriptions) = (&self.audiences, &self.subscriptions);
-        self.feeds.restored(ctx, jobs, id, |number, job| match number {
-            0 => audiences.is_watched_by(id, job),
+        self.feeds.restored(ctx, jobs, id, |number, log| match number {
+            0 => log.job().is_some_and(|job| audiences.is_watched_by(id, job)),
             number => subscriptions.filter(id, number).is_some(),
         });
     }
@@ -226,8 +236,7 @@ impl Delivery {
         self.feeds.begin_to_catch_up(session, first);
         self.feeds.gate(ctx, session, first);
         if backfill.bounded {
-            let of_no_job = JobId::from_ulid(ulid::Ulid::nil());
-            self.feeds.number_local(ctx, session, of_no_job, crate::wire::FrameRole::Boundary, number);
+            self.feeds.number_local(ctx, session, LocalWord::Boundary { subscription: number });
         }
     }
 

@@ -8,7 +8,6 @@ use crate::id::{ConnId, SessionId};
 use crate::runtime::context::Context;
 use crate::runtime::job::Jobs;
 use crate::runtime::log::Waiter;
-use crate::wire::FrameRole;
 
 /// What comes next of a session's numbered frames.
 #[derive(Debug)]
@@ -43,8 +42,8 @@ impl Delivery {
         };
         let pos = match self.history.find(ctx, jobs, id, entry) {
             Found::Held(pos) => pos,
-            Found::InStore => {
-                self.history.ask(ctx, jobs, id, entry.job, entry.event);
+            Found::InStore(job, n) => {
+                self.history.ask(ctx, jobs, id, job, n);
                 return Next::Nothing;
             }
             Found::Gone => return Next::Lost,
@@ -53,8 +52,7 @@ impl Delivery {
             return Next::Nothing;
         };
         // It was owed with the same bytes, held since or read back.
-        let read_back = self.history.weight(id, entry.job, entry.event).filter(|_| entry.part == FrameRole::Whole);
-        let bytes = entry.weight(jobs).max(read_back.unwrap_or(0));
+        let bytes = entry.weight(jobs).max(self.history.weight(id, entry).unwrap_or(0));
         let gate = feed.gate(seq, &ctx.log).unwrap_or(pos);
         if !ctx.log.is_durable(gate) {
             ctx.log.wait(gate, Waiter::Conn(conn));

@@ -14,11 +14,12 @@ use core::ops::RangeInclusive;
 use super::feed::Feed;
 use super::feeds::Feeds;
 use super::filter::EventFilter;
-use crate::id::{JobId, SessionId};
+use super::index::Released;
+use crate::id::{JobId, LogId, SessionId};
 use crate::model::event::{EventClass, EventClasses};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::{NumberedRun, Record, Shown};
+use crate::runtime::io::{LocalFrame, LocalWord, Numbered, NumberedRun, Record, Shown};
 use crate::runtime::job::History;
 use crate::runtime::job::Jobs;
 use crate::wire::FrameRole;
@@ -37,7 +38,7 @@ pub(super) struct Reader<'a> {
 /// What is common to the frames that are numbered together.
 #[derive(Clone, Copy)]
 struct Frames<'a> {
-    job: JobId,
+    log: LogId,
     history: &'a History,
     reader: Reader<'a>,
     /// The events of which the event itself is shown.
@@ -79,12 +80,12 @@ impl Feeds {
         let (Some(feed), Some(job)) = (self.by_session.get_mut(&reader.session), jobs.get(job_id)) else {
             return;
         };
-        let before = feed.index.runs();
+        let (log, before) = (LogId::Job(job_id), feed.index.runs());
         let classes = match reader.subscription {
             Some((_, filter)) => feed.view.classes().and(filter.classes()),
             None => feed.view.classes(),
         };
-        let frames = Frames { job: job_id, history: job.history(), reader, classes };
+        let frames = Frames { log, history: job.history(), reader, classes };
         // What is numbered together is history.
         let live = (events.start() == events.end()).then(|| job.event(*events.start())).flatten();
         let runs = feed.number(frames, events);
@@ -92,41 +93,38 @@ impl Feeds {
             feed.owe_bytes(event.weight());
         }
         let new = u32::try_from(feed.index.runs() - before).unwrap_or(u32::MAX);
-        self.refs.add(job_id, reader.session, new);
-        self.numbered(ctx, reader.session, before, runs);
+        self.refs.add(log, reader.session, new);
+        self.numbered(ctx, reader.session, before, runs.into_iter().map(Numbered::Events));
     }
 
-    /// Numbers something of no event, for one session.
-    pub(super) fn number_local(
-        &mut self,
-        ctx: &mut Context,
-        id: SessionId,
-        job: JobId,
-        part: FrameRole,
-        subscription: u32,
-    ) {
-        let event = ctx.now.utc.0;
+    /// Numbers a frame of no event, for one session.
+    pub(super) fn number_local(&mut self, ctx: &mut Context, id: SessionId, says: LocalWord) {
+        let frame = LocalFrame { at: ctx.now.utc, says };
         let Some(feed) = self.by_session.get_mut(&id) else {
             return;
         };
         let before = feed.index.runs();
-        let seq = feed.index.head() + 1;
-        let run = NumberedRun { seq, count: 1, job, event, shown: None, part, request: 0, subscription };
-        feed.index.push(run);
-        self.refs.add(job, id, 1);
-        self.numbered(ctx, id, before, alloc::vec![run]);
+        feed.index.push_local(frame.clone());
+        let seq = feed.index.head();
+        self.numbered(ctx, id, before, [Numbered::Local { seq, frame }]);
         self.gate(ctx, id, seq);
     }
 
     /// Frames were numbered for a session: they stand in the log, and are sent.
-    fn numbered(&mut self, ctx: &mut Context, id: SessionId, runs_before: usize, runs: Vec<NumberedRun>) {
+    fn numbered(
+        &mut self,
+        ctx: &mut Context,
+        id: SessionId,
+        runs_before: usize,
+        numbered: impl IntoIterator<Item = Numbered>,
+    ) {
         let Some(feed) = self.by_session.get(&id) else {
             return;
         };
         let (own, conn) = (feed.index.runs(), feed.conn);
         self.runs += own - runs_before;
         self.bound_index(ctx, id, own);
-        for run in runs {
+        for run in numbered {
             ctx.append(Record::Numbered { session: id, run });
         }
         if let Some(conn) = conn {
@@ -170,7 +168,7 @@ impl Feeds {
             return;
         };
         let sent = feed.sent;
-        let of = |run: &NumberedRun| (run.job, run.subscription) == (job, subscription) && !run.part.is_local();
+        let of = |run: &NumberedRun| (run.log, run.subscription) == (job.into(), subscription);
         let (gone, withdrawn) = feed.index.withdraw(sent, of);
         feed.renumber(jobs, |seq| withdrawn.moved(seq));
         // Those after them have other numbers now. A number that is recorded again
@@ -190,27 +188,25 @@ impl Feeds {
     }
 
     /// Takes over numbers of an earlier run.
-    pub(in crate::runtime) fn restore_numbers(
-        &mut self,
-        ctx: &mut Context,
-        jobs: &Jobs,
-        id: SessionId,
-        mut run: NumberedRun,
-    ) {
+    pub(super) fn restore_numbers(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, mut numbered: Numbered) {
         let floor = self.by_session.get(&id).map(|feed| feed.index.floor());
-        let Some(floor) = floor.filter(|floor| run.last_seq() > *floor) else {
+        let Some(floor) = floor.filter(|floor| numbered.last_seq() > *floor) else {
             return;
         };
-        run.begin_at(run.seq.max(floor + 1));
+        if let Numbered::Events(run) = &mut numbered {
+            run.begin_at(run.seq.max(floor + 1));
+        }
         // A number that was taken back by an earlier restart was given again.
-        while self.head(id) >= run.seq && self.take_back(ctx, jobs, id) {}
+        while self.head(id) >= numbered.seq() && self.take_back(ctx, jobs, id) {}
         let Some(feed) = self.by_session.get_mut(&id) else {
             return;
         };
         let before = feed.index.runs();
-        let new = feed.restore_numbers(run);
+        let new = feed.restore_numbers(numbered);
         self.runs = self.runs + feed.index.runs() - before;
-        self.refs.add(run.job, id, u32::from(new));
+        if let Some(log) = new {
+            self.refs.add(log, id, 1);
+        }
     }
 
     /// There is nothing more of an earlier run: numbers of events that never
@@ -221,11 +217,12 @@ impl Feeds {
         ctx: &mut Context,
         jobs: &Jobs,
         id: SessionId,
-        is_shown: impl Fn(u32, JobId) -> bool,
+        is_shown: impl Fn(u32, LogId) -> bool,
     ) {
         while let Some(last) = self.by_session.get(&id).and_then(|feed| feed.index.last()) {
-            let came = jobs.get(last.job).is_none_or(|job| last.last_event() <= job.count());
-            if last.part.is_local() || came || !self.take_back(ctx, jobs, id) {
+            let job = last.log.job().and_then(|job| jobs.get(job));
+            let came = job.is_none_or(|job| last.last_event() <= job.count());
+            if came || !self.take_back(ctx, jobs, id) {
                 break;
             }
         }
@@ -253,18 +250,18 @@ impl Feed {
         }
         let mut from = first.max(frames.history.first());
         while from <= last {
-            let streaming = self.streams.contains(&(number, frames.job));
+            let streaming = self.streams.contains(&(number, frames.log));
             let several = frames.history.first_of(self.view.several(streaming), from..=last);
             self.number_shared(&mut runs, frames, from..=several.map_or(last, |n| n - 1));
             let Some((n, class)) = several.and_then(|n| Some((n, frames.history.class(n)?))) else {
                 break;
             };
-            for part in self.view.parts(class, streaming).iter().copied() {
-                self.note_stream(frames.job, part, number);
-                if part == FrameRole::Whole {
+            for role in self.view.parts(class, streaming).iter().copied() {
+                self.note_stream(frames.log, role, number);
+                if role == FrameRole::Whole {
                     self.number_shared(&mut runs, frames, n..=n);
-                } else if reader.is_shown(Some(class), part) {
-                    self.push(&mut runs, frames.one(n, part));
+                } else if reader.is_shown(Some(class), role) {
+                    self.push(&mut runs, frames.one(n, role));
                 }
             }
             from = n + 1;
@@ -302,40 +299,47 @@ impl Feed {
     }
 
     /// Streams open and close as their frames are numbered.
-    fn note_stream(&mut self, job: JobId, part: FrameRole, subscription: u32) {
-        match part {
-            FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => {}
-            FrameRole::StreamOpen => drop(self.streams.insert((subscription, job))),
-            FrameRole::StreamClose => drop(self.streams.remove(&(subscription, job))),
+    fn note_stream(&mut self, log: LogId, role: FrameRole, subscription: u32) {
+        match role {
+            FrameRole::Whole => {}
+            FrameRole::StreamOpen => drop(self.streams.insert((subscription, log))),
+            FrameRole::StreamClose => drop(self.streams.remove(&(subscription, log))),
         }
     }
 
-    /// Takes its last number back, and what that did to a stream; gives one
-    /// entry for each run that is gone, or `None` if there was no number.
-    pub(super) fn take_back(&mut self, jobs: &Jobs) -> Option<Vec<JobId>> {
-        let last = self.index.last()?;
-        let (job, part, subscription) = (last.job, last.part, last.subscription);
+    /// Takes its last number back, and what that did to a stream; `None` if there
+    /// was none.
+    fn take_back(&mut self, jobs: &Jobs) -> Option<Released> {
+        let last = self.index.last().map(|run| (run.log, run.role, run.subscription));
         let gone = self.index.take_back(jobs)?;
-        match part {
-            FrameRole::StreamOpen => self.note_stream(job, FrameRole::StreamClose, subscription),
-            FrameRole::StreamClose => self.note_stream(job, FrameRole::StreamOpen, subscription),
-            FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached => {}
+        match last {
+            Some((log, FrameRole::StreamOpen, number)) => self.note_stream(log, FrameRole::StreamClose, number),
+            Some((log, FrameRole::StreamClose, number)) => self.note_stream(log, FrameRole::StreamOpen, number),
+            Some((_, FrameRole::Whole, _)) | None => {}
         }
         Some(gone)
     }
 
-    /// Takes numbers of an earlier run over; true if that is one more run.
-    pub(super) fn restore_numbers(&mut self, run: NumberedRun) -> bool {
-        self.note_stream(run.job, run.part, run.subscription);
-        self.index.restore(run)
+    /// Takes numbers of an earlier run over; gives the log that one more run
+    /// points to.
+    fn restore_numbers(&mut self, numbered: Numbered) -> Option<LogId> {
+        let log = match &numbered {
+            Numbered::Events(run) => {
+                self.note_stream(run.log, run.role, run.subscription);
+                Some(run.log)
+            }
+            Numbered::Local { .. } => None,
+        };
+        let is_new = self.index.restore(numbered);
+        log.filter(|_| is_new)
     }
 }
 
 impl Frames<'_> {
     /// One of them, without its number.
-    fn one(&self, event: u64, part: FrameRole) -> NumberedRun {
-        let (job, request, subscription) = (self.job, self.reader.request, self.reader.number());
-        NumberedRun { seq: 0, count: 1, job, event, shown: None, part, request, subscription }
+    fn one(&self, event: u64, role: FrameRole) -> NumberedRun {
+        let (log, request, subscription) = (self.log, self.reader.request, self.reader.number());
+        NumberedRun { seq: 0, count: 1, log, event, shown: None, role, request, subscription }
     }
 
     /// The event after the end of a run, if the next one goes on there: nothing
@@ -343,8 +347,8 @@ impl Frames<'_> {
     fn goes_on(&self, before: &NumberedRun, next: &NumberedRun) -> Option<u64> {
         let after = before.last_event() + 1;
         let between = || self.history.first_of(self.classes, after..=next.event - 1);
-        let goes_on = before.job == next.job
-            && before.part == FrameRole::Whole
+        let goes_on = before.log == next.log
+            && before.role == FrameRole::Whole
             && before.shown.is_some_and(|shown| shown.classes == self.classes)
             && (self.history.first()..next.event).contains(&after)
             && between().is_none();
@@ -364,17 +368,19 @@ mod tests {
     fn a_stream_is_as_open_as_the_numbers_say_that_are_left() {
         let principal = Principal::new("p").expect("a name");
         let mut feed = Feed::new(principal, View::before_handshake(false));
-        let job = JobId::from_ulid(Ulid::from_parts(1, 1));
-        let run =
-            |seq, part| NumberedRun { seq, count: 1, job, event: 1, shown: None, part, request: 0, subscription: 0 };
+        let log = LogId::Job(JobId::from_ulid(Ulid::from_parts(1, 1)));
+        let run = |seq, role| {
+            let (shown, request, subscription) = (None, 0, 0);
+            Numbered::Events(NumberedRun { seq, count: 1, log, event: 1, shown, role, request, subscription })
+        };
         let jobs = Jobs::default();
         feed.restore_numbers(run(1, FrameRole::StreamOpen));
-        assert!(feed.streams.contains(&(0, job)));
+        assert!(feed.streams.contains(&(0, log)));
         feed.take_back(&jobs);
-        assert!(!feed.streams.contains(&(0, job)), "the next thought opens it");
+        assert!(!feed.streams.contains(&(0, log)), "the next thought opens it");
         feed.restore_numbers(run(1, FrameRole::StreamOpen));
         feed.restore_numbers(run(2, FrameRole::StreamClose));
         feed.take_back(&jobs);
-        assert!(feed.streams.contains(&(0, job)), "the end closes it");
+        assert!(feed.streams.contains(&(0, log)), "the end closes it");
     }
 }

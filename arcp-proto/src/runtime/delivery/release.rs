@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::feeds::Feeds;
-use crate::id::{JobId, SessionId};
+use crate::id::{JobId, LogId, SessionId};
 use crate::model::feature::Feature;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
@@ -39,12 +39,12 @@ impl Feeds {
     /// that its client has. What was sent to it and not acknowledged may be in
     /// flight: it is asked about again once it must have arrived.
     pub(in crate::runtime) fn release_expired(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
-        let expired = |id| jobs.get(id).is_none_or(|job| job.is_expired());
+        let expired = |log: LogId| log.job().and_then(|job| jobs.get(job)).is_none_or(|job| job.is_expired());
         let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
             return;
         };
         let released = feed.index.release_done(feed.receipts.received, expired);
-        let waits = feed.index.first().is_some_and(|run| expired(run.job));
+        let waits = feed.index.begins_with(expired);
         if waits && !ctx.timers.is_set(Timer::Arrived(id)) {
             feed.receipts.in_flight = feed.cursor;
             ctx.timers.set(Timer::Arrived(id), ctx.now.mono + ctx.config.resume_window);
@@ -55,7 +55,7 @@ impl Feeds {
     /// As [`release_expired`](Self::release_expired), for every session that
     /// has numbers of a job.
     pub(in crate::runtime) fn release_expired_job(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId) {
-        for reader in self.refs.readers(job).collect::<Vec<SessionId>>() {
+        for reader in self.refs.readers(job.into()).collect::<Vec<SessionId>>() {
             self.release_expired(ctx, jobs, reader);
         }
     }
@@ -71,7 +71,7 @@ impl Feeds {
 
     /// There is no room to wait until what was sent of a job has arrived.
     pub(in crate::runtime) fn take_as_received(&mut self, job: JobId) {
-        for reader in self.refs.readers(job) {
+        for reader in self.refs.readers(job.into()) {
             if let Some(feed) = self.by_session.get_mut(&reader).filter(|feed| feed.conn.is_some()) {
                 feed.receipts.received = feed.receipts.received.max(feed.cursor);
             }
@@ -101,11 +101,11 @@ impl Feeds {
 
     /// A session's index lets runs go, one entry for each: jobs that only
     /// waited for them may be forgotten.
-    pub(super) fn unreference(&mut self, ctx: &mut Context, session: SessionId, released: &[JobId]) {
+    pub(super) fn unreference(&mut self, ctx: &mut Context, session: SessionId, released: &[Option<LogId>]) {
         self.runs = self.runs.saturating_sub(released.len());
-        for id in released {
-            if self.refs.drop_one(*id, session) {
-                ctx.effect(Effect::Unreferenced(*id));
+        for log in released.iter().copied().flatten() {
+            if let Some(job) = log.job().filter(|_| self.refs.drop_one(log, session)) {
+                ctx.effect(Effect::Unreferenced(job));
             }
         }
     }

@@ -12,7 +12,7 @@ use ulid::Ulid;
 use super::Delivery;
 use super::feeds::Feeds;
 use super::history_pool::Found;
-use super::index::tag_and_number;
+use super::message_id::tag_and_number;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind, Reply};
@@ -112,12 +112,13 @@ impl Delivery {
         };
         let entry = self.feeds.get(of).and_then(|feed| feed.entry(seq, jobs));
         let found = entry.map_or(Found::Gone, |entry| self.history.find(ctx, jobs, reader, entry));
-        let Some((entry, found)) = entry.map(|entry| (entry, found)).filter(|(_, found)| *found != Found::Gone) else {
-            return self.pass_over(ctx, replay);
-        };
-        let Found::Held(pos) = found else {
-            self.history.ask(ctx, jobs, reader, entry.job, entry.event);
-            return ReplayStep::Nothing;
+        let (entry, pos) = match (entry, found) {
+            (Some(entry), Found::Held(pos)) => (entry, pos),
+            (_, Found::InStore(job, n)) => {
+                self.history.ask(ctx, jobs, reader, job, n);
+                return ReplayStep::Nothing;
+            }
+            (None, Found::Held(_)) | (_, Found::Gone) => return self.pass_over(ctx, replay),
         };
         if let Some(feed) = self.feeds.by_session.get_mut(&of) {
             let gate = feed.gate(seq, &ctx.log).unwrap_or(pos);

@@ -7,7 +7,7 @@ use ulid::Ulid;
 
 use super::backfill::Backfill;
 use super::filter::EventFilter;
-use super::index::tag;
+use super::message_id::tag;
 use crate::id::{JobId, LogPos, Principal, SessionId, SubscriptionId};
 
 /// The subscriptions of one session, by number. No number is given twice.

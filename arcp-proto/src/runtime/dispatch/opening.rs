@@ -115,7 +115,7 @@ impl<'r> OpeningHandler<'r> {
     fn attach(&mut self, id: SessionId, last_seq: u64) {
         let Runtime { ctx, connections, sessions, jobs, delivery } = &mut *self.runtime;
         sessions.attach(ctx, id);
-        delivery.attach(ctx, jobs, id, self.conn, last_seq);
+        delivery.feeds.attach(ctx, jobs, id, self.conn, last_seq);
         if let Some(session) = sessions.get(id) {
             connections.attach(ctx, self.conn, id, *session.view(), session.only_resumes().is_none());
         }

@@ -93,7 +93,7 @@ impl Restorer<'_> {
                 self.delivery.audiences.replace_join(session, job, at);
             }
             Record::Numbered { session, run } => {
-                self.delivery.feeds.restore_numbers(self.ctx, self.jobs, session, run);
+                self.delivery.restore_numbers(self.ctx, self.jobs, session, run);
             }
             Record::Released { session, upto } => self.delivery.feeds.restore_released(self.ctx, session, upto),
             Record::KeyKept { job, principal, key, until } => {

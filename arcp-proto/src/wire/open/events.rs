@@ -25,7 +25,7 @@ pub(crate) fn render_event(view: &View, told: &EventSnapshot<'_>, part: FrameRol
         (FrameRole::StreamClose, _) => {
             payload.u64("final_sequence", told.thoughts.saturating_sub(1));
         }
-        (FrameRole::Whole | FrameRole::Boundary | FrameRole::LagWarning | FrameRole::Detached, JobEvent::Started) => {
+        (FrameRole::Whole, JobEvent::Started) => {
             payload.display("job_id", told.job).display("started_at", told.at);
         }
         (_, JobEvent::Emitted { kind, body }) => return render_emitted(view, told, kind, body),
@@ -65,8 +65,6 @@ pub(super) fn kind_of(class: EventClass, part: FrameRole) -> &'static str {
     match (part, class) {
         (FrameRole::StreamOpen, _) => "stream.open",
         (FrameRole::StreamClose, _) => "stream.close",
-        (FrameRole::Boundary, _) => "event.emit",
-        (FrameRole::LagWarning | FrameRole::Detached, _) => "job.status",
         (FrameRole::Whole, class) => match class {
             EventClass::Started => "job.started",
             EventClass::Log => "log",

@@ -1,0 +1,35 @@
+//! The local frames of a session: of no event, and for it alone.
+
+use alloc::collections::VecDeque;
+
+use crate::runtime::io::LocalFrame;
+
+/// Frames in the order of their numbers in the session, counted on their own.
+#[derive(Debug, Default)]
+pub(super) struct Locals {
+    frames: VecDeque<LocalFrame>,
+    /// How many were let go before the first of them.
+    gone: u64,
+}
+
+impl Locals {
+    pub(super) fn get(&self, n: u64) -> Option<&LocalFrame> {
+        self.frames.get(usize::try_from(n.checked_sub(self.gone)?).ok()?)
+    }
+
+    /// Takes one more; gives its number.
+    pub(super) fn push(&mut self, frame: LocalFrame) -> u64 {
+        self.frames.push_back(frame);
+        self.gone + self.frames.len() as u64 - 1
+    }
+
+    pub(super) fn pop_front(&mut self) {
+        if self.frames.pop_front().is_some() {
+            self.gone += 1;
+        }
+    }
+
+    pub(super) fn pop_back(&mut self) {
+        self.frames.pop_back();
+    }
+}

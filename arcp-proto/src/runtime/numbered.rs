@@ -1,0 +1,334 @@
+//! What stands behind the numbers of a session, as it is recorded: frames of a
+//! log's events, or a frame that is of none.
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{JobId, LogId};
+use crate::model::event::EventClasses;
+use crate::time::UtcMs;
+use crate::wire::FrameRole;
+
+/// What was numbered for a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, try_from = "Stored")]
+pub enum Numbered {
+    /// Frames of events, in a row.
+    Events(NumberedRun),
+    /// A frame that is of no event, and for this session only.
+    Local {
+        /// Its number.
+        seq: u64,
+        /// The frame.
+        frame: LocalFrame,
+    },
+}
+
+/// Numbers of a session in a row behind which frames of one log's events stand,
+/// in the order of the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NumberedRun {
+    /// The first number.
+    pub seq: u64,
+    /// How many.
+    pub count: u64,
+    /// The log.
+    #[serde(rename = "job")]
+    pub log: LogId,
+    /// The first event's number in the log; 0 for a job's acceptance.
+    pub event: u64,
+    /// Which of the events from there on they are frames of, if not of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
+    /// Which frame of the event.
+    #[serde(rename = "part")]
+    pub role: FrameRole,
+    /// Which of the session's requests for the job they follow from; 0 for
+    /// none.
+    pub request: u32,
+    /// Which of the session's subscriptions they are shown to; 0 for none.
+    pub subscription: u32,
+}
+
+/// The events of a run that leaves some out: the latest of these classes, as
+/// many as the run has numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// What is not left out.
+    pub classes: EventClasses,
+    /// The last event's number in the log.
+    pub last: u64,
+}
+
+/// A frame that is of no event. It stands alone: what it is about may be
+/// forgotten before it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalFrame {
+    /// When it was made.
+    pub at: UtcMs,
+    /// What it says.
+    pub says: LocalWord,
+}
+
+/// What one session alone is told, in its turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LocalWord {
+    /// The history that a subscription asked for is complete.
+    Boundary {
+        /// Its number in the session.
+        subscription: u32,
+    },
+    /// The session's reader is far behind with a job.
+    LagWarning(AboutJob),
+    /// The session gets no more of a job, its reader was too far behind.
+    Detached(AboutJob),
+}
+
+/// The job that a local frame is about, as its envelope names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AboutJob {
+    /// The job.
+    pub job: JobId,
+    /// Its trace. Frames of older versions have none.
+    pub trace: String,
+    /// Whether the session submitted the job, or came by its key.
+    pub own: bool,
+}
+
+impl Numbered {
+    /// The first number.
+    pub fn seq(&self) -> u64 {
+        match self {
+            Numbered::Events(run) => run.seq,
+            Numbered::Local { seq, .. } => *seq,
+        }
+    }
+
+    /// The last number.
+    pub fn last_seq(&self) -> u64 {
+        match self {
+            Numbered::Events(run) => run.last_seq(),
+            Numbered::Local { seq, .. } => *seq,
+        }
+    }
+
+    /// Takes more numbers in, if they go on where these end; otherwise gives
+    /// them back.
+    pub fn join(&mut self, next: Numbered) -> Option<Numbered> {
+        match (self, next) {
+            (Numbered::Events(run), Numbered::Events(next)) => run.join(next).map(Numbered::Events),
+            (_, next) => Some(next),
+        }
+    }
+}
+
+impl LocalFrame {
+    /// The job that it is about.
+    pub fn about(&self) -> Option<&AboutJob> {
+        match &self.says {
+            LocalWord::Boundary { .. } => None,
+            LocalWord::LagWarning(about) | LocalWord::Detached(about) => Some(about),
+        }
+    }
+
+    /// As [`about`](Self::about), to fill in what an older version did not write.
+    pub(in crate::runtime) fn about_mut(&mut self) -> Option<&mut AboutJob> {
+        match &mut self.says {
+            LocalWord::Boundary { .. } => None,
+            LocalWord::LagWarning(about) | LocalWord::Detached(about) => Some(about),
+        }
+    }
+}
+
+impl NumberedRun {
+    /// The last number.
+    pub fn last_seq(&self) -> u64 {
+        self.seq + self.count - 1
+    }
+
+    /// The event behind that.
+    pub fn last_event(&self) -> u64 {
+        self.shown.map_or(self.event + self.count - 1, |shown| shown.last)
+    }
+
+    /// Takes another run in, if it goes on where this one ends; otherwise
+    /// gives it back.
+    pub fn join(&mut self, next: NumberedRun) -> Option<NumberedRun> {
+        let classes = |run: &NumberedRun| run.shown.map(|shown| shown.classes);
+        let joins = next.seq == self.seq + self.count
+            && next.event == self.last_event() + 1
+            && (next.log, next.request, next.subscription) == (self.log, self.request, self.subscription)
+            && (self.role, next.role) == (FrameRole::Whole, FrameRole::Whole)
+            && classes(self) == classes(&next);
+        if joins {
+            self.count += next.count;
+            self.shown = next.shown;
+        }
+        (!joins).then_some(next)
+    }
+
+    /// Lets its numbers after `seq` go, which is one of them; of what is left
+    /// the events are not kept.
+    pub(super) fn end_at(&mut self, seq: u64) {
+        self.count = seq - self.seq + 1;
+        if let Some(shown) = &mut self.shown {
+            shown.last = self.event;
+        }
+    }
+
+    /// Lets its numbers before `seq` go, which is one of them.
+    pub fn begin_at(&mut self, seq: u64) {
+        let gone = seq - self.seq;
+        (self.seq, self.count) = (seq, self.count - gone);
+        if self.shown.is_none() {
+            self.event += gone;
+        }
+    }
+}
+
+/// Either of them as it stands in a store. Older versions kept a local frame as
+/// an event of a job whose number was the time.
+#[derive(Deserialize)]
+struct Stored {
+    seq: u64,
+    #[serde(default = "one")]
+    count: u64,
+    job: Option<LogId>,
+    #[serde(default)]
+    event: u64,
+    shown: Option<Shown>,
+    part: Option<StoredRole>,
+    #[serde(default)]
+    request: u32,
+    #[serde(default)]
+    subscription: u32,
+    frame: Option<LocalFrame>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+enum StoredRole {
+    Whole,
+    StreamOpen,
+    StreamClose,
+    Boundary,
+    #[serde(alias = "Behind")]
+    LagWarning,
+    Detached,
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl TryFrom<Stored> for Numbered {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Numbered, &'static str> {
+        let Stored { seq, count, job, event, shown, part, request, subscription, frame } = stored;
+        if count == 0 {
+            return Err("a run of no numbers");
+        }
+        let (log, role) = match (frame, job, part) {
+            (Some(frame), ..) => return Ok(Numbered::Local { seq, frame }),
+            (None, Some(log), Some(role)) => (log, role),
+            (None, ..) => return Err("neither frames of events nor a local frame"),
+        };
+        let local = |says| Ok(Numbered::Local { seq, frame: LocalFrame { at: UtcMs(event), says } });
+        let about = || {
+            let job = log.job().ok_or("a local frame about no job")?;
+            Ok::<AboutJob, &'static str>(AboutJob { job, trace: String::new(), own: false })
+        };
+        let role = match role {
+            StoredRole::Whole => FrameRole::Whole,
+            StoredRole::StreamOpen => FrameRole::StreamOpen,
+            StoredRole::StreamClose => FrameRole::StreamClose,
+            StoredRole::Boundary => return local(LocalWord::Boundary { subscription }),
+            StoredRole::LagWarning => return local(LocalWord::LagWarning(about()?)),
+            StoredRole::Detached => return local(LocalWord::Detached(about()?)),
+        };
+        Ok(Numbered::Events(NumberedRun { seq, count, log, event, shown, role, request, subscription }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::EventClass;
+
+    fn run_of(stored: &str) -> NumberedRun {
+        match serde_json::from_str(stored).expect("it is read") {
+            Numbered::Events(run) => run,
+            Numbered::Local { .. } => panic!("{stored} is of events"),
+        }
+    }
+
+    #[test]
+    fn runs_that_were_stored_before_any_left_events_out_are_read() {
+        let stored = r#"{"seq":7,"count":3,"job":"job_01KDVDNA0F9PHT3PKBES6T1S32","event":4,"part":"Whole","request":1,"subscription":2}"#;
+        let run = run_of(stored);
+        assert_eq!((run.last_seq(), run.last_event(), run.shown), (9, 6, None));
+        assert_eq!(serde_json::to_string(&Numbered::Events(run)).expect("JSON"), stored, "and written as they were");
+    }
+
+    #[test]
+    fn the_bits_of_stored_classes_stay_what_they_are() {
+        let stored = r#"{"seq":7,"count":2,"job":"job_01KDVDNA0F9PHT3PKBES6T1S32","event":4,"shown":{"classes":65026,"last":9},"part":"Whole","request":0,"subscription":0}"#;
+        let mut run = run_of(stored);
+        let shown = run.shown.expect("it leaves events out");
+        let classes: alloc::vec::Vec<EventClass> = shown.classes.iter().collect();
+        use EventClass::{Cancelled, Checkpoint, Chunk, Failed, Log, Progress, Succeeded, Vendor};
+        assert_eq!(classes, [Log, Progress, Checkpoint, Vendor, Chunk, Succeeded, Failed, Cancelled]);
+        assert_eq!(serde_json::to_string(&Numbered::Events(run)).expect("JSON"), stored);
+        run.begin_at(8);
+        assert_eq!((run.count, run.last_event()), (1, 9));
+    }
+
+    #[test]
+    fn local_frames_that_were_stored_as_events_of_a_job_are_read() {
+        let job = JobId::parse("job_01KDVDNA0F9PHT3PKBES6T1S32").expect("an id");
+        let about = || AboutJob { job, trace: String::new(), own: false };
+        let kinds = [
+            ("Boundary", LocalWord::Boundary { subscription: 2 }),
+            ("Behind", LocalWord::LagWarning(about())),
+            ("LagWarning", LocalWord::LagWarning(about())),
+            ("Detached", LocalWord::Detached(about())),
+        ];
+        for (part, says) in kinds {
+            let stored = alloc::format!(
+                r#"{{"seq":7,"count":1,"job":"{job}","event":1767225600000,"part":"{part}","request":0,"subscription":2}}"#
+            );
+            let read: Numbered = serde_json::from_str(&stored).expect("it is read");
+            assert_eq!(read, Numbered::Local { seq: 7, frame: LocalFrame { at: UtcMs(1_767_225_600_000), says } });
+            let again = serde_json::to_string(&read).expect("JSON");
+            assert_eq!(serde_json::from_str::<Numbered>(&again).expect("and as it is stored now"), read);
+        }
+        for neither in [r#"{"seq":7}"#, r#"{"seq":7,"count":1,"job":"job_01KDVDNA0F9PHT3PKBES6T1S32","event":1}"#] {
+            assert!(serde_json::from_str::<Numbered>(neither).is_err(), "{neither}");
+        }
+    }
+
+    #[test]
+    fn runs_join_where_nothing_is_left_out_between_them() {
+        let log = LogId::Job(JobId::from_ulid(ulid::Ulid::nil()));
+        let classes = EventClasses::of(&[EventClass::Metric]);
+        let run = |seq, event, last| NumberedRun {
+            seq,
+            count: 1,
+            log,
+            event,
+            shown: Some(Shown { classes, last }),
+            role: FrameRole::Whole,
+            request: 0,
+            subscription: 0,
+        };
+        let mut one = run(1, 1, 4);
+        assert_eq!(one.join(run(2, 6, 6)), Some(run(2, 6, 6)), "event 5 may be one of them");
+        assert_eq!(
+            one.join(NumberedRun { shown: None, ..run(2, 5, 0) }),
+            Some(NumberedRun { shown: None, ..run(2, 5, 0) })
+        );
+        assert_eq!(one.join(run(2, 5, 8)), None);
+        assert_eq!((one.count, one.last_seq(), one.last_event()), (2, 2, 8));
+    }
+}
