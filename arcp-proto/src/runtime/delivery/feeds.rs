@@ -163,3 +163,64 @@ impl Feeds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::entropy::Seeds;
+    use crate::runtime::Config;
+    use crate::runtime::effect::Effect;
+    use crate::runtime::io::{LocalWord, Numbered, NumberedRun, Record};
+    use crate::time::Now;
+    use crate::wire::FrameRole;
+
+    fn context() -> Context {
+        Context::new(Config::new("t", "1"), &Seeds { public: [1; 32], secret: [2; 32] }, Now::default())
+    }
+
+    fn feeds_of(session: SessionId) -> Feeds {
+        let mut feeds = Feeds::default();
+        feeds.open(session, Principal::new("p").expect("a name"), View::before_handshake(false));
+        feeds
+    }
+
+    #[test]
+    fn a_frame_of_no_event_is_recorded_with_its_number_and_points_to_no_job() {
+        let (mut ctx, session) = (context(), SessionId::from_ulid(Ulid::from_parts(1, 1)));
+        let mut feeds = feeds_of(session);
+        for subscription in 1..=3 {
+            feeds.number_local(&mut ctx, session, LocalWord::Boundary { subscription });
+        }
+        let numbered =
+            |record: &Record| if let Record::Numbered { run, .. } = record { Some(run.clone()) } else { None };
+        let recorded: alloc::vec::Vec<Numbered> = ctx.log.open().iter().filter_map(numbered).collect();
+        assert_eq!(recorded.iter().map(Numbered::seq).collect::<alloc::vec::Vec<u64>>(), [1, 2, 3]);
+        let mut restored = feeds_of(session);
+        for numbered in recorded {
+            restored.restore_numbers(&mut ctx, &Jobs::default(), session, numbered);
+        }
+        let said = |feeds: &Feeds, n| feeds.get(session).and_then(|feed| feed.index().local(n).cloned());
+        assert!((0..3).all(|n| said(&feeds, n).is_some() && said(&feeds, n) == said(&restored, n)));
+        feeds.close(&mut ctx, session);
+        assert!(feeds.runs() == 0 && ctx.next_effect().is_none(), "no job waited for it");
+    }
+
+    #[test]
+    fn a_job_is_let_go_with_the_last_number_that_points_to_it() {
+        let (mut ctx, jobs) = (context(), Jobs::default());
+        let (job, session) = (JobId::from_ulid(Ulid::nil()), SessionId::from_ulid(Ulid::from_parts(1, 1)));
+        let mut feeds = feeds_of(session);
+        feeds.add_job(job);
+        let (log, role, shown) = (LogId::Job(job), FrameRole::Whole, None);
+        let run = NumberedRun { seq: 1, count: 3, log, event: 1, shown, role, request: 0, subscription: 0 };
+        feeds.restore_numbers(&mut ctx, &jobs, session, Numbered::Events(run));
+        assert_eq!((feeds.is_unreferenced(job), feeds.runs()), (false, 1));
+        feeds.restore_released(&mut ctx, session, 2);
+        assert!(!feeds.is_unreferenced(job) && ctx.next_effect().is_none());
+        feeds.restore_released(&mut ctx, session, 3);
+        assert_eq!((feeds.is_unreferenced(job), feeds.runs()), (true, 0));
+        assert!(matches!(ctx.next_effect(), Some(Effect::Unreferenced(gone)) if gone == job));
+    }
+}
