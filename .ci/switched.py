@@ -1,6 +1,7 @@
 """A copy of the tree in which mutants stand behind a switch, all of them at once: what `.ci/mutants` and `.ci/mutate` share.
 
-`ARCP_MUTANT=N` switches mutant N on. `ARCP_REACHED=FILE` has every process note there, once, which mutants it came by.
+`ARCP_MUTANT=N,M` switches mutants N and M on. `ARCP_REACHED=FILE` has every process note there, once, which mutants it
+came by.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 SWITCH = """
-/// Which mutant is switched on, and which were come by.
+/// Which mutants are switched on, and which were come by.
 #[allow(missing_docs, clippy::all)]
 pub mod mutant {
     extern crate std;
@@ -21,29 +22,32 @@ pub mod mutant {
     use std::{env, fs::File, io::Write, sync::OnceLock};
 
     const UNREAD: u32 = u32::MAX;
-    const NOTING: u32 = u32::MAX - 1;
+    /// More than one is on, or all that are come by are noted.
+    const SEVERAL: u32 = u32::MAX - 1;
     static CHOSEN: AtomicU32 = AtomicU32::new(UNREAD);
 
     pub fn on(id: u32) -> bool {
         let chosen = CHOSEN.load(Relaxed);
-        chosen == id || (chosen >= NOTING && asked(id))
+        chosen == id || (chosen >= SEVERAL && asked(id))
     }
 
     #[cold]
     fn asked(id: u32) -> bool {
         static REACHED: OnceLock<Option<File>> = OnceLock::new();
+        static ON: [AtomicBool; 1 << 16] = [const { AtomicBool::new(false) }; 1 << 16];
         static SEEN: [AtomicBool; 1 << 16] = [const { AtomicBool::new(false) }; 1 << 16];
         let reached = REACHED.get_or_init(|| {
             let file = env::var_os("ARCP_REACHED").map(|path| File::options().append(true).create(true).open(path).unwrap());
-            let chosen = env::var("ARCP_MUTANT").map_or(0, |id| id.parse().unwrap());
-            CHOSEN.store(if file.is_some() { NOTING } else { chosen }, Relaxed);
+            let chosen = env::var("ARCP_MUTANT").unwrap_or_else(|_| "0".into());
+            chosen.split(',').for_each(|id| ON[id.parse::<usize>().unwrap()].store(true, Relaxed));
+            CHOSEN.store(if file.is_some() { SEVERAL } else { chosen.parse().unwrap_or(SEVERAL) }, Relaxed);
             file
         });
         match reached {
             Some(file) if !SEEN[id as usize].swap(true, Relaxed) => (&mut &*file).write_all(&id.to_ne_bytes()).unwrap(),
             _ => {}
         }
-        CHOSEN.load(Relaxed) == id
+        ON[id as usize].load(Relaxed)
     }
 }
 """
@@ -100,19 +104,25 @@ class Copy:
         return tests
 
 
-def passes(test, patience_s, **environment):
-    """Runs one test in a process of its own. One that takes too long fails, and what it started ends with it."""
+def run(test, patience_s, cpu_s=None, **environment):
+    """Runs one test in a process of its own: how it exits, nothing if it takes too long. What it started ends with it."""
     executable, path, folder = test
     environment = {**os.environ, "RUST_BACKTRACE": "0", **environment}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    running = subprocess.Popen([executable, "--exact", path], cwd=folder, env=environment, start_new_session=True, **quiet)
+    bounded = ["sh", "-c", f'ulimit -S -t {cpu_s} && exec "$@"', "sh"] if cpu_s else []
+    command = [*bounded, executable, "--exact", path]
+    running = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **quiet)
     try:
-        return running.wait(patience_s) == 0
+        return running.wait(patience_s)
     except subprocess.TimeoutExpired:
-        return False
+        return None
     finally:
         try:
             os.killpg(running.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
         running.wait()
+
+
+def passes(test, patience_s, **environment):
+    return run(test, patience_s, **environment) == 0
