@@ -7,7 +7,6 @@ came by.
 import json
 import os
 import re
-import signal
 import subprocess
 from pathlib import Path
 
@@ -105,22 +104,21 @@ class Copy:
 
 
 def run(test, patience_s, cpu_s=None, **environment):
-    """Runs one test in a process of its own: how it exits, nothing if it takes too long. What it started ends with it."""
+    """Runs one test: how it exits, nothing if it takes too long. It sees no process but its own, for a mutant may signal all
+    that there are; what it started ends with it."""
     executable, path, folder = test
     environment = {**os.environ, "RUST_BACKTRACE": "0", **environment}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    bounded = ["sh", "-c", f'ulimit -S -t {cpu_s} && exec "$@"', "sh"] if cpu_s else []
-    command = [*bounded, executable, "--exact", path]
-    running = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **quiet)
+    mapped = [] if os.geteuid() == 0 else ["--map-current-user"]
+    alone = ["unshare", *mapped, "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]
+    command = [*alone, f'ulimit -S -t {cpu_s or "unlimited"}; "$@"; exit $?', "sh", executable, "--exact", path]
+    running = subprocess.Popen(command, cwd=folder, env=environment, **quiet)
     try:
         return running.wait(patience_s)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        try:
-            os.killpg(running.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        running.kill()
         running.wait()
 
 
