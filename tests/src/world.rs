@@ -477,7 +477,16 @@ impl World {
             }
             let differences = lived.differences(&restored.digest());
             assert!(differences.is_empty(), "a restart, tidied: {compact}, comes to something else: {differences:#?}");
+            let kept = |runtime: &Runtime| runtime.stats().kept_event_bytes;
+            assert!(kept(&self.runtime) <= kept(&restored), "the same events weigh the same after a restart");
         }
+    }
+
+    /// Once everybody has read everything and all is durable, no account has a
+    /// rest.
+    fn owes_nothing(&self) {
+        let stats = self.runtime.stats();
+        assert_eq!((stats.unsent_bytes, stats.undurable_bytes), (0, 0), "bytes not sent, and not durable");
     }
 
     /// Changes what the runtime is told at its next start.
@@ -765,6 +774,7 @@ impl World {
         stalled.iter().for_each(|conn| self.stall(*conn, false));
         self.settle();
         self.restores();
+        self.owes_nothing();
         stalled.iter().for_each(|conn| self.stall(*conn, true));
         self.input(Input::Operator(Operator::Shutdown));
         self.oracle.shut_down();
