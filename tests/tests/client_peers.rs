@@ -276,6 +276,28 @@ fn a_refused_watch_leaves_a_job_of_ours_followed() {
 }
 
 #[test]
+fn who_watches_a_job_no_more_says_so_where_there_is_somebody_to_hear_it() {
+    let mut peer = Peer::opened(OURS);
+    let (_, id) = peer.command(|mut session| session.watch(watch("job_1")));
+    peer.hear(json!({"id": "x", "type": "job.subscribed", "session_id": "s", "payload": {
+        "job_id": "job_1", "request_id": id, "current_status": "running", "agent": "it", "subscribed_from": 1, "replayed": false}}));
+    peer.take();
+    peer.client.session().expect("a session").unwatch(WireId::new("job_1").expect("an id"));
+    peer.put(ClientInput::Tick);
+    let said = peer.sent.last().expect("a frame");
+    assert_eq!((&said["type"], &said["payload"]["job_id"]), (&json!("job.unsubscribe"), &json!("job_1")));
+    peer.end("job_1", 1);
+    assert!(peer.take().is_empty(), "nothing more of it is shown");
+
+    peer.command(|mut session| session.watch(watch("job_2")));
+    peer.put(ClientInput::Disconnected { why: "gone".into() });
+    let sent = peer.sent.len();
+    peer.client.session().expect("a session").unwatch(WireId::new("job_2").expect("an id"));
+    peer.put(ClientInput::Tick);
+    assert_eq!(peer.sent.len(), sent, "nobody is there");
+}
+
+#[test]
 fn what_waits_for_its_acceptance_is_not_acknowledged() {
     let mut peer = Peer::new(|config| {
         config.limits.ack_every = 2;

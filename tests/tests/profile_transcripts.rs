@@ -3,6 +3,9 @@
 
 use std::fmt::Write as _;
 
+use arcp_proto::id::JobId;
+use arcp_proto::json::Json;
+use arcp_proto::runtime::{AgentCall, Input};
 use arcp_proto::wire::{Compat, Profile};
 use arcp_tests::raw::{Raw, hello_payload, open_payload};
 use arcp_tests::scene::golden;
@@ -37,6 +40,20 @@ impl Listener {
         let mut said = json!({"type": kind, "payload": payload});
         self.name(&mut said);
         self.raw.send_with(&mut self.world, kind, payload, json!({"trace_id": TRACE}));
+        self.hear(said);
+    }
+
+    /// The agent of a job says something.
+    fn emit(&mut self, job: &Value, kind: &str, body: Value) {
+        let mut said = json!({"emits": kind, "body": body});
+        self.name(&mut said);
+        let job = JobId::parse(job.as_str().expect("an id")).expect("ours");
+        let body = Json::parse(&body.to_string()).expect("JSON");
+        self.world.input(Input::Agent { job, call: AgentCall::Emit { kind: kind.into(), body } });
+        self.hear(said);
+    }
+
+    fn hear(&mut self, said: Value) {
         self.world.settle();
         let frames = self.world.frames_of(self.raw.conn)[self.shown..].to_vec();
         self.shown += frames.len();
@@ -93,6 +110,7 @@ fn hello_scene(on: &mut Listener) {
     on.say("job.submit", json!({"agent": 5}));
     on.say("job.submit", json!({"agent": "waiter"}));
     let job = on.last_job();
+    on.emit(&job, "progress", json!({"current": 0.5, "total": 1.5, "units": "files", "message": "half of one"}));
     on.say("job.cancel", json!({"job_id": job, "reason": "enough"}));
     on.say("job.cancel", json!({"job_id": job}));
     on.say("job.cancel", json!({"job_id": NOBODYS_JOB}));
@@ -134,6 +152,7 @@ fn open_scene(on: &mut Listener) {
     on.say("tool.invoke", json!({"tool": 5}));
     on.say("tool.invoke", json!({"tool": "waiter", "arguments": {}}));
     let job = on.last_job();
+    on.emit(&job, "progress", json!({"current": 0.5, "total": 1.5, "units": "files", "message": "half of one"}));
     on.say("interrupt", json!({"target": "job", "target_id": job}));
     on.say("cancel", json!({"target": "job", "target_id": job, "reason": "enough", "deadline_ms": 1000}));
     on.say("cancel", json!({"target": "job", "target_id": job}));
@@ -158,7 +177,8 @@ fn transcript(profiles: &[Profile], scene: fn(&mut Listener)) -> String {
         let mut listener = Listener::new(*profile);
         scene(&mut listener);
         writeln!(text, "# {profile:?}").expect("a string");
-        let differs = |at: usize, heard: &(String, Vec<String>)| plain.get(at).is_none_or(|(_, plain)| *plain != heard.1);
+        let differs =
+            |at: usize, heard: &(String, Vec<String>)| plain.get(at).is_none_or(|(_, plain)| *plain != heard.1);
         for (_, (said, heard)) in listener.heard.iter().enumerate().filter(|(at, heard)| differs(*at, heard)) {
             writeln!(text, "> {said}").expect("a string");
             heard.iter().for_each(|frame| writeln!(text, "< {frame}").expect("a string"));
