@@ -14,7 +14,7 @@ use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentEntry;
 use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
-use arcp_proto::model::request::{ClientInfo, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::request::{ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::wire::Family;
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -25,6 +25,9 @@ use crate::open::{OpenClient, give, open_session, stop};
 
 /// Messages to the driver that may queue up.
 const QUEUE: usize = 64;
+/// Messages of extensions that an application may leave untaken; those that
+/// come then are dropped.
+const UNTAKEN: usize = 1024;
 /// How long the end of a program waits for the session to be closed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -37,6 +40,8 @@ pub struct Client {
     welcome: Welcome,
     unread: Arc<Unread>,
     family: Family,
+    /// Messages of extensions that the application has not taken.
+    untaken: Mutex<Receiver<Extension>>,
     /// Ends when the driver has.
     gone: Mutex<Receiver<()>>,
 }
@@ -102,6 +107,7 @@ pub(crate) enum Command {
     List(ListQuery, Answer<JobPage>),
     Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
     Echo(Option<String>, Answer<Option<String>>),
+    Send(Extension, Answer<()>),
     Unwatch(WireId),
 }
 
@@ -123,6 +129,7 @@ impl Client {
         let machine = Machine::new(config, seeds, clock.now())?;
         let (messages, inbox) = sync_channel(QUEUE);
         let (ready, accepted) = channel();
+        let (extensions, untaken) = sync_channel(UNTAKEN);
         let unread = Arc::new(Unread::default());
         let driver = Driver {
             machine,
@@ -136,6 +143,7 @@ impl Client {
             ready: Some(ready),
             answers: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            extensions,
             unread: unread.clone(),
             over: false,
         };
@@ -146,7 +154,8 @@ impl Client {
         };
         std::thread::Builder::new().name("arcp-client".to_string()).spawn(drive)?;
         let welcome = accepted.recv().unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))?;
-        Ok(Client { messages, welcome, unread, family, gone: Mutex::new(gone) })
+        let (untaken, gone) = (Mutex::new(untaken), Mutex::new(gone));
+        Ok(Client { messages, welcome, unread, family, untaken, gone })
     }
 
     /// What the runtime said when it accepted the session first.
@@ -229,6 +238,10 @@ impl Client {
         answered.recv().ok()?
     }
 
+    pub(crate) fn next_extension(&self, span: Duration) -> Option<Extension> {
+        self.untaken.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(span).ok()
+    }
+
     pub(crate) fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, ClientError> {
         let (answer, answered) = channel();
         self.give(Message::Command(Box::new(command(answer))))?;
@@ -272,6 +285,7 @@ struct Driver {
     ready: Option<Sender<Result<Welcome, ClientError>>>,
     answers: BTreeMap<Handle, Waiting>,
     jobs: BTreeMap<WireId, Vec<Sender<Held>>>,
+    extensions: SyncSender<Extension>,
     unread: Arc<Unread>,
     over: bool,
 }
@@ -359,6 +373,10 @@ impl Driver {
                 Ok(handle) => self.wait(handle, Waiting::Echo(answer)),
                 Err(misuse) => drop(answer.send(Err(misuse.into()))),
             },
+            Command::Send(message, answer) => {
+                let sent = session.and_then(|s| open_session(s).map(|mut open| open.send(message)));
+                let _ = answer.send(sent.map_err(ClientError::from));
+            }
             Command::Unwatch(job) => {
                 self.jobs.remove(&job);
                 if let Ok(mut session) = session {
@@ -536,6 +554,10 @@ impl Driver {
                 }
             }
             ClientEvent::Missed { job, events } => self.tell(&job, &JobUpdate::Missed { events }),
+            ClientEvent::Extension(message) => {
+                // Whoever takes none gets no more.
+                let _ = self.extensions.try_send(message);
+            }
             ClientEvent::Unreadable { .. } => {}
             ClientEvent::Job { job, seq, at, event } => self.tell(&job, &JobUpdate::Event { seq, at, event }),
             ClientEvent::JobEnded { job, seq, terminal, result } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arcp_proto::client::{Handle, OpenSession, Session};
 use arcp_proto::error::ApiMisuse;
 use arcp_proto::id::WireId;
-use arcp_proto::model::request::{Invocation, Submit};
+use arcp_proto::model::request::{Extension, Invocation, Submit};
 
 use crate::client::{Client, ClientError, Command};
 use crate::job::Job;
@@ -39,6 +39,24 @@ impl<'a> OpenClient<'a> {
     /// As [`Client::cancel`]; also for a deadline of more than ten minutes.
     pub fn cancel_within(&self, job: WireId, reason: Option<String>, deadline: Duration) -> Result<(), ClientError> {
         self.client.ask(|answer| Command::Cancel(job, reason, Some(deadline), answer))
+    }
+
+    /// Sends a message of an extension: once, and never if the connection is
+    /// lost. No answer comes.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub fn send(&self, message: Extension) -> Result<(), ClientError> {
+        self.client.ask(|answer| Command::Send(message, answer))
+    }
+
+    /// The next message of an extension of
+    /// [`ClientConfig::extensions`](arcp_proto::client::ClientConfig::extensions)
+    /// that the runtime's application sent, if one comes in time. Up to 1,024
+    /// wait to be taken, one that comes then is dropped.
+    pub fn next_extension_in(&self, span: Duration) -> Option<Extension> {
+        self.client.next_extension(span)
     }
 
     /// Has something said back.

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use arcp_host::agent::Inbox;
 use arcp_host::driver::{Driver, Fenced, Host, HostError};
 use arcp_host::server_log::log;
+use arcp_proto::id::{JobId, SessionId};
+use arcp_proto::model::request::Extension;
 use arcp_proto::runtime::{Input, Operator};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -98,13 +101,14 @@ pub struct Server {
     buffer: Vec<u8>,
 }
 
-/// Tells a running server to stop.
+/// Tells a running server what to do, from any thread.
 #[derive(Clone)]
 pub struct ServerHandle(Arc<Control>);
 
 struct Control {
     asked: AtomicU8,
     waker: Arc<Waker>,
+    inbox: Arc<dyn Inbox>,
 }
 
 impl ServerHandle {
@@ -117,6 +121,25 @@ impl ServerHandle {
     /// Closes every connection in order now.
     pub fn shutdown(&self) {
         self.ask(2);
+    }
+
+    /// Ends a job, whoever submitted it: as by a cancel, with
+    /// [`Config::cancel_grace`]. One that is over stays as it is.
+    ///
+    /// [`Config::cancel_grace`]: arcp_proto::runtime::Config::cancel_grace
+    pub fn cancel_job(&self, job: JobId, reason: Option<String>) {
+        self.0.inbox.put(Input::Operator(Operator::CancelJob { job, reason }));
+    }
+
+    /// Takes a session from its client, whose jobs go on.
+    pub fn end_session(&self, session: SessionId, reason: Option<String>) {
+        self.0.inbox.put(Input::Operator(Operator::EndSession { session, reason }));
+    }
+
+    /// Sends a message of an extension to the client of a session, if it can
+    /// have it now: see [`Input::SendExtension`].
+    pub fn send_extension(&self, session: SessionId, message: Extension) {
+        self.0.inbox.put(Input::SendExtension { session, message });
     }
 
     fn ask(&self, what: u8) {
@@ -148,17 +171,19 @@ impl Server {
         let own = waker.clone();
         // It fails only when the poll is gone, and with it the server.
         let wake = move || drop(own.wake());
+        let connections = Connections::new(poll.registry().try_clone()?, &host.config, most);
+        let driver = Driver::new(host, wake)?;
         Ok(Server {
             address: listener.local_addr()?,
             listener: Some(listener),
-            connections: Connections::new(poll.registry().try_clone()?, &host.config, most),
-            driver: Driver::new(host, wake)?,
+            control: Arc::new(Control { asked: AtomicU8::new(0), waker, inbox: driver.inbox() }),
+            connections,
+            driver,
             gate: UpgradePolicy {
                 path: config.path.clone(),
                 hosts: config.allow_hosts.clone(),
                 origins: config.allow_origins.clone(),
             },
-            control: Arc::new(Control { asked: AtomicU8::new(0), waker }),
             drain_grace: config.drain_grace,
             drain_until: None,
             ending_since: None,
@@ -180,7 +205,7 @@ impl Server {
         format!("ws://{}{}", self.address, self.gate.path)
     }
 
-    /// What stops it, from another thread.
+    /// What tells it what to do, from another thread.
     pub fn handle(&self) -> ServerHandle {
         ServerHandle(self.control.clone())
     }

@@ -239,7 +239,11 @@ fn observe(notice: &Notice) {
         Notice::Refused { code, told: false, .. } => {
             log(format_args!("arcp: a request was refused with {code}; its client cannot be told"));
         }
+        Notice::ConnIdInUse { conn } => {
+            log(format_args!("arcp: connection {} was opened twice: a fault of this program", conn.0))
+        }
         Notice::Refused { .. }
+        | Notice::ExtensionDropped { .. }
         | Notice::SessionOpened { .. }
         | Notice::SessionResumed { .. }
         | Notice::SessionDetached { .. }

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use arcp_proto::client::{ClientConfig, ClientEvent, SessionEnd};
 use arcp_proto::error::{ApiMisuse, ErrorCode};
+use arcp_proto::id::SessionId;
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, Extension, Invocation, Priority, Submit};
+use arcp_proto::runtime::{Input, Notice};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
+use arcp_tests::raw::{Raw, open_payload};
 use arcp_tests::world::World;
 
 fn accepted(event: &ClientEvent) -> bool {
@@ -120,6 +123,74 @@ fn an_echo_comes_back_and_an_extension_arrives() {
     let told = world.until(client, |event| matches!(event, ClientEvent::Echoed { .. }));
     assert_eq!(told, ClientEvent::Echoed { handle: echo, nonce: Some("n1".into()) });
     assert_eq!(world.extensions[0].payload, payload);
+    world.finish();
+}
+
+#[test]
+fn an_application_sends_a_message_of_an_extension_to_a_client_that_agreed_to_it() {
+    let mut world = World::configured(5, |config| config.extensions = vec!["arcpx.test".into()]);
+    world.family = Family::Open;
+    let mut config = ClientConfig::new("c", "1", Credential::Bearer(Secret::new("tok-a".into())));
+    config.family = Family::Open;
+    config.extensions = vec!["arcpx.test".into()];
+    let client = world.add_client_with(config);
+    let ClientEvent::Accepted { session, .. } = world.until(client, accepted) else { panic!("another event") };
+    let session: SessionId = session.as_str().parse().expect("a session's id");
+    let payload = Json::parse(r#"{"n":1.50,"x":null}"#).expect("JSON");
+    let note = |optional| Extension { kind: "arcpx.test.note.v1".into(), payload: payload.clone(), optional };
+    for optional in [false, true] {
+        world.input(Input::SendExtension { session, message: note(optional) });
+        world.until(client, |event| *event == ClientEvent::Extension(note(optional)));
+    }
+    // One that the client did not agree to stays here, and so does one for nobody.
+    let dropped = |kind: &str| Notice::ExtensionDropped { session, kind: kind.into() };
+    let foreign = Extension { kind: "arcpx.other.v1".into(), ..note(true) };
+    world.input(Input::SendExtension { session, message: foreign });
+    assert_eq!(world.notices.last(), Some(&dropped("arcpx.other.v1")));
+    world.unplug(client, true);
+    let conn = world.conn_of(client).expect("connected");
+    world.input(Input::Closed { conn });
+    world.input(Input::SendExtension { session, message: note(false) });
+    assert_eq!(world.notices.last(), Some(&dropped("arcpx.test.note.v1")));
+    world.finish();
+}
+
+#[test]
+fn no_message_of_an_extension_is_sent_in_hello() {
+    let mut world = World::configured(6, |config| config.extensions = vec!["arcpx.test".into()]);
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    let session = welcome["payload"]["session_id"].as_str().expect("an id").parse().expect("a session's id");
+    let message = Extension { kind: "arcpx.test.v1".into(), payload: Json::empty_object(), optional: true };
+    world.input(Input::SendExtension { session, message });
+    assert_eq!(world.notices.last(), Some(&Notice::ExtensionDropped { session, kind: "arcpx.test.v1".into() }));
+    assert_eq!(raw.settle(&mut world), Vec::<serde_json::Value>::new());
+    world.finish();
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_sent_no_more_messages_than_its_connection_may_hold() {
+    let mut world = World::configured(7, |config| {
+        config.extensions = vec!["arcpx.test".into()];
+        config.limits.replies_per_connection = 8;
+    });
+    let mut payload = open_payload("tok-a");
+    payload["capabilities"]["extensions"] = serde_json::json!(["arcpx.test"]);
+    let (mut raw, accepted) = Raw::open_with(&mut world, payload);
+    let session = accepted["payload"]["session_id"].as_str().expect("an id").parse().expect("a session's id");
+    world.stall(raw.conn, true);
+    let dropped =
+        |world: &World| world.notices.iter().filter(|notice| matches!(notice, Notice::ExtensionDropped { .. })).count();
+    let mut sent = 0;
+    while dropped(&world) == 0 {
+        let message = Extension { kind: "arcpx.test.v1".into(), payload: Json::empty_object(), optional: false };
+        world.input(Input::SendExtension { session, message });
+        sent += 1;
+        assert!(sent < 10_000, "nothing holds them back");
+    }
+    assert!(!raw.is_closed(&world), "it is not the client's fault");
+    world.stall(raw.conn, false);
+    let received = raw.settle(&mut world).iter().filter(|frame| frame["type"] == "arcpx.test.v1").count();
+    assert_eq!(received, sent - 1);
     world.finish();
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use arcp_proto::client::ClientEvent;
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::{JobId, Principal, WireId};
+use arcp_proto::id::{JobId, Principal, SessionId, WireId};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::{FinalStatus, JobStatus};
 use arcp_proto::model::request::{ListQuery, Submit};
-use arcp_proto::runtime::{Input, Operator};
+use arcp_proto::runtime::{CloseReason, Input, Notice, Operator, Transport};
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
@@ -19,6 +19,10 @@ fn world(seed: u64) -> World {
         config.operators = [Principal::new("boss").expect("a name")].into();
         config.auditors = [Principal::new("clerk").expect("a name")].into();
     })
+}
+
+fn session_of(opened: &Value) -> SessionId {
+    opened["payload"]["session_id"].as_str().expect("an id").parse().expect("a session's id")
 }
 
 fn id_of(job: &Value) -> JobId {
@@ -155,4 +159,75 @@ fn a_listing_says_whose_each_job_is_and_when_it_ended_to_who_asked_for_that() {
         assert!([&going, &ended].into_iter().all(|id| entry(id).owner.as_deref() == Some("a")));
         world.finish();
     }
+}
+
+#[test]
+fn an_operator_takes_a_session_from_its_client_and_its_jobs_go_on() {
+    for family in [Family::Hello, Family::Open] {
+        let mut world = World::seeded(4);
+        let (mut raw, opened) = match family {
+            Family::Hello => Raw::hello(&mut world, "tok-a"),
+            Family::Open => Raw::open(&mut world, "tok-a"),
+        };
+        match family {
+            Family::Hello => raw.submit(&mut world, json!({"agent": "stepper"})),
+            Family::Open => raw.invoke(&mut world, json!({"tool": "stepper"})),
+        };
+        let session = session_of(&opened);
+        let end = Operator::EndSession { session, reason: Some("moved away".into()) };
+        world.input(Input::Operator(end.clone()));
+        match family {
+            Family::Hello => {
+                let told = raw.expect(&mut world, "session.error");
+                assert_eq!((code(&told), &told["payload"]["message"]), ("CANCELLED", &json!("moved away")));
+            }
+            Family::Open => {
+                let told = raw.expect(&mut world, "session.evicted");
+                assert_eq!((code(&told), &told["payload"]["reason"]), ("CANCELLED", &json!("moved away")));
+            }
+        }
+        assert_eq!(world.close_reason(raw.conn), Some(CloseReason::Evicted), "{family}");
+        assert!(world.notices.contains(&Notice::SessionEnded { session }));
+        let stats = world.runtime().stats();
+        assert_eq!((stats.sessions, stats.unfinished_jobs), (0, 1), "{family}: the job goes on");
+        // Whoever is ended already stays so.
+        world.input(Input::Operator(end));
+        world.settle();
+        assert_eq!(world.runtime().stats().unfinished_jobs, 0);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_session_without_a_connection_that_an_operator_ends_stays_ended_over_a_crash() {
+    let mut world = World::seeded(5);
+    let (raw, welcome) = Raw::hello(&mut world, "tok-a");
+    world.input(Input::Closed { conn: raw.conn });
+    let session = session_of(&welcome);
+    world.input(Input::Operator(Operator::EndSession { session, reason: None }));
+    world.settle();
+    assert_eq!(world.runtime().stats().sessions, 0);
+    world.crash();
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 0);
+    let answer = back.expect_any(&mut world, &["session.error", "session.welcome"]);
+    assert_eq!(answer["type"], "session.error", "{answer}");
+    world.finish();
+}
+
+#[test]
+fn a_connection_that_is_opened_under_a_number_in_use_is_told_of_and_changes_nothing() {
+    let mut world = World::seeded(6);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let conn = raw.conn;
+    world.input(Input::Opened { conn, transport: Transport::Lines, address: None, peer: Principal::new("boss") });
+    assert_eq!(world.notices.last(), Some(&Notice::ConnIdInUse { conn }));
+    assert_eq!(world.runtime().stats().connections, 1);
+    raw.submit(&mut world, json!({"agent": "echo"}));
+    raw.until_end(&mut world);
+    world.input(Input::Closed { conn });
+    let before = world.notices.len();
+    world.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
+    assert!(!world.notices[before..].contains(&Notice::ConnIdInUse { conn }), "it is free again");
+    world.input(Input::Closed { conn });
+    world.finish();
 }

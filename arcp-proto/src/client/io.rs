@@ -11,7 +11,7 @@ use crate::model::agent::AgentEntry;
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Accepted, JobPage, Refusal, Watching};
-use crate::model::request::{ClientInfo, Credential, ResumeClaim};
+use crate::model::request::{ClientInfo, Credential, Extension, ResumeClaim};
 use crate::time::UtcMs;
 use crate::wire::Family;
 
@@ -230,6 +230,9 @@ pub enum ClientEvent {
         /// What was said.
         nonce: Option<String>,
     },
+    /// The runtime's application sent a message of an extension of
+    /// [`ClientConfig::extensions`]: once, or never if it could not be sent then.
+    Extension(Extension),
     /// A command was refused.
     Refused {
         /// The command; `None` if the runtime did not say which.

@@ -79,8 +79,15 @@ impl Client {
                     self.tell(ClientEvent::Echoed { handle, nonce });
                 }
             }
+            Reply::Extension(message) if message.is_of(&self.config.extensions) => {
+                self.tell(ClientEvent::Extension(message));
+            }
             // Nothing here asks for subscriptions.
-            Reply::Done { .. } | Reply::JobHeartbeat(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => {}
+            Reply::Extension(_)
+            | Reply::Done { .. }
+            | Reply::JobHeartbeat(_)
+            | Reply::Subscribed { .. }
+            | Reply::Unsubscribed { .. } => {}
             Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref(), id),
             Reply::Closed { reason, .. } => self.on_goodbye(reason),
             Reply::Ping { nonce, .. } => self.send(&Request::Session(SessionRequest::Pong { nonce })),

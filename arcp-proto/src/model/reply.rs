@@ -10,7 +10,7 @@ use crate::json::Json;
 use crate::model::agent::AgentEntry;
 use crate::model::feature::Features;
 use crate::model::job::{JobStatus, JobSummary};
-use crate::model::request::{ClientInfo, Target};
+use crate::model::request::{ClientInfo, Extension, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
@@ -74,6 +74,8 @@ pub enum Reply {
         /// The request it answers.
         request: Option<WireId>,
     },
+    /// A message of an extension, from the application.
+    Extension(Extension),
     /// A job is alive; for peers that have a word for it.
     JobHeartbeat(JobHeartbeat),
     /// One page of jobs.
@@ -134,6 +136,7 @@ impl Reply {
                 Reply::Jobs(page) => page.jobs.iter().map(|job| FIXED + json(&job.lease)).sum(),
                 Reply::Accepted(accepted) => json(&accepted.lease) + text(&accepted.trace),
                 Reply::Watching(watching) => json(&watching.lease) + text(&watching.trace),
+                Reply::Extension(message) => message.kind.len() + json(&message.payload),
                 Reply::Challenge(_) | Reply::Refresh { .. } | Reply::Subscribed { .. } => 0,
             }
     }

@@ -115,6 +115,23 @@ pub enum Input {
         /// The session.
         session: SessionId,
     },
+    /// The application has a message of an extension for a client. It is sent
+    /// once and not kept, without a number, and passes by what waits for the
+    /// store. A session that has no connection, that did not agree to the
+    /// extension, or whose answers have reached
+    /// [`Limits::replies_per_connection`] or
+    /// [`Limits::reply_bytes_per_connection`] does not get it:
+    /// [`Notice::ExtensionDropped`]. The hello family has no such messages.
+    ///
+    /// [`Limits::replies_per_connection`]: crate::limits::Limits::replies_per_connection
+    /// [`Limits::reply_bytes_per_connection`]: crate::limits::Limits::reply_bytes_per_connection
+    SendExtension {
+        /// The session.
+        session: SessionId,
+        /// The message; its type is in a namespace of
+        /// [`Config::extensions`](super::Config::extensions).
+        message: Extension,
+    },
     /// The operator wants something.
     Operator(Operator),
     /// An input was checked.
@@ -304,6 +321,15 @@ pub enum Operator {
         /// The job.
         job: JobId,
         /// Why, for whoever watches it.
+        reason: Option<String>,
+    },
+    /// Take a session from its client, connected or not: it is told, with the
+    /// code `CANCELLED`, and cannot resume it; with its credential it may open
+    /// another one. Jobs go on. One that is over stays as it is.
+    EndSession {
+        /// The session.
+        session: SessionId,
+        /// Why, for its client.
         reason: Option<String>,
     },
 }
@@ -560,6 +586,19 @@ pub enum Notice {
         job: JobId,
         /// How.
         status: FinalStatus,
+    },
+    /// A message of [`Input::SendExtension`] was not sent.
+    ExtensionDropped {
+        /// The session that it was for.
+        session: SessionId,
+        /// The type of the message.
+        kind: String,
+    },
+    /// A driver opened a connection under the number of one that is open; the
+    /// first one goes on, and nothing is known of the other.
+    ConnIdInUse {
+        /// The number.
+        conn: ConnId,
     },
     /// The store failed; nothing numbered is sent until it works again.
     StoreFailed,

@@ -30,7 +30,7 @@ pub use io::{
 pub use job::Wait;
 
 use crate::entropy::Seeds;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, ErrorCode};
 use crate::id::{JobId, LogPos};
 use crate::time::Now;
 use connection::Connections;
@@ -151,12 +151,19 @@ impl Runtime {
             Input::Agent { job, call } => self.agents().on_call(job, call),
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
             Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
-            Input::ExtensionTaken { session } => self.on_extension_taken(session),
+            Input::ExtensionTaken { session } => {
+                self.sessions.take_extension(session);
+                // Perhaps its sender is read again.
+                if let Some(conn) = self.delivery.feeds.conn(session) {
+                    self.ctx.ready(conn);
+                }
+            }
             Input::InputChecked { op, fault } => {
                 let judged = self.connections.on_input_checked(&mut self.ctx, op, fault);
                 self.hear_again(judged);
             }
             Input::Agents { agents, restartable } => self.agents().on_hosted(agents, restartable),
+            Input::SendExtension { session, message } => self.on_send_extension(session, message),
             Input::Operator(operator) => self.on_operator(operator),
             Input::Reseed(seeds) => self.ctx.entropy.reseed(&seeds),
             Input::Restore { at, record } => self.on_restore(at, record),
@@ -304,6 +311,10 @@ impl Runtime {
             Operator::CancelJob { job, reason } => {
                 self.jobs.note_cancel(&mut self.ctx, job, reason.as_deref());
                 self.cancel_job(job, reason.as_deref(), self.ctx.config.cancel_grace);
+            }
+            Operator::EndSession { session, reason } => {
+                let reason = reason.as_deref().unwrap_or("an operator ended the session");
+                self.sessions.evict(&mut self.ctx, session, ErrorCode::Cancelled, reason);
             }
         }
     }

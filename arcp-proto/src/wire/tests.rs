@@ -198,9 +198,14 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             from: 0,
             replayed: false,
         }),
+        Some(Reply::Watching(_)) => Reply::Extension(Extension {
+            kind: String::from("arcpx.test.note.v1"),
+            payload: Json::empty_object(),
+            optional: true,
+        }),
         // An opening, a sign of life, and subscriptions, which our client does not ask for, are read elsewhere.
         Some(
-            Reply::Watching(_)
+            Reply::Extension(_)
             | Reply::Opened(_)
             | Reply::JobHeartbeat(_)
             | Reply::Subscribed { .. }

@@ -126,6 +126,12 @@ impl Conn {
         !ctx.log.full && !answers && !host_is_full && !self.check.is_waiting()
     }
 
+    /// Whether one more message that nobody asked for may wait for it.
+    pub(in crate::runtime) fn has_room(&self, ctx: &Context) -> bool {
+        let limits = &ctx.config.limits;
+        !self.answers.reach(limits.replies_per_connection, limits.reply_bytes_per_connection)
+    }
+
     /// Its writer can take more.
     pub(in crate::runtime) fn on_credit(&mut self, ctx: &mut Context, bytes: u32, frames: u32) {
         self.channel.grant(bytes, frames);

@@ -23,7 +23,7 @@ pub(super) use heartbeat::heartbeat_interval;
 
 use super::context::Context;
 use super::effect::{Effect, Position};
-use super::io::{CloseReason, Output, Transport};
+use super::io::{CloseReason, Notice, Output, Transport};
 use super::session::Sessions;
 use super::timers::Timer;
 use crate::error::Violation;
@@ -91,7 +91,7 @@ impl Connections {
         peer: Option<Principal>,
     ) {
         if self.by_id.contains_key(&id) {
-            return;
+            return ctx.observe(Notice::ConnIdInUse { conn: id });
         }
         if self.handshaking >= ctx.config.limits.handshaking_connections {
             return ctx.output(Output::Close { conn: id, reason: CloseReason::TooMany });

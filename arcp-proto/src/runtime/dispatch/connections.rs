@@ -10,11 +10,12 @@ use crate::error::Violation;
 use crate::id::{ConnId, JobId, OpId, SessionId, WireId};
 use crate::model::feature::Feature;
 use crate::model::reply::{JobHeartbeat, Refusal, Reply, Subject};
+use crate::model::request::Extension;
 use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Heard, Held, Judged};
 use crate::runtime::delivery::{Audience, Feed};
 use crate::runtime::effect::Position;
-use crate::runtime::io::{CloseReason, Verdict};
+use crate::runtime::io::{CloseReason, Notice, Verdict};
 use crate::time::Timestamp;
 
 impl Runtime {
@@ -114,11 +115,13 @@ impl Runtime {
         self.carry();
     }
 
-    /// The host has taken a message: perhaps its sender is read again.
-    pub(in crate::runtime) fn on_extension_taken(&mut self, session: SessionId) {
-        self.sessions.take_extension(session);
-        if let Some(conn) = self.delivery.feeds.conn(session) {
-            self.ctx.ready(conn);
+    /// A message of an extension goes to a client that agreed to it and reads.
+    pub(in crate::runtime) fn on_send_extension(&mut self, session: SessionId, message: Extension) {
+        let agreed = self.sessions.get(session).is_some_and(|session| message.is_of(session.extensions().names()));
+        let conn = self.delivery.feeds.conn(session).filter(|_| agreed);
+        match conn.filter(|conn| self.connections.get(*conn).is_some_and(|conn| conn.has_room(&self.ctx))) {
+            Some(conn) => self.say_aside(conn, Reply::Extension(message)),
+            None => self.ctx.observe(Notice::ExtensionDropped { session, kind: message.kind }),
         }
     }
 

@@ -36,6 +36,7 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
             | Reply::Refresh { .. }
             | Reply::Echo { .. }
             | Reply::Done { .. }
+            | Reply::Extension(_)
             | Reply::JobHeartbeat(_)
             | Reply::Subscribed { .. }
             | Reply::Unsubscribed { .. } => return None,
@@ -87,6 +88,7 @@ fn about(reply: &Reply) -> About<'_> {
         | Reply::Done { .. }
         | Reply::Subscribed { .. }
         | Reply::Unsubscribed { .. }
+        | Reply::Extension(_)
         | Reply::JobHeartbeat(_)
         | Reply::Ping { .. } => About::default(),
     }

@@ -3,6 +3,7 @@
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
+use super::requests::read_extension;
 use super::{IMPLIED, capability_named, extension_feature};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
@@ -87,7 +88,10 @@ impl Payload<'_, '_> {
             "job.failed" | "tool.error" => JobEvent::Ended(self.failed()),
             "job.cancelled" => JobEvent::Ended(self.cancelled()),
             _ if self.header.seq.is_some() => return Ok(RuntimeFrame::Counted),
-            _ => return Ok(RuntimeFrame::Unknown),
+            _ => {
+                let message = read_extension(self.header)?;
+                return Ok(message.map_or(RuntimeFrame::Unknown, |message| self.answer(Reply::Extension(message))));
+            }
         };
         let Some(job) = self.id(&["job_id"]).or_else(|| self.header.job.clone()) else {
             // The end of a job that never was refuses it; what else is told of

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Envelope, TYPES, capability_name, extension_names, is_job, subscriptions, words};
+use super::{Envelope, OPTIONAL, TYPES, capability_name, extension_names, is_job, subscriptions, words};
 use crate::id::IdempotencyKey;
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
@@ -41,7 +41,7 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     if let Request::Session(SessionRequest::Extension(extension)) = out.request
         && extension.optional
     {
-        envelope.extensions = Some("{\"optional\":true}");
+        envelope.extensions = Some(OPTIONAL);
     }
     Some(envelope.around(&payload))
 }

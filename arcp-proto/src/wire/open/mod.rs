@@ -127,6 +127,9 @@ fn priority_name(priority: Priority) -> &'static str {
     }
 }
 
+/// What stands on a message whose reader need not know its type.
+const OPTIONAL: &str = "{\"optional\":true}";
+
 /// The members of an envelope, in the order they are written.
 #[derive(Default)]
 struct Envelope<'a> {

@@ -3,7 +3,9 @@
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 
-use super::{Envelope, capability_name, code_name, correlation, extension_names, is_job, shown, status_word, words};
+use super::{
+    Envelope, OPTIONAL, capability_name, code_name, correlation, extension_names, is_job, shown, status_word, words,
+};
 use crate::error::ErrorCode;
 use crate::id::WireId;
 use crate::json::{Json, Object};
@@ -28,13 +30,14 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
         trace,
         correlation: correlation(view, request),
         priority: shown(view, Priority::Normal),
+        extensions: is_optional(reply).then_some(OPTIONAL),
         seq: stamp.seq,
         ..Envelope::default()
     };
     Some(envelope.around(&payload))
 }
 
-fn write_own(view: &View, stamp: Stamp, reply: &Reply) -> Option<(&'static str, String)> {
+fn write_own<'a>(view: &View, stamp: Stamp, reply: &'a Reply) -> Option<(&'a str, String)> {
     let mut payload = Object::new();
     Some(match reply {
         Reply::Opened(opened) => match opened.replay {
@@ -56,6 +59,7 @@ fn write_own(view: &View, stamp: Stamp, reply: &Reply) -> Option<(&'static str, 
             payload.str("detail", detail).str("note", detail);
             ("ack", payload.done())
         }
+        Reply::Extension(message) => (message.kind.as_str(), String::from(message.payload.as_str())),
         Reply::JobHeartbeat(heartbeat) => ("job.heartbeat", write_heartbeat(heartbeat)),
         Reply::Accepted(accepted) => ("job.accepted", write_accepted(accepted)),
         Reply::CancelTaken { target, deadline_ms, .. } => {
@@ -77,6 +81,11 @@ fn write_own(view: &View, stamp: Stamp, reply: &Reply) -> Option<(&'static str, 
             return None;
         }
     })
+}
+
+/// Whether its reader need not know its type.
+fn is_optional(reply: &Reply) -> bool {
+    matches!(reply, Reply::Extension(message) if message.optional)
 }
 
 /// The request a reply answers, the job it is about and its trace.
@@ -101,7 +110,7 @@ fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
         Reply::JobHeartbeat(heartbeat) => (heartbeat.request.as_ref(), Some(&heartbeat.job), Some(&heartbeat.trace)),
         Reply::Accepted(accepted) => (accepted.request.as_ref(), Some(&accepted.job), accepted.trace.as_deref()),
         Reply::Watching(watching) => (watching.request.as_ref(), Some(&watching.job), watching.trace.as_deref()),
-        Reply::Ping { .. } | Reply::Refresh { .. } | Reply::Evicted { .. } => (None, None, None),
+        Reply::Ping { .. } | Reply::Refresh { .. } | Reply::Evicted { .. } | Reply::Extension(_) => (None, None, None),
     }
 }
 

@@ -106,15 +106,25 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
 /// A type of the protocol that nobody serves here, or one of an extension
 /// (RFC §21.3).
 fn read_other(header: &Header<'_>) -> Result<Request, Violation> {
+    match read_extension(header)? {
+        Some(message) => Ok(SessionRequest::Extension(message).into()),
+        None => {
+            let shown: String = header.kind.chars().take(64).collect();
+            let message = alloc::format!("`{shown}` is not served by this runtime");
+            Err(Violation::new(ErrorCode::Unimplemented, message))
+        }
+    }
+}
+
+/// A message whose type cannot be one of the protocol; `None` if it can.
+pub(super) fn read_extension(header: &Header<'_>) -> Result<Option<Extension>, Violation> {
     let kind = header.kind.as_ref();
     let first = kind.split('.').next().unwrap_or_default();
     if CORE.contains(&first) || !kind.contains('.') || kind.len() > WireId::MAX {
-        let shown: String = kind.chars().take(64).collect();
-        let message = alloc::format!("`{shown}` is not served by this runtime");
-        return Err(Violation::new(ErrorCode::Unimplemented, message));
+        return Ok(None);
     }
-    let said = Json::parse(header.payload).map_err(|e| Violation::invalid(alloc::format!("`payload`: {e}")))?;
-    Ok(SessionRequest::Extension(Extension { kind: kind.to_string(), payload: said, optional: header.optional }).into())
+    let payload = Json::parse(header.payload).map_err(|e| Violation::invalid(alloc::format!("`payload`: {e}")))?;
+    Ok(Some(Extension { kind: kind.to_string(), payload, optional: header.optional }))
 }
 
 fn priority(header: &Header<'_>) -> Result<Priority, Violation> {

@@ -51,6 +51,7 @@ pub(in crate::wire) fn write_reply(words: Words<'_>, reply: &Reply) -> Option<(&
         | Reply::Done { .. }
         | Reply::Subscribed { .. }
         | Reply::Unsubscribed { .. }
+        | Reply::Extension(_)
         | Reply::JobHeartbeat(_)
         | Reply::Accepted(_)
         | Reply::CancelTaken { .. } => return None,
