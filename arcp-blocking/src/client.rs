@@ -48,6 +48,7 @@ pub struct Client {
 
 /// What the runtime said when it accepted the session.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Welcome {
     /// The session.
     pub session: WireId,

@@ -43,6 +43,7 @@ pub enum Target {
 
 /// A text that is no target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TargetError {
     /// Not a `ws://` URL.
     #[error("`{0}` is not of the form ws://HOST[:PORT][/PATH] or exec:COMMAND")]

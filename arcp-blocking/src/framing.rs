@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 
-use arcp_proto::wire::frame::{Line, Lines};
+use arcp_proto::wire::{Line, Lines};
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};

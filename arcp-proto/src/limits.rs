@@ -270,6 +270,80 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Bounds for a device: a few peers, a few agents at once, and a few
+    /// megabytes for everything, however its peers behave. Frames have at most
+    /// 64 KiB, results 1 MiB; the store keeps at most 16 MiB of events.
+    ///
+    /// ```
+    /// use arcp_proto::{limits::Limits, runtime::Config};
+    /// let mut config = Config::new("thermostat", "1.0.0");
+    /// config.limits = Limits { running_jobs: 2, ..Limits::small() };
+    /// assert!(config.validate().is_ok());
+    /// ```
+    pub fn small() -> Limits {
+        Limits {
+            frame_bytes: 64 << 10,
+            handshake_frame_bytes: 8 << 10,
+            result_frame_bytes: 16 << 10,
+            json_depth: 32,
+            event_body_bytes: 16 << 10,
+            result_bytes: 1 << 20,
+            handshaking_connections: 8,
+            handshaking_connections_per_network: 8,
+            pong_bytes_per_connection: 1 << 10,
+            pong_bytes: 8 << 10,
+            partial_bytes: 256 << 10,
+            sessions_per_principal: 8,
+            anonymous_sessions_per_network: 4,
+            anonymous_sessions: 4,
+            sessions: 16,
+            jobs_per_principal: 16,
+            jobs: 32,
+            waiting_input_bytes_per_principal: 64 << 10,
+            waiting_input_bytes: 128 << 10,
+            checked_input_bytes: 16 << 10,
+            input_checks: 4,
+            lease_bytes: 1 << 10,
+            ended_jobs_per_principal: 16,
+            running_jobs: 4,
+            watches_per_session: 16,
+            subscriptions_per_session: 2,
+            subscriptions_per_principal: 4,
+            backfill_events: 2048,
+            watch_lag: 1024,
+            ack_lag: 256,
+            replies_per_connection: 16,
+            reply_bytes_per_connection: 4 << 10,
+            undurable_bytes: 128 << 10,
+            extension_bytes: 16 << 10,
+            seen_ids_per_session: 32,
+            requests_per_job: 32,
+            keys_per_principal: 128,
+            keys: 256,
+            job_events: 256,
+            job_event_bytes: 64 << 10,
+            log_bytes: 256 << 10,
+            kept_job_events: 2048,
+            kept_job_bytes: 1 << 20,
+            kept_bytes: 16 << 20,
+            checkpoint_bytes: 16 << 10,
+            load_events: 32,
+            load_bytes: 32 << 10,
+            ahead_bytes: 64 << 10,
+            rendered_bytes: 64 << 10,
+            loads_per_session: 2,
+            index_runs_per_session: 512,
+            index_runs: 2048,
+            agent_credit: 32,
+            agent_credit_bytes: 32 << 10,
+            pace_events: 128,
+            pace_bytes: 64 << 10,
+            list_scan: 1000,
+            ended_sessions: 64,
+            ..Limits::default()
+        }
+    }
+
     /// What is left of a bound without the reserve; one in any case.
     pub(crate) fn without_reserve(&self, bound: usize) -> usize {
         let kept = (bound as u128 * u128::from(self.reserve)).div_ceil(100) as usize;

@@ -113,6 +113,7 @@ impl Recorder {
 
 /// A replay that came out as recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Replayed {
     /// Inputs fed.
     pub inputs: usize,

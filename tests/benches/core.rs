@@ -14,8 +14,8 @@ use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::feature::Features;
 use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport, Verdict};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
-use arcp_proto::wire::envelope::Header;
-use arcp_proto::wire::{self, EventFrame, EventSnapshot, Family, FrameRole, Profile, View, frame, read_request};
+use arcp_proto::wire::raw::{self, EventFrame, EventSnapshot, Header, read_request};
+use arcp_proto::wire::{Family, FrameRole, Profile, View};
 use divan::{AllocProfiler, Bencher, black_box};
 
 #[global_allocator]
@@ -98,7 +98,7 @@ const SUBMIT: &str = r#"{"arcp":"1.1","id":"msg_01M7VD85KRK5GC3VYZPYNM59NA","typ
 /// An envelope in: checked, header and payload read.
 #[divan::bench]
 fn decode_submit() -> bool {
-    let text = frame::ingest(black_box(SUBMIT.as_bytes()), 4 << 20, 120).expect("fine");
+    let text = raw::ingest(black_box(SUBMIT.as_bytes()), 4 << 20, 120).expect("fine");
     let header = Header::read(text).expect("fine");
     read_request(Family::Hello, &header).is_ok()
 }
@@ -125,7 +125,7 @@ fn job_after_ended_jobs(bencher: Bencher, before: u64) {
 /// The header alone, the payload left as text.
 #[divan::bench]
 fn decode_header() -> bool {
-    let text = frame::ingest(black_box(SUBMIT.as_bytes()), 4 << 20, 120).expect("fine");
+    let text = raw::ingest(black_box(SUBMIT.as_bytes()), 4 << 20, 120).expect("fine");
     Header::read(text).is_ok()
 }
 
@@ -140,7 +140,7 @@ fn encode_event(bencher: Bencher, family: Family) {
     let request = WireId::new("msg_01M7VD85KQ9SZXPW6NX4X2SFJ9").expect("an id");
     let told = EventSnapshot { job, at: UtcMs(1_767_225_600_000), thoughts: 0, event: &event };
     bencher.bench_local(|| {
-        let payload = wire::render_event(&view, black_box(&told), FrameRole::Whole);
+        let payload = raw::render_event(&view, black_box(&told), FrameRole::Whole);
         let frame = EventFrame {
             id: ulid_zero(),
             session,
@@ -154,7 +154,7 @@ fn encode_event(bencher: Bencher, family: Family) {
             part: FrameRole::Whole,
             payload: &payload,
         };
-        wire::write_event(&view, &frame)
+        raw::write_event(&view, &frame)
     });
 }
 

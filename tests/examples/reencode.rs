@@ -16,11 +16,10 @@ use arcp_proto::json::Members;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::Features;
 use arcp_proto::time::UtcMs;
-use arcp_proto::wire::envelope::Header;
-use arcp_proto::wire::{
-    self, EventFrame, EventSnapshot, Family, FrameRole, Profile, RequestToSend, RuntimeFrame, Stamp, View, frame,
-    read_request, read_runtime_frame,
+use arcp_proto::wire::raw::{
+    self, EventFrame, EventSnapshot, Header, RequestToSend, RuntimeFrame, Stamp, read_request, read_runtime_frame,
 };
+use arcp_proto::wire::{Family, FrameRole, Profile, View};
 use ulid::Ulid;
 
 const AT: UtcMs = UtcMs(1_767_225_600_000);
@@ -41,7 +40,7 @@ fn main() {
         for line in std::fs::read_to_string(&file).expect("text").lines() {
             // As text: some frames hold what no tree of values can.
             let entry = Members::of(line).expect("JSON lines");
-            let text = entry.get("msg").and_then(|raw| frame::ingest(raw.as_bytes(), 16 << 20, 240).ok());
+            let text = entry.get("msg").and_then(|raw| raw::ingest(raw.as_bytes(), 16 << 20, 240).ok());
             let Some(Ok(header)) = text.map(Header::read) else { continue };
             let frame = match entry.get_str("dir").as_deref() {
                 Some("c2r") => request(&view, &header),
@@ -60,10 +59,7 @@ fn request(view: &View, header: &Header<'_>) -> Option<String> {
     let inbound = read_request(view.family, header).ok()?;
     let id = Ulid::from_parts(AT.0, 1);
     let session = inbound.session.filter(|session| session.as_str().starts_with("sess_"));
-    wire::write_request(
-        view.family,
-        &RequestToSend { id, session: session.as_ref(), at: AT, request: &inbound.request },
-    )
+    raw::write_request(view.family, &RequestToSend { id, session: session.as_ref(), at: AT, request: &inbound.request })
 }
 
 /// What a runtime said as ours would write it.
@@ -73,7 +69,7 @@ fn said(view: &View, header: &Header<'_>) -> Option<String> {
     match read_runtime_frame(view.family, header, AT).ok()? {
         RuntimeFrame::Reply { reply, .. } => {
             let stamp = Stamp { id, session: Some(session), seq: header.seq };
-            wire::write_reply(view, stamp, &reply)
+            raw::write_reply(view, stamp, &reply)
         }
         RuntimeFrame::Event { event, .. } => Some(event_frame(view, header, id, session, &event)),
         RuntimeFrame::Goodbye { .. }
@@ -85,7 +81,7 @@ fn said(view: &View, header: &Header<'_>) -> Option<String> {
 
 fn event_frame(view: &View, header: &Header<'_>, id: Ulid, session: SessionId, event: &JobEvent) -> String {
     let job = JobId::from_ulid(Ulid::from_parts(AT.0, 4));
-    let payload = wire::render_event(view, &EventSnapshot { job, at: AT, thoughts: 0, event }, FrameRole::Whole);
+    let payload = raw::render_event(view, &EventSnapshot { job, at: AT, thoughts: 0, event }, FrameRole::Whole);
     let frame = EventFrame {
         id,
         session,
@@ -99,5 +95,5 @@ fn event_frame(view: &View, header: &Header<'_>, id: Ulid, session: SessionId, e
         part: FrameRole::Whole,
         payload: &payload,
     };
-    wire::write_event(view, &frame)
+    raw::write_event(view, &frame)
 }

@@ -528,3 +528,19 @@ fn requests_per_job() {
     assert_eq!(ask(&mut world)["payload"]["code"], "RESOURCE_EXHAUSTED");
     world.finish();
 }
+
+#[test]
+fn sessions_and_jobs_of_both_families_run_within_the_bounds_of_a_device() {
+    let mut world = World::configured(61, |config| config.limits = Limits::small());
+    let (mut hello, _) = Raw::hello(&mut world, "tok-a");
+    let (mut open, _) = Raw::open(&mut world, "tok-b");
+    for agent in ["echo", "kinds", "chunker", "thinker"] {
+        hello.submit(&mut world, json!({"agent": agent, "input": "hi"}));
+        let end = hello.until_end(&mut world).pop().expect("an end");
+        assert_eq!(end["payload"]["final_status"], "success", "{agent}");
+        open.invoke(&mut world, json!({"tool": agent, "arguments": "hi"}));
+        let end = open.until_end(&mut world).pop().expect("an end");
+        assert_eq!(end["type"], "job.completed", "{agent}");
+    }
+    world.finish();
+}

@@ -6,10 +6,10 @@ use arcp_proto::json::{Json, Members};
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::request::{Command, HandshakeRequest, Request, SessionRequest, Submit};
 use arcp_proto::time::UtcMs;
-use arcp_proto::wire::envelope::Header;
-use arcp_proto::wire::{
-    Family, Profile, RequestToSend, RuntimeFrame, frame, read_request, read_runtime_frame, write_request,
+use arcp_proto::wire::raw::{
+    Header, RequestToSend, RuntimeFrame, ingest, read_request, read_runtime_frame, write_request,
 };
+use arcp_proto::wire::{Family, Profile};
 
 /// Calls back with file, line, direction and text of every recorded frame.
 fn each(peer: &str, mut visit: impl FnMut(&str, &str, &str)) {
@@ -39,7 +39,7 @@ fn every_frame_of_the_python_runtime_is_read() {
         if direction != "r2c" || place.starts_with("30-") || place.starts_with("31-") {
             return;
         }
-        let text = match frame::ingest(text.as_bytes(), 16 << 20, 240) {
+        let text = match ingest(text.as_bytes(), 16 << 20, 240) {
             Ok(text) => text,
             Err(violation) => return poison.push(format!("{place} {violation}")),
         };

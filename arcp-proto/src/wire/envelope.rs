@@ -11,14 +11,12 @@ use crate::error::Violation;
 use crate::id::WireId;
 use crate::json::{Members, Text};
 use crate::model::reply::{RefusedKind, Subject};
-use crate::wire::bounded_trace;
+use crate::wire::codec::bounded_trace;
 use crate::wire::shared::refused_kind;
 
 /// The header of one frame.
 #[derive(Debug)]
 pub struct Header<'a> {
-    /// The protocol version, if given.
-    pub arcp: Option<Cow<'a, str>>,
     /// The message id.
     pub id: WireId,
     /// The message type.
@@ -130,6 +128,7 @@ impl<'a> Header<'a> {
             return Err(Violation::invalid("the envelope has no `type`"));
         };
         let arcp = fields.arcp.map(|Text(text)| text);
+        // Nothing differs between these versions.
         if !matches!(arcp.as_deref(), None | Some("1.1" | "1.0" | "1")) {
             return Err(Violation::invalid("`arcp` must be \"1.1\", \"1.0\" or \"1\""));
         }
@@ -144,7 +143,6 @@ impl<'a> Header<'a> {
             Some(_) => return Err(Violation::invalid("`extensions` must be an object")),
         };
         Ok(Header {
-            arcp,
             id,
             kind,
             session: wire_id(fields.session_id, "session_id")?,

@@ -26,7 +26,7 @@ pub fn ingest(bytes: &[u8], frame_bytes: usize, json_depth: usize) -> Result<&st
 /// whole and reported once.
 ///
 /// ```
-/// use arcp_proto::wire::frame::{Line, Lines};
+/// use arcp_proto::wire::{Line, Lines};
 /// let mut lines = Lines::new(8);
 /// lines.push(b"{\"a\":1}\r\n\n{\"b\"");
 /// assert_eq!(lines.next_line(), Some(Line::Frame(b"{\"a\":1}".to_vec())));

@@ -96,7 +96,7 @@ impl fmt::Display for Compat {
 
 /// How a profile wants to be told of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalForm {
+pub(crate) enum RefusalForm {
     /// An error of the session, with the request's id.
     SessionError,
     /// The end of a job that never was, under a job id of its own.
@@ -115,7 +115,7 @@ pub enum RefusalForm {
 
 /// Which of two published names of a member an open client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OneName {
+pub(crate) enum OneName {
     /// That of the RFC and of the Rust crate.
     Rfc,
     /// That of the Swift SDK.
@@ -124,7 +124,7 @@ pub enum OneName {
 
 /// What an opening message shows of its sender.
 #[derive(Clone, Copy, Debug)]
-pub struct Fingerprint<'a> {
+pub(crate) struct Fingerprint<'a> {
     /// The envelope's id.
     pub id: &'a str,
     /// Whether `capabilities.agents` is there.
@@ -139,7 +139,7 @@ pub struct Fingerprint<'a> {
 
 /// What the opening of an open client shows of it.
 #[derive(Clone, Copy, Debug)]
-pub struct OpenFingerprint<'a, N> {
+pub(crate) struct OpenFingerprint<'a, N> {
     /// The envelope's id.
     pub id: &'a str,
     /// The envelope's `timestamp`, as JSON.
@@ -184,7 +184,7 @@ impl Profile {
     }
 
     /// Recognises a hello client.
-    pub fn of_hello(seen: Fingerprint<'_>) -> Profile {
+    pub(crate) fn of_hello(seen: Fingerprint<'_>) -> Profile {
         if seen.ours {
             Profile::Plain
         } else if seen.names_itself_flat {
@@ -207,7 +207,7 @@ impl Profile {
     }
 
     /// Recognises an open client.
-    pub fn of_open<'a>(seen: OpenFingerprint<'_, impl IntoIterator<Item = &'a str> + Clone>) -> Profile {
+    pub(crate) fn of_open<'a>(seen: OpenFingerprint<'_, impl IntoIterator<Item = &'a str> + Clone>) -> Profile {
         const KNOWN_TO_RUST_200: [&str; 17] = [
             "streaming",
             "durable_jobs",
@@ -246,7 +246,7 @@ impl Profile {
     }
 
     /// What this client reads without having a word to offer it.
-    pub fn implied(self) -> Features {
+    pub(crate) fn implied(self) -> Features {
         match self {
             Profile::Rust200 => Features::of(&[Feature::ResultChunk]),
             Profile::Swift1 => Features::of(&[Feature::ResultChunk, Feature::LeaseExpiresAt]),
@@ -264,7 +264,7 @@ impl Profile {
 
     /// Whether it reads messages of this type; those that it does not read
     /// are written as events of that name.
-    pub fn reads(self, kind: &str) -> bool {
+    pub(crate) fn reads(self, kind: &str) -> bool {
         // It drops its connection at a type that it does not know: a type that is new to us is not on this list.
         self != Profile::Rust200
             || matches!(
@@ -285,12 +285,12 @@ impl Profile {
     }
 
     /// Whether it reads the answer to a close.
-    pub fn reads_closed(self) -> bool {
+    pub(crate) fn reads_closed(self) -> bool {
         self != Profile::Rust200
     }
 
     /// How this client is told of a refusal.
-    pub fn refusal_form(self, kind: RefusedKind) -> RefusalForm {
+    pub(crate) fn refusal_form(self, kind: RefusedKind) -> RefusalForm {
         use RefusalForm as Form;
         match self {
             Profile::Plain | Profile::Go11 | Profile::Native | Profile::Rust200 | Profile::Swift1 => Form::SessionError,
@@ -343,49 +343,49 @@ impl Profile {
     }
 
     /// Answers bear the id of the request, as their own.
-    pub fn answers_under_request_id(self) -> bool {
+    pub(crate) fn answers_under_request_id(self) -> bool {
         self == Profile::JavaFSharp
     }
 
     /// Answers name the request as `reply_to`, in the payload.
-    pub fn wants_reply_to(self) -> bool {
+    pub(crate) fn wants_reply_to(self) -> bool {
         self == Profile::Ruby1
     }
 
     /// An acceptance may say what the lease is: this client looks for an id
     /// inside.
-    pub fn reads_accepted_lease(self) -> bool {
+    pub(crate) fn reads_accepted_lease(self) -> bool {
         self != Profile::Ruby1
     }
 
     /// The end of a listing is said with `null`.
-    pub fn reads_null_cursor(self) -> bool {
+    pub(crate) fn reads_null_cursor(self) -> bool {
         self != Profile::JavaFSharp
     }
 
     /// A page size outside the range is brought into it, not refused.
-    pub fn clamps_page_size(self) -> bool {
+    pub(crate) fn clamps_page_size(self) -> bool {
         self == Profile::TypeScript2
     }
 
     /// Every envelope has a `timestamp`.
-    pub fn wants_timestamps(self) -> bool {
+    pub(crate) fn wants_timestamps(self) -> bool {
         self == Profile::Php2
     }
 
     /// Answers, and the end of a job, name the request as `correlation_id`;
     /// an acceptance does not: its client takes what it names for the end.
-    pub fn correlates_ends(self) -> bool {
+    pub(crate) fn correlates_ends(self) -> bool {
         self == Profile::Php2
     }
 
     /// Events of jobs that it only watches come inside `subscribe.event`.
-    pub fn wraps_watched(self) -> bool {
+    pub(crate) fn wraps_watched(self) -> bool {
         self == Profile::Php2
     }
 
     /// Which name of a member it reads, where there are two and it is known.
-    pub fn reads_one_name(self) -> Option<OneName> {
+    pub(crate) fn reads_one_name(self) -> Option<OneName> {
         match self {
             Profile::Rust200 => Some(OneName::Rfc),
             Profile::Swift1 => Some(OneName::Swift),
@@ -402,52 +402,52 @@ impl Profile {
     }
 
     /// A refused invocation is answered with `tool.error`: it waits for that.
-    pub fn invocation_ends_as_tool_error(self) -> bool {
+    pub(crate) fn invocation_ends_as_tool_error(self) -> bool {
         self == Profile::Swift1
     }
 
     /// The largest WebSocket frame that this client reads, in bytes: longer
     /// messages are sent to it in fragments.
-    pub fn fragment_bytes(self) -> Option<usize> {
+    pub(crate) fn fragment_bytes(self) -> Option<usize> {
         (self == Profile::Swift1).then_some(8000)
     }
 
     /// Cancelled and timed-out jobs end as `job.result`: its model of
     /// `job.error` knows no other status than "error".
-    pub fn ends_as_result(self) -> bool {
+    pub(crate) fn ends_as_result(self) -> bool {
         self == Profile::Python113
     }
 
     /// Whether it says what it has processed where it has agreed to: two
     /// published clients agree and never do.
-    pub fn acknowledges(self) -> bool {
+    pub(crate) fn acknowledges(self) -> bool {
         !matches!(self, Profile::Python113 | Profile::Rust200)
     }
 
     /// Progress numbers must be whole.
-    pub fn whole_progress(self) -> bool {
+    pub(crate) fn whole_progress(self) -> bool {
         matches!(self, Profile::Python113 | Profile::Go11 | Profile::CSharp1)
     }
 
     /// Inline results are read from `output`.
-    pub fn result_as_output(self) -> bool {
+    pub(crate) fn result_as_output(self) -> bool {
         self == Profile::Go11
     }
 
     /// Milliseconds to hold the numbered stream after a watch began: its
     /// reader drops what arrives before its caller has woken up.
-    pub fn hold_after_watching_ms(self) -> u64 {
+    pub(crate) fn hold_after_watching_ms(self) -> u64 {
         if self == Profile::Python113 { 20 } else { 0 }
     }
 
     /// `from_event_seq` of a watch counts in the submitter's session.
-    pub fn counts_in_submitter(self) -> bool {
+    pub(crate) fn counts_in_submitter(self) -> bool {
         matches!(self, Profile::Python113 | Profile::TypeScript2 | Profile::Go11 | Profile::JavaFSharp)
     }
 
     /// The largest frame of a result, where this client has a bound of its
     /// own: one reads pipes in lines of 64 KiB, one takes messages of 1 MiB.
-    pub fn result_frame_bytes(self, lines: bool) -> Option<usize> {
+    pub(crate) fn result_frame_bytes(self, lines: bool) -> Option<usize> {
         match self {
             Profile::Python113 if lines => Some(48 << 10),
             Profile::Go11 => Some(1 << 20),
@@ -483,7 +483,7 @@ impl Profile {
 
 /// A published runtime that our client has to read with care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServerProfile {
+pub(crate) enum ServerProfile {
     /// None: the tables of the protocol as they stand.
     #[default]
     Plain,
@@ -497,7 +497,7 @@ pub enum ServerProfile {
 
 impl ServerProfile {
     /// Recognises a runtime by the id of its welcome or by its name.
-    pub fn of(family: Family, id: &str, runtime: &ClientInfo) -> ServerProfile {
+    pub(crate) fn of(family: Family, id: &str, runtime: &ClientInfo) -> ServerProfile {
         match family {
             Family::Hello => ServerProfile::of_welcome(id),
             Family::Open if runtime.name == "arcp-rs" && runtime.version == "2.0.0" => ServerProfile::Rust200,
@@ -518,23 +518,23 @@ impl ServerProfile {
 
     /// Whether numbers go on over watches and connections. One that starts
     /// again cannot be checked for gaps.
-    pub fn numbers_on(self) -> bool {
+    pub(crate) fn numbers_on(self) -> bool {
         self == ServerProfile::Plain
     }
 
     /// Whether a submit with a used key is answered with what followed from
     /// the first one, not only with its acceptance.
-    pub fn replays_used_keys(self) -> bool {
+    pub(crate) fn replays_used_keys(self) -> bool {
         self != ServerProfile::Go11
     }
 
     /// Whether sessions and jobs outlive the connection.
-    pub fn outlives_connections(self) -> bool {
+    pub(crate) fn outlives_connections(self) -> bool {
         self != ServerProfile::Rust200
     }
 
     /// Whether a cancel is acknowledged, not only followed by an end.
-    pub fn acknowledges_cancels(self) -> bool {
+    pub(crate) fn acknowledges_cancels(self) -> bool {
         self != ServerProfile::Python113
     }
 }

@@ -1,6 +1,7 @@
 //! Every kind of event, every request and every answer, through both families:
 //! one that is added and forgotten somewhere fails here.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::iter::successors;
 use core::time::Duration;
@@ -8,14 +9,17 @@ use core::time::Duration;
 use ulid::Ulid;
 
 use super::*;
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{JobId, SessionId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::event::EventKind;
-use crate::model::reply::{Accepted, Challenge, JobPage, Refusal, Watching};
+use crate::model::event::{EventKind, JobEvent};
+use crate::model::reply::{Accepted, Challenge, JobPage, Refusal, RefusedKind, Watching};
 use crate::model::request::{
-    Command, Extension, Filter, Invocation, ListQuery, Replay, SessionRequest, Submit, Subscribe, Target, Watch,
+    Command, Extension, Filter, Invocation, ListQuery, Replay, Request, SessionRequest, Submit, Subscribe, Target,
+    Watch,
 };
+use crate::time::UtcMs;
 
 const AT: UtcMs = UtcMs(1_767_225_600_000);
 

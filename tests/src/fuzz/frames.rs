@@ -6,11 +6,10 @@ use arcp_proto::json::Json;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::time::UtcMs;
-use arcp_proto::wire::envelope::Header;
-use arcp_proto::wire::{
-    self, EventFrame, EventSnapshot, Family, FrameRole, Profile, RequestToSend, RuntimeFrame, Stamp, View, frame,
-    read_request, read_runtime_frame,
+use arcp_proto::wire::raw::{
+    self, EventFrame, EventSnapshot, Header, RequestToSend, RuntimeFrame, Stamp, read_request, read_runtime_frame,
 };
+use arcp_proto::wire::{Family, FrameRole, Profile, View};
 use ulid::Ulid;
 
 use super::bytes::Bytes;
@@ -22,7 +21,7 @@ pub(super) fn frames(data: &[u8]) {
     let mut data = Bytes(data);
     let choice = data.byte();
     let family = if choice & 1 == 0 { Family::Hello } else { Family::Open };
-    let Ok(text) = frame::ingest(data.0, 1 << 20, Json::MAX_DEPTH) else { return };
+    let Ok(text) = raw::ingest(data.0, 1 << 20, Json::MAX_DEPTH) else { return };
     let Ok(header) = Header::read(text) else { return };
     if choice & 2 == 0 {
         request(family, &header);
@@ -42,7 +41,7 @@ fn request(family: Family, header: &Header<'_>) {
 fn rewrite_request(family: Family, header: &Header<'_>) -> Option<String> {
     let received = read_request(family, header).ok()?;
     let id = Ulid::from_parts(AT.0, 1);
-    let text = wire::write_request(
+    let text = raw::write_request(
         family,
         &RequestToSend { id, session: received.session.as_ref(), at: AT, request: &received.request },
     )?;
@@ -69,7 +68,7 @@ fn rewrite_reply(view: &View, header: &Header<'_>) -> Option<String> {
     let session = SessionId::from_ulid(Ulid::from_parts(AT.0, 3));
     let text = match read_runtime_frame(view.family, header, AT).ok()? {
         RuntimeFrame::Reply { reply, .. } => {
-            wire::write_reply(view, Stamp { id, session: Some(session), seq: header.seq }, &reply)?
+            raw::write_reply(view, Stamp { id, session: Some(session), seq: header.seq }, &reply)?
         }
         RuntimeFrame::Event { event, at, .. } => event_frame(view, header, session, at.unwrap_or(AT), &event),
         RuntimeFrame::Goodbye { .. }
@@ -85,7 +84,7 @@ fn event_frame(view: &View, header: &Header<'_>, session: SessionId, at: UtcMs, 
     // The time of an open envelope is that of its id.
     let id = Ulid::from_parts(at.0, 2);
     let job = JobId::from_ulid(Ulid::from_parts(AT.0, 4));
-    let payload = wire::render_event(view, &EventSnapshot { job, at, thoughts: 0, event }, FrameRole::Whole);
+    let payload = raw::render_event(view, &EventSnapshot { job, at, thoughts: 0, event }, FrameRole::Whole);
     let frame = EventFrame {
         id,
         session,
@@ -99,5 +98,5 @@ fn event_frame(view: &View, header: &Header<'_>, session: SessionId, at: UtcMs, 
         part: FrameRole::Whole,
         payload: &payload,
     };
-    wire::write_event(view, &frame)
+    raw::write_event(view, &frame)
 }

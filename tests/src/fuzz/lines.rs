@@ -1,6 +1,6 @@
 //! Lines: how a stream of bytes is cut does not depend on how it arrives.
 
-use arcp_proto::wire::frame::{Line, Lines};
+use arcp_proto::wire::{Line, Lines};
 
 use super::bytes::Bytes;
 

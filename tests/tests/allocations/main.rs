@@ -7,6 +7,7 @@ mod hostile_worlds;
 mod metered;
 mod promised;
 
+use arcp_proto::limits::Limits;
 use arcp_tests::generator::run;
 use metered::{Metered, lives};
 
@@ -37,6 +38,29 @@ fn nothing_is_held_for_who_has_left_a_random_world() {
             let _ = metered.take(step);
         }
         assert!(metered.held() <= LEFT, "seed {seed}: {} bytes are held", metered.held());
+    }
+}
+
+#[test]
+fn a_device_holds_a_few_megabytes_however_hostile_its_peers_are() {
+    const MOST: u64 = 4 << 20;
+    let small = Limits::small();
+    let full = promised::promised(&small, small.sessions + small.handshaking_connections, small.sessions, small.jobs);
+    assert!(full <= 3 * MOST, "{full} bytes are promised");
+    for (name, _, play) in hostile_worlds::ALL {
+        let mut most = 0;
+        for life in lives(&hostile_worlds::played(|limits| *limits = Limits::small(), play)) {
+            let mut metered = Metered::new(&life.head);
+            for (n, step) in life.steps.iter().enumerate() {
+                let _ = metered.take(step);
+                most = most.max(metered.held());
+                if n % 16 == 0 {
+                    metered.holds_what_is_promised();
+                }
+            }
+        }
+        eprintln!("{name}: {most} bytes at most");
+        assert!((most as u64) < MOST, "{name}: {most} bytes");
     }
 }
 

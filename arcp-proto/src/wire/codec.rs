@@ -1,0 +1,212 @@
+//! Bytes to requests and replies to bytes: which family's reader and writer.
+
+use alloc::string::{String, ToString as _};
+
+use ulid::Ulid;
+
+use super::envelope::Header;
+use super::payload::RuntimeFrame;
+use super::profile::Profile;
+use super::{Family, FrameRole, View, hello, open, shared};
+use crate::error::Violation;
+use crate::id::{JobId, SessionId, SubscriptionId, WireId};
+use crate::model::event::{EventClass, JobEvent};
+use crate::model::reply::{RefusedKind, Reply, Subject};
+use crate::model::request::{Priority, Request};
+use crate::time::UtcMs;
+
+/// One request as it came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedRequest {
+    /// The message's id.
+    pub id: WireId,
+    /// The session it names, if any.
+    pub session: Option<WireId>,
+    /// What it asks.
+    pub request: Request,
+    /// The published client that sent it, as far as its opening tells.
+    pub profile: Profile,
+}
+
+impl Subject {
+    /// Of a message that could not be read at all.
+    pub fn unknown() -> Subject {
+        Subject { kind: RefusedKind::Frame, id: None, job: None, trace: None }
+    }
+
+    /// Of a message whose header could be read.
+    pub fn of(header: &Header<'_>) -> Subject {
+        Subject {
+            kind: shared::refused_kind(&header.kind),
+            id: Some(header.id.clone()),
+            job: header.job.clone(),
+            trace: header.trace.as_deref().and_then(bounded_trace),
+        }
+    }
+
+    /// Of a frame that did not pass [`frame::ingest`].
+    pub fn of_refused(bytes: &[u8]) -> Subject {
+        match core::str::from_utf8(bytes).map(Header::read) {
+            Ok(Ok(header)) => Subject::of(&header),
+            Ok(Err(unreadable)) => unreadable.subject,
+            Err(_) => Subject::unknown(),
+        }
+    }
+}
+
+/// A trace that is short enough to be said back.
+pub(super) fn bounded_trace(text: &str) -> Option<String> {
+    (1..=WireId::MAX).contains(&text.len()).then(|| String::from(text))
+}
+
+/// Reads a request in a family.
+///
+/// # Errors
+///
+/// What the peer must be told; the session survives.
+pub fn read_request(family: Family, header: &Header<'_>) -> Result<ReceivedRequest, Violation> {
+    match family {
+        Family::Hello => hello::read_request(header),
+        Family::Open => open::read_request(header),
+    }
+}
+
+/// A request on its way to a runtime.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestToSend<'a> {
+    /// The message id.
+    pub id: Ulid,
+    /// The session, once there is one.
+    pub session: Option<&'a WireId>,
+    /// The present time.
+    pub at: UtcMs,
+    /// The request.
+    pub request: &'a Request,
+}
+
+/// Writes a request; `None` if the family has no word for it.
+pub fn write_request(family: Family, out: &RequestToSend<'_>) -> Option<String> {
+    match family {
+        Family::Hello => hello::write_request(out),
+        Family::Open => open::write_request(out),
+    }
+}
+
+/// Reads a frame from a runtime.
+///
+/// # Errors
+///
+/// A frame of a known type that makes no sense.
+pub fn read_runtime_frame(family: Family, header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
+    match family {
+        Family::Hello => hello::read_runtime_frame(header, now),
+        Family::Open => open::read_runtime_frame(header, now),
+    }
+}
+
+/// What stands on a frame besides its content.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// The message id.
+    pub id: Ulid,
+    /// The session, where one exists.
+    pub session: Option<SessionId>,
+    /// Its number there, if it is a numbered frame.
+    pub seq: Option<u64>,
+}
+
+/// Writes a reply, or nothing if this peer has no use for it.
+pub fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
+    match view.family {
+        Family::Hello => hello::write_reply(view, stamp, reply),
+        Family::Open => open::write_reply(view, stamp, reply),
+    }
+}
+
+/// An event as it is kept, to be written for whoever reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct EventSnapshot<'a> {
+    /// The job.
+    pub job: JobId,
+    /// When it happened.
+    pub at: UtcMs,
+    /// How many thoughts its job had before.
+    pub thoughts: u64,
+    /// The event.
+    pub event: &'a JobEvent,
+}
+
+/// The payload of one frame of a job event, out of [`View::parts`], as every
+/// session with this view gets it.
+pub fn render_event(view: &View, told: &EventSnapshot<'_>, part: FrameRole) -> String {
+    match view.family {
+        // Here every event is one frame.
+        Family::Hello => hello::render_event(view, told.job, told.at, told.event),
+        Family::Open => open::render_event(view, told, part),
+    }
+}
+
+/// A numbered frame around a rendered event.
+pub fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
+    match view.family {
+        Family::Hello => hello::write_event(view, frame),
+        Family::Open => open::write_event(view, frame),
+    }
+}
+
+/// What a subscription of this peer's session is shown: a whole envelope in
+/// one of its own numbered frames.
+pub fn write_observed(view: &View, stamp: Stamp, subscription: SubscriptionId, envelope: &str) -> String {
+    match view.family {
+        // Nobody subscribes here.
+        Family::Hello => String::new(),
+        Family::Open => open::write_observed(view, stamp, &subscription.to_string(), envelope),
+    }
+}
+
+/// The envelope that ends the history that a subscription is shown.
+pub fn write_boundary(view: &View, id: Ulid) -> String {
+    match view.family {
+        Family::Hello => String::new(),
+        Family::Open => open::write_boundary(view, id),
+    }
+}
+
+/// Which of the types of envelopes that a subscription can name these are; a
+/// bit for each.
+pub fn observed_types(names: &[String]) -> u32 {
+    open::observed_types(names)
+}
+
+/// The bit of the type that one frame of an event, or with `None` the
+/// acceptance, has for a subscription; and how urgent it is.
+pub fn observed_type(class: Option<EventClass>, part: FrameRole) -> (u32, Priority) {
+    open::observed_type(class, part)
+}
+
+/// A job event on its way to one session.
+#[derive(Clone, Copy, Debug)]
+pub struct EventFrame<'a> {
+    /// The message id.
+    pub id: Ulid,
+    /// The session.
+    pub session: SessionId,
+    /// Its sequence number there; `None` on a copy shown to somebody else.
+    pub seq: Option<u64>,
+    /// The job.
+    pub job: JobId,
+    /// The job's trace.
+    pub trace: &'a str,
+    /// The span the job was asked for in.
+    pub span: Option<&'a str>,
+    /// The session's own request that it follows from.
+    pub request: Option<&'a WireId>,
+    /// Whether the session submitted the job, or came by its key.
+    pub own: bool,
+    /// The event.
+    pub event: &'a JobEvent,
+    /// Which of its frames this is.
+    pub part: FrameRole,
+    /// Its payload, rendered for this view.
+    pub payload: &'a str,
+}
