@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arcp_blocking::Target;
+use arcp_host::process::Format;
 use arcp_proto::id::IdempotencyKey;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobStatus;
@@ -15,7 +16,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
 use crate::output::Printing;
-use crate::values::{self, AgentCommand};
+use crate::values::{self, AgentCommand, OfAgent};
 use crate::{agents, completions, doctor, lease, logs, man, result, retry, show, stop, top, wait};
 
 /// Serve agents, submit jobs, watch them.
@@ -117,6 +118,19 @@ pub struct Serve {
     /// Host a shell command as an agent; may be repeated.
     #[arg(long = "agent", value_name = "NAME[@VERSION]=COMMAND", value_parser = values::agent_command)]
     pub agents: Vec<AgentCommand>,
+    /// Host every executable of this folder, each called as its file without the
+    /// extension; `NAME.toml` beside it says more of it. What changes there is
+    /// taken up at once.
+    #[arg(long = "agents", value_name = "FOLDER")]
+    pub agent_folder: Option<PathBuf>,
+    /// What this agent prints: text, jsonl, claude-json or codex-json; may be
+    /// repeated [default: text].
+    #[arg(long = "format", value_name = "NAME=FORMAT", value_parser = values::agent_format)]
+    pub formats: Vec<OfAgent<Format>>,
+    /// How many jobs of this agent run at once; more wait, in turn by principal;
+    /// may be repeated.
+    #[arg(long = "concurrency", value_name = "NAME=N", value_parser = values::agent_concurrency)]
+    pub concurrency: Vec<OfAgent<NonZeroU32>>,
     /// Give the agents this variable, with this value or the one it has here;
     /// may be repeated. Besides those they get PATH, HOME, USER, LOGNAME, SHELL,
     /// LANG, LANGUAGE, LC_*, TZ, TMPDIR and TERM, and PYTHONUNBUFFERED=1.

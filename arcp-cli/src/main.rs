@@ -13,6 +13,7 @@ mod ends;
 mod exit;
 mod filter;
 mod follow;
+mod hosting;
 mod lease;
 mod list;
 mod logs;

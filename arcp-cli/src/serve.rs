@@ -1,7 +1,6 @@
 //! `arcp serve`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{File, Permissions};
 use std::io;
@@ -13,14 +12,10 @@ use std::time::Duration;
 use arcp_blocking::{Host, HostError, Port, Server, ServerConfig, ServerHandle, stdio};
 use arcp_host::auth::BearerTokens;
 use arcp_host::orphans;
-use arcp_host::process::ProcessAgent;
-use arcp_host::registry::Registry;
-use arcp_host::samples;
 use arcp_host::server_log::{log, log_panics};
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::id::Principal;
-use arcp_proto::model::agent::AgentRef;
 use arcp_proto::runtime::{Config, Notice};
 use arcp_proto::secret::Secret;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -31,9 +26,9 @@ use crate::args::Serve;
 use crate::background;
 use crate::ends::Announcer;
 use crate::exit::{Exit, Failure};
+use crate::hosting::Agents;
 use crate::runtimes::{Entry, Runtime};
 use crate::state::State;
-use crate::values::AgentCommand;
 
 /// The principal of a runtime's owner.
 const LOCAL: &str = "local";
@@ -51,22 +46,22 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     log_panics();
     let tokens = tokens(&args)?;
     let place = Place::of(&args)?;
-    let registry = registry(&args, &place)?;
+    let agents = Agents::of(&args, place.mark())?;
     let config = config(&args)?;
     if args.stdio {
         let must_prove = !tokens.is_empty();
-        let host = host(config, registry, tokens, &args, &place)?;
+        let host = host(config, agents, tokens, &args, &place)?;
         place.end_orphans()?;
         return serve_stdio(host, must_prove);
     }
-    serve_port(&args, &place, config, registry, tokens)
+    serve_port(&args, &place, config, agents, tokens)
 }
 
 fn serve_port(
     args: &Serve,
     place: &Place,
     mut config: Config,
-    registry: Registry,
+    agents: Agents,
     mut tokens: BearerTokens,
 ) -> Result<Exit, Failure> {
     // Before the store is looked at: of two on one port, the port is to blame.
@@ -81,7 +76,7 @@ fn serve_port(
         drain_grace: args.drain_grace,
         ..ServerConfig::new(args.listen)
     };
-    let host = host(config, registry, tokens, args, place)?;
+    let host = host(config, agents, tokens, args, place)?;
     let ended = place.end_orphans()?;
     let server = Server::on(port, &server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
@@ -131,17 +126,11 @@ fn serve_stdio(host: Host, must_prove: bool) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-fn host(
-    config: Config,
-    registry: Registry,
-    tokens: BearerTokens,
-    args: &Serve,
-    place: &Place,
-) -> Result<Host, Failure> {
+fn host(config: Config, agents: Agents, tokens: BearerTokens, args: &Serve, place: &Place) -> Result<Host, Failure> {
     let record = args.record.as_deref().map(recording).transpose()?;
     let store = place.open(args.relaxed)?;
     let announcer = Announcer::start(args, place.file().as_deref())?;
-    let host = Host::new(config, registry).with_authenticator(tokens).with_store(store).observed_by(move |notice| {
+    let host = agents.host(config).with_authenticator(tokens).with_store(store).observed_by(move |notice| {
         observe(notice);
         announcer.hear(notice);
     });
@@ -284,83 +273,6 @@ fn known(args: &Serve, option: &str, names: &[String]) -> Result<BTreeSet<Princi
             .ok_or_else(|| Failure::usage(format!("{option} {name}: nobody has that name: give --token TOKEN={name}")))
     });
     named.collect()
-}
-
-fn registry(args: &Serve, place: &Place) -> Result<Registry, Failure> {
-    let mut registry = Registry::default();
-    if args.samples {
-        samples::add_to(&mut registry);
-    }
-    if args.samples_may_crash {
-        samples::let_crash(&mut registry);
-    }
-    let variables = agent_variables(args)?;
-    for AgentCommand { agent: name, command } in &args.agents {
-        if is_hosted(&registry, name) {
-            let named = args.agents.iter().filter(|other| other.agent == *name).count();
-            let whose = if named > 1 { "is given twice" } else { "is a sample" };
-            let message = format!("--agent {name}={command}: `{name}` {whose}: give it another name or version");
-            return Err(Failure::usage(message));
-        }
-        let mut program = ProcessAgent::shell(command);
-        for (name, value) in &variables {
-            program = program.with_variable(name, value);
-        }
-        // What this program raises for itself is not handed on.
-        if let Some(descriptors) = getrlimit(Resource::Nofile).current {
-            program = program.with_descriptors(descriptors);
-        }
-        if let Some(mark) = place.mark() {
-            program = program.marked(&mark);
-        }
-        if args.restartable.iter().any(|restartable| restartable == name.name()) {
-            registry.add_restartable(name.name(), name.version(), program.restartable());
-        } else {
-            registry.add(name.name(), name.version(), program);
-        }
-    }
-    let no_agent = |option: &str, name: &str| {
-        Failure::usage(format!("{option} {name}: no --agent has that name: give --agent {name}=COMMAND"))
-    };
-    if let Some(unknown) = args.restartable.iter().find(|name| !registry.restartable().contains(*name)) {
-        return Err(no_agent("--restartable", unknown));
-    }
-    let entries = registry.entries();
-    if let Some(unknown) = args.require_heartbeat.iter().find(|name| !entries.iter().any(|entry| entry.name == **name))
-    {
-        return Err(no_agent("--require-heartbeat", unknown));
-    }
-    if entries.is_empty() {
-        return Err(Failure::usage("nothing to host: give --agent NAME=COMMAND, or --samples"));
-    }
-    Ok(registry)
-}
-
-fn is_hosted(registry: &Registry, agent: &AgentRef) -> bool {
-    let entries = registry.entries();
-    let entry = entries.iter().find(|entry| entry.name == agent.name());
-    entry.is_some_and(|entry| match agent.version() {
-        Some(version) => entry.versions.iter().any(|hosted| hosted == version),
-        None => entry.versions.is_empty(),
-    })
-}
-
-/// What agents get of the environment besides what every program gets.
-fn agent_variables(args: &Serve) -> Result<Vec<(String, OsString)>, Failure> {
-    let variables = args.agent_env.iter().map(|variable| {
-        let (name, value) = match variable.split_once('=') {
-            Some((name, value)) => (name, Some(value.into())),
-            None => (variable.as_str(), std::env::var_os(variable)),
-        };
-        // The value may be a secret.
-        let bad = |why: &str| Failure::usage(format!("--agent-env {name}: {why}"));
-        if name.is_empty() {
-            return Err(bad("expected NAME or NAME=VALUE"));
-        }
-        let value = value.ok_or_else(|| bad("it is not set here: give it as NAME=VALUE"))?;
-        Ok((name.to_string(), value))
-    });
-    variables.collect()
 }
 
 fn tokens(args: &Serve) -> Result<BearerTokens, Failure> {

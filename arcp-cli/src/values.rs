@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use arcp_blocking::Target;
+use arcp_host::process::Format;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::EventKind;
 use arcp_proto::model::job::JobStatus;
@@ -148,6 +149,39 @@ pub fn agent_command(text: &str) -> Result<AgentCommand, String> {
         return Err(format!("the command is empty: give NAME=COMMAND, such as '{name}=tr a-z A-Z'"));
     }
     Ok(AgentCommand { agent: agent(name)?, command: command.to_string() })
+}
+
+/// What is said of one agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfAgent<T> {
+    /// Its name.
+    pub agent: String,
+    /// What is said.
+    pub value: T,
+}
+
+impl<T: Clone> OfAgent<T> {
+    /// What was said last of an agent.
+    pub fn find(all: &[OfAgent<T>], agent: &str) -> Option<T> {
+        all.iter().rev().find(|of| of.agent == agent).map(|of| of.value.clone())
+    }
+}
+
+fn of_agent<T>(text: &str, example: &str, value: impl Fn(&str) -> Option<T>) -> Result<OfAgent<T>, String> {
+    let parsed = text.split_once('=').and_then(|(name, given)| Some((agent(name).ok()?, value(given)?)));
+    let (agent, value) = parsed.ok_or_else(|| format!("expected {example}"))?;
+    Ok(OfAgent { agent: agent.name().to_string(), value })
+}
+
+/// What an agent prints.
+pub fn agent_format(text: &str) -> Result<OfAgent<Format>, String> {
+    let example = "NAME=FORMAT, such as coder=claude-json; formats are text, jsonl, claude-json and codex-json";
+    of_agent(text, example, |format| format.parse().ok())
+}
+
+/// How many jobs of an agent run at once.
+pub fn agent_concurrency(text: &str) -> Result<OfAgent<NonZeroU32>, String> {
+    of_agent(text, "NAME=N, such as render=2, and N is 1 or more", |most| most.parse().ok())
 }
 
 /// An id, or how it begins.

@@ -53,6 +53,7 @@
 //! # Ok::<(), arcp_host::driver::HostError>(())
 //! ```
 
+mod agents;
 mod commit;
 mod host;
 mod inbox;
@@ -176,7 +177,7 @@ impl Driver {
     /// If the configuration cannot work, what was kept cannot be read, or a
     /// thread cannot be started.
     pub fn new(host: Host, wake: impl Fn() + Send + Sync + 'static) -> Result<Driver, HostError> {
-        let Host { config, registry, authenticator, mut store, record, observer, extensions } = host;
+        let Host { config, registry, source, authenticator, mut store, record, observer, extensions } = host;
         let mut clock = Clock::new();
         let now = clock.now();
         let seeds = crate::entropy::seeds()?;
@@ -199,10 +200,16 @@ impl Driver {
             }
             runtime.handle(now, input);
         })?;
+        let runner = Runner::new(registry, mailbox.clone());
+        if let Some(source) = source {
+            let (registry, mailbox) = (runner.registry(), Arc::downgrade(&mailbox));
+            let follow = move || agents::follow(source, registry, mailbox);
+            std::thread::Builder::new().name("agents".to_string()).spawn(follow)?;
+        }
         Ok(Driver {
             runtime,
             clock,
-            runner: Runner::new(registry, mailbox.clone()),
+            runner,
             access,
             committer: Committer::new(store, last, &mailbox)?,
             read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
@@ -392,7 +399,11 @@ impl Driver {
             Output::RaiseFrameLimit { conn } => sockets.raise_frame_limit(conn),
             Output::Fragment { conn, bytes } => sockets.fragment(conn, bytes),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, credential),
-            Output::CheckInput { op, .. } => self.check_input(op),
+            Output::CheckInput { op, agent, input } => {
+                if let Some(found) = self.runner.check(op, &agent, input) {
+                    self.input(found);
+                }
+            }
             Output::Persist(batch) => self.committer.add(batch),
             Output::Load { op, job, from, to, bytes } => self.load(Wanted { op, job, from, to, bytes }),
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),
@@ -427,11 +438,6 @@ impl Driver {
         if std::thread::Builder::new().name("authenticate".to_string()).spawn(judge).is_err() {
             self.input(Input::Authenticated { op, verdict: None });
         }
-    }
-
-    /// No agent of a registry has a schema yet.
-    fn check_input(&mut self, op: OpId) {
-        self.input(Input::InputChecked { op, fault: None });
     }
 
     fn load(&mut self, wanted: Wanted) {

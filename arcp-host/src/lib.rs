@@ -6,9 +6,12 @@
 
 pub mod agent;
 pub mod auth;
+mod checks;
 pub mod clock;
+pub mod directory;
 pub mod driver;
 pub mod entropy;
+pub mod input_schema;
 pub mod orphans;
 pub mod process;
 pub mod registry;

@@ -12,6 +12,8 @@
 //! | exits with 0 | success |
 //! | exits otherwise | a failure that carries the code |
 //!
+//! With another [`Format`] lines of what coding agents stream become events too.
+//!
 //! One that [can go on](ProcessAgent::restartable) reads a second line: the
 //! state of its last checkpoint, or `null`.
 //!
@@ -27,8 +29,10 @@
 //! `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TMPDIR` and `TERM`, and
 //! what is [added](ProcessAgent::with_variable); besides those `ARCP_JOB_ID`,
 //! `ARCP_TRACE_ID` and `PYTHONUNBUFFERED=1`, without which Python keeps what it
-//! prints until there is much of it.
+//! prints until there is much of it. The token of a runtime (`ARCP_TOKEN`) is in
+//! no environment, whatever is added.
 
+mod format;
 mod pipes;
 mod said;
 
@@ -36,10 +40,13 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+pub use self::format::{Format, UnknownFormat};
 
 use self::pipes::Pipes;
 use self::said::Said;
@@ -47,6 +54,10 @@ use crate::agent::{Agent, AgentError, Context, Outcome};
 
 /// What a program has of the environment of its runtime, besides `LC_*`.
 const PASSED: [&str; 10] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"];
+
+/// What no program has, though it may be added: by it a program could act as the
+/// user of its runtime.
+const SECRETS: [&str; 1] = ["ARCP_TOKEN"];
 
 /// A command run by the shell for each job.
 ///
@@ -61,14 +72,75 @@ pub struct ProcessAgent {
     restartable: bool,
     mark: Option<String>,
     variables: BTreeMap<OsString, OsString>,
-    descriptors: Option<u64>,
+    limits: ProcessLimits,
+    directory: Option<PathBuf>,
+    format: Format,
+}
+
+/// What a program may use: soft limits, which it can raise up to those of its
+/// runtime. `None`: as its runtime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessLimits {
+    /// Files open at once (`ulimit -n`).
+    pub open_files: Option<u64>,
+    /// Memory in KiB of each of its processes (`ulimit -v`).
+    pub memory_kib: Option<u64>,
+    /// Processor time in seconds of each of its processes (`ulimit -t`).
+    pub cpu_seconds: Option<u64>,
+}
+
+impl ProcessLimits {
+    /// What the shell does to set them.
+    fn script(self) -> String {
+        let limits = [("n", self.open_files), ("v", self.memory_kib), ("t", self.cpu_seconds)];
+        let limits = limits.into_iter().filter_map(|(flag, limit)| Some((flag, limit?)));
+        limits.map(|(flag, limit)| format!("ulimit -S -{flag} {limit} && ")).collect()
+    }
 }
 
 impl ProcessAgent {
     /// An agent that runs `sh -c command`.
     pub fn shell(command: &str) -> ProcessAgent {
-        let command = command.to_string();
-        ProcessAgent { command, restartable: false, mark: None, variables: BTreeMap::new(), descriptors: None }
+        ProcessAgent {
+            command: command.to_string(),
+            restartable: false,
+            mark: None,
+            variables: BTreeMap::new(),
+            limits: ProcessLimits::default(),
+            directory: None,
+            format: Format::default(),
+        }
+    }
+
+    /// An agent that runs `sh -c command`, as this one would be run otherwise.
+    #[must_use]
+    pub fn with_command(self, command: &str) -> ProcessAgent {
+        ProcessAgent { command: command.to_string(), ..self }
+    }
+
+    /// An agent that runs this executable, as this one would be run otherwise.
+    #[must_use]
+    pub fn with_executable(self, path: &Path) -> ProcessAgent {
+        let path = path.display().to_string().replace('\'', "'\\''");
+        ProcessAgent { command: format!("exec '{path}'"), ..self }
+    }
+
+    /// One that runs in this folder; otherwise in that of its runtime.
+    #[must_use]
+    pub fn in_directory(self, directory: &Path) -> ProcessAgent {
+        ProcessAgent { directory: Some(directory.to_path_buf()), ..self }
+    }
+
+    /// One that prints this.
+    #[must_use]
+    pub fn printing(self, format: Format) -> ProcessAgent {
+        ProcessAgent { format, ..self }
+    }
+
+    /// One that may use so much.
+    #[must_use]
+    pub fn within(self, limits: ProcessLimits) -> ProcessAgent {
+        ProcessAgent { limits, ..self }
     }
 
     /// One that reads where it was: see
@@ -92,11 +164,17 @@ impl ProcessAgent {
         self
     }
 
+    /// What it may use.
+    pub fn limits(&self) -> ProcessLimits {
+        self.limits
+    }
+
     /// One that may have this many files open, or more if it asks (`ulimit -n`);
     /// otherwise as many as its runtime.
     #[must_use]
     pub fn with_descriptors(self, descriptors: u64) -> ProcessAgent {
-        ProcessAgent { descriptors: Some(descriptors), ..self }
+        let limits = ProcessLimits { open_files: Some(descriptors), ..self.limits };
+        ProcessAgent { limits, ..self }
     }
 
     fn spawn(&self, job: &Context) -> io::Result<Child> {
@@ -106,13 +184,18 @@ impl ProcessAgent {
         if let Some(mark) = &self.mark {
             command.env(crate::orphans::MARK, mark);
         }
-        match self.descriptors {
+        for name in SECRETS {
+            command.env_remove(name);
+        }
+        if self.limits == ProcessLimits::default() {
+            command.args(["-c", &self.command]);
+        } else {
             // A shell of its own, which becomes the command: no other one stands between a cancel and the program.
-            Some(descriptors) => {
-                let limits = "ulimit -S -n \"$1\"; exec sh -c \"$2\"";
-                command.args(["-c", limits, "sh", &descriptors.to_string(), &self.command]);
-            }
-            None => drop(command.args(["-c", &self.command])),
+            let limited = format!("{}exec sh -c \"$1\"", self.limits.script());
+            command.args(["-c", &limited, "sh", &self.command]);
+        }
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
         }
         command
             .env("ARCP_JOB_ID", job.job().to_string())
@@ -140,7 +223,7 @@ impl Agent for ProcessAgent {
     fn run(&self, job: &Context) -> Result<Outcome, AgentError> {
         let child =
             self.spawn(job).map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
-        let mut said = Said::default();
+        let mut said = Said::new(self.format);
         let status = std::thread::scope(|scope| {
             let mut program = Program::new(job, child);
             let group = program.group;

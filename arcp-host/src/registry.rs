@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arcp_proto::model::agent::{AgentEntry, AgentRef};
 
 use crate::agent::{Agent, InlineAgent};
+use crate::input_schema::InputSchema;
 
 /// Agents by name and version.
 ///
@@ -24,10 +26,29 @@ use crate::agent::{Agent, InlineAgent};
 /// registry.add_inline("echo", Some("1.0.0"), |spec: &AgentSpec| Ok(Outcome::Json(spec.input.clone())));
 /// assert_eq!(registry.entries()[1].default.as_deref(), Some("1.0.0"));
 /// ```
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Registry {
     agents: BTreeMap<String, Vec<(Option<String>, Hosted)>>,
     restartable: BTreeSet<String>,
+    terms: BTreeMap<String, Terms>,
+}
+
+/// What holds of an agent in every version.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// How many jobs of it run at once; `None`: as many as there are slots.
+    pub concurrency: Option<NonZeroU32>,
+    /// What it is, for people.
+    pub description: Option<String>,
+    /// What its inputs have to fit before a job is accepted.
+    pub schema: Option<Arc<InputSchema>>,
+}
+
+/// Agents that may change while a runtime runs.
+pub trait AgentSource: Send + 'static {
+    /// All agents as they are now, if they have changed since the last call.
+    /// May wait: it has a thread of its own, which calls it each second.
+    fn changed(&mut self) -> Option<Registry>;
 }
 
 /// An agent, and where it runs.
@@ -69,6 +90,21 @@ impl Registry {
         self.add(name, version, agent);
     }
 
+    /// Says what holds of an agent.
+    pub fn set_terms(&mut self, name: &str, terms: Terms) {
+        self.terms.insert(name.to_string(), terms);
+    }
+
+    /// What holds of an agent.
+    pub fn terms(&self, name: &str) -> Terms {
+        self.terms.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Whether there is an agent of this name, in any version.
+    pub fn has(&self, name: &str) -> bool {
+        self.agents.contains_key(name)
+    }
+
     /// The names of the agents that can be started again.
     pub fn restartable(&self) -> &BTreeSet<String> {
         &self.restartable
@@ -92,7 +128,9 @@ impl Registry {
             .iter()
             .map(|(name, versions)| {
                 let versions: Vec<String> = versions.iter().filter_map(|(version, _)| version.clone()).collect();
-                AgentEntry { name: name.clone(), default: versions.last().cloned(), versions, ..AgentEntry::default() }
+                let Terms { concurrency, schema, .. } = self.terms(name);
+                let (default, checks_input) = (versions.last().cloned(), schema.is_some());
+                AgentEntry { name: name.clone(), default, versions, concurrency, checks_input }
             })
             .collect()
     }

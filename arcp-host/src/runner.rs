@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use arcp_proto::id::JobId;
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::{JobId, OpId};
+use arcp_proto::json::Json;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, Input};
 
 use crate::agent::{AgentControl, Context, Inbox, exit_of};
+use crate::checks::Checks;
 use crate::registry::{Hosted, Registry};
 
 /// How long agents have to stop when the runner ends, before their programs
@@ -26,7 +31,8 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 /// its program is killed. Agents in this process that do not stop go on until
 /// the process ends.
 pub struct Runner {
-    registry: Registry,
+    registry: Arc<RwLock<Registry>>,
+    checks: Checks,
     inbox: Arc<dyn Inbox>,
     running: BTreeMap<JobId, Arc<AgentControl>>,
     threads: Arc<Threads>,
@@ -35,20 +41,27 @@ pub struct Runner {
 impl Runner {
     /// A runner for these agents; what they say goes into `inbox`.
     pub fn new(registry: Registry, inbox: Arc<dyn Inbox>) -> Runner {
-        Runner { registry, inbox, running: BTreeMap::new(), threads: Arc::default() }
+        let registry = Arc::new(RwLock::new(registry));
+        let checks = Checks::new(registry.clone(), inbox.clone());
+        Runner { registry, checks, inbox, running: BTreeMap::new(), threads: Arc::default() }
     }
 
     /// Starts an agent.
     pub fn start(&mut self, job: JobId, spec: AgentSpec) {
-        let agent = match self.registry.get(&spec.agent) {
+        let hosted = self.registry.read().unwrap_or_else(PoisonError::into_inner).get(&spec.agent);
+        let agent = match hosted {
             Some(Hosted::Threaded(agent)) => agent,
             Some(Hosted::Inline(agent)) => {
                 let result = catch_unwind(AssertUnwindSafe(|| agent.answer(&spec)));
                 let exit = result.map_or(AgentExit::Lost, exit_of);
                 return self.inbox.put(Input::AgentExited { job, exit });
             }
-            // The core only asks for agents it was told of.
-            None => return self.inbox.put(Input::AgentExited { job, exit: AgentExit::Lost }),
+            // It was hosted when the job was accepted.
+            None => {
+                let message = format!("`{}` is not hosted any more: submit the job again", spec.agent);
+                let exit = AgentExit::Failure(JobError::new(ErrorCode::AgentNotAvailable, message));
+                return self.inbox.put(Input::AgentExited { job, exit });
+            }
         };
         let link = Arc::new(AgentControl::default());
         link.change(|state| state.give(spec.credit, spec.credit_bytes));
@@ -65,6 +78,18 @@ impl Runner {
         if thread.is_err() {
             self.inbox.put(Input::AgentExited { job, exit: AgentExit::Lost });
         }
+    }
+
+    /// Checks whether an input fits an agent; gives what is found at once, and puts
+    /// it into the inbox otherwise.
+    pub(crate) fn check(&self, op: OpId, agent: &AgentRef, input: Json) -> Option<Input> {
+        self.checks.begin(op, agent, input)
+    }
+
+    /// The agents, which may be replaced: a job that runs keeps the one it was
+    /// started with.
+    pub(crate) fn registry(&self) -> Arc<RwLock<Registry>> {
+        self.registry.clone()
     }
 
     /// Tells an agent to stop; with `force`, that nothing it says counts.

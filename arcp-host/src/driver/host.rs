@@ -10,7 +10,7 @@ use arcp_proto::runtime::{Config, Notice};
 
 use super::Fenced;
 use crate::auth::{Authenticator, BearerTokens};
-use crate::registry::Registry;
+use crate::registry::{AgentSource, Registry};
 use crate::store::{MemoryStore, Store, StoreError};
 
 /// Everything a runtime needs besides its sockets.
@@ -21,6 +21,8 @@ pub struct Host {
     pub config: Config,
     /// The agents.
     pub registry: Registry,
+    /// Where the agents come from that take their place while it runs.
+    pub source: Option<Box<dyn AgentSource>>,
     /// Who judges credentials.
     pub authenticator: Arc<dyn Authenticator>,
     /// Where records are made durable.
@@ -46,12 +48,20 @@ impl Host {
         Host {
             config,
             registry,
+            source: None,
             authenticator: Arc::new(BearerTokens::default()),
             store: Box::<MemoryStore>::default(),
             record: None,
             observer: None,
             extensions: None,
         }
+    }
+
+    /// Hosts what this gives, once it gives anything, instead of the agents at the
+    /// start. Jobs that run keep the agent they were started with.
+    #[must_use]
+    pub fn with_agents_from(self, source: impl AgentSource) -> Host {
+        Host { source: Some(Box::new(source)), ..self }
     }
 
     /// Has credentials judged by this.

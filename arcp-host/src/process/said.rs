@@ -10,6 +10,7 @@ use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::ChunkData;
 
+use super::format::{Format, Heard, Reader};
 use super::pipes::{LINE_BYTES, Line, Source};
 use crate::agent::{AgentError, Context, Level, Outcome, Stopped};
 
@@ -19,8 +20,12 @@ const TEXT_BYTES: usize = 1 << 20;
 const STDERR_BYTES: usize = 4 << 10;
 
 /// What the program has said so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Said {
+    /// Who knows lines that are not our own.
+    reader: Option<Box<dyn Reader>>,
+    /// What it has said last of how the job ends.
+    end: Option<Result<Json, JobError>>,
     /// The result line, while nothing came after it.
     result: Option<String>,
     text: String,
@@ -30,6 +35,11 @@ pub(super) struct Said {
 }
 
 impl Said {
+    /// Nothing yet, of a program that prints this format.
+    pub(super) fn new(format: Format) -> Said {
+        Said { reader: format.reader(), ..Said::default() }
+    }
+
     /// Takes a line; breaks off when the job cannot succeed any more.
     pub(super) fn line(&mut self, job: &Context, source: Source, line: Line) -> ControlFlow<()> {
         // Of a job that is over nothing counts any more, but the program may
@@ -62,8 +72,26 @@ impl Said {
                 self.result = Some(text);
                 Ok(())
             }
-            Some(_) | None => self.plain(job, &text),
+            Some(_) | None => self.foreign(job, &text),
         }
+    }
+
+    /// A line that is not our own: of the program's format, or text.
+    fn foreign(&mut self, job: &Context, text: &str) -> Result<(), Stopped> {
+        let Some((reader, json)) = self.reader.as_mut().zip(Json::parse(text).ok()) else {
+            return self.plain(job, text);
+        };
+        let Some(heard) = reader.read(&json) else {
+            return log(job, Source::Stdout, text);
+        };
+        for heard in heard {
+            match heard {
+                Heard::Event(kind, body) => job.emit(&kind, &body)?,
+                Heard::Result(result) => self.end = Some(Ok(result)),
+                Heard::Failed(error) => self.end = Some(Err(error)),
+            }
+        }
+        Ok(())
     }
 
     fn plain(&mut self, job: &Context, text: &str) -> Result<(), Stopped> {
@@ -84,7 +112,7 @@ impl Said {
             }
             (Some(kind), Some(body)) if kind == "checkpoint" => checkpoint(job, &body),
             (Some(kind), Some(body)) => job.emit(&EventKind::from(kind.as_str()), &body),
-            _ => self.plain(job, text),
+            _ => self.foreign(job, text),
         }
     }
 
@@ -114,6 +142,10 @@ impl Said {
         if let Some(failure) = self.failure {
             return Err(AgentError(failure));
         }
+        // What it says itself of its failure is more than its exit code.
+        if let Some(Err(error)) = self.end {
+            return Err(if job.cancelled() { Stopped.into() } else { AgentError(error) });
+        }
         if !status.success() {
             return Err(if job.cancelled() { Stopped.into() } else { failure(status) });
         }
@@ -123,6 +155,9 @@ impl Said {
         }
         if self.streamed {
             return Ok(Outcome::Streamed { summary: None });
+        }
+        if let Some(Ok(result)) = self.end {
+            return Ok(Outcome::Json(result));
         }
         Ok(Outcome::Json(Json::string(self.text.strip_suffix('\n').unwrap_or(&self.text))))
     }

@@ -1,0 +1,160 @@
+//! Which agents `arcp serve` hosts, and what they are run with.
+
+use std::ffi::OsString;
+
+use arcp_blocking::Host;
+use arcp_host::directory::AgentDirectory;
+use arcp_host::process::ProcessAgent;
+use arcp_host::registry::{Registry, Terms};
+use arcp_host::samples;
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::runtime::Config;
+use rustix::process::{Resource, getrlimit};
+
+use crate::args::Serve;
+use crate::exit::{Exit, Failure};
+use crate::values::{AgentCommand, OfAgent};
+
+/// By which commands find their token.
+const TOKEN: &str = "ARCP_TOKEN";
+
+/// The agents of a runtime.
+pub struct Agents {
+    registry: Registry,
+    /// Where more of them come from while it runs.
+    directory: Option<AgentDirectory>,
+}
+
+impl Agents {
+    /// What was asked for; `mark` is by what the programs are known again.
+    pub fn of(args: &Serve, mark: Option<String>) -> Result<Agents, Failure> {
+        let mut registry = Registry::default();
+        if args.samples {
+            samples::add_to(&mut registry);
+        }
+        if args.samples_may_crash {
+            samples::let_crash(&mut registry);
+        }
+        let program = program(args, mark)?;
+        for agent in &args.agents {
+            add(&mut registry, args, agent, &program)?;
+        }
+        check_names(args, &registry)?;
+        let Some(folder) = &args.agent_folder else {
+            if registry.entries().is_empty() {
+                let nothing = "nothing to host: give --agent NAME=COMMAND, --agents FOLDER, or --samples";
+                return Err(Failure::usage(nothing));
+            }
+            return Ok(Agents { registry, directory: None });
+        };
+        let (directory, registry) = AgentDirectory::open(folder, registry, program).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Failure::new(Exit::Usage, format!("--agents: {}", lines.join("\n")))
+        })?;
+        Ok(Agents { registry, directory: Some(directory) })
+    }
+
+    /// A host of them.
+    pub fn host(self, config: Config) -> Host {
+        let host = Host::new(config, self.registry);
+        match self.directory {
+            Some(directory) => host.with_agents_from(directory),
+            None => host,
+        }
+    }
+}
+
+/// What every program is run like.
+fn program(args: &Serve, mark: Option<String>) -> Result<ProcessAgent, Failure> {
+    let mut program = ProcessAgent::shell("");
+    for (name, value) in variables(args)? {
+        program = program.with_variable(name, value);
+    }
+    // What this program raises for itself is not handed on.
+    if let Some(descriptors) = getrlimit(Resource::Nofile).current {
+        program = program.with_descriptors(descriptors);
+    }
+    Ok(match mark {
+        Some(mark) => program.marked(&mark),
+        None => program,
+    })
+}
+
+fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &ProcessAgent) -> Result<(), Failure> {
+    let AgentCommand { agent: name, command } = agent;
+    if is_hosted(registry, name) {
+        let named = args.agents.iter().filter(|other| other.agent == *name).count();
+        let whose = if named > 1 { "is given twice" } else { "is a sample" };
+        let message = format!("--agent {name}={command}: `{name}` {whose}: give it another name or version");
+        return Err(Failure::usage(message));
+    }
+    let mut program = program.clone().with_command(command);
+    if let Some(format) = OfAgent::find(&args.formats, name.name()) {
+        program = program.printing(format);
+    }
+    if args.restartable.iter().any(|restartable| restartable == name.name()) {
+        registry.add_restartable(name.name(), name.version(), program.restartable());
+    } else {
+        registry.add(name.name(), name.version(), program);
+    }
+    if let Some(concurrency) = OfAgent::find(&args.concurrency, name.name()) {
+        registry.set_terms(name.name(), Terms { concurrency: Some(concurrency), ..Terms::default() });
+    }
+    Ok(())
+}
+
+/// Nothing is said of an agent that is not there.
+fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
+    let no_agent = |option: &str, name: &str| {
+        Err(Failure::usage(format!("{option} {name}: no --agent has that name: give --agent {name}=COMMAND")))
+    };
+    if let Some(unknown) = args.restartable.iter().find(|name| !registry.restartable().contains(*name)) {
+        return no_agent("--restartable", unknown);
+    }
+    if let Some(unknown) = args.require_heartbeat.iter().find(|name| !registry.has(name)) {
+        return no_agent("--require-heartbeat", unknown);
+    }
+    let is_command = |name: &str| args.agents.iter().any(|agent| agent.agent.name() == name);
+    if let Some(unknown) = args.formats.iter().find(|of| !is_command(&of.agent)) {
+        return no_agent("--format", &unknown.agent);
+    }
+    if let Some(unknown) = args.concurrency.iter().find(|of| !is_command(&of.agent)) {
+        return no_agent("--concurrency", &unknown.agent);
+    }
+    Ok(())
+}
+
+fn is_hosted(registry: &Registry, agent: &AgentRef) -> bool {
+    let entries = registry.entries();
+    let entry = entries.iter().find(|entry| entry.name == agent.name());
+    entry.is_some_and(|entry| match agent.version() {
+        Some(version) => entry.versions.iter().any(|hosted| hosted == version),
+        None => entry.versions.is_empty(),
+    })
+}
+
+/// What agents get of the environment besides what every program gets.
+fn variables(args: &Serve) -> Result<Vec<(String, OsString)>, Failure> {
+    let variables = args.agent_env.iter().map(|variable| {
+        let (name, value) = match variable.split_once('=') {
+            Some((name, value)) => (name, Some(value.into())),
+            None => (variable.as_str(), std::env::var_os(variable)),
+        };
+        // The value may be a secret.
+        let bad = |why: &str| Failure::usage(format!("--agent-env {name}: {why}"));
+        if name.is_empty() {
+            return Err(bad("expected NAME or NAME=VALUE"));
+        }
+        let value = value.ok_or_else(|| bad("it is not set here: give it as NAME=VALUE"))?;
+        if name == TOKEN || is_token(args, &value) {
+            return Err(bad("a token of this runtime is given to no agent: leave it out"));
+        }
+        Ok((name.to_string(), value))
+    });
+    variables.collect()
+}
+
+fn is_token(args: &Serve, value: &OsString) -> bool {
+    let given = args.tokens.iter().filter_map(|pair| Some(pair.rsplit_once('=')?.0));
+    given.chain(args.bearer.as_deref()).any(|token| !token.is_empty() && value == token)
+}

@@ -1,0 +1,260 @@
+//! Agents from a folder, and what `arcp serve` says of each.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::until::until;
+
+const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
+
+/// A home with a folder for agents in it.
+fn home() -> (Home, PathBuf) {
+    let home = Home::new(ARCP);
+    let folder = home.dir.join("agents");
+    fs::create_dir_all(&folder).expect("a folder");
+    (home, folder)
+}
+
+/// Puts a file there at once, as an editor does.
+fn put(folder: &Path, name: &str, text: &str) {
+    let hidden = folder.join(format!(".{name}"));
+    fs::write(&hidden, text).expect("written");
+    let mode = if name.contains('.') && !name.ends_with(".sh") { 0o644 } else { 0o755 };
+    fs::set_permissions(&hidden, Permissions::from_mode(mode)).expect("set");
+    fs::rename(hidden, folder.join(name)).expect("moved");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+#[test]
+fn each_executable_of_a_folder_is_an_agent_as_the_file_beside_it_says() {
+    let (mut home, folder) = home();
+    put(&folder, "greet.sh", "#!/bin/sh\nread name\necho \"$GREETING $name from $(basename \"$PWD\")\"; ulimit -n\n");
+    put(
+        &folder,
+        "greet.toml",
+        r#"description = "Greets people."
+version = "1.2.0"
+working_directory = "work"
+concurrency = 2
+[environment]
+GREETING = "hello"
+[limits]
+open_files = 77
+[input_schema]
+type = "string"
+minLength = 2
+"#,
+    );
+    put(&folder, "bare", "#!/bin/sh\necho bare\n");
+    put(&folder, "notes.txt", "no agent");
+    fs::create_dir(folder.join("work")).expect("a folder");
+    home.serve(&["--agents", text(&folder)]);
+    let greeted = home.run(&["submit", "greet@1.2.0", "--input", "\"you\""]);
+    assert_eq!(stdout(&greeted), "hello \"you\" from work\n77\n", "{}", stderr(&greeted));
+    assert_eq!(stdout(&home.run(&["submit", "bare"])), "bare\n");
+    let refused = home.run(&["submit", "greet", "--input", "7"]);
+    let said = stderr(&refused);
+    assert!(code(&refused) != 0 && said.contains("the input does not fit the agent"), "{said}");
+    assert!(said.contains("not of type \"string\""), "{said}");
+    let listed = stdout(&home.run(&["list", "--output", "jsonl"]));
+    assert_eq!(listed.lines().count(), 2, "what was refused is no job: {listed}");
+}
+
+#[test]
+fn what_changes_in_a_folder_is_taken_up_and_a_job_keeps_what_it_began_with() {
+    let (mut home, folder) = home();
+    put(&folder, "it.sh", "#!/bin/sh\nwhile [ ! -e \"$FLAG\" ]; do sleep 0.05; done; echo one $WHAT\n");
+    let flag = home.dir.join("flag");
+    let toml = |what: &str, version: &str| {
+        format!("version = \"{version}\"\nenvironment = {{ FLAG = \"{}\", WHAT = \"{what}\" }}\n", flag.display())
+    };
+    put(&folder, "it.toml", &toml("first", "1"));
+    home.serve(&["--agents", text(&folder)]);
+    let job = stdout(&home.run(&["submit", "it", "--detach"]));
+    until("it runs", || (stdout(&home.run(&["list", "--output", "jsonl"])).contains("\"running\"")).then_some(()));
+    put(&folder, "it.sh", "#!/bin/sh\necho two $WHAT\n");
+    put(&folder, "it.toml", &toml("second", "2"));
+    put(&folder, "new", "#!/bin/sh\necho new\n");
+    until("the change is taken up", || (code(&home.run(&["submit", "new"])) == 0).then_some(()));
+    assert_eq!(stdout(&home.run(&["submit", "it"])), "two second\n");
+    assert_ne!(code(&home.run(&["submit", "it@1"])), 0, "that version is hosted no more");
+    // An error leaves what there was.
+    put(&folder, "it.toml", "verzion = \"3\"\n");
+    fs::remove_file(folder.join("new")).expect("removed");
+    until("the other change is taken up", || (code(&home.run(&["submit", "new"])) != 0).then_some(()));
+    assert_eq!(stdout(&home.run(&["submit", "it"])), "two second\n");
+    fs::write(&flag, "").expect("written");
+    assert_eq!(stdout(&home.run(&["watch", job.trim()])), "one first\n");
+}
+
+/// What a server says that does not start.
+fn refused(home: &Home, args: &[&str]) -> String {
+    let output = home.run(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    stderr(&output)
+}
+
+#[test]
+fn a_mistake_in_a_file_is_told_with_file_line_key_and_what_to_do() {
+    let (home, folder) = home();
+    put(&folder, "it", "#!/bin/sh\n");
+    for (toml, line, said) in [
+        ("\nconcurency = 2\n", 2, ["`concurency`", "expected one of"]),
+        ("concurrency = 0\n", 1, ["`concurrency`", "nonzero"]),
+        ("description = 7\n", 1, ["`description`", "expected a string"]),
+        ("version = \"no spaces\"\n", 1, ["`version`", "such as \"1.2.0\""]),
+        ("format = \"json\"\n", 1, ["`format`", "claude-json"]),
+        ("\n\nworking_directory = \"nowhere\"\n", 3, ["`working_directory`", "make it"]),
+        ("pass_environment = [\"NOT_SET_ANYWHERE\"]\n", 1, ["`pass_environment`", "is not set here"]),
+        ("input_schema = \"no.json\"\n", 1, ["`input_schema`", "cannot be read"]),
+        ("input_schema = \"../no.json\"\n", 1, ["`input_schema`", "move it there"]),
+        ("[input_schema]\ntype = \"whole\"\n", 1, ["input_schema", "not a JSON Schema"]),
+        ("[limits]\nopen_files = -1\n", 2, ["`open_files`", "u64"]),
+        ("[limits]\nfiles = 1\n", 2, ["`files`", "open_files"]),
+        ("version = \n", 1, ["`version`", "correct it"]),
+    ] {
+        put(&folder, "it.toml", toml);
+        let told = refused(&home, &["--agents", text(&folder)]);
+        assert!(told.contains(&format!("agents/it.toml:{line}: ")), "{toml:?}: {told}");
+        assert!(said.iter().all(|part| told.contains(part)), "{toml:?}: {told}");
+    }
+    put(&folder, "it.toml", "");
+    put(&folder, "stray.toml", "");
+    put(&folder, "it.sh", "#!/bin/sh\n");
+    put(&folder, "no good", "#!/bin/sh\n");
+    let told = refused(&home, &["--agents", text(&folder)]);
+    for part in
+        ["stray.toml: no executable is called `stray`", "it.sh: another agent is called `it`", "`no good` is no name"]
+    {
+        assert!(told.contains(part), "every mistake is told: {told}");
+    }
+    let told = refused(&home, &["--agents", "/nowhere/at/all"]);
+    assert!(told.contains("/nowhere/at/all: the folder cannot be read"), "{told}");
+}
+
+#[test]
+fn an_agent_of_the_command_line_has_a_format_and_a_concurrency() {
+    let (mut home, _) = home();
+    let result = r#"coder=echo '{"type":"result","subtype":"success","result":"mended"}'"#;
+    let args = ["--agent", result, "--format", "coder=claude-json", "--concurrency", "coder=1"];
+    home.serve(&args);
+    assert_eq!(stdout(&home.run(&["submit", "coder"])), "\"mended\"\n".replace('"', ""));
+    for (option, value, said) in [
+        ("--format", "coder=xml", "formats are text"),
+        ("--format", "other=jsonl", "no --agent has that name"),
+        ("--concurrency", "coder=0", "N is 1 or more"),
+        ("--concurrency", "other=1", "no --agent has that name"),
+        ("--agent-env", "ARCP_TOKEN=x", "given to no agent"),
+    ] {
+        let told = refused(&home, &["--agent", "coder=true", option, value]);
+        assert!(told.contains(said), "{option} {value}: {told}");
+    }
+}
+
+#[test]
+fn no_agent_has_a_token_of_its_runtime_in_its_environment() {
+    let (mut home, folder) = home();
+    put(&folder, "env", "#!/bin/sh\ncat /proc/$$/environ | tr '\\0' '\\n'; env\n");
+    put(&folder, "env.toml", "[environment]\nARCP_TOKEN = \"tok-file\"\nMINE = \"kept\"\n");
+    home.variables = vec![("ARCP_TOKEN", "tok-operator"), ("SECRET_OF_THE_OPERATOR", "tok-other")];
+    home.serve(&[
+        "--token",
+        "tok-operator=me",
+        "--agents",
+        text(&folder),
+        "--agent",
+        "shell=env",
+        "--agent-env",
+        "A=b",
+    ]);
+    for agent in ["env", "shell"] {
+        let environment = stdout(&home.run(&["submit", agent]));
+        assert!(environment.contains("ARCP_JOB_ID="), "{environment}");
+        for secret in ["tok-", "ARCP_TOKEN", "SECRET_OF_THE_OPERATOR"] {
+            assert!(!environment.contains(secret), "{agent}: {environment}");
+        }
+    }
+    assert!(stdout(&home.run(&["submit", "env"])).contains("MINE=kept"));
+    let told = refused(&home, &["--token", "tok-x=me", "--agent", "it=env", "--agent-env", "MY_TOKEN=tok-x"]);
+    assert!(told.contains("--agent-env MY_TOKEN") && !told.contains("tok-x"), "{told}");
+}
+
+#[test]
+fn the_log_says_what_was_taken_up_and_why_something_was_not() {
+    let (home, folder) = home();
+    put(&folder, "it", "#!/bin/sh\n");
+    let mut command = home.arcp(&["serve", "--listen", "127.0.0.1:0", "--agents", text(&folder)]);
+    let mut server = command.stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(server.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("READY")));
+    put(&folder, "it.toml", "version = 7\n");
+    let told = lines.find(|line| line.contains("it.toml:1")).expect("it is told");
+    assert!(told.contains("until then the agent stays as it was"), "{told}");
+    put(&folder, "it.toml", "version = \"7\"\n");
+    assert!(lines.any(|line| line.contains("agents of") && line.contains(": it")));
+    Command::new("kill").arg(server.id().to_string()).status().expect("kill");
+    assert!(server.wait().expect("it ends").success());
+}
+
+#[test]
+fn the_examples_run_and_the_page_shows_them_as_they_are() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder");
+    let examples = repository.join("examples/agents");
+    let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let page = read(repository.join("docs/agents.md"));
+    for name in ["count.sh", "steps.py", "coder.sh"] {
+        assert!(page.contains(&read(examples.join(name))), "docs/agents.md does not show {name} as it is");
+    }
+    let (mut home, bin) = home();
+    // In the place of the real one: what it would stream, if it is called right.
+    let stream = repository.join("tests/streams/claude.jsonl");
+    let options = "-p \"mend it\" --output-format stream-json --verbose";
+    put(
+        &bin,
+        "claude",
+        &format!("#!/bin/sh\ncase \"-p $2 $3 $4 $5\" in '{options}') cat {};; esac\n", stream.display()),
+    );
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
+    home.variables.push(("PATH", path.leak()));
+    home.serve(&["--agents", text(&examples)]);
+    let counted = home.run(&["submit", "count", "--input", "\"the quick brown fox\""]);
+    assert_eq!(stdout(&counted), "{\"words\":4}\n", "{}", stderr(&counted));
+    assert_ne!(code(&home.run(&["submit", "count", "--input", "\"$(id)\""])), 0, "nothing that a shell would read");
+    let stepped = home.run(&["submit", "steps", "--input", r#"{"steps":3,"seconds":0}"#]);
+    assert_eq!(stdout(&stepped).replace(' ', ""), "{\"steps\":3,\"of_an_earlier_run\":0}\n", "{}", stderr(&stepped));
+    let coded = home.run(&["submit", "coder", "--input", "\"mend it\""]);
+    assert_eq!(stdout(&coded), "The test passes.\n", "{}", stderr(&coded));
+}
+
+#[test]
+fn a_restartable_agent_of_a_folder_goes_on_where_it_was() {
+    let (mut home, folder) = home();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/agents");
+    for name in ["steps.py", "steps.toml", "steps.schema.json"] {
+        fs::copy(examples.join(name), folder.join(name)).expect("copied");
+    }
+    let store = home.dir.join("store.db");
+    let args = ["--agents", text(&folder), "--store", text(&store), "--token", "t=me"];
+    home.variables.push(("ARCP_TOKEN", "t"));
+    home.serve(&args);
+    let job = stdout(&home.run(&["submit", "steps", "--input", r#"{"steps":6,"seconds":0.3}"#, "--detach"]));
+    let logs = |home: &Home| stdout(&home.run(&["list", "--output", "jsonl"]));
+    let events = |home: &Home| {
+        let line: serde_json::Value = serde_json::from_str(logs(home).lines().next().unwrap_or("null")).expect("JSON");
+        line["last_event_seq"].as_u64().unwrap_or(0)
+    };
+    until("it has done a step or two", || (events(&home) > 8).then_some(()));
+    home.signal("KILL");
+    home.serve(&args);
+    let result = stdout(&home.run(&["watch", job.trim()]));
+    let result: serde_json::Value = serde_json::from_str(&result).unwrap_or_else(|error| panic!("{error}: {result}"));
+    assert_eq!(result["steps"], 6);
+    assert!(result["of_an_earlier_run"].as_u64() > Some(0), "{result}");
+}

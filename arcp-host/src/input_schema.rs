@@ -1,0 +1,147 @@
+//! Whether an input fits an agent: JSON Schema, draft 2020-12.
+
+use arcp_proto::json::Json;
+use arcp_proto::runtime::InputFault;
+use jsonschema::{Draft, PatternOptions, Validator};
+use serde_json::Value;
+
+/// The largest schema, in bytes.
+const SCHEMA_BYTES: usize = 64 << 10;
+/// How much is said of where and why an input does not fit, in bytes each.
+const FAULT_BYTES: usize = 500;
+
+/// A schema, ready to check inputs.
+///
+/// Nothing outside of it is looked up: a `$ref` to another document is an error.
+/// Patterns are searched in linear time, so they have no look-around and no
+/// back-references.
+///
+/// ```
+/// use arcp_host::input_schema::InputSchema;
+/// use arcp_proto::json::Json;
+/// let schema = Json::parse(r#"{"type": "object", "properties": {"n": {"type": "integer"}}}"#)?;
+/// let schema = InputSchema::new(&schema).expect("a schema");
+/// assert_eq!(schema.check(&Json::parse(r#"{"n": 1}"#)?), None);
+/// let fault = schema.check(&Json::parse(r#"{"n": "one"}"#)?).expect("it does not fit");
+/// assert_eq!(fault.pointer, "/n");
+/// # Ok::<(), arcp_proto::json::JsonError>(())
+/// ```
+#[derive(Debug)]
+pub struct InputSchema {
+    text: Json,
+    validator: Validator,
+}
+
+/// Why something is no schema.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// It is larger than 64 KiB.
+    #[error("the schema has {bytes} bytes: at most {SCHEMA_BYTES} are taken")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// It is not valid.
+    #[error("not a JSON Schema: {place}{reason}")]
+    Invalid {
+        /// Where, with a colon, or nothing.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl InputSchema {
+    /// Compiles a schema.
+    ///
+    /// # Errors
+    ///
+    /// If it is too large or is none.
+    pub fn new(text: &Json) -> Result<InputSchema, SchemaError> {
+        let bytes = text.as_str().len();
+        if bytes > SCHEMA_BYTES {
+            return Err(SchemaError::TooLarge { bytes });
+        }
+        let invalid = |place: String, reason: String| SchemaError::Invalid { place, reason };
+        let schema: Value = serde_json::from_str(text.as_str()).map_err(|e| invalid(String::new(), e.to_string()))?;
+        let options = jsonschema::options().offline().with_draft(Draft::Draft202012);
+        let options = options.with_pattern_options(PatternOptions::regex());
+        let validator = options.build(&schema).map_err(|error| {
+            let place = error.instance_path().to_string();
+            let place = if place.is_empty() { place } else { format!("`{place}`: ") };
+            invalid(place, cut(error.to_string()))
+        })?;
+        Ok(InputSchema { text: text.clone(), validator })
+    }
+
+    /// The schema as it was given.
+    pub fn text(&self) -> &Json {
+        &self.text
+    }
+
+    /// What does not fit first, if anything does not.
+    pub fn check(&self, input: &Json) -> Option<InputFault> {
+        let value: Value = match serde_json::from_str(input.as_str()) {
+            Ok(value) => value,
+            Err(error) => return Some(InputFault { pointer: String::new(), reason: cut(error.to_string()) }),
+        };
+        let error = self.validator.validate(&value).err()?;
+        // What was given is not repeated: it may be long, and it is known.
+        let reason = cut(error.masked_with("the value").to_string());
+        Some(InputFault { pointer: cut(error.instance_path().to_string()), reason })
+    }
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(FAULT_BYTES));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::parse(text).expect("JSON")
+    }
+
+    fn schema(text: &str) -> InputSchema {
+        InputSchema::new(&json(text)).expect("a schema")
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_by_its_place_and_without_the_value() {
+        let schema = schema(r#"{"properties":{"list":{"items":{"type":"integer","minimum":1}}},"required":["list"]}"#);
+        let fault = |input: &str| schema.check(&json(input)).map(|fault| (fault.pointer, fault.reason));
+        assert_eq!(fault(r#"{"list":[1,2]}"#), None);
+        let (pointer, reason) = fault(r#"{"list":[1,"secret"]}"#).expect("a text is no number");
+        assert_eq!(pointer, "/list/1");
+        assert!(reason.contains("integer") && !reason.contains("secret"), "{reason}");
+        let (pointer, reason) = fault("{}").expect("a member is missing");
+        assert_eq!(pointer, "");
+        assert!(reason.contains("list"), "{reason}");
+    }
+
+    #[test]
+    fn schemas_that_are_none_or_look_elsewhere_are_refused() {
+        for (text, why) in [
+            (r#"{"type":"whole"}"#, "/type"),
+            (r#"{"$ref":"https://example.com/schema.json"}"#, "example.com"),
+            (r#"{"$ref":"file:///etc/passwd"}"#, "passwd"),
+            (r#"{"pattern":"(a)\\1"}"#, "pattern"),
+        ] {
+            let error = InputSchema::new(&json(text)).expect_err(text).to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        let large = json(&format!(r#"{{"title":"{}"}}"#, "x".repeat(SCHEMA_BYTES)));
+        assert!(matches!(InputSchema::new(&large), Err(SchemaError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_hostile_text_costs_no_more_than_its_length() {
+        // With back-tracking this would not end in the time there is.
+        let schema = schema(r#"{"pattern":"^(a+)+$"}"#);
+        let hostile = Json::string(&format!("{}b", "a".repeat(100_000)));
+        assert!(schema.check(&hostile).is_some());
+    }
+}

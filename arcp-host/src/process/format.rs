@@ -1,0 +1,170 @@
+//! What the lines of a program mean. Besides our own lines a program may print
+//! what a coding agent streams: each of its lines becomes what it says there.
+
+mod claude;
+mod codex;
+mod json_lines;
+
+use std::fmt;
+use std::str::FromStr;
+
+use arcp_proto::json::{Json, Object};
+use arcp_proto::model::event::{EventKind, JobError};
+use serde_json::value::RawValue;
+
+/// What a program prints on stdout. Our own lines (see [`process`](super)) are
+/// understood in every format; a line that no format knows is a log event, never
+/// a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Our own lines, and text.
+    #[default]
+    Text,
+    /// Values of JSON, one a line: each is shown, and the last is the result.
+    JsonLines,
+    /// `claude -p --output-format stream-json --verbose`, as the reference of the
+    /// Claude Agent SDK describes its messages (version 2 of Claude Code).
+    ClaudeJson,
+    /// `codex exec --json`, as `exec_events.rs` of the Codex CLI declares its
+    /// events (version 0.40 and later).
+    CodexJson,
+}
+
+impl Format {
+    /// Every format with its name.
+    pub const NAMED: [(&'static str, Format); 4] = [
+        ("text", Format::Text),
+        ("jsonl", Format::JsonLines),
+        ("claude-json", Format::ClaudeJson),
+        ("codex-json", Format::CodexJson),
+    ];
+
+    /// Who reads it; `None`: there are our own lines only.
+    pub(super) fn reader(self) -> Option<Box<dyn Reader>> {
+        match self {
+            Format::Text => None,
+            Format::JsonLines => Some(Box::new(json_lines::JsonLines)),
+            Format::ClaudeJson => Some(Box::new(claude::Claude)),
+            Format::CodexJson => Some(Box::<codex::Codex>::default()),
+        }
+    }
+}
+
+/// The name of a format that is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no format is called `{0}`: there are text, jsonl, claude-json and codex-json")]
+pub struct UnknownFormat(String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Format, UnknownFormat> {
+        let known = Format::NAMED.into_iter().find(|(known, _)| *known == name);
+        known.map(|(_, format)| format).ok_or_else(|| UnknownFormat(name.to_string()))
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Format::NAMED.into_iter().find(|(_, format)| format == self);
+        f.write_str(name.map_or("", |(name, _)| name))
+    }
+}
+
+/// Reads the lines of a format.
+pub(super) trait Reader {
+    /// What a line of JSON says, in order; `None`: it is not of this format.
+    fn read(&mut self, line: &Json) -> Option<Vec<Heard>>;
+}
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Heard {
+    /// An event.
+    Event(EventKind, Json),
+    /// The result, unless another one follows.
+    Result(Json),
+    /// Why the job fails, unless a result follows: some errors are got over.
+    Failed(JobError),
+}
+
+impl Heard {
+    fn event(kind: EventKind, fill: impl FnOnce(&mut Object)) -> Heard {
+        let mut body = Object::new();
+        fill(&mut body);
+        Heard::Event(kind, body.json())
+    }
+
+    fn thought(text: &str) -> Heard {
+        Heard::event(EventKind::Thought, |body| {
+            body.str("text", text);
+        })
+    }
+
+    fn status(phase: &str, message: Option<&str>) -> Heard {
+        Heard::event(EventKind::Status, |body| {
+            body.str("phase", phase).opt_str("message", message);
+        })
+    }
+
+    fn log(level: &str, message: &str) -> Heard {
+        Heard::event(EventKind::Log, |body| {
+            body.str("level", level).str("message", message);
+        })
+    }
+
+    /// A number as it was written, if it is one.
+    fn metric(name: &str, number: &str, unit: &str) -> Option<Heard> {
+        number.parse::<f64>().ok()?;
+        Some(Heard::event(EventKind::Metric, |body| {
+            body.str("name", name).raw("value", number).str("unit", unit);
+        }))
+    }
+
+    /// `args` is kept if it is an object.
+    fn tool_call(tool: &str, call_id: &str, args: Option<&str>) -> Heard {
+        let args = args.filter(|args| args.trim_start().starts_with('{')).unwrap_or("{}");
+        Heard::event(EventKind::ToolCall, |body| {
+            body.str("tool", tool).str("call_id", call_id).raw("args", args);
+        })
+    }
+
+    fn tool_result(call_id: &str, result: Result<&str, &str>) -> Heard {
+        Heard::event(EventKind::ToolResult, |body| {
+            body.str("call_id", call_id);
+            match result {
+                Ok(json) => body.raw("result", json),
+                Err(message) => body.object("error", |error| {
+                    error.str("code", "INTERNAL_ERROR").str("message", message).bool("retryable", false);
+                }),
+            };
+        })
+    }
+
+    /// How much of a list of things to do is done.
+    fn to_do(done: usize, total: usize) -> Heard {
+        Heard::event(EventKind::Progress, |body| {
+            body.u64("current", done as u64).u64("total", total as u64).str("units", "todos");
+        })
+    }
+}
+
+/// The elements of an array; none of anything else.
+fn elements(array: &str) -> Vec<&str> {
+    let elements: Vec<&RawValue> = serde_json::from_str(array).unwrap_or_default();
+    elements.into_iter().map(RawValue::get).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_have_one_name_each() {
+        for (name, format) in Format::NAMED {
+            assert_eq!((name.parse(), format.to_string().as_str()), (Ok(format), name));
+        }
+        let unknown = "json".parse::<Format>().expect_err("it is unknown");
+        assert!(unknown.to_string().contains("`json`") && unknown.to_string().contains("claude-json"), "{unknown}");
+    }
+}

@@ -1,0 +1,32 @@
+//! Values of JSON, one a line.
+
+use arcp_proto::json::{Json, Object};
+use arcp_proto::model::event::EventKind;
+
+use super::{Heard, Reader};
+
+/// The longest text that is shown of a value.
+const SHOWN_BYTES: usize = 200;
+
+/// Each value is a log event with the whole of it in `attributes`, and the
+/// result unless another one follows.
+pub(super) struct JsonLines;
+
+impl Reader for JsonLines {
+    fn read(&mut self, line: &Json) -> Option<Vec<Heard>> {
+        let members = line.members().ok();
+        let said = members.and_then(|members| members.get_str("message").or_else(|| members.get_str("msg")));
+        let text = said.unwrap_or_else(|| shown(line.as_str()));
+        let mut attributes = Object::new();
+        attributes.str("stream", "stdout").opt_json("data", Some(line));
+        let log = Heard::event(EventKind::Log, |body| {
+            body.str("level", "info").str("message", &text).opt_json("attributes", Some(&attributes.json()));
+        });
+        Some(vec![log, Heard::Result(line.clone())])
+    }
+}
+
+fn shown(text: &str) -> String {
+    let end = text.floor_char_boundary(SHOWN_BYTES);
+    if end == text.len() { text.to_string() } else { format!("{} ...", &text[..end]) }
+}
