@@ -28,7 +28,7 @@ pub struct Agents {
 
 /// Lists agents, or shows one.
 pub fn run(args: &Agents) -> Result<Exit, Failure> {
-    let client = Chosen::of(&args.place)?.connect()?;
+    let client = Chosen::of(&args.place)?.connect_for_agents()?;
     let agents = &client.welcome().agents;
     let Some(named) = &args.agent else {
         output::rows(args.printing, &HEADER, &agents.iter().map(row).collect::<Vec<Row>>())?;
@@ -56,17 +56,24 @@ fn row(agent: &AgentEntry) -> Row {
 
 fn facts(agent: &AgentEntry) -> Facts {
     let default = agent.default.as_deref().unwrap_or("-");
-    let facts = vec![
+    let mut facts = vec![
         ("agent", Cell::from(&agent.name)),
         ("versions", Cell::from(versions(agent))),
         ("default", Cell::from(default)),
     ];
+    facts.extend(agent.description.as_deref().map(|text| ("description", Cell::from(text))));
+    facts.extend(agent.concurrency.map(|most| ("concurrency", Cell::from(most.to_string()))));
+    facts.extend(agent.input_schema.as_ref().map(|schema| ("input schema", Cell::from(schema.as_str()))));
     Facts { id: agent.name.clone(), facts, json: json(agent) }
 }
 
 fn json(agent: &AgentEntry) -> String {
     let mut line = Object::new();
     line.str("name", &agent.name).raw("versions", &serde_json::to_string(&agent.versions).unwrap_or_default());
-    line.opt_str("default", agent.default.as_deref());
+    line.opt_str("default", agent.default.as_deref()).opt_str("description", agent.description.as_deref());
+    if let Some(most) = agent.concurrency {
+        line.u64("concurrency", u64::from(most.get()));
+    }
+    line.opt_json("input_schema", agent.input_schema.as_ref());
     line.done()
 }

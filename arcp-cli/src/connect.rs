@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use arcp_blocking::{Client, ClientError, Target};
 use arcp_proto::client::{ClientConfig, SessionEnd};
+use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::model::request::{Credential, ResumeClaim};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
@@ -94,6 +95,11 @@ impl Chosen {
         self.open(None, self.patience())
     }
 
+    /// The same, and is told what agents are and which inputs they take.
+    pub fn connect_for_agents(&self) -> Result<Client, Failure> {
+        self.open_with(None, self.patience(), |features| features.with(Feature::AgentDetails))
+    }
+
     /// The same, given up after this time.
     pub fn connect_within(&self, patience: Duration) -> Result<Client, Failure> {
         self.open(None, patience)
@@ -107,11 +113,21 @@ impl Chosen {
     }
 
     fn open(&self, resume: Option<ResumeClaim>, patience: Duration) -> Result<Client, Failure> {
+        self.open_with(resume, patience, |features| features)
+    }
+
+    fn open_with(
+        &self,
+        resume: Option<ResumeClaim>,
+        patience: Duration,
+        features: impl Fn(Features) -> Features,
+    ) -> Result<Client, Failure> {
         let bearer = |token: &String| Credential::Bearer(Secret::new(token.clone()));
         let credential = self.token.as_ref().map_or(Credential::Anonymous, bearer);
         let mut config = ClientConfig::new("arcp", env!("CARGO_PKG_VERSION"), credential);
         config.family = self.family;
         config.resume = resume;
+        config.features = features(config.features);
         config.give_up_after = Some(patience);
         Client::connect(self.target.clone(), config).map_err(|error| self.failure(error))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arcp_blocking::{Client, ClientError};
 use arcp_host::stderr::{say, visible};
 use arcp_proto::id::{JobId, WireId};
-use arcp_proto::json::Object;
+use arcp_proto::json::{Json, Object};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::ListQuery;
@@ -145,7 +145,7 @@ fn row(job: &JobSummary) -> Row {
         id: job.job.to_string(),
         cells: vec![
             Cell::from(job.job.as_str()),
-            Cell::status(job.status),
+            place(job).map_or_else(|| Cell::status(job.status), Cell::from),
             Cell::from(&job.agent),
             Cell::from(age(job.created_at)),
             Cell::from(took(job)),
@@ -153,6 +153,19 @@ fn row(job: &JobSummary) -> Row {
         ],
         json: json(job).done(),
     }
+}
+
+/// At which place a job waits, in words.
+fn place(job: &JobSummary) -> Option<String> {
+    let place = job.place?;
+    let ending = match (place % 10, place % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        (_, _) => "th",
+    };
+    Some(format!("queued, {place}{ending}"))
 }
 
 /// How long it took from its acceptance to its end.
@@ -176,6 +189,7 @@ pub fn json(job: &JobSummary) -> Object {
         .str("created_at", &created)
         .opt_str("ended_at", job.ended_at.map(|at| at.to_string()).as_deref())
         .opt_str("owner", job.owner.as_deref())
+        .opt_json("place", job.place.and_then(|place| Json::from_value(&place).ok()).as_ref())
         .u64("last_event_seq", job.last_event)
         .opt_str("trace_id", job.trace.as_deref());
     line

@@ -59,6 +59,11 @@ minLength = 2
     let greeted = home.run(&["submit", "greet@1.2.0", "--input", "\"you\""]);
     assert_eq!(stdout(&greeted), "hello \"you\" from work\n77\n", "{}", stderr(&greeted));
     assert_eq!(stdout(&home.run(&["submit", "bare"])), "bare\n");
+    let shown = stdout(&home.run(&["agents", "greet", "-o", "json"]));
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"));
+    assert_eq!((&shown["description"], &shown["concurrency"]), (&"Greets people.".into(), &2.into()));
+    assert_eq!(shown["input_schema"], serde_json::json!({"type": "string", "minLength": 2}));
+    assert!(stdout(&home.run(&["agents", "greet", "--family", "open"])).contains("Greets people."));
     let refused = home.run(&["submit", "greet", "--input", "7"]);
     let said = stderr(&refused);
     assert!(code(&refused) != 0 && said.contains("the input does not fit the agent"), "{said}");
@@ -145,7 +150,7 @@ fn an_agent_of_the_command_line_has_a_format_and_a_concurrency() {
     let result = r#"coder=echo '{"type":"result","subtype":"success","result":"mended"}'"#;
     let args = ["--agent", result, "--format", "coder=claude-json", "--concurrency", "coder=1"];
     home.serve(&args);
-    assert_eq!(stdout(&home.run(&["submit", "coder"])), "\"mended\"\n".replace('"', ""));
+    assert_eq!(stdout(&home.run(&["submit", "coder"])), "mended\n");
     for (option, value, said) in [
         ("--format", "coder=xml", "formats are text"),
         ("--format", "other=jsonl", "no --agent has that name"),

@@ -128,9 +128,16 @@ impl Registry {
             .iter()
             .map(|(name, versions)| {
                 let versions: Vec<String> = versions.iter().filter_map(|(version, _)| version.clone()).collect();
-                let Terms { concurrency, schema, .. } = self.terms(name);
-                let (default, checks_input) = (versions.last().cloned(), schema.is_some());
-                AgentEntry { name: name.clone(), default, versions, concurrency, checks_input }
+                let Terms { concurrency, description, schema } = self.terms(name);
+                AgentEntry {
+                    name: name.clone(),
+                    default: versions.last().cloned(),
+                    versions,
+                    concurrency,
+                    checks_input: schema.is_some(),
+                    description,
+                    input_schema: schema.map(|schema| schema.text().clone()),
+                }
             })
             .collect()
     }

@@ -3,8 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use arcp_proto::json::Json;
 use arcp_proto::runtime::Config;
-use arcp_tests::raw::Raw;
+use arcp_tests::raw::{Raw, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -78,5 +79,79 @@ fn the_bound_of_an_agent_holds_after_a_restart() {
     world.run_for(Duration::from_secs(1));
     let stats = world.runtime().stats();
     assert_eq!((stats.running_agents, stats.waiting_jobs), (2, 2), "two of them were running");
+    world.finish();
+}
+
+/// A session that is told the details of jobs and agents.
+fn session_with_details(world: &mut World, token: &str) -> (Raw, Value) {
+    let mut payload = hello_payload(token);
+    for feature in ["x-vendor.arcp.list_details", "x-vendor.arcp.agent_details"] {
+        payload["capabilities"]["features"].as_array_mut().expect("a list").push(json!(feature));
+    }
+    let mut raw = Raw::connect(world);
+    raw.send(world, "session.hello", payload);
+    let welcome = raw.expect(world, "session.welcome");
+    (raw, welcome)
+}
+
+/// The places of a session's jobs, the oldest first.
+fn places(world: &mut World, raw: &mut Raw) -> Vec<Option<u64>> {
+    world.settle();
+    raw.take(world);
+    raw.send(world, "session.list_jobs", json!({}));
+    let page = raw.expect(world, "session.jobs")["payload"]["jobs"].clone();
+    page.as_array().expect("a list").iter().map(|job| job["place"].as_u64()).collect()
+}
+
+#[test]
+fn whoever_waits_is_told_at_which_place() {
+    let mut world = World::configured(4, |config| {
+        config.limits.principal_share = 100;
+        bound(config, "waiter", 1);
+    });
+    let (mut first, _) = session_with_details(&mut world, "tok-first");
+    let jobs = submit_many(&mut world, &mut first, "waiter", 4);
+    assert_eq!(places(&mut world, &mut first), [None, Some(1), Some(2), Some(3)]);
+    let (mut second, _) = session_with_details(&mut world, "tok-second");
+    submit_many(&mut world, &mut second, "waiter", 2);
+    assert_eq!(places(&mut world, &mut second), [Some(2), Some(4)], "in turn");
+    assert_eq!(places(&mut world, &mut first), [None, Some(1), Some(3), Some(5)]);
+    first.send(&mut world, "job.cancel", json!({"job_id": jobs[0]}));
+    first.until_end(&mut world);
+    assert_eq!(places(&mut world, &mut first)[1..], [None, Some(2), Some(4)]);
+    assert_eq!(places(&mut world, &mut second), [Some(1), Some(3)]);
+    let (mut plain, _) = Raw::hello(&mut world, "tok-first");
+    assert_eq!(places(&mut world, &mut plain), [None; 4], "who does not ask is not told");
+    world.finish();
+}
+
+#[test]
+fn the_details_of_agents_go_to_who_asks_for_them_as_far_as_there_is_room() {
+    let schema = |bytes: usize| Json::string(&"x".repeat(bytes));
+    let mut world = World::configured(5, |config| {
+        bound(config, "slow", 3);
+        let room = config.limits.result_frame_bytes / 2;
+        for (name, bytes) in [("slow", 10), ("echo", room), ("kinds", 20)] {
+            let entry = config.agents.iter_mut().find(|entry| entry.name == name).expect("it is there");
+            (entry.description, entry.input_schema) = (Some(format!("the {name}")), Some(schema(bytes)));
+        }
+    });
+    let agents = |welcome: &Value| welcome["payload"]["capabilities"]["agents"].as_array().expect("a list").clone();
+    let (_, welcome) = session_with_details(&mut world, "tok-a");
+    let told = agents(&welcome);
+    let details = |name: &str| {
+        let agent = told.iter().find(|agent| agent["name"] == name).expect("it is there");
+        agent["x-vendor.arcp.details"].clone()
+    };
+    assert_eq!(details("slow"), json!({"concurrency": 3, "description": "the slow", "input_schema": "x".repeat(10)}));
+    assert_eq!(details("echo"), json!({"description": "the echo"}), "what has no room is left out");
+    let (_, welcome) = Raw::hello(&mut world, "tok-b");
+    assert!(agents(&welcome).iter().all(|agent| agent.get("x-vendor.arcp.details").is_none()));
+    let mut payload = open_payload("tok-c");
+    payload["capabilities"]["extensions"] = json!(["arcpx.arcp.agent_details.v1"]);
+    let (_, accepted) = Raw::open_with(&mut world, payload);
+    let told = agents(&accepted);
+    let slow = told.iter().find(|agent| agent["name"] == "slow").expect("it is there");
+    assert_eq!(slow["x-vendor.arcp.details"]["description"], "the slow");
     world.finish();
 }

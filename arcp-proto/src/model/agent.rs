@@ -9,6 +9,7 @@ use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorCode, Violation};
+use crate::json::Json;
 
 /// `name` or `name@version`, as a client asks for it.
 ///
@@ -97,6 +98,12 @@ pub struct AgentEntry {
     /// [`Output::CheckInput`](crate::runtime::Output::CheckInput).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub checks_input: bool,
+    /// What it is, for people. Told to those that ask for the details of agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The JSON Schema of its inputs. As above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_schema: Option<Json>,
 }
 
 impl AgentEntry {

@@ -48,11 +48,14 @@ pub enum Feature {
     CancelAnywhere = 14,
     /// Listings say whose each job is and when it ended: an extension of ours.
     ListDetails = 15,
+    /// The welcome says what agents are and which inputs they take: an extension
+    /// of ours.
+    AgentDetails = 16,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 16] = [
+    pub const ALL: [Feature; 17] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -69,6 +72,7 @@ impl Feature {
         Feature::DurableJobs,
         Feature::CancelAnywhere,
         Feature::ListDetails,
+        Feature::AgentDetails,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -91,6 +95,7 @@ impl Feature {
             Feature::DurableJobs => "durable_jobs",
             Feature::CancelAnywhere => "cancel_anywhere",
             Feature::ListDetails => "list_details",
+            Feature::AgentDetails => "agent_details",
         }
     }
 }

@@ -122,4 +122,8 @@ pub struct JobSummary {
     pub ended_at: Option<UtcMs>,
     /// The principal whose job it is; `None` from peers that do not say it.
     pub owner: Option<String>,
+    /// At which place it waits for a slot, from 1: how many jobs are started up to
+    /// it if nobody else comes. `None` if it does not wait or is far behind, and
+    /// from peers that do not say it.
+    pub place: Option<u64>,
 }

@@ -125,7 +125,12 @@ impl Reply {
         let json = |json: &Json| json.as_str().len();
         FIXED
             + match self {
-                Reply::Opened(opened) => opened.agents.len() * FIXED + opened.extensions.len() * FIXED,
+                Reply::Opened(opened) => {
+                    let said = |agent: &AgentEntry| {
+                        FIXED + text(&agent.description) + agent.input_schema.as_ref().map_or(0, json)
+                    };
+                    opened.agents.iter().map(said).sum::<usize>() + opened.extensions.len() * FIXED
+                }
                 Reply::Refused(refusal) => refusal.message.len() + refusal.details.as_ref().map_or(0, json),
                 Reply::Closed { reason, .. } | Reply::CancelTaken { reason, .. } => text(reason),
                 Reply::Evicted { reason, .. } | Reply::Unsubscribed { reason, .. } => reason.len(),

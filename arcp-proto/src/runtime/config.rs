@@ -150,6 +150,7 @@ impl Config {
             Feature::FilterSubscriptions,
             Feature::CancelAnywhere,
             Feature::ListDetails,
+            Feature::AgentDetails,
         ]);
         let all = if self.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         if self.history { all.with(Feature::DurableJobs) } else { all }

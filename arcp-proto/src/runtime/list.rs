@@ -83,7 +83,7 @@ impl Listing {
             }
             seen = Some(id);
             if matches(job, query) {
-                let entry = summary(id, job);
+                let entry = JobSummary { place: jobs.place(&ctx.config, id), ..summary(id, job) };
                 bytes += ENTRY_BYTES + entry.lease.as_str().len() + entry.owner.as_ref().map_or(0, String::len);
                 found.push(entry);
             }
@@ -144,5 +144,6 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
         last_event: job.count(),
         ended_at: job.end().map(|end| end.at),
         owner: Some(job.spec().principal.to_string()),
+        place: None,
     }
 }

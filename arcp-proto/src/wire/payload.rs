@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Header, payload};
 use super::names::status_named;
+use super::shared::DETAILS;
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
@@ -197,6 +198,7 @@ impl Payload<'_, '_> {
             last_event: self.u64(&["last_event_seq"]).unwrap_or(0),
             ended_at: self.time(&["ended_at"]),
             owner: self.string(&["principal"]),
+            place: self.u64(&["place"]),
         })
     }
 
@@ -258,10 +260,14 @@ pub(super) fn agent(raw: &str) -> Option<AgentEntry> {
     }
     let members = Members::of(raw).ok()?;
     let versions = members.get("versions").and_then(|raw| serde_json::from_str(raw).ok());
+    let details = members.get(DETAILS).and_then(|raw| Members::of(raw).ok()).unwrap_or_default();
     Some(AgentEntry {
         name: members.get_str("name")?,
         versions: versions.unwrap_or_default(),
         default: members.get_str("default"),
+        concurrency: details.get("concurrency").and_then(|raw| raw.parse().ok()),
+        description: details.get_str("description"),
+        input_schema: details.get("input_schema").and_then(|raw| Json::parse(raw).ok()),
         ..AgentEntry::default()
     })
 }

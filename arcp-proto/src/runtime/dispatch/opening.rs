@@ -1,11 +1,16 @@
 //! Opens sessions, and hands them on to other connections (1.1 §6.1 to §6.3).
 
+use alloc::vec::Vec;
+
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, SessionId, WireId};
 use crate::json::Json;
+use crate::model::agent::AgentEntry;
+use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Opened, Refusal, RefusedKind, Reply};
 use crate::model::request::{Open, ResumeClaim};
 use crate::runtime::Runtime;
+use crate::runtime::config::Config;
 use crate::runtime::connection::{Conn, Opening, Wish, heartbeat_interval};
 use crate::runtime::io::CloseReason;
 use crate::runtime::session::Proof;
@@ -141,7 +146,7 @@ impl<'r> OpeningHandler<'r> {
                 .filter(|_| view.announces_job_heartbeats())
                 .map(|interval| interval.as_secs()),
             features: view.features,
-            agents: config.agents.clone(),
+            agents: agents_for(config, view.features),
             runtime: config.runtime.clone(),
             accepted_at: ctx.now.utc,
             expires_at: session.expires_at(),
@@ -159,4 +164,18 @@ impl<'r> OpeningHandler<'r> {
         self.runtime.refuse(self.conn, Refusal::of(RefusedKind::Session, why, Some(self.request.clone())));
         self.runtime.connections.leave_after(&mut self.runtime.ctx, self.conn, CloseReason::Refused);
     }
+}
+
+/// The agents as a client is told of them. Schemas go to whoever asks for them, as
+/// far as there is room in the welcome.
+fn agents_for(config: &Config, features: Features) -> Vec<AgentEntry> {
+    let room = if features.has(Feature::AgentDetails) { config.limits.result_frame_bytes / 2 } else { 0 };
+    let mut bytes = 0;
+    let told = config.agents.iter().map(|agent| {
+        let size = agent.input_schema.as_ref().map_or(0, |schema| schema.as_str().len());
+        bytes += size;
+        let input_schema = agent.input_schema.clone().filter(|_| bytes <= room);
+        AgentEntry { input_schema, ..agent.clone() }
+    });
+    told.collect()
 }

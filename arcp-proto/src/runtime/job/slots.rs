@@ -24,6 +24,9 @@ use crate::runtime::io::{AgentSpec, Output};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 
+/// How far back in its queue a job is still told its place.
+const PLACES: usize = 1000;
+
 /// Jobs that wait for a slot: those of each agent of which only so many may run
 /// in a line of their own, all others in one. So whoever has jobs of another
 /// agent does not lose its turn for this one.
@@ -96,6 +99,12 @@ impl Lines {
         open.filter_map(|(_, line)| line.first(&may_run)).min().map(|(_, id)| id)
     }
 
+    /// How many jobs are started before this one and it, if slots come free one
+    /// by one and nobody else comes.
+    fn place(&self, config: &Config, job: &Job) -> Option<u64> {
+        self.lines.get(&line_of(config, job.spec.agent.name()))?.place(job)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.lines.values().flat_map(|line| line.queues.values()).map(|queue| queue.jobs.len()).sum()
@@ -136,6 +145,18 @@ impl Line {
         let (turn, account) = self.turns.iter().find(|(_, account)| may_run(account))?;
         self.queues.get(account)?.jobs.first().map(|(_, _, id)| (*turn, *id))
     }
+
+    fn place(&self, job: &Job) -> Option<u64> {
+        let own = self.queues.get(&job.spec.principal.account())?;
+        let before = own.jobs.range(..position(job)).take(PLACES).count();
+        if before == PLACES || !own.jobs.contains(&position(job)) {
+            return None;
+        }
+        // Of every other account as many as it has turns until then.
+        let others = self.queues.values().filter(|queue| queue.turn != own.turn);
+        let others: usize = others.map(|queue| queue.jobs.len().min(before + usize::from(queue.turn < own.turn))).sum();
+        Some((before + others) as u64 + 1)
+    }
 }
 
 impl Jobs {
@@ -175,6 +196,13 @@ impl Jobs {
             most.is_none_or(|(agent, most)| self.shares.running_of(agent) < most)
         };
         self.lines.first(may_go_on, |account| self.shares.may_run(account, &ctx.config.limits))
+    }
+
+    /// The place of a job in line for a slot, from 1, unless far behind or not
+    /// in line.
+    pub(in crate::runtime) fn place(&self, config: &Config, id: JobId) -> Option<u64> {
+        let job = self.table.get(id).filter(|job| job.run.waits.contains(&Wait::Slot))?;
+        self.lines.place(config, job)
     }
 
     /// Agents may have other bounds: who waits stands where it belongs now.

@@ -50,6 +50,7 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         | Feature::AgentVersions => Some(feature.as_str()),
         Feature::CancelAnywhere => Some("x-vendor.arcp.cancel_anywhere"),
         Feature::ListDetails => Some("x-vendor.arcp.list_details"),
+        Feature::AgentDetails => Some("x-vendor.arcp.agent_details"),
         Feature::BlockOnSilence | Feature::FilterSubscriptions | Feature::DurableJobs => None,
     }
 }

@@ -129,7 +129,7 @@ fn write_opened(opened: &Opened) -> String {
         capabilities
             .raw("encodings", "[\"json\"]")
             .array("features", opened.features.iter().filter_map(feature_name).map(quoted))
-            .array("agents", opened.agents.iter().map(write_agent));
+            .array("agents", opened.agents.iter().map(|agent| write_agent(opened.features, agent)));
     });
     payload.done()
 }

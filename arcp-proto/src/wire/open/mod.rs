@@ -41,8 +41,11 @@ pub(crate) const IMPLIED: Features =
 const TYPES: &str = "arcpx.arcp.types.v1";
 
 /// The extensions that stand for features of which the RFC has no capability.
-const EXTENSIONS: [(Feature, &str); 2] =
-    [(Feature::CancelAnywhere, "arcpx.arcp.cancel_anywhere.v1"), (Feature::ListDetails, "arcpx.arcp.list_details.v1")];
+const EXTENSIONS: [(Feature, &str); 3] = [
+    (Feature::CancelAnywhere, "arcpx.arcp.cancel_anywhere.v1"),
+    (Feature::ListDetails, "arcpx.arcp.list_details.v1"),
+    (Feature::AgentDetails, "arcpx.arcp.agent_details.v1"),
+];
 
 /// The feature that an extension stands for.
 fn extension_feature(name: &str) -> Option<Feature> {
@@ -72,7 +75,8 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         | Feature::AgentVersions
         | Feature::BlockOnSilence
         | Feature::CancelAnywhere
-        | Feature::ListDetails => return None,
+        | Feature::ListDetails
+        | Feature::AgentDetails => return None,
     })
 }
 

@@ -146,7 +146,8 @@ fn write_capabilities(out: &mut Object, opened: &Opened) {
         out.u64("heartbeat_interval_seconds", interval);
     }
     let extensions = opened.extensions.iter().map(String::as_str).chain(extension_names(opened.features));
-    out.array("extensions", extensions.map(quoted)).array("agents", opened.agents.iter().map(write_agent));
+    out.array("extensions", extensions.map(quoted))
+        .array("agents", opened.agents.iter().map(|agent| write_agent(opened.features, agent)));
 }
 
 fn write_resumed(opened: &Opened, from: u64, replayed: bool) -> String {

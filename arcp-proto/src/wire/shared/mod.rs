@@ -12,5 +12,5 @@ pub(super) use requests::{
     refused_kind,
 };
 pub(super) use written::{
-    Words, chunk_members, quoted, shown_agent, write_agent, write_claim, write_reply, write_request,
+    DETAILS, Words, chunk_members, quoted, shown_agent, write_agent, write_claim, write_reply, write_request,
 };

@@ -7,12 +7,15 @@ use crate::id::WireId;
 use crate::json::{Object, push_string};
 use crate::model::agent::AgentEntry;
 use crate::model::event::{ChunkEncoding, ResultChunk};
-use crate::model::feature::Feature;
+use crate::model::feature::{Feature, Features};
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{JobPage, Reply, Watching};
 use crate::model::request::{Command, HandshakeRequest, ListQuery, Request, ResumeClaim, SessionRequest};
 use crate::time::UtcMs;
 use crate::wire::View;
+
+/// The member of an agent that says what it is, in both families.
+pub(in crate::wire) const DETAILS: &str = "x-vendor.arcp.details";
 
 /// Whose words are written.
 #[derive(Clone, Copy)]
@@ -91,6 +94,9 @@ fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
             entry.display("ended_at", at);
         }
         entry.opt_str("principal", job.owner.as_deref());
+        if let Some(place) = job.place {
+            entry.u64("place", place);
+        }
     }
     entry.done()
 }
@@ -124,12 +130,23 @@ fn write_watching(words: Words<'_>, watching: &Watching) -> String {
     payload.done()
 }
 
-pub(in crate::wire) fn write_agent(agent: &AgentEntry) -> String {
+/// What is said of an agent besides goes to those that ask for it.
+pub(in crate::wire) fn write_agent(features: Features, agent: &AgentEntry) -> String {
     let mut entry = Object::new();
     entry
         .str("name", &agent.name)
         .array("versions", agent.versions.iter().map(|v| quoted(v)))
         .opt_str("default", agent.default.as_deref());
+    if features.has(Feature::AgentDetails) {
+        entry.object(DETAILS, |details| {
+            if let Some(most) = agent.concurrency {
+                details.u64("concurrency", u64::from(most.get()));
+            }
+            details
+                .opt_str("description", agent.description.as_deref())
+                .opt_json("input_schema", agent.input_schema.as_ref());
+        });
+    }
     entry.done()
 }
 
