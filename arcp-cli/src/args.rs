@@ -33,8 +33,11 @@ pub struct Args {
 
 /// The command line with what is the same for every command.
 pub fn command() -> clap::Command {
-    let with_codes = |command: clap::Command| command.after_help(EXIT_CODES);
-    with_codes(Args::command()).mut_subcommands(with_codes)
+    with_codes(Args::command())
+}
+
+fn with_codes(command: clap::Command) -> clap::Command {
+    command.after_help(EXIT_CODES).mut_subcommands(with_codes)
 }
 
 /// What to do.

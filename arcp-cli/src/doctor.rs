@@ -186,8 +186,8 @@ fn disk(folder: &Path) -> Vec<Finding> {
             };
             let found = format!("{} of {} are free for {shown}", bytes(free), bytes(all));
             findings.push(Finding::of_rest("free space", health, found, free * 100 / all));
-            if disk.f_files > 0 {
-                let left = disk.f_favail * 100 / disk.f_files;
+            // Some file systems do not count them.
+            if let Some(left) = (disk.f_favail * 100).checked_div(disk.f_files) {
                 let found = format!("{} more files can be made in {shown}", disk.f_favail);
                 findings.push(Finding::of_rest("free inodes", Health::Ok, found, left));
             }

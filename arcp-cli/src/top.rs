@@ -192,22 +192,21 @@ impl Screen {
             self.note.clear();
             return if key.code == KeyCode::Char('y') { Act::Cancel(job) } else { Act::None };
         }
-        match key.code {
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Act::Quit,
-            KeyCode::Char('q') | KeyCode::Esc => return Act::Quit,
-            KeyCode::Up | KeyCode::Char('k') => self.selected.select_previous(),
-            KeyCode::Down | KeyCode::Char('j') => {
-                let next = self.selected.selected().map_or(0, |at| at + 1);
-                self.selected.select(Some(next.min(self.look.jobs.len().saturating_sub(1))));
-            }
-            KeyCode::Char('w') | KeyCode::Enter => {
-                return self.job().map_or(Act::None, |job| Act::Watch(job.job.clone()));
-            }
-            KeyCode::Char('c') => {
-                self.doomed = self.job().map(|job| job.job.clone());
-                self.note = self.doomed.as_ref().map(|job| format!("cancel {job}? y/n")).unwrap_or_default();
-            }
-            _ => {}
+        let is = |keys: &[KeyCode]| keys.contains(&key.code);
+        let interrupts = key.modifiers.contains(KeyModifiers::CONTROL) && is(&[KeyCode::Char('c')]);
+        if interrupts || is(&[KeyCode::Char('q'), KeyCode::Esc]) {
+            return Act::Quit;
+        }
+        if is(&[KeyCode::Up, KeyCode::Char('k')]) {
+            self.selected.select_previous();
+        } else if is(&[KeyCode::Down, KeyCode::Char('j')]) {
+            let next = self.selected.selected().map_or(0, |at| at + 1);
+            self.selected.select(Some(next.min(self.look.jobs.len().saturating_sub(1))));
+        } else if is(&[KeyCode::Char('w'), KeyCode::Enter]) {
+            return self.job().map_or(Act::None, |job| Act::Watch(job.job.clone()));
+        } else if is(&[KeyCode::Char('c')]) {
+            self.doomed = self.job().map(|job| job.job.clone());
+            self.note = self.doomed.as_ref().map(|job| format!("cancel {job}? y/n")).unwrap_or_default();
         }
         Act::None
     }

@@ -203,13 +203,12 @@ pub fn thing(text: &str) -> Result<String, String> {
 
 /// A kind of event.
 pub fn kind(text: &str) -> Result<EventKind, String> {
-    match EventKind::from(text) {
-        EventKind::Vendor(name) if !name.starts_with("x-") => {
-            let known: Vec<&str> = EventKind::NAMED.iter().map(EventKind::as_str).collect();
-            Err(format!("expected one of {}, or a kind that begins with x-", known.join(", ")))
-        }
-        kind => Ok(kind),
+    let kind = EventKind::from(text);
+    if matches!(&kind, EventKind::Vendor(name) if !name.starts_with("x-")) {
+        let known: Vec<&str> = EventKind::NAMED.iter().map(EventKind::as_str).collect();
+        return Err(format!("expected one of {}, or a kind that begins with x-", known.join(", ")));
     }
+    Ok(kind)
 }
 
 /// Where a job stands.

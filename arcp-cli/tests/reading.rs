@@ -89,7 +89,8 @@ fn what_is_read_comes_as_a_table_json_lines_or_ids() {
     assert_eq!((&all[0]["job_id"], &all[0]["status"]), (&jobs[1].as_str().into(), &"success".into()));
     assert!(all[0]["created_at"].as_str().expect("a time").ends_with('Z'), "UTC: {}", all[0]);
     let lines = stdout(&home.run(&["ls", "-o", "jsonl"]));
-    assert_eq!(lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).count(), 2);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines, all.as_array().expect("an array")[..]);
     let table = home.run(&["ls"]);
     assert!(stderr(&table).starts_with("JOB ") && stdout(&table).lines().count() == 2, "the header is talk");
     let bare = home.run(&["ls", "--no-header"]);
@@ -337,7 +338,7 @@ fn a_job_is_submitted_again_under_a_new_key() {
 #[test]
 fn every_help_names_every_exit_code() {
     let home = Home::new(ARCP);
-    for command in [&[][..], &["ls"], &["submit"], &["watch"], &["wait"], &["serve"], &["show"]] {
+    for command in [&[][..], &["ls"], &["submit"], &["watch"], &["wait"], &["serve"], &["show"], &["store", "check"]] {
         let help = stdout(&home.run(&[command, &["--help"]].concat()));
         for code in ["0  success", "1  ", "2  usage", "3  ", "4  ", "5  ", "6  ", "7  ", "8  ", "130  interrupted"] {
             assert!(help.contains(code), "{command:?} does not name {code:?}: {help}");
