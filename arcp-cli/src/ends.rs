@@ -129,7 +129,8 @@ impl Announcer {
         let mut senders = Vec::new();
         for listener in listeners {
             let (sender, ended) = channel();
-            let teller = Teller { cursor: Cursor::of(store, &listener.name())?, store: store.to_path_buf(), listener };
+            let cursor = Cursor::of(store, &listener.name())?;
+            let teller = Teller { store: store.to_path_buf(), cursor, awaited: Awaited::default(), listener };
             std::thread::Builder::new().name("ends".to_string()).spawn(move || teller.run(&ended))?;
             senders.push(sender);
         }
@@ -151,24 +152,46 @@ impl Announcer {
 struct Teller {
     store: PathBuf,
     cursor: Cursor,
+    awaited: Awaited,
     listener: Box<dyn Listener>,
+}
+
+/// Ends that were announced and are not durable yet.
+#[derive(Debug, Default)]
+struct Awaited {
+    jobs: BTreeSet<JobId>,
+    /// Those that were durable before their announcement was heard.
+    early: BTreeSet<JobId>,
+}
+
+impl Awaited {
+    fn hear(&mut self, job: JobId) {
+        if !self.early.remove(&job) {
+            self.jobs.insert(job);
+        }
+    }
+
+    fn found(&mut self, job: JobId) {
+        if !self.jobs.remove(&job) {
+            self.early.insert(job);
+        }
+    }
 }
 
 impl Teller {
     fn run(mut self, ended: &Receiver<JobId>) {
-        let mut announced = BTreeSet::new();
         loop {
-            if let Err(why) = self.catch_up(&mut announced) {
+            if let Err(why) = self.catch_up() {
                 log(format_args!("arcp: {}: {why}", self.listener.name()));
                 std::thread::sleep(FIRST_PAUSE);
             }
-            let heard = if announced.is_empty() {
+            let heard = if self.awaited.jobs.is_empty() {
                 ended.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 ended.recv_timeout(LOOK)
             };
             match heard {
-                Ok(job) => drop(announced.insert(job)),
+                Ok(job) => self.awaited.hear(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -176,14 +199,14 @@ impl Teller {
     }
 
     /// Tells of everything that is in the store.
-    fn catch_up(&mut self, announced: &mut BTreeSet<JobId>) -> Result<(), String> {
+    fn catch_up(&mut self) -> Result<(), String> {
         loop {
             let (ends, upto) = lookup::ends(&self.store, self.cursor.after, READ).map_err(|error| error.to_string())?;
             for end in &ends {
                 if let Some(ended) = Ended::of(end) {
                     self.tell(&ended);
                 }
-                announced.remove(&end.job.job);
+                self.awaited.found(end.job.job);
                 self.cursor.move_to(end.at).map_err(|error| error.to_string())?;
             }
             if ends.len() < READ {
@@ -276,4 +299,22 @@ fn latest(store: &Path) -> Result<LogPos, Failure> {
         }
     }
     Ok(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_found_before_it_is_heard_of_is_not_waited_for() {
+        let job = JobId::parse("job_01M7ZZRN1VGKGK3DR3ECHQNHG2").expect("an id");
+        let mut awaited = Awaited::default();
+        awaited.found(job);
+        awaited.hear(job);
+        assert!(awaited.jobs.is_empty() && awaited.early.is_empty());
+        awaited.hear(job);
+        assert!(awaited.jobs.contains(&job));
+        awaited.found(job);
+        assert!(awaited.jobs.is_empty() && awaited.early.is_empty());
+    }
 }
