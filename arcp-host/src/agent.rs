@@ -1,13 +1,14 @@
 //! Agents: what a job runs, and what it can say while it runs.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::{JobId, Principal};
+use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::{Json, JsonError, Object};
 use arcp_proto::model::event::{EventKind, JobError};
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData, Input};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, ChunkData, Input, Remaining};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -115,6 +116,26 @@ impl From<JsonError> for AgentError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the job was told to stop")]
 pub struct Stopped;
+
+/// A call that was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The job was told to stop before the call was answered, or is over.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The runtime refused it; the job goes on as if it had not been made.
+    #[error("the runtime refused the call: {}", .0.message)]
+    Refused(JobError),
+}
+
+impl From<CallError> for AgentError {
+    fn from(error: CallError) -> AgentError {
+        match error {
+            CallError::Stopped(stopped) => stopped.into(),
+            CallError::Refused(error) => AgentError(error),
+        }
+    }
+}
 
 /// How serious a log event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,6 +377,31 @@ impl Context {
         self.say(kind.as_str(), body.clone())
     }
 
+    /// The same, and waits until it is durable: everybody who may see it will.
+    /// Gives its number in the job, from 1.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] if it does not fit its kind, or is too large;
+    /// [`CallError::Stopped`] as soon as the job is told to stop.
+    pub fn emit_durably(&self, kind: &EventKind, body: &Json) -> Result<u64, CallError> {
+        self.taken(AgentCall::Emit { kind: kind.as_str().to_string(), body: body.clone() })
+    }
+
+    /// What is left of the job: the time until it is made to stop, and what it may
+    /// say before it has to wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] as soon as the job is told to stop.
+    pub fn ask_remaining(&self) -> Result<Remaining, Stopped> {
+        match self.ask(AgentCall::Remaining)? {
+            AgentReply::Remaining(remaining) => Ok(remaining),
+            // It is never refused for what it says, and nobody has more than one call open on a thread.
+            AgentReply::Taken { .. } | AgentReply::Refused(_) | AgentReply::Stopped => Err(Stopped),
+        }
+    }
+
     /// A piece of the result, as text. It may be cut further, never inside a
     /// character.
     ///
@@ -400,6 +446,21 @@ impl Context {
         self.call(AgentCall::Checkpoint { state: state.into(), label: label.map(ToString::to_string) })
     }
 
+    /// The same, and waits until it is durable: from then on the job goes on from
+    /// here, whatever happens to the runtime. Gives the number of its event in the
+    /// job, from 1.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] if it is too large, or the agent was not added by
+    /// [`Registry::add_restartable`]; [`CallError::Stopped`] as soon as the job is
+    /// told to stop.
+    ///
+    /// [`Registry::add_restartable`]: crate::registry::Registry::add_restartable
+    pub fn checkpoint_durably(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<u64, CallError> {
+        self.taken(AgentCall::Checkpoint { state: state.into(), label: label.map(ToString::to_string) })
+    }
+
     /// Nothing new, but alive. Agents that are watched say something at least
     /// every two heartbeats. Costs no credit and never waits: while one of these is
     /// on its way to the runtime, others are one with it.
@@ -408,24 +469,24 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn beat(&self) -> Result<(), Stopped> {
-        self.beat_under(self.link.state())
+        self.heartbeat_under(self.link.state())
     }
 
     /// The same, but waits until the heartbeat before it was taken: a program that
     /// prints nothing else is slowed by its pipe.
     pub(crate) fn beat_in_turn(&self) -> Result<(), Stopped> {
         let mut state = self.link.state();
-        while state.beating && !state.over {
+        while state.heartbeat_sent && !state.over {
             state = self.link.wait(state, None);
         }
-        self.beat_under(state)
+        self.heartbeat_under(state)
     }
 
-    fn beat_under(&self, mut state: MutexGuard<'_, ControlState>) -> Result<(), Stopped> {
+    fn heartbeat_under(&self, mut state: MutexGuard<'_, ControlState>) -> Result<(), Stopped> {
         if state.over {
             return Err(Stopped);
         }
-        if !std::mem::replace(&mut state.beating, true) {
+        if !std::mem::replace(&mut state.heartbeat_sent, true) {
             self.inbox.put(Input::Agent { job: self.job, call: AgentCall::Heartbeat });
         }
         Ok(())
@@ -436,6 +497,41 @@ impl Context {
     }
 
     fn call(&self, call: AgentCall) -> Result<(), Stopped> {
+        // Under the lock, so that calls of one job keep their order.
+        let _locked = self.spend(&call)?;
+        self.inbox.put(Input::Agent { job: self.job, call });
+        Ok(())
+    }
+
+    /// Makes a call as soon as there is credit for it, and waits for what becomes
+    /// of it.
+    pub(crate) fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
+        let mut state = self.spend(&call)?;
+        let id = CallId(state.asked);
+        state.asked += 1;
+        self.inbox.put(Input::AgentAsked { job: self.job, id, call });
+        loop {
+            if let Some(reply) = state.replies.remove(&id) {
+                return if reply == AgentReply::Stopped { Err(Stopped) } else { Ok(reply) };
+            }
+            if state.over {
+                return Err(Stopped);
+            }
+            state = self.link.wait(state, None);
+        }
+    }
+
+    /// The number of the event that a call became.
+    fn taken(&self, call: AgentCall) -> Result<u64, CallError> {
+        match self.ask(call)? {
+            AgentReply::Taken { event } => Ok(event.unwrap_or(0)),
+            AgentReply::Refused(error) => Err(CallError::Refused(error)),
+            AgentReply::Remaining(_) | AgentReply::Stopped => Err(CallError::Stopped(Stopped)),
+        }
+    }
+
+    /// Takes the credit for a call, once there is any.
+    fn spend(&self, call: &AgentCall) -> Result<MutexGuard<'_, ControlState>, Stopped> {
         let mut state = self.link.state();
         while (state.credit == 0 || state.credit_bytes <= 0) && !state.over {
             state = self.link.wait(state, None);
@@ -445,9 +541,7 @@ impl Context {
         }
         state.credit -= 1;
         state.credit_bytes = state.credit_bytes.saturating_sub(i64::try_from(call.bytes()).unwrap_or(i64::MAX));
-        // Under the lock, so that calls of one job keep their order.
-        self.inbox.put(Input::Agent { job: self.job, call });
-        Ok(())
+        Ok(state)
     }
 
     pub(crate) fn link(&self) -> &AgentControl {
@@ -474,7 +568,11 @@ pub(crate) struct ControlState {
     /// Below zero after a call larger than what was left.
     pub(crate) credit_bytes: i64,
     /// A heartbeat is in the inbox.
-    pub(crate) beating: bool,
+    pub(crate) heartbeat_sent: bool,
+    /// How many calls were to be answered.
+    asked: u64,
+    /// Answers that nobody has taken yet.
+    pub(crate) replies: BTreeMap<CallId, AgentReply>,
     /// Told to stop.
     pub(crate) stopping: bool,
     /// Asking was not enough: nothing it says counts any more.

@@ -409,6 +409,7 @@ impl Driver {
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),
             Output::StopAgent { job, force } => self.runner.stop(job, force),
             Output::AgentCredit { job, calls, bytes } => self.runner.credit(job, calls, bytes),
+            Output::AgentReply { job, id, reply } => self.runner.reply(job, id, reply),
             Output::Extension { session, message } => {
                 if let Some(take) = &mut self.extensions {
                     take(session, message);

@@ -6,11 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::{JobId, OpId};
+use arcp_proto::id::{CallId, JobId, OpId};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobError;
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, Input};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, Input};
 
 use crate::agent::{AgentControl, Context, Inbox, exit_of};
 use crate::checks::Checks;
@@ -24,8 +24,8 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 
 /// The agents that run, and what they are told.
 ///
-/// The driver hands it every `StartAgent`, `StopAgent` and `AgentCredit`, and
-/// shows it with [`takes`](Self::takes) every input that the core is given.
+/// The driver hands it every `StartAgent`, `StopAgent`, `AgentCredit` and
+/// `AgentReply`, and shows it with [`takes`](Self::takes) every input that the core is given.
 ///
 /// Dropping it ends every agent: each is told to stop, and after half a second
 /// its program is killed. Agents in this process that do not stop go on until
@@ -111,13 +111,20 @@ impl Runner {
         }
     }
 
+    /// Tells an agent what became of a call.
+    pub fn reply(&mut self, job: JobId, id: CallId, reply: AgentReply) {
+        if let Some(link) = self.running.get(&job) {
+            link.change(|state| drop(state.replies.insert(id, reply)));
+        }
+    }
+
     /// The core is given this input: a heartbeat makes room for the next one, and
     /// an agent that has exited is forgotten.
     pub fn takes(&mut self, input: &Input) {
         if let Input::Agent { job, call: AgentCall::Heartbeat } = input
             && let Some(link) = self.running.get(job)
         {
-            link.change(|state| state.beating = false);
+            link.change(|state| state.heartbeat_sent = false);
         }
         if let Input::AgentExited { job, .. } = input {
             self.running.remove(job);

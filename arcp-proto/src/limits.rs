@@ -187,6 +187,9 @@ pub struct Limits {
     /// Bytes of calls an agent may make ahead of the store and its submitter
     /// (1 MiB), but one call in any case. Beyond: its call waits.
     pub agent_credit_bytes: usize,
+    /// Calls of one agent that wait for their answer (64). Beyond: another one is
+    /// not done, and the answer says so.
+    pub open_calls_per_job: usize,
     /// Numbered frames an attached submitter may be behind before its agents
     /// are paced (1,024).
     pub pace_events: u64,
@@ -261,6 +264,7 @@ impl Default for Limits {
             index_runs: 1 << 24,
             agent_credit: 256,
             agent_credit_bytes: 1 << 20,
+            open_calls_per_job: 64,
             pace_events: 1024,
             pace_bytes: 2 << 20,
             list_scan: 10_000,
@@ -389,6 +393,7 @@ impl Limits {
         at_least("requests_per_job", self.requests_per_job as u64, 1, "1 or more")?;
         at_least("agent_credit", u64::from(self.agent_credit), 1, "1 or more")?;
         at_least("agent_credit_bytes", self.agent_credit_bytes as u64, 1, "1 or more")?;
+        at_least("open_calls_per_job", self.open_calls_per_job as u64, 1, "1 or more")?;
         at_least("job_events", self.job_events as u64, 16, "16 or more")?;
         at_least("load_events", self.load_events, 1, "1 or more")?;
         at_least("loads_per_session", self.loads_per_session as u64, 1, "1 or more")?;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
+use arcp_proto::id::CallId;
 use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec};
 
@@ -15,6 +16,10 @@ pub struct Running {
     steps: VecDeque<Step>,
     credit: u32,
     credit_bytes: i64,
+    /// How many calls were to be answered.
+    asked: u64,
+    /// The one that is not.
+    open: Option<CallId>,
     stopping: bool,
     forced: bool,
     /// Whether a wake-up is in flight.
@@ -28,6 +33,8 @@ pub enum Act {
     Nothing,
     /// It calls.
     Call(AgentCall),
+    /// It calls, and does nothing before it is answered.
+    Ask(CallId, AgentCall),
     /// It is woken again so much later, and not before.
     Sleep(Duration),
     /// It is gone.
@@ -41,6 +48,8 @@ impl Running {
             steps: script(spec).into(),
             credit: spec.credit,
             credit_bytes: spec.credit_bytes as i64,
+            asked: 0,
+            open: None,
             stopping: false,
             forced: false,
             awake: false,
@@ -51,6 +60,11 @@ impl Running {
     pub fn give(&mut self, calls: u32, bytes: u64) {
         self.credit += calls;
         self.credit_bytes += bytes as i64;
+    }
+
+    /// A call of it is answered.
+    pub fn answer(&mut self, id: CallId) {
+        self.open.take_if(|open| *open == id);
     }
 
     /// It is told to stop.
@@ -71,6 +85,16 @@ impl Running {
                 self.steps.pop_front();
                 Act::Call(call)
             }
+            Some(Step::Ask(call)) if self.open.is_none() && self.may_call() => {
+                self.credit -= 1;
+                self.credit_bytes -= call.bytes() as i64;
+                self.steps.pop_front();
+                let id = CallId(self.asked);
+                self.asked += 1;
+                self.open = Some(id);
+                Act::Ask(id, call)
+            }
+            Some(_) if self.open.is_some() => Act::Nothing,
             Some(Step::Sleep(span)) => {
                 self.steps.pop_front();
                 Act::Sleep(span)
@@ -78,6 +102,7 @@ impl Running {
             Some(Step::Exit(exit)) => Act::Exit(exit),
             Some(
                 Step::Call(_)
+                | Step::Ask(_)
                 | Step::UntilStopped
                 | Step::Stubborn
                 | Step::FinishWhenStopped
@@ -102,6 +127,7 @@ impl Running {
             }
             Some(
                 Step::Call(_)
+                | Step::Ask(_)
                 | Step::Sleep(_)
                 | Step::Exit(_)
                 | Step::UntilStopped
@@ -118,7 +144,7 @@ impl Running {
 
     /// If it wants to call and may not: the steps it has left.
     pub fn held_back(&self) -> Option<usize> {
-        let wants = matches!(self.steps.front(), Some(Step::Call(_))) && !self.stopping;
+        let wants = matches!(self.steps.front(), Some(Step::Call(_) | Step::Ask(_))) && !self.stopping;
         (wants && !self.may_call()).then_some(self.steps.len())
     }
 

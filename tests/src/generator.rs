@@ -55,7 +55,9 @@ pub fn run(seed: u64, steps: u64) -> Ran {
 pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     let mut options = Options::new(seed);
     options.choices = choices.to_vec();
-    options.config = options.config.with_agent("talker", &[]);
+    options.config = options.config.with_agent("talker", &[]).with_agent("asker", &[]);
+    options.config.restartable_agents.insert("asker".into());
+    options.config.limits.open_calls_per_job = 1;
     options.config.limits.running_jobs = 8;
     options.config.limits.principal_share = if seed.is_multiple_of(4) { 100 } else { 25 };
     options.config.limits.pace_events = 16;
@@ -297,9 +299,9 @@ fn junk(world: &mut World, peer: &mut Peer) {
 }
 
 fn submit(world: &mut World, peer: &mut Peer, n: u64) {
-    const AGENTS: [&str; 14] = [
+    const AGENTS: [&str; 15] = [
         "echo", "slow", "chatty", "talker", "talker", "ponderer", "kinds", "chunker", "waiter", "stubborn", "failer",
-        "finisher", "lingerer", "undead",
+        "finisher", "lingerer", "undead", "asker",
     ];
     let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
     // Some are still at it when their reader stops, or leaves.

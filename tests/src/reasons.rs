@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arcp_proto::id::{ConnId, JobId, LogPos, SessionId};
-use arcp_proto::runtime::{Input, Output, Record, Wait};
+use arcp_proto::id::{CallId, ConnId, JobId, LogPos, SessionId};
+use arcp_proto::runtime::{AgentReply, Input, Output, Record, Wait};
 use serde_json::Value;
 
 /// What is known of everything that a job can wait for.
@@ -26,6 +26,10 @@ pub struct Reasons {
     /// Connections on which a session was asked for and not given yet, with the
     /// last number that its client has.
     opening: BTreeMap<ConnId, u64>,
+    /// The calls of each agent that are not answered.
+    asked: BTreeMap<JobId, Vec<CallId>>,
+    /// The position of each event.
+    events: BTreeMap<(JobId, u64), LogPos>,
     /// Jobs whose client asked for a pace.
     paced: BTreeSet<JobId>,
 }
@@ -39,6 +43,10 @@ impl Reasons {
             Input::Persisted { up_to } => (self.durable, self.failing) = (self.durable.max(*up_to), false),
             Input::PersistFailed { .. } => self.failing = true,
             Input::Restore { at, record } => self.record(*at, record),
+            Input::AgentAsked { job, id, .. } => {
+                self.asked.entry(*job).or_default().push(*id);
+            }
+            Input::AgentExited { job, .. } => drop(self.asked.remove(job)),
             _ => {}
         }
     }
@@ -48,6 +56,7 @@ impl Reasons {
         match output {
             Output::Send { conn, frame } => self.frame(*conn, frame),
             Output::Close { conn, .. } => self.gone(*conn),
+            Output::AgentReply { job, id, reply } => self.reply(*job, *id, reply),
             Output::Persist(batch) => batch.entries().for_each(|(at, record)| self.record(at, record)),
             _ => {}
         }
@@ -56,6 +65,21 @@ impl Reasons {
     /// The runtime died with this much in the store; what it knew is restored.
     pub fn crash(&mut self, durable: LogPos) {
         *self = Reasons { durable, ..Reasons::default() };
+    }
+
+    /// An agent is answered: once for each call, and that something was done only
+    /// once it is durable.
+    fn reply(&mut self, job: JobId, id: CallId, reply: &AgentReply) {
+        let open = self.asked.entry(job).or_default();
+        let at = open.iter().position(|open| *open == id);
+        open.remove(at.unwrap_or_else(|| panic!("{job} is answered {reply:?} to what it did not ask, or twice")));
+        if open.is_empty() {
+            self.asked.remove(&job);
+        }
+        if let AgentReply::Taken { event: Some(n) } = reply {
+            let at = self.events.get(&(job, *n)).expect("a number that was given");
+            assert!(*at <= self.durable, "{job} is told of event {n} before it is durable");
+        }
     }
 
     fn gone(&mut self, conn: ConnId) {
@@ -102,6 +126,7 @@ impl Reasons {
     fn record(&mut self, at: LogPos, record: &Record) {
         self.latest.extend(record.job().map(|job| (job, at)));
         match record {
+            Record::JobEvent { job, event } => drop(self.events.insert((*job, event.n), at)),
             Record::JobAccepted(job) => {
                 self.gets.insert((job.job, job.session));
             }
@@ -141,6 +166,12 @@ impl Reasons {
                 assert!(self.is_behind(session), "{job} waits for {session}, which was sent everything");
             }
             Wait::Pace => assert!(self.paced.contains(&job), "{job} keeps a pace that nobody asked for"),
+            Wait::Answer => {
+                let asked = self.asked.contains_key(&job);
+                assert!(asked, "{job} waits for the answer to a call, and its agent has asked for nothing");
+                let waits = self.failing || latest > self.durable;
+                assert!(waits, "{job} waits for an answer, and all of it is durable up to {latest:?}");
+            }
             Wait::Silence => panic!("{job} waits for its agent, which need not say that it is alive"),
         }
     }

@@ -12,6 +12,8 @@ use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData};
 pub enum Step {
     /// One call, when there is credit.
     Call(AgentCall),
+    /// One call, when there is credit, and the answer to it.
+    Ask(AgentCall),
     /// A pause in virtual time.
     Sleep(Duration),
     /// The end.
@@ -88,6 +90,25 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             let mut all: Vec<Step> = (done + 1..=steps).flat_map(step).collect();
             all.push(success(&format!(r#"{{"steps":{steps},"restarts":{}}}"#, spec.restarts)));
             all
+        }
+        // Wants to know what becomes of everything it says.
+        "asker" => {
+            let event =
+                |kind: &str, body: &str| AgentCall::Emit { kind: kind.into(), body: Json::parse(body).expect("JSON") };
+            let checkpoint = |bytes: u64| AgentCall::Checkpoint { state: vec![b'x'; bytes as usize], label: None };
+            let round = |n: u64| {
+                vec![
+                    Step::Ask(AgentCall::Remaining),
+                    Step::Ask(event("metric", &format!(r#"{{"name":"tick","value":{n}}}"#))),
+                    Step::Ask(event("progress", r#"{"current":"not a number"}"#)),
+                    Step::Ask(checkpoint(n)),
+                    Step::Ask(checkpoint(number("bytes", 10))),
+                    Step::Sleep(Duration::from_millis(40)),
+                ]
+            };
+            let mut steps: Vec<Step> = (0..number("count", 3)).flat_map(round).collect();
+            steps.push(success("null"));
+            steps
         }
         "hoarder" => {
             let state = vec![b'x'; number("bytes", 10) as usize];

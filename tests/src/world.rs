@@ -16,8 +16,8 @@ use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
-    AgentExit, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport, Verdict,
-    Wait,
+    AgentExit, AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport,
+    Verdict, Wait,
 };
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
@@ -143,6 +143,8 @@ pub struct World {
     running: BTreeMap<JobId, Running>,
     /// What agents were run with.
     pub started: Vec<AgentSpec>,
+    /// What agents were answered.
+    pub replies: Vec<(JobId, AgentReply)>,
     /// Messages of extensions that the host took.
     pub extensions: Vec<Extension>,
     /// Inputs that were to be checked, in order.
@@ -189,6 +191,7 @@ impl World {
             commit_due: false,
             running: BTreeMap::new(),
             started: Vec::new(),
+            replies: Vec::new(),
             extensions: Vec::new(),
             checks: Checks::default(),
             takes_no_extensions: false,
@@ -302,6 +305,12 @@ impl World {
                     self.wake(job);
                 }
             }
+            Output::AgentReply { job, id, reply } => {
+                let running = self.running.get_mut(&job).expect("only who is there is answered");
+                running.answer(id);
+                self.wake(job);
+                self.replies.push((job, reply));
+            }
             Output::Extension { session, message } => {
                 self.extensions.push(message);
                 self.untaken.push_back(session);
@@ -385,6 +394,10 @@ impl World {
             Act::Nothing => {}
             Act::Call(call) => {
                 self.input(Input::Agent { job, call });
+                self.wake(job);
+            }
+            Act::Ask(id, call) => {
+                self.input(Input::AgentAsked { job, id, call });
                 self.wake(job);
             }
             Act::Sleep(span) => {

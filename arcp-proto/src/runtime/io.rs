@@ -9,7 +9,7 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::entropy::Seeds;
-use crate::id::{ConnId, JobId, LogPos, OpId, Principal, SessionId};
+use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId};
 use crate::json::Json;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::event::JobError;
@@ -92,6 +92,17 @@ pub enum Input {
         /// Its job.
         job: JobId,
         /// What it says.
+        call: AgentCall,
+    },
+    /// An agent says or asks something and wants to know what becomes of it. It
+    /// gets exactly one [`Output::AgentReply`] with this id, unless it exits
+    /// first.
+    AgentAsked {
+        /// Its job.
+        job: JobId,
+        /// What the answer is known by.
+        id: CallId,
+        /// What it says or asks.
         call: AgentCall,
     },
     /// An agent is done, or gone. The last input about a job.
@@ -262,6 +273,8 @@ pub enum AgentCall {
         /// What to call it.
         label: Option<String>,
     },
+    /// It asks what is left of its job. Without an id nothing follows from it.
+    Remaining,
     /// It is alive. Costs no credit: one that waits to be handed over says as
     /// much as several, so a driver holds no more than one of a job.
     #[serde(alias = "Beat")]
@@ -276,10 +289,40 @@ impl AgentCall {
             AgentCall::Chunk { data: ChunkData::Text(text), .. } => text.len(),
             AgentCall::Chunk { data: ChunkData::Binary(bytes), .. } => bytes.len(),
             AgentCall::Checkpoint { state, .. } => state.len(),
-            AgentCall::Heartbeat => 0,
+            AgentCall::Remaining | AgentCall::Heartbeat => 0,
         };
         bytes as u64
     }
+}
+
+/// What becomes of a call that an agent wants to know about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AgentReply {
+    /// It was done, and that is durable.
+    Taken {
+        /// The number in the job of the event that it became, of several the
+        /// last; `None` if it became none.
+        event: Option<u64>,
+    },
+    /// It was not done, and its job goes on as if it had not been made.
+    Refused(JobError),
+    /// What is left of the job.
+    Remaining(Remaining),
+    /// The job was told to stop before there was an answer, or is over: nobody
+    /// says any more whether it was done.
+    Stopped,
+}
+
+/// What is left of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remaining {
+    /// Milliseconds until its agent is made to stop, by its time limit or because
+    /// it was cancelled; `None`: no time is set.
+    pub time_ms: Option<u64>,
+    /// Calls that its agent may make before it gets more credit.
+    pub calls: u32,
+    /// Bytes of them.
+    pub bytes: u64,
 }
 
 /// A piece of a result.
@@ -438,6 +481,15 @@ pub enum Output {
         calls: u32,
         /// Bytes more.
         bytes: u64,
+    },
+    /// What became of a call that an agent wanted to know about.
+    AgentReply {
+        /// Its job.
+        job: JobId,
+        /// The call.
+        id: CallId,
+        /// What became of it.
+        reply: AgentReply,
     },
     /// A client sent a message of an extension that was negotiated with it;
     /// answer with [`Input::ExtensionTaken`]. Until then it counts against

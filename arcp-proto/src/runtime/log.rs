@@ -42,6 +42,8 @@ pub(super) enum Waiter {
     Conn(ConnId),
     /// A job that was accepted.
     Job(JobId),
+    /// An agent that wants to know what becomes of a call.
+    Agent(JobId),
     /// A session that is being taken from its client.
     Session(SessionId),
 }

@@ -22,9 +22,9 @@ pub use config::Config;
 pub use delivery::subscription_id;
 pub use digest::Digest;
 pub use io::{
-    AboutJob, AgentCall, AgentExit, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input, InputFault,
-    JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output, Record, Shown, Timer,
-    Transport, Verdict,
+    AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input,
+    InputFault, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output, Record,
+    Remaining, Shown, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;
@@ -148,7 +148,8 @@ impl Runtime {
             Input::Authenticated { op, verdict } => self.on_authenticated(op, verdict),
             Input::Persisted { up_to } => self.on_persisted(up_to),
             Input::PersistFailed { .. } => self.ctx.on_persist_failed(),
-            Input::Agent { job, call } => self.agents().on_call(job, call),
+            Input::Agent { job, call } => self.agents().on_call(job, None, call),
+            Input::AgentAsked { job, id, call } => self.agents().on_call(job, Some(id), call),
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
             Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
             Input::ExtensionTaken { session } => {
@@ -293,6 +294,7 @@ impl Runtime {
             match waiter {
                 Waiter::Conn(conn) => self.ctx.ready(conn),
                 Waiter::Job(job) => self.jobs.on_durable(&mut self.ctx, job),
+                Waiter::Agent(job) => self.jobs.on_answer_durable(&mut self.ctx, job),
                 Waiter::Session(session) => self.on_evicted(session),
             }
             self.carry();

@@ -107,6 +107,11 @@ impl Timers {
         }
     }
 
+    /// When a timer that is set is due.
+    pub(super) fn at(&self, timer: Timer) -> Option<Timestamp> {
+        self.by_timer.get(&timer).copied()
+    }
+
     pub(super) fn is_set(&self, timer: Timer) -> bool {
         self.by_timer.contains_key(&timer)
     }

@@ -6,7 +6,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::JobId;
+use crate::id::{CallId, JobId};
 use crate::model::agent::AgentEntry;
 use crate::runtime::Runtime;
 use crate::runtime::config::validate_agents;
@@ -29,9 +29,10 @@ impl Runtime {
 }
 
 impl AgentHandler<'_> {
-    pub(in crate::runtime) fn on_call(self, id: JobId, call: AgentCall) {
+    /// An agent calls; with `asked`, it wants to know what becomes of that.
+    pub(in crate::runtime) fn on_call(self, id: JobId, asked: Option<CallId>, call: AgentCall) {
         let delivery = self.delivery;
-        self.jobs.on_agent_call(self.ctx, id, call, |ctx| delivery.chunk_terms(&ctx.config.limits, id));
+        self.jobs.on_agent_call(self.ctx, id, asked, call, |ctx| delivery.chunk_terms(&ctx.config.limits, id));
     }
 
     pub(super) fn on_exited(self, id: JobId, exit: AgentExit) {

@@ -1,37 +1,41 @@
-//! What agents say, and how they end.
-//!
-//! No call of an agent is a question. One that is would be answered by
-//! `on_agent_call`, in the same input where that can be; otherwise its job has
-//! one more [`Wait`](super::Wait).
+//! What agents say and ask, and how they end.
 
 use super::end::Cause;
-use super::{ChunkTerms, Job, Jobs};
-use crate::error::ErrorCode;
-use crate::id::JobId;
+use super::questions::reply;
+use super::{AgentState, ChunkTerms, Job, Jobs};
+use crate::error::{ErrorCode, Violation};
+use crate::id::{CallId, JobId};
 use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::runtime::context::Context;
-use crate::runtime::io::{AgentCall, AgentExit};
+use crate::runtime::io::{AgentCall, AgentExit, AgentReply};
 
 /// A rule that an agent broke: its job fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fault(pub(super) &'static str);
 
 impl Jobs {
-    /// An agent calls. `terms` says how the pieces of a result may look.
+    /// An agent calls; with `asked`, it wants to know what becomes of that.
+    /// `terms` says how the pieces of a result may look.
     pub(in crate::runtime) fn on_agent_call(
         &mut self,
         ctx: &mut Context,
         id: JobId,
+        asked: Option<CallId>,
         call: AgentCall,
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) {
-        if !self.table.get(id).is_some_and(Job::is_heard) {
+        let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
+            return;
+        };
+        if job.is_terminal() {
+            // Nothing it says counts any more, but nobody is left to wait.
+            asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
             return;
         }
         let called = self.table.change(id, |job| {
             job.on_agent_heard(ctx);
-            job.take_call(ctx, call, terms)
+            job.on_call(ctx, asked, call, terms)
         });
         if let Some(Err(Fault(why))) = called {
             self.end(ctx, id, Cause::failed(why));
@@ -40,31 +44,89 @@ impl Jobs {
 }
 
 impl Job {
+    /// Takes a call, and answers it if its agent wants to know. A call that breaks
+    /// a rule is the end of the job, unless the agent can be told.
+    fn on_call(
+        &mut self,
+        ctx: &mut Context,
+        asked: Option<CallId>,
+        call: AgentCall,
+        terms: impl FnOnce(&Context) -> ChunkTerms,
+    ) -> Result<(), Fault> {
+        let is_free = matches!(call, AgentCall::Heartbeat);
+        if self.run.allowance.credit.is_spent() && !is_free {
+            return Err(Fault("the agent emitted more than it had credit for"));
+        }
+        let (bytes, before) = (call.bytes(), self.count());
+        let answer = match asked {
+            None => self.take_call(ctx, call, terms).map(|_| None)?,
+            Some(asked) => Some((asked, self.answer_to(ctx, asked, call, terms))),
+        };
+        let recorded = self.count() > before;
+        if !is_free {
+            self.run.spend_credit(ctx, self.id, bytes, recorded);
+        }
+        if let Some((asked, answer)) = answer {
+            self.answer(ctx, asked, answer, recorded);
+        }
+        Ok(())
+    }
+
+    /// Does what an agent calls for that is not told what becomes of it.
     fn take_call(
         &mut self,
         ctx: &mut Context,
         call: AgentCall,
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) -> Result<(), Fault> {
-        let bytes = call.bytes();
         match call {
-            AgentCall::Heartbeat => {}
+            AgentCall::Heartbeat | AgentCall::Remaining => Ok(()),
             AgentCall::Emit { kind, body } => {
-                self.run.spend_credit(bytes)?;
-                let event = said(&kind, &body, ctx.config.limits.event_body_bytes);
+                // Nothing is lost without a trace.
+                let event = emitted(&kind, &body, ctx.config.limits.event_body_bytes)
+                    .unwrap_or_else(|why| warning(&alloc::format!("an event was dropped: {why}")));
                 self.append(ctx, event, true);
+                Ok(())
             }
             AgentCall::Chunk { data, more } => {
-                self.run.spend_credit(bytes)?;
                 let terms = terms(ctx);
-                self.take_piece(ctx, data, more, terms)?;
+                self.take_piece(ctx, data, more, terms)
             }
-            AgentCall::Checkpoint { state, label } => {
-                self.run.spend_credit(bytes)?;
-                self.checkpoint(ctx, state, label.as_deref())?;
-            }
+            AgentCall::Checkpoint { state, label } => self.checkpoint(ctx, state, label.as_deref(), false),
         }
-        Ok(())
+    }
+
+    /// Does what an agent calls for, or says why not.
+    fn answer_to(
+        &mut self,
+        ctx: &mut Context,
+        asked: CallId,
+        call: AgentCall,
+        terms: impl FnOnce(&Context) -> ChunkTerms,
+    ) -> AgentReply {
+        if let Err(refused) = self.run.questions.check(asked, &ctx.config.limits) {
+            return refused.into();
+        }
+        let done = match call {
+            AgentCall::Heartbeat => return AgentReply::Taken { event: None },
+            AgentCall::Remaining => return AgentReply::Remaining(self.remaining(ctx)),
+            AgentCall::Emit { kind, body } => match emitted(&kind, &body, ctx.config.limits.event_body_bytes) {
+                Ok(event) => {
+                    self.append(ctx, event, true);
+                    Ok(())
+                }
+                Err(why) => return why.into(),
+            },
+            AgentCall::Chunk { data, more } => {
+                let terms = terms(ctx);
+                self.take_piece(ctx, data, more, terms)
+            }
+            AgentCall::Checkpoint { state, label } => self.checkpoint(ctx, state, label.as_deref(), true),
+        };
+        match done {
+            Ok(()) => AgentReply::Taken { event: Some(self.count()) },
+            Err(Fault(why)) => Violation::invalid(why).into(),
+        }
     }
 
     /// How a job that goes on ends when its agent is gone.
@@ -91,17 +153,15 @@ impl Job {
     }
 }
 
-/// What an agent said, or a warning if that cannot be shown: nothing is lost
-/// without a trace.
-fn said(kind: &str, body: &Json, bound: usize) -> JobEvent {
+/// The event that an agent emits.
+fn emitted(kind: &str, body: &Json, bound: usize) -> Result<JobEvent, Violation> {
     let kind = EventKind::from(kind);
-    if body.as_str().len() > bound {
-        return warning(&alloc::format!("an event of {} bytes was dropped: at most {bound}", body.as_str().len()));
+    let bytes = body.as_str().len();
+    if bytes > bound {
+        return Err(Violation::invalid(alloc::format!("it has {bytes} bytes: at most {bound}")));
     }
-    match kind.normalise(body) {
-        Ok(body) => JobEvent::Emitted { kind, body },
-        Err(violation) => warning(&alloc::format!("an event was dropped: {violation}")),
-    }
+    let body = kind.normalise(body)?;
+    Ok(JobEvent::Emitted { kind, body })
 }
 
 fn internal(message: &str) -> Terminal {

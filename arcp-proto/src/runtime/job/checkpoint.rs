@@ -17,8 +17,18 @@ use crate::runtime::timers::Timer;
 
 impl Job {
     /// Keeps what its agent can go on from. Whoever sees the event can rely on
-    /// it: the state stands in the log before it.
-    pub(super) fn checkpoint(&mut self, ctx: &mut Context, state: Vec<u8>, label: Option<&str>) -> Result<(), Fault> {
+    /// it: the state stands in the log before it. With `asked`, whether it is kept
+    /// is what its agent wants to know.
+    pub(super) fn checkpoint(
+        &mut self,
+        ctx: &mut Context,
+        state: Vec<u8>,
+        label: Option<&str>,
+        asked: bool,
+    ) -> Result<(), Fault> {
+        if asked && !can_restart(self, ctx) {
+            return Err(Fault("the agent is not started again after a restart of the runtime: its state is not kept"));
+        }
         if state.len() > ctx.config.limits.checkpoint_bytes {
             return Err(Fault("the checkpoint is larger than this runtime allows"));
         }

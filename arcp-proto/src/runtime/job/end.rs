@@ -79,6 +79,7 @@ impl Jobs {
                 job.run.state = AgentState::Gone;
             }
             job.run.stream = None;
+            job.stop_questions(ctx);
             let pos = job.append(ctx, JobEvent::Ended(terminal), false);
             job.mark_ended(status, ctx.now.utc, pos);
             note_history(job, ctx);
@@ -108,7 +109,10 @@ impl Jobs {
                 ctx.timers.hasten(Timer::CancelGrace(id), after(ctx, grace));
             }
             (_, agent) => {
-                self.table.change(id, |job| job.mark_cancelling(reason.map(ToString::to_string)));
+                self.table.change(id, |job| {
+                    job.mark_cancelling(reason.map(ToString::to_string));
+                    job.stop_questions(ctx);
+                });
                 match agent {
                     AgentState::Idle => self.end(ctx, id, Cause::Cancelled),
                     AgentState::Running | AgentState::Gone => stop_agent(ctx, id, grace),
@@ -152,6 +156,7 @@ impl Jobs {
         exit: AgentExit,
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) {
+        self.table.change(id, Job::drop_questions);
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
             return;
         };

@@ -22,6 +22,7 @@ mod history;
 mod idempotency;
 mod jobs;
 mod memory;
+mod questions;
 mod restore;
 mod result;
 mod run;

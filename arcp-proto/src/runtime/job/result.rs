@@ -59,31 +59,29 @@ impl Stream {
         Stream { result_id, next_seq: 0, bytes: 0, closed: false, whole, must_fit }
     }
 
-    /// Takes what an agent sends of it.
+    /// Takes what an agent sends of it. What may not be sent changes nothing.
     fn take(&mut self, data: &ChunkData, more: bool, budget: usize, max: u64) -> Result<(), Fault> {
         if self.closed {
             return Err(Fault("the agent went on after the last piece of its result"));
         }
-        self.bytes += match data {
-            ChunkData::Text(text) => text.len() as u64,
-            ChunkData::Binary(bytes) => bytes.len() as u64,
+        let size = match data {
+            ChunkData::Text(text) => text.len(),
+            ChunkData::Binary(bytes) => bytes.len(),
         };
-        if self.bytes > max {
+        if self.bytes + size as u64 > max {
             return Err(Fault("the result is larger than this runtime allows"));
         }
-        if let Some(whole) = &mut self.whole {
-            whole.push(data);
-            match whole.bytes.len() > budget {
-                true if self.must_fit => {
-                    return Err(Fault(
-                        "the result was sent in pieces, is too large for one frame, and the client reads no pieces",
-                    ));
-                }
-                // Nobody's job fails for who only watches it, or came to it later.
-                true => self.whole = None,
-                false => {}
+        match &mut self.whole {
+            Some(whole) if whole.bytes.len() + size <= budget => whole.push(data),
+            Some(_) if self.must_fit => {
+                return Err(Fault(
+                    "the result was sent in pieces, is too large for one frame, and the client reads no pieces",
+                ));
             }
+            // Nobody's job fails for who only watches it, or came to it later.
+            Some(_) | None => self.whole = None,
         }
+        self.bytes += size as u64;
         self.closed = !more;
         Ok(())
     }
@@ -158,8 +156,12 @@ impl Job {
         terms: ChunkTerms,
     ) -> Result<(), Fault> {
         let result_id = prefixed("res_", ctx.entropy.ulid(ctx.now.utc));
+        let first = self.run.stream.is_none();
         let stream = self.run.stream.get_or_insert_with(|| Stream::new(result_id, terms));
-        stream.take(&data, more, terms.budget(), ctx.config.limits.result_bytes)?;
+        if let Err(fault) = stream.take(&data, more, terms.budget(), ctx.config.limits.result_bytes) {
+            self.run.stream.take_if(|_| first);
+            return Err(fault);
+        }
         let pieces = match data {
             ChunkData::Text(text) => {
                 cut_text(&text, terms.budget()).into_iter().map(|piece| (piece, ChunkEncoding::Utf8)).collect()

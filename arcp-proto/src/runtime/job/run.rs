@@ -5,6 +5,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::questions::Questions;
 use super::result::Stream;
 use super::waits::{Credit, Wait};
 use crate::id::LogPos;
@@ -35,6 +36,8 @@ pub(super) struct AgentRun {
     /// Signs of life given of its job.
     pub(super) beats: u64,
     pub(super) allowance: Allowance,
+    /// Calls that it wants to know about and that are not answered yet.
+    pub(super) questions: Questions,
     /// The result that it sends in pieces.
     pub(super) stream: Option<Stream>,
 }
@@ -72,9 +75,17 @@ impl Allowance {
 
     /// Its first call that was not durable is.
     pub(super) fn return_call(&mut self) {
-        if let Some(bytes) = self.undurable.pop_front() {
-            self.owed.add(Credit { calls: 1, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) });
-        }
+        self.undurable.pop_front().into_iter().for_each(|bytes| self.owe(bytes));
+    }
+
+    /// Its last call, which is not durable, never will be: nothing of it is
+    /// recorded.
+    pub(super) fn return_last_call(&mut self) {
+        self.undurable.pop_back().into_iter().for_each(|bytes| self.owe(bytes));
+    }
+
+    fn owe(&mut self, bytes: u64) {
+        self.owed.add(Credit { calls: 1, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) });
     }
 
     /// Takes of what it is owed what it may call in a while, with so much time

@@ -10,7 +10,7 @@ use core::time::Duration;
 use super::{ChunkTerms, JobState, Jobs, Submission, SubmitContext, Wait};
 use crate::entropy::Seeds;
 use crate::error::ErrorCode;
-use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
+use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{JobEvent, Terminal};
@@ -89,8 +89,10 @@ fn settle(jobs: &mut Jobs, ctx: &mut Context, reader: Option<SessionId>) {
 fn on_persisted(jobs: &mut Jobs, ctx: &mut Context, batch: &Batch, reader: Option<SessionId>) {
     let (awake, calls) = ctx.log.persisted(batch.last());
     for waiter in awake {
-        if let Waiter::Job(job) = waiter {
-            jobs.on_durable(ctx, job);
+        match waiter {
+            Waiter::Job(job) => jobs.on_durable(ctx, job),
+            Waiter::Agent(job) => jobs.on_answer_durable(ctx, job),
+            Waiter::Conn(_) | Waiter::Session(_) => {}
         }
     }
     for job in jobs.on_calls_durable(&calls) {
@@ -99,7 +101,7 @@ fn on_persisted(jobs: &mut Jobs, ctx: &mut Context, batch: &Batch, reader: Optio
 }
 
 fn call(jobs: &mut Jobs, ctx: &mut Context, job: JobId, call: AgentCall) {
-    jobs.on_agent_call(ctx, job, call, |_| TERMS);
+    jobs.on_agent_call(ctx, job, None, call, |_| TERMS);
 }
 
 fn say() -> AgentCall {
@@ -144,13 +146,18 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
             jobs.on_agent_silence(ctx, job, true);
             job
         }
+        Wait::Answer => {
+            let job = running(ctx, jobs, None);
+            jobs.on_agent_call(ctx, job, Some(CallId(1)), say(), |_| TERMS);
+            job
+        }
     }
 }
 
 /// What it waited for comes.
 fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
     match wait {
-        Wait::Store => settle(jobs, ctx, None),
+        Wait::Store | Wait::Answer => settle(jobs, ctx, None),
         Wait::Slot => {
             let first = jobs.table().ids().next().expect("it holds the slot");
             let done = AgentExit::Success { result: None, summary: None };
@@ -169,10 +176,10 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
 
 #[test]
 fn every_wait_is_over_when_its_waker_comes() {
-    for wait in [Wait::Store, Wait::Slot, Wait::Reader(session()), Wait::Pace, Wait::Silence] {
+    for wait in [Wait::Store, Wait::Slot, Wait::Reader(session()), Wait::Pace, Wait::Silence, Wait::Answer] {
         let mut ctx = context(|config| {
             config.limits.running_jobs = 1;
-            config.limits.agent_credit = 1;
+            config.limits.agent_credit = if wait == Wait::Answer { 2 } else { 1 };
             config.heartbeat = (wait == Wait::Silence).then_some(Duration::from_secs(30));
         });
         let mut jobs = Jobs::default();
@@ -233,7 +240,7 @@ fn what_is_not_numbered_yet_stays_in_memory() {
     let job = running(&mut ctx, &mut jobs, None);
     let terms = ChunkTerms { frame_bytes: 1024 + 100, ..TERMS };
     let data = ChunkData::Text("x".repeat(1000));
-    jobs.on_agent_call(&mut ctx, job, AgentCall::Chunk { data, more: false }, |_| terms);
+    jobs.on_agent_call(&mut ctx, job, None, AgentCall::Chunk { data, more: false }, |_| terms);
     let held = |jobs: &Jobs| jobs.get(job).map(|job| (job.first_held(), job.count()));
     assert_eq!(held(&jobs), Some((1, 11)));
     jobs.table_mut().bound(&mut ctx, job, (u64::MAX, 3), |_| false);

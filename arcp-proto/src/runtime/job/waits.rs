@@ -6,11 +6,11 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::agent::Fault;
 use super::{AgentRun, AgentState, Jobs};
 use crate::id::{JobId, SessionId};
 use crate::limits::Limits;
 use crate::runtime::context::Context;
+use crate::runtime::effect::Effect;
 use crate::runtime::io::Output;
 use crate::runtime::timers::Timer;
 
@@ -29,6 +29,9 @@ pub enum Wait {
     Pace,
     /// Its agent, which fell silent. It goes on when that is heard.
     Silence,
+    /// The store, as its agent does that wants to know what became of a call. It
+    /// is answered with [`Input::Persisted`](crate::runtime::Input::Persisted).
+    Answer,
 }
 
 /// How much an agent may call: as long as there is any of both, one call more,
@@ -57,7 +60,8 @@ impl Credit {
 }
 
 /// The waits of a run, and what its agent may say. Those for a slot are in
-/// `slots`, and that for the agent in `heartbeat`.
+/// `slots`, that for the agent in `heartbeat`, and that for an answer in
+/// `questions`.
 impl AgentRun {
     /// The first thing that holds it up, if anything does but its agent.
     fn wait(&self) -> Option<Wait> {
@@ -67,7 +71,7 @@ impl AgentRun {
             "an agent that may not call has a waker"
         );
         let holds_up = |wait: &&Wait| match wait {
-            Wait::Slot | Wait::Reader(_) | Wait::Silence => true,
+            Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
             Wait::Store | Wait::Pace => !may_call,
         };
         self.waits.iter().find(holds_up).copied()
@@ -84,14 +88,15 @@ impl AgentRun {
         credit
     }
 
-    /// A call costs credit until it is durable.
-    pub(super) fn spend_credit(&mut self, bytes: u64) -> Result<(), Fault> {
-        if self.allowance.credit.is_spent() {
-            return Err(Fault("the agent emitted more than it had credit for"));
-        }
+    /// A call costs credit: until it is durable, or, if nothing of it is
+    /// recorded, until its agent may have it back.
+    pub(super) fn spend_credit(&mut self, ctx: &mut Context, id: JobId, bytes: u64, recorded: bool) {
         self.allowance.spend(bytes);
+        if !recorded {
+            self.allowance.return_last_call();
+            ctx.effect(Effect::CreditOwed(id));
+        }
         self.note_undurable();
-        Ok(())
     }
 
     /// Gives its agent what it is owed, unless `reader`, who paces it, is far

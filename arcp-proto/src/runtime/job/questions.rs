@@ -1,0 +1,113 @@
+//! Calls that an agent wants to know about, and their answers.
+//!
+//! What is known at once is answered in the same input. An answer that says that
+//! something was done waits until that is durable: until then the call is open,
+//! which its job waits for ([`Wait::Answer`]). A cancel, or the end of the job,
+//! answers every open call at once.
+
+use alloc::collections::VecDeque;
+
+use super::{Job, Jobs, Wait};
+use crate::error::{BoundOf, Violation};
+use crate::id::{CallId, JobId, LogPos};
+use crate::limits::Limits;
+use crate::model::event::JobError;
+use crate::runtime::context::Context;
+use crate::runtime::io::{AgentReply, Output, Remaining};
+use crate::runtime::log::Waiter;
+use crate::runtime::timers::Timer;
+
+/// The open calls of an agent, in the order in which they were made.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    open: VecDeque<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    id: CallId,
+    /// What must be durable before it is answered.
+    until: LogPos,
+    reply: AgentReply,
+}
+
+impl Questions {
+    /// Whether one more call can be open.
+    pub(super) fn check(&self, id: CallId, limits: &Limits) -> Result<(), Violation> {
+        if self.open.iter().any(|open| open.id == id) {
+            return Err(Violation::invalid("a call with this id is not answered yet: choose another one"));
+        }
+        let most = limits.open_calls_per_job;
+        if self.open.len() >= most {
+            let full = alloc::format!("{most} calls of this job wait for their answers: call again after the first");
+            return Err(Violation::exhausted("open_calls_per_job", BoundOf::Job, most as u64, full));
+        }
+        Ok(())
+    }
+}
+
+impl Jobs {
+    /// More of what the agent of a job said is durable.
+    pub(in crate::runtime) fn on_answer_durable(&mut self, ctx: &mut Context, id: JobId) {
+        self.table.change(id, |job| {
+            let open = &mut job.run.questions.open;
+            while open.front().is_some_and(|open| ctx.log.is_durable(open.until))
+                && let Some(answered) = open.pop_front()
+            {
+                reply(ctx, id, answered.id, answered.reply);
+            }
+            if open.is_empty() {
+                job.run.waits.remove(&Wait::Answer);
+            }
+        });
+    }
+}
+
+impl Job {
+    /// Answers a call: at once, or, if something of it is recorded, once that is
+    /// durable.
+    pub(super) fn answer(&mut self, ctx: &mut Context, id: CallId, answer: AgentReply, recorded: bool) {
+        if !recorded {
+            return reply(ctx, self.id, id, answer);
+        }
+        let until = ctx.log.last();
+        self.run.questions.open.push_back(Open { id, until, reply: answer });
+        self.run.waits.insert(Wait::Answer);
+        ctx.log.wait(until, Waiter::Agent(self.id));
+    }
+
+    /// It is told to stop, or over: its agent waits for no answer any more.
+    pub(super) fn stop_questions(&mut self, ctx: &mut Context) {
+        for open in core::mem::take(&mut self.run.questions.open) {
+            reply(ctx, self.id, open.id, AgentReply::Stopped);
+        }
+        self.run.waits.remove(&Wait::Answer);
+    }
+
+    /// Its agent is gone, and nobody is answered.
+    pub(super) fn drop_questions(&mut self) {
+        self.run.questions.open.clear();
+        self.run.waits.remove(&Wait::Answer);
+    }
+
+    /// What is left of it.
+    pub(super) fn remaining(&self, ctx: &Context) -> Remaining {
+        let ends = [Timer::MaxRuntime(self.id), Timer::CancelGrace(self.id)];
+        let end = ends.into_iter().filter_map(|timer| ctx.timers.at(timer)).min();
+        let left = end.map(|end| u64::try_from(end.since(ctx.now.mono).as_millis()).unwrap_or(u64::MAX));
+        let credit = self.run.allowance.credit;
+        Remaining { time_ms: left, calls: credit.calls, bytes: u64::try_from(credit.bytes).unwrap_or(0) }
+    }
+}
+
+/// Answers a call.
+pub(super) fn reply(ctx: &mut Context, job: JobId, id: CallId, reply: AgentReply) {
+    ctx.output(Output::AgentReply { job, id, reply });
+}
+
+impl From<Violation> for AgentReply {
+    fn from(why: Violation) -> AgentReply {
+        let details = why.details;
+        AgentReply::Refused(JobError { details, ..JobError::new(why.code, why.message) })
+    }
+}
