@@ -139,6 +139,10 @@ pub struct Serve {
     /// LANG, LANGUAGE, LC_*, TZ, TMPDIR and TERM, and PYTHONUNBUFFERED=1.
     #[arg(long = "agent-env", value_name = "NAME[=VALUE]")]
     pub agent_env: Vec<String>,
+    /// Answer this agent: for each line that it prints with an `id` it reads one on
+    /// its stdin, which stays open for that; may be repeated.
+    #[arg(long = "answered", value_name = "NAME")]
+    pub answered: Vec<String>,
     /// Start this agent again, with what it kept, when the runtime has ended
     /// under its job; may be repeated.
     #[arg(long = "restartable", value_name = "NAME")]

@@ -92,6 +92,9 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
     if let Some(format) = OfAgent::find(&args.formats, name.name()) {
         program = program.printing(format);
     }
+    if args.answered.iter().any(|answered| answered == name.name()) {
+        program = program.answered();
+    }
     if args.restartable.iter().any(|restartable| restartable == name.name()) {
         registry.add_restartable(name.name(), name.version(), program.restartable());
     } else {
@@ -115,6 +118,9 @@ fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
         return no_agent("--require-heartbeat", unknown);
     }
     let is_command = |name: &str| args.agents.iter().any(|agent| agent.agent.name() == name);
+    if let Some(unknown) = args.answered.iter().find(|name| !is_command(name)) {
+        return no_agent("--answered", unknown);
+    }
     if let Some(unknown) = args.formats.iter().find(|of| !is_command(&of.agent)) {
         return no_agent("--format", &unknown.agent);
     }

@@ -496,7 +496,7 @@ impl Context {
         self.call(AgentCall::Emit { kind: kind.to_string(), body })
     }
 
-    fn call(&self, call: AgentCall) -> Result<(), Stopped> {
+    pub(crate) fn call(&self, call: AgentCall) -> Result<(), Stopped> {
         // Under the lock, so that calls of one job keep their order.
         let _locked = self.spend(&call)?;
         self.inbox.put(Input::Agent { job: self.job, call });

@@ -14,6 +14,17 @@
 //!
 //! With another [`Format`] lines of what coding agents stream become events too.
 //!
+//! One that [is answered](ProcessAgent::answered) does not see the end of its
+//! stdin, and reads a line there for each line that it prints with an `id`, any
+//! JSON:
+//!
+//! | it prints | and reads, with the same `id` |
+//! |---|---|
+//! | an event, a `result_chunk` or a `checkpoint` with an `id` | `{"id": ..., "ok": true, "event": N}` once event N of the job is durable |
+//! | the same, and the runtime refuses it | `{"id": ..., "ok": false, "error": {"code": ..., "message": ...}}`; the job goes on |
+//! | `{"kind": "remaining", "id": ...}` | `{"id": ..., "ok": true, "remaining": {"time_ms": ..., "calls": ..., "bytes": ...}}`: until it is made to stop, if a time is set, and what it may say until then without waiting |
+//! | any of these when the job was told to stop | the error `CANCELLED`, at once |
+//!
 //! One that [can go on](ProcessAgent::restartable) reads a second line: the
 //! state of its last checkpoint, or `null`.
 //!
@@ -32,6 +43,7 @@
 //! prints until there is much of it. The token of a runtime (`ARCP_TOKEN`) is in
 //! no environment, whatever is added.
 
+mod answers;
 mod format;
 mod pipes;
 mod said;
@@ -48,6 +60,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 pub use self::format::{Format, UnknownFormat};
 
+use self::answers::Answers;
 use self::pipes::Pipes;
 use self::said::Said;
 use crate::agent::{Agent, AgentError, Context, Outcome};
@@ -70,6 +83,7 @@ const SECRETS: [&str; 1] = ["ARCP_TOKEN"];
 pub struct ProcessAgent {
     command: String,
     restartable: bool,
+    answered: bool,
     mark: Option<String>,
     variables: BTreeMap<OsString, OsString>,
     limits: ProcessLimits,
@@ -104,6 +118,7 @@ impl ProcessAgent {
         ProcessAgent {
             command: command.to_string(),
             restartable: false,
+            answered: false,
             mark: None,
             variables: BTreeMap::new(),
             limits: ProcessLimits::default(),
@@ -148,6 +163,13 @@ impl ProcessAgent {
     #[must_use]
     pub fn restartable(self) -> ProcessAgent {
         ProcessAgent { restartable: true, ..self }
+    }
+
+    /// One whose lines with an `id` are answered on its stdin, which stays open for
+    /// that.
+    #[must_use]
+    pub fn answered(self) -> ProcessAgent {
+        ProcessAgent { answered: true, ..self }
     }
 
     /// One that can be found and ended by [`orphans::end`](crate::orphans::end)
@@ -223,14 +245,15 @@ impl Agent for ProcessAgent {
     fn run(&self, job: &Context) -> Result<Outcome, AgentError> {
         let child =
             self.spawn(job).map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
-        let mut said = Said::new(self.format);
+        let answers = self.answered.then(Answers::default);
+        let mut said = Said::new(self.format, answers.clone());
         let status = std::thread::scope(|scope| {
             let mut program = Program::new(job, child);
             let group = program.group;
             std::thread::Builder::new()
                 .name(format!("{}", job.job()))
                 .spawn_scoped(scope, move || stop_when_told(job, group))?;
-            let pipes = Pipes::new(&mut program.child, self.input(job))?;
+            let pipes = Pipes::new(&mut program.child, self.input(job), answers)?;
             let mut broken_off = false;
             pipes.run(|| has_exited(group) && !stops_in_time(job), &mut |source, line| {
                 let taken = said.line(job, source, line);

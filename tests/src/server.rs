@@ -50,6 +50,11 @@ impl Running {
         for (name, command) in commands {
             registry.add(name, None, ProcessAgent::shell(command));
         }
+        Running::host_of(store, registry, change)
+    }
+
+    /// What a server with these agents serves.
+    pub fn host_of(store: Box<dyn Store>, registry: Registry, change: impl FnOnce(&mut Config)) -> Host {
         let mut tokens = BearerTokens::default();
         for name in ["a", "b"] {
             tokens.add(&Secret::new(format!("tok-{name}")), Principal::new(name).expect("a name"));

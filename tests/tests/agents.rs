@@ -5,17 +5,20 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use arcp_host::agent::{Context, Inbox, Outcome};
+use arcp_blocking::JobUpdate;
+use arcp_host::agent::{CallError, Context, Inbox, Outcome};
 use arcp_host::registry::Registry;
 use arcp_host::runner::Runner;
 use arcp_host::samples;
+use arcp_host::store::MemoryStore;
+use arcp_proto::client::ResultData;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
-use arcp_proto::model::event::JobError;
+use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, Input};
-use arcp_tests::server::PATIENCE;
+use arcp_tests::server::{PATIENCE, Running, submit};
 
 struct Sent(Sender<Input>);
 
@@ -194,5 +197,32 @@ fn a_span_that_no_clock_can_count_is_slept_until_the_job_is_told_to_stop() {
     match inputs.recv_timeout(PATIENCE).expect("it ends") {
         Input::AgentExited { exit, .. } => assert_eq!(refusal(exit).code, ErrorCode::Cancelled),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_agent_is_told_what_is_durable_what_is_refused_and_what_is_left() {
+    let mut registry = Registry::default();
+    registry.add_restartable("asker", None, |job: &Context| {
+        let left = job.ask_remaining()?;
+        let progress = |current: &str| Json::parse(&format!(r#"{{"current":{current}}}"#)).expect("JSON");
+        let event = job.emit_durably(&EventKind::Progress, &progress("1"))?;
+        let refused = job.emit_durably(&EventKind::Progress, &progress("\"x\""));
+        let kept = job.checkpoint_durably("state", None)?;
+        let refused = matches!(refused, Err(CallError::Refused(error)) if error.code == ErrorCode::InvalidRequest);
+        Outcome::of(&(left.time_ms.is_some(), left.calls > 1, event, refused, kept))
+    });
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let mut asked = submit("asker", "{}");
+    asked.max_runtime = std::num::NonZeroU32::new(60);
+    let job = server.client().submit(asked).expect("accepted");
+    loop {
+        match job.next_update_in(PATIENCE).expect("in time") {
+            JobUpdate::Ended { result: ResultData::Inline(result), .. } => {
+                return assert_eq!(result.as_str(), "[true,true,2,true,3]");
+            }
+            JobUpdate::Event { .. } => {}
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -2,15 +2,20 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use arcp_blocking::{Job, JobUpdate};
+use arcp_host::process::ProcessAgent;
+use arcp_host::registry::Registry;
+use arcp_host::store::MemoryStore;
 use arcp_proto::client::ResultData;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobEvent, Terminal};
 use arcp_proto::model::job::FinalStatus;
 use arcp_tests::server::{PATIENCE, Running, submit};
+use serde_json::{Value, json};
 
 struct Ran {
     events: Vec<(String, Json)>,
@@ -63,6 +68,50 @@ fn the_input_comes_as_one_line_and_text_is_the_result() {
     assert_eq!(ran.terminal.status, FinalStatus::Success);
     assert_eq!(inline(&ran), r#""got {\"a\":1.50}""#);
     assert_eq!(logs(&ran), [("stdout".to_string(), "got {\"a\":1.50}".to_string())]);
+}
+
+#[test]
+fn lines_with_an_id_are_answered_on_stdin() {
+    let command = r#"read input
+        echo '{"kind":"progress","id":1,"body":{"current":1}}'; read taken
+        echo '{"kind":"progress","id":"two","body":{"current":"x"}}'; read refused
+        echo '{"kind":"remaining","id":[3.0]}'; read left
+        echo '{"kind":"checkpoint","id":4,"body":{"state":{"at":1}}}'; read kept
+        echo '{"kind":"heartbeat","id":5}'; read alive
+        echo '{"kind":"log","body":{"message":"nobody asks"}}'
+        printf '{"result":[%s,%s,%s,%s,%s]}\n' "$taken" "$refused" "$left" "$kept" "$alive""#;
+    let mut registry = Registry::default();
+    registry.add_restartable("it", None, ProcessAgent::shell(command).answered());
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let mut asked = submit("it", "{}");
+    asked.max_runtime = NonZeroU32::new(60);
+    let ran = finish(&server.client().submit(asked).expect("accepted"));
+    let answers: Value = serde_json::from_str(inline(&ran)).expect("JSON");
+    assert_eq!(answers[0], json!({"id": 1, "ok": true, "event": 2}), "after its start");
+    assert_eq!(answers[1]["id"], "two");
+    assert_eq!(answers[1]["error"]["code"], "INVALID_REQUEST", "{answers}");
+    assert_eq!(answers[2]["id"].to_string(), "[3.0]", "as it was written");
+    let left = answers[2]["remaining"]["time_ms"].as_u64().expect("a time");
+    assert!((1..=60_000).contains(&left) && answers[2]["remaining"]["calls"].as_u64() > Some(1), "{answers}");
+    assert_eq!(answers[3], json!({"id": 4, "ok": true, "event": 3}));
+    assert_eq!(answers[4], json!({"id": 5, "ok": true}));
+}
+
+#[test]
+fn a_program_that_reads_none_of_its_answers_is_stopped_by_a_cancel() {
+    let command =
+        r#"while :; do echo '{"kind":"remaining","id":"an id of some length, so that soon much is unread"}'; done"#;
+    let mut registry = Registry::default();
+    registry.add("it", None, ProcessAgent::shell(command).answered());
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let client = server.client();
+    let job = client.submit(submit("it", "{}")).expect("accepted");
+    let mut asked = submit("it", "{}");
+    asked.max_runtime = NonZeroU32::new(1);
+    let limited = client.submit(asked).expect("accepted");
+    assert_eq!(finish(&limited).terminal.error.map(|error| error.code), Some(ErrorCode::Timeout));
+    job.cancel(None).expect("asked");
+    assert_eq!(finish(&job).terminal.error.map(|error| error.code), Some(ErrorCode::Cancelled));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread};
 
+use super::answers::Answers;
+
 /// The longest line taken as one, in bytes.
 pub(super) const LINE_BYTES: usize = 900 << 10;
 /// How far the end of a longer line is looked for, to tell its size.
@@ -46,18 +48,19 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// The pipes of a program that was just started, and what it is to read.
+    /// The pipes of a program that was just started, and what it is to read: with
+    /// `answers`, not only its input.
     ///
     /// # Errors
     ///
     /// If its input cannot be written without waiting.
-    pub(super) fn new(child: &mut Child, input: Vec<u8>) -> io::Result<Pipes> {
+    pub(super) fn new(child: &mut Child, input: Vec<u8>, answers: Option<Answers>) -> io::Result<Pipes> {
         let stdin = child.stdin.take();
         if let Some(pipe) = &stdin {
             ioctl_fionbio(pipe, true)?;
         }
         Ok(Pipes {
-            input: stdin.map(|pipe| Input { pipe, bytes: input, written: 0 }),
+            input: stdin.map(|pipe| Input { pipe, bytes: input, written: 0, answers }),
             out: Output::new(Source::Stdout, child.stdout.take()),
             err: Output::new(Source::Stderr, child.stderr.take()),
         })
@@ -108,11 +111,13 @@ impl Pipes {
     }
 
     fn is_open(&self) -> bool {
-        self.input.is_some() || self.out.pipe.is_some() || self.err.pipe.is_some()
+        self.input.as_ref().is_some_and(Input::has_more) || self.out.pipe.is_some() || self.err.pipe.is_some()
     }
 
     fn wait(&self) -> io::Result<Ready> {
-        let (input, out, err) = (self.input.as_ref(), self.out.pipe.as_ref(), self.err.pipe.as_ref());
+        let (input, err) = (self.input.as_ref().filter(|input| input.has_more()), self.err.pipe.as_ref());
+        let reads = !self.input.as_ref().is_some_and(Input::is_unread);
+        let out = self.out.pipe.as_ref().filter(|_| reads);
         let mut fds = Vec::with_capacity(3);
         fds.extend(input.map(|input| PollFd::new(&input.pipe, PollFlags::OUT)));
         fds.extend(out.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
@@ -139,18 +144,32 @@ struct Input {
     pipe: ChildStdin,
     bytes: Vec<u8>,
     written: usize,
+    /// What it is answered; the pipe stays open for that.
+    answers: Option<Answers>,
 }
 
 impl Input {
+    fn has_more(&self) -> bool {
+        self.written < self.bytes.len() || self.answers.as_ref().is_some_and(|answers| !answers.is_empty())
+    }
+
+    fn is_unread(&self) -> bool {
+        self.answers.as_ref().is_some_and(Answers::are_unread)
+    }
+
     /// Writes what there is room for; `None` when everything is written, or
     /// nobody reads it any more.
     fn write(mut self) -> Option<Input> {
+        if self.written == self.bytes.len() {
+            self.answers.as_ref()?.write(&mut self.pipe).ok()?;
+            return Some(self);
+        }
         match self.pipe.write(&self.bytes[self.written..]) {
             Ok(n) => self.written += n,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => return None,
         }
-        (self.written < self.bytes.len()).then_some(self)
+        (self.written < self.bytes.len() || self.answers.is_some()).then_some(self)
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::{EventKind, JobError};
-use arcp_proto::runtime::ChunkData;
+use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData};
 
+use super::answers::Answers;
 use super::format::{Format, Heard, Reader};
 use super::pipes::{LINE_BYTES, Line, Source};
 use crate::agent::{AgentError, Context, Level, Outcome, Stopped};
@@ -30,14 +31,16 @@ pub(super) struct Said {
     result: Option<String>,
     text: String,
     streamed: bool,
+    /// What it is answered, if it reads that.
+    answers: Option<Answers>,
     /// Why the job fails, however the program ends.
     failure: Option<JobError>,
 }
 
 impl Said {
-    /// Nothing yet, of a program that prints this format.
-    pub(super) fn new(format: Format) -> Said {
-        Said { reader: format.reader(), ..Said::default() }
+    /// Nothing yet, of a program that prints this format and reads these answers.
+    pub(super) fn new(format: Format, answers: Option<Answers>) -> Said {
+        Said { reader: format.reader(), answers, ..Said::default() }
     }
 
     /// Takes a line; breaks off when the job cannot succeed any more.
@@ -104,19 +107,47 @@ impl Said {
 
     fn event(&mut self, job: &Context, members: &Members<'_>, text: &str) -> Result<(), Stopped> {
         let body = members.get("body").and_then(|body| Json::parse(body).ok());
+        let asked = members.get("id").filter(|_| self.answers.is_some());
         match (members.get_str("kind"), body) {
-            (Some(kind), _) if kind == "heartbeat" => job.beat_in_turn(),
-            (Some(kind), Some(body)) if kind == "result_chunk" => {
-                self.streamed = true;
-                self.chunk(job, &body)
+            (Some(kind), _) if kind == "heartbeat" => {
+                job.beat_in_turn()?;
+                self.answer(asked, Ok(AgentReply::Taken { event: None }));
+                Ok(())
             }
-            (Some(kind), Some(body)) if kind == "checkpoint" => checkpoint(job, &body),
-            (Some(kind), Some(body)) => job.emit(&EventKind::from(kind.as_str()), &body),
+            (Some(kind), _) if kind == "remaining" && asked.is_some() => self.call(job, asked, AgentCall::Remaining),
+            (Some(kind), Some(body)) if kind == "result_chunk" => match self.chunk(&body) {
+                Some(piece) => self.call(job, asked, piece),
+                None => Ok(()),
+            },
+            (Some(kind), Some(body)) if kind == "checkpoint" => match checkpoint(&body) {
+                Some(checkpoint) => self.call(job, asked, checkpoint),
+                None => job.log(Level::Warn, "a checkpoint without a `state` was dropped"),
+            },
+            (Some(kind), Some(body)) => self.call(job, asked, AgentCall::Emit { kind, body }),
             _ => self.foreign(job, text),
         }
     }
 
-    fn chunk(&mut self, job: &Context, body: &Json) -> Result<(), Stopped> {
+    /// Makes a call, and answers it if the program has given it an id.
+    fn call(&self, job: &Context, asked: Option<&str>, call: AgentCall) -> Result<(), Stopped> {
+        if asked.is_none() {
+            return job.call(call);
+        }
+        let reply = job.ask(call);
+        let stopped = reply.is_err();
+        self.answer(asked, reply);
+        if stopped { Err(Stopped) } else { Ok(()) }
+    }
+
+    fn answer(&self, asked: Option<&str>, reply: Result<AgentReply, Stopped>) {
+        if let (Some(answers), Some(id)) = (&self.answers, asked) {
+            answers.push(id, reply);
+        }
+    }
+
+    /// The piece of a result in a line; a result is whole, or there is none.
+    fn chunk(&mut self, body: &Json) -> Option<AgentCall> {
+        self.streamed = true;
         let members = body.members().unwrap_or_default();
         let data = members.get_str("data").unwrap_or_default();
         let data = match members.get_str("encoding").as_deref() {
@@ -125,16 +156,12 @@ impl Said {
                 None => {
                     let message = "the program printed a `result_chunk` whose `data` is not valid base64";
                     self.failure = Some(JobError::new(ErrorCode::Internal, message));
-                    return Ok(());
+                    return None;
                 }
             },
             Some(_) | None => ChunkData::Text(data),
         };
-        match (members.get("more"), data) {
-            (Some("false"), data) => job.last_chunk(data),
-            (_, ChunkData::Text(text)) => job.chunk(text),
-            (_, ChunkData::Binary(bytes)) => job.chunk_bytes(bytes),
-        }
+        Some(AgentCall::Chunk { data, more: members.get("more") != Some("false") })
     }
 
     /// What the job ends with, now that the program has.
@@ -181,15 +208,12 @@ fn log(job: &Context, source: Source, text: &str) -> Result<(), Stopped> {
     job.log_with(Level::Info, text, attributes)
 }
 
-fn checkpoint(job: &Context, body: &Json) -> Result<(), Stopped> {
+fn checkpoint(body: &Json) -> Option<AgentCall> {
     let members = body.members().unwrap_or_default();
     // A line is what it is read back as.
-    match members.get("state").map(Json::parse) {
-        Some(Ok(state)) if !state.as_str().contains('\n') => {
-            job.checkpoint(state.as_str(), members.get_str("label").as_deref())
-        }
-        Some(_) | None => job.log(Level::Warn, "a checkpoint without a `state` was dropped"),
-    }
+    let state = members.get("state").and_then(|state| Json::parse(state).ok());
+    let state = state.filter(|state| !state.as_str().contains('\n'))?;
+    Some(AgentCall::Checkpoint { state: state.as_str().into(), label: members.get_str("label") })
 }
 
 fn too_long(bytes: u64) -> JobError {

@@ -1,0 +1,82 @@
+//! Answers to a program: a line on its stdin for each line of it that has an
+//! `id`.
+
+use std::cell::RefCell;
+use std::io::{self, Write as _};
+use std::process::ChildStdin;
+use std::rc::Rc;
+
+use arcp_proto::json::Object;
+use arcp_proto::model::event::JobError;
+use arcp_proto::runtime::AgentReply;
+
+use crate::agent::Stopped;
+
+/// A program that has so many bytes to read is not heard until it has read some.
+const UNREAD_BYTES: usize = 64 << 10;
+
+/// The lines that a program is still to read; shared by who answers and who
+/// writes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answers(Rc<RefCell<Vec<u8>>>);
+
+impl Answers {
+    /// Answers the call with this id, which is JSON as the program wrote it.
+    pub(super) fn push(&self, id: &str, reply: Result<AgentReply, Stopped>) {
+        let mut line = Object::new();
+        line.raw("id", id);
+        match reply {
+            Ok(AgentReply::Taken { event }) => {
+                line.bool("ok", true);
+                if let Some(event) = event {
+                    line.u64("event", event);
+                }
+            }
+            Ok(AgentReply::Remaining(left)) => {
+                line.bool("ok", true).object("remaining", |out| {
+                    if let Some(time_ms) = left.time_ms {
+                        out.u64("time_ms", time_ms);
+                    }
+                    out.u64("calls", u64::from(left.calls)).u64("bytes", left.bytes);
+                });
+            }
+            Ok(AgentReply::Refused(error)) => write_error(&mut line, &error),
+            Ok(AgentReply::Stopped) | Err(Stopped) => {
+                write_error(&mut line, &crate::agent::AgentError::from(Stopped).0);
+            }
+        }
+        let mut lines = self.0.borrow_mut();
+        lines.extend_from_slice(line.done().as_bytes());
+        lines.push(b'\n');
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Whether the program has to read before it is heard again.
+    pub(super) fn are_unread(&self) -> bool {
+        self.0.borrow().len() >= UNREAD_BYTES
+    }
+
+    /// Writes what there is room for.
+    ///
+    /// # Errors
+    ///
+    /// If nobody reads it any more.
+    pub(super) fn write(&self, pipe: &mut ChildStdin) -> io::Result<()> {
+        let mut lines = self.0.borrow_mut();
+        match pipe.write(&lines) {
+            Ok(n) => drop(lines.drain(..n)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn write_error(line: &mut Object, error: &JobError) {
+    line.bool("ok", false).object("error", |out| {
+        out.display("code", &error.code).str("message", &error.message).opt_json("details", error.details.as_ref());
+    });
+}
