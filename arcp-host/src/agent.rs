@@ -468,13 +468,13 @@ impl Context {
     /// # Errors
     ///
     /// [`Stopped`] if the job is over.
-    pub fn beat(&self) -> Result<(), Stopped> {
+    pub fn heartbeat(&self) -> Result<(), Stopped> {
         self.heartbeat_under(self.link.state())
     }
 
     /// The same, but waits until the heartbeat before it was taken: a program that
     /// prints nothing else is slowed by its pipe.
-    pub(crate) fn beat_in_turn(&self) -> Result<(), Stopped> {
+    pub(crate) fn heartbeat_in_turn(&self) -> Result<(), Stopped> {
         let mut state = self.link.state();
         while state.heartbeat_sent && !state.over {
             state = self.link.wait(state, None);

@@ -104,12 +104,12 @@ fn of_many_beats_one_is_on_its_way_and_the_next_follows_once_it_was_taken() {
     let mut registry = Registry::default();
     registry.add("alive", None, |job: &Context| {
         for _ in 0..100_000 {
-            job.beat()?;
+            job.heartbeat()?;
         }
         job.status("half", None)?;
         let _ = job.sleep(Duration::from_secs(3600));
         for _ in 0..100_000 {
-            job.beat()?;
+            job.heartbeat()?;
         }
         Ok(Outcome::Empty)
     });

@@ -110,7 +110,7 @@ fn a_program_that_reads_none_of_its_answers_is_stopped_by_a_cancel() {
     asked.max_runtime = NonZeroU32::new(1);
     let limited = client.submit(asked).expect("accepted");
     assert_eq!(finish(&limited).terminal.error.map(|error| error.code), Some(ErrorCode::Timeout));
-    job.cancel(None).expect("asked");
+    client.cancel(job.id.clone(), None).expect("asked");
     assert_eq!(finish(&job).terminal.error.map(|error| error.code), Some(ErrorCode::Cancelled));
 }
 

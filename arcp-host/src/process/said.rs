@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Members, Object};
-use arcp_proto::model::event::{EventKind, JobError};
+use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData};
 
 use super::answers::Answers;
@@ -110,7 +110,7 @@ impl Said {
         let asked = members.get("id").filter(|_| self.answers.is_some());
         match (members.get_str("kind"), body) {
             (Some(kind), _) if kind == "heartbeat" => {
-                job.beat_in_turn()?;
+                job.heartbeat_in_turn()?;
                 self.answer(asked, Ok(AgentReply::Taken { event: None }));
                 Ok(())
             }

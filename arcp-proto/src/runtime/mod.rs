@@ -294,7 +294,7 @@ impl Runtime {
             match waiter {
                 Waiter::Conn(conn) => self.ctx.ready(conn),
                 Waiter::Job(job) => self.jobs.on_durable(&mut self.ctx, job),
-                Waiter::Agent(job) => self.jobs.on_answer_durable(&mut self.ctx, job),
+                Waiter::Agent(job) => self.jobs.table_mut().on_answer_durable(&mut self.ctx, job),
                 Waiter::Session(session) => self.on_evicted(session),
             }
             self.carry();

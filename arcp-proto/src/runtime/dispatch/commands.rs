@@ -261,7 +261,7 @@ impl RequestHandler<'_> {
     pub(super) fn on_pace(&mut self, stream: &WireId, every: Option<Duration>) {
         match self.paced_job(stream) {
             Ok(job) => {
-                self.runtime.jobs.set_pace(&mut self.runtime.ctx, job, every);
+                self.runtime.jobs.table_mut().set_pace(&mut self.runtime.ctx, job, every);
                 self.runtime.agents().return_credit(job);
             }
             Err(violation) => self.refuse(RefusedKind::Frame, violation),

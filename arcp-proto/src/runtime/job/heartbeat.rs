@@ -43,8 +43,8 @@ impl Job {
 
     /// The next sign of life of it.
     fn next_heartbeat(&mut self, interval: Duration, durable: LogPos) -> JobHeartbeat {
-        let sequence = self.run.beats;
-        self.run.beats += 1;
+        let sequence = self.run.heartbeats;
+        self.run.heartbeats += 1;
         JobHeartbeat {
             job: self.id.into(),
             sequence,

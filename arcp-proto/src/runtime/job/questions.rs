@@ -7,7 +7,8 @@
 
 use alloc::collections::VecDeque;
 
-use super::{Job, Jobs, Wait};
+use super::table::Table;
+use super::{Job, Wait};
 use crate::error::{BoundOf, Violation};
 use crate::id::{CallId, JobId, LogPos};
 use crate::limits::Limits;
@@ -46,10 +47,10 @@ impl Questions {
     }
 }
 
-impl Jobs {
+impl Table {
     /// More of what the agent of a job said is durable.
     pub(in crate::runtime) fn on_answer_durable(&mut self, ctx: &mut Context, id: JobId) {
-        self.table.change(id, |job| {
+        self.change(id, |job| {
             let open = &mut job.run.questions.open;
             while open.front().is_some_and(|open| ctx.log.is_durable(open.until))
                 && let Some(answered) = open.pop_front()

@@ -34,7 +34,7 @@ pub(super) struct AgentRun {
     /// Where it stands in the log that it fell silent, or was heard again.
     pub(super) silence_at: LogPos,
     /// Signs of life given of its job.
-    pub(super) beats: u64,
+    pub(super) heartbeats: u64,
     pub(super) allowance: Allowance,
     /// Calls that it wants to know about and that are not answered yet.
     pub(super) questions: Questions,

@@ -91,11 +91,11 @@ fn on_persisted(jobs: &mut Jobs, ctx: &mut Context, batch: &Batch, reader: Optio
     for waiter in awake {
         match waiter {
             Waiter::Job(job) => jobs.on_durable(ctx, job),
-            Waiter::Agent(job) => jobs.on_answer_durable(ctx, job),
+            Waiter::Agent(job) => jobs.table_mut().on_answer_durable(ctx, job),
             Waiter::Conn(_) | Waiter::Session(_) => {}
         }
     }
-    for job in jobs.on_calls_durable(&calls) {
+    for job in jobs.table_mut().on_calls_durable(&calls) {
         jobs.return_credit(ctx, job, reader);
     }
 }
@@ -133,7 +133,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
         }
         Wait::Pace => {
             let job = running(ctx, jobs, None);
-            jobs.set_pace(ctx, job, Some(Duration::from_secs(1)));
+            jobs.table_mut().set_pace(ctx, job, Some(Duration::from_secs(1)));
             for _ in 0..2 {
                 call(jobs, ctx, job, say());
                 settle(jobs, ctx, None);

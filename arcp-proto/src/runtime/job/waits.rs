@@ -6,7 +6,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{AgentRun, AgentState, Jobs};
+use super::table::Table;
+use super::{AgentRun, AgentState, Job, Jobs};
 use crate::id::{JobId, SessionId};
 use crate::limits::Limits;
 use crate::runtime::context::Context;
@@ -152,15 +153,6 @@ impl Jobs {
         go_on.filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
     }
 
-    /// Calls of agents are durable, one entry for each: gives the jobs to which
-    /// something is owed for that.
-    pub(in crate::runtime) fn on_calls_durable(&mut self, calls: &[JobId]) -> BTreeSet<JobId> {
-        for id in calls {
-            self.table.change(*id, |job| job.run.allowance.return_call());
-        }
-        calls.iter().copied().collect()
-    }
-
     /// Gives an agent its credit back, unless `reader`, who paces it, is far
     /// behind.
     pub(in crate::runtime) fn return_credit(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
@@ -170,16 +162,29 @@ impl Jobs {
             }
         });
     }
+}
 
-    /// Whether something is owed to the agent of a job, which it gets unless a
-    /// reader is far behind.
-    pub(in crate::runtime) fn is_owed_credit(&self, id: JobId) -> bool {
-        self.table.get(id).is_some_and(|job| job.run.allowance.owed.calls > 0 && job.is_heard())
+impl Job {
+    /// Whether something is owed to its agent, which it gets unless a reader is far
+    /// behind.
+    pub(in crate::runtime) fn is_owed_credit(&self) -> bool {
+        self.run.allowance.owed.calls > 0 && self.is_heard()
+    }
+}
+
+impl Table {
+    /// Calls of agents are durable, one entry for each: gives the jobs to which
+    /// something is owed for that.
+    pub(in crate::runtime) fn on_calls_durable(&mut self, calls: &[JobId]) -> BTreeSet<JobId> {
+        for id in calls {
+            self.change(*id, |job| job.run.allowance.return_call());
+        }
+        calls.iter().copied().collect()
     }
 
     /// Its submitter wants so much time between two calls of a job's agent.
     pub(in crate::runtime) fn set_pace(&mut self, ctx: &mut Context, id: JobId, every: Option<Duration>) {
         ctx.timers.clear(Timer::Pace(id));
-        self.table.change(id, |job| job.run.allowance.pace = every);
+        self.change(id, |job| job.run.allowance.pace = every);
     }
 }
