@@ -13,7 +13,7 @@ use crate::runtime::config::validate_agents;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Delivery;
 use crate::runtime::io::{AgentCall, AgentExit};
-use crate::runtime::job::{Job, Jobs};
+use crate::runtime::job::Jobs;
 
 /// Handles what happens to agents.
 pub(in crate::runtime) struct AgentHandler<'r> {
@@ -66,7 +66,7 @@ impl AgentHandler<'_> {
     /// Gives an agent its credit back, unless a reader that paces it is far
     /// behind.
     pub(in crate::runtime) fn return_credit(&mut self, id: JobId) {
-        let reader = match self.jobs.get(id).is_some_and(Job::is_owed_credit) {
+        let reader = match self.jobs.table().is_owed_credit(id) {
             true => self.delivery.pace(&self.ctx.config.limits, id),
             false => {
                 self.delivery.pacing.release(id);

@@ -67,7 +67,7 @@ impl Job {
             self.run.spend_credit(ctx, self.id, bytes, recorded);
         }
         if let Some((asked, answer)) = answer {
-            self.answer(ctx, asked, answer, recorded);
+            self.run.answer(ctx, (self.id, asked), answer, recorded);
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Job {
         }
         let done = match call {
             AgentCall::Heartbeat => return AgentReply::Taken { event: None },
-            AgentCall::Remaining => return AgentReply::Remaining(self.remaining(ctx)),
+            AgentCall::Remaining => return AgentReply::Remaining(self.run.remaining(ctx, self.id)),
             AgentCall::Emit { kind, body } => match emitted(&kind, &body, ctx.config.limits.event_body_bytes) {
                 Ok(event) => {
                     self.append(ctx, event, true);

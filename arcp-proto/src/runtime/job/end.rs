@@ -79,7 +79,7 @@ impl Jobs {
                 job.run.state = AgentState::Gone;
             }
             job.run.stream = None;
-            job.stop_questions(ctx);
+            job.run.stop_questions(ctx, id);
             let pos = job.append(ctx, JobEvent::Ended(terminal), false);
             job.mark_ended(status, ctx.now.utc, pos);
             note_history(job, ctx);
@@ -111,7 +111,7 @@ impl Jobs {
             (_, agent) => {
                 self.table.change(id, |job| {
                     job.mark_cancelling(reason.map(ToString::to_string));
-                    job.stop_questions(ctx);
+                    job.run.stop_questions(ctx, id);
                 });
                 match agent {
                     AgentState::Idle => self.end(ctx, id, Cause::Cancelled),
@@ -156,7 +156,7 @@ impl Jobs {
         exit: AgentExit,
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) {
-        self.table.change(id, Job::drop_questions);
+        self.table.change(id, |job| job.run.drop_questions());
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
             return;
         };

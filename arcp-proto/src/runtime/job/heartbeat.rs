@@ -40,21 +40,6 @@ impl Job {
             self.run.silence_at = self.append(ctx, phase("running", None), false);
         }
     }
-
-    /// The next sign of life of it.
-    fn next_heartbeat(&mut self, interval: Duration, durable: LogPos) -> JobHeartbeat {
-        let sequence = self.run.heartbeats;
-        self.run.heartbeats += 1;
-        JobHeartbeat {
-            job: self.id.into(),
-            sequence,
-            deadline_ms: u64::try_from((interval * PATIENCE).as_millis()).unwrap_or(u64::MAX),
-            // It passes by what waits for the store: so it may not say more.
-            status: as_far_as(self.status(), self.run.silence_at <= durable),
-            request: None,
-            trace: self.spec.trace.clone(),
-        }
-    }
 }
 
 impl Jobs {
@@ -64,7 +49,7 @@ impl Jobs {
         let interval = ctx.config.heartbeat?;
         self.table.get(id).filter(|job| !job.is_terminal())?;
         ctx.timers.set(Timer::JobHeartbeat(id), ctx.now.mono + interval);
-        self.table.change(id, |job| job.next_heartbeat(interval, ctx.log.durable()))
+        self.table.change(id, |job| next_heartbeat(job, interval, ctx.log.durable()))
     }
 
     /// Perhaps an agent has been silent for too long. With `blocks` its job
@@ -99,6 +84,21 @@ impl Jobs {
         if let Some(message) = silence.flatten() {
             self.end(ctx, id, Cause::Failed(JobError::new(ErrorCode::HeartbeatLost, message)));
         }
+    }
+}
+
+/// The next sign of life of a job.
+fn next_heartbeat(job: &mut Job, interval: Duration, durable: LogPos) -> JobHeartbeat {
+    let sequence = job.run.heartbeats;
+    job.run.heartbeats += 1;
+    JobHeartbeat {
+        job: job.id.into(),
+        sequence,
+        deadline_ms: u64::try_from((interval * PATIENCE).as_millis()).unwrap_or(u64::MAX),
+        // It passes by what waits for the store: so it may not say more.
+        status: as_far_as(job.status(), job.run.silence_at <= durable),
+        request: None,
+        trace: job.spec.trace.clone(),
     }
 }
 

@@ -8,7 +8,7 @@
 use alloc::collections::VecDeque;
 
 use super::table::Table;
-use super::{Job, Wait};
+use super::{AgentRun, Wait};
 use crate::error::{BoundOf, Violation};
 use crate::id::{CallId, JobId, LogPos};
 use crate::limits::Limits;
@@ -64,39 +64,39 @@ impl Table {
     }
 }
 
-impl Job {
+impl AgentRun {
     /// Answers a call: at once, or, if something of it is recorded, once that is
     /// durable.
-    pub(super) fn answer(&mut self, ctx: &mut Context, id: CallId, answer: AgentReply, recorded: bool) {
+    pub(super) fn answer(&mut self, ctx: &mut Context, (job, id): (JobId, CallId), answer: AgentReply, recorded: bool) {
         if !recorded {
-            return reply(ctx, self.id, id, answer);
+            return reply(ctx, job, id, answer);
         }
         let until = ctx.log.last();
-        self.run.questions.open.push_back(Open { id, until, reply: answer });
-        self.run.waits.insert(Wait::Answer);
-        ctx.log.wait(until, Waiter::Agent(self.id));
+        self.questions.open.push_back(Open { id, until, reply: answer });
+        self.waits.insert(Wait::Answer);
+        ctx.log.wait(until, Waiter::Agent(job));
     }
 
-    /// It is told to stop, or over: its agent waits for no answer any more.
-    pub(super) fn stop_questions(&mut self, ctx: &mut Context) {
-        for open in core::mem::take(&mut self.run.questions.open) {
-            reply(ctx, self.id, open.id, AgentReply::Stopped);
+    /// Its job is told to stop, or over: nobody waits for an answer any more.
+    pub(super) fn stop_questions(&mut self, ctx: &mut Context, job: JobId) {
+        for open in core::mem::take(&mut self.questions.open) {
+            reply(ctx, job, open.id, AgentReply::Stopped);
         }
-        self.run.waits.remove(&Wait::Answer);
+        self.waits.remove(&Wait::Answer);
     }
 
     /// Its agent is gone, and nobody is answered.
     pub(super) fn drop_questions(&mut self) {
-        self.run.questions.open.clear();
-        self.run.waits.remove(&Wait::Answer);
+        self.questions.open.clear();
+        self.waits.remove(&Wait::Answer);
     }
 
-    /// What is left of it.
-    pub(super) fn remaining(&self, ctx: &Context) -> Remaining {
-        let ends = [Timer::MaxRuntime(self.id), Timer::CancelGrace(self.id)];
+    /// What is left of its job.
+    pub(super) fn remaining(&self, ctx: &Context, job: JobId) -> Remaining {
+        let ends = [Timer::MaxRuntime(job), Timer::CancelGrace(job)];
         let end = ends.into_iter().filter_map(|timer| ctx.timers.at(timer)).min();
         let left = end.map(|end| u64::try_from(end.since(ctx.now.mono).as_millis()).unwrap_or(u64::MAX));
-        let credit = self.run.allowance.credit;
+        let credit = self.allowance.credit;
         Remaining { time_ms: left, calls: credit.calls, bytes: u64::try_from(credit.bytes).unwrap_or(0) }
     }
 }

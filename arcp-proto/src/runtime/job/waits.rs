@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::table::Table;
-use super::{AgentRun, AgentState, Job, Jobs};
+use super::{AgentRun, AgentState, Jobs};
 use crate::id::{JobId, SessionId};
 use crate::limits::Limits;
 use crate::runtime::context::Context;
@@ -164,15 +164,13 @@ impl Jobs {
     }
 }
 
-impl Job {
-    /// Whether something is owed to its agent, which it gets unless a reader is far
-    /// behind.
-    pub(in crate::runtime) fn is_owed_credit(&self) -> bool {
-        self.run.allowance.owed.calls > 0 && self.is_heard()
-    }
-}
-
 impl Table {
+    /// Whether something is owed to the agent of a job, which it gets unless a
+    /// reader is far behind.
+    pub(in crate::runtime) fn is_owed_credit(&self, id: JobId) -> bool {
+        self.get(id).is_some_and(|job| job.run.allowance.owed.calls > 0 && job.is_heard())
+    }
+
     /// Calls of agents are durable, one entry for each: gives the jobs to which
     /// something is owed for that.
     pub(in crate::runtime) fn on_calls_durable(&mut self, calls: &[JobId]) -> BTreeSet<JobId> {
