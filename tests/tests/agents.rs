@@ -215,7 +215,8 @@ fn an_agent_is_told_what_is_durable_what_is_refused_and_what_is_left() {
     let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
     let mut asked = submit("asker", "{}");
     asked.max_runtime = std::num::NonZeroU32::new(60);
-    let job = server.client().submit(asked).expect("accepted");
+    let client = server.client();
+    let job = client.submit(asked).expect("accepted");
     loop {
         match job.next_update_in(PATIENCE).expect("in time") {
             JobUpdate::Ended { result: ResultData::Inline(result), .. } => {

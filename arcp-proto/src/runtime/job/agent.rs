@@ -38,6 +38,7 @@ impl Jobs {
             job.on_call(ctx, asked, call, terms)
         });
         if let Some(Err(Fault(why))) = called {
+            asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
             self.end(ctx, id, Cause::failed(why));
         }
     }

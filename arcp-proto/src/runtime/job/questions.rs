@@ -3,7 +3,8 @@
 //! What is known at once is answered in the same input. An answer that says that
 //! something was done waits until that is durable: until then the call is open,
 //! which its job waits for ([`Wait::Answer`]). A cancel, or the end of the job,
-//! answers every open call at once.
+//! answers every open call at once. A call that somebody else answers, such as a
+//! person, would be open with a wait of its own, whose waker answers it.
 
 use alloc::collections::VecDeque;
 
