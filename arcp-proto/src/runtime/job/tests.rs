@@ -105,7 +105,8 @@ fn call(jobs: &mut Jobs, ctx: &mut Context, job: JobId, call: AgentCall) {
 }
 
 fn say() -> AgentCall {
-    AgentCall::Emit { kind: "log".to_string(), body: Json::empty_object() }
+    let body = Json::parse(r#"{"level":"info","message":"m"}"#).expect("JSON");
+    AgentCall::Emit { kind: "log".to_string(), body }
 }
 
 /// A job whose agent runs.
