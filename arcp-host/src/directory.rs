@@ -8,6 +8,7 @@
 //! format = "text"                     # or "jsonl", "claude-json", "codex-json"
 //! concurrency = 2                     # jobs of it that run at once
 //! restartable = true                  # goes on from its last checkpoint
+//! answered = true                     # reads an answer for each line with an `id`
 //! working_directory = "work"          # from the folder on
 //! pass_environment = ["API_KEY"]      # variables of the runtime that it gets too
 //!
@@ -106,6 +107,8 @@ struct Description {
     concurrency: Option<NonZeroU32>,
     #[serde(default)]
     restartable: bool,
+    #[serde(default)]
+    answered: bool,
     working_directory: Option<Spanned<PathBuf>>,
     #[serde(default)]
     pass_environment: Vec<Spanned<String>>,
@@ -347,6 +350,9 @@ impl Described<'_> {
         let memory_kib = memory_mib.map(|mib| mib.saturating_mul(1024));
         let open_files = open_files.or(program.limits().open_files);
         program = program.within(ProcessLimits { open_files, memory_kib, cpu_seconds });
+        if self.said.answered {
+            program = program.answered();
+        }
         let terms = self.terms(directory)?;
         Ok(FolderAgent { version: self.version()?, restartable: self.said.restartable, program, terms })
     }
