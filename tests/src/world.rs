@@ -3,6 +3,7 @@
 //! completion comes later than it was asked for.
 
 mod checks;
+mod jobs;
 mod wires;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,14 +17,13 @@ use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
-    AgentExit, AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport,
-    Verdict, Wait,
+    AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport, Verdict,
 };
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
 
 pub use self::checks::Checks;
-use crate::agents::{Act, Running};
+use crate::agents::Running;
 use crate::oracle::Oracle;
 use crate::store::VirtualStore;
 
@@ -378,74 +378,12 @@ impl World {
         self.later(Event::ToRuntime(Input::Authenticated { op, verdict }));
     }
 
-    fn wake(&mut self, job: JobId) {
-        if let Some(running) = self.running.get_mut(&job).filter(|running| !running.awake) {
-            running.awake = true;
-            self.later(Event::Agent(job));
-        }
-    }
-
-    fn on_agent(&mut self, job: JobId) {
-        let Some(running) = self.running.get_mut(&job) else {
-            return;
-        };
-        running.awake = false;
-        match running.act() {
-            Act::Nothing => {}
-            Act::Call(call) => {
-                self.input(Input::Agent { job, call });
-                self.wake(job);
-            }
-            Act::Ask(id, call) => {
-                self.input(Input::AgentAsked { job, id, call });
-                self.wake(job);
-            }
-            Act::Sleep(span) => {
-                running.awake = true;
-                let at = self.now.mono + span;
-                self.schedule(at, Event::Agent(job));
-            }
-            Act::Exit(exit) => {
-                self.running.remove(&job);
-                self.input(Input::AgentExited { job, exit });
-            }
-        }
-    }
-
     /// The host takes what messages of extensions it was given, if it does.
     pub fn take_extensions(&mut self) {
         let sessions = if self.takes_no_extensions { VecDeque::new() } else { std::mem::take(&mut self.untaken) };
         for session in sessions {
             self.later(Event::ToRuntime(Input::ExtensionTaken { session }));
         }
-    }
-
-    /// Agents that were forced and would not exit are gone.
-    pub fn reap(&mut self) {
-        let undead = self.running.iter().filter(|(_, running)| running.is_undead());
-        let jobs: Vec<JobId> = undead.map(|(job, _)| *job).collect();
-        for job in jobs {
-            self.running.remove(&job);
-            self.input(Input::AgentExited { job, exit: AgentExit::Lost });
-        }
-    }
-
-    /// Agents that want to call and may not, each with the steps it has left.
-    pub fn held_back(&self) -> BTreeMap<JobId, usize> {
-        self.running.iter().filter_map(|(job, running)| Some((*job, running.held_back()?))).collect()
-    }
-
-    /// Every job that waits, for what it says: an agent that may not call is
-    /// among them, and whoever looks from outside can tell why.
-    pub fn waits(&self) -> BTreeMap<JobId, Wait> {
-        let waits: BTreeMap<JobId, Wait> = self.runtime.waits().into_iter().collect();
-        for job in self.held_back().keys() {
-            assert!(waits.contains_key(job), "the agent of {job} may not call, and waits for nothing");
-        }
-        for (job, wait) in &waits {
-            self.oracle.reasons.check(*job, *wait, self.runtime.stats().running_agents);
-        }
-        waits
     }
 
     fn on_commit(&mut self) {

@@ -1,0 +1,73 @@
+//! Agents of a world, and what their jobs wait for.
+
+use std::collections::BTreeMap;
+
+use arcp_proto::id::JobId;
+use arcp_proto::runtime::{AgentExit, Input, Wait};
+
+use super::{Event, World};
+use crate::agents::Act;
+
+impl World {
+    pub(super) fn wake(&mut self, job: JobId) {
+        if let Some(running) = self.running.get_mut(&job).filter(|running| !running.awake) {
+            running.awake = true;
+            self.later(Event::Agent(job));
+        }
+    }
+
+    pub(super) fn on_agent(&mut self, job: JobId) {
+        let Some(running) = self.running.get_mut(&job) else {
+            return;
+        };
+        running.awake = false;
+        match running.act() {
+            Act::Nothing => {}
+            Act::Call(call) => {
+                self.input(Input::Agent { job, call });
+                self.wake(job);
+            }
+            Act::Ask(id, call) => {
+                self.input(Input::AgentAsked { job, id, call });
+                self.wake(job);
+            }
+            Act::Sleep(span) => {
+                running.awake = true;
+                let at = self.now.mono + span;
+                self.schedule(at, Event::Agent(job));
+            }
+            Act::Exit(exit) => {
+                self.running.remove(&job);
+                self.input(Input::AgentExited { job, exit });
+            }
+        }
+    }
+
+    /// Agents that were forced and would not exit are gone.
+    pub fn reap(&mut self) {
+        let undead = self.running.iter().filter(|(_, running)| running.is_undead());
+        let jobs: Vec<JobId> = undead.map(|(job, _)| *job).collect();
+        for job in jobs {
+            self.running.remove(&job);
+            self.input(Input::AgentExited { job, exit: AgentExit::Lost });
+        }
+    }
+
+    /// Agents that want to call and may not, each with the steps it has left.
+    pub fn held_back(&self) -> BTreeMap<JobId, usize> {
+        self.running.iter().filter_map(|(job, running)| Some((*job, running.held_back()?))).collect()
+    }
+
+    /// Every job that waits, for what it says: an agent that may not call is
+    /// among them, and whoever looks from outside can tell why.
+    pub fn waits(&self) -> BTreeMap<JobId, Wait> {
+        let waits: BTreeMap<JobId, Wait> = self.runtime.waits().into_iter().collect();
+        for job in self.held_back().keys() {
+            assert!(waits.contains_key(job), "the agent of {job} may not call, and waits for nothing");
+        }
+        for (job, wait) in &waits {
+            self.oracle.reasons.check(*job, *wait, self.runtime.stats().running_agents);
+        }
+        waits
+    }
+}
