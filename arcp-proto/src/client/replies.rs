@@ -12,7 +12,9 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{WireId, prefixed};
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::Feature;
-use crate::model::reply::{Accepted, Challenge, Opened, Refusal, RefusedKind, Reply};
+use crate::model::reply::{
+    Accepted, Challenge, CommandReply, HandshakeReply, Opened, Refusal, RefusedKind, Reply, SessionReply, Watching,
+};
 use crate::model::request::{Command, HandshakeRequest, Invocation, Request, SessionRequest, Watch};
 use crate::time::UtcMs;
 use crate::wire::ServerProfile;
@@ -64,62 +66,69 @@ impl Client {
 
     fn on_reply(&mut self, reply: Reply, job: Option<WireId>, trace: Option<String>, id: &WireId) {
         match reply {
-            Reply::Opened(opened) => self.on_accepted_session(opened, id),
-            Reply::Challenge(challenge) => self.on_challenge(challenge),
-            Reply::Refresh { .. } => {
-                if let Some(proof) = self.proof(None) {
-                    self.send(&Request::Handshake(HandshakeRequest::Authenticate(proof)));
-                }
-            }
-            Reply::Evicted { code, reason } => self.on_evicted(&code, reason),
-            Reply::Echo { nonce, request } => {
-                if let Some((handle, _)) = self.answered(self.named(request.as_ref()), |r| {
-                    matches!(r, Request::Session(SessionRequest::Echo { .. }))
-                }) {
-                    self.tell(ClientEvent::Echoed { handle, nonce });
-                }
-            }
-            Reply::Extension(message) if message.is_of(&self.config.extensions) => {
-                self.tell(ClientEvent::Extension(message));
-            }
-            // Nothing here asks for subscriptions.
-            Reply::Extension(_)
-            | Reply::Done { .. }
-            | Reply::JobHeartbeat(_)
-            | Reply::Subscribed { .. }
-            | Reply::Unsubscribed { .. } => {}
             Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref(), id),
-            Reply::Closed { reason, .. } => self.on_goodbye(reason),
-            Reply::Ping { nonce, .. } => self.send(&Request::Session(SessionRequest::Pong { nonce })),
-            Reply::Pong { .. } => {}
-            Reply::Jobs(page) => {
-                let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::List(_)));
-                if let Some((handle, _)) = self.answered(self.request_of(page.request.as_ref(), id), asked) {
-                    self.tell(ClientEvent::Jobs { handle, page });
-                }
-            }
-            Reply::Accepted(accepted) => self.on_accepted(accepted, trace.as_deref(), id),
-            Reply::CancelTaken { target, request, .. } => {
+            Reply::Handshake(HandshakeReply::Opened(opened)) => self.on_accepted_session(opened, id),
+            Reply::Handshake(HandshakeReply::Challenge(challenge)) => self.on_challenge(challenge),
+            Reply::Session(reply) => self.on_session_reply(reply, id),
+            Reply::Command(CommandReply::Accepted(accepted)) => self.on_accepted(accepted, trace.as_deref(), id),
+            Reply::Command(CommandReply::CancelTaken { target, request, .. }) => {
                 let job = job.unwrap_or_else(|| target.id().clone());
                 let of_job =
                     |r: &Request| matches!(r, Request::Command(Command::Cancel(cancel)) if *cancel.target.id() == job);
                 let handle = self.answered(self.request_of(request.as_ref(), id), of_job).map(|(handle, _)| handle);
                 self.tell(ClientEvent::CancelTaken { handle, job });
             }
-            Reply::Watching(watching) => {
-                let of_job =
-                    |r: &Request| matches!(r, Request::Command(Command::Watch(asked)) if asked.job == watching.job);
-                if let Some((handle, pending)) = self.answered(self.request_of(watching.request.as_ref(), id), of_job) {
-                    if let Some(followed) = self.followed.get_mut(&watching.job) {
-                        followed.events = followed.events.max(watching.from);
-                        followed.confirmed = true;
-                    }
-                    self.reclaim(&watching.job);
-                    if pending.asked {
-                        self.tell(ClientEvent::Watching { handle, watching });
-                    }
+            Reply::Command(CommandReply::Watching(watching)) => self.on_watching(watching, id),
+            // Nothing here asks for subscriptions.
+            Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }) => {}
+        }
+    }
+
+    fn on_session_reply(&mut self, reply: SessionReply, id: &WireId) {
+        match reply {
+            SessionReply::Refresh { .. } => {
+                if let Some(proof) = self.proof(None) {
+                    self.send(&Request::Handshake(HandshakeRequest::Authenticate(proof)));
                 }
             }
+            SessionReply::Evicted { code, reason } => self.on_evicted(&code, reason),
+            SessionReply::Echo { nonce, request } => {
+                if let Some((handle, _)) = self.answered(self.named(request.as_ref()), |r| {
+                    matches!(r, Request::Session(SessionRequest::Echo { .. }))
+                }) {
+                    self.tell(ClientEvent::Echoed { handle, nonce });
+                }
+            }
+            SessionReply::Closed { reason, .. } => self.on_goodbye(reason),
+            SessionReply::Ping { nonce, .. } => self.send(&Request::Session(SessionRequest::Pong { nonce })),
+            SessionReply::Jobs(page) => {
+                let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::List(_)));
+                if let Some((handle, _)) = self.answered(self.request_of(page.request.as_ref(), id), asked) {
+                    self.tell(ClientEvent::Jobs { handle, page });
+                }
+            }
+            SessionReply::Extension(message) if message.is_of(&self.config.extensions) => {
+                self.tell(ClientEvent::Extension(message));
+            }
+            SessionReply::Extension(_)
+            | SessionReply::Pong { .. }
+            | SessionReply::Done { .. }
+            | SessionReply::JobHeartbeat(_) => {}
+        }
+    }
+
+    fn on_watching(&mut self, watching: Watching, id: &WireId) {
+        let of_job = |r: &Request| matches!(r, Request::Command(Command::Watch(asked)) if asked.job == watching.job);
+        let Some((handle, pending)) = self.answered(self.request_of(watching.request.as_ref(), id), of_job) else {
+            return;
+        };
+        if let Some(followed) = self.followed.get_mut(&watching.job) {
+            followed.events = followed.events.max(watching.from);
+            followed.confirmed = true;
+        }
+        self.reclaim(&watching.job);
+        if pending.asked {
+            self.tell(ClientEvent::Watching { handle, watching });
         }
     }
 

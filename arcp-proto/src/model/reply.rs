@@ -14,15 +14,31 @@ use crate::model::request::{ClientInfo, Extension, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
-/// One answer that is not part of a job's numbered stream.
+/// One answer that is not part of a job's numbered stream, by whom it answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
+    /// Any request: it was refused.
+    Refused(Refusal),
+    /// Who is to be let in.
+    Handshake(HandshakeReply),
+    /// A request of the session itself, or nobody: it is said unasked.
+    Session(SessionReply),
+    /// A command.
+    Command(CommandReply),
+}
+
+/// What is said to who is to be let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandshakeReply {
     /// The session is open, or open again.
     Opened(Opened),
-    /// Something was refused.
-    Refused(Refusal),
     /// Prove who you are with this.
     Challenge(Challenge),
+}
+
+/// What is said in a session, of itself or for looking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionReply {
     /// The session's connection ends in order.
     Closed {
         /// Why.
@@ -76,10 +92,15 @@ pub enum Reply {
     },
     /// A message of an extension, from the application.
     Extension(Extension),
-    /// A job is alive; for peers that have a word for it.
-    JobHeartbeat(JobHeartbeat),
     /// One page of jobs.
     Jobs(JobPage),
+    /// A job is alive; for peers that have a word for it.
+    JobHeartbeat(JobHeartbeat),
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandReply {
     /// A job was accepted.
     Accepted(Accepted),
     /// A cancel was taken; the terminal follows.
@@ -115,36 +136,123 @@ pub enum Reply {
     },
 }
 
+impl From<HandshakeReply> for Reply {
+    fn from(reply: HandshakeReply) -> Reply {
+        Reply::Handshake(reply)
+    }
+}
+
+impl From<SessionReply> for Reply {
+    fn from(reply: SessionReply) -> Reply {
+        Reply::Session(reply)
+    }
+}
+
+impl From<CommandReply> for Reply {
+    fn from(reply: CommandReply) -> Reply {
+        Reply::Command(reply)
+    }
+}
+
 /// Bytes that any answer holds with its ids, generously.
 const FIXED: usize = 512;
 
 impl Reply {
+    /// The request it answers.
+    pub fn request(&self) -> Option<&WireId> {
+        match self {
+            Reply::Refused(refusal) => refusal.request.as_ref(),
+            Reply::Handshake(HandshakeReply::Opened(opened)) => opened.request.as_ref(),
+            Reply::Handshake(HandshakeReply::Challenge(challenge)) => challenge.request.as_ref(),
+            Reply::Session(reply) => match reply {
+                SessionReply::Closed { request, .. }
+                | SessionReply::Pong { request, .. }
+                | SessionReply::Echo { request, .. }
+                | SessionReply::Done { request, .. } => request.as_ref(),
+                SessionReply::Jobs(page) => page.request.as_ref(),
+                SessionReply::JobHeartbeat(heartbeat) => heartbeat.request.as_ref(),
+                SessionReply::Refresh { .. }
+                | SessionReply::Evicted { .. }
+                | SessionReply::Ping { .. }
+                | SessionReply::Extension(_) => None,
+            },
+            Reply::Command(reply) => match reply {
+                CommandReply::Accepted(accepted) => accepted.request.as_ref(),
+                CommandReply::Watching(watching) => watching.request.as_ref(),
+                CommandReply::CancelTaken { request, .. }
+                | CommandReply::Subscribed { request, .. }
+                | CommandReply::Unsubscribed { request, .. } => request.as_ref(),
+            },
+        }
+    }
+
+    /// The job that it is about, and the trace of that.
+    pub fn job(&self) -> (Option<&WireId>, Option<&str>) {
+        match self {
+            Reply::Refused(refusal) => (refusal.job.as_ref(), refusal.trace.as_deref()),
+            Reply::Session(SessionReply::JobHeartbeat(heartbeat)) => (Some(&heartbeat.job), Some(&heartbeat.trace)),
+            Reply::Handshake(_) | Reply::Session(_) => (None, None),
+            Reply::Command(reply) => match reply {
+                CommandReply::Accepted(accepted) => (Some(&accepted.job), accepted.trace.as_deref()),
+                CommandReply::Watching(watching) => (Some(&watching.job), watching.trace.as_deref()),
+                CommandReply::CancelTaken { target, .. } => (target.job(), None),
+                CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. } => (None, None),
+            },
+        }
+    }
+
     /// Bytes that it holds, roughly.
     pub(crate) fn weight(&self) -> usize {
-        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let json = |json: &Json| json.as_str().len();
         FIXED
             + match self {
-                Reply::Opened(opened) => {
+                Reply::Refused(refusal) => refusal.message.len() + refusal.details.as_ref().map_or(0, json_bytes),
+                Reply::Handshake(HandshakeReply::Opened(opened)) => {
                     let said = |agent: &AgentEntry| {
-                        FIXED + text(&agent.description) + agent.input_schema.as_ref().map_or(0, json)
+                        FIXED + text_bytes(&agent.description) + agent.input_schema.as_ref().map_or(0, json_bytes)
                     };
                     opened.agents.iter().map(said).sum::<usize>() + opened.extensions.len() * FIXED
                 }
-                Reply::Refused(refusal) => refusal.message.len() + refusal.details.as_ref().map_or(0, json),
-                Reply::Closed { reason, .. } | Reply::CancelTaken { reason, .. } => text(reason),
-                Reply::Evicted { reason, .. } | Reply::Unsubscribed { reason, .. } => reason.len(),
-                Reply::Ping { nonce, .. } | Reply::Pong { nonce, .. } => nonce.len(),
-                Reply::Echo { nonce, .. } => text(nonce),
-                Reply::Done { detail, .. } => detail.len(),
-                Reply::JobHeartbeat(heartbeat) => heartbeat.trace.len(),
-                Reply::Jobs(page) => page.jobs.iter().map(|job| FIXED + json(&job.lease)).sum(),
-                Reply::Accepted(accepted) => json(&accepted.lease) + text(&accepted.trace),
-                Reply::Watching(watching) => json(&watching.lease) + text(&watching.trace),
-                Reply::Extension(message) => message.kind.len() + json(&message.payload),
-                Reply::Challenge(_) | Reply::Refresh { .. } | Reply::Subscribed { .. } => 0,
+                Reply::Handshake(HandshakeReply::Challenge(_)) => 0,
+                Reply::Session(reply) => reply.weight(),
+                Reply::Command(reply) => reply.weight(),
             }
     }
+}
+
+impl SessionReply {
+    fn weight(&self) -> usize {
+        match self {
+            SessionReply::Closed { reason, .. } => text_bytes(reason),
+            SessionReply::Evicted { reason, .. } => reason.len(),
+            SessionReply::Ping { nonce, .. } | SessionReply::Pong { nonce, .. } => nonce.len(),
+            SessionReply::Echo { nonce, .. } => text_bytes(nonce),
+            SessionReply::Done { detail, .. } => detail.len(),
+            SessionReply::Jobs(page) => page.jobs.iter().map(|job| FIXED + json_bytes(&job.lease)).sum(),
+            SessionReply::JobHeartbeat(heartbeat) => heartbeat.trace.len(),
+            SessionReply::Extension(message) => message.kind.len() + json_bytes(&message.payload),
+            SessionReply::Refresh { .. } => 0,
+        }
+    }
+}
+
+impl CommandReply {
+    fn weight(&self) -> usize {
+        match self {
+            CommandReply::Accepted(accepted) => json_bytes(&accepted.lease) + text_bytes(&accepted.trace),
+            CommandReply::CancelTaken { reason, .. } => text_bytes(reason),
+            CommandReply::Watching(watching) => json_bytes(&watching.lease) + text_bytes(&watching.trace),
+            CommandReply::Unsubscribed { reason, .. } => reason.len(),
+            CommandReply::Subscribed { .. } => 0,
+        }
+    }
+}
+
+fn text_bytes(text: &Option<String>) -> usize {
+    text.as_ref().map_or(0, String::len)
+}
+
+fn json_bytes(json: &Json) -> usize {
+    json.as_str().len()
 }
 
 /// A session opened.

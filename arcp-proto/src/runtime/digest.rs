@@ -12,7 +12,7 @@ use super::delivery::{Delivery, IndexEntry};
 use super::job::{End, Job, JobSpec, JobState, Jobs};
 use super::session::{Session, Sessions};
 use crate::id::{JobId, LogPos, SessionId, WireId};
-use crate::model::reply::Reply;
+use crate::model::reply::{CommandReply, Reply};
 
 /// What a [`Runtime`](super::Runtime) shows of the log up to a position. Two runtimes that were
 /// told the same have the same: one that has lived through it, and one that was
@@ -147,7 +147,7 @@ impl Parts<'_> {
 
     /// The id of a message, if it made something that is still there.
     fn digest_seen(&self, digest: &mut Digest, whose: &str, (message, command, answer): (&WireId, &[u8; 32], &Reply)) {
-        let Reply::Accepted(accepted) = answer else { return };
+        let Reply::Command(CommandReply::Accepted(accepted)) = answer else { return };
         let job = JobId::parse(accepted.job.as_str()).and_then(|id| self.jobs.get(id));
         // By a key others may have come to know the same job.
         if job.is_some_and(|job| job.spec().key.is_none()) {

@@ -28,7 +28,7 @@ use crate::id::WireId;
 use crate::limits::Limits;
 use crate::model::event::{EventClass, EventClasses};
 use crate::model::feature::{Feature, Features};
-use crate::model::reply::Reply;
+use crate::model::reply::{CommandReply, Reply};
 pub(crate) use codec::{
     EventFrame, EventSnapshot, ReceivedRequest, RequestToSend, Stamp, observed_type, observed_types, read_request,
     read_runtime_frame, render_event, write_boundary, write_event, write_observed, write_reply, write_request,
@@ -195,7 +195,7 @@ impl View {
 
     /// Whether a reply is one of the session's numbered frames.
     pub(crate) fn numbers(&self, reply: &Reply) -> bool {
-        self.family == Family::Open && matches!(reply, Reply::Accepted(_))
+        self.family == Family::Open && matches!(reply, Reply::Command(CommandReply::Accepted(_)))
     }
 
     /// Whether frames name the request they follow from.

@@ -17,7 +17,7 @@ use crate::json::{Json, Members, Object};
 use crate::model::agent::AgentEntry;
 use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
 use crate::model::job::{JobStatus, JobSummary};
-use crate::model::reply::{Accepted, JobPage, Refusal, RefusedKind, Reply, Watching};
+use crate::model::reply::{Accepted, CommandReply, JobPage, Refusal, RefusedKind, Reply, SessionReply, Watching};
 use crate::time::UtcMs;
 
 /// One frame from a runtime.
@@ -72,11 +72,13 @@ impl Payload<'_, '_> {
         let nonce = |names: &[&str]| self.string(names).unwrap_or_default();
         let request = self.header.correlation.clone();
         Ok(Some(match self.header.kind.as_ref() {
-            "session.closed" => Reply::Closed { reason: self.string(&["reason"]), request },
-            "session.ping" => Reply::Ping { nonce: nonce(&["nonce"]), at: self.now },
-            "session.pong" => Reply::Pong { nonce: nonce(&["ping_nonce", "nonce"]), at: self.now, request },
-            "session.jobs" => Reply::Jobs(self.page()?),
-            "job.subscribed" => Reply::Watching(self.watching()?),
+            "session.closed" => Reply::Session(SessionReply::Closed { reason: self.string(&["reason"]), request }),
+            "session.ping" => Reply::Session(SessionReply::Ping { nonce: nonce(&["nonce"]), at: self.now }),
+            "session.pong" => {
+                Reply::Session(SessionReply::Pong { nonce: nonce(&["ping_nonce", "nonce"]), at: self.now, request })
+            }
+            "session.jobs" => Reply::Session(SessionReply::Jobs(self.page()?)),
+            "job.subscribed" => Reply::Command(CommandReply::Watching(self.watching()?)),
             _ => return Ok(None),
         }))
     }

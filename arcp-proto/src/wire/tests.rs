@@ -14,7 +14,9 @@ use crate::id::{JobId, SessionId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobEvent};
-use crate::model::reply::{Accepted, Challenge, JobPage, Refusal, RefusedKind, Watching};
+use crate::model::reply::{
+    Accepted, Challenge, CommandReply, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply, Watching,
+};
 use crate::model::request::{
     Command, Extension, Filter, Invocation, ListQuery, Replay, Request, SessionRequest, Submit, Subscribe, Target,
     Watch,
@@ -174,24 +176,49 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             let why = Violation::invalid("why");
             Reply::Refused(Refusal::of(RefusedKind::Submit, why, request))
         }
-        Some(Reply::Refused(_)) => {
-            Reply::Challenge(Challenge { nonce: text(), scheme: text(), expires_at: AT, request })
+        Some(Reply::Refused(_)) => Reply::Handshake(HandshakeReply::Challenge(Challenge {
+            nonce: text(),
+            scheme: text(),
+            expires_at: AT,
+            request,
+        })),
+        Some(Reply::Handshake(HandshakeReply::Challenge(_))) => {
+            Reply::Session(SessionReply::Closed { reason: None, request })
         }
-        Some(Reply::Challenge(_)) => Reply::Closed { reason: None, request },
-        Some(Reply::Closed { .. }) => Reply::Refresh { deadline: AT, deadline_ms: 1 },
-        Some(Reply::Refresh { .. }) => Reply::Evicted { code: ErrorCode::Aborted, reason: text() },
-        Some(Reply::Evicted { .. }) => Reply::Ping { nonce: text(), at: AT },
-        Some(Reply::Ping { .. }) => Reply::Pong { nonce: text(), at: AT, request },
-        Some(Reply::Pong { .. }) => Reply::Echo { nonce: None, request },
-        Some(Reply::Echo { .. }) => Reply::Done { detail: text(), request },
-        Some(Reply::Done { .. }) => Reply::Jobs(JobPage { request, jobs: Vec::new(), next: None }),
-        Some(Reply::Jobs(_)) => {
-            Reply::Accepted(Accepted { request, job, agent: text(), lease, trace: None, accepted_at: AT })
+        Some(Reply::Session(SessionReply::Closed { .. })) => {
+            Reply::Session(SessionReply::Refresh { deadline: AT, deadline_ms: 1 })
         }
-        Some(Reply::Accepted(_)) => {
-            Reply::CancelTaken { target: Target::Job(job), reason: None, deadline_ms: 1, request }
+        Some(Reply::Session(SessionReply::Refresh { .. })) => {
+            Reply::Session(SessionReply::Evicted { code: ErrorCode::Aborted, reason: text() })
         }
-        Some(Reply::CancelTaken { .. }) => Reply::Watching(Watching {
+        Some(Reply::Session(SessionReply::Evicted { .. })) => {
+            Reply::Session(SessionReply::Ping { nonce: text(), at: AT })
+        }
+        Some(Reply::Session(SessionReply::Ping { .. })) => {
+            Reply::Session(SessionReply::Pong { nonce: text(), at: AT, request })
+        }
+        Some(Reply::Session(SessionReply::Pong { .. })) => Reply::Session(SessionReply::Echo { nonce: None, request }),
+        Some(Reply::Session(SessionReply::Echo { .. })) => {
+            Reply::Session(SessionReply::Done { detail: text(), request })
+        }
+        Some(Reply::Session(SessionReply::Done { .. })) => {
+            Reply::Session(SessionReply::Jobs(JobPage { request, jobs: Vec::new(), next: None }))
+        }
+        Some(Reply::Session(SessionReply::Jobs(_))) => Reply::Command(CommandReply::Accepted(Accepted {
+            request,
+            job,
+            agent: text(),
+            lease,
+            trace: None,
+            accepted_at: AT,
+        })),
+        Some(Reply::Command(CommandReply::Accepted(_))) => Reply::Command(CommandReply::CancelTaken {
+            target: Target::Job(job),
+            reason: None,
+            deadline_ms: 1,
+            request,
+        }),
+        Some(Reply::Command(CommandReply::CancelTaken { .. })) => Reply::Command(CommandReply::Watching(Watching {
             request,
             job,
             status: None,
@@ -201,19 +228,17 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             trace: None,
             from: 0,
             replayed: false,
-        }),
-        Some(Reply::Watching(_)) => Reply::Extension(Extension {
+        })),
+        Some(Reply::Command(CommandReply::Watching(_))) => Reply::Session(SessionReply::Extension(Extension {
             kind: String::from("arcpx.test.note.v1"),
             payload: Json::empty_object(),
             optional: true,
-        }),
+        })),
         // An opening, a sign of life, and subscriptions, which our client does not ask for, are read elsewhere.
         Some(
-            Reply::Extension(_)
-            | Reply::Opened(_)
-            | Reply::JobHeartbeat(_)
-            | Reply::Subscribed { .. }
-            | Reply::Unsubscribed { .. },
+            Reply::Session(SessionReply::Extension(_) | SessionReply::JobHeartbeat(_))
+            | Reply::Handshake(HandshakeReply::Opened(_))
+            | Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }),
         ) => return None,
     })
 }

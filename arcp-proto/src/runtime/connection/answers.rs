@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 use super::Connections;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos};
-use crate::model::reply::{Refusal, RefusedKind, Reply, Subject};
+use crate::model::reply::{CommandReply, HandshakeReply, Refusal, RefusedKind, Reply, SessionReply, Subject};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
 use crate::runtime::effect::{Position, Withdrawn};
@@ -135,9 +135,9 @@ impl Answers {
     fn push(&mut self, content: Content, gate: LogPos, at: Position) {
         let (follows, precedes) = match &content {
             // The welcome comes before any replay.
-            Content::Reply(Reply::Opened(_)) => (0, at.cursor),
+            Content::Reply(Reply::Handshake(HandshakeReply::Opened(_))) => (0, at.cursor),
             // What was numbered for a subscription comes before its end.
-            Content::Reply(Reply::Unsubscribed { .. }) => (at.head, at.head),
+            Content::Reply(Reply::Command(CommandReply::Unsubscribed { .. })) => (at.head, at.head),
             Content::Reply(_) | Content::Page(_) | Content::Replay(_) => (self.numbered, at.head),
         };
         self.bytes += content.weight();
@@ -173,7 +173,9 @@ impl Answers {
 
     /// Whether nothing waits but a word that may be the last one.
     pub(super) fn is_last_word(&self) -> bool {
-        let word = |answer: &Queued| matches!(answer.content, Content::Reply(Reply::Refused(_) | Reply::Closed { .. }));
+        let word = |answer: &Queued| {
+            matches!(answer.content, Content::Reply(Reply::Refused(_) | Reply::Session(SessionReply::Closed { .. })))
+        };
         self.queue.len() == 1 && self.queue.iter().all(word)
     }
 
@@ -287,7 +289,7 @@ mod tests {
     }
 
     fn done() -> Answer {
-        Answer::free(Reply::Done { detail: "done".to_string(), request: None })
+        Answer::free(Reply::Session(SessionReply::Done { detail: "done".to_string(), request: None }))
     }
 
     #[test]

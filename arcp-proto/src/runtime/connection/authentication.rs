@@ -7,7 +7,7 @@ use super::handshake::{Opening, Want, wrong_proof};
 use super::{Connections, Heard};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
-use crate::model::reply::{Challenge, Refusal, RefusedKind, Reply, Subject};
+use crate::model::reply::{Challenge, HandshakeReply, Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{Credential, Open, Proof};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Position;
@@ -70,7 +70,7 @@ impl Connections {
         let scheme = conn.handshake.challenge(open, nonce.clone());
         let expires_at = ctx.now.utc.plus(ctx.config.handshake_timeout);
         let challenge = Challenge { nonce, scheme, expires_at, request: Some(request) };
-        self.answer(ctx, id, Answer::free(Reply::Challenge(challenge)), Position::default());
+        self.answer(ctx, id, Answer::free(Reply::Handshake(HandshakeReply::Challenge(challenge))), Position::default());
     }
 
     /// Has a credential judged for an opening.

@@ -9,7 +9,7 @@ use super::check::Check;
 use super::handshake::Handshake;
 use super::heartbeat::Heartbeat;
 use crate::id::{ConnId, Principal, SessionId};
-use crate::model::reply::{Refusal, Reply};
+use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply};
 use crate::principal::Network;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
@@ -231,7 +231,7 @@ impl Conn {
     fn ping(&mut self, ctx: &mut Context) {
         let nonce = alloc::format!("{:016x}", ctx.entropy.public_u64());
         let at = ctx.now.utc;
-        self.send_reply(ctx, &Reply::Ping { nonce, at });
+        self.send_reply(ctx, &Reply::Session(SessionReply::Ping { nonce, at }));
     }
 
     pub(in crate::runtime) fn send_frame(&mut self, ctx: &mut Context, frame: String) {
@@ -242,10 +242,10 @@ impl Conn {
 
     pub(in crate::runtime) fn send_reply(&mut self, ctx: &mut Context, reply: &Reply) {
         let id = ctx.entropy.ulid(ctx.now.utc);
-        if let Reply::Opened(_) = reply {
+        if let Reply::Handshake(HandshakeReply::Opened(_)) = reply {
             self.welcomed = true;
         }
-        if let Reply::Watching(_) = reply {
+        if let Reply::Command(CommandReply::Watching(_)) = reply {
             self.hold(ctx);
         }
         let stamp = Stamp { id, session: self.session(), seq: None };

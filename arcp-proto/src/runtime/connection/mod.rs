@@ -28,7 +28,7 @@ use super::session::Sessions;
 use super::timers::Timer;
 use crate::error::Violation;
 use crate::id::{ConnId, OpId, Principal, SessionId};
-use crate::model::reply::{Refusal, RefusedKind, Reply, Subject};
+use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply, Subject};
 use crate::model::request::{HandshakeRequest, Request, SessionRequest};
 use crate::principal::Network;
 use crate::time::Timestamp;
@@ -300,7 +300,11 @@ impl Connections {
         let ids: alloc::vec::Vec<ConnId> = self.by_id.keys().copied().collect();
         for id in ids {
             if self.session(id).is_some() {
-                self.send_reply(ctx, id, &Reply::Closed { reason: Some(why.to_string()), request: None });
+                self.send_reply(
+                    ctx,
+                    id,
+                    &Reply::Session(SessionReply::Closed { reason: Some(why.to_string()), request: None }),
+                );
             }
             self.leave(ctx, id, CloseReason::Shutdown);
         }

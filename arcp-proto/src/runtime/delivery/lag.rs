@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::{Delivery, Feed};
 use crate::error::ErrorCode;
 use crate::id::{JobId, SessionId};
-use crate::model::reply::Reply;
+use crate::model::reply::{CommandReply, Reply};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::LocalWord;
@@ -114,12 +114,12 @@ impl Delivery {
         let Some(conn) = self.feeds.conn(id) else {
             return;
         };
-        let reply = Reply::Unsubscribed {
+        let reply = Reply::Command(CommandReply::Unsubscribed {
             subscription: super::subscription_id(id, number).into(),
             code: ErrorCode::BackpressureOverflow,
             reason: "this was read too slowly: subscribe again after the last message".to_string(),
             request: None,
-        };
+        });
         self.unsubscribe(ctx, id, number);
         let at = self.feeds.get(id).map(Feed::position).unwrap_or_default();
         ctx.effect(Effect::Answer { conn, reply, at });

@@ -15,7 +15,7 @@ use super::history_pool::Found;
 use super::message_id::tag_and_number;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, SessionId, WireId};
-use crate::model::reply::{Refusal, RefusedKind, Reply};
+use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
 use crate::model::request::Replay as ReplayRequest;
 use crate::runtime::context::Context;
 use crate::runtime::job::Jobs;
@@ -108,7 +108,9 @@ impl Delivery {
         let of = replay.of;
         let Some(seq) = replay.next() else {
             let detail = alloc::format!("resume complete: {} events", replay.count);
-            return ReplayStep::Done(Reply::Done { detail, request: Some(replay.request.clone()) }.into());
+            return ReplayStep::Done(
+                Reply::Session(SessionReply::Done { detail, request: Some(replay.request.clone()) }).into(),
+            );
         };
         let entry = self.feeds.get(of).and_then(|feed| feed.entry(seq, jobs));
         let found = entry.map_or(Found::Gone, |entry| self.history.find(ctx, jobs, reader, entry));

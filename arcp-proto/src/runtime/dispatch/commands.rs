@@ -12,7 +12,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
-use crate::model::reply::{Refusal, RefusedKind, Reply, Subject};
+use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{Cancel, Command, Replay as ReplayRequest, Subscribe, Target, Watch};
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act, Reason, Who};
@@ -55,7 +55,11 @@ impl RequestHandler<'_> {
     /// frame is one again, with what follows from it.
     fn answer_again(&mut self, answer: Reply) {
         let numbered = self.runtime.sessions.get(self.session).is_some_and(|session| session.view().numbers(&answer));
-        let job = if let Reply::Accepted(accepted) = &answer { JobId::parse(accepted.job.as_str()) } else { None };
+        let job = if let Reply::Command(CommandReply::Accepted(accepted)) = &answer {
+            JobId::parse(accepted.job.as_str())
+        } else {
+            None
+        };
         match job.filter(|_| numbered) {
             Some(job) => {
                 if let Err(violation) = self.rejoin(job) {
@@ -95,12 +99,12 @@ impl RequestHandler<'_> {
         };
         let grace = cancel.deadline.unwrap_or(self.runtime.ctx.config.cancel_grace);
         // The acknowledgement comes before the terminal.
-        let taken = Reply::CancelTaken {
+        let taken = Reply::Command(CommandReply::CancelTaken {
             target: cancel.target.clone(),
             reason: cancel.reason.clone(),
             deadline_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
             request: Some(self.id.clone()),
-        };
+        });
         let reason = cancel.reason.as_deref();
         for job in &jobs {
             self.runtime.jobs.note_cancel(&mut self.runtime.ctx, *job, reason);
@@ -171,7 +175,7 @@ impl RequestHandler<'_> {
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         let plan = WatchPlan::new(ctx, jobs, delivery, self.session, id, watch)?;
         let job = jobs.get(id).ok_or_else(gone)?;
-        let reply = Reply::Watching(job.watching(&self.id, plan.from, plan.replayed));
+        let reply = Reply::Command(CommandReply::Watching(job.watching(&self.id, plan.from, plan.replayed)));
         if plan.already {
             self.answer(reply.clone());
             return Ok(reply);
@@ -218,7 +222,10 @@ impl RequestHandler<'_> {
             Ok(subscribed) => subscribed,
             Err(violation) => return self.refused(RefusedKind::Frame, violation, None),
         };
-        let reply = Reply::Subscribed { subscription: subscription.into(), request: Some(self.id.clone()) };
+        let reply = Reply::Command(CommandReply::Subscribed {
+            subscription: subscription.into(),
+            request: Some(self.id.clone()),
+        });
         self.answer(reply.clone());
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         delivery.begin_subscription(ctx, jobs, self.session, new);
@@ -231,12 +238,12 @@ impl RequestHandler<'_> {
             let unknown = Violation::new(ErrorCode::JobNotFound, "no such subscription");
             return self.refused(RefusedKind::Frame, unknown, None);
         };
-        let closed = Reply::Unsubscribed {
+        let closed = Reply::Command(CommandReply::Unsubscribed {
             subscription: named.clone(),
             code: ErrorCode::Cancelled,
             reason: "unsubscribed".to_string(),
             request: Some(self.id.clone()),
-        };
+        });
         let Runtime { ctx, delivery, .. } = &mut *self.runtime;
         delivery.unsubscribe(ctx, self.session, number);
         self.answer(closed.clone());

@@ -9,7 +9,7 @@ use super::writer::Writer;
 use crate::error::Violation;
 use crate::id::{ConnId, JobId, OpId, SessionId, WireId};
 use crate::model::feature::Feature;
-use crate::model::reply::{JobHeartbeat, Refusal, Reply, Subject};
+use crate::model::reply::{JobHeartbeat, Refusal, Reply, SessionReply, Subject};
 use crate::model::request::Extension;
 use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Heard, Held, Judged};
@@ -120,7 +120,7 @@ impl Runtime {
         let agreed = self.sessions.get(session).is_some_and(|session| message.is_of(session.extensions().names()));
         let conn = self.delivery.feeds.conn(session).filter(|_| agreed);
         match conn.filter(|conn| self.connections.get(*conn).is_some_and(|conn| conn.has_room(&self.ctx))) {
-            Some(conn) => self.say_aside(conn, Reply::Extension(message)),
+            Some(conn) => self.say_aside(conn, SessionReply::Extension(message).into()),
             None => self.ctx.observe(Notice::ExtensionDropped { session, kind: message.kind }),
         }
     }
@@ -173,7 +173,10 @@ impl Runtime {
             };
             let requests = self.delivery.audiences.get(id).map(Audience::requests);
             let request = requests.and_then(|requests| requests.get(watcher, requests.latest(watcher))).cloned();
-            conn.send_reply(&mut self.ctx, &Reply::JobHeartbeat(JobHeartbeat { request, ..heartbeat.clone() }));
+            conn.send_reply(
+                &mut self.ctx,
+                &Reply::Session(SessionReply::JobHeartbeat(JobHeartbeat { request, ..heartbeat.clone() })),
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use crate::id::{ConnId, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentEntry;
 use crate::model::feature::{Feature, Features};
-use crate::model::reply::{Opened, Refusal, RefusedKind, Reply};
+use crate::model::reply::{HandshakeReply, Opened, Refusal, RefusedKind, Reply};
 use crate::model::request::{Open, ResumeClaim};
 use crate::runtime::Runtime;
 use crate::runtime::config::Config;
@@ -156,7 +156,7 @@ impl<'r> OpeningHandler<'r> {
             replay,
             request: Some(self.request.clone()),
         };
-        self.runtime.answer(self.conn, Reply::Opened(opened));
+        self.runtime.answer(self.conn, Reply::Handshake(HandshakeReply::Opened(opened)));
     }
 
     /// Refuses whoever wants to come in.

@@ -2,7 +2,7 @@
 
 use crate::error::Violation;
 use crate::id::{ConnId, SessionId, WireId};
-use crate::model::reply::{Refusal, RefusedKind, Reply};
+use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
 use crate::model::request::{Extension, HandshakeRequest, ListQuery, Proof, Request, SessionRequest};
 use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Content};
@@ -87,7 +87,7 @@ impl<'r> RequestHandler<'r> {
             SessionRequest::Close { reason, answered } => {
                 if answered {
                     let request = Some(self.id.clone());
-                    self.answer(Answer::free(Reply::Closed { reason, request }));
+                    self.answer(Answer::free(Reply::Session(SessionReply::Closed { reason, request })));
                 }
                 let Runtime { ctx, connections, sessions, .. } = self.runtime;
                 sessions.close(self.session);
@@ -95,14 +95,15 @@ impl<'r> RequestHandler<'r> {
             }
             SessionRequest::Ping { nonce } => {
                 let at = self.runtime.ctx.now.utc;
-                self.runtime.say_aside(self.conn, Reply::Pong { nonce, at, request: Some(self.id) });
+                self.runtime
+                    .say_aside(self.conn, Reply::Session(SessionReply::Pong { nonce, at, request: Some(self.id) }));
                 let Runtime { ctx, connections, .. } = self.runtime;
                 if let Some(conn) = connections.get_mut(self.conn) {
                     conn.expect_pings(ctx);
                 }
             }
             SessionRequest::Echo { nonce } => {
-                self.runtime.say_aside(self.conn, Reply::Echo { nonce, request: Some(self.id) });
+                self.runtime.say_aside(self.conn, Reply::Session(SessionReply::Echo { nonce, request: Some(self.id) }));
             }
             SessionRequest::Extension(message) => self.on_extension(message),
             SessionRequest::Ack { seq } => {
@@ -158,7 +159,7 @@ impl<'r> RequestHandler<'r> {
         match sessions.refresh(ctx, self.session, verdict) {
             Some(detail) => {
                 let request = Some(self.id.clone());
-                self.answer(Answer::free(Reply::Done { detail, request }));
+                self.answer(Answer::free(Reply::Session(SessionReply::Done { detail, request })));
             }
             None => {
                 let at = self.runtime.position(self.conn);

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
-use crate::model::reply::Reply;
+use crate::model::reply::{CommandReply, Reply};
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act, Who};
 use crate::runtime::context::Context;
@@ -73,7 +73,7 @@ impl Restorer<'_> {
             Record::Subscribed { session, number, filter, request, command } => {
                 self.delivery.restore_subscription(session, number, &filter, at);
                 let subscription = subscription_id(session, number).into();
-                let answer = Reply::Subscribed { subscription, request: Some(request.clone()) };
+                let answer = Reply::Command(CommandReply::Subscribed { subscription, request: Some(request.clone()) });
                 self.restore_answer(None, session, request, command, answer);
             }
             Record::Unsubscribed { session, number, last, .. } => {

@@ -7,7 +7,7 @@ use crate::id::JobId;
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
-use crate::model::reply::{Refusal, RefusedKind, Reply};
+use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
 use crate::runtime::delivery::{Audience, Joining, Requests};
@@ -97,7 +97,7 @@ impl RequestHandler<'_> {
         let Runtime { ctx, sessions, jobs, delivery, .. } = &mut *self.runtime;
         let view = sessions.get(self.session).map(|session| *session.view());
         let (Some(view), Some(job)) = (view, jobs.get(id)) else {
-            return Reply::Closed { reason: None, request: None };
+            return Reply::Session(SessionReply::Closed { reason: None, request: None });
         };
         let reply = job.accepted(Some(&self.id));
         delivery.audiences.note_request(self.session, id, &self.id);

@@ -2,7 +2,7 @@
 //! as far as its credit goes.
 
 use crate::id::ConnId;
-use crate::model::reply::Reply;
+use crate::model::reply::{Reply, SessionReply};
 use crate::runtime::Runtime;
 use crate::runtime::connection::{self, Conn};
 use crate::runtime::delivery::{self, ReplayStep};
@@ -32,7 +32,7 @@ impl Writer<'_> {
         match attached.next(ctx, cursor) {
             connection::Next::Sent => true,
             connection::Next::Page(turn, listing) => {
-                let page = Reply::Jobs(listing.page(ctx, jobs));
+                let page = Reply::Session(SessionReply::Jobs(listing.page(ctx, jobs)));
                 attached.put_page(ctx, turn, page);
                 true
             }

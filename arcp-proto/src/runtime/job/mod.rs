@@ -44,7 +44,7 @@ use crate::limits::Limits;
 use crate::model::agent::AgentRef;
 use crate::model::event::JobEvent;
 use crate::model::job::{FinalStatus, JobStatus};
-use crate::model::reply::{Accepted, Reply, Watching};
+use crate::model::reply::{Accepted, CommandReply, Reply, Watching};
 use crate::model::request::Invocation;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
@@ -247,14 +247,14 @@ impl Job {
 
     /// The acceptance of this job, as an answer to a request.
     pub(in crate::runtime) fn accepted(&self, request: Option<&WireId>) -> Reply {
-        Reply::Accepted(Accepted {
+        Reply::Command(CommandReply::Accepted(Accepted {
             request: request.cloned(),
             job: self.id.into(),
             agent: self.spec.agent.to_string(),
             lease: self.spec.lease.clone(),
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
-        })
+        }))
     }
 
     /// That it is watched, as the answer to a request: its events come after that

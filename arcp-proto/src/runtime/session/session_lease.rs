@@ -13,7 +13,7 @@ use core::time::Duration;
 use super::Sessions;
 use crate::error::ErrorCode;
 use crate::id::SessionId;
-use crate::model::reply::Reply;
+use crate::model::reply::{Reply, SessionReply};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::{Record, Verdict};
@@ -86,7 +86,10 @@ impl Sessions {
         lease.refreshing = true;
         let (deadline, left) = (lease.expires_at?, lease.refresh_time);
         ctx.timers.set(Timer::SessionLease(id), (ctx.now.mono + left).max(ctx.soonest()));
-        Some(Reply::Refresh { deadline, deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX) })
+        Some(Reply::Session(SessionReply::Refresh {
+            deadline,
+            deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        }))
     }
 
     /// The client of an open session has proved again who it is, or not; gives
@@ -127,6 +130,6 @@ impl Sessions {
     /// Why a session is being taken from its client, as that is told.
     pub(in crate::runtime) fn eviction(&self, id: SessionId) -> Option<Reply> {
         let (code, reason) = self.by_id.get(&id)?.lease.evicted.clone()?;
-        Some(Reply::Evicted { code, reason })
+        Some(Reply::Session(SessionReply::Evicted { code, reason }))
     }
 }

@@ -12,7 +12,7 @@ use crate::json::{Json, Members};
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::model::feature::Features;
 use crate::model::job::FinalStatus;
-use crate::model::reply::{Opened, RefusedKind, Reply};
+use crate::model::reply::{CommandReply, HandshakeReply, Opened, RefusedKind, Reply};
 use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -31,16 +31,16 @@ pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<Runt
         return Ok(RuntimeFrame::Reply { reply, job: header.job.clone(), trace: p.header_trace() });
     }
     let reply = match header.kind.as_ref() {
-        "session.welcome" => Reply::Opened(p.opened()?),
+        "session.welcome" => Reply::Handshake(HandshakeReply::Opened(p.opened()?)),
         "session.error" => Reply::Refused(p.refusal(RefusedKind::Session)),
         "session.bye" => return Ok(RuntimeFrame::Goodbye { reason: p.string(&["reason"]) }),
-        "job.accepted" => Reply::Accepted(p.accepted()?),
-        "job.cancelled" => Reply::CancelTaken {
+        "job.accepted" => Reply::Command(CommandReply::Accepted(p.accepted()?)),
+        "job.cancelled" => Reply::Command(CommandReply::CancelTaken {
             target: Target::Job(p.job()?),
             reason: p.string(&["reason"]),
             deadline_ms: 0,
             request: p.header.correlation.clone(),
-        },
+        }),
         "job.event" => return p.event(),
         "job.result" | "job.error" => return p.terminal(),
         _ => return Ok(RuntimeFrame::Unknown),

@@ -8,48 +8,65 @@ use super::{Envelope, code_name, code_retryable, feature_name, is_trace, message
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
-use crate::model::reply::{Accepted, JobPage, Opened, Refusal, Reply};
+use crate::model::reply::{Accepted, CommandReply, HandshakeReply, JobPage, Opened, Refusal, Reply, SessionReply};
 use crate::time::UtcMs;
 use crate::wire::profile::RefusalForm;
 use crate::wire::shared::{self, quoted, shown_agent, write_agent};
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
-    let (kind, payload) = match shared::write_reply(words(view), reply) {
-        Some(written) => written,
-        None => match reply {
-            Reply::Opened(opened) => ("session.welcome", write_opened(opened)),
-            Reply::Refused(refusal) => return write_refusal(view, stamp, refusal),
-            Reply::Accepted(accepted) => ("job.accepted", write_accepted(view, accepted)),
-            Reply::CancelTaken { target, reason, .. } => {
-                let mut payload = Object::new();
-                payload.str("job_id", target.id().as_str()).opt_str("reason", reason.as_deref());
-                ("job.cancelled", payload.done())
-            }
-            Reply::Evicted { code, reason } => {
-                let mut payload = Object::new();
-                write_error(&mut payload, code, reason, None);
-                ("session.error", payload.done())
-            }
-            // This family has no words for these, and makes no use of them.
-            Reply::Challenge(_)
-            | Reply::Refresh { .. }
-            | Reply::Echo { .. }
-            | Reply::Done { .. }
-            | Reply::Extension(_)
-            | Reply::JobHeartbeat(_)
-            | Reply::Subscribed { .. }
-            | Reply::Unsubscribed { .. } => return None,
-            Reply::Closed { .. } | Reply::Ping { .. } | Reply::Pong { .. } | Reply::Jobs(_) | Reply::Watching(_) => {
-                return None;
-            }
-        },
+    let (kind, payload) = match reply {
+        Reply::Refused(refusal) => return write_refusal(view, stamp, refusal),
+        Reply::Handshake(HandshakeReply::Opened(opened)) => ("session.welcome", write_opened(opened)),
+        // It proves who it is when it opens, or never.
+        Reply::Handshake(HandshakeReply::Challenge(_)) => return None,
+        Reply::Session(reply) => write_session_reply(view, reply)?,
+        Reply::Command(reply) => write_command_reply(view, reply)?,
     };
-    Some(envelope(view, stamp, kind, about(reply)).around(&payload))
+    let (job, trace) = reply.job();
+    let correlated = matches!(
+        reply,
+        Reply::Session(SessionReply::Pong { .. } | SessionReply::Jobs(_)) | Reply::Command(CommandReply::Watching(_))
+    );
+    Some(envelope(view, stamp, kind, About { request: reply.request(), job, trace, correlated }).around(&payload))
+}
+
+/// Type and payload of what is said in a session; this family has no words for
+/// the rest, and makes no use of it.
+fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static str, String)> {
+    Some(match reply {
+        SessionReply::Closed { reason, .. } => shared::write_closed(reason.as_deref()),
+        SessionReply::Ping { nonce, at } => shared::write_ping(nonce, *at),
+        SessionReply::Pong { nonce, at, .. } => shared::write_pong(nonce, *at),
+        SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
+        SessionReply::Evicted { code, reason } => {
+            let mut payload = Object::new();
+            write_error(&mut payload, code, reason, None);
+            ("session.error", payload.done())
+        }
+        SessionReply::Refresh { .. }
+        | SessionReply::Echo { .. }
+        | SessionReply::Done { .. }
+        | SessionReply::Extension(_)
+        | SessionReply::JobHeartbeat(_) => return None,
+    })
+}
+
+fn write_command_reply(view: &View, reply: &CommandReply) -> Option<(&'static str, String)> {
+    Some(match reply {
+        CommandReply::Accepted(accepted) => ("job.accepted", write_accepted(view, accepted)),
+        CommandReply::CancelTaken { target, reason, .. } => {
+            let mut payload = Object::new();
+            payload.str("job_id", target.id().as_str()).opt_str("reason", reason.as_deref());
+            ("job.cancelled", payload.done())
+        }
+        CommandReply::Watching(watching) => shared::write_watching(words(view), watching),
+        CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. } => return None,
+    })
 }
 
 /// What a reply is about.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct About<'a> {
     /// The request it answers.
     request: Option<&'a WireId>,
@@ -57,41 +74,6 @@ struct About<'a> {
     trace: Option<&'a str>,
     /// Whether it says so as `correlation_id`, to those who want that.
     correlated: bool,
-}
-
-fn about(reply: &Reply) -> About<'_> {
-    match reply {
-        Reply::Opened(opened) => About { request: opened.request.as_ref(), ..About::default() },
-        Reply::Accepted(accepted) => About {
-            request: accepted.request.as_ref(),
-            job: Some(&accepted.job),
-            trace: accepted.trace.as_deref(),
-            correlated: false,
-        },
-        Reply::Watching(watching) => About {
-            request: watching.request.as_ref(),
-            job: Some(&watching.job),
-            trace: watching.trace.as_deref(),
-            correlated: true,
-        },
-        Reply::CancelTaken { target, request, .. } => {
-            About { request: request.as_ref(), job: target.job(), ..About::default() }
-        }
-        Reply::Closed { request, .. } => About { request: request.as_ref(), ..About::default() },
-        Reply::Pong { request, .. } => About { request: request.as_ref(), correlated: true, ..About::default() },
-        Reply::Jobs(page) => About { request: page.request.as_ref(), correlated: true, ..About::default() },
-        Reply::Refused(_)
-        | Reply::Challenge(_)
-        | Reply::Refresh { .. }
-        | Reply::Evicted { .. }
-        | Reply::Echo { .. }
-        | Reply::Done { .. }
-        | Reply::Subscribed { .. }
-        | Reply::Unsubscribed { .. }
-        | Reply::Extension(_)
-        | Reply::JobHeartbeat(_)
-        | Reply::Ping { .. } => About::default(),
-    }
 }
 
 fn envelope<'a>(view: &View, stamp: Stamp, kind: &'a str, about: About<'a>) -> Envelope<'a> {
@@ -146,8 +128,8 @@ fn write_refusal(view: &View, stamp: Stamp, refusal: &Refusal) -> Option<String>
     let (kind, job) = match form {
         RefusalForm::Silent => return None,
         RefusalForm::EmptyPage => {
-            let page = Reply::Jobs(JobPage { request: refusal.request.clone(), jobs: Vec::new(), next: None });
-            return write_reply(view, stamp, &page);
+            let page = JobPage { request: refusal.request.clone(), jobs: Vec::new(), next: None };
+            return write_reply(view, stamp, &SessionReply::Jobs(page).into());
         }
         RefusalForm::SessionError => ("session.error", refusal.job.as_ref()),
         RefusalForm::Nack => ("nack", refusal.job.as_ref()),

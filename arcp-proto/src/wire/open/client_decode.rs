@@ -11,7 +11,7 @@ use crate::json::{Json, Members, Object};
 use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::job::FinalStatus;
-use crate::model::reply::{Challenge, Opened, RefusedKind, Reply};
+use crate::model::reply::{Challenge, CommandReply, HandshakeReply, Opened, RefusedKind, Reply, SessionReply};
 use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -35,32 +35,35 @@ impl Payload<'_, '_> {
 
     fn own(&self) -> Result<RuntimeFrame, Violation> {
         let reply = match self.header.kind.as_ref() {
-            "session.accepted" => Reply::Opened(self.accepted_session()?),
-            "session.resumed" => Reply::Opened(self.resumed_session()?),
-            "session.challenge" => Reply::Challenge(self.challenge()),
+            "session.accepted" => Reply::Handshake(HandshakeReply::Opened(self.accepted_session()?)),
+            "session.resumed" => Reply::Handshake(HandshakeReply::Opened(self.resumed_session()?)),
+            "session.challenge" => Reply::Handshake(HandshakeReply::Challenge(self.challenge())),
             "session.rejected" | "session.unauthenticated" => Reply::Refused(self.refusal(RefusedKind::Session)),
-            "session.refresh" => Reply::Refresh {
+            "session.refresh" => Reply::Session(SessionReply::Refresh {
                 deadline: self.time(&["deadline"]).unwrap_or(self.now),
                 deadline_ms: self.u64(&["deadline_ms"]).unwrap_or(0),
-            },
-            "session.evicted" => Reply::Evicted {
+            }),
+            "session.evicted" => Reply::Session(SessionReply::Evicted {
                 code: self.error().0,
                 reason: self.string(&["reason"]).unwrap_or_else(|| "no reason was given".to_string()),
-            },
+            }),
             "nack" => Reply::Refused(self.refusal(RefusedKind::Frame)),
             "cancel.refused" => Reply::Refused(self.cancel_refused()),
-            "cancel.accepted" => Reply::CancelTaken {
+            "cancel.accepted" => Reply::Command(CommandReply::CancelTaken {
                 target: Target::Job(self.id(&["target_id"]).map_or_else(|| self.job(), Ok)?),
                 reason: None,
                 deadline_ms: self.u64(&["deadline_ms"]).unwrap_or(0),
                 request: self.header.correlation.clone(),
-            },
-            "pong" => Reply::Echo { nonce: self.string(&["nonce"]), request: self.header.correlation.clone() },
-            "ack" => Reply::Done {
+            }),
+            "pong" => Reply::Session(SessionReply::Echo {
+                nonce: self.string(&["nonce"]),
+                request: self.header.correlation.clone(),
+            }),
+            "ack" => Reply::Session(SessionReply::Done {
                 detail: self.string(&["detail", "note"]).unwrap_or_default(),
                 request: self.header.correlation.clone(),
-            },
-            "job.accepted" => Reply::Accepted(self.accepted()?),
+            }),
+            "job.accepted" => Reply::Command(CommandReply::Accepted(self.accepted()?)),
             "job.heartbeat" => return Ok(RuntimeFrame::Heartbeat { job: self.job()? }),
             _ => return self.told(),
         };
@@ -90,7 +93,8 @@ impl Payload<'_, '_> {
             _ if self.header.seq.is_some() => return Ok(RuntimeFrame::Counted),
             _ => {
                 let message = read_extension(self.header)?;
-                return Ok(message.map_or(RuntimeFrame::Unknown, |message| self.answer(Reply::Extension(message))));
+                return Ok(message
+                    .map_or(RuntimeFrame::Unknown, |message| self.answer(SessionReply::Extension(message).into())));
             }
         };
         let Some(job) = self.id(&["job_id"]).or_else(|| self.header.job.clone()) else {

@@ -10,25 +10,36 @@ use crate::error::ErrorCode;
 use crate::id::WireId;
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
-use crate::model::reply::{Accepted, Challenge, JobHeartbeat, Opened, Refusal, RefusedKind, Reply};
+use crate::model::reply::{
+    Accepted, Challenge, CommandReply, HandshakeReply, JobHeartbeat, Opened, Refusal, RefusedKind, Reply, SessionReply,
+};
 use crate::model::request::Priority;
 use crate::wire::shared::{self, quoted, write_agent};
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
-    let (kind, payload) = match shared::write_reply(words(view), reply) {
-        Some(("session.closed", _)) if !view.profile.reads_closed() => return None,
-        Some(written) => written,
-        None => write_own(view, stamp, reply)?,
+    let (kind, payload) = match reply {
+        Reply::Refused(refusal) => write_refusal(view, stamp, refusal),
+        Reply::Handshake(HandshakeReply::Opened(opened)) => match opened.replay {
+            Some((from, replayed)) => ("session.resumed", write_resumed(opened, from, replayed)),
+            None => ("session.accepted", write_opened(opened)),
+        },
+        Reply::Handshake(HandshakeReply::Challenge(challenge)) => ("session.challenge", write_challenge(challenge)),
+        Reply::Session(SessionReply::Closed { .. }) if !view.profile.reads_closed() => return None,
+        Reply::Session(reply) => write_session_reply(view, reply),
+        Reply::Command(reply) => write_command_reply(view, reply),
     };
-    let (request, job, trace) = about(reply);
+    let (job, trace) = match reply {
+        Reply::Refused(refusal) => about_refusal(refusal),
+        Reply::Handshake(_) | Reply::Session(_) | Reply::Command(_) => reply.job(),
+    };
     let envelope = Envelope {
         id: stamp.id,
         kind,
         session: stamp.session.map(|session| Cow::Owned(session.to_string())),
         job: job.map(|job| Cow::Borrowed(job.as_str())),
         trace,
-        correlation: correlation(view, request),
+        correlation: correlation(view, reply.request()),
         priority: shown(view, Priority::Normal),
         extensions: is_optional(reply).then_some(OPTIONAL),
         seq: stamp.seq,
@@ -37,81 +48,66 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
     Some(envelope.around(&payload))
 }
 
-fn write_own<'a>(view: &View, stamp: Stamp, reply: &'a Reply) -> Option<(&'a str, String)> {
+fn write_session_reply<'a>(view: &View, reply: &'a SessionReply) -> (&'a str, String) {
     let mut payload = Object::new();
-    Some(match reply {
-        Reply::Opened(opened) => match opened.replay {
-            Some((from, replayed)) => ("session.resumed", write_resumed(opened, from, replayed)),
-            None => ("session.accepted", write_opened(opened)),
-        },
-        Reply::Challenge(challenge) => ("session.challenge", write_challenge(challenge)),
-        Reply::Refused(refusal) => write_refusal(view, stamp, refusal),
-        Reply::Refresh { deadline, deadline_ms } => {
+    match reply {
+        SessionReply::Closed { reason, .. } => shared::write_closed(reason.as_deref()),
+        SessionReply::Ping { nonce, at } => shared::write_ping(nonce, *at),
+        SessionReply::Pong { nonce, at, .. } => shared::write_pong(nonce, *at),
+        SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
+        SessionReply::Refresh { deadline, deadline_ms } => {
             payload.display("deadline", deadline).u64("deadline_ms", *deadline_ms);
             ("session.refresh", payload.done())
         }
-        Reply::Evicted { code, reason } => ("session.evicted", write_eviction(view, code, reason)),
-        Reply::Echo { nonce, .. } => {
+        SessionReply::Evicted { code, reason } => ("session.evicted", write_eviction(view, code, reason)),
+        SessionReply::Echo { nonce, .. } => {
             payload.opt_str("nonce", nonce.as_deref());
             ("pong", payload.done())
         }
-        Reply::Done { detail, .. } => {
+        SessionReply::Done { detail, .. } => {
             payload.str("detail", detail).str("note", detail);
             ("ack", payload.done())
         }
-        Reply::Extension(message) => (message.kind.as_str(), String::from(message.payload.as_str())),
-        Reply::JobHeartbeat(heartbeat) => ("job.heartbeat", write_heartbeat(heartbeat)),
-        Reply::Accepted(accepted) => ("job.accepted", write_accepted(accepted)),
-        Reply::CancelTaken { target, deadline_ms, .. } => {
+        SessionReply::Extension(message) => (message.kind.as_str(), String::from(message.payload.as_str())),
+        SessionReply::JobHeartbeat(heartbeat) => ("job.heartbeat", write_heartbeat(heartbeat)),
+    }
+}
+
+fn write_command_reply(view: &View, reply: &CommandReply) -> (&'static str, String) {
+    let mut payload = Object::new();
+    match reply {
+        CommandReply::Accepted(accepted) => ("job.accepted", write_accepted(accepted)),
+        CommandReply::Watching(watching) => shared::write_watching(words(view), watching),
+        CommandReply::CancelTaken { target, deadline_ms, .. } => {
             payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
             ("cancel.accepted", payload.done())
         }
-        Reply::Subscribed { subscription, .. } => {
+        CommandReply::Subscribed { subscription, .. } => {
             payload.str("subscription_id", subscription.as_str());
             ("subscribe.accepted", payload.done())
         }
-        Reply::Unsubscribed { subscription, code, reason, .. } => {
+        CommandReply::Unsubscribed { subscription, code, reason, .. } => {
             payload
                 .str("subscription_id", subscription.as_str())
                 .str("code", code_name(view, code).0)
                 .str("reason", reason);
             ("subscribe.closed", payload.done())
         }
-        Reply::Closed { .. } | Reply::Ping { .. } | Reply::Pong { .. } | Reply::Jobs(_) | Reply::Watching(_) => {
-            return None;
-        }
-    })
+    }
 }
 
 /// Whether its reader need not know its type.
 fn is_optional(reply: &Reply) -> bool {
-    matches!(reply, Reply::Extension(message) if message.optional)
+    matches!(reply, Reply::Session(SessionReply::Extension(message)) if message.optional)
 }
 
-/// The request a reply answers, the job it is about and its trace.
-fn about(reply: &Reply) -> (Option<&WireId>, Option<&WireId>, Option<&str>) {
-    match reply {
-        Reply::Opened(opened) => (opened.request.as_ref(), None, None),
-        Reply::Challenge(challenge) => (challenge.request.as_ref(), None, None),
-        // What ends a session, asked by nobody, is about nothing else.
-        Reply::Refused(Refusal { kind: RefusedKind::Session, request: None, .. }) => (None, None, None),
-        Reply::Refused(refusal) => {
-            let job = refusal.job.as_ref().filter(|job| is_job(job));
-            (refusal.request.as_ref(), job, refusal.trace.as_deref())
-        }
-        Reply::Closed { request, .. } | Reply::Pong { request, .. } | Reply::Echo { request, .. } => {
-            (request.as_ref(), None, None)
-        }
-        Reply::Done { request, .. } | Reply::Subscribed { request, .. } | Reply::Unsubscribed { request, .. } => {
-            (request.as_ref(), None, None)
-        }
-        Reply::CancelTaken { request, target, .. } => (request.as_ref(), target.job(), None),
-        Reply::Jobs(page) => (page.request.as_ref(), None, None),
-        Reply::JobHeartbeat(heartbeat) => (heartbeat.request.as_ref(), Some(&heartbeat.job), Some(&heartbeat.trace)),
-        Reply::Accepted(accepted) => (accepted.request.as_ref(), Some(&accepted.job), accepted.trace.as_deref()),
-        Reply::Watching(watching) => (watching.request.as_ref(), Some(&watching.job), watching.trace.as_deref()),
-        Reply::Ping { .. } | Reply::Refresh { .. } | Reply::Evicted { .. } | Reply::Extension(_) => (None, None, None),
+/// The job that a refusal is about, and its trace. What ends a session, asked by
+/// nobody, is about nothing.
+fn about_refusal(refusal: &Refusal) -> (Option<&WireId>, Option<&str>) {
+    if refusal.kind == RefusedKind::Session && refusal.request.is_none() {
+        return (None, None);
     }
+    (refusal.job.as_ref().filter(|job| is_job(job)), refusal.trace.as_deref())
 }
 
 fn write_opened(opened: &Opened) -> String {

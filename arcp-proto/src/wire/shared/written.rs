@@ -9,7 +9,7 @@ use crate::model::agent::AgentEntry;
 use crate::model::event::{ChunkEncoding, ResultChunk};
 use crate::model::feature::{Feature, Features};
 use crate::model::job::{JobStatus, JobSummary};
-use crate::model::reply::{JobPage, Reply, Watching};
+use crate::model::reply::{JobPage, Watching};
 use crate::model::request::{Command, HandshakeRequest, ListQuery, Request, ResumeClaim, SessionRequest};
 use crate::time::UtcMs;
 use crate::wire::View;
@@ -27,38 +27,27 @@ pub(in crate::wire) struct Words<'a> {
     pub(in crate::wire) is_trace: fn(&str) -> bool,
 }
 
-/// Type and payload of a reply that both families have; `None` for any other.
-pub(in crate::wire) fn write_reply(words: Words<'_>, reply: &Reply) -> Option<(&'static str, String)> {
+/// Type and payload of a goodbye.
+pub(in crate::wire) fn write_closed(reason: Option<&str>) -> (&'static str, String) {
     let mut payload = Object::new();
-    Some(match reply {
-        Reply::Closed { reason, .. } => {
-            payload.opt_str("reason", reason.as_deref());
-            ("session.closed", payload.done())
-        }
-        Reply::Ping { nonce, at } => {
-            payload.str("nonce", nonce).display("sent_at", at);
-            ("session.ping", payload.done())
-        }
-        Reply::Pong { nonce, at, .. } => {
-            payload.str("ping_nonce", nonce).display("received_at", at);
-            ("session.pong", payload.done())
-        }
-        Reply::Jobs(page) => ("session.jobs", write_page(words, page)),
-        Reply::Watching(watching) => ("job.subscribed", write_watching(words, watching)),
-        Reply::Opened(_)
-        | Reply::Refused(_)
-        | Reply::Challenge(_)
-        | Reply::Refresh { .. }
-        | Reply::Evicted { .. }
-        | Reply::Echo { .. }
-        | Reply::Done { .. }
-        | Reply::Subscribed { .. }
-        | Reply::Unsubscribed { .. }
-        | Reply::Extension(_)
-        | Reply::JobHeartbeat(_)
-        | Reply::Accepted(_)
-        | Reply::CancelTaken { .. } => return None,
-    })
+    payload.opt_str("reason", reason);
+    ("session.closed", payload.done())
+}
+
+pub(in crate::wire) fn write_ping(nonce: &str, at: UtcMs) -> (&'static str, String) {
+    let mut payload = Object::new();
+    payload.str("nonce", nonce).display("sent_at", at);
+    ("session.ping", payload.done())
+}
+
+pub(in crate::wire) fn write_pong(nonce: &str, at: UtcMs) -> (&'static str, String) {
+    let mut payload = Object::new();
+    payload.str("ping_nonce", nonce).display("received_at", at);
+    ("session.pong", payload.done())
+}
+
+pub(in crate::wire) fn write_jobs(words: Words<'_>, page: &JobPage) -> (&'static str, String) {
+    ("session.jobs", write_page(words, page))
 }
 
 fn write_page(words: Words<'_>, page: &JobPage) -> String {
@@ -113,7 +102,8 @@ pub(in crate::wire) fn shown_agent<'a>(view: &View, agent: &'a str) -> &'a str {
     if view.features.has(Feature::AgentVersions) { agent } else { agent.split('@').next().unwrap_or(agent) }
 }
 
-fn write_watching(words: Words<'_>, watching: &Watching) -> String {
+/// Type and payload of the answer to a watch.
+pub(in crate::wire) fn write_watching(words: Words<'_>, watching: &Watching) -> (&'static str, String) {
     let mut payload = Object::new();
     payload
         .opt_str("request_id", watching.request.as_ref().map(WireId::as_str))
@@ -127,7 +117,7 @@ fn write_watching(words: Words<'_>, watching: &Watching) -> String {
         .opt_str("trace_id", watching.trace.as_deref().filter(|trace| (words.is_trace)(trace)))
         .u64("subscribed_from", watching.from)
         .bool("replayed", watching.replayed);
-    payload.done()
+    ("job.subscribed", payload.done())
 }
 
 /// What is said of an agent besides goes to those that ask for it.
@@ -162,14 +152,8 @@ pub(in crate::wire) fn write_request(words: Words<'_>, request: &Request, at: Ut
     let mut payload = Object::new();
     Some(match request {
         Request::Handshake(HandshakeRequest::Resume(claim)) => ("session.resume", write_claim(claim)),
-        Request::Session(SessionRequest::Ping { nonce }) => {
-            payload.str("nonce", nonce).display("sent_at", at);
-            ("session.ping", payload.done())
-        }
-        Request::Session(SessionRequest::Pong { nonce }) => {
-            payload.str("ping_nonce", nonce).display("received_at", at);
-            ("session.pong", payload.done())
-        }
+        Request::Session(SessionRequest::Ping { nonce }) => write_ping(nonce, at),
+        Request::Session(SessionRequest::Pong { nonce }) => write_pong(nonce, at),
         Request::Session(SessionRequest::Ack { seq }) => {
             payload.u64("last_processed_seq", *seq);
             ("session.ack", payload.done())
