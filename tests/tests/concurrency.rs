@@ -55,7 +55,10 @@ fn the_turns_for_an_agent_go_round_by_principal_whatever_else_they_run() {
     submit_many(&mut world, &mut greedy, "slow", 5);
     let (mut busy, _) = Raw::hello(&mut world, "tok-busy");
     let wanted = busy.submit(&mut world, json!({"agent": "slow"}))["job_id"].clone();
-    submit_many(&mut world, &mut busy, "echo", 40);
+    // Each of them takes a turn for the other slot, after the latest one for `slow`.
+    for _ in 0..30 {
+        busy.submit(&mut world, json!({"agent": "stepper", "input": {"steps": 3}}));
+    }
     loop {
         let ended = busy.until_end(&mut world);
         if ended.last().is_some_and(|frame| frame["job_id"] == wanted) {
