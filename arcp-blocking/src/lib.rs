@@ -69,4 +69,4 @@ pub use client::{Client, ClientError};
 pub use dial::{Target, TargetError};
 pub use job::{Job, JobEnd, JobUpdate};
 pub use open::OpenClient;
-pub use server::{Port, Server, ServerConfig, ServerHandle};
+pub use server::{Port, Server, ServerConfig, ServerHandle, Stopped};

@@ -11,6 +11,7 @@ use arcp_host::agent::Inbox;
 use arcp_host::driver::{Driver, Fenced, Host, HostError};
 use arcp_host::server_log::log;
 use arcp_proto::id::{JobId, SessionId};
+use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::Extension;
 use arcp_proto::runtime::{Input, Operator};
 use mio::net::TcpListener;
@@ -29,6 +30,8 @@ const READ_TURN: usize = 256 << 10;
 const EVENTS: usize = 1024;
 /// How long not to accept when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Jobs named when a drain begins.
+const TOLD_JOBS: usize = 20;
 /// How long a server that ends waits for clients that take nothing and close
 /// nothing.
 const LAST_WAIT: Duration = Duration::from_millis(500);
@@ -44,8 +47,9 @@ pub struct ServerConfig {
     pub allow_hosts: Vec<String>,
     /// Web origins that may connect; by default none.
     pub allow_origins: Vec<String>,
-    /// How long running agents may go on after a drain was asked for.
-    pub drain_grace: Duration,
+    /// How long jobs may go on after a drain was asked for; `None`: until they
+    /// end.
+    pub drain_grace: Option<Duration>,
 }
 
 impl ServerConfig {
@@ -56,7 +60,7 @@ impl ServerConfig {
             path: "/arcp".to_string(),
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
-            drain_grace: Duration::from_secs(10),
+            drain_grace: Some(Duration::from_secs(10)),
         }
     }
 }
@@ -89,8 +93,7 @@ pub struct Server {
     connections: Connections,
     gate: UpgradePolicy,
     control: Arc<Control>,
-    drain_grace: Duration,
-    drain_until: Option<Instant>,
+    drain: Drain,
     /// When everybody was told goodbye.
     ending_since: Option<Instant>,
     accept_at: Option<Instant>,
@@ -99,6 +102,24 @@ pub struct Server {
     /// Whether this turn takes everything that had arrived.
     all_heard: bool,
     buffer: Vec<u8>,
+}
+
+/// How far a server is on its way to its end.
+struct Drain {
+    /// How long jobs may go on.
+    grace: Option<Duration>,
+    /// No new jobs are accepted.
+    begun: bool,
+    until: Option<Instant>,
+    /// Jobs that had not ended when everybody was told goodbye.
+    cut: Vec<JobSummary>,
+}
+
+/// How a server stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// The jobs that had not ended.
+    pub cut: Vec<JobSummary>,
 }
 
 /// Tells a running server what to do, from any thread.
@@ -112,8 +133,9 @@ struct Control {
 }
 
 impl ServerHandle {
-    /// Takes no new connections and jobs, waits for running agents within
-    /// the grace, then closes every connection in order.
+    /// Takes no new jobs, waits for those there are within the grace, then closes
+    /// every connection in order. Until then jobs can be listed, watched and
+    /// cancelled.
     pub fn drain(&self) {
         self.ask(1);
     }
@@ -184,8 +206,7 @@ impl Server {
                 hosts: config.allow_hosts.clone(),
                 origins: config.allow_origins.clone(),
             },
-            drain_grace: config.drain_grace,
-            drain_until: None,
+            drain: Drain { grace: config.drain_grace, begun: false, until: None, cut: Vec::new() },
             ending_since: None,
             accept_at: None,
             told_full: false,
@@ -216,12 +237,12 @@ impl Server {
     ///
     /// If the system's readiness queue fails, or the store is somebody else's:
     /// then every connection is dropped as it is.
-    pub fn run(mut self) -> Result<(), HostError> {
+    pub fn run(mut self) -> Result<Stopped, HostError> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.stopped()? {
             self.step(&mut events, None)?;
         }
-        Ok(())
+        Ok(Stopped { cut: self.drain.cut })
     }
 
     /// Waits until there is something to do, at most this long, and does it.
@@ -280,7 +301,7 @@ impl Server {
         }
         let now = Instant::now();
         let ours = self.connections.deadlines.first().map(|(at, _)| *at);
-        let others = [ours, self.drain_until, self.accept_at];
+        let others = [ours, self.drain.until, self.accept_at];
         let local =
             others.into_iter().flatten().min().map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
         self.driver.next_wait().into_iter().chain(local).min()
@@ -382,24 +403,39 @@ impl Server {
         if asked == 0 {
             return Ok(false);
         }
-        if let Some(mut listener) = self.listener.take() {
-            let _ = self.poll.registry().deregister(&mut listener);
+        if !std::mem::replace(&mut self.drain.begun, true) {
             self.hand_over(Input::Operator(Operator::Drain))?;
-            self.drain_until = Some(Instant::now() + self.drain_grace);
+            self.drain.until = self.drain.grace.and_then(|grace| Instant::now().checked_add(grace));
+            tell_unfinished(&self.driver.unfinished());
         }
         let now = Instant::now();
         if let Some(since) = self.ending_since {
             let until = (self.connections.progress_at.max(since) + LAST_WAIT).min(since + LINGER);
-            self.drain_until = Some(until);
+            self.drain.until = Some(until);
             return Ok(self.connections.by_token.is_empty() || until <= now);
         }
-        let late = self.drain_until.is_some_and(|until| until <= now);
+        let late = self.drain.until.is_some_and(|until| until <= now);
         if self.driver.is_idle() || late || asked > 1 {
             self.ending_since = Some(now);
+            if let Some(mut listener) = self.listener.take() {
+                let _ = self.poll.registry().deregister(&mut listener);
+            }
+            self.drain.cut = self.driver.unfinished();
             self.hand_over(Input::Operator(Operator::Shutdown))?;
             self.turn()?;
         }
         Ok(self.ending_since.is_some() && self.connections.by_token.is_empty())
+    }
+}
+
+/// Tells the operator which jobs are waited for.
+fn tell_unfinished(jobs: &[JobSummary]) {
+    for job in jobs.iter().take(TOLD_JOBS) {
+        let status = job.status.map_or("unknown", JobStatus::as_str);
+        log(format_args!("arcp: waiting for {} {status} {}", job.job, job.agent));
+    }
+    if let Some(more) = jobs.len().checked_sub(TOLD_JOBS).filter(|more| *more > 0) {
+        log(format_args!("arcp: and for {more} more: `arcp list` shows them"));
     }
 }
 

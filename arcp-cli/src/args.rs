@@ -13,6 +13,7 @@ use arcp_proto::model::job::JobStatus;
 use arcp_proto::wire::Compat;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::drain::Drain;
 use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
 use crate::output::Printing;
@@ -184,10 +185,18 @@ pub struct Serve {
     /// Between two heartbeats; 0 switches them off.
     #[arg(long, default_value = "30s", value_name = "SPAN", value_parser = values::span)]
     pub heartbeat: Duration,
-    /// How long after a loss a session can be resumed, jobs are listed after
-    /// their end, and acknowledged events are kept.
+    /// How long after a loss a session can be resumed, and acknowledged events
+    /// are kept.
     #[arg(long, default_value = "10m", value_name = "SPAN", value_parser = values::span)]
     pub resume_window: Duration,
+    /// How long ended jobs are kept, to be listed and watched: at most 16,384 of
+    /// one principal, and what --store-max allows [default: 30d; 1h in memory].
+    #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
+    pub keep: Option<Duration>,
+    /// Bytes of events that the store keeps, 1 GiB of them of one job; what ended
+    /// first goes first.
+    #[arg(long, default_value = "8GiB", value_name = "SIZE", value_parser = values::size)]
+    pub store_max: u64,
     /// How long an open session is lent before its client must prove again who
     /// it is [default: no end].
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
@@ -200,10 +209,11 @@ pub struct Serve {
     /// --samples].
     #[arg(long, value_name = "SPAN", value_parser = values::span)]
     pub cancel_grace: Option<Duration>,
-    /// How long jobs may go on after SIGTERM or SIGINT; a second signal ends
-    /// them at once.
-    #[arg(long, default_value = "10s", value_name = "SPAN", value_parser = values::span)]
-    pub drain_grace: Duration,
+    /// How long jobs may go on after SIGTERM, SIGINT or SIGHUP, or `forever`; a
+    /// second signal ends them at once. Meanwhile they can be listed, watched and
+    /// cancelled. Exits with 9 if some had not ended.
+    #[arg(long, alias = "drain-grace", default_value = "10s", value_name = "SPAN|forever", value_parser = values::drain)]
+    pub drain: Drain,
     /// Keep jobs and sessions in this file, over the end of the program, or in
     /// `memory` [default: a file for the port in the state directory; memory
     /// with --stdio or port 0].

@@ -48,7 +48,7 @@ pub fn run() -> Result<Exit, Failure> {
     stop.shutdown();
     let ended = thread.join();
     outcome?;
-    if !matches!(ended, Ok(Ok(()))) {
+    if !matches!(ended, Ok(Ok(_))) {
         return Err(Failure::new(Exit::Failed, "the runtime did not stop in order"));
     }
     shown.verdict()

@@ -44,6 +44,8 @@ pub enum Exit {
     Lost = 7,
     /// The credential was not accepted.
     Unauthenticated = 8,
+    /// A runtime stopped before its jobs had ended.
+    Cut = 9,
     /// Interrupted: the job goes on without us.
     Interrupted = 130,
 }

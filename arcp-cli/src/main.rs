@@ -9,6 +9,7 @@ mod connect;
 mod counts;
 mod demo;
 mod doctor;
+mod drain;
 mod ends;
 mod exit;
 mod filter;

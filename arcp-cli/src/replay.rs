@@ -17,7 +17,9 @@ pub fn run(args: &Replay) -> Result<Exit, Failure> {
             writeln!(std::io::stdout(), "{shown}: {inputs} inputs gave the same {outputs} outputs, byte for byte")?;
             Ok(Exit::Success)
         }
-        Err(error @ ReplayError::Different { .. }) => Err(Failure::new(Exit::Failed, format!("{shown}: {error}"))),
+        Err(error @ (ReplayError::Different { .. } | ReplayError::CutShort { .. })) => {
+            Err(Failure::new(Exit::Failed, format!("{shown}: {error}")))
+        }
         Err(error) => Err(Failure::usage(format!("{shown}: not a recording that can be replayed: {error}"))),
     }
 }
@@ -25,6 +27,6 @@ pub fn run(args: &Replay) -> Result<Exit, Failure> {
 /// Prints the versions.
 pub fn version() -> Result<Exit, Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    writeln!(std::io::stdout(), "arcp {version} (protocol 1.1, hello family)")?;
+    writeln!(std::io::stdout(), "arcp {version} (ARCP 1.1, the hello and the open family)")?;
     Ok(Exit::Success)
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcp_blocking::{Host, HostError, Port, Server, ServerConfig, ServerHandle, stdio};
+use arcp_blocking::{Host, HostError, Port, Server, ServerConfig, stdio};
 use arcp_host::auth::BearerTokens;
 use arcp_host::orphans;
 use arcp_host::server_log::{log, log_panics};
@@ -19,11 +19,11 @@ use arcp_proto::id::Principal;
 use arcp_proto::runtime::{Config, Notice};
 use arcp_proto::secret::Secret;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::SIGXFSZ;
 
 use crate::args::Serve;
 use crate::background;
+use crate::drain;
 use crate::ends::Announcer;
 use crate::exit::{Exit, Failure};
 use crate::hosting::Agents;
@@ -47,7 +47,7 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     let tokens = tokens(&args)?;
     let place = Place::of(&args)?;
     let agents = Agents::of(&args, place.mark())?;
-    let config = config(&args)?;
+    let config = config(&args, &place)?;
     if args.stdio {
         let must_prove = !tokens.is_empty();
         let host = host(config, agents, tokens, &args, &place)?;
@@ -73,7 +73,7 @@ fn serve_port(
         path: args.path.clone(),
         allow_hosts: args.allow_hosts.clone(),
         allow_origins: args.allow_origins.clone(),
-        drain_grace: args.drain_grace,
+        drain_grace: args.drain.0,
         ..ServerConfig::new(args.listen)
     };
     let host = host(config, agents, tokens, args, place)?;
@@ -85,14 +85,16 @@ fn serve_port(
     })?;
     let url = server.url();
     let left = Left::word(made, server.address().port(), &url, place.file())?;
-    stop_on_signals(server.handle())?;
+    drain::on_signals(server.handle(), args.drain)?;
     log(format_args!("READY {url}"));
     place.tell();
     if let Some(left) = &left {
-        left.tell();
+        left.tell(args.anonymous);
     }
     if args.anonymous {
-        log(format_args!("arcp: whoever reaches this port may run agents (--anonymous)"));
+        log(format_args!(
+            "arcp: whoever reaches this port may run agents without a token (--anonymous), and sees no jobs of others"
+        ));
     }
     if ended > 0 {
         log(format_args!("arcp: {ended} programs that had outlived their runtime were ended"));
@@ -101,8 +103,8 @@ fn serve_port(
     if let Some(left) = left {
         left.take_back(args.listen.port() == 0);
     }
-    result.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    Ok(Exit::Success)
+    let stopped = result.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    Ok(drain::ended(&stopped))
 }
 
 fn port_failure(args: &Serve, error: &io::Error) -> Failure {
@@ -179,6 +181,14 @@ impl Place {
         }
     }
 
+    /// For how long ended jobs are kept unless somebody says so.
+    fn keeps_jobs_for(&self) -> Duration {
+        match self {
+            Place::Memory => Duration::from_secs(3600),
+            Place::File(_) => Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+
     fn open(&self, relaxed: bool) -> Result<Box<dyn Store>, Failure> {
         let Place::File(path) = self else {
             return Ok(Box::<MemoryStore>::default());
@@ -243,11 +253,13 @@ fn observe(notice: &Notice) {
     }
 }
 
-fn config(args: &Serve) -> Result<Config, Failure> {
+fn config(args: &Serve, place: &Place) -> Result<Config, Failure> {
     let mut config = Config::new("arcp", env!("CARGO_PKG_VERSION"));
     config.anonymous = args.anonymous;
     config.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
     config.resume_window = args.resume_window;
+    config.job_retention = Some(args.keep.unwrap_or(place.keeps_jobs_for()));
+    config.limits.kept_bytes = args.store_max;
     config.session_lease = args.session_lease;
     config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();
     config.auditors = known(args, "--auditor", &args.auditors)?;
@@ -366,13 +378,11 @@ impl Left {
         own.leave(port, url, store).map(Some)
     }
 
-    fn tell(&self) {
+    fn tell(&self, anonymous: bool) {
         if let Some(file) = &self.token_file {
-            log(format_args!(
-                "arcp: a token was made and is kept in {}: your own commands find it; \
-                 to let others in, give --token TOKEN=NAME",
-                file.display()
-            ));
+            let others = if anonymous { "" } else { "; to let others in, give --token TOKEN=NAME" };
+            let file = file.display();
+            log(format_args!("arcp: a token was made and is kept in {file}: your own commands find it{others}"));
         }
     }
 
@@ -383,23 +393,6 @@ impl Left {
             self.state.remove_token(self.port);
         }
     }
-}
-
-/// The first signal drains, the second closes at once.
-fn stop_on_signals(server: ServerHandle) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let listen = move || {
-        for (count, _) in signals.forever().enumerate() {
-            if count == 0 {
-                log(format_args!("arcp: finishing what runs; once more to stop at once"));
-                server.drain();
-            } else {
-                server.shutdown();
-            }
-        }
-    };
-    std::thread::Builder::new().name("signals".to_string()).spawn(listen)?;
-    Ok(())
 }
 
 /// Ten thousand sessions need ten thousand descriptors.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::drain::Drain;
 use arcp_blocking::Target;
 use arcp_host::process::Format;
 use arcp_proto::model::agent::AgentRef;
@@ -24,6 +25,25 @@ pub fn span(text: &str) -> Result<Duration, String> {
         .map(Duration::from_secs)
         .or_else(|| humantime::parse_duration(text).ok())
         .ok_or_else(|| "expected a duration such as 90s, 10m or 1h30m".to_string())
+}
+
+/// How long jobs may go on when a runtime ends.
+pub fn drain(text: &str) -> Result<Drain, String> {
+    match text {
+        "forever" => Ok(Drain(None)),
+        text => span(text).map(|span| Drain(Some(span))).map_err(|why| format!("{why}, or `forever`")),
+    }
+}
+
+/// A number of bytes: `500M`, `8GiB`; a bare number is bytes, and K, M, G and T
+/// are powers of 1024.
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_end_matches("iB").trim_end_matches('B').to_ascii_uppercase();
+    let shift = ["", "K", "M", "G", "T"].iter().position(|known| *known == unit);
+    let bytes = number.parse::<u64>().ok().zip(shift).and_then(|(number, at)| number.checked_mul(1 << (10 * at)));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "expected a number of bytes such as 500MiB or 8GiB".to_string())
 }
 
 /// A span of time that is not 0.

@@ -283,7 +283,7 @@ fn programs_that_do_not_stop_do_not_hold_up_the_end_and_none_stays() {
     let pids = dir.join("pids");
     // Deaf, one a child of the other, both with its pipes.
     let deaf = format!("deaf=trap '' TERM; (sleep 1000; :) & echo $$ $! >> {}; wait; sleep 1000", pids.display());
-    let program = Program::start(&["--agent", &deaf, "--drain-grace", "1"]);
+    let program = Program::start(&["--agent", &deaf, "--drain", "1"]);
     let witness = program.witness();
     let (mut socket, _) = session_with(program.address, "evil");
     for n in 0..JOBS {
@@ -297,7 +297,7 @@ fn programs_that_do_not_stop_do_not_hold_up_the_end_and_none_stays() {
     drop(witness);
     let begun = Instant::now();
     let (status, said) = program.ended();
-    assert_eq!(status.code(), Some(0), "{said}");
+    assert_eq!(status.code(), Some(9), "{said}");
     // A second to drain, a second in which agents may stop and are killed.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     for pid in pids {

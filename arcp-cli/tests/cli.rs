@@ -21,7 +21,8 @@ fn json_lines(output: &Output) -> Vec<Value> {
 #[test]
 fn rr21_version_and_usage() {
     let home = Home::new(ARCP);
-    assert!(stdout(&home.run(&["version"])).starts_with("arcp "));
+    let version = stdout(&home.run(&["version"]));
+    assert!(version.starts_with("arcp ") && version.contains("hello") && version.contains("open"), "{version}");
     let usage = home.run(&["nonsense"]);
     assert!(code(&usage) == 2 && stderr(&usage).contains("Usage: arcp"), "{}", stderr(&usage));
 }
@@ -579,13 +580,13 @@ fn programs_are_told_to_stop_when_the_runtime_ends_and_none_stays() {
         pids.display()
     );
     let deaf = format!("deaf=trap '' TERM; sleep 1000 & echo $$ $! >> {}; wait; sleep 1000", pids.display());
-    home.serve(&["--agent", &polite, "--agent", &deaf, "--drain-grace", "0"]);
+    home.serve(&["--agent", &polite, "--agent", &deaf, "--drain", "0"]);
     for agent in ["polite", "deaf"] {
         assert_eq!(code(&home.run(&["submit", agent, "--detach"])), 0);
     }
     let lines = || fs::read_to_string(&pids).unwrap_or_default().lines().count();
     until("the programs start", || (lines() == 2).then_some(()));
-    assert_eq!(home.signal("TERM").code(), Some(0));
+    assert_eq!(home.signal("TERM").code(), Some(9));
     assert_eq!(written(&told), "told\n", "who can stop is asked to");
     for pid in fs::read_to_string(&pids).expect("text").split_whitespace() {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"));

@@ -46,7 +46,7 @@ const OF_OPERATORS: &[Mistake] = &[
     (&["serve", "--samples", "--resume-window", "10x"], 2, &["'10x'", "such as 90s, 10m or 1h30m"]),
     (&["serve", "--samples", "--resume-window", "0"], 2, &["resume_window", "must be"]),
     (&["serve", "--samples", "--session-lease", "0s"], 2, &["'0s'", "more than 0"]),
-    (&["serve", "--samples", "--drain-grace", "-5"], 2, &["-5"]),
+    (&["serve", "--samples", "--drain", "-5"], 2, &["-5"]),
     (&["serve", "--samples", "--principal-share", "0"], 2, &["'0'", "from 1 to 100"]),
     (&["serve", "--samples", "--principal-share", "25%"], 2, &["'25%'", "from 1 to 100", "without a sign"]),
     (&["serve", "--samples", "--compat", "other"], 2, &["'other'", "possible values", "python-1.1.3"]),

@@ -67,8 +67,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use arcp_proto::id::{ConnId, OpId, Principal};
+use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
-use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict};
+use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict, unfinished};
 
 pub use self::host::{ExtensionTaker, Host, HostError, Observer};
 pub use self::window::WriteWindow;
@@ -304,6 +305,11 @@ impl Driver {
     /// How many agents run.
     pub fn running_agents(&self) -> usize {
         self.runner.running()
+    }
+
+    /// The jobs that have not ended, the oldest first.
+    pub fn unfinished(&self) -> Vec<JobSummary> {
+        unfinished(&self.runtime)
     }
 
     /// Whether no job is unfinished and no agent runs.

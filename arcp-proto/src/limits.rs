@@ -84,6 +84,9 @@ pub struct Limits {
     /// Ended jobs of one principal kept for listings (16,384). More: the
     /// oldest are forgotten early.
     pub ended_jobs_per_principal: usize,
+    /// Bytes that all jobs hold in memory that are over, besides the bodies of
+    /// their events (256 MiB). More: those that ended first are forgotten early.
+    pub ended_bytes: usize,
     /// Agents running at once (256). More: jobs wait, in turn by principal.
     pub running_jobs: usize,
     /// Percent of what the others leave of `running_jobs`, `jobs` and
@@ -229,6 +232,7 @@ impl Default for Limits {
             waiting_input_bytes: 1 << 30,
             lease_bytes: 8 << 10,
             ended_jobs_per_principal: 16_384,
+            ended_bytes: 256 << 20,
             running_jobs: 256,
             principal_share: 25,
             watches_per_session: 1024,

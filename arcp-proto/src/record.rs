@@ -132,6 +132,18 @@ pub enum ReplayError {
         /// What is wrong with it.
         why: String,
     },
+    /// Its last line has no end. Everything before it came out as recorded.
+    #[error(
+        "line {line} is cut short, as if its writer was ended; the {inputs} inputs before it gave the same {outputs} outputs"
+    )]
+    CutShort {
+        /// The line, from 1.
+        line: usize,
+        /// Inputs fed.
+        inputs: usize,
+        /// Outputs compared, all equal.
+        outputs: usize,
+    },
     /// The recorded configuration cannot work.
     #[error("the recorded configuration: {0}")]
     Config(#[from] ConfigError),
@@ -154,6 +166,7 @@ pub enum ReplayError {
 /// [`ReplayError`], with the first line that differs.
 pub fn replay(text: &str) -> Result<Replayed, ReplayError> {
     let unreadable = |line: usize, error: &serde_json::Error| ReplayError::Unreadable { line, why: error.to_string() };
+    let (last, is_cut) = (text.lines().count().saturating_sub(1), !text.ends_with('\n'));
     let mut lines = text.lines().enumerate();
     let (_, first) = lines.next().unwrap_or((0, ""));
     let head: Head = serde_json::from_str(first).map_err(|e| unreadable(1, &e))?;
@@ -164,7 +177,13 @@ pub fn replay(text: &str) -> Result<Replayed, ReplayError> {
     let mut runtime = Runtime::new(head.config, head.seeds, head.now)?;
     let mut done = Replayed { inputs: 0, outputs: 0 };
     for (at, text) in lines.filter(|(_, text)| !text.is_empty()) {
-        let line: Line = serde_json::from_str(text).map_err(|e| unreadable(at + 1, &e))?;
+        let line: Line = match serde_json::from_str(text) {
+            Ok(line) => line,
+            Err(_) if at == last && is_cut => {
+                return Err(ReplayError::CutShort { line: at + 1, inputs: done.inputs, outputs: done.outputs });
+            }
+            Err(error) => return Err(unreadable(at + 1, &error)),
+        };
         if let (Some(now), Some(input)) = (line.at, line.input) {
             runtime.handle(now, input);
             done.inputs += 1;
@@ -260,6 +279,21 @@ mod tests {
         let until = Some(UtcMs(1_800_000_000_000));
         let prolonged = Verdict { expires_at: until, ..alice };
         assert_eq!(read(r#""verdict":{"principal":"alice","expires_at":1800000000000}"#), Some(prolonged));
+    }
+
+    #[test]
+    fn a_recording_whose_last_line_is_cut_short_says_so_and_what_came_out_before() {
+        let (config, now) = (Config::new("r", "1"), Now::default());
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut recorder = Recorder::new(&config, &seeds, now);
+        recorder.input(now, &Input::Tick);
+        recorder.input(now, &Input::Tick);
+        let whole = recorder.take();
+        assert_eq!(replay(whole.trim_end()).map(|replayed| replayed.inputs), Ok(2), "a line that only lacks its end");
+        let cut = &whole[..whole.len() - 4];
+        assert_eq!(replay(cut), Err(ReplayError::CutShort { line: 3, inputs: 1, outputs: 0 }));
+        let damaged = whole.replacen("\"in\"", "in", 1);
+        assert!(matches!(replay(&damaged), Err(ReplayError::Unreadable { line: 2, .. })));
     }
 
     #[test]

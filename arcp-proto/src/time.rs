@@ -216,6 +216,22 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (yoe + era * 400 + u64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
 }
 
+/// A span of time as a person says it, in the largest unit that divides it:
+/// `30 days`, `1 hour`, `90 seconds`.
+pub(crate) struct InWords(pub(crate) Duration);
+
+impl fmt::Display for InWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+        let (count, unit) = units
+            .into_iter()
+            .find(|(length, _)| seconds >= *length && seconds % length == 0)
+            .map_or((seconds, "second"), |(length, unit)| (seconds / length, unit));
+        write!(f, "{count} {unit}{}", if count == 1 { "" } else { "s" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString as _;

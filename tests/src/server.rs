@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arcp_blocking::{Client, Host, HostError, Server, ServerConfig, ServerHandle, Target};
+use arcp_blocking::{Client, Host, HostError, Server, ServerConfig, ServerHandle, Stopped, Target};
 use arcp_host::auth::BearerTokens;
 use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
@@ -29,7 +29,7 @@ pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     handle: ServerHandle,
-    thread: Option<JoinHandle<Result<(), HostError>>>,
+    thread: Option<JoinHandle<Result<Stopped, HostError>>>,
 }
 
 impl Running {

@@ -193,3 +193,21 @@ fn a_cursor_is_taken_from_its_principal_and_whole() {
     assert_eq!(code(&stranger.expect(&mut world, "session.error")), "INVALID_REQUEST");
     world.finish();
 }
+
+#[test]
+fn a_member_of_the_wrong_type_is_named_and_its_value_is_not() {
+    let mut world = World::seeded(90);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let wrong = [
+        ("agent", json!({"agent": 4711, "input": 1})),
+        ("max_runtime_sec", json!({"agent": "echo", "input": {"a": "\n"}, "max_runtime_sec": "4711"})),
+        ("idempotency_key", json!({"agent": "echo", "idempotency_key": ["4711"], "input": 1})),
+    ];
+    for (member, payload) in wrong {
+        raw.send(&mut world, "job.submit", payload);
+        let refused = raw.expect(&mut world, "session.error");
+        let message = refused["payload"]["message"].as_str().expect("text");
+        assert_eq!(message, format!("`job.submit`: `{member}` has the wrong type"));
+    }
+    world.finish();
+}

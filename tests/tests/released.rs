@@ -84,7 +84,9 @@ fn is_read(path: &Path, text: &str) {
     match record::replay(text) {
         Ok(replayed) => assert!(replayed.inputs > 100),
         Err(ReplayError::Different { .. }) => {}
-        Err(error @ (ReplayError::Unreadable { .. } | ReplayError::Config(_))) => panic!("{path:?}: {error}"),
+        Err(error @ (ReplayError::Unreadable { .. } | ReplayError::CutShort { .. } | ReplayError::Config(_))) => {
+            panic!("{path:?}: {error}")
+        }
     }
 }
 

@@ -333,9 +333,10 @@ fn a_drain_lets_running_jobs_finish_and_says_goodbye() {
     );
     assert_eq!(expect(&mut socket, "job.result")["payload"]["final_status"], "success");
     expect(&mut socket, "session.closed");
-    assert!(TcpStream::connect_timeout(&server.address, Duration::from_secs(1)).is_err(), "nobody new is let in");
     drop(socket);
+    let address = server.address;
     server.join();
+    assert!(TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err(), "nobody new is let in");
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //! asked here.
 
 use alloc::boxed::Box;
+use core::time::Duration;
 
 use super::config::Config;
 use super::job::{Job, Jobs};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal};
+use crate::time::InWords;
 
 /// What somebody wants to do to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +34,9 @@ pub(super) struct Who<'a> {
 /// Why something may not be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// There is no such job for whoever asks: unknown and foreign ones look
-    /// alike.
-    Unknown,
+    /// There is no such job for whoever asks: unknown, foreign and forgotten ones
+    /// look alike. Ended ones are kept for this long.
+    Unknown(Duration),
     /// It may be seen, and only its submitter may do that.
     NotSubmitter(Act),
 }
@@ -48,7 +50,7 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
     let Who { principal, owns, cancels_anywhere } = who;
     let is_own = job.spec().principal == *principal;
     if !is_own && !sees_everything(config, principal) {
-        return Err(Reason::Unknown);
+        return Err(Reason::unknown(config));
     }
     match act {
         Act::See => Ok(()),
@@ -59,10 +61,20 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
     }
 }
 
+impl Reason {
+    /// That there is no such job.
+    pub(super) fn unknown(config: &Config) -> Reason {
+        Reason::Unknown(config.retention())
+    }
+}
+
 impl From<Reason> for Violation {
     fn from(reason: Reason) -> Violation {
         match reason {
-            Reason::Unknown => Violation::new(ErrorCode::JobNotFound, "no such job"),
+            Reason::Unknown(kept) => {
+                let why = alloc::format!("no such job is here: ended jobs are kept for {}", InWords(kept));
+                Violation::new(ErrorCode::JobNotFound, why)
+            }
             Reason::NotSubmitter(Act::Pace) => {
                 Violation::new(ErrorCode::PermissionDenied, "only the session that submitted the job paces its streams")
             }

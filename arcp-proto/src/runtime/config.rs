@@ -54,9 +54,12 @@ pub struct Config {
     /// Namespaces of extensions whose messages the host takes.
     pub extensions: Vec<String>,
     /// For how long after the last sign of life a session can be resumed,
-    /// ended jobs are listed, and events of others are kept that every session
-    /// has acknowledged. One second or more.
+    /// and events of jobs that go on are kept that every session has
+    /// acknowledged. One second or more.
     pub resume_window: Duration,
+    /// For how long ended jobs are kept, to be listed and watched; `None`: for
+    /// the resume window. One second or more.
+    pub job_retention: Option<Duration>,
     /// How long an agent may take to stop before the job ends without it.
     pub cancel_grace: Duration,
     /// Time to open a session after connecting.
@@ -90,6 +93,7 @@ impl Config {
             session_lease: None,
             extensions: Vec::new(),
             resume_window: Duration::from_secs(600),
+            job_retention: None,
             cancel_grace: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
             slow_reader_grace: Duration::from_secs(30),
@@ -134,7 +138,15 @@ impl Config {
         if self.resume_window < Duration::from_secs(1) {
             return Err(ConfigError::Duration { name: "resume_window", expected: "1 second or more" });
         }
+        if self.retention() < Duration::from_secs(1) {
+            return Err(ConfigError::Duration { name: "job_retention", expected: "1 second or more" });
+        }
         validate_agents(&self.agents)
+    }
+
+    /// For how long ended jobs are kept.
+    pub(super) fn retention(&self) -> Duration {
+        self.job_retention.unwrap_or(self.resume_window)
     }
 
     /// What this runtime can do, before a peer says what it can.

@@ -10,10 +10,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use ulid::Ulid;
 
-use super::authority;
 use super::context::Context;
 use super::job::{Job, Jobs};
 use super::session::Session;
+use super::{Runtime, authority};
 use crate::error::Violation;
 use crate::id::{JobId, Principal, WireId};
 use crate::model::feature::Feature;
@@ -91,6 +91,13 @@ impl Listing {
         let next = next.map(|last| write_cursor(ctx, principal, last));
         JobPage { request: Some(request.clone()), next, jobs: found }
     }
+}
+
+/// The jobs of a runtime that have not ended, whosever they are, the oldest first:
+/// for an operator who wants to end it.
+pub fn unfinished(runtime: &Runtime) -> Vec<JobSummary> {
+    let going = runtime.jobs.table().of_all(None).filter(|(_, job)| !job.is_terminal());
+    going.map(|(id, job)| summary(id, job)).collect()
 }
 
 fn write_cursor(ctx: &Context, principal: &Principal, last: JobId) -> String {

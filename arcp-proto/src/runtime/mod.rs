@@ -28,6 +28,7 @@ pub use io::{
 };
 
 pub use job::Wait;
+pub use list::unfinished;
 
 use crate::entropy::Seeds;
 use crate::error::{ConfigError, ErrorCode};
@@ -248,6 +249,7 @@ impl Runtime {
                 Timer::MaxRuntime(job) => self.jobs.on_max_runtime(&mut self.ctx, job),
                 Timer::CancelGrace(job) => self.jobs.on_cancel_grace_over(&mut self.ctx, job),
                 Timer::Retention(job) => self.retention().on_over(job),
+                Timer::EndMissed(job) => self.retention().on_end_missed(job),
                 Timer::Purge(job) => self.retention().on_purge(job),
                 Timer::Arrived(session) => self.delivery.feeds.on_arrived(&mut self.ctx, &self.jobs, session),
                 Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),

@@ -46,6 +46,8 @@ pub enum Timer {
     Read(SessionId),
     /// The store is asked again.
     StoreRetry,
+    /// Nobody resumes to what it missed of an ended job any more.
+    EndMissed(JobId),
 }
 
 impl Timer {
@@ -70,7 +72,8 @@ impl Timer {
             | Timer::Retention(_)
             | Timer::Purge(_)
             | Timer::KeyExpiry
-            | Timer::StoreRetry => false,
+            | Timer::StoreRetry
+            | Timer::EndMissed(_) => false,
         }
     }
 }

@@ -218,6 +218,16 @@ fn wrong_member(members: &Members<'_>) -> String {
     }
 }
 
+/// The member of a payload in which an error is.
+fn member_at<'a>(text: &'a str, error: &serde_json::Error) -> Option<Cow<'a, str>> {
+    let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
+    let at = lines.map(str::len).sum::<usize>() + error.column();
+    let members = Members::of(text).ok()?;
+    // Each value is a part of the text.
+    let begins = |value: &str| value.as_ptr() as usize - text.as_ptr() as usize;
+    members.0.into_iter().take_while(|(_, value)| begins(value) <= at).last().map(|(name, _)| name)
+}
+
 /// Decodes a payload, saying which message it belongs to when it does not
 /// fit. Values are never repeated: they may be secrets.
 pub(crate) fn payload<'a, T: Deserialize<'a>>(kind: &str, text: &'a str) -> Result<T, Violation> {
@@ -231,7 +241,10 @@ pub(crate) fn payload<'a, T: Deserialize<'a>>(kind: &str, text: &'a str) -> Resu
                 let field = rest.split(" at line").next().unwrap_or_default().trim();
                 alloc::format!("`{kind}`: {phrase} {field}")
             }
-            None => alloc::format!("`{kind}`: a member has the wrong type (column {} of the payload)", error.column()),
+            None => match member_at(text, &error) {
+                Some(member) => alloc::format!("`{kind}`: `{member}` has the wrong type"),
+                None => alloc::format!("`{kind}`: the payload must be an object"),
+            },
         };
         Violation::invalid(message)
     })

@@ -35,11 +35,11 @@ impl Feeds {
         }
     }
 
-    /// Forgets the oldest entries of a session that point to expired jobs and
+    /// Forgets the oldest entries of a session that point to jobs released and
     /// that its client has. What was sent to it and not acknowledged may be in
     /// flight: it is asked about again once it must have arrived.
     pub(in crate::runtime) fn release_expired(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
-        let expired = |log: LogId| log.job().and_then(|job| jobs.get(job)).is_none_or(|job| job.is_expired());
+        let expired = |log: LogId| log.job().and_then(|job| jobs.get(job)).is_none_or(|job| job.released);
         let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
             return;
         };

@@ -75,8 +75,8 @@ impl RequestHandler<'_> {
     fn permitted(&self, act: Act, id: &WireId) -> Result<JobId, Violation> {
         let Runtime { ctx, sessions, jobs, delivery, .. } = &*self.runtime;
         let known = JobId::parse(id.as_str()).and_then(|id| Some((id, jobs.get(id)?)));
-        let (id, job) = known.filter(|(_, job)| !job.is_expired()).ok_or(Reason::Unknown)?;
-        let asking = sessions.get(self.session).ok_or(Reason::Unknown)?;
+        let (id, job) = known.filter(|(_, job)| !job.is_expired()).ok_or_else(|| Reason::unknown(&ctx.config))?;
+        let asking = sessions.get(self.session).ok_or_else(|| Reason::unknown(&ctx.config))?;
         let owns = delivery.audiences.get(id).is_some_and(|audience| audience.owners().contains(&self.session));
         let cancels_anywhere = asking.view().features.has(Feature::CancelAnywhere);
         let who = Who { principal: asking.principal(), owns, cancels_anywhere };

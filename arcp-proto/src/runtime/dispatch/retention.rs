@@ -53,6 +53,16 @@ impl Retention<'_> {
         if let Some(principal) = self.jobs.get(id).map(|job| job.spec().principal.clone()) {
             self.bound_ended(&principal);
         }
+        while let Some(heavy) = self.jobs.one_too_heavy(&self.ctx.config.limits, id) {
+            self.forget(heavy);
+        }
+    }
+
+    /// A resume window has passed since a job ended: what clients were sent of it
+    /// is no longer kept for them.
+    pub(in crate::runtime) fn on_end_missed(self, id: JobId) {
+        self.jobs.on_end_missed(self.ctx, id);
+        self.delivery.feeds.release_expired_job(self.ctx, self.jobs, id);
     }
 
     /// An ended job leaves the listings; what sessions still need stays.

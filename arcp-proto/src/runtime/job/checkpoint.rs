@@ -5,7 +5,7 @@ use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use super::agent::Fault;
-use super::end::Cause;
+use super::end::{Cause, plan_retention};
 use super::{Job, JobState, Jobs, Wait};
 use crate::id::{JobId, prefixed};
 use crate::json::Object;
@@ -13,7 +13,6 @@ use crate::model::event::{EventKind, JobEvent};
 use crate::runtime::context::Context;
 use crate::runtime::io::Record;
 use crate::runtime::log::Waiter;
-use crate::runtime::timers::Timer;
 
 impl Job {
     /// Keeps what its agent can go on from. Whoever sees the event can rely on
@@ -55,11 +54,7 @@ impl Jobs {
             JobState::Accepting if job.run.perhaps_started => self.recover_running_job(ctx, id),
             JobState::Accepting | JobState::Queued => self.on_durable(ctx, id),
             JobState::Running | JobState::Cancelling(_) => self.recover_running_job(ctx, id),
-            JobState::Ended(end) => {
-                let window = ctx.config.resume_window;
-                let at = ctx.moment(end.at.plus(window), window);
-                ctx.timers.set(Timer::Retention(id), at);
-            }
+            JobState::Ended(end) => plan_retention(ctx, id, end.at),
         }
     }
 
@@ -88,7 +83,9 @@ fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
         return Some(Cause::Cancelled);
     }
     if !can_restart(job, ctx) {
-        return Some(Cause::failed("the runtime was restarted while the job ran: submit it again with a new key"));
+        return Some(Cause::failed(
+            "the runtime was restarted while the job ran: submit it again, if it had a key with a new one",
+        ));
     }
     (job.run.restarts >= most).then(|| {
         let times = most + 1;

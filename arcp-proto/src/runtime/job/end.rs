@@ -11,7 +11,7 @@ use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::{AgentExit, Notice, Output, Record};
 use crate::runtime::timers::Timer;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, UtcMs};
 
 /// Why a job ends. Where several hold, the first of these counts: whatever came
 /// later, a job that was cancelled ends as cancelled.
@@ -86,7 +86,7 @@ impl Jobs {
             job.run.state == AgentState::Running
         });
         self.list(id);
-        ctx.timers.set(Timer::Retention(id), ctx.now.mono + ctx.config.resume_window);
+        plan_retention(ctx, id, ctx.now.utc);
         ctx.observe(Notice::JobEnded { job: id, status });
         ctx.effect(Effect::JobEnded(id));
         match runs {
@@ -178,6 +178,18 @@ impl Jobs {
         if was_over {
             self.table.settle(id);
         }
+    }
+}
+
+/// Plans until when a job is kept that ended then, and until when what its clients
+/// were sent of it.
+pub(super) fn plan_retention(ctx: &mut Context, id: JobId, ended: UtcMs) {
+    let (retention, window) = (ctx.config.retention(), ctx.config.resume_window);
+    let at = ctx.moment(ended.plus(retention), retention);
+    ctx.timers.set(Timer::Retention(id), at);
+    if window < retention {
+        let at = ctx.moment(ended.plus(window), window);
+        ctx.timers.set(Timer::EndMissed(id), at);
     }
 }
 

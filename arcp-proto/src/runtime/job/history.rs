@@ -114,6 +114,14 @@ impl History {
         self.result_from
     }
 
+    /// Bytes it holds itself.
+    pub(in crate::runtime) fn weight(&self) -> usize {
+        self.classes.of_events.capacity() * size_of::<EventClass>()
+            + self.classes.counts.capacity() * size_of::<Counts>()
+            + self.times.capacity() * size_of::<u32>()
+            + self.groups.capacity() * size_of::<Group>()
+    }
+
     /// Bytes of what is kept.
     pub(in crate::runtime) fn bytes(&self) -> usize {
         self.bytes

@@ -2,6 +2,7 @@
 //! slots, and the keys.
 
 use super::idempotency::Keys;
+use super::memory;
 use super::shares::Shares;
 use super::slots::Lines;
 use super::table::Table;
@@ -89,8 +90,22 @@ impl Jobs {
     /// A job that is over leaves the listings: only what refers to it keeps it.
     pub(in crate::runtime) fn expire(&mut self, ctx: &mut Context, id: JobId) {
         ctx.timers.clear(Timer::Retention(id));
-        self.table.change(id, |job| job.expired = true);
+        ctx.timers.clear(Timer::EndMissed(id));
+        self.table.change(id, |job| (job.expired, job.released) = (true, true));
         self.unlist(id);
+    }
+
+    /// A resume window has passed since a job ended: its events are where the
+    /// store has them.
+    pub(in crate::runtime) fn on_end_missed(&mut self, ctx: &Context, id: JobId) {
+        self.table.change(id, |job| job.released = true);
+        memory::unload(&mut self.table, ctx, id);
+    }
+
+    /// The job that ended first, if those that are over hold too much, but not
+    /// this one.
+    pub(in crate::runtime) fn one_too_heavy(&self, limits: &Limits, but: JobId) -> Option<JobId> {
+        self.table.first_settled().filter(|id| *id != but && self.table.ended_bytes > limits.ended_bytes)
     }
 
     fn unlist(&mut self, id: JobId) {
@@ -103,6 +118,7 @@ impl Jobs {
     /// Forgets a job whose agent is gone; its key is not, if it still holds.
     pub(in crate::runtime) fn forget(&mut self, ctx: &mut Context, id: JobId) -> Option<Job> {
         ctx.timers.clear(Timer::Retention(id));
+        ctx.timers.clear(Timer::EndMissed(id));
         ctx.timers.clear(Timer::Purge(id));
         if let Some((principal, key)) = self.table.get(id).and_then(|job| Some((&job.spec.principal, job.spec.key?))) {
             self.keys.keep(ctx, principal, key, id);

@@ -252,6 +252,15 @@ impl Table {
     }
 }
 
+/// Lets the events of a job that is over go from memory, where the store has them.
+pub(super) fn unload(table: &mut Table, ctx: &Context, id: JobId) {
+    let end = table.get(id).and_then(Job::end).map(|end| end.pos);
+    if let Some(end) = end.filter(|end| ctx.config.history && *end <= ctx.log.durable()) {
+        table.memory.loaded.remove(&end);
+        table.change(id, |job| job.events.drop_all());
+    }
+}
+
 /// Whether events of a job may go before it is forgotten: from memory, if they
 /// are in a store, or for good while it goes on.
 fn may_let_go(job: &Job, in_store: bool) -> bool {

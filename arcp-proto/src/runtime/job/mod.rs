@@ -60,6 +60,9 @@ pub use waits::Wait;
 use events::Events;
 use run::{AgentRun, AgentState};
 
+/// What the tables that know a job hold of it, generously.
+const TABLES: usize = 512;
+
 #[derive(Debug)]
 pub(in crate::runtime) struct Job {
     id: JobId,
@@ -75,6 +78,9 @@ pub(in crate::runtime) struct Job {
     events: Events,
     /// Whether its retention is over and only references keep it.
     expired: bool,
+    /// Whether what clients were sent of it is no longer kept for them: a resume
+    /// window has passed since it ended, or it is expired.
+    pub(in crate::runtime) released: bool,
 }
 
 /// What was asked for.
@@ -150,6 +156,7 @@ impl Job {
             run: AgentRun { waits: BTreeSet::from([Wait::Store]), ..AgentRun::default() },
             events: Events::new(limits),
             expired: false,
+            released: false,
         }
     }
 
@@ -318,6 +325,13 @@ impl Job {
     pub(in crate::runtime) fn position(&self, n: u64) -> Option<LogPos> {
         if n == 0 { Some(self.accepted_at) } else { self.event(n).map(|stored| stored.pos) }
     }
+}
+
+/// Bytes a job holds besides the bodies of its events, roughly.
+fn weight(job: &Job) -> usize {
+    let JobSpec { principal, agent, lease, trace, .. } = &job.spec;
+    let texts = principal.to_string().len() + agent.name().len() + lease.as_str().len() + trace.len();
+    TABLES + size_of::<Job>() + texts + job.history().weight()
 }
 
 /// Bytes that wait for a job to start.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::memory::Memory;
-use super::{AgentState, Job};
+use super::{AgentState, Job, weight};
 use crate::id::{JobId, LogPos, Principal};
 
 #[derive(Debug, Default)]
@@ -16,13 +16,23 @@ pub(in crate::runtime) struct Table {
     /// Jobs that are over and that listings still show.
     listed: BTreeSet<(Principal, JobId)>,
     /// Jobs that are over and whose agents are gone, by their end.
-    settled: BTreeMap<LogPos, JobId>,
+    settled: BTreeMap<LogPos, Settled>,
+    /// Bytes of those, besides the bodies of their events.
+    pub(super) ended_bytes: usize,
     /// What may go to make room.
     pub(super) memory: Memory,
     /// Bytes of all events held in memory.
     bytes: usize,
     /// Bytes of all events that can be had, from memory or the store.
     kept_bytes: u64,
+}
+
+/// A job that is over and whose agent is gone.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    job: JobId,
+    /// What it held when it came here.
+    weight: usize,
 }
 
 impl Table {
@@ -51,7 +61,8 @@ impl Table {
         let job = self.by_id.remove(&id)?;
         self.by_principal.remove(&(job.spec.principal.clone(), id));
         if let Some(end) = job.end() {
-            self.settled.remove(&end.pos);
+            let weight = self.settled.remove(&end.pos).map_or(0, |settled| settled.weight);
+            self.ended_bytes -= weight;
             self.memory.forget(end.pos);
         }
         let (bytes, kept) = job.events.sizes();
@@ -133,8 +144,10 @@ impl Table {
     /// may go to make room.
     pub(in crate::runtime) fn settle(&mut self, id: JobId) {
         let job = self.by_id.get(&id).filter(|job| job.run.state == AgentState::Gone);
-        if let Some(end) = job.and_then(Job::end).map(|end| end.pos) {
-            self.settled.insert(end, id);
+        if let Some((job, end)) = job.and_then(|job| Some((job, job.end()?.pos))) {
+            let settled = Settled { job: id, weight: weight(job) };
+            let before = self.settled.insert(end, settled).map_or(0, |before| before.weight);
+            self.ended_bytes = self.ended_bytes + settled.weight - before;
             self.memory.settle(end, id);
         }
     }
@@ -146,6 +159,6 @@ impl Table {
 
     /// The first job that ended, of those whose agents are gone.
     pub(super) fn first_settled(&self) -> Option<JobId> {
-        self.settled.first_key_value().map(|(_, id)| *id)
+        self.settled.first_key_value().map(|(_, settled)| settled.job)
     }
 }

@@ -9,7 +9,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::Sessions;
-use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::error::{BoundOf, Violation};
 use crate::id::{Principal, SessionId};
 use crate::limits::Limits;
 use crate::principal::Account;
@@ -129,9 +129,6 @@ impl Sessions {
     ///
     /// If there is none, and whoever asks can do something about it or not.
     pub(super) fn admit(&mut self, ctx: &mut Context, jobs: &Jobs, principal: &Principal) -> Result<(), Violation> {
-        if ctx.draining {
-            return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down"));
-        }
         let account = principal.account();
         while let Some((full, idle)) = self.admission.obstacle(&account, &ctx.config.limits) {
             self.end(ctx, jobs, idle.ok_or(full)?);

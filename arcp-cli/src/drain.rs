@@ -1,0 +1,77 @@
+//! How `arcp serve` ends: signals, the time that jobs have, and what was cut.
+
+use std::time::Duration;
+
+use arcp_blocking::{ServerHandle, Stopped};
+use arcp_host::server_log::log;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::exit::{Exit, Failure};
+
+/// How long jobs may go on once the program was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain(
+    /// `None`: until they end.
+    pub Option<Duration>,
+);
+
+/// The first signal drains, a second SIGTERM or SIGINT closes at once. SIGHUP,
+/// the end of a terminal, drains too, unless whoever started us had it ignored,
+/// as `nohup` does.
+pub fn on_signals(server: ServerHandle, Drain(time): Drain) -> Result<(), Failure> {
+    let mut heard = vec![SIGINT, SIGTERM];
+    if !is_ignored(SIGHUP) {
+        heard.push(SIGHUP);
+    }
+    let mut signals = Signals::new(heard)?;
+    let have = match time {
+        Some(Duration::ZERO) => "no time to end".to_string(),
+        Some(time) => format!("{} to end", humantime::format_duration(time)),
+        None => "as long as they take".to_string(),
+    };
+    let listen = move || {
+        let mut draining = false;
+        for signal in signals.forever() {
+            let name = match signal {
+                SIGHUP => "SIGHUP, the terminal is gone",
+                SIGINT => "SIGINT",
+                _ => "SIGTERM",
+            };
+            if !draining {
+                draining = true;
+                log(format_args!(
+                    "arcp: {name}: no new jobs are accepted, and those there are have {have}; \
+                     once more to stop at once"
+                ));
+                server.drain();
+            } else if signal != SIGHUP {
+                log(format_args!("arcp: {name}: stopping at once"));
+                server.shutdown();
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_string()).spawn(listen)?;
+    Ok(())
+}
+
+/// Says what was cut, if anything was.
+pub fn ended(stopped: &Stopped) -> Exit {
+    let cut = stopped.cut.len();
+    match cut {
+        0 => Exit::Success,
+        _ => {
+            let jobs = if cut == 1 { "1 job had".to_string() } else { format!("{cut} jobs had") };
+            log(format_args!("arcp: stopped while {jobs} not ended; --drain gives them more time"));
+            Exit::Cut
+        }
+    }
+}
+
+/// Whether a signal was ignored when this program was started.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 << (signal - 1) != 0)
+}
