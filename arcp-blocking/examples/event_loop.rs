@@ -183,7 +183,8 @@ impl EventLoop {
             Ok(socket) => {
                 let connection = Connection { socket, window: WriteWindow::default(), paused: false };
                 self.peers.by_conn.insert(conn, Peer::Open(connection));
-                let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None };
+                let opened =
+                    Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
                 self.driver.handle(opened, &mut self.peers)?;
                 self.driver.handle(WriteWindow::opening_credit(conn), &mut self.peers)?;
                 self.read(conn)?;

@@ -287,7 +287,7 @@ impl Connections {
         self.by_conn.insert(conn, token);
         self.dirty.insert(token);
         vec![
-            Input::Opened { conn, transport: Transport::WebSocket, address, peer: None },
+            Input::Opened { conn, transport: Transport::WebSocket, address, binding: None, peer: None },
             WriteWindow::opening_credit(conn),
         ]
     }

@@ -47,7 +47,10 @@ pub fn serve(
     let read = move || read(input, &arrived, &reader, frame_bytes);
     std::thread::Builder::new().name("reader".to_string()).spawn(read)?;
     let mut pipes = Pipes { frames: Some(frames), paused: false };
-    driver.handle(Input::Opened { conn: CONN, transport: Transport::Lines, address: None, peer }, &mut pipes)?;
+    driver.handle(
+        Input::Opened { conn: CONN, transport: Transport::Lines, address: None, binding: None, peer },
+        &mut pipes,
+    )?;
     driver.handle(WriteWindow::opening_credit(CONN), &mut pipes)?;
     if let Err(fenced) = run(&mut driver, &mut pipes, &received, &written) {
         cut.store(true, Ordering::SeqCst);

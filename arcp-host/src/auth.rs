@@ -2,13 +2,14 @@
 
 use arcp_proto::id::Principal;
 use arcp_proto::model::request::Credential;
+use arcp_proto::runtime::Verdict;
 use arcp_proto::secret::Secret;
 use subtle::{Choice, ConstantTimeEq as _};
 
 /// Judges credentials.
 pub trait Authenticator: Send + Sync {
-    /// Whose credential this is; `None` if nobody's.
-    fn verify(&self, credential: &Credential) -> Option<Principal>;
+    /// Whose credential this is, and how far that goes; `None` if nobody's.
+    fn verify(&self, credential: &Credential) -> Option<Verdict>;
 
     /// Whether `verify` never waits for anything: then it is called on the
     /// loop instead of on a thread of its own.
@@ -25,7 +26,7 @@ pub trait Authenticator: Send + Sync {
 /// let mut tokens = BearerTokens::default();
 /// tokens.add(&Secret::new("t0p".into()), Principal::new("alice").unwrap());
 /// let sent = Credential::Bearer(Secret::new("t0p".into()));
-/// assert_eq!(tokens.verify(&sent), Principal::new("alice"));
+/// assert_eq!(tokens.verify(&sent).map(|verdict| verdict.principal), Principal::new("alice"));
 /// assert_eq!(tokens.verify(&Credential::Anonymous), None);
 /// ```
 #[derive(Debug, Default)]
@@ -47,7 +48,7 @@ impl BearerTokens {
 
 impl Authenticator for BearerTokens {
     /// Compares with every token, whichever fits, so that time tells nothing.
-    fn verify(&self, credential: &Credential) -> Option<Principal> {
+    fn verify(&self, credential: &Credential) -> Option<Verdict> {
         let Credential::Bearer(token) = credential else {
             return None;
         };
@@ -59,7 +60,7 @@ impl Authenticator for BearerTokens {
                 found = Some(principal);
             }
         }
-        found.cloned()
+        found.cloned().map(Verdict::from)
     }
 
     fn is_instant(&self) -> bool {

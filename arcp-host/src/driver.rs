@@ -34,7 +34,7 @@
 //!
 //! let (conn, mut peer) = (ConnId(1), Peer::default());
 //! let owner = Principal::new("owner");
-//! driver.handle(Input::Opened { conn, transport: Transport::Lines, address: None, peer: owner }, &mut peer)?;
+//! driver.handle(Input::Opened { conn, transport: Transport::Lines, address: None, binding: None, peer: owner }, &mut peer)?;
 //! driver.handle(WriteWindow::opening_credit(conn), &mut peer)?;
 //! for frame in [
 //!     r#"{"id":"1","type":"session.hello"}"#,
@@ -69,7 +69,7 @@ use std::time::Duration;
 use arcp_proto::id::{ConnId, OpId, Principal};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
-use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict, unfinished};
+use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, unfinished};
 
 pub use self::host::{ExtensionTaker, Host, HostError, Observer};
 pub use self::window::WriteWindow;
@@ -299,7 +299,8 @@ impl Driver {
     pub fn oversees(&self, credential: &Credential) -> Option<bool> {
         let Access { authenticator, overseers } = &self.access;
         let judged = authenticator.is_instant().then(|| authenticator.verify(credential))?;
-        Some(judged.is_some_and(|who| overseers.contains(&who)))
+        // Nothing says what such a channel is bound to.
+        Some(judged.is_some_and(|verdict| verdict.binding.is_none() && overseers.contains(&verdict.principal)))
     }
 
     /// How many agents run.
@@ -432,15 +433,15 @@ impl Driver {
 
     fn authenticate(&mut self, op: OpId, credential: Credential) {
         if self.access.authenticator.is_instant() {
-            let principal = self.access.authenticator.verify(&credential);
-            return self.input(Input::Authenticated { op, verdict: principal.map(Verdict::from) });
+            let verdict = self.access.authenticator.verify(&credential);
+            return self.input(Input::Authenticated { op, verdict });
         }
         // One thread each; their number is bounded by the connections that
         // may be in their handshake.
         let (authenticator, mailbox) = (self.access.authenticator.clone(), self.mailbox.clone());
         let judge = move || {
-            let principal = authenticator.verify(&credential);
-            mailbox.put(Input::Authenticated { op, verdict: principal.map(Verdict::from) });
+            let verdict = authenticator.verify(&credential);
+            mailbox.put(Input::Authenticated { op, verdict });
         };
         if std::thread::Builder::new().name("authenticate".to_string()).spawn(judge).is_err() {
             self.input(Input::Authenticated { op, verdict: None });

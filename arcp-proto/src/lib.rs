@@ -34,6 +34,7 @@ pub mod model;
 mod principal;
 pub mod record;
 pub mod runtime;
+pub mod scope;
 pub mod secret;
 pub mod time;
 pub mod wire;

@@ -51,7 +51,7 @@ impl Stage {
     }
 
     fn open(&mut self, conn: ConnId, op: OpId) {
-        self.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
+        self.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None });
         self.input(Input::Credit { conn, bytes: u32::MAX, frames: u32::MAX });
         let hello = br#"{"id":"h","type":"session.hello","payload":{"auth":{"token":"t"}}}"#.to_vec();
         self.input(Input::Received { conn, frame: hello });

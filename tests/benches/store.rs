@@ -255,6 +255,7 @@ fn restart() {
         session: session(1),
         principal: principal(1),
         anonymous: false,
+        scopes: Default::default(),
         view,
         token,
         extensions: vec![],
@@ -343,7 +344,7 @@ fn stay_flat() {
     };
     steady.store.load(&mut |_, _| {}).expect("it is new");
     let conn = ConnId(1);
-    steady.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
+    steady.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None });
     steady.input(Input::Credit { conn, bytes: u32::MAX, frames: u32::MAX });
     let hello = json!({"id": "1", "type": "session.hello", "payload": {"auth": {"scheme": "none"}, "capabilities": {"features": ["ack"]}}});
     steady.receive(&hello);

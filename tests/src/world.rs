@@ -19,6 +19,7 @@ use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
     AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport, Verdict,
 };
+use arcp_proto::scope::Scopes;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
 
@@ -128,6 +129,10 @@ pub struct World {
     pub family: Family,
     /// When a credential expires, for those that do.
     pub credentials_until: BTreeMap<String, UtcMs>,
+    /// What a credential may be used for, and what it is bound to.
+    pub credentials: BTreeMap<String, (Scopes, Option<String>)>,
+    /// What the next connections prove by themselves.
+    pub binding: Option<String>,
     last_conn: u64,
     /// Batches on their way to the store.
     given: Vec<Batch>,
@@ -182,6 +187,8 @@ impl World {
             nodes: Vec::new(),
             family: Family::Hello,
             credentials_until: BTreeMap::new(),
+            credentials: BTreeMap::new(),
+            binding: None,
             last_conn: 0,
             given: Vec::new(),
             store: VirtualStore::default(),
@@ -371,7 +378,8 @@ impl World {
             Credential::Bearer(token) => {
                 let principal = token.expose().strip_prefix("tok-").and_then(Principal::new);
                 let expires_at = self.credentials_until.get(token.expose()).copied();
-                principal.map(|principal| Verdict { expires_at, ..Verdict::from(principal) })
+                let (scopes, binding) = self.credentials.get(token.expose()).cloned().unwrap_or_default();
+                principal.map(|principal| Verdict { principal, scopes, expires_at, binding })
             }
             Credential::Anonymous | Credential::Other { .. } => None,
         };
@@ -616,7 +624,7 @@ impl World {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         self.wires.insert(conn, Wire { client, ..Wire::default() });
-        self.input(Input::Opened { conn, transport, address, peer });
+        self.input(Input::Opened { conn, transport, address, binding: self.binding.clone(), peer });
         self.input(Input::Credit { conn, bytes: self.options.window, frames: 64 });
         conn
     }

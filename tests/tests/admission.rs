@@ -331,7 +331,7 @@ impl Bare {
 
     fn open(&mut self, n: u64, kind: &str, payload: Value) -> ConnId {
         let conn = ConnId(n);
-        self.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
+        self.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None });
         self.input(Input::Credit { conn, bytes: 1 << 20, frames: 100 });
         self.say(conn, kind, payload);
         conn
@@ -405,7 +405,7 @@ fn a_credential_counts_until_it_is_judged_also_of_a_peer_that_has_left() {
     for n in 1..20 {
         let conn = ConnId(n);
         let hello = json!({"id": "1", "type": "session.hello", "payload": hello_payload("t")});
-        let open = Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None };
+        let open = Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
         let said = Input::Received { conn, frame: hello.to_string().into_bytes() };
         for input in [open, Input::Credit { conn, bytes: 1 << 20, frames: 100 }, said, Input::Closed { conn }] {
             bare.runtime.handle(bare.now, input);

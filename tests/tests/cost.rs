@@ -81,7 +81,7 @@ impl Stage {
     fn session(&mut self, frames: u32) -> ConnId {
         self.conns += 1;
         let conn = ConnId(self.conns);
-        self.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
+        self.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None });
         self.input(Input::Credit { conn, bytes: u32::MAX, frames });
         self.send(
             conn,

@@ -77,7 +77,7 @@ impl Loop {
         let conn = ConnId(self.conn.0 + 1);
         self.conn = conn;
         let owner = Principal::new("owner");
-        let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: owner };
+        let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: owner };
         self.driver.handle(opened, &mut self.peer).expect("the store works");
         self.driver.handle(WriteWindow::opening_credit(conn), &mut self.peer).expect("the store works");
         let capabilities = json!({"encodings": ["json"], "features": ["subscribe"]});
@@ -387,7 +387,8 @@ fn a_deadline_is_put_off_while_more_has_arrived_but_not_for_ever() {
         host
     });
     // This one says nothing.
-    let silent = Input::Opened { conn: ConnId(2), transport: Transport::WebSocket, address: None, peer: None };
+    let silent =
+        Input::Opened { conn: ConnId(2), transport: Transport::WebSocket, address: None, binding: None, peer: None };
     looped.driver.handle(silent, &mut looped.peer).expect("the store works");
     while looped.driver.next_wait() != Some(Duration::ZERO) {
         std::thread::park_timeout(looped.driver.next_wait().expect("it has to speak in time"));

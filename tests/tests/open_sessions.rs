@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use arcp_proto::runtime::{CloseReason, Notice};
+use arcp_proto::scope::Scopes;
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -426,6 +427,45 @@ fn a_credential_that_is_over_vouches_for_nobody() {
     raw.send(&mut world, "session.hello", hello_payload("tok-alice"));
     assert_eq!(code(&raw.expect(&mut world, "session.error")), "UNAUTHENTICATED");
     assert_eq!(world.runtime().stats().sessions, 0);
+    world.finish();
+}
+
+#[test]
+fn a_credential_that_is_bound_counts_on_its_own_channel_only() {
+    let mut world = World::seeded(24);
+    world.credentials.insert("tok-alice".into(), (Scopes::default(), Some("sha256:a".into())));
+    for (binding, admitted) in [(None, false), (Some("sha256:b"), false), (Some("sha256:a"), true)] {
+        world.binding = binding.map(str::to_string);
+        let mut raw = Raw::connect(&mut world);
+        raw.send(&mut world, "session.hello", hello_payload("tok-alice"));
+        let answer = raw.expect_any(&mut world, &["session.welcome", "session.error"]);
+        assert_eq!(answer["type"] == "session.welcome", admitted, "{binding:?}: {answer}");
+    }
+    // A proof that comes later is bound as well.
+    let (mut raw, _) = Raw::open(&mut world, "tok-alice");
+    world.credentials.insert("tok-alice".into(), (Scopes::default(), Some("sha256:b".into())));
+    raw.send(&mut world, "session.authenticate", json!({"response": "tok-alice"}));
+    assert_eq!(code(&raw.expect(&mut world, "session.unauthenticated")), "UNAUTHENTICATED");
+    world.finish();
+}
+
+#[test]
+fn the_scopes_that_a_session_was_opened_with_outlive_the_process() {
+    let mut world = World::seeded(25);
+    let scopes: Scopes = ["job.submit", "job.cancel"].into_iter().collect();
+    world.credentials.insert("tok-alice".into(), (scopes, None));
+    let (_, welcome) = Raw::hello(&mut world, "tok-alice");
+    world.settle();
+    let granted = |world: &World| format!("{:?}", world.runtime().digest()).contains("job.cancel");
+    assert!(granted(&world));
+    // A restart must come to the same; nor does whoever comes back change it.
+    world.crash();
+    world.settle();
+    assert!(granted(&world));
+    world.credentials.clear();
+    let mut back = Raw::resume(&mut world, "tok-alice", &welcome, 0);
+    back.expect(&mut world, "session.welcome");
+    assert!(granted(&world));
     world.finish();
 }
 

@@ -219,14 +219,20 @@ fn a_connection_that_is_opened_under_a_number_in_use_is_told_of_and_changes_noth
     let mut world = World::seeded(6);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let conn = raw.conn;
-    world.input(Input::Opened { conn, transport: Transport::Lines, address: None, peer: Principal::new("boss") });
+    world.input(Input::Opened {
+        conn,
+        transport: Transport::Lines,
+        address: None,
+        binding: None,
+        peer: Principal::new("boss"),
+    });
     assert_eq!(world.notices.last(), Some(&Notice::ConnIdInUse { conn }));
     assert_eq!(world.runtime().stats().connections, 1);
     raw.submit(&mut world, json!({"agent": "echo"}));
     raw.until_end(&mut world);
     world.input(Input::Closed { conn });
     let before = world.notices.len();
-    world.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
+    world.input(Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None });
     assert!(!world.notices[before..].contains(&Notice::ConnIdInUse { conn }), "it is free again");
     world.input(Input::Closed { conn });
     world.finish();

@@ -112,7 +112,13 @@ fn shown(store: &mut dyn Store, resume: &Value) -> Value {
     let inputs = restored
         .chain([
             Input::Restored { last },
-            Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: Principal::new("a") },
+            Input::Opened {
+                conn,
+                transport: Transport::WebSocket,
+                address: None,
+                binding: None,
+                peer: Principal::new("a"),
+            },
             Input::Credit { conn, bytes: 1 << 24, frames: 10_000 },
         ])
         .chain(frames);

@@ -128,7 +128,7 @@ fn time_that_goes_back_stands_still() {
     let at = |seconds: u64| Now { mono: Timestamp(seconds * 1_000_000), utc: UtcMs(1_767_225_600_000) };
     let seeds = Seeds { public: [1; 32], secret: [2; 32] };
     let mut runtime = Runtime::new(Config::new("t", "1"), seeds, at(100)).expect("the configuration works");
-    let open = |conn| Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None };
+    let open = |conn| Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
     runtime.handle(at(50), open(ConnId(1)));
     assert_eq!(runtime.next_deadline().map(|deadline| deadline.at), Some(at(110).mono));
     runtime.handle(at(60), Input::Tick);

@@ -18,7 +18,7 @@ use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, Watch};
-use arcp_proto::runtime::{Batch, Notice, Record};
+use arcp_proto::runtime::{Batch, Notice, Record, Verdict};
 use arcp_tests::kept::Folder;
 use arcp_tests::raw::hello_payload;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send, submit};
@@ -240,14 +240,14 @@ struct Talkative {
 }
 
 impl Authenticator for Talkative {
-    fn verify(&self, credential: &Credential) -> Option<Principal> {
+    fn verify(&self, credential: &Credential) -> Option<Verdict> {
         let mut asked = self.asked.lock().expect("nobody panics here");
         *asked += 1;
         self.another.notify_all();
         let (asked, _) = self.another.wait_timeout_while(asked, PATIENCE, |asked| *asked < 2).expect("nobody panics");
         drop(asked);
         match credential {
-            Credential::Bearer(token) => Principal::new(token.expose().strip_prefix("I am ")?),
+            Credential::Bearer(token) => Principal::new(token.expose().strip_prefix("I am ")?).map(Verdict::from),
             Credential::Anonymous | Credential::Other { .. } => None,
         }
     }

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::config::Config;
 use super::effect::Effect;
-use super::io::{EventRecord, Notice, Output, Record};
+use super::io::{Deadline, EventRecord, Notice, Output, Record};
 use super::log::Log;
 use super::timers::{Timer, Timers};
 use crate::entropy::{Entropy, Seeds};
@@ -166,6 +166,12 @@ impl Context {
     /// has been, and after `longest` even if the calendar went back.
     pub(super) fn moment(&self, at: UtcMs, longest: Duration) -> Timestamp {
         self.now.until(at, longest).max(self.soonest())
+    }
+
+    /// When the next timer is due; silence that is not judged yet is judged by
+    /// the next tick.
+    pub(super) fn next_deadline(&self) -> Option<Deadline> {
+        self.timers.next().map(|(at, reason)| Deadline { at: at.max(self.soonest()), reason })
     }
 
     /// The next moment at which a timer may be set.

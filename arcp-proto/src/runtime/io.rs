@@ -4,18 +4,22 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::entropy::Seeds;
-use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId};
+use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::event::JobError;
 use crate::model::job::FinalStatus;
-use crate::model::request::{Credential, Extension};
+use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
+use crate::scope::Scopes;
 use crate::time::{Timestamp, UtcMs};
+use crate::wire::envelope::Header;
+use crate::wire::{self, Family};
 
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
 pub use super::records::{EventRecord, JobRecord, KeyRecord, Record};
@@ -37,9 +41,17 @@ pub enum Input {
         /// share their bounds by it.
         #[serde(default)]
         address: Option<IpAddr>,
+        /// What the channel proves by itself, such as the fingerprint of its
+        /// peer's certificate: a credential that is bound to something else
+        /// vouches for nobody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        binding: Option<String>,
         /// Who the transport itself vouches for, if it does.
         peer: Option<Principal>,
     },
+    /// A connection comes from an [`Edge`](super::Edge), instead of
+    /// [`Opened`](Self::Opened): its peer is known.
+    HandedOver(Box<HandOver>),
     /// One whole frame arrived: a text message, a binary message holding
     /// UTF-8 JSON, or a line.
     Received {
@@ -189,6 +201,84 @@ pub struct InputFault {
     pub reason: String,
 }
 
+/// A connection on its way from an [`Edge`](super::Edge) to a runtime: the frame
+/// that it opened with, and what was found out about its peer.
+///
+/// The runtime takes its word for it. Without a verdict that counts at that
+/// time it judges the credential of the frame itself.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// The connection; the same number to the edge and the runtime.
+    pub conn: ConnId,
+    /// What carries it.
+    pub transport: Transport,
+    /// Where its peer is, if that is known.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
+    /// Who the transport itself vouches for, if it does.
+    #[serde(default)]
+    pub peer: Option<Principal>,
+    /// What the channel proves by itself.
+    #[serde(default)]
+    pub binding: Option<String>,
+    /// The frame that it opened with; it may hold a credential or a token.
+    #[serde(with = "crate::record::frame_text")]
+    pub frame: Vec<u8>,
+    /// The request that is answered: that of the frame, or of the proof that
+    /// was asked for.
+    pub request: WireId,
+    /// Who its peer is; `None`: nobody vouches for it.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// The nonce that its peer was challenged with.
+    #[serde(default)]
+    pub nonce: Option<String>,
+    /// Proofs of it that were not accepted.
+    #[serde(default)]
+    pub failures: u8,
+    /// What may be written to it without more [`Input::Credit`].
+    #[serde(default)]
+    pub credit: Credit,
+}
+
+/// How much may be written to a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credit {
+    /// Bytes; less than nothing where the last frame was larger than what was
+    /// left.
+    pub bytes: i64,
+    /// Frames.
+    pub frames: u32,
+}
+
+impl HandOver {
+    /// Who its peer is; `None`: nobody vouches for it.
+    pub fn principal(&self) -> Option<&Principal> {
+        self.verdict.as_ref().map(|verdict| &verdict.principal)
+    }
+
+    /// The earlier session that its peer opens with the wish to have back: who
+    /// has no principal is told apart by its token.
+    pub fn resumes(&self) -> Option<ResumeClaim> {
+        let header = Header::read(core::str::from_utf8(&self.frame).ok()?).ok()?;
+        match wire::read_request(Family::of_first(&header)?, &header).ok()?.request {
+            Request::Handshake(HandshakeRequest::Open(open)) => open.resume,
+            Request::Handshake(HandshakeRequest::Resume(claim)) => Some(claim),
+            Request::Handshake(HandshakeRequest::Authenticate(_)) | Request::Session(_) | Request::Command(_) => None,
+        }
+    }
+}
+
+/// Shows no frame: it may hold a credential.
+impl fmt::Debug for HandOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HandOver { conn, transport, address, request, verdict, .. } = self;
+        let mut shown = f.debug_struct("HandOver");
+        shown.field("conn", conn).field("transport", transport).field("address", address);
+        shown.field("request", request).field("verdict", verdict).finish_non_exhaustive()
+    }
+}
+
 /// Whom an authenticator vouches for.
 ///
 /// ```
@@ -202,16 +292,24 @@ pub struct InputFault {
 pub struct Verdict {
     /// Who it is.
     pub principal: Principal,
+    /// What the credential may be used for.
+    #[serde(skip_serializing_if = "Scopes::is_empty")]
+    pub scopes: Scopes,
     /// When the credential expires; `None`: never. A session that is not
     /// refreshed by then, or resumed, is taken from its client. One that is
     /// over already vouches for nobody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UtcMs>,
+    /// What the credential is bound to, such as the fingerprint of a
+    /// certificate: it counts only on a channel that
+    /// [says the same](Input::Opened::binding).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binding: Option<String>,
 }
 
 impl From<Principal> for Verdict {
     fn from(principal: Principal) -> Verdict {
-        Verdict { principal, expires_at: None }
+        Verdict { principal, scopes: Scopes::default(), expires_at: None, binding: None }
     }
 }
 
@@ -223,7 +321,11 @@ enum StoredVerdict {
     Whole {
         principal: Principal,
         #[serde(default)]
+        scopes: Scopes,
+        #[serde(default)]
         expires_at: Option<UtcMs>,
+        #[serde(default)]
+        binding: Option<String>,
     },
 }
 
@@ -231,7 +333,9 @@ impl From<StoredVerdict> for Verdict {
     fn from(stored: StoredVerdict) -> Verdict {
         match stored {
             StoredVerdict::Alone(principal) => Verdict::from(principal),
-            StoredVerdict::Whole { principal, expires_at } => Verdict { principal, expires_at },
+            StoredVerdict::Whole { principal, scopes, expires_at, binding } => {
+                Verdict { principal, scopes, expires_at, binding }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod context;
 mod delivery;
 mod digest;
 mod dispatch;
+mod edge;
 mod effect;
 mod io;
 mod job;
@@ -21,10 +22,11 @@ use alloc::vec::Vec;
 pub use config::Config;
 pub use delivery::subscription_id;
 pub use digest::Digest;
+pub use edge::{Edge, EdgeOutput};
 pub use io::{
-    AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, Batch, ChunkData, CloseReason, Deadline, EventRecord, Input,
-    InputFault, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered, NumberedRun, Operator, Output, Record,
-    Remaining, Shown, Timer, Transport, Verdict,
+    AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, Batch, ChunkData, CloseReason, Credit, Deadline,
+    EventRecord, HandOver, Input, InputFault, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered,
+    NumberedRun, Operator, Output, Record, Remaining, Shown, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;
@@ -37,6 +39,7 @@ use crate::time::Now;
 use connection::Connections;
 use context::Context;
 use delivery::Delivery;
+use edge::NewConnection;
 use job::Jobs;
 use log::Waiter;
 use session::Sessions;
@@ -87,7 +90,9 @@ use session::Sessions;
 /// let mut runtime = Runtime::new(config, seeds, Now::default())?;
 ///
 /// let conn = ConnId(1);
-/// runtime.handle(Now::default(), Input::Opened { conn, transport: Transport::WebSocket, address: None, peer: None });
+/// let opened =
+///     Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
+/// runtime.handle(Now::default(), opened);
 /// runtime.handle(Now::default(), Input::Credit { conn, bytes: 65_536, frames: 64 });
 /// let hello = br#"{"id":"1","type":"session.hello","payload":{"auth":{"scheme":"none"}}}"#;
 /// runtime.handle(Now::default(), Input::Received { conn, frame: hello.to_vec() });
@@ -135,18 +140,22 @@ impl Runtime {
         self.ctx.advance(now);
         self.fire_timers(matches!(input, Input::Tick));
         match input {
-            Input::Opened { conn, transport, address, peer } => {
-                self.connections.on_opened(&mut self.ctx, conn, transport, address, peer);
+            Input::Opened { conn, transport, address, binding, peer } => {
+                let opened = NewConnection { conn, transport, address, binding, peer };
+                self.connections.on_opened(&mut self.ctx, opened);
+            }
+            Input::HandedOver(handed) => {
+                let judged = self.connections.on_handed_over(&mut self.ctx, *handed);
+                self.on_judged(judged);
             }
             Input::Received { conn, frame } => self.on_received(conn, &frame),
             Input::TooLong { conn } => self.on_too_long(conn),
-            Input::Credit { conn, bytes, frames } => {
-                if let Some(conn) = self.connections.get_mut(conn) {
-                    conn.on_credit(&mut self.ctx, bytes, frames);
-                }
-            }
+            Input::Credit { conn, bytes, frames } => self.connections.on_credit(&mut self.ctx, conn, bytes, frames),
             Input::Closed { conn } => self.connections.on_closed(&mut self.ctx, conn),
-            Input::Authenticated { op, verdict } => self.on_authenticated(op, verdict),
+            Input::Authenticated { op, verdict } => {
+                let judged = self.connections.on_authenticated(&mut self.ctx, op, verdict);
+                self.on_judged(judged);
+            }
             Input::Persisted { up_to } => self.on_persisted(up_to),
             Input::PersistFailed { .. } => self.ctx.on_persist_failed(),
             Input::Agent { job, call } => self.agents().on_call(job, None, call),
@@ -188,9 +197,7 @@ impl Runtime {
     /// When to call [`handle`](Self::handle) again at the latest, and why.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline> {
-        // Silence that is not judged yet is judged by the next tick.
-        let soonest = self.ctx.soonest();
-        self.ctx.timers.next().map(|(at, reason)| Deadline { at: at.max(soonest), reason })
+        self.ctx.next_deadline()
     }
 
     /// How much there is of everything, for an operator.

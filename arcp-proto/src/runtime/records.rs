@@ -14,6 +14,7 @@ use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventClass, JobEvent};
 use crate::model::request::{Filter, Invocation};
+use crate::scope::Scopes;
 use crate::secret::SecretDigest;
 use crate::time::UtcMs;
 use crate::wire::View;
@@ -30,6 +31,9 @@ pub enum Record {
         principal: Principal,
         /// Whether nobody vouches for the principal, which says so itself.
         anonymous: bool,
+        /// The scopes that it was opened with; it never has others.
+        #[serde(default, skip_serializing_if = "Scopes::is_empty")]
+        scopes: Scopes,
         /// How its peer sees things.
         view: View,
         /// What resumes it.
@@ -255,7 +259,9 @@ impl Record {
         let list = |list: &[String]| list.iter().map(|text| FIXED + text.len()).sum::<usize>();
         FIXED
             + match self {
-                Record::SessionOpened { extensions, .. } => list(extensions),
+                Record::SessionOpened { scopes, extensions, .. } => {
+                    scopes.iter().map(str::len).sum::<usize>() + list(extensions)
+                }
                 Record::JobAccepted(job) => {
                     let extensions = job.invocation.extensions.as_ref().map_or(0, |json| json.as_str().len());
                     FIXED + job.input.as_str().len() + job.lease.as_str().len() + extensions + job.trace.len()

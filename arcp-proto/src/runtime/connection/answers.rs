@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 use super::Connections;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos};
-use crate::model::reply::{CommandReply, HandshakeReply, Refusal, RefusedKind, Reply, SessionReply, Subject};
+use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply, Subject};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
 use crate::runtime::effect::{Position, Withdrawn};
@@ -241,8 +241,7 @@ impl Connections {
     }
 
     /// Answers a message that could not be understood or may not be sent, as
-    /// the refusal of what it asks for. Before there is a session that is the
-    /// end of the connection.
+    /// the refusal of what it asks for.
     pub(in crate::runtime) fn refuse_message(
         &mut self,
         ctx: &mut Context,
@@ -251,11 +250,7 @@ impl Connections {
         violation: Violation,
         at: Position,
     ) {
-        if self.session(id).is_some() {
-            return self.refuse_freely(ctx, id, Refusal::about(subject, violation), at);
-        }
-        self.refuse_freely(ctx, id, Refusal::of(RefusedKind::Session, violation, subject.id), at);
-        self.leave_after(ctx, id, CloseReason::Refused);
+        self.refuse_freely(ctx, id, Refusal::about(subject, violation), at);
     }
 
     /// Refuses a connection, and ends it at once.
@@ -273,9 +268,14 @@ mod tests {
 
     use super::*;
     use crate::entropy::Seeds;
+    use crate::id::WireId;
+    use crate::model::feature::Features;
+    use crate::model::request::{ClientInfo, Credential, Open};
     use crate::runtime::Config;
-    use crate::runtime::io::{Output, Transport};
+    use crate::runtime::edge::{Arrived, Channel, Evidence, Opening, Wish};
+    use crate::runtime::io::Output;
     use crate::time::Now;
+    use crate::wire::View;
 
     const PEER: ConnId = ConnId(1);
 
@@ -283,8 +283,13 @@ mod tests {
         let seeds = Seeds { public: [1; 32], secret: [2; 32] };
         let (mut ctx, mut connections) =
             (Context::new(Config::new("t", "1"), &seeds, Now::default()), Connections::default());
-        connections.on_opened(&mut ctx, PEER, Transport::WebSocket, None, None);
-        connections.get_mut(PEER).expect("it is open").on_credit(&mut ctx, 1 << 20, 100);
+        let client = ClientInfo { name: "c".into(), version: "1".into() };
+        let wish = Wish::New(Open::new(client, Credential::Anonymous, Features::default()));
+        let request = WireId::new("1").expect("an id");
+        let (view, channel, evidence) = (View::before_handshake(false), Channel::new(PEER), Evidence::default());
+        let opening = Opening { request, wish, verdict: None };
+        connections.let_in(&ctx, Some(Arrived { opening, view, channel, evidence }));
+        connections.on_credit(&mut ctx, PEER, 1 << 20, 100);
         (ctx, connections)
     }
 

@@ -1,33 +1,33 @@
 //! One connection: what may be written to it, and what it is sent.
 
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use core::time::Duration;
 
 use super::answers::{Answers, Content, Next, Queued, Turn};
-use super::channel::Channel;
 use super::check::Check;
-use super::handshake::Handshake;
 use super::heartbeat::Heartbeat;
-use crate::id::{ConnId, Principal, SessionId};
+use crate::id::{ConnId, OpId, SessionId, WireId};
 use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply};
 use crate::principal::Network;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
+use crate::runtime::edge::{Channel, Evidence};
 use crate::runtime::effect::Withdrawn;
-use crate::runtime::io::{Notice, Output, Transport};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 use crate::time::Timestamp;
-use crate::wire::profile::RefusalForm;
 use crate::wire::{self, Stamp, View};
 
 #[derive(Debug)]
 pub(in crate::runtime) struct Conn {
-    id: ConnId,
     pub(super) view: View,
     pub(super) channel: Channel,
     pub(super) heartbeat: Heartbeat,
-    pub(super) handshake: Handshake,
+    pub(super) evidence: Evidence,
+    /// The session that is attached.
+    pub(super) session: Option<SessionId>,
+    /// A proof that is being judged for that session.
+    pub(super) proving: Option<(OpId, WireId)>,
     /// Whether it has no session yet that it can do anything in.
     pub(super) opening: bool,
     /// Whether its peer has been told of the session.
@@ -42,19 +42,15 @@ pub(in crate::runtime) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(
-        id: ConnId,
-        transport: Transport,
-        network: Option<Network>,
-        peer: Option<Principal>,
-        now: Timestamp,
-    ) -> Conn {
+    /// One whose peer may come in.
+    pub(super) fn new(view: View, channel: Channel, evidence: Evidence, now: Timestamp) -> Conn {
         Conn {
-            id,
-            view: View::before_handshake(transport == Transport::Lines),
-            channel: Channel::default(),
+            view,
+            channel,
             heartbeat: Heartbeat::new(now),
-            handshake: Handshake::new(peer, network),
+            evidence,
+            session: None,
+            proving: None,
             opening: true,
             welcomed: false,
             answers: Answers::default(),
@@ -65,12 +61,12 @@ impl Conn {
     }
 
     pub(super) fn id(&self) -> ConnId {
-        self.id
+        self.channel.id()
     }
 
     /// The session that is attached.
     pub(in crate::runtime) fn session(&self) -> Option<SessionId> {
-        self.handshake.session()
+        self.session
     }
 
     /// How its peer sees things.
@@ -80,7 +76,7 @@ impl Conn {
 
     /// Where its peer comes from.
     pub(in crate::runtime) fn network(&self) -> Option<Network> {
-        self.handshake.network()
+        self.evidence.network()
     }
 
     pub(in crate::runtime) fn has_credit(&self) -> bool {
@@ -132,17 +128,9 @@ impl Conn {
         !self.answers.reach(limits.replies_per_connection, limits.reply_bytes_per_connection)
     }
 
-    /// Its writer can take more.
-    pub(in crate::runtime) fn on_credit(&mut self, ctx: &mut Context, bytes: u32, frames: u32) {
-        self.channel.grant(bytes, frames);
-        // However little it was: the peer reads.
-        ctx.timers.clear(Timer::Stalled(self.id));
-        ctx.ready(self.id);
-    }
-
     pub(in crate::runtime) fn on_hold_over(&mut self, ctx: &mut Context) {
         self.held = false;
-        ctx.ready(self.id);
+        ctx.ready(self.id());
     }
 
     /// A request is answered by a numbered frame: later answers follow that.
@@ -194,7 +182,7 @@ impl Conn {
         }
         if let Some(turn) = turn {
             if !ctx.log.is_durable(turn.gate) {
-                ctx.log.wait(turn.gate, Waiter::Conn(self.id));
+                ctx.log.wait(turn.gate, Waiter::Conn(self.id()));
             } else if cursor >= turn.follows
                 && let Some(next) = self.next_answer(ctx)
             {
@@ -213,7 +201,7 @@ impl Conn {
             Content::Replay(replay) => self.replay = Some(replay),
             // A page that cannot be sent is not looked up.
             Content::Page(listing) if ctx.log.failed => {
-                ctx.log.wait(ctx.log.last(), Waiter::Conn(self.id));
+                ctx.log.wait(ctx.log.last(), Waiter::Conn(self.id()));
                 self.answers.push_first(turn, Content::Page(listing));
                 return None;
             }
@@ -235,9 +223,8 @@ impl Conn {
     }
 
     pub(in crate::runtime) fn send_frame(&mut self, ctx: &mut Context, frame: String) {
-        self.channel.spend(frame.len());
         self.heartbeat.last_sent = ctx.now.mono;
-        ctx.output(Output::Send { conn: self.id, frame });
+        self.channel.send(ctx, frame);
     }
 
     pub(in crate::runtime) fn send_reply(&mut self, ctx: &mut Context, reply: &Reply) {
@@ -259,14 +246,12 @@ impl Conn {
         let hold = self.view.profile.hold_after_watching_ms();
         if hold > 0 {
             self.held = true;
-            ctx.timers.set(Timer::Hold(self.id), ctx.now.mono + Duration::from_millis(hold));
+            ctx.timers.set(Timer::Hold(self.id()), ctx.now.mono + Duration::from_millis(hold));
         }
     }
 
     /// Whether its peer is told of a refusal; an operator is.
     pub(super) fn is_told(&self, ctx: &mut Context, refusal: &Refusal) -> bool {
-        let told = self.view.profile.refusal_form(refusal.kind) != RefusalForm::Silent;
-        ctx.observe(Notice::Refused { conn: self.id, code: refusal.code.as_str().to_string(), told });
-        told
+        self.channel.is_told(ctx, self.view, refusal)
     }
 }

@@ -1,36 +1,32 @@
 //! Connections: a transport's end each, with its credit, its heartbeat and
-//! what it is answered. Sessions attach to them; numbered frames never wait
-//! here.
+//! what it is answered. Peers that are not known yet are arrivals; sessions
+//! attach to the others. Numbered frames never wait here.
 
 mod answers;
 mod authentication;
-mod channel;
 mod check;
 mod conn;
-mod handshake;
 mod heartbeat;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString as _};
-use core::net::IpAddr;
 
 pub(super) use answers::{Answer, Content, Next};
 pub(super) use authentication::Judged;
 pub(super) use check::Held;
 pub(super) use conn::Conn;
-pub(super) use handshake::{Opening, Wish};
 pub(super) use heartbeat::heartbeat_interval;
 
 use super::context::Context;
+use super::edge::{Arrivals, Arrived, NewConnection, Opening, late, too_long};
 use super::effect::{Effect, Position};
-use super::io::{CloseReason, Notice, Output, Transport};
+use super::io::{CloseReason, HandOver, Notice, Output};
 use super::session::Sessions;
 use super::timers::Timer;
 use crate::error::Violation;
-use crate::id::{ConnId, OpId, Principal, SessionId};
+use crate::id::{ConnId, OpId, SessionId};
 use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply, Subject};
 use crate::model::request::{HandshakeRequest, Request, SessionRequest};
-use crate::principal::Network;
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
 use crate::wire::{self, ReceivedRequest, View, frame};
@@ -39,13 +35,15 @@ use crate::wire::{self, ReceivedRequest, View, frame};
 /// still hand over what they had read before they were told to pause.
 const LOG_FLOOD_FACTOR: usize = 4;
 
-/// Every connection, and what is being judged for them.
+/// Every connection.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
+    /// Those whose peer is not known yet.
+    arrivals: Arrivals,
+    /// Those whose peer is known.
     by_id: BTreeMap<ConnId, Conn>,
-    /// How many have no session yet that they can do anything in.
-    handshaking: usize,
-    judging: BTreeMap<OpId, ConnId>,
+    /// How many of these have no session yet that they can do anything in.
+    opening: usize,
     /// Whose submits wait for a check of their inputs.
     checking: BTreeMap<OpId, ConnId>,
 }
@@ -65,12 +63,17 @@ pub(super) enum Heard<'a> {
 
 impl Connections {
     pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+        self.arrivals.len() + self.by_id.len()
+    }
+
+    /// All of them, in the order in which they came.
+    fn ids(&self) -> BTreeSet<ConnId> {
+        self.arrivals.ids().chain(self.by_id.keys().copied()).collect()
     }
 
     /// The session that is attached to a connection.
     pub(super) fn session(&self, id: ConnId) -> Option<SessionId> {
-        self.by_id.get(&id)?.handshake.session()
+        self.by_id.get(&id)?.session()
     }
 
     pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
@@ -82,24 +85,39 @@ impl Connections {
     }
 
     /// A connection is open.
-    pub(super) fn on_opened(
-        &mut self,
-        ctx: &mut Context,
-        id: ConnId,
-        transport: Transport,
-        address: Option<IpAddr>,
-        peer: Option<Principal>,
-    ) {
+    pub(super) fn on_opened(&mut self, ctx: &mut Context, opened: NewConnection) {
+        if self.by_id.contains_key(&opened.conn) {
+            return ctx.observe(Notice::ConnIdInUse { conn: opened.conn });
+        }
+        self.arrivals.on_opened(ctx, opened, self.opening);
+    }
+
+    /// A connection comes from an edge. Gives what its peer wants, if it may
+    /// come in at once.
+    pub(super) fn on_handed_over(&mut self, ctx: &mut Context, handed: HandOver) -> Option<(ConnId, Judged)> {
+        let id = handed.conn;
         if self.by_id.contains_key(&id) {
-            return ctx.observe(Notice::ConnIdInUse { conn: id });
+            ctx.observe(Notice::ConnIdInUse { conn: id });
+            return None;
         }
-        if self.handshaking >= ctx.config.limits.handshaking_connections {
-            return ctx.output(Output::Close { conn: id, reason: CloseReason::TooMany });
+        let arrived = self.arrivals.on_handed_over(ctx, handed, self.opening);
+        Some((id, Judged::Opening(self.let_in(ctx, arrived)?)))
+    }
+
+    /// The peer of a connection is known; gives what it wants.
+    fn let_in(&mut self, ctx: &Context, arrived: Option<Arrived>) -> Option<Opening> {
+        let Arrived { opening, view, channel, evidence } = arrived?;
+        self.opening += 1;
+        self.by_id.insert(channel.id(), Conn::new(view, channel, evidence, ctx.now.mono));
+        Some(opening)
+    }
+
+    /// The writer of a connection can take more.
+    pub(super) fn on_credit(&mut self, ctx: &mut Context, id: ConnId, bytes: u32, frames: u32) {
+        match self.by_id.get_mut(&id) {
+            Some(conn) => conn.channel.on_credit(ctx, bytes, frames),
+            None => self.arrivals.on_credit(ctx, id, bytes, frames),
         }
-        self.handshaking += 1;
-        self.by_id.insert(id, Conn::new(id, transport, address.map(Network::of), peer, ctx.now.mono));
-        ctx.timers.set(Timer::Handshake(id), ctx.now.mono + ctx.config.handshake_timeout);
-        ctx.ready(id);
     }
 
     /// A frame arrived.
@@ -110,16 +128,23 @@ impl Connections {
         id: ConnId,
         bytes: &'a [u8],
     ) -> Heard<'a> {
-        if self.heard(ctx, sessions, id).is_none() || self.hold(ctx, id, || Held::Frame(bytes.to_vec())) {
+        let is_arrival = self.arrivals.has(id);
+        if !is_arrival
+            && (self.heard(ctx, sessions, id).is_none() || self.hold(ctx, id, || Held::Frame(bytes.to_vec())))
+        {
             return Heard::Nothing;
         }
-        let Some(conn) = self.by_id.get_mut(&id) else {
-            return Heard::Nothing;
-        };
         if ctx.log.bytes() > ctx.config.limits.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
             self.leave(ctx, id, CloseReason::Flood);
             return Heard::Nothing;
         }
+        if is_arrival {
+            let arrived = self.arrivals.on_received(ctx, id, bytes);
+            return self.let_in(ctx, arrived).map_or(Heard::Nothing, Heard::Opening);
+        }
+        let Some(conn) = self.by_id.get(&id) else {
+            return Heard::Nothing;
+        };
         let text = match frame::ingest(bytes, conn.most_bytes(ctx), ctx.config.limits.json_depth) {
             Ok(text) => text,
             Err(violation) => return Heard::Refused(Subject::of_refused(bytes), violation),
@@ -128,10 +153,7 @@ impl Connections {
             Ok(header) => header,
             Err(unreadable) => return Heard::Refused(unreadable.subject, unreadable.violation),
         };
-        match conn.handshake.session() {
-            Some(session) => hear_in_session(conn.view, session, header),
-            None => self.hear(ctx, id, &header),
-        }
+        conn.session().map_or(Heard::Nothing, |session| hear_in_session(conn.view, session, header))
     }
 
     /// A connection that has said something, if anything is taken from it: it does
@@ -139,24 +161,24 @@ impl Connections {
     fn heard(&mut self, ctx: &Context, sessions: &Sessions, id: ConnId) -> Option<&mut Conn> {
         let conn = self.by_id.get_mut(&id).filter(|conn| conn.channel.leaving().is_none())?;
         conn.heartbeat.last_received = ctx.now.mono;
-        let session = conn.handshake.session().and_then(|session| sessions.get(session));
+        let session = conn.session.and_then(|session| sessions.get(session));
         session.is_none_or(|session| !session.is_evicted()).then_some(conn)
     }
 
     /// A frame arrived that is too long. A line ends, and the session goes on;
     /// where a WebSocket message ends is not looked for.
     pub(super) fn on_too_long(&mut self, ctx: &mut Context, sessions: &Sessions, id: ConnId, at: Position) {
+        self.arrivals.on_too_long(ctx, id);
         if self.heard(ctx, sessions, id).is_none() || self.hold(ctx, id, || Held::TooLong) {
             return;
         }
         let Some(conn) = self.by_id.get_mut(&id) else {
             return;
         };
-        let goes_on = conn.handshake.session().is_some() && conn.view.lines;
+        let goes_on = conn.session.is_some() && conn.view.lines;
         let kind = if goes_on { RefusedKind::Frame } else { RefusedKind::Session };
         let most = conn.most_bytes(ctx);
-        let too_long = Violation::invalid(alloc::format!("a frame was too long: at most {most} bytes are accepted"));
-        self.refuse_freely(ctx, id, Refusal::of(kind, too_long, None), at);
+        self.refuse_freely(ctx, id, Refusal::of(kind, too_long(most), None), at);
         if !goes_on {
             self.leave_after(ctx, id, CloseReason::TooLong);
         }
@@ -168,14 +190,16 @@ impl Connections {
     }
 
     pub(super) fn on_handshake_timeout(&mut self, ctx: &mut Context, id: ConnId) {
-        let late = Refusal::of(RefusedKind::Session, Violation::invalid("no session was opened in time"), None);
-        self.dismiss(ctx, id, late, CloseReason::HandshakeTimeout);
+        self.arrivals.on_handshake_timeout(ctx, id);
+        if self.by_id.contains_key(&id) {
+            self.dismiss(ctx, id, late(), CloseReason::HandshakeTimeout);
+        }
     }
 
     /// Every connection may be read again, or may not.
     pub(super) fn on_log_bounded(&self, ctx: &mut Context) {
-        for id in self.by_id.keys() {
-            ctx.ready(*id);
+        for id in self.ids() {
+            ctx.ready(id);
         }
     }
 
@@ -187,14 +211,14 @@ impl Connections {
         };
         if conn.opening && admits {
             conn.opening = false;
-            self.handshaking = self.handshaking.saturating_sub(1);
+            self.opening -= 1;
             ctx.output(Output::RaiseFrameLimit { conn: id });
             ctx.timers.clear(Timer::Handshake(id));
         }
         if let Some(bytes) = view.profile.fragment_bytes().filter(|_| !view.lines) {
             ctx.output(Output::Fragment { conn: id, bytes });
         }
-        conn.handshake.attach(session);
+        conn.session = Some(session);
         conn.view = view;
         conn.answers.follow(0);
         (conn.welcomed, conn.held) = (false, false);
@@ -210,28 +234,19 @@ impl Connections {
     /// far its session is.
     pub(super) fn settle(&mut self, ctx: &mut Context, id: ConnId, at: Position, host_is_full: bool) {
         let Some(conn) = self.by_id.get_mut(&id) else {
-            return;
+            return self.arrivals.pump(ctx, id);
         };
         let leaving = conn.channel.leaving();
         if let Some(reason) = leaving.filter(|_| conn.is_done()) {
             return self.leave(ctx, id, reason);
         }
         let may_be_read = conn.may_be_read(ctx, host_is_full);
-        let was_paused = conn.channel.pause(!may_be_read);
-        if was_paused && may_be_read {
-            ctx.output(Output::ResumeRead { conn: id });
-        } else if !was_paused && !may_be_read {
-            ctx.output(Output::PauseRead { conn: id });
-        }
-        if was_paused {
+        if conn.channel.read(ctx, may_be_read) {
             // The silence of a peer that was not read proves nothing.
             conn.heartbeat.last_received = ctx.now.mono;
         }
         let waits = !conn.is_done() || conn.heartbeat.ping_is_due() || at.cursor < at.head;
-        let stalled = waits && !conn.channel.has_credit();
-        if (leaving.is_some() || stalled) && !ctx.timers.is_set(Timer::Stalled(id)) {
-            ctx.timers.set(Timer::Stalled(id), ctx.now.mono + ctx.config.slow_reader_grace);
-        }
+        conn.channel.bound_stall(ctx, waits);
     }
 
     pub(super) fn send_frame(&mut self, ctx: &mut Context, id: ConnId, frame: String) {
@@ -250,15 +265,14 @@ impl Connections {
     /// is taken from it.
     pub(super) fn leave_after(&mut self, ctx: &mut Context, id: ConnId, reason: CloseReason) {
         if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.channel.leave(reason);
-            ctx.ready(id);
+            conn.channel.leave(ctx, reason);
         }
     }
 
     /// Ends a connection.
     pub(super) fn leave(&mut self, ctx: &mut Context, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.by_id.get(&id) else {
-            return;
+            return self.arrivals.leave(ctx, id, reason);
         };
         let alive = match reason {
             // Who was lost was last alive when it was last heard.
@@ -282,23 +296,23 @@ impl Connections {
 
     /// Drops a connection; its session becomes resumable.
     fn forget(&mut self, ctx: &mut Context, id: ConnId, alive: Timestamp) {
+        self.arrivals.forget(ctx, id);
         let Some(conn) = self.by_id.remove(&id) else {
             return;
         };
         for timer in [Timer::Handshake(id), Timer::Heartbeat(id), Timer::Stalled(id), Timer::Hold(id)] {
             ctx.timers.clear(timer);
         }
-        self.handshaking = self.handshaking.saturating_sub(usize::from(conn.opening));
+        self.opening -= usize::from(conn.opening);
         self.forget_check(ctx, id, &conn.check);
-        if let Some(session) = conn.handshake.session() {
+        if let Some(session) = conn.session {
             ctx.effect(Effect::Detached { session, alive });
         }
     }
 
     /// Ends every connection in order.
     pub(super) fn close_all(&mut self, ctx: &mut Context, why: &'static str) {
-        let ids: alloc::vec::Vec<ConnId> = self.by_id.keys().copied().collect();
-        for id in ids {
+        for id in self.ids() {
             if self.session(id).is_some() {
                 self.send_reply(
                     ctx,

@@ -108,7 +108,11 @@ mod tests {
 
     /// Opens a session and submits the one job there is; gives its id.
     fn submit(runtime: &mut Runtime, conn: ConnId) -> JobId {
-        put(runtime, 1, Input::Opened { conn, transport: Transport::WebSocket, peer: None, address: None });
+        put(
+            runtime,
+            1,
+            Input::Opened { conn, transport: Transport::WebSocket, peer: None, binding: None, address: None },
+        );
         put(runtime, 1, Input::Credit { conn, bytes: 1 << 20, frames: 1000 });
         let hello = r#"{"auth":{"scheme":"bearer","token":"t"},"capabilities":{"features":["subscribe"]}}"#;
         say(runtime, conn, "session.hello", hello);

@@ -291,7 +291,10 @@ mod tests {
     /// A runtime with one session, subscribed to metrics.
     fn subscribed() -> Runtime {
         let mut runtime = empty();
-        given(&mut runtime, Input::Opened { conn: CONN, transport: Transport::WebSocket, address: None, peer: None });
+        given(
+            &mut runtime,
+            Input::Opened { conn: CONN, transport: Transport::WebSocket, address: None, binding: None, peer: None },
+        );
         given(&mut runtime, Input::Credit { conn: CONN, bytes: u32::MAX, frames: u32::MAX });
         let open = r#"{"id":"1","type":"session.open","payload":{"auth":{"scheme":"none"},"capabilities":{"anonymous":true}}}"#;
         say(&mut runtime, open);
@@ -371,6 +374,7 @@ mod tests {
             session,
             principal: made.principal().clone(),
             anonymous: made.principal().is_anonymous(),
+            scopes: made.granted().clone(),
             view: *made.view(),
             token: *made.token(),
             extensions: Vec::new(),

@@ -15,7 +15,7 @@ use crate::model::feature::Feature;
 use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{Cancel, Command, Replay as ReplayRequest, Subscribe, Target, Watch};
 use crate::runtime::Runtime;
-use crate::runtime::authority::{self, Act, Reason, Who};
+use crate::runtime::authority::{self, Act, Reason};
 use crate::runtime::connection::{Conn, Content};
 use crate::runtime::delivery::{Replay, WatchPlan};
 use crate::runtime::io::Notice;
@@ -78,9 +78,7 @@ impl RequestHandler<'_> {
         let (id, job) = known.filter(|(_, job)| !job.is_expired()).ok_or_else(|| Reason::unknown(&ctx.config))?;
         let asking = sessions.get(self.session).ok_or_else(|| Reason::unknown(&ctx.config))?;
         let owns = delivery.audiences.get(id).is_some_and(|audience| audience.owners().contains(&self.session));
-        let cancels_anywhere = asking.view().features.has(Feature::CancelAnywhere);
-        let who = Who { principal: asking.principal(), owns, cancels_anywhere };
-        authority::may(&ctx.config, who, act, job)?;
+        authority::may(&ctx.config, asking.who(owns), act, job)?;
         Ok(id)
     }
 

@@ -7,7 +7,7 @@ use super::opening::OpeningHandler;
 use super::requests::RequestHandler;
 use super::writer::Writer;
 use crate::error::Violation;
-use crate::id::{ConnId, JobId, OpId, SessionId, WireId};
+use crate::id::{ConnId, JobId, SessionId, WireId};
 use crate::model::feature::Feature;
 use crate::model::reply::{JobHeartbeat, Refusal, Reply, SessionReply, Subject};
 use crate::model::request::Extension;
@@ -15,7 +15,7 @@ use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Heard, Held, Judged};
 use crate::runtime::delivery::{Audience, Feed};
 use crate::runtime::effect::Position;
-use crate::runtime::io::{CloseReason, Notice, Verdict};
+use crate::runtime::io::{CloseReason, Notice};
 use crate::time::Timestamp;
 
 impl Runtime {
@@ -53,8 +53,8 @@ impl Runtime {
         self.carry();
     }
 
-    pub(in crate::runtime) fn on_authenticated(&mut self, op: OpId, verdict: Option<Verdict>) {
-        let judged = self.connections.on_authenticated(&mut self.ctx, op, verdict);
+    /// It is known who a peer is, or it is known again.
+    pub(in crate::runtime) fn on_judged(&mut self, judged: Option<(ConnId, Judged)>) {
         self.carry();
         match judged {
             Some((conn, Judged::Opening(opening))) => OpeningHandler::on_opening(self, conn, opening),

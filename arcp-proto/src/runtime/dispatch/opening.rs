@@ -11,7 +11,8 @@ use crate::model::reply::{HandshakeReply, Opened, Refusal, RefusedKind, Reply};
 use crate::model::request::{Open, ResumeClaim};
 use crate::runtime::Runtime;
 use crate::runtime::config::Config;
-use crate::runtime::connection::{Conn, Opening, Wish, heartbeat_interval};
+use crate::runtime::connection::{Conn, heartbeat_interval};
+use crate::runtime::edge::{Opening, Wish};
 use crate::runtime::io::CloseReason;
 use crate::runtime::session::Proof;
 use crate::secret::Secret;
@@ -27,7 +28,8 @@ pub(super) struct OpeningHandler<'r> {
 impl<'r> OpeningHandler<'r> {
     /// A peer of whom it is known who it is wants to come in.
     pub(super) fn on_opening(runtime: &'r mut Runtime, conn: ConnId, opening: Opening) {
-        let Opening { request, wish, proof } = opening;
+        let Opening { request, wish, verdict } = opening;
+        let proof = Proof::from(verdict);
         let mut handler = OpeningHandler { runtime, conn, request };
         match wish {
             Wish::New(open) => handler.open(open, proof),

@@ -148,8 +148,8 @@ impl<'r> RequestHandler<'r> {
         let Runtime { ctx, connections, .. } = &mut *self.runtime;
         let vouched = connections.prove_again(ctx, self.conn, &self.id, proof, at);
         self.runtime.carry();
-        if let Some(peer) = vouched {
-            self.on_proven_again(Some(&peer.into()));
+        if let Some(verdict) = vouched {
+            self.on_proven_again(Some(&verdict));
         }
     }
 

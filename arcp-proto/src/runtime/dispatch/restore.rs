@@ -6,12 +6,12 @@ use alloc::vec::Vec;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::model::reply::{CommandReply, Reply};
 use crate::runtime::Runtime;
-use crate::runtime::authority::{self, Act, Who};
+use crate::runtime::authority::{self, Act};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
 use crate::runtime::job::{Job, Jobs};
-use crate::runtime::session::Sessions;
+use crate::runtime::session::{KeptSession, Sessions};
 use crate::time::UtcMs;
 
 /// Gives the parts what an earlier run made durable.
@@ -56,9 +56,9 @@ impl Restorer<'_> {
         self.ctx.log.restore(at);
         self.raise_time(&record);
         match record {
-            Record::SessionOpened { session, principal, anonymous: _, view, token, extensions } => {
+            Record::SessionOpened { session, principal, anonymous: _, scopes, view, token, extensions } => {
                 self.delivery.open(session, principal.clone(), view);
-                self.sessions.restore(session, principal, view, token, extensions);
+                self.sessions.restore(session, KeptSession { principal, scopes, view, token, extensions });
             }
             Record::TokenRotated { session, token } => self.sessions.restore_token(session, token),
             Record::SessionEnded { session } => {
@@ -160,8 +160,7 @@ impl Restorer<'_> {
             self.delivery.audiences.own(session_id, id);
         }
         // Who may see what is said anew at each start.
-        let who = Who { principal: session.principal(), owns: owner, cancels_anywhere: false };
-        if authority::may(&self.ctx.config, who, Act::See, job).is_ok() && !job.is_terminal() {
+        if authority::may(&self.ctx.config, session.who(owner), Act::See, job).is_ok() && !job.is_terminal() {
             self.delivery.audiences.join(session_id, id);
         }
     }

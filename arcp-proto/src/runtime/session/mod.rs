@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 
 pub(super) use resume::Proof;
 
+use super::authority::Who;
 use super::context::Context;
 use super::effect::Effect;
 use super::io::{Notice, Record, Verdict};
@@ -26,8 +27,10 @@ use super::job::Jobs;
 use super::timers::Timer;
 use crate::error::Violation;
 use crate::id::{Principal, SessionId, WireId};
+use crate::model::feature::Feature;
 use crate::model::request::Open;
 use crate::principal::Network;
+use crate::scope::Scopes;
 use crate::secret::{Secret, SecretDigest};
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::View;
@@ -39,6 +42,13 @@ use session_lease::SessionLease;
 #[derive(Debug)]
 pub(super) struct Session {
     principal: Principal,
+    /// The scopes that it was opened with: it never has others.
+    granted: Scopes,
+    /// Those of them that the credential has by which its client proved itself
+    /// last.
+    scopes: Scopes,
+    /// What that credential is bound to.
+    binding: Option<String>,
     view: View,
     token: SecretDigest,
     /// Whether it has a connection.
@@ -55,6 +65,16 @@ pub(super) struct Session {
     seen: Seen<WireId>,
     /// Whether a command was given in it.
     commanded: bool,
+}
+
+/// What outlives the process of a session that was opened.
+#[derive(Clone, Debug)]
+pub(super) struct KeptSession {
+    pub(super) principal: Principal,
+    pub(super) scopes: Scopes,
+    pub(super) view: View,
+    pub(super) token: SecretDigest,
+    pub(super) extensions: Vec<String>,
 }
 
 /// All sessions, and the traces of those that ended.
@@ -75,10 +95,22 @@ struct Ended {
     order: VecDeque<SecretDigest>,
 }
 
+impl KeptSession {
+    fn record(self, session: SessionId) -> Record {
+        let KeptSession { principal, scopes, view, token, extensions } = self;
+        let anonymous = principal.is_anonymous();
+        Record::SessionOpened { session, principal, anonymous, scopes, view, token, extensions }
+    }
+}
+
 impl Session {
-    fn new(principal: Principal, view: View, token: SecretDigest, extensions: Vec<String>) -> Session {
+    fn new(kept: KeptSession) -> Session {
+        let KeptSession { principal, scopes, view, token, extensions } = kept;
         Session {
             principal,
+            granted: scopes,
+            scopes: Scopes::default(),
+            binding: None,
             view,
             token,
             attached: false,
@@ -94,6 +126,17 @@ impl Session {
 
     pub(super) fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// The scopes that it was opened with.
+    pub(super) fn granted(&self) -> &Scopes {
+        &self.granted
+    }
+
+    /// Who asks for something in it; `owns`: whether about its own.
+    pub(super) fn who(&self, owns: bool) -> Who<'_> {
+        let cancels_anywhere = self.view.features.has(Feature::CancelAnywhere);
+        Who { principal: &self.principal, scopes: &self.scopes, owns, cancels_anywhere }
     }
 
     /// How its peer sees things.
@@ -135,8 +178,12 @@ impl Session {
         if self.principal.is_anonymous() {
             return Proof::Nobody;
         }
-        let (principal, expires_at) = (self.principal.clone(), self.lease.credential_until());
-        Proof::Known(Verdict { principal, expires_at })
+        Proof::Known(Verdict {
+            principal: self.principal.clone(),
+            scopes: self.scopes.clone(),
+            expires_at: self.lease.credential_until(),
+            binding: self.binding.clone(),
+        })
     }
 
     /// When its lease ends.
@@ -187,7 +234,7 @@ impl Sessions {
         (view, network): (View, Option<Network>),
     ) -> Result<(SessionId, Secret), Violation> {
         let id = SessionId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
-        let until = proof.expires_at();
+        let verdict = proof.verdict().cloned();
         let principal = proof.principal(id, network);
         let only_resumes = match self.admit(ctx, jobs, &principal) {
             Ok(()) => None,
@@ -199,31 +246,39 @@ impl Sessions {
         let mut extensions = open.extensions;
         extensions.retain(|name| ctx.config.extensions.contains(name));
         let token = resume::fresh_token(ctx);
-        let made = Session::new(principal.clone(), view, token.digest(), extensions.clone());
-        let made = Session { only_resumes, ..made };
+        let kept = KeptSession {
+            principal: principal.clone(),
+            scopes: verdict.as_ref().map(|verdict| verdict.scopes.clone()).unwrap_or_default(),
+            view,
+            token: token.digest(),
+            extensions,
+        };
+        let made = Session { only_resumes, ..Session::new(kept.clone()) };
         // What is there to resume another one is gone with its connection.
         if made.is_recorded() {
-            let (principal, anonymous) = (principal.clone(), principal.is_anonymous());
-            let token = token.digest();
-            ctx.append(Record::SessionOpened { session: id, principal, anonymous, view, token, extensions });
+            ctx.append(kept.record(id));
         }
         self.insert(id, made);
         let client = alloc::format!("{} {}", open.client.name, open.client.version);
         ctx.observe(Notice::SessionOpened { session: id, principal, client });
-        self.renew(ctx, id, until);
+        self.prove(ctx, id, verdict.as_ref());
         Ok((id, token))
     }
 
     /// Takes over a session of an earlier run.
-    pub(super) fn restore(
-        &mut self,
-        id: SessionId,
-        principal: Principal,
-        view: View,
-        token: SecretDigest,
-        extensions: Vec<String>,
-    ) {
-        self.insert(id, Session::new(principal, view, token, extensions));
+    pub(super) fn restore(&mut self, id: SessionId, kept: KeptSession) {
+        self.insert(id, Session::new(kept));
+    }
+
+    /// The client of a session has proved who it is: the session has the scopes
+    /// that it was opened with, as far as this credential has them, and is
+    /// leased anew.
+    fn prove(&mut self, ctx: &mut Context, id: SessionId, verdict: Option<&Verdict>) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            session.scopes = verdict.map(|verdict| verdict.scopes.within(&session.granted)).unwrap_or_default();
+            session.binding = verdict.and_then(|verdict| verdict.binding.clone());
+        }
+        self.renew(ctx, id, verdict.and_then(|verdict| verdict.expires_at));
     }
 
     fn insert(&mut self, id: SessionId, session: Session) {

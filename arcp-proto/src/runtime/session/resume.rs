@@ -14,7 +14,6 @@ use crate::principal::Network;
 use crate::runtime::context::Context;
 use crate::runtime::io::{Notice, Record, Verdict};
 use crate::secret::{Secret, SecretDigest};
-use crate::time::UtcMs;
 use crate::wire::Family;
 
 /// Who stands behind a connection that wants a session.
@@ -26,11 +25,17 @@ pub(in crate::runtime) enum Proof {
     Nobody,
 }
 
+impl From<Option<Verdict>> for Proof {
+    fn from(verdict: Option<Verdict>) -> Proof {
+        verdict.map_or(Proof::Nobody, Proof::Known)
+    }
+}
+
 impl Proof {
-    /// How long it counts, if not for ever.
-    pub(in crate::runtime) fn expires_at(&self) -> Option<UtcMs> {
+    /// Who it is, if somebody says so.
+    pub(super) fn verdict(&self) -> Option<&Verdict> {
         match self {
-            Proof::Known(verdict) => verdict.expires_at,
+            Proof::Known(verdict) => Some(verdict),
             Proof::Nobody => None,
         }
     }
@@ -101,7 +106,7 @@ impl Sessions {
         self.restore_token(id, token.digest());
         ctx.append(Record::TokenRotated { session: id, token: token.digest() });
         ctx.observe(Notice::SessionResumed { session: id });
-        self.renew(ctx, id, proof.expires_at());
+        self.prove(ctx, id, proof.verdict());
         token
     }
 
@@ -128,6 +133,34 @@ mod tests {
 
     fn known(name: &str) -> Proof {
         Proof::Known(Principal::new(name).expect("a name").into())
+    }
+
+    #[test]
+    fn a_session_that_is_resumed_gains_no_scope() {
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut ctx = Context::new(Config::new("t", "1"), &seeds, Now::default());
+        let mut sessions = Sessions::default();
+        let with = |scopes: &[&str]| {
+            let alice = Verdict::from(Principal::new("alice").expect("a name"));
+            Proof::Known(Verdict { scopes: scopes.iter().copied().collect(), ..alice })
+        };
+        let client = ClientInfo { name: "c".into(), version: "1".into() };
+        let open = Open::new(client, Credential::Anonymous, Features::default());
+        let peer = (View::before_handshake(false), None);
+        let opened = sessions.open(&mut ctx, &Jobs::default(), open, with(&["run", "stop"]), peer);
+        let (id, _) = opened.expect("there is room");
+        for (credential, left) in [
+            (with(&["run", "stop"]), "run stop"),
+            (with(&["run"]), "run"),
+            (with(&["admin", "run", "stop"]), "run stop"),
+            (with(&["admin"]), ""),
+            (Proof::Nobody, ""),
+        ] {
+            sessions.resume(&mut ctx, id, &credential);
+            let session = sessions.get(id).expect("it is there");
+            let scopes: alloc::vec::Vec<&str> = session.who(false).scopes.iter().collect();
+            assert_eq!(scopes.join(" "), left, "{credential:?}");
+        }
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Sessions {
         if proven.is_none() && !session.principal.is_anonymous() {
             return None;
         }
-        self.renew(ctx, id, proven.and_then(|verdict| verdict.expires_at));
+        self.prove(ctx, id, proven);
         Some(match self.by_id.get(&id)?.expires_at() {
             Some(until) => alloc::format!("the session is lent until {until}"),
             None => String::from("the session has no end"),

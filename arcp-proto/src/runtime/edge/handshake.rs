@@ -2,7 +2,7 @@
 //! machine of its own, which is told what was said and says what it wants.
 //!
 //! ```text
-//! Fresh ──an opening──▶ Judging ──verdict──▶ Attached
+//! Fresh ──an opening──▶ Judging ──verdict──▶ (handed over)
 //!   │ │                  ▲    │ not yet
 //!   │ └──no proof──▶ Challenged ◀┘
 //!   └──────── anything refused ────────▶ (closed)
@@ -10,27 +10,25 @@
 
 use alloc::string::{String, ToString as _};
 
+use super::evidence::{Evidence, wrong_proof};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{OpId, Principal, SessionId, WireId};
+use crate::id::{OpId, WireId};
 use crate::model::reply::{RefusedKind, Subject};
 use crate::model::request::{Credential, HandshakeRequest, Open, Proof as ClientProof, Request, ResumeClaim};
-use crate::principal::Network;
 use crate::runtime::config::Config;
 use crate::runtime::io::Verdict;
-use crate::runtime::session::Proof;
 use crate::secret::Secret;
 use crate::wire::envelope::Header;
 use crate::wire::{self, Compat, Family, Profile, ReceivedRequest, View};
 
-/// How many wrong proofs end a connection.
-const PROOFS: u8 = 3;
-
 /// What a peer wants, of whom it is known who it is.
 #[derive(Debug)]
 pub(in crate::runtime) struct Opening {
+    /// The request that is answered.
     pub(in crate::runtime) request: WireId,
     pub(in crate::runtime) wish: Wish,
-    pub(in crate::runtime) proof: Proof,
+    /// Who it is; `None`: nobody vouches for it.
+    pub(in crate::runtime) verdict: Option<Verdict>,
 }
 
 #[derive(Debug)]
@@ -43,22 +41,20 @@ pub(in crate::runtime) enum Wish {
 
 #[derive(Debug)]
 pub(super) struct Handshake {
-    /// Who the transport vouches for.
-    peer: Option<Principal>,
-    /// Where its peer comes from.
-    network: Option<Network>,
+    pub(super) evidence: Evidence,
+    /// What somebody in front has found out.
+    introduced: Option<Introduction>,
     phase: Phase,
-    /// A proof that is being judged for the session that is attached.
-    proving: Option<(OpId, WireId)>,
-    /// The scheme of the credential it opened with, if that is not a bearer
-    /// token.
-    scheme: Option<String>,
-    /// The nonce it was challenged with.
-    nonce: Option<String>,
-    /// Proofs that were not accepted.
-    failures: u8,
     /// Whether it was said that frames before the session are passed over.
     passed_over: bool,
+}
+
+/// What somebody in front has found out: who a peer is, and which request is
+/// answered.
+#[derive(Debug)]
+pub(super) struct Introduction {
+    pub(super) verdict: Option<Verdict>,
+    pub(super) request: WireId,
 }
 
 #[derive(Debug)]
@@ -69,8 +65,6 @@ enum Phase {
     Challenged { open: Open, nonce: String },
     /// A credential is being judged, or the answer to a challenge.
     Judging { op: OpId, request: WireId, open: Open, nonce: Option<String> },
-    /// A session is attached.
-    Attached(SessionId),
 }
 
 /// What follows from what was said.
@@ -106,56 +100,37 @@ pub(super) enum Want {
 }
 
 impl Opening {
-    fn new(request: WireId, mut open: Open, proof: Proof) -> Opening {
+    fn new(request: WireId, mut open: Open, verdict: Option<Verdict>) -> Opening {
         let wish = match open.resume.take() {
             Some(claim) => Wish::Earlier(claim),
             None => Wish::New(open),
         };
-        Opening { request, wish, proof }
+        Opening { request, wish, verdict }
     }
 }
 
 impl Handshake {
-    pub(super) fn new(peer: Option<Principal>, network: Option<Network>) -> Handshake {
-        Handshake {
-            peer,
-            network,
-            phase: Phase::Fresh,
-            proving: None,
-            scheme: None,
-            nonce: None,
-            failures: 0,
-            passed_over: false,
-        }
+    pub(super) fn new(evidence: Evidence, introduced: Option<Introduction>) -> Handshake {
+        Handshake { evidence, introduced, phase: Phase::Fresh, passed_over: false }
     }
 
-    /// Who the transport vouches for.
-    pub(super) fn peer(&self) -> Option<&Principal> {
-        self.peer.as_ref()
-    }
-
-    pub(super) fn network(&self) -> Option<Network> {
-        self.network
-    }
-
-    pub(super) fn session(&self) -> Option<SessionId> {
+    /// Whether nothing was understood yet.
+    pub(super) fn is_fresh(&self) -> bool {
         match self.phase {
-            Phase::Attached(session) => Some(session),
-            Phase::Fresh | Phase::Challenged { .. } | Phase::Judging { .. } => None,
+            Phase::Fresh => true,
+            Phase::Challenged { .. } | Phase::Judging { .. } => false,
         }
     }
 
-    pub(super) fn attach(&mut self, session: SessionId) {
-        self.phase = Phase::Attached(session);
+    /// Who it is without a credential, if somebody says so.
+    fn vouched(&self) -> Option<Verdict> {
+        let introduced = self.introduced.as_ref().and_then(|introduced| introduced.verdict.clone());
+        introduced.or_else(|| self.evidence.peer.clone().map(Verdict::from))
     }
 
-    /// A frame of a peer that has no session.
-    pub(super) fn hear(&mut self, view: &mut View, config: &Config, header: &Header<'_>) -> Want {
-        match self.phase {
-            Phase::Fresh => self.hear_first(view, config, header),
-            Phase::Challenged { .. } | Phase::Judging { .. } => self.hear_early(view, header),
-            Phase::Attached(_) => Want::Nothing,
-        }
+    /// A frame; `all_said`: whether its peer has been sent everything so far.
+    pub(super) fn hear(&mut self, view: &mut View, config: &Config, header: &Header<'_>, all_said: bool) -> Want {
+        if self.is_fresh() { self.hear_first(view, config, header) } else { self.hear_early(view, header, all_said) }
     }
 
     /// The first frame: it says which family its peer speaks.
@@ -167,15 +142,15 @@ impl Handshake {
             return refuse(Violation::invalid(alloc::format!("`{kind}` before a session: open one first")));
         };
         view.family = family;
-        let ReceivedRequest { id: request, request: asked, profile, .. } = match wire::read_request(family, header) {
+        let ReceivedRequest { id, request: asked, profile, .. } = match wire::read_request(family, header) {
             Ok(received) => received,
             Err(violation) => return refuse(violation),
         };
+        let request = self.introduced.as_ref().map_or(id, |introduced| introduced.request.clone());
         match asked {
             Request::Handshake(HandshakeRequest::Open(open)) => self.open(view, config, request, open, profile),
             Request::Handshake(HandshakeRequest::Resume(claim)) => {
-                let proof = self.peer.clone().map_or(Proof::Nobody, |peer| Proof::Known(peer.into()));
-                Want::Opening(Opening { request, wish: Wish::Earlier(claim), proof })
+                Want::Opening(Opening { request, wish: Wish::Earlier(claim), verdict: self.vouched() })
             }
             Request::Handshake(HandshakeRequest::Authenticate(_)) | Request::Session(_) | Request::Command(_) => {
                 Want::Nothing
@@ -184,7 +159,7 @@ impl Handshake {
     }
 
     fn open(&mut self, view: &mut View, config: &Config, request: WireId, open: Open, sender: Profile) -> Want {
-        self.scheme = match &open.credential {
+        self.evidence.scheme = match &open.credential {
             Credential::Bearer(_) | Credential::Anonymous => None,
             Credential::Other { scheme, .. } => Some(scheme.clone()),
         };
@@ -197,11 +172,11 @@ impl Handshake {
             let message = alloc::format!("`{lacking}` is required and not there");
             return Want::Refuse { request, violation: Violation::new(ErrorCode::Unimplemented, message) };
         }
-        if let Some(peer) = self.peer.clone() {
-            return Want::Opening(Opening::new(request, open, Proof::Known(peer.into())));
+        if let Some(verdict) = self.vouched() {
+            return Want::Opening(Opening::new(request, open, Some(verdict)));
         }
         match &open.credential {
-            Credential::Anonymous if config.anonymous => Want::Opening(Opening::new(request, open, Proof::Nobody)),
+            Credential::Anonymous if config.anonymous => Want::Opening(Opening::new(request, open, None)),
             Credential::Anonymous => {
                 let denied = "anonymous sessions are not allowed here: send a bearer token";
                 Want::Refuse { request, violation: Violation::new(ErrorCode::Unauthenticated, denied) }
@@ -219,12 +194,15 @@ impl Handshake {
     }
 
     /// A frame while a credential is awaited or judged.
-    fn hear_early(&mut self, view: &View, header: &Header<'_>) -> Want {
+    fn hear_early(&mut self, view: &View, header: &Header<'_>, all_said: bool) -> Want {
         if !view.passes_early_frames() {
             let violation = Violation::invalid("wait for the session to be accepted before sending more");
             return Want::Refuse { request: header.id.clone(), violation };
         }
-        if let Phase::Challenged { .. } = self.phase {
+        // What comes before the challenge was sent is no answer to it.
+        if let Phase::Challenged { .. } = self.phase
+            && all_said
+        {
             match wire::read_request(view.family, header) {
                 Ok(ReceivedRequest {
                     id: request,
@@ -254,36 +232,18 @@ impl Handshake {
                 self.phase = Phase::Challenged { open, nonce };
                 Want::RefuseProof { request, violation: wrong_proof() }
             }
-            phase @ (Phase::Fresh | Phase::Judging { .. } | Phase::Attached(_)) => {
+            phase @ (Phase::Fresh | Phase::Judging { .. }) => {
                 self.phase = phase;
                 Want::Nothing
             }
         }
     }
 
-    /// A proof for the session that is attached, as a credential with the
-    /// challenge that it answers.
-    ///
-    /// # Errors
-    ///
-    /// If it is not the answer to what this runtime asked.
-    pub(super) fn prove_again(&self, proof: ClientProof) -> Result<(Credential, Option<String>), Violation> {
-        // Only what this runtime asked for is proof of anything.
-        if self.nonce.is_some() && proof.nonce.is_some() && proof.nonce != self.nonce {
-            return Err(wrong_proof());
-        }
-        let credential = match self.scheme.clone() {
-            Some(scheme) => Credential::Other { scheme, token: proof.response },
-            None => Credential::Bearer(proof.response),
-        };
-        Ok((credential, self.nonce.clone()))
-    }
-
     /// The verdict on a credential that an opening waits for.
     pub(super) fn judged(&mut self, judged: OpId, verdict: Option<Verdict>) -> Want {
         match core::mem::replace(&mut self.phase, Phase::Fresh) {
             Phase::Judging { op, request, open, nonce } if op == judged => match (verdict, nonce) {
-                (Some(verdict), _) => Want::Opening(Opening::new(request, open, Proof::Known(verdict))),
+                (Some(verdict), _) => Want::Opening(Opening::new(request, open, Some(verdict))),
                 (None, Some(nonce)) => {
                     self.phase = Phase::Challenged { open, nonce };
                     Want::RefuseProof { request, violation: wrong_proof() }
@@ -293,7 +253,7 @@ impl Handshake {
                     Want::Refuse { request, violation: Violation::new(ErrorCode::Unauthenticated, denied) }
                 }
             },
-            phase @ (Phase::Fresh | Phase::Challenged { .. } | Phase::Judging { .. } | Phase::Attached(_)) => {
+            phase @ (Phase::Fresh | Phase::Challenged { .. } | Phase::Judging { .. }) => {
                 self.phase = phase;
                 Want::Nothing
             }
@@ -305,34 +265,13 @@ impl Handshake {
         self.phase = Phase::Judging { op, request, open, nonce };
     }
 
-    /// A credential is being judged for the session that is attached.
-    pub(super) fn judge_again(&mut self, op: OpId, request: WireId) {
-        self.proving = Some((op, request));
-    }
-
-    pub(super) fn is_judged_again(&self) -> bool {
-        self.proving.is_some()
-    }
-
-    /// The verdict on the proof for the session that is attached: which request
-    /// it came with.
-    pub(super) fn judged_again(&mut self, judged: OpId) -> Option<WireId> {
-        self.proving.take_if(|(op, _)| *op == judged).map(|(_, request)| request)
-    }
-
-    /// A proof was wrong; gives whether that was the last one.
-    pub(super) fn fail(&mut self) -> bool {
-        self.failures += 1;
-        self.failures >= PROOFS
-    }
-
     /// Asks for proof with a nonce; gives the scheme.
     pub(super) fn challenge(&mut self, open: Open, nonce: String) -> String {
         let scheme = match &open.credential {
             Credential::Bearer(_) | Credential::Anonymous => "bearer".to_string(),
             Credential::Other { scheme, .. } => scheme.clone(),
         };
-        self.nonce = Some(nonce.clone());
+        self.evidence.nonce = Some(nonce.clone());
         self.phase = Phase::Challenged { open, nonce };
         scheme
     }
@@ -354,13 +293,10 @@ fn proven(opened: &Credential, response: Secret) -> Credential {
     }
 }
 
-pub(super) fn wrong_proof() -> Violation {
-    Violation::new(ErrorCode::Unauthenticated, "the proof was not accepted")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Principal;
 
     const OPEN: &str = r#"{"id":"m1","type":"session.open","payload":{"auth":{"scheme":"bearer"},"client":{"name":"c","version":"1"}}}"#;
 
@@ -372,12 +308,12 @@ mod tests {
 
     fn hear(handshake: &mut Handshake, view: &mut View, frame: &str) -> Want {
         let header = Header::read(frame).expect("an envelope");
-        handshake.hear(view, &Config::new("t", "1"), &header)
+        handshake.hear(view, &Config::new("t", "1"), &header, true)
     }
 
     /// A peer that opened without a proof and was asked for one.
     fn challenged() -> (Handshake, View) {
-        let (mut handshake, mut view) = (Handshake::new(None, None), View::before_handshake(false));
+        let (mut handshake, mut view) = (Handshake::new(Evidence::default(), None), View::before_handshake(false));
         let Want::Challenge { open, .. } = hear(&mut handshake, &mut view, OPEN) else { panic!("not asked for proof") };
         assert_eq!(handshake.challenge(open, "n1".into()), "bearer");
         (handshake, view)
@@ -419,11 +355,10 @@ mod tests {
     #[test]
     fn whom_the_transport_vouches_for_is_let_in_unasked() {
         let alice = Principal::new("alice").expect("a name");
-        let (mut handshake, mut view) = (Handshake::new(Some(alice.clone()), None), View::before_handshake(false));
+        let evidence = Evidence { peer: Some(alice.clone()), ..Evidence::default() };
+        let (mut handshake, mut view) = (Handshake::new(evidence, None), View::before_handshake(false));
         let want = hear(&mut handshake, &mut view, OPEN);
-        let Want::Opening(Opening { wish: Wish::New(_), proof: Proof::Known(known), .. }) = want else {
-            panic!("{want:?}")
-        };
-        assert_eq!(known, Verdict::from(alice));
+        let Want::Opening(Opening { wish: Wish::New(_), verdict, .. }) = want else { panic!("{want:?}") };
+        assert_eq!(verdict, Some(Verdict::from(alice)));
     }
 }

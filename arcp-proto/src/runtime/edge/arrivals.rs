@@ -1,0 +1,323 @@
+//! Peers that have no session yet: what they say until it is known who they
+//! are, and what they are told until then.
+//!
+//! A [`Runtime`](crate::runtime::Runtime) has these inside, an
+//! [`Edge`](super::Edge) has nothing else.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use core::net::IpAddr;
+
+use super::channel::Channel;
+use super::evidence::Evidence;
+use super::handshake::{Handshake, Introduction, Opening, Want};
+use super::judging::Judging;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{ConnId, OpId, Principal, WireId};
+use crate::model::reply::{Challenge, HandshakeReply, Refusal, RefusedKind, Reply, Subject};
+use crate::model::request::{Credential, Open};
+use crate::runtime::context::Context;
+use crate::runtime::io::{CloseReason, HandOver, Notice, Output, Transport, Verdict};
+use crate::runtime::timers::Timer;
+use crate::wire::envelope::Header;
+use crate::wire::{self, Stamp, View, frame};
+
+/// Every peer that has no session yet, and what is being judged.
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Arrivals {
+    by_id: BTreeMap<ConnId, Arrival>,
+    judging: Judging,
+}
+
+/// A connection as its adapter tells of it.
+#[derive(Debug)]
+pub(in crate::runtime) struct NewConnection {
+    pub(in crate::runtime) conn: ConnId,
+    pub(in crate::runtime) transport: Transport,
+    pub(in crate::runtime) address: Option<IpAddr>,
+    pub(in crate::runtime) binding: Option<String>,
+    pub(in crate::runtime) peer: Option<Principal>,
+}
+
+/// A peer of whom it is known who it is and what it wants.
+#[derive(Debug)]
+pub(in crate::runtime) struct Arrived {
+    pub(in crate::runtime) opening: Opening,
+    pub(in crate::runtime) view: View,
+    pub(in crate::runtime) channel: Channel,
+    pub(in crate::runtime) evidence: Evidence,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    view: View,
+    channel: Channel,
+    handshake: Handshake,
+    /// A challenge, refused proofs, and the refusal that ends it.
+    replies: VecDeque<Reply>,
+}
+
+impl Arrivals {
+    pub(in crate::runtime) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(in crate::runtime) fn ids(&self) -> impl Iterator<Item = ConnId> {
+        self.by_id.keys().copied()
+    }
+
+    pub(in crate::runtime) fn has(&self, id: ConnId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    /// Whether nothing that a peer has said was understood yet.
+    pub(super) fn is_fresh(&self, id: ConnId) -> bool {
+        self.by_id.get(&id).is_some_and(|arrival| arrival.handshake.is_fresh())
+    }
+
+    pub(in crate::runtime) fn judging_mut(&mut self) -> &mut Judging {
+        &mut self.judging
+    }
+
+    /// A connection is open, beside `others` that cannot do anything in a
+    /// session yet.
+    pub(in crate::runtime) fn on_opened(&mut self, ctx: &mut Context, opened: NewConnection, others: usize) {
+        let NewConnection { conn, transport, address, binding, peer } = opened;
+        let evidence = Evidence { peer, address, binding, ..Evidence::default() };
+        self.enter(ctx, conn, transport, Handshake::new(evidence, None), others);
+    }
+
+    /// A connection comes from an edge. Gives it, if it may come in at once.
+    pub(in crate::runtime) fn on_handed_over(
+        &mut self,
+        ctx: &mut Context,
+        handed: HandOver,
+        others: usize,
+    ) -> Option<Arrived> {
+        let HandOver { conn, transport, address, peer, binding, frame, request, verdict, nonce, failures, credit } =
+            handed;
+        let evidence = Evidence { peer, address, binding, scheme: None, nonce, failures };
+        let verdict = evidence.counting(ctx.now.utc, verdict);
+        let handshake = Handshake::new(evidence, Some(Introduction { verdict, request }));
+        self.enter(ctx, conn, transport, handshake, others);
+        self.by_id.get_mut(&conn)?.channel.grant(credit.bytes, credit.frames);
+        self.on_received(ctx, conn, &frame)
+    }
+
+    fn enter(&mut self, ctx: &mut Context, id: ConnId, transport: Transport, handshake: Handshake, others: usize) {
+        if self.has(id) {
+            return ctx.observe(Notice::ConnIdInUse { conn: id });
+        }
+        if self.len() + others >= ctx.config.limits.handshaking_connections {
+            return ctx.output(Output::Close { conn: id, reason: CloseReason::TooMany });
+        }
+        let (view, channel) = (View::before_handshake(transport == Transport::Lines), Channel::new(id));
+        self.by_id.insert(id, Arrival { view, channel, handshake, replies: VecDeque::new() });
+        ctx.timers.set(Timer::Handshake(id), ctx.now.mono + ctx.config.handshake_timeout);
+        ctx.ready(id);
+    }
+
+    /// The writer of a connection can take more.
+    pub(in crate::runtime) fn on_credit(&mut self, ctx: &mut Context, id: ConnId, bytes: u32, frames: u32) {
+        if let Some(arrival) = self.by_id.get_mut(&id) {
+            arrival.channel.on_credit(ctx, bytes, frames);
+        }
+    }
+
+    /// A frame arrived. Gives the connection, if its peer may come in.
+    pub(in crate::runtime) fn on_received(&mut self, ctx: &mut Context, id: ConnId, bytes: &[u8]) -> Option<Arrived> {
+        let arrival = self.by_id.get_mut(&id).filter(|arrival| arrival.channel.leaving().is_none())?;
+        let limits = &ctx.config.limits;
+        let header = match frame::ingest(bytes, limits.handshake_frame_bytes, limits.json_depth) {
+            Ok(text) => Header::read(text).map_err(|unreadable| (unreadable.subject, unreadable.violation)),
+            Err(violation) => Err((Subject::of_refused(bytes), violation)),
+        };
+        let want = match header {
+            Ok(header) => {
+                let all_said = arrival.replies.is_empty();
+                arrival.handshake.hear(&mut arrival.view, &ctx.config, &header, all_said)
+            }
+            Err((subject, violation)) => {
+                self.turn_away(ctx, id, violation, subject.id);
+                return None;
+            }
+        };
+        self.fulfil(ctx, id, want)
+    }
+
+    /// A frame arrived that is too long.
+    pub(in crate::runtime) fn on_too_long(&mut self, ctx: &mut Context, id: ConnId) {
+        let Some(arrival) = self.by_id.get_mut(&id).filter(|arrival| arrival.channel.leaving().is_none()) else {
+            return;
+        };
+        arrival.refuse(ctx, Refusal::of(RefusedKind::Session, too_long(ctx.config.limits.handshake_frame_bytes), None));
+        arrival.channel.leave(ctx, CloseReason::TooLong);
+    }
+
+    /// The credential of a connection was judged. Gives the connection, if its
+    /// peer may come in.
+    pub(in crate::runtime) fn on_judged(
+        &mut self,
+        ctx: &mut Context,
+        id: ConnId,
+        op: OpId,
+        verdict: Option<Verdict>,
+    ) -> Option<Arrived> {
+        let handshake = &mut self.by_id.get_mut(&id)?.handshake;
+        let verdict = handshake.evidence.counting(ctx.now.utc, verdict);
+        let want = handshake.judged(op, verdict);
+        self.fulfil(ctx, id, want)
+    }
+
+    /// Does what a handshake wants. Gives the connection, if its peer may come
+    /// in.
+    fn fulfil(&mut self, ctx: &mut Context, id: ConnId, want: Want) -> Option<Arrived> {
+        match want {
+            Want::Nothing => {}
+            Want::PassOver => {
+                let code = ErrorCode::FailedPrecondition.as_str().into();
+                ctx.observe(Notice::Refused { conn: id, code, told: false });
+            }
+            Want::Refuse { request, violation } => self.turn_away(ctx, id, violation, Some(request)),
+            Want::RefuseProof { request, violation } => self.refuse_proof(ctx, id, request, violation),
+            Want::Challenge { request, open } => self.challenge(ctx, id, request, open),
+            Want::Judge { request, open, credential, nonce } => self.judge(ctx, id, request, open, (credential, nonce)),
+            Want::Opening(opening) => {
+                let Arrival { view, channel, handshake, replies } = self.by_id.remove(&id)?;
+                debug_assert!(replies.is_empty(), "{id:?} was not told everything before it came in");
+                return Some(Arrived { opening, view, channel, evidence: handshake.evidence });
+            }
+        }
+        None
+    }
+
+    /// Asks for proof (RFC §8.1).
+    fn challenge(&mut self, ctx: &mut Context, id: ConnId, request: WireId, open: Open) {
+        let Some(arrival) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let nonce = alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64(), ctx.entropy.public_u64());
+        let scheme = arrival.handshake.challenge(open, nonce.clone());
+        let expires_at = ctx.now.utc.plus(ctx.config.handshake_timeout);
+        let challenge = Challenge { nonce, scheme, expires_at, request: Some(request) };
+        arrival.replies.push_back(Reply::Handshake(HandshakeReply::Challenge(challenge)));
+        ctx.ready(id);
+    }
+
+    /// Has a credential judged, with the nonce that it answers.
+    fn judge(
+        &mut self,
+        ctx: &mut Context,
+        id: ConnId,
+        request: WireId,
+        open: Open,
+        (credential, nonce): (Credential, Option<String>),
+    ) {
+        match self.judging.ask(ctx, id, credential, nonce.clone()) {
+            Ok(op) => {
+                if let Some(arrival) = self.by_id.get_mut(&id) {
+                    arrival.handshake.judge(op, request, open, nonce);
+                }
+            }
+            Err(full) => self.turn_away(ctx, id, full, Some(request)),
+        }
+    }
+
+    /// A proof was wrong: it may be given again, but not often.
+    fn refuse_proof(&mut self, ctx: &mut Context, id: ConnId, request: WireId, wrong: Violation) {
+        let Some(arrival) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        arrival.refuse(ctx, Refusal::of(RefusedKind::Proof, wrong, Some(request)));
+        if arrival.handshake.evidence.fail() {
+            arrival.channel.leave(ctx, CloseReason::Refused);
+        }
+    }
+
+    /// Refuses whoever wants to come in.
+    fn turn_away(&mut self, ctx: &mut Context, id: ConnId, why: Violation, request: Option<WireId>) {
+        if let Some(arrival) = self.by_id.get_mut(&id) {
+            arrival.refuse(ctx, Refusal::of(RefusedKind::Session, why, request));
+            arrival.channel.leave(ctx, CloseReason::Refused);
+        }
+    }
+
+    pub(in crate::runtime) fn on_handshake_timeout(&mut self, ctx: &mut Context, id: ConnId) {
+        if let Some(arrival) = self.by_id.get_mut(&id) {
+            let late = late();
+            if arrival.channel.is_told(ctx, arrival.view, &late) {
+                arrival.send(ctx, &Reply::Refused(late));
+            }
+            self.leave(ctx, id, CloseReason::HandshakeTimeout);
+        }
+    }
+
+    /// Sends what may be sent, and sees whether all is said, whether its peer is
+    /// stalled, whether it may be read.
+    pub(in crate::runtime) fn pump(&mut self, ctx: &mut Context, id: ConnId) {
+        let Some(arrival) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        while arrival.may_write()
+            && let Some(reply) = arrival.replies.pop_front()
+        {
+            arrival.send(ctx, &reply);
+        }
+        let all_said = arrival.replies.is_empty();
+        if let Some(reason) = arrival.channel.leaving().filter(|_| all_said) {
+            return self.leave(ctx, id, reason);
+        }
+        let may_be_read = !ctx.log.full;
+        arrival.channel.read(ctx, may_be_read);
+        arrival.channel.bound_stall(ctx, !all_said);
+    }
+
+    /// Ends a connection.
+    pub(in crate::runtime) fn leave(&mut self, ctx: &mut Context, id: ConnId, reason: CloseReason) {
+        if self.forget(ctx, id) {
+            ctx.output(Output::Close { conn: id, reason });
+        }
+    }
+
+    /// Drops a connection; false if there is none.
+    pub(in crate::runtime) fn forget(&mut self, ctx: &mut Context, id: ConnId) -> bool {
+        let known = self.by_id.remove(&id).is_some();
+        if known {
+            ctx.timers.clear(Timer::Handshake(id));
+            ctx.timers.clear(Timer::Stalled(id));
+        }
+        known
+    }
+}
+
+impl Arrival {
+    /// Whether something may be written to it. Its last word is, credit or not.
+    fn may_write(&self) -> bool {
+        let last_word = self.replies.len() == 1 && matches!(self.replies.front(), Some(Reply::Refused(_)));
+        self.channel.has_credit() || self.channel.leaving().is_some() && last_word
+    }
+
+    fn refuse(&mut self, ctx: &mut Context, refusal: Refusal) {
+        if self.channel.is_told(ctx, self.view, &refusal) {
+            self.replies.push_back(Reply::Refused(refusal));
+            ctx.ready(self.channel.id());
+        }
+    }
+
+    fn send(&mut self, ctx: &mut Context, reply: &Reply) {
+        let stamp = Stamp { id: ctx.entropy.ulid(ctx.now.utc), session: None, seq: None };
+        if let Some(frame) = wire::write_reply(&self.view, stamp, reply) {
+            self.channel.send(ctx, frame);
+        }
+    }
+}
+
+/// That no session was opened in time.
+pub(in crate::runtime) fn late() -> Refusal {
+    Refusal::of(RefusedKind::Session, Violation::invalid("no session was opened in time"), None)
+}
+
+/// That a frame has more bytes than are taken.
+pub(in crate::runtime) fn too_long(most: usize) -> Violation {
+    Violation::invalid(alloc::format!("a frame was too long: at most {most} bytes are accepted"))
+}

@@ -1,0 +1,255 @@
+//! The edge: what happens before it is known who a peer is. Frames, the choice
+//! of the family, challenges, credentials.
+
+mod arrivals;
+mod channel;
+mod evidence;
+mod handshake;
+mod judging;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+pub(super) use arrivals::{Arrivals, Arrived, NewConnection, late, too_long};
+pub(super) use channel::Channel;
+pub(super) use evidence::{Evidence, wrong_proof};
+pub(super) use handshake::{Opening, Wish};
+
+use super::config::Config;
+use super::context::Context;
+use super::io::{CloseReason, Credit, Deadline, HandOver, Input, Output, Transport};
+use super::timers::Timer;
+use crate::entropy::Seeds;
+use crate::error::ConfigError;
+use crate::id::ConnId;
+use crate::time::Now;
+
+/// What stands in front of several runtimes in one process: it hears peers
+/// until it is known who they are, then hands them over, each with the frame
+/// that it opened with.
+///
+/// A [`Runtime`](super::Runtime) alone needs none: it does the same inside. Where
+/// there are several, such as one for each part of the principals, a connection
+/// is opened at the edge, and all its inputs go there until
+/// [`EdgeOutput::HandOver`]; the runtime that is chosen by
+/// [`HandOver::principal`] gets [`Input::HandedOver`] and every input of that
+/// connection from then on.
+///
+/// # Contract
+///
+/// That of a runtime: `handle` takes what happened and never fails,
+/// `poll_output` gives what to do in one total order, `next_deadline` says when
+/// to call again. Ids of operations are the edge's own: an `Authenticate` of
+/// the edge is answered at the edge.
+///
+/// ```
+/// use arcp_proto::entropy::Seeds;
+/// use arcp_proto::id::{ConnId, Principal};
+/// use arcp_proto::runtime::{Config, Edge, EdgeOutput, Input, Output, Runtime, Transport, Verdict};
+/// use arcp_proto::time::Now;
+///
+/// let (config, now) = (Config::new("doc", "1"), Now::default());
+/// let seeds = |n| Seeds { public: [n; 32], secret: [n + 1; 32] };
+/// let mut edge = Edge::new(config.clone(), seeds(1), now)?;
+/// let mut runtimes = [Runtime::new(config.clone(), seeds(3), now)?, Runtime::new(config, seeds(5), now)?];
+///
+/// let conn = ConnId(1);
+/// let opened =
+///     Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
+/// edge.handle(now, opened);
+/// edge.handle(now, Input::Credit { conn, bytes: 65_536, frames: 64 });
+/// let hello = br#"{"id":"1","type":"session.hello","payload":{"auth":{"scheme":"bearer","token":"t"}}}"#;
+/// edge.handle(now, Input::Received { conn, frame: hello.to_vec() });
+/// while let Some(output) = edge.poll_output() {
+///     match output {
+///         EdgeOutput::Perform(Output::Authenticate { op, .. }) => {
+///             let verdict = Principal::new("alice").map(Verdict::from);
+///             edge.handle(now, Input::Authenticated { op, verdict });
+///         }
+///         EdgeOutput::Perform(_) => {}
+///         EdgeOutput::HandOver(handed) => {
+///             let alice = handed.principal().expect("somebody vouches for it").to_string();
+///             runtimes[alice.len() % 2].handle(now, Input::HandedOver(handed));
+///         }
+///     }
+/// }
+/// assert_eq!(runtimes[1].stats().sessions, 1);
+/// # Ok::<(), arcp_proto::error::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct Edge {
+    ctx: Context,
+    arrivals: Arrivals,
+    /// What each peer opened with of which nothing is known yet.
+    frames: BTreeMap<ConnId, Vec<u8>>,
+    outputs: VecDeque<EdgeOutput>,
+}
+
+/// What an edge wants to have done, in the order given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EdgeOutput {
+    /// The same as for a runtime: [`Output::Send`], [`Output::Close`],
+    /// [`Output::Authenticate`] or [`Output::Observe`].
+    Perform(Output),
+    /// A peer is known: its connection is a runtime's from now on. The edge has
+    /// forgotten it.
+    HandOver(Box<HandOver>),
+}
+
+impl Edge {
+    /// An edge without connections, with the configuration of the runtimes
+    /// behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the configuration cannot work.
+    pub fn new(config: Config, seeds: Seeds, now: Now) -> Result<Edge, ConfigError> {
+        config.validate()?;
+        Ok(Edge {
+            ctx: Context::new(config, &seeds, now),
+            arrivals: Arrivals::default(),
+            frames: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        })
+    }
+
+    /// Takes one input: what happened to a connection that was not handed over,
+    /// a verdict that the edge has asked for, or time. Others change nothing.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.ctx.advance(now);
+        self.fire_timers(matches!(input, Input::Tick));
+        match input {
+            Input::Opened { conn, transport, address, binding, peer } => {
+                let opened = NewConnection { conn, transport, address, binding, peer };
+                self.arrivals.on_opened(&mut self.ctx, opened, 0);
+            }
+            Input::Received { conn, frame } => self.on_received(conn, frame),
+            Input::TooLong { conn } => self.arrivals.on_too_long(&mut self.ctx, conn),
+            Input::Credit { conn, bytes, frames } => self.arrivals.on_credit(&mut self.ctx, conn, bytes, frames),
+            Input::Closed { conn } => {
+                self.arrivals.forget(&mut self.ctx, conn);
+                self.frames.remove(&conn);
+            }
+            Input::Authenticated { op, verdict } => {
+                if let Some(conn) = self.arrivals.judging_mut().take(op) {
+                    let arrived = self.arrivals.on_judged(&mut self.ctx, conn, op, verdict);
+                    self.hand_over(arrived);
+                }
+            }
+            Input::Reseed(seeds) => self.ctx.entropy.reseed(&seeds),
+            Input::Tick
+            | Input::HandedOver(_)
+            | Input::Persisted { .. }
+            | Input::PersistFailed { .. }
+            | Input::Agent { .. }
+            | Input::AgentAsked { .. }
+            | Input::AgentExited { .. }
+            | Input::Loaded { .. }
+            | Input::ExtensionTaken { .. }
+            | Input::SendExtension { .. }
+            | Input::Operator(_)
+            | Input::InputChecked { .. }
+            | Input::Agents { .. }
+            | Input::Restore { .. }
+            | Input::Restored { .. } => {}
+        }
+        while let Some(conn) = self.ctx.next_ready() {
+            self.arrivals.pump(&mut self.ctx, conn);
+        }
+        self.perform();
+    }
+
+    /// The next thing to do; `None` when everything was taken.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<EdgeOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`handle`](Self::handle) again at the latest, and why.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        self.ctx.next_deadline()
+    }
+
+    /// How many connections it has.
+    pub fn connections(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    fn on_received(&mut self, conn: ConnId, frame: Vec<u8>) {
+        let is_first = self.arrivals.is_fresh(conn);
+        let arrived = self.arrivals.on_received(&mut self.ctx, conn, &frame);
+        if is_first {
+            self.frames.insert(conn, frame);
+        }
+        self.hand_over(arrived);
+    }
+
+    fn hand_over(&mut self, arrived: Option<Arrived>) {
+        let Some(Arrived { opening, view, channel, evidence }) = arrived else {
+            return;
+        };
+        let conn = channel.id();
+        let Some(frame) = self.frames.remove(&conn) else {
+            debug_assert!(false, "{conn:?} opened with a frame");
+            return;
+        };
+        self.ctx.timers.clear(Timer::Handshake(conn));
+        self.ctx.timers.clear(Timer::Stalled(conn));
+        let (bytes, frames) = channel.credit();
+        let Evidence { peer, address, binding, scheme: _, nonce, failures } = evidence;
+        let handed = HandOver {
+            conn,
+            transport: if view.lines { Transport::Lines } else { Transport::WebSocket },
+            address,
+            peer,
+            binding,
+            frame,
+            request: opening.request,
+            verdict: opening.verdict,
+            nonce,
+            failures,
+            credit: Credit { bytes, frames },
+        };
+        self.perform();
+        self.outputs.push_back(EdgeOutput::HandOver(Box::new(handed)));
+    }
+
+    fn fire_timers(&mut self, all_heard: bool) {
+        while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now.mono, all_heard) {
+            match timer {
+                Timer::Handshake(conn) => self.arrivals.on_handshake_timeout(&mut self.ctx, conn),
+                Timer::Stalled(conn) => self.arrivals.leave(&mut self.ctx, conn, CloseReason::SlowReader),
+                Timer::Heartbeat(_)
+                | Timer::InputCheck(_)
+                | Timer::Hold(_)
+                | Timer::EndMissed(_)
+                | Timer::ResumeWindow(_)
+                | Timer::SessionLease(_)
+                | Timer::Pace(_)
+                | Timer::JobHeartbeat(_)
+                | Timer::AgentSilence(_)
+                | Timer::MaxRuntime(_)
+                | Timer::CancelGrace(_)
+                | Timer::Retention(_)
+                | Timer::Purge(_)
+                | Timer::Arrived(_)
+                | Timer::KeyExpiry
+                | Timer::Read(_)
+                | Timer::StoreRetry => debug_assert!(false, "{timer:?} is a runtime's"),
+            }
+        }
+    }
+
+    /// Gives what arrivals want to have done, and keeps nothing of those that
+    /// are closed.
+    fn perform(&mut self) {
+        while let Some(output) = self.ctx.poll_output() {
+            if let Output::Close { conn, .. } = &output {
+                self.frames.remove(conn);
+            }
+            self.outputs.push_back(EdgeOutput::Perform(output));
+        }
+    }
+}
