@@ -2,11 +2,12 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 
+use std::fmt::Write as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use arcp_blocking::JobUpdate;
-use arcp_host::agent::{CallError, Context, Inbox, Outcome};
+use arcp_host::agent::{CallError, Context, Inbox, Level, Outcome};
 use arcp_host::registry::Registry;
 use arcp_host::runner::Runner;
 use arcp_host::samples;
@@ -17,7 +18,8 @@ use arcp_proto::id::{JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::{EventKind, JobError};
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, Input};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData, Input};
+use arcp_tests::scene::golden;
 use arcp_tests::server::{PATIENCE, Running, submit};
 
 struct Sent(Sender<Input>);
@@ -226,4 +228,53 @@ fn an_agent_is_told_what_is_durable_what_is_refused_and_what_is_left() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Each call of an agent, as a line.
+fn calls(inputs: &Receiver<Input>) -> String {
+    let mut text = String::new();
+    loop {
+        match inputs.recv_timeout(PATIENCE).expect("in time") {
+            Input::Agent { call: AgentCall::Emit { kind, body }, .. } => writeln!(text, "{kind} {}", body.as_str()),
+            Input::Agent { call, .. } => writeln!(text, "{call:?}"),
+            Input::AgentExited { exit, .. } => {
+                return text + &format!("{exit:?}\n");
+            }
+            other => panic!("{other:?}"),
+        }
+        .expect("a string");
+    }
+}
+
+#[test]
+fn whatever_an_agent_says_comes_as_an_event_of_its_kind() {
+    let json = |text: &str| Json::parse(text).expect("JSON");
+    let mut registry = Registry::default();
+    registry.add("talker", None, move |job: &Context| {
+        let known = format!("{} {:?} {}", job.trace(), job.restored(), job.restarts());
+        job.log(Level::Warn, &known)?;
+        job.log_with(Level::Info, "m", &json(r#"{"a":1}"#))?;
+        job.thought("hm")?;
+        job.status("p", Some("m"))?;
+        job.status("p", None)?;
+        job.progress(1, Some(3), Some("files"))?;
+        job.progress(1, None, None)?;
+        job.metric("m", &json("1.50"), Some("s"))?;
+        job.metric("m", &json("1.50"), None)?;
+        job.tool_call("grep", "c", &json(r#"{"q":"x"}"#))?;
+        job.tool_result("c", Ok(&json("1")))?;
+        job.tool_result("c", Err(&json(r#"{"code":"NOT_FOUND","message":"none"}"#)))?;
+        job.artifact("arcp://a/1", Some("text/plain"), Some(4))?;
+        job.artifact("arcp://a/1", None, None)?;
+        job.emit(&EventKind::Checkpoint, &json(r#"{"checkpoint_id":"c"}"#))?;
+        job.checkpoint(*b"state", Some("half"))?;
+        job.checkpoint(*b"state", None)?;
+        job.chunk("text")?;
+        job.chunk_bytes(*b"bytes")?;
+        job.last_chunk(ChunkData::Text("end".into()))?;
+        Ok(Outcome::Empty)
+    });
+    let (mut runner, inputs) = runner(registry);
+    runner.start(job(), AgentSpec { checkpoint: Some(b"kept".to_vec()), restarts: 7, ..spec("talker", "{}") });
+    golden("agent-calls.txt", &calls(&inputs));
 }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 
+use std::fmt::Write as _;
+
 use arcp_proto::client::{
     Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, ResultData, Session, SessionEnd,
 };
@@ -15,6 +17,7 @@ use arcp_proto::model::request::{Credential, Submit, Watch};
 use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
+use arcp_tests::scene::golden;
 use serde_json::{Value, json};
 
 struct Peer {
@@ -585,4 +588,144 @@ fn a_size_that_is_not_announced_is_not_zero() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// What our client does with a frame: what it sends, tells and asks for.
+fn reaction(peer: &mut Peer, frame: Value) -> String {
+    (peer.sent, peer.events, peer.connects) = (Vec::new(), Vec::new(), 0);
+    peer.hear(frame);
+    let sent: Vec<&str> = peer.sent.iter().filter_map(|frame| frame["type"].as_str()).collect();
+    let told = peer.events.iter().map(|event| format!("\n    {event:?}")).collect::<String>();
+    let open = peer.client.session().is_ok();
+    format!("sends {sent:?}, connects {} times, open: {open}{told}", peer.connects)
+}
+
+/// Our client in a state that it can be in.
+fn in_state(state: &str, change: fn(&mut ClientConfig), welcome: fn(&mut Peer)) -> Peer {
+    let mut peer = Peer::new(change);
+    if state == "connecting" {
+        return peer;
+    }
+    peer.put(ClientInput::Connected);
+    if state == "opening" {
+        return peer;
+    }
+    welcome(&mut peer);
+    if state == "open" {
+        return peer;
+    }
+    let (_, id) = peer.submit();
+    if state == "waiting" {
+        return peer;
+    }
+    peer.hear(json!({"id": "a", "type": "job.accepted", "session_id": "s", "job_id": "job_1", "correlation_id": id,
+        "payload": {"job_id": "job_1", "agent": "it", "lease": {}, "request_id": id}}));
+    match state {
+        "closing" => {
+            peer.command(|mut session| session.close(None));
+        }
+        "resuming" => {
+            peer.put(ClientInput::Disconnected { why: "gone".into() });
+            // One that is over does not come back.
+            if peer.client.next_deadline().is_some() {
+                peer.wait();
+                peer.put(ClientInput::Connected);
+            }
+        }
+        _ => assert_eq!(state, "following"),
+    }
+    peer
+}
+
+const STATES: [&str; 7] = ["connecting", "opening", "open", "waiting", "following", "closing", "resuming"];
+
+#[test]
+fn transitions_of_a_hello_client() {
+    let error = |code: &str, retryable: bool, more: Value| {
+        let mut payload = json!({"code": code, "message": "no", "retryable": retryable});
+        payload.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        json!({"id": "x", "type": "session.error", "session_id": "s", "payload": payload})
+    };
+    let event = |job: &str, seq: Value| {
+        json!({"id": "e", "type": "job.event", "session_id": "s", "job_id": job, "event_seq": seq, "payload": {
+            "kind": "log", "ts": "2026-01-01T00:00:00Z", "body": {"level": "info", "message": "m"}}})
+    };
+    let welcome = |session: &str| {
+        json!({"id": OURS, "type": "session.welcome", "session_id": session, "payload": {
+            "session_id": session, "resume_token": "t2", "resume_window_sec": 600,
+            "runtime": {"name": "theirs", "version": "1"}, "capabilities": {"features": ["ack"]}}})
+    };
+    let frames = [
+        ("the same session", welcome("s")),
+        ("another session", welcome("s2")),
+        ("not now", error("RESOURCE_EXHAUSTED", true, json!({}))),
+        ("never", error("UNAUTHENTICATED", true, json!({}))),
+        ("no", error("PERMISSION_DENIED", false, json!({}))),
+        ("of a request that nobody gave", error("INVALID_REQUEST", false, json!({"request_id": "nobody's"}))),
+        ("silence", error("HEARTBEAT_LOST", true, json!({}))),
+        ("goodbye", json!({"id": "x", "type": "session.bye", "session_id": "s", "payload": {"reason": "done"}})),
+        ("ping", json!({"id": "x", "type": "session.ping", "session_id": "s", "payload": {"nonce": "n"}})),
+        ("the first event", event("job_1", json!(1))),
+        ("the second event", event("job_1", json!(2))),
+        ("an event without a number", event("job_1", Value::Null)),
+        ("an event of nobody's job", event("job_9", json!(1))),
+        ("an event that is none", json!({"id": "e", "type": "job.event", "event_seq": 1, "payload": {"kind": 5}})),
+        ("an unknown message", json!({"id": "e", "type": "job.dance", "event_seq": 1, "payload": {}})),
+        (
+            "an end",
+            json!({"id": "e", "type": "job.result", "job_id": "job_1", "event_seq": 1, "payload": {
+            "final_status": "success", "job_id": "job_1", "result": 1}}),
+        ),
+        ("no JSON of a frame", json!("text")),
+    ];
+    let mut text = String::new();
+    for state in STATES {
+        for (name, frame) in &frames {
+            let mut peer = in_state(state, |_| {}, |peer| peer.welcome(OURS));
+            writeln!(text, "{state}, {name}: {}", reaction(&mut peer, frame.clone())).expect("a string");
+        }
+    }
+    golden("transitions-client.txt", &text);
+}
+
+#[test]
+fn transitions_of_an_open_client() {
+    let open = |config: &mut ClientConfig| {
+        config.family = Family::Open;
+        config.credential = Credential::Bearer(Secret::new("tok".to_string()));
+    };
+    let accepted = |session: &str| {
+        json!({"arcp": "1.0", "id": "w", "type": "session.accepted", "session_id": session, "payload": {
+            "session_id": session, "resume_token": "t2", "runtime": {"kind": "theirs", "version": "1"},
+            "capabilities": {"result_chunk": true}}})
+    };
+    let say = |kind: &str, payload: Value| json!({"arcp": "1.0", "id": "x", "type": kind, "session_id": "s", "payload": payload});
+    let frames = [
+        ("the same session", accepted("s")),
+        ("another session", accepted("s2")),
+        ("resumed", say("session.resumed", json!({"session_id": "s", "resume_token": "t3", "replayed": true}))),
+        ("a challenge", say("session.challenge", json!({"challenge": "n", "scheme": "bearer"}))),
+        ("not now", say("session.rejected", json!({"code": "RESOURCE_EXHAUSTED", "message": "m", "retryable": true}))),
+        ("never", say("session.unauthenticated", json!({"code": "UNAUTHENTICATED", "message": "m"}))),
+        ("refresh", say("session.refresh", json!({"deadline": "2026-01-01T00:00:00Z", "deadline_ms": 5000}))),
+        ("evicted", say("session.evicted", json!({"code": "ABORTED", "reason": "r"}))),
+        ("silence", say("session.evicted", json!({"code": "HEARTBEAT_LOST", "reason": "r"}))),
+        ("closed", say("session.closed", json!({"reason": "r"}))),
+        ("nack", say("nack", json!({"code": "INVALID_ARGUMENT", "message": "m"}))),
+        ("ack", say("ack", json!({"detail": "d"}))),
+        ("pong", say("pong", json!({"nonce": "n"}))),
+        ("ping", say("ping", json!({"nonce": "n"}))),
+    ];
+    let mut text = String::new();
+    for state in STATES {
+        for (name, frame) in &frames {
+            let opened = |peer: &mut Peer| {
+                peer.hear(json!({"arcp": "1.0", "id": "w", "type": "session.accepted", "session_id": "s", "payload": {
+                    "session_id": "s", "resume_token": "t", "runtime": {"kind": "arcp-rs", "version": "2.0.0"}}}));
+            };
+            let mut peer = in_state(state, open, opened);
+            writeln!(text, "{state}, {name}: {}", reaction(&mut peer, frame.clone())).expect("a string");
+        }
+    }
+    golden("transitions-open-client.txt", &text);
 }
