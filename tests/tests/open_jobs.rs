@@ -337,7 +337,8 @@ fn a_sign_of_life_says_that_a_job_is_blocked_once_that_is_durable() {
     world.input(Input::Agent { job, call: AgentCall::Heartbeat });
     world.run_for(Duration::from_secs(35));
     world.store.mend();
-    world.settle();
+    // The store is asked again within a second.
+    world.run_for(Duration::from_secs(2));
     world.finish();
 }
 

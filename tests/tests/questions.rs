@@ -147,7 +147,8 @@ fn a_cancel_answers_an_open_call_at_once() {
     world.run_for(Duration::from_millis(1100));
     assert_eq!(world.replies.last(), Some(&(late, AgentReply::Stopped)), "the end of the job as well");
     world.store.broken = false;
-    world.settle();
+    // The store is asked again within a second.
+    world.run_for(Duration::from_secs(2));
     assert_eq!(world.replies.len(), 2, "each once");
     world.finish();
 }
