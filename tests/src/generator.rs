@@ -79,7 +79,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     }
     if seed.is_multiple_of(4) {
         // Ended jobs stay when nobody can resume to them any more.
-        options.config.job_retention = Some(options.config.resume_window * 3);
+        options.config.job_retention = Some(options.config.resume_window + Duration::from_secs(300));
     }
     if seed.is_multiple_of(5) {
         options.config.auditors = [Principal::new("c").expect("a name")].into();
