@@ -226,7 +226,7 @@ impl fmt::Display for InWords {
         let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
         let (count, unit) = units
             .into_iter()
-            .find(|(length, _)| seconds >= *length && seconds % length == 0)
+            .find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length))
             .map_or((seconds, "second"), |(length, unit)| (seconds / length, unit));
         write!(f, "{count} {unit}{}", if count == 1 { "" } else { "s" })
     }

@@ -92,7 +92,7 @@ impl Listener {
             let frame: Value = serde_json::from_str(text).ok()?;
             frame.get("job_id").or_else(|| frame["payload"].get("job_id")).cloned()
         };
-        frames.filter_map(|text| job(text)).next().expect("a job")
+        frames.filter_map(job).next().expect("a job")
     }
 }
 

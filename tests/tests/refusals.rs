@@ -187,7 +187,6 @@ fn a_cursor_is_taken_from_its_principal_and_whole() {
         assert_eq!(page(&mut raw, Some(&altered))["type"], "session.error", "{cursor} {altered}");
         assert_eq!(page(&mut raw, Some(&cursor[..at]))["type"], "session.error", "{at}");
     }
-    drop(page);
     let (mut stranger, _) = Raw::hello(&mut world, "tok-b");
     stranger.send(&mut world, "session.list_jobs", json!({"cursor": cursor}));
     assert_eq!(code(&stranger.expect(&mut world, "session.error")), "INVALID_REQUEST");
