@@ -16,7 +16,6 @@ use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
 use arcp_proto::model::request::{ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::wire::Family;
-use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::dial::{Closer, Target, Wire};
 use crate::framing::{Framed, Framing};
@@ -511,7 +510,7 @@ impl Driver {
 
     fn hang_up(&mut self) {
         if let Some(mut open) = self.wire.take() {
-            open.framing.close(CloseCode::Normal, "goodbye");
+            open.framing.say_goodbye();
             let _ = open.writer.write_all(open.framing.output());
             open.closer.close();
         }

@@ -1,21 +1,15 @@
 //! Where a client connects to, and how.
 
+#[cfg(feature = "stdio")]
+mod program;
+#[cfg(feature = "websocket")]
+mod websocket;
+
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
-use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arcp_proto::secret::Secret;
-use tungstenite::handshake::client::generate_key;
-use tungstenite::protocol::Role;
-
 use crate::framing::Framing;
-use crate::http::{upgrade_request, upgraded};
-
-/// How long a peer may take nothing before a write is given up.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A runtime to connect to.
 ///
@@ -101,90 +95,49 @@ pub(crate) struct Wire {
 }
 
 /// Ends a transport; whoever reads from it notices.
-#[derive(Clone)]
-pub(crate) enum Closer {
-    Socket(Arc<TcpStream>),
-    Program(Arc<Mutex<Child>>),
-}
+pub(crate) struct Closer(Box<dyn Fn() + Send>);
 
 impl Closer {
     pub(crate) fn close(&self) {
-        match self {
-            Closer::Socket(socket) => {
-                let _ = socket.shutdown(Shutdown::Both);
-            }
-            Closer::Program(child) => {
-                let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-        }
+        self.0();
     }
 }
 
 impl Target {
     /// Opens the transport.
+    #[cfg_attr(not(feature = "websocket"), allow(unused_variables, reason = "only a network is waited for"))]
     pub(crate) fn dial(&self, timeout: Duration, frame_bytes: usize) -> io::Result<Wire> {
         match self {
-            Target::WebSocket { host, port, path } => dial_websocket(host, *port, path, timeout, frame_bytes),
-            Target::Program(command) => start_program(command, frame_bytes),
+            #[cfg(feature = "websocket")]
+            Target::WebSocket { host, port, path } => websocket::dial(host, *port, path, timeout, frame_bytes),
+            #[cfg(not(feature = "websocket"))]
+            Target::WebSocket { .. } => Err(unsupported("websocket")),
+            #[cfg(feature = "stdio")]
+            Target::Program(command) => program::start(command, frame_bytes),
+            #[cfg(not(feature = "stdio"))]
+            Target::Program(_) => Err(unsupported("stdio")),
         }
     }
 }
 
-fn dial_websocket(host: &str, port: u16, path: &str, timeout: Duration, frame_bytes: usize) -> io::Result<Wire> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));
-    let mut socket = None;
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(open) => {
-                socket = Some(open);
-                break;
-            }
-            Err(error) => last = error,
-        }
-    }
-    let Some(mut socket) = socket else {
-        return Err(last);
-    };
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(timeout))?;
-    socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    let nonce = Secret::new(generate_key());
-    let (request, accept) = upgrade_request(&format!("{}:{port}", bracketed(host)), path, &nonce);
-    socket.write_all(request.as_bytes())?;
-    let mut framing = Framing::websocket(Role::Client, frame_bytes);
-    let mut head = Vec::new();
-    loop {
-        let mut buffer = [0; 4096];
-        let n = socket.read(&mut buffer)?;
-        if n == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed during the handshake"));
-        }
-        head.extend_from_slice(&buffer[..n]);
-        if let Some(length) = upgraded(&head, &accept).map_err(io::Error::other)? {
-            framing.feed(&head[length..]);
-            break;
-        }
-    }
-    socket.set_read_timeout(None)?;
-    Ok(Wire {
-        reader: Box::new(socket.try_clone()?),
-        writer: Box::new(socket.try_clone()?),
-        framing,
-        closer: Closer::Socket(Arc::new(socket)),
-    })
+#[cfg(not(all(feature = "websocket", feature = "stdio")))]
+fn unsupported(feature: &str) -> io::Error {
+    let message = format!("this program was built without the feature `{feature}` of arcp-blocking");
+    io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
-fn start_program(command: &str, frame_bytes: usize) -> io::Result<Wire> {
-    let mut child = Command::new("sh").arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(io::Error::other("the program has no pipes"));
-    };
-    Ok(Wire {
-        reader: Box::new(stdout),
-        writer: Box::new(stdin),
-        framing: Framing::lines(frame_bytes),
-        closer: Closer::Program(Arc::new(Mutex::new(child))),
-    })
+#[cfg(all(test, not(all(feature = "websocket", feature = "stdio"))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_that_was_not_built_in_is_refused_with_the_name_of_its_feature() {
+        let other =
+            if cfg!(feature = "websocket") { ("exec:true", "stdio") } else { ("ws://127.0.0.1:1/", "websocket") };
+        let (text, feature) = other;
+        let target: Target = text.parse().expect("it is still a target");
+        let error = target.dial(Duration::from_secs(1), 1024).expect_err("it cannot be opened");
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains(&format!("`{feature}`")), "{error}");
+    }
 }

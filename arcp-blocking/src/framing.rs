@@ -1,16 +1,16 @@
-//! Bytes to frames and back, in memory. tungstenite has no split that is
-//! safe to share, so its context works on two buffers instead of a socket.
+//! Bytes to frames and back, in memory.
 
-use std::io::{self, Read, Write};
+#[cfg(feature = "websocket")]
+mod websocket;
 
 use arcp_proto::wire::{Line, Lines};
-use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
-use tungstenite::protocol::frame::{CloseFrame, Frame};
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
-use tungstenite::{Error, Message};
+
+#[cfg(feature = "websocket")]
+use self::websocket::WebSocket;
 
 /// What the other side sent.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "websocket"), allow(dead_code, reason = "a pipe ends by itself"))]
 pub(crate) enum Framed {
     /// One frame.
     Frame(Vec<u8>),
@@ -27,8 +27,10 @@ pub(crate) enum Framed {
 #[derive(Debug)]
 pub(crate) enum Framing {
     /// WebSocket messages.
+    #[cfg(feature = "websocket")]
     WebSocket(Box<WebSocket>),
     /// One frame a line.
+    #[cfg_attr(not(feature = "stdio"), allow(dead_code, reason = "only programs speak lines"))]
     Lines {
         /// Inbound bytes.
         lines: Lines,
@@ -37,103 +39,8 @@ pub(crate) enum Framing {
     },
 }
 
-#[derive(Debug)]
-pub(crate) struct WebSocket {
-    context: WebSocketContext,
-    pipe: Pipe,
-    closing: bool,
-    pongs: Pongs,
-    /// The most bytes of a message in one WebSocket frame, if there is a bound.
-    fragment_bytes: Option<usize>,
-    /// Bytes of messages that have not arrived whole: at most
-    /// [`READ_BYTES`] too many once somebody has sent messages in fragments.
-    partial: usize,
-    /// Whether a message came that was too long: where it ends is not looked
-    /// for.
-    deaf: bool,
-}
-
-/// Answers to pings that are not written yet.
-#[derive(Debug)]
-struct Pongs {
-    /// Bytes of them in the output.
-    bytes: usize,
-    /// Where in the output the last of them ends.
-    end: usize,
-    /// The most bytes there may be.
-    most: usize,
-    /// The answer to the newest ping, when there was no room for it.
-    held: Option<Vec<u8>>,
-}
-
-/// Bytes of unwritten pongs of a connection that has no other bound.
-const PONG_BYTES: usize = 4 << 10;
-
-/// Bytes that tungstenite takes from its input at once.
-const READ_BYTES: usize = 4 << 10;
-
-/// A duplex without another end: what is not there yet would block.
-#[derive(Debug, Default)]
-struct Pipe {
-    input: Vec<u8>,
-    read: usize,
-    output: Vec<u8>,
-}
-
-impl Read for Pipe {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = &self.input[self.read..];
-        if left.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let n = left.len().min(buffer.len());
-        buffer[..n].copy_from_slice(&left[..n]);
-        self.read += n;
-        if self.read == self.input.len() {
-            // An idle connection holds no memory here.
-            self.input = Vec::new();
-            self.read = 0;
-        }
-        Ok(n)
-    }
-}
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Framing {
-    pub(crate) fn websocket(role: Role, frame_bytes: usize) -> Framing {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BYTES)
-            .write_buffer_size(0)
-            .max_write_buffer_size(64 << 20)
-            .max_message_size(Some(frame_bytes))
-            .max_frame_size(Some(frame_bytes));
-        let context = WebSocketContext::new(role, Some(config));
-        let pongs = Pongs { bytes: 0, end: 0, most: PONG_BYTES, held: None };
-        let pipe = Pipe::default();
-        let ws = WebSocket { context, pipe, closing: false, pongs, fragment_bytes: None, partial: 0, deaf: false };
-        Framing::WebSocket(Box::new(ws))
-    }
-
-    /// Takes frames of this size from now on.
-    pub(crate) fn take_up_to(&mut self, frame_bytes: usize) {
-        if let Framing::WebSocket(ws) = self {
-            ws.context.set_config(|config| {
-                config.max_message_size = Some(frame_bytes);
-                config.max_frame_size = Some(frame_bytes);
-            });
-        }
-    }
-
+    #[cfg(feature = "stdio")]
     pub(crate) fn lines(frame_bytes: usize) -> Framing {
         Framing::Lines { lines: Lines::new(frame_bytes), out: Vec::new() }
     }
@@ -141,10 +48,8 @@ impl Framing {
     /// Takes bytes from the transport.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         match self {
-            Framing::WebSocket(ws) => {
-                ws.pipe.input.extend_from_slice(bytes);
-                ws.partial += bytes.len();
-            }
+            #[cfg(feature = "websocket")]
+            Framing::WebSocket(ws) => ws.feed(bytes),
             Framing::Lines { lines, .. } => lines.push(bytes),
         }
     }
@@ -152,6 +57,7 @@ impl Framing {
     /// The next whole frame in what was fed.
     pub(crate) fn next(&mut self) -> Option<Framed> {
         match self {
+            #[cfg(feature = "websocket")]
             Framing::WebSocket(ws) => ws.next(),
             Framing::Lines { lines, .. } => match lines.next_line()? {
                 Line::Frame(frame) => Some(Framed::Frame(frame)),
@@ -160,26 +66,11 @@ impl Framing {
         }
     }
 
-    /// Bytes of what was fed that are in no whole frame yet. A line has a bound
-    /// of its own, and one connection.
-    pub(crate) fn partial(&self) -> usize {
-        match self {
-            Framing::WebSocket(ws) => ws.partial,
-            Framing::Lines { .. } => 0,
-        }
-    }
-
     /// Adds a frame to the outbound bytes.
     pub(crate) fn write(&mut self, frame: String) {
         match self {
-            Framing::WebSocket(ws) => {
-                // The pipe takes everything: only a closed context refuses.
-                match ws.fragment_bytes {
-                    Some(most) if frame.len() > most => ws.write_in_fragments(&frame, most),
-                    _ => drop(ws.context.write(&mut ws.pipe, Message::text(frame))),
-                }
-                let _ = ws.context.flush(&mut ws.pipe);
-            }
+            #[cfg(feature = "websocket")]
+            Framing::WebSocket(ws) => ws.write(frame),
             Framing::Lines { out, .. } => {
                 out.extend_from_slice(frame.as_bytes());
                 out.push(b'\n');
@@ -187,51 +78,20 @@ impl Framing {
         }
     }
 
-    /// Adds the goodbye of the framing.
-    pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
-        if let Framing::WebSocket(ws) = self
-            && !ws.closing
-        {
-            ws.closing = true;
-            let frame = CloseFrame { code, reason: reason.to_string().into() };
-            let _ = ws.context.close(&mut ws.pipe, Some(frame));
-            let _ = ws.context.flush(&mut ws.pipe);
-        }
-    }
-
-    /// Sends messages in frames of at most this many bytes.
-    pub(crate) fn fragment(&mut self, bytes: usize) {
-        if let Framing::WebSocket(ws) = self {
-            ws.fragment_bytes = Some(bytes);
-        }
-    }
-
-    /// Holds no more than this many bytes of pongs that are not written.
-    pub(crate) fn hold_pongs_up_to(&mut self, bytes: usize) {
-        if let Framing::WebSocket(ws) = self {
-            ws.pongs.most = bytes;
-        }
-    }
-
-    /// Bytes of pongs that are not written, and whether the newest one had to
-    /// be held back.
-    pub(crate) fn pongs(&self) -> (usize, bool) {
+    /// Adds the goodbye of the framing, if it has one.
+    pub(crate) fn say_goodbye(&mut self) {
         match self {
-            Framing::WebSocket(ws) => {
-                let held = ws.pongs.held.as_ref().map_or(0, Vec::len);
-                (ws.pongs.bytes + held, held > 0)
-            }
-            Framing::Lines { .. } => (0, false),
+            #[cfg(feature = "websocket")]
+            Framing::WebSocket(ws) => ws.say_goodbye(),
+            Framing::Lines { .. } => {}
         }
     }
 
     /// Removes what was written from the output.
     pub(crate) fn wrote(&mut self, bytes: usize) {
         match self {
-            Framing::WebSocket(ws) => {
-                ws.pipe.output.drain(..bytes);
-                ws.wrote(bytes);
-            }
+            #[cfg(feature = "websocket")]
+            Framing::WebSocket(ws) => ws.wrote(bytes),
             Framing::Lines { out, .. } => drop(out.drain(..bytes)),
         }
     }
@@ -239,157 +99,16 @@ impl Framing {
     /// The bytes to write; [`wrote`](Self::wrote) removes them.
     pub(crate) fn output(&mut self) -> &mut Vec<u8> {
         match self {
-            Framing::WebSocket(ws) => &mut ws.pipe.output,
+            #[cfg(feature = "websocket")]
+            Framing::WebSocket(ws) => ws.output(),
             Framing::Lines { out, .. } => out,
         }
     }
 }
 
-impl WebSocket {
-    fn next(&mut self) -> Option<Framed> {
-        if self.deaf {
-            return None;
-        }
-        loop {
-            match self.context.read(&mut self.pipe) {
-                Ok(Message::Text(text)) => return Some(self.whole(text.as_bytes())),
-                Ok(Message::Binary(bytes)) => return Some(self.whole(&bytes)),
-                Ok(Message::Close(frame)) => {
-                    self.closing = true;
-                    let _ = self.context.flush(&mut self.pipe);
-                    return Some(end(frame));
-                }
-                Ok(Message::Ping(payload)) => {
-                    self.took(payload.len());
-                    self.pong();
-                }
-                Ok(Message::Pong(payload)) => self.took(payload.len()),
-                Ok(Message::Frame(_)) => {}
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
-                    return Some(Framed::End("the WebSocket is closed".to_string()));
-                }
-                Err(Error::Capacity(_)) => {
-                    self.deaf = true;
-                    return Some(Framed::TooLong);
-                }
-                Err(error) => {
-                    let (code, why) = fault(&error);
-                    self.closing = true;
-                    let frame = CloseFrame { code, reason: why.clone().into() };
-                    let _ = self.context.close(&mut self.pipe, Some(frame));
-                    let _ = self.context.flush(&mut self.pipe);
-                    return Some(Framed::End(why));
-                }
-            }
-        }
-    }
-}
-
-impl WebSocket {
-    /// A message has come to its end.
-    fn whole(&mut self, message: &[u8]) -> Framed {
-        self.took(message.len());
-        // Of a message in fragments there were more headers.
-        self.partial = self.partial.min(self.pipe.input.len() - self.pipe.read + READ_BYTES);
-        Framed::Frame(message.to_vec())
-    }
-
-    /// Counts a masked frame with this payload as read.
-    fn took(&mut self, payload: usize) {
-        let header = match payload {
-            0..126 => 6,
-            126..65_536 => 8,
-            _ => 14,
-        };
-        self.partial = self.partial.saturating_sub(header + payload);
-    }
-
-    /// Cut between characters: some readers decode each frame by itself.
-    fn write_in_fragments(&mut self, message: &str, most: usize) {
-        let (mut rest, mut kind) = (message, Data::Text);
-        while !rest.is_empty() {
-            let (fragment, after) = rest.split_at(rest.floor_char_boundary(most));
-            let frame = Frame::message(fragment.as_bytes().to_vec(), OpCode::Data(kind), after.is_empty());
-            let _ = self.context.write(&mut self.pipe, Message::Frame(frame));
-            (rest, kind) = (after, Data::Continue);
-        }
-    }
-
-    /// Answers the ping that was just read. While there is no room beside
-    /// earlier pongs only the newest ping is answered (RFC 6455 §5.5.3).
-    fn pong(&mut self) {
-        let at = self.pipe.output.len();
-        let _ = self.context.flush(&mut self.pipe);
-        let bytes = self.pipe.output.len() - at;
-        let full = self.pongs.bytes > 0 && self.pongs.bytes + bytes > self.pongs.most;
-        if full || self.pongs.held.is_some() {
-            self.pongs.held = Some(self.pipe.output.split_off(at));
-        } else {
-            self.pongs.bytes += bytes;
-            self.pongs.end = self.pipe.output.len();
-        }
-    }
-
-    fn wrote(&mut self, bytes: usize) {
-        self.pongs.end = self.pongs.end.saturating_sub(bytes);
-        if self.pongs.end > 0 {
-            return;
-        }
-        self.pongs.bytes = 0;
-        // Nothing follows a close.
-        if let Some(pong) = self.pongs.held.take().filter(|_| !self.closing) {
-            self.pongs.bytes = pong.len();
-            self.pipe.output.extend(pong);
-            self.pongs.end = self.pipe.output.len();
-        }
-    }
-}
-
-/// What a peer's close says.
-fn end(frame: Option<CloseFrame>) -> Framed {
-    match frame {
-        Some(CloseFrame { code: CloseCode::Size, reason }) => Framed::TooLarge(format!("closed with 1009: {reason}")),
-        Some(CloseFrame { code, reason }) if !reason.is_empty() => {
-            Framed::End(format!("the peer closed the WebSocket with {}: {reason}", u16::from(code)))
-        }
-        Some(_) | None => Framed::End("the peer closed the WebSocket".to_string()),
-    }
-}
-
-/// The close code and the words for what a peer did wrong.
-#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which one has a code of its own")]
-fn fault(error: &Error) -> (CloseCode, String) {
-    match error {
-        Error::Utf8(_) => (CloseCode::Invalid, "a text message is not UTF-8".to_string()),
-        other => {
-            let mut why = format!("WebSocket: {other}");
-            why.truncate(100);
-            (CloseCode::Protocol, why)
-        }
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "stdio"))]
 mod tests {
     use super::*;
-
-    fn ping(n: u8) -> Vec<u8> {
-        vec![0x89, 0x81, 0, 0, 0, 0, n]
-    }
-
-    fn pong(n: u8) -> Vec<u8> {
-        vec![0x8a, 1, n]
-    }
-
-    /// A framing that was sent these pings and has room for two pongs.
-    fn pinged(pings: std::ops::Range<u8>) -> Framing {
-        let mut framing = Framing::websocket(Role::Server, 1024);
-        framing.hold_pongs_up_to(6);
-        pings.for_each(|n| framing.feed(&ping(n)));
-        assert_eq!(framing.next(), None);
-        framing
-    }
 
     #[test]
     fn b73_a_line_that_is_too_long_is_told_and_the_next_one_is_read() {
@@ -400,53 +119,5 @@ mod tests {
         assert_eq!(framing.next(), Some(Framed::TooLong));
         assert_eq!(framing.next(), frame("{}"));
         assert_eq!(framing.next(), None);
-    }
-
-    #[test]
-    fn pings_beyond_the_room_are_answered_by_the_newest_pong() {
-        let mut framing = pinged(0..100);
-        assert_eq!(*framing.output(), [pong(0), pong(1)].concat());
-        assert_eq!(framing.pongs(), (9, true));
-        framing.wrote(4);
-        assert_eq!(framing.output()[..], pong(1)[1..], "the newest waits until those before it are written");
-        framing.wrote(2);
-        assert_eq!(*framing.output(), pong(99));
-        framing.wrote(3);
-        assert_eq!((framing.output().len(), framing.pongs()), (0, (0, false)));
-    }
-
-    #[test]
-    fn a_pong_leaves_although_frames_follow_without_end() {
-        let mut framing = pinged(0..3);
-        framing.write("frame".to_string());
-        framing.wrote(6);
-        framing.write("frame".to_string());
-        assert!(framing.output().ends_with(b"\x81\x05frame"));
-        assert!(framing.output().windows(3).any(|bytes| bytes == pong(2)));
-    }
-
-    #[test]
-    fn what_is_of_no_whole_message_is_counted() {
-        let mut framing = pinged(0..3);
-        assert_eq!(framing.partial(), 0);
-        let whole = [&[0x81, 0x85, 0, 0, 0, 0][..], b"frame"].concat();
-        framing.feed(&[&whole[..], &whole[..7]].concat());
-        assert_eq!(framing.next(), Some(Framed::Frame(b"frame".to_vec())));
-        assert_eq!((framing.next(), framing.partial()), (None, 7));
-        framing.feed(&whole[7..]);
-        assert_eq!(framing.next(), Some(Framed::Frame(b"frame".to_vec())));
-        assert_eq!((framing.next(), framing.partial()), (None, 0));
-        // A fragment, and a ping between it and the next.
-        framing.feed(&[&[0x01, 0x85, 0, 0, 0, 0][..], b"frame", &ping(9)].concat());
-        assert_eq!((framing.next(), framing.partial()), (None, 11));
-    }
-
-    #[test]
-    fn no_pong_follows_a_close() {
-        let mut framing = pinged(0..3);
-        framing.close(CloseCode::Normal, "");
-        let bytes = framing.output().len();
-        framing.wrote(bytes);
-        assert!(framing.output().is_empty());
     }
 }

@@ -5,7 +5,16 @@
 //! also the IO loop. It waits in one place, until the next deadline; everybody
 //! else may wait for it, and it waits for nobody.
 //!
-//! ```
+//! | feature | what it adds | default |
+//! |---|---|---|
+//! | `websocket` | the server, and clients of `ws://` | yes |
+//! | `stdio` | a server on stdin and stdout, and clients of programs that they start | yes |
+//!
+//! With either there is a client; without both only what runs under a loop of
+//! one's own, [`Host`].
+//!
+#![cfg_attr(feature = "websocket", doc = "```")]
+#![cfg_attr(not(feature = "websocket"), doc = "```ignore")]
 //! use arcp_blocking::{Client, Host, Server, ServerConfig};
 //! use arcp_host::agent::{Context, Outcome};
 //! use arcp_host::auth::BearerTokens;
@@ -51,22 +60,39 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "websocket")]
 mod admission;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 pub mod client;
+#[cfg(feature = "websocket")]
 mod connections;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 mod dial;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 mod framing;
+#[cfg(feature = "websocket")]
 mod http;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 mod job;
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 mod open;
+#[cfg(feature = "websocket")]
 mod partial;
+#[cfg(feature = "websocket")]
 pub mod server;
+#[cfg(feature = "websocket")]
 mod stats;
+#[cfg(feature = "stdio")]
 pub mod stdio;
 
 pub use arcp_host::driver::{Host, HostError};
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use client::{Client, ClientError};
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use dial::{Target, TargetError};
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use job::{Job, JobEnd, JobUpdate};
+#[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use open::OpenClient;
+#[cfg(feature = "websocket")]
 pub use server::{Port, Server, ServerConfig, ServerHandle, Stopped};

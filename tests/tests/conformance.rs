@@ -98,6 +98,24 @@ fn rr28_rr34_no_match_passes_over_what_it_does_not_name() {
 }
 
 #[test]
+fn rr19_rr31_rr32_each_transport_is_a_feature_and_the_gate_looks_at_every_combination() {
+    let manifest = std::fs::read_to_string(root().join("arcp-blocking/Cargo.toml")).expect("the manifest");
+    let (_, rest) = manifest.split_once("\n[features]\n").expect("features");
+    let (features, _) = rest.split_once("\n\n").expect("more follows");
+    let lines: Vec<&str> = features.lines().filter(|line| !line.starts_with('#')).collect();
+    let [default, websocket, stdio] = lines.as_slice() else { panic!("another feature: {lines:?}") };
+    assert_eq!(*default, r#"default = ["websocket", "stdio"]"#);
+    assert!(websocket.starts_with("websocket = ") && stdio.starts_with("stdio = "), "{lines:?}");
+    let gate = std::fs::read_to_string(root().join(".ci/run")).expect("the gate");
+    let (_, rest) = gate.split_once("for features in \"\" websocket stdio; do\n").expect("a loop over combinations");
+    let (body, _) = rest.split_once("\ndone").expect("its end");
+    for command in ["cargo clippy", "cargo test"] {
+        let line = body.lines().find(|line| line.trim().starts_with(command)).expect("each is linted and tested");
+        assert!(line.contains(r#"-p arcp-blocking --no-default-features --features "$features""#), "{line}");
+    }
+}
+
+#[test]
 fn rr48_both_licences_are_here() {
     for (file, words) in [("LICENSE-MIT", "MIT License"), ("LICENSE-APACHE", "Apache License")] {
         let text = std::fs::read_to_string(root().join(file)).expect("a licence");
