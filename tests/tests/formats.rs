@@ -160,3 +160,10 @@ fn of_lines_of_json_each_is_shown_and_the_last_is_the_result() {
     assert_eq!(ran.logged(), ["one", "text", r#"{"kind":3}"#, "[2.50]"]);
     assert_eq!(ran.of("log")[0]["attributes"]["data"], json!({"msg": "one", "n": 1}));
 }
+
+#[test]
+fn a_line_of_json_that_makes_an_event_nested_too_deep_is_text() {
+    let deep = format!("{}{}", "[".repeat(120), "]".repeat(120));
+    let ran = run(Format::JsonLines, &format!("echo '{deep}'"));
+    assert_eq!((ran.inline(), ran.logged()), (deep.as_str(), vec![deep.as_str()]));
+}

@@ -89,6 +89,8 @@ impl Said {
         };
         for heard in heard {
             match heard {
+                // An event is nested deeper than what it was made of.
+                Heard::Event(_, body) if Json::parse(body.as_str()).is_err() => log(job, Source::Stdout, text)?,
                 Heard::Event(kind, body) => job.emit(&kind, &body)?,
                 Heard::Result(result) => self.end = Some(Ok(result)),
                 Heard::Failed(error) => self.end = Some(Err(error)),

@@ -1,5 +1,7 @@
 //! What agents say and ask, and how they end.
 
+use alloc::string::ToString as _;
+
 use super::end::Cause;
 use super::questions::reply;
 use super::{AgentState, ChunkTerms, Job, Jobs};
@@ -162,6 +164,8 @@ fn emitted(kind: &str, body: &Json, bound: usize) -> Result<JobEvent, Violation>
         return Err(Violation::invalid(alloc::format!("it has {bytes} bytes: at most {bound}")));
     }
     let body = kind.normalise(body)?;
+    // What is put together of texts that fit may be nested deeper than can be read again.
+    crate::json::check(body.as_str(), Json::MAX_DEPTH).map_err(|why| Violation::invalid(why.to_string()))?;
     Ok(JobEvent::Emitted { kind, body })
 }
 

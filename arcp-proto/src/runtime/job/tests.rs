@@ -264,3 +264,17 @@ fn what_a_store_gives_back_after_the_end_of_a_job_changes_nothing() {
         assert_eq!(jobs.counts().unfinished, 0);
     }
 }
+
+#[test]
+fn an_event_that_is_nested_too_deep_to_be_read_again_is_dropped_and_said_so() {
+    let (mut ctx, mut jobs) = (context(|_| {}), Jobs::default());
+    let job = running(&mut ctx, &mut jobs, None);
+    let deep = alloc::format!("{}{}", "[".repeat(Json::MAX_DEPTH), "]".repeat(Json::MAX_DEPTH));
+    let mut body = crate::json::Object::new();
+    body.str("level", "info").str("message", "m").raw("attributes", &alloc::format!("{{\"data\":{deep}}}"));
+    call(&mut jobs, &mut ctx, job, AgentCall::Emit { kind: "log".to_string(), body: body.json() });
+    let count = jobs.get(job).map_or(0, super::Job::count);
+    let event = jobs.get(job).and_then(|job| job.event(count)).map(|stored| stored.event.clone());
+    let Some(JobEvent::Emitted { body, .. }) = event.as_deref() else { panic!("{event:?}") };
+    assert!(body.as_str().contains("dropped") && body.as_str().contains("nested"), "{body}");
+}
