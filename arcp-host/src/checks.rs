@@ -1,6 +1,5 @@
 //! Inputs that have to fit their agents.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arcp_proto::id::OpId;
@@ -11,20 +10,16 @@ use arcp_proto::runtime::{Input, InputFault};
 use crate::agent::Inbox;
 use crate::registry::Registry;
 
-/// Threads that check inputs at once. The core gives up on a check after two
-/// seconds; its thread may go on.
-const CHECKS: usize = 64;
-
-/// Checks inputs, each on a thread of its own: a large one takes its time.
+/// Checks inputs, each on a thread of its own: a large one takes its time. The
+/// core bounds how many there are.
 pub(crate) struct Checks {
     registry: Arc<RwLock<Registry>>,
     inbox: Arc<dyn Inbox>,
-    running: Arc<AtomicUsize>,
 }
 
 impl Checks {
     pub(crate) fn new(registry: Arc<RwLock<Registry>>, inbox: Arc<dyn Inbox>) -> Checks {
-        Checks { registry, inbox, running: Arc::default() }
+        Checks { registry, inbox }
     }
 
     /// Begins a check; gives what is found at once.
@@ -33,32 +28,30 @@ impl Checks {
         let Some(schema) = terms.schema else {
             return Some(Input::InputChecked { op, fault: None });
         };
-        let unchecked = |why: &str| {
-            let fault = InputFault { pointer: String::new(), reason: format!("it cannot be checked now: {why}") };
-            Some(Input::InputChecked { op, fault: Some(fault) })
-        };
-        if self.running.fetch_add(1, Ordering::SeqCst) >= CHECKS {
-            self.running.fetch_sub(1, Ordering::SeqCst);
-            return unchecked("too many inputs are being checked");
-        }
-        let (inbox, running) = (self.inbox.clone(), Counted(self.running.clone()));
+        let answer = Answer { op, inbox: self.inbox.clone(), fault: unchecked("its check failed") };
         let check = move || {
-            let fault = schema.check(&input);
-            drop(running);
-            inbox.put(Input::InputChecked { op, fault });
+            let mut answer = answer;
+            answer.fault = schema.check(&input);
         };
-        match std::thread::Builder::new().name("check".to_string()).spawn(check) {
-            Ok(_) => None,
-            Err(error) => unchecked(&error.to_string()),
-        }
+        // Where there is no thread, the answer is dropped with the check, and so given.
+        let _ = std::thread::Builder::new().name("check".to_string()).spawn(check);
+        None
     }
 }
 
-/// A check that goes on.
-struct Counted(Arc<AtomicUsize>);
+/// What a check finds, which is told however it ends.
+struct Answer {
+    op: OpId,
+    inbox: Arc<dyn Inbox>,
+    fault: Option<InputFault>,
+}
 
-impl Drop for Counted {
+impl Drop for Answer {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.inbox.put(Input::InputChecked { op: self.op, fault: self.fault.take() });
     }
+}
+
+fn unchecked(why: &str) -> Option<InputFault> {
+    Some(InputFault { pointer: String::new(), reason: format!("it cannot be checked now: {why}") })
 }

@@ -125,7 +125,8 @@ pub struct Limits {
     /// Largest input of an agent whose inputs are checked, in bytes (1 MiB).
     /// Larger: refused.
     pub checked_input_bytes: usize,
-    /// Inputs that are being checked at once (64). More: refused.
+    /// Inputs that are being checked at once (64); of those that others leave an
+    /// account may have its `principal_share`. More: refused.
     pub input_checks: usize,
     /// Commands whose ids and answers are remembered per session, or where ids
     /// are the principal's, per principal, or per network without a credential

@@ -132,6 +132,48 @@ fn inputs_that_are_checked_have_bounds() {
 }
 
 #[test]
+fn checks_of_one_principal_leave_room_for_those_of_others() {
+    let mut world = World::configured(8, |config| {
+        check_inputs(config, "echo");
+        config.limits.input_checks = 4;
+    });
+    world.checks.silent = true;
+    for _ in 0..4 {
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        raw.send(&mut world, "job.submit", json!({"agent": "echo"}));
+    }
+    world.run_for(Duration::from_millis(100));
+    let of_one = world.checks.asked.len();
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    other.send(&mut world, "job.submit", json!({"agent": "echo"}));
+    world.run_for(Duration::from_millis(100));
+    assert_eq!((of_one, world.checks.asked.len()), (1, 2));
+    world.finish();
+}
+
+#[test]
+fn a_check_counts_until_it_is_answered_whoever_waits_for_it() {
+    let mut world = World::configured(9, |config| {
+        check_inputs(config, "echo");
+        config.limits.input_checks = 1;
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    for _ in 0..3 {
+        raw.submit(&mut world, json!({"agent": "echo"}));
+    }
+    world.checks.silent = true;
+    raw.send(&mut world, "job.submit", json!({"agent": "echo"}));
+    world.run_for(Duration::from_secs(3));
+    world.cut(raw.conn);
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    other.send(&mut world, "job.submit", json!({"agent": "echo"}));
+    let refused = other.expect(&mut world, "session.error")["payload"]["details"].clone();
+    assert_eq!((&refused["bound"], &refused["of"]), (&json!("input_checks"), &json!("runtime")));
+    assert_eq!(world.checks.asked.len(), 4, "its host still works on the fourth");
+    world.finish();
+}
+
+#[test]
 fn a_connection_that_sends_on_and_on_while_it_is_checked_is_closed() {
     let mut world = checked(6);
     world.checks.silent = true;

@@ -536,7 +536,11 @@ pub enum Output {
     },
     /// Check whether an input fits its agent; answer with
     /// [`Input::InputChecked`]. Whoever waits for longer than two seconds is
-    /// refused; until then nothing more is read from that connection.
+    /// refused; until then nothing more is read from that connection. The check
+    /// counts for [`Limits::input_checks`] until it is answered, also when nobody
+    /// waits for it any more.
+    ///
+    /// [`Limits::input_checks`]: crate::limits::Limits::input_checks
     CheckInput {
         /// The operation.
         op: OpId,

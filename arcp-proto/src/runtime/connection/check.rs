@@ -7,12 +7,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Connections;
+use super::conn::Conn;
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{ConnId, OpId};
+use crate::id::{ConnId, OpId, Principal};
 use crate::json::{Json, Object};
 use crate::model::agent::AgentRef;
 use crate::runtime::context::Context;
 use crate::runtime::io::{CloseReason, InputFault, Output};
+use crate::runtime::job::Held as HeldShare;
 use crate::runtime::timers::Timer;
 
 /// How long a host may take to check an input.
@@ -32,6 +34,14 @@ pub(super) enum Check {
     Waiting { op: OpId, held: VecDeque<Held> },
     /// It fits its agent, or does not.
     Judged(Result<(), Violation>),
+}
+
+/// A check that the host has not answered: it goes on, whether or not its
+/// connection still waits for it.
+#[derive(Debug)]
+pub(super) struct Running {
+    conn: ConnId,
+    principal: Principal,
 }
 
 /// What a connection heard while it waited.
@@ -66,24 +76,25 @@ impl Connections {
     pub(in crate::runtime) fn begin_check(
         &mut self,
         ctx: &mut Context,
-        id: ConnId,
+        (id, principal): (ConnId, &Principal),
         agent: &AgentRef,
         input: &Json,
     ) -> Result<(), Violation> {
-        let most = ctx.config.limits.checked_input_bytes;
+        let limits = &ctx.config.limits;
+        let most = limits.checked_input_bytes;
         if input.as_str().len() > most {
             let message = alloc::format!("the input of `{}` may have at most {most} bytes", agent.name());
             return Err(Violation::exhausted("checked_input_bytes", BoundOf::Request, most as u64, message));
         }
-        let most = ctx.config.limits.input_checks;
-        if self.checking.len() >= most {
-            let message = "too many inputs are being checked: submit again";
-            return Err(Violation::exhausted("input_checks", BoundOf::Runtime, most as u64, message));
-        }
+        let account = principal.account();
+        let own = self.checking.values().filter(|running| running.principal.account() == account).count();
+        let checks = HeldShare { own, all: self.checking.len(), total: limits.input_checks };
+        let what = "inputs that are being checked";
+        checks.admit(1, limits.principal_share, account.bound_of(), "input_checks", what)?;
         let op = ctx.next_op();
         if let Some(conn) = self.by_id.get_mut(&id) {
             conn.check = Check::Waiting { op, held: VecDeque::new() };
-            self.checking.insert(op, id);
+            self.checking.insert(op, Running { conn: id, principal: principal.clone() });
             ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + LONGEST_CHECK);
             ctx.output(Output::CheckInput { op, agent: agent.clone(), input: input.clone() });
             ctx.ready(id);
@@ -135,7 +146,10 @@ impl Connections {
         op: OpId,
         fault: Option<InputFault>,
     ) -> Option<(ConnId, VecDeque<Held>)> {
-        let id = self.checking.get(&op).copied()?;
+        let id = self.checking.remove(&op)?.conn;
+        let is_for = |conn: &Conn| matches!(conn.check, Check::Waiting { op: waiting, .. } if waiting == op);
+        // It was refused by now, or is gone.
+        self.by_id.get(&id).filter(|conn| is_for(conn))?;
         self.judge_input(ctx, id, fault.map_or(Ok(()), |fault| Err(misfit(fault))))
     }
 
@@ -156,22 +170,13 @@ impl Connections {
         verdict: Result<(), Violation>,
     ) -> Option<(ConnId, VecDeque<Held>)> {
         let conn = self.by_id.get_mut(&id)?;
-        let Check::Waiting { op, held } = core::mem::replace(&mut conn.check, Check::Judged(verdict)) else {
+        let Check::Waiting { held, .. } = core::mem::replace(&mut conn.check, Check::Judged(verdict)) else {
             debug_assert!(false, "who is judged waits");
             return None;
         };
-        self.checking.remove(&op);
         ctx.timers.clear(Timer::InputCheck(id));
         ctx.ready(id);
         Some((id, held))
-    }
-
-    /// A connection is gone: nobody waits for its check.
-    pub(super) fn forget_check(&mut self, ctx: &mut Context, id: ConnId, check: &Check) {
-        if let Check::Waiting { op, .. } = check {
-            self.checking.remove(op);
-            ctx.timers.clear(Timer::InputCheck(id));
-        }
     }
 }
 

@@ -44,8 +44,8 @@ pub(super) struct Connections {
     by_id: BTreeMap<ConnId, Conn>,
     /// How many of these have no session yet that they can do anything in.
     opening: usize,
-    /// Whose submits wait for a check of their inputs.
-    checking: BTreeMap<OpId, ConnId>,
+    /// Checks of inputs that go on.
+    checking: BTreeMap<OpId, check::Running>,
 }
 
 /// What a frame is.
@@ -300,11 +300,11 @@ impl Connections {
         let Some(conn) = self.by_id.remove(&id) else {
             return;
         };
-        for timer in [Timer::Handshake(id), Timer::Heartbeat(id), Timer::Stalled(id), Timer::Hold(id)] {
-            ctx.timers.clear(timer);
+        let of_conn = [Timer::Handshake, Timer::Heartbeat, Timer::Stalled, Timer::Hold, Timer::InputCheck];
+        for timer in of_conn {
+            ctx.timers.clear(timer(id));
         }
         self.opening -= usize::from(conn.opening);
-        self.forget_check(ctx, id, &conn.check);
         if let Some(session) = conn.session {
             ctx.effect(Effect::Detached { session, alive });
         }

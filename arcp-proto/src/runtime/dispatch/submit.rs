@@ -3,7 +3,7 @@
 
 use super::requests::RequestHandler;
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::JobId;
+use crate::id::{JobId, Principal};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
@@ -61,7 +61,7 @@ impl RequestHandler<'_> {
             }
             Submission::New(new) => new,
         };
-        if new.checks_input() && !self.is_checked(new.agent(), submit.input.as_ref())? {
+        if new.checks_input() && !self.is_checked(principal, new.agent(), submit.input.as_ref())? {
             return Ok(None);
         }
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
@@ -81,13 +81,13 @@ impl RequestHandler<'_> {
 
     /// Whether the input of a job was checked and fits its agent; false: it is
     /// being checked, and the submit is heard again then.
-    fn is_checked(&mut self, agent: &AgentRef, input: Option<&Json>) -> Result<bool, Violation> {
+    fn is_checked(&mut self, principal: &Principal, agent: &AgentRef, input: Option<&Json>) -> Result<bool, Violation> {
         let Runtime { ctx, connections, .. } = &mut *self.runtime;
         if let Some(verdict) = connections.take_verdict(self.conn) {
             return verdict.map(|()| true);
         }
         let none = Json::empty_object();
-        connections.begin_check(ctx, self.conn, agent, input.unwrap_or(&none))?;
+        connections.begin_check(ctx, (self.conn, principal), agent, input.unwrap_or(&none))?;
         Ok(false)
     }
 

@@ -54,6 +54,7 @@ pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
 pub(in crate::runtime) use jobs::Jobs;
 pub(in crate::runtime) use result::ChunkTerms;
+pub(in crate::runtime) use shares::Held;
 pub(in crate::runtime) use submit::{Submission, SubmitContext};
 pub use waits::Wait;
 

@@ -38,13 +38,13 @@ pub(super) struct Share {
 
 /// How much there is of something, and who holds it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(in crate::runtime) struct Held {
     /// What the principal holds.
-    pub(super) own: usize,
+    pub(in crate::runtime) own: usize,
     /// What everybody holds, the principal included.
-    pub(super) all: usize,
+    pub(in crate::runtime) all: usize,
     /// What there is.
-    pub(super) total: usize,
+    pub(in crate::runtime) total: usize,
 }
 
 /// What somebody would go beyond.
@@ -165,7 +165,7 @@ impl Held {
 
     /// As [`check`](Self::check), as a refusal that names the bound; `own` is
     /// whose the share is.
-    pub(super) fn admit(
+    pub(in crate::runtime) fn admit(
         self,
         more: usize,
         percent: u32,
