@@ -279,6 +279,20 @@ impl AgentDirectory {
     }
 }
 
+/// The text of a file, or why it has none. A pipe would be waited for, and a
+/// device read without end.
+fn read_file(path: &Path) -> Result<String, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    let about = fs::metadata(path).map_err(unreadable)?;
+    if !about.is_file() {
+        return Err("is no file: put one there, or remove it".to_string());
+    }
+    if about.len() > FILE_BYTES {
+        return Err(format!("has more than {FILE_BYTES} bytes: make it smaller"));
+    }
+    fs::read_to_string(path).map_err(unreadable)
+}
+
 /// A file that describes an agent, and what it says.
 struct Described<'a> {
     file: &'a Path,
@@ -289,11 +303,7 @@ struct Described<'a> {
 impl Described<'_> {
     fn read(file: &Path) -> Result<Described<'_>, DirectoryError> {
         let of_file = |why: String| DirectoryError { file: file.to_path_buf(), line: None, why };
-        let unreadable = |error: io::Error| of_file(format!("it cannot be read: {error}"));
-        if fs::metadata(file).map_err(unreadable)?.len() > FILE_BYTES {
-            return Err(of_file(format!("it has more than {FILE_BYTES} bytes: make it smaller")));
-        }
-        let text = fs::read_to_string(file).map_err(unreadable)?;
+        let text = read_file(file).map_err(of_file)?;
         match toml::from_str(&text) {
             Ok(said) => Ok(Described { file, text, said }),
             Err(error) => {
@@ -389,8 +399,8 @@ impl Described<'_> {
                 return Err(bad(format!("`{name}` must be a file in the folder of the agent: move it there")));
             }
             Schema::File(name) => {
-                let text = fs::read_to_string(directory.folder.join(name));
-                text.map_err(|error| bad(format!("`{name}` cannot be read: {error}")))?
+                let text = read_file(&directory.folder.join(name));
+                text.map_err(|why| bad(format!("`{name}` {why}")))?
             }
             Schema::Here(table) => serde_json::to_string(table).map_err(|error| bad(error.to_string()))?,
         };

@@ -14,13 +14,20 @@ pub fn say(line: Arguments<'_>) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// The text with every control character spelled out, so that it can neither
-/// steer a terminal nor pose as another line.
+/// The text with every control character spelled out, and every one that turns
+/// the direction of what follows: so it can neither steer a terminal nor pose as
+/// another line, or as what it is not.
 ///
 /// ```
 /// assert_eq!(arcp_host::stderr::visible("a\x1b[2J\nb"), "a\\u{1b}[2J\\nb");
+/// assert_eq!(arcp_host::stderr::visible("a\u{202e}b"), "a\\u{202e}b");
 /// ```
 pub fn visible(text: &str) -> String {
-    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let spell = |c: char| if steers(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(spell).collect()
+}
+
+fn steers(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
 }
