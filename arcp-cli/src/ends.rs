@@ -53,6 +53,11 @@ pub trait Listener: Send + 'static {
     /// By which its cursor is known again.
     fn name(&self) -> String;
 
+    /// As a log may name it: without secrets.
+    fn shown(&self) -> String {
+        self.name()
+    }
+
     /// Tells it.
     fn tell(&self, end: &Ended) -> Told;
 }
@@ -182,7 +187,7 @@ impl Teller {
     fn run(mut self, ended: &Receiver<JobId>) {
         loop {
             if let Err(why) = self.catch_up() {
-                log(format_args!("arcp: {}: {why}", self.listener.name()));
+                log(format_args!("arcp: {}: {why}", self.listener.shown()));
                 std::thread::sleep(FIRST_PAUSE);
             }
             let heard = if self.awaited.jobs.is_empty() {
@@ -217,7 +222,7 @@ impl Teller {
     }
 
     fn tell(&self, ended: &Ended) {
-        let (mut pause, name) = (FIRST_PAUSE, self.listener.name());
+        let (mut pause, name) = (FIRST_PAUSE, self.listener.shown());
         loop {
             match self.listener.tell(ended) {
                 Told::Yes => return,

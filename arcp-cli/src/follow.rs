@@ -156,17 +156,37 @@ pub fn write_end(line: &mut Object, terminal: &Terminal, result: &ResultData) {
     line.opt_str("summary", terminal.summary.as_deref());
 }
 
-/// A result as people want it: a text as it is, anything else as JSON.
-pub fn write_result(out: &mut impl io::Write, result: &ResultData) -> io::Result<()> {
+/// A result as people want it: a text as it is, anything else as JSON. On a
+/// terminal it steers nothing.
+pub fn print_result(result: &ResultData) -> io::Result<()> {
+    let out = io::stdout();
+    let on_terminal = out.is_terminal();
+    write_result(&mut out.lock(), result, on_terminal)
+}
+
+fn write_result(out: &mut impl io::Write, result: &ResultData, on_terminal: bool) -> io::Result<()> {
+    let shown = |text: String| if on_terminal { visible_lines(&text) } else { text };
     match result {
-        ResultData::Inline(json) => match json.decode::<String>() {
-            Ok(text) => writeln!(out, "{text}")?,
-            Err(_) => writeln!(out, "{json}")?,
-        },
+        ResultData::Inline(json) => {
+            let text = json.decode::<String>().unwrap_or_else(|_| json.to_string());
+            writeln!(out, "{}", shown(text))?;
+        }
+        ResultData::Streamed { bytes, .. } if on_terminal => {
+            write!(out, "{}", visible_lines(&String::from_utf8_lossy(bytes)))?;
+        }
         ResultData::Streamed { bytes, .. } => out.write_all(bytes)?,
         ResultData::None | ResultData::Broken { .. } => {}
     }
     out.flush()
+}
+
+/// A text of several lines as a terminal may have it.
+fn visible_lines(text: &str) -> String {
+    let parts = text.split_inclusive(['\n', '\t']).map(|part| match part.strip_suffix(['\n', '\t']) {
+        Some(text) => visible(text) + &part[text.len()..],
+        None => visible(part),
+    });
+    parts.collect()
 }
 
 /// The result on stdout, talk on stderr; a progress bar on a terminal.
@@ -258,7 +278,7 @@ impl View for Text {
         let is_shown = matches!(result, ResultData::Inline(json)
             if json.decode::<String>().is_ok_and(|text| self.was_shown(&text)));
         if !is_shown {
-            write_result(&mut io::stdout().lock(), result)?;
+            print_result(result)?;
         }
         if let Some(error) = &terminal.error {
             say(format_args!("arcp: {}", visible(&why_ended(terminal, error))));
@@ -331,4 +351,25 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
         | EventKind::Vendor(_) => format!("{} {body}", kind.as_str()),
     };
     visible(line.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use arcp_proto::json::Json;
+
+    use super::*;
+
+    #[test]
+    fn a_result_steers_no_terminal_and_is_as_it_is_elsewhere() {
+        let text = "a\tb\n\u{1b}[2Jc\n";
+        let inline = ResultData::Inline(Json::string(text));
+        let streamed = ResultData::Streamed { bytes: text.as_bytes().to_vec(), text: true };
+        for (result, end) in [(inline, "\n"), (streamed, "")] {
+            for (on_terminal, expected) in [(false, text), (true, "a\tb\n\\u{1b}[2Jc\n")] {
+                let mut out = Vec::new();
+                write_result(&mut out, &result, on_terminal).expect("memory");
+                assert_eq!(String::from_utf8_lossy(&out), format!("{expected}{end}"));
+            }
+        }
+    }
 }

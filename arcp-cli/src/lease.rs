@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 
+use arcp_host::stderr::visible;
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Lease, Namespace, Target};
 use clap::Subcommand;
@@ -46,7 +47,8 @@ pub fn run(asked: &Leases) -> Result<Exit, Failure> {
             Err(excess) => (format!("deny: {excess}"), Exit::Permission),
         },
     };
-    writeln!(std::io::stdout(), "{answer}")?;
+    // What was asked about may come from anybody.
+    writeln!(std::io::stdout(), "{}", visible(&answer))?;
     Ok(exit)
 }
 

@@ -11,7 +11,7 @@ use arcp_proto::model::job::JobStatus;
 use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
-use crate::follow::{why_ended, write_end, write_result};
+use crate::follow::{print_result, why_ended, write_end};
 use crate::list::summary;
 use crate::output::{Format, Printing};
 use crate::values;
@@ -47,9 +47,9 @@ pub fn run(args: &ResultOf) -> Result<Exit, Failure> {
                 if let ResultData::Broken { why } = &result {
                     return Err(Failure::new(Exit::Lost, format!("the result is not whole: {why}")));
                 }
-                let mut out = io::stdout().lock();
+                let mut out = io::stdout();
                 match args.printing.output {
-                    Format::Table => write_result(&mut out, &result)?,
+                    Format::Table => print_result(&result)?,
                     Format::Id => writeln!(out, "{}", job.job)?,
                     Format::Json | Format::Jsonl => {
                         let mut line = Object::new();

@@ -17,6 +17,7 @@ use arcp_proto::json::Object;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::model::request::ListQuery;
 use arcp_proto::time::UtcMs;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::args;
@@ -67,8 +68,13 @@ impl Runtime {
 
     /// Those that are there, the newest first.
     pub fn all(state: &State) -> Vec<Runtime> {
+        Runtime::of(state, geteuid().as_raw())
+    }
+
+    /// Those of a user: an entry that somebody else wrote may name any process.
+    fn of(state: &State, user: u32) -> Vec<Runtime> {
         let files = fs::read_dir(state.folder().join(FOLDER)).into_iter().flatten().flatten();
-        let mut all: Vec<Runtime> = files.filter_map(|file| Runtime::read(&file.path())).collect();
+        let mut all: Vec<Runtime> = files.filter_map(|file| Runtime::read(&file.path(), user)).collect();
         all.sort_by_key(|runtime| std::cmp::Reverse(runtime.since));
         all
     }
@@ -97,7 +103,9 @@ impl Runtime {
         forget_killed(&folder)?;
         let path = folder.join(self.file_name());
         let fresh = path.with_extension("new");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        // One that is there already may be somebody else's, or lead elsewhere.
+        let _ = fs::remove_file(&fresh);
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
         file.lock()?;
         file.write_all(serde_json::to_string(self)?.as_bytes())?;
         fs::rename(&fresh, &path)?;
@@ -110,10 +118,11 @@ impl Runtime {
         format!("{}.json", address.chars().map(tame).collect::<String>())
     }
 
-    /// What an entry says, if somebody holds it.
-    fn read(path: &Path) -> Option<Runtime> {
+    /// What an entry of this user says, if somebody holds it.
+    fn read(path: &Path, user: u32) -> Option<Runtime> {
         path.extension().filter(|extension| *extension == "json")?;
-        let file = File::open(path).ok().filter(is_held)?;
+        let is_of_user = |file: &File| file.metadata().is_ok_and(|about| about.uid() == user);
+        let file = File::open(path).ok().filter(|file| is_of_user(file) && is_held(file))?;
         serde_json::from_reader(file).ok()
     }
 }
@@ -230,4 +239,20 @@ pub fn json(runtime: &Runtime, seen: Option<&Seen>) -> String {
         line.u64("unfinished_jobs", seen.unfinished as u64).raw("agents", &agents).str("version", &seen.version);
     }
     line.done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_somebody_else_wrote_names_no_runtime() {
+        let folder = std::env::temp_dir().join(format!("arcp-entries-{}", std::process::id()));
+        let state = State::at(folder.clone());
+        let entry = Runtime::new("ws://127.0.0.1:1/arcp", None, None).announce(&state).expect("a folder");
+        let own = geteuid().as_raw();
+        assert_eq!((Runtime::all(&state).len(), Runtime::of(&state, own + 1).len()), (1, 0));
+        entry.take_back();
+        fs::remove_dir_all(folder).expect("it is there");
+    }
 }

@@ -78,6 +78,12 @@ impl State {
         own.or_else(xdg).or_else(home).map(State)
     }
 
+    /// The one in this folder.
+    #[cfg(test)]
+    pub fn at(folder: PathBuf) -> State {
+        State(folder)
+    }
+
     /// The directory.
     pub fn folder(&self) -> &Path {
         &self.0
@@ -157,7 +163,9 @@ impl State {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
         let fresh = path.with_extension(format!("new-{}", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        // One that is there already may be somebody else's, or lead elsewhere.
+        let _ = fs::remove_file(&fresh);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
         file.write_all(serde_json::to_string(value)?.as_bytes())?;
         fs::rename(&fresh, &path)
     }

@@ -34,7 +34,7 @@ impl Webhook {
     /// One at this address; what is sent is signed with this secret.
     pub fn new(url: &str, secret: Option<&str>) -> Result<Webhook, Failure> {
         let mend = "give --webhook-secret or ARCP_WEBHOOK_SECRET, of at least 16 bytes, such as whsec_ and base64";
-        let secret = secret.ok_or_else(|| Failure::usage(format!("--webhook {url}: {mend}")))?;
+        let secret = secret.ok_or_else(|| Failure::usage(format!("--webhook {}: {mend}", host(url))))?;
         if key(secret).is_none_or(|key| key.len() < SECRET_BYTES) {
             return Err(Failure::usage(format!("--webhook-secret: it is too short, or no base64: {mend}")));
         }
@@ -59,6 +59,14 @@ impl Webhook {
     }
 }
 
+/// The address up to its path: a user, the path and the query may be secrets.
+fn host(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}")
+}
+
 /// The bytes of a secret.
 fn key(secret: &str) -> Option<Vec<u8>> {
     match secret.strip_prefix(PREFIX) {
@@ -70,6 +78,10 @@ fn key(secret: &str) -> Option<Vec<u8>> {
 impl Listener for Webhook {
     fn name(&self) -> String {
         format!("--webhook {}", self.url)
+    }
+
+    fn shown(&self) -> String {
+        format!("--webhook {}", host(&self.url))
     }
 
     /// A receiver that refuses what it was sent would refuse it again, unless it
@@ -111,6 +123,15 @@ mod tests {
     fn a_secret_that_can_be_guessed_is_refused() {
         for secret in [None, Some("short"), Some("whsec_c2hvcnQ="), Some("whsec_no base64 at all, but long")] {
             assert!(Webhook::new("http://x", secret).is_err(), "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_secret_in_an_address_is_not_shown() {
+        for url in ["https://x:1/hook/SECRET", "https://me:SECRET@x:1/hook", "https://x:1?token=SECRET#SECRET"] {
+            let webhook = Webhook::new(url, Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).expect("a secret");
+            assert_eq!(webhook.shown(), "--webhook https://x:1", "{url}");
+            assert!(webhook.name().ends_with(url), "its cursor is its own");
         }
     }
 }

@@ -110,6 +110,7 @@ fn refused(home: &Home, args: &[&str]) -> String {
 fn a_mistake_in_a_file_is_told_with_file_line_key_and_what_to_do() {
     let (home, folder) = home();
     put(&folder, "it", "#!/bin/sh\n");
+    std::os::unix::fs::symlink("/dev/null", folder.join("null.json")).expect("a link");
     for (toml, line, said) in [
         ("\nconcurency = 2\n", 2, ["`concurency`", "expected one of"]),
         ("concurrency = 0\n", 1, ["`concurrency`", "nonzero"]),
@@ -119,6 +120,7 @@ fn a_mistake_in_a_file_is_told_with_file_line_key_and_what_to_do() {
         ("\n\nworking_directory = \"nowhere\"\n", 3, ["`working_directory`", "make it"]),
         ("pass_environment = [\"NOT_SET_ANYWHERE\"]\n", 1, ["`pass_environment`", "is not set here"]),
         ("input_schema = \"no.json\"\n", 1, ["`input_schema`", "cannot be read"]),
+        ("input_schema = \"null.json\"\n", 1, ["`input_schema`", "is no file"]),
         ("input_schema = \"../no.json\"\n", 1, ["`input_schema`", "move it there"]),
         ("[input_schema]\ntype = \"whole\"\n", 1, ["input_schema", "not a JSON Schema"]),
         ("[limits]\nopen_files = -1\n", 2, ["`open_files`", "u64"]),

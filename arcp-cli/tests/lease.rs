@@ -5,6 +5,7 @@ use std::process::Command;
 /// What is asked, how it ends, and what the answer says.
 const ASKED: &[(&[&str], i32, &[&str])] = &[
     (&["check", "--lease", "fs.read=/work/**", "fs.read", "/work/a/b"], 0, &["allow", "/work/**"]),
+    (&["check", "--lease", "fs.read=/**", "fs.read", "/a\u{1b}[2J"], 5, &["deny", "`/a\\u{1b}[2J`"]),
     (&["check", "--lease", "fs.read=/work/**", "fs.write", "/work/a"], 5, &["deny", "fs.write"]),
     (&["check", "--lease", "fs.read=/work/**", "fs.read", "/work/../etc"], 5, &["deny", "`..`"]),
     (
