@@ -117,3 +117,29 @@ fn every_kind_of_event_has_its_part_of_the_page() {
         assert!(EVENTS.contains(&heading), "docs/events.md has no `{}`", heading.trim());
     }
 }
+
+#[test]
+fn every_request_and_every_reply_says_which_section_it_is_of() {
+    let sources =
+        [include_str!("../../arcp-proto/src/model/request.rs"), include_str!("../../arcp-proto/src/model/reply.rs")];
+    let kinds = ["HandshakeRequest", "SessionRequest", "Command", "HandshakeReply", "SessionReply", "CommandReply"];
+    let mut checked = 0;
+    for kind in kinds {
+        let declared = format!("pub enum {kind} {{\n");
+        let source = sources.iter().find(|source| source.contains(&declared)).expect(kind);
+        let body = source.split(&declared).nth(1).and_then(|rest| rest.split("\n}\n").next()).expect(kind);
+        let mut said = String::new();
+        for line in body.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     ")) {
+            match line.trim().strip_prefix("///") {
+                Some(doc) => said.push_str(doc),
+                None if line.trim().starts_with(|c: char| c.is_ascii_uppercase()) => {
+                    assert!(said.contains('§'), "{kind}: `{}` cites no section: {said}", line.trim());
+                    said.clear();
+                    checked += 1;
+                }
+                None => {}
+            }
+        }
+    }
+    assert!(checked > 25, "only {checked} variants were found");
+}

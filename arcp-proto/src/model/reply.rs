@@ -30,44 +30,44 @@ pub enum Reply {
 /// What is said to who is to be let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeReply {
-    /// The session is open, or open again.
+    /// The session is open, or open again (1.1 §6.2, §6.3; RFC §8.1).
     Opened(Opened),
-    /// Prove who you are with this.
+    /// Prove who you are with this (RFC §8.1).
     Challenge(Challenge),
 }
 
 /// What is said in a session, of itself or for looking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionReply {
-    /// The session's connection ends in order.
+    /// The session's connection ends in order (1.1 §6.7).
     Closed {
         /// Why.
         reason: Option<String>,
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// The session's lease ends soon: prove again who you are.
+    /// The session's lease ends soon: prove again who you are (RFC §8).
     Refresh {
         /// Until when.
         deadline: UtcMs,
         /// Milliseconds until then.
         deadline_ms: u64,
     },
-    /// The session is taken from its client.
+    /// The session is taken from its client (RFC §8).
     Evicted {
         /// The code.
         code: ErrorCode,
         /// Why.
         reason: String,
     },
-    /// Are you there?
+    /// Are you there? (1.1 §6.4)
     Ping {
         /// To be echoed.
         nonce: String,
         /// When it was sent.
         at: UtcMs,
     },
-    /// I am here.
+    /// I am here (1.1 §6.4).
     Pong {
         /// The nonce of the ping.
         nonce: String,
@@ -76,34 +76,34 @@ pub enum SessionReply {
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// What was to be said back.
+    /// What was to be said back (RFC §6.2).
     Echo {
         /// As it came.
         nonce: Option<String>,
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// It is done; there is nothing else to say.
+    /// It is done; there is nothing else to say (RFC §6.2).
     Done {
         /// What was done.
         detail: String,
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// A message of an extension, from the application.
+    /// A message of an extension, from the application (RFC §21).
     Extension(Extension),
-    /// One page of jobs.
+    /// One page of jobs (1.1 §6.6).
     Jobs(JobPage),
-    /// A job is alive; for peers that have a word for it.
+    /// A job is alive; for peers that have a word for it (RFC §10.3).
     JobHeartbeat(JobHeartbeat),
 }
 
 /// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandReply {
-    /// A job was accepted.
+    /// A job was accepted (1.1 §7.1, RFC §10).
     Accepted(Accepted),
-    /// A cancel was taken; the terminal follows.
+    /// A cancel was taken; the terminal follows (1.1 §7.4, RFC §10.4).
     CancelTaken {
         /// What is being stopped.
         target: Target,
@@ -114,16 +114,16 @@ pub enum CommandReply {
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// A job is being watched; its events follow.
+    /// A job is being watched; its events follow (1.1 §7.6).
     Watching(Watching),
-    /// A subscription is open.
+    /// A subscription is open (RFC §13).
     Subscribed {
         /// It.
         subscription: WireId,
         /// The request it answers.
         request: Option<WireId>,
     },
-    /// A subscription is over.
+    /// A subscription has ended (RFC §13).
     Unsubscribed {
         /// It.
         subscription: WireId,

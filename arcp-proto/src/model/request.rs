@@ -27,9 +27,9 @@ pub enum Request {
 /// A request of who is to be let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeRequest {
-    /// Open a session.
+    /// Open a session (1.1 §6.2, RFC §8.1).
     Open(Open),
-    /// Take an earlier session over to this connection.
+    /// Take an earlier session over to this connection (1.1 §6.3).
     Resume(ResumeClaim),
     /// Prove once more who you are (RFC §8.1).
     Authenticate(Proof),
@@ -38,20 +38,20 @@ pub enum HandshakeRequest {
 /// A request of a session, which may come again without harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionRequest {
-    /// End the connection; jobs go on. `answered`: the peer waits for a
-    /// reply.
+    /// End the connection; jobs go on (1.1 §6.7). `answered`: the peer waits for
+    /// a reply.
     Close {
         /// Why, in the client's words.
         reason: Option<String>,
         /// Whether a reply is owed.
         answered: bool,
     },
-    /// Are you there?
+    /// Are you there? (1.1 §6.4)
     Ping {
         /// Echoed in the answer.
         nonce: String,
     },
-    /// I am here.
+    /// I am here (1.1 §6.4).
     Pong {
         /// The nonce of the ping.
         nonce: String,
@@ -61,12 +61,12 @@ pub enum SessionRequest {
         /// Said back in the answer.
         nonce: Option<String>,
     },
-    /// Everything up to here is processed.
+    /// Everything up to here is processed (1.1 §6.5).
     Ack {
         /// The last sequence number processed.
         seq: u64,
     },
-    /// List jobs.
+    /// List jobs (1.1 §6.6).
     List(ListQuery),
     /// The frames after this one once more (RFC §19).
     Replay(Replay),
@@ -77,29 +77,29 @@ pub enum SessionRequest {
         /// Time between two events; `None`: as fast as they come.
         every: Option<Duration>,
     },
-    /// A message of an extension, for the host if it was negotiated.
+    /// A message of an extension, for the host if it was negotiated (RFC §21).
     Extension(Extension),
-    /// A message nobody has to handle; never an error.
+    /// A message nobody has to handle; never an error (1.1 §5).
     Ignored,
 }
 
 /// A request that is executed once per message id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Run a job.
+    /// Run a job (1.1 §7.1, RFC §10).
     Submit(Submit, Invocation),
-    /// Stop something.
+    /// Stop something (1.1 §7.4, RFC §10.4).
     Cancel(Cancel),
-    /// Watch a job.
+    /// Watch a job (1.1 §7.6).
     Watch(Watch),
-    /// Stop watching a job.
+    /// Stop watching a job (1.1 §7.6).
     Unwatch {
         /// The job.
         job: WireId,
     },
     /// Be shown what happens in the principal's sessions (RFC §13).
     Subscribe(Subscribe),
-    /// Be shown no more.
+    /// Be shown no more (RFC §13).
     Unsubscribe {
         /// The subscription.
         subscription: WireId,
