@@ -143,3 +143,18 @@ fn every_request_and_every_reply_says_which_section_it_is_of() {
     }
     assert!(checked > 25, "only {checked} variants were found");
 }
+
+#[test]
+fn every_library_and_the_program_can_be_published_and_the_gate_tries() {
+    let gate = include_str!("../../.ci/run");
+    let tried = gate.lines().find(|line| line.starts_with("cargo publish --dry-run")).expect("a step of the gate");
+    for (name, manifest) in [
+        ("arcp-proto", include_str!("../../arcp-proto/Cargo.toml")),
+        ("arcp-host", include_str!("../../arcp-host/Cargo.toml")),
+        ("arcp-blocking", include_str!("../../arcp-blocking/Cargo.toml")),
+        ("arcp-cli", include_str!("../../arcp-cli/Cargo.toml")),
+    ] {
+        assert!(!manifest.contains("publish = false"), "{name} is kept from being published");
+        assert!(tried.contains(&format!(" -p {name}")), "the gate does not try to publish {name}");
+    }
+}
