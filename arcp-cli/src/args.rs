@@ -144,6 +144,11 @@ pub struct Serve {
     /// its stdin, which stays open for that; may be repeated.
     #[arg(long = "answered", value_name = "NAME")]
     pub answered: Vec<String>,
+    /// Give this agent a pseudo-terminal as its stdout and stderr, so that it shows
+    /// line by line what it would keep in a buffer; both count as stdout then, and
+    /// TERM=dumb and NO_COLOR=1 ask for no colours.
+    #[arg(long = "pty", value_name = "NAME")]
+    pub pty: Vec<String>,
     /// Start this agent again, with what it kept, when the runtime has ended
     /// under its job; may be repeated.
     #[arg(long = "restartable", value_name = "NAME")]

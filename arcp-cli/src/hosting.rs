@@ -95,6 +95,9 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
     if args.answered.iter().any(|answered| answered == name.name()) {
         program = program.answered();
     }
+    if args.pty.iter().any(|pty| pty == name.name()) {
+        program = program.on_terminal();
+    }
     if args.restartable.iter().any(|restartable| restartable == name.name()) {
         registry.add_restartable(name.name(), name.version(), program.restartable());
     } else {
@@ -120,6 +123,9 @@ fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
     let is_command = |name: &str| args.agents.iter().any(|agent| agent.agent.name() == name);
     if let Some(unknown) = args.answered.iter().find(|name| !is_command(name)) {
         return no_agent("--answered", unknown);
+    }
+    if let Some(unknown) = args.pty.iter().find(|name| !is_command(name)) {
+        return no_agent("--pty", unknown);
     }
     if let Some(unknown) = args.formats.iter().find(|of| !is_command(&of.agent)) {
         return no_agent("--format", &unknown.agent);

@@ -9,6 +9,7 @@
 //! concurrency = 2                     # jobs of it that run at once
 //! restartable = true                  # goes on from its last checkpoint
 //! answered = true                     # reads an answer for each line with an `id`
+//! pty = true                          # prints on a pseudo-terminal, line by line
 //! working_directory = "work"          # from the folder on
 //! pass_environment = ["API_KEY"]      # variables of the runtime that it gets too
 //!
@@ -109,6 +110,8 @@ struct Description {
     restartable: bool,
     #[serde(default)]
     answered: bool,
+    #[serde(default)]
+    pty: bool,
     working_directory: Option<Spanned<PathBuf>>,
     #[serde(default)]
     pass_environment: Vec<Spanned<String>>,
@@ -362,6 +365,9 @@ impl Described<'_> {
         program = program.within(ProcessLimits { open_files, memory_kib, cpu_seconds });
         if self.said.answered {
             program = program.answered();
+        }
+        if self.said.pty {
+            program = program.on_terminal();
         }
         let terms = self.terms(directory)?;
         Ok(FolderAgent { version: self.version()?, restartable: self.said.restartable, program, terms })

@@ -28,6 +28,9 @@
 //! One that [can go on](ProcessAgent::restartable) reads a second line: the
 //! state of its last checkpoint, or `null`.
 //!
+//! One [on a terminal](ProcessAgent::on_terminal) prints on stdout and stderr
+//! alike, and all of that counts as printed on stdout.
+//!
 //! A line on stdout of more than 900 KiB fails the job, and so does a
 //! `result_chunk` that cannot be read: a result is whole, or there is none. On
 //! stderr such a line is cut.
@@ -47,9 +50,11 @@ mod answers;
 mod format;
 mod pipes;
 mod said;
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -63,6 +68,7 @@ pub use self::format::{Format, UnknownFormat};
 use self::answers::Answers;
 use self::pipes::Pipes;
 use self::said::Said;
+use self::terminal::Terminal;
 use crate::agent::{Agent, AgentError, Context, Outcome};
 
 /// What a program has of the environment of its runtime, besides `LC_*`.
@@ -84,6 +90,7 @@ pub struct ProcessAgent {
     command: String,
     restartable: bool,
     answered: bool,
+    terminal: bool,
     mark: Option<String>,
     variables: BTreeMap<OsString, OsString>,
     limits: ProcessLimits,
@@ -119,6 +126,7 @@ impl ProcessAgent {
             command: command.to_string(),
             restartable: false,
             answered: false,
+            terminal: false,
             mark: None,
             variables: BTreeMap::new(),
             limits: ProcessLimits::default(),
@@ -172,6 +180,16 @@ impl ProcessAgent {
         ProcessAgent { answered: true, ..self }
     }
 
+    /// One whose stdout and stderr are a pseudo-terminal, so that it prints line by
+    /// line what it would print by the buffer into a pipe. The terminal is raw, and
+    /// the program is asked for no colours (`TERM=dumb`, `NO_COLOR=1`, unless they
+    /// are [set](ProcessAgent::with_variable)). What it prints on stderr cannot be
+    /// told from the rest; its stdin stays a pipe.
+    #[must_use]
+    pub fn on_terminal(self) -> ProcessAgent {
+        ProcessAgent { terminal: true, ..self }
+    }
+
     /// One that can be found and ended by [`orphans::end`](crate::orphans::end)
     /// if it outlives its runtime.
     #[must_use]
@@ -199,16 +217,10 @@ impl ProcessAgent {
         ProcessAgent { limits, ..self }
     }
 
-    fn spawn(&self, job: &Context) -> io::Result<Child> {
+    /// Starts it for a job; what it prints is in the terminal, if it has one.
+    fn spawn(&self, job: &Context) -> io::Result<(Child, Option<File>)> {
         let mut command = Command::new("sh");
-        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed(name)));
-        command.env("PYTHONUNBUFFERED", "1").envs(&self.variables);
-        if let Some(mark) = &self.mark {
-            command.env(crate::orphans::MARK, mark);
-        }
-        for name in SECRETS {
-            command.env_remove(name);
-        }
+        self.set_variables(&mut command, job);
         if self.limits == ProcessLimits::default() {
             command.args(["-c", &self.command]);
         } else {
@@ -219,15 +231,32 @@ impl ProcessAgent {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        command
-            .env("ARCP_JOB_ID", job.job().to_string())
-            .env("ARCP_TRACE_ID", job.trace())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: a cancel reaches what it starts.
-            .process_group(0)
-            .spawn()
+        let (stdout, stderr, ours) = if self.terminal {
+            let Terminal { ours, theirs } = Terminal::open()?;
+            (Stdio::from(theirs.try_clone()?), Stdio::from(theirs), Some(ours))
+        } else {
+            (Stdio::piped(), Stdio::piped(), None)
+        };
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
+        // A group of its own: a cancel reaches what it starts.
+        let child = command.process_group(0).spawn()?;
+        Ok((child, ours))
+    }
+
+    fn set_variables(&self, command: &mut Command, job: &Context) {
+        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed(name)));
+        command.env("PYTHONUNBUFFERED", "1");
+        if self.terminal {
+            command.envs(terminal::VARIABLES);
+        }
+        command.envs(&self.variables);
+        if let Some(mark) = &self.mark {
+            command.env(crate::orphans::MARK, mark);
+        }
+        for name in SECRETS {
+            command.env_remove(name);
+        }
+        command.env("ARCP_JOB_ID", job.job().to_string()).env("ARCP_TRACE_ID", job.trace());
     }
 
     /// What the program reads.
@@ -243,7 +272,7 @@ impl ProcessAgent {
 
 impl Agent for ProcessAgent {
     fn run(&self, job: &Context) -> Result<Outcome, AgentError> {
-        let child =
+        let (child, terminal) =
             self.spawn(job).map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
         let answers = self.answered.then(Answers::default);
         let mut said = Said::new(self.format, answers.clone());
@@ -253,7 +282,7 @@ impl Agent for ProcessAgent {
             std::thread::Builder::new()
                 .name(format!("{}", job.job()))
                 .spawn_scoped(scope, move || stop_when_told(job, group))?;
-            let pipes = Pipes::new(&mut program.child, self.input(job), answers)?;
+            let pipes = Pipes::new(&mut program.child, terminal, self.input(job), answers)?;
             let mut broken_off = false;
             pipes.run(|| has_exited(group) && !stops_in_time(job), &mut |source, line| {
                 let taken = said.line(job, source, line);

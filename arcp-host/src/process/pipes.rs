@@ -1,9 +1,10 @@
 //! The pipes of a program: its input, and what it prints until it has exited.
 
+use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, ChildStderr, ChildStdin};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -43,25 +44,32 @@ pub(super) enum Source {
 /// thread.
 pub(super) struct Pipes {
     input: Option<Input>,
-    out: Output<ChildStdout>,
+    out: Output<File>,
     err: Output<ChildStderr>,
 }
 
 impl Pipes {
     /// The pipes of a program that was just started, and what it is to read: with
-    /// `answers`, not only its input.
+    /// `answers`, not only its input. One that prints on a `terminal` has no pipes
+    /// for that.
     ///
     /// # Errors
     ///
     /// If its input cannot be written without waiting.
-    pub(super) fn new(child: &mut Child, input: Vec<u8>, answers: Option<Answers>) -> io::Result<Pipes> {
+    pub(super) fn new(
+        child: &mut Child,
+        terminal: Option<File>,
+        input: Vec<u8>,
+        answers: Option<Answers>,
+    ) -> io::Result<Pipes> {
         let stdin = child.stdin.take();
         if let Some(pipe) = &stdin {
             ioctl_fionbio(pipe, true)?;
         }
+        let stdout = child.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
         Ok(Pipes {
             input: stdin.map(|pipe| Input { pipe, bytes: input, written: 0, answers }),
-            out: Output::new(Source::Stdout, child.stdout.take()),
+            out: Output::new(Source::Stdout, terminal.or(stdout)),
             err: Output::new(Source::Stderr, child.stderr.take()),
         })
     }
