@@ -157,7 +157,8 @@ pub struct Limits {
     /// Bytes of events of one job kept in the store (1 GiB). As above.
     pub kept_job_bytes: usize,
     /// Bytes of events of all jobs kept in the store (8 GiB). As above; those
-    /// of the jobs that ended first go first.
+    /// of the jobs that ended first go first, and when a job ends these jobs are
+    /// forgotten early.
     pub kept_bytes: u64,
     /// Bytes of one checkpoint (1 MiB). Larger: the job fails.
     pub checkpoint_bytes: usize,

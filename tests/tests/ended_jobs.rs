@@ -102,3 +102,32 @@ fn ended_jobs_that_hold_too_much_are_forgotten_first_ended_first() {
     assert!(listed(&mut world, &mut raw).len() < kept.len() / 2);
     world.finish();
 }
+
+#[test]
+fn small_ended_jobs_that_the_store_has_no_room_for_are_forgotten_first_ended_first() {
+    for restart in [false, true] {
+        let mut world = World::configured(6, |config| {
+            config.history = true;
+            config.heartbeat = None;
+            config.job_retention = Some(RETENTION);
+            config.limits.kept_bytes = 20_000;
+        });
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        let mut jobs = Vec::new();
+        for n in 0..40 {
+            jobs.push(raw.submit(&mut world, json!({"agent": "echo", "input": "x".repeat(1000)}))["job_id"].clone());
+            raw.until_end(&mut world);
+            if restart && n == 20 {
+                world.crash_with(world.given().count(), true);
+                raw = Raw::hello(&mut world, "tok-a").0;
+            }
+        }
+        let stats = world.runtime().stats();
+        assert!(stats.kept_event_bytes <= 20_000 && stats.jobs > 3, "{restart}: {stats:?}");
+        let mut left: Vec<Value> = listed(&mut world, &mut raw).iter().map(|job| job["job_id"].clone()).collect();
+        left.sort_by_key(|job| jobs.iter().position(|other| other == job));
+        assert_eq!(left, jobs[jobs.len() - left.len()..], "{restart}: the last ones that ended are there");
+        assert!(!watched(&mut world, &mut raw, &left[0]).is_empty(), "{restart}: with what happened in them");
+        world.finish();
+    }
+}

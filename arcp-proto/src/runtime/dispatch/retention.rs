@@ -53,7 +53,7 @@ impl Retention<'_> {
         if let Some(principal) = self.jobs.get(id).map(|job| job.spec().principal.clone()) {
             self.bound_ended(&principal);
         }
-        while let Some(heavy) = self.jobs.one_too_heavy(&self.ctx.config.limits, id) {
+        while let Some(heavy) = self.jobs.one_too_heavy(&self.ctx.config, id) {
             self.forget(heavy);
         }
     }

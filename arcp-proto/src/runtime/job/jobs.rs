@@ -9,6 +9,7 @@ use super::table::Table;
 use super::{Input, Job};
 use crate::id::{JobId, Principal};
 use crate::limits::Limits;
+use crate::runtime::config::Config;
 use crate::runtime::context::Context;
 use crate::runtime::io::Record;
 use crate::runtime::timers::Timer;
@@ -102,10 +103,12 @@ impl Jobs {
         memory::unload(&mut self.table, ctx, id);
     }
 
-    /// The job that ended first, if those that are over hold too much, but not
-    /// this one.
-    pub(in crate::runtime) fn one_too_heavy(&self, limits: &Limits, but: JobId) -> Option<JobId> {
-        self.table.first_settled().filter(|id| *id != but && self.table.ended_bytes > limits.ended_bytes)
+    /// The job that ended first, if those that are over hold too much in memory or
+    /// the store keeps too much, but not this one.
+    pub(in crate::runtime) fn one_too_heavy(&self, config: &Config, but: JobId) -> Option<JobId> {
+        let in_memory = self.table.ended_bytes > config.limits.ended_bytes;
+        let in_store = config.history && self.table.kept_bytes() > config.limits.kept_bytes;
+        self.table.first_settled().filter(|id| *id != but && (in_memory || in_store))
     }
 
     fn unlist(&mut self, id: JobId) {
