@@ -196,10 +196,10 @@ pub struct Serve {
     pub resume_window: Duration,
     /// How long ended jobs are kept, to be listed and watched: at most 16,384 of
     /// one principal, and what --store-max allows [default: 30d; 1h in memory].
-    #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
+    #[arg(long, value_name = "SPAN", value_parser = values::kept)]
     pub keep: Option<Duration>,
-    /// Bytes of events that the store keeps, 1 GiB of them of one job; what ended
-    /// first goes first.
+    /// Bytes of events that the store keeps, at least 1MiB, and 1 GiB of one job;
+    /// the jobs that ended first go first.
     #[arg(long, default_value = "8GiB", value_name = "SIZE", value_parser = values::size)]
     pub store_max: u64,
     /// How long an open session is lent before its client must prove again who

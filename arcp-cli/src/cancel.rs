@@ -1,7 +1,8 @@
 //! `arcp cancel`.
 
-use arcp_blocking::Client;
+use arcp_blocking::{Client, ClientError};
 use arcp_host::stderr::say;
+use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::feature::Feature;
@@ -50,8 +51,10 @@ pub fn run(args: args::Cancel) -> Result<Exit, Failure> {
 
 fn named(args: &args::Cancel, client: &Client) -> Result<Vec<WireId>, Failure> {
     let mut jobs = Vec::new();
+    // One alone is known, or nothing is cancelled anyway.
+    let listed = args.jobs.len() > 1 && client.welcome().features.has(Feature::ListJobs);
     for named in &args.jobs {
-        let job = find(client, named)?;
+        let job = if listed { summary(client, named)?.job } else { find(client, named)? };
         if !jobs.contains(&job) {
             jobs.push(job);
         }
@@ -134,7 +137,11 @@ fn stop(client: &Client, job: &WireId, args: &args::Cancel) -> Result<(), Failur
         None => client.cancel(id, reason),
         Some(deadline) => in_open(client, "--deadline")?.cancel_within(id, reason, deadline),
     };
-    stopped.map_err(|error| unknown(error, job.as_str()))
+    stopped.map_err(|error| {
+        let refused = matches!(&error, ClientError::Refused(refusal) if refusal.code != ErrorCode::JobNotFound);
+        let failure = unknown(error, job.as_str());
+        if refused { Failure::new(failure.exit, format!("{job}: {}", failure.message)) } else { failure }
+    })
 }
 
 /// Who may cancel a job that may only be seen.

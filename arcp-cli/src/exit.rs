@@ -21,6 +21,7 @@ Exit codes:
     6  the budget is used up
     7  the runtime was not reached, or the connection was lost
     8  the credential was not accepted
+    9  a runtime stopped before its jobs had ended
   130  interrupted; the job goes on";
 
 /// How the program ends.

@@ -172,7 +172,9 @@ fn write_result(out: &mut impl io::Write, result: &ResultData, on_terminal: bool
             writeln!(out, "{}", shown(text))?;
         }
         ResultData::Streamed { bytes, .. } if on_terminal => {
-            write!(out, "{}", visible_lines(&String::from_utf8_lossy(bytes)))?;
+            // What comes next begins on a line of its own.
+            let end = if bytes.is_empty() || bytes.ends_with(b"\n") { "" } else { "\n" };
+            write!(out, "{}{end}", visible_lines(&String::from_utf8_lossy(bytes)))?;
         }
         ResultData::Streamed { bytes, .. } => out.write_all(bytes)?,
         ResultData::None | ResultData::Broken { .. } => {}
@@ -234,7 +236,7 @@ impl Text {
         let units = members.get_str("units").unwrap_or_default();
         if !self.fancy {
             let of = total.map(|total| format!("/{total}")).unwrap_or_default();
-            return say(format_args!("progress {current}{of} {units}"));
+            return say(format_args!("{}", format!("progress {current}{of} {units}").trim_end()));
         }
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::no_length();

@@ -59,7 +59,7 @@ fn check(lease: &Lease, namespace: &Namespace, target: &str) -> (String, Exit) {
     };
     match lease.permits(namespace, &wanted) {
         Some(pattern) => (format!("allow: {namespace} {pattern}"), Exit::Success),
-        None => (format!("deny: no pattern of {namespace} means `{wanted}`"), Exit::Permission),
+        None => (format!("deny: no pattern of {namespace} matches `{wanted}`"), Exit::Permission),
     }
 }
 

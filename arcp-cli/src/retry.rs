@@ -68,8 +68,8 @@ pub fn submitted(chosen: &Chosen, id: &str) -> Result<Order, Failure> {
         }
         None => {
             let message = format!(
-                "what was submitted as {id} is not known here: retry it where it was submitted, \
-                 or submit it with `arcp submit AGENT --input ...`"
+                "the agent and input of {id} are not known here: `arcp ls` shows jobs; retry it where it was \
+                 submitted, or give both to `arcp submit AGENT --input ...`"
             );
             Err(Failure::new(Exit::Failed, message))
         }

@@ -142,5 +142,14 @@ pub fn read_input(given: &str) -> Result<Json, Failure> {
     } else {
         (given.to_string(), "--input".to_string())
     };
-    Json::parse(text.trim()).map_err(|e| Failure::usage(format!("{name}: {e}")))
+    let text = text.trim();
+    Json::parse(text).map_err(|e| Failure::usage(format!("{name}: {e}{}", quoted(text).unwrap_or_default())))
+}
+
+/// How what looks like a text is given as JSON.
+fn quoted(text: &str) -> Option<String> {
+    let begins_as_text = text.chars().next()?.is_alphabetic();
+    let plain = text.len() <= 80 && text.chars().all(|c| !c.is_control() && !"'\"\\".contains(c));
+    let example = if plain { text } else { "some text" };
+    begins_as_text.then(|| format!("; a text is quoted, as in --input '\"{example}\"'"))
 }

@@ -15,6 +15,8 @@ use arcp_proto::wire::{Compat, Profile};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ureq::http::Uri;
 
+/// The least that a store may be told to keep: less is a mistake in the unit.
+const LEAST_STORE: u64 = 1 << 20;
 /// The longest a cancel may take.
 const LONGEST_CANCEL: Duration = Duration::from_secs(600);
 
@@ -35,15 +37,25 @@ pub fn drain(text: &str) -> Result<Drain, String> {
     }
 }
 
-/// A number of bytes: `500M`, `8GiB`; a bare number is bytes, and K, M, G and T
-/// are powers of 1024.
+/// Bytes that a store keeps: `500M`, `8GiB`; a bare number is bytes, and K, M, G
+/// and T are powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim_end_matches("iB").trim_end_matches('B').to_ascii_uppercase();
     let shift = ["", "K", "M", "G", "T"].iter().position(|known| *known == unit);
     let bytes = number.parse::<u64>().ok().zip(shift).and_then(|(number, at)| number.checked_mul(1 << (10 * at)));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "expected a number of bytes such as 500MiB or 8GiB".to_string())
+    let enough = bytes.filter(|bytes| *bytes >= LEAST_STORE);
+    enough.ok_or_else(|| "expected at least 1MiB, such as 500MiB or 8GiB; a number alone is bytes".to_string())
+}
+
+/// How long something is kept. A number alone is refused: whoever means days would
+/// lose everything.
+pub fn kept(text: &str) -> Result<Duration, String> {
+    match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Err("expected a number with its unit, such as 30d, 12h or 90s".to_string()),
+        false => some_span(text),
+    }
 }
 
 /// A span of time that is not 0.

@@ -67,7 +67,7 @@ minLength = 2
     let refused = home.run(&["submit", "greet", "--input", "7"]);
     let said = stderr(&refused);
     assert!(code(&refused) != 0 && said.contains("the input does not fit the agent"), "{said}");
-    assert!(said.contains("not of type \"string\""), "{said}");
+    assert!(said.contains("the agent: the value is not of type \"string\""), "{said}");
     let listed = stdout(&home.run(&["list", "--output", "jsonl"]));
     assert_eq!(listed.lines().count(), 2, "what was refused is no job: {listed}");
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
@@ -54,4 +55,32 @@ fn every_command_has_a_page() {
     }
     let unknown = home.run(&["man", "lss"]);
     assert!(code(&unknown) == 2 && stderr(&unknown).contains("`lss`"), "{}", stderr(&unknown));
+}
+
+/// Options of the other programs that the pages show.
+const OF_OTHERS: [&str; 6] = ["--json", "--max-turns", "--output-format", "--release", "--verbose", "--workspace"];
+
+fn options(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '-');
+    words.filter(|word| word.strip_prefix("--").is_some_and(|name| name.starts_with(|c| c != '-'))).collect()
+}
+
+#[test]
+fn the_pages_name_no_option_that_the_program_does_not_have() {
+    let home = Home::new(ARCP);
+    let nested =
+        [["lease", "check"], ["lease", "subset"], ["store", "check"], ["store", "repair"], ["store", "backup"]];
+    let mut helps: String =
+        nested.iter().map(|command| stdout(&home.run(&[&command[..], &["--help"]].concat()))).collect();
+    commands(&home).iter().for_each(|command| helps.push_str(&stdout(&home.run(&[command, "--help"]))));
+    let mut known = options(&helps);
+    assert!(known.len() > 40 && known.contains("--store-max"), "{known:?}");
+    known.extend(OF_OTHERS);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let docs = fs::read_dir(root.join("docs")).expect("a folder").map(|page| page.expect("a page").path());
+    for page in docs.chain([root.join("README.md")]) {
+        let text = fs::read_to_string(&page).expect("text");
+        let unknown: Vec<&str> = options(&text).difference(&known).copied().collect();
+        assert!(unknown.is_empty(), "{} names {unknown:?}", page.display());
+    }
 }

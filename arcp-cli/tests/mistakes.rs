@@ -46,6 +46,10 @@ const OF_OPERATORS: &[Mistake] = &[
     (&["serve", "--samples", "--resume-window", "10x"], 2, &["'10x'", "such as 90s, 10m or 1h30m"]),
     (&["serve", "--samples", "--resume-window", "0"], 2, &["resume_window", "must be"]),
     (&["serve", "--samples", "--session-lease", "0s"], 2, &["'0s'", "more than 0"]),
+    (&["serve", "--samples", "--keep", "30"], 2, &["'30'", "with its unit", "such as 30d"]),
+    (&["serve", "--samples", "--keep", "0s"], 2, &["'0s'", "more than 0"]),
+    (&["serve", "--samples", "--store-max", "8"], 2, &["'8'", "at least 1MiB", "8GiB"]),
+    (&["serve", "--samples", "--store-max", "8 Gb/s"], 2, &["'8 Gb/s'", "such as 500MiB or 8GiB"]),
     (&["serve", "--samples", "--drain", "-5"], 2, &["-5"]),
     (&["serve", "--samples", "--principal-share", "0"], 2, &["'0'", "from 1 to 100"]),
     (&["serve", "--samples", "--principal-share", "25%"], 2, &["'25%'", "from 1 to 100", "without a sign"]),
@@ -66,13 +70,15 @@ const OF_OPERATORS: &[Mistake] = &[
     (&["serve", "--samples", "--record", "/nowhere/x"], 2, &["--record /nowhere/x", "No such file"]),
 ];
 
-/// Of those who use a runtime, which hosts the samples.
+/// Of those who use a runtime, which hosts the samples. `$FOREIGN` is a file that is
+/// no store.
 const OF_USERS: &[Mistake] = &[
     (&["nonsense"], 2, &["'nonsense'", "--help"]),
     (&["sumbit", "echo"], 2, &["'sumbit'", "a similar subcommand exists: 'submit'"]),
     (&["submit", "bad name"], 2, &["'bad name'", "NAME or NAME@VERSION"]),
     (&["submit", "nobody"], 1, &["`nobody`", "it has chatty, chunker"]),
     (&["submit", "echo", "--input", "{not json"], 2, &["--input", "not valid JSON near byte"]),
+    (&["submit", "echo", "--input", "hello world"], 2, &["--input", "a text is quoted", r#"--input '"hello world"'"#]),
     (&["submit", "echo", "--input", "@/nowhere"], 2, &["--input @/nowhere", "No such file"]),
     (&["submit", "echo", "--max-runtime", "0"], 2, &["'0'", "expected more than 0, such as 10m"]),
     (&["submit", "echo", "--max-runtime", "ten"], 2, &["'ten'", "such as 90s, 10m or 1h30m"]),
@@ -126,6 +132,8 @@ const OF_USERS: &[Mistake] = &[
     (&["agents", "slow@9"], 1, &["slow", "9"]),
     (&["replay", "/nowhere"], 2, &["/nowhere", "No such file"]),
     (&["store", "check", "/nowhere.db"], 2, &["/nowhere.db", "No such file"]),
+    (&["store", "check", "$FOREIGN"], 2, &["$FOREIGN is not a store of this program", "name another file"]),
+    (&["store", "backup", "$FOREIGN"], 2, &["$FOREIGN is not a store of this program", "name another file"]),
     (&["store"], 2, &["check", "repair", "backup"]),
 ];
 
@@ -163,7 +171,10 @@ fn a_mistake_of_an_operator_is_told_with_its_input_and_its_mend() {
 fn a_mistake_of_a_user_is_told_with_its_input_and_its_mend() {
     let mut home = Home::new(ARCP);
     home.serve(&["--samples"]);
-    tell(&home, OF_USERS, &[]);
+    let foreign = home.dir.join("notes.txt");
+    std::fs::write(&foreign, "this is not a store\n".repeat(100)).expect("written");
+    tell(&home, OF_USERS, &[("$FOREIGN", foreign.to_str().expect("text"))]);
+    assert!(!foreign.with_added_extension("backup").exists(), "no copy is left");
 }
 
 #[test]

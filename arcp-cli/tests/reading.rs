@@ -290,11 +290,18 @@ fn several_jobs_are_cancelled_by_id_or_by_filter_and_shown_before() {
     let mistaken = home.run(&["cancel", &one, "job_01"]);
     assert!(code(&mistaken) == 2 && stderr(&mistaken).contains("begins the ids of 4 jobs"), "{}", stderr(&mistaken));
     assert_eq!(ids("running").lines().count(), 3, "nothing was cancelled");
+    for nobody in ["job_nobody", "job_01JZZZZZZZZZZZZZZZZZZZZZZZ"] {
+        let mistaken = home.run(&["cancel", &one, nobody]);
+        assert!(code(&mistaken) == 1 && stderr(&mistaken).contains(nobody), "{}", stderr(&mistaken));
+        assert_eq!(ids("running").lines().count(), 3, "nothing was cancelled");
+    }
     assert_eq!(code(&home.run(&["cancel", &one, &two])), 0);
     assert_eq!(code(&home.run(&["wait", &one, &two])), 3);
     let rest = home.run(&["cancel", "--filter", "status=running", "--filter", "newer=1h"]);
     assert!(code(&rest) == 0 && stderr(&rest).contains(&three), "{}", stderr(&rest));
     assert_eq!(code(&home.run(&["wait", &three])), 3);
+    let late = home.run(&["cancel", &three]);
+    assert!(code(&late) == 1 && stderr(&late).contains(&format!("{three}: the job has ended")), "{}", stderr(&late));
     let none = home.run(&["cancel", "--filter", "agent=slow"]);
     assert!(code(&none) == 0 && stderr(&none).contains("nothing was cancelled"), "{}", stderr(&none));
 }
@@ -340,7 +347,9 @@ fn every_help_names_every_exit_code() {
     let home = Home::new(ARCP);
     for command in [&[][..], &["ls"], &["submit"], &["watch"], &["wait"], &["serve"], &["show"], &["store", "check"]] {
         let help = stdout(&home.run(&[command, &["--help"]].concat()));
-        for code in ["0  success", "1  ", "2  usage", "3  ", "4  ", "5  ", "6  ", "7  ", "8  ", "130  interrupted"] {
+        for code in
+            ["0  success", "1  ", "2  usage", "3  ", "4  ", "5  ", "6  ", "7  ", "8  ", "9  ", "130  interrupted"]
+        {
             assert!(help.contains(code), "{command:?} does not name {code:?}: {help}");
         }
     }

@@ -70,3 +70,12 @@ fn an_end_says_nothing_twice() {
     let failed = home.run(&["submit", "failer"]);
     assert_eq!(stderr(&failed).lines().last(), Some("arcp: error: boom (INTERNAL_ERROR)"), "{}", stderr(&failed));
 }
+
+#[test]
+fn talk_after_a_result_in_pieces_begins_on_a_line_of_its_own() {
+    let mut home = Home::new(ARCP);
+    home.serve(&["--samples"]);
+    let (_, shown) = home.run_on_terminal(&["submit", "chunker"]);
+    assert_eq!(count(&shown, "arcp: 10 chunks of 1000 bytes"), 1, "{shown}");
+    assert_eq!(stdout(&home.run(&["submit", "chunker"])).len(), 10_000, "in a pipe it is as it is");
+}

@@ -54,6 +54,7 @@ pub fn check(path: &Path) -> Result<Vec<Damage>, OpenError> {
 /// If it is not a store, or the copy cannot be written; then there is none.
 pub fn backup(path: &Path, to: &Path) -> Result<Vec<Damage>, OpenError> {
     let source = read_only(path)?;
+    layout_of(&source, path)?;
     let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     drop(target.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {

@@ -182,9 +182,8 @@ impl Connections {
 
 fn misfit(fault: InputFault) -> Violation {
     let InputFault { pointer, reason } = fault;
-    let place = if pointer.is_empty() { "it".into() } else { alloc::format!("`{pointer}`") };
+    let place = if pointer.is_empty() { alloc::string::String::new() } else { alloc::format!("`{pointer}`: ") };
     let mut details = Object::new();
     details.str("pointer", &pointer).str("reason", &reason);
-    Violation::invalid(alloc::format!("the input does not fit the agent: {place}: {reason}"))
-        .with_details(details.json())
+    Violation::invalid(alloc::format!("the input does not fit the agent: {place}{reason}")).with_details(details.json())
 }
