@@ -59,6 +59,7 @@ mod host;
 mod inbox;
 mod read_back;
 mod recording;
+mod restoring;
 mod window;
 
 use std::collections::BTreeSet;

@@ -4,12 +4,14 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arcp_proto::id::LogPos;
 use arcp_proto::runtime::{Batch, Input};
 
 use super::inbox::{Mailbox, Message};
+use super::restoring::Restoring;
+use crate::server_log::log;
 use crate::store::{Store, StoreError};
 
 /// How long a store that is unavailable is left alone before it is asked again,
@@ -19,13 +21,20 @@ const RETRIES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis
 /// up.
 const TIDY_AFTER: u32 = 32;
 
-/// Gives back everything a store has kept; gives the last position.
+/// Gives back everything a store has kept; gives the last position. If that takes
+/// long, the log says how far it is.
 ///
 /// # Errors
 ///
 /// If something cannot be read.
 pub(super) fn restore(store: &mut dyn Store, mut give: impl FnMut(Input)) -> Result<LogPos, StoreError> {
-    let last = store.load(&mut |at, record| give(Input::Restore { at, record }))?;
+    let mut restoring = Restoring::begin(Instant::now());
+    let last = store.load(&mut |at, record| {
+        give(Input::Restore { at, record });
+        if let Some(records) = restoring.read_one(Instant::now) {
+            log(format_args!("arcp: reading the store: {records} records so far"));
+        }
+    })?;
     if last > LogPos(0) {
         give(Input::Restored { last });
     }
