@@ -14,7 +14,7 @@ const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 #[test]
 fn on_a_pseudo_terminal_a_line_is_shown_while_its_program_runs() {
     let mut home = Home::new(ARCP);
-    home.serve(&["--pty", "buffers", "--agent", "buffers=(echo one; sleep 600) | sed s/one/two/"]);
+    home.serve(&["--pty", "buffers", "--agent", "buffers=(echo one; sleep 60) | sed s/one/two/"]);
     let mut submit = home.arcp(&["submit", "buffers"]).stderr(Stdio::piped()).spawn().expect("it runs");
     let said = BufReader::new(submit.stderr.take().expect("a pipe")).lines();
     let (tell, shown) = channel();
