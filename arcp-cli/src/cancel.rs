@@ -13,12 +13,11 @@ use crate::args;
 use crate::connect::{Chosen, family};
 use crate::exit::{Exit, Failure};
 use crate::filter;
-use crate::list::{self, all, find, summary};
+use crate::list::{self, all, find, summary, unknown};
 use crate::output::Printing;
 use crate::runtimes::is_same;
 use crate::state::{State, Submission};
 use crate::submit::{in_open, request};
-use crate::watch::unknown;
 
 /// Cancels jobs. Nothing is cancelled before all of them are known.
 pub fn run(args: args::Cancel) -> Result<Exit, Failure> {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use arcp_blocking::{Client, ClientError};
 use arcp_host::stderr::{say, visible};
+use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{JobId, WireId};
 use arcp_proto::json::{Json, Object};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::{JobStatus, JobSummary};
-use arcp_proto::model::request::ListQuery;
+use arcp_proto::model::request::{ListQuery, Watch};
 use arcp_proto::time::UtcMs;
 
 use crate::args;
@@ -26,6 +27,8 @@ const PAGE: u64 = 1000;
 const NAMED: usize = 5;
 /// How far the time in an id may be from the moment that is listed.
 const AROUND_MS: u64 = 1000;
+/// How a runtime begins to say for how long ended jobs are there.
+const KEPT: &str = "ended jobs are kept for ";
 /// An id as this program makes it.
 const ID_BYTES: usize = "job_".len() + 26;
 
@@ -115,12 +118,34 @@ pub fn summary(client: &Client, named: &str) -> Result<JobSummary, Failure> {
             return Ok(job);
         }
     }
-    Err(Failure::new(Exit::Failed, not_there(named)))
+    // The runtime knows for how long it would have been there.
+    let asked = client.watch(Watch { job: id, after: None, history: None });
+    Err(asked.err().map_or_else(|| not_there(named, None), |error| unknown(error, named)))
 }
 
-/// That no job has this id.
-pub fn not_there(named: &str) -> String {
-    format!("no job is called `{}` there, or begins like it: see `arcp ls`", visible(named))
+/// A refusal that names the job that was asked for.
+pub fn unknown(error: ClientError, named: &str) -> Failure {
+    let ClientError::Refused(refusal) = &error else {
+        return error.into();
+    };
+    if refusal.code != ErrorCode::JobNotFound {
+        return error.into();
+    }
+    // As our runtime says it; others say nothing of the kind.
+    not_there(named, refusal.message.find(KEPT).map(|at| &refusal.message[at..]))
+}
+
+/// That no job has this id, and for how long ended ones are kept if that is known.
+fn not_there(named: &str, kept: Option<&str>) -> Failure {
+    let (named, kept) = (visible(named), kept.map(visible));
+    let message = match kept {
+        Some(kept) if is_whole(&named) => format!("{named} is not here: {kept}"),
+        kept => {
+            let kept = kept.map(|kept| format!("; {kept}")).unwrap_or_default();
+            format!("no job is called `{named}` there, or begins like it: see `arcp ls`{kept}")
+        }
+    };
+    Failure::new(Exit::Failed, message)
 }
 
 /// Whether nothing is missing from this id.

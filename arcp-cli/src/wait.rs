@@ -11,10 +11,9 @@ use arcp_proto::model::request::Watch;
 use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
-use crate::list::summary;
+use crate::list::{summary, unknown};
 use crate::output::{self, Cell, Printing, Row};
 use crate::values;
-use crate::watch::unknown;
 
 const HEADER: [&str; 3] = ["JOB", "STATUS", "AGENT"];
 /// As good as for ever.

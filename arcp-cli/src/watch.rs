@@ -2,7 +2,6 @@
 
 use arcp_blocking::{Client, ClientError, Job};
 use arcp_host::stderr::say;
-use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
 use arcp_proto::json::Object;
 use arcp_proto::model::request::Watch;
@@ -11,7 +10,7 @@ use crate::args;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::follow::follow_to_end;
-use crate::list::{find, not_there};
+use crate::list::{find, unknown};
 use crate::notify::Program;
 
 /// Follows a job from its beginning, or from what is kept of it.
@@ -47,13 +46,4 @@ pub fn watched(client: &Client, id: &WireId, named: &str) -> Result<(Job, u64), 
         (watched, gone) = (from(kept), kept);
     }
     Ok((watched.map_err(|error| unknown(error, named))?, gone))
-}
-
-/// A refusal that names the job that was asked for.
-pub fn unknown(error: ClientError, named: &str) -> Failure {
-    let code = if let ClientError::Refused(refusal) = &error { Some(&refusal.code) } else { None };
-    if code == Some(&ErrorCode::JobNotFound) {
-        return Failure::new(Exit::Failed, not_there(named));
-    }
-    error.into()
 }
