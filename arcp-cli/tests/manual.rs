@@ -58,7 +58,8 @@ fn every_command_has_a_page() {
 }
 
 /// Options of the other programs that the pages show.
-const OF_OTHERS: [&str; 6] = ["--json", "--max-turns", "--output-format", "--release", "--verbose", "--workspace"];
+const OF_OTHERS: [&str; 7] =
+    ["--example", "--json", "--max-turns", "--output-format", "--release", "--verbose", "--workspace"];
 
 fn options(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '-');
