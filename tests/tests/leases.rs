@@ -89,6 +89,10 @@ const ASKED: &[(&str, &str, &str, bool)] = &[
     ("net.fetch", "https://h/%2A", "https://h/x", false),
     ("net.fetch", "https://h/%2A", "https://h/*", true),
     ("net.fetch", "https://h/**", "https://h", true),
+    ("net.fetch", "https://h/*.*", "https://h/a.b", true),
+    ("net.fetch", "https://h/*.*", "https://h/ab", false),
+    ("net.fetch", "https://h/?./x", "https://h/a./x", true),
+    ("net.fetch", "https://h/*..", "https://h/..", false),
     ("net.fetch", "https://h:*/**", "https://h:8443/x", true),
     ("net.fetch", "https://h:8443/**", "https://h/x", false),
     ("net.fetch", "http://127.0.0.1/**", "http://127.1/x", false),
@@ -186,6 +190,11 @@ const WITHIN: &[(&str, &str, &[&str], bool)] = &[
     ("net.fetch", "https://**.example.com/**", &["https://*.example.com/**"], false),
     ("net.fetch", "https://**.example.com/**", &["https://example.com/**", "https://**.*.example.com/**"], true),
     ("net.fetch", "https://h:443/x", &["https://h/*"], true),
+    ("net.fetch", "http://[::1]/**", &[], false),
+    ("net.fetch", "http://[::ffff:127.0.0.1]/**", &[], false),
+    ("net.fetch", "http://[::ffff:127.0.0.1]/**", &["http://*.test/**"], false),
+    ("net.fetch", "http://[::ffff:127.0.0.1]/**", &["http://*/**"], true),
+    ("net.fetch", "http://*/**", &["http://**/**"], true),
     ("net.fetch", "https://h:*/x", &["https://h/*"], false),
     ("net.fetch", "http://h/x", &["https://h/x"], false),
     ("net.fetch", "https://h/a/**", &["https://h/a/*", "https://h/a/*/**"], true),
@@ -208,6 +217,19 @@ fn a_lease_is_within_another_only_if_all_it_means_is() {
             }
             Err(other) => panic!("{child} {parents:?}: {other}"),
         }
+    }
+}
+
+#[test]
+fn a_host_of_any_name_is_also_any_address_in_brackets() {
+    let child = lease(r#"{"net.fetch":["http://*/**"]}"#);
+    let first = ('a'..='z').chain('0'..='9').chain(['-', '_']);
+    let every_name: Vec<String> = first.map(|c| format!("\"http://{c}*/**\"")).collect();
+    let parent = lease(&format!("{{\"net.fetch\":[{}]}}", every_name.join(",")));
+    assert!(permits("net.fetch", "http://*/**", "http://[::]/"), "an address in brackets is one label");
+    match parent.covers(&child) {
+        Err(Excess::Wider { target, .. }) => assert_eq!(target.to_string(), "http://[::]/"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -324,6 +346,93 @@ fn containment_of_random_patterns_is_what_trying_every_name_says() {
     }
 }
 
+/// Targets and random patterns of one namespace.
+struct Field {
+    namespace: Namespace,
+    targets: Vec<Target>,
+    pattern: fn(&mut Dice) -> String,
+}
+
+impl Field {
+    /// All of these texts that are targets.
+    fn new(namespace: Namespace, texts: impl Iterator<Item = String>, pattern: fn(&mut Dice) -> String) -> Field {
+        let targets = texts.filter_map(|text| Target::new(&namespace, &text).ok()).collect();
+        Field { namespace, targets, pattern }
+    }
+}
+
+/// All texts of up to so many of these pieces.
+fn all_of(pieces: &[&str], most: usize) -> Vec<String> {
+    let (mut all, mut last) = (vec![String::new()], 0);
+    for _ in 0..most {
+        let longer: Vec<String> =
+            all[last..].iter().flat_map(|text| pieces.iter().map(move |piece| format!("{text}{piece}"))).collect();
+        last = all.len();
+        all.extend(longer);
+    }
+    all
+}
+
+fn paths() -> Field {
+    let texts = all_of(&["a", "b", "c", ".", "/"], 5).into_iter().map(|text| format!("/{text}"));
+    Field::new(Namespace::FsRead, texts, |dice| format!("/{}", dice.pattern()))
+}
+
+fn urls() -> Field {
+    let hosts =
+        || all_of(&["a", "b", "c", "."], 3).into_iter().chain(["[::]", "[::1]", "[::ffff:0.0.0.1]"].map(String::from));
+    let paths = all_of(&["a", "c", ".", "/"], 3);
+    let with = move |host: String| {
+        let paths = paths.clone();
+        ["", ":8"].into_iter().flat_map(move |port| {
+            let host = host.clone();
+            paths.clone().into_iter().map(move |path| format!("http://{host}{port}/{path}"))
+        })
+    };
+    Field::new(Namespace::NetFetch, hosts().flat_map(with), |dice| {
+        let port = ["", "", ":8", ":*"][dice.below(4)];
+        let host = match dice.below(8) {
+            0 => ["[::]", "[::1]", "[::ffff:0.0.0.1]"][dice.below(3)].to_string(),
+            _ => dice.pattern().replace('.', "a").replace('/', "."),
+        };
+        let mut path = dice.pattern();
+        path.truncate(path.rfind('/').filter(|_| dice.below(3) == 0).map_or(path.len(), |at| at + 1));
+        format!("http://{host}{port}/{path}")
+    })
+}
+
+#[test]
+fn containment_of_random_paths_and_urls_is_what_trying_every_one_says() {
+    for Field { namespace, targets, pattern } in [paths(), urls()] {
+        let mut dice = Dice(3);
+        let (mut within, mut wider) = (0, 0);
+        while within < 60 || wider < 60 {
+            let texts: Vec<String> = (0..2 + dice.below(3)).map(|_| pattern(&mut dice)).collect();
+            let read: Result<Vec<Pattern>, Refused> = texts.iter().map(|text| Pattern::new(&namespace, text)).collect();
+            let Ok(patterns) = read else { continue };
+            let quoted: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
+            let child = lease(&format!("{{\"{namespace}\":[{}]}}", quoted[0]));
+            let parent = lease(&format!("{{\"{namespace}\":[{}]}}", quoted[1..].join(",")));
+            let escapes = |target: &Target| {
+                patterns[0].matches(target) && !patterns[1..].iter().any(|pattern| pattern.matches(target))
+            };
+            match parent.covers(&child) {
+                Ok(()) => {
+                    let escape = targets.iter().find(|target| escapes(target));
+                    assert_eq!(escape.map(ToString::to_string), None, "{texts:?}");
+                    within += 1;
+                }
+                Err(Excess::Wider { target, .. }) => {
+                    let again = Target::new(&namespace, &target.to_string());
+                    assert!(again.is_ok_and(|again| escapes(&again)), "{texts:?}: {target}");
+                    wider += 1;
+                }
+                Err(other) => panic!("{texts:?}: {other}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn hostile_patterns_cost_no_more_than_their_bound() {
     // The reader that tries everything would need longer than the universe.
@@ -339,6 +448,14 @@ fn hostile_patterns_cost_no_more_than_their_bound() {
     let child = lease(&format!("{{\"tool.call\":[\"*a{}\"]}}", "?".repeat(100)));
     let parent = lease(&format!("{{\"tool.call\":[\"*a{0}\",\"*b{0}\"]}}", "?".repeat(101)));
     assert!(parent.covers(&child).is_err());
+}
+
+#[test]
+fn many_patterns_cost_no_more_than_the_bound_of_a_lease() {
+    let parent = lease(&format!("{{\"tool.call\":[\"*\",\"*a{}\"]}}", "?".repeat(12)));
+    let child = |patterns: usize| lease(&format!("{{\"tool.call\":[{}]}}", vec!["\"*\""; patterns].join(",")));
+    assert_eq!(parent.covers(&child(1)), Ok(()), "one is within its own bound");
+    assert!(matches!(parent.covers(&child(200)), Err(Excess::TooComplex { .. })));
 }
 
 #[test]
@@ -401,11 +518,15 @@ fn a_lease_is_read_shown_and_read_again() {
     let text = r#"{"fs.read":["/a/**","/b"],"tool.call":["search.*"],"cost.budget":["USD:5.5"]}"#;
     let read = lease(text);
     assert_eq!(lease(read.to_json().as_str()), read);
+    let most = lease(r#"{"cost.budget":["USD:999999999999999.999999999999"]}"#);
+    let together = most.clone().with(lease(r#"{"cost.budget":["USD:1"]}"#));
+    assert_eq!(lease(together.to_json().as_str()), most, "more than can be written is the most that can be");
     for (bad, names) in [
         (r#"{"fs.delete":["/a"]}"#, "fs.delete"),
         (r#"{"fs.read":"/a"}"#, "fs.read"),
         (r#"{"fs.read":["a"]}"#, "`a`"),
         (r#"{"cost.budget":["USD:x"]}"#, "USD:x"),
+        (r#"{"cost.budget":["USD:999999999999999","USD:1"]}"#, "USD:1"),
         (r#"{"":["/a"]}"#, "namespace"),
         (r#"[1]"#, "lease_request"),
     ] {

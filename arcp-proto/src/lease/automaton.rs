@@ -163,9 +163,23 @@ pub(super) enum Containment {
 /// How many rules a walk may look at: tenths of a second.
 const FUEL: usize = 1 << 20;
 
+/// How many rules may be looked at for a question that takes several walks.
+pub(super) struct Fuel(usize);
+
+impl Fuel {
+    /// That of one question.
+    pub(super) fn full() -> Fuel {
+        Fuel(2 * FUEL)
+    }
+}
+
 /// Whether every text of `inner` that a target can have is one of `outer` taken together.
-pub(super) fn contained(shape: Shape, inner: &Program, outer: &[&Program]) -> Containment {
-    Walk::new(shape, inner, outer).run()
+pub(super) fn contained(shape: Shape, inner: &Program, outer: &[&Program], fuel: &mut Fuel) -> Containment {
+    let mut walk = Walk::new(shape, inner, outer, fuel.0.min(FUEL));
+    let before = walk.fuel;
+    let found = walk.run();
+    fuel.0 -= before - walk.fuel;
+    found
 }
 
 /// Where the patterns around may be: pattern and state, in order.
@@ -193,7 +207,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(shape: Shape, inner: &Program, outer: &[&Program]) -> Walk {
+    fn new(shape: Shape, inner: &Program, outer: &[&Program], fuel: usize) -> Walk {
         let (inner, outer) = (inner.whole(), outer.iter().map(|program| program.whole()).collect::<Vec<_>>());
         let named = |rule: &Rule| if let Rule::Char(c) = rule { Some(*c) } else { None };
         let mut alphabet: BTreeSet<char> = outer.iter().chain([&inner]).flatten().filter_map(named).collect();
@@ -201,10 +215,10 @@ impl Walk {
         alphabet.remove(&'/');
         let other = ('a'..=char::MAX).find(|c| !alphabet.contains(c));
         let alphabet = other.into_iter().chain(alphabet.iter().copied()).collect();
-        Walk { inner, outer, shape, alphabet, fuel: FUEL, came: BTreeMap::new(), next: VecDeque::new() }
+        Walk { inner, outer, shape, alphabet, fuel, came: BTreeMap::new(), next: VecDeque::new() }
     }
 
-    fn run(mut self) -> Containment {
+    fn run(&mut self) -> Containment {
         let around = self.passed((0..self.outer.len() as u16).map(|pattern| (pattern, 0)).collect());
         self.reach(0, Form::begin(self.shape), &around, None);
         while let Some(place) = self.next.pop_front() {
@@ -245,7 +259,8 @@ impl Walk {
     fn characters(&self, rule: Rule, form: Form) -> Vec<char> {
         let any = || match form.part {
             UrlPart::Port => ('0'..='9').collect(),
-            UrlPart::Host => ('a'..='z').chain('0'..='9').chain(['-', '_']).collect(),
+            UrlPart::Host => ('a'..='z').chain('0'..='9').chain(['-', '_', '[']).collect(),
+            UrlPart::Address { .. } => ('a'..='f').chain('0'..='9').chain([':', '.', ']']).collect(),
             UrlPart::Scheme | UrlPart::Path => self.alphabet.clone(),
         };
         match rule {
@@ -311,10 +326,15 @@ enum UrlPart {
     Scheme,
     Port,
     Host,
+    /// An IPv6 address in brackets, which is one label, and how many of the two
+    /// colons came that every one of them has.
+    Address {
+        colons: u8,
+    },
     Path,
 }
 
-/// How much of a text came.
+/// How much of a text came, or of the host of a URL.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Length {
     Nothing,
@@ -339,22 +359,28 @@ impl Form {
 
     fn then(self, c: char, shape: Shape) -> Option<Form> {
         if c == PART {
-            let part = match self.part {
-                UrlPart::Scheme => UrlPart::Port,
-                UrlPart::Port => UrlPart::Host,
-                UrlPart::Host if self.segment == Segment::Proper => UrlPart::Path,
-                UrlPart::Host | UrlPart::Path => return None,
+            let (part, length) = match self.part {
+                UrlPart::Scheme => (UrlPart::Port, Length::More),
+                UrlPart::Port => (UrlPart::Host, Length::Nothing),
+                UrlPart::Host | UrlPart::Address { .. } if self.segment == Segment::Proper => {
+                    (UrlPart::Path, Length::More)
+                }
+                UrlPart::Host | UrlPart::Address { .. } | UrlPart::Path => return None,
             };
-            return Some(Form { part, segment: Segment::Empty, length: Length::More });
+            return Some(Form { part, segment: Segment::Empty, length });
         }
         if shape == Shape::Path && self.length == Length::Nothing {
             return (c == '/').then_some(Form { length: Length::Root, ..self });
         }
-        // An address in brackets is one label.
-        let fits = self.part != UrlPart::Host || c == '/' || is_host_byte(c as u8) || matches!(c, '[' | ']' | ':');
-        let leading_zero = self.part == UrlPart::Port && c == '0' && self.segment == Segment::Empty;
-        if !fits || leading_zero {
-            return None;
+        match self.part {
+            UrlPart::Host if c == '[' && self.length == Length::Nothing => {
+                return Some(Form { part: UrlPart::Address { colons: 0 }, ..self });
+            }
+            UrlPart::Address { colons } => return self.in_address(c, colons),
+            UrlPart::Host if c != '/' && !u8::try_from(c).is_ok_and(is_host_byte) => return None,
+            // A port does not begin with a zero.
+            UrlPart::Port if c == '0' && self.segment == Segment::Empty => return None,
+            UrlPart::Scheme | UrlPart::Port | UrlPart::Host | UrlPart::Path => {}
         }
         let segment = match (c, self.segment) {
             ('/', Segment::Proper) => Segment::Empty,
@@ -364,6 +390,16 @@ impl Form {
             (_, _) => Segment::Proper,
         };
         Some(Form { segment, length: Length::More, ..self })
+    }
+
+    /// Within the brackets of an address; its segment is whole behind them.
+    fn in_address(self, c: char, colons: u8) -> Option<Form> {
+        match c {
+            _ if self.segment == Segment::Proper => None,
+            ']' => (colons == 2).then_some(Form { segment: Segment::Proper, ..self }),
+            ':' => Some(Form { part: UrlPart::Address { colons: colons.saturating_add(1).min(2) }, ..self }),
+            c => (c == '.' || c.is_ascii_hexdigit()).then_some(self),
+        }
     }
 
     fn may_end(self, shape: Shape) -> bool {

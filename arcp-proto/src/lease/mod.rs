@@ -27,7 +27,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use automaton::Containment;
+use automaton::{Containment, Fuel};
 pub use money::{Amount, Budget, Currency};
 pub use namespace::Namespace;
 pub use pattern::Pattern;
@@ -125,11 +125,12 @@ impl Lease {
     ///
     /// What is not.
     pub fn covers(&self, child: &Lease) -> Result<(), Excess> {
+        let mut fuel = Fuel::full();
         for (namespace, patterns) in &child.grants {
             let outer: Vec<_> = self.grants.get(namespace).into_iter().flatten().map(Pattern::program).collect();
             for pattern in patterns {
                 let said = || (namespace.clone(), pattern.as_str().to_string());
-                match automaton::contained(namespace.shape(), pattern.program(), &outer) {
+                match automaton::contained(namespace.shape(), pattern.program(), &outer, &mut fuel) {
                     Containment::Contained => {}
                     Containment::TooComplex => {
                         let (namespace, pattern) = said();

@@ -57,6 +57,8 @@ pub struct Amount(i128);
 impl Amount {
     /// Nothing.
     pub const ZERO: Amount = Amount(0);
+    /// The most that can be written.
+    const MOST: Amount = Amount(10_i128.pow(WHOLE as u32 + SCALE) - 1);
 
     /// A cost as an agent reports it: any JSON number from zero on. Published
     /// clients write `1e-07`. What is finer than we count is rounded up, against
@@ -174,15 +176,18 @@ impl Budget {
             let (currency, amount) = (currency.parse::<Currency>().map_err(bad)?, amount.parse().map_err(bad)?);
             let sum = budget.0.entry(currency).or_default();
             *sum = *sum + amount;
+            if *sum > Amount::MOST {
+                return Err(bad(ParseError::new("at most 15 digits before the point, in all amounts of a currency")));
+            }
         }
         Ok(budget)
     }
 
-    /// What both allow, added.
+    /// What both allow, added: at most what can be written.
     pub(super) fn with(mut self, other: &Budget) -> Budget {
         for (currency, amount) in other.iter() {
             let sum = self.0.entry(currency.clone()).or_default();
-            *sum = *sum + amount;
+            *sum = (*sum + amount).min(Amount::MOST);
         }
         self
     }

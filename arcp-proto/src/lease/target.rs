@@ -222,8 +222,8 @@ fn url(text: &str) -> Result<String, Refused> {
     let mut segments = url.path.split('/').peekable();
     while let Some(segment) = segments.next() {
         // Behind the last `/` there may be nothing: that is another resource.
-        if segment.is_empty() && segments.peek().is_some() {
-            return Err(Refused::EmptySegment);
+        if !segment.is_empty() || segments.peek().is_some() {
+            self::segment(segment)?;
         }
         for character in decoded(segment)? {
             out.push(character);
@@ -280,7 +280,7 @@ pub(super) fn is_host_byte(c: u8) -> bool {
     matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')
 }
 
-/// The characters of a segment of a URL's path, decoded once.
+/// The characters of a piece of a URL's path, decoded once.
 pub(super) fn decoded(segment: &str) -> Result<alloc::vec::Vec<char>, Refused> {
     let mut bytes = alloc::vec::Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
@@ -302,9 +302,8 @@ pub(super) fn decoded(segment: &str) -> Result<alloc::vec::Vec<char>, Refused> {
         rest = &tail[2..];
     }
     let text = String::from_utf8(bytes).map_err(|_| Refused::BadEncoding)?;
-    match text.as_str() {
-        "." | ".." => Err(Refused::DotSegment),
-        text if text.contains(char::is_control) => Err(Refused::Control),
-        text => Ok(text.chars().collect()),
+    if text.contains(char::is_control) {
+        return Err(Refused::Control);
     }
+    Ok(text.chars().collect())
 }
