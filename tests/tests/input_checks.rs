@@ -220,3 +220,25 @@ fn agents_change_while_the_runtime_runs_and_jobs_go_on() {
     assert_eq!(raw.expect(&mut world, "session.error")["payload"]["code"], "AGENT_NOT_AVAILABLE");
     world.finish();
 }
+
+#[test]
+fn what_was_found_of_an_input_counts_for_the_version_that_was_asked() {
+    let echo = |version: &str| AgentEntry {
+        name: "echo".to_string(),
+        versions: vec![version.to_string()],
+        default: Some(version.to_string()),
+        checks_input: true,
+        ..AgentEntry::default()
+    };
+    let mut world = World::configured(11, |config| config.agents = vec![echo("1")]);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.send(&mut world, "job.submit", json!({"agent": "echo"}));
+    while world.checks.asked.is_empty() {
+        assert!(world.step());
+    }
+    world.input(Input::Agents { agents: vec![echo("2")], restartable: BTreeSet::new() });
+    assert_eq!(raw.expect(&mut world, "job.accepted")["payload"]["agent"], "echo@2");
+    let asked: Vec<String> = world.checks.asked.iter().map(|(agent, _)| agent.to_string()).collect();
+    assert_eq!(asked, ["echo@1", "echo@2"], "each may take other inputs");
+    world.finish();
+}

@@ -31,9 +31,9 @@ pub(super) enum Check {
     #[default]
     None,
     /// It is being checked: the submit itself, and what came after it.
-    Waiting { op: OpId, held: VecDeque<Held> },
-    /// It fits its agent, or does not.
-    Judged(Result<(), Violation>),
+    Waiting { op: OpId, agent: AgentRef, held: VecDeque<Held> },
+    /// It fits this agent, or does not.
+    Judged(AgentRef, Result<(), Violation>),
 }
 
 /// A check that the host has not answered: it goes on, whether or not its
@@ -93,7 +93,7 @@ impl Connections {
         checks.admit(1, limits.principal_share, account.bound_of(), "input_checks", what)?;
         let op = ctx.next_op();
         if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.check = Check::Waiting { op, held: VecDeque::new() };
+            conn.check = Check::Waiting { op, agent: agent.clone(), held: VecDeque::new() };
             self.checking.insert(op, Running { conn: id, principal: principal.clone() });
             ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + LONGEST_CHECK);
             ctx.output(Output::CheckInput { op, agent: agent.clone(), input: input.clone() });
@@ -108,7 +108,7 @@ impl Connections {
             Some(Check::Waiting { held, .. }) if held.is_empty() => held.push_back(Held::Frame(frame.to_vec())),
             Some(Check::Waiting { .. } | Check::None) | None => {}
             // What was judged of this request says nothing of the next one.
-            Some(check @ Check::Judged(_)) => *check = Check::None,
+            Some(check @ Check::Judged(..)) => *check = Check::None,
         }
     }
 
@@ -126,11 +126,11 @@ impl Connections {
     }
 
     /// What was judged of the input that a connection submits; `None`: it was
-    /// not checked yet.
-    pub(in crate::runtime) fn take_verdict(&mut self, id: ConnId) -> Option<Result<(), Violation>> {
+    /// not checked yet for this agent, which may be another one than it was.
+    pub(in crate::runtime) fn take_verdict(&mut self, id: ConnId, agent: &AgentRef) -> Option<Result<(), Violation>> {
         let conn = self.by_id.get_mut(&id)?;
         match core::mem::take(&mut conn.check) {
-            Check::Judged(verdict) => Some(verdict),
+            Check::Judged(checked, verdict) => (checked == *agent).then_some(verdict),
             other @ (Check::None | Check::Waiting { .. }) => {
                 conn.check = other;
                 None
@@ -170,10 +170,11 @@ impl Connections {
         verdict: Result<(), Violation>,
     ) -> Option<(ConnId, VecDeque<Held>)> {
         let conn = self.by_id.get_mut(&id)?;
-        let Check::Waiting { held, .. } = core::mem::replace(&mut conn.check, Check::Judged(verdict)) else {
+        let Check::Waiting { agent, held, .. } = core::mem::take(&mut conn.check) else {
             debug_assert!(false, "who is judged waits");
             return None;
         };
+        conn.check = Check::Judged(agent, verdict);
         ctx.timers.clear(Timer::InputCheck(id));
         ctx.ready(id);
         Some((id, held))
