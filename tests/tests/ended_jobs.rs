@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arcp_tests::raw::{Raw, code};
+use arcp_tests::raw::{Raw, code, hello_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -130,4 +130,29 @@ fn small_ended_jobs_that_the_store_has_no_room_for_are_forgotten_first_ended_fir
         assert!(!watched(&mut world, &mut raw, &left[0]).is_empty(), "{restart}: with what happened in them");
         world.finish();
     }
+}
+
+#[test]
+fn a_result_in_pieces_is_refused_to_who_reads_none_however_long_ago_it_ended() {
+    let mut world = world(5, true);
+    let submit = json!({"agent": "chunker", "input": {"chunks": 3, "bytes": 9}, "idempotency_key": "k"});
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, submit.clone());
+    raw.until_end(&mut world);
+    for (after, restart) in [(Duration::ZERO, false), (WINDOW * 3, false), (WINDOW, true)] {
+        world.run_for(after);
+        if restart {
+            world.crash_with(world.given().count(), true);
+        }
+        let mut other = Raw::connect(&mut world);
+        let mut hello = hello_payload("tok-a");
+        hello["capabilities"]["features"] = json!([]);
+        other.send(&mut world, "session.hello", hello);
+        other.expect(&mut world, "session.welcome");
+        other.send(&mut world, "job.submit", submit.clone());
+        let answer = other.settle(&mut world).remove(0);
+        assert_eq!(answer["type"], "session.error", "{after:?} later: {answer}");
+        assert!(answer["payload"]["message"].as_str().expect("a text").contains("result_chunk"), "{answer}");
+    }
+    world.finish();
 }

@@ -3,7 +3,8 @@
 use alloc::string::ToString;
 use core::time::Duration;
 
-use super::{AgentState, ChunkTerms, Job, JobState, Jobs};
+use super::result::is_in_pieces;
+use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs};
 use crate::error::ErrorCode;
 use crate::id::JobId;
 use crate::model::event::{JobError, JobEvent, Terminal};
@@ -70,7 +71,7 @@ impl Jobs {
         for timer in [Timer::MaxRuntime(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
             ctx.timers.clear(timer);
         }
-        let status = terminal.status;
+        let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
         let runs = self.table.change(id, |job| {
             if job.run.state == AgentState::Idle {
                 self.shares.take_input(job);
@@ -81,7 +82,7 @@ impl Jobs {
             job.run.stream = None;
             job.run.stop_questions(ctx, id);
             let pos = job.append(ctx, JobEvent::Ended(terminal), false);
-            job.mark_ended(status, ctx.now.utc, pos);
+            job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });
             note_history(job, ctx);
             job.run.state == AgentState::Running
         });

@@ -128,6 +128,8 @@ pub(in crate::runtime) struct End {
     pub(in crate::runtime) at: UtcMs,
     /// Where its last event stands in the log.
     pos: LogPos,
+    /// Whether its result can be had in pieces only.
+    in_pieces: bool,
 }
 
 impl JobState {
@@ -191,10 +193,9 @@ impl Job {
         self.state = JobState::Cancelling(reason);
     }
 
-    /// Its last event stands in the log at `pos`.
-    fn mark_ended(&mut self, status: FinalStatus, at: UtcMs, pos: LogPos) {
+    fn mark_ended(&mut self, end: End) {
         debug_assert!(!self.is_terminal(), "it ends once");
-        self.state = JobState::Ended(End { status, at, pos });
+        self.state = JobState::Ended(end);
         self.run.waits.clear();
     }
 }

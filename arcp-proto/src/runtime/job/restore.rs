@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::result::is_in_pieces;
 use super::table::Table;
 use super::{AgentState, End, Job, JobSpec, JobState, Jobs};
 use crate::id::{JobId, LogPos};
@@ -108,7 +109,8 @@ impl Job {
             JobEvent::Started => restore_start(self, at),
             JobEvent::Ended(terminal) => {
                 self.run.state = AgentState::Gone;
-                self.state = JobState::Ended(End { status: terminal.status, at, pos });
+                self.state =
+                    JobState::Ended(End { status: terminal.status, at, pos, in_pieces: is_in_pieces(terminal) });
                 self.run.waits.clear();
             }
             JobEvent::Emitted { .. } | JobEvent::Chunk(_) => {}

@@ -220,8 +220,7 @@ impl Job {
             let why = "the result of this job is sent in pieces: come again with the feature `result_chunk`";
             Violation::new(ErrorCode::FailedPrecondition, why)
         };
-        let end = self.event(self.count()).map(|stored| &*stored.event);
-        if let Some(JobEvent::Ended(Terminal { result: Some(JobResult::Streamed { inline: None, .. }), .. })) = end {
+        if self.end().is_some_and(|end| end.in_pieces) {
             return Err(apart());
         }
         let Some(stream) = self.run.stream.as_mut().filter(|stream| stream.whole.is_none()) else {
@@ -243,6 +242,11 @@ impl Jobs {
     pub(in crate::runtime) fn put_result_together(&mut self, id: JobId, terms: ChunkTerms) -> Result<(), Violation> {
         self.table.change(id, |job| job.put_result_together(terms.budget())).unwrap_or(Ok(()))
     }
+}
+
+/// Whether the result of a job that ended so can be had in pieces only.
+pub(super) fn is_in_pieces(terminal: &Terminal) -> bool {
+    matches!(terminal.result, Some(JobResult::Streamed { inline: None, .. }))
 }
 
 /// Cuts text between characters so that each piece, escaped, fits.
