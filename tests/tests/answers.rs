@@ -267,6 +267,7 @@ fn a_store_that_failed_for_a_moment_is_asked_again_in_a_moment() {
     world.run_for(Duration::from_secs(60));
     assert!(world.commits - commits < 80, "{}", world.commits - commits);
     world.store.broken = false;
+    world.run_for(Duration::from_secs(2));
     world.finish();
 }
 
