@@ -23,7 +23,7 @@ pub enum Leases {
         #[arg(long = "lease", required = true, value_name = "LEASE|NAMESPACE=PATTERN")]
         leases: Vec<String>,
         /// What is done: fs.read, fs.write, net.fetch, tool.call,
-        /// agent.delegate, model.use or x-vendor.<vendor>.<name>.
+        /// agent.delegate, model.use or x-vendor.VENDOR.NAME.
         #[arg(value_name = "OPERATION")]
         namespace: Namespace,
         /// What it is done to: a path, a URL or a name.
