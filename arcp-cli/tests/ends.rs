@@ -208,7 +208,7 @@ fn what_cannot_be_told_for_sure_is_refused_before_serving() {
     let secret = ["--webhook-secret", SECRET];
     refused(&["--webhook", "https://x/y"], &["'https://x/y'", "TLS is not spoken here", "http://"]);
     refused(&["--webhook", "x"], &["'x'", "http://HOST:PORT/PATH"]);
-    refused(&["--store", &store, "--webhook", "http://x/y"], &["--webhook http://x/y", "ARCP_WEBHOOK_SECRET"]);
+    refused(&["--store", &store, "--webhook", "http://x/y"], &["--webhook http://x:", "ARCP_WEBHOOK_SECRET"]);
     refused(&["--store", &store, "--webhook", "http://x/y", "--webhook-secret", "short"], &["too short", "16 bytes"]);
     refused(&[&["--webhook", "http://x/y"][..], &secret].concat(), &["--webhook", "give --store FILE"]);
     refused(&["--on-end", "true"], &["--on-end", "give --store FILE"]);

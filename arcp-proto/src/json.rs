@@ -118,7 +118,7 @@ impl Json {
         Json("null".into())
     }
 
-    /// Keeps text that passed [`check`] and the parser as part of its frame.
+    /// Keeps text that passed `check` and the parser as part of its frame.
     pub(crate) fn of_checked(raw: &RawValue) -> Json {
         let text = raw.get();
         if !text.contains(['\n', '\r']) {

@@ -44,7 +44,7 @@ impl Subject {
         }
     }
 
-    /// Of a frame that did not pass [`frame::ingest`].
+    /// Of a frame that did not pass `frame::ingest`.
     pub fn of_refused(bytes: &[u8]) -> Subject {
         match core::str::from_utf8(bytes).map(Header::read) {
             Ok(Ok(header)) => Subject::of(&header),
@@ -136,7 +136,7 @@ pub struct EventSnapshot<'a> {
     pub event: &'a JobEvent,
 }
 
-/// The payload of one frame of a job event, out of [`View::parts`], as every
+/// The payload of one frame of a job event, out of `View::parts`, as every
 /// session with this view gets it.
 pub fn render_event(view: &View, told: &EventSnapshot<'_>, part: FrameRole) -> String {
     match view.family {

@@ -104,7 +104,7 @@ impl<'a> Header<'a> {
     ///
     /// # Errors
     ///
-    /// [`Unreadable`] with the id of the message where one could be read.
+    /// `Unreadable` with the id of the message where one could be read.
     pub fn read(text: &'a str) -> Result<Header<'a>, Unreadable> {
         let fields: Fields<'a> = match serde_json::from_str(text) {
             Ok(fields) => fields,
