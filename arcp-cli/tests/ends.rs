@@ -172,7 +172,10 @@ fn a_program_is_run_for_each_job_that_has_ended() {
     home.serve(&["--samples", "--store", &store, "--on-end", &command]);
     let jobs = [ended(&home, "echo", "1"), ended(&home, "failer", "{}")];
     let lines = until("both are told", || fs::read_to_string(&file).ok().filter(|text| text.lines().count() == 2));
-    assert_eq!(lines, format!("success echo@2.0.0 {} and no secret\nerror failer {} and no secret\n", jobs[0], jobs[1]));
+    assert_eq!(
+        lines,
+        format!("success echo@2.0.0 {} and no secret\nerror failer {} and no secret\n", jobs[0], jobs[1])
+    );
     let body: Value =
         serde_json::from_str(&fs::read_to_string(format!("{file}.json")).expect("written")).expect("JSON");
     assert_eq!((&body["type"], &body["job_id"]), (&"job.ended".into(), &jobs[1].as_str().into()));
