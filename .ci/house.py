@@ -138,11 +138,11 @@ for name, count in methods.items():
     if count > MAX_METHODS and name not in MAY_BE_LARGE:
         problems.append(f"{name} has {count} methods, at most {MAX_METHODS}")
 
-limits = pathlib.Path("arcp-proto/src/limits.rs").read_text().split("pub struct Limits {")[1].split("\n}\n")[0]
-bounds = re.findall(r"^    pub (\w+):", limits, re.M)
+groups = re.findall(r"pub struct \w+Limits \{\n(.*?)^\}", pathlib.Path("arcp-proto/src/limits.rs").read_text(), re.M | re.S)
+bounds = [name for group in groups for name in re.findall(r"^    pub (\w+):", group, re.M)]
 tests = "".join(path.read_text() for path in pathlib.Path("tests/tests").glob("*.rs"))
 for bound in bounds:
-    if f"limits.{bound} = " not in tests:
+    if not re.search(rf"limits\.\w+\.{bound} = ", tests):
         problems.append(f"no test sets the bound `{bound}` of Limits")
 
 RUNTIME = pathlib.Path("arcp-proto/src/runtime")

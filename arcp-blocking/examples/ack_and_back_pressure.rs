@@ -35,7 +35,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let (mut tokens, token) = (BearerTokens::default(), Secret::new("a-token".into()));
     tokens.add(&token, Principal::new("alice").ok_or("a principal has a name")?);
     let mut config = Config::new("example", "1.0.0");
-    config.limits.ack_lag = 100;
+    config.limits.delivery.ack_lag = 100;
     let host = Host::new(config, registry).with_authenticator(tokens);
     let server = Server::bind(&ServerConfig::new(([127, 0, 0, 1], 0).into()), host)?;
     let (url, stop) = (server.url(), server.handle());

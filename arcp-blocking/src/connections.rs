@@ -158,10 +158,13 @@ impl Connections {
         Connections {
             registry,
             slow_reader_grace: config.slow_reader_grace,
-            admission: Admission::new(limits.handshaking_connections, limits.handshaking_connections_per_network),
+            admission: Admission::new(
+                limits.connection.handshaking_connections,
+                limits.connection.handshaking_connections_per_network,
+            ),
             most,
             pong_bytes: 0,
-            partial: Partial::new(limits.partial_bytes),
+            partial: Partial::new(limits.connection.partial_bytes),
             progress_at: Instant::now(),
             by_token: BTreeMap::new(),
             by_conn: BTreeMap::new(),
@@ -274,7 +277,7 @@ impl Connections {
 
     fn upgrade(&mut self, token: Token, response: &str, rest: &[u8]) -> Vec<Input> {
         let conn = ConnId(token.0 as u64);
-        let mut framing = Framing::websocket(Role::Server, self.limits.handshake_frame_bytes);
+        let mut framing = Framing::websocket(Role::Server, self.limits.frame.handshake_frame_bytes);
         framing.output().extend_from_slice(response.as_bytes());
         framing.feed(rest);
         self.set_deadline(token, None);
@@ -311,8 +314,12 @@ impl Connections {
         };
         let (own, _) = framing.pongs();
         let others = self.pong_bytes - own;
-        framing
-            .hold_pongs_up_to(self.limits.pong_bytes_per_connection.min(self.limits.pong_bytes.saturating_sub(others)));
+        framing.hold_pongs_up_to(
+            self.limits
+                .connection
+                .pong_bytes_per_connection
+                .min(self.limits.connection.pong_bytes.saturating_sub(others)),
+        );
         let (conn, framed) = (*conn, framing.next());
         self.pong_bytes = others + framing.pongs().0;
         // Reading may have produced something to write, such as a pong.
@@ -476,7 +483,7 @@ impl Sockets for Connections {
         }
         let connection = self.by_conn.get(&conn).and_then(|token| self.by_token.get_mut(token));
         if let Some(Stage::Open { framing, .. }) = connection.map(|connection| &mut connection.stage) {
-            framing.take_up_to(self.limits.frame_bytes);
+            framing.take_up_to(self.limits.frame.frame_bytes);
         }
     }
 

@@ -33,7 +33,7 @@ pub fn serve(
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
 ) -> Result<(), HostError> {
-    let frame_bytes = host.config.limits.frame_bytes;
+    let frame_bytes = host.config.limits.frame.frame_bytes;
     let this = std::thread::current();
     let (reader, writer) = (this.clone(), this.clone());
     let mut driver = Driver::new(host, move || this.unpark())?;

@@ -259,15 +259,15 @@ fn config(args: &Serve, place: &Place) -> Result<Config, Failure> {
     config.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
     config.resume_window = args.resume_window;
     config.job_retention = Some(args.keep.unwrap_or(place.keeps_jobs_for()));
-    config.limits.kept_bytes = args.store_max;
+    config.limits.history.kept_bytes = args.store_max;
     config.session_lease = args.session_lease;
     config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();
     config.auditors = known(args, "--auditor", &args.auditors)?;
     config.operators = known(args, "--operator", &args.operators)?;
-    config.limits.principal_share = args.principal_share;
+    config.limits.job.principal_share = args.principal_share;
     if args.samples {
         // Small enough to be seen by hand.
-        config.limits.ack_lag = 200;
+        config.limits.delivery.ack_lag = 200;
     }
     config.cancel_grace = args.cancel_grace.unwrap_or(Duration::from_secs(if args.samples { 5 } else { 30 }));
     config.compat = args.compat;

@@ -432,7 +432,7 @@ impl Context {
     }
 
     /// Keeps what the job can go on from, at most
-    /// [`Limits::checkpoint_bytes`](arcp_proto::limits::Limits::checkpoint_bytes).
+    /// [`JobLimits::checkpoint_bytes`](arcp_proto::limits::JobLimits::checkpoint_bytes).
     /// An agent added by [`Registry::add_restartable`] is started again with
     /// the latest of them when the runtime has ended under it; whatever it did
     /// since, it may do twice.

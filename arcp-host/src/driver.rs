@@ -110,11 +110,11 @@ pub trait Sockets {
     /// Takes frames from it again, those first that have arrived since.
     fn resume_reading(&mut self, conn: ConnId);
 
-    /// Takes frames of up to [`Limits::frame_bytes`] from a connection, no
-    /// longer only of [`Limits::handshake_frame_bytes`]: its peer is known.
+    /// Takes frames of up to [`FrameLimits::frame_bytes`] from a connection, no
+    /// longer only of [`FrameLimits::handshake_frame_bytes`]: its peer is known.
     ///
-    /// [`Limits::frame_bytes`]: arcp_proto::limits::Limits::frame_bytes
-    /// [`Limits::handshake_frame_bytes`]: arcp_proto::limits::Limits::handshake_frame_bytes
+    /// [`FrameLimits::frame_bytes`]: arcp_proto::limits::FrameLimits::frame_bytes
+    /// [`FrameLimits::handshake_frame_bytes`]: arcp_proto::limits::FrameLimits::handshake_frame_bytes
     fn raise_frame_limit(&mut self, conn: ConnId) {
         let _ = conn;
     }

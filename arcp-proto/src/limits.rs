@@ -11,10 +11,34 @@ use crate::error::ConfigError;
 /// use arcp_proto::limits::Limits;
 /// assert!(Limits::default().validate().is_ok());
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-// So that a recording from before a bound was added can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+// So that a recording from before a bound was added can be read; it has all of them side by side.
 #[serde(default)]
 pub struct Limits {
+    /// What one message may hold.
+    #[serde(flatten)]
+    pub frame: FrameLimits,
+    /// Connections, and what waits for their peers or has not arrived.
+    #[serde(flatten)]
+    pub connection: ConnectionLimits,
+    /// Sessions, and what each may have.
+    #[serde(flatten)]
+    pub session: SessionLimits,
+    /// Jobs, their inputs, keys and runs.
+    #[serde(flatten)]
+    pub job: JobLimits,
+    /// How far agents, the store and readers may be apart.
+    #[serde(flatten)]
+    pub delivery: DeliveryLimits,
+    /// Events that are held in memory and kept in the store.
+    #[serde(flatten)]
+    pub history: HistoryLimits,
+}
+
+/// What one message may hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FrameLimits {
     /// Largest inbound frame in bytes (4 MiB). Larger: an error that says so;
     /// a WebSocket is closed with 1009.
     pub frame_bytes: usize,
@@ -31,6 +55,25 @@ pub struct Limits {
     pub event_body_bytes: usize,
     /// Largest streamed result in bytes (256 MiB). Larger: the job fails.
     pub result_bytes: u64,
+}
+
+impl Default for FrameLimits {
+    fn default() -> FrameLimits {
+        FrameLimits {
+            frame_bytes: 4 << 20,
+            handshake_frame_bytes: 64 << 10,
+            result_frame_bytes: 1 << 20,
+            json_depth: 120,
+            event_body_bytes: 900 << 10,
+            result_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Connections, and what waits for their peers or has not arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConnectionLimits {
     /// Connections that have not finished their handshake (4,096). More: an
     /// adapter that knows addresses closes the one that was silent for longest,
     /// of the network that has the most; else the newest is closed.
@@ -49,6 +92,35 @@ pub struct Limits {
     /// MiB). More: of the network that has sent most of them, the connection
     /// whose message began first is closed.
     pub partial_bytes: usize,
+    /// Answers waiting for one connection (64). At half of it the connection
+    /// is not read; at sixteen times of it it is closed.
+    pub replies_per_connection: usize,
+    /// Bytes of answers waiting for one connection (1 MiB). As above.
+    pub reply_bytes_per_connection: usize,
+    /// Entries read for one listing (10,000). Beyond: a short page with a
+    /// cursor.
+    pub list_scan: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> ConnectionLimits {
+        ConnectionLimits {
+            handshaking_connections: 4096,
+            handshaking_connections_per_network: 1024,
+            pong_bytes_per_connection: 4 << 10,
+            pong_bytes: 4 << 20,
+            partial_bytes: 256 << 20,
+            replies_per_connection: 64,
+            reply_bytes_per_connection: 1 << 20,
+            list_scan: 10_000,
+        }
+    }
+}
+
+/// Sessions, and what each may have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionLimits {
     /// Sessions of one principal, attached or resumable (16,384). More: its
     /// oldest ends that has lost its connection and has nothing left to give;
     /// if there is none, the newest is refused.
@@ -67,6 +139,51 @@ pub struct Limits {
     /// `keys` that only principals with a credential may use (25). For everybody
     /// else these bounds are so much lower.
     pub reserve: u8,
+    /// Ended sessions remembered so that a late resume is told why (16,384).
+    /// The oldest are forgotten.
+    pub ended_sessions: usize,
+    /// Bytes of messages of extensions that a session's host was given and has
+    /// not taken (4 MiB). At it the session's connection is not read.
+    pub extension_bytes: usize,
+    /// Commands whose ids and answers are remembered per session, or where ids
+    /// are the principal's, per principal, or per network without a credential
+    /// (256). The oldest are forgotten.
+    pub seen_ids_per_session: usize,
+    /// Jobs watched by one session (1,024). More: refused.
+    pub watches_per_session: usize,
+    /// Subscriptions of one session (16). More: refused.
+    pub subscriptions_per_session: usize,
+    /// Subscriptions of one principal (256), or of one network without a
+    /// credential: each is shown every event of its jobs. More: refused.
+    pub subscriptions_per_principal: usize,
+    /// Events of history that one subscription may ask for (262,144). More:
+    /// refused.
+    pub backfill_events: u64,
+}
+
+impl Default for SessionLimits {
+    fn default() -> SessionLimits {
+        SessionLimits {
+            sessions_per_principal: 16_384,
+            anonymous_sessions_per_network: 1024,
+            anonymous_sessions: 4096,
+            sessions: 65_536,
+            reserve: 25,
+            ended_sessions: 16_384,
+            extension_bytes: 4 << 20,
+            seen_ids_per_session: 256,
+            watches_per_session: 1024,
+            subscriptions_per_session: 16,
+            subscriptions_per_principal: 256,
+            backfill_events: 262_144,
+        }
+    }
+}
+
+/// Jobs, their inputs, keys and runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobLimits {
     /// Jobs of one principal that have not ended (4,096). More: refused.
     pub jobs_per_principal: usize,
     /// Jobs altogether, over or not (131,072). More: the one that ended first
@@ -78,15 +195,18 @@ pub struct Limits {
     /// Bytes of input and extensions of all jobs not started (1 GiB). More:
     /// refused.
     pub waiting_input_bytes: usize,
+    /// Largest input of an agent whose inputs are checked, in bytes (1 MiB).
+    /// Larger: refused.
+    pub checked_input_bytes: usize,
+    /// Inputs that are being checked at once (64); of those that others leave an
+    /// account may have its `principal_share`. More: refused.
+    pub input_checks: usize,
     /// Largest lease request in bytes (8 KiB): it is shown in every listing.
     /// Larger: refused.
     pub lease_bytes: usize,
     /// Ended jobs of one principal kept for listings (16,384). More: the
     /// oldest are forgotten early.
     pub ended_jobs_per_principal: usize,
-    /// Bytes that all jobs hold in memory that are over, besides the bodies of
-    /// their events (256 MiB). More: those that ended first are forgotten early.
-    pub ended_bytes: usize,
     /// Agents running at once (256). More: jobs wait, in turn by principal.
     pub running_jobs: usize,
     /// Percent of what the others leave of `running_jobs`, `jobs` and
@@ -94,44 +214,6 @@ pub struct Limits {
     /// (25; 100: whoever comes first takes everything). More: its jobs wait,
     /// or are refused.
     pub principal_share: u32,
-    /// Jobs watched by one session (1,024). More: refused.
-    pub watches_per_session: usize,
-    /// Subscriptions of one session (16). More: refused.
-    pub subscriptions_per_session: usize,
-    /// Subscriptions of one principal (256), or of one network without a
-    /// credential: each is shown every event of its jobs. More: refused.
-    pub subscriptions_per_principal: usize,
-    /// Events of history that one subscription may ask for (262,144). More:
-    /// refused.
-    pub backfill_events: u64,
-    /// Numbered frames a connected reader may be behind with what it watches
-    /// or is subscribed to (131,072): at half of it it is told, at all of it
-    /// it is detached from that, with a reason.
-    pub watch_lag: u64,
-    /// Numbered frames a client that acknowledges may be behind with that
-    /// (1,000). More: it is told so once.
-    pub ack_lag: u64,
-    /// Answers waiting for one connection (64). At half of it the connection
-    /// is not read; at sixteen times of it it is closed.
-    pub replies_per_connection: usize,
-    /// Bytes of answers waiting for one connection (1 MiB). As above.
-    pub reply_bytes_per_connection: usize,
-    /// Bytes of records that are not durable (64 MiB). At it no connection is
-    /// read; at four times of it whoever sends on is closed.
-    pub undurable_bytes: usize,
-    /// Bytes of messages of extensions that a session's host was given and has
-    /// not taken (4 MiB). At it the session's connection is not read.
-    pub extension_bytes: usize,
-    /// Largest input of an agent whose inputs are checked, in bytes (1 MiB).
-    /// Larger: refused.
-    pub checked_input_bytes: usize,
-    /// Inputs that are being checked at once (64); of those that others leave an
-    /// account may have its `principal_share`. More: refused.
-    pub input_checks: usize,
-    /// Commands whose ids and answers are remembered per session, or where ids
-    /// are the principal's, per principal, or per network without a credential
-    /// (256). The oldest are forgotten.
-    pub seen_ids_per_session: usize,
     /// Requests by which sessions came to know one job (1,024). More: refused,
     /// but for messages that come again.
     pub requests_per_job: usize,
@@ -140,6 +222,109 @@ pub struct Limits {
     pub keys_per_principal: usize,
     /// Idempotency keys held (1,048,576). As above.
     pub keys: usize,
+    /// Bytes of one checkpoint (1 MiB). Larger: the job fails.
+    pub checkpoint_bytes: usize,
+    /// Times a job is started again after the runtime ended (3). More: it
+    /// fails: perhaps it is what ends the runtime.
+    pub restarts: u32,
+}
+
+impl Default for JobLimits {
+    fn default() -> JobLimits {
+        JobLimits {
+            jobs_per_principal: 4096,
+            jobs: 131_072,
+            waiting_input_bytes_per_principal: 256 << 20,
+            waiting_input_bytes: 1 << 30,
+            checked_input_bytes: 1 << 20,
+            input_checks: 64,
+            lease_bytes: 8 << 10,
+            ended_jobs_per_principal: 16_384,
+            running_jobs: 256,
+            principal_share: 25,
+            requests_per_job: 1024,
+            keys_per_principal: 524_288,
+            keys: 1_048_576,
+            checkpoint_bytes: 1 << 20,
+            restarts: 3,
+        }
+    }
+}
+
+/// How far agents, the store and readers may be apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeliveryLimits {
+    /// Numbered frames a connected reader may be behind with what it watches
+    /// or is subscribed to (131,072): at half of it it is told, at all of it
+    /// it is detached from that, with a reason.
+    pub watch_lag: u64,
+    /// Numbered frames a client that acknowledges may be behind with that
+    /// (1,000). More: it is told so once.
+    pub ack_lag: u64,
+    /// Events an agent may emit ahead of the store and its submitter (256): what
+    /// one commit shares its cost among.
+    /// Beyond: its call waits.
+    pub agent_credit: u32,
+    /// Bytes of calls an agent may make ahead of the store and its submitter
+    /// (1 MiB), but one call in any case. Beyond: its call waits.
+    pub agent_credit_bytes: usize,
+    /// Calls of one agent that wait for their answer (64). Beyond: another one is
+    /// not done, and the answer says so.
+    pub open_calls_per_job: usize,
+    /// Numbered frames an attached submitter may be behind before its agents
+    /// are paced (1,024).
+    pub pace_events: u64,
+    /// Bytes of events that came while a submitter was attached and that it was
+    /// not sent, before its agents are paced (2 MiB). They stay in memory.
+    pub pace_bytes: usize,
+    /// Events read back from the store at once (256).
+    pub load_events: u64,
+    /// Bytes of events read back at once (1 MiB), but one event in any case.
+    pub load_bytes: usize,
+    /// Jobs of which one session holds events read back (8). More: those of
+    /// another go.
+    pub loads_per_session: usize,
+    /// Bytes read back and not sent yet, of all sessions (64 MiB). More: whoever
+    /// cannot be written to reads again later.
+    pub ahead_bytes: usize,
+    /// Bytes of payloads kept, beside their events, because several sessions get
+    /// them (64 MiB). More: the oldest are written anew for whoever still needs
+    /// them.
+    pub rendered_bytes: usize,
+    /// Runs of one session's index (1,048,576); a run is events of one job in
+    /// a row. More: the oldest go; who still needs them gets
+    /// `RESUME_WINDOW_EXPIRED`.
+    pub index_runs_per_session: usize,
+    /// Runs of all indexes (16,777,216). As above, for the one that grows.
+    pub index_runs: usize,
+}
+
+impl Default for DeliveryLimits {
+    fn default() -> DeliveryLimits {
+        DeliveryLimits {
+            watch_lag: 131_072,
+            ack_lag: 1000,
+            agent_credit: 256,
+            agent_credit_bytes: 1 << 20,
+            open_calls_per_job: 64,
+            pace_events: 1024,
+            pace_bytes: 2 << 20,
+            load_events: 256,
+            load_bytes: 1 << 20,
+            loads_per_session: 8,
+            ahead_bytes: 64 << 20,
+            rendered_bytes: 64 << 20,
+            index_runs_per_session: 1 << 20,
+            index_runs: 1 << 24,
+        }
+    }
+}
+
+/// Events that are held in memory and kept in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryLimits {
     /// Events of one job held in memory (65,536). More: the oldest are let go;
     /// a store gives them back, and without one who still needs them gets
     /// `RESUME_WINDOW_EXPIRED`: an attached submitter never does, its agents
@@ -160,121 +345,25 @@ pub struct Limits {
     /// of the jobs that ended first go first, and when a job ends these jobs are
     /// forgotten early.
     pub kept_bytes: u64,
-    /// Bytes of one checkpoint (1 MiB). Larger: the job fails.
-    pub checkpoint_bytes: usize,
-    /// Times a job is started again after the runtime ended (3). More: it
-    /// fails: perhaps it is what ends the runtime.
-    pub restarts: u32,
-    /// Events read back from the store at once (256).
-    pub load_events: u64,
-    /// Bytes of events read back at once (1 MiB), but one event in any case.
-    pub load_bytes: usize,
-    /// Bytes read back and not sent yet, of all sessions (64 MiB). More: whoever
-    /// cannot be written to reads again later.
-    pub ahead_bytes: usize,
-    /// Bytes of payloads kept, beside their events, because several sessions get
-    /// them (64 MiB). More: the oldest are written anew for whoever still needs
-    /// them.
-    pub rendered_bytes: usize,
-    /// Jobs of which one session holds events read back (8). More: those of
-    /// another go.
-    pub loads_per_session: usize,
-    /// Runs of one session's index (1,048,576); a run is events of one job in
-    /// a row. More: the oldest go; who still needs them gets
-    /// `RESUME_WINDOW_EXPIRED`.
-    pub index_runs_per_session: usize,
-    /// Runs of all indexes (16,777,216). As above, for the one that grows.
-    pub index_runs: usize,
-    /// Events an agent may emit ahead of the store and its submitter (256): what
-    /// one commit shares its cost among.
-    /// Beyond: its call waits.
-    pub agent_credit: u32,
-    /// Bytes of calls an agent may make ahead of the store and its submitter
-    /// (1 MiB), but one call in any case. Beyond: its call waits.
-    pub agent_credit_bytes: usize,
-    /// Calls of one agent that wait for their answer (64). Beyond: another one is
-    /// not done, and the answer says so.
-    pub open_calls_per_job: usize,
-    /// Numbered frames an attached submitter may be behind before its agents
-    /// are paced (1,024).
-    pub pace_events: u64,
-    /// Bytes of events that came while a submitter was attached and that it was
-    /// not sent, before its agents are paced (2 MiB). They stay in memory.
-    pub pace_bytes: usize,
-    /// Entries read for one listing (10,000). Beyond: a short page with a
-    /// cursor.
-    pub list_scan: usize,
-    /// Ended sessions remembered so that a late resume is told why (16,384).
-    /// The oldest are forgotten.
-    pub ended_sessions: usize,
+    /// Bytes that all jobs hold in memory that are over, besides the bodies of
+    /// their events (256 MiB). More: those that ended first are forgotten early.
+    pub ended_bytes: usize,
+    /// Bytes of records that are not durable (64 MiB). At it no connection is
+    /// read; at four times of it whoever sends on is closed.
+    pub undurable_bytes: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            frame_bytes: 4 << 20,
-            handshake_frame_bytes: 64 << 10,
-            result_frame_bytes: 1 << 20,
-            json_depth: 120,
-            event_body_bytes: 900 << 10,
-            result_bytes: 256 << 20,
-            handshaking_connections: 4096,
-            handshaking_connections_per_network: 1024,
-            pong_bytes_per_connection: 4 << 10,
-            pong_bytes: 4 << 20,
-            partial_bytes: 256 << 20,
-            sessions_per_principal: 16_384,
-            anonymous_sessions_per_network: 1024,
-            anonymous_sessions: 4096,
-            sessions: 65_536,
-            reserve: 25,
-            jobs_per_principal: 4096,
-            jobs: 131_072,
-            waiting_input_bytes_per_principal: 256 << 20,
-            waiting_input_bytes: 1 << 30,
-            lease_bytes: 8 << 10,
-            ended_jobs_per_principal: 16_384,
-            ended_bytes: 256 << 20,
-            running_jobs: 256,
-            principal_share: 25,
-            watches_per_session: 1024,
-            subscriptions_per_session: 16,
-            subscriptions_per_principal: 256,
-            backfill_events: 262_144,
-            watch_lag: 131_072,
-            ack_lag: 1000,
-            replies_per_connection: 64,
-            reply_bytes_per_connection: 1 << 20,
-            undurable_bytes: 64 << 20,
-            extension_bytes: 4 << 20,
-            checked_input_bytes: 1 << 20,
-            input_checks: 64,
-            seen_ids_per_session: 256,
-            requests_per_job: 1024,
-            keys_per_principal: 524_288,
-            keys: 1_048_576,
+impl Default for HistoryLimits {
+    fn default() -> HistoryLimits {
+        HistoryLimits {
             job_events: 65_536,
             job_event_bytes: 64 << 20,
             log_bytes: 1 << 30,
             kept_job_events: 1 << 20,
             kept_job_bytes: 1 << 30,
             kept_bytes: 8 << 30,
-            checkpoint_bytes: 1 << 20,
-            restarts: 3,
-            load_events: 256,
-            load_bytes: 1 << 20,
-            ahead_bytes: 64 << 20,
-            rendered_bytes: 64 << 20,
-            loads_per_session: 8,
-            index_runs_per_session: 1 << 20,
-            index_runs: 1 << 24,
-            agent_credit: 256,
-            agent_credit_bytes: 1 << 20,
-            open_calls_per_job: 64,
-            pace_events: 1024,
-            pace_bytes: 2 << 20,
-            list_scan: 10_000,
-            ended_sessions: 16_384,
+            ended_bytes: 256 << 20,
+            undurable_bytes: 64 << 20,
         }
     }
 }
@@ -287,76 +376,92 @@ impl Limits {
     /// ```
     /// use arcp_proto::{limits::Limits, runtime::Config};
     /// let mut config = Config::new("thermostat", "1.0.0");
-    /// config.limits = Limits { running_jobs: 2, ..Limits::small() };
+    /// config.limits = Limits::small();
+    /// config.limits.job.running_jobs = 2;
     /// assert!(config.validate().is_ok());
     /// ```
     pub fn small() -> Limits {
         Limits {
-            frame_bytes: 64 << 10,
-            handshake_frame_bytes: 8 << 10,
-            result_frame_bytes: 16 << 10,
-            json_depth: 32,
-            event_body_bytes: 16 << 10,
-            result_bytes: 1 << 20,
-            handshaking_connections: 8,
-            handshaking_connections_per_network: 8,
-            pong_bytes_per_connection: 1 << 10,
-            pong_bytes: 8 << 10,
-            partial_bytes: 256 << 10,
-            sessions_per_principal: 8,
-            anonymous_sessions_per_network: 4,
-            anonymous_sessions: 4,
-            sessions: 16,
-            jobs_per_principal: 16,
-            jobs: 32,
-            waiting_input_bytes_per_principal: 64 << 10,
-            waiting_input_bytes: 128 << 10,
-            checked_input_bytes: 16 << 10,
-            input_checks: 2,
-            lease_bytes: 1 << 10,
-            ended_jobs_per_principal: 16,
-            running_jobs: 4,
-            watches_per_session: 16,
-            subscriptions_per_session: 2,
-            subscriptions_per_principal: 4,
-            backfill_events: 2048,
-            watch_lag: 1024,
-            ack_lag: 256,
-            replies_per_connection: 16,
-            reply_bytes_per_connection: 4 << 10,
-            undurable_bytes: 128 << 10,
-            extension_bytes: 8 << 10,
-            seen_ids_per_session: 16,
-            requests_per_job: 32,
-            keys_per_principal: 128,
-            keys: 256,
-            job_events: 256,
-            job_event_bytes: 64 << 10,
-            log_bytes: 256 << 10,
-            kept_job_events: 2048,
-            kept_job_bytes: 1 << 20,
-            kept_bytes: 16 << 20,
-            checkpoint_bytes: 16 << 10,
-            load_events: 32,
-            load_bytes: 32 << 10,
-            ahead_bytes: 64 << 10,
-            rendered_bytes: 64 << 10,
-            loads_per_session: 2,
-            index_runs_per_session: 512,
-            index_runs: 2048,
-            agent_credit: 32,
-            agent_credit_bytes: 32 << 10,
-            pace_events: 128,
-            pace_bytes: 64 << 10,
-            list_scan: 1000,
-            ended_sessions: 64,
-            ..Limits::default()
+            frame: FrameLimits {
+                frame_bytes: 64 << 10,
+                handshake_frame_bytes: 8 << 10,
+                result_frame_bytes: 16 << 10,
+                json_depth: 32,
+                event_body_bytes: 16 << 10,
+                result_bytes: 1 << 20,
+            },
+            connection: ConnectionLimits {
+                handshaking_connections: 8,
+                handshaking_connections_per_network: 8,
+                pong_bytes_per_connection: 1 << 10,
+                pong_bytes: 8 << 10,
+                partial_bytes: 256 << 10,
+                replies_per_connection: 16,
+                reply_bytes_per_connection: 4 << 10,
+                list_scan: 1000,
+            },
+            session: SessionLimits {
+                sessions_per_principal: 8,
+                anonymous_sessions_per_network: 4,
+                anonymous_sessions: 4,
+                sessions: 16,
+                ended_sessions: 64,
+                extension_bytes: 8 << 10,
+                seen_ids_per_session: 16,
+                watches_per_session: 16,
+                subscriptions_per_session: 2,
+                subscriptions_per_principal: 4,
+                backfill_events: 2048,
+                ..SessionLimits::default()
+            },
+            job: JobLimits {
+                jobs_per_principal: 16,
+                jobs: 32,
+                waiting_input_bytes_per_principal: 64 << 10,
+                waiting_input_bytes: 128 << 10,
+                checked_input_bytes: 16 << 10,
+                input_checks: 2,
+                lease_bytes: 1 << 10,
+                ended_jobs_per_principal: 16,
+                running_jobs: 4,
+                requests_per_job: 32,
+                keys_per_principal: 128,
+                keys: 256,
+                checkpoint_bytes: 16 << 10,
+                ..JobLimits::default()
+            },
+            delivery: DeliveryLimits {
+                watch_lag: 1024,
+                ack_lag: 256,
+                agent_credit: 32,
+                agent_credit_bytes: 32 << 10,
+                pace_events: 128,
+                pace_bytes: 64 << 10,
+                load_events: 32,
+                load_bytes: 32 << 10,
+                loads_per_session: 2,
+                ahead_bytes: 64 << 10,
+                rendered_bytes: 64 << 10,
+                index_runs_per_session: 512,
+                index_runs: 2048,
+                ..DeliveryLimits::default()
+            },
+            history: HistoryLimits {
+                job_events: 256,
+                job_event_bytes: 64 << 10,
+                log_bytes: 256 << 10,
+                kept_job_events: 2048,
+                kept_job_bytes: 1 << 20,
+                kept_bytes: 16 << 20,
+                undurable_bytes: 128 << 10,
+                ..HistoryLimits::default()
+            },
         }
     }
 
     /// What is left of a bound without the reserve; one in any case.
     pub(crate) fn without_reserve(&self, bound: usize) -> usize {
-        let kept = (bound as u128 * u128::from(self.reserve)).div_ceil(100) as usize;
+        let kept = (bound as u128 * u128::from(self.session.reserve)).div_ceil(100) as usize;
         bound.saturating_sub(kept).max(1)
     }
 
@@ -369,42 +474,47 @@ impl Limits {
         let at_least = |name, value: u64, min: u64, expected| {
             (value >= min).then_some(()).ok_or(ConfigError::Limit { name, value, expected })
         };
-        at_least("frame_bytes", self.frame_bytes as u64, 1024, "1024 or more")?;
-        at_least("handshake_frame_bytes", self.handshake_frame_bytes as u64, 1024, "1024 or more")?;
-        at_least("result_frame_bytes", self.result_frame_bytes as u64, 4096, "4096 or more")?;
-        at_least("json_depth", self.json_depth as u64, 8, "8 to 120")?;
-        if self.json_depth > crate::json::Json::MAX_DEPTH {
-            let value = self.json_depth as u64;
+        at_least("frame_bytes", self.frame.frame_bytes as u64, 1024, "1024 or more")?;
+        at_least("handshake_frame_bytes", self.frame.handshake_frame_bytes as u64, 1024, "1024 or more")?;
+        at_least("result_frame_bytes", self.frame.result_frame_bytes as u64, 4096, "4096 or more")?;
+        at_least("json_depth", self.frame.json_depth as u64, 8, "8 to 120")?;
+        if self.frame.json_depth > crate::json::Json::MAX_DEPTH {
+            let value = self.frame.json_depth as u64;
             return Err(ConfigError::Limit { name: "json_depth", value, expected: "8 to 120" });
         }
-        at_least("handshaking_connections", self.handshaking_connections as u64, 1, "1 or more")?;
-        let of_network = self.handshaking_connections_per_network as u64;
+        at_least("handshaking_connections", self.connection.handshaking_connections as u64, 1, "1 or more")?;
+        let of_network = self.connection.handshaking_connections_per_network as u64;
         at_least("handshaking_connections_per_network", of_network, 1, "1 or more")?;
-        if self.reserve > 90 {
-            let value = u64::from(self.reserve);
+        if self.session.reserve > 90 {
+            let value = u64::from(self.session.reserve);
             return Err(ConfigError::Limit { name: "reserve", value, expected: "0 to 90" });
         }
-        at_least("jobs", self.jobs as u64, 1, "1 or more")?;
-        at_least("running_jobs", self.running_jobs as u64, 1, "1 or more")?;
-        at_least("principal_share", u64::from(self.principal_share), 1, "1 to 100")?;
-        if self.principal_share > 100 {
-            let value = u64::from(self.principal_share);
+        at_least("jobs", self.job.jobs as u64, 1, "1 or more")?;
+        at_least("running_jobs", self.job.running_jobs as u64, 1, "1 or more")?;
+        at_least("principal_share", u64::from(self.job.principal_share), 1, "1 to 100")?;
+        if self.job.principal_share > 100 {
+            let value = u64::from(self.job.principal_share);
             return Err(ConfigError::Limit { name: "principal_share", value, expected: "1 to 100" });
         }
-        at_least("replies_per_connection", self.replies_per_connection as u64, 2, "2 or more")?;
-        at_least("reply_bytes_per_connection", self.reply_bytes_per_connection as u64, 1024, "1024 or more")?;
-        at_least("undurable_bytes", self.undurable_bytes as u64, 1024, "1024 or more")?;
-        at_least("extension_bytes", self.extension_bytes as u64, 1, "1 or more")?;
-        at_least("watch_lag", self.watch_lag, 16, "16 or more")?;
-        at_least("requests_per_job", self.requests_per_job as u64, 1, "1 or more")?;
-        at_least("agent_credit", u64::from(self.agent_credit), 1, "1 or more")?;
-        at_least("agent_credit_bytes", self.agent_credit_bytes as u64, 1, "1 or more")?;
-        at_least("open_calls_per_job", self.open_calls_per_job as u64, 1, "1 or more")?;
-        at_least("job_events", self.job_events as u64, 16, "16 or more")?;
-        at_least("load_events", self.load_events, 1, "1 or more")?;
-        at_least("loads_per_session", self.loads_per_session as u64, 1, "1 or more")?;
-        at_least("index_runs_per_session", self.index_runs_per_session as u64, 16, "16 or more")?;
-        at_least("index_runs", self.index_runs as u64, 16, "16 or more")?;
-        at_least("list_scan", self.list_scan as u64, 1, "1 or more")
+        at_least("replies_per_connection", self.connection.replies_per_connection as u64, 2, "2 or more")?;
+        at_least(
+            "reply_bytes_per_connection",
+            self.connection.reply_bytes_per_connection as u64,
+            1024,
+            "1024 or more",
+        )?;
+        at_least("undurable_bytes", self.history.undurable_bytes as u64, 1024, "1024 or more")?;
+        at_least("extension_bytes", self.session.extension_bytes as u64, 1, "1 or more")?;
+        at_least("watch_lag", self.delivery.watch_lag, 16, "16 or more")?;
+        at_least("requests_per_job", self.job.requests_per_job as u64, 1, "1 or more")?;
+        at_least("agent_credit", u64::from(self.delivery.agent_credit), 1, "1 or more")?;
+        at_least("agent_credit_bytes", self.delivery.agent_credit_bytes as u64, 1, "1 or more")?;
+        at_least("open_calls_per_job", self.delivery.open_calls_per_job as u64, 1, "1 or more")?;
+        at_least("job_events", self.history.job_events as u64, 16, "16 or more")?;
+        at_least("load_events", self.delivery.load_events, 1, "1 or more")?;
+        at_least("loads_per_session", self.delivery.loads_per_session as u64, 1, "1 or more")?;
+        at_least("index_runs_per_session", self.delivery.index_runs_per_session as u64, 16, "16 or more")?;
+        at_least("index_runs", self.delivery.index_runs as u64, 16, "16 or more")?;
+        at_least("list_scan", self.connection.list_scan as u64, 1, "1 or more")
     }
 }

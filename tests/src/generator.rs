@@ -57,24 +57,24 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     options.choices = choices.to_vec();
     options.config = options.config.with_agent("talker", &[]).with_agent("asker", &[]);
     options.config.restartable_agents.insert("asker".into());
-    options.config.limits.open_calls_per_job = 1;
-    options.config.limits.running_jobs = 8;
-    options.config.limits.principal_share = if seed.is_multiple_of(4) { 100 } else { 25 };
-    options.config.limits.pace_events = 16;
-    options.config.limits.agent_credit = 8;
-    options.config.limits.ack_lag = 40;
+    options.config.limits.delivery.open_calls_per_job = 1;
+    options.config.limits.job.running_jobs = 8;
+    options.config.limits.job.principal_share = if seed.is_multiple_of(4) { 100 } else { 25 };
+    options.config.limits.delivery.pace_events = 16;
+    options.config.limits.delivery.agent_credit = 8;
+    options.config.limits.delivery.ack_lag = 40;
     options.window = 4096;
     options.split_commits = true;
     if seed % 2 == 1 {
         // Whoever is a little behind reads from the store.
-        options.config.limits.job_events = 16;
-        options.config.limits.load_events = 5;
-        options.config.limits.loads_per_session = 2;
-        options.config.limits.ahead_bytes = 3000;
+        options.config.limits.history.job_events = 16;
+        options.config.limits.delivery.load_events = 5;
+        options.config.limits.delivery.loads_per_session = 2;
+        options.config.limits.delivery.ahead_bytes = 3000;
     }
     if seed.is_multiple_of(3) {
         // Events go while their jobs go on, sixteen at once.
-        options.config.limits.kept_job_events = 64;
+        options.config.limits.history.kept_job_events = 64;
         options.config.resume_window = Duration::from_secs(20);
     }
     if seed.is_multiple_of(4) {

@@ -90,9 +90,9 @@ pub fn loaded(store: &mut dyn Store) -> (Vec<(LogPos, Record)>, LogPos) {
 /// acknowledged.
 pub fn lived() -> VirtualStore {
     let mut world = World::configured(1, |config| {
-        config.limits.job_events = 16;
-        config.limits.kept_job_events = 3000;
-        config.limits.ended_jobs_per_principal = 10;
+        config.limits.history.job_events = 16;
+        config.limits.history.kept_job_events = 3000;
+        config.limits.job.ended_jobs_per_principal = 10;
     });
     let (mut hello, _) = Raw::hello(&mut world, "tok-a");
     let (mut open, _) = Raw::open(&mut world, "tok-a");

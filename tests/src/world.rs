@@ -65,7 +65,7 @@ impl Options {
         config.cancel_grace = Duration::from_secs(5);
         config.history = true;
         // Said only where a test is about it.
-        config.limits.ack_lag = 1_000_000;
+        config.limits.delivery.ack_lag = 1_000_000;
         config.restartable_agents.insert("stepper".into());
         Options {
             seed,

@@ -28,7 +28,7 @@ fn is_in(answer: &Value) -> bool {
 
 #[test]
 fn a_principal_at_its_bound_loses_its_oldest_session_that_has_nothing_left() {
-    let mut world = World::configured(1, |config| config.limits.sessions_per_principal = 2);
+    let mut world = World::configured(1, |config| config.limits.session.sessions_per_principal = 2);
     let (one, first) = Raw::hello(&mut world, "tok-a");
     let (two, second) = Raw::hello(&mut world, "tok-a");
     world.cut(one.conn);
@@ -54,7 +54,7 @@ fn a_principal_at_its_bound_loses_its_oldest_session_that_has_nothing_left() {
 
 #[test]
 fn a_session_that_still_has_something_to_give_stays_at_the_bound() {
-    let mut world = World::configured(2, |config| config.limits.sessions_per_principal = 1);
+    let mut world = World::configured(2, |config| config.limits.session.sessions_per_principal = 1);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "echo"}));
     raw.until_end(&mut world);
@@ -78,8 +78,8 @@ fn a_session_that_still_has_something_to_give_stays_at_the_bound() {
 fn unused_sessions_without_a_credential_keep_nobody_out() {
     let mut world = World::configured(3, |config| {
         config.anonymous = true;
-        config.limits.anonymous_sessions_per_network = 3;
-        config.limits.anonymous_sessions = 5;
+        config.limits.session.anonymous_sessions_per_network = 3;
+        config.limits.session.anonymous_sessions = 5;
     });
     for n in 0..20 {
         let (raw, answer) = nobody(&mut world, &format!("2001:db8::{n:x}"));
@@ -100,7 +100,7 @@ fn unused_sessions_without_a_credential_keep_nobody_out() {
 fn peers_without_a_credential_share_the_bounds_of_their_network() {
     let mut world = World::configured(4, |config| {
         config.anonymous = true;
-        config.limits.anonymous_sessions_per_network = 2;
+        config.limits.session.anonymous_sessions_per_network = 2;
     });
     let here: Vec<_> = (1..4).map(|n| nobody(&mut world, &format!("2001:db8::{n}"))).collect();
     assert_eq!(here.iter().map(|(_, answer)| is_in(answer)).collect::<Vec<_>>(), [true, true, false]);
@@ -113,8 +113,8 @@ fn peers_without_a_credential_share_the_bounds_of_their_network() {
 fn keys_of_peers_without_a_credential_count_for_their_network_and_leave_a_reserve() {
     let mut world = World::configured(10, |config| {
         config.anonymous = true;
-        config.limits.keys_per_principal = 2;
-        config.limits.keys = 4;
+        config.limits.job.keys_per_principal = 2;
+        config.limits.job.keys = 4;
     });
     let mut claim = |from: &str, key: &str| {
         let (mut raw, _) = nobody(&mut world, from);
@@ -144,7 +144,7 @@ fn nobody_open(world: &mut World, address: &str) -> Raw {
 fn subscriptions_of_peers_without_a_credential_count_for_their_network() {
     let mut world = World::configured(20, |config| {
         config.anonymous = true;
-        config.limits.subscriptions_per_principal = 2;
+        config.limits.session.subscriptions_per_principal = 2;
     });
     let mut subscribe = |from: &str| {
         let mut raw = nobody_open(&mut world, from);
@@ -168,7 +168,7 @@ fn subscriptions_of_peers_without_a_credential_count_for_their_network() {
 fn message_ids_of_peers_without_a_credential_are_remembered_for_their_network_and_never_meet() {
     let mut world = World::configured(21, |config| {
         config.anonymous = true;
-        config.limits.seen_ids_per_session = 2;
+        config.limits.session.seen_ids_per_session = 2;
     });
     let invoke = |world: &mut World, raw: &mut Raw, id: &str| {
         let frame =
@@ -197,8 +197,8 @@ fn message_ids_of_peers_without_a_credential_are_remembered_for_their_network_an
 fn a_reserve_is_kept_for_principals_with_a_credential() {
     let mut world = World::configured(5, |config| {
         config.anonymous = true;
-        config.limits.sessions = 4;
-        config.limits.reserve = 50;
+        config.limits.session.sessions = 4;
+        config.limits.session.reserve = 50;
     });
     let sessions: Vec<_> = (1..4).map(|n| nobody(&mut world, &format!("203.0.113.{n}"))).collect();
     assert_eq!(sessions.iter().map(|(_, answer)| is_in(answer)).collect::<Vec<_>>(), [true, true, false]);
@@ -215,7 +215,7 @@ fn a_reserve_is_kept_for_principals_with_a_credential() {
 
 #[test]
 fn an_open_client_resumes_at_the_bound() {
-    let mut world = World::configured(6, |config| config.limits.sessions_per_principal = 1);
+    let mut world = World::configured(6, |config| config.limits.session.sessions_per_principal = 1);
     let (mut raw, accepted) = Raw::open(&mut world, "tok-a");
     let job = raw.invoke(&mut world, json!({"tool": "echo", "arguments": {"n": 7}}))["job_id"].clone();
     raw.until_end(&mut world);
@@ -384,7 +384,7 @@ fn a_client_chooses_no_nonce() {
 
 #[test]
 fn a_session_that_is_there_to_resume_another_one_is_not_resumed() {
-    let mut world = World::configured(16, |config| config.limits.sessions_per_principal = 1);
+    let mut world = World::configured(16, |config| config.limits.session.sessions_per_principal = 1);
     let (mut raw, accepted) = Raw::open(&mut world, "tok-a");
     raw.invoke(&mut world, json!({"tool": "echo", "arguments": {}}));
     raw.until_end(&mut world);
@@ -400,7 +400,7 @@ fn a_session_that_is_there_to_resume_another_one_is_not_resumed() {
 
 #[test]
 fn a_credential_counts_until_it_is_judged_also_of_a_peer_that_has_left() {
-    let mut bare = Bare::new(|config| config.limits.handshaking_connections = 4);
+    let mut bare = Bare::new(|config| config.limits.connection.handshaking_connections = 4);
     let mut asked = 0;
     for n in 1..20 {
         let conn = ConnId(n);

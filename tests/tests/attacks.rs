@@ -47,7 +47,7 @@ fn is_closed_within(socket: &mut TcpStream, span: Duration) -> bool {
 
 #[test]
 fn of_many_pings_at_once_the_newest_is_answered() {
-    let server = Running::start(&[], |config| config.limits.pong_bytes_per_connection = 6);
+    let server = Running::start(&[], |config| config.limits.connection.pong_bytes_per_connection = 6);
     let (mut socket, _) = server.session("tok-a");
     let pings: Vec<u8> = (0..100).flat_map(|n| ping(&[n])).collect();
     socket.get_mut().write_all(&pings).expect("written");
@@ -58,7 +58,7 @@ fn of_many_pings_at_once_the_newest_is_answered() {
 #[test]
 fn unread_pongs_of_all_connections_have_a_bound() {
     // No room in common: each connection holds one that waits.
-    let server = Running::start(&[], |config| config.limits.pong_bytes = 0);
+    let server = Running::start(&[], |config| config.limits.connection.pong_bytes = 0);
     let mut sockets: Vec<_> = (0..8).map(|_| server.websocket()).collect();
     let pings: Vec<u8> = (0..100).flat_map(|n| ping(&[n])).collect();
     for socket in &mut sockets {
@@ -72,7 +72,7 @@ fn unread_pongs_of_all_connections_have_a_bound() {
 fn who_reads_no_pongs_is_closed_as_one_who_reads_too_slowly() {
     let server = Running::start(&[], |config| {
         // Much, so that the socket is full before long.
-        config.limits.pong_bytes_per_connection = 1 << 20;
+        config.limits.connection.pong_bytes_per_connection = 1 << 20;
         config.slow_reader_grace = Duration::from_millis(200);
     });
     let witness = Witness::start(&server.url(), "tok-b");
@@ -93,7 +93,7 @@ fn who_reads_no_pongs_is_closed_as_one_who_reads_too_slowly() {
 
 #[test]
 fn silent_connections_keep_nobody_out() {
-    let server = Running::start(&[], |config| config.limits.handshaking_connections = 32);
+    let server = Running::start(&[], |config| config.limits.connection.handshaking_connections = 32);
     let witness = Witness::start(&server.url(), "tok-b");
     let mut silent = Vec::new();
     for n in 0..200 {
@@ -109,7 +109,7 @@ fn silent_connections_keep_nobody_out() {
 
 #[test]
 fn a_peer_with_too_many_silent_connections_loses_its_oldest() {
-    let server = Running::start(&[], |config| config.limits.handshaking_connections_per_network = 3);
+    let server = Running::start(&[], |config| config.limits.connection.handshaking_connections_per_network = 3);
     let (mut session, _) = server.session("tok-a");
     let mut silent: Vec<TcpStream> = (0..5).map(|_| server.connect()).collect();
     for oldest in &mut silent[..2] {
@@ -124,7 +124,7 @@ fn a_peer_with_too_many_silent_connections_loses_its_oldest() {
 
 #[test]
 fn messages_that_never_end_take_bounded_memory() {
-    let server = Running::start(&[], |config| config.limits.partial_bytes = 1 << 20);
+    let server = Running::start(&[], |config| config.limits.connection.partial_bytes = 1 << 20);
     let witness = Witness::start(&server.url(), "tok-b");
     // The first half of a message of 512 KiB.
     let half = [&[0x81, 0xff, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0][..], &[b'x'; 256 << 10]].concat();
@@ -139,7 +139,7 @@ fn messages_that_never_end_take_bounded_memory() {
 
 #[test]
 fn answered_requests_that_stay_open_make_room_for_others() {
-    let server = Running::start(&[], |config| config.limits.handshaking_connections_per_network = 3);
+    let server = Running::start(&[], |config| config.limits.connection.handshaking_connections_per_network = 3);
     let mut answered = Vec::new();
     for _ in 0..5 {
         let mut socket = server.connect();
@@ -187,7 +187,7 @@ fn a_client_that_does_not_close_does_not_hold_up_the_end() {
 
 #[test]
 fn long_jobs_of_a_client_that_left_leave_agents_to_others() {
-    let server = Running::start(&[], |config| config.limits.running_jobs = 8);
+    let server = Running::start(&[], |config| config.limits.job.running_jobs = 8);
     let witness = Witness::start(&server.url(), "tok-b");
     let (mut socket, _) = server.session("tok-a");
     for n in 0..16 {
@@ -204,7 +204,7 @@ fn a_client_that_reads_at_full_speed_gets_everything_from_a_store_in_memory() {
     const CHUNKS: u64 = 256;
     const BYTES: usize = 262_144;
     // A window of three pieces: only what was sent may go from it.
-    let server = Running::start(&[], |config| config.limits.job_event_bytes = 1 << 20);
+    let server = Running::start(&[], |config| config.limits.history.job_event_bytes = 1 << 20);
     let witness = Witness::start(&server.url(), "tok-b");
     let (mut socket, _) = server.session("tok-a");
     let input = json!({"chunks": CHUNKS, "bytes": BYTES, "encoding": "base64"});

@@ -26,7 +26,7 @@ fn in_memory(seed: u64, change: impl FnOnce(&mut Limits)) -> World {
 
 #[test]
 fn all_events_together_have_a_bound() {
-    let mut world = in_memory(10, |limits| limits.log_bytes = 200_000);
+    let mut world = in_memory(10, |limits| limits.history.log_bytes = 200_000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let mut jobs = Vec::new();
     for _ in 0..8 {
@@ -48,7 +48,7 @@ fn all_events_together_have_a_bound() {
 
 #[test]
 fn one_job_alone_stays_within_the_bound_of_all_events() {
-    let mut world = in_memory(14, |limits| limits.log_bytes = 20_000);
+    let mut world = in_memory(14, |limits| limits.history.log_bytes = 20_000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 2000}}))["job_id"].clone();
     assert_eq!(raw.until_end(&mut world).len(), 2002, "who keeps up misses nothing");
@@ -63,8 +63,8 @@ fn one_job_alone_stays_within_the_bound_of_all_events() {
 #[test]
 fn jobs_altogether_have_a_bound() {
     let mut world = World::configured(15, |config| {
-        config.limits.jobs = 3;
-        config.limits.principal_share = 100;
+        config.limits.job.jobs = 3;
+        config.limits.job.principal_share = 100;
     });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     let first = raw.submit(&mut world, json!({"agent": "echo"}))["job_id"].clone();
@@ -88,7 +88,7 @@ fn jobs_altogether_have_a_bound() {
 fn anonymous_sessions_have_a_bound() {
     let mut world = World::configured(17, |config| {
         config.anonymous = true;
-        config.limits.anonymous_sessions = 2;
+        config.limits.session.anonymous_sessions = 2;
     });
     let mut open = |payload: Value| {
         let mut raw = Raw::connect(&mut world);
@@ -105,9 +105,9 @@ fn anonymous_sessions_have_a_bound() {
 #[test]
 fn inputs_that_wait_have_a_bound() {
     let mut world = World::configured(11, |config| {
-        config.limits.running_jobs = 1;
-        config.limits.waiting_input_bytes_per_principal = 1000;
-        config.limits.waiting_input_bytes = 1500;
+        config.limits.job.running_jobs = 1;
+        config.limits.job.waiting_input_bytes_per_principal = 1000;
+        config.limits.job.waiting_input_bytes = 1500;
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let first = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
@@ -133,7 +133,7 @@ fn inputs_that_wait_have_a_bound() {
 fn who_says_more_than_its_host_takes_is_not_read_until_it_does() {
     let mut world = World::configured(30, |config| {
         config.extensions = vec!["arcpx.test".into()];
-        config.limits.extension_bytes = 1000;
+        config.limits.session.extension_bytes = 1000;
     });
     let mut payload = arcp_tests::raw::open_payload("tok-a");
     payload["capabilities"]["extensions"] = json!(["arcpx.test"]);
@@ -157,7 +157,7 @@ fn who_says_more_than_its_host_takes_is_not_read_until_it_does() {
 
 #[test]
 fn leases_and_pages_have_a_bound() {
-    let mut world = World::configured(12, |config| config.limits.result_frame_bytes = 64 << 10);
+    let mut world = World::configured(12, |config| config.limits.frame.result_frame_bytes = 64 << 10);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let lease = |bytes: usize| json!({"agent": "echo", "lease_request": {"tool.call": ["x".repeat(bytes)]}});
     raw.send(&mut world, "job.submit", lease(9000));
@@ -188,7 +188,7 @@ fn nobody_unknown_makes_us_hold_a_large_frame() {
 
 #[test]
 fn watching_has_a_bound() {
-    let mut world = World::configured(7, |config| config.limits.watches_per_session = 2);
+    let mut world = World::configured(7, |config| config.limits.session.watches_per_session = 2);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let jobs: Vec<Value> =
         (0..3).map(|_| owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone()).collect();
@@ -203,7 +203,7 @@ fn watching_has_a_bound() {
 
 #[test]
 fn unfinished_handshakes_have_a_bound() {
-    let mut world = World::configured(8, |config| config.limits.handshaking_connections = 3);
+    let mut world = World::configured(8, |config| config.limits.connection.handshaking_connections = 3);
     let conns: Vec<Raw> = (0..5).map(|_| Raw::connect(&mut world)).collect();
     let closed: Vec<bool> = conns.iter().map(|raw| raw.is_closed(&world)).collect();
     assert_eq!(closed, [false, false, false, true, true]);
@@ -213,7 +213,7 @@ fn unfinished_handshakes_have_a_bound() {
 
 #[test]
 fn connections_that_open_no_session_make_room_when_they_go() {
-    let mut world = World::configured(62, |config| config.limits.handshaking_connections = 2);
+    let mut world = World::configured(62, |config| config.limits.connection.handshaking_connections = 2);
     for _ in 0..5 {
         let raw = Raw::connect(&mut world);
         assert!(!raw.is_closed(&world));
@@ -225,7 +225,7 @@ fn connections_that_open_no_session_make_room_when_they_go() {
 
 #[test]
 fn frames_before_a_session_have_a_bound_that_can_be_set() {
-    let mut world = World::configured(18, |config| config.limits.handshake_frame_bytes = 1024);
+    let mut world = World::configured(18, |config| config.limits.frame.handshake_frame_bytes = 1024);
     let mut raw = Raw::connect(&mut world);
     let mut hello = hello_payload("tok-a");
     hello["client"]["name"] = json!("x".repeat(2000));
@@ -237,7 +237,7 @@ fn frames_before_a_session_have_a_bound_that_can_be_set() {
 
 #[test]
 fn nesting_has_a_bound() {
-    let mut world = World::configured(19, |config| config.limits.json_depth = 10);
+    let mut world = World::configured(19, |config| config.limits.frame.json_depth = 10);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let nested = |depth: usize| -> Value { (0..depth).fold(json!(1), |inner, _| json!([inner])) };
     raw.submit(&mut world, json!({"agent": "echo", "input": nested(6)}));
@@ -248,7 +248,7 @@ fn nesting_has_a_bound() {
 
 #[test]
 fn an_event_that_is_too_large_leaves_a_trace() {
-    let mut world = World::configured(20, |config| config.limits.event_body_bytes = 50);
+    let mut world = World::configured(20, |config| config.limits.frame.event_body_bytes = 50);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "kinds"}));
     let frames = raw.until_end(&mut world);
@@ -260,7 +260,7 @@ fn an_event_that_is_too_large_leaves_a_trace() {
 
 #[test]
 fn sessions_altogether_have_a_bound() {
-    let mut world = World::configured(21, |config| config.limits.sessions = 2);
+    let mut world = World::configured(21, |config| config.limits.session.sessions = 2);
     let mut open = |token: &str| {
         let mut raw = Raw::connect(&mut world);
         raw.send(&mut world, "session.hello", hello_payload(token));
@@ -273,7 +273,7 @@ fn sessions_altogether_have_a_bound() {
 
 #[test]
 fn leases_have_a_bound_that_can_be_set() {
-    let mut world = World::configured(22, |config| config.limits.lease_bytes = 100);
+    let mut world = World::configured(22, |config| config.limits.job.lease_bytes = 100);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "echo", "lease_request": {"tool.call": ["x".repeat(50)]}}));
     let lease = json!({"agent": "echo", "lease_request": {"tool.call": ["x".repeat(200)]}});
@@ -284,7 +284,7 @@ fn leases_have_a_bound_that_can_be_set() {
 
 #[test]
 fn ended_jobs_of_one_principal_have_a_bound() {
-    let mut world = World::configured(23, |config| config.limits.ended_jobs_per_principal = 2);
+    let mut world = World::configured(23, |config| config.limits.job.ended_jobs_per_principal = 2);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let mut jobs = Vec::new();
     for _ in 0..4 {
@@ -302,7 +302,7 @@ fn ended_jobs_of_one_principal_have_a_bound() {
 
 #[test]
 fn answers_that_wait_have_a_bound() {
-    let mut world = World::configured(24, |config| config.limits.replies_per_connection = 2);
+    let mut world = World::configured(24, |config| config.limits.connection.replies_per_connection = 2);
     let (raw, _) = Raw::hello(&mut world, "tok-a");
     world.stall(raw.conn, true);
     // The world's transport stops reading when told; this one does not.
@@ -317,7 +317,7 @@ fn answers_that_wait_have_a_bound() {
 
 #[test]
 fn bytes_of_answers_that_wait_have_a_bound() {
-    let mut world = World::configured(62, |config| config.limits.reply_bytes_per_connection = 10_000);
+    let mut world = World::configured(62, |config| config.limits.connection.reply_bytes_per_connection = 10_000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let lease = json!({"fs.read": ["x".repeat(8000)]});
     let job = raw.submit(&mut world, json!({"agent": "waiter", "lease_request": lease}))["job_id"].clone();
@@ -335,10 +335,10 @@ fn bytes_of_answers_that_wait_have_a_bound() {
 fn bytes_that_are_not_durable_have_a_bound() {
     let bound = 20_000;
     let mut world = World::configured(63, |config| {
-        config.limits.undurable_bytes = bound;
+        config.limits.history.undurable_bytes = bound;
         // Not what stops anybody here.
-        config.limits.replies_per_connection = 100_000;
-        config.limits.reply_bytes_per_connection = 1 << 30;
+        config.limits.connection.replies_per_connection = 100_000;
+        config.limits.connection.reply_bytes_per_connection = 1 << 30;
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
@@ -375,7 +375,7 @@ fn bytes_that_are_not_durable_have_a_bound() {
 
 #[test]
 fn remembered_message_ids_have_a_bound() {
-    let mut world = World::configured(25, |config| config.limits.seen_ids_per_session = 2);
+    let mut world = World::configured(25, |config| config.limits.session.seen_ids_per_session = 2);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let again = |raw: &mut Raw, world: &mut World, id: &str| {
         let frame = json!({"arcp": "1.1", "id": id, "type": "job.submit", "payload": {"agent": "echo"}});
@@ -393,8 +393,8 @@ fn remembered_message_ids_have_a_bound() {
 #[test]
 fn idempotency_keys_have_a_bound() {
     let mut world = World::configured(26, |config| {
-        config.limits.keys_per_principal = 2;
-        config.limits.keys = 3;
+        config.limits.job.keys_per_principal = 2;
+        config.limits.job.keys = 3;
         config.key_window = Duration::from_secs(60);
     });
     let keyed = |key: &str| json!({"agent": "echo", "idempotency_key": key});
@@ -416,7 +416,7 @@ fn idempotency_keys_have_a_bound() {
 
 #[test]
 fn bytes_of_one_jobs_events_have_a_bound() {
-    let mut world = in_memory(27, |limits| limits.job_event_bytes = 5000);
+    let mut world = in_memory(27, |limits| limits.history.job_event_bytes = 5000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 200}}))["job_id"].clone();
     assert_eq!(raw.until_end(&mut world).len(), 202, "who keeps up misses nothing");
@@ -428,7 +428,7 @@ fn bytes_of_one_jobs_events_have_a_bound() {
 
 #[test]
 fn an_agent_that_takes_more_credit_than_it_has_fails() {
-    let mut world = World::configured(28, |config| config.limits.agent_credit = 3);
+    let mut world = World::configured(28, |config| config.limits.delivery.agent_credit = 3);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let accepted = raw.submit(&mut world, json!({"agent": "waiter"}));
     let job = accepted["job_id"].as_str().and_then(arcp_proto::id::JobId::parse).expect("a job");
@@ -448,7 +448,7 @@ fn an_agent_that_takes_more_credit_than_it_has_fails() {
 #[test]
 fn ended_sessions_remembered_have_a_bound() {
     let mut world = World::configured(29, |config| {
-        config.limits.ended_sessions = 1;
+        config.limits.session.ended_sessions = 1;
         config.resume_window = Duration::from_secs(1);
     });
     let mut welcomes = Vec::new();
@@ -471,7 +471,7 @@ fn ended_sessions_remembered_have_a_bound() {
 #[test]
 fn indexes_have_a_bound() {
     let limits: [fn(&mut Config); 2] =
-        [|config| config.limits.index_runs_per_session = 20, |config| config.limits.index_runs = 20];
+        [|config| config.limits.delivery.index_runs_per_session = 20, |config| config.limits.delivery.index_runs = 20];
     for (seed, change) in (30..).zip(limits) {
         let mut world = World::configured(seed, change);
         let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
@@ -500,7 +500,7 @@ fn indexes_have_a_bound() {
 
 #[test]
 fn a_reader_whose_history_is_lost_is_closed_and_never_skips() {
-    let mut world = World::configured(32, |config| config.limits.index_runs_per_session = 20);
+    let mut world = World::configured(32, |config| config.limits.delivery.index_runs_per_session = 20);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     for _ in 0..2 {
         raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 100}}));
@@ -516,7 +516,7 @@ fn a_reader_whose_history_is_lost_is_closed_and_never_skips() {
 
 #[test]
 fn requests_per_job() {
-    let mut world = World::configured(61, |config| config.limits.requests_per_job = 2);
+    let mut world = World::configured(61, |config| config.limits.job.requests_per_job = 2);
     let (mut raw, _) = Raw::open(&mut world, "tok-a");
     let mut ask = |world: &mut World| {
         let invoke = json!({"tool": "waiter", "arguments": {}});

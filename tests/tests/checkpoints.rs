@@ -54,7 +54,7 @@ fn a_job_goes_on_after_its_last_checkpoint() {
 
 #[test]
 fn a_job_that_perhaps_ends_its_runtime_is_not_started_for_ever() {
-    let mut world = World::configured(1, |config| config.limits.restarts = 2);
+    let mut world = World::configured(1, |config| config.limits.job.restarts = 2);
     let (mut raw, mut welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "stepper", "input": {"steps": 100}}));
     let mut frames = Vec::new();
@@ -90,7 +90,7 @@ fn who_was_told_that_a_job_is_cancelled_can_rely_on_it() {
     // A job that runs, one that would be started again, and one that waits.
     for (agent, slots) in [("waiter", 4), ("stepper", 4), ("echo", 1)] {
         for seed in 0..20 {
-            let mut world = World::configured(seed, |config| config.limits.running_jobs = slots);
+            let mut world = World::configured(seed, |config| config.limits.job.running_jobs = slots);
             let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
             raw.submit(&mut world, json!({"agent": "stubborn"}));
             let job = raw.submit(&mut world, json!({"agent": agent}))["job_id"].clone();
@@ -132,7 +132,7 @@ fn who_was_told_that_a_session_is_cancelled_can_rely_on_it() {
 
 #[test]
 fn a_checkpoint_has_a_bound() {
-    let mut world = World::configured(3, |config| config.limits.checkpoint_bytes = 1000);
+    let mut world = World::configured(3, |config| config.limits.job.checkpoint_bytes = 1000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     for (bytes, status) in [(1000, "success"), (1001, "error")] {
         raw.submit(&mut world, json!({"agent": "hoarder", "input": {"bytes": bytes}}));

@@ -160,7 +160,7 @@ fn b12_what_is_no_longer_kept_when_a_client_comes_back_is_said_and_the_rest_foll
     for family in FAMILIES {
         let mut options = Options::new(14);
         options.config.resume_window = Duration::from_secs(5);
-        options.config.limits.kept_job_events = 64;
+        options.config.limits.history.kept_job_events = 64;
         let mut world = World::new(options);
         world.family = family;
         let client = world.add_client("a");

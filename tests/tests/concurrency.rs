@@ -22,7 +22,7 @@ fn submit_many(world: &mut World, raw: &mut Raw, agent: &str, count: usize) -> V
 #[test]
 fn an_agent_runs_no_more_jobs_at_once_than_it_may_and_others_do_not_wait_for_it() {
     let mut world = World::configured(1, |config| {
-        config.limits.principal_share = 100;
+        config.limits.job.principal_share = 100;
         bound(config, "waiter", 2);
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
@@ -47,8 +47,8 @@ fn an_agent_runs_no_more_jobs_at_once_than_it_may_and_others_do_not_wait_for_it(
 #[test]
 fn the_turns_for_an_agent_go_round_by_principal_whatever_else_they_run() {
     let mut world = World::configured(2, |config| {
-        config.limits.running_jobs = 2;
-        config.limits.principal_share = 100;
+        config.limits.job.running_jobs = 2;
+        config.limits.job.principal_share = 100;
         bound(config, "slow", 1);
     });
     let (mut greedy, _) = Raw::hello(&mut world, "tok-greedy");
@@ -72,7 +72,7 @@ fn the_turns_for_an_agent_go_round_by_principal_whatever_else_they_run() {
 #[test]
 fn the_bound_of_an_agent_holds_after_a_restart() {
     let mut world = World::configured(3, |config| {
-        config.limits.principal_share = 100;
+        config.limits.job.principal_share = 100;
         bound(config, "waiter", 2);
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
@@ -109,7 +109,7 @@ fn places(world: &mut World, raw: &mut Raw) -> Vec<Option<u64>> {
 #[test]
 fn whoever_waits_is_told_at_which_place() {
     let mut world = World::configured(4, |config| {
-        config.limits.principal_share = 100;
+        config.limits.job.principal_share = 100;
         bound(config, "waiter", 1);
     });
     let (mut first, _) = session_with_details(&mut world, "tok-first");
@@ -133,7 +133,7 @@ fn the_details_of_agents_go_to_who_asks_for_them_as_far_as_there_is_room() {
     let schema = |bytes: usize| Json::string(&"x".repeat(bytes));
     let mut world = World::configured(5, |config| {
         bound(config, "slow", 3);
-        let room = config.limits.result_frame_bytes / 2;
+        let room = config.limits.frame.result_frame_bytes / 2;
         for (name, bytes) in [("slow", 10), ("echo", room), ("kinds", 20)] {
             let entry = config.agents.iter_mut().find(|entry| entry.name == name).expect("it is there");
             (entry.description, entry.input_schema) = (Some(format!("the {name}")), Some(schema(bytes)));

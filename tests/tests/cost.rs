@@ -43,7 +43,7 @@ impl Stage {
     fn new(change: impl FnOnce(&mut Config)) -> Stage {
         let mut config = Config::new("cost", "1").with_agent("it", &[]);
         config.heartbeat = None;
-        config.limits.principal_share = 100;
+        config.limits.job.principal_share = 100;
         change(&mut config);
         let now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };
         let runtime = Runtime::new(config, Seeds { public: [1; 32], secret: [2; 32] }, now).expect("it works");

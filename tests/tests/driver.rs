@@ -119,20 +119,31 @@ impl Loop {
 #[derive(Clone, Default)]
 struct Failing {
     inner: Arc<Mutex<VirtualStore>>,
-    fault: Arc<Mutex<Option<StoreError>>>,
-    asked: Arc<Mutex<u32>>,
+    fault: Arc<Mutex<Fault>>,
     instant: bool,
 }
 
+/// Both under one lock: a commit in flight counts as before `set` or as after it.
+#[derive(Default)]
+struct Fault {
+    error: Option<StoreError>,
+    asked: u32,
+}
+
 impl Failing {
-    fn set(&self, fault: Option<StoreError>) {
-        *self.fault.lock().expect("no panic") = fault;
-        *self.asked.lock().expect("no panic") = 0;
+    fn set(&self, error: Option<StoreError>) {
+        *self.fault.lock().expect("no panic") = Fault { error, asked: 0 };
+    }
+
+    /// Commits and reads since `set`.
+    fn asked(&self) -> u32 {
+        self.fault.lock().expect("no panic").asked
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        *self.asked.lock().expect("no panic") += 1;
-        self.fault.lock().expect("no panic").clone().map_or(Ok(()), Err)
+        let mut fault = self.fault.lock().expect("no panic");
+        fault.asked += 1;
+        fault.error.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -187,7 +198,7 @@ fn a_runtime_whose_store_is_somebody_elses_ends_and_shows_nothing_more() {
         let shown = looped.peer.frames.len();
         let ended = looped.submit("echo", json!(2)).and_then(|()| looped.until(|_| false));
         assert_eq!(ended, Err(Fenced("node 2 has it since epoch 7".into())), "instant: {instant}");
-        assert_eq!(*store.asked.lock().expect("no panic"), 1, "it is not asked again");
+        assert_eq!(store.asked(), 1, "it is not asked again");
         // From now on nothing is done, whatever comes.
         assert_eq!(looped.say("session.ping", json!({"nonce": "n"})), ended);
         assert_eq!(looped.driver.take_inbox(&mut looped.peer), ended);
@@ -302,7 +313,7 @@ fn a_store_that_stays_unavailable_is_said_after_a_few_tries_and_work_goes_on_onc
     looped.submit("echo", json!(1)).expect("not fenced");
     let failed = |looped: &Loop| looped.driver.stats().store_failed;
     looped.turn_until(failed).expect("not fenced");
-    assert_eq!(*store.asked.lock().expect("no panic"), 4, "before anybody is told");
+    assert_eq!(store.asked(), 4, "before anybody is told");
     assert_eq!(looped.driver.store_error(), Some(&StoreError::Unavailable("no room".into())));
     assert!(!looped.peer.has("job.accepted"));
     store.set(None);
@@ -320,7 +331,7 @@ fn a_store_that_is_damaged_says_where_and_is_not_asked_again_at_once() {
     store.set(Some(damage.clone()));
     looped.submit("echo", json!(1)).expect("not fenced");
     looped.turn_until(|looped| looped.driver.stats().store_failed).expect("not fenced");
-    assert_eq!(*store.asked.lock().expect("no panic"), 1);
+    assert_eq!(store.asked(), 1);
     assert_eq!(looped.driver.store_error(), Some(&damage));
     // What needs no store goes on.
     looped.say("session.ping", json!({"nonce": "n"})).expect("not fenced");
@@ -330,7 +341,7 @@ fn a_store_that_is_damaged_says_where_and_is_not_asked_again_at_once() {
 /// Events that are no longer in memory are asked for.
 fn read_back(store: &Failing, fault: StoreError) -> (Loop, Result<(), Fenced>) {
     let mut looped = Loop::start(store.clone(), |mut host| {
-        (host.config.limits.job_events, host.config.limits.ack_lag) = (16, u64::MAX);
+        (host.config.limits.history.job_events, host.config.limits.delivery.ack_lag) = (16, u64::MAX);
         host
     });
     looped.submit("chatty", json!({"count": 300})).expect("the store works");

@@ -257,7 +257,7 @@ fn a_proof_that_comes_before_its_challenge_was_sent_is_no_answer_to_it() {
 
 #[test]
 fn whoever_does_not_say_who_it_is_is_closed_by_the_edge() {
-    let mut process = Process::new(|config| config.limits.handshaking_connections = 3);
+    let mut process = Process::new(|config| config.limits.connection.handshaking_connections = 3);
     let (silent, stray, denied, long) = (process.open(1), process.open(2), process.open(3), ConnId(4));
     process.open(4);
     assert_eq!(process.closed, BTreeMap::from([(long, CloseReason::TooMany)]));

@@ -84,7 +84,7 @@ fn ended_jobs_that_hold_too_much_are_forgotten_first_ended_first() {
     let mut world = World::configured(3, |config| {
         config.heartbeat = None;
         config.job_retention = Some(RETENTION);
-        config.limits.ended_bytes = 30 << 10;
+        config.limits.history.ended_bytes = 30 << 10;
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let mut jobs = Vec::new();
@@ -110,7 +110,7 @@ fn small_ended_jobs_that_the_store_has_no_room_for_are_forgotten_first_ended_fir
             config.history = true;
             config.heartbeat = None;
             config.job_retention = Some(RETENTION);
-            config.limits.kept_bytes = 20_000;
+            config.limits.history.kept_bytes = 20_000;
         });
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");
         let mut jobs = Vec::new();

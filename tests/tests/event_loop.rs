@@ -51,7 +51,7 @@ fn a_loop_of_ones_own_runs_agents_of_every_kind() {
 fn a_loop_of_ones_own_reads_no_more_than_it_is_asked_for() {
     const JOBS: u64 = 20;
     let (go, held): (Sender<()>, Receiver<()>) = channel();
-    let (address, notices) = start(Box::new(Held(held)), |config| config.limits.replies_per_connection = 2);
+    let (address, notices) = start(Box::new(Held(held)), |config| config.limits.connection.replies_per_connection = 2);
     let (mut socket, _) = session_with(address, "tok-a");
     let (mut other, _) = session_with(address, "tok-a");
     for n in 0..JOBS {

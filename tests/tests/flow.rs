@@ -50,7 +50,7 @@ fn a_late_word_that_what_is_durable_failed_changes_nothing() {
 
 #[test]
 fn a_reader_that_stops_paces_its_agents_and_slows_nobody_else() {
-    let mut world = World::configured(2, |config| config.limits.pace_events = 32);
+    let mut world = World::configured(2, |config| config.limits.delivery.pace_events = 32);
     let (mut slow, _) = Raw::hello(&mut world, "tok-a");
     let (mut quick, _) = Raw::hello(&mut world, "tok-b");
     let job = slow.submit(&mut world, json!({"agent": "chatty", "input": {"count": 5000}}))["job_id"].clone();
@@ -81,7 +81,7 @@ fn events_of(world: &mut World, job: &Value) -> u64 {
 #[test]
 fn b51_a_reader_that_never_comes_back_is_closed_and_can_resume() {
     let mut world = World::configured(3, |config| {
-        config.limits.pace_events = 32;
+        config.limits.delivery.pace_events = 32;
         config.heartbeat = None;
     });
     let (mut slow, welcome) = Raw::hello(&mut world, "tok-a");
@@ -117,7 +117,7 @@ fn who_asks_faster_than_it_reads_is_not_read_and_loses_nothing() {
 fn b12_history_beyond_the_cap_is_refused_and_never_skipped() {
     let mut world = World::configured(5, |config| {
         config.history = false;
-        config.limits.job_events = 100;
+        config.limits.history.job_events = 100;
     });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 300}}))["job_id"].clone();
@@ -139,7 +139,7 @@ fn b12_history_beyond_the_cap_is_refused_and_never_skipped() {
 
 #[test]
 fn an_agent_cannot_run_ahead_of_the_store() {
-    let mut world = World::configured(6, |config| config.limits.agent_credit = 64);
+    let mut world = World::configured(6, |config| config.limits.delivery.agent_credit = 64);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 1000}}))["job_id"].clone();
     world.store.broken = true;
@@ -153,7 +153,7 @@ fn an_agent_cannot_run_ahead_of_the_store() {
 
 #[test]
 fn a_slot_comes_back_from_an_agent_that_outlasts_its_jobs_retention() {
-    let mut world = World::configured(16, |config| config.limits.running_jobs = 1);
+    let mut world = World::configured(16, |config| config.limits.job.running_jobs = 1);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "deaf", "input": {"seconds": 3600}, "max_runtime_sec": 1}));
     let end = raw.until_end(&mut world);

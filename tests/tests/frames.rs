@@ -87,7 +87,7 @@ fn an_error_never_repeats_a_value() {
 #[test]
 fn frames_over_the_bound_are_refused_by_the_core_too() {
     let mut options = Options::new(3);
-    options.config.limits.frame_bytes = 2048;
+    options.config.limits.frame.frame_bytes = 2048;
     let mut world = World::new(options);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let big = json!({"id": "b", "type": "job.submit", "payload": {"agent": "echo", "input": "x".repeat(4000)}});

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 fn events_that_are_taken_back_from_a_reader_are_not_counted_as_unsent() {
     let mut world = World::configured(1, |config| {
         config.history = false;
-        config.limits.job_events = 64;
+        config.limits.history.job_events = 64;
         config.slow_reader_grace = Duration::from_secs(3600);
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
@@ -43,8 +43,8 @@ fn jobs_that_are_owed_to_a_reader_do_not_keep_those_that_ended_after_them() {
     const BOUND: usize = 600 << 10;
     let mut world = World::configured(2, |config| {
         config.history = false;
-        config.limits.log_bytes = BOUND;
-        config.limits.ended_jobs_per_principal = 1000;
+        config.limits.history.log_bytes = BOUND;
+        config.limits.job.ended_jobs_per_principal = 1000;
         config.slow_reader_grace = Duration::from_secs(3600);
         config.heartbeat = None;
     });
@@ -80,7 +80,7 @@ fn jobs_that_are_owed_to_a_reader_do_not_keep_those_that_ended_after_them() {
 fn whoever_reads_loses_nothing_for_who_does_not() {
     let mut world = World::configured(3, |config| {
         config.history = false;
-        config.limits.log_bytes = 64 << 10;
+        config.limits.history.log_bytes = 64 << 10;
         config.slow_reader_grace = Duration::from_secs(3600);
         config.heartbeat = None;
     });
@@ -118,7 +118,7 @@ fn exit_with(world: &mut World, job: JobId, result: &str) {
 fn the_end_of_a_job_does_not_go_to_make_room_for_itself() {
     let mut world = World::configured(4, |config| {
         config.history = false;
-        config.limits.log_bytes = 4000;
+        config.limits.history.log_bytes = 4000;
         config.heartbeat = None;
     });
     let (mut other, _) = Raw::hello(&mut world, "tok-b");
@@ -148,9 +148,9 @@ fn the_end_of_a_job_does_not_go_to_make_room_for_itself() {
 #[test]
 fn the_pieces_of_a_result_do_not_go_to_make_room_for_its_last_ones() {
     let mut world = World::configured(5, |config| {
-        config.limits.result_frame_bytes = 4096;
-        config.limits.kept_job_events = 1000;
-        config.limits.kept_bytes = 20_000;
+        config.limits.frame.result_frame_bytes = 4096;
+        config.limits.history.kept_job_events = 1000;
+        config.limits.history.kept_bytes = 20_000;
         config.heartbeat = None;
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
@@ -166,9 +166,9 @@ fn the_pieces_of_a_result_do_not_go_to_make_room_for_its_last_ones() {
 #[test]
 fn what_was_read_back_and_sent_is_not_counted_as_unsent() {
     let mut world = World::configured(6, |config| {
-        config.limits.job_events = 16;
-        config.limits.agent_credit_bytes = 20_000;
-        config.limits.pace_bytes = 40_000;
+        config.limits.history.job_events = 16;
+        config.limits.delivery.agent_credit_bytes = 20_000;
+        config.limits.delivery.pace_bytes = 40_000;
         config.slow_reader_grace = Duration::from_secs(3600);
         config.heartbeat = None;
     });

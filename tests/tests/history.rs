@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 /// Memory for sixteen events of a job, and reads of seven at once.
 fn small(config: &mut Config) {
-    config.limits.job_events = 16;
-    config.limits.load_events = 7;
+    config.limits.history.job_events = 16;
+    config.limits.delivery.load_events = 7;
 }
 
 fn seqs(frames: &[Value]) -> Vec<u64> {
@@ -103,7 +103,7 @@ fn thoughts_read_back_are_counted_as_they_were_and_their_stream_closes() {
 fn jobs_that_took_turns_are_read_back_in_their_order() {
     let mut world = World::configured(4, |config| {
         small(config);
-        config.limits.loads_per_session = 2;
+        config.limits.delivery.loads_per_session = 2;
     });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     for _ in 0..4 {
@@ -187,8 +187,8 @@ fn who_comes_back_before_a_read_is_done_does_not_pay_for_it() {
 fn what_is_read_back_for_those_who_do_not_read_has_a_bound() {
     let mut world = World::configured(15, |config| {
         small(config);
-        config.limits.load_events = 64;
-        config.limits.ahead_bytes = 4000;
+        config.limits.delivery.load_events = 64;
+        config.limits.delivery.ahead_bytes = 4000;
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = chat(&mut world, &mut raw, 400);
@@ -218,7 +218,7 @@ fn what_is_read_back_for_those_who_do_not_read_has_a_bound() {
 fn what_a_store_keeps_of_one_job_has_a_bound() {
     let mut world = World::configured(7, |config| {
         small(config);
-        config.limits.kept_job_events = 3000;
+        config.limits.history.kept_job_events = 3000;
     });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     let job = chat(&mut world, &mut raw, 6000);
@@ -238,7 +238,7 @@ fn what_a_store_keeps_of_one_job_has_a_bound() {
 fn bytes_that_a_store_keeps_of_one_job_have_a_bound() {
     let mut world = World::configured(12, |config| {
         small(config);
-        config.limits.kept_job_bytes = 300_000;
+        config.limits.history.kept_job_bytes = 300_000;
     });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     chat(&mut world, &mut raw, 3000);
@@ -255,7 +255,7 @@ fn bytes_that_a_store_keeps_of_one_job_have_a_bound() {
 fn a_read_takes_few_bytes_but_one_event_in_any_case() {
     let mut world = World::configured(13, |config| {
         small(config);
-        config.limits.load_bytes = 1;
+        config.limits.delivery.load_bytes = 1;
     });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     chat(&mut world, &mut raw, 50);
@@ -270,7 +270,7 @@ fn a_read_takes_few_bytes_but_one_event_in_any_case() {
 fn what_a_store_keeps_of_all_jobs_has_a_bound_and_the_ended_ones_go_first() {
     let mut world = World::configured(8, |config| {
         small(config);
-        config.limits.kept_bytes = 500_000;
+        config.limits.history.kept_bytes = 500_000;
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let jobs = [1500, 1500, 1500].map(|count| chat(&mut world, &mut raw, count));

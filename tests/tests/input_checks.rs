@@ -114,8 +114,8 @@ fn a_check_of_a_connection_that_is_gone_changes_nothing() {
 fn inputs_that_are_checked_have_bounds() {
     let mut world = World::configured(5, |config| {
         check_inputs(config, "echo");
-        config.limits.checked_input_bytes = 100;
-        config.limits.input_checks = 1;
+        config.limits.job.checked_input_bytes = 100;
+        config.limits.job.input_checks = 1;
     });
     world.checks.silent = true;
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
@@ -135,7 +135,7 @@ fn inputs_that_are_checked_have_bounds() {
 fn checks_of_one_principal_leave_room_for_those_of_others() {
     let mut world = World::configured(8, |config| {
         check_inputs(config, "echo");
-        config.limits.input_checks = 4;
+        config.limits.job.input_checks = 4;
     });
     world.checks.silent = true;
     for _ in 0..4 {
@@ -155,7 +155,7 @@ fn checks_of_one_principal_leave_room_for_those_of_others() {
 fn a_check_counts_until_it_is_answered_whoever_waits_for_it() {
     let mut world = World::configured(9, |config| {
         check_inputs(config, "echo");
-        config.limits.input_checks = 1;
+        config.limits.job.input_checks = 1;
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     for _ in 0..3 {
@@ -194,7 +194,7 @@ fn agents_change_while_the_runtime_runs_and_jobs_go_on() {
     let bounded =
         |most| AgentEntry { name: "waiter".to_string(), concurrency: NonZeroU32::new(most), ..AgentEntry::default() };
     let mut world = World::configured(7, |config| {
-        config.limits.principal_share = 100;
+        config.limits.job.principal_share = 100;
         config.agents = vec![bounded(1)];
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");

@@ -122,7 +122,7 @@ fn sw41_sw42_rt52_a_result_in_pieces() {
 
 #[test]
 fn b57_large_pieces_are_cut_under_the_frame_limit() {
-    let mut world = World::configured(6, |config| config.limits.result_frame_bytes = 8192);
+    let mut world = World::configured(6, |config| config.limits.frame.result_frame_bytes = 8192);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "chunker", "input": {"chunks": 2, "bytes": 20000}}));
     let frames = raw.until_end(&mut world);
@@ -136,7 +136,7 @@ fn b57_large_pieces_are_cut_under_the_frame_limit() {
 #[test]
 fn b57_a_result_beyond_the_cap_fails_the_job() {
     for (chunks, bytes, fits) in [(3, 60, false), (2, 50, true), (1, 100, true), (1, 101, false), (101, 1, false)] {
-        let mut world = World::configured(7, |config| config.limits.result_bytes = 100);
+        let mut world = World::configured(7, |config| config.limits.frame.result_bytes = 100);
         let frames = run(&mut world, json!({"agent": "chunker", "input": {"chunks": chunks, "bytes": bytes}}));
         let end = frames.last().expect("an end");
         assert_eq!(code(end), if fits { "" } else { "INTERNAL_ERROR" }, "{chunks} pieces of {bytes} bytes");
@@ -147,8 +147,8 @@ fn b57_a_result_beyond_the_cap_fails_the_job() {
 #[test]
 fn b40_one_terminal_even_when_the_end_itself_fails() {
     let mut world = World::configured(30, |config| {
-        config.limits.result_frame_bytes = 4096;
-        config.limits.result_bytes = 100;
+        config.limits.frame.result_frame_bytes = 4096;
+        config.limits.frame.result_bytes = 100;
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "echo", "input": "x".repeat(5000)}));
@@ -159,7 +159,7 @@ fn b40_one_terminal_even_when_the_end_itself_fails() {
 
 #[test]
 fn an_inline_result_too_large_for_a_frame_is_sent_in_pieces() {
-    let mut world = World::configured(8, |config| config.limits.result_frame_bytes = 4096);
+    let mut world = World::configured(8, |config| config.limits.frame.result_frame_bytes = 4096);
     let input = "é".repeat(5000);
     let frames = run(&mut world, json!({"agent": "echo", "input": input}));
     let whole: String =
@@ -174,7 +174,7 @@ fn an_inline_result_too_large_for_a_frame_is_sent_in_pieces() {
 #[test]
 fn without_the_feature_pieces_come_inline_or_the_job_says_why_not() {
     for (bytes, expected) in [(10, "success"), (9000, "error")] {
-        let mut world = World::configured(9, |config| config.limits.result_frame_bytes = 8192);
+        let mut world = World::configured(9, |config| config.limits.frame.result_frame_bytes = 8192);
         let mut raw = Raw::connect(&mut world);
         let mut hello = hello_payload("tok-a");
         hello["capabilities"]["features"] = json!([]);
@@ -334,7 +334,7 @@ fn b41_whatever_an_agent_says_after_it_was_told_to_stop_its_job_is_cancelled() {
 
 #[test]
 fn b39_a_cancelled_queued_job_ends_at_once_and_never_starts() {
-    let mut world = World::configured(16, |config| config.limits.running_jobs = 1);
+    let mut world = World::configured(16, |config| config.limits.job.running_jobs = 1);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "waiter"}));
     let queued = raw.submit(&mut world, json!({"agent": "echo"}))["job_id"].clone();
@@ -350,7 +350,7 @@ fn b39_a_cancelled_queued_job_ends_at_once_and_never_starts() {
 
 #[test]
 fn slots_go_round_by_principal() {
-    let mut world = World::configured(17, |config| config.limits.running_jobs = 1);
+    let mut world = World::configured(17, |config| config.limits.job.running_jobs = 1);
     let (mut greedy, _) = Raw::hello(&mut world, "tok-greedy");
     for _ in 0..5 {
         greedy.submit(&mut world, json!({"agent": "slow"}));
@@ -480,7 +480,7 @@ fn rt72_b79_traces_travel() {
 
 #[test]
 fn too_many_jobs_are_refused_for_now() {
-    let mut world = World::configured(24, |config| config.limits.jobs_per_principal = 2);
+    let mut world = World::configured(24, |config| config.limits.job.jobs_per_principal = 2);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "waiter"}));
     raw.submit(&mut world, json!({"agent": "waiter"}));
@@ -494,7 +494,7 @@ fn too_many_jobs_are_refused_for_now() {
 
 #[test]
 fn a_job_that_ends_before_its_agent_is_started_leaves_its_slot() {
-    let mut world = World::configured(40, |config| config.limits.running_jobs = 1);
+    let mut world = World::configured(40, |config| config.limits.job.running_jobs = 1);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 3}}));
     let next = raw.submit(&mut world, json!({"agent": "echo", "input": 1}))["job_id"].clone();

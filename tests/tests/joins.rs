@@ -85,7 +85,7 @@ fn seqs(world: &World, raw: &Raw) -> Vec<u64> {
 
 #[test]
 fn a_session_of_the_open_family_leaves_as_many_records_as_there_may_be_requests() {
-    let mut world = World::configured(3, |config| config.limits.requests_per_job = 5);
+    let mut world = World::configured(3, |config| config.limits.job.requests_per_job = 5);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
     let (mut raw, _) = Raw::open(&mut world, "tok-a");
@@ -103,7 +103,7 @@ fn invoke(world: &mut World, raw: &mut Raw, id: &str, key: &str) -> Value {
 
 #[test]
 fn a_message_that_comes_again_is_answered_however_many_requests_there_were() {
-    let mut world = World::configured(4, |config| config.limits.requests_per_job = 2);
+    let mut world = World::configured(4, |config| config.limits.job.requests_per_job = 2);
     let (mut raw, opened) = Raw::open(&mut world, "tok-a");
     for id in ["one", "two", "one", "two", "two", "one"] {
         let answer = invoke(&mut world, &mut raw, id, "k");

@@ -171,7 +171,7 @@ fn no_message_of_an_extension_is_sent_in_hello() {
 fn a_client_that_reads_nothing_is_sent_no_more_messages_than_its_connection_may_hold() {
     let mut world = World::configured(7, |config| {
         config.extensions = vec!["arcpx.test".into()];
-        config.limits.replies_per_connection = 8;
+        config.limits.connection.replies_per_connection = 8;
     });
     let mut payload = open_payload("tok-a");
     payload["capabilities"]["extensions"] = serde_json::json!(["arcpx.test"]);

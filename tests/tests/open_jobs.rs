@@ -346,7 +346,7 @@ fn a_sign_of_life_says_that_a_job_is_blocked_once_that_is_durable() {
 fn an_agent_that_waits_for_its_reader_is_not_silent() {
     let mut world = World::configured(12, |config| {
         config.heartbeat_agents.insert("chatty".into());
-        config.limits.pace_events = 32;
+        config.limits.delivery.pace_events = 32;
         config.slow_reader_grace = Duration::from_secs(3600);
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
@@ -364,7 +364,7 @@ fn an_agent_that_waits_for_its_reader_is_not_silent() {
 
 #[test]
 fn rt9_what_is_urgent_starts_first_within_its_principal() {
-    let mut world = World::configured(9, |config| config.limits.running_jobs = 1);
+    let mut world = World::configured(9, |config| config.limits.job.running_jobs = 1);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     raw.invoke(&mut world, json!({"tool": "slow", "arguments": {"ticks": 3}}));
     raw.expect(&mut world, "job.started");

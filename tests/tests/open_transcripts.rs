@@ -156,7 +156,7 @@ fn transitions_of_an_open_job() {
 
 fn job_transition(state: &str, input: &str) -> String {
     let mut world = World::configured(5, |config| {
-        config.limits.running_jobs = 1;
+        config.limits.job.running_jobs = 1;
         config.heartbeat_agents.insert("stubborn".into());
     });
     let opening = |recovery: &str| json!({"auth": {"scheme": "bearer", "token": "tok-a"}, "capabilities": {"heartbeat_recovery": recovery}});

@@ -29,7 +29,7 @@ fn emit(world: &mut World, job: &Value, count: u32) {
 fn a_subscription_that_is_too_slow_ends_after_what_it_was_shown_of_other_jobs() {
     let mut world = World::configured(16, |config| {
         config.history = false;
-        config.limits.job_events = 64;
+        config.limits.history.job_events = 64;
         config.slow_reader_grace = Duration::from_secs(3600);
     });
     let (mut agent, _) = Raw::open(&mut world, "tok-a");
@@ -63,7 +63,7 @@ fn a_subscription_that_is_too_slow_ends_after_what_it_was_shown_of_other_jobs() 
 
 #[test]
 fn a_replay_that_waits_for_the_store_lets_no_event_pass_its_subscription() {
-    let mut world = World::configured(17, |config| config.limits.job_events = 16);
+    let mut world = World::configured(17, |config| config.limits.history.job_events = 16);
     let (mut raw, _) = Raw::open(&mut world, "tok-a");
     raw.invoke(&mut world, json!({"tool": "thinker", "arguments": {"count": 40}}));
     let seen = raw.until_end(&mut world);

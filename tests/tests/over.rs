@@ -48,7 +48,7 @@ fn the_store_is_told_nothing_of_a_session_after_its_end() {
 #[test]
 fn a_session_that_is_there_to_resume_another_one_is_gone_after_a_restart() {
     for compact in [false, true] {
-        let mut world = World::configured(2, |config| config.limits.sessions_per_principal = 1);
+        let mut world = World::configured(2, |config| config.limits.session.sessions_per_principal = 1);
         let (mut raw, accepted) = Raw::open(&mut world, "tok-a");
         raw.invoke(&mut world, json!({"tool": "echo"}));
         raw.until_end(&mut world);
@@ -93,7 +93,7 @@ fn numbers_that_were_taken_back_and_given_again_are_so_after_a_restart() {
     for compact in [false, true] {
         let mut world = World::configured(4, |config| {
             config.history = false;
-            config.limits.job_events = 64;
+            config.limits.history.job_events = 64;
             config.slow_reader_grace = Duration::from_secs(3600);
         });
         let (mut owner, _) = Raw::hello(&mut world, "tok-a");

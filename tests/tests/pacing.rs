@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 /// A few events ahead are enough to wait.
 fn short_credit(config: &mut Config) {
-    config.limits.pace_events = 16;
-    config.limits.agent_credit = 4;
+    config.limits.delivery.pace_events = 16;
+    config.limits.delivery.agent_credit = 4;
 }
 
 fn chatty(raw: &mut Raw, world: &mut World) -> Value {
@@ -74,9 +74,9 @@ fn an_agent_goes_on_when_the_session_it_waits_for_is_gone() {
 /// store to read them from.
 fn little_memory(config: &mut Config) {
     config.history = false;
-    config.limits.job_event_bytes = 300_000;
-    config.limits.agent_credit_bytes = 20_000;
-    config.limits.pace_bytes = 40_000;
+    config.limits.history.job_event_bytes = 300_000;
+    config.limits.delivery.agent_credit_bytes = 20_000;
+    config.limits.delivery.pace_bytes = 40_000;
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn a_swift_client_gets_a_large_result_in_frames_that_its_reader_takes() {
 
 #[test]
 fn a_message_over_the_limit_is_answered_with_the_limit_and_then_1009() {
-    let server = Running::start(&[], |config| config.limits.frame_bytes = 100_000);
+    let server = Running::start(&[], |config| config.limits.frame.frame_bytes = 100_000);
     let (mut socket, _) = server.session("tok-a");
     send(&mut socket, "s", "job.submit", json!({"agent": "echo", "input": "x".repeat(100_000)}));
     let error = next(&mut socket).expect("an error first");

@@ -68,9 +68,9 @@ fn an_agent_is_told_the_number_of_an_event_once_that_is_durable() {
 #[test]
 fn what_is_refused_is_said_and_the_job_goes_on_as_if_nothing_had_been_called() {
     let mut world = World::configured(2, |config| {
-        config.limits.checkpoint_bytes = 100;
-        config.limits.event_body_bytes = 1000;
-        config.limits.result_bytes = 5;
+        config.limits.job.checkpoint_bytes = 100;
+        config.limits.frame.event_body_bytes = 1000;
+        config.limits.frame.result_bytes = 5;
         config.restartable_agents.insert("waiter".into());
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
@@ -108,7 +108,7 @@ fn a_state_that_nobody_would_go_on_from_is_refused() {
 
 #[test]
 fn what_is_left_of_a_job_is_said_at_once() {
-    let mut world = World::configured(4, |config| config.limits.agent_credit = 9);
+    let mut world = World::configured(4, |config| config.limits.delivery.agent_credit = 9);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let endless = waiter(&mut world, &mut raw, &json!({}));
     let job = waiter(&mut world, &mut raw, &json!({"max_runtime_sec": 60}));
@@ -169,7 +169,7 @@ fn an_agent_whose_job_is_over_waits_for_no_answer() {
 
 #[test]
 fn open_calls_have_a_bound() {
-    let mut world = World::configured(7, |config| config.limits.open_calls_per_job = 2);
+    let mut world = World::configured(7, |config| config.limits.delivery.open_calls_per_job = 2);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = waiter(&mut world, &mut raw, &json!({}));
     world.store.broken = true;
@@ -192,7 +192,7 @@ fn a_call_that_leaves_no_record_has_its_credit_back_at_once() {
     for credit in 1..4 {
         let mut world = World::configured(8, |config| {
             *config = std::mem::replace(config, arcp_proto::runtime::Config::new("w", "1")).with_agent("asker", &[]);
-            config.limits.agent_credit = credit;
+            config.limits.delivery.agent_credit = credit;
         });
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");
         raw.submit(&mut world, json!({"agent": "asker", "input": {"count": 3}}));

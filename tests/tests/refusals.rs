@@ -44,10 +44,10 @@ fn enter(world: &mut World, address: &str) -> Raw {
 fn whoever_is_kept_out_is_told_of_the_bound() {
     let mut world = World::configured(1, |config| {
         config.anonymous = true;
-        config.limits.sessions_per_principal = 1;
-        config.limits.anonymous_sessions_per_network = 1;
-        config.limits.anonymous_sessions = 2;
-        config.limits.sessions = 4;
+        config.limits.session.sessions_per_principal = 1;
+        config.limits.session.anonymous_sessions_per_network = 1;
+        config.limits.session.anonymous_sessions = 2;
+        config.limits.session.sessions = 4;
     });
     enter(&mut world, "203.0.113.1");
     let refused = kept_out(&mut world, "203.0.113.1", nobody());
@@ -70,9 +70,9 @@ fn whoever_is_kept_out_is_told_of_the_bound() {
 fn a_refused_key_is_told_when_there_may_be_room() {
     let mut world = World::configured(2, |config| {
         config.anonymous = true;
-        config.limits.keys_per_principal = 1;
-        config.limits.keys = 2;
-        config.limits.reserve = 0;
+        config.limits.job.keys_per_principal = 1;
+        config.limits.job.keys = 2;
+        config.limits.session.reserve = 0;
         config.key_window = Duration::from_secs(60);
     });
     let keyed = |key: &str| json!({"agent": "echo", "idempotency_key": key});
@@ -105,8 +105,8 @@ fn a_refused_key_is_told_when_there_may_be_room() {
 #[test]
 fn a_refused_watch_or_retry_is_told_of_the_bound() {
     let mut world = World::configured(3, |config| {
-        config.limits.watches_per_session = 1;
-        config.limits.requests_per_job = 1;
+        config.limits.session.watches_per_session = 1;
+        config.limits.job.requests_per_job = 1;
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let jobs = [(); 2].map(|()| owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone());
@@ -128,9 +128,9 @@ fn a_refused_watch_or_retry_is_told_of_the_bound() {
 #[test]
 fn a_refused_subscription_is_told_of_the_bound() {
     let mut world = World::configured(4, |config| {
-        config.limits.subscriptions_per_session = 1;
-        config.limits.subscriptions_per_principal = 2;
-        config.limits.backfill_events = 1;
+        config.limits.session.subscriptions_per_session = 1;
+        config.limits.session.subscriptions_per_principal = 2;
+        config.limits.session.backfill_events = 1;
     });
     let (mut agent, _) = Raw::open(&mut world, "tok-a");
     agent.invoke(&mut world, json!({"tool": "echo", "arguments": 1}));
@@ -157,7 +157,7 @@ fn a_refused_subscription_is_told_of_the_bound() {
 fn a_share_of_peers_without_a_credential_is_that_of_their_network() {
     let mut world = World::configured(5, |config| {
         config.anonymous = true;
-        config.limits.jobs_per_principal = 1;
+        config.limits.job.jobs_per_principal = 1;
     });
     let mut raw = enter(&mut world, "203.0.113.1");
     raw.submit(&mut world, json!({"agent": "waiter"}));

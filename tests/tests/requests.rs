@@ -337,7 +337,7 @@ fn b59_pages_by_keyset_cursor_are_stable_under_new_jobs() {
 
 #[test]
 fn b59_a_listing_does_bounded_work() {
-    let mut world = World::configured(14, |config| config.limits.list_scan = 4);
+    let mut world = World::configured(14, |config| config.limits.connection.list_scan = 4);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     for _ in 0..10 {
         raw.submit(&mut world, json!({"agent": "echo"}));

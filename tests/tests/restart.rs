@@ -105,7 +105,7 @@ fn a_session_comes_back_with_its_token_its_numbers_and_its_jobs() {
 
 #[test]
 fn what_waited_runs_and_what_ran_is_over() {
-    let mut world = World::configured(4, |config| config.limits.running_jobs = 1);
+    let mut world = World::configured(4, |config| config.limits.job.running_jobs = 1);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     let running = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
     let waiting = raw.submit(&mut world, json!({"agent": "echo", "input": 7}))["job_id"].clone();
@@ -124,7 +124,7 @@ fn what_waited_runs_and_what_ran_is_over() {
 #[test]
 fn a_principal_can_submit_after_a_restart() {
     for compact in [false, true] {
-        let mut world = World::configured(11, |config| config.limits.waiting_input_bytes_per_principal = 10_000);
+        let mut world = World::configured(11, |config| config.limits.job.waiting_input_bytes_per_principal = 10_000);
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");
         for _ in 0..4 {
             raw.submit(&mut world, json!({"agent": "echo", "input": "x".repeat(3000)}));
@@ -441,7 +441,7 @@ fn a_key_is_free_again_when_its_window_is_over_and_counts_once() {
             config.heartbeat = None;
             config.resume_window = Duration::from_secs(60);
             config.key_window = Duration::from_secs(1000);
-            config.limits.keys_per_principal = 3;
+            config.limits.job.keys_per_principal = 3;
         });
         let keyed = |key: &str| json!({"agent": "echo", "idempotency_key": key});
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");
@@ -467,7 +467,7 @@ fn a_key_is_free_again_when_its_window_is_over_and_counts_once() {
 #[test]
 fn ended_jobs_are_bounded_after_a_restart_as_before() {
     for compact in [false, true] {
-        let mut world = World::configured(17, |config| config.limits.ended_jobs_per_principal = 2);
+        let mut world = World::configured(17, |config| config.limits.job.ended_jobs_per_principal = 2);
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");
         for _ in 0..5 {
             raw.submit(&mut world, json!({"agent": "slow"}));

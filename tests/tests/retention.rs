@@ -101,7 +101,7 @@ fn one_bad_reading_of_the_wall_clock_lets_no_event_go() {
             config.heartbeat = None;
             config.resume_window = WINDOW;
             // Sixteen go at once.
-            config.limits.kept_job_events = 16 << 10;
+            config.limits.history.kept_job_events = 16 << 10;
         });
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");
         let job = raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": ENDLESS}}))["job_id"].clone();
@@ -203,8 +203,8 @@ fn hasty(seed: u64, window: u64) -> World {
     World::configured(seed, |config| {
         config.heartbeat = None;
         config.resume_window = Duration::from_secs(window);
-        config.limits.kept_job_events = 64;
-        config.limits.running_jobs = 1;
+        config.limits.history.kept_job_events = 64;
+        config.limits.job.running_jobs = 1;
     })
 }
 

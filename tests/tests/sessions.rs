@@ -426,7 +426,7 @@ fn the_resume_window_ends_and_says_so() {
 fn b75_a_session_that_is_over_makes_room_for_another() {
     let mut world = World::configured(28, |config| {
         config.resume_window = Duration::from_secs(60);
-        config.limits.sessions_per_principal = 1;
+        config.limits.session.sessions_per_principal = 1;
     });
     for _ in 0..3 {
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");
@@ -467,7 +467,7 @@ fn a_vouched_transport_needs_no_credential() {
 
 #[test]
 fn too_many_sessions_of_one_principal_are_refused() {
-    let mut world = World::configured(26, |config| config.limits.sessions_per_principal = 2);
+    let mut world = World::configured(26, |config| config.limits.session.sessions_per_principal = 2);
     let (_a, _) = Raw::hello(&mut world, "tok-a");
     let (_b, _) = Raw::hello(&mut world, "tok-a");
     let mut third = Raw::connect(&mut world);

@@ -17,7 +17,7 @@ fn submit_many(world: &mut World, principal: &str, agent: &str, count: usize) ->
 
 #[test]
 fn one_principal_leaves_slots_for_the_next() {
-    let mut world = World::configured(1, |config| config.limits.running_jobs = 8);
+    let mut world = World::configured(1, |config| config.limits.job.running_jobs = 8);
     submit_many(&mut world, "greedy", "waiter", 20);
     world.settle();
     let stats = world.runtime().stats();
@@ -33,7 +33,7 @@ fn one_principal_leaves_slots_for_the_next() {
 
 #[test]
 fn one_principal_leaves_slots_for_the_next_after_a_restart() {
-    let mut world = World::configured(2, |config| config.limits.running_jobs = 8);
+    let mut world = World::configured(2, |config| config.limits.job.running_jobs = 8);
     submit_many(&mut world, "greedy", "waiter", 20);
     world.settle();
     world.crash_with(0, true);
@@ -46,7 +46,7 @@ fn one_principal_leaves_slots_for_the_next_after_a_restart() {
 
 #[test]
 fn the_last_slot_is_for_who_has_none() {
-    let mut world = World::configured(3, |config| config.limits.running_jobs = 2);
+    let mut world = World::configured(3, |config| config.limits.job.running_jobs = 2);
     submit_many(&mut world, "greedy", "waiter", 3);
     submit_many(&mut world, "modest", "echo", 1).until_end(&mut world);
     world.finish();
@@ -55,8 +55,8 @@ fn the_last_slot_is_for_who_has_none() {
 #[test]
 fn without_shares_whoever_comes_first_takes_everything() {
     let mut world = World::configured(4, |config| {
-        config.limits.running_jobs = 8;
-        config.limits.principal_share = 100;
+        config.limits.job.running_jobs = 8;
+        config.limits.job.principal_share = 100;
     });
     submit_many(&mut world, "greedy", "waiter", 20);
     world.settle();
@@ -66,7 +66,7 @@ fn without_shares_whoever_comes_first_takes_everything() {
 
 #[test]
 fn the_job_table_has_room_for_who_has_none_and_a_refusal_says_whose_bound() {
-    let mut world = World::configured(5, |config| config.limits.jobs = 16);
+    let mut world = World::configured(5, |config| config.limits.job.jobs = 16);
     let mut greedy = submit_many(&mut world, "greedy", "waiter", 4);
     greedy.send(&mut world, "job.submit", json!({"agent": "waiter"}));
     let refused = greedy.expect(&mut world, "session.error")["payload"].clone();
@@ -85,8 +85,8 @@ fn the_job_table_has_room_for_who_has_none_and_a_refusal_says_whose_bound() {
 #[test]
 fn inputs_that_wait_are_shared() {
     let mut world = World::configured(6, |config| {
-        config.limits.running_jobs = 1;
-        config.limits.waiting_input_bytes = 8000;
+        config.limits.job.running_jobs = 1;
+        config.limits.job.waiting_input_bytes = 8000;
     });
     let mut greedy = submit_many(&mut world, "greedy", "waiter", 1);
     world.settle();
@@ -103,7 +103,7 @@ fn inputs_that_wait_are_shared() {
 
 #[test]
 fn a_full_job_table_forgets_the_jobs_of_who_fills_it() {
-    let mut world = World::configured(7, |config| config.limits.jobs = 8);
+    let mut world = World::configured(7, |config| config.limits.job.jobs = 8);
     let mut modest = submit_many(&mut world, "modest", "echo", 1);
     modest.until_end(&mut world);
     let (mut greedy, _) = Raw::hello(&mut world, "tok-greedy");
@@ -120,7 +120,7 @@ fn a_full_job_table_forgets_the_jobs_of_who_fills_it() {
 
 #[test]
 fn who_is_cancelled_in_line_is_in_it_no_more() {
-    let mut world = World::configured(8, |config| config.limits.running_jobs = 1);
+    let mut world = World::configured(8, |config| config.limits.job.running_jobs = 1);
     let mut raw = submit_many(&mut world, "a", "waiter", 1);
     for _ in 0..5 {
         let job: Value = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
@@ -137,7 +137,7 @@ fn who_is_cancelled_in_line_is_in_it_no_more() {
 fn sessions_without_a_credential_share_slots_by_where_they_come_from() {
     let mut world = World::configured(9, |config| {
         config.anonymous = true;
-        config.limits.running_jobs = 16;
+        config.limits.job.running_jobs = 16;
     });
     for _ in 0..5 {
         let mut raw = Raw::connect(&mut world);

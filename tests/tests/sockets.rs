@@ -121,7 +121,7 @@ fn a_half_open_connection_is_taken_over() {
 
 #[test]
 fn an_oversized_message_closes_its_connection_alone() {
-    let server = Running::start(&[], |config| config.limits.frame_bytes = 64 << 10);
+    let server = Running::start(&[], |config| config.limits.frame.frame_bytes = 64 << 10);
     let (mut other, _) = server.session("tok-b");
     let mut unknown = server.websocket();
     let _ = unknown.send(Message::text("x".repeat(65 << 10)));
@@ -185,7 +185,7 @@ fn b64_a_slow_request_head_is_given_up() {
 
 #[test]
 fn a_reader_that_stops_holds_up_nobody_and_gets_everything() {
-    let server = Running::start(&[], |config| config.limits.ack_lag = u64::MAX);
+    let server = Running::start(&[], |config| config.limits.delivery.ack_lag = u64::MAX);
     let (mut slow, _) = server.session("tok-a");
     send(
         &mut slow,
@@ -393,7 +393,7 @@ fn a_job_is_watched_from_its_beginning_by_another_client() {
 
 #[test]
 fn a_client_that_does_not_take_its_updates_does_not_hoard_them() {
-    let server = Running::start(&[], |config| config.limits.ack_lag = u64::MAX);
+    let server = Running::start(&[], |config| config.limits.delivery.ack_lag = u64::MAX);
     let client = server.client();
     let job = client.submit(submit("chatty", r#"{"count":40000}"#)).expect("accepted");
     // Untaken for as long as the runtime needs to run into the bound.
@@ -453,8 +453,9 @@ impl Store for Held {
 fn what_came_while_reading_was_paused_is_read_when_it_goes_on() {
     let ((asked, was_asked), (let_go, go)) = (channel(), channel());
     // One answer that waits for the store is enough to pause the reading.
-    let server =
-        Running::start_on(Box::new(Held { asked, go }), &[], |config| config.limits.replies_per_connection = 2);
+    let server = Running::start_on(Box::new(Held { asked, go }), &[], |config| {
+        config.limits.connection.replies_per_connection = 2
+    });
     let (mut socket, _) = server.session("tok-a");
     send(&mut socket, "1", "job.submit", json!({"agent": "echo", "input": 1}));
     was_asked.recv_timeout(PATIENCE).expect("the first job is with the store");
@@ -505,8 +506,8 @@ fn a_slow_read_holds_up_no_other() {
     let store = SqliteStore::open(&folder.0.join("jobs.db"), Durability::Normal).expect("it opens");
     let (store, go) = SlowToRead::new(Box::new(store), SLOW);
     let server = Running::start_on(Box::new(store), &[], |config| {
-        config.limits.job_events = 16;
-        config.limits.ack_lag = u64::MAX;
+        config.limits.history.job_events = 16;
+        config.limits.delivery.ack_lag = u64::MAX;
     });
     let (mut owner, _) = server.session("tok-a");
     send(&mut owner, "1", "job.submit", json!({"agent": "chatty", "input": {"count": 300}}));

@@ -64,8 +64,8 @@ fn subscriptions_that_come_and_go_leave_little_in_the_store_and_none_has_the_id_
 #[test]
 fn sw76_sw77_rr11_rt21_rt35_rr14_the_past_then_the_boundary_then_what_comes_each_once() {
     let mut world = World::configured(1, |config| {
-        config.limits.job_events = 16;
-        config.limits.load_events = 7;
+        config.limits.history.job_events = 16;
+        config.limits.delivery.load_events = 7;
     });
     let (mut agent, opened) = Raw::open(&mut world, "tok-a");
     let job = run(&mut world, &mut agent, "chatty", json!({"count": 50}));
@@ -336,7 +336,7 @@ fn within_a_millisecond_what_came_after_a_message_is_told_by_the_order_of_jobs()
 
 #[test]
 fn subscriptions_end_with_a_word_and_have_a_bound() {
-    let mut world = World::configured(5, |config| config.limits.subscriptions_per_session = 2);
+    let mut world = World::configured(5, |config| config.limits.session.subscriptions_per_session = 2);
     let (mut observer, _) = Raw::open(&mut world, "tok-a");
     let id = subscribe(&mut world, &mut observer, json!({"filter": {}}));
     subscribe(&mut world, &mut observer, json!({"filter": {"types": ["job.failed"]}}));
@@ -354,8 +354,8 @@ fn subscriptions_end_with_a_word_and_have_a_bound() {
 #[test]
 fn subscriptions_of_one_principal_have_a_bound_and_so_has_the_past() {
     let mut world = World::configured(15, |config| {
-        config.limits.subscriptions_per_principal = 2;
-        config.limits.backfill_events = 50;
+        config.limits.session.subscriptions_per_principal = 2;
+        config.limits.session.backfill_events = 50;
     });
     let (mut agent, _) = Raw::open(&mut world, "tok-a");
     for _ in 0..2 {
@@ -378,7 +378,7 @@ fn subscriptions_of_one_principal_have_a_bound_and_so_has_the_past() {
 #[test]
 fn the_past_may_be_as_long_as_its_bound() {
     let past = |bound: u64| {
-        let mut world = World::configured(32, |config| config.limits.backfill_events = bound);
+        let mut world = World::configured(32, |config| config.limits.session.backfill_events = bound);
         let (mut agent, _) = Raw::open(&mut world, "tok-a");
         run(&mut world, &mut agent, "chatty", json!({"count": 25}));
         let (mut observer, _) = Raw::open(&mut world, "tok-a");
@@ -483,7 +483,7 @@ fn a_job_that_is_shown_can_be_watched_as_well() {
 
 #[test]
 fn b16_a_word_about_the_reader_keeps_its_number_over_a_restart() {
-    let mut world = World::configured(13, |config| config.limits.ack_lag = 10);
+    let mut world = World::configured(13, |config| config.limits.delivery.ack_lag = 10);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "ponderer", "input": {"count": 10}}));
     world.run_for(Duration::from_secs(1));
@@ -502,7 +502,7 @@ fn b16_a_word_about_the_reader_keeps_its_number_over_a_restart() {
 #[test]
 fn b51_b52_who_reads_too_slowly_is_told_then_let_go_with_a_reason() {
     let mut world = World::configured(6, |config| {
-        config.limits.watch_lag = 200;
+        config.limits.delivery.watch_lag = 200;
         config.heartbeat = None;
         config.slow_reader_grace = Duration::from_secs(100);
     });
@@ -546,7 +546,7 @@ fn b51_b52_who_reads_too_slowly_is_told_then_let_go_with_a_reason() {
 fn a_word_about_the_reader_outlives_the_job_that_it_is_about() {
     let window = Duration::from_secs(60);
     let mut world = World::configured(31, |config| {
-        config.limits.watch_lag = 200;
+        config.limits.delivery.watch_lag = 200;
         config.heartbeat = None;
         config.slow_reader_grace = Duration::from_secs(100);
         config.resume_window = window;
@@ -579,8 +579,8 @@ fn a_word_about_the_reader_outlives_the_job_that_it_is_about() {
 #[test]
 fn who_has_much_to_catch_up_with_is_not_taken_for_slow() {
     let mut world = World::configured(17, |config| {
-        config.limits.watch_lag = 200;
-        config.limits.ack_lag = 200;
+        config.limits.delivery.watch_lag = 200;
+        config.limits.delivery.ack_lag = 200;
         config.heartbeat = None;
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
@@ -610,7 +610,7 @@ fn who_has_much_to_catch_up_with_is_not_taken_for_slow() {
 
 #[test]
 fn rt31_who_acknowledges_too_little_is_told_once_until_it_has_caught_up() {
-    let mut world = World::configured(7, |config| config.limits.ack_lag = 50);
+    let mut world = World::configured(7, |config| config.limits.delivery.ack_lag = 50);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 400}}));
     let told = |world: &mut World, raw: &mut Raw, seconds: u64| {
@@ -630,7 +630,7 @@ fn rt31_who_acknowledges_too_little_is_told_once_until_it_has_caught_up() {
     // Who is known never to acknowledge is not told of it.
     for (profile, expected) in [(Profile::Go11, 1), (Profile::Python113, 0)] {
         let mut world = World::configured(14, |config| {
-            config.limits.ack_lag = 50;
+            config.limits.delivery.ack_lag = 50;
             config.compat = Compat::Always(profile);
         });
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");
@@ -642,7 +642,7 @@ fn rt31_who_acknowledges_too_little_is_told_once_until_it_has_caught_up() {
 
 #[test]
 fn sw39_a_stream_is_paced_for_real() {
-    let mut world = World::configured(8, |config| config.limits.agent_credit = 8);
+    let mut world = World::configured(8, |config| config.limits.delivery.agent_credit = 8);
     let (mut raw, _) = Raw::open(&mut world, "tok-a");
     let job = raw.invoke(&mut world, json!({"tool": "thinker", "arguments": {"count": 1000}}))["job_id"].clone();
     let stream = job.as_str().expect("a job").replace("job_", "str_");
@@ -675,7 +675,7 @@ fn sw39_a_stream_is_paced_for_real() {
 
 #[test]
 fn sw78_what_was_sent_is_sent_once_more_after_a_message() {
-    let mut world = World::configured(9, |config| config.limits.job_events = 16);
+    let mut world = World::configured(9, |config| config.limits.history.job_events = 16);
     let (mut raw, opened) = Raw::open(&mut world, "tok-a");
     raw.invoke(&mut world, json!({"tool": "thinker", "arguments": {"count": 40}}));
     raw.until_end(&mut world);
@@ -715,7 +715,7 @@ fn sw78_what_was_sent_is_sent_once_more_after_a_message() {
 
 #[test]
 fn streams_that_are_open_are_opened_again_if_that_is_asked_for() {
-    let mut world = World::configured(10, |config| config.limits.agent_credit = 4);
+    let mut world = World::configured(10, |config| config.limits.delivery.agent_credit = 4);
     let (mut raw, _) = Raw::open(&mut world, "tok-a");
     raw.invoke(&mut world, json!({"tool": "ponderer"}));
     world.run_for(Duration::from_secs(2));
@@ -740,7 +740,7 @@ fn metrics(frames: &[Value]) -> Vec<u64> {
 
 #[test]
 fn nothing_after_a_message_that_is_of_no_event_is_missed() {
-    let mut world = World::configured(21, |config| config.limits.ack_lag = 2);
+    let mut world = World::configured(21, |config| config.limits.delivery.ack_lag = 2);
     let (mut raw, _) = Raw::open(&mut world, "tok-a");
     run(&mut world, &mut raw, "chatty", json!({"count": 10}));
     let frames: Vec<Value> =
@@ -775,7 +775,7 @@ fn the_event_whose_stream_a_message_opened_comes_after_it() {
 
 #[test]
 fn a_subscription_after_a_message_whose_successors_are_gone_is_refused() {
-    let mut world = World::configured(23, |config| config.limits.kept_job_events = 32);
+    let mut world = World::configured(23, |config| config.limits.history.kept_job_events = 32);
     let (mut raw, _) = Raw::open(&mut world, "tok-a");
     let before = run(&mut world, &mut raw, "echo", json!(1));
     run(&mut world, &mut raw, "chatty", json!({"count": 100}));

@@ -95,7 +95,7 @@ fn transitions_of_a_job() {
 
 fn transition(state: &str, input: &str) -> String {
     let mut options = Options::new(3);
-    options.config.limits.running_jobs = 1;
+    options.config.limits.job.running_jobs = 1;
     let mut world = World::new(options);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     if state == "queued" {

@@ -61,7 +61,7 @@ fn numbered(world: &World) -> usize {
 
 #[test]
 fn a_watch_of_a_long_history_is_one_run_whatever_kinds_take_turns_in_it() {
-    let mut world = World::configured(1, |config| config.limits.job_events = 16);
+    let mut world = World::configured(1, |config| config.limits.history.job_events = 16);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
     take_turns(&mut world, &job, 2000);
@@ -84,7 +84,7 @@ fn a_watch_of_a_long_history_is_one_run_whatever_kinds_take_turns_in_it() {
 
 #[test]
 fn a_subscription_to_a_few_kinds_is_one_run_of_each_job() {
-    let mut world = World::configured(2, |config| config.limits.job_events = 16);
+    let mut world = World::configured(2, |config| config.limits.history.job_events = 16);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
     take_turns(&mut world, &job, 1000);
@@ -121,7 +121,7 @@ fn a_subscription_to_a_few_kinds_is_one_run_of_each_job() {
 fn what_was_left_out_of_a_run_is_left_out_after_a_restart_and_a_part_of_it_let_go() {
     for compact in [false, true] {
         let mut world = World::configured(3, |config| {
-            config.limits.job_events = 16;
+            config.limits.history.job_events = 16;
             config.restartable_agents.insert("waiter".into());
         });
         let (mut owner, _) = Raw::hello(&mut world, "tok-a");
@@ -242,7 +242,7 @@ fn a_result_in_flight_when_its_retention_ends_is_not_lost() {
 fn a_retry_is_told_when_how_its_job_ended_is_no_longer_kept() {
     let mut world = World::configured(7, |config| {
         config.history = false;
-        config.limits.log_bytes = 3000;
+        config.limits.history.log_bytes = 3000;
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let keyed = json!({"agent": "echo", "idempotency_key": "k"});
@@ -282,7 +282,7 @@ fn who_comes_late_and_reads_no_pieces_gets_the_whole_result() {
 #[test]
 fn a_watcher_that_reads_no_pieces_gets_the_whole_result_and_fails_nobody() {
     for (text, whole) in [("abc".to_string(), true), ("x".repeat(10_000), false)] {
-        let mut world = World::configured(13, |config| config.limits.result_frame_bytes = 8192);
+        let mut world = World::configured(13, |config| config.limits.frame.result_frame_bytes = 8192);
         let (mut owner, _) = Raw::hello(&mut world, "tok-a");
         let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
         let (mut watcher, _) = limited(&mut world, &["result_chunk"]);
@@ -298,7 +298,7 @@ fn a_watcher_that_reads_no_pieces_gets_the_whole_result_and_fails_nobody() {
 
 #[test]
 fn who_reads_no_pieces_is_told_when_there_is_nothing_else() {
-    let mut world = World::configured(9, |config| config.limits.result_frame_bytes = 8192);
+    let mut world = World::configured(9, |config| config.limits.frame.result_frame_bytes = 8192);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let keyed = json!({"agent": "waiter", "idempotency_key": "k"});
     let job = owner.submit(&mut world, keyed.clone())["job_id"].clone();
@@ -322,8 +322,8 @@ fn who_reads_no_pieces_is_told_when_there_is_nothing_else() {
 #[test]
 fn a_resume_over_an_event_that_is_lost_further_on_is_refused_at_once() {
     let mut world = World::configured(10, |config| {
-        config.limits.jobs = 2;
-        config.limits.principal_share = 100;
+        config.limits.job.jobs = 2;
+        config.limits.job.principal_share = 100;
     });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     let one = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
@@ -344,7 +344,7 @@ fn a_resume_over_an_event_that_is_lost_further_on_is_refused_at_once() {
 
 #[test]
 fn payloads_written_for_several_sessions_are_kept_within_a_bound() {
-    let mut world = World::configured(11, |config| config.limits.rendered_bytes = 50_000);
+    let mut world = World::configured(11, |config| config.limits.delivery.rendered_bytes = 50_000);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
     let withheld: [&[&str]; 4] = [&[], &["result_chunk"], &["agent_versions"], &["result_chunk", "agent_versions"]];
@@ -375,7 +375,7 @@ fn payloads_written_for_several_sessions_are_kept_within_a_bound() {
 fn a_watcher_that_a_job_without_a_store_overtakes_is_detached_and_loses_nothing_else() {
     let mut world = World::configured(12, |config| {
         config.history = false;
-        config.limits.job_events = 64;
+        config.limits.history.job_events = 64;
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let (mut watcher, _) = limited(&mut world, &["progress"]);
@@ -413,7 +413,7 @@ fn a_watcher_that_a_job_without_a_store_overtakes_is_detached_and_loses_nothing_
 fn forgetful(seed: u64) -> World {
     World::configured(seed, |config| {
         config.history = false;
-        config.limits.job_events = 64;
+        config.limits.history.job_events = 64;
     })
 }
 

@@ -142,12 +142,12 @@ pub enum Input {
     /// once and not kept, without a number, and passes by what waits for the
     /// store. A session that has no connection, that did not agree to the
     /// extension, or whose answers have reached
-    /// [`Limits::replies_per_connection`] or
-    /// [`Limits::reply_bytes_per_connection`] does not get it:
+    /// [`ConnectionLimits::replies_per_connection`] or
+    /// [`ConnectionLimits::reply_bytes_per_connection`] does not get it:
     /// [`Notice::ExtensionDropped`]. The hello family has no such messages.
     ///
-    /// [`Limits::replies_per_connection`]: crate::limits::Limits::replies_per_connection
-    /// [`Limits::reply_bytes_per_connection`]: crate::limits::Limits::reply_bytes_per_connection
+    /// [`ConnectionLimits::replies_per_connection`]: crate::limits::ConnectionLimits::replies_per_connection
+    /// [`ConnectionLimits::reply_bytes_per_connection`]: crate::limits::ConnectionLimits::reply_bytes_per_connection
     SendExtension {
         /// The session.
         session: SessionId,
@@ -498,7 +498,7 @@ pub enum Output {
         /// Why.
         reason: CloseReason,
     },
-    /// Its peer is known: frames up to [`crate::limits::Limits::frame_bytes`]
+    /// Its peer is known: frames up to [`crate::limits::FrameLimits::frame_bytes`]
     /// may be taken from it, no longer only those of a handshake.
     #[serde(alias = "Admit")]
     RaiseFrameLimit {
@@ -537,10 +537,10 @@ pub enum Output {
     /// Check whether an input fits its agent; answer with
     /// [`Input::InputChecked`]. Whoever waits for longer than two seconds is
     /// refused; until then nothing more is read from that connection. The check
-    /// counts for [`Limits::input_checks`] until it is answered, also when nobody
+    /// counts for [`JobLimits::input_checks`] until it is answered, also when nobody
     /// waits for it any more.
     ///
-    /// [`Limits::input_checks`]: crate::limits::Limits::input_checks
+    /// [`JobLimits::input_checks`]: crate::limits::JobLimits::input_checks
     CheckInput {
         /// The operation.
         op: OpId,
@@ -601,7 +601,7 @@ pub enum Output {
     },
     /// A client sent a message of an extension that was negotiated with it;
     /// answer with [`Input::ExtensionTaken`]. Until then it counts against
-    /// [`crate::limits::Limits::extension_bytes`].
+    /// [`crate::limits::SessionLimits::extension_bytes`].
     Extension {
         /// Its session.
         session: SessionId,

@@ -74,10 +74,10 @@ impl Listing {
         let Listing { request, principal, after, query } = self;
         let limit = query.limit.unwrap_or(DEFAULT_PAGE);
         let (mut found, mut bytes) = (Vec::new(), 0);
-        let page_bytes = ctx.config.limits.result_frame_bytes / 2;
+        let page_bytes = ctx.config.limits.frame.result_frame_bytes / 2;
         let (mut seen, mut next) = (*after, None);
         for (scanned, (id, job)) in authority::visible_jobs(&ctx.config, jobs, principal, *after).enumerate() {
-            if found.len() as u64 == limit || bytes >= page_bytes || scanned == ctx.config.limits.list_scan {
+            if found.len() as u64 == limit || bytes >= page_bytes || scanned == ctx.config.limits.connection.list_scan {
                 next = seen;
                 break;
             }

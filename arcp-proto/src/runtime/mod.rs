@@ -288,7 +288,7 @@ impl Runtime {
 
     /// Nobody is read while too much is not durable.
     fn bound_log(&mut self) {
-        let bound = self.ctx.config.limits.undurable_bytes;
+        let bound = self.ctx.config.limits.history.undurable_bytes;
         // It goes on once half of it is gone.
         let full = self.ctx.log.bytes() >= if self.ctx.log.full { bound.div_ceil(2) } else { bound };
         if core::mem::replace(&mut self.ctx.log.full, full) != full {

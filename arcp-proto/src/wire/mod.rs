@@ -255,7 +255,7 @@ impl View {
     /// The largest frame of a result for this peer, in bytes.
     pub(crate) fn result_frame_bytes(&self, limits: &Limits) -> usize {
         let own = self.profile.result_frame_bytes(self.lines).unwrap_or(usize::MAX);
-        own.min(limits.result_frame_bytes)
+        own.min(limits.frame.result_frame_bytes)
     }
 
     /// A small number that is equal for views that render events equally.

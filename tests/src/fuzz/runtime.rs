@@ -17,8 +17,8 @@ pub(super) fn runtime_bytes(data: &[u8]) {
     let mut data = Bytes(data);
     let mut options = Options::new(u64::from(data.byte()));
     options.config.anonymous = true;
-    options.config.limits.running_jobs = 2;
-    options.config.limits.replies_per_connection = 8;
+    options.config.limits.job.running_jobs = 2;
+    options.config.limits.connection.replies_per_connection = 8;
     options.window = 2048;
     let mut world = World::new(options);
     let mut raws = vec![Raw::hello(&mut world, "tok-a").0, Raw::open(&mut world, "tok-b").0];

@@ -10,55 +10,55 @@ use serde_json::{Value, json};
 
 /// Bounds that a few thousand inputs reach.
 fn tight(limits: &mut Limits) {
-    limits.frame_bytes = 16 << 10;
-    limits.handshake_frame_bytes = 4 << 10;
-    limits.result_frame_bytes = 4 << 10;
-    limits.event_body_bytes = 4 << 10;
-    limits.handshaking_connections = 16;
-    limits.sessions_per_principal = 8;
-    limits.sessions = 16;
-    limits.jobs_per_principal = 16;
-    limits.jobs = 32;
-    limits.ended_jobs_per_principal = 8;
-    limits.running_jobs = 8;
-    limits.waiting_input_bytes_per_principal = 32 << 10;
-    limits.waiting_input_bytes = 64 << 10;
-    limits.lease_bytes = 512;
-    limits.watches_per_session = 8;
-    limits.subscriptions_per_session = 4;
-    limits.replies_per_connection = 8;
-    limits.reply_bytes_per_connection = 1 << 10;
-    limits.undurable_bytes = 16 << 10;
-    limits.extension_bytes = 4 << 10;
-    limits.input_checks = 1;
-    limits.seen_ids_per_session = 16;
-    limits.requests_per_job = 16;
-    limits.keys_per_principal = 32;
-    limits.keys = 64;
-    limits.job_events = 64;
-    limits.job_event_bytes = 16 << 10;
-    limits.log_bytes = 64 << 10;
-    limits.kept_job_events = 512;
-    limits.kept_job_bytes = 64 << 10;
-    limits.checkpoint_bytes = 4 << 10;
-    limits.load_bytes = 4 << 10;
-    limits.load_events = 16;
-    limits.ahead_bytes = 16 << 10;
-    limits.rendered_bytes = 16 << 10;
-    limits.loads_per_session = 2;
-    limits.index_runs_per_session = 64;
-    limits.index_runs = 512;
-    limits.agent_credit = 8;
-    limits.pace_events = 16;
-    limits.pace_bytes = 16 << 10;
-    limits.ended_sessions = 16;
+    limits.frame.frame_bytes = 16 << 10;
+    limits.frame.handshake_frame_bytes = 4 << 10;
+    limits.frame.result_frame_bytes = 4 << 10;
+    limits.frame.event_body_bytes = 4 << 10;
+    limits.connection.handshaking_connections = 16;
+    limits.session.sessions_per_principal = 8;
+    limits.session.sessions = 16;
+    limits.job.jobs_per_principal = 16;
+    limits.job.jobs = 32;
+    limits.job.ended_jobs_per_principal = 8;
+    limits.job.running_jobs = 8;
+    limits.job.waiting_input_bytes_per_principal = 32 << 10;
+    limits.job.waiting_input_bytes = 64 << 10;
+    limits.job.lease_bytes = 512;
+    limits.session.watches_per_session = 8;
+    limits.session.subscriptions_per_session = 4;
+    limits.connection.replies_per_connection = 8;
+    limits.connection.reply_bytes_per_connection = 1 << 10;
+    limits.history.undurable_bytes = 16 << 10;
+    limits.session.extension_bytes = 4 << 10;
+    limits.job.input_checks = 1;
+    limits.session.seen_ids_per_session = 16;
+    limits.job.requests_per_job = 16;
+    limits.job.keys_per_principal = 32;
+    limits.job.keys = 64;
+    limits.history.job_events = 64;
+    limits.history.job_event_bytes = 16 << 10;
+    limits.history.log_bytes = 64 << 10;
+    limits.history.kept_job_events = 512;
+    limits.history.kept_job_bytes = 64 << 10;
+    limits.job.checkpoint_bytes = 4 << 10;
+    limits.delivery.load_bytes = 4 << 10;
+    limits.delivery.load_events = 16;
+    limits.delivery.ahead_bytes = 16 << 10;
+    limits.delivery.rendered_bytes = 16 << 10;
+    limits.delivery.loads_per_session = 2;
+    limits.delivery.index_runs_per_session = 64;
+    limits.delivery.index_runs = 512;
+    limits.delivery.agent_credit = 8;
+    limits.delivery.pace_events = 16;
+    limits.delivery.pace_bytes = 16 << 10;
+    limits.session.ended_sessions = 16;
 }
 
 /// Answers that wait are not what stops a peer.
 fn many_answers(limits: &mut Limits) {
     tight(limits);
-    limits.replies_per_connection = 1000;
-    limits.reply_bytes_per_connection = 64 << 10;
+    limits.connection.replies_per_connection = 1000;
+    limits.connection.reply_bytes_per_connection = 64 << 10;
 }
 
 /// What happens in a world.

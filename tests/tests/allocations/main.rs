@@ -45,7 +45,8 @@ fn nothing_is_held_for_who_has_left_a_random_world() {
 fn a_device_holds_a_few_megabytes_however_hostile_its_peers_are() {
     const MOST: u64 = 4 << 20;
     let small = Limits::small();
-    let full = promised::promised(&small, small.sessions + small.handshaking_connections, small.sessions, small.jobs);
+    let (sessions, connections) = (small.session.sessions, small.connection.handshaking_connections);
+    let full = promised::promised(&small, sessions + connections, sessions, small.job.jobs);
     assert!(full <= 3 * MOST, "{full} bytes are promised");
     for (name, _, play) in hostile_worlds::ALL {
         let mut most = 0;

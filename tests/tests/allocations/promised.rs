@@ -45,29 +45,30 @@ const CHECKED: u64 = 5;
 /// What so many connections, sessions and jobs may hold.
 pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usize) -> u64 {
     let of = |count: usize, each: u64| count as u64 * each;
-    let shared = limits.log_bytes
-        + limits.rendered_bytes
-        + limits.ahead_bytes
-        + limits.waiting_input_bytes
+    let shared = limits.history.log_bytes
+        + limits.delivery.rendered_bytes
+        + limits.delivery.ahead_bytes
+        + limits.job.waiting_input_bytes
         // What goes beyond a bound is one input.
-        + limits.frame_bytes;
+        + limits.frame.frame_bytes;
     let shared = of(shared, 1)
-        + of(limits.undurable_bytes, LOG_FLOOD)
-        + of(limits.input_checks, of(limits.frame_bytes, CHECKED))
-        + of(limits.index_runs, RUN)
-        + of(limits.keys, KEY)
-        + of(limits.ended_sessions, ENDED_SESSION);
-    let connection = CONNECTION + of(limits.reply_bytes_per_connection, ANSWERS_FLOOD);
+        + of(limits.history.undurable_bytes, LOG_FLOOD)
+        + of(limits.job.input_checks, of(limits.frame.frame_bytes, CHECKED))
+        + of(limits.delivery.index_runs, RUN)
+        + of(limits.job.keys, KEY)
+        + of(limits.session.ended_sessions, ENDED_SESSION);
+    let connection = CONNECTION + of(limits.connection.reply_bytes_per_connection, ANSWERS_FLOOD);
     let session = SESSION
-        + of(limits.extension_bytes, 1)
-        + of(limits.seen_ids_per_session, SEEN + of(limits.lease_bytes, 1))
-        + of(limits.subscriptions_per_session, SUBSCRIPTION);
+        + of(limits.session.extension_bytes, 1)
+        + of(limits.session.seen_ids_per_session, SEEN + of(limits.job.lease_bytes, 1))
+        + of(limits.session.subscriptions_per_session, SUBSCRIPTION);
     let job = JOB
-        + of(limits.lease_bytes, 1)
-        + of(limits.checkpoint_bytes, 1)
-        + of(limits.requests_per_job, REQUEST)
-        + of(limits.kept_job_events, EVENT);
-    let owned =
-        of(connections, connection) + of(sessions.min(limits.sessions), session) + of(jobs.min(limits.jobs), job);
+        + of(limits.job.lease_bytes, 1)
+        + of(limits.job.checkpoint_bytes, 1)
+        + of(limits.job.requests_per_job, REQUEST)
+        + of(limits.history.kept_job_events, EVENT);
+    let owned = of(connections, connection)
+        + of(sessions.min(limits.session.sessions), session)
+        + of(jobs.min(limits.job.jobs), job);
     RUNTIME + ROOM * (shared + owned)
 }

@@ -219,7 +219,7 @@ impl Connections {
 
     fn bound_answers(&mut self, ctx: &mut Context, id: ConnId) {
         let limits = &ctx.config.limits;
-        let (count, bytes) = (limits.replies_per_connection, limits.reply_bytes_per_connection);
+        let (count, bytes) = (limits.connection.replies_per_connection, limits.connection.reply_bytes_per_connection);
         if self.by_id.get(&id).is_some_and(|conn| conn.answers.reach(count * FLOOD_FACTOR, bytes * FLOOD_FACTOR)) {
             return self.leave(ctx, id, CloseReason::Flood);
         }
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn whoever_asks_faster_than_it_reads_is_left_at_the_bound() {
         let (mut ctx, mut connections) = connected();
-        ctx.config.limits.replies_per_connection = 2;
+        ctx.config.limits.connection.replies_per_connection = 2;
         let mut answered = 0;
         while connections.get(PEER).is_some() {
             connections.answer(&mut ctx, PEER, done(), Position::default());

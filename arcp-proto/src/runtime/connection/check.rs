@@ -81,16 +81,16 @@ impl Connections {
         input: &Json,
     ) -> Result<(), Violation> {
         let limits = &ctx.config.limits;
-        let most = limits.checked_input_bytes;
+        let most = limits.job.checked_input_bytes;
         if input.as_str().len() > most {
             let message = alloc::format!("the input of `{}` may have at most {most} bytes", agent.name());
             return Err(Violation::exhausted("checked_input_bytes", BoundOf::Request, most as u64, message));
         }
         let account = principal.account();
         let own = self.checking.values().filter(|running| running.principal.account() == account).count();
-        let checks = HeldShare { own, all: self.checking.len(), total: limits.input_checks };
+        let checks = HeldShare { own, all: self.checking.len(), total: limits.job.input_checks };
         let what = "inputs that are being checked";
-        checks.admit(1, limits.principal_share, account.bound_of(), "input_checks", what)?;
+        checks.admit(1, limits.job.principal_share, account.bound_of(), "input_checks", what)?;
         let op = ctx.next_op();
         if let Some(conn) = self.by_id.get_mut(&id) {
             conn.check = Check::Waiting { op, agent: agent.clone(), held: VecDeque::new() };
@@ -119,7 +119,7 @@ impl Connections {
         };
         held.push_back(said());
         let bytes: usize = held.iter().map(Held::bytes).sum();
-        if held.len() > HELD.0 || bytes > ctx.config.limits.frame_bytes.saturating_mul(HELD.1) {
+        if held.len() > HELD.0 || bytes > ctx.config.limits.frame.frame_bytes.saturating_mul(HELD.1) {
             self.leave(ctx, id, CloseReason::Flood);
         }
         true

@@ -108,7 +108,7 @@ impl Conn {
     /// Bytes of the longest frame that is taken from it.
     pub(super) fn most_bytes(&self, ctx: &Context) -> usize {
         let limits = &ctx.config.limits;
-        if self.opening { limits.handshake_frame_bytes } else { limits.frame_bytes }
+        if self.opening { limits.frame.handshake_frame_bytes } else { limits.frame.frame_bytes }
     }
 
     /// Whether it is to be read: neither its answers nor the log nor what its
@@ -117,15 +117,15 @@ impl Conn {
         let limits = &ctx.config.limits;
         // What was paused goes on once half of what paused it is gone.
         let part = if self.channel.is_paused() { 4 } else { 2 };
-        let count = limits.replies_per_connection.div_ceil(part);
-        let answers = self.answers.reach(count, limits.reply_bytes_per_connection / part);
+        let count = limits.connection.replies_per_connection.div_ceil(part);
+        let answers = self.answers.reach(count, limits.connection.reply_bytes_per_connection / part);
         !ctx.log.full && !answers && !host_is_full && !self.check.is_waiting()
     }
 
     /// Whether one more message that nobody asked for may wait for it.
     pub(in crate::runtime) fn has_room(&self, ctx: &Context) -> bool {
         let limits = &ctx.config.limits;
-        !self.answers.reach(limits.replies_per_connection, limits.reply_bytes_per_connection)
+        !self.answers.reach(limits.connection.replies_per_connection, limits.connection.reply_bytes_per_connection)
     }
 
     pub(in crate::runtime) fn on_hold_over(&mut self, ctx: &mut Context) {

@@ -134,7 +134,7 @@ impl Connections {
         {
             return Heard::Nothing;
         }
-        if ctx.log.bytes() > ctx.config.limits.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
+        if ctx.log.bytes() > ctx.config.limits.history.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
             self.leave(ctx, id, CloseReason::Flood);
             return Heard::Nothing;
         }
@@ -145,7 +145,7 @@ impl Connections {
         let Some(conn) = self.by_id.get(&id) else {
             return Heard::Nothing;
         };
-        let text = match frame::ingest(bytes, conn.most_bytes(ctx), ctx.config.limits.json_depth) {
+        let text = match frame::ingest(bytes, conn.most_bytes(ctx), ctx.config.limits.frame.json_depth) {
             Ok(text) => text,
             Err(violation) => return Heard::Refused(Subject::of_refused(bytes), violation),
         };

@@ -213,7 +213,7 @@ impl Audiences {
         job: JobId,
         request: &WireId,
     ) {
-        let most = ctx.config.limits.requests_per_job;
+        let most = ctx.config.limits.job.requests_per_job;
         let requests = self.by_job.get(&job).map(Audience::requests);
         let is_new = requests.is_some_and(|requests| requests.number_of(session, request).is_none());
         // Where there are too many, frames follow from the one before.

@@ -69,7 +69,7 @@ impl Backfill {
             events += (job.count() + 1).saturating_sub(from);
             found.push((id, from));
         }
-        let most = ctx.config.limits.backfill_events;
+        let most = ctx.config.limits.session.backfill_events;
         if events > most {
             let large =
                 alloc::format!("more than {most} events of the past: ask for fewer jobs, or after a later message");

@@ -84,7 +84,7 @@ impl HistoryPool {
     /// Asks the store for an event and those that follow it, once.
     pub(super) fn ask(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job_id: JobId, from: u64) {
         let limits = &ctx.config.limits;
-        let (bytes, most) = (limits.load_bytes, limits.load_events);
+        let (bytes, most) = (limits.delivery.load_bytes, limits.delivery.load_events);
         let Some(job) = jobs.get(job_id) else {
             return;
         };
@@ -133,7 +133,7 @@ impl HistoryPool {
             return ctx.effect(Effect::Leave { conn, reason: CloseReason::HistoryLost });
         }
         let before = reader.bytes();
-        reader.put(pending.job, events, ctx.config.limits.loads_per_session);
+        reader.put(pending.job, events, ctx.config.limits.delivery.loads_per_session);
         self.bytes = self.bytes + reader.bytes() - before;
         ctx.ready(conn);
     }
@@ -161,7 +161,7 @@ impl HistoryPool {
     /// `ahead_bytes` is exceeded: it reads again later.
     pub(in crate::runtime) fn bound(&mut self, ctx: &mut Context, id: SessionId) {
         let waits = self.readers.get(&id).is_some_and(|reader| reader.pending.is_some());
-        if !waits && self.bytes > ctx.config.limits.ahead_bytes {
+        if !waits && self.bytes > ctx.config.limits.delivery.ahead_bytes {
             self.stop(ctx, id);
         }
     }

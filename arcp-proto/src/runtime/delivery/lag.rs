@@ -32,7 +32,7 @@ impl Delivery {
     }
 
     fn check_watcher(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId) {
-        let (most, unacked) = (ctx.config.limits.watch_lag, ctx.config.limits.ack_lag);
+        let (most, unacked) = (ctx.config.limits.delivery.watch_lag, ctx.config.limits.delivery.ack_lag);
         let owns = self.audiences.owns(id, job);
         let Some(feed) = self.feeds.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
             return;
@@ -104,7 +104,7 @@ impl Delivery {
     }
 
     fn check_subscription(&mut self, ctx: &mut Context, id: SessionId, number: u32) {
-        let most = ctx.config.limits.watch_lag;
+        let most = ctx.config.limits.delivery.watch_lag;
         if self.feeds.attached(id).is_some_and(|feed| feed.behind() >= most) {
             self.end_slow_subscription(ctx, id, number);
         }

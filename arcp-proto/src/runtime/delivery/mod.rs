@@ -151,7 +151,7 @@ impl Delivery {
         let reads_pieces = |feed: &Feed| feed.view.features.has(Feature::ResultChunk);
         let frames = watchers.clone().map(|feed| feed.view.result_frame_bytes(limits));
         ChunkTerms {
-            frame_bytes: frames.min().unwrap_or(limits.result_frame_bytes),
+            frame_bytes: frames.min().unwrap_or(limits.frame.result_frame_bytes),
             owners_read_pieces: owners.all(reads_pieces),
             watchers_read_pieces: watchers.all(reads_pieces),
         }
@@ -291,6 +291,13 @@ impl Delivery {
 
     fn frames<'a>(&'a mut self, ctx: &Context, jobs: &'a Jobs) -> FrameWriter<'a> {
         let Delivery { feeds, audiences, history, rendered, .. } = self;
-        FrameWriter { jobs, feeds, audiences, history, rendered, rendered_bytes: ctx.config.limits.rendered_bytes }
+        FrameWriter {
+            jobs,
+            feeds,
+            audiences,
+            history,
+            rendered,
+            rendered_bytes: ctx.config.limits.delivery.rendered_bytes,
+        }
     }
 }

@@ -135,7 +135,7 @@ impl Feeds {
     /// Who reads too late to fit in is told so when it reads on or resumes.
     fn bound_index(&mut self, ctx: &mut Context, id: SessionId, mut own: usize) {
         let limits = &ctx.config.limits;
-        let (most_own, most) = (limits.index_runs_per_session, limits.index_runs);
+        let (most_own, most) = (limits.delivery.index_runs_per_session, limits.delivery.index_runs);
         while own > 1 && (own > most_own || self.runs > most) {
             let oldest = self.by_session.get_mut(&id).and_then(|feed| feed.index.release_oldest());
             self.unreference(ctx, id, oldest.as_slice());

@@ -21,12 +21,14 @@ pub(in crate::runtime) struct Pacing {
 impl Feed {
     /// Whether agents wait for its reader from now on.
     fn is_far_behind(&self, limits: &Limits) -> bool {
-        self.conn.is_some() && (self.lag() > limits.pace_events || self.unsent_bytes() > limits.pace_bytes)
+        self.conn.is_some()
+            && (self.lag() > limits.delivery.pace_events || self.unsent_bytes() > limits.delivery.pace_bytes)
     }
 
     /// Whether agents that waited for its reader go on.
     fn has_caught_up(&self, limits: &Limits) -> bool {
-        let reads = || self.lag() <= limits.pace_events / 2 && self.unsent_bytes() <= limits.pace_bytes / 2;
+        let reads =
+            || self.lag() <= limits.delivery.pace_events / 2 && self.unsent_bytes() <= limits.delivery.pace_bytes / 2;
         self.conn.is_none() || reads()
     }
 }

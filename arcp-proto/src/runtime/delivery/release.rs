@@ -20,7 +20,7 @@ impl Feeds {
     pub(in crate::runtime) fn acknowledge(&mut self, ctx: &mut Context, id: SessionId, seq: u64) {
         let feed = self.by_session.get_mut(&id).filter(|feed| feed.view.features.has(Feature::Ack));
         if let Some(feed) = feed {
-            let released = feed.acknowledge(seq, ctx.config.limits.ack_lag);
+            let released = feed.acknowledge(seq, ctx.config.limits.delivery.ack_lag);
             self.unreference(ctx, id, &released);
             self.note_released(ctx, id);
         }

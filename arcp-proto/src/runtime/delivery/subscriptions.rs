@@ -44,12 +44,12 @@ impl Subscriptions {
         (request, command): (&WireId, [u8; 32]),
     ) -> Result<(SubscriptionId, NewSubscription), Violation> {
         let principal = &feeds.get(session).ok_or_else(|| Violation::invalid("the session is gone"))?.principal;
-        let most = ctx.config.limits.subscriptions_per_session;
+        let most = ctx.config.limits.session.subscriptions_per_session;
         if self.numbers(session).count() >= most {
             let full = alloc::format!("this session has {most} subscriptions: end one first");
             return Err(Violation::exhausted("subscriptions_per_session", BoundOf::Session, most as u64, full));
         }
-        let most = ctx.config.limits.subscriptions_per_principal;
+        let most = ctx.config.limits.session.subscriptions_per_principal;
         if self.count_of(principal) >= most {
             let (of, full) =
                 (principal.account().bound_of(), "your sessions have too many subscriptions: end one first");

@@ -41,7 +41,7 @@ impl WatchPlan {
         let job = jobs.get(job_id).ok_or_else(gone)?;
         let already = delivery.audiences.is_watched_by(session, job_id) || feed.is_owed_the_end(job_id, job);
         let replayed = watch.history.unwrap_or(watch.after.is_some()) && !already;
-        let most = ctx.config.limits.watches_per_session;
+        let most = ctx.config.limits.session.watches_per_session;
         if !already && delivery.audiences.watches(session) >= most {
             let full = "this session watches too many jobs: unsubscribe from one first";
             return Err(Violation::exhausted("watches_per_session", BoundOf::Session, most as u64, full));

@@ -47,7 +47,7 @@ impl RequestHandler<'_> {
             Command::Subscribe(subscribe) => Some(self.on_subscribe(&subscribe, fingerprint)),
             Command::Unsubscribe { subscription } => Some(self.on_unsubscribe(&subscription)),
         };
-        let bound = self.runtime.ctx.config.limits.seen_ids_per_session;
+        let bound = self.runtime.ctx.config.limits.session.seen_ids_per_session;
         self.runtime.sessions.remember(self.session, self.id.clone(), (fingerprint, answer), bound);
     }
 

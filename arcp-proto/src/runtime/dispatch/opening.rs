@@ -171,7 +171,7 @@ impl<'r> OpeningHandler<'r> {
 /// The agents as a client is told of them. Schemas go to whoever asks for them, as
 /// far as there is room in the welcome.
 fn agents_for(config: &Config, features: Features) -> Vec<AgentEntry> {
-    let room = if features.has(Feature::AgentDetails) { config.limits.result_frame_bytes / 2 } else { 0 };
+    let room = if features.has(Feature::AgentDetails) { config.limits.frame.result_frame_bytes / 2 } else { 0 };
     let mut bytes = 0;
     let told = config.agents.iter().map(|agent| {
         let size = agent.input_schema.as_ref().map_or(0, |schema| schema.as_str().len());

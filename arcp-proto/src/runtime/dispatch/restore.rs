@@ -125,7 +125,7 @@ impl Restorer<'_> {
         command: [u8; 32],
         answer: Reply,
     ) {
-        let bound = self.ctx.config.limits.seen_ids_per_session;
+        let bound = self.ctx.config.limits.session.seen_ids_per_session;
         let answered = (command, Some(answer));
         match principal {
             Some(principal) => self.sessions.remember_of(principal, request, answered, bound),

@@ -118,7 +118,7 @@ impl RequestHandler<'_> {
     /// always may.
     fn check_requests(&self, id: JobId) -> Result<(), Violation> {
         let Runtime { ctx, sessions, delivery, .. } = &*self.runtime;
-        let most = ctx.config.limits.requests_per_job;
+        let most = ctx.config.limits.job.requests_per_job;
         let is_noted = sessions.get(self.session).is_some_and(|session| session.view().correlates());
         let full =
             |requests: &Requests| requests.count() >= most && requests.number_of(self.session, &self.id).is_none();

@@ -94,7 +94,7 @@ impl Writer<'_> {
         let at = self.runtime.position(self.conn);
         let Runtime { ctx, connections, sessions, delivery, .. } = &mut *self.runtime;
         let session = connections.session(self.conn);
-        let most = ctx.config.limits.extension_bytes;
+        let most = ctx.config.limits.session.extension_bytes;
         let attached = session.and_then(|session| sessions.get(session));
         let host_is_full = attached.is_some_and(|session| session.extensions().untaken_bytes() >= most);
         connections.settle(ctx, self.conn, at, host_is_full);

@@ -108,7 +108,7 @@ impl Arrivals {
         if self.has(id) {
             return ctx.observe(Notice::ConnIdInUse { conn: id });
         }
-        if self.len() + others >= ctx.config.limits.handshaking_connections {
+        if self.len() + others >= ctx.config.limits.connection.handshaking_connections {
             return ctx.output(Output::Close { conn: id, reason: CloseReason::TooMany });
         }
         let (view, channel) = (View::before_handshake(transport == Transport::Lines), Channel::new(id));
@@ -128,7 +128,7 @@ impl Arrivals {
     pub(in crate::runtime) fn on_received(&mut self, ctx: &mut Context, id: ConnId, bytes: &[u8]) -> Option<Arrived> {
         let arrival = self.by_id.get_mut(&id).filter(|arrival| arrival.channel.leaving().is_none())?;
         let limits = &ctx.config.limits;
-        let header = match frame::ingest(bytes, limits.handshake_frame_bytes, limits.json_depth) {
+        let header = match frame::ingest(bytes, limits.frame.handshake_frame_bytes, limits.frame.json_depth) {
             Ok(text) => Header::read(text).map_err(|unreadable| (unreadable.subject, unreadable.violation)),
             Err(violation) => Err((Subject::of_refused(bytes), violation)),
         };
@@ -150,7 +150,10 @@ impl Arrivals {
         let Some(arrival) = self.by_id.get_mut(&id).filter(|arrival| arrival.channel.leaving().is_none()) else {
             return;
         };
-        arrival.refuse(ctx, Refusal::of(RefusedKind::Session, too_long(ctx.config.limits.handshake_frame_bytes), None));
+        arrival.refuse(
+            ctx,
+            Refusal::of(RefusedKind::Session, too_long(ctx.config.limits.frame.handshake_frame_bytes), None),
+        );
         arrival.channel.leave(ctx, CloseReason::TooLong);
     }
 

@@ -25,7 +25,7 @@ impl Judging {
         credential: Credential,
         challenge: Option<String>,
     ) -> Result<OpId, Violation> {
-        let most = ctx.config.limits.handshaking_connections;
+        let most = ctx.config.limits.connection.handshaking_connections;
         if self.0.len() >= most {
             let full = "too many credentials are being judged: try again later";
             return Err(Violation::exhausted("handshaking_connections", BoundOf::Runtime, most as u64, full));

@@ -86,7 +86,7 @@ impl Job {
             AgentCall::Heartbeat | AgentCall::Remaining => Ok(()),
             AgentCall::Emit { kind, body } => {
                 // Nothing is lost without a trace.
-                let event = emitted(&kind, &body, ctx.config.limits.event_body_bytes)
+                let event = emitted(&kind, &body, ctx.config.limits.frame.event_body_bytes)
                     .unwrap_or_else(|why| warning(&alloc::format!("an event was dropped: {why}")));
                 self.append(ctx, event, true);
                 Ok(())
@@ -113,7 +113,7 @@ impl Job {
         let done = match call {
             AgentCall::Heartbeat => return AgentReply::Taken { event: None },
             AgentCall::Remaining => return AgentReply::Remaining(self.run.remaining(ctx, self.id)),
-            AgentCall::Emit { kind, body } => match emitted(&kind, &body, ctx.config.limits.event_body_bytes) {
+            AgentCall::Emit { kind, body } => match emitted(&kind, &body, ctx.config.limits.frame.event_body_bytes) {
                 Ok(event) => {
                     self.append(ctx, event, true);
                     Ok(())

@@ -28,7 +28,7 @@ impl Job {
         if asked && !can_restart(self, ctx) {
             return Err(Fault("the agent is not started again after a restart of the runtime: its state is not kept"));
         }
-        if state.len() > ctx.config.limits.checkpoint_bytes {
+        if state.len() > ctx.config.limits.job.checkpoint_bytes {
             return Err(Fault("the checkpoint is larger than this runtime allows"));
         }
         let name = prefixed("chk_", ctx.entropy.ulid(ctx.now.utc));
@@ -78,7 +78,7 @@ fn can_restart(job: &Job, ctx: &Context) -> bool {
 
 /// Why a job cannot go on that ran when the runtime before this one ended.
 fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
-    let most = ctx.config.limits.restarts;
+    let most = ctx.config.limits.job.restarts;
     if job.state.is_cancelling() {
         return Some(Cause::Cancelled);
     }

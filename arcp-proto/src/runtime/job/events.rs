@@ -156,12 +156,12 @@ impl Events {
 
     /// Whether more are held in memory than may be.
     pub(super) fn is_too_large(&self, limits: &Limits) -> bool {
-        self.held.len() > limits.job_events || self.bytes > limits.job_event_bytes
+        self.held.len() > limits.history.job_events || self.bytes > limits.history.job_event_bytes
     }
 
     /// Whether more are kept in the store than may be.
     pub(super) fn is_kept_too_large(&self, limits: &Limits) -> bool {
-        self.history.kept() > limits.kept_job_events || self.history.bytes() > limits.kept_job_bytes
+        self.history.kept() > limits.history.kept_job_events || self.history.bytes() > limits.history.kept_job_bytes
     }
 }
 

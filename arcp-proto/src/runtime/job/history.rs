@@ -65,7 +65,7 @@ struct Group {
 impl History {
     /// A history without events.
     pub(in crate::runtime) fn new(limits: &Limits) -> History {
-        let group_events = (limits.kept_job_events / GROUPS).clamp(16, GROUPS) as u64;
+        let group_events = (limits.history.kept_job_events / GROUPS).clamp(16, GROUPS) as u64;
         History {
             group_events,
             gone: 0,
@@ -321,10 +321,14 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::HistoryLimits;
 
     #[test]
     fn what_came_after_a_moment_is_known_as_long_as_the_moment_is() {
-        let mut history = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
+        let mut history = History::new(&Limits {
+            history: HistoryLimits { kept_job_events: 16, ..HistoryLimits::default() },
+            ..Limits::default()
+        });
         for n in 1..=40 {
             history.push(n, EventClass::Log, 10, UtcMs(1000 + n / 2), Timestamp(0));
         }
@@ -354,14 +358,20 @@ mod tests {
         assert_eq!((again.first(), again.count(), again.bytes()), (1025, 2049, 10_250));
         assert_eq!(again.class(1026), Some(EventClass::Thought));
         assert_eq!((history.trim(), history.trim()), (Some(2048), None), "the last group stays");
-        let mut long = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
+        let mut long = History::new(&Limits {
+            history: HistoryLimits { kept_job_events: 16, ..HistoryLimits::default() },
+            ..Limits::default()
+        });
         for n in 1..=100 * 16 {
             long.push(n, EventClass::Log, 10, UtcMs(n), Timestamp(n));
         }
         assert_eq!(long.purgeable(Timestamp(u64::MAX), u64::MAX), Some(64 * 16), "a step at a time");
         assert_eq!(long.purgeable(Timestamp(40), u64::MAX), Some(32));
         assert_eq!(long.purgeable(Timestamp(u64::MAX), 48), Some(32));
-        let mut result = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
+        let mut result = History::new(&Limits {
+            history: HistoryLimits { kept_job_events: 16, ..HistoryLimits::default() },
+            ..Limits::default()
+        });
         for n in 1..=100 {
             let class = if n < 40 { EventClass::Log } else { EventClass::Chunk };
             result.push(n, class, 10, UtcMs(n), Timestamp(0));
@@ -372,7 +382,10 @@ mod tests {
     #[test]
     fn events_of_some_classes_are_found_by_how_many_came_before_them() {
         let class = |n: u64| EventClass::ALL[usize::try_from(n * n / 7 % 11).expect("small")];
-        let mut history = History::new(&Limits { kept_job_events: 16, ..Limits::default() });
+        let mut history = History::new(&Limits {
+            history: HistoryLimits { kept_job_events: 16, ..HistoryLimits::default() },
+            ..Limits::default()
+        });
         for n in 1..=2000 {
             history.push(n, class(n), 1, UtcMs(n), Timestamp(0));
         }

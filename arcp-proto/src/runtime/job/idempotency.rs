@@ -69,11 +69,11 @@ impl Keys {
         let wait = self.next_expiry().map_or(Duration::ZERO, |at| at.since(now));
         let account = principal.account();
         let own = self.per_account.get(&account).copied().unwrap_or(0);
-        if own >= limits.keys_per_principal {
-            let (most, full) = (limits.keys_per_principal as u64, "too many of your idempotency keys are held");
+        if own >= limits.job.keys_per_principal {
+            let (most, full) = (limits.job.keys_per_principal as u64, "too many of your idempotency keys are held");
             return Err(no_room(wait, "keys_per_principal", account.bound_of(), most, full));
         }
-        let most = if account.is_anonymous() { limits.without_reserve(limits.keys) } else { limits.keys };
+        let most = if account.is_anonymous() { limits.without_reserve(limits.job.keys) } else { limits.job.keys };
         if self.claims.len() >= most {
             return Err(no_room(wait, "keys", BoundOf::Runtime, most as u64, "too many idempotency keys are held"));
         }

@@ -85,7 +85,7 @@ impl Jobs {
     /// there are too many.
     pub(in crate::runtime) fn one_too_many(&self, principal: &Principal, limits: &Limits) -> Option<JobId> {
         let ended = self.shares.of(&principal.account()).ended;
-        self.table.oldest_listed(principal).filter(|_| ended > limits.ended_jobs_per_principal)
+        self.table.oldest_listed(principal).filter(|_| ended > limits.job.ended_jobs_per_principal)
     }
 
     /// A job that is over leaves the listings: only what refers to it keeps it.
@@ -106,8 +106,8 @@ impl Jobs {
     /// The job that ended first, if those that are over hold too much in memory or
     /// the store keeps too much, but not this one.
     pub(in crate::runtime) fn one_too_heavy(&self, config: &Config, but: JobId) -> Option<JobId> {
-        let in_memory = self.table.ended_bytes > config.limits.ended_bytes;
-        let in_store = config.history && self.table.kept_bytes() > config.limits.kept_bytes;
+        let in_memory = self.table.ended_bytes > config.limits.history.ended_bytes;
+        let in_store = config.history && self.table.kept_bytes() > config.limits.history.kept_bytes;
         self.table.first_settled().filter(|id| *id != but && (in_memory || in_store))
     }
 

@@ -77,9 +77,10 @@ impl Table {
         let limits = &ctx.config.limits;
         let events = self.get(id).map(|job| &job.events);
         if ctx.config.history {
-            self.kept_bytes() > limits.kept_bytes || events.is_some_and(|events| events.is_kept_too_large(limits))
+            self.kept_bytes() > limits.history.kept_bytes
+                || events.is_some_and(|events| events.is_kept_too_large(limits))
         } else {
-            self.bytes() > limits.log_bytes || events.is_some_and(|events| events.is_too_large(limits))
+            self.bytes() > limits.history.log_bytes || events.is_some_and(|events| events.is_too_large(limits))
         }
     }
 
@@ -184,7 +185,7 @@ impl Table {
     ) {
         self.change(growing, |job| job.events.fit(limits, durable, unsent.min(new)));
         let mut all_owed = false;
-        while self.bytes() > limits.log_bytes {
+        while self.bytes() > limits.history.log_bytes {
             let ended = if all_owed { None } else { self.memory.first_not_owed(durable, &is_owed) };
             // Of those that were not looked at yet some may not be owed.
             all_owed |= ended.is_none() && self.memory.looked_at == LogPos(0);
@@ -239,8 +240,8 @@ impl Table {
             let may_go = job.history().first_group_end() < unsent;
             let id = match oldest {
                 _ if own && may_go => growing,
-                Some((_, ended)) if self.kept_bytes() > limits.kept_bytes => ended,
-                None if self.kept_bytes() > limits.kept_bytes && may_go => growing,
+                Some((_, ended)) if self.kept_bytes() > limits.history.kept_bytes => ended,
+                None if self.kept_bytes() > limits.history.kept_bytes && may_go => growing,
                 Some(_) | None => return trimmed,
             };
             match self.change(id, |job| job.events.trim()).flatten() {

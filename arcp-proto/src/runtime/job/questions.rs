@@ -39,7 +39,7 @@ impl Questions {
         if self.open.iter().any(|open| open.id == id) {
             return Err(Violation::invalid("a call with this id is not answered yet: choose another one"));
         }
-        let most = limits.open_calls_per_job;
+        let most = limits.delivery.open_calls_per_job;
         if self.open.len() >= most {
             let full = alloc::format!("{most} calls of this job wait for their answers: call again after the first");
             return Err(Violation::exhausted("open_calls_per_job", BoundOf::Job, most as u64, full));

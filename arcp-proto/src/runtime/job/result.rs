@@ -158,7 +158,7 @@ impl Job {
         let result_id = prefixed("res_", ctx.entropy.ulid(ctx.now.utc));
         let first = self.run.stream.is_none();
         let stream = self.run.stream.get_or_insert_with(|| Stream::new(result_id, terms));
-        if let Err(fault) = stream.take(&data, more, terms.budget(), ctx.config.limits.result_bytes) {
+        if let Err(fault) = stream.take(&data, more, terms.budget(), ctx.config.limits.frame.result_bytes) {
             self.run.stream.take_if(|_| first);
             return Err(fault);
         }

@@ -1,7 +1,7 @@
 //! Shares: how much one principal may hold of what everybody needs.
 //!
 //! Of what the others leave it may hold
-//! [`principal_share`](crate::limits::Limits::principal_share) percent, but one
+//! [`principal_share`](crate::limits::JobLimits::principal_share) percent, but one
 //! in any case; and the last one only if it holds none. So whoever comes next
 //! finds something, however much those before it asked for.
 
@@ -120,25 +120,25 @@ impl Shares {
 
     /// Jobs that are not over, of the table that all share.
     pub(super) fn live(&self, account: &Account, limits: &Limits) -> Held {
-        self.held(account, limits, limits.jobs, |share| share.live)
+        self.held(account, limits, limits.job.jobs, |share| share.live)
     }
 
     /// Bytes of input of jobs that have not started, of what all may hold.
     pub(super) fn waiting_bytes(&self, account: &Account, limits: &Limits) -> Held {
-        self.held(account, limits, limits.waiting_input_bytes, |share| share.waiting_bytes)
+        self.held(account, limits, limits.job.waiting_input_bytes, |share| share.waiting_bytes)
     }
 
     /// Whether an account has its share or more of a table of jobs that is full.
     pub(super) fn is_beyond_its_jobs(&self, account: &Account, jobs: usize, limits: &Limits) -> bool {
         let share = self.of(account);
         let own = share.live + share.ended;
-        own >= Held { own, all: jobs.max(own), total: limits.jobs }.share(limits.principal_share)
+        own >= Held { own, all: jobs.max(own), total: limits.job.jobs }.share(limits.job.principal_share)
     }
 
     /// Whether an account may have a slot for one agent more.
     pub(super) fn may_run(&self, account: &Account, limits: &Limits) -> bool {
-        let running = self.held(account, limits, limits.running_jobs, |share| share.running);
-        running.check(1, limits.principal_share).is_ok()
+        let running = self.held(account, limits, limits.job.running_jobs, |share| share.running);
+        running.check(1, limits.job.principal_share).is_ok()
     }
 }
 

@@ -63,7 +63,7 @@ impl Jobs {
     /// Why not.
     pub(in crate::runtime) fn check(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<Submission, Violation> {
         let SubmitContext { submit, principal, .. } = asked;
-        check_authority(submit, ctx.config.limits.lease_bytes)?;
+        check_authority(submit, ctx.config.limits.job.lease_bytes)?;
         // Only a key makes anybody compare what was asked for.
         let key = submit
             .key
@@ -94,17 +94,17 @@ impl Jobs {
         let account = principal.account();
         let own = account.bound_of();
         let live = self.shares.live(&account, limits);
-        if live.own >= limits.jobs_per_principal {
-            let most = limits.jobs_per_principal as u64;
+        if live.own >= limits.job.jobs_per_principal {
+            let most = limits.job.jobs_per_principal as u64;
             let full = alloc::format!("{most} of your jobs have not ended: submit again when some have");
             return Err(Violation::exhausted("jobs_per_principal", own, most, full));
         }
-        live.admit(1, limits.principal_share, own, "jobs", "jobs that have not ended")?;
+        live.admit(1, limits.job.principal_share, own, "jobs", "jobs that have not ended")?;
         let none = Json::empty_object();
         let input = asked.submit.input.as_ref().unwrap_or(&none);
         let input = waiting_bytes(input, asked.invocation.extensions.as_ref());
         let waiting = self.shares.waiting_bytes(&account, limits);
-        let most = limits.waiting_input_bytes_per_principal;
+        let most = limits.job.waiting_input_bytes_per_principal;
         if waiting.own + input > most {
             let full =
                 alloc::format!("the inputs of your jobs that have not started have more than {most} bytes: wait");
@@ -112,10 +112,10 @@ impl Jobs {
             return Err(Violation::exhausted(bound, own, most as u64, full));
         }
         let what = "the inputs of jobs that have not started";
-        waiting.admit(input, limits.principal_share, own, "waiting_input_bytes", what)?;
-        if self.table.len() >= limits.jobs && self.to_forget(ctx, principal).is_none() {
+        waiting.admit(input, limits.job.principal_share, own, "waiting_input_bytes", what)?;
+        if self.table.len() >= limits.job.jobs && self.to_forget(ctx, principal).is_none() {
             let full = "the runtime holds too many jobs: submit again when some have ended";
-            return Err(Violation::exhausted("jobs", BoundOf::Runtime, limits.jobs as u64, full));
+            return Err(Violation::exhausted("jobs", BoundOf::Runtime, limits.job.jobs as u64, full));
         }
         if asked.submit.key.is_some() {
             self.keys.check_room(principal, limits, ctx.now.mono)?;
@@ -128,7 +128,7 @@ impl Jobs {
     /// the first of all. Its agent is gone.
     pub(in crate::runtime) fn to_forget(&self, ctx: &Context, principal: &Principal) -> Option<JobId> {
         let limits = &ctx.config.limits;
-        if self.table.len() < limits.jobs {
+        if self.table.len() < limits.job.jobs {
             return None;
         }
         let beyond = self.shares.is_beyond_its_jobs(&principal.account(), self.table.len(), limits);

@@ -179,8 +179,8 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
 fn every_wait_is_over_when_its_waker_comes() {
     for wait in [Wait::Store, Wait::Slot, Wait::Reader(session()), Wait::Pace, Wait::Silence, Wait::Answer] {
         let mut ctx = context(|config| {
-            config.limits.running_jobs = 1;
-            config.limits.agent_credit = if wait == Wait::Answer { 2 } else { 1 };
+            config.limits.job.running_jobs = 1;
+            config.limits.delivery.agent_credit = if wait == Wait::Answer { 2 } else { 1 };
             config.heartbeat = (wait == Wait::Silence).then_some(Duration::from_secs(30));
         });
         let mut jobs = Jobs::default();
@@ -234,8 +234,8 @@ fn a_job_ends_by_the_first_cause_that_holds() {
 #[test]
 fn what_is_not_numbered_yet_stays_in_memory() {
     let mut ctx = context(|config| {
-        config.limits.job_events = 4;
-        config.limits.log_bytes = 2000;
+        config.limits.history.job_events = 4;
+        config.limits.history.log_bytes = 2000;
     });
     let mut jobs = Jobs::default();
     let job = running(&mut ctx, &mut jobs, None);

@@ -81,8 +81,8 @@ impl AgentRun {
     /// What its agent may call to begin with: nothing yet, if a reader that paces
     /// it is far behind.
     pub(super) fn first_credit(&mut self, limits: &Limits, reader: Option<SessionId>) -> Credit {
-        let bytes = i64::try_from(limits.agent_credit_bytes).unwrap_or(i64::MAX);
-        let all = Credit { calls: limits.agent_credit, bytes };
+        let bytes = i64::try_from(limits.delivery.agent_credit_bytes).unwrap_or(i64::MAX);
+        let all = Credit { calls: limits.delivery.agent_credit, bytes };
         self.waits.extend(reader.map(Wait::Reader));
         let (owed, credit) = if reader.is_some() { (all, Credit::default()) } else { (Credit::default(), all) };
         (self.allowance.owed, self.allowance.credit) = (owed, credit);

@@ -96,8 +96,10 @@ impl Admission {
         let own_idle = sessions.and_then(|sessions| sessions.idle.first()).map(|(_, id)| *id);
         let idle_anonymous = self.idle_anonymous.first().map(|(_, id)| *id);
         let (most_own, most) = match account {
-            Account::Known(_) => (limits.sessions_per_principal, limits.sessions),
-            Account::Anonymous(_) => (limits.anonymous_sessions_per_network, limits.without_reserve(limits.sessions)),
+            Account::Known(_) => (limits.session.sessions_per_principal, limits.session.sessions),
+            Account::Anonymous(_) => {
+                (limits.session.anonymous_sessions_per_network, limits.without_reserve(limits.session.sessions))
+            }
         };
         let full = |bound, of, most: usize, message| Violation::exhausted(bound, of, most as u64, message);
         if own >= most_own {
@@ -112,9 +114,9 @@ impl Admission {
             };
             return Some((full(bound, account.bound_of(), most_own, message), own_idle));
         }
-        if account.is_anonymous() && self.anonymous >= limits.anonymous_sessions {
+        if account.is_anonymous() && self.anonymous >= limits.session.anonymous_sessions {
             let message = "too many sessions without a credential: try again later";
-            let most = limits.anonymous_sessions;
+            let most = limits.session.anonymous_sessions;
             return Some((full("anonymous_sessions", BoundOf::Anonymous, most, message), idle_anonymous));
         }
         let message = "the runtime has too many sessions: try again later";

@@ -379,7 +379,7 @@ impl Sessions {
             }
         }
         self.forget_seen_of(&session.principal, jobs.table().has_any(&session.principal));
-        self.ended.add(session.token, session.principal, ctx.config.limits.ended_sessions);
+        self.ended.add(session.token, session.principal, ctx.config.limits.session.ended_sessions);
         ctx.effect(Effect::SessionOver(id));
         true
     }
