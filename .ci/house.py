@@ -43,8 +43,6 @@ MAY_BE_LARGE = {
     "arcp-proto Connections": "to be divided",
     "arcp-proto Client": "to be divided",
     "arcp-proto Payload": "to be divided",
-    "arcp-proto Limits": "to be divided by what is bounded",
-    "arcp-proto Config": "to be divided",
     "arcp-proto Header": "to be divided",
     "arcp-blocking Connections": "to be divided",
 }

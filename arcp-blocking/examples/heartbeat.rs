@@ -41,7 +41,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let (mut tokens, token) = (BearerTokens::default(), Secret::new("a-token".into()));
     tokens.add(&token, Principal::new("alice").ok_or("a principal has a name")?);
     let mut config = Config::new("example", "1.0.0");
-    config.heartbeat = Some(Duration::from_secs(1));
+    config.timing.heartbeat = Some(Duration::from_secs(1));
     config.heartbeat_agents = ["steady".to_string(), "silent".to_string()].into();
     let host = Host::new(config, registry).with_authenticator(tokens);
     let server = Server::bind(&ServerConfig::new(([127, 0, 0, 1], 0).into()), host)?;

@@ -157,7 +157,7 @@ impl Connections {
         let limits = config.limits.clone();
         Connections {
             registry,
-            slow_reader_grace: config.slow_reader_grace,
+            slow_reader_grace: config.timing.slow_reader_grace,
             admission: Admission::new(
                 limits.connection.handshaking_connections,
                 limits.connection.handshaking_connections_per_network,

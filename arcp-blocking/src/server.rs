@@ -146,9 +146,9 @@ impl ServerHandle {
     }
 
     /// Ends a job, whoever submitted it: as by a cancel, with
-    /// [`Config::cancel_grace`]. One that is over stays as it is.
+    /// [`Timing::cancel_grace`]. One that is over stays as it is.
     ///
-    /// [`Config::cancel_grace`]: arcp_proto::runtime::Config::cancel_grace
+    /// [`Timing::cancel_grace`]: arcp_proto::runtime::Timing::cancel_grace
     pub fn cancel_job(&self, job: JobId, reason: Option<String>) {
         self.0.inbox.put(Input::Operator(Operator::CancelJob { job, reason }));
     }

@@ -63,7 +63,7 @@ fn start(token: &str) -> Result<(Server, arcp_blocking::Target), Failure> {
         tokens.add(&Secret::new(token.to_string()), principal);
     }
     let mut config = Config::new("arcp-demo", env!("CARGO_PKG_VERSION"));
-    config.cancel_grace = Duration::from_secs(5);
+    config.timing.cancel_grace = Duration::from_secs(5);
     let host = Host::new(config, registry).with_authenticator(tokens);
     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let server =

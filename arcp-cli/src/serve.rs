@@ -256,11 +256,11 @@ fn observe(notice: &Notice) {
 fn config(args: &Serve, place: &Place) -> Result<Config, Failure> {
     let mut config = Config::new("arcp", env!("CARGO_PKG_VERSION"));
     config.anonymous = args.anonymous;
-    config.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
-    config.resume_window = args.resume_window;
-    config.job_retention = Some(args.keep.unwrap_or(place.keeps_jobs_for()));
+    config.timing.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
+    config.timing.resume_window = args.resume_window;
+    config.timing.job_retention = Some(args.keep.unwrap_or(place.keeps_jobs_for()));
     config.limits.history.kept_bytes = args.store_max;
-    config.session_lease = args.session_lease;
+    config.timing.session_lease = args.session_lease;
     config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();
     config.auditors = known(args, "--auditor", &args.auditors)?;
     config.operators = known(args, "--operator", &args.operators)?;
@@ -269,7 +269,7 @@ fn config(args: &Serve, place: &Place) -> Result<Config, Failure> {
         // Small enough to be seen by hand.
         config.limits.delivery.ack_lag = 200;
     }
-    config.cancel_grace = args.cancel_grace.unwrap_or(Duration::from_secs(if args.samples { 5 } else { 30 }));
+    config.timing.cancel_grace = args.cancel_grace.unwrap_or(Duration::from_secs(if args.samples { 5 } else { 30 }));
     config.compat = args.compat;
     config.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(config)

@@ -68,7 +68,7 @@ impl fmt::Display for WireId {
 
 /// An idempotency key, which its client chooses: the same key of the same
 /// principal gives the same job, for as long as
-/// [`Config::key_window`](crate::runtime::Config::key_window) (1.1 §7.2). Any
+/// [`Timing::key_window`](crate::runtime::Timing::key_window) (1.1 §7.2). Any
 /// text of 1 to 256 bytes.
 ///
 /// ```

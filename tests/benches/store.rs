@@ -320,7 +320,7 @@ fn runtime() -> Runtime {
     let mut config = Config::new("bench", "1").with_agent("slow", &[]);
     config.history = true;
     config.anonymous = true;
-    config.heartbeat = None;
+    config.timing.heartbeat = None;
     Runtime::new(
         config,
         Seeds { public: [1; 32], secret: [2; 32] },

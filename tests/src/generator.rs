@@ -75,11 +75,11 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     if seed.is_multiple_of(3) {
         // Events go while their jobs go on, sixteen at once.
         options.config.limits.history.kept_job_events = 64;
-        options.config.resume_window = Duration::from_secs(20);
+        options.config.timing.resume_window = Duration::from_secs(20);
     }
     if seed.is_multiple_of(4) {
         // Ended jobs stay when nobody can resume to them any more.
-        options.config.job_retention = Some(options.config.resume_window + Duration::from_secs(300));
+        options.config.timing.job_retention = Some(options.config.timing.resume_window + Duration::from_secs(300));
     }
     if seed.is_multiple_of(5) {
         options.config.auditors = [Principal::new("c").expect("a name")].into();

@@ -60,7 +60,7 @@ impl Running {
             tokens.add(&Secret::new(format!("tok-{name}")), Principal::new(name).expect("a name"));
         }
         let mut config = Config::new("test", "1");
-        config.cancel_grace = Duration::from_secs(1);
+        config.timing.cancel_grace = Duration::from_secs(1);
         change(&mut config);
         Host::new(config, registry).with_authenticator(tokens).with_store(store)
     }

@@ -62,7 +62,7 @@ impl Options {
             config = config.with_agent(agent, &[]);
         }
         config = config.with_agent("echo", &["1.0.0", "2.0.0"]);
-        config.cancel_grace = Duration::from_secs(5);
+        config.timing.cancel_grace = Duration::from_secs(5);
         config.history = true;
         // Said only where a test is about it.
         config.limits.delivery.ack_lag = 1_000_000;

@@ -345,7 +345,7 @@ impl Bare {
 
 #[test]
 fn silence_is_judged_after_what_had_arrived() {
-    let mut bare = Bare::new(|config| config.heartbeat = Some(Duration::from_secs(30)));
+    let mut bare = Bare::new(|config| config.timing.heartbeat = Some(Duration::from_secs(30)));
     let peers = [1, 2, 3].map(|n| bare.open(n, "session.hello", hello_payload("t")));
     // Nobody ran the driver for long; two frames wait in its buffers.
     bare.now.mono = bare.now.mono + Duration::from_secs(700);
@@ -361,7 +361,7 @@ fn silence_is_judged_after_what_had_arrived() {
 
 #[test]
 fn a_client_chooses_no_nonce() {
-    let mut bare = Bare::new(|config| config.session_lease = Some(Duration::from_secs(60)));
+    let mut bare = Bare::new(|config| config.timing.session_lease = Some(Duration::from_secs(60)));
     let auth = |token: &str| json!({"auth": {"scheme": "bearer", "token": token}});
     let known = bare.open(1, "session.open", auth("t"));
     bare.say(known, "session.authenticate", json!({"response": "t", "nonce": "of its own"}));

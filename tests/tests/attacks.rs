@@ -73,7 +73,7 @@ fn who_reads_no_pongs_is_closed_as_one_who_reads_too_slowly() {
     let server = Running::start(&[], |config| {
         // Much, so that the socket is full before long.
         config.limits.connection.pong_bytes_per_connection = 1 << 20;
-        config.slow_reader_grace = Duration::from_millis(200);
+        config.timing.slow_reader_grace = Duration::from_millis(200);
     });
     let witness = Witness::start(&server.url(), "tok-b");
     let (mut socket, welcome) = server.session("tok-a");

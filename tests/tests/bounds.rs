@@ -395,7 +395,7 @@ fn idempotency_keys_have_a_bound() {
     let mut world = World::configured(26, |config| {
         config.limits.job.keys_per_principal = 2;
         config.limits.job.keys = 3;
-        config.key_window = Duration::from_secs(60);
+        config.timing.key_window = Duration::from_secs(60);
     });
     let keyed = |key: &str| json!({"agent": "echo", "idempotency_key": key});
     let ask = |world: &mut World, principal: &str, keys: &[&str]| -> Vec<Value> {
@@ -449,7 +449,7 @@ fn an_agent_that_takes_more_credit_than_it_has_fails() {
 fn ended_sessions_remembered_have_a_bound() {
     let mut world = World::configured(29, |config| {
         config.limits.session.ended_sessions = 1;
-        config.resume_window = Duration::from_secs(1);
+        config.timing.resume_window = Duration::from_secs(1);
     });
     let mut welcomes = Vec::new();
     for _ in 0..2 {

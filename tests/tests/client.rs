@@ -123,7 +123,7 @@ fn a_submit_without_an_answer_is_given_again_and_runs_once() {
 fn when_the_session_is_gone_its_jobs_are_brought_to_a_new_one() {
     for family in FAMILIES {
         let mut options = Options::new(4);
-        options.config.resume_window = Duration::from_secs(5);
+        options.config.timing.resume_window = Duration::from_secs(5);
         let mut world = World::new(options);
         world.family = family;
         let client = world.add_client("a");
@@ -159,7 +159,7 @@ fn when_the_session_is_gone_its_jobs_are_brought_to_a_new_one() {
 fn b12_what_is_no_longer_kept_when_a_client_comes_back_is_said_and_the_rest_follows() {
     for family in FAMILIES {
         let mut options = Options::new(14);
-        options.config.resume_window = Duration::from_secs(5);
+        options.config.timing.resume_window = Duration::from_secs(5);
         options.config.limits.history.kept_job_events = 64;
         let mut world = World::new(options);
         world.family = family;

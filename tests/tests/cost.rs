@@ -42,7 +42,7 @@ struct Cost {
 impl Stage {
     fn new(change: impl FnOnce(&mut Config)) -> Stage {
         let mut config = Config::new("cost", "1").with_agent("it", &[]);
-        config.heartbeat = None;
+        config.timing.heartbeat = None;
         config.limits.job.principal_share = 100;
         change(&mut config);
         let now = Now { mono: Timestamp(1), utc: UtcMs(1_767_225_600_000) };

@@ -394,7 +394,7 @@ fn a_driver_may_move_to_another_thread() {
 #[test]
 fn a_deadline_is_put_off_while_more_has_arrived_but_not_for_ever() {
     let mut looped = Loop::start(Failing::default(), |mut host| {
-        host.config.handshake_timeout = Duration::from_millis(1);
+        host.config.timing.handshake_timeout = Duration::from_millis(1);
         host
     });
     // This one says nothing.

@@ -12,9 +12,9 @@ const RETENTION: Duration = Duration::from_secs(2 * 3600);
 fn world(seed: u64, history: bool) -> World {
     World::configured(seed, |config| {
         config.history = history;
-        config.heartbeat = None;
-        config.resume_window = WINDOW;
-        config.job_retention = Some(RETENTION);
+        config.timing.heartbeat = None;
+        config.timing.resume_window = WINDOW;
+        config.timing.job_retention = Some(RETENTION);
     })
 }
 
@@ -82,8 +82,8 @@ fn what_a_client_was_sent_is_not_kept_for_it_as_long_as_the_job_is() {
 #[test]
 fn ended_jobs_that_hold_too_much_are_forgotten_first_ended_first() {
     let mut world = World::configured(3, |config| {
-        config.heartbeat = None;
-        config.job_retention = Some(RETENTION);
+        config.timing.heartbeat = None;
+        config.timing.job_retention = Some(RETENTION);
         config.limits.history.ended_bytes = 30 << 10;
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
@@ -108,8 +108,8 @@ fn small_ended_jobs_that_the_store_has_no_room_for_are_forgotten_first_ended_fir
     for restart in [false, true] {
         let mut world = World::configured(6, |config| {
             config.history = true;
-            config.heartbeat = None;
-            config.job_retention = Some(RETENTION);
+            config.timing.heartbeat = None;
+            config.timing.job_retention = Some(RETENTION);
             config.limits.history.kept_bytes = 20_000;
         });
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");

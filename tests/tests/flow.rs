@@ -82,7 +82,7 @@ fn events_of(world: &mut World, job: &Value) -> u64 {
 fn b51_a_reader_that_never_comes_back_is_closed_and_can_resume() {
     let mut world = World::configured(3, |config| {
         config.limits.delivery.pace_events = 32;
-        config.heartbeat = None;
+        config.timing.heartbeat = None;
     });
     let (mut slow, welcome) = Raw::hello(&mut world, "tok-a");
     slow.submit(&mut world, json!({"agent": "chatty", "input": {"count": 3000}}));
@@ -188,7 +188,7 @@ fn frames_per_event_do_not_depend_on_idle_sessions() {
     // Not a time: the number of outputs and their size is the same whoever
     // else is there.
     let outputs = |idle: usize| {
-        let mut world = World::configured(9, |config| config.heartbeat = None);
+        let mut world = World::configured(9, |config| config.timing.heartbeat = None);
         let others: Vec<Raw> = (0..idle).map(|_| Raw::hello(&mut world, "tok-idle").0).collect();
         let (mut raw, _) = Raw::hello(&mut world, "tok-a");
         let before = world.oracle.frames;

@@ -14,7 +14,7 @@ fn events_that_are_taken_back_from_a_reader_are_not_counted_as_unsent() {
     let mut world = World::configured(1, |config| {
         config.history = false;
         config.limits.history.job_events = 64;
-        config.slow_reader_grace = Duration::from_secs(3600);
+        config.timing.slow_reader_grace = Duration::from_secs(3600);
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let (mut reader, _) = Raw::hello(&mut world, "tok-a");
@@ -45,8 +45,8 @@ fn jobs_that_are_owed_to_a_reader_do_not_keep_those_that_ended_after_them() {
         config.history = false;
         config.limits.history.log_bytes = BOUND;
         config.limits.job.ended_jobs_per_principal = 1000;
-        config.slow_reader_grace = Duration::from_secs(3600);
-        config.heartbeat = None;
+        config.timing.slow_reader_grace = Duration::from_secs(3600);
+        config.timing.heartbeat = None;
     });
     let text = "x".repeat(2000);
     let mut owed_to = Vec::new();
@@ -81,8 +81,8 @@ fn whoever_reads_loses_nothing_for_who_does_not() {
     let mut world = World::configured(3, |config| {
         config.history = false;
         config.limits.history.log_bytes = 64 << 10;
-        config.slow_reader_grace = Duration::from_secs(3600);
-        config.heartbeat = None;
+        config.timing.slow_reader_grace = Duration::from_secs(3600);
+        config.timing.heartbeat = None;
     });
     let text = "x".repeat(2000);
     for _ in 0..4 {
@@ -119,7 +119,7 @@ fn the_end_of_a_job_does_not_go_to_make_room_for_itself() {
     let mut world = World::configured(4, |config| {
         config.history = false;
         config.limits.history.log_bytes = 4000;
-        config.heartbeat = None;
+        config.timing.heartbeat = None;
     });
     let (mut other, _) = Raw::hello(&mut world, "tok-b");
     let accepted = other.submit(&mut world, json!({"agent": "waiter"}));
@@ -151,7 +151,7 @@ fn the_pieces_of_a_result_do_not_go_to_make_room_for_its_last_ones() {
         config.limits.frame.result_frame_bytes = 4096;
         config.limits.history.kept_job_events = 1000;
         config.limits.history.kept_bytes = 20_000;
-        config.heartbeat = None;
+        config.timing.heartbeat = None;
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let accepted = owner.submit(&mut world, json!({"agent": "waiter"}));
@@ -169,8 +169,8 @@ fn what_was_read_back_and_sent_is_not_counted_as_unsent() {
         config.limits.history.job_events = 16;
         config.limits.delivery.agent_credit_bytes = 20_000;
         config.limits.delivery.pace_bytes = 40_000;
-        config.slow_reader_grace = Duration::from_secs(3600);
-        config.heartbeat = None;
+        config.timing.slow_reader_grace = Duration::from_secs(3600);
+        config.timing.heartbeat = None;
     });
     let (mut other, _) = Raw::hello(&mut world, "tok-a");
     let talks = other.submit(&mut world, json!({"agent": "waiter"}));

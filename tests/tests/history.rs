@@ -166,7 +166,7 @@ fn a_read_that_fails_or_hangs_is_said_and_loses_nothing() {
 fn who_comes_back_before_a_read_is_done_does_not_pay_for_it() {
     let mut world = World::configured(14, |config| {
         small(config);
-        config.heartbeat = None;
+        config.timing.heartbeat = None;
     });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     chat(&mut world, &mut raw, 100);

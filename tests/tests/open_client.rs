@@ -214,7 +214,7 @@ fn sw15_capabilities_that_nobody_here_knows_are_kept() {
 
 #[test]
 fn rt17_our_client_refreshes_its_session_by_itself() {
-    let mut world = World::configured(5, |config| config.session_lease = Some(Duration::from_secs(60)));
+    let mut world = World::configured(5, |config| config.timing.session_lease = Some(Duration::from_secs(60)));
     world.family = Family::Open;
     let client = connected(&mut world);
     world.run_for(Duration::from_secs(600));

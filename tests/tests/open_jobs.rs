@@ -257,7 +257,7 @@ fn sw18_jobs_give_signs_of_life_that_are_not_numbered() {
 fn signs_of_life_do_not_wait_for_a_reader() {
     let mut options = Options::new(14);
     options.window = 4096;
-    options.config.slow_reader_grace = Duration::from_secs(24 * 3600);
+    options.config.timing.slow_reader_grace = Duration::from_secs(24 * 3600);
     let mut world = World::new(options);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     raw.invoke(&mut world, json!({"tool": "waiter", "arguments": {}}));
@@ -347,7 +347,7 @@ fn an_agent_that_waits_for_its_reader_is_not_silent() {
     let mut world = World::configured(12, |config| {
         config.heartbeat_agents.insert("chatty".into());
         config.limits.delivery.pace_events = 32;
-        config.slow_reader_grace = Duration::from_secs(3600);
+        config.timing.slow_reader_grace = Duration::from_secs(3600);
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 2000}}));

@@ -342,7 +342,7 @@ fn silence_ends_only_a_session_that_asked_for_heartbeats_or_pings_itself() {
 
 #[test]
 fn rt17_rt55_a_session_lease_is_refreshed_by_proof_or_ends() {
-    let mut world = World::configured(16, |config| config.session_lease = Some(Duration::from_secs(100)));
+    let mut world = World::configured(16, |config| config.timing.session_lease = Some(Duration::from_secs(100)));
     let (mut raw, accepted) = Raw::open_with(&mut world, json!({"auth": {"scheme": "bearer", "token": "tok-alice"}}));
     let expires_at = accepted["payload"]["lease"]["expires_at"].as_str().expect("a time");
     assert!(expires_at.starts_with("2026-01-01T00:01:40."), "{expires_at}");
@@ -471,7 +471,7 @@ fn the_scopes_that_a_session_was_opened_with_outlive_the_process() {
 
 #[test]
 fn message_ids_of_a_principal_of_whom_nothing_is_left_are_forgotten() {
-    let mut world = World::configured(18, |config| config.resume_window = Duration::from_secs(60));
+    let mut world = World::configured(18, |config| config.timing.resume_window = Duration::from_secs(60));
     for tool in ["echo", "chatty"] {
         let (mut raw, _) = Raw::open(&mut world, "tok-alice");
         let invoke = json!({"id": "msg_once", "type": "tool.invoke", "payload": {"tool": tool, "arguments": {}}});

@@ -102,7 +102,7 @@ fn transitions_of_an_open_connection() {
     for phase in PHASES {
         for (name, payload) in &messages {
             let kind = name.split(' ').next().expect("a word");
-            let mut world = World::configured(4, |config| config.session_lease = Some(Duration::from_secs(100)));
+            let mut world = World::configured(4, |config| config.timing.session_lease = Some(Duration::from_secs(100)));
             let mut raw = Raw::connect(&mut world);
             match phase {
                 "challenged" => {

@@ -30,7 +30,7 @@ fn a_subscription_that_is_too_slow_ends_after_what_it_was_shown_of_other_jobs() 
     let mut world = World::configured(16, |config| {
         config.history = false;
         config.limits.history.job_events = 64;
-        config.slow_reader_grace = Duration::from_secs(3600);
+        config.timing.slow_reader_grace = Duration::from_secs(3600);
     });
     let (mut agent, _) = Raw::open(&mut world, "tok-a");
     let (mut observer, _) = Raw::open(&mut world, "tok-a");

@@ -12,7 +12,7 @@ use serde_json::json;
 
 #[test]
 fn the_store_is_told_nothing_of_a_session_after_its_end() {
-    let mut world = World::configured(1, |config| config.session_lease = Some(Duration::from_secs(10)));
+    let mut world = World::configured(1, |config| config.timing.session_lease = Some(Duration::from_secs(10)));
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 1000}}))["job_id"].clone();
     let (mut raw, _) = Raw::open_with(&mut world, open_payload("tok-a"));
@@ -94,7 +94,7 @@ fn numbers_that_were_taken_back_and_given_again_are_so_after_a_restart() {
         let mut world = World::configured(4, |config| {
             config.history = false;
             config.limits.history.job_events = 64;
-            config.slow_reader_grace = Duration::from_secs(3600);
+            config.timing.slow_reader_grace = Duration::from_secs(3600);
         });
         let (mut owner, _) = Raw::hello(&mut world, "tok-a");
         let (mut reader, welcome) = Raw::hello(&mut world, "tok-a");

@@ -52,8 +52,8 @@ fn chatty_while_stalled(raw: &mut Raw, world: &mut World) -> Value {
 fn an_agent_goes_on_when_the_session_it_waits_for_is_gone() {
     let mut world = World::configured(2, |config| {
         short_credit(config);
-        config.slow_reader_grace = Duration::from_secs(20);
-        config.resume_window = Duration::from_secs(10);
+        config.timing.slow_reader_grace = Duration::from_secs(20);
+        config.timing.resume_window = Duration::from_secs(10);
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let first = chatty(&mut raw, &mut world);

@@ -173,7 +173,7 @@ fn a_program_that_does_not_read_its_input_is_fine() {
 /// Runs a program that is cancelled once it has printed `ready`: it ends because
 /// it was told to, not because it was made to.
 fn cancelled_when_ready(command: &str) -> Ran {
-    let server = Running::start(&[("it", command)], |config| config.cancel_grace = 10 * PATIENCE);
+    let server = Running::start(&[("it", command)], |config| config.timing.cancel_grace = 10 * PATIENCE);
     let client = server.client();
     let job = client.submit(submit("it", "null")).expect("accepted");
     wait_for_log(&job, "ready");

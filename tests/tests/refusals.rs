@@ -73,7 +73,7 @@ fn a_refused_key_is_told_when_there_may_be_room() {
         config.limits.job.keys_per_principal = 1;
         config.limits.job.keys = 2;
         config.limits.session.reserve = 0;
-        config.key_window = Duration::from_secs(60);
+        config.timing.key_window = Duration::from_secs(60);
     });
     let keyed = |key: &str| json!({"agent": "echo", "idempotency_key": key});
     let (mut first, _) = Raw::hello(&mut world, "tok-a");

@@ -366,7 +366,7 @@ fn b59_a_listing_does_bounded_work() {
 
 #[test]
 fn b74_ended_jobs_are_forgotten_after_the_retention() {
-    let mut world = World::configured(15, |config| config.resume_window = Duration::from_secs(60));
+    let mut world = World::configured(15, |config| config.timing.resume_window = Duration::from_secs(60));
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "echo"}))["job_id"].clone();
     raw.until_end(&mut world);

@@ -145,7 +145,7 @@ fn a_principal_can_submit_after_a_restart() {
 #[test]
 fn what_is_over_stays_over_and_what_expires_expires() {
     for purged in [false, true] {
-        let mut world = World::configured(5, |config| config.resume_window = Duration::from_secs(60));
+        let mut world = World::configured(5, |config| config.timing.resume_window = Duration::from_secs(60));
         let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
         raw.submit(&mut world, json!({"agent": "echo", "idempotency_key": "k"}));
         raw.until_end(&mut world);
@@ -208,7 +208,7 @@ fn a_message_is_not_executed_again_though_its_session_is_over() {
     // and with none and a restart, tidied or not.
     for (other, restart) in [(true, None), (false, None), (true, Some(true)), (false, Some(true)), (false, Some(false))]
     {
-        let mut world = World::configured(14, |config| config.heartbeat = None);
+        let mut world = World::configured(14, |config| config.timing.heartbeat = None);
         let (mut raw, _) = Raw::open(&mut world, "tok-a");
         let text = json!({"arcp": "1.1", "id": "m-once", "type": "tool.invoke", "payload": {"tool": "waiter", "arguments": {}}});
         raw.send_text(&mut world, &text.to_string());
@@ -339,7 +339,7 @@ fn who_joined_by_a_key_is_still_there() {
 #[test]
 fn a_frame_names_the_request_it_named_before_the_restart_whoever_is_gone() {
     for compact in [false, true] {
-        let mut world = World::configured(12, |config| config.heartbeat = None);
+        let mut world = World::configured(12, |config| config.timing.heartbeat = None);
         let invoke = json!({"tool": "waiter", "arguments": {}});
         let keyed = json!({"idempotency_key": "k"});
         let [mut first, mut second, mut third] = [(); 3].map(|()| {
@@ -375,7 +375,7 @@ fn numbered(world: &World, raw: &Raw) -> Vec<Value> {
 fn nobody_is_shown_the_message_id_of_another_principal_after_a_restart() {
     for compact in [false, true] {
         let mut world = World::configured(13, |config| {
-            config.heartbeat = None;
+            config.timing.heartbeat = None;
             config.auditors = [Principal::new("boss").expect("a name")].into();
         });
         let invoke = json!({"tool": "waiter", "arguments": {}});
@@ -405,7 +405,7 @@ fn nobody_is_shown_the_message_id_of_another_principal_after_a_restart() {
 #[test]
 fn ids_and_times_go_on_over_a_restart_with_a_clock_that_is_behind() {
     for compact in [false, true] {
-        let mut world = World::configured(15, |config| config.heartbeat = None);
+        let mut world = World::configured(15, |config| config.timing.heartbeat = None);
         let (mut raw, opened) = Raw::hello(&mut world, "tok-a");
         world.set_clock(3_600_000);
         let first = raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 3}}))["job_id"].clone();
@@ -438,9 +438,9 @@ fn ids_and_times_go_on_over_a_restart_with_a_clock_that_is_behind() {
 fn a_key_is_free_again_when_its_window_is_over_and_counts_once() {
     for compact in [false, true] {
         let mut world = World::configured(16, |config| {
-            config.heartbeat = None;
-            config.resume_window = Duration::from_secs(60);
-            config.key_window = Duration::from_secs(1000);
+            config.timing.heartbeat = None;
+            config.timing.resume_window = Duration::from_secs(60);
+            config.timing.key_window = Duration::from_secs(1000);
             config.limits.job.keys_per_principal = 3;
         });
         let keyed = |key: &str| json!({"agent": "echo", "idempotency_key": key});

@@ -14,8 +14,8 @@ const WINDOW: Duration = Duration::from_secs(100);
 fn world(seed: u64, history: bool) -> World {
     World::configured(seed, |config| {
         config.history = history;
-        config.heartbeat = None;
-        config.resume_window = WINDOW;
+        config.timing.heartbeat = None;
+        config.timing.resume_window = WINDOW;
     })
 }
 
@@ -98,8 +98,8 @@ fn one_bad_reading_of_the_wall_clock_lets_no_event_go() {
     for history in [true, false] {
         let mut world = World::configured(9, |config| {
             config.history = history;
-            config.heartbeat = None;
-            config.resume_window = WINDOW;
+            config.timing.heartbeat = None;
+            config.timing.resume_window = WINDOW;
             // Sixteen go at once.
             config.limits.history.kept_job_events = 16 << 10;
         });
@@ -157,7 +157,7 @@ fn a_subscription_keeps_what_it_is_owed_and_nobody_keeps_nothing() {
 
 #[test]
 fn acknowledged_events_are_let_go_from_memory_early() {
-    let mut world = World::configured(4, |config| config.heartbeat = None);
+    let mut world = World::configured(4, |config| config.timing.heartbeat = None);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": ENDLESS}}))["job_id"].clone();
     pass(&mut world, &mut raw, 330, 2000);
@@ -175,7 +175,7 @@ fn acknowledged_events_are_let_go_from_memory_early() {
 
 #[test]
 fn sw76_what_came_after_a_message_is_known_though_memory_has_let_it_go() {
-    let mut world = World::configured(6, |config| config.heartbeat = None);
+    let mut world = World::configured(6, |config| config.timing.heartbeat = None);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": ENDLESS}}));
     pass(&mut world, &mut raw, 100, u64::MAX);
@@ -201,8 +201,8 @@ fn sw76_what_came_after_a_message_is_known_though_memory_has_let_it_go() {
 /// A world in which a job's first events soon go.
 fn hasty(seed: u64, window: u64) -> World {
     World::configured(seed, |config| {
-        config.heartbeat = None;
-        config.resume_window = Duration::from_secs(window);
+        config.timing.heartbeat = None;
+        config.timing.resume_window = Duration::from_secs(window);
         config.limits.history.kept_job_events = 64;
         config.limits.job.running_jobs = 1;
     })

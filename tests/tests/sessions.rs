@@ -412,7 +412,7 @@ fn b1_a_replay_larger_than_the_window_does_not_stand_still() {
 
 #[test]
 fn the_resume_window_ends_and_says_so() {
-    let mut world = World::configured(23, |config| config.resume_window = Duration::from_secs(60));
+    let mut world = World::configured(23, |config| config.timing.resume_window = Duration::from_secs(60));
     let (raw, welcome) = Raw::hello(&mut world, "tok-a");
     world.cut(raw.conn);
     world.run_for(Duration::from_secs(61));
@@ -425,7 +425,7 @@ fn the_resume_window_ends_and_says_so() {
 #[test]
 fn b75_a_session_that_is_over_makes_room_for_another() {
     let mut world = World::configured(28, |config| {
-        config.resume_window = Duration::from_secs(60);
+        config.timing.resume_window = Duration::from_secs(60);
         config.limits.session.sessions_per_principal = 1;
     });
     for _ in 0..3 {

@@ -280,8 +280,8 @@ fn b80_a_connection_that_breaks_while_it_is_written_to_is_let_go() {
     let (sender, notices) = channel();
     let mut host = Running::host(Box::<MemoryStore>::default(), &[], |config| {
         // Nothing but the failed write tells of it.
-        config.heartbeat = None;
-        config.slow_reader_grace = 10 * PATIENCE;
+        config.timing.heartbeat = None;
+        config.timing.slow_reader_grace = 10 * PATIENCE;
     });
     host.observer = Some(Box::new(move |notice| {
         let _ = sender.send(notice.clone());

@@ -503,8 +503,8 @@ fn b16_a_word_about_the_reader_keeps_its_number_over_a_restart() {
 fn b51_b52_who_reads_too_slowly_is_told_then_let_go_with_a_reason() {
     let mut world = World::configured(6, |config| {
         config.limits.delivery.watch_lag = 200;
-        config.heartbeat = None;
-        config.slow_reader_grace = Duration::from_secs(100);
+        config.timing.heartbeat = None;
+        config.timing.slow_reader_grace = Duration::from_secs(100);
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let (mut watcher, _) = Raw::hello(&mut world, "tok-a");
@@ -547,9 +547,9 @@ fn a_word_about_the_reader_outlives_the_job_that_it_is_about() {
     let window = Duration::from_secs(60);
     let mut world = World::configured(31, |config| {
         config.limits.delivery.watch_lag = 200;
-        config.heartbeat = None;
-        config.slow_reader_grace = Duration::from_secs(100);
-        config.resume_window = window;
+        config.timing.heartbeat = None;
+        config.timing.slow_reader_grace = Duration::from_secs(100);
+        config.timing.resume_window = window;
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let (mut watcher, welcome) = Raw::hello(&mut world, "tok-a");
@@ -581,7 +581,7 @@ fn who_has_much_to_catch_up_with_is_not_taken_for_slow() {
     let mut world = World::configured(17, |config| {
         config.limits.delivery.watch_lag = 200;
         config.limits.delivery.ack_lag = 200;
-        config.heartbeat = None;
+        config.timing.heartbeat = None;
     });
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 600}}))["job_id"].clone();

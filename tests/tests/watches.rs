@@ -216,8 +216,8 @@ fn who_still_gets_a_job_live_gets_nothing_twice() {
 #[test]
 fn a_result_in_flight_when_its_retention_ends_is_not_lost() {
     let mut world = World::configured(6, |config| {
-        config.resume_window = Duration::from_secs(100);
-        config.heartbeat = None;
+        config.timing.resume_window = Duration::from_secs(100);
+        config.timing.heartbeat = None;
     });
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "deaf", "input": {"seconds": 5}}));

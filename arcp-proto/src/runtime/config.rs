@@ -32,8 +32,6 @@ pub struct Config {
     /// Whether sessions may be opened without a credential. Each gets a
     /// principal of its own.
     pub anonymous: bool,
-    /// Time between heartbeats; `None` switches them off. Whole seconds.
-    pub heartbeat: Option<Duration>,
     /// Agents that must call at least every two heartbeats, by name; a job
     /// whose agent does not is lost, or blocked where its client asked for
     /// that.
@@ -47,12 +45,30 @@ pub struct Config {
     pub auditors: BTreeSet<Principal>,
     /// Principals that may do what auditors may, and cancel everybody's jobs.
     pub operators: BTreeSet<Principal>,
+    /// Namespaces of extensions whose messages the host takes.
+    pub extensions: Vec<String>,
+    /// How long things take, and may take.
+    #[serde(flatten)]
+    pub timing: Timing,
+    /// Whether published clients get the frames they need.
+    pub compat: Compat,
+    /// Whether the store gives events back: whether the host answers
+    /// [`super::Output::Load`]. Without, what does not fit in memory is gone.
+    pub history: bool,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+/// How long things take, and may take, in a [`Config`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timing {
+    /// Time between heartbeats; `None` switches them off. Whole seconds.
+    pub heartbeat: Option<Duration>,
     /// For how long a session is lent before its client must prove again who
     /// it is, in the family that knows this; `None`: for ever. Ten seconds or
     /// more.
     pub session_lease: Option<Duration>,
-    /// Namespaces of extensions whose messages the host takes.
-    pub extensions: Vec<String>,
     /// For how long after the last sign of life a session can be resumed,
     /// and events of jobs that go on are kept that every session has
     /// acknowledged. One second or more.
@@ -68,13 +84,21 @@ pub struct Config {
     pub slow_reader_grace: Duration,
     /// How long an idempotency key is held after acceptance.
     pub key_window: Duration,
-    /// Whether published clients get the frames they need.
-    pub compat: Compat,
-    /// Whether the store gives events back: whether the host answers
-    /// [`super::Output::Load`]. Without, what does not fit in memory is gone.
-    pub history: bool,
-    /// Every bound.
-    pub limits: Limits,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            heartbeat: Some(Duration::from_secs(30)),
+            session_lease: None,
+            resume_window: Duration::from_secs(600),
+            job_retention: None,
+            cancel_grace: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            slow_reader_grace: Duration::from_secs(30),
+            key_window: Duration::from_secs(24 * 3600),
+        }
+    }
 }
 
 impl Config {
@@ -85,19 +109,12 @@ impl Config {
             runtime: ClientInfo { name: name.to_string(), version: version.to_string() },
             agents: Vec::new(),
             anonymous: false,
-            heartbeat: Some(Duration::from_secs(30)),
             heartbeat_agents: BTreeSet::new(),
             restartable_agents: BTreeSet::new(),
             auditors: BTreeSet::new(),
             operators: BTreeSet::new(),
-            session_lease: None,
             extensions: Vec::new(),
-            resume_window: Duration::from_secs(600),
-            job_retention: None,
-            cancel_grace: Duration::from_secs(30),
-            handshake_timeout: Duration::from_secs(10),
-            slow_reader_grace: Duration::from_secs(30),
-            key_window: Duration::from_secs(24 * 3600),
+            timing: Timing::default(),
             compat: Compat::Auto,
             history: false,
             limits: Limits::default(),
@@ -129,13 +146,13 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.limits.validate()?;
         let whole = |d: Duration| d.subsec_nanos() == 0 && (1..=86_400).contains(&d.as_secs());
-        if self.heartbeat.is_some_and(|interval| !whole(interval)) {
+        if self.timing.heartbeat.is_some_and(|interval| !whole(interval)) {
             return Err(ConfigError::Duration { name: "heartbeat", expected: "whole seconds, 1 to 86400" });
         }
-        if self.session_lease.is_some_and(|lease| lease < Duration::from_secs(10)) {
+        if self.timing.session_lease.is_some_and(|lease| lease < Duration::from_secs(10)) {
             return Err(ConfigError::Duration { name: "session_lease", expected: "10 seconds or more" });
         }
-        if self.resume_window < Duration::from_secs(1) {
+        if self.timing.resume_window < Duration::from_secs(1) {
             return Err(ConfigError::Duration { name: "resume_window", expected: "1 second or more" });
         }
         if self.retention() < Duration::from_secs(1) {
@@ -146,7 +163,7 @@ impl Config {
 
     /// For how long ended jobs are kept.
     pub(super) fn retention(&self) -> Duration {
-        self.job_retention.unwrap_or(self.resume_window)
+        self.timing.job_retention.unwrap_or(self.timing.resume_window)
     }
 
     /// What this runtime can do, before a peer says what it can.
@@ -164,7 +181,7 @@ impl Config {
             Feature::ListDetails,
             Feature::AgentDetails,
         ]);
-        let all = if self.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
+        let all = if self.timing.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         if self.history { all.with(Feature::DurableJobs) } else { all }
     }
 }

@@ -19,7 +19,7 @@ mod session;
 mod timers;
 
 use alloc::vec::Vec;
-pub use config::Config;
+pub use config::{Config, Timing};
 pub use delivery::subscription_id;
 pub use digest::Digest;
 pub use edge::{Edge, EdgeOutput};
@@ -321,7 +321,7 @@ impl Runtime {
             }
             Operator::CancelJob { job, reason } => {
                 self.jobs.note_cancel(&mut self.ctx, job, reason.as_deref());
-                self.cancel_job(job, reason.as_deref(), self.ctx.config.cancel_grace);
+                self.cancel_job(job, reason.as_deref(), self.ctx.config.timing.cancel_grace);
             }
             Operator::EndSession { session, reason } => {
                 let reason = reason.as_deref().unwrap_or("an operator ended the session");

@@ -53,14 +53,14 @@ impl Heartbeat {
 
 /// How often a peer is expected to be heard, if it agreed to that.
 pub(in crate::runtime) fn heartbeat_interval(ctx: &Context, view: View) -> Option<Duration> {
-    ctx.config.heartbeat.filter(|_| view.is_expected_to_be_heard())
+    ctx.config.timing.heartbeat.filter(|_| view.is_expected_to_be_heard())
 }
 
 impl Connections {
     /// Pings a peer that is silent, or gives it up.
     pub(in crate::runtime) fn on_heartbeat(&mut self, ctx: &mut Context, id: ConnId) {
         let now = ctx.now.mono;
-        let (Some(conn), Some(interval)) = (self.by_id.get_mut(&id), ctx.config.heartbeat) else {
+        let (Some(conn), Some(interval)) = (self.by_id.get_mut(&id), ctx.config.timing.heartbeat) else {
             return;
         };
         let beat = &mut conn.heartbeat;
@@ -91,7 +91,7 @@ impl Conn {
             return;
         }
         let timer = Timer::Heartbeat(self.id());
-        if let Some(interval) = ctx.config.heartbeat.filter(|_| !ctx.timers.is_set(timer)) {
+        if let Some(interval) = ctx.config.timing.heartbeat.filter(|_| !ctx.timers.is_set(timer)) {
             ctx.timers.set(timer, ctx.now.mono + interval);
         }
     }

@@ -47,7 +47,7 @@ impl Feeds {
         let waits = feed.index.begins_with(expired);
         if waits && !ctx.timers.is_set(Timer::Arrived(id)) {
             feed.receipts.in_flight = feed.cursor;
-            ctx.timers.set(Timer::Arrived(id), ctx.now.mono + ctx.config.resume_window);
+            ctx.timers.set(Timer::Arrived(id), ctx.now.mono + ctx.config.timing.resume_window);
         }
         self.unreference(ctx, id, &released);
     }

@@ -95,7 +95,7 @@ impl RequestHandler<'_> {
             Ok(jobs) => jobs,
             Err(violation) => return self.refused(RefusedKind::Cancel, violation, Some(cancel.target.id())),
         };
-        let grace = cancel.deadline.unwrap_or(self.runtime.ctx.config.cancel_grace);
+        let grace = cancel.deadline.unwrap_or(self.runtime.ctx.config.timing.cancel_grace);
         // The acknowledgement comes before the terminal.
         let taken = Reply::Command(CommandReply::CancelTaken {
             target: cancel.target.clone(),

@@ -141,9 +141,10 @@ impl<'r> OpeningHandler<'r> {
         let opened = Opened {
             session: id.into(),
             resume_token: token,
-            resume_window_s: config.resume_window.as_secs(),
+            resume_window_s: config.timing.resume_window.as_secs(),
             heartbeat_s: heartbeat_interval(ctx, *view).map(|interval| interval.as_secs()),
             job_heartbeat_s: config
+                .timing
                 .heartbeat
                 .filter(|_| view.announces_job_heartbeats())
                 .map(|interval| interval.as_secs()),

@@ -113,7 +113,7 @@ impl Arrivals {
         }
         let (view, channel) = (View::before_handshake(transport == Transport::Lines), Channel::new(id));
         self.by_id.insert(id, Arrival { view, channel, handshake, replies: VecDeque::new() });
-        ctx.timers.set(Timer::Handshake(id), ctx.now.mono + ctx.config.handshake_timeout);
+        ctx.timers.set(Timer::Handshake(id), ctx.now.mono + ctx.config.timing.handshake_timeout);
         ctx.ready(id);
     }
 
@@ -201,7 +201,7 @@ impl Arrivals {
         };
         let nonce = alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64(), ctx.entropy.public_u64());
         let scheme = arrival.handshake.challenge(open, nonce.clone());
-        let expires_at = ctx.now.utc.plus(ctx.config.handshake_timeout);
+        let expires_at = ctx.now.utc.plus(ctx.config.timing.handshake_timeout);
         let challenge = Challenge { nonce, scheme, expires_at, request: Some(request) };
         arrival.replies.push_back(Reply::Handshake(HandshakeReply::Challenge(challenge)));
         ctx.ready(id);

@@ -89,7 +89,7 @@ impl Channel {
     pub(in crate::runtime) fn bound_stall(&self, ctx: &mut Context, waits: bool) {
         let stalled = waits && !self.has_credit();
         if (self.leaving.is_some() || stalled) && !ctx.timers.is_set(Timer::Stalled(self.id)) {
-            ctx.timers.set(Timer::Stalled(self.id), ctx.now.mono + ctx.config.slow_reader_grace);
+            ctx.timers.set(Timer::Stalled(self.id), ctx.now.mono + ctx.config.timing.slow_reader_grace);
         }
     }
 

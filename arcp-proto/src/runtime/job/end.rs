@@ -91,7 +91,7 @@ impl Jobs {
         ctx.observe(Notice::JobEnded { job: id, status });
         ctx.effect(Effect::JobEnded(id));
         match runs {
-            Some(true) if is_told => stop_agent(ctx, id, ctx.config.cancel_grace),
+            Some(true) if is_told => stop_agent(ctx, id, ctx.config.timing.cancel_grace),
             Some(true) => {}
             Some(false) | None => ctx.timers.clear(Timer::CancelGrace(id)),
         }
@@ -185,7 +185,7 @@ impl Jobs {
 /// Plans until when a job is kept that ended then, and until when what its clients
 /// were sent of it.
 pub(super) fn plan_retention(ctx: &mut Context, id: JobId, ended: UtcMs) {
-    let (retention, window) = (ctx.config.retention(), ctx.config.resume_window);
+    let (retention, window) = (ctx.config.retention(), ctx.config.timing.resume_window);
     let at = ctx.moment(ended.plus(retention), retention);
     ctx.timers.set(Timer::Retention(id), at);
     if window < retention {

@@ -20,7 +20,7 @@ const PATIENCE: u32 = 2;
 impl Job {
     /// It has started: signs of life are given and expected.
     pub(super) fn begin_heartbeats(&self, ctx: &mut Context) {
-        let Some(interval) = ctx.config.heartbeat else {
+        let Some(interval) = ctx.config.timing.heartbeat else {
             return;
         };
         ctx.timers.set(Timer::JobHeartbeat(self.id), ctx.now.mono + interval);
@@ -34,7 +34,7 @@ impl Job {
     pub(super) fn on_agent_heard(&mut self, ctx: &mut Context) {
         self.run.last_call = ctx.now.mono;
         if self.run.waits.remove(&Wait::Silence)
-            && let Some(interval) = ctx.config.heartbeat
+            && let Some(interval) = ctx.config.timing.heartbeat
         {
             ctx.timers.set(Timer::AgentSilence(self.id), ctx.now.mono + interval * PATIENCE);
             self.run.silence_at = self.append(ctx, phase("running", None), false);
@@ -46,7 +46,7 @@ impl Jobs {
     /// A sign of life of a job is due, for whoever wants to know that it is
     /// alive.
     pub(in crate::runtime) fn on_heartbeat(&mut self, ctx: &mut Context, id: JobId) -> Option<JobHeartbeat> {
-        let interval = ctx.config.heartbeat?;
+        let interval = ctx.config.timing.heartbeat?;
         self.table.get(id).filter(|job| !job.is_terminal())?;
         ctx.timers.set(Timer::JobHeartbeat(id), ctx.now.mono + interval);
         self.table.change(id, |job| next_heartbeat(job, interval, ctx.log.durable()))
@@ -55,7 +55,7 @@ impl Jobs {
     /// Perhaps an agent has been silent for too long. With `blocks` its job
     /// waits for it.
     pub(in crate::runtime) fn on_agent_silence(&mut self, ctx: &mut Context, id: JobId, blocks: bool) {
-        let Some(interval) = ctx.config.heartbeat else {
+        let Some(interval) = ctx.config.timing.heartbeat else {
             return;
         };
         // One that is told to stop has its grace.

@@ -136,7 +136,7 @@ impl Keys {
 impl Keys {
     /// Claims a key for a job that was just accepted.
     pub(super) fn claim(&mut self, ctx: &mut Context, principal: &Principal, key: KeyRecord, job: JobId) {
-        let window = ctx.config.key_window;
+        let window = ctx.config.timing.key_window;
         let (until, over_at) = (ctx.now.utc.plus(window), ctx.now.mono + window);
         let KeyRecord { digest, fingerprint } = key;
         self.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept: false });
@@ -154,13 +154,13 @@ impl Keys {
         kept: bool,
     ) {
         let KeyRecord { digest, fingerprint } = key;
-        let over_at = ctx.now.mono + ctx.config.key_window;
+        let over_at = ctx.now.mono + ctx.config.timing.key_window;
         self.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept });
     }
 
     /// Everything of earlier runs is there, and what time it is is known.
     pub(in crate::runtime) fn on_restored(&mut self, ctx: &mut Context) {
-        let (now, window) = (ctx.now, ctx.config.key_window);
+        let (now, window) = (ctx.now, ctx.config.timing.key_window);
         self.reschedule(|until| now.until(until, window));
         self.on_expiry(ctx);
     }

@@ -138,7 +138,7 @@ impl Table {
     /// Plans to look again later, if events of a job may be let go then.
     pub(in crate::runtime) fn plan_purge(&self, ctx: &mut Context, id: JobId) {
         if self.get(id).is_some_and(|job| may_let_go(job, ctx.config.history)) {
-            let interval = ctx.config.resume_window / PURGES_PER_WINDOW;
+            let interval = ctx.config.timing.resume_window / PURGES_PER_WINDOW;
             ctx.timers.set(Timer::Purge(id), ctx.now.mono + interval);
         }
     }

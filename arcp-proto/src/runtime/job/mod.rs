@@ -291,7 +291,7 @@ impl Job {
         let (class, record) = (event.class(), self.events.next(ctx.now.utc, event));
         let n = record.n;
         let pos = ctx.append_event(self.id, record.clone(), of_call);
-        let keep_until = ctx.now.mono + ctx.config.resume_window;
+        let keep_until = ctx.now.mono + ctx.config.timing.resume_window;
         let grown = self.events.add(pos, record, keep_until);
         ctx.effect(Effect::Appended { job: self.id, n, class, grown });
         pos

@@ -17,7 +17,7 @@ impl Jobs {
     pub(in crate::runtime) fn restore_job(&mut self, ctx: &Context, pos: LogPos, record: JobRecord) {
         let JobRecord { job: id, principal, key, created_at, .. } = record;
         if let Some(key) = key {
-            let until = created_at.plus(ctx.config.key_window);
+            let until = created_at.plus(ctx.config.timing.key_window);
             self.keys.restore(ctx, &principal, key, (id, until), false);
         }
         let spec = JobSpec {
@@ -39,7 +39,7 @@ impl Jobs {
     /// now.
     pub(in crate::runtime) fn restore_event(&mut self, ctx: &Context, id: JobId, pos: LogPos, record: EventRecord) {
         let (at, event) = (record.at, record.event.clone());
-        let keep_until = ctx.now.mono + ctx.config.resume_window;
+        let keep_until = ctx.now.mono + ctx.config.timing.resume_window;
         let ended = self
             .table
             // Nothing comes after an end.

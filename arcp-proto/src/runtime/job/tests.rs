@@ -181,7 +181,7 @@ fn every_wait_is_over_when_its_waker_comes() {
         let mut ctx = context(|config| {
             config.limits.job.running_jobs = 1;
             config.limits.delivery.agent_credit = if wait == Wait::Answer { 2 } else { 1 };
-            config.heartbeat = (wait == Wait::Silence).then_some(Duration::from_secs(30));
+            config.timing.heartbeat = (wait == Wait::Silence).then_some(Duration::from_secs(30));
         });
         let mut jobs = Jobs::default();
         let job = waits_for(&mut ctx, &mut jobs, wait);
@@ -196,7 +196,7 @@ fn every_wait_is_over_when_its_waker_comes() {
 fn a_job_ends_by_the_first_cause_that_holds() {
     let limit = NonZeroU32::new(10);
     let code_after = |act: &dyn Fn(&mut Jobs, &mut Context, JobId)| {
-        let mut ctx = context(|config| config.heartbeat = None);
+        let mut ctx = context(|config| config.timing.heartbeat = None);
         let mut jobs = Jobs::default();
         let job = running(&mut ctx, &mut jobs, limit);
         act(&mut jobs, &mut ctx, job);

@@ -314,7 +314,7 @@ impl Sessions {
 
     /// Lets a session without a connection wait to be resumed.
     pub(super) fn await_resume(&mut self, ctx: &mut Context, id: SessionId, alive: Timestamp) {
-        let at = (alive + ctx.config.resume_window).max(ctx.soonest());
+        let at = (alive + ctx.config.timing.resume_window).max(ctx.soonest());
         ctx.timers.set(Timer::ResumeWindow(id), at);
     }
 

@@ -64,7 +64,7 @@ impl Sessions {
         };
         let can_refresh = session.view.has_session_lease();
         let of_credential = credential_until.map(|at| Duration::from_millis(at.0.saturating_sub(ctx.now.utc.0)));
-        let leased = ctx.config.session_lease.filter(|_| can_refresh).into_iter().chain(of_credential).min();
+        let leased = ctx.config.timing.session_lease.filter(|_| can_refresh).into_iter().chain(of_credential).min();
         session.lease.credential_until = credential_until;
         session.lease.expires_at = leased.map(|leased| ctx.now.utc.plus(leased));
         session.lease.refreshing = !can_refresh;
