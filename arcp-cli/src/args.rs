@@ -11,6 +11,7 @@ use arcp_proto::id::IdempotencyKey;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::wire::Compat;
+use arcp_proto::wire::Family;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::drain::Drain;
@@ -258,20 +259,11 @@ pub struct Where {
     #[arg(long, env = "ARCP_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// The wire family to speak.
-    #[arg(long, value_enum, default_value_t = Family::Hello, env = "ARCP_FAMILY")]
+    #[arg(long, default_value_t = Family::Hello, env = "ARCP_FAMILY", value_parser = values::family())]
     pub family: Family,
     /// How long to go on trying after the connection is lost.
     #[arg(long, default_value = "1m", value_name = "SPAN", value_parser = values::span)]
     pub give_up_after: Duration,
-}
-
-/// The two wire families.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Family {
-    /// `session.hello`, `job.submit`: the SDKs for Python, TypeScript, Go.
-    Hello,
-    /// `session.open`, `tool.invoke`: the SDKs for Rust and Swift.
-    Open,
 }
 
 /// How urgent a job is.

@@ -10,7 +10,7 @@ use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::Watch;
 
 use crate::args;
-use crate::connect::{Chosen, family};
+use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::filter;
 use crate::list::{self, all, find, summary, unknown};
@@ -105,7 +105,7 @@ fn cancel_as_submitter(
 ) -> Result<(), Failure> {
     let client = chosen.connect_as(&kept)?;
     let stop = || stop(&client, job, args);
-    if kept.session.take_if(|left| left.family == family(&args.place)).is_some() {
+    if kept.session.take_if(|left| left.family == args.place.family).is_some() {
         // Its token holds once, and this client closes it.
         let _ = state.put_submission(job.as_str(), &kept);
     }

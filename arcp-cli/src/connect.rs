@@ -10,7 +10,7 @@ use arcp_proto::model::request::{Credential, ResumeClaim};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
 
-use crate::args::{self, Where};
+use crate::args::Where;
 use crate::exit::{Exit, Failure};
 use crate::runtimes::Runtime;
 use crate::state::{State, Submission};
@@ -60,7 +60,7 @@ impl Chosen {
             }
         };
         let token = place.token.clone().or_else(|| known.and_then(|runtime| runtime.token));
-        Ok(Chosen { target, token, family: family(place), give_up_after: place.give_up_after })
+        Ok(Chosen { target, token, family: place.family, give_up_after: place.give_up_after })
     }
 
     /// This one, if its token is known.
@@ -154,14 +154,6 @@ impl Chosen {
             });
         }
         failure
-    }
-}
-
-/// The family that is to be spoken.
-pub fn family(place: &Where) -> Family {
-    match place.family {
-        args::Family::Hello => Family::Hello,
-        args::Family::Open => Family::Open,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 /// Ask what leases allow, without a runtime.
 ///
 /// A lease is a file, `-` for standard input, or JSON such as
-/// '{"fs.read":["/work/**"]}'; for `check` also NAMESPACE=PATTERN. Ends with 0 if the
+/// '{"fs.read":["/srv/**"]}'; for `check` also NAMESPACE=PATTERN. Ends with 0 if the
 /// answer is yes and with 5 if it is no.
 #[derive(Debug, Subcommand)]
 pub enum Leases {

@@ -12,7 +12,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::request::{Invocation, Priority, Submit};
 
 use crate::args::{self, Output};
-use crate::connect::{Chosen, family};
+use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::follow::follow;
 use crate::list::there_is_none;
@@ -63,7 +63,7 @@ pub fn place(order: &Order, place: &args::Where, detach: bool, output: Output) -
         session: None,
     };
     if detach {
-        submission.session = client.leave().and_then(|claim| KeptSession::of(family(place), claim));
+        submission.session = client.leave().and_then(|claim| KeptSession::of(place.family, claim));
     }
     if let Some(state) = State::of_user()
         && let Err(error) = state.put_submission(job.id.as_str(), &submission)

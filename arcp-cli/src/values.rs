@@ -11,8 +11,8 @@ use arcp_host::process::Format;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::EventKind;
 use arcp_proto::model::job::JobStatus;
-use arcp_proto::wire::{Compat, Profile};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use arcp_proto::wire::{Compat, Family, Profile};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ureq::http::Uri;
 
 /// The least that a store may be told to keep: less is a mistake in the unit.
@@ -246,6 +246,13 @@ pub fn kind(text: &str) -> Result<EventKind, String> {
 /// Where a job stands.
 pub fn status() -> impl TypedValueParser<Value = JobStatus> {
     PossibleValuesParser::new(JobStatus::ALL.map(JobStatus::as_str)).try_map(|word| word.parse::<JobStatus>())
+}
+
+/// Which frames are spoken.
+pub fn family() -> impl TypedValueParser<Value = Family> {
+    let hello = PossibleValue::new("hello").help("`session.hello`, `job.submit`: the SDKs for Python, TypeScript, Go");
+    let open = PossibleValue::new("open").help("`session.open`, `tool.invoke`: the SDKs for Rust and Swift");
+    PossibleValuesParser::new([hello, open]).try_map(|name| name.parse::<Family>())
 }
 
 /// Frames for published clients.

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::{io, thread};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::server::Running;
 use arcp_tests::until::until;
 use serde_json::Value;
 
@@ -486,43 +487,25 @@ fn sw19_a_cancel_with_a_deadline_from_another_process() {
     assert!(stdout(&watched).contains("did not stop in time"), "{}", stdout(&watched));
 }
 
-/// Watches a job until its first event was shown; gives what was said besides.
-fn glance(home: &Home, job: &str, family: &str) -> String {
-    let mut watch = home.arcp(&["watch", job, "--output", "json", "--family", family]);
-    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    let lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
-    let shown = lines.map_while(Result::ok).any(|line| line.contains("\"m\""));
-    watch.kill().expect("killed");
-    let output = watch.wait_with_output().expect("it ends");
-    assert!(shown, "nothing was shown: {}", stderr(&output));
-    stderr(&output)
-}
-
 #[test]
 fn a_job_whose_beginning_is_no_longer_kept_is_watched_from_where_it_is() {
+    let home = Home::new(ARCP);
+    let says = r#"{"kind":"log","body":{"level":"info","message":"m"}}"#;
+    let agent = format!("i=0; while [ $i -lt 3000 ]; do echo '{says}'; i=$((i+1)); done");
+    let running = Running::start(&[("long", &agent)], |config| {
+        config.limits.history.job_events = 1000;
+        config.limits.history.kept_job_events = 1000;
+    });
+    let url = format!("ws://{}/arcp", running.address);
+    let place = ["--url", &url, "--token", "tok-a"];
+    let submitted = home.run(&[&["submit", "long", "--detach"][..], &place].concat());
+    let job = stdout(&submitted).trim().to_string();
+    home.run(&[&["wait", &job][..], &place].concat());
     for family in ["hello", "open"] {
-        let mut home = Home::new(ARCP);
-        let go = std::env::temp_dir().join(format!("arcp-go-{family}-{}", std::process::id()));
-        let says = r#"{"kind":"log","body":{"level":"info","message":"m"}}"#;
-        let agent = format!(
-            "long=i=0; while [ $i -lt 3000 ]; do echo '{says}'; i=$((i+1)); done; \
-             while [ ! -e {go} ]; do sleep 0.1; done; rm {go}; echo '{says}'",
-            go = go.display()
-        );
-        home.serve(&["--resume-window", "1", "--agent", &agent]);
-        let submitted = home.run(&["submit", "long", "--detach"]);
-        let job = stdout(&submitted).trim().to_string();
-        // Whoever looks keeps it for a window of real time, which has to pass
-        // between two glances.
-        let told = (0..10).map(|_| {
-            std::thread::sleep(std::time::Duration::from_secs(3));
-            glance(&home, &job, family)
-        });
-        let told = told.into_iter().find(|said| said.contains("are no longer kept")).expect("it goes in time");
-        assert!(told.contains("the first"), "{told}");
-        fs::write(&go, "").expect("written");
-        let watched = home.run(&["watch", &job, "--output", "json", "--family", family]);
+        let watched = home.run(&[&["watch", &job, "--output", "jsonl", "--family", family][..], &place].concat());
         assert_eq!(code(&watched), 0, "{}", stderr(&watched));
+        let told = stderr(&watched);
+        assert!(told.contains("the first") && told.contains("are no longer kept"), "{told}");
         let events = stdout(&watched).lines().filter(|line| line.contains("\"m\"")).count();
         assert!(events > 100 && events < 3000, "{events}");
     }

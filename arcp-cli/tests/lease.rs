@@ -4,16 +4,16 @@ use std::process::Command;
 
 /// What is asked, how it ends, and what the answer says.
 const ASKED: &[(&[&str], i32, &[&str])] = &[
-    (&["check", "--lease", "fs.read=/work/**", "fs.read", "/work/a/b"], 0, &["allow", "/work/**"]),
+    (&["check", "--lease", "fs.read=/srv/**", "fs.read", "/srv/a/b"], 0, &["allow", "/srv/**"]),
     (&["check", "--lease", "fs.read=/**", "fs.read", "/a\u{1b}[2J"], 5, &["deny", "`/a\\u{1b}[2J`"]),
-    (&["check", "--lease", "fs.read=/work/**", "fs.write", "/work/a"], 5, &["deny", "fs.write"]),
-    (&["check", "--lease", "fs.read=/work/**", "fs.read", "/work/../etc"], 5, &["deny", "`..`"]),
+    (&["check", "--lease", "fs.read=/srv/**", "fs.write", "/srv/a"], 5, &["deny", "fs.write"]),
+    (&["check", "--lease", "fs.read=/srv/**", "fs.read", "/srv/../etc"], 5, &["deny", "`..`"]),
     (
         &["check", "--lease", "fs.read=/a/*", "--lease", r#"{"fs.read":["/b/*"]}"#, "fs.read", "/b/c"],
         0,
         &["allow", "/b/*"],
     ),
-    (&["check", "--lease", "fs.read=work", "fs.read", "/work"], 2, &["`fs.read=work`", "`work`", "begins with `/`"]),
+    (&["check", "--lease", "fs.read=srv", "fs.read", "/srv"], 2, &["`fs.read=srv`", "`srv`", "begins with `/`"]),
     (&["check", "--lease", "fs.delete=/a", "fs.read", "/a"], 2, &["fs.delete", "fs.read, fs.write"]),
     (&["check", "--lease", "fs.read=/a", "fs.delete", "/a"], 2, &["'fs.delete'", "expected fs.read"]),
     (&["check", "--lease", "/no/such/file", "fs.read", "/a"], 2, &["/no/such/file", "cannot be read"]),

@@ -41,8 +41,8 @@ impl ToolHandler for Tool {
                 Ok(Value::Null)
             }
             "sleeper" => {
-                tokio::time::sleep(Duration::from_secs(input["s"].as_u64().unwrap_or(60))).await;
-                Ok(Value::Null)
+                // Until it is cancelled: nobody here waits for its end.
+                std::future::pending().await
             }
             _ => Err(ARCPError::Internal { detail: "boom".into() }),
         }
