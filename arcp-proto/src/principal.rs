@@ -1,6 +1,7 @@
 //! Who acts, and with whom it shares its bounds.
 
 use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 use core::str::FromStr;
@@ -32,7 +33,7 @@ pub struct Principal(Who);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Who {
-    Known(String),
+    Known(Arc<str>),
     Anonymous { session: SessionId, from: Option<Network> },
 }
 
@@ -41,7 +42,7 @@ impl Principal {
     /// 256 bytes, or that of a session without a credential.
     pub fn new(name: &str) -> Option<Principal> {
         let fits = (1..=256).contains(&name.len());
-        (fits && Principal::read_anonymous(name).is_none()).then(|| Principal(Who::Known(name.to_string())))
+        (fits && Principal::read_anonymous(name).is_none()).then(|| Principal(Who::Known(name.into())))
     }
 
     /// Whether nobody vouches for it.
@@ -88,7 +89,7 @@ impl fmt::Display for Principal {
 impl From<Principal> for String {
     fn from(principal: Principal) -> String {
         match principal.0 {
-            Who::Known(name) => name,
+            Who::Known(name) => name.to_string(),
             Who::Anonymous { session, from: Some(network) } => {
                 alloc::format!("{ANONYMOUS}{}@{}", session.ulid(), network.0)
             }
@@ -118,7 +119,7 @@ impl FromStr for Principal {
 /// who comes without a credential from one network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Account {
-    Known(String),
+    Known(Arc<str>),
     Anonymous(Option<Network>),
 }
 

@@ -147,6 +147,63 @@ fn sw5_a_repeated_message_id_is_answered_and_not_done_again() {
     world.finish();
 }
 
+/// Says something under an id; gives what is answered first.
+fn said(world: &mut World, raw: &mut Raw, id: &str, kind: &str, payload: &Value) -> Value {
+    raw.send_text(world, &json!({"id": id, "type": kind, "payload": payload}).to_string());
+    let answered = raw.settle(world);
+    let answer = answered.into_iter().find(|frame| !frame["type"].as_str().unwrap_or_default().ends_with("event"));
+    answer.unwrap_or_else(|| panic!("an answer to {kind} {payload}"))
+}
+
+#[test]
+fn every_command_that_comes_again_is_answered_as_it_was() {
+    let mut world = World::seeded(30);
+    let (raw, _) = Raw::hello(&mut world, "tok-a");
+    let (mut other, _) = Raw::hello(&mut world, "tok-a");
+    let job = other.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let (reason, none) = ("no longer wanted", "job_01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    let (mut open, _) = Raw::open(&mut world, "tok-a");
+    let subscribed = said(&mut world, &mut open, "s", "subscribe", &json!({"filter": {}}));
+    let subscription = &subscribed["payload"]["subscription_id"];
+    let mut raws = [raw, other, open];
+    for (at, kind, payload, answer) in [
+        (0, "job.submit", json!({"agent": "waiter", "lease_request": {"tool.call": ["x"]}}), "job.accepted"),
+        (0, "job.submit", json!({"agent": "nobody"}), "session.error"),
+        (0, "job.subscribe", json!({"job_id": job}), "job.subscribed"),
+        (0, "job.subscribe", json!({"job_id": none}), "session.error"),
+        (1, "job.cancel", json!({"job_id": job, "reason": reason}), "job.cancelled"),
+        (1, "job.cancel", json!({"job_id": none}), "session.error"),
+        (2, "subscribe", json!({"filter": {"job_id": [job]}}), "subscribe.accepted"),
+        (2, "unsubscribe", json!({"subscription_id": subscription}), "subscribe.closed"),
+        (2, "unsubscribe", json!({"subscription_id": none}), "nack"),
+    ] {
+        let id = format!("{kind} {payload}");
+        let [first, again] = [(); 2].map(|()| said(&mut world, &mut raws[at], &id, kind, &payload));
+        assert_eq!(first["type"], answer, "{first}");
+        let told = |frame: &Value| json!([frame["type"], frame["payload"], frame["job_id"], frame["correlation_id"]]);
+        assert_eq!(told(&first), told(&again));
+    }
+    world.finish();
+}
+
+#[test]
+fn a_submit_that_comes_again_after_its_job_is_forgotten_is_told_so_and_runs_nothing() {
+    let mut world = World::configured(31, |config| config.limits.job.ended_jobs_per_principal = 1);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let submit = json!({"agent": "echo", "lease_request": {"tool.call": ["x"]}});
+    said(&mut world, &mut raw, "one", "job.submit", &submit);
+    said(&mut world, &mut raw, "two", "job.submit", &submit);
+    raw.send(&mut world, "session.ack", json!({"last_processed_seq": 4}));
+    world.settle();
+    assert_eq!((world.runtime().stats().jobs, world.started.len()), (1, 2));
+    let gone = said(&mut world, &mut raw, "one", "job.submit", &submit);
+    assert_eq!((code(&gone), &gone["payload"]["request_id"]), ("JOB_NOT_FOUND", &json!("one")), "{gone}");
+    let held = said(&mut world, &mut raw, "two", "job.submit", &submit);
+    assert_eq!((&held["type"], &held["payload"]["lease"]), (&json!("job.accepted"), &submit["lease_request"]));
+    assert_eq!(world.started.len(), 2, "neither runs again");
+    world.finish();
+}
+
 #[test]
 fn b47_b48_b49_rt33_history_and_live_meet_without_gap_or_duplicate() {
     for seed in 0..30 {

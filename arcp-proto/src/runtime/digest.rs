@@ -10,9 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::delivery::{Delivery, IndexEntry};
 use super::job::{End, Job, JobSpec, JobState, Jobs};
-use super::session::{Session, Sessions};
+use super::session::{Executed, Outcome, Session, Sessions};
 use crate::id::{JobId, LogPos, SessionId, WireId};
-use crate::model::reply::{CommandReply, Reply};
 
 /// What a [`Runtime`](super::Runtime) shows of the log up to a position. Two runtimes that were
 /// told the same have the same: one that has lived through it, and one that was
@@ -41,8 +40,8 @@ impl Digest {
         for (id, job) in jobs.table().of_all(None) {
             parts.digest_job(&mut digest, id, job);
         }
-        for ((principal, message), command, answer) in sessions.seen_of_principals() {
-            parts.digest_seen(&mut digest, &principal.to_string(), (message, command, answer));
+        for ((principal, message), executed) in sessions.seen_of_principals() {
+            parts.digest_seen(&mut digest, &principal.to_string(), (message, executed));
         }
         for (key, claim) in jobs.keys().claims() {
             digest.held(format!("key {}", hex(key)), format!("{claim:?}"));
@@ -111,7 +110,7 @@ impl Parts<'_> {
             };
             digest.held(format!("{id} {seq}"), shown);
         }
-        for seen in session.seen().answered() {
+        for seen in session.seen().all() {
             self.digest_seen(digest, &id.to_string(), seen);
         }
     }
@@ -147,12 +146,11 @@ impl Parts<'_> {
     }
 
     /// The id of a message, if it made something that is still there.
-    fn digest_seen(&self, digest: &mut Digest, whose: &str, (message, command, answer): (&WireId, &[u8; 32], &Reply)) {
-        let Reply::Command(CommandReply::Accepted(accepted)) = answer else { return };
-        let job = JobId::parse(accepted.job.as_str()).and_then(|id| self.jobs.get(id));
+    fn digest_seen(&self, digest: &mut Digest, whose: &str, (message, (command, came_to)): (&WireId, &Executed)) {
+        let Outcome::Accepted(job) = came_to else { return };
         // By a key others may have come to know the same job.
-        if job.is_some_and(|job| job.spec().key.is_none()) {
-            digest.held(format!("{whose} {message}"), format!("{} {}", hex(command), accepted.job));
+        if self.jobs.get(*job).is_some_and(|job| job.spec().key.is_none()) {
+            digest.held(format!("{whose} {message}"), format!("{} {job}", hex(command)));
         }
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::requests::RequestHandler;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{JobId, WireId};
+use crate::id::{JobId, SubscriptionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
 use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, Subject};
@@ -19,6 +19,7 @@ use crate::runtime::authority::{self, Act, Reason};
 use crate::runtime::connection::{Conn, Content};
 use crate::runtime::delivery::{Replay, WatchPlan};
 use crate::runtime::io::Notice;
+use crate::runtime::session::Outcome;
 use crate::wire::envelope::Header;
 
 impl RequestHandler<'_> {
@@ -26,48 +27,98 @@ impl RequestHandler<'_> {
     pub(super) fn on_command(&mut self, command: Command, header: &Header<'_>) {
         let fingerprint = command_fingerprint(header, &command);
         self.runtime.sessions.note_command(self.session);
-        if let Some((known, answer)) = self.runtime.sessions.seen(self.session, &self.id).cloned() {
+        if let Some((known, outcome)) = self.runtime.sessions.seen(self.session, &self.id).cloned() {
             if known != fingerprint {
                 let reused = Violation::invalid("this message id was used for a different message");
                 return self.runtime.refuse(self.conn, Refusal::about(Subject::of(header), reused));
             }
-            if let Some(answer) = answer {
-                self.answer_again(answer);
+            if let Err(violation) = self.answer_again(&command, outcome) {
+                self.refuse_command(&command, violation);
             }
             return;
         }
-        let answer = match command {
-            Command::Submit(submit, invocation) => match self.on_submit((&submit, &invocation), fingerprint) {
-                Some(answer) => Some(answer),
-                None => return,
+        let done = match &command {
+            Command::Submit(submit, invocation) => match self.on_submit((submit, invocation), fingerprint) {
+                Ok(None) => return,
+                Ok(Some(accepted)) => Ok(accepted),
+                Err(violation) => Err(violation),
             },
-            Command::Cancel(cancel) => Some(self.on_cancel(&cancel)),
-            Command::Watch(watch) => Some(self.on_watch(&watch)),
-            Command::Unwatch { job } => self.on_unwatch(&job),
-            Command::Subscribe(subscribe) => Some(self.on_subscribe(&subscribe, fingerprint)),
-            Command::Unsubscribe { subscription } => Some(self.on_unsubscribe(&subscription)),
+            Command::Cancel(cancel) => self.on_cancel(cancel),
+            Command::Watch(watch) => self.on_watch(watch),
+            Command::Unwatch { job } => self.on_unwatch(job),
+            Command::Subscribe(subscribe) => self.on_subscribe(subscribe, fingerprint),
+            Command::Unsubscribe { subscription } => self.on_unsubscribe(subscription),
         };
+        let outcome = done.unwrap_or_else(|violation| {
+            self.refuse_command(&command, violation.clone());
+            Outcome::Refused(violation)
+        });
         let bound = self.runtime.ctx.config.limits.session.seen_ids_per_session;
-        self.runtime.sessions.remember(self.session, self.id.clone(), (fingerprint, answer), bound);
+        self.runtime.sessions.remember(self.session, self.id.clone(), (fingerprint, outcome), bound);
     }
 
-    /// Repeats the answer to a command. An acceptance that is a numbered
-    /// frame is one again, with what follows from it.
-    fn answer_again(&mut self, answer: Reply) {
-        let numbered = self.runtime.sessions.get(self.session).is_some_and(|session| session.view().numbers(&answer));
-        let job = if let Reply::Command(CommandReply::Accepted(accepted)) = &answer {
-            JobId::parse(accepted.job.as_str())
-        } else {
-            None
-        };
-        match job.filter(|_| numbered) {
-            Some(job) => {
-                if let Err(violation) = self.rejoin(job) {
-                    self.refuse(RefusedKind::Submit, violation);
-                }
+    /// Answers a command that came before, from what it came to and from what is
+    /// still there of that.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not done, or that its job is gone.
+    fn answer_again(&mut self, command: &Command, outcome: Outcome) -> Result<(), Violation> {
+        match outcome {
+            Outcome::Refused(violation) => Err(violation),
+            Outcome::Accepted(job) => self.accept_again(job),
+            Outcome::Watching { job, from, replayed } => {
+                self.permitted(Act::See, &job.into())?;
+                let job = self.runtime.jobs.get(job).ok_or_else(|| Reason::unknown(&self.runtime.ctx.config))?;
+                let watching = job.watching(&self.id, from, replayed);
+                self.answer(Reply::Command(CommandReply::Watching(watching)));
+                Ok(())
             }
-            None => self.answer(answer),
+            Outcome::Subscribed(subscription) => {
+                self.answer(self.subscribed(subscription));
+                Ok(())
+            }
+            Outcome::Done => {
+                match command {
+                    Command::Cancel(cancel) => self.answer(self.cancel_taken(cancel)),
+                    Command::Unsubscribe { subscription } => self.answer(self.unsubscribed(subscription)),
+                    Command::Unwatch { .. } => {}
+                    Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) => {
+                        debug_assert!(false, "{} made something that has a name", self.id);
+                    }
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// An acceptance that is a numbered frame is one again, with what follows from
+    /// it.
+    fn accept_again(&mut self, id: JobId) -> Result<(), Violation> {
+        let Runtime { sessions, jobs, .. } = &*self.runtime;
+        let gone = || {
+            let why = "this message was executed before, and its job is no longer kept: use a new id to run it again";
+            Violation::new(ErrorCode::JobNotFound, why)
+        };
+        let accepted = jobs.get(id).ok_or_else(gone)?.accepted(Some(&self.id));
+        if sessions.get(self.session).is_some_and(|session| session.view().numbers(&accepted)) {
+            return self.rejoin(id);
+        }
+        self.answer(accepted);
+        Ok(())
+    }
+
+    /// Refuses a command.
+    fn refuse_command(&mut self, command: &Command, violation: Violation) {
+        let (kind, job, trace) = match command {
+            Command::Submit(submit, _) => (RefusedKind::Submit, None, submit.trace.as_ref()),
+            Command::Cancel(cancel) => (RefusedKind::Cancel, Some(cancel.target.id()), None),
+            Command::Watch(watch) => (RefusedKind::Watch, Some(&watch.job), None),
+            Command::Unwatch { job } => (RefusedKind::Job, Some(job), None),
+            Command::Subscribe(_) | Command::Unsubscribe { .. } => (RefusedKind::Frame, None, None),
+        };
+        let subject = Subject { kind, id: Some(self.id.clone()), job: job.cloned(), trace: trace.cloned() };
+        self.runtime.refuse(self.conn, Refusal::about(subject, violation));
     }
 
     /// The job of this id, if the session may do that to it. Unknown and foreign
@@ -82,32 +133,29 @@ impl RequestHandler<'_> {
         Ok(id)
     }
 
-    /// Refuses it, as what may be remembered of it; `job` is the one that it
-    /// names.
-    fn refused(&mut self, kind: RefusedKind, violation: Violation, job: Option<&WireId>) -> Reply {
-        let refusal = Refusal { job: job.cloned(), ..Refusal::of(kind, violation, Some(self.id.clone())) };
-        self.runtime.refuse(self.conn, refusal.clone());
-        Reply::Refused(refusal)
+    /// How long the agents of what is cancelled may take.
+    fn cancel_grace(&self, cancel: &Cancel) -> Duration {
+        cancel.deadline.unwrap_or(self.runtime.ctx.config.timing.cancel_grace)
     }
 
-    fn on_cancel(&mut self, cancel: &Cancel) -> Reply {
-        let jobs = match self.to_cancel(&cancel.target) {
-            Ok(jobs) => jobs,
-            Err(violation) => return self.refused(RefusedKind::Cancel, violation, Some(cancel.target.id())),
-        };
-        let grace = cancel.deadline.unwrap_or(self.runtime.ctx.config.timing.cancel_grace);
-        // The acknowledgement comes before the terminal.
-        let taken = Reply::Command(CommandReply::CancelTaken {
+    fn cancel_taken(&self, cancel: &Cancel) -> Reply {
+        Reply::Command(CommandReply::CancelTaken {
             target: cancel.target.clone(),
             reason: cancel.reason.clone(),
-            deadline_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+            deadline_ms: u64::try_from(self.cancel_grace(cancel).as_millis()).unwrap_or(u64::MAX),
             request: Some(self.id.clone()),
-        });
+        })
+    }
+
+    fn on_cancel(&mut self, cancel: &Cancel) -> Result<Outcome, Violation> {
+        let jobs = self.to_cancel(&cancel.target)?;
+        let grace = self.cancel_grace(cancel);
         let reason = cancel.reason.as_deref();
         for job in &jobs {
             self.runtime.jobs.note_cancel(&mut self.runtime.ctx, *job, reason);
         }
-        self.answer(taken.clone());
+        // The acknowledgement comes before the terminal.
+        self.answer(self.cancel_taken(cancel));
         for job in jobs {
             self.runtime.cancel_job(job, reason, grace);
         }
@@ -115,7 +163,7 @@ impl RequestHandler<'_> {
             self.runtime.sessions.evict(&mut self.runtime.ctx, self.session, ErrorCode::Cancelled, "cancelled");
             self.runtime.carry();
         }
-        taken
+        Ok(Outcome::Done)
     }
 
     /// The jobs that are cancelled with a target.
@@ -156,14 +204,7 @@ impl RequestHandler<'_> {
         Ok(target)
     }
 
-    fn on_watch(&mut self, watch: &Watch) -> Reply {
-        match self.watch(watch) {
-            Ok(reply) => reply,
-            Err(violation) => self.refused(RefusedKind::Watch, violation, Some(&watch.job)),
-        }
-    }
-
-    fn watch(&mut self, watch: &Watch) -> Result<Reply, Violation> {
+    fn on_watch(&mut self, watch: &Watch) -> Result<Outcome, Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "no such job");
         let features = self.runtime.sessions.get(self.session).ok_or_else(gone)?.view().features;
         if !features.has(Feature::WatchJobs) {
@@ -174,9 +215,10 @@ impl RequestHandler<'_> {
         let plan = WatchPlan::new(ctx, jobs, delivery, self.session, id, watch)?;
         let job = jobs.get(id).ok_or_else(gone)?;
         let reply = Reply::Command(CommandReply::Watching(job.watching(&self.id, plan.from, plan.replayed)));
+        let outcome = Outcome::Watching { job: id, from: plan.from, replayed: plan.replayed };
         if plan.already {
-            self.answer(reply.clone());
-            return Ok(reply);
+            self.answer(reply);
+            return Ok(outcome);
         }
         if !features.has(Feature::ResultChunk) {
             // As far as it can be done: no watch is refused for it.
@@ -184,19 +226,16 @@ impl RequestHandler<'_> {
         }
         let Runtime { ctx, delivery, .. } = &mut *self.runtime;
         delivery.audiences.note_watch(ctx, self.session, id, &self.id);
-        self.answer(reply.clone());
+        self.answer(reply);
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         delivery.begin_watch(ctx, jobs, self.session, id, plan.from);
         ctx.observe(Notice::JobWatched { job: id, session: self.session });
         self.runtime.carry();
-        Ok(reply)
+        Ok(outcome)
     }
 
-    fn on_unwatch(&mut self, job: &WireId) -> Option<Reply> {
-        let target = match self.permitted(Act::See, job) {
-            Ok(target) => target,
-            Err(violation) => return Some(self.refused(RefusedKind::Job, violation, Some(job))),
-        };
+    fn on_unwatch(&mut self, job: &WireId) -> Result<Outcome, Violation> {
+        let target = self.permitted(Act::See, job)?;
         let Runtime { ctx, delivery, .. } = &mut *self.runtime;
         let watches = delivery.audiences.is_watched_by(self.session, target);
         delivery.leave(ctx, self.session, target);
@@ -205,47 +244,46 @@ impl RequestHandler<'_> {
             let Runtime { ctx, delivery, .. } = &mut *self.runtime;
             delivery.audiences.note_left(ctx, self.session, target);
         }
-        None
+        Ok(Outcome::Done)
     }
 
-    fn on_subscribe(&mut self, subscribe: &Subscribe, command: [u8; 32]) -> Reply {
+    fn subscribed(&self, subscription: SubscriptionId) -> Reply {
+        let request = Some(self.id.clone());
+        Reply::Command(CommandReply::Subscribed { subscription: subscription.into(), request })
+    }
+
+    fn on_subscribe(&mut self, subscribe: &Subscribe, command: [u8; 32]) -> Result<Outcome, Violation> {
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
-        let (subscription, new) = match delivery.subscriptions.subscribe(
+        let (subscription, new) = delivery.subscriptions.subscribe(
             ctx,
             (jobs, &delivery.feeds),
             self.session,
             subscribe,
             (&self.id, command),
-        ) {
-            Ok(subscribed) => subscribed,
-            Err(violation) => return self.refused(RefusedKind::Frame, violation, None),
-        };
-        let reply = Reply::Command(CommandReply::Subscribed {
-            subscription: subscription.into(),
-            request: Some(self.id.clone()),
-        });
-        self.answer(reply.clone());
+        )?;
+        self.answer(self.subscribed(subscription));
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         delivery.begin_subscription(ctx, jobs, self.session, new);
         self.runtime.carry();
-        reply
+        Ok(Outcome::Subscribed(subscription))
     }
 
-    fn on_unsubscribe(&mut self, named: &WireId) -> Reply {
-        let Some(number) = self.runtime.delivery.subscriptions.named(self.session, named) else {
-            let unknown = Violation::new(ErrorCode::JobNotFound, "no such subscription");
-            return self.refused(RefusedKind::Frame, unknown, None);
-        };
-        let closed = Reply::Command(CommandReply::Unsubscribed {
+    fn unsubscribed(&self, named: &WireId) -> Reply {
+        Reply::Command(CommandReply::Unsubscribed {
             subscription: named.clone(),
             code: ErrorCode::Cancelled,
             reason: "unsubscribed".to_string(),
             request: Some(self.id.clone()),
-        });
+        })
+    }
+
+    fn on_unsubscribe(&mut self, named: &WireId) -> Result<Outcome, Violation> {
+        let unknown = || Violation::new(ErrorCode::JobNotFound, "no such subscription");
+        let number = self.runtime.delivery.subscriptions.named(self.session, named).ok_or_else(unknown)?;
         let Runtime { ctx, delivery, .. } = &mut *self.runtime;
         delivery.unsubscribe(ctx, self.session, number);
-        self.answer(closed.clone());
-        closed
+        self.answer(self.unsubscribed(named));
+        Ok(Outcome::Done)
     }
 
     /// `named` is the session that the request names.

@@ -4,14 +4,13 @@
 use alloc::vec::Vec;
 
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
-use crate::model::reply::{CommandReply, Reply};
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
 use crate::runtime::job::{Job, Jobs};
-use crate::runtime::session::{KeptSession, Sessions};
+use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions};
 use crate::time::UtcMs;
 
 /// Gives the parts what an earlier run made durable.
@@ -72,9 +71,8 @@ impl Restorer<'_> {
             Record::HistoryTrimmed { job, upto, started } => self.jobs.table_mut().restore_trimmed(job, upto, started),
             Record::Subscribed { session, number, filter, request, command } => {
                 self.delivery.restore_subscription(session, number, &filter, at);
-                let subscription = subscription_id(session, number).into();
-                let answer = Reply::Command(CommandReply::Subscribed { subscription, request: Some(request.clone()) });
-                self.restore_answer(None, session, request, command, answer);
+                let outcome = Outcome::Subscribed(subscription_id(session, number));
+                self.restore_seen(None, session, request, (command, outcome));
             }
             Record::Unsubscribed { session, number, last, .. } => {
                 self.delivery.restore_unsubscribed(session, number, last);
@@ -117,19 +115,11 @@ impl Restorer<'_> {
 
     /// A command that was executed is not executed again: not by its principal,
     /// where ids are that one's, and not in its session.
-    fn restore_answer(
-        &mut self,
-        principal: Option<Principal>,
-        session: SessionId,
-        request: WireId,
-        command: [u8; 32],
-        answer: Reply,
-    ) {
+    fn restore_seen(&mut self, principal: Option<Principal>, session: SessionId, request: WireId, executed: Executed) {
         let bound = self.ctx.config.limits.session.seen_ids_per_session;
-        let answered = (command, Some(answer));
         match principal {
-            Some(principal) => self.sessions.remember_of(principal, request, answered, bound),
-            None => self.sessions.remember(session, request, answered, bound),
+            Some(principal) => self.sessions.remember_of(principal, request, executed, bound),
+            None => self.sessions.remember(session, request, executed, bound),
         }
     }
 
@@ -142,9 +132,8 @@ impl Restorer<'_> {
         let request = record.request.clone();
         let principal = record.id_is_of_principal.then(|| record.principal.clone());
         self.jobs.restore_job(self.ctx, pos, record);
-        let answer = self.jobs.get(id).map(|job| job.accepted(Some(&request)));
-        if let (Some(command), Some(answer)) = (command, answer) {
-            self.restore_answer(principal, session, request.clone(), command, answer);
+        if let Some(command) = command {
+            self.restore_seen(principal, session, request.clone(), (command, Outcome::Accepted(id)));
         }
         self.delivery.add_job(id);
         let correlates = self.sessions.get(session).is_some_and(|session| session.view().correlates());

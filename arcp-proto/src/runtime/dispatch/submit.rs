@@ -7,35 +7,23 @@ use crate::id::{JobId, Principal};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
-use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
 use crate::runtime::delivery::{Audience, Joining, Requests};
 use crate::runtime::job::{Submission, SubmitContext};
+use crate::runtime::session::Outcome;
 
 impl RequestHandler<'_> {
     /// `None`: its input is being checked, and it is heard again then.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not accepted.
     pub(super) fn on_submit(
         &mut self,
         (submit, invocation): (&Submit, &Invocation),
         command: [u8; 32],
-    ) -> Option<Reply> {
-        match self.submit((submit, invocation), command) {
-            Ok(accepted) => accepted,
-            Err(violation) => {
-                let trace = submit.trace.clone();
-                let refusal = Refusal { trace, ..Refusal::of(RefusedKind::Submit, violation, Some(self.id.clone())) };
-                self.runtime.refuse(self.conn, refusal.clone());
-                Some(Reply::Refused(refusal))
-            }
-        }
-    }
-
-    fn submit(
-        &mut self,
-        (submit, invocation): (&Submit, &Invocation),
-        command: [u8; 32],
-    ) -> Result<Option<Reply>, Violation> {
+    ) -> Result<Option<Outcome>, Violation> {
         let Runtime { ctx, sessions, jobs, .. } = &mut *self.runtime;
         let session = sessions.get(self.session).ok_or_else(|| Violation::invalid("the session is gone"))?;
         if submit.agent.version().is_some() && !session.view().features.has(Feature::AgentVersions) {
@@ -57,7 +45,7 @@ impl RequestHandler<'_> {
         let new = match jobs.check(ctx, asked)? {
             Submission::Known(job) => {
                 self.check_requests(job)?;
-                return self.rejoin(job).map(Some);
+                return self.rejoin(job).map(|()| Some(Outcome::Accepted(job)));
             }
             Submission::New(new) => new,
         };
@@ -76,7 +64,8 @@ impl RequestHandler<'_> {
         delivery.subscriptions.show(ctx, jobs, job);
         delivery.number_for_all(ctx, jobs, job, 0);
         self.runtime.carry();
-        Ok(Some(self.acceptance(job)))
+        self.say_accepted(job);
+        Ok(Some(Outcome::Accepted(job)))
     }
 
     /// Whether the input of a job was checked and fits its agent; false: it is
@@ -93,11 +82,12 @@ impl RequestHandler<'_> {
 
     /// Queues the acceptance of a job, as one of the numbered frames of the
     /// session where its family says so.
-    fn acceptance(&mut self, id: JobId) -> Reply {
+    fn say_accepted(&mut self, id: JobId) {
         let Runtime { ctx, sessions, jobs, delivery, .. } = &mut *self.runtime;
         let view = sessions.get(self.session).map(|session| *session.view());
         let (Some(view), Some(job)) = (view, jobs.get(id)) else {
-            return Reply::Session(SessionReply::Closed { reason: None, request: None });
+            debug_assert!(false, "{id} is there, and so is {}", self.session);
+            return;
         };
         let reply = job.accepted(Some(&self.id));
         delivery.audiences.note_request(self.session, id, &self.id);
@@ -109,9 +99,8 @@ impl RequestHandler<'_> {
             }
         } else {
             // Whoever is told can rely on it, who came by a key as well.
-            self.answer(reply.clone());
+            self.answer(reply);
         }
-        reply
     }
 
     /// Whether one more request may ask for a job. A message that comes again
@@ -131,7 +120,7 @@ impl RequestHandler<'_> {
 
     /// A retry with the same key: the original acceptance, then the events
     /// that follow, then the terminal.
-    pub(super) fn rejoin(&mut self, id: JobId) -> Result<Reply, Violation> {
+    pub(super) fn rejoin(&mut self, id: JobId) -> Result<(), Violation> {
         let gone = || Violation::new(ErrorCode::JobNotFound, "the job of this key has been forgotten: use a new key");
         let session = self.runtime.sessions.get(self.session);
         if !session.is_some_and(|session| session.view().features.has(Feature::ResultChunk)) {
@@ -154,11 +143,11 @@ impl RequestHandler<'_> {
             let request = (is_new && number > 0).then(|| self.id.clone());
             delivery.audiences.note_joined(ctx, self.session, id, Joining { owner: owns, request, number });
         }
-        let reply = self.acceptance(id);
+        self.say_accepted(id);
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         delivery.number_end(ctx, jobs, self.session, id);
         self.runtime.carry();
-        Ok(reply)
+        Ok(())
     }
 
     /// Sees to it that the end of a job has its result in one piece, for a

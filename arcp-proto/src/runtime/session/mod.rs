@@ -18,6 +18,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub(super) use resume::Proof;
+pub(super) use seen::{Executed, Outcome};
 
 use super::authority::Who;
 use super::context::Context;
