@@ -42,9 +42,6 @@ MAY_BE_LARGE = {
     "arcp-proto Jobs": "to be divided",
     "arcp-proto Connections": "to be divided",
     "arcp-proto Client": "to be divided",
-    "arcp-proto Payload": "to be divided",
-    "arcp-proto Header": "to be divided",
-    "arcp-blocking Connections": "to be divided",
 }
 
 problems = []

@@ -39,7 +39,6 @@ const KEEPALIVE_TIMES: u32 = 4;
 pub(crate) struct Connections {
     registry: mio::Registry,
     pub(crate) by_token: BTreeMap<Token, Connection>,
-    by_conn: BTreeMap<ConnId, Token>,
     next: usize,
     limits: Limits,
     slow_reader_grace: Duration,
@@ -49,6 +48,14 @@ pub(crate) struct Connections {
     /// Bytes of pongs that are not written, of all connections.
     pong_bytes: usize,
     partial: Partial,
+    pub(crate) due: Due,
+    /// When bytes were last written, or a connection ended.
+    pub(crate) progress_at: Instant,
+}
+
+/// Which connections the next turn has to look at, and what for.
+#[derive(Default)]
+pub(crate) struct Due {
     /// Something may be read.
     pub(crate) readable: BTreeSet<Token>,
     /// Something may be written.
@@ -57,11 +64,35 @@ pub(crate) struct Connections {
     pub(crate) resumed: BTreeSet<Token>,
     /// When connections are given up: slow heads, slow goodbyes, pongs that
     /// are not read.
-    pub(crate) deadlines: BTreeSet<(Instant, Token)>,
+    deadlines: BTreeSet<(Instant, Token)>,
     /// Lost connections the core does not know of.
     pub(crate) gone: Vec<ConnId>,
-    /// When bytes were last written, or a connection ended.
-    pub(crate) progress_at: Instant,
+}
+
+impl Due {
+    /// Whether something may be read or written at once.
+    fn has_work(&self) -> bool {
+        !(self.dirty.is_empty() && self.readable.is_empty() && self.resumed.is_empty())
+    }
+
+    /// When the next connection is given up.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the next connection that is to be given up by now.
+    pub(crate) fn pop_late(&mut self, now: Instant) -> Option<Token> {
+        let (at, token) = self.deadlines.first().copied()?;
+        (at <= now).then(|| self.deadlines.pop_first())?;
+        Some(token)
+    }
+
+    /// A connection is gone: it is not read or written any more.
+    fn forget(&mut self, token: Token) {
+        self.readable.remove(&token);
+        self.dirty.remove(&token);
+        self.resumed.remove(&token);
+    }
 }
 
 pub(crate) struct Connection {
@@ -167,14 +198,9 @@ impl Connections {
             partial: Partial::new(limits.connection.partial_bytes),
             progress_at: Instant::now(),
             by_token: BTreeMap::new(),
-            by_conn: BTreeMap::new(),
             next: FIRST_CONN,
             limits,
-            readable: BTreeSet::new(),
-            dirty: BTreeSet::new(),
-            resumed: BTreeSet::new(),
-            deadlines: BTreeSet::new(),
-            gone: Vec::new(),
+            due: Due::default(),
         }
     }
 
@@ -212,7 +238,7 @@ impl Connections {
         };
         self.by_token.insert(token, connection);
         self.set_deadline(token, Some(Instant::now() + HEAD_TIMEOUT));
-        self.readable.insert(token);
+        self.due.readable.insert(token);
         if let Some(other) = self.admission.enter(token, peer.ip()) {
             log(format_args!("arcp: too many connections without a session: the one silent for longest was closed"));
             self.drop_now(other);
@@ -222,22 +248,22 @@ impl Connections {
     pub(crate) fn note(&mut self, token: Token, readable: bool, writable: bool) {
         if let Some(connection) = self.by_token.get_mut(&token) {
             if readable {
-                self.readable.insert(token);
+                self.due.readable.insert(token);
             }
             if writable && connection.phase != Phase::Shut {
                 connection.writable = true;
-                self.dirty.insert(token);
+                self.due.dirty.insert(token);
             }
         }
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        !(self.dirty.is_empty() && self.readable.is_empty() && self.resumed.is_empty())
+        self.due.has_work()
     }
 
     /// Takes bytes from a socket. Gives what the core must be told before
     /// any frame.
-    pub(crate) fn take(&mut self, token: Token, bytes: &[u8], gate: &UpgradePolicy, driver: &Driver) -> Vec<Input> {
+    pub(crate) fn take(&mut self, token: Token, bytes: &[u8], upgrades: &UpgradePolicy, driver: &Driver) -> Vec<Input> {
         let Some(connection) = self.by_token.get_mut(&token) else {
             return Vec::new();
         };
@@ -249,7 +275,7 @@ impl Connections {
             Stage::Http { head, .. } => head,
         };
         head.extend_from_slice(bytes);
-        match gate.answer(head) {
+        match upgrades.answer(head) {
             Answer::More => Vec::new(),
             Answer::Upgrade { response, head: length } => {
                 let rest = head.split_off(length);
@@ -287,8 +313,7 @@ impl Connections {
             connection.stage = Stage::Open { conn, framing };
             address = Some(connection.address);
         }
-        self.by_conn.insert(conn, token);
-        self.dirty.insert(token);
+        self.due.dirty.insert(token);
         vec![
             Input::Opened { conn, transport: Transport::WebSocket, address, binding: None, peer: None },
             WriteWindow::opening_credit(conn),
@@ -324,7 +349,7 @@ impl Connections {
         self.pong_bytes = others + framing.pongs().0;
         // Reading may have produced something to write, such as a pong.
         if !framing.output().is_empty() {
-            self.dirty.insert(token);
+            self.due.dirty.insert(token);
         }
         let (partial, address) = (framing.partial(), connection.address);
         match framed {
@@ -386,7 +411,7 @@ impl Connections {
                 // Shut once: each time the system reports it as writable again.
                 connection.phase = Phase::Shut;
                 let _ = connection.socket.shutdown(Shutdown::Write);
-                self.readable.insert(token);
+                self.due.readable.insert(token);
             }
             (Phase::Open | Phase::Goodbye | Phase::Shut, _) => {}
         }
@@ -402,10 +427,7 @@ impl Connections {
         if connection.phase == Phase::Open {
             connection.phase = Phase::Goodbye;
             self.admission.goodbye(token, connection.address);
-            if let Stage::Open { conn, .. } = connection.stage {
-                self.by_conn.remove(&conn);
-            }
-            self.dirty.insert(token);
+            self.due.dirty.insert(token);
             self.set_deadline(token, Some(until));
         }
     }
@@ -413,7 +435,7 @@ impl Connections {
     /// Gives a connection up; the core will be told.
     pub(crate) fn drop_now(&mut self, token: Token) {
         if let Some(Stage::Open { conn, .. }) = self.by_token.get(&token).map(|connection| &connection.stage) {
-            self.gone.push(*conn);
+            self.due.gone.push(*conn);
         }
         self.remove(token);
     }
@@ -426,83 +448,82 @@ impl Connections {
             self.progress_at = Instant::now();
             self.pong_bytes -= connection.pongs().0;
             let _ = self.registry.deregister(&mut connection.socket);
-            if let Stage::Open { conn, .. } = connection.stage {
-                self.by_conn.remove(&conn);
-            }
         }
-        self.readable.remove(&token);
-        self.dirty.remove(&token);
-        self.resumed.remove(&token);
+        self.due.forget(token);
+    }
+
+    /// A connection that the core knows: it has not been told goodbye.
+    fn known(&mut self, conn: ConnId) -> Option<(Token, &mut Connection)> {
+        let token = Token(usize::try_from(conn.0).ok()?);
+        let connection = self.by_token.get_mut(&token).filter(|connection| connection.phase == Phase::Open)?;
+        Some((token, connection))
+    }
+
+    /// The frames of a connection that the core knows.
+    fn framing(&mut self, conn: ConnId) -> Option<(Token, &mut Framing)> {
+        let (token, connection) = self.known(conn)?;
+        match &mut connection.stage {
+            Stage::Http { .. } => None,
+            Stage::Open { framing, .. } => Some((token, framing)),
+        }
     }
 
     fn set_deadline(&mut self, token: Token, at: Option<Instant>) {
         if let Some(connection) = self.by_token.get_mut(&token) {
             if let Some(old) = std::mem::replace(&mut connection.deadline, at) {
-                self.deadlines.remove(&(old, token));
+                self.due.deadlines.remove(&(old, token));
             }
-            self.deadlines.extend(at.map(|at| (at, token)));
+            self.due.deadlines.extend(at.map(|at| (at, token)));
         }
     }
 }
 
 impl Sockets for Connections {
     fn send(&mut self, conn: ConnId, frame: String) {
-        let Some(token) = self.by_conn.get(&conn).copied() else {
-            return;
-        };
-        if let Some(connection) = self.by_token.get_mut(&token)
+        if let Some((token, connection)) = self.known(conn)
             && let Stage::Open { framing, .. } = &mut connection.stage
         {
             connection.window.queued(&frame);
             framing.write(frame);
-            self.dirty.insert(token);
+            self.due.dirty.insert(token);
         }
     }
 
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
-        let Some(token) = self.by_conn.get(&conn).copied() else {
-            return;
-        };
-        if let Some(Stage::Open { framing, .. }) = self.by_token.get_mut(&token).map(|c| &mut c.stage) {
+        if let Some((token, framing)) = self.framing(conn) {
             let (code, words) = goodbye(reason);
             framing.close(code, words);
+            self.finish(token);
         }
-        self.finish(token);
     }
 
     fn fragment(&mut self, conn: ConnId, bytes: usize) {
-        let connection = self.by_conn.get(&conn).and_then(|token| self.by_token.get_mut(token));
-        if let Some(Stage::Open { framing, .. }) = connection.map(|connection| &mut connection.stage) {
+        if let Some((_, framing)) = self.framing(conn) {
             framing.fragment(bytes);
         }
     }
 
     fn raise_frame_limit(&mut self, conn: ConnId) {
-        if let Some(token) = self.by_conn.get(&conn) {
-            self.admission.leave(*token);
-        }
-        let connection = self.by_conn.get(&conn).and_then(|token| self.by_token.get_mut(token));
-        if let Some(Stage::Open { framing, .. }) = connection.map(|connection| &mut connection.stage) {
-            framing.take_up_to(self.limits.frame.frame_bytes);
+        let most = self.limits.frame.frame_bytes;
+        if let Some((token, framing)) = self.framing(conn) {
+            framing.take_up_to(most);
+            self.admission.leave(token);
         }
     }
 
     fn pause_reading(&mut self, conn: ConnId) {
-        let connection = self.by_conn.get(&conn).and_then(|token| self.by_token.get_mut(token));
-        if let Some(connection) = connection {
+        if let Some((_, connection)) = self.known(conn) {
             connection.paused = true;
         }
     }
 
     fn resume_reading(&mut self, conn: ConnId) {
-        let Some(token) = self.by_conn.get(&conn).copied() else {
-            return;
-        };
-        if let Some(connection) = self.by_token.get_mut(&token) {
+        if let Some((token, connection)) = self.known(conn) {
             connection.paused = false;
-            self.resumed.insert(token);
-            if std::mem::take(&mut connection.unread) {
-                self.readable.insert(token);
+            let unread = std::mem::take(&mut connection.unread);
+            self.due.resumed.insert(token);
+            if unread {
+                self.due.readable.insert(token);
             }
         }
     }

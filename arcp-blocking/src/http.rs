@@ -180,7 +180,7 @@ pub(crate) fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, Stri
 mod tests {
     use super::*;
 
-    fn gate() -> UpgradePolicy {
+    fn policy() -> UpgradePolicy {
         UpgradePolicy {
             path: "/arcp".to_string(),
             hosts: vec!["arcp.example".to_string()],
@@ -190,7 +190,7 @@ mod tests {
 
     fn ask(head: &str) -> Answer {
         let rest = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-        gate().answer(format!("{head}{rest}\r\n").as_bytes())
+        policy().answer(format!("{head}{rest}\r\n").as_bytes())
     }
 
     fn status(answer: &Answer) -> u16 {
@@ -232,11 +232,11 @@ mod tests {
         ] {
             assert_eq!(status(&ask(head)), expected, "{head}");
         }
-        let plain = gate().answer(b"GET /arcp HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let plain = policy().answer(b"GET /arcp HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(status(&plain), 426);
-        assert_eq!(gate().answer(b"GET /arcp HT"), Answer::More);
+        assert_eq!(policy().answer(b"GET /arcp HT"), Answer::More);
         let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(HEAD_BYTES));
-        assert_eq!(status(&gate().answer(long.as_bytes())), 431);
+        assert_eq!(status(&policy().answer(long.as_bytes())), 431);
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub struct Server {
     address: SocketAddr,
     driver: Driver,
     connections: Connections,
-    gate: UpgradePolicy,
+    upgrades: UpgradePolicy,
     control: Arc<Control>,
     drain: Drain,
     /// When everybody was told goodbye.
@@ -201,7 +201,7 @@ impl Server {
             control: Arc::new(Control { asked: AtomicU8::new(0), waker, inbox: driver.inbox() }),
             connections,
             driver,
-            gate: UpgradePolicy {
+            upgrades: UpgradePolicy {
                 path: config.path.clone(),
                 hosts: config.allow_hosts.clone(),
                 origins: config.allow_origins.clone(),
@@ -223,7 +223,7 @@ impl Server {
 
     /// Where its clients connect to.
     pub fn url(&self) -> String {
-        format!("ws://{}{}", self.address, self.gate.path)
+        format!("ws://{}{}", self.address, self.upgrades.path)
     }
 
     /// What tells it what to do, from another thread.
@@ -269,14 +269,14 @@ impl Server {
     fn turn(&mut self) -> Result<(), Fenced> {
         self.tell_gone()?;
         self.driver.take_inbox(&mut self.connections)?;
-        for token in std::mem::take(&mut self.connections.readable) {
+        for token in std::mem::take(&mut self.connections.due.readable) {
             self.read(token)?;
         }
         // Whoever was silent may have spoken in what is not read yet.
         self.driver.tick(self.all_heard, &mut self.connections)?;
         // What is written gives credit, and credit lets the core send more: in
         // the next turn, so that everybody gets theirs.
-        for token in std::mem::take(&mut self.connections.dirty) {
+        for token in std::mem::take(&mut self.connections.due.dirty) {
             if let Some(credit) = self.connections.flush(token) {
                 self.hand_over(credit)?;
             }
@@ -290,7 +290,7 @@ impl Server {
     }
 
     fn tell_gone(&mut self) -> Result<(), Fenced> {
-        std::mem::take(&mut self.connections.gone)
+        std::mem::take(&mut self.connections.due.gone)
             .into_iter()
             .try_for_each(|conn| self.hand_over(Input::Closed { conn }))
     }
@@ -300,7 +300,7 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let ours = self.connections.deadlines.first().map(|(at, _)| *at);
+        let ours = self.connections.due.next_deadline();
         let others = [ours, self.drain.until, self.accept_at];
         let local =
             others.into_iter().flatten().min().map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
@@ -341,7 +341,7 @@ impl Server {
             }
             if taken >= READ_TURN {
                 // Others first; the rest comes in the next turn.
-                self.connections.readable.insert(token);
+                self.connections.due.readable.insert(token);
                 break;
             }
             match connection.socket.read(&mut self.buffer) {
@@ -352,7 +352,7 @@ impl Server {
                 Ok(n) => {
                     taken += n;
                     let (connections, buffer) = (&mut self.connections, &self.buffer[..n]);
-                    for input in connections.take(token, buffer, &self.gate, &self.driver) {
+                    for input in connections.take(token, buffer, &self.upgrades, &self.driver) {
                         self.hand_over(input)?;
                     }
                     self.frames(token)?;
@@ -384,18 +384,14 @@ impl Server {
 
     fn expire(&mut self) -> Result<(), Fenced> {
         let now = Instant::now();
-        while let Some((at, token)) = self.connections.deadlines.first().copied() {
-            if at > now {
-                break;
-            }
-            self.connections.deadlines.pop_first();
+        while let Some(token) = self.connections.due.pop_late(now) {
             self.connections.drop_now(token);
         }
         if self.accept_at.is_some_and(|at| at <= now) {
             self.accept_at = None;
             self.accept();
         }
-        std::mem::take(&mut self.connections.resumed).into_iter().try_for_each(|token| self.frames(token))
+        std::mem::take(&mut self.connections.due.resumed).into_iter().try_for_each(|token| self.frames(token))
     }
 
     fn stopped(&mut self) -> Result<bool, Fenced> {

@@ -138,9 +138,9 @@ fn encode_event(bencher: Bencher, family: Family) {
     let body = Json::parse(r#"{"name":"tick","value":12345,"unit":"count"}"#).expect("JSON");
     let event = JobEvent::Emitted { kind: EventKind::Metric, body };
     let request = WireId::new("msg_01M7VD85KQ9SZXPW6NX4X2SFJ9").expect("an id");
-    let told = EventSnapshot { job, at: UtcMs(1_767_225_600_000), thoughts: 0, event: &event };
+    let snapshot = EventSnapshot { job, at: UtcMs(1_767_225_600_000), thoughts: 0, event: &event };
     bencher.bench_local(|| {
-        let payload = raw::render_event(&view, black_box(&told), FrameRole::Whole);
+        let payload = raw::render_event(&view, black_box(&snapshot), FrameRole::Whole);
         let frame = EventFrame {
             id: ulid_zero(),
             session,
@@ -151,7 +151,7 @@ fn encode_event(bencher: Bencher, family: Family) {
             request: Some(&request),
             own: true,
             event: &event,
-            part: FrameRole::Whole,
+            role: FrameRole::Whole,
             payload: &payload,
         };
         raw::write_event(&view, &frame)

@@ -92,7 +92,7 @@ fn event_frame(view: &View, header: &Header<'_>, id: Ulid, session: SessionId, e
         request: header.correlation.as_ref(),
         own: true,
         event,
-        part: FrameRole::Whole,
+        role: FrameRole::Whole,
         payload: &payload,
     };
     raw::write_event(view, &frame)

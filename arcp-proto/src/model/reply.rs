@@ -190,8 +190,19 @@ impl Reply {
     pub fn job(&self) -> (Option<&WireId>, Option<&str>) {
         match self {
             Reply::Refused(refusal) => (refusal.job.as_ref(), refusal.trace.as_deref()),
-            Reply::Session(SessionReply::JobHeartbeat(heartbeat)) => (Some(&heartbeat.job), Some(&heartbeat.trace)),
-            Reply::Handshake(_) | Reply::Session(_) => (None, None),
+            Reply::Handshake(HandshakeReply::Opened(_) | HandshakeReply::Challenge(_)) => (None, None),
+            Reply::Session(reply) => match reply {
+                SessionReply::JobHeartbeat(heartbeat) => (Some(&heartbeat.job), Some(&heartbeat.trace)),
+                SessionReply::Closed { .. }
+                | SessionReply::Refresh { .. }
+                | SessionReply::Evicted { .. }
+                | SessionReply::Ping { .. }
+                | SessionReply::Pong { .. }
+                | SessionReply::Echo { .. }
+                | SessionReply::Done { .. }
+                | SessionReply::Extension(_)
+                | SessionReply::Jobs(_) => (None, None),
+            },
             Reply::Command(reply) => match reply {
                 CommandReply::Accepted(accepted) => (Some(&accepted.job), accepted.trace.as_deref()),
                 CommandReply::Watching(watching) => (Some(&watching.job), watching.trace.as_deref()),

@@ -10,6 +10,7 @@ use super::io::{Deadline, EventRecord, Notice, Output, Record};
 use super::log::Log;
 use super::timers::{Timer, Timers};
 use crate::entropy::{Entropy, Seeds};
+use crate::error::ConfigError;
 use crate::id::{ConnId, JobId, LogPos, OpId};
 use crate::time::{Now, Timestamp, UtcMs};
 
@@ -37,9 +38,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(config: Config, seeds: &Seeds, now: Now) -> Context {
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the configuration cannot work.
+    pub(super) fn new(config: Config, seeds: &Seeds, now: Now) -> Result<Context, ConfigError> {
+        config.validate()?;
         let mut entropy = Entropy::new(seeds);
-        Context {
+        Ok(Context {
             cursor_key: entropy.secret_256(),
             config,
             now,
@@ -52,7 +57,7 @@ impl Context {
             outputs: VecDeque::new(),
             effects: VecDeque::new(),
             ready: Default::default(),
-        }
+        })
     }
 
     /// Clamps time forward.

@@ -125,9 +125,8 @@ impl Runtime {
     ///
     /// [`ConfigError`] if the configuration cannot work.
     pub fn new(config: Config, seeds: Seeds, now: Now) -> Result<Runtime, ConfigError> {
-        config.validate()?;
         Ok(Runtime {
-            ctx: Context::new(config, &seeds, now),
+            ctx: Context::new(config, &seeds, now)?,
             connections: Connections::default(),
             sessions: Sessions::default(),
             jobs: Jobs::default(),

@@ -136,13 +136,13 @@ pub struct EventSnapshot<'a> {
     pub event: &'a JobEvent,
 }
 
-/// The payload of one frame of a job event, out of `View::parts`, as every
+/// The payload of one frame of a job event, out of `View::roles`, as every
 /// session with this view gets it.
-pub fn render_event(view: &View, told: &EventSnapshot<'_>, part: FrameRole) -> String {
+pub fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole) -> String {
     match view.family {
         // Here every event is one frame.
-        Family::Hello => hello::render_event(view, told.job, told.at, told.event),
-        Family::Open => open::render_event(view, told, part),
+        Family::Hello => hello::render_event(view, snapshot.job, snapshot.at, snapshot.event),
+        Family::Open => open::render_event(view, snapshot, role),
     }
 }
 
@@ -180,8 +180,8 @@ pub fn observed_types(names: &[String]) -> u32 {
 
 /// The bit of the type that one frame of an event, or with `None` the
 /// acceptance, has for a subscription; and how urgent it is.
-pub fn observed_type(class: Option<EventClass>, part: FrameRole) -> (u32, Priority) {
-    open::observed_type(class, part)
+pub fn observed_type(class: Option<EventClass>, role: FrameRole) -> (u32, Priority) {
+    open::observed_type(class, role)
 }
 
 /// A job event on its way to one session.
@@ -206,7 +206,7 @@ pub struct EventFrame<'a> {
     /// The event.
     pub event: &'a JobEvent,
     /// Which of its frames this is.
-    pub part: FrameRole,
+    pub role: FrameRole,
     /// Its payload, rendered for this view.
     pub payload: &'a str,
 }

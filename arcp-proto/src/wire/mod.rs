@@ -181,7 +181,7 @@ impl View {
 
     /// The numbered frames that an event is for this peer, in order: none
     /// when it is withheld.
-    pub(crate) fn parts(&self, class: EventClass, streaming: bool) -> &'static [FrameRole] {
+    pub(crate) fn roles(&self, class: EventClass, streaming: bool) -> &'static [FrameRole] {
         if !self.classes().has(class) {
             &[]
         } else if !self.several(streaming).has(class) {

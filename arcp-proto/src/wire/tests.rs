@@ -15,7 +15,7 @@ use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::reply::{
-    Accepted, Challenge, CommandReply, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply, Watching,
+    Accepted, Challenge, CommandReply, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply, Subject, Watching,
 };
 use crate::model::request::{
     Command, Extension, Filter, Invocation, ListQuery, Replay, Request, SessionRequest, Submit, Subscribe, Target,
@@ -51,8 +51,8 @@ fn kinds() -> impl Iterator<Item = EventKind> {
 fn written(view: &View, event: &JobEvent) -> String {
     let id = Ulid::from_parts(AT.0, 1);
     let job = JobId::from_ulid(id);
-    let part = FrameRole::Whole;
-    let payload = render_event(view, &EventSnapshot { job, at: AT, thoughts: 0, event }, part);
+    let role = FrameRole::Whole;
+    let payload = render_event(view, &EventSnapshot { job, at: AT, thoughts: 0, event }, role);
     let frame = EventFrame {
         id,
         session: SessionId::from_ulid(id),
@@ -63,7 +63,7 @@ fn written(view: &View, event: &JobEvent) -> String {
         request: None,
         own: true,
         event,
-        part,
+        role,
         payload: &payload,
     };
     write_event(view, &frame)
@@ -163,6 +163,45 @@ fn every_request_is_read_as_it_was_written() {
         }
         let unwritten = matches!(request, Request::Session(SessionRequest::Ignored));
         assert_eq!(written.iter().all(|(_, text)| text.is_none()), unwritten, "no family has a word for {request:?}");
+    }
+}
+
+/// What the refusal of a request is about, in whatever form its client is told.
+fn refused_as(request: &Request) -> RefusedKind {
+    match request {
+        Request::Handshake(_) => RefusedKind::Session,
+        Request::Session(request) => match request {
+            SessionRequest::List(_) => RefusedKind::Listing,
+            SessionRequest::Close { .. }
+            | SessionRequest::Ping { .. }
+            | SessionRequest::Pong { .. }
+            | SessionRequest::Echo { .. }
+            | SessionRequest::Ack { .. }
+            | SessionRequest::Replay(_)
+            | SessionRequest::Pace { .. }
+            | SessionRequest::Extension(_)
+            | SessionRequest::Ignored => RefusedKind::Frame,
+        },
+        Request::Command(command) => match command {
+            Command::Submit(..) => RefusedKind::Submit,
+            Command::Cancel(_) => RefusedKind::Cancel,
+            Command::Watch(_) => RefusedKind::Watch,
+            Command::Unwatch { .. } => RefusedKind::Job,
+            Command::Subscribe(_) | Command::Unsubscribe { .. } => RefusedKind::Frame,
+        },
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_read_is_refused_as_one_that_can() {
+    let of_sessions = successors(session_request_after(None), |before| session_request_after(Some(before)));
+    let commands = successors(command_after(None), |before| command_after(Some(before)));
+    for request in of_sessions.map(Request::from).chain(commands.map(Request::from)) {
+        let to_send = RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
+        for text in [Family::Hello, Family::Open].into_iter().filter_map(|family| write_request(family, &to_send)) {
+            let header = Header::read(&text).expect("a frame");
+            assert_eq!(Subject::of(&header).kind, refused_as(&request), "{text}");
+        }
     }
 }
 

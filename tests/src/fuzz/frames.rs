@@ -95,7 +95,7 @@ fn event_frame(view: &View, header: &Header<'_>, session: SessionId, at: UtcMs, 
         request: header.correlation.as_ref(),
         own: false,
         event,
-        part: FrameRole::Whole,
+        role: FrameRole::Whole,
         payload: &payload,
     };
     raw::write_event(view, &frame)

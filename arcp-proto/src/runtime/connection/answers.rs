@@ -282,7 +282,7 @@ mod tests {
     fn connected() -> (Context, Connections) {
         let seeds = Seeds { public: [1; 32], secret: [2; 32] };
         let (mut ctx, mut connections) =
-            (Context::new(Config::new("t", "1"), &seeds, Now::default()), Connections::default());
+            (Context::new(Config::new("t", "1"), &seeds, Now::default()).expect("it works"), Connections::default());
         let client = ClientInfo { name: "c".into(), version: "1".into() };
         let wish = Wish::New(Open::new(client, Credential::Anonymous, Features::default()));
         let request = WireId::new("1").expect("an id");

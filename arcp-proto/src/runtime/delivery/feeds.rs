@@ -128,7 +128,7 @@ impl Feeds {
 
     /// The first event of a job that a session may still ask for again.
     pub(in crate::runtime) fn first_needed(&self, jobs: &Jobs, job: JobId) -> u64 {
-        let feeds = self.refs.readers(job.into()).filter_map(|reader| self.by_session.get(&reader));
+        let feeds = self.refs.sessions(job.into()).filter_map(|reader| self.by_session.get(&reader));
         feeds.filter_map(|feed| feed.index.first_event(job, jobs)).min().unwrap_or(u64::MAX)
     }
 
@@ -143,7 +143,7 @@ impl Feeds {
     /// Whether an attached session that owns an ended job was not sent all of it
     /// that came while it was attached.
     pub(super) fn is_owed(&self, job: JobId, audience: &Audience) -> bool {
-        let owners = self.refs.readers(job.into()).filter(|reader| audience.owners.contains(reader));
+        let owners = self.refs.sessions(job.into()).filter(|reader| audience.owners.contains(reader));
         owners
             .filter_map(|owner| self.attached(owner))
             .any(|feed| feed.index.has_events_after(job, feed.sent_or_owed()))
@@ -178,6 +178,7 @@ mod tests {
 
     fn context() -> Context {
         Context::new(Config::new("t", "1"), &Seeds { public: [1; 32], secret: [2; 32] }, Now::default())
+            .expect("it works")
     }
 
     fn feeds_of(session: SessionId) -> Feeds {

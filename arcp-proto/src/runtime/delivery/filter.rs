@@ -23,8 +23,6 @@ pub(super) struct EventFilter {
 
 impl EventFilter {
     pub(super) fn new(filter: &Filter) -> EventFilter {
-        #[cfg(test)]
-        tests::COMPILED.with(|compiled| compiled.set(compiled.get() + 1));
         fn set<T: Ord>(list: &[String], read: impl Fn(&String) -> Option<T>) -> Option<BTreeSet<T>> {
             // Ids that are none of ours match nothing; they do not widen it.
             (!list.is_empty()).then(|| list.iter().filter_map(read).collect())
@@ -45,8 +43,6 @@ impl EventFilter {
 
     /// Whether the filter lets anything of a job through.
     pub(super) fn covers(&self, id: JobId, job: &Job) -> bool {
-        #[cfg(test)]
-        tests::LOOKED_AT.with(|looked_at| looked_at.set(looked_at.get() + 1));
         self.sessions.as_ref().is_none_or(|sessions| sessions.contains(&job.submitter()))
             && self.traces.as_ref().is_none_or(|traces| traces.contains(&job.spec().trace))
             && self.jobs.as_ref().is_none_or(|jobs| jobs.contains(&id))
@@ -68,17 +64,5 @@ impl EventFilter {
         self.types.is_none_or(|types| types & kind != 0)
             && priority >= self.min_priority
             && (self.streams.is_none() || of_stream)
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use core::cell::Cell;
-
-    std::thread_local! {
-        /// Filters compiled on this thread.
-        pub(in crate::runtime::delivery) static COMPILED: Cell<u32> = const { Cell::new(0) };
-        /// Jobs held against a filter on this thread.
-        pub(in crate::runtime::delivery) static LOOKED_AT: Cell<u32> = const { Cell::new(0) };
     }
 }

@@ -103,7 +103,7 @@ impl FrameWriter<'_> {
             request: audience.requests().get(numbered, request),
             own: !view.profile.wraps_watched() || audience.owners().contains(&session),
             event: &event,
-            part: role,
+            role,
             payload: &payload,
         };
         Some((at, wire::write_event(view, &frame)))
@@ -152,7 +152,7 @@ fn local_frame(session: SessionId, view: &View, seq: u64, local: &LocalFrame) ->
         request: None,
         own: !view.profile.wraps_watched() || about.own,
         event: &stored.event,
-        part: FrameRole::Whole,
+        role: FrameRole::Whole,
         payload: &payload,
     };
     Some(wire::write_event(view, &frame))

@@ -23,7 +23,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The read-back buffers of all sessions that have one.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct HistoryPool {
-    readers: BTreeMap<SessionId, ReadBack>,
+    buffers: BTreeMap<SessionId, ReadBack>,
     /// Which session an operation of the store is for.
     loads: BTreeMap<OpId, SessionId>,
     /// Bytes of events read back and not sent yet.
@@ -48,7 +48,7 @@ impl HistoryPool {
     }
 
     /// Where an event is that a session is owed.
-    pub(super) fn find(&self, ctx: &Context, jobs: &Jobs, reader: SessionId, entry: IndexEntry) -> Found {
+    pub(super) fn find(&self, ctx: &Context, jobs: &Jobs, session: SessionId, entry: IndexEntry) -> Found {
         let (log, n) = match entry {
             IndexEntry::Event(EventEntry { log, n, .. }) => (log, n),
             IndexEntry::Local { .. } => return Found::Held(LogPos(0)),
@@ -58,7 +58,7 @@ impl HistoryPool {
         };
         match job.position(n) {
             Some(pos) => Found::Held(pos),
-            None if self.readers.get(&reader).is_some_and(|reader| reader.has(id, n)) => Found::Held(LogPos(0)),
+            None if self.buffers.get(&session).is_some_and(|buffer| buffer.has(id, n)) => Found::Held(LogPos(0)),
             None if ctx.config.history && job.keeps(n) => Found::InStore(id, n),
             None => Found::Gone,
         }
@@ -66,17 +66,17 @@ impl HistoryPool {
 
     /// Event `n` of a job, if it is the next that was read back for a session;
     /// lets go of those before it.
-    pub(super) fn take(&mut self, reader: SessionId, job: JobId, n: u64) -> Option<&Stored> {
-        let reader = self.readers.get_mut(&reader)?;
-        self.bytes -= reader.pass(job, n);
-        reader.event(job, n)
+    pub(super) fn take(&mut self, session: SessionId, job: JobId, n: u64) -> Option<&Stored> {
+        let buffer = self.buffers.get_mut(&session)?;
+        self.bytes -= buffer.pass(job, n);
+        buffer.event(job, n)
     }
 
     /// Bytes of the event behind an entry, if it was read back for a session.
-    pub(super) fn weight(&self, reader: SessionId, entry: IndexEntry) -> Option<usize> {
-        let reader = self.readers.get(&reader)?;
+    pub(super) fn weight(&self, session: SessionId, entry: IndexEntry) -> Option<usize> {
+        let buffer = self.buffers.get(&session)?;
         match entry {
-            IndexEntry::Event(EventEntry { log, n, role: FrameRole::Whole, .. }) => reader.weight(log.job()?, n),
+            IndexEntry::Event(EventEntry { log, n, role: FrameRole::Whole, .. }) => buffer.weight(log.job()?, n),
             IndexEntry::Event(_) | IndexEntry::Local { .. } => None,
         }
     }
@@ -88,14 +88,14 @@ impl HistoryPool {
         let Some(job) = jobs.get(job_id) else {
             return;
         };
-        let reader = self.readers.entry(id).or_default();
-        if reader.pending.is_some() {
+        let buffer = self.buffers.entry(id).or_default();
+        if buffer.pending.is_some() {
             return;
         }
         let last = job.first_held().saturating_sub(1).min(job.count());
         let to = last.min(from.saturating_add(most - 1));
         let op = ctx.next_op();
-        reader.pending = Some(PendingLoad { op, job: job_id, from });
+        buffer.pending = Some(PendingLoad { op, job: job_id, from });
         self.loads.insert(op, id);
         ctx.timers.set(Timer::Read(id), ctx.now.mono + READ_TIMEOUT);
         ctx.output(Output::Load { op, job: job_id, from, to, bytes });
@@ -119,9 +119,9 @@ impl HistoryPool {
             return;
         };
         // It was given up, and perhaps something else was asked for since.
-        let reader = self.readers.get_mut(&id);
-        let asked = reader.and_then(|reader| Some((reader.pending.take_if(|pending| pending.op == op)?, reader)));
-        let (Some((pending, reader)), Some(conn)) = (asked, conn) else {
+        let buffer = self.buffers.get_mut(&id);
+        let asked = buffer.and_then(|buffer| Some((buffer.pending.take_if(|pending| pending.op == op)?, buffer)));
+        let (Some((pending, buffer)), Some(conn)) = (asked, conn) else {
             return;
         };
         ctx.timers.clear(Timer::Read(id));
@@ -132,9 +132,9 @@ impl HistoryPool {
         if events.first().is_none_or(|event| event.n != pending.from) {
             return ctx.effect(Effect::Leave { conn, reason: CloseReason::HistoryLost });
         }
-        let before = reader.bytes();
-        reader.put(pending.job, events, ctx.config.limits.delivery.loads_per_session);
-        self.bytes = self.bytes + reader.bytes() - before;
+        let before = buffer.bytes();
+        buffer.put(pending.job, events, ctx.config.limits.delivery.loads_per_session);
+        self.bytes = self.bytes + buffer.bytes() - before;
         ctx.ready(conn);
     }
 
@@ -152,7 +152,7 @@ impl HistoryPool {
     /// Drops what was read back for a session, and what was asked for.
     pub(super) fn stop(&mut self, ctx: &mut Context, id: SessionId) {
         ctx.timers.clear(Timer::Read(id));
-        if let Some(gone) = self.readers.remove(&id) {
+        if let Some(gone) = self.buffers.remove(&id) {
             self.bytes -= gone.bytes();
         }
     }
@@ -160,7 +160,7 @@ impl HistoryPool {
     /// Drops the read-back buffer of a session that cannot be written to, once
     /// `ahead_bytes` is exceeded: it reads again later.
     pub(in crate::runtime) fn bound(&mut self, ctx: &mut Context, id: SessionId) {
-        let waits = self.readers.get(&id).is_some_and(|reader| reader.pending.is_some());
+        let waits = self.buffers.get(&id).is_some_and(|buffer| buffer.pending.is_some());
         if !waits && self.bytes > ctx.config.limits.delivery.ahead_bytes {
             self.stop(ctx, id);
         }

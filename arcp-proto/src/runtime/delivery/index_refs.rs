@@ -25,28 +25,28 @@ impl IndexRefs {
 
     /// A session's index has so many new runs that point to a log.
     pub(super) fn add(&mut self, log: LogId, session: SessionId, runs: u32) {
-        if let Some(readers) = self.by_log.get_mut(&log).filter(|_| runs > 0) {
-            *readers.entry(session).or_default() += runs;
+        if let Some(sessions) = self.by_log.get_mut(&log).filter(|_| runs > 0) {
+            *sessions.entry(session).or_default() += runs;
         }
     }
 
     /// A session's index lets a run go; true if with it nobody points to the log
     /// any more.
     pub(super) fn drop_one(&mut self, log: LogId, session: SessionId) -> bool {
-        let Some(readers) = self.by_log.get_mut(&log) else {
+        let Some(sessions) = self.by_log.get_mut(&log) else {
             return false;
         };
-        if let Some(runs) = readers.get_mut(&session) {
+        if let Some(runs) = sessions.get_mut(&session) {
             *runs -= 1;
             if *runs == 0 {
-                readers.remove(&session);
+                sessions.remove(&session);
             }
         }
-        readers.is_empty()
+        sessions.is_empty()
     }
 
     /// Sessions whose index points to a log.
-    pub(super) fn readers(&self, log: LogId) -> impl Iterator<Item = SessionId> {
+    pub(super) fn sessions(&self, log: LogId) -> impl Iterator<Item = SessionId> {
         self.by_log.get(&log).into_iter().flat_map(BTreeMap::keys).copied()
     }
 

@@ -256,7 +256,7 @@ impl Feed {
             let Some((n, class)) = several.and_then(|n| Some((n, frames.history.class(n)?))) else {
                 break;
             };
-            for role in self.view.parts(class, streaming).iter().copied() {
+            for role in self.view.roles(class, streaming).iter().copied() {
                 self.note_stream(frames.log, role, number);
                 if role == FrameRole::Whole {
                     self.number_shared(&mut runs, frames, n..=n);

@@ -55,7 +55,7 @@ impl Feeds {
     /// As [`release_expired`](Self::release_expired), for every session that
     /// has numbers of a job.
     pub(in crate::runtime) fn release_expired_job(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId) {
-        for reader in self.refs.readers(job.into()).collect::<Vec<SessionId>>() {
+        for reader in self.refs.sessions(job.into()).collect::<Vec<SessionId>>() {
             self.release_expired(ctx, jobs, reader);
         }
     }
@@ -71,7 +71,7 @@ impl Feeds {
 
     /// There is no room to wait until what was sent of a job has arrived.
     pub(in crate::runtime) fn take_as_received(&mut self, job: JobId) {
-        for reader in self.refs.readers(job.into()) {
+        for reader in self.refs.sessions(job.into()) {
             if let Some(feed) = self.by_session.get_mut(&reader).filter(|feed| feed.conn.is_some()) {
                 feed.receipts.received = feed.receipts.received.max(feed.cursor);
             }

@@ -26,6 +26,8 @@ pub(in crate::runtime) struct Subscriptions {
     by_job: BTreeMap<JobId, Vec<(SessionId, u32)>>,
     /// Sessions that have some.
     by_account: BTreeMap<Account, BTreeSet<SessionId>>,
+    #[cfg(test)]
+    work: tests::Work,
 }
 
 impl Subscriptions {
@@ -56,7 +58,7 @@ impl Subscriptions {
             return Err(Violation::exhausted("subscriptions_per_principal", of, most as u64, full));
         }
         let number = self.by_session.get(&session).map_or(0, |own| own.last) + 1;
-        let filter = EventFilter::new(&subscribe.filter);
+        let filter = self.compile(&subscribe.filter);
         let backfill = Backfill::new(ctx, jobs, feeds, session, &filter, subscribe.since.as_ref())?;
         let record =
             Record::Subscribed { session, number, filter: subscribe.filter.clone(), request: request.clone(), command };
@@ -74,12 +76,26 @@ impl Subscriptions {
         (filter, at): (EventFilter, LogPos),
     ) {
         let visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
-        let goes_on = visible.filter(|(job_id, job)| !job.is_terminal() && filter.covers(*job_id, job));
+        let goes_on = visible.filter(|(job_id, job)| !job.is_terminal() && self.covers(&filter, *job_id, job));
         let shown: BTreeSet<JobId> = goes_on.map(|(id, _)| id).collect();
         for job in &shown {
             self.by_job.entry(*job).or_default().push((id, number));
         }
         self.put(id, principal, number, Subscription { filter, at, shown });
+    }
+
+    /// The only place where filters are compiled: once for each subscription.
+    fn compile(&self, filter: &Filter) -> EventFilter {
+        #[cfg(test)]
+        self.work.compiled.set(self.work.compiled.get() + 1);
+        EventFilter::new(filter)
+    }
+
+    /// Whether a filter lets anything of a job through.
+    fn covers(&self, filter: &EventFilter, id: JobId, job: &Job) -> bool {
+        #[cfg(test)]
+        self.work.compared.set(self.work.compared.get() + 1);
+        filter.covers(id, job)
     }
 
     fn put(&mut self, id: SessionId, principal: &Principal, number: u32, subscription: Subscription) {
@@ -145,7 +161,7 @@ impl Subscriptions {
     fn covering(&self, principal: &Principal, id: JobId, job: &Job) -> Vec<(SessionId, u32)> {
         let own = self.subscribed(principal).filter(|(_, own)| own.principal == *principal);
         let all = own.flat_map(|(session, own)| own.open.iter().map(move |(number, open)| (session, *number, open)));
-        let covering = all.filter(|(_, _, open)| open.filter.covers(id, job));
+        let covering = all.filter(|(_, _, open)| self.covers(&open.filter, id, job));
         covering.map(|(session, number, _)| (session, number)).collect()
     }
 
@@ -234,7 +250,7 @@ impl Subscriptions {
         filter: &Filter,
         at: LogPos,
     ) {
-        let restored = Subscription { filter: EventFilter::new(filter), at, shown: BTreeSet::new() };
+        let restored = Subscription { filter: self.compile(filter), at, shown: BTreeSet::new() };
         self.put(id, principal, number, restored);
     }
 
@@ -256,10 +272,18 @@ mod tests {
     use crate::entropy::Seeds;
     use crate::id::ConnId;
     use crate::json::Json;
-    use crate::runtime::delivery::filter::tests::{COMPILED, LOOKED_AT};
     use crate::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
     use crate::time::{Now, Timestamp, UtcMs};
     use alloc::string::ToString as _;
+
+    /// What subscriptions have done, counted.
+    #[derive(Debug, Default)]
+    pub(super) struct Work {
+        /// Filters compiled.
+        pub(super) compiled: Cell<u32>,
+        /// Jobs held against a filter.
+        pub(super) compared: Cell<u32>,
+    }
 
     /// Takes an input and does what follows; gives the frames.
     fn given(runtime: &mut Runtime, input: Input) -> Vec<String> {
@@ -326,7 +350,7 @@ mod tests {
                 shown += frames.iter().filter(|frame| frame.contains("subscribe.event")).count();
             }
         }
-        assert_eq!((shown, COMPILED.with(Cell::get)), (30, 1));
+        assert_eq!((shown, runtime.delivery.subscriptions.work.compiled.get()), (30, 1));
     }
 
     #[test]
@@ -383,12 +407,11 @@ mod tests {
         let request = WireId::new("2").expect("an id");
         let first = Record::Subscribed { session, number: 1, filter, request, command: [0; 32] };
         let mut again = empty();
-        LOOKED_AT.with(|looked_at| looked_at.set(0));
         for (at, record) in (1..).map(LogPos).zip([opened, first].into_iter().chain(records)) {
             given(&mut again, Input::Restore { at, record });
         }
         given(&mut again, Input::Restored { last: LogPos(1000) });
-        assert_eq!(LOOKED_AT.with(Cell::get), JOBS, "one filter is left");
+        assert_eq!(again.delivery.subscriptions.work.compared.get(), JOBS, "one filter is left");
     }
 
     /// Takes a frame, and keeps what is to be kept.

@@ -105,9 +105,8 @@ impl Edge {
     ///
     /// [`ConfigError`] if the configuration cannot work.
     pub fn new(config: Config, seeds: Seeds, now: Now) -> Result<Edge, ConfigError> {
-        config.validate()?;
         Ok(Edge {
-            ctx: Context::new(config, &seeds, now),
+            ctx: Context::new(config, &seeds, now)?,
             arrivals: Arrivals::default(),
             frames: BTreeMap::new(),
             outputs: VecDeque::new(),

@@ -178,8 +178,8 @@ impl Stored {
     }
 
     /// Writes the payload for a view.
-    pub(in crate::runtime) fn render(&self, view: &View, job: JobId, part: FrameRole) -> Arc<str> {
-        let told = EventSnapshot { job, at: self.at, thoughts: self.thoughts, event: &self.event };
-        wire::render_event(view, &told, part).into()
+    pub(in crate::runtime) fn render(&self, view: &View, job: JobId, role: FrameRole) -> Arc<str> {
+        let snapshot = EventSnapshot { job, at: self.at, thoughts: self.thoughts, event: &self.event };
+        wire::render_event(view, &snapshot, role).into()
     }
 }

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_session_that_is_resumed_gains_no_scope() {
         let seeds = Seeds { public: [1; 32], secret: [2; 32] };
-        let mut ctx = Context::new(Config::new("t", "1"), &seeds, Now::default());
+        let mut ctx = Context::new(Config::new("t", "1"), &seeds, Now::default()).expect("it works");
         let mut sessions = Sessions::default();
         let with = |scopes: &[&str]| {
             let alice = Verdict::from(Principal::new("alice").expect("a name"));
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_refused_claim_consumes_nothing_and_a_used_token_is_dead() {
         let seeds = Seeds { public: [1; 32], secret: [2; 32] };
-        let mut ctx = Context::new(Config::new("t", "1"), &seeds, Now::default());
+        let mut ctx = Context::new(Config::new("t", "1"), &seeds, Now::default()).expect("it works");
         let mut sessions = Sessions::default();
         let client = ClientInfo { name: "c".into(), version: "1".into() };
         let open = Open::new(client, Credential::Anonymous, Features::default());

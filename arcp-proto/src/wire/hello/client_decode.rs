@@ -26,12 +26,13 @@ use crate::wire::payload::{Payload, RuntimeFrame, agent, chunk, seconds};
 /// A frame of a known type that makes no sense.
 pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
     let members = Members::of(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
-    let p = Payload { header, members, now };
+    let frame = HelloFrame { payload: Payload { header, members, now } };
+    let p = &frame.payload;
     if let Some(reply) = p.shared_reply()? {
         return Ok(RuntimeFrame::Reply { reply, job: header.job.clone(), trace: p.header_trace() });
     }
     let reply = match header.kind.as_ref() {
-        "session.welcome" => Reply::Handshake(HandshakeReply::Opened(p.opened()?)),
+        "session.welcome" => Reply::Handshake(HandshakeReply::Opened(frame.opened()?)),
         "session.error" => Reply::Refused(p.refusal(RefusedKind::Session)),
         "session.bye" => return Ok(RuntimeFrame::Goodbye { reason: p.string(&["reason"]) }),
         "job.accepted" => Reply::Command(CommandReply::Accepted(p.accepted()?)),
@@ -41,14 +42,19 @@ pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<Runt
             deadline_ms: 0,
             request: p.header.correlation.clone(),
         }),
-        "job.event" => return p.event(),
-        "job.result" | "job.error" => return p.terminal(),
+        "job.event" => return frame.event(),
+        "job.result" | "job.error" => return frame.terminal(),
         _ => return Ok(RuntimeFrame::Unknown),
     };
     Ok(RuntimeFrame::Reply { reply, job: header.job.clone(), trace: p.header_trace() })
 }
 
-impl Payload<'_, '_> {
+/// A frame of a hello runtime.
+struct HelloFrame<'h, 'a> {
+    payload: Payload<'h, 'a>,
+}
+
+impl HelloFrame<'_, '_> {
     fn opened(&self) -> Result<Opened, Violation> {
         #[derive(Deserialize, Default)]
         struct Capabilities<'a> {
@@ -64,36 +70,36 @@ impl Payload<'_, '_> {
             #[serde(default)]
             version: String,
         }
-        let session = self.id(&["session_id"]).or_else(|| self.header.session.clone());
-        let capabilities: Capabilities<'_> = match self.raw(&["capabilities"]) {
+        let session = self.payload.id(&["session_id"]).or_else(|| self.payload.header.session.clone());
+        let capabilities: Capabilities<'_> = match self.payload.raw(&["capabilities"]) {
             Some(raw) => payload("session.welcome", raw)?,
             None => Capabilities::default(),
         };
         let runtime: Program =
-            self.raw(&["runtime"]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+            self.payload.raw(&["runtime"]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
         let features = capabilities.features.iter().filter_map(|name| feature_named(name));
         Ok(Opened {
             session: session.ok_or_else(|| Violation::invalid("`session.welcome` names no session"))?,
-            resume_token: Secret::new(self.string(&["resume_token"]).unwrap_or_default()),
-            resume_window_s: self.u64(&["resume_window_sec"]).unwrap_or(0),
-            heartbeat_s: self.raw(&["heartbeat_interval_sec"]).and_then(seconds),
+            resume_token: Secret::new(self.payload.string(&["resume_token"]).unwrap_or_default()),
+            resume_window_s: self.payload.u64(&["resume_window_sec"]).unwrap_or(0),
+            heartbeat_s: self.payload.raw(&["heartbeat_interval_sec"]).and_then(seconds),
             job_heartbeat_s: None,
             features: features.fold(Features::default(), Features::with),
             agents: capabilities.agents.unwrap_or_default().into_iter().filter_map(|raw| agent(raw.get())).collect(),
             runtime: ClientInfo { name: runtime.name, version: runtime.version },
-            accepted_at: self.time(&["accepted_at"]).unwrap_or(self.now),
+            accepted_at: self.payload.time(&["accepted_at"]).unwrap_or(self.payload.now),
             expires_at: None,
             extensions: Vec::new(),
             anonymous: false,
-            capabilities: self.object("capabilities"),
+            capabilities: self.payload.object("capabilities"),
             replay: None,
-            request: self.request(),
+            request: self.payload.request(),
         })
     }
 
     fn event(&self) -> Result<RuntimeFrame, Violation> {
-        let kind = self.string(&["kind"]).ok_or_else(|| Violation::invalid("`job.event` has no kind"))?;
-        let body = self.json(&["body"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
+        let kind = self.payload.string(&["kind"]).ok_or_else(|| Violation::invalid("`job.event` has no kind"))?;
+        let body = self.payload.json(&["body"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
         let event = if kind == "result_chunk" {
             JobEvent::Chunk(chunk(&body)?)
         } else {
@@ -102,12 +108,17 @@ impl Payload<'_, '_> {
             let body = kind.normalise(&body).unwrap_or(body);
             JobEvent::Emitted { kind, body }
         };
-        Ok(RuntimeFrame::Event { job: self.job()?, seq: self.header.seq, at: self.time(&["ts"]), event })
+        Ok(RuntimeFrame::Event {
+            job: self.payload.job()?,
+            seq: self.payload.header.seq,
+            at: self.payload.time(&["ts"]),
+            event,
+        })
     }
 
     fn terminal(&self) -> Result<RuntimeFrame, Violation> {
-        let said = self.string(&["final_status"]);
-        let is_error = self.header.kind == "job.error";
+        let said = self.payload.string(&["final_status"]);
+        let is_error = self.payload.header.kind == "job.error";
         let status = match said.as_deref() {
             Some("success") if !is_error => FinalStatus::Success,
             Some("cancelled") => FinalStatus::Cancelled,
@@ -116,22 +127,22 @@ impl Payload<'_, '_> {
             Some(_) | None => FinalStatus::Error,
         };
         let terminal = match status {
-            FinalStatus::Success => Terminal::success(self.result(), self.string(&["summary"])),
+            FinalStatus::Success => Terminal::success(self.payload.result(), self.payload.string(&["summary"])),
             FinalStatus::Error | FinalStatus::Cancelled | FinalStatus::TimedOut => self.failure(status),
         };
-        let seq = self.header.seq;
+        let seq = self.payload.header.seq;
         // A refused submit may look like the end of a job that never was; the end of one that was has a number.
-        if is_error && seq.is_none() && (self.id(&["request_id"]).is_some() || self.job().is_err()) {
-            let reply = Reply::Refused(self.refusal(RefusedKind::Submit));
-            return Ok(RuntimeFrame::Reply { reply, job: None, trace: self.trace() });
+        if is_error && seq.is_none() && (self.payload.id(&["request_id"]).is_some() || self.payload.job().is_err()) {
+            let reply = Reply::Refused(self.payload.refusal(RefusedKind::Submit));
+            return Ok(RuntimeFrame::Reply { reply, job: None, trace: self.payload.trace() });
         }
-        let at = self.time(&["completed_at"]);
-        Ok(RuntimeFrame::Event { job: self.job()?, seq, at, event: JobEvent::Ended(terminal) })
+        let at = self.payload.time(&["completed_at"]);
+        Ok(RuntimeFrame::Event { job: self.payload.job()?, seq, at, event: JobEvent::Ended(terminal) })
     }
 
     fn failure(&self, status: FinalStatus) -> Terminal {
-        let (mut code, message, retryable, details) = self.error();
-        if self.raw(&["code", "error"]).is_none() {
+        let (mut code, message, retryable, details) = self.payload.error();
+        if self.payload.raw(&["code", "error"]).is_none() {
             code = match status {
                 FinalStatus::Cancelled => ErrorCode::Cancelled,
                 FinalStatus::TimedOut => ErrorCode::Timeout,

@@ -7,15 +7,13 @@ use super::{Envelope, OURS, feature_name, message_id, words};
 use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Object};
 use crate::model::request::{Command, Credential, HandshakeRequest, Open, Request, SessionRequest, Submit};
+use crate::time::UtcMs;
 use crate::wire::shared::{self, quoted, write_claim};
 use crate::wire::{RequestToSend, View};
 
 /// Writes a request; `None` if this family has no word for it.
 pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
-    let (kind, payload) = match shared::write_request(words(&View::before_handshake(false)), out.request, out.at) {
-        Some(written) => written,
-        None => write_own(out.request)?,
-    };
+    let (kind, payload) = write_payload(out)?;
     let trace =
         if let Request::Command(Command::Submit(submit, _)) = out.request { submit.trace.as_deref() } else { None };
     let envelope = Envelope {
@@ -31,34 +29,52 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     Some(envelope.around(&payload))
 }
 
-fn write_own(request: &Request) -> Option<(&'static str, String)> {
+/// Type and payload.
+fn write_payload(out: &RequestToSend<'_>) -> Option<(&'static str, String)> {
+    match out.request {
+        Request::Handshake(request) => write_handshake_request(request),
+        Request::Session(request) => write_session_request(request, out.at),
+        Request::Command(command) => write_command(command),
+    }
+}
+
+fn write_handshake_request(request: &HandshakeRequest) -> Option<(&'static str, String)> {
+    match request {
+        HandshakeRequest::Open(open) => Some(("session.hello", write_hello(open))),
+        HandshakeRequest::Resume(claim) => Some(shared::write_resume(claim)),
+        HandshakeRequest::Authenticate(_) => None,
+    }
+}
+
+fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&'static str, String)> {
     Some(match request {
-        Request::Handshake(HandshakeRequest::Open(open)) => ("session.hello", write_hello(open)),
-        Request::Session(SessionRequest::Close { reason, answered }) => {
+        SessionRequest::Close { reason, answered } => {
             let kind = if *answered { "session.close" } else { "session.bye" };
             (kind, write_reason(reason.as_deref().unwrap_or("client.close"), None))
         }
-        Request::Command(Command::Submit(submit, _)) => ("job.submit", write_submit(submit)),
+        SessionRequest::Ping { nonce } => shared::write_ping(nonce, at),
+        SessionRequest::Pong { nonce } => shared::write_pong(nonce, at),
+        SessionRequest::Ack { seq } => shared::write_ack(*seq),
+        SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
+        SessionRequest::Echo { .. }
+        | SessionRequest::Replay(_)
+        | SessionRequest::Pace { .. }
+        | SessionRequest::Extension(_)
+        | SessionRequest::Ignored => return None,
+    })
+}
+
+fn write_command(command: &Command) -> Option<(&'static str, String)> {
+    Some(match command {
+        Command::Submit(submit, _) => ("job.submit", write_submit(submit)),
         // Published runtimes need a reason, and some the id in here.
-        Request::Command(Command::Cancel(cancel)) => (
+        Command::Cancel(cancel) => (
             "job.cancel",
             write_reason(cancel.reason.as_deref().unwrap_or("client.cancel"), Some(cancel.target.job()?)),
         ),
-        Request::Handshake(HandshakeRequest::Resume(_) | HandshakeRequest::Authenticate(_))
-        | Request::Session(
-            SessionRequest::Ping { .. }
-            | SessionRequest::Echo { .. }
-            | SessionRequest::Pong { .. }
-            | SessionRequest::Ack { .. }
-            | SessionRequest::List(_)
-            | SessionRequest::Replay(_)
-            | SessionRequest::Pace { .. }
-            | SessionRequest::Extension(_)
-            | SessionRequest::Ignored,
-        )
-        | Request::Command(
-            Command::Watch(_) | Command::Unwatch { .. } | Command::Subscribe(_) | Command::Unsubscribe { .. },
-        ) => return None,
+        Command::Watch(watch) => shared::write_watch(watch),
+        Command::Unwatch { job } => shared::write_unwatch(job),
+        Command::Subscribe(_) | Command::Unsubscribe { .. } => return None,
     })
 }
 

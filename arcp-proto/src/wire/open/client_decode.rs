@@ -21,65 +21,72 @@ use crate::wire::payload::{Payload, RuntimeFrame, agent, chunk, seconds};
 /// Reads a frame.
 pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
     let members = Members::of(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
-    let p = Payload { header, members, now };
-    match p.shared_reply()? {
-        Some(reply) => Ok(p.answer(reply)),
-        None => p.own(),
+    let frame = OpenFrame { payload: Payload { header, members, now } };
+    match frame.payload.shared_reply()? {
+        Some(reply) => Ok(frame.answer(reply)),
+        None => frame.own(),
     }
 }
 
-impl Payload<'_, '_> {
+/// A frame of an open runtime.
+struct OpenFrame<'h, 'a> {
+    payload: Payload<'h, 'a>,
+}
+
+impl OpenFrame<'_, '_> {
     fn answer(&self, reply: Reply) -> RuntimeFrame {
-        RuntimeFrame::Reply { reply, job: self.header.job.clone(), trace: self.header_trace() }
+        RuntimeFrame::Reply { reply, job: self.payload.header.job.clone(), trace: self.payload.header_trace() }
     }
 
     fn own(&self) -> Result<RuntimeFrame, Violation> {
-        let reply = match self.header.kind.as_ref() {
+        let reply = match self.payload.header.kind.as_ref() {
             "session.accepted" => Reply::Handshake(HandshakeReply::Opened(self.accepted_session()?)),
             "session.resumed" => Reply::Handshake(HandshakeReply::Opened(self.resumed_session()?)),
             "session.challenge" => Reply::Handshake(HandshakeReply::Challenge(self.challenge())),
-            "session.rejected" | "session.unauthenticated" => Reply::Refused(self.refusal(RefusedKind::Session)),
+            "session.rejected" | "session.unauthenticated" => {
+                Reply::Refused(self.payload.refusal(RefusedKind::Session))
+            }
             "session.refresh" => Reply::Session(SessionReply::Refresh {
-                deadline: self.time(&["deadline"]).unwrap_or(self.now),
-                deadline_ms: self.u64(&["deadline_ms"]).unwrap_or(0),
+                deadline: self.payload.time(&["deadline"]).unwrap_or(self.payload.now),
+                deadline_ms: self.payload.u64(&["deadline_ms"]).unwrap_or(0),
             }),
             "session.evicted" => Reply::Session(SessionReply::Evicted {
-                code: self.error().0,
-                reason: self.string(&["reason"]).unwrap_or_else(|| "no reason was given".to_string()),
+                code: self.payload.error().0,
+                reason: self.payload.string(&["reason"]).unwrap_or_else(|| "no reason was given".to_string()),
             }),
-            "nack" => Reply::Refused(self.refusal(RefusedKind::Frame)),
+            "nack" => Reply::Refused(self.payload.refusal(RefusedKind::Frame)),
             "cancel.refused" => Reply::Refused(self.cancel_refused()),
             "cancel.accepted" => Reply::Command(CommandReply::CancelTaken {
-                target: Target::Job(self.id(&["target_id"]).map_or_else(|| self.job(), Ok)?),
+                target: Target::Job(self.payload.id(&["target_id"]).map_or_else(|| self.payload.job(), Ok)?),
                 reason: None,
-                deadline_ms: self.u64(&["deadline_ms"]).unwrap_or(0),
-                request: self.header.correlation.clone(),
+                deadline_ms: self.payload.u64(&["deadline_ms"]).unwrap_or(0),
+                request: self.payload.header.correlation.clone(),
             }),
             "pong" => Reply::Session(SessionReply::Echo {
-                nonce: self.string(&["nonce"]),
-                request: self.header.correlation.clone(),
+                nonce: self.payload.string(&["nonce"]),
+                request: self.payload.header.correlation.clone(),
             }),
             "ack" => Reply::Session(SessionReply::Done {
-                detail: self.string(&["detail", "note"]).unwrap_or_default(),
-                request: self.header.correlation.clone(),
+                detail: self.payload.string(&["detail", "note"]).unwrap_or_default(),
+                request: self.payload.header.correlation.clone(),
             }),
-            "job.accepted" => Reply::Command(CommandReply::Accepted(self.accepted()?)),
-            "job.heartbeat" => return Ok(RuntimeFrame::Heartbeat { job: self.job()? }),
-            _ => return self.told(),
+            "job.accepted" => Reply::Command(CommandReply::Accepted(self.payload.accepted()?)),
+            "job.heartbeat" => return Ok(RuntimeFrame::Heartbeat { job: self.payload.job()? }),
+            _ => return self.job_event(),
         };
         Ok(self.answer(reply))
     }
 
     /// A message that is part of a job's stream.
-    fn told(&self) -> Result<RuntimeFrame, Violation> {
-        let event = match self.header.kind.as_ref() {
+    fn job_event(&self) -> Result<RuntimeFrame, Violation> {
+        let event = match self.payload.header.kind.as_ref() {
             "job.started" => JobEvent::Started,
-            "log" => self.said(EventKind::Log)?,
-            "metric" => self.said(EventKind::Metric)?,
+            "log" => self.whole_body(EventKind::Log)?,
+            "metric" => self.whole_body(EventKind::Metric)?,
             "job.progress" => self.progress()?,
-            "job.status" => self.said(EventKind::Status)?,
-            "job.checkpoint" => self.said(EventKind::Checkpoint)?,
-            "agent.delegate" => self.said(EventKind::Delegate)?,
+            "job.status" => self.whole_body(EventKind::Status)?,
+            "job.checkpoint" => self.whole_body(EventKind::Checkpoint)?,
+            "agent.delegate" => self.whole_body(EventKind::Delegate)?,
             "artifact.ref" => self.artifact()?,
             "event.emit" => self.emitted()?,
             "stream.chunk" => match self.thought() {
@@ -90,30 +97,31 @@ impl Payload<'_, '_> {
             "job.completed" | "tool.result" => JobEvent::Ended(self.completed()),
             "job.failed" | "tool.error" => JobEvent::Ended(self.failed()),
             "job.cancelled" => JobEvent::Ended(self.cancelled()),
-            _ if self.header.seq.is_some() => return Ok(RuntimeFrame::Counted),
+            _ if self.payload.header.seq.is_some() => return Ok(RuntimeFrame::Counted),
             _ => {
-                let message = read_extension(self.header)?;
+                let message = read_extension(self.payload.header)?;
                 return Ok(message
                     .map_or(RuntimeFrame::Unknown, |message| self.answer(SessionReply::Extension(message).into())));
             }
         };
-        let Some(job) = self.id(&["job_id"]).or_else(|| self.header.job.clone()) else {
+        let Some(job) = self.payload.id(&["job_id"]).or_else(|| self.payload.header.job.clone()) else {
             // The end of a job that never was refuses it; what else is told of
             // no job is told of the session.
-            let refused = matches!(event, JobEvent::Ended(_)) && self.header.correlation.is_some();
-            let refusal = || self.answer(Reply::Refused(self.refusal(RefusedKind::Submit)));
+            let refused = matches!(event, JobEvent::Ended(_)) && self.payload.header.correlation.is_some();
+            let refusal = || self.answer(Reply::Refused(self.payload.refusal(RefusedKind::Submit)));
             return Ok(if refused { refusal() } else { RuntimeFrame::Counted });
         };
-        let at = self.header.timestamp.and_then(|raw| serde_json::from_str::<String>(raw).ok());
+        let at = self.payload.header.timestamp.and_then(|raw| serde_json::from_str::<String>(raw).ok());
         let at = at.and_then(|text| UtcMs::parse(&text));
-        Ok(RuntimeFrame::Event { job, seq: self.header.seq, at, event })
+        Ok(RuntimeFrame::Event { job, seq: self.payload.header.seq, at, event })
     }
 
     fn whole(&self) -> Result<Json, Violation> {
-        Json::parse(self.header.payload).map_err(|e| Violation::invalid(alloc::format!("`{}`: {e}", self.header.kind)))
+        Json::parse(self.payload.header.payload)
+            .map_err(|e| Violation::invalid(alloc::format!("`{}`: {e}", self.payload.header.kind)))
     }
 
-    fn said(&self, kind: EventKind) -> Result<JobEvent, Violation> {
+    fn whole_body(&self, kind: EventKind) -> Result<JobEvent, Violation> {
         let body = self.whole()?;
         // What a runtime let through is shown as it is rather than lost.
         let body = kind.normalise(&body).unwrap_or(body);
@@ -122,12 +130,12 @@ impl Payload<'_, '_> {
 
     /// Published runtimes know no `current`, only a percentage.
     fn progress(&self) -> Result<JobEvent, Violation> {
-        if self.raw(&["current"]).is_some() {
-            return self.said(EventKind::Progress);
+        if self.payload.raw(&["current"]).is_some() {
+            return self.whole_body(EventKind::Progress);
         }
         let mut body = Object::new();
-        body.raw("current", self.raw(&["percent"]).unwrap_or("0")).u64("total", 100);
-        body.opt_str("message", self.string(&["message"]).as_deref());
+        body.raw("current", self.payload.raw(&["percent"]).unwrap_or("0")).u64("total", 100);
+        body.opt_str("message", self.payload.string(&["message"]).as_deref());
         let body = body.json();
         let kind = EventKind::Progress;
         let body = kind.normalise(&body).unwrap_or(body);
@@ -135,7 +143,7 @@ impl Payload<'_, '_> {
     }
 
     fn artifact(&self) -> Result<JobEvent, Violation> {
-        let nested = self.raw(&["artifact"]).and_then(|raw| Json::parse(raw).ok());
+        let nested = self.payload.raw(&["artifact"]).and_then(|raw| Json::parse(raw).ok());
         let body = match nested {
             Some(nested) => nested,
             None => self.whole()?,
@@ -150,8 +158,9 @@ impl Payload<'_, '_> {
 
     /// An event under the name it would have as a message, or as a kind.
     fn emitted(&self) -> Result<JobEvent, Violation> {
-        let name = self.string(&["name"]).ok_or_else(|| Violation::invalid("`event.emit` has no name"))?;
-        let body = self.json(&["attributes", "data"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
+        let name = self.payload.string(&["name"]).ok_or_else(|| Violation::invalid("`event.emit` has no name"))?;
+        let body =
+            self.payload.json(&["attributes", "data"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
         let kind = match name.as_str() {
             "job.status" => EventKind::Status,
             "job.checkpoint" => EventKind::Checkpoint,
@@ -163,28 +172,30 @@ impl Payload<'_, '_> {
     }
 
     fn thought(&self) -> Option<JobEvent> {
-        if self.string(&["role"]).as_deref() != Some("assistant_thought") {
+        if self.payload.string(&["role"]).as_deref() != Some("assistant_thought") {
             return None;
         }
         let mut body = Object::new();
-        body.str("text", &self.string(&["content", "data"]).unwrap_or_default());
-        if self.raw(&["redacted"]) == Some("true") {
+        body.str("text", &self.payload.string(&["content", "data"]).unwrap_or_default());
+        if self.payload.raw(&["redacted"]) == Some("true") {
             body.bool("redacted", true);
         }
         Some(JobEvent::Emitted { kind: EventKind::Thought, body: body.json() })
     }
 
     fn completed(&self) -> Terminal {
-        let inline = self.json(&["value", "result"]);
-        let result = match self.string(&["result_id"]) {
-            Some(result_id) => Some(JobResult::Streamed { result_id, size: self.u64(&["result_size"]), inline }),
+        let inline = self.payload.json(&["value", "result"]);
+        let result = match self.payload.string(&["result_id"]) {
+            Some(result_id) => {
+                Some(JobResult::Streamed { result_id, size: self.payload.u64(&["result_size"]), inline })
+            }
             None => inline.map(JobResult::Inline),
         };
-        Terminal::success(result, self.string(&["summary"]))
+        Terminal::success(result, self.payload.string(&["summary"]))
     }
 
     fn failed(&self) -> Terminal {
-        let (code, message, retryable, details) = self.error();
+        let (code, message, retryable, details) = self.payload.error();
         // The name of 1.1 says more than what an older reader would get.
         let own = details.as_ref().and_then(|details| details.members().ok()?.get_str("code"));
         let code = match own.as_deref().map(ErrorCode::from) {
@@ -196,94 +207,100 @@ impl Payload<'_, '_> {
     }
 
     fn cancelled(&self) -> Terminal {
-        let reason = self.string(&["reason"]);
-        let code = match self.string(&["code"]).as_deref() {
+        let reason = self.payload.string(&["reason"]);
+        let code = match self.payload.string(&["code"]).as_deref() {
             Some("ABORTED") => ErrorCode::Aborted,
             Some(_) | None => ErrorCode::Cancelled,
         };
-        let message = self.string(&["message"]).or_else(|| reason.clone()).unwrap_or_default();
+        let message = self.payload.string(&["message"]).or_else(|| reason.clone()).unwrap_or_default();
         let error = JobError::new(code, message);
         Terminal { status: FinalStatus::Cancelled, reason: reason.map(Into::into), ..Terminal::failure(error) }
     }
 
     fn challenge(&self) -> Challenge {
         Challenge {
-            nonce: self.string(&["nonce", "challenge"]).unwrap_or_default(),
-            scheme: self.string(&["scheme"]).unwrap_or_else(|| "bearer".to_string()),
-            expires_at: self.time(&["expires_at"]).unwrap_or(self.now),
-            request: self.header.correlation.clone(),
+            nonce: self.payload.string(&["nonce", "challenge"]).unwrap_or_default(),
+            scheme: self.payload.string(&["scheme"]).unwrap_or_else(|| "bearer".to_string()),
+            expires_at: self.payload.time(&["expires_at"]).unwrap_or(self.payload.now),
+            request: self.payload.header.correlation.clone(),
         }
     }
 
     fn cancel_refused(&self) -> crate::model::reply::Refusal {
-        let said = self.string(&["reason"]).unwrap_or_default();
-        let code = match (self.raw(&["code"]), said.as_str()) {
-            (Some(_), _) => self.error().0,
+        let said = self.payload.string(&["reason"]).unwrap_or_default();
+        let code = match (self.payload.raw(&["code"]), said.as_str()) {
+            (Some(_), _) => self.payload.error().0,
             (None, "not_found") => ErrorCode::JobNotFound,
             (None, "already_terminal") => ErrorCode::FailedPrecondition,
             (None, _) => ErrorCode::PermissionDenied,
         };
-        let message = self.string(&["message"]).unwrap_or_else(|| alloc::format!("the cancel was refused: {said}"));
+        let message =
+            self.payload.string(&["message"]).unwrap_or_else(|| alloc::format!("the cancel was refused: {said}"));
         crate::model::reply::Refusal {
-            job: self.id(&["target_id"]),
-            ..crate::model::reply::Refusal::of(RefusedKind::Cancel, Violation::new(code, message), self.request())
+            job: self.payload.id(&["target_id"]),
+            ..crate::model::reply::Refusal::of(
+                RefusedKind::Cancel,
+                Violation::new(code, message),
+                self.payload.request(),
+            )
         }
     }
 
     fn session(&self) -> Result<WireId, Violation> {
-        let session = self.id(&["session_id"]).or_else(|| self.header.session.clone());
-        session.ok_or_else(|| Violation::invalid(alloc::format!("`{}` names no session", self.header.kind)))
+        let session = self.payload.id(&["session_id"]).or_else(|| self.payload.header.session.clone());
+        session.ok_or_else(|| Violation::invalid(alloc::format!("`{}` names no session", self.payload.header.kind)))
     }
 
     fn accepted_session(&self) -> Result<Opened, Violation> {
-        let nested = |name| self.raw(&[name]).and_then(|raw| self.nested(raw));
+        let nested = |name| self.payload.raw(&[name]).and_then(|raw| self.payload.nested(raw));
         let capabilities = nested("capabilities");
         let runtime = nested("runtime");
         let name = |name| runtime.as_ref().and_then(|runtime| runtime.string(&[name])).unwrap_or_default();
         let list = |name| capabilities.as_ref().and_then(|c| c.raw(&[name]));
         let agents: Vec<&serde_json::value::RawValue> =
             list("agents").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
-        let heartbeat = self.raw(&["heartbeat_interval_sec"]).and_then(seconds);
+        let heartbeat = self.payload.raw(&["heartbeat_interval_sec"]).and_then(seconds);
         let extensions: Vec<String> =
             list("extensions").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
-        let features = capabilities.as_ref().map_or(IMPLIED, |c| c.capabilities());
+        let features = capabilities.as_ref().map_or(IMPLIED, |c| features_of(&c.members));
         let extended = extensions.iter().filter_map(|name| extension_feature(name));
         Ok(Opened {
             session: self.session()?,
-            resume_token: Secret::new(self.string(&["resume_token"]).unwrap_or_default()),
-            resume_window_s: self.u64(&["resume_window_sec"]).unwrap_or(0),
+            resume_token: Secret::new(self.payload.string(&["resume_token"]).unwrap_or_default()),
+            resume_window_s: self.payload.u64(&["resume_window_sec"]).unwrap_or(0),
             heartbeat_s: heartbeat,
             job_heartbeat_s: list("heartbeat_interval_seconds").and_then(seconds),
             features: extended.fold(features, Features::with),
             agents: agents.into_iter().filter_map(|raw| agent(raw.get())).collect(),
             runtime: ClientInfo { name: name("kind"), version: name("version") },
-            accepted_at: self.now,
+            accepted_at: self.payload.now,
             expires_at: nested("lease").and_then(|lease| lease.time(&["expires_at"])),
             extensions,
             anonymous: list("anonymous") == Some("true"),
-            capabilities: self.object("capabilities"),
+            capabilities: self.payload.object("capabilities"),
             replay: None,
-            request: self.header.correlation.clone(),
+            request: self.payload.header.correlation.clone(),
         })
-    }
-
-    fn capabilities(&self) -> Features {
-        let mut features = IMPLIED;
-        for (name, value) in &self.members.0 {
-            let given = match name.as_ref() {
-                "heartbeat_interval_seconds" => Some(Feature::Heartbeat),
-                "heartbeat_recovery" => (*value == "\"block\"").then_some(Feature::BlockOnSilence),
-                name => capability_named(name).filter(|_| *value == "true"),
-            };
-            features = given.map_or(features, |feature| features.with(feature));
-        }
-        features
     }
 
     /// A session that is back has what it had.
     fn resumed_session(&self) -> Result<Opened, Violation> {
-        let from = self.u64(&["replayed_from"]).unwrap_or(0);
-        let replayed = self.raw(&["replayed"]) == Some("true");
+        let from = self.payload.u64(&["replayed_from"]).unwrap_or(0);
+        let replayed = self.payload.raw(&["replayed"]) == Some("true");
         Ok(Opened { replay: Some((from, replayed)), session: self.session()?, ..self.accepted_session()? })
     }
+}
+
+/// What a runtime says that it can do.
+fn features_of(capabilities: &Members<'_>) -> Features {
+    let mut features = IMPLIED;
+    for (name, value) in &capabilities.0 {
+        let given = match name.as_ref() {
+            "heartbeat_interval_seconds" => Some(Feature::Heartbeat),
+            "heartbeat_recovery" => (*value == "\"block\"").then_some(Feature::BlockOnSilence),
+            name => capability_named(name).filter(|_| *value == "true"),
+        };
+        features = given.map_or(features, |feature| features.with(feature));
+    }
+    features
 }

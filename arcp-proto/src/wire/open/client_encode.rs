@@ -12,18 +12,16 @@ use crate::model::request::{
     Cancel, Command, Credential, HandshakeRequest, Open, Priority, Proof, Request, SessionRequest, Submit, Target,
 };
 use crate::secret::Secret;
+use crate::time::UtcMs;
 use crate::wire::shared::{self, quoted};
 use crate::wire::{RequestToSend, View};
 
 /// Writes a request; `None` if this family has no word for it.
 pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
-    let (kind, payload) = match shared::write_request(words(&View::before_handshake(false)), out.request, out.at) {
-        Some((kind, payload)) => (Cow::Borrowed(kind), payload),
-        None => write_own(out.request)?,
-    };
+    let (kind, payload) = write_payload(out)?;
     let mut envelope = Envelope {
         id: out.id,
-        kind: &kind,
+        kind,
         session: out.session.map(|session| Cow::Borrowed(session.as_str())),
         job: out.request.job().filter(|job| is_job(job)).map(|job| Cow::Borrowed(job.as_str())),
         ..Envelope::default()
@@ -46,49 +44,59 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     Some(envelope.around(&payload))
 }
 
-fn write_own(request: &Request) -> Option<(Cow<'_, str>, String)> {
-    let (kind, payload) = match request {
-        Request::Handshake(HandshakeRequest::Open(open)) => ("session.open", write_open(open)),
-        Request::Session(SessionRequest::Close { reason, .. }) => {
-            let mut payload = Object::new();
+/// Type and payload.
+fn write_payload<'a>(out: &RequestToSend<'a>) -> Option<(&'a str, String)> {
+    match out.request {
+        Request::Handshake(request) => Some(write_handshake_request(request)),
+        Request::Session(request) => write_session_request(request, out.at),
+        Request::Command(command) => Some(write_command(command)),
+    }
+}
+
+fn write_handshake_request(request: &HandshakeRequest) -> (&'static str, String) {
+    match request {
+        HandshakeRequest::Open(open) => ("session.open", write_open(open)),
+        HandshakeRequest::Resume(claim) => shared::write_resume(claim),
+        HandshakeRequest::Authenticate(proof) => ("session.authenticate", write_proof(proof)),
+    }
+}
+
+fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, String)> {
+    let mut payload = Object::new();
+    Some(match request {
+        SessionRequest::Close { reason, .. } => {
             payload.opt_str("reason", reason.as_deref());
             ("session.close", payload.done())
         }
-        Request::Session(SessionRequest::Echo { nonce }) => {
-            let mut payload = Object::new();
+        SessionRequest::Ping { nonce } => shared::write_ping(nonce, at),
+        SessionRequest::Pong { nonce } => shared::write_pong(nonce, at),
+        SessionRequest::Echo { nonce } => {
             payload.opt_str("nonce", nonce.as_deref());
             ("ping", payload.done())
         }
-        Request::Handshake(HandshakeRequest::Authenticate(proof)) => ("session.authenticate", write_proof(proof)),
-        Request::Command(Command::Submit(submit, _)) => ("tool.invoke", write_invoke(submit)),
-        Request::Command(Command::Cancel(cancel)) => ("cancel", write_cancel(cancel)),
-        Request::Command(Command::Subscribe(subscribe)) => ("subscribe", subscriptions::write_subscribe(subscribe)),
-        Request::Command(Command::Unsubscribe { subscription }) => {
-            ("unsubscribe", subscriptions::write_unsubscribe(subscription))
-        }
-        Request::Session(SessionRequest::Replay(replay)) => ("resume", subscriptions::write_replay(replay)),
-        Request::Session(SessionRequest::Pace { every, .. }) => {
-            let mut payload = Object::new();
+        SessionRequest::Ack { seq } => shared::write_ack(*seq),
+        SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
+        SessionRequest::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
+        SessionRequest::Pace { every, .. } => {
             if let Some(every) = every.filter(|every| !every.is_zero()) {
                 payload.raw("desired_rate_per_second", &alloc::format!("{}", 1.0 / every.as_secs_f64()));
             }
             ("backpressure", payload.done())
         }
-        Request::Session(SessionRequest::Extension(extension)) => {
-            let payload = String::from(extension.payload.as_str());
-            return Some((Cow::Borrowed(&extension.kind), payload));
-        }
-        Request::Handshake(HandshakeRequest::Resume(_))
-        | Request::Session(
-            SessionRequest::Ping { .. }
-            | SessionRequest::Pong { .. }
-            | SessionRequest::Ack { .. }
-            | SessionRequest::List(_)
-            | SessionRequest::Ignored,
-        )
-        | Request::Command(Command::Watch(_) | Command::Unwatch { .. }) => return None,
-    };
-    Some((Cow::Borrowed(kind), payload))
+        SessionRequest::Extension(extension) => (&extension.kind, String::from(extension.payload.as_str())),
+        SessionRequest::Ignored => return None,
+    })
+}
+
+fn write_command(command: &Command) -> (&'static str, String) {
+    match command {
+        Command::Submit(submit, _) => ("tool.invoke", write_invoke(submit)),
+        Command::Cancel(cancel) => ("cancel", write_cancel(cancel)),
+        Command::Watch(watch) => shared::write_watch(watch),
+        Command::Unwatch { job } => shared::write_unwatch(job),
+        Command::Subscribe(subscribe) => ("subscribe", subscriptions::write_subscribe(subscribe)),
+        Command::Unsubscribe { subscription } => ("unsubscribe", subscriptions::write_unsubscribe(subscription)),
+    }
 }
 
 fn write_open(open: &Open) -> String {

@@ -16,19 +16,19 @@ use crate::wire::{EventFrame, EventSnapshot, FrameRole, View};
 
 /// The payload of one frame of an event; the same for every session with
 /// this view.
-pub(crate) fn render_event(view: &View, told: &EventSnapshot<'_>, part: FrameRole) -> String {
+pub(crate) fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: FrameRole) -> String {
     let mut payload = Object::new();
-    match (part, told.event) {
+    match (role, snapshot.event) {
         (FrameRole::StreamOpen, _) => {
             payload.str("kind", "thought").str("content_type", "text/plain; charset=utf-8");
         }
         (FrameRole::StreamClose, _) => {
-            payload.u64("final_sequence", told.thoughts.saturating_sub(1));
+            payload.u64("final_sequence", snapshot.thoughts.saturating_sub(1));
         }
         (FrameRole::Whole, JobEvent::Started) => {
-            payload.display("job_id", told.job).display("started_at", told.at);
+            payload.display("job_id", snapshot.job).display("started_at", snapshot.at);
         }
-        (_, JobEvent::Emitted { kind, body }) => return render_emitted(view, told, kind, body),
+        (_, JobEvent::Emitted { kind, body }) => return render_emitted(view, snapshot, kind, body),
         (_, JobEvent::Chunk(chunk)) => chunk_members(&mut payload, chunk),
         (_, JobEvent::Ended(terminal)) => write_terminal(&mut payload, view, terminal),
     }
@@ -37,9 +37,9 @@ pub(crate) fn render_event(view: &View, told: &EventSnapshot<'_>, part: FrameRol
 
 /// The frame around a rendered payload.
 pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
-    let kind = kind_of(frame.event.class(), frame.part);
+    let kind = kind_of(frame.event.class(), frame.role);
     let streamed = kind.starts_with("stream.");
-    let priority = if matches!((frame.part, frame.event), (FrameRole::Whole, JobEvent::Ended(_))) {
+    let priority = if matches!((frame.role, frame.event), (FrameRole::Whole, JobEvent::Ended(_))) {
         Priority::Critical
     } else {
         Priority::Normal
@@ -61,8 +61,8 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
 }
 
 /// The type of one frame of an event.
-pub(super) fn kind_of(class: EventClass, part: FrameRole) -> &'static str {
-    match (part, class) {
+pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
+    match (role, class) {
         (FrameRole::StreamOpen, _) => "stream.open",
         (FrameRole::StreamClose, _) => "stream.close",
         (FrameRole::Whole, class) => match class {
@@ -84,14 +84,14 @@ pub(super) fn kind_of(class: EventClass, part: FrameRole) -> &'static str {
     }
 }
 
-fn render_emitted(view: &View, told: &EventSnapshot<'_>, kind: &EventKind, body: &Json) -> String {
-    let own = kind_of(told.event.class(), FrameRole::Whole);
+fn render_emitted(view: &View, snapshot: &EventSnapshot<'_>, kind: &EventKind, body: &Json) -> String {
+    let own = kind_of(snapshot.event.class(), FrameRole::Whole);
     let said = match kind {
         EventKind::Log | EventKind::Status | EventKind::Delegate => body.as_str().to_string(),
-        EventKind::Thought => write_thought(view, told.thoughts, body),
+        EventKind::Thought => write_thought(view, snapshot.thoughts, body),
         EventKind::Metric => write_metric(body),
         EventKind::Progress => write_progress(body),
-        EventKind::Checkpoint => write_checkpoint(told, body),
+        EventKind::Checkpoint => write_checkpoint(snapshot, body),
         EventKind::ToolCall | EventKind::ToolResult | EventKind::Artifact | EventKind::Vendor(_) => {
             return emitted(view, kind.as_str(), body.as_str());
         }
@@ -160,14 +160,14 @@ fn write_progress(body: &Json) -> String {
     payload.done()
 }
 
-fn write_checkpoint(told: &EventSnapshot<'_>, body: &Json) -> String {
+fn write_checkpoint(snapshot: &EventSnapshot<'_>, body: &Json) -> String {
     let members = body.members().unwrap_or_default();
     let mut payload = Object::new();
-    payload.raw("checkpoint_id", members.get("checkpoint_id").unwrap_or("\"\"")).display("job_id", told.job);
+    payload.raw("checkpoint_id", members.get("checkpoint_id").unwrap_or("\"\"")).display("job_id", snapshot.job);
     for (name, value) in members.0.iter().filter(|(name, _)| name != "checkpoint_id") {
         payload.raw(name, value);
     }
-    payload.display("created_at", told.at);
+    payload.display("created_at", snapshot.at);
     payload.done()
 }
 

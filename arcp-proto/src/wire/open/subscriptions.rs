@@ -195,10 +195,10 @@ pub(crate) fn observed_types(names: &[String]) -> u32 {
 }
 
 /// The bit of an event's frame, or the acceptance's, and how urgent it is.
-pub(crate) fn observed_type(class: Option<EventClass>, part: FrameRole) -> (u32, Priority) {
-    let kind = class.map_or("job.accepted", |class| kind_of(class, part));
+pub(crate) fn observed_type(class: Option<EventClass>, role: FrameRole) -> (u32, Priority) {
+    let kind = class.map_or("job.accepted", |class| kind_of(class, role));
     let at = TYPES.iter().position(|known| *known == kind).unwrap_or(TYPES.len());
-    let end = class.is_some_and(EventClass::is_end) && part == FrameRole::Whole;
+    let end = class.is_some_and(EventClass::is_end) && role == FrameRole::Whole;
     (1 << at, if end { Priority::Critical } else { Priority::Normal })
 }
 

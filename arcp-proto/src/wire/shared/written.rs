@@ -10,7 +10,7 @@ use crate::model::event::{ChunkEncoding, ResultChunk};
 use crate::model::feature::{Feature, Features};
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{JobPage, Watching};
-use crate::model::request::{Command, HandshakeRequest, ListQuery, Request, ResumeClaim, SessionRequest};
+use crate::model::request::{ListQuery, ResumeClaim, Watch};
 use crate::time::UtcMs;
 use crate::wire::View;
 
@@ -146,46 +146,36 @@ pub(in crate::wire) fn quoted(text: &str) -> String {
     out
 }
 
-/// Type and payload of a request that both families have; `None` for any
-/// other.
-pub(in crate::wire) fn write_request(words: Words<'_>, request: &Request, at: UtcMs) -> Option<(&'static str, String)> {
+/// Type and payload of an acknowledgement.
+pub(in crate::wire) fn write_ack(seq: u64) -> (&'static str, String) {
     let mut payload = Object::new();
-    Some(match request {
-        Request::Handshake(HandshakeRequest::Resume(claim)) => ("session.resume", write_claim(claim)),
-        Request::Session(SessionRequest::Ping { nonce }) => write_ping(nonce, at),
-        Request::Session(SessionRequest::Pong { nonce }) => write_pong(nonce, at),
-        Request::Session(SessionRequest::Ack { seq }) => {
-            payload.u64("last_processed_seq", *seq);
-            ("session.ack", payload.done())
-        }
-        Request::Session(SessionRequest::List(query)) => ("session.list_jobs", write_list(words, query)),
-        Request::Command(Command::Watch(watch)) => {
-            payload.str("job_id", watch.job.as_str());
-            if let Some(after) = watch.after {
-                payload.u64("from_event_seq", after);
-            }
-            if let Some(history) = watch.history {
-                payload.bool("history", history);
-            }
-            ("job.subscribe", payload.done())
-        }
-        Request::Command(Command::Unwatch { job }) => {
-            payload.str("job_id", job.as_str());
-            ("job.unsubscribe", payload.done())
-        }
-        Request::Handshake(HandshakeRequest::Open(_) | HandshakeRequest::Authenticate(_))
-        | Request::Session(
-            SessionRequest::Close { .. }
-            | SessionRequest::Echo { .. }
-            | SessionRequest::Replay(_)
-            | SessionRequest::Pace { .. }
-            | SessionRequest::Extension(_)
-            | SessionRequest::Ignored,
-        )
-        | Request::Command(
-            Command::Submit(..) | Command::Cancel(_) | Command::Subscribe(_) | Command::Unsubscribe { .. },
-        ) => return None,
-    })
+    payload.u64("last_processed_seq", seq);
+    ("session.ack", payload.done())
+}
+
+/// Type and payload of the request to watch a job.
+pub(in crate::wire) fn write_watch(watch: &Watch) -> (&'static str, String) {
+    let mut payload = Object::new();
+    payload.str("job_id", watch.job.as_str());
+    if let Some(after) = watch.after {
+        payload.u64("from_event_seq", after);
+    }
+    if let Some(history) = watch.history {
+        payload.bool("history", history);
+    }
+    ("job.subscribe", payload.done())
+}
+
+/// Type and payload of the request to watch it no more.
+pub(in crate::wire) fn write_unwatch(job: &WireId) -> (&'static str, String) {
+    let mut payload = Object::new();
+    payload.str("job_id", job.as_str());
+    ("job.unsubscribe", payload.done())
+}
+
+/// Type and payload of the claim to an earlier session.
+pub(in crate::wire) fn write_resume(claim: &ResumeClaim) -> (&'static str, String) {
+    ("session.resume", write_claim(claim))
 }
 
 pub(in crate::wire) fn write_claim(claim: &ResumeClaim) -> String {
@@ -197,7 +187,8 @@ pub(in crate::wire) fn write_claim(claim: &ResumeClaim) -> String {
     payload.done()
 }
 
-fn write_list(words: Words<'_>, query: &ListQuery) -> String {
+/// Type and payload of the request for a listing.
+pub(in crate::wire) fn write_list_jobs(words: Words<'_>, query: &ListQuery) -> (&'static str, String) {
     let mut payload = Object::new();
     payload.object("filter", |filter| {
         if !query.status.is_empty() {
@@ -217,7 +208,7 @@ fn write_list(words: Words<'_>, query: &ListQuery) -> String {
         payload.u64("limit", limit);
     }
     payload.opt_str("cursor", query.cursor.as_deref());
-    payload.done()
+    ("session.list_jobs", payload.done())
 }
 
 /// The members of a piece of a result.
