@@ -28,7 +28,7 @@ impl Runtime {
             match effect {
                 Effect::Appended { job, n, class, grown } => self.on_appended(job, n, class, grown),
                 Effect::JobEnded(job) => self.on_job_ended(job),
-                Effect::Launch(job) => self.agents().launch(job),
+                Effect::StartAgent(job) => self.agents().start_agent(job),
                 Effect::CreditOwed(job) => self.agents().return_credit(job),
                 Effect::Unreferenced(job) => self.retention().forget_if_done(job),
                 Effect::Answer { conn, reply, at } => self.connections.answer(&mut self.ctx, conn, reply.into(), at),

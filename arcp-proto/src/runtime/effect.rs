@@ -23,7 +23,7 @@ pub(super) enum Effect {
     /// A job is over: its end comes before.
     JobEnded(JobId),
     /// That an agent is started is durable: it is.
-    Launch(JobId),
+    StartAgent(JobId),
     /// Nobody holds up the agent of a job any more: it gets what it is owed.
     CreditOwed(JobId),
     /// No index points to a job any more.

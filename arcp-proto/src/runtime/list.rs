@@ -83,7 +83,7 @@ impl Listing {
             }
             seen = Some(id);
             if matches(job, query) {
-                let entry = JobSummary { place: jobs.place(&ctx.config, id), ..summary(id, job) };
+                let entry = JobSummary { place: jobs.lines().place(&ctx.config, job), ..summary(id, job) };
                 bytes += ENTRY_BYTES + entry.lease.as_str().len() + entry.owner.as_ref().map_or(0, String::len);
                 found.push(entry);
             }

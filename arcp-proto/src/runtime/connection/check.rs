@@ -66,6 +66,30 @@ impl Check {
     }
 }
 
+impl Conn {
+    /// A request was heard: if its input is being checked, it is kept until then.
+    pub(in crate::runtime) fn keep_checked(&mut self, frame: &[u8]) {
+        match &mut self.check {
+            Check::Waiting { held, .. } if held.is_empty() => held.push_back(Held::Frame(frame.to_vec())),
+            Check::Waiting { .. } | Check::None => {}
+            // What was judged of this request says nothing of the next one.
+            check @ Check::Judged(..) => *check = Check::None,
+        }
+    }
+
+    /// What was judged of the input that is submitted; `None`: it was not
+    /// checked yet for this agent, which may be another one than it was.
+    pub(in crate::runtime) fn take_verdict(&mut self, agent: &AgentRef) -> Option<Result<(), Violation>> {
+        match core::mem::take(&mut self.check) {
+            Check::Judged(checked, verdict) => (checked == *agent).then_some(verdict),
+            other @ (Check::None | Check::Waiting { .. }) => {
+                self.check = other;
+                None
+            }
+        }
+    }
+}
+
 impl Connections {
     /// Has the input of a submit checked. The frame that says it is heard again
     /// when that is judged.
@@ -102,16 +126,6 @@ impl Connections {
         Ok(())
     }
 
-    /// A request was heard: if its input is being checked, it is kept until then.
-    pub(in crate::runtime) fn keep_checked(&mut self, id: ConnId, frame: &[u8]) {
-        match self.by_id.get_mut(&id).map(|conn| &mut conn.check) {
-            Some(Check::Waiting { held, .. }) if held.is_empty() => held.push_back(Held::Frame(frame.to_vec())),
-            Some(Check::Waiting { .. } | Check::None) | None => {}
-            // What was judged of this request says nothing of the next one.
-            Some(check @ Check::Judged(..)) => *check = Check::None,
-        }
-    }
-
     /// Whether what a connection says has to wait for a check; then it does.
     pub(super) fn hold(&mut self, ctx: &mut Context, id: ConnId, said: impl FnOnce() -> Held) -> bool {
         let Some(Check::Waiting { held, .. }) = self.by_id.get_mut(&id).map(|conn| &mut conn.check) else {
@@ -123,19 +137,6 @@ impl Connections {
             self.leave(ctx, id, CloseReason::Flood);
         }
         true
-    }
-
-    /// What was judged of the input that a connection submits; `None`: it was
-    /// not checked yet for this agent, which may be another one than it was.
-    pub(in crate::runtime) fn take_verdict(&mut self, id: ConnId, agent: &AgentRef) -> Option<Result<(), Violation>> {
-        let conn = self.by_id.get_mut(&id)?;
-        match core::mem::take(&mut conn.check) {
-            Check::Judged(checked, verdict) => (checked == *agent).then_some(verdict),
-            other @ (Check::None | Check::Waiting { .. }) => {
-                conn.check = other;
-                None
-            }
-        }
     }
 
     /// An input was checked: gives its connection, and what that said, to be

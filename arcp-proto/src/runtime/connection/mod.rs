@@ -9,7 +9,7 @@ mod conn;
 mod heartbeat;
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::{String, ToString as _};
+use alloc::string::ToString as _;
 
 pub(super) use answers::{Answer, Content, Next};
 pub(super) use authentication::Judged;
@@ -249,18 +249,6 @@ impl Connections {
         conn.channel.bound_stall(ctx, waits);
     }
 
-    pub(super) fn send_frame(&mut self, ctx: &mut Context, id: ConnId, frame: String) {
-        if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.send_frame(ctx, frame);
-        }
-    }
-
-    pub(super) fn send_reply(&mut self, ctx: &mut Context, id: ConnId, reply: &Reply) {
-        if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.send_reply(ctx, reply);
-        }
-    }
-
     /// Ends a connection once its requests so far are answered. Nothing more
     /// is taken from it.
     pub(super) fn leave_after(&mut self, ctx: &mut Context, id: ConnId, reason: CloseReason) {
@@ -313,12 +301,9 @@ impl Connections {
     /// Ends every connection in order.
     pub(super) fn close_all(&mut self, ctx: &mut Context, why: &'static str) {
         for id in self.ids() {
-            if self.session(id).is_some() {
-                self.send_reply(
-                    ctx,
-                    id,
-                    &Reply::Session(SessionReply::Closed { reason: Some(why.to_string()), request: None }),
-                );
+            if let Some(conn) = self.get_mut(id).filter(|conn| conn.session().is_some()) {
+                let closed = SessionReply::Closed { reason: Some(why.to_string()), request: None };
+                conn.send_reply(ctx, &Reply::Session(closed));
             }
             self.leave(ctx, id, CloseReason::Shutdown);
         }

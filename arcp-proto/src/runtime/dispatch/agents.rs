@@ -51,9 +51,9 @@ impl AgentHandler<'_> {
     }
 
     /// That an agent is started is durable.
-    pub(super) fn launch(self, id: JobId) {
+    pub(super) fn start_agent(self, id: JobId) {
         let reader = self.delivery.pace(&self.ctx.config.limits, id);
-        self.jobs.launch(self.ctx, id, reader);
+        self.jobs.start_agent(self.ctx, id, reader);
     }
 
     /// Calls of agents are durable, one entry for each.

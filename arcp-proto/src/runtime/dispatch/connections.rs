@@ -28,7 +28,9 @@ impl Runtime {
             Heard::Opening(opening) => OpeningHandler::on_opening(self, conn, opening),
             Heard::Request(session, received, header) => {
                 RequestHandler::on_request(self, conn, session, received, &header);
-                self.connections.keep_checked(conn, frame);
+                if let Some(conn) = self.connections.get_mut(conn) {
+                    conn.keep_checked(frame);
+                }
             }
         }
     }
@@ -148,7 +150,9 @@ impl Runtime {
         if let (Some(conn), Some(evicted)) = (self.delivery.feeds.conn(id), self.sessions.eviction(id)) {
             // What it is owed comes first, as far as it reads.
             Writer::pump(self, conn);
-            self.connections.send_reply(&mut self.ctx, conn, &evicted);
+            if let Some(attached) = self.connections.get_mut(conn) {
+                attached.send_reply(&mut self.ctx, &evicted);
+            }
             self.leave(conn, CloseReason::Evicted);
         }
         self.sessions.forget(&mut self.ctx, &self.jobs, id);

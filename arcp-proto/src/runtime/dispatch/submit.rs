@@ -72,7 +72,7 @@ impl RequestHandler<'_> {
     /// being checked, and the submit is heard again then.
     fn is_checked(&mut self, principal: &Principal, agent: &AgentRef, input: Option<&Json>) -> Result<bool, Violation> {
         let Runtime { ctx, connections, .. } = &mut *self.runtime;
-        if let Some(verdict) = connections.take_verdict(self.conn, agent) {
+        if let Some(verdict) = connections.get_mut(self.conn).and_then(|conn| conn.take_verdict(agent)) {
             return verdict.map(|()| true);
         }
         let none = Json::empty_object();

@@ -46,14 +46,14 @@ impl Writer<'_> {
     /// may be seen.
     fn send_numbered(&mut self, up_to: u64) -> bool {
         let Runtime { ctx, connections, jobs, delivery, .. } = &mut *self.runtime;
-        let attached = connections.get(self.conn).filter(|conn| conn.takes_numbered());
-        let Some(session) = attached.and_then(Conn::session) else {
+        let attached = connections.get_mut(self.conn).filter(|conn| conn.takes_numbered());
+        let Some((session, attached)) = attached.and_then(|conn| Some((conn.session()?, conn))) else {
             return false;
         };
         match delivery.next(ctx, jobs, session, self.conn, up_to) {
             delivery::Next::Frame(frame) => {
                 if let Some(frame) = frame {
-                    connections.send_frame(ctx, self.conn, frame);
+                    attached.send_frame(ctx, frame);
                 }
                 true
             }
@@ -69,20 +69,19 @@ impl Writer<'_> {
     /// sent now.
     fn send_replayed(&mut self) -> bool {
         let Runtime { ctx, connections, jobs, delivery, .. } = &mut *self.runtime;
-        let attached = connections.get_mut(self.conn).and_then(|conn| Some((conn.session()?, conn.take_replay()?)));
-        let Some((reader, mut replay)) = attached else {
+        let attached = connections.get_mut(self.conn);
+        let replaying = attached.and_then(|conn| Some((conn.session()?, conn.take_replay()?, conn)));
+        let Some((reader, mut replay, attached)) = replaying else {
             return false;
         };
         let step = delivery.next_replayed(ctx, jobs, self.conn, reader, &mut replay);
         if let ReplayStep::Done(reply) = step {
-            connections.send_reply(ctx, self.conn, &reply);
+            attached.send_reply(ctx, &reply);
             return true;
         }
-        if let Some(conn) = connections.get_mut(self.conn) {
-            conn.go_on_replaying(replay);
-        }
+        attached.go_on_replaying(replay);
         match step {
-            ReplayStep::Frame(Some(frame)) => connections.send_frame(ctx, self.conn, frame),
+            ReplayStep::Frame(Some(frame)) => attached.send_frame(ctx, frame),
             ReplayStep::Frame(None) => {}
             ReplayStep::Nothing | ReplayStep::Done(_) => return false,
         }

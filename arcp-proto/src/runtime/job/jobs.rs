@@ -48,6 +48,11 @@ impl Jobs {
         &mut self.table
     }
 
+    /// The lines for slots.
+    pub(in crate::runtime) fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
     pub(in crate::runtime) fn keys(&self) -> &Keys {
         &self.keys
     }

@@ -8,11 +8,13 @@
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 
+use super::slots::concurrency;
 use super::{Input, Job};
 use crate::error::{BoundOf, Violation};
 use crate::id::Principal;
 use crate::limits::Limits;
 use crate::principal::Account;
+use crate::runtime::config::Config;
 
 /// What each account holds, and all together.
 #[derive(Debug, Default)]
@@ -133,6 +135,12 @@ impl Shares {
         let share = self.of(account);
         let own = share.live + share.ended;
         own >= Held { own, all: jobs.max(own), total: limits.job.jobs }.share(limits.job.principal_share)
+    }
+
+    /// Whether an agent that is started now for this account has a slot.
+    pub(super) fn may_start(&self, config: &Config, account: &Account, agent: &str) -> bool {
+        let most = concurrency(config, agent);
+        self.may_run(account, &config.limits) && most.is_none_or(|most| self.running_of(agent) < most)
     }
 
     /// Whether an account may have a slot for one agent more.

@@ -11,6 +11,7 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use super::checkpoint::restarted;
+use super::shares::Shares;
 use super::{AgentState, Input, Job, JobState, Jobs, Wait};
 use crate::id::{JobId, LogPos, SessionId};
 use crate::json::Json;
@@ -31,7 +32,7 @@ const PLACES: usize = 1000;
 /// in a line of their own, all others in one. So whoever has jobs of another
 /// agent does not lose its turn for this one.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(in crate::runtime) struct Lines {
     lines: BTreeMap<Option<String>, Line>,
     last_turn: u64,
 }
@@ -58,7 +59,7 @@ fn position(job: &Job) -> Position {
 }
 
 /// How many jobs of an agent may run, if that is bounded.
-fn concurrency(config: &Config, agent: &str) -> Option<usize> {
+pub(super) fn concurrency(config: &Config, agent: &str) -> Option<usize> {
     let entry = config.agents.iter().find(|entry| entry.name == agent)?;
     entry.concurrency.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
 }
@@ -94,15 +95,22 @@ impl Lines {
     /// a slot: that whose turn came first. Accounts that may not have one
     /// already: there are no more of them than slots, or none is free for
     /// anonymous ones.
-    fn first(&self, may_go_on: impl Fn(&Option<String>) -> bool, may_run: impl Fn(&Account) -> bool) -> Option<JobId> {
+    fn next(&self, config: &Config, shares: &Shares) -> Option<JobId> {
+        let may_go_on = |line: &Option<String>| {
+            let most = line.as_deref().and_then(|agent| Some((agent, concurrency(config, agent)?)));
+            most.is_none_or(|(agent, most)| shares.running_of(agent) < most)
+        };
         let open = self.lines.iter().filter(|(name, _)| may_go_on(name));
-        open.filter_map(|(_, line)| line.first(&may_run)).min().map(|(_, id)| id)
+        let may_run = |account: &Account| shares.may_run(account, &config.limits);
+        open.filter_map(|(_, line)| line.first(may_run)).min().map(|(_, id)| id)
     }
 
-    /// How many jobs are started before this one and it, if slots come free one
-    /// by one and nobody else comes.
-    fn place(&self, config: &Config, job: &Job) -> Option<u64> {
-        self.lines.get(&line_of(config, job.spec.agent.name()))?.place(job)
+    /// The place of a job, from 1: how many are started before it and it, if
+    /// slots come free one by one and nobody else comes. `None` if that is far
+    /// behind, or the job is not in line.
+    pub(in crate::runtime) fn place(&self, config: &Config, job: &Job) -> Option<u64> {
+        let waits = job.run.waits.contains(&Wait::Slot);
+        self.lines.get(&line_of(config, job.spec.agent.name())).filter(|_| waits)?.place(job)
     }
 
     /// How many there are.
@@ -168,7 +176,7 @@ impl Jobs {
         match (&job.state, job.run.state) {
             (JobState::Accepting, _) if job.run.has_slot => {
                 self.table.change(id, |job| job.start(ctx));
-                ctx.effect(Effect::Launch(id));
+                ctx.effect(Effect::StartAgent(id));
             }
             (JobState::Accepting, _) => {
                 self.table.change(id, |job| {
@@ -178,31 +186,9 @@ impl Jobs {
                 });
                 self.fill_slots(ctx);
             }
-            (JobState::Running, AgentState::Idle) => ctx.effect(Effect::Launch(id)),
+            (JobState::Running, AgentState::Idle) => ctx.effect(Effect::StartAgent(id)),
             (JobState::Queued | JobState::Running | JobState::Cancelling(_) | JobState::Ended(_), _) => {}
         }
-    }
-
-    /// Whether an agent that is started now for this account has a slot.
-    pub(super) fn may_start(&self, ctx: &Context, account: &Account, agent: &str) -> bool {
-        let running = self.shares.running_of(agent);
-        self.shares.may_run(account, &ctx.config.limits)
-            && concurrency(&ctx.config, agent).is_none_or(|most| running < most)
-    }
-
-    fn next_in_line(&self, ctx: &Context) -> Option<JobId> {
-        let may_go_on = |line: &Option<String>| {
-            let most = line.as_deref().and_then(|agent| Some((agent, concurrency(&ctx.config, agent)?)));
-            most.is_none_or(|(agent, most)| self.shares.running_of(agent) < most)
-        };
-        self.lines.first(may_go_on, |account| self.shares.may_run(account, &ctx.config.limits))
-    }
-
-    /// The place of a job in line for a slot, from 1, unless far behind or not
-    /// in line.
-    pub(in crate::runtime) fn place(&self, config: &Config, id: JobId) -> Option<u64> {
-        let job = self.table.get(id).filter(|job| job.run.waits.contains(&Wait::Slot))?;
-        self.lines.place(config, job)
     }
 
     /// Agents may have other bounds: who waits stands where it belongs now.
@@ -218,7 +204,7 @@ impl Jobs {
     /// Begins with waiting jobs, whose principals may have a slot, while there
     /// are slots: each waits for that to be durable.
     pub(in crate::runtime) fn fill_slots(&mut self, ctx: &mut Context) {
-        while let Some(id) = self.next_in_line(ctx) {
+        while let Some(id) = self.lines.next(&ctx.config, &self.shares) {
             self.table.change(id, |job| {
                 self.lines.leave(&ctx.config, job);
                 self.shares.take_slot(job);
@@ -232,7 +218,7 @@ impl Jobs {
 
     /// Starts the agent of a job. It may call nothing yet, if `reader`, who paces
     /// it, is far behind.
-    pub(in crate::runtime) fn launch(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
+    pub(in crate::runtime) fn start_agent(&mut self, ctx: &mut Context, id: JobId, reader: Option<SessionId>) {
         let is_due = |job: &Job| job.state == JobState::Running && job.run.state == AgentState::Idle;
         if !self.table.get(id).is_some_and(is_due) {
             return;

@@ -70,8 +70,8 @@ fn accept(jobs: &mut Jobs, ctx: &mut Context, max_runtime: Option<NonZeroU32>) -
 fn settle(jobs: &mut Jobs, ctx: &mut Context, reader: Option<SessionId>) {
     loop {
         while let Some(effect) = ctx.next_effect() {
-            if let Effect::Launch(job) = effect {
-                jobs.launch(ctx, job, reader);
+            if let Effect::StartAgent(job) = effect {
+                jobs.start_agent(ctx, job, reader);
             } else if let Effect::JobEnded(job) = effect {
                 jobs.table_mut().settle(job);
                 jobs.fill_slots(ctx);
