@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arcp_host::clock::Clock;
+use arcp_host::framing::{Framed, Framing};
 use arcp_proto::client::{Client as Machine, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, SessionEnd};
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
@@ -15,10 +16,10 @@ use arcp_proto::model::agent::AgentEntry;
 use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
 use arcp_proto::model::request::{ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::runtime::CloseReason;
 use arcp_proto::wire::Family;
 
 use crate::dial::{Closer, Target, Wire};
-use crate::framing::{Framed, Framing};
 use crate::job::{Held, Job, JobUpdate, Unread};
 use crate::open::{OpenClient, give, open_session, stop};
 
@@ -486,7 +487,7 @@ impl Driver {
     }
 
     fn frames(&mut self) {
-        while let Some(framed) = self.wire.as_mut().and_then(|open| open.framing.next()) {
+        while let Some(framed) = self.wire.as_mut().and_then(|open| open.framing.next_frame()) {
             match framed {
                 Framed::Frame(frame) => self.input(ClientInput::Received { frame }),
                 Framed::TooLong => return self.lost("the server sent a message that is too long".to_string()),
@@ -510,7 +511,7 @@ impl Driver {
 
     fn hang_up(&mut self) {
         if let Some(mut open) = self.wire.take() {
-            open.framing.say_goodbye();
+            open.framing.close(CloseReason::Goodbye);
             let _ = open.writer.write_all(open.framing.output());
             open.closer.close();
         }

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::framing::Framing;
+use arcp_host::framing::Framing;
 
 /// A runtime to connect to.
 ///

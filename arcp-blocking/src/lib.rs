@@ -60,28 +60,16 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "websocket")]
-mod admission;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub mod client;
-#[cfg(feature = "websocket")]
-mod connections;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 mod dial;
-#[cfg(any(feature = "websocket", feature = "stdio"))]
-mod framing;
-#[cfg(feature = "websocket")]
-mod http;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 mod job;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 mod open;
 #[cfg(feature = "websocket")]
-mod partial;
-#[cfg(feature = "websocket")]
 pub mod server;
-#[cfg(feature = "websocket")]
-mod stats;
 #[cfg(feature = "stdio")]
 pub mod stdio;
 

@@ -9,10 +9,9 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use arcp_host::driver::{Driver, Fenced, Host, HostError, Sockets, WriteWindow};
+use arcp_host::framing::{Framed, Framing};
 use arcp_proto::id::{ConnId, Principal};
 use arcp_proto::runtime::{CloseReason, Input, Transport};
-
-use crate::framing::{Framed, Framing};
 
 const CONN: ConnId = ConnId(1);
 /// Frames taken from the parent before agents get their turn.
@@ -142,7 +141,7 @@ fn read(mut input: impl Read, arrived: &SyncSender<Input>, waiter: &Thread, fram
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }
-        while let Some(framed) = framing.next() {
+        while let Some(framed) = framing.next_frame() {
             let input = match framed {
                 Framed::Frame(frame) => Input::Received { conn: CONN, frame },
                 Framed::TooLong => Input::TooLong { conn: CONN },

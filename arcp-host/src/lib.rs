@@ -1,6 +1,7 @@
 //! The machine under an ARCP runtime: the [`driver`] that does what the core
 //! asks for, and the clock, entropy, store, authentication and agents that it
-//! does it with. No sockets: those are the adapters'.
+//! does it with; with the feature `websocket` also the [`server`] around it,
+//! but for its sockets: those are the adapters'.
 
 #![forbid(unsafe_code)]
 
@@ -11,12 +12,17 @@ pub mod clock;
 pub mod directory;
 pub mod driver;
 pub mod entropy;
+pub mod framing;
+#[cfg(feature = "websocket")]
+pub mod http;
 pub mod input_schema;
 pub mod orphans;
 pub mod process;
 pub mod registry;
 pub mod runner;
 pub mod samples;
+#[cfg(feature = "websocket")]
+pub mod server;
 pub mod server_log;
 pub mod sqlite;
 pub mod stderr;

@@ -4,8 +4,9 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use arcp_host::framing::Framing;
+
 use super::{Closer, Wire};
-use crate::framing::Framing;
 
 pub(super) fn start(command: &str, frame_bytes: usize) -> io::Result<Wire> {
     let mut child = Command::new("sh").arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;

@@ -4,13 +4,10 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-use arcp_proto::secret::Secret;
-use tungstenite::handshake::client::generate_key;
-use tungstenite::protocol::Role;
+use arcp_host::framing::Framing;
+use arcp_host::http::{upgrade_request, upgraded};
 
 use super::{Closer, Wire, bracketed};
-use crate::framing::Framing;
-use crate::http::{upgrade_request, upgraded};
 
 /// How long a peer may take nothing before a write is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,10 +30,9 @@ pub(super) fn dial(host: &str, port: u16, path: &str, timeout: Duration, frame_b
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(timeout))?;
     socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    let nonce = Secret::new(generate_key());
-    let (request, accept) = upgrade_request(&format!("{}:{port}", bracketed(host)), path, &nonce);
+    let (request, accept) = upgrade_request(&format!("{}:{port}", bracketed(host)), path);
     socket.write_all(request.as_bytes())?;
-    let mut framing = Framing::websocket(Role::Client, frame_bytes);
+    let mut framing = Framing::websocket_client(frame_bytes);
     let mut head = Vec::new();
     loop {
         let mut buffer = [0; 4096];

@@ -1,15 +1,15 @@
 //! `GET /stats`: how much there is of everything, for operators and auditors.
 
-use arcp_host::driver::Driver;
 use arcp_proto::json::Object;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::Stats;
 use arcp_proto::secret::Secret;
 
+use crate::driver::Driver;
 use crate::http::response;
 
 /// The whole response to who asks with this token.
-pub(crate) fn answer(driver: &Driver, bearer: Option<Secret>) -> String {
+pub(super) fn answer(driver: &Driver, bearer: Option<Secret>) -> String {
     let Some(bearer) = bearer else {
         return response(401, "Unauthorized", "give a token: Authorization: Bearer TOKEN");
     };

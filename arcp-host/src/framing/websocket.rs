@@ -3,15 +3,16 @@
 
 use std::io::{self, Read, Write};
 
+use arcp_proto::runtime::CloseReason;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-use super::{Framed, Framing};
+use super::Framed;
 
 #[derive(Debug)]
-pub(crate) struct WebSocket {
+pub(super) struct WebSocket {
     context: WebSocketContext,
     pipe: Pipe,
     closing: bool,
@@ -82,8 +83,16 @@ impl Write for Pipe {
     }
 }
 
-impl Framing {
-    pub(crate) fn websocket(role: Role, frame_bytes: usize) -> Framing {
+impl WebSocket {
+    pub(super) fn server(frame_bytes: usize) -> WebSocket {
+        WebSocket::new(Role::Server, frame_bytes)
+    }
+
+    pub(super) fn client(frame_bytes: usize) -> WebSocket {
+        WebSocket::new(Role::Client, frame_bytes)
+    }
+
+    fn new(role: Role, frame_bytes: usize) -> WebSocket {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(0)
@@ -93,64 +102,33 @@ impl Framing {
         let context = WebSocketContext::new(role, Some(config));
         let pongs = Pongs { bytes: 0, end: 0, most: PONG_BYTES, held: None };
         let pipe = Pipe::default();
-        let ws = WebSocket { context, pipe, closing: false, pongs, fragment_bytes: None, partial: 0, deaf: false };
-        Framing::WebSocket(Box::new(ws))
+        WebSocket { context, pipe, closing: false, pongs, fragment_bytes: None, partial: 0, deaf: false }
     }
 
-    /// Takes frames of this size from now on.
-    pub(crate) fn take_up_to(&mut self, frame_bytes: usize) {
-        if let Framing::WebSocket(ws) = self {
-            ws.context.set_config(|config| {
-                config.max_message_size = Some(frame_bytes);
-                config.max_frame_size = Some(frame_bytes);
-            });
-        }
+    pub(super) fn take_up_to(&mut self, frame_bytes: usize) {
+        self.context.set_config(|config| {
+            config.max_message_size = Some(frame_bytes);
+            config.max_frame_size = Some(frame_bytes);
+        });
     }
 
-    /// Bytes of what was fed that are in no whole frame yet. A line has a bound
-    /// of its own, and one connection.
-    pub(crate) fn partial(&self) -> usize {
-        match self {
-            Framing::WebSocket(ws) => ws.partial,
-            Framing::Lines { .. } => 0,
-        }
+    pub(super) fn partial(&self) -> usize {
+        self.partial
     }
 
-    /// Adds the goodbye of the framing.
-    pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
-        if let Framing::WebSocket(ws) = self {
-            ws.close(code, reason);
-        }
+    pub(super) fn fragment(&mut self, bytes: usize) {
+        self.fragment_bytes = Some(bytes);
     }
 
-    /// Sends messages in frames of at most this many bytes.
-    pub(crate) fn fragment(&mut self, bytes: usize) {
-        if let Framing::WebSocket(ws) = self {
-            ws.fragment_bytes = Some(bytes);
-        }
+    pub(super) fn hold_pongs_up_to(&mut self, bytes: usize) {
+        self.pongs.most = bytes;
     }
 
-    /// Holds no more than this many bytes of pongs that are not written.
-    pub(crate) fn hold_pongs_up_to(&mut self, bytes: usize) {
-        if let Framing::WebSocket(ws) = self {
-            ws.pongs.most = bytes;
-        }
+    pub(super) fn pongs(&self) -> (usize, bool) {
+        let held = self.pongs.held.as_ref().map_or(0, Vec::len);
+        (self.pongs.bytes + held, held > 0)
     }
 
-    /// Bytes of pongs that are not written, and whether the newest one had to
-    /// be held back.
-    pub(crate) fn pongs(&self) -> (usize, bool) {
-        match self {
-            Framing::WebSocket(ws) => {
-                let held = ws.pongs.held.as_ref().map_or(0, Vec::len);
-                (ws.pongs.bytes + held, held > 0)
-            }
-            Framing::Lines { .. } => (0, false),
-        }
-    }
-}
-
-impl WebSocket {
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.pipe.input.extend_from_slice(bytes);
         self.partial += bytes.len();
@@ -165,13 +143,10 @@ impl WebSocket {
         let _ = self.context.flush(&mut self.pipe);
     }
 
-    pub(super) fn say_goodbye(&mut self) {
-        self.close(CloseCode::Normal, "goodbye");
-    }
-
-    fn close(&mut self, code: CloseCode, reason: &str) {
+    pub(super) fn close(&mut self, reason: CloseReason) {
         if !self.closing {
             self.closing = true;
+            let (code, reason) = goodbye(reason);
             let frame = CloseFrame { code, reason: reason.to_string().into() };
             let _ = self.context.close(&mut self.pipe, Some(frame));
             let _ = self.context.flush(&mut self.pipe);
@@ -286,6 +261,25 @@ impl WebSocket {
     }
 }
 
+/// Every close is a clean one, with a reason.
+fn goodbye(reason: CloseReason) -> (CloseCode, &'static str) {
+    match reason {
+        CloseReason::Goodbye => (CloseCode::Normal, "goodbye"),
+        CloseReason::Refused => (CloseCode::Normal, "refused"),
+        CloseReason::HandshakeTimeout => (CloseCode::Normal, "no session was opened in time"),
+        CloseReason::HeartbeatLost => (CloseCode::Normal, "heartbeat lost"),
+        CloseReason::Evicted => (CloseCode::Normal, "the session was taken back"),
+        CloseReason::TakenOver => (CloseCode::Normal, "resumed on another connection"),
+        CloseReason::SlowReader => (CloseCode::Policy, "reading too slowly"),
+        CloseReason::Flood => (CloseCode::Policy, "asking faster than reading"),
+        CloseReason::TooMany => (CloseCode::Again, "too many connections"),
+        CloseReason::HistoryLost => (CloseCode::Error, "history is no longer kept"),
+        CloseReason::StoreFailed => (CloseCode::Again, "history cannot be read now"),
+        CloseReason::Shutdown => (CloseCode::Away, "shutting down"),
+        CloseReason::TooLong => (CloseCode::Size, "a message was too long"),
+    }
+}
+
 /// What a peer's close says.
 fn end(frame: Option<CloseFrame>) -> Framed {
     match frame {
@@ -312,6 +306,7 @@ fn fault(error: &Error) -> (CloseCode, String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Framing;
     use super::*;
 
     fn ping(n: u8) -> Vec<u8> {
@@ -324,10 +319,10 @@ mod tests {
 
     /// A framing that was sent these pings and has room for two pongs.
     fn pinged(pings: std::ops::Range<u8>) -> Framing {
-        let mut framing = Framing::websocket(Role::Server, 1024);
+        let mut framing = Framing::websocket_server(1024);
         framing.hold_pongs_up_to(6);
         pings.for_each(|n| framing.feed(&ping(n)));
-        assert_eq!(framing.next(), None);
+        assert_eq!(framing.next_frame(), None);
         framing
     }
 
@@ -360,20 +355,20 @@ mod tests {
         assert_eq!(framing.partial(), 0);
         let whole = [&[0x81, 0x85, 0, 0, 0, 0][..], b"frame"].concat();
         framing.feed(&[&whole[..], &whole[..7]].concat());
-        assert_eq!(framing.next(), Some(Framed::Frame(b"frame".to_vec())));
-        assert_eq!((framing.next(), framing.partial()), (None, 7));
+        assert_eq!(framing.next_frame(), Some(Framed::Frame(b"frame".to_vec())));
+        assert_eq!((framing.next_frame(), framing.partial()), (None, 7));
         framing.feed(&whole[7..]);
-        assert_eq!(framing.next(), Some(Framed::Frame(b"frame".to_vec())));
-        assert_eq!((framing.next(), framing.partial()), (None, 0));
+        assert_eq!(framing.next_frame(), Some(Framed::Frame(b"frame".to_vec())));
+        assert_eq!((framing.next_frame(), framing.partial()), (None, 0));
         // A fragment, and a ping between it and the next.
         framing.feed(&[&[0x01, 0x85, 0, 0, 0, 0][..], b"frame", &ping(9)].concat());
-        assert_eq!((framing.next(), framing.partial()), (None, 11));
+        assert_eq!((framing.next_frame(), framing.partial()), (None, 11));
     }
 
     #[test]
     fn no_pong_follows_a_close() {
         let mut framing = pinged(0..3);
-        framing.close(CloseCode::Normal, "");
+        framing.close(CloseReason::Goodbye);
         let bytes = framing.output().len();
         framing.wrote(bytes);
         assert!(framing.output().is_empty());

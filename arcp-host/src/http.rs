@@ -1,10 +1,12 @@
-//! The HTTP that comes before WebSocket, and the little that needs no more.
+//! The HTTP that comes before WebSocket, and the little that needs no more:
+//! bytes in, bytes out.
 
 use arcp_proto::secret::Secret;
+use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
 /// The largest request head taken, in bytes.
-pub(crate) const HEAD_BYTES: usize = 16 << 10;
+const HEAD_BYTES: usize = 16 << 10;
 const HEADERS: usize = 64;
 
 /// Who may ask, and where.
@@ -140,9 +142,10 @@ pub(crate) fn response(status: u16, name: &str, text: &str) -> String {
     )
 }
 
-/// The request that asks for a WebSocket, and the accept key it must bring.
-pub(crate) fn upgrade_request(host: &str, path: &str, nonce: &Secret) -> (String, String) {
-    let key = nonce.expose();
+/// The request that asks for a WebSocket, and the accept key that the answer
+/// must bring: see [`upgraded`].
+pub fn upgrade_request(host: &str, path: &str) -> (String, String) {
+    let key = generate_key();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -156,7 +159,7 @@ pub(crate) fn upgrade_request(host: &str, path: &str, nonce: &Secret) -> (String
 /// # Errors
 ///
 /// What the server answered instead.
-pub(crate) fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, String> {
+pub fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, String> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(bytes) {

@@ -1,0 +1,193 @@
+//! Bytes to frames and back, in memory: what adapters put between a transport
+//! and the core.
+
+#[cfg(feature = "websocket")]
+mod websocket;
+
+use arcp_proto::runtime::CloseReason;
+use arcp_proto::wire::{Line, Lines};
+
+#[cfg(feature = "websocket")]
+use self::websocket::WebSocket;
+
+/// What the other side sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Framed {
+    /// One frame.
+    Frame(Vec<u8>),
+    /// One that was longer than what is taken; it is not kept. Nothing
+    /// follows it on a WebSocket.
+    TooLong,
+    /// The end, in order or by a fault of the peer's. A pipe ends by itself.
+    End(String),
+    /// The end, because a message of ours was too large for the peer.
+    TooLarge(String),
+}
+
+/// One connection's framing.
+///
+/// ```
+/// use arcp_host::framing::{Framed, Framing};
+/// let mut framing = Framing::lines(1024);
+/// framing.feed(b"{}\n{\"a\"");
+/// assert_eq!(framing.next_frame(), Some(Framed::Frame(b"{}".to_vec())));
+/// assert_eq!(framing.next_frame(), None);
+/// ```
+#[derive(Debug)]
+pub struct Framing(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    #[cfg(feature = "websocket")]
+    WebSocket(Box<WebSocket>),
+    Lines {
+        /// Inbound bytes.
+        lines: Lines,
+        /// Outbound bytes.
+        out: Vec<u8>,
+    },
+}
+
+impl Framing {
+    /// One frame a line, each of at most so many bytes.
+    pub fn lines(frame_bytes: usize) -> Framing {
+        Framing(Kind::Lines { lines: Lines::new(frame_bytes), out: Vec::new() })
+    }
+
+    /// WebSocket messages, as a server takes them: each of at most so many
+    /// bytes. Its handshake is over.
+    #[cfg(feature = "websocket")]
+    pub fn websocket_server(frame_bytes: usize) -> Framing {
+        Framing(Kind::WebSocket(Box::new(WebSocket::server(frame_bytes))))
+    }
+
+    /// The same, as a client takes them.
+    #[cfg(feature = "websocket")]
+    pub fn websocket_client(frame_bytes: usize) -> Framing {
+        Framing(Kind::WebSocket(Box::new(WebSocket::client(frame_bytes))))
+    }
+
+    /// Takes bytes from the transport.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket(ws) => ws.feed(bytes),
+            Kind::Lines { lines, .. } => lines.push(bytes),
+        }
+    }
+
+    /// The next whole frame in what was fed.
+    pub fn next_frame(&mut self) -> Option<Framed> {
+        match &mut self.0 {
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket(ws) => ws.next(),
+            Kind::Lines { lines, .. } => match lines.next_line()? {
+                Line::Frame(frame) => Some(Framed::Frame(frame)),
+                Line::TooLong => Some(Framed::TooLong),
+            },
+        }
+    }
+
+    /// Adds a frame to the outbound bytes.
+    pub fn write(&mut self, frame: String) {
+        match &mut self.0 {
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket(ws) => ws.write(frame),
+            Kind::Lines { out, .. } => {
+                out.extend_from_slice(frame.as_bytes());
+                out.push(b'\n');
+            }
+        }
+    }
+
+    /// Adds the goodbye of the framing, if it has one. Nothing follows it.
+    pub fn close(&mut self, reason: CloseReason) {
+        match &mut self.0 {
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket(ws) => ws.close(reason),
+            Kind::Lines { .. } => _ = reason,
+        }
+    }
+
+    /// The bytes to write; [`wrote`](Self::wrote) removes them.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        match &mut self.0 {
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket(ws) => ws.output(),
+            Kind::Lines { out, .. } => out,
+        }
+    }
+
+    /// Removes what was written from the output.
+    pub fn wrote(&mut self, bytes: usize) {
+        match &mut self.0 {
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket(ws) => ws.wrote(bytes),
+            Kind::Lines { out, .. } => drop(out.drain(..bytes)),
+        }
+    }
+}
+
+/// What only messages of a network peer need.
+#[cfg(feature = "websocket")]
+impl Framing {
+    /// Takes messages of this size from now on. Lines keep their bound.
+    pub fn take_up_to(&mut self, frame_bytes: usize) {
+        if let Kind::WebSocket(ws) = &mut self.0 {
+            ws.take_up_to(frame_bytes);
+        }
+    }
+
+    /// Sends messages in WebSocket frames of at most this many bytes.
+    pub fn fragment(&mut self, bytes: usize) {
+        if let Kind::WebSocket(ws) = &mut self.0 {
+            ws.fragment(bytes);
+        }
+    }
+
+    /// Bytes of what was fed that are in no whole frame yet. A line has a bound
+    /// of its own, and one connection.
+    pub fn partial(&self) -> usize {
+        match &self.0 {
+            Kind::WebSocket(ws) => ws.partial(),
+            Kind::Lines { .. } => 0,
+        }
+    }
+
+    /// Holds no more than this many bytes of pongs that are not written.
+    pub fn hold_pongs_up_to(&mut self, bytes: usize) {
+        if let Kind::WebSocket(ws) = &mut self.0 {
+            ws.hold_pongs_up_to(bytes);
+        }
+    }
+
+    /// Bytes of pongs that are not written, and whether the newest one had to
+    /// be held back.
+    pub fn pongs(&self) -> (usize, bool) {
+        match &self.0 {
+            Kind::WebSocket(ws) => ws.pongs(),
+            Kind::Lines { .. } => (0, false),
+        }
+    }
+
+    /// Whether what is read ends by itself, with the peer still reading.
+    pub(crate) fn is_lines(&self) -> bool {
+        matches!(self.0, Kind::Lines { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b73_a_line_that_is_too_long_is_told_and_the_next_one_is_read() {
+        let mut framing = Framing::lines(8);
+        framing.feed(b"{\"a\":1}\n{\"long\":1}\n{}\n");
+        let frame = |text: &str| Some(Framed::Frame(text.as_bytes().to_vec()));
+        assert_eq!(framing.next_frame(), frame(r#"{"a":1}"#));
+        assert_eq!(framing.next_frame(), Some(Framed::TooLong));
+        assert_eq!(framing.next_frame(), frame("{}"));
+        assert_eq!(framing.next_frame(), None);
+    }
+}

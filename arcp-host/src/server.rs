@@ -1,0 +1,459 @@
+//! A server but for its sockets and its waiting: what an adapter runs.
+//!
+//! A [`ServerLoop`] owns the [driver](crate::driver) and every connection:
+//! request heads, WebSocket messages, who is let in and who has to go, write
+//! credit, pauses, slow readers, the drain. An adapter brings [`Socket`]s that
+//! do not wait, says which of them are ready, and waits for the next turn: on a
+//! readiness queue (`arcp-blocking`), or in a task (`arcp-tokio-adapter`).
+//! Whatever a peer can see is decided here, so it is the same over each.
+
+mod admission;
+mod connection;
+mod connections;
+mod partial;
+mod stats;
+
+use std::fmt::Display;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use arcp_proto::id::{ConnId, JobId, Principal, SessionId};
+use arcp_proto::model::job::{JobStatus, JobSummary};
+use arcp_proto::model::request::Extension;
+use arcp_proto::runtime::{Input, Operator, Transport};
+
+use self::connection::Phase;
+use self::connections::{Connections, LINGER};
+use crate::agent::Inbox;
+use crate::driver::{Driver, Fenced, Host, HostError};
+use crate::framing::Framed;
+use crate::http::UpgradePolicy;
+use crate::server_log::log;
+
+/// The number of the first connection. Those below it are free for what else an
+/// adapter waits for.
+pub const FIRST_CONN: u64 = 2;
+
+/// Bytes read from one connection before others get their turn.
+const READ_TURN: usize = 256 << 10;
+/// Bytes taken from a socket at once.
+const READ_BYTES: usize = 64 << 10;
+/// How long not to accept when there are no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Jobs named when a drain begins.
+const TOLD_JOBS: usize = 20;
+/// How long a server that ends waits for clients that take nothing and close
+/// nothing.
+const LAST_WAIT: Duration = Duration::from_millis(500);
+
+/// Where a connection's bytes come from and go to. Nothing in it waits: it
+/// gives [`WouldBlock`](io::ErrorKind::WouldBlock) instead, and after that its
+/// adapter [notes](ServerLoop::note) it once there is something to do.
+///
+/// It is dropped when the connection is over.
+pub trait Socket: Read + Write {
+    /// Ends what is written, once everything is: the peer may still be read.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` to be asked again once it is noted as writable.
+    fn shut_down(&mut self) -> io::Result<()>;
+}
+
+/// Where and for whom to listen.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The address; port 0 picks one.
+    pub listen: SocketAddr,
+    /// The path of the WebSocket, such as `/arcp`.
+    pub path: String,
+    /// Host names served besides those of the loopback.
+    pub allow_hosts: Vec<String>,
+    /// Web origins that may connect; by default none.
+    pub allow_origins: Vec<String>,
+    /// How long jobs may go on after a drain was asked for; `None`: until they
+    /// end.
+    pub drain_grace: Option<Duration>,
+}
+
+impl ServerConfig {
+    /// Path `/arcp`, loopback names only, ten seconds to drain.
+    pub fn new(listen: SocketAddr) -> ServerConfig {
+        ServerConfig {
+            listen,
+            path: "/arcp".to_string(),
+            allow_hosts: Vec::new(),
+            allow_origins: Vec::new(),
+            drain_grace: Some(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// The loop of a server, but for the waiting.
+///
+/// One turn: wait as [`next_wait`](Self::next_wait) says, or until something is
+/// ready or its callback was called; [`accept`](Self::accept) and
+/// [`note`](Self::note); [`turn`](Self::turn); end once
+/// [`stopped`](Self::stopped) says so.
+pub struct ServerLoop<S> {
+    driver: Driver,
+    connections: Connections<S>,
+    upgrades: UpgradePolicy,
+    control: Arc<Control>,
+    drain: Drain,
+    /// When everybody was told goodbye.
+    ending_since: Option<Instant>,
+    accept_at: Option<Instant>,
+    /// The operator knows that no connections are accepted.
+    told_full: bool,
+    buffer: Vec<u8>,
+}
+
+/// How far a server is on its way to its end.
+struct Drain {
+    /// How long jobs may go on.
+    grace: Option<Duration>,
+    /// No new jobs are accepted.
+    begun: bool,
+    until: Option<Instant>,
+    /// Jobs that had not ended when everybody was told goodbye.
+    cut: Vec<JobSummary>,
+}
+
+/// How a server stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// The jobs that had not ended.
+    pub cut: Vec<JobSummary>,
+}
+
+/// Tells a running server what to do, from any thread.
+#[derive(Clone)]
+pub struct ServerHandle(Arc<Control>);
+
+struct Control {
+    asked: AtomicU8,
+    wake: Arc<dyn Fn() + Send + Sync>,
+    inbox: Arc<dyn Inbox>,
+}
+
+impl ServerHandle {
+    /// Takes no new jobs, waits for those there are within the grace, then closes
+    /// every connection in order. Until then jobs can be listed, watched and
+    /// cancelled.
+    pub fn drain(&self) {
+        self.ask(1);
+    }
+
+    /// Closes every connection in order now.
+    pub fn shutdown(&self) {
+        self.ask(2);
+    }
+
+    /// Ends a job, whoever submitted it: as by a cancel, with
+    /// [`Timing::cancel_grace`]. One that is over stays as it is.
+    ///
+    /// [`Timing::cancel_grace`]: arcp_proto::runtime::Timing::cancel_grace
+    pub fn cancel_job(&self, job: JobId, reason: Option<String>) {
+        self.0.inbox.put(Input::Operator(Operator::CancelJob { job, reason }));
+    }
+
+    /// Takes a session from its client, whose jobs go on.
+    pub fn end_session(&self, session: SessionId, reason: Option<String>) {
+        self.0.inbox.put(Input::Operator(Operator::EndSession { session, reason }));
+    }
+
+    /// Sends a message of an extension to the client of a session, if it can
+    /// have it now: see [`Input::SendExtension`].
+    pub fn send_extension(&self, session: SessionId, message: Extension) {
+        self.0.inbox.put(Input::SendExtension { session, message });
+    }
+
+    fn ask(&self, what: u8) {
+        self.0.asked.fetch_max(what, Ordering::SeqCst);
+        (self.0.wake)();
+    }
+}
+
+impl<S: Socket> ServerLoop<S> {
+    /// Starts the runtime; reads the whole store before it returns. There are
+    /// at most so many connections. `wake` is that of [`Driver::new`], and is
+    /// called for the handle's sake as well.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot work, or the store cannot be read.
+    pub fn new(
+        config: &ServerConfig,
+        most: usize,
+        host: Host,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<ServerLoop<S>, HostError> {
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(wake);
+        let connections = Connections::new(&host.config, most);
+        let own = wake.clone();
+        let driver = Driver::new(host, move || own())?;
+        Ok(ServerLoop {
+            control: Arc::new(Control { asked: AtomicU8::new(0), wake, inbox: driver.inbox() }),
+            connections,
+            driver,
+            upgrades: UpgradePolicy {
+                path: config.path.clone(),
+                hosts: config.allow_hosts.clone(),
+                origins: config.allow_origins.clone(),
+            },
+            drain: Drain { grace: config.drain_grace, begun: false, until: None, cut: Vec::new() },
+            ending_since: None,
+            accept_at: None,
+            told_full: false,
+            buffer: vec![0; READ_BYTES],
+        })
+    }
+
+    /// What tells it what to do, from another thread.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle(self.control.clone())
+    }
+
+    /// The path of the WebSocket.
+    pub fn path(&self) -> &str {
+        &self.upgrades.path
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections.by_conn.len()
+    }
+
+    /// Whether an adapter is to accept connections now. From the last goodbye
+    /// on there is nothing to listen for: see [`is_ending`](Self::is_ending).
+    pub fn may_accept(&mut self) -> bool {
+        if self.accept_at.is_none() && self.connections.is_full() {
+            self.accept_later(&"as many connections are open as the limit of open files allows");
+        }
+        self.accept_at.is_none() && !self.is_ending()
+    }
+
+    /// Nothing more can be accepted for now: [`accept_is_due`](Self::accept_is_due)
+    /// says when to try again. Those who wait stay in the backlog.
+    pub fn accept_later(&mut self, why: &dyn Display) {
+        if !std::mem::replace(&mut self.told_full, true) {
+            log(format_args!("arcp: no new connections for now: {why}; more of them need a higher `ulimit -n`"));
+        }
+        self.accept_at = Some(Instant::now() + ACCEPT_PAUSE);
+    }
+
+    /// Whether it is time to accept again, once after each pause.
+    pub fn accept_is_due(&mut self) -> bool {
+        self.accept_at.take_if(|at| *at <= Instant::now()).is_some()
+    }
+
+    /// Everybody who waited was accepted.
+    pub fn accepted_all(&mut self) {
+        self.told_full = false;
+    }
+
+    /// Adds a connection whose peer sends an HTTP request first. The socket is
+    /// made for the number it gets; if that fails there is none.
+    pub fn accept(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<S>) {
+        self.connections.accept(address, socket);
+    }
+
+    /// Adds a connection whose frames begin at once. `peer` is who it is, unless
+    /// it has to prove it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::handle`].
+    pub fn open(
+        &mut self,
+        transport: Transport,
+        peer: Option<Principal>,
+        address: Option<IpAddr>,
+        socket: impl FnOnce(ConnId) -> io::Result<S>,
+    ) -> Result<(), Fenced> {
+        let inputs = self.connections.open(transport, peer, address, socket);
+        inputs.into_iter().try_for_each(|input| self.hand_over(input))
+    }
+
+    /// A connection is ready.
+    pub fn note(&mut self, conn: ConnId, readable: bool, writable: bool) {
+        self.connections.note(conn, readable, writable);
+    }
+
+    /// Whether everybody was told goodbye.
+    pub fn is_ending(&self) -> bool {
+        self.ending_since.is_some()
+    }
+
+    /// Whether there is something to do without waiting.
+    pub fn has_work(&self) -> bool {
+        self.connections.has_work()
+    }
+
+    /// How long to wait at most before the next turn; `None`: until something is
+    /// ready.
+    pub fn next_wait(&self) -> Option<Duration> {
+        if self.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let ours = self.connections.due.next_deadline();
+        let others = [ours, self.drain.until, self.accept_at];
+        let local =
+            others.into_iter().flatten().min().map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
+        self.driver.next_wait().into_iter().chain(local).min()
+    }
+
+    /// Does everything there is to do without waiting. `all_heard` says whether
+    /// every connection that is ready was noted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::handle`]: then every connection is to be dropped as it is.
+    pub fn turn(&mut self, all_heard: bool) -> Result<(), Fenced> {
+        self.tell_gone()?;
+        self.driver.take_inbox(&mut self.connections)?;
+        for conn in std::mem::take(&mut self.connections.due.readable) {
+            self.read(conn)?;
+        }
+        // Whoever was silent may have spoken in what is not read yet.
+        self.driver.tick(all_heard, &mut self.connections)?;
+        // What is written gives credit, and credit lets the core send more: in
+        // the next turn, so that everybody gets theirs.
+        for conn in std::mem::take(&mut self.connections.due.dirty) {
+            if let Some(credit) = self.connections.flush(conn) {
+                self.hand_over(credit)?;
+            }
+        }
+        self.expire();
+        std::mem::take(&mut self.connections.due.resumed).into_iter().try_for_each(|conn| self.frames(conn))?;
+        self.tell_gone()
+    }
+
+    /// How it stopped, once it has: it was told to, and everything is closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`turn`](Self::turn).
+    pub fn stopped(&mut self) -> Result<Option<Stopped>, Fenced> {
+        let asked = self.control.asked.load(Ordering::SeqCst);
+        if asked == 0 {
+            return Ok(None);
+        }
+        if !std::mem::replace(&mut self.drain.begun, true) {
+            self.hand_over(Input::Operator(Operator::Drain))?;
+            self.drain.until = self.drain.grace.and_then(|grace| Instant::now().checked_add(grace));
+            tell_unfinished(&self.driver.unfinished());
+        }
+        let now = Instant::now();
+        let over = if let Some(since) = self.ending_since {
+            let until = (self.connections.progress_at.max(since) + LAST_WAIT).min(since + LINGER);
+            self.drain.until = Some(until);
+            until <= now
+        } else {
+            let late = self.drain.until.is_some_and(|until| until <= now);
+            if self.driver.is_idle() || late || asked > 1 {
+                self.ending_since = Some(now);
+                self.drain.cut = self.driver.unfinished();
+                self.hand_over(Input::Operator(Operator::Shutdown))?;
+                self.turn(true)?;
+            }
+            false
+        };
+        let over = over || self.is_ending() && self.connections() == 0;
+        Ok(over.then(|| Stopped { cut: std::mem::take(&mut self.drain.cut) }))
+    }
+
+    fn hand_over(&mut self, input: Input) -> Result<(), Fenced> {
+        self.driver.handle(input, &mut self.connections)
+    }
+
+    fn tell_gone(&mut self) -> Result<(), Fenced> {
+        std::mem::take(&mut self.connections.due.gone)
+            .into_iter()
+            .try_for_each(|conn| self.hand_over(Input::Closed { conn }))
+    }
+
+    fn read(&mut self, conn: ConnId) -> Result<(), Fenced> {
+        let mut taken = 0;
+        while let Some(connection) = self.connections.by_conn.get_mut(&conn) {
+            if connection.paused && connection.phase == Phase::Open {
+                connection.unread = true;
+                break;
+            }
+            if taken >= READ_TURN {
+                // Others first; the rest comes in the next turn.
+                self.connections.due.readable.insert(conn);
+                break;
+            }
+            match connection.socket.read(&mut self.buffer) {
+                Ok(0) if connection.may_write_on() => {
+                    self.hand_over(Input::Closed { conn })?;
+                    self.connections.finish(conn);
+                    break;
+                }
+                Ok(0) => self.connections.drop_now(conn),
+                // What comes after the goodbye is thrown away, but it is read: a
+                // socket closed over unread bytes would take the goodbye back.
+                Ok(n) if connection.phase != Phase::Open => taken += n,
+                Ok(n) => {
+                    taken += n;
+                    let (connections, buffer) = (&mut self.connections, &self.buffer[..n]);
+                    for input in connections.take(conn, buffer, &self.upgrades, &self.driver) {
+                        self.hand_over(input)?;
+                    }
+                    self.frames(conn)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.connections.drop_now(conn),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands whole frames to the core, one at a time: it may ask for a pause
+    /// after any of them.
+    fn frames(&mut self, conn: ConnId) -> Result<(), Fenced> {
+        while let Some(framed) = self.connections.next_frame(conn) {
+            match framed {
+                Framed::Frame(frame) => self.hand_over(Input::Received { conn, frame })?,
+                Framed::TooLong => self.hand_over(Input::TooLong { conn })?,
+                Framed::End(_) | Framed::TooLarge(_) => {
+                    self.hand_over(Input::Closed { conn })?;
+                    self.connections.finish(conn);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while let Some(conn) = self.connections.due.pop_late(now) {
+            self.connections.drop_now(conn);
+        }
+    }
+}
+
+impl<S> std::fmt::Debug for ServerLoop<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerLoop").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
+
+/// Tells the operator which jobs are waited for.
+fn tell_unfinished(jobs: &[JobSummary]) {
+    for job in jobs.iter().take(TOLD_JOBS) {
+        let status = job.status.map_or("unknown", JobStatus::as_str);
+        log(format_args!("arcp: waiting for {} {status} {}", job.job, job.agent));
+    }
+    if let Some(more) = jobs.len().checked_sub(TOLD_JOBS).filter(|more| *more > 0) {
+        log(format_args!("arcp: and for {more} more: `arcp list` shows them"));
+    }
+}

@@ -1,0 +1,145 @@
+//! Connections without a session: how many there may be, how many of one
+//! peer, and which goes when there are too many.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arcp_proto::id::{ConnId, Network};
+
+/// Connections whose session is not open yet, and those that were told
+/// goodbye. Those of no network share as if they came from one. Of those that were told goodbye the oldest goes first, then the
+/// one that was silent for longest.
+#[derive(Debug)]
+pub(super) struct Admission {
+    most: usize,
+    most_per_network: usize,
+    by_network: BTreeMap<Option<Network>, BTreeSet<Standing>>,
+    by_conn: BTreeMap<ConnId, (Option<Network>, Standing)>,
+    tick: u64,
+}
+
+/// The smallest goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    may_stay: bool,
+    heard_at: u64,
+    conn: ConnId,
+}
+
+impl Admission {
+    pub(super) fn new(most: usize, most_per_network: usize) -> Admission {
+        Admission { most, most_per_network, by_network: BTreeMap::new(), by_conn: BTreeMap::new(), tick: 0 }
+    }
+
+    /// Adds a connection that was just accepted; gives the one that has to go
+    /// for it, if there are too many.
+    pub(super) fn enter(&mut self, conn: ConnId, network: Option<Network>) -> Option<ConnId> {
+        self.put(conn, network, true);
+        let of_network = self.by_network.get(&network).map_or(0, BTreeSet::len);
+        if of_network > self.most_per_network {
+            return self.first_of(network);
+        }
+        if self.by_conn.len() > self.most { self.first() } else { None }
+    }
+
+    /// A request or a frame came from a connection without a session.
+    pub(super) fn heard(&mut self, conn: ConnId) {
+        if let Some(network) = self.leave(conn) {
+            self.put(conn, network, true);
+        }
+    }
+
+    /// The connection was told goodbye.
+    pub(super) fn goodbye(&mut self, conn: ConnId, network: Option<Network>) {
+        self.leave(conn);
+        self.put(conn, network, false);
+    }
+
+    /// The connection has a session now, or is gone.
+    pub(super) fn leave(&mut self, conn: ConnId) -> Option<Option<Network>> {
+        let (network, standing) = self.by_conn.remove(&conn)?;
+        if let Some(held) = self.by_network.get_mut(&network) {
+            held.remove(&standing);
+            if held.is_empty() {
+                self.by_network.remove(&network);
+            }
+        }
+        Some(network)
+    }
+
+    /// The one that goes first of all: of the network that has the most.
+    pub(super) fn first(&self) -> Option<ConnId> {
+        let (network, _) = self.by_network.iter().max_by_key(|(_, held)| held.len())?;
+        self.first_of(*network)
+    }
+
+    fn first_of(&self, network: Option<Network>) -> Option<ConnId> {
+        self.by_network.get(&network)?.first().map(|standing| standing.conn)
+    }
+
+    fn put(&mut self, conn: ConnId, network: Option<Network>, may_stay: bool) {
+        self.tick += 1;
+        let standing = Standing { may_stay, heard_at: self.tick, conn };
+        self.by_conn.insert(conn, (network, standing));
+        self.by_network.entry(network).or_default().insert(standing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn near() -> Option<Network> {
+        Some(Network::of(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+    }
+
+    fn far(n: u16) -> Option<Network> {
+        Some(Network::of(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, n))))
+    }
+
+    #[test]
+    fn a_peer_over_its_share_loses_its_own_connection_that_was_silent_for_longest() {
+        let mut admission = Admission::new(100, 3);
+        assert_eq!(admission.enter(ConnId(1), far(1)), None);
+        (2..5).for_each(|n| assert_eq!(admission.enter(ConnId(n), near()), None));
+        admission.heard(ConnId(2));
+        assert_eq!(admission.enter(ConnId(5), near()), Some(ConnId(3)));
+    }
+
+    #[test]
+    fn with_too_many_in_all_the_peer_with_the_most_gives_one_up() {
+        let mut admission = Admission::new(3, 3);
+        assert_eq!(admission.enter(ConnId(1), far(1)), None);
+        assert_eq!(admission.enter(ConnId(2), near()), None);
+        assert_eq!(admission.enter(ConnId(3), near()), None);
+        assert_eq!(admission.enter(ConnId(4), far(2)), Some(ConnId(2)));
+    }
+
+    #[test]
+    fn who_was_told_goodbye_goes_before_who_waits() {
+        let mut admission = Admission::new(2, 2);
+        assert_eq!(admission.enter(ConnId(1), near()), None);
+        assert_eq!(admission.enter(ConnId(2), near()), None);
+        admission.goodbye(ConnId(2), near());
+        assert_eq!(admission.first(), Some(ConnId(2)));
+        assert_eq!(admission.enter(ConnId(3), near()), Some(ConnId(2)));
+    }
+
+    #[test]
+    fn who_has_a_session_or_is_gone_counts_no_more() {
+        let mut admission = Admission::new(1, 1);
+        assert_eq!(admission.enter(ConnId(1), near()), None);
+        admission.leave(ConnId(1));
+        assert_eq!(admission.first(), None);
+        assert_eq!(admission.enter(ConnId(2), near()), None);
+    }
+
+    #[test]
+    fn the_addresses_of_a_network_share() {
+        let mut admission = Admission::new(100, 1);
+        assert_eq!(admission.enter(ConnId(1), far(1)), None);
+        let address: IpAddr = "2001:db8:0:1::9".parse().expect("an address");
+        assert_eq!(admission.enter(ConnId(2), Some(Network::of(address))), Some(ConnId(1)));
+    }
+}

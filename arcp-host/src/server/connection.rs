@@ -1,0 +1,149 @@
+//! One connection of a server: from the first byte of a request to the last of
+//! a goodbye.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use arcp_proto::id::Network;
+
+use super::Socket;
+use crate::driver::WriteWindow;
+use crate::framing::Framing;
+
+/// An output buffer that is empty gives back what is beyond this.
+const KEPT_OUTPUT: usize = 16 << 10;
+
+pub(super) struct Connection<S> {
+    pub(super) socket: S,
+    pub(super) address: Option<IpAddr>,
+    pub(super) stage: Stage,
+    pub(super) phase: Phase,
+    pub(super) writable: bool,
+    pub(super) paused: bool,
+    /// Something came while it was paused.
+    pub(super) unread: bool,
+    pub(super) window: WriteWindow,
+    pub(super) deadline: Option<Instant>,
+}
+
+pub(super) enum Stage {
+    /// The request head, as far as it has come, and an answer.
+    Http { head: Vec<u8>, out: Vec<u8> },
+    /// A peer the core knows.
+    Open(Framing),
+}
+
+/// How far a connection is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It is read and written.
+    Open,
+    /// What is left is written; what comes is thrown away.
+    Goodbye,
+    /// Everything is written and our end is shut; the peer's end is awaited.
+    Shut,
+}
+
+impl<S: Socket> Connection<S> {
+    pub(super) fn new(socket: S, address: Option<IpAddr>, stage: Stage) -> Connection<S> {
+        Connection {
+            socket,
+            address,
+            stage,
+            phase: Phase::Open,
+            writable: true,
+            paused: false,
+            unread: false,
+            window: WriteWindow::default(),
+            deadline: None,
+        }
+    }
+
+    /// Where it comes from, if that is known.
+    pub(super) fn network(&self) -> Option<Network> {
+        self.address.map(Network::of)
+    }
+
+    /// Its framing, once there is one.
+    pub(super) fn framing(&mut self) -> Option<&mut Framing> {
+        match &mut self.stage {
+            Stage::Http { .. } => None,
+            Stage::Open(framing) => Some(framing),
+        }
+    }
+
+    /// Whether the core knows it, or did until its goodbye.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self.stage, Stage::Open(_))
+    }
+
+    /// Whether a peer that says nothing more may still read: a pipe has two
+    /// ends, and what is written last goes out.
+    pub(super) fn may_write_on(&mut self) -> bool {
+        let written = self.is_written();
+        match (&self.stage, self.phase) {
+            (Stage::Open(framing), Phase::Open) => framing.is_lines(),
+            (Stage::Open(framing), Phase::Goodbye) => framing.is_lines() && !written,
+            (Stage::Http { .. } | Stage::Open(_), Phase::Open | Phase::Goodbye | Phase::Shut) => false,
+        }
+    }
+
+    pub(super) fn output(&mut self) -> &mut Vec<u8> {
+        match &mut self.stage {
+            Stage::Http { out, .. } => out,
+            Stage::Open(framing) => framing.output(),
+        }
+    }
+
+    pub(super) fn is_written(&mut self) -> bool {
+        self.output().is_empty()
+    }
+
+    /// Bytes of pongs that are not written, and whether one had to be held
+    /// back.
+    pub(super) fn pongs(&self) -> (usize, bool) {
+        match &self.stage {
+            Stage::Http { .. } => (0, false),
+            Stage::Open(framing) => framing.pongs(),
+        }
+    }
+
+    /// Writes as much as the socket takes; gives how much that was.
+    pub(super) fn write(&mut self) -> io::Result<usize> {
+        let mut written = 0;
+        while self.writable && !self.is_written() {
+            let out = match &mut self.stage {
+                Stage::Http { out, .. } => out,
+                Stage::Open(framing) => framing.output(),
+            };
+            match self.socket.write(out) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    written += n;
+                    self.wrote(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.socket.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let out = self.output();
+        if out.is_empty() && out.capacity() > KEPT_OUTPUT {
+            // An idle connection holds no memory here.
+            *out = Vec::new();
+        }
+        Ok(written)
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        match &mut self.stage {
+            Stage::Http { out, .. } => drop(out.drain(..bytes)),
+            Stage::Open(framing) => framing.wrote(bytes),
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The connections of a server: who may come, what is read and written when,
+//! and who has to go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use arcp_proto::id::{ConnId, Network, Principal};
+use arcp_proto::limits::Limits;
+use arcp_proto::runtime::{CloseReason, Config, Input, Transport};
+
+use super::admission::Admission;
+use super::connection::{Connection, Phase, Stage};
+use super::partial::Partial;
+use super::{FIRST_CONN, Socket, stats};
+use crate::driver::{Driver, Sockets, WriteWindow};
+use crate::framing::{Framed, Framing};
+use crate::http::{Answer, UpgradePolicy, response};
+use crate::server_log::log;
+
+/// Time for the whole request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a closed connection may take to take its last bytes.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
+
+/// Every connection of the server.
+pub(super) struct Connections<S> {
+    pub(super) by_conn: BTreeMap<ConnId, Connection<S>>,
+    next: u64,
+    limits: Limits,
+    slow_reader_grace: Duration,
+    admission: Admission,
+    /// The most connections there may be.
+    most: usize,
+    /// Bytes of pongs that are not written, of all connections.
+    pong_bytes: usize,
+    partial: Partial,
+    pub(super) due: Due,
+    /// When bytes were last written, or a connection ended.
+    pub(super) progress_at: Instant,
+}
+
+/// Which connections the next turn has to look at, and what for.
+#[derive(Default)]
+pub(super) struct Due {
+    /// Something may be read.
+    pub(super) readable: BTreeSet<ConnId>,
+    /// Something may be written.
+    pub(super) dirty: BTreeSet<ConnId>,
+    /// Not paused any more: frames may already be there.
+    pub(super) resumed: BTreeSet<ConnId>,
+    /// When connections are given up: slow heads, slow goodbyes, pongs that
+    /// are not read.
+    deadlines: BTreeSet<(Instant, ConnId)>,
+    /// Lost connections the core does not know of.
+    pub(super) gone: Vec<ConnId>,
+}
+
+impl Due {
+    /// Whether there is something to do at once.
+    fn has_work(&self) -> bool {
+        !(self.dirty.is_empty() && self.readable.is_empty() && self.resumed.is_empty() && self.gone.is_empty())
+    }
+
+    /// When the next connection is given up.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the next connection that is to be given up by now.
+    pub(super) fn pop_late(&mut self, now: Instant) -> Option<ConnId> {
+        let (at, conn) = self.deadlines.first().copied()?;
+        (at <= now).then(|| self.deadlines.pop_first())?;
+        Some(conn)
+    }
+
+    /// A connection is gone: it is not read or written any more.
+    fn forget(&mut self, conn: ConnId) {
+        self.readable.remove(&conn);
+        self.dirty.remove(&conn);
+        self.resumed.remove(&conn);
+    }
+}
+
+impl<S: Socket> Connections<S> {
+    /// No connections, of which there may be `most`.
+    pub(super) fn new(config: &Config, most: usize) -> Connections<S> {
+        let limits = config.limits.clone();
+        let connection = &limits.connection;
+        Connections {
+            slow_reader_grace: config.timing.slow_reader_grace,
+            admission: Admission::new(
+                connection.handshaking_connections,
+                connection.handshaking_connections_per_network,
+            ),
+            most,
+            pong_bytes: 0,
+            partial: Partial::new(connection.partial_bytes),
+            progress_at: Instant::now(),
+            by_conn: BTreeMap::new(),
+            next: FIRST_CONN,
+            limits,
+            due: Due::default(),
+        }
+    }
+
+    /// Whether one more would be too many and none can go for it.
+    pub(super) fn is_full(&self) -> bool {
+        self.by_conn.len() >= self.most && self.admission.first().is_none()
+    }
+
+    /// Adds a connection that begins with a request head.
+    pub(super) fn accept(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<S>) {
+        if let Some(conn) = self.add(address, Stage::Http { head: Vec::new(), out: Vec::new() }, socket) {
+            self.set_deadline(conn, Some(Instant::now() + HEAD_TIMEOUT));
+        }
+    }
+
+    /// Adds a connection whose frames begin at once. Gives what the core must be
+    /// told first.
+    pub(super) fn open(
+        &mut self,
+        transport: Transport,
+        peer: Option<Principal>,
+        address: Option<IpAddr>,
+        socket: impl FnOnce(ConnId) -> io::Result<S>,
+    ) -> Vec<Input> {
+        let frame = &self.limits.frame;
+        let framing = match transport {
+            Transport::WebSocket => Framing::websocket_server(frame.handshake_frame_bytes),
+            Transport::Lines => Framing::lines(frame.frame_bytes),
+        };
+        match self.add(address, Stage::Open(framing), socket) {
+            Some(conn) => opened(conn, transport, address, peer),
+            None => Vec::new(),
+        }
+    }
+
+    /// Adds a connection. Another one goes where there are too many.
+    fn add(
+        &mut self,
+        address: Option<IpAddr>,
+        stage: Stage,
+        socket: impl FnOnce(ConnId) -> io::Result<S>,
+    ) -> Option<ConnId> {
+        while self.by_conn.len() >= self.most
+            && let Some(other) = self.admission.first()
+        {
+            self.drop_now(other);
+        }
+        let (conn, network) = (ConnId(self.next), address.map(Network::of));
+        self.next += 1;
+        let socket = socket(conn).ok()?;
+        self.by_conn.insert(conn, Connection::new(socket, address, stage));
+        self.due.readable.insert(conn);
+        if let Some(other) = self.admission.enter(conn, network) {
+            log(format_args!("arcp: too many connections without a session: the one silent for longest was closed"));
+            self.drop_now(other);
+        }
+        self.by_conn.contains_key(&conn).then_some(conn)
+    }
+
+    pub(super) fn note(&mut self, conn: ConnId, readable: bool, writable: bool) {
+        if let Some(connection) = self.by_conn.get_mut(&conn) {
+            if readable {
+                self.due.readable.insert(conn);
+            }
+            if writable && connection.phase != Phase::Shut {
+                connection.writable = true;
+                self.due.dirty.insert(conn);
+            }
+        }
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.due.has_work()
+    }
+
+    /// Takes bytes from a socket. Gives what the core must be told before
+    /// any frame.
+    pub(super) fn take(&mut self, conn: ConnId, bytes: &[u8], upgrades: &UpgradePolicy, driver: &Driver) -> Vec<Input> {
+        let Some(connection) = self.by_conn.get_mut(&conn) else {
+            return Vec::new();
+        };
+        let head = match &mut connection.stage {
+            Stage::Open(framing) => {
+                framing.feed(bytes);
+                return Vec::new();
+            }
+            Stage::Http { head, .. } => head,
+        };
+        head.extend_from_slice(bytes);
+        let answer = match upgrades.answer(head) {
+            Answer::More => return Vec::new(),
+            Answer::Upgrade { response, head: length } => {
+                let rest = head.split_off(length);
+                return self.upgrade(conn, &response, &rest);
+            }
+            Answer::Health if driver.stats().store_failed => {
+                response(503, "Service Unavailable", "the store is failing")
+            }
+            Answer::Health => response(200, "OK", "ok"),
+            Answer::Stats(bearer) => stats::answer(driver, bearer),
+            Answer::Refuse(text) => text,
+        };
+        connection.output().extend_from_slice(answer.as_bytes());
+        self.finish(conn);
+        Vec::new()
+    }
+
+    fn upgrade(&mut self, conn: ConnId, response: &str, rest: &[u8]) -> Vec<Input> {
+        let mut framing = Framing::websocket_server(self.limits.frame.handshake_frame_bytes);
+        framing.output().extend_from_slice(response.as_bytes());
+        framing.feed(rest);
+        self.set_deadline(conn, None);
+        self.admission.heard(conn);
+        let mut address = None;
+        if let Some(connection) = self.by_conn.get_mut(&conn) {
+            connection.stage = Stage::Open(framing);
+            address = connection.address;
+        }
+        self.due.dirty.insert(conn);
+        opened(conn, Transport::WebSocket, address, None)
+    }
+
+    pub(super) fn next_frame(&mut self, conn: ConnId) -> Option<Framed> {
+        let connection = self.by_conn.get_mut(&conn)?;
+        if connection.paused || connection.phase != Phase::Open {
+            return None;
+        }
+        let network = connection.network();
+        let framing = connection.framing()?;
+        let (own, _) = framing.pongs();
+        let others = self.pong_bytes - own;
+        let bounds = &self.limits.connection;
+        framing.hold_pongs_up_to(bounds.pong_bytes_per_connection.min(bounds.pong_bytes.saturating_sub(others)));
+        let framed = framing.next_frame();
+        self.pong_bytes = others + framing.pongs().0;
+        // Reading may have produced something to write, such as a pong.
+        if !framing.output().is_empty() {
+            self.due.dirty.insert(conn);
+        }
+        let partial = framing.partial();
+        if framed.is_some() {
+            self.partial.leave(conn);
+            self.admission.heard(conn);
+        } else {
+            self.hold_partial(conn, network, partial);
+        }
+        framed
+    }
+
+    /// What has come is of no whole message. Where there is too much of that,
+    /// some connections go.
+    fn hold_partial(&mut self, conn: ConnId, network: Option<Network>, bytes: usize) {
+        let mut over = self.partial.hold(conn, network, bytes);
+        while let Some(other) = over {
+            log(format_args!(
+                "arcp: too many bytes of unfinished messages: the connection that began first was closed"
+            ));
+            self.drop_now(other);
+            over = self.partial.over();
+        }
+    }
+
+    /// Writes what there is; gives the credit of what was written.
+    pub(super) fn flush(&mut self, conn: ConnId) -> Option<Input> {
+        let connection = self.by_conn.get_mut(&conn)?;
+        if connection.phase == Phase::Shut {
+            return None;
+        }
+        let (own, _) = connection.pongs();
+        let Ok(written) = connection.write() else {
+            self.drop_now(conn);
+            return None;
+        };
+        let (pongs, held) = connection.pongs();
+        self.pong_bytes = self.pong_bytes - own + pongs;
+        if written > 0 {
+            self.progress_at = Instant::now();
+        }
+        let all = connection.is_written();
+        let credit = match connection.stage {
+            Stage::Http { .. } => None,
+            Stage::Open(_) if all => connection.window.all_written(conn),
+            Stage::Open(_) => connection.window.written(conn, written),
+        };
+        match (connection.phase, &connection.stage) {
+            (Phase::Open, Stage::Open(_)) => {
+                // A pong that cannot be written is a peer that reads too slowly.
+                let since = connection.deadline.filter(|_| written == 0);
+                let until = held.then(|| since.unwrap_or_else(|| Instant::now() + self.slow_reader_grace));
+                self.set_deadline(conn, until);
+            }
+            (Phase::Goodbye, _) if all => {
+                // Shut once: each time the system reports it as writable again.
+                match connection.socket.shut_down() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.writable = false,
+                    Ok(()) | Err(_) => {
+                        connection.phase = Phase::Shut;
+                        self.due.readable.insert(conn);
+                    }
+                }
+            }
+            (Phase::Open | Phase::Goodbye | Phase::Shut, _) => {}
+        }
+        credit
+    }
+
+    /// Reads no more, writes what is left, then ends.
+    pub(super) fn finish(&mut self, conn: ConnId) {
+        let Some(connection) = self.by_conn.get_mut(&conn).filter(|connection| connection.phase == Phase::Open) else {
+            return;
+        };
+        connection.phase = Phase::Goodbye;
+        self.admission.goodbye(conn, connection.network());
+        self.due.dirty.insert(conn);
+        self.set_deadline(conn, Some(Instant::now() + LINGER));
+    }
+
+    /// Gives a connection up; the core will be told.
+    pub(super) fn drop_now(&mut self, conn: ConnId) {
+        self.set_deadline(conn, None);
+        self.admission.leave(conn);
+        self.partial.leave(conn);
+        self.due.forget(conn);
+        if let Some(connection) = self.by_conn.remove(&conn) {
+            self.progress_at = Instant::now();
+            self.pong_bytes -= connection.pongs().0;
+            self.due.gone.extend(connection.is_known().then_some(conn));
+        }
+    }
+
+    fn set_deadline(&mut self, conn: ConnId, at: Option<Instant>) {
+        if let Some(connection) = self.by_conn.get_mut(&conn) {
+            if let Some(old) = std::mem::replace(&mut connection.deadline, at) {
+                self.due.deadlines.remove(&(old, conn));
+            }
+            self.due.deadlines.extend(at.map(|at| (at, conn)));
+        }
+    }
+
+    /// A connection that the core knows and that has not been told goodbye.
+    fn known(&mut self, conn: ConnId) -> Option<&mut Connection<S>> {
+        self.by_conn.get_mut(&conn).filter(|connection| connection.is_known() && connection.phase == Phase::Open)
+    }
+
+    fn framing(&mut self, conn: ConnId) -> Option<&mut Framing> {
+        self.known(conn)?.framing()
+    }
+}
+
+impl<S: Socket> Sockets for Connections<S> {
+    fn send(&mut self, conn: ConnId, frame: String) {
+        let Some(connection) = self.known(conn) else {
+            return;
+        };
+        connection.window.queued(&frame);
+        if let Some(framing) = connection.framing() {
+            framing.write(frame);
+            self.due.dirty.insert(conn);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        if let Some(framing) = self.framing(conn) {
+            framing.close(reason);
+            self.finish(conn);
+        }
+    }
+
+    fn fragment(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(framing) = self.framing(conn) {
+            framing.fragment(bytes);
+        }
+    }
+
+    fn raise_frame_limit(&mut self, conn: ConnId) {
+        let frame_bytes = self.limits.frame.frame_bytes;
+        if let Some(framing) = self.framing(conn) {
+            framing.take_up_to(frame_bytes);
+            self.admission.leave(conn);
+        }
+    }
+
+    fn pause_reading(&mut self, conn: ConnId) {
+        if let Some(connection) = self.known(conn) {
+            connection.paused = true;
+        }
+    }
+
+    fn resume_reading(&mut self, conn: ConnId) {
+        let Some(connection) = self.known(conn) else {
+            return;
+        };
+        connection.paused = false;
+        let unread = std::mem::take(&mut connection.unread);
+        self.due.resumed.insert(conn);
+        if unread {
+            self.due.readable.insert(conn);
+        }
+    }
+}
+
+/// What the core is told of a peer that can speak now.
+fn opened(conn: ConnId, transport: Transport, address: Option<IpAddr>, peer: Option<Principal>) -> Vec<Input> {
+    vec![Input::Opened { conn, transport, address, binding: None, peer }, WriteWindow::opening_credit(conn)]
+}

@@ -1,0 +1,108 @@
+//! Messages that have begun and not arrived whole: how many bytes of them there
+//! may be, and which goes when there are too many.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arcp_proto::id::{ConnId, Network};
+
+/// Bytes of such messages, by connection. Of the network that has most of them
+/// the one that began first goes: an honest peer ends what it begins.
+#[derive(Debug)]
+pub(super) struct Partial {
+    most: usize,
+    bytes: usize,
+    by_network: BTreeMap<Option<Network>, Share>,
+    by_conn: BTreeMap<ConnId, Message>,
+    tick: u64,
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    bytes: usize,
+    by_age: BTreeSet<(u64, ConnId)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    network: Option<Network>,
+    began_at: u64,
+    bytes: usize,
+}
+
+impl Partial {
+    pub(super) fn new(most: usize) -> Partial {
+        Partial { most, bytes: 0, by_network: BTreeMap::new(), by_conn: BTreeMap::new(), tick: 0 }
+    }
+
+    /// So many bytes of a connection are in no whole message; gives the
+    /// connection that has to go, if there are too many of all.
+    pub(super) fn hold(&mut self, conn: ConnId, network: Option<Network>, bytes: usize) -> Option<ConnId> {
+        self.tick += 1;
+        let began_at = self.leave(conn).unwrap_or(self.tick);
+        if bytes > 0 {
+            self.by_conn.insert(conn, Message { network, began_at, bytes });
+            let share = self.by_network.entry(network).or_default();
+            share.bytes += bytes;
+            share.by_age.insert((began_at, conn));
+            self.bytes += bytes;
+        }
+        self.over()
+    }
+
+    /// The message is whole, or its connection is gone.
+    pub(super) fn leave(&mut self, conn: ConnId) -> Option<u64> {
+        let Message { network, began_at, bytes } = self.by_conn.remove(&conn)?;
+        self.bytes -= bytes;
+        if let Some(share) = self.by_network.get_mut(&network) {
+            share.bytes -= bytes;
+            share.by_age.remove(&(began_at, conn));
+            if share.by_age.is_empty() {
+                self.by_network.remove(&network);
+            }
+        }
+        Some(began_at)
+    }
+
+    /// The connection that has to go, if there are too many bytes.
+    pub(super) fn over(&self) -> Option<ConnId> {
+        if self.bytes <= self.most {
+            return None;
+        }
+        let (_, share) = self.by_network.iter().max_by_key(|(_, share)| share.bytes)?;
+        share.by_age.first().map(|(_, conn)| *conn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    fn network(n: u8) -> Option<Network> {
+        Some(Network::of(IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))))
+    }
+
+    #[test]
+    fn of_the_network_with_the_most_bytes_the_message_that_began_first_goes() {
+        let mut partial = Partial::new(100);
+        assert_eq!(partial.hold(ConnId(1), network(1), 20), None);
+        assert_eq!(partial.hold(ConnId(2), network(2), 1), None);
+        assert_eq!(partial.hold(ConnId(3), network(2), 40), None);
+        assert_eq!(partial.hold(ConnId(2), network(2), 41), Some(ConnId(2)));
+        partial.leave(ConnId(2));
+        assert_eq!(partial.hold(ConnId(1), network(1), 61), Some(ConnId(1)));
+    }
+
+    #[test]
+    fn a_whole_message_makes_room_and_the_next_one_is_younger() {
+        let mut partial = Partial::new(100);
+        assert_eq!(partial.hold(ConnId(1), network(1), 50), None);
+        assert_eq!(partial.hold(ConnId(2), network(1), 50), None);
+        partial.leave(ConnId(1));
+        assert_eq!(partial.hold(ConnId(1), network(1), 50), None);
+        assert_eq!(partial.hold(ConnId(1), network(1), 51), Some(ConnId(2)));
+        assert_eq!(partial.hold(ConnId(2), network(1), 0), None);
+        assert!(partial.by_conn.len() == 1 && partial.bytes == 51);
+    }
+}
