@@ -233,6 +233,10 @@ pub struct Serve {
     /// may be repeated. Its `webhook-id` is the job's.
     #[arg(long = "webhook", value_name = "URL", value_parser = values::webhook)]
     pub webhooks: Vec<String>,
+    /// For how long after the end of a job those who cannot be told of it are told
+    /// again; then they are passed over, and the log says so.
+    #[arg(long, default_value = "1d", value_name = "SPAN", value_parser = values::kept)]
+    pub tell_for: Duration,
     /// What webhooks are signed with, by HMAC-SHA256: whsec_ and base64, or text
     /// of at least 16 bytes.
     #[arg(long, value_name = "SECRET", env = "ARCP_WEBHOOK_SECRET", hide_env_values = true)]

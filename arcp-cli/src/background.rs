@@ -16,6 +16,9 @@ use crate::state::State;
 
 /// Tells the runtime itself that it has to leave the terminal.
 const DETACHED: &str = "--detached";
+/// A log of so many bytes is put aside at the next start, in the place of the one
+/// before.
+const LOG_BYTES: u64 = 10 << 20;
 /// Between two looks whether it serves.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -61,6 +64,10 @@ fn open_log(state: &State, port: u16) -> io::Result<(File, PathBuf)> {
     let folder = state.folder().join("logs");
     DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
     let path = folder.join(if port == 0 { "serve.log".to_string() } else { format!("serve-{port}.log") });
+    // The program that writes to it, if one still does, goes on in the old one.
+    if fs::metadata(&path).is_ok_and(|about| about.len() >= LOG_BYTES) {
+        fs::rename(&path, path.with_extension("old.log"))?;
+    }
     let log = File::options().read(true).append(true).create(true).mode(0o600).open(&path)?;
     Ok((log, path))
 }

@@ -20,11 +20,13 @@ use arcp_proto::id::{JobId, LogPos};
 use arcp_proto::json::Object;
 use arcp_proto::model::event::{JobEvent, JobResult, Terminal};
 use arcp_proto::runtime::Notice;
+use arcp_proto::time::UtcMs;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Serve;
 use crate::exit::Failure;
 use crate::notify::Program;
+use crate::times::now;
 use crate::webhook::Webhook;
 
 /// Files of cursors beside a store.
@@ -73,6 +75,8 @@ pub struct Ended {
     pub status: &'static str,
     /// All of it, a JSON object.
     pub json: String,
+    /// When it ended.
+    pub at: UtcMs,
 }
 
 impl Ended {
@@ -89,7 +93,7 @@ impl Ended {
             .display("ended_at", end.event.at);
         json.str("trace_id", &job.trace);
         write_terminal(&mut json, terminal);
-        Some(Ended { job: job.job, agent, status, json: json.done() })
+        Some(Ended { job: job.job, agent, status, json: json.done(), at: end.event.at })
     }
 }
 
@@ -135,7 +139,8 @@ impl Announcer {
         for listener in listeners {
             let (sender, ended) = channel();
             let cursor = Cursor::of(store, &listener.name())?;
-            let teller = Teller { store: store.to_path_buf(), cursor, awaited: Awaited::default(), listener };
+            let (store, patience) = (store.to_path_buf(), args.tell_for);
+            let teller = Teller { store, cursor, awaited: Awaited::default(), listener, patience };
             std::thread::Builder::new().name("ends".to_string()).spawn(move || teller.run(&ended))?;
             senders.push(sender);
         }
@@ -159,6 +164,8 @@ struct Teller {
     cursor: Cursor,
     awaited: Awaited,
     listener: Box<dyn Listener>,
+    /// For how long after an end its listener is told again.
+    patience: Duration,
 }
 
 /// Ends that were announced and are not durable yet.
@@ -221,8 +228,10 @@ impl Teller {
         }
     }
 
+    /// Who takes nothing holds up what ended later, but not for ever.
     fn tell(&self, ended: &Ended) {
         let (mut pause, name) = (FIRST_PAUSE, self.listener.shown());
+        let until = ended.at.plus(self.patience);
         loop {
             match self.listener.tell(ended) {
                 Told::Yes => return,
@@ -230,12 +239,21 @@ impl Teller {
                     log(format_args!("arcp: {name} was not told that {} ended: {why}", ended.job));
                     return;
                 }
-                Told::Later(why) => {
+                Told::Later(why) if now() >= until => {
                     log(format_args!(
-                        "arcp: {name} could not be told that {} ended: {why}; again in {pause:?}",
+                        "arcp: {name} was not told that {} ended, and will not be (--tell-for): {why}",
                         ended.job
                     ));
-                    std::thread::sleep(pause);
+                    return;
+                }
+                Told::Later(why) => {
+                    let left = Duration::from_millis(until.0.saturating_sub(now().0));
+                    let wait = pause.min(left);
+                    log(format_args!(
+                        "arcp: {name} could not be told that {} ended: {why}; again in {wait:?}",
+                        ended.job
+                    ));
+                    std::thread::sleep(wait);
                     pause = (pause * 2).min(LAST_PAUSE);
                 }
             }

@@ -302,13 +302,26 @@ impl View for Text {
     }
 }
 
-/// Why a job did not succeed, nothing twice.
+/// How a job ended that did not succeed, and why; nothing twice.
 pub fn why_ended(terminal: &Terminal, error: &JobError) -> String {
-    let (status, code) = (terminal.status.as_str(), error.code.as_str());
-    let message =
-        error.message.strip_prefix(status).map_or(error.message.as_str(), |rest| rest.trim_start_matches([':', ' ']));
-    let code = if code.eq_ignore_ascii_case(status) { String::new() } else { format!(" ({code})") };
+    let (status, code) = (terminal.status.as_str(), code_beside(terminal, error));
+    let message = message_beside(terminal, error);
     if message.is_empty() { format!("{status}{code}") } else { format!("{status}: {message}{code}") }
+}
+
+/// Why a job did not succeed, where its status is shown beside it.
+pub fn error_beside(terminal: &Terminal, error: &JobError) -> String {
+    format!("{}{}", message_beside(terminal, error), code_beside(terminal, error)).trim_start().to_string()
+}
+
+fn message_beside<'a>(terminal: &Terminal, error: &'a JobError) -> &'a str {
+    let rest = error.message.strip_prefix(terminal.status.as_str());
+    rest.map_or(error.message.as_str(), |rest| rest.trim_start_matches([':', ' ']))
+}
+
+fn code_beside(terminal: &Terminal, error: &JobError) -> String {
+    let code = error.code.as_str();
+    if code.eq_ignore_ascii_case(terminal.status.as_str()) { String::new() } else { format!(" ({code})") }
 }
 
 /// Where a program printed a line.

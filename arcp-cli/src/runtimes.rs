@@ -89,10 +89,21 @@ impl Runtime {
         Runtime::all(&State::of_user()?).into_iter().find(|runtime| runtime.is_called(named))
     }
 
-    /// Whether this is its address or its process.
+    /// Whether this is its address, its port, with or without a colon, or its
+    /// process.
     pub fn is_called(&self, named: &str) -> bool {
         let has_address = |target| self.url.parse().is_ok_and(|own| is_same(&own, &target));
-        named == self.pid.to_string() || values::runtime(named).is_ok_and(has_address)
+        let port = named.strip_prefix(':').unwrap_or(named).parse().ok();
+        named == self.pid.to_string()
+            || port.is_some_and(|port| self.port() == Some(port))
+            || values::runtime(named).is_ok_and(has_address)
+    }
+
+    fn port(&self) -> Option<u16> {
+        match self.url.parse().ok()? {
+            Target::WebSocket { port, .. } => Some(port),
+            Target::Program(_) => None,
+        }
     }
 
     /// Leaves word of it, for the user alone.

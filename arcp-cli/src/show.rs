@@ -15,7 +15,7 @@ use arcp_proto::time::UtcMs;
 use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
-use crate::follow::why_ended;
+use crate::follow::error_beside;
 use crate::list::{self, summary};
 use crate::output::{self, Cell, Facts, Printing};
 use crate::retry;
@@ -27,8 +27,8 @@ use crate::{background, values};
 /// Show a job, session, subscription or runtime, and say which it is.
 #[derive(Debug, clap::Args)]
 pub struct Show {
-    /// The id of a job, session or subscription, or the address or process of
-    /// a runtime.
+    /// The id of a job, session or subscription, or the address, port or process
+    /// of a runtime.
     #[arg(value_parser = values::thing)]
     pub id: String,
     /// How to print.
@@ -186,7 +186,8 @@ fn write_end_of(client: &Client, job: &JobSummary, facts: &mut KnownFacts, json:
         return Ok(());
     };
     if let Some(error) = &terminal.error {
-        facts.push(("error", Cell::from(why_ended(terminal, error))));
+        let why = error_beside(terminal, error);
+        facts.extend((!why.is_empty()).then(|| ("error", Cell::from(why))));
         json.object("error", |out| {
             out.str("code", error.code.as_str()).str("message", &error.message);
         });

@@ -2,9 +2,9 @@
 //! tokens of runtimes, their [entries](crate::runtimes), and the keys of what was
 //! submitted, with the sessions that were left open.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use arcp_proto::id::{IdempotencyKey, WireId};
@@ -12,6 +12,7 @@ use arcp_proto::json::Json;
 use arcp_proto::model::request::ResumeClaim;
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 /// Submissions kept; the oldest go.
@@ -106,11 +107,16 @@ impl State {
         Ok(token)
     }
 
-    /// The token that was made for this port, if nobody else could read it.
+    /// The token that was made for this port, if nobody else could read it or has
+    /// put it there.
     fn token_at(&self, port: u16) -> Option<String> {
-        let name = token_file(port);
-        let mode = fs::metadata(self.0.join(&name)).ok()?.permissions().mode();
-        self.read::<String>(&name).filter(|token| !token.is_empty() && mode & 0o077 == 0)
+        self.token_of(port, geteuid().as_raw())
+    }
+
+    fn token_of(&self, port: u16, user: u32) -> Option<String> {
+        let file = File::open(self.0.join(token_file(port))).ok()?;
+        let about = file.metadata().ok().filter(|about| about.uid() == user && about.mode() & 0o077 == 0);
+        about.and_then(|_| serde_json::from_reader(file).ok()).filter(|token: &String| !token.is_empty())
     }
 
     /// Keeps a token, and says where.
@@ -180,4 +186,25 @@ fn file_name(job: &str) -> Option<String> {
     let tame =
         !job.is_empty() && job.len() <= 100 && job.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     tame.then(|| format!("jobs/{job}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_token_that_somebody_else_could_read_or_has_put_there_is_not_taken() {
+        let folder = std::env::temp_dir().join(format!("arcp-tokens-{}", std::process::id()));
+        let state = State::at(folder.clone());
+        let file = state.put_token(7, "made").expect("a folder");
+        let own = geteuid().as_raw();
+        assert_eq!((state.token_of(7, own).as_deref(), state.token_of(7, own + 1)), (Some("made"), None));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("set");
+        assert_eq!(state.token_at(7), None);
+        assert_eq!(state.token(7, || Ok("another".to_string())).expect("written"), "another");
+        assert_eq!(state.token_at(7).as_deref(), Some("another"));
+        fs::remove_dir_all(folder).expect("it is there");
+    }
 }

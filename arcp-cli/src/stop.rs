@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Running jobs go on for as long as their runtime was told to drain.
 #[derive(Debug, clap::Args)]
 pub struct Stop {
-    /// The address or process of each [default: the one that runs].
+    /// The address, port or process of each [default: the one that runs].
     #[arg(value_name = "RUNTIME", value_parser = values::thing)]
     pub runtimes: Vec<String>,
     /// Stop every one.
@@ -57,10 +57,17 @@ fn chosen(args: &Stop, mut there: Vec<Runtime>) -> Result<Vec<Runtime>, Failure>
     }
     if !args.runtimes.is_empty() {
         let named = args.runtimes.iter().map(|named| {
-            let runtime = there.iter().find(|runtime| runtime.is_called(named)).cloned();
-            runtime.ok_or_else(|| {
-                Failure::new(Exit::Failed, format!("no runtime of yours is called `{named}`: see `arcp runtimes`"))
-            })
+            let mut called = there.iter().filter(|runtime| runtime.is_called(named));
+            match (called.next(), called.next()) {
+                (Some(runtime), None) => Ok(runtime.clone()),
+                (Some(_), Some(_)) => {
+                    Err(Failure::usage(format!("several runtimes are called `{named}`: give the address of one")))
+                }
+                (None, _) => {
+                    let message = format!("no runtime of yours is called `{named}`: see `arcp runtimes`");
+                    Err(Failure::new(Exit::Failed, message))
+                }
+            }
         });
         return named.collect();
     }

@@ -147,6 +147,23 @@ fn a_mistake_in_a_file_is_told_with_file_line_key_and_what_to_do() {
 }
 
 #[test]
+fn an_answered_agent_of_a_folder_reads_what_became_of_what_it_said() {
+    let (mut home, folder) = home();
+    let said = r#"{"kind":"status","body":{"phase":"asking"},"id":"first"}"#;
+    put(&folder, "asker", &format!("#!/bin/sh\nread -r input\necho '{said}'\nread -r answer\necho \"$answer\"\n"));
+    put(&folder, "asker.toml", "answered = true\n");
+    home.serve(&["--agents", text(&folder)]);
+    let asked = home.run(&["submit", "asker", "--input", "7"]);
+    let answer: serde_json::Value =
+        serde_json::from_str(&stdout(&asked)).unwrap_or_else(|error| panic!("{error}: {asked:?}"));
+    assert_eq!((&answer["id"], &answer["ok"]), (&"first".into(), &true.into()), "{answer}");
+    let job = stdout(&home.run(&["ls", "-o", "id"]));
+    let logs = stdout(&home.run(&["logs", job.trim(), "-o", "jsonl"]));
+    let event = logs.lines().find(|line| line.contains("asking")).expect("it was said");
+    assert!(event.contains(&format!("\"event_seq\":{}", answer["event"])), "{event}: {answer}");
+}
+
+#[test]
 fn an_agent_of_the_command_line_has_a_format_and_a_concurrency() {
     let (mut home, _) = home();
     let result = r#"coder=echo '{"type":"result","subtype":"success","result":"mended"}'"#;

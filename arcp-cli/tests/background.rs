@@ -1,6 +1,6 @@
 //! A runtime without a service manager: `arcp serve --background`, `arcp stop`.
 
-use std::fs;
+use std::fs::{self, File};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 
@@ -70,14 +70,46 @@ fn of_several_runtimes_the_one_that_is_named_is_stopped() {
         "{}",
         stderr(&which)
     );
-    let unknown = home.run(&["stop", ":1"]);
-    assert!(code(&unknown) == 1 && stderr(&unknown).contains("`:1`"), "{}", stderr(&unknown));
+    for unknown in [":1", "1"] {
+        let unknown = home.run(&["stop", unknown]);
+        assert!(code(&unknown) == 1 && stderr(&unknown).contains("1`: see `arcp runtimes`"), "{}", stderr(&unknown));
+    }
     assert_eq!(code(&home.run(&["stop", &first_pid])), 0);
     assert_eq!(stdout(&home.run(&["runtimes", "-o", "id"])), format!("{second}\n"));
     // What runs there is not waited for.
     assert_eq!(code(&home.run(&["submit", "slow", "--input", r#"{"ms":600000}"#, "--detach"])), 0);
     assert_eq!(code(&home.run(&["stop", "--all", "--now"])), 0);
     assert_eq!(stdout(&home.run(&["runtimes", "-o", "id"])), "");
+}
+
+#[test]
+fn a_runtime_is_named_by_its_port_whatever_its_path() {
+    let home = Stopped::home();
+    for (path, bare) in [("/arcp", true), ("/arcp", false), ("/elsewhere", true), ("/elsewhere", false)] {
+        let (url, ..) = start(&home, &["--samples", "--path", path]);
+        let port = url.trim_end_matches(path).rsplit(':').next().expect("a port");
+        let named = if bare { port.to_string() } else { format!(":{port}") };
+        assert!(stdout(&home.run(&["show", &named])).contains(&url), "{named}");
+        let stopped = home.run(&["stop", &named]);
+        assert_eq!(code(&stopped), 0, "{named}: {}", stderr(&stopped));
+        assert!(stderr(&stopped).contains(&format!("{url} has ended")), "{}", stderr(&stopped));
+    }
+}
+
+#[test]
+fn a_long_log_is_put_aside_when_a_runtime_starts() {
+    let home = Stopped::home();
+    let (_, pid, log) = start(&home, &["--samples"]);
+    assert_eq!(code(&home.run(&["stop", &pid])), 0);
+    let length = |name: &str| fs::metadata(name).expect("it is there").len();
+    let (begun, old) = (length(&log), log.replace(".log", ".old.log"));
+    let (_, pid, _) = start(&home, &["--samples"]);
+    assert!(length(&log) > begun, "a short one goes on");
+    assert_eq!(code(&home.run(&["stop", &pid])), 0);
+    let many: u64 = 10 << 20;
+    File::options().append(true).open(&log).and_then(|log| log.set_len(many)).expect("it grows");
+    start(&home, &["--samples"]);
+    assert!(length(&old) == many && length(&log) < many, "it begins anew, and the one before is kept");
 }
 
 #[test]

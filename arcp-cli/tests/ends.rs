@@ -49,14 +49,20 @@ impl Sent {
 /// A receiver that answers with these in turn, then with 200; 0: it closes the
 /// connection without an answer.
 fn receive(listener: TcpListener, answers: &'static [u16]) -> Receiver<Sent> {
+    receive_with(listener, |n, _| answers.get(n).copied().unwrap_or(200))
+}
+
+/// A receiver that answers each attempt with this.
+fn receive_with(listener: TcpListener, mut answer: impl FnMut(usize, &Sent) -> u16 + Send + 'static) -> Receiver<Sent> {
     let (tell, told) = channel();
     std::thread::spawn(move || {
         for (n, stream) in listener.incoming().map_while(Result::ok).enumerate() {
             let sent = read(&stream);
+            let status = answer(n, &sent);
             if tell.send(sent).is_err() {
                 return;
             }
-            match answers.get(n).copied().unwrap_or(200) {
+            match status {
                 0 => {}
                 status => {
                     drop(write!(&stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
@@ -160,6 +166,29 @@ fn a_receiver_that_refuses_one_is_told_the_next() {
     home.serve(&["--samples", "--store", &store, "--webhook", &url, "--webhook-secret", SECRET]);
     let jobs = [ended(&home, "echo", "1"), ended(&home, "echo", "2")];
     assert_eq!([next(&told).job(), next(&told).job()], jobs);
+}
+
+#[test]
+fn a_receiver_that_never_takes_one_is_told_the_next_in_the_end() {
+    let (mut home, store) = home();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/ended", listener.local_addr().expect("an address"));
+    let mut first = None;
+    let told = receive_with(
+        listener,
+        move |_, sent| {
+            if sent.job() == *first.get_or_insert_with(|| sent.job()) { 500 } else { 200 }
+        },
+    );
+    let webhook = ["--webhook", &url, "--webhook-secret", SECRET, "--tell-for", "1s"];
+    home.serve(&[&["--samples", "--store", &store][..], &webhook].concat());
+    let jobs = [ended(&home, "echo", "1"), ended(&home, "echo", "2"), ended(&home, "echo", "3")];
+    let mut heard: Vec<String> = Vec::new();
+    while heard.last() != Some(&jobs[2]) {
+        heard.push(next(&told).job());
+    }
+    heard.dedup();
+    assert_eq!(heard, jobs, "each is told, in order");
 }
 
 #[test]

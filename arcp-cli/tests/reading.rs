@@ -162,7 +162,8 @@ fn a_job_is_shown_with_its_input_and_result() {
     assert_eq!(json["result"], serde_json::json!({"a": 1}));
     let failer = ended(&home, "failer", "{}");
     let shown = stdout(&home.run(&["show", &failer[..22]]));
-    assert!(shown.contains("error: boom (INTERNAL_ERROR)"), "{shown}");
+    let error = shown.lines().find_map(|line| line.strip_prefix("error ")).map(str::trim);
+    assert_eq!(error, Some("boom (INTERNAL_ERROR)"), "{shown}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! How many jobs of one agent run at once, and in which turn.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use arcp_proto::json::Json;
-use arcp_proto::runtime::Config;
+use arcp_proto::runtime::{Config, Input};
 use arcp_tests::raw::{Raw, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -125,6 +126,27 @@ fn whoever_waits_is_told_at_which_place() {
     assert_eq!(places(&mut world, &mut second), [Some(1), Some(3)]);
     let (mut plain, _) = Raw::hello(&mut world, "tok-first");
     assert_eq!(places(&mut world, &mut plain), [None; 4], "who does not ask is not told");
+    world.finish();
+}
+
+#[test]
+fn agents_that_change_take_nobodys_turn() {
+    let mut agents = Vec::new();
+    let mut world = World::configured(6, |config| {
+        config.limits.job.principal_share = 100;
+        bound(config, "waiter", 1);
+        agents = config.agents.clone();
+    });
+    let (mut greedy, _) = session_with_details(&mut world, "tok-greedy");
+    let jobs = submit_many(&mut world, &mut greedy, "waiter", 4);
+    let (mut other, _) = session_with_details(&mut world, "tok-other");
+    submit_many(&mut world, &mut other, "waiter", 1);
+    greedy.send(&mut world, "job.cancel", json!({"job_id": jobs[0]}));
+    greedy.until_end(&mut world);
+    assert_eq!(places(&mut world, &mut other), [Some(1)]);
+    world.input(Input::Agents { agents, restartable: BTreeSet::new() });
+    assert_eq!(places(&mut world, &mut other), [Some(1)], "the jobs that were there first had their turn");
+    assert_eq!(places(&mut world, &mut greedy)[1..], [None, Some(2), Some(3)]);
     world.finish();
 }
 

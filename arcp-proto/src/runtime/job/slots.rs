@@ -113,6 +113,15 @@ impl Lines {
         self.lines.get(&line_of(config, job.spec.agent.name())).filter(|_| waits)?.place(job)
     }
 
+    /// Who waits, those of the account whose turn comes first before the others.
+    fn in_turn(&self) -> Vec<JobId> {
+        let queues = self.lines.values().flat_map(|line| line.queues.values());
+        let mut waiting: Vec<(u64, &Position)> =
+            queues.flat_map(|queue| queue.jobs.iter().map(|position| (queue.turn, position))).collect();
+        waiting.sort_unstable();
+        waiting.into_iter().map(|(_, (_, _, id))| *id).collect()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.lines.values().flat_map(|line| line.queues.values()).map(|queue| queue.jobs.len()).sum()
@@ -191,11 +200,10 @@ impl Jobs {
         }
     }
 
-    /// Agents may have other bounds: who waits stands where it belongs now.
+    /// Agents may have other bounds: who waits stands where it belongs now, and
+    /// keeps its turn.
     pub(in crate::runtime) fn arrange_lines(&mut self, ctx: &Context) {
-        let waits = |job: &Job| job.run.waits.contains(&Wait::Slot);
-        let waiting: Vec<JobId> = self.table.of_all(None).filter(|(_, job)| waits(job)).map(|(id, _)| id).collect();
-        self.lines = Lines::default();
+        let waiting = core::mem::take(&mut self.lines).in_turn();
         for id in waiting {
             self.table.change(id, |job| self.lines.enter(&ctx.config, job));
         }
