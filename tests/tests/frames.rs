@@ -1,9 +1,15 @@
-//! Frames: what is malformed, hostile or unknown.
+//! Frames: what is malformed, hostile or unknown, and what each published
+//! spelling is read as.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use arcp_proto::runtime::Config;
+use arcp_proto::time::UtcMs;
+use arcp_proto::wire::raw::{Header, read_request, read_runtime_frame};
+use arcp_proto::wire::{Family, Profile};
 use arcp_tests::raw::{Raw, code};
+use arcp_tests::scene::golden;
 use arcp_tests::world::{Options, World};
 use serde_json::{Value, json};
 
@@ -36,6 +42,7 @@ fn gl6_b69_malformed_frames_get_one_error_and_the_session_survives() {
         (b"[]", None),
         (b"null", None),
         (b"5", None),
+        (b"[\"1.1\",\"x\",\"session.ping\"]", None),
         (b"\xff\xfe{}", None),
         (b"{\"id\":\"a\xff\"}", None),
         (b"{}", None),
@@ -274,4 +281,192 @@ fn the_typescript_client_gets_refusals_as_job_errors_of_no_live_job() {
     assert_eq!((&error["payload"]["request_id"], code(&error)), (&json!(id), "AGENT_NOT_AVAILABLE"));
     assert!(error.get("event_seq").is_none(), "no number is spent");
     world.finish();
+}
+
+const AT: UtcMs = UtcMs(1_767_225_600_000);
+/// The job that they are about.
+const JOB: &str = "job_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+/// A frame with these members beside its payload.
+fn frame(kind: &str, payload: Value, more: Value) -> String {
+    let mut frame = json!({"arcp": "1.1", "id": "m1", "type": kind, "payload": payload});
+    for (name, value) in more.as_object().expect("an object") {
+        frame[name] = value.clone();
+    }
+    frame.to_string()
+}
+
+fn said_to_a_client() -> Vec<(Family, String)> {
+    let mut frames = Vec::new();
+    let mut open = |kind, payload, more| frames.push((Family::Open, frame(kind, payload, more)));
+    let of_job = || json!({"job_id": JOB, "event_seq": 7, "timestamp": "2026-01-01T00:00:00Z"});
+    open("job.heartbeat", json!({"job_id": JOB}), json!({}));
+    open("artifact.ref", json!({"artifact_id": "a", "uri": "arcp://a/1", "media_type": "text/plain"}), of_job());
+    for redacted in [true, false] {
+        let said = json!({"role": "assistant_thought", "content": "hm", "redacted": redacted});
+        open("stream.chunk", said, of_job());
+    }
+    open("stream.chunk", json!({"role": "user", "content": "hm"}), of_job());
+    open("job.dance", json!({}), json!({"event_seq": 7}));
+    open("job.dance", json!({}), json!({}));
+    open("log", json!({"level": "info", "message": "m"}), json!({"correlation_id": "m9"}));
+    open("job.failed", json!({"code": "NOT_FOUND", "message": "none"}), json!({"correlation_id": "m9"}));
+    open("job.failed", json!({"code": "NOT_FOUND", "message": "none"}), json!({}));
+    for why in [
+        json!({"reason": "not_found"}),
+        json!({"reason": "already_terminal"}),
+        json!({"reason": "no"}),
+        json!({"code": "INTERNAL", "message": "m"}),
+    ] {
+        let mut payload = why;
+        payload["target_id"] = JOB.into();
+        open("cancel.refused", payload, json!({"correlation_id": "m9"}));
+    }
+    for error in [
+        json!({"error": {"code": "NOT_FOUND", "message": "nested", "retryable": true}, "code": "INTERNAL"}),
+        json!({"error": {"message": "without a code"}, "code": "NOT_FOUND", "message": "flat"}),
+        json!({"code": "NOT_FOUND", "message": "", "details": {"n": 1}, "detail": "passed over"}),
+        json!({"code": "NOT_FOUND", "detail": "a sentence"}),
+        json!({"error": {"code": "NOT_FOUND"}, "detail": "beside", "details": [1]}),
+    ] {
+        open("tool.error", error, of_job());
+    }
+    for replayed in [json!(true), json!(false), Value::Null] {
+        let payload = json!({"session_id": "s", "resume_token": "t", "replayed_from": 3, "replayed": replayed});
+        open("session.resumed", payload, json!({"session_id": "s"}));
+    }
+    for seconds in [json!(0), json!(0.2), json!(30)] {
+        let capabilities = json!({"heartbeat_interval_seconds": seconds});
+        let payload = json!({"session_id": "s", "heartbeat_interval_sec": seconds, "capabilities": capabilities});
+        open("session.accepted", payload, json!({}));
+    }
+    for replayed in [json!(true), json!(0), json!(3), json!("x"), Value::Null] {
+        let payload = json!({"job_id": JOB, "current_status": "running", "subscribed_from": 2, "replayed": replayed});
+        frames.push((Family::Hello, frame("job.subscribed", payload, json!({"session_id": "s"}))));
+    }
+    for (kind, status) in
+        [("job.result", "success"), ("job.result", "lost"), ("job.error", "success"), ("job.error", "error")]
+    {
+        let payload = json!({"final_status": status, "code": "INTERNAL_ERROR", "message": "m"});
+        frames.push((Family::Hello, frame(kind, payload, json!({"job_id": JOB, "event_seq": 8}))));
+    }
+    frames
+}
+
+fn said_to_a_runtime() -> Vec<(Family, String)> {
+    let auth = json!({"scheme": "bearer", "token": "t"});
+    let mut frames = Vec::new();
+    for features in
+        [json!(["cost_budget", "model_use", "ack"]), json!(["cost.budget", "model.use"]), json!(["no.such.feature"])]
+    {
+        let payload = json!({"auth": auth, "capabilities": {"features": features}});
+        frames.push((Family::Hello, frame("session.hello", payload, json!({}))));
+    }
+    let client = |more: Value| {
+        let mut payload = more;
+        payload["auth"] = auth.clone();
+        (Family::Hello, frame("session.hello", payload, json!({})))
+    };
+    let named = json!({"name": "c", "version": "1"});
+    frames.push(client(json!({"client": named})));
+    frames.push(client(json!({"client": named, "client_name": "flat"})));
+    frames.push(client(json!({"client_name": "flat", "client_version": "1"})));
+    frames.push(client(json!({})));
+    let mut hello = |kind: &str, payload, more| frames.push((Family::Hello, frame(kind, payload, more)));
+    hello(
+        "job.submit",
+        json!({"agent": "echo", "lease_request": {"fs.read": ["/a"]}, "parent_job_id": JOB}),
+        json!({}),
+    );
+    for (around, inside) in [(JOB, JOB), (JOB, "job_other")] {
+        hello("job.subscribe", json!({"job_id": inside}), json!({"job_id": around}));
+    }
+    for length in [256, 257] {
+        hello("session.ping", json!({"nonce": "n".repeat(length)}), json!({}));
+    }
+    let many = |count: usize| json!(vec!["n"; count]);
+    for capabilities in [
+        json!({"cost.budget": true, "model.use": true, "result_chunk": false}),
+        json!({"cost_budget": true, "model_use": true, "result_chunk": true}),
+        json!({"heartbeat_interval_seconds": 0}),
+        json!({"heartbeat_interval_seconds": 0.5, "heartbeat_recovery": "block"}),
+        json!({"heartbeat_recovery": "fail"}),
+        json!({"required": ["anonymous", "heartbeat_recovery", "subscriptions"]}),
+        json!({"required": ["artifacts", "interrupt"]}),
+        json!({"required": ["heartbeat_interval_seconds"]}),
+        json!({"required": many(64)}),
+        json!({"required": many(65)}),
+        json!({"extensions": [""]}),
+        json!({"extensions": ["x".repeat(256)]}),
+        json!({"extensions": ["x".repeat(257)]}),
+    ] {
+        let payload = json!({"auth": auth, "client": {"kind": "k", "version": "1"}, "capabilities": capabilities});
+        frames.push((Family::Open, frame("session.open", payload, json!({}))));
+    }
+    let mut open = |kind: &str, payload| frames.push((Family::Open, frame(kind, payload, json!({"session_id": "s"}))));
+    for deadline in [0, 1, 600_000, 600_001] {
+        open("cancel", json!({"target": "job", "target_id": JOB, "deadline_ms": deadline}));
+    }
+    for budget in [Value::Null, json!([]), json!(["USD:1"])] {
+        open("tool.invoke", json!({"tool": "echo", "arguments": {}, "cost_budget": budget}));
+    }
+    for (count, length) in [(64, 1), (65, 1), (1, 256), (1, 257)] {
+        open("subscribe", json!({"filter": {"types": vec!["t".repeat(length); count]}}));
+    }
+    let long = |count| format!("arcpx.{}", "x".repeat(count));
+    for kind in ["arcpx.a.v1", &long(250), &long(251), "nodots"] {
+        open(kind, json!({}));
+    }
+    frames
+}
+
+/// What comes many times in a row, once and how often.
+fn shown(text: &str) -> String {
+    let mut out = String::new();
+    let items: Vec<&str> = text.split_inclusive(',').collect();
+    for same in items.chunk_by(|a, b| a.trim() == b.trim()) {
+        let letters: Vec<char> = same[0].chars().collect();
+        for run in letters.chunk_by(char::eq) {
+            match run.len() {
+                0..16 => out.extend(run),
+                many => write!(out, "{}*{many}", run[0]).expect("a string"),
+            }
+        }
+        if same.len() > 1 {
+            write!(out, "*{}", same.len()).expect("a string");
+        }
+    }
+    out
+}
+
+#[test]
+fn every_published_spelling_is_read() {
+    let mut text = String::new();
+    for (family, frame) in said_to_a_client() {
+        let read = read_runtime_frame(family, &Header::read(&frame).expect("a frame"), AT);
+        writeln!(text, "< {frame}\n  {read:?}").expect("a string");
+    }
+    for (family, frame) in said_to_a_runtime() {
+        let read = read_request(family, &Header::read(&frame).expect("a frame"));
+        let profile = read.as_ref().map_or(Profile::Plain, |read| read.profile);
+        let sender = if profile == Profile::Plain { String::new() } else { format!(" from {profile}") };
+        let read = read.map(|read| read.request);
+        writeln!(text, "> {}\n  {}{sender}", shown(&frame), shown(&format!("{read:?}"))).expect("a string");
+    }
+    for frame in [
+        "[]",
+        r#"["1.1","m1","session.ping"]"#,
+        " 5",
+        "",
+        "{",
+        "not json",
+        r#"{"id":"a","id":"b","type":"t"}"#,
+        r#"{"id":5,"type":"t"}"#,
+        r#"{"id":"a","type":"t","job_id":null,"session_id":7}"#,
+        r#"{"id":"a","type":"t","job_id":null,"event_seq":"1"}"#,
+    ] {
+        let why = Header::read(frame).expect_err("no frame").violation;
+        writeln!(text, "! {frame}\n  {why}").expect("a string");
+    }
+    golden("readings.txt", &text);
 }

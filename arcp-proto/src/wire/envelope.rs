@@ -59,6 +59,8 @@ pub struct Unreadable {
     pub violation: Violation,
 }
 
+const NO_OBJECT: &str = "a frame must be one JSON object";
+
 #[derive(Deserialize)]
 struct Fields<'a> {
     #[serde(borrow, default)]
@@ -106,11 +108,14 @@ impl<'a> Header<'a> {
     ///
     /// `Unreadable` with the id of the message where one could be read.
     pub fn read(text: &'a str) -> Result<Header<'a>, Unreadable> {
-        let fields: Fields<'a> = match serde_json::from_str(text) {
-            Ok(fields) => fields,
+        let mut fields: Fields<'a> = match serde_json::from_str(text) {
+            Ok(fields) if text.trim_start().starts_with('{') => fields,
+            // A list of the members, in order, is none either.
+            Ok(_) => {
+                return Err(Unreadable { subject: Subject::unknown(), violation: Violation::invalid(NO_OBJECT) });
+            }
             Err(error) => return Err(unreadable(text, &error)),
         };
-        let mut fields = fields;
         let id = wire_id(fields.id.take(), "id");
         let known = |id: &Option<Text<'_>>| id.as_ref().and_then(|Text(text)| WireId::new(text));
         let subject = Subject {
@@ -183,10 +188,8 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
     let violation = match &members {
         // The member is named by the decoder; its value is not repeated.
         Ok(members) => Violation::invalid(alloc::format!("envelope: {}", wrong_member(members))),
-        Err(_) if !text.trim_start().starts_with('{') && !error.is_syntax() && !error.is_eof() => {
-            Violation::invalid("a frame must be one JSON object")
-        }
         Err(crate::json::JsonError::Duplicate) => Violation::invalid("envelope: duplicate member"),
+        Err(_) if error.is_data() => Violation::invalid(NO_OBJECT),
         Err(_) => Violation::invalid(alloc::format!(
             "frame is not valid JSON (line {}, column {})",
             error.line(),
