@@ -587,6 +587,7 @@ mod tests {
             (at("\"2026-11-21T10:00:00.123456Z\""), Profile::Php2),
             (at("\"2026-11-21T10:00:00.123Z\""), Profile::Plain),
             (uuid, Profile::Go11),
+            (Fingerprint { id: "018f3a2b-1c2d-4e3f-8a4b-5c6d7e8f9a0b", ..plain }, Profile::Plain),
             (Fingerprint { names_itself_flat: true, ..uuid }, Profile::Ruby1),
             (Fingerprint { ours: true, offers_agents: true, ..bare }, Profile::Plain),
         ] {
@@ -597,12 +598,14 @@ mod tests {
     #[test]
     fn published_open_clients_are_recognised() {
         let (upper, lower) = (alloc::format!("msg_{ULID}"), alloc::format!("msg_{}", ULID.to_ascii_lowercase()));
-        let rust = |id| {
-            let timestamp = Some("\"2026-11-21T10:00:00.123456789Z\"");
-            Profile::of_open(OpenFingerprint { id, timestamp, prioritised: false, names: ["streaming"], types: false })
+        let rust = |id, timestamp, name| {
+            Profile::of_open(OpenFingerprint { id, timestamp, prioritised: false, names: [name], types: false })
         };
-        assert_eq!(rust(&upper), Profile::Rust200);
-        assert_eq!(rust(&lower), Profile::Plain, "Kotlin is not taken for Rust");
+        let (nanos, millis) = (Some("\"2026-11-21T10:00:00.123456789Z\""), Some("\"2026-11-21T10:00:00.123Z\""));
+        assert_eq!(rust(&upper, nanos, "streaming"), Profile::Rust200);
+        assert_eq!(rust(&lower, nanos, "streaming"), Profile::Plain, "Kotlin is not taken for Rust");
+        assert_eq!(rust(&upper, millis, "streaming"), Profile::Plain);
+        assert_eq!(rust(&upper, nanos, "of_our_own"), Profile::Plain);
         let swift = |id, timestamp, prioritised, encoding| {
             let names = ["heartbeat_interval_seconds", encoding];
             Profile::of_open(OpenFingerprint { id, timestamp: Some(timestamp), prioritised, names, types: false })
@@ -617,6 +620,22 @@ mod tests {
             swift(upper.as_str(), "\"2026-11-21T10:00:00Z\"", true, "binary_encoding"),
         ] {
             assert_eq!(other, Profile::Plain);
+        }
+    }
+
+    #[test]
+    fn published_runtimes_are_recognised() {
+        let named = |name: &str, version: &str| ClientInfo { name: name.into(), version: version.into() };
+        let rust = named("arcp-rs", "2.0.0");
+        for (family, id, runtime, profile) in [
+            (Family::Open, "m1", &rust, ServerProfile::Rust200),
+            (Family::Open, "m1", &named("arcp-rs", "2.0.1"), ServerProfile::Plain),
+            (Family::Open, "m1", &named("another", "2.0.0"), ServerProfile::Plain),
+            (Family::Hello, "m1", &rust, ServerProfile::Plain),
+            (Family::Hello, ULID, &rust, ServerProfile::Python113),
+            (Family::Hello, "018f3a2b-1c2d-7e3f-8a4b-5c6d7e8f9a0b", &rust, ServerProfile::Go11),
+        ] {
+            assert_eq!(ServerProfile::of(family, id, runtime), profile, "{family} {id} {runtime:?}");
         }
     }
 }

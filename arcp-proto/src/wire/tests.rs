@@ -13,7 +13,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::model::event::{EventKind, JobEvent};
+use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::reply::{
     Accepted, Challenge, CommandReply, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply, Subject, Watching,
 };
@@ -147,12 +147,15 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
 fn every_request_is_read_as_it_was_written() {
     let of_sessions = successors(session_request_after(None), |before| session_request_after(Some(before)));
     let commands = successors(command_after(None), |before| command_after(Some(before)));
+    let session = WireId::new("sess_1").expect("an id");
     for request in of_sessions.map(Request::from).chain(commands.map(Request::from)) {
-        let to_send = RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
+        let to_send =
+            RequestToSend { id: Ulid::from_parts(AT.0, 1), session: Some(&session), at: AT, request: &request };
         let families = [Family::Hello, Family::Open];
         let written: Vec<_> = families.map(|family| (family, write_request(family, &to_send))).into();
         for (family, text) in written.iter().filter_map(|(family, text)| Some((*family, text.as_ref()?))) {
             let header = Header::read(text).expect("a frame");
+            assert_eq!((header.session.as_ref(), header.job.as_ref()), (Some(&session), request.job()), "{text}");
             let mut read =
                 read_request(family, &header).unwrap_or_else(|why| panic!("{family:?} refuses {text}: {why}")).request;
             if let Request::Command(Command::Cancel(cancel)) = &mut read {
@@ -294,4 +297,136 @@ fn every_answer_is_read_by_our_client() {
             assert!(matches!(read, RuntimeFrame::Reply { .. }), "{family:?}: nobody reads {text}: {read:?}");
         }
     }
+}
+
+#[test]
+fn strict_readers_find_no_job_id_that_is_none_in_an_envelope() {
+    let request = Request::from(Command::cancel(WireId::new("mine").expect("an id"), None));
+    let to_send = RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
+    let text = write_request(Family::Open, &to_send).expect("a frame");
+    assert_eq!(Header::read(&text).expect("a frame").job, None, "{text}");
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_is_refused_as_what_it_asks_for() {
+    for (kind, refused) in [
+        ("job.submit", RefusedKind::Submit),
+        ("tool.invoke", RefusedKind::Submit),
+        ("job.cancel", RefusedKind::Cancel),
+        ("cancel", RefusedKind::Cancel),
+        ("job.subscribe", RefusedKind::Watch),
+        ("job.unsubscribe", RefusedKind::Job),
+        ("session.list_jobs", RefusedKind::Listing),
+        ("session.authenticate", RefusedKind::Proof),
+        ("session.ping", RefusedKind::Frame),
+    ] {
+        let text = alloc::format!(r#"{{"id":"m","type":"{kind}","job_id":"job_1","payload":5}}"#);
+        let subject = Subject::of_refused(text.as_bytes());
+        assert_eq!((subject.kind, subject.job), (refused, WireId::new("job_1")), "{text}");
+    }
+}
+
+#[test]
+fn a_refusal_that_cannot_be_placed_is_about_the_session() {
+    let (request, job) = (WireId::new("m").expect("an id"), WireId::new("job_1").expect("an id"));
+    let stamp = Stamp { id: Ulid::from_parts(AT.0, 1), session: None, seq: None };
+    let told = |profile, kind, request: Option<&WireId>, job: Option<&WireId>| {
+        let refusal = Refusal::of(kind, Violation::invalid("why"), request.cloned());
+        let view = View { profile, ..View::before_handshake(false) };
+        let text =
+            write_reply(&view, stamp, &Reply::Refused(Refusal { job: job.cloned(), ..refusal })).expect("a frame");
+        let header = Header::read(&text).expect("a frame");
+        let payload = crate::json::Members::of(header.payload).expect("an object");
+        (String::from(header.kind.as_ref()), header.job.clone(), payload.get_str("request_id"))
+    };
+    let error = |kind: &str, job: Option<&WireId>, request: Option<&WireId>| {
+        (String::from(kind), job.cloned(), request.map(|request| String::from(request.as_str())))
+    };
+    let (request, job) = (Some(&request), Some(&job));
+    for (profile, kind, asked, named, expected) in [
+        (Profile::JavaFSharp, RefusedKind::Watch, request, job, error("job.error", None, request)),
+        (Profile::JavaFSharp, RefusedKind::Watch, None, job, error("session.error", job, None)),
+        (Profile::Ruby1, RefusedKind::Watch, request, job, error("job.error", job, request)),
+        (Profile::Ruby1, RefusedKind::Watch, None, job, error("job.error", job, None)),
+        (Profile::Ruby1, RefusedKind::Watch, request, None, error("session.error", None, request)),
+        (Profile::Ruby1, RefusedKind::Listing, request, None, error("session.error", None, request)),
+        (Profile::Php2, RefusedKind::Watch, request, None, error("nack", None, request)),
+    ] {
+        assert_eq!(told(profile, kind, asked, named), expected, "{profile}: {kind:?}");
+    }
+    let (kind, fresh, asked) = told(Profile::TypeScript2, RefusedKind::Submit, None, None);
+    assert!(kind == "job.error" && fresh.is_some() && asked.is_none(), "the end of a job that never was");
+}
+
+#[test]
+fn a_result_in_pieces_is_named_to_who_reads_pieces_and_written_out_for_others() {
+    let whole = Json::parse("[1]").expect("JSON");
+    let result = JobResult::Streamed { result_id: "res_1".into(), size: Some(3), inline: Some(whole) };
+    let event = JobEvent::Ended(Terminal::success(Some(result), None));
+    for (features, named, inline) in
+        [(Features::of(&[Feature::ResultChunk]), Some("res_1"), None), (Features::default(), None, Some("[1]"))]
+    {
+        let text = written(&View { features, ..View::before_handshake(false) }, &event);
+        let header = Header::read(&text).expect("a frame");
+        let payload = crate::json::Members::of(header.payload).expect("an object");
+        assert_eq!((payload.get_str("result_id").as_deref(), payload.get("result")), (named, inline), "{text}");
+    }
+}
+
+#[test]
+fn a_value_stands_under_both_published_names_up_to_a_size() {
+    let view = View { family: Family::Open, ..View::before_handshake(false) };
+    for (bytes, both) in [(shared::WRITTEN_TWICE, true), (shared::WRITTEN_TWICE + 1, false)] {
+        let value = alloc::format!("\"{}\"", "x".repeat(bytes - 2));
+        let result = JobResult::Inline(Json::parse(&value).expect("JSON"));
+        let text = written(&view, &JobEvent::Ended(Terminal::success(Some(result), None)));
+        assert_eq!(text.matches(&value).count(), if both { 2 } else { 1 }, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn views_that_render_events_differently_have_different_keys() {
+    let profiles = || [Profile::Plain, Profile::Native].into_iter().chain(Profile::PUBLISHED);
+    let mut keys = Vec::new();
+    for (family, profile) in
+        [Family::Hello, Family::Open].into_iter().flat_map(|family| profiles().map(move |p| (family, p)))
+    {
+        for offered in [
+            &[][..],
+            &[Feature::AgentVersions],
+            &[Feature::ResultChunk],
+            &[Feature::AgentVersions, Feature::ResultChunk],
+        ] {
+            let view = View { family, profile, features: Features::of(offered), ..View::before_handshake(false) };
+            assert_eq!(view.render_key(), View { lines: true, ..view }.render_key());
+            keys.push(view.render_key());
+        }
+    }
+    let all = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), all, "two views share what is rendered for one of them");
+}
+
+#[test]
+fn a_type_that_a_filter_names_twice_is_asked_for() {
+    let (log, metric) = (String::from("log"), String::from("metric"));
+    let once = observed_types(&[log.clone(), metric.clone()]);
+    assert_eq!(observed_types(&[log.clone(), metric, log]), once);
+}
+
+#[test]
+fn lines_have_a_bound_and_may_end_as_on_windows() {
+    let mut lines = Lines::new(3);
+    lines.push(b"abc\nabc\r\nabcd\nab");
+    let line = |bytes: &[u8]| Some(Line::Frame(bytes.to_vec()));
+    for expected in [line(b"abc"), line(b"abc"), Some(Line::TooLong), None] {
+        assert_eq!(lines.next_line(), expected);
+    }
+    lines.push(b"cd");
+    assert_eq!(lines.next_line(), None, "the last byte may be that of the line end");
+    lines.push(b"e");
+    assert_eq!((lines.next_line(), lines.next_line()), (Some(Line::TooLong), None));
+    lines.push(b"f\nabc\n");
+    assert_eq!((lines.next_line(), lines.next_line()), (line(b"abc"), None));
 }

@@ -287,7 +287,7 @@ impl OpenFrame<'_, '_> {
     fn resumed_session(&self) -> Result<Opened, Violation> {
         let from = self.payload.u64(&["replayed_from"]).unwrap_or(0);
         let replayed = self.payload.raw(&["replayed"]) == Some("true");
-        Ok(Opened { replay: Some((from, replayed)), session: self.session()?, ..self.accepted_session()? })
+        Ok(Opened { replay: Some((from, replayed)), ..self.accepted_session()? })
     }
 }
 
