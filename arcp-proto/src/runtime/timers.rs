@@ -135,3 +135,25 @@ impl Timers {
         Some(timer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_is_due_at_its_time_and_silence_is_judged_once_all_was_heard() {
+        let (silence, work) = (Timer::Heartbeat(ConnId(1)), Timer::StoreRetry);
+        let mut timers = Timers::default();
+        timers.set(silence, Timestamp(10));
+        timers.set(work, Timestamp(20));
+        assert_eq!(timers.next(), Some((Timestamp(10), silence)));
+        assert_eq!([9, 10].map(|now| timers.pop_due(Timestamp(now), false)), [None, None]);
+        assert_eq!([9, 10, 10].map(|now| timers.pop_due(Timestamp(now), true)), [None, Some(silence), None]);
+        timers.hasten(work, Timestamp(21));
+        timers.hasten(silence, Timestamp(1));
+        assert_eq!(timers.next(), Some((Timestamp(20), work)), "later, and one that is not set");
+        timers.hasten(work, Timestamp(15));
+        assert_eq!([14, 15].map(|now| timers.pop_due(Timestamp(now), false)), [None, Some(work)]);
+        assert!(!timers.is_set(work));
+    }
+}

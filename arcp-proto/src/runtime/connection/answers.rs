@@ -265,17 +265,23 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString as _;
+    use core::time::Duration;
 
     use super::*;
     use crate::entropy::Seeds;
-    use crate::id::WireId;
-    use crate::model::feature::Features;
-    use crate::model::request::{ClientInfo, Credential, Open};
+    use crate::id::{Principal, SessionId, WireId};
+    use crate::json::Json;
+    use crate::model::feature::{Feature, Features};
+    use crate::model::reply::{RefusedKind, Watching};
+    use crate::model::request::{ClientInfo, Credential, Open, Replay as ReplayRequest};
     use crate::runtime::Config;
+    use crate::runtime::delivery::Delivery;
     use crate::runtime::edge::{Arrived, Channel, Evidence, Opening, Wish};
-    use crate::runtime::io::Output;
-    use crate::time::Now;
-    use crate::wire::View;
+    use crate::runtime::io::{Output, Record};
+    use crate::runtime::session::Sessions;
+    use crate::runtime::timers::Timer;
+    use crate::time::{Now, Timestamp};
+    use crate::wire::{Family, Profile, View};
 
     const PEER: ConnId = ConnId(1);
 
@@ -293,8 +299,12 @@ mod tests {
         (ctx, connections)
     }
 
+    fn done_reply() -> Reply {
+        Reply::Session(SessionReply::Done { detail: "done".to_string(), request: None })
+    }
+
     fn done() -> Answer {
-        Answer::free(Reply::Session(SessionReply::Done { detail: "done".to_string(), request: None }))
+        Answer::free(done_reply())
     }
 
     #[test]
@@ -320,5 +330,168 @@ mod tests {
         assert_eq!(answered, 2 * FLOOD_FACTOR);
         let left = Output::Close { conn: PEER, reason: CloseReason::Flood };
         assert_eq!(core::iter::from_fn(|| ctx.poll_output()).last(), Some(left));
+    }
+
+    /// As `connected`, with so much credit.
+    fn with_credit(bytes: u32, frames: u32) -> (Context, Connections) {
+        let (mut ctx, mut connections) = connected();
+        let conn = connections.get_mut(PEER).expect("it is open");
+        conn.channel = Channel::new(PEER);
+        conn.channel.on_credit(&mut ctx, bytes, frames);
+        (ctx, connections)
+    }
+
+    fn refused() -> Answer {
+        Answer::free(Reply::Refused(Refusal::of(RefusedKind::Session, Violation::invalid("no"), None)))
+    }
+
+    fn replay() -> Answer {
+        let (session, request) = (SessionId::from_ulid(ulid::Ulid::nil()), WireId::new("1").expect("an id"));
+        let mut delivery = Delivery::default();
+        delivery.open(session, Principal::new("a").expect("a name"), View::before_handshake(false));
+        let asked = ReplayRequest { after: None, open_streams: false };
+        let replay = Replay::new(&delivery.feeds, session, None, &request, &asked);
+        Answer::from(Content::Replay(replay.expect("its own frames")))
+    }
+
+    #[test]
+    fn only_a_last_word_is_written_without_credit() {
+        let is_sent = |leaves: bool, answers: &[fn() -> Answer]| {
+            let (mut ctx, mut connections) = with_credit(0, 0);
+            answers.iter().for_each(|answer| connections.answer(&mut ctx, PEER, answer(), Position::default()));
+            let conn = connections.get_mut(PEER).expect("it is open");
+            if leaves {
+                conn.channel.leave(&mut ctx, CloseReason::Goodbye);
+            }
+            matches!(conn.next(&mut ctx, 0), Next::Sent)
+        };
+        assert!(is_sent(true, &[refused]));
+        assert!(!is_sent(false, &[refused]), "it goes on");
+        assert!(!is_sent(true, &[done]) && !is_sent(true, &[refused, refused]) && !is_sent(true, &[]));
+    }
+
+    #[test]
+    fn credit_is_bytes_and_frames() {
+        let (mut ctx, mut connections) = with_credit(10, 2);
+        let conn = connections.get_mut(PEER).expect("it is open");
+        assert!(conn.has_credit() && conn.takes_numbered());
+        conn.send_frame(&mut ctx, "ten bytes!".to_string());
+        assert!(!conn.has_credit(), "no byte is left");
+        conn.channel.on_credit(&mut ctx, 1, 0);
+        assert!(conn.has_credit());
+        conn.send_frame(&mut ctx, "1".to_string());
+        conn.channel.on_credit(&mut ctx, 1, 0);
+        assert!(!conn.has_credit(), "no frame is left");
+    }
+
+    #[test]
+    fn who_is_not_read_for_its_answers_is_read_again_once_half_of_them_are_gone() {
+        let (mut ctx, mut connections) = connected();
+        let weight = Content::Reply(done_reply()).weight();
+        ctx.config.limits.connection.reply_bytes_per_connection = 8 * weight;
+        let mut put = |answers: usize, paused: bool| {
+            let conn = connections.get_mut(PEER).expect("it is open");
+            while conn.answers.pop().is_some() {}
+            conn.channel.read(&mut ctx, !paused);
+            for _ in 0..answers {
+                conn.answers.push(Content::Reply(done_reply()), LogPos(0), Position::default());
+            }
+            conn.may_be_read(&ctx, false)
+        };
+        assert_eq!([put(3, false), put(4, false)], [true, false]);
+        assert_eq!([put(1, true), put(2, true)], [true, false]);
+    }
+
+    #[test]
+    fn a_replay_is_gone_on_with_until_it_is_over() {
+        let (mut ctx, mut connections) = connected();
+        connections.answer(&mut ctx, PEER, replay(), Position::default());
+        let conn = connections.get_mut(PEER).expect("it is open");
+        assert!(conn.is_replaying(), "it is to come");
+        assert!(matches!(conn.next(&mut ctx, 0), Next::Sent) && conn.is_replaying());
+        assert!(conn.take_replay().is_some() && !conn.is_replaying());
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_given_up_if_something_waits_for_it() {
+        let is_bounded = |act: &dyn Fn(&mut Context, &mut Connections), at: Position| {
+            let (mut ctx, mut connections) = with_credit(0, 0);
+            act(&mut ctx, &mut connections);
+            connections.settle(&mut ctx, PEER, at, false);
+            ctx.timers.is_set(Timer::Stalled(PEER))
+        };
+        let nothing = |_: &mut Context, _: &mut Connections| {};
+        let sent = Position { cursor: 2, head: 2 };
+        assert!(!is_bounded(&nothing, sent) && is_bounded(&nothing, Position { cursor: 1, head: 2 }));
+        assert!(is_bounded(&|ctx, connections| connections.answer(ctx, PEER, done(), sent), sent));
+        let pinged = |ctx: &mut Context, connections: &mut Connections| {
+            let conn = connections.get_mut(PEER).expect("it is open");
+            conn.view.features = Features::of(&[Feature::Heartbeat]);
+            ctx.config.timing.heartbeat = Some(Duration::from_secs(30));
+            ctx.advance(Now { mono: Timestamp(31_000_000), ..Now::default() });
+            connections.on_heartbeat(ctx, PEER);
+        };
+        assert!(is_bounded(&pinged, sent));
+    }
+
+    #[test]
+    fn only_the_silence_of_a_peer_that_may_stop_pinging_is_judged() {
+        for (family, judged) in [(Family::Hello, false), (Family::Open, true)] {
+            let (mut ctx, mut connections) = connected();
+            ctx.config.timing.heartbeat = Some(Duration::from_secs(30));
+            let conn = connections.get_mut(PEER).expect("it is open");
+            conn.view.family = family;
+            conn.expect_pings(&mut ctx);
+            let timer = Timer::Heartbeat(PEER);
+            assert_eq!(ctx.timers.at(timer), judged.then_some(Timestamp(30_000_000)));
+            ctx.timers.clear(timer);
+            conn.expect_pings(&mut ctx);
+            assert!(!ctx.timers.is_set(timer), "that was said");
+        }
+    }
+
+    #[test]
+    fn only_readers_that_need_it_are_held_after_a_watch_began() {
+        let (mut ctx, mut connections) = connected();
+        let conn = connections.get_mut(PEER).expect("it is open");
+        let watching = Reply::Command(CommandReply::Watching(Watching {
+            request: None,
+            job: WireId::new("job_1").expect("an id"),
+            status: None,
+            agent: "a".to_string(),
+            lease: Json::empty_object(),
+            parent: None,
+            trace: None,
+            from: 0,
+            replayed: false,
+        }));
+        for (profile, held) in [(Profile::Plain, false), (Profile::Python113, true)] {
+            conn.view.profile = profile;
+            conn.send_reply(&mut ctx, &watching);
+            assert_eq!((conn.takes_numbered(), ctx.timers.is_set(Timer::Hold(PEER))), (!held, held));
+        }
+        conn.on_hold_over(&mut ctx);
+        assert!(conn.takes_numbered());
+    }
+
+    #[test]
+    fn whoever_writes_while_too_much_is_not_durable_is_left_at_the_bound() {
+        let (mut ctx, mut connections) = connected();
+        ctx.config.limits.history.undurable_bytes = 0;
+        let mut say = |ctx: &mut Context| {
+            connections.on_received(ctx, &Sessions::default(), PEER, b"{}");
+            connections.len()
+        };
+        assert_eq!(say(&mut ctx), 1, "nothing waits for the store");
+        ctx.append(Record::SessionEnded { session: SessionId::from_ulid(ulid::Ulid::nil()) });
+        assert_eq!(say(&mut ctx), 0);
+    }
+
+    #[test]
+    fn everybody_is_looked_at_when_the_log_is_full_or_no_longer() {
+        let (mut ctx, connections) = connected();
+        while ctx.next_ready().is_some() {}
+        connections.on_log_bounded(&mut ctx);
+        assert_eq!((ctx.next_ready(), ctx.next_ready(), connections.len()), (Some(PEER), None, 1));
     }
 }

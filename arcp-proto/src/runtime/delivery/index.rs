@@ -505,4 +505,39 @@ mod tests {
         assert_eq!((told(&index, 3), told(&index, 4)), (Some(boundary(2)), Some(boundary(4))));
         assert_eq!(index.release_done(4, |_| true).len(), 3, "they go as soon as their client has them");
     }
+
+    #[test]
+    fn numbers_that_are_taken_back_make_room_for_those_after_them() {
+        let (jobs, mut index) = (Jobs::default(), Index::default());
+        for (n, event) in [(1, 1), (2, 1), (2, 2), (1, 2), (1, 3)] {
+            push(&mut index, n, event, FrameRole::Whole);
+        }
+        let behind = |index: &Index| (1..=index.head()).filter_map(|seq| index.at(seq, &jobs)).collect::<Vec<_>>();
+        let events = |events: &[(u64, u64)]| -> Vec<_> {
+            events.iter().map(|(n, event)| entry(*n, *event, FrameRole::Whole)).collect()
+        };
+        let log = |n| Some(LogId::Job(job(n)));
+        let (gone, withdrawn) = index.withdraw(2, |run| run.log == job(2).into());
+        assert_eq!((gone, withdrawn.numbers), (Vec::new(), alloc::vec![(3, 3)]));
+        assert_eq!(behind(&index), events(&[(1, 1), (2, 1), (1, 2), (1, 3)]));
+        let (gone, withdrawn) = index.withdraw(1, |run| run.log == job(2).into());
+        assert_eq!((gone, withdrawn.numbers), (alloc::vec![log(2), log(1)], alloc::vec![(2, 2)]), "two runs are one");
+        assert_eq!(behind(&index), events(&[(1, 1), (1, 2), (1, 3)]));
+        assert_eq!((index.release(2), index.first_lost(1, &jobs)), (Vec::new(), Some(2)));
+    }
+
+    #[test]
+    fn the_first_event_of_a_job_is_found_in_so_many_runs() {
+        let (jobs, mut index) = (Jobs::default(), Index::default());
+        push(&mut index, 1, 7, FrameRole::Whole);
+        push(&mut index, 2, 9, FrameRole::Whole);
+        push(&mut index, 1, 5, FrameRole::Whole);
+        assert_eq!([1, 2, 3].map(|n| index.first_event(job(n), &jobs)), [Some(5), Some(9), None]);
+        for event in 4..=RUNS_LOOKED_AT as u64 {
+            push(&mut index, 3 + event % 2, event, FrameRole::Whole);
+        }
+        assert_eq!((index.runs(), index.first_event(job(1), &jobs)), (RUNS_LOOKED_AT, Some(5)));
+        push(&mut index, 2, 10, FrameRole::Whole);
+        assert_eq!(index.first_event(job(1), &jobs), Some(0), "too many to look at");
+    }
 }

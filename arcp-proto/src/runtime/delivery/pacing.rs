@@ -88,13 +88,17 @@ impl Pacing {
 
 #[cfg(test)]
 mod tests {
-    use alloc::format;
+    use alloc::vec::Vec;
+    use alloc::{format, vec};
 
     use super::*;
     use crate::entropy::Seeds;
     use crate::id::{ConnId, Principal};
-    use crate::runtime::{Config, Input, Output, Runtime, Transport};
+    use crate::json::Json;
+    use crate::runtime::io::{LocalFrame, LocalWord};
+    use crate::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
     use crate::time::{Now, Timestamp, UtcMs};
+    use crate::wire::View;
 
     fn put(runtime: &mut Runtime, at: u64, input: Input) {
         let now = Now { mono: Timestamp(at), utc: UtcMs(1_767_225_600_000 + at / 1000) };
@@ -148,5 +152,95 @@ mod tests {
         }
         put(&mut runtime, 700_000_000, Input::Tick);
         assert_eq!(looked_at(&runtime).2, 1, "who is gone owns nothing");
+    }
+
+    const BOUNDARY: LocalFrame = LocalFrame { at: UtcMs(1), says: LocalWord::Boundary { subscription: 1 } };
+
+    /// A feed with so many numbers given to local frames.
+    fn feed(numbers: u64) -> Feed {
+        let mut feed = Feed::new(Principal::new("a").expect("a name"), View::before_handshake(false));
+        feed.conn = Some(ConnId(1));
+        for _ in 0..numbers {
+            feed.index.push_local(BOUNDARY);
+        }
+        feed
+    }
+
+    #[test]
+    fn agents_wait_for_a_reader_beyond_a_bound_and_go_on_at_half_of_it() {
+        let mut limits = Limits::default();
+        (limits.delivery.pace_events, limits.delivery.pace_bytes) = (10, 100);
+        for (frames, bytes, waits, goes_on) in [
+            (10, 100, false, false),
+            (11, 0, true, false),
+            (0, 101, true, false),
+            (5, 50, false, true),
+            (6, 0, false, false),
+            (0, 51, false, false),
+        ] {
+            let mut feed = feed(frames);
+            feed.owe_bytes(bytes);
+            let seen = (feed.is_far_behind(&limits), feed.has_caught_up(&limits));
+            assert_eq!(seen, (waits, goes_on), "{frames} frames, {bytes} bytes");
+            feed.conn = None;
+            assert_eq!((feed.is_far_behind(&limits), feed.has_caught_up(&limits)), (false, true), "nobody reads");
+        }
+    }
+
+    #[test]
+    fn a_client_that_acknowledges_half_of_what_it_may_lag_can_be_warned_again() {
+        let mut feed = feed(20);
+        (feed.sent, feed.receipts.warned) = (20, true);
+        feed.acknowledge(14, 10);
+        assert!(feed.receipts.warned, "6 are still waiting");
+        feed.acknowledge(15, 10);
+        assert!(!feed.receipts.warned);
+    }
+
+    #[test]
+    fn a_backlog_is_held_against_nobody_and_what_was_owed_before_it_is() {
+        // Which of these numbers count, if all are sent now: each has a byte.
+        let counted = |mut feed: Feed| {
+            feed.owe_bytes(10);
+            let sent = (feed.cursor + 1..feed.head()).map(|seq| {
+                let before = feed.unsent_bytes();
+                feed.pass(seq, 1);
+                (seq, before - feed.unsent_bytes())
+            });
+            sent.filter(|(_, bytes)| *bytes > 0).map(|(seq, _)| seq).collect::<Vec<u64>>()
+        };
+        let mut once = feed(5);
+        once.cursor = 2;
+        once.begin_to_catch_up(4);
+        let mut twice = feed(5);
+        twice.cursor = 2;
+        twice.begin_to_catch_up(4);
+        for feed in [&mut once, &mut twice] {
+            feed.index.push_local(BOUNDARY);
+            feed.index.push_local(BOUNDARY);
+        }
+        twice.begin_to_catch_up(6);
+        twice.index.push_local(BOUNDARY);
+        twice.index.push_local(BOUNDARY);
+        assert_eq!((counted(once), counted(twice)), (vec![3, 6], vec![3, 8]));
+    }
+
+    #[test]
+    fn what_is_owed_is_weighed_anew_when_numbers_are_taken_back() {
+        let config = Config::new("t", "1").with_agent("it", &[]);
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut runtime = Runtime::new(config, seeds, Now::default()).expect("it works");
+        let job = submit(&mut runtime, ConnId(1));
+        for message in ["m", "mm", "mmm", "mmmm"] {
+            let body = Json::parse(&format!(r#"{{"level":"info","message":"{message}"}}"#)).expect("JSON");
+            put(&mut runtime, 1, Input::Agent { job, call: AgentCall::Emit { kind: "log".into(), body } });
+        }
+        let Runtime { jobs, delivery, .. } = &mut runtime;
+        let feed = delivery.feeds.by_session.values_mut().next().expect("one session");
+        let weighed = |seq| feed.index.at(seq, jobs).map_or(0, |entry| entry.weight(jobs));
+        let last_two = weighed(feed.head() - 1) + weighed(feed.head());
+        feed.cursor = feed.head() - 2;
+        feed.renumber(jobs, |seq| seq);
+        assert_eq!(feed.unsent_bytes(), last_two);
     }
 }

@@ -377,6 +377,23 @@ mod tests {
             result.push(n, class, 10, UtcMs(n), Timestamp(0));
         }
         assert_eq!(result.purgeable(Timestamp(u64::MAX), u64::MAX), Some(32), "no piece of a result goes by time");
+        assert_eq!((result.result_from(), history.result_from()), (Some(40), None));
+        assert_eq!(result.runs(), [(EventClass::Log, 39), (EventClass::Chunk, 61)]);
+    }
+
+    #[test]
+    fn a_group_is_full_with_its_last_event_or_byte() {
+        let mut history = History::new(&Limits {
+            history: HistoryLimits { kept_job_events: 16, ..HistoryLimits::default() },
+            ..Limits::default()
+        });
+        let mut push = |n, bytes| history.push(n, EventClass::Log, bytes, UtcMs(n), Timestamp(0));
+        let grown: Vec<u64> = (1..=49).filter(|n| push(*n, 10)).collect();
+        assert_eq!(grown, [17, 33, 49], "the first one is not one more");
+        assert_eq!([push(50, GROUP_BYTES - 11), push(51, 1), push(52, 1)], [false, false, true]);
+        assert_eq!((history.trim(), history.can_be_trimmed()), (Some(16), true));
+        assert_eq!((history.trim(), history.trim(), history.trim()), (Some(32), Some(48), Some(51)));
+        assert!(!history.can_be_trimmed(), "the last one stays");
     }
 
     #[test]
@@ -395,7 +412,7 @@ mod tests {
                 [EventClasses::ALL, EventClasses::of(&[EventClass::Log, EventClass::Status]), EventClasses::ENDS]
             {
                 let shown: Vec<u64> = (gone + 1..=2000).filter(|n| classes.has(class(*n))).collect();
-                for n in (1..=2001).step_by(13) {
+                for n in (1..=2001).step_by(13).chain([gone + 1]) {
                     let until = shown.partition_point(|shown| *shown < n);
                     assert_eq!(history.number_of(classes, 1..=n - 1), until as u64, "{gone} {n}");
                     assert_eq!(history.number_of(classes, n..=2000), (shown.len() - until) as u64);

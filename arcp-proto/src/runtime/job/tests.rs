@@ -19,8 +19,9 @@ use crate::model::request::{Invocation, Submit};
 use crate::runtime::Config;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, EventRecord, Output};
+use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, EventRecord, Output, Record};
 use crate::runtime::log::Waiter;
+use crate::runtime::timers::Timer;
 use crate::time::{Now, Timestamp, UtcMs};
 
 const TERMS: ChunkTerms = ChunkTerms { frame_bytes: 1 << 20, owners_read_pieces: true, watchers_read_pieces: true };
@@ -277,4 +278,233 @@ fn an_event_that_is_nested_too_deep_to_be_read_again_is_dropped_and_said_so() {
     let event = jobs.get(job).and_then(|job| job.event(count)).map(|stored| stored.event.clone());
     let Some(JobEvent::Emitted { body, .. }) = event.as_deref() else { panic!("{event:?}") };
     assert!(body.as_str().contains("dropped") && body.as_str().contains("nested"), "{body}");
+}
+
+/// A job that has had so many events, all of them durable.
+fn with_events(ctx: &mut Context, jobs: &mut Jobs, events: u64) -> JobId {
+    let job = running(ctx, jobs, None);
+    while jobs.get(job).is_some_and(|job| job.count() < events) {
+        call(jobs, ctx, job, say());
+        settle(jobs, ctx, None);
+    }
+    job
+}
+
+/// The same of a job that is over.
+fn ended(ctx: &mut Context, jobs: &mut Jobs, events: u64) -> JobId {
+    let job = with_events(ctx, jobs, events - 1);
+    jobs.on_agent_exited(ctx, job, AgentExit::Success { result: None, summary: None }, |_| TERMS);
+    settle(jobs, ctx, None);
+    job
+}
+
+/// The first of its events that is held in memory, and the first that can be had.
+fn first_of(jobs: &Jobs, job: JobId) -> (u64, u64) {
+    jobs.get(job).map(|job| (job.first_held(), job.history().first())).expect("it is kept")
+}
+
+fn weights(jobs: &Jobs, job: JobId) -> usize {
+    let job = jobs.get(job).expect("it is kept");
+    (1..=job.count()).filter_map(|n| job.event(n)).map(super::Stored::weight).sum()
+}
+
+#[test]
+fn the_bytes_of_all_events_are_those_of_each() {
+    let mut ctx = context(|config| config.history = true);
+    let mut jobs = Jobs::default();
+    let (first, second) = (with_events(&mut ctx, &mut jobs, 10), with_events(&mut ctx, &mut jobs, 7));
+    let kept = |jobs: &Jobs| usize::try_from(jobs.table().kept_bytes()).expect("small");
+    let (all, of_second) = (weights(&jobs, first) + weights(&jobs, second), weights(&jobs, second));
+    assert_eq!((jobs.table().bytes(), kept(&jobs)), (all, all));
+    ctx.config.limits.history.job_events = 4;
+    jobs.table_mut().bound(&mut ctx, first, (u64::MAX, u64::MAX), |_| false);
+    assert_eq!(first_of(&jobs, first), (7, 1));
+    assert_eq!((jobs.table().bytes(), kept(&jobs)), (weights(&jobs, first) + of_second, all));
+    jobs.remove(first);
+    assert_eq!((jobs.table().bytes(), kept(&jobs)), (of_second, of_second));
+    jobs.remove(second);
+    assert_eq!((jobs.table().bytes(), kept(&jobs)), (0, 0));
+}
+
+#[test]
+fn what_fits_exactly_stays() {
+    type Bound = fn(&mut Context, usize);
+    let in_store: [Bound; 3] = [
+        |ctx, less| ctx.config.limits.history.kept_bytes -= less as u64,
+        |ctx, less| ctx.config.limits.history.kept_job_events -= less,
+        |ctx, less| ctx.config.limits.history.kept_job_bytes -= less,
+    ];
+    let in_memory: [Bound; 3] = [
+        |ctx, less| ctx.config.limits.history.log_bytes -= less,
+        |ctx, less| ctx.config.limits.history.job_events -= less,
+        |ctx, less| ctx.config.limits.history.job_event_bytes -= less,
+    ];
+    for (history, bound) in in_store.map(|bound| (true, bound)).into_iter().chain(in_memory.map(|bound| (false, bound)))
+    {
+        let mut ctx = context(|config| {
+            config.history = history;
+            config.limits.history.kept_job_events = 16;
+        });
+        let mut jobs = Jobs::default();
+        let job = with_events(&mut ctx, &mut jobs, 20);
+        let bytes = jobs.table().bytes();
+        let limits = &mut ctx.config.limits.history;
+        (limits.kept_bytes, limits.kept_job_events, limits.kept_job_bytes) = (bytes as u64, 20, bytes);
+        (limits.log_bytes, limits.job_events, limits.job_event_bytes) = (bytes, 20, bytes);
+        jobs.table_mut().bound(&mut ctx, job, (u64::MAX, u64::MAX), |_| false);
+        assert!(!jobs.table().is_beyond(&ctx, job));
+        assert_eq!(first_of(&jobs, job), (1, 1));
+        bound(&mut ctx, 1);
+        assert!(jobs.table().is_beyond(&ctx, job));
+        jobs.table_mut().bound(&mut ctx, job, (u64::MAX, u64::MAX), |_| false);
+        assert_eq!(first_of(&jobs, job), if history { (1, 17) } else { (2, 2) }, "a group, or one event");
+    }
+}
+
+#[test]
+fn what_everybody_has_goes_a_group_at_a_time_when_its_resume_window_is_over() {
+    let mut ctx = context(|config| {
+        config.history = true;
+        config.timing.resume_window = Duration::from_secs(80);
+        config.limits.history.kept_job_events = 16;
+    });
+    let mut jobs = Jobs::default();
+    let job = with_events(&mut ctx, &mut jobs, 16);
+    let purge = Timer::Purge(job);
+    let due = |ctx: &Context| ctx.timers.at(purge).map(|at| at.since(ctx.now.mono));
+    jobs.table_mut().plan_purge(&mut ctx, job);
+    assert_eq!(due(&ctx), None, "the only group stays");
+    while jobs.get(job).is_some_and(|job| job.count() < 41) {
+        call(&mut jobs, &mut ctx, job, say());
+        settle(&mut jobs, &mut ctx, None);
+    }
+    jobs.table_mut().on_grown(&mut ctx, job, 21);
+    assert_eq!((first_of(&jobs, job), due(&ctx)), ((21, 1), Some(Duration::from_secs(10))));
+    at(&mut ctx, 4);
+    jobs.table_mut().on_grown(&mut ctx, job, 21);
+    assert_eq!(due(&ctx), Some(Duration::from_secs(6)), "that is not put off");
+    jobs.table_mut().on_purge(&mut ctx, job, 21);
+    assert_eq!((first_of(&jobs, job), due(&ctx)), ((21, 1), Some(Duration::from_secs(10))));
+    at(&mut ctx, 80);
+    ctx.log.failed = true;
+    jobs.table_mut().on_purge(&mut ctx, job, 21);
+    assert_eq!(first_of(&jobs, job), (21, 1), "what the store cannot delete stays");
+    ctx.log.failed = false;
+    jobs.table_mut().on_purge(&mut ctx, job, 21);
+    assert_eq!((first_of(&jobs, job), due(&ctx)), ((21, 17), Some(Duration::from_millis(10))));
+    assert!(matches!(ctx.log.open(), [Record::HistoryTrimmed { upto: 16, started: Some(_), .. }]), "the store is told");
+    jobs.table_mut().on_purge(&mut ctx, job, u64::MAX);
+    assert_eq!(first_of(&jobs, job), (41, 33));
+    ctx.timers.clear(purge);
+    jobs.table_mut().on_purge(&mut ctx, job, u64::MAX);
+    assert_eq!((first_of(&jobs, job), due(&ctx)), ((41, 33), None), "the last group stays");
+}
+
+#[test]
+fn events_of_a_job_that_is_over_go_from_memory_only() {
+    for history in [true, false] {
+        let mut ctx = context(|config| {
+            config.history = history;
+            config.timing.resume_window = Duration::from_secs(80);
+            config.limits.history.kept_job_events = 16;
+        });
+        let mut jobs = Jobs::default();
+        let job = ended(&mut ctx, &mut jobs, 40);
+        let purge = Timer::Purge(job);
+        at(&mut ctx, 80);
+        jobs.table_mut().plan_purge(&mut ctx, job);
+        assert_eq!(ctx.timers.is_set(purge), history, "without a store all of them stay");
+        ctx.timers.clear(purge);
+        jobs.table_mut().on_purge(&mut ctx, job, 30);
+        assert_eq!((first_of(&jobs, job), ctx.timers.is_set(purge)), ((if history { 30 } else { 1 }, 1), history));
+        ctx.timers.clear(purge);
+        jobs.table_mut().on_purge(&mut ctx, job, u64::MAX);
+        let last = if history { 40 } else { 1 };
+        assert_eq!((first_of(&jobs, job), ctx.timers.is_set(purge)), ((last, 1), false), "the end is held");
+    }
+}
+
+#[test]
+fn what_the_store_keeps_too_much_of_goes_from_the_job_that_ended_first() {
+    let mut ctx = context(|config| {
+        config.history = true;
+        config.limits.history.kept_job_events = 16;
+    });
+    let mut jobs = Jobs::default();
+    let first = ended(&mut ctx, &mut jobs, 20);
+    let second = ended(&mut ctx, &mut jobs, 20);
+    let growing = with_events(&mut ctx, &mut jobs, 40);
+    ctx.config.limits.history.kept_job_events = 40;
+    // A byte too much, and what is had of each then.
+    let mut trimmed = |ctx: &mut Context, unsent| {
+        ctx.config.limits.history.kept_bytes = jobs.table().kept_bytes() - 1;
+        jobs.table_mut().bound(ctx, growing, (unsent, u64::MAX), |_| false);
+        [first, second, growing].map(|job| first_of(&jobs, job).1)
+    };
+    assert_eq!(trimmed(&mut ctx, u64::MAX), [17, 1, 1]);
+    assert_eq!(trimmed(&mut ctx, u64::MAX), [17, 17, 1], "the last group of a job stays");
+    assert_eq!(trimmed(&mut ctx, 16), [17, 17, 1], "what was not sent stays");
+    assert_eq!(trimmed(&mut ctx, 17), [17, 17, 17]);
+    ctx.config.limits.history.kept_job_events = 23;
+    assert_eq!(trimmed(&mut ctx, u64::MAX), [17, 17, 33], "and within its own bound");
+    assert_eq!(trimmed(&mut ctx, u64::MAX), [17, 17, 33]);
+}
+
+#[test]
+fn a_job_that_grows_has_its_own_bound_before_others_lose_anything() {
+    let mut ctx = context(|config| {
+        config.history = true;
+        config.limits.history.kept_job_events = 16;
+    });
+    let mut jobs = Jobs::default();
+    let (first, growing) = (ended(&mut ctx, &mut jobs, 20), with_events(&mut ctx, &mut jobs, 20));
+    ctx.config.limits.history.kept_job_events = 19;
+    jobs.table_mut().bound(&mut ctx, growing, (17, u64::MAX), |_| false);
+    assert_eq!([first, growing].map(|job| first_of(&jobs, job).1), [1, 17]);
+}
+
+#[test]
+fn without_a_store_what_nobody_is_owed_goes_first() {
+    let mut ctx = context(|config| config.history = false);
+    let mut jobs = Jobs::default();
+    // One more than are looked at in one go.
+    let owed: Vec<JobId> = (0..64).map(|_| ended(&mut ctx, &mut jobs, 2)).collect();
+    let (free, growing) = (ended(&mut ctx, &mut jobs, 3), with_events(&mut ctx, &mut jobs, 8));
+    let is_owed = |job: JobId| owed.contains(&job);
+    let mut bound = |ctx: &mut Context, less, firsts| {
+        ctx.config.limits.history.log_bytes = jobs.table().bytes() - less;
+        jobs.table_mut().bound(ctx, growing, firsts, is_owed);
+        [owed[0], owed[63], free, growing].map(|job| first_of(&jobs, job).0)
+    };
+    assert_eq!(bound(&mut ctx, 0, (1, u64::MAX)), [1, 1, 1, 1]);
+    assert_eq!(bound(&mut ctx, 1, (1, u64::MAX)), [1, 1, 1, 1], "so many were looked at");
+    assert_eq!(bound(&mut ctx, 1, (1, u64::MAX)), [1, 1, 4, 1], "those after them the next time");
+    assert_eq!(bound(&mut ctx, 1, (3, u64::MAX)), [1, 1, 4, 2], "what everybody has");
+    assert_eq!(bound(&mut ctx, 1, (2, u64::MAX)), [1, 1, 4, 2], "so many were looked at");
+    assert_eq!(bound(&mut ctx, 1, (2, u64::MAX)), [3, 1, 4, 2], "then what is owed");
+}
+
+#[test]
+fn an_event_that_a_store_gives_back_twice_is_held_once() {
+    for history in [true, false] {
+        let mut ctx = context(|config| {
+            config.history = history;
+            config.limits.history.job_events = 4;
+        });
+        let mut jobs = Jobs::default();
+        let job = accept(&mut jobs, &mut ctx, None);
+        let body = Json::parse(r#"{"level":"info","message":"m"}"#).expect("JSON");
+        let said = Arc::new(JobEvent::Emitted { kind: "log".into(), body });
+        let mut give = |n: u64| {
+            let record = EventRecord { n, at: UtcMs(n), thoughts: 0, event: said.clone() };
+            jobs.restore_event(&ctx, job, LogPos(10 + n), record);
+            (jobs.get(job).map_or(0, super::Job::count), first_of(&jobs, job), jobs.table().bytes() / said.weight())
+        };
+        assert_eq!([give(1), give(1), give(2)], [(1, (1, 1), 1), (1, (1, 1), 1), (2, (1, 1), 2)]);
+        for n in 3..=6 {
+            give(n);
+        }
+        let gone = if history { 1 } else { 3 };
+        assert_eq!(give(1), (6, (3, gone), 4), "what does not fit is not held");
+    }
 }
