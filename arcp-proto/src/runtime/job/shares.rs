@@ -130,13 +130,6 @@ impl Shares {
         self.held(account, limits, limits.job.waiting_input_bytes, |share| share.waiting_bytes)
     }
 
-    /// Whether an account has its share or more of a table of jobs that is full.
-    pub(super) fn is_beyond_its_jobs(&self, account: &Account, jobs: usize, limits: &Limits) -> bool {
-        let share = self.of(account);
-        let own = share.live + share.ended;
-        own >= Held { own, all: jobs.max(own), total: limits.job.jobs }.share(limits.job.principal_share)
-    }
-
     /// Whether an agent that is started now for this account has a slot.
     pub(super) fn may_start(&self, config: &Config, account: &Account, agent: &str) -> bool {
         let most = concurrency(config, agent);

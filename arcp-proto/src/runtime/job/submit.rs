@@ -124,15 +124,13 @@ impl Jobs {
     }
 
     /// The job that has to go so that there is room for one more of a principal:
-    /// the first of its own that ended, if it has more than its share, or else
-    /// the first of all. Its agent is gone.
+    /// the first of its own that ended, or else the first of all. Its agent is
+    /// gone.
     pub(in crate::runtime) fn to_forget(&self, ctx: &Context, principal: &Principal) -> Option<JobId> {
-        let limits = &ctx.config.limits;
-        if self.table.len() < limits.job.jobs {
+        if self.table.len() < ctx.config.limits.job.jobs {
             return None;
         }
-        let beyond = self.shares.is_beyond_its_jobs(&principal.account(), self.table.len(), limits);
-        let own = self.table.oldest_listed(principal).filter(|id| beyond && self.table.is_settled(*id));
+        let own = self.table.oldest_listed(principal).filter(|id| self.table.is_settled(*id));
         own.or_else(|| self.table.first_settled())
     }
 
