@@ -154,3 +154,24 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
         place: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_stand_still_are_running_ones_to_whoever_asks_in_few_words() {
+        let (pending, running, blocked) = (JobStatus::Pending, JobStatus::Running, JobStatus::Blocked);
+        for (asked, status, shown) in [
+            (running, running, true),
+            (running, blocked, true),
+            (running, JobStatus::Paused, true),
+            (blocked, blocked, true),
+            (blocked, running, false),
+            (pending, blocked, false),
+            (running, pending, false),
+        ] {
+            assert_eq!(fits(asked, status), shown, "{asked:?} {status:?}");
+        }
+    }
+}

@@ -9,17 +9,17 @@ use core::time::Duration;
 
 use super::{ChunkTerms, JobState, Jobs, Submission, SubmitContext, Wait};
 use crate::entropy::Seeds;
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{JobEvent, Terminal};
-use crate::model::job::FinalStatus;
+use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Config;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, EventRecord, Output, Record};
+use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, EventRecord, KeyRecord, Output, Record};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 use crate::time::{Now, Timestamp, UtcMs};
@@ -41,7 +41,20 @@ fn session() -> SessionId {
 }
 
 fn accept(jobs: &mut Jobs, ctx: &mut Context, max_runtime: Option<NonZeroU32>) -> JobId {
-    let (request, principal) = (WireId::new("1").expect("an id"), Principal::new("p").expect("a name"));
+    accept_of(jobs, ctx, max_runtime, &Principal::new("p").expect("a name"))
+}
+
+fn accept_of(jobs: &mut Jobs, ctx: &mut Context, max_runtime: Option<NonZeroU32>, principal: &Principal) -> JobId {
+    try_accept(jobs, ctx, max_runtime, principal).expect("it may be accepted")
+}
+
+fn try_accept(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    max_runtime: Option<NonZeroU32>,
+    principal: &Principal,
+) -> Result<JobId, Violation> {
+    let request = WireId::new("1").expect("an id");
     let submit = Submit {
         agent: AgentRef::parse("it").expect("a name"),
         input: None,
@@ -58,13 +71,13 @@ fn accept(jobs: &mut Jobs, ctx: &mut Context, max_runtime: Option<NonZeroU32>) -
         command: [0; 32],
         request: &request,
         id_is_of_principal: false,
-        principal: &principal,
+        principal,
         session: session(),
     };
-    match jobs.check(ctx, asked).expect("it may be accepted") {
+    Ok(match jobs.check(ctx, asked)? {
         Submission::New(new) => jobs.accept(ctx, asked, new),
         Submission::Known(job) => job,
-    }
+    })
 }
 
 /// What was appended is durable: does what follows, with `reader` far behind.
@@ -507,4 +520,126 @@ fn an_event_that_a_store_gives_back_twice_is_held_once() {
         let gone = if history { 1 } else { 3 };
         assert_eq!(give(1), (6, (3, gone), 4), "what does not fit is not held");
     }
+}
+
+#[test]
+fn a_full_table_loses_the_first_of_the_principals_own_jobs_that_ended_or_else_of_all() {
+    let (mut ctx, mut jobs) = (context(|_| {}), Jobs::default());
+    let principal = |name| Principal::new(name).expect("a name");
+    let of = |ctx: &mut Context, jobs: &mut Jobs, name| {
+        let job = accept_of(jobs, ctx, None, &principal(name));
+        settle(jobs, ctx, None);
+        job
+    };
+    let over = |ctx: &mut Context, jobs: &mut Jobs, job| {
+        jobs.on_agent_exited(ctx, job, AgentExit::Success { result: None, summary: None }, |_| TERMS);
+        settle(jobs, ctx, None);
+    };
+    let first = of(&mut ctx, &mut jobs, "q");
+    over(&mut ctx, &mut jobs, first);
+    let own = of(&mut ctx, &mut jobs, "p");
+    jobs.cancel(&mut ctx, own, None, Duration::ZERO);
+    jobs.on_cancel_grace_over(&mut ctx, own);
+    settle(&mut jobs, &mut ctx, None);
+    let goes = |ctx: &Context, jobs: &Jobs| ["p", "q", "r"].map(|name| jobs.to_forget(ctx, &principal(name)));
+    assert_eq!(goes(&ctx, &jobs), [None; 3], "there is room");
+    ctx.config.limits.job.jobs = 2;
+    assert_eq!(goes(&ctx, &jobs), [Some(first); 3], "the agent of the other is not gone");
+    over(&mut ctx, &mut jobs, own);
+    assert_eq!(goes(&ctx, &jobs), [Some(own), Some(first), Some(first)]);
+}
+
+#[test]
+fn inputs_that_wait_fill_their_bound_exactly() {
+    let mut ctx = context(|config| config.limits.job.waiting_input_bytes_per_principal = 2 * "{}".len());
+    let mut jobs = Jobs::default();
+    accept(&mut jobs, &mut ctx, None);
+    accept(&mut jobs, &mut ctx, None);
+    let refused = try_accept(&mut jobs, &mut ctx, None, &Principal::new("p").expect("a name"));
+    assert_eq!(refused.map_err(|why| why.code), Err(ErrorCode::ResourceExhausted));
+}
+
+#[test]
+fn a_job_waits_in_line_or_runs_since_a_moment_and_its_agent_is_heard_only_then() {
+    let mut ctx = context(|config| config.limits.job.running_jobs = 1);
+    let mut jobs = Jobs::default();
+    at(&mut ctx, 5);
+    let first = accept(&mut jobs, &mut ctx, None);
+    let count = |jobs: &Jobs, job| jobs.get(job).map(super::Job::count);
+    call(&mut jobs, &mut ctx, first, say());
+    assert_eq!(count(&jobs, first), Some(0), "it does not run yet");
+    settle(&mut jobs, &mut ctx, None);
+    let second = accept(&mut jobs, &mut ctx, None);
+    settle(&mut jobs, &mut ctx, None);
+    let stands = |jobs: &Jobs, job| jobs.get(job).map(|job| (job.state.clone(), job.starts())).expect("it is kept");
+    assert_eq!(stands(&jobs, first), (JobState::Running, (Some(UtcMs(5000)), 0)));
+    assert_eq!(stands(&jobs, second), (JobState::Queued, (None, 0)));
+    let accepted = [first, second].map(|job| jobs.get(job).map(super::Job::accepted_at).expect("it is kept"));
+    assert!(LogPos(0) < accepted[0] && accepted[0] < accepted[1]);
+    jobs.cancel(&mut ctx, first, Some(""), Duration::from_secs(30));
+    let told = |ctx: &mut Context, job| {
+        core::iter::from_fn(|| ctx.poll_output())
+            .filter(|output| *output == Output::StopAgent { job, force: false })
+            .count()
+    };
+    assert_eq!(told(&mut ctx, first), 1);
+    jobs.on_max_runtime(&mut ctx, first);
+    assert_eq!(told(&mut ctx, first), 0, "it was told to stop");
+    let ended = count(&jobs, first);
+    call(&mut jobs, &mut ctx, first, say());
+    assert_eq!(count(&jobs, first), ended, "nothing comes after the end");
+    let last = jobs.get(first).and_then(|job| job.event(ended?)).map(|stored| stored.event.clone());
+    let Some(JobEvent::Ended(Terminal { error: Some(error), .. })) = last.as_deref() else { panic!("{last:?}") };
+    assert_eq!(error.message, "cancelled", "no reason was given");
+}
+
+#[test]
+fn silence_is_judged_after_two_heartbeats_and_told_once_it_is_durable() {
+    let mut ctx = context(|config| {
+        config.timing.heartbeat = Some(Duration::from_secs(30));
+        config.heartbeat_agents.insert("it".to_string());
+    });
+    let mut jobs = Jobs::default();
+    let job = running(&mut ctx, &mut jobs, None);
+    assert_eq!(ctx.timers.at(Timer::AgentSilence(job)), Some(Timestamp(60_000_000)));
+    let status = |ctx: &mut Context, jobs: &mut Jobs| jobs.on_heartbeat(ctx, job).map(|beat| beat.status);
+    at(&mut ctx, 60);
+    jobs.on_agent_silence(&mut ctx, job, true);
+    assert_eq!(status(&mut ctx, &mut jobs), Some(JobStatus::Running), "not durable yet");
+    settle(&mut jobs, &mut ctx, None);
+    assert_eq!(status(&mut ctx, &mut jobs), Some(JobStatus::Blocked));
+    call(&mut jobs, &mut ctx, job, AgentCall::Heartbeat);
+    assert_eq!(status(&mut ctx, &mut jobs), Some(JobStatus::Blocked), "not durable yet");
+    settle(&mut jobs, &mut ctx, None);
+    assert_eq!(status(&mut ctx, &mut jobs), Some(JobStatus::Running));
+}
+
+#[test]
+fn an_agent_that_is_paced_is_granted_nothing_before_its_time() {
+    let mut ctx = context(|config| config.limits.delivery.agent_credit = 1);
+    let mut jobs = Jobs::default();
+    let job = waits_for(&mut ctx, &mut jobs, Wait::Pace);
+    jobs.return_credit(&mut ctx, job, None);
+    assert_eq!(ctx.poll_output(), None);
+    assert!(jobs.table().is_owed_credit(job));
+    wake(&mut ctx, &mut jobs, job, Wait::Pace);
+    assert!(matches!(ctx.poll_output(), Some(Output::AgentCredit { calls: 1, .. })));
+    assert!(!jobs.table().is_owed_credit(job));
+}
+
+#[test]
+fn keys_that_were_over_in_an_earlier_run_make_room() {
+    let (mut ctx, mut jobs) = (context(|config| config.limits.job.keys_per_principal = 2), Jobs::default());
+    let (principal, job) = (Principal::new("p").expect("a name"), accept(&mut jobs, &mut ctx, None));
+    for n in 1..=3 {
+        let key = KeyRecord { digest: [n; 32], fingerprint: [0; 32] };
+        jobs.keys_mut().restore(&ctx, &principal, key, (job, UtcMs(u64::from(n))), true);
+    }
+    let mut room = |until: u64| {
+        jobs.keys_mut().restore_expired(UtcMs(until));
+        let left = jobs.keys().claims().map(|(digest, _)| digest[0]).collect::<Vec<u8>>();
+        (left, jobs.keys().check_room(&principal, &ctx.config.limits, ctx.now.mono).is_ok())
+    };
+    assert_eq!(room(1), (alloc::vec![2, 3], false));
+    assert_eq!(room(2), (alloc::vec![3], true));
 }
