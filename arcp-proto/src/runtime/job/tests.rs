@@ -500,11 +500,8 @@ fn without_a_store_what_nobody_is_owed_goes_first() {
 #[test]
 fn an_event_that_a_store_gives_back_twice_is_held_once() {
     for history in [true, false] {
-        let mut ctx = context(|config| {
-            config.history = history;
-            config.limits.history.job_events = 4;
-        });
-        let mut jobs = Jobs::default();
+        let (mut ctx, mut jobs) = (context(|config| config.history = history), Jobs::default());
+        ctx.config.limits.history.job_events = 4;
         let job = accept(&mut jobs, &mut ctx, None);
         let body = Json::parse(r#"{"level":"info","message":"m"}"#).expect("JSON");
         let said = Arc::new(JobEvent::Emitted { kind: "log".into(), body });
