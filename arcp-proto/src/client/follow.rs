@@ -9,8 +9,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::io::ResultData;
 use crate::id::WireId;
-use crate::model::event::{ChunkEncoding, JobResult, ResultChunk};
-use crate::model::request::Submit;
+use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
+use crate::model::request::{Submit, Watch};
+use crate::time::UtcMs;
 
 /// One job whose events are wanted until its end.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Follow {
     pub(super) assembly: Assembly,
     /// Whether its key is to be sent again once the runtime shows that it
     /// still knows the job.
-    pub(super) reclaim: bool,
+    reclaim: bool,
     /// Whether the runtime has said that it shows the job to this session.
     pub(super) confirmed: bool,
 }
@@ -34,8 +35,120 @@ impl Follow {
     }
 }
 
-/// All of them.
-pub(super) type Followed = BTreeMap<WireId, Follow>;
+/// All of them, and the events of jobs whose acceptance has not come.
+#[derive(Debug, Default)]
+pub(super) struct FollowedJobs {
+    by_id: BTreeMap<WireId, Follow>,
+    early: Vec<Early>,
+}
+
+/// An event of a job whose acceptance has not come.
+#[derive(Debug)]
+pub(super) struct Early {
+    pub(super) job: WireId,
+    pub(super) seq: Option<u64>,
+    pub(super) at: Option<UtcMs>,
+    pub(super) event: JobEvent,
+}
+
+impl FollowedJobs {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = FollowedJobs::default();
+    }
+
+    pub(super) fn has(&self, job: &WireId) -> bool {
+        self.by_id.contains_key(job)
+    }
+
+    pub(super) fn get_mut(&mut self, job: &WireId) -> Option<&mut Follow> {
+        self.by_id.get_mut(job)
+    }
+
+    /// Follows a job, if that was not done before.
+    pub(super) fn follow(&mut self, job: WireId) -> &mut Follow {
+        self.by_id.entry(job).or_insert_with(Follow::new)
+    }
+
+    pub(super) fn remove(&mut self, job: &WireId) -> Option<Follow> {
+        self.by_id.remove(job)
+    }
+
+    /// A job was not watched: it is not followed any more, unless the runtime
+    /// has said that it shows it to this session.
+    pub(super) fn remove_unconfirmed(&mut self, job: &WireId) {
+        if self.by_id.get(job).is_some_and(|follow| !follow.confirmed) {
+            self.by_id.remove(job);
+        }
+    }
+
+    /// The session is a new one: each job is to be watched from where it was
+    /// left. A key is sent again only for a job the runtime still knows: one
+    /// that lost its memory must not run it a second time.
+    pub(super) fn bring_over(&mut self) -> Vec<Watch> {
+        self.early.clear();
+        let jobs = self.by_id.iter_mut().map(|(job, follow)| {
+            follow.reclaim = follow.submit.is_some();
+            Watch { job: job.clone(), after: Some(follow.events), history: Some(true) }
+        });
+        jobs.collect()
+    }
+
+    /// The runtime has kept the events after this one only. Gives what to watch,
+    /// and how many are missed, if any are.
+    pub(super) fn skip_to(&mut self, job: &WireId, kept: u64) -> Option<(Watch, u64)> {
+        let follow = self.by_id.get_mut(job)?;
+        let missed = kept.checked_sub(follow.events).filter(|missed| *missed > 0)?;
+        follow.events = kept;
+        Some((Watch { job: job.clone(), after: Some(kept), history: Some(true) }, missed))
+    }
+
+    /// The runtime shows a job, up to an event. Gives the submit that made it, if
+    /// that is to be sent again.
+    pub(super) fn confirm(&mut self, job: &WireId, from: u64) -> Option<Submit> {
+        let follow = self.by_id.get_mut(job)?;
+        follow.events = follow.events.max(from);
+        follow.confirmed = true;
+        core::mem::take(&mut follow.reclaim).then(|| follow.submit.clone())?
+    }
+
+    /// Keeps an event until the acceptance of its job comes.
+    ///
+    /// # Errors
+    ///
+    /// If `limit` are kept: none is now. Gives the first number among them.
+    pub(super) fn keep_early(&mut self, early: Early, limit: usize) -> Result<(), Option<u64>> {
+        if self.early.len() < limit {
+            self.early.push(early);
+            return Ok(());
+        }
+        let first = self.first_early();
+        self.early.clear();
+        Err(first)
+    }
+
+    /// The first number among what is kept until an acceptance comes.
+    pub(super) fn first_early(&self) -> Option<u64> {
+        self.early.iter().filter_map(|early| early.seq).min()
+    }
+
+    /// What came before the acceptance of a job.
+    pub(super) fn take_early(&mut self, job: &WireId) -> Vec<Early> {
+        self.early.extract_if(.., |early| early.job == *job).collect()
+    }
+
+    /// No acceptance comes any more.
+    pub(super) fn drop_early(&mut self) {
+        self.early.clear();
+    }
+}
 
 /// A result in the making.
 #[derive(Debug, Default)]

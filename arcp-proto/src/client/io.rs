@@ -11,7 +11,8 @@ use crate::model::agent::AgentEntry;
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Accepted, JobPage, Refusal, Watching};
-use crate::model::request::{ClientInfo, Credential, Extension, ResumeClaim};
+use crate::model::request::{ClientInfo, Credential, Extension, Proof, ResumeClaim};
+use crate::secret::Secret;
 use crate::time::UtcMs;
 use crate::wire::Family;
 
@@ -66,6 +67,16 @@ impl ClientConfig {
             longest_pause: Duration::from_secs(5),
             limits: ClientLimits::default(),
         }
+    }
+
+    /// The proof a runtime asks for, if there is one.
+    pub(super) fn proof(&self, nonce: Option<String>) -> Option<Proof> {
+        let response = match &self.credential {
+            Credential::Bearer(token) | Credential::Other { token, .. } => token.clone(),
+            Credential::Anonymous => Secret::new(String::new()),
+        };
+        let given = !response.expose().is_empty() || self.credential == Credential::Anonymous;
+        given.then_some(Proof { response, nonce })
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
@@ -140,7 +151,7 @@ pub enum ClientInput {
         /// Why, for a person.
         why: String,
     },
-    /// Time has passed.
+    /// Time has passed, and everything was handed over that had arrived by then.
     Tick,
 }
 

@@ -1,14 +1,14 @@
 //! The client: the other side, with the same discipline.
 
+mod commands;
 mod follow;
 mod io;
 mod open;
 mod reconnector;
 mod replies;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};
-use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use io::{ClientConfig, ClientEvent, ClientInput, ClientLimits, ClientOutput, Handle, ResultData, SessionEnd};
@@ -18,17 +18,16 @@ pub use reconnector::ClientTimer;
 use crate::entropy::{Entropy, Seeds};
 use crate::error::{ApiMisuse, ConfigError, Violation};
 use crate::id::{IdempotencyKey, SessionId, WireId};
-use crate::model::event::JobEvent;
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Opened, Refusal, RefusedKind};
 use crate::model::request::{
-    Command, Credential, HandshakeRequest, Invocation, ListQuery, Open, Proof, Request, ResumeClaim, SessionRequest,
-    Submit, Watch,
+    Command, HandshakeRequest, Invocation, ListQuery, Open, Request, ResumeClaim, SessionRequest, Submit, Watch,
 };
 use crate::secret::Secret;
-use crate::time::{Now, Timestamp, UtcMs};
+use crate::time::{Now, Timestamp};
 use crate::wire::{RequestToSend, ServerProfile, write_request};
-use follow::{Follow, Followed};
+use commands::{Commands, Origin, Pending};
+use follow::FollowedJobs;
 use reconnector::{ReconnectState, Reconnector};
 
 /// How long a session is open before a loss counts as the first.
@@ -43,8 +42,9 @@ const ACK_DELAY: Duration = Duration::from_secs(1);
 ///
 /// The contract is that of [`crate::runtime::Runtime`]: `handle` takes what
 /// happened and never fails, `poll_output` gives what to do in one order,
-/// `next_deadline` says when to call again. Commands are given on a
-/// [`Session`], which exists only once a session was accepted.
+/// `next_deadline` says when to call again, and a [`ClientInput::Tick`] says that
+/// everything was handed over that had arrived by its `now`. Commands are given on
+/// a [`Session`], which exists only once a session was accepted.
 ///
 /// After a loss the client connects again by itself, resumes its session
 /// and, where that is no longer possible, opens a new one and brings its
@@ -70,6 +70,8 @@ const ACK_DELAY: Duration = Duration::from_secs(1);
 pub struct Client {
     config: ClientConfig,
     now: Now,
+    /// Everything that had arrived by then was handed over.
+    heard: Timestamp,
     entropy: Entropy,
     reconnector: Reconnector,
     identity: Option<Identity>,
@@ -77,10 +79,8 @@ pub struct Client {
     left: Option<ResumeClaim>,
     /// The session that was opened to claim the earlier one on it.
     fresh: Option<Opened>,
-    pending: BTreeMap<Handle, Pending>,
-    last_handle: u64,
-    followed: Followed,
-    early: Vec<Early>,
+    commands: Commands,
+    followed: FollowedJobs,
     outputs: VecDeque<ClientOutput>,
 }
 
@@ -99,28 +99,19 @@ struct Identity {
     names_refused: bool,
 }
 
-/// An event of a job whose acceptance has not come.
-#[derive(Debug)]
-struct Early {
-    job: WireId,
-    seq: Option<u64>,
-    at: Option<UtcMs>,
-    event: JobEvent,
-}
+impl Identity {
+    /// The claim to the session, if it can come back.
+    fn claim(&self) -> Option<ResumeClaim> {
+        let claim =
+            ResumeClaim { session: Some(self.session.clone()), token: self.token.clone(), last_seq: self.last_seq };
+        Some(claim).filter(|claim| !claim.token.expose().is_empty())
+    }
 
-/// A command without an answer.
-#[derive(Debug)]
-struct Pending {
-    /// The message id, the same at every attempt.
-    id: ulid::Ulid,
-    request: Request,
-    /// Whether it was sent on the present connection.
-    sent: bool,
-    /// Whether the application gave it, or this client for itself.
-    asked: bool,
-    /// Whether it is a submit whose key the application chose: it may have
-    /// been used.
-    keyed: bool,
+    /// The last number that may be acknowledged: what waits for the acceptance
+    /// of its job is asked for again if there gets to be too much of it.
+    fn acknowledgeable(&self, first_early: Option<u64>) -> u64 {
+        first_early.map_or(self.last_seq, |first| self.last_seq.min(first.saturating_sub(1)))
+    }
 }
 
 impl Client {
@@ -135,14 +126,13 @@ impl Client {
             left: config.resume.clone(),
             config,
             now,
+            heard: now.mono,
             entropy: Entropy::new(&seeds),
             reconnector: Reconnector::new(now.mono),
             identity: None,
             fresh: None,
-            pending: BTreeMap::new(),
-            last_handle: 0,
-            followed: Followed::new(),
-            early: Vec::new(),
+            commands: Commands::default(),
+            followed: FollowedJobs::default(),
             outputs: VecDeque::new(),
         })
     }
@@ -151,6 +141,9 @@ impl Client {
     pub fn handle(&mut self, now: Now, input: ClientInput) {
         self.now.mono = self.now.mono.max(now.mono);
         self.now.utc = self.now.utc.max(now.utc);
+        if input == ClientInput::Tick {
+            self.heard = self.heard.max(now.mono);
+        }
         if self.reconnector.state == ReconnectState::Down {
             self.connect();
         }
@@ -225,21 +218,7 @@ impl Client {
     /// `None` if there is none that can come back.
     #[must_use]
     pub fn claim(&self) -> Option<ResumeClaim> {
-        let Some(me) = &self.identity else {
-            return self.left.clone();
-        };
-        let claim = ResumeClaim { session: Some(me.session.clone()), token: me.token.clone(), last_seq: me.last_seq };
-        Some(claim).filter(|claim| !claim.token.expose().is_empty())
-    }
-
-    /// The proof a runtime asks for, if this client has one.
-    fn proof(&self, nonce: Option<String>) -> Option<Proof> {
-        let response = match &self.config.credential {
-            Credential::Bearer(token) | Credential::Other { token, .. } => token.clone(),
-            Credential::Anonymous => Secret::new(String::new()),
-        };
-        let given = !response.expose().is_empty() || self.config.credential == Credential::Anonymous;
-        given.then_some(Proof { response, nonce })
+        self.identity.as_ref().map_or_else(|| self.left.clone(), Identity::claim)
     }
 
     fn on_disconnected(&mut self, why: &str) {
@@ -273,15 +252,11 @@ impl Client {
             };
             write_request(family, &to_send).map_or(0, |frame| frame.len())
         };
-        let sent = self.pending.iter().filter(|(_, pending)| pending.sent);
-        let largest = sent.map(|(handle, pending)| (size(pending), *handle)).max_by_key(|(bytes, _)| *bytes);
-        if let Some((bytes, handle)) = largest
-            && let Some(pending) = self.pending.remove(&handle)
-        {
+        if let Some((bytes, handle, pending)) = self.commands.take_largest(size) {
             let message = alloc::format!("a message of {bytes} bytes is too large for the runtime ({why})");
             let mut refusal = Refusal::of(RefusedKind::Frame, Violation::invalid(message), None);
             refusal.job = pending.request.job().cloned();
-            let handle = pending.asked.then_some(handle);
+            let handle = pending.is_asked().then_some(handle);
             self.tell(ClientEvent::Refused { handle, refusal });
         }
         self.on_disconnected(why);
@@ -290,7 +265,7 @@ impl Client {
     /// The connection is no good: pause, then try again, unless that has
     /// gone on for too long.
     fn lose(&mut self, why: &str) {
-        if self.closing() {
+        if self.commands.is_closing() {
             return self.end(SessionEnd::Closed);
         }
         let mortal = self.identity.as_ref().is_some_and(|me| !me.server.outlives_connections());
@@ -331,18 +306,13 @@ impl Client {
         }
         self.reconnector = Reconnector::new(self.now.mono);
         self.reconnector.state = ReconnectState::Over;
-        self.pending.clear();
+        self.commands.clear();
         self.followed.clear();
-        self.early.clear();
         self.tell(ClientEvent::Ended(end));
     }
 
-    fn closing(&self) -> bool {
-        self.pending.values().any(|pending| matches!(pending.request, Request::Session(SessionRequest::Close { .. })))
-    }
-
     fn fire_timers(&mut self) {
-        while let Some(timer) = self.reconnector.pop_due(self.now.mono) {
+        while let Some(timer) = self.reconnector.pop_due(self.now.mono, self.heard) {
             match timer {
                 ClientTimer::Reconnect => self.connect(),
                 ClientTimer::OpenTimeout => self.drop_transport("the session was not opened in time"),
@@ -356,7 +326,7 @@ impl Client {
         let Some(interval) = self.reconnector.heartbeat else {
             return;
         };
-        if self.now.mono >= self.reconnector.last_received + interval * 2 {
+        if self.heard >= self.reconnector.last_received + interval * 2 {
             return self.drop_transport("nothing was heard from the runtime for two heartbeats");
         }
         if self.now.mono >= self.reconnector.last_sent + interval {
@@ -371,7 +341,7 @@ impl Client {
         let Some(me) = self.identity.as_mut().filter(|me| me.features.has(Feature::Ack)) else {
             return;
         };
-        let seq = acknowledgeable(me, &self.early);
+        let seq = me.acknowledgeable(self.followed.first_early());
         if self.reconnector.state == ReconnectState::Open && seq > me.acked {
             me.acked = seq;
             self.send(&Request::Session(SessionRequest::Ack { seq }));
@@ -383,7 +353,7 @@ impl Client {
         let Some(me) = &self.identity else {
             return;
         };
-        if acknowledgeable(me, &self.early).saturating_sub(me.acked) >= self.config.limits.ack_every {
+        if me.acknowledgeable(self.followed.first_early()).saturating_sub(me.acked) >= self.config.limits.ack_every {
             self.send_ack();
         } else if !self.reconnector.is_set(ClientTimer::Ack) && me.features.has(Feature::Ack) {
             self.reconnector.set(ClientTimer::Ack, Some(self.now.mono + ACK_DELAY));
@@ -407,24 +377,10 @@ impl Client {
         self.outputs.push_back(ClientOutput::Send { frame });
     }
 
-    fn command(&mut self, request: impl Into<Request>) -> Result<Handle, ApiMisuse> {
-        self.give(request.into(), true, false)
-    }
-
-    /// Gives a command of the client's own.
-    fn give_unasked(&mut self, request: impl Into<Request>) -> Result<Handle, ApiMisuse> {
-        self.give(request.into(), false, false)
-    }
-
-    fn give(&mut self, request: Request, asked: bool, keyed: bool) -> Result<Handle, ApiMisuse> {
-        let limit = self.config.limits.pending;
-        if self.pending.len() >= limit {
-            return Err(ApiMisuse::TooManyPending { limit });
-        }
-        self.last_handle += 1;
-        let handle = Handle(self.last_handle);
+    /// Gives a command, which is sent until it is answered.
+    fn give(&mut self, request: impl Into<Request>, origin: Origin) -> Result<Handle, ApiMisuse> {
         let id = self.entropy.ulid(self.now.utc);
-        self.pending.insert(handle, Pending { id, request, sent: false, asked, keyed });
+        let handle = self.commands.add(id, request.into(), origin, self.config.limits.pending)?;
         self.send_pending();
         Ok(handle)
     }
@@ -434,55 +390,21 @@ impl Client {
         if self.reconnector.state != ReconnectState::Open {
             return;
         }
-        let unsent: Vec<(ulid::Ulid, Request)> = self
-            .pending
-            .values_mut()
-            .filter_map(|pending| {
-                let sent = core::mem::replace(&mut pending.sent, true);
-                (!sent).then(|| (pending.id, pending.request.clone()))
-            })
-            .collect();
         let session = self.identity.as_ref().map(|me| me.session.clone());
-        for (id, request) in unsent {
+        for (id, request) in self.commands.take_unsent() {
             self.write(id, session.as_ref(), &request);
         }
         if self.identity.as_ref().is_some_and(|me| !me.server.acknowledges_cancels()) {
-            self.take_cancels();
-        }
-    }
-
-    /// No acknowledgement will come: what was sent counts as taken.
-    fn take_cancels(&mut self) {
-        let is_cancel =
-            |_: &Handle, pending: &mut Pending| matches!(pending.request, Request::Command(Command::Cancel(_)));
-        for (handle, pending) in self.pending.extract_if(.., is_cancel).collect::<Vec<_>>() {
-            if let Request::Command(Command::Cancel(cancel)) = pending.request {
-                let job = cancel.target.id().clone();
+            // No acknowledgement will come: what was sent counts as taken.
+            for (handle, job) in self.commands.take_cancels() {
                 self.tell(ClientEvent::CancelTaken { handle: Some(handle), job });
             }
         }
     }
 
-    /// Whether one more job may be followed: each submit without an answer
-    /// will bring one.
-    fn check_followed(&self) -> Result<(), ApiMisuse> {
-        let limit = self.config.limits.followed;
-        let submits =
-            self.pending.values().filter(|p| p.asked && matches!(p.request, Request::Command(Command::Submit(..))));
-        let room = self.followed.len() + submits.count() < limit;
-        room.then_some(()).ok_or(ApiMisuse::TooManyFollowed { limit })
-    }
-
     fn tell(&mut self, event: ClientEvent) {
         self.outputs.push_back(ClientOutput::Event(event));
     }
-}
-
-/// The last number that may be acknowledged: what waits for the acceptance of
-/// its job is asked for again if there gets to be too much of it.
-fn acknowledgeable(me: &Identity, early: &[Early]) -> u64 {
-    let first = early.iter().filter_map(|early| early.seq).min();
-    first.map_or(me.last_seq, |first| me.last_seq.min(first.saturating_sub(1)))
 }
 
 /// An accepted session, to give commands on. Every command gives a
@@ -510,10 +432,10 @@ impl Session<'_> {
 
     fn invoke(&mut self, mut submit: Submit, invocation: Invocation) -> Result<Handle, ApiMisuse> {
         let client = &mut *self.client;
-        let keyed = submit.key.is_some();
+        let origin = if submit.key.is_some() { Origin::ApplicationWithKey } else { Origin::Application };
         submit.key.get_or_insert_with(|| IdempotencyKey::from_ulid(client.entropy.ulid(client.now.utc)));
-        client.check_followed()?;
-        client.give(Request::Command(Command::Submit(submit, invocation)), true, keyed)
+        self.check_followed()?;
+        self.client.give(Command::Submit(submit, invocation), origin)
     }
 
     /// Cancels a job of this session.
@@ -522,7 +444,7 @@ impl Session<'_> {
     ///
     /// `TooManyPending`.
     pub fn cancel(&mut self, job: WireId, reason: Option<String>) -> Result<Handle, ApiMisuse> {
-        self.client.command(Command::cancel(job, reason))
+        self.client.give(Command::cancel(job, reason), Origin::Application)
     }
 
     /// Lists jobs.
@@ -532,7 +454,7 @@ impl Session<'_> {
     /// `TooManyPending`, or `NotNegotiated`.
     pub fn list(&mut self, query: ListQuery) -> Result<Handle, ApiMisuse> {
         self.needs(Feature::ListJobs)?;
-        self.client.command(SessionRequest::List(query))
+        self.client.give(SessionRequest::List(query), Origin::Application)
     }
 
     /// Watches a job.
@@ -543,12 +465,12 @@ impl Session<'_> {
     pub fn watch(&mut self, watch: Watch) -> Result<Handle, ApiMisuse> {
         self.needs(Feature::WatchJobs)?;
         let job = watch.job.clone();
-        if !self.client.followed.contains_key(&job) {
-            self.client.check_followed()?;
+        if !self.client.followed.has(&job) {
+            self.check_followed()?;
         }
-        let handle = self.client.command(Command::Watch(watch))?;
+        let handle = self.client.give(Command::Watch(watch), Origin::Application)?;
         // Some runtimes replay before they answer: be ready.
-        self.client.followed.entry(job).or_insert_with(Follow::new);
+        self.client.followed.follow(job);
         Ok(handle)
     }
 
@@ -567,12 +489,20 @@ impl Session<'_> {
     /// `TooManyPending`.
     pub fn close(&mut self, reason: Option<String>) -> Result<Handle, ApiMisuse> {
         let open = self.client.reconnector.state == ReconnectState::Open;
-        let handle = self.client.command(SessionRequest::Close { reason, answered: true })?;
+        let handle = self.client.give(SessionRequest::Close { reason, answered: true }, Origin::Application)?;
         if !open {
             self.client.outputs.push_back(ClientOutput::Disconnect);
             self.client.end(SessionEnd::Closed);
         }
         Ok(handle)
+    }
+
+    /// Whether one more job may be followed: each submit without an answer
+    /// will bring one.
+    fn check_followed(&self) -> Result<(), ApiMisuse> {
+        let limit = self.client.config.limits.followed;
+        let room = self.client.followed.len() + self.client.commands.submits() < limit;
+        room.then_some(()).ok_or(ApiMisuse::TooManyFollowed { limit })
     }
 
     fn needs(&self, feature: Feature) -> Result<(), ApiMisuse> {

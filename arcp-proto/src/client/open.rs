@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::time::Duration;
 
+use super::commands::Origin;
 use super::{Handle, Session};
 use crate::error::ApiMisuse;
 use crate::id::WireId;
@@ -91,11 +92,10 @@ impl<'a> OpenSession<'a> {
         if deadline > LONGEST_DEADLINE {
             return Err(ApiMisuse::Argument("a cancel's deadline is at most ten minutes"));
         }
-        self.session.client.command(Command::Cancel(Cancel {
-            target: Target::Job(job),
-            reason,
-            deadline: Some(deadline),
-        }))
+        self.session.client.give(
+            Command::Cancel(Cancel { target: Target::Job(job), reason, deadline: Some(deadline) }),
+            Origin::Application,
+        )
     }
 
     /// Cancels every job of this session, then the session itself.
@@ -108,7 +108,7 @@ impl<'a> OpenSession<'a> {
             return Err(ApiMisuse::NotAccepted);
         };
         let target = Target::Session(me.session.clone());
-        self.session.client.command(Command::Cancel(Cancel { target, reason, deadline: None }))
+        self.session.client.give(Command::Cancel(Cancel { target, reason, deadline: None }), Origin::Application)
     }
 
     /// Has something said back (RFC §6.2). `ClientEvent::Echoed` follows.
@@ -117,7 +117,7 @@ impl<'a> OpenSession<'a> {
     ///
     /// `TooManyPending`.
     pub fn echo(&mut self, nonce: Option<String>) -> Result<Handle, ApiMisuse> {
-        self.session.client.command(SessionRequest::Echo { nonce })
+        self.session.client.give(SessionRequest::Echo { nonce }, Origin::Application)
     }
 
     /// Sends a message of an extension. There is no answer unless the

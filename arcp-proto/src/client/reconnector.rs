@@ -40,6 +40,20 @@ pub enum ClientTimer {
     Ack,
 }
 
+impl ClientTimer {
+    const ALL: [ClientTimer; 4] =
+        [ClientTimer::Reconnect, ClientTimer::OpenTimeout, ClientTimer::Heartbeat, ClientTimer::Ack];
+
+    /// Whether it says that the runtime has said nothing for too long: what the
+    /// driver still holds may prove the contrary.
+    fn judges_silence(self) -> bool {
+        match self {
+            ClientTimer::OpenTimeout | ClientTimer::Heartbeat => true,
+            ClientTimer::Reconnect | ClientTimer::Ack => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Reconnector {
     pub(super) state: ReconnectState,
@@ -84,17 +98,17 @@ impl Reconnector {
     }
 
     pub(super) fn next(&self) -> Option<(Timestamp, ClientTimer)> {
-        const ALL: [ClientTimer; 4] =
-            [ClientTimer::Reconnect, ClientTimer::OpenTimeout, ClientTimer::Heartbeat, ClientTimer::Ack];
-        ALL.into_iter().filter_map(|timer| Some((self.deadlines[timer as usize]?, timer))).min()
+        ClientTimer::ALL.into_iter().filter_map(|timer| Some((self.deadlines[timer as usize]?, timer))).min()
     }
 
-    /// Takes the earliest timer that is due.
-    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<ClientTimer> {
-        let (at, timer) = self.next()?;
-        if at > now {
-            return None;
-        }
+    /// Takes a timer that is due; one that judges silence only once everything
+    /// was heard that had arrived by its time.
+    pub(super) fn pop_due(&mut self, now: Timestamp, heard: Timestamp) -> Option<ClientTimer> {
+        let is_due = |timer: &ClientTimer| {
+            let until = if timer.judges_silence() { heard } else { now };
+            self.deadlines[*timer as usize].is_some_and(|at| at <= until)
+        };
+        let timer = ClientTimer::ALL.into_iter().filter(is_due).min_by_key(|timer| self.deadlines[*timer as usize])?;
         self.set(timer, None);
         Some(timer)
     }

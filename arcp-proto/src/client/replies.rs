@@ -1,15 +1,15 @@
 //! What a client does with what a runtime says.
 
 use alloc::string::{String, ToString as _};
-use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::follow::Follow;
-use super::io::{ClientEvent, ClientOutput, Handle, SessionEnd};
+use super::commands::{Origin, Pending};
+use super::follow::Early;
+use super::io::{ClientEvent, ClientOutput, SessionEnd};
 use super::reconnector::{ClientTimer, ReconnectState};
-use super::{Client, Early, Identity, Pending};
+use super::{Client, Identity};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{WireId, prefixed};
+use crate::id::WireId;
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::Feature;
 use crate::model::reply::{
@@ -75,7 +75,10 @@ impl Client {
                 let job = job.unwrap_or_else(|| target.id().clone());
                 let of_job =
                     |r: &Request| matches!(r, Request::Command(Command::Cancel(cancel)) if *cancel.target.id() == job);
-                let handle = self.answered(self.request_of(request.as_ref(), id), of_job).map(|(handle, _)| handle);
+                let handle = self
+                    .commands
+                    .answered(self.commands.request_of(request.as_ref(), id), of_job)
+                    .map(|(handle, _)| handle);
                 self.tell(ClientEvent::CancelTaken { handle, job });
             }
             Reply::Command(CommandReply::Watching(watching)) => self.on_watching(watching, id),
@@ -87,13 +90,13 @@ impl Client {
     fn on_session_reply(&mut self, reply: SessionReply, id: &WireId) {
         match reply {
             SessionReply::Refresh { .. } => {
-                if let Some(proof) = self.proof(None) {
+                if let Some(proof) = self.config.proof(None) {
                     self.send(&Request::Handshake(HandshakeRequest::Authenticate(proof)));
                 }
             }
             SessionReply::Evicted { code, reason } => self.on_evicted(&code, reason),
             SessionReply::Echo { nonce, request } => {
-                if let Some((handle, _)) = self.answered(self.named(request.as_ref()), |r| {
+                if let Some((handle, _)) = self.commands.answered(self.commands.named(request.as_ref()), |r| {
                     matches!(r, Request::Session(SessionRequest::Echo { .. }))
                 }) {
                     self.tell(ClientEvent::Echoed { handle, nonce });
@@ -103,7 +106,9 @@ impl Client {
             SessionReply::Ping { nonce, .. } => self.send(&Request::Session(SessionRequest::Pong { nonce })),
             SessionReply::Jobs(page) => {
                 let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::List(_)));
-                if let Some((handle, _)) = self.answered(self.request_of(page.request.as_ref(), id), asked) {
+                if let Some((handle, _)) =
+                    self.commands.answered(self.commands.request_of(page.request.as_ref(), id), asked)
+                {
                     self.tell(ClientEvent::Jobs { handle, page });
                 }
             }
@@ -119,39 +124,18 @@ impl Client {
 
     fn on_watching(&mut self, watching: Watching, id: &WireId) {
         let of_job = |r: &Request| matches!(r, Request::Command(Command::Watch(asked)) if asked.job == watching.job);
-        let Some((handle, pending)) = self.answered(self.request_of(watching.request.as_ref(), id), of_job) else {
+        let Some((handle, pending)) =
+            self.commands.answered(self.commands.request_of(watching.request.as_ref(), id), of_job)
+        else {
             return;
         };
-        if let Some(followed) = self.followed.get_mut(&watching.job) {
-            followed.events = followed.events.max(watching.from);
-            followed.confirmed = true;
+        if let Some(submit) = self.followed.confirm(&watching.job, watching.from) {
+            // Without it the job is still watched; only its cancel is lost.
+            let _ = self.give(Command::Submit(submit, Invocation::default()), Origin::Client);
         }
-        self.reclaim(&watching.job);
-        if pending.asked {
+        if pending.is_asked() {
             self.tell(ClientEvent::Watching { handle, watching });
         }
-    }
-
-    /// Takes the command an answer belongs to: the one it names, else the
-    /// oldest of its kind.
-    fn answered(&mut self, named: Option<Handle>, kind: impl Fn(&Request) -> bool) -> Option<(Handle, Pending)> {
-        let handle = named.or_else(|| {
-            let oldest = self.pending.iter().find(|(_, pending)| pending.sent && kind(&pending.request));
-            oldest.map(|(handle, _)| *handle)
-        })?;
-        Some((handle, self.pending.remove(&handle)?))
-    }
-
-    /// The command that an answer names, or whose id it bears: some runtimes
-    /// answer under the id of the request.
-    fn request_of(&self, request: Option<&WireId>, id: &WireId) -> Option<Handle> {
-        self.named(request).or_else(|| self.named(Some(id)))
-    }
-
-    fn named(&self, request: Option<&WireId>) -> Option<Handle> {
-        let request = request?;
-        let found = self.pending.iter().find(|(_, pending)| prefixed("msg_", pending.id) == request.as_str());
-        found.map(|(handle, _)| *handle)
     }
 
     /// A session was accepted. Where an earlier one is claimed afterwards,
@@ -180,7 +164,7 @@ impl Client {
 
     /// A runtime that wants more proof gets it, if there is any.
     fn on_challenge(&mut self, challenge: Challenge) {
-        let proof = self.proof(Some(challenge.nonce));
+        let proof = self.config.proof(Some(challenge.nonce));
         match proof.filter(|_| self.reconnector.state == ReconnectState::Opening) {
             Some(proof) => self.send(&Request::Handshake(HandshakeRequest::Authenticate(proof))),
             None => {
@@ -198,7 +182,7 @@ impl Client {
             return self.drop_transport("the runtime heard nothing from us for two heartbeats");
         }
         self.outputs.push_back(ClientOutput::Disconnect);
-        if self.closing() {
+        if self.commands.is_closing() {
             return self.end(SessionEnd::Closed);
         }
         self.end(SessionEnd::Goodbye(reason));
@@ -236,69 +220,40 @@ impl Client {
             capabilities: opened.capabilities,
             resumed,
         });
-        for pending in self.pending.values_mut() {
-            pending.sent = false;
-        }
+        self.commands.send_again();
         if reopened {
-            self.early.clear();
-            self.bring_jobs_over();
+            // The earlier session is gone.
+            for watch in self.followed.bring_over() {
+                let job = watch.job.clone();
+                if self.give(Command::Watch(watch), Origin::Client).is_err() {
+                    self.followed.remove(&job);
+                }
+            }
         }
         self.send_pending();
     }
 
-    /// The earlier session is gone: its jobs are watched from where they
-    /// were left. A key is sent again only for a job the runtime still
-    /// knows: one that lost its memory must not run it a second time.
-    fn bring_jobs_over(&mut self) {
-        let jobs: Vec<(WireId, u64)> = self.followed.iter().map(|(job, f)| (job.clone(), f.events)).collect();
-        for followed in self.followed.values_mut() {
-            followed.reclaim = followed.submit.is_some();
-        }
-        for (job, events) in jobs {
-            let watch = Watch { job: job.clone(), after: Some(events), history: Some(true) };
-            if self.give_unasked(Command::Watch(watch)).is_err() {
-                self.followed.remove(&job);
-            }
-        }
-    }
-
     /// What came while we were away may be gone; what is left of it is not.
     fn watch_the_rest(&mut self, job: &WireId, refusal: &Refusal) -> bool {
-        let (Some(kept), Some(followed)) = (refusal.history_after(), self.followed.get_mut(job)) else {
+        let kept = refusal.history_after();
+        let Some((watch, events)) = kept.and_then(|kept| self.followed.skip_to(job, kept)) else {
             return false;
         };
-        let Some(events) = kept.checked_sub(followed.events).filter(|missed| *missed > 0) else {
-            return false;
-        };
-        followed.events = kept;
-        let watch = Watch { job: job.clone(), after: Some(kept), history: Some(true) };
-        let given = self.give_unasked(Command::Watch(watch)).is_ok();
+        let given = self.give(Command::Watch(watch), Origin::Client).is_ok();
         if given {
             self.tell(ClientEvent::Missed { job: job.clone(), events });
         }
         given
     }
 
-    fn reclaim(&mut self, job: &WireId) {
-        let Some(followed) = self.followed.get_mut(job) else {
-            return;
-        };
-        if !core::mem::take(&mut followed.reclaim) {
-            return;
-        }
-        if let Some(submit) = followed.submit.clone() {
-            // Without it the job is still watched; only its cancel is lost.
-            let _ = self.give_unasked(Command::Submit(submit, Invocation::default()));
-        }
-    }
-
     fn on_accepted(&mut self, accepted: Accepted, trace: Option<&str>, id: &WireId) {
         let by_trace = |r: &Request| matches!(r, Request::Command(Command::Submit(s, _)) if s.trace.as_deref() == trace && trace.is_some());
-        let taken = match self.request_of(accepted.request.as_ref(), id) {
-            Some(named) => self.answered(Some(named), |_| false),
+        let taken = match self.commands.request_of(accepted.request.as_ref(), id) {
+            Some(named) => self.commands.answered(Some(named), |_| false),
             None => self
+                .commands
                 .answered(None, by_trace)
-                .or_else(|| self.answered(None, |r| matches!(r, Request::Command(Command::Submit(..))))),
+                .or_else(|| self.commands.answered(None, |r| matches!(r, Request::Command(Command::Submit(..))))),
         };
         let Some((handle, pending)) = taken else {
             return;
@@ -307,18 +262,19 @@ impl Client {
             return;
         };
         let job = accepted.job.clone();
-        let followed = self.followed.entry(job.clone()).or_insert_with(Follow::new);
+        let followed = self.followed.follow(job.clone());
         followed.submit = Some(submit);
         followed.confirmed = true;
-        if pending.asked {
+        if pending.origin != Origin::Client {
             self.tell(ClientEvent::Submitted { handle, accepted });
             self.deliver_early(&job);
         }
-        let used = pending.keyed && self.identity.as_ref().is_some_and(|me| !me.server.replays_used_keys());
-        if used && self.followed.contains_key(&job) {
+        let used = pending.origin == Origin::ApplicationWithKey
+            && self.identity.as_ref().is_some_and(|me| !me.server.replays_used_keys());
+        if used && self.followed.has(&job) {
             let watch = Watch { job: job.clone(), after: Some(0), history: Some(true) };
             // Without room for it the job's end is still told, if it comes.
-            let _ = self.give_unasked(Command::Watch(watch));
+            let _ = self.give(Command::Watch(watch), Origin::Client);
         }
     }
 
@@ -341,12 +297,12 @@ impl Client {
             me.names_refused = true;
         }
         let answers = self.identity.as_ref().is_none_or(|me| !me.names_refused) && !refusal.is_of_this_project();
-        let taken = match self.request_of(refusal.request.as_ref(), id) {
-            Some(named) => self.answered(Some(named), |_| false),
+        let taken = match self.commands.request_of(refusal.request.as_ref(), id) {
+            Some(named) => self.commands.answered(Some(named), |_| false),
             None if refusal.request.is_some() => None,
-            None => self.answered(None, about).or_else(|| {
+            None => self.commands.answered(None, about).or_else(|| {
                 // Who names no request answers them in order; who does said this unasked.
-                if answers { self.answered(None, |_| true) } else { None }
+                if answers { self.commands.answered(None, |_| true) } else { None }
             }),
         };
         match taken {
@@ -358,16 +314,18 @@ impl Client {
             }
             Some((handle, pending)) => {
                 if let Request::Command(Command::Watch(watch)) = &pending.request {
-                    if !pending.asked && self.watch_the_rest(&watch.job, &refusal) {
+                    if !pending.is_asked() && self.watch_the_rest(&watch.job, &refusal) {
                         return;
                     }
                     refusal.job.get_or_insert_with(|| watch.job.clone());
                     // A job that is shown to this session already stays with it.
-                    if !pending.asked || self.followed.get(&watch.job).is_some_and(|followed| !followed.confirmed) {
+                    if pending.is_asked() {
+                        self.followed.remove_unconfirmed(&watch.job);
+                    } else {
                         self.followed.remove(&watch.job);
                     }
                 }
-                let handle = pending.asked.then_some(handle);
+                let handle = pending.is_asked().then_some(handle);
                 self.tell(ClientEvent::Refused { handle, refusal });
             }
             None => self.tell(ClientEvent::Refused { handle: None, refusal }),
@@ -393,7 +351,7 @@ impl Client {
 
     fn on_goodbye(&mut self, reason: Option<String>) {
         self.outputs.push_back(ClientOutput::Disconnect);
-        if self.closing() {
+        if self.commands.is_closing() {
             return self.end(SessionEnd::Closed);
         }
         let reason = reason.unwrap_or_else(|| "no reason was given".to_string());
@@ -416,8 +374,17 @@ impl Client {
             let refusal = Refusal { job: Some(job), ..Refusal::of(RefusedKind::Job, about, None) };
             return self.on_refused(refusal, None, id);
         }
-        if self.is_early(&job) {
-            return self.keep_early(Early { job, seq, at, event });
+        // After a resume, the events of a job may come before the acceptance
+        // that was lost with the old connection: they wait for it.
+        if !self.followed.has(&job) && self.commands.awaits_acceptance() {
+            let Err(first) = self.followed.keep_early(Early { job, seq, at, event }, self.config.limits.early) else {
+                return;
+            };
+            // Better to ask for them again than to forget some.
+            if let (Some(me), Some(first)) = (&mut self.identity, first) {
+                me.last_seq = me.last_seq.min(first.saturating_sub(1));
+            }
+            return self.drop_transport("too much came before the acceptance of a job");
         }
         self.deliver(job, seq, at, event);
         self.processed();
@@ -426,7 +393,13 @@ impl Client {
     fn deliver(&mut self, job: WireId, seq: Option<u64>, at: Option<UtcMs>, event: JobEvent) {
         let limit = self.config.limits.result_bytes;
         match event {
-            JobEvent::Ended(terminal) => self.on_job_ended(job, seq, terminal),
+            JobEvent::Ended(terminal) => {
+                if let Some(followed) = self.followed.remove(&job) {
+                    self.commands.drop_cancels_of(&job);
+                    let result = followed.assembly.finish(terminal.result.as_ref());
+                    self.tell(ClientEvent::JobEnded { job, seq: seq.unwrap_or(0), terminal, result });
+                }
+            }
             event @ (JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_)) => {
                 // What comes after the end, or unasked, is nobody's.
                 if let Some(followed) = self.followed.get_mut(&job) {
@@ -440,47 +413,14 @@ impl Client {
         }
     }
 
-    /// After a resume, the events of a job may come before the acceptance
-    /// that was lost with the old connection: they wait for it.
-    fn is_early(&self, job: &WireId) -> bool {
-        !self.followed.contains_key(job)
-            && self.pending.values().any(|p| matches!(p.request, Request::Command(Command::Submit(..))))
-    }
-
-    fn keep_early(&mut self, early: Early) {
-        if self.early.len() < self.config.limits.early {
-            self.early.push(early);
-            return;
-        }
-        // Better to ask for them again than to forget some.
-        let first = self.early.iter().filter_map(|early| early.seq).min();
-        if let (Some(me), Some(first)) = (&mut self.identity, first) {
-            me.last_seq = me.last_seq.min(first.saturating_sub(1));
-        }
-        self.early.clear();
-        self.drop_transport("too much came before the acceptance of a job");
-    }
-
     /// Delivers what came before the acceptance of a job.
     fn deliver_early(&mut self, job: &WireId) {
-        let of_job = |early: &mut Early| early.job == *job;
-        for early in self.early.extract_if(.., of_job).collect::<Vec<_>>() {
+        for early in self.followed.take_early(job) {
             self.deliver(early.job, early.seq, early.at, early.event);
         }
-        if !self.pending.values().any(|p| matches!(p.request, Request::Command(Command::Submit(..)))) {
-            self.early.clear();
+        if !self.commands.awaits_acceptance() {
+            self.followed.drop_early();
         }
-    }
-
-    fn on_job_ended(&mut self, job: WireId, seq: Option<u64>, terminal: Terminal) {
-        let Some(followed) = self.followed.remove(&job) else {
-            return;
-        };
-        // Some runtimes answer a cancel by the end alone.
-        self.pending
-            .retain(|_, pending| !matches!(&pending.request, Request::Command(Command::Cancel(cancel)) if *cancel.target.id() == job));
-        let result = followed.assembly.finish(terminal.result.as_ref());
-        self.tell(ClientEvent::JobEnded { job, seq: seq.unwrap_or(0), terminal, result });
     }
 
     /// Whether a numbered frame is the next one. A gap means that something

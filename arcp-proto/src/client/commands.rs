@@ -1,0 +1,158 @@
+//! Commands without an answer: each is sent once on every connection until its
+//! answer comes.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::io::Handle;
+use crate::error::ApiMisuse;
+use crate::id::{WireId, prefixed};
+use crate::model::request::{Command, Request, SessionRequest};
+
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    pending: BTreeMap<Handle, Pending>,
+    last_handle: u64,
+}
+
+/// A command without an answer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// The message id, the same at every attempt.
+    pub(super) id: ulid::Ulid,
+    pub(super) request: Request,
+    /// Whether it was sent on the present connection.
+    sent: bool,
+    pub(super) origin: Origin,
+}
+
+/// Who gave a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Application,
+    /// The application, a submit with a key that it chose: that may have been
+    /// used.
+    ApplicationWithKey,
+    /// This client, for itself.
+    Client,
+}
+
+impl Pending {
+    /// Whether the application waits for its answer.
+    pub(super) fn is_asked(&self) -> bool {
+        self.origin != Origin::Client
+    }
+}
+
+impl Commands {
+    /// Adds a command, to be sent.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, if `limit` commands wait.
+    pub(super) fn add(
+        &mut self,
+        id: ulid::Ulid,
+        request: Request,
+        origin: Origin,
+        limit: usize,
+    ) -> Result<Handle, ApiMisuse> {
+        if self.pending.len() >= limit {
+            return Err(ApiMisuse::TooManyPending { limit });
+        }
+        self.last_handle += 1;
+        let handle = Handle(self.last_handle);
+        self.pending.insert(handle, Pending { id, request, sent: false, origin });
+        Ok(handle)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.pending.clear();
+    }
+
+    /// There is a new connection: everything is to be sent once more.
+    pub(super) fn send_again(&mut self) {
+        for pending in self.pending.values_mut() {
+            pending.sent = false;
+        }
+    }
+
+    /// What was not sent on this connection; it is now.
+    pub(super) fn take_unsent(&mut self) -> Vec<(ulid::Ulid, Request)> {
+        let unsent = self.pending.values_mut().filter_map(|pending| {
+            let sent = core::mem::replace(&mut pending.sent, true);
+            (!sent).then(|| (pending.id, pending.request.clone()))
+        });
+        unsent.collect()
+    }
+
+    /// Takes the command an answer belongs to: the one it names, else the
+    /// oldest of its kind.
+    pub(super) fn answered(
+        &mut self,
+        named: Option<Handle>,
+        kind: impl Fn(&Request) -> bool,
+    ) -> Option<(Handle, Pending)> {
+        let handle = named.or_else(|| {
+            let oldest = self.pending.iter().find(|(_, pending)| pending.sent && kind(&pending.request));
+            oldest.map(|(handle, _)| *handle)
+        })?;
+        Some((handle, self.pending.remove(&handle)?))
+    }
+
+    /// The command that an answer names, or whose id it bears: some runtimes
+    /// answer under the id of the request.
+    pub(super) fn request_of(&self, request: Option<&WireId>, id: &WireId) -> Option<Handle> {
+        self.named(request).or_else(|| self.named(Some(id)))
+    }
+
+    /// The command of this message id.
+    pub(super) fn named(&self, request: Option<&WireId>) -> Option<Handle> {
+        let request = request?;
+        let found = self.pending.iter().find(|(_, pending)| prefixed("msg_", pending.id) == request.as_str());
+        found.map(|(handle, _)| *handle)
+    }
+
+    /// Takes the largest that was sent, and its size.
+    pub(super) fn take_largest(&mut self, size: impl Fn(&Pending) -> usize) -> Option<(usize, Handle, Pending)> {
+        let sent = self.pending.iter().filter(|(_, pending)| pending.sent);
+        let (bytes, handle) = sent.map(|(handle, pending)| (size(pending), *handle)).max_by_key(|(bytes, _)| *bytes)?;
+        Some((bytes, handle, self.pending.remove(&handle)?))
+    }
+
+    /// Takes every cancel, with what it cancels.
+    pub(super) fn take_cancels(&mut self) -> Vec<(Handle, WireId)> {
+        let is_cancel =
+            |_: &Handle, pending: &mut Pending| matches!(pending.request, Request::Command(Command::Cancel(_)));
+        let taken = self.pending.extract_if(.., is_cancel).filter_map(|(handle, pending)| match pending.request {
+            Request::Command(Command::Cancel(cancel)) => Some((handle, cancel.target.id().clone())),
+            Request::Handshake(_) | Request::Session(_) | Request::Command(_) => None,
+        });
+        taken.collect()
+    }
+
+    /// A job has ended: some runtimes answer a cancel by that alone.
+    pub(super) fn drop_cancels_of(&mut self, job: &WireId) {
+        self.pending
+            .retain(|_, pending| !matches!(&pending.request, Request::Command(Command::Cancel(cancel)) if cancel.target.id() == job));
+    }
+
+    /// How many submits of the application wait: each may bring a job.
+    pub(super) fn submits(&self) -> usize {
+        self.pending.values().filter(|pending| pending.is_asked() && is_submit(&pending.request)).count()
+    }
+
+    /// Whether the acceptance of a job may still come.
+    pub(super) fn awaits_acceptance(&self) -> bool {
+        self.pending.values().any(|pending| is_submit(&pending.request))
+    }
+
+    /// Whether the session is being closed.
+    pub(super) fn is_closing(&self) -> bool {
+        self.pending.values().any(|pending| matches!(pending.request, Request::Session(SessionRequest::Close { .. })))
+    }
+}
+
+fn is_submit(request: &Request) -> bool {
+    matches!(request, Request::Command(Command::Submit(..)))
+}
