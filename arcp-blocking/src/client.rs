@@ -17,6 +17,7 @@ use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
 use arcp_proto::model::request::{ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::runtime::CloseReason;
+use arcp_proto::time::Now;
 use arcp_proto::wire::Family;
 
 use crate::dial::{Closer, Target, Wire};
@@ -300,12 +301,22 @@ struct Open {
 impl Driver {
     fn run(mut self, inbox: &Receiver<Message>) {
         self.input(ClientInput::Tick);
+        // Everything that had arrived by `looked_at` is handed over once the inbox
+        // is empty, or so many messages were taken as it holds.
+        let (mut looked_at, mut taken) = (self.clock.now(), 0);
         while !self.over {
             let wait = self.machine.next_deadline().map_or(Duration::from_secs(3600), |(at, _)| self.clock.until(at));
             match inbox.recv_timeout(wait) {
-                Ok(message) => self.message(message),
-                Err(RecvTimeoutError::Timeout) => self.input(ClientInput::Tick),
+                Ok(message) => {
+                    self.message(message);
+                    taken += 1;
+                }
+                Err(RecvTimeoutError::Timeout) => taken = QUEUE,
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if taken >= QUEUE {
+                self.input_at(looked_at, ClientInput::Tick);
+                (looked_at, taken) = (self.clock.now(), 0);
             }
         }
         self.hang_up();
@@ -399,6 +410,10 @@ impl Driver {
 
     fn input(&mut self, input: ClientInput) {
         let now = self.clock.now();
+        self.input_at(now, input);
+    }
+
+    fn input_at(&mut self, now: Now, input: ClientInput) {
         self.machine.handle(now, input);
         self.drain();
     }

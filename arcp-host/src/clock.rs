@@ -43,6 +43,11 @@ impl Clock {
         Now { mono, utc: self.utc.at(mono, wall()) }
     }
 
+    /// Both times of a moment that has been, as this clock says now.
+    pub(crate) fn at(&self, mono: Timestamp) -> Now {
+        Now { mono, utc: self.utc.of(mono) }
+    }
+
     /// How far the wall clock has jumped ahead (or, negative, back) of UTC as
     /// it is given here, in milliseconds; each jump is told of once.
     pub fn take_jump(&mut self) -> Option<i64> {
@@ -57,7 +62,8 @@ impl Clock {
     }
 }
 
-fn monotonic() -> Timestamp {
+/// Time since the machine was started.
+pub(crate) fn monotonic() -> Timestamp {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let id = rustix::time::ClockId::Boottime;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -106,6 +112,10 @@ impl Utc {
                 self.last = mono;
             }
         }
+        self.of(mono)
+    }
+
+    fn of(&self, mono: Timestamp) -> UtcMs {
         UtcMs(u64::try_from(millis(mono) + self.offset_ms).unwrap_or(0))
     }
 }

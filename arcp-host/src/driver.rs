@@ -55,6 +55,7 @@
 
 mod agents;
 mod commit;
+mod heard;
 mod host;
 mod inbox;
 mod read_back;
@@ -71,11 +72,13 @@ use arcp_proto::id::{ConnId, OpId, Principal};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, unfinished};
+use arcp_proto::time::Now;
 
 pub use self::host::{ExtensionTaker, Host, HostError, Observer};
 pub use self::window::WriteWindow;
 
 use self::commit::Committer;
+use self::heard::Heard;
 use self::inbox::{Mailbox, Message};
 use self::read_back::{ReadBack, Wanted};
 use self::recording::Recording;
@@ -88,9 +91,6 @@ use crate::store::StoreError;
 
 /// Inputs taken from the inbox before connections get their turn.
 const TURN: usize = 1024;
-/// Ticks that are put off in a row because more has arrived than one turn
-/// takes.
-const PATIENCE: u32 = 64;
 
 /// What frames are written to: sockets, pipes, queues in memory. The driver
 /// calls it in the order of what is to be done; nothing in it may wait, and
@@ -135,9 +135,10 @@ pub struct Fenced(pub String);
 
 /// A runtime with everything under it but its sockets.
 ///
-/// One turn of a loop: wait, [`take_inbox`](Self::take_inbox), hand over with
-/// [`handle`](Self::handle) what each connection has received,
-/// [`tick`](Self::tick), write, and hand over the credit of what was written.
+/// One turn of a loop: wait for [`next_wait`](Self::next_wait),
+/// [`take_inbox`](Self::take_inbox), hand over with [`handle`](Self::handle) what
+/// each connection has received, [`tick`](Self::tick), write, and hand over the
+/// credit of what was written.
 ///
 /// Dropping it stops every agent (see [`Runner`]) and commits what is queued.
 pub struct Driver {
@@ -152,10 +153,7 @@ pub struct Driver {
     extensions: Option<ExtensionTaker>,
     messages: Receiver<Message>,
     mailbox: Arc<Mailbox>,
-    /// Whether the inbox held more than a turn takes.
-    more: bool,
-    /// Ticks in a row that were put off.
-    put_off: u32,
+    heard: Heard,
     store_error: Option<StoreError>,
     fenced: Option<Fenced>,
 }
@@ -220,8 +218,7 @@ impl Driver {
             extensions,
             messages,
             mailbox,
-            more: false,
-            put_off: 0,
+            heard: Heard::new(now),
             store_error: None,
             fenced: None,
         })
@@ -251,38 +248,43 @@ impl Driver {
     pub fn take_inbox(&mut self, sockets: &mut impl Sockets) -> Result<(), Fenced> {
         self.is_alive()?;
         self.mailbox.listen();
-        self.more = true;
         for _ in 0..TURN {
             let Ok(message) = self.messages.try_recv() else {
-                self.more = false;
+                self.heard.take_all();
                 break;
             };
+            self.heard.take_up_to(self.clock.at(message.arrived));
             self.take(message)?;
         }
         self.drain(sockets)
     }
 
     /// Lets time pass, where a deadline is due. A deadline may be about
-    /// silence, so this comes after everything that had arrived: say with
-    /// `all_heard` whether it was handed over. If not, the tick is put off, but
-    /// not for ever.
+    /// silence, which is judged as of the moment when the loop began to wait:
+    /// whatever had arrived by then was handed over in this turn, and what came
+    /// while the turn was held up is heard first. Say with `all_heard` whether
+    /// that is so; if not, the tick is put off, but not for ever.
     ///
     /// # Errors
     ///
     /// As [`handle`](Self::handle).
     pub fn tick(&mut self, all_heard: bool, sockets: &mut impl Sockets) -> Result<(), Fenced> {
-        self.put_off = if all_heard && !self.more { 0 } else { self.put_off + 1 };
-        if self.until_deadline() == Some(Duration::ZERO) && (self.put_off == 0 || self.put_off > PATIENCE) {
-            self.put_off = 0;
-            return self.handle(Input::Tick, sockets);
-        }
-        self.is_alive()
+        self.is_alive()?;
+        let heard = self.heard.judge(all_heard);
+        let due = self.until_deadline() == Some(Duration::ZERO);
+        let Some(heard) = heard.filter(|_| due) else {
+            return Ok(());
+        };
+        self.input_at(heard, Input::Tick);
+        self.drain(sockets)
     }
 
     /// How long to wait at most before the next turn; `None`: until there is
-    /// something to do.
-    pub fn next_wait(&self) -> Option<Duration> {
-        if self.more { Some(Duration::ZERO) } else { self.until_deadline() }
+    /// something to do. To be called right before each wait, and before it is
+    /// looked which sockets have something: silence is judged as of then.
+    pub fn next_wait(&mut self) -> Option<Duration> {
+        self.heard.wait_from(self.clock.now());
+        if self.heard.has_more() { Some(Duration::ZERO) } else { self.until_deadline() }
     }
 
     /// Where other threads put inputs, such as [`Input::Operator`].
@@ -333,13 +335,14 @@ impl Driver {
     }
 
     fn take(&mut self, message: Message) -> Result<(), Fenced> {
-        let Message { input, error } = message;
+        let Message { input, error, arrived } = message;
         match error {
             Some(error) => self.store_failed(error)?,
             None if matches!(input, Input::Persisted { .. }) => self.store_error = None,
             None => {}
         }
-        self.input(input);
+        let arrived = self.clock.at(arrived);
+        self.input_at(arrived, input);
         Ok(())
     }
 
@@ -357,9 +360,14 @@ impl Driver {
         self.is_alive()
     }
 
+    /// Hands over what arrives now.
     fn input(&mut self, input: Input) {
-        self.runner.takes(&input);
         let now = self.clock.now();
+        self.input_at(now, input);
+    }
+
+    fn input_at(&mut self, arrived: Now, input: Input) {
+        self.runner.takes(&input);
         if let Some(jump) = self.clock.take_jump() {
             let seconds = jump / 1000;
             log(format_args!(
@@ -368,9 +376,9 @@ impl Driver {
             ));
         }
         if let Some(recording) = &mut self.recording {
-            recording.input(now, &input);
+            recording.input(arrived, &input);
         }
-        self.runtime.handle(now, input);
+        self.runtime.handle(arrived, input);
     }
 
     /// Does everything the core asks for. What was given for durability is

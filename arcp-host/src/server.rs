@@ -295,8 +295,9 @@ impl<S: Socket> ServerLoop<S> {
     }
 
     /// How long to wait at most before the next turn; `None`: until something is
-    /// ready.
-    pub fn next_wait(&self) -> Option<Duration> {
+    /// ready. To be called right before each wait, as that of the [`Driver`].
+    pub fn next_wait(&mut self) -> Option<Duration> {
+        let driver = self.driver.next_wait();
         if self.has_work() {
             return Some(Duration::ZERO);
         }
@@ -305,7 +306,7 @@ impl<S: Socket> ServerLoop<S> {
         let others = [ours, self.drain.until, self.accept_at];
         let local =
             others.into_iter().flatten().min().map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
-        self.driver.next_wait().into_iter().chain(local).min()
+        driver.into_iter().chain(local).min()
     }
 
     /// Does everything there is to do without waiting. `all_heard` says whether

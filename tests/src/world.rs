@@ -124,6 +124,8 @@ pub struct World {
     /// The latest arrival per connection and direction: links keep order.
     arrivals: BTreeMap<(ConnId, bool), Timestamp>,
     wires: BTreeMap<ConnId, Wire>,
+    /// While the driver is held: what has arrived, and when.
+    held: Option<Vec<(Now, Input)>>,
     nodes: Vec<Node>,
     /// What clients of ours speak from now on.
     pub family: Family,
@@ -184,6 +186,7 @@ impl World {
             order: 0,
             arrivals: BTreeMap::new(),
             wires: BTreeMap::new(),
+            held: None,
             nodes: Vec::new(),
             family: Family::Hello,
             credentials_until: BTreeMap::new(),
@@ -257,13 +260,32 @@ impl World {
         (z ^ (z >> 31)) % bound.max(1)
     }
 
-    /// Hands one input to the runtime now.
+    /// Hands one input to the runtime now, or once its driver is no longer held.
     pub fn input(&mut self, input: Input) {
+        match &mut self.held {
+            Some(held) => held.push((self.now, input)),
+            None => self.hand_over(self.now, input),
+        }
+    }
+
+    /// The runtime's driver is held for a span, as on a machine that sleeps, while
+    /// the others go on. Afterwards it hands over what has arrived, then lets time
+    /// pass.
+    pub fn hold(&mut self, span: Duration) {
+        self.held = Some(Vec::new());
+        self.run_for(span);
+        for (arrived, input) in self.held.take().unwrap_or_default() {
+            self.hand_over(arrived, input);
+        }
+        self.tick();
+    }
+
+    fn hand_over(&mut self, arrived: Now, input: Input) {
         self.oracle.input(&input);
-        self.recorder.input(self.now, &input);
-        self.runtime.handle(self.now, input);
+        self.recorder.input(arrived, &input);
+        self.runtime.handle(arrived, input);
         if let Some(deadline) = self.runtime.next_deadline() {
-            assert!(deadline.at > self.now.mono, "the deadline for {:?} has passed already", deadline.reason);
+            assert!(deadline.at > arrived.mono, "the deadline for {:?} has passed already", deadline.reason);
         }
         while let Some(output) = self.runtime.poll_output() {
             self.oracle.output(&output);
@@ -534,7 +556,8 @@ impl World {
 
     fn next_timer(&self) -> Option<Timestamp> {
         let clients = self.nodes.iter().filter_map(|node| node.client.next_deadline().map(|(at, _)| at));
-        clients.chain(self.runtime.next_deadline().map(|deadline| deadline.at)).min()
+        let runtime = self.runtime.next_deadline().filter(|_| self.held.is_none());
+        clients.chain(runtime.map(|deadline| deadline.at)).min()
     }
 
     fn advance(&mut self, at: Timestamp) {
@@ -544,7 +567,8 @@ impl World {
 
     /// Lets everybody whose deadline has come know the time.
     fn tick(&mut self) {
-        if self.runtime.next_deadline().is_some_and(|deadline| deadline.at <= self.now.mono) {
+        let due = self.runtime.next_deadline().is_some_and(|deadline| deadline.at <= self.now.mono);
+        if due && self.held.is_none() {
             self.input(Input::Tick);
         }
         for at in 0..self.nodes.len() {

@@ -552,6 +552,18 @@ fn a_silent_runtime_is_noticed_and_left() {
 }
 
 #[test]
+fn a_client_that_was_held_hears_what_has_arrived_before_it_calls_the_runtime_silent() {
+    let mut alone = Alone::connected(|_| {});
+    alone.now.mono = alone.now.mono + Duration::from_secs(300);
+    let payload = json!({"nonce": "n", "sent_at": "2026-01-01T00:00:00Z"});
+    alone.hear(json!({"type": "session.ping", "payload": payload}));
+    alone.input(ClientInput::Tick);
+    let lost = |event: &ClientEvent| matches!(event, ClientEvent::Reconnecting { .. });
+    assert!(!alone.told.iter().any(lost), "{:?}", alone.told);
+    assert!(alone.sent.iter().any(|frame| frame["type"] == "session.pong"), "{:?}", alone.sent);
+}
+
+#[test]
 fn b66_events_that_come_before_their_acceptance_in_too_great_a_number_are_asked_for_again() {
     let mut alone = Alone::connected(|config| config.limits.early = 3);
     alone.submit("1");

@@ -392,6 +392,39 @@ fn a_driver_may_move_to_another_thread() {
 }
 
 #[test]
+fn who_speaks_while_the_loop_is_held_is_not_silent_and_who_does_not_is() {
+    let mut looped = Loop::start(Failing::default(), |mut host| {
+        host.config.timing.handshake_timeout = Duration::from_millis(50);
+        host
+    });
+    let open = |conn| Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
+    for conn in 2.. {
+        looped.driver.handle(open(ConnId(conn)), &mut looped.peer).expect("the store works");
+        let wait = looped.driver.next_wait().expect("it has to speak in time");
+        let began = Instant::now();
+        // The loop is held between looking what there is and its tick.
+        while began.elapsed() <= wait {
+            std::thread::park_timeout(wait);
+        }
+        looped.driver.tick(true, &mut looped.peer).expect("the store works");
+        if wait.is_zero() {
+            // This machine was too slow: it was late before the loop waited.
+            looped.peer.closed = false;
+            continue;
+        }
+        assert!(!looped.peer.closed, "it may have spoken meanwhile");
+        break;
+    }
+    // It has not: that is seen in the next turn.
+    let began = Instant::now();
+    while !looped.peer.closed {
+        assert!(began.elapsed() < PATIENCE, "it stays");
+        looped.driver.next_wait();
+        looped.driver.tick(true, &mut looped.peer).expect("the store works");
+    }
+}
+
+#[test]
 fn a_deadline_is_put_off_while_more_has_arrived_but_not_for_ever() {
     let mut looped = Loop::start(Failing::default(), |mut host| {
         host.config.timing.handshake_timeout = Duration::from_millis(1);

@@ -192,6 +192,54 @@ fn b61_a_peer_is_lost_after_two_silent_intervals_and_its_jobs_live_on() {
 }
 
 #[test]
+fn a_peer_that_nobody_could_ask_while_the_driver_was_held_is_asked_before_it_is_lost() {
+    let mut world = World::seeded(12);
+    let (mut lively, _) = Raw::hello(&mut world, "tok-a");
+    let (silent, _) = Raw::hello(&mut world, "tok-b");
+    world.run_for(Duration::from_secs(5));
+    let before = world.now().mono;
+    world.hold(Duration::from_secs(300));
+    let ping = lively.expect(&mut world, "session.ping");
+    lively.send(&mut world, "session.pong", json!({"ping_nonce": ping["payload"]["nonce"]}));
+    world.run_for(Duration::from_secs(29));
+    assert!(!lively.is_closed(&world) && !silent.is_closed(&world), "an interval to answer");
+    world.run_for(Duration::from_secs(2));
+    assert!(!lively.is_closed(&world), "it has answered");
+    assert_eq!(world.close_reason(silent.conn), Some(CloseReason::HeartbeatLost));
+    assert!(world.now().mono.since(before) < Duration::from_secs(335));
+    world.finish();
+}
+
+#[test]
+fn what_waits_while_the_driver_is_held_arrived_when_it_did() {
+    let mut world = World::seeded(12);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.send(&mut world, "job.submit", json!({"agent": "slow", "input": {"ticks": 1}}));
+    let sent = world.now().utc;
+    world.hold(Duration::from_secs(20));
+    let accepted = raw.expect(&mut world, "job.accepted");
+    let at = accepted["payload"]["accepted_at"].as_str().and_then(UtcMs::parse).expect("a time");
+    assert!(at.0 - sent.0 <= 10, "accepted at {at}, sent at {sent}");
+    raw.until_end(&mut world);
+    world.finish();
+}
+
+#[test]
+fn silence_is_judged_as_of_the_tick_however_late_that_is_handed_over() {
+    let at = |seconds: u64| Now { mono: Timestamp(seconds * 1_000_000), utc: UtcMs(1_767_225_600_000) };
+    let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+    let mut runtime = Runtime::new(Config::new("t", "1"), seeds, at(0)).expect("the configuration works");
+    let open = |conn| Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
+    runtime.handle(at(0), open(ConnId(1)));
+    // This one comes while the driver is held; what the first said meanwhile is not handed over yet.
+    runtime.handle(at(12), open(ConnId(2)));
+    runtime.handle(at(9), Input::Tick);
+    assert_eq!(runtime.stats().connections, 2, "by then it had a second left");
+    runtime.handle(at(12), Input::Tick);
+    assert_eq!(runtime.stats().connections, 1, "it has said nothing");
+}
+
+#[test]
 fn a_peer_without_heartbeat_is_not_killed_for_silence() {
     let mut world = World::seeded(13);
     let mut raw = Raw::connect(&mut world);

@@ -91,7 +91,7 @@ impl Committer {
             // A store thread that is gone is a store that fails.
             By::Thread(thread) => {
                 let gone = thread.send(group).is_err();
-                gone.then_some(Message { input: Input::PersistFailed { from }, error: None })
+                gone.then(|| Message::new(Input::PersistFailed { from }, None))
             }
         }
     }
@@ -103,7 +103,7 @@ fn outcome(result: Result<(), StoreError>, group: &[Batch]) -> Message {
         Ok(()) => Input::Persisted { up_to: group.last().map_or(LogPos(0), Batch::last) },
         Err(_) => Input::PersistFailed { from: group.first().map_or(LogPos(0), |batch| batch.first) },
     };
-    Message { input, error: result.err() }
+    Message::new(input, result.err())
 }
 
 /// Commits whatever is queued as one group. What nobody needs is deleted when

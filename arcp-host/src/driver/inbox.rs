@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
 use arcp_proto::runtime::Input;
+use arcp_proto::time::Timestamp;
 
 use crate::agent::Inbox;
+use crate::clock;
 use crate::store::StoreError;
 
 /// An input, and the error of the store that it comes from, if it does.
@@ -13,6 +15,15 @@ use crate::store::StoreError;
 pub(super) struct Message {
     pub(super) input: Input,
     pub(super) error: Option<StoreError>,
+    /// When it was put into the inbox.
+    pub(super) arrived: Timestamp,
+}
+
+impl Message {
+    /// One that arrives now.
+    pub(super) fn new(input: Input, error: Option<StoreError>) -> Message {
+        Message { input, error, arrived: clock::monotonic() }
+    }
 }
 
 /// Agents, the store, authenticators and operators put inputs in here. What
@@ -46,7 +57,7 @@ impl Mailbox {
 
 impl Inbox for Mailbox {
     fn put(&self, input: Input) {
-        self.post(Message { input, error: None });
+        self.post(Message::new(input, None));
     }
 }
 

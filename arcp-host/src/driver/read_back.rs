@@ -93,7 +93,7 @@ impl Shared {
                 Ok(events) => (Some(events), None),
                 Err(error) => (None, Some(error)),
             };
-            self.mailbox.post(Message { input: Input::Loaded { op, events }, error });
+            self.mailbox.post(Message::new(Input::Loaded { op, events }, error));
         }
     }
 }

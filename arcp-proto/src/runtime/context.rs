@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::config::Config;
 use super::effect::Effect;
-use super::io::{Deadline, EventRecord, Notice, Output, Record};
+use super::io::{Deadline, EventRecord, Input, Notice, Output, Record};
 use super::log::Log;
 use super::timers::{Timer, Timers};
 use crate::entropy::{Entropy, Seeds};
@@ -22,6 +22,9 @@ const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::
 pub(super) struct Context {
     pub(super) config: Config,
     pub(super) now: Now,
+    /// Everything that had arrived by then was handed over: silence is judged as
+    /// of this moment, not of `now`.
+    pub(super) heard: Timestamp,
     pub(super) entropy: Entropy,
     /// Authenticates the cursors of listings.
     pub(super) cursor_key: [u8; 32],
@@ -48,6 +51,7 @@ impl Context {
             cursor_key: entropy.secret_256(),
             config,
             now,
+            heard: now.mono,
             entropy,
             log: Log::default(),
             timers: Timers::default(),
@@ -60,10 +64,18 @@ impl Context {
         })
     }
 
-    /// Clamps time forward.
-    pub(super) fn advance(&mut self, now: Now) {
+    /// Takes the time at which an input arrived, clamped forward.
+    pub(super) fn advance(&mut self, now: Now, input: &Input) {
         self.now.mono = self.now.mono.max(now.mono);
         self.now.utc = self.now.utc.max(now.utc);
+        if matches!(input, Input::Tick) {
+            self.heard = self.heard.max(now.mono);
+        }
+    }
+
+    /// Takes the earliest timer that is due.
+    pub(super) fn pop_due(&mut self) -> Option<Timer> {
+        self.timers.pop_due(self.now.mono, self.heard)
     }
 
     /// Adds a record to what this input gives to the store.

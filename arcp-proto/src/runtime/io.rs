@@ -188,7 +188,7 @@ pub enum Input {
         /// The last position it ever committed.
         last: LogPos,
     },
-    /// Time has passed, and everything that had arrived was handed over.
+    /// Time has passed, and everything was handed over that had arrived by then.
     Tick,
 }
 

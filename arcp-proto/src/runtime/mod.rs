@@ -70,9 +70,11 @@ use session::Sessions;
 /// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
 ///   every `CheckInput` one `InputChecked`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
 ///   nothing.
-/// * A [`Tick`](Input::Tick) comes when everything that had arrived was handed
-///   over: nobody is taken to be silent before.
-/// * Time is clamped forward: an earlier `now` counts as the last one.
+/// * `now` is when the input arrived, which may be before it is handed over.
+///   Time is clamped forward: an earlier `now` counts as the last one.
+/// * A [`Tick`](Input::Tick) says that everything was handed over that had
+///   arrived by its `now`. Nobody is taken to be silent as of a later moment,
+///   however late it is.
 /// * IO is never done while the runtime is borrowed; the core waits for no
 ///   one.
 ///
@@ -136,8 +138,8 @@ impl Runtime {
 
     /// Takes one input and does everything that follows from it.
     pub fn handle(&mut self, now: Now, input: Input) {
-        self.ctx.advance(now);
-        self.fire_timers(matches!(input, Input::Tick));
+        self.ctx.advance(now, &input);
+        self.fire_timers();
         match input {
             Input::Opened { conn, transport, address, binding, peer } => {
                 let opened = NewConnection { conn, transport, address, binding, peer };
@@ -232,8 +234,8 @@ impl Runtime {
         self.jobs.waits()
     }
 
-    fn fire_timers(&mut self, all_heard: bool) {
-        while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now.mono, all_heard) {
+    fn fire_timers(&mut self) {
+        while let Some(timer) = self.ctx.pop_due() {
             match timer {
                 Timer::Handshake(conn) => self.connections.on_handshake_timeout(&mut self.ctx, conn),
                 Timer::Heartbeat(conn) => self.connections.on_heartbeat(&mut self.ctx, conn),

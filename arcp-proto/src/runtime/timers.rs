@@ -123,14 +123,12 @@ impl Timers {
         self.by_time.first().into_iter().chain(self.silences.first()).min().copied()
     }
 
-    /// Takes the earliest timer that is due; one that judges silence only if
-    /// everything was heard.
-    pub(super) fn pop_due(&mut self, now: Timestamp, all_heard: bool) -> Option<Timer> {
-        let judged = self.silences.first().filter(|_| all_heard);
-        let (at, timer) = self.by_time.first().into_iter().chain(judged).min().copied()?;
-        if at > now {
-            return None;
-        }
+    /// Takes the earliest timer that is due; one that judges silence only once
+    /// everything was heard that had arrived by its time.
+    pub(super) fn pop_due(&mut self, now: Timestamp, heard: Timestamp) -> Option<Timer> {
+        let timed = self.by_time.first().filter(|(at, _)| *at <= now);
+        let judged = self.silences.first().filter(|(at, _)| *at <= heard);
+        let (_, timer) = timed.into_iter().chain(judged).min().copied()?;
         self.clear(timer);
         Some(timer)
     }

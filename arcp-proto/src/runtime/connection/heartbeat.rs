@@ -16,9 +16,11 @@ use crate::wire::View;
 
 #[derive(Debug)]
 pub(super) struct Heartbeat {
-    pub(super) last_received: Timestamp,
+    last_received: Timestamp,
     pub(super) last_sent: Timestamp,
     last_ping: Timestamp,
+    /// The first ping since its peer was heard.
+    unanswered: Option<Timestamp>,
     ping_due: bool,
     /// Whether its peer pings by itself, and silence will mean something.
     pings: bool,
@@ -26,7 +28,24 @@ pub(super) struct Heartbeat {
 
 impl Heartbeat {
     pub(super) fn new(now: Timestamp) -> Heartbeat {
-        Heartbeat { last_received: now, last_sent: now, last_ping: now, ping_due: false, pings: false }
+        Heartbeat {
+            last_received: now,
+            last_sent: now,
+            last_ping: now,
+            unanswered: None,
+            ping_due: false,
+            pings: false,
+        }
+    }
+
+    /// Its peer has said something, or need not have.
+    pub(super) fn heard(&mut self, now: Timestamp) {
+        (self.last_received, self.unanswered) = (now, None);
+    }
+
+    /// When its peer was last heard.
+    pub(super) fn last_received(&self) -> Timestamp {
+        self.last_received
     }
 
     pub(super) fn ping_is_due(&self) -> bool {
@@ -43,11 +62,19 @@ impl Heartbeat {
         self.last_received.min(self.last_sent).max(self.last_ping)
     }
 
-    /// When the next work is due; `pinged`: whether pings are sent to its peer,
-    /// not only expected of it.
+    /// When its peer is lost; `pinged`: whether pings are sent to it, not only
+    /// expected of it. Then it is asked first, and has an interval to answer,
+    /// also where nobody could ask in time.
+    fn lost_at(&self, interval: Duration, pinged: bool) -> Option<Timestamp> {
+        let silent = self.last_received + interval * 2;
+        if pinged { self.unanswered.map(|asked| silent.max(asked + interval)) } else { Some(silent) }
+    }
+
+    /// When the next work is due.
     fn next_at(&self, interval: Duration, pinged: bool) -> Timestamp {
-        let lost = self.last_received + interval * 2;
-        if pinged { lost.min(self.quiet_since() + interval) } else { lost }
+        let ping = pinged.then(|| self.quiet_since() + interval);
+        let next = self.lost_at(interval, pinged).into_iter().chain(ping).min();
+        next.unwrap_or(self.last_received + interval * 2)
     }
 }
 
@@ -63,23 +90,24 @@ impl Connections {
         let (Some(conn), Some(interval)) = (self.by_id.get_mut(&id), ctx.config.timing.heartbeat) else {
             return;
         };
-        let beat = &mut conn.heartbeat;
+        let heartbeat = &mut conn.heartbeat;
         // Who is not read, or waits to be let in, need not be heard.
         if conn.channel.is_paused() || !conn.welcomed {
-            beat.last_received = now;
+            heartbeat.heard(now);
         }
-        if now >= beat.last_received + interval * 2 {
-            let silence = now.since(beat.last_received).as_secs();
+        let pinged = conn.view.is_expected_to_be_heard();
+        if heartbeat.lost_at(interval, pinged).is_some_and(|lost| lost <= ctx.heard) {
+            let silence = ctx.heard.since(heartbeat.last_received).as_secs();
             let message = alloc::format!("nothing was received for {silence} s");
             let lost = Refusal::of(RefusedKind::Session, Violation::new(ErrorCode::HeartbeatLost, message), None);
             return self.dismiss(ctx, id, lost, CloseReason::HeartbeatLost);
         }
-        let pinged = conn.view.is_expected_to_be_heard();
-        if pinged && now >= beat.quiet_since() + interval {
-            beat.ping_due = true;
-            beat.last_ping = now;
+        if pinged && now >= heartbeat.quiet_since() + interval {
+            heartbeat.ping_due = true;
+            heartbeat.last_ping = now;
+            heartbeat.unanswered.get_or_insert(now);
         }
-        ctx.timers.set(Timer::Heartbeat(id), beat.next_at(interval, pinged));
+        ctx.timers.set(Timer::Heartbeat(id), heartbeat.next_at(interval, pinged));
         ctx.ready(id);
     }
 }

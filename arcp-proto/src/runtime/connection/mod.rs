@@ -160,7 +160,7 @@ impl Connections {
     /// not leave, and its session is not being taken from it.
     fn heard(&mut self, ctx: &Context, sessions: &Sessions, id: ConnId) -> Option<&mut Conn> {
         let conn = self.by_id.get_mut(&id).filter(|conn| conn.channel.leaving().is_none())?;
-        conn.heartbeat.last_received = ctx.now.mono;
+        conn.heartbeat.heard(ctx.now.mono);
         let session = conn.session.and_then(|session| sessions.get(session));
         session.is_none_or(|session| !session.is_evicted()).then_some(conn)
     }
@@ -243,7 +243,7 @@ impl Connections {
         let may_be_read = conn.may_be_read(ctx, host_is_full);
         if conn.channel.read(ctx, may_be_read) {
             // The silence of a peer that was not read proves nothing.
-            conn.heartbeat.last_received = ctx.now.mono;
+            conn.heartbeat.heard(ctx.now.mono);
         }
         let waits = !conn.is_done() || conn.heartbeat.ping_is_due() || at.cursor < at.head;
         conn.channel.bound_stall(ctx, waits);
@@ -264,7 +264,7 @@ impl Connections {
         };
         let alive = match reason {
             // Who was lost was last alive when it was last heard.
-            CloseReason::HeartbeatLost => conn.heartbeat.last_received,
+            CloseReason::HeartbeatLost => conn.heartbeat.last_received(),
             CloseReason::Goodbye
             | CloseReason::Refused
             | CloseReason::HandshakeTimeout

@@ -116,8 +116,8 @@ impl Edge {
     /// Takes one input: what happened to a connection that was not handed over,
     /// a verdict that the edge has asked for, or time. Others change nothing.
     pub fn handle(&mut self, now: Now, input: Input) {
-        self.ctx.advance(now);
-        self.fire_timers(matches!(input, Input::Tick));
+        self.ctx.advance(now, &input);
+        self.fire_timers();
         match input {
             Input::Opened { conn, transport, address, binding, peer } => {
                 let opened = NewConnection { conn, transport, address, binding, peer };
@@ -215,8 +215,8 @@ impl Edge {
         self.outputs.push_back(EdgeOutput::HandOver(Box::new(handed)));
     }
 
-    fn fire_timers(&mut self, all_heard: bool) {
-        while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now.mono, all_heard) {
+    fn fire_timers(&mut self) {
+        while let Some(timer) = self.ctx.pop_due() {
             match timer {
                 Timer::Handshake(conn) => self.arrivals.on_handshake_timeout(&mut self.ctx, conn),
                 Timer::Stalled(conn) => self.arrivals.leave(&mut self.ctx, conn, CloseReason::SlowReader),

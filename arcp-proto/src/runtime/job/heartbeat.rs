@@ -68,11 +68,11 @@ impl Jobs {
                 job.run.last_call = ctx.now.mono;
             }
             let patience = job.run.last_call + interval * PATIENCE;
-            if ctx.now.mono < patience {
+            if ctx.heard < patience {
                 ctx.timers.set(Timer::AgentSilence(id), patience);
                 return None;
             }
-            let silence = ctx.now.mono.since(job.run.last_call).as_secs();
+            let silence = ctx.heard.since(job.run.last_call).as_secs();
             let message = alloc::format!("the agent has been silent for {silence} s");
             if blocks {
                 job.run.waits.insert(Wait::Silence);

@@ -19,7 +19,7 @@ use crate::model::request::{Invocation, Submit};
 use crate::runtime::Config;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, EventRecord, KeyRecord, Output, Record};
+use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, EventRecord, Input, KeyRecord, Output, Record};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 use crate::time::{Now, Timestamp, UtcMs};
@@ -33,7 +33,7 @@ fn context(change: impl Fn(&mut Config)) -> Context {
 }
 
 fn at(ctx: &mut Context, seconds: u64) {
-    ctx.advance(Now { mono: Timestamp(seconds * 1_000_000), utc: UtcMs(seconds * 1000) });
+    ctx.advance(Now { mono: Timestamp(seconds * 1_000_000), utc: UtcMs(seconds * 1000) }, &Input::Tick);
 }
 
 fn session() -> SessionId {
@@ -182,7 +182,7 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
         Wait::Reader(_) => jobs.return_credit(ctx, job, None),
         Wait::Pace => {
             at(ctx, 2000);
-            assert!(ctx.timers.pop_due(ctx.now.mono, false).is_some(), "its pace");
+            assert!(ctx.timers.pop_due(ctx.now.mono, Timestamp(0)).is_some(), "its pace");
             jobs.return_credit(ctx, job, None);
         }
         Wait::Silence => call(jobs, ctx, job, AgentCall::Heartbeat),
