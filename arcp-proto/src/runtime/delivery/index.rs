@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_different_requests_are_kept_arole() {
+    fn frames_of_different_requests_are_kept_apart() {
         let mut index = Index::default();
         let runs = [0, 1, 1].map(|request| NumberedRun {
             request,
