@@ -277,7 +277,7 @@ mod tests {
     use crate::runtime::Config;
     use crate::runtime::delivery::Delivery;
     use crate::runtime::edge::{Arrived, Channel, Evidence, Opening, Wish};
-    use crate::runtime::io::{Output, Record};
+    use crate::runtime::io::{Input, Output, Record};
     use crate::runtime::session::Sessions;
     use crate::runtime::timers::Timer;
     use crate::time::{Now, Timestamp};
@@ -428,7 +428,7 @@ mod tests {
             let conn = connections.get_mut(PEER).expect("it is open");
             conn.view.features = Features::of(&[Feature::Heartbeat]);
             ctx.config.timing.heartbeat = Some(Duration::from_secs(30));
-            ctx.advance(Now { mono: Timestamp(31_000_000), ..Now::default() });
+            ctx.advance(Now { mono: Timestamp(31_000_000), ..Now::default() }, &Input::Tick);
             connections.on_heartbeat(ctx, PEER);
         };
         assert!(is_bounded(&pinged, sent));
