@@ -143,4 +143,19 @@ mod tests {
         utc.at(Timestamp(4_000_000), 1_004_200 - hour);
         assert_eq!(utc.jump, Some(-hour));
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn time_is_that_of_the_system_and_each_jump_is_told_of_once() {
+        let system = || {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+            (time.tv_sec * 1_000_000 + time.tv_nsec / 1000).cast_unsigned()
+        };
+        let (before, now, after) = (system(), monotonic().0, system());
+        assert!(before <= now && now <= after, "{before} {now} {after}");
+        let mut clock = Clock::new();
+        assert_eq!(clock.take_jump(), None);
+        clock.utc.jump = Some(5);
+        assert_eq!((clock.take_jump(), clock.take_jump()), (Some(5), None));
+    }
 }

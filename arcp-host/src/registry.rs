@@ -154,3 +154,30 @@ impl fmt::Debug for Registry {
         f.debug_list().entries(self.entries()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{Context, Outcome};
+
+    #[test]
+    fn an_agent_that_is_added_again_replaces_its_version_and_is_meant_by_its_name() {
+        let agent = |_: &Context| Ok(Outcome::Empty);
+        let mut registry = Registry::default();
+        for version in ["1", "2", "1"] {
+            registry.add("a", Some(version), agent);
+        }
+        registry.add_restartable("b", None, agent);
+        let entries = registry.entries();
+        let [a, b] = entries.as_slice() else { panic!("{entries:?}") };
+        assert_eq!(
+            (a.versions.as_slice(), a.default.as_deref()),
+            (["2".to_string(), "1".to_string()].as_slice(), Some("1"))
+        );
+        assert_eq!((b.versions.len(), b.default.as_deref()), (0, None));
+        assert_eq!(registry.restartable(), &BTreeSet::from(["b".to_string()]));
+        let has = |name| registry.get(&AgentRef::parse(name).expect("a name")).is_some();
+        assert_eq!(["a@1", "a@3", "a", "b", "c"].map(has), [true, false, false, true, false]);
+        assert!(format!("{registry:?}").contains("\"a\""));
+    }
+}

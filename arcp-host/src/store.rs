@@ -132,3 +132,20 @@ impl Store for MemoryStore {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_in_memory_takes_what_follows_at_once_and_gives_nothing_back() {
+        let session = arcp_proto::id::SessionId::from_ulid(ulid::Ulid::nil());
+        let batch = |first| Batch { first: LogPos(first), records: vec![Record::SessionEnded { session }] };
+        let mut store = MemoryStore::default();
+        assert!(store.is_instant() && matches!(store.history(), Ok(None)));
+        assert_eq!(store.commit(&[batch(1), batch(2)]), Ok(()));
+        assert_eq!(store.commit(&[batch(2), batch(3)]), Ok(()), "what is durable already is passed over");
+        assert!(matches!(store.commit(&[batch(5)]), Err(StoreError::Unavailable(_))), "4 is missing");
+        assert_eq!(store.load(&mut |_, _| panic!("nothing is kept")), Ok(LogPos(0)));
+    }
+}

@@ -577,3 +577,14 @@ fn b66_events_that_come_before_their_acceptance_in_too_great_a_number_are_asked_
     let hello = alone.sent.iter().rfind(|frame| frame["type"] == "session.hello").expect("it comes back");
     assert_eq!(hello["payload"]["resume"]["last_event_seq"], 0, "{hello}");
 }
+
+#[test]
+fn a_client_is_not_made_with_bounds_that_cannot_work() {
+    let made = |change: fn(&mut ClientConfig)| {
+        let mut config = ClientConfig::new("it", "1", Credential::Anonymous);
+        change(&mut config);
+        Client::new(config, Seeds { public: [1; 32], secret: [2; 32] }, Now::default()).is_ok()
+    };
+    assert!(made(|config| (config.limits.pending, config.limits.frame_bytes) = (1, 1024)));
+    assert!(!made(|config| config.limits.pending = 0) && !made(|config| config.limits.frame_bytes = 1023));
+}

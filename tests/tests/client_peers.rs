@@ -13,7 +13,8 @@ use arcp_proto::error::{ApiMisuse, ErrorCode};
 use arcp_proto::id::{IdempotencyKey, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
-use arcp_proto::model::request::{Credential, Submit, Watch};
+use arcp_proto::model::feature::Feature;
+use arcp_proto::model::request::{Credential, ListQuery, Submit, Watch};
 use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
@@ -48,7 +49,10 @@ impl Peer {
     }
 
     fn welcome(&mut self, id: &str) {
-        let features = ["ack", "subscribe", "list_jobs", "result_chunk"];
+        self.welcome_with(id, &["ack", "subscribe", "list_jobs", "result_chunk"]);
+    }
+
+    fn welcome_with(&mut self, id: &str, features: &[&str]) {
         self.hear(json!({"id": id, "type": "session.welcome", "session_id": "s", "payload": {
             "session_id": "s", "resume_token": "t", "resume_window_sec": 600,
             "runtime": {"name": "theirs", "version": "1"}, "capabilities": {"features": features}}}));
@@ -141,6 +145,71 @@ fn a_submit_that_could_not_be_followed_is_refused_and_no_end_is_swallowed() {
     let ends = peer.take().into_iter().filter(|event| matches!(event, ClientEvent::JobEnded { .. }));
     assert_eq!(ends.count(), 2);
     peer.submit();
+}
+
+#[test]
+fn a_command_counts_against_its_own_bound_and_needs_its_own_feature() {
+    let mut peer = Peer::new(|config| config.limits.followed = 1);
+    peer.put(ClientInput::Connected);
+    peer.welcome_with(OURS, &["list_jobs"]);
+    let refused = peer.client.session().expect("a session").watch(watch("job_1"));
+    assert_eq!(refused, Err(ApiMisuse::NotNegotiated(Feature::WatchJobs)));
+    peer.command(|mut session| session.list(ListQuery::default()));
+    peer.submit();
+}
+
+#[test]
+fn what_came_before_the_acceptance_of_its_job_is_told_after_it_and_the_rest_goes_on() {
+    let mut peer = Peer::opened(OURS);
+    let (_, first) = peer.submit();
+    let (second, id) = peer.submit();
+    peer.hear(json!({"id": "m", "type": "job.event", "session_id": "s", "job_id": "job_1", "event_seq": 1,
+        "payload": {"kind": "log", "body": {"level": "info", "message": "m"}}}));
+    peer.take();
+    peer.accept("job_1", Some(&first));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Submitted { .. }, ClientEvent::Job { seq: 1, .. }]));
+    peer.command(|mut session| session.cancel(WireId::new("job_1").expect("an id"), None));
+    peer.end("job_1", 2);
+    peer.accept("job_2", Some(&id));
+    let told = peer.take();
+    assert!(
+        matches!(told.as_slice(), [ClientEvent::JobEnded { .. }, ClientEvent::Submitted { handle, .. }] if *handle == second)
+    );
+}
+
+#[test]
+fn a_refusal_is_of_the_command_that_it_names_or_of_none() {
+    let mut peer = Peer::opened("w");
+    peer.command(|mut session| session.watch(watch("job_1")));
+    let (second, _) = peer.command(|mut session| session.watch(watch("job_2")));
+    peer.take();
+    let no = |more: Value| {
+        let mut payload = json!({"code": "INVALID_REQUEST", "message": "no", "retryable": false});
+        payload["request_id"] = more;
+        json!({"id": "x", "type": "session.error", "session_id": "s", "job_id": "job_2", "payload": payload})
+    };
+    peer.hear(no("unheard-of".into()));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: None, .. }]));
+    peer.hear(no(Value::Null));
+    assert!(matches!(peer.take().as_slice(), [ClientEvent::Refused { handle: Some(h), .. }] if *h == second));
+}
+
+#[test]
+fn a_frame_that_is_nested_deeper_than_ours_may_be_is_taken() {
+    let mut peer = Peer::opened(GO);
+    let (_, id) = peer.submit();
+    let said = peer.sent.len();
+    peer.accept("job_1", Some(&id));
+    assert_eq!(peer.sent.len(), said, "it had no key: there is nothing to watch");
+    let depth = Json::MAX_DEPTH + 40;
+    let body = format!("{{\"deep\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    let event = format!(
+        r#"{{"id":"m","type":"job.event","session_id":"s","job_id":"job_1","event_seq":1,"payload":{{"kind":"x-vendor.a","body":{body}}}}}"#
+    );
+    peer.take();
+    peer.put(ClientInput::Received { frame: event.into_bytes() });
+    let told = peer.take();
+    assert!(!told.iter().any(|event| matches!(event, ClientEvent::Reconnecting { .. })), "{told:?}");
 }
 
 #[test]

@@ -97,3 +97,52 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use arcp_proto::runtime::EventRecord;
+
+    use super::*;
+    use crate::store::StoreError;
+
+    /// Gives nothing, and not before it may.
+    struct Gated(Arc<Mutex<()>>);
+
+    impl History for Gated {
+        fn another(&mut self) -> Result<Box<dyn History>, StoreError> {
+            Ok(Box::new(Gated(self.0.clone())))
+        }
+
+        fn events(&mut self, _: JobId, _: u64, _: u64, _: usize) -> Result<Vec<EventRecord>, StoreError> {
+            drop(self.0.lock());
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn there_are_as_many_threads_as_reads_at_once_up_to_a_bound() {
+        let (sender, answers) = mpsc::channel();
+        let gate = Arc::new(Mutex::new(()));
+        let mut history = ReadBack::new(Box::new(Gated(gate.clone())), Arc::new(Mailbox::new(sender, || {})));
+        let mut read = || {
+            let wanted = Wanted { op: OpId(1), job: JobId::from_ulid(ulid::Ulid::nil()), from: 1, to: 1, bytes: 1 };
+            history.read(wanted).expect("it waits for a thread");
+            history.threads
+        };
+        let answered = |count: usize| assert_eq!(answers.iter().take(count).count(), count);
+        for _ in 0..3 {
+            assert_eq!(read(), 1, "one after another");
+            answered(1);
+        }
+        let closed = gate.lock().expect("nobody panicked");
+        let threads: Vec<usize> = (0..MOST + 2).map(|_| read()).collect();
+        let expected: Vec<usize> = (1..=MOST + 2).map(|reads| reads.min(MOST)).collect();
+        assert_eq!(threads, expected);
+        drop(closed);
+        answered(MOST + 2);
+        assert_eq!(read(), MOST);
+        answered(1);
+    }
+}

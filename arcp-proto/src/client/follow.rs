@@ -283,4 +283,35 @@ mod tests {
         assert!(matches!(put_together(&[a.clone(), b.clone()], 5), ResultData::Broken { .. }));
         assert_eq!(put_together(&[a, b], None), whole, "a size that was not announced is not zero");
     }
+
+    #[test]
+    fn a_result_fits_its_bound_exactly() {
+        let whole = |limit| {
+            let mut assembly = Assembly::default();
+            assembly.take(&chunk(0, "ab", true), limit);
+            assembly.take(&chunk(1, "cd", false), limit);
+            !matches!(
+                assembly.finish(Some(&JobResult::Streamed { result_id: "r".into(), size: Some(4), inline: None })),
+                ResultData::Broken { .. }
+            )
+        };
+        assert_eq!([3, 4].map(whole), [false, true]);
+    }
+
+    #[test]
+    fn pieces_stand_for_a_result_that_is_null_and_contradict_any_other() {
+        let end = |chunks: &[ResultChunk], json: &str| {
+            let mut assembly = Assembly::default();
+            chunks.iter().for_each(|chunk| assembly.take(chunk, 1000));
+            assembly.finish(Some(&JobResult::Inline(crate::json::Json::parse(json).expect("JSON"))))
+        };
+        let pieces = [chunk(0, "ab", true), chunk(1, "cd", false)];
+        assert_eq!(end(&pieces, "null"), ResultData::Streamed { bytes: b"abcd".to_vec(), text: true });
+        assert!(matches!(end(&pieces[..1], "null"), ResultData::Broken { .. }), "the last piece is missing");
+        assert!(matches!(end(&pieces, "1"), ResultData::Broken { .. }));
+        for json in ["null", "1"] {
+            let inline = ResultData::Inline(crate::json::Json::parse(json).expect("JSON"));
+            assert_eq!(end(&[], json), inline);
+        }
+    }
 }
