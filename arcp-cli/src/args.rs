@@ -196,7 +196,8 @@ pub struct Serve {
     #[arg(long, default_value = "10m", value_name = "SPAN", value_parser = values::span)]
     pub resume_window: Duration,
     /// How long ended jobs are kept, to be listed and watched: at most 16,384 of
-    /// one principal, and what --store-max allows [default: 30d; 1h in memory].
+    /// one principal, and what --store-max allows; a number needs its unit
+    /// [default: 30d; 1h in memory].
     #[arg(long, value_name = "SPAN", value_parser = values::kept)]
     pub keep: Option<Duration>,
     /// Bytes of events that the store keeps, at least 1MiB, and 1 GiB of one job;
@@ -235,7 +236,7 @@ pub struct Serve {
     pub webhooks: Vec<String>,
     /// For how long after the end of a job those who cannot be told of it are told
     /// again; then they are passed over, and the log says so.
-    #[arg(long, default_value = "1d", value_name = "SPAN", value_parser = values::kept)]
+    #[arg(long, default_value = "1d", value_name = "SPAN", value_parser = values::some_span)]
     pub tell_for: Duration,
     /// What webhooks are signed with, by HMAC-SHA256: whsec_ and base64, or text
     /// of at least 16 bytes.

@@ -48,6 +48,7 @@ const OF_OPERATORS: &[Mistake] = &[
     (&["serve", "--samples", "--session-lease", "0s"], 2, &["'0s'", "more than 0"]),
     (&["serve", "--samples", "--keep", "30"], 2, &["'30'", "with its unit", "such as 30d"]),
     (&["serve", "--samples", "--keep", "0s"], 2, &["'0s'", "more than 0"]),
+    (&["serve", "--samples", "--tell-for", "0"], 2, &["'0'", "more than 0"]),
     (&["serve", "--samples", "--store-max", "8"], 2, &["'8'", "at least 1MiB", "8GiB"]),
     (&["serve", "--samples", "--store-max", "8 Gb/s"], 2, &["'8 Gb/s'", "such as 500MiB or 8GiB"]),
     (&["serve", "--samples", "--drain", "-5"], 2, &["-5"]),
