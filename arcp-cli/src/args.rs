@@ -191,8 +191,8 @@ pub struct Serve {
     /// Between two heartbeats; 0 switches them off.
     #[arg(long, default_value = "30s", value_name = "SPAN", value_parser = values::span)]
     pub heartbeat: Duration,
-    /// How long after a loss a session can be resumed, and acknowledged events
-    /// are kept.
+    /// How long clients may reconnect after a loss and go on with their sessions;
+    /// acknowledged events are kept as long.
     #[arg(long, default_value = "10m", value_name = "SPAN", value_parser = values::span)]
     pub resume_window: Duration,
     /// How long ended jobs are kept, to be listed and watched: at most 16,384 of
@@ -221,7 +221,7 @@ pub struct Serve {
     /// cancelled. Exits with 9 if some had not ended.
     #[arg(long, alias = "drain-grace", default_value = "10s", value_name = "SPAN|forever", value_parser = values::drain)]
     pub drain: Drain,
-    /// Keep jobs and sessions in this file, over the end of the program, or in
+    /// The database file of jobs and sessions, which survives restarts, or
     /// `memory` [default: a file for the port in the state directory; memory
     /// with --stdio or port 0].
     #[arg(long, value_name = "FILE|memory")]

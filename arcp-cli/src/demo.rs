@@ -229,11 +229,11 @@ impl Shown {
                     return Ok((terminal, result));
                 }
                 JobUpdate::Reconnecting { after, .. } => {
-                    tell(&format!("   -- lost; trying again in {} ms", after.as_millis()))?;
+                    tell(&format!("   -- the connection is lost; reconnecting in {} ms", after.as_millis()))?;
                 }
                 JobUpdate::Reconnected { resumed } => {
                     self.resumed += u32::from(resumed);
-                    tell("   -- resumed; what was missed comes first")?;
+                    tell("   -- reconnected; what was missed comes first")?;
                 }
                 JobUpdate::Missed { events } => tell(&format!("   -- {events} events were missed"))?,
                 JobUpdate::Gone(refusal) => return Err(Failure::new(Exit::Failed, refusal.message.to_string())),

@@ -51,10 +51,10 @@ pub fn follow_to_end(job: &Job, output: Output) -> Result<(Exit, Option<Terminal
                 return Ok((of_terminal(&terminal), Some(terminal)));
             }
             JobUpdate::Reconnecting { attempt, why, .. } => {
-                view.note(&format!("{why}; attempt {attempt} to come back"))
+                view.note(&format!("reconnecting (attempt {attempt}): {why}"))
             }
-            JobUpdate::Reconnected { resumed: true } => view.note("back, nothing was missed"),
-            JobUpdate::Reconnected { resumed: false } => view.note("back on a new session"),
+            JobUpdate::Reconnected { resumed: true } => view.note("reconnected, no events lost"),
+            JobUpdate::Reconnected { resumed: false } => view.note("reconnected in a new session"),
             JobUpdate::Missed { events } => view.note(&format!("{events} events are no longer kept and were missed")),
             JobUpdate::Gone(refusal) => {
                 view.clear();

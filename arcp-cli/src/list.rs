@@ -170,7 +170,7 @@ fn row(job: &JobSummary) -> Row {
         id: job.job.to_string(),
         cells: vec![
             Cell::from(job.job.as_str()),
-            place(job).map_or_else(|| Cell::status(job.status), Cell::from),
+            status(job),
             Cell::from(&job.agent),
             Cell::from(age(job.created_at)),
             Cell::from(took(job)),
@@ -178,6 +178,11 @@ fn row(job: &JobSummary) -> Row {
         ],
         json: json(job).done(),
     }
+}
+
+/// Where a job stands, or at which place it waits.
+pub fn status(job: &JobSummary) -> Cell {
+    place(job).map_or_else(|| Cell::status(job.status), Cell::from)
 }
 
 /// At which place a job waits, in words.
@@ -194,7 +199,7 @@ fn place(job: &JobSummary) -> Option<String> {
 }
 
 /// How long it took from its acceptance to its end.
-fn took(job: &JobSummary) -> String {
+pub fn took(job: &JobSummary) -> String {
     let Some((created, ended)) = job.created_at.zip(job.ended_at) else {
         return "-".to_string();
     };

@@ -233,8 +233,10 @@ impl Place {
 /// Tells the operator what a log should know; no secret is in a notice.
 fn observe(notice: &Notice) {
     match notice {
-        Notice::StoreFailed => log(format_args!("arcp: the store fails: no new jobs, nothing numbered is sent")),
-        Notice::StoreRecovered => log(format_args!("arcp: the store works again")),
+        Notice::StoreFailed => {
+            log(format_args!("arcp: cannot write to the store; events are paused, and no new jobs are accepted"))
+        }
+        Notice::StoreRecovered => log(format_args!("arcp: the store can be written again; events go on")),
         Notice::Refused { code, told: false, .. } => {
             log(format_args!("arcp: a request was refused with {code}; its client cannot be told"));
         }

@@ -121,7 +121,7 @@ fn of_subscription(store: &Path, id: SubscriptionId) -> Result<Facts, Failure> {
     let records = lookup::sessions(store).map_err(unreadable)?;
     let found = open_subscriptions(&records).find(|(open, ..)| *open == id);
     let (_, session, filter) = found.ok_or_else(|| {
-        Failure::new(Exit::Failed, format!("no subscription is called `{id}` there: it is over, or never was"))
+        Failure::new(Exit::Failed, format!("no subscription is called `{id}` there: it has ended, or never was"))
     })?;
     let filter = serde_json::to_string(filter).unwrap_or_default();
     let facts = vec![
@@ -152,15 +152,12 @@ fn open_subscriptions(records: &[Record]) -> impl Iterator<Item = (SubscriptionI
 fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {
     let client = chosen.connect()?;
     let job = summary(&client, named)?;
-    let mut facts = vec![
-        ("job", Cell::from(job.job.as_str())),
-        ("status", Cell::status(job.status)),
-        ("agent", Cell::from(&job.agent)),
-    ];
+    let mut facts =
+        vec![("job", Cell::from(job.job.as_str())), ("status", list::status(&job)), ("agent", Cell::from(&job.agent))];
     let mut json = list::json(&job);
-    if let Some(created) = job.created_at {
-        facts.push(("submitted", Cell::from(local_and_age(created))));
-    }
+    facts.extend(job.owner.as_ref().map(|owner| ("owner", Cell::from(owner))));
+    facts.extend(job.created_at.map(|created| ("submitted", Cell::from(local_and_age(created)))));
+    facts.extend(job.ended_at.map(|_| ("took", Cell::from(list::took(&job)))));
     facts.push(("events", Cell::from(job.last_event.to_string())));
     if let Some(parent) = &job.parent {
         facts.push(("parent", Cell::from(parent.as_str())));

@@ -1,10 +1,12 @@
 //! `arcp stop`.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use arcp_host::stderr::say;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::exit::{Exit, Failure};
 use crate::runtimes::Runtime;
@@ -35,6 +37,7 @@ pub fn run(args: &Stop) -> Result<Exit, Failure> {
     let state = State::of_user();
     let there = state.as_ref().map(Runtime::all).unwrap_or_default();
     let chosen = chosen(args, there)?;
+    let processes: Vec<Option<OwnedFd>> = chosen.iter().map(process).collect();
     for runtime in &chosen {
         signal(runtime, Signal::TERM)?;
         if args.now {
@@ -42,9 +45,13 @@ pub fn run(args: &Stop) -> Result<Exit, Failure> {
         }
         say(format_args!("arcp: {} is stopping", runtime.url));
     }
-    for runtime in &chosen {
+    for (runtime, process) in chosen.iter().zip(processes) {
         while state.as_ref().is_some_and(|state| Runtime::all(state).iter().any(|other| other.pid == runtime.pid)) {
             std::thread::sleep(LOOK);
+        }
+        // Its store is free once it is gone, not when it says goodbye.
+        if let Some(process) = process {
+            while poll(&mut [PollFd::new(&process, PollFlags::IN)], None) == Err(Errno::INTR) {}
         }
         say(format_args!("arcp: {} has ended", runtime.url));
     }
@@ -80,6 +87,12 @@ fn chosen(args: &Stop, mut there: Vec<Runtime>) -> Result<Vec<Runtime>, Failure>
             Err(Failure::usage(message))
         }
     }
+}
+
+/// By which its end is seen, where the system has that.
+fn process(runtime: &Runtime) -> Option<OwnedFd> {
+    let pid = i32::try_from(runtime.pid).ok().and_then(Pid::from_raw)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
 fn signal(runtime: &Runtime, signal: Signal) -> Result<(), Failure> {

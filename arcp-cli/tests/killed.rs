@@ -377,7 +377,7 @@ fn a_disk_that_is_full_for_a_while_loses_nothing() {
     let input = Json::parse(r#"{"count":20000}"#).expect("JSON");
     let agent = || AgentRef::parse("chatty").expect("a name");
     let job = client.submit(Submit { input: Some(input), ..Submit::new(agent()) }).expect("accepted");
-    let failed = lines.find(|line| line.contains("the store fails")).expect("it says so");
+    let failed = lines.find(|line| line.contains("cannot write to the store; events are paused")).expect("it says so");
     assert!(failed.contains("no new jobs"), "{failed}");
     let refused = client.submit(Submit::new(agent())).expect_err("no new jobs");
     assert!(refused.to_string().contains("store"), "{refused}");

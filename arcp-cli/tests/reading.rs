@@ -153,6 +153,8 @@ fn a_job_is_shown_with_its_input_and_result() {
         "{shown}"
     );
     assert_eq!((fact("input "), fact("result ")), (r#"{"a":1}"#.to_string(), r#"{"a":1}"#.to_string()), "{shown}");
+    assert_eq!(fact("owner "), "local", "{shown}");
+    assert!(fact("took ").ends_with('s'), "{shown}");
     let json = json(&home.run(&["show", &echo, "-o", "json"]));
     // The text is local, the JSON in UTC.
     let utc: Vec<&str> = json["created_at"].as_str().expect("a time").split(['-', 'T', ':', '.']).collect();

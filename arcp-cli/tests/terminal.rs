@@ -1,6 +1,7 @@
 //! What a person sees: commands on a terminal, where stdout and stderr are one.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 
@@ -78,4 +79,25 @@ fn talk_after_a_result_in_pieces_begins_on_a_line_of_its_own() {
     let (_, shown) = home.run_on_terminal(&["submit", "chunker"]);
     assert_eq!(count(&shown, "arcp: 10 chunks of 1000 bytes"), 1, "{shown}");
     assert_eq!(stdout(&home.run(&["submit", "chunker"])).len(), 10_000, "in a pipe it is as it is");
+}
+
+#[test]
+fn whoever_follows_a_job_is_told_that_it_reconnects_and_that_nothing_was_lost() {
+    let mut home = Home::new(ARCP);
+    std::fs::create_dir_all(&home.dir).expect("a folder");
+    let store = home.dir.join("jobs.db").display().to_string();
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").to_string();
+    let serve = ["--samples", "--store", &store];
+    home.serve_at(&free, &serve);
+    let job = stdout(&home.run(&["submit", "slow", "--input", r#"{"ms":600000}"#, "--detach"]));
+    let mut watch = home.arcp(&["watch", job.trim()]).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut said = BufReader::new(watch.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(said.any(|line| line == "status running"));
+    assert!(!home.signal("KILL").success());
+    assert!(said.any(|line| line.starts_with("arcp: reconnecting (attempt 1): ")));
+    home.serve_at(&free, &serve);
+    assert!(said.any(|line| line == "arcp: reconnected, no events lost"));
+    // What ran when its runtime ended cannot go on.
+    assert!(said.any(|line| line.contains("INTERNAL_ERROR")));
+    assert_eq!(watch.wait().expect("it ends").code(), Some(1));
 }
