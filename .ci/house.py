@@ -1,6 +1,6 @@
 """House rules that a compiler does not check.
 
-* Imports go down: proto <- host <- blocking <- cli.
+* Imports go down: proto <- host <- blocking, tokio-adapter <- cli.
 * The core depends on what it may, and nothing brings std into it.
 * Every dependency has a licence we can ship with.
 * Every bound of `Limits` has a test that reaches it.
@@ -26,7 +26,8 @@ MAY_USE = {
     "arcp-proto": set(),
     "arcp-host": {"arcp-proto"},
     "arcp-blocking": {"arcp-proto", "arcp-host"},
-    "arcp-cli": {"arcp-proto", "arcp-host", "arcp-blocking"},
+    "arcp-tokio-adapter": {"arcp-proto", "arcp-host"},
+    "arcp-cli": {"arcp-proto", "arcp-host", "arcp-blocking", "arcp-tokio-adapter"},
 }
 LICENCES = {
     "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Unicode-3.0",

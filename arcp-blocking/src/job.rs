@@ -5,14 +5,11 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use arcp_proto::client::{ResultData, SessionEnd};
+use arcp_host::client::{ClientError, JobEnd, JobUpdate, Last};
+use arcp_proto::client::SessionEnd;
 use arcp_proto::error::ApiMisuse;
 use arcp_proto::id::WireId;
-use arcp_proto::model::event::{JobEvent, Terminal};
-use arcp_proto::model::reply::Refusal;
-use arcp_proto::time::UtcMs;
-
-use crate::client::ClientError;
+use arcp_proto::model::event::JobEvent;
 
 /// Updates the application has not taken before the socket is not read.
 const UNREAD: usize = 8192;
@@ -33,68 +30,6 @@ pub struct Job {
     updates: Receiver<Held>,
     /// What the last update was, where only its events were asked for.
     last: OnceCell<Last>,
-}
-
-/// Something about a followed job.
-#[derive(Clone, Debug)]
-pub enum JobUpdate {
-    /// Something happened in it.
-    Event {
-        /// Its number in the session; 0 if the runtime gave none.
-        seq: u64,
-        /// When.
-        at: Option<UtcMs>,
-        /// What.
-        event: JobEvent,
-    },
-    /// It ended. Nothing follows.
-    Ended {
-        /// Its number in the session; 0 if the runtime gave none.
-        seq: u64,
-        /// How.
-        terminal: Terminal,
-        /// Its result, put together.
-        result: ResultData,
-    },
-    /// The connection was lost; another attempt follows.
-    Reconnecting {
-        /// Which attempt.
-        attempt: u32,
-        /// After which pause.
-        after: Duration,
-        /// What happened.
-        why: String,
-    },
-    /// The connection is back.
-    Reconnected {
-        /// Whether the same session came back.
-        resumed: bool,
-    },
-    /// So many events came while we were away for long, and are no longer kept.
-    Missed {
-        /// How many.
-        events: u64,
-    },
-    /// The runtime does not show the job any more.
-    Gone(Box<Refusal>),
-    /// The session is over; the job goes on. Nothing follows.
-    Lost(SessionEnd),
-}
-
-/// How a job ended.
-#[derive(Clone, Debug)]
-pub struct JobEnd {
-    /// How, and with which error if it did not succeed.
-    pub terminal: Terminal,
-    /// Its result, put together.
-    pub result: ResultData,
-}
-
-#[derive(Debug)]
-enum Last {
-    Ended(Box<JobEnd>),
-    Gone(Box<Refusal>),
-    Lost(SessionEnd),
 }
 
 impl Job {
@@ -131,33 +66,24 @@ impl Job {
     ///
     /// If the runtime does not show the job any more, or the session is over
     /// before, or the end was already taken as an update. A job that fails is
-    /// no error here: see [`Terminal::status`].
+    /// no error here: see [`Terminal::status`](arcp_proto::model::event::Terminal::status).
     pub fn wait(&self) -> Result<&JobEnd, ClientError> {
         while self.last.get().is_none()
             && let Some(update) = self.next_update()
         {
             let _ = self.event_of(update);
         }
-        match self.last.get() {
-            Some(Last::Ended(end)) => Ok(end),
-            Some(Last::Gone(refusal)) => Err(ClientError::Refused(refusal.clone())),
-            Some(Last::Lost(end)) => Err(ClientError::Ended(end.clone())),
-            None => Err(ApiMisuse::Argument("the end of the job was taken as an update").into()),
-        }
+        let taken = ApiMisuse::Argument("the end of the job was taken as an update");
+        self.last.get().ok_or(taken)?.end()
     }
 
     /// The event that an update is; remembers the last one.
     fn event_of(&self, update: JobUpdate) -> Option<JobEvent> {
-        let last = match update {
-            JobUpdate::Event { event, .. } => return Some(event),
-            JobUpdate::Reconnecting { .. } | JobUpdate::Reconnected { .. } | JobUpdate::Missed { .. } => return None,
-            JobUpdate::Ended { terminal, result, .. } => Last::Ended(Box::new(JobEnd { terminal, result })),
-            JobUpdate::Gone(refusal) => Last::Gone(refusal),
-            JobUpdate::Lost(end) => Last::Lost(end),
-        };
-        // Nothing follows it.
-        let _ = self.last.set(last);
-        None
+        update.into_event().unwrap_or_else(|last| {
+            // Nothing follows it.
+            let _ = self.last.set(last);
+            None
+        })
     }
 }
 

@@ -73,13 +73,13 @@ pub mod server;
 #[cfg(feature = "stdio")]
 pub mod stdio;
 
+#[cfg(any(feature = "websocket", feature = "stdio"))]
+pub use arcp_host::client::{JobEnd, JobUpdate, Target, TargetError};
 pub use arcp_host::driver::{Host, HostError};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use client::{Client, ClientError};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
-pub use dial::{Target, TargetError};
-#[cfg(any(feature = "websocket", feature = "stdio"))]
-pub use job::{Job, JobEnd, JobUpdate};
+pub use job::Job;
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use open::OpenClient;
 #[cfg(feature = "websocket")]

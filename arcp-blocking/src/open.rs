@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use arcp_proto::client::{Handle, OpenSession, Session};
-use arcp_proto::error::ApiMisuse;
+use arcp_host::client::{ClientError, Command};
 use arcp_proto::id::WireId;
 use arcp_proto::model::request::{Extension, Invocation, Submit};
 
-use crate::client::{Client, ClientError, Command};
+use crate::client::Client;
 use crate::job::Job;
 
 /// A client of the open family, with what only that has.
@@ -66,33 +65,5 @@ impl<'a> OpenClient<'a> {
     /// If the session is over.
     pub fn echo(&self, nonce: Option<String>) -> Result<Option<String>, ClientError> {
         self.client.ask(|answer| Command::Echo(nonce, answer))
-    }
-}
-
-/// Commands of the open family are given only through [`OpenClient`].
-pub(crate) fn open_session(session: Session<'_>) -> Result<OpenSession<'_>, ApiMisuse> {
-    session.into_open().map_err(|_| ApiMisuse::Argument("this session does not speak the open family"))
-}
-
-pub(crate) fn give(
-    mut session: Session<'_>,
-    submit: Submit,
-    invocation: Option<Invocation>,
-) -> Result<Handle, ApiMisuse> {
-    match invocation {
-        None => session.submit(submit),
-        Some(invocation) => open_session(session)?.submit_as(submit, invocation),
-    }
-}
-
-pub(crate) fn stop(
-    mut session: Session<'_>,
-    job: WireId,
-    reason: Option<String>,
-    deadline: Option<Duration>,
-) -> Result<Handle, ApiMisuse> {
-    match deadline {
-        None => session.cancel(job, reason),
-        Some(deadline) => open_session(session)?.cancel_within(job, reason, deadline),
     }
 }

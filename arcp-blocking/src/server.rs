@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arcp_host::driver::{Host, HostError};
 pub use arcp_host::server::{ServerConfig, ServerHandle, Stopped};
-use arcp_host::server::{ServerLoop, Socket};
+use arcp_host::server::{ServerLoop, Socket, descriptors_for_connections, keep_alive};
 use arcp_proto::id::ConnId;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -18,13 +18,6 @@ const WAKER: Token = Token(1);
 
 /// What is taken from the system at once.
 const EVENTS: usize = 1024;
-/// A peer that says nothing is asked by the system whether it is still there:
-/// after this time, this often, with this between the questions. Peers without
-/// heartbeats are found by it.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
-const KEEPALIVE_TIMES: u32 = 4;
-
 /// A port that is bound. Who connects waits until it is [served](Server::on).
 #[derive(Debug)]
 pub struct Port(TcpListener);
@@ -203,26 +196,6 @@ impl Socket for Registered {
     fn shut_down(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
-}
-
-/// How many connections the limit of open files leaves room for.
-fn descriptors_for_connections() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit.and_then(|limit| usize::try_from(limit).ok()).map_or(usize::MAX, |limit| limit - reserved(limit))
-}
-
-/// Descriptors kept for the store, its readers and the pipes of agents: a
-/// quarter of all, but no more than they can use.
-fn reserved(limit: usize) -> usize {
-    (limit / 4).min(1024)
-}
-
-fn keep_alive(socket: &TcpStream) -> rustix::io::Result<()> {
-    use rustix::net::sockopt;
-    sockopt::set_socket_keepalive(socket, true)?;
-    sockopt::set_tcp_keepidle(socket, KEEPALIVE_AFTER)?;
-    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_EVERY)?;
-    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_TIMES)
 }
 
 #[cfg(test)]

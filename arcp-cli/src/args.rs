@@ -107,6 +107,9 @@ pub struct Serve {
     /// Serve the parent process on stdin and stdout instead of a port.
     #[arg(long)]
     pub stdio: bool,
+    /// Move bytes by tokio, not by threads: peers see no difference.
+    #[arg(long)]
+    pub tokio: bool,
     /// Go on without this terminal; says where the log is. `arcp stop` ends it.
     #[arg(long, conflicts_with = "stdio")]
     pub background: bool,

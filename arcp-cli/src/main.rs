@@ -1,5 +1,6 @@
 //! `arcp`: serve agents, submit jobs, watch them.
 
+mod adapter;
 mod agents;
 mod args;
 mod background;

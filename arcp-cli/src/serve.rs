@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcp_blocking::{Host, HostError, Port, Server, ServerConfig, stdio};
+use arcp_blocking::{Host, HostError, ServerConfig};
 use arcp_host::auth::BearerTokens;
 use arcp_host::orphans;
 use arcp_host::server_log::{log, log_panics};
@@ -21,6 +21,7 @@ use arcp_proto::secret::Secret;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
 
+use crate::adapter::{self, Bound};
 use crate::args::Serve;
 use crate::background;
 use crate::drain;
@@ -52,7 +53,7 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
         let must_prove = !tokens.is_empty();
         let host = host(config, agents, tokens, &args, &place)?;
         place.end_orphans()?;
-        return serve_stdio(host, must_prove);
+        return serve_stdio(host, must_prove, args.tokio);
     }
     serve_port(&args, &place, config, agents, tokens)
 }
@@ -65,7 +66,7 @@ fn serve_port(
     mut tokens: BearerTokens,
 ) -> Result<Exit, Failure> {
     // Before the store is looked at: of two on one port, the port is to blame.
-    let port = Port::bind(args.listen).map_err(|error| port_failure(args, &error))?;
+    let port = Bound::bind(args.listen, args.tokio).map_err(|error| port_failure(args, &error))?;
     let made = if tokens.is_empty() { OwnToken::make(args, &mut tokens)? } else { None };
     config.operators.extend(made.as_ref().and_then(|_| Principal::new(LOCAL)));
     raise_descriptor_limit();
@@ -78,13 +79,14 @@ fn serve_port(
     };
     let host = host(config, agents, tokens, args, place)?;
     let ended = place.end_orphans()?;
-    let server = Server::on(port, &server_config, host).map_err(|error| match error {
+    let server = port.serve(&server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
         HostError::Config(error) => Failure::usage(error.to_string()),
         HostError::Store(_) | HostError::Fenced(_) => Failure::new(Exit::Failed, error.to_string()),
     })?;
-    let url = server.url();
-    let left = Left::word(made, server.address().port(), &url, place.file())?;
+    let address = server.address()?;
+    let url = format!("ws://{address}{}", args.path);
+    let left = Left::word(made, address.port(), &url, place.file())?;
     drain::on_signals(server.handle(), args.drain)?;
     log(format_args!("READY {url}"));
     place.tell();
@@ -121,10 +123,9 @@ fn port_failure(args: &Serve, error: &io::Error) -> Failure {
     Failure::new(Exit::Failed, message)
 }
 
-fn serve_stdio(host: Host, must_prove: bool) -> Result<Exit, Failure> {
+fn serve_stdio(host: Host, must_prove: bool, tokio: bool) -> Result<Exit, Failure> {
     let peer = if must_prove { None } else { Principal::new(LOCAL) };
-    stdio::serve(host, peer, std::io::stdin(), std::io::stdout())
-        .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    adapter::serve_stdio(host, peer, tokio).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     Ok(Exit::Success)
 }
 

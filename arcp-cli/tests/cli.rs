@@ -392,9 +392,14 @@ fn a_recording_replays_and_a_changed_one_does_not() {
 
 #[test]
 fn rt3_py3_stdio_serves_the_parent_as_local() {
+    serves_its_parent(&[]);
+    serves_its_parent(&["--tokio"]);
+}
+
+fn serves_its_parent(adapter: &[&str]) {
     let home = Home::new(ARCP);
     let mut child = home
-        .arcp(&["serve", "--stdio", "--samples"])
+        .arcp(&[&["serve", "--stdio", "--samples"], adapter].concat())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

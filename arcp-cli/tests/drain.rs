@@ -59,8 +59,13 @@ fn submit(home: &Home, agent: &str, input: &str) -> String {
 
 #[test]
 fn while_it_drains_jobs_are_listed_watched_and_cancelled_and_none_is_accepted() {
+    drains(&["--drain", "forever"]);
+    drains(&["--drain", "forever", "--tokio"]);
+}
+
+fn drains(args: &[&str]) {
     let home = Home::new(ARCP);
-    let mut serve = Serve::start(&home, &["--drain", "forever"]);
+    let mut serve = Serve::start(&home, args);
     let job = submit(&home, "slow", r#"{"ms":600000}"#);
     serve.signal("TERM");
     assert!(serve.said("SIGTERM").contains("as long as they take"));

@@ -1,16 +1,23 @@
 //! Agents: what a job runs, and what it can say while it runs.
 
+mod says;
+mod task;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
-use arcp_proto::json::{Json, JsonError, Object};
+use arcp_proto::json::{Json, JsonError};
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, ChunkData, Input, Remaining};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub(crate) use self::task::{AgentFuture, run_task};
+pub use self::task::{AsyncAgent, AsyncContext, Task};
 
 /// Something that can be run as a job. It has a thread of its own and may
 /// block.
@@ -263,9 +270,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn log(&self, level: Level, message: &str) -> Result<(), Stopped> {
-        let mut body = Object::new();
-        body.str("level", level.name()).str("message", message);
-        self.say("log", body.json())
+        self.call(says::log(level, message, None))
     }
 
     /// A line of log with more for a program.
@@ -274,9 +279,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn log_with(&self, level: Level, message: &str, attributes: &Json) -> Result<(), Stopped> {
-        let mut body = Object::new();
-        body.str("level", level.name()).str("message", message).opt_json("attributes", Some(attributes));
-        self.say("log", body.json())
+        self.call(says::log(level, message, Some(attributes)))
     }
 
     /// A thought.
@@ -285,9 +288,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn thought(&self, text: &str) -> Result<(), Stopped> {
-        let mut body = Object::new();
-        body.str("text", text);
-        self.say("thought", body.json())
+        self.call(says::thought(text))
     }
 
     /// Where the job stands, in a word.
@@ -296,9 +297,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn status(&self, phase: &str, message: Option<&str>) -> Result<(), Stopped> {
-        let mut body = Object::new();
-        body.str("phase", phase).opt_str("message", message);
-        self.say("status", body.json())
+        self.call(says::status(phase, message))
     }
 
     /// How far the job is, of a known or unknown total.
@@ -307,13 +306,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn progress(&self, current: u64, total: Option<u64>, units: Option<&str>) -> Result<(), Stopped> {
-        let mut body = Object::new();
-        body.u64("current", current);
-        if let Some(total) = total {
-            body.u64("total", total);
-        }
-        body.opt_str("units", units);
-        self.say("progress", body.json())
+        self.call(says::progress(current, total, units))
     }
 
     /// A number. `value` is JSON, so that decimals keep their digits.
@@ -322,9 +315,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn metric(&self, name: &str, value: &Json, unit: Option<&str>) -> Result<(), Stopped> {
-        let mut body = Object::new();
-        body.str("name", name).raw("value", value.as_str()).opt_str("unit", unit);
-        self.say("metric", body.json())
+        self.call(says::metric(name, value, unit))
     }
 
     /// A tool is being called.
@@ -333,9 +324,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn tool_call(&self, tool: &str, call_id: &str, args: &Json) -> Result<(), Stopped> {
-        let mut body = Object::new();
-        body.str("tool", tool).str("call_id", call_id).opt_json("args", Some(args));
-        self.say("tool_call", body.json())
+        self.call(says::tool_call(tool, call_id, args))
     }
 
     /// What a tool gave.
@@ -344,13 +333,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn tool_result(&self, call_id: &str, result: Result<&Json, &Json>) -> Result<(), Stopped> {
-        let mut body = Object::new();
-        body.str("call_id", call_id);
-        match result {
-            Ok(result) => body.opt_json("result", Some(result)),
-            Err(error) => body.opt_json("error", Some(error)),
-        };
-        self.say("tool_result", body.json())
+        self.call(says::tool_result(call_id, result))
     }
 
     /// Something that was made can be found at a URI.
@@ -359,12 +342,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn artifact(&self, uri: &str, content_type: Option<&str>, byte_size: Option<u64>) -> Result<(), Stopped> {
-        let mut body = Object::new();
-        body.str("uri", uri).opt_str("content_type", content_type);
-        if let Some(size) = byte_size {
-            body.u64("byte_size", size);
-        }
-        self.say("artifact_ref", body.json())
+        self.call(says::artifact(uri, content_type, byte_size))
     }
 
     /// Any event. What does not fit its kind becomes a warning in the job's
@@ -374,7 +352,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn emit(&self, kind: &EventKind, body: &Json) -> Result<(), Stopped> {
-        self.say(kind.as_str(), body.clone())
+        self.call(says::event(kind.as_str(), body.clone()))
     }
 
     /// The same, and waits until it is durable: everybody who may see it will.
@@ -385,7 +363,7 @@ impl Context {
     /// [`CallError::Refused`] if it does not fit its kind, or is too large;
     /// [`CallError::Stopped`] as soon as the job is told to stop.
     pub fn emit_durably(&self, kind: &EventKind, body: &Json) -> Result<u64, CallError> {
-        self.taken(AgentCall::Emit { kind: kind.as_str().to_string(), body: body.clone() })
+        self.taken(says::event(kind.as_str(), body.clone()))
     }
 
     /// What is left of the job: the time until it is made to stop, and what it may
@@ -395,11 +373,7 @@ impl Context {
     ///
     /// [`Stopped`] as soon as the job is told to stop.
     pub fn ask_remaining(&self) -> Result<Remaining, Stopped> {
-        match self.ask(AgentCall::Remaining)? {
-            AgentReply::Remaining(remaining) => Ok(remaining),
-            // It is never refused for what it says, and nobody has more than one call open on a thread.
-            AgentReply::Taken { .. } | AgentReply::Refused(_) | AgentReply::Stopped => Err(Stopped),
-        }
+        remaining_of(self.ask(AgentCall::Remaining)?)
     }
 
     /// A piece of the result, as text. It may be cut further, never inside a
@@ -443,7 +417,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn checkpoint(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<(), Stopped> {
-        self.call(AgentCall::Checkpoint { state: state.into(), label: label.map(ToString::to_string) })
+        self.call(says::checkpoint(state.into(), label))
     }
 
     /// The same, and waits until it is durable: from then on the job goes on from
@@ -458,7 +432,7 @@ impl Context {
     ///
     /// [`Registry::add_restartable`]: crate::registry::Registry::add_restartable
     pub fn checkpoint_durably(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<u64, CallError> {
-        self.taken(AgentCall::Checkpoint { state: state.into(), label: label.map(ToString::to_string) })
+        self.taken(says::checkpoint(state.into(), label))
     }
 
     /// Nothing new, but alive. Agents that are watched say something at least
@@ -492,10 +466,6 @@ impl Context {
         Ok(())
     }
 
-    fn say(&self, kind: &str, body: Json) -> Result<(), Stopped> {
-        self.call(AgentCall::Emit { kind: kind.to_string(), body })
-    }
-
     pub(crate) fn call(&self, call: AgentCall) -> Result<(), Stopped> {
         // Under the lock, so that calls of one job keep their order.
         let _locked = self.spend(&call)?;
@@ -507,41 +477,38 @@ impl Context {
     /// of it.
     pub(crate) fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
         let mut state = self.spend(&call)?;
+        let id = self.begin(&mut state, call);
+        loop {
+            match state.reply(id) {
+                Some(reply) => return reply,
+                None => state = self.link.wait(state, None),
+            }
+        }
+    }
+
+    /// Makes a call that is to be answered.
+    fn begin(&self, state: &mut ControlState, call: AgentCall) -> CallId {
         let id = CallId(state.asked);
         state.asked += 1;
         self.inbox.put(Input::AgentAsked { job: self.job, id, call });
-        loop {
-            if let Some(reply) = state.replies.remove(&id) {
-                return if reply == AgentReply::Stopped { Err(Stopped) } else { Ok(reply) };
-            }
-            if state.over {
-                return Err(Stopped);
-            }
-            state = self.link.wait(state, None);
-        }
+        id
     }
 
     /// The number of the event that a call became.
     fn taken(&self, call: AgentCall) -> Result<u64, CallError> {
-        match self.ask(call)? {
-            AgentReply::Taken { event } => Ok(event.unwrap_or(0)),
-            AgentReply::Refused(error) => Err(CallError::Refused(error)),
-            AgentReply::Remaining(_) | AgentReply::Stopped => Err(CallError::Stopped(Stopped)),
-        }
+        event_of(self.ask(call)?)
     }
 
     /// Takes the credit for a call, once there is any.
     fn spend(&self, call: &AgentCall) -> Result<MutexGuard<'_, ControlState>, Stopped> {
         let mut state = self.link.state();
-        while (state.credit == 0 || state.credit_bytes <= 0) && !state.over {
-            state = self.link.wait(state, None);
+        loop {
+            match state.spend(call) {
+                Some(Ok(())) => return Ok(state),
+                Some(Err(stopped)) => return Err(stopped),
+                None => state = self.link.wait(state, None),
+            }
         }
-        if state.over {
-            return Err(Stopped);
-        }
-        state.credit -= 1;
-        state.credit_bytes = state.credit_bytes.saturating_sub(i64::try_from(call.bytes()).unwrap_or(i64::MAX));
-        Ok(state)
     }
 
     pub(crate) fn link(&self) -> &AgentControl {
@@ -579,12 +546,36 @@ pub(crate) struct ControlState {
     pub(crate) over: bool,
     /// Its work is done; nobody needs to be told anything.
     pub(crate) done: bool,
+    /// Who waits for a change without a thread of their own.
+    waiting: Vec<Waker>,
 }
 
 impl ControlState {
     pub(crate) fn give(&mut self, calls: u32, bytes: u64) {
         self.credit = self.credit.saturating_add(calls);
         self.credit_bytes = self.credit_bytes.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Takes the credit for a call; `None` while there is none.
+    fn spend(&mut self, call: &AgentCall) -> Option<Result<(), Stopped>> {
+        if self.over {
+            return Some(Err(Stopped));
+        }
+        if self.credit == 0 || self.credit_bytes <= 0 {
+            return None;
+        }
+        self.credit -= 1;
+        self.credit_bytes = self.credit_bytes.saturating_sub(i64::try_from(call.bytes()).unwrap_or(i64::MAX));
+        Some(Ok(()))
+    }
+
+    /// What became of a call; `None` while that is not known.
+    fn reply(&mut self, id: CallId) -> Option<Result<AgentReply, Stopped>> {
+        match self.replies.remove(&id) {
+            Some(AgentReply::Stopped) => Some(Err(Stopped)),
+            Some(reply) => Some(Ok(reply)),
+            None => self.over.then_some(Err(Stopped)),
+        }
     }
 }
 
@@ -595,8 +586,25 @@ impl AgentControl {
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut ControlState)) {
-        change(&mut self.state());
+        let mut state = self.state();
+        change(&mut state);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
         self.changed.notify_all();
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// What `look` finds, once it finds something; until then the task is woken
+    /// by each change.
+    pub(crate) fn poll<T>(&self, cx: &TaskContext<'_>, look: impl FnOnce(&mut ControlState) -> Option<T>) -> Poll<T> {
+        let mut state = self.state();
+        if let Some(found) = look(&mut state) {
+            return Poll::Ready(found);
+        }
+        if !state.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
+            state.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     pub(crate) fn wait<'a>(
@@ -608,6 +616,23 @@ impl AgentControl {
             Some(span) => self.changed.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner).0,
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
         }
+    }
+}
+
+/// The number of the event that a call became.
+fn event_of(reply: AgentReply) -> Result<u64, CallError> {
+    match reply {
+        AgentReply::Taken { event } => Ok(event.unwrap_or(0)),
+        AgentReply::Refused(error) => Err(CallError::Refused(error)),
+        AgentReply::Remaining(_) | AgentReply::Stopped => Err(CallError::Stopped(Stopped)),
+    }
+}
+
+fn remaining_of(reply: AgentReply) -> Result<Remaining, Stopped> {
+    match reply {
+        AgentReply::Remaining(remaining) => Ok(remaining),
+        // It is never refused for what it says, and each answer has its call's id.
+        AgentReply::Taken { .. } | AgentReply::Refused(_) | AgentReply::Stopped => Err(Stopped),
     }
 }
 

@@ -177,7 +177,7 @@ impl Driver {
     /// If the configuration cannot work, what was kept cannot be read, or a
     /// thread cannot be started.
     pub fn new(host: Host, wake: impl Fn() + Send + Sync + 'static) -> Result<Driver, HostError> {
-        let Host { config, registry, source, authenticator, mut store, record, observer, extensions } = host;
+        let Host { config, registry, source, authenticator, mut store, record, observer, extensions, run_task } = host;
         let mut clock = Clock::new();
         let now = clock.now();
         let seeds = crate::entropy::seeds()?;
@@ -200,7 +200,10 @@ impl Driver {
             }
             runtime.handle(now, input);
         })?;
-        let runner = Runner::new(registry, mailbox.clone());
+        let mut runner = Runner::new(registry, mailbox.clone());
+        if let Some(run_task) = run_task {
+            runner = runner.with_tasks_run_by(run_task);
+        }
         if let Some(source) = source {
             let (registry, mailbox) = (runner.registry(), Arc::downgrade(&mailbox));
             let follow = move || agents::follow(source, registry, mailbox);

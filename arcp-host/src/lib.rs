@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod auth;
 mod checks;
+pub mod client;
 pub mod clock;
 pub mod directory;
 pub mod driver;

@@ -5,9 +5,10 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use arcp_proto::json::Json;
 use arcp_proto::model::agent::{AgentEntry, AgentRef};
 
-use crate::agent::{Agent, InlineAgent};
+use crate::agent::{Agent, AgentFuture, AsyncAgent, AsyncContext, InlineAgent};
 use crate::input_schema::InputSchema;
 
 /// Agents by name and version.
@@ -58,6 +59,18 @@ pub enum Hosted {
     Threaded(Arc<dyn Agent>),
     /// On the loop.
     Inline(Arc<dyn InlineAgent>),
+    /// As a task.
+    Async(AsyncHosted),
+}
+
+/// An [`AsyncAgent`] of any type.
+#[derive(Clone)]
+pub struct AsyncHosted(Arc<dyn Fn(AsyncContext, Json) -> AgentFuture + Send + Sync>);
+
+impl AsyncHosted {
+    pub(crate) fn begin(&self, job: AsyncContext, input: Json) -> AgentFuture {
+        (self.0)(job, input)
+    }
 }
 
 impl Registry {
@@ -88,6 +101,20 @@ impl Registry {
     pub fn add_restartable(&mut self, name: &str, version: Option<&str>, agent: impl Agent) {
         self.restartable.insert(name.to_string());
         self.add(name, version, agent);
+    }
+
+    /// Adds an agent whose jobs are tasks.
+    pub fn add_async(&mut self, name: &str, version: Option<&str>, agent: impl AsyncAgent) {
+        let agent = Arc::new(agent);
+        let begin = move |job: AsyncContext, input: Json| -> AgentFuture { Box::pin(agent.clone().run(job, input)) };
+        self.put(name, version, Hosted::Async(AsyncHosted(Arc::new(begin))));
+    }
+
+    /// The same, and it goes on from its last checkpoint: see
+    /// [`add_restartable`](Self::add_restartable).
+    pub fn add_restartable_async(&mut self, name: &str, version: Option<&str>, agent: impl AsyncAgent) {
+        self.restartable.insert(name.to_string());
+        self.add_async(name, version, agent);
     }
 
     /// Says what holds of an agent.

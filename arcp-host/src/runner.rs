@@ -1,8 +1,10 @@
-//! Runs agents on threads of their own.
+//! Runs agents: on threads of their own, on the loop, or as tasks.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::task::{self, Wake, Waker};
+use std::thread::Thread;
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
@@ -12,7 +14,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, Input};
 
-use crate::agent::{AgentControl, Context, Inbox, exit_of};
+use crate::agent::{AgentControl, Context, Inbox, Task, exit_of, run_task};
 use crate::checks::Checks;
 use crate::registry::{Hosted, Registry};
 
@@ -28,56 +30,82 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 /// `AgentReply`, and shows it with [`takes`](Self::takes) every input that the core is given.
 ///
 /// Dropping it ends every agent: each is told to stop, and after half a second
-/// its program is killed. Agents in this process that do not stop go on until
-/// the process ends.
+/// its program is killed. Async agents are
+/// dropped then; others in this process that do not stop go on until the process
+/// ends.
 pub struct Runner {
     registry: Arc<RwLock<Registry>>,
     checks: Checks,
     inbox: Arc<dyn Inbox>,
     running: BTreeMap<JobId, Arc<AgentControl>>,
     threads: Arc<Threads>,
+    run_task: TaskRunner,
 }
+
+/// Polls tasks until they are over. It must not wait for them.
+pub type TaskRunner = Arc<dyn Fn(Task) + Send + Sync>;
 
 impl Runner {
     /// A runner for these agents; what they say goes into `inbox`.
     pub fn new(registry: Registry, inbox: Arc<dyn Inbox>) -> Runner {
         let registry = Arc::new(RwLock::new(registry));
         let checks = Checks::new(registry.clone(), inbox.clone());
-        Runner { registry, checks, inbox, running: BTreeMap::new(), threads: Arc::default() }
+        let run_task: TaskRunner = Arc::new(run_on_a_thread);
+        Runner { registry, checks, inbox, running: BTreeMap::new(), threads: Arc::default(), run_task }
+    }
+
+    /// Has jobs of async agents run by this, not each on a thread of its own.
+    #[must_use]
+    pub fn with_tasks_run_by(self, run_task: TaskRunner) -> Runner {
+        // It has a `Drop`, so no field can be moved out of it.
+        let mut runner = self;
+        runner.run_task = run_task;
+        runner
     }
 
     /// Starts an agent.
     pub fn start(&mut self, job: JobId, spec: AgentSpec) {
         let hosted = self.registry.read().unwrap_or_else(PoisonError::into_inner).get(&spec.agent);
-        let agent = match hosted {
-            Some(Hosted::Threaded(agent)) => agent,
+        match hosted {
+            Some(Hosted::Threaded(agent)) => {
+                let (context, counted) = self.begin(job, spec);
+                let inbox = self.inbox.clone();
+                let work = move || {
+                    let _counted = counted;
+                    let result = catch_unwind(AssertUnwindSafe(|| agent.run(&context)));
+                    let exit = result.map_or(AgentExit::Lost, exit_of);
+                    inbox.put(Input::AgentExited { job, exit });
+                };
+                let thread = std::thread::Builder::new().name(format!("{job}")).spawn(work);
+                if thread.is_err() {
+                    self.inbox.put(Input::AgentExited { job, exit: AgentExit::Lost });
+                }
+            }
+            Some(Hosted::Async(agent)) => {
+                let (context, counted) = self.begin(job, spec);
+                let begin = move |job, input| agent.begin(job, input);
+                (self.run_task)(run_task(begin, context, counted));
+            }
             Some(Hosted::Inline(agent)) => {
                 let result = catch_unwind(AssertUnwindSafe(|| agent.answer(&spec)));
                 let exit = result.map_or(AgentExit::Lost, exit_of);
-                return self.inbox.put(Input::AgentExited { job, exit });
+                self.inbox.put(Input::AgentExited { job, exit });
             }
             // It was hosted when the job was accepted.
             None => {
                 let message = format!("`{}` is not hosted any more: submit the job again", spec.agent);
                 let exit = AgentExit::Failure(JobError::new(ErrorCode::AgentNotAvailable, message));
-                return self.inbox.put(Input::AgentExited { job, exit });
+                self.inbox.put(Input::AgentExited { job, exit });
             }
-        };
+        }
+    }
+
+    /// What an agent that takes its time is given.
+    fn begin(&mut self, job: JobId, spec: AgentSpec) -> (Context, Counted) {
         let link = Arc::new(AgentControl::default());
         link.change(|state| state.give(spec.credit, spec.credit_bytes));
         self.running.insert(job, link.clone());
-        let (inbox, counted) = (self.inbox.clone(), self.threads.count());
-        let work = move || {
-            let _counted = counted;
-            let context = Context::new(job, spec, link, inbox.clone());
-            let result = catch_unwind(AssertUnwindSafe(|| agent.run(&context)));
-            let exit = result.map_or(AgentExit::Lost, exit_of);
-            inbox.put(Input::AgentExited { job, exit });
-        };
-        let thread = std::thread::Builder::new().name(format!("{job}")).spawn(work);
-        if thread.is_err() {
-            self.inbox.put(Input::AgentExited { job, exit: AgentExit::Lost });
-        }
+        (Context::new(job, spec, link, self.inbox.clone()), self.threads.count())
     }
 
     /// Checks whether an input fits an agent; gives what is found at once, and puts
@@ -159,7 +187,29 @@ fn stop(link: &AgentControl, force: bool) {
     });
 }
 
-/// How many threads of agents there are.
+/// Without a thread the task is dropped, and says so.
+fn run_on_a_thread(task: Task) {
+    let _ = std::thread::Builder::new().name("agent".to_string()).spawn(move || block_on(task));
+}
+
+/// Polls a task until it is over; waits in this thread.
+fn block_on(mut task: Task) {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = task::Context::from_waker(&waker);
+    while task.as_mut().poll(&mut cx).is_pending() {
+        std::thread::park();
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Unpark>) {
+        self.0.unpark();
+    }
+}
+
+/// How many threads and tasks of agents there are.
 #[derive(Default)]
 struct Threads {
     alive: Mutex<usize>,

@@ -12,6 +12,7 @@ mod connection;
 mod connections;
 mod partial;
 mod stats;
+mod system;
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
@@ -24,6 +25,8 @@ use arcp_proto::id::{ConnId, JobId, Principal, SessionId};
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::Extension;
 use arcp_proto::runtime::{Input, Operator, Transport};
+
+pub use self::system::{descriptors_for_connections, keep_alive};
 
 use self::connection::Phase;
 use self::connections::{Connections, LINGER};
@@ -264,19 +267,14 @@ impl<S: Socket> ServerLoop<S> {
 
     /// Adds a connection whose frames begin at once. `peer` is who it is, unless
     /// it has to prove it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Driver::handle`].
     pub fn open(
         &mut self,
         transport: Transport,
         peer: Option<Principal>,
         address: Option<IpAddr>,
         socket: impl FnOnce(ConnId) -> io::Result<S>,
-    ) -> Result<(), Fenced> {
-        let inputs = self.connections.open(transport, peer, address, socket);
-        inputs.into_iter().try_for_each(|input| self.hand_over(input))
+    ) {
+        self.connections.open(transport, peer, address, socket);
     }
 
     /// A connection is ready.
@@ -316,6 +314,9 @@ impl<S: Socket> ServerLoop<S> {
     ///
     /// As [`Driver::handle`]: then every connection is to be dropped as it is.
     pub fn turn(&mut self, all_heard: bool) -> Result<(), Fenced> {
+        for input in std::mem::take(&mut self.connections.due.opened) {
+            self.hand_over(input)?;
+        }
         self.tell_gone()?;
         self.driver.take_inbox(&mut self.connections)?;
         for conn in std::mem::take(&mut self.connections.due.readable) {

@@ -4,10 +4,11 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
+use arcp_host::client::bracketed;
 use arcp_host::framing::Framing;
 use arcp_host::http::{upgrade_request, upgraded};
 
-use super::{Closer, Wire, bracketed};
+use super::{Closer, Wire};
 
 /// How long a peer may take nothing before a write is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -9,8 +9,10 @@ use arcp_proto::model::request::Extension;
 use arcp_proto::runtime::{Config, Notice};
 
 use super::Fenced;
+use crate::agent::Task;
 use crate::auth::{Authenticator, BearerTokens};
 use crate::registry::{AgentSource, Registry};
+use crate::runner::TaskRunner;
 use crate::store::{MemoryStore, Store, StoreError};
 
 /// Everything a runtime needs besides its sockets.
@@ -33,6 +35,8 @@ pub struct Host {
     pub observer: Option<Observer>,
     /// Who takes messages of the extensions in `config.extensions`.
     pub extensions: Option<ExtensionTaker>,
+    /// Who polls the jobs of async agents; `None`: a thread for each.
+    pub run_task: Option<TaskRunner>,
 }
 
 /// Takes notices, on the loop: it must not wait.
@@ -54,6 +58,7 @@ impl Host {
             record: None,
             observer: None,
             extensions: None,
+            run_task: None,
         }
     }
 
@@ -86,6 +91,12 @@ impl Host {
     #[must_use]
     pub fn observed_by(self, observer: impl FnMut(&Notice) + Send + 'static) -> Host {
         Host { observer: Some(Box::new(observer)), ..self }
+    }
+
+    /// Has the jobs of async agents polled by this: it must not wait for them.
+    #[must_use]
+    pub fn with_tasks_run_by(self, run_task: impl Fn(Task) + Send + Sync + 'static) -> Host {
+        Host { run_task: Some(Arc::new(run_task)), ..self }
     }
 
     /// Gives messages of extensions to this, on the loop: it must not wait.

@@ -53,6 +53,8 @@ pub(super) struct Due {
     /// When connections are given up: slow heads, slow goodbyes, pongs that
     /// are not read.
     deadlines: BTreeSet<(Instant, ConnId)>,
+    /// New connections the core does not know of.
+    pub(super) opened: Vec<Input>,
     /// Lost connections the core does not know of.
     pub(super) gone: Vec<ConnId>,
 }
@@ -60,7 +62,8 @@ pub(super) struct Due {
 impl Due {
     /// Whether there is something to do at once.
     fn has_work(&self) -> bool {
-        !(self.dirty.is_empty() && self.readable.is_empty() && self.resumed.is_empty() && self.gone.is_empty())
+        let idle = self.dirty.is_empty() && self.readable.is_empty() && self.resumed.is_empty();
+        !(idle && self.opened.is_empty() && self.gone.is_empty())
     }
 
     /// When the next connection is given up.
@@ -117,23 +120,21 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// Adds a connection whose frames begin at once. Gives what the core must be
-    /// told first.
+    /// Adds a connection whose frames begin at once.
     pub(super) fn open(
         &mut self,
         transport: Transport,
         peer: Option<Principal>,
         address: Option<IpAddr>,
         socket: impl FnOnce(ConnId) -> io::Result<S>,
-    ) -> Vec<Input> {
+    ) {
         let frame = &self.limits.frame;
         let framing = match transport {
             Transport::WebSocket => Framing::websocket_server(frame.handshake_frame_bytes),
             Transport::Lines => Framing::lines(frame.frame_bytes),
         };
-        match self.add(address, Stage::Open(framing), socket) {
-            Some(conn) => opened(conn, transport, address, peer),
-            None => Vec::new(),
+        if let Some(conn) = self.add(address, Stage::Open(framing), socket) {
+            self.due.opened.extend(opened(conn, transport, address, peer));
         }
     }
 

@@ -1,0 +1,342 @@
+//! Agents that are futures.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::{JobId, Principal};
+use arcp_proto::json::Json;
+use arcp_proto::model::event::{EventKind, JobError};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, ChunkData, Input, Remaining};
+
+use super::{AgentError, CallError, Context, Inbox, Level, Outcome, Stopped, event_of, exit_of, remaining_of, says};
+
+/// An agent whose jobs are tasks: it waits without a thread. In an adapter of an
+/// async runtime its tasks run there; elsewhere each has a thread of its own.
+///
+/// Once its job was told to stop, it has
+/// [`cancel_grace`](arcp_proto::runtime::Timing::cancel_grace) to return; then
+/// its future is dropped where it waits.
+///
+/// Any `Fn(AsyncContext, Json) -> impl Future` is one, such as an async
+/// function:
+///
+/// ```
+/// use arcp_host::agent::{AgentError, AsyncContext, Outcome};
+/// use arcp_host::registry::Registry;
+/// use arcp_proto::json::Json;
+/// async fn echo(job: AsyncContext, input: Json) -> Result<Outcome, AgentError> {
+///     job.status("echoing", None).await?;
+///     Ok(Outcome::Json(input))
+/// }
+/// let mut registry = Registry::default();
+/// registry.add_async("echo", None, echo);
+/// ```
+pub trait AsyncAgent: Send + Sync + 'static {
+    /// Runs one job.
+    ///
+    /// # Errors
+    ///
+    /// What the job ends with. A panic becomes `INTERNAL_ERROR`, without its
+    /// text.
+    fn run(
+        self: Arc<Self>,
+        job: AsyncContext,
+        input: Json,
+    ) -> impl Future<Output = Result<Outcome, AgentError>> + Send + 'static;
+}
+
+impl<F, Fut> AsyncAgent for F
+where
+    F: Fn(AsyncContext, Json) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Outcome, AgentError>> + Send + 'static,
+{
+    fn run(
+        self: Arc<F>,
+        job: AsyncContext,
+        input: Json,
+    ) -> impl Future<Output = Result<Outcome, AgentError>> + Send + 'static {
+        self(job, input)
+    }
+}
+
+/// What an agent does in one job.
+pub(crate) type AgentFuture = Pin<Box<dyn Future<Output = Result<Outcome, AgentError>> + Send>>;
+
+/// A job of an [`AsyncAgent`], to be polled by whoever runs it until it is over.
+/// If it is dropped before, the job ends with `INTERNAL_ERROR`.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A running job, as its async agent sees it. Everything that emits waits while
+/// the runtime has no credit for the agent. It gives [`Stopped`] only when the job
+/// is over; after a mere cancel an agent may still say goodbye.
+#[derive(Clone)]
+pub struct AsyncContext(Arc<Context>);
+
+impl AsyncContext {
+    /// The job.
+    pub fn job(&self) -> JobId {
+        self.0.job()
+    }
+
+    /// On whose behalf it runs.
+    pub fn principal(&self) -> &Principal {
+        self.0.principal()
+    }
+
+    /// Its trace, 32 hexadecimal digits.
+    pub fn trace(&self) -> &str {
+        self.0.trace()
+    }
+
+    /// What it left at its last [`checkpoint`](Self::checkpoint), if the runtime
+    /// has ended since and the job was started again.
+    pub fn restored(&self) -> Option<&[u8]> {
+        self.0.restored()
+    }
+
+    /// How often the job was started again.
+    pub fn restarts(&self) -> u32 {
+        self.0.restarts()
+    }
+
+    /// Whether the job was told to stop.
+    pub fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+
+    /// Waits until the job is told to stop: for a `select` beside the work.
+    pub async fn stopped(&self) {
+        poll_fn(|cx| self.0.link.poll(cx, |state| (state.stopping || state.over).then_some(()))).await;
+    }
+
+    /// A line of log, with more for a program.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn log(&self, level: Level, message: &str, attributes: Option<&Json>) -> Result<(), Stopped> {
+        self.call(says::log(level, message, attributes)).await
+    }
+
+    /// A thought.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn thought(&self, text: &str) -> Result<(), Stopped> {
+        self.call(says::thought(text)).await
+    }
+
+    /// Where the job stands, in a word.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn status(&self, phase: &str, message: Option<&str>) -> Result<(), Stopped> {
+        self.call(says::status(phase, message)).await
+    }
+
+    /// How far the job is, of a known or unknown total.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn progress(&self, current: u64, total: Option<u64>, units: Option<&str>) -> Result<(), Stopped> {
+        self.call(says::progress(current, total, units)).await
+    }
+
+    /// A number. `value` is JSON, so that decimals keep their digits.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn metric(&self, name: &str, value: &Json, unit: Option<&str>) -> Result<(), Stopped> {
+        self.call(says::metric(name, value, unit)).await
+    }
+
+    /// A tool is being called.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn tool_call(&self, tool: &str, call_id: &str, args: &Json) -> Result<(), Stopped> {
+        self.call(says::tool_call(tool, call_id, args)).await
+    }
+
+    /// What a tool gave.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn tool_result(&self, call_id: &str, result: Result<&Json, &Json>) -> Result<(), Stopped> {
+        self.call(says::tool_result(call_id, result)).await
+    }
+
+    /// Something that was made can be found at a URI.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn artifact(&self, uri: &str, content_type: Option<&str>, byte_size: Option<u64>) -> Result<(), Stopped> {
+        self.call(says::artifact(uri, content_type, byte_size)).await
+    }
+
+    /// Any event. What does not fit its kind becomes a warning in the job's
+    /// log.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn emit(&self, kind: &EventKind, body: &Json) -> Result<(), Stopped> {
+        self.call(says::event(kind.as_str(), body.clone())).await
+    }
+
+    /// The same, and waits until it is durable: everybody who may see it will.
+    /// Gives its number in the job, from 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::emit_durably`].
+    pub async fn emit_durably(&self, kind: &EventKind, body: &Json) -> Result<u64, CallError> {
+        event_of(self.ask(says::event(kind.as_str(), body.clone())).await?)
+    }
+
+    /// What is left of the job.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] as soon as the job is told to stop.
+    pub async fn ask_remaining(&self) -> Result<Remaining, Stopped> {
+        remaining_of(self.ask(AgentCall::Remaining).await?)
+    }
+
+    /// A piece of the result; with `more` false the last one. Without a last
+    /// one an empty one is added at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn chunk(&self, data: ChunkData, more: bool) -> Result<(), Stopped> {
+        self.call(AgentCall::Chunk { data, more }).await
+    }
+
+    /// Keeps what the job can go on from: see [`Context::checkpoint`].
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn checkpoint(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<(), Stopped> {
+        self.call(says::checkpoint(state.into(), label)).await
+    }
+
+    /// The same, and waits until it is durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::checkpoint_durably`].
+    pub async fn checkpoint_durably(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<u64, CallError> {
+        event_of(self.ask(says::checkpoint(state.into(), label)).await?)
+    }
+
+    /// Nothing new, but alive: see [`Context::heartbeat`].
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn heartbeat(&self) -> Result<(), Stopped> {
+        self.0.heartbeat()
+    }
+
+    async fn call(&self, call: AgentCall) -> Result<(), Stopped> {
+        let mut call = Some(call);
+        poll_fn(|cx| {
+            self.0.link.poll(cx, |state| {
+                let spent = state.spend(call.as_ref()?)?;
+                // Under the lock, so that calls of one job keep their order.
+                Some(spent.map(|()| {
+                    call.take().into_iter().for_each(|call| self.0.inbox.put(Input::Agent { job: self.0.job, call }));
+                }))
+            })
+        })
+        .await
+    }
+
+    async fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
+        let (mut call, mut asked) = (Some(call), None);
+        poll_fn(|cx| {
+            self.0.link.poll(cx, |state| {
+                if let Some(to_ask) = call.take() {
+                    match state.spend(&to_ask) {
+                        None => call = Some(to_ask),
+                        Some(Err(stopped)) => return Some(Err(stopped)),
+                        Some(Ok(())) => asked = Some(self.0.begin(state, to_ask)),
+                    }
+                }
+                state.reply(asked?)
+            })
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for AsyncContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Runs one job until its agent returns, or is dropped because the time it had
+/// to stop is over. `guard` goes when it is.
+pub(crate) fn run_task(
+    begin: impl FnOnce(AsyncContext, Json) -> AgentFuture + Send + 'static,
+    context: Context,
+    guard: impl Send + 'static,
+) -> Task {
+    let context = Arc::new(context);
+    let mut end = End { job: context.job, inbox: context.inbox.clone(), exit: AgentExit::Lost };
+    Box::pin(async move {
+        let _guard = guard;
+        let (job, input) = (AsyncContext(context.clone()), context.input().clone());
+        let mut work = match catch_unwind(AssertUnwindSafe(|| begin(job, input))) {
+            Ok(work) => Some(work),
+            Err(_) => None,
+        };
+        end.exit = poll_fn(|cx| {
+            if context.link.poll(cx, |state| state.over.then_some(())).is_ready() {
+                let message = "the job was made to stop".to_string();
+                return Poll::Ready(AgentExit::Failure(JobError::new(ErrorCode::Cancelled, message)));
+            }
+            let Some(work) = &mut work else {
+                return Poll::Ready(AgentExit::Lost);
+            };
+            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(result)) => Poll::Ready(exit_of(result)),
+                Err(_) => Poll::Ready(AgentExit::Lost),
+            }
+        })
+        .await;
+        // What it holds is let go before it is said that it has ended.
+        drop(work);
+        drop(end);
+    })
+}
+
+/// Says how a job's agent ended, also if nobody polls it to its end.
+struct End {
+    job: JobId,
+    inbox: Arc<dyn Inbox>,
+    exit: AgentExit,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let exit = std::mem::replace(&mut self.exit, AgentExit::Lost);
+        self.inbox.put(Input::AgentExited { job: self.job, exit });
+    }
+}

@@ -1,0 +1,585 @@
+//! A client but for its transport and its waiting: what an adapter runs.
+//!
+//! A [`ClientLoop`] owns the [client of the core](arcp_proto::client), the
+//! framing, and whoever waits for an answer or follows a job. An adapter brings a
+//! [`Transport`], hands over what that receives, and waits: in a thread
+//! (`arcp-blocking`), or in a task (`arcp-tokio-adapter`).
+
+mod target;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use arcp_proto::client::{
+    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, ResultData, Session, SessionEnd,
+};
+use arcp_proto::error::{ApiMisuse, ConfigError};
+use arcp_proto::id::WireId;
+use arcp_proto::model::agent::AgentEntry;
+use arcp_proto::model::event::{JobEvent, Terminal};
+use arcp_proto::model::feature::Features;
+use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
+use arcp_proto::model::request::{ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::time::{Now, UtcMs};
+
+pub use self::target::{Target, TargetError, bracketed};
+
+use crate::clock::Clock;
+use crate::framing::{Framed, Framing};
+
+/// What the runtime said when it accepted the session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Welcome {
+    /// The session.
+    pub session: WireId,
+    /// What both sides use.
+    pub features: Features,
+    /// The agents on offer.
+    pub agents: Vec<AgentEntry>,
+    /// The runtime program.
+    pub runtime: ClientInfo,
+    /// Whether the session is the one of [`ClientConfig::resume`].
+    pub resumed: bool,
+}
+
+/// Why a command did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The configuration cannot work.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The system did not give what was asked of it.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The runtime refused it.
+    #[error("{}", .0.message)]
+    Refused(Box<Refusal>),
+    /// The session is over.
+    #[error("{0}")]
+    Ended(SessionEnd),
+    /// The command was not allowed.
+    #[error("{0}")]
+    Misuse(#[from] ApiMisuse),
+}
+
+/// Something about a followed job.
+#[derive(Clone, Debug)]
+pub enum JobUpdate {
+    /// Something happened in it.
+    Event {
+        /// Its number in the session; 0 if the runtime gave none.
+        seq: u64,
+        /// When.
+        at: Option<UtcMs>,
+        /// What.
+        event: JobEvent,
+    },
+    /// It ended. Nothing follows.
+    Ended {
+        /// Its number in the session; 0 if the runtime gave none.
+        seq: u64,
+        /// How.
+        terminal: Terminal,
+        /// Its result, put together.
+        result: ResultData,
+    },
+    /// The connection was lost; another attempt follows.
+    Reconnecting {
+        /// Which attempt.
+        attempt: u32,
+        /// After which pause.
+        after: Duration,
+        /// What happened.
+        why: String,
+    },
+    /// The connection is back.
+    Reconnected {
+        /// Whether the same session came back.
+        resumed: bool,
+    },
+    /// So many events came while we were away for long, and are no longer kept.
+    Missed {
+        /// How many.
+        events: u64,
+    },
+    /// The runtime does not show the job any more.
+    Gone(Box<Refusal>),
+    /// The session is over; the job goes on. Nothing follows.
+    Lost(SessionEnd),
+}
+
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub struct JobEnd {
+    /// How, and with which error if it did not succeed.
+    pub terminal: Terminal,
+    /// Its result, put together.
+    pub result: ResultData,
+}
+
+/// What the last update of a job was.
+#[derive(Debug)]
+pub enum Last {
+    /// Its end.
+    Ended(Box<JobEnd>),
+    /// It is not shown any more.
+    Gone(Box<Refusal>),
+    /// The session ended before.
+    Lost(SessionEnd),
+}
+
+impl Last {
+    /// How the job ended.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime does not show it any more, or the session is over.
+    pub fn end(&self) -> Result<&JobEnd, ClientError> {
+        match self {
+            Last::Ended(end) => Ok(end),
+            Last::Gone(refusal) => Err(ClientError::Refused(refusal.clone())),
+            Last::Lost(end) => Err(ClientError::Ended(end.clone())),
+        }
+    }
+}
+
+impl JobUpdate {
+    /// The event that it is, or the last one; neither if it is about the
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// The last one: nothing follows.
+    pub fn into_event(self) -> Result<Option<JobEvent>, Last> {
+        match self {
+            JobUpdate::Event { event, .. } => Ok(Some(event)),
+            JobUpdate::Reconnecting { .. } | JobUpdate::Reconnected { .. } | JobUpdate::Missed { .. } => Ok(None),
+            JobUpdate::Ended { terminal, result, .. } => Err(Last::Ended(Box::new(JobEnd { terminal, result }))),
+            JobUpdate::Gone(refusal) => Err(Last::Gone(refusal)),
+            JobUpdate::Lost(end) => Err(Last::Lost(end)),
+        }
+    }
+}
+
+/// Takes the answer to a command. It must not wait.
+pub type Answer<T> = Box<dyn FnOnce(Result<T, ClientError>) + Send>;
+
+/// Takes the updates of a job. It must not wait.
+pub type Follower = Box<dyn Fn(JobUpdate) + Send>;
+
+/// What an application wants.
+pub enum Command {
+    /// A job; of the open family only with an invocation.
+    Submit(Submit, Option<Invocation>, Follower, Answer<Accepted>),
+    /// To follow a job.
+    Watch(Watch, Follower, Answer<Watching>),
+    /// To follow it no more.
+    Unwatch(WireId),
+    /// A page of jobs.
+    List(ListQuery, Answer<JobPage>),
+    /// That a job ends; of the open family only with a deadline.
+    Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
+    /// Something said back; of the open family only.
+    Echo(Option<String>, Answer<Option<String>>),
+    /// A message of an extension sent; of the open family only.
+    Send(Extension, Answer<()>),
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Command")
+    }
+}
+
+/// What frames are written to, and how it comes about. Nothing in it waits for
+/// long.
+pub trait Transport {
+    /// Begins to open a transport: [`ClientLoop::connected`] or
+    /// [`ClientLoop::connect_failed`] answers.
+    fn dial(&mut self);
+
+    /// Writes what is in the output of the framing, now or as soon as it can.
+    fn flush(&mut self, framing: &mut Framing);
+
+    /// Writes what is left, with the goodbye in it, and drops the transport. What
+    /// it still receives is of nobody.
+    fn hang_up(&mut self, framing: Framing);
+}
+
+/// Whoever waits for the answer to a command.
+enum Waiting {
+    Submit(Follower, Answer<Accepted>),
+    Watch(Answer<Watching>),
+    List(Answer<JobPage>),
+    Cancel(WireId, Answer<()>),
+    Echo(Answer<Option<String>>),
+}
+
+/// A client but for its transport and its waiting.
+///
+/// One turn: wait as [`next_wait`](Self::next_wait) says, for commands and for
+/// the transport; hand over what came, or [`tick`](Self::tick); end once it
+/// [is over](Self::is_over), with [`hang_up`](Self::hang_up).
+pub struct ClientLoop {
+    machine: Client,
+    clock: Clock,
+    /// When the last tick was over.
+    looked_at: Now,
+    framing: Option<Framing>,
+    ready: Option<Answer<Welcome>>,
+    answers: BTreeMap<Handle, Waiting>,
+    jobs: BTreeMap<WireId, Vec<Follower>>,
+    extensions: Box<dyn Fn(Extension) + Send>,
+    over: bool,
+}
+
+impl ClientLoop {
+    /// A client that has not connected yet. `ready` is told of its first session,
+    /// and `extensions` takes messages of extensions.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot work, or the system gives no entropy.
+    pub fn new(
+        config: ClientConfig,
+        ready: Answer<Welcome>,
+        extensions: impl Fn(Extension) + Send + 'static,
+    ) -> Result<ClientLoop, ClientError> {
+        let mut clock = Clock::new();
+        let looked_at = clock.now();
+        let machine = Client::new(config, crate::entropy::seeds()?, looked_at)?;
+        Ok(ClientLoop {
+            machine,
+            clock,
+            looked_at,
+            framing: None,
+            ready: Some(ready),
+            answers: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            extensions: Box::new(extensions),
+            over: false,
+        })
+    }
+
+    /// Whether the session is over.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// How long to wait at most before the next [`tick`](Self::tick); `None`:
+    /// until something comes.
+    pub fn next_wait(&self) -> Option<Duration> {
+        self.machine.next_deadline().map(|(at, _)| self.clock.until(at))
+    }
+
+    /// The framing of the open transport.
+    pub fn framing(&mut self) -> Option<&mut Framing> {
+        self.framing.as_mut()
+    }
+
+    /// Time has passed, and everything that had arrived by the tick before was
+    /// handed over: silence is judged as of then.
+    pub fn tick(&mut self, transport: &mut impl Transport) {
+        self.machine.handle(self.looked_at, ClientInput::Tick);
+        self.drain(transport);
+        self.looked_at = self.clock.now();
+    }
+
+    /// The transport is open.
+    pub fn connected(&mut self, framing: Framing, transport: &mut impl Transport) {
+        self.framing = Some(framing);
+        self.input(ClientInput::Connected, transport);
+        self.frames(transport);
+    }
+
+    /// It could not be opened.
+    pub fn connect_failed(&mut self, why: String, transport: &mut impl Transport) {
+        self.input(ClientInput::ConnectFailed { why }, transport);
+    }
+
+    /// The transport received bytes.
+    pub fn received(&mut self, bytes: &[u8], transport: &mut impl Transport) {
+        if let Some(framing) = &mut self.framing {
+            framing.feed(bytes);
+            self.frames(transport);
+        }
+    }
+
+    /// The transport is gone.
+    pub fn lost(&mut self, why: String, transport: &mut impl Transport) {
+        if self.framing.is_some() {
+            self.hang_up(transport);
+            self.input(ClientInput::Disconnected { why }, transport);
+        }
+    }
+
+    /// Gives a command.
+    pub fn command(&mut self, command: Command, transport: &mut impl Transport) {
+        self.give(command);
+        self.drain(transport);
+    }
+
+    /// Closes the session; its jobs go on.
+    pub fn close(&mut self, transport: &mut impl Transport) {
+        match self.machine.session().and_then(|mut session| session.close(None)) {
+            Ok(_) => self.drain(transport),
+            Err(_) => self.over = true,
+        }
+    }
+
+    /// Ends without closing the session; gives the claim to it, if the runtime
+    /// gave one.
+    pub fn leave(&mut self) -> Option<ResumeClaim> {
+        self.over = true;
+        self.machine.claim()
+    }
+
+    /// Says goodbye to the transport, if there is one.
+    pub fn hang_up(&mut self, transport: &mut impl Transport) {
+        if let Some(mut framing) = self.framing.take() {
+            framing.close(arcp_proto::runtime::CloseReason::Goodbye);
+            transport.hang_up(framing);
+        }
+    }
+
+    fn give(&mut self, command: Command) {
+        let session = self.machine.session();
+        match command {
+            Command::Submit(submit, invocation, follower, answer) => {
+                let given = session.and_then(|session| submit_on(session, submit, invocation));
+                self.await_answer(given, answer, |answer| Waiting::Submit(follower, answer));
+            }
+            Command::Watch(watch, follower, answer) => {
+                let job = watch.job.clone();
+                let given = session.and_then(|mut session| session.watch(watch));
+                if given.is_ok() {
+                    // Some runtimes replay before they answer.
+                    self.jobs.entry(job).or_default().push(follower);
+                }
+                self.await_answer(given, answer, Waiting::Watch);
+            }
+            Command::Unwatch(job) => {
+                self.jobs.remove(&job);
+                if let Ok(mut session) = session {
+                    session.unwatch(job);
+                }
+            }
+            Command::List(query, answer) => {
+                let given = session.and_then(|mut session| session.list(query));
+                self.await_answer(given, answer, Waiting::List);
+            }
+            Command::Cancel(job, reason, deadline, answer) => {
+                let given = session.and_then(|session| cancel_on(session, job.clone(), reason, deadline));
+                self.await_answer(given, answer, |answer| Waiting::Cancel(job, answer));
+            }
+            Command::Echo(nonce, answer) => {
+                let given = session.and_then(|session| open_session(session)?.echo(nonce));
+                self.await_answer(given, answer, Waiting::Echo);
+            }
+            Command::Send(message, answer) => {
+                let sent = session.and_then(|session| open_session(session).map(|mut open| open.send(message)));
+                answer(sent.map_err(ClientError::from));
+            }
+        }
+    }
+
+    fn await_answer<T>(
+        &mut self,
+        given: Result<Handle, ApiMisuse>,
+        answer: Answer<T>,
+        waiting: impl FnOnce(Answer<T>) -> Waiting,
+    ) {
+        match given {
+            Ok(handle) => drop(self.answers.insert(handle, waiting(answer))),
+            Err(misuse) => answer(Err(misuse.into())),
+        }
+    }
+
+    fn input(&mut self, input: ClientInput, transport: &mut impl Transport) {
+        let now = self.clock.now();
+        self.machine.handle(now, input);
+        self.drain(transport);
+    }
+
+    fn drain(&mut self, transport: &mut impl Transport) {
+        let mut written = false;
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                ClientOutput::Connect => transport.dial(),
+                ClientOutput::Send { frame } => {
+                    if let Some(framing) = &mut self.framing {
+                        framing.write(frame);
+                        written = true;
+                    }
+                }
+                ClientOutput::Disconnect => self.hang_up(transport),
+                ClientOutput::Event(event) => {
+                    // Whoever hears of it may end the program.
+                    if std::mem::take(&mut written) {
+                        self.flush(transport);
+                    }
+                    self.event(event);
+                }
+            }
+        }
+        if written {
+            self.flush(transport);
+        }
+    }
+
+    fn flush(&mut self, transport: &mut impl Transport) {
+        if let Some(framing) = &mut self.framing {
+            transport.flush(framing);
+        }
+    }
+
+    fn frames(&mut self, transport: &mut impl Transport) {
+        while let Some(framed) = self.framing.as_mut().and_then(Framing::next_frame) {
+            match framed {
+                Framed::Frame(frame) => self.input(ClientInput::Received { frame }, transport),
+                Framed::TooLong => {
+                    return self.lost("the server sent a message that is too long".to_string(), transport);
+                }
+                Framed::End(why) => return self.lost(why, transport),
+                Framed::TooLarge(why) => {
+                    self.hang_up(transport);
+                    return self.input(ClientInput::TooLarge { why }, transport);
+                }
+            }
+        }
+        // Reading may have produced something to write, such as a pong.
+        if self.framing.as_mut().is_some_and(|framing| !framing.output().is_empty()) {
+            self.flush(transport);
+        }
+    }
+
+    fn event(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Accepted { session, features, agents, runtime, resumed, .. } => match self.ready.take() {
+                Some(ready) => ready(Ok(Welcome { session, features, agents, runtime, resumed })),
+                None => self.tell_all(&JobUpdate::Reconnected { resumed }),
+            },
+            ClientEvent::Reconnecting { attempt, after, why } => {
+                self.tell_all(&JobUpdate::Reconnecting { attempt, after, why });
+            }
+            ClientEvent::Ended(end) => self.ended(&end),
+            ClientEvent::Submitted { handle, accepted } => {
+                if let Some(Waiting::Submit(follower, answer)) = self.answers.remove(&handle) {
+                    self.jobs.entry(accepted.job.clone()).or_default().push(follower);
+                    answer(Ok(accepted));
+                }
+            }
+            ClientEvent::Watching { handle, watching } => {
+                if let Some(Waiting::Watch(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(watching));
+                }
+            }
+            ClientEvent::Jobs { handle, page } => {
+                if let Some(Waiting::List(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(page));
+                }
+            }
+            ClientEvent::CancelTaken { handle, .. } => {
+                if let Some(Waiting::Cancel(_, answer)) = handle.and_then(|handle| self.answers.remove(&handle)) {
+                    answer(Ok(()));
+                }
+            }
+            ClientEvent::Refused { handle, refusal } => self.refused(handle, refusal),
+            ClientEvent::Echoed { handle, nonce } => {
+                if let Some(Waiting::Echo(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(nonce));
+                }
+            }
+            ClientEvent::Missed { job, events } => self.tell(&job, &JobUpdate::Missed { events }),
+            ClientEvent::Extension(message) => (self.extensions)(message),
+            ClientEvent::Unreadable { .. } => {}
+            ClientEvent::Job { job, seq, at, event } => self.tell(&job, &JobUpdate::Event { seq, at, event }),
+            ClientEvent::JobEnded { job, seq, terminal, result } => {
+                self.tell(&job, &JobUpdate::Ended { seq, terminal, result });
+                self.jobs.remove(&job);
+                self.resolve_cancels(&job);
+            }
+        }
+    }
+
+    /// Some runtimes answer a cancel by the end alone.
+    fn resolve_cancels(&mut self, job: &WireId) {
+        let of_job = |waiting: &Waiting| matches!(waiting, Waiting::Cancel(asked, _) if asked == job);
+        for (_, waiting) in self.answers.extract_if(.., |_, waiting| of_job(waiting)) {
+            if let Waiting::Cancel(_, answer) = waiting {
+                answer(Ok(()));
+            }
+        }
+    }
+
+    fn refused(&mut self, handle: Option<Handle>, refusal: Refusal) {
+        match handle.and_then(|handle| self.answers.remove(&handle)) {
+            Some(waiting) => waiting.fail(ClientError::Refused(Box::new(refusal))),
+            // A job could not be brought over to a new session.
+            None => {
+                if let Some(job) = refusal.job.clone() {
+                    self.tell(&job, &JobUpdate::Gone(Box::new(refusal)));
+                    self.jobs.remove(&job);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, job: &WireId, update: &JobUpdate) {
+        self.jobs.get(job).into_iter().flatten().for_each(|follower| follower(update.clone()));
+    }
+
+    fn tell_all(&self, update: &JobUpdate) {
+        self.jobs.values().flatten().for_each(|follower| follower(update.clone()));
+    }
+
+    fn ended(&mut self, end: &SessionEnd) {
+        self.over = true;
+        self.tell_all(&JobUpdate::Lost(end.clone()));
+        self.jobs.clear();
+        if let Some(ready) = self.ready.take() {
+            ready(Err(ClientError::Ended(end.clone())));
+        }
+        for waiting in std::mem::take(&mut self.answers).into_values() {
+            waiting.fail(ClientError::Ended(end.clone()));
+        }
+    }
+}
+
+impl Waiting {
+    fn fail(self, error: ClientError) {
+        match self {
+            Waiting::Submit(_, answer) => answer(Err(error)),
+            Waiting::Watch(answer) => answer(Err(error)),
+            Waiting::List(answer) => answer(Err(error)),
+            Waiting::Cancel(_, answer) => answer(Err(error)),
+            Waiting::Echo(answer) => answer(Err(error)),
+        }
+    }
+}
+
+/// Commands of the open family are given only by what speaks it.
+fn open_session(session: Session<'_>) -> Result<OpenSession<'_>, ApiMisuse> {
+    session.into_open().map_err(|_| ApiMisuse::Argument("this session does not speak the open family"))
+}
+
+fn submit_on(mut session: Session<'_>, submit: Submit, invocation: Option<Invocation>) -> Result<Handle, ApiMisuse> {
+    match invocation {
+        None => session.submit(submit),
+        Some(invocation) => open_session(session)?.submit_as(submit, invocation),
+    }
+}
+
+fn cancel_on(
+    mut session: Session<'_>,
+    job: WireId,
+    reason: Option<String>,
+    deadline: Option<Duration>,
+) -> Result<Handle, ApiMisuse> {
+    match deadline {
+        None => session.cancel(job, reason),
+        Some(deadline) => open_session(session)?.cancel_within(job, reason, deadline),
+    }
+}

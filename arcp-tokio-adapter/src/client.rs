@@ -1,0 +1,424 @@
+//! The client: one task that keeps the session alive, and handles for whoever
+//! gives commands.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use arcp_host::client::{Answer, ClientError, ClientLoop, Command, Follower, Target, Transport, Welcome};
+use arcp_host::framing::Framing;
+use arcp_proto::client::{ClientConfig, SessionEnd};
+use arcp_proto::id::WireId;
+use arcp_proto::model::reply::JobPage;
+use arcp_proto::model::request::{Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::wire::Family;
+use tokio::io::{AsyncWriteExt as _, ReadBuf};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::dial::{Dialer, Opened, Opening, dialer};
+use crate::job::{Held, Job, Unread};
+use crate::socket::ByteStream;
+
+/// Commands that may queue up.
+const QUEUE: usize = 64;
+/// What is taken in a row before it is looked whether a deadline is due.
+const TURN: usize = 64;
+/// Messages of extensions that an application may leave untaken; those that
+/// come then are dropped.
+const UNTAKEN: usize = 1024;
+/// Bytes taken from the transport at once.
+const READ_BYTES: usize = 64 << 10;
+/// How long the last bytes of a transport may take to be written.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A session with a runtime. It survives lost connections.
+///
+/// Dropping it closes the session, in the task that it has; jobs go on.
+#[derive(Debug)]
+pub struct Client {
+    messages: mpsc::Sender<Message>,
+    welcome: Welcome,
+    unread: Arc<Unread>,
+    family: Family,
+    /// Messages of extensions that the application has not taken.
+    untaken: Mutex<mpsc::Receiver<Extension>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Command(Box<Command>),
+    /// Break the transport, as a bad network would.
+    Cut,
+    /// Go without a word.
+    Leave(oneshot::Sender<Option<ResumeClaim>>),
+}
+
+impl Client {
+    /// Connects and opens a session; waits until it is accepted.
+    ///
+    /// # Errors
+    ///
+    /// If no connection comes about within `give_up_after`, or the runtime
+    /// refuses the session.
+    pub async fn connect(target: Target, config: ClientConfig) -> Result<Client, ClientError> {
+        let dialer = dialer(target, config.open_timeout, config.limits.frame_bytes);
+        Client::connect_over(dialer, config).await
+    }
+
+    /// The same, over streams with one frame a line: this opens one for each
+    /// connection, such as the pipes of a program that it starts.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_by<S, F>(
+        open: impl Fn() -> F + Send + 'static,
+        config: ClientConfig,
+    ) -> Result<Client, ClientError>
+    where
+        S: ByteStream,
+        F: Future<Output = io::Result<S>> + Send + 'static,
+    {
+        let frame_bytes = config.limits.frame_bytes;
+        let dialer: Dialer = Box::new(move || {
+            let opening = open();
+            Box::pin(async move {
+                let stream: Pin<Box<dyn ByteStream>> = Box::pin(opening.await?);
+                Ok((stream, Framing::lines(frame_bytes)))
+            })
+        });
+        Client::connect_over(dialer, config).await
+    }
+
+    async fn connect_over(dialer: Dialer, config: ClientConfig) -> Result<Client, ClientError> {
+        let family = config.family;
+        let (messages, inbox) = mpsc::channel(QUEUE);
+        let (ready, accepted) = oneshot::channel();
+        let (extensions, untaken) = mpsc::channel(UNTAKEN);
+        let unread = Arc::new(Unread::default());
+        // Whoever takes none gets no more.
+        let extensions = move |message| drop(extensions.try_send(message));
+        let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions)?;
+        let link = Link { dialer, opening: None, stream: None };
+        let task = tokio::spawn(Driver { calls, link, inbox, unread: unread.clone() }.run());
+        let welcome = accepted.await.unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))?;
+        Ok(Client { messages, welcome, unread, family, untaken: Mutex::new(untaken), task })
+    }
+
+    /// What the runtime said when it accepted the session first.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Submits a job; waits until it is accepted.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it, or the session is over.
+    pub async fn submit(&self, submit: Submit) -> Result<Job, ClientError> {
+        self.submitted(submit, None).await
+    }
+
+    async fn submitted(&self, submit: Submit, invocation: Option<Invocation>) -> Result<Job, ClientError> {
+        let (follower, updates) = self.follower();
+        let accepted = self.ask(|answer| Command::Submit(submit, invocation, follower, answer)).await?;
+        Ok(Job::new(accepted.job, accepted.agent, accepted.trace, updates))
+    }
+
+    /// What can be asked of a runtime of the open family only; `None` where
+    /// the other is spoken.
+    pub fn open(&self) -> Option<OpenClient<'_>> {
+        self.family.has_open_requests().then_some(OpenClient { client: self })
+    }
+
+    /// Watches a job of the same principal.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime does not show it, or the session is over.
+    pub async fn watch(&self, watch: Watch) -> Result<Job, ClientError> {
+        let (follower, updates) = self.follower();
+        let watching = self.ask(|answer| Command::Watch(watch, follower, answer)).await?;
+        Ok(Job::new(watching.job, watching.agent, watching.trace, updates))
+    }
+
+    /// Stops watching a job.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub async fn unwatch(&self, job: WireId) -> Result<(), ClientError> {
+        self.give(Message::Command(Box::new(Command::Unwatch(job)))).await
+    }
+
+    /// Lists jobs.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it, or the session is over.
+    pub async fn list(&self, query: ListQuery) -> Result<JobPage, ClientError> {
+        self.ask(|answer| Command::List(query, answer)).await
+    }
+
+    /// Cancels a job; waits until that is acknowledged, not until it ended.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it, or the session is over.
+    pub async fn cancel(&self, job: WireId, reason: Option<String>) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Cancel(job, reason, None, answer)).await
+    }
+
+    /// Breaks the connection, as a bad network would. The session resumes by
+    /// itself: a way to see that it does.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub async fn break_connection(&self) -> Result<(), ClientError> {
+        self.give(Message::Cut).await
+    }
+
+    /// Closes the session, and waits until that is said; jobs go on.
+    pub async fn close(self) {
+        let Client { messages, task, .. } = self;
+        drop(messages);
+        // A runtime that does not answer is not waited for longer.
+        let _ = tokio::time::timeout(GOODBYE, task).await;
+    }
+
+    /// Leaves without closing the session; gives the claim to it, for
+    /// [`ClientConfig::resume`] of another client, if the runtime gave one.
+    pub async fn leave(self) -> Option<ResumeClaim> {
+        let (answer, answered) = oneshot::channel();
+        self.give(Message::Leave(answer)).await.ok()?;
+        let claim = answered.await.ok()?;
+        let _ = tokio::time::timeout(GOODBYE, self.task).await;
+        claim
+    }
+
+    async fn ask<T: Send + 'static>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, ClientError> {
+        let (answer, answered) = oneshot::channel();
+        let command = command(Box::new(move |result| drop(answer.send(result))));
+        self.give(Message::Command(Box::new(command))).await?;
+        answered.await.unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))
+    }
+
+    fn follower(&self) -> (Follower, mpsc::UnboundedReceiver<Held>) {
+        let ((sender, updates), unread) = (mpsc::unbounded_channel(), self.unread.clone());
+        // Whoever dropped the job does not want to know.
+        (Box::new(move |update| drop(sender.send(Held::new(update, &unread)))), updates)
+    }
+
+    async fn give(&self, message: Message) -> Result<(), ClientError> {
+        self.messages.send(message).await.map_err(|_| ClientError::Ended(SessionEnd::Closed))
+    }
+}
+
+/// A client of the open family, with what only that has.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenClient<'a> {
+    client: &'a Client,
+}
+
+impl OpenClient<'_> {
+    /// Submits a job with a priority, a span or extensions; waits until it is
+    /// accepted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::submit`]; also if the extensions are no object.
+    pub async fn submit_as(&self, submit: Submit, invocation: Invocation) -> Result<Job, ClientError> {
+        self.client.submitted(submit, Some(invocation)).await
+    }
+
+    /// Cancels a job, whose agent is made to stop when the deadline is over;
+    /// waits until that is acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::cancel`]; also for a deadline of more than ten minutes.
+    pub async fn cancel_within(
+        &self,
+        job: WireId,
+        reason: Option<String>,
+        deadline: Duration,
+    ) -> Result<(), ClientError> {
+        self.client.ask(|answer| Command::Cancel(job, reason, Some(deadline), answer)).await
+    }
+
+    /// Sends a message of an extension: once, and never if the connection is
+    /// lost. No answer comes.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub async fn send(&self, message: Extension) -> Result<(), ClientError> {
+        self.client.ask(|answer| Command::Send(message, answer)).await
+    }
+
+    /// The next message of an extension of [`ClientConfig::extensions`] that the
+    /// runtime's application sent; `None` once the session is over. Up to 1,024
+    /// wait to be taken, one that comes then is dropped.
+    pub async fn next_extension(&self) -> Option<Extension> {
+        self.client.untaken.lock().await.recv().await
+    }
+
+    /// Has something said back.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub async fn echo(&self, nonce: Option<String>) -> Result<Option<String>, ClientError> {
+        self.client.ask(|answer| Command::Echo(nonce, answer)).await
+    }
+}
+
+/// The task that owns the session and its transport.
+struct Driver {
+    calls: ClientLoop,
+    link: Link,
+    inbox: mpsc::Receiver<Message>,
+    unread: Arc<Unread>,
+}
+
+/// The transport, and how it comes about.
+struct Link {
+    dialer: Dialer,
+    opening: Option<Opening>,
+    stream: Option<Pin<Box<dyn ByteStream>>>,
+}
+
+/// What the task waited for.
+enum Happened {
+    /// `None`: nobody can give commands any more.
+    Message(Option<Message>),
+    Opened(io::Result<Opened>),
+    /// `Ok(0)` is the end.
+    Received(io::Result<usize>),
+    TimePassed,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let mut buffer = vec![0; READ_BYTES];
+        let (mut commanded, mut taken) = (true, 0);
+        // It begins to connect.
+        self.calls.tick(&mut self.link);
+        while !self.calls.is_over() {
+            let happened = self.next(&mut buffer, commanded).await;
+            taken = if matches!(happened, Happened::TimePassed) { TURN } else { taken + 1 };
+            let Driver { calls, link, .. } = &mut self;
+            match happened {
+                Happened::Message(Some(Message::Command(command))) => calls.command(*command, link),
+                Happened::Message(Some(Message::Cut)) => {
+                    if link.stream.take().is_some() {
+                        calls.lost("the connection was broken on purpose".to_string(), link);
+                    }
+                }
+                Happened::Message(Some(Message::Leave(answer))) => drop(answer.send(calls.leave())),
+                Happened::Message(None) => {
+                    commanded = false;
+                    calls.close(link);
+                }
+                Happened::Opened(Ok((stream, framing))) => {
+                    link.stream = Some(stream);
+                    calls.connected(framing, link);
+                }
+                Happened::Opened(Err(error)) => calls.connect_failed(error.to_string(), link),
+                Happened::Received(Ok(0)) => calls.lost("the connection was closed".to_string(), link),
+                Happened::Received(Ok(n)) => calls.received(&buffer[..n], link),
+                Happened::Received(Err(error)) => calls.lost(format!("the connection broke: {error}"), link),
+                Happened::TimePassed => {}
+            }
+            // Everything that had arrived by the tick before is handed over once
+            // nothing is ready, or so much was.
+            if taken >= TURN {
+                calls.tick(link);
+                taken = 0;
+            }
+        }
+        self.calls.hang_up(&mut self.link);
+    }
+
+    /// Writes what is queued, and waits for the next thing that happens.
+    async fn next(&mut self, buffer: &mut [u8], commanded: bool) -> Happened {
+        let wait = self.calls.next_wait().unwrap_or(Duration::from_secs(3600));
+        let mut sleep = pin!(tokio::time::sleep(wait));
+        poll_fn(|cx| {
+            if commanded && let Poll::Ready(message) = self.inbox.poll_recv(cx) {
+                return Poll::Ready(Happened::Message(message));
+            }
+            if let Some(opening) = &mut self.link.opening
+                && let Poll::Ready(opened) = opening.as_mut().poll(cx)
+            {
+                self.link.opening = None;
+                return Poll::Ready(Happened::Opened(opened));
+            }
+            if let (Some(stream), Some(framing)) = (&mut self.link.stream, self.calls.framing()) {
+                if let Poll::Ready(Err(error)) = poll_write(stream.as_mut(), framing, cx) {
+                    return Poll::Ready(Happened::Received(Err(error)));
+                }
+                let mut buffer = ReadBuf::new(buffer);
+                // Who is gone takes nothing more, and holds up no goodbye.
+                if (!commanded || self.unread.has_room(cx))
+                    && let Poll::Ready(read) = stream.as_mut().poll_read(cx, &mut buffer)
+                {
+                    return Poll::Ready(Happened::Received(read.map(|()| buffer.filled().len())));
+                }
+            }
+            sleep.as_mut().poll(cx).map(|()| Happened::TimePassed)
+        })
+        .await
+    }
+}
+
+impl Transport for Link {
+    fn dial(&mut self) {
+        self.stream = None;
+        self.opening = Some((self.dialer)());
+    }
+
+    /// As much as is taken at once; the task writes the rest, and finds out what
+    /// is wrong.
+    fn flush(&mut self, framing: &mut Framing) {
+        if let Some(stream) = &mut self.stream {
+            let _ = poll_write(stream.as_mut(), framing, &mut Context::from_waker(Waker::noop()));
+        }
+    }
+
+    /// In a task of its own, for a bounded time.
+    fn hang_up(&mut self, mut framing: Framing) {
+        if let Some(mut stream) = self.stream.take() {
+            let last = std::mem::take(framing.output());
+            let write = async move {
+                stream.write_all(&last).await?;
+                stream.shutdown().await
+            };
+            tokio::spawn(tokio::time::timeout(GOODBYE, write));
+        }
+    }
+}
+
+/// Writes what is in the output, until it is empty and nothing is held back.
+fn poll_write(
+    mut stream: Pin<&mut dyn ByteStream>,
+    framing: &mut Framing,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    // Once it is written, a pong that found no room may follow.
+    while !framing.output().is_empty() {
+        match stream.as_mut().poll_write(cx, framing.output()) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(n)) => framing.wrote(n),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    stream.poll_flush(cx)
+}

@@ -1,0 +1,282 @@
+//! The server: one task, any number of sessions.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arcp_host::driver::{Host, HostError};
+use arcp_host::server::{ServerConfig, ServerHandle, ServerLoop, Stopped, descriptors_for_connections, keep_alive};
+use arcp_proto::id::{ConnId, Principal};
+use arcp_proto::runtime::Transport;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::readiness::Readiness;
+use crate::socket::{ByteStream, Polled};
+
+/// Streams that were handed over and are not taken up; whoever hands over more
+/// waits.
+const ARRIVALS: usize = 64;
+/// Connections accepted before others get their turn.
+const ACCEPTED: usize = 64;
+/// How long agents may go on after the peer of [`serve`] has left.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+
+/// A server on a port, on streams that it is [handed](Acceptor), or both.
+///
+/// One task owns the runtime and every connection. It waits for nobody: the
+/// store and agents that block have threads of their own. It keeps as many
+/// files free for them as the server of `arcp-blocking` does.
+pub struct Server {
+    serving: ServerLoop<Polled>,
+    readiness: Arc<Readiness>,
+    listener: Option<TcpListener>,
+    acceptor: Acceptor,
+    arrivals: mpsc::Receiver<Arrival>,
+}
+
+/// Hands streams to a running server.
+#[derive(Clone, Debug)]
+pub struct Acceptor(mpsc::Sender<Arrival>);
+
+struct Arrival {
+    stream: Pin<Box<dyn ByteStream>>,
+    address: Option<IpAddr>,
+    begins: Begins,
+}
+
+/// What comes first on a stream.
+enum Begins {
+    Request,
+    Frames(Transport, Option<Principal>),
+}
+
+impl Server {
+    /// Binds the port, and reads the whole store. Nothing is served before
+    /// [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// If the port cannot be had, the configuration cannot work, or the store
+    /// cannot be read.
+    pub async fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
+        Server::on(TcpListener::bind(config.listen).await?, config, host).await
+    }
+
+    /// Takes a port that is bound, whatever the configuration says of it.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration cannot work, or the store cannot be read.
+    pub async fn on(listener: TcpListener, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
+        let server = Server::without_port(config, host).await?;
+        Ok(Server { listener: Some(listener), ..server })
+    }
+
+    /// A server of the streams it is handed, and no other.
+    ///
+    /// # Errors
+    ///
+    /// As [`on`](Self::on).
+    pub async fn without_port(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
+        let (readiness, runtime, config) = (Arc::<Readiness>::default(), Handle::current(), config.clone());
+        let host = host.with_tasks_run_by(move |task| drop(runtime.spawn(task)));
+        let woken = readiness.clone();
+        let start = move || ServerLoop::new(&config, descriptors_for_connections(), host, move || woken.wake());
+        let serving = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
+        let (sender, arrivals) = mpsc::channel(ARRIVALS);
+        Ok(Server { serving, readiness, listener: None, acceptor: Acceptor(sender), arrivals })
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    ///
+    /// If it has no port, or the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
+    }
+
+    /// What tells it what to do, from anywhere.
+    pub fn handle(&self) -> ServerHandle {
+        self.serving.handle()
+    }
+
+    /// What hands streams to it, from anywhere.
+    pub fn acceptor(&self) -> Acceptor {
+        self.acceptor.clone()
+    }
+
+    /// Serves until it is told to stop and everything is closed.
+    ///
+    /// If this is dropped before, every connection is dropped as it is, and
+    /// agents are given up to a second to end, in the thread that drops it.
+    ///
+    /// # Errors
+    ///
+    /// If the store is somebody else's: then every connection is dropped as it
+    /// is.
+    pub async fn run(mut self) -> Result<Stopped, HostError> {
+        let stopped = self.serve(None).await;
+        // It waits for agents that end.
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+        stopped
+    }
+
+    /// Serves; once there are no connections it drains, if it is told how.
+    async fn serve(&mut self, drain_alone: Option<ServerHandle>) -> Result<Stopped, HostError> {
+        loop {
+            if let Some(stopped) = self.serving.stopped()? {
+                return Ok(stopped);
+            }
+            if self.serving.is_ending() {
+                self.listener = None;
+            }
+            self.step().await?;
+            if let Some(handle) = drain_alone.as_ref().filter(|_| self.serving.connections() == 0) {
+                handle.drain();
+            }
+        }
+    }
+
+    /// Waits until there is something to do, and does it.
+    async fn step(&mut self) -> Result<(), HostError> {
+        let wait = self.serving.next_wait();
+        if wait != Some(Duration::ZERO) {
+            // What is never reached is no deadline.
+            let mut sleep = pin!(tokio::time::sleep(wait.unwrap_or(Duration::from_secs(u64::from(u32::MAX)))));
+            poll_fn(|cx| if self.collect(cx) { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
+        }
+        // Others get their turn, and so does what has arrived: whoever was
+        // silent may have spoken in it.
+        tokio::task::yield_now().await;
+        poll_fn(|cx| Poll::Ready(self.collect(cx))).await;
+        self.serving.turn(true)?;
+        let _ = self.serving.accept_is_due();
+        Ok(())
+    }
+
+    /// Takes up what is ready; whether there was anything.
+    fn collect(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        if let Poll::Ready(ready) = self.readiness.poll(cx) {
+            ready.into_iter().for_each(|conn| self.serving.note(conn, true, true));
+            any = true;
+        }
+        while let Poll::Ready(Some(arrival)) = self.arrivals.poll_recv(cx) {
+            self.take_up(arrival);
+            any = true;
+        }
+        for _ in 0..ACCEPTED {
+            let Some(Poll::Ready(accepted)) = self.poll_accept(cx) else {
+                break;
+            };
+            any = true;
+            match accepted {
+                Ok((stream, peer)) => {
+                    let _ = stream.set_nodelay(true);
+                    // Without it only heartbeats tell that a peer is gone.
+                    let _ = keep_alive(&stream);
+                    let (stream, address) = (Box::pin(stream), Some(peer.ip()));
+                    self.take_up(Arrival { stream, address, begins: Begins::Request });
+                }
+                Err(error) => self.serving.accept_later(&error),
+            }
+        }
+        any
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Option<Poll<io::Result<(tokio::net::TcpStream, SocketAddr)>>> {
+        let listener = self.listener.as_ref().filter(|_| self.serving.may_accept())?;
+        let accepted = listener.poll_accept(cx);
+        if accepted.is_pending() {
+            self.serving.accepted_all();
+        }
+        Some(accepted)
+    }
+
+    fn take_up(&mut self, arrival: Arrival) {
+        let Arrival { stream, address, begins } = arrival;
+        let readiness = self.readiness.clone();
+        let socket = move |conn: ConnId| Ok(Polled::new(stream, readiness.waker(conn)));
+        match begins {
+            Begins::Request => self.serving.accept(address, socket),
+            Begins::Frames(transport, peer) => self.serving.open(transport, peer, address, socket),
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("serving", &self.serving).finish_non_exhaustive()
+    }
+}
+
+impl Acceptor {
+    /// Hands over a stream on which an HTTP request comes first, as on the port.
+    ///
+    /// # Errors
+    ///
+    /// If the server has ended.
+    pub async fn request(&self, stream: impl ByteStream, address: Option<IpAddr>) -> io::Result<()> {
+        self.hand(Arrival { stream: Box::pin(stream), address, begins: Begins::Request }).await
+    }
+
+    /// Hands over a stream that is a WebSocket by now: its request was judged
+    /// and answered.
+    ///
+    /// # Errors
+    ///
+    /// If the server has ended.
+    pub async fn websocket(&self, stream: impl ByteStream, address: Option<IpAddr>) -> io::Result<()> {
+        let begins = Begins::Frames(Transport::WebSocket, None);
+        self.hand(Arrival { stream: Box::pin(stream), address, begins }).await
+    }
+
+    /// Hands over a stream with one frame a line. `peer` is who it is, unless it
+    /// has to prove it.
+    ///
+    /// # Errors
+    ///
+    /// If the server has ended.
+    pub async fn lines(&self, stream: impl ByteStream, peer: Option<Principal>) -> io::Result<()> {
+        let begins = Begins::Frames(Transport::Lines, peer);
+        self.hand(Arrival { stream: Box::pin(stream), address: None, begins }).await
+    }
+
+    async fn hand(&self, arrival: Arrival) -> io::Result<()> {
+        self.0.send(arrival).await.map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the server has ended"))
+    }
+}
+
+impl std::fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arrival").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Serves one peer, one frame a line, until it leaves: a child process on its
+/// stdin and stdout ([`tokio::io::join`] makes them one stream), or whoever has
+/// the other end of a duplex in memory. `peer` is who it is, unless it has to
+/// prove it.
+///
+/// # Errors
+///
+/// If the configuration cannot work, the store cannot be read, or it is
+/// somebody else's.
+pub async fn serve(host: Host, peer: Option<Principal>, stream: impl ByteStream) -> Result<(), HostError> {
+    let mut config = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.drain_grace = Some(LAST_GRACE);
+    let mut server = Server::without_port(&config, host).await?;
+    let begins = Begins::Frames(Transport::Lines, peer);
+    server.take_up(Arrival { stream: Box::pin(stream), address: None, begins });
+    let handle = server.handle();
+    let stopped = server.serve(Some(handle)).await;
+    let _ = tokio::task::spawn_blocking(move || drop(server)).await;
+    stopped.map(drop)
+}
