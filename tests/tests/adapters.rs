@@ -94,8 +94,12 @@ impl Site {
     }
 
     fn start_on(adapter: Adapter, store: Box<dyn Store>, change: fn(&mut Config)) -> Site {
+        Site::with(adapter, registry(), store, change)
+    }
+
+    fn with(adapter: Adapter, registry: Registry, store: Box<dyn Store>, change: fn(&mut Config)) -> Site {
         let (sender, notices) = channel();
-        let host = Running::host_of(store, registry(), |config| {
+        let host = Running::host_of(store, registry, |config| {
             config.timing.heartbeat = None;
             config.timing.cancel_grace = Duration::from_millis(100);
             change(config);
@@ -382,6 +386,41 @@ fn a_cancel_stops_agents_of_every_kind_alike() {
         }
         vec![peer.seen]
     });
+}
+
+/// Tells that it was dropped.
+struct Told(std::sync::mpsc::Sender<()>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn an_async_agent_that_does_not_stop_is_dropped_where_it_waits() {
+    for adapter in ALL {
+        let (sender, dropped) = channel();
+        let mut registry = Registry::default();
+        registry.add_async("held", None, move |job: AsyncContext, _: Json| {
+            let held = Told(sender.clone());
+            async move {
+                job.status("waiting", None).await?;
+                let _held = held;
+                std::future::pending().await
+            }
+        });
+        let site = Site::with(*adapter, registry, Box::<MemoryStore>::default(), |_| {});
+        let mut peer = site.session();
+        peer.say("1", "job.submit", json!({"agent": "held"}));
+        let job = peer.until("job.accepted")["payload"]["job_id"].clone();
+        peer.until_phase("waiting");
+        assert!(dropped.try_recv().is_err(), "{adapter:?}: it was not told to stop");
+        peer.say("2", "job.cancel", json!({"job_id": job}));
+        let end = peer.until("job.error");
+        assert_eq!(end["payload"]["final_status"], "cancelled", "{adapter:?}");
+        dropped.recv_timeout(PATIENCE).expect("it is dropped after its grace");
+    }
 }
 
 #[test]
