@@ -206,3 +206,35 @@ pub(super) fn validate_agents(agents: &[AgentEntry]) -> Result<(), ConfigError> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_that_cannot_work_are_named() {
+        let named = |change: &dyn Fn(&mut Timing)| {
+            let mut config = Config::new("t", "1");
+            change(&mut config.timing);
+            match config.validate() {
+                Ok(()) => None,
+                Err(ConfigError::Duration { name, .. }) => Some(name),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        let millis = Duration::from_millis;
+        for (beat, refused) in [(0, true), (1000, false), (1500, true), (86_400_000, false), (86_401_000, true)] {
+            let named = named(&|timing| timing.heartbeat = Some(millis(beat)));
+            assert_eq!(named, refused.then_some("heartbeat"), "{beat} ms");
+        }
+        for (least, name) in [(10_000, "session_lease"), (1000, "resume_window"), (1000, "job_retention")] {
+            let set = |timing: &mut Timing, span| match name {
+                "session_lease" => timing.session_lease = Some(span),
+                "resume_window" => timing.resume_window = span,
+                _ => timing.job_retention = Some(span),
+            };
+            assert_eq!(named(&|timing| set(timing, millis(least))), None, "{name}");
+            assert_eq!(named(&|timing| set(timing, millis(least - 1))), Some(name));
+        }
+    }
+}

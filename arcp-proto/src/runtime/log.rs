@@ -128,3 +128,30 @@ impl Log {
         self.pending.iter().map(|pending| &pending.batch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_durable_is_weighed_batch_by_batch_and_whoever_waits_is_woken_with_its_own() {
+        let record = || Record::SessionEnded { session: SessionId::from_ulid(ulid::Ulid::nil()) };
+        let (mut log, job, waiter) = (Log::default(), JobId::from_ulid(ulid::Ulid::nil()), Waiter::Conn(ConnId(1)));
+        assert!(log.seal().is_none() && log.open().is_empty());
+        log.append(record(), Some(job));
+        let one = log.bytes();
+        assert_eq!((one, log.open().len()), (record().weight(), 1));
+        log.append(record(), None);
+        assert_eq!(log.seal().map(|batch| (batch.first, batch.last())), Some((LogPos(1), LogPos(2))));
+        log.append(record(), None);
+        log.failed = true;
+        assert_eq!(log.seal(), None, "it is kept until the store takes it");
+        log.wait(LogPos(3), waiter);
+        assert_eq!((log.bytes(), log.unconfirmed().count()), (3 * one, 2));
+        assert_eq!(log.persisted(LogPos(1)), (Vec::new(), Vec::new()), "half a batch is nothing");
+        assert_eq!(log.persisted(LogPos(2)), (Vec::new(), alloc::vec![job]));
+        assert_eq!((log.bytes(), log.durable(), log.is_durable(LogPos(3))), (one, LogPos(2), false));
+        assert_eq!(log.persisted(LogPos(3)), (alloc::vec![waiter], Vec::new()));
+        assert_eq!((log.bytes(), log.unconfirmed().count()), (0, 0));
+    }
+}

@@ -83,3 +83,32 @@ impl Requests {
         self.latest.remove(&session);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(n: u64) -> SessionId {
+        SessionId::from_ulid(ulid::Ulid::from_parts(n, 0))
+    }
+
+    #[test]
+    fn new_frames_follow_from_the_request_that_came_last_or_again() {
+        let id = |text| WireId::new(text).expect("an id");
+        let mut requests = Requests::default();
+        assert_eq!(
+            [("a", 1), ("b", 2), ("a", 1)].map(|(text, n)| (requests.add(session(1), &id(text)), n)),
+            [(1, 1), (2, 2), (1, 1)]
+        );
+        assert_eq!((requests.latest(session(1)), requests.latest(session(2))), (1, 0));
+        requests.follow(session(1), 2);
+        assert_eq!(requests.latest(session(1)), 2);
+        requests.follow(session(1), 3);
+        assert_eq!(requests.latest(session(1)), 2, "there is none of this number");
+        requests.restore(session(2), 0, id("c"));
+        assert_eq!(requests.number_of(session(2), &id("c")), Some(3), "counted over all sessions");
+        requests.forget(session(1));
+        assert_eq!((requests.count(), requests.latest(session(1)), requests.get(session(1), 1)), (1, 0, None));
+        assert_eq!(requests.add(session(1), &id("d")), 1);
+    }
+}

@@ -55,3 +55,17 @@ pub fn id_of(session: SessionId, number: u32) -> SubscriptionId {
     let random = u128::from(tag(session)) << 40 | u128::from(number);
     SubscriptionId::from_ulid(Ulid::from_parts(session.timestamp_ms(), random))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscriptions_of_two_sessions_never_have_one_name() {
+        let ids = [(1, 1), (1, 2), (2, 1), (2, 2)]
+            .map(|(random, number)| id_of(SessionId::from_ulid(Ulid::from_parts(7, random)), number));
+        for (at, id) in ids.iter().enumerate() {
+            assert!(!ids[..at].contains(id), "{ids:?}");
+        }
+    }
+}
