@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use arcp_blocking::{Server, ServerConfig, stdio};
 use arcp_host::agent::{Context, Outcome};
+use arcp_host::clock::Clock;
 use arcp_host::driver::{Driver, Fenced, Host, HostError, Sockets, WriteWindow};
 use arcp_host::registry::Registry;
 use arcp_host::samples;
 use arcp_host::store::{History, Store, StoreError};
 use arcp_proto::id::{ConnId, JobId, LogPos, Principal};
 use arcp_proto::record;
-use arcp_proto::runtime::{Batch, CloseReason, Config, EventRecord, Input, Notice, Record, Transport};
+use arcp_proto::runtime::{Batch, CloseReason, Config, EventRecord, Input, Notice, Operator, Record, Transport};
 use arcp_tests::server::{PATIENCE, Running, send, session_with};
 use arcp_tests::store::VirtualStore;
 use serde_json::{Value, json};
@@ -389,6 +390,25 @@ fn what_a_driver_records_replays_equal() {
 fn a_driver_may_move_to_another_thread() {
     fn is_send<T: Send>() {}
     is_send::<Driver>();
+}
+
+#[test]
+fn what_is_put_into_the_inbox_is_recorded_as_of_when_it_was() {
+    let tape = Written::default();
+    let recorded = tape.clone();
+    let mut looped = Loop::start(Failing::default(), |host| host.recorded_to(recorded));
+    looped.driver.inbox().put(Input::Operator(Operator::Drain));
+    let mut clock = Clock::new();
+    let put = clock.now().mono;
+    // The loop is held.
+    while clock.now().mono == put {}
+    looped.driver.take_inbox(&mut looped.peer).expect("the store works");
+    drop(looped);
+    let text = tape.text();
+    let line = text.lines().find(|line| line.contains("Drain")).expect("it was taken");
+    let line: Value = serde_json::from_str(line).expect("JSON");
+    let at = line["at"]["mono"].as_u64().expect("a time");
+    assert!(at <= put.0, "put by {put:?}, recorded as of {at}");
 }
 
 #[test]
