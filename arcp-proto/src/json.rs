@@ -88,7 +88,7 @@ impl Json {
     pub fn parse(text: &str) -> Result<Json, JsonError> {
         check(text, Self::MAX_DEPTH)?;
         let raw: &RawValue = serde_json::from_str(text).map_err(|e| JsonError::Syntax { at: e.column() })?;
-        Ok(Json::of_checked(raw))
+        Ok(Json::from_checked(raw))
     }
 
     /// Serialises a value of the caller's.
@@ -119,7 +119,7 @@ impl Json {
     }
 
     /// Keeps text that passed `check` and the parser as part of its frame.
-    pub(crate) fn of_checked(raw: &RawValue) -> Json {
+    pub(crate) fn from_checked(raw: &RawValue) -> Json {
         let text = raw.get();
         if !text.contains(['\n', '\r']) {
             return Json(Arc::from(text));
@@ -129,7 +129,7 @@ impl Json {
     }
 
     /// Keeps text this crate wrote itself.
-    pub(crate) fn of_written(text: String) -> Json {
+    pub(crate) fn from_written(text: String) -> Json {
         Json(text.into())
     }
 

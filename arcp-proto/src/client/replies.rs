@@ -144,7 +144,7 @@ impl Client {
         if self.reconnector.state != ReconnectState::Opening {
             return;
         }
-        let server = ServerProfile::of(self.config.family, id.as_str(), &opened.runtime);
+        let server = ServerProfile::new(self.config.family, id.as_str(), &opened.runtime);
         match (self.claim(), self.fresh.take()) {
             (Some(claim), None) if self.config.family.resumes_after_opening() => {
                 let session = opened.session.clone();
@@ -154,7 +154,7 @@ impl Client {
             }
             (_, Some(fresh)) => {
                 let features = self.identity.as_ref().map_or(fresh.features, |me| me.features);
-                let server = ServerProfile::of(self.config.family, id.as_str(), &fresh.runtime);
+                let server = ServerProfile::new(self.config.family, id.as_str(), &fresh.runtime);
                 let session = opened.session;
                 self.on_opened(Opened { session, resume_token: opened.resume_token, features, ..fresh }, server);
             }

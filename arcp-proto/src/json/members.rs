@@ -60,7 +60,7 @@ impl<'a> Members<'a> {
         for (name, value) in &self.0 {
             object.raw(name, value);
         }
-        Json::of_written(object.done())
+        Json::from_written(object.done())
     }
 }
 

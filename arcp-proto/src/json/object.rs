@@ -110,7 +110,7 @@ impl Object {
 
     /// The finished object, as [`Json`].
     pub fn json(self) -> Json {
-        Json::of_written(self.done())
+        Json::from_written(self.done())
     }
 
     fn name(&mut self, name: &str) {

@@ -138,7 +138,7 @@ impl Lease {
                     }
                     Containment::Witness(text) => {
                         let (namespace, pattern) = said();
-                        return Err(Excess::Wider { namespace, pattern, target: Target::of_canonical(text) });
+                        return Err(Excess::Wider { namespace, pattern, target: Target::from_canonical(text) });
                     }
                 }
             }

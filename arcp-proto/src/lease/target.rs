@@ -99,7 +99,7 @@ impl Target {
     }
 
     /// What a walk over patterns found.
-    pub(super) fn of_canonical(text: String) -> Target {
+    pub(super) fn from_canonical(text: String) -> Target {
         Target(text)
     }
 

@@ -261,7 +261,7 @@ impl HandOver {
     /// has no principal is told apart by its token.
     pub fn resumes(&self) -> Option<ResumeClaim> {
         let header = Header::read(core::str::from_utf8(&self.frame).ok()?).ok()?;
-        match wire::read_request(Family::of_first(&header)?, &header).ok()?.request {
+        match wire::read_request(Family::from_first(&header)?, &header).ok()?.request {
             Request::Handshake(HandshakeRequest::Open(open)) => open.resume,
             Request::Handshake(HandshakeRequest::Resume(claim)) => Some(claim),
             Request::Handshake(HandshakeRequest::Authenticate(_)) | Request::Session(_) | Request::Command(_) => None,

@@ -35,7 +35,7 @@ impl Subject {
     }
 
     /// Of a message whose header could be read.
-    pub fn of(header: &Header<'_>) -> Subject {
+    pub fn from_header(header: &Header<'_>) -> Subject {
         Subject {
             kind: shared::refused_kind(&header.kind),
             id: Some(header.id.clone()),
@@ -45,9 +45,9 @@ impl Subject {
     }
 
     /// Of a frame that did not pass `frame::ingest`.
-    pub fn of_refused(bytes: &[u8]) -> Subject {
+    pub fn from_refused(bytes: &[u8]) -> Subject {
         match core::str::from_utf8(bytes).map(Header::read) {
-            Ok(Ok(header)) => Subject::of(&header),
+            Ok(Ok(header)) => Subject::from_header(&header),
             Ok(Err(unreadable)) => unreadable.subject,
             Err(_) => Subject::unknown(),
         }

@@ -124,10 +124,10 @@ impl<'a> Header<'a> {
             job: known(&fields.job_id),
             trace: fields.trace_id.as_ref().and_then(|Text(trace)| bounded_trace(trace)),
         };
-        Header::of(fields, id).map_err(|violation| Unreadable { subject, violation })
+        Header::new(fields, id).map_err(|violation| Unreadable { subject, violation })
     }
 
-    fn of(fields: Fields<'a>, id: Result<Option<WireId>, Violation>) -> Result<Header<'a>, Violation> {
+    fn new(fields: Fields<'a>, id: Result<Option<WireId>, Violation>) -> Result<Header<'a>, Violation> {
         let id = id?.ok_or_else(|| Violation::invalid("the envelope has no `id`"))?;
         let Some(Text(kind)) = fields.kind else {
             return Err(Violation::invalid("the envelope has no `type`"));

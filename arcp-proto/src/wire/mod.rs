@@ -86,7 +86,7 @@ impl Family {
     }
 
     /// The family whose handshake this is; `None` if it is no handshake.
-    pub(crate) fn of_first(header: &Header<'_>) -> Option<Family> {
+    pub(crate) fn from_first(header: &Header<'_>) -> Option<Family> {
         match header.kind.as_ref() {
             kind if hello::opens(kind) => Some(Family::Hello),
             kind if open::opens(kind) => Some(Family::Open),
@@ -95,7 +95,7 @@ impl Family {
     }
 
     /// In whose words to refuse a frame that should have been a handshake.
-    pub(crate) fn of_stray(header: &Header<'_>) -> Family {
+    pub(crate) fn from_stray(header: &Header<'_>) -> Family {
         if open::is_own(&header.kind) { Family::Open } else { Family::Hello }
     }
 

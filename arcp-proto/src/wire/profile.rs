@@ -184,7 +184,7 @@ impl Profile {
     }
 
     /// Recognises a hello client.
-    pub(crate) fn of_hello(seen: Fingerprint<'_>) -> Profile {
+    pub(crate) fn from_hello(seen: Fingerprint<'_>) -> Profile {
         if seen.ours {
             Profile::Plain
         } else if seen.names_itself_flat {
@@ -207,7 +207,7 @@ impl Profile {
     }
 
     /// Recognises an open client.
-    pub(crate) fn of_open<'a>(seen: OpenFingerprint<'_, impl IntoIterator<Item = &'a str> + Clone>) -> Profile {
+    pub(crate) fn from_open<'a>(seen: OpenFingerprint<'_, impl IntoIterator<Item = &'a str> + Clone>) -> Profile {
         const KNOWN_TO_RUST_200: [&str; 17] = [
             "streaming",
             "durable_jobs",
@@ -497,16 +497,16 @@ pub(crate) enum ServerProfile {
 
 impl ServerProfile {
     /// Recognises a runtime by the id of its welcome or by its name.
-    pub(crate) fn of(family: Family, id: &str, runtime: &ClientInfo) -> ServerProfile {
+    pub(crate) fn new(family: Family, id: &str, runtime: &ClientInfo) -> ServerProfile {
         match family {
-            Family::Hello => ServerProfile::of_welcome(id),
+            Family::Hello => ServerProfile::from_welcome(id),
             Family::Open if runtime.name == "arcp-rs" && runtime.version == "2.0.0" => ServerProfile::Rust200,
             Family::Open => ServerProfile::Plain,
         }
     }
 
     /// Recognises a hello runtime by the id of its welcome.
-    fn of_welcome(id: &str) -> ServerProfile {
+    fn from_welcome(id: &str) -> ServerProfile {
         if is_ulid(id) {
             ServerProfile::Python113
         } else if is_uuid_v7(id) {
@@ -591,7 +591,7 @@ mod tests {
             (Fingerprint { names_itself_flat: true, ..uuid }, Profile::Ruby1),
             (Fingerprint { ours: true, offers_agents: true, ..bare }, Profile::Plain),
         ] {
-            assert_eq!(Profile::of_hello(seen), profile, "{seen:?}");
+            assert_eq!(Profile::from_hello(seen), profile, "{seen:?}");
         }
     }
 
@@ -599,7 +599,7 @@ mod tests {
     fn published_open_clients_are_recognised() {
         let (upper, lower) = (alloc::format!("msg_{ULID}"), alloc::format!("msg_{}", ULID.to_ascii_lowercase()));
         let rust = |id, timestamp, name| {
-            Profile::of_open(OpenFingerprint { id, timestamp, prioritised: false, names: [name], types: false })
+            Profile::from_open(OpenFingerprint { id, timestamp, prioritised: false, names: [name], types: false })
         };
         let (nanos, millis) = (Some("\"2026-11-21T10:00:00.123456789Z\""), Some("\"2026-11-21T10:00:00.123Z\""));
         assert_eq!(rust(&upper, nanos, "streaming"), Profile::Rust200);
@@ -608,7 +608,7 @@ mod tests {
         assert_eq!(rust(&upper, nanos, "of_our_own"), Profile::Plain);
         let swift = |id, timestamp, prioritised, encoding| {
             let names = ["heartbeat_interval_seconds", encoding];
-            Profile::of_open(OpenFingerprint { id, timestamp: Some(timestamp), prioritised, names, types: false })
+            Profile::from_open(OpenFingerprint { id, timestamp: Some(timestamp), prioritised, names, types: false })
         };
         let at = "\"2026-11-21T10:00:00.000Z\"";
         assert_eq!(swift(upper.as_str(), at, true, "binary_encoding"), Profile::Swift1);
@@ -635,7 +635,7 @@ mod tests {
             (Family::Hello, ULID, &rust, ServerProfile::Python113),
             (Family::Hello, "018f3a2b-1c2d-7e3f-8a4b-5c6d7e8f9a0b", &rust, ServerProfile::Go11),
         ] {
-            assert_eq!(ServerProfile::of(family, id, runtime), profile, "{family} {id} {runtime:?}");
+            assert_eq!(ServerProfile::new(family, id, runtime), profile, "{family} {id} {runtime:?}");
         }
     }
 }

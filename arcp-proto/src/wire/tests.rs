@@ -203,7 +203,7 @@ fn a_request_that_cannot_be_read_is_refused_as_one_that_can() {
         let to_send = RequestToSend { id: Ulid::from_parts(AT.0, 1), session: None, at: AT, request: &request };
         for text in [Family::Hello, Family::Open].into_iter().filter_map(|family| write_request(family, &to_send)) {
             let header = Header::read(&text).expect("a frame");
-            assert_eq!(Subject::of(&header).kind, refused_as(&request), "{text}");
+            assert_eq!(Subject::from_header(&header).kind, refused_as(&request), "{text}");
         }
     }
 }
@@ -321,7 +321,7 @@ fn a_frame_that_cannot_be_read_is_refused_as_what_it_asks_for() {
         ("session.ping", RefusedKind::Frame),
     ] {
         let text = alloc::format!(r#"{{"id":"m","type":"{kind}","job_id":"job_1","payload":5}}"#);
-        let subject = Subject::of_refused(text.as_bytes());
+        let subject = Subject::from_refused(text.as_bytes());
         assert_eq!((subject.kind, subject.job), (refused, WireId::new("job_1")), "{text}");
     }
 }

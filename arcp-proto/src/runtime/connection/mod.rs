@@ -147,7 +147,7 @@ impl Connections {
         };
         let text = match frame::ingest(bytes, conn.most_bytes(ctx), ctx.config.limits.frame.json_depth) {
             Ok(text) => text,
-            Err(violation) => return Heard::Refused(Subject::of_refused(bytes), violation),
+            Err(violation) => return Heard::Refused(Subject::from_refused(bytes), violation),
         };
         let header = match Header::read(text) {
             Ok(header) => header,
@@ -314,7 +314,7 @@ impl Connections {
 fn hear_in_session(view: View, session: SessionId, header: Header<'_>) -> Heard<'_> {
     let received = match wire::read_request(view.family, &header) {
         Ok(received) => received,
-        Err(violation) => return Heard::Refused(Subject::of(&header), violation),
+        Err(violation) => return Heard::Refused(Subject::from_header(&header), violation),
     };
     let foreign = received.session.as_ref().is_some_and(|named| named.as_str() != session.to_string());
     let of_another = matches!(
@@ -323,7 +323,7 @@ fn hear_in_session(view: View, session: SessionId, header: Header<'_>) -> Heard<
     );
     if foreign && !of_another {
         let violation = Violation::invalid("`session_id` names another session than this connection's");
-        return Heard::Refused(Subject::of(&header), violation);
+        return Heard::Refused(Subject::from_header(&header), violation);
     }
     Heard::Request(session, received, header)
 }

@@ -30,7 +30,7 @@ impl RequestHandler<'_> {
         if let Some((known, outcome)) = self.runtime.sessions.seen(self.session, &self.id).cloned() {
             if known != fingerprint {
                 let reused = Violation::invalid("this message id was used for a different message");
-                return self.runtime.refuse(self.conn, Refusal::about(Subject::of(header), reused));
+                return self.runtime.refuse(self.conn, Refusal::about(Subject::from_header(header), reused));
             }
             if let Err(violation) = self.answer_again(&command, outcome) {
                 self.refuse_command(&command, violation);

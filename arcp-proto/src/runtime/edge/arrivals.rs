@@ -130,7 +130,7 @@ impl Arrivals {
         let limits = &ctx.config.limits;
         let header = match frame::ingest(bytes, limits.frame.handshake_frame_bytes, limits.frame.json_depth) {
             Ok(text) => Header::read(text).map_err(|unreadable| (unreadable.subject, unreadable.violation)),
-            Err(violation) => Err((Subject::of_refused(bytes), violation)),
+            Err(violation) => Err((Subject::from_refused(bytes), violation)),
         };
         let want = match header {
             Ok(header) => {

@@ -136,8 +136,8 @@ impl Handshake {
     /// The first frame: it says which family its peer speaks.
     fn hear_first(&mut self, view: &mut View, config: &Config, header: &Header<'_>) -> Want {
         let refuse = |violation| Want::Refuse { request: header.id.clone(), violation };
-        let Some(family) = Family::of_first(header) else {
-            view.family = Family::of_stray(header);
+        let Some(family) = Family::from_first(header) else {
+            view.family = Family::from_stray(header);
             let kind: String = header.kind.chars().take(64).collect();
             return refuse(Violation::invalid(alloc::format!("`{kind}` before a session: open one first")));
         };
@@ -211,7 +211,7 @@ impl Handshake {
                 }) => {
                     return self.prove(request, proof);
                 }
-                Err(violation) if Subject::of(header).kind == RefusedKind::Proof => {
+                Err(violation) if Subject::from_header(header).kind == RefusedKind::Proof => {
                     return Want::RefuseProof { request: header.id.clone(), violation };
                 }
                 Ok(_) | Err(_) => {}

@@ -95,7 +95,7 @@ fn read_hello(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     let offered = hello.capabilities.unwrap_or_default();
     let names = offered.features.unwrap_or_default();
     let ours = names.iter().any(|Text(name)| name.starts_with(OURS_PREFIX));
-    let profile = Profile::of_hello(Fingerprint {
+    let profile = Profile::from_hello(Fingerprint {
         id: header.id.as_str(),
         offers_agents: offered.agents.is_some(),
         names_itself_flat,
@@ -137,7 +137,7 @@ struct SubmitFields<'a> {
 fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
     let fields: SubmitFields<'_> = payload("job.submit", header.payload)?;
     Ok(Submit {
-        input: fields.input.map(Json::of_checked),
+        input: fields.input.map(Json::from_checked),
         lease_request: object("lease_request", fields.lease_request)?,
         lease_constraints: object("lease_constraints", fields.lease_constraints)?,
         key: shared::key(fields.idempotency_key)?,

@@ -203,7 +203,7 @@ fn read_open(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     }
     let (required, required_unknown) = read_required(&capabilities)?;
     let extensions = strings(&capabilities, "extensions")?;
-    let profile = Profile::of_open(OpenFingerprint {
+    let profile = Profile::from_open(OpenFingerprint {
         id: header.id.as_str(),
         timestamp: header.timestamp,
         prioritised: header.priority.is_some(),
@@ -351,7 +351,7 @@ fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
     let trace = header.trace.as_deref().filter(|trace| trace.len() != 32 || trace.bytes().any(|digit| digit != b'0'));
     let trace = trace.map(|trace| free_text("trace_id", trace)).transpose()?;
     Ok(Submit {
-        input: fields.arguments.map(Json::of_checked),
+        input: fields.arguments.map(Json::from_checked),
         lease_request: lease,
         lease_constraints: object("lease_constraints", fields.lease_constraints)?,
         key: shared::key(key)?,

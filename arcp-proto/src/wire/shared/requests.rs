@@ -242,7 +242,7 @@ pub(in crate::wire) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Re
 
 /// An object member; the empty object counts as absent.
 pub(in crate::wire) fn object(name: &str, raw: Option<&RawValue>) -> Result<Option<Json>, Violation> {
-    let Some(json) = raw.map(Json::of_checked) else {
+    let Some(json) = raw.map(Json::from_checked) else {
         return Ok(None);
     };
     match json.members() {
