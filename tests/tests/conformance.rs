@@ -116,6 +116,24 @@ fn rr19_rr31_rr32_each_transport_is_a_feature_and_the_gate_looks_at_every_combin
 }
 
 #[test]
+fn rr20_rr25_coverage_has_a_floor_a_fixed_tool_and_tests_that_are_there() {
+    let script = std::fs::read_to_string(root().join(".ci/coverage")).expect("the script");
+    let value = |name: &str| {
+        let line = script.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
+        line.trim_matches(['(', ')']).to_string()
+    };
+    assert!(value("floor=").parse::<u32>().is_ok_and(|floor| (80..=100).contains(&floor)), "the floor is a share");
+    assert!(value("version=").split('.').all(|part| part.parse::<u32>().is_ok()), "the tool is a fixed one");
+    assert!(script.contains(r#"--fail-under-lines "$floor""#) && script.contains(r#"--version "$version""#));
+    let (_, rest) = script.split_once("tests=(").expect("what is run");
+    let tests: Vec<&str> = rest.split(')').next().expect("its end").split_whitespace().collect();
+    assert!(tests.len() > 5, "{tests:?}");
+    for test in tests {
+        assert!(root().join(format!("tests/tests/{test}.rs")).exists(), "{test}");
+    }
+}
+
+#[test]
 fn rr48_both_licences_are_here() {
     for (file, words) in [("LICENSE-MIT", "MIT License"), ("LICENSE-APACHE", "Apache License")] {
         let text = std::fs::read_to_string(root().join(file)).expect("a licence");
