@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
+use crate::principal::Account;
 
 /// The bounds of a [`crate::runtime::Runtime`].
 ///
@@ -97,6 +98,11 @@ pub struct ConnectionLimits {
     pub replies_per_connection: usize,
     /// Bytes of answers waiting for one connection (1 MiB). As above.
     pub reply_bytes_per_connection: usize,
+    /// Bytes that wait for peers and hosts: answers, messages of extensions that
+    /// are not taken, and what came behind an input that is checked (1 GiB); of
+    /// what the others leave an account may hold its `principal_share`. At that
+    /// none of its connections is read; at twice of it whoever sends on is closed.
+    pub waiting_bytes: usize,
     /// Entries read for one listing (10,000). Beyond: a short page with a
     /// cursor.
     pub list_scan: usize,
@@ -112,6 +118,7 @@ impl Default for ConnectionLimits {
             partial_bytes: 256 << 20,
             replies_per_connection: 64,
             reply_bytes_per_connection: 1 << 20,
+            waiting_bytes: 1 << 30,
             list_scan: 10_000,
         }
     }
@@ -145,10 +152,14 @@ pub struct SessionLimits {
     /// Bytes of messages of extensions that a session's host was given and has
     /// not taken (4 MiB). At it the session's connection is not read.
     pub extension_bytes: usize,
-    /// Commands whose ids and answers are remembered per session, or where ids
-    /// are the principal's, per principal, or per network without a credential
-    /// (256). The oldest are forgotten.
+    /// Commands whose ids are remembered, with what they came to, per session, or
+    /// where ids are the principal's, per principal, or per network without a
+    /// credential (256). The oldest are forgotten.
     pub seen_ids_per_session: usize,
+    /// Bytes of all such commands of one principal, or of one network without a
+    /// credential (32 MiB). More: the oldest of the session that grows are
+    /// forgotten, but not its last one.
+    pub seen_bytes_per_principal: usize,
     /// Jobs watched by one session (1,024). More: refused.
     pub watches_per_session: usize,
     /// Subscriptions of one session (16). More: refused.
@@ -156,6 +167,8 @@ pub struct SessionLimits {
     /// Subscriptions of one principal (256), or of one network without a
     /// credential: each is shown every event of its jobs. More: refused.
     pub subscriptions_per_principal: usize,
+    /// Bytes of the lists of one filter (16 KiB). More: refused.
+    pub filter_bytes: usize,
     /// Events of history that one subscription may ask for (262,144). More:
     /// refused.
     pub backfill_events: u64,
@@ -172,9 +185,11 @@ impl Default for SessionLimits {
             ended_sessions: 16_384,
             extension_bytes: 4 << 20,
             seen_ids_per_session: 256,
+            seen_bytes_per_principal: 32 << 20,
             watches_per_session: 1024,
             subscriptions_per_session: 16,
             subscriptions_per_principal: 256,
+            filter_bytes: 16 << 10,
             backfill_events: 262_144,
         }
     }
@@ -209,8 +224,9 @@ pub struct JobLimits {
     pub ended_jobs_per_principal: usize,
     /// Agents running at once (256). More: jobs wait, in turn by principal.
     pub running_jobs: usize,
-    /// Percent of what the others leave of `running_jobs`, `jobs` and
-    /// `waiting_input_bytes` that one account may hold, but one in any case
+    /// Percent of what the others leave of `running_jobs`, `jobs`,
+    /// `waiting_input_bytes`, `waiting_bytes` and `undurable_bytes` that one
+    /// account may hold, but one in any case
     /// (25; 100: whoever comes first takes everything). More: its jobs wait,
     /// or are refused.
     pub principal_share: u32,
@@ -349,7 +365,9 @@ pub struct HistoryLimits {
     /// their events (256 MiB). More: those that ended first are forgotten early.
     pub ended_bytes: usize,
     /// Bytes of records that are not durable (64 MiB). At it no connection is
-    /// read; at four times of it whoever sends on is closed.
+    /// read; at four times of it whoever sends on is closed. Of what the others
+    /// leave an account may cause its `principal_share`: at that none of its own
+    /// connections is read.
     pub undurable_bytes: usize,
 }
 
@@ -398,6 +416,7 @@ impl Limits {
                 partial_bytes: 256 << 10,
                 replies_per_connection: 16,
                 reply_bytes_per_connection: 4 << 10,
+                waiting_bytes: 512 << 10,
                 list_scan: 1000,
             },
             session: SessionLimits {
@@ -408,9 +427,11 @@ impl Limits {
                 ended_sessions: 64,
                 extension_bytes: 8 << 10,
                 seen_ids_per_session: 16,
+                seen_bytes_per_principal: 32 << 10,
                 watches_per_session: 16,
                 subscriptions_per_session: 2,
                 subscriptions_per_principal: 4,
+                filter_bytes: 1 << 10,
                 backfill_events: 2048,
                 ..SessionLimits::default()
             },
@@ -457,6 +478,11 @@ impl Limits {
                 ..HistoryLimits::default()
             },
         }
+    }
+
+    /// What there is of a bound for an account.
+    pub(crate) fn total_for(&self, account: &Account, bound: usize) -> usize {
+        if account.is_anonymous() { self.without_reserve(bound) } else { bound }
     }
 
     /// What is left of a bound without the reserve; one in any case.

@@ -17,7 +17,8 @@ use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
-    AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport, Verdict,
+    AgentReply, AgentSpec, Batch, CloseReason, Config, HeldFor, Input, Notice, Operator, Output, Runtime, Transport,
+    Verdict, held_bytes, recount,
 };
 use arcp_proto::scope::Scopes;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
@@ -439,6 +440,7 @@ impl World {
     /// A restart from the log as it stands, whatever the store has let go of,
     /// comes to what the runtime is.
     pub fn restores(&self) {
+        self.counts();
         // Without a store that gives events back, nothing outlives the process.
         if !self.options.config.history {
             return;
@@ -468,6 +470,15 @@ impl World {
     fn owes_nothing(&self) {
         let stats = self.runtime.stats();
         assert_eq!((stats.unsent_bytes, stats.undurable_bytes), (0, 0), "bytes not sent, and not durable");
+        self.counts();
+    }
+
+    /// What the accounts say is held is held.
+    pub fn counts(&self) {
+        for held_for in HeldFor::ALL {
+            let (counted, there) = (held_bytes(&self.runtime, held_for), recount(&self.runtime, held_for));
+            assert_eq!(counted, there, "bytes of {held_for:?} that are counted, and that are there");
+        }
     }
 
     /// Changes what the runtime is told at its next start.

@@ -1,11 +1,12 @@
-//! Bytes that are held: for readers that are behind, and of jobs that are over.
+//! Bytes that are held: for readers that are behind, of jobs that are over, and
+//! for principals that take more than their share.
 
 use std::time::Duration;
 
 use arcp_proto::id::JobId;
 use arcp_proto::json::Json;
-use arcp_proto::runtime::{AgentCall, AgentExit, Input};
-use arcp_tests::raw::Raw;
+use arcp_proto::runtime::{AgentCall, AgentExit, CloseReason, HeldFor, Input, held_bytes};
+use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -193,5 +194,122 @@ fn what_was_read_back_and_sent_is_not_counted_as_unsent() {
     }
     assert!(least < 10_000, "{least}: what it has read is not what its agent waits for");
     reader.until_end(&mut world);
+    world.finish();
+}
+
+/// A quarter of what waits.
+const SHARE: usize = 16 << 10;
+
+/// A world where nothing but its share stops a principal that reads nothing.
+fn shared(seed: u64) -> World {
+    World::configured(seed, |config| {
+        config.limits.connection.waiting_bytes = 4 * SHARE;
+        config.limits.connection.replies_per_connection = 10_000;
+        config.limits.connection.reply_bytes_per_connection = 1 << 30;
+        config.timing.slow_reader_grace = Duration::from_secs(3600);
+        config.timing.heartbeat = None;
+    })
+}
+
+#[test]
+fn connections_of_a_principal_that_read_nothing_hold_its_share_and_others_are_read() {
+    const ASKED: usize = 300;
+    let mut world = shared(7);
+    let mut raws: Vec<Raw> = (0..4).map(|_| Raw::hello(&mut world, "tok-a").0).collect();
+    for raw in &mut raws {
+        world.stall(raw.conn, true);
+        for _ in 0..ASKED {
+            raw.send(&mut world, "job.cancel", json!({"job_id": "job_none"}));
+        }
+    }
+    world.run_for(Duration::from_secs(10));
+    let waits = held_bytes(world.runtime(), HeldFor::Answers);
+    assert!((SHARE..SHARE + (2 << 10)).contains(&waits), "{waits}");
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    other.submit(&mut world, json!({"agent": "echo"}));
+    other.until_end(&mut world);
+    raws.iter().for_each(|raw| world.stall(raw.conn, false));
+    world.settle();
+    for raw in &mut raws {
+        let refused = raw.take(&world).iter().filter(|frame| frame["type"] == "session.error").count();
+        assert_eq!(refused, ASKED, "all of it is read and answered in the end");
+    }
+    assert_eq!(held_bytes(world.runtime(), HeldFor::Answers), 0);
+    world.finish();
+}
+
+#[test]
+fn whoever_sends_on_at_its_share_of_what_waits_is_closed() {
+    let mut world = shared(8);
+    let (raw, _) = Raw::hello(&mut world, "tok-a");
+    world.stall(raw.conn, true);
+    let mut most = 0;
+    for n in 0..2000 {
+        let frame = json!({"id": format!("x{n}"), "type": "job.cancel", "payload": {"job_id": "job_none"}});
+        world.input(Input::Received { conn: raw.conn, frame: frame.to_string().into_bytes() });
+        most = most.max(held_bytes(world.runtime(), HeldFor::Answers));
+    }
+    assert_eq!(world.close_reason(raw.conn), Some(CloseReason::Flood));
+    assert!((2 * SHARE..2 * SHARE + 1024).contains(&most), "{most}");
+    assert_eq!(held_bytes(world.runtime(), HeldFor::Answers), 0, "it goes with the connection");
+    world.finish();
+}
+
+#[test]
+fn whoever_fills_its_share_of_what_is_not_durable_stops_nobody_else() {
+    let bound = 40_000;
+    let mut world = World::configured(9, |config| config.limits.history.undurable_bytes = bound);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    world.settle();
+    world.store.broken = true;
+    // Each of these changes something.
+    for n in 0..200 {
+        raw.send(&mut world, ["job.unsubscribe", "job.subscribe"][n % 2], json!({"job_id": job}));
+    }
+    world.run_for(Duration::from_secs(1));
+    let undurable = world.runtime().stats().undurable_bytes;
+    assert!((bound / 4..bound / 4 + 1000).contains(&undurable), "{undurable}");
+    other.send(&mut world, "session.ping", json!({"nonce": "n"}));
+    other.expect(&mut world, "session.pong");
+    world.store.mend();
+    world.run_for(Duration::from_secs(10));
+    let watched = raw.take(&world).iter().filter(|frame| frame["type"] == "job.subscribed").count();
+    assert_eq!(watched, 100, "what it said is done once it is read again");
+    world.finish();
+}
+
+#[test]
+fn what_is_remembered_of_the_commands_of_a_principal_has_a_bound_in_bytes() {
+    let mut world = World::configured(10, |config| config.limits.session.seen_bytes_per_principal = 2000);
+    let mut raws = [(); 2].map(|()| Raw::hello(&mut world, "tok-a").0);
+    let mut submit = |at: usize, id: &str| {
+        let said = json!({"id": id, "type": "job.submit", "payload": {"agent": "waiter"}}).to_string();
+        raws[at].send_text(&mut world, &said);
+        let job = raws[at].expect(&mut world, "job.accepted")["job_id"].clone();
+        (job, held_bytes(world.runtime(), HeldFor::Commands))
+    };
+    let (first, own) = submit(0, "one");
+    assert_eq!(submit(0, "one"), (first.clone(), own), "executed once");
+    assert!((0..8).all(|n| submit(1, &format!("{n}")).1 <= 2000), "its sessions share it");
+    assert_eq!(submit(0, "one").0, first, "what another session says makes this one forget nothing");
+    submit(0, "two");
+    assert_ne!(submit(0, "one").0, first, "what it says itself does");
+    world.finish();
+}
+
+#[test]
+fn a_filter_has_a_bound_in_bytes() {
+    let mut world = World::configured(11, |config| config.limits.session.filter_bytes = 100);
+    let (mut raw, _) = Raw::open(&mut world, "tok-a");
+    let mut subscribe = |traces: &[String]| {
+        raw.send(&mut world, "subscribe", json!({"filter": {"trace_id": traces}}));
+        let answer = raw.expect_any(&mut world, &["subscribe.accepted", "nack"]);
+        (code(&answer).to_string(), held_bytes(world.runtime(), HeldFor::Filters))
+    };
+    let (fits, held) = subscribe(&["x".repeat(50), "y".repeat(50)]);
+    assert!(fits.is_empty() && held > 100, "{fits} {held}");
+    assert_eq!(subscribe(&["x".repeat(50), "y".repeat(51)]), ("RESOURCE_EXHAUSTED".to_string(), held));
     world.finish();
 }

@@ -425,6 +425,14 @@ pub struct Filter {
     pub min_priority: Option<Priority>,
 }
 
+impl Filter {
+    /// Bytes of its lists.
+    pub(crate) fn bytes(&self) -> usize {
+        let Filter { sessions, traces, jobs, streams, types, min_priority: _ } = self;
+        [sessions, traces, jobs, streams, types].into_iter().flatten().map(String::len).sum()
+    }
+}
+
 /// A wish for frames that were sent before (RFC §19).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {

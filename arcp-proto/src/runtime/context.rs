@@ -4,6 +4,7 @@
 use alloc::collections::{BTreeSet, VecDeque};
 use core::time::Duration;
 
+use super::account::Accounts;
 use super::config::Config;
 use super::effect::Effect;
 use super::io::{Deadline, EventRecord, Input, Notice, Output, Record};
@@ -28,6 +29,7 @@ pub(super) struct Context {
     pub(super) entropy: Entropy,
     /// Authenticates the cursors of listings.
     pub(super) cursor_key: [u8; 32],
+    pub(super) accounts: Accounts,
     pub(super) log: Log,
     pub(super) timers: Timers,
     pub(super) draining: bool,
@@ -46,14 +48,15 @@ impl Context {
     /// [`ConfigError`] if the configuration cannot work.
     pub(super) fn new(config: Config, seeds: &Seeds, now: Now) -> Result<Context, ConfigError> {
         config.validate()?;
-        let mut entropy = Entropy::new(seeds);
+        let (mut entropy, accounts) = (Entropy::new(seeds), Accounts::new());
         Ok(Context {
             cursor_key: entropy.secret_256(),
             config,
             now,
             heard: now.mono,
             entropy,
-            log: Log::default(),
+            log: Log::new(accounts.runtime()),
+            accounts,
             timers: Timers::default(),
             draining: false,
             events: 0,

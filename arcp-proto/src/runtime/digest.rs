@@ -40,7 +40,7 @@ impl Digest {
         for (id, job) in jobs.table().of_all(None) {
             parts.digest_job(&mut digest, id, job);
         }
-        for ((principal, message), executed) in sessions.seen_of_principals() {
+        for (principal, message, executed) in sessions.seen_of_principals() {
             parts.digest_seen(&mut digest, &principal.to_string(), (message, executed));
         }
         for (key, claim) in jobs.keys().claims() {
@@ -110,8 +110,8 @@ impl Parts<'_> {
             };
             digest.held(format!("{id} {seq}"), shown);
         }
-        for seen in session.seen().all() {
-            self.digest_seen(digest, &id.to_string(), seen);
+        for (_, message, executed) in session.seen().all() {
+            self.digest_seen(digest, &id.to_string(), (message, executed));
         }
     }
 

@@ -1,14 +1,15 @@
 //! The log of records: what was given to the store, how far it is durable,
-//! and who waits for that. What one input appends is one batch, and becomes
+//! who waits for that, and who caused it. What one input appends is one batch, and becomes
 //! durable at once: a position stands for the end of its batch.
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
+use super::account::{Balance, Charge, HeldFor};
 use super::io::{Batch, Record};
 use crate::id::{ConnId, JobId, LogPos, SessionId};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Log {
     last: LogPos,
     durable: LogPos,
@@ -17,8 +18,9 @@ pub(super) struct Log {
     /// Batches whose durability is not confirmed, in order.
     pending: VecDeque<Pending>,
     waiting: BTreeSet<(LogPos, Waiter)>,
-    /// Bytes of records that are not durable, roughly.
-    bytes: usize,
+    /// The account of the runtime, and of whoever caused the present input.
+    all: Balance,
+    cause: Balance,
     /// Whether they are too many for now.
     pub(super) full: bool,
     /// Whether the store has failed and not recovered.
@@ -30,7 +32,8 @@ pub(super) struct Log {
 #[derive(Debug, Default)]
 struct Pending {
     batch: Batch,
-    bytes: usize,
+    /// The bytes of its records, roughly.
+    charge: Option<Charge>,
     /// The jobs whose agents get a credit back, one entry per credit.
     returns: Vec<JobId>,
 }
@@ -49,6 +52,37 @@ pub(super) enum Waiter {
 }
 
 impl Log {
+    pub(super) fn new(all: &Balance) -> Log {
+        Log {
+            last: LogPos(0),
+            durable: LogPos(0),
+            open: Pending::default(),
+            pending: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            all: all.clone(),
+            cause: all.clone(),
+            full: false,
+            failed: false,
+            retries: 0,
+        }
+    }
+
+    /// What is appended from now on is caused by a principal.
+    pub(super) fn caused_by(&mut self, principal: &Balance) {
+        self.cause = principal.clone();
+    }
+
+    /// The input is over that a principal caused; gives its account.
+    pub(super) fn take_cause(&mut self) -> Balance {
+        core::mem::replace(&mut self.cause, self.all.clone())
+    }
+
+    /// Bytes of what is not durable, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        let batches = self.pending.iter().chain([&self.open]);
+        batches.flat_map(|pending| &pending.batch.records).map(Record::weight).sum()
+    }
+
     /// Takes the next position for a record.
     pub(super) fn append(&mut self, record: Record, returns: Option<JobId>) -> LogPos {
         self.last = LogPos(self.last.0 + 1);
@@ -56,7 +90,10 @@ impl Log {
             self.open.batch.first = self.last;
         }
         let bytes = record.weight();
-        (self.bytes, self.open.bytes) = (self.bytes + bytes, self.open.bytes + bytes);
+        match &mut self.open.charge {
+            Some(charge) => charge.add(bytes),
+            none @ None => *none = Some(self.cause.charge(HeldFor::Records, bytes)),
+        }
         self.open.batch.records.push(record);
         self.open.returns.extend(returns);
         self.last
@@ -94,7 +131,7 @@ impl Log {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.all.bytes(HeldFor::Records)
     }
 
     pub(super) fn is_durable(&self, pos: LogPos) -> bool {
@@ -112,7 +149,6 @@ impl Log {
         while let Some(last) = self.pending.front().map(|first| first.batch.last()).filter(|last| *last <= up_to) {
             self.durable = last;
             if let Some(first) = self.pending.pop_front() {
-                self.bytes -= first.bytes;
                 credits.extend(first.returns);
             }
         }
@@ -132,11 +168,16 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::account::Accounts;
+
+    fn new() -> Log {
+        Log::new(Accounts::new().runtime())
+    }
 
     #[test]
     fn what_is_not_durable_is_weighed_batch_by_batch_and_whoever_waits_is_woken_with_its_own() {
         let record = || Record::SessionEnded { session: SessionId::from_ulid(ulid::Ulid::nil()) };
-        let (mut log, job, waiter) = (Log::default(), JobId::from_ulid(ulid::Ulid::nil()), Waiter::Conn(ConnId(1)));
+        let (mut log, job, waiter) = (new(), JobId::from_ulid(ulid::Ulid::nil()), Waiter::Conn(ConnId(1)));
         assert!(log.seal().is_none() && log.open().is_empty());
         log.append(record(), Some(job));
         let one = log.bytes();

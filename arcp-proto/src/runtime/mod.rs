@@ -1,5 +1,6 @@
 //! The runtime: one value that owns every connection, session and job.
 
+mod account;
 mod authority;
 mod config;
 mod connection;
@@ -15,9 +16,11 @@ mod list;
 mod log;
 mod numbered;
 mod records;
+mod recount;
 mod session;
 mod timers;
 
+pub use account::HeldFor;
 use alloc::vec::Vec;
 pub use config::{Config, Timing};
 pub use delivery::subscription_id;
@@ -31,6 +34,7 @@ pub use io::{
 
 pub use job::Wait;
 pub use list::unfinished;
+pub use recount::{held_bytes, recount};
 
 use crate::entropy::Seeds;
 use crate::error::{ConfigError, ErrorCode};
@@ -183,7 +187,7 @@ impl Runtime {
             Input::Tick => {}
         }
         self.carry();
-        self.bound_log();
+        self.bound_held();
         self.pump_ready();
         debug_assert!(self.is_tidy(), "nothing would ever let go of one of {:?}", self.ctx.log.open());
         self.ctx.seal();
@@ -215,8 +219,8 @@ impl Runtime {
             events: self.ctx.events,
             event_bytes: self.jobs.table().bytes(),
             kept_event_bytes: self.jobs.table().kept_bytes(),
-            read_ahead_bytes: self.delivery.history.bytes(),
-            rendered_bytes: self.delivery.rendered.bytes(),
+            read_ahead_bytes: held_bytes(self, HeldFor::ReadBack),
+            rendered_bytes: held_bytes(self, HeldFor::Payloads),
             unsent_bytes: self.delivery.feeds.unsent_bytes(),
             undurable_bytes: self.ctx.log.bytes(),
             store_failed: self.ctx.log.failed,
@@ -287,13 +291,18 @@ impl Runtime {
         })
     }
 
-    /// Nobody is read while too much is not durable.
-    fn bound_log(&mut self) {
+    /// Nobody is read while too much is not durable, nor anybody for whom too much
+    /// is held.
+    fn bound_held(&mut self) {
         let bound = self.ctx.config.limits.history.undurable_bytes;
         // It goes on once half of it is gone.
         let full = self.ctx.log.bytes() >= if self.ctx.log.full { bound.div_ceil(2) } else { bound };
         if core::mem::replace(&mut self.ctx.log.full, full) != full {
             self.connections.on_log_bounded(&mut self.ctx);
+        }
+        let cause = self.ctx.log.take_cause();
+        for account in self.ctx.accounts.bound(&self.ctx.config.limits, &cause) {
+            self.connections.on_account_bounded(&mut self.ctx, &account);
         }
     }
 

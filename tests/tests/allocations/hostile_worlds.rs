@@ -28,8 +28,10 @@ fn tight(limits: &mut Limits) {
     limits.session.subscriptions_per_session = 4;
     limits.connection.replies_per_connection = 8;
     limits.connection.reply_bytes_per_connection = 1 << 10;
+    limits.connection.waiting_bytes = 128 << 10;
     limits.history.undurable_bytes = 16 << 10;
     limits.session.extension_bytes = 4 << 10;
+    limits.session.filter_bytes = 1 << 10;
     limits.job.input_checks = 1;
     limits.session.seen_ids_per_session = 16;
     limits.job.requests_per_job = 16;
@@ -67,7 +69,7 @@ type Play = fn(&mut World);
 type Bounds = fn(&mut Limits);
 
 /// Every world: its name, its bounds, and what happens in it.
-pub const ALL: [(&str, Bounds, Play); 9] = [
+pub const ALL: [(&str, Bounds, Play); 10] = [
     ("changes while the store fails", many_answers, changes_while_the_store_fails),
     ("questions of who reads nothing", tight, questions_of_who_reads_nothing),
     ("jobs that wait and jobs that end", tight, jobs_that_wait_and_jobs_that_end),
@@ -76,6 +78,7 @@ pub const ALL: [(&str, Bounds, Play); 9] = [
     ("sessions that are left", tight, sessions_that_are_left),
     ("connections that say nothing", tight, connections_that_say_nothing),
     ("subscriptions that come and go", tight, subscriptions_that_come_and_go),
+    ("commands that are remembered", tight, commands_that_are_remembered),
     ("extensions and checkpoints", tight, extensions_and_checkpoints),
 ];
 
@@ -213,6 +216,26 @@ fn subscriptions_that_come_and_go(world: &mut World) {
         if let Some(id) = id.filter(|_| n % 8 > 0) {
             raw.send(world, "unsubscribe", json!({"subscription_id": id}));
         }
+    }
+}
+
+fn commands_that_are_remembered(world: &mut World) {
+    let (mut raw, _) = Raw::hello(world, "tok-a");
+    let job = raw.submit(world, json!({"agent": "deaf"}))["job_id"].clone();
+    for n in 0..300 {
+        let (long, id) = (format!("{n:03}").repeat(300), format!("{n:03}").repeat(60));
+        let lease = json!({"tool.call": [&long[..400]]});
+        say(world, raw.conn, &id, "job.submit", &json!({"agent": "echo", "lease_request": lease}));
+        say(world, raw.conn, &format!("c{n}"), "job.cancel", &json!({"job_id": job, "reason": long.repeat(3)}));
+        if n % 4 == 0 {
+            world.run_for(std::time::Duration::from_millis(50));
+        }
+    }
+    let (raw, _) = Raw::open(world, "tok-a");
+    for n in 0..100 {
+        let traces: Vec<String> = (0..10).map(|k| format!("{n} {k} ").repeat(12)).collect();
+        say(world, raw.conn, &format!("s{n}"), "subscribe", &json!({"filter": {"trace_id": traces}}));
+        world.run_for(std::time::Duration::from_millis(50));
     }
 }
 

@@ -3,11 +3,11 @@
 //!
 //! * the runtime: events in memory, payloads kept for several readers, events
 //!   read ahead, inputs that wait, one frame more than that, records that are not
-//!   durable up to where a peer is closed for them, submits whose inputs are being
-//!   checked with what came behind them, and the tables of runs, keys and ended
+//!   durable up to where a peer is closed for them, what waits for peers and hosts,
+//!   submits whose inputs are being checked, and the tables of runs, keys and ended
 //!   sessions, full;
-//! * a connection: answers up to where it is closed for them;
-//! * a session: messages of extensions, remembered commands, subscriptions;
+//! * a connection: the answer that goes beyond a bound;
+//! * a session: remembered commands, subscriptions;
 //! * a job: its lease, its checkpoint, the requests for it, and class and time of
 //!   each event that is kept.
 //!
@@ -24,9 +24,9 @@ const RUNTIME: u64 = 32 << 10;
 const CONNECTION: u64 = 2 << 10;
 const SESSION: u64 = 2 << 10;
 const JOB: u64 = 2 << 10;
-/// A remembered command with its answer, a subscription, a request of a job, a
-/// run of an index, a key, an ended session.
-const SEEN: u64 = 256;
+/// A remembered command with what it came to, a subscription, a request of a job,
+/// a run of an index, a key, an ended session.
+const SEEN: u64 = 512;
 const SUBSCRIPTION: u64 = 512;
 const REQUEST: u64 = 128;
 const RUN: u64 = 128;
@@ -34,13 +34,10 @@ const KEY: u64 = 256;
 const ENDED_SESSION: u64 = 256;
 /// Class and time of an event.
 const EVENT: u64 = 6;
-/// A connection is closed at so many times what it may leave unread, and at so
-/// many times of what may be not durable.
-const ANSWERS_FLOOD: u64 = 16;
+/// A filter that is compiled holds so many times its text.
+const COMPILED: u64 = 4;
+/// A connection is closed at so many times of what may be not durable.
 const LOG_FLOOD: u64 = 4;
-/// Whoever waits for its input to be checked holds up to so many of the longest
-/// frames, and the submit itself.
-const CHECKED: u64 = 5;
 
 /// What so many connections, sessions and jobs may hold.
 pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usize) -> u64 {
@@ -49,25 +46,24 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + limits.delivery.rendered_bytes
         + limits.delivery.ahead_bytes
         + limits.job.waiting_input_bytes
+        + limits.connection.waiting_bytes
         // What goes beyond a bound is one input.
         + limits.frame.frame_bytes;
     let shared = of(shared, 1)
         + of(limits.history.undurable_bytes, LOG_FLOOD)
-        + of(limits.job.input_checks, of(limits.frame.frame_bytes, CHECKED))
+        + of(limits.job.input_checks, of(limits.frame.frame_bytes, 1))
         + of(limits.delivery.index_runs, RUN)
         + of(limits.job.keys, KEY)
         + of(limits.session.ended_sessions, ENDED_SESSION);
-    let connection = CONNECTION + of(limits.connection.reply_bytes_per_connection, ANSWERS_FLOOD);
     let session = SESSION
-        + of(limits.session.extension_bytes, 1)
-        + of(limits.session.seen_ids_per_session, SEEN + of(limits.job.lease_bytes, 1))
-        + of(limits.session.subscriptions_per_session, SUBSCRIPTION);
+        + of(limits.session.seen_ids_per_session, SEEN)
+        + of(limits.session.subscriptions_per_session, SUBSCRIPTION + of(limits.session.filter_bytes, COMPILED));
     let job = JOB
         + of(limits.job.lease_bytes, 1)
         + of(limits.job.checkpoint_bytes, 1)
         + of(limits.job.requests_per_job, REQUEST)
         + of(limits.history.kept_job_events, EVENT);
-    let owned = of(connections, connection)
+    let owned = of(connections, CONNECTION)
         + of(sessions.min(limits.session.sessions), session)
         + of(jobs.min(limits.job.jobs), job);
     RUNTIME + ROOM * (shared + owned)

@@ -9,6 +9,7 @@ use super::Connections;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, LogPos};
 use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply, Subject};
+use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
 use crate::runtime::effect::{Position, Withdrawn};
@@ -20,21 +21,23 @@ use crate::runtime::list::Listing;
 const FLOOD_FACTOR: usize = 16;
 
 /// The answers that wait for one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Answers {
     queue: VecDeque<Queued>,
     /// Pongs, and what else is no answer to a request for something.
-    asides: VecDeque<Reply>,
-    /// Bytes that both hold, roughly.
-    bytes: usize,
+    asides: VecDeque<(Reply, Charge)>,
+    /// The account of the connection.
+    account: Balance,
     /// The last answer that is a numbered frame.
     numbered: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct Queued {
-    pub(super) turn: Turn,
-    pub(super) content: Content,
+struct Queued {
+    turn: Turn,
+    content: Content,
+    /// Bytes that it holds, roughly.
+    charge: Charge,
 }
 
 /// When an answer may be sent.
@@ -123,13 +126,41 @@ impl Content {
 }
 
 impl Answers {
+    pub(super) fn new(account: Balance) -> Answers {
+        Answers { queue: VecDeque::new(), asides: VecDeque::new(), account, numbered: 0 }
+    }
+
+    /// The account of the connection.
+    pub(super) fn account(&self) -> &Balance {
+        &self.account
+    }
+
+    /// It is known to which principal the connection belongs.
+    pub(super) fn belong_to(&mut self, account: Balance) {
+        let asides = self.asides.iter_mut().map(|(_, charge)| charge);
+        for charge in self.queue.iter_mut().map(|answer| &mut answer.charge).chain(asides) {
+            charge.move_to(&account);
+        }
+        self.account = account;
+    }
+
+    /// Bytes of what is there, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        let asides = self.asides.iter().map(|(reply, _)| reply.weight());
+        self.queue.iter().map(|answer| answer.content.weight()).chain(asides).sum()
+    }
+
+    fn charge(&self, bytes: usize) -> Charge {
+        self.account.charge(HeldFor::Answers, bytes)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.queue.len() + self.asides.len()
     }
 
     /// Whether this many, or that many bytes, wait.
     pub(super) fn reach(&self, count: usize, bytes: usize) -> bool {
-        self.len() >= count || self.bytes >= bytes
+        self.len() >= count || self.account.bytes(HeldFor::Answers) >= bytes
     }
 
     fn push(&mut self, content: Content, gate: LogPos, at: Position) {
@@ -140,19 +171,17 @@ impl Answers {
             Content::Reply(Reply::Command(CommandReply::Unsubscribed { .. })) => (at.head, at.head),
             Content::Reply(_) | Content::Page(_) | Content::Replay(_) => (self.numbered, at.head),
         };
-        self.bytes += content.weight();
-        self.queue.push_back(Queued { turn: Turn { gate, follows, precedes }, content });
+        let charge = self.charge(content.weight());
+        self.queue.push_back(Queued { turn: Turn { gate, follows, precedes }, content, charge });
     }
 
     pub(super) fn push_first(&mut self, turn: Turn, content: Content) {
-        self.bytes += content.weight();
-        self.queue.push_front(Queued { turn, content });
+        let charge = self.charge(content.weight());
+        self.queue.push_front(Queued { turn, content, charge });
     }
 
-    pub(super) fn pop(&mut self) -> Option<Queued> {
-        let answer = self.queue.pop_front()?;
-        self.bytes -= answer.content.weight();
-        Some(answer)
+    pub(super) fn pop(&mut self) -> Option<(Turn, Content)> {
+        self.queue.pop_front().map(|answer| (answer.turn, answer.content))
     }
 
     /// The turn of the first one.
@@ -161,14 +190,12 @@ impl Answers {
     }
 
     pub(super) fn push_aside(&mut self, reply: Reply) {
-        self.bytes += reply.weight();
-        self.asides.push_back(reply);
+        let charge = self.charge(reply.weight());
+        self.asides.push_back((reply, charge));
     }
 
     pub(super) fn pop_aside(&mut self) -> Option<Reply> {
-        let reply = self.asides.pop_front()?;
-        self.bytes -= reply.weight();
-        Some(reply)
+        self.asides.pop_front().map(|(reply, _)| reply)
     }
 
     /// Whether nothing waits but a word that may be the last one.

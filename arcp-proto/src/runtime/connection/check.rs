@@ -12,9 +12,9 @@ use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal};
 use crate::json::{Json, Object};
 use crate::model::agent::AgentRef;
+use crate::runtime::account::{Charge, Held as HeldShare, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::io::{CloseReason, InputFault, Output};
-use crate::runtime::job::Held as HeldShare;
 use crate::runtime::timers::Timer;
 
 /// How long a host may take to check an input.
@@ -31,7 +31,7 @@ pub(super) enum Check {
     #[default]
     None,
     /// It is being checked: the submit itself, and what came after it.
-    Waiting { op: OpId, agent: AgentRef, held: VecDeque<Held> },
+    Waiting { op: OpId, agent: AgentRef, held: VecDeque<(Held, Charge)> },
     /// It fits this agent, or does not.
     Judged(AgentRef, Result<(), Violation>),
 }
@@ -64,13 +64,24 @@ impl Check {
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self, Check::Waiting { .. })
     }
+
+    /// Bytes of what waits, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        match self {
+            Check::Waiting { held, .. } => held.iter().map(|(held, _)| held.bytes()).sum(),
+            Check::None | Check::Judged(..) => 0,
+        }
+    }
 }
 
 impl Conn {
     /// A request was heard: if its input is being checked, it is kept until then.
     pub(in crate::runtime) fn keep_checked(&mut self, frame: &[u8]) {
         match &mut self.check {
-            Check::Waiting { held, .. } if held.is_empty() => held.push_back(Held::Frame(frame.to_vec())),
+            Check::Waiting { held, .. } if held.is_empty() => {
+                let charge = self.answers.account().charge(HeldFor::Frames, frame.len());
+                held.push_back((Held::Frame(frame.to_vec()), charge));
+            }
             Check::Waiting { .. } | Check::None => {}
             // What was judged of this request says nothing of the next one.
             check @ Check::Judged(..) => *check = Check::None,
@@ -128,11 +139,16 @@ impl Connections {
 
     /// Whether what a connection says has to wait for a check; then it does.
     pub(super) fn hold(&mut self, ctx: &mut Context, id: ConnId, said: impl FnOnce() -> Held) -> bool {
-        let Some(Check::Waiting { held, .. }) = self.by_id.get_mut(&id).map(|conn| &mut conn.check) else {
+        let Some(conn) = self.by_id.get_mut(&id) else {
             return false;
         };
-        held.push_back(said());
-        let bytes: usize = held.iter().map(Held::bytes).sum();
+        let Check::Waiting { held, .. } = &mut conn.check else {
+            return false;
+        };
+        let (said, account) = (said(), conn.answers.account());
+        let charge = account.charge(HeldFor::Frames, said.bytes());
+        held.push_back((said, charge));
+        let bytes = account.bytes(HeldFor::Frames);
         if held.len() > HELD.0 || bytes > ctx.config.limits.frame.frame_bytes.saturating_mul(HELD.1) {
             self.leave(ctx, id, CloseReason::Flood);
         }
@@ -178,7 +194,7 @@ impl Connections {
         conn.check = Check::Judged(agent, verdict);
         ctx.timers.clear(Timer::InputCheck(id));
         ctx.ready(id);
-        Some((id, held))
+        Some((id, held.into_iter().map(|(held, _)| held).collect()))
     }
 }
 

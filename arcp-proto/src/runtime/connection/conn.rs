@@ -3,12 +3,13 @@
 use alloc::string::String;
 use core::time::Duration;
 
-use super::answers::{Answers, Content, Next, Queued, Turn};
+use super::answers::{Answers, Content, Next, Turn};
 use super::check::Check;
 use super::heartbeat::Heartbeat;
 use crate::id::{ConnId, OpId, SessionId, WireId};
 use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply};
 use crate::principal::Network;
+use crate::runtime::account::Balance;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Replay;
 use crate::runtime::edge::{Channel, Evidence};
@@ -43,7 +44,7 @@ pub(in crate::runtime) struct Conn {
 
 impl Conn {
     /// One whose peer may come in.
-    pub(super) fn new(view: View, channel: Channel, evidence: Evidence, now: Timestamp) -> Conn {
+    pub(super) fn new(view: View, channel: Channel, evidence: Evidence, (now, account): (Timestamp, Balance)) -> Conn {
         Conn {
             view,
             channel,
@@ -53,7 +54,7 @@ impl Conn {
             proving: None,
             opening: true,
             welcomed: false,
-            answers: Answers::default(),
+            answers: Answers::new(account),
             replay: None,
             held: false,
             check: Check::default(),
@@ -62,6 +63,11 @@ impl Conn {
 
     pub(super) fn id(&self) -> ConnId {
         self.channel.id()
+    }
+
+    /// What is held for it.
+    pub(in crate::runtime) fn account(&self) -> &Balance {
+        self.answers.account()
     }
 
     /// The session that is attached.
@@ -119,7 +125,7 @@ impl Conn {
         let part = if self.channel.is_paused() { 4 } else { 2 };
         let count = limits.connection.replies_per_connection.div_ceil(part);
         let answers = self.answers.reach(count, limits.connection.reply_bytes_per_connection / part);
-        !ctx.log.full && !answers && !host_is_full && !self.check.is_waiting()
+        !ctx.log.full && !self.account().is_full() && !answers && !host_is_full && !self.check.is_waiting()
     }
 
     /// Whether one more message that nobody asked for may wait for it.
@@ -195,7 +201,7 @@ impl Conn {
     /// Sends the first answer, or says what it needs; `None` if its content
     /// cannot be had yet.
     fn next_answer(&mut self, ctx: &mut Context) -> Option<Next> {
-        let Queued { turn, content } = self.answers.pop()?;
+        let (turn, content) = self.answers.pop()?;
         match content {
             Content::Reply(reply) => self.send_reply(ctx, &reply),
             Content::Replay(replay) => self.replay = Some(replay),

@@ -17,6 +17,7 @@ pub(super) use check::Held;
 pub(super) use conn::Conn;
 pub(super) use heartbeat::heartbeat_interval;
 
+use super::account::Balance;
 use super::context::Context;
 use super::edge::{Arrivals, Arrived, NewConnection, Opening, late, too_long};
 use super::effect::{Effect, Position};
@@ -108,7 +109,8 @@ impl Connections {
     fn let_in(&mut self, ctx: &Context, arrived: Option<Arrived>) -> Option<Opening> {
         let Arrived { opening, view, channel, evidence } = arrived?;
         self.opening += 1;
-        self.by_id.insert(channel.id(), Conn::new(view, channel, evidence, ctx.now.mono));
+        let account = ctx.accounts.runtime().below();
+        self.by_id.insert(channel.id(), Conn::new(view, channel, evidence, (ctx.now.mono, account)));
         Some(opening)
     }
 
@@ -134,7 +136,10 @@ impl Connections {
         {
             return Heard::Nothing;
         }
-        if ctx.log.bytes() > ctx.config.limits.history.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR) {
+        let most = ctx.config.limits.history.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR);
+        let principal = self.by_id.get(&id).map(|conn| conn.account().principal());
+        let is_flooded = principal.is_some_and(|account| ctx.accounts.is_flooded(&ctx.config.limits, account));
+        if ctx.log.bytes() > most || is_flooded {
             self.leave(ctx, id, CloseReason::Flood);
             return Heard::Nothing;
         }
@@ -196,6 +201,20 @@ impl Connections {
         }
     }
 
+    /// The connections of an account may be read again, or may not.
+    pub(super) fn on_account_bounded(&self, ctx: &mut Context, account: &Balance) {
+        for (id, _) in self.by_id.iter().filter(|(_, conn)| conn.account().principal().is(account)) {
+            ctx.ready(*id);
+        }
+    }
+
+    /// Bytes of answers, and of frames that wait until an input is checked,
+    /// counted once more.
+    pub(super) fn recount(&self) -> (usize, usize) {
+        let answers = self.by_id.values().map(|conn| conn.answers.recount()).sum();
+        (answers, self.by_id.values().map(|conn| conn.check.recount()).sum())
+    }
+
     /// Every connection may be read again, or may not.
     pub(super) fn on_log_bounded(&self, ctx: &mut Context) {
         for id in self.ids() {
@@ -203,9 +222,16 @@ impl Connections {
         }
     }
 
-    /// A session is attached, and its heartbeat begins. `admits`: whether its
-    /// peer can do something in it.
-    pub(super) fn attach(&mut self, ctx: &mut Context, id: ConnId, session: SessionId, view: View, admits: bool) {
+    /// A session with this account is attached, and its heartbeat begins.
+    /// `admits`: whether its peer can do something in it.
+    pub(super) fn attach(
+        &mut self,
+        ctx: &mut Context,
+        id: ConnId,
+        (session, account): (SessionId, &Balance),
+        view: View,
+        admits: bool,
+    ) {
         let Some(conn) = self.by_id.get_mut(&id) else {
             return;
         };
@@ -220,6 +246,7 @@ impl Connections {
         }
         conn.session = Some(session);
         conn.view = view;
+        conn.answers.belong_to(account.principal().below());
         conn.answers.follow(0);
         (conn.welcomed, conn.held) = (false, false);
         // What a session opened before on this connection agreed to is over.

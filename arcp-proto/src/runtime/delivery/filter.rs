@@ -9,6 +9,9 @@ use crate::model::request::{Filter, Priority};
 use crate::runtime::job::Job;
 use crate::wire::{self, FrameRole};
 
+/// What an entry of a list takes besides its text, generously.
+const ENTRY: usize = 64;
+
 /// A filter whose every condition is looked up, not searched.
 #[derive(Debug)]
 pub(super) struct EventFilter {
@@ -47,6 +50,14 @@ impl EventFilter {
             && self.traces.as_ref().is_none_or(|traces| traces.contains(&job.spec().trace))
             && self.jobs.as_ref().is_none_or(|jobs| jobs.contains(&id))
             && self.streams.as_ref().is_none_or(|streams| streams.contains(&id))
+    }
+
+    /// Bytes that it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        let traces = self.traces.iter().flatten();
+        let ids = [&self.jobs, &self.streams].into_iter().flatten().map(BTreeSet::len).sum::<usize>()
+            + self.sessions.as_ref().map_or(0, BTreeSet::len);
+        size_of::<EventFilter>() + ids * ENTRY + traces.map(|trace| ENTRY + trace.len()).sum::<usize>()
     }
 
     /// The classes of events that it lets through whole, of a job that it covers.

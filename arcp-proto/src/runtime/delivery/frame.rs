@@ -14,6 +14,7 @@ use super::rendered::Rendered;
 use crate::id::{LogId, LogPos, SessionId};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobEvent};
+use crate::runtime::account::Balance;
 use crate::runtime::io::{EventRecord, LocalFrame, LocalWord};
 use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
@@ -26,8 +27,8 @@ pub(super) struct FrameWriter<'a> {
     pub(super) audiences: &'a Audiences,
     pub(super) history: &'a mut HistoryPool,
     pub(super) rendered: &'a mut Rendered,
-    /// How many bytes of payloads may be kept.
-    pub(super) rendered_bytes: usize,
+    /// Who holds payloads, and how many bytes of them may be kept.
+    pub(super) keeps: (&'a Balance, usize),
 }
 
 impl FrameWriter<'_> {
@@ -80,7 +81,7 @@ impl FrameWriter<'_> {
             Some(held) if self.feeds.is_shared(log) => {
                 let payload = self.rendered.get(log, n, view, role).unwrap_or_else(|| {
                     let written = held.render(view, job, role);
-                    self.rendered.keep(log, n, view, role, written.clone(), self.rendered_bytes);
+                    self.rendered.keep(self.keeps, (log, n), view, role, written.clone());
                     written
                 });
                 (held.at, held.event.clone(), payload)

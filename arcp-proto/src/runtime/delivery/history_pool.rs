@@ -10,6 +10,7 @@ use super::read_back::{PendingLoad, ReadBack};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, OpId, SessionId};
 use crate::model::reply::{Refusal, RefusedKind};
+use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::{CloseReason, EventRecord, Output};
@@ -26,8 +27,6 @@ pub(in crate::runtime) struct HistoryPool {
     buffers: BTreeMap<SessionId, ReadBack>,
     /// Which session an operation of the store is for.
     loads: BTreeMap<OpId, SessionId>,
-    /// Bytes of events read back and not sent yet.
-    bytes: usize,
 }
 
 /// Where an event is.
@@ -42,9 +41,9 @@ pub(super) enum Found {
 }
 
 impl HistoryPool {
-    /// Bytes of events read back and not sent yet.
-    pub(in crate::runtime) fn bytes(&self) -> usize {
-        self.bytes
+    /// Bytes of events read back and not sent yet, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        self.buffers.values().map(ReadBack::recount).sum()
     }
 
     /// Where an event is that a session is owed.
@@ -68,7 +67,7 @@ impl HistoryPool {
     /// lets go of those before it.
     pub(super) fn take(&mut self, session: SessionId, job: JobId, n: u64) -> Option<&Stored> {
         let buffer = self.buffers.get_mut(&session)?;
-        self.bytes -= buffer.pass(job, n);
+        buffer.pass(job, n);
         buffer.event(job, n)
     }
 
@@ -88,7 +87,7 @@ impl HistoryPool {
         let Some(job) = jobs.get(job_id) else {
             return;
         };
-        let buffer = self.buffers.entry(id).or_default();
+        let buffer = self.buffers.entry(id).or_insert_with(|| ReadBack::new(ctx.accounts.runtime()));
         if buffer.pending.is_some() {
             return;
         }
@@ -132,9 +131,7 @@ impl HistoryPool {
         if events.first().is_none_or(|event| event.n != pending.from) {
             return ctx.effect(Effect::Leave { conn, reason: CloseReason::HistoryLost });
         }
-        let before = buffer.bytes();
         buffer.put(pending.job, events, ctx.config.limits.delivery.loads_per_session);
-        self.bytes = self.bytes + buffer.bytes() - before;
         ctx.ready(conn);
     }
 
@@ -152,16 +149,14 @@ impl HistoryPool {
     /// Drops what was read back for a session, and what was asked for.
     pub(super) fn stop(&mut self, ctx: &mut Context, id: SessionId) {
         ctx.timers.clear(Timer::Read(id));
-        if let Some(gone) = self.buffers.remove(&id) {
-            self.bytes -= gone.bytes();
-        }
+        self.buffers.remove(&id);
     }
 
     /// Drops the read-back buffer of a session that cannot be written to, once
     /// `ahead_bytes` is exceeded: it reads again later.
     pub(in crate::runtime) fn bound(&mut self, ctx: &mut Context, id: SessionId) {
         let waits = self.buffers.get(&id).is_some_and(|buffer| buffer.pending.is_some());
-        if !waits && self.bytes > ctx.config.limits.delivery.ahead_bytes {
+        if !waits && ctx.accounts.runtime().bytes(HeldFor::ReadBack) > ctx.config.limits.delivery.ahead_bytes {
             self.stop(ctx, id);
         }
     }

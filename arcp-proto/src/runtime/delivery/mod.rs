@@ -56,6 +56,7 @@ pub(super) use requests::Requests;
 pub use subscription::id_of as subscription_id;
 pub(super) use watch::WatchPlan;
 
+use super::account::HeldFor;
 use super::context::Context;
 use super::io::{EventRecord, LocalWord, Numbered};
 use super::job::{ChunkTerms, Jobs};
@@ -248,9 +249,16 @@ impl Delivery {
     }
 
     /// Takes over a subscription of an earlier run.
-    pub(super) fn restore_subscription(&mut self, id: SessionId, number: u32, filter: &Filter, at: LogPos) {
+    pub(super) fn restore_subscription(
+        &mut self,
+        ctx: &mut Context,
+        id: SessionId,
+        number: u32,
+        filter: &Filter,
+        at: LogPos,
+    ) {
         if let Some(feed) = self.feeds.get(id) {
-            self.subscriptions.restore((id, &feed.principal), number, filter, at);
+            self.subscriptions.restore(ctx, (id, &feed.principal), number, filter, at);
         }
     }
 
@@ -289,7 +297,22 @@ impl Delivery {
         self.audiences.get(job).is_some_and(|audience| self.feeds.is_owed(job, audience))
     }
 
-    fn frames<'a>(&'a mut self, ctx: &Context, jobs: &'a Jobs) -> FrameWriter<'a> {
+    /// Bytes of what is held for readers, counted once more.
+    pub(super) fn recount(&self, held_for: HeldFor) -> usize {
+        match held_for {
+            HeldFor::Filters => self.subscriptions.recount(),
+            HeldFor::Payloads => self.rendered.recount(),
+            HeldFor::ReadBack => self.history.recount(),
+            HeldFor::Records
+            | HeldFor::Answers
+            | HeldFor::Frames
+            | HeldFor::Extensions
+            | HeldFor::Commands
+            | HeldFor::Inputs => 0,
+        }
+    }
+
+    fn frames<'a>(&'a mut self, ctx: &'a Context, jobs: &'a Jobs) -> FrameWriter<'a> {
         let Delivery { feeds, audiences, history, rendered, .. } = self;
         FrameWriter {
             jobs,
@@ -297,7 +320,7 @@ impl Delivery {
             audiences,
             history,
             rendered,
-            rendered_bytes: ctx.config.limits.delivery.rendered_bytes,
+            keeps: (ctx.accounts.runtime(), ctx.config.limits.delivery.rendered_bytes),
         }
     }
 }

@@ -5,18 +5,19 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::id::{JobId, LogPos, OpId};
+use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::io::EventRecord;
 use crate::runtime::job::Stored;
 
 /// What a session reads back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ReadBack {
     /// What the store was asked for and has not given yet.
     pub(super) pending: Option<PendingLoad>,
     /// By job: events in a row, each with its number.
     ahead: BTreeMap<JobId, VecDeque<(u64, Stored)>>,
     /// Bytes of those.
-    bytes: usize,
+    charge: Charge,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,21 +28,23 @@ pub(super) struct PendingLoad {
 }
 
 impl ReadBack {
-    /// Bytes of what is there.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    pub(super) fn new(account: &Balance) -> ReadBack {
+        ReadBack { pending: None, ahead: BTreeMap::new(), charge: account.charge(HeldFor::ReadBack, 0) }
     }
 
-    /// Lets go of what came before event `n` of a job; gives its bytes.
-    pub(super) fn pass(&mut self, job: JobId, n: u64) -> usize {
-        let before = self.bytes;
+    /// Bytes of what is there, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        self.ahead.values().flatten().map(|(_, stored)| stored.weight()).sum()
+    }
+
+    /// Lets go of what came before event `n` of a job.
+    pub(super) fn pass(&mut self, job: JobId, n: u64) {
         if let Some(events) = self.ahead.get_mut(&job) {
             while let Some((_, sent)) = events.front().filter(|(first, _)| *first < n) {
-                self.bytes -= sent.weight();
+                self.charge.set(self.charge.bytes() - sent.weight());
                 events.pop_front();
             }
         }
-        before - self.bytes
     }
 
     /// Event `n` of a job, if it is the first that was read back and not passed.
@@ -72,7 +75,6 @@ impl ReadBack {
         // They were durable before they were asked for.
         let stored = |event: EventRecord| (event.n, Stored::kept(LogPos(0), event));
         self.ahead.insert(job, events.into_iter().map(stored).collect());
-        let held = self.ahead.values().flatten();
-        self.bytes = held.map(|(_, stored)| stored.weight()).sum();
+        self.charge.set(self.recount());
     }
 }

@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use crate::id::LogId;
+use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::wire::{FrameRole, View};
 
 /// Bytes that keeping one takes besides.
@@ -15,32 +16,44 @@ type Key = (u64, u8, FrameRole);
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Rendered {
-    /// Each with its turn to go.
-    payloads: BTreeMap<LogId, BTreeMap<Key, (u64, Arc<str>)>>,
+    payloads: BTreeMap<LogId, BTreeMap<Key, Payload>>,
     turns: BTreeMap<u64, (LogId, Key)>,
     last_turn: u64,
-    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Payload {
+    /// Its turn to go.
+    turn: u64,
+    text: Arc<str>,
+    _charge: Charge,
 }
 
 impl Rendered {
     /// The payload of an event for a view, if it is kept.
     pub(super) fn get(&self, log: LogId, n: u64, view: &View, role: FrameRole) -> Option<Arc<str>> {
-        let (_, payload) = self.payloads.get(&log)?.get(&(n, view.render_key(), role))?;
-        Some(payload.clone())
+        Some(self.payloads.get(&log)?.get(&(n, view.render_key(), role))?.text.clone())
     }
 
-    /// Keeps a payload, as far as it fits in so many bytes.
-    pub(super) fn keep(&mut self, log: LogId, n: u64, view: &View, role: FrameRole, payload: Arc<str>, bound: usize) {
-        let bytes = payload.len() + OVERHEAD;
+    /// Keeps the payload of event `n` of a log, as far as it fits in so many bytes.
+    pub(super) fn keep(
+        &mut self,
+        (account, bound): (&Balance, usize),
+        (log, n): (LogId, u64),
+        view: &View,
+        role: FrameRole,
+        text: Arc<str>,
+    ) {
+        let bytes = text.len() + OVERHEAD;
         let key = (n, view.render_key(), role);
         if bytes > bound || self.payloads.get(&log).is_some_and(|of_log| of_log.contains_key(&key)) {
             return;
         }
-        while self.bytes > bound - bytes && self.forget_oldest() {}
+        while account.bytes(HeldFor::Payloads) > bound - bytes && self.forget_oldest() {}
         self.last_turn += 1;
         self.turns.insert(self.last_turn, (log, key));
-        self.payloads.entry(log).or_default().insert(key, (self.last_turn, payload));
-        self.bytes += bytes;
+        let payload = Payload { turn: self.last_turn, text, _charge: account.charge(HeldFor::Payloads, bytes) };
+        self.payloads.entry(log).or_default().insert(key, payload);
     }
 
     fn forget_oldest(&mut self) -> bool {
@@ -48,7 +61,7 @@ impl Rendered {
             return false;
         };
         if let Some(of_log) = self.payloads.get_mut(&log) {
-            self.bytes -= of_log.remove(&key).map_or(0, |(_, gone)| gone.len() + OVERHEAD);
+            of_log.remove(&key);
             if of_log.is_empty() {
                 self.payloads.remove(&log);
             }
@@ -58,14 +71,13 @@ impl Rendered {
 
     /// A log is gone, and whatever was written of it.
     pub(super) fn forget(&mut self, log: LogId) {
-        for (turn, gone) in self.payloads.remove(&log).unwrap_or_default().into_values() {
-            self.turns.remove(&turn);
-            self.bytes -= gone.len() + OVERHEAD;
+        for gone in self.payloads.remove(&log).unwrap_or_default().into_values() {
+            self.turns.remove(&gone.turn);
         }
     }
 
-    /// Bytes of what is kept.
-    pub(in crate::runtime) fn bytes(&self) -> usize {
-        self.bytes
+    /// Bytes of what is kept, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        self.payloads.values().flat_map(BTreeMap::values).map(|payload| payload.text.len() + OVERHEAD).sum()
     }
 }

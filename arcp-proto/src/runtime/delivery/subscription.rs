@@ -9,6 +9,7 @@ use super::backfill::Backfill;
 use super::filter::EventFilter;
 use super::message_id::tag;
 use crate::id::{JobId, LogPos, Principal, SessionId, SubscriptionId};
+use crate::runtime::account::Charge;
 
 /// The subscriptions of one session, by number. No number is given twice.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Subscription {
     pub(super) at: LogPos,
     /// Jobs that go on and are shown to it.
     pub(super) shown: BTreeSet<JobId>,
+    /// The bytes of the filter.
+    pub(super) _charge: Charge,
 }
 
 /// A subscription that was noted, and the history that it is shown.

@@ -13,6 +13,7 @@ use crate::error::{BoundOf, Violation};
 use crate::id::{JobId, LogPos, Principal, SessionId, SubscriptionId, WireId};
 use crate::model::request::{Filter, Subscribe};
 use crate::principal::Account;
+use crate::runtime::account::HeldFor;
 use crate::runtime::authority;
 use crate::runtime::context::Context;
 use crate::runtime::io::Record;
@@ -57,6 +58,11 @@ impl Subscriptions {
                 (principal.account().bound_of(), "your sessions have too many subscriptions: end one first");
             return Err(Violation::exhausted("subscriptions_per_principal", of, most as u64, full));
         }
+        let most = ctx.config.limits.session.filter_bytes;
+        if subscribe.filter.bytes() > most {
+            let long = alloc::format!("the lists of `filter` may have at most {most} bytes");
+            return Err(Violation::exhausted("filter_bytes", BoundOf::Request, most as u64, long));
+        }
         let number = self.by_session.get(&session).map_or(0, |own| own.last) + 1;
         let filter = self.compile(&subscribe.filter);
         let backfill = Backfill::new(ctx, jobs, feeds, session, &filter, subscribe.since.as_ref())?;
@@ -69,7 +75,7 @@ impl Subscriptions {
     /// Takes a subscription: what happens in jobs from now on is shown to it.
     pub(super) fn begin(
         &mut self,
-        ctx: &Context,
+        ctx: &mut Context,
         jobs: &Jobs,
         (id, principal): (SessionId, &Principal),
         number: u32,
@@ -81,7 +87,7 @@ impl Subscriptions {
         for job in &shown {
             self.by_job.entry(*job).or_default().push((id, number));
         }
-        self.put(id, principal, number, Subscription { filter, at, shown });
+        self.put(ctx, (id, principal), number, (filter, at, shown));
     }
 
     /// The only place where filters are compiled: once for each subscription.
@@ -98,9 +104,22 @@ impl Subscriptions {
         filter.covers(id, job)
     }
 
-    fn put(&mut self, id: SessionId, principal: &Principal, number: u32, subscription: Subscription) {
-        self.by_account.entry(principal.account()).or_default().insert(id);
-        self.of_session(id, principal).put(number, subscription);
+    fn put(
+        &mut self,
+        ctx: &mut Context,
+        (id, principal): (SessionId, &Principal),
+        number: u32,
+        (filter, at, shown): (EventFilter, LogPos, BTreeSet<JobId>),
+    ) {
+        let account = principal.account();
+        let charge = ctx.accounts.of(&account).charge(HeldFor::Filters, filter.weight());
+        self.by_account.entry(account).or_default().insert(id);
+        self.of_session(id, principal).put(number, Subscription { filter, at, shown, _charge: charge });
+    }
+
+    /// Bytes of all filters, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        self.by_session.values().flat_map(|own| own.open.values()).map(|open| open.filter.weight()).sum()
     }
 
     fn of_session(&mut self, id: SessionId, principal: &Principal) -> &mut SessionSubscriptions {
@@ -245,13 +264,14 @@ impl Subscriptions {
     /// out once, when all that are left are known.
     pub(super) fn restore(
         &mut self,
+        ctx: &mut Context,
         (id, principal): (SessionId, &Principal),
         number: u32,
         filter: &Filter,
         at: LogPos,
     ) {
-        let restored = Subscription { filter: self.compile(filter), at, shown: BTreeSet::new() };
-        self.put(id, principal, number, restored);
+        let filter = self.compile(filter);
+        self.put(ctx, (id, principal), number, (filter, at, BTreeSet::new()));
     }
 
     /// Takes over that a subscription of an earlier run was over in it, and the

@@ -53,8 +53,8 @@ impl RequestHandler<'_> {
             self.refuse_command(&command, violation.clone());
             Outcome::Refused(violation)
         });
-        let bound = self.runtime.ctx.config.limits.session.seen_ids_per_session;
-        self.runtime.sessions.remember(self.session, self.id.clone(), (fingerprint, outcome), bound);
+        let Runtime { ctx, sessions, .. } = &mut *self.runtime;
+        sessions.remember(ctx, self.session, self.id.clone(), (fingerprint, outcome));
     }
 
     /// Answers a command that came before, from what it came to and from what is

@@ -20,6 +20,9 @@ use crate::time::Timestamp;
 
 impl Runtime {
     pub(in crate::runtime) fn on_received(&mut self, conn: ConnId, frame: &[u8]) {
+        if let Some(conn) = self.connections.get(conn) {
+            self.ctx.log.caused_by(conn.account().principal());
+        }
         let heard = self.connections.on_received(&mut self.ctx, &self.sessions, conn, frame);
         self.carry();
         match heard {

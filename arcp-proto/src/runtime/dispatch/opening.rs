@@ -124,7 +124,8 @@ impl<'r> OpeningHandler<'r> {
         sessions.attach(ctx, id);
         delivery.feeds.attach(ctx, jobs, id, self.conn, last_seq);
         if let Some(session) = sessions.get(id) {
-            connections.attach(ctx, self.conn, id, *session.view(), session.only_resumes().is_none());
+            let admits = session.only_resumes().is_none();
+            connections.attach(ctx, self.conn, (id, session.account()), *session.view(), admits);
         }
         self.runtime.carry();
     }

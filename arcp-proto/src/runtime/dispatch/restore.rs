@@ -57,7 +57,7 @@ impl Restorer<'_> {
         match record {
             Record::SessionOpened { session, principal, anonymous: _, scopes, view, token, extensions } => {
                 self.delivery.open(session, principal.clone(), view);
-                self.sessions.restore(session, KeptSession { principal, scopes, view, token, extensions });
+                self.sessions.restore(self.ctx, session, KeptSession { principal, scopes, view, token, extensions });
             }
             Record::TokenRotated { session, token } => self.sessions.restore_token(session, token),
             Record::SessionEnded { session } => {
@@ -70,7 +70,7 @@ impl Restorer<'_> {
             }
             Record::HistoryTrimmed { job, upto, started } => self.jobs.table_mut().restore_trimmed(job, upto, started),
             Record::Subscribed { session, number, filter, request, command } => {
-                self.delivery.restore_subscription(session, number, &filter, at);
+                self.delivery.restore_subscription(self.ctx, session, number, &filter, at);
                 let outcome = Outcome::Subscribed(subscription_id(session, number));
                 self.restore_seen(None, session, request, (command, outcome));
             }
@@ -116,10 +116,9 @@ impl Restorer<'_> {
     /// A command that was executed is not executed again: not by its principal,
     /// where ids are that one's, and not in its session.
     fn restore_seen(&mut self, principal: Option<Principal>, session: SessionId, request: WireId, executed: Executed) {
-        let bound = self.ctx.config.limits.session.seen_ids_per_session;
         match principal {
-            Some(principal) => self.sessions.remember_of(principal, request, executed, bound),
-            None => self.sessions.remember(session, request, executed, bound),
+            Some(principal) => self.sessions.remember_of(self.ctx, principal, request, executed),
+            None => self.sessions.remember(self.ctx, session, request, executed),
         }
     }
 

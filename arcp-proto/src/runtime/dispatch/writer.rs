@@ -4,6 +4,7 @@
 use crate::id::ConnId;
 use crate::model::reply::{Reply, SessionReply};
 use crate::runtime::Runtime;
+use crate::runtime::account::HeldFor;
 use crate::runtime::connection::{self, Conn};
 use crate::runtime::delivery::{self, ReplayStep};
 use crate::runtime::io::CloseReason;
@@ -95,7 +96,7 @@ impl Writer<'_> {
         let session = connections.session(self.conn);
         let most = ctx.config.limits.session.extension_bytes;
         let attached = session.and_then(|session| sessions.get(session));
-        let host_is_full = attached.is_some_and(|session| session.extensions().untaken_bytes() >= most);
+        let host_is_full = attached.is_some_and(|session| session.account().bytes(HeldFor::Extensions) >= most);
         connections.settle(ctx, self.conn, at, host_is_full);
         if let Some(session) = session.filter(|_| !connections.get(self.conn).is_some_and(Conn::has_credit)) {
             delivery.history.bound(ctx, session);

@@ -74,7 +74,7 @@ impl Jobs {
         let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
         let runs = self.table.change(id, |job| {
             if job.run.state == AgentState::Idle {
-                self.shares.take_input(job);
+                job.input = None;
                 self.lines.leave(&ctx.config, job);
                 self.shares.return_slot(job);
                 job.run.state = AgentState::Gone;

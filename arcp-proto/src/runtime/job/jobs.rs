@@ -1,12 +1,12 @@
 //! What owns all jobs: their table, the shares of principals, the line for
 //! slots, and the keys.
 
+use super::Job;
 use super::idempotency::Keys;
 use super::memory;
 use super::shares::Shares;
 use super::slots::Lines;
 use super::table::Table;
-use super::{Input, Job};
 use crate::id::{JobId, Principal};
 use crate::limits::Limits;
 use crate::runtime::config::Config;
@@ -67,11 +67,7 @@ impl Jobs {
     }
 
     pub(super) fn insert(&mut self, job: Job) {
-        let waiting = job.input.as_ref().map_or(0, Input::bytes);
-        self.shares.change(&job.spec.principal, |share| {
-            share.live += 1;
-            share.waiting_bytes += waiting;
-        });
+        self.shares.change(&job.spec.principal, |share| share.live += 1);
         self.table.insert(job);
     }
 

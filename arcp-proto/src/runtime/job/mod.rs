@@ -40,12 +40,12 @@ use core::num::NonZeroU32;
 
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
-use crate::limits::Limits;
 use crate::model::agent::AgentRef;
 use crate::model::event::JobEvent;
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::reply::{Accepted, CommandReply, Reply, Watching};
 use crate::model::request::Invocation;
+use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::KeyRecord;
@@ -54,8 +54,8 @@ pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
 pub(in crate::runtime) use jobs::Jobs;
 pub(in crate::runtime) use result::ChunkTerms;
-pub(in crate::runtime) use shares::Held;
 pub(in crate::runtime) use submit::{Submission, SubmitContext};
+pub(in crate::runtime) use table::recount_inputs;
 pub use waits::Wait;
 
 use events::Events;
@@ -104,6 +104,7 @@ pub(in crate::runtime) struct JobSpec {
 struct Input {
     input: Json,
     extensions: Option<Json>,
+    _charge: Charge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,25 +140,33 @@ impl JobState {
 }
 
 impl Input {
-    /// Bytes that wait for it.
-    fn bytes(&self) -> usize {
-        waiting_bytes(&self.input, self.extensions.as_ref())
+    fn new(account: &Balance, input: Json, extensions: Option<Json>) -> Input {
+        let bytes = waiting_bytes(&input, extensions.as_ref());
+        Input { input, extensions, _charge: account.charge(HeldFor::Inputs, bytes) }
     }
 }
 
 /// Its states, and what leads from one to the next.
 impl Job {
     /// A job that was just accepted: that is not durable yet.
-    fn new(id: JobId, mut spec: JobSpec, input: Json, session: SessionId, accepted_at: LogPos, limits: &Limits) -> Job {
+    fn new(
+        ctx: &mut Context,
+        id: JobId,
+        mut spec: JobSpec,
+        input: Json,
+        session: SessionId,
+        accepted_at: LogPos,
+    ) -> Job {
+        let account = ctx.accounts.of(&spec.principal.account());
         Job {
             id,
-            input: Some(Input { input, extensions: spec.invocation.extensions.take() }),
+            input: Some(Input::new(&account, input, spec.invocation.extensions.take())),
             spec,
             state: JobState::Accepting,
             accepted_at,
             submitter: session,
             run: AgentRun { waits: BTreeSet::from([Wait::Store]), ..AgentRun::default() },
-            events: Events::new(limits),
+            events: Events::new(&ctx.config.limits),
             expired: false,
             released: false,
         }

@@ -14,7 +14,7 @@ use crate::time::UtcMs;
 
 impl Jobs {
     /// A job was accepted, with its key.
-    pub(in crate::runtime) fn restore_job(&mut self, ctx: &Context, pos: LogPos, record: JobRecord) {
+    pub(in crate::runtime) fn restore_job(&mut self, ctx: &mut Context, pos: LogPos, record: JobRecord) {
         let JobRecord { job: id, principal, key, created_at, .. } = record;
         if let Some(key) = key {
             let until = created_at.plus(ctx.config.timing.key_window);
@@ -30,7 +30,7 @@ impl Jobs {
             max_runtime: record.max_runtime,
             key,
         };
-        let mut job = Job::new(id, spec, record.input, record.session, pos, &ctx.config.limits);
+        let mut job = Job::new(ctx, id, spec, record.input, record.session, pos);
         job.run.perhaps_started = record.starts;
         self.insert(job);
     }
@@ -48,7 +48,7 @@ impl Jobs {
             });
         self.table.bound_restored(ctx, id);
         if ended == Some(true) {
-            self.table.change(id, |job| self.shares.take_input(job));
+            self.table.change(id, |job| job.input = None);
             self.list(id);
             self.table.settle(id);
         }

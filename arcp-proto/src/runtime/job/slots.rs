@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use super::checkpoint::restarted;
 use super::shares::Shares;
-use super::{AgentState, Input, Job, JobState, Jobs, Wait};
+use super::{AgentState, Job, JobState, Jobs, Wait};
 use crate::id::{JobId, LogPos, SessionId};
 use crate::json::Json;
 use crate::model::event::JobEvent;
@@ -232,8 +232,8 @@ impl Jobs {
             return;
         }
         self.table.change(id, |job| {
-            let none = || Input { input: Json::null(), extensions: None };
-            let Input { input, extensions } = self.shares.take_input(job).unwrap_or_else(none);
+            let (input, extensions) =
+                job.input.take().map_or((Json::null(), None), |waited| (waited.input, waited.extensions));
             job.run.waits.remove(&Wait::Store);
             let credit = job.run.first_credit(&ctx.config.limits, reader);
             job.run.state = AgentState::Running;

@@ -9,6 +9,7 @@ use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::json::{Json, Members, Object};
 use crate::model::agent::AgentRef;
 use crate::model::request::{Invocation, Submit};
+use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::io::{JobRecord, KeyRecord, Notice, Record};
 use crate::runtime::log::Waiter;
@@ -103,7 +104,7 @@ impl Jobs {
         let none = Json::empty_object();
         let input = asked.submit.input.as_ref().unwrap_or(&none);
         let input = waiting_bytes(input, asked.invocation.extensions.as_ref());
-        let waiting = self.shares.waiting_bytes(&account, limits);
+        let waiting = ctx.accounts.held(&account, HeldFor::Inputs, limits, limits.job.waiting_input_bytes);
         let most = limits.job.waiting_input_bytes_per_principal;
         if waiting.own + input > most {
             let full =
@@ -176,7 +177,7 @@ impl Jobs {
         if let Some(key) = key {
             self.keys.claim(ctx, principal, key, id);
         }
-        let mut job = Job::new(id, spec, input, session, pos, &ctx.config.limits);
+        let mut job = Job::new(ctx, id, spec, input, session, pos);
         if starts {
             self.shares.take_slot(&mut job);
         }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::memory::Memory;
-use super::{AgentState, Job, weight};
+use super::{AgentState, Job, waiting_bytes, weight};
 use crate::id::{JobId, LogPos, Principal};
 
 #[derive(Debug, Default)]
@@ -161,4 +161,10 @@ impl Table {
     pub(super) fn first_settled(&self) -> Option<JobId> {
         self.settled.first_key_value().map(|(_, settled)| settled.job)
     }
+}
+
+/// Bytes of inputs of jobs that have not started, counted once more.
+pub(in crate::runtime) fn recount_inputs(table: &Table) -> usize {
+    let inputs = table.by_id.values().filter_map(|job| job.input.as_ref());
+    inputs.map(|waits| waiting_bytes(&waits.input, waits.extensions.as_ref())).sum()
 }

@@ -9,6 +9,7 @@ use super::Sessions;
 use crate::error::{ErrorCode, Violation};
 use crate::id::SessionId;
 use crate::model::request::Extension;
+use crate::runtime::account::{Charge, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::io::Output;
 
@@ -18,14 +19,12 @@ pub(in crate::runtime) struct Extensions {
     /// Namespaces negotiated with its client.
     names: Vec<String>,
     /// Bytes of each message that its host has not taken.
-    untaken: VecDeque<usize>,
-    /// All of those.
-    untaken_bytes: usize,
+    untaken: VecDeque<Charge>,
 }
 
 impl Extensions {
     pub(super) fn new(names: Vec<String>) -> Extensions {
-        Extensions { names, untaken: VecDeque::new(), untaken_bytes: 0 }
+        Extensions { names, untaken: VecDeque::new() }
     }
 
     /// Namespaces negotiated with its client.
@@ -35,16 +34,7 @@ impl Extensions {
 
     /// Bytes of messages that its host has not taken.
     pub(in crate::runtime) fn untaken_bytes(&self) -> usize {
-        self.untaken_bytes
-    }
-
-    fn give(&mut self, bytes: usize) {
-        self.untaken.push_back(bytes);
-        self.untaken_bytes += bytes;
-    }
-
-    fn take(&mut self) {
-        self.untaken_bytes -= self.untaken.pop_front().unwrap_or(0);
+        self.untaken.iter().map(Charge::bytes).sum()
     }
 }
 
@@ -63,7 +53,8 @@ impl Sessions {
         let spoken = self.by_id.get_mut(&session).filter(|session| message.is_of(&session.extensions.names));
         if let Some(spoken) = spoken {
             // Names cost something too, and no message is for nothing.
-            spoken.extensions.give(message.payload.as_str().len() + message.kind.len() + 1);
+            let bytes = message.payload.as_str().len() + message.kind.len() + 1;
+            spoken.extensions.untaken.push_back(spoken.account.charge(HeldFor::Extensions, bytes));
             ctx.output(Output::Extension { session, message });
         } else if !message.optional {
             let kind: String = message.kind.chars().take(64).collect();
@@ -76,7 +67,7 @@ impl Sessions {
     /// The host has taken the oldest message of a session.
     pub(in crate::runtime) fn take_extension(&mut self, id: SessionId) {
         if let Some(session) = self.by_id.get_mut(&id) {
-            session.extensions.take();
+            session.extensions.untaken.pop_front();
         }
     }
 }

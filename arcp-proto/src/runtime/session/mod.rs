@@ -20,6 +20,7 @@ use alloc::vec::Vec;
 pub(super) use resume::Proof;
 pub(super) use seen::{Executed, Outcome};
 
+use super::account::{Balance, HeldFor};
 use super::authority::Who;
 use super::context::Context;
 use super::effect::Effect;
@@ -27,7 +28,7 @@ use super::io::{Notice, Record, Verdict};
 use super::job::Jobs;
 use super::timers::Timer;
 use crate::error::Violation;
-use crate::id::{Principal, SessionId, WireId};
+use crate::id::{Principal, SessionId};
 use crate::model::feature::Feature;
 use crate::model::request::Open;
 use crate::principal::Network;
@@ -63,7 +64,9 @@ pub(super) struct Session {
     extensions: Extensions,
     lease: SessionLease,
     /// Its commands, where message ids are its own.
-    seen: Seen<WireId>,
+    seen: Seen,
+    /// What is held for it.
+    account: Balance,
     /// Whether a command was given in it.
     commanded: bool,
 }
@@ -105,8 +108,9 @@ impl KeptSession {
 }
 
 impl Session {
-    fn new(kept: KeptSession) -> Session {
+    fn new(ctx: &mut Context, kept: KeptSession) -> Session {
         let KeptSession { principal, scopes, view, token, extensions } = kept;
+        let account = ctx.accounts.of(&principal.account()).below();
         Session {
             principal,
             granted: scopes,
@@ -121,6 +125,7 @@ impl Session {
             extensions: Extensions::new(extensions),
             lease: SessionLease::default(),
             seen: Seen::default(),
+            account,
             commanded: false,
         }
     }
@@ -197,8 +202,13 @@ impl Session {
         self.lease.eviction().is_some()
     }
 
-    pub(super) fn seen(&self) -> &Seen<WireId> {
+    pub(super) fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// What is held for it.
+    pub(super) fn account(&self) -> &Balance {
+        &self.account
     }
 }
 
@@ -214,6 +224,24 @@ impl Sessions {
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         self.by_id.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// Bytes of what is held for all sessions, counted once more.
+    pub(super) fn recount(&self, held_for: HeldFor) -> usize {
+        let sessions = self.by_id.values();
+        match held_for {
+            HeldFor::Commands => {
+                sessions.map(|session| &session.seen).chain(self.seen.values()).map(Seen::recount).sum()
+            }
+            HeldFor::Extensions => sessions.map(|session| session.extensions.untaken_bytes()).sum(),
+            HeldFor::Records
+            | HeldFor::Answers
+            | HeldFor::Frames
+            | HeldFor::Filters
+            | HeldFor::Payloads
+            | HeldFor::ReadBack
+            | HeldFor::Inputs => 0,
+        }
     }
 
     /// All of them, by id.
@@ -254,7 +282,7 @@ impl Sessions {
             token: token.digest(),
             extensions,
         };
-        let made = Session { only_resumes, ..Session::new(kept.clone()) };
+        let made = Session { only_resumes, ..Session::new(ctx, kept.clone()) };
         // What is there to resume another one is gone with its connection.
         if made.is_recorded() {
             ctx.append(kept.record(id));
@@ -267,8 +295,8 @@ impl Sessions {
     }
 
     /// Takes over a session of an earlier run.
-    pub(super) fn restore(&mut self, id: SessionId, kept: KeptSession) {
-        self.insert(id, Session::new(kept));
+    pub(super) fn restore(&mut self, ctx: &mut Context, id: SessionId, kept: KeptSession) {
+        self.insert(id, Session::new(ctx, kept));
     }
 
     /// The client of a session has proved who it is: the session has the scopes

@@ -9,12 +9,18 @@
 //! sessions of its principal. Principals that nobody vouches for share what is
 //! remembered for their network, and know only their own.
 
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 
 use super::Sessions;
 use crate::error::Violation;
 use crate::id::{JobId, Principal, SessionId, SubscriptionId, WireId};
+use crate::json::Json;
+use crate::limits::SessionLimits;
 use crate::principal::Account;
+use crate::runtime::account::{Balance, Charge, HeldFor};
+use crate::runtime::context::Context;
 
 /// What makes another message of the id the same, and what came of the first one.
 pub(in crate::runtime) type Executed = ([u8; 32], Outcome);
@@ -35,22 +41,56 @@ pub(in crate::runtime) enum Outcome {
     Refused(Violation),
 }
 
+/// Whose message it is, and its id.
+type Id = (Principal, WireId);
+
+/// What holding a command takes besides its id and why it was refused, generously.
+const ENTRY: usize = 384;
+
 /// The latest commands, within a bound.
-#[derive(Debug)]
-pub(in crate::runtime) struct Seen<Id> {
-    executed: BTreeMap<Id, Executed>,
-    order: VecDeque<Id>,
+#[derive(Debug, Default)]
+pub(in crate::runtime) struct Seen {
+    executed: BTreeMap<Arc<Id>, (Executed, Charge)>,
+    order: VecDeque<Arc<Id>>,
 }
 
 /// Commands of principals whose message ids hold across sessions.
-pub(in crate::runtime) type SeenOfPrincipals = BTreeMap<Account, Seen<(Principal, WireId)>>;
+pub(in crate::runtime) type SeenOfPrincipals = BTreeMap<Account, Seen>;
 
-impl<Id: Ord + Clone> Seen<Id> {
-    fn put(&mut self, id: Id, executed: Executed, bound: usize) {
-        if self.executed.insert(id.clone(), executed).is_none() {
+/// Bytes that a command takes, roughly.
+fn weight((_, message): &Id, (_, outcome): &Executed) -> usize {
+    let refused = match outcome {
+        Outcome::Refused(Violation { message: Cow::Borrowed(_), details, .. }) => {
+            details.as_ref().map_or(0, json_bytes)
+        }
+        Outcome::Refused(Violation { message: Cow::Owned(message), details, .. }) => {
+            message.len() + details.as_ref().map_or(0, json_bytes)
+        }
+        Outcome::Accepted(_) | Outcome::Watching { .. } | Outcome::Subscribed(_) | Outcome::Done => 0,
+    };
+    ENTRY + message.as_str().len() + refused
+}
+
+fn json_bytes(json: &Json) -> usize {
+    json.as_str().len()
+}
+
+impl Seen {
+    fn get(&self, id: &Id) -> Option<&Executed> {
+        self.executed.get(id).map(|(executed, _)| executed)
+    }
+
+    /// Remembers a command; those before it are forgotten as the bounds say.
+    fn put(&mut self, limits: &SessionLimits, account: &Balance, id: Id, executed: Executed) {
+        let charge = account.charge(HeldFor::Commands, weight(&id, &executed));
+        let id = Arc::new(id);
+        if self.executed.insert(id.clone(), (executed, charge)).is_none() {
             self.order.push_back(id);
         }
-        while self.order.len() > bound {
+        let bytes = || account.principal().bytes(HeldFor::Commands);
+        while self.order.len() > limits.seen_ids_per_session
+            || self.order.len() > 1 && bytes() > limits.seen_bytes_per_principal
+        {
             if let Some(oldest) = self.order.pop_front() {
                 self.executed.remove(&oldest);
             }
@@ -62,15 +102,14 @@ impl<Id: Ord + Clone> Seen<Id> {
         self.order.retain(|id| keeps(id));
     }
 
-    /// All of them, by id.
-    pub(in crate::runtime) fn all(&self) -> impl Iterator<Item = (&Id, &Executed)> {
-        self.executed.iter()
+    /// All of them: whose, the id, and what it came to.
+    pub(in crate::runtime) fn all(&self) -> impl Iterator<Item = (&Principal, &WireId, &Executed)> {
+        self.executed.iter().map(|(id, (executed, _))| (&id.0, &id.1, executed))
     }
-}
 
-impl<Id> Default for Seen<Id> {
-    fn default() -> Seen<Id> {
-        Seen { executed: BTreeMap::new(), order: VecDeque::new() }
+    /// Bytes of all of them, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        self.executed.iter().map(|(id, (executed, _))| weight(id, executed)).sum()
     }
 }
 
@@ -78,24 +117,29 @@ impl Sessions {
     /// What came of a command of a session, if its id was seen.
     pub(in crate::runtime) fn seen(&self, id: SessionId, message: &WireId) -> Option<&Executed> {
         let session = self.get(id)?;
-        if session.view.ids_are_of_principal() {
-            let of_account = self.seen.get(&session.principal.account())?;
-            of_account.executed.get(&(session.principal.clone(), message.clone()))
-        } else {
-            session.seen.executed.get(message)
-        }
+        let seen = match session.view.ids_are_of_principal() {
+            true => self.seen.get(&session.principal.account())?,
+            false => &session.seen,
+        };
+        seen.get(&(session.principal.clone(), message.clone()))
     }
 
     /// Remembers what came of a command of a session.
-    pub(in crate::runtime) fn remember(&mut self, id: SessionId, message: WireId, executed: Executed, bound: usize) {
+    pub(in crate::runtime) fn remember(
+        &mut self,
+        ctx: &mut Context,
+        id: SessionId,
+        message: WireId,
+        executed: Executed,
+    ) {
         let Some(session) = self.by_id.get_mut(&id) else {
             return;
         };
+        let principal = session.principal.clone();
         if session.view.ids_are_of_principal() {
-            let principal = session.principal.clone();
-            self.remember_of(principal, message, executed, bound);
+            self.remember_of(ctx, principal, message, executed);
         } else {
-            session.seen.put(message, executed, bound);
+            session.seen.put(&ctx.config.limits.session, &session.account, (principal, message), executed);
         }
     }
 
@@ -103,12 +147,14 @@ impl Sessions {
     /// across sessions.
     pub(in crate::runtime) fn remember_of(
         &mut self,
+        ctx: &mut Context,
         principal: Principal,
         message: WireId,
         executed: Executed,
-        bound: usize,
     ) {
-        self.seen.entry(principal.account()).or_default().put((principal, message), executed, bound);
+        let of = principal.account();
+        let account = ctx.accounts.of(&of);
+        self.seen.entry(of).or_default().put(&ctx.config.limits.session, &account, (principal, message), executed);
     }
 
     /// Lets go of the commands of principals of whom nothing else is there.
@@ -135,7 +181,7 @@ impl Sessions {
     }
 
     /// All of principals whose message ids hold across sessions.
-    pub(in crate::runtime) fn seen_of_principals(&self) -> impl Iterator<Item = (&(Principal, WireId), &Executed)> {
+    pub(in crate::runtime) fn seen_of_principals(&self) -> impl Iterator<Item = (&Principal, &WireId, &Executed)> {
         self.seen.values().flat_map(Seen::all)
     }
 }

@@ -1,0 +1,366 @@
+//! What is held for whom, in bytes: one account for each owner.
+//!
+//! ```text
+//! runtime ◀── principal ◀── session, connection
+//! ```
+//!
+//! What is charged to one account is charged to those above it. Whatever is held
+//! has its [`Charge`] with it, and gives it back when it goes: none is forgotten,
+//! whoever drops it. `recount` counts once more what is there.
+//!
+//! Principals without a credential share the account of their network.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use crate::error::{BoundOf, Violation};
+use crate::limits::Limits;
+use crate::principal::Account;
+
+/// Accounts of principals that are looked through for some that nobody holds.
+const FEWEST: usize = 64;
+/// Whoever goes on at so many times its share is closed.
+const FLOOD_FACTOR: usize = 2;
+
+/// What bytes are held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum HeldFor {
+    /// Records that are not durable, by the peer that caused them.
+    Records,
+    /// Answers that their connection was not sent.
+    Answers,
+    /// Frames that wait until an input is checked.
+    Frames,
+    /// Messages of extensions that a host has not taken.
+    Extensions,
+    /// Commands that were executed, by message id.
+    Commands,
+    /// Filters of subscriptions.
+    Filters,
+    /// Payloads written for several sessions.
+    Payloads,
+    /// Events read back from the store.
+    ReadBack,
+    /// Inputs of jobs that have not started.
+    Inputs,
+}
+
+impl HeldFor {
+    /// All of them.
+    pub const ALL: [HeldFor; 9] = [
+        HeldFor::Records,
+        HeldFor::Answers,
+        HeldFor::Frames,
+        HeldFor::Extensions,
+        HeldFor::Commands,
+        HeldFor::Filters,
+        HeldFor::Payloads,
+        HeldFor::ReadBack,
+        HeldFor::Inputs,
+    ];
+
+    /// Whether they go once somebody outside has read or taken them.
+    fn waits(self) -> bool {
+        match self {
+            HeldFor::Answers | HeldFor::Frames | HeldFor::Extensions => true,
+            HeldFor::Records
+            | HeldFor::Commands
+            | HeldFor::Filters
+            | HeldFor::Payloads
+            | HeldFor::ReadBack
+            | HeldFor::Inputs => false,
+        }
+    }
+}
+
+/// What one owner holds. A clone is the same account.
+#[derive(Clone, Debug)]
+pub(super) struct Balance(Arc<Sums>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    above: Option<Balance>,
+    bytes: [AtomicUsize; HeldFor::ALL.len()],
+    /// Whether it is a network's.
+    anonymous: bool,
+    /// Whether none of its connections is read.
+    full: AtomicBool,
+}
+
+/// Bytes that are held. They are given back when it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Charge {
+    balance: Balance,
+    held_for: HeldFor,
+    bytes: usize,
+}
+
+/// The accounts of the runtime and of all principals.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    runtime: Balance,
+    principals: BTreeMap<Account, Balance>,
+    /// At so many principals those are let go that hold nothing.
+    most: usize,
+    /// Those of which no connection is read.
+    full: Vec<Balance>,
+}
+
+impl Balance {
+    fn new(above: Option<Balance>, anonymous: bool) -> Balance {
+        Balance(Arc::new(Sums { above, anonymous, ..Sums::default() }))
+    }
+
+    /// A new account below this one.
+    pub(super) fn below(&self) -> Balance {
+        Balance::new(Some(self.clone()), self.0.anonymous)
+    }
+
+    /// The account of the principal that it is of. That of a connection without a
+    /// session stands for itself.
+    pub(super) fn principal(&self) -> &Balance {
+        self.0.above.as_ref().filter(|above| above.0.above.is_some()).unwrap_or(self)
+    }
+
+    /// Whether both are the same one.
+    pub(super) fn is(&self, other: &Balance) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Holds bytes.
+    pub(super) fn charge(&self, held_for: HeldFor, bytes: usize) -> Charge {
+        let mut charge = Charge { balance: self.clone(), held_for, bytes: 0 };
+        charge.set(bytes);
+        charge
+    }
+
+    /// Bytes that are held for something.
+    pub(super) fn bytes(&self, held_for: HeldFor) -> usize {
+        self.0.bytes[held_for as usize].load(Relaxed)
+    }
+
+    /// Bytes that wait for somebody outside.
+    pub(super) fn waiting(&self) -> usize {
+        HeldFor::ALL.into_iter().filter(|held_for| held_for.waits()).map(|held_for| self.bytes(held_for)).sum()
+    }
+
+    fn upwards(&self) -> impl Iterator<Item = &Balance> {
+        core::iter::successors(Some(self), |balance| balance.0.above.as_ref())
+    }
+
+    /// Whether nothing is read that is said for it.
+    pub(super) fn is_full(&self) -> bool {
+        self.upwards().any(|balance| balance.0.full.load(Relaxed))
+    }
+}
+
+impl Charge {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What is held has so many bytes now.
+    pub(super) fn set(&mut self, bytes: usize) {
+        // Whoever changes a charge has the runtime to itself.
+        for balance in self.balance.upwards() {
+            let held = &balance.0.bytes[self.held_for as usize];
+            held.store(held.load(Relaxed) + bytes - self.bytes, Relaxed);
+        }
+        self.bytes = bytes;
+    }
+
+    /// So much more is held.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.set(self.bytes + bytes);
+    }
+
+    /// It is held for another owner now.
+    pub(super) fn move_to(&mut self, balance: &Balance) {
+        *self = balance.charge(self.held_for, self.bytes);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+impl Accounts {
+    pub(super) fn new() -> Accounts {
+        let runtime = Balance::new(None, false);
+        Accounts { runtime, principals: BTreeMap::new(), most: FEWEST, full: Vec::new() }
+    }
+
+    /// The account of the runtime: all that is held.
+    pub(super) fn runtime(&self) -> &Balance {
+        &self.runtime
+    }
+
+    /// The account of a principal, or of a network.
+    pub(super) fn of(&mut self, account: &Account) -> Balance {
+        if let Some(balance) = self.principals.get(account) {
+            return balance.clone();
+        }
+        if self.principals.len() >= self.most {
+            self.principals.retain(|_, balance| Arc::strong_count(&balance.0) > 1);
+            self.most = FEWEST.max(2 * self.principals.len());
+        }
+        let balance = Balance::new(Some(self.runtime.clone()), account.is_anonymous());
+        self.principals.insert(account.clone(), balance.clone());
+        balance
+    }
+
+    /// How much of a total an account holds.
+    pub(super) fn held(&self, account: &Account, held_for: HeldFor, limits: &Limits, total: usize) -> Held {
+        let own = self.principals.get(account).map_or(0, |balance| balance.bytes(held_for));
+        Held { own, all: self.runtime.bytes(held_for), total: limits.total_for(account, total) }
+    }
+
+    /// After an input that this account caused: gives those of which no connection
+    /// is read from now on, or is again.
+    pub(super) fn bound(&mut self, limits: &Limits, cause: &Balance) -> Vec<Balance> {
+        let mut changed = Vec::new();
+        if !cause.is(&self.runtime) && !cause.is_full() && self.is_beyond(limits, cause, 1) {
+            cause.0.full.store(true, Relaxed);
+            self.full.push(cause.clone());
+            changed.push(cause.clone());
+        }
+        // It goes on once half of what stopped it is gone.
+        let (full, read): (Vec<Balance>, Vec<Balance>) =
+            core::mem::take(&mut self.full).into_iter().partition(|balance| self.is_beyond(limits, balance, 2));
+        self.full = full;
+        for balance in read {
+            balance.0.full.store(false, Relaxed);
+            changed.push(balance);
+        }
+        changed
+    }
+
+    /// Whether a principal's account holds its share, or a part of it, of what
+    /// waits or of what is not durable.
+    fn is_beyond(&self, limits: &Limits, balance: &Balance, part: usize) -> bool {
+        let percent = limits.job.principal_share;
+        let records = |balance: &Balance| balance.bytes(HeldFor::Records);
+        let (waiting, undurable) = (limits.connection.waiting_bytes, limits.history.undurable_bytes);
+        self.share(limits, balance, waiting, Balance::waiting).is_reached(percent, part)
+            || self.share(limits, balance, undurable, records).is_reached(percent, part)
+    }
+
+    /// Whether so much waits for an account, none of whose connections is read,
+    /// that whoever sends on is closed.
+    pub(super) fn is_flooded(&self, limits: &Limits, balance: &Balance) -> bool {
+        let waiting = self.share(limits, balance, limits.connection.waiting_bytes, Balance::waiting);
+        waiting.own > waiting.share(limits.job.principal_share).saturating_mul(FLOOD_FACTOR)
+    }
+
+    fn share(&self, limits: &Limits, balance: &Balance, total: usize, of: impl Fn(&Balance) -> usize) -> Held {
+        let total = if balance.0.anonymous { limits.without_reserve(total) } else { total };
+        Held { own: of(balance), all: of(&self.runtime), total }
+    }
+}
+
+/// How much there is of something, and who holds it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// What the principal holds.
+    pub(super) own: usize,
+    /// What everybody holds, the principal included.
+    pub(super) all: usize,
+    /// What there is.
+    pub(super) total: usize,
+}
+
+/// What somebody would go beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beyond {
+    /// Its share of it.
+    Share,
+    /// All there is.
+    All,
+}
+
+impl Held {
+    /// What the principal may hold altogether.
+    pub(super) fn share(self, percent: u32) -> usize {
+        let left = self.total.saturating_sub(self.all - self.own) as u64;
+        usize::try_from(left * u64::from(percent) / 100).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Whether the principal holds something, and its share or a part of that.
+    fn is_reached(self, percent: u32, part: usize) -> bool {
+        self.own > 0 && self.own >= self.share(percent) / part
+    }
+
+    /// Whether the principal may have so much more.
+    ///
+    /// # Errors
+    ///
+    /// What is reached.
+    pub(super) fn check(self, more: usize, percent: u32) -> Result<(), Beyond> {
+        let free = self.total.saturating_sub(self.all);
+        if more > free {
+            return Err(Beyond::All);
+        }
+        let beyond = self.own.saturating_add(more) > self.share(percent) || more == free;
+        if percent < 100 && self.own > 0 && beyond { Err(Beyond::Share) } else { Ok(()) }
+    }
+
+    /// As [`check`](Self::check), as a refusal that names the bound; `own` is
+    /// whose the share is.
+    pub(super) fn admit(
+        self,
+        more: usize,
+        percent: u32,
+        own: BoundOf,
+        bound: &'static str,
+        what: &str,
+    ) -> Result<(), Violation> {
+        self.check(more, percent).map_err(|beyond| {
+            let (of, limit, message) = match beyond {
+                Beyond::Share => {
+                    let message = alloc::format!("{what} have reached your share, which leaves room for others");
+                    (own, self.share(percent), message)
+                }
+                Beyond::All => {
+                    let message = alloc::format!("{what} of everybody have reached the bound of this runtime");
+                    (BoundOf::Runtime, self.total, message)
+                }
+            };
+            let message = alloc::format!("{message}: submit again when some have ended");
+            Violation::exhausted(bound, of, limit as u64, message)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn most_of(total: usize, others: usize) -> usize {
+        let fits = |own: &usize| Held { own: *own, all: others + own, total }.check(1, 25).is_ok();
+        (0..).take_while(fits).count()
+    }
+
+    #[test]
+    fn a_share_is_a_quarter_of_what_the_others_leave() {
+        assert_eq!([0, 64, 112].map(|others| most_of(256, others)), [64, 48, 36]);
+        let mut others = 0;
+        for _ in 0..10 {
+            others += most_of(256, others);
+        }
+        assert!(others < 256, "ten who take all they may leave something: {others}");
+    }
+
+    #[test]
+    fn the_last_one_is_for_who_has_none() {
+        assert_eq!([1, 2, 3].map(|total| most_of(total, 0)), [1, 1, 1]);
+        assert_eq!((most_of(8, 7), most_of(8, 8)), (1, 0));
+        let all_of_it = Held { own: 7, all: 7, total: 8 };
+        assert_eq!((all_of_it.check(1, 100), all_of_it.check(1, 99)), (Ok(()), Err(Beyond::Share)));
+    }
+}
