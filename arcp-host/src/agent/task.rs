@@ -302,10 +302,7 @@ pub(crate) fn run_task(
     Box::pin(async move {
         let _guard = guard;
         let (job, input) = (AsyncContext(context.clone()), context.input().clone());
-        let mut work = match catch_unwind(AssertUnwindSafe(|| begin(job, input))) {
-            Ok(work) => Some(work),
-            Err(_) => None,
-        };
+        let mut work = catch_unwind(AssertUnwindSafe(|| begin(job, input))).ok();
         end.exit = poll_fn(|cx| {
             if context.link.poll(cx, |state| state.over.then_some(())).is_ready() {
                 let message = "the job was made to stop".to_string();
