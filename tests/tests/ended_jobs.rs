@@ -104,6 +104,26 @@ fn ended_jobs_that_hold_too_much_are_forgotten_first_ended_first() {
 }
 
 #[test]
+fn ended_jobs_that_hold_too_much_are_forgotten_when_their_agents_go_after_them() {
+    let mut world = World::configured(7, |config| {
+        config.timing.heartbeat = None;
+        config.timing.job_retention = Some(RETENTION);
+        config.limits.history.ended_bytes = 4 << 10;
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    for _ in 0..20 {
+        let job = raw.submit(&mut world, json!({"agent": "lingerer"}))["job_id"].clone();
+        world.run_for(Duration::from_secs(1));
+        raw.send(&mut world, "job.cancel", json!({"job_id": job}));
+    }
+    raw.until_end(&mut world);
+    world.run_for(Duration::from_secs(60));
+    let stats = world.runtime().stats();
+    assert!(stats.running_agents == 0 && stats.jobs < 6, "{stats:?}");
+    world.finish();
+}
+
+#[test]
 fn small_ended_jobs_that_the_store_has_no_room_for_are_forgotten_first_ended_first() {
     for restart in [false, true] {
         let mut world = World::configured(6, |config| {

@@ -72,7 +72,7 @@ impl Runtime {
     pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {
         self.agents().on_exited(id, exit);
         self.carry();
-        self.retention().forget_if_done(id);
+        self.retention().on_agent_gone(id);
         self.jobs.fill_slots(&mut self.ctx);
     }
 

@@ -53,7 +53,19 @@ impl Retention<'_> {
         if let Some(principal) = self.jobs.get(id).map(|job| job.spec().principal.clone()) {
             self.bound_ended(&principal);
         }
-        while let Some(heavy) = self.jobs.one_too_heavy(&self.ctx.config, id) {
+        self.bound_weight(Some(id));
+    }
+
+    /// The agent of a job is gone, perhaps after the job's end: with that, ended
+    /// jobs may hold too much.
+    pub(super) fn on_agent_gone(&mut self, id: JobId) {
+        self.forget_if_done(id);
+        self.bound_weight(None);
+    }
+
+    /// Forgets ended jobs while they hold too much; `but` is still to be told of.
+    fn bound_weight(&mut self, but: Option<JobId>) {
+        while let Some(heavy) = self.jobs.one_too_heavy(&self.ctx.config, but) {
             self.forget(heavy);
         }
     }

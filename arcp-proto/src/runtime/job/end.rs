@@ -80,6 +80,7 @@ impl Jobs {
                 job.run.state = AgentState::Gone;
             }
             job.run.stream = None;
+            job.run.checkpoint = None;
             job.run.stop_questions(ctx, id);
             let pos = job.append(ctx, JobEvent::Ended(terminal), false);
             job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });

@@ -106,10 +106,10 @@ impl Jobs {
 
     /// The job that ended first, if those that are over hold too much in memory or
     /// the store keeps too much, but not this one.
-    pub(in crate::runtime) fn one_too_heavy(&self, config: &Config, but: JobId) -> Option<JobId> {
+    pub(in crate::runtime) fn one_too_heavy(&self, config: &Config, but: Option<JobId>) -> Option<JobId> {
         let in_memory = self.table.ended_bytes > config.limits.history.ended_bytes;
         let in_store = config.history && self.table.kept_bytes() > config.limits.history.kept_bytes;
-        self.table.first_settled().filter(|id| *id != but && (in_memory || in_store))
+        self.table.first_settled().filter(|id| Some(*id) != but && (in_memory || in_store))
     }
 
     fn unlist(&mut self, id: JobId) {

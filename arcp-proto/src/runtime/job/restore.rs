@@ -112,6 +112,7 @@ impl Job {
                 self.state =
                     JobState::Ended(End { status: terminal.status, at, pos, in_pieces: is_in_pieces(terminal) });
                 self.run.waits.clear();
+                self.run.checkpoint = None;
             }
             JobEvent::Emitted { .. } | JobEvent::Chunk(_) => {}
         }
