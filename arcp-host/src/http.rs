@@ -11,7 +11,7 @@ const HEADERS: usize = 64;
 
 /// Who may ask, and where.
 #[derive(Clone, Debug)]
-pub(crate) struct UpgradePolicy {
+pub struct UpgradePolicy {
     pub(crate) path: String,
     /// Names besides those of the loopback.
     pub(crate) hosts: Vec<String>,
@@ -45,6 +45,21 @@ impl UpgradePolicy {
                 refuse(431, "Request Header Fields Too Large", "the request head is too large")
             }
             Err(_) => refuse(400, "Bad Request", "not an HTTP request"),
+        }
+    }
+
+    /// Judges a request for this path that another HTTP server has read; gives the
+    /// whole head of the response, and what it says. With status 101 it is to
+    /// become a WebSocket.
+    pub fn judge_read<'a>(&self, method: &str, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+        let mut headers: Vec<httparse::Header<'_>> =
+            headers.map(|(name, value)| httparse::Header { name, value }).collect();
+        let mut request = httparse::Request::new(&mut headers);
+        (request.method, request.path) = (Some(method), Some(self.path.as_str()));
+        match self.judge(&request, 0) {
+            Answer::Upgrade { response, .. } | Answer::Refuse(response) => response,
+            // Only a path of its own asks for these.
+            Answer::More | Answer::Health | Answer::Stats(_) => response(404, "Not Found", "nothing is served here"),
         }
     }
 

@@ -226,6 +226,11 @@ impl<S: Socket> ServerLoop<S> {
         &self.upgrades.path
     }
 
+    /// Which requests become WebSockets.
+    pub fn upgrades(&self) -> &UpgradePolicy {
+        &self.upgrades
+    }
+
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.connections.by_conn.len()

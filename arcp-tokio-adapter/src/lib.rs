@@ -6,6 +6,10 @@
 //! decided in [`arcp_host::server`], for this adapter and for `arcp-blocking`
 //! alike: they differ in how they wait.
 //!
+//! | feature | what it adds | default |
+//! |---|---|---|
+//! | `tower` | [`Acceptor`] is a service that takes upgrades: an axum application mounts it | no |
+//!
 //! ```
 //! use arcp_host::agent::{AgentError, AsyncContext, Outcome};
 //! use arcp_host::auth::BearerTokens;
@@ -64,6 +68,8 @@ mod job;
 mod readiness;
 pub mod server;
 mod socket;
+#[cfg(feature = "tower")]
+mod tower;
 
 pub use arcp_host::client::{ClientError, JobEnd, JobUpdate, Target, TargetError, Welcome};
 pub use arcp_host::driver::{Host, HostError};

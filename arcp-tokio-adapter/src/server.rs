@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arcp_host::driver::{Host, HostError};
+use arcp_host::http::UpgradePolicy;
 use arcp_host::server::{ServerConfig, ServerHandle, ServerLoop, Stopped, descriptors_for_connections, keep_alive};
 use arcp_proto::id::{ConnId, Principal};
 use arcp_proto::runtime::Transport;
@@ -42,7 +43,12 @@ pub struct Server {
 
 /// Hands streams to a running server.
 #[derive(Clone, Debug)]
-pub struct Acceptor(mpsc::Sender<Arrival>);
+pub struct Acceptor {
+    arrivals: mpsc::Sender<Arrival>,
+    /// Which requests become WebSockets, where another server reads them.
+    #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "nobody else reads requests"))]
+    pub(crate) upgrades: Arc<UpgradePolicy>,
+}
 
 struct Arrival {
     stream: Pin<Box<dyn ByteStream>>,
@@ -88,9 +94,10 @@ impl Server {
         let host = host.with_tasks_run_by(move |task| drop(runtime.spawn(task)));
         let woken = readiness.clone();
         let start = move || ServerLoop::new(&config, descriptors_for_connections(), host, move || woken.wake());
-        let serving = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
+        let serving: ServerLoop<Polled> = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
-        Ok(Server { serving, readiness, listener: None, acceptor: Acceptor(sender), arrivals })
+        let acceptor = Acceptor { arrivals: sender, upgrades: Arc::new(serving.upgrades().clone()) };
+        Ok(Server { serving, readiness, listener: None, acceptor, arrivals })
     }
 
     /// The address it is bound to.
@@ -250,7 +257,10 @@ impl Acceptor {
     }
 
     async fn hand(&self, arrival: Arrival) -> io::Result<()> {
-        self.0.send(arrival).await.map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the server has ended"))
+        self.arrivals
+            .send(arrival)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the server has ended"))
     }
 }
 

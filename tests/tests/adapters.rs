@@ -749,3 +749,38 @@ fn a_drain_and_a_shutdown_end_alike() {
         vec![drained, shut]
     });
 }
+
+#[allow(dead_code, reason = "its main is not run here")]
+#[path = "../../arcp-tokio-adapter/examples/axum.rs"]
+mod axum_example;
+
+#[test]
+fn an_axum_application_mounts_a_runtime_beside_its_pages() {
+    let (started, bound) = channel();
+    std::thread::spawn(move || {
+        runtime().block_on(async move {
+            let (router, server) = axum_example::application(Secret::new("tok-a".into())).await.expect("it starts");
+            tokio::spawn(server.run());
+            let listener = tokio::net::TcpListener::bind(LISTEN).await.expect("a port");
+            started.send(listener.local_addr().expect("an address")).expect("awaited");
+            axum::serve(listener, router).await.expect("it serves");
+        });
+    });
+    let address = bound.recv().expect("it starts");
+    let ask = |head: &str| {
+        use std::io::{Read as _, Write as _};
+        let mut socket = connect_to(address);
+        socket.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).expect("written");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer and an end");
+        answer
+    };
+    assert!(ask("GET / HTTP/1.1\r\nHost: localhost").ends_with("a page"));
+    assert!(ask("GET /arcp HTTP/1.1\r\nHost: evil.example").starts_with("HTTP/1.1 421"));
+    assert!(ask("GET /arcp HTTP/1.1\r\nHost: localhost").starts_with("HTTP/1.1 426"));
+    let mut peer = Peer { socket: websocket_to(address), seen: Vec::new() };
+    peer.say("h", "session.hello", hello_payload("tok-a"));
+    peer.until("session.welcome");
+    peer.say("1", "job.submit", json!({"agent": "echo", "input": [1, 2]}));
+    assert_eq!(peer.until("job.result")["payload"]["result"], json!([1, 2]));
+}
