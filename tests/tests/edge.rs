@@ -10,7 +10,7 @@ use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, OpId, Principal};
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{
-    CloseReason, Config, Edge, EdgeOutput, HandOver, Input, Output, Runtime, Timer, Transport, Verdict,
+    CloseReason, Config, Edge, EdgeOutput, HandOver, Input, Notice, Output, Runtime, Timer, Transport, Verdict,
 };
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_tests::raw::{code, hello_payload, open_payload};
@@ -310,4 +310,39 @@ fn what_is_handed_over_can_be_recorded_and_shows_no_credential() {
         let text = serde_json::to_string(&input).expect("it is written");
         assert_eq!(serde_json::from_str::<Input>(&text).expect("it is read"), input);
     }
+}
+
+#[test]
+fn a_connection_that_comes_under_the_number_of_an_open_one_changes_nothing_of_that() {
+    let mut process = Process::new(|_| {});
+    let conn = process.open(1);
+    process.send(conn, "1", "session.hello", hello_payload("tok-alice"));
+    let handed = Box::new(process.handed[0].clone());
+    let runtime = &mut process.runtimes[1];
+    for input in [
+        Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None },
+        Input::Credit { conn, bytes: 0, frames: 0 },
+        Input::HandedOver(handed),
+    ] {
+        runtime.handle(process.now, input);
+    }
+    let outputs: Vec<Output> = std::iter::from_fn(|| runtime.poll_output()).collect();
+    assert_eq!(outputs, [Output::Observe(Notice::ConnIdInUse { conn })], "nobody hears its frame");
+    // The one that was there first says who it is itself.
+    let frame = json!({"arcp": "1.1", "id": "1", "type": "session.hello", "payload": hello_payload("tok-zoe")});
+    runtime.handle(process.now, Input::Received { conn, frame: frame.to_string().into_bytes() });
+    assert!(matches!(runtime.poll_output(), Some(Output::Authenticate { .. })));
+}
+
+#[test]
+fn an_edge_shows_no_credential_of_those_who_are_judged() {
+    let mut process = Process::new(|_| {});
+    let conn = process.open_with(1, 0, 0);
+    let mut hello = open_payload("");
+    hello["client"]["name"] = json!("secret-of-the-frame");
+    process.send(conn, "1", "session.open", hello);
+    assert_eq!(process.edge.connections(), 1);
+    let shown = format!("{:?}", process.edge);
+    let bytes = format!("{:?}", b"secret-of-the-frame");
+    assert!(!shown.contains(bytes.trim_matches(['[', ']'])), "{shown}");
 }

@@ -99,22 +99,35 @@ impl Arrivals {
         let evidence = Evidence { peer, address, binding, scheme: None, nonce, failures };
         let verdict = evidence.counting(ctx.now.utc, verdict);
         let handshake = Handshake::new(evidence, Some(Introduction { verdict, request }));
-        self.enter(ctx, conn, transport, handshake, others);
+        if !self.enter(ctx, conn, transport, handshake, others) {
+            return None;
+        }
         self.by_id.get_mut(&conn)?.channel.grant(credit.bytes, credit.frames);
         self.on_received(ctx, conn, &frame)
     }
 
-    fn enter(&mut self, ctx: &mut Context, id: ConnId, transport: Transport, handshake: Handshake, others: usize) {
+    /// Takes a connection in; false if its number is in use, or there are too many.
+    fn enter(
+        &mut self,
+        ctx: &mut Context,
+        id: ConnId,
+        transport: Transport,
+        handshake: Handshake,
+        others: usize,
+    ) -> bool {
         if self.has(id) {
-            return ctx.observe(Notice::ConnIdInUse { conn: id });
+            ctx.observe(Notice::ConnIdInUse { conn: id });
+            return false;
         }
         if self.len() + others >= ctx.config.limits.connection.handshaking_connections {
-            return ctx.output(Output::Close { conn: id, reason: CloseReason::TooMany });
+            ctx.output(Output::Close { conn: id, reason: CloseReason::TooMany });
+            return false;
         }
         let (view, channel) = (View::before_handshake(transport == Transport::Lines), Channel::new(id));
         self.by_id.insert(id, Arrival { view, channel, handshake, replies: VecDeque::new() });
         ctx.timers.set(Timer::Handshake(id), ctx.now.mono + ctx.config.timing.handshake_timeout);
         ctx.ready(id);
+        true
     }
 
     /// The writer of a connection can take more.

@@ -10,6 +10,7 @@ mod judging;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::fmt;
 
 pub(super) use arrivals::{Arrivals, Arrived, NewConnection, late, too_long};
 pub(super) use channel::Channel;
@@ -77,13 +78,19 @@ use crate::time::Now;
 /// assert_eq!(runtimes[1].stats().sessions, 1);
 /// # Ok::<(), arcp_proto::error::ConfigError>(())
 /// ```
-#[derive(Debug)]
 pub struct Edge {
     ctx: Context,
     arrivals: Arrivals,
     /// What each peer opened with of which nothing is known yet.
     frames: BTreeMap<ConnId, Vec<u8>>,
     outputs: VecDeque<EdgeOutput>,
+}
+
+/// The frames that it holds may bear credentials.
+impl fmt::Debug for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Edge").field("arrivals", &self.arrivals).finish_non_exhaustive()
+    }
 }
 
 /// What an edge wants to have done, in the order given.
