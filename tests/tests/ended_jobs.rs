@@ -176,3 +176,29 @@ fn a_result_in_pieces_is_refused_to_who_reads_none_however_long_ago_it_ended() {
     }
     world.finish();
 }
+
+#[test]
+fn the_inputs_of_ended_jobs_count_for_what_the_store_keeps() {
+    for restart in [false, true] {
+        let mut world = World::configured(7, |config| {
+            config.history = true;
+            config.timing.heartbeat = None;
+            config.timing.job_retention = Some(RETENTION);
+            config.limits.history.kept_bytes = 20_000;
+        });
+        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+        let mut jobs = Vec::new();
+        for n in 0..12 {
+            let submit = json!({"agent": "slow", "input": {"ticks": 1, "pad": "x".repeat(4000)}});
+            jobs.push(raw.submit(&mut world, submit)["job_id"].clone());
+            raw.until_end(&mut world);
+            if restart && n == 8 {
+                world.crash_with(world.given().count(), true);
+                raw = Raw::hello(&mut world, "tok-a").0;
+            }
+        }
+        let left: Vec<Value> = listed(&mut world, &mut raw).iter().map(|job| job["job_id"].clone()).collect();
+        assert_eq!(left, jobs[jobs.len() - 4..], "{restart}: a fifth has no room");
+        world.finish();
+    }
+}

@@ -108,7 +108,8 @@ impl Jobs {
     /// the store keeps too much, but not this one.
     pub(in crate::runtime) fn one_too_heavy(&self, config: &Config, but: Option<JobId>) -> Option<JobId> {
         let in_memory = self.table.ended_bytes > config.limits.history.ended_bytes;
-        let in_store = config.history && self.table.kept_bytes() > config.limits.history.kept_bytes;
+        let kept = self.table.kept_bytes() + self.table.input_bytes;
+        let in_store = config.history && kept > config.limits.history.kept_bytes;
         self.table.first_settled().filter(|id| Some(*id) != but && (in_memory || in_store))
     }
 

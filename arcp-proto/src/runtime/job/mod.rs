@@ -70,6 +70,8 @@ pub(in crate::runtime) struct Job {
     spec: JobSpec,
     /// What its agent is started with, until it is, or never will be.
     input: Option<Input>,
+    /// Bytes of that, which a store keeps.
+    input_bytes: u64,
     state: JobState,
     /// Where its acceptance stands in the log.
     accepted_at: LogPos,
@@ -158,8 +160,10 @@ impl Job {
         accepted_at: LogPos,
     ) -> Job {
         let account = ctx.accounts.of(&spec.principal.account());
+        let input_bytes = waiting_bytes(&input, spec.invocation.extensions.as_ref()) as u64;
         Job {
             id,
+            input_bytes,
             input: Some(Input::new(&account, input, spec.invocation.extensions.take())),
             spec,
             state: JobState::Accepting,

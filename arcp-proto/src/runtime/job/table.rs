@@ -25,6 +25,8 @@ pub(in crate::runtime) struct Table {
     bytes: usize,
     /// Bytes of all events that can be had, from memory or the store.
     kept_bytes: u64,
+    /// Bytes of the inputs of all jobs: a store keeps each as long as its job.
+    pub(super) input_bytes: u64,
 }
 
 /// A job that is over and whose agent is gone.
@@ -54,6 +56,7 @@ impl Table {
     pub(super) fn insert(&mut self, job: Job) {
         debug_assert_eq!(job.events.sizes(), (0, 0), "a new job has no events");
         self.by_principal.insert((job.spec.principal.clone(), job.id));
+        self.input_bytes += job.input_bytes;
         self.by_id.insert(job.id, job);
     }
 
@@ -67,6 +70,7 @@ impl Table {
         }
         let (bytes, kept) = job.events.sizes();
         (self.bytes, self.kept_bytes) = (self.bytes - bytes, self.kept_bytes - kept);
+        self.input_bytes -= job.input_bytes;
         Some(job)
     }
 
