@@ -52,7 +52,9 @@ pub struct FrameLimits {
     /// Deepest JSON nesting accepted (120, and no more than that). Deeper: an
     /// error.
     pub json_depth: usize,
-    /// Largest event body in bytes (900 KiB). Larger: the job fails.
+    /// Largest event body in bytes (900 KiB). Larger: a warning takes the place of
+    /// the event; an agent that asked what becomes of it is refused, and one whose
+    /// checkpoint has so long a label fails.
     pub event_body_bytes: usize,
     /// Largest streamed result in bytes (256 MiB). Larger: the job fails.
     pub result_bytes: u64,
@@ -359,7 +361,7 @@ pub struct HistoryLimits {
     pub kept_job_bytes: usize,
     /// Bytes of events of all jobs kept in the store (8 GiB). As above; those
     /// of the jobs that ended first go first, and when a job ends these jobs are
-    /// forgotten early.
+    /// forgotten early, as far as their events and inputs need the room.
     pub kept_bytes: u64,
     /// Bytes that all jobs hold in memory that are over, besides the bodies of
     /// their events (256 MiB). More: those that ended first are forgotten early.

@@ -6,7 +6,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::JobId;
 use arcp_proto::json::Json;
 use arcp_proto::model::event::JobError;
-use arcp_proto::runtime::{AgentExit, Input};
+use arcp_proto::runtime::{AgentCall, AgentExit, ChunkData, Input};
 use arcp_tests::raw::{Raw, code, hello_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -513,4 +513,80 @@ fn a_job_that_ends_before_its_agent_is_started_leaves_its_slot() {
     assert_eq!(end_of(&last).map(|end| &end["payload"]["result"]), Some(&json!(2)), "{frames:#?}");
     assert_eq!(world.started.iter().filter(|spec| spec.agent.name() == "echo").count(), 1);
     world.finish();
+}
+
+/// A job that does nothing by itself, of a client that reads no pieces of results
+/// or does.
+fn waiter(world: &mut World, reads_pieces: bool) -> (Raw, JobId) {
+    let mut raw = Raw::connect(world);
+    let mut hello = hello_payload("tok-a");
+    if !reads_pieces {
+        hello["capabilities"]["features"] = json!([]);
+    }
+    raw.send(world, "session.hello", hello);
+    raw.expect(world, "session.welcome");
+    let accepted = raw.submit(world, json!({"agent": "waiter"}));
+    world.settle();
+    let job = accepted["job_id"].as_str().and_then(JobId::parse).expect("a job");
+    (raw, job)
+}
+
+#[test]
+fn a_whole_result_fits_its_frame_however_it_is_written() {
+    const MOST: usize = 8192;
+    let text = |text: &str, n| ChunkData::Text(text.repeat(n));
+    for (half, status) in [
+        (text("a", 3000), "success"),
+        (text("\u{1}", 500), "success"),
+        // Six bytes each, where they are written.
+        (text("\u{1}", 3000), "error"),
+        (text("\"", 3000), "error"),
+        (ChunkData::Binary(vec![0; 2500]), "success"),
+        (ChunkData::Binary(vec![0; 3400]), "error"),
+    ] {
+        let mut world = World::configured(40, |config| config.limits.frame.result_frame_bytes = MOST);
+        let (mut raw, job) = waiter(&mut world, false);
+        for more in [true, false] {
+            world.input(Input::Agent { job, call: AgentCall::Chunk { data: half.clone(), more } });
+        }
+        world.input(Input::AgentExited { job, exit: AgentExit::Success { result: None, summary: None } });
+        let frames = raw.until_end(&mut world);
+        assert_eq!(frames.last().expect("an end")["payload"]["final_status"], status, "{half:?}");
+        let longest = world.frames_of(raw.conn).iter().map(|frame| frame.len()).max();
+        assert!(longest <= Some(MOST), "{longest:?}: {half:?}");
+        world.finish();
+    }
+}
+
+#[test]
+fn what_an_agent_says_of_its_end_fits_a_frame() {
+    const MOST: usize = 8192;
+    let long = "\u{1}x".repeat(10_000);
+    let detail = Json::parse(&json!({"why": long}).to_string()).expect("JSON");
+    let success = |result| AgentExit::Success { result, summary: Some(long.clone()) };
+    let failure = JobError { details: Some(detail), ..JobError::new(ErrorCode::Internal, long.clone()) };
+    for (streams, exit, status) in [
+        (false, success(None), "success"),
+        (false, success(Some(Json::string("short"))), "success"),
+        (true, success(None), "success"),
+        (false, AgentExit::Failure(failure), "error"),
+    ] {
+        for reads_pieces in [true, false] {
+            let mut world = World::configured(41, |config| config.limits.frame.result_frame_bytes = MOST);
+            let (mut raw, job) = waiter(&mut world, reads_pieces);
+            if streams {
+                let data = ChunkData::Text("a".repeat(6000));
+                world.input(Input::Agent { job, call: AgentCall::Chunk { data, more: false } });
+            }
+            world.input(Input::AgentExited { job, exit: exit.clone() });
+            let frames = raw.until_end(&mut world);
+            let end = &frames.last().expect("an end")["payload"];
+            assert_eq!(end["final_status"], status, "{reads_pieces}");
+            let said = end["summary"].as_str().or(end["message"].as_str()).expect("words");
+            assert!(said.starts_with("\u{1}x") && said.len() < long.len(), "the beginning of it");
+            let longest = world.frames_of(raw.conn).iter().map(|frame| frame.len()).max();
+            assert!(longest <= Some(MOST), "{longest:?}: {streams} {reads_pieces} {status}");
+            world.finish();
+        }
+    }
 }

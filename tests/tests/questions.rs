@@ -80,6 +80,7 @@ fn what_is_refused_is_said_and_the_job_goes_on_as_if_nothing_had_been_called() {
         (emit("progress", r#"{"current":"no number"}"#), "current"),
         (emit("log", &long), "at most 1000"),
         (checkpoint(101), "larger"),
+        (AgentCall::Checkpoint { state: Vec::new(), label: Some("l".repeat(1000)) }, "label"),
         (AgentCall::Chunk { data: ChunkData::Text("abcdef".into()), more: true }, "larger"),
     ];
     for (n, (call, why)) in (0..).zip(calls) {

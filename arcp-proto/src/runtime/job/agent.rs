@@ -4,6 +4,7 @@ use alloc::string::ToString as _;
 
 use super::end::Cause;
 use super::questions::reply;
+use super::result::beginning;
 use super::{AgentState, ChunkTerms, Job, Jobs};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId};
@@ -139,20 +140,35 @@ impl Job {
         exit: AgentExit,
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) -> Terminal {
-        let streamed = self.run.stream.is_some();
-        match exit {
+        let (streamed, terms) = (self.run.stream.is_some(), terms(ctx));
+        match in_a_frame(exit, terms.budget()) {
             AgentExit::Success { result: Some(_), .. } if streamed => {
                 internal("the agent gave a result after sending one in pieces")
             }
-            AgentExit::Success { result: None, summary } if streamed => self.end_stream(ctx, summary),
+            AgentExit::Success { result: None, summary } if streamed => self.end_stream(ctx, summary, terms),
             AgentExit::Success { result: Some(result), summary } => {
-                let terms = terms(ctx);
                 self.end_with(ctx, result, summary, terms).unwrap_or_else(|Fault(why)| internal(why))
             }
             AgentExit::Success { result: None, summary } => Terminal::success(None, summary),
             AgentExit::Failure(error) => Terminal::failure(error),
             AgentExit::Lost => internal("the agent failed unexpectedly"),
         }
+    }
+}
+
+/// An exit whose words leave room for the rest of a frame of so many bytes: what is
+/// too long for that is cut, and details that are too long are left out.
+fn in_a_frame(exit: AgentExit, bytes: usize) -> AgentExit {
+    match exit {
+        AgentExit::Success { result, summary } => {
+            AgentExit::Success { result, summary: summary.map(|summary| beginning(&summary, bytes / 4)) }
+        }
+        AgentExit::Failure(error) => {
+            let message = beginning(&error.message, bytes / 2);
+            let details = error.details.filter(|details| details.as_str().len() <= bytes / 4);
+            AgentExit::Failure(JobError { message, details, ..error })
+        }
+        AgentExit::Lost => AgentExit::Lost,
     }
 }
 

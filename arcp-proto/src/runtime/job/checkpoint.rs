@@ -32,12 +32,16 @@ impl Job {
             return Err(Fault("the checkpoint is larger than this runtime allows"));
         }
         let name = prefixed("chk_", ctx.entropy.ulid(ctx.now.utc));
+        let mut body = Object::new();
+        body.str("checkpoint_id", &name).opt_str("label", label);
+        let body = body.json();
+        if body.as_str().len() > ctx.config.limits.frame.event_body_bytes {
+            return Err(Fault("the label of the checkpoint is longer than an event may be"));
+        }
         if can_restart(self, ctx) {
             ctx.append(Record::Checkpointed { job: self.id, state });
         }
-        let mut body = Object::new();
-        body.str("checkpoint_id", &name).opt_str("label", label);
-        self.append(ctx, JobEvent::Emitted { kind: EventKind::Checkpoint, body: body.json() }, true);
+        self.append(ctx, JobEvent::Emitted { kind: EventKind::Checkpoint, body }, true);
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ pub(in crate::runtime) struct ChunkTerms {
 
 impl ChunkTerms {
     /// The largest data of a piece.
-    fn budget(self) -> usize {
+    pub(super) fn budget(self) -> usize {
         self.frame_bytes.saturating_sub(FRAME_OVERHEAD).max(1)
     }
 }
@@ -72,7 +72,7 @@ impl Stream {
             return Err(Fault("the result is larger than this runtime allows"));
         }
         match &mut self.whole {
-            Some(whole) if whole.bytes.len() + size <= budget => whole.push(data),
+            Some(whole) if whole.written_with(data) <= budget => whole.push(data),
             Some(_) if self.must_fit => {
                 return Err(Fault(
                     "the result was sent in pieces, is too large for one frame, and the client reads no pieces",
@@ -99,12 +99,31 @@ impl Stream {
 struct Whole {
     bytes: Vec<u8>,
     binary: bool,
+    /// Bytes of it between quotes, while it is text.
+    escaped: usize,
 }
 
 impl Whole {
+    /// Bytes that it has where it is written, at most.
+    fn written(&self) -> usize {
+        if self.binary { encoded_bytes(self.bytes.len()) } else { QUOTES + self.escaped }
+    }
+
+    /// As [`written`](Self::written), if this were added.
+    fn written_with(&self, data: &ChunkData) -> usize {
+        match data {
+            ChunkData::Text(text) if !self.binary => self.written() + escaped_bytes(text),
+            ChunkData::Text(text) => encoded_bytes(self.bytes.len() + text.len()),
+            ChunkData::Binary(bytes) => encoded_bytes(self.bytes.len() + bytes.len()),
+        }
+    }
+
     fn push(&mut self, data: &ChunkData) {
         match data {
-            ChunkData::Text(text) => self.bytes.extend_from_slice(text.as_bytes()),
+            ChunkData::Text(text) => {
+                self.escaped += escaped_bytes(text);
+                self.bytes.extend_from_slice(text.as_bytes());
+            }
             ChunkData::Binary(bytes) => {
                 self.binary = true;
                 self.bytes.extend_from_slice(bytes);
@@ -112,20 +131,18 @@ impl Whole {
         }
     }
 
-    /// Out of pieces, if that is no more than so many bytes.
+    /// Out of pieces, if that is no more than so many bytes where it is written.
     fn of<'a>(pieces: impl Iterator<Item = &'a ResultChunk>, bound: usize) -> Option<Whole> {
         let mut whole = Whole::default();
         for piece in pieces {
-            match piece.encoding {
-                ChunkEncoding::Utf8 => whole.bytes.extend_from_slice(piece.data.as_bytes()),
-                ChunkEncoding::Base64 => {
-                    whole.binary = true;
-                    whole.bytes.extend(BASE64.decode(&piece.data).ok()?);
-                }
-            }
-            if whole.bytes.len() > bound {
+            let data = match piece.encoding {
+                ChunkEncoding::Utf8 => ChunkData::Text(piece.data.clone()),
+                ChunkEncoding::Base64 => ChunkData::Binary(BASE64.decode(&piece.data).ok()?),
+            };
+            if whole.written_with(&data) > bound {
                 return None;
             }
+            whole.push(&data);
         }
         Some(whole)
     }
@@ -137,6 +154,40 @@ impl Whole {
             Err(error) => encoded(error.as_bytes()),
         }
     }
+}
+
+/// The quotes of a text.
+const QUOTES: usize = 2;
+
+/// Bytes of a text between its quotes, at most.
+fn escaped_bytes(text: &str) -> usize {
+    text.chars().map(written).sum()
+}
+
+/// Bytes of a character in a text, at most.
+fn written(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' => 2,
+        c if (c as u32) < 0x20 => 6,
+        c => c.len_utf8(),
+    }
+}
+
+/// As much of a text from its beginning as has no more than so many bytes where it
+/// is written.
+pub(super) fn beginning(text: &str, budget: usize) -> String {
+    let mut size = 0;
+    let fits = |c: &char| {
+        size += written(*c);
+        size <= budget
+    };
+    text.chars().take_while(fits).collect()
+}
+
+/// Bytes of so many in base64, with what says so around them.
+fn encoded_bytes(bytes: usize) -> usize {
+    const AROUND: usize = r#"{"encoding":"base64","data":""}"#.len();
+    AROUND + bytes.div_ceil(3) * 4
 }
 
 fn encoded(bytes: &[u8]) -> Json {
@@ -182,12 +233,16 @@ impl Job {
         }
     }
 
-    /// The end of a job whose result was sent in pieces.
-    pub(super) fn end_stream(&mut self, ctx: &mut Context, summary: Option<String>) -> Terminal {
+    /// The end of a job whose result was sent in pieces. Of its summary there is as
+    /// much as fits beside the whole.
+    pub(super) fn end_stream(&mut self, ctx: &mut Context, summary: Option<String>, terms: ChunkTerms) -> Terminal {
         if self.run.stream.as_ref().is_some_and(|stream| !stream.closed) {
             self.show_pieces(ctx, alloc::vec![(String::new(), ChunkEncoding::Utf8)], false);
         }
-        let result = self.run.stream.take().map(|stream| {
+        let stream = self.run.stream.take();
+        let whole = stream.as_ref().and_then(|stream| stream.whole.as_ref()).map_or(0, Whole::written);
+        let summary = summary.map(|summary| beginning(&summary, terms.budget().saturating_sub(whole)));
+        let result = stream.map(|stream| {
             let inline = stream.whole.map(Whole::json);
             JobResult::Streamed { result_id: stream.result_id, size: Some(stream.bytes), inline }
         });
@@ -203,7 +258,7 @@ impl Job {
         summary: Option<String>,
         terms: ChunkTerms,
     ) -> Result<Terminal, Fault> {
-        let size = result.as_str().len() + summary.as_ref().map_or(0, String::len);
+        let size = result.as_str().len() + summary.as_deref().map_or(0, escaped_bytes);
         if size <= terms.budget() {
             return Ok(Terminal::success(Some(JobResult::Inline(result)), summary));
         }
@@ -211,7 +266,7 @@ impl Job {
             return Err(Fault("the result is too large for one frame, and the client reads no pieces"));
         }
         self.take_piece(ctx, ChunkData::Text(result.as_str().to_string()), false, terms)?;
-        Ok(self.end_stream(ctx, summary))
+        Ok(self.end_stream(ctx, summary, terms))
     }
 
     /// Sees to it that its end has its result in one piece.
@@ -254,11 +309,7 @@ fn cut_text(text: &str, budget: usize) -> Vec<String> {
     let mut pieces = Vec::new();
     let (mut from, mut size) = (0, 0);
     for (at, c) in text.char_indices() {
-        let written = match c {
-            '"' | '\\' | '\n' | '\r' | '\t' => 2,
-            c if (c as u32) < 0x20 => 6,
-            c => c.len_utf8(),
-        };
+        let written = written(c);
         if size + written > budget && at > from {
             pieces.push(text[from..at].to_string());
             (from, size) = (at, 0);
