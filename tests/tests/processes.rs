@@ -98,6 +98,28 @@ fn lines_with_an_id_are_answered_on_stdin() {
 }
 
 #[test]
+fn a_line_with_an_id_that_is_no_whole_call_is_refused_and_not_left_without_an_answer() {
+    let command = r#"read input
+        echo '{"kind":"checkpoint","id":1,"body":{"label":"without a state"}}'; read stateless
+        echo '{"kind":"progress","id":2}'; read bodiless
+        echo '{"kind":7,"id":3,"body":{}}'; read kindless
+        printf '{"result":[%s,%s,%s]}\n' "$stateless" "$bodiless" "$kindless""#;
+    let mut registry = Registry::default();
+    registry.add_restartable("it", None, ProcessAgent::shell(command).answered());
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let mut asked = submit("it", "{}");
+    asked.max_runtime = NonZeroU32::new(30);
+    let ran = finish(&server.client().submit(asked).expect("accepted"));
+    let answers: Value = serde_json::from_str(inline(&ran)).expect("JSON");
+    for (at, why) in [(0, "`state`"), (1, "`body`"), (2, "`kind`")] {
+        let answer = &answers[at];
+        assert_eq!((&answer["id"], &answer["ok"]), (&json!(at + 1), &json!(false)), "{answer}");
+        assert_eq!(answer["error"]["code"], "INVALID_REQUEST", "{answer}");
+        assert!(answer["error"]["message"].as_str().is_some_and(|said| said.contains(why)), "{answer}");
+    }
+}
+
+#[test]
 fn a_program_that_reads_none_of_its_answers_is_stopped_by_a_cancel() {
     let command =
         r#"while :; do echo '{"kind":"remaining","id":"an id of some length, so that soon much is unread"}'; done"#;
@@ -281,7 +303,17 @@ fn a_piece_of_the_result_that_cannot_be_read_fails_the_job() {
     let command = r#"echo '{"kind":"result_chunk","body":{"data":"Y2Q=","encoding":"base64"}}'
         echo '{"kind":"result_chunk","body":{"data":"not base64!","encoding":"base64"}}'"#;
     let error = run(command, "null").terminal.error.expect("an error");
-    assert!(error.message.contains("not valid base64"), "{}", error.message);
+    assert!(error.message.contains("`data` is not valid base64"), "{}", error.message);
+    for (line, why) in [
+        (r#"{"kind":"result_chunk","body":{"data":7}}"#, "`data`"),
+        (r#"{"kind":"result_chunk","body":{}}"#, "`data`"),
+        (r#"{"kind":"result_chunk","body":{"data":"ab","encoding":"hex"}}"#, "`encoding`"),
+        (r#"{"kind":"result_chunk"}"#, "`body`"),
+    ] {
+        let command = format!(r#"echo '{{"kind":"result_chunk","body":{{"data":"whole"}}}}'; echo '{line}'"#);
+        let error = run(&command, "null").terminal.error.unwrap_or_else(|| panic!("half a result, with {line}"));
+        assert!(error.message.contains("`result_chunk`") && error.message.contains(why), "{}", error.message);
+    }
 }
 
 #[test]

@@ -117,17 +117,37 @@ impl Said {
                 Ok(())
             }
             (Some(kind), _) if kind == "remaining" && asked.is_some() => self.call(job, asked, AgentCall::Remaining),
-            (Some(kind), Some(body)) if kind == "result_chunk" => match self.chunk(&body) {
-                Some(piece) => self.call(job, asked, piece),
-                None => Ok(()),
-            },
+            (Some(kind), body) if kind == "result_chunk" => {
+                match body.as_ref().ok_or("`body` is missing").and_then(piece) {
+                    Ok(piece) => {
+                        self.streamed = true;
+                        self.call(job, asked, piece)
+                    }
+                    Err(why) => {
+                        let message = format!("the program printed a `result_chunk` that cannot be read: {why}");
+                        self.failure = Some(JobError::new(ErrorCode::Internal, message));
+                        Ok(())
+                    }
+                }
+            }
             (Some(kind), Some(body)) if kind == "checkpoint" => match checkpoint(&body) {
                 Some(checkpoint) => self.call(job, asked, checkpoint),
-                None => job.log(Level::Warn, "a checkpoint without a `state` was dropped"),
+                None => {
+                    self.refuse(asked, "a checkpoint needs a `state`, on one line");
+                    job.log(Level::Warn, "a checkpoint without a `state` was dropped")
+                }
             },
             (Some(kind), Some(body)) => self.call(job, asked, AgentCall::Emit { kind, body }),
-            _ => self.foreign(job, text),
+            _ => {
+                self.refuse(asked, "`kind` must be a text, and `body` be there");
+                self.foreign(job, text)
+            }
         }
+    }
+
+    /// What has an id and is no call is answered all the same: somebody waits.
+    fn refuse(&self, asked: Option<&str>, why: &str) {
+        self.answer(asked, Ok(AgentReply::Refused(JobError::new(ErrorCode::InvalidRequest, why))));
     }
 
     /// Makes a call, and answers it if the program has given it an id.
@@ -145,25 +165,6 @@ impl Said {
         if let (Some(answers), Some(id)) = (&self.answers, asked) {
             answers.push(id, reply);
         }
-    }
-
-    /// The piece of a result in a line; a result is whole, or there is none.
-    fn chunk(&mut self, body: &Json) -> Option<AgentCall> {
-        self.streamed = true;
-        let members = body.members().unwrap_or_default();
-        let data = members.get_str("data").unwrap_or_default();
-        let data = match members.get_str("encoding").as_deref() {
-            Some("base64") => match arcp_proto::json::decode_base64(&data) {
-                Some(bytes) => ChunkData::Binary(bytes),
-                None => {
-                    let message = "the program printed a `result_chunk` whose `data` is not valid base64";
-                    self.failure = Some(JobError::new(ErrorCode::Internal, message));
-                    return None;
-                }
-            },
-            Some(_) | None => ChunkData::Text(data),
-        };
-        Some(AgentCall::Chunk { data, more: members.get("more") != Some("false") })
     }
 
     /// What the job ends with, now that the program has.
@@ -208,6 +209,20 @@ fn log(job: &Context, source: Source, text: &str) -> Result<(), Stopped> {
         Source::Stderr => &OF_STDERR,
     };
     job.log_with(Level::Info, text, attributes)
+}
+
+/// The piece of a result in a line, or why there is none.
+fn piece(body: &Json) -> Result<AgentCall, &'static str> {
+    let members = body.members().unwrap_or_default();
+    let text = members.get_str("data").ok_or("`data` must be a text")?;
+    let data = match members.get_str("encoding").as_deref() {
+        Some("base64") => {
+            ChunkData::Binary(arcp_proto::json::decode_base64(&text).ok_or("`data` is not valid base64")?)
+        }
+        Some("utf8") | None => ChunkData::Text(text),
+        Some(_) => return Err("`encoding` must be `utf8` or `base64`"),
+    };
+    Ok(AgentCall::Chunk { data, more: members.get("more") != Some("false") })
 }
 
 fn checkpoint(body: &Json) -> Option<AgentCall> {
