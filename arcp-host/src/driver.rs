@@ -71,7 +71,7 @@ use std::time::Duration;
 use arcp_proto::id::{ConnId, OpId, Principal};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
-use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, unfinished};
+use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict, unfinished};
 use arcp_proto::time::Now;
 
 pub use self::host::{ExtensionTaker, Host, HostError, Observer};
@@ -450,14 +450,14 @@ impl Driver {
         }
         // One thread each; their number is bounded by the connections that
         // may be in their handshake.
-        let (authenticator, mailbox) = (self.access.authenticator.clone(), self.mailbox.clone());
+        let authenticator = self.access.authenticator.clone();
+        let judgement = Judgement { op, mailbox: self.mailbox.clone(), verdict: None };
         let judge = move || {
-            let verdict = authenticator.verify(&credential);
-            mailbox.put(Input::Authenticated { op, verdict });
+            let mut judgement = judgement;
+            judgement.verdict = authenticator.verify(&credential);
         };
-        if std::thread::Builder::new().name("authenticate".to_string()).spawn(judge).is_err() {
-            self.input(Input::Authenticated { op, verdict: None });
-        }
+        // Where there is no thread, the judgement is dropped with it, and so given.
+        let _ = std::thread::Builder::new().name("authenticate".to_string()).spawn(judge);
     }
 
     fn load(&mut self, wanted: Wanted) {
@@ -465,6 +465,19 @@ impl Driver {
         if self.read_back.as_mut().is_none_or(|read_back| read_back.read(wanted).is_err()) {
             self.input(Input::Loaded { op, events: None });
         }
+    }
+}
+
+/// What becomes of a credential, which is told however its judge ends.
+struct Judgement {
+    op: OpId,
+    mailbox: Arc<Mailbox>,
+    verdict: Option<Verdict>,
+}
+
+impl Drop for Judgement {
+    fn drop(&mut self) {
+        self.mailbox.put(Input::Authenticated { op: self.op, verdict: self.verdict.take() });
     }
 }
 

@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 
 use arcp_blocking::{Server, ServerConfig, stdio};
 use arcp_host::agent::{Context, Outcome};
+use arcp_host::auth::Authenticator;
 use arcp_host::clock::Clock;
 use arcp_host::driver::{Driver, Fenced, Host, HostError, Sockets, WriteWindow};
 use arcp_host::registry::Registry;
 use arcp_host::samples;
-use arcp_host::store::{History, Store, StoreError};
+use arcp_host::store::{History, MemoryStore, Store, StoreError};
 use arcp_proto::id::{ConnId, JobId, LogPos, Principal};
+use arcp_proto::model::request::Credential;
 use arcp_proto::record;
-use arcp_proto::runtime::{Batch, CloseReason, Config, EventRecord, Input, Notice, Operator, Record, Transport};
+use arcp_proto::runtime::{
+    Batch, CloseReason, Config, EventRecord, Input, Notice, Operator, Record, Transport, Verdict,
+};
 use arcp_tests::server::{PATIENCE, Running, send, session_with};
 use arcp_tests::store::VirtualStore;
 use serde_json::{Value, json};
@@ -464,4 +468,39 @@ fn a_deadline_is_put_off_while_more_has_arrived_but_not_for_ever() {
         assert!(ticks < 1000, "for ever");
     }
     assert_eq!(ticks, 65);
+}
+
+/// Panics over every credential but one.
+struct Panicking;
+
+impl Authenticator for Panicking {
+    fn verify(&self, credential: &Credential) -> Option<Verdict> {
+        let Credential::Bearer(token) = credential else { panic!("it takes tokens") };
+        assert_eq!(token.expose(), "good", "it knows no other");
+        Principal::new("alice").map(Verdict::from)
+    }
+}
+
+#[test]
+fn a_credential_whose_judge_panics_is_not_accepted_and_holds_nothing() {
+    let mut looped = Loop::start(MemoryStore::default(), |host| {
+        let mut host = host.with_authenticator(Panicking);
+        host.config.limits.connection.handshaking_connections = 2;
+        host
+    });
+    for (token, answer) in [("bad", "session.error"); 3].into_iter().chain([("good", "session.welcome")]) {
+        let conn = ConnId(looped.conn.0 + 1);
+        looped.conn = conn;
+        looped.peer = Peer::default();
+        let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
+        looped.driver.handle(opened, &mut looped.peer).expect("the store works");
+        looped.driver.handle(WriteWindow::opening_credit(conn), &mut looped.peer).expect("the store works");
+        let hello = json!({"auth": {"scheme": "bearer", "token": token}, "capabilities": {"encodings": ["json"]}});
+        looped.say("session.hello", hello).expect("the store works");
+        looped.until(|peer| !peer.frames.is_empty()).expect("the store works");
+        assert_eq!(looped.peer.frames[0]["type"], answer);
+        if answer == "session.error" {
+            assert_eq!(looped.peer.frames[0]["payload"]["code"], "UNAUTHENTICATED", "{:?}", looped.peer.frames);
+        }
+    }
 }
