@@ -131,6 +131,8 @@ fn rr20_rr25_coverage_has_a_floor_a_fixed_tool_and_tests_that_are_there() {
     for test in tests {
         assert!(root().join(format!("tests/tests/{test}.rs")).exists(), "{test}");
     }
+    let gate = std::fs::read_to_string(root().join(".ci/run")).expect("the gate");
+    assert!(gate.contains("\n.ci/coverage\n"), "the gate measures it");
 }
 
 #[test]
