@@ -450,7 +450,7 @@ fn a_flood_of_requests_is_answered_in_order_and_nobody_else_waits() {
         let site = Site::start(adapter, |_| {});
         let (mut flood, mut other) = (site.session(), site.session());
         let mut writer = flood.socket.get_ref().try_clone().expect("a second handle");
-        let frames: Vec<u8> = (0..REQUESTS).flat_map(|n| ping(n)).collect();
+        let frames: Vec<u8> = (0..REQUESTS).flat_map(ping).collect();
         // It reads nothing while it asks.
         let asking = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &frames));
         other.say("1", "job.submit", json!({"agent": "echo", "input": 1}));
