@@ -472,7 +472,7 @@ fn ping(n: usize) -> Vec<u8> {
 #[test]
 fn who_reads_nothing_is_closed_and_can_come_back_alike() {
     same_over(SERVERS, |adapter| {
-        let site = Site::start(adapter, |config| config.timing.slow_reader_grace = Duration::from_millis(200));
+        let site = Site::start(adapter, |config| config.timing.slow_reader_grace = PATIENCE / 10);
         let mut slow = site.session();
         let token = slow.seen[0]["payload"]["resume_token"].clone();
         slow.say("1", "job.submit", json!({"agent": "chatty", "input": {"count": 60, "kind": "log", "pad": 500_000}}));
