@@ -287,6 +287,16 @@ fn a_line_that_is_too_long_fails_the_job_and_its_size_is_named() {
 }
 
 #[test]
+fn text_that_is_too_long_for_a_result_is_cut_once_and_has_no_hole() {
+    let command = "for c in a b c; do head -c 400000 /dev/zero | tr '\\0' $c; echo; done; echo short";
+    let ran = run(command, "null");
+    let lines = format!("{}\n{}", "a".repeat(400_000), "b".repeat(400_000));
+    let text: String = serde_json::from_str(inline(&ran)).expect("JSON");
+    assert!(text == lines, "nothing comes after the cut: {} bytes, {}", text.len(), text.ends_with("short"));
+    assert!(logs(&ran).iter().any(|(_, text)| text == "short"), "it is in the events");
+}
+
+#[test]
 fn a_line_that_does_not_end_fails_the_job_while_the_program_goes_on() {
     let begun = Instant::now();
     let ran = run("head -c 1000000 /dev/zero | tr '\\0' x; sleep 1000", "null");

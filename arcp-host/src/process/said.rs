@@ -30,6 +30,8 @@ pub(super) struct Said {
     /// The result line, while nothing came after it.
     result: Option<String>,
     text: String,
+    /// Whether a line had no room there.
+    text_is_full: bool,
     streamed: bool,
     /// What it is answered, if it reads that.
     answers: Option<Answers>,
@@ -100,7 +102,9 @@ impl Said {
     }
 
     fn plain(&mut self, job: &Context, text: &str) -> Result<(), Stopped> {
-        if self.text.len() + text.len() < TEXT_BYTES {
+        // The first line that has no room is where the text is cut: what comes after a hole would read as if it followed.
+        self.text_is_full |= self.text.len() + text.len() >= TEXT_BYTES;
+        if !self.text_is_full {
             self.text.push_str(text);
             self.text.push('\n');
         }

@@ -458,7 +458,8 @@ pub enum AgentExit {
 /// What an operator can ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operator {
-    /// Take no new jobs and sessions; finish what runs.
+    /// Take no new jobs. Those there are go on, whether they run or wait, and
+    /// sessions are opened and resumed as before.
     Drain,
     /// Close every connection in order.
     Shutdown,
