@@ -153,7 +153,7 @@ impl Json {
     ///
     /// `NotAnObject`, or `Duplicate` if a member comes twice.
     pub fn members(&self) -> Result<Members<'_>, JsonError> {
-        Members::of(&self.0)
+        Members::parse(&self.0)
     }
 
     /// Whether the value is an object.

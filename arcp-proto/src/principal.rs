@@ -70,7 +70,7 @@ impl Principal {
     fn read_anonymous(text: &str) -> Option<Principal> {
         let rest = text.strip_prefix(ANONYMOUS)?;
         let (ulid, from) = match rest.split_once('@') {
-            Some((ulid, address)) => (ulid, Some(Network::of(address.parse().ok()?))),
+            Some((ulid, address)) => (ulid, Some(Network::new(address.parse().ok()?))),
             None => (rest, None),
         };
         Some(Principal::anonymous(SessionId::from_ulid(Ulid::from_string(ulid).ok()?), from))
@@ -147,7 +147,7 @@ pub struct Network(IpAddr);
 
 impl Network {
     /// The network of an address.
-    pub fn of(address: IpAddr) -> Network {
+    pub fn new(address: IpAddr) -> Network {
         Network(match address.to_canonical() {
             v4 @ IpAddr::V4(_) => v4,
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn network(address: &str) -> Network {
-        Network::of(address.parse().expect("an address"))
+        Network::new(address.parse().expect("an address"))
     }
 
     #[test]

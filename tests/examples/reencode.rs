@@ -30,7 +30,7 @@ fn main() {
         Some(name @ "python-1.1.3") => (name.to_string(), Family::Hello, Profile::Python113),
         _ => panic!("reencode rust-2.0.0 | python-1.1.3"),
     };
-    let offered = Features::of(&arcp_proto::model::feature::Feature::ALL);
+    let offered = Features::new(&arcp_proto::model::feature::Feature::ALL);
     let view = View { family, features: offered, profile, lines: false };
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recorded").join(folder);
     let mut files: Vec<PathBuf> =
@@ -39,7 +39,7 @@ fn main() {
     for file in files {
         for line in std::fs::read_to_string(&file).expect("text").lines() {
             // As text: some frames hold what no tree of values can.
-            let entry = Members::of(line).expect("JSON lines");
+            let entry = Members::parse(line).expect("JSON lines");
             let text = entry.get("msg").and_then(|raw| raw::ingest(raw.as_bytes(), 16 << 20, 240).ok());
             let Some(Ok(header)) = text.map(Header::read) else { continue };
             let frame = match entry.get_str("dir").as_deref() {

@@ -64,7 +64,7 @@ fn recorded(peer: &str, direction: &str) -> Vec<Vec<u8>> {
     let texts = files.iter().map(|file| std::fs::read_to_string(file).expect("text"));
     // As text: some frames hold what no tree of values can.
     let frames = texts.flat_map(|text| {
-        let lines = text.lines().map(|line| Members::of(line).expect("JSON"));
+        let lines = text.lines().map(|line| Members::parse(line).expect("JSON"));
         let of_direction = lines.filter(|line| line.get_str("dir").as_deref() == Some(direction));
         let frames = of_direction.filter_map(|line| line.get("msg")).filter(|frame| frame.starts_with('{'));
         frames.map(|frame| frame.as_bytes().to_vec()).collect::<Vec<_>>()

@@ -21,7 +21,7 @@ fn each(peer: &str, mut visit: impl FnMut(&str, &str, &str)) {
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
         for (n, line) in std::fs::read_to_string(&file).expect("text").lines().enumerate() {
             // As text: some frames hold what no tree of values can.
-            let entry = Members::of(line).expect("JSON lines");
+            let entry = Members::parse(line).expect("JSON lines");
             if let (Some(direction), Some(message)) = (entry.get_str("dir"), entry.get("msg"))
                 && message.starts_with('{')
             {

@@ -184,7 +184,7 @@ impl Said {
             return Err(if job.cancelled() { Stopped.into() } else { failure(status) });
         }
         if let Some(line) = &self.result {
-            let members = Members::of(line)?;
+            let members = Members::parse(line)?;
             return Ok(Outcome::Json(Json::parse(members.get("result").unwrap_or("null"))?));
         }
         if self.streamed {

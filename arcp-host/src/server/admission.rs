@@ -91,11 +91,11 @@ mod tests {
     use super::*;
 
     fn near() -> Option<Network> {
-        Some(Network::of(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+        Some(Network::new(IpAddr::V4(Ipv4Addr::LOCALHOST)))
     }
 
     fn far(n: u16) -> Option<Network> {
-        Some(Network::of(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, n))))
+        Some(Network::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, n, 0, 0, 0, n))))
     }
 
     #[test]
@@ -140,6 +140,6 @@ mod tests {
         let mut admission = Admission::new(100, 1);
         assert_eq!(admission.enter(ConnId(1), far(1)), None);
         let address: IpAddr = "2001:db8:0:1::9".parse().expect("an address");
-        assert_eq!(admission.enter(ConnId(2), Some(Network::of(address))), Some(ConnId(1)));
+        assert_eq!(admission.enter(ConnId(2), Some(Network::new(address))), Some(ConnId(1)));
     }
 }

@@ -62,7 +62,7 @@ impl<S: Socket> Connection<S> {
 
     /// Where it comes from, if that is known.
     pub(super) fn network(&self) -> Option<Network> {
-        self.address.map(Network::of)
+        self.address.map(Network::new)
     }
 
     /// Its framing, once there is one.

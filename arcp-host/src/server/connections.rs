@@ -150,7 +150,7 @@ impl<S: Socket> Connections<S> {
         {
             self.drop_now(other);
         }
-        let (conn, network) = (ConnId(self.next), address.map(Network::of));
+        let (conn, network) = (ConnId(self.next), address.map(Network::new));
         self.next += 1;
         let socket = socket(conn).ok()?;
         self.by_conn.insert(conn, Connection::new(socket, address, stage));

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn network(n: u8) -> Option<Network> {
-        Some(Network::of(IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))))
+        Some(Network::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))))
     }
 
     #[test]

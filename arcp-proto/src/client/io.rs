@@ -48,7 +48,7 @@ impl ClientConfig {
         ClientConfig {
             client: ClientInfo { name: name.into(), version: version.into() },
             credential,
-            features: Features::of(&[
+            features: Features::new(&[
                 Feature::Heartbeat,
                 Feature::Ack,
                 Feature::ListJobs,

@@ -254,7 +254,7 @@ impl Client {
         };
         if let Some((bytes, handle, pending)) = self.commands.take_largest(size) {
             let message = alloc::format!("a message of {bytes} bytes is too large for the runtime ({why})");
-            let mut refusal = Refusal::of(RefusedKind::Frame, Violation::invalid(message), None);
+            let mut refusal = Refusal::new(RefusedKind::Frame, Violation::invalid(message), None);
             refusal.job = pending.request.job().cloned();
             let handle = pending.is_asked().then_some(handle);
             self.tell(ClientEvent::Refused { handle, refusal });

@@ -170,7 +170,7 @@ impl Client {
             None => {
                 let none =
                     Violation::new(ErrorCode::Unauthenticated, "the runtime asks for a proof, and there is none");
-                self.on_denied(Refusal::of(RefusedKind::Session, none, None));
+                self.on_denied(Refusal::new(RefusedKind::Session, none, None));
             }
         }
     }
@@ -371,7 +371,7 @@ impl Client {
         {
             // Some runtimes refuse a request in the form of an end; no end comes without a number.
             let about = Violation::new(error.code.clone(), error.message.clone());
-            let refusal = Refusal { job: Some(job), ..Refusal::of(RefusedKind::Job, about, None) };
+            let refusal = Refusal { job: Some(job), ..Refusal::new(RefusedKind::Job, about, None) };
             return self.on_refused(refusal, None, id);
         }
         // After a resume, the events of a job may come before the acceptance

@@ -21,7 +21,7 @@ impl<'a> Members<'a> {
     /// # Errors
     ///
     /// `NotAnObject`, `Syntax`, or `Duplicate`.
-    pub fn of(text: &'a str) -> Result<Members<'a>, JsonError> {
+    pub fn parse(text: &'a str) -> Result<Members<'a>, JsonError> {
         if !text.trim_start().starts_with('{') {
             return Err(JsonError::NotAnObject);
         }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn members_refuse_duplicates() {
-        assert!(matches!(Members::of(r#"{"a":1,"\u0061":2}"#), Err(JsonError::Duplicate)));
-        assert!(matches!(Members::of("[]"), Err(JsonError::NotAnObject)));
+        assert!(matches!(Members::parse(r#"{"a":1,"\u0061":2}"#), Err(JsonError::Duplicate)));
+        assert!(matches!(Members::parse("[]"), Err(JsonError::NotAnObject)));
     }
 }

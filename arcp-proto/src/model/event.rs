@@ -90,7 +90,7 @@ impl EventClass {
 
 impl FromIterator<EventClass> for EventClasses {
     fn from_iter<T: IntoIterator<Item = EventClass>>(classes: T) -> EventClasses {
-        EventClasses(classes.into_iter().fold(0, |bits, class| bits | EventClasses::of(&[class]).0))
+        EventClasses(classes.into_iter().fold(0, |bits, class| bits | EventClasses::new(&[class]).0))
     }
 }
 
@@ -101,13 +101,13 @@ pub struct EventClasses(u32);
 
 impl EventClasses {
     /// Every class.
-    pub const ALL: EventClasses = EventClasses::of(&EventClass::ALL);
+    pub const ALL: EventClasses = EventClasses::new(&EventClass::ALL);
     /// The ends of a job.
     pub const ENDS: EventClasses =
-        EventClasses::of(&[EventClass::Succeeded, EventClass::Failed, EventClass::Cancelled]);
+        EventClasses::new(&[EventClass::Succeeded, EventClass::Failed, EventClass::Cancelled]);
 
     /// The set of these.
-    pub const fn of(classes: &[EventClass]) -> EventClasses {
+    pub const fn new(classes: &[EventClass]) -> EventClasses {
         let (mut bits, mut at) = (0, 0);
         while at < classes.len() {
             bits |= 1 << classes[at] as u32;
@@ -388,7 +388,7 @@ impl EventKind {
 fn whole_error(body: &Json) -> Option<Json> {
     let members = body.members().ok()?;
     let given = members.get("error").filter(|raw| *raw != "null")?;
-    let said = Members::of(given).unwrap_or_default();
+    let said = Members::parse(given).unwrap_or_default();
     let code = said.get_str("code").unwrap_or_else(|| "INTERNAL_ERROR".to_string());
     let message = said.get_str("message").or_else(|| serde_json::from_str(given).ok());
     let retryable = matches!(said.get("retryable"), Some("true"))

@@ -120,9 +120,9 @@ impl fmt::Display for Feature {
 ///
 /// ```
 /// use arcp_proto::model::feature::{Feature, Features};
-/// let ours = Features::of(&[Feature::Ack, Feature::Progress]);
-/// let theirs = Features::of(&[Feature::Progress, Feature::WatchJobs]);
-/// assert_eq!(ours.and(theirs), Features::of(&[Feature::Progress]));
+/// let ours = Features::new(&[Feature::Ack, Feature::Progress]);
+/// let theirs = Features::new(&[Feature::Progress, Feature::WatchJobs]);
+/// assert_eq!(ours.and(theirs), Features::new(&[Feature::Progress]));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
@@ -146,15 +146,15 @@ impl From<Features> for Stored {
 impl From<Stored> for Features {
     fn from(stored: Stored) -> Features {
         match stored {
-            Stored::Names(names) => Features::of(&names),
-            Stored::Bits(bits) => Features(bits).and(Features::of(&Feature::ALL)),
+            Stored::Names(names) => Features::new(&names),
+            Stored::Bits(bits) => Features(bits).and(Features::new(&Feature::ALL)),
         }
     }
 }
 
 impl Features {
     /// The set of these.
-    pub const fn of(features: &[Feature]) -> Features {
+    pub const fn new(features: &[Feature]) -> Features {
         let mut bits = 0;
         let mut n = 0;
         while n < features.len() {
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn features_are_stored_by_name_and_read_from_the_bits_of_older_stores() {
-        let features = Features::of(&[Feature::Ack, Feature::Progress]);
+        let features = Features::new(&[Feature::Ack, Feature::Progress]);
         let stored = serde_json::to_string(&features).expect("JSON");
         assert_eq!(stored, r#"["Ack","Progress"]"#);
         for text in [stored.as_str(), "258"] {

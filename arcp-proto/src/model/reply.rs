@@ -391,7 +391,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// The answer to a violation.
-    pub fn of(kind: RefusedKind, violation: Violation, request: Option<WireId>) -> Refusal {
+    pub fn new(kind: RefusedKind, violation: Violation, request: Option<WireId>) -> Refusal {
         Refusal {
             kind,
             retryable: violation.code.retryable(),
@@ -407,7 +407,7 @@ impl Refusal {
     /// The answer to a message that was not done.
     pub fn about(subject: Subject, violation: Violation) -> Refusal {
         let Subject { kind, id, job, trace } = subject;
-        Refusal { job, trace, ..Refusal::of(kind, violation, id) }
+        Refusal { job, trace, ..Refusal::new(kind, violation, id) }
     }
 
     /// Whether a runtime of this project wrote it: those name the request that

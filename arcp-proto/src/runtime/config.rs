@@ -168,7 +168,7 @@ impl Config {
 
     /// What this runtime can do, before a peer says what it can.
     pub(super) fn features(&self) -> Features {
-        let all = Features::of(&[
+        let all = Features::new(&[
             Feature::Ack,
             Feature::ListJobs,
             Feature::WatchJobs,

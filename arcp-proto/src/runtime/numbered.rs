@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn runs_join_where_nothing_is_left_out_between_them() {
         let log = LogId::Job(JobId::from_ulid(ulid::Ulid::nil()));
-        let classes = EventClasses::of(&[EventClass::Metric]);
+        let classes = EventClasses::new(&[EventClass::Metric]);
         let run = |seq, event, last| NumberedRun {
             seq,
             count: 1,

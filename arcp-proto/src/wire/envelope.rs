@@ -177,7 +177,7 @@ fn wire_id(text: Option<Text<'_>>, name: &str) -> Result<Option<WireId>, Violati
 }
 
 fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
-    let members = Members::of(text);
+    let members = Members::parse(text);
     let said = |name| members.as_ref().ok().and_then(|m: &Members<'_>| m.get_str(name));
     let subject = Subject {
         kind: said("type").map_or(RefusedKind::Frame, |kind| refused_kind(&kind)),
@@ -225,7 +225,7 @@ fn wrong_member(members: &Members<'_>) -> String {
 fn member_at<'a>(text: &'a str, error: &serde_json::Error) -> Option<Cow<'a, str>> {
     let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
     let at = lines.map(str::len).sum::<usize>() + error.column();
-    let members = Members::of(text).ok()?;
+    let members = Members::parse(text).ok()?;
     // Each value is a part of the text.
     let begins = |value: &str| value.as_ptr() as usize - text.as_ptr() as usize;
     members.0.into_iter().take_while(|(_, value)| begins(value) <= at).last().map(|(name, _)| name)

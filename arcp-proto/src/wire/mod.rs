@@ -165,7 +165,7 @@ impl View {
     pub(crate) fn classes(&self) -> EventClasses {
         let needs = [(Feature::Progress, EventClass::Progress), (Feature::ResultChunk, EventClass::Chunk)];
         let withheld = needs.into_iter().filter(|(feature, _)| !self.features.has(*feature));
-        withheld.fold(EventClasses::ALL, |all, (_, class)| all.without(EventClasses::of(&[class])))
+        withheld.fold(EventClasses::ALL, |all, (_, class)| all.without(EventClasses::new(&[class])))
     }
 
     /// Those of them that are several frames. `streaming`: a stream of this job
@@ -174,7 +174,7 @@ impl View {
     pub(crate) fn several(&self, streaming: bool) -> EventClasses {
         match (self.family, streaming) {
             (Family::Hello, _) => EventClasses::default(),
-            (Family::Open, false) => EventClasses::of(&[EventClass::Thought]),
+            (Family::Open, false) => EventClasses::new(&[EventClass::Thought]),
             (Family::Open, true) => EventClasses::ENDS,
         }
     }

@@ -137,7 +137,7 @@ impl Payload<'_, '_> {
 
     pub(super) fn error(&self) -> (ErrorCode, String, Option<bool>, Option<Json>) {
         // Some runtimes nest what others write flat.
-        let nested = self.raw(&["error"]).and_then(|raw| Members::of(raw).ok());
+        let nested = self.raw(&["error"]).and_then(|raw| Members::parse(raw).ok());
         let m = match &nested {
             Some(inner) if inner.get("code").is_some() => inner,
             Some(_) | None => &self.members,
@@ -185,7 +185,7 @@ impl Payload<'_, '_> {
     }
 
     pub(super) fn nested<'b>(&'b self, raw: &'b str) -> Option<Payload<'b, 'b>> {
-        Some(Payload { header: self.header, members: Members::of(raw).ok()?, now: self.now })
+        Some(Payload { header: self.header, members: Members::parse(raw).ok()?, now: self.now })
     }
 
     pub(super) fn summary(&self) -> Option<JobSummary> {
@@ -260,9 +260,9 @@ pub(super) fn agent(raw: &str) -> Option<AgentEntry> {
         let name: String = serde_json::from_str(raw).ok()?;
         return Some(AgentEntry { name, ..AgentEntry::default() });
     }
-    let members = Members::of(raw).ok()?;
+    let members = Members::parse(raw).ok()?;
     let versions = members.get("versions").and_then(|raw| serde_json::from_str(raw).ok());
-    let details = members.get(DETAILS).and_then(|raw| Members::of(raw).ok()).unwrap_or_default();
+    let details = members.get(DETAILS).and_then(|raw| Members::parse(raw).ok()).unwrap_or_default();
     Some(AgentEntry {
         name: members.get_str("name")?,
         versions: versions.unwrap_or_default(),

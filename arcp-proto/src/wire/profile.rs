@@ -248,8 +248,8 @@ impl Profile {
     /// What this client reads without having a word to offer it.
     pub(crate) fn implied(self) -> Features {
         match self {
-            Profile::Rust200 => Features::of(&[Feature::ResultChunk]),
-            Profile::Swift1 => Features::of(&[Feature::ResultChunk, Feature::LeaseExpiresAt]),
+            Profile::Rust200 => Features::new(&[Feature::ResultChunk]),
+            Profile::Swift1 => Features::new(&[Feature::ResultChunk, Feature::LeaseExpiresAt]),
             Profile::Plain
             | Profile::Python113
             | Profile::TypeScript2

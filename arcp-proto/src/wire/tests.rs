@@ -216,7 +216,7 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
     Some(match before {
         None => {
             let why = Violation::invalid("why");
-            Reply::Refused(Refusal::of(RefusedKind::Submit, why, request))
+            Reply::Refused(Refusal::new(RefusedKind::Submit, why, request))
         }
         Some(Reply::Refused(_)) => Reply::Handshake(HandshakeReply::Challenge(Challenge {
             nonce: text(),
@@ -331,12 +331,12 @@ fn a_refusal_that_cannot_be_placed_is_about_the_session() {
     let (request, job) = (WireId::new("m").expect("an id"), WireId::new("job_1").expect("an id"));
     let stamp = Stamp { id: Ulid::from_parts(AT.0, 1), session: None, seq: None };
     let told = |profile, kind, request: Option<&WireId>, job: Option<&WireId>| {
-        let refusal = Refusal::of(kind, Violation::invalid("why"), request.cloned());
+        let refusal = Refusal::new(kind, Violation::invalid("why"), request.cloned());
         let view = View { profile, ..View::before_handshake(false) };
         let text =
             write_reply(&view, stamp, &Reply::Refused(Refusal { job: job.cloned(), ..refusal })).expect("a frame");
         let header = Header::read(&text).expect("a frame");
-        let payload = crate::json::Members::of(header.payload).expect("an object");
+        let payload = crate::json::Members::parse(header.payload).expect("an object");
         (String::from(header.kind.as_ref()), header.job.clone(), payload.get_str("request_id"))
     };
     let error = |kind: &str, job: Option<&WireId>, request: Option<&WireId>| {
@@ -364,11 +364,11 @@ fn a_result_in_pieces_is_named_to_who_reads_pieces_and_written_out_for_others() 
     let result = JobResult::Streamed { result_id: "res_1".into(), size: Some(3), inline: Some(whole) };
     let event = JobEvent::Ended(Terminal::success(Some(result), None));
     for (features, named, inline) in
-        [(Features::of(&[Feature::ResultChunk]), Some("res_1"), None), (Features::default(), None, Some("[1]"))]
+        [(Features::new(&[Feature::ResultChunk]), Some("res_1"), None), (Features::default(), None, Some("[1]"))]
     {
         let text = written(&View { features, ..View::before_handshake(false) }, &event);
         let header = Header::read(&text).expect("a frame");
-        let payload = crate::json::Members::of(header.payload).expect("an object");
+        let payload = crate::json::Members::parse(header.payload).expect("an object");
         assert_eq!((payload.get_str("result_id").as_deref(), payload.get("result")), (named, inline), "{text}");
     }
 }
@@ -397,7 +397,7 @@ fn views_that_render_events_differently_have_different_keys() {
             &[Feature::ResultChunk],
             &[Feature::AgentVersions, Feature::ResultChunk],
         ] {
-            let view = View { family, profile, features: Features::of(offered), ..View::before_handshake(false) };
+            let view = View { family, profile, features: Features::new(offered), ..View::before_handshake(false) };
             assert_eq!(view.render_key(), View { lines: true, ..view }.render_key());
             keys.push(view.render_key());
         }

@@ -53,7 +53,7 @@ fn rewrite_request(family: Family, header: &Header<'_>) -> Option<String> {
 fn reply(family: Family, header: &Header<'_>) {
     let view = View {
         family,
-        features: Features::of(&Feature::ALL),
+        features: Features::new(&Feature::ALL),
         profile: Profile::Plain,
         ..View::before_handshake(false)
     };

@@ -19,7 +19,7 @@ impl Reader for Claude {
                 Some(vec![Heard::status("started", line.get_str("model").as_deref())])
             }
             "assistant" | "user" => {
-                let message = Members::of(line.get("message")?).ok()?;
+                let message = Members::parse(line.get("message")?).ok()?;
                 Some(blocks(message.get("content")?))
             }
             "result" => Some(outcome(&line)),
@@ -32,7 +32,11 @@ impl Reader for Claude {
 
 /// What a message says; one that is text alone repeats the prompt.
 fn blocks(content: &str) -> Vec<Heard> {
-    elements(content).into_iter().filter_map(|block| Members::of(block).ok()).flat_map(|block| heard(&block)).collect()
+    elements(content)
+        .into_iter()
+        .filter_map(|block| Members::parse(block).ok())
+        .flat_map(|block| heard(&block))
+        .collect()
 }
 
 fn heard(block: &Members<'_>) -> Vec<Heard> {
@@ -59,9 +63,9 @@ fn tool_result(block: &Members<'_>) -> Option<Heard> {
 }
 
 fn to_do(input: &str) -> Option<Heard> {
-    let todos = elements(Members::of(input).ok()?.get("todos")?);
+    let todos = elements(Members::parse(input).ok()?.get("todos")?);
     let is_done =
-        |item: &&&str| Members::of(item).is_ok_and(|item| item.get_str("status").as_deref() == Some("completed"));
+        |item: &&&str| Members::parse(item).is_ok_and(|item| item.get_str("status").as_deref() == Some("completed"));
     Some(Heard::to_do(todos.iter().filter(is_done).count(), todos.len()))
 }
 
@@ -70,13 +74,13 @@ fn text_of(content: &str) -> String {
     if let Ok(text) = serde_json::from_str::<String>(content) {
         return text;
     }
-    let texts = elements(content).into_iter().filter_map(|block| Members::of(block).ok()?.get_str("text"));
+    let texts = elements(content).into_iter().filter_map(|block| Members::parse(block).ok()?.get_str("text"));
     let text = texts.collect::<Vec<_>>().join("\n");
     if text.is_empty() { content.to_string() } else { text }
 }
 
 fn outcome(line: &Members<'_>) -> Vec<Heard> {
-    let usage = line.get("usage").and_then(|usage| Members::of(usage).ok()).unwrap_or_default();
+    let usage = line.get("usage").and_then(|usage| Members::parse(usage).ok()).unwrap_or_default();
     let numbers = [
         ("cost.usd", line.get("total_cost_usd"), "USD"),
         ("turns", line.get("num_turns"), "count"),

@@ -21,7 +21,7 @@ pub(super) struct Codex {
 impl Reader for Codex {
     fn read(&mut self, line: &Json) -> Option<Vec<Heard>> {
         let line = line.members().ok()?;
-        let item = || Members::of(line.get("item")?).ok();
+        let item = || Members::parse(line.get("item")?).ok();
         match line.get_str("type")?.as_str() {
             "thread.started" => Some(vec![Heard::status("started", line.get_str("thread_id").as_deref())]),
             "turn.started" => Some(vec![Heard::status("working", None)]),
@@ -79,7 +79,7 @@ fn updated(item: &Members<'_>) -> Option<Vec<Heard>> {
 
 fn to_do(item: &Members<'_>) -> Option<Heard> {
     let items = elements(item.get("items").filter(|_| item.get_str("type").as_deref() == Some("todo_list"))?);
-    let is_done = |item: &&&str| Members::of(item).is_ok_and(|item| item.get("completed") == Some("true"));
+    let is_done = |item: &&&str| Members::parse(item).is_ok_and(|item| item.get("completed") == Some("true"));
     Some(Heard::to_do(items.iter().filter(is_done).count(), items.len()))
 }
 
@@ -126,7 +126,7 @@ fn result(id: &str, item: &Members<'_>) -> Heard {
 }
 
 fn usage(line: &Members<'_>) -> Vec<Heard> {
-    let usage = line.get("usage").and_then(|usage| Members::of(usage).ok()).unwrap_or_default();
+    let usage = line.get("usage").and_then(|usage| Members::parse(usage).ok()).unwrap_or_default();
     let numbers = [
         ("tokens.input", usage.get("input_tokens")),
         ("tokens.input.cached", usage.get("cached_input_tokens")),
@@ -136,7 +136,7 @@ fn usage(line: &Members<'_>) -> Vec<Heard> {
 }
 
 fn message_of(error: &str) -> String {
-    let said = Members::of(error).ok().and_then(|error| error.get_str("message"));
+    let said = Members::parse(error).ok().and_then(|error| error.get_str("message"));
     said.unwrap_or_else(|| error.to_string())
 }
 

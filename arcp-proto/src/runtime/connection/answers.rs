@@ -369,7 +369,7 @@ mod tests {
     }
 
     fn refused() -> Answer {
-        Answer::free(Reply::Refused(Refusal::of(RefusedKind::Session, Violation::invalid("no"), None)))
+        Answer::free(Reply::Refused(Refusal::new(RefusedKind::Session, Violation::invalid("no"), None)))
     }
 
     fn replay() -> Answer {
@@ -453,7 +453,7 @@ mod tests {
         assert!(is_bounded(&|ctx, connections| connections.answer(ctx, PEER, done(), sent), sent));
         let pinged = |ctx: &mut Context, connections: &mut Connections| {
             let conn = connections.get_mut(PEER).expect("it is open");
-            conn.view.features = Features::of(&[Feature::Heartbeat]);
+            conn.view.features = Features::new(&[Feature::Heartbeat]);
             ctx.config.timing.heartbeat = Some(Duration::from_secs(30));
             ctx.advance(Now { mono: Timestamp(31_000_000), ..Now::default() }, &Input::Tick);
             connections.on_heartbeat(ctx, PEER);

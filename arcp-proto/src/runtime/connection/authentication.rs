@@ -52,7 +52,7 @@ impl Connections {
                 }
             }
         };
-        self.refuse_freely(ctx, id, Refusal::of(RefusedKind::Frame, refused, Some(request.clone())), at);
+        self.refuse_freely(ctx, id, Refusal::new(RefusedKind::Frame, refused, Some(request.clone())), at);
         None
     }
 
@@ -64,7 +64,7 @@ impl Connections {
         request: WireId,
         at: Position,
     ) {
-        self.refuse_freely(ctx, id, Refusal::of(RefusedKind::Proof, wrong_proof(), Some(request)), at);
+        self.refuse_freely(ctx, id, Refusal::new(RefusedKind::Proof, wrong_proof(), Some(request)), at);
         if self.by_id.get_mut(&id).is_some_and(|conn| conn.evidence.fail()) {
             self.leave_after(ctx, id, CloseReason::Refused);
         }

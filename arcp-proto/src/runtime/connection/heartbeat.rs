@@ -99,7 +99,7 @@ impl Connections {
         if heartbeat.lost_at(interval, pinged).is_some_and(|lost| lost <= ctx.heard) {
             let silence = ctx.heard.since(heartbeat.last_received).as_secs();
             let message = alloc::format!("nothing was received for {silence} s");
-            let lost = Refusal::of(RefusedKind::Session, Violation::new(ErrorCode::HeartbeatLost, message), None);
+            let lost = Refusal::new(RefusedKind::Session, Violation::new(ErrorCode::HeartbeatLost, message), None);
             return self.dismiss(ctx, id, lost, CloseReason::HeartbeatLost);
         }
         if pinged && now >= heartbeat.quiet_since() + interval {

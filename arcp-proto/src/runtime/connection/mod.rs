@@ -183,7 +183,7 @@ impl Connections {
         let goes_on = conn.session.is_some() && conn.view.lines;
         let kind = if goes_on { RefusedKind::Frame } else { RefusedKind::Session };
         let most = conn.most_bytes(ctx);
-        self.refuse_freely(ctx, id, Refusal::of(kind, too_long(most), None), at);
+        self.refuse_freely(ctx, id, Refusal::new(kind, too_long(most), None), at);
         if !goes_on {
             self.leave_after(ctx, id, CloseReason::TooLong);
         }

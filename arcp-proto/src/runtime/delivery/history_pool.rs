@@ -141,7 +141,7 @@ impl HistoryPool {
         self.stop(ctx, id);
         if let Some(conn) = conn {
             let failed = Violation::new(ErrorCode::Unavailable, "older events cannot be read just now: resume later");
-            let refusal = Refusal::of(RefusedKind::Session, failed, None);
+            let refusal = Refusal::new(RefusedKind::Session, failed, None);
             ctx.effect(Effect::Dismiss { conn, refusal, reason: CloseReason::StoreFailed });
         }
     }

@@ -139,7 +139,7 @@ impl Delivery {
     fn pass_over(&mut self, ctx: &mut Context, replay: &mut Replay) -> ReplayStep {
         if !replay.all {
             let lost = Violation::new(ErrorCode::ResumeWindowExpired, "what follows is no longer kept");
-            let lost = Refusal::of(RefusedKind::Frame, lost, Some(replay.request.clone()));
+            let lost = Refusal::new(RefusedKind::Frame, lost, Some(replay.request.clone()));
             return ReplayStep::Done(Reply::Refused(lost).into());
         }
         if replay.before.pop_front().is_none() {

@@ -52,7 +52,7 @@ impl<'r> OpeningHandler<'r> {
         let is_unused = !session.is_commanded() && runtime.delivery.is_unused(fresh);
         if !is_unused {
             let used = Violation::invalid("this connection's session has been used: resume on a fresh connection");
-            return runtime.refuse(conn, Refusal::of(RefusedKind::Frame, used, Some(request)));
+            return runtime.refuse(conn, Refusal::new(RefusedKind::Frame, used, Some(request)));
         }
         let proof = session.proof();
         let mut handler = OpeningHandler { runtime, conn, request };
@@ -100,7 +100,7 @@ impl<'r> OpeningHandler<'r> {
         }
         if let Some(old) = old {
             let newer = Violation::new(ErrorCode::Aborted, "the session was resumed on another connection");
-            self.runtime.dismiss(old, Refusal::of(RefusedKind::Session, newer, None), CloseReason::TakenOver);
+            self.runtime.dismiss(old, Refusal::new(RefusedKind::Session, newer, None), CloseReason::TakenOver);
         }
         let token = self.runtime.sessions.resume(&mut self.runtime.ctx, session, proof);
         self.attach(session, claim.last_seq);
@@ -165,7 +165,7 @@ impl<'r> OpeningHandler<'r> {
 
     /// Refuses whoever wants to come in.
     fn turn_away(&mut self, why: Violation) {
-        self.runtime.refuse(self.conn, Refusal::of(RefusedKind::Session, why, Some(self.request.clone())));
+        self.runtime.refuse(self.conn, Refusal::new(RefusedKind::Session, why, Some(self.request.clone())));
         self.runtime.connections.leave_after(&mut self.runtime.ctx, self.conn, CloseReason::Refused);
     }
 }

@@ -56,7 +56,7 @@ impl<'r> RequestHandler<'r> {
 
     /// Refuses it.
     pub(super) fn refuse(&mut self, kind: RefusedKind, violation: Violation) {
-        let refusal = Refusal::of(kind, violation, Some(self.id.clone()));
+        let refusal = Refusal::new(kind, violation, Some(self.id.clone()));
         self.runtime.refuse(self.conn, refusal);
     }
 

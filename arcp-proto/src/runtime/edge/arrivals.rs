@@ -165,7 +165,7 @@ impl Arrivals {
         };
         arrival.refuse(
             ctx,
-            Refusal::of(RefusedKind::Session, too_long(ctx.config.limits.frame.handshake_frame_bytes), None),
+            Refusal::new(RefusedKind::Session, too_long(ctx.config.limits.frame.handshake_frame_bytes), None),
         );
         arrival.channel.leave(ctx, CloseReason::TooLong);
     }
@@ -244,7 +244,7 @@ impl Arrivals {
         let Some(arrival) = self.by_id.get_mut(&id) else {
             return;
         };
-        arrival.refuse(ctx, Refusal::of(RefusedKind::Proof, wrong, Some(request)));
+        arrival.refuse(ctx, Refusal::new(RefusedKind::Proof, wrong, Some(request)));
         if arrival.handshake.evidence.fail() {
             arrival.channel.leave(ctx, CloseReason::Refused);
         }
@@ -253,7 +253,7 @@ impl Arrivals {
     /// Refuses whoever wants to come in.
     fn turn_away(&mut self, ctx: &mut Context, id: ConnId, why: Violation, request: Option<WireId>) {
         if let Some(arrival) = self.by_id.get_mut(&id) {
-            arrival.refuse(ctx, Refusal::of(RefusedKind::Session, why, request));
+            arrival.refuse(ctx, Refusal::new(RefusedKind::Session, why, request));
             arrival.channel.leave(ctx, CloseReason::Refused);
         }
     }
@@ -330,7 +330,7 @@ impl Arrival {
 
 /// That no session was opened in time.
 pub(in crate::runtime) fn late() -> Refusal {
-    Refusal::of(RefusedKind::Session, Violation::invalid("no session was opened in time"), None)
+    Refusal::new(RefusedKind::Session, Violation::invalid("no session was opened in time"), None)
 }
 
 /// That a frame has more bytes than are taken.

@@ -38,7 +38,7 @@ impl Evidence {
 
     /// Where the peer comes from.
     pub(in crate::runtime) fn network(&self) -> Option<Network> {
-        self.address.map(Network::of)
+        self.address.map(Network::new)
     }
 
     /// A verdict, if it counts: its credential has not expired, and is bound to

@@ -409,7 +409,7 @@ mod tests {
         for gone in [0, 1, 300, 512, 1999] {
             history.forget(gone);
             for classes in
-                [EventClasses::ALL, EventClasses::of(&[EventClass::Log, EventClass::Status]), EventClasses::ENDS]
+                [EventClasses::ALL, EventClasses::new(&[EventClass::Log, EventClass::Status]), EventClasses::ENDS]
             {
                 let shown: Vec<u64> = (gone + 1..=2000).filter(|n| classes.has(class(*n))).collect();
                 for n in (1..=2001).step_by(13).chain([gone + 1]) {

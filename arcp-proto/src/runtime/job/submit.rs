@@ -247,5 +247,5 @@ fn fingerprint(submit: &Submit) -> [u8; 32] {
 }
 
 fn is_empty_object(json: &Json) -> bool {
-    Members::of(json.as_str()).is_ok_and(|members| members.0.is_empty())
+    Members::parse(json.as_str()).is_ok_and(|members| members.0.is_empty())
 }

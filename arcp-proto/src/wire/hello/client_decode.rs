@@ -25,7 +25,7 @@ use crate::wire::payload::{Payload, RuntimeFrame, agent, chunk, seconds};
 ///
 /// A frame of a known type that makes no sense.
 pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
-    let members = Members::of(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
+    let members = Members::parse(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
     let frame = HelloFrame { payload: Payload { header, members, now } };
     let p = &frame.payload;
     if let Some(reply) = p.shared_reply()? {

@@ -20,7 +20,7 @@ use crate::wire::payload::{Payload, RuntimeFrame, agent, chunk, seconds};
 
 /// Reads a frame.
 pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<RuntimeFrame, Violation> {
-    let members = Members::of(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
+    let members = Members::parse(header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
     let frame = OpenFrame { payload: Payload { header, members, now } };
     match frame.payload.shared_reply()? {
         Some(reply) => Ok(frame.answer(reply)),
@@ -238,7 +238,7 @@ impl OpenFrame<'_, '_> {
             self.payload.string(&["message"]).unwrap_or_else(|| alloc::format!("the cancel was refused: {said}"));
         crate::model::reply::Refusal {
             job: self.payload.id(&["target_id"]),
-            ..crate::model::reply::Refusal::of(
+            ..crate::model::reply::Refusal::new(
                 RefusedKind::Cancel,
                 Violation::new(code, message),
                 self.payload.request(),

@@ -35,7 +35,7 @@ pub(crate) use subscriptions::{observed_type, observed_types, write_boundary, wr
 /// Used in every session of this family: its messages for them are no
 /// matter of capabilities.
 pub(crate) const IMPLIED: Features =
-    Features::of(&[Feature::Ack, Feature::ListJobs, Feature::WatchJobs, Feature::Progress, Feature::AgentVersions]);
+    Features::new(&[Feature::Ack, Feature::ListJobs, Feature::WatchJobs, Feature::Progress, Feature::AgentVersions]);
 
 /// The extension by which a peer says that it reads the codes of 1.1.
 const TYPES: &str = "arcpx.arcp.types.v1";

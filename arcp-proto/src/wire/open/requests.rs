@@ -194,7 +194,7 @@ fn read_open(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     let (name, version) = opening.client.map_or((None, None), |client| (client.kind, client.version));
     let client = ClientInfo { name: bounded(name), version: bounded(version) };
     let raw = opening.capabilities.map_or("{}", RawValue::get);
-    let capabilities = Members::of(if raw == "null" { "{}" } else { raw })
+    let capabilities = Members::parse(if raw == "null" { "{}" } else { raw })
         .map_err(|e| Violation::invalid(alloc::format!("`capabilities`: {e}")))?;
     let credential = credential(opening.auth);
     if credential == Credential::Anonymous && capabilities.get("anonymous") == Some("false") {
