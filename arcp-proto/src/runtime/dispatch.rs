@@ -70,9 +70,10 @@ impl Runtime {
     }
 
     pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {
+        let ended_before = self.jobs.get(id).is_some_and(|job| job.is_terminal());
         self.agents().on_exited(id, exit);
         self.carry();
-        self.retention().on_agent_gone(id);
+        self.retention().on_agent_gone(id, ended_before);
         self.jobs.fill_slots(&mut self.ctx);
     }
 

@@ -56,11 +56,13 @@ impl Retention<'_> {
         self.bound_weight(Some(id));
     }
 
-    /// The agent of a job is gone, perhaps after the job's end: with that, ended
-    /// jobs may hold too much.
-    pub(super) fn on_agent_gone(&mut self, id: JobId) {
+    /// The agent of a job is gone. If the job ended before, ended jobs may hold
+    /// too much only now; one that ends by this is still to be told of.
+    pub(super) fn on_agent_gone(&mut self, id: JobId, ended_before: bool) {
         self.forget_if_done(id);
-        self.bound_weight(None);
+        if ended_before {
+            self.bound_weight(None);
+        }
     }
 
     /// Forgets ended jobs while they hold too much; `but` is still to be told of.
