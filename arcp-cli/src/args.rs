@@ -267,7 +267,7 @@ pub struct Where {
     #[arg(long, env = "ARCP_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// The wire family to speak.
-    #[arg(long, default_value_t = Family::Hello, env = "ARCP_FAMILY", value_parser = values::family())]
+    #[arg(long, default_value_t, env = "ARCP_FAMILY", value_parser = values::family())]
     pub family: Family,
     /// How long to go on trying after the connection is lost.
     #[arg(long, default_value = "1m", value_name = "SPAN", value_parser = values::span)]

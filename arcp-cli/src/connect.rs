@@ -66,7 +66,7 @@ impl Chosen {
     /// This one, if its token is known.
     pub fn of_runtime(runtime: &Runtime) -> Option<Chosen> {
         let token = Some(runtime.token.clone()?);
-        Some(Chosen { target: target_of(runtime)?, token, family: Family::Hello, give_up_after: STARTING })
+        Some(Chosen { target: target_of(runtime)?, token, family: Family::default(), give_up_after: STARTING })
     }
 
     /// Whether a job that is submitted there can be watched by a later command.

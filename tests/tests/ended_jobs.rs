@@ -122,25 +122,33 @@ fn ended_jobs_that_hold_too_much_are_forgotten_when_their_agents_go_after_them()
     world.finish();
 }
 
+/// So many jobs, one after another, in a store with little room, whose runtime
+/// crashes after one of them.
+fn ended_in_a_small_store(submit: &Value, count: usize, crash_after: Option<usize>) -> (World, Raw, Vec<Value>) {
+    let mut world = World::configured(6, |config| {
+        config.history = true;
+        config.timing.heartbeat = None;
+        config.timing.job_retention = Some(RETENTION);
+        config.limits.history.kept_bytes = 20_000;
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let mut jobs = Vec::new();
+    for n in 0..count {
+        jobs.push(raw.submit(&mut world, submit.clone())["job_id"].clone());
+        raw.until_end(&mut world);
+        if crash_after == Some(n) {
+            world.crash_with(world.given().count(), true);
+            raw = Raw::hello(&mut world, "tok-a").0;
+        }
+    }
+    (world, raw, jobs)
+}
+
 #[test]
 fn small_ended_jobs_that_the_store_has_no_room_for_are_forgotten_first_ended_first() {
     for restart in [false, true] {
-        let mut world = World::configured(6, |config| {
-            config.history = true;
-            config.timing.heartbeat = None;
-            config.timing.job_retention = Some(RETENTION);
-            config.limits.history.kept_bytes = 20_000;
-        });
-        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
-        let mut jobs = Vec::new();
-        for n in 0..40 {
-            jobs.push(raw.submit(&mut world, json!({"agent": "echo", "input": "x".repeat(1000)}))["job_id"].clone());
-            raw.until_end(&mut world);
-            if restart && n == 20 {
-                world.crash_with(world.given().count(), true);
-                raw = Raw::hello(&mut world, "tok-a").0;
-            }
-        }
+        let submit = json!({"agent": "echo", "input": "x".repeat(1000)});
+        let (mut world, mut raw, jobs) = ended_in_a_small_store(&submit, 40, restart.then_some(20));
         let stats = world.runtime().stats();
         assert!(stats.kept_event_bytes <= 20_000 && stats.jobs > 3, "{restart}: {stats:?}");
         let mut left: Vec<Value> = listed(&mut world, &mut raw).iter().map(|job| job["job_id"].clone()).collect();
@@ -179,23 +187,8 @@ fn a_result_in_pieces_is_refused_to_who_reads_none_however_long_ago_it_ended() {
 #[test]
 fn the_inputs_of_ended_jobs_count_for_what_the_store_keeps() {
     for restart in [false, true] {
-        let mut world = World::configured(7, |config| {
-            config.history = true;
-            config.timing.heartbeat = None;
-            config.timing.job_retention = Some(RETENTION);
-            config.limits.history.kept_bytes = 20_000;
-        });
-        let (mut raw, _) = Raw::hello(&mut world, "tok-a");
-        let mut jobs = Vec::new();
-        for n in 0..12 {
-            let submit = json!({"agent": "slow", "input": {"ticks": 1, "pad": "x".repeat(4000)}});
-            jobs.push(raw.submit(&mut world, submit)["job_id"].clone());
-            raw.until_end(&mut world);
-            if restart && n == 8 {
-                world.crash_with(world.given().count(), true);
-                raw = Raw::hello(&mut world, "tok-a").0;
-            }
-        }
+        let submit = json!({"agent": "slow", "input": {"ticks": 1, "pad": "x".repeat(4000)}});
+        let (mut world, mut raw, jobs) = ended_in_a_small_store(&submit, 12, restart.then_some(8));
         let left: Vec<Value> = listed(&mut world, &mut raw).iter().map(|job| job["job_id"].clone()).collect();
         assert_eq!(left, jobs[jobs.len() - 4..], "{restart}: a fifth has no room");
         world.finish();

@@ -59,7 +59,7 @@ impl ClientConfig {
                 Feature::CancelAnywhere,
                 Feature::ListDetails,
             ]),
-            family: Family::Hello,
+            family: Family::default(),
             extensions: Vec::new(),
             resume: None,
             open_timeout: Duration::from_secs(10),

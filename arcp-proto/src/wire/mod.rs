@@ -52,10 +52,12 @@ pub mod raw {
     pub use super::payload::RuntimeFrame;
 }
 
-/// The two wire families. The first frame of a connection decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The two wire families. The first frame of a connection decides; our clients
+/// speak the default one unless they are told otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Family {
     /// `session.hello`, `job.submit`, `job.event` (draft 1.1).
+    #[default]
     Hello,
     /// `session.open`, `tool.invoke`, `job.completed` (RFC-0001-v2).
     Open,
