@@ -490,6 +490,7 @@ impl Context {
     fn begin(&self, state: &mut ControlState, call: AgentCall) -> CallId {
         let id = CallId(state.asked);
         state.asked += 1;
+        state.open.insert(id, None);
         self.inbox.put(Input::AgentAsked { job: self.job, id, call });
         id
     }
@@ -538,8 +539,9 @@ pub(crate) struct ControlState {
     pub(crate) heartbeat_sent: bool,
     /// How many calls were to be answered.
     asked: u64,
-    /// Answers that nobody has taken yet.
-    pub(crate) replies: BTreeMap<CallId, AgentReply>,
+    /// Calls whose answers somebody waits for, each with its answer once there is
+    /// one.
+    open: BTreeMap<CallId, Option<AgentReply>>,
     /// Told to stop.
     pub(crate) stopping: bool,
     /// Asking was not enough: nothing it says counts any more.
@@ -569,13 +571,23 @@ impl ControlState {
         Some(Ok(()))
     }
 
+    /// A call was answered. Where nobody waits for that any more, it is dropped.
+    pub(crate) fn answer(&mut self, id: CallId, reply: AgentReply) {
+        if let Some(open) = self.open.get_mut(&id) {
+            *open = Some(reply);
+        }
+    }
+
     /// What became of a call; `None` while that is not known.
     fn reply(&mut self, id: CallId) -> Option<Result<AgentReply, Stopped>> {
-        match self.replies.remove(&id) {
-            Some(AgentReply::Stopped) => Some(Err(Stopped)),
-            Some(reply) => Some(Ok(reply)),
-            None => self.over.then_some(Err(Stopped)),
-        }
+        let reply = match self.open.get_mut(&id).and_then(Option::take) {
+            Some(AgentReply::Stopped) => Err(Stopped),
+            Some(reply) => Ok(reply),
+            None if self.over => Err(Stopped),
+            None => return None,
+        };
+        self.open.remove(&id);
+        Some(reply)
     }
 }
 

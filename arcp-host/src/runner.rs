@@ -142,7 +142,7 @@ impl Runner {
     /// Tells an agent what became of a call.
     pub fn reply(&mut self, job: JobId, id: CallId, reply: AgentReply) {
         if let Some(link) = self.running.get(&job) {
-            link.change(|state| drop(state.replies.insert(id, reply)));
+            link.change(|state| state.answer(id, reply));
         }
     }
 

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::{JobId, Principal};
+use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, ChunkData, Input, Remaining};
 
-use super::{AgentError, CallError, Context, Inbox, Level, Outcome, Stopped, event_of, exit_of, remaining_of, says};
+use super::{
+    AgentControl, AgentError, CallError, Context, Inbox, Level, Outcome, Stopped, event_of, exit_of, remaining_of, says,
+};
 
 /// An agent whose jobs are tasks: it waits without a thread. In an adapter of an
 /// async runtime its tasks run there; elsewhere each has a thread of its own.
@@ -274,13 +276,28 @@ impl AsyncContext {
                     match state.spend(&to_ask) {
                         None => call = Some(to_ask),
                         Some(Err(stopped)) => return Some(Err(stopped)),
-                        Some(Ok(())) => asked = Some(self.0.begin(state, to_ask)),
+                        Some(Ok(())) => {
+                            asked = Some(Asked { id: self.0.begin(state, to_ask), link: &self.0.link });
+                        }
                     }
                 }
-                state.reply(asked?)
+                state.reply(asked.as_ref()?.id)
             })
         })
         .await
+    }
+}
+
+/// A call whose answer is waited for, until this is dropped: an agent may give up
+/// a future before it is ready.
+struct Asked<'a> {
+    id: CallId,
+    link: &'a AgentControl,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.link.state().open.remove(&self.id);
     }
 }
 
@@ -335,5 +352,66 @@ impl Drop for End {
     fn drop(&mut self) {
         let exit = std::mem::replace(&mut self.exit, AgentExit::Lost);
         self.inbox.put(Input::AgentExited { job: self.job, exit });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::task::{Context as TaskContext, Waker};
+
+    use arcp_proto::model::agent::AgentRef;
+    use arcp_proto::runtime::AgentSpec;
+
+    use super::*;
+
+    /// Everything that agents say.
+    #[derive(Default)]
+    struct Said(Mutex<Vec<Input>>);
+
+    impl Inbox for Said {
+        fn put(&self, input: Input) {
+            self.0.lock().expect("nobody panicked").push(input);
+        }
+    }
+
+    fn spec() -> AgentSpec {
+        AgentSpec {
+            agent: AgentRef::parse("a").expect("a name"),
+            input: Json::empty_object(),
+            principal: Principal::new("p").expect("a name"),
+            trace: String::new(),
+            extensions: Json::empty_object(),
+            credit: 0,
+            credit_bytes: 0,
+            checkpoint: None,
+            restarts: 0,
+        }
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_any_more_is_not_kept() {
+        let (said, control) = (Arc::new(Said::default()), Arc::new(AgentControl::default()));
+        control.change(|state| state.give(2, 1000));
+        let context = Context::new(JobId::from_ulid(ulid::Ulid::nil()), spec(), control.clone(), said.clone());
+        let job = AsyncContext(Arc::new(context));
+        let body = Json::empty_object();
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        for answered_before in [true, false] {
+            let mut asking = Box::pin(job.emit_durably(&EventKind::Status, &body));
+            assert!(asking.as_mut().poll(&mut cx).is_pending());
+            let Some(Input::AgentAsked { id, .. }) = said.0.lock().expect("nobody panicked").pop() else {
+                panic!("it asks");
+            };
+            let answer = || control.change(|state| state.answer(id, AgentReply::Taken { event: Some(1) }));
+            if answered_before {
+                answer();
+                drop(asking);
+            } else {
+                drop(asking);
+                answer();
+            }
+            assert!(control.state().open.is_empty(), "answered before: {answered_before}");
+        }
     }
 }
