@@ -211,7 +211,7 @@ pub trait Transport {
 /// Whoever waits for the answer to a command.
 enum Waiting {
     Submit(Follower, Answer<Accepted>),
-    Watch(Answer<Watching>),
+    Watch(WireId, Answer<Watching>),
     List(Answer<JobPage>),
     Cancel(WireId, Answer<()>),
     Echo(Answer<Option<String>>),
@@ -230,7 +230,8 @@ pub struct ClientLoop {
     framing: Option<Framing>,
     ready: Option<Answer<Welcome>>,
     answers: BTreeMap<Handle, Waiting>,
-    jobs: BTreeMap<WireId, Vec<Follower>>,
+    /// Whoever follows a job, and by which command.
+    jobs: BTreeMap<WireId, Vec<(Handle, Follower)>>,
     extensions: Box<dyn Fn(Extension) + Send>,
     over: bool,
 }
@@ -354,11 +355,11 @@ impl ClientLoop {
             Command::Watch(watch, follower, answer) => {
                 let job = watch.job.clone();
                 let given = session.and_then(|mut session| session.watch(watch));
-                if given.is_ok() {
+                if let Ok(handle) = given {
                     // Some runtimes replay before they answer.
-                    self.jobs.entry(job).or_default().push(follower);
+                    self.jobs.entry(job.clone()).or_default().push((handle, follower));
                 }
-                self.await_answer(given, answer, Waiting::Watch);
+                self.await_answer(given, answer, |answer| Waiting::Watch(job, answer));
             }
             Command::Unwatch(job) => {
                 self.jobs.remove(&job);
@@ -467,12 +468,12 @@ impl ClientLoop {
             ClientEvent::Ended(end) => self.ended(&end),
             ClientEvent::Submitted { handle, accepted } => {
                 if let Some(Waiting::Submit(follower, answer)) = self.answers.remove(&handle) {
-                    self.jobs.entry(accepted.job.clone()).or_default().push(follower);
+                    self.jobs.entry(accepted.job.clone()).or_default().push((handle, follower));
                     answer(Ok(accepted));
                 }
             }
             ClientEvent::Watching { handle, watching } => {
-                if let Some(Waiting::Watch(answer)) = self.answers.remove(&handle) {
+                if let Some(Waiting::Watch(_, answer)) = self.answers.remove(&handle) {
                     answer(Ok(watching));
                 }
             }
@@ -492,12 +493,12 @@ impl ClientLoop {
                     answer(Ok(nonce));
                 }
             }
-            ClientEvent::Missed { job, events } => self.tell(&job, &JobUpdate::Missed { events }),
+            ClientEvent::Missed { job, events } => self.tell(&job, JobUpdate::Missed { events }),
             ClientEvent::Extension(message) => (self.extensions)(message),
             ClientEvent::Unreadable { .. } => {}
-            ClientEvent::Job { job, seq, at, event } => self.tell(&job, &JobUpdate::Event { seq, at, event }),
+            ClientEvent::Job { job, seq, at, event } => self.tell(&job, JobUpdate::Event { seq, at, event }),
             ClientEvent::JobEnded { job, seq, terminal, result } => {
-                self.tell(&job, &JobUpdate::Ended { seq, terminal, result });
+                self.tell(&job, JobUpdate::Ended { seq, terminal, result });
                 self.jobs.remove(&job);
                 self.resolve_cancels(&job);
             }
@@ -515,24 +516,42 @@ impl ClientLoop {
     }
 
     fn refused(&mut self, handle: Option<Handle>, refusal: Refusal) {
-        match handle.and_then(|handle| self.answers.remove(&handle)) {
-            Some(waiting) => waiting.fail(ClientError::Refused(Box::new(refusal))),
+        match handle.and_then(|handle| Some((handle, self.answers.remove(&handle)?))) {
+            Some((handle, waiting)) => {
+                if let Waiting::Watch(job, _) = &waiting {
+                    self.unfollow(job, handle);
+                }
+                waiting.fail(ClientError::Refused(Box::new(refusal)));
+            }
             // A job could not be brought over to a new session.
             None => {
                 if let Some(job) = refusal.job.clone() {
-                    self.tell(&job, &JobUpdate::Gone(Box::new(refusal)));
+                    self.tell(&job, JobUpdate::Gone(Box::new(refusal)));
                     self.jobs.remove(&job);
                 }
             }
         }
     }
 
-    fn tell(&self, job: &WireId, update: &JobUpdate) {
-        self.jobs.get(job).into_iter().flatten().for_each(|follower| follower(update.clone()));
+    /// A job is not followed by this command any more.
+    fn unfollow(&mut self, job: &WireId, by: Handle) {
+        if let Some(followers) = self.jobs.get_mut(job) {
+            followers.retain(|(handle, _)| *handle != by);
+            if followers.is_empty() {
+                self.jobs.remove(job);
+            }
+        }
+    }
+
+    fn tell(&self, job: &WireId, update: JobUpdate) {
+        if let Some(((_, last), others)) = self.jobs.get(job).and_then(|followers| followers.split_last()) {
+            others.iter().for_each(|(_, follower)| follower(update.clone()));
+            last(update);
+        }
     }
 
     fn tell_all(&self, update: &JobUpdate) {
-        self.jobs.values().flatten().for_each(|follower| follower(update.clone()));
+        self.jobs.values().flatten().for_each(|(_, follower)| follower(update.clone()));
     }
 
     fn ended(&mut self, end: &SessionEnd) {
@@ -552,7 +571,7 @@ impl Waiting {
     fn fail(self, error: ClientError) {
         match self {
             Waiting::Submit(_, answer) => answer(Err(error)),
-            Waiting::Watch(answer) => answer(Err(error)),
+            Waiting::Watch(_, answer) => answer(Err(error)),
             Waiting::List(answer) => answer(Err(error)),
             Waiting::Cancel(_, answer) => answer(Err(error)),
             Waiting::Echo(answer) => answer(Err(error)),
@@ -581,5 +600,76 @@ fn cancel_on(
     match deadline {
         None => session.cancel(job, reason),
         Some(deadline) => open_session(session)?.cancel_within(job, reason, deadline),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+    use arcp_proto::model::request::Credential;
+    use arcp_proto::secret::Secret;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Keeps what is written.
+    #[derive(Default)]
+    struct Wire(Vec<u8>);
+
+    impl Transport for Wire {
+        fn dial(&mut self) {}
+
+        fn flush(&mut self, framing: &mut Framing) {
+            self.0.append(framing.output());
+        }
+
+        fn hang_up(&mut self, _: Framing) {}
+    }
+
+    impl Wire {
+        /// The id of the last frame.
+        fn last_id(&self) -> Value {
+            let line = self.0.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().expect("a frame");
+            serde_json::from_slice::<Value>(line).expect("JSON")["id"].clone()
+        }
+    }
+
+    fn hear(calls: &mut ClientLoop, wire: &mut Wire, kind: &str, payload: &Value) {
+        let frame = json!({"arcp": "1.1", "id": "m", "type": kind, "session_id": "s", "payload": payload});
+        calls.received(format!("{frame}\n").as_bytes(), wire);
+    }
+
+    /// Asks to watch a job; gives what comes of it, and the updates.
+    fn watch(calls: &mut ClientLoop, wire: &mut Wire, job: &WireId) -> (Receiver<bool>, Receiver<JobUpdate>) {
+        let ((answer, answered), (follower, updates)) = (channel(), channel());
+        let watch = Watch { job: job.clone(), after: None, history: None };
+        let follower = Box::new(move |update| drop(follower.send(update)));
+        let answer = Box::new(move |result: Result<Watching, _>| _ = answer.send(result.is_ok()));
+        calls.command(Command::Watch(watch, follower, answer), wire);
+        (answered, updates)
+    }
+
+    #[test]
+    fn whoever_may_not_watch_a_job_does_not_follow_it() {
+        let (mut wire, job) = (Wire::default(), WireId::new("job_1").expect("an id"));
+        let config = ClientConfig::new("c", "1", Credential::Bearer(Secret::new("t".into())));
+        let mut calls = ClientLoop::new(config, Box::new(|_| {}), |_| {}).expect("it works");
+        calls.tick(&mut wire);
+        calls.connected(Framing::lines(1 << 20), &mut wire);
+        let features = json!({"capabilities": {"features": ["subscribe"]}});
+        hear(&mut calls, &mut wire, "session.welcome", &features);
+        let (answered, first) = watch(&mut calls, &mut wire, &job);
+        let watched = json!({"job_id": "job_1", "request_id": wire.last_id(), "current_status": "running"});
+        hear(&mut calls, &mut wire, "job.subscribed", &watched);
+        assert_eq!(answered.try_recv(), Ok(true));
+        let (answered, second) = watch(&mut calls, &mut wire, &job);
+        let refused = json!({"code": "RESOURCE_EXHAUSTED", "message": "no", "request_id": wire.last_id()});
+        hear(&mut calls, &mut wire, "session.error", &refused);
+        assert_eq!(answered.try_recv(), Ok(false));
+        assert!(matches!(second.try_recv(), Err(TryRecvError::Disconnected)));
+        let said = json!({"job_id": "job_1", "kind": "status", "body": {"phase": "p"}});
+        hear(&mut calls, &mut wire, "job.event", &said);
+        assert!(matches!(first.try_recv(), Ok(JobUpdate::Event { .. })), "it is watched as before");
     }
 }
