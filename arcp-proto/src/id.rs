@@ -50,6 +50,11 @@ impl WireId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The ULID of a message, if one of ours may have been given this id.
+    pub(crate) fn message_ulid(&self) -> Option<Ulid> {
+        Ulid::from_string(self.0.strip_prefix("msg_")?).ok()
+    }
 }
 
 impl FromStr for WireId {

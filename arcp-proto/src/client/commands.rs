@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::io::Handle;
 use crate::error::ApiMisuse;
-use crate::id::{WireId, prefixed};
+use crate::id::WireId;
 use crate::model::request::{Command, Request, SessionRequest};
 
 #[derive(Debug, Default)]
@@ -108,8 +108,8 @@ impl Commands {
 
     /// The command of this message id.
     pub(super) fn named(&self, request: Option<&WireId>) -> Option<Handle> {
-        let request = request?;
-        let found = self.pending.iter().find(|(_, pending)| prefixed("msg_", pending.id) == request.as_str());
+        let id = request?.message_ulid()?;
+        let found = self.pending.iter().find(|(_, pending)| pending.id == id);
         found.map(|(handle, _)| *handle)
     }
 

@@ -2,7 +2,6 @@
 
 use alloc::vec::Vec;
 
-use ulid::Ulid;
 
 use super::feeds::Feeds;
 use super::filter::EventFilter;
@@ -84,8 +83,7 @@ impl Cut {
     /// sent.
     fn new(ctx: &Context, jobs: &Jobs, feeds: &Feeds, own: SessionId, message: &WireId) -> Result<Cut, Violation> {
         let unknown = || Violation::new(ErrorCode::JobNotFound, "`after_message_id`: no such message is known here");
-        let ulid = message.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
-        let ulid = ulid.ok_or_else(unknown)?;
+        let ulid = message.message_ulid().ok_or_else(unknown)?;
         let (message_tag, number) = tag_and_number(ulid);
         let at = UtcMs(ulid.timestamp_ms());
         if let Some(session) = feeds.tagged(own, message_tag) {

@@ -7,7 +7,6 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};
 
-use ulid::Ulid;
 
 use super::Delivery;
 use super::feeds::Feeds;
@@ -64,8 +63,7 @@ impl Replay {
         let own_feed = feeds.get(own).ok_or_else(lost)?;
         let (of, after) = match &asked.after {
             Some(after) => {
-                let ulid = after.as_str().strip_prefix("msg_").and_then(|text| Ulid::from_string(text).ok());
-                let (tag, seq) = ulid.map(tag_and_number).ok_or_else(lost)?;
+                let (tag, seq) = after.message_ulid().map(tag_and_number).ok_or_else(lost)?;
                 (feeds.tagged(own, tag).ok_or_else(lost)?, Some(seq))
             }
             None => (named.map_or(Some(own), |named| SessionId::parse(named.as_str())).ok_or_else(lost)?, None),
