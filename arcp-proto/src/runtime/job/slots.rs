@@ -15,6 +15,7 @@ use super::shares::Shares;
 use super::{AgentState, Job, JobState, Jobs, Wait};
 use crate::id::{JobId, LogPos, SessionId};
 use crate::json::Json;
+use crate::limits::Limits;
 use crate::model::event::JobEvent;
 use crate::model::request::Priority;
 use crate::principal::Account;
@@ -40,6 +41,8 @@ pub(in crate::runtime) struct Lines {
 /// Accounts in turn, each with its jobs.
 #[derive(Debug, Default)]
 struct Line {
+    /// How many jobs of its agent may run, in the line of one agent.
+    most: Option<usize>,
     turns: BTreeMap<u64, Account>,
     queues: BTreeMap<Account, Queue>,
 }
@@ -73,7 +76,8 @@ impl Lines {
     /// A job waits for a slot from now on.
     pub(super) fn enter(&mut self, config: &Config, job: &mut Job) {
         job.run.waits.insert(Wait::Slot);
-        let line = self.lines.entry(line_of(config, job.spec.agent.name())).or_default();
+        let agent = job.spec.agent.name();
+        let line = self.lines.entry(line_of(config, agent)).or_insert_with(|| Line::new(concurrency(config, agent)));
         line.enter(&mut self.last_turn, job);
     }
 
@@ -95,13 +99,12 @@ impl Lines {
     /// a slot: that whose turn came first. Accounts that may not have one
     /// already: there are no more of them than slots, or none is free for
     /// anonymous ones.
-    fn next(&self, config: &Config, shares: &Shares) -> Option<JobId> {
-        let may_go_on = |line: &Option<String>| {
-            let most = line.as_deref().and_then(|agent| Some((agent, concurrency(config, agent)?)));
-            most.is_none_or(|(agent, most)| shares.running_of(agent) < most)
+    fn next(&self, limits: &Limits, shares: &Shares) -> Option<JobId> {
+        let may_go_on = |agent: Option<&String>, line: &Line| {
+            agent.zip(line.most).is_none_or(|(agent, most)| shares.running_of(agent) < most)
         };
-        let open = self.lines.iter().filter(|(name, _)| may_go_on(name));
-        let may_run = |account: &Account| shares.may_run(account, &config.limits);
+        let open = self.lines.iter().filter(|(agent, line)| may_go_on(agent.as_ref(), line));
+        let may_run = |account: &Account| shares.may_run(account, limits);
         open.filter_map(|(_, line)| line.first(may_run)).min().map(|(_, id)| id)
     }
 
@@ -129,6 +132,10 @@ impl Lines {
 }
 
 impl Line {
+    fn new(most: Option<usize>) -> Line {
+        Line { most, ..Line::default() }
+    }
+
     fn enter(&mut self, last_turn: &mut u64, job: &Job) {
         let account = job.spec.principal.account();
         let queue = self.queues.entry(account.clone()).or_insert_with(|| {
@@ -212,7 +219,7 @@ impl Jobs {
     /// Begins with waiting jobs, whose principals may have a slot, while there
     /// are slots: each waits for that to be durable.
     pub(in crate::runtime) fn fill_slots(&mut self, ctx: &mut Context) {
-        while let Some(id) = self.lines.next(&ctx.config, &self.shares) {
+        while let Some(id) = self.lines.next(&ctx.config.limits, &self.shares) {
             self.table.change(id, |job| {
                 self.lines.leave(&ctx.config, job);
                 self.shares.take_slot(job);
