@@ -16,7 +16,6 @@ use alloc::sync::Arc;
 use super::Sessions;
 use crate::error::Violation;
 use crate::id::{JobId, Principal, SessionId, SubscriptionId, WireId};
-use crate::json::Json;
 use crate::limits::SessionLimits;
 use crate::principal::Account;
 use crate::runtime::account::{Balance, Charge, HeldFor};
@@ -60,19 +59,13 @@ pub(in crate::runtime) type SeenOfPrincipals = BTreeMap<Account, Seen>;
 /// Bytes that a command takes, roughly.
 fn weight((_, message): &Id, (_, outcome): &Executed) -> usize {
     let refused = match outcome {
-        Outcome::Refused(Violation { message: Cow::Borrowed(_), details, .. }) => {
-            details.as_ref().map_or(0, json_bytes)
-        }
-        Outcome::Refused(Violation { message: Cow::Owned(message), details, .. }) => {
-            message.len() + details.as_ref().map_or(0, json_bytes)
+        Outcome::Refused(Violation { message, details, .. }) => {
+            let message = if let Cow::Owned(message) = message { message.len() } else { 0 };
+            message + details.as_ref().map_or(0, |details| details.as_str().len())
         }
         Outcome::Accepted(_) | Outcome::Watching { .. } | Outcome::Subscribed(_) | Outcome::Done => 0,
     };
     ENTRY + message.as_str().len() + refused
-}
-
-fn json_bytes(json: &Json) -> usize {
-    json.as_str().len()
 }
 
 impl Seen {
