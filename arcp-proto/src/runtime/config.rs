@@ -161,6 +161,12 @@ impl Config {
         validate_agents(&self.agents)
     }
 
+    /// How many jobs of an agent may run at once, if that is bounded.
+    pub(super) fn concurrency(&self, agent: &str) -> Option<usize> {
+        let entry = self.agents.iter().find(|entry| entry.name == agent)?;
+        entry.concurrency.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
+    }
+
     /// For how long ended jobs are kept.
     pub(super) fn retention(&self) -> Duration {
         self.timing.job_retention.unwrap_or(self.timing.resume_window)

@@ -2,7 +2,6 @@
 
 use alloc::vec::Vec;
 
-
 use super::feeds::Feeds;
 use super::filter::EventFilter;
 use super::frame::event_of_copy;

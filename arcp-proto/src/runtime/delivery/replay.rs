@@ -7,7 +7,6 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString as _};
 
-
 use super::Delivery;
 use super::feeds::Feeds;
 use super::history_pool::Found;

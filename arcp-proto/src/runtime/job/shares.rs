@@ -9,7 +9,6 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 
 use super::Job;
-use super::slots::concurrency;
 use crate::id::Principal;
 use crate::limits::Limits;
 use crate::principal::Account;
@@ -96,7 +95,7 @@ impl Shares {
 
     /// Whether an agent that is started now for this account has a slot.
     pub(super) fn may_start(&self, config: &Config, account: &Account, agent: &str) -> bool {
-        let most = concurrency(config, agent);
+        let most = config.concurrency(agent);
         self.may_run(account, &config.limits) && most.is_none_or(|most| self.running_of(agent) < most)
     }
 

@@ -61,15 +61,9 @@ fn position(job: &Job) -> Position {
     (Reverse(job.spec.invocation.priority), job.accepted_at, job.id)
 }
 
-/// How many jobs of an agent may run, if that is bounded.
-pub(super) fn concurrency(config: &Config, agent: &str) -> Option<usize> {
-    let entry = config.agents.iter().find(|entry| entry.name == agent)?;
-    entry.concurrency.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
-}
-
 /// In which line the jobs of an agent wait.
 fn line_of(config: &Config, agent: &str) -> Option<String> {
-    concurrency(config, agent).map(|_| agent.to_string())
+    config.concurrency(agent).map(|_| agent.to_string())
 }
 
 impl Lines {
@@ -77,7 +71,7 @@ impl Lines {
     pub(super) fn enter(&mut self, config: &Config, job: &mut Job) {
         job.run.waits.insert(Wait::Slot);
         let agent = job.spec.agent.name();
-        let line = self.lines.entry(line_of(config, agent)).or_insert_with(|| Line::new(concurrency(config, agent)));
+        let line = self.lines.entry(line_of(config, agent)).or_insert_with(|| Line::new(config.concurrency(agent)));
         line.enter(&mut self.last_turn, job);
     }
 
