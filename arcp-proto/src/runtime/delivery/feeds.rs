@@ -209,6 +209,18 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_the_frames_of_a_session_that_is_away_goes_once_it_is_durable() {
+        let (mut ctx, session) = (context(), SessionId::from_ulid(Ulid::from_parts(1, 1)));
+        let mut feeds = feeds_of(session);
+        for subscription in 1..=100 {
+            feeds.number_local(&mut ctx, session, LocalWord::Boundary { subscription });
+            ctx.seal();
+            ctx.log.persisted(ctx.log.last());
+        }
+        assert_eq!(feeds.get(session).map(|feed| feed.gates.len()), Some(1));
+    }
+
+    #[test]
     fn a_job_is_let_go_with_the_last_number_that_points_to_it() {
         let (mut ctx, jobs) = (context(), Jobs::default());
         let (job, session) = (JobId::from_ulid(Ulid::nil()), SessionId::from_ulid(Ulid::from_parts(1, 1)));

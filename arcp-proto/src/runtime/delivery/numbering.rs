@@ -149,6 +149,10 @@ impl Feeds {
     pub(super) fn gate(&mut self, ctx: &Context, id: SessionId, first: u64) {
         if let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.index.head() >= first) {
             debug_assert!(feed.gates.back().is_none_or(|(before, _)| *before < first), "gates are in order");
+            // Whoever is away asks for none of them.
+            while feed.gates.front().is_some_and(|(_, pos)| ctx.log.is_durable(*pos)) {
+                feed.gates.pop_front();
+            }
             feed.gates.push_back((first, ctx.log.last()));
         }
     }
