@@ -162,8 +162,13 @@ impl Server {
         // Others get their turn, and so does what has arrived: whoever was
         // silent may have spoken in it.
         tokio::task::yield_now().await;
-        poll_fn(|cx| Poll::Ready(self.collect(cx))).await;
-        self.serving.turn(true)?;
+        // A turn has bounds of its own. With the budget of a task it would leave
+        // peers unheard who have spoken, and call them silent.
+        let turn = poll_fn(|cx| {
+            self.collect(cx);
+            Poll::Ready(self.serving.turn(true))
+        });
+        tokio::task::unconstrained(turn).await?;
         let _ = self.serving.accept_is_due();
         Ok(())
     }
@@ -175,7 +180,10 @@ impl Server {
             ready.into_iter().for_each(|conn| self.serving.note(conn, true, true));
             any = true;
         }
-        while let Poll::Ready(Some(arrival)) = self.arrivals.poll_recv(cx) {
+        for _ in 0..ARRIVALS {
+            let Poll::Ready(Some(arrival)) = self.arrivals.poll_recv(cx) else {
+                break;
+            };
             self.take_up(arrival);
             any = true;
         }
@@ -289,4 +297,45 @@ pub async fn serve(host: Host, peer: Option<Principal>, stream: impl ByteStream)
     let stopped = server.serve(Some(handle)).await;
     let _ = tokio::task::spawn_blocking(move || drop(server)).await;
     stopped.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use arcp_host::registry::Registry;
+    use arcp_proto::runtime::Config;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// More than the budget of a task lets it hear.
+    const PEERS: usize = 300;
+
+    #[test]
+    fn one_turn_hears_everybody_who_is_ready() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        assert_eq!(runtime.block_on(heard_in_one_turn()), PEERS);
+    }
+
+    /// How many of those that have said something are answered.
+    async fn heard_in_one_turn() -> usize {
+        let host = Host::new(Config::new("test", "1"), Registry::default());
+        let config = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut server = Server::without_port(&config, host).await.expect("it starts");
+        let mut peers = Vec::new();
+        for _ in 0..PEERS {
+            let (mut near, far) = tokio::io::duplex(4 << 10);
+            near.write_all(b"{\"id\":\"1\",\"type\":\"session.hello\"}\n").await.expect("there is room");
+            let begins = Begins::Frames(Transport::Lines, Principal::new("p"));
+            server.take_up(Arrival { stream: Box::pin(far), address: None, begins });
+            peers.push(near);
+        }
+        server.step().await.expect("a turn");
+        let mut answered = 0;
+        for peer in &mut peers {
+            let mut first = [0];
+            let read = tokio::task::unconstrained(tokio::time::timeout(Duration::ZERO, peer.read_exact(&mut first)));
+            answered += usize::from(read.await.is_ok());
+        }
+        answered
+    }
 }
