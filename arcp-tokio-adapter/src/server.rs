@@ -91,7 +91,10 @@ impl Server {
     /// As [`on`](Self::on).
     pub async fn without_port(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         let (readiness, runtime, config) = (Arc::<Readiness>::default(), Handle::current(), config.clone());
-        let host = host.with_tasks_run_by(move |task| drop(runtime.spawn(task)));
+        let host = match host.run_task {
+            Some(_) => host,
+            None => host.with_tasks_run_by(move |task| drop(runtime.spawn(task))),
+        };
         let woken = readiness.clone();
         let start = move || ServerLoop::new(&config, descriptors_for_connections(), host, move || woken.wake());
         let serving: ServerLoop<Polled> = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
@@ -301,9 +304,10 @@ pub async fn serve(host: Host, peer: Option<Principal>, stream: impl ByteStream)
 
 #[cfg(test)]
 mod tests {
+    use arcp_host::agent::Outcome;
     use arcp_host::registry::Registry;
     use arcp_proto::runtime::Config;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
 
@@ -312,22 +316,37 @@ mod tests {
 
     #[test]
     fn one_turn_hears_everybody_who_is_ready() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        assert_eq!(runtime.block_on(heard_in_one_turn()), PEERS);
+        assert_eq!(runtime().block_on(heard_in_one_turn()), PEERS);
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    }
+
+    const HELLO: &[u8] = b"{\"id\":\"1\",\"type\":\"session.hello\"}\n";
+    const SUBMIT: &[u8] = b"{\"id\":\"2\",\"type\":\"job.submit\",\"payload\":{\"agent\":\"a\"}}\n";
+
+    async fn server(registry: Registry, change: impl FnOnce(Host) -> Host) -> Server {
+        let host = change(Host::new(Config::new("test", "1"), registry));
+        let config = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+        Server::without_port(&config, host).await.expect("it starts")
+    }
+
+    /// A peer that has said this by the next turn.
+    async fn peer(server: &mut Server, said: &[u8]) -> DuplexStream {
+        let (mut near, far) = tokio::io::duplex(4 << 10);
+        near.write_all(said).await.expect("there is room");
+        let begins = Begins::Frames(Transport::Lines, Principal::new("p"));
+        server.take_up(Arrival { stream: Box::pin(far), address: None, begins });
+        near
     }
 
     /// How many of those that have said something are answered.
     async fn heard_in_one_turn() -> usize {
-        let host = Host::new(Config::new("test", "1"), Registry::default());
-        let config = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut server = Server::without_port(&config, host).await.expect("it starts");
+        let mut server = server(Registry::default(), |host| host).await;
         let mut peers = Vec::new();
         for _ in 0..PEERS {
-            let (mut near, far) = tokio::io::duplex(4 << 10);
-            near.write_all(b"{\"id\":\"1\",\"type\":\"session.hello\"}\n").await.expect("there is room");
-            let begins = Begins::Frames(Transport::Lines, Principal::new("p"));
-            server.take_up(Arrival { stream: Box::pin(far), address: None, begins });
-            peers.push(near);
+            peers.push(peer(&mut server, HELLO).await);
         }
         server.step().await.expect("a turn");
         let mut answered = 0;
@@ -337,5 +356,19 @@ mod tests {
             answered += usize::from(read.await.is_ok());
         }
         answered
+    }
+
+    #[test]
+    fn whoever_a_host_has_run_its_tasks_runs_them() {
+        let (sender, given) = std::sync::mpsc::channel();
+        let mut registry = Registry::default();
+        registry.add_async("a", None, async |_, _| Ok(Outcome::Empty));
+        let run_task = move |task| drop(sender.send(task));
+        runtime().block_on(async {
+            let mut server = server(registry, |host| host.with_tasks_run_by(run_task)).await;
+            let _peer = peer(&mut server, &[HELLO, SUBMIT].concat()).await;
+            server.step().await.expect("a turn");
+        });
+        assert!(given.try_recv().is_ok());
     }
 }
