@@ -313,6 +313,9 @@ pub struct Submit {
     /// Time limit.
     #[arg(long, value_name = "SPAN", value_parser = values::seconds)]
     pub max_runtime: Option<NonZeroU32>,
+    /// What the job may do, its time and its money.
+    #[command(flatten)]
+    pub authority: lease::Authority,
     /// Whether it goes before your other jobs; open family only.
     #[arg(long, value_enum)]
     pub priority: Option<Priority>,

@@ -122,7 +122,7 @@ fn cancel_as_submitter(
             .watch(Watch { job: job.clone(), after: None, history: Some(false) })
             .map_err(|e| unknown(e, job.as_str()))?,
     );
-    let attached = client.submit(request(agent, kept.input, kept.key, kept.max_runtime))?;
+    let attached = client.submit(request(agent, kept.input, kept.key, kept.max_runtime, kept.authority))?;
     if attached.id != *job {
         let message = format!("the key of {job} stands for {} by now: nothing was cancelled", attached.id);
         return Err(Failure::new(Exit::Failed, message));

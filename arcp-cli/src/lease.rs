@@ -2,13 +2,17 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::num::NonZeroU32;
 
 use arcp_host::stderr::visible;
-use arcp_proto::json::Json;
-use arcp_proto::lease::{Lease, Namespace, Target};
+use arcp_proto::json::{Json, Object};
+use arcp_proto::lease::{Constraints, Lease, Namespace, Target};
+use arcp_proto::runtime::JobRecord;
 use clap::Subcommand;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
+use crate::values;
 
 /// Ask what leases allow, without a runtime.
 ///
@@ -36,6 +40,81 @@ pub enum Leases {
         /// The other.
         parent: String,
     },
+}
+
+/// What a job may do, until when and for how much.
+#[derive(Debug, clap::Args)]
+pub struct Authority {
+    /// What it may do: a grant such as fs.write=/work/**, a file or JSON; may be
+    /// repeated.
+    #[arg(long = "lease", value_name = "NAMESPACE=PATTERN|LEASE")]
+    leases: Vec<String>,
+    /// What it may spend, such as USD:5; may be repeated for other currencies.
+    #[arg(long = "budget", value_name = "CURRENCY:AMOUNT")]
+    budgets: Vec<String>,
+    /// End the job when nothing is left of a budget: for an agent that does not
+    /// ask what it may do.
+    #[arg(long, requires = "budgets")]
+    budget_hard: bool,
+    /// End the job and what it may do after this time.
+    #[arg(long, value_name = "SPAN", value_parser = values::seconds)]
+    expires: Option<NonZeroU32>,
+}
+
+impl Authority {
+    /// As a runtime is asked for it.
+    pub fn asked(&self) -> Result<Asked, Failure> {
+        let mut lease = granted(&self.leases)?;
+        if !self.budgets.is_empty() {
+            let budgets = serde_json::Value::from(self.budgets.clone());
+            lease = lease.with(parse("--budget", &format!("{{\"cost.budget\":{budgets}}}"))?);
+        }
+        let lease_request = (lease != Lease::default()).then(|| lease.to_json());
+        Ok(Asked { lease_request, lease_constraints: constraints(self.expires.map(NonZeroU32::get), self.budget_hard) })
+    }
+}
+
+/// What a job may do, as a runtime is asked for it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Asked {
+    /// What it may do and spend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_request: Option<Json>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_constraints: Option<Json>,
+}
+
+impl Asked {
+    /// Whether nothing is asked for.
+    pub fn is_nothing(&self) -> bool {
+        self.lease_request.is_none() && self.lease_constraints.is_none()
+    }
+
+    /// What a job was granted, for as long as it was granted then.
+    pub fn again(job: &JobRecord) -> Asked {
+        let Constraints { expires_at, budget_is_hard } = job.bounds.constraints;
+        let span = expires_at.map(|at| at.0.saturating_sub(job.created_at.0).div_ceil(1000));
+        let span = span.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX).max(1));
+        Asked {
+            lease_request: Some(job.lease.clone()).filter(|lease| *lease != Json::empty_object()),
+            lease_constraints: constraints(span, budget_is_hard),
+        }
+    }
+}
+
+fn constraints(seconds: Option<u32>, budget_is_hard: bool) -> Option<Json> {
+    let mut json = Constraints { expires_at: None, budget_is_hard }.to_json();
+    if let Some(seconds) = seconds {
+        let members = json.members().unwrap_or_default();
+        let mut out = Object::new();
+        out.u64("expires_in_s", u64::from(seconds));
+        for (name, value) in &members.0 {
+            out.raw(name, value);
+        }
+        json = out.json();
+    }
+    (json != Json::empty_object()).then_some(json)
 }
 
 /// Answers.

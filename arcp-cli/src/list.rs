@@ -221,6 +221,13 @@ pub fn json(job: &JobSummary) -> Object {
         .opt_str("owner", job.owner.as_deref())
         .opt_json("place", job.place.and_then(|place| Json::from_value(&place).ok()).as_ref())
         .u64("last_event_seq", job.last_event)
+        .opt_json("lease", Some(&job.lease).filter(|lease| **lease != Json::empty_object()))
         .opt_str("trace_id", job.trace.as_deref());
+    if !job.constraints.is_none() {
+        line.raw("lease_constraints", job.constraints.to_json().as_str());
+    }
+    if !job.budget.is_empty() {
+        line.raw("budget", job.budget.to_json().as_str());
+    }
     line
 }

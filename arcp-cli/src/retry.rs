@@ -8,6 +8,7 @@ use arcp_proto::model::agent::AgentRef;
 use crate::args::{Output, Where};
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
+use crate::lease::Asked;
 use crate::list::{find, is_whole};
 use crate::runtimes::Runtime;
 use crate::state::State;
@@ -57,14 +58,16 @@ pub fn submitted(chosen: &Chosen, id: &str) -> Result<Order, Failure> {
     let key = fresh_key()?;
     if let Some(kept) = state.as_ref().and_then(|state| state.submission(id)) {
         let agent = AgentRef::parse(&kept.agent).map_err(|error| Failure::usage(error.to_string()))?;
-        return Ok(Order { agent, input: kept.input, key, max_runtime: kept.max_runtime, priority: None });
+        let (max_runtime, authority) = (kept.max_runtime, kept.authority);
+        return Ok(Order { agent, input: kept.input, key, max_runtime, authority, priority: None });
     }
     let store = state.and_then(|state| Runtime::at(&state, &chosen.target)).and_then(|runtime| runtime.store);
     let kept = store.zip(JobId::parse(id)).map(|(store, id)| lookup::job(&store, id)).transpose();
     match kept.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?.flatten() {
         Some(job) => {
-            let (agent, input) = (job.agent, Some(job.input));
-            Ok(Order { agent, input, key, max_runtime: job.max_runtime, priority: None })
+            let authority = Asked::again(&job);
+            let (agent, input, max_runtime) = (job.agent, Some(job.input), job.bounds.max_runtime);
+            Ok(Order { agent, input, key, max_runtime, authority, priority: None })
         }
         None => {
             let message = format!(

@@ -7,6 +7,7 @@ use arcp_host::sqlite::{OpenError, lookup};
 use arcp_proto::client::ResultData;
 use arcp_proto::id::{SessionId, SubscriptionId};
 use arcp_proto::json::Object;
+use arcp_proto::lease::{Lease, Pattern};
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::{Filter, Watch};
 use arcp_proto::runtime::{Record, subscription_id};
@@ -21,7 +22,7 @@ use crate::output::{self, Cell, Facts, Printing};
 use crate::retry;
 use crate::runtimes::{self, Runtime, Seen};
 use crate::state::State;
-use crate::times::local_and_age;
+use crate::times::{local, local_and_age};
 use crate::{background, values};
 
 /// Show a job, session, subscription or runtime, and say which it is.
@@ -163,12 +164,28 @@ fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {
         facts.push(("parent", Cell::from(parent.as_str())));
     }
     facts.extend(job.trace.as_ref().map(|trace| ("trace", Cell::from(trace))));
+    write_authority(&job, &mut facts);
     if let Some(input) = retry::submitted(chosen, job.job.as_str()).ok().and_then(|order| order.input) {
         facts.push(("input", Cell::from(input.as_str())));
         json.raw("input", input.as_str());
     }
     write_end_of(&client, &job, &mut facts, &mut json)?;
     Ok(Facts { id: job.job.to_string(), facts, json: json.done() })
+}
+
+/// What a job may do, and what it may spend, has spent and may still spend.
+fn write_authority(job: &JobSummary, facts: &mut KnownFacts) {
+    let lease = Lease::parse(&job.lease).unwrap_or_default();
+    for (namespace, patterns) in lease.grants() {
+        let patterns: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+        facts.push(("may", Cell::from(format!("{namespace} {}", patterns.join(" ")))));
+    }
+    facts.extend(job.constraints.expires_at.map(|at| ("lease ends", Cell::from(local(at)))));
+    for (currency, granted) in lease.budget().iter() {
+        let left = job.budget.left(currency.as_str()).unwrap_or(granted);
+        let spent = granted - left;
+        facts.push(("budget", Cell::from(format!("{granted} {currency}: {spent} spent, {left} left"))));
+    }
 }
 
 /// How a job ended, if it has.

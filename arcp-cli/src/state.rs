@@ -15,6 +15,8 @@ use arcp_proto::wire::Family;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use crate::lease::Asked;
+
 /// Submissions kept; the oldest go.
 const KEPT: usize = 1000;
 
@@ -37,6 +39,9 @@ pub struct Submission {
     /// The time limit in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime: Option<std::num::NonZeroU32>,
+    /// What the job may do, as it was asked for.
+    #[serde(default, skip_serializing_if = "Asked::is_nothing")]
+    pub authority: Asked,
     /// The session that submitted it, if it was left open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<KeptSession>,

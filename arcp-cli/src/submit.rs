@@ -15,6 +15,7 @@ use crate::args::{self, Output};
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::follow::follow;
+use crate::lease::Asked;
 use crate::list::there_is_none;
 use crate::state::{KeptSession, State, Submission};
 
@@ -22,7 +23,9 @@ use crate::state::{KeptSession, State, Submission};
 pub fn run(args: args::Submit) -> Result<Exit, Failure> {
     let input = args.input.as_deref().map(read_input).transpose()?;
     let key = args.key.map_or_else(fresh_key, Ok)?;
-    let order = Order { agent: args.agent, input, key, max_runtime: args.max_runtime, priority: args.priority };
+    let authority = args.authority.asked()?;
+    let order =
+        Order { agent: args.agent, input, key, max_runtime: args.max_runtime, authority, priority: args.priority };
     place(&order, &args.place, args.detach, args.output)
 }
 
@@ -37,6 +40,8 @@ pub struct Order {
     pub key: IdempotencyKey,
     /// Its time limit in seconds.
     pub max_runtime: Option<NonZeroU32>,
+    /// What it may do.
+    pub authority: Asked,
     /// Whether it goes before others; open family only.
     pub priority: Option<args::Priority>,
 }
@@ -60,6 +65,7 @@ pub fn place(order: &Order, place: &args::Where, detach: bool, output: Output) -
         input: order.input.clone(),
         key: order.key.clone(),
         max_runtime: order.max_runtime,
+        authority: order.authority.clone(),
         session: None,
     };
     if detach {
@@ -78,7 +84,8 @@ pub fn place(order: &Order, place: &args::Where, detach: bool, output: Output) -
 }
 
 fn submit(client: &Client, order: &Order) -> Result<Job, Failure> {
-    let request = request(order.agent.clone(), order.input.clone(), order.key.clone(), order.max_runtime);
+    let asked = order.authority.clone();
+    let request = request(order.agent.clone(), order.input.clone(), order.key.clone(), order.max_runtime, asked);
     let submitted = match order.priority {
         None => client.submit(request),
         Some(priority) => {
@@ -126,8 +133,14 @@ fn detached(job: &WireId, output: Output) -> String {
 }
 
 /// A job that is asked for.
-pub fn request(agent: AgentRef, input: Option<Json>, key: IdempotencyKey, max_runtime: Option<NonZeroU32>) -> Submit {
-    Submit { input, key: Some(key), max_runtime, ..Submit::new(agent) }
+pub fn request(
+    agent: AgentRef,
+    input: Option<Json>,
+    key: IdempotencyKey,
+    max_runtime: Option<NonZeroU32>,
+    Asked { lease_request, lease_constraints }: Asked,
+) -> Submit {
+    Submit { input, key: Some(key), max_runtime, lease_request, lease_constraints, ..Submit::new(agent) }
 }
 
 /// An input as it is given: JSON, a file, or stdin.

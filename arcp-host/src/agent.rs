@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::{Json, JsonError};
+use arcp_proto::lease::{Amount, Currency, Namespace};
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, ChunkData, Input, Remaining};
 use serde::Serialize;
@@ -143,6 +144,12 @@ impl From<CallError> for AgentError {
         }
     }
 }
+
+/// A price that was taken out of a budget, until it is said what something cost.
+/// One that is dropped counts as spent.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "say with `Context::cost` what it cost in the end"]
+pub struct Reservation(u64);
 
 /// How serious a log event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,6 +381,61 @@ impl Context {
     /// [`Stopped`] as soon as the job is told to stop.
     pub fn ask_remaining(&self) -> Result<Remaining, Stopped> {
         remaining_of(self.ask(AgentCall::Remaining)?)
+    }
+
+    /// Asks whether it may do something, before it does it: `operation` on `target`,
+    /// such as `fs.read` on `/work/notes.txt`. Gives the pattern of the job's lease
+    /// that allows it.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] with `LEASE_EXPIRED`, `BUDGET_EXHAUSTED` or
+    /// `PERMISSION_DENIED`, and the job goes on, but for the first of them;
+    /// [`CallError::Stopped`] as soon as the job is told to stop.
+    pub fn authorize(&self, operation: &Namespace, target: &str) -> Result<String, CallError> {
+        allowed(self, operation, target, Vec::new()).map(|(pattern, _)| pattern)
+    }
+
+    /// The same for something that costs: the price is taken out of the job's budget
+    /// at once, until [`cost`](Self::cost) says with what this gives what it cost
+    /// in the end. `None`: that currency is not bounded.
+    ///
+    /// # Errors
+    ///
+    /// As [`authorize`](Self::authorize), and `BUDGET_EXHAUSTED` if less is left.
+    pub fn reserve(
+        &self,
+        operation: &Namespace,
+        target: &str,
+        (currency, price): (&Currency, Amount),
+    ) -> Result<Option<Reservation>, CallError> {
+        let price = vec![format!("{currency}:{price}")];
+        allowed(self, operation, target, price).map(|(_, reservation)| reservation.map(Reservation))
+    }
+
+    /// Calls a tool, if the job's lease allows that: everybody who may see it is
+    /// shown the call, and also that it is not allowed, as the error of the tool.
+    ///
+    /// # Errors
+    ///
+    /// As [`authorize`](Self::authorize).
+    pub fn call_tool(&self, tool: &str, call_id: &str, args: &Json) -> Result<(), CallError> {
+        self.taken(says::tool_call(tool, call_id, args)).map(drop)
+    }
+
+    /// Something has cost so much: `name` begins with `cost.`. A budget in that
+    /// currency has so much less left, also below zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn cost(
+        &self,
+        name: &str,
+        (currency, amount): (&Currency, Amount),
+        reserved: Option<Reservation>,
+    ) -> Result<(), Stopped> {
+        self.call(says::cost(name, currency, amount, reserved.map(|Reservation(number)| number)))
     }
 
     /// A piece of the result, as text. It may be cut further, never inside a
@@ -636,7 +698,22 @@ fn event_of(reply: AgentReply) -> Result<u64, CallError> {
     match reply {
         AgentReply::Taken { event } => Ok(event.unwrap_or(0)),
         AgentReply::Refused(error) => Err(CallError::Refused(error)),
-        AgentReply::Remaining(_) | AgentReply::Stopped => Err(CallError::Stopped(Stopped)),
+        AgentReply::Remaining(_) | AgentReply::Allowed { .. } | AgentReply::Stopped => Err(Stopped.into()),
+    }
+}
+
+/// The pattern that allows something, and under what its price is reserved.
+fn allowed(
+    job: &Context,
+    operation: &Namespace,
+    target: &str,
+    price: Vec<String>,
+) -> Result<(String, Option<u64>), CallError> {
+    let operation = operation.as_str().to_string();
+    match job.ask(AgentCall::Authorize { operation, target: target.to_string(), price })? {
+        AgentReply::Allowed { pattern, reservation } => Ok((pattern, reservation)),
+        AgentReply::Refused(error) => Err(CallError::Refused(error)),
+        AgentReply::Taken { .. } | AgentReply::Remaining(_) | AgentReply::Stopped => Err(Stopped.into()),
     }
 }
 
@@ -644,7 +721,9 @@ fn remaining_of(reply: AgentReply) -> Result<Remaining, Stopped> {
     match reply {
         AgentReply::Remaining(remaining) => Ok(remaining),
         // It is never refused for what it says, and each answer has its call's id.
-        AgentReply::Taken { .. } | AgentReply::Refused(_) | AgentReply::Stopped => Err(Stopped),
+        AgentReply::Taken { .. } | AgentReply::Allowed { .. } | AgentReply::Refused(_) | AgentReply::Stopped => {
+            Err(Stopped)
+        }
     }
 }
 

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | an event, a `result_chunk` or a `checkpoint` with an `id` | `{"id": ..., "ok": true, "event": N}` once event N of the job is durable |
 //! | the same, and the runtime refuses it | `{"id": ..., "ok": false, "error": {"code": ..., "message": ...}}`; the job goes on |
+//! | `{"kind": "authorize", "id": ..., "body": {"operation": ..., "target": ..., "price": ...}}` | `{"id": ..., "ok": true, "pattern": ..., "reservation": ...}`: its lease allows that, and a price, if it gave one, is reserved |
 //! | `{"kind": "remaining", "id": ...}` | `{"id": ..., "ok": true, "remaining": {"time_ms": ..., "calls": ..., "bytes": ...}}`: until it is made to stop, if a time is set, and what it may say until then without waiting |
 //! | any of these when the job was told to stop | the error `CANCELLED`, at once |
 //!

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Object};
+use arcp_proto::lease::Amount;
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentSpec, ChunkData};
 use serde::Deserialize;
 
-use crate::agent::{AgentError, Context, Level, Outcome, Stopped};
+use crate::agent::{AgentError, CallError, Context, Level, Outcome, Stopped};
 use crate::registry::Registry;
 
 /// The longest text or piece that is made up, in bytes.
@@ -47,6 +48,8 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("gate", None, move |job: &Context| gates.wait(job));
     registry.add_restartable("stepper", None, |job: &Context| stepper(job, false));
     registry.add("opengate", None, move |job: &Context| opened.open(job));
+    registry.add("spender", None, spender);
+    registry.add("guard", None, guard);
 }
 
 /// Lets `stepper` obey `crash_at`, which aborts the whole process at that step:
@@ -72,6 +75,97 @@ fn remembers(key: &str, known: bool, keys: usize) -> Result<(), AgentError> {
     }
     let message = format!("{KEYS} keys are in use, and none is forgotten before the runtime ends: use one of them");
     Err(AgentError::with_code(ErrorCode::ResourceExhausted, message))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Spender {
+    amounts: Vec<Json>,
+    unit: String,
+    name: String,
+    tool: String,
+    wait_ms: u64,
+    fatal: bool,
+}
+
+impl Default for Spender {
+    fn default() -> Spender {
+        Spender {
+            amounts: vec![Json::parse("0.3").unwrap_or_else(|_| Json::null()); 5],
+            unit: "USD".to_string(),
+            name: "cost.inference".to_string(),
+            tool: "demo.spend".to_string(),
+            wait_ms: 0,
+            fatal: false,
+        }
+    }
+}
+
+/// Calls a tool for each amount, if it may, and reports what that cost.
+fn spender(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Spender = job.parse()?;
+    at_most("the number of amounts", input.amounts.len() as u64, STEPS)?;
+    at_most("wait_ms", input.wait_ms, RUN_MS)?;
+    let (mut spent, mut denied) = (Amount::ZERO, Vec::new());
+    for (n, amount) in (1..).zip(&input.amounts) {
+        let call_id = format!("c{n}");
+        let cost = Amount::reported(amount.as_str()).ok_or_else(|| {
+            AgentError::with_code(ErrorCode::InvalidRequest, format!("`amounts`: {amount} is no number from zero on"))
+        })?;
+        job.sleep(Duration::from_millis(input.wait_ms))?;
+        let mut args = Object::new();
+        args.raw("amount", amount.as_str());
+        match job.call_tool(&input.tool, &call_id, &args.json()) {
+            Ok(()) => {}
+            // Whoever watches has seen the error of the call.
+            Err(CallError::Refused(error)) if !input.fatal => {
+                denied.push(error.code.to_string());
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        job.metric(&input.name, amount, Some(&input.unit))?;
+        job.tool_result(&call_id, Ok(&Json::parse(r#"{"ok":true}"#)?))?;
+        spent = spent + cost;
+    }
+    let mut result = Object::new();
+    result.raw("spent", &spent.to_string()).raw("denied", Json::from_value(&denied)?.as_str());
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Guard {
+    ops: Vec<(String, String)>,
+    charge: Vec<Json>,
+}
+
+/// What it may do, operation by operation, after it has spent something.
+fn guard(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Guard = job.parse()?;
+    at_most("the number of ops", input.ops.len() as u64, STEPS)?;
+    at_most("the number of charges", input.charge.len() as u64, STEPS)?;
+    for amount in &input.charge {
+        job.metric("cost.guard", amount, Some("USD"))?;
+    }
+    let mut verdicts = Vec::new();
+    for (operation, target) in &input.ops {
+        let verdict = match operation.parse() {
+            Ok(operation) => job.authorize(&operation, target),
+            Err(error) => {
+                let message = format!("`ops`: `{operation}`: {error}");
+                return Err(AgentError::with_code(ErrorCode::InvalidRequest, message));
+            }
+        };
+        verdicts.push(match verdict {
+            Ok(_) => "ALLOW".to_string(),
+            Err(CallError::Refused(error)) => error.code.to_string(),
+            Err(stopped) => return Err(stopped.into()),
+        });
+    }
+    let mut result = Object::new();
+    result.raw("verdicts", Json::from_value(&verdicts)?.as_str());
+    Ok(Outcome::Json(result.json()))
 }
 
 #[derive(Deserialize)]

@@ -290,6 +290,9 @@ pub struct DeliveryLimits {
     /// Calls of one agent that wait for their answer (64). Beyond: another one is
     /// not done, and the answer says so.
     pub open_calls_per_job: usize,
+    /// Prices of one job that are reserved and not settled (64). More: the agent
+    /// that asks is refused.
+    pub reservations_per_job: usize,
     /// Numbered frames an attached submitter may be behind before its agents
     /// are paced (1,024).
     pub pace_events: u64,
@@ -326,6 +329,7 @@ impl Default for DeliveryLimits {
             agent_credit: 256,
             agent_credit_bytes: 1 << 20,
             open_calls_per_job: 64,
+            reservations_per_job: 64,
             pace_events: 1024,
             pace_bytes: 2 << 20,
             load_events: 256,

@@ -54,6 +54,9 @@ const DAY_MS: u64 = 86_400_000;
 const MAX_UTC_MS: u64 = 253_402_300_799_999;
 
 impl UtcMs {
+    /// The last moment that can be written.
+    pub const MAX: UtcMs = UtcMs(MAX_UTC_MS);
+
     /// Parses an RFC 3339 timestamp with an offset; `None` if it is not one
     /// or lies outside 1970..=9999.
     pub fn parse(text: &str) -> Option<UtcMs> {

@@ -23,7 +23,8 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::{EventClass, EventKind, JobEvent, JobResult, Terminal};
 use arcp_proto::model::request::Invocation;
 use arcp_proto::runtime::{
-    AgentCall, Batch, Config, EventRecord, Input, JobRecord, Numbered, NumberedRun, Output, Record, Runtime, Transport,
+    AgentCall, Batch, Config, EventRecord, Input, JobBounds, JobRecord, Numbered, NumberedRun, Output, Record, Runtime,
+    Transport,
 };
 use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
@@ -276,7 +277,7 @@ fn restart() {
             starts: true,
             id_is_of_principal: false,
             created_at: now,
-            max_runtime: None,
+            bounds: JobBounds::default(),
             key: None,
         };
         put(&mut store, Some(Record::JobAccepted(accepted.into())));

@@ -44,6 +44,17 @@ impl Raw {
         (raw, welcome)
     }
 
+    /// Connects and opens a session whose client offers everything that bounds a
+    /// lease.
+    pub fn hello_with_leases(world: &mut World, token: &str) -> (Raw, Value) {
+        let (mut raw, mut payload) = (Raw::connect(world), hello_payload(token));
+        let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
+        features.extend(["lease_expires_at", "cost.budget", "model.use"].map(Value::from));
+        raw.send(world, "session.hello", payload);
+        let welcome = raw.expect(world, "session.welcome");
+        (raw, welcome)
+    }
+
     /// Opens a session again.
     pub fn resume(world: &mut World, token: &str, welcome: &Value, last: u64) -> Raw {
         let mut raw = Raw::connect(world);

@@ -156,6 +156,38 @@ fn a_sample_refuses_what_it_would_allocate_or_wait_for_beyond_reason() {
 }
 
 #[test]
+fn sw26_samples_spend_and_ask_within_their_lease() {
+    let mut registry = Registry::default();
+    samples::add_to(&mut registry);
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let client = server.client();
+    let run = |agent: &str, input: &str, lease: &str| {
+        let mut asked = submit(agent, input);
+        asked.lease_request = Some(Json::parse(lease).expect("JSON"));
+        let job = client.submit(asked).expect("accepted");
+        let end = job.wait().expect("an end");
+        let result = match &end.result {
+            ResultData::Inline(result) => result.as_str().to_string(),
+            _ => String::new(),
+        };
+        (result, end.terminal.error.as_ref().map(|error| error.code.clone()))
+    };
+    let demo = r#"{"tool.call":["demo.*"],"cost.budget":["USD:1"]}"#;
+    let spent = |spent: &str| (format!(r#"{{"spent":{spent},"denied":["BUDGET_EXHAUSTED"]}}"#), None);
+    // The fourth brings it to -0.2, and the fifth is not made.
+    assert_eq!(run("spender", "{}", demo), spent("1.2"));
+    assert_eq!(run("spender", r#"{"amounts":[0.5,0.5,0.5]}"#, demo), spent("1"));
+    assert_eq!(run("spender", r#"{"fatal":true}"#, demo).1, Some(ErrorCode::BudgetExhausted));
+    let other = run("spender", r#"{"amounts":[0.1]}"#, r#"{"tool.call":["search.*"]}"#);
+    assert_eq!(other.0, r#"{"spent":0,"denied":["PERMISSION_DENIED"]}"#);
+    let ops = r#"{"charge":[0.4,0.4],"ops":[["tool.call","demo.x"],["tool.call","x"],["fs.write","/a/b"],["fs.write","/a//b"]]}"#;
+    let guard = run("guard", ops, r#"{"tool.call":["demo.*"],"fs.write":["/a/**"],"cost.budget":["USD:1"]}"#);
+    assert_eq!(guard.0, r#"{"verdicts":["ALLOW","PERMISSION_DENIED","ALLOW","PERMISSION_DENIED"]}"#);
+    let poor = run("guard", r#"{"charge":[1],"ops":[["tool.call","demo.x"]]}"#, demo);
+    assert_eq!(poor.0, r#"{"verdicts":["BUDGET_EXHAUSTED"]}"#);
+}
+
+#[test]
 fn keys_that_samples_remember_have_a_bound() {
     let mut registry = Registry::default();
     samples::add_to(&mut registry);

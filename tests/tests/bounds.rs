@@ -159,7 +159,7 @@ fn who_says_more_than_its_host_takes_is_not_read_until_it_does() {
 fn leases_and_pages_have_a_bound() {
     let mut world = World::configured(12, |config| config.limits.frame.result_frame_bytes = 64 << 10);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
-    let lease = |bytes: usize| json!({"agent": "echo", "lease_request": {"tool.call": ["x".repeat(bytes)]}});
+    let lease = |bytes: usize| json!({"agent": "echo", "lease_request": {"tool.call": vec!["x".repeat(bytes / 4); 4]}});
     raw.send(&mut world, "job.submit", lease(9000));
     assert_eq!(raw.expect(&mut world, "session.error")["payload"]["code"], "INVALID_REQUEST");
     for _ in 0..12 {
@@ -319,7 +319,7 @@ fn answers_that_wait_have_a_bound() {
 fn bytes_of_answers_that_wait_have_a_bound() {
     let mut world = World::configured(62, |config| config.limits.connection.reply_bytes_per_connection = 10_000);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
-    let lease = json!({"fs.read": ["x".repeat(8000)]});
+    let lease = json!({"tool.call": ["x".repeat(4000), "y".repeat(4000)]});
     let job = raw.submit(&mut world, json!({"agent": "waiter", "lease_request": lease}))["job_id"].clone();
     world.stall(raw.conn, true);
     // The world's transport stops reading when told; this one does not.

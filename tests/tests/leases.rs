@@ -3,7 +3,11 @@
 
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Amount, Budget, Excess, Lease, Namespace, Pattern, Refused, Target};
+use arcp_proto::wire::{Compat, Profile};
+use arcp_tests::raw::{Raw, code};
+use arcp_tests::world::World;
 use globset::GlobBuilder;
+use serde_json::json;
 
 fn lease(json: &str) -> Lease {
     Lease::parse(&Json::parse(json).expect("JSON")).expect("a lease")
@@ -207,7 +211,7 @@ fn a_lease_is_within_another_only_if_all_it_means_is() {
     for (name, child, parents, within) in WITHIN {
         let one = lease(&format!("{{\"{name}\":[\"{child}\"]}}"));
         let list = parents.iter().map(|parent| format!("\"{parent}\"")).collect::<Vec<_>>().join(",");
-        let other = lease(&format!("{{\"{name}\":[{list}]}}"));
+        let other = if parents.is_empty() { Lease::default() } else { lease(&format!("{{\"{name}\":[{list}]}}")) };
         match other.covers(&one) {
             Ok(()) => assert!(within, "{child} is not within {parents:?}"),
             Err(Excess::Wider { target, .. }) => {
@@ -490,11 +494,13 @@ fn money_is_exact_and_its_grammar_strict() {
         ("1e-400", "0.000000000001"),
         ("123.4567890123456", "123.456789012346"),
         ("1e14", "100000000000000"),
+        // More than can be counted uses up any budget.
+        ("1e15", "999999999999999.999999999999"),
     ];
     for (text, amount) in costs {
         assert_eq!(Amount::reported(text).map(|amount| amount.to_string()), Some(amount.into()), "{text}");
     }
-    for bad in ["-1", "-0.1", "1e15", "1e999999999999", "NaN", "", "\"1\"", "1,5"] {
+    for bad in ["-1", "-0.1", "1e999999999999", "NaN", "", "\"1\"", "1,5"] {
         assert_eq!(Amount::reported(bad), None, "{bad}");
     }
 }
@@ -528,9 +534,127 @@ fn a_lease_is_read_shown_and_read_again() {
         (r#"{"cost.budget":["USD:x"]}"#, "USD:x"),
         (r#"{"cost.budget":["USD:999999999999999","USD:1"]}"#, "USD:1"),
         (r#"{"":["/a"]}"#, "namespace"),
+        (r#"{"fs.read":[]}"#, "no pattern"),
+        (r#"{"cost.budget":[]}"#, "no pattern"),
         (r#"[1]"#, "lease_request"),
     ] {
         let error = Lease::parse(&Json::parse(bad).expect("JSON")).expect_err(bad);
         assert!(error.to_string().contains(names), "{bad}: {error}");
     }
+}
+
+#[test]
+fn py24_py33_a_lease_is_granted_as_asked_with_its_end_and_its_budget_and_shown_so() {
+    let mut world = World::seeded(1);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"fs.read": ["/a/**"], "cost.budget": ["USD:1.50", "USD:0.5", "credits:10"]});
+    let submit = json!({
+        "agent": "waiter", "lease_request": lease, "lease_constraints": {"expires_in_s": 3600}, "idempotency_key": "k",
+    });
+    let accepted = raw.submit(&mut world, submit.clone())["payload"].clone();
+    assert_eq!(accepted["lease"], lease);
+    let ends = accepted["lease_constraints"]["expires_at"].as_str().expect("a moment").to_string();
+    assert!(ends.starts_with("2026-01-01T01:00:00."), "{ends}");
+    assert_eq!(accepted["budget"], json!({"USD": 2, "credits": 10}));
+    // Seconds count from the acceptance, and a lease is never renewed.
+    world.run_for(std::time::Duration::from_secs(20));
+    raw.take(&world);
+    let again = raw.submit(&mut world, submit)["payload"].clone();
+    for member in ["job_id", "lease", "lease_constraints", "budget"] {
+        assert_eq!(again[member], accepted[member], "{member}");
+    }
+    raw.send(&mut world, "session.list_jobs", json!({}));
+    let listed = raw.expect(&mut world, "session.jobs")["payload"]["jobs"][0].clone();
+    let (mut other, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    other.send(&mut world, "job.subscribe", json!({"job_id": accepted["job_id"]}));
+    let watched = other.expect(&mut world, "job.subscribed")["payload"].clone();
+    for shown in [listed, watched] {
+        for member in ["lease", "lease_constraints", "budget"] {
+            assert_eq!(shown[member], accepted[member], "{member}");
+        }
+    }
+    world.restores();
+    let given = world.given().count();
+    world.crash_with(given, true);
+    let (mut back, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    back.send(&mut world, "session.list_jobs", json!({}));
+    let listed = back.expect(&mut world, "session.jobs")["payload"]["jobs"][0].clone();
+    assert_eq!(
+        (&listed["lease_constraints"], &listed["budget"]),
+        (&accepted["lease_constraints"], &accepted["budget"])
+    );
+    world.finish();
+}
+
+#[test]
+fn sw54_b35_what_makes_no_sense_of_a_lease_is_refused_by_name() {
+    let mut world = World::seeded(2);
+    let (mut hello, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let (mut open, _) = Raw::open(&mut world, "tok-b");
+    for (asked, names) in [
+        (json!({"lease_request": {"fs.read": ["a/../b"]}}), "a/../b"),
+        (json!({"lease_request": {"tool.call": ["ok", "a**"]}}), "a**"),
+        (json!({"lease_request": {"cost.budget": ["USD:1e3"]}}), "USD:1e3"),
+        (json!({"lease_request": {"cost.budget": ["USD:-1"]}}), "USD:-1"),
+        (json!({"lease_request": {"fs.delete": ["/a"]}}), "fs.delete"),
+        (json!({"lease_constraints": {"expires_at": "2026-01-01T00:00:00+00:00"}}), "expires_at"),
+        (json!({"lease_constraints": {"expires_at": "2027-01-01T01:00:00+01:00"}}), "expires_at"),
+        (json!({"lease_constraints": {"expires_at": "2025-12-31T23:59:59Z"}}), "has passed"),
+        (json!({"lease_constraints": {"expires_at": "soon"}}), "expires_at"),
+        (json!({"lease_constraints": {"expires_at": 2_000_000_000}}), "expires_at"),
+        (json!({"lease_constraints": {"expires_in_s": 0}}), "expires_in_s"),
+        (json!({"lease_constraints": {"expires_in_s": -5}}), "expires_in_s"),
+        (json!({"lease_constraints": {"most_files": 3}}), "most_files"),
+    ] {
+        let mut payload = json!({"agent": "echo", "tool": "echo"});
+        payload.as_object_mut().expect("an object").extend(asked.as_object().cloned().expect("an object"));
+        hello.send(&mut world, "job.submit", payload.clone());
+        let refused = hello.expect(&mut world, "session.error");
+        assert_eq!(code(&refused), "INVALID_REQUEST", "{asked}");
+        open.send(&mut world, "tool.invoke", payload);
+        let nack = open.expect(&mut world, "nack");
+        assert_eq!(code(&nack), "INVALID_ARGUMENT", "{asked}");
+        for refused in [refused, nack] {
+            assert!(
+                refused["payload"]["message"].as_str().is_some_and(|why| why.contains(names)),
+                "{asked}: {refused}"
+            );
+        }
+    }
+    // However far away: nothing overflows, and it can be written.
+    for far in [json!({"expires_in_s": u64::MAX}), json!({"expires_at": "9999-12-31T23:59:59.999Z"})] {
+        let far = hello.submit(&mut world, json!({"agent": "echo", "lease_constraints": far}));
+        assert_eq!(far["payload"]["lease_constraints"], json!({"expires_at": "9999-12-31T23:59:59.999Z"}));
+        assert_eq!(hello.until_end(&mut world).last().expect("an end")["type"], "job.result");
+    }
+    world.finish();
+}
+
+#[test]
+fn py23_a_client_that_reads_amounts_as_texts_gets_them_so() {
+    let mut world = World::configured(3, |config| config.compat = Compat::Always(Profile::Python113));
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"cost.budget": ["USD:1.50", "EUR:2"]});
+    let accepted = raw.submit(&mut world, json!({"agent": "echo", "lease_request": lease}));
+    assert_eq!(accepted["payload"]["budget"], json!({"USD": "USD:1.5", "EUR": "EUR:2"}));
+    world.finish();
+}
+
+#[test]
+fn what_bounds_a_lease_needs_its_feature_in_hello() {
+    let mut world = World::seeded(4);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    for (asked, feature) in [
+        (json!({"lease_constraints": {"expires_in_s": 60}}), "lease_expires_at"),
+        (json!({"lease_request": {"cost.budget": ["USD:1"]}}), "cost.budget"),
+        (json!({"lease_request": {"model.use": ["m"]}}), "model.use"),
+    ] {
+        let mut payload = json!({"agent": "echo"});
+        payload.as_object_mut().expect("an object").extend(asked.as_object().cloned().expect("an object"));
+        raw.send(&mut world, "job.submit", payload);
+        let refused = raw.expect(&mut world, "session.error")["payload"].clone();
+        assert_eq!(refused["code"], "INVALID_REQUEST");
+        assert!(refused["message"].as_str().is_some_and(|why| why.contains(feature)), "{refused}");
+    }
+    world.finish();
 }

@@ -135,29 +135,41 @@ fn sw6_codes_are_those_that_the_peer_can_read() {
 }
 
 #[test]
-fn sw57_sw63_authority_is_read_in_every_spelling_and_refused_while_nothing_enforces_it() {
+fn sw57_sw63_authority_is_read_in_every_spelling() {
     let mut world = World::seeded(4);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
-    for (more, named) in [
-        (json!({"cost_budget": ["USD:1.00"]}), "cost.budget"),
-        (json!({"cost.budget": ["USD:1.00"]}), "cost.budget"),
-        (json!({"lease_request": {"cost_budget": ["USD:1.00"]}}), "cost.budget"),
-        (json!({"model_use": {"patterns": ["gpt-*"]}}), "model.use"),
-        (json!({"lease_request": {"model.use": ["gpt-*"]}}), "model.use"),
-        (json!({"lease_constraints": {"expires_at": "2030-01-01T00:00:00Z"}}), "lease_constraints"),
+    let until = json!({"expires_at": "2030-01-01T00:00:00.000Z"});
+    for (asked, lease, constraints) in [
+        (json!({"cost_budget": ["USD:1.00"]}), json!({"cost.budget": ["USD:1.00"]}), json!(null)),
+        (json!({"cost.budget": ["USD:1.00"]}), json!({"cost.budget": ["USD:1.00"]}), json!(null)),
+        (json!({"lease_request": {"cost_budget": ["USD:1"]}}), json!({"cost.budget": ["USD:1"]}), json!(null)),
+        (json!({"model_use": {"patterns": ["gpt-*"]}}), json!({"model.use": ["gpt-*"]}), json!(null)),
+        (json!({"lease_request": {"model.use": ["gpt-*"]}}), json!({"model.use": ["gpt-*"]}), json!(null)),
+        (json!({"lease_constraints": {"expires_at": "2030-01-01T00:00:00Z"}}), json!(null), until.clone()),
+        (
+            json!({"lease_request": {"model_use": ["m"], "expires_at": "2030-01-01T00:00:00Z"}}),
+            json!({"model.use": ["m"]}),
+            until.clone(),
+        ),
+        (
+            json!({"lease_request": {"fs_read": ["/data/**"], "x-vendor.a.b": ["c"]}}),
+            json!({"fs.read": ["/data/**"], "x-vendor.a.b": ["c"]}),
+            json!(null),
+        ),
     ] {
         let mut payload = json!({"tool": "echo", "arguments": {}});
-        for (name, value) in more.as_object().expect("an object") {
-            payload[name] = value.clone();
-        }
-        raw.send(&mut world, "tool.invoke", payload);
-        let nack = raw.expect(&mut world, "nack");
-        assert_eq!(code(&nack), "INVALID_ARGUMENT", "{more}");
-        assert!(nack["payload"]["message"].as_str().is_some_and(|m| m.contains(named)), "{nack}");
+        payload.as_object_mut().expect("an object").extend(asked.as_object().cloned().expect("an object"));
+        let accepted = raw.invoke(&mut world, payload);
+        let payload = &accepted["payload"];
+        assert_eq!((&payload["lease"], &payload["lease_constraints"]), (&lease, &constraints), "{asked}");
+        assert_eq!(payload["budget"], if asked.to_string().contains("cost") { json!({"USD": 1}) } else { json!(null) });
     }
-    let lease = json!({"fs_read": ["/data/**"], "x-vendor.a.b": ["c"]});
-    let accepted = raw.invoke(&mut world, json!({"tool": "echo", "arguments": {}, "lease_request": lease}));
-    assert_eq!(accepted["payload"]["lease"], json!({"fs.read": ["/data/**"], "x-vendor.a.b": ["c"]}));
+    for wrong in [json!({"cost_budget": ["USD:-1"]}), json!({"lease_constraints": {"expires_at": "2030-01-01"}})] {
+        let mut payload = json!({"tool": "echo", "arguments": {}});
+        payload.as_object_mut().expect("an object").extend(wrong.as_object().cloned().expect("an object"));
+        raw.send(&mut world, "tool.invoke", payload);
+        assert_eq!(code(&raw.expect(&mut world, "nack")), "INVALID_ARGUMENT", "{wrong}");
+    }
     world.finish();
 }
 

@@ -120,6 +120,34 @@ fn a_line_with_an_id_that_is_no_whole_call_is_refused_and_not_left_without_an_an
 }
 
 #[test]
+fn a_program_asks_what_it_may_do_and_is_told() {
+    let command = r#"read input
+        echo '{"kind":"authorize","id":1,"body":{"operation":"fs.read","target":"/a/b"}}'; read allowed
+        echo '{"kind":"authorize","id":2,"body":{"operation":"fs.read","target":"/a/../b"}}'; read denied
+        echo '{"kind":"authorize","id":3,"body":{"operation":"fs.read","target":"/a/b","price":"USD:0.6"}}'; read priced
+        echo '{"kind":"authorize","id":4,"body":{"operation":"fs.read","target":"/a/b","price":["USD:0.6"]}}'; read dear
+        echo '{"kind":"metric","id":5,"body":{"name":"cost.x","value":0.5,"unit":"USD","reservation":1}}'; read taken
+        echo '{"kind":"remaining","id":6}'; read left
+        echo '{"kind":"tool_call","id":7,"body":{"tool":"shell","call_id":"c"}}'; read shell
+        echo '{"kind":"authorize","id":8}'; read empty
+        printf '{"result":[%s,%s,%s,%s,%s,%s,%s]}\n' "$allowed" "$denied" "$priced" "$dear" "$left" "$shell" "$empty""#;
+    let mut registry = Registry::default();
+    registry.add("it", None, ProcessAgent::shell(command).answered());
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let mut asked = submit("it", "{}");
+    asked.lease_request = Some(Json::parse(r#"{"fs.read":["/a/**"],"cost.budget":["USD:1"]}"#).expect("JSON"));
+    let ran = finish(&server.client().submit(asked).expect("accepted"));
+    let answers: Value = serde_json::from_str(inline(&ran)).expect("JSON");
+    assert_eq!(answers[0], json!({"id": 1, "ok": true, "pattern": "/a/**"}));
+    assert_eq!(answers[2], json!({"id": 3, "ok": true, "pattern": "/a/**", "reservation": 1}));
+    assert_eq!(answers[4]["remaining"]["budget"], json!({"USD": 0.5}), "{answers}");
+    for (answer, code) in [(1, "PERMISSION_DENIED"), (3, "BUDGET_EXHAUSTED"), (5, "PERMISSION_DENIED")] {
+        assert_eq!((&answers[answer]["ok"], &answers[answer]["error"]["code"]), (&json!(false), &json!(code)));
+    }
+    assert_eq!(answers[6]["error"]["code"], "INVALID_REQUEST", "who asks for nothing is told so: {answers}");
+}
+
+#[test]
 fn a_program_that_reads_none_of_its_answers_is_stopped_by_a_cancel() {
     let command =
         r#"while :; do echo '{"kind":"remaining","id":"an id of some length, so that soon much is unread"}'; done"#;

@@ -6,7 +6,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId};
 use arcp_proto::json::Json;
 use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData, Input, Operator, Remaining, Wait};
-use arcp_tests::raw::Raw;
+use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -116,7 +116,7 @@ fn what_is_left_of_a_job_is_said_at_once() {
     world.run_for(Duration::from_secs(10));
     world.store.broken = true;
     let left = |reply| match reply {
-        Some(AgentReply::Remaining(Remaining { time_ms, calls, bytes })) => (time_ms, calls, bytes),
+        Some(AgentReply::Remaining(Remaining { time_ms, calls, bytes, .. })) => (time_ms, calls, bytes),
         other => panic!("{other:?}"),
     };
     assert_eq!(left(ask(&mut world, endless, 1, AgentCall::Remaining)), (None, 9, 1 << 20));
@@ -224,4 +224,293 @@ fn what_an_agent_was_told_is_kept_is_kept_whatever_happens() {
         assert!(world.started.last().is_some_and(|spec| spec.checkpoint.is_some()), "seed {seed}");
         world.finish();
     }
+}
+
+fn authorize(operation: &str, target: &str) -> AgentCall {
+    AgentCall::Authorize { operation: operation.into(), target: target.into(), price: Vec::new() }
+}
+
+fn priced(price: &str) -> AgentCall {
+    AgentCall::Authorize { operation: "tool.call".into(), target: "t".into(), price: vec![price.into()] }
+}
+
+fn cost(value: &str, unit: &str) -> AgentCall {
+    emit("metric", &format!(r#"{{"name":"cost.search","value":{value},"unit":"{unit}"}}"#))
+}
+
+fn tool_call(tool: &str) -> AgentCall {
+    emit("tool_call", &format!(r#"{{"tool":"{tool}","call_id":"c1"}}"#))
+}
+
+/// What an agent is answered, or the code of the refusal.
+fn verdict(reply: Option<AgentReply>) -> String {
+    match reply {
+        Some(AgentReply::Allowed { pattern, .. }) => pattern,
+        Some(AgentReply::Refused(error)) => error.code.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The metrics that were shown, by name and value.
+fn metrics(frames: &[Value]) -> Vec<(String, String)> {
+    let bodies = frames.iter().map(|frame| &frame["payload"]["body"]).filter(|body| body["value"].is_number());
+    bodies.map(|body| (body["name"].as_str().unwrap_or_default().to_string(), body["value"].to_string())).collect()
+}
+
+#[test]
+fn b77_rt77_an_agent_may_do_what_its_lease_says_and_nothing_else() {
+    let mut world = World::seeded(10);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"fs.read": ["/a/**"], "tool.call": ["search.*"], "model.use": ["m-*"], "x-vendor.a.b": ["c"]});
+    let job = waiter(&mut world, &mut raw, &json!({"lease_request": lease}));
+    let none = waiter(&mut world, &mut raw, &json!({}));
+    // It is said at once, whatever the store does.
+    world.store.broken = true;
+    for (n, (operation, target, said)) in (0..).zip([
+        ("fs.read", "/a/b/c", "/a/**"),
+        ("fs.read", "/a/../etc", "PERMISSION_DENIED"),
+        ("fs.read", "/b", "PERMISSION_DENIED"),
+        ("fs.write", "/a/b", "PERMISSION_DENIED"),
+        ("tool.call", "search.web", "search.*"),
+        ("tool.call", "Search.web", "PERMISSION_DENIED"),
+        ("model.use", "m-1", "m-*"),
+        ("model.use", "n-1", "PERMISSION_DENIED"),
+        ("agent.delegate", "search.web", "PERMISSION_DENIED"),
+        ("x-vendor.a.b", "c", "c"),
+        ("fs.delete", "/a/b", "INVALID_REQUEST"),
+        ("cost.budget", "USD:1", "INVALID_REQUEST"),
+        ("", "", "INVALID_REQUEST"),
+    ]) {
+        assert_eq!(verdict(ask(&mut world, job, n, authorize(operation, target))), said, "{operation} {target}");
+        let nothing = if said == "INVALID_REQUEST" { said } else { "PERMISSION_DENIED" };
+        assert_eq!(verdict(ask(&mut world, none, n, authorize(operation, target))), nothing, "without a lease");
+    }
+    world.store.broken = false;
+    world.settle();
+    world.finish();
+}
+
+#[test]
+fn b37_b38_rt57_a_job_ends_with_its_lease_wherever_it_stands() {
+    let mut world = World::configured(11, |config| {
+        config.limits.job.running_jobs = 1;
+        config.restartable_agents.insert("waiter".into());
+    });
+    let (mut raw, welcome) = Raw::hello_with_leases(&mut world, "tok-a");
+    let short = json!({"lease_constraints": {"expires_in_s": 100}});
+    let running = waiter(&mut world, &mut raw, &short);
+    let queued = waiter(&mut world, &mut raw, &short);
+    let left = ask(&mut world, running, 1, AgentCall::Remaining);
+    assert!(matches!(left, Some(AgentReply::Remaining(Remaining { time_ms: Some(99_000..=100_000), .. }))), "{left:?}");
+    world.run_for(Duration::from_secs(50));
+    // It is counted from the calendar after a restart.
+    world.crash_with(0, true);
+    let mut back = Raw::resume(&mut world, "tok-a", &welcome, 1);
+    back.expect(&mut world, "session.welcome");
+    world.run_for(Duration::from_secs(48));
+    assert!(back.take(&world).iter().all(|frame| frame["type"] != "job.error"));
+    for _ in [running, queued] {
+        let end = back.expect(&mut world, "job.error")["payload"].clone();
+        assert_eq!((&end["code"], &end["final_status"]), (&json!("LEASE_EXPIRED"), &json!("error")));
+        assert_eq!(end["retryable"], json!(false));
+    }
+    world.run_for(Duration::from_secs(10));
+    world.finish();
+}
+
+#[test]
+fn whoever_asks_by_the_calendar_after_the_end_of_its_lease_is_told_so_and_ended() {
+    let mut world = World::seeded(12);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"lease_request": {"tool.call": ["**"]}, "lease_constraints": {"expires_in_s": 3600}});
+    let (asks, tells) = (waiter(&mut world, &mut raw, &lease), waiter(&mut world, &mut raw, &lease));
+    assert_eq!(verdict(ask(&mut world, asks, 1, authorize("tool.call", "t"))), "**");
+    world.set_clock(3_600_000);
+    assert_eq!(verdict(ask(&mut world, asks, 2, authorize("tool.call", "t"))), "LEASE_EXPIRED");
+    world.input(Input::Agent { job: tells, call: tool_call("t") });
+    let frames = raw.settle(&mut world);
+    let of = |job: JobId| frames.iter().filter(move |frame| frame["job_id"] == job.to_string()).collect::<Vec<_>>();
+    assert_eq!(code(of(asks).last().expect("an end")), "LEASE_EXPIRED");
+    let told = of(tells);
+    let [call, result, end] = told.as_slice() else { panic!("{told:#?}") };
+    assert_eq!(call["payload"]["kind"], "tool_call");
+    assert_eq!(result["payload"]["body"]["call_id"], "c1", "no call is left without a result");
+    assert_eq!((&result["payload"]["body"]["error"]["code"], code(end)), (&json!("LEASE_EXPIRED"), "LEASE_EXPIRED"));
+    world.run_for(Duration::from_secs(10));
+    world.finish();
+}
+
+#[test]
+fn a_job_that_was_cancelled_before_its_lease_ended_ends_as_cancelled() {
+    let mut world = World::seeded(13);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let submit = json!({"agent": "stubborn", "lease_constraints": {"expires_in_s": 4}});
+    let job = raw.submit(&mut world, submit)["job_id"].clone();
+    world.run_for(Duration::from_secs(3));
+    raw.send(&mut world, "job.cancel", json!({"job_id": job}));
+    assert_eq!(code(raw.until_end(&mut world).last().expect("an end")), "CANCELLED");
+    world.run_for(Duration::from_secs(10));
+    world.finish();
+}
+
+#[test]
+fn b26_b27_b28_b29_b31_costs_count_exactly_and_what_comes_after_the_last_cent_is_refused() {
+    let mut world = World::seeded(14);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"tool.call": ["t"], "cost.budget": ["USD:0.3", "EUR:5"]});
+    let job = waiter(&mut world, &mut raw, &json!({"lease_request": lease}));
+    let unsaid = emit("metric", r#"{"name":"cost.usd","value":1e-07}"#);
+    let gauge = emit("metric", r#"{"name":"cost.budget.remaining","value":0.1,"unit":"USD"}"#);
+    let no_cost = emit("metric", r#"{"name":"tokens","value":5,"unit":"USD"}"#);
+    for call in [cost("0.1", "USD"), cost("0.10", "usd"), unsaid, gauge, no_cost, cost("7", "GBP"), cost("-1", "USD")] {
+        world.input(Input::Agent { job, call });
+    }
+    assert_eq!(verdict(ask(&mut world, job, 1, authorize("tool.call", "t"))), "t");
+    assert_eq!(refused(ask(&mut world, job, 2, cost("-0.1", "USD"))).0, ErrorCode::InvalidRequest);
+    assert_eq!(ask(&mut world, job, 3, cost("0.2", "USD")), None);
+    // Whatever it asks for: the money comes before the patterns.
+    assert_eq!(verdict(ask(&mut world, job, 4, authorize("tool.call", "other"))), "BUDGET_EXHAUSTED");
+    assert_eq!(verdict(ask(&mut world, job, 5, authorize("fs.read", "/a"))), "BUDGET_EXHAUSTED");
+    let frames = raw.settle(&mut world);
+    let remaining = "cost.budget.remaining";
+    let expected = [
+        ("cost.search", "0.1"),
+        (remaining, "0.2"),
+        ("cost.search", "0.10"),
+        (remaining, "0.1"),
+        ("cost.usd", "1e-07"),
+        (remaining, "0.0999999"),
+        (remaining, "0.1"),
+        ("tokens", "5"),
+        ("cost.search", "7"),
+        ("cost.search", "0.2"),
+        (remaining, "-0.1000001"),
+    ];
+    let shown = metrics(&frames);
+    let shown: Vec<(&str, &str)> = shown.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(shown, expected);
+    let warned = frames.iter().filter(|frame| frame["payload"]["kind"] == "log").count();
+    assert_eq!(warned, 1, "a negative cost that nobody asked about leaves a trace");
+    assert!(matches!(world.replies.last(), Some((_, AgentReply::Taken { event: Some(_) }))));
+    raw.send(&mut world, "session.list_jobs", json!({}));
+    let listed = raw.expect(&mut world, "session.jobs")["payload"]["jobs"][0]["budget"].clone();
+    assert_eq!(listed, json!({"USD": -0.1000001, "EUR": 5}));
+    world.finish();
+}
+
+#[test]
+fn a_price_is_reserved_until_it_is_settled() {
+    let mut world = World::configured(15, |config| config.limits.delivery.reservations_per_job = 2);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"tool.call": ["t"], "cost.budget": ["USD:1"]});
+    let job = waiter(&mut world, &mut raw, &json!({"lease_request": lease}));
+    let reserve = |world: &mut World, id, price: &str| {
+        let at_once = ask(world, job, id, priced(price));
+        world.settle();
+        match at_once.or_else(|| world.replies.last().map(|(_, reply)| reply.clone())) {
+            Some(AgentReply::Allowed { reservation, .. }) => Ok(reservation),
+            reply => Err(verdict(reply)),
+        }
+    };
+    assert_eq!(reserve(&mut world, 1, "GBP:9"), Ok(Some(1)), "what is not bounded takes nothing");
+    assert_eq!(reserve(&mut world, 2, "USD:0.7"), Ok(Some(2)));
+    assert_eq!(reserve(&mut world, 3, "USD:0.1"), Err("RESOURCE_EXHAUSTED".into()));
+    let settle = |number: u64, value: &str| {
+        emit("metric", &format!(r#"{{"name":"cost.t","value":{value},"unit":"USD","reservation":{number}}}"#))
+    };
+    world.input(Input::Agent { job, call: settle(1, "0") });
+    assert_eq!(reserve(&mut world, 4, "USD:0.4"), Err("BUDGET_EXHAUSTED".into()), "0.3 are left");
+    assert_eq!(reserve(&mut world, 5, "USD:0.3"), Ok(Some(3)));
+    assert_eq!(reserve(&mut world, 6, "x"), Err("INVALID_REQUEST".into()));
+    assert_eq!(verdict(ask(&mut world, job, 7, authorize("tool.call", "t"))), "BUDGET_EXHAUSTED", "all is reserved");
+    for (number, value) in [(2, "0.25"), (2, "0.25"), (3, "0.1")] {
+        world.input(Input::Agent { job, call: settle(number, value) });
+    }
+    let shown = metrics(&raw.settle(&mut world));
+    let left: Vec<&str> =
+        shown.iter().filter(|(name, _)| name.ends_with("remaining")).map(|(_, v)| v.as_str()).collect();
+    assert_eq!(left, ["0.3", "0.45", "0.2", "0.4"], "each is settled once");
+    world.finish();
+}
+
+#[test]
+fn what_was_spent_before_a_crash_stays_spent() {
+    for seed in 0..10 {
+        let mut world = World::configured(seed, |config| {
+            config.restartable_agents.insert("waiter".into());
+            config.limits.history.job_events = 16;
+        });
+        let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+        let lease = json!({"tool.call": ["t"], "cost.budget": ["USD:1"]});
+        let job = waiter(&mut world, &mut raw, &json!({"lease_request": lease}));
+        for n in 0..20 {
+            world.input(Input::Agent { job, call: cost("0.01", "USD") });
+            assert!(n > 0 || ask(&mut world, job, 1, priced("USD:0.5")).is_none());
+            world.settle();
+        }
+        world.restores();
+        let kept = world.given().count();
+        world.crash_with(kept, seed % 2 == 0);
+        world.settle();
+        let left = |world: &mut World| match ask(world, job, 1, AgentCall::Remaining) {
+            Some(AgentReply::Remaining(left)) => left.budget.left("USD").expect("bounded").to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(left(&mut world), "0.3", "seed {seed}: what nobody can settle any more is spent");
+        world.input(Input::Agent { job, call: cost("0.3", "USD") });
+        assert_eq!(verdict(ask(&mut world, job, 2, authorize("tool.call", "t"))), "BUDGET_EXHAUSTED");
+        world.settle();
+        world.input(Input::Operator(Operator::CancelJob { job, reason: None }));
+        world.run_for(Duration::from_secs(10));
+        world.restores();
+        world.finish();
+    }
+}
+
+#[test]
+fn a_hard_budget_ends_the_job_of_who_does_not_ask() {
+    let mut world = World::seeded(16);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let submit = json!({
+        "lease_request": {"cost.budget": ["USD:1"]}, "lease_constraints": {"x-vendor.arcp.budget_hard": true},
+    });
+    let job = waiter(&mut world, &mut raw, &submit);
+    world.input(Input::Agent { job, call: cost("0.999999999999", "USD") });
+    world.settle();
+    assert!(world.runtime().stats().running_agents == 1 && world.replies.is_empty());
+    world.input(Input::Agent { job, call: cost("0.0000000000001", "USD") });
+    let frames = raw.until_end(&mut world);
+    assert_eq!(code(frames.last().expect("an end")), "BUDGET_EXHAUSTED");
+    let before = &frames[frames.len() - 2]["payload"]["body"];
+    assert_eq!((&before["name"], &before["value"]), (&json!("cost.budget.remaining"), &json!(0)));
+    world.run_for(Duration::from_secs(10));
+    world.finish();
+}
+
+#[test]
+fn a_tool_that_the_lease_does_not_allow_has_failed_for_everybody_to_see() {
+    let mut world = World::seeded(17);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw, &json!({"lease_request": {"tool.call": ["search.*"]}}));
+    let none = waiter(&mut world, &mut raw, &json!({}));
+    let kinds = |frames: Vec<Value>| {
+        let kind = |frame: &Value| frame["payload"]["kind"].as_str().unwrap_or_default().to_string();
+        frames.iter().map(kind).collect::<Vec<_>>()
+    };
+    world.input(Input::Agent { job, call: tool_call("search.web") });
+    world.input(Input::Agent { job, call: tool_call("shell") });
+    world.input(Input::Agent { job, call: emit("delegate", r#"{"agent":"echo","delegate_id":"d1"}"#) });
+    let frames = raw.settle(&mut world);
+    assert_eq!(frames[2]["payload"]["body"]["error"]["code"], "PERMISSION_DENIED");
+    assert_eq!(frames[4]["payload"]["body"]["call_id"], "d1");
+    assert_eq!(kinds(frames), ["tool_call", "tool_call", "tool_result", "delegate", "tool_result"]);
+    assert_eq!(verdict(ask(&mut world, job, 1, tool_call("shell"))), "PERMISSION_DENIED");
+    assert_eq!(ask(&mut world, job, 2, tool_call("search.x")), None);
+    assert_eq!(kinds(raw.settle(&mut world)), ["tool_call", "tool_result", "tool_call"]);
+    // Who was given no lease is told so if it asks, and is not accused if it does not.
+    world.input(Input::Agent { job: none, call: tool_call("shell") });
+    assert_eq!(kinds(raw.settle(&mut world)), ["tool_call"]);
+    assert_eq!(verdict(ask(&mut world, none, 1, tool_call("shell"))), "PERMISSION_DENIED");
+    assert_eq!(kinds(raw.settle(&mut world)), ["tool_call", "tool_result"]);
+    world.finish();
 }

@@ -127,6 +127,7 @@ fn a_file_of_the_first_layout_is_brought_to_this_one() {
         Record::JobHistory { .. }
         | Record::Released { .. }
         | Record::HistoryTrimmed { .. }
+        | Record::BudgetLeft { .. }
         | Record::Unsubscribed { .. } => Vec::new(),
         record => vec![record],
     });

@@ -1,6 +1,7 @@
 //! What agents say, as calls.
 
 use arcp_proto::json::{Json, Object};
+use arcp_proto::lease::{Amount, Currency};
 use arcp_proto::runtime::AgentCall;
 
 use super::Level;
@@ -36,6 +37,15 @@ pub(super) fn progress(current: u64, total: Option<u64>, units: Option<&str>) ->
 pub(super) fn metric(name: &str, value: &Json, unit: Option<&str>) -> AgentCall {
     let mut body = Object::new();
     body.str("name", name).raw("value", value.as_str()).opt_str("unit", unit);
+    event("metric", body.json())
+}
+
+pub(super) fn cost(name: &str, currency: &Currency, amount: Amount, reservation: Option<u64>) -> AgentCall {
+    let mut body = Object::new();
+    body.str("name", name).raw("value", &amount.to_string()).str("unit", currency.as_str());
+    if let Some(number) = reservation {
+        body.u64("reservation", number);
+    }
     event("metric", body.json())
 }
 

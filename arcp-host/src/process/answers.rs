@@ -38,7 +38,16 @@ impl Answers {
                         out.u64("time_ms", time_ms);
                     }
                     out.u64("calls", u64::from(left.calls)).u64("bytes", left.bytes);
+                    if !left.budget.is_empty() {
+                        out.raw("budget", left.budget.to_json().as_str());
+                    }
                 });
+            }
+            Ok(AgentReply::Allowed { pattern, reservation }) => {
+                line.bool("ok", true).str("pattern", &pattern);
+                if let Some(number) = reservation {
+                    line.u64("reservation", number);
+                }
             }
             Ok(AgentReply::Refused(error)) => write_error(&mut line, &error),
             Ok(AgentReply::Stopped) | Err(Stopped) => {

@@ -121,6 +121,9 @@ impl Said {
                 Ok(())
             }
             (Some(kind), _) if kind == "remaining" && asked.is_some() => self.call(job, asked, AgentCall::Remaining),
+            (Some(kind), body) if kind == "authorize" && asked.is_some() => {
+                self.call(job, asked, authorize(&body.unwrap_or_else(Json::empty_object)))
+            }
             (Some(kind), body) if kind == "result_chunk" => {
                 match body.as_ref().ok_or("`body` is missing").and_then(piece) {
                     Ok(piece) => {
@@ -227,6 +230,18 @@ fn piece(body: &Json) -> Result<AgentCall, &'static str> {
         Some(_) => return Err("`encoding` must be `utf8` or `base64`"),
     };
     Ok(AgentCall::Chunk { data, more: members.get("more") != Some("false") })
+}
+
+/// What is missing in it is refused by name.
+fn authorize(body: &Json) -> AgentCall {
+    let members = body.members().unwrap_or_default();
+    let text = |name: &str| members.get_str(name).unwrap_or_default();
+    let price = members.get("price").map_or_else(Vec::new, |price| {
+        serde_json::from_str(price)
+            .or_else(|_| serde_json::from_str(price).map(|one| vec![one]))
+            .unwrap_or_else(|_| vec![price.to_string()])
+    });
+    AgentCall::Authorize { operation: text("operation"), target: text("target"), price }
 }
 
 fn checkpoint(body: &Json) -> Option<AgentCall> {

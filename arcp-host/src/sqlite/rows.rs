@@ -107,6 +107,7 @@ impl Rows {
             | Record::Checkpointed { .. }
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
+            | Record::BudgetLeft { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Subscribed { .. }
@@ -198,6 +199,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         Record::Released { .. } => Some(2),
         Record::Checkpointed { .. } => Some(3),
         Record::HistoryTrimmed { .. } => Some(4),
+        Record::BudgetLeft { .. } => Some(6),
         Record::Unsubscribed { .. } if record.undoes().is_some() => Some(5),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }

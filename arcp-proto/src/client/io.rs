@@ -49,6 +49,9 @@ impl ClientConfig {
             client: ClientInfo { name: name.into(), version: version.into() },
             credential,
             features: Features::new(&[
+                Feature::LeaseExpiresAt,
+                Feature::CostBudget,
+                Feature::ModelUse,
                 Feature::Heartbeat,
                 Feature::Ack,
                 Feature::ListJobs,

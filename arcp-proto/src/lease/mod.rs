@@ -18,6 +18,7 @@
 //! ```
 
 mod automaton;
+mod constraints;
 mod money;
 mod namespace;
 mod pattern;
@@ -28,6 +29,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use automaton::{Containment, Fuel};
+pub use constraints::Constraints;
 pub use money::{Amount, Budget, Currency};
 pub use namespace::Namespace;
 pub use pattern::Pattern;
@@ -83,6 +85,9 @@ impl Lease {
             let shown: String = name.chars().take(64).collect();
             let patterns: Vec<String> = serde_json::from_str(list)
                 .map_err(|_| invalid(alloc::format!("`{shown}` must be a list of strings")))?;
+            if patterns.is_empty() {
+                return Err(invalid(alloc::format!("`{shown}` has no pattern: leave it out, or say what it grants")));
+            }
             if name == "cost.budget" {
                 lease.budget = Budget::parse(patterns.iter().map(String::as_str))?;
                 continue;

@@ -5,7 +5,10 @@ use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::error::{ParseError, Violation};
+use crate::json::{Json, Object};
 
 /// Digits behind the point.
 const SCALE: u32 = 12;
@@ -15,8 +18,17 @@ const WHOLE: usize = 15;
 
 /// What is counted: `USD`, `EUR`, `credits`, or a word of the runtime's own: 1 to
 /// 16 letters, digits, `-` and `_`, a letter first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Currency(String);
+
+impl TryFrom<String> for Currency {
+    type Error = ParseError;
+
+    fn try_from(text: String) -> Result<Currency, ParseError> {
+        text.parse()
+    }
+}
 
 impl Currency {
     /// As it is written.
@@ -60,9 +72,10 @@ impl Amount {
     /// The most that can be written.
     const MOST: Amount = Amount(10_i128.pow(WHOLE as u32 + SCALE) - 1);
 
-    /// A cost as an agent reports it: any JSON number from zero on. Published
-    /// clients write `1e-07`. What is finer than we count is rounded up, against
-    /// the spender.
+    /// A cost as an agent reports it: any JSON number from zero on, of at most 64
+    /// characters. Published clients write `1e-07`. What is finer than we count is
+    /// rounded up, against the spender; what is more than we can count is the most
+    /// that we can.
     pub fn reported(number: &str) -> Option<Amount> {
         let (mantissa, exponent) = match number.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -82,7 +95,7 @@ impl Amount {
         let shift = i64::from(exponent) + i64::from(SCALE) - fraction.len() as i64;
         let length = digits.len() as i64 + shift;
         if length > WHOLE as i64 + i64::from(SCALE) {
-            return None;
+            return Some(Amount::MOST);
         }
         if length <= 0 {
             return Some(Amount(1));
@@ -92,6 +105,14 @@ impl Amount {
         let rounded = i128::from(digits[kept..].bytes().any(|c| c != b'0'));
         let zeros = u32::try_from(length as usize - kept).ok()?;
         Some(Amount(units * 10_i128.pow(zeros) + rounded))
+    }
+
+    /// An amount as it is shown, which may be below zero.
+    fn told(text: &str) -> Option<Amount> {
+        match text.strip_prefix('-') {
+            Some(below) => Amount::reported(below).map(|amount| Amount::ZERO - amount),
+            None => Amount::reported(text),
+        }
     }
 
     /// Whether nothing is left.
@@ -153,9 +174,23 @@ impl FromStr for Amount {
     }
 }
 
+/// Stored as the text that it is shown as.
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Amount, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Amount::told(&text).ok_or_else(|| serde::de::Error::custom("not an amount"))
+    }
+}
+
 /// What a job may still spend, by currency. A currency that is not in it is not
 /// bounded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget(BTreeMap<Currency, Amount>);
 
 impl Budget {
@@ -181,6 +216,27 @@ impl Budget {
             }
         }
         Ok(budget)
+    }
+
+    /// What a runtime says is granted or left: numbers, or texts such as `5.00` and
+    /// `USD:5.00`. What cannot be read is left out.
+    pub fn told(json: &Json) -> Budget {
+        let members = json.members().unwrap_or_default();
+        let entries = members.0.iter().filter_map(|(name, value)| {
+            let text = serde_json::from_str::<String>(value).unwrap_or_else(|_| (*value).into());
+            let amount = text.rsplit_once(':').map_or(text.as_str(), |(_, amount)| amount);
+            Some((name.parse().ok()?, Amount::told(amount)?))
+        });
+        Budget(entries.collect())
+    }
+
+    /// As 1.1 §7.1 shows it: an object of numbers.
+    pub fn to_json(&self) -> Json {
+        let mut out = Object::new();
+        for (currency, amount) in self.iter() {
+            out.raw(currency.as_str(), &alloc::format!("{amount}"));
+        }
+        out.json()
     }
 
     /// What both allow, added: at most what can be written.

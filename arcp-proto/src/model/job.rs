@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ParseError;
 use crate::id::WireId;
 use crate::json::Json;
+use crate::lease::{Budget, Constraints};
 use crate::time::UtcMs;
 
 /// Where a job stands.
@@ -109,6 +110,10 @@ pub struct JobSummary {
     pub status: Option<JobStatus>,
     /// The lease as granted; `{}` when none.
     pub lease: Json,
+    /// Its bounds.
+    pub constraints: Constraints,
+    /// What the job may still spend.
+    pub budget: Budget,
     /// The job that delegated it.
     pub parent: Option<WireId>,
     /// When it was accepted.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::Json;
+use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
 use crate::model::feature::Features;
 use crate::model::job::{JobStatus, JobSummary};
@@ -446,6 +447,10 @@ pub struct Accepted {
     pub agent: String,
     /// The lease granted; `{}` when none.
     pub lease: Json,
+    /// Its bounds.
+    pub constraints: Constraints,
+    /// What the job may spend.
+    pub budget: Budget,
     /// Its trace.
     pub trace: Option<String>,
     /// When it was accepted.
@@ -465,6 +470,10 @@ pub struct Watching {
     pub agent: String,
     /// The lease granted; `{}` when none.
     pub lease: Json,
+    /// Its bounds.
+    pub constraints: Constraints,
+    /// What the job may still spend.
+    pub budget: Budget,
     /// The job that delegated it.
     pub parent: Option<WireId>,
     /// Its trace.

@@ -176,6 +176,9 @@ impl Config {
     pub(super) fn features(&self) -> Features {
         let all = Features::new(&[
             Feature::Ack,
+            Feature::LeaseExpiresAt,
+            Feature::CostBudget,
+            Feature::ModelUse,
             Feature::ListJobs,
             Feature::WatchJobs,
             Feature::Progress,

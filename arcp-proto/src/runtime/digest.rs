@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use sha2::{Digest as _, Sha256};
 
 use super::delivery::{Delivery, IndexEntry};
-use super::job::{End, Job, JobSpec, JobState, Jobs};
+use super::job::{End, Job, JobSpec, JobState, Jobs, lease};
 use super::session::{Executed, Outcome, Session, Sessions};
 use crate::id::{JobId, LogPos, SessionId, WireId};
 
@@ -116,16 +116,17 @@ impl Parts<'_> {
     }
 
     fn digest_job(&self, digest: &mut Digest, id: JobId, job: &Job) {
-        let JobSpec { principal, agent, lease, trace, created_at, max_runtime, key, .. } = job.spec();
+        let JobSpec { principal, agent, lease, trace, created_at, bounds, key, .. } = job.spec();
         let (submitter, accepted_at) = (job.submitter(), job.accepted_at());
         let key = key.map(|key| hex(&key.digest));
         let made = format!(
-            "{principal} {agent} {} {trace} {created_at} {max_runtime:?} {key:?} {submitter} {accepted_at:?} {:?} {:?}",
+            "{principal} {agent} {} {trace} {created_at} {bounds:?} {key:?} {submitter} {accepted_at:?} {:?} {:?}",
             lease.as_str(),
             job.spec().invocation.priority,
             job.spec().invocation.span,
         );
         digest.fact(format!("{id}"), made);
+        digest.fact(format!("{id} budget"), format!("{:?}", lease::budget(job)));
         let (started_at, restarts) = job.starts();
         let goes_on = match job.state() {
             JobState::Accepting | JobState::Queued if started_at.is_none() => "waits".to_string(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::entropy::Seeds;
 use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::json::Json;
+use crate::lease::Budget;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::event::JobError;
 use crate::model::job::FinalStatus;
@@ -22,7 +23,7 @@ use crate::wire::envelope::Header;
 use crate::wire::{self, Family};
 
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
-pub use super::records::{EventRecord, JobRecord, KeyRecord, Record};
+pub use super::records::{EventRecord, JobBounds, JobRecord, KeyRecord, Record};
 pub use super::timers::Timer;
 
 /// Something that happened outside.
@@ -379,6 +380,16 @@ pub enum AgentCall {
     },
     /// It asks what is left of its job. Without an id nothing follows from it.
     Remaining,
+    /// It asks whether it may do something. Without an id nothing follows from it.
+    Authorize {
+        /// What it does: a [`Namespace`](crate::lease::Namespace).
+        operation: String,
+        /// What it does it to.
+        target: String,
+        /// What that will cost, such as `USD:0.05`: it is reserved.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        price: Vec<String>,
+    },
     /// It is alive. Costs no credit: one that waits to be handed over says as
     /// much as several, so a driver holds no more than one of a job.
     #[serde(alias = "Beat")]
@@ -393,6 +404,9 @@ impl AgentCall {
             AgentCall::Chunk { data: ChunkData::Text(text), .. } => text.len(),
             AgentCall::Chunk { data: ChunkData::Binary(bytes), .. } => bytes.len(),
             AgentCall::Checkpoint { state, .. } => state.len(),
+            AgentCall::Authorize { operation, target, price } => {
+                operation.len() + target.len() + price.iter().map(String::len).sum::<usize>()
+            }
             AgentCall::Remaining | AgentCall::Heartbeat => 0,
         };
         bytes as u64
@@ -415,18 +429,28 @@ pub enum AgentReply {
     /// The job was told to stop before there was an answer, or is over: nobody
     /// says any more whether it was done.
     Stopped,
+    /// It may do what it asked for.
+    Allowed {
+        /// The pattern of its lease that says so.
+        pattern: String,
+        /// What its price was reserved under, if it gave one and that is bounded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reservation: Option<u64>,
+    },
 }
 
 /// What is left of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remaining {
-    /// Milliseconds until its agent is made to stop, by its time limit or because
-    /// it was cancelled; `None`: no time is set.
+    /// Milliseconds until its agent is made to stop; `None`: no time is set.
     pub time_ms: Option<u64>,
     /// Calls that its agent may make before it gets more credit.
     pub calls: u32,
     /// Bytes of them.
     pub bytes: u64,
+    /// What it may still spend, of each currency that is bounded.
+    #[serde(default, skip_serializing_if = "Budget::is_empty")]
+    pub budget: Budget,
 }
 
 /// A piece of a result.

@@ -11,7 +11,7 @@ use sha2::Sha256;
 use ulid::Ulid;
 
 use super::context::Context;
-use super::job::{Job, Jobs};
+use super::job::{Job, Jobs, lease};
 use super::session::Session;
 use super::{Runtime, authority};
 use crate::error::Violation;
@@ -145,6 +145,8 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
         agent: job.spec().agent.to_string(),
         status: Some(job.status()),
         lease: job.spec().lease.clone(),
+        constraints: job.spec().bounds.constraints,
+        budget: lease::budget_left(job),
         parent: None,
         created_at: Some(job.spec().created_at),
         trace: Some(job.spec().trace.clone()),

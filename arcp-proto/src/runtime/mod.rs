@@ -28,7 +28,7 @@ pub use digest::Digest;
 pub use edge::{Edge, EdgeOutput};
 pub use io::{
     AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, Batch, ChunkData, CloseReason, Credit, Deadline,
-    EventRecord, HandOver, Input, InputFault, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered,
+    EventRecord, HandOver, Input, InputFault, JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered,
     NumberedRun, Operator, Output, Record, Remaining, Shown, Timer, Transport, Verdict,
 };
 
@@ -262,6 +262,7 @@ impl Runtime {
                 Timer::CancelGrace(job) => self.jobs.on_cancel_grace_over(&mut self.ctx, job),
                 Timer::Retention(job) => self.retention().on_over(job),
                 Timer::EndMissed(job) => self.retention().on_end_missed(job),
+                Timer::LeaseExpiry(job) => job::lease::expire(&mut self.jobs, &mut self.ctx, job),
                 Timer::Purge(job) => self.retention().on_purge(job),
                 Timer::Arrived(session) => self.delivery.feeds.on_arrived(&mut self.ctx, &self.jobs, session),
                 Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),

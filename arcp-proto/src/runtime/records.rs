@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::numbered::Numbered;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
+use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventClass, JobEvent};
 use crate::model::request::{Filter, Invocation};
@@ -103,6 +104,15 @@ pub enum Record {
         job: JobId,
         /// Why, in the words of who asked.
         reason: Option<String>,
+    },
+    /// What a job may still spend, with what is reserved taken out. The latest one
+    /// counts; without any, all that its lease grants is left.
+    BudgetLeft {
+        /// The job.
+        job: JobId,
+        /// What is left of each currency that is bounded; below zero, what was
+        /// spent beyond it.
+        left: Budget,
     },
     /// A session gets new events of a job.
     Joined {
@@ -213,6 +223,7 @@ impl Record {
             | Record::Checkpointed { job, .. }
             | Record::JobRestarted { job }
             | Record::CancelAsked { job, .. }
+            | Record::BudgetLeft { job, .. }
             | Record::Joined { job, .. }
             | Record::Left { job, .. }
             | Record::JobForgotten { job } => Some(*job),
@@ -247,6 +258,7 @@ impl Record {
             | Record::Checkpointed { .. }
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
+            | Record::BudgetLeft { .. }
             | Record::KeyKept { .. }
             | Record::KeysExpired { .. }
             | Record::JobForgotten { .. } => None,
@@ -269,6 +281,9 @@ impl Record {
                 Record::JobEvent { event, .. } => event.event.weight(),
                 Record::JobHistory { classes, .. } => size_of_val(classes.as_slice()),
                 Record::Checkpointed { state, .. } => state.len(),
+                Record::BudgetLeft { left, .. } => {
+                    left.iter().map(|(currency, _)| FIXED + currency.as_str().len()).sum()
+                }
                 Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),
                 Record::Numbered { run: Numbered::Local { frame, .. }, .. } => {
                     frame.about().map_or(0, |about| about.trace.len())
@@ -318,6 +333,7 @@ impl Record {
             | Record::Checkpointed { .. }
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
+            | Record::BudgetLeft { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Numbered { run: Numbered::Events(_), .. }
@@ -384,10 +400,21 @@ pub struct JobRecord {
     pub starts: bool,
     /// When it was accepted.
     pub created_at: UtcMs,
-    /// Its time limit in seconds.
-    pub max_runtime: Option<NonZeroU32>,
+    /// What bounds it.
+    #[serde(flatten)]
+    pub bounds: JobBounds,
     /// The key it claims.
     pub key: Option<KeyRecord>,
+}
+
+/// What bounds a job, fixed when it is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobBounds {
+    /// Its time limit in seconds.
+    pub max_runtime: Option<NonZeroU32>,
+    /// When its lease ends, and what ends with a budget.
+    #[serde(default, skip_serializing_if = "Constraints::is_none")]
+    pub constraints: Constraints,
 }
 
 /// An event of a job as it is kept.

@@ -48,6 +48,8 @@ pub enum Timer {
     StoreRetry,
     /// Nobody resumes to what it missed of an ended job any more.
     EndMissed(JobId),
+    /// The lease of a job ends.
+    LeaseExpiry(JobId),
 }
 
 impl Timer {
@@ -65,6 +67,7 @@ impl Timer {
             | Timer::AgentSilence(_)
             | Timer::MaxRuntime(_)
             | Timer::CancelGrace(_)
+            | Timer::LeaseExpiry(_)
             | Timer::Read(_) => true,
             Timer::Hold(_)
             | Timer::Pace(_)

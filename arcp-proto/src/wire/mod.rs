@@ -195,6 +195,16 @@ impl View {
         }
     }
 
+    /// Bounds of a lease that it may ask for. The open family negotiates none of
+    /// them.
+    pub(crate) fn lease_features(&self) -> Features {
+        const ALL: Features = Features::of(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
+        match self.family {
+            Family::Hello => self.features.and(ALL),
+            Family::Open => ALL,
+        }
+    }
+
     /// Whether a reply is one of the session's numbered frames.
     pub(crate) fn numbers(&self, reply: &Reply) -> bool {
         self.family == Family::Open && matches!(reply, Reply::Command(CommandReply::Accepted(_)))

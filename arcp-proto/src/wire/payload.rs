@@ -14,6 +14,7 @@ use super::shared::DETAILS;
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
+use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
 use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
 use crate::model::job::{JobStatus, JobSummary};
@@ -194,6 +195,8 @@ impl Payload<'_, '_> {
             agent: self.string(&["agent"]).unwrap_or_default(),
             status: self.status(&["status"]),
             lease: self.lease(),
+            constraints: Constraints::told(&self.object("lease_constraints")),
+            budget: Budget::told(&self.object("budget")),
             parent: self.id(&["parent_job_id"]),
             created_at: self.time(&["created_at", "submitted_at"]),
             trace: self.string(&["trace_id"]),
@@ -214,6 +217,8 @@ impl Payload<'_, '_> {
             job: self.job()?,
             agent: self.string(&["agent"]).unwrap_or_default(),
             lease: self.lease(),
+            constraints: Constraints::told(&self.object("lease_constraints")),
+            budget: Budget::told(&self.object("budget")),
             trace: self.trace(),
             accepted_at: self.time(&["accepted_at"]).unwrap_or(self.now),
         })
@@ -231,6 +236,8 @@ impl Payload<'_, '_> {
             status: self.status(&["current_status"]),
             agent: self.string(&["agent"]).unwrap_or_default(),
             lease: self.lease(),
+            constraints: Constraints::told(&self.object("lease_constraints")),
+            budget: Budget::told(&self.object("budget")),
             parent: self.id(&["parent_job_id"]),
             trace: self.trace(),
             from: self.u64(&["subscribed_from"]).unwrap_or(0),

@@ -358,6 +358,11 @@ impl Profile {
         self != Profile::Ruby1
     }
 
+    /// Amounts are texts such as `USD:5`, where others read numbers.
+    pub(crate) fn reads_budgets_as_text(self) -> bool {
+        self == Profile::Python113
+    }
+
     /// The end of a listing is said with `null`.
     pub(crate) fn reads_null_cursor(self) -> bool {
         self != Profile::JavaFSharp

@@ -12,6 +12,7 @@ use super::*;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId};
 use crate::json::Json;
+use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::reply::{
@@ -251,6 +252,8 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             job,
             agent: text(),
             lease,
+            constraints: Constraints { expires_at: Some(AT), budget_is_hard: true },
+            budget: Budget::parse(["USD:1.50"]).expect("a budget"),
             trace: None,
             accepted_at: AT,
         })),
@@ -266,6 +269,8 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             status: None,
             agent: text(),
             lease,
+            constraints: Constraints { expires_at: Some(AT), budget_is_hard: true },
+            budget: Budget::parse(["USD:1.50"]).expect("a budget"),
             parent: None,
             trace: None,
             from: 0,

@@ -487,6 +487,8 @@ mod tests {
             status: None,
             agent: "a".to_string(),
             lease: Json::empty_object(),
+            constraints: Default::default(),
+            budget: Default::default(),
             parent: None,
             trace: None,
             from: 0,

@@ -41,6 +41,7 @@ impl RequestHandler<'_> {
             id_is_of_principal,
             principal,
             session: self.session,
+            features: session.view().lease_features(),
         };
         let new = match jobs.check(ctx, asked)? {
             Submission::Known(job) => {

@@ -231,6 +231,7 @@ impl Edge {
                 | Timer::InputCheck(_)
                 | Timer::Hold(_)
                 | Timer::EndMissed(_)
+                | Timer::LeaseExpiry(_)
                 | Timer::ResumeWindow(_)
                 | Timer::SessionLease(_)
                 | Timer::Pace(_)

@@ -3,6 +3,7 @@
 use alloc::string::ToString as _;
 
 use super::end::Cause;
+use super::lease::{self, Reported};
 use super::questions::reply;
 use super::result::beginning;
 use super::{AgentState, ChunkTerms, Job, Jobs};
@@ -43,6 +44,8 @@ impl Jobs {
         if let Some(Err(Fault(why))) = called {
             asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
             self.end(ctx, id, Cause::failed(why));
+        } else if let Some(cause) = self.table.get(id).and_then(|job| lease::obstacle(job, ctx.now.utc)) {
+            self.end(ctx, id, cause);
         }
     }
 }
@@ -61,12 +64,12 @@ impl Job {
         if self.run.allowance.credit.is_spent() && !is_free {
             return Err(Fault("the agent emitted more than it had credit for"));
         }
-        let (bytes, before) = (call.bytes(), self.count());
+        let (bytes, before) = (call.bytes(), ctx.log.last());
         let answer = match asked {
             None => self.take_call(ctx, call, terms).map(|_| None)?,
             Some(asked) => Some((asked, self.answer_to(ctx, asked, call, terms))),
         };
-        let recorded = self.count() > before;
+        let recorded = ctx.log.last() > before;
         if !is_free {
             self.run.spend_credit(ctx, self.id, bytes, recorded);
         }
@@ -84,12 +87,12 @@ impl Job {
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) -> Result<(), Fault> {
         match call {
-            AgentCall::Heartbeat | AgentCall::Remaining => Ok(()),
+            AgentCall::Heartbeat | AgentCall::Remaining | AgentCall::Authorize { .. } => Ok(()),
             AgentCall::Emit { kind, body } => {
                 // Nothing is lost without a trace.
-                let event = emitted(&kind, &body, ctx.config.limits.frame.event_body_bytes)
-                    .unwrap_or_else(|why| warning(&alloc::format!("an event was dropped: {why}")));
-                self.append(ctx, event, true);
+                if let Err(why) = emit(self, ctx, &kind, &body, false) {
+                    self.append(ctx, warning(&alloc::format!("an event was dropped: {why}")), true);
+                }
                 Ok(())
             }
             AgentCall::Chunk { data, more } => {
@@ -113,14 +116,18 @@ impl Job {
         }
         let done = match call {
             AgentCall::Heartbeat => return AgentReply::Taken { event: None },
-            AgentCall::Remaining => return AgentReply::Remaining(self.run.remaining(ctx, self.id)),
-            AgentCall::Emit { kind, body } => match emitted(&kind, &body, ctx.config.limits.frame.event_body_bytes) {
-                Ok(event) => {
-                    self.append(ctx, event, true);
-                    Ok(())
-                }
-                Err(why) => return why.into(),
-            },
+            AgentCall::Remaining => {
+                return AgentReply::Remaining(self.run.remaining(ctx, self.id, lease::budget_left(self)));
+            }
+            AgentCall::Authorize { operation, target, price } => {
+                return lease::on_authorize(self, ctx, (&operation, &target), &price).unwrap_or_else(AgentReply::from);
+            }
+            AgentCall::Emit { kind, body } => {
+                return match emit(self, ctx, &kind, &body, true) {
+                    Ok(Emitted { n, denied: None }) => AgentReply::Taken { event: Some(n) },
+                    Ok(Emitted { denied: Some(why), .. }) | Err(why) => why.into(),
+                };
+            }
             AgentCall::Chunk { data, more } => {
                 let terms = terms(ctx);
                 self.take_piece(ctx, data, more, terms)
@@ -170,6 +177,32 @@ fn in_a_frame(exit: AgentExit, bytes: usize) -> AgentExit {
         }
         AgentExit::Lost => AgentExit::Lost,
     }
+}
+
+/// Says what its agent says, and what follows from that: a cost is counted, and a
+/// tool that its lease does not allow has failed.
+///
+/// # Errors
+///
+/// Why nothing is said.
+fn emit(job: &mut Job, ctx: &mut Context, kind: &str, body: &Json, asked: bool) -> Result<Emitted, Violation> {
+    let event = emitted(kind, body, ctx.config.limits.frame.event_body_bytes)?;
+    let (cost, reported) = (lease::cost_of(job, &event)?, Reported::by(&event));
+    job.append(ctx, event, true);
+    let n = job.count();
+    if let Some(cost) = cost {
+        lease::charge(job, ctx, cost);
+    }
+    let denied = lease::check_reported(job, ctx, reported, asked).err();
+    Ok(Emitted { n, denied })
+}
+
+/// An event that was emitted.
+struct Emitted {
+    /// Its number in the job.
+    n: u64,
+    /// Why what it says is not allowed.
+    denied: Option<Violation>,
 }
 
 /// The event that an agent emits.

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::agent::Fault;
 use super::end::{Cause, plan_retention};
+use super::lease;
 use super::{Job, JobState, Jobs, Wait};
 use crate::id::{JobId, prefixed};
 use crate::json::Object;
@@ -54,6 +55,9 @@ impl Jobs {
         let Some(job) = self.table.get(id) else {
             return;
         };
+        if !job.is_terminal() {
+            lease::plan_expiry(job, ctx);
+        }
         match &job.state {
             JobState::Accepting if job.run.perhaps_started => self.recover_running_job(ctx, id),
             JobState::Accepting | JobState::Queued => self.on_durable(ctx, id),

@@ -24,6 +24,8 @@ pub(super) enum Cause {
     Cancelled,
     /// Its time limit was reached.
     TimeLimit,
+    /// Its lease is over.
+    LeaseExpired,
     /// Its agent broke a rule or fell silent, or cannot go on.
     Failed(JobError),
     /// Its agent is gone.
@@ -47,9 +49,16 @@ impl Cause {
                 Some(cancelled(ErrorCode::Cancelled, None))
             }
             (_, Cause::TimeLimit) => {
-                let limit = job.spec.max_runtime.map_or(0, |limit| limit.get());
+                let limit = job.spec.bounds.max_runtime.map_or(0, |limit| limit.get());
                 let why = alloc::format!("the time limit of {limit} s was reached");
                 Some(Terminal::failure(JobError::new(ErrorCode::Timeout, why)))
+            }
+            (_, Cause::LeaseExpired) => {
+                let why = match job.spec.bounds.constraints.expires_at {
+                    Some(at) => alloc::format!("the lease ended at {at}"),
+                    None => "the lease is over".to_string(),
+                };
+                Some(Terminal::failure(JobError::new(ErrorCode::LeaseExpired, why)))
             }
             (_, Cause::Failed(error)) => Some(Terminal::failure(error)),
             (_, Cause::Exited(terminal)) => Some(terminal),
@@ -64,11 +73,13 @@ impl Jobs {
         let Some(job) = self.table.get(id) else {
             return;
         };
-        let is_told = matches!(cause, Cause::TimeLimit | Cause::Failed(_)) && !job.state.is_cancelling();
+        let is_told =
+            matches!(cause, Cause::TimeLimit | Cause::LeaseExpired | Cause::Failed(_)) && !job.state.is_cancelling();
         let Some(terminal) = cause.terminal(job) else {
             return;
         };
-        for timer in [Timer::MaxRuntime(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
+        let timers = [Timer::MaxRuntime(id), Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id)];
+        for timer in timers.into_iter().chain([Timer::Pace(id)]) {
             ctx.timers.clear(timer);
         }
         let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));

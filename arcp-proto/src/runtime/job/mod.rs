@@ -21,6 +21,7 @@ mod heartbeat;
 mod history;
 mod idempotency;
 mod jobs;
+pub(in crate::runtime) mod lease;
 mod memory;
 mod questions;
 mod restore;
@@ -34,9 +35,9 @@ mod table;
 mod tests;
 mod waits;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
-use core::num::NonZeroU32;
 
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
@@ -48,7 +49,7 @@ use crate::model::request::Invocation;
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::KeyRecord;
+use crate::runtime::io::{JobBounds, KeyRecord};
 use crate::time::UtcMs;
 pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
@@ -59,6 +60,7 @@ pub(in crate::runtime) use table::recount_inputs;
 pub use waits::Wait;
 
 use events::Events;
+use lease::Purse;
 use run::{AgentRun, AgentState};
 
 /// What the tables that know a job hold of it, generously.
@@ -78,6 +80,8 @@ pub(in crate::runtime) struct Job {
     /// The session it was submitted in.
     submitter: SessionId,
     run: AgentRun,
+    /// What it may still spend, if that is bounded.
+    purse: Option<Box<Purse>>,
     events: Events,
     /// Whether its retention is over and only references keep it.
     expired: bool,
@@ -91,12 +95,13 @@ pub(in crate::runtime) struct Job {
 pub(in crate::runtime) struct JobSpec {
     pub(in crate::runtime) principal: Principal,
     pub(in crate::runtime) agent: AgentRef,
+    /// What it may do, as it is shown: fixed.
     pub(in crate::runtime) lease: Json,
     pub(in crate::runtime) trace: String,
     /// What the open family said besides; its extensions go with the input.
     pub(in crate::runtime) invocation: Invocation,
     pub(in crate::runtime) created_at: UtcMs,
-    pub(in crate::runtime) max_runtime: Option<NonZeroU32>,
+    pub(in crate::runtime) bounds: JobBounds,
     /// The key it claimed.
     pub(in crate::runtime) key: Option<KeyRecord>,
 }
@@ -169,6 +174,7 @@ impl Job {
             state: JobState::Accepting,
             accepted_at,
             submitter: session,
+            purse: None,
             run: AgentRun { waits: BTreeSet::from([Wait::Store]), ..AgentRun::default() },
             events: Events::new(&ctx.config.limits),
             expired: false,
@@ -208,6 +214,7 @@ impl Job {
 
     fn mark_ended(&mut self, end: End) {
         debug_assert!(!self.is_terminal(), "it ends once");
+        lease::close(self);
         self.state = JobState::Ended(end);
         self.run.waits.clear();
     }
@@ -274,6 +281,9 @@ impl Job {
             job: self.id.into(),
             agent: self.spec.agent.to_string(),
             lease: self.spec.lease.clone(),
+            constraints: self.spec.bounds.constraints,
+            // What was granted: who comes by the key is told the same.
+            budget: lease::budget(self).0,
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
         }))
@@ -288,6 +298,8 @@ impl Job {
             status: Some(self.status()),
             agent: self.spec.agent.to_string(),
             lease: self.spec.lease.clone(),
+            constraints: self.spec.bounds.constraints,
+            budget: lease::budget_left(self),
             parent: None,
             trace: Some(self.spec.trace.clone()),
             from,
@@ -346,7 +358,7 @@ impl Job {
 fn weight(job: &Job) -> usize {
     let JobSpec { principal, agent, lease, trace, .. } = &job.spec;
     let texts = principal.to_string().len() + agent.name().len() + lease.as_str().len() + trace.len();
-    TABLES + size_of::<Job>() + texts + job.history().weight()
+    TABLES + size_of::<Job>() + texts + job.purse.as_ref().map_or(0, |purse| purse.weight()) + job.history().weight()
 }
 
 /// Bytes that wait for a job to start.

@@ -12,6 +12,7 @@ use super::table::Table;
 use super::{AgentRun, Wait};
 use crate::error::{BoundOf, Violation};
 use crate::id::{CallId, JobId, LogPos};
+use crate::lease::Budget;
 use crate::limits::Limits;
 use crate::model::event::JobError;
 use crate::runtime::context::Context;
@@ -69,7 +70,8 @@ impl AgentRun {
     /// Answers a call: at once, or, if something of it is recorded, once that is
     /// durable.
     pub(super) fn answer(&mut self, ctx: &mut Context, (job, id): (JobId, CallId), answer: AgentReply, recorded: bool) {
-        if !recorded {
+        // A refusal reveals nothing that could be taken back.
+        if !recorded || matches!(answer, AgentReply::Refused(_)) {
             return reply(ctx, job, id, answer);
         }
         let until = ctx.log.last();
@@ -93,12 +95,12 @@ impl AgentRun {
     }
 
     /// What is left of its job.
-    pub(super) fn remaining(&self, ctx: &Context, job: JobId) -> Remaining {
-        let ends = [Timer::MaxRuntime(job), Timer::CancelGrace(job)];
+    pub(super) fn remaining(&self, ctx: &Context, job: JobId, budget: Budget) -> Remaining {
+        let ends = [Timer::MaxRuntime(job), Timer::LeaseExpiry(job), Timer::CancelGrace(job)];
         let end = ends.into_iter().filter_map(|timer| ctx.timers.at(timer)).min();
         let left = end.map(|end| u64::try_from(end.since(ctx.now.mono).as_millis()).unwrap_or(u64::MAX));
         let credit = self.allowance.credit;
-        Remaining { time_ms: left, calls: credit.calls, bytes: u64::try_from(credit.bytes).unwrap_or(0) }
+        Remaining { time_ms: left, calls: credit.calls, bytes: u64::try_from(credit.bytes).unwrap_or(0), budget }
     }
 }
 

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::lease::{self, Purse};
 use super::result::is_in_pieces;
 use super::table::Table;
 use super::{AgentState, End, Job, JobSpec, JobState, Jobs};
@@ -27,11 +28,12 @@ impl Jobs {
             trace: record.trace,
             invocation: record.invocation,
             created_at,
-            max_runtime: record.max_runtime,
+            bounds: record.bounds,
             key,
         };
         let mut job = Job::new(ctx, id, spec, record.input, record.session, pos);
         job.run.perhaps_started = record.starts;
+        job.purse = Purse::of_granted(&job.spec.lease);
         self.insert(job);
     }
 
@@ -113,6 +115,7 @@ impl Job {
                     JobState::Ended(End { status: terminal.status, at, pos, in_pieces: is_in_pieces(terminal) });
                 self.run.waits.clear();
                 self.run.checkpoint = None;
+                lease::close(self);
             }
             JobEvent::Emitted { .. } | JobEvent::Chunk(_) => {}
         }

@@ -1,6 +1,7 @@
 //! The run of a job's agent: whether it is there, what it may say and what it
 //! has said so far.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -9,6 +10,7 @@ use super::questions::Questions;
 use super::result::Stream;
 use super::waits::{Credit, Wait};
 use crate::id::LogPos;
+use crate::lease::Lease;
 use crate::time::{Timestamp, UtcMs};
 
 /// Paced agents get their calls in portions of about this span.
@@ -36,6 +38,8 @@ pub(super) struct AgentRun {
     /// Signs of life given of its job.
     pub(super) heartbeats: u64,
     pub(super) allowance: Allowance,
+    /// What it may do, once it has asked.
+    pub(super) lease: Option<Box<Lease>>,
     /// Calls that it wants to know about and that are not answered yet.
     pub(super) questions: Questions,
     /// The result that it sends in pieces.

@@ -260,7 +260,7 @@ impl Job {
     /// Says that it is started.
     fn start(&mut self, ctx: &mut Context) {
         let again = self.mark_started(ctx.now.utc);
-        if let (Some(limit), Some(since)) = (self.spec.max_runtime, self.run.started_at) {
+        if let (Some(limit), Some(since)) = (self.spec.bounds.max_runtime, self.run.started_at) {
             let limit = Duration::from_secs(u64::from(limit.get()));
             let at = ctx.moment(since.plus(limit), limit);
             ctx.timers.set(Timer::MaxRuntime(self.id), at);

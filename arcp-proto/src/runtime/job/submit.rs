@@ -1,17 +1,17 @@
 //! Submitting jobs: what is checked and what is claimed (1.1 §7.1, §7.2).
 
-use alloc::string::String;
-
 use super::idempotency;
+use super::lease::{self, Grant};
 use super::{Job, JobSpec, Jobs, waiting_bytes};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::json::{Json, Members, Object};
 use crate::model::agent::AgentRef;
+use crate::model::feature::Features;
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
-use crate::runtime::io::{JobRecord, KeyRecord, Notice, Record};
+use crate::runtime::io::{JobBounds, JobRecord, KeyRecord, Notice, Record};
 use crate::runtime::log::Waiter;
 
 /// A job that is asked for.
@@ -26,6 +26,8 @@ pub(in crate::runtime) struct SubmitContext<'a> {
     pub(in crate::runtime) id_is_of_principal: bool,
     pub(in crate::runtime) principal: &'a Principal,
     pub(in crate::runtime) session: SessionId,
+    /// Bounds of a lease that its client may ask for.
+    pub(in crate::runtime) features: Features,
 }
 
 /// What a submit comes to.
@@ -42,6 +44,7 @@ pub(in crate::runtime) enum Submission {
 pub(in crate::runtime) struct NewJob {
     agent: AgentRef,
     checks_input: bool,
+    grant: Grant,
     key: Option<KeyRecord>,
 }
 
@@ -64,7 +67,9 @@ impl Jobs {
     /// Why not.
     pub(in crate::runtime) fn check(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<Submission, Violation> {
         let SubmitContext { submit, principal, .. } = asked;
-        check_authority(submit, ctx.config.limits.job.lease_bytes)?;
+        if submit.parent.is_some() {
+            return Err(Violation::invalid("`parent_job_id`: this runtime does not delegate jobs"));
+        }
         // Only a key makes anybody compare what was asked for.
         let key = submit
             .key
@@ -79,9 +84,10 @@ impl Jobs {
             }
             return Ok(Submission::Known(claim.job));
         }
+        let grant = Grant::of(ctx, submit, asked.features)?;
         self.check_capacity(ctx, asked)?;
         let (agent, checks_input) = resolve(ctx, &submit.agent)?;
-        Ok(Submission::New(NewJob { agent, checks_input, key }))
+        Ok(Submission::New(NewJob { agent, checks_input, grant, key }))
     }
 
     fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
@@ -139,7 +145,7 @@ impl Jobs {
     /// job of that agent in line for one.
     pub(in crate::runtime) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
         let SubmitContext { submit, invocation, principal, session, .. } = asked;
-        let NewJob { agent, key, checks_input: _ } = new;
+        let NewJob { agent, grant, key, checks_input: _ } = new;
         let id = JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
         let trace = submit.trace.clone().unwrap_or_else(|| {
             alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64() | 1, ctx.entropy.public_u64())
@@ -149,11 +155,11 @@ impl Jobs {
         let spec = JobSpec {
             principal: principal.clone(),
             agent: agent.clone(),
-            lease: submit.lease_request.clone().unwrap_or_else(Json::empty_object),
+            lease: grant.lease.clone(),
             trace,
             invocation: invocation.clone(),
             created_at: ctx.now.utc,
-            max_runtime: submit.max_runtime,
+            bounds: JobBounds { max_runtime: submit.max_runtime, constraints: grant.constraints },
             key,
         };
         let record = JobRecord {
@@ -170,7 +176,7 @@ impl Jobs {
             id_is_of_principal: asked.id_is_of_principal,
             starts,
             created_at: spec.created_at,
-            max_runtime: spec.max_runtime,
+            bounds: spec.bounds,
             key,
         };
         let pos = ctx.append(Record::JobAccepted(record.into()));
@@ -178,6 +184,8 @@ impl Jobs {
             self.keys.claim(ctx, principal, key, id);
         }
         let mut job = Job::new(ctx, id, spec, input, session, pos);
+        job.purse = grant.purse();
+        lease::plan_expiry(&job, ctx);
         if starts {
             self.shares.take_slot(&mut job);
         }
@@ -197,38 +205,6 @@ fn resolve(ctx: &Context, asked: &AgentRef) -> Result<(AgentRef, bool), Violatio
     };
     let entry = entry.ok_or_else(unknown)?;
     Ok((entry.resolve(asked)?, entry.checks_input))
-}
-
-/// Authority this runtime cannot enforce yet is refused, not ignored.
-fn check_authority(submit: &Submit, lease_bytes: usize) -> Result<(), Violation> {
-    if submit.parent.is_some() {
-        return Err(Violation::invalid("`parent_job_id`: this runtime does not delegate jobs"));
-    }
-    if submit.lease_constraints.is_some() {
-        return Err(Violation::invalid("`lease_constraints` needs `lease_expires_at`, which was not negotiated"));
-    }
-    let Some(lease) = &submit.lease_request else {
-        return Ok(());
-    };
-    if lease.as_str().len() > lease_bytes {
-        return Err(Violation::invalid(alloc::format!("`lease_request` has more than {lease_bytes} bytes")));
-    }
-    let members = lease.members().map_err(|e| Violation::invalid(alloc::format!("`lease_request`: {e}")))?;
-    for (namespace, patterns) in &members.0 {
-        let shown: String = namespace.chars().take(64).collect();
-        if matches!(namespace.as_ref(), "cost.budget" | "cost_budget" | "model.use" | "model_use") {
-            return Err(Violation::invalid(alloc::format!("`lease_request`: `{shown}` was not negotiated")));
-        }
-        let known = ["fs.read", "fs.write", "net.fetch", "tool.call", "agent.delegate"].contains(&namespace.as_ref())
-            || namespace.starts_with("x-vendor.");
-        let list: Option<alloc::vec::Vec<String>> = serde_json::from_str(patterns).ok();
-        if !known || !list.is_some_and(|list| !list.is_empty() && list.iter().all(|pattern| !pattern.is_empty())) {
-            let message =
-                alloc::format!("`lease_request`: `{shown}` must be a known namespace with a list of patterns");
-            return Err(Violation::invalid(message));
-        }
-    }
-    Ok(())
 }
 
 /// What makes two submits the same.

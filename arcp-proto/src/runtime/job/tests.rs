@@ -73,6 +73,7 @@ fn try_accept(
         id_is_of_principal: false,
         principal,
         session: session(),
+        features: Default::default(),
     };
     Ok(match jobs.check(ctx, asked)? {
         Submission::New(new) => jobs.accept(ctx, asked, new),

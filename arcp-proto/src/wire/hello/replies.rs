@@ -11,7 +11,7 @@ use crate::json::{Json, Object};
 use crate::model::reply::{Accepted, CommandReply, HandshakeReply, JobPage, Opened, Refusal, Reply, SessionReply};
 use crate::time::UtcMs;
 use crate::wire::profile::RefusalForm;
-use crate::wire::shared::{self, quoted, shown_agent, write_agent};
+use crate::wire::shared::{self, quoted, shown_agent, write_agent, write_lease_bounds};
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
@@ -182,6 +182,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
     if view.profile.reads_accepted_lease() {
         payload.raw("lease", accepted.lease.as_str());
     }
+    write_lease_bounds(view, &mut payload, accepted.constraints, &accepted.budget);
     payload
         .display("accepted_at", accepted.accepted_at)
         .opt_str("trace_id", accepted.trace.as_deref().filter(|trace| is_trace(trace)))

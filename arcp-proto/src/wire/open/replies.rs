@@ -14,7 +14,7 @@ use crate::model::reply::{
     Accepted, Challenge, CommandReply, HandshakeReply, JobHeartbeat, Opened, Refusal, RefusedKind, Reply, SessionReply,
 };
 use crate::model::request::Priority;
-use crate::wire::shared::{self, quoted, write_agent};
+use crate::wire::shared::{self, quoted, write_agent, write_lease_bounds};
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
@@ -76,7 +76,7 @@ fn write_session_reply<'a>(view: &View, reply: &'a SessionReply) -> (&'a str, St
 fn write_command_reply(view: &View, reply: &CommandReply) -> (&'static str, String) {
     let mut payload = Object::new();
     match reply {
-        CommandReply::Accepted(accepted) => ("job.accepted", write_accepted(accepted)),
+        CommandReply::Accepted(accepted) => ("job.accepted", write_accepted(view, accepted)),
         CommandReply::Watching(watching) => shared::write_watching(words(view), watching),
         CommandReply::CancelTaken { target, deadline_ms, .. } => {
             payload.str("target_id", target.id().as_str()).u64("deadline_ms", *deadline_ms);
@@ -280,12 +280,13 @@ fn write_heartbeat(heartbeat: &JobHeartbeat) -> String {
     payload.done()
 }
 
-fn write_accepted(accepted: &Accepted) -> String {
+fn write_accepted(view: &View, accepted: &Accepted) -> String {
     let mut payload = Object::new();
     payload.str("job_id", accepted.job.as_str()).str("agent", &accepted.agent);
     if accepted.lease != Json::empty_object() {
         payload.raw("lease", accepted.lease.as_str());
     }
+    write_lease_bounds(view, &mut payload, accepted.constraints, &accepted.budget);
     payload.display("accepted_at", accepted.accepted_at);
     payload.done()
 }

@@ -346,6 +346,7 @@ fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
         None => fields.idempotency_key,
     };
     let lease = object("lease_request", fields.lease_request)?;
+    let constraints = object("lease_constraints", fields.lease_constraints)?.or_else(|| expiry_within(lease.as_ref()));
     let lease = with_budgets(lease, fields.cost_budget, fields.model_use)?;
     // A tracer that does nothing writes zeros.
     let trace = header.trace.as_deref().filter(|trace| trace.len() != 32 || trace.bytes().any(|digit| digit != b'0'));
@@ -353,7 +354,7 @@ fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
     Ok(Submit {
         input: fields.arguments.map(Json::from_checked),
         lease_request: lease,
-        lease_constraints: object("lease_constraints", fields.lease_constraints)?,
+        lease_constraints: constraints,
         key: shared::key(key)?,
         max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
         trace,
@@ -366,6 +367,20 @@ fn free_text(name: &str, text: &str) -> Result<String, Violation> {
         return Err(Violation::invalid(alloc::format!("`{name}` must have 1 to {} bytes", WireId::MAX)));
     }
     Ok(text.to_string())
+}
+
+/// When a lease ends that says so itself.
+fn expiry_within(lease: Option<&Json>) -> Option<Json> {
+    let members = lease?.members().ok()?;
+    let at = members.get("expires_at").filter(|at| *at != "null")?;
+    let mut constraints = Object::new();
+    constraints.raw("expires_at", at);
+    Some(constraints.json())
+}
+
+/// The list of patterns in what one published client writes around it.
+fn patterns(value: &str) -> &str {
+    Members::of(value).ok().and_then(|around| around.get("patterns")).unwrap_or(value)
 }
 
 /// The lease asked for under the names of 1.1: published clients write them
@@ -395,9 +410,10 @@ fn with_budgets(
         (known.map_or(name.as_ref(), |(_, dotted)| *dotted), *value)
     });
     for (name, value) in inside.chain(beside) {
-        if value != "null" && value != "[]" {
+        // A published client says in the lease when it ends.
+        if value != "null" && value != "[]" && name != "expires_at" {
             any = true;
-            out.raw(name, value);
+            out.raw(name, if name == "model.use" { patterns(value) } else { value });
         }
     }
     if !any {

@@ -13,5 +13,6 @@ pub(super) use requests::{
 };
 pub(super) use written::{
     DETAILS, Words, chunk_members, quoted, shown_agent, write_ack, write_agent, write_claim, write_closed, write_jobs,
-    write_list_jobs, write_ping, write_pong, write_resume, write_unwatch, write_watch, write_watching,
+    write_lease_bounds, write_list_jobs, write_ping, write_pong, write_resume, write_unwatch, write_watch,
+    write_watching,
 };

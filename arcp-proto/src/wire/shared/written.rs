@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::id::WireId;
 use crate::json::{Object, push_string};
+use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
 use crate::model::event::{ChunkEncoding, ResultChunk};
 use crate::model::feature::{Feature, Features};
@@ -71,6 +72,7 @@ fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
         .str("agent", shown_agent(words.view, &job.agent))
         .str("status", (words.status)(job.status.unwrap_or(JobStatus::Pending)))
         .raw("lease", job.lease.as_str());
+    write_lease_bounds(words.view, &mut entry, job.constraints, &job.budget);
     write_parent(&mut entry, job.parent.as_ref());
     if let Some(at) = job.created_at {
         entry.display("created_at", at).display("submitted_at", at);
@@ -88,6 +90,25 @@ fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
         }
     }
     entry.done()
+}
+
+/// When a lease ends and what may be spent, where that is bounded.
+pub(in crate::wire) fn write_lease_bounds(view: &View, object: &mut Object, constraints: Constraints, budget: &Budget) {
+    if !constraints.is_none() {
+        object.raw("lease_constraints", constraints.to_json().as_str());
+    }
+    if budget.is_empty() {
+        return;
+    }
+    if view.profile.reads_budgets_as_text() {
+        object.object("budget", |out| {
+            for (currency, amount) in budget.iter() {
+                out.display(currency.as_str(), format_args!("{currency}:{amount}"));
+            }
+        });
+    } else {
+        object.raw("budget", budget.to_json().as_str());
+    }
 }
 
 fn write_parent(object: &mut Object, parent: Option<&WireId>) {
@@ -112,6 +133,7 @@ pub(in crate::wire) fn write_watching(words: Words<'_>, watching: &Watching) -> 
         .str("current_status", (words.status)(watching.status.unwrap_or(JobStatus::Pending)))
         .str("agent", shown_agent(words.view, &watching.agent))
         .raw("lease", watching.lease.as_str());
+    write_lease_bounds(words.view, &mut payload, watching.constraints, &watching.budget);
     write_parent(&mut payload, watching.parent.as_ref());
     payload
         .opt_str("trace_id", watching.trace.as_deref().filter(|trace| (words.is_trace)(trace)))

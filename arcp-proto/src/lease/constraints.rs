@@ -1,0 +1,123 @@
+//! What bounds a lease besides its patterns: when it ends, and what happens when a
+//! budget is used up (1.1 §9.5).
+
+use alloc::string::String;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Violation;
+use crate::json::{Json, Object};
+use crate::time::UtcMs;
+
+/// The member by which a submitter says that the job ends with its budget: an
+/// extension of ours.
+const BUDGET_HARD: &str = "x-vendor.arcp.budget_hard";
+
+/// Bounds of a lease, fixed when its job is accepted.
+///
+/// ```
+/// use arcp_proto::{json::Json, lease::Constraints, time::UtcMs};
+/// let asked = Json::parse(r#"{"expires_in_s":60}"#).unwrap();
+/// assert_eq!(Constraints::parse(&asked, UtcMs(1000))?.expires_at, Some(UtcMs(61_000)));
+/// let past = Json::parse(r#"{"expires_at":"1970-01-01T00:00:00Z"}"#).unwrap();
+/// assert!(Constraints::parse(&past, UtcMs(1000)).is_err());
+/// # Ok::<(), arcp_proto::error::Violation>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Constraints {
+    /// When the lease ends, and with it its job; `None`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<UtcMs>,
+    /// Whether the job ends as soon as nothing is left of a budget, because its
+    /// agent cannot ask what it may do.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub budget_is_hard: bool,
+}
+
+impl Constraints {
+    /// Reads `lease_constraints`: `expires_at`, in RFC 3339 and UTC, or
+    /// `expires_in_s`, whole seconds from now. Of both the earlier one counts, and
+    /// nothing is later than the year 9999.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` that names the member: one that makes no sense, is over
+    /// already, or that nobody would enforce.
+    pub fn parse(json: &Json, now: UtcMs) -> Result<Constraints, Violation> {
+        let invalid = |why: String| Violation::invalid(alloc::format!("`lease_constraints`: {why}"));
+        let members = json.members().map_err(|error| invalid(alloc::format!("{error}")))?;
+        let mut read = Constraints::default();
+        for (name, value) in members.0.iter().filter(|(_, value)| *value != "null") {
+            match name.as_ref() {
+                "expires_at" => {
+                    let at = utc(value).ok_or_else(|| {
+                        invalid("`expires_at` must be an RFC 3339 time in UTC, such as 2030-01-31T12:00:00Z".into())
+                    })?;
+                    if at <= now {
+                        return Err(invalid(alloc::format!("`expires_at` is {at}, which has passed: it is {now}")));
+                    }
+                    read.end_by(at);
+                }
+                "expires_in_s" => {
+                    let seconds = value.parse::<u64>().ok().filter(|seconds| *seconds > 0);
+                    let seconds =
+                        seconds.ok_or_else(|| invalid("`expires_in_s` must be whole seconds, 1 or more".into()))?;
+                    read.end_by(now.plus(Duration::from_secs(seconds)).min(UtcMs::MAX));
+                }
+                BUDGET_HARD => {
+                    read.budget_is_hard = serde_json::from_str(value)
+                        .map_err(|_| invalid(alloc::format!("`{BUDGET_HARD}` must be true or false")))?;
+                }
+                other => {
+                    let shown: String = other.chars().take(64).collect();
+                    return Err(invalid(alloc::format!("`{shown}` is not known here, and nobody would enforce it")));
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// What a runtime says it granted, as far as it can be read.
+    pub fn told(json: &Json) -> Constraints {
+        let members = json.members().unwrap_or_default();
+        Constraints {
+            expires_at: members.get_str("expires_at").and_then(|text| UtcMs::parse(&text)),
+            budget_is_hard: members.get(BUDGET_HARD) == Some("true"),
+        }
+    }
+
+    /// The lease ends at this moment, if not earlier.
+    pub fn end_by(&mut self, at: UtcMs) {
+        self.expires_at = Some(self.expires_at.map_or(at, |set| set.min(at)));
+    }
+
+    /// Whether the lease is over.
+    pub fn is_over(&self, now: UtcMs) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether nothing is bounded.
+    pub fn is_none(&self) -> bool {
+        *self == Constraints::default()
+    }
+
+    /// As they are shown: with the moment, also where seconds were asked for.
+    pub fn to_json(&self) -> Json {
+        let mut out = Object::new();
+        if let Some(at) = self.expires_at {
+            out.display("expires_at", at);
+        }
+        if self.budget_is_hard {
+            out.bool(BUDGET_HARD, true);
+        }
+        out.json()
+    }
+}
+
+/// A moment as 1.1 §9.5 writes it: with `Z`, and no other offset.
+fn utc(value: &str) -> Option<UtcMs> {
+    let text: String = serde_json::from_str(value).ok()?;
+    UtcMs::parse(&text).filter(|_| text.ends_with('Z'))
+}

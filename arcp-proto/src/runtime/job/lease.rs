@@ -1,0 +1,377 @@
+//! What a job may do and what it may still spend: asked before each operation of
+//! its agent (1.1 §9.3, §9.5, §9.6).
+//!
+//! A lease is fixed when its job is accepted, and so is when it ends. What is left
+//! of a budget is a record of its own, in the batch of what was spent: it is exact
+//! over restarts, whatever has become of the job's events. What is reserved counts
+//! as spent until it is settled, and for good if nobody is left to settle it.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
+use core::time::Duration;
+
+use super::end::Cause;
+use super::table::Table;
+use super::{Job, Jobs};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::JobId;
+use crate::json::{Json, Members, Object};
+use crate::lease::{Amount, Budget, Constraints, Lease, Namespace, Target};
+use crate::model::event::{EventKind, JobError, JobEvent};
+use crate::model::feature::{Feature, Features};
+use crate::model::request::Submit;
+use crate::runtime::context::Context;
+use crate::runtime::io::{AgentReply, Record};
+use crate::runtime::timers::Timer;
+use crate::time::UtcMs;
+
+/// Before the names of metrics that report costs.
+const COST: &str = "cost.";
+/// Metrics that show a budget, and spend nothing of it.
+const GAUGES: &str = "cost.budget";
+
+/// What a job is granted when it is accepted.
+#[derive(Clone, Debug)]
+pub(in crate::runtime) struct Grant {
+    /// The effective lease, as it is shown.
+    pub(super) lease: Json,
+    pub(super) constraints: Constraints,
+    budget: Budget,
+}
+
+/// What a job with a budget may still spend.
+#[derive(Debug)]
+pub(super) struct Purse {
+    /// Without what is reserved.
+    left: Budget,
+    /// What was reserved and is not settled, by number.
+    reserved: BTreeMap<u64, Budget>,
+    last_reservation: u64,
+}
+
+/// An operation that an agent says it does, by an event.
+pub(super) struct Reported {
+    operation: Namespace,
+    target: String,
+    /// What its result is known by.
+    call_id: String,
+}
+
+impl Grant {
+    /// What a submit is granted: what it asks for, as far as this runtime grants
+    /// anything like it.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` that names what cannot be granted, or needs a feature that
+    /// the client may not use.
+    pub(super) fn of(ctx: &Context, submit: &Submit, features: Features) -> Result<Grant, Violation> {
+        let needs = |feature: Feature, what: &str| match features.has(feature) {
+            true => Ok(()),
+            false => {
+                let why = alloc::format!("{what} needs the feature `{feature}`, which was not negotiated");
+                Err(Violation::invalid(why))
+            }
+        };
+        let mut constraints = Constraints::default();
+        if let Some(asked) = &submit.lease_constraints {
+            needs(Feature::LeaseExpiresAt, "`lease_constraints`")?;
+            constraints = Constraints::parse(asked, ctx.now.utc)?;
+        }
+        let Some(asked) = &submit.lease_request else {
+            return Ok(Grant { lease: Json::empty_object(), constraints, budget: Budget::default() });
+        };
+        let most = ctx.config.limits.job.lease_bytes;
+        if asked.as_str().len() > most {
+            return Err(Violation::invalid(alloc::format!("`lease_request` has more than {most} bytes")));
+        }
+        let lease = Lease::parse(asked)?;
+        if !lease.budget().is_empty() {
+            needs(Feature::CostBudget, "`lease_request`: `cost.budget`")?;
+        }
+        if lease.grants().any(|(namespace, _)| *namespace == Namespace::ModelUse) {
+            needs(Feature::ModelUse, "`lease_request`: `model.use`")?;
+        }
+        Ok(Grant { lease: asked.clone(), constraints, budget: lease.budget().clone() })
+    }
+
+    /// What the job may spend, if that is bounded.
+    pub(super) fn purse(&self) -> Option<Box<Purse>> {
+        Purse::with(self.budget.clone())
+    }
+}
+
+impl Purse {
+    fn with(budget: Budget) -> Option<Box<Purse>> {
+        let purse = Purse { left: budget, reserved: BTreeMap::new(), last_reservation: 0 };
+        (!purse.left.is_empty()).then(|| Box::new(purse))
+    }
+
+    /// As of a lease that an earlier run granted. One that cannot be read bounds
+    /// nothing, and grants nothing.
+    pub(super) fn of_granted(lease: &Json) -> Option<Box<Purse>> {
+        if *lease == Json::empty_object() {
+            return None;
+        }
+        Purse::with(Lease::parse(lease).ok()?.budget().clone())
+    }
+
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        const ENTRY: usize = 128;
+        ENTRY * (1 + self.left.iter().count() * (1 + self.reserved.len()))
+    }
+}
+
+/// What it was to spend at most, and what is left of that. Reserved is not
+/// left.
+pub(in crate::runtime) fn budget(job: &Job) -> (Budget, Budget) {
+    let Some(purse) = &job.purse else {
+        return Default::default();
+    };
+    let granted = Lease::parse(&job.spec.lease).map(|lease| lease.budget().clone());
+    (granted.unwrap_or_default(), purse.left.clone())
+}
+
+/// What is left of what it was to spend. Reserved is not left.
+pub(in crate::runtime) fn budget_left(job: &Job) -> Budget {
+    job.purse.as_ref().map(|purse| purse.left.clone()).unwrap_or_default()
+}
+
+/// Why it has to end though nobody says so: its lease is over, or a budget is
+/// used up that is to end it.
+pub(super) fn obstacle(job: &Job, now: UtcMs) -> Option<Cause> {
+    if job.spec.bounds.constraints.is_over(now) {
+        return Some(Cause::LeaseExpired);
+    }
+    let used_up = job.purse.as_ref().and_then(|purse| purse.left.used_up());
+    used_up.filter(|_| job.spec.bounds.constraints.budget_is_hard).map(|currency| {
+        let why = alloc::format!("the budget is used up: no {currency} is left");
+        Cause::Failed(JobError::new(ErrorCode::BudgetExhausted, why))
+    })
+}
+
+/// Sees to it that it ends with its lease.
+pub(super) fn plan_expiry(job: &Job, ctx: &mut Context) {
+    if let Some(at) = job.spec.bounds.constraints.expires_at {
+        let longest = Duration::from_millis(at.0.saturating_sub(job.spec.created_at.0));
+        let at = ctx.moment(at, longest);
+        ctx.timers.set(Timer::LeaseExpiry(job.id), at);
+    }
+}
+
+/// Whether an operation may be done now, and by which pattern. In this order:
+/// the lease is not over, every budget has something left, a pattern means it.
+///
+/// # Errors
+///
+/// Why not.
+fn authorize<'a>(job: &'a mut Job, now: UtcMs, operation: &Namespace, target: &str) -> Result<&'a str, Violation> {
+    let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
+    if let Some(at) = job.spec.bounds.constraints.expires_at.filter(|at| *at <= now) {
+        return Err(Violation::new(ErrorCode::LeaseExpired, alloc::format!("the lease ended at {at}")));
+    }
+    if let Some(currency) = job.purse.as_ref().and_then(|purse| purse.left.used_up()) {
+        let why = alloc::format!("the budget is used up: no {currency} is left");
+        return Err(Violation::new(ErrorCode::BudgetExhausted, why));
+    }
+    let target = Target::new(operation, target)
+        .map_err(|why| denied(alloc::format!("{operation} on `{}` is never allowed: {why}", shown(target))))?;
+    // Only agents that ask make it worth holding.
+    let granted = &job.spec.lease;
+    let lease = job.run.lease.get_or_insert_with(|| Box::new(Lease::parse(granted).unwrap_or_default()));
+    lease.permits(operation, &target).map(crate::lease::Pattern::as_str).ok_or_else(|| {
+        denied(alloc::format!("the lease does not grant {operation} on `{}`", shown(&target.to_string())))
+    })
+}
+
+/// Answers an agent that asks whether it may do something, at a price if it
+/// knows one: that is taken out of the budgets at once.
+///
+/// # Errors
+///
+/// Why not.
+pub(super) fn on_authorize(
+    job: &mut Job,
+    ctx: &mut Context,
+    (operation, target): (&str, &str),
+    price: &[String],
+) -> Result<AgentReply, Violation> {
+    let named = |error| Violation::invalid(alloc::format!("`{}` is no operation: {error}", shown(operation)));
+    let operation: Namespace = operation.parse().map_err(named)?;
+    let price = Budget::parse(price.iter().map(String::as_str))?;
+    let pattern = authorize(job, ctx.now.utc, &operation, target)?.to_string();
+    let reservation = reserve(job, ctx, price)?;
+    Ok(AgentReply::Allowed { pattern, reservation })
+}
+
+/// Takes a price out of the budgets, all of it or nothing. A currency that is
+/// not bounded costs nothing here.
+fn reserve(job: &mut Job, ctx: &mut Context, price: Budget) -> Result<Option<u64>, Violation> {
+    let Some(purse) = job.purse.as_mut().filter(|_| !price.is_empty()) else {
+        return Ok(None);
+    };
+    let most = ctx.config.limits.delivery.reservations_per_job;
+    if purse.reserved.len() >= most {
+        let full = alloc::format!("{most} reservations of this job are not settled: settle one first");
+        return Err(Violation::exhausted("reservations_per_job", BoundOf::Job, most as u64, full));
+    }
+    purse.left.reserve(&price).map_err(|short| {
+        let left = purse.left.left(short.as_str()).unwrap_or(Amount::ZERO);
+        let why = alloc::format!("the price is more than is left of the budget: {left} {short}");
+        Violation::new(ErrorCode::BudgetExhausted, why)
+    })?;
+    purse.last_reservation += 1;
+    purse.reserved.insert(purse.last_reservation, price);
+    let number = purse.last_reservation;
+    // As of a call that is recorded: its credit comes back once that is durable.
+    ctx.log.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() }, Some(job.id));
+    Ok(Some(number))
+}
+
+/// Whether what an agent reports is within its lease: for who asks always, for
+/// who does not ask where a lease was asked for. What is not is an error of that
+/// call, for everybody to see.
+///
+/// # Errors
+///
+/// Why it is not.
+pub(super) fn check_reported(
+    job: &mut Job,
+    ctx: &mut Context,
+    reported: Option<Reported>,
+    asked: bool,
+) -> Result<(), Violation> {
+    let Some(Reported { operation, target, call_id }) =
+        reported.filter(|_| asked || job.spec.lease != Json::empty_object())
+    else {
+        return Ok(());
+    };
+    let Err(why) = authorize(job, ctx.now.utc, &operation, &target).map(drop) else {
+        return Ok(());
+    };
+    let mut body = Object::new();
+    body.str("call_id", &call_id).object("error", |error| {
+        error.display("code", &why.code).str("message", &why.message).bool("retryable", why.code.retryable());
+    });
+    job.append(ctx, JobEvent::Emitted { kind: EventKind::ToolResult, body: body.json() }, false);
+    Err(why)
+}
+
+/// The cost that an event reports, if it is one that counts: of which bounded
+/// currency how much, and which reservation it settles.
+///
+/// # Errors
+///
+/// If it is below zero, or no number that can be counted.
+pub(super) fn cost_of(job: &Job, event: &JobEvent) -> Result<Option<Cost>, Violation> {
+    let (Some(purse), JobEvent::Emitted { kind: EventKind::Metric, body }) = (&job.purse, event) else {
+        return Ok(None);
+    };
+    let members = body.members().unwrap_or_default();
+    let Some(currency) = currency_of(&members, &purse.left) else {
+        return Ok(None);
+    };
+    let value = members.get("value").unwrap_or_default();
+    let amount = Amount::reported(value).ok_or_else(|| {
+        let value = shown(value);
+        Violation::invalid(alloc::format!("the cost `{value}` is refused: it must be zero or more, in 64 digits"))
+    })?;
+    let settles = members.get("reservation").and_then(|number| number.parse().ok());
+    Ok(Some(Cost { currency, amount, settles }))
+}
+
+/// Counts a cost, and says what is left.
+pub(super) fn charge(job: &mut Job, ctx: &mut Context, cost: Cost) {
+    let Some(purse) = &mut job.purse else {
+        return;
+    };
+    let Cost { currency, amount, settles } = cost;
+    if let Some(reserved) = settles.and_then(|number| purse.reserved.remove(&number)) {
+        purse.left.give_back(&reserved);
+    }
+    let left = purse.left.spend(&currency, amount).unwrap_or(Amount::ZERO);
+    ctx.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() });
+    let mut body = Object::new();
+    body.str("name", "cost.budget.remaining").raw("value", &left.to_string()).str("unit", &currency);
+    job.append(ctx, JobEvent::Emitted { kind: EventKind::Metric, body: body.json() }, false);
+}
+
+/// It is over: what it was granted is only shown from now on.
+pub(super) fn close(job: &mut Job) {
+    job.run.lease = None;
+    if let Some(purse) = &mut job.purse {
+        purse.reserved.clear();
+    }
+}
+
+/// A cost in a currency that is bounded.
+pub(super) struct Cost {
+    currency: String,
+    amount: Amount,
+    settles: Option<u64>,
+}
+
+/// Which of these currencies a metric reports a cost in: that of its unit, or,
+/// without one, that which its name ends with.
+fn currency_of(metric: &Members<'_>, bounded: &Budget) -> Option<String> {
+    let name = metric.get_str("name")?;
+    let kind = name.strip_prefix(COST)?;
+    if name == GAUGES || name.strip_prefix(GAUGES).is_some_and(|rest| rest.starts_with('.')) {
+        return None;
+    }
+    let unit = metric.get_str("unit");
+    let unit = unit.as_deref().unwrap_or(kind);
+    let known = || bounded.iter().map(|(currency, _)| currency.as_str());
+    let exact = known().find(|currency| *currency == unit);
+    exact.or_else(|| known().find(|currency| currency.eq_ignore_ascii_case(unit))).map(Into::into)
+}
+
+impl Reported {
+    /// The operation that an event says is done, if it says so.
+    pub(super) fn by(event: &JobEvent) -> Option<Reported> {
+        let JobEvent::Emitted { kind, body } = event else {
+            return None;
+        };
+        let (operation, targets, id): (_, &[&str], _) = match kind {
+            EventKind::ToolCall => (Namespace::ToolCall, &["tool"], "call_id"),
+            EventKind::Delegate => (Namespace::AgentDelegate, &["agent", "target"], "delegate_id"),
+            EventKind::Log
+            | EventKind::Thought
+            | EventKind::ToolResult
+            | EventKind::Status
+            | EventKind::Metric
+            | EventKind::Artifact
+            | EventKind::Progress
+            | EventKind::Checkpoint
+            | EventKind::Vendor(_) => return None,
+        };
+        let members = body.members().ok()?;
+        let target = targets.iter().find_map(|name| members.get_str(name)).unwrap_or_default();
+        Some(Reported { operation, target, call_id: members.get_str(id).unwrap_or_default() })
+    }
+}
+
+/// The lease of a job is over.
+pub(in crate::runtime) fn expire(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    jobs.end(ctx, id, Cause::LeaseExpired);
+}
+
+/// So much was left of the budgets of a job.
+pub(in crate::runtime) fn restore_budget_left(table: &mut Table, id: JobId, left: Budget) {
+    table.change(id, |job| {
+        if let Some(purse) = &mut job.purse {
+            purse.left = left;
+        }
+    });
+}
+
+/// The beginning of what an agent wrote.
+fn shown(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(128) {
+        Some((end, _)) => Cow::Owned(alloc::format!("{}...", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
