@@ -45,7 +45,7 @@ pub enum Leases {
 /// What a job may do, until when and for how much.
 #[derive(Debug, clap::Args)]
 pub struct Authority {
-    /// What it may do: a grant such as fs.write=/work/**, a file or JSON; may be
+    /// What it may do: a grant such as fs.write=/srv/**, a file or JSON; may be
     /// repeated.
     #[arg(long = "lease", value_name = "NAMESPACE=PATTERN|LEASE")]
     leases: Vec<String>,

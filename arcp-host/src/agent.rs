@@ -384,7 +384,7 @@ impl Context {
     }
 
     /// Asks whether it may do something, before it does it: `operation` on `target`,
-    /// such as `fs.read` on `/work/notes.txt`. Gives the pattern of the job's lease
+    /// such as `fs.read` on `/srv/notes.txt`. Gives the pattern of the job's lease
     /// that allows it.
     ///
     /// # Errors

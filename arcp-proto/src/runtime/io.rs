@@ -12,9 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::entropy::Seeds;
 use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::json::Json;
-use crate::lease::Budget;
 use crate::model::agent::{AgentEntry, AgentRef};
-use crate::model::event::JobError;
 use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
 use crate::scope::Scopes;
@@ -22,6 +20,7 @@ use crate::time::{Timestamp, UtcMs};
 use crate::wire::envelope::Header;
 use crate::wire::{self, Family};
 
+pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChunkData, Remaining};
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
 pub use super::records::{EventRecord, JobBounds, JobRecord, KeyRecord, Record};
 pub use super::timers::Timer;
@@ -348,135 +347,6 @@ pub enum Transport {
     WebSocket,
     /// A line each.
     Lines,
-}
-
-/// What an agent says while it runs. Each call that says something costs one
-/// call of credit and its [bytes](AgentCall::bytes); it may be made while there
-/// is any of both, however large it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum AgentCall {
-    /// An event.
-    #[serde(alias = "Say")]
-    Emit {
-        /// The name of its kind.
-        kind: String,
-        /// Its body, an object.
-        body: Json,
-    },
-    /// A piece of the result, of any size.
-    Chunk {
-        /// The piece.
-        data: ChunkData,
-        /// Whether another one follows.
-        more: bool,
-    },
-    /// What it can go on from.
-    Checkpoint {
-        /// Its state, in its own terms.
-        #[serde(with = "crate::record::frame_text")]
-        state: Vec<u8>,
-        /// What to call it.
-        label: Option<String>,
-    },
-    /// It asks what is left of its job. Without an id nothing follows from it.
-    Remaining,
-    /// It asks whether it may do something. Without an id nothing follows from it.
-    Authorize {
-        /// What it does: a [`Namespace`](crate::lease::Namespace).
-        operation: String,
-        /// What it does it to.
-        target: String,
-        /// What that will cost, such as `USD:0.05`: it is reserved.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        price: Vec<String>,
-    },
-    /// It is alive. Costs no credit: one that waits to be handed over says as
-    /// much as several, so a driver holds no more than one of a job.
-    #[serde(alias = "Beat")]
-    Heartbeat,
-}
-
-impl AgentCall {
-    /// Bytes of credit it costs.
-    pub fn bytes(&self) -> u64 {
-        let bytes = match self {
-            AgentCall::Emit { body, .. } => body.as_str().len(),
-            AgentCall::Chunk { data: ChunkData::Text(text), .. } => text.len(),
-            AgentCall::Chunk { data: ChunkData::Binary(bytes), .. } => bytes.len(),
-            AgentCall::Checkpoint { state, .. } => state.len(),
-            AgentCall::Authorize { operation, target, price } => {
-                operation.len() + target.len() + price.iter().map(String::len).sum::<usize>()
-            }
-            AgentCall::Remaining | AgentCall::Heartbeat => 0,
-        };
-        bytes as u64
-    }
-}
-
-/// What becomes of a call that an agent wants to know about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AgentReply {
-    /// It was done, and that is durable.
-    Taken {
-        /// The number in the job of the event that it became, of several the
-        /// last; `None` if it became none.
-        event: Option<u64>,
-    },
-    /// It was not done, and its job goes on as if it had not been made.
-    Refused(JobError),
-    /// What is left of the job.
-    Remaining(Remaining),
-    /// The job was told to stop before there was an answer, or is over: nobody
-    /// says any more whether it was done.
-    Stopped,
-    /// It may do what it asked for.
-    Allowed {
-        /// The pattern of its lease that says so.
-        pattern: String,
-        /// What its price was reserved under, if it gave one and that is bounded.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reservation: Option<u64>,
-    },
-}
-
-/// What is left of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remaining {
-    /// Milliseconds until its agent is made to stop; `None`: no time is set.
-    pub time_ms: Option<u64>,
-    /// Calls that its agent may make before it gets more credit.
-    pub calls: u32,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// What it may still spend, of each currency that is bounded.
-    #[serde(default, skip_serializing_if = "Budget::is_empty")]
-    pub budget: Budget,
-}
-
-/// A piece of a result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ChunkData {
-    /// Text.
-    Text(String),
-    /// Bytes.
-    Binary(Vec<u8>),
-}
-
-/// How an agent's run ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum AgentExit {
-    /// With a result, or with what it streamed.
-    Success {
-        /// The result; `None` after chunks, or for a success without any.
-        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
-        result: Option<Json>,
-        /// One line about it.
-        summary: Option<String>,
-    },
-    /// With an error. Codes `CANCELLED` and `TIMEOUT` end the job so.
-    Failure(JobError),
-    /// By a panic or by vanishing. No detail crosses the wire.
-    Lost,
 }
 
 /// What an operator can ask.

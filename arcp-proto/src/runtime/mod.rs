@@ -1,6 +1,7 @@
 //! The runtime: one value that owns every connection, session and job.
 
 mod account;
+mod agent_io;
 mod authority;
 mod config;
 mod connection;

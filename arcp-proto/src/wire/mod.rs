@@ -198,7 +198,7 @@ impl View {
     /// Bounds of a lease that it may ask for. The open family negotiates none of
     /// them.
     pub(crate) fn lease_features(&self) -> Features {
-        const ALL: Features = Features::of(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
+        const ALL: Features = Features::new(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
         match self.family {
             Family::Hello => self.features.and(ALL),
             Family::Open => ALL,

@@ -380,7 +380,7 @@ fn expiry_within(lease: Option<&Json>) -> Option<Json> {
 
 /// The list of patterns in what one published client writes around it.
 fn patterns(value: &str) -> &str {
-    Members::of(value).ok().and_then(|around| around.get("patterns")).unwrap_or(value)
+    Members::parse(value).ok().and_then(|around| around.get("patterns")).unwrap_or(value)
 }
 
 /// The lease asked for under the names of 1.1: published clients write them
