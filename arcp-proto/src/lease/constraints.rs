@@ -80,7 +80,7 @@ impl Constraints {
     }
 
     /// What a runtime says it granted, as far as it can be read.
-    pub fn told(json: &Json) -> Constraints {
+    pub fn read_granted(json: &Json) -> Constraints {
         let members = json.members().unwrap_or_default();
         Constraints {
             expires_at: members.get_str("expires_at").and_then(|text| UtcMs::parse(&text)),

@@ -108,7 +108,7 @@ impl Amount {
     }
 
     /// An amount as it is shown, which may be below zero.
-    fn told(text: &str) -> Option<Amount> {
+    fn read_shown(text: &str) -> Option<Amount> {
         match text.strip_prefix('-') {
             Some(below) => Amount::reported(below).map(|amount| Amount::ZERO - amount),
             None => Amount::reported(text),
@@ -184,7 +184,7 @@ impl Serialize for Amount {
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Amount, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Amount::told(&text).ok_or_else(|| serde::de::Error::custom("not an amount"))
+        Amount::read_shown(&text).ok_or_else(|| serde::de::Error::custom("not an amount"))
     }
 }
 
@@ -220,12 +220,12 @@ impl Budget {
 
     /// What a runtime says is granted or left: numbers, or texts such as `5.00` and
     /// `USD:5.00`. What cannot be read is left out.
-    pub fn told(json: &Json) -> Budget {
+    pub fn read_shown(json: &Json) -> Budget {
         let members = json.members().unwrap_or_default();
         let entries = members.0.iter().filter_map(|(name, value)| {
             let text = serde_json::from_str::<String>(value).unwrap_or_else(|_| (*value).into());
             let amount = text.rsplit_once(':').map_or(text.as_str(), |(_, amount)| amount);
-            Some((name.parse().ok()?, Amount::told(amount)?))
+            Some((name.parse().ok()?, Amount::read_shown(amount)?))
         });
         Budget(entries.collect())
     }
