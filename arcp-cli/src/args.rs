@@ -19,7 +19,7 @@ use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
-use crate::{agents, completions, doctor, lease, logs, man, result, retry, show, stop, top, wait};
+use crate::{agents, completions, doctor, lease, logs, man, result, retry, sandbox, show, stop, top, wait};
 
 /// Serve agents, submit jobs, watch them.
 ///
@@ -89,6 +89,9 @@ pub enum Command {
     Replay(Replay),
     /// See it work: a runtime, some agents, a connection cut and resumed.
     Demo,
+    /// Enter a sandbox and become a program: what a runtime starts agents with.
+    #[command(hide = true)]
+    Exec(sandbox::Exec),
     /// Print completions for a shell.
     Completions(completions::Completions),
     /// Print the manual.
@@ -153,6 +156,15 @@ pub struct Serve {
     /// TERM=dumb and NO_COLOR=1 ask for no colours.
     #[arg(long = "pty", value_name = "NAME")]
     pub pty: Vec<String>,
+    /// Let the kernel keep the programs of agents within the leases of their jobs:
+    /// `auto` as far as it can, `required` or not at all; a job without a lease may
+    /// use what every program needs to start, and nothing else.
+    #[arg(long, value_enum, default_value_t = sandbox::Confinement::Off, value_name = "auto|required|off", hide_possible_values = true)]
+    pub sandbox: sandbox::Confinement,
+    /// What every confined program may use besides its lease: a TOML file with
+    /// `read` and `write`, lists of paths; `default = false` for these alone.
+    #[arg(long, value_name = "FILE")]
+    pub sandbox_base: Option<PathBuf>,
     /// Start this agent again, with what it kept, when the runtime has ended
     /// under its job; may be repeated.
     #[arg(long = "restartable", value_name = "NAME")]

@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use arcp_host::sandbox::Kernel;
 use arcp_host::sqlite::{check, lookup};
 use arcp_host::stderr::say;
 use arcp_proto::json::Object;
@@ -97,6 +98,7 @@ pub fn run(args: &Doctor) -> Result<Exit, Failure> {
     }
     findings.push(clock(state.as_ref()));
     findings.push(files());
+    findings.push(sandbox());
     for store in stores(state.as_ref(), &runtimes) {
         findings.push(of_store(&store));
         let folder = store.parent().unwrap_or(Path::new("."));
@@ -264,6 +266,13 @@ fn files() -> Finding {
     }
     let found = format!("a runtime may open {most}, each session needs one: raise the limit (ulimit -Hn)");
     Finding::new(check, Health::Warning, found)
+}
+
+/// It is asked for, so that a kernel without one fails nothing.
+fn sandbox() -> Finding {
+    let kernel = Kernel::of_this_machine();
+    let what_for = "for arcp serve --sandbox";
+    Finding::new("sandbox", Health::Ok, format!("{what_for}, {kernel}"))
 }
 
 /// Those of the runtimes, and those that were left.

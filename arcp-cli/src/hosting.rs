@@ -13,6 +13,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
+use crate::sandbox;
 use crate::values::{AgentCommand, OfAgent};
 
 /// By which commands find their token.
@@ -73,6 +74,9 @@ fn program(args: &Serve, mark: Option<String>) -> Result<ProcessAgent, Failure> 
     // What this program raises for itself is not handed on.
     if let Some(descriptors) = getrlimit(Resource::Nofile).current {
         program = program.with_descriptors(descriptors);
+    }
+    if let Some(sandbox) = sandbox::of(args)? {
+        program = program.confined(sandbox);
     }
     Ok(match mark {
         Some(mark) => program.marked(&mark),

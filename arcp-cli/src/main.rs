@@ -26,6 +26,7 @@ mod replay;
 mod result;
 mod retry;
 mod runtimes;
+mod sandbox;
 mod serve;
 mod show;
 mod state;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         args::Command::Store(args) => store::run(args),
         args::Command::Replay(args) => replay::run(&args),
         args::Command::Demo => demo::run(),
+        args::Command::Exec(args) => sandbox::exec(&args),
         args::Command::Completions(args) => completions::run(&args),
         args::Command::Man(args) => man::run(&args),
     };

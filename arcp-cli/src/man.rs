@@ -42,14 +42,16 @@ pub fn run(args: &Manual) -> Result<Exit, Failure> {
 }
 
 fn unknown(program: &Command, named: &str) -> Failure {
-    let names: Vec<&str> = program.get_subcommands().map(Command::get_name).collect();
+    let shown = program.get_subcommands().filter(|command| !command.is_hide_set());
+    let names: Vec<&str> = shown.map(Command::get_name).collect();
     Failure::usage(format!("no command is called `{named}`: there are {}", names.join(", ")))
 }
 
 fn write_all(program: &Command, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join("arcp.1"), page(program.clone())?)?;
-    for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
+    let shown = program.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set());
+    for command in shown {
         fs::write(folder.join(format!("arcp-{}.1", command.get_name())), page(command.clone())?)?;
     }
     Ok(())

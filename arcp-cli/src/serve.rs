@@ -29,6 +29,7 @@ use crate::ends::Announcer;
 use crate::exit::{Exit, Failure};
 use crate::hosting::Agents;
 use crate::runtimes::{Entry, Runtime};
+use crate::sandbox;
 use crate::state::State;
 
 /// The principal of a runtime's owner.
@@ -53,6 +54,7 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
         let must_prove = !tokens.is_empty();
         let host = host(config, agents, tokens, &args, &place)?;
         place.end_orphans()?;
+        sandbox::tell(&args);
         return serve_stdio(host, must_prove, args.tokio);
     }
     serve_port(&args, &place, config, agents, tokens)
@@ -90,6 +92,7 @@ fn serve_port(
     drain::on_signals(server.handle(), args.drain)?;
     log(format_args!("READY {url}"));
     place.tell();
+    sandbox::tell(args);
     if let Some(left) = &left {
         left.tell(args.anonymous);
     }

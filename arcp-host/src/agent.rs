@@ -234,6 +234,12 @@ impl Context {
         serde_json::from_str(self.spec.input.as_str()).map_err(bad)
     }
 
+    /// What it may do, as it was granted; `{}` if nothing was asked for. Whether it
+    /// may do something now, [`authorize`](Context::authorize) says.
+    pub fn lease(&self) -> &Json {
+        &self.spec.lease
+    }
+
     /// What it left at its last [`checkpoint`](Context::checkpoint), if the
     /// runtime has ended since and the job was started again.
     pub fn restored(&self) -> Option<&[u8]> {
@@ -370,7 +376,7 @@ impl Context {
     /// [`CallError::Refused`] if it does not fit its kind, or is too large;
     /// [`CallError::Stopped`] as soon as the job is told to stop.
     pub fn emit_durably(&self, kind: &EventKind, body: &Json) -> Result<u64, CallError> {
-        self.taken(says::event(kind.as_str(), body.clone()))
+        event_of(self.ask(says::event(kind.as_str(), body.clone()))?)
     }
 
     /// What is left of the job: the time until it is made to stop, and what it may
@@ -420,7 +426,7 @@ impl Context {
     ///
     /// As [`authorize`](Self::authorize).
     pub fn call_tool(&self, tool: &str, call_id: &str, args: &Json) -> Result<(), CallError> {
-        self.taken(says::tool_call(tool, call_id, args)).map(drop)
+        event_of(self.ask(says::tool_call(tool, call_id, args))?).map(drop)
     }
 
     /// Something has cost so much: `name` begins with `cost.`. A budget in that
@@ -494,7 +500,7 @@ impl Context {
     ///
     /// [`Registry::add_restartable`]: crate::registry::Registry::add_restartable
     pub fn checkpoint_durably(&self, state: impl Into<Vec<u8>>, label: Option<&str>) -> Result<u64, CallError> {
-        self.taken(says::checkpoint(state.into(), label))
+        event_of(self.ask(says::checkpoint(state.into(), label))?)
     }
 
     /// Nothing new, but alive. Agents that are watched say something at least
@@ -555,11 +561,6 @@ impl Context {
         state.open.insert(id, None);
         self.inbox.put(Input::AgentAsked { job: self.job, id, call });
         id
-    }
-
-    /// The number of the event that a call became.
-    fn taken(&self, call: AgentCall) -> Result<u64, CallError> {
-        event_of(self.ask(call)?)
     }
 
     /// Takes the credit for a call, once there is any.

@@ -22,6 +22,7 @@ pub mod process;
 pub mod registry;
 pub mod runner;
 pub mod samples;
+pub mod sandbox;
 #[cfg(feature = "websocket")]
 pub mod server;
 pub mod server_log;

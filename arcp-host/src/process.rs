@@ -46,6 +46,10 @@
 //! `ARCP_TRACE_ID` and `PYTHONUNBUFFERED=1`, without which Python keeps what it
 //! prints until there is much of it. The token of a runtime (`ARCP_TOKEN`) is in
 //! no environment, whatever is added.
+//!
+//! One that [is confined](ProcessAgent::confined) can use what the lease of its job
+//! grants, and what every program needs to start; `TMPDIR` is a folder of its own, which
+//! goes with the job.
 
 mod answers;
 mod format;
@@ -71,6 +75,7 @@ use self::pipes::Pipes;
 use self::said::Said;
 use self::terminal::Terminal;
 use crate::agent::{Agent, AgentError, Context, Outcome};
+use crate::sandbox::{Confined, Sandbox};
 
 /// What a program has of the environment of its runtime, besides `LC_*`.
 const PASSED: [&str; 10] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"];
@@ -97,6 +102,9 @@ pub struct ProcessAgent {
     limits: ProcessLimits,
     directory: Option<PathBuf>,
     format: Format,
+    /// The file that it is, if it is known.
+    executable: Option<PathBuf>,
+    sandbox: Option<Sandbox>,
 }
 
 /// What a program may use: soft limits, which it can raise up to those of its
@@ -133,20 +141,22 @@ impl ProcessAgent {
             limits: ProcessLimits::default(),
             directory: None,
             format: Format::default(),
+            executable: None,
+            sandbox: None,
         }
     }
 
     /// An agent that runs `sh -c command`, as this one would be run otherwise.
     #[must_use]
     pub fn with_command(self, command: &str) -> ProcessAgent {
-        ProcessAgent { command: command.to_string(), ..self }
+        ProcessAgent { command: command.to_string(), executable: None, ..self }
     }
 
     /// An agent that runs this executable, as this one would be run otherwise.
     #[must_use]
     pub fn with_executable(self, path: &Path) -> ProcessAgent {
-        let path = path.display().to_string().replace('\'', "'\\''");
-        ProcessAgent { command: format!("exec '{path}'"), ..self }
+        let quoted = path.display().to_string().replace('\'', "'\\''");
+        ProcessAgent { command: format!("exec '{quoted}'"), executable: Some(path.to_path_buf()), ..self }
     }
 
     /// One that runs in this folder; otherwise in that of its runtime.
@@ -198,6 +208,12 @@ impl ProcessAgent {
         ProcessAgent { mark: Some(mark.to_string()), ..self }
     }
 
+    /// One that the kernel keeps within what the lease of each job grants.
+    #[must_use]
+    pub fn confined(self, sandbox: Sandbox) -> ProcessAgent {
+        ProcessAgent { sandbox: Some(sandbox), ..self }
+    }
+
     /// One with this variable in its environment.
     #[must_use]
     pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> ProcessAgent {
@@ -219,9 +235,10 @@ impl ProcessAgent {
     }
 
     /// Starts it for a job; what it prints is in the terminal, if it has one.
-    fn spawn(&self, job: &Context) -> io::Result<(Child, Option<File>)> {
-        let mut command = Command::new("sh");
+    fn spawn(&self, job: &Context, confined: Option<&Confined>) -> io::Result<(Child, Option<File>)> {
+        let mut command = confined.map_or_else(|| Ok(Command::new("sh")), |confined| confined.command("sh"))?;
         self.set_variables(&mut command, job);
+        command.envs(confined.map(|confined| ("TMPDIR", confined.folder())));
         if self.limits == ProcessLimits::default() {
             command.args(["-c", &self.command]);
         } else {
@@ -260,9 +277,11 @@ impl ProcessAgent {
         command.env("ARCP_JOB_ID", job.job().to_string()).env("ARCP_TRACE_ID", job.trace());
     }
 
-    /// What the program reads.
-    fn input(&self, job: &Context) -> Vec<u8> {
-        let mut input = format!("{}\n", job.input()).into_bytes();
+    /// What the program reads, behind what its sandbox reads.
+    fn input(&self, job: &Context, confined: Option<&Confined>) -> Vec<u8> {
+        let mut input = confined.map_or_else(Vec::new, |confined| confined.preamble.clone());
+        input.extend_from_slice(job.input().as_str().as_bytes());
+        input.push(b'\n');
         if self.restartable {
             input.extend_from_slice(job.restored().unwrap_or(b"null"));
             input.push(b'\n');
@@ -273,8 +292,13 @@ impl ProcessAgent {
 
 impl Agent for ProcessAgent {
     fn run(&self, job: &Context) -> Result<Outcome, AgentError> {
-        let (child, terminal) =
-            self.spawn(job).map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
+        let confined = match &self.sandbox {
+            Some(sandbox) => sandbox.confine(job, self.executable.as_deref())?,
+            None => None,
+        };
+        let (child, terminal) = self
+            .spawn(job, confined.as_ref())
+            .map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
         let answers = self.answered.then(Answers::default);
         let mut said = Said::new(self.format, answers.clone());
         let status = std::thread::scope(|scope| {
@@ -283,7 +307,7 @@ impl Agent for ProcessAgent {
             std::thread::Builder::new()
                 .name(format!("{}", job.job()))
                 .spawn_scoped(scope, move || stop_when_told(job, group))?;
-            let pipes = Pipes::new(&mut program.child, terminal, self.input(job), answers)?;
+            let pipes = Pipes::new(&mut program.child, terminal, self.input(job, confined.as_ref()), answers)?;
             let mut broken_off = false;
             pipes.run(|| has_exited(group) && !stops_in_time(job), &mut |source, line| {
                 let taken = said.line(job, source, line);

@@ -50,6 +50,7 @@ fn spec(agent: &str, input: &str) -> AgentSpec {
         credit_bytes: u64::MAX,
         checkpoint: None,
         restarts: 0,
+        lease: Json::empty_object(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! another one.
 
 use arcp_proto::json::Json;
-use arcp_proto::lease::{Amount, Budget, Excess, Lease, Namespace, Pattern, Refused, Target};
+use arcp_proto::lease::{Amount, Budget, Excess, Lease, Namespace, Pattern, Port, Refused, Target};
 use arcp_proto::wire::{Compat, Profile};
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
@@ -553,6 +553,8 @@ fn py24_py33_a_lease_is_granted_as_asked_with_its_end_and_its_budget_and_shown_s
     });
     let accepted = raw.submit(&mut world, submit.clone())["payload"].clone();
     assert_eq!(accepted["lease"], lease);
+    let told: serde_json::Value = serde_json::from_str(world.started[0].lease.as_str()).expect("JSON");
+    assert_eq!(told, lease, "its agent knows it too");
     let ends = accepted["lease_constraints"]["expires_at"].as_str().expect("a moment").to_string();
     assert!(ends.starts_with("2026-01-01T01:00:00."), "{ends}");
     assert_eq!(accepted["budget"], json!({"USD": 2, "credits": 10}));
@@ -657,4 +659,22 @@ fn what_bounds_a_lease_needs_its_feature_in_hello() {
         assert!(refused["message"].as_str().is_some_and(|why| why.contains(feature)), "{refused}");
     }
     world.finish();
+}
+
+#[test]
+fn a_pattern_of_urls_names_a_port() {
+    let port = |name: &str, pattern| Pattern::new(&namespace(name), pattern).expect("a pattern").port();
+    for (pattern, named) in [
+        ("https://a.test/**", Some(Port::Is(443))),
+        ("WS://*.test/?", Some(Port::Is(80))),
+        ("http://a.test:8080/**", Some(Port::Is(8080))),
+        ("http://[::1]:9/x", Some(Port::Is(9))),
+        ("http://[::1]/x", Some(Port::Is(80))),
+        ("https://a.test:*/**", Some(Port::Any)),
+        ("ftp://a.test/**", None),
+        ("ftp://a.test:21/**", Some(Port::Is(21))),
+    ] {
+        assert_eq!(port("net.fetch", pattern), named, "{pattern}");
+    }
+    assert_eq!((port("fs.read", "/a:1/**"), port("tool.call", "a:1")), (None, None));
 }

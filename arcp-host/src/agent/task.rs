@@ -386,6 +386,7 @@ mod tests {
             credit_bytes: 0,
             checkpoint: None,
             restarts: 0,
+            lease: Json::empty_object(),
         }
     }
 

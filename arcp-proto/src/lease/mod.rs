@@ -32,7 +32,7 @@ use automaton::{Containment, Fuel};
 pub use constraints::Constraints;
 pub use money::{Amount, Budget, Currency};
 pub use namespace::Namespace;
-pub use pattern::Pattern;
+pub use pattern::{Pattern, Port};
 pub use target::{Refused, Target};
 
 use crate::error::Violation;

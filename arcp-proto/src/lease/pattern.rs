@@ -32,6 +32,15 @@ pub struct Pattern {
     program: Program,
 }
 
+/// The port that a pattern of URLs names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// `*`
+    Any,
+    /// Written, or that of its scheme.
+    Is(u16),
+}
+
 /// One step of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -79,6 +88,16 @@ impl Pattern {
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The port of what a pattern of URLs means. `None`: its scheme has none of its
+    /// own, or it is no pattern of URLs.
+    pub fn port(&self) -> Option<Port> {
+        let url = Url::split(&self.text).ok()?;
+        match url.port.or_else(|| target::default_port(&url.scheme))? {
+            "*" => Some(Port::Any),
+            number => number.parse().ok().map(Port::Is),
+        }
     }
 
     pub(super) fn program(&self) -> &Program {

@@ -550,6 +550,14 @@ pub struct AgentSpec {
     pub checkpoint: Option<Vec<u8>>,
     /// How often it was started before.
     pub restarts: u32,
+    /// What the job may do; `{}` when nothing was asked for.
+    #[serde(default = "Json::empty_object", skip_serializing_if = "grants_nothing")]
+    pub lease: Json,
+}
+
+/// As of every agent in recordings that knew no leases.
+fn grants_nothing(lease: &Json) -> bool {
+    *lease == Json::empty_object()
 }
 
 /// Why a connection is closed.

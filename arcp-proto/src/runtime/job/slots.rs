@@ -249,6 +249,7 @@ impl Jobs {
                 credit_bytes: u64::try_from(credit.bytes).unwrap_or(0),
                 checkpoint: job.run.checkpoint.take(),
                 restarts: job.run.restarts,
+                lease: job.spec.lease.clone(),
             };
             job.begin_heartbeats(ctx);
             ctx.output(Output::StartAgent { job: id, spec: spec.into() });

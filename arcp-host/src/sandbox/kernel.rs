@@ -1,0 +1,123 @@
+//! What the kernel of this machine can restrict.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(target_os = "linux")]
+use super::landlock as system;
+
+/// Something that Landlock restricts, by the version of its interface (ABI) that
+/// began with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Feature {
+    /// Opening, making and removing files (ABI 1, Linux 5.13).
+    Files,
+    /// Moving files between folders that both may be written (ABI 2, Linux 5.19);
+    /// without it no program can.
+    Moves,
+    /// Emptying files (ABI 3, Linux 6.2).
+    Truncation,
+    /// Ports of TCP (ABI 4, Linux 6.7).
+    Tcp,
+    /// Commands to devices (ABI 5, Linux 6.10).
+    Devices,
+    /// Signals, and abstract UNIX sockets (ABI 6, Linux 6.12).
+    Signals,
+    /// UNIX sockets in files (ABI 9, Linux 7.1).
+    UnixSockets,
+}
+
+impl Feature {
+    /// All of them, the oldest first.
+    pub const ALL: [Feature; 7] = [
+        Feature::Files,
+        Feature::Moves,
+        Feature::Truncation,
+        Feature::Tcp,
+        Feature::Devices,
+        Feature::Signals,
+        Feature::UnixSockets,
+    ];
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Feature::Files => "files (ABI 1)",
+            Feature::Moves => "moves between folders (ABI 2)",
+            Feature::Truncation => "emptying files (ABI 3)",
+            Feature::Tcp => "TCP ports (ABI 4)",
+            Feature::Devices => "commands to devices (ABI 5)",
+            Feature::Signals => "signals and abstract UNIX sockets (ABI 6)",
+            Feature::UnixSockets => "UNIX sockets in files (ABI 9)",
+        })
+    }
+}
+
+/// What a kernel can restrict.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kernel(BTreeSet<Feature>);
+
+impl Kernel {
+    /// That of this machine. Nothing is restricted by asking.
+    pub fn of_this_machine() -> Kernel {
+        Kernel(Feature::ALL.into_iter().filter(|feature| system::can_restrict(*feature)).collect())
+    }
+
+    /// One that can restrict this.
+    pub fn with(features: BTreeSet<Feature>) -> Kernel {
+        Kernel(features)
+    }
+
+    /// Whether it can restrict that.
+    pub fn restricts(&self, feature: Feature) -> bool {
+        self.0.contains(&feature)
+    }
+
+    pub(super) fn features(&self) -> &BTreeSet<Feature> {
+        &self.0
+    }
+}
+
+/// As a sentence without its end.
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.restricts(Feature::Files) {
+            return f.write_str("this kernel has no Landlock, so that nothing is enforced");
+        }
+        let (can, cannot): (Vec<Feature>, Vec<Feature>) =
+            Feature::ALL.into_iter().partition(|feature| self.restricts(*feature));
+        write!(f, "this kernel restricts {}", words(&can))?;
+        match cannot.as_slice() {
+            [] => Ok(()),
+            cannot => write!(f, ", but not {}", words(cannot)),
+        }
+    }
+}
+
+pub(super) fn words(features: &[Feature]) -> String {
+    features.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    pub(super) fn can_restrict(_: super::Feature) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_says_what_it_restricts_and_what_it_lacks() {
+        let none = Kernel::default().to_string();
+        assert!(none.contains("no Landlock") && none.contains("nothing is enforced"), "{none}");
+        let old = Kernel::with([Feature::Files, Feature::Moves].into()).to_string();
+        assert!(old.contains("restricts files (ABI 1), moves") && old.contains("but not emptying files"), "{old}");
+        assert!(!Kernel::with(Feature::ALL.into()).to_string().contains("but not"));
+    }
+}

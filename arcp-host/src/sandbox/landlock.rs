@@ -1,0 +1,131 @@
+//! Landlock: the rules of a [`Ruleset`] as the kernel takes them.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, NetPort, PathBeneath, PathFd,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, Scope, make_bitflags,
+};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+
+use super::hierarchy::Hierarchy;
+use super::kernel::Feature;
+use super::ruleset::{Ports, Right, Ruleset, Why};
+
+/// Rights that a rule about a file may name; the others are of folders.
+const OF_FILES: BitFlags<AccessFs> =
+    make_bitflags!(AccessFs::{Execute | ReadFile | WriteFile | Truncate | IoctlDev | ResolveUnix});
+
+/// Whether the kernel can. A ruleset is made and thrown away.
+pub(super) fn can_restrict(feature: Feature) -> bool {
+    let ports = AccessNet::BindTcp | AccessNet::ConnectTcp;
+    handling(&BTreeSet::from([feature]), ports).and_then(landlock::Ruleset::create).is_ok()
+}
+
+/// A ruleset that restricts these, all of them or none, and this of TCP.
+fn handling(features: &BTreeSet<Feature>, tcp: BitFlags<AccessNet>) -> Result<landlock::Ruleset, RulesetError> {
+    let mut ruleset = landlock::Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let files = files(features);
+    if !files.is_empty() {
+        ruleset = ruleset.handle_access(files)?;
+    }
+    if features.contains(&Feature::Tcp) {
+        ruleset = ruleset.handle_access(tcp)?;
+    }
+    if features.contains(&Feature::Signals) {
+        ruleset = ruleset.scope(Scope::from_all(ABI::V6))?;
+    }
+    Ok(ruleset)
+}
+
+/// What these restrict of files.
+fn files(features: &BTreeSet<Feature>) -> BitFlags<AccessFs> {
+    let of = |feature: &Feature| match feature {
+        Feature::Files => AccessFs::from_all(ABI::V1),
+        Feature::Moves => AccessFs::Refer.into(),
+        Feature::Truncation => AccessFs::Truncate.into(),
+        Feature::Devices => AccessFs::IoctlDev.into(),
+        Feature::UnixSockets => AccessFs::ResolveUnix.into(),
+        Feature::Tcp | Feature::Signals => BitFlags::EMPTY,
+    };
+    features.iter().map(of).fold(BitFlags::EMPTY, |all, one| all | one)
+}
+
+/// What a right allows. Making devices is in none: they lead past every folder.
+fn allowed(right: Right) -> BitFlags<AccessFs> {
+    match right {
+        Right::Read => make_bitflags!(AccessFs::{Execute | ReadFile | ReadDir}),
+        Right::Write => make_bitflags!(AccessFs::{
+            WriteFile | Truncate | RemoveDir | RemoveFile | MakeDir | MakeReg | MakeSock | MakeFifo | MakeSym
+                | Refer | ResolveUnix
+        }),
+        Right::Ioctl => AccessFs::IoctlDev.into(),
+    }
+}
+
+/// Opens what a lease names, as it is named: a symbolic link on the way could have
+/// been made by a program that may write there, and lead anywhere.
+pub(super) fn open(hierarchy: &Hierarchy) -> Result<OwnedFd, Why> {
+    let (path, flags) = match hierarchy {
+        Hierarchy::Below(folder) => (folder, OFlags::DIRECTORY),
+        Hierarchy::File(file) => (file, OFlags::empty()),
+    };
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = openat2(CWD, path, flags, Mode::empty(), resolve).map_err(|error| match error {
+        Errno::NOENT => Why::Missing,
+        Errno::LOOP => Why::Link,
+        Errno::NOTDIR => Why::NoFolder,
+        _ => Why::Unreachable,
+    })?;
+    let is_folder = fstat(&opened).map(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory);
+    match (hierarchy, is_folder) {
+        (_, Err(_)) => Err(Why::Unreachable),
+        (Hierarchy::File(_), Ok(true)) => Err(Why::IsFolder),
+        (Hierarchy::Below(_), Ok(_)) | (Hierarchy::File(_), Ok(false)) => Ok(opened),
+    }
+}
+
+/// Restricts this thread, and whatever it becomes and starts, for good.
+///
+/// # Errors
+///
+/// If anything of it cannot be enforced.
+pub(super) fn restrict(ruleset: &Ruleset) -> Result<(), String> {
+    let told = |error: RulesetError| error.to_string();
+    let handled = files(&ruleset.restrict);
+    let (tcp, ports) = match &ruleset.connect {
+        Ports::Any => (AccessNet::BindTcp.into(), None),
+        Ports::Only(ports) => (AccessNet::BindTcp | AccessNet::ConnectTcp, Some(ports)),
+    };
+    let mut created = handling(&ruleset.restrict, tcp).and_then(landlock::Ruleset::create).map_err(told)?;
+    for (path, right) in &ruleset.base {
+        // What is not there, or out of reach, needs no rule.
+        let Ok(opened) = PathFd::new(path) else { continue };
+        if let Some(rule) = rule(opened, *right, handled) {
+            created = created.add_rule(rule).map_err(told)?;
+        }
+    }
+    for (hierarchy, right) in &ruleset.granted {
+        let opened = open(hierarchy).map_err(|why| format!("{hierarchy} has changed meanwhile: {why:?}"))?;
+        if let Some(rule) = rule(opened, *right, handled) {
+            created = created.add_rule(rule).map_err(told)?;
+        }
+    }
+    if ruleset.restrict.contains(&Feature::Tcp) {
+        for port in ports.into_iter().flatten() {
+            created = created.add_rule(NetPort::new(*port, AccessNet::ConnectTcp)).map_err(told)?;
+        }
+    }
+    created.restrict_self().map(drop).map_err(told)
+}
+
+/// `None` if nothing of that is restricted.
+fn rule<F: AsFd>(opened: F, right: Right, handled: BitFlags<AccessFs>) -> Option<PathBeneath<F>> {
+    let found = fstat(&opened).ok()?;
+    let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+    let access = allowed(right) & if is_folder { handled } else { handled & OF_FILES };
+    (!access.is_empty()).then(|| PathBeneath::new(opened, access))
+}

@@ -1,0 +1,235 @@
+//! What the program of a job may do, in words of the kernel.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use arcp_proto::lease::{Lease, Namespace, Pattern, Port};
+use serde::{Deserialize, Serialize};
+
+use super::hierarchy::Hierarchy;
+use super::kernel::{Feature, Kernel};
+#[cfg(target_os = "linux")]
+use super::landlock as system;
+
+/// What may be done with files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Right {
+    /// Open, list and run: what can be read could be run from a copy anyway.
+    Read,
+    /// Open, make, move and remove, but no device.
+    Write,
+    /// Commands to devices.
+    Ioctl,
+}
+
+/// Ports of TCP that may be connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Ports {
+    Any,
+    Only(BTreeSet<u16>),
+}
+
+/// What the program of a job may do. Whatever is not here, and that the kernel can
+/// restrict, it may not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ruleset {
+    /// What has to be restricted.
+    pub(super) restrict: BTreeSet<Feature>,
+    /// By the operator: what is not there is passed over.
+    pub(super) base: Vec<(PathBuf, Right)>,
+    /// By the lease: as it is named, through no symbolic link.
+    pub(super) granted: Vec<(Hierarchy, Right)>,
+    pub(super) connect: Ports,
+}
+
+/// A pattern that the kernel cannot enforce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unenforced {
+    /// Where.
+    pub namespace: Namespace,
+    /// The pattern, or the path that it names.
+    pub pattern: String,
+    /// Why not.
+    pub why: Why,
+}
+
+/// Why the kernel cannot enforce a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It means less than a folder with all below it, and more than a file.
+    Finer,
+    /// It names no port.
+    NoPort,
+    /// What it names is not there: the kernel can grant only what is.
+    Missing,
+    /// It leads through a symbolic link.
+    Link,
+    /// It names a file that is a folder.
+    IsFolder,
+    /// It names a folder that is none.
+    NoFolder,
+    /// The system does not let us look at it.
+    Unreachable,
+}
+
+impl Ruleset {
+    /// What a lease grants, and what of it the kernel cannot enforce.
+    pub(super) fn of(lease: &Lease, kernel: &Kernel) -> (Ruleset, Vec<Unenforced>) {
+        let mut ruleset = Ruleset {
+            restrict: kernel.features().clone(),
+            base: Vec::new(),
+            granted: Vec::new(),
+            connect: Ports::Only(BTreeSet::new()),
+        };
+        let mut unenforced = Vec::new();
+        for (namespace, patterns) in lease.grants() {
+            for pattern in patterns {
+                if let Err(why) = ruleset.grant(namespace, pattern) {
+                    unenforced.push(Unenforced {
+                        namespace: namespace.clone(),
+                        pattern: pattern.as_str().to_string(),
+                        why,
+                    });
+                }
+            }
+        }
+        (ruleset, unenforced)
+    }
+
+    fn grant(&mut self, namespace: &Namespace, pattern: &Pattern) -> Result<(), Why> {
+        match namespace {
+            Namespace::FsRead => self.granted.push((Hierarchy::of(pattern).ok_or(Why::Finer)?, Right::Read)),
+            Namespace::FsWrite => self.granted.push((Hierarchy::of(pattern).ok_or(Why::Finer)?, Right::Write)),
+            Namespace::NetFetch => match (pattern.port().ok_or(Why::NoPort)?, &mut self.connect) {
+                (Port::Any, connect) => *connect = Ports::Any,
+                (Port::Is(_), Ports::Any) => {}
+                (Port::Is(port), Ports::Only(ports)) => {
+                    ports.insert(port);
+                }
+            },
+            // Nothing that a kernel sees.
+            Namespace::ToolCall | Namespace::AgentDelegate | Namespace::ModelUse | Namespace::Vendor(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes out what cannot be granted as things are: the step would fail on it.
+    pub(super) fn drop_unusable(&mut self) -> Vec<Unenforced> {
+        let mut unenforced = Vec::new();
+        self.granted.retain(|(hierarchy, right)| match look(hierarchy) {
+            Ok(()) => true,
+            Err(why) => {
+                let namespace = if *right == Right::Read { Namespace::FsRead } else { Namespace::FsWrite };
+                let pattern = match hierarchy {
+                    Hierarchy::Below(folder) => format!("{}/**", folder.display().to_string().trim_end_matches('/')),
+                    Hierarchy::File(file) => file.display().to_string(),
+                };
+                unenforced.push(Unenforced { namespace, pattern, why });
+                false
+            }
+        });
+        unenforced
+    }
+
+    /// Adds what the operator grants.
+    pub(super) fn add_base<'a>(&mut self, paths: impl IntoIterator<Item = &'a Path>, rights: &[Right]) {
+        for path in paths {
+            self.base.extend(rights.iter().map(|right| (path.to_path_buf(), *right)));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn look(hierarchy: &Hierarchy) -> Result<(), Why> {
+    system::open(hierarchy).map(drop)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn look(_: &Hierarchy) -> Result<(), Why> {
+    Err(Why::Unreachable)
+}
+
+impl fmt::Display for Unenforced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unenforced { namespace, pattern, why } = self;
+        write!(f, "`{namespace}` `{pattern}`: ")?;
+        match why {
+            Why::Finer => f.write_str("the kernel knows files, and folders with all below them: ask for one of those"),
+            Why::NoPort => f.write_str("it names no port: write it behind the host"),
+            Why::Missing => f.write_str("it is not there: make it first, or ask for the folder that it will be in"),
+            Why::Link => f.write_str("it leads through a symbolic link: name what that leads to"),
+            Why::IsFolder => write!(f, "it is a folder: ask for `{}/**`", pattern.trim_end_matches('/')),
+            Why::NoFolder => f.write_str("it is no folder: ask for the file itself"),
+            Why::Unreachable => f.write_str("the runtime itself cannot reach it"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arcp_proto::json::Json;
+
+    use super::*;
+
+    fn of(lease: &str) -> (Ruleset, Vec<Unenforced>) {
+        let lease = Lease::parse(&Json::parse(lease).expect("JSON")).expect("a lease");
+        Ruleset::of(&lease, &Kernel::with(Feature::ALL.into()))
+    }
+
+    #[test]
+    fn a_lease_becomes_hierarchies_and_ports_and_what_is_finer_is_named() {
+        let (ruleset, unenforced) = of(r#"{
+            "fs.read": ["/srv/**", "/srv/*.txt"], "fs.write": ["/out/log"],
+            "net.fetch": ["https://a.test/**", "http://b.test:8080/x", "ftp://c.test/**"],
+            "tool.call": ["**"], "cost.budget": ["USD:1"]
+        }"#);
+        let granted =
+            [(Hierarchy::Below("/srv".into()), Right::Read), (Hierarchy::File("/out/log".into()), Right::Write)];
+        assert_eq!(ruleset.granted, granted);
+        assert_eq!(ruleset.connect, Ports::Only([443, 8080].into()));
+        let named: Vec<(&str, Why)> = unenforced.iter().map(|one| (one.pattern.as_str(), one.why)).collect();
+        assert_eq!(named, [("/srv/*.txt", Why::Finer), ("ftp://c.test/**", Why::NoPort)]);
+        let said = unenforced[0].to_string();
+        assert!(said.starts_with("`fs.read` `/srv/*.txt`: ") && said.contains("ask for one of those"), "{said}");
+    }
+
+    #[test]
+    fn a_lease_of_nothing_grants_nothing() {
+        let (ruleset, unenforced) = of("{}");
+        assert_eq!((ruleset.granted.len(), ruleset.connect, unenforced.len()), (0, Ports::Only([].into()), 0));
+        assert_eq!(ruleset.restrict.len(), Feature::ALL.len());
+    }
+
+    #[test]
+    fn any_port_is_any_port_wherever_it_is_named() {
+        for patterns in [r#""http://a.test/**","http://a.test:*/**""#, r#""http://a.test:*/**","http://a.test/**""#] {
+            assert_eq!(of(&format!(r#"{{"net.fetch":[{patterns}]}}"#)).0.connect, Ports::Any);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_not_there_or_leads_elsewhere_is_not_granted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("a path").display().to_string();
+        std::fs::write(format!("{root}/file"), "x").expect("written");
+        std::fs::create_dir(format!("{root}/folder")).expect("made");
+        std::os::unix::fs::symlink("/etc", format!("{root}/link")).expect("made");
+        let found = |pattern: &str| {
+            let (mut ruleset, mapped) = of(&format!(r#"{{"fs.write":["{root}{pattern}"]}}"#));
+            assert_eq!(mapped, []);
+            let unusable = ruleset.drop_unusable();
+            assert_eq!(ruleset.granted.len() + unusable.len(), 1);
+            unusable.first().map(|one| {
+                assert_eq!((one.pattern.as_str(), &one.namespace), (&*format!("{root}{pattern}"), &Namespace::FsWrite));
+                one.why
+            })
+        };
+        assert_eq!((found("/file"), found("/folder/**")), (None, None));
+        assert_eq!((found("/other"), found("/other/**")), (Some(Why::Missing), Some(Why::Missing)));
+        assert_eq!((found("/folder"), found("/file/**")), (Some(Why::IsFolder), Some(Why::NoFolder)));
+        assert_eq!((found("/link/**"), found("/link/passwd")), (Some(Why::Link), Some(Why::Link)));
+        assert_eq!(found("/link"), Some(Why::Link), "not what it leads to, and not the link");
+    }
+}

@@ -1,0 +1,97 @@
+//! Between a runtime and a confined program: a process that restricts itself and then
+//! becomes the program.
+//!
+//! What it may do comes as the first bytes of its stdin: no other process can read
+//! them there, and no list of processes shows them.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use super::ruleset::Ruleset;
+
+/// No ruleset has more bytes: a lease and a base have fewer by far.
+const LONGEST: u32 = 16 << 20;
+
+/// Before the rest of what a program reads: the length of a ruleset, and its JSON.
+pub(super) fn preamble(ruleset: &Ruleset) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(ruleset)?;
+    let length = u32::try_from(json.len()).ok().filter(|length| *length <= LONGEST);
+    let mut bytes = length.ok_or(io::ErrorKind::FileTooLarge)?.to_be_bytes().to_vec();
+    bytes.extend(json);
+    Ok(bytes)
+}
+
+/// Reads it, and nothing of what follows.
+fn read_preamble(input: &mut impl Read) -> io::Result<Ruleset> {
+    let mut length = [0; 4];
+    input.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length);
+    if length > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its length makes no sense"));
+    }
+    let mut json = vec![0; length as usize];
+    input.read_exact(&mut json)?;
+    Ok(serde_json::from_slice(&json)?)
+}
+
+/// Restricts this process to what it is told on stdin, and becomes the program. The
+/// process must have no other threads, and have read nothing from stdin.
+///
+/// It returns only with the error why the program was not started.
+pub fn become_program(program: &OsStr, arguments: &[OsString]) -> io::Error {
+    let restricted = stdin().and_then(|mut stdin| read_preamble(&mut stdin)).and_then(|ruleset| restrict(&ruleset));
+    match restricted {
+        Ok(()) => Command::new(program).args(arguments).exec(),
+        Err(error) => {
+            let message = format!("the sandbox could not be entered, nothing was started: {error}");
+            io::Error::new(error.kind(), message)
+        }
+    }
+}
+
+/// Without a buffer: what follows is the program's.
+fn stdin() -> io::Result<File> {
+    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+#[cfg(target_os = "linux")]
+fn restrict(ruleset: &Ruleset) -> io::Result<()> {
+    super::landlock::restrict(ruleset).map_err(io::Error::other)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn restrict(_: &Ruleset) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use arcp_proto::lease::Lease;
+
+    use super::super::kernel::{Feature, Kernel};
+    use super::super::ruleset::Right;
+    use super::*;
+
+    #[test]
+    fn a_ruleset_is_read_as_it_was_written_and_not_a_byte_more() {
+        let (mut ruleset, _) = Ruleset::of(&Lease::default(), &Kernel::with([Feature::Files].into()));
+        ruleset.add_base([std::path::Path::new("/usr")], &[Right::Read, Right::Write]);
+        let mut bytes = preamble(&ruleset).expect("short");
+        bytes.extend(b"the input");
+        let mut input = bytes.as_slice();
+        assert_eq!(read_preamble(&mut input).expect("a ruleset"), ruleset);
+        assert_eq!(input, b"the input");
+    }
+
+    #[test]
+    fn what_is_no_ruleset_starts_nothing() {
+        let refused = |bytes: &[u8]| read_preamble(&mut &*bytes).expect_err("refused").kind();
+        assert_eq!(refused(b"\"in"), io::ErrorKind::UnexpectedEof);
+        assert_eq!(refused(b"\"input\"\n"), io::ErrorKind::InvalidData, "a line of JSON is too long by far");
+        assert_eq!(refused(b"\0\0\0\x02{}"), io::ErrorKind::InvalidData, "no ruleset is empty");
+    }
+}
