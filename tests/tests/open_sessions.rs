@@ -152,7 +152,8 @@ fn sw15_rr5_capabilities_are_what_both_sides_have() {
     assert_eq!(capabilities["result_chunk"], true);
     assert_eq!(capabilities["heartbeat_recovery"], "block");
     assert_eq!(capabilities["extensions"], json!(["arcpx.test"]));
-    for absent in ["streaming", "artifacts", "cost_budget", "future_thing", "anonymous", "heartbeat_interval_seconds"] {
+    assert_eq!(capabilities["cost_budget"], true);
+    for absent in ["streaming", "artifacts", "future_thing", "anonymous", "heartbeat_interval_seconds"] {
         assert!(capabilities[absent].is_null(), "{absent} is advertised");
     }
     let (_, accepted) = with_capabilities(&mut world, json!({}));
@@ -176,7 +177,7 @@ fn sw16_what_is_required_and_not_there_is_refused() {
     for (required, accepted) in [
         (json!(["result_chunk"]), true),
         (json!(["streaming"]), false),
-        (json!(["cost_budget"]), false),
+        (json!(["cost_budget"]), true),
         (json!(["x"]), false),
     ] {
         let mut world = World::seeded(8);
