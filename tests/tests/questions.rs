@@ -412,7 +412,7 @@ fn a_price_is_reserved_until_it_is_settled() {
             reply => Err(verdict(reply)),
         }
     };
-    assert_eq!(reserve(&mut world, 1, "GBP:9"), Ok(Some(1)), "what is not bounded takes nothing");
+    assert_eq!(reserve(&mut world, 1, "USD:0.0"), Ok(Some(1)));
     assert_eq!(reserve(&mut world, 2, "USD:0.7"), Ok(Some(2)));
     assert_eq!(reserve(&mut world, 3, "USD:0.1"), Err("RESOURCE_EXHAUSTED".into()));
     let settle = |number: u64, value: &str| {
@@ -465,6 +465,77 @@ fn what_was_spent_before_a_crash_stays_spent() {
         world.restores();
         world.finish();
     }
+}
+
+#[test]
+fn a_price_in_a_currency_that_is_not_bounded_reserves_nothing() {
+    let mut world = World::configured(18, |config| config.limits.delivery.reservations_per_job = 1);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"tool.call": ["t"], "cost.budget": ["USD:1"]});
+    let job = waiter(&mut world, &mut raw, &json!({"lease_request": lease}));
+    // No cost in it would ever settle it.
+    for id in 1..=3 {
+        let Some(AgentReply::Allowed { reservation: None, .. }) = ask(&mut world, job, id, priced("GBP:9")) else {
+            panic!("{:?}", world.replies.last());
+        };
+    }
+    let price = vec!["GBP:9".into(), "USD:0.5".into()];
+    let both = AgentCall::Authorize { operation: "tool.call".into(), target: "t".into(), price };
+    assert_eq!(ask(&mut world, job, 4, both), None, "what is recorded is answered once it is durable");
+    world.settle();
+    assert!(matches!(world.replies.last(), Some((_, AgentReply::Allowed { reservation: Some(1), .. }))));
+    world.finish();
+}
+
+#[test]
+fn a_price_is_taken_out_of_the_budget_that_a_cost_would_be_counted_against() {
+    let mut world = World::seeded(19);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"tool.call": ["t"], "cost.budget": ["USD:1"]});
+    let job = waiter(&mut world, &mut raw, &json!({"lease_request": lease}));
+    assert_eq!(verdict(ask(&mut world, job, 1, priced("usd:1.01"))), "BUDGET_EXHAUSTED");
+    let price = vec!["USD:0.6".into(), "usd:0.6".into()];
+    let twice = AgentCall::Authorize { operation: "tool.call".into(), target: "t".into(), price };
+    assert_eq!(verdict(ask(&mut world, job, 2, twice)), "BUDGET_EXHAUSTED", "of one currency, added");
+    assert_eq!(ask(&mut world, job, 3, priced("usd:1")), None);
+    assert_eq!(verdict(ask(&mut world, job, 4, authorize("tool.call", "t"))), "BUDGET_EXHAUSTED");
+    world.finish();
+}
+
+#[test]
+fn a_hard_budget_that_is_reserved_to_the_last_cent_is_not_spent_yet() {
+    let mut world = World::seeded(20);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let submit = json!({
+        "lease_request": {"tool.call": ["t"], "cost.budget": ["USD:1", "EUR:1"]},
+        "lease_constraints": {"x-vendor.arcp.budget_hard": true},
+    });
+    let job = waiter(&mut world, &mut raw, &submit);
+    assert_eq!(ask(&mut world, job, 1, priced("USD:1")), None);
+    world.settle();
+    assert!(matches!(world.replies.last(), Some((_, AgentReply::Allowed { reservation: Some(1), .. }))));
+    let settled =
+        |value| emit("metric", &format!(r#"{{"name":"cost.t","value":{value},"unit":"USD","reservation":1}}"#));
+    world.input(Input::Agent { job, call: settled("0.25") });
+    world.settle();
+    assert_eq!(world.runtime().stats().running_agents, 1);
+    world.input(Input::Agent { job, call: settled("0.75") });
+    assert_eq!(code(raw.until_end(&mut world).last().expect("an end")), "BUDGET_EXHAUSTED");
+    world.run_for(Duration::from_secs(10));
+    world.finish();
+}
+
+#[test]
+fn what_was_spent_is_the_same_after_a_restart_however_much_it_was() {
+    let mut world = World::seeded(21);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw, &json!({"lease_request": {"cost.budget": ["USD:1"]}}));
+    for _ in 0..3 {
+        world.input(Input::Agent { job, call: cost("999999999999999.999999999999", "USD") });
+    }
+    world.settle();
+    world.restores();
+    world.finish();
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Amount {
     /// rounded up, against the spender; what is more than we can count is the most
     /// that we can.
     pub fn reported(number: &str) -> Option<Amount> {
+        Amount::read(number, WHOLE + SCALE as usize)
+    }
+
+    /// An amount of at most so many digits of those that we count.
+    fn read(number: &str, most: usize) -> Option<Amount> {
         let (mantissa, exponent) = match number.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
             None => (number, 0),
@@ -94,8 +99,8 @@ impl Amount {
         // The value is `digits` times ten to this, in units of the last digit we count.
         let shift = i64::from(exponent) + i64::from(SCALE) - fraction.len() as i64;
         let length = digits.len() as i64 + shift;
-        if length > WHOLE as i64 + i64::from(SCALE) {
-            return Some(Amount::MOST);
+        if length > most as i64 {
+            return Some(Amount(10_i128.pow(most as u32) - 1));
         }
         if length <= 0 {
             return Some(Amount(1));
@@ -107,11 +112,13 @@ impl Amount {
         Some(Amount(units * 10_i128.pow(zeros) + rounded))
     }
 
-    /// An amount as it is shown, which may be below zero.
+    /// An amount as it is shown, which may be below zero: by more than any one
+    /// cost, if several were.
     fn read_shown(text: &str) -> Option<Amount> {
+        const MOST: usize = i128::MAX.ilog10() as usize;
         match text.strip_prefix('-') {
-            Some(below) => Amount::reported(below).map(|amount| Amount::ZERO - amount),
-            None => Amount::reported(text),
+            Some(below) => Amount::read(below, MOST).map(|amount| Amount::ZERO - amount),
+            None => Amount::read(text, MOST),
         }
     }
 
@@ -248,9 +255,31 @@ impl Budget {
         self
     }
 
+    /// The currency that an amount in this unit counts against; `None` if it is not
+    /// bounded. Where none has the same name, one counts that differs in case only:
+    /// published agents write `usd`.
+    pub fn currency(&self, unit: &str) -> Option<&Currency> {
+        let named = || self.0.keys();
+        let exact = named().find(|own| own.as_str() == unit);
+        exact.or_else(|| named().find(|own| own.as_str().eq_ignore_ascii_case(unit)))
+    }
+
+    /// What of these amounts is bounded here.
+    #[must_use]
+    pub fn bounding(&self, amounts: &Budget) -> Budget {
+        let mut bounded = Budget::default();
+        for (currency, amount) in amounts.iter() {
+            if let Some(own) = self.currency(currency.as_str()) {
+                let sum = bounded.0.entry(own.clone()).or_default();
+                *sum = *sum + amount;
+            }
+        }
+        bounded
+    }
+
     /// What is left of a currency; `None` if it is not bounded.
-    pub fn left(&self, currency: &str) -> Option<Amount> {
-        self.iter().find(|(own, _)| own.as_str() == currency).map(|(_, amount)| amount)
+    pub fn left(&self, unit: &str) -> Option<Amount> {
+        self.0.get(self.currency(unit)?).copied()
     }
 
     /// Every currency and what is left of it.
@@ -265,8 +294,9 @@ impl Budget {
 
     /// Counts a cost; what is left may go below zero. What is left then, if the
     /// currency is bounded.
-    pub fn spend(&mut self, currency: &str, cost: Amount) -> Option<Amount> {
-        let (_, left) = self.0.iter_mut().find(|(own, _)| own.as_str() == currency)?;
+    pub fn spend(&mut self, unit: &str, cost: Amount) -> Option<Amount> {
+        let currency = self.currency(unit)?.clone();
+        let left = self.0.get_mut(&currency)?;
         *left = *left - cost;
         Some(*left)
     }
@@ -279,9 +309,8 @@ impl Budget {
     /// The first currency in which this is less than `asked`. What is not
     /// bounded is enough.
     pub fn lacks(&self, asked: &Budget) -> Option<&Currency> {
-        self.iter()
-            .find(|(currency, left)| asked.left(currency.as_str()).is_some_and(|asked| asked > *left))
-            .map(|(c, _)| c)
+        let asked = self.bounding(asked);
+        self.0.iter().find(|(currency, left)| asked.0.get(*currency).is_some_and(|asked| asked > *left)).map(|(c, _)| c)
     }
 
     /// Takes what a child may spend out of this; all of it or nothing.

@@ -9,7 +9,7 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString as _};
+use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use super::end::Cause;
@@ -118,6 +118,14 @@ impl Purse {
         Purse::with(Lease::parse(lease).ok()?.budget().clone())
     }
 
+    /// The first currency of which nothing is left, reserved or not.
+    fn spent(&self) -> Option<String> {
+        self.left.used_up()?;
+        let mut unspent = self.left.clone();
+        self.reserved.values().for_each(|reserved| unspent.give_back(reserved));
+        unspent.used_up().map(ToString::to_string)
+    }
+
     /// Bytes it holds, roughly.
     pub(super) fn weight(&self) -> usize {
         const ENTRY: usize = 128;
@@ -146,8 +154,8 @@ pub(super) fn obstacle(job: &Job, now: UtcMs) -> Option<Cause> {
     if job.spec.bounds.constraints.is_over(now) {
         return Some(Cause::LeaseExpired);
     }
-    let used_up = job.purse.as_ref().and_then(|purse| purse.left.used_up());
-    used_up.filter(|_| job.spec.bounds.constraints.budget_is_hard).map(|currency| {
+    let hard = job.purse.as_ref().filter(|_| job.spec.bounds.constraints.budget_is_hard);
+    hard.and_then(|purse| purse.spent()).map(|currency| {
         let why = alloc::format!("the budget is used up: no {currency} is left");
         Cause::Failed(JobError::new(ErrorCode::BudgetExhausted, why))
     })
@@ -207,12 +215,16 @@ pub(super) fn on_authorize(
     Ok(AgentReply::Allowed { pattern, reservation })
 }
 
-/// Takes a price out of the budgets, all of it or nothing. A currency that is
-/// not bounded costs nothing here.
+/// Takes a price out of the budgets, all of it or nothing. What is not bounded
+/// is not reserved: no cost would ever settle it.
 fn reserve(job: &mut Job, ctx: &mut Context, price: Budget) -> Result<Option<u64>, Violation> {
-    let Some(purse) = job.purse.as_mut().filter(|_| !price.is_empty()) else {
+    let Some(purse) = &mut job.purse else {
         return Ok(None);
     };
+    let price = purse.left.bounding(&price);
+    if price.is_empty() {
+        return Ok(None);
+    }
     let most = ctx.config.limits.delivery.reservations_per_job;
     if purse.reserved.len() >= most {
         let full = alloc::format!("{most} reservations of this job are not settled: settle one first");
@@ -323,10 +335,7 @@ fn currency_of(metric: &Members<'_>, bounded: &Budget) -> Option<String> {
         return None;
     }
     let unit = metric.get_str("unit");
-    let unit = unit.as_deref().unwrap_or(kind);
-    let known = || bounded.iter().map(|(currency, _)| currency.as_str());
-    let exact = known().find(|currency| *currency == unit);
-    exact.or_else(|| known().find(|currency| currency.eq_ignore_ascii_case(unit))).map(Into::into)
+    bounded.currency(unit.as_deref().unwrap_or(kind)).map(ToString::to_string)
 }
 
 impl Reported {
