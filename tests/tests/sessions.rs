@@ -34,7 +34,8 @@ fn py29_rr5_features_are_the_intersection() {
     let mut world = World::seeded(2);
     let mut raw = Raw::connect(&mut world);
     let mut payload = hello_payload("tok-a");
-    payload["capabilities"]["features"] = json!(["progress", "cost.budget", "provisioned_credentials", "from_the_future", "ack"]);
+    payload["capabilities"]["features"] =
+        json!(["progress", "cost.budget", "provisioned_credentials", "from_the_future", "ack"]);
     raw.send(&mut world, "session.hello", payload);
     let welcome = raw.expect(&mut world, "session.welcome");
     assert_eq!(welcome["payload"]["capabilities"]["features"], json!(["ack", "cost.budget", "progress"]));
