@@ -20,11 +20,25 @@ use arcp_host::store::MemoryStore;
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::server::Running;
 use landlock::{ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope};
+use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 /// Does what its input says, in a shell of its own, and says whether that went well.
 const RUN: &str =
     r#"run=read -r line; line=${line#\"}; if sh -c "${line%\"}" 2>&1; then echo DONE; else echo FAILED; fi"#;
+
+/// Ways over the network that are no `connect` of TCP.
+const NET: &str = "\
+import socket, sys
+way, port = sys.argv[1], int(sys.argv[2])
+here = ('127.0.0.1', port)
+if way == 'mptcp': socket.socket(proto=262).connect(here)
+if way == 'fastopen': socket.socket().sendto(b'x', 0x20000000, here)
+if way == 'udp': socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', here)
+if way == 'unix': socket.socket(socket.AF_UNIX)
+if way == 'bind': socket.socket().bind(('127.0.0.1', 0))
+if way == 'listen': socket.socket().listen()
+";
 
 /// Some files: `in` is granted, `out` is not.
 struct Ground {
@@ -63,6 +77,7 @@ impl Ground {
         let python = "import os, sys\ngetattr(os, sys.argv[1])(*sys.argv[2:]) if len(sys.argv) > 2 else None\n\
                       print(open(sys.argv[1]).read()) if len(sys.argv) == 2 else None\n";
         fs::write(self.root.join("in/do.py"), python).expect("written");
+        fs::write(self.root.join("in/net.py"), NET).expect("written");
     }
 
     fn serve(&mut self, sandbox: &str) -> String {
@@ -115,6 +130,7 @@ fn restricts(feature: Feature) -> bool {
         Feature::Devices => ruleset.handle_access(AccessFs::IoctlDev),
         Feature::Signals => ruleset.scope(Scope::Signal),
         Feature::UnixSockets => ruleset.handle_access(AccessFs::ResolveUnix),
+        Feature::Sockets => return fs::read_to_string("/proc/self/status").expect("text").contains("\nSeccomp:"),
     };
     handled.and_then(Ruleset::create).is_ok()
 }
@@ -304,14 +320,12 @@ fn what_the_kernel_cannot_enforce_is_refused_by_name_or_grants_nothing() {
 #[test]
 fn a_confined_program_connects_to_the_ports_of_its_lease_and_listens_on_none() {
     let Some(mut ground) = Ground::new() else { return };
-    if !restricts(Feature::Tcp) {
-        say(format_args!("this kernel restricts no TCP ports: what is tested is that the sandbox cannot be required"));
+    if !restricts(Feature::Tcp) || !restricts(Feature::Sockets) {
+        say(format_args!(
+            "this kernel restricts not all of the network: what is tested is that the sandbox cannot be required"
+        ));
         let refused = ground.home.run(&["serve", "--listen", ":0", "--sandbox", "required", "--agent", RUN]);
-        assert!(
-            code(&refused) == 1 && stderr(&refused).contains("but not emptying files, TCP"),
-            "{}",
-            stderr(&refused)
-        );
+        assert!(code(&refused) == 1 && stderr(&refused).contains("must restrict"), "{}", stderr(&refused));
         return;
     }
     let (confined, free) = (ground.serve("required"), ground.serve("off"));
@@ -329,9 +343,39 @@ fn a_confined_program_connects_to_the_ports_of_its_lease_and_listens_on_none() {
     let any = ["net.fetch=http://127.0.0.1:*/**"];
     let (done, said) = ground.tries(&confined, &any, &connect);
     assert!(done, "{said}");
-    if python().is_some() {
-        let bind = "/usr/bin/python3 -c 'import socket; socket.socket().bind((bytes([49,50,55,46,48,46,48,46,49]).decode(), 0))'";
-        ground.refuses(urls, &any, bind);
+    if python().is_none() {
+        return;
+    }
+    let way = |way: &str| format!("/usr/bin/python3 @/in/net.py {way} {port}");
+    let inside = |more: &str| ["fs.read=@/in/**".to_string(), more.to_string()];
+    for name in ["bind", "listen"] {
+        let lease = inside(any[0]);
+        ground.refuses(urls, &lease.each_ref().map(String::as_str), &way(name));
+    }
+    let elsewhere = inside(&granted(port ^ 1));
+    let elsewhere = elsewhere.each_ref().map(String::as_str);
+    // Which of them this kernel knows.
+    if socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP)).is_ok() {
+        ground.refuses(urls, &elsewhere, &way("mptcp"));
+    }
+    if fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").is_ok_and(|on| on.trim() == "1") {
+        ground.refuses(urls, &elsewhere, &way("fastopen"));
+    }
+    assert!(ground.tries(&confined, &elsewhere, &way("udp")).0, "names of hosts are asked for so");
+    ground.refuses(urls, &["fs.read=@/in/**"], &way("udp"));
+    if !restricts(Feature::UnixSockets) {
+        ground.refuses(urls, &elsewhere, &way("unix"));
+    }
+}
+
+#[test]
+fn a_program_of_the_superuser_keeps_none_of_what_leads_past_the_sandbox() {
+    let Some(mut ground) = Ground::new() else { return };
+    let (confined, free) = (ground.serve("required"), ground.serve("off"));
+    let command = "chroot / true";
+    match rustix::process::geteuid().is_root() {
+        true => ground.refuses((&confined, &free), &[], command),
+        false => assert!(!ground.tries(&free, &[], command).0, "nobody else may"),
     }
 }
 
@@ -372,7 +416,7 @@ fn the_operator_says_what_every_program_may_use() {
     let base = ground.root.join("base.toml");
     let text = |path: &Path| path.display().to_string();
     let put = |written: String| fs::write(&base, written).expect("written");
-    let granting = format!("read = ['{0}/in', '{0}/in/link', '{0}/none']", ground.root.display());
+    let granting = format!("unix_sockets = true\nread = ['{0}/in', '{0}/in/link', '{0}/none']", ground.root.display());
     put(granting.clone());
     let mut serve =
         |args: &[&str]| ground.home.serve(&[&["--agent", RUN, "--sandbox-base", &text(&base)], args].concat());
@@ -385,6 +429,10 @@ fn the_operator_says_what_every_program_may_use() {
     };
     assert!(done && said.contains("insideSECRET"), "links that the operator names are followed: {said}");
     assert!(!ground.tries(&more, &[], "echo x > @/in/a").0);
+    if python().is_some() {
+        let (done, said) = ground.tries(&more, &[], "/usr/bin/python3 @/in/net.py unix 0");
+        assert!(done, "{said}");
+    }
     let failed = ground.submit(&alone, &[], "true");
     assert!(code(&failed) == 1 && stderr(&failed).contains("ermission denied"), "no shell: {}", stderr(&failed));
     let base = ground.home.dir.join("base.toml");

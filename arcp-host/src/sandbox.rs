@@ -1,4 +1,5 @@
-//! Leases enforced by the kernel on programs that ask nothing (Linux, Landlock).
+//! Leases enforced by the kernel on programs that ask nothing (Linux, Landlock and
+//! seccomp).
 //!
 //! A [`Sandbox`] starts the program of a job through a *step*: a program that
 //! calls [`become_program`], which restricts itself and then becomes the program. What
@@ -9,7 +10,7 @@
 //! | `fs.read` `/srv/a/**` | opening, listing and running what is below `/srv/a` |
 //! | `fs.write` `/srv/a/**` | writing, making, renaming and removing what is below `/srv/a` |
 //! | `fs.read` `/srv/a.txt` | that file, if it is there |
-//! | `net.fetch` `https://host/**` | TCP connections to port 443, of any host |
+//! | `net.fetch` `https://host/**` | TCP connections to port 443, of any host, and UDP |
 //! | nothing | the base, and a temporary folder of its own, which `TMPDIR` names |
 //!
 //! A pattern that the kernel cannot enforce as it stands grants nothing: one that is
@@ -23,6 +24,8 @@ mod kernel;
 #[cfg(target_os = "linux")]
 mod landlock;
 mod ruleset;
+#[cfg(target_os = "linux")]
+mod seccomp;
 mod step;
 
 use std::ffi::OsString;
@@ -74,9 +77,9 @@ pub struct Insufficient {
 }
 
 impl Sandbox {
-    /// What a kernel must restrict, so that no program reads, writes or reaches over TCP
-    /// what its lease does not grant.
-    pub const REQUIRED: [Feature; 3] = [Feature::Files, Feature::Truncation, Feature::Tcp];
+    /// What a kernel must restrict, so that no program reads, writes or connects to what
+    /// its lease does not grant.
+    pub const REQUIRED: [Feature; 4] = [Feature::Files, Feature::Truncation, Feature::Tcp, Feature::Sockets];
 
     /// A sandbox on this kernel. `step` is a program and its first arguments, which calls
     /// [`become_program`] with those that follow.
@@ -124,6 +127,9 @@ impl Sandbox {
         ruleset.add_base(self.base.write(), &[Right::Read, Right::Write, Right::Ioctl]);
         ruleset.add_base([folder.path()], &[Right::Read, Right::Write]);
         ruleset.add_base(executable, &[Right::Read]);
+        if self.base.unix_sockets() {
+            ruleset.allow_unix_sockets();
+        }
         let preamble = step::preamble(&ruleset)
             .map_err(|error| AgentError::failed(format!("the sandbox cannot be described: {error}")))?;
         Ok(Some(Confined { step: self.step.clone(), preamble, folder }))

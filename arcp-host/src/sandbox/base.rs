@@ -19,11 +19,13 @@ const DEFAULT: &str = include_str!("base.toml");
 /// default = true             # these besides the default ones; `false`: these alone
 /// read = ["/opt/agents"]     # may be read and run
 /// write = ["/dev/ptmx"]      # may be written as well
+/// unix_sockets = true        # may use UNIX sockets, and listen
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
+    unix_sockets: bool,
 }
 
 /// Why a file is no base.
@@ -50,6 +52,8 @@ struct Written {
     read: Vec<PathBuf>,
     #[serde(default)]
     write: Vec<PathBuf>,
+    #[serde(default)]
+    unix_sockets: bool,
 }
 
 fn besides() -> bool {
@@ -72,15 +76,20 @@ impl Base {
     ///
     /// Why it says nothing.
     pub fn parse(text: &str) -> Result<Base, BaseError> {
-        let Written { default, read, write } =
+        let Written { default, read, write, unix_sockets } =
             toml::from_str(text).map_err(|error| BaseError::Toml(error.to_string().trim().to_string()))?;
         if let Some(relative) = read.iter().chain(&write).find(|path| !path.is_absolute()) {
             return Err(BaseError::NotAbsolute(relative.clone()));
         }
-        let mut base = if default { Base::default() } else { Base { read: Vec::new(), write: Vec::new() } };
-        base.read.extend(read);
-        base.write.extend(write);
-        Ok(base)
+        let given = Base { read, write, unix_sockets };
+        Ok(if default { Base::default().with(given) } else { given })
+    }
+
+    fn with(mut self, more: Base) -> Base {
+        self.read.extend(more.read);
+        self.write.extend(more.write);
+        self.unix_sockets |= more.unix_sockets;
+        self
     }
 
     /// What may be read and run.
@@ -92,12 +101,18 @@ impl Base {
     pub fn write(&self) -> impl Iterator<Item = &Path> {
         self.write.iter().map(PathBuf::as_path)
     }
+
+    /// Whether UNIX sockets may be used, of whoever listens on them, and listened on.
+    pub fn unix_sockets(&self) -> bool {
+        self.unix_sockets
+    }
 }
 
 impl Default for Base {
     fn default() -> Base {
-        let Written { read, write, .. } = toml::from_str(DEFAULT).expect("a file of ours: a test reads it");
-        Base { read, write }
+        let Written { read, write, unix_sockets, .. } =
+            toml::from_str(DEFAULT).expect("a file of ours: a test reads it");
+        Base { read, write, unix_sockets }
     }
 }
 
@@ -114,6 +129,7 @@ mod tests {
         let more = Base::parse("read = ['/opt/agents']\nwrite = ['/dev/ptmx']").expect("a base");
         assert_eq!(more.read().count(), default.read().count() + 1);
         assert_eq!(more.write().last(), Some(Path::new("/dev/ptmx")));
+        assert!(!more.unix_sockets() && Base::parse("unix_sockets = true").expect("a base").unix_sockets());
         let alone = Base::parse("default = false\nread = ['/opt']").expect("a base");
         assert_eq!((alone.read().collect::<Vec<_>>(), alone.write().count()), (vec![Path::new("/opt")], 0));
     }

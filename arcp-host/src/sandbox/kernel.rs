@@ -5,11 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(target_os = "linux")]
-use super::landlock as system;
-
-/// Something that Landlock restricts, by the version of its interface (ABI) that
-/// began with it.
+/// Something that the kernel restricts: Landlock, by the version of its interface
+/// (ABI) that began with it, or seccomp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Feature {
     /// Opening, making and removing files (ABI 1, Linux 5.13).
@@ -27,11 +24,14 @@ pub enum Feature {
     Signals,
     /// UNIX sockets in files (ABI 9, Linux 7.1).
     UnixSockets,
+    /// Sockets other than those of TCP, what is shared in memory, and keyrings
+    /// (seccomp, Linux 4.14).
+    Sockets,
 }
 
 impl Feature {
     /// All of them, the oldest first.
-    pub const ALL: [Feature; 7] = [
+    pub const ALL: [Feature; 8] = [
         Feature::Files,
         Feature::Moves,
         Feature::Truncation,
@@ -39,6 +39,7 @@ impl Feature {
         Feature::Devices,
         Feature::Signals,
         Feature::UnixSockets,
+        Feature::Sockets,
     ];
 }
 
@@ -52,6 +53,7 @@ impl fmt::Display for Feature {
             Feature::Devices => "commands to devices (ABI 5)",
             Feature::Signals => "signals and abstract UNIX sockets (ABI 6)",
             Feature::UnixSockets => "UNIX sockets in files (ABI 9)",
+            Feature::Sockets => "sockets, shared memory and keyrings (seccomp)",
         })
     }
 }
@@ -63,7 +65,7 @@ pub struct Kernel(BTreeSet<Feature>);
 impl Kernel {
     /// That of this machine. Nothing is restricted by asking.
     pub fn of_this_machine() -> Kernel {
-        Kernel(Feature::ALL.into_iter().filter(|feature| system::can_restrict(*feature)).collect())
+        Kernel(Feature::ALL.into_iter().filter(|feature| can_restrict(*feature)).collect())
     }
 
     /// One that can restrict this.
@@ -101,11 +103,23 @@ pub(super) fn words(features: &[Feature]) -> String {
     features.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-#[cfg(not(target_os = "linux"))]
-mod system {
-    pub(super) fn can_restrict(_: super::Feature) -> bool {
-        false
+#[cfg(target_os = "linux")]
+fn can_restrict(feature: Feature) -> bool {
+    match feature {
+        Feature::Files
+        | Feature::Moves
+        | Feature::Truncation
+        | Feature::Tcp
+        | Feature::Devices
+        | Feature::Signals
+        | Feature::UnixSockets => super::landlock::can_restrict(feature),
+        Feature::Sockets => super::seccomp::is_there(),
     }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn can_restrict(_: Feature) -> bool {
+    false
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::ruleset::{Ports, Right, Ruleset, Why};
 const OF_FILES: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{Execute | ReadFile | WriteFile | Truncate | IoctlDev | ResolveUnix});
 
-/// Whether the kernel can. A ruleset is made and thrown away.
+/// Whether Landlock can. A ruleset is made and thrown away.
 pub(super) fn can_restrict(feature: Feature) -> bool {
     let ports = AccessNet::BindTcp | AccessNet::ConnectTcp;
     handling(&BTreeSet::from([feature]), ports).and_then(landlock::Ruleset::create).is_ok()
@@ -48,7 +48,7 @@ fn files(features: &BTreeSet<Feature>) -> BitFlags<AccessFs> {
         Feature::Truncation => AccessFs::Truncate.into(),
         Feature::Devices => AccessFs::IoctlDev.into(),
         Feature::UnixSockets => AccessFs::ResolveUnix.into(),
-        Feature::Tcp | Feature::Signals => BitFlags::EMPTY,
+        Feature::Tcp | Feature::Signals | Feature::Sockets => BitFlags::EMPTY,
     };
     features.iter().map(of).fold(BitFlags::EMPTY, |all, one| all | one)
 }

@@ -41,6 +41,8 @@ pub(super) struct Ruleset {
     /// By the lease: as it is named, through no symbolic link.
     pub(super) granted: Vec<(Hierarchy, Right)>,
     pub(super) connect: Ports,
+    /// By the operator: any of them, and listening.
+    pub(super) unix_sockets: bool,
 }
 
 /// A pattern that the kernel cannot enforce.
@@ -81,6 +83,7 @@ impl Ruleset {
             base: Vec::new(),
             granted: Vec::new(),
             connect: Ports::Only(BTreeSet::new()),
+            unix_sockets: false,
         };
         let mut unenforced = Vec::new();
         for (namespace, patterns) in lease.grants() {
@@ -130,6 +133,12 @@ impl Ruleset {
             }
         });
         unenforced
+    }
+
+    /// Any of them, also of others: the operator says so.
+    pub(super) fn allow_unix_sockets(&mut self) {
+        self.unix_sockets = true;
+        self.restrict.remove(&Feature::UnixSockets);
     }
 
     /// Adds what the operator grants.

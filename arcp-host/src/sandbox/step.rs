@@ -11,6 +11,8 @@ use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+#[cfg(target_os = "linux")]
+use super::kernel::Feature;
 use super::ruleset::Ruleset;
 
 /// No ruleset has more bytes: a lease and a base have fewer by far.
@@ -60,7 +62,25 @@ fn stdin() -> io::Result<File> {
 
 #[cfg(target_os = "linux")]
 fn restrict(ruleset: &Ruleset) -> io::Result<()> {
-    super::landlock::restrict(ruleset).map_err(io::Error::other)
+    super::landlock::restrict(ruleset).map_err(io::Error::other)?;
+    if ruleset.restrict.contains(&Feature::Sockets) {
+        super::seccomp::restrict(ruleset).map_err(io::Error::other)?;
+    }
+    drop_capabilities()
+}
+
+/// Of the superuser a program keeps what it takes to use files, whoever owns them:
+/// Landlock judges that. With the rest it could load code into the kernel, or set up
+/// the network. What a process has not, no program that it becomes has.
+#[cfg(target_os = "linux")]
+fn drop_capabilities() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let kept = CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::FSETID;
+    let mut sets = capabilities(None)?;
+    for set in [&mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
+        *set &= kept;
+    }
+    Ok(set_capabilities(None, sets)?)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -72,7 +92,7 @@ fn restrict(_: &Ruleset) -> io::Result<()> {
 mod tests {
     use arcp_proto::lease::Lease;
 
-    use super::super::kernel::{Feature, Kernel};
+    use super::super::kernel::Kernel;
     use super::super::ruleset::Right;
     use super::*;
 

@@ -1,0 +1,217 @@
+//! What Landlock does not know, by seccomp: of the network it restricts `connect` and
+//! `bind` of TCP, and nothing else.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use libc::c_long;
+use seccompiler::SeccompCmpArgLen::Dword;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    apply_filter,
+};
+
+use super::kernel::Feature;
+use super::ruleset::{Ports, Ruleset};
+
+/// Bits of a socket's type that are flags.
+const TYPE: u64 = 0xf;
+/// TCP that becomes something else, which Landlock does not take for TCP.
+const TCP_ULP: u64 = 31;
+
+/// Calls by which a program comes to what others have in memory and in keyrings, or
+/// past this filter.
+const NEVER: [c_long; 9] = [
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_semget,
+    libc::SYS_msgget,
+    libc::SYS_mq_open,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_io_uring_setup,
+];
+
+type Rules = Vec<SeccompRule>;
+
+/// Whether the kernel can.
+pub(super) fn is_there() -> bool {
+    Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() && TargetArch::try_from(std::env::consts::ARCH).is_ok()
+}
+
+/// Restricts this thread, and whatever it becomes and starts, for good.
+///
+/// # Errors
+///
+/// If the kernel takes no filter.
+pub(super) fn restrict(ruleset: &Ruleset) -> Result<(), String> {
+    // Landlock judges each of them, if it can; otherwise they are for who is trusted with all.
+    let unix_sockets = ruleset.unix_sockets || ruleset.restrict.contains(&Feature::UnixSockets);
+    let filter = filter(ruleset, unix_sockets).map_err(|error| error.to_string())?;
+    apply_filter(&filter).map_err(|error| error.to_string())
+}
+
+/// Programs of 32 bits on a machine of 64 are ended by it.
+fn filter(ruleset: &Ruleset, unix_sockets: bool) -> Result<BpfProgram, BackendError> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let inet = ruleset.connect != Ports::Only([].into());
+    let fast_open = |flags: u8| {
+        let bit = libc::MSG_FASTOPEN as u64;
+        Ok(vec![rule(&[(flags, SeccompCmpOp::MaskedEq(bit), bit)])?])
+    };
+    let another_protocol = [(1, SeccompCmpOp::Eq, libc::IPPROTO_TCP as u64), (2, SeccompCmpOp::Eq, TCP_ULP)];
+    let mut refused: Vec<(c_long, Rules)> = NEVER.map(|call| (call, Vec::new())).into();
+    refused.extend([
+        (libc::SYS_socket, sockets(inet, unix_sockets)?),
+        // Ways to connect that are no `connect`.
+        (libc::SYS_sendto, fast_open(3)?),
+        (libc::SYS_sendmsg, fast_open(2)?),
+        (libc::SYS_sendmmsg, fast_open(3)?),
+        (libc::SYS_setsockopt, vec![rule(&another_protocol)?]),
+    ]);
+    // Without a `bind` before it, it picks a port, and Landlock is not asked.
+    refused.extend((!ruleset.unix_sockets).then(|| (libc::SYS_listen, Vec::new())));
+    let refused =
+        refused.into_iter().flat_map(|(call, rules)| numbers(call).map(move |number| (number, rules.clone())));
+    let refusal = SeccompAction::Errno(libc::EACCES as u32);
+    SeccompFilter::new(refused.collect::<BTreeMap<i64, Rules>>(), SeccompAction::Allow, refusal, arch)?.try_into()
+}
+
+/// The sockets that may not be made. Of the network that leaves TCP, and UDP for the
+/// names of hosts, to who may connect to something.
+fn sockets(inet: bool, unix: bool) -> Result<Rules, BackendError> {
+    let (unix_domain, ip) = (libc::AF_UNIX as u64, [libc::AF_INET as u64, libc::AF_INET6 as u64]);
+    let netlink = libc::AF_NETLINK as u64;
+    let domains =
+        unix.then_some(unix_domain).into_iter().chain(inet.then_some(ip).into_iter().flatten()).chain([netlink]);
+    let other_domains: Vec<Test> = domains.map(|domain| (0, SeccompCmpOp::Ne, domain)).collect();
+    let mut refused = vec![rule(&other_domains)?];
+    for domain in ip {
+        let with = |tests: &[Test]| rule(&[&[(0, SeccompCmpOp::Eq, domain)], tests].concat());
+        for kind in 0..=TYPE {
+            let is_kind = (1, SeccompCmpOp::MaskedEq(TYPE), kind);
+            let protocol = match kind as i32 {
+                libc::SOCK_STREAM => libc::IPPROTO_TCP,
+                libc::SOCK_DGRAM => libc::IPPROTO_UDP,
+                _ => {
+                    refused.push(with(&[is_kind])?);
+                    continue;
+                }
+            };
+            let another = [(2, SeccompCmpOp::Ne, 0), (2, SeccompCmpOp::Ne, protocol as u64)];
+            refused.push(with(&[&[is_kind], &another[..]].concat())?);
+        }
+    }
+    // Which addresses this machine has, and nothing else.
+    let not_routes = [(0, SeccompCmpOp::Eq, netlink), (2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE as u64)];
+    refused.push(rule(&not_routes)?);
+    Ok(refused)
+}
+
+/// Which argument is compared, how and with what.
+type Test = (u8, SeccompCmpOp, u64);
+
+/// All of them together.
+fn rule(tests: &[Test]) -> Result<SeccompRule, BackendError> {
+    let conditions =
+        tests.iter().map(|(argument, how, with)| SeccompCondition::new(*argument, Dword, how.clone(), *with));
+    SeccompRule::new(conditions.collect::<Result<Vec<SeccompCondition>, BackendError>>()?)
+}
+
+/// A call, and the same for programs of the ABI x32.
+#[cfg(target_arch = "x86_64")]
+fn numbers(call: c_long) -> impl Iterator<Item = i64> {
+    let of_x32 = match call {
+        libc::SYS_sendmsg => 518,
+        libc::SYS_sendmmsg => 538,
+        libc::SYS_setsockopt => 541,
+        same => same,
+    };
+    [call, 0x4000_0000 | of_x32].into_iter()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn numbers(call: c_long) -> impl Iterator<Item = i64> {
+    std::iter::once(i64::from(call))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+    use std::os::fd::OwnedFd;
+
+    use rustix::io::{Errno, Result};
+    use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType, ipproto, listen, sendto, socket};
+
+    use super::*;
+
+    fn ruleset(ports: &[u16], unix_sockets: bool) -> Ruleset {
+        Ruleset {
+            restrict: [Feature::Sockets].into(),
+            base: Vec::new(),
+            granted: Vec::new(),
+            connect: Ports::Only(ports.iter().copied().collect()),
+            unix_sockets,
+        }
+    }
+
+    /// What a thread of its own may do behind this filter; `None` where the kernel takes
+    /// none, and says so.
+    fn behind<T: Send>(ruleset: &Ruleset, what: impl FnOnce() -> T + Send) -> Option<T> {
+        std::thread::scope(|scope| {
+            let confined = scope.spawn(|| {
+                let restricted = restrict(ruleset);
+                assert_eq!(restricted.is_ok(), is_there(), "{restricted:?}");
+                restricted.ok().map(|()| what())
+            });
+            confined.join().expect("no panic")
+        })
+    }
+
+    fn made(family: AddressFamily, kind: SocketType, protocol: Option<Protocol>) -> Result<()> {
+        socket(family, kind, protocol).map(drop)
+    }
+
+    #[test]
+    fn only_tcp_and_udp_are_left_of_the_network_to_who_may_connect() {
+        let (inet, inet6) = (AddressFamily::INET, AddressFamily::INET6);
+        let refused = Err(Errno::ACCESS);
+        behind(&ruleset(&[443], false), || {
+            assert_eq!(made(inet, SocketType::STREAM, None), Ok(()));
+            assert_eq!(made(inet6, SocketType::STREAM, Some(ipproto::TCP)), Ok(()));
+            assert_eq!(made(inet, SocketType::DGRAM, None), Ok(()));
+            for other in [ipproto::MPTCP, ipproto::SCTP, ipproto::DCCP, ipproto::UDP] {
+                assert_eq!(made(inet, SocketType::STREAM, Some(other)), refused, "{other:?}");
+                assert_eq!(made(inet6, SocketType::STREAM, Some(other)), refused, "{other:?}");
+            }
+            assert_eq!(made(inet, SocketType::RAW, Some(ipproto::ICMP)), refused);
+            assert_eq!(made(inet, SocketType::DGRAM, Some(ipproto::ICMP)), refused);
+            assert_eq!(made(inet, SocketType::SEQPACKET, None), refused);
+            assert_eq!(made(AddressFamily::UNIX, SocketType::STREAM, None), refused);
+            assert_eq!(made(AddressFamily::from_raw(40), SocketType::STREAM, None), refused, "of a virtual machine");
+            assert_eq!(made(AddressFamily::NETLINK, SocketType::RAW, None), Ok(()), "addresses of this machine");
+            assert_eq!(made(AddressFamily::NETLINK, SocketType::RAW, Some(ipproto::TCP)), refused);
+        });
+        behind(&ruleset(&[], false), || {
+            for kind in [SocketType::STREAM, SocketType::DGRAM] {
+                assert_eq!((made(inet, kind, None), made(inet6, kind, None)), (refused, refused));
+            }
+        });
+        behind(&ruleset(&[], true), || assert_eq!(made(AddressFamily::UNIX, SocketType::STREAM, None), Ok(())));
+    }
+
+    #[test]
+    fn nobody_listens_or_connects_by_sending() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = taken.local_addr().expect("an address").port();
+        let stream = || -> OwnedFd { socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket") };
+        let fast_open = SendFlags::from_bits_retain(libc::MSG_FASTOPEN as u32);
+        let send = || sendto(stream(), b"x", fast_open, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+        let listens = || listen(stream(), 1);
+        assert!(send() != Err(Errno::ACCESS) && listens() == Ok(()), "elsewhere that is done");
+        let found = behind(&ruleset(&[443], false), || (send(), listens()));
+        let refused = (Err(Errno::ACCESS), Err(Errno::ACCESS));
+        assert_eq!(found, is_there().then_some(refused));
+    }
+}
