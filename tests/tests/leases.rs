@@ -52,6 +52,11 @@ const ASKED: &[(&str, &str, &str, bool)] = &[
     ("fs.read", "/a/**/b", "/a/xb", false),
     ("fs.read", "/a/**/b/**/c", "/a/b/b/c/c", true),
     ("fs.read", "/**/b", "/b", true),
+    ("fs.read", "/**/**/b", "/b", true),
+    ("fs.read", "/**/**/b", "/x/y/b", true),
+    ("fs.read", "/**/**/b", "/xb", false),
+    ("fs.read", "/a/**/**", "/a/b", true),
+    ("fs.read", "/a/**/**", "/a", false),
     ("fs.read", "/**", "/", true),
     ("fs.read", "/**", "/etc/passwd", true),
     ("fs.read", "/", "/", true),
@@ -452,6 +457,21 @@ fn hostile_patterns_cost_no_more_than_their_bound() {
     let child = lease(&format!("{{\"tool.call\":[\"*a{}\"]}}", "?".repeat(100)));
     let parent = lease(&format!("{{\"tool.call\":[\"*a{0}\",\"*b{0}\"]}}", "?".repeat(101)));
     assert!(parent.covers(&child).is_err());
+}
+
+#[test]
+fn a_pattern_as_involved_as_may_be_means_what_it_says() {
+    for length in [1, 63, 64, 65, 127, 128, 129, 191, 192, 193, 254] {
+        let (pattern, text) = (format!("/{}", "?".repeat(length)), format!("/{}", "x".repeat(length)));
+        assert!(permits("fs.read", &pattern, &text), "{length}");
+        assert!(!permits("fs.read", &pattern, &text[1..]) && !permits("fs.read", &pattern, &format!("{text}x")));
+        // Every state is one that it may be in.
+        let (pattern, text) = (format!("/{}b", "*a".repeat(length.div_ceil(2))), format!("/{}", "a".repeat(length)));
+        assert!(permits("fs.read", &pattern, &format!("{text}b")) && !permits("fs.read", &pattern, &text), "{length}");
+    }
+    let deep = (0..100).map(|n| if n % 2 == 0 { "**" } else { "a" }).collect::<Vec<_>>().join("/");
+    assert!(permits("fs.read", &format!("/{deep}"), &format!("/{}", vec!["a"; 50].join("/"))));
+    assert!(!permits("fs.read", &format!("/{deep}"), &format!("/{}", vec!["a"; 49].join("/"))));
 }
 
 #[test]

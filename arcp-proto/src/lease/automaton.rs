@@ -1,7 +1,8 @@
 //! Patterns as automata: whether one means a text, and whether some together
 //! mean everything that another means.
 //!
-//! Both are exact. A text is read once, whatever the pattern. Containment walks
+//! Both are exact. A text is read once, whatever the pattern, and all states that a
+//! pattern may be in move together. Containment walks
 //! the states that the pattern and the set of patterns around it can be in after the
 //! same text: a walk that finds a text of the one and of none of the others has a
 //! witness, one that finds none is the proof. Its cost has a bound, beyond which the answer is
@@ -65,7 +66,7 @@ impl Rule {
 }
 
 /// States of one program: a bit each.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct States([u64; 4]);
 
 impl States {
@@ -75,23 +76,35 @@ impl States {
         self.0[state / 64] |= 1 << (state % 64);
     }
 
-    fn has(&self, state: usize) -> bool {
+    fn has(self, state: usize) -> bool {
         self.0[state / 64] & 1 << (state % 64) != 0
     }
 
-    fn iter(self) -> impl Iterator<Item = usize> {
-        self.0.into_iter().enumerate().flat_map(|(word, mut bits)| {
-            core::iter::from_fn(move || {
-                let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
-                bits &= bits - 1;
-                Some(word * 64 + bit)
-            })
-        })
+    fn and(self, other: States) -> States {
+        States(core::array::from_fn(|word| self.0[word] & other.0[word]))
+    }
+
+    fn or(self, other: States) -> States {
+        States(core::array::from_fn(|word| self.0[word] | other.0[word]))
+    }
+
+    /// Each of them, so many states further.
+    fn further(self, by: usize) -> States {
+        let carried = |word: usize| if word == 0 { 0 } else { self.0[word - 1] >> (64 - by) };
+        States(core::array::from_fn(|word| self.0[word] << by | carried(word)))
     }
 }
 
 impl Program {
-    pub(super) fn new(steps: Vec<Step>) -> Result<Program, Refused> {
+    pub(super) fn new(mut steps: Vec<Step>) -> Result<Program, Refused> {
+        // Any segments before any segments are any segments.
+        let deep = |step: &Step| matches!(step, Step::Deep);
+        steps.dedup_by(|next, step| {
+            deep(step) && (deep(next) || *next == Step::Rest) && {
+                *step = *next;
+                true
+            }
+        });
         let literal = |step: &Step| if let Step::Char(c) = step { Some(*c) } else { None };
         let prefix: String = steps.iter().map_while(literal).collect();
         let rest = steps.iter().skip_while(|step| literal(step).is_some());
@@ -111,41 +124,77 @@ impl Program {
     /// Whether the whole text is one of its texts.
     pub(super) fn matches(&self, text: &str) -> bool {
         let Some(rest) = text.strip_prefix(self.prefix.as_str()) else { return false };
-        let mut states = States([0; 4]);
+        let mut moves = Moves::of(&self.rules);
+        let mut states = States::default();
         states.add(0);
-        self.pass(&mut states);
+        states = moves.passed(states);
         for c in rest.chars() {
-            let mut next = States([0; 4]);
-            for (state, rule) in states.iter().filter_map(|state| Some((state, self.rules.get(state)?))) {
-                let (stays, moves) = rule.takes(c);
-                if stays {
-                    next.add(state);
-                }
-                if moves {
-                    next.add(state + 1);
-                }
-            }
-            if next.0 == [0; 4] {
+            let taken = moves.taken(states, c);
+            states = moves.passed(taken);
+            if states == States::default() {
                 return false;
             }
-            self.pass(&mut next);
-            states = next;
         }
         states.has(self.rules.len())
     }
 
-    /// Adds what is reached without a character. Rules are passed forwards
-    /// only: one look at each suffices.
-    fn pass(&self, states: &mut States) {
-        for (state, rule) in self.rules.iter().enumerate() {
-            if states.has(state) {
-                rule.passes().iter().for_each(|by| states.add(state + by));
-            }
-        }
-    }
-
     fn whole(&self) -> Vec<Rule> {
         self.prefix.chars().map(Rule::Char).chain(self.rules.iter().copied()).collect()
+    }
+}
+
+/// How all states of a program move at once.
+struct Moves<'a> {
+    rules: &'a [Rule],
+    /// Those that are passed without a character, by one and by two.
+    passed: [States; 2],
+    /// The characters that its rules tell from others, in order.
+    named: Vec<char>,
+    /// Who stays and who moves on at each of these, and at the end at any other:
+    /// found when it comes.
+    taken: Vec<Option<[States; 2]>>,
+}
+
+impl Moves<'_> {
+    fn of(rules: &[Rule]) -> Moves<'_> {
+        let mut passed = [States::default(); 2];
+        for (state, rule) in rules.iter().enumerate() {
+            rule.passes().iter().for_each(|by| passed[by - 1].add(state));
+        }
+        let own = rules.iter().filter_map(|rule| if let Rule::Char(c) = rule { Some(*c) } else { None });
+        let mut named: Vec<char> = own.chain(['/', PART]).collect();
+        named.sort_unstable();
+        named.dedup();
+        let taken = alloc::vec![None; named.len() + 1];
+        Moves { rules, passed, named, taken }
+    }
+
+    /// Where they are after this character.
+    fn taken(&mut self, states: States, c: char) -> States {
+        let at = self.named.binary_search(&c).unwrap_or(self.named.len());
+        let rules = self.rules;
+        let [stay, move_on] = *self.taken[at].get_or_insert_with(|| {
+            let mut taken = [States::default(); 2];
+            for (state, rule) in rules.iter().enumerate() {
+                let (stays, moves) = rule.takes(c);
+                [stays, moves].into_iter().zip(&mut taken).filter(|(so, _)| *so).for_each(|(_, of)| of.add(state));
+            }
+            taken
+        });
+        states.and(stay).or(states.and(move_on).further(1))
+    }
+
+    /// With what is reached without a character. Few rules that are passed
+    /// stand side by side.
+    fn passed(&self, mut states: States) -> States {
+        let [by_one, by_two] = self.passed;
+        loop {
+            let more = states.or(states.and(by_one).further(1)).or(states.and(by_two).further(2));
+            if more == states {
+                return states;
+            }
+            states = more;
+        }
     }
 }
 
