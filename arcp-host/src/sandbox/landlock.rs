@@ -129,3 +129,47 @@ fn rule<F: AsFd>(opened: F, right: Right, handled: BitFlags<AccessFs>) -> Option
     let access = allowed(right) & if is_folder { handled } else { handled & OF_FILES };
     (!access.is_empty()).then(|| PathBeneath::new(opened, access))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn ruleset(granted: Hierarchy) -> Ruleset {
+        Ruleset {
+            restrict: [Feature::Files].into(),
+            base: Vec::new(),
+            granted: vec![(granted, Right::Read)],
+            connect: Ports::Any,
+            unix_sockets: false,
+        }
+    }
+
+    /// What comes of it on a thread of its own, and whether the file can be read there
+    /// then.
+    fn enter(granted: Hierarchy, file: &PathBuf) -> (bool, bool) {
+        std::thread::scope(|scope| {
+            let confined = scope.spawn(|| (restrict(&ruleset(granted)).is_ok(), fs::read(file).is_ok()));
+            confined.join().expect("no panic")
+        })
+    }
+
+    #[test]
+    fn what_has_become_another_thing_meanwhile_is_an_error_and_no_grant() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("a path");
+        let (secret, link) = (root.join("secret/file"), root.join("link"));
+        fs::create_dir(root.join("secret")).expect("made");
+        fs::write(&secret, "x").expect("written");
+        std::os::unix::fs::symlink("secret", &link).expect("a link");
+        let can = can_restrict(Feature::Files);
+        assert_eq!(enter(Hierarchy::Below(root.join("secret")), &secret), (can, true));
+        assert_eq!(enter(Hierarchy::Below(root.join("none")), &secret), (false, true), "it is not entered");
+        assert_eq!(enter(Hierarchy::Below(link.clone()), &secret), (false, true));
+        assert_eq!(enter(Hierarchy::File(link), &secret), (false, true));
+        fs::create_dir(root.join("other")).expect("made");
+        assert_eq!(enter(Hierarchy::Below(root.join("other")), &secret), (can, !can), "it is");
+    }
+}
