@@ -698,3 +698,80 @@ fn a_pattern_of_urls_names_a_port() {
     }
     assert_eq!((port("fs.read", "/a:1/**"), port("tool.call", "a:1")), (None, None));
 }
+
+#[test]
+fn a_lease_is_read_up_to_its_bounds_and_no_further() {
+    let patterns = |count: usize| format!("{{\"tool.call\":[{}]}}", vec!["\"t\""; count].join(","));
+    let read = |text: &str| Lease::parse(&Json::parse(text).expect("JSON"));
+    assert!(read(&patterns(1024)).is_ok() && read(&patterns(1025)).is_err());
+    let two = |rest: usize| patterns(1000).replace('}', &patterns(rest).replace("{\"tool.call", ",\"model.use"));
+    assert!(read(&two(24)).is_ok() && read(&two(25)).is_err(), "of all namespaces together");
+
+    let path = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
+    assert!(
+        Target::new(&Namespace::FsRead, &path(4096)).is_ok() && Pattern::new(&Namespace::FsRead, &path(4096)).is_ok()
+    );
+    assert_eq!(Target::new(&Namespace::FsRead, &path(4097)), Err(Refused::TooLong));
+    let behind = |characters: usize| Pattern::new(&Namespace::FsRead, &format!("/*{}", "?".repeat(characters - 1)));
+    assert!(behind(255).is_ok());
+    assert_eq!(behind(256), Err(Refused::TooComplex));
+
+    for named in Namespace::NAMED {
+        assert_eq!(named.to_string().parse(), Ok(named));
+    }
+    let vendor = |length: usize| format!("x-vendor.a.{}", "b".repeat(length - 11)).parse::<Namespace>();
+    assert!(vendor(128).is_ok() && vendor(129).is_err());
+    for bad in ["x-vendor.a", "x-vendor.a.", "x-vendor..b", "x-vendor.a.B", "x-vendor.a.b c", "vendor.a.b"] {
+        assert!(bad.parse::<Namespace>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_url_is_read_as_whoever_opens_it_reads_it() {
+    let read = |text: &str| Target::new(&Namespace::NetFetch, text).map(|target| target.to_string());
+    for (text, shown) in [
+        ("https://a.test:443/x", "https://a.test/x"),
+        ("https://a.test:80/x", "https://a.test:80/x"),
+        ("a+b-c.1://h/x", "a+b-c.1://h/x"),
+        ("ftp://h:21/x", "ftp://h:21/x"),
+        ("http://h:65535", "http://h:65535/"),
+        ("http://[::1]:9/x", "http://[::1]:9/x"),
+    ] {
+        assert_eq!(read(text), Ok(shown.into()), "{text}");
+    }
+    for (text, why) in [
+        ("1http://h/", Refused::NoScheme),
+        ("ht_tp://h/", Refused::NoScheme),
+        ("://h/", Refused::NoScheme),
+        ("http://h:65536/", Refused::BadPort),
+        ("http://h:0/", Refused::BadPort),
+        ("http://h:+8/", Refused::BadPort),
+        ("http://h:/", Refused::BadPort),
+        ("http://h_:80:80/", Refused::BadHost),
+        ("http://[::1/", Refused::BadHost),
+        ("http://h/a%", Refused::BadEncoding),
+        ("http://h/a%+1", Refused::BadEncoding),
+        ("http://h/a%\u{e4}", Refused::BadEncoding),
+        ("http://h/a%5C", Refused::EncodedSeparator),
+        ("http://h/a%5cb", Refused::EncodedSeparator),
+        ("http://h/a%00", Refused::Control),
+    ] {
+        assert_eq!(read(text), Err(why), "{text}");
+    }
+}
+
+#[test]
+fn a_childs_budget_is_within_what_its_parent_has_and_leases_add_up() {
+    let parent = lease(r#"{"tool.call":["a"],"cost.budget":["USD:1"]}"#);
+    for (budget, within) in [("USD:1", true), ("USD:1.000000000001", false), ("EUR:9", true)] {
+        let child = lease(&format!("{{\"tool.call\":[\"a\"],\"cost.budget\":[\"{budget}\"]}}"));
+        match parent.covers(&child) {
+            Ok(()) => assert!(within, "{budget}"),
+            Err(Excess::Budget(currency)) => assert!(!within && currency.as_str() == "USD", "{budget}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let both = parent.with(lease(r#"{"tool.call":["b"],"fs.read":["/c"],"cost.budget":["USD:2","EUR:1"]}"#));
+    let all = lease(r#"{"tool.call":["a","b"],"fs.read":["/c"],"cost.budget":["USD:3","EUR:1"]}"#);
+    assert_eq!(both, all);
+}

@@ -121,3 +121,28 @@ fn utc(value: &str) -> Option<UtcMs> {
     let text: String = serde_json::from_str(value).ok()?;
     UtcMs::parse(&text).filter(|_| text.ends_with('Z'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_a_lease_are_the_earliest_end_and_what_was_said_of_its_budget() {
+        let read = |text: &str, now| Constraints::parse(&Json::parse(text).expect("JSON"), UtcMs(now));
+        let ends = |text: &str| read(text, 1000).expect("bounds").expires_at;
+        assert_eq!(ends(r#"{"expires_at":"1970-01-01T00:00:09Z","expires_in_s":5}"#), Some(UtcMs(6000)));
+        assert_eq!(ends(r#"{"expires_in_s":60,"expires_at":"1970-01-01T00:00:09Z"}"#), Some(UtcMs(9000)));
+        assert_eq!(ends(r#"{"expires_in_s":null,"expires_at":null}"#), None);
+        assert!(read(r#"{"expires_at":"1970-01-01T00:00:09Z"}"#, 9000).is_err(), "the moment is over");
+        let bounds = read(r#"{"expires_at":"1970-01-01T00:00:09Z"}"#, 8999).expect("a millisecond is left");
+        assert_eq!([8999, 9000, 9001].map(|now| bounds.is_over(UtcMs(now))), [false, true, true]);
+        assert!(read("[]", 0).is_err() && read(r#"{"x-vendor.arcp.budget_hard":1}"#, 0).is_err());
+
+        for text in ["{}", r#"{"expires_in_s":5}"#, r#"{"x-vendor.arcp.budget_hard":true}"#] {
+            let bounds = read(text, 1000).expect("bounds");
+            assert_eq!(Constraints::read_granted(&bounds.to_json()), bounds, "{text}");
+            assert_eq!(bounds.is_none(), text == "{}");
+        }
+        assert!(!read(r#"{"x-vendor.arcp.budget_hard":false}"#, 0).expect("bounds").budget_is_hard);
+    }
+}

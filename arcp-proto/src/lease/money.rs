@@ -335,3 +335,43 @@ impl Budget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    #[test]
+    fn currencies_and_amounts_are_read_up_to_their_bounds() {
+        for good in ["a:1", "a-b_9:1", "sixteen_letters_:1"] {
+            assert!(Budget::parse([good]).is_ok(), "{good}");
+        }
+        for bad in ["9a:1", "-a:1", "seventeen_letters:1", "a.b:1"] {
+            assert!(Budget::parse([bad]).is_err(), "{bad}");
+        }
+        let of_length = |length: usize| Amount::reported(&alloc::format!("{}1", "0".repeat(length - 1)));
+        assert_eq!((of_length(64), of_length(65)), ("1".parse().ok(), None));
+        assert_eq!(
+            Amount::reported("0.10000000000000000000"),
+            "0.1".parse().ok(),
+            "nothing is lost, nothing is rounded"
+        );
+        assert_eq!(Amount::reported("1e-12"), Amount::reported("0.0000000000010"));
+        let sum: Amount = ["0.1", "0.2"].iter().filter_map(|text| Amount::reported(text)).sum();
+        assert_eq!(sum.to_string(), "0.3");
+    }
+
+    #[test]
+    fn a_budget_below_zero_is_stored_and_shown_and_read_again() {
+        let mut budget = Budget::parse(["USD:1", "EUR:2.5"]).expect("a budget");
+        budget.spend("USD", "1.25".parse().expect("an amount"));
+        let stored = serde_json::to_string(&budget).expect("it can be written");
+        assert_eq!(stored, r#"{"EUR":"2.5","USD":"-0.25"}"#);
+        assert_eq!(serde_json::from_str::<Budget>(&stored).expect("it can be read"), budget);
+        assert!(serde_json::from_str::<Budget>(r#"{"USD":"--1"}"#).is_err());
+        assert_eq!(Budget::read_shown(&budget.to_json()), budget);
+        let shown = Json::parse(r#"{"USD":"USD:-0.25","EUR":"2.50","GBP":null,"":1}"#).expect("JSON");
+        assert_eq!(Budget::read_shown(&shown), budget, "what cannot be read is left out");
+    }
+}
