@@ -256,6 +256,38 @@ fn whoever_sends_on_at_its_share_of_what_waits_is_closed() {
 }
 
 #[test]
+fn whoever_is_read_is_not_closed_because_others_hold_more_by_now() {
+    let mut world = shared(12);
+    let ask = |world: &mut World, raw: &mut Raw| {
+        raw.send(world, "job.cancel", json!({"job_id": "job_none"}));
+        world.run_for(Duration::from_millis(100));
+        held_bytes(world.runtime(), HeldFor::Answers)
+    };
+    // It is read: it has almost its share.
+    let (mut raw, _) = Raw::hello(&mut world, "tok-first");
+    world.stall(raw.conn, true);
+    while ask(&mut world, &mut raw) < SHARE - 1024 {}
+    let own = held_bytes(world.runtime(), HeldFor::Answers);
+    for n in 0..6 {
+        let (mut other, _) = Raw::hello(&mut world, &format!("tok-{n}"));
+        world.stall(other.conn, true);
+        for _ in 0..300 {
+            other.send(&mut world, "job.cancel", json!({"job_id": "job_none"}));
+        }
+        world.run_for(Duration::from_secs(1));
+    }
+    let left = 4 * SHARE - (held_bytes(world.runtime(), HeldFor::Answers) - own);
+    assert!(own > 2 * (left / 4), "{own} of {left}: it has more than twice of what is its share now");
+    for _ in 0..2 {
+        ask(&mut world, &mut raw);
+        assert_eq!(world.close_reason(raw.conn), None, "it waits to be read");
+    }
+    world.stall(raw.conn, false);
+    world.settle();
+    world.finish();
+}
+
+#[test]
 fn whoever_fills_its_share_of_what_is_not_durable_stops_nobody_else() {
     let bound = 40_000;
     let mut world = World::configured(9, |config| config.limits.history.undurable_bytes = bound);

@@ -254,6 +254,9 @@ impl Accounts {
     /// Whether so much waits for an account, none of whose connections is read,
     /// that whoever sends on is closed.
     pub(super) fn is_flooded(&self, limits: &Limits, balance: &Balance) -> bool {
+        if !balance.0.full.load(Relaxed) {
+            return false;
+        }
         let waiting = self.share(limits, balance, limits.connection.waiting_bytes, Balance::waiting);
         waiting.own > waiting.share(limits.job.principal_share).saturating_mul(FLOOD_FACTOR)
     }
