@@ -363,7 +363,10 @@ mod tests {
         let (sender, given) = std::sync::mpsc::channel();
         let mut registry = Registry::default();
         registry.add_async("a", None, async |_, _| Ok(Outcome::Empty));
-        let run_task = move |task| drop(sender.send(task));
+        let run_task = move |task| {
+            drop(task);
+            let _ = sender.send(());
+        };
         runtime().block_on(async {
             let mut server = server(registry, |host| host.with_tasks_run_by(run_task)).await;
             let _peer = peer(&mut server, &[HELLO, SUBMIT].concat()).await;
