@@ -62,18 +62,8 @@ impl HeldFor {
         HeldFor::Inputs,
     ];
 
-    /// Whether they go once somebody outside has read or taken them.
-    fn waits(self) -> bool {
-        match self {
-            HeldFor::Answers | HeldFor::Frames | HeldFor::Extensions => true,
-            HeldFor::Records
-            | HeldFor::Commands
-            | HeldFor::Filters
-            | HeldFor::Payloads
-            | HeldFor::ReadBack
-            | HeldFor::Inputs => false,
-        }
-    }
+    /// Those that go once somebody outside has read or taken them.
+    const WAITING: [HeldFor; 3] = [HeldFor::Answers, HeldFor::Frames, HeldFor::Extensions];
 }
 
 /// What one owner holds. A clone is the same account.
@@ -145,7 +135,7 @@ impl Balance {
 
     /// Bytes that wait for somebody outside.
     pub(super) fn waiting(&self) -> usize {
-        HeldFor::ALL.into_iter().filter(|held_for| held_for.waits()).map(|held_for| self.bytes(held_for)).sum()
+        HeldFor::WAITING.into_iter().map(|held_for| self.bytes(held_for)).sum()
     }
 
     fn upwards(&self) -> impl Iterator<Item = &Balance> {
@@ -229,6 +219,9 @@ impl Accounts {
             cause.0.full.store(true, Relaxed);
             self.full.push(cause.clone());
             changed.push(cause.clone());
+        }
+        if self.full.is_empty() {
+            return changed;
         }
         // It goes on once half of what stopped it is gone.
         let (full, read): (Vec<Balance>, Vec<Balance>) =

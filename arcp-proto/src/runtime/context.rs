@@ -1,7 +1,7 @@
 //! What every part is lent while an input is handled: the time, the
 //! configuration, and where records, timers and outputs go.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::account::Accounts;
@@ -9,6 +9,7 @@ use super::config::Config;
 use super::effect::Effect;
 use super::io::{Deadline, EventRecord, Input, Notice, Output, Record};
 use super::log::Log;
+use super::ready::Ready;
 use super::timers::{Timer, Timers};
 use crate::entropy::{Entropy, Seeds};
 use crate::error::ConfigError;
@@ -38,8 +39,8 @@ pub(super) struct Context {
     last_op: u64,
     outputs: VecDeque<Output>,
     effects: VecDeque<Effect>,
-    /// Connections that may have something to send, each once.
-    ready: (VecDeque<ConnId>, BTreeSet<ConnId>),
+    /// Connections that may have something to send.
+    ready: Ready,
 }
 
 impl Context {
@@ -63,7 +64,7 @@ impl Context {
             last_op: 0,
             outputs: VecDeque::new(),
             effects: VecDeque::new(),
-            ready: Default::default(),
+            ready: Ready::default(),
         })
     }
 
@@ -113,15 +114,11 @@ impl Context {
     /// A connection may have something to send: it is looked at before this
     /// input is over.
     pub(super) fn ready(&mut self, conn: ConnId) {
-        if self.ready.1.insert(conn) {
-            self.ready.0.push_back(conn);
-        }
+        self.ready.put(conn);
     }
 
     pub(super) fn next_ready(&mut self) -> Option<ConnId> {
-        let conn = self.ready.0.pop_front()?;
-        self.ready.1.remove(&conn);
-        Some(conn)
+        self.ready.take()
     }
 
     pub(super) fn poll_output(&mut self) -> Option<Output> {

@@ -16,6 +16,7 @@ mod job;
 mod list;
 mod log;
 mod numbered;
+mod ready;
 mod records;
 mod recount;
 mod session;

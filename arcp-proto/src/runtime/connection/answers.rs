@@ -194,8 +194,8 @@ impl Answers {
         self.asides.push_back((reply, charge));
     }
 
-    pub(super) fn pop_aside(&mut self) -> Option<Reply> {
-        self.asides.pop_front().map(|(reply, _)| reply)
+    pub(super) fn pop_aside(&mut self) -> Option<(Reply, Charge)> {
+        self.asides.pop_front()
     }
 
     /// Whether nothing waits but a word that may be the last one.

@@ -137,22 +137,19 @@ impl Connections {
         Ok(())
     }
 
-    /// Whether what a connection says has to wait for a check; then it does.
-    pub(super) fn hold(&mut self, ctx: &mut Context, id: ConnId, said: impl FnOnce() -> Held) -> bool {
-        let Some(conn) = self.by_id.get_mut(&id) else {
-            return false;
+    /// What a connection says waits for a check.
+    pub(super) fn hold(&mut self, ctx: &mut Context, id: ConnId, said: Held) {
+        let Some(Conn { check: Check::Waiting { held, .. }, answers, .. }) = self.by_id.get_mut(&id) else {
+            debug_assert!(false, "{id:?} waits for a check");
+            return;
         };
-        let Check::Waiting { held, .. } = &mut conn.check else {
-            return false;
-        };
-        let (said, account) = (said(), conn.answers.account());
+        let account = answers.account();
         let charge = account.charge(HeldFor::Frames, said.bytes());
         held.push_back((said, charge));
         let bytes = account.bytes(HeldFor::Frames);
         if held.len() > HELD.0 || bytes > ctx.config.limits.frame.frame_bytes.saturating_mul(HELD.1) {
             self.leave(ctx, id, CloseReason::Flood);
         }
-        true
     }
 
     /// An input was checked: gives its connection, and what that said, to be

@@ -172,7 +172,7 @@ impl Conn {
         }
         // Nobody is asked for signs of life before it was let in.
         if self.welcomed && self.channel.has_credit() {
-            if let Some(reply) = self.answers.pop_aside() {
+            if let Some((reply, _)) = self.answers.pop_aside() {
                 self.send_reply(ctx, &reply);
                 return Next::Sent;
             }

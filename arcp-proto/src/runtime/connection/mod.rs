@@ -130,24 +130,28 @@ impl Connections {
         id: ConnId,
         bytes: &'a [u8],
     ) -> Heard<'a> {
-        let is_arrival = self.arrivals.has(id);
-        if !is_arrival
-            && (self.heard(ctx, sessions, id).is_none() || self.hold(ctx, id, || Held::Frame(bytes.to_vec())))
-        {
-            return Heard::Nothing;
-        }
         let most = ctx.config.limits.history.undurable_bytes.saturating_mul(LOG_FLOOD_FACTOR);
-        let principal = self.by_id.get(&id).map(|conn| conn.account().principal());
-        let is_flooded = principal.is_some_and(|account| ctx.accounts.is_flooded(&ctx.config.limits, account));
-        if ctx.log.bytes() > most || is_flooded {
-            self.leave(ctx, id, CloseReason::Flood);
-            return Heard::Nothing;
-        }
-        if is_arrival {
+        let is_log_flooded = ctx.log.bytes() > most;
+        if self.arrivals.has(id) {
+            if is_log_flooded {
+                self.leave(ctx, id, CloseReason::Flood);
+                return Heard::Nothing;
+            }
             let arrived = self.arrivals.on_received(ctx, id, bytes);
             return self.let_in(ctx, arrived).map_or(Heard::Nothing, Heard::Opening);
         }
-        let Some(conn) = self.by_id.get(&id) else {
+        let Some(conn) = self.heard(ctx, sessions, id) else {
+            return Heard::Nothing;
+        };
+        if conn.check.is_waiting() {
+            self.hold(ctx, id, Held::Frame(bytes.to_vec()));
+            return Heard::Nothing;
+        }
+        if is_log_flooded || ctx.accounts.is_flooded(&ctx.config.limits, conn.account().principal()) {
+            self.leave(ctx, id, CloseReason::Flood);
+            return Heard::Nothing;
+        }
+        let Some(session) = conn.session() else {
             return Heard::Nothing;
         };
         let text = match frame::ingest(bytes, conn.most_bytes(ctx), ctx.config.limits.frame.json_depth) {
@@ -158,7 +162,7 @@ impl Connections {
             Ok(header) => header,
             Err(unreadable) => return Heard::Refused(unreadable.subject, unreadable.violation),
         };
-        conn.session().map_or(Heard::Nothing, |session| hear_in_session(conn.view, session, header))
+        hear_in_session(conn.view, session, header)
     }
 
     /// A connection that has said something, if anything is taken from it: it does
@@ -174,12 +178,12 @@ impl Connections {
     /// where a WebSocket message ends is not looked for.
     pub(super) fn on_too_long(&mut self, ctx: &mut Context, sessions: &Sessions, id: ConnId, at: Position) {
         self.arrivals.on_too_long(ctx, id);
-        if self.heard(ctx, sessions, id).is_none() || self.hold(ctx, id, || Held::TooLong) {
-            return;
-        }
-        let Some(conn) = self.by_id.get_mut(&id) else {
+        let Some(conn) = self.heard(ctx, sessions, id) else {
             return;
         };
+        if conn.check.is_waiting() {
+            return self.hold(ctx, id, Held::TooLong);
+        }
         let goes_on = conn.session.is_some() && conn.view.lines;
         let kind = if goes_on { RefusedKind::Frame } else { RefusedKind::Session };
         let most = conn.most_bytes(ctx);

@@ -6,7 +6,7 @@ use crate::model::reply::{Reply, SessionReply};
 use crate::runtime::Runtime;
 use crate::runtime::account::HeldFor;
 use crate::runtime::connection::{self, Conn};
-use crate::runtime::delivery::{self, ReplayStep};
+use crate::runtime::delivery::{self, Feed, ReplayStep};
 use crate::runtime::io::CloseReason;
 
 /// Writes what may be sent on one connection.
@@ -25,12 +25,13 @@ impl Writer<'_> {
 
     /// Sends what comes next; false if nothing can be sent.
     fn send_next(&mut self) -> bool {
-        let cursor = self.runtime.position(self.conn).cursor;
-        let Runtime { ctx, connections, jobs, .. } = &mut *self.runtime;
+        let Runtime { ctx, connections, jobs, delivery, .. } = &mut *self.runtime;
         let Some(attached) = connections.get_mut(self.conn) else {
             return false;
         };
-        match attached.next(ctx, cursor) {
+        let feed = attached.session().and_then(|session| delivery.feeds.get(session));
+        let at = feed.map(Feed::position).unwrap_or_default();
+        match attached.next(ctx, at.cursor) {
             connection::Next::Sent => true,
             connection::Next::Page(turn, listing) => {
                 let page = Reply::Session(SessionReply::Jobs(listing.page(ctx, jobs)));
@@ -38,7 +39,7 @@ impl Writer<'_> {
                 true
             }
             connection::Next::Replay(upto) => self.send_replayed() || self.send_numbered(upto),
-            connection::Next::Numbered(upto) => self.send_numbered(upto),
+            connection::Next::Numbered(upto) => at.cursor < at.head.min(upto) && self.send_numbered(upto),
             connection::Next::Nothing => false,
         }
     }
@@ -91,14 +92,16 @@ impl Writer<'_> {
 
     /// Whatever could be sent was: its peer is read, or let go, accordingly.
     fn settle(&mut self) {
-        let at = self.runtime.position(self.conn);
         let Runtime { ctx, connections, sessions, delivery, .. } = &mut *self.runtime;
-        let session = connections.session(self.conn);
+        let attached = connections.get(self.conn);
+        let has_credit = attached.is_some_and(Conn::has_credit);
+        let session = attached.and_then(Conn::session);
+        let at = session.and_then(|session| delivery.feeds.get(session)).map(Feed::position).unwrap_or_default();
         let most = ctx.config.limits.session.extension_bytes;
-        let attached = session.and_then(|session| sessions.get(session));
-        let host_is_full = attached.is_some_and(|session| session.account().bytes(HeldFor::Extensions) >= most);
+        let held = session.and_then(|session| sessions.get(session));
+        let host_is_full = held.is_some_and(|session| session.account().bytes(HeldFor::Extensions) >= most);
         connections.settle(ctx, self.conn, at, host_is_full);
-        if let Some(session) = session.filter(|_| !connections.get(self.conn).is_some_and(Conn::has_credit)) {
+        if let Some(session) = session.filter(|_| !has_credit) {
             delivery.history.bound(ctx, session);
         }
         self.runtime.carry();
