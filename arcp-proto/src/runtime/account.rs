@@ -206,9 +206,9 @@ impl Accounts {
     }
 
     /// How much of a total an account holds.
-    pub(super) fn held(&self, account: &Account, held_for: HeldFor, limits: &Limits, total: usize) -> Held {
+    pub(super) fn held(&self, account: &Account, held_for: HeldFor, limits: &Limits, total: usize) -> Holding {
         let own = self.principals.get(account).map_or(0, |balance| balance.bytes(held_for));
-        Held { own, all: self.runtime.bytes(held_for), total: limits.total_for(account, total) }
+        Holding { own, all: self.runtime.bytes(held_for), total: limits.total_for(account, total) }
     }
 
     /// After an input that this account caused: gives those of which no connection
@@ -254,15 +254,15 @@ impl Accounts {
         waiting.own > waiting.share(limits.job.principal_share).saturating_mul(FLOOD_FACTOR)
     }
 
-    fn share(&self, limits: &Limits, balance: &Balance, total: usize, of: impl Fn(&Balance) -> usize) -> Held {
+    fn share(&self, limits: &Limits, balance: &Balance, total: usize, of: impl Fn(&Balance) -> usize) -> Holding {
         let total = if balance.0.anonymous { limits.without_reserve(total) } else { total };
-        Held { own: of(balance), all: of(&self.runtime), total }
+        Holding { own: of(balance), all: of(&self.runtime), total }
     }
 }
 
 /// How much there is of something, and who holds it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct Holding {
     /// What the principal holds.
     pub(super) own: usize,
     /// What everybody holds, the principal included.
@@ -280,7 +280,7 @@ pub(super) enum Beyond {
     All,
 }
 
-impl Held {
+impl Holding {
     /// What the principal may hold altogether.
     pub(super) fn share(self, percent: u32) -> usize {
         let left = self.total.saturating_sub(self.all - self.own) as u64;
@@ -338,7 +338,7 @@ mod tests {
     use super::*;
 
     fn most_of(total: usize, others: usize) -> usize {
-        let fits = |own: &usize| Held { own: *own, all: others + own, total }.check(1, 25).is_ok();
+        let fits = |own: &usize| Holding { own: *own, all: others + own, total }.check(1, 25).is_ok();
         (0..).take_while(fits).count()
     }
 
@@ -356,7 +356,7 @@ mod tests {
     fn the_last_one_is_for_who_has_none() {
         assert_eq!([1, 2, 3].map(|total| most_of(total, 0)), [1, 1, 1]);
         assert_eq!((most_of(8, 7), most_of(8, 8)), (1, 0));
-        let all_of_it = Held { own: 7, all: 7, total: 8 };
+        let all_of_it = Holding { own: 7, all: 7, total: 8 };
         assert_eq!((all_of_it.check(1, 100), all_of_it.check(1, 99)), (Ok(()), Err(Beyond::Share)));
     }
 }

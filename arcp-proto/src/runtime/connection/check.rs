@@ -12,7 +12,7 @@ use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal};
 use crate::json::{Json, Object};
 use crate::model::agent::AgentRef;
-use crate::runtime::account::{Charge, Held as HeldShare, HeldFor};
+use crate::runtime::account::{Charge, HeldFor, Holding};
 use crate::runtime::context::Context;
 use crate::runtime::io::{CloseReason, InputFault, Output};
 use crate::runtime::timers::Timer;
@@ -123,7 +123,7 @@ impl Connections {
         }
         let account = principal.account();
         let own = self.checking.values().filter(|running| running.principal.account() == account).count();
-        let checks = HeldShare { own, all: self.checking.len(), total: limits.job.input_checks };
+        let checks = Holding { own, all: self.checking.len(), total: limits.job.input_checks };
         let what = "inputs that are being checked";
         checks.admit(1, limits.job.principal_share, account.bound_of(), "input_checks", what)?;
         let op = ctx.next_op();

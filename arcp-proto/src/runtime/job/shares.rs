@@ -12,7 +12,7 @@ use super::Job;
 use crate::id::Principal;
 use crate::limits::Limits;
 use crate::principal::Account;
-use crate::runtime::account::Held;
+use crate::runtime::account::Holding;
 use crate::runtime::config::Config;
 
 /// What each account holds, and all together.
@@ -84,12 +84,12 @@ impl Shares {
 
     /// How much an account holds of something, and what there is for it: a
     /// reserve is kept for those with a credential.
-    fn held(&self, account: &Account, limits: &Limits, total: usize, of: impl Fn(&Share) -> usize) -> Held {
-        Held { own: of(&self.of(account)), all: of(&self.total), total: limits.total_for(account, total) }
+    fn held(&self, account: &Account, limits: &Limits, total: usize, of: impl Fn(&Share) -> usize) -> Holding {
+        Holding { own: of(&self.of(account)), all: of(&self.total), total: limits.total_for(account, total) }
     }
 
     /// Jobs that are not over, of the table that all share.
-    pub(super) fn live(&self, account: &Account, limits: &Limits) -> Held {
+    pub(super) fn live(&self, account: &Account, limits: &Limits) -> Holding {
         self.held(account, limits, limits.job.jobs, |share| share.live)
     }
 
