@@ -330,7 +330,7 @@ fn a_confined_program_connects_to_the_ports_of_its_lease_and_listens_on_none() {
             "this kernel restricts not all of the network: what is tested is that the sandbox cannot be required"
         ));
         let refused = ground.home.run(&["serve", "--listen", ":0", "--sandbox", "required", "--agent", RUN]);
-        assert!(code(&refused) == 1 && stderr(&refused).contains("must restrict"), "{}", stderr(&refused));
+        assert!(code(&refused) == 1 && stderr(&refused).contains("cannot restrict"), "{}", stderr(&refused));
         return;
     }
     let (confined, free) = (ground.serve(strictest()), ground.serve("off"));
@@ -405,13 +405,18 @@ fn the_temporary_folder_of_a_job_is_its_own_and_goes_with_it() {
     let Some(mut ground) = Ground::new() else { return };
     let confined = ground.serve(strictest());
     let of = || {
-        let (done, said) = ground.tries(&confined, &[], "echo $TMPDIR; stat -c %a $TMPDIR; mkdir -p $TMPDIR/a/b");
+        let (done, said) =
+            ground.tries(&confined, &[], "echo $TMPDIR; stat -c %a $HOME; mkdir -p $TMPDIR/a/b; ls $HOME");
         assert!(done, "{said}");
         let mut lines = said.lines().map(str::to_string);
         (PathBuf::from(lines.next().expect("a path")), lines.next().expect("a mode"))
     };
     let ((one, mode), (other, _)) = (of(), of());
     assert!(one != other && one.is_absolute() && mode == "700", "{one:?} {other:?} {mode}");
+    let mut home = Home::new(ARCP);
+    home.serve(&["--sandbox", strictest(), "--agent", RUN, "--agent-env", "HOME=/a/home"]);
+    let said = stdout(&home.run(&["submit", "run", "--input", "\"echo $HOME\""]));
+    assert!(said.starts_with("/a/home\n"), "who says so has another: {said}");
     assert!(!one.exists() && !other.exists());
 }
 

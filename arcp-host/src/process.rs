@@ -48,8 +48,8 @@
 //! no environment, whatever is added.
 //!
 //! One that [is confined](ProcessAgent::confined) can use what the lease of its job
-//! grants, and what every program needs to start; `TMPDIR` is a folder of its own, which
-//! goes with the job.
+//! grants, and what every program needs to start; `TMPDIR` and `HOME` are a folder of its
+//! own, which goes with the job.
 
 mod answers;
 mod format;
@@ -237,8 +237,7 @@ impl ProcessAgent {
     /// Starts it for a job; what it prints is in the terminal, if it has one.
     fn spawn(&self, job: &Context, confined: Option<&Confined>) -> io::Result<(Child, Option<File>)> {
         let mut command = confined.map_or_else(|| Ok(Command::new("sh")), |confined| confined.command("sh"))?;
-        self.set_variables(&mut command, job);
-        command.envs(confined.map(|confined| ("TMPDIR", confined.folder())));
+        self.set_variables(&mut command, job, confined);
         if self.limits == ProcessLimits::default() {
             command.args(["-c", &self.command]);
         } else {
@@ -261,8 +260,11 @@ impl ProcessAgent {
         Ok((child, ours))
     }
 
-    fn set_variables(&self, command: &mut Command, job: &Context) {
+    fn set_variables(&self, command: &mut Command, job: &Context, confined: Option<&Confined>) {
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed(name)));
+        if let Some(confined) = confined {
+            command.env("TMPDIR", confined.folder()).env("HOME", confined.folder());
+        }
         command.env("PYTHONUNBUFFERED", "1");
         if self.terminal {
             command.envs(terminal::VARIABLES);

@@ -11,7 +11,7 @@
 //! | `fs.write` `/srv/a/**` | writing, making, renaming and removing what is below `/srv/a` |
 //! | `fs.read` `/srv/a.txt` | that file, if it is there |
 //! | `net.fetch` `https://host/**` | TCP connections to port 443, of any host, and UDP |
-//! | nothing | the base, and a temporary folder of its own, which `TMPDIR` names |
+//! | nothing | the base, and a temporary folder of its own, which `TMPDIR` and `HOME` name |
 //!
 //! A pattern that the kernel cannot enforce as it stands grants nothing: one that is
 //! finer than a file or a folder with all below it, leads through a symbolic link, or
@@ -71,9 +71,14 @@ pub struct Sandbox {
 
 /// A kernel cannot do what is required of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the sandbox is required, but {kernel}: it must restrict {}", kernel::words(&Sandbox::REQUIRED))]
-pub struct Insufficient {
-    kernel: Kernel,
+#[error("the sandbox is required, but this kernel {}", lacks(.0))]
+pub struct Insufficient(Vec<Feature>);
+
+fn lacks(features: &[Feature]) -> String {
+    match features {
+        [Feature::Files, ..] => "has no Landlock".to_string(),
+        features => format!("cannot restrict {}", kernel::words(features)),
+    }
 }
 
 impl Sandbox {
@@ -88,8 +93,9 @@ impl Sandbox {
     ///
     /// If it is [required](Mode::Required) and the kernel lacks something.
     pub fn new(mode: Mode, kernel: Kernel, base: Base, step: &[&str]) -> Result<Sandbox, Insufficient> {
-        if mode == Mode::Required && !Sandbox::REQUIRED.iter().all(|feature| kernel.restricts(*feature)) {
-            return Err(Insufficient { kernel });
+        let lacks = Sandbox::REQUIRED.into_iter().filter(|feature| !kernel.restricts(*feature)).collect::<Vec<_>>();
+        if mode == Mode::Required && !lacks.is_empty() {
+            return Err(Insufficient(lacks));
         }
         Ok(Sandbox { mode, kernel, base: Arc::new(base), step: step.iter().map(OsString::from).collect() })
     }
@@ -176,9 +182,9 @@ mod tests {
             Sandbox::new(mode, kernel, Base::default(), &["step"]).map(drop).map_err(|error| error.to_string())
         };
         let none = sandbox(Mode::Required, &[]).expect_err("no Landlock");
-        assert!(none.contains("this kernel has no Landlock") && none.contains("must restrict files"), "{none}");
+        assert!(none.contains("this kernel has no Landlock"), "{none}");
         let old = sandbox(Mode::Required, &[Feature::Files, Feature::Moves, Feature::Truncation]).expect_err("old");
-        assert!(old.contains("but not TCP ports (ABI 4)"), "{old}");
+        assert!(old.contains("cannot restrict TCP ports (ABI 4), sockets") && !old.contains("ABI 1"), "{old}");
         assert_eq!(sandbox(Mode::Required, &Sandbox::REQUIRED), Ok(()), "without moves a program can do less");
         assert_eq!(sandbox(Mode::Auto, &[]), Ok(()));
     }
