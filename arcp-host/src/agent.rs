@@ -1,5 +1,7 @@
 //! Agents: what a job runs, and what it can say while it runs.
 
+mod child;
+mod replies;
 mod says;
 mod task;
 
@@ -17,6 +19,8 @@ use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, ChunkData
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::child::{AsyncChild, Child};
+use self::replies::{allowed, authorize, event_of, remaining_of};
 pub(crate) use self::task::{AgentFuture, run_task};
 pub use self::task::{AsyncAgent, AsyncContext, Task};
 
@@ -399,7 +403,7 @@ impl Context {
     /// `PERMISSION_DENIED`, and the job goes on, but for the first of them;
     /// [`CallError::Stopped`] as soon as the job is told to stop.
     pub fn authorize(&self, operation: &Namespace, target: &str) -> Result<String, CallError> {
-        allowed(self, operation, target, Vec::new()).map(|(pattern, _)| pattern)
+        allowed(self.ask(authorize(operation, target, Vec::new()))?).map(|(pattern, _)| pattern)
     }
 
     /// The same for something that costs: the price is taken out of the job's budget
@@ -416,7 +420,8 @@ impl Context {
         (currency, price): (&Currency, Amount),
     ) -> Result<Option<Reservation>, CallError> {
         let price = vec![format!("{currency}:{price}")];
-        allowed(self, operation, target, price).map(|(_, reservation)| reservation.map(Reservation))
+        let reply = self.ask(authorize(operation, target, price))?;
+        allowed(reply).map(|(_, reservation)| reservation.map(Reservation))
     }
 
     /// Calls a tool, if the job's lease allows that: everybody who may see it is
@@ -536,7 +541,7 @@ impl Context {
 
     pub(crate) fn call(&self, call: AgentCall) -> Result<(), Stopped> {
         // Under the lock, so that calls of one job keep their order.
-        let _locked = self.spend(&call)?;
+        let _locked = self.link.spend(&call)?;
         self.inbox.put(Input::Agent { job: self.job, call });
         Ok(())
     }
@@ -544,7 +549,7 @@ impl Context {
     /// Makes a call as soon as there is credit for it, and waits for what becomes
     /// of it.
     pub(crate) fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
-        let mut state = self.spend(&call)?;
+        let mut state = self.link.spend(&call)?;
         let id = self.begin(&mut state, call);
         loop {
             match state.reply(id) {
@@ -561,18 +566,6 @@ impl Context {
         state.open.insert(id, None);
         self.inbox.put(Input::AgentAsked { job: self.job, id, call });
         id
-    }
-
-    /// Takes the credit for a call, once there is any.
-    fn spend(&self, call: &AgentCall) -> Result<MutexGuard<'_, ControlState>, Stopped> {
-        let mut state = self.link.state();
-        loop {
-            match state.spend(call) {
-                Some(Ok(())) => return Ok(state),
-                Some(Err(stopped)) => return Err(stopped),
-                None => state = self.link.wait(state, None),
-            }
-        }
     }
 
     pub(crate) fn link(&self) -> &AgentControl {
@@ -655,6 +648,18 @@ impl ControlState {
 }
 
 impl AgentControl {
+    /// Takes the credit for a call, once there is any.
+    fn spend(&self, call: &AgentCall) -> Result<MutexGuard<'_, ControlState>, Stopped> {
+        let mut state = self.state();
+        loop {
+            match state.spend(call) {
+                Some(Ok(())) => return Ok(state),
+                Some(Err(stopped)) => return Err(stopped),
+                None => state = self.wait(state, None),
+            }
+        }
+    }
+
     /// A panic elsewhere leaves only numbers and flags, each valid.
     pub(crate) fn state(&self) -> MutexGuard<'_, ControlState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -690,40 +695,6 @@ impl AgentControl {
         match span {
             Some(span) => self.changed.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner).0,
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-        }
-    }
-}
-
-/// The number of the event that a call became.
-fn event_of(reply: AgentReply) -> Result<u64, CallError> {
-    match reply {
-        AgentReply::Taken { event } => Ok(event.unwrap_or(0)),
-        AgentReply::Refused(error) => Err(CallError::Refused(error)),
-        AgentReply::Remaining(_) | AgentReply::Allowed { .. } | AgentReply::Stopped => Err(Stopped.into()),
-    }
-}
-
-/// The pattern that allows something, and under what its price is reserved.
-fn allowed(
-    job: &Context,
-    operation: &Namespace,
-    target: &str,
-    price: Vec<String>,
-) -> Result<(String, Option<u64>), CallError> {
-    let operation = operation.as_str().to_string();
-    match job.ask(AgentCall::Authorize { operation, target: target.to_string(), price })? {
-        AgentReply::Allowed { pattern, reservation } => Ok((pattern, reservation)),
-        AgentReply::Refused(error) => Err(CallError::Refused(error)),
-        AgentReply::Taken { .. } | AgentReply::Remaining(_) | AgentReply::Stopped => Err(Stopped.into()),
-    }
-}
-
-fn remaining_of(reply: AgentReply) -> Result<Remaining, Stopped> {
-    match reply {
-        AgentReply::Remaining(remaining) => Ok(remaining),
-        // It is never refused for what it says, and each answer has its call's id.
-        AgentReply::Taken { .. } | AgentReply::Allowed { .. } | AgentReply::Refused(_) | AgentReply::Stopped => {
-            Err(Stopped)
         }
     }
 }

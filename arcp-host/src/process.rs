@@ -23,6 +23,8 @@
 //! | an event, a `result_chunk` or a `checkpoint` with an `id` | `{"id": ..., "ok": true, "event": N}` once event N of the job is durable |
 //! | the same, and the runtime refuses it | `{"id": ..., "ok": false, "error": {"code": ..., "message": ...}}`; the job goes on |
 //! | `{"kind": "authorize", "id": ..., "body": {"operation": ..., "target": ..., "price": ...}}` | `{"id": ..., "ok": true, "pattern": ..., "reservation": ...}`: its lease allows that, and a price, if it gave one, is reserved |
+//! | `{"kind": "delegate", "id": ..., "body": {"agent": ..., "input": ..., "lease_request": ...}}` | `{"id": ..., "ok": true, "job_id": ...}`: another agent does that, as a child of this job |
+//! | `{"kind": "await", "id": ..., "body": {"job_id": ...}}` | `{"id": ..., "ok": true, "job_id": ..., "status": ..., "result": ..., "error": ...}` once that child has ended; until then nothing more of it is heard |
 //! | `{"kind": "remaining", "id": ...}` | `{"id": ..., "ok": true, "remaining": {"time_ms": ..., "calls": ..., "bytes": ...}}`: until it is made to stop, if a time is set, and what it may say until then without waiting |
 //! | any of these when the job was told to stop | the error `CANCELLED`, at once |
 //!

@@ -34,6 +34,9 @@ pub struct Limits {
     /// Events that are held in memory and kept in the store.
     #[serde(flatten)]
     pub history: HistoryLimits,
+    /// Jobs that have each other done.
+    #[serde(flatten)]
+    pub family: FamilyLimits,
 }
 
 /// What one message may hold.
@@ -269,6 +272,24 @@ impl Default for JobLimits {
     }
 }
 
+/// Jobs that have each other done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FamilyLimits {
+    /// Children of one job that have not ended (64). More: the agent that asks is
+    /// refused.
+    pub children_per_job: usize,
+    /// Jobs below one another that had each other done (8; 0: none has). More: the
+    /// agent that asks is refused.
+    pub delegation_depth: usize,
+}
+
+impl Default for FamilyLimits {
+    fn default() -> FamilyLimits {
+        FamilyLimits { children_per_job: 64, delegation_depth: 8 }
+    }
+}
+
 /// How far agents, the store and readers may be apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -473,6 +494,7 @@ impl Limits {
                 index_runs: 2048,
                 ..DeliveryLimits::default()
             },
+            family: FamilyLimits { children_per_job: 4, delegation_depth: 2 },
             history: HistoryLimits {
                 job_events: 256,
                 job_event_bytes: 64 << 10,

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::CallId;
+use arcp_proto::id::{CallId, JobId};
 use arcp_proto::model::event::JobError;
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec};
 
 use crate::script::{Step, script};
 
@@ -20,6 +20,8 @@ pub struct Running {
     asked: u64,
     /// The one that is not.
     open: Option<CallId>,
+    /// The child that it made last.
+    child: Option<JobId>,
     stopping: bool,
     forced: bool,
     /// Whether a wake-up is in flight.
@@ -50,6 +52,7 @@ impl Running {
             credit_bytes: spec.credit_bytes as i64,
             asked: 0,
             open: None,
+            child: None,
             stopping: false,
             forced: false,
             awake: false,
@@ -63,8 +66,11 @@ impl Running {
     }
 
     /// A call of it is answered.
-    pub fn answer(&mut self, id: CallId) {
+    pub fn answer(&mut self, id: CallId, reply: &AgentReply) {
         self.open.take_if(|open| *open == id);
+        if let AgentReply::Delegated { job } = reply {
+            self.child = Some(*job);
+        }
     }
 
     /// It is told to stop.
@@ -78,7 +84,16 @@ impl Running {
         if self.forced || self.stopping {
             return self.act_when_stopped();
         }
-        match self.steps.front().cloned() {
+        let next = match self.steps.front().cloned() {
+            // Without a child there is nothing to wait for.
+            Some(Step::AwaitChild) => self.child.map(|job| Step::Ask(AgentCall::AwaitChild { job })),
+            next => next,
+        };
+        match next {
+            None if !self.steps.is_empty() && self.open.is_none() => {
+                self.steps.pop_front();
+                Act::Sleep(Duration::ZERO)
+            }
             Some(Step::Call(call)) if self.may_call() => {
                 self.credit -= 1;
                 self.credit_bytes -= call.bytes() as i64;
@@ -103,6 +118,7 @@ impl Running {
             Some(
                 Step::Call(_)
                 | Step::Ask(_)
+                | Step::AwaitChild
                 | Step::UntilStopped
                 | Step::Stubborn
                 | Step::FinishWhenStopped
@@ -128,6 +144,7 @@ impl Running {
             Some(
                 Step::Call(_)
                 | Step::Ask(_)
+                | Step::AwaitChild
                 | Step::Sleep(_)
                 | Step::Exit(_)
                 | Step::UntilStopped

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{CallId, ConnId, JobId, LogPos, SessionId};
+use arcp_proto::model::event::JobEvent;
 use arcp_proto::runtime::{AgentReply, Input, Output, Record, Wait};
 use serde_json::Value;
 
@@ -30,6 +31,10 @@ pub struct Reasons {
     asked: BTreeMap<JobId, Vec<CallId>>,
     /// The position of each event.
     events: BTreeMap<(JobId, u64), LogPos>,
+    /// The parent of each child.
+    children: BTreeMap<JobId, JobId>,
+    /// Jobs that are over.
+    over: BTreeSet<JobId>,
     /// Jobs whose client asked for a pace.
     paced: BTreeSet<JobId>,
 }
@@ -126,10 +131,16 @@ impl Reasons {
     fn record(&mut self, at: LogPos, record: &Record) {
         self.latest.extend(record.job().map(|job| (job, at)));
         match record {
-            Record::JobEvent { job, event } => drop(self.events.insert((*job, event.n), at)),
-            Record::JobAccepted(job) => {
-                self.gets.insert((job.job, job.session));
+            Record::JobEvent { job, event } => {
+                self.events.insert((*job, event.n), at);
+                if matches!(*event.event, JobEvent::Ended(_)) {
+                    self.over.insert(*job);
+                }
             }
+            Record::JobAccepted(job) => match &job.bounds.parent {
+                Some(parent) => drop(self.children.insert(job.job, parent.job)),
+                None => drop(self.gets.insert((job.job, job.session))),
+            },
             Record::Joined { job, session, .. } => {
                 self.gets.insert((*job, *session));
             }
@@ -171,6 +182,12 @@ impl Reasons {
                 assert!(asked, "{job} waits for the answer to a call, and its agent has asked for nothing");
                 let waits = self.failing || latest > self.durable;
                 assert!(waits, "{job} waits for an answer, and all of it is durable up to {latest:?}");
+            }
+            Wait::Child(child) => {
+                let asked = self.asked.contains_key(&job);
+                assert!(asked, "{job} waits for a child, and its agent has asked for nothing");
+                assert!(self.children.get(&child) == Some(&job), "{job} waits for {child}, which it did not make");
+                assert!(!self.over.contains(&child), "{job} waits for {child}, which is over");
             }
             Wait::Silence => panic!("{job} waits for its agent, which need not say that it is alive"),
         }

@@ -14,6 +14,8 @@ pub enum Step {
     Call(AgentCall),
     /// One call, when there is credit, and the answer to it.
     Ask(AgentCall),
+    /// It waits for the child that it made last.
+    AwaitChild,
     /// A pause in virtual time.
     Sleep(Duration),
     /// The end.

@@ -337,7 +337,7 @@ impl World {
             }
             Output::AgentReply { job, id, reply } => {
                 let running = self.running.get_mut(&job).expect("only who is there is answered");
-                running.answer(id);
+                running.answer(id, &reply);
                 self.wake(job);
                 self.replies.push((job, reply));
             }

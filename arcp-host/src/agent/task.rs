@@ -10,11 +10,13 @@ use std::task::Poll;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
+use arcp_proto::lease::{Amount, Currency, Namespace};
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, ChunkData, Input, Remaining};
 
 use super::{
-    AgentControl, AgentError, CallError, Context, Inbox, Level, Outcome, Stopped, event_of, exit_of, remaining_of, says,
+    AgentControl, AgentError, CallError, Context, Inbox, Level, Outcome, Reservation, Stopped, allowed, authorize,
+    event_of, exit_of, remaining_of, says,
 };
 
 /// An agent whose jobs are tasks: it waits without a thread. In an adapter of an
@@ -217,6 +219,54 @@ impl AsyncContext {
         remaining_of(self.ask(AgentCall::Remaining).await?)
     }
 
+    /// Asks whether it may do something: see [`Context::authorize`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::authorize`].
+    pub async fn authorize(&self, operation: &Namespace, target: &str) -> Result<String, CallError> {
+        allowed(self.ask(authorize(operation, target, Vec::new())).await?).map(|(pattern, _)| pattern)
+    }
+
+    /// The same for something that costs: see [`Context::reserve`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::reserve`].
+    pub async fn reserve(
+        &self,
+        operation: &Namespace,
+        target: &str,
+        (currency, price): (&Currency, Amount),
+    ) -> Result<Option<Reservation>, CallError> {
+        let price = vec![format!("{currency}:{price}")];
+        let reply = self.ask(authorize(operation, target, price)).await?;
+        allowed(reply).map(|(_, reservation)| reservation.map(Reservation))
+    }
+
+    /// Calls a tool, if the job's lease allows that: see [`Context::call_tool`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::call_tool`].
+    pub async fn call_tool(&self, tool: &str, call_id: &str, args: &Json) -> Result<(), CallError> {
+        event_of(self.ask(says::tool_call(tool, call_id, args)).await?).map(drop)
+    }
+
+    /// Something has cost so much: see [`Context::cost`].
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn cost(
+        &self,
+        name: &str,
+        (currency, amount): (&Currency, Amount),
+        reserved: Option<Reservation>,
+    ) -> Result<(), Stopped> {
+        self.call(says::cost(name, currency, amount, reserved.map(|Reservation(number)| number))).await
+    }
+
     /// A piece of the result; with `more` false the last one. Without a last
     /// one an empty one is added at the end.
     ///
@@ -268,7 +318,7 @@ impl AsyncContext {
         .await
     }
 
-    async fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
+    pub(super) async fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
         let (mut call, mut asked) = (Some(call), None);
         poll_fn(|cx| {
             self.0.link.poll(cx, |state| {

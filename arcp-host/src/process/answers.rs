@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use arcp_proto::json::Object;
 use arcp_proto::model::event::JobError;
+use arcp_proto::model::job::JobStatus;
 use arcp_proto::runtime::AgentReply;
 
 use crate::agent::Stopped;
@@ -49,6 +50,14 @@ impl Answers {
                     line.u64("reservation", number);
                 }
             }
+            Ok(AgentReply::Delegated { job }) => drop(line.bool("ok", true).display("job_id", job)),
+            Ok(AgentReply::ChildEnded(end)) => {
+                line.bool("ok", true).display("job_id", end.job).str("status", JobStatus::Ended(end.status).as_str());
+                line.opt_json("result", end.result.as_ref());
+                if let Some(error) = &end.error {
+                    line.object("error", |out| write_members(out, error));
+                }
+            }
             Ok(AgentReply::Refused(error)) => write_error(&mut line, &error),
             Ok(AgentReply::Stopped) | Err(Stopped) => {
                 write_error(&mut line, &crate::agent::AgentError::from(Stopped).0);
@@ -85,7 +94,9 @@ impl Answers {
 }
 
 fn write_error(line: &mut Object, error: &JobError) {
-    line.bool("ok", false).object("error", |out| {
-        out.display("code", &error.code).str("message", &error.message).opt_json("details", error.details.as_ref());
-    });
+    line.bool("ok", false).object("error", |out| write_members(out, error));
+}
+
+fn write_members(out: &mut Object, error: &JobError) {
+    out.display("code", &error.code).str("message", &error.message).opt_json("details", error.details.as_ref());
 }

@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::sync::LazyLock;
 
 use arcp_proto::error::ErrorCode;
+use arcp_proto::id::JobId;
 use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData};
@@ -123,6 +124,16 @@ impl Said {
             (Some(kind), _) if kind == "remaining" && asked.is_some() => self.call(job, asked, AgentCall::Remaining),
             (Some(kind), body) if kind == "authorize" && asked.is_some() => {
                 self.call(job, asked, authorize(&body.unwrap_or_else(Json::empty_object)))
+            }
+            (Some(kind), body) if kind == "await" && asked.is_some() => {
+                let child = body.and_then(|body| JobId::parse(&body.members().ok()?.get_str("job_id")?));
+                match child {
+                    Some(child) => self.call(job, asked, AgentCall::AwaitChild { job: child }),
+                    None => {
+                        self.refuse(asked, "`job_id` must be the id of a child");
+                        Ok(())
+                    }
+                }
             }
             (Some(kind), body) if kind == "result_chunk" => {
                 match body.as_ref().ok_or("`body` is missing").and_then(piece) {

@@ -154,6 +154,14 @@ impl Lease {
         }
     }
 
+    /// The same for a child of who has so much left: its currencies are named as
+    /// there, and of each that only the parent is bounded in it has none.
+    #[must_use]
+    pub fn below(mut self, left: &Budget) -> Lease {
+        self.budget = self.budget.below(left);
+        self
+    }
+
     /// What it may spend.
     pub fn budget(&self) -> &Budget {
         &self.budget
@@ -174,6 +182,26 @@ impl Lease {
         if !self.budget.is_empty() {
             let amounts = self.budget.iter().map(|(currency, amount)| quoted(&alloc::format!("{currency}:{amount}")));
             out.array("cost.budget", amounts);
+        }
+        out.json()
+    }
+}
+
+impl Excess {
+    /// As the details of an error: where, which pattern, and a target that it means
+    /// and the parent does not.
+    pub fn to_json(&self) -> Json {
+        let mut out = Object::new();
+        match self {
+            Excess::Wider { namespace, pattern, target } => {
+                out.display("namespace", namespace).str("pattern", pattern).display("counter_example", target);
+            }
+            Excess::TooComplex { namespace, pattern } => {
+                out.display("namespace", namespace).str("pattern", pattern);
+            }
+            Excess::Budget(currency) => {
+                out.str("namespace", "cost.budget").display("currency", currency);
+            }
         }
         out.json()
     }

@@ -277,6 +277,20 @@ impl Budget {
         bounded
     }
 
+    /// The same in the words of a parent that has so much: its currencies are named
+    /// as there, and of each that only the parent is bounded in there is none.
+    pub(super) fn below(&self, parent: &Budget) -> Budget {
+        let mut below = Budget::default();
+        for (currency, amount) in self.iter() {
+            let sum = below.0.entry(parent.currency(currency.as_str()).unwrap_or(currency).clone()).or_default();
+            *sum = *sum + amount;
+        }
+        for (currency, _) in parent.iter() {
+            below.0.entry(currency.clone()).or_default();
+        }
+        below
+    }
+
     /// What is left of a currency; `None` if it is not bounded.
     pub fn left(&self, unit: &str) -> Option<Amount> {
         self.0.get(self.currency(unit)?).copied()

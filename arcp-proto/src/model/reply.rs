@@ -455,6 +455,8 @@ pub struct Accepted {
     pub trace: Option<String>,
     /// When it was accepted.
     pub accepted_at: UtcMs,
+    /// The job that delegated it.
+    pub parent: Option<WireId>,
 }
 
 /// A job being watched.

@@ -5,9 +5,12 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::delegation::Delegation;
+use crate::id::JobId;
 use crate::json::Json;
 use crate::lease::Budget;
 use crate::model::event::JobError;
+use crate::model::job::FinalStatus;
 
 /// What an agent says while it runs. Each call that says something costs one
 /// call of credit and its [bytes](AgentCall::bytes); it may be made while there
@@ -53,6 +56,14 @@ pub enum AgentCall {
     /// much as several, so a driver holds no more than one of a job.
     #[serde(alias = "Beat")]
     Heartbeat,
+    /// It has another agent do something, as a child of its job.
+    Delegate(Delegation),
+    /// It waits for a child of its job to end. Without an id nothing follows from
+    /// it.
+    AwaitChild {
+        /// The child.
+        job: JobId,
+    },
 }
 
 impl AgentCall {
@@ -66,7 +77,8 @@ impl AgentCall {
             AgentCall::Authorize { operation, target, price } => {
                 operation.len() + target.len() + price.iter().map(String::len).sum::<usize>()
             }
-            AgentCall::Remaining | AgentCall::Heartbeat => 0,
+            AgentCall::Delegate(delegation) => delegation.bytes(),
+            AgentCall::Remaining | AgentCall::Heartbeat | AgentCall::AwaitChild { .. } => 0,
         };
         bytes as u64
     }
@@ -96,6 +108,28 @@ pub enum AgentReply {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reservation: Option<u64>,
     },
+    /// The child that it has made.
+    Delegated {
+        /// Its job.
+        job: JobId,
+    },
+    /// How the child ended that it waited for.
+    ChildEnded(ChildEnd),
+}
+
+/// How a child ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildEnd {
+    /// The child.
+    pub job: JobId,
+    /// How it ended.
+    pub status: FinalStatus,
+    /// The result of a success, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
+    pub result: Option<Json>,
+    /// What went wrong otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<JobError>,
 }
 
 /// What is left of a job.

@@ -5,6 +5,7 @@
 mod agents;
 mod commands;
 mod connections;
+mod delegation;
 mod opening;
 mod requests;
 mod restore;
@@ -19,6 +20,7 @@ use super::effect::Effect;
 use super::io::AgentExit;
 use crate::id::JobId;
 use crate::model::event::EventClass;
+pub(super) use delegation::CallHandler;
 use writer::Writer;
 
 impl Runtime {

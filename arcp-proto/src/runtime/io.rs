@@ -20,9 +20,9 @@ use crate::time::{Timestamp, UtcMs};
 use crate::wire::envelope::Header;
 use crate::wire::{self, Family};
 
-pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChunkData, Remaining};
+pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChildEnd, ChunkData, Remaining};
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
-pub use super::records::{EventRecord, JobBounds, JobRecord, KeyRecord, Record};
+pub use super::records::{EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record};
 pub use super::timers::Timer;
 
 /// Something that happened outside.

@@ -6,6 +6,7 @@ mod authority;
 mod config;
 mod connection;
 mod context;
+mod delegation;
 mod delivery;
 mod digest;
 mod dispatch;
@@ -25,13 +26,14 @@ mod timers;
 pub use account::HeldFor;
 use alloc::vec::Vec;
 pub use config::{Config, Timing};
+pub use delegation::Delegation;
 pub use delivery::subscription_id;
 pub use digest::Digest;
 pub use edge::{Edge, EdgeOutput};
 pub use io::{
-    AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, Batch, ChunkData, CloseReason, Credit, Deadline,
+    AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, Batch, ChildEnd, ChunkData, CloseReason, Credit, Deadline,
     EventRecord, HandOver, Input, InputFault, JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered,
-    NumberedRun, Operator, Output, Record, Remaining, Shown, Timer, Transport, Verdict,
+    NumberedRun, Operator, Output, ParentRecord, Record, Remaining, Shown, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;
@@ -45,6 +47,7 @@ use crate::time::Now;
 use connection::Connections;
 use context::Context;
 use delivery::Delivery;
+use dispatch::CallHandler;
 use edge::NewConnection;
 use job::Jobs;
 use log::Waiter;
@@ -165,8 +168,8 @@ impl Runtime {
             }
             Input::Persisted { up_to } => self.on_persisted(up_to),
             Input::PersistFailed { .. } => self.ctx.on_persist_failed(),
-            Input::Agent { job, call } => self.agents().on_call(job, None, call),
-            Input::AgentAsked { job, id, call } => self.agents().on_call(job, Some(id), call),
+            Input::Agent { job, call } => CallHandler::on_call(self, job, None, call),
+            Input::AgentAsked { job, id, call } => CallHandler::on_call(self, job, Some(id), call),
             Input::AgentExited { job, exit } => self.on_agent_exited(job, exit),
             Input::Loaded { op, events } => self.delivery.on_loaded(&mut self.ctx, op, events),
             Input::ExtensionTaken { session } => {

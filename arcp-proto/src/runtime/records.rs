@@ -407,14 +407,28 @@ pub struct JobRecord {
     pub key: Option<KeyRecord>,
 }
 
+/// What a child is to its parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentRecord {
+    /// The parent.
+    pub job: JobId,
+    /// What the child is known by there.
+    pub delegate_id: WireId,
+    /// What makes another delegation of that id the same.
+    pub fingerprint: [u8; 32],
+}
+
 /// What bounds a job, fixed when it is accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobBounds {
     /// Its time limit in seconds.
     pub max_runtime: Option<NonZeroU32>,
     /// When its lease ends, and what ends with a budget.
     #[serde(default, skip_serializing_if = "Constraints::is_none")]
     pub constraints: Constraints,
+    /// The job that had it done, if one had: with that it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRecord>,
 }
 
 /// An event of a job as it is kept.

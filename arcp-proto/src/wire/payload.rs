@@ -221,6 +221,7 @@ impl Payload<'_, '_> {
             budget: Budget::read_shown(&self.object("budget")),
             trace: self.trace(),
             accepted_at: self.time(&["accepted_at"]).unwrap_or(self.now),
+            parent: self.id(&["parent_job_id"]),
         })
     }
 

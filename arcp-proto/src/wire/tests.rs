@@ -256,6 +256,7 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             budget: Budget::parse(["USD:1.50"]).expect("a budget"),
             trace: None,
             accepted_at: AT,
+            parent: WireId::new("job_p"),
         })),
         Some(Reply::Command(CommandReply::Accepted(_))) => Reply::Command(CommandReply::CancelTaken {
             target: Target::Job(job),

@@ -43,6 +43,11 @@ impl World {
         }
     }
 
+    /// The agent of a job does nothing more by itself: its test ends it.
+    pub fn stop_script(&mut self, job: JobId) {
+        self.running.remove(&job);
+    }
+
     /// Agents that were forced and would not exit are gone.
     pub fn reap(&mut self) {
         let undead = self.running.iter().filter(|(_, running)| running.is_undead());

@@ -13,7 +13,7 @@ use crate::runtime::config::validate_agents;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Delivery;
 use crate::runtime::io::{AgentCall, AgentExit};
-use crate::runtime::job::Jobs;
+use crate::runtime::job::{ChunkTerms, Jobs, delegation};
 
 /// Handles what happens to agents.
 pub(in crate::runtime) struct AgentHandler<'r> {
@@ -31,13 +31,15 @@ impl Runtime {
 impl AgentHandler<'_> {
     /// An agent calls; with `asked`, it wants to know what becomes of that.
     pub(in crate::runtime) fn on_call(self, id: JobId, asked: Option<CallId>, call: AgentCall) {
-        let delivery = self.delivery;
-        self.jobs.on_agent_call(self.ctx, id, asked, call, |ctx| delivery.chunk_terms(&ctx.config.limits, id));
+        let AgentHandler { ctx, jobs, delivery } = self;
+        let is_child = jobs.get(id).and_then(delegation::parent_of).is_some();
+        jobs.on_agent_call(ctx, id, asked, call, |ctx| terms(delivery, ctx, id, is_child));
     }
 
     pub(super) fn on_exited(self, id: JobId, exit: AgentExit) {
-        let delivery = self.delivery;
-        self.jobs.on_agent_exited(self.ctx, id, exit, |ctx| delivery.chunk_terms(&ctx.config.limits, id));
+        let AgentHandler { ctx, jobs, delivery } = self;
+        let is_child = jobs.get(id).and_then(delegation::parent_of).is_some();
+        jobs.on_agent_exited(ctx, id, exit, |ctx| terms(delivery, ctx, id, is_child));
     }
 
     /// The host hosts these agents from now on: who waits for a slot may have one
@@ -75,4 +77,11 @@ impl AgentHandler<'_> {
         };
         self.jobs.return_credit(self.ctx, id, reader);
     }
+}
+
+/// How the result of a job may look. Whoever had a child done is handed its result
+/// whole.
+fn terms(delivery: &Delivery, ctx: &Context, id: JobId, is_child: bool) -> ChunkTerms {
+    let terms = delivery.chunk_terms(&ctx.config.limits, id);
+    ChunkTerms { watchers_read_pieces: terms.watchers_read_pieces && !is_child, ..terms }
 }

@@ -129,13 +129,17 @@ impl Restorer<'_> {
             return;
         }
         let (id, session, command) = (record.job, record.session, record.command);
-        let request = record.request.clone();
+        let (request, is_child) = (record.request.clone(), record.bounds.parent.is_some());
         let principal = record.id_is_of_principal.then(|| record.principal.clone());
         self.jobs.restore_job(self.ctx, pos, record);
         if let Some(command) = command {
             self.restore_seen(principal, session, request.clone(), (command, Outcome::Accepted(id)));
         }
         self.delivery.add_job(id);
+        if is_child {
+            self.delivery.audiences.own(session, id);
+            return;
+        }
         let correlates = self.sessions.get(session).is_some_and(|session| session.view().correlates());
         self.restore_reader(id, session, true, u32::from(correlates), correlates.then_some(request));
     }

@@ -18,6 +18,12 @@ use crate::runtime::io::{AgentCall, AgentExit, AgentReply};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fault(pub(super) &'static str);
 
+impl From<Fault> for Cause {
+    fn from(Fault(why): Fault) -> Cause {
+        Cause::failed(why)
+    }
+}
+
 impl Jobs {
     /// An agent calls; with `asked`, it wants to know what becomes of that.
     /// `terms` says how the pieces of a result may look.
@@ -44,7 +50,7 @@ impl Jobs {
         if let Some(Err(Fault(why))) = called {
             asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
             self.end(ctx, id, Cause::failed(why));
-        } else if let Some(cause) = self.table.get(id).and_then(|job| lease::obstacle(job, ctx.now.utc)) {
+        } else if let Some(cause) = self.table.get(id).and_then(|job| lease::obstacle(&self.table, job, ctx.now.utc)) {
             self.end(ctx, id, cause);
         }
     }
@@ -61,8 +67,8 @@ impl Job {
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) -> Result<(), Fault> {
         let is_free = matches!(call, AgentCall::Heartbeat);
-        if self.run.allowance.credit.is_spent() && !is_free {
-            return Err(Fault("the agent emitted more than it had credit for"));
+        if !is_free {
+            check_credit(self)?;
         }
         let (bytes, before) = (call.bytes(), ctx.log.last());
         let answer = match asked {
@@ -87,7 +93,12 @@ impl Job {
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) -> Result<(), Fault> {
         match call {
-            AgentCall::Heartbeat | AgentCall::Remaining | AgentCall::Authorize { .. } => Ok(()),
+            AgentCall::Heartbeat
+            | AgentCall::Remaining
+            | AgentCall::Authorize { .. }
+            // Taken by `delegation`, which has the other jobs.
+            | AgentCall::Delegate(_)
+            | AgentCall::AwaitChild { .. } => Ok(()),
             AgentCall::Emit { kind, body } => {
                 // Nothing is lost without a trace.
                 if let Err(why) = emit(self, ctx, &kind, &body, false) {
@@ -115,7 +126,9 @@ impl Job {
             return refused.into();
         }
         let done = match call {
-            AgentCall::Heartbeat => return AgentReply::Taken { event: None },
+            AgentCall::Heartbeat | AgentCall::Delegate(_) | AgentCall::AwaitChild { .. } => {
+                return AgentReply::Taken { event: None };
+            }
             AgentCall::Remaining => {
                 return AgentReply::Remaining(self.run.remaining(ctx, self.id, lease::budget_left(self)));
             }
@@ -160,6 +173,14 @@ impl Job {
             AgentExit::Failure(error) => Terminal::failure(error),
             AgentExit::Lost => internal("the agent failed unexpectedly"),
         }
+    }
+}
+
+/// Whether the agent of a job may call.
+pub(super) fn check_credit(job: &Job) -> Result<(), Fault> {
+    match job.run.allowance.credit.is_spent() {
+        true => Err(Fault("the agent emitted more than it had credit for")),
+        false => Ok(()),
     }
 }
 

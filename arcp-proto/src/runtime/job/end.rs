@@ -3,6 +3,7 @@
 use alloc::string::ToString;
 use core::time::Duration;
 
+use super::delegation;
 use super::result::is_in_pieces;
 use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs};
 use crate::error::ErrorCode;
@@ -83,11 +84,12 @@ impl Jobs {
             ctx.timers.clear(timer);
         }
         let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
+        let mut gave_slot_back = false;
         let runs = self.table.change(id, |job| {
             if job.run.state == AgentState::Idle {
                 job.input = None;
                 self.lines.leave(&ctx.config, job);
-                self.shares.return_slot(job);
+                gave_slot_back = self.shares.return_slot(job);
                 job.run.state = AgentState::Gone;
             }
             job.run.stream = None;
@@ -107,6 +109,10 @@ impl Jobs {
             Some(true) => {}
             Some(false) | None => ctx.timers.clear(Timer::CancelGrace(id)),
         }
+        if gave_slot_back {
+            delegation::hand_slot_up(self, ctx, id);
+        }
+        delegation::end_family(self, ctx, id, status);
     }
 
     /// Whoever may cancel has asked for it; the agent has until `grace` is
@@ -120,6 +126,7 @@ impl Jobs {
             // Who asks again may shorten the grace.
             (JobState::Cancelling(_), AgentState::Running | AgentState::Gone) => {
                 ctx.timers.hasten(Timer::CancelGrace(id), after(ctx, grace));
+                delegation::cancel_children(self, ctx, id, &alloc::format!("its parent {id} is cancelled"), grace);
             }
             (_, agent) => {
                 self.table.change(id, |job| {
@@ -128,7 +135,16 @@ impl Jobs {
                 });
                 match agent {
                     AgentState::Idle => self.end(ctx, id, Cause::Cancelled),
-                    AgentState::Running | AgentState::Gone => stop_agent(ctx, id, grace),
+                    AgentState::Running | AgentState::Gone => {
+                        stop_agent(ctx, id, grace);
+                        delegation::cancel_children(
+                            self,
+                            ctx,
+                            id,
+                            &alloc::format!("its parent {id} is cancelled"),
+                            grace,
+                        );
+                    }
                 }
             }
         }
@@ -181,10 +197,13 @@ impl Jobs {
                 self.end(ctx, id, Cause::Exited(terminal));
             }
         }
-        self.table.change(id, |job| {
+        let gave_slot_back = self.table.change(id, |job| {
             job.run.state = AgentState::Gone;
-            self.shares.return_slot(job);
+            self.shares.return_slot(job)
         });
+        if gave_slot_back == Some(true) {
+            delegation::hand_slot_up(self, ctx, id);
+        }
         ctx.timers.clear(Timer::CancelGrace(id));
         // One that ends with its agent makes room for others once its end is
         // numbered, not for the last of its own events.

@@ -2,6 +2,7 @@
 //! slots, and the keys.
 
 use super::Job;
+use super::delegation;
 use super::idempotency::Keys;
 use super::memory;
 use super::shares::Shares;
@@ -68,6 +69,7 @@ impl Jobs {
 
     pub(super) fn insert(&mut self, job: Job) {
         self.shares.change(&job.spec.principal, |share| share.live += 1);
+        delegation::join_family(self, delegation::parent_of(&job), job.id);
         self.table.insert(job);
     }
 

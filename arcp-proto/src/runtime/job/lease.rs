@@ -10,6 +10,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::end::Cause;
@@ -97,6 +98,44 @@ impl Grant {
         Ok(Grant { lease: asked.clone(), constraints, budget: lease.budget().clone() })
     }
 
+    /// What a child is granted: within what its parent is, and of each currency that
+    /// its parent is bounded in, an amount that the parent has left. Where it asks for
+    /// none, it has none.
+    ///
+    /// # Errors
+    ///
+    /// `LEASE_SUBSET_VIOLATION` that names what is beyond the parent's, or
+    /// `INVALID_REQUEST`.
+    pub(super) fn of_child(ctx: &Context, submit: &Submit, parent: &Job) -> Result<Grant, Violation> {
+        const ALL: Features = Features::new(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
+        let asked = Grant::of(ctx, submit, ALL)?;
+        let beyond = |why: String| Violation::new(ErrorCode::LeaseSubsetViolation, why);
+        let bounds = parent.spec.bounds.constraints;
+        let mut constraints = asked.constraints;
+        if let (Some(asked), Some(end)) = (constraints.expires_at, bounds.expires_at)
+            && asked > end
+        {
+            return Err(beyond(alloc::format!("the lease would end at {asked}: its parent's ends at {end}")));
+        }
+        bounds.expires_at.into_iter().for_each(|end| constraints.end_by(end));
+        constraints.budget_is_hard |= bounds.budget_is_hard && !asked.budget.is_empty();
+        let left = budget_left(parent);
+        let lease = Lease::parse(&asked.lease)?.below(&left);
+        let outer = Lease::parse(&parent.spec.lease).unwrap_or_default();
+        outer.covers(&lease).map_err(|excess| beyond(excess.to_string()).with_details(excess.to_json()))?;
+        if let Some(short) = left.lacks(lease.budget()) {
+            let left = left.left(short.as_str()).unwrap_or(Amount::ZERO);
+            let why = alloc::format!("`cost.budget`: of its parent's budget {left} {short} are left");
+            return Err(beyond(why));
+        }
+        Ok(Grant { budget: lease.budget().clone(), lease: lease.to_json(), constraints })
+    }
+
+    /// What it may spend.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// What the job may spend, if that is bounded.
     pub(super) fn purse(&self) -> Option<Box<Purse>> {
         Purse::with(self.budget.clone())
@@ -118,12 +157,26 @@ impl Purse {
         Purse::with(Lease::parse(lease).ok()?.budget().clone())
     }
 
-    /// The first currency of which nothing is left, reserved or not.
-    fn spent(&self) -> Option<String> {
+    /// The first currency of which nothing is left, reserved or not, to the job or to
+    /// those below it.
+    fn spent(&self, table: &Table, job: &Job) -> Option<String> {
         self.left.used_up()?;
+        let mut unspent = self.unspent();
+        let mut below: Vec<JobId> = job.children.iter().copied().collect();
+        while let Some(child) = below.pop().and_then(|child| table.get(child)) {
+            below.extend(&child.children);
+            if let Some(purse) = child.purse.as_ref().filter(|_| !child.is_terminal()) {
+                unspent.give_back(&purse.unspent());
+            }
+        }
+        unspent.used_up().map(ToString::to_string)
+    }
+
+    /// What is left, with what is reserved.
+    fn unspent(&self) -> Budget {
         let mut unspent = self.left.clone();
         self.reserved.values().for_each(|reserved| unspent.give_back(reserved));
-        unspent.used_up().map(ToString::to_string)
+        unspent
     }
 
     /// Bytes it holds, roughly.
@@ -150,12 +203,12 @@ pub(in crate::runtime) fn budget_left(job: &Job) -> Budget {
 
 /// Why it has to end though nobody says so: its lease is over, or a budget is
 /// used up that is to end it.
-pub(super) fn obstacle(job: &Job, now: UtcMs) -> Option<Cause> {
+pub(super) fn obstacle(table: &Table, job: &Job, now: UtcMs) -> Option<Cause> {
     if job.spec.bounds.constraints.is_over(now) {
         return Some(Cause::LeaseExpired);
     }
     let hard = job.purse.as_ref().filter(|_| job.spec.bounds.constraints.budget_is_hard);
-    hard.and_then(|purse| purse.spent()).map(|currency| {
+    hard.and_then(|purse| purse.spent(table, job)).map(|currency| {
         let why = alloc::format!("the budget is used up: no {currency} is left");
         Cause::Failed(JobError::new(ErrorCode::BudgetExhausted, why))
     })
@@ -176,7 +229,12 @@ pub(super) fn plan_expiry(job: &Job, ctx: &mut Context) {
 /// # Errors
 ///
 /// Why not.
-fn authorize<'a>(job: &'a mut Job, now: UtcMs, operation: &Namespace, target: &str) -> Result<&'a str, Violation> {
+pub(super) fn authorize<'a>(
+    job: &'a mut Job,
+    now: UtcMs,
+    operation: &Namespace,
+    target: &str,
+) -> Result<&'a str, Violation> {
     let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
     if let Some(at) = job.spec.bounds.constraints.expires_at.filter(|at| *at <= now) {
         return Err(Violation::new(ErrorCode::LeaseExpired, alloc::format!("the lease ended at {at}")));
@@ -241,6 +299,23 @@ fn reserve(job: &mut Job, ctx: &mut Context, price: Budget) -> Result<Option<u64
     // As of a call that is recorded: its credit comes back once that is durable.
     ctx.log.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() }, Some(job.id));
     Ok(Some(number))
+}
+
+/// Takes what a child may spend out of the budgets of its parent, which has that.
+pub(super) fn take_for_child(job: &mut Job, ctx: &mut Context, budget: &Budget) {
+    if let Some(purse) = job.purse.as_mut().filter(|_| !budget.is_empty()) {
+        let taken = purse.left.reserve(budget);
+        debug_assert_eq!(taken, Ok(()), "it was found to be enough in this input");
+        ctx.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() });
+    }
+}
+
+/// What a child has left is its parent's again; below zero, its parent pays.
+pub(super) fn take_back(job: &mut Job, ctx: &mut Context, left: &Budget) {
+    if let Some(purse) = job.purse.as_mut().filter(|_| !left.is_empty()) {
+        purse.left.give_back(left);
+        ctx.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() });
+    }
 }
 
 /// Whether what an agent reports is within its lease: for who asks always, for

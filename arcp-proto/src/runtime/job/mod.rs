@@ -15,6 +15,7 @@
 
 mod agent;
 mod checkpoint;
+pub(in crate::runtime) mod delegation;
 mod end;
 mod events;
 mod heartbeat;
@@ -55,7 +56,7 @@ pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
 pub(in crate::runtime) use jobs::Jobs;
 pub(in crate::runtime) use result::ChunkTerms;
-pub(in crate::runtime) use submit::{Submission, SubmitContext};
+pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext};
 pub(in crate::runtime) use table::recount_inputs;
 pub use waits::Wait;
 
@@ -82,6 +83,8 @@ pub(in crate::runtime) struct Job {
     run: AgentRun,
     /// What it may still spend, if that is bounded.
     purse: Option<Box<Purse>>,
+    /// Jobs that it had done and that are not over, or have such themselves.
+    children: BTreeSet<JobId>,
     events: Events,
     /// Whether its retention is over and only references keep it.
     expired: bool,
@@ -175,6 +178,7 @@ impl Job {
             accepted_at,
             submitter: session,
             purse: None,
+            children: BTreeSet::new(),
             run: AgentRun { waits: BTreeSet::from([Wait::Store]), ..AgentRun::default() },
             events: Events::new(&ctx.config.limits),
             expired: false,
@@ -271,7 +275,7 @@ impl Job {
 
     /// Whether its retention is over and its agent gone.
     pub(in crate::runtime) fn is_done(&self) -> bool {
-        self.expired && self.run.state != AgentState::Running
+        self.expired && self.run.state != AgentState::Running && self.children.is_empty()
     }
 
     /// The acceptance of this job, as an answer to a request.
@@ -286,6 +290,7 @@ impl Job {
             budget: lease::budget(self).0,
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
+            parent: delegation::parent_of(self).map(Into::into),
         }))
     }
 
@@ -300,7 +305,7 @@ impl Job {
             lease: self.spec.lease.clone(),
             constraints: self.spec.bounds.constraints,
             budget: lease::budget_left(self),
-            parent: None,
+            parent: delegation::parent_of(self).map(Into::into),
             trace: Some(self.spec.trace.clone()),
             from,
             replayed,

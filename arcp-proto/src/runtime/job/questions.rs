@@ -3,10 +3,11 @@
 //! What is known at once is answered in the same input. An answer that says that
 //! something was done waits until that is durable: until then the call is open,
 //! which its job waits for ([`Wait::Answer`]). A cancel, or the end of the job,
-//! answers every open call at once. A call that somebody else answers, such as a
-//! person, would be open with a wait of its own, whose waker answers it.
+//! answers every open call at once. A call that somebody else answers is open with a
+//! wait of its own, whose waker answers it: a child ([`Wait::Child`]).
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 
 use super::table::Table;
 use super::{AgentRun, Wait};
@@ -24,6 +25,8 @@ use crate::runtime::timers::Timer;
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     open: VecDeque<Open>,
+    /// Those that the end of a child answers.
+    pub(super) awaited: BTreeMap<CallId, JobId>,
 }
 
 #[derive(Debug)]
@@ -37,15 +40,22 @@ struct Open {
 impl Questions {
     /// Whether one more call can be open.
     pub(super) fn check(&self, id: CallId, limits: &Limits) -> Result<(), Violation> {
-        if self.open.iter().any(|open| open.id == id) {
+        if self.open.iter().any(|open| open.id == id) || self.awaited.contains_key(&id) {
             return Err(Violation::invalid("a call with this id is not answered yet: choose another one"));
         }
         let most = limits.delivery.open_calls_per_job;
-        if self.open.len() >= most {
+        if self.open.len() + self.awaited.len() >= most {
             let full = alloc::format!("{most} calls of this job wait for their answers: call again after the first");
             return Err(Violation::exhausted("open_calls_per_job", BoundOf::Job, most as u64, full));
         }
         Ok(())
+    }
+
+    /// Takes out those that this child answers.
+    pub(super) fn take_awaited(&mut self, child: JobId) -> Vec<CallId> {
+        let calls: Vec<CallId> = self.awaited.iter().filter(|(_, job)| **job == child).map(|(id, _)| *id).collect();
+        self.awaited.retain(|_, job| *job != child);
+        calls
     }
 }
 
@@ -85,13 +95,16 @@ impl AgentRun {
         for open in core::mem::take(&mut self.questions.open) {
             reply(ctx, job, open.id, AgentReply::Stopped);
         }
-        self.waits.remove(&Wait::Answer);
+        for id in core::mem::take(&mut self.questions.awaited).into_keys() {
+            reply(ctx, job, id, AgentReply::Stopped);
+        }
+        self.waits.retain(|wait| !matches!(wait, Wait::Answer | Wait::Child(_)));
     }
 
     /// Its agent is gone, and nobody is answered.
     pub(super) fn drop_questions(&mut self) {
-        self.questions.open.clear();
-        self.waits.remove(&Wait::Answer);
+        self.questions = Questions::default();
+        self.waits.retain(|wait| !matches!(wait, Wait::Answer | Wait::Child(_)));
     }
 
     /// What is left of its job.

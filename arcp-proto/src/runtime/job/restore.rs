@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::delegation;
 use super::lease::{self, Purse};
 use super::result::is_in_pieces;
 use super::table::Table;
@@ -53,6 +54,7 @@ impl Jobs {
             self.table.change(id, |job| job.input = None);
             self.list(id);
             self.table.settle(id);
+            delegation::leave_family(self, id);
         }
     }
 }

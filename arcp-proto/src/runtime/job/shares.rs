@@ -54,10 +54,10 @@ impl Shares {
         self.change(&job.spec.principal, |share| share.running += 1);
     }
 
-    /// Takes the slot of a job back, if it has one.
-    pub(super) fn return_slot(&mut self, job: &mut Job) {
+    /// Takes the slot of a job back; false if it has none.
+    pub(super) fn return_slot(&mut self, job: &mut Job) -> bool {
         if !core::mem::take(&mut job.run.has_slot) {
-            return;
+            return false;
         }
         self.change(&job.spec.principal, |share| share.running -= 1);
         let name = job.spec.agent.name();
@@ -67,6 +67,7 @@ impl Shares {
                 self.by_agent.remove(name);
             }
         }
+        true
     }
 
     /// How many jobs of an agent hold a slot.

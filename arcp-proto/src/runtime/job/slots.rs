@@ -11,6 +11,7 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use super::checkpoint::restarted;
+use super::delegation;
 use super::shares::Shares;
 use super::{AgentState, Job, JobState, Jobs, Wait};
 use crate::id::{JobId, LogPos, SessionId};
@@ -194,6 +195,9 @@ impl Jobs {
                     job.run.waits.remove(&Wait::Store);
                     self.lines.enter(&ctx.config, job);
                 });
+                if let Some(parent) = self.table.get(id).and_then(delegation::parent_of) {
+                    delegation::lend_slot(self, ctx, parent);
+                }
                 self.fill_slots(ctx);
             }
             (JobState::Running, AgentState::Idle) => ctx.effect(Effect::StartAgent(id)),
@@ -214,14 +218,7 @@ impl Jobs {
     /// are slots: each waits for that to be durable.
     pub(in crate::runtime) fn fill_slots(&mut self, ctx: &mut Context) {
         while let Some(id) = self.lines.next(&ctx.config.limits, &self.shares) {
-            self.table.change(id, |job| {
-                self.lines.leave(&ctx.config, job);
-                self.shares.take_slot(job);
-                job.run.waits.insert(Wait::Store);
-                job.start(ctx);
-            });
-            let pos = ctx.log.last();
-            ctx.log.wait(pos, Waiter::Job(id));
+            begin(self, ctx, id);
         }
     }
 
@@ -269,4 +266,25 @@ impl Job {
         let event = if again { restarted() } else { JobEvent::Started };
         self.append(ctx, event, false);
     }
+}
+
+/// Begins with a job that is in line, whoever else is, if so many of its agent may
+/// run and its principal may have a slot.
+pub(super) fn start_first(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    let may = |job: &Job| jobs.shares.may_start(&ctx.config, &job.spec.principal.account(), job.spec.agent.name());
+    if jobs.table.get(id).is_some_and(may) {
+        begin(jobs, ctx, id);
+    }
+}
+
+/// Begins with a job that is in line: it waits for that to be durable.
+fn begin(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    jobs.table.change(id, |job| {
+        jobs.lines.leave(&ctx.config, job);
+        jobs.shares.take_slot(job);
+        job.run.waits.insert(Wait::Store);
+        job.start(ctx);
+    });
+    let pos = ctx.log.last();
+    ctx.log.wait(pos, Waiter::Job(id));
 }

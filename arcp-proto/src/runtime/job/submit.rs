@@ -11,7 +11,7 @@ use crate::model::feature::Features;
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
-use crate::runtime::io::{JobBounds, JobRecord, KeyRecord, Notice, Record};
+use crate::runtime::io::{JobBounds, JobRecord, KeyRecord, Notice, ParentRecord, Record};
 use crate::runtime::log::Waiter;
 
 /// A job that is asked for.
@@ -42,10 +42,12 @@ pub(in crate::runtime) enum Submission {
 /// What was found out of a job that may be accepted.
 #[derive(Debug)]
 pub(in crate::runtime) struct NewJob {
-    agent: AgentRef,
-    checks_input: bool,
-    grant: Grant,
-    key: Option<KeyRecord>,
+    pub(super) agent: AgentRef,
+    pub(super) checks_input: bool,
+    pub(super) grant: Grant,
+    pub(super) key: Option<KeyRecord>,
+    /// The job that has it done, if one has.
+    pub(super) parent: Option<ParentRecord>,
 }
 
 impl NewJob {
@@ -87,10 +89,10 @@ impl Jobs {
         let grant = Grant::of(ctx, submit, asked.features)?;
         self.check_capacity(ctx, asked)?;
         let (agent, checks_input) = resolve(ctx, &submit.agent)?;
-        Ok(Submission::New(NewJob { agent, checks_input, grant, key }))
+        Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent: None }))
     }
 
-    fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
+    pub(super) fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
         let (limits, principal) = (&ctx.config.limits, asked.principal);
         if ctx.draining {
             return Err(Violation::new(ErrorCode::Unavailable, "the runtime is shutting down: submit again later"));
@@ -145,7 +147,7 @@ impl Jobs {
     /// job of that agent in line for one.
     pub(in crate::runtime) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
         let SubmitContext { submit, invocation, principal, session, .. } = asked;
-        let NewJob { agent, grant, key, checks_input: _ } = new;
+        let NewJob { agent, grant, key, parent, checks_input: _ } = new;
         let id = JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
         let trace = submit.trace.clone().unwrap_or_else(|| {
             alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64() | 1, ctx.entropy.public_u64())
@@ -159,7 +161,7 @@ impl Jobs {
             trace,
             invocation: invocation.clone(),
             created_at: ctx.now.utc,
-            bounds: JobBounds { max_runtime: submit.max_runtime, constraints: grant.constraints },
+            bounds: JobBounds { max_runtime: submit.max_runtime, constraints: grant.constraints, parent },
             key,
         };
         let record = JobRecord {
@@ -172,11 +174,12 @@ impl Jobs {
             trace: spec.trace.clone(),
             invocation: invocation.clone(),
             request: asked.request.clone(),
-            command: Some(asked.command),
+            // No message of a client asked for a child.
+            command: spec.bounds.parent.is_none().then_some(asked.command),
             id_is_of_principal: asked.id_is_of_principal,
             starts,
             created_at: spec.created_at,
-            bounds: spec.bounds,
+            bounds: spec.bounds.clone(),
             key,
         };
         let pos = ctx.append(Record::JobAccepted(record.into()));
@@ -197,7 +200,7 @@ impl Jobs {
 }
 
 /// What an agent that is asked for stands for, and whether inputs have to fit it.
-fn resolve(ctx: &Context, asked: &AgentRef) -> Result<(AgentRef, bool), Violation> {
+pub(super) fn resolve(ctx: &Context, asked: &AgentRef) -> Result<(AgentRef, bool), Violation> {
     let entry = ctx.config.agents.iter().find(|entry| entry.name == asked.name());
     let unknown = || {
         let message = alloc::format!("no agent is called `{}`", asked.name());
@@ -208,7 +211,7 @@ fn resolve(ctx: &Context, asked: &AgentRef) -> Result<(AgentRef, bool), Violatio
 }
 
 /// What makes two submits the same.
-fn fingerprint(submit: &Submit) -> [u8; 32] {
+pub(super) fn fingerprint(submit: &Submit) -> [u8; 32] {
     let mut asked = Object::new();
     asked.display("agent", &submit.agent);
     let input = submit.input.as_ref().filter(|input| !is_empty_object(input));

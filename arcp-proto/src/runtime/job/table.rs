@@ -144,10 +144,10 @@ impl Table {
         (owner == principal).then_some(*id)
     }
 
-    /// If a job is over and its agent gone, it may be forgotten, and its events
-    /// may go to make room.
+    /// If a job is over, its agent gone and nothing goes on below it, it may be
+    /// forgotten, and its events may go to make room.
     pub(in crate::runtime) fn settle(&mut self, id: JobId) {
-        let job = self.by_id.get(&id).filter(|job| job.run.state == AgentState::Gone);
+        let job = self.by_id.get(&id).filter(|job| job.run.state == AgentState::Gone && job.children.is_empty());
         if let Some((job, end)) = job.and_then(|job| Some((job, job.end()?.pos))) {
             let settled = Settled { job: id, weight: weight(job) };
             let before = self.settled.insert(end, settled).map_or(0, |before| before.weight);

@@ -162,6 +162,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
             jobs.on_agent_silence(ctx, job, true);
             job
         }
+        Wait::Child(_) => unreachable!("a family takes more than this table"),
         Wait::Answer => {
             let job = running(ctx, jobs, None);
             jobs.on_agent_call(ctx, job, Some(CallId(1)), say(), |_| TERMS);
@@ -187,6 +188,7 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
             jobs.return_credit(ctx, job, None);
         }
         Wait::Silence => call(jobs, ctx, job, AgentCall::Heartbeat),
+        Wait::Child(_) => unreachable!("a family takes more than this table: `delegation.rs` of the suite"),
     }
 }
 

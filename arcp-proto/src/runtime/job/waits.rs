@@ -33,6 +33,8 @@ pub enum Wait {
     /// The store, as its agent does that wants to know what became of a call. It
     /// is answered with [`Input::Persisted`](crate::runtime::Input::Persisted).
     Answer,
+    /// A child, as its agent does. It goes on when that has ended.
+    Child(JobId),
 }
 
 /// How much an agent may call: as long as there is any of both, one call more,
@@ -72,7 +74,7 @@ impl AgentRun {
             "an agent that may not call has a waker"
         );
         let holds_up = |wait: &&Wait| match wait {
-            Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
+            Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer | Wait::Child(_) => true,
             Wait::Store | Wait::Pace => !may_call,
         };
         self.waits.iter().find(holds_up).copied()

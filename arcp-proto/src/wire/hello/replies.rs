@@ -185,6 +185,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
     write_lease_bounds(view, &mut payload, accepted.constraints, &accepted.budget);
     payload
         .display("accepted_at", accepted.accepted_at)
+        .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str))
         .opt_str("trace_id", accepted.trace.as_deref().filter(|trace| is_trace(trace)))
         .opt_str("request_id", accepted.request.as_ref().map(WireId::as_str))
         .opt_str("reply_to", view.reply_to(accepted.request.as_ref()));

@@ -287,6 +287,8 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
         payload.raw("lease", accepted.lease.as_str());
     }
     write_lease_bounds(view, &mut payload, accepted.constraints, &accepted.budget);
-    payload.display("accepted_at", accepted.accepted_at);
+    payload
+        .display("accepted_at", accepted.accepted_at)
+        .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str));
     payload.done()
 }

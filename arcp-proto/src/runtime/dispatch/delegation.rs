@@ -1,0 +1,60 @@
+//! Children that agents ask for: what takes the other parts besides the jobs.
+
+use crate::id::{CallId, JobId};
+use crate::runtime::Runtime;
+use crate::runtime::io::{AgentCall, AgentReply};
+use crate::runtime::job::delegation::{self, Delegated, Delegating, FamilyCall, NewChild};
+
+/// Handles what agents call, of children itself.
+pub(in crate::runtime) struct CallHandler<'r> {
+    runtime: &'r mut Runtime,
+}
+
+impl CallHandler<'_> {
+    /// An agent calls; with `asked`, it wants to know what becomes of that.
+    pub(in crate::runtime) fn on_call(runtime: &mut Runtime, id: JobId, asked: Option<CallId>, call: AgentCall) {
+        let bytes = call.bytes();
+        match delegation::family_call(&runtime.jobs, id, asked, call) {
+            Ok(call) => CallHandler { runtime }.on_family_call((id, asked, bytes), call),
+            Err(call) => runtime.agents().on_call(id, asked, call),
+        }
+    }
+
+    fn on_family_call(mut self, (id, asked, bytes): (JobId, Option<CallId>, u64), call: FamilyCall) {
+        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
+        let Some(open) = delegation::open_call(jobs, ctx, id, asked, bytes) else {
+            return;
+        };
+        let answer = match call {
+            FamilyCall::Delegate(asked) => match delegation::check_delegation(jobs, ctx, &open, &asked) {
+                Ok(Delegated::Known(job)) => Some(AgentReply::Delegated { job }),
+                Ok(Delegated::New(child)) => Some(AgentReply::Delegated { job: self.accept(&asked, *child) }),
+                Err(refused) => Some(refused),
+            },
+            FamilyCall::Await(child) => {
+                delegation::on_await(jobs, ctx, &open, child).unwrap_or_else(|why| Some(why.into()))
+            }
+        };
+        let Runtime { ctx, jobs, .. } = self.runtime;
+        delegation::close_call(jobs, ctx, open, answer);
+    }
+
+    /// Accepts a child. Its acceptance is sent to nobody who did not subscribe to
+    /// jobs like it: it answers no request, and a published client would take it for
+    /// the answer to its next one. The session of its parent may cancel it.
+    fn accept(&mut self, asked: &Delegating, child: NewChild) -> JobId {
+        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
+        if let Some(ended) = jobs.to_forget(ctx, child.principal()) {
+            self.runtime.retention().forget(ended);
+        }
+        let session = child.session();
+        let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
+        let job = delegation::accept_child(jobs, ctx, asked, child);
+        delivery.add_job(job);
+        delivery.audiences.own(session, job);
+        delivery.subscriptions.show(ctx, jobs, job);
+        delivery.number_for_all(ctx, jobs, job, 0);
+        self.runtime.carry();
+        job
+    }
+}

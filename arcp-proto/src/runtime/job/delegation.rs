@@ -1,0 +1,502 @@
+//! Child jobs: what the agent of a job has other agents do (1.1 §10).
+//!
+//! A child may do no more than its parent: its lease is within the parent's, it
+//! ends with that at the latest, and what it may spend is taken out of what is left
+//! of the parent's budgets in the batch of its acceptance. What it has left comes
+//! back in the batch of its end. So whatever was spent, and whatever a crash cut
+//! short, a budget and those below it are never more than what was granted.
+//!
+//! A parent that fails, is cancelled or whose lease ends takes its children with it,
+//! wherever they stand, and theirs. One that ends well leaves them to end as they
+//! do. It is not forgotten before them: it is what their money goes through.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::agent::check_credit;
+use super::end::Cause;
+use super::lease::{self, Grant};
+use super::questions::reply;
+use super::slots::start_first;
+use super::submit::resolve;
+use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId, prefixed};
+use crate::json::{Json, Object};
+use crate::lease::Namespace;
+use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
+use crate::model::feature::Features;
+use crate::model::job::FinalStatus;
+use crate::model::request::{Invocation, Submit};
+use crate::runtime::context::Context;
+use crate::runtime::delegation::{Child, Delegation};
+use crate::runtime::effect::Effect;
+use crate::runtime::io::{AgentCall, AgentReply, ChildEnd, ParentRecord};
+
+/// A call by which a job has to do with its children.
+#[derive(Debug)]
+pub(in crate::runtime) enum FamilyCall {
+    /// It wants a child.
+    Delegate(Delegating),
+    /// It waits for one.
+    Await(JobId),
+}
+
+/// A child that an agent asks for.
+#[derive(Debug)]
+pub(in crate::runtime) struct Delegating {
+    delegation: Delegation,
+    /// The event by which it does so, if it does it so.
+    said: Option<Json>,
+}
+
+/// A call that is being done.
+#[derive(Debug)]
+pub(in crate::runtime) struct OpenCall {
+    job: JobId,
+    asked: Option<CallId>,
+    bytes: u64,
+    /// The last position of the log before it.
+    before: LogPos,
+}
+
+/// What a delegation may come to.
+#[derive(Debug)]
+pub(in crate::runtime) enum Delegated {
+    /// The child that is there.
+    Known(JobId),
+    /// A child that may be accepted.
+    New(Box<NewChild>),
+}
+
+/// A child that may be accepted.
+#[derive(Debug)]
+pub(in crate::runtime) struct NewChild {
+    submit: Submit,
+    invocation: Invocation,
+    new: NewJob,
+    parent: ParentRecord,
+    /// As of the parent.
+    principal: Principal,
+    session: SessionId,
+}
+
+impl NewChild {
+    pub(in crate::runtime) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The session that may cancel it: that of its parent.
+    pub(in crate::runtime) fn session(&self) -> SessionId {
+        self.session
+    }
+}
+
+/// What is said of a delegation, come to anything or not.
+impl Delegating {
+    /// The event, and what it is answered with if it is refused.
+    fn show(&self, job: &mut Job, ctx: &mut Context, id: &WireId, made: Result<Child<'_>, &Violation>) {
+        let most = ctx.config.limits.frame.event_body_bytes;
+        let event = self.delegation.event(self.said.as_ref(), id, made.ok(), most);
+        job.append(ctx, event, true);
+        if let Err(why) = made {
+            let mut body = Object::new();
+            body.str("call_id", id.as_str()).object("error", |error| {
+                error.display("code", &why.code).str("message", &why.message);
+                error.bool("retryable", why.code.retryable()).opt_json("details", why.details.as_ref());
+            });
+            job.append(ctx, JobEvent::Emitted { kind: EventKind::ToolResult, body: body.json() }, false);
+        }
+    }
+}
+
+/// Takes a call out that has to do with children: with `asked`, its agent wants
+/// to know what becomes of it. An event says the same as a call, but of a job
+/// that was given no lease and does not ask: that tells of what it does elsewhere.
+pub(in crate::runtime) fn family_call(
+    jobs: &Jobs,
+    id: JobId,
+    asked: Option<CallId>,
+    call: AgentCall,
+) -> Result<FamilyCall, AgentCall> {
+    match call {
+        AgentCall::Delegate(delegation) => Ok(FamilyCall::Delegate(Delegating { delegation, said: None })),
+        AgentCall::AwaitChild { job } => Ok(FamilyCall::Await(job)),
+        AgentCall::Emit { kind, body } => {
+            let has_lease = |job: &Job| job.spec.lease != Json::empty_object();
+            let counts = asked.is_some() || jobs.table.get(id).is_some_and(has_lease);
+            match Delegation::of_event(&kind, &body).filter(|_| counts) {
+                Some(delegation) => Ok(FamilyCall::Delegate(Delegating { delegation, said: Some(body) })),
+                None => Err(AgentCall::Emit { kind, body }),
+            }
+        }
+        call @ (AgentCall::Chunk { .. }
+        | AgentCall::Checkpoint { .. }
+        | AgentCall::Remaining
+        | AgentCall::Authorize { .. }
+        | AgentCall::Heartbeat) => Err(call),
+    }
+}
+
+/// An agent calls, for so many bytes of credit: whether it may.
+pub(in crate::runtime) fn open_call(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    id: JobId,
+    asked: Option<CallId>,
+    bytes: u64,
+) -> Option<OpenCall> {
+    let job = jobs.table.get(id).filter(|job| job.run.state == AgentState::Running)?;
+    if job.is_terminal() {
+        asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
+        return None;
+    }
+    let before = ctx.log.last();
+    let taken = jobs.table.change(id, |job| {
+        job.on_agent_heard(ctx);
+        check_credit(job)
+    })?;
+    if let Err(fault) = taken {
+        asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
+        jobs.end(ctx, id, fault.into());
+        return None;
+    }
+    let job = jobs.table.get(id)?;
+    if let Some(Err(refused)) = asked.map(|asked| job.run.questions.check(asked, &ctx.config.limits)) {
+        close_call(jobs, ctx, OpenCall { job: id, asked, bytes, before }, Some(refused.into()));
+        return None;
+    }
+    Some(OpenCall { job: id, asked, bytes, before })
+}
+
+/// A call was done: it costs its credit, and is answered, unless somebody else
+/// does that.
+pub(in crate::runtime) fn close_call(jobs: &mut Jobs, ctx: &mut Context, call: OpenCall, answer: Option<AgentReply>) {
+    let OpenCall { job: id, asked, bytes, before } = call;
+    let recorded = ctx.log.last() > before;
+    jobs.table.change(id, |job| {
+        job.run.spend_credit(ctx, id, bytes, recorded);
+        if let Some((asked, answer)) = asked.zip(answer) {
+            job.run.answer(ctx, (id, asked), answer, recorded);
+        }
+    });
+    if let Some(cause) = jobs.table.get(id).and_then(|job| lease::obstacle(&jobs.table, job, ctx.now.utc)) {
+        jobs.end(ctx, id, cause);
+    }
+}
+
+/// Whether an agent may have the child that it asks for. Why not is shown on its
+/// job, as the result of that call.
+pub(in crate::runtime) fn check_delegation(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    call: &OpenCall,
+    asked: &Delegating,
+) -> Result<Delegated, AgentReply> {
+    let minted = || prefixed("del_", ctx.entropy.ulid(ctx.now.utc));
+    let name = asked.delegation.delegate_id.clone().unwrap_or_else(minted);
+    let Some(name) = WireId::new(&name) else {
+        return Err(Violation::invalid("`delegate_id` must have 1 to 256 bytes").into());
+    };
+    check_child(jobs, ctx, call.job, &asked.delegation, &name).map_err(|why| {
+        jobs.table.change(call.job, |job| asked.show(job, ctx, &name, Err(&why)));
+        why.into()
+    })
+}
+
+/// In this order: it is there already, the parent may delegate to that agent,
+/// the bounds of families, the lease, the bounds of all jobs.
+fn check_child(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    id: JobId,
+    asked: &Delegation,
+    name: &WireId,
+) -> Result<Delegated, Violation> {
+    let submit = asked.submit()?;
+    let fingerprint = super::submit::fingerprint(&submit);
+    if let Some((child, made)) = child_named(jobs, id, name) {
+        if made != fingerprint {
+            let taken = alloc::format!("`delegate_id`: `{}` is another child of this job", name.as_str());
+            return Err(Violation::new(ErrorCode::DuplicateKey, taken));
+        }
+        return Ok(Delegated::Known(child));
+    }
+    let may = |job: &mut Job| {
+        if job.state.is_cancelling() {
+            return Err(Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more"));
+        }
+        lease::authorize(job, ctx.now.utc, &Namespace::AgentDelegate, submit.agent.name()).map(drop)
+    };
+    let gone = || Violation::invalid("the job is gone");
+    jobs.table.change(id, may).ok_or_else(gone)??;
+    let parent = jobs.table.get(id).ok_or_else(gone)?;
+    check_family(jobs, ctx, parent)?;
+    let grant = Grant::of_child(ctx, &submit, parent)?;
+    let invocation = Invocation {
+        priority: parent.spec.invocation.priority,
+        span: parent.spec.invocation.span.clone(),
+        extensions: None,
+    };
+    let (principal, session) = (parent.spec.principal.clone(), parent.submitter);
+    let submit = Submit { trace: Some(parent.spec.trace.clone()), ..submit };
+    let context = SubmitContext {
+        submit: &submit,
+        invocation: &invocation,
+        command: [0; 32],
+        request: name,
+        id_is_of_principal: false,
+        principal: &principal,
+        session,
+        features: Features::default(),
+    };
+    jobs.check_capacity(ctx, context)?;
+    let (agent, checks_input) = resolve(ctx, &submit.agent)?;
+    if checks_input {
+        let why = alloc::format!("`{}` has its inputs checked, which a delegation cannot wait for", agent.name());
+        return Err(Violation::new(ErrorCode::AgentNotAvailable, why));
+    }
+    let parent = ParentRecord { job: id, delegate_id: name.clone(), fingerprint };
+    let new = NewJob { agent, checks_input, grant, key: None, parent: Some(parent.clone()) };
+    Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, session })))
+}
+
+/// The child of a job that is known by a name there, and what was asked for.
+fn child_named(jobs: &Jobs, parent: JobId, name: &WireId) -> Option<(JobId, [u8; 32])> {
+    let principal = &jobs.table.get(parent)?.spec.principal;
+    jobs.table.of_principal(principal, Some(parent)).find_map(|(id, job)| {
+        let own = job.spec.bounds.parent.as_ref().filter(|own| own.job == parent && own.delegate_id == *name)?;
+        Some((id, own.fingerprint))
+    })
+}
+
+/// Whether a job may have one child more.
+fn check_family(jobs: &Jobs, ctx: &Context, parent: &Job) -> Result<(), Violation> {
+    let limits = &ctx.config.limits.family;
+    if parent.children.len() >= limits.children_per_job {
+        let most = limits.children_per_job;
+        let full = alloc::format!("{most} children of this job have not ended: delegate again when one has");
+        return Err(Violation::exhausted("children_per_job", BoundOf::Job, most as u64, full));
+    }
+    let above =
+        core::iter::successors(Some(parent), |job| jobs.table.get(job.spec.bounds.parent.as_ref()?.job)).count();
+    if above > limits.delegation_depth {
+        let most = limits.delegation_depth;
+        let full = alloc::format!("{most} jobs delegate to each other already: that is as deep as it goes");
+        return Err(Violation::exhausted("delegation_depth", BoundOf::Job, most as u64, full));
+    }
+    Ok(())
+}
+
+/// Accepts a child: what it may spend is no longer its parent's, which is told
+/// of it.
+pub(in crate::runtime) fn accept_child(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    asked: &Delegating,
+    child: NewChild,
+) -> JobId {
+    let NewChild { submit, invocation, new, parent, principal, session } = child;
+    let (agent, lease, budget) = (new.agent.clone(), new.grant.lease.clone(), new.grant.budget().clone());
+    let context = SubmitContext {
+        submit: &submit,
+        invocation: &invocation,
+        command: [0; 32],
+        request: &parent.delegate_id,
+        id_is_of_principal: false,
+        principal: &principal,
+        session,
+        features: Features::default(),
+    };
+    let job = jobs.accept(ctx, context, new);
+    jobs.table.change(parent.job, |own| {
+        lease::take_for_child(own, ctx, &budget);
+        asked.show(own, ctx, &parent.delegate_id, Ok(Child { job, agent: &agent, lease: &lease }));
+    });
+    job
+}
+
+/// An agent waits for a child; `None`: it is answered when that has ended.
+///
+/// # Errors
+///
+/// If that is none, or how it ended cannot be told any more.
+pub(in crate::runtime) fn on_await(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    call: &OpenCall,
+    child: JobId,
+) -> Result<Option<AgentReply>, Violation> {
+    let id = call.job;
+    let is_own = |job: &&Job| job.spec.bounds.parent.as_ref().is_some_and(|own| own.job == id);
+    let none = || Violation::new(ErrorCode::JobNotFound, alloc::format!("{child} is no child of this job"));
+    let job = jobs.table.get(child).filter(is_own).ok_or_else(none)?;
+    if job.is_terminal() {
+        return ended(job).map(|end| Some(AgentReply::ChildEnded(end)));
+    }
+    let Some(asked) = call.asked else {
+        return Ok(None);
+    };
+    if jobs.table.get(id).is_some_and(|job| job.state.is_cancelling()) {
+        return Ok(Some(AgentReply::Stopped));
+    }
+    jobs.table.change(id, |job| {
+        job.run.questions.awaited.insert(asked, child);
+        job.run.waits.insert(Wait::Child(child));
+    });
+    lend_slot(jobs, ctx, id);
+    Ok(None)
+}
+
+/// A child has ended: whoever waits for it is answered once that is durable.
+fn answer_parent(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: JobId) {
+    let Some(end) = jobs.table.get(child).map(ended) else {
+        return;
+    };
+    jobs.table.change(parent, |job| {
+        for asked in job.run.questions.take_awaited(child) {
+            let answer = match &end {
+                Ok(end) => AgentReply::ChildEnded(end.clone()),
+                Err(why) => why.clone().into(),
+            };
+            job.run.answer(ctx, (parent, asked), answer, true);
+        }
+        job.run.waits.remove(&Wait::Child(child));
+    });
+}
+
+/// A job waits for a child that waits for a slot: it gives up its own, which
+/// that child gets first, if so many of its agent may run. Otherwise all would
+/// wait for each other.
+pub(super) fn lend_slot(jobs: &mut Jobs, ctx: &mut Context, parent: JobId) {
+    let Some(job) = jobs.table.get(parent).filter(|job| job.run.has_slot) else {
+        return;
+    };
+    let in_line = |child: &JobId| jobs.table.get(*child).is_some_and(|job| job.run.waits.contains(&Wait::Slot));
+    let Some(child) = job.run.questions.awaited.values().copied().find(in_line) else {
+        return;
+    };
+    jobs.table.change(parent, |job| jobs.shares.return_slot(job));
+    start_first(jobs, ctx, child);
+    jobs.fill_slots(ctx);
+}
+
+/// A job gave its slot back: the nearest job above it has it that runs without
+/// one.
+pub(super) fn hand_slot_up(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    let mut next = jobs.table.get(id).and_then(parent_of);
+    while let Some((above, job)) = next.and_then(|above| Some((above, jobs.table.get(above)?))) {
+        if job.run.state == AgentState::Running && !job.run.has_slot {
+            jobs.table.change(above, |job| jobs.shares.take_slot(job));
+            return lend_slot(jobs, ctx, above);
+        }
+        next = parent_of(job);
+    }
+}
+
+/// A job is over: what is left of its money, what becomes of its children, and
+/// who waited for it.
+pub(super) fn end_family(jobs: &mut Jobs, ctx: &mut Context, id: JobId, status: FinalStatus) {
+    let parent = jobs.table.get(id).and_then(parent_of);
+    if parent.is_some() {
+        return_budget(jobs, ctx, id);
+    }
+    if status != FinalStatus::Success {
+        let why = alloc::format!("its parent {id} has ended");
+        cancel_children(jobs, ctx, id, &why, ctx.config.timing.cancel_grace);
+    }
+    if let Some(parent) = parent {
+        answer_parent(jobs, ctx, parent, id);
+        leave_family(jobs, id).into_iter().for_each(|above| ctx.effect(Effect::Unreferenced(above)));
+        // Perhaps what it spent was the last of a budget that ends its parent.
+        if let Some(cause) = jobs.table.get(parent).and_then(|job| lease::obstacle(&jobs.table, job, ctx.now.utc)) {
+            jobs.end(ctx, parent, cause);
+        }
+    }
+}
+
+/// What a child has left is its parent's again; if that is over, which gave up
+/// what it had, whose that is.
+fn return_budget(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    let Some(job) = jobs.table.get(id) else {
+        return;
+    };
+    let (left, mut next) = (lease::budget_left(job), parent_of(job));
+    while let Some((above, job)) = next.and_then(|above| Some((above, jobs.table.get(above)?))) {
+        next = parent_of(job).filter(|_| job.is_terminal());
+        jobs.table.change(above, |job| lease::take_back(job, ctx, &left));
+    }
+}
+
+/// Ends the children of a job that have not ended, and theirs.
+pub(super) fn cancel_children(jobs: &mut Jobs, ctx: &mut Context, id: JobId, why: &str, grace: Duration) {
+    let children = jobs.table.get(id).map(|job| job.children.iter().copied().collect::<Vec<JobId>>());
+    for child in children.into_iter().flatten() {
+        let Some(job) = jobs.table.get(child) else {
+            continue;
+        };
+        if job.is_terminal() {
+            cancel_children(jobs, ctx, child, why, grace);
+        } else if let Some(cause @ Cause::LeaseExpired) = lease::obstacle(&jobs.table, job, ctx.now.utc) {
+            jobs.end(ctx, child, cause);
+        } else {
+            jobs.note_cancel(ctx, child, Some(why));
+            jobs.cancel(ctx, child, Some(why), grace);
+        }
+    }
+}
+
+/// A job is over: if nothing goes on below it, the jobs above no longer hold it,
+/// nor any of them that is over itself. Gives those that nothing is left of.
+pub(super) fn leave_family(jobs: &mut Jobs, id: JobId) -> Vec<JobId> {
+    let (mut freed, mut at_rest) = (Vec::new(), id);
+    while let Some(job) = jobs.table.get(at_rest).filter(|job| job.is_terminal() && job.children.is_empty()) {
+        let Some(parent) = parent_of(job) else {
+            break;
+        };
+        jobs.table.change(parent, |job| job.children.remove(&at_rest));
+        jobs.table.settle(parent);
+        freed.push(parent);
+        at_rest = parent;
+    }
+    freed
+}
+
+/// A job is there: its parent has it.
+pub(super) fn join_family(jobs: &mut Jobs, parent: Option<JobId>, id: JobId) {
+    if let Some(parent) = parent {
+        jobs.table.change(parent, |job| job.children.insert(id));
+    }
+}
+
+/// The job that had it done.
+pub(in crate::runtime) fn parent_of(job: &Job) -> Option<JobId> {
+    job.spec.bounds.parent.as_ref().map(|parent| parent.job)
+}
+
+/// Its children that are not over, or have such themselves.
+pub(in crate::runtime) fn children(job: &Job) -> &BTreeSet<JobId> {
+    &job.children
+}
+
+/// How a job ended, for its parent.
+fn ended(job: &Job) -> Result<ChildEnd, Violation> {
+    let event = job.event(job.count()).map(|stored| &*stored.event);
+    let Some(JobEvent::Ended(Terminal { status, result, error, .. })) = event else {
+        let gone = alloc::format!("how {} ended is no longer held: wait for a child while it runs", job.id);
+        return Err(Violation::new(ErrorCode::ResumeWindowExpired, gone));
+    };
+    let result = match result {
+        Some(JobResult::Inline(result)) | Some(JobResult::Streamed { inline: Some(result), .. }) => {
+            Some(result.clone())
+        }
+        Some(JobResult::Streamed { inline: None, .. }) => {
+            let pieces = alloc::format!("the result of {} is too large to be handed over", job.id);
+            return Err(Violation::new(ErrorCode::FailedPrecondition, pieces));
+        }
+        None => None,
+    };
+    Ok(ChildEnd { job: job.id, status: *status, result, error: error.clone() })
+}
