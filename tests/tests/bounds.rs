@@ -275,9 +275,9 @@ fn sessions_altogether_have_a_bound() {
 fn leases_have_a_bound_that_can_be_set() {
     let mut world = World::configured(22, |config| config.limits.job.lease_bytes = 100);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
-    raw.submit(&mut world, json!({"agent": "echo", "lease_request": {"tool.call": ["x".repeat(50)]}}));
-    let lease = json!({"agent": "echo", "lease_request": {"tool.call": ["x".repeat(200)]}});
-    raw.send(&mut world, "job.submit", lease);
+    let lease = |bytes: usize| json!({"tool.call": ["x".repeat(bytes - r#"{"tool.call":[""]}"#.len())]});
+    raw.submit(&mut world, json!({"agent": "echo", "lease_request": lease(100)}));
+    raw.send(&mut world, "job.submit", json!({"agent": "echo", "lease_request": lease(101)}));
     assert_eq!(raw.expect(&mut world, "session.error")["payload"]["code"], "INVALID_REQUEST");
     world.finish();
 }

@@ -564,12 +564,14 @@ fn what_an_agent_says_of_its_end_fits_a_frame() {
     let long = "\u{1}x".repeat(10_000);
     let detail = Json::parse(&json!({"why": long}).to_string()).expect("JSON");
     let success = |result| AgentExit::Success { result, summary: Some(long.clone()) };
-    let failure = JobError { details: Some(detail), ..JobError::new(ErrorCode::Internal, long.clone()) };
+    let failed = |detail| JobError { details: Some(detail), ..JobError::new(ErrorCode::Internal, long.clone()) };
+    let some_detail = Json::parse(&json!({"why": "x".repeat(5000)}).to_string()).expect("JSON");
     for (streams, exit, status) in [
         (false, success(None), "success"),
         (false, success(Some(Json::string("short"))), "success"),
         (true, success(None), "success"),
-        (false, AgentExit::Failure(failure), "error"),
+        (false, AgentExit::Failure(failed(detail)), "error"),
+        (false, AgentExit::Failure(failed(some_detail)), "error"),
     ] {
         for reads_pieces in [true, false] {
             let mut world = World::configured(41, |config| config.limits.frame.result_frame_bytes = MOST);
@@ -589,4 +591,17 @@ fn what_an_agent_says_of_its_end_fits_a_frame() {
             world.finish();
         }
     }
+}
+
+#[test]
+fn a_result_that_is_whole_does_not_follow_one_in_pieces() {
+    let mut world = World::seeded(42);
+    let (mut raw, job) = waiter(&mut world, true);
+    world.input(Input::Agent { job, call: AgentCall::Chunk { data: ChunkData::Text("a".into()), more: true } });
+    let exit = AgentExit::Success { result: Some(Json::string("whole")), summary: None };
+    world.input(Input::AgentExited { job, exit });
+    let frames = raw.until_end(&mut world);
+    let end = &frames.last().expect("an end")["payload"];
+    assert_eq!((&end["final_status"], &end["code"]), (&json!("error"), &json!("INTERNAL_ERROR")));
+    world.finish();
 }

@@ -75,10 +75,11 @@ fn what_is_refused_is_said_and_the_job_goes_on_as_if_nothing_had_been_called() {
     });
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = waiter(&mut world, &mut raw, &json!({}));
-    let long = format!(r#"{{"level":"info","message":"{}"}}"#, "x".repeat(1000));
+    let empty = r#"{"level":"info","message":""}"#;
+    let long = |bytes: usize| empty.replace(r#""""#, &format!("\"{}\"", "x".repeat(bytes - empty.len())));
     let calls = [
         (emit("progress", r#"{"current":"no number"}"#), "current"),
-        (emit("log", &long), "at most 1000"),
+        (emit("log", &long(1001)), "at most 1000"),
         (checkpoint(101), "larger"),
         (AgentCall::Checkpoint { state: Vec::new(), label: Some("l".repeat(1000)) }, "label"),
         (AgentCall::Chunk { data: ChunkData::Text("abcdef".into()), more: true }, "larger"),
@@ -88,11 +89,12 @@ fn what_is_refused_is_said_and_the_job_goes_on_as_if_nothing_had_been_called() {
         assert_eq!(code, ErrorCode::InvalidRequest);
         assert!(message.contains(why), "{message}");
     }
+    assert_eq!(ask(&mut world, job, 9, emit("log", &long(1000))), None);
     // Nothing of the refused piece is left: the whole fits.
     assert_eq!(ask(&mut world, job, 10, chunk(false)), None);
     assert!(refused(ask(&mut world, job, 11, chunk(false))).1.contains("last piece"));
     world.settle();
-    assert_eq!(raw.take(&world).len(), 1, "only the piece is shown");
+    assert_eq!(raw.take(&world).len(), 2, "only the event and the piece are shown");
     world.input(Input::Operator(Operator::CancelJob { job, reason: None }));
     assert_eq!(raw.until_end(&mut world).last().expect("an end")["payload"]["code"], "CANCELLED");
     world.finish();

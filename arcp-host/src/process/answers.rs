@@ -100,3 +100,19 @@ fn write_error(line: &mut Object, error: &JobError) {
 fn write_members(out: &mut Object, error: &JobError) {
     out.display("code", &error.code).str("message", &error.message).opt_json("details", error.details.as_ref());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_reads_some_of_many_answers_before_it_is_heard_again() {
+        let answers = Answers::default();
+        assert!(answers.is_empty() && !answers.are_unread());
+        answers.push("1", Ok(AgentReply::Taken { event: Some(7) }));
+        assert_eq!(*answers.0.borrow(), b"{\"id\":1,\"ok\":true,\"event\":7}\n");
+        assert!(!answers.is_empty() && !answers.are_unread());
+        answers.push(&format!("\"{}\"", "x".repeat(UNREAD_BYTES)), Err(Stopped));
+        assert!(answers.are_unread());
+    }
+}

@@ -359,4 +359,17 @@ mod tests {
         let all_of_it = Holding { own: 7, all: 7, total: 8 };
         assert_eq!((all_of_it.check(1, 100), all_of_it.check(1, 99)), (Ok(()), Err(Beyond::Share)));
     }
+    #[test]
+    fn accounts_that_nobody_holds_are_let_go_and_others_stay_the_same() {
+        let account = |n: usize| Account::Known(alloc::format!("p{n}").into());
+        let mut accounts = Accounts::new();
+        let held: Vec<Balance> = (0..10).map(|n| accounts.of(&account(n))).collect();
+        (10..10 * FEWEST).for_each(|n| drop(accounts.of(&account(n))));
+        assert!(accounts.principals.len() <= FEWEST, "{}", accounts.principals.len());
+        for (n, balance) in held.iter().enumerate() {
+            assert!(accounts.of(&account(n)).is(balance), "{n}");
+        }
+        let held: Vec<Balance> = (0..4 * FEWEST).map(|n| accounts.of(&account(n))).collect();
+        assert!(accounts.principals.len() >= held.len(), "as many as are held");
+    }
 }
