@@ -163,7 +163,10 @@ fn read(text: &str) -> Result<Lease, Failure> {
         return parse(text, text);
     }
     let read = if text == "-" { std::io::read_to_string(std::io::stdin()) } else { fs::read_to_string(text) };
-    let json = read.map_err(|error| Failure::usage(format!("the lease `{text}` cannot be read: {error}")))?;
+    let json = read.map_err(|error| {
+        let expected = "expected NAMESPACE=PATTERN, such as 'fs.read=/srv/**', or JSON, or the file of a lease";
+        Failure::usage(format!("the lease `{text}` cannot be read: {error}; {expected}"))
+    })?;
     parse(text, &json)
 }
 

@@ -88,7 +88,11 @@ fn serve_port(
     })?;
     let address = server.address()?;
     let url = format!("ws://{address}{}", args.path);
-    let left = Left::word(made, address.port(), &url, place.file())?;
+    let left = match Left::word(made, address.port(), &url, place.file()) {
+        // Nobody needs a token here.
+        Err(_) if args.anonymous => None,
+        left => left?,
+    };
     drain::on_signals(server.handle(), args.drain)?;
     log(format_args!("READY {url}"));
     place.tell();
@@ -357,8 +361,12 @@ impl OwnToken {
             let entry = Runtime::new(url, Some(self.token), store).announce(&self.state)?;
             Ok((entry, file))
         });
-        let (entry, file) =
-            kept.map_err(|error| Failure::new(Exit::Failed, format!("the token cannot be kept: {error}")))?;
+        let (entry, file) = kept.map_err(|error| {
+            let folder = self.state.folder().display();
+            let why =
+                format!("no token was given, and one cannot be kept in {folder}: {error}; give --token TOKEN=NAME");
+            Failure::new(Exit::Failed, why)
+        })?;
         Ok(Left { state: self.state, entry, port, token_file: Some(file) })
     }
 }

@@ -17,6 +17,8 @@ const ASKED: &[(&[&str], i32, &[&str])] = &[
     (&["check", "--lease", "fs.delete=/a", "fs.read", "/a"], 2, &["fs.delete", "fs.read, fs.write"]),
     (&["check", "--lease", "fs.read=/a", "fs.delete", "/a"], 2, &["'fs.delete'", "expected fs.read"]),
     (&["check", "--lease", "/no/such/file", "fs.read", "/a"], 2, &["/no/such/file", "cannot be read"]),
+    (&["check", "--lease", "fs.read", "fs.read", "/a"], 2, &["`fs.read`", "expected NAMESPACE=PATTERN"]),
+    (&["subset", r#"{"cost.budget":["usd:5"]}"#, r#"{"cost.budget":["USD:1"]}"#], 5, &["deny", "less USD"]),
     (&["subset", r#"{"fs.read":["/a/*"]}"#, r#"{"fs.read":["/a/**"]}"#], 0, &["allow"]),
     (
         &["subset", r#"{"tool.call":["tier/*"]}"#, r#"{"tool.call":["tier/*/eu/*"]}"#],

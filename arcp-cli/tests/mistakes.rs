@@ -195,3 +195,16 @@ fn without_a_runtime_a_command_says_how_to_start_one() {
     let none = home.run(&["runtimes"]);
     assert!(code(&none) == 0 && stderr(&none).contains("start one with `arcp serve`"), "{}", stderr(&none));
 }
+
+#[test]
+fn a_state_directory_that_cannot_be_written_hinders_nobody_who_needs_no_token() {
+    let mut home = Home::new(ARCP);
+    home.variables.push(("ARCP_STATE_DIR", "/dev/null/arcp"));
+    let refused = home.run(&["serve", "--samples", "--listen", "127.0.0.1:0"]);
+    let said = stderr(&refused);
+    assert_eq!(code(&refused), 1, "{said}");
+    assert!(said.contains("/dev/null/arcp") && said.contains("give --token TOKEN=NAME"), "{said}");
+    let url = home.serve(&["--samples", "--anonymous"]);
+    let done = home.run(&["submit", "echo", "--input", "1", "--url", &url]);
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+}
