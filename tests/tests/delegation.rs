@@ -6,6 +6,8 @@ use std::time::Duration;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId};
 use arcp_proto::json::Json;
+use arcp_proto::lease::{Amount, Lease, Namespace, Target};
+use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::runtime::{
     AgentCall, AgentExit, AgentReply, ChildEnd, Delegation, Input, Operator, Record, Remaining, Wait,
@@ -523,4 +525,125 @@ fn a_childs_acceptance_is_shown_to_those_who_subscribed_and_answers_nobody() {
     cancel(&mut world, job);
     world.run_for(Duration::from_secs(10));
     world.finish();
+}
+
+/// What the store knows of each job's money.
+#[derive(Debug, Default)]
+struct Account {
+    granted: Amount,
+    left: Amount,
+    spent: Amount,
+    lease: Lease,
+    parent: Option<JobId>,
+    over: bool,
+}
+
+/// The accounts of all jobs, of everything that is durable.
+fn accounts(world: &World) -> BTreeMap<JobId, Account> {
+    let mut accounts: BTreeMap<JobId, Account> = BTreeMap::new();
+    for (_, record) in world.store.records(false) {
+        let Some(job) = record.job() else { continue };
+        if let Record::JobAccepted(accepted) = &record {
+            let lease = Lease::parse(&accepted.lease).expect("a lease");
+            let granted = lease.budget().left("USD").expect("it is bounded");
+            let parent = accepted.bounds.parent.as_ref().map(|parent| parent.job);
+            let account = Account { granted, left: granted, lease, parent, ..Account::default() };
+            accounts.insert(job, account);
+        }
+        let account = accounts.get_mut(&job).expect("accepted before");
+        match record {
+            Record::BudgetLeft { left, .. } => account.left = left.left("USD").expect("it is bounded"),
+            Record::JobEvent { event, .. } => match &*event.event {
+                JobEvent::Ended(_) => account.over = true,
+                JobEvent::Emitted { kind: EventKind::Metric, body } => {
+                    let body = body.members().expect("an object");
+                    if body.get_str("name").as_deref() == Some("cost.t") {
+                        let value = Amount::reported(body.get("value").expect("a number")).expect("an amount");
+                        account.spent = account.spent + value;
+                    }
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    accounts
+}
+
+/// Of every job: what it was granted is what it has left, what it spent, and what
+/// those below it were granted, or if they are over did not give back. And whatever a
+/// child may do its parent may.
+fn must_balance(world: &World, why: &str) {
+    let accounts = accounts(world);
+    for (id, account) in &accounts {
+        let children = accounts.values().filter(|child| child.parent == Some(*id));
+        let below = children.map(|child| if child.over { child.granted - child.left } else { child.granted });
+        let sum = below.fold(account.left + account.spent, |sum, amount| sum + amount);
+        assert_eq!(sum, account.granted, "{why}: {id}: {account:?}");
+        let Some(parent) = account.parent.and_then(|parent| accounts.get(&parent)) else { continue };
+        for tool in ["a", "a.b", "a.c", "b", "ab"] {
+            let target = Target::new(&Namespace::ToolCall, tool).expect("a name");
+            let may = |lease: &Lease| lease.permits(&Namespace::ToolCall, &target).is_some();
+            assert!(!may(&account.lease) || may(&parent.lease), "{why}: {tool}: {account:?}");
+        }
+    }
+}
+
+#[test]
+fn over_any_schedule_of_delegations_spends_and_crashes_the_ledger_balances() {
+    let (mut made, mut refused, mut deepest) = (0, 0, 0);
+    for seed in 100..140 {
+        let mut world = World::configured(seed, |config| {
+            config.restartable_agents.insert("waiter".into());
+            config.limits.job.restarts = 3;
+            config.limits.job.running_jobs = 6;
+            config.limits.job.principal_share = 100;
+        });
+        let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+        let lease = json!({"agent.delegate": ["*"], "tool.call": ["a", "a.*"], "cost.budget": ["USD:100"]});
+        let root = parent(&mut world, &mut raw, lease);
+        for n in 0..40 {
+            let live: Vec<JobId> = world.live();
+            let Some(job) = live.get(world.below(live.len().max(1) as u64) as usize).copied() else { break };
+            let id = CallId(5000 + n);
+            match world.below(12) {
+                0..5 => {
+                    let tools = ["a", "a.*", "a.b", "*", "a?"][world.below(5) as usize];
+                    let amount = format!("USD:{}", world.below(40));
+                    let lease = json!({"agent.delegate": ["*"], "tool.call": [tools], "cost.budget": [amount]});
+                    let call = AgentCall::Delegate(delegation("waiter", &format!("d{n}"), lease));
+                    world.input(Input::AgentAsked { job, id, call });
+                }
+                5..8 => {
+                    let amount = format!("{}.25", world.below(9));
+                    world.input(Input::Agent { job, call: cost(&amount) });
+                }
+                8 if job != root => {
+                    world.stop_script(job);
+                    let exit = AgentExit::Success { result: None, summary: None };
+                    world.input(Input::AgentExited { job, exit });
+                }
+                9 if job != root => world.input(Input::Operator(Operator::CancelJob { job, reason: None })),
+                10 if n % 3 == 0 => world.crash(),
+                _ => world.run_for(Duration::from_millis(200)),
+            }
+            for _ in 0..world.below(10) {
+                world.step();
+            }
+            must_balance(&world, &format!("seed {seed}, step {n}"));
+            world.restores();
+        }
+        refused += world.replies.iter().filter(|(_, reply)| matches!(reply, AgentReply::Refused(_))).count();
+        cancel(&mut world, root);
+        world.run_for(Duration::from_secs(20));
+        must_balance(&world, &format!("seed {seed}, at the end"));
+        let all = accounts(&world);
+        made += all.len() - 1;
+        let above = |id: &JobId| std::iter::successors(all.get(id), |job| all.get(&job.parent?)).count();
+        deepest = deepest.max(all.keys().map(above).max().unwrap_or(0));
+        let spent = all.values().fold(Amount::ZERO, |sum, account| sum + account.spent);
+        assert_eq!(all[&root].left, all[&root].granted - spent, "seed {seed}: all that nobody spent came back");
+        world.finish();
+    }
+    assert!(made > 100 && refused > 50 && deepest > 2, "{made} children, {refused} refused, {deepest} deep");
 }

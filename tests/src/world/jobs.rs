@@ -43,6 +43,11 @@ impl World {
         }
     }
 
+    /// Jobs whose agents run, the oldest first.
+    pub fn live(&self) -> Vec<JobId> {
+        self.running.keys().copied().collect()
+    }
+
     /// The agent of a job does nothing more by itself: its test ends it.
     pub fn stop_script(&mut self, job: JobId) {
         self.running.remove(&job);
