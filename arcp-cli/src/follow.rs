@@ -358,6 +358,15 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
         EventKind::Status => format!("status {} {}", text("phase"), text("message")),
         EventKind::Metric => format!("metric {} {} {}", text("name"), members.get("value").unwrap_or(""), text("unit")),
         EventKind::Checkpoint => format!("checkpoint {}", text("label")),
+        EventKind::InputRequest | EventKind::ChoiceRequest => {
+            format!("asks {:?} ({})", text("prompt"), text("prompt_id"))
+        }
+        EventKind::PermissionRequest => {
+            let (operation, resource, id) = (text("operation"), text("resource"), text("prompt_id"));
+            format!("asks for {operation} on {resource} ({id})")
+        }
+        EventKind::PromptClosed => format!("{} {}", text("prompt_id"), text("reason")),
+        EventKind::LeaseGranted => format!("granted {} on {}", text("operation"), text("resource")),
         EventKind::ToolCall
         | EventKind::ToolResult
         | EventKind::Artifact

@@ -1,6 +1,7 @@
 //! Agents: what a job runs, and what it can say while it runs.
 
 mod child;
+pub(crate) mod people;
 mod replies;
 mod says;
 mod task;
@@ -20,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::child::{AsyncChild, Child};
+pub use self::people::Answered;
 use self::replies::{allowed, authorize, event_of, remaining_of};
 pub(crate) use self::task::{AgentFuture, run_task};
 pub use self::task::{AsyncAgent, AsyncContext, Task};
@@ -516,7 +518,7 @@ impl Context {
     ///
     /// [`Stopped`] if the job is over.
     pub fn heartbeat(&self) -> Result<(), Stopped> {
-        self.heartbeat_under(self.link.state())
+        heartbeat_under(self, self.link.state())
     }
 
     /// The same, but waits until the heartbeat before it was taken: a program that
@@ -526,17 +528,7 @@ impl Context {
         while state.heartbeat_sent && !state.over {
             state = self.link.wait(state, None);
         }
-        self.heartbeat_under(state)
-    }
-
-    fn heartbeat_under(&self, mut state: MutexGuard<'_, ControlState>) -> Result<(), Stopped> {
-        if state.over {
-            return Err(Stopped);
-        }
-        if !std::mem::replace(&mut state.heartbeat_sent, true) {
-            self.inbox.put(Input::Agent { job: self.job, call: AgentCall::Heartbeat });
-        }
-        Ok(())
+        heartbeat_under(self, state)
     }
 
     pub(crate) fn call(&self, call: AgentCall) -> Result<(), Stopped> {
@@ -550,7 +542,7 @@ impl Context {
     /// of it.
     pub(crate) fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
         let mut state = self.link.spend(&call)?;
-        let id = self.begin(&mut state, call);
+        let id = begin(self, &mut state, call);
         loop {
             match state.reply(id) {
                 Some(reply) => return reply,
@@ -559,18 +551,28 @@ impl Context {
         }
     }
 
-    /// Makes a call that is to be answered.
-    fn begin(&self, state: &mut ControlState, call: AgentCall) -> CallId {
-        let id = CallId(state.asked);
-        state.asked += 1;
-        state.open.insert(id, None);
-        self.inbox.put(Input::AgentAsked { job: self.job, id, call });
-        id
-    }
-
     pub(crate) fn link(&self) -> &AgentControl {
         &self.link
     }
+}
+
+fn heartbeat_under(job: &Context, mut state: MutexGuard<'_, ControlState>) -> Result<(), Stopped> {
+    if state.over {
+        return Err(Stopped);
+    }
+    if !std::mem::replace(&mut state.heartbeat_sent, true) {
+        job.inbox.put(Input::Agent { job: job.job, call: AgentCall::Heartbeat });
+    }
+    Ok(())
+}
+
+/// Makes a call that is to be answered.
+fn begin(job: &Context, state: &mut ControlState, call: AgentCall) -> CallId {
+    let id = CallId(state.asked);
+    state.asked += 1;
+    state.open.insert(id, None);
+    job.inbox.put(Input::AgentAsked { job: job.job, id, call });
+    id
 }
 
 impl std::fmt::Debug for Context {

@@ -1,4 +1,4 @@
-//! Inputs that have to fit their agents.
+//! Inputs that have to fit their agents, and answers that have to fit questions.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -8,6 +8,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::runtime::{Input, InputFault};
 
 use crate::agent::Inbox;
+use crate::input_schema::InputSchema;
 use crate::registry::Registry;
 
 /// Checks inputs, each on a thread of its own: a large one takes its time. The
@@ -28,14 +29,26 @@ impl Checks {
         let Some(schema) = terms.schema else {
             return Some(Input::InputChecked { op, fault: None });
         };
+        self.spawn(op, move || schema.check(&input));
+        None
+    }
+
+    /// Begins to check whether that is a schema, and whether a value fits it.
+    pub(crate) fn begin_value(&self, op: OpId, schema: Json, value: Option<Json>) {
+        self.spawn(op, move || match InputSchema::new(&schema) {
+            Ok(schema) => schema.check(&value?),
+            Err(error) => Some(InputFault { pointer: String::new(), reason: error.to_string() }),
+        });
+    }
+
+    fn spawn(&self, op: OpId, check: impl FnOnce() -> Option<InputFault> + Send + 'static) {
         let answer = Answer { op, inbox: self.inbox.clone(), fault: unchecked("its check failed") };
         let check = move || {
             let mut answer = answer;
-            answer.fault = schema.check(&input);
+            answer.fault = check();
         };
         // Where there is no thread, the answer is dropped with the check, and so given.
         let _ = std::thread::Builder::new().name("check".to_string()).spawn(check);
-        None
     }
 }
 

@@ -423,6 +423,7 @@ impl Driver {
                     self.input(found);
                 }
             }
+            Output::CheckValue { op, schema, value } => self.runner.check_value(op, schema, value),
             Output::Persist(batch) => self.committer.add(batch),
             Output::Load { op, job, from, to, bytes } => self.load(Wanted { op, job, from, to, bytes }),
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),

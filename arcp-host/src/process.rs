@@ -54,6 +54,7 @@
 //! own, which goes with the job.
 
 mod answers;
+mod asks;
 mod format;
 mod pipes;
 mod said;
@@ -305,6 +306,7 @@ impl Agent for ProcessAgent {
             .map_err(|e| AgentError::failed(format!("`{}` could not be started: {e}", self.command)))?;
         let answers = self.answered.then(Answers::default);
         let mut said = Said::new(self.format, answers.clone());
+        let asked = answers.clone();
         let status = std::thread::scope(|scope| {
             let mut program = Program::new(job, child);
             let group = program.group;
@@ -313,7 +315,11 @@ impl Agent for ProcessAgent {
                 .spawn_scoped(scope, move || stop_when_told(job, group))?;
             let pipes = Pipes::new(&mut program.child, terminal, self.input(job, confined.as_ref()), answers)?;
             let mut broken_off = false;
-            pipes.run(|| has_exited(group) && !stops_in_time(job), &mut |source, line| {
+            let exited = || {
+                asked.iter().for_each(|asked| asked.look(job));
+                has_exited(group) && !stops_in_time(job)
+            };
+            pipes.run(exited, &mut |source, line| {
                 let taken = said.line(job, source, line);
                 broken_off |= taken.is_break();
                 taken

@@ -114,6 +114,11 @@ impl Runner {
         self.checks.begin(op, agent, input)
     }
 
+    /// Whether that is a schema, and the value fits it: told later.
+    pub(crate) fn check_value(&self, op: OpId, schema: Json, value: Option<Json>) {
+        self.checks.begin_value(op, schema, value);
+    }
+
     /// The agents, which may be replaced: a job that runs keeps the one it was
     /// started with.
     pub(crate) fn registry(&self) -> Arc<RwLock<Registry>> {

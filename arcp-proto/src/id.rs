@@ -203,6 +203,43 @@ macro_rules! runtime_id {
     };
 }
 
+/// A question that a job has asked people: `prm_<ULID of the job>_<number>` on
+/// the wire.
+///
+/// ```
+/// use arcp_proto::id::PromptId;
+/// let id: PromptId = "prm_01ARZ3NDEKTSV4RRFFQ69G5FAV_2".parse()?;
+/// assert_eq!((id.to_string().as_str(), id.number), ("prm_01ARZ3NDEKTSV4RRFFQ69G5FAV_2", 2));
+/// # Ok::<(), arcp_proto::error::ParseError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PromptId {
+    /// The job.
+    pub job: JobId,
+    /// Its number in the job, from 1.
+    pub number: u32,
+}
+
+impl fmt::Display for PromptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "prm_{}_{}", self.job.ulid(), self.number)
+    }
+}
+
+impl FromStr for PromptId {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<PromptId, ParseError> {
+        let read = || {
+            let (job, number) = text.strip_prefix("prm_")?.rsplit_once('_')?;
+            let id = PromptId { job: JobId::from_ulid(Ulid::from_string(job).ok()?), number: number.parse().ok()? };
+            // Neither reader takes only one spelling of the same number.
+            (alloc::format!("{id}") == text).then_some(id)
+        };
+        read().ok_or(ParseError::new("an id of the form prm_<ULID>_<number>"))
+    }
+}
+
 runtime_id!(
     /// A session of this runtime: `sess_<ULID>` on the wire.
     SessionId,

@@ -28,6 +28,9 @@ pub struct Limits {
     /// Jobs, their inputs, keys and runs.
     #[serde(flatten)]
     pub job: JobLimits,
+    /// What jobs ask people.
+    #[serde(flatten)]
+    pub prompt: PromptLimits,
     /// How far agents, the store and readers may be apart.
     #[serde(flatten)]
     pub delivery: DeliveryLimits,
@@ -290,6 +293,27 @@ impl Default for FamilyLimits {
     }
 }
 
+/// What jobs ask people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PromptLimits {
+    /// Questions of one job that people have not answered (16). More: the agent that
+    /// asks is refused. As many that are over are remembered, and as many permissions
+    /// held.
+    pub open_prompts_per_job: usize,
+    /// Bytes of one question with its schema, options and default (16 KiB). Larger:
+    /// the agent that asks is refused.
+    pub question_bytes: usize,
+    /// Bytes of one answer (64 KiB). Larger: refused.
+    pub answer_bytes: usize,
+}
+
+impl Default for PromptLimits {
+    fn default() -> PromptLimits {
+        PromptLimits { open_prompts_per_job: 16, question_bytes: 16 << 10, answer_bytes: 64 << 10 }
+    }
+}
+
 /// How far agents, the store and readers may be apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -495,6 +519,7 @@ impl Limits {
                 ..DeliveryLimits::default()
             },
             family: FamilyLimits { children_per_job: 4, delegation_depth: 2 },
+            prompt: PromptLimits { open_prompts_per_job: 4, question_bytes: 4 << 10, answer_bytes: 4 << 10 },
             history: HistoryLimits {
                 job_events: 256,
                 job_event_bytes: 64 << 10,
@@ -564,6 +589,7 @@ impl Limits {
         at_least("agent_credit", u64::from(self.delivery.agent_credit), 1, "1 or more")?;
         at_least("agent_credit_bytes", self.delivery.agent_credit_bytes as u64, 1, "1 or more")?;
         at_least("open_calls_per_job", self.delivery.open_calls_per_job as u64, 1, "1 or more")?;
+        at_least("open_prompts_per_job", self.prompt.open_prompts_per_job as u64, 1, "1 or more")?;
         at_least("job_events", self.history.job_events as u64, 16, "16 or more")?;
         at_least("load_events", self.delivery.load_events, 1, "1 or more")?;
         at_least("loads_per_session", self.delivery.loads_per_session as u64, 1, "1 or more")?;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use arcp_proto::id::{JobId, Principal};
-use arcp_proto::runtime::Wait;
+use arcp_proto::runtime::{AgentReply, Wait};
 use arcp_proto::wire::Family;
 use serde_json::{Value, json};
 
-use crate::raw::Raw;
+use crate::raw::{Raw, open_payload};
 use crate::world::{Options, World};
 
 /// One peer of a random run: a principal's session over many connections.
@@ -29,6 +29,8 @@ struct Peer {
     /// Requests without an answer on the present connection.
     waiting: BTreeSet<String>,
     subscriptions: BTreeSet<String>,
+    /// What people were asked, as it was shown to it.
+    prompts: Vec<(String, Value)>,
 }
 
 /// What a run came to.
@@ -42,6 +44,8 @@ pub struct Ran {
     pub resumes: usize,
     /// Times an agent was seen to wait for a reader.
     pub paced: usize,
+    /// Questions to people that somebody answered.
+    pub answered: usize,
     /// What went in and came out, of each runtime in turn.
     pub recordings: Vec<String>,
 }
@@ -55,8 +59,8 @@ pub fn run(seed: u64, steps: u64) -> Ran {
 pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     let mut options = Options::new(seed);
     options.choices = choices.to_vec();
-    options.config = options.config.with_agent("talker", &[]).with_agent("asker", &[]);
-    options.config.restartable_agents.insert("asker".into());
+    options.config = options.config.with_agent("talker", &[]).with_agent("asker", &[]).with_agent("questioner", &[]);
+    options.config.restartable_agents.extend(["asker".into(), "questioner".into()]);
     options.config.limits.delivery.open_calls_per_job = 1;
     options.config.limits.job.running_jobs = 8;
     options.config.limits.job.principal_share = if seed.is_multiple_of(4) { 100 } else { 25 };
@@ -107,6 +111,8 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         ran.paced += world.waits().values().filter(|wait| matches!(wait, Wait::Reader(_))).count();
     }
     calm(&mut world, &mut peers, &mut ran);
+    let answered = |(_, reply): &&(_, AgentReply)| matches!(reply, AgentReply::Answered { .. });
+    ran.answered = world.replies.iter().filter(answered).count();
     leave(&mut world, peers);
     ran.frames = world.oracle.frames;
     ran.recordings = world.recordings();
@@ -117,7 +123,11 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
 fn open(world: &mut World, token: &str, family: Family) -> Peer {
     let (raw, welcome) = match family {
         Family::Hello => Raw::hello(world, token),
-        Family::Open => Raw::open(world, token),
+        Family::Open => {
+            let mut payload = open_payload(token);
+            payload["capabilities"]["human_input"] = json!(true);
+            Raw::open_with(world, payload)
+        }
     };
     let token = token.to_string();
     Peer {
@@ -131,6 +141,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
         left: BTreeSet::new(),
         waiting: BTreeSet::new(),
         subscriptions: BTreeSet::new(),
+        prompts: Vec::new(),
     }
 }
 
@@ -153,6 +164,9 @@ impl Peer {
             }
             match frame["type"].as_str() {
                 Some("session.welcome" | "session.accepted" | "session.resumed") => self.welcome = frame,
+                Some(kind @ ("human.input.request" | "human.choice.request")) => {
+                    self.prompts.push((kind.into(), frame["payload"]["prompt_id"].clone()));
+                }
                 Some("subscribe.accepted") => {
                     self.subscriptions.insert(frame["payload"]["subscription_id"].as_str().expect("an id").into());
                 }
@@ -219,7 +233,8 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             let seq = peers[at].last;
             say(world, &mut peers[at], "session.ack", json!({"last_processed_seq": seq}));
         }
-        70..72 => say(world, &mut peers[at], "session.ping", json!({"nonce": "n"})),
+        70 => answer(world, &mut peers[at]),
+        71 => say(world, &mut peers[at], "session.ping", json!({"nonce": "n"})),
         72..76 if peers[at].family == Family::Open => observe(world, &mut peers[at]),
         72..84 => {
             if let Some(raw) = peers[at].raw.take() {
@@ -247,6 +262,24 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             world.run_for(span);
         }
         _ => junk(world, &mut peers[at]),
+    }
+}
+
+/// Answers what it was asked lately, perhaps as somebody else has, or so that it
+/// does not fit.
+fn answer(world: &mut World, peer: &mut Peer) {
+    let lately = peer.prompts.len().saturating_sub(3);
+    let pick = lately + world.below(3) as usize;
+    let Some((kind, id)) = peer.prompts.get(pick).cloned() else {
+        return;
+    };
+    let value = [json!({}), json!({"bad": 1}), json!(null)][world.below(3) as usize].clone();
+    let choice = ["a", "b", "c"][world.below(3) as usize];
+    match kind.as_str() {
+        "human.choice.request" => {
+            ask(world, peer, "human.choice.response", json!({"prompt_id": id, "choice_id": choice}))
+        }
+        _ => ask(world, peer, "human.input.response", json!({"prompt_id": id, "value": value})),
     }
 }
 
@@ -303,9 +336,24 @@ fn junk(world: &mut World, peer: &mut Peer) {
 }
 
 fn submit(world: &mut World, peer: &mut Peer, n: u64) {
-    const AGENTS: [&str; 15] = [
-        "echo", "slow", "chatty", "talker", "talker", "ponderer", "kinds", "chunker", "waiter", "stubborn", "failer",
-        "finisher", "lingerer", "undead", "asker",
+    const AGENTS: [&str; 17] = [
+        "echo",
+        "slow",
+        "chatty",
+        "talker",
+        "talker",
+        "ponderer",
+        "kinds",
+        "chunker",
+        "waiter",
+        "stubborn",
+        "failer",
+        "finisher",
+        "lingerer",
+        "undead",
+        "asker",
+        "questioner",
+        "questioner",
     ];
     let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
     // Some are still at it when their reader stops, or leaves.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use arcp_host::store::Store;
 use arcp_proto::id::{JobId, LogPos, Principal, SessionId};
 use arcp_proto::lease::Budget;
-use arcp_proto::runtime::{Batch, KeyRecord, Numbered, NumberedRun, Record};
+use arcp_proto::runtime::{Batch, KeptPrompts, KeyRecord, Numbered, NumberedRun, Record};
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
 use serde_json::{Value, json};
@@ -130,6 +130,7 @@ pub struct Restart {
     records: Vec<(LogPos, String)>,
     checkpoints: BTreeMap<JobId, Vec<u8>>,
     budgets: BTreeMap<JobId, Budget>,
+    prompts: BTreeMap<JobId, KeptPrompts>,
     /// Events that are given back, by number.
     pub events: BTreeMap<JobId, Vec<u64>>,
     numbers: BTreeMap<SessionId, Vec<Value>>,
@@ -159,6 +160,7 @@ impl Restart {
                 Record::Checkpointed { job, state } => drop(restart.checkpoints.insert(*job, state.clone())),
                 // Of these a store keeps the latest.
                 Record::BudgetLeft { job, left } => drop(restart.budgets.insert(*job, left.clone())),
+                Record::Prompted { job, prompts } => drop(restart.prompts.insert(*job, (**prompts).clone())),
                 Record::Released { session, upto } => drop(released.insert(*session, *upto)),
                 Record::SessionOpened { .. }
                 | Record::TokenRotated { .. }
@@ -194,7 +196,7 @@ impl Restart {
         }
         assert_eq!(self.records.len(), other.records.len());
         assert_eq!((&self.events, &self.checkpoints), (&other.events, &other.checkpoints));
-        assert_eq!(self.budgets, other.budgets);
+        assert_eq!((&self.budgets, &self.prompts), (&other.budgets, &other.prompts));
         assert!(self.numbers.keys().eq(other.numbers.keys()));
         for (session, numbers) in &self.numbers {
             let differs = numbers.iter().zip(&other.numbers[session]).find(|(mine, theirs)| mine != theirs);

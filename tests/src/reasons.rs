@@ -37,6 +37,8 @@ pub struct Reasons {
     over: BTreeSet<JobId>,
     /// Jobs whose client asked for a pace.
     paced: BTreeSet<JobId>,
+    /// Jobs with questions that nobody has answered.
+    prompts: BTreeSet<JobId>,
 }
 
 impl Reasons {
@@ -137,6 +139,10 @@ impl Reasons {
                     self.over.insert(*job);
                 }
             }
+            Record::Prompted { job, prompts } if prompts.open.is_empty() => drop(self.prompts.remove(job)),
+            Record::Prompted { job, .. } => {
+                self.prompts.insert(*job);
+            }
             Record::JobAccepted(job) => match &job.bounds.parent {
                 Some(parent) => drop(self.children.insert(job.job, parent.job)),
                 None => drop(self.gets.insert((job.job, job.session))),
@@ -188,6 +194,13 @@ impl Reasons {
                 assert!(asked, "{job} waits for a child, and its agent has asked for nothing");
                 assert!(self.children.get(&child) == Some(&job), "{job} waits for {child}, which it did not make");
                 assert!(!self.over.contains(&child), "{job} waits for {child}, which is over");
+            }
+            Wait::Check => {
+                assert!(self.asked.contains_key(&job), "{job} waits for a check, and its agent asks nothing")
+            }
+            Wait::Prompt => {
+                assert!(self.failing || self.prompts.contains(&job), "{job} is blocked, and has no open question");
+                assert!(self.asked.contains_key(&job), "{job} is blocked, and its agent waits for nothing");
             }
             Wait::Silence => panic!("{job} waits for its agent, which need not say that it is alive"),
         }

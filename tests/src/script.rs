@@ -5,6 +5,7 @@ use std::time::Duration;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::Json;
 use arcp_proto::model::event::JobError;
+use arcp_proto::model::prompt::{Choice, Question};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData};
 
 /// What a scripted agent does next.
@@ -109,6 +110,32 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
                 ]
             };
             let mut steps: Vec<Step> = (0..number("count", 3)).flat_map(round).collect();
+            steps.push(success("null"));
+            steps
+        }
+        // Asks people one thing after another, and goes on after its last checkpoint.
+        "questioner" => {
+            let done = spec.checkpoint.as_deref().map_or(0, |state| u64::from(state[0]));
+            let schema = |n: u64| Json::parse(if n % 2 == 0 { "{}" } else { r#"{"type":"object"}"# }).expect("JSON");
+            let question = |n: u64| match n % 3 {
+                2 => {
+                    let option = |id: &str| Choice { id: id.into(), label: id.to_uppercase() };
+                    Question::Choice {
+                        prompt: format!("which {n}?"),
+                        options: ["a", "b"].map(option).into(),
+                        default: None,
+                    }
+                }
+                _ => Question::Input { prompt: format!("what {n}?"), schema: schema(n), default: None },
+            };
+            let round = |n: u64| {
+                let question = Box::new(question(n));
+                [
+                    Step::Ask(AgentCall::Ask { question, timeout_ms: Some(number("patience", 3000)) }),
+                    Step::Ask(AgentCall::Checkpoint { state: vec![n as u8 + 1], label: None }),
+                ]
+            };
+            let mut steps: Vec<Step> = (done..number("questions", 2)).flat_map(round).collect();
             steps.push(success("null"));
             steps
         }

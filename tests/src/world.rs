@@ -305,6 +305,7 @@ impl World {
             Output::ResumeRead { conn } => self.on_resume_read(conn),
             Output::Authenticate { op, credential, .. } => self.authenticate(op, &credential),
             Output::CheckInput { op, agent, input } => self.check_input(op, agent, input),
+            Output::CheckValue { op, value, .. } => self.check_value(op, value.as_ref()),
             Output::Persist(batch) => {
                 self.given.push(batch);
                 if !self.commit_due {

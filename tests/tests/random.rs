@@ -8,7 +8,7 @@ fn b15_random_worlds_hold_every_invariant_and_come_to_rest() {
     let (from, to) = seeds.as_deref().and_then(|s| s.split_once("..")).map_or((0, 60), |(from, to)| {
         (from.parse().expect("ARCP_SEEDS=FROM..TO"), to.parse().expect("ARCP_SEEDS=FROM..TO"))
     });
-    let (mut jobs, mut resumes, mut frames, mut paced) = (0, 0, 0, 0);
+    let (mut jobs, mut resumes, mut frames, mut paced, mut answered) = (0, 0, 0, 0, 0);
     for seed in from..to {
         eprintln!("seed {seed}");
         let ran = run(seed, 150);
@@ -16,7 +16,8 @@ fn b15_random_worlds_hold_every_invariant_and_come_to_rest() {
         resumes += ran.resumes;
         frames += ran.frames;
         paced += ran.paced;
+        answered += ran.answered;
     }
-    eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader");
-    assert!(jobs > 10 && resumes > 10 && frames > 1000, "the worlds were empty");
+    eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
+    assert!(jobs > 10 && resumes > 10 && frames > 1000 && answered > 0, "the worlds were empty");
 }

@@ -128,6 +128,7 @@ fn a_file_of_the_first_layout_is_brought_to_this_one() {
         | Record::Released { .. }
         | Record::HistoryTrimmed { .. }
         | Record::BudgetLeft { .. }
+        | Record::Prompted { .. }
         | Record::Unsubscribed { .. } => Vec::new(),
         record => vec![record],
     });

@@ -53,11 +53,12 @@ pub(super) fn end_of(reply: AgentReply) -> Result<ChildEnd, CallError> {
 
 /// Why there is no such answer. Each has its call's id, so what is no refusal is
 /// the end of the job.
-fn not_done(reply: AgentReply) -> CallError {
+pub(super) fn not_done(reply: AgentReply) -> CallError {
     match reply {
         AgentReply::Refused(error) => CallError::Refused(error),
         AgentReply::Taken { .. }
         | AgentReply::Remaining(_)
+        | AgentReply::Answered { .. }
         | AgentReply::Stopped
         | AgentReply::Allowed { .. }
         | AgentReply::Delegated { .. }

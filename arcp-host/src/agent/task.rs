@@ -327,7 +327,7 @@ impl AsyncContext {
                         None => call = Some(to_ask),
                         Some(Err(stopped)) => return Some(Err(stopped)),
                         Some(Ok(())) => {
-                            asked = Some(Asked { id: self.0.begin(state, to_ask), link: &self.0.link });
+                            asked = Some(Asked { id: super::begin(&self.0, state, to_ask), link: &self.0.link });
                         }
                     }
                 }

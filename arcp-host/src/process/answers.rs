@@ -6,12 +6,13 @@ use std::io::{self, Write as _};
 use std::process::ChildStdin;
 use std::rc::Rc;
 
+use arcp_proto::id::CallId;
 use arcp_proto::json::Object;
 use arcp_proto::model::event::JobError;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::runtime::AgentReply;
 
-use crate::agent::Stopped;
+use crate::agent::{Context, Stopped, people};
 
 /// A program that has so many bytes to read is not heard until it has read some.
 const UNREAD_BYTES: usize = 64 << 10;
@@ -19,9 +20,29 @@ const UNREAD_BYTES: usize = 64 << 10;
 /// The lines that a program is still to read; shared by who answers and who
 /// writes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answers(Rc<RefCell<Vec<u8>>>);
+pub(super) struct Answers {
+    lines: Rc<RefCell<Vec<u8>>>,
+    /// Calls that people answer, each with the id that the program gave it.
+    asked: Rc<RefCell<Vec<(String, CallId)>>>,
+}
 
 impl Answers {
+    /// People answer a call: it is looked after.
+    pub(super) fn await_people(&self, id: &str, call: CallId) {
+        self.asked.borrow_mut().push((id.to_string(), call));
+    }
+
+    /// Answers what people have answered.
+    pub(super) fn look(&self, job: &Context) {
+        self.asked.borrow_mut().retain(|(id, call)| match people::reply_to(job, *call) {
+            Some(reply) => {
+                self.push(id, reply);
+                false
+            }
+            None => true,
+        });
+    }
+
     /// Answers the call with this id, which is JSON as the program wrote it.
     pub(super) fn push(&self, id: &str, reply: Result<AgentReply, Stopped>) {
         let mut line = Object::new();
@@ -58,23 +79,26 @@ impl Answers {
                     line.object("error", |out| write_members(out, error));
                 }
             }
+            Ok(AgentReply::Answered { value, by, at }) => {
+                line.bool("ok", true).raw("value", value.as_str()).str("responded_by", &by).display("responded_at", at);
+            }
             Ok(AgentReply::Refused(error)) => write_error(&mut line, &error),
             Ok(AgentReply::Stopped) | Err(Stopped) => {
                 write_error(&mut line, &crate::agent::AgentError::from(Stopped).0);
             }
         }
-        let mut lines = self.0.borrow_mut();
+        let mut lines = self.lines.borrow_mut();
         lines.extend_from_slice(line.done().as_bytes());
         lines.push(b'\n');
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.lines.borrow().is_empty()
     }
 
     /// Whether the program has to read before it is heard again.
     pub(super) fn are_unread(&self) -> bool {
-        self.0.borrow().len() >= UNREAD_BYTES
+        self.lines.borrow().len() >= UNREAD_BYTES
     }
 
     /// Writes what there is room for.
@@ -83,7 +107,7 @@ impl Answers {
     ///
     /// If nobody reads it any more.
     pub(super) fn write(&self, pipe: &mut ChildStdin) -> io::Result<()> {
-        let mut lines = self.0.borrow_mut();
+        let mut lines = self.lines.borrow_mut();
         match pipe.write(&lines) {
             Ok(n) => drop(lines.drain(..n)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
@@ -110,7 +134,7 @@ mod tests {
         let answers = Answers::default();
         assert!(answers.is_empty() && !answers.are_unread());
         answers.push("1", Ok(AgentReply::Taken { event: Some(7) }));
-        assert_eq!(*answers.0.borrow(), b"{\"id\":1,\"ok\":true,\"event\":7}\n");
+        assert_eq!(*answers.lines.borrow(), b"{\"id\":1,\"ok\":true,\"event\":7}\n");
         assert!(!answers.is_empty() && !answers.are_unread());
         answers.push(&format!("\"{}\"", "x".repeat(UNREAD_BYTES)), Err(Stopped));
         assert!(answers.are_unread());

@@ -12,9 +12,10 @@ use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData};
 
 use super::answers::Answers;
+use super::asks;
 use super::format::{Format, Heard, Reader};
 use super::pipes::{LINE_BYTES, Line, Source};
-use crate::agent::{AgentError, Context, Level, Outcome, Stopped};
+use crate::agent::{AgentError, Context, Level, Outcome, Stopped, people};
 
 /// How much of the text becomes the result; the rest is only in the events.
 const TEXT_BYTES: usize = 1 << 20;
@@ -135,6 +136,9 @@ impl Said {
                     }
                 }
             }
+            (Some(kind), body) if asks::KINDS.contains(&kind.as_str()) => {
+                self.ask(job, asked, asks::call(&kind, body.as_ref()))
+            }
             (Some(kind), body) if kind == "result_chunk" => {
                 match body.as_ref().ok_or("`body` is missing").and_then(piece) {
                     Ok(piece) => {
@@ -161,6 +165,18 @@ impl Said {
                 self.foreign(job, text)
             }
         }
+    }
+
+    /// Asks people, and goes on: they are answered in their own time.
+    fn ask(&self, job: &Context, id: Option<&str>, call: Result<AgentCall, String>) -> Result<(), Stopped> {
+        match (call, id, &self.answers) {
+            (Ok(call), Some(id), Some(answers)) => answers.await_people(id, people::ask_later(job, call)?),
+            (Err(why), Some(_), _) => self.refuse(id, &why),
+            (_, None, _) | (Ok(_), _, None) => {
+                job.log(Level::Warn, "a question to people was dropped: nobody waits for the answer")?;
+            }
+        }
+        Ok(())
     }
 
     /// What has an id and is no call is answered all the same: somebody waits.

@@ -108,6 +108,7 @@ impl Rows {
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
+            | Record::Prompted { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Subscribed { .. }
@@ -200,6 +201,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         Record::Checkpointed { .. } => Some(3),
         Record::HistoryTrimmed { .. } => Some(4),
         Record::BudgetLeft { .. } => Some(6),
+        Record::Prompted { .. } => Some(7),
         Record::Unsubscribed { .. } if record.undoes().is_some() => Some(5),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }

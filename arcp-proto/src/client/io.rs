@@ -61,6 +61,8 @@ impl ClientConfig {
                 Feature::AgentVersions,
                 Feature::CancelAnywhere,
                 Feature::ListDetails,
+                Feature::HumanInput,
+                Feature::OpenSurfaces,
             ]),
             family: Family::default(),
             extensions: Vec::new(),

@@ -70,6 +70,11 @@ event_classes! {
     Succeeded = 13,
     Failed = 14,
     Cancelled = 15,
+    InputRequest = 16,
+    ChoiceRequest = 17,
+    PermissionRequest = 18,
+    PromptClosed = 19,
+    LeaseGranted = 20,
 }
 
 // Events are counted in a table that has a place for each number.
@@ -177,6 +182,11 @@ impl JobEvent {
                 EventKind::Delegate => EventClass::Delegate,
                 EventKind::Progress => EventClass::Progress,
                 EventKind::Checkpoint => EventClass::Checkpoint,
+                EventKind::InputRequest => EventClass::InputRequest,
+                EventKind::ChoiceRequest => EventClass::ChoiceRequest,
+                EventKind::PermissionRequest => EventClass::PermissionRequest,
+                EventKind::PromptClosed => EventClass::PromptClosed,
+                EventKind::LeaseGranted => EventClass::LeaseGranted,
                 EventKind::Vendor(_) => EventClass::Vendor,
             },
             JobEvent::Chunk(_) => EventClass::Chunk,
@@ -248,6 +258,20 @@ event_kinds! {
     Progress = "progress",
     /// `{checkpoint_id, label?}`: what a job can go on from was kept.
     Checkpoint = "x-vendor.arcp.checkpoint",
+    /// `{prompt_id, prompt, response_schema, default?, expires_at}`: people are asked
+    /// for a value.
+    InputRequest = "human.input.request",
+    /// `{prompt_id, prompt, options, default?, expires_at}`: people are asked to
+    /// choose.
+    ChoiceRequest = "human.choice.request",
+    /// `{prompt_id, permission, resource, operation, reason?,
+    /// requested_lease_seconds?, expires_at}`: people are asked for a permission.
+    PermissionRequest = "permission.request",
+    /// `{prompt_id, code, reason, message, responded_by?}`: a question is not open
+    /// any more.
+    PromptClosed = "human.input.cancelled",
+    /// `{prompt_id, lease_id, permission, resource, operation, expires_at?}`: a job may do more.
+    LeaseGranted = "lease.granted",
 }
 
 impl FromStr for EventKind {
@@ -317,10 +341,38 @@ impl EventKind {
             EventKind::Delegate => {}
             EventKind::Checkpoint => self.need_str(&m, "checkpoint_id")?,
             EventKind::Progress => self.progress(&m)?,
+            EventKind::InputRequest
+            | EventKind::ChoiceRequest
+            | EventKind::PermissionRequest
+            | EventKind::PromptClosed
+            | EventKind::LeaseGranted => return Err(self.bad("the runtime says that, not its agents")),
             EventKind::Vendor(name) if name.starts_with("x-vendor.") && name.len() <= 256 => {}
             EventKind::Vendor(_) => return Err(self.bad("unknown kinds must begin with `x-vendor.`")),
         }
         Ok(m.to_json())
+    }
+
+    /// Whether it is about a question to people, or what follows from the answer:
+    /// both families have messages of its name.
+    pub(crate) fn is_of_prompts(&self) -> bool {
+        match self {
+            EventKind::InputRequest
+            | EventKind::ChoiceRequest
+            | EventKind::PermissionRequest
+            | EventKind::PromptClosed
+            | EventKind::LeaseGranted => true,
+            EventKind::Log
+            | EventKind::Thought
+            | EventKind::ToolCall
+            | EventKind::ToolResult
+            | EventKind::Status
+            | EventKind::Metric
+            | EventKind::Artifact
+            | EventKind::Delegate
+            | EventKind::Progress
+            | EventKind::Checkpoint
+            | EventKind::Vendor(_) => false,
+        }
     }
 
     fn log(&self, m: &mut Members<'_>) -> Result<(), Violation> {

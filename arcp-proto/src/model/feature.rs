@@ -51,11 +51,15 @@ pub enum Feature {
     /// The welcome says what agents are and which inputs they take: an extension
     /// of ours.
     AgentDetails = 16,
+    /// Questions to people: they are shown, and may be answered (RFC §12).
+    HumanInput = 17,
+    /// The same and more of the open family, for peers of the other one.
+    OpenSurfaces = 18,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 17] = [
+    pub const ALL: [Feature; 19] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -73,6 +77,8 @@ impl Feature {
         Feature::CancelAnywhere,
         Feature::ListDetails,
         Feature::AgentDetails,
+        Feature::HumanInput,
+        Feature::OpenSurfaces,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -96,6 +102,8 @@ impl Feature {
             Feature::CancelAnywhere => "cancel_anywhere",
             Feature::ListDetails => "list_details",
             Feature::AgentDetails => "agent_details",
+            Feature::HumanInput => "human_input",
+            Feature::OpenSurfaces => "open_surfaces",
         }
     }
 }

@@ -6,5 +6,6 @@ pub mod agent;
 pub mod event;
 pub mod feature;
 pub mod job;
+pub mod prompt;
 pub mod reply;
 pub mod request;

@@ -10,6 +10,7 @@ use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::job::JobStatus;
+use crate::model::prompt::PromptAnswer;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
@@ -104,6 +105,17 @@ pub enum Command {
         /// The subscription.
         subscription: WireId,
     },
+    /// Answer a question (RFC §12, §15.4).
+    Answer(Answering),
+}
+
+/// An answer to a question of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answering {
+    /// The question: its id, or that of a message that showed it.
+    pub prompt: WireId,
+    /// The answer.
+    pub answer: PromptAnswer,
 }
 
 impl Request {
@@ -128,7 +140,7 @@ impl Command {
             Command::Cancel(cancel) => cancel.target.job(),
             Command::Watch(watch) => Some(&watch.job),
             Command::Unwatch { job } => Some(job),
-            Command::Submit(..) | Command::Subscribe(_) | Command::Unsubscribe { .. } => None,
+            Command::Submit(..) | Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) => None,
         }
     }
 }

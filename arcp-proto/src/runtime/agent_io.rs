@@ -1,5 +1,6 @@
 //! What an agent says of its job, what it is answered, and how its run ends.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -11,6 +12,8 @@ use crate::json::Json;
 use crate::lease::Budget;
 use crate::model::event::JobError;
 use crate::model::job::FinalStatus;
+use crate::model::prompt::Question;
+use crate::time::UtcMs;
 
 /// What an agent says while it runs. Each call that says something costs one
 /// call of credit and its [bytes](AgentCall::bytes); it may be made while there
@@ -64,6 +67,17 @@ pub enum AgentCall {
         /// The child.
         job: JobId,
     },
+    /// It asks people something; its job is blocked until they answer. Without an
+    /// id nothing follows from it.
+    Ask {
+        /// The question.
+        question: Box<Question>,
+        /// Milliseconds that people have; `None`:
+        /// [`Timing::prompt_timeout`](super::Timing::prompt_timeout), or five minutes
+        /// for a permission.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+    },
 }
 
 impl AgentCall {
@@ -78,6 +92,7 @@ impl AgentCall {
                 operation.len() + target.len() + price.iter().map(String::len).sum::<usize>()
             }
             AgentCall::Delegate(delegation) => delegation.bytes(),
+            AgentCall::Ask { question, .. } => question.bytes(),
             AgentCall::Remaining | AgentCall::Heartbeat | AgentCall::AwaitChild { .. } => 0,
         };
         bytes as u64
@@ -115,6 +130,15 @@ pub enum AgentReply {
     },
     /// How the child ended that it waited for.
     ChildEnded(ChildEnd),
+    /// Its question was answered.
+    Answered {
+        /// The answer: a value that fits, the id of an option, or what was granted.
+        value: Json,
+        /// The principal that gave it; `default` if nobody did in time.
+        by: String,
+        /// When.
+        at: UtcMs,
+    },
 }
 
 /// How a child ended.

@@ -19,6 +19,8 @@ pub(super) enum Act {
     Cancel,
     /// Say how often something may be said in its streams.
     Pace,
+    /// Answer what it asks people.
+    Answer,
 }
 
 /// Who asks.
@@ -33,6 +35,8 @@ pub(super) struct Who<'a> {
     /// Whether its session may cancel what any session of its principal
     /// submitted: an extension of ours (1.1 §7.6 names the submitting session).
     pub(super) cancels_anywhere: bool,
+    /// Whether its session can answer what jobs ask people.
+    pub(super) answers: bool,
 }
 
 /// Why something may not be done.
@@ -51,7 +55,7 @@ pub(super) enum Reason {
 ///
 /// Why not.
 pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<(), Reason> {
-    let Who { principal, owns, cancels_anywhere, .. } = who;
+    let Who { principal, owns, cancels_anywhere, answers, .. } = who;
     let is_own = job.spec().principal == *principal;
     if !is_own && !sees_everything(config, principal) {
         return Err(Reason::unknown(config));
@@ -61,7 +65,8 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         Act::Cancel if is_own && cancels_anywhere => Ok(()),
         Act::Cancel if owns || config.operators.contains(principal) => Ok(()),
         Act::Pace if owns => Ok(()),
-        Act::Cancel | Act::Pace => Err(Reason::NotSubmitter(act)),
+        Act::Answer if answers && (is_own || config.operators.contains(principal)) => Ok(()),
+        Act::Cancel | Act::Pace | Act::Answer => Err(Reason::NotSubmitter(act)),
     }
 }
 
@@ -82,6 +87,10 @@ impl From<Reason> for Violation {
             Reason::NotSubmitter(Act::Pace) => {
                 Violation::new(ErrorCode::PermissionDenied, "only the session that submitted the job paces its streams")
             }
+            Reason::NotSubmitter(Act::Answer) => Violation::new(
+                ErrorCode::PermissionDenied,
+                "this session may watch the job, not answer its questions: that is for its principal and operators",
+            ),
             Reason::NotSubmitter(Act::Cancel | Act::See) => Violation::new(
                 ErrorCode::PermissionDenied,
                 "only the session that submitted the job may cancel it: resume it, or submit again with its key",

@@ -84,6 +84,8 @@ pub struct Timing {
     pub slow_reader_grace: Duration,
     /// How long an idempotency key is held after acceptance.
     pub key_window: Duration,
+    /// How long people have for a question whose agent does not say (24 hours).
+    pub prompt_timeout: Duration,
 }
 
 impl Default for Timing {
@@ -97,6 +99,7 @@ impl Default for Timing {
             handshake_timeout: Duration::from_secs(10),
             slow_reader_grace: Duration::from_secs(30),
             key_window: Duration::from_secs(24 * 3600),
+            prompt_timeout: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -189,6 +192,8 @@ impl Config {
             Feature::CancelAnywhere,
             Feature::ListDetails,
             Feature::AgentDetails,
+            Feature::HumanInput,
+            Feature::OpenSurfaces,
         ]);
         let all = if self.timing.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         if self.history { all.with(Feature::DurableJobs) } else { all }

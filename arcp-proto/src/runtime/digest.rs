@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use sha2::{Digest as _, Sha256};
 
 use super::delivery::{Delivery, IndexEntry};
-use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease};
+use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease, prompt};
 use super::session::{Executed, Outcome, Session, Sessions};
 use crate::id::{JobId, LogPos, SessionId, WireId};
 
@@ -128,6 +128,9 @@ impl Parts<'_> {
         digest.fact(format!("{id}"), made);
         digest.fact(format!("{id} budget"), format!("{:?}", lease::budget(job)));
         digest.fact(format!("{id} children"), format!("{:?}", delegation::children(job)));
+        if let Some(prompts) = prompt::kept(job).filter(|prompts| prompts.last > 0) {
+            digest.fact(format!("{id} prompts"), format!("{prompts:?}"));
+        }
         let (started_at, restarts) = job.starts();
         let goes_on = match job.state() {
             JobState::Accepting | JobState::Queued if started_at.is_none() => "waits".to_string(),

@@ -3,6 +3,7 @@
 //! handles; it borrows the parts that it needs.
 
 mod agents;
+mod answers;
 mod commands;
 mod connections;
 mod delegation;
@@ -18,7 +19,7 @@ use core::time::Duration;
 use super::Runtime;
 use super::effect::Effect;
 use super::io::AgentExit;
-use crate::id::JobId;
+use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 pub(super) use delegation::CallHandler;
 use writer::Writer;
@@ -28,7 +29,8 @@ impl Runtime {
     pub(super) fn carry(&mut self) {
         while let Some(effect) = self.ctx.next_effect() {
             match effect {
-                Effect::Appended { job, n, class, grown } => self.on_appended(job, n, class, grown),
+                Effect::Appended { job, n, class, grown, but } => self.on_appended(job, (n, class), grown, but),
+                Effect::Checking { op, job } => drop(self.jobs.checking.insert(op, job)),
                 Effect::JobEnded(job) => self.on_job_ended(job),
                 Effect::StartAgent(job) => self.agents().start_agent(job),
                 Effect::CreditOwed(job) => self.agents().return_credit(job),
@@ -57,8 +59,8 @@ impl Runtime {
 
     /// An event is numbered for everyone who is shown its job, and perhaps
     /// others make room for it.
-    fn on_appended(&mut self, id: JobId, n: u64, class: EventClass, grown: bool) {
-        self.delivery.number_for_all(&mut self.ctx, &self.jobs, id, n);
+    fn on_appended(&mut self, id: JobId, (n, class): (u64, EventClass), grown: bool, but: Option<SessionId>) {
+        self.delivery.number_for_all(&mut self.ctx, &self.jobs, id, n, but);
         self.retention().on_appended(id, n, grown);
         if !class.is_end() {
             self.delivery.check_lag(&mut self.ctx, &self.jobs, id);

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::io::CloseReason;
-use crate::id::{ConnId, JobId, SessionId};
+use crate::id::{ConnId, JobId, OpId, SessionId};
 use crate::model::event::EventClass;
 use crate::model::reply::{Refusal, Reply};
 use crate::time::Timestamp;
@@ -19,7 +19,11 @@ pub(super) enum Effect {
         class: EventClass,
         /// Whether with it a good many events have come that may go together.
         grown: bool,
+        /// The session that it is not news to.
+        but: Option<SessionId>,
     },
+    /// A question of a job is being checked.
+    Checking { op: OpId, job: JobId },
     /// A job is over: its end comes before.
     JobEnded(JobId),
     /// That an agent is started is durable: it is.

@@ -6,12 +6,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::entropy::Seeds;
+use crate::error::Violation;
 use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId};
-use crate::json::Json;
+use crate::json::{Json, Object};
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
@@ -199,6 +201,20 @@ pub struct InputFault {
     pub pointer: String,
     /// What is wrong there, in a few words.
     pub reason: String,
+}
+
+/// How long a host may take to check a value.
+pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(2);
+
+impl InputFault {
+    /// The refusal of what does not fit.
+    pub(super) fn violation(&self, what: &str) -> Violation {
+        let InputFault { pointer, reason } = self;
+        let place = if pointer.is_empty() { String::new() } else { alloc::format!("`{pointer}`: ") };
+        let mut details = Object::new();
+        details.str("pointer", pointer).str("reason", reason);
+        Violation::invalid(alloc::format!("{what}: {place}{reason}")).with_details(details.json())
+    }
 }
 
 /// A connection on its way from an [`Edge`](super::Edge) to a runtime: the frame
@@ -443,6 +459,18 @@ pub enum Output {
         agent: AgentRef,
         /// Its input as sent; `{}` when there was none.
         input: Json,
+    },
+    /// Check whether a text is a JSON Schema, and whether a value fits it, which is an
+    /// answer to a question or the default of one; answer with
+    /// [`Input::InputChecked`]. Whoever waits for longer than two seconds is refused.
+    CheckValue {
+        /// The operation.
+        op: OpId,
+        /// The schema, of draft 2020-12.
+        schema: Json,
+        /// The value; `None`: the schema alone.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
+        value: Option<Json>,
     },
     /// Make a batch durable, whole or not at all; answer with
     /// [`Input::Persisted`]. Batches come in the order of their positions and

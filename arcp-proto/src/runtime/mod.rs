@@ -17,6 +17,7 @@ mod job;
 mod list;
 mod log;
 mod numbered;
+mod prompt_records;
 mod ready;
 mod records;
 mod recount;
@@ -38,6 +39,7 @@ pub use io::{
 
 pub use job::Wait;
 pub use list::unfinished;
+pub use prompt_records::{AnswerRecord, ClosedPrompt, Closing, GrantRecord, KeptPrompts, OpenPrompt};
 pub use recount::{held_bytes, recount};
 
 use crate::entropy::Seeds;
@@ -77,7 +79,7 @@ use session::Sessions;
 /// * A connection may be written to only within the credit the driver gave
 ///   by [`Input::Credit`]; the core keeps to it.
 /// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
-///   every `CheckInput` one `InputChecked`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
+///   every `CheckInput` and `CheckValue` one `InputChecked`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
 ///   nothing.
 /// * `now` is when the input arrived, which may be before it is handed over.
 ///   Time is clamped forward: an earlier `now` counts as the last one.
@@ -180,6 +182,8 @@ impl Runtime {
                 }
             }
             Input::InputChecked { op, fault } => {
+                // A number is given once: it is the one's or the other's.
+                job::prompt::on_question_checked(&mut self.jobs, &mut self.ctx, op, fault.as_ref());
                 let judged = self.connections.on_input_checked(&mut self.ctx, op, fault);
                 self.hear_again(judged);
             }
@@ -268,6 +272,7 @@ impl Runtime {
                 Timer::Retention(job) => self.retention().on_over(job),
                 Timer::EndMissed(job) => self.retention().on_end_missed(job),
                 Timer::LeaseExpiry(job) => job::lease::expire(&mut self.jobs, &mut self.ctx, job),
+                Timer::Prompt(job) => job::prompt::on_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::Purge(job) => self.retention().on_purge(job),
                 Timer::Arrived(session) => self.delivery.feeds.on_arrived(&mut self.ctx, &self.jobs, session),
                 Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),

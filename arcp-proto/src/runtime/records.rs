@@ -9,6 +9,7 @@ use core::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::numbered::Numbered;
+use super::prompt_records::KeptPrompts;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::lease::{Budget, Constraints};
@@ -209,6 +210,13 @@ pub enum Record {
         /// Until when the last of them held.
         until: UtcMs,
     },
+    /// What a job has asked people. The latest one counts.
+    Prompted {
+        /// The job.
+        job: JobId,
+        /// All of it.
+        prompts: Box<KeptPrompts>,
+    },
 }
 
 impl Record {
@@ -224,6 +232,7 @@ impl Record {
             | Record::JobRestarted { job }
             | Record::CancelAsked { job, .. }
             | Record::BudgetLeft { job, .. }
+            | Record::Prompted { job, .. }
             | Record::Joined { job, .. }
             | Record::Left { job, .. }
             | Record::JobForgotten { job } => Some(*job),
@@ -259,6 +268,7 @@ impl Record {
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
+            | Record::Prompted { .. }
             | Record::KeyKept { .. }
             | Record::KeysExpired { .. }
             | Record::JobForgotten { .. } => None,
@@ -284,6 +294,7 @@ impl Record {
                 Record::BudgetLeft { left, .. } => {
                     left.iter().map(|(currency, _)| FIXED + currency.as_str().len()).sum()
                 }
+                Record::Prompted { prompts, .. } => prompts.bytes(),
                 Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),
                 Record::Numbered { run: Numbered::Local { frame, .. }, .. } => {
                     frame.about().map_or(0, |about| about.trace.len())
@@ -334,6 +345,7 @@ impl Record {
             | Record::JobRestarted { .. }
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
+            | Record::Prompted { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Numbered { run: Numbered::Events(_), .. }

@@ -50,6 +50,9 @@ pub enum Timer {
     EndMissed(JobId),
     /// The lease of a job ends.
     LeaseExpiry(JobId),
+    /// The first question of a job that nobody has answered in time, or whose schema
+    /// nobody has checked.
+    Prompt(JobId),
 }
 
 impl Timer {
@@ -68,6 +71,7 @@ impl Timer {
             | Timer::MaxRuntime(_)
             | Timer::CancelGrace(_)
             | Timer::LeaseExpiry(_)
+            | Timer::Prompt(_)
             | Timer::Read(_) => true,
             Timer::Hold(_)
             | Timer::Pace(_)

@@ -205,6 +205,14 @@ impl View {
         }
     }
 
+    /// Whether it reads questions to people as such, and can answer them.
+    pub(crate) fn answers_prompts(&self) -> bool {
+        self.features.has(match self.family {
+            Family::Hello => Feature::OpenSurfaces,
+            Family::Open => Feature::HumanInput,
+        })
+    }
+
     /// Whether a reply is one of the session's numbered frames.
     pub(crate) fn numbers(&self, reply: &Reply) -> bool {
         self.family == Family::Open && matches!(reply, Reply::Command(CommandReply::Accepted(_)))
@@ -275,6 +283,7 @@ impl View {
         let versions = u8::from(self.features.has(Feature::AgentVersions));
         let chunks = u8::from(self.features.has(Feature::ResultChunk));
         let family = u8::from(self.family == Family::Open);
-        self.profile.index() << 3 | family << 2 | versions << 1 | chunks
+        let prompts = u8::from(self.answers_prompts());
+        self.profile.index() << 4 | prompts << 3 | family << 2 | versions << 1 | chunks
     }
 }

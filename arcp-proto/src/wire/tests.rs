@@ -15,12 +15,13 @@ use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
+use crate::model::prompt::PromptAnswer;
 use crate::model::reply::{
     Accepted, Challenge, CommandReply, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply, Subject, Watching,
 };
 use crate::model::request::{
-    Command, Extension, Filter, Invocation, ListQuery, Replay, Request, SessionRequest, Submit, Subscribe, Target,
-    Watch,
+    Answering, Command, Extension, Filter, Invocation, ListQuery, Replay, Request, SessionRequest, Submit, Subscribe,
+    Target, Watch,
 };
 use crate::time::UtcMs;
 
@@ -40,6 +41,12 @@ fn body(kind: &EventKind) -> Json {
         EventKind::Progress => r#"{"current":1,"total":3}"#,
         EventKind::Checkpoint => r#"{"checkpoint_id":"chk_1","label":"l"}"#,
         EventKind::Vendor(_) => r#"{"n":1}"#,
+        // The runtime writes these.
+        EventKind::InputRequest
+        | EventKind::ChoiceRequest
+        | EventKind::PermissionRequest
+        | EventKind::PromptClosed
+        | EventKind::LeaseGranted => return Json::parse(r#"{"prompt_id":"prm_1"}"#).expect("JSON"),
     };
     kind.normalise(&Json::parse(text).expect("JSON")).expect("a body of its kind")
 }
@@ -130,6 +137,7 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
 /// One command after another, likewise.
 fn command_after(before: Option<&Command>) -> Option<Command> {
     let id = |text| WireId::new(text).expect("an id");
+    let answer = |prompt, answer| Command::Answer(Answering { prompt: id(prompt), answer });
     Some(match before {
         None => {
             let submit = Submit::new(AgentRef::parse("echo").expect("a name"));
@@ -140,7 +148,15 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
         Some(Command::Watch(_)) => Command::Unwatch { job: id("job_1") },
         Some(Command::Unwatch { .. }) => Command::Subscribe(Subscribe { filter: Filter::default(), since: None }),
         Some(Command::Subscribe(_)) => Command::Unsubscribe { subscription: id("sub_1") },
-        Some(Command::Unsubscribe { .. }) => return None,
+        Some(Command::Unsubscribe { .. }) => {
+            answer("prm_01ARZ3NDEKTSV4RRFFQ69G5FAV_1", PromptAnswer::Value(Json::null()))
+        }
+        Some(Command::Answer(Answering { answer: said, .. })) => match said {
+            PromptAnswer::Value(_) => answer("msg_1", PromptAnswer::Choice("c".into())),
+            PromptAnswer::Choice(_) => answer("msg_1", PromptAnswer::Grant { lease_seconds: Some(60) }),
+            PromptAnswer::Grant { .. } => answer("msg_1", PromptAnswer::Deny { reason: Some("r".into()) }),
+            PromptAnswer::Deny { .. } => return None,
+        },
     })
 }
 
@@ -191,7 +207,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             Command::Cancel(_) => RefusedKind::Cancel,
             Command::Watch(_) => RefusedKind::Watch,
             Command::Unwatch { .. } => RefusedKind::Job,
-            Command::Subscribe(_) | Command::Unsubscribe { .. } => RefusedKind::Frame,
+            Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) => RefusedKind::Frame,
         },
     }
 }

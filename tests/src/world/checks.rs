@@ -19,11 +19,23 @@ pub struct Checks {
 impl World {
     /// Whatever has a member `bad` does not fit.
     pub(super) fn check_input(&mut self, op: OpId, agent: AgentRef, input: Json) {
-        let is_bad = input.members().is_ok_and(|members| members.get("bad").is_some());
+        let fault = fault_of(&input);
         self.checks.asked.push((agent, input));
-        let fault = is_bad.then(|| InputFault { pointer: "/bad".into(), reason: "must not be there".into() });
         if !self.checks.silent {
             self.later(Event::ToRuntime(Input::InputChecked { op, fault }));
         }
     }
+
+    /// Every text is a schema, which fits as inputs fit agents.
+    pub(super) fn check_value(&mut self, op: OpId, value: Option<&Json>) {
+        let fault = value.and_then(fault_of);
+        if !self.checks.silent {
+            self.later(Event::ToRuntime(Input::InputChecked { op, fault }));
+        }
+    }
+}
+
+fn fault_of(value: &Json) -> Option<InputFault> {
+    let is_bad = value.members().is_ok_and(|members| members.get("bad").is_some());
+    is_bad.then(|| InputFault { pointer: "/bad".into(), reason: "must not be there".into() })
 }

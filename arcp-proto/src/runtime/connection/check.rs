@@ -1,39 +1,45 @@
-//! A submit whose input is being checked. Until that is judged nothing more is
+//! A submit or an answer whose value is being checked. Until that is judged nothing more is
 //! read from its connection, and what comes all the same waits behind it: so
 //! requests keep their order, and the core waits for no one.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::Connections;
 use super::conn::Conn;
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{ConnId, OpId, Principal};
-use crate::json::{Json, Object};
+use crate::id::{ConnId, OpId, Principal, PromptId};
+use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::runtime::account::{Charge, HeldFor, Holding};
 use crate::runtime::context::Context;
-use crate::runtime::io::{CloseReason, InputFault, Output};
+use crate::runtime::io::{CloseReason, InputFault, LONGEST_CHECK, Output};
 use crate::runtime::timers::Timer;
 
-/// How long a host may take to check an input.
-const LONGEST_CHECK: Duration = Duration::from_secs(2);
 /// Frames that are held for one connection, whose driver hands over what it had
 /// read before it was told to pause, and their bytes, as a multiple of the
 /// longest frame.
 const HELD: (usize, usize) = (1024, 4);
 
-/// What is known of the input that a connection's next request submits.
+/// What a value that is checked is to fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::runtime) enum Checked {
+    /// The agent that it is the input of.
+    Input(AgentRef),
+    /// The question that it answers, by its schema.
+    Answer(PromptId, Json),
+}
+
+/// What is known of the value that a connection's next request hands over.
 #[derive(Debug, Default)]
 pub(super) enum Check {
     /// Nothing.
     #[default]
     None,
     /// It is being checked: the submit itself, and what came after it.
-    Waiting { op: OpId, agent: AgentRef, held: VecDeque<(Held, Charge)> },
-    /// It fits this agent, or does not.
-    Judged(AgentRef, Result<(), Violation>),
+    Waiting { op: OpId, of: Checked, held: VecDeque<(Held, Charge)> },
+    /// It fits this, or does not.
+    Judged(Checked, Result<(), Violation>),
 }
 
 /// A check that the host has not answered: it goes on, whether or not its
@@ -88,11 +94,11 @@ impl Conn {
         }
     }
 
-    /// What was judged of the input that is submitted; `None`: it was not
-    /// checked yet for this agent, which may be another one than it was.
-    pub(in crate::runtime) fn take_verdict(&mut self, agent: &AgentRef) -> Option<Result<(), Violation>> {
+    /// What was judged of the value that is handed over; `None`: it was not
+    /// checked yet for this, which may be another agent than it was.
+    pub(in crate::runtime) fn take_verdict(&mut self, of: &Checked) -> Option<Result<(), Violation>> {
         match core::mem::take(&mut self.check) {
-            Check::Judged(checked, verdict) => (checked == *agent).then_some(verdict),
+            Check::Judged(checked, verdict) => (checked == *of).then_some(verdict),
             other @ (Check::None | Check::Waiting { .. }) => {
                 self.check = other;
                 None
@@ -102,8 +108,8 @@ impl Conn {
 }
 
 impl Connections {
-    /// Has the input of a submit checked. The frame that says it is heard again
-    /// when that is judged.
+    /// Has a value checked. The frame that says it is heard again when that is
+    /// judged.
     ///
     /// # Errors
     ///
@@ -112,13 +118,18 @@ impl Connections {
         &mut self,
         ctx: &mut Context,
         (id, principal): (ConnId, &Principal),
-        agent: &AgentRef,
-        input: &Json,
+        of: Checked,
+        value: &Json,
     ) -> Result<(), Violation> {
         let limits = &ctx.config.limits;
         let most = limits.job.checked_input_bytes;
-        if input.as_str().len() > most {
-            let message = alloc::format!("the input of `{}` may have at most {most} bytes", agent.name());
+        if value.as_str().len() > most {
+            let message = match &of {
+                Checked::Input(agent) => {
+                    alloc::format!("the input of `{}` may have at most {most} bytes", agent.name())
+                }
+                Checked::Answer(prompt, _) => alloc::format!("the answer to {prompt} may have at most {most} bytes"),
+            };
             return Err(Violation::exhausted("checked_input_bytes", BoundOf::Request, most as u64, message));
         }
         let account = principal.account();
@@ -128,10 +139,10 @@ impl Connections {
         checks.admit(1, limits.job.principal_share, account.bound_of(), "input_checks", what)?;
         let op = ctx.next_op();
         if let Some(conn) = self.by_id.get_mut(&id) {
-            conn.check = Check::Waiting { op, agent: agent.clone(), held: VecDeque::new() };
+            ctx.output(of.asked(op, value.clone()));
+            conn.check = Check::Waiting { op, of, held: VecDeque::new() };
             self.checking.insert(op, Running { conn: id, principal: principal.clone() });
             ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + LONGEST_CHECK);
-            ctx.output(Output::CheckInput { op, agent: agent.clone(), input: input.clone() });
             ctx.ready(id);
         }
         Ok(())
@@ -163,8 +174,10 @@ impl Connections {
         let id = self.checking.remove(&op)?.conn;
         let is_for = |conn: &Conn| matches!(conn.check, Check::Waiting { op: waiting, .. } if waiting == op);
         // It was refused by now, or is gone.
-        self.by_id.get(&id).filter(|conn| is_for(conn))?;
-        self.judge_input(ctx, id, fault.map_or(Ok(()), |fault| Err(misfit(fault))))
+        let conn = self.by_id.get(&id).filter(|conn| is_for(conn))?;
+        let Check::Waiting { of, .. } = &conn.check else { return None };
+        let what = of.misfit();
+        self.judge_input(ctx, id, fault.as_ref().map_or(Ok(()), |fault| Err(fault.violation(what))))
     }
 
     /// The host took too long.
@@ -173,7 +186,7 @@ impl Connections {
         ctx: &mut Context,
         id: ConnId,
     ) -> Option<(ConnId, VecDeque<Held>)> {
-        let message = "the input was not checked in time: submit again";
+        let message = "it was not checked in time: send it again";
         self.judge_input(ctx, id, Err(Violation::new(ErrorCode::Unavailable, message)))
     }
 
@@ -184,21 +197,31 @@ impl Connections {
         verdict: Result<(), Violation>,
     ) -> Option<(ConnId, VecDeque<Held>)> {
         let conn = self.by_id.get_mut(&id)?;
-        let Check::Waiting { agent, held, .. } = core::mem::take(&mut conn.check) else {
+        let Check::Waiting { of, held, .. } = core::mem::take(&mut conn.check) else {
             debug_assert!(false, "who is judged waits");
             return None;
         };
-        conn.check = Check::Judged(agent, verdict);
+        conn.check = Check::Judged(of, verdict);
         ctx.timers.clear(Timer::InputCheck(id));
         ctx.ready(id);
         Some((id, held.into_iter().map(|(held, _)| held).collect()))
     }
 }
 
-fn misfit(fault: InputFault) -> Violation {
-    let InputFault { pointer, reason } = fault;
-    let place = if pointer.is_empty() { alloc::string::String::new() } else { alloc::format!("`{pointer}`: ") };
-    let mut details = Object::new();
-    details.str("pointer", &pointer).str("reason", &reason);
-    Violation::invalid(alloc::format!("the input does not fit the agent: {place}{reason}")).with_details(details.json())
+impl Checked {
+    /// What is said of a value that does not fit.
+    fn misfit(&self) -> &'static str {
+        match self {
+            Checked::Input(_) => "the input does not fit the agent",
+            Checked::Answer(..) => "the answer does not fit the question",
+        }
+    }
+
+    /// What the host is asked.
+    fn asked(&self, op: OpId, value: Json) -> Output {
+        match self {
+            Checked::Input(agent) => Output::CheckInput { op, agent: agent.clone(), input: value },
+            Checked::Answer(_, schema) => Output::CheckValue { op, schema: schema.clone(), value: Some(value) },
+        }
+    }
 }

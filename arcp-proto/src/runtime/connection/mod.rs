@@ -13,7 +13,7 @@ use alloc::string::ToString as _;
 
 pub(super) use answers::{Answer, Content, Next};
 pub(super) use authentication::Judged;
-pub(super) use check::Held;
+pub(super) use check::{Checked, Held};
 pub(super) use conn::Conn;
 pub(super) use heartbeat::heartbeat_interval;
 

@@ -77,6 +77,30 @@ impl Backfill {
     }
 }
 
+impl Feeds {
+    /// The event of a job behind a message that a client of a session's principal was
+    /// sent, if it is still known.
+    pub(in crate::runtime) fn event_of_message(
+        &self,
+        ctx: &Context,
+        jobs: &Jobs,
+        own: SessionId,
+        message: &WireId,
+    ) -> Option<(JobId, u64)> {
+        let (message_tag, number) = tag_and_number(message.message_ulid()?);
+        if let Some(session) = self.tagged(own, message_tag) {
+            return match self.get(session)?.index().at(number, jobs)? {
+                IndexEntry::Event(EventEntry { log, n, .. }) => Some((log.job()?, n)),
+                IndexEntry::Local { .. } => None,
+            };
+        }
+        let principal = &self.get(own)?.principal;
+        let mut visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
+        let (job, _) = visible.find(|(id, _)| tag(id.ulid()) == message_tag)?;
+        Some((job, event_of_copy(number)))
+    }
+}
+
 impl Cut {
     /// The event behind a message that a client of a session's principal was
     /// sent.

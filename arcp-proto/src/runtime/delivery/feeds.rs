@@ -10,7 +10,7 @@ use super::index_refs::IndexRefs;
 use super::message_id::tag;
 use crate::id::{ConnId, JobId, LogId, Principal, SessionId};
 use crate::runtime::context::Context;
-use crate::runtime::job::Jobs;
+use crate::runtime::job::{Jobs, prompt};
 use crate::runtime::timers::Timer;
 use crate::wire::View;
 
@@ -129,7 +129,9 @@ impl Feeds {
     /// The first event of a job that a session may still ask for again.
     pub(in crate::runtime) fn first_needed(&self, jobs: &Jobs, job: JobId) -> u64 {
         let feeds = self.refs.sessions(job.into()).filter_map(|reader| self.by_session.get(&reader));
-        feeds.filter_map(|feed| feed.index.first_event(job, jobs)).min().unwrap_or(u64::MAX)
+        // What people are asked is shown to who comes later, too.
+        let asked = jobs.get(job).and_then(|job| prompt::open_events(job).next());
+        feeds.filter_map(|feed| feed.index.first_event(job, jobs)).chain(asked).min().unwrap_or(u64::MAX)
     }
 
     /// The first event of a job that it may not go on without having sent:

@@ -160,14 +160,21 @@ impl Delivery {
 
     /// Numbers an event that has just come, with 0 the job's acceptance, for
     /// everyone who is shown the job.
-    pub(super) fn number_for_all(&mut self, ctx: &mut Context, jobs: &Jobs, job: JobId, n: u64) {
+    pub(super) fn number_for_all(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        job: JobId,
+        n: u64,
+        but: Option<SessionId>,
+    ) {
         if let Some(audience) = self.audiences.get(job).filter(|_| n > 0) {
-            for watcher in audience.watchers() {
+            for watcher in audience.watchers().iter().filter(|watcher| Some(**watcher) != but) {
                 let request = audience.requests().latest(*watcher);
                 self.feeds.number(ctx, jobs, Reader::watcher(*watcher, request), job, n..=n);
             }
         }
-        for (session, number) in self.subscriptions.of_job(job) {
+        for (session, number) in self.subscriptions.of_job(job).iter().filter(|(session, _)| Some(*session) != but) {
             let Some(filter) = self.subscriptions.filter(*session, *number) else {
                 debug_assert!(false, "subscription {number} of {session} is shown {job}");
                 continue;

@@ -9,7 +9,7 @@ use crate::id::{JobId, SessionId};
 use crate::json::Object;
 use crate::model::request::Watch;
 use crate::runtime::context::Context;
-use crate::runtime::job::Jobs;
+use crate::runtime::job::{Jobs, prompt};
 
 /// What a watch comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,13 @@ impl Delivery {
             return;
         };
         let first = self.feeds.head(session) + 1;
+        // What people are asked is no history: who comes later may answer it.
+        let shown = self.feeds.get(session).map_or(0, |feed| feed.index.event_at_or_before(job_id, feed.head(), jobs));
+        for asked in
+            prompt::open_events(job).filter(|n| *n > shown && *n <= from && job.keeps(*n)).collect::<Vec<u64>>()
+        {
+            self.number_for(ctx, jobs, session, job_id, asked..=asked);
+        }
         self.number_for(ctx, jobs, session, job_id, from + 1..=job.count());
         self.feeds.begin_to_catch_up(session, first);
         self.feeds.gate(ctx, session, first);

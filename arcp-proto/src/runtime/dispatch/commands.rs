@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use super::answers;
 use super::requests::RequestHandler;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SubscriptionId, WireId};
@@ -48,6 +49,11 @@ impl RequestHandler<'_> {
             Command::Unwatch { job } => self.on_unwatch(job),
             Command::Subscribe(subscribe) => self.on_subscribe(subscribe, fingerprint),
             Command::Unsubscribe { subscription } => self.on_unsubscribe(subscription),
+            Command::Answer(answering) => match answers::on_answer(self, answering) {
+                Ok(None) => return,
+                Ok(Some(done)) => Ok(done),
+                Err(violation) => Err(violation),
+            },
         };
         let outcome = done.unwrap_or_else(|violation| {
             self.refuse_command(&command, violation.clone());
@@ -82,6 +88,7 @@ impl RequestHandler<'_> {
                 match command {
                     Command::Cancel(cancel) => self.answer(self.cancel_taken(cancel)),
                     Command::Unsubscribe { subscription } => self.answer(self.unsubscribed(subscription)),
+                    Command::Answer(_) => self.answer(answers::taken(&self.id)),
                     Command::Unwatch { .. } => {}
                     Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) => {
                         debug_assert!(false, "{} made something that has a name", self.id);
@@ -115,7 +122,9 @@ impl RequestHandler<'_> {
             Command::Cancel(cancel) => (RefusedKind::Cancel, Some(cancel.target.id()), None),
             Command::Watch(watch) => (RefusedKind::Watch, Some(&watch.job), None),
             Command::Unwatch { job } => (RefusedKind::Job, Some(job), None),
-            Command::Subscribe(_) | Command::Unsubscribe { .. } => (RefusedKind::Frame, None, None),
+            Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) => {
+                (RefusedKind::Frame, None, None)
+            }
         };
         let subject = Subject { kind, id: Some(self.id.clone()), job: job.cloned(), trace: trace.cloned() };
         self.runtime.refuse(self.conn, Refusal::about(subject, violation));
@@ -123,7 +132,7 @@ impl RequestHandler<'_> {
 
     /// The job of this id, if the session may do that to it. Unknown and foreign
     /// ones look alike.
-    fn permitted(&self, act: Act, id: &WireId) -> Result<JobId, Violation> {
+    pub(super) fn permitted(&self, act: Act, id: &WireId) -> Result<JobId, Violation> {
         let Runtime { ctx, sessions, jobs, delivery, .. } = &*self.runtime;
         let known = JobId::parse(id.as_str()).and_then(|id| Some((id, jobs.get(id)?)));
         let (id, job) = known.filter(|(_, job)| !job.is_expired()).ok_or_else(|| Reason::unknown(&ctx.config))?;

@@ -53,7 +53,7 @@ impl CallHandler<'_> {
         delivery.add_job(job);
         delivery.audiences.own(session, job);
         delivery.subscriptions.show(ctx, jobs, job);
-        delivery.number_for_all(ctx, jobs, job, 0);
+        delivery.number_for_all(ctx, jobs, job, 0, None);
         self.runtime.carry();
         job
     }

@@ -9,7 +9,7 @@ use crate::runtime::authority::{self, Act};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
-use crate::runtime::job::{Job, Jobs, lease};
+use crate::runtime::job::{Job, Jobs, lease, prompt};
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions};
 use crate::time::UtcMs;
 
@@ -80,6 +80,7 @@ impl Restorer<'_> {
             Record::Checkpointed { job, state } => self.jobs.table_mut().restore_checkpoint(job, state),
             Record::JobRestarted { job } => self.jobs.table_mut().restore_restart(job),
             Record::BudgetLeft { job, left } => lease::restore_budget_left(self.jobs.table_mut(), job, left),
+            Record::Prompted { job, prompts } => prompt::restore(self.jobs.table_mut(), job, *prompts),
             Record::CancelAsked { job, reason } => self.jobs.table_mut().restore_cancel(job, reason),
             Record::Joined { job, session, owner, request, number, undoes: _ } => {
                 if !owner && request.is_none() {

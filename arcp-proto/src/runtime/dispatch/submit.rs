@@ -9,6 +9,7 @@ use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
+use crate::runtime::connection::Checked;
 use crate::runtime::delivery::{Audience, Joining, Requests};
 use crate::runtime::job::{Submission, SubmitContext};
 use crate::runtime::session::Outcome;
@@ -63,7 +64,7 @@ impl RequestHandler<'_> {
         delivery.audiences.own(self.session, job);
         delivery.audiences.join(self.session, job);
         delivery.subscriptions.show(ctx, jobs, job);
-        delivery.number_for_all(ctx, jobs, job, 0);
+        delivery.number_for_all(ctx, jobs, job, 0, None);
         self.runtime.carry();
         self.say_accepted(job);
         Ok(Some(Outcome::Accepted(job)))
@@ -73,11 +74,12 @@ impl RequestHandler<'_> {
     /// being checked, and the submit is heard again then.
     fn is_checked(&mut self, principal: &Principal, agent: &AgentRef, input: Option<&Json>) -> Result<bool, Violation> {
         let Runtime { ctx, connections, .. } = &mut *self.runtime;
-        if let Some(verdict) = connections.get_mut(self.conn).and_then(|conn| conn.take_verdict(agent)) {
+        let of = Checked::Input(agent.clone());
+        if let Some(verdict) = connections.get_mut(self.conn).and_then(|conn| conn.take_verdict(&of)) {
             return verdict.map(|()| true);
         }
         let none = Json::empty_object();
-        connections.begin_check(ctx, (self.conn, principal), agent, input.unwrap_or(&none))?;
+        connections.begin_check(ctx, (self.conn, principal), of, input.unwrap_or(&none))?;
         Ok(false)
     }
 

@@ -232,6 +232,7 @@ impl Edge {
                 | Timer::Hold(_)
                 | Timer::EndMissed(_)
                 | Timer::LeaseExpiry(_)
+                | Timer::Prompt(_)
                 | Timer::ResumeWindow(_)
                 | Timer::SessionLease(_)
                 | Timer::Pace(_)

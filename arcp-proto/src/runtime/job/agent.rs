@@ -4,6 +4,7 @@ use alloc::string::ToString as _;
 
 use super::end::Cause;
 use super::lease::{self, Reported};
+use super::prompt;
 use super::questions::reply;
 use super::result::beginning;
 use super::{AgentState, ChunkTerms, Job, Jobs};
@@ -73,7 +74,7 @@ impl Job {
         let (bytes, before) = (call.bytes(), ctx.log.last());
         let answer = match asked {
             None => self.take_call(ctx, call, terms).map(|_| None)?,
-            Some(asked) => Some((asked, self.answer_to(ctx, asked, call, terms))),
+            Some(asked) => self.answer_to(ctx, asked, call, terms).map(|answer| (asked, answer)),
         };
         let recorded = ctx.log.last() > before;
         if !is_free {
@@ -96,6 +97,7 @@ impl Job {
             AgentCall::Heartbeat
             | AgentCall::Remaining
             | AgentCall::Authorize { .. }
+            | AgentCall::Ask { .. }
             // Taken by `delegation`, which has the other jobs.
             | AgentCall::Delegate(_)
             | AgentCall::AwaitChild { .. } => Ok(()),
@@ -114,32 +116,37 @@ impl Job {
         }
     }
 
-    /// Does what an agent calls for, or says why not.
+    /// Does what an agent calls for, or says why not. `None`: people answer it.
     fn answer_to(
         &mut self,
         ctx: &mut Context,
         asked: CallId,
         call: AgentCall,
         terms: impl FnOnce(&Context) -> ChunkTerms,
-    ) -> AgentReply {
-        if let Err(refused) = self.run.questions.check(asked, &ctx.config.limits) {
-            return refused.into();
+    ) -> Option<AgentReply> {
+        let is_asked = self.prompts.as_deref().is_some_and(|prompts| prompts.has_call(asked));
+        if let Err(refused) = self.run.questions.check(asked, is_asked, &ctx.config.limits) {
+            return Some(refused.into());
         }
         let done = match call {
             AgentCall::Heartbeat | AgentCall::Delegate(_) | AgentCall::AwaitChild { .. } => {
-                return AgentReply::Taken { event: None };
+                return Some(AgentReply::Taken { event: None });
             }
             AgentCall::Remaining => {
-                return AgentReply::Remaining(self.run.remaining(ctx, self.id, lease::budget_left(self)));
+                return Some(AgentReply::Remaining(self.run.remaining(ctx, self.id, lease::budget_left(self))));
             }
             AgentCall::Authorize { operation, target, price } => {
-                return lease::on_authorize(self, ctx, (&operation, &target), &price).unwrap_or_else(AgentReply::from);
+                let allowed = lease::on_authorize(self, ctx, (&operation, &target), &price);
+                return Some(allowed.unwrap_or_else(AgentReply::from));
+            }
+            AgentCall::Ask { question, timeout_ms } => {
+                return prompt::ask(self, ctx, asked, *question, timeout_ms).unwrap_or_else(|why| Some(why.into()));
             }
             AgentCall::Emit { kind, body } => {
-                return match emit(self, ctx, &kind, &body, true) {
+                return Some(match emit(self, ctx, &kind, &body, true) {
                     Ok(Emitted { n, denied: None }) => AgentReply::Taken { event: Some(n) },
                     Ok(Emitted { denied: Some(why), .. }) | Err(why) => why.into(),
-                };
+                });
             }
             AgentCall::Chunk { data, more } => {
                 let terms = terms(ctx);
@@ -147,10 +154,10 @@ impl Job {
             }
             AgentCall::Checkpoint { state, label } => self.checkpoint(ctx, state, label.as_deref(), true),
         };
-        match done {
+        Some(match done {
             Ok(()) => AgentReply::Taken { event: Some(self.count()) },
             Err(Fault(why)) => Violation::invalid(why).into(),
-        }
+        })
     }
 
     /// How a job that goes on ends when its agent is gone.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::agent::Fault;
 use super::end::{Cause, plan_retention};
 use super::lease;
+use super::prompt;
 use super::{Job, JobState, Jobs, Wait};
 use crate::id::{JobId, prefixed};
 use crate::json::Object;
@@ -41,6 +42,9 @@ impl Job {
         }
         if can_restart(self, ctx) {
             ctx.append(Record::Checkpointed { job: self.id, state });
+            if let Some(prompts) = &mut self.prompts {
+                prompts.forget_answers();
+            }
         }
         self.append(ctx, JobEvent::Emitted { kind: EventKind::Checkpoint, body }, true);
         Ok(())
@@ -57,6 +61,7 @@ impl Jobs {
         };
         if !job.is_terminal() {
             lease::plan_expiry(job, ctx);
+            prompt::plan(job, ctx);
         }
         match &job.state {
             JobState::Accepting if job.run.perhaps_started => self.recover_running_job(ctx, id),
@@ -80,7 +85,7 @@ impl Jobs {
     }
 }
 
-fn can_restart(job: &Job, ctx: &Context) -> bool {
+pub(super) fn can_restart(job: &Job, ctx: &Context) -> bool {
     ctx.config.restartable_agents.contains(job.spec.agent.name())
 }
 

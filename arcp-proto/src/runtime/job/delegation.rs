@@ -136,6 +136,7 @@ pub(in crate::runtime) fn family_call(
         | AgentCall::Checkpoint { .. }
         | AgentCall::Remaining
         | AgentCall::Authorize { .. }
+        | AgentCall::Ask { .. }
         | AgentCall::Heartbeat) => Err(call),
     }
 }
@@ -164,7 +165,10 @@ pub(in crate::runtime) fn open_call(
         return None;
     }
     let job = jobs.table.get(id)?;
-    if let Some(Err(refused)) = asked.map(|asked| job.run.questions.check(asked, &ctx.config.limits)) {
+    if let Some(Err(refused)) = asked.map(|asked| {
+        let is_asked = job.prompts.as_deref().is_some_and(|prompts| prompts.has_call(asked));
+        job.run.questions.check(asked, is_asked, &ctx.config.limits)
+    }) {
         close_call(jobs, ctx, OpenCall { job: id, asked, bytes, before }, Some(refused.into()));
         return None;
     }

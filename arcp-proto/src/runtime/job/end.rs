@@ -4,6 +4,7 @@ use alloc::string::ToString;
 use core::time::Duration;
 
 use super::delegation;
+use super::prompt;
 use super::result::is_in_pieces;
 use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs};
 use crate::error::ErrorCode;
@@ -95,6 +96,7 @@ impl Jobs {
             job.run.stream = None;
             job.run.checkpoint = None;
             job.run.stop_questions(ctx, id);
+            prompt::withdraw(job, ctx);
             let pos = job.append(ctx, JobEvent::Ended(terminal), false);
             job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });
             note_history(job, ctx);
@@ -132,6 +134,7 @@ impl Jobs {
                 self.table.change(id, |job| {
                     job.mark_cancelling(reason.map(ToString::to_string));
                     job.run.stop_questions(ctx, id);
+                    prompt::withdraw(job, ctx);
                 });
                 match agent {
                     AgentState::Idle => self.end(ctx, id, Cause::Cancelled),
@@ -185,7 +188,10 @@ impl Jobs {
         exit: AgentExit,
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) {
-        self.table.change(id, |job| job.run.drop_questions());
+        self.table.change(id, |job| {
+            job.run.drop_questions();
+            prompt::drop_calls(job);
+        });
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
             return;
         };

@@ -63,8 +63,8 @@ impl Jobs {
             return;
         }
         let silence = self.table.change(id, |job| {
-            if job.run.allowance.credit.is_spent() {
-                // Who has to wait for its reader cannot speak.
+            if job.run.allowance.credit.is_spent() || job.run.waits.contains(&Wait::Prompt) {
+                // Who has to wait for its reader, or for people, cannot speak.
                 job.run.last_call = ctx.now.mono;
             }
             let patience = job.run.last_call + interval * PATIENCE;
@@ -113,7 +113,8 @@ fn as_far_as(status: JobStatus, durable: bool) -> JobStatus {
     }
 }
 
-fn phase(name: &str, message: Option<&str>) -> JobEvent {
+/// That its job is in another phase.
+pub(super) fn phase(name: &str, message: Option<&str>) -> JobEvent {
     let mut body = Object::new();
     body.str("phase", name).opt_str("message", message);
     JobEvent::Emitted { kind: EventKind::Status, body: body.json() }

@@ -1,6 +1,8 @@
 //! What owns all jobs: their table, the shares of principals, the line for
 //! slots, and the keys.
 
+use alloc::collections::BTreeMap;
+
 use super::Job;
 use super::delegation;
 use super::idempotency::Keys;
@@ -8,7 +10,7 @@ use super::memory;
 use super::shares::Shares;
 use super::slots::Lines;
 use super::table::Table;
-use crate::id::{JobId, Principal};
+use crate::id::{JobId, OpId, Principal};
 use crate::limits::Limits;
 use crate::runtime::config::Config;
 use crate::runtime::context::Context;
@@ -23,6 +25,8 @@ pub(in crate::runtime) struct Jobs {
     /// Jobs that wait for a slot.
     pub(super) lines: Lines,
     pub(super) keys: Keys,
+    /// Jobs whose questions are being checked.
+    pub(in crate::runtime) checking: BTreeMap<OpId, JobId>,
 }
 
 /// How much there is of everything.

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::end::Cause;
+use super::prompt;
 use super::table::Table;
 use super::{Job, Jobs};
 use crate::error::{BoundOf, ErrorCode, Violation};
@@ -229,12 +230,7 @@ pub(super) fn plan_expiry(job: &Job, ctx: &mut Context) {
 /// # Errors
 ///
 /// Why not.
-pub(super) fn authorize<'a>(
-    job: &'a mut Job,
-    now: UtcMs,
-    operation: &Namespace,
-    target: &str,
-) -> Result<&'a str, Violation> {
+pub(super) fn authorize(job: &mut Job, now: UtcMs, operation: &Namespace, target: &str) -> Result<String, Violation> {
     let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
     if let Some(at) = job.spec.bounds.constraints.expires_at.filter(|at| *at <= now) {
         return Err(Violation::new(ErrorCode::LeaseExpired, alloc::format!("the lease ended at {at}")));
@@ -248,7 +244,8 @@ pub(super) fn authorize<'a>(
     // Only agents that ask make it worth holding.
     let granted = &job.spec.lease;
     let lease = job.run.lease.get_or_insert_with(|| Box::new(Lease::parse(granted).unwrap_or_default()));
-    lease.permits(operation, &target).map(crate::lease::Pattern::as_str).ok_or_else(|| {
+    let pattern = lease.permits(operation, &target).map(|pattern| pattern.as_str().to_string());
+    pattern.or_else(|| prompt::granted(job, now, operation, &target)).ok_or_else(|| {
         denied(alloc::format!("the lease does not grant {operation} on `{}`", shown(&target.to_string())))
     })
 }
@@ -268,7 +265,7 @@ pub(super) fn on_authorize(
     let named = |error| Violation::invalid(alloc::format!("`{}` is no operation: {error}", shown(operation)));
     let operation: Namespace = operation.parse().map_err(named)?;
     let price = Budget::parse(price.iter().map(String::as_str))?;
-    let pattern = authorize(job, ctx.now.utc, &operation, target)?.to_string();
+    let pattern = authorize(job, ctx.now.utc, &operation, target)?;
     let reservation = reserve(job, ctx, price)?;
     Ok(AgentReply::Allowed { pattern, reservation })
 }
@@ -430,6 +427,11 @@ impl Reported {
             | EventKind::Artifact
             | EventKind::Progress
             | EventKind::Checkpoint
+            | EventKind::InputRequest
+            | EventKind::ChoiceRequest
+            | EventKind::PermissionRequest
+            | EventKind::PromptClosed
+            | EventKind::LeaseGranted
             | EventKind::Vendor(_) => return None,
         };
         let members = body.members().ok()?;

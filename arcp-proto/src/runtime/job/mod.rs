@@ -24,6 +24,7 @@ mod idempotency;
 mod jobs;
 pub(in crate::runtime) mod lease;
 mod memory;
+pub(in crate::runtime) mod prompt;
 mod questions;
 mod restore;
 mod result;
@@ -62,6 +63,7 @@ pub use waits::Wait;
 
 use events::Events;
 use lease::Purse;
+use prompt::Prompts;
 use run::{AgentRun, AgentState};
 
 /// What the tables that know a job hold of it, generously.
@@ -85,6 +87,8 @@ pub(in crate::runtime) struct Job {
     purse: Option<Box<Purse>>,
     /// Jobs that it had done and that are not over, or have such themselves.
     children: BTreeSet<JobId>,
+    /// What it asked people, if it did.
+    prompts: Option<Box<Prompts>>,
     events: Events,
     /// Whether its retention is over and only references keep it.
     expired: bool,
@@ -179,6 +183,7 @@ impl Job {
             submitter: session,
             purse: None,
             children: BTreeSet::new(),
+            prompts: None,
             run: AgentRun { waits: BTreeSet::from([Wait::Store]), ..AgentRun::default() },
             events: Events::new(&ctx.config.limits),
             expired: false,
@@ -246,9 +251,7 @@ impl Job {
     pub(in crate::runtime) fn status(&self) -> JobStatus {
         match &self.state {
             JobState::Accepting | JobState::Queued => JobStatus::Pending,
-            JobState::Running | JobState::Cancelling(_) if self.run.waits.contains(&Wait::Silence) => {
-                JobStatus::Blocked
-            }
+            JobState::Running | JobState::Cancelling(_) if self.run.is_blocked() => JobStatus::Blocked,
             JobState::Running | JobState::Cancelling(_) => JobStatus::Running,
             JobState::Ended(end) => JobStatus::Ended(end.status),
         }
@@ -318,13 +321,7 @@ impl Job {
     /// Adds one; where an agent's call made it, its durability gives the call's
     /// credit back.
     fn append(&mut self, ctx: &mut Context, event: JobEvent, of_call: bool) -> LogPos {
-        let (class, record) = (event.class(), self.events.next(ctx.now.utc, event));
-        let n = record.n;
-        let pos = ctx.append_event(self.id, record.clone(), of_call);
-        let keep_until = ctx.now.mono + ctx.config.timing.resume_window;
-        let grown = self.events.add(pos, record, keep_until);
-        ctx.effect(Effect::Appended { job: self.id, n, class, grown });
-        pos
+        append_for(self, ctx, event, of_call, None)
     }
 
     pub(in crate::runtime) fn history(&self) -> &History {
@@ -359,11 +356,28 @@ impl Job {
     }
 }
 
+/// Adds an event to a job, as news for everybody but one session; where an agent's
+/// call made it, its durability gives the call's credit back.
+fn append_for(job: &mut Job, ctx: &mut Context, event: JobEvent, of_call: bool, but: Option<SessionId>) -> LogPos {
+    let (class, record) = (event.class(), job.events.next(ctx.now.utc, event));
+    let n = record.n;
+    let pos = ctx.append_event(job.id, record.clone(), of_call);
+    let keep_until = ctx.now.mono + ctx.config.timing.resume_window;
+    let grown = job.events.add(pos, record, keep_until);
+    ctx.effect(Effect::Appended { job: job.id, n, class, grown, but });
+    pos
+}
+
 /// Bytes a job holds besides the bodies of its events, roughly.
 fn weight(job: &Job) -> usize {
     let JobSpec { principal, agent, lease, trace, .. } = &job.spec;
     let texts = principal.to_string().len() + agent.name().len() + lease.as_str().len() + trace.len();
-    TABLES + size_of::<Job>() + texts + job.purse.as_ref().map_or(0, |purse| purse.weight()) + job.history().weight()
+    TABLES
+        + size_of::<Job>()
+        + texts
+        + job.purse.as_ref().map_or(0, |purse| purse.weight())
+        + job.prompts.as_ref().map_or(0, |prompts| prompts.weight())
+        + job.history().weight()
 }
 
 /// Bytes that wait for a job to start.

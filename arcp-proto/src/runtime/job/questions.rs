@@ -4,7 +4,8 @@
 //! something was done waits until that is durable: until then the call is open,
 //! which its job waits for ([`Wait::Answer`]). A cancel, or the end of the job,
 //! answers every open call at once. A call that somebody else answers is open with a
-//! wait of its own, whose waker answers it: a child ([`Wait::Child`]).
+//! wait of its own, whose waker answers it: a child ([`Wait::Child`]), or people
+//! ([`Wait::Prompt`]).
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -38,9 +39,10 @@ struct Open {
 }
 
 impl Questions {
-    /// Whether one more call can be open.
-    pub(super) fn check(&self, id: CallId, limits: &Limits) -> Result<(), Violation> {
-        if self.open.iter().any(|open| open.id == id) || self.awaited.contains_key(&id) {
+    /// Whether one more call can be open; `is_asked`: whether people are asked under
+    /// its id.
+    pub(super) fn check(&self, id: CallId, is_asked: bool, limits: &Limits) -> Result<(), Violation> {
+        if is_asked || self.open.iter().any(|open| open.id == id) || self.awaited.contains_key(&id) {
             return Err(Violation::invalid("a call with this id is not answered yet: choose another one"));
         }
         let most = limits.delivery.open_calls_per_job;

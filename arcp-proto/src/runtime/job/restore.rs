@@ -87,7 +87,12 @@ impl Table {
     }
 
     pub(in crate::runtime) fn restore_checkpoint(&mut self, id: JobId, state: Vec<u8>) {
-        self.change(id, |job| job.run.checkpoint = Some(state));
+        self.change(id, |job| {
+            job.run.checkpoint = Some(state);
+            if let Some(prompts) = &mut job.prompts {
+                prompts.forget_answers();
+            }
+        });
     }
 
     /// The agent of a job was started again.

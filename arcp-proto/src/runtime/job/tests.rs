@@ -1,25 +1,30 @@
 //! Jobs by themselves: nothing but a context is needed.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::string::ToString as _;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
+use super::prompt;
 use super::{ChunkTerms, JobState, Jobs, Submission, SubmitContext, Wait};
 use crate::entropy::Seeds;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId};
+use crate::id::{CallId, JobId, LogPos, Principal, PromptId, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::job::{FinalStatus, JobStatus};
+use crate::model::prompt::{PromptAnswer, Question};
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Config;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::{AgentCall, AgentExit, Batch, ChunkData, EventRecord, Input, KeyRecord, Output, Record};
+use crate::runtime::io::{
+    AgentCall, AgentExit, Batch, ChunkData, EventRecord, Input, InputFault, KeyRecord, Output, Record,
+};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
 use crate::time::{Now, Timestamp, UtcMs};
@@ -168,6 +173,18 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
             jobs.on_agent_call(ctx, job, Some(CallId(1)), say(), |_| TERMS);
             job
         }
+        Wait::Check | Wait::Prompt => {
+            let job = running(ctx, jobs, None);
+            let schema = if wait == Wait::Check { r#"{"type":"string"}"# } else { "{}" };
+            let schema = Json::parse(schema).expect("JSON");
+            let question = Question::Input { prompt: "who?".into(), schema, default: None };
+            let ask = AgentCall::Ask { question: Box::new(question), timeout_ms: None };
+            jobs.on_agent_call(ctx, job, Some(CallId(1)), ask, |_| TERMS);
+            if wait == Wait::Prompt {
+                settle(jobs, ctx, None);
+            }
+            job
+        }
     }
 }
 
@@ -189,15 +206,39 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
         }
         Wait::Silence => call(jobs, ctx, job, AgentCall::Heartbeat),
         Wait::Child(_) => unreachable!("a family takes more than this table: `delegation.rs` of the suite"),
+        Wait::Check => {
+            let fault = InputFault { pointer: String::new(), reason: "no schema".into() };
+            let asked = core::iter::from_fn(|| ctx.poll_output());
+            let op = asked.filter_map(|asked| if let Output::CheckValue { op, .. } = asked { Some(op) } else { None });
+            let op = op.last().expect("it is checked");
+            jobs.checking.insert(op, job);
+            prompt::on_question_checked(jobs, ctx, op, Some(&fault));
+        }
+        Wait::Prompt => {
+            let id = PromptId { job, number: 1 };
+            let nobody = SessionId::from_ulid(ulid::Ulid::nil());
+            prompt::answer(jobs, ctx, id, PromptAnswer::Value(Json::null()), ("alice", nobody));
+            settle(jobs, ctx, None);
+        }
     }
 }
 
 #[test]
 fn every_wait_is_over_when_its_waker_comes() {
-    for wait in [Wait::Store, Wait::Slot, Wait::Reader(session()), Wait::Pace, Wait::Silence, Wait::Answer] {
+    for wait in [
+        Wait::Store,
+        Wait::Slot,
+        Wait::Reader(session()),
+        Wait::Pace,
+        Wait::Silence,
+        Wait::Answer,
+        Wait::Check,
+        Wait::Prompt,
+    ] {
         let mut ctx = context(|config| {
             config.limits.job.running_jobs = 1;
-            config.limits.delivery.agent_credit = if wait == Wait::Answer { 2 } else { 1 };
+            let calls = matches!(wait, Wait::Answer | Wait::Check | Wait::Prompt);
+            config.limits.delivery.agent_credit = if calls { 3 } else { 1 };
             config.timing.heartbeat = (wait == Wait::Silence).then_some(Duration::from_secs(30));
         });
         let mut jobs = Jobs::default();

@@ -35,6 +35,13 @@ pub enum Wait {
     Answer,
     /// A child, as its agent does. It goes on when that has ended.
     Child(JobId),
+    /// The host, which checks what its agent asks people. It goes on with
+    /// [`Input::InputChecked`](crate::runtime::Input::InputChecked), or after two
+    /// seconds.
+    Check,
+    /// People, as its agent asks them something: its job is blocked. It goes on when
+    /// the first of them answers, with time, or when it is told to stop.
+    Prompt,
 }
 
 /// How much an agent may call: as long as there is any of both, one call more,
@@ -66,6 +73,12 @@ impl Credit {
 /// `slots`, that for the agent in `heartbeat`, and that for an answer in
 /// `questions`.
 impl AgentRun {
+    /// Whether nothing happens before somebody else says something: people, or its
+    /// agent.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.waits.contains(&Wait::Silence) || self.waits.contains(&Wait::Prompt)
+    }
+
     /// The first thing that holds it up, if anything does but its agent.
     fn wait(&self) -> Option<Wait> {
         let may_call = self.state == AgentState::Running && !self.allowance.credit.is_spent();
@@ -74,7 +87,8 @@ impl AgentRun {
             "an agent that may not call has a waker"
         );
         let holds_up = |wait: &&Wait| match wait {
-            Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer | Wait::Child(_) => true,
+            Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
+            Wait::Child(_) | Wait::Check | Wait::Prompt => true,
             Wait::Store | Wait::Pace => !may_call,
         };
         self.waits.iter().find(holds_up).copied()

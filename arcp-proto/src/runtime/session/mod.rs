@@ -142,7 +142,8 @@ impl Session {
     /// Who asks for something in it; `owns`: whether about its own.
     pub(super) fn who(&self, owns: bool) -> Who<'_> {
         let cancels_anywhere = self.view.features.has(Feature::CancelAnywhere);
-        Who { principal: &self.principal, scopes: &self.scopes, owns, cancels_anywhere }
+        let answers = self.view.answers_prompts();
+        Who { principal: &self.principal, scopes: &self.scopes, owns, cancels_anywhere, answers }
     }
 
     /// How its peer sees things.

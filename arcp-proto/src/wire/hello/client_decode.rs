@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::feature_named;
+use super::{REQUEST, feature_named};
 use crate::error::{ErrorCode, Violation};
 use crate::json::{Json, Members};
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::model::feature::Features;
 use crate::model::job::FinalStatus;
-use crate::model::reply::{CommandReply, HandshakeReply, Opened, RefusedKind, Reply};
+use crate::model::reply::{CommandReply, HandshakeReply, Opened, RefusedKind, Reply, SessionReply};
 use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -42,11 +42,24 @@ pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<Runt
             deadline_ms: 0,
             request: p.header.correlation.clone(),
         }),
+        "ack" => Reply::Session(SessionReply::Done {
+            detail: p.string(&["detail", "note"]).unwrap_or_default(),
+            request: p.header.correlation.clone(),
+        }),
         "job.event" => return frame.event(),
+        kind if EventKind::from(kind).is_of_prompts() => return frame.prompt(EventKind::from(kind)),
         "job.result" | "job.error" => return frame.terminal(),
         _ => return Ok(RuntimeFrame::Unknown),
     };
     Ok(RuntimeFrame::Reply { reply, job: header.job.clone(), trace: p.header_trace() })
+}
+
+/// What is asked of people, as it is shown to who cannot answer.
+fn asked(kind: &str, body: &Json) -> Option<JobEvent> {
+    let mut members = body.members().ok().filter(|_| kind == REQUEST)?;
+    let kind = EventKind::from(members.get_str("type")?.as_str());
+    members.0.retain(|(name, _)| name != "type");
+    kind.is_of_prompts().then(|| JobEvent::Emitted { kind, body: members.to_json() })
 }
 
 /// A frame of a hello runtime.
@@ -102,6 +115,8 @@ impl HelloFrame<'_, '_> {
         let body = self.payload.json(&["body"]).filter(Json::is_object).unwrap_or_else(Json::empty_object);
         let event = if kind == "result_chunk" {
             JobEvent::Chunk(chunk(&body)?)
+        } else if let Some(asked) = asked(&kind, &body) {
+            asked
         } else {
             let kind = EventKind::from(kind.as_str());
             // What a runtime let through is shown as it is rather than lost.
@@ -114,6 +129,13 @@ impl HelloFrame<'_, '_> {
             at: self.payload.time(&["ts"]),
             event,
         })
+    }
+
+    /// A message of the other family, as an event of its kind.
+    fn prompt(&self, kind: EventKind) -> Result<RuntimeFrame, Violation> {
+        let body = Json::parse(self.payload.header.payload).map_err(|e| Violation::invalid(e.to_string()))?;
+        let event = JobEvent::Emitted { kind, body };
+        Ok(RuntimeFrame::Event { job: self.payload.job()?, seq: self.payload.header.seq, at: None, event })
     }
 
     fn terminal(&self) -> Result<RuntimeFrame, Violation> {

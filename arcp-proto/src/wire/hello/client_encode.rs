@@ -23,7 +23,10 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
         session: out.session.map(|session| Cow::Borrowed(session.as_str())),
         job: out.request.job().map(|job| Cow::Borrowed(job.as_str())),
         trace,
-        correlation: None,
+        correlation: match out.request {
+            Request::Command(Command::Answer(answering)) => shared::correlates(answering).map(WireId::as_str),
+            Request::Command(_) | Request::Handshake(_) | Request::Session(_) => None,
+        },
         seq: None,
     };
     Some(envelope.around(&payload))
@@ -74,6 +77,7 @@ fn write_command(command: &Command) -> Option<(&'static str, String)> {
         ),
         Command::Watch(watch) => shared::write_watch(watch),
         Command::Unwatch { job } => shared::write_unwatch(job),
+        Command::Answer(answering) => shared::write_answer(answering),
         Command::Subscribe(_) | Command::Unsubscribe { .. } => return None,
     })
 }

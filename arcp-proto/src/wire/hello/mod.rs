@@ -32,6 +32,8 @@ pub(crate) use requests::{opens, read_request};
 
 /// A feature only this implementation offers: who offers it needs no profile.
 const OURS: &str = "x-vendor.arcp.native";
+/// The kind of events that show what is asked of people to who cannot answer.
+const REQUEST: &str = "x-vendor.arcp.request";
 const OURS_PREFIX: &str = "x-vendor.arcp.";
 
 /// The name of a feature, where this family has one.
@@ -51,7 +53,8 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::CancelAnywhere => Some("x-vendor.arcp.cancel_anywhere"),
         Feature::ListDetails => Some("x-vendor.arcp.list_details"),
         Feature::AgentDetails => Some("x-vendor.arcp.agent_details"),
-        Feature::BlockOnSilence | Feature::FilterSubscriptions | Feature::DurableJobs => None,
+        Feature::OpenSurfaces => Some("x-vendor.arcp.open_surfaces"),
+        Feature::BlockOnSilence | Feature::FilterSubscriptions | Feature::DurableJobs | Feature::HumanInput => None,
     }
 }
 

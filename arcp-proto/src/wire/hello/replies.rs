@@ -28,7 +28,11 @@ pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<St
         reply,
         Reply::Session(SessionReply::Pong { .. } | SessionReply::Jobs(_)) | Reply::Command(CommandReply::Watching(_))
     );
-    Some(envelope(view, stamp, kind, About { request: reply.request(), job, trace, correlated }).around(&payload))
+    let mut envelope = envelope(view, stamp, kind, About { request: reply.request(), job, trace, correlated });
+    if let Reply::Session(SessionReply::Done { request, .. }) = reply {
+        envelope.correlation = request.as_ref().map(WireId::as_str);
+    }
+    Some(envelope.around(&payload))
 }
 
 /// Type and payload of what is said in a session; this family has no words for
@@ -44,9 +48,14 @@ fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static st
             write_error(&mut payload, code, reason, None);
             ("session.error", payload.done())
         }
+        // In answer to a message of the other family.
+        SessionReply::Done { detail, .. } => {
+            let mut payload = Object::new();
+            payload.str("detail", detail).str("note", detail);
+            ("ack", payload.done())
+        }
         SessionReply::Refresh { .. }
         | SessionReply::Echo { .. }
-        | SessionReply::Done { .. }
         | SessionReply::Extension(_)
         | SessionReply::JobHeartbeat(_) => return None,
     })

@@ -86,6 +86,7 @@ impl OpenFrame<'_, '_> {
             "job.progress" => self.progress()?,
             "job.status" => self.whole_body(EventKind::Status)?,
             "job.checkpoint" => self.whole_body(EventKind::Checkpoint)?,
+            kind if EventKind::from(kind).is_of_prompts() => self.whole_body(EventKind::from(kind))?,
             "agent.delegate" => self.whole_body(EventKind::Delegate)?,
             "artifact.ref" => self.artifact()?,
             "event.emit" => self.emitted()?,

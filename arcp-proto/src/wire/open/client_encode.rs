@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Envelope, OPTIONAL, TYPES, capability_name, extension_names, is_job, subscriptions, words};
-use crate::id::IdempotencyKey;
+use crate::id::{IdempotencyKey, WireId};
 use crate::json::{Json, Object};
 use crate::model::feature::Feature;
 use crate::model::request::{
@@ -32,6 +32,9 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
         envelope.span = invocation.span.as_deref();
         envelope.priority = Some(invocation.priority).filter(|priority| *priority != Priority::Normal);
         envelope.extensions = invocation.extensions.as_ref().map(Json::as_str);
+    }
+    if let Request::Command(Command::Answer(answering)) = out.request {
+        envelope.correlation = shared::correlates(answering).map(WireId::as_str);
     }
     if let Request::Session(SessionRequest::Pace { stream, .. }) = out.request {
         envelope.stream = Some(Cow::Borrowed(stream.as_str()));
@@ -94,6 +97,7 @@ fn write_command(command: &Command) -> (&'static str, String) {
         Command::Cancel(cancel) => ("cancel", write_cancel(cancel)),
         Command::Watch(watch) => shared::write_watch(watch),
         Command::Unwatch { job } => shared::write_unwatch(job),
+        Command::Answer(answering) => shared::write_answer(answering),
         Command::Subscribe(subscribe) => ("subscribe", subscriptions::write_subscribe(subscribe)),
         Command::Unsubscribe { subscription } => ("unsubscribe", subscriptions::write_unsubscribe(subscription)),
     }

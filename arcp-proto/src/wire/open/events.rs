@@ -39,14 +39,10 @@ pub(crate) fn render_event(view: &View, snapshot: &EventSnapshot<'_>, role: Fram
 pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
     let kind = kind_of(frame.event.class(), frame.role);
     let streamed = kind.starts_with("stream.");
-    let priority = if matches!((frame.role, frame.event), (FrameRole::Whole, JobEvent::Ended(_))) {
-        Priority::Critical
-    } else {
-        Priority::Normal
-    };
+    let priority = priority_of(frame.event.class(), frame.role);
     let envelope = Envelope {
         id: frame.id,
-        kind: if view.profile.reads(kind) { kind } else { "event.emit" },
+        kind: if reads(view, kind) { kind } else { "event.emit" },
         session: Some(Cow::Owned(frame.session.to_string())),
         job: Some(Cow::Owned(frame.job.to_string())),
         stream: streamed.then(|| Cow::Owned(stream_id(frame.job))),
@@ -58,6 +54,18 @@ pub(crate) fn write_event(view: &View, frame: &EventFrame<'_>) -> String {
         ..Envelope::default()
     };
     envelope.around(frame.payload)
+}
+
+/// How urgent one frame of an event is.
+pub(super) fn priority_of(class: EventClass, role: FrameRole) -> Priority {
+    let is_urgent = class.is_end() || class == EventClass::PermissionRequest;
+    if is_urgent && role == FrameRole::Whole { Priority::Critical } else { Priority::Normal }
+}
+
+/// Whether a peer reads messages of a type: questions to people are for those who
+/// have said so.
+fn reads(view: &View, kind: &str) -> bool {
+    view.profile.reads(kind) && (!kind.starts_with("human.") || view.features.has(Feature::HumanInput))
 }
 
 /// The type of one frame of an event.
@@ -74,6 +82,11 @@ pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
             EventClass::Delegate => "agent.delegate",
             EventClass::Progress => "job.progress",
             EventClass::Checkpoint => "job.checkpoint",
+            EventClass::InputRequest => "human.input.request",
+            EventClass::ChoiceRequest => "human.choice.request",
+            EventClass::PermissionRequest => "permission.request",
+            EventClass::PromptClosed => "human.input.cancelled",
+            EventClass::LeaseGranted => "lease.granted",
             // An artifact that is only named is not stored here.
             EventClass::ToolCall | EventClass::ToolResult | EventClass::Artifact | EventClass::Vendor => "event.emit",
             EventClass::Chunk => "job.result_chunk",
@@ -87,7 +100,14 @@ pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
 fn render_emitted(view: &View, snapshot: &EventSnapshot<'_>, kind: &EventKind, body: &Json) -> String {
     let own = kind_of(snapshot.event.class(), FrameRole::Whole);
     let said = match kind {
-        EventKind::Log | EventKind::Status | EventKind::Delegate => body.as_str().to_string(),
+        EventKind::Log
+        | EventKind::Status
+        | EventKind::Delegate
+        | EventKind::InputRequest
+        | EventKind::ChoiceRequest
+        | EventKind::PermissionRequest
+        | EventKind::PromptClosed
+        | EventKind::LeaseGranted => body.as_str().to_string(),
         EventKind::Thought => write_thought(view, snapshot.thoughts, body),
         EventKind::Metric => write_metric(body),
         EventKind::Progress => write_progress(body),
@@ -96,7 +116,7 @@ fn render_emitted(view: &View, snapshot: &EventSnapshot<'_>, kind: &EventKind, b
             return emitted(view, kind.as_str(), body.as_str());
         }
     };
-    if view.profile.reads(own) { said } else { emitted(view, own, &said) }
+    if reads(view, own) { said } else { emitted(view, own, &said) }
 }
 
 /// What has no message of its own.

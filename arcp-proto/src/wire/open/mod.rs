@@ -66,6 +66,7 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::ProvisionedCredentials => "provisioned_credentials",
         Feature::FilterSubscriptions => "subscriptions",
         Feature::DurableJobs => "durable_jobs",
+        Feature::HumanInput => "human_input",
         Feature::Heartbeat
         | Feature::Ack
         | Feature::ListJobs
@@ -76,7 +77,8 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         | Feature::BlockOnSilence
         | Feature::CancelAnywhere
         | Feature::ListDetails
-        | Feature::AgentDetails => return None,
+        | Feature::AgentDetails
+        | Feature::OpenSurfaces => return None,
     })
 }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use ulid::Ulid;
 
-use super::events::kind_of;
+use super::events::{kind_of, priority_of};
 use super::{Envelope, shown};
 use crate::error::Violation;
 use crate::id::WireId;
@@ -169,7 +169,7 @@ fn id(name: &str, Text(text): &Text<'_>) -> Result<WireId, Violation> {
 }
 
 /// The types of envelopes about jobs, each a bit for filters.
-const TYPES: [&str; 16] = [
+const TYPES: [&str; 21] = [
     "job.accepted",
     "job.started",
     "job.progress",
@@ -186,6 +186,11 @@ const TYPES: [&str; 16] = [
     "stream.open",
     "stream.chunk",
     "stream.close",
+    "human.input.request",
+    "human.choice.request",
+    "permission.request",
+    "human.input.cancelled",
+    "lease.granted",
 ];
 
 /// The bits of these types.
@@ -198,8 +203,7 @@ pub(crate) fn observed_types(names: &[String]) -> u32 {
 pub(crate) fn observed_type(class: Option<EventClass>, role: FrameRole) -> (u32, Priority) {
     let kind = class.map_or("job.accepted", |class| kind_of(class, role));
     let at = TYPES.iter().position(|known| *known == kind).unwrap_or(TYPES.len());
-    let end = class.is_some_and(EventClass::is_end) && role == FrameRole::Whole;
-    (1 << at, if end { Priority::Critical } else { Priority::Normal })
+    (1 << at, class.map_or(Priority::Normal, |class| priority_of(class, role)))
 }
 
 /// A frame of a subscription's own session around what it is shown.

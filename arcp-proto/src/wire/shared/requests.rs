@@ -44,7 +44,7 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
                 .into()
         }
         "job.unsubscribe" => Command::Unwatch { job: job_of(header, kind)? }.into(),
-        _ => return Ok(None),
+        _ => return Ok(super::prompts::read_answer(header)?.map(|answering| Command::Answer(answering).into())),
     }))
 }
 

@@ -1,0 +1,117 @@
+//! Questions of agents to people.
+
+use std::time::Duration;
+
+use arcp_proto::id::CallId;
+use arcp_proto::json::Json;
+use arcp_proto::model::prompt::{Choice, Question};
+use arcp_proto::runtime::{AgentCall, AgentReply};
+use arcp_proto::time::UtcMs;
+
+use super::replies::not_done;
+use super::task::AsyncContext;
+use super::{CallError, Context, Stopped};
+
+/// What people answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The answer: a value that fits, or as JSON the id of an option.
+    pub value: Json,
+    /// The principal that gave it; `default` if nobody did in time.
+    pub by: String,
+    /// When.
+    pub at: UtcMs,
+}
+
+impl Context {
+    /// Asks people, and waits for the first answer: the job is blocked until then,
+    /// and its time limit goes on. A permission that they give is one that
+    /// [`authorize`](Self::authorize) allows from then on. `within`: how long they have; `None`: what the
+    /// runtime says
+    /// ([`Timing::prompt_timeout`](arcp_proto::runtime::Timing::prompt_timeout)).
+    ///
+    /// ```no_run
+    /// use arcp_host::agent::{Answered, CallError, Context};
+    /// use arcp_proto::json::Json;
+    /// use arcp_proto::model::prompt::Question;
+    ///
+    /// fn how_many(job: &Context) -> Result<Json, CallError> {
+    ///     let schema = Json::parse(r#"{"type": "integer", "minimum": 1}"#).expect("JSON");
+    ///     let asked = Question::Input { prompt: "How many?".to_string(), schema, default: None };
+    ///     job.ask_people(asked, None).map(|Answered { value, .. }| value)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Refused`] with `TIMEOUT` if nobody answers in time and there is no
+    /// default, with `INVALID_REQUEST` if it cannot be asked, such as because its
+    /// schema is none, or `PERMISSION_DENIED`; [`CallError::Stopped`] as soon as the job
+    /// is told to stop.
+    pub fn ask_people(&self, question: Question, within: Option<Duration>) -> Result<Answered, CallError> {
+        answered(self.ask(asks(question, within))?)
+    }
+
+    /// Has people choose one of several options, each with an id and what a person
+    /// reads; gives the id.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask_people`](Self::ask_people).
+    pub fn choose(&self, prompt: &str, options: &[(&str, &str)]) -> Result<String, CallError> {
+        self.ask_people(choice(prompt, options), None).map(chosen)
+    }
+}
+
+impl AsyncContext {
+    /// Asks people: see [`Context::ask_people`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn ask_people(&self, question: Question, within: Option<Duration>) -> Result<Answered, CallError> {
+        answered(self.ask(asks(question, within)).await?)
+    }
+
+    /// Has people choose: see [`Context::choose`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn choose(&self, prompt: &str, options: &[(&str, &str)]) -> Result<String, CallError> {
+        self.ask_people(choice(prompt, options), None).await.map(chosen)
+    }
+}
+
+/// Asks, and does not wait.
+pub(crate) fn ask_later(job: &Context, call: AgentCall) -> Result<CallId, Stopped> {
+    let mut state = job.link.spend(&call)?;
+    Ok(super::begin(job, &mut state, call))
+}
+
+/// What became of that, if it is known.
+pub(crate) fn reply_to(job: &Context, call: CallId) -> Option<Result<AgentReply, Stopped>> {
+    job.link.state().reply(call)
+}
+
+fn asks(question: Question, within: Option<Duration>) -> AgentCall {
+    let timeout_ms = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+    AgentCall::Ask { question: Box::new(question), timeout_ms }
+}
+
+fn choice(prompt: &str, options: &[(&str, &str)]) -> Question {
+    let options = options.iter().map(|(id, label)| Choice { id: (*id).to_string(), label: (*label).to_string() });
+    Question::Choice { prompt: prompt.to_string(), options: options.collect(), default: None }
+}
+
+/// The id of an option is a text.
+fn chosen(answered: Answered) -> String {
+    answered.value.decode().unwrap_or_default()
+}
+
+fn answered(reply: AgentReply) -> Result<Answered, CallError> {
+    match reply {
+        AgentReply::Answered { value, by, at } => Ok(Answered { value, by, at }),
+        other => Err(not_done(other)),
+    }
+}

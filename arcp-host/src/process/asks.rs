@@ -1,0 +1,76 @@
+//! What a program asks people: a line out, and a line on its stdin once somebody
+//! has answered.
+
+use std::time::Duration;
+
+use arcp_proto::json::{Json, Members};
+use arcp_proto::model::prompt::{Choice, PermissionRequest, Question};
+use arcp_proto::runtime::AgentCall;
+
+/// The kinds of lines that ask people.
+pub(super) const KINDS: [&str; 3] = ["ask", "choose", "ask_permission"];
+
+/// The call in a line of one of these kinds.
+///
+/// # Errors
+///
+/// What cannot be read of it.
+pub(super) fn call(kind: &str, body: Option<&Json>) -> Result<AgentCall, String> {
+    let read: fn(&Members<'_>) -> Result<Question, String> = match kind {
+        "ask" => input,
+        "choose" => choice,
+        _ => permission,
+    };
+    let empty = Json::empty_object();
+    let members = body.unwrap_or(&empty).members().unwrap_or_default();
+    let question = Box::new(read(&members)?);
+    let timeout_ms = match members.get("timeout_s") {
+        None | Some("null") => None,
+        Some(raw) => {
+            let seconds = raw.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            let span = seconds.ok_or("`timeout_s` must be a number of seconds, 0 or more")?;
+            Some(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+        }
+    };
+    Ok(AgentCall::Ask { question, timeout_ms })
+}
+
+fn text(members: &Members<'_>, name: &str) -> Result<String, String> {
+    members.get_str(name).ok_or_else(|| format!("`{name}` must be a text"))
+}
+
+fn input(members: &Members<'_>) -> Result<Question, String> {
+    let json = |name: &str| members.get(name).and_then(|raw| Json::parse(raw).ok());
+    let schema = json("response_schema").unwrap_or_else(Json::empty_object);
+    Ok(Question::Input { prompt: text(members, "prompt")?, schema, default: json("default") })
+}
+
+/// Options are texts, or objects with an id and a label.
+fn choice(members: &Members<'_>) -> Result<Question, String> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Named {
+        Short(String),
+        Whole { id: String, label: Option<String> },
+    }
+    let raw = members.get("options").unwrap_or("[]");
+    let wrong = |_| "`options` must be a list of texts, or of objects with `id` and `label`".to_string();
+    let options: Vec<Named> = serde_json::from_str(raw).map_err(wrong)?;
+    let options = options.into_iter().map(|named| match named {
+        Named::Short(id) => Choice { label: id.clone(), id },
+        Named::Whole { id, label } => Choice { label: label.unwrap_or_else(|| id.clone()), id },
+    });
+    let default = members.get_str("default");
+    Ok(Question::Choice { prompt: text(members, "prompt")?, options: options.collect(), default })
+}
+
+fn permission(members: &Members<'_>) -> Result<Question, String> {
+    let operation = text(members, "operation")?;
+    Ok(Question::Permission(PermissionRequest {
+        permission: members.get_str("permission").unwrap_or_else(|| operation.clone()),
+        resource: text(members, "resource")?,
+        operation,
+        reason: members.get_str("reason"),
+        lease_seconds: members.get("lease_seconds").and_then(|raw| raw.parse().ok()),
+    }))
+}

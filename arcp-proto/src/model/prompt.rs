@@ -1,0 +1,247 @@
+//! Questions to people (RFC §12, §15.4).
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Violation;
+use crate::id::PromptId;
+use crate::json::{Json, Object};
+use crate::lease::Lease;
+use crate::model::event::EventKind;
+use crate::time::UtcMs;
+
+/// What an agent asks people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// For a value (RFC §12.1).
+    Input {
+        /// The question, for a person.
+        prompt: String,
+        /// What the answer must fit: a JSON Schema of draft 2020-12. An empty one
+        /// fits everything.
+        #[serde(default = "Json::empty_object")]
+        schema: Json,
+        /// The answer if nobody gives one in time.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
+        default: Option<Json>,
+    },
+    /// For one of several options (RFC §12.2).
+    Choice {
+        /// The question, for a person.
+        prompt: String,
+        /// The options: 1 to 64 of them, each with an id of its own.
+        options: Vec<Choice>,
+        /// The id of the option that counts if nobody chooses in time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        default: Option<String>,
+    },
+    /// For what the lease of its job does not grant (RFC §15.4).
+    Permission(PermissionRequest),
+}
+
+/// One option of a choice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// What the answer says; not empty.
+    pub id: String,
+    /// What a person reads.
+    pub label: String,
+}
+
+/// A permission that a job lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermissionRequest {
+    /// Its name, for a person.
+    pub permission: String,
+    /// What the operation is done to: a pattern of a lease.
+    pub resource: String,
+    /// What is done: a [`Namespace`](crate::lease::Namespace).
+    pub operation: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// For how many seconds; `None`: until the job ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u32>,
+}
+
+/// An answer to a question, as a client gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PromptAnswer {
+    /// A value.
+    Value(Json),
+    /// The id of an option.
+    Choice(String),
+    /// The permission, for so many seconds at most.
+    Grant {
+        /// Seconds; `None`: as was asked for.
+        lease_seconds: Option<u32>,
+    },
+    /// No permission.
+    Deny {
+        /// Why.
+        reason: Option<String>,
+    },
+}
+
+/// Options of one choice at most.
+const OPTIONS: usize = 64;
+/// Levels that a schema may be nested.
+const SCHEMA_DEPTH: usize = 32;
+
+impl Question {
+    /// The kind of the event that asks it, which is also the type of its message.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Question::Input { .. } => EventKind::InputRequest,
+            Question::Choice { .. } => EventKind::ChoiceRequest,
+            Question::Permission(_) => EventKind::PermissionRequest,
+        }
+    }
+
+    /// The question, for a person.
+    pub fn text(&self) -> &str {
+        match self {
+            Question::Input { prompt, .. } | Question::Choice { prompt, .. } => prompt,
+            Question::Permission(asked) => &asked.permission,
+        }
+    }
+
+    /// Bytes it holds, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Question::Input { prompt, schema, default } => {
+                prompt.len() + schema.as_str().len() + default.as_ref().map_or(0, |default| default.as_str().len())
+            }
+            Question::Choice { prompt, options, .. } => {
+                prompt.len() + options.iter().map(|option| option.id.len() + option.label.len() + 24).sum::<usize>()
+            }
+            Question::Permission(PermissionRequest { permission, resource, operation, reason, .. }) => {
+                permission.len() + resource.len() + operation.len() + reason.as_ref().map_or(0, String::len)
+            }
+        }
+    }
+
+    /// What the answer must fit, if that is anything.
+    pub(crate) fn schema(&self) -> Option<&Json> {
+        match self {
+            Question::Input { schema, .. } => {
+                let fits_everything = matches!(schema.as_str(), "true" | "{}" | "null");
+                Some(schema).filter(|_| !fits_everything)
+            }
+            Question::Choice { .. } | Question::Permission(_) => None,
+        }
+    }
+
+    /// What counts if nobody answers, as the answer's value.
+    pub(crate) fn default_value(&self) -> Option<Json> {
+        match self {
+            Question::Input { default, .. } => default.clone(),
+            Question::Choice { default, .. } => default.as_deref().map(Json::string),
+            Question::Permission(_) => None,
+        }
+    }
+
+    /// Checks all of it but the schema, which only a host can.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` with what is wrong.
+    pub(crate) fn check(&self) -> Result<(), Violation> {
+        if self.text().is_empty() {
+            return Err(Violation::invalid("a question has a text"));
+        }
+        match self {
+            Question::Input { schema, .. } => {
+                let may_be = schema.is_object() || matches!(schema.as_str(), "true" | "null");
+                if !may_be || crate::json::check(schema.as_str(), SCHEMA_DEPTH).is_err() {
+                    let why = alloc::format!("`response_schema` is an object of at most {SCHEMA_DEPTH} levels");
+                    return Err(Violation::invalid(why));
+                }
+                Ok(())
+            }
+            Question::Choice { options, default, .. } => {
+                let ids: BTreeSet<&str> = options.iter().map(|option| option.id.as_str()).collect();
+                if !(1..=OPTIONS).contains(&options.len()) || ids.len() < options.len() || ids.contains("") {
+                    let why = alloc::format!("a choice has 1 to {OPTIONS} options, each with an id of its own");
+                    return Err(Violation::invalid(why));
+                }
+                match default.as_deref().filter(|default| !ids.contains(default)) {
+                    Some(_) => Err(Violation::invalid("the default is none of the options")),
+                    None => Ok(()),
+                }
+            }
+            Question::Permission(asked) => asked.grant().map(drop),
+        }
+    }
+
+    /// The event that asks it, which is also the payload of its message.
+    pub(crate) fn body(&self, id: PromptId, expires_at: UtcMs) -> Json {
+        let mut body = Object::new();
+        body.display("prompt_id", id);
+        self.write(&mut body);
+        body.display("expires_at", expires_at);
+        body.json()
+    }
+
+    /// What makes another question the same.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let mut body = Object::new();
+        body.str("kind", self.kind().as_str());
+        self.write(&mut body);
+        body.json().fingerprint()
+    }
+
+    fn write(&self, body: &mut Object) {
+        match self {
+            Question::Input { prompt, schema, default } => {
+                let schema = if schema.as_str() == "null" { "{}" } else { schema.as_str() };
+                body.str("prompt", prompt).raw("response_schema", schema).opt_json("default", default.as_ref());
+            }
+            Question::Choice { prompt, options, default } => {
+                let options = options.iter().map(|option| {
+                    let mut shown = Object::new();
+                    shown.str("id", &option.id).str("label", &option.label);
+                    shown.done()
+                });
+                body.str("prompt", prompt).array("options", options).opt_str("default", default.as_deref());
+            }
+            Question::Permission(asked) => {
+                body.str("permission", &asked.permission).str("resource", &asked.resource);
+                body.str("operation", &asked.operation).opt_str("reason", asked.reason.as_deref());
+                if let Some(seconds) = asked.lease_seconds {
+                    body.u64("requested_lease_seconds", u64::from(seconds));
+                }
+            }
+        }
+    }
+}
+
+impl PermissionRequest {
+    /// The lease that it asks for.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` if no lease can say that.
+    pub(crate) fn grant(&self) -> Result<Lease, Violation> {
+        granted(&self.operation, &self.resource)
+    }
+}
+
+/// The lease that grants one operation on what a pattern means.
+///
+/// # Errors
+///
+/// `INVALID_REQUEST` if no lease can say that.
+pub(crate) fn granted(operation: &str, resource: &str) -> Result<Lease, Violation> {
+    let mut lease = Object::new();
+    lease.array(operation, [Json::string(resource).as_str()]);
+    let lease = Lease::parse(&lease.json())?;
+    if !lease.budget().is_empty() {
+        return Err(Violation::invalid("a budget is no permission"));
+    }
+    Ok(lease)
+}

@@ -1,0 +1,73 @@
+//! Answers to what jobs ask people (RFC §12, §15.4).
+
+use alloc::string::ToString as _;
+
+use super::requests::RequestHandler;
+use crate::error::Violation;
+use crate::id::{PromptId, WireId};
+use crate::json::Json;
+use crate::model::prompt::PromptAnswer;
+use crate::model::reply::{Reply, SessionReply};
+use crate::model::request::Answering;
+use crate::runtime::Runtime;
+use crate::runtime::authority::Act;
+use crate::runtime::connection::Checked;
+use crate::runtime::job::prompt::{self, Answerable};
+use crate::runtime::session::Outcome;
+
+/// Takes an answer, or has the host check it first: then `None`, and it is heard
+/// again.
+///
+/// # Errors
+///
+/// Why it does not count.
+pub(super) fn on_answer(asked: &mut RequestHandler<'_>, answering: &Answering) -> Result<Option<Outcome>, Violation> {
+    let Answering { prompt, answer } = answering;
+    let id = prompt_named(asked, prompt)?;
+    asked.permitted(Act::Answer, &id.job.into())?;
+    let Runtime { ctx, jobs, .. } = &*asked.runtime;
+    let most = ctx.config.limits.prompt.answer_bytes;
+    let job = jobs.get(id.job).ok_or_else(prompt::unknown)?;
+    if let (Answerable::Check(schema), PromptAnswer::Value(value)) =
+        (prompt::check_answer(job, most, id.number, answer)?, answer)
+        && !fits(asked, id, schema, value)?
+    {
+        return Ok(None);
+    }
+    let principal = asked.runtime.sessions.get(asked.session).map(|session| session.principal().to_string());
+    let by = principal.ok_or_else(prompt::unknown)?;
+    let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
+    prompt::answer(jobs, ctx, id, answer.clone(), (&by, asked.session));
+    asked.runtime.carry();
+    asked.answer(taken(&asked.id));
+    Ok(Some(Outcome::Done))
+}
+
+/// That an answer counts.
+pub(super) fn taken(request: &WireId) -> Reply {
+    Reply::Session(SessionReply::Done { detail: "answered".to_string(), request: Some(request.clone()) })
+}
+
+/// Whether a value was checked and fits; false: it is being checked.
+fn fits(asked: &mut RequestHandler<'_>, id: PromptId, schema: Json, value: &Json) -> Result<bool, Violation> {
+    let of = Checked::Answer(id, schema);
+    let Runtime { ctx, connections, sessions, .. } = &mut *asked.runtime;
+    if let Some(verdict) = connections.get_mut(asked.conn).and_then(|conn| conn.take_verdict(&of)) {
+        return verdict.map(|()| true);
+    }
+    let session = sessions.get(asked.session).ok_or_else(prompt::unknown)?;
+    connections.begin_check(ctx, (asked.conn, session.principal()), of, value)?;
+    Ok(false)
+}
+
+/// The question of this id, or that a message of this id showed.
+fn prompt_named(asked: &RequestHandler<'_>, named: &WireId) -> Result<PromptId, Violation> {
+    if let Ok(id) = named.as_str().parse() {
+        return Ok(id);
+    }
+    let Runtime { ctx, jobs, delivery, .. } = &*asked.runtime;
+    let behind = delivery.feeds.event_of_message(ctx, jobs, asked.session, named);
+    let (job, event) = behind.ok_or_else(prompt::unknown)?;
+    let number = jobs.get(job).and_then(|known| prompt::number_of(known, event)).ok_or_else(prompt::unknown)?;
+    Ok(PromptId { job, number })
+}

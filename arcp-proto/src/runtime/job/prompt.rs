@@ -1,0 +1,594 @@
+//! Prompts: questions of an agent to people. Its job is blocked while it waits for
+//! an answer (RFC §12, §15.4).
+//!
+//! ```text
+//!   ask ──schema is checked──▶ Checking ──bad, or not in time──▶ refused
+//!    └────────no schema──────┐    │fits
+//!                            ▼    ▼
+//!                             Open ──the first answer that fits──▶ Answered
+//!                              ├──time is over, with a default───▶ Answered by `default`
+//!                              ├──time is over───────────────────▶ Expired
+//!                              └──cancel, or end of the job──────▶ Withdrawn
+//! ```
+//!
+//! One that is open is an event of its job, shown as every other one, and shown once
+//! more to who starts to watch. All prompts of a job are one record, the latest of
+//! which counts. One that is open outlives the runtime: an agent that is started
+//! again and asks the same takes it over, or is given the answer that came, until
+//! its next checkpoint. The calls that wait for it do not outlive it.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::checkpoint::can_restart;
+use super::heartbeat::phase;
+use super::questions::reply;
+use super::table::Table;
+use super::{Job, Jobs, Wait, append_for};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{CallId, JobId, OpId, PromptId, SessionId};
+use crate::json::{Json, Object};
+use crate::lease::{Namespace, Target};
+use crate::model::event::{EventKind, JobError, JobEvent};
+use crate::model::prompt::{PermissionRequest, PromptAnswer, Question};
+use crate::runtime::context::Context;
+use crate::runtime::effect::Effect;
+use crate::runtime::io::{AgentReply, InputFault, LONGEST_CHECK, Output, Record};
+use crate::runtime::timers::Timer;
+use crate::runtime::{AnswerRecord, ClosedPrompt, Closing, GrantRecord, KeptPrompts, OpenPrompt};
+use crate::time::{Timestamp, UtcMs};
+
+/// How long people have for a permission where the agent does not say.
+const PERMISSION_TIMEOUT: Duration = Duration::from_secs(300);
+/// Who answers where nobody does.
+const DEFAULT: &str = "default";
+
+/// The prompts of a job.
+#[derive(Debug, Default)]
+pub(super) struct Prompts {
+    kept: KeptPrompts,
+    /// The calls that wait for the answer to an open one, by its number.
+    waiting: BTreeMap<u32, CallId>,
+    /// Questions that are being checked.
+    checking: Vec<Checking>,
+    /// Those that were closed before the agent was started again, and whose answer
+    /// it was not given since.
+    earlier: BTreeSet<u32>,
+}
+
+/// A question that the host looks at.
+#[derive(Debug)]
+struct Checking {
+    op: OpId,
+    /// When whoever asked has waited for long enough.
+    until: Timestamp,
+    /// Who asks what; `None` once nobody waits for it.
+    asked: Option<(CallId, Asked)>,
+}
+
+/// A question that is not open yet.
+#[derive(Debug)]
+struct Asked {
+    question: Question,
+    timeout: Duration,
+}
+
+/// What is known of an answer without the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::runtime) enum Answerable {
+    /// It counts.
+    Fits,
+    /// It counts if it fits this schema.
+    Check(Json),
+}
+
+impl Prompts {
+    /// Of an earlier run: nobody waits for an answer yet.
+    pub(super) fn restored(kept: KeptPrompts) -> Prompts {
+        let earlier = kept.closed.iter().map(|closed| closed.number).collect();
+        Prompts { kept, earlier, ..Prompts::default() }
+    }
+
+    /// Bytes they hold, roughly.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Prompts>() + self.kept.bytes()
+    }
+
+    /// Whether a call waits.
+    pub(super) fn has_call(&self, id: CallId) -> bool {
+        let checking = self.checking.iter().filter_map(|checking| checking.asked.as_ref());
+        self.waiting.values().chain(checking.map(|(call, _)| call)).any(|call| *call == id)
+    }
+
+    /// An agent that is started again from here has had every answer so far.
+    pub(super) fn forget_answers(&mut self) {
+        for closed in &mut self.kept.closed {
+            if let Closing::Answered { answer, .. } = &mut closed.closing {
+                *answer = None;
+            }
+        }
+    }
+
+    /// The answer to the same question that an earlier run was given.
+    fn take_earlier(&mut self, question: [u8; 32]) -> Option<AgentReply> {
+        let earlier = &mut self.earlier;
+        self.kept.closed.iter().find_map(|closed| {
+            let Closing::Answered { by, answer: Some(answer) } = &closed.closing else {
+                return None;
+            };
+            let taken = closed.question == question && earlier.remove(&closed.number);
+            taken.then(|| answered(answer, by, closed.at))
+        })
+    }
+
+    /// The first open prompt with the same question that no call waits for: of an
+    /// earlier run.
+    fn unattended(&self, question: &Question) -> Option<u32> {
+        let same = |open: &&OpenPrompt| open.question == *question && !self.waiting.contains_key(&open.number);
+        self.kept.open.iter().find(same).map(|open| open.number)
+    }
+
+    fn open(&self, number: u32) -> Option<&OpenPrompt> {
+        self.kept.open.iter().find(|open| open.number == number)
+    }
+
+    /// Why a prompt cannot be answered any more.
+    fn why_closed(&self, number: u32) -> Violation {
+        let gone = |why: String| Violation::new(ErrorCode::FailedPrecondition, why);
+        let Some(closed) = self.kept.closed.iter().find(|closed| closed.number == number) else {
+            return match number <= self.kept.last && number > 0 {
+                true => gone("this question is not open any more".to_string()),
+                false => unknown(),
+            };
+        };
+        let at = closed.at;
+        match &closed.closing {
+            Closing::Answered { by, .. } => {
+                let mut details = Object::new();
+                details.str("responded_by", by).display("responded_at", at);
+                let first = gone(alloc::format!("this question was answered already, by {by} at {at}"));
+                first.with_details(details.json())
+            }
+            Closing::Expired => gone(alloc::format!("this question could be answered until {at}")),
+            Closing::Withdrawn => {
+                gone(alloc::format!("nobody waits for an answer since {at}: the job was told to stop"))
+            }
+        }
+    }
+}
+
+/// Asks people, or has the host check first what is asked. `None`: the call is
+/// answered later.
+///
+/// # Errors
+///
+/// Why it is not asked.
+pub(super) fn ask(
+    job: &mut Job,
+    ctx: &mut Context,
+    call: CallId,
+    question: Question,
+    timeout_ms: Option<u64>,
+) -> Result<Option<AgentReply>, Violation> {
+    if job.state.is_cancelling() {
+        return Ok(Some(AgentReply::Stopped));
+    }
+    let limits = &ctx.config.limits.prompt;
+    let (bytes, most) = (question.bytes(), limits.question_bytes);
+    if bytes > most {
+        let why = alloc::format!("the question has {bytes} bytes: at most {most}");
+        return Err(Violation::exhausted("question_bytes", BoundOf::Request, most as u64, why));
+    }
+    question.check()?;
+    let prompts = job.prompts.get_or_insert_default();
+    if let Some(answer) = prompts.take_earlier(question.fingerprint()) {
+        return Ok(Some(answer));
+    }
+    if let Some(number) = prompts.unattended(&question) {
+        prompts.waiting.insert(number, call);
+        block(job, ctx);
+        return Ok(None);
+    }
+    let most = limits.open_prompts_per_job;
+    if prompts.kept.open.len() + prompts.checking.len() >= most {
+        let full = alloc::format!("{most} questions of this job are not answered yet: ask again after the first");
+        return Err(Violation::exhausted("open_prompts_per_job", BoundOf::Job, most as u64, full));
+    }
+    let usual = match question {
+        Question::Permission(_) => PERMISSION_TIMEOUT,
+        Question::Input { .. } | Question::Choice { .. } => ctx.config.timing.prompt_timeout,
+    };
+    let asked = Asked { timeout: timeout_ms.map_or(usual, Duration::from_millis), question };
+    let Some(schema) = asked.question.schema().cloned() else {
+        open(job, ctx, call, asked, true);
+        return Ok(None);
+    };
+    let op = ctx.next_op();
+    ctx.output(Output::CheckValue { op, schema, value: asked.question.default_value() });
+    ctx.effect(Effect::Checking { op, job: job.id });
+    let until = ctx.now.mono + LONGEST_CHECK;
+    prompts.checking.push(Checking { op, until, asked: Some((call, asked)) });
+    job.run.waits.insert(Wait::Check);
+    plan(job, ctx);
+    Ok(None)
+}
+
+/// A question is fit to be asked, or not.
+fn on_checked(job: &mut Job, ctx: &mut Context, op: OpId, fault: Option<&InputFault>) {
+    let Some(prompts) = &mut job.prompts else {
+        return;
+    };
+    let Some(at) = prompts.checking.iter().position(|checking| checking.op == op) else {
+        return;
+    };
+    let checked = prompts.checking.remove(at);
+    note_checked(job);
+    let Some((call, asked)) = checked.asked else {
+        return;
+    };
+    match fault {
+        None => open(job, ctx, call, asked, false),
+        Some(fault) => reply(ctx, job.id, call, fault.violation("the question cannot be asked").into()),
+    }
+    plan(job, ctx);
+}
+
+fn note_checked(job: &mut Job) {
+    let waits = |prompts: &Prompts| prompts.checking.iter().any(|checking| checking.asked.is_some());
+    if !job.prompts.as_deref().is_some_and(waits) {
+        job.run.waits.remove(&Wait::Check);
+    }
+}
+
+/// Shows a question. `of_call`: whether the call that asks is made in this input.
+fn open(job: &mut Job, ctx: &mut Context, call: CallId, asked: Asked, of_call: bool) {
+    let Asked { question, timeout } = asked;
+    let number = kept(job).map_or(0, |kept| kept.last) + 1;
+    let expires_at = ctx.now.utc.plus(timeout);
+    let id = PromptId { job: job.id, number };
+    let (kind, body) = (question.kind(), question.body(id, expires_at));
+    job.append(ctx, JobEvent::Emitted { kind, body }, of_call);
+    let event = job.count();
+    let prompts = job.prompts.get_or_insert_default();
+    prompts.kept.last = number;
+    prompts.kept.open.push(OpenPrompt { number, event, question, expires_at });
+    prompts.waiting.insert(number, call);
+    keep(job, ctx);
+    block(job, ctx);
+    plan(job, ctx);
+}
+
+/// It waits for people, and says so.
+fn block(job: &mut Job, ctx: &mut Context) {
+    if job.run.waits.insert(Wait::Prompt) {
+        job.run.silence_at = job.append(ctx, phase("blocked", Some("it waits for an answer")), false);
+    }
+}
+
+/// If it waits for nobody any more, it goes on, and says so unless it is to stop.
+fn unblock(job: &mut Job, ctx: &mut Context) {
+    let waits = job.prompts.as_deref().is_some_and(|prompts| !prompts.waiting.is_empty());
+    if !waits && job.run.waits.remove(&Wait::Prompt) && !job.state.is_cancelling() {
+        job.run.last_call = ctx.now.mono;
+        job.run.silence_at = job.append(ctx, phase("running", None), false);
+    }
+}
+
+fn keep(job: &Job, ctx: &mut Context) {
+    if let Some(kept) = kept(job) {
+        ctx.append(Record::Prompted { job: job.id, prompts: Box::new(kept.clone()) });
+    }
+}
+
+/// Sees to it that nobody waits for longer than was said.
+pub(super) fn plan(job: &Job, ctx: &mut Context) {
+    let Some(prompts) = job.prompts.as_deref() else {
+        return;
+    };
+    let longest = Duration::from_secs(u64::from(u32::MAX));
+    let expiries = prompts.kept.open.iter().map(|open| ctx.moment(open.expires_at, longest));
+    let waits = |checking: &&Checking| checking.asked.is_some();
+    let checks = prompts.checking.iter().filter(waits).map(|checking| checking.until.max(ctx.soonest()));
+    match expiries.chain(checks).min() {
+        Some(at) => ctx.timers.set(Timer::Prompt(job.id), at),
+        None => ctx.timers.clear(Timer::Prompt(job.id)),
+    }
+}
+
+/// All that it asked and that is kept, if it asked anything.
+pub(in crate::runtime) fn kept(job: &Job) -> Option<&KeptPrompts> {
+    job.prompts.as_deref().map(|prompts| &prompts.kept)
+}
+
+/// The events that ask what nobody has answered, in order.
+pub(in crate::runtime) fn open_events(job: &Job) -> impl Iterator<Item = u64> {
+    kept(job).into_iter().flat_map(|kept| &kept.open).map(|open| open.event)
+}
+
+/// The question that an event asked.
+pub(in crate::runtime) fn number_of(job: &Job, event: u64) -> Option<u32> {
+    let kept = kept(job)?;
+    let open = kept.open.iter().map(|open| (open.event, open.number));
+    let mut all = open.chain(kept.closed.iter().map(|closed| (closed.event, closed.number)));
+    all.find(|(of, _)| *of == event).map(|(_, number)| number)
+}
+
+/// Whether a question can be answered so.
+///
+/// # Errors
+///
+/// Why not: who was first, or what is wrong with the answer.
+pub(in crate::runtime) fn check_answer(
+    job: &Job,
+    most: usize,
+    number: u32,
+    answer: &PromptAnswer,
+) -> Result<Answerable, Violation> {
+    let prompts = job.prompts.as_deref().ok_or_else(unknown)?;
+    let open = prompts.open(number).ok_or_else(|| prompts.why_closed(number))?;
+    let other = |kind: &str| Err(Violation::invalid(alloc::format!("this question is answered by `{kind}`")));
+    match (&open.question, answer) {
+        (Question::Input { .. }, PromptAnswer::Value(value)) => {
+            if value.as_str().len() > most {
+                let why = alloc::format!("an answer has at most {most} bytes");
+                return Err(Violation::exhausted("answer_bytes", BoundOf::Request, most as u64, why));
+            }
+            Ok(open.question.schema().cloned().map_or(Answerable::Fits, Answerable::Check))
+        }
+        (Question::Choice { options, .. }, PromptAnswer::Choice(choice)) => {
+            if options.iter().all(|option| option.id != *choice) {
+                let ids: Vec<&str> = options.iter().map(|option| option.id.as_str()).collect();
+                return Err(Violation::invalid(alloc::format!("`choice_id` is one of: {}", ids.join(", "))));
+            }
+            Ok(Answerable::Fits)
+        }
+        (Question::Permission(_), PromptAnswer::Grant { .. } | PromptAnswer::Deny { .. }) => Ok(Answerable::Fits),
+        (Question::Input { .. }, _) => other("human.input.response"),
+        (Question::Choice { .. }, _) => other("human.choice.response"),
+        (Question::Permission(_), _) => other("permission.grant` or `permission.deny"),
+    }
+}
+
+/// A question is answered by somebody in a session: everybody else is told.
+fn take_answer(job: &mut Job, ctx: &mut Context, number: u32, answer: PromptAnswer, (by, session): (&str, SessionId)) {
+    let Some(question) = job.prompts.as_deref().and_then(|prompts| prompts.open(number)).map(|open| &open.question)
+    else {
+        return;
+    };
+    let answer = match (answer, question) {
+        (PromptAnswer::Value(value), _) => AnswerRecord::Value(value),
+        (PromptAnswer::Choice(choice), _) => AnswerRecord::Value(Json::string(&choice)),
+        (PromptAnswer::Deny { reason }, _) => AnswerRecord::Denied(reason),
+        (PromptAnswer::Grant { lease_seconds }, Question::Permission(asked)) => {
+            let asked = asked.clone();
+            AnswerRecord::Value(grant(job, ctx, number, asked, lease_seconds))
+        }
+        (PromptAnswer::Grant { .. }, Question::Input { .. } | Question::Choice { .. }) => return,
+    };
+    close_answered(job, ctx, number, answer, by, Some(session));
+    keep(job, ctx);
+    unblock(job, ctx);
+    plan(job, ctx);
+}
+
+fn close_answered(
+    job: &mut Job,
+    ctx: &mut Context,
+    number: u32,
+    answer: AnswerRecord,
+    by: &str,
+    but: Option<SessionId>,
+) {
+    // Only an agent that is started again may ask for it once more.
+    let kept = can_restart(job, ctx).then(|| answer.clone());
+    let closing = Closing::Answered { by: by.to_string(), answer: kept };
+    if let Some(call) = close(job, ctx, number, closing, but) {
+        let answer = answered(&answer, by, ctx.now.utc);
+        job.run.answer(ctx, (job.id, call), answer, true);
+    }
+}
+
+/// Takes a question from those that are open, and tells everybody but one
+/// session; gives the call that waits for the answer.
+fn close(job: &mut Job, ctx: &mut Context, number: u32, closing: Closing, but: Option<SessionId>) -> Option<CallId> {
+    let most = ctx.config.limits.prompt.open_prompts_per_job;
+    let prompts = job.prompts.as_deref_mut()?;
+    let at = prompts.kept.open.iter().position(|open| open.number == number)?;
+    let OpenPrompt { event, question, .. } = prompts.kept.open.remove(at);
+    let call = prompts.waiting.remove(&number);
+    let body = closed_body(PromptId { job: job.id, number }, &closing);
+    if call.is_none() {
+        prompts.earlier.insert(number);
+    }
+    let closed = ClosedPrompt { number, event, question: question.fingerprint(), closing, at: ctx.now.utc };
+    prompts.kept.closed.push(closed);
+    if prompts.kept.closed.len() > most {
+        let gone = prompts.kept.closed.remove(0);
+        prompts.earlier.remove(&gone.number);
+    }
+    append_for(job, ctx, JobEvent::Emitted { kind: EventKind::PromptClosed, body }, false, but);
+    call
+}
+
+/// Nobody has answered in time, or the host has not checked in time.
+fn close_overdue(job: &mut Job, ctx: &mut Context) {
+    let Some(prompts) = job.prompts.as_deref_mut() else {
+        return;
+    };
+    let mut overdue = Vec::new();
+    for checking in prompts.checking.iter_mut().filter(|checking| checking.until <= ctx.now.mono) {
+        overdue.extend(checking.asked.take().map(|(call, _)| call));
+    }
+    let over = |open: &&OpenPrompt| open.expires_at <= ctx.now.utc;
+    let over: Vec<(u32, Option<Json>)> =
+        prompts.kept.open.iter().filter(over).map(|open| (open.number, open.question.default_value())).collect();
+    for call in overdue {
+        let why = "the question was not checked in time: ask again";
+        reply(ctx, job.id, call, Violation::new(ErrorCode::Unavailable, why).into());
+    }
+    note_checked(job);
+    let any = !over.is_empty();
+    for (number, default) in over {
+        match default {
+            Some(default) => close_answered(job, ctx, number, AnswerRecord::Value(default), DEFAULT, None),
+            None => {
+                if let Some(call) = close(job, ctx, number, Closing::Expired, None) {
+                    let why = "nobody has answered in time";
+                    reply(ctx, job.id, call, Violation::new(ErrorCode::Timeout, why).into());
+                }
+            }
+        }
+    }
+    if any {
+        keep(job, ctx);
+        unblock(job, ctx);
+    }
+    plan(job, ctx);
+}
+
+/// It is told to stop, or over: nobody waits for an answer any more. With
+/// `stays`, its agent is there to be told.
+pub(super) fn withdraw(job: &mut Job, ctx: &mut Context) {
+    let Some(prompts) = job.prompts.as_deref_mut() else {
+        return;
+    };
+    let checked = prompts.checking.iter_mut().filter_map(|checking| checking.asked.take());
+    let mut calls: Vec<CallId> = checked.map(|(call, _)| call).collect();
+    let open: Vec<u32> = prompts.kept.open.iter().map(|open| open.number).collect();
+    for number in &open {
+        calls.extend(close(job, ctx, *number, Closing::Withdrawn, None));
+    }
+    for call in calls {
+        reply(ctx, job.id, call, AgentReply::Stopped);
+    }
+    if !open.is_empty() {
+        keep(job, ctx);
+    }
+    job.run.waits.remove(&Wait::Check);
+    job.run.waits.remove(&Wait::Prompt);
+    ctx.timers.clear(Timer::Prompt(job.id));
+}
+
+/// Its agent is gone: nobody is answered.
+pub(super) fn drop_calls(job: &mut Job) {
+    if let Some(prompts) = job.prompts.as_deref_mut() {
+        prompts.waiting.clear();
+        prompts.checking.iter_mut().for_each(|checking| checking.asked = None);
+    }
+    job.run.waits.remove(&Wait::Check);
+    job.run.waits.remove(&Wait::Prompt);
+}
+
+/// Grants a permission, for as long as both sides say; gives what is answered.
+fn grant(job: &mut Job, ctx: &mut Context, number: u32, asked: PermissionRequest, seconds: Option<u32>) -> Json {
+    let most = ctx.config.limits.prompt.open_prompts_per_job;
+    let seconds = asked.lease_seconds.into_iter().chain(seconds).min();
+    let until = seconds.map(|seconds| ctx.now.utc.plus(Duration::from_secs(u64::from(seconds))));
+    let mut body = Object::new();
+    body.display("prompt_id", PromptId { job: job.id, number });
+    body.str("lease_id", &alloc::format!("lease_{}_{number}", job.id.ulid()));
+    body.str("permission", &asked.permission).str("resource", &asked.resource).str("operation", &asked.operation);
+    if let Some(until) = until {
+        body.display("expires_at", until);
+    }
+    let body = body.json();
+    let grants = &mut job.prompts.get_or_insert_default().kept.grants;
+    grants.retain(|grant| grant.until.is_none_or(|until| until > ctx.now.utc));
+    // The oldest goes: what it allowed can be asked for again.
+    if grants.len() >= most {
+        grants.remove(0);
+    }
+    let PermissionRequest { operation, resource, .. } = asked;
+    grants.push(GrantRecord { number, operation, resource, until });
+    job.append(ctx, JobEvent::Emitted { kind: EventKind::LeaseGranted, body: body.clone() }, false);
+    body
+}
+
+/// The pattern by which people have allowed an operation, if it is still so.
+pub(super) fn granted(job: &Job, now: UtcMs, operation: &Namespace, target: &Target) -> Option<String> {
+    let grants = &kept(job)?.grants;
+    let mut held = grants.iter().filter(|grant| grant.until.is_none_or(|until| until > now));
+    held.find_map(|grant| {
+        let GrantRecord { operation: of, resource, .. } = grant;
+        let lease = crate::model::prompt::granted(of, resource).ok()?;
+        lease.permits(operation, target).map(|pattern| pattern.as_str().to_string())
+    })
+}
+
+/// The host has looked at a question.
+pub(in crate::runtime) fn on_question_checked(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    op: OpId,
+    fault: Option<&InputFault>,
+) {
+    if let Some(id) = jobs.checking.remove(&op) {
+        jobs.table.change(id, |job| {
+            if !job.is_terminal() {
+                on_checked(job, ctx, op, fault);
+            }
+        });
+    }
+}
+
+/// A question of a job has waited for as long as it may.
+pub(in crate::runtime) fn on_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    jobs.table.change(id, |job| {
+        if !job.is_terminal() {
+            close_overdue(job, ctx);
+        }
+    });
+}
+
+/// A question of a job is answered by somebody in a session, as it was checked.
+pub(in crate::runtime) fn answer(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    prompt: PromptId,
+    answer: PromptAnswer,
+    who: (&str, SessionId),
+) {
+    jobs.table.change(prompt.job, |job| take_answer(job, ctx, prompt.number, answer, who));
+}
+
+/// What a job asked in an earlier run.
+pub(in crate::runtime) fn restore(table: &mut Table, id: JobId, kept: KeptPrompts) {
+    table.change(id, |job| job.prompts = Some(Box::new(Prompts::restored(kept))));
+}
+
+/// That there is no such question.
+pub(in crate::runtime) fn unknown() -> Violation {
+    Violation::new(ErrorCode::JobNotFound, "no such question is known here")
+}
+
+/// An answer, as an agent gets it.
+fn answered(answer: &AnswerRecord, by: &str, at: UtcMs) -> AgentReply {
+    match answer {
+        AnswerRecord::Value(value) => AgentReply::Answered { value: value.clone(), by: by.to_string(), at },
+        AnswerRecord::Denied(reason) => {
+            let why = reason.as_deref().map(|why| alloc::format!(": {why}")).unwrap_or_default();
+            let denied = alloc::format!("{by} denied the permission{why}");
+            AgentReply::Refused(JobError::new(ErrorCode::PermissionDenied, denied))
+        }
+    }
+}
+
+/// What everybody is told who has not answered.
+fn closed_body(id: PromptId, closing: &Closing) -> Json {
+    let (code, reason, message, by) = match closing {
+        Closing::Answered { by, .. } => {
+            (ErrorCode::Cancelled, "answered", alloc::format!("it was answered by {by}"), Some(by.as_str()))
+        }
+        Closing::Expired => (ErrorCode::Timeout, "expired", "nobody has answered in time".to_string(), None),
+        Closing::Withdrawn => {
+            (ErrorCode::Cancelled, "withdrawn", "the job does not wait for an answer any more".to_string(), None)
+        }
+    };
+    let mut body = Object::new();
+    body.display("prompt_id", id).str("code", code.in_open()).str("reason", reason).str("message", &message);
+    body.opt_str("responded_by", by);
+    body.json()
+}

@@ -1,0 +1,93 @@
+//! Answers to questions, which both families spell the same: hello peers use them
+//! with `x-vendor.arcp.open_surfaces`.
+
+use alloc::string::String;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::present;
+use crate::error::Violation;
+use crate::id::{PromptId, WireId};
+use crate::json::{Json, Object, Text};
+use crate::model::prompt::PromptAnswer;
+use crate::model::request::Answering;
+use crate::wire::envelope::{Header, payload};
+
+const VALUE: &str = "human.input.response";
+const CHOICE: &str = "human.choice.response";
+const GRANT: &str = "permission.grant";
+const DENY: &str = "permission.deny";
+
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow, default)]
+    prompt_id: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    value: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    choice_id: Option<Text<'a>>,
+    #[serde(default)]
+    lease_seconds: Option<u32>,
+    #[serde(borrow, default)]
+    reason: Option<Text<'a>>,
+}
+
+/// Reads an answer; `None` if the message is none. Who gives it is known by the
+/// session, and when by the clock of the runtime.
+pub(super) fn read_answer(header: &Header<'_>) -> Result<Option<Answering>, Violation> {
+    let kind = header.kind.as_ref();
+    if !matches!(kind, VALUE | CHOICE | GRANT | DENY) {
+        return Ok(None);
+    }
+    let said: Said<'_> = payload(kind, header.payload)?;
+    let missing = |name: &str| Violation::invalid(alloc::format!("`{kind}`: `{name}` is missing"));
+    let answer = match kind {
+        VALUE => PromptAnswer::Value(Json::from_checked(said.value.ok_or_else(|| missing("value"))?)),
+        CHOICE => {
+            let Text(choice) = said.choice_id.ok_or_else(|| missing("choice_id"))?;
+            PromptAnswer::Choice(choice.into())
+        }
+        GRANT => PromptAnswer::Grant { lease_seconds: said.lease_seconds },
+        _ => PromptAnswer::Deny { reason: said.reason.map(|Text(why)| why.chars().take(1024).collect()) },
+    };
+    let named = said.prompt_id.and_then(|Text(id)| WireId::new(&id));
+    let prompt = named.or_else(|| header.correlation.clone()).ok_or_else(|| {
+        let why = "what it answers is missing: `correlation_id` names the message, or `prompt_id` the question";
+        Violation::invalid(alloc::format!("`{kind}`: {why}"))
+    })?;
+    Ok(Some(Answering { prompt, answer }))
+}
+
+/// Type and payload of an answer.
+pub(in crate::wire) fn write_answer(answering: &Answering) -> (&'static str, String) {
+    let Answering { prompt, answer } = answering;
+    let mut payload = Object::new();
+    payload.opt_str("prompt_id", correlates(answering).is_none().then_some(prompt.as_str()));
+    let kind = match answer {
+        PromptAnswer::Value(value) => {
+            payload.raw("value", value.as_str());
+            VALUE
+        }
+        PromptAnswer::Choice(choice) => {
+            payload.str("choice_id", choice);
+            CHOICE
+        }
+        PromptAnswer::Grant { lease_seconds } => {
+            if let Some(seconds) = lease_seconds {
+                payload.u64("lease_seconds", u64::from(*seconds));
+            }
+            GRANT
+        }
+        PromptAnswer::Deny { reason } => {
+            payload.opt_str("reason", reason.as_deref());
+            DENY
+        }
+    };
+    (kind, payload.done())
+}
+
+/// The message that an answer names, if it names one and not the question.
+pub(in crate::wire) fn correlates(answering: &Answering) -> Option<&WireId> {
+    Some(&answering.prompt).filter(|prompt| prompt.as_str().parse::<PromptId>().is_err())
+}
