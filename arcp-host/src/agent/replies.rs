@@ -13,42 +13,31 @@ pub(super) fn authorize(operation: &Namespace, target: &str, price: Vec<String>)
 
 /// The number of the event that a call became.
 pub(super) fn event_of(reply: AgentReply) -> Result<u64, CallError> {
-    match reply {
-        AgentReply::Taken { event } => Ok(event.unwrap_or(0)),
-        other => Err(not_done(other)),
-    }
+    if let AgentReply::Taken { event } = reply { Ok(event.unwrap_or(0)) } else { Err(not_done(reply)) }
 }
 
 /// The pattern that allows something, and under what its price is reserved.
 pub(super) fn allowed(reply: AgentReply) -> Result<(String, Option<u64>), CallError> {
-    match reply {
-        AgentReply::Allowed { pattern, reservation } => Ok((pattern, reservation)),
-        other => Err(not_done(other)),
+    if let AgentReply::Allowed { pattern, reservation } = reply {
+        Ok((pattern, reservation))
+    } else {
+        Err(not_done(reply))
     }
 }
 
 pub(super) fn remaining_of(reply: AgentReply) -> Result<Remaining, Stopped> {
-    match reply {
-        AgentReply::Remaining(remaining) => Ok(remaining),
-        // It is never refused for what it says.
-        _ => Err(Stopped),
-    }
+    // It is never refused for what it says.
+    if let AgentReply::Remaining(remaining) = reply { Ok(remaining) } else { Err(Stopped) }
 }
 
 /// The child that was made.
 pub(super) fn child_of(reply: AgentReply) -> Result<JobId, CallError> {
-    match reply {
-        AgentReply::Delegated { job } => Ok(job),
-        other => Err(not_done(other)),
-    }
+    if let AgentReply::Delegated { job } = reply { Ok(job) } else { Err(not_done(reply)) }
 }
 
 /// How a child ended.
 pub(super) fn end_of(reply: AgentReply) -> Result<ChildEnd, CallError> {
-    match reply {
-        AgentReply::ChildEnded(end) => Ok(end),
-        other => Err(not_done(other)),
-    }
+    if let AgentReply::ChildEnded(end) = reply { Ok(end) } else { Err(not_done(reply)) }
 }
 
 /// Why there is no such answer. Each has its call's id, so what is no refusal is

@@ -440,7 +440,7 @@ pub struct JobBounds {
     pub constraints: Constraints,
     /// The job that had it done, if one had: with that it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<ParentRecord>,
+    pub parent: Option<Box<ParentRecord>>,
 }
 
 /// An event of a job as it is kept.

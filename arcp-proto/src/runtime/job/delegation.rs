@@ -263,7 +263,7 @@ fn check_child(
         return Err(Violation::new(ErrorCode::AgentNotAvailable, why));
     }
     let parent = ParentRecord { job: id, delegate_id: name.clone(), fingerprint };
-    let new = NewJob { agent, checks_input, grant, key: None, parent: Some(parent.clone()) };
+    let new = NewJob { agent, checks_input, grant, key: None, parent: Some(Box::new(parent.clone())) };
     Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, session })))
 }
 

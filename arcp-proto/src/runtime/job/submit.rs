@@ -1,5 +1,7 @@
 //! Submitting jobs: what is checked and what is claimed (1.1 §7.1, §7.2).
 
+use alloc::boxed::Box;
+
 use super::idempotency;
 use super::lease::{self, Grant};
 use super::{Job, JobSpec, Jobs, waiting_bytes};
@@ -47,7 +49,7 @@ pub(in crate::runtime) struct NewJob {
     pub(super) grant: Grant,
     pub(super) key: Option<KeyRecord>,
     /// The job that has it done, if one has.
-    pub(super) parent: Option<ParentRecord>,
+    pub(super) parent: Option<Box<ParentRecord>>,
 }
 
 impl NewJob {
