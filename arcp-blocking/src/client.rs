@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arcp_host::client::{Answer, ClientLoop, Command, Follower, Target, Transport};
+use arcp_host::client::{Answer, ClientLoop, Command, DialError, Follower, Security, Target, Transport};
 pub use arcp_host::client::{ClientError, Welcome};
 use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
@@ -15,7 +15,7 @@ use arcp_proto::model::reply::JobPage;
 use arcp_proto::model::request::{Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::wire::Family;
 
-use crate::dial::{Closer, Wire, dial};
+use crate::dial::{Closer, Dialer, Wire};
 use crate::job::{Held, Job, Unread};
 use crate::open::OpenClient;
 
@@ -66,10 +66,23 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If no connection comes about within `give_up_after`, or the runtime
+    /// If no connection comes about within `give_up_after`, the server is not to
+    /// be trusted, others could read the credential on its way, or the runtime
     /// refuses the session.
     pub fn connect(target: Target, config: ClientConfig) -> Result<Client, ClientError> {
-        let (timeout, frame_bytes, family) = (config.open_timeout, config.limits.frame_bytes, config.family);
+        Client::connect_with(target, &Security::default(), config)
+    }
+
+    /// The same, with this to protect it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); also if the files of the security cannot be
+    /// read.
+    pub fn connect_with(target: Target, security: &Security, config: ClientConfig) -> Result<Client, ClientError> {
+        security.allows(&target, &config.credential)?;
+        let dialer = Dialer::new(target, security, config.open_timeout, config.limits.frame_bytes)?;
+        let family = config.family;
         let (messages, inbox) = sync_channel(QUEUE);
         let (ready, accepted) = channel();
         let (extensions, untaken) = sync_channel(UNTAKEN);
@@ -77,15 +90,7 @@ impl Client {
         // Whoever takes none gets no more.
         let extensions = move |message| drop(extensions.try_send(message));
         let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions)?;
-        let link = Link {
-            target,
-            timeout,
-            frame_bytes,
-            own: messages.clone(),
-            generation: 0,
-            wire: None,
-            unread: unread.clone(),
-        };
+        let link = Link { dialer, own: messages.clone(), generation: 0, wire: None, unread: unread.clone() };
         let (alive, gone) = channel();
         let drive = move || {
             Driver { calls, link }.run(&inbox);
@@ -219,9 +224,7 @@ struct Driver {
 
 /// The transport, and how it comes about.
 struct Link {
-    target: Target,
-    timeout: Duration,
-    frame_bytes: usize,
+    dialer: Dialer,
     own: SyncSender<Message>,
     /// Counts transports, so that news of an old one is known as old.
     generation: u64,
@@ -281,13 +284,13 @@ impl Driver {
                 let read = move || read(reader, generation, &own, &unread);
                 if std::thread::Builder::new().name("arcp-read".to_string()).spawn(read).is_err() {
                     closer.close();
-                    return calls.connect_failed("no thread could be started".to_string(), link);
+                    return calls.connect_failed(DialError::Failed("no thread could be started".to_string()), link);
                 }
                 link.wire = Some((writer, closer));
                 calls.connected(framing, link);
             }
             Err(_) if generation != link.generation => {}
-            Err(error) => calls.connect_failed(format!("{}: {error}", link.target), link),
+            Err(error) => calls.connect_failed(DialError::new(&link.dialer.target, &error), link),
         }
     }
 }
@@ -296,10 +299,9 @@ impl Transport for Link {
     /// On a thread of its own.
     fn dial(&mut self) {
         self.generation += 1;
-        let (generation, target, own) = (self.generation, self.target.clone(), self.own.clone());
-        let (timeout, frame_bytes) = (self.timeout, self.frame_bytes);
+        let (generation, dialer, own) = (self.generation, self.dialer.clone(), self.own.clone());
         let dial = move || {
-            let wire = dial(&target, timeout, frame_bytes);
+            let wire = dialer.dial();
             let _ = own.send(Message::Dialed(generation, Box::new(wire)));
         };
         if let Err(error) = std::thread::Builder::new().name("arcp-dial".to_string()).spawn(dial) {

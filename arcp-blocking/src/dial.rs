@@ -2,14 +2,25 @@
 
 #[cfg(feature = "stdio")]
 mod program;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "websocket")]
 mod websocket;
 
 use std::io::{self, Read, Write};
+#[cfg(feature = "websocket")]
+use std::net::TcpStream;
 use std::time::Duration;
+#[cfg(feature = "websocket")]
+use std::time::Instant;
 
-use arcp_host::client::Target;
+use arcp_host::client::{Security, Target};
 use arcp_host::framing::Framing;
+
+#[cfg(feature = "tls")]
+use self::tls::Tls;
+#[cfg(feature = "websocket")]
+use self::websocket::Channel;
 
 /// An open transport.
 pub(crate) struct Wire {
@@ -28,39 +39,94 @@ impl Closer {
     }
 }
 
-/// Opens the transport.
-#[cfg_attr(not(feature = "websocket"), allow(unused_variables, reason = "only a network is waited for"))]
-pub(crate) fn dial(target: &Target, timeout: Duration, frame_bytes: usize) -> io::Result<Wire> {
-    match target {
-        #[cfg(feature = "websocket")]
-        Target::WebSocket { host, port, path } => websocket::dial(host, *port, path, timeout, frame_bytes),
-        #[cfg(not(feature = "websocket"))]
-        Target::WebSocket { .. } => Err(unsupported("websocket")),
-        #[cfg(feature = "stdio")]
-        Target::Program(command) => program::start(command, frame_bytes),
-        #[cfg(not(feature = "stdio"))]
-        Target::Program(_) => Err(unsupported("stdio")),
+/// Opens transports to one target.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    pub(crate) target: Target,
+    /// For each attempt.
+    #[cfg_attr(not(feature = "websocket"), allow(dead_code, reason = "only a network is waited for"))]
+    timeout: Duration,
+    frame_bytes: usize,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+}
+
+impl Dialer {
+    /// # Errors
+    ///
+    /// If the target has TLS, and the files of the security cannot be used.
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables, reason = "only TLS is told whom to trust"))]
+    pub(crate) fn new(
+        target: Target,
+        security: &Security,
+        timeout: Duration,
+        frame_bytes: usize,
+    ) -> io::Result<Dialer> {
+        Ok(Dialer {
+            #[cfg(feature = "tls")]
+            tls: Tls::to(&target, security)?,
+            target,
+            timeout,
+            frame_bytes,
+        })
+    }
+
+    /// Opens a transport.
+    pub(crate) fn dial(&self) -> io::Result<Wire> {
+        match &self.target {
+            #[cfg(feature = "websocket")]
+            Target::WebSocket { host, port, path, .. } => {
+                let until = Instant::now() + self.timeout;
+                let socket = websocket::connect(host, *port, until)?;
+                websocket::upgrade(self.channel(socket, until)?, host, *port, path, self.frame_bytes)
+            }
+            #[cfg(not(feature = "websocket"))]
+            Target::WebSocket { .. } => Err(unsupported("websocket")),
+            #[cfg(feature = "stdio")]
+            Target::Program(command) => program::start(command, self.frame_bytes),
+            #[cfg(not(feature = "stdio"))]
+            Target::Program(_) => Err(unsupported("stdio")),
+        }
+    }
+
+    /// What stands between a WebSocket and its socket.
+    #[cfg(feature = "websocket")]
+    fn channel(&self, socket: TcpStream, until: Instant) -> io::Result<Channel> {
+        match &self.target {
+            #[cfg(feature = "tls")]
+            Target::WebSocket { tls: true, .. } => tls::open(self.tls.as_ref(), socket, until),
+            #[cfg(not(feature = "tls"))]
+            Target::WebSocket { tls: true, .. } => Err(unsupported("tls")),
+            Target::WebSocket { .. } | Target::Program(_) => Channel::clear(socket, until),
+        }
     }
 }
 
-#[cfg(not(all(feature = "websocket", feature = "stdio")))]
+#[cfg(not(all(feature = "tls", feature = "stdio")))]
 fn unsupported(feature: &str) -> io::Error {
     let message = format!("this program was built without the feature `{feature}` of arcp-blocking");
     io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
-#[cfg(all(test, not(all(feature = "websocket", feature = "stdio"))))]
+#[cfg(all(test, not(all(feature = "tls", feature = "stdio"))))]
 mod tests {
     use super::*;
 
     #[test]
     fn a_transport_that_was_not_built_in_is_refused_with_the_name_of_its_feature() {
-        let other =
-            if cfg!(feature = "websocket") { ("exec:true", "stdio") } else { ("ws://127.0.0.1:1/", "websocket") };
-        let (text, feature) = other;
-        let target: Target = text.parse().expect("it is still a target");
-        let error = dial(&target, Duration::from_secs(1), 1024).expect_err("it cannot be opened");
-        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
-        assert!(error.to_string().contains(&format!("`{feature}`")), "{error}");
+        for (url, feature, built) in [
+            ("exec:true", "stdio", cfg!(feature = "stdio")),
+            ("ws://127.0.0.1:1/", "websocket", cfg!(feature = "websocket")),
+            ("wss://127.0.0.1:1/", "tls", cfg!(feature = "tls") || !cfg!(feature = "websocket")),
+        ] {
+            if built {
+                continue;
+            }
+            let target: Target = url.parse().expect("it is still a target");
+            let dialer = Dialer::new(target, &Security::default(), Duration::from_secs(1), 1024);
+            let error = dialer.and_then(|dialer| dialer.dial()).expect_err("it cannot be opened");
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{url}");
+            assert!(error.to_string().contains(&format!("`{feature}`")), "{error}");
+        }
     }
 }

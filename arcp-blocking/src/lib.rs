@@ -8,6 +8,7 @@
 //! | feature | what it adds | default |
 //! |---|---|---|
 //! | `websocket` | the server, and clients of `ws://` | yes |
+//! | `tls` | the server, and clients of `wss://`, over TLS 1.2 and 1.3: see `arcp_host::tls` | no |
 //! | `stdio` | a server on stdin and stdout, and clients of programs that they start | yes |
 //!
 //! With either there is a client; without both only what runs under a loop of
@@ -74,7 +75,7 @@ pub mod server;
 pub mod stdio;
 
 #[cfg(any(feature = "websocket", feature = "stdio"))]
-pub use arcp_host::client::{JobEnd, JobUpdate, Target, TargetError};
+pub use arcp_host::client::{JobEnd, JobUpdate, Security, Target, TargetError, Trust};
 pub use arcp_host::driver::{Host, HostError};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use client::{Client, ClientError};

@@ -43,6 +43,7 @@ pub struct Server {
     registry: Arc<Registry>,
     listener: Option<TcpListener>,
     address: SocketAddr,
+    scheme: &'static str,
     serving: ServerLoop<Registered>,
 }
 
@@ -51,7 +52,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the port cannot be had, or the configuration cannot work.
+    /// If the port cannot be had, the configuration cannot work, or others could
+    /// read what is sent to it: [`HostError::Cleartext`].
     pub fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         Server::on(Port::bind(config.listen)?, config, host)
     }
@@ -60,14 +62,17 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the configuration cannot work, or the store cannot be read.
+    /// If the configuration cannot work, others could read what is sent to the
+    /// port, or the store cannot be read.
     pub fn on(Port(mut listener): Port, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
+        config.allows(listener.local_addr()?)?;
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         // It fails only when the poll is gone, and with it the server.
         let wake = move || drop(waker.wake());
         Ok(Server {
+            scheme: config.scheme(),
             address: listener.local_addr()?,
             listener: Some(listener),
             registry: Arc::new(poll.registry().try_clone()?),
@@ -83,7 +88,7 @@ impl Server {
 
     /// Where its clients connect to.
     pub fn url(&self) -> String {
-        format!("ws://{}{}", self.address, self.serving.path())
+        format!("{}://{}{}", self.scheme, self.address, self.serving.path())
     }
 
     /// What tells it what to do, from another thread.

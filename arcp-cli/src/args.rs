@@ -19,7 +19,7 @@ use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
-use crate::{agents, completions, doctor, lease, logs, man, result, retry, sandbox, show, stop, top, wait};
+use crate::{agents, completions, doctor, lease, logs, man, result, retry, sandbox, show, stop, tls, top, wait};
 
 /// Serve agents, submit jobs, watch them.
 ///
@@ -92,6 +92,9 @@ pub enum Command {
     /// Enter a sandbox and become a program: what a runtime starts agents with.
     #[command(hide = true)]
     Exec(sandbox::Exec),
+    /// Make a certificate for TLS.
+    #[command(subcommand)]
+    Tls(tls::Tls),
     /// Print completions for a shell.
     Completions(completions::Completions),
     /// Print the manual.
@@ -191,6 +194,17 @@ pub struct Serve {
     /// one principal may hold; 100: whoever comes first takes everything.
     #[arg(long, default_value_t = 25, value_name = "PERCENT", value_parser = values::percent)]
     pub principal_share: u32,
+    /// Speak TLS, and show this certificate with those of its issuers, in PEM; it
+    /// is read again at SIGHUP. `arcp tls self-signed` makes one to try.
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "stdio")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of that certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Listen to other machines without TLS: whoever is on the way can take
+    /// tokens.
+    #[arg(long)]
+    pub insecure: bool,
     /// Let everybody in who reaches the port, without a credential.
     #[arg(long)]
     pub anonymous: bool,
@@ -270,14 +284,22 @@ pub struct Serve {
 /// Which runtime, and as whom.
 #[derive(Debug, clap::Args)]
 pub struct Where {
-    /// The runtime: ws://HOST:PORT/PATH, HOST:PORT, or exec:COMMAND [default: the
-    /// one that `arcp serve` started here last and that is still there].
+    /// The runtime: ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, or
+    /// exec:COMMAND [default: the one that `arcp serve` started here last and that is still there].
     #[arg(long, env = "ARCP_URL", value_parser = values::runtime)]
     pub url: Option<Target>,
     /// The bearer token [default: the one that runtime made, if it is on this
     /// machine].
     #[arg(long, env = "ARCP_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// Trust these authorities or certificates with TLS, a PEM file [default: the
+    /// authorities that this machine knows].
+    #[arg(long, value_name = "FILE", env = "ARCP_CA")]
+    pub ca: Option<PathBuf>,
+    /// Send the token to other machines without TLS: whoever is on the way can
+    /// take it.
+    #[arg(long)]
+    pub insecure: bool,
     /// The wire family to speak.
     #[arg(long, default_value_t, env = "ARCP_FAMILY", value_parser = values::family())]
     pub family: Family,

@@ -3,7 +3,7 @@
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
-use arcp_blocking::{Client, ClientError, Target};
+use arcp_blocking::{Client, ClientError, Security, Target, Trust};
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::model::request::{Credential, ResumeClaim};
@@ -26,6 +26,7 @@ pub struct Chosen {
     /// Where it is.
     pub target: Target,
     token: Option<String>,
+    security: Security,
     family: Family,
     give_up_after: Duration,
 }
@@ -59,14 +60,24 @@ impl Chosen {
                 (target_of(&found).ok_or_else(none)?, Some(found))
             }
         };
+        let own = place.ca.is_none().then(|| known.as_ref().map(trust_of)).flatten();
+        let trust = own.or_else(|| place.ca.clone().map(Trust::Authorities)).unwrap_or_default();
         let token = place.token.clone().or_else(|| known.and_then(|runtime| runtime.token));
-        Ok(Chosen { target, token, family: place.family, give_up_after: place.give_up_after })
+        let security = Security { trust, insecure: place.insecure };
+        Ok(Chosen { target, token, security, family: place.family, give_up_after: place.give_up_after })
     }
 
     /// This one, if its token is known.
     pub fn of_runtime(runtime: &Runtime) -> Option<Chosen> {
         let token = Some(runtime.token.clone()?);
-        Some(Chosen { target: target_of(runtime)?, token, family: Family::default(), give_up_after: STARTING })
+        let security = Security { trust: trust_of(runtime), insecure: true };
+        Some(Chosen {
+            target: target_of(runtime)?,
+            token,
+            security,
+            family: Family::default(),
+            give_up_after: STARTING,
+        })
     }
 
     /// Whether a job that is submitted there can be watched by a later command.
@@ -129,7 +140,7 @@ impl Chosen {
         config.resume = resume;
         config.features = features(config.features);
         config.give_up_after = Some(patience);
-        Client::connect(self.target.clone(), config).map_err(|error| self.failure(error))
+        Client::connect_with(self.target.clone(), &self.security, config).map_err(|error| self.failure(error))
     }
 
     /// A runtime that was never there is not waited for as long as one that was
@@ -146,7 +157,17 @@ impl Chosen {
                 format!("no runtime answers at {url}: {why}; start one with `arcp serve`, or give another --url");
             return Failure::new(Exit::Lost, message);
         }
+        let mend = match &error {
+            ClientError::Cleartext(_) => "; --insecure sends it all the same",
+            ClientError::Untrusted(_) => "; --ca FILE trusts the authority, or the certificate, in that file",
+            ClientError::Config(_)
+            | ClientError::Io(_)
+            | ClientError::Refused(_)
+            | ClientError::Ended(_)
+            | ClientError::Misuse(_) => "",
+        };
         let mut failure = Failure::from(error);
+        failure.message.push_str(mend);
         if failure.exit == Exit::Unauthenticated {
             failure.message.push_str(match self.token {
                 None => ": give --token, or set ARCP_TOKEN",
@@ -164,7 +185,7 @@ fn newest() -> Option<Runtime> {
 /// One that listens everywhere is reached here.
 fn target_of(runtime: &Runtime) -> Option<Target> {
     let target: Target = runtime.url.parse().ok()?;
-    let Target::WebSocket { host, port, path } = target else {
+    let Target::WebSocket { host, port, path, tls } = target else {
         return Some(target);
     };
     let host = match host.as_str() {
@@ -172,7 +193,12 @@ fn target_of(runtime: &Runtime) -> Option<Target> {
         "::" => "::1".to_string(),
         _ => host,
     };
-    Some(Target::WebSocket { host, port, path })
+    Some(Target::WebSocket { host, port, path, tls })
+}
+
+/// One of this user's own is known by the file of its certificate.
+fn trust_of(runtime: &Runtime) -> Trust {
+    runtime.certificate.clone().map_or(Trust::System, Trust::Certificate)
 }
 
 fn is_there(target: &Target) -> bool {

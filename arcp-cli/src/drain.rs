@@ -1,13 +1,17 @@
 //! How `arcp serve` ends: signals, the time that jobs have, and what was cut.
 
+use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_blocking::{ServerHandle, Stopped};
 use arcp_host::server_log::log;
+use arcp_host::tls::Certificates;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::{Exit, Failure};
+use crate::tls;
 
 /// How long jobs may go on once the program was told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +20,36 @@ pub struct Drain(
     pub Option<Duration>,
 );
 
+/// The terminal that the program was started on, if there was one.
+struct Terminal(bool);
+
+impl Terminal {
+    fn now() -> Terminal {
+        Terminal(Terminal::is_there())
+    }
+
+    /// A SIGHUP says so, or is an operator's.
+    fn is_gone(&self) -> bool {
+        self.0 && !Terminal::is_there()
+    }
+
+    fn is_there() -> bool {
+        File::open("/dev/tty").is_ok()
+    }
+}
+
 /// The first signal drains, a second SIGTERM or SIGINT closes at once. SIGHUP,
 /// the end of a terminal, drains too, unless whoever started us had it ignored,
-/// as `nohup` does.
-pub fn on_signals(server: ServerHandle, Drain(time): Drain) -> Result<(), Failure> {
+/// as `nohup` does; with certificates it has them read again, as long as the
+/// terminal is there or there never was one.
+pub fn on_signals(
+    server: ServerHandle,
+    Drain(time): Drain,
+    certificates: Option<Arc<Certificates>>,
+) -> Result<(), Failure> {
     let mut heard = vec![SIGINT, SIGTERM];
-    if !is_ignored(SIGHUP) {
+    // What reads files again is asked on purpose.
+    if certificates.is_some() || !is_ignored(SIGHUP) {
         heard.push(SIGHUP);
     }
     let mut signals = Signals::new(heard)?;
@@ -30,9 +58,14 @@ pub fn on_signals(server: ServerHandle, Drain(time): Drain) -> Result<(), Failur
         Some(time) => format!("{} to end", humantime::format_duration(time)),
         None => "as long as they take".to_string(),
     };
+    let terminal = Terminal::now();
     let listen = move || {
         let mut draining = false;
         for signal in signals.forever() {
+            if let Some(certificates) = certificates.as_ref().filter(|_| signal == SIGHUP && !terminal.is_gone()) {
+                tls::read_again(certificates);
+                continue;
+            }
             let name = match signal {
                 SIGHUP => "SIGHUP, the terminal is gone",
                 SIGINT => "SIGINT",

@@ -93,7 +93,8 @@ impl From<ClientError> for Failure {
         let exit = match &error {
             ClientError::Refused(refusal) => of_refusal(refusal),
             ClientError::Ended(end) => of_end(end),
-            ClientError::Config(_) | ClientError::Misuse(_) => Exit::Usage,
+            ClientError::Config(_) | ClientError::Misuse(_) | ClientError::Cleartext(_) => Exit::Usage,
+            ClientError::Untrusted(_) => Exit::Lost,
             ClientError::Io(_) => Exit::Failed,
         };
         Failure::new(exit, error.to_string())

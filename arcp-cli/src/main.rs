@@ -34,6 +34,7 @@ mod stop;
 mod store;
 mod submit;
 mod times;
+mod tls;
 mod top;
 mod values;
 mod wait;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         args::Command::Replay(args) => replay::run(&args),
         args::Command::Demo => demo::run(),
         args::Command::Exec(args) => sandbox::exec(&args),
+        args::Command::Tls(args) => tls::run(&args),
         args::Command::Completions(args) => completions::run(&args),
         args::Command::Man(args) => man::run(&args),
     };

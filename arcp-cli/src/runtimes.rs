@@ -50,6 +50,9 @@ pub struct Runtime {
     /// Its store, unless that is in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
+    /// The file of its certificate, if it has TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
 }
 
 /// The entry of a runtime of this process.
@@ -63,7 +66,7 @@ pub struct Entry {
 impl Runtime {
     /// One that is started now.
     pub fn new(url: &str, token: Option<String>, store: Option<PathBuf>) -> Runtime {
-        Runtime { url: url.to_string(), since: now(), pid: std::process::id(), token, store }
+        Runtime { url: url.to_string(), since: now(), pid: std::process::id(), token, store, certificate: None }
     }
 
     /// Those that are there, the newest first.
@@ -124,7 +127,7 @@ impl Runtime {
     }
 
     fn file_name(&self) -> String {
-        let address = self.url.trim_start_matches("ws://").split('/').next().unwrap_or_default();
+        let address = self.url.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
         let tame = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         format!("{}.json", address.chars().map(tame).collect::<String>())
     }
@@ -175,9 +178,12 @@ fn forget_killed(folder: &Path) -> io::Result<()> {
 pub fn is_same(one: &Target, other: &Target) -> bool {
     match (one, other) {
         (
-            Target::WebSocket { host, port, path },
-            Target::WebSocket { host: other, port: their_port, path: their_path },
-        ) => (port, path) == (their_port, their_path) && (host == other || is_local(host) && is_local(other)),
+            Target::WebSocket { host, port, path, tls },
+            Target::WebSocket { host: other, port: their_port, path: their_path, tls: their_tls },
+        ) => {
+            (port, path, tls) == (their_port, their_path, their_tls)
+                && (host == other || is_local(host) && is_local(other))
+        }
         (Target::Program(command), Target::Program(other)) => command == other,
         (Target::WebSocket { .. }, Target::Program(_)) | (Target::Program(_), Target::WebSocket { .. }) => false,
     }

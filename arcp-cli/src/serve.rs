@@ -31,6 +31,7 @@ use crate::hosting::Agents;
 use crate::runtimes::{Entry, Runtime};
 use crate::sandbox;
 use crate::state::State;
+use crate::tls;
 
 /// The principal of a runtime's owner.
 const LOCAL: &str = "local";
@@ -68,32 +69,29 @@ fn serve_port(
     mut tokens: BearerTokens,
 ) -> Result<Exit, Failure> {
     // Before the store is looked at: of two on one port, the port is to blame.
+    let server_config = server_config(args)?;
     let port = Bound::bind(args.listen, args.tokio).map_err(|error| port_failure(args, &error))?;
     let made = if tokens.is_empty() { OwnToken::make(args, &mut tokens)? } else { None };
     config.operators.extend(made.as_ref().and_then(|_| Principal::new(LOCAL)));
     raise_descriptor_limit();
-    let server_config = ServerConfig {
-        path: args.path.clone(),
-        allow_hosts: args.allow_hosts.clone(),
-        allow_origins: args.allow_origins.clone(),
-        drain_grace: args.drain.0,
-        ..ServerConfig::new(args.listen)
-    };
     let host = host(config, agents, tokens, args, place)?;
     let ended = place.end_orphans()?;
     let server = port.serve(&server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
         HostError::Config(error) => Failure::usage(error.to_string()),
-        HostError::Store(_) | HostError::Fenced(_) => Failure::new(Exit::Failed, error.to_string()),
+        HostError::Store(_) | HostError::Fenced(_) | HostError::Cleartext(_) => {
+            Failure::new(Exit::Failed, error.to_string())
+        }
     })?;
     let address = server.address()?;
-    let url = format!("ws://{address}{}", args.path);
-    let left = match Left::word(made, address.port(), &url, place.file()) {
+    let url = format!("{}://{address}{}", server_config.scheme(), args.path);
+    let word = Runtime { certificate: tls::certificate_of(args), ..Runtime::new(&url, None, place.file()) };
+    let left = match Left::word(made, address.port(), word) {
         // Nobody needs a token here.
         Err(_) if args.anonymous => None,
         left => left?,
     };
-    drain::on_signals(server.handle(), args.drain)?;
+    drain::on_signals(server.handle(), args.drain, server_config.tls.clone())?;
     log(format_args!("READY {url}"));
     place.tell();
     sandbox::tell(args);
@@ -114,6 +112,24 @@ fn serve_port(
     }
     let stopped = result.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     Ok(drain::ended(&stopped))
+}
+
+/// Where, for whom and with which certificate to listen.
+fn server_config(args: &Serve) -> Result<ServerConfig, Failure> {
+    let config = ServerConfig {
+        path: args.path.clone(),
+        allow_hosts: args.allow_hosts.clone(),
+        allow_origins: args.allow_origins.clone(),
+        drain_grace: args.drain.0,
+        tls: tls::certificates(args)?,
+        insecure: args.insecure,
+        ..ServerConfig::new(args.listen)
+    };
+    config.allows(args.listen).map_err(|error| {
+        let mend = "give --tls-cert FILE --tls-key FILE, or --insecure where nobody can listen in";
+        Failure::usage(format!("--listen {}: {error}: {mend}", args.listen))
+    })?;
+    Ok(config)
 }
 
 fn port_failure(args: &Serve, error: &io::Error) -> Failure {
@@ -356,9 +372,9 @@ impl OwnToken {
     }
 
     /// Leaves it where the commands of this user find it.
-    fn leave(self, port: u16, url: &str, store: Option<PathBuf>) -> Result<Left, Failure> {
+    fn leave(self, port: u16, word: Runtime) -> Result<Left, Failure> {
         let kept = self.state.put_token(port, &self.token).and_then(|file| {
-            let entry = Runtime::new(url, Some(self.token), store).announce(&self.state)?;
+            let entry = Runtime { token: Some(self.token), ..word }.announce(&self.state)?;
             Ok((entry, file))
         });
         let (entry, file) = kept.map_err(|error| {
@@ -382,14 +398,14 @@ struct Left {
 
 impl Left {
     /// Leaves word of the runtime, and the token if one was made.
-    fn word(made: Option<OwnToken>, port: u16, url: &str, store: Option<PathBuf>) -> Result<Option<Left>, Failure> {
+    fn word(made: Option<OwnToken>, port: u16, word: Runtime) -> Result<Option<Left>, Failure> {
         let Some(own) = made else {
             // A convenience: it is served also where word of it cannot be left.
             let state = State::of_user();
-            let entry = state.as_ref().and_then(|state| Runtime::new(url, None, store).announce(state).ok());
+            let entry = state.as_ref().and_then(|state| word.announce(state).ok());
             return Ok(state.zip(entry).map(|(state, entry)| Left { state, entry, port, token_file: None }));
         };
-        own.leave(port, url, store).map(Some)
+        own.leave(port, word).map(Some)
     }
 
     fn tell(&self, anonymous: bool) {

@@ -101,7 +101,9 @@ fn submit(client: &Client, order: &Order) -> Result<Job, Failure> {
         | ClientError::Config(_)
         | ClientError::Io(_)
         | ClientError::Ended(_)
-        | ClientError::Misuse(_) => error.into(),
+        | ClientError::Misuse(_)
+        | ClientError::Cleartext(_)
+        | ClientError::Untrusted(_) => error.into(),
     })
 }
 

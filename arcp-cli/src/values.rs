@@ -113,12 +113,11 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// A runtime to connect to, `ws://` and `/arcp` being understood.
 pub fn runtime(text: &str) -> Result<Target, String> {
-    let expected = "expected ws://HOST:PORT/PATH, HOST:PORT, or exec:COMMAND";
-    if text.starts_with("wss://") {
-        return Err("TLS is not spoken here: connect with ws:// to a TLS proxy on this machine".to_string());
-    }
-    if let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) {
-        return Err(format!("a runtime speaks WebSocket: give ws://{rest}"));
+    let expected = "expected ws://HOST:PORT/PATH, wss:// with TLS, HOST:PORT, or exec:COMMAND";
+    for (scheme, ours) in [("http://", "ws://"), ("https://", "wss://")] {
+        if let Some(rest) = text.strip_prefix(scheme) {
+            return Err(format!("a runtime speaks WebSocket: give {ours}{rest}"));
+        }
     }
     let whole = match text.strip_prefix(':') {
         Some(rest) => format!("ws://127.0.0.1:{rest}"),

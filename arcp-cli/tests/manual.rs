@@ -69,8 +69,14 @@ fn options(text: &str) -> BTreeSet<&str> {
 #[test]
 fn the_pages_name_no_option_that_the_program_does_not_have() {
     let home = Home::new(ARCP);
-    let nested =
-        [["lease", "check"], ["lease", "subset"], ["store", "check"], ["store", "repair"], ["store", "backup"]];
+    let nested = [
+        ["lease", "check"],
+        ["lease", "subset"],
+        ["store", "check"],
+        ["store", "repair"],
+        ["store", "backup"],
+        ["tls", "self-signed"],
+    ];
     let mut helps: String =
         nested.iter().map(|command| stdout(&home.run(&[&command[..], &["--help"]].concat()))).collect();
     commands(&home).iter().for_each(|command| helps.push_str(&stdout(&home.run(&[command, "--help"]))));

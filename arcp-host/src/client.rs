@@ -5,6 +5,7 @@
 //! [`Transport`], hands over what that receives, and waits: in a thread
 //! (`arcp-blocking`), or in a task (`arcp-tokio-adapter`).
 
+mod security;
 mod target;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,9 @@ use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
 use arcp_proto::model::request::{ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::time::{Now, UtcMs};
 
+pub use self::security::{DialError, Security, Trust};
+#[cfg(feature = "websocket")]
+pub(crate) use self::target::is_loopback;
 pub use self::target::{Target, TargetError, bracketed};
 
 use crate::clock::Clock;
@@ -62,6 +66,12 @@ pub enum ClientError {
     /// The command was not allowed.
     #[error("{0}")]
     Misuse(#[from] ApiMisuse),
+    /// A token would be readable on its way: see [`Security::insecure`].
+    #[error("{0} is neither TLS nor this machine, so that others could read the token on its way: use wss://")]
+    Cleartext(Target),
+    /// The server is not whom it should be, or does not speak TLS.
+    #[error("{0}")]
+    Untrusted(String),
 }
 
 /// Something about a followed job.
@@ -295,9 +305,19 @@ impl ClientLoop {
         self.frames(transport);
     }
 
-    /// It could not be opened.
-    pub fn connect_failed(&mut self, why: String, transport: &mut impl Transport) {
-        self.input(ClientInput::ConnectFailed { why }, transport);
+    /// It could not be opened. A client that was never connected does not try a
+    /// server again that is not to be trusted.
+    pub fn connect_failed(&mut self, why: DialError, transport: &mut impl Transport) {
+        match (why, self.ready.take()) {
+            (DialError::Untrusted(why), Some(ready)) => {
+                self.over = true;
+                ready(Err(ClientError::Untrusted(why)));
+            }
+            (DialError::Untrusted(why) | DialError::Failed(why), ready) => {
+                self.ready = ready;
+                self.input(ClientInput::ConnectFailed { why }, transport);
+            }
+        }
     }
 
     /// The transport received bytes.

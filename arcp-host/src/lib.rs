@@ -1,7 +1,8 @@
 //! The machine under an ARCP runtime: the [`driver`] that does what the core
 //! asks for, and the clock, entropy, store, authentication and agents that it
 //! does it with; with the feature `websocket` also the [`server`] around it,
-//! but for its sockets: those are the adapters'.
+//! but for its sockets: those are the adapters'; with the feature `tls` that speaks
+//! TLS too.
 
 #![forbid(unsafe_code)]
 
@@ -29,3 +30,5 @@ pub mod server_log;
 pub mod sqlite;
 pub mod stderr;
 pub mod store;
+#[cfg(feature = "tls")]
+pub mod tls;

@@ -8,6 +8,7 @@
 //! Whatever a peer can see is decided here, so it is the same over each.
 
 mod admission;
+mod channel;
 mod connection;
 mod connections;
 mod partial;
@@ -28,6 +29,7 @@ use arcp_proto::runtime::{Input, Operator, Transport};
 
 pub use self::system::{descriptors_for_connections, keep_alive};
 
+use self::channel::Channel;
 use self::connection::Phase;
 use self::connections::{Connections, LINGER};
 use crate::agent::Inbox;
@@ -35,6 +37,8 @@ use crate::driver::{Driver, Fenced, Host, HostError};
 use crate::framing::Framed;
 use crate::http::UpgradePolicy;
 use crate::server_log::log;
+#[cfg(feature = "tls")]
+use crate::tls::{Certificates, TlsChannel};
 
 /// The number of the first connection. Those below it are free for what else an
 /// adapter waits for.
@@ -44,6 +48,8 @@ pub const FIRST_CONN: u64 = 2;
 const READ_TURN: usize = 256 << 10;
 /// Bytes taken from a socket at once.
 const READ_BYTES: usize = 64 << 10;
+/// Connections whose handshake goes on in one turn: each costs a signature.
+const HANDSHAKES_TURN: usize = 16;
 /// How long not to accept when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Jobs named when a drain begins.
@@ -80,10 +86,17 @@ pub struct ServerConfig {
     /// How long jobs may go on after a drain was asked for; `None`: until they
     /// end.
     pub drain_grace: Option<Duration>,
+    /// What the port shows: TLS, and nothing without. `None`: no TLS.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Arc<Certificates>>,
+    /// Whether other machines may be listened to without TLS: whoever is on the
+    /// way can take tokens then.
+    pub insecure: bool,
 }
 
 impl ServerConfig {
-    /// Path `/arcp`, loopback names only, ten seconds to drain.
+    /// Path `/arcp`, loopback names only, ten seconds to drain, no TLS, this
+    /// machine only unless there is TLS.
     pub fn new(listen: SocketAddr) -> ServerConfig {
         ServerConfig {
             listen,
@@ -91,7 +104,32 @@ impl ServerConfig {
             allow_hosts: Vec::new(),
             allow_origins: Vec::new(),
             drain_grace: Some(Duration::from_secs(10)),
+            #[cfg(feature = "tls")]
+            tls: None,
+            insecure: false,
         }
+    }
+
+    /// Whether a port with this address may be served.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::Cleartext`], if others could read what is sent to it.
+    pub fn allows(&self, address: SocketAddr) -> Result<(), HostError> {
+        let is_safe = self.insecure || self.has_tls() || address.ip().to_canonical().is_loopback();
+        if is_safe { Ok(()) } else { Err(HostError::Cleartext(address)) }
+    }
+
+    /// How the URL of its port begins.
+    pub fn scheme(&self) -> &'static str {
+        if self.has_tls() { "wss" } else { "ws" }
+    }
+
+    fn has_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        return false;
     }
 }
 
@@ -105,6 +143,8 @@ pub struct ServerLoop<S> {
     driver: Driver,
     connections: Connections<S>,
     upgrades: UpgradePolicy,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<Certificates>>,
     control: Arc<Control>,
     drain: Drain,
     /// When everybody was told goodbye.
@@ -208,6 +248,8 @@ impl<S: Socket> ServerLoop<S> {
                 hosts: config.allow_hosts.clone(),
                 origins: config.allow_origins.clone(),
             },
+            #[cfg(feature = "tls")]
+            tls: config.tls.clone(),
             drain: Drain { grace: config.drain_grace, begun: false, until: None, cut: Vec::new() },
             ending_since: None,
             accept_at: None,
@@ -264,10 +306,23 @@ impl<S: Socket> ServerLoop<S> {
         self.told_full = false;
     }
 
-    /// Adds a connection whose peer sends an HTTP request first. The socket is
-    /// made for the number it gets; if that fails there is none.
+    /// Adds a connection to the port, whose peer sends an HTTP request first, or
+    /// does a TLS handshake before that. The socket is made for the number it
+    /// gets; if that fails there is none.
     pub fn accept(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<S>) {
-        self.connections.accept(address, socket);
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.tls {
+            let config = certificates.current();
+            let channel = |conn| TlsChannel::new(config, socket(conn)?).map(|tls| Channel::Tls(Box::new(tls)));
+            return self.connections.accept(address, channel);
+        }
+        self.accept_request(address, socket);
+    }
+
+    /// Adds a connection whose peer sends an HTTP request first, and whose TLS, if
+    /// it has any, is somebody else's.
+    pub fn accept_request(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<S>) {
+        self.connections.accept(address, |conn| socket(conn).map(Channel::Clear));
     }
 
     /// Adds a connection whose frames begin at once. `peer` is who it is, unless
@@ -324,8 +379,15 @@ impl<S: Socket> ServerLoop<S> {
         }
         self.tell_gone()?;
         self.driver.take_inbox(&mut self.connections)?;
+        let mut handshakes = 0;
         for conn in std::mem::take(&mut self.connections.due.readable) {
-            self.read(conn)?;
+            handshakes += usize::from(self.connections.is_handshaking(conn));
+            if handshakes > HANDSHAKES_TURN && self.connections.is_handshaking(conn) {
+                // Others first; it goes on in the next turn.
+                self.connections.due.readable.insert(conn);
+            } else {
+                self.read(conn)?;
+            }
         }
         // Whoever was silent may have spoken in what is not read yet.
         self.driver.tick(all_heard, &mut self.connections)?;
@@ -397,7 +459,12 @@ impl<S: Socket> ServerLoop<S> {
                 self.connections.due.readable.insert(conn);
                 break;
             }
-            match connection.socket.read(&mut self.buffer) {
+            let read = connection.socket.read(&mut self.buffer);
+            self.connections.note_handshake(conn);
+            let Some(connection) = self.connections.by_conn.get_mut(&conn) else {
+                break;
+            };
+            match read {
                 Ok(0) if connection.may_write_on() => {
                     self.hand_over(Input::Closed { conn })?;
                     self.connections.finish(conn);

@@ -90,6 +90,13 @@ pub struct ConnectionLimits {
     /// Such connections from one network: an IPv4 address, or a /64 of IPv6
     /// (1,024). More: the one of them that was silent for longest is closed.
     pub handshaking_connections_per_network: usize,
+    /// TLS handshakes that have begun and are not finished (1,024); each holds up
+    /// to 64 KiB. More: the connection whose handshake began first is closed, of
+    /// the network that has the most.
+    pub tls_handshakes: usize,
+    /// Such handshakes of one network (256). More: the one of them that began
+    /// first is closed.
+    pub tls_handshakes_per_network: usize,
     /// Bytes of answers to WebSocket pings that one connection does not read
     /// (4 KiB). More: only the newest ping is answered, and if that cannot be
     /// written for `slow_reader_grace` the connection is closed.
@@ -121,6 +128,8 @@ impl Default for ConnectionLimits {
         ConnectionLimits {
             handshaking_connections: 4096,
             handshaking_connections_per_network: 1024,
+            tls_handshakes: 1024,
+            tls_handshakes_per_network: 256,
             pong_bytes_per_connection: 4 << 10,
             pong_bytes: 4 << 20,
             partial_bytes: 256 << 20,
@@ -462,6 +471,8 @@ impl Limits {
             connection: ConnectionLimits {
                 handshaking_connections: 8,
                 handshaking_connections_per_network: 8,
+                tls_handshakes: 4,
+                tls_handshakes_per_network: 4,
                 pong_bytes_per_connection: 1 << 10,
                 pong_bytes: 8 << 10,
                 partial_bytes: 256 << 10,
@@ -564,6 +575,9 @@ impl Limits {
         at_least("handshaking_connections", self.connection.handshaking_connections as u64, 1, "1 or more")?;
         let of_network = self.connection.handshaking_connections_per_network as u64;
         at_least("handshaking_connections_per_network", of_network, 1, "1 or more")?;
+        at_least("tls_handshakes", self.connection.tls_handshakes as u64, 1, "1 or more")?;
+        let of_network = self.connection.tls_handshakes_per_network as u64;
+        at_least("tls_handshakes_per_network", of_network, 1, "1 or more")?;
         if self.session.reserve > 90 {
             let value = u64::from(self.session.reserve);
             return Err(ConfigError::Limit { name: "reserve", value, expected: "0 to 90" });

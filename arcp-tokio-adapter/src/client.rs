@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use arcp_host::client::{Answer, ClientError, ClientLoop, Command, Follower, Target, Transport, Welcome};
+use arcp_host::client::{
+    Answer, ClientError, ClientLoop, Command, DialError, Follower, Security, Target, Transport, Welcome,
+};
 use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
@@ -63,10 +65,27 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If no connection comes about within `give_up_after`, or the runtime
+    /// If no connection comes about within `give_up_after`, the server is not to
+    /// be trusted, others could read the credential on its way, or the runtime
     /// refuses the session.
     pub async fn connect(target: Target, config: ClientConfig) -> Result<Client, ClientError> {
-        let dialer = dialer(target, config.open_timeout, config.limits.frame_bytes);
+        Client::connect_with(target, &Security::default(), config).await
+    }
+
+    /// The same, with this to protect it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); also if the files of the security cannot be
+    /// read.
+    pub async fn connect_with(
+        target: Target,
+        security: &Security,
+        config: ClientConfig,
+    ) -> Result<Client, ClientError> {
+        security.allows(&target, &config.credential)?;
+        let (timeout, frame_bytes) = (config.open_timeout, config.limits.frame_bytes);
+        let dialer = dialer(target, security, timeout, frame_bytes).await?;
         Client::connect_over(dialer, config).await
     }
 
@@ -88,7 +107,8 @@ impl Client {
         let dialer: Dialer = Box::new(move || {
             let opening = open();
             Box::pin(async move {
-                let stream: Pin<Box<dyn ByteStream>> = Box::pin(opening.await?);
+                let stream: Pin<Box<dyn ByteStream>> =
+                    Box::pin(opening.await.map_err(|error| DialError::Failed(error.to_string()))?);
                 Ok((stream, Framing::lines(frame_bytes)))
             })
         });
@@ -298,7 +318,7 @@ struct Link {
 enum Happened {
     /// `None`: nobody can give commands any more.
     Message(Option<Message>),
-    Opened(io::Result<Opened>),
+    Opened(Result<Opened, DialError>),
     /// `Ok(0)` is the end.
     Received(io::Result<usize>),
     TimePassed,
@@ -330,7 +350,7 @@ impl Driver {
                     link.stream = Some(stream);
                     calls.connected(framing, link);
                 }
-                Happened::Opened(Err(error)) => calls.connect_failed(error.to_string(), link),
+                Happened::Opened(Err(error)) => calls.connect_failed(error, link),
                 Happened::Received(Ok(0)) => calls.lost("the connection was closed".to_string(), link),
                 Happened::Received(Ok(n)) => calls.received(&buffer[..n], link),
                 Happened::Received(Err(error)) => calls.lost(format!("the connection broke: {error}"), link),

@@ -8,6 +8,7 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
+//! | `tls` | the same over TLS, 1.2 and 1.3: see [`arcp_host::tls`] | no |
 //! | `tower` | [`Acceptor`] is a service that takes upgrades: an axum application mounts it | no |
 //!
 //! ```
@@ -71,7 +72,7 @@ mod socket;
 #[cfg(feature = "tower")]
 mod tower;
 
-pub use arcp_host::client::{ClientError, JobEnd, JobUpdate, Target, TargetError, Welcome};
+pub use arcp_host::client::{ClientError, JobEnd, JobUpdate, Security, Target, TargetError, Trust, Welcome};
 pub use arcp_host::driver::{Host, HostError};
 pub use arcp_host::server::{ServerConfig, ServerHandle, Stopped};
 pub use client::{Client, OpenClient};

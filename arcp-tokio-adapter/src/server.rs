@@ -58,6 +58,8 @@ struct Arrival {
 
 /// What comes first on a stream.
 enum Begins {
+    /// On the port: TLS, if it has that, and a request.
+    Port,
     Request,
     Frames(Transport, Option<Principal>),
 }
@@ -68,8 +70,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the port cannot be had, the configuration cannot work, or the store
-    /// cannot be read.
+    /// If the port cannot be had, the configuration cannot work, others could read
+    /// what is sent to the port ([`HostError::Cleartext`]), or the store cannot be
+    /// read.
     pub async fn bind(config: &ServerConfig, host: Host) -> Result<Server, HostError> {
         Server::on(TcpListener::bind(config.listen).await?, config, host).await
     }
@@ -78,8 +81,10 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the configuration cannot work, or the store cannot be read.
+    /// If the configuration cannot work, others could read what is sent to the
+    /// port, or the store cannot be read.
     pub async fn on(listener: TcpListener, config: &ServerConfig, host: Host) -> Result<Server, HostError> {
+        config.allows(listener.local_addr()?)?;
         let server = Server::without_port(config, host).await?;
         Ok(Server { listener: Some(listener), ..server })
     }
@@ -201,7 +206,7 @@ impl Server {
                     // Without it only heartbeats tell that a peer is gone.
                     let _ = keep_alive(&stream);
                     let (stream, address) = (Box::pin(stream), Some(peer.ip()));
-                    self.take_up(Arrival { stream, address, begins: Begins::Request });
+                    self.take_up(Arrival { stream, address, begins: Begins::Port });
                 }
                 Err(error) => self.serving.accept_later(&error),
             }
@@ -223,7 +228,8 @@ impl Server {
         let readiness = self.readiness.clone();
         let socket = move |conn: ConnId| Ok(Polled::new(stream, readiness.waker(conn)));
         match begins {
-            Begins::Request => self.serving.accept(address, socket),
+            Begins::Port => self.serving.accept(address, socket),
+            Begins::Request => self.serving.accept_request(address, socket),
             Begins::Frames(transport, peer) => self.serving.open(transport, peer, address, socket),
         }
     }
@@ -236,7 +242,9 @@ impl std::fmt::Debug for Server {
 }
 
 impl Acceptor {
-    /// Hands over a stream on which an HTTP request comes first, as on the port.
+    /// Hands over a stream on which an HTTP request comes first, as on a port
+    /// without TLS: what its bytes are kept from others by is its application's
+    /// business.
     ///
     /// # Errors
     ///

@@ -103,11 +103,13 @@ fn rr19_rr31_rr32_each_transport_is_a_feature_and_the_gate_looks_at_every_combin
     let (_, rest) = manifest.split_once("\n[features]\n").expect("features");
     let (features, _) = rest.split_once("\n\n").expect("more follows");
     let lines: Vec<&str> = features.lines().filter(|line| !line.starts_with('#')).collect();
-    let [default, websocket, stdio] = lines.as_slice() else { panic!("another feature: {lines:?}") };
+    let [default, websocket, tls, stdio] = lines.as_slice() else { panic!("another feature: {lines:?}") };
     assert_eq!(*default, r#"default = ["websocket", "stdio"]"#);
     assert!(websocket.starts_with("websocket = ") && stdio.starts_with("stdio = "), "{lines:?}");
+    assert!(tls.starts_with(r#"tls = ["websocket", "#), "{lines:?}");
     let gate = std::fs::read_to_string(root().join(".ci/run")).expect("the gate");
-    let (_, rest) = gate.split_once("for features in \"\" websocket stdio; do\n").expect("a loop over combinations");
+    let (_, rest) =
+        gate.split_once("for features in \"\" websocket tls stdio; do\n").expect("a loop over combinations");
     let (body, _) = rest.split_once("\ndone").expect("its end");
     for command in ["cargo clippy", "cargo test"] {
         let line = body.lines().find(|line| line.trim().starts_with(command)).expect("each is linted and tested");

@@ -1,8 +1,8 @@
 //! A WebSocket as a client opens it.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arcp_host::client::bracketed;
 use arcp_host::framing::Framing;
@@ -13,45 +13,77 @@ use super::{Closer, Wire};
 /// How long a peer may take nothing before a write is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) fn dial(host: &str, port: u16, path: &str, timeout: Duration, frame_bytes: usize) -> io::Result<Wire> {
+/// A connection on which bytes can be exchanged, for a limited time until it is
+/// [a wire](Channel::into_wire).
+pub(super) struct Channel {
+    pub(super) reader: Box<dyn Read + Send>,
+    pub(super) writer: Box<dyn Write + Send>,
+    pub(super) socket: TcpStream,
+    pub(super) until: Instant,
+}
+
+impl Channel {
+    /// The bytes of a socket as they are.
+    pub(super) fn clear(socket: TcpStream, until: Instant) -> io::Result<Channel> {
+        Ok(Channel { reader: Box::new(socket.try_clone()?), writer: Box::new(socket.try_clone()?), socket, until })
+    }
+
+    /// Reads before the time is up.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        wait_until(&self.socket, self.until)?;
+        self.reader.read(buffer)
+    }
+
+    fn into_wire(self, framing: Framing) -> io::Result<Wire> {
+        self.socket.set_read_timeout(None)?;
+        let Channel { reader, writer, socket, .. } = self;
+        Ok(Wire { reader, writer, framing, closer: Closer(Box::new(move || drop(socket.shutdown(Shutdown::Both)))) })
+    }
+}
+
+/// The next read of a socket ends by then.
+pub(super) fn wait_until(socket: &TcpStream, until: Instant) -> io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    socket.set_read_timeout(Some(left))
+}
+
+/// Connects to one of the addresses of a host.
+pub(super) fn connect(host: &str, port: u16, until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));
-    let mut socket = None;
     for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(open) => {
-                socket = Some(open);
-                break;
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(socket) => {
+                socket.set_nodelay(true)?;
+                socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
+                return Ok(socket);
             }
             Err(error) => last = error,
         }
     }
-    let Some(mut socket) = socket else {
-        return Err(last);
-    };
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(timeout))?;
-    socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    Err(last)
+}
+
+/// Makes a WebSocket of it.
+pub(super) fn upgrade(mut channel: Channel, host: &str, port: u16, path: &str, frame_bytes: usize) -> io::Result<Wire> {
     let (request, accept) = upgrade_request(&format!("{}:{port}", bracketed(host)), path);
-    socket.write_all(request.as_bytes())?;
+    channel.writer.write_all(request.as_bytes())?;
+    channel.writer.flush()?;
     let mut framing = Framing::websocket_client(frame_bytes);
     let mut head = Vec::new();
     loop {
         let mut buffer = [0; 4096];
-        let n = socket.read(&mut buffer)?;
+        let n = channel.read(&mut buffer)?;
         if n == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed during the handshake"));
         }
         head.extend_from_slice(&buffer[..n]);
         if let Some(length) = upgraded(&head, &accept).map_err(io::Error::other)? {
             framing.feed(&head[length..]);
-            break;
+            return channel.into_wire(framing);
         }
     }
-    socket.set_read_timeout(None)?;
-    Ok(Wire {
-        reader: Box::new(socket.try_clone()?),
-        writer: Box::new(socket.try_clone()?),
-        framing,
-        closer: Closer(Box::new(move || drop(socket.shutdown(Shutdown::Both)))),
-    })
 }

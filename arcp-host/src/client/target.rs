@@ -1,5 +1,6 @@
 //! Where a client connects to.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// A runtime to connect to.
@@ -8,6 +9,7 @@ use std::str::FromStr;
 /// use arcp_host::client::Target;
 /// let target: Target = "ws://127.0.0.1:7777/arcp".parse()?;
 /// assert_eq!(target.to_string(), "ws://127.0.0.1:7777/arcp");
+/// assert_eq!("wss://example.com".parse::<Target>()?.to_string(), "wss://example.com:443/arcp");
 /// assert!("http://example.com".parse::<Target>().is_err());
 /// # Ok::<(), arcp_host::client::TargetError>(())
 /// ```
@@ -21,6 +23,8 @@ pub enum Target {
         port: u16,
         /// The path.
         path: String,
+        /// Whether it is over TLS: `wss://`.
+        tls: bool,
     },
     /// A program that speaks on its stdin and stdout; run by the shell.
     Program(String),
@@ -30,12 +34,9 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// Not a `ws://` URL.
-    #[error("`{0}` is not of the form ws://HOST[:PORT][/PATH] or exec:COMMAND")]
+    /// Not a `ws://` or `wss://` URL.
+    #[error("`{0}` is not of the form ws://HOST[:PORT][/PATH], wss://HOST[:PORT][/PATH] or exec:COMMAND")]
     NotWebSocket(String),
-    /// TLS.
-    #[error("`{0}`: wss:// is not supported yet, put a TLS proxy in front and use ws://")]
-    Tls(String),
 }
 
 impl FromStr for Target {
@@ -46,31 +47,52 @@ impl FromStr for Target {
         if let Some(command) = text.strip_prefix("exec:").filter(|command| !command.trim().is_empty()) {
             return Ok(Target::Program(command.to_string()));
         }
-        if text.starts_with("wss://") {
-            return Err(TargetError::Tls(text.to_string()));
-        }
-        let rest = text.strip_prefix("ws://").ok_or_else(bad)?;
+        let (rest, tls) = match text.strip_prefix("wss://") {
+            Some(rest) => (rest, true),
+            None => (text.strip_prefix("ws://").ok_or_else(bad)?, false),
+        };
+        let usual = if tls { "443" } else { "80" };
         let (authority, path) = rest.find('/').map_or((rest, "/arcp"), |at| rest.split_at(at));
         let (host, port) = match authority.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
-            Some((host, port)) => (host, port.strip_prefix(':').unwrap_or("80")),
-            None => authority.rsplit_once(':').unwrap_or((authority, "80")),
+            Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(usual)),
+            None => authority.rsplit_once(':').unwrap_or((authority, usual)),
         };
         let plain = path.bytes().all(|b| b.is_ascii_graphic()) && host.bytes().all(|b| b.is_ascii_graphic());
         if host.is_empty() || host.contains('@') || !plain {
             return Err(bad());
         }
         let port = port.parse().map_err(|_| bad())?;
-        Ok(Target::WebSocket { host: host.to_string(), port, path: path.to_string() })
+        Ok(Target::WebSocket { host: host.to_string(), port, path: path.to_string(), tls })
     }
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Target::WebSocket { host, port, path } => write!(f, "ws://{}:{port}{path}", bracketed(host)),
+            Target::WebSocket { host, port, path, tls } => {
+                let scheme = if *tls { "wss" } else { "ws" };
+                write!(f, "{scheme}://{}:{port}{path}", bracketed(host))
+            }
             Target::Program(command) => write!(f, "exec:{command}"),
         }
     }
+}
+
+impl Target {
+    /// Whether what is sent there can be read on its way: it leaves this machine
+    /// without TLS. A name other than `localhost` may be anybody's.
+    pub fn is_exposed(&self) -> bool {
+        match self {
+            Target::WebSocket { tls: true, .. } | Target::Program(_) => false,
+            Target::WebSocket { host, .. } => !is_loopback(host),
+        }
+    }
+}
+
+/// Whether this name or address is this machine's own.
+pub(crate) fn is_loopback(name: &str) -> bool {
+    let is_own = |address: IpAddr| address.to_canonical().is_loopback();
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_own)
 }
 
 /// A host as it stands in a URL.

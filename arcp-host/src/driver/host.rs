@@ -1,6 +1,7 @@
 //! What a runtime is run with.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcp_proto::error::ConfigError;
@@ -127,4 +128,7 @@ pub enum HostError {
     /// The store is somebody else's by now.
     #[error("{0}")]
     Fenced(#[from] Fenced),
+    /// Whoever is on the way to this address could read tokens.
+    #[error("{0} is open to other machines without TLS, so that others could read tokens on their way")]
+    Cleartext(SocketAddr),
 }

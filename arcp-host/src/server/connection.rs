@@ -1,13 +1,14 @@
 //! One connection of a server: from the first byte of a request to the last of
 //! a goodbye.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::time::Instant;
 
 use arcp_proto::id::Network;
 
 use super::Socket;
+use super::channel::Channel;
 use crate::driver::WriteWindow;
 use crate::framing::Framing;
 
@@ -15,7 +16,9 @@ use crate::framing::Framing;
 const KEPT_OUTPUT: usize = 16 << 10;
 
 pub(super) struct Connection<S> {
-    pub(super) socket: S,
+    pub(super) socket: Channel<S>,
+    /// Its TLS handshake is not done.
+    pub(super) handshaking: bool,
     pub(super) address: Option<IpAddr>,
     pub(super) stage: Stage,
     pub(super) phase: Phase,
@@ -46,8 +49,9 @@ pub(super) enum Phase {
 }
 
 impl<S: Socket> Connection<S> {
-    pub(super) fn new(socket: S, address: Option<IpAddr>, stage: Stage) -> Connection<S> {
+    pub(super) fn new(socket: Channel<S>, address: Option<IpAddr>, stage: Stage) -> Connection<S> {
         Connection {
+            handshaking: socket.is_handshaking(),
             socket,
             address,
             stage,

@@ -11,6 +11,7 @@ use arcp_proto::limits::Limits;
 use arcp_proto::runtime::{CloseReason, Config, Input, Transport};
 
 use super::admission::Admission;
+use super::channel::Channel;
 use super::connection::{Connection, Phase, Stage};
 use super::partial::Partial;
 use super::{FIRST_CONN, Socket, stats};
@@ -31,6 +32,9 @@ pub(super) struct Connections<S> {
     limits: Limits,
     slow_reader_grace: Duration,
     admission: Admission,
+    /// Those whose TLS handshake is not done.
+    handshakes: Admission,
+    tls_handshake_timeout: Duration,
     /// The most connections there may be.
     most: usize,
     /// Bytes of pongs that are not written, of all connections.
@@ -97,6 +101,8 @@ impl<S: Socket> Connections<S> {
                 connection.handshaking_connections,
                 connection.handshaking_connections_per_network,
             ),
+            handshakes: Admission::new(connection.tls_handshakes, connection.tls_handshakes_per_network),
+            tls_handshake_timeout: config.timing.tls_handshake_timeout,
             most,
             pong_bytes: 0,
             partial: Partial::new(connection.partial_bytes),
@@ -113,9 +119,35 @@ impl<S: Socket> Connections<S> {
         self.by_conn.len() >= self.most && self.admission.first().is_none()
     }
 
-    /// Adds a connection that begins with a request head.
-    pub(super) fn accept(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<S>) {
-        if let Some(conn) = self.add(address, Stage::Http { head: Vec::new(), out: Vec::new() }, socket) {
+    /// Adds a connection that begins with a request head, or with a handshake
+    /// before that.
+    pub(super) fn accept(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<Channel<S>>) {
+        let Some(conn) = self.add(address, Stage::Http { head: Vec::new(), out: Vec::new() }, socket) else {
+            return;
+        };
+        let is_handshaking = self.is_handshaking(conn);
+        let span = if is_handshaking { self.tls_handshake_timeout } else { HEAD_TIMEOUT };
+        self.set_deadline(conn, Some(Instant::now() + span));
+        if is_handshaking && let Some(other) = self.handshakes.enter(conn, address.map(Network::new)) {
+            log(format_args!("arcp: too many TLS handshakes at once: the one that began first was closed"));
+            self.drop_now(other);
+        }
+    }
+
+    pub(super) fn is_handshaking(&self, conn: ConnId) -> bool {
+        self.by_conn.get(&conn).is_some_and(|connection| connection.handshaking)
+    }
+
+    /// A connection was read: perhaps its handshake is done, and its request comes
+    /// next.
+    pub(super) fn note_handshake(&mut self, conn: ConnId) {
+        if let Some(connection) = self.by_conn.get_mut(&conn)
+            && connection.handshaking
+            && !connection.socket.is_handshaking()
+        {
+            connection.handshaking = false;
+            self.handshakes.leave(conn);
+            self.admission.heard(conn);
             self.set_deadline(conn, Some(Instant::now() + HEAD_TIMEOUT));
         }
     }
@@ -133,6 +165,7 @@ impl<S: Socket> Connections<S> {
             Transport::WebSocket => Framing::websocket_server(frame.handshake_frame_bytes),
             Transport::Lines => Framing::lines(frame.frame_bytes),
         };
+        let socket = |conn| socket(conn).map(Channel::Clear);
         if let Some(conn) = self.add(address, Stage::Open(framing), socket) {
             self.due.opened.extend(opened(conn, transport, address, peer));
         }
@@ -143,7 +176,7 @@ impl<S: Socket> Connections<S> {
         &mut self,
         address: Option<IpAddr>,
         stage: Stage,
-        socket: impl FnOnce(ConnId) -> io::Result<S>,
+        socket: impl FnOnce(ConnId) -> io::Result<Channel<S>>,
     ) -> Option<ConnId> {
         while self.by_conn.len() >= self.most
             && let Some(other) = self.admission.first()
@@ -324,6 +357,7 @@ impl<S: Socket> Connections<S> {
     pub(super) fn drop_now(&mut self, conn: ConnId) {
         self.set_deadline(conn, None);
         self.admission.leave(conn);
+        self.handshakes.leave(conn);
         self.partial.leave(conn);
         self.due.forget(conn);
         if let Some(connection) = self.by_conn.remove(&conn) {

@@ -80,6 +80,8 @@ pub struct Timing {
     pub cancel_grace: Duration,
     /// Time to open a session after connecting.
     pub handshake_timeout: Duration,
+    /// Time for a TLS handshake, from the first byte on.
+    pub tls_handshake_timeout: Duration,
     /// How long a peer may read nothing while something waits for it.
     pub slow_reader_grace: Duration,
     /// How long an idempotency key is held after acceptance.
@@ -97,6 +99,7 @@ impl Default for Timing {
             job_retention: None,
             cancel_grace: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
+            tls_handshake_timeout: Duration::from_secs(5),
             slow_reader_grace: Duration::from_secs(30),
             key_window: Duration::from_secs(24 * 3600),
             prompt_timeout: Duration::from_secs(24 * 3600),

@@ -1,0 +1,105 @@
+//! Certificates: what `arcp serve` shows, and `arcp tls`.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arcp_host::server_log::log;
+use arcp_host::stderr::say;
+use arcp_host::tls::Certificates;
+
+use crate::args::Serve;
+use crate::exit::{Exit, Failure};
+
+/// The names under which a machine reaches itself.
+const OWN: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Make a certificate for TLS.
+#[derive(Debug, clap::Subcommand)]
+pub enum Tls {
+    /// Make a certificate that nobody vouches for, and its key, to try TLS with:
+    /// clients trust it by `--ca`.
+    SelfSigned(SelfSigned),
+}
+
+/// Make a certificate that nobody vouches for.
+#[derive(Debug, clap::Args)]
+pub struct SelfSigned {
+    /// A name or address by which clients call the runtime; may be repeated
+    /// [default: localhost, 127.0.0.1 and ::1].
+    #[arg(long = "host", value_name = "NAME")]
+    pub hosts: Vec<String>,
+    /// The folder for arcp-cert.pem and arcp-key.pem.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub out: PathBuf,
+    /// Write over those that are there.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Makes certificates.
+pub fn run(args: &Tls) -> Result<Exit, Failure> {
+    match args {
+        Tls::SelfSigned(args) => self_signed(args),
+    }
+}
+
+fn self_signed(args: &SelfSigned) -> Result<Exit, Failure> {
+    let hosts = if args.hosts.is_empty() { OWN.map(str::to_string).to_vec() } else { args.hosts.clone() };
+    let made = rcgen::generate_simple_self_signed(hosts.clone());
+    let made = made.map_err(|error| Failure::usage(format!("--host {}: {error}", hosts.join(" --host "))))?;
+    fs::create_dir_all(&args.out)?;
+    let (certificate, key) = (args.out.join("arcp-cert.pem"), args.out.join("arcp-key.pem"));
+    if let Some(there) = [&certificate, &key].into_iter().find(|file| file.exists() && !args.overwrite) {
+        let message = format!("{} is there already: give another --out, or --overwrite", there.display());
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    write(&key, &made.signing_key.serialize_pem(), 0o600)?;
+    write(&certificate, &made.cert.pem(), 0o644)?;
+    writeln!(io::stdout(), "{}\n{}", certificate.display(), key.display())?;
+    let (certificate, key) = (certificate.display(), key.display());
+    say(format_args!("arcp: serve with: arcp serve --tls-cert {certificate} --tls-key {key}"));
+    say(format_args!("arcp: clients elsewhere need the certificate: --url wss://HOST:PORT --ca {certificate}"));
+    Ok(Exit::Success)
+}
+
+/// A fresh file, which nobody else could have opened before.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let fresh = path.with_added_extension(format!("new-{}", std::process::id()));
+    let write = || {
+        let mut file = File::options().write(true).create_new(true).mode(mode).open(&fresh)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&fresh, path)
+    };
+    write().map_err(|error: io::Error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))
+}
+
+/// What a server is to show.
+pub fn certificates(args: &Serve) -> Result<Option<Arc<Certificates>>, Failure> {
+    let Some((certificate, key)) = args.tls_cert.as_deref().zip(args.tls_key.as_deref()) else {
+        return Ok(None);
+    };
+    let read = Certificates::read(certificate, key);
+    let read = read.map_err(|error| {
+        Failure::usage(format!("--tls-cert, --tls-key: {error} (`arcp tls self-signed` makes a pair to try)"))
+    })?;
+    if fs::metadata(key).is_ok_and(|about| about.mode() & 0o007 != 0) {
+        log(format_args!("arcp: everybody on this machine can read --tls-key {}: chmod 600 it", key.display()));
+    }
+    Ok(Some(Arc::new(read)))
+}
+
+/// By which the commands of this user know their own runtime.
+pub fn certificate_of(args: &Serve) -> Option<PathBuf> {
+    std::path::absolute(args.tls_cert.as_ref()?).ok()
+}
+
+/// Reads them again, as an operator asked.
+pub fn read_again(certificates: &Certificates) {
+    match certificates.read_again() {
+        Ok(()) => log(format_args!("arcp: SIGHUP: the certificate was read again; sessions go on")),
+        Err(error) => log(format_args!("arcp: SIGHUP: the certificate stays as it was: {error}")),
+    }
+}

@@ -1,0 +1,72 @@
+//! What protects a connection, and what is sent over one that nothing protects.
+
+use std::io;
+use std::path::PathBuf;
+
+use arcp_proto::model::request::Credential;
+
+use super::{ClientError, Target};
+
+/// What protects a client's connections. By default tokens are sent over TLS, or
+/// to this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// Who vouches for a server with TLS.
+    pub trust: Trust,
+    /// Whether tokens are sent in cleartext to other machines: whoever is on the
+    /// way there can take them.
+    pub insecure: bool,
+}
+
+/// Who vouches for a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// The authorities that this machine knows.
+    #[default]
+    System,
+    /// The authorities in this PEM file, and no others. A certificate in it also
+    /// vouches for itself.
+    Authorities(PathBuf),
+    /// Nobody but the first certificate of this PEM file itself, whatever its name
+    /// and for however long it is valid: for a server of the same user on the same
+    /// machine, whose file it is.
+    Certificate(PathBuf),
+}
+
+impl Security {
+    /// Whether a credential may be sent there.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Cleartext`].
+    pub fn allows(&self, target: &Target, credential: &Credential) -> Result<(), ClientError> {
+        let is_secret = match credential {
+            Credential::Bearer(_) | Credential::Other { .. } => true,
+            Credential::Anonymous => false,
+        };
+        if is_secret && target.is_exposed() && !self.insecure {
+            return Err(ClientError::Cleartext(target.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// Why a connection did not come about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialError {
+    /// It may come about another time.
+    Failed(String),
+    /// The server is not to be trusted, or does not speak TLS.
+    Untrusted(String),
+}
+
+impl DialError {
+    /// What kept a client from this target.
+    pub fn new(target: &Target, error: &io::Error) -> DialError {
+        #[cfg(feature = "tls")]
+        if let Some(why) = crate::tls::refusal(error) {
+            return DialError::Untrusted(format!("{target}: {why}"));
+        }
+        DialError::Failed(format!("{target}: {error}"))
+    }
+}

@@ -1,0 +1,62 @@
+//! What stands between a connection and its socket: nothing, or TLS.
+
+use std::io::{self, Read, Write};
+
+use super::Socket;
+#[cfg(feature = "tls")]
+use crate::tls::TlsChannel;
+
+pub(super) enum Channel<S> {
+    Clear(S),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsChannel<S>>),
+}
+
+impl<S: Socket> Channel<S> {
+    /// Whether nothing of the peer's can be read before the handshake is done.
+    pub(super) fn is_handshaking(&self) -> bool {
+        match self {
+            Channel::Clear(_) => false,
+            #[cfg(feature = "tls")]
+            Channel::Tls(tls) => tls.is_handshaking(),
+        }
+    }
+}
+
+impl<S: Socket> Read for Channel<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Channel::Clear(socket) => socket.read(buffer),
+            #[cfg(feature = "tls")]
+            Channel::Tls(tls) => tls.read(buffer),
+        }
+    }
+}
+
+impl<S: Socket> Write for Channel<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Channel::Clear(socket) => socket.write(bytes),
+            #[cfg(feature = "tls")]
+            Channel::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Channel::Clear(socket) => socket.flush(),
+            #[cfg(feature = "tls")]
+            Channel::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+impl<S: Socket> Socket for Channel<S> {
+    fn shut_down(&mut self) -> io::Result<()> {
+        match self {
+            Channel::Clear(socket) => socket.shut_down(),
+            #[cfg(feature = "tls")]
+            Channel::Tls(tls) => tls.shut_down(),
+        }
+    }
+}

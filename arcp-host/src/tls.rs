@@ -1,0 +1,94 @@
+//! TLS 1.2 and 1.3, by [rustls] with aws-lc-rs: what a server shows
+//! ([`Certificates`]), and whom a client trusts ([`Trust`]).
+
+mod authorities;
+mod certificates;
+mod channel;
+mod pem;
+mod verifier;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{CertificateError, InvalidMessage};
+
+pub use self::authorities::client_config;
+pub use self::certificates::Certificates;
+pub(crate) use self::channel::TlsChannel;
+
+#[cfg(doc)]
+use crate::client::Trust;
+
+/// Why a certificate, its key, or a list of authorities cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file is not there, or may not be read.
+    #[error("{}: {error}", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A file is no PEM, or does not hold what it should.
+    #[error("{}: {why}", .file.display())]
+    Unusable {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, and what was expected.
+        why: String,
+    },
+    /// A key that belongs to another certificate.
+    #[error(
+        "{} is not the key of the first certificate in {}: give the key that the certificate was made for, \
+         and put that certificate before those of its issuers", .key.display(), .certificates.display()
+    )]
+    OtherKey {
+        /// The file of the certificates.
+        certificates: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+    },
+    /// This machine has no list of authorities.
+    #[error("no certificates of authorities were found on this machine{}: install its package ca-certificates", .0)]
+    NoAuthorities(String),
+}
+
+impl TlsError {
+    fn unusable(file: &Path, why: impl Into<String>) -> TlsError {
+        TlsError::Unusable { file: file.to_path_buf(), why: why.into() }
+    }
+}
+
+/// Why no TLS connection to a server came about, if trying again would give the
+/// same.
+pub fn refusal(error: &io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    match error {
+        rustls::Error::InvalidCertificate(why) => Some(distrust(why)),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            Some("the server does not speak TLS there: ws:// is without".to_string())
+        }
+        other => matches!(other, rustls::Error::PeerIncompatible(_)).then(|| other.to_string()),
+    }
+}
+
+fn distrust(why: &CertificateError) -> String {
+    match why {
+        // Two that are called alike differ in their signatures.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate was issued by nobody who is trusted here".to_string()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("its certificate is for another name: {why}")
+        }
+        other => format!("its certificate cannot be trusted: {other}"),
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}

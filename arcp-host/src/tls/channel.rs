@@ -1,0 +1,113 @@
+//! TLS over a socket that does not wait.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use rustls::{ServerConfig, ServerConnection};
+
+use crate::server::Socket;
+
+/// The first byte of a TLS connection: a record of a handshake.
+const HANDSHAKE: u8 = 22;
+/// What is said to a peer that begins with anything else.
+const CLEARTEXT: &str = "this port takes TLS: use wss:// or https://";
+
+/// A server's end of a TLS connection. Its handshake is done by reading.
+pub(crate) struct TlsChannel<S> {
+    session: ServerConnection,
+    socket: S,
+    begun: bool,
+}
+
+impl<S: Socket> TlsChannel<S> {
+    pub(crate) fn new(config: Arc<ServerConfig>, socket: S) -> io::Result<TlsChannel<S>> {
+        let session = ServerConnection::new(config).map_err(io::Error::other)?;
+        Ok(TlsChannel { session, socket, begun: false })
+    }
+
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    /// Takes what came; gives how many bytes that were.
+    fn take(&mut self) -> io::Result<usize> {
+        let n = if self.begun {
+            self.session.read_tls(&mut self.socket)?
+        } else {
+            let mut first = [0];
+            let n = self.socket.read(&mut first)?;
+            if n == 1 && first[0] != HANDSHAKE {
+                return Err(self.refuse_cleartext());
+            }
+            self.begun = true;
+            self.session.read_tls(&mut &first[..n])?
+        };
+        if let Err(error) = self.session.process_new_packets() {
+            // The peer is told what it did wrong, if it takes that at once.
+            let _ = self.push();
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        match self.push() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(()) | Err(_) => Ok(n),
+        }
+    }
+
+    /// Somebody who asks in cleartext is told, if that is taken at once.
+    fn refuse_cleartext(&mut self) -> io::Error {
+        let answer = crate::http::response(400, "Bad Request", CLEARTEXT);
+        let _ = self.socket.write(answer.as_bytes());
+        let _ = self.socket.shut_down();
+        io::Error::new(io::ErrorKind::InvalidData, CLEARTEXT)
+    }
+
+    /// Writes what is encrypted.
+    fn push(&mut self) -> io::Result<()> {
+        while self.session.wants_write() {
+            if self.session.write_tls(&mut self.socket)? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        self.socket.flush()
+    }
+}
+
+impl<S: Socket> Read for TlsChannel<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Who goes without a word of it has gone too.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                read => return read,
+            }
+            if self.take()? == 0 && self.session.is_handshaking() {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+impl<S: Socket> Write for TlsChannel<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push()?;
+        let n = self.session.writer().write(bytes)?;
+        match self.push() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(()) | Err(_) => Ok(n),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.push()
+    }
+}
+
+impl<S: Socket> Socket for TlsChannel<S> {
+    fn shut_down(&mut self) -> io::Result<()> {
+        // Said once, however often this is asked.
+        self.session.send_close_notify();
+        self.push()?;
+        self.socket.shut_down()
+    }
+}

@@ -1,0 +1,47 @@
+//! What PEM files hold.
+
+use std::path::Path;
+
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::TlsError;
+
+/// The certificates in a file, at least one.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(file)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let all = all.map_err(|error| TlsError::unusable(file, format!("its PEM cannot be read: {}", said(&error))))?;
+    if all.is_empty() {
+        let why = "it holds no certificate: a section that begins with -----BEGIN CERTIFICATE----- was expected";
+        return Err(TlsError::unusable(file, why));
+    }
+    Ok(all)
+}
+
+/// The first private key in a file.
+pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::unusable(
+            file,
+            "it holds no private key: a section that begins with -----BEGIN PRIVATE KEY----- was expected; \
+             one with a passphrase has to be decrypted first",
+        ),
+        other => TlsError::unusable(file, format!("its PEM cannot be read: {}", said(&other))),
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(file).map_err(|error| TlsError::Unreadable { file: file.to_path_buf(), error })
+}
+
+/// The library's words name the line that is wrong, which may be one of a key.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
+fn said(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no end",
+        pem::Error::IllegalSectionStart { .. } => "a section begins with a line that is no such",
+        pem::Error::Base64Decode(_) => "a section is no base64",
+        _ => "it is no PEM",
+    }
+}

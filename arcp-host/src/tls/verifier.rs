@@ -1,0 +1,77 @@
+//! Whether a server is whom a client connects to.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+
+use super::provider;
+
+/// Takes certificates that are known themselves, and those of known issuers.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    known: Vec<CertificateDer<'static>>,
+    issuers: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    /// Takes what these issuers vouch for, and these certificates for the names
+    /// that they have: one that is signed by itself may say that it is an
+    /// authority, which is no server's otherwise.
+    pub(super) fn issued_by(issuers: Arc<WebPkiServerVerifier>, known: Vec<CertificateDer<'static>>) -> Verifier {
+        Verifier { known, issuers: Some(issuers), algorithms: provider().signature_verification_algorithms }
+    }
+
+    /// Takes this certificate and no other, by whatever name its server is
+    /// called: this machine knows it.
+    pub(super) fn of_this_machine(known: CertificateDer<'static>) -> Verifier {
+        Verifier { known: vec![known], issuers: None, algorithms: provider().signature_verification_algorithms }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let is_known = self.known.iter().any(|known| known == certificate);
+        match &self.issuers {
+            Some(_) if is_known => verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?,
+            Some(issuers) => return issuers.verify_server_cert(certificate, intermediates, name, ocsp, now),
+            None if is_known => {}
+            None => return Err(CertificateError::UnknownIssuer.into()),
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
