@@ -116,7 +116,8 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
         // Asks people one thing after another, and goes on after its last checkpoint.
         "questioner" => {
             let done = spec.checkpoint.as_deref().map_or(0, |state| u64::from(state[0]));
-            let schema = |n: u64| Json::parse(if n % 2 == 0 { "{}" } else { r#"{"type":"object"}"# }).expect("JSON");
+            let schema =
+                |n: u64| Json::parse(if n.is_multiple_of(2) { "{}" } else { r#"{"type":"object"}"# }).expect("JSON");
             let question = |n: u64| match n % 3 {
                 2 => {
                     let option = |id: &str| Choice { id: id.into(), label: id.to_uppercase() };

@@ -8,7 +8,7 @@ use arcp_proto::model::prompt::{Choice, Question};
 use arcp_proto::runtime::{AgentCall, AgentReply};
 use arcp_proto::time::UtcMs;
 
-use super::replies::not_done;
+use super::replies::answered;
 use super::task::AsyncContext;
 use super::{CallError, Context, Stopped};
 
@@ -107,11 +107,4 @@ fn choice(prompt: &str, options: &[(&str, &str)]) -> Question {
 /// The id of an option is a text.
 fn chosen(answered: Answered) -> String {
     answered.value.decode().unwrap_or_default()
-}
-
-fn answered(reply: AgentReply) -> Result<Answered, CallError> {
-    match reply {
-        AgentReply::Answered { value, by, at } => Ok(Answered { value, by, at }),
-        other => Err(not_done(other)),
-    }
 }

@@ -4,7 +4,7 @@ use arcp_proto::id::JobId;
 use arcp_proto::lease::Namespace;
 use arcp_proto::runtime::{AgentCall, AgentReply, ChildEnd, Remaining};
 
-use super::{CallError, Stopped};
+use super::{Answered, CallError, Stopped};
 
 /// Asks whether something may be done, at a price if it has one.
 pub(super) fn authorize(operation: &Namespace, target: &str, price: Vec<String>) -> AgentCall {
@@ -40,9 +40,18 @@ pub(super) fn end_of(reply: AgentReply) -> Result<ChildEnd, CallError> {
     if let AgentReply::ChildEnded(end) = reply { Ok(end) } else { Err(not_done(reply)) }
 }
 
+/// What people answered.
+pub(super) fn answered(reply: AgentReply) -> Result<Answered, CallError> {
+    if let AgentReply::Answered { value, by, at } = reply {
+        Ok(Answered { value, by, at })
+    } else {
+        Err(not_done(reply))
+    }
+}
+
 /// Why there is no such answer. Each has its call's id, so what is no refusal is
 /// the end of the job.
-pub(super) fn not_done(reply: AgentReply) -> CallError {
+fn not_done(reply: AgentReply) -> CallError {
     match reply {
         AgentReply::Refused(error) => CallError::Refused(error),
         AgentReply::Taken { .. }
