@@ -65,6 +65,7 @@ impl TlsError {
 
 /// Why no TLS connection to a server came about, if trying again would give the
 /// same.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
 pub fn refusal(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     match error {
@@ -76,6 +77,7 @@ pub fn refusal(error: &io::Error) -> Option<String> {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
 fn distrust(why: &CertificateError) -> String {
     match why {
         // Two that are called alike differ in their signatures.

@@ -20,6 +20,7 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// The first private key in a file.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
 pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|error| match error {
         pem::Error::NoItemsFound => TlsError::unusable(
