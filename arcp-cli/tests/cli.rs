@@ -20,7 +20,7 @@ fn json_lines(output: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn rr21_version_and_usage() {
+fn version_and_usage() {
     let home = Home::new(ARCP);
     let version = stdout(&home.run(&["version"]));
     assert!(version.starts_with("arcp ") && version.contains("hello") && version.contains("open"), "{version}");
@@ -29,7 +29,7 @@ fn rr21_version_and_usage() {
 }
 
 #[test]
-fn rr23_a_newcomer_pastes_no_token() {
+fn a_newcomer_pastes_no_token() {
     let mut home = Home::new(ARCP);
     let url = home.serve(&["--samples"]);
     let port = url.trim_end_matches("/arcp").rsplit(':').next().expect("a port");
@@ -338,7 +338,7 @@ fn an_operator_cancels_what_somebody_else_submitted_elsewhere() {
 }
 
 #[test]
-fn rr24_one_bearer_and_its_principal() {
+fn one_bearer_and_its_principal() {
     let mut home = Home::new(ARCP);
     let others = ["--token", "secret-too=alice@example.com", "--token", "secret-bob=bob@example.com"];
     let alice = ["--samples", "--bearer", "secret-token", "--principal", "alice@example.com"];
@@ -391,7 +391,7 @@ fn a_recording_replays_and_a_changed_one_does_not() {
 }
 
 #[test]
-fn rt3_py3_stdio_serves_the_parent_as_local() {
+fn stdio_serves_the_parent_as_local() {
     serves_its_parent(&[]);
     serves_its_parent(&["--tokio"]);
 }
@@ -480,7 +480,7 @@ fn both_families_see_one_set_of_jobs() {
 }
 
 #[test]
-fn sw19_a_cancel_with_a_deadline_from_another_process() {
+fn a_cancel_with_a_deadline_from_another_process() {
     let mut home = Home::new(ARCP);
     home.serve(&["--samples", "--agent", "deaf=trap '' TERM; sleep 60 & wait; wait"]);
     let submitted = home.run(&["submit", "deaf", "--family", "open", "--detach"]);
@@ -517,7 +517,7 @@ fn a_job_whose_beginning_is_no_longer_kept_is_watched_from_where_it_is() {
 }
 
 #[test]
-fn b46_an_auditor_lists_and_watches_jobs_of_others() {
+fn an_auditor_lists_and_watches_jobs_of_others() {
     let mut home = Home::new(ARCP);
     let tokens = ["--token", "secret-a=a", "--token", "secret-b=b", "--token", "secret-c=c"];
     let url = home.serve(&[&["--samples", "--auditor", "c"][..], &tokens].concat());

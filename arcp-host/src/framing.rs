@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b73_a_line_that_is_too_long_is_told_and_the_next_one_is_read() {
+    fn a_line_that_is_too_long_is_told_and_the_next_one_is_read() {
         let mut framing = Framing::lines(8);
         framing.feed(b"{\"a\":1}\n{\"long\":1}\n{}\n");
         let frame = |text: &str| Some(Framed::Frame(text.as_bytes().to_vec()));

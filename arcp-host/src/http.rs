@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn b72_hosts_and_origins_are_judged_before_the_upgrade() {
+    fn hosts_and_origins_are_judged_before_the_upgrade() {
         for (head, expected) in [
             ("GET /arcp HTTP/1.1\r\nHost: localhost:7777\r\n", 101),
             ("GET /arcp HTTP/1.1\r\nHost: 127.0.0.1\r\n", 101),

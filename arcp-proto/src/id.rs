@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rt8_rr35_an_id_of_one_thing_is_none_of_another() {
+    fn an_id_of_one_thing_is_none_of_another() {
         let ulid = Ulid::from_bytes([7; 16]);
         let (job, session) = (JobId::from_ulid(ulid), SessionId::from_ulid(ulid));
         assert_eq!(JobId::parse(&job.to_string()), Some(job));

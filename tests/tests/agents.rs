@@ -73,7 +73,7 @@ fn refusal(exit: AgentExit) -> JobError {
 }
 
 #[test]
-fn sw23_rr6_sw25_a_function_is_an_agent_and_its_context_shows_the_cancel() {
+fn a_function_is_an_agent_and_its_context_shows_the_cancel() {
     let mut registry = Registry::default();
     registry.add("function", None, |job: &Context| {
         assert!(!job.cancelled());
@@ -157,7 +157,7 @@ fn a_sample_refuses_what_it_would_allocate_or_wait_for_beyond_reason() {
 }
 
 #[test]
-fn sw26_samples_spend_and_ask_within_their_lease() {
+fn samples_spend_and_ask_within_their_lease() {
     let mut registry = Registry::default();
     samples::add_to(&mut registry);
     let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));

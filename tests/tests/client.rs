@@ -57,7 +57,7 @@ fn values(world: &World, client: usize) -> Vec<u64> {
 }
 
 #[test]
-fn rr33_nothing_can_be_submitted_before_the_session_is_accepted() {
+fn nothing_can_be_submitted_before_the_session_is_accepted() {
     for family in FAMILIES {
         let mut world = World::of(family, 1);
         let client = world.add_client("a");
@@ -73,7 +73,7 @@ fn rr33_nothing_can_be_submitted_before_the_session_is_accepted() {
 }
 
 #[test]
-fn sw45_rt28_a_connection_cut_anywhere_is_resumed_without_gap_or_duplicate() {
+fn a_connection_cut_anywhere_is_resumed_without_gap_or_duplicate() {
     for family in FAMILIES {
         for seed in 0..40 {
             let mut world = World::of(family, seed);
@@ -156,7 +156,7 @@ fn when_the_session_is_gone_its_jobs_are_brought_to_a_new_one() {
 }
 
 #[test]
-fn b12_what_is_no_longer_kept_when_a_client_comes_back_is_said_and_the_rest_follows() {
+fn what_is_no_longer_kept_when_a_client_comes_back_is_said_and_the_rest_follows() {
     for family in FAMILIES {
         let mut options = Options::new(14);
         options.config.timing.resume_window = Duration::from_secs(5);
@@ -193,7 +193,7 @@ fn b12_what_is_no_longer_kept_when_a_client_comes_back_is_said_and_the_rest_foll
 }
 
 #[test]
-fn b63_what_is_refused_reaches_whoever_asked() {
+fn what_is_refused_reaches_whoever_asked() {
     for family in FAMILIES {
         let mut world = World::of(family, 5);
         let client = world.add_client("a");
@@ -216,7 +216,7 @@ fn b63_what_is_refused_reaches_whoever_asked() {
 }
 
 #[test]
-fn b62_a_missing_number_is_noticed_and_brought() {
+fn a_missing_number_is_noticed_and_brought() {
     let mut world = World::seeded(6);
     let client = world.add_client("a");
     world.until(client, accepted);
@@ -298,7 +298,7 @@ fn a_runtime_that_never_comes_back_is_given_up() {
 }
 
 #[test]
-fn rr26_close_ends_the_session_and_no_job() {
+fn close_ends_the_session_and_no_job() {
     for family in FAMILIES {
         let mut world = World::of(family, 10);
         let client = world.add_client("a");
@@ -317,7 +317,7 @@ fn rr26_close_ends_the_session_and_no_job() {
 }
 
 #[test]
-fn sw43_rt52_pieces_are_put_together_over_a_cut() {
+fn pieces_are_put_together_over_a_cut() {
     for family in FAMILIES {
         for seed in 0..10 {
             let mut world = World::of(family, seed);
@@ -342,7 +342,7 @@ fn sw43_rt52_pieces_are_put_together_over_a_cut() {
 }
 
 #[test]
-fn rt18_rt31_our_client_acknowledges_what_it_has_processed() {
+fn our_client_acknowledges_what_it_has_processed() {
     for family in FAMILIES {
         let mut world = World::of(family, 11);
         let client = world.add_client("a");
@@ -388,7 +388,7 @@ fn commands_have_a_bound() {
 }
 
 #[test]
-fn rt75_py28_every_code_reaches_the_client_as_it_was_given() {
+fn every_code_reaches_the_client_as_it_was_given() {
     let codes = [
         ErrorCode::InvalidRequest,
         ErrorCode::Unimplemented,
@@ -513,7 +513,7 @@ impl Alone {
 }
 
 #[test]
-fn b67_acceptances_are_matched_by_the_request_they_name() {
+fn acceptances_are_matched_by_the_request_they_name() {
     let mut alone = Alone::connected(|_| {});
     let (first, second) = (alone.submit("1"), alone.submit("2"));
     alone.accept(&second.1, "job_b", json!({}));
@@ -528,7 +528,7 @@ fn b67_acceptances_are_matched_by_the_request_they_name() {
 }
 
 #[test]
-fn b71_b84_an_acceptance_is_read_whatever_credentials_it_brings() {
+fn an_acceptance_is_read_whatever_credentials_it_brings() {
     let odd = json!([{"scheme": "what", "value": 7}, null, "text", {"id": "c", "scheme": "bearer", "value": "v"}]);
     for credentials in [odd, json!({"a": 1}), json!(7), json!(null)] {
         let mut alone = Alone::connected(|_| {});
@@ -564,7 +564,7 @@ fn a_client_that_was_held_hears_what_has_arrived_before_it_calls_the_runtime_sil
 }
 
 #[test]
-fn b66_events_that_come_before_their_acceptance_in_too_great_a_number_are_asked_for_again() {
+fn events_that_come_before_their_acceptance_in_too_great_a_number_are_asked_for_again() {
     let mut alone = Alone::connected(|config| config.limits.early = 3);
     alone.submit("1");
     for seq in 1..=4 {

@@ -59,7 +59,7 @@ fn every_ledger_row_is_here_and_every_named_test_exists() {
 }
 
 #[test]
-fn sw1_the_readme_has_one_status_table() {
+fn the_readme_has_one_status_table() {
     let readme = std::fs::read_to_string(root().join("README.md")).expect("the page");
     for status in ["| works |", "| not yet |"] {
         assert_eq!(readme.lines().filter(|line| line.starts_with(status)).count(), 1, "{status}");
@@ -67,7 +67,7 @@ fn sw1_the_readme_has_one_status_table() {
 }
 
 #[test]
-fn rt89_every_crate_has_tests_of_its_own() {
+fn every_crate_has_tests_of_its_own() {
     for folder in ["arcp-proto/src", "arcp-host/src", "arcp-blocking/src", "arcp-cli/tests", "tests/tests"] {
         let mut tests = BTreeSet::new();
         tests_in(&root().join(folder), &mut tests);
@@ -76,7 +76,7 @@ fn rt89_every_crate_has_tests_of_its_own() {
 }
 
 #[test]
-fn rr28_rr34_no_match_passes_over_what_it_does_not_name() {
+fn no_match_passes_over_what_it_does_not_name() {
     fn look(folder: &Path) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -98,7 +98,7 @@ fn rr28_rr34_no_match_passes_over_what_it_does_not_name() {
 }
 
 #[test]
-fn rr19_rr31_rr32_each_transport_is_a_feature_and_the_gate_looks_at_every_combination() {
+fn each_transport_is_a_feature_and_the_gate_looks_at_every_combination() {
     let manifest = std::fs::read_to_string(root().join("arcp-blocking/Cargo.toml")).expect("the manifest");
     let (_, rest) = manifest.split_once("\n[features]\n").expect("features");
     let (features, _) = rest.split_once("\n\n").expect("more follows");
@@ -118,7 +118,7 @@ fn rr19_rr31_rr32_each_transport_is_a_feature_and_the_gate_looks_at_every_combin
 }
 
 #[test]
-fn rr20_rr25_coverage_has_a_floor_a_fixed_tool_and_tests_that_are_there() {
+fn coverage_has_a_floor_a_fixed_tool_and_tests_that_are_there() {
     let script = std::fs::read_to_string(root().join(".ci/coverage")).expect("the script");
     let value = |name: &str| {
         let line = script.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
@@ -138,7 +138,7 @@ fn rr20_rr25_coverage_has_a_floor_a_fixed_tool_and_tests_that_are_there() {
 }
 
 #[test]
-fn rr48_both_licences_are_here() {
+fn both_licences_are_here() {
     for (file, words) in [("LICENSE-MIT", "MIT License"), ("LICENSE-APACHE", "Apache License")] {
         let text = std::fs::read_to_string(root().join(file)).expect("a licence");
         assert!(text.contains(words), "{file}");

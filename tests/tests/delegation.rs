@@ -101,7 +101,7 @@ fn status(world: &mut World, raw: &mut Raw, job: JobId) -> String {
 }
 
 #[test]
-fn rt69_py26_an_agent_has_another_one_do_something_and_is_handed_the_result() {
+fn an_agent_has_another_one_do_something_and_is_handed_the_result() {
     let mut world = World::seeded(1);
     let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
     let job = parent(&mut world, &mut raw, json!({"agent.delegate": ["echo"], "tool.call": ["search.*"]}));
@@ -133,7 +133,7 @@ fn rt69_py26_an_agent_has_another_one_do_something_and_is_handed_the_result() {
 }
 
 #[test]
-fn b78_rt71_sw59_what_a_child_may_is_within_what_its_parent_may() {
+fn what_a_child_may_is_within_what_its_parent_may() {
     let mut world = World::seeded(2);
     let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
     let lease = json!({

@@ -9,7 +9,7 @@ use arcp_tests::world::World;
 use serde_json::{Value, json};
 
 #[test]
-fn b14_persist_before_send_holds_while_the_store_fails() {
+fn persist_before_send_holds_while_the_store_fails() {
     let mut world = World::seeded(1);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow"}));
@@ -79,7 +79,7 @@ fn events_of(world: &mut World, job: &Value) -> u64 {
 }
 
 #[test]
-fn b51_a_reader_that_never_comes_back_is_closed_and_can_resume() {
+fn a_reader_that_never_comes_back_is_closed_and_can_resume() {
     let mut world = World::configured(3, |config| {
         config.limits.delivery.pace_events = 32;
         config.timing.heartbeat = None;
@@ -114,7 +114,7 @@ fn who_asks_faster_than_it_reads_is_not_read_and_loses_nothing() {
 }
 
 #[test]
-fn b12_history_beyond_the_cap_is_refused_and_never_skipped() {
+fn history_beyond_the_cap_is_refused_and_never_skipped() {
     let mut world = World::configured(5, |config| {
         config.history = false;
         config.limits.history.job_events = 100;
@@ -169,7 +169,7 @@ fn a_slot_comes_back_from_an_agent_that_outlasts_its_jobs_retention() {
 }
 
 #[test]
-fn b53_a_shutdown_reaches_who_reads_nothing() {
+fn a_shutdown_reaches_who_reads_nothing() {
     let mut world = World::seeded(10);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 500}}));

@@ -39,7 +39,7 @@ fn chat(world: &mut World, raw: &mut Raw, count: u64) -> Value {
 }
 
 #[test]
-fn b12_a_resume_reads_back_what_memory_no_longer_holds() {
+fn a_resume_reads_back_what_memory_no_longer_holds() {
     let mut world = World::configured(1, small);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     chat(&mut world, &mut raw, 300);
@@ -284,7 +284,7 @@ fn what_a_store_keeps_of_all_jobs_has_a_bound_and_the_ended_ones_go_first() {
 }
 
 #[test]
-fn b16_numbers_go_on_after_what_was_acknowledged_is_let_go() {
+fn numbers_go_on_after_what_was_acknowledged_is_let_go() {
     for compact in [false, true] {
         let mut world = World::configured(9, small);
         let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
@@ -330,7 +330,7 @@ fn numbers_given_together_are_let_go_one_by_one() {
 }
 
 #[test]
-fn b14_what_is_not_durable_yet_stays_in_memory_whatever_its_bound() {
+fn what_is_not_durable_yet_stays_in_memory_whatever_its_bound() {
     let mut world = World::configured(11, small);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 200}}));

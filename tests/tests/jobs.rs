@@ -19,7 +19,7 @@ fn run(world: &mut World, payload: Value) -> Vec<Value> {
 }
 
 #[test]
-fn rt36_rt37_rt38_rt39_a_job_is_accepted_started_and_completed() {
+fn a_job_is_accepted_started_and_completed() {
     let mut world = World::seeded(1);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     let id = raw.send(&mut world, "job.submit", json!({"agent": "echo", "input": {"n": 1}}));
@@ -64,7 +64,7 @@ fn client_json_comes_back_byte_for_byte() {
 }
 
 #[test]
-fn b85_null_and_false_are_results() {
+fn null_and_false_are_results() {
     for input in ["null", "false", "0", "\"\""] {
         let mut world = World::seeded(3);
         let end = run(&mut world, json!({"agent": "echo", "input": serde_json::from_str::<Value>(input).unwrap()}));
@@ -76,7 +76,7 @@ fn b85_null_and_false_are_results() {
 }
 
 #[test]
-fn rt48_py12_every_event_kind_is_complete() {
+fn every_event_kind_is_complete() {
     let mut world = World::seeded(4);
     let frames = run(&mut world, json!({"agent": "kinds"}));
     let bodies: Vec<(String, Value)> = frames
@@ -105,7 +105,7 @@ fn rt48_py12_every_event_kind_is_complete() {
 }
 
 #[test]
-fn sw41_sw42_rt52_a_result_in_pieces() {
+fn a_result_in_pieces() {
     let mut world = World::seeded(5);
     let frames = run(&mut world, json!({"agent": "chunker", "input": {"chunks": 4, "bytes": 7}}));
     let chunks: Vec<&Value> =
@@ -121,7 +121,7 @@ fn sw41_sw42_rt52_a_result_in_pieces() {
 }
 
 #[test]
-fn b57_large_pieces_are_cut_under_the_frame_limit() {
+fn large_pieces_are_cut_under_the_frame_limit() {
     let mut world = World::configured(6, |config| config.limits.frame.result_frame_bytes = 8192);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "chunker", "input": {"chunks": 2, "bytes": 20000}}));
@@ -134,7 +134,7 @@ fn b57_large_pieces_are_cut_under_the_frame_limit() {
 }
 
 #[test]
-fn b57_a_result_beyond_the_cap_fails_the_job() {
+fn a_result_beyond_the_cap_fails_the_job() {
     for (chunks, bytes, fits) in [(3, 60, false), (2, 50, true), (1, 100, true), (1, 101, false), (101, 1, false)] {
         let mut world = World::configured(7, |config| config.limits.frame.result_bytes = 100);
         let frames = run(&mut world, json!({"agent": "chunker", "input": {"chunks": chunks, "bytes": bytes}}));
@@ -145,7 +145,7 @@ fn b57_a_result_beyond_the_cap_fails_the_job() {
 }
 
 #[test]
-fn b40_one_terminal_even_when_the_end_itself_fails() {
+fn one_terminal_even_when_the_end_itself_fails() {
     let mut world = World::configured(30, |config| {
         config.limits.frame.result_frame_bytes = 4096;
         config.limits.frame.result_bytes = 100;
@@ -196,7 +196,7 @@ fn without_the_feature_pieces_come_inline_or_the_job_says_why_not() {
 }
 
 #[test]
-fn rt50_progress_is_withheld_from_who_did_not_ask_for_it() {
+fn progress_is_withheld_from_who_did_not_ask_for_it() {
     let mut world = World::seeded(10);
     let mut raw = Raw::connect(&mut world);
     let mut hello = hello_payload("tok-a");
@@ -211,7 +211,7 @@ fn rt50_progress_is_withheld_from_who_did_not_ask_for_it() {
 }
 
 #[test]
-fn rt40_failures_keep_their_code_and_show_no_insides() {
+fn failures_keep_their_code_and_show_no_insides() {
     for (agent, expected, details) in [
         ("failer", "boom", Value::Null),
         ("panicker", "the agent failed unexpectedly", Value::Null),
@@ -229,7 +229,7 @@ fn rt40_failures_keep_their_code_and_show_no_insides() {
 }
 
 #[test]
-fn rt46_rt47_b70_agent_versions() {
+fn agent_versions() {
     let mut world = World::seeded(12);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let pinned = raw.submit(&mut world, json!({"agent": "echo@1.0.0"}));
@@ -259,7 +259,7 @@ fn rt46_rt47_b70_agent_versions() {
 }
 
 #[test]
-fn b42_rt41_rt45_cancel_is_acknowledged_and_then_ends_the_job() {
+fn cancel_is_acknowledged_and_then_ends_the_job() {
     let mut world = World::seeded(13);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
@@ -279,7 +279,7 @@ fn b42_rt41_rt45_cancel_is_acknowledged_and_then_ends_the_job() {
 }
 
 #[test]
-fn gl13_a_stubborn_agent_is_ended_after_the_grace() {
+fn a_stubborn_agent_is_ended_after_the_grace() {
     let mut world = World::seeded(14);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "stubborn"}))["job_id"].clone();
@@ -297,7 +297,7 @@ fn gl13_a_stubborn_agent_is_ended_after_the_grace() {
 }
 
 #[test]
-fn b40_a_success_after_the_cancel_is_cancelled_all_the_same() {
+fn a_success_after_the_cancel_is_cancelled_all_the_same() {
     let mut world = World::seeded(15);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 3}}))["job_id"].clone();
@@ -310,7 +310,7 @@ fn b40_a_success_after_the_cancel_is_cancelled_all_the_same() {
 }
 
 #[test]
-fn b41_whatever_an_agent_says_after_it_was_told_to_stop_its_job_is_cancelled() {
+fn whatever_an_agent_says_after_it_was_told_to_stop_its_job_is_cancelled() {
     let exits = [
         AgentExit::Success { result: Some(Json::null()), summary: None },
         AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom")),
@@ -333,7 +333,7 @@ fn b41_whatever_an_agent_says_after_it_was_told_to_stop_its_job_is_cancelled() {
 }
 
 #[test]
-fn b39_a_cancelled_queued_job_ends_at_once_and_never_starts() {
+fn a_cancelled_queued_job_ends_at_once_and_never_starts() {
     let mut world = World::configured(16, |config| config.limits.job.running_jobs = 1);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "waiter"}));
@@ -363,7 +363,7 @@ fn slots_go_round_by_principal() {
 }
 
 #[test]
-fn b44_b81_gl_only_the_submitting_session_may_cancel() {
+fn gl_only_the_submitting_session_may_cancel() {
     let mut world = World::seeded(18);
     let (mut owner, welcome) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
@@ -386,7 +386,7 @@ fn b44_b81_gl_only_the_submitting_session_may_cancel() {
 }
 
 #[test]
-fn b43_cancel_of_an_ended_or_unknown_job_is_an_error_of_its_own() {
+fn cancel_of_an_ended_or_unknown_job_is_an_error_of_its_own() {
     let mut world = World::seeded(19);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "echo"}))["job_id"].clone();
@@ -421,7 +421,7 @@ fn the_time_limit_ends_a_job_as_timed_out() {
 }
 
 #[test]
-fn b39_the_time_limit_of_an_ended_job_does_nothing() {
+fn the_time_limit_of_an_ended_job_does_nothing() {
     let mut world = World::seeded(21);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "echo", "max_runtime_sec": 1}));
@@ -460,7 +460,7 @@ fn what_cannot_be_enforced_is_refused() {
 }
 
 #[test]
-fn rt72_b79_traces_travel() {
+fn traces_travel() {
     let mut world = World::seeded(23);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let id = "4bf92f3577b34da6a3ce929d0e0e4736";

@@ -571,7 +571,7 @@ fn a_lease_is_read_shown_and_read_again() {
 }
 
 #[test]
-fn py24_py33_a_lease_is_granted_as_asked_with_its_end_and_its_budget_and_shown_so() {
+fn a_lease_is_granted_as_asked_with_its_end_and_its_budget_and_shown_so() {
     let mut world = World::seeded(1);
     let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
     let lease = json!({"fs.read": ["/a/**"], "cost.budget": ["USD:1.50", "USD:0.5", "credits:10"]});
@@ -616,7 +616,7 @@ fn py24_py33_a_lease_is_granted_as_asked_with_its_end_and_its_budget_and_shown_s
 }
 
 #[test]
-fn sw54_b35_what_makes_no_sense_of_a_lease_is_refused_by_name() {
+fn what_makes_no_sense_of_a_lease_is_refused_by_name() {
     let mut world = World::seeded(2);
     let (mut hello, _) = Raw::hello_with_leases(&mut world, "tok-a");
     let (mut open, _) = Raw::open(&mut world, "tok-b");
@@ -660,7 +660,7 @@ fn sw54_b35_what_makes_no_sense_of_a_lease_is_refused_by_name() {
 }
 
 #[test]
-fn py23_a_client_that_reads_amounts_as_texts_gets_them_so() {
+fn a_client_that_reads_amounts_as_texts_gets_them_so() {
     let mut world = World::configured(3, |config| config.compat = Compat::Always(Profile::Python113));
     let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
     let lease = json!({"cost.budget": ["USD:1.50", "EUR:2"]});

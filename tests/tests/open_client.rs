@@ -38,7 +38,7 @@ fn submit(agent: &str) -> Submit {
 }
 
 #[test]
-fn rt11_sw94_an_invocation_reaches_the_agent_with_its_extensions() {
+fn an_invocation_reaches_the_agent_with_its_extensions() {
     let mut world = World::of(Family::Open, 1);
     let client = connected(&mut world);
     let extensions = Json::parse(r#"{"arcpx.test.note.v1":{"n":1.50,"unknown":[null]}}"#).expect("JSON");
@@ -58,7 +58,7 @@ fn rt11_sw94_an_invocation_reaches_the_agent_with_its_extensions() {
 }
 
 #[test]
-fn rr33_a_hello_session_has_nothing_of_the_open_family() {
+fn a_hello_session_has_nothing_of_the_open_family() {
     let mut world = World::seeded(2);
     let client = connected(&mut world);
     assert!(world.command(client, |c| c.session().expect("accepted").into_open().is_err()));
@@ -66,7 +66,7 @@ fn rr33_a_hello_session_has_nothing_of_the_open_family() {
 }
 
 #[test]
-fn sw19_a_cancel_has_a_deadline_and_may_take_the_whole_session() {
+fn a_cancel_has_a_deadline_and_may_take_the_whole_session() {
     let mut world = World::of(Family::Open, 3);
     let client = connected(&mut world);
     world.command(client, |c| c.session().and_then(|mut s| s.submit(submit("stubborn")))).expect("given");
@@ -195,7 +195,7 @@ fn a_client_that_reads_nothing_is_sent_no_more_messages_than_its_connection_may_
 }
 
 #[test]
-fn sw15_capabilities_that_nobody_here_knows_are_kept() {
+fn capabilities_that_nobody_here_knows_are_kept() {
     let mut world = World::of(Family::Open, 7);
     let client = world.add_client("a");
     let accepted = r#"{"arcp":"1.1","id":"msg_1","type":"session.accepted","payload":{"session_id":"sess_1","runtime":{"kind":"r","version":"9"},"capabilities":{"future":{"n":1.50},"result_chunk":true}}}"#;
@@ -213,7 +213,7 @@ fn sw15_capabilities_that_nobody_here_knows_are_kept() {
 }
 
 #[test]
-fn rt17_our_client_refreshes_its_session_by_itself() {
+fn our_client_refreshes_its_session_by_itself() {
     let mut world = World::configured(5, |config| config.timing.session_lease = Some(Duration::from_secs(60)));
     world.family = Family::Open;
     let client = connected(&mut world);
@@ -224,7 +224,7 @@ fn rt17_our_client_refreshes_its_session_by_itself() {
 }
 
 #[test]
-fn sw9_a_client_without_a_proof_is_not_let_in() {
+fn a_client_without_a_proof_is_not_let_in() {
     let mut world = World::of(Family::Open, 6);
     let mut config = ClientConfig::new("c", "1", Credential::Bearer(Secret::new(String::new())));
     config.family = Family::Open;

@@ -33,7 +33,7 @@ fn rust_200(world: &mut World) -> Raw {
 }
 
 #[test]
-fn sw22_rt36_a_tool_is_invoked_to_its_end_with_every_kind_of_event() {
+fn a_tool_is_invoked_to_its_end_with_every_kind_of_event() {
     let mut world = World::seeded(1);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     let invoked = raw.send(&mut world, "tool.invoke", json!({"tool": "kinds", "arguments": {}}));
@@ -75,7 +75,7 @@ fn sw22_rt36_a_tool_is_invoked_to_its_end_with_every_kind_of_event() {
 }
 
 #[test]
-fn sw17_sw30_progress_chunks_and_failures_are_as_the_family_says() {
+fn progress_chunks_and_failures_are_as_the_family_says() {
     let mut world = World::seeded(2);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     raw.send(&mut world, "tool.invoke", json!({"tool": "slow", "arguments": {"ticks": 3}}));
@@ -108,7 +108,7 @@ fn sw17_sw30_progress_chunks_and_failures_are_as_the_family_says() {
 }
 
 #[test]
-fn sw6_codes_are_those_that_the_peer_can_read() {
+fn codes_are_those_that_the_peer_can_read() {
     let mut world = World::seeded(3);
     let (mut plain, _) = Raw::open(&mut world, "tok-alice");
     let mut ours = open_payload("tok-alice");
@@ -135,7 +135,7 @@ fn sw6_codes_are_those_that_the_peer_can_read() {
 }
 
 #[test]
-fn sw57_sw63_authority_is_read_in_every_spelling() {
+fn authority_is_read_in_every_spelling() {
     let mut world = World::seeded(4);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     let until = json!({"expires_at": "2030-01-01T00:00:00.000Z"});
@@ -174,7 +174,7 @@ fn sw57_sw63_authority_is_read_in_every_spelling() {
 }
 
 #[test]
-fn sw19_rr9_a_cancel_is_accepted_then_ends_the_job_or_is_refused_with_a_reason() {
+fn a_cancel_is_accepted_then_ends_the_job_or_is_refused_with_a_reason() {
     let mut world = World::seeded(5);
     let (mut raw, accepted) = Raw::open(&mut world, "tok-alice");
     let (mut other, _) = Raw::open(&mut world, "tok-alice");
@@ -223,7 +223,7 @@ fn sw19_rr9_a_cancel_is_accepted_then_ends_the_job_or_is_refused_with_a_reason()
 }
 
 #[test]
-fn rr47_when_the_deadline_is_over_the_job_is_aborted() {
+fn when_the_deadline_is_over_the_job_is_aborted() {
     for deadline in [0, 700, 9000] {
         let mut world = World::seeded(6);
         let (mut raw, _) = Raw::open(&mut world, "tok-alice");
@@ -244,7 +244,7 @@ fn rr47_when_the_deadline_is_over_the_job_is_aborted() {
 }
 
 #[test]
-fn sw18_jobs_give_signs_of_life_that_are_not_numbered() {
+fn jobs_give_signs_of_life_that_are_not_numbered() {
     let mut world = World::seeded(7);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     let (mut hello, _) = Raw::hello(&mut world, "tok-alice");
@@ -289,7 +289,7 @@ fn signs_of_life_do_not_wait_for_a_reader() {
 }
 
 #[test]
-fn sw18_rr46_an_agent_that_falls_silent_is_lost_or_waited_for() {
+fn an_agent_that_falls_silent_is_lost_or_waited_for() {
     let run = |recovery: &str| {
         let mut world = World::configured(8, |config| {
             config.heartbeat_agents.insert("waiter".into());
@@ -375,7 +375,7 @@ fn an_agent_that_waits_for_its_reader_is_not_silent() {
 }
 
 #[test]
-fn rt9_what_is_urgent_starts_first_within_its_principal() {
+fn what_is_urgent_starts_first_within_its_principal() {
     let mut world = World::configured(9, |config| config.limits.job.running_jobs = 1);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     raw.invoke(&mut world, json!({"tool": "slow", "arguments": {"ticks": 3}}));
@@ -393,7 +393,7 @@ fn rt9_what_is_urgent_starts_first_within_its_principal() {
 }
 
 #[test]
-fn sw44_b4_a_retry_with_its_key_gets_acceptance_and_end_under_its_own_request() {
+fn a_retry_with_its_key_gets_acceptance_and_end_under_its_own_request() {
     let mut world = World::seeded(10);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     let (mut other, _) = Raw::open(&mut world, "tok-alice");
@@ -444,7 +444,7 @@ fn one_job_is_seen_from_both_families() {
 }
 
 #[test]
-fn rt72_rt10_a_trace_of_free_text_is_shown_only_where_it_can_be_read() {
+fn a_trace_of_free_text_is_shown_only_where_it_can_be_read() {
     let mut world = World::seeded(15);
     let (mut open, _) = Raw::open(&mut world, "tok-alice");
     let (mut hello, _) = Raw::hello(&mut world, "tok-alice");
@@ -461,7 +461,7 @@ fn rt72_rt10_a_trace_of_free_text_is_shown_only_where_it_can_be_read() {
 }
 
 #[test]
-fn sw36_a_thought_stream_is_opened_to_everyone_who_sees_a_thought() {
+fn a_thought_stream_is_opened_to_everyone_who_sees_a_thought() {
     let mut world = World::seeded(12);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     let (mut late, _) = Raw::open(&mut world, "tok-alice");
@@ -509,7 +509,7 @@ fn the_published_rust_client_gets_only_what_it_can_decode() {
 }
 
 #[test]
-fn rt20_listings_are_asked_for_and_shown_in_the_words_of_the_family() {
+fn listings_are_asked_for_and_shown_in_the_words_of_the_family() {
     let mut world = World::seeded(16);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     for (tool, limit) in [("echo", 9), ("failer", 9), ("deaf", 1)] {
@@ -549,7 +549,7 @@ fn the_swift_client_always_gets_a_priority() {
 }
 
 #[test]
-fn rt21_rt33_rt34_a_job_is_watched_and_left_off() {
+fn a_job_is_watched_and_left_off() {
     let mut world = World::seeded(14);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     let (mut other, _) = Raw::open(&mut world, "tok-alice");

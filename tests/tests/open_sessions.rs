@@ -28,7 +28,7 @@ fn with_capabilities(world: &mut World, capabilities: Value) -> (Raw, Value) {
 }
 
 #[test]
-fn sw8_sw10_rt12_an_open_session_is_accepted_with_every_member() {
+fn an_open_session_is_accepted_with_every_member() {
     let mut world = World::seeded(1);
     let (mut raw, accepted) = Raw::open(&mut world, "tok-alice");
     let payload = &accepted["payload"];
@@ -46,7 +46,7 @@ fn sw8_sw10_rt12_an_open_session_is_accepted_with_every_member() {
 }
 
 #[test]
-fn sw4_rt7_envelopes_are_read_with_every_member_and_without_most() {
+fn envelopes_are_read_with_every_member_and_without_most() {
     let mut world = World::seeded(2);
     let (mut raw, accepted) = Raw::open(&mut world, "tok-alice");
     let more = json!({
@@ -68,7 +68,7 @@ fn sw4_rt7_envelopes_are_read_with_every_member_and_without_most() {
 }
 
 #[test]
-fn sw9_a_missing_token_is_asked_for_and_may_be_given_late() {
+fn a_missing_token_is_asked_for_and_may_be_given_late() {
     for (scheme, answer) in [
         ("bearer", json!({"response": "tok-alice"})),
         ("bearer", json!({"token": "tok-alice", "fingerprint": "f"})),
@@ -95,7 +95,7 @@ fn sw9_a_missing_token_is_asked_for_and_may_be_given_late() {
 }
 
 #[test]
-fn rt15_three_wrong_proofs_end_the_connection() {
+fn three_wrong_proofs_end_the_connection() {
     let mut world = World::seeded(4);
     let (mut raw, challenge) = opened_as(&mut world, json!({"scheme": "bearer"}));
     for (response, nonce) in [("wrong", challenge["payload"]["nonce"].clone()), ("tok-alice", json!("another"))] {
@@ -111,7 +111,7 @@ fn rt15_three_wrong_proofs_end_the_connection() {
 }
 
 #[test]
-fn rt14_a_refused_opening_is_told_flat_and_nested_and_closed() {
+fn a_refused_opening_is_told_flat_and_nested_and_closed() {
     for auth in [
         json!({"scheme": "bearer", "token": "nobody"}),
         json!({"scheme": "oauth2", "token": "x"}),
@@ -129,7 +129,7 @@ fn rt14_a_refused_opening_is_told_flat_and_nested_and_closed() {
 }
 
 #[test]
-fn sw14_anonymous_open_sessions_have_principals_of_their_own() {
+fn anonymous_open_sessions_have_principals_of_their_own() {
     let mut world = World::configured(6, |config| config.anonymous = true);
     let (mut one, accepted) = opened_as(&mut world, json!({"scheme": "none"}));
     assert_eq!(accepted["payload"]["capabilities"]["anonymous"], true);
@@ -141,7 +141,7 @@ fn sw14_anonymous_open_sessions_have_principals_of_their_own() {
 }
 
 #[test]
-fn sw15_rr5_capabilities_are_what_both_sides_have() {
+fn capabilities_are_what_both_sides_have() {
     let mut world = World::configured(7, |config| config.extensions = vec!["arcpx.test".into(), "org.example".into()]);
     let offered = json!({
         "result_chunk": true, "streaming": true, "artifacts": true, "cost_budget": true, "future_thing": {"a": 1},
@@ -173,7 +173,7 @@ fn whoever_requires_jobs_that_outlive_the_runtime_is_refused_where_none_does() {
 }
 
 #[test]
-fn sw16_what_is_required_and_not_there_is_refused() {
+fn what_is_required_and_not_there_is_refused() {
     for (required, accepted) in [
         (json!(["result_chunk"]), true),
         (json!(["streaming"]), false),
@@ -192,7 +192,7 @@ fn sw16_what_is_required_and_not_there_is_refused() {
 }
 
 #[test]
-fn b68_a_second_opening_is_refused_and_a_foreign_session_too() {
+fn a_second_opening_is_refused_and_a_foreign_session_too() {
     let mut world = World::seeded(9);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     raw.send(&mut world, "session.open", open_payload("tok-bob"));
@@ -205,7 +205,7 @@ fn b68_a_second_opening_is_refused_and_a_foreign_session_too() {
 }
 
 #[test]
-fn gl7_a_stray_first_frame_is_refused_in_its_own_words() {
+fn a_stray_first_frame_is_refused_in_its_own_words() {
     let mut world = World::seeded(10);
     let mut raw = Raw::connect(&mut world);
     raw.send(&mut world, "tool.invoke", json!({"tool": "echo"}));
@@ -216,7 +216,7 @@ fn gl7_a_stray_first_frame_is_refused_in_its_own_words() {
 }
 
 #[test]
-fn gl6_b69_what_cannot_be_read_is_answered_and_the_session_survives() {
+fn what_cannot_be_read_is_answered_and_the_session_survives() {
     let mut world = World::seeded(11);
     let (mut raw, _) = Raw::open(&mut world, "tok-alice");
     for (text, correlation) in [
@@ -243,7 +243,7 @@ fn gl6_b69_what_cannot_be_read_is_answered_and_the_session_survives() {
 }
 
 #[test]
-fn sw7_rt81_rt82_types_nobody_serves_are_told_from_extensions() {
+fn types_nobody_serves_are_told_from_extensions() {
     let mut world = World::configured(12, |config| config.extensions = vec!["arcpx.test".into()]);
     let (mut raw, _) = with_capabilities(&mut world, json!({"extensions": ["arcpx.test", "com.example.thing"]}));
     let optional = json!({"extensions": {"optional": true}});
@@ -266,7 +266,7 @@ fn sw7_rt81_rt82_types_nobody_serves_are_told_from_extensions() {
 }
 
 #[test]
-fn rt27_b19_sw79_a_session_is_claimed_on_a_fresh_one() {
+fn a_session_is_claimed_on_a_fresh_one() {
     let mut world = World::seeded(13);
     let (mut raw, accepted) = Raw::open(&mut world, "tok-alice");
     raw.send(&mut world, "tool.invoke", json!({"tool": "kinds", "arguments": {}}));
@@ -286,7 +286,7 @@ fn rt27_b19_sw79_a_session_is_claimed_on_a_fresh_one() {
 }
 
 #[test]
-fn b83_a_claim_needs_the_right_principal_family_and_an_unused_session() {
+fn a_claim_needs_the_right_principal_family_and_an_unused_session() {
     let mut world = World::seeded(14);
     let (raw, accepted) = Raw::open(&mut world, "tok-alice");
     world.cut(raw.conn);
@@ -342,7 +342,7 @@ fn silence_ends_only_a_session_that_asked_for_heartbeats_or_pings_itself() {
 }
 
 #[test]
-fn rt17_rt55_a_session_lease_is_refreshed_by_proof_or_ends() {
+fn a_session_lease_is_refreshed_by_proof_or_ends() {
     let mut world = World::configured(16, |config| config.timing.session_lease = Some(Duration::from_secs(100)));
     let (mut raw, accepted) = Raw::open_with(&mut world, json!({"auth": {"scheme": "bearer", "token": "tok-alice"}}));
     let expires_at = accepted["payload"]["lease"]["expires_at"].as_str().expect("a time");
@@ -486,7 +486,7 @@ fn message_ids_of_a_principal_of_whom_nothing_is_left_are_forgotten() {
 }
 
 #[test]
-fn sw5_rr10_a_message_id_of_a_principal_is_executed_once_on_any_connection() {
+fn a_message_id_of_a_principal_is_executed_once_on_any_connection() {
     let mut world = World::seeded(17);
     let (mut one, _) = Raw::open(&mut world, "tok-alice");
     let (mut two, _) = Raw::open(&mut world, "tok-alice");

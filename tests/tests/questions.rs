@@ -260,7 +260,7 @@ fn metrics(frames: &[Value]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn b77_rt77_an_agent_may_do_what_its_lease_says_and_nothing_else() {
+fn an_agent_may_do_what_its_lease_says_and_nothing_else() {
     let mut world = World::seeded(10);
     let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
     let lease = json!({"fs.read": ["/a/**"], "tool.call": ["search.*"], "model.use": ["m-*"], "x-vendor.a.b": ["c"]});
@@ -293,7 +293,7 @@ fn b77_rt77_an_agent_may_do_what_its_lease_says_and_nothing_else() {
 }
 
 #[test]
-fn b37_b38_rt57_a_job_ends_with_its_lease_wherever_it_stands() {
+fn a_job_ends_with_its_lease_wherever_it_stands() {
     let mut world = World::configured(11, |config| {
         config.limits.job.running_jobs = 1;
         config.restartable_agents.insert("waiter".into());
@@ -356,7 +356,7 @@ fn a_job_that_was_cancelled_before_its_lease_ended_ends_as_cancelled() {
 }
 
 #[test]
-fn b26_b27_b28_b29_b31_costs_count_exactly_and_what_comes_after_the_last_cent_is_refused() {
+fn costs_count_exactly_and_what_comes_after_the_last_cent_is_refused() {
     let mut world = World::seeded(14);
     let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
     let lease = json!({"tool.call": ["t"], "cost.budget": ["USD:0.3", "EUR:5"]});

@@ -101,7 +101,7 @@ fn every_frame_of_the_python_client_is_read_and_recognised() {
 }
 
 #[test]
-fn sw94_every_frame_of_the_rust_runtime_is_read() {
+fn every_frame_of_the_rust_runtime_is_read() {
     let (mut frames, mut events, mut numbered) = (0, 0, 0);
     each("rust-2.0.0", |place, direction, text| {
         if direction != "r2c" {

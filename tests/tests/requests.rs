@@ -19,7 +19,7 @@ fn values(frames: &[Value]) -> Vec<i64> {
 }
 
 #[test]
-fn b4_b5_gl3_a_retry_gets_the_same_acceptance_and_the_terminal() {
+fn a_retry_gets_the_same_acceptance_and_the_terminal() {
     let mut world = World::seeded(1);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let submit = json!({"agent": "echo", "input": {"a": 1, "b": 2}, "idempotency_key": "k"});
@@ -35,7 +35,7 @@ fn b4_b5_gl3_a_retry_gets_the_same_acceptance_and_the_terminal() {
 }
 
 #[test]
-fn b6_parameters_are_compared_by_meaning() {
+fn parameters_are_compared_by_meaning() {
     let mut world = World::seeded(2);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let same = [
@@ -66,7 +66,7 @@ fn b6_parameters_are_compared_by_meaning() {
 }
 
 #[test]
-fn b8_sw44_rt43_py10_a_key_holds_across_sessions_of_the_principal() {
+fn a_key_holds_across_sessions_of_the_principal() {
     let mut world = World::seeded(3);
     let submit = json!({"agent": "slow", "idempotency_key": "k"});
     let (mut one, _) = Raw::hello(&mut world, "tok-a");
@@ -108,7 +108,7 @@ fn two_submits_with_one_key_in_the_same_moment_run_once() {
 }
 
 #[test]
-fn b7_b9_a_refused_submit_claims_no_key() {
+fn a_refused_submit_claims_no_key() {
     let mut world = World::seeded(4);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.send(&mut world, "job.submit", json!({"agent": "nobody", "idempotency_key": "k"}));
@@ -131,7 +131,7 @@ fn keys_are_forgotten_after_a_day() {
 }
 
 #[test]
-fn sw5_a_repeated_message_id_is_answered_and_not_done_again() {
+fn a_repeated_message_id_is_answered_and_not_done_again() {
     let mut world = World::seeded(6);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let text = r#"{"id":"one","type":"job.submit","payload":{"agent":"echo","input":1}}"#;
@@ -205,7 +205,7 @@ fn a_submit_that_comes_again_after_its_job_is_forgotten_is_told_so_and_runs_noth
 }
 
 #[test]
-fn b47_b48_b49_rt33_history_and_live_meet_without_gap_or_duplicate() {
+fn history_and_live_meet_without_gap_or_duplicate() {
     for seed in 0..30 {
         let mut world = World::seeded(seed);
         let (mut owner, _) = Raw::hello(&mut world, "tok-a");
@@ -229,7 +229,7 @@ fn b47_b48_b49_rt33_history_and_live_meet_without_gap_or_duplicate() {
 }
 
 #[test]
-fn b48_replay_begins_strictly_after_the_number_of_the_listing() {
+fn replay_begins_strictly_after_the_number_of_the_listing() {
     let mut world = World::seeded(7);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     owner.submit(&mut world, json!({"agent": "echo"}));
@@ -245,7 +245,7 @@ fn b48_replay_begins_strictly_after_the_number_of_the_listing() {
 }
 
 #[test]
-fn gl18_who_gets_the_events_already_gets_nothing_twice() {
+fn who_gets_the_events_already_gets_nothing_twice() {
     let mut world = World::seeded(8);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "slow"}))["job_id"].clone();
@@ -260,7 +260,7 @@ fn gl18_who_gets_the_events_already_gets_nothing_twice() {
 }
 
 #[test]
-fn rt34_unsubscribe_ends_it() {
+fn unsubscribe_ends_it() {
     let mut world = World::seeded(9);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "slow"}))["job_id"].clone();
@@ -276,7 +276,7 @@ fn rt34_unsubscribe_ends_it() {
 }
 
 #[test]
-fn b82_b3_foreign_and_unknown_jobs_look_alike() {
+fn foreign_and_unknown_jobs_look_alike() {
     let mut world = World::seeded(10);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
@@ -294,7 +294,7 @@ fn b82_b3_foreign_and_unknown_jobs_look_alike() {
 }
 
 #[test]
-fn b70_features_not_negotiated_are_refused() {
+fn features_not_negotiated_are_refused() {
     let mut world = World::seeded(11);
     let mut raw = Raw::connect(&mut world);
     let mut hello = hello_payload("tok-a");
@@ -309,7 +309,7 @@ fn b70_features_not_negotiated_are_refused() {
 }
 
 #[test]
-fn rt20_rt32_py30_sw_gl4_gl5_listings() {
+fn sw_gl4_gl5_listings() {
     let mut world = World::seeded(12);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let id = raw.send(&mut world, "session.list_jobs", json!({}));
@@ -348,7 +348,7 @@ fn rt20_rt32_py30_sw_gl4_gl5_listings() {
 }
 
 #[test]
-fn b59_pages_by_keyset_cursor_are_stable_under_new_jobs() {
+fn pages_by_keyset_cursor_are_stable_under_new_jobs() {
     let mut world = World::seeded(13);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let mut jobs = Vec::new();
@@ -393,7 +393,7 @@ fn b59_pages_by_keyset_cursor_are_stable_under_new_jobs() {
 }
 
 #[test]
-fn b59_a_listing_does_bounded_work() {
+fn a_listing_does_bounded_work() {
     let mut world = World::configured(14, |config| config.limits.connection.list_scan = 4);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     for _ in 0..10 {
@@ -422,7 +422,7 @@ fn b59_a_listing_does_bounded_work() {
 }
 
 #[test]
-fn b74_ended_jobs_are_forgotten_after_the_retention() {
+fn ended_jobs_are_forgotten_after_the_retention() {
     let mut world = World::configured(15, |config| config.timing.resume_window = Duration::from_secs(60));
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let job = raw.submit(&mut world, json!({"agent": "echo"}))["job_id"].clone();

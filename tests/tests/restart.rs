@@ -261,7 +261,7 @@ fn a_number_of_an_event_that_never_came_is_given_again() {
 }
 
 #[test]
-fn b14_who_was_told_that_it_is_with_a_job_can_rely_on_it() {
+fn who_was_told_that_it_is_with_a_job_can_rely_on_it() {
     for (kind, answer) in [("job.submit", "job.accepted"), ("job.subscribe", "job.subscribed")] {
         let mut world = World::seeded(8);
         let (mut owner, _) = Raw::hello(&mut world, "tok-a");
@@ -284,7 +284,7 @@ fn b14_who_was_told_that_it_is_with_a_job_can_rely_on_it() {
 }
 
 #[test]
-fn rt34_who_stopped_watching_is_not_with_the_job_after_a_restart() {
+fn who_stopped_watching_is_not_with_the_job_after_a_restart() {
     let mut world = World::seeded(33);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "stepper", "input": {"steps": 40}}))["job_id"].clone();

@@ -117,7 +117,7 @@ fn one_bad_reading_of_the_wall_clock_lets_no_event_go() {
 }
 
 #[test]
-fn b12_events_that_were_not_acknowledged_are_kept_whatever_the_time() {
+fn events_that_were_not_acknowledged_are_kept_whatever_the_time() {
     for history in [true, false] {
         let mut world = world(2, history);
         let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
@@ -174,7 +174,7 @@ fn acknowledged_events_are_let_go_from_memory_early() {
 }
 
 #[test]
-fn sw76_what_came_after_a_message_is_known_though_memory_has_let_it_go() {
+fn what_came_after_a_message_is_known_though_memory_has_let_it_go() {
     let mut world = World::configured(6, |config| config.timing.heartbeat = None);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": ENDLESS}}));

@@ -11,7 +11,7 @@ use arcp_tests::world::{Options, World};
 use serde_json::json;
 
 #[test]
-fn py4_rt13_welcome_has_every_member_that_strict_readers_need() {
+fn welcome_has_every_member_that_strict_readers_need() {
     let mut world = World::seeded(1);
     let (_raw, welcome) = Raw::hello(&mut world, "tok-a");
     let payload = &welcome["payload"];
@@ -30,7 +30,7 @@ fn py4_rt13_welcome_has_every_member_that_strict_readers_need() {
 }
 
 #[test]
-fn py29_rr5_features_are_the_intersection() {
+fn features_are_the_intersection() {
     let mut world = World::seeded(2);
     let mut raw = Raw::connect(&mut world);
     let mut payload = hello_payload("tok-a");
@@ -44,7 +44,7 @@ fn py29_rr5_features_are_the_intersection() {
 }
 
 #[test]
-fn rt22_py5_a_wrong_token_is_refused_and_closed() {
+fn a_wrong_token_is_refused_and_closed() {
     let mut world = World::seeded(3);
     let mut raw = Raw::connect(&mut world);
     raw.send(&mut world, "session.hello", hello_payload("wrong"));
@@ -57,7 +57,7 @@ fn rt22_py5_a_wrong_token_is_refused_and_closed() {
 }
 
 #[test]
-fn b25_gl19_each_anonymous_session_has_a_principal_of_its_own() {
+fn each_anonymous_session_has_a_principal_of_its_own() {
     let mut world = World::configured(4, |config| config.anonymous = true);
     let open = |world: &mut World| {
         let mut raw = Raw::connect(world);
@@ -79,7 +79,7 @@ fn b25_gl19_each_anonymous_session_has_a_principal_of_its_own() {
 }
 
 #[test]
-fn sw14_rt24_anonymous_is_refused_unless_enabled_and_resumes_by_token_alone() {
+fn anonymous_is_refused_unless_enabled_and_resumes_by_token_alone() {
     let mut world = World::seeded(5);
     let mut raw = Raw::connect(&mut world);
     raw.send(&mut world, "session.hello", json!({"client": {"name": "x", "version": "1"}}));
@@ -100,7 +100,7 @@ fn sw14_rt24_anonymous_is_refused_unless_enabled_and_resumes_by_token_alone() {
 }
 
 #[test]
-fn b68_a_second_hello_is_refused_and_the_session_lives_on() {
+fn a_second_hello_is_refused_and_the_session_lives_on() {
     let mut world = World::seeded(7);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let id = raw.send(&mut world, "session.hello", hello_payload("tok-a"));
@@ -111,7 +111,7 @@ fn b68_a_second_hello_is_refused_and_the_session_lives_on() {
 }
 
 #[test]
-fn gl7_anything_before_the_handshake_gets_an_error_then_the_close() {
+fn anything_before_the_handshake_gets_an_error_then_the_close() {
     for (kind, payload) in [("job.submit", json!({"agent": "echo"})), ("session.ping", json!({})), ("what", json!({}))]
     {
         let mut world = World::seeded(8);
@@ -148,7 +148,7 @@ fn a_silent_connection_is_closed_after_ten_seconds() {
 }
 
 #[test]
-fn rt19_rt29_pings_come_when_it_is_quiet_and_are_answered() {
+fn pings_come_when_it_is_quiet_and_are_answered() {
     let mut world = World::seeded(11);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     let ping = raw.expect(&mut world, "session.ping");
@@ -162,7 +162,7 @@ fn rt19_rt29_pings_come_when_it_is_quiet_and_are_answered() {
 }
 
 #[test]
-fn rt19_a_silent_client_is_pinged_while_events_flow() {
+fn a_silent_client_is_pinged_while_events_flow() {
     let mut world = World::seeded(27);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 900}}));
@@ -175,7 +175,7 @@ fn rt19_a_silent_client_is_pinged_while_events_flow() {
 }
 
 #[test]
-fn b61_a_peer_is_lost_after_two_silent_intervals_and_its_jobs_live_on() {
+fn a_peer_is_lost_after_two_silent_intervals_and_its_jobs_live_on() {
     let mut world = World::seeded(12);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 900}}));
@@ -254,7 +254,7 @@ fn a_peer_without_heartbeat_is_not_killed_for_silence() {
 }
 
 #[test]
-fn b17_rt18_acknowledged_events_are_freed_and_a_resume_needs_none_of_them() {
+fn acknowledged_events_are_freed_and_a_resume_needs_none_of_them() {
     let mut world = World::seeded(14);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "chatty", "input": {"count": 10}}));
@@ -272,7 +272,7 @@ fn b17_rt18_acknowledged_events_are_freed_and_a_resume_needs_none_of_them() {
 }
 
 #[test]
-fn b54_an_ack_beyond_what_was_sent_is_clamped() {
+fn an_ack_beyond_what_was_sent_is_clamped() {
     let mut world = World::seeded(15);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.send(&mut world, "session.ack", json!({"last_processed_seq": u64::MAX}));
@@ -296,7 +296,7 @@ fn b54_an_ack_beyond_what_was_sent_is_clamped() {
 }
 
 #[test]
-fn b70_an_acknowledgement_counts_only_where_it_was_agreed_to() {
+fn an_acknowledgement_counts_only_where_it_was_agreed_to() {
     for (features, replayed) in [(json!([]), 1..=7), (json!(["ack"]), 6..=7)] {
         let mut world = World::seeded(16);
         let mut raw = Raw::connect(&mut world);
@@ -318,7 +318,7 @@ fn b70_an_acknowledgement_counts_only_where_it_was_agreed_to() {
 }
 
 #[test]
-fn gl12_b18_close_is_answered_and_cancels_nothing() {
+fn close_is_answered_and_cancels_nothing() {
     let mut world = World::seeded(16);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow"}));
@@ -333,7 +333,7 @@ fn gl12_b18_close_is_answered_and_cancels_nothing() {
 }
 
 #[test]
-fn gl11_rt16_bye_is_accepted_without_a_reply() {
+fn bye_is_accepted_without_a_reply() {
     let mut world = World::seeded(17);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.send(&mut world, "session.bye", json!({}));
@@ -344,7 +344,7 @@ fn gl11_rt16_bye_is_accepted_without_a_reply() {
 }
 
 #[test]
-fn rt27_b19_b2_resume_replays_what_was_missed_in_all_three_forms() {
+fn resume_replays_what_was_missed_in_all_three_forms() {
     for form in ["block", "flat", "message"] {
         let mut world = World::seeded(18);
         let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
@@ -387,7 +387,7 @@ fn rt27_b19_b2_resume_replays_what_was_missed_in_all_three_forms() {
 }
 
 #[test]
-fn gl10_b10_b83_a_refused_resume_consumes_nothing() {
+fn a_refused_resume_consumes_nothing() {
     let mut world = World::seeded(19);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "echo"}));
@@ -414,7 +414,7 @@ fn gl10_b10_b83_a_refused_resume_consumes_nothing() {
 }
 
 #[test]
-fn b13_the_token_rotates_and_the_old_one_is_worth_nothing() {
+fn the_token_rotates_and_the_old_one_is_worth_nothing() {
     let mut world = World::seeded(20);
     let (raw, welcome) = Raw::hello(&mut world, "tok-a");
     world.cut(raw.conn);
@@ -428,7 +428,7 @@ fn b13_the_token_rotates_and_the_old_one_is_worth_nothing() {
 }
 
 #[test]
-fn gl9_the_newest_transport_takes_a_half_open_one_over() {
+fn the_newest_transport_takes_a_half_open_one_over() {
     let mut world = World::seeded(21);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow"}));
@@ -445,7 +445,7 @@ fn gl9_the_newest_transport_takes_a_half_open_one_over() {
 }
 
 #[test]
-fn b1_a_replay_larger_than_the_window_does_not_stand_still() {
+fn a_replay_larger_than_the_window_does_not_stand_still() {
     let mut options = Options::new(22);
     options.window = 2048;
     let mut world = World::new(options);
@@ -472,7 +472,7 @@ fn the_resume_window_ends_and_says_so() {
 }
 
 #[test]
-fn b75_a_session_that_is_over_makes_room_for_another() {
+fn a_session_that_is_over_makes_room_for_another() {
     let mut world = World::configured(28, |config| {
         config.timing.resume_window = Duration::from_secs(60);
         config.limits.session.sessions_per_principal = 1;

@@ -58,7 +58,7 @@ fn read_until(socket: &mut TcpStream, needle: &str) -> String {
 }
 
 #[test]
-fn rt2_sw93_rr15_a_session_over_a_real_socket() {
+fn a_session_over_a_real_socket() {
     let server = Running::start(&[], |_| {});
     let (mut socket, _) = server.session("tok-a");
     send(&mut socket, "s", "job.submit", json!({"agent": "echo", "input": {"n": 1}}));
@@ -143,7 +143,7 @@ fn an_oversized_message_closes_its_connection_alone() {
 }
 
 #[test]
-fn b73_a_binary_message_of_json_is_read_and_bad_utf8_is_answered() {
+fn a_binary_message_of_json_is_read_and_bad_utf8_is_answered() {
     let server = Running::start(&[], |_| {});
     let (mut socket, _) = server.session("tok-a");
     let ping = r#"{"id":"b","type":"session.ping","payload":{"nonce":"binary"}}"#;
@@ -156,7 +156,7 @@ fn b73_a_binary_message_of_json_is_read_and_bad_utf8_is_answered() {
 }
 
 #[test]
-fn rt80_foreign_hosts_and_origins_never_reach_the_protocol() {
+fn foreign_hosts_and_origins_never_reach_the_protocol() {
     let server = Running::start(&[], |_| {});
     let head = |host: &str, more: &str| {
         server.http(&format!(
@@ -173,7 +173,7 @@ fn rt80_foreign_hosts_and_origins_never_reach_the_protocol() {
 }
 
 #[test]
-fn b64_a_slow_request_head_is_given_up() {
+fn a_slow_request_head_is_given_up() {
     let server = Running::start(&[], |_| {});
     let mut socket = server.connect();
     socket.write_all(b"GET /arcp HTTP/1.1\r\nHost: loc").expect("written");
@@ -213,7 +213,7 @@ fn a_reader_that_stops_holds_up_nobody_and_gets_everything() {
 }
 
 #[test]
-fn sw12_rt22_py5_a_bearer_token_is_its_principals_and_what_is_near_it_nobodys() {
+fn a_bearer_token_is_its_principals_and_what_is_near_it_nobodys() {
     let server = Running::start(&[], |_| {});
     let jobs = |token: &str| {
         let (mut socket, _) = server.session(token);
@@ -254,7 +254,7 @@ impl Authenticator for Talkative {
 }
 
 #[test]
-fn py6_credentials_are_judged_by_whom_the_operator_says() {
+fn credentials_are_judged_by_whom_the_operator_says() {
     let mut host = Running::host(Box::<MemoryStore>::default(), &[], |_| {});
     host.authenticator = Arc::new(Talkative::default());
     let server = Running::serve(host);
@@ -276,7 +276,7 @@ fn py6_credentials_are_judged_by_whom_the_operator_says() {
 }
 
 #[test]
-fn b80_a_connection_that_breaks_while_it_is_written_to_is_let_go() {
+fn a_connection_that_breaks_while_it_is_written_to_is_let_go() {
     let (sender, notices) = channel();
     let mut host = Running::host(Box::<MemoryStore>::default(), &[], |config| {
         // Nothing but the failed write tells of it.
@@ -340,7 +340,7 @@ fn a_drain_lets_running_jobs_finish_and_says_goodbye() {
 }
 
 #[test]
-fn rr17_our_client_survives_a_broken_connection() {
+fn our_client_survives_a_broken_connection() {
     let server = Running::start(&[], |_| {});
     let client = server.client();
     let job = client.submit(submit("chatty", r#"{"count":300,"delay_ms":2}"#)).expect("accepted");

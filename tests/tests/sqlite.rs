@@ -199,7 +199,7 @@ fn another_programs_write_lock_fails_a_commit_and_loses_nothing() {
 }
 
 #[test]
-fn b15_a_torn_last_batch_is_as_if_it_had_never_been() {
+fn a_torn_last_batch_is_as_if_it_had_never_been() {
     let folder = Folder::new("torn");
     let mut store = open(&folder).expect("it opens");
     let all = lived().records(false);

@@ -111,7 +111,7 @@ fn batches_that_do_not_follow_are_refused_whole() {
 }
 
 #[test]
-fn rr30_sw74_what_was_committed_is_there_in_order_and_goes_with_what_it_is_about() {
+fn what_was_committed_is_there_in_order_and_goes_with_what_it_is_about() {
     let far = 4_000_000_000_000;
     for subject in Subject::lasting("order") {
         let mut store = subject.open();

@@ -62,7 +62,7 @@ fn subscriptions_that_come_and_go_leave_little_in_the_store_and_none_has_the_id_
 }
 
 #[test]
-fn sw76_sw77_rr11_rt21_rt35_rr14_the_past_then_the_boundary_then_what_comes_each_once() {
+fn the_past_then_the_boundary_then_what_comes_each_once() {
     let mut world = World::configured(1, |config| {
         config.limits.history.job_events = 16;
         config.limits.delivery.load_events = 7;
@@ -101,7 +101,7 @@ fn a_filter_has_a_bounded_number_of_entries() {
 }
 
 #[test]
-fn sw75_a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
+fn a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
     let mut world = World::seeded(2);
     let (mut one, first) = Raw::open(&mut world, "tok-a");
     let (mut two, _) = Raw::open(&mut world, "tok-a");
@@ -153,7 +153,7 @@ fn sw75_a_filter_is_met_by_all_its_conditions_and_any_of_a_list() {
 }
 
 #[test]
-fn b45_b46_nobody_sees_others_jobs_or_its_own_copies() {
+fn nobody_sees_others_jobs_or_its_own_copies() {
     let mut world = World::seeded(3);
     let (mut stranger, _) = Raw::open(&mut world, "tok-b");
     subscribe(&mut world, &mut stranger, json!({"filter": {}, "since": {}}));
@@ -177,7 +177,7 @@ fn audited(seed: u64) -> World {
 }
 
 #[test]
-fn b46_an_auditor_is_shown_the_jobs_of_everybody() {
+fn an_auditor_is_shown_the_jobs_of_everybody() {
     for crash in [false, true] {
         let mut world = audited(13);
         let (mut a, _) = Raw::open(&mut world, "tok-a");
@@ -211,7 +211,7 @@ fn b46_an_auditor_is_shown_the_jobs_of_everybody() {
 }
 
 #[test]
-fn b46_who_is_no_auditor_any_more_after_a_restart_is_shown_nothing_new() {
+fn who_is_no_auditor_any_more_after_a_restart_is_shown_nothing_new() {
     let mut world = audited(15);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let (mut auditor, opened) = Raw::open(&mut world, "tok-c");
@@ -234,7 +234,7 @@ fn b46_who_is_no_auditor_any_more_after_a_restart_is_shown_nothing_new() {
 }
 
 #[test]
-fn b46_an_auditor_lists_and_watches_every_job_and_changes_none() {
+fn an_auditor_lists_and_watches_every_job_and_changes_none() {
     let mut world = audited(14);
     let (mut owner, _) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
@@ -482,7 +482,7 @@ fn a_job_that_is_shown_can_be_watched_as_well() {
 }
 
 #[test]
-fn b16_a_word_about_the_reader_keeps_its_number_over_a_restart() {
+fn a_word_about_the_reader_keeps_its_number_over_a_restart() {
     let mut world = World::configured(13, |config| config.limits.delivery.ack_lag = 10);
     let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "ponderer", "input": {"count": 10}}));
@@ -500,7 +500,7 @@ fn b16_a_word_about_the_reader_keeps_its_number_over_a_restart() {
 }
 
 #[test]
-fn b51_b52_who_reads_too_slowly_is_told_then_let_go_with_a_reason() {
+fn who_reads_too_slowly_is_told_then_let_go_with_a_reason() {
     let mut world = World::configured(6, |config| {
         config.limits.delivery.watch_lag = 200;
         config.timing.heartbeat = None;
@@ -609,7 +609,7 @@ fn who_has_much_to_catch_up_with_is_not_taken_for_slow() {
 }
 
 #[test]
-fn rt31_who_acknowledges_too_little_is_told_once_until_it_has_caught_up() {
+fn who_acknowledges_too_little_is_told_once_until_it_has_caught_up() {
     let mut world = World::configured(7, |config| config.limits.delivery.ack_lag = 50);
     let (mut raw, _) = Raw::hello(&mut world, "tok-a");
     raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 400}}));
@@ -641,7 +641,7 @@ fn rt31_who_acknowledges_too_little_is_told_once_until_it_has_caught_up() {
 }
 
 #[test]
-fn sw39_a_stream_is_paced_for_real() {
+fn a_stream_is_paced_for_real() {
     let mut world = World::configured(8, |config| config.limits.delivery.agent_credit = 8);
     let (mut raw, _) = Raw::open(&mut world, "tok-a");
     let job = raw.invoke(&mut world, json!({"tool": "thinker", "arguments": {"count": 1000}}))["job_id"].clone();
@@ -674,7 +674,7 @@ fn sw39_a_stream_is_paced_for_real() {
 }
 
 #[test]
-fn sw78_what_was_sent_is_sent_once_more_after_a_message() {
+fn what_was_sent_is_sent_once_more_after_a_message() {
     let mut world = World::configured(9, |config| config.limits.history.job_events = 16);
     let (mut raw, opened) = Raw::open(&mut world, "tok-a");
     raw.invoke(&mut world, json!({"tool": "thinker", "arguments": {"count": 40}}));

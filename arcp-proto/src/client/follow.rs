@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn b58_base64_is_strict() {
+    fn base64_is_strict() {
         let encoding = ChunkEncoding::Base64;
         let piece = |data: &str| ResultChunk { encoding, ..chunk(0, data, false) };
         assert_eq!(put_together(&[piece("aGk=")], 2), ResultData::Streamed { bytes: b"hi".to_vec(), text: false });
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn b55_b56_pieces_are_contiguous_and_duplicates_identical() {
+    fn pieces_are_contiguous_and_duplicates_identical() {
         let whole = ResultData::Streamed { bytes: b"abcd".to_vec(), text: true };
         let (a, b) = (chunk(0, "ab", true), chunk(1, "cd", false));
         assert_eq!(put_together(&[a.clone(), b.clone()], 4), whole);

@@ -595,7 +595,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sw30_progress_is_checked() {
+    fn progress_is_checked() {
         let says = |body: &str| EventKind::Progress.normalise(&Json::parse(body).expect("JSON")).is_ok();
         assert!(
             says(r#"{"current":0}"#) && says(r#"{"current":1.5,"total":1.5}"#) && says(r#"{"current":1,"total":null}"#)

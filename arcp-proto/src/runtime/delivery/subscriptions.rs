@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn b76_a_filter_is_compiled_once_and_not_for_each_job_or_event() {
+    fn a_filter_is_compiled_once_and_not_for_each_job_or_event() {
         let mut runtime = subscribed();
         let mut shown = 0;
         for n in 0..3 {

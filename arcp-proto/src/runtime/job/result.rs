@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gl17_text_is_never_cut_inside_a_character() {
+    fn text_is_never_cut_inside_a_character() {
         let text = "aé\u{1F600}\n\"x\u{1}\u{1f}y";
         for budget in 1..12 {
             let pieces = cut_text(text, budget);
