@@ -18,6 +18,7 @@ use arcp_proto::id::{JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::{EventKind, JobError};
+use arcp_proto::model::prompt::Question;
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData, Input};
 use arcp_tests::scene::golden;
 use arcp_tests::server::{PATIENCE, Running, submit};
@@ -232,6 +233,40 @@ fn a_span_that_no_clock_can_count_is_slept_until_the_job_is_told_to_stop() {
     match inputs.recv_timeout(PATIENCE).expect("it ends") {
         Input::AgentExited { exit, .. } => assert_eq!(refusal(exit).code, ErrorCode::Cancelled),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_agent_asks_people_and_goes_on_where_nobody_answers() {
+    let mut registry = Registry::default();
+    registry.add("asker", None, |job: &Context| {
+        let json = |text: &str| Json::parse(text).expect("JSON");
+        let number = |schema: &str, default: Option<&str>| Question::Input {
+            prompt: "How many?".into(),
+            schema: json(schema),
+            default: default.map(json),
+        };
+        let soon = Some(Duration::from_millis(50));
+        let answered = job.ask_people(number(r#"{"type":"integer"}"#, Some("3")), soon)?;
+        let code = |asked: Result<_, CallError>| match asked {
+            Err(CallError::Refused(error)) => error.code.to_string(),
+            other => format!("{other:?}"),
+        };
+        let late = code(job.ask_people(number("{}", None), soon).map(|_| ()));
+        let wrong = code(job.choose("Which?", &[("a", "A"), ("a", "B")]).map(|_| ()));
+        Outcome::of(&(answered.value.as_str().to_string(), answered.by, late, wrong))
+    });
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let client = server.client();
+    let job = client.submit(submit("asker", "{}")).expect("accepted");
+    loop {
+        match job.next_update_in(PATIENCE).expect("in time") {
+            JobUpdate::Ended { result: ResultData::Inline(result), .. } => {
+                return assert_eq!(result.as_str(), r#"["3","default","TIMEOUT","INVALID_REQUEST"]"#);
+            }
+            JobUpdate::Event { .. } => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 

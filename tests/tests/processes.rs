@@ -148,6 +148,37 @@ fn a_program_asks_what_it_may_do_and_is_told() {
 }
 
 #[test]
+fn a_program_asks_people_and_reads_what_came_of_it_in_any_order() {
+    let command = r#"read input
+        echo '{"kind":"ask","id":1,"body":{"prompt":"n?","response_schema":{"type":"integer"},"default":3,"timeout_s":0.3}}'
+        echo '{"kind":"choose","id":2,"body":{"prompt":"which?","options":["a",{"id":"b"}],"timeout_s":0.1}}'
+        echo '{"kind":"ask","id":3,"body":{"prompt":"n?","response_schema":{"type":"whole"}}}'
+        echo '{"kind":"ask","id":4,"body":{"prompt":"n?","response_schema":{"type":"integer"},"default":"three"}}'
+        echo '{"kind":"choose","id":5,"body":{"prompt":"which?","options":7}}'
+        echo '{"kind":"ask_permission","id":6,"body":{"operation":"fs.read","resource":"/a","timeout_s":0.1}}'
+        for n in 1 2 3 4 5 6; do read -r line; all="$all,$line"; done
+        printf '{"result":[%s]}\n' "${all#,}""#;
+    let mut registry = Registry::default();
+    registry.add("it", None, ProcessAgent::shell(command).answered());
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let ran = finish(&server.client().submit(submit("it", "{}")).expect("accepted"));
+    let answers: Vec<Value> = serde_json::from_str(inline(&ran)).expect("JSON");
+    let answer = |id: u64| answers.iter().find(|answer| answer["id"] == id).expect("each is answered");
+    assert_eq!((&answer(1)["value"], &answer(1)["responded_by"]), (&json!(3), &json!("default")));
+    for (id, code, why) in [
+        (2, "TIMEOUT", "in time"),
+        (3, "INVALID_REQUEST", "not a JSON Schema"),
+        (4, "INVALID_REQUEST", "integer"),
+        (5, "INVALID_REQUEST", "`options`"),
+        (6, "TIMEOUT", "in time"),
+    ] {
+        let error = &answer(id)["error"];
+        assert_eq!(error["code"], code, "{error}");
+        assert!(error["message"].as_str().is_some_and(|said| said.contains(why)), "{error}");
+    }
+}
+
+#[test]
 fn a_program_that_reads_none_of_its_answers_is_stopped_by_a_cancel() {
     let command =
         r#"while :; do echo '{"kind":"remaining","id":"an id of some length, so that soon much is unread"}'; done"#;
