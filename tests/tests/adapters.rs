@@ -265,7 +265,9 @@ impl Normal {
 
     /// Ids and tokens are words of sixteen characters and more with a digit in them.
     fn text(&mut self, text: &str) -> String {
-        let is_time = text.len() >= 20 && text.as_bytes()[10] == b'T' && text.ends_with('Z');
+        // Not an id, which may have those letters there too.
+        let bytes = text.as_bytes();
+        let is_time = bytes.len() >= 20 && bytes[4] == b'-' && bytes[10] == b'T' && text.ends_with('Z');
         if is_time {
             return "a time".to_string();
         }
