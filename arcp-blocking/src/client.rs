@@ -12,7 +12,11 @@ use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
 use arcp_proto::model::reply::JobPage;
+#[cfg(feature = "websocket")]
+use arcp_proto::model::request::Credential;
 use arcp_proto::model::request::{Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+#[cfg(feature = "websocket")]
+use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
 
 use crate::dial::{Closer, Dialer, Wire};
@@ -24,6 +28,9 @@ const QUEUE: usize = 64;
 /// Messages of extensions that an application may leave untaken; those that
 /// come then are dropped.
 const UNTAKEN: usize = 1024;
+/// The longest answer about what a runtime counts.
+#[cfg(feature = "websocket")]
+const STATS_BYTES: usize = 64 << 10;
 /// How long the end of a program waits for the session to be closed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -214,6 +221,24 @@ impl Drop for Client {
         let gone = self.gone.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = gone.recv_timeout(GOODBYE);
     }
+}
+
+/// What a runtime counts, as JSON, for whoever has the token of an operator or
+/// auditor; `None` for anybody else. Waits for so long.
+///
+/// # Errors
+///
+/// As [`Client::connect_with`], and if no answer comes.
+#[cfg(feature = "websocket")]
+pub fn stats(
+    target: &Target,
+    security: &Security,
+    token: Secret,
+    timeout: Duration,
+) -> Result<Option<String>, ClientError> {
+    let credential = Credential::Bearer(token.clone());
+    security.allows(target, &credential)?;
+    Ok(Dialer::new(target.clone(), security, timeout, STATS_BYTES)?.stats(&token)?)
 }
 
 /// The thread that owns the session and its transport.

@@ -16,6 +16,8 @@ use std::time::Instant;
 
 use arcp_host::client::{Security, Target};
 use arcp_host::framing::Framing;
+#[cfg(feature = "websocket")]
+use arcp_proto::secret::Secret;
 
 #[cfg(feature = "tls")]
 use self::tls::Tls;
@@ -87,6 +89,18 @@ impl Dialer {
             #[cfg(not(feature = "stdio"))]
             Target::Program(_) => Err(unsupported("stdio")),
         }
+    }
+
+    /// What a runtime answers to a request for its counts; `None` if whoever has
+    /// this token may not know.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn stats(&self, token: &Secret) -> io::Result<Option<String>> {
+        let Target::WebSocket { host, port, .. } = &self.target else {
+            return Ok(None);
+        };
+        let until = Instant::now() + self.timeout;
+        let channel = self.channel(websocket::connect(host, *port, until)?, until)?;
+        websocket::stats(channel, host, *port, token, self.frame_bytes)
     }
 
     /// What stands between a WebSocket and its socket.

@@ -91,9 +91,10 @@ impl Chosen {
         }
     }
 
-    /// The bearer token, if there is one.
-    pub fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+    /// What it counts, as JSON, if whoever has the token may know.
+    pub fn stats(&self, patience: Duration) -> Option<String> {
+        let token = Secret::new(self.token.clone()?);
+        arcp_blocking::client::stats(&self.target, &self.security, token, patience).ok()?
     }
 
     /// By which it is known.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use arcp_blocking::Target;
 use serde::Deserialize;
-use ureq::Agent;
+
+use crate::connect::Chosen;
 
 /// How long a runtime may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -35,15 +35,7 @@ pub struct Counts {
 impl Counts {
     /// Asks for them. `None` if whoever has this token may not know, or the
     /// runtime does not say.
-    pub fn of(target: &Target, token: Option<&str>) -> Option<Counts> {
-        let Target::WebSocket { host, port, .. } = target else {
-            return None;
-        };
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let agent: Agent = Agent::config_builder().timeout_global(Some(ANSWER)).build().into();
-        let asked =
-            agent.get(format!("http://{host}:{port}/stats")).header("Authorization", format!("Bearer {}", token?));
-        let text = asked.call().ok()?.body_mut().read_to_string().ok()?;
-        serde_json::from_str(&text).ok()
+    pub fn of(chosen: &Chosen) -> Option<Counts> {
+        serde_json::from_str(&chosen.stats(ANSWER)?).ok()
     }
 }

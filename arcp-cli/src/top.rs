@@ -124,7 +124,7 @@ impl Look {
         for query in [unfinished, recent] {
             jobs.extend(all(client, query)?.into_iter().map(|job| (job.job.clone(), job)));
         }
-        let counts = Counts::of(&chosen.target, chosen.token());
+        let counts = Counts::of(chosen);
         Ok(Look { at: Instant::now(), jobs: jobs.into_values().rev().collect(), counts })
     }
 }

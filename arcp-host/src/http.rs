@@ -162,6 +162,22 @@ pub fn upgrade_request(host: &str, path: &str) -> (String, String) {
     (request, derive_accept_key(key.as_bytes()))
 }
 
+/// A request for a page, by who has this token.
+pub fn page_request(host: &str, path: &str, token: &Secret) -> String {
+    let token = token.expose();
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n")
+}
+
+/// The text of a whole answer with status 200.
+pub fn page(bytes: &[u8]) -> Option<&str> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(bytes) {
+        Ok(httparse::Status::Complete(head)) if response.code == Some(200) => std::str::from_utf8(&bytes[head..]).ok(),
+        Ok(httparse::Status::Complete(_) | httparse::Status::Partial) | Err(_) => None,
+    }
+}
+
 /// Judges the answer to an upgrade request: how long its head is, once it is
 /// complete.
 ///

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use arcp_host::client::bracketed;
 use arcp_host::framing::Framing;
-use arcp_host::http::{upgrade_request, upgraded};
+use arcp_host::http::{page, page_request, upgrade_request, upgraded};
+use arcp_proto::secret::Secret;
 
 use super::{Closer, Wire};
 
@@ -86,4 +87,25 @@ pub(super) fn upgrade(mut channel: Channel, host: &str, port: u16, path: &str, f
             return channel.into_wire(framing);
         }
     }
+}
+
+/// Asks for what a runtime counts. An answer has at most so many bytes.
+pub(super) fn stats(
+    mut channel: Channel,
+    host: &str,
+    port: u16,
+    token: &Secret,
+    most: usize,
+) -> io::Result<Option<String>> {
+    let request = page_request(&format!("{}:{port}", bracketed(host)), "/stats", token);
+    channel.writer.write_all(request.as_bytes())?;
+    channel.writer.flush()?;
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    while answer.len() < most {
+        match channel.read(&mut buffer)? {
+            0 => break,
+            n => answer.extend_from_slice(&buffer[..n]),
+        }
+    }
+    Ok(page(&answer).map(str::to_string))
 }

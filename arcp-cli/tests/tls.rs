@@ -1,0 +1,142 @@
+//! TLS as an operator and a user have it: a pair is made, served, trusted and
+//! changed.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::until::until;
+
+const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
+
+/// Makes a pair in a folder of the state directory; gives its two files.
+fn pair(home: &Home, folder: &str, more: &[&str]) -> (String, String) {
+    let out = home.dir.join(folder);
+    let made = home.run(&[&["tls", "self-signed", "--out", out.to_str().expect("text")], more].concat());
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let said = stdout(&made);
+    let (certificate, key) = said.trim().split_once('\n').expect("two files");
+    (certificate.to_string(), key.to_string())
+}
+
+/// A runtime whose stderr is read line by line; it ends with the value.
+struct Serve {
+    child: Child,
+    said: BufReader<ChildStderr>,
+}
+
+impl Serve {
+    fn start(home: &Home, args: &[&str]) -> Serve {
+        let mut command = home.arcp(&[&["serve", "--listen", "127.0.0.1:0", "--samples"], args].concat());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it runs");
+        let said = BufReader::new(child.stderr.take().expect("a pipe"));
+        Serve { child, said }
+    }
+
+    fn said(&mut self, text: &str) -> String {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert_ne!(self.said.read_line(&mut line).expect("text"), 0, "it ended without saying `{text}`");
+        }
+        line
+    }
+
+    fn hang_up(&self) {
+        let kill = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
+        assert!(kill.expect("kill").success());
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_pair_is_for_its_user_alone_and_is_never_written_over_unasked() {
+    let home = Home::new(ARCP);
+    let (certificate, key) = pair(&home, "pair", &["--host", "arcp.example", "--host", "10.0.0.1"]);
+    let mode = |file: &str| fs::metadata(file).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(&key), mode(&certificate) & 0o022), (0o600, 0));
+    let before = fs::read(&key).expect("it is there");
+    let out = home.dir.join("pair");
+    let again = ["tls", "self-signed", "--out", out.to_str().expect("text")];
+    let refused = home.run(&again);
+    let said = stderr(&refused);
+    assert!(code(&refused) == 1 && said.contains("arcp-cert.pem is there already") && said.contains("--overwrite"));
+    assert_eq!(fs::read(&key).expect("it is there"), before);
+    assert_eq!(code(&home.run(&[&again[..], &["--overwrite"]].concat())), 0);
+    assert_ne!(fs::read(&key).expect("it is there"), before);
+    assert_eq!(mode(&key), 0o600);
+}
+
+#[test]
+fn a_pair_is_served_and_trusted_by_its_file_and_by_the_user_who_serves_it() {
+    for adapter in [&[][..], &["--tokio"]] {
+        let mut home = Home::new(ARCP);
+        // Not this machine's name: its own user's commands need none.
+        let (certificate, key) = pair(&home, "pair", &["--host", "arcp.example"]);
+        let tls = ["--samples", "--tls-cert", &certificate, "--tls-key", &key];
+        let url = home.serve(&[&tls[..], adapter].concat());
+        assert!(url.starts_with("wss://127.0.0.1:"), "{url}");
+        for command in [&["submit", "echo", "--input", "1"][..], &["ls"], &["agents"]] {
+            let output = home.run(command);
+            assert_eq!(code(&output), 0, "{command:?}: {}", stderr(&output));
+        }
+        // What it counts comes over TLS as well.
+        let mut top = home.on_terminal(&["top", "--every", "50ms"]);
+        until("the counts", || String::from_utf8_lossy(&top.shown()).contains("connected)").then_some(()));
+        top.type_keys("q");
+        top.wait();
+
+        let stranger = Home::new(ARCP);
+        let ask = ["ls", "--url", &url, "--token", "t", "--give-up-after", "1h"];
+        let refused = stranger.run(&ask);
+        let said = stderr(&refused);
+        assert!(code(&refused) == 7 && said.contains("nobody who is trusted") && said.contains("--ca FILE"), "{said}");
+        let refused = stranger.run(&[&ask[..], &["--ca", &certificate]].concat());
+        let said = stderr(&refused);
+        assert!(code(&refused) == 7 && said.contains("for another name"), "{said}");
+
+        let (certificate, key) = pair(&home, "named", &[]);
+        let url = home.serve(
+            &[&["--samples", "--tls-cert", &certificate, "--tls-key", &key, "--token", "t=me"], adapter].concat(),
+        );
+        let listed = stranger.run(&["ls", "--url", &url, "--token", "t", "--ca", &certificate]);
+        assert_eq!(code(&listed), 0, "{}", stderr(&listed));
+    }
+}
+
+#[test]
+fn a_sighup_has_the_certificate_read_again_and_ends_nothing() {
+    let home = Home::new(ARCP);
+    let (certificate, key) = pair(&home, "pair", &[]);
+    let mut serve = Serve::start(&home, &["--tls-cert", &certificate, "--tls-key", &key]);
+    let ready = serve.said("READY");
+    let url = ready.trim().strip_prefix("READY ").expect("a URL");
+    serve.said("jobs and sessions are");
+    let mut submit = home.arcp(&["submit", "slow", "--input", r#"{"ms":1500}"#]);
+    let mut running = submit.stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut followed = BufReader::new(running.stderr.take().expect("a pipe")).lines();
+    assert!(followed.next().expect("a line").expect("text").starts_with("job_"));
+    let following = std::thread::spawn(move || followed.for_each(drop));
+    let old = home.dir.join("old.pem");
+    fs::copy(&certificate, &old).expect("copied");
+    let lists = |ca: &str| code(&home.run(&["ls", "--url", url, "--ca", ca]));
+    pair(&home, "pair", &["--overwrite"]);
+    serve.hang_up();
+    serve.said("the certificate was read again");
+    assert_eq!((lists(&certificate), lists(old.to_str().expect("text"))), (0, 7));
+    fs::write(&key, "no key").expect("written");
+    serve.hang_up();
+    let said = serve.said("the certificate stays as it was");
+    assert!(said.contains("arcp-key.pem"), "{said}");
+    assert_eq!(lists(&certificate), 0);
+    following.join().expect("no panic");
+    assert!(running.wait().expect("it ends").success(), "its session went on");
+}
