@@ -8,8 +8,6 @@ mod tls;
 mod websocket;
 
 use std::io::{self, Read, Write};
-#[cfg(feature = "websocket")]
-use std::net::TcpStream;
 use std::time::Duration;
 #[cfg(feature = "websocket")]
 use std::time::Instant;
@@ -79,8 +77,7 @@ impl Dialer {
             #[cfg(feature = "websocket")]
             Target::WebSocket { host, port, path, .. } => {
                 let until = Instant::now() + self.timeout;
-                let socket = websocket::connect(host, *port, until)?;
-                websocket::upgrade(self.channel(socket, until)?, host, *port, path, self.frame_bytes)
+                websocket::upgrade(self.channel(host, *port, until)?, host, *port, path, self.frame_bytes)
             }
             #[cfg(not(feature = "websocket"))]
             Target::WebSocket { .. } => Err(unsupported("websocket")),
@@ -99,19 +96,23 @@ impl Dialer {
             return Ok(None);
         };
         let until = Instant::now() + self.timeout;
-        let channel = self.channel(websocket::connect(host, *port, until)?, until)?;
+        let channel = self.channel(host, *port, until)?;
         websocket::stats(channel, host, *port, token, self.frame_bytes)
     }
 
-    /// What stands between a WebSocket and its socket.
+    /// Connects, and encrypts what the target wants encrypted.
     #[cfg(feature = "websocket")]
-    fn channel(&self, socket: TcpStream, until: Instant) -> io::Result<Channel> {
+    fn channel(&self, host: &str, port: u16, until: Instant) -> io::Result<Channel> {
         match &self.target {
             #[cfg(feature = "tls")]
-            Target::WebSocket { tls: true, .. } => tls::open(self.tls.as_ref(), socket, until),
+            Target::WebSocket { tls: true, .. } => {
+                tls::open(self.tls.as_ref(), websocket::connect(host, port, until)?, until)
+            }
             #[cfg(not(feature = "tls"))]
             Target::WebSocket { tls: true, .. } => Err(unsupported("tls")),
-            Target::WebSocket { .. } | Target::Program(_) => Channel::clear(socket, until),
+            Target::WebSocket { .. } | Target::Program(_) => {
+                Channel::clear(websocket::connect(host, port, until)?, until)
+            }
         }
     }
 }
