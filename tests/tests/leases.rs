@@ -482,9 +482,20 @@ fn a_pattern_as_involved_as_may_be_means_what_it_says() {
 }
 
 #[test]
+fn what_takes_too_long_to_prove_is_refused_and_says_which_pattern_does() {
+    let any = lease(r#"{"tool.call":["?*"]}"#);
+    let parent =
+        |wildcards: usize| lease(&format!("{{\"tool.call\":[\"*a{0}\",\"*b{0}\",\"*\"]}}", "?".repeat(wildcards)));
+    assert_eq!(parent(5).covers(&any), Ok(()));
+    let refused = parent(13).covers(&any).expect_err("it is not proved").to_string();
+    assert!(refused.contains("`tool.call`: `?*` is too involved") && refused.contains("wildcards"), "{refused}");
+    assert_eq!(parent(13).covers(&lease(r#"{"tool.call":["*"]}"#)), Ok(()), "it is a pattern of its parent's");
+}
+
+#[test]
 fn many_patterns_cost_no_more_than_the_bound_of_a_lease() {
-    let parent = lease(&format!("{{\"tool.call\":[\"*\",\"*a{}\"]}}", "?".repeat(12)));
-    let child = |patterns: usize| lease(&format!("{{\"tool.call\":[{}]}}", vec!["\"*\""; patterns].join(",")));
+    let parent = lease(&format!("{{\"tool.call\":[\"*\",\"*a{}\"]}}", "?".repeat(7)));
+    let child = |patterns: usize| lease(&format!("{{\"tool.call\":[{}]}}", vec!["\"?*\""; patterns].join(",")));
     assert_eq!(parent.covers(&child(1)), Ok(()), "one is within its own bound");
     assert!(matches!(parent.covers(&child(200)), Err(Excess::TooComplex { .. })));
 }

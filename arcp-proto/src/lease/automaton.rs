@@ -5,8 +5,8 @@
 //! pattern may be in move together. Containment walks
 //! the states that the pattern and the set of patterns around it can be in after the
 //! same text: a walk that finds a text of the one and of none of the others has a
-//! witness, one that finds none is the proof. Its cost has a bound, beyond which the answer is
-//! that it could not be proved.
+//! witness, one that finds none is the proof. What a question costs has a bound
+//! ([`FUEL`]), beyond which the answer is that it could not be proved.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::rc::Rc;
@@ -123,23 +123,58 @@ impl Program {
 
     /// Whether the whole text is one of its texts.
     pub(super) fn matches(&self, text: &str) -> bool {
-        let Some(rest) = text.strip_prefix(self.prefix.as_str()) else { return false };
+        let rest = text.strip_prefix(self.prefix.as_str());
+        rest.is_some_and(|rest| self.read(rest).has(self.rules.len()))
+    }
+
+    /// The states that it may be in behind its prefix and this.
+    fn read(&self, text: &str) -> States {
         let mut moves = Moves::of(&self.rules);
         let mut states = States::default();
         states.add(0);
         states = moves.passed(states);
-        for c in rest.chars() {
+        for c in text.chars() {
             let taken = moves.taken(states, c);
             states = moves.passed(taken);
             if states == States::default() {
-                return false;
+                break;
             }
         }
-        states.has(self.rules.len())
+        states
     }
 
-    fn whole(&self) -> Vec<Rule> {
-        self.prefix.chars().map(Rule::Char).chain(self.rules.iter().copied()).collect()
+    /// Whether one of these is the same: then there is nothing to prove.
+    fn is_among(&self, others: &[&Program], fuel: &mut Fuel) -> Result<bool, Spent> {
+        for other in others {
+            let alike = other.prefix.len() == self.prefix.len() && other.rules.len() == self.rules.len();
+            fuel.burn(1 + if alike { self.prefix.len() / BYTES + self.rules.len() } else { 0 })?;
+            if alike && *other == self {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What follows of it behind a text, and the states that it may be in there;
+    /// `None` if none of its texts begins so, or it would cost too much.
+    fn behind(&self, text: &str, fuel: &mut Fuel) -> Result<Option<(Vec<Rule>, States)>, Spent> {
+        let shared = self.prefix.len().min(text.len());
+        fuel.burn(1 + shared / BYTES)?;
+        if self.prefix.as_bytes()[..shared] != text.as_bytes()[..shared] {
+            return Ok(None);
+        }
+        let rules = self.rules.len();
+        fuel.burn(CHARACTER * (self.prefix.len() - shared + rules))?;
+        if let Some(rest) = text.strip_prefix(self.prefix.as_str()) {
+            // Each character that was not there before is compared with all rules.
+            fuel.burn(CHARACTER * rest.len() + rules * rest.len().min(rules))?;
+            let states = self.read(rest);
+            return Ok((states != States::default()).then(|| (self.rules.clone(), states)));
+        }
+        let mut states = States::default();
+        states.add(0);
+        let left = self.prefix.strip_prefix(text).unwrap_or_default();
+        Ok(Some((left.chars().map(Rule::Char).chain(self.rules.iter().copied()).collect(), states)))
     }
 }
 
@@ -209,26 +244,43 @@ pub(super) enum Containment {
     TooComplex,
 }
 
-/// How many rules a walk may look at: tenths of a second.
-const FUEL: usize = 1 << 20;
+/// What a question may cost: about 10 ms of a core, in units of some
+/// nanoseconds.
+const FUEL: usize = 1 << 22;
+/// A state of a pattern in a place of a walk: the place is kept, and compared with
+/// those before.
+const STATE: usize = 64;
+/// A character that is read, or a rule that is taken over.
+const CHARACTER: usize = 8;
+/// So many bytes are compared for a unit.
+const BYTES: usize = 128;
 
-/// How many rules may be looked at for a question that takes several walks.
+/// What may still be done for a question, which takes a walk for each pattern.
 pub(super) struct Fuel(usize);
+
+/// Nothing more may be done for a question.
+struct Spent;
 
 impl Fuel {
     /// That of one question.
     pub(super) fn full() -> Fuel {
-        Fuel(2 * FUEL)
+        Fuel(FUEL)
+    }
+
+    fn burn(&mut self, cost: usize) -> Result<(), Spent> {
+        self.0 = self.0.checked_sub(cost).ok_or(Spent)?;
+        Ok(())
     }
 }
 
 /// Whether every text of `inner` that a target can have is one of `outer` taken together.
 pub(super) fn contained(shape: Shape, inner: &Program, outer: &[&Program], fuel: &mut Fuel) -> Containment {
-    let mut walk = Walk::new(shape, inner, outer, fuel.0.min(FUEL));
-    let before = walk.fuel;
-    let found = walk.run();
-    fuel.0 -= before - walk.fuel;
-    found
+    let found = match inner.is_among(outer, fuel) {
+        Ok(true) => Ok(Containment::Contained),
+        Ok(false) => Walk::new(shape, inner, outer, fuel).and_then(|mut walk| walk.run(fuel)),
+        Err(spent) => Err(spent),
+    };
+    found.unwrap_or(Containment::TooComplex)
 }
 
 /// Where the patterns around may be: pattern and state, in order.
@@ -243,43 +295,60 @@ struct Place {
     around: Around,
 }
 
-struct Walk {
-    inner: Vec<Rule>,
+struct Walk<'a> {
+    /// What every text of the pattern begins with, and what follows.
+    prefix: &'a str,
+    inner: &'a [Rule],
+    /// What follows in those around that have texts that begin so.
     outer: Vec<Vec<Rule>>,
+    /// Where they are behind the prefix.
+    begin: Vec<(u16, u16)>,
     shape: Shape,
     /// Characters that some pattern names, and one that none does.
     alphabet: Vec<char>,
-    fuel: usize,
     /// How each place was reached.
     came: BTreeMap<Place, Option<(Place, char)>>,
     next: VecDeque<Place>,
 }
 
-impl Walk {
-    fn new(shape: Shape, inner: &Program, outer: &[&Program], fuel: usize) -> Walk {
-        let (inner, outer) = (inner.whole(), outer.iter().map(|program| program.whole()).collect::<Vec<_>>());
+impl<'a> Walk<'a> {
+    fn new(shape: Shape, inner: &'a Program, around: &[&Program], fuel: &mut Fuel) -> Result<Walk<'a>, Spent> {
+        let (prefix, inner) = (inner.prefix.as_str(), inner.rules.as_slice());
+        let (mut outer, mut begin) = (Vec::new(), Vec::new());
+        fuel.burn(CHARACTER * (prefix.len() + inner.len()))?;
+        for program in around {
+            if let Some((rules, states)) = program.behind(prefix, fuel)? {
+                let pattern = outer.len() as u16;
+                begin.extend(
+                    (0..=rules.len().min(States::MOST - 1)).filter(|at| states.has(*at)).map(|at| (pattern, at as u16)),
+                );
+                outer.push(rules);
+            }
+        }
         let named = |rule: &Rule| if let Rule::Char(c) = rule { Some(*c) } else { None };
-        let mut alphabet: BTreeSet<char> = outer.iter().chain([&inner]).flatten().filter_map(named).collect();
+        let mut alphabet: BTreeSet<char> = outer.iter().flatten().chain(inner).filter_map(named).collect();
         alphabet.remove(&PART);
         alphabet.remove(&'/');
         let other = ('a'..=char::MAX).find(|c| !alphabet.contains(c));
         let alphabet = other.into_iter().chain(alphabet.iter().copied()).collect();
-        Walk { inner, outer, shape, alphabet, fuel, came: BTreeMap::new(), next: VecDeque::new() }
+        Ok(Walk { prefix, inner, outer, begin, shape, alphabet, came: BTreeMap::new(), next: VecDeque::new() })
     }
 
-    fn run(&mut self) -> Containment {
-        let around = self.passed((0..self.outer.len() as u16).map(|pattern| (pattern, 0)).collect());
-        self.reach(0, Form::begin(self.shape), &around, None);
+    fn run(&mut self, fuel: &mut Fuel) -> Result<Containment, Spent> {
+        let begun = self.prefix.chars().try_fold(Form::begin(self.shape), |form, c| form.then(c, self.shape));
+        if let Some(form) = begun {
+            let begin = core::mem::take(&mut self.begin);
+            let around = self.passed(begin);
+            self.reach(0, form, &around, None);
+        }
         while let Some(place) = self.next.pop_front() {
             if place.state == self.inner.len() && place.form.may_end(self.shape) && !self.accepts(&place.around) {
-                return Containment::Witness(self.text(place));
+                return Ok(Containment::Witness(self.text(place)));
             }
             let Some(rule) = self.inner.get(place.state).copied() else { continue };
             for c in self.characters(rule, place.form) {
                 let Some(form) = place.form.then(c, self.shape) else { continue };
-                let cost = 1 + place.around.len();
-                let Some(fuel) = self.fuel.checked_sub(cost) else { return Containment::TooComplex };
-                self.fuel = fuel;
+                fuel.burn(STATE * (1 + place.around.len()))?;
                 let (stays, moves) = rule.takes(c);
                 let around = self.stepped(&place.around, c);
                 for by in [stays.then_some(0), moves.then_some(1)].into_iter().flatten() {
@@ -287,7 +356,7 @@ impl Walk {
                 }
             }
         }
-        Containment::Contained
+        Ok(Containment::Contained)
     }
 
     /// Notes a place, and those that follow from it without a character.
@@ -356,7 +425,7 @@ impl Walk {
             characters.push(*c);
             at = before;
         }
-        characters.into_iter().rev().collect()
+        self.prefix.chars().chain(characters.into_iter().rev()).collect()
     }
 }
 
@@ -458,5 +527,50 @@ impl Form {
             (Segment::Empty, Shape::Path) => self.length == Length::Root,
             (Segment::Empty, Shape::Name) | (Segment::Dot | Segment::DotDot, _) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::namespace::Namespace;
+    use super::super::pattern::Pattern;
+    use super::*;
+
+    fn patterns<'a>(namespace: &Namespace, texts: impl IntoIterator<Item = &'a str>) -> Vec<Pattern> {
+        texts.into_iter().map(|text| Pattern::new(namespace, text).expect("a pattern")).collect()
+    }
+
+    #[test]
+    fn a_walk_that_would_take_too_long_is_given_up_after_some_thousand_places() {
+        let wildcards = "?".repeat(13);
+        let (first, second) = (alloc::format!("*a{wildcards}"), alloc::format!("*b{wildcards}"));
+        let around = patterns(&Namespace::ToolCall, [first.as_str(), second.as_str(), "*"]);
+        let outer: Vec<&Program> = around.iter().map(Pattern::program).collect();
+        let inner = patterns(&Namespace::ToolCall, ["?*"]);
+        let mut fuel = Fuel::full();
+        let walk = Walk::new(Shape::Name, inner[0].program(), &outer, &mut fuel);
+        let mut walk = walk.unwrap_or_else(|Spent| panic!("it may begin"));
+        assert!(walk.run(&mut fuel).is_err(), "there are {} places", walk.came.len());
+        assert!((1_000..20_000).contains(&walk.came.len()), "{} places", walk.came.len());
+    }
+
+    #[test]
+    fn patterns_with_nothing_in_common_cost_little_and_those_with_much_are_counted() {
+        let name = |n: usize| alloc::format!("/srv/data/of/some/length/and/more/{n:04}");
+        let names: Vec<String> = (0..1000).map(name).collect();
+        let wider: Vec<String> = names.iter().map(|name| alloc::format!("{name}*")).collect();
+        let within = patterns(&Namespace::FsRead, names.iter().map(String::as_str));
+        let around = patterns(&Namespace::FsRead, wider.iter().map(String::as_str));
+        let outer: Vec<&Program> = around.iter().map(Pattern::program).collect();
+        let mut fuel = Fuel::full();
+        for inner in within.iter().map(Pattern::program) {
+            assert_eq!(contained(Shape::Path, inner, &outer, &mut fuel), Containment::Contained);
+        }
+        // Before it walks it reads each of these behind all that it begins with.
+        let (deep, long) = (alloc::format!("/{}b", "**/a/".repeat(40)), alloc::format!("/{}", "a".repeat(4000)));
+        let around = patterns(&Namespace::FsRead, [deep.as_str(); 1000]);
+        let outer: Vec<&Program> = around.iter().map(Pattern::program).collect();
+        let inner = patterns(&Namespace::FsRead, [long.as_str()]);
+        assert_eq!(contained(Shape::Path, inner[0].program(), &outer, &mut Fuel::full()), Containment::TooComplex);
     }
 }

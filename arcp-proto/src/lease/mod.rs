@@ -124,11 +124,13 @@ impl Lease {
     }
 
     /// Whether everything that `child` permits is permitted by this, and its budget is
-    /// within this one's.
+    /// within this one's. That is proved, pattern by pattern, for at most about 10 ms
+    /// of a core in all.
     ///
     /// # Errors
     ///
-    /// What is not.
+    /// What is not, or [`Excess::TooComplex`] with the pattern that took too long:
+    /// so do many wildcards behind `*` on both sides.
     pub fn covers(&self, child: &Lease) -> Result<(), Excess> {
         let mut fuel = Fuel::full();
         for (namespace, patterns) in &child.grants {
@@ -216,7 +218,7 @@ impl core::fmt::Display for Excess {
             Excess::TooComplex { namespace, pattern } => {
                 write!(
                     f,
-                    "`{namespace}`: `{pattern}` is too involved to prove that the parent's lease grants all of it"
+                    "`{namespace}`: `{pattern}` is too involved to prove that the parent's lease grants all of it: use fewer wildcards, or patterns of the parent's as they stand"
                 )
             }
             Excess::Budget(currency) => write!(f, "`cost.budget`: the parent has less {currency} left"),
