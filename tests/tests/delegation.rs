@@ -221,6 +221,28 @@ fn a_childs_budget_is_its_parents_until_it_ends_and_what_is_left_comes_back() {
 }
 
 #[test]
+fn a_child_that_writes_a_currency_in_another_case_spends_of_its_parents() {
+    let mut world = World::seeded(16);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"agent.delegate": ["*"], "tool.call": ["a"], "cost.budget": ["USD:3"]});
+    let job = parent(&mut world, &mut raw, lease);
+    let lease = json!({"tool.call": ["a"], "cost.budget": ["usd:1", "Usd:0.5"]});
+    let child = delegate(&mut world, job, delegation("waiter", "c", lease)).expect("it may");
+    assert_eq!(left(&mut world, job), r#"{"USD":1.5}"#);
+    assert_eq!(left(&mut world, child), r#"{"USD":1.5}"#, "they are one currency");
+    let authorize =
+        AgentCall::Authorize { operation: "tool.call".into(), target: "a".into(), price: vec!["uSD:1".into()] };
+    let reply = ask(&mut world, child, authorize);
+    assert!(matches!(reply, Some(AgentReply::Allowed { reservation: Some(_), .. })), "{reply:?}");
+    let lease = json!({"cost.budget": ["usd:1.6"]});
+    let (code, message) = delegate(&mut world, job, delegation("echo", "d", lease)).expect_err("there is less");
+    assert_eq!(code, ErrorCode::LeaseSubsetViolation, "{message}");
+    cancel(&mut world, job);
+    world.run_for(Duration::from_secs(10));
+    world.finish();
+}
+
+#[test]
 fn a_budget_that_is_to_end_a_job_ends_it_for_what_a_child_spent() {
     let mut world = World::seeded(4);
     let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
