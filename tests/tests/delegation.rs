@@ -243,6 +243,36 @@ fn a_child_that_writes_a_currency_in_another_case_spends_of_its_parents() {
 }
 
 #[test]
+fn an_agent_that_waits_for_a_child_is_not_silent() {
+    let beats = Duration::from_secs(30);
+    let mut world = World::configured(17, |config| {
+        config.timing.heartbeat = Some(beats);
+        config.heartbeat_agents.insert("waiter".into());
+    });
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let job = parent(&mut world, &mut raw, json!({"agent.delegate": ["*"]}));
+    let child = delegate(&mut world, job, delegation("waiter", "c", json!({}))).expect("it may");
+    assert_eq!(ask(&mut world, job, AgentCall::AwaitChild { job: child }), None);
+    // The child is watched as any job, the parent is not.
+    let pass = |world: &mut World, raw: &mut Raw| {
+        world.run_for(beats);
+        raw.send(world, "session.ping", json!({"nonce": "n", "sent_at": "2026-11-22T00:00:00Z"}));
+        world.input(Input::Agent { job: child, call: AgentCall::Heartbeat });
+        world.settle();
+    };
+    (0..5).for_each(|_| pass(&mut world, &mut raw));
+    assert_eq!(status(&mut world, &mut raw, job), "running");
+    exit(&mut world, child);
+    assert!(matches!(world.replies.last(), Some((to, AgentReply::ChildEnded(_))) if *to == job));
+    // From here on it may be silent as long as any agent.
+    world.run_for(beats + beats / 2);
+    assert_eq!(status(&mut world, &mut raw, job), "running");
+    world.run_for(beats);
+    assert_ne!(status(&mut world, &mut raw, job), "running");
+    world.finish();
+}
+
+#[test]
 fn a_budget_that_is_to_end_a_job_ends_it_for_what_a_child_spent() {
     let mut world = World::seeded(4);
     let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");

@@ -367,7 +367,10 @@ fn answer_parent(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: JobId
             };
             job.run.answer(ctx, (parent, asked), answer, true);
         }
-        job.run.waits.remove(&Wait::Child(child));
+        if job.run.waits.remove(&Wait::Child(child)) {
+            // Its silence is counted from here.
+            job.run.last_call = ctx.now.mono;
+        }
     });
 }
 

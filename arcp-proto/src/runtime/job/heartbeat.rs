@@ -63,8 +63,9 @@ impl Jobs {
             return;
         }
         let silence = self.table.change(id, |job| {
-            if job.run.allowance.credit.is_spent() || job.run.waits.contains(&Wait::Prompt) {
-                // Who has to wait for its reader, or for people, cannot speak.
+            let waits = job.run.waits.iter().any(|wait| matches!(wait, Wait::Prompt | Wait::Child(_)));
+            if job.run.allowance.credit.is_spent() || waits {
+                // Who has to wait for its reader, for people or for a child cannot speak.
                 job.run.last_call = ctx.now.mono;
             }
             let patience = job.run.last_call + interval * PATIENCE;
