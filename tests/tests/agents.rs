@@ -2,12 +2,12 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
 
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use arcp_blocking::JobUpdate;
-use arcp_host::agent::{CallError, Context, Inbox, Level, Outcome};
+use arcp_host::agent::{AsyncChild, AsyncContext, CallError, Child, Context, Inbox, Level, Outcome};
 use arcp_host::registry::Registry;
 use arcp_host::runner::Runner;
 use arcp_host::samples;
@@ -16,10 +16,11 @@ use arcp_proto::client::ResultData;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{JobId, Principal};
 use arcp_proto::json::Json;
+use arcp_proto::lease::{Amount, Currency, Namespace};
 use arcp_proto::model::agent::AgentRef;
-use arcp_proto::model::event::{EventKind, JobError};
+use arcp_proto::model::event::{EventKind, JobError, JobEvent};
 use arcp_proto::model::prompt::Question;
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData, Input};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChildEnd, ChunkData, Delegation, Input};
 use arcp_tests::scene::golden;
 use arcp_tests::server::{PATIENCE, Running, submit};
 
@@ -187,6 +188,136 @@ fn samples_spend_and_ask_within_their_lease() {
     assert_eq!(guard.0, r#"{"verdicts":["ALLOW","PERMISSION_DENIED","ALLOW","PERMISSION_DENIED"]}"#);
     let poor = run("guard", r#"{"charge":[1],"ops":[["tool.call","demo.x"]]}"#, demo);
     assert_eq!(poor.0, r#"{"verdicts":["BUDGET_EXHAUSTED"]}"#);
+}
+
+fn json(text: &str) -> Json {
+    Json::parse(text).expect("JSON")
+}
+
+/// Runs one job of an agent with this lease, beside the samples; gives its result.
+fn result_of(agent: &str, lease: &str, add: impl FnOnce(&mut Registry)) -> String {
+    run_to_its_end((agent, "{}"), lease, add).1
+}
+
+/// The same with an input; gives what it said and its result.
+fn run_to_its_end(
+    (agent, input): (&str, &str),
+    lease: &str,
+    add: impl FnOnce(&mut Registry),
+) -> (Vec<(EventKind, Json)>, String) {
+    let mut registry = Registry::default();
+    samples::add_to(&mut registry);
+    add(&mut registry);
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let mut asked = submit(agent, input);
+    asked.lease_request = Some(json(lease));
+    let client = server.client();
+    let job = client.submit(asked).expect("accepted");
+    let mut said = Vec::new();
+    loop {
+        match job.next_update_in(PATIENCE).expect("in time") {
+            JobUpdate::Ended { result: ResultData::Inline(result), .. } => return (said, result.as_str().to_string()),
+            JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } => said.push((kind, body)),
+            JobUpdate::Event { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The code of what was refused.
+fn code<T: Debug>(asked: Result<T, CallError>) -> String {
+    match asked {
+        Err(CallError::Refused(error)) => error.code.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn delegation(agent: &str, id: &str, input: &str, lease: &str) -> Delegation {
+    Delegation {
+        input: Some(json(input)),
+        lease_request: Some(json(lease)),
+        delegate_id: Some(id.into()),
+        ..Delegation::new(agent)
+    }
+}
+
+/// How a child ended, with its result or why there is none.
+fn shown(end: &ChildEnd) -> String {
+    let error = end.error.as_ref().map(|error| error.code.to_string());
+    format!("{:?} {}", end.status, end.result.as_ref().map_or(error.unwrap_or_default(), ToString::to_string))
+}
+
+#[test]
+fn an_agent_has_others_do_something_and_is_told_how_they_ended() {
+    const LEASE: &str = r#"{"agent.delegate":["echo","failer","gate","opengate"],"cost.budget":["USD:3"]}"#;
+    const POOR: &str = r#"{"cost.budget":["USD:2"]}"#;
+    const EXPECTED: &str = r#"["Success {\"q\":1.50}",true,"Error INTERNAL_ERROR","LEASE_SUBSET_VIOLATION","PERMISSION_DENIED","JOB_NOT_FOUND","{\"USD\":1}","{\"USD\":3}"]"#;
+    let waiting = result_of("boss", LEASE, |registry| {
+        registry.add("boss", None, |job: &Context| {
+            let child = job.delegate(delegation("echo", "d1", r#"{"q":1.50}"#, POOR))?;
+            let end = child.wait()?;
+            let again = job.delegate(delegation("echo", "d1", r#"{"q":1.50}"#, POOR))?;
+            let is_same = (again.job(), Child::of(job, child.job()).wait()?) == (child.job(), end.clone());
+            let failed = job.delegate(delegation("failer", "d2", "{}", "{}"))?.wait()?;
+            let wide = code(job.delegate(delegation("echo", "d3", "{}", r#"{"fs.read":["/a/**"]}"#)));
+            let other = code(job.delegate(delegation("slow", "d4", "{}", "{}")));
+            let stranger = code(Child::of(job, job.job()).wait());
+            let gate = job.delegate(delegation("gate", "d5", "{}", POOR))?;
+            let reserved = job.ask_remaining()?.budget.to_json().to_string();
+            job.delegate(delegation("opengate", "d6", "{}", "{}"))?;
+            gate.wait()?;
+            let left = job.ask_remaining()?.budget.to_json().to_string();
+            Outcome::of(&(shown(&end), is_same, shown(&failed), wide, other, stranger, reserved, left))
+        });
+    });
+    assert_eq!(waiting, EXPECTED);
+    let polled = result_of("boss", LEASE, |registry| {
+        registry.add_async("boss", None, |job: AsyncContext, _: Json| async move {
+            let child = job.delegate(delegation("echo", "d1", r#"{"q":1.50}"#, POOR)).await?;
+            let end = child.wait().await?;
+            let again = job.delegate(delegation("echo", "d1", r#"{"q":1.50}"#, POOR)).await?;
+            let known = AsyncChild::of(&job, child.job()).wait().await?;
+            let is_same = (again.job(), known) == (child.job(), end.clone());
+            let failed = job.delegate(delegation("failer", "d2", "{}", "{}")).await?.wait().await?;
+            let wide = code(job.delegate(delegation("echo", "d3", "{}", r#"{"fs.read":["/a/**"]}"#)).await);
+            let other = code(job.delegate(delegation("slow", "d4", "{}", "{}")).await);
+            let stranger = code(AsyncChild::of(&job, job.job()).wait().await);
+            let gate = job.delegate(delegation("gate", "d5", "{}", POOR)).await?;
+            let reserved = job.ask_remaining().await?.budget.to_json().to_string();
+            job.delegate(delegation("opengate", "d6", "{}", "{}")).await?;
+            gate.wait().await?;
+            let left = job.ask_remaining().await?.budget.to_json().to_string();
+            Outcome::of(&(shown(&end), is_same, shown(&failed), wide, other, stranger, reserved, left))
+        });
+    });
+    assert_eq!(polled, EXPECTED);
+}
+
+#[test]
+fn an_async_agent_asks_what_it_may_do_and_says_what_it_cost() {
+    let lease = r#"{"fs.read":["/a/**"],"tool.call":["demo.*"],"cost.budget":["USD:1"]}"#;
+    let result = result_of("careful", lease, |registry| {
+        registry.add_async("careful", None, |job: AsyncContext, _: Json| async move {
+            let currency = |name: &str| name.parse::<Currency>().expect("a currency");
+            let amount = |text: &str| text.parse::<Amount>().expect("an amount");
+            let (usd, eur) = (currency("USD"), currency("EUR"));
+            let (tool, args) = (Namespace::ToolCall, Json::empty_object());
+            let pattern = job.authorize(&Namespace::FsRead, "/a/b").await?;
+            let denied = code(job.authorize(&Namespace::FsRead, "/b").await);
+            let reserved = job.reserve(&tool, "demo.x", (&usd, amount("0.6"))).await?;
+            let dear = code(job.reserve(&tool, "demo.x", (&usd, amount("0.6"))).await);
+            let unbounded = job.reserve(&tool, "demo.x", (&eur, amount("9"))).await?.is_none();
+            job.call_tool("demo.x", "c1", &args).await?;
+            let shell = code(job.call_tool("shell", "c2", &args).await);
+            job.cost("cost.demo", (&usd, amount("0.5")), reserved).await?;
+            let left = job.ask_remaining().await?.budget.to_json().to_string();
+            job.cost("cost.demo", (&usd, amount("0.5")), None).await?;
+            let over = code(job.call_tool("demo.x", "c3", &args).await);
+            Outcome::of(&(pattern, denied, dear, unbounded, shell, left, over))
+        });
+    });
+    let expected = r#"["/a/**","PERMISSION_DENIED","BUDGET_EXHAUSTED",true,"PERMISSION_DENIED","{\"USD\":0.5}","BUDGET_EXHAUSTED"]"#;
+    assert_eq!(result, expected);
 }
 
 #[test]

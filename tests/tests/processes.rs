@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arcp_blocking::{Job, JobUpdate};
 use arcp_host::process::ProcessAgent;
 use arcp_host::registry::Registry;
+use arcp_host::samples;
 use arcp_host::store::MemoryStore;
 use arcp_proto::client::ResultData;
 use arcp_proto::error::ErrorCode;
@@ -145,6 +146,57 @@ fn a_program_asks_what_it_may_do_and_is_told() {
         assert_eq!((&answers[answer]["ok"], &answers[answer]["error"]["code"]), (&json!(false), &json!(code)));
     }
     assert_eq!(answers[6]["error"]["code"], "INVALID_REQUEST", "who asks for nothing is told so: {answers}");
+}
+
+#[test]
+fn a_program_has_agents_do_something_and_reads_how_they_ended() {
+    let command = r#"read input
+        child() { child=${made#*\"job_id\":\"}; child=${child%%\"*}; }
+        echo '{"kind":"delegate","id":1,"body":{"agent":"echo","input":{"q":1},"lease_request":{"cost.budget":["USD:2"]},"delegate_id":"d1"}}'
+        read -r made; child
+        printf '{"kind":"await","id":2,"body":{"job_id":"%s"}}\n' "$child"; read -r ended
+        echo '{"kind":"delegate","id":3,"body":{"agent":"failer"}}'; read -r made; child
+        printf '{"kind":"await","id":4,"body":{"job_id":"%s"}}\n' "$child"; read -r failed
+        echo '{"kind":"delegate","id":5,"body":{"agent":"slow"}}'; read -r denied
+        echo '{"kind":"delegate","id":6,"body":{"agent":"echo","lease_request":{"fs.read":["/a"]}}}'; read -r wide
+        echo '{"kind":"await","id":7,"body":{"job_id":7}}'; read -r nobody
+        echo '{"kind":"await","id":8}'; read -r empty
+        printf '{"kind":"await","id":9,"body":{"job_id":"%s"}}\n' "$ARCP_JOB_ID"; read -r stranger
+        echo '{"kind":"delegate","id":10}'; read -r bodiless
+        echo '{"kind":"remaining","id":11}'; read -r left
+        printf '{"result":[%s,%s,%s,%s,%s,%s,%s,%s,%s]}\n' "$ended" "$failed" "$denied" "$wide" "$nobody" "$empty" "$stranger" "$bodiless" "$left""#;
+    let mut registry = Registry::default();
+    samples::add_to(&mut registry);
+    registry.add("it", None, ProcessAgent::shell(command).answered());
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), registry, |_| {}));
+    let mut asked = submit("it", "{}");
+    let lease = r#"{"agent.delegate":["echo","failer"],"cost.budget":["USD:3"]}"#;
+    asked.lease_request = Some(Json::parse(lease).expect("JSON"));
+    let ran = finish(&server.client().submit(asked).expect("accepted"));
+    let answers: Vec<Value> = serde_json::from_str(inline(&ran)).expect("JSON");
+    let [ended, failed, denied, wide, nobody, empty, stranger, bodiless, left] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
+    assert_eq!((&ended["id"], &ended["ok"], &ended["status"]), (&json!(2), &json!(true), &json!("success")));
+    assert_eq!(ended["result"], json!({"q": 1}));
+    assert!(ended["job_id"].as_str().is_some_and(|job| job.starts_with("job_")), "{ended}");
+    assert_eq!(
+        (&failed["ok"], &failed["status"]),
+        (&json!(true), &json!("error")),
+        "it is told, and goes on: {failed}"
+    );
+    assert_eq!((&failed["error"]["code"], failed.get("result")), (&json!("INTERNAL_ERROR"), None), "{failed}");
+    for (answer, code) in [
+        (denied, "PERMISSION_DENIED"),
+        (wide, "LEASE_SUBSET_VIOLATION"),
+        (nobody, "INVALID_REQUEST"),
+        (empty, "INVALID_REQUEST"),
+        (stranger, "JOB_NOT_FOUND"),
+        (bodiless, "INVALID_REQUEST"),
+    ] {
+        assert_eq!((&answer["ok"], &answer["error"]["code"]), (&json!(false), &json!(code)), "{answer}");
+    }
+    assert_eq!(left["remaining"]["budget"], json!({"USD": 3}), "what the child had is back: {left}");
 }
 
 #[test]
