@@ -13,7 +13,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Object};
 use arcp_proto::lease::Amount;
 use arcp_proto::model::event::{EventKind, JobError};
-use arcp_proto::runtime::{AgentSpec, ChunkData};
+use arcp_proto::runtime::{AgentSpec, ChunkData, Delegation};
 use serde::Deserialize;
 
 use crate::agent::{AgentError, CallError, Context, Level, Outcome, Stopped};
@@ -50,6 +50,7 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("opengate", None, move |job: &Context| opened.open(job));
     registry.add("spender", None, spender);
     registry.add("guard", None, guard);
+    registry.add("delegator", None, delegator);
 }
 
 /// Lets `stepper` obey `crash_at`, which aborts the whole process at that step:
@@ -165,6 +166,61 @@ fn guard(job: &Context) -> Result<Outcome, AgentError> {
     }
     let mut result = Object::new();
     result.raw("verdicts", Json::from_value(&verdicts)?.as_str());
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Delegator {
+    agent: String,
+    input: Json,
+    lease_request: Json,
+    lease_constraints: Option<Json>,
+    delegate_id: String,
+    count: u64,
+    wait_ms: u64,
+}
+
+impl Default for Delegator {
+    fn default() -> Delegator {
+        Delegator {
+            agent: "echo".to_string(),
+            input: Json::empty_object(),
+            lease_request: Json::empty_object(),
+            lease_constraints: None,
+            delegate_id: "del_1".to_string(),
+            count: 1,
+            wait_ms: 300,
+        }
+    }
+}
+
+/// Has another agent do the same several times, and does not wait for it. The
+/// ids of its children count on from the first.
+fn delegator(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Delegator = job.parse()?;
+    at_most("count", input.count, STEPS)?;
+    at_most("wait_ms", input.wait_ms, RUN_MS)?;
+    let stem = input.delegate_id.trim_end_matches(|c: char| c.is_ascii_digit());
+    let first: u64 = input.delegate_id[stem.len()..].parse().unwrap_or(1);
+    for n in 0..input.count {
+        let numbered = || format!("{stem}{}", first.saturating_add(n));
+        let delegation = Delegation {
+            input: Some(input.input.clone()),
+            lease_request: Some(input.lease_request.clone()),
+            lease_constraints: input.lease_constraints.clone(),
+            delegate_id: Some(if n == 0 { input.delegate_id.clone() } else { numbered() }),
+            ..Delegation::new(&input.agent)
+        };
+        match job.delegate(delegation) {
+            // Whoever watches has seen why not.
+            Ok(_) | Err(CallError::Refused(_)) => {}
+            Err(CallError::Stopped(stopped)) => return Err(stopped.into()),
+        }
+    }
+    job.sleep(Duration::from_millis(input.wait_ms))?;
+    let mut result = Object::new();
+    result.u64("delegated", input.count);
     Ok(Outcome::Json(result.json()))
 }
 

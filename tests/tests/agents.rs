@@ -147,6 +147,8 @@ fn a_sample_refuses_what_it_would_allocate_or_wait_for_beyond_reason() {
         ("stepper", r#"{"step_ms":18446744073709551615}"#, "`step_ms`"),
         ("stepper", r#"{"steps":18446744073709551615,"step_ms":0}"#, "`steps`"),
         ("counter", r#"{"ms":18446744073709551615}"#, "`ms`"),
+        ("delegator", r#"{"count":18446744073709551615}"#, "`count`"),
+        ("delegator", r#"{"wait_ms":18446744073709551615}"#, "`wait_ms`"),
     ] {
         let error = refusal(sample(agent, input));
         assert_eq!(error.code, ErrorCode::InvalidRequest, "{agent} {input}");
@@ -318,6 +320,25 @@ fn an_async_agent_asks_what_it_may_do_and_says_what_it_cost() {
     });
     let expected = r#"["/a/**","PERMISSION_DENIED","BUDGET_EXHAUSTED",true,"PERMISSION_DENIED","{\"USD\":0.5}","BUDGET_EXHAUSTED"]"#;
     assert_eq!(result, expected);
+}
+
+#[test]
+fn a_sample_delegates_and_goes_on_where_it_may_not() {
+    let asked = r#"{"count":3,"delegate_id":"d8","input":{"ms":3600000},"lease_request":{"cost.budget":["USD:2"]},"wait_ms":0}"#;
+    let lease = r#"{"agent.delegate":["slow"],"cost.budget":["USD:5"]}"#;
+    let asked = asked.replacen('{', r#"{"agent":"slow","#, 1);
+    let (said, result) = run_to_its_end(("delegator", &asked), lease, |_| {});
+    assert_eq!(result, r#"{"delegated":3}"#);
+    let member = |body: &Json, name: &str| body.members().expect("an object").get_str(name);
+    let calls = said.iter().filter(|(kind, _)| *kind == EventKind::Delegate);
+    let calls: Vec<_> =
+        calls.map(|(_, body)| (member(body, "delegate_id"), member(body, "child_job_id").is_some())).collect();
+    let call = |id: &str, made| (Some(id.to_string()), made);
+    assert_eq!(calls, [call("d8", true), call("d9", true), call("d10", false)]);
+    let refused: Vec<_> = said.iter().filter(|(kind, _)| *kind == EventKind::ToolResult).collect();
+    let [(_, refused)] = refused.as_slice() else { panic!("{refused:?}") };
+    assert_eq!(member(refused, "call_id"), Some("d10".into()));
+    assert!(refused.as_str().contains("LEASE_SUBSET_VIOLATION"), "{refused}");
 }
 
 #[test]
