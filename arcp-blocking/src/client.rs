@@ -14,7 +14,7 @@ use arcp_proto::id::WireId;
 use arcp_proto::model::reply::JobPage;
 #[cfg(feature = "websocket")]
 use arcp_proto::model::request::Credential;
-use arcp_proto::model::request::{Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::request::{Answering, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 #[cfg(feature = "websocket")]
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
@@ -171,6 +171,18 @@ impl Client {
     /// If the runtime refuses it, or the session is over.
     pub fn cancel(&self, job: WireId, reason: Option<String>) -> Result<(), ClientError> {
         self.ask(|answer| Command::Cancel(job, reason, None, answer))
+    }
+
+    /// Answers a question of a job; waits until the answer counts.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `FailedPrecondition` if the question is closed,
+    /// with `responded_by` in the details if somebody was first, `InvalidRequest`
+    /// if the answer does not fit, and the question stays open. Also if the session
+    /// is over, or cannot answer.
+    pub fn answer(&self, answering: Answering) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Answer(answering, answer))
     }
 
     /// Breaks the connection, as a bad network would. The session resumes by

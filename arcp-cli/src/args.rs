@@ -19,7 +19,9 @@ use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
-use crate::{agents, completions, doctor, lease, logs, man, result, retry, sandbox, show, stop, tls, top, wait};
+use crate::{
+    agents, answer, completions, doctor, inbox, lease, logs, man, result, retry, sandbox, show, stop, tls, top, wait,
+};
 
 /// Serve agents, submit jobs, watch them.
 ///
@@ -71,6 +73,14 @@ pub enum Command {
     Logs(logs::Logs),
     /// Cancel jobs.
     Cancel(Cancel),
+    /// List what jobs ask people.
+    Inbox(inbox::Inbox),
+    /// Answer what a job asks.
+    Answer(answer::AnswerTo),
+    /// Grant the permission that a job asks for.
+    Approve(answer::Approve),
+    /// Refuse the permission that a job asks for.
+    Deny(answer::Deny),
     /// List the agents of a runtime.
     Agents(agents::Agents),
     /// List the runtimes that this user has started here.

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod agents;
+mod answer;
 mod args;
 mod background;
 mod cancel;
@@ -16,6 +17,7 @@ mod exit;
 mod filter;
 mod follow;
 mod hosting;
+mod inbox;
 mod lease;
 mod list;
 mod logs;
@@ -64,6 +66,10 @@ fn main() -> ExitCode {
         args::Command::Result(args) => result::run(&args),
         args::Command::Logs(args) => logs::run(&args),
         args::Command::Cancel(args) => cancel::run(args),
+        args::Command::Inbox(args) => inbox::run(&args),
+        args::Command::Answer(args) => answer::run(&args),
+        args::Command::Approve(args) => answer::approve(&args),
+        args::Command::Deny(args) => answer::deny(args),
         args::Command::Agents(args) => agents::run(&args),
         args::Command::Runtimes(args) => runtimes::list(&args),
         args::Command::Stop(args) => stop::run(&args),

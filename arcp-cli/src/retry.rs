@@ -40,7 +40,7 @@ pub struct Retry {
 
 /// Submits a job again.
 pub fn run(args: Retry) -> Result<Exit, Failure> {
-    let input = args.input.as_deref().map(read_input).transpose()?;
+    let input = args.input.as_deref().map(|given| read_input(given, "--input")).transpose()?;
     let chosen = Chosen::of(&args.place)?;
     let id = match is_whole(&args.job) {
         true => args.job.clone(),

@@ -21,7 +21,7 @@ use crate::state::{KeptSession, State, Submission};
 
 /// Runs a job.
 pub fn run(args: args::Submit) -> Result<Exit, Failure> {
-    let input = args.input.as_deref().map(read_input).transpose()?;
+    let input = args.input.as_deref().map(|given| read_input(given, "--input")).transpose()?;
     let key = args.key.map_or_else(fresh_key, Ok)?;
     let authority = args.authority.asked()?;
     let order =
@@ -145,26 +145,27 @@ pub fn request(
     Submit { input, key: Some(key), max_runtime, lease_request, lease_constraints, ..Submit::new(agent) }
 }
 
-/// An input as it is given: JSON, a file, or stdin.
-pub fn read_input(given: &str) -> Result<Json, Failure> {
+/// An input as it is given by an option or argument: JSON, a file, or stdin.
+pub fn read_input(given: &str, by: &str) -> Result<Json, Failure> {
     let (text, name) = if given == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text)?;
         (text, "stdin".to_string())
     } else if let Some(path) = given.strip_prefix('@') {
-        let text = std::fs::read_to_string(path).map_err(|e| Failure::usage(format!("--input @{path}: {e}")))?;
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::usage(format!("{by} @{path}: {e}")))?;
         (text, path.to_string())
     } else {
-        (given.to_string(), "--input".to_string())
+        (given.to_string(), by.to_string())
     };
     let text = text.trim();
-    Json::parse(text).map_err(|e| Failure::usage(format!("{name}: {e}{}", quoted(text).unwrap_or_default())))
+    Json::parse(text).map_err(|e| Failure::usage(format!("{name}: {e}{}", quoted(text, by).unwrap_or_default())))
 }
 
 /// How what looks like a text is given as JSON.
-fn quoted(text: &str) -> Option<String> {
+fn quoted(text: &str, by: &str) -> Option<String> {
     let begins_as_text = text.chars().next()?.is_alphabetic();
     let plain = text.len() <= 80 && text.chars().all(|c| !c.is_control() && !"'\"\\".contains(c));
     let example = if plain { text } else { "some text" };
-    begins_as_text.then(|| format!("; a text is quoted, as in --input '\"{example}\"'"))
+    let option = if by.starts_with('-') { format!("{by} ") } else { String::new() };
+    begins_as_text.then(|| format!("; a text is quoted, as in {option}'\"{example}\"'"))
 }

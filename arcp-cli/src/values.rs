@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::drain::Drain;
 use arcp_blocking::Target;
 use arcp_host::process::Format;
+use arcp_proto::id::PromptId;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::EventKind;
 use arcp_proto::model::job::JobStatus;
@@ -220,6 +221,11 @@ pub fn id(text: &str) -> Result<String, String> {
     let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| text.to_string())
         .ok_or_else(|| "expected the id of a job, or how it begins: `arcp ls` shows them".to_string())
+}
+
+/// The id of a question to people.
+pub fn question(text: &str) -> Result<PromptId, String> {
+    text.parse().map_err(|_| "expected the id of a question: `arcp inbox` shows them".to_string())
 }
 
 /// The id of anything, or the address of a runtime.

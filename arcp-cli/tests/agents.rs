@@ -163,6 +163,82 @@ fn an_answered_agent_of_a_folder_reads_what_became_of_what_it_said() {
     assert!(event.contains(&format!("\"event_seq\":{}", answer["event"])), "{event}: {answer}");
 }
 
+/// What a program asks people, one after the other, and ends with what it read.
+const ASKER: &str = r#"#!/bin/sh
+read -r input
+ask() { echo "{\"id\":$1,\"kind\":\"$2\",\"body\":{$3}}"; read -r line; all="$all,$line"; }
+ask 1 ask '"prompt":"How many?","response_schema":{"type":"integer"}'
+ask 2 choose '"prompt":"Which?","options":["red",{"id":"b","label":"blue"}]'
+ask 3 ask '"prompt":"How far?","default":7'
+ask 4 ask_permission '"operation":"fs.write","resource":"/w/*.md","reason":"to mend it"'
+ask 5 ask_permission '"operation":"fs.write","resource":"/etc/*"'
+printf '{"result":[%s]}\n' "${all#,}"
+"#;
+
+#[test]
+fn what_a_program_asks_is_in_the_inbox_and_people_answer_approve_and_deny_it() {
+    let (mut home, folder) = home();
+    put(&folder, "asker", ASKER);
+    put(&folder, "asker.toml", "answered = true\n");
+    home.serve(&["--agents", text(&folder), "--token", "t=alice", "--token", "u=bob"]);
+    for family in ["hello", "open"] {
+        home.variables = vec![("ARCP_FAMILY", family), ("ARCP_TOKEN", "t")];
+        let job = stdout(&home.run(&["submit", "asker", "--detach"]));
+        let inbox = |home: &Home| -> Vec<serde_json::Value> {
+            let listed = home.run(&["inbox", "-o", "json"]);
+            serde_json::from_str(&stdout(&listed)).unwrap_or_else(|error| panic!("{error}: {}", stderr(&listed)))
+        };
+        // What is asked with this text, and its id.
+        let asked = |name: &str, asks: &str| {
+            let question = until(asks, || inbox(&home).into_iter().find(|question| question[name] == asks));
+            (question["prompt_id"].as_str().expect("an id").to_string(), question)
+        };
+        let refused = |args: &[&str], exit: i32, said: &[&str]| {
+            let output = home.run(args);
+            let told = stderr(&output);
+            assert!(code(&output) == exit && said.iter().all(|part| told.contains(part)), "{family} {args:?}: {told}");
+        };
+        let done = |args: &[&str]| refused(args, 0, &[args[1]]);
+
+        let (many, question) = asked("prompt", "How many?");
+        assert_eq!((&question["kind"], &question["job_id"]), (&"input".into(), &job.trim().into()), "{question}");
+        assert_eq!(question["response_schema"]["type"], "integer");
+        refused(&["answer", &many, "\"five\""], 1, &["integer", "still open"]);
+        refused(&["answer", &many, "five"], 2, &["a text is quoted"]);
+        refused(&["answer", &many, "--choice", "red"], 1, &["still open"]);
+        refused(&["answer", &many, "--default"], 2, &["has none"]);
+        refused(&["answer", &many], 2, &["--choice"]);
+        assert_eq!(asked("prompt", "How many?").0, many, "it is open");
+        done(&["answer", &many, "-5"]);
+        refused(&["answer", &many, "6"], 1, &["already, by alice at"]);
+
+        let (which, _) = asked("prompt", "Which?");
+        refused(&["answer", &which, "--choice", "green"], 1, &["red, b", "still open"]);
+        done(&["answer", &which, "--choice", "b"]);
+        let (far, _) = asked("prompt", "How far?");
+        done(&["answer", &far, "--default"]);
+        refused(&["answer", &far, "--default"], 1, &["not open"]);
+        let (allowed, _) = asked("resource", "/w/*.md");
+        let table = stdout(&home.run(&["inbox"]));
+        assert!(table.contains(&allowed) && table.contains("fs.write on /w/*.md: to mend it"), "{table}");
+        refused(&["answer", &allowed, "true"], 1, &["permission.grant", "still open"]);
+        let theirs = ["--token", "u"];
+        assert_eq!(stdout(&home.run(&[&["inbox", "-o", "id"], &theirs[..]].concat())), "", "it is not theirs");
+        refused(&[&["approve", &allowed], &theirs[..]].concat(), 1, &["arcp inbox"]);
+        done(&["approve", &allowed]);
+        let (denied, _) = asked("resource", "/etc/*");
+        done(&["deny", &denied, "--reason", "not today"]);
+        let result = stdout(&home.run(&["watch", job.trim()]));
+        let answers: serde_json::Value = serde_json::from_str(&result).unwrap_or_else(|e| panic!("{e}: {result}"));
+        assert_eq!((&answers[0]["value"], &answers[0]["responded_by"]), (&(-5).into(), &"alice".into()), "{answers}");
+        assert_eq!((&answers[1]["value"], &answers[2]["value"]), (&"b".into(), &7.into()), "{answers}");
+        assert_eq!(answers[3]["ok"], true, "{answers}");
+        assert_eq!(answers[4]["error"]["code"], "PERMISSION_DENIED", "{answers}");
+        assert!(answers[4]["error"]["message"].as_str().is_some_and(|why| why.contains("not today")), "{answers}");
+        assert_eq!(inbox(&home), Vec::<serde_json::Value>::new());
+    }
+}
+
 #[test]
 fn an_agent_of_the_command_line_has_a_format_and_a_concurrency() {
     let (mut home, _) = home();

@@ -21,7 +21,7 @@ use arcp_proto::model::agent::AgentEntry;
 use arcp_proto::model::event::{JobEvent, Terminal};
 use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
-use arcp_proto::model::request::{ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::request::{Answering, ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::time::{Now, UtcMs};
 
 pub use self::security::{DialError, Security, Trust};
@@ -191,6 +191,8 @@ pub enum Command {
     List(ListQuery, Answer<JobPage>),
     /// That a job ends; of the open family only with a deadline.
     Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
+    /// An answer to a question of a job.
+    Answer(Answering, Answer<()>),
     /// Something said back; of the open family only.
     Echo(Option<String>, Answer<Option<String>>),
     /// A message of an extension sent; of the open family only.
@@ -224,6 +226,7 @@ enum Waiting {
     Watch(WireId, Answer<Watching>),
     List(Answer<JobPage>),
     Cancel(WireId, Answer<()>),
+    Answer(Answer<()>),
     Echo(Answer<Option<String>>),
 }
 
@@ -395,6 +398,10 @@ impl ClientLoop {
                 let given = session.and_then(|session| cancel_on(session, job.clone(), reason, deadline));
                 self.await_answer(given, answer, |answer| Waiting::Cancel(job, answer));
             }
+            Command::Answer(answering, answer) => {
+                let given = session.and_then(|mut session| session.answer(answering));
+                self.await_answer(given, answer, Waiting::Answer);
+            }
             Command::Echo(nonce, answer) => {
                 let given = session.and_then(|session| open_session(session)?.echo(nonce));
                 self.await_answer(given, answer, Waiting::Echo);
@@ -507,6 +514,11 @@ impl ClientLoop {
                     answer(Ok(()));
                 }
             }
+            ClientEvent::AnswerTaken { handle } => {
+                if let Some(Waiting::Answer(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(()));
+                }
+            }
             ClientEvent::Refused { handle, refusal } => self.refused(handle, refusal),
             ClientEvent::Echoed { handle, nonce } => {
                 if let Some(Waiting::Echo(answer)) = self.answers.remove(&handle) {
@@ -593,7 +605,7 @@ impl Waiting {
             Waiting::Submit(_, answer) => answer(Err(error)),
             Waiting::Watch(_, answer) => answer(Err(error)),
             Waiting::List(answer) => answer(Err(error)),
-            Waiting::Cancel(_, answer) => answer(Err(error)),
+            Waiting::Cancel(_, answer) | Waiting::Answer(answer) => answer(Err(error)),
             Waiting::Echo(answer) => answer(Err(error)),
         }
     }

@@ -15,7 +15,7 @@ use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
 use arcp_proto::model::reply::JobPage;
-use arcp_proto::model::request::{Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::request::{Answering, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::wire::Family;
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -192,6 +192,18 @@ impl Client {
     /// If the runtime refuses it, or the session is over.
     pub async fn cancel(&self, job: WireId, reason: Option<String>) -> Result<(), ClientError> {
         self.ask(|answer| Command::Cancel(job, reason, None, answer)).await
+    }
+
+    /// Answers a question of a job; waits until the answer counts.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `FailedPrecondition` if the question is closed,
+    /// with `responded_by` in the details if somebody was first, `InvalidRequest`
+    /// if the answer does not fit, and the question stays open. Also if the session
+    /// is over, or cannot answer.
+    pub async fn answer(&self, answering: Answering) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Answer(answering, answer)).await
     }
 
     /// Breaks the connection, as a bad network would. The session resumes by

@@ -249,6 +249,24 @@ fn who_starts_to_watch_later_is_shown_what_is_open_and_nothing_else() {
 }
 
 #[test]
+fn what_is_open_is_shown_before_anything_that_is_asked_afterwards_is_answered() {
+    let mut world = World::seeded(16);
+    let (mut alice, _) = person(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut alice);
+    ask(&mut world, job, 1, free("first?"), None);
+    ask(&mut world, job, 2, free("second?"), None);
+    let (mut phone, _) = person(&mut world, "tok-a");
+    phone.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    phone.send(&mut world, "session.list_jobs", json!({}));
+    let frames = phone.settle(&mut world);
+    let kinds = ["job.subscribed", "human.input.request", "session.jobs"];
+    let told: Vec<&str> =
+        frames.iter().filter_map(|f| f["type"].as_str()).filter(|kind| kinds.contains(kind)).collect();
+    assert_eq!(told, [kinds[0], kinds[1], kinds[1], kinds[2]], "{frames:?}");
+    world.finish();
+}
+
+#[test]
 fn nobody_answers_in_time_and_the_default_does_or_the_agent_goes_on() {
     let mut world = World::seeded(7);
     let (mut raw, _) = person(&mut world, "tok-a");

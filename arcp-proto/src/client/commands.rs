@@ -113,6 +113,18 @@ impl Commands {
         found.map(|(handle, _)| *handle)
     }
 
+    /// Takes the answer to a question that a reply names, or the oldest if it
+    /// names none.
+    pub(super) fn take_answer(&mut self, request: Option<&WireId>) -> Option<Handle> {
+        let is_answer = |request: &Request| matches!(request, Request::Command(Command::Answer(_)));
+        let named = self.named(request);
+        let is_other = |handle| self.pending.get(&handle).is_none_or(|pending| !is_answer(&pending.request));
+        if request.is_some() && named.is_none_or(is_other) {
+            return None;
+        }
+        self.answered(named, is_answer).map(|(handle, _)| handle)
+    }
+
     /// Takes the largest that was sent, and its size.
     pub(super) fn take_largest(&mut self, size: impl Fn(&Pending) -> usize) -> Option<(usize, Handle, Pending)> {
         let sent = self.pending.iter().filter(|(_, pending)| pending.sent);

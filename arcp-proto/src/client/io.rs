@@ -239,6 +239,11 @@ pub enum ClientEvent {
         /// The job.
         job: WireId,
     },
+    /// An answer to a question counts.
+    AnswerTaken {
+        /// The command.
+        handle: Handle,
+    },
     /// What was to be said back was.
     Echoed {
         /// The command.

@@ -21,7 +21,8 @@ use crate::id::{IdempotencyKey, SessionId, WireId};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Opened, Refusal, RefusedKind};
 use crate::model::request::{
-    Command, HandshakeRequest, Invocation, ListQuery, Open, Request, ResumeClaim, SessionRequest, Submit, Watch,
+    Answering, Command, HandshakeRequest, Invocation, ListQuery, Open, Request, ResumeClaim, SessionRequest, Submit,
+    Watch,
 };
 use crate::secret::Secret;
 use crate::time::{Now, Timestamp};
@@ -445,6 +446,19 @@ impl Session<'_> {
     /// `TooManyPending`.
     pub fn cancel(&mut self, job: WireId, reason: Option<String>) -> Result<Handle, ApiMisuse> {
         self.client.give(Command::cancel(job, reason), Origin::Application)
+    }
+
+    /// Answers a question of a job (RFC §12, §15.4). `ClientEvent::AnswerTaken`
+    /// follows, or a refusal: `FailedPrecondition` if the question is closed, with
+    /// `responded_by` in its details if somebody was first; `InvalidRequest` if the
+    /// answer does not fit, and the question stays open.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`.
+    pub fn answer(&mut self, answering: Answering) -> Result<Handle, ApiMisuse> {
+        self.needs(self.client.config.family.answers_with())?;
+        self.client.give(Command::Answer(answering), Origin::Application)
     }
 
     /// Lists jobs.

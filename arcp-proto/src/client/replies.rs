@@ -102,6 +102,11 @@ impl Client {
                     self.tell(ClientEvent::Echoed { handle, nonce });
                 }
             }
+            SessionReply::Done { request, .. } => {
+                if let Some(handle) = self.commands.take_answer(request.as_ref()) {
+                    self.tell(ClientEvent::AnswerTaken { handle });
+                }
+            }
             SessionReply::Closed { reason, .. } => self.on_goodbye(reason),
             SessionReply::Ping { nonce, .. } => self.send(&Request::Session(SessionRequest::Pong { nonce })),
             SessionReply::Jobs(page) => {
@@ -115,10 +120,7 @@ impl Client {
             SessionReply::Extension(message) if message.is_of(&self.config.extensions) => {
                 self.tell(ClientEvent::Extension(message));
             }
-            SessionReply::Extension(_)
-            | SessionReply::Pong { .. }
-            | SessionReply::Done { .. }
-            | SessionReply::JobHeartbeat(_) => {}
+            SessionReply::Extension(_) | SessionReply::Pong { .. } | SessionReply::JobHeartbeat(_) => {}
         }
     }
 

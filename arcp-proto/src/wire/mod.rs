@@ -120,6 +120,15 @@ impl Family {
         self == Family::Open
     }
 
+    /// What a session needs to read questions to people as such, and to answer
+    /// them.
+    pub(crate) fn answers_with(self) -> Feature {
+        match self {
+            Family::Hello => Feature::OpenSurfaces,
+            Family::Open => Feature::HumanInput,
+        }
+    }
+
     /// Whether the end of a job always has a number.
     pub(crate) fn numbers_every_end(self) -> bool {
         self == Family::Hello
@@ -207,10 +216,7 @@ impl View {
 
     /// Whether it reads questions to people as such, and can answer them.
     pub(crate) fn answers_prompts(&self) -> bool {
-        self.features.has(match self.family {
-            Family::Hello => Feature::OpenSurfaces,
-            Family::Open => Feature::HumanInput,
-        })
+        self.features.has(self.family.answers_with())
     }
 
     /// Whether a reply is one of the session's numbered frames.

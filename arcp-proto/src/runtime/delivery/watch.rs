@@ -75,7 +75,9 @@ fn history_lost(counts_in_submitter: bool, gone: u64) -> Violation {
 }
 
 impl Delivery {
-    /// Numbers the history of a job after `from` for a session, and what comes.
+    /// Numbers what people are asked in a job, its history after `from`, and what
+    /// comes, for a session; gives the number of the last question that is open
+    /// since before, if there is one.
     pub(in crate::runtime) fn begin_watch(
         &mut self,
         ctx: &mut Context,
@@ -83,10 +85,8 @@ impl Delivery {
         session: SessionId,
         job_id: JobId,
         from: u64,
-    ) {
-        let Some(job) = jobs.get(job_id) else {
-            return;
-        };
+    ) -> Option<u64> {
+        let job = jobs.get(job_id)?;
         let first = self.feeds.head(session) + 1;
         // What people are asked is no history: who comes later may answer it.
         let shown = self.feeds.get(session).map_or(0, |feed| feed.index.event_at_or_before(job_id, feed.head(), jobs));
@@ -95,12 +95,14 @@ impl Delivery {
         {
             self.number_for(ctx, jobs, session, job_id, asked..=asked);
         }
+        let asked = Some(self.feeds.head(session)).filter(|head| *head >= first);
         self.number_for(ctx, jobs, session, job_id, from + 1..=job.count());
         self.feeds.begin_to_catch_up(session, first);
         self.feeds.gate(ctx, session, first);
         if !job.is_terminal() {
             self.audiences.join(session, job_id);
         }
+        asked
     }
 
     /// Numbers the end of a job that is over for a session that came back to it,

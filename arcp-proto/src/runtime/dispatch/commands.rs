@@ -236,8 +236,12 @@ impl RequestHandler<'_> {
         let Runtime { ctx, delivery, .. } = &mut *self.runtime;
         delivery.audiences.note_watch(ctx, self.session, id, &self.id);
         self.answer(reply);
-        let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
-        delivery.begin_watch(ctx, jobs, self.session, id, plan.from);
+        let Runtime { ctx, jobs, delivery, connections, .. } = &mut *self.runtime;
+        let asked = delivery.begin_watch(ctx, jobs, self.session, id, plan.from);
+        if let Some((conn, seq)) = connections.get_mut(self.conn).zip(asked) {
+            // Whoever asks for anything afterwards was shown what is open.
+            conn.follow(seq);
+        }
         ctx.observe(Notice::JobWatched { job: id, session: self.session });
         self.runtime.carry();
         Ok(outcome)

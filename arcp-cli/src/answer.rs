@@ -1,0 +1,136 @@
+//! `arcp answer`, `arcp approve` and `arcp deny`.
+
+use arcp_blocking::{Client, ClientError};
+use arcp_host::stderr::{say, visible};
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::{PromptId, WireId};
+use arcp_proto::json::Json;
+use arcp_proto::model::prompt::PromptAnswer;
+use arcp_proto::model::request::Answering;
+
+use crate::args::Where;
+use crate::connect::Chosen;
+use crate::exit::{Exit, Failure, of_refusal};
+use crate::inbox::{Kind, open_in};
+use crate::submit::read_input;
+use crate::values;
+
+/// Answer what a job asks.
+#[derive(Debug, clap::Args)]
+pub struct AnswerTo {
+    /// The question: `arcp inbox` shows them.
+    #[arg(value_parser = values::question, value_name = "ID")]
+    pub question: PromptId,
+    /// The answer.
+    #[command(flatten)]
+    pub given: Given,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// An answer, one of these.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Given {
+    /// The value that is asked for: JSON, @FILE, or - for stdin.
+    #[arg(value_name = "JSON|@FILE|-", allow_negative_numbers = true)]
+    pub value: Option<String>,
+    /// The id of the option that is chosen.
+    #[arg(long, value_name = "OPTION")]
+    pub choice: Option<String>,
+    /// What counts if nobody answers.
+    #[arg(long)]
+    pub default: bool,
+}
+
+/// Grant the permission that a job asks for.
+#[derive(Debug, clap::Args)]
+pub struct Approve {
+    /// The question: `arcp inbox` shows them.
+    #[arg(value_parser = values::question, value_name = "ID")]
+    pub question: PromptId,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Refuse the permission that a job asks for.
+#[derive(Debug, clap::Args)]
+pub struct Deny {
+    /// The question: `arcp inbox` shows them.
+    #[arg(value_parser = values::question, value_name = "ID")]
+    pub question: PromptId,
+    /// Why, for the agent.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Answers a question.
+pub fn run(args: &AnswerTo) -> Result<Exit, Failure> {
+    let Given { value, choice, default: _ } = &args.given;
+    let given = match (value, choice) {
+        (Some(value), _) => Some(PromptAnswer::Value(read_input(value, "the answer")?)),
+        (None, Some(choice)) => Some(PromptAnswer::Choice(choice.clone())),
+        (None, None) => None,
+    };
+    let client = Chosen::of(&args.place)?.connect()?;
+    let answer = given.map_or_else(|| default_of(&client, args.question), Ok)?;
+    give(&client, args.question, answer, "answered")
+}
+
+/// Grants a permission.
+pub fn approve(args: &Approve) -> Result<Exit, Failure> {
+    let client = Chosen::of(&args.place)?.connect()?;
+    give(&client, args.question, PromptAnswer::Grant { lease_seconds: None }, "approved")
+}
+
+/// Refuses a permission.
+pub fn deny(args: Deny) -> Result<Exit, Failure> {
+    let client = Chosen::of(&args.place)?.connect()?;
+    give(&client, args.question, PromptAnswer::Deny { reason: args.reason }, "denied")
+}
+
+fn give(client: &Client, question: PromptId, answer: PromptAnswer, done: &str) -> Result<Exit, Failure> {
+    let prompt = WireId::new(&question.to_string()).ok_or_else(|| Failure::usage("an id is not empty"))?;
+    client.answer(Answering { prompt, answer }).map_err(|error| not_taken(error, question))?;
+    say(format_args!("arcp: {question} is {done}"));
+    Ok(Exit::Success)
+}
+
+/// Why an answer does not count, and what to do.
+fn not_taken(error: ClientError, question: PromptId) -> Failure {
+    let ClientError::Refused(refusal) = &error else {
+        return error.into();
+    };
+    let why = visible(&refusal.message);
+    let advice = if refusal.code == ErrorCode::InvalidRequest {
+        "; it is still open: `arcp inbox` shows what it asks for"
+    } else if refusal.code == ErrorCode::JobNotFound {
+        ": `arcp inbox` shows what is open"
+    } else {
+        ""
+    };
+    Failure::new(of_refusal(refusal), format!("{question}: {why}{advice}"))
+}
+
+/// What counts if nobody answers.
+fn default_of(client: &Client, question: PromptId) -> Result<PromptAnswer, Failure> {
+    let id = question.to_string();
+    let found = open_in(client, &question.job.into())?.into_iter().find(|open| open.id == id);
+    let open = found.ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("{question} is not open, or is not yours to see: see `arcp inbox`"))
+    })?;
+    let default: Json = open.default_answer().ok_or_else(|| {
+        Failure::usage(format!("--default: {question} has none: `arcp inbox` shows what it asks for"))
+    })?;
+    match open.kind {
+        Kind::Choice => {
+            default.decode().map(PromptAnswer::Choice).map_err(|e| Failure::new(Exit::Failed, e.to_string()))
+        }
+        Kind::Input | Kind::Permission => Ok(PromptAnswer::Value(default)),
+    }
+}
