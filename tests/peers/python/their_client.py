@@ -53,7 +53,8 @@ async def handshake(place):
         assert len(welcome.resume_token) > 32
         assert welcome.heartbeat_interval_sec == 30
         assert "result_chunk" in peer.negotiated_features
-        assert "cost.budget" not in peer.negotiated_features
+        assert "cost.budget" in peer.negotiated_features
+        assert "provisioned_credentials" not in peer.negotiated_features
         agents = {agent.name: agent for agent in welcome.capabilities.agents}
         assert list(agents["echo"].versions) == ["1.0.0", "2.0.0"]
         assert agents["echo"].default == "2.0.0"
@@ -231,14 +232,25 @@ async def idempotent(place):
             assert error.code == "DUPLICATE_KEY", error.code
 
 
-@cases.case("unsupported authority is refused, not ignored")
+@cases.case("authority that nobody knows is refused, not ignored")
 async def authority(place):
     async with place.session() as peer:
         try:
-            await peer.submit(agent="echo", input=1, lease_request={"cost.budget": ["USD:5"]})
-            raise AssertionError("a budget nobody enforces was accepted")
+            await peer.submit(agent="echo", input=1, lease_request={"fs.teleport": ["/srv/**"]})
+            raise AssertionError("a grant that nobody enforces was accepted")
         except arcp_errors.ARCPError as error:
             assert error.code == "INVALID_REQUEST", error.code
+
+
+@cases.case("a budget is counted, and what comes after it is refused")
+async def budget(place):
+    async with place.session() as peer:
+        lease = {"tool.call": ["demo.*"], "cost.budget": ["USD:1"]}
+        handle = await peer.submit(agent="spender", input={"amounts": [0.6, 0.6, 0.6]}, lease_request=lease)
+        bodies = [event["body"] for event in await events_of(handle)]
+        left = [body["value"] for body in bodies if body.get("name") == "cost.budget.remaining"]
+        assert left == [0.4, -0.2], left
+        assert (await handle.done).result == {"spent": 1.2, "denied": ["BUDGET_EXHAUSTED"]}
 
 
 @socket_only.case("wrong token")

@@ -41,7 +41,7 @@ pub async fn run(url: &str) -> ExitCode {
     ran.case("nobody else's job can be watched", foreign(url())).await;
     ran.case("subscription: the past, the boundary, what comes", subscriptions(url())).await;
     ran.case("the same frames once more after a message", replay(url())).await;
-    ran.case("budgets in its spelling are read and refused", budgets(url())).await;
+    ran.case("budgets in its spelling are read and enforced", budgets(url())).await;
     ran.case("pings of both kinds, acknowledgements", pings(url())).await;
     ran.case("an idempotency key, twice", idempotency(url())).await;
     ran.case("a duplicate id runs once", duplicates(url())).await;
@@ -301,14 +301,15 @@ async fn replay(url: String) {
 async fn budgets(url: String) {
     let wire = Wire::open(&url, "tok-alice").await;
     for more in [json!({"cost_budget": ["USD:1.00"]}), json!({"lease_request": {"cost_budget": ["USD:1.00"]}})] {
-        let mut payload = json!({"tool": "echo", "arguments": {}});
+        let mut payload = json!({"tool": "spender", "arguments": {"amounts": [2, 2], "fatal": true}});
         for (name, value) in more.as_object().expect("an object") {
             payload[name] = value.clone();
         }
+        payload["lease_request"]["tool.call"] = json!(["demo.*"]);
         let frames = wire.run(payload).await;
-        assert_eq!(types(&frames), ["nack"]);
-        let message = frames[0]["payload"]["message"].as_str().unwrap_or_default();
-        assert!(message.contains("cost.budget"), "{message}");
+        let failed = frames.last().expect("an end");
+        assert_eq!(failed["type"], "job.failed", "{failed}");
+        assert_eq!(failed["payload"]["code"], "BUDGET_EXHAUSTED", "{failed}");
     }
 }
 
