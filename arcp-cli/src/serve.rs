@@ -306,7 +306,7 @@ fn known(args: &Serve, option: &str, names: &[String]) -> Result<BTreeSet<Princi
     let by_token = args.tokens.iter().filter_map(|pair| Some(pair.rsplit_once('=')?.1));
     let known: BTreeSet<&str> = by_token.chain(args.principal.as_deref()).collect();
     let named = names.iter().map(|name| {
-        let principal = Principal::new(name).filter(|_| known.contains(name.as_str()));
+        let principal = name.parse().ok().filter(|_| known.contains(name.as_str()));
         principal
             .ok_or_else(|| Failure::usage(format!("{option} {name}: nobody has that name: give --token TOKEN={name}")))
     });
@@ -327,7 +327,7 @@ fn tokens(args: &Serve) -> Result<BearerTokens, Failure> {
             return Err(Failure::usage(format!("--token: the token of `{name}` is empty: give TOKEN={name}")));
         }
         let unusable = "expected TOKEN=NAME, and the name has 1 to 256 bytes";
-        let principal = Principal::new(name).ok_or_else(|| Failure::usage(format!("--token: {unusable}")))?;
+        let principal = name.parse().map_err(|_| Failure::usage(format!("--token: {unusable}")))?;
         if let Some(other) = owners.insert(token, name) {
             let message =
                 format!("--token: the same token is given for `{other}` and `{name}`: each needs one of its own");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::error::ParseError;
-pub use crate::principal::{Network, Principal};
+pub use crate::principal::{Issuer, Network, Principal};
 
 /// A connection, numbered by the driver. Never reuse a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -14,18 +14,33 @@ use crate::id::SessionId;
 
 /// How the names of principals begin that nobody vouches for.
 const ANONYMOUS: &str = "anonymous-";
+/// What stands between an issuer and its subject.
+const OF_ISSUER: char = '#';
+const NAME_BYTES: core::ops::RangeInclusive<usize> = 1..=256;
 
 /// Who acts: whom an authenticator or a transport vouches for, or a session
 /// that was opened without a credential.
 ///
-/// A name is never empty and has at most 256 bytes. `anonymous-<ULID>` is the
-/// name of a session without a credential, and no authenticator can give it.
+/// Subjects of different issuers are different principals, and no scheme can
+/// name the subject of another. What one reads as text is one principal's alone:
+///
+/// | text | who | made by |
+/// |---|---|---|
+/// | `alice` | whom the runtime's own configuration names | [`new`](Principal::new) |
+/// | `https://login.example#alice` | a subject of an [`Issuer`] | [`issued`](Principal::issued) |
+/// | `anonymous-<ULID>` | a session without a credential | the runtime only |
 ///
 /// ```
-/// use arcp_proto::id::Principal;
-/// assert_eq!(Principal::new("alice").unwrap().to_string(), "alice");
-/// assert_eq!(Principal::new(""), None);
-/// assert_eq!(Principal::new("anonymous-01ARZ3NDEKTSV4RRFFQ69G5FAV"), None);
+/// use arcp_proto::id::{Issuer, Principal};
+/// let alice = Principal::new("alice").unwrap();
+/// assert_eq!(alice.to_string(), "alice");
+/// let login = Issuer::new("https://login.example").unwrap();
+/// let other = Principal::issued(&login, "alice").unwrap();
+/// assert_eq!(other.to_string(), "https://login.example#alice");
+/// assert_ne!(other, alice);
+/// // Configuration may mean either; code that has a name from elsewhere cannot.
+/// assert_eq!("https://login.example#alice".parse(), Ok(other));
+/// assert_eq!(Principal::new("https://login.example#alice"), None);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -33,16 +48,42 @@ pub struct Principal(Who);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Who {
-    Known(Arc<str>),
+    Known(Known),
     Anonymous { session: SessionId, from: Option<Network> },
 }
 
+/// Somebody whom an issuer vouches for, or, without one, the runtime's own
+/// configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Known {
+    issuer: Option<Issuer>,
+    subject: Arc<str>,
+}
+
 impl Principal {
-    /// Whom an authenticator names. `None` if the name is empty, longer than
-    /// 256 bytes, or that of a session without a credential.
+    /// Whom the runtime's own configuration names. `None` if the name is empty,
+    /// longer than 256 bytes, or the text of another kind of principal.
+    ///
+    /// An authenticator that believes an issuer uses
+    /// [`issued`](Principal::issued).
     pub fn new(name: &str) -> Option<Principal> {
-        let fits = (1..=256).contains(&name.len());
-        (fits && Principal::read_anonymous(name).is_none()).then(|| Principal(Who::Known(name.into())))
+        let is_own = NAME_BYTES.contains(&name.len()) && Principal::read_anonymous(name).is_none();
+        (is_own && Principal::read_issued(name).is_none()).then(|| Principal::known(None, name))
+    }
+
+    /// A subject that an issuer vouches for. `None` if the subject is empty,
+    /// longer than 256 bytes, or has control characters.
+    pub fn issued(issuer: &Issuer, subject: &str) -> Option<Principal> {
+        is_name(subject).then(|| Principal::known(Some(issuer.clone()), subject))
+    }
+
+    /// Who vouches for it: `None` for the runtime's own principals, and for
+    /// sessions without a credential.
+    pub fn issuer(&self) -> Option<&Issuer> {
+        match &self.0 {
+            Who::Known(known) => known.issuer.as_ref(),
+            Who::Anonymous { .. } => None,
+        }
     }
 
     /// Whether nobody vouches for it.
@@ -61,9 +102,19 @@ impl Principal {
     /// Whose bounds it uses up.
     pub(crate) fn account(&self) -> Account {
         match &self.0 {
-            Who::Known(name) => Account::Known(name.clone()),
+            Who::Known(known) => Account::Known(known.clone()),
             Who::Anonymous { from, .. } => Account::Anonymous(*from),
         }
+    }
+
+    fn known(issuer: Option<Issuer>, subject: &str) -> Principal {
+        Principal(Who::Known(Known { issuer, subject: subject.into() }))
+    }
+
+    /// Reads `<issuer>#<subject>`.
+    fn read_issued(text: &str) -> Option<Principal> {
+        let (issuer, subject) = text.split_once(OF_ISSUER)?;
+        Principal::issued(&Issuer::new(issuer)?, subject)
     }
 
     /// Reads `anonymous-<ULID>`, with `@<address>` if it is known where from.
@@ -80,7 +131,8 @@ impl Principal {
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Who::Known(name) => f.write_str(name),
+            Who::Known(Known { issuer: None, subject }) => f.write_str(subject),
+            Who::Known(Known { issuer: Some(issuer), subject }) => write!(f, "{issuer}{OF_ISSUER}{subject}"),
             Who::Anonymous { session, .. } => write!(f, "{ANONYMOUS}{}", session.ulid()),
         }
     }
@@ -88,12 +140,11 @@ impl fmt::Display for Principal {
 
 impl From<Principal> for String {
     fn from(principal: Principal) -> String {
-        match principal.0 {
-            Who::Known(name) => name.to_string(),
+        match &principal.0 {
             Who::Anonymous { session, from: Some(network) } => {
                 alloc::format!("{ANONYMOUS}{}@{}", session.ulid(), network.0)
             }
-            Who::Anonymous { from: None, .. } => principal.to_string(),
+            Who::Known(_) | Who::Anonymous { from: None, .. } => principal.to_string(),
         }
     }
 }
@@ -106,20 +157,66 @@ impl TryFrom<String> for Principal {
     }
 }
 
-/// Reads the name of somebody known, as [`Principal::new`] does.
+/// Reads whom a configuration names: one of the runtime's own, or
+/// `<issuer>#<subject>`.
 impl FromStr for Principal {
     type Err = ParseError;
 
-    fn from_str(name: &str) -> Result<Principal, ParseError> {
-        Principal::new(name).ok_or(ParseError::new("a name of 1 to 256 bytes, not that of an anonymous session"))
+    fn from_str(text: &str) -> Result<Principal, ParseError> {
+        let known = Principal::read_issued(text).or_else(|| Principal::new(text));
+        known.ok_or(ParseError::new(
+            "a name of 1 to 256 bytes, or an issuer, `#` and its subject; not that of an anonymous session",
+        ))
     }
+}
+
+/// Who vouches for principals besides the runtime's own configuration, such as
+/// the `iss` of a token: 1 to 256 bytes without `#` and control characters.
+///
+/// ```
+/// use arcp_proto::id::Issuer;
+/// assert_eq!(Issuer::new("https://login.example").unwrap().to_string(), "https://login.example");
+/// assert_eq!(Issuer::new("https://login.example#people"), None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Issuer(Arc<str>);
+
+impl Issuer {
+    /// The issuer of this name; `None` if none can have it.
+    pub fn new(name: &str) -> Option<Issuer> {
+        (is_name(name) && !name.contains(OF_ISSUER)).then(|| Issuer(name.into()))
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Issuer {
+    type Err = ParseError;
+
+    fn from_str(name: &str) -> Result<Issuer, ParseError> {
+        Issuer::new(name).ok_or(ParseError::new("an issuer of 1 to 256 bytes, without `#` and control characters"))
+    }
+}
+
+/// Whether others may give this name: it cannot pose as a line of a log.
+fn is_name(text: &str) -> bool {
+    NAME_BYTES.contains(&text.len()) && !text.contains(char::is_control)
 }
 
 /// Whose bounds are used up: a principal's own, or those that everybody shares
 /// who comes without a credential from one network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Account {
-    Known(Arc<str>),
+    Known(Known),
     Anonymous(Option<Network>),
 }
 
@@ -178,6 +275,40 @@ mod tests {
         assert!(!known.is_anonymous());
         assert_eq!(Principal::try_from(String::from(known.clone())), Ok(known));
         assert!(Principal::try_from(String::new()).is_err());
+    }
+
+    #[test]
+    fn every_text_is_one_principal_s_alone() {
+        let login = Issuer::new("https://login.example").expect("an issuer");
+        let alice = Principal::new("alice").expect("a name");
+        let issued = Principal::issued(&login, "alice").expect("a subject");
+        assert_ne!(issued, alice);
+        assert_ne!(issued.account(), alice.account());
+        assert_eq!((issued.issuer(), alice.issuer()), (Some(&login), None));
+        for principal in [issued, Principal::issued(&login, "a#b").expect("a subject"), alice] {
+            let stored = String::from(principal.clone());
+            assert_eq!(stored.parse(), Ok(principal.clone()), "a configuration names it");
+            assert_eq!(Principal::new(&stored).is_some(), principal.issuer().is_none(), "{stored}");
+            assert_eq!(Principal::try_from(stored), Ok(principal));
+        }
+        for subject in ["", "two\nlines", &"x".repeat(257)] {
+            assert_eq!(Principal::issued(&login, subject), None, "{subject:?}");
+        }
+        for issuer in ["", "a#b", "two\nlines", &"x".repeat(257)] {
+            assert_eq!(Issuer::new(issuer), None, "{issuer:?}");
+        }
+    }
+
+    #[test]
+    fn every_name_that_was_ever_stored_is_read() {
+        for name in
+            ["alice", "#", "#alice", "alice#", "two\nlines#alice", "alice@login.example", "https://login.example"]
+        {
+            assert_eq!(Principal::try_from(name.to_string()).map(String::from), Ok(name.to_string()));
+            assert_eq!(Principal::new(name).map(String::from), Some(name.to_string()));
+        }
+        let with_issuer = Principal::try_from("team#1".to_string()).expect("it is read");
+        assert_eq!(with_issuer.issuer(), Issuer::new("team").as_ref());
     }
 
     #[test]

@@ -397,13 +397,13 @@ impl World {
     }
 
     fn authenticate(&mut self, op: OpId, credential: &Credential) {
-        // Here a token is its principal's name with `tok-` before it.
+        // Here a token is its principal's text with `tok-` before it.
         let verdict = match credential {
             Credential::Bearer(token) => {
-                let principal = token.expose().strip_prefix("tok-").and_then(Principal::new);
+                let principal = token.expose().strip_prefix("tok-").and_then(|text| text.parse().ok());
                 let expires_at = self.credentials_until.get(token.expose()).copied();
                 let (scopes, binding) = self.credentials.get(token.expose()).cloned().unwrap_or_default();
-                principal.map(|principal| Verdict { principal, scopes, expires_at, binding })
+                principal.map(|principal: Principal| Verdict { principal, scopes, expires_at, binding })
             }
             Credential::Anonymous | Credential::Other { .. } => None,
         };

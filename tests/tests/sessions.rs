@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arcp_proto::entropy::Seeds;
-use arcp_proto::id::ConnId;
+use arcp_proto::id::{ConnId, Principal};
 use arcp_proto::runtime::{CloseReason, Config, Input, Runtime, Transport};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_tests::raw::{Raw, code, hello_payload};
@@ -53,6 +53,32 @@ fn a_wrong_token_is_refused_and_closed() {
     assert!(error["session_id"].is_string(), "strict readers need one even here");
     assert!(!error.to_string().contains("wrong"));
     assert_eq!(world.close_reason(raw.conn), Some(CloseReason::Refused));
+    world.finish();
+}
+
+#[test]
+fn one_name_of_two_issuers_is_two_principals() {
+    const ISSUED: &str = "tok-https://login.example#alice";
+    let mut world =
+        World::configured(36, |config| config.operators = [Principal::new("alice").expect("a name")].into());
+    let (mut own, welcome) = Raw::hello(&mut world, "tok-alice");
+    let (mut issued, _) = Raw::hello(&mut world, ISSUED);
+    let submit = json!({"agent": "waiter", "idempotency_key": "k"});
+    let own_job = own.submit(&mut world, submit.clone())["job_id"].clone();
+    let job = issued.submit(&mut world, submit)["job_id"].clone();
+    assert_ne!(own_job, job, "each has keys of its own");
+    issued.send(&mut world, "job.cancel", json!({"job_id": own_job}));
+    assert_eq!(code(&issued.expect(&mut world, "session.error")), "JOB_NOT_FOUND", "it is no operator either");
+    issued.send(&mut world, "session.list_jobs", json!({}));
+    let listed = issued.expect(&mut world, "session.jobs")["payload"]["jobs"].clone();
+    assert_eq!(listed.as_array().expect("jobs").iter().map(|entry| &entry["job_id"]).collect::<Vec<_>>(), [&job]);
+    world.input(Input::Closed { conn: own.conn });
+    let mut thief = Raw::resume(&mut world, ISSUED, &welcome, 0);
+    assert_eq!(code(&thief.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    world.crash();
+    let (mut issued, _) = Raw::hello(&mut world, ISSUED);
+    issued.send(&mut world, "session.list_jobs", json!({}));
+    assert_eq!(issued.expect(&mut world, "session.jobs")["payload"]["jobs"][0]["job_id"], job, "and after a restart");
     world.finish();
 }
 

@@ -5,7 +5,7 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use arcp_proto::error::{ErrorCode, ParseError};
-use arcp_proto::id::{IdempotencyKey, JobId, Principal, SessionId, SubscriptionId, WireId};
+use arcp_proto::id::{IdempotencyKey, Issuer, JobId, Principal, SessionId, SubscriptionId, WireId};
 use arcp_proto::json::{Json, JsonError};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::EventKind;
@@ -42,7 +42,8 @@ fn every_text_form_is_read_as_the_value_that_gives_it() {
     round_trips::<SessionId>([format!("sess_{ULID}")]);
     round_trips::<JobId>([format!("job_{ULID}")]);
     round_trips::<SubscriptionId>([format!("sub_{ULID}")]);
-    round_trips::<Principal>(["alice", "anonymous-coward"]);
+    round_trips::<Principal>(["alice", "anonymous-coward", "https://login.example#alice", "team#a#b"]);
+    round_trips::<Issuer>(["https://login.example", "team"]);
     round_trips::<AgentRef>(["echo", "echo@2.0.0", "a-b_c.d@1+x"]);
     round_trips::<UtcMs>(["1970-01-01T00:00:00.000Z", "2023-11-14T22:13:20.123Z", "9999-12-31T23:59:59.999Z"]);
     round_trips::<Json>(["null", r#"{"b": 1.50, "a": null}"#]);
@@ -60,7 +61,11 @@ fn every_text_form_is_read_as_the_value_that_gives_it() {
 fn a_text_that_is_none_is_refused_with_what_was_expected() {
     assert_eq!(refused::<WireId>(""), "expected an id of 1 to 256 bytes");
     assert_eq!(refused::<JobId>("sess_01ARZ3NDEKTSV4RRFFQ69G5FAV"), "expected an id of the form job_<ULID>");
-    assert_eq!(refused::<Principal>(""), "expected a name of 1 to 256 bytes, not that of an anonymous session");
+    assert_eq!(
+        refused::<Principal>(""),
+        "expected a name of 1 to 256 bytes, or an issuer, `#` and its subject; not that of an anonymous session"
+    );
+    assert_eq!(refused::<Issuer>("a#b"), "expected an issuer of 1 to 256 bytes, without `#` and control characters");
     let expected = "expected an RFC 3339 time with an offset, of the years 1970 to 9999";
     assert_eq!(refused::<UtcMs>("yesterday"), expected);
     assert_eq!(

@@ -336,6 +336,7 @@ impl Holding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Principal;
 
     fn most_of(total: usize, others: usize) -> usize {
         let fits = |own: &usize| Holding { own: *own, all: others + own, total }.check(1, 25).is_ok();
@@ -359,9 +360,10 @@ mod tests {
         let all_of_it = Holding { own: 7, all: 7, total: 8 };
         assert_eq!((all_of_it.check(1, 100), all_of_it.check(1, 99)), (Ok(()), Err(Beyond::Share)));
     }
+
     #[test]
     fn accounts_that_nobody_holds_are_let_go_and_others_stay_the_same() {
-        let account = |n: usize| Account::Known(alloc::format!("p{n}").into());
+        let account = |n: usize| Principal::new(&alloc::format!("p{n}")).expect("a name").account();
         let mut accounts = Accounts::new();
         let held: Vec<Balance> = (0..10).map(|n| accounts.of(&account(n))).collect();
         (10..10 * FEWEST).for_each(|n| drop(accounts.of(&account(n))));
