@@ -9,7 +9,8 @@ use arcp_proto::runtime::{AgentReply, Wait};
 use arcp_proto::wire::Family;
 use serde_json::{Value, json};
 
-use crate::raw::{Raw, open_payload};
+use crate::raw::{Raw, leases_payload, open_payload};
+use crate::steward;
 use crate::world::{Options, World};
 
 /// One peer of a random run: a principal's session over many connections.
@@ -29,8 +30,9 @@ struct Peer {
     /// Requests without an answer on the present connection.
     waiting: BTreeSet<String>,
     subscriptions: BTreeSet<String>,
-    /// What people were asked, as it was shown to it.
+    /// What people were asked, as it was shown to it, and whether that is news.
     prompts: Vec<(String, Value)>,
+    is_asked: bool,
 }
 
 /// What a run came to.
@@ -46,6 +48,12 @@ pub struct Ran {
     pub paced: usize,
     /// Questions to people that somebody answered.
     pub answered: usize,
+    /// Jobs that agents delegated.
+    pub children: usize,
+    /// Operations that agents asked for and were allowed.
+    pub allowed: usize,
+    /// Costs that were counted against a budget.
+    pub costs: usize,
     /// What went in and came out, of each runtime in turn.
     pub recordings: Vec<String>,
 }
@@ -59,8 +67,12 @@ pub fn run(seed: u64, steps: u64) -> Ran {
 pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     let mut options = Options::new(seed);
     options.choices = choices.to_vec();
-    options.config = options.config.with_agent("talker", &[]).with_agent("asker", &[]).with_agent("questioner", &[]);
-    options.config.restartable_agents.extend(["asker".into(), "questioner".into()]);
+    for agent in ["talker", "asker", "questioner", "steward"] {
+        options.config = options.config.with_agent(agent, &[]);
+    }
+    options.config.restartable_agents.extend(["asker", "questioner", "steward"].map(String::from));
+    options.config.limits.family.children_per_job = 3;
+    options.config.limits.family.delegation_depth = 3;
     options.config.limits.delivery.open_calls_per_job = 1;
     options.config.limits.job.running_jobs = 8;
     options.config.limits.job.principal_share = if seed.is_multiple_of(4) { 100 } else { 25 };
@@ -113,6 +125,9 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     calm(&mut world, &mut peers, &mut ran);
     let answered = |(_, reply): &&(_, AgentReply)| matches!(reply, AgentReply::Answered { .. });
     ran.answered = world.replies.iter().filter(answered).count();
+    world.oracle.ledger.is_settled();
+    let ledger = &world.oracle.ledger;
+    (ran.children, ran.allowed, ran.costs) = (ledger.children, ledger.allowed, ledger.costs);
     leave(&mut world, peers);
     ran.frames = world.oracle.frames;
     ran.recordings = world.recordings();
@@ -122,7 +137,12 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
 
 fn open(world: &mut World, token: &str, family: Family) -> Peer {
     let (raw, welcome) = match family {
-        Family::Hello => Raw::hello(world, token),
+        Family::Hello => {
+            let mut raw = Raw::connect(world);
+            raw.send(world, "session.hello", hello(token));
+            let welcome = raw.expect(world, "session.welcome");
+            (raw, welcome)
+        }
         Family::Open => {
             let mut payload = open_payload(token);
             payload["capabilities"]["human_input"] = json!(true);
@@ -142,7 +162,17 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
         waiting: BTreeSet::new(),
         subscriptions: BTreeSet::new(),
         prompts: Vec::new(),
+        is_asked: false,
     }
+}
+
+/// What a peer of the hello family says first: one that asks for leases, and
+/// answers what people are asked.
+fn hello(token: &str) -> Value {
+    let mut payload = leases_payload(token);
+    let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
+    features.push(json!("x-vendor.arcp.open_surfaces"));
+    payload
 }
 
 impl Peer {
@@ -164,8 +194,9 @@ impl Peer {
             }
             match frame["type"].as_str() {
                 Some("session.welcome" | "session.accepted" | "session.resumed") => self.welcome = frame,
-                Some(kind @ ("human.input.request" | "human.choice.request")) => {
-                    self.prompts.push((kind.into(), frame["payload"]["prompt_id"].clone()));
+                Some(kind @ ("human.input.request" | "human.choice.request" | "permission.request")) => {
+                    self.prompts.push((kind.into(), frame["payload"].clone()));
+                    self.is_asked = true;
                 }
                 Some("subscribe.accepted") => {
                     self.subscriptions.insert(frame["payload"]["subscription_id"].as_str().expect("an id").into());
@@ -205,6 +236,8 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
         return reconnect(world, &mut peers[at], ran);
     }
     match dice {
+        // People answer soon, or hardly ever.
+        0..50 if std::mem::take(&mut peers[at].is_asked) => answer(world, &mut peers[at]),
         0..30 => submit(world, &mut peers[at], n),
         30..40 => {
             let other = world.below(peers.len() as u64) as usize;
@@ -229,11 +262,11 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             }
         }
         55..62 => ask(world, &mut peers[at], "session.list_jobs", json!({"limit": 1 + n % 5})),
-        62..70 => {
+        62..68 => {
             let seq = peers[at].last;
             say(world, &mut peers[at], "session.ack", json!({"last_processed_seq": seq}));
         }
-        70 => answer(world, &mut peers[at]),
+        68..71 => answer(world, &mut peers[at]),
         71 => say(world, &mut peers[at], "session.ping", json!({"nonce": "n"})),
         72..76 if peers[at].family == Family::Open => observe(world, &mut peers[at]),
         72..84 => {
@@ -257,7 +290,11 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             }
         },
         92 => world.crash(),
-        93..96 => {
+        93 => {
+            let ahead = 15_000 - world.below(30_000) as i64;
+            world.set_clock(ahead);
+        }
+        94..96 => {
             let span = Duration::from_millis(world.below(3000));
             world.run_for(span);
         }
@@ -270,14 +307,25 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
 fn answer(world: &mut World, peer: &mut Peer) {
     let lately = peer.prompts.len().saturating_sub(3);
     let pick = lately + world.below(3) as usize;
-    let Some((kind, id)) = peer.prompts.get(pick).cloned() else {
+    let Some((kind, asked)) = peer.prompts.get(pick).cloned() else {
         return;
     };
+    let id = &asked["prompt_id"];
     let value = [json!({}), json!({"bad": 1}), json!(null)][world.below(3) as usize].clone();
     let choice = ["a", "b", "c"][world.below(3) as usize];
     match kind.as_str() {
         "human.choice.request" => {
-            ask(world, peer, "human.choice.response", json!({"prompt_id": id, "choice_id": choice}))
+            ask(world, peer, "human.choice.response", json!({"prompt_id": id, "choice_id": choice}));
+        }
+        "permission.request" if world.below(3) == 0 => {
+            ask(world, peer, "permission.deny", json!({"prompt_id": id, "reason": "no"}));
+        }
+        "permission.request" => {
+            let mut grant = json!({"prompt_id": id, "lease_seconds": 1 + world.below(60)});
+            for name in ["permission", "resource", "operation"] {
+                grant[name] = asked[name].clone();
+            }
+            ask(world, peer, "permission.grant", grant);
         }
         _ => ask(world, peer, "human.input.response", json!({"prompt_id": id, "value": value})),
     }
@@ -336,7 +384,7 @@ fn junk(world: &mut World, peer: &mut Peer) {
 }
 
 fn submit(world: &mut World, peer: &mut Peer, n: u64) {
-    const AGENTS: [&str; 17] = [
+    const AGENTS: [&str; 22] = [
         "echo",
         "slow",
         "chatty",
@@ -354,11 +402,23 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
         "asker",
         "questioner",
         "questioner",
+        "steward",
+        "steward",
+        "steward",
+        "steward",
+        "steward",
     ];
     let agent = AGENTS[world.below(AGENTS.len() as u64) as usize];
     // Some are still at it when their reader stops, or leaves.
     let count = if world.below(3) == 0 { 400 } else { 40 };
-    let input = json!({"ticks": 3, "count": count});
+    let mut input = json!({"ticks": 3, "count": count});
+    let mut more = json!({});
+    if agent == "steward" || world.below(5) == 0 {
+        let (lease, constraints) = steward::lease(|bound| world.below(bound as u64) as usize);
+        more = json!({"lease_request": lease, "lease_constraints": constraints});
+        input["seed"] = json!(world.below(1 << 30));
+        input["depth"] = json!(world.below(3));
+    }
     let mut key = Value::Null;
     if world.below(2) == 0 {
         let n = if world.below(3) == 0 { n } else { world.below(20) };
@@ -367,16 +427,20 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
     let id = match (&mut peer.raw, peer.family) {
         (None, _) => return,
         (Some(raw), Family::Hello) => {
-            let mut payload = json!({"agent": agent, "input": input, "max_runtime_sec": 30});
+            more["agent"] = json!(agent);
+            more["input"] = input;
+            more["max_runtime_sec"] = json!(30);
             if key.is_string() {
-                payload["idempotency_key"] = key;
+                more["idempotency_key"] = key;
             }
-            raw.send(world, "job.submit", payload)
+            raw.send(world, "job.submit", more)
         }
         (Some(raw), Family::Open) => {
-            let payload = json!({"tool": agent, "arguments": input, "max_runtime_sec": 30});
+            more["tool"] = json!(agent);
+            more["arguments"] = input;
+            more["max_runtime_sec"] = json!(30);
             let priority = ["low", "normal", "high", "critical"][world.below(4) as usize];
-            raw.send_with(world, "tool.invoke", payload, json!({"idempotency_key": key, "priority": priority}))
+            raw.send_with(world, "tool.invoke", more, json!({"idempotency_key": key, "priority": priority}))
         }
     };
     peer.waiting.insert(id);
@@ -386,7 +450,7 @@ fn reconnect(world: &mut World, peer: &mut Peer, ran: &mut Ran) {
     // No welcome is sent while its token is not durable.
     world.store.mend();
     let (mut raw, back) = match peer.family {
-        Family::Hello => (Raw::resume(world, &peer.token, &peer.welcome, peer.last), "session.welcome"),
+        Family::Hello => (Raw::resume_with(world, hello(&peer.token), &peer.welcome, peer.last), "session.welcome"),
         Family::Open => (Raw::reclaim(world, &peer.token, &peer.welcome, peer.last), "session.resumed"),
     };
     // A welcome that is lost with its connection takes the token with it.
@@ -419,6 +483,7 @@ fn ask(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
 /// connected. Then everything owed comes.
 fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     world.store.mend();
+    world.set_clock(0);
     for peer in peers.iter_mut() {
         if let Some(raw) = &peer.raw {
             world.stall(raw.conn, false);

@@ -10,6 +10,7 @@ use arcp_proto::model::event::{EventClass, JobEvent};
 use arcp_proto::runtime::{Batch, Input, Numbered, NumberedRun, Output, Record};
 use serde_json::Value;
 
+use crate::ledger::Ledger;
 use crate::reasons::Reasons;
 
 /// Watches one run.
@@ -50,6 +51,8 @@ pub struct Oracle {
     open: BTreeSet<ConnId>,
     /// What jobs may wait for.
     pub reasons: Reasons,
+    /// What jobs may do and spend.
+    pub ledger: Ledger,
     /// Frames checked.
     pub frames: usize,
 }
@@ -136,6 +139,7 @@ impl Oracle {
         match output {
             Output::Send { conn, frame } => self.frame(*conn, frame),
             Output::Persist(batch) => self.batch(batch),
+            Output::AgentReply { job, id, reply } => self.ledger.reply(*job, *id, reply),
             Output::StartAgent { job, spec } => {
                 assert!(self.accepted[&job.to_string()] <= self.durable, "b14_persist_before_send: {job} is started");
                 assert!(self.started.insert((*job, spec.restarts)), "the agent of {job} is started twice");
@@ -165,6 +169,7 @@ impl Oracle {
         assert!(self.durable <= durable, "what is durable survives");
         self.durable = durable;
         self.reasons.crash(durable);
+        self.ledger.crash(durable);
         self.open.clear();
         self.last_pos = durable.0;
         self.accepted.retain(|_, at| *at <= durable);
@@ -190,6 +195,7 @@ impl Oracle {
         for (at, record) in batch.entries() {
             self.record(at, record);
         }
+        self.ledger.batch(batch);
     }
 
     fn record(&mut self, at: LogPos, record: &Record) {
@@ -266,6 +272,7 @@ impl Oracle {
             self.secrets.push((conn, token.into()));
         }
         self.message_ids(conn, &frame);
+        self.ledger.frame(&frame);
         if kind == "job.accepted" {
             let job = frame["payload"]["job_id"].as_str().expect("accepted names its job");
             assert!(self.accepted[job] <= self.durable, "b14_persist_before_send: acceptance of {job}");

@@ -47,18 +47,20 @@ impl Raw {
     /// Connects and opens a session whose client offers everything that bounds a
     /// lease.
     pub fn hello_with_leases(world: &mut World, token: &str) -> (Raw, Value) {
-        let (mut raw, mut payload) = (Raw::connect(world), hello_payload(token));
-        let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
-        features.extend(["lease_expires_at", "cost.budget", "model.use"].map(Value::from));
-        raw.send(world, "session.hello", payload);
+        let mut raw = Raw::connect(world);
+        raw.send(world, "session.hello", leases_payload(token));
         let welcome = raw.expect(world, "session.welcome");
         (raw, welcome)
     }
 
     /// Opens a session again.
     pub fn resume(world: &mut World, token: &str, welcome: &Value, last: u64) -> Raw {
+        Raw::resume_with(world, hello_payload(token), welcome, last)
+    }
+
+    /// Opens a session again with the payload of a hello.
+    pub fn resume_with(world: &mut World, mut payload: Value, welcome: &Value, last: u64) -> Raw {
         let mut raw = Raw::connect(world);
-        let mut payload = hello_payload(token);
         payload["resume"] = json!({
             "session_id": welcome["payload"]["session_id"],
             "resume_token": welcome["payload"]["resume_token"],
@@ -198,6 +200,14 @@ pub fn hello_payload(token: &str) -> Value {
             "heartbeat", "ack", "list_jobs", "subscribe", "progress", "result_chunk", "agent_versions",
         ]},
     })
+}
+
+/// The payload of a hello whose client offers everything that bounds a lease.
+pub fn leases_payload(token: &str) -> Value {
+    let mut payload = hello_payload(token);
+    let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
+    features.extend(["lease_expires_at", "cost.budget", "model.use"].map(Value::from));
+    payload
 }
 
 /// The payload of a full opening of the open family.

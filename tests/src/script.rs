@@ -8,6 +8,8 @@ use arcp_proto::model::event::JobError;
 use arcp_proto::model::prompt::{Choice, Question};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChunkData};
 
+use crate::steward;
+
 /// What a scripted agent does next.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -140,6 +142,7 @@ pub fn script(spec: &AgentSpec) -> Vec<Step> {
             steps.push(success("null"));
             steps
         }
+        "steward" => steward::script(spec),
         "hoarder" => {
             let state = vec![b'x'; number("bytes", 10) as usize];
             vec![Step::Call(AgentCall::Checkpoint { state, label: None }), success("null")]

@@ -283,6 +283,7 @@ impl World {
 
     fn hand_over(&mut self, arrived: Now, input: Input) {
         self.oracle.input(&input);
+        self.oracle.ledger.input(arrived, &input);
         self.recorder.input(arrived, &input);
         self.runtime.handle(arrived, input);
         if let Some(deadline) = self.runtime.next_deadline() {

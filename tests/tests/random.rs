@@ -9,6 +9,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         (from.parse().expect("ARCP_SEEDS=FROM..TO"), to.parse().expect("ARCP_SEEDS=FROM..TO"))
     });
     let (mut jobs, mut resumes, mut frames, mut paced, mut answered) = (0, 0, 0, 0, 0);
+    let (mut children, mut allowed, mut costs) = (0, 0, 0);
     for seed in from..to {
         eprintln!("seed {seed}");
         let ran = run(seed, 150);
@@ -17,7 +18,12 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         frames += ran.frames;
         paced += ran.paced;
         answered += ran.answered;
+        children += ran.children;
+        allowed += ran.allowed;
+        costs += ran.costs;
     }
     eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
+    eprintln!("{children} children, {allowed} operations allowed, {costs} costs");
+    assert!(children > 50 && allowed > 50 && costs > 50, "nobody did what needs authority");
     assert!(jobs > 10 && resumes > 10 && frames > 1000 && answered > 0, "the worlds were empty");
 }

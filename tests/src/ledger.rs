@@ -1,0 +1,297 @@
+//! What jobs may do and spend, counted once more from what goes in and what is
+//! recorded: money is neither made nor lost, a child may do what its parent may
+//! and nothing else, and an agent is allowed what its job was granted.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a ledger looks at what it knows")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arcp_proto::id::{CallId, JobId, LogPos};
+use arcp_proto::json::Json;
+use arcp_proto::lease::{Amount, Budget, Currency, Lease, Namespace, Target};
+use arcp_proto::model::event::{EventKind, JobEvent};
+use arcp_proto::runtime::{AgentCall, AgentReply, Batch, Input, JobRecord, Record};
+use arcp_proto::time::{Now, UtcMs};
+use serde_json::Value;
+
+/// What a lease of a random world may mean.
+const SAMPLES: [(Namespace, &[&str]); 5] = [
+    (Namespace::ToolCall, &["a", "a.b", "a.c", "b", "ab", "x/y"]),
+    (Namespace::FsRead, &["/w", "/w/a", "/w/a/b", "/wa", "/etc/passwd"]),
+    (Namespace::NetFetch, &["https://h/", "https://h/v1/x", "https://a.h/v1/x", "https://h:8443/v1/x"]),
+    (Namespace::AgentDelegate, &["steward", "echo", "failer"]),
+    (Namespace::ModelUse, &["m-1", "m-2", "n"]),
+];
+
+/// What one job was granted, and what is recorded of its money.
+#[derive(Debug)]
+struct Account {
+    parent: Option<JobId>,
+    children: Vec<JobId>,
+    shown: Json,
+    lease: Lease,
+    ends: Option<UtcMs>,
+    left: Budget,
+    spent: BTreeMap<Currency, Amount>,
+    over: bool,
+    /// What people allowed it besides.
+    permitted: Vec<(Namespace, Lease)>,
+}
+
+/// What an agent has reserved, as it was told.
+#[derive(Debug, Default)]
+struct Reserved {
+    /// All prices that it ever named.
+    named: Vec<Budget>,
+    /// Those that it was told are reserved, and has not settled.
+    open: BTreeMap<u64, Budget>,
+    /// Whether some may be reserved though nobody was told: an answer is on its way,
+    /// or was lost.
+    uncertain: bool,
+}
+
+/// Watches one run.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// What is recorded of it all, in order.
+    records: Vec<(LogPos, Record)>,
+    accounts: BTreeMap<JobId, Account>,
+    reserved: BTreeMap<JobId, Reserved>,
+    /// Questions that are not answered: whether a job may do something, at a price.
+    asked: BTreeMap<(JobId, CallId), (Namespace, String, Budget)>,
+    /// Not later than what the runtime holds for the time.
+    now: UtcMs,
+    /// Children that were made.
+    pub children: usize,
+    /// Questions that were answered with yes.
+    pub allowed: usize,
+    /// Costs that were counted.
+    pub costs: usize,
+}
+
+impl Ledger {
+    /// Watches an input.
+    pub fn input(&mut self, now: Now, input: &Input) {
+        self.now = self.now.max(now.utc);
+        let Input::AgentAsked { job, id, call: AgentCall::Authorize { operation, target, price } } = input else {
+            return;
+        };
+        let Ok(operation) = operation.parse() else { return };
+        let price = Budget::parse(price.iter().map(String::as_str)).unwrap_or_default();
+        if !price.is_empty() {
+            self.reserved.entry(*job).or_default().named.push(price.clone());
+        }
+        self.asked.insert((*job, *id), (operation, target.clone(), price));
+    }
+
+    /// An agent is answered.
+    pub fn reply(&mut self, job: JobId, id: CallId, reply: &AgentReply) {
+        let Some((operation, target, price)) = self.asked.remove(&(job, id)) else { return };
+        match reply {
+            AgentReply::Allowed { reservation, .. } => {
+                self.allowed += 1;
+                self.must_be_granted(job, &operation, &target);
+                if let Some(number) = reservation {
+                    let price = self.accounts[&job].lease.budget().bounding(&price);
+                    self.reserved.entry(job).or_default().open.insert(*number, price);
+                }
+            }
+            AgentReply::Refused(_) => {}
+            _ => self.reserved.entry(job).or_default().uncertain = true,
+        }
+    }
+
+    /// What somebody is shown of a job's lease is what it was granted.
+    pub fn frame(&self, frame: &Value) {
+        let payload = &frame["payload"];
+        let shown = matches!(frame["type"].as_str(), Some("job.accepted" | "job.subscribed"));
+        let job = payload["job_id"].as_str().and_then(JobId::parse).filter(|_| shown && payload["lease"].is_object());
+        if let Some(account) = job.and_then(|job| self.accounts.get(&job)) {
+            let granted: Value = serde_json::from_str(account.shown.as_str()).expect("JSON");
+            assert_eq!(payload["lease"], granted, "{frame}");
+        }
+    }
+
+    /// Watches what is to be stored: one input each.
+    pub fn batch(&mut self, batch: &Batch) {
+        let mut touched = BTreeSet::new();
+        for (at, record) in batch.entries() {
+            let Some(job) = record.job().filter(|_| concerns(record)) else { continue };
+            self.records.push((at, record.clone()));
+            self.record(record);
+            touched.insert(job);
+            touched.extend(self.accounts[&job].parent);
+        }
+        touched.iter().for_each(|job| self.must_balance(*job));
+    }
+
+    /// The runtime died with this much in the store, and all agents with it.
+    pub fn crash(&mut self, durable: LogPos) {
+        let mut records = std::mem::take(&mut self.records);
+        records.retain(|(at, _)| *at <= durable);
+        (self.accounts, self.now) = (BTreeMap::new(), UtcMs(0));
+        self.asked.clear();
+        for reserved in self.reserved.values_mut() {
+            (reserved.open, reserved.uncertain) = (BTreeMap::new(), true);
+        }
+        (self.children, self.costs) = (0, 0);
+        records.iter().for_each(|(_, record)| self.record(record));
+        self.records = records;
+        self.accounts.keys().for_each(|job| self.must_balance(*job));
+    }
+
+    /// All money of everybody who is over came back, but for what was spent.
+    pub fn is_settled(&self) {
+        self.accounts.keys().for_each(|job| self.must_balance(*job));
+        let goes_on: Vec<&JobId> = self.accounts.iter().filter(|(_, job)| !job.over).map(|(id, _)| id).collect();
+        assert!(goes_on.is_empty(), "not over: {goes_on:?}");
+    }
+
+    fn record(&mut self, record: &Record) {
+        match record {
+            Record::JobAccepted(accepted) => self.accept(accepted),
+            Record::BudgetLeft { job, left } => self.account(*job).left = left.clone(),
+            Record::JobEvent { job, event } => match &*event.event {
+                JobEvent::Ended(_) => self.account(*job).over = true,
+                JobEvent::Emitted { kind: EventKind::Metric, body } => self.metric(*job, body),
+                JobEvent::Emitted { kind: EventKind::LeaseGranted, body } => self.permit(*job, body),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn account(&mut self, job: JobId) -> &mut Account {
+        self.accounts.get_mut(&job).expect("it was accepted before")
+    }
+
+    fn accept(&mut self, accepted: &JobRecord) {
+        let lease = Lease::parse(&accepted.lease).expect("a lease");
+        let (ends, parent) = (accepted.bounds.constraints.expires_at, &accepted.bounds.parent);
+        let parent = parent.as_ref().map(|parent| parent.job);
+        if let Some(parent) = parent {
+            self.children += 1;
+            self.must_be_below(parent, accepted, &lease);
+            self.account(parent).children.push(accepted.job);
+        }
+        let left = lease.budget().clone();
+        let account = Account {
+            parent,
+            children: Vec::new(),
+            shown: accepted.lease.clone(),
+            lease,
+            ends,
+            left,
+            spent: BTreeMap::new(),
+            over: false,
+            permitted: Vec::new(),
+        };
+        self.accounts.insert(accepted.job, account);
+    }
+
+    /// A cost is counted in the batch of its report, and settles what it names.
+    fn metric(&mut self, job: JobId, body: &Json) {
+        let body: Value = serde_json::from_str(body.as_str()).expect("JSON");
+        let Some(kind) = body["name"].as_str().and_then(|name| name.strip_prefix("cost.")) else { return };
+        if kind.starts_with("budget") {
+            return;
+        }
+        let account = self.account(job);
+        let unit = body["unit"].as_str().unwrap_or(kind);
+        let Some(currency) = account.lease.budget().currency(unit).cloned() else { return };
+        let amount = Amount::reported(&body["value"].to_string()).expect("what cannot be counted is refused");
+        let spent = account.spent.entry(currency).or_default();
+        *spent = *spent + amount;
+        self.costs += 1;
+        if let (Some(number), Some(reserved)) = (body["reservation"].as_u64(), self.reserved.get_mut(&job)) {
+            reserved.open.remove(&number);
+        }
+    }
+
+    fn permit(&mut self, job: JobId, body: &Json) {
+        let body: Value = serde_json::from_str(body.as_str()).expect("JSON");
+        let (operation, resource) = (&body["operation"], &body["resource"]);
+        let namespace: Namespace = operation.as_str().and_then(|name| name.parse().ok()).expect("an operation");
+        let lease = serde_json::json!({ namespace.as_str(): [resource] });
+        let lease = Lease::parse(&Json::parse(&lease.to_string()).expect("JSON")).expect("a lease");
+        self.account(job).permitted.push((namespace, lease));
+    }
+
+    /// Nothing that was sampled is allowed to a child and not to its parent, and it
+    /// ends no later.
+    fn must_be_below(&self, parent: JobId, child: &JobRecord, lease: &Lease) {
+        let above = &self.accounts[&parent];
+        for (namespace, targets) in SAMPLES {
+            for target in targets {
+                let target = Target::new(&namespace, target).expect("a target");
+                let may = |lease: &Lease| lease.permits(&namespace, &target).is_some();
+                let escapes = may(lease) && !may(&above.lease);
+                assert!(!escapes, "{parent} may not {namespace} on {target}, and its child {} may", child.job);
+            }
+        }
+        if let Some(end) = above.ends {
+            let ends = child.bounds.constraints.expires_at;
+            assert!(ends.is_some_and(|at| at <= end), "{} ends at {ends:?}, its parent at {end}", child.job);
+        }
+        for (currency, _) in above.lease.budget().iter() {
+            let bounded = lease.budget().left(currency.as_str()).is_some();
+            assert!(bounded, "the {currency} of {} are bounded by nothing, those of its parent are", child.job);
+        }
+    }
+
+    /// What an agent may do its job was granted, by its lease or by people, and that
+    /// is not over.
+    fn must_be_granted(&self, job: JobId, operation: &Namespace, target: &str) {
+        let account = &self.accounts[&job];
+        let target = Target::new(operation, target).expect("what is no target is never allowed");
+        let by_people = account.permitted.iter().any(|(of, lease)| lease.permits(of, &target).is_some());
+        let granted = account.lease.permits(operation, &target).is_some() || by_people;
+        assert!(granted, "{job} was not granted {operation} on {target}");
+        assert!(account.ends.is_none_or(|end| self.now < end), "the lease of {job} is over: {:?}", account.ends);
+    }
+
+    /// What a job was granted is what it has left, what it spent, what those below it
+    /// were granted, or if they are over did not give back, and what it reserved: by no
+    /// cent more or less.
+    fn must_balance(&self, id: JobId) {
+        let account = &self.accounts[&id];
+        for (currency, granted) in account.lease.budget().iter() {
+            let of = |budget: &Budget| budget.left(currency.as_str()).unwrap_or_default();
+            let gone = |child: &Account| match child.over {
+                true => of(child.lease.budget()) - of(&child.left),
+                false => of(child.lease.budget()),
+            };
+            let below: Amount = account.children.iter().map(|child| gone(&self.accounts[child])).sum();
+            let spent = account.spent.get(currency).copied().unwrap_or_default();
+            let held = granted - of(&account.left) - spent - below;
+            let (least, most) = self.reserved_of(id, currency);
+            assert!(least <= held && held <= most, "{id}: {held} {currency} are reserved, not {least} to {most}");
+        }
+    }
+
+    /// How much a job may have reserved.
+    fn reserved_of(&self, job: JobId, currency: &Currency) -> (Amount, Amount) {
+        let Some(reserved) = self.reserved.get(&job) else { return Default::default() };
+        let of = |budget: &Budget| {
+            let same = |(named, _): &(&Currency, Amount)| named.as_str().eq_ignore_ascii_case(currency.as_str());
+            budget.iter().filter(same).map(|(_, amount)| amount).sum::<Amount>()
+        };
+        let least = reserved.open.values().map(of).sum();
+        let waits = self.asked.keys().any(|(asks, _)| *asks == job);
+        let most = if reserved.uncertain || waits { reserved.named.iter().map(of).sum() } else { least };
+        (least, most)
+    }
+}
+
+/// Whether a record says something of what jobs may do or spend.
+fn concerns(record: &Record) -> bool {
+    match record {
+        Record::JobAccepted(_) | Record::BudgetLeft { .. } => true,
+        Record::JobEvent { event, .. } => match &*event.event {
+            JobEvent::Ended(_) => true,
+            JobEvent::Emitted { kind, .. } => matches!(kind, EventKind::Metric | EventKind::LeaseGranted),
+            _ => false,
+        },
+        _ => false,
+    }
+}

@@ -1,0 +1,196 @@
+//! An agent of random worlds that does what needs authority: it asks whether it
+//! may, spends, delegates to others and to its like, and asks people for more. What
+//! it does is decided by the seed in its input, so that one that is started again
+//! does the same.
+
+use std::time::Duration;
+
+use arcp_proto::error::ErrorCode;
+use arcp_proto::json::Json;
+use arcp_proto::model::event::JobError;
+use arcp_proto::model::prompt::{PermissionRequest, Question};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, Delegation};
+use serde_json::{Value, json};
+
+use crate::script::{Step, say, success};
+
+/// Operations that it may ask for, of which its lease means some.
+const OPERATIONS: [(&str, &str); 11] = [
+    ("tool.call", "a"),
+    ("tool.call", "a.b"),
+    ("tool.call", "b"),
+    ("fs.read", "/w/a"),
+    ("fs.read", "/w/a/b"),
+    ("fs.read", "/w/../etc/passwd"),
+    ("net.fetch", "https://h/v1/x"),
+    ("net.fetch", "https://a.h/v1/x"),
+    ("model.use", "m-1"),
+    ("agent.delegate", "echo"),
+    ("fs.delete", "/w/a"),
+];
+const PRICES: [&str; 7] = ["USD:0.5", "USD:1", "USD:40", "usd:0.25", "EUR:0.125", "GBP:3", "USD:"];
+const COSTS: [(&str, &str, Option<&str>); 7] = [
+    ("cost.t", "0.25", Some("USD")),
+    ("cost.t", "1e-1", Some("usd")),
+    ("cost.t", "3", Some("USD")),
+    ("cost.EUR", "0.5", None),
+    ("cost.t", "-1", Some("USD")),
+    ("cost.t", "1", Some("GBP")),
+    ("cost.budget.left", "9", Some("USD")),
+];
+
+/// Random numbers of a seed.
+#[derive(Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// From a seed.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound.max(1)
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+/// What may be asked for of a lease, and its bounds.
+pub fn lease(mut chance: impl FnMut(usize) -> usize) -> (Value, Value) {
+    const GRANTS: [(&str, &[&str]); 12] = [
+        ("tool.call", &["a", "a.*"]),
+        ("tool.call", &["a.b"]),
+        ("tool.call", &["*"]),
+        ("fs.read", &["/w/**"]),
+        ("fs.read", &["/w/*", "/w/a/?"]),
+        ("net.fetch", &["https://h/v1/**"]),
+        ("net.fetch", &["https://*.h/**"]),
+        ("agent.delegate", &["*"]),
+        ("agent.delegate", &["**"]),
+        ("agent.delegate", &["steward", "echo"]),
+        ("model.use", &["m-*"]),
+        ("model.use", &["m-1"]),
+    ];
+    const BUDGETS: [&[&str]; 6] = [&["USD:10"], &["USD:4", "EUR:2"], &["usd:2"], &["USD:1"], &["EUR:1"], &["USD:0.5"]];
+    let mut lease = json!({});
+    for (namespace, patterns) in GRANTS {
+        if chance(3) > 0 {
+            lease[namespace] = json!(patterns);
+        }
+    }
+    if chance(3) > 0 {
+        lease["cost.budget"] = json!(BUDGETS[chance(BUDGETS.len())]);
+    }
+    let mut constraints = json!({});
+    if chance(4) == 0 {
+        constraints["expires_in_s"] = json!(1 + chance(40));
+    }
+    if chance(6) == 0 {
+        constraints["x-vendor.arcp.budget_hard"] = json!(true);
+    }
+    (lease, constraints)
+}
+
+/// What it does, after its last checkpoint.
+pub fn script(spec: &AgentSpec) -> Vec<Step> {
+    let input: Value = serde_json::from_str(spec.input.as_str()).expect("JSON");
+    let number = |name: &str| input[name].as_u64().unwrap_or(0);
+    let (mut dice, depth) = (Dice::new(number("seed")), number("depth"));
+    let done = spec.checkpoint.as_deref().map_or(0, |state| usize::from(state[0]));
+    let rounds = 2 + dice.below(7);
+    let all: Vec<Vec<Step>> = (0..rounds).map(|n| round(&mut dice, n, depth)).collect();
+    let mut steps: Vec<Step> = all.into_iter().skip(done).flatten().collect();
+    steps.push(match dice.below(5) {
+        0 => Step::Exit(AgentExit::Failure(JobError::new(ErrorCode::Internal, "boom"))),
+        1 => Step::Exit(AgentExit::Lost),
+        _ => success("7"),
+    });
+    steps
+}
+
+fn round(dice: &mut Dice, n: usize, depth: u64) -> Vec<Step> {
+    match dice.below(12) {
+        0..3 => {
+            let priced = dice.below(2) == 0;
+            let price = if priced { vec![dice.of(&PRICES).to_string()] } else { Vec::new() };
+            let settles = dice.below(3) as u64;
+            vec![authorize(dice, price), Step::Ask(cost(dice, Some(settles)))]
+        }
+        3 => vec![Step::Call(cost(dice, None)), Step::Ask(AgentCall::Remaining)],
+        4 => vec![Step::Ask(emit("tool_call", json!({"tool": dice.of(&["a", "b", "x/y"]), "call_id": "c"})))],
+        5 => vec![say("tool_call", r#"{"tool":"b","call_id":"c"}"#), Step::Ask(cost(dice, None))],
+        6 => vec![ask_people(dice), authorize(dice, Vec::new())],
+        7 => vec![Step::Ask(AgentCall::Checkpoint { state: vec![n as u8 + 1], label: None })],
+        8 => vec![Step::Sleep(Duration::from_millis(200 * dice.below(20) as u64))],
+        _ if depth == 0 => vec![Step::Ask(AgentCall::Delegate(Delegation::new("steward")))],
+        _ => delegate(dice, n, depth),
+    }
+}
+
+fn emit(kind: &str, body: Value) -> AgentCall {
+    AgentCall::Emit { kind: kind.into(), body: parsed(&body) }
+}
+
+fn parsed(value: &Value) -> Json {
+    Json::parse(&value.to_string()).expect("JSON")
+}
+
+fn authorize(dice: &mut Dice, price: Vec<String>) -> Step {
+    let (operation, target) = dice.of(&OPERATIONS);
+    Step::Ask(AgentCall::Authorize { operation: operation.into(), target: target.into(), price })
+}
+
+/// A cost, which perhaps settles what it has reserved.
+fn cost(dice: &mut Dice, settles: Option<u64>) -> AgentCall {
+    let (name, value, unit) = dice.of(&COSTS);
+    let mut body = format!(r#"{{"name":"{name}","value":{value}"#);
+    body.extend(unit.map(|unit| format!(r#","unit":"{unit}""#)));
+    body.extend(settles.map(|number| format!(r#","reservation":{number}"#)));
+    AgentCall::Emit { kind: "metric".into(), body: Json::parse(&(body + "}")).expect("JSON") }
+}
+
+fn ask_people(dice: &mut Dice) -> Step {
+    let (operation, resource) =
+        dice.of(&[("tool.call", "b"), ("fs.read", "/w/**"), ("net.fetch", "https://h/**"), ("fs.read", "w")]);
+    let question = Question::Permission(PermissionRequest {
+        permission: "more".into(),
+        resource: resource.into(),
+        operation: operation.into(),
+        reason: None,
+        lease_seconds: dice.of(&[None, Some(2), Some(600)]),
+    });
+    Step::Ask(AgentCall::Ask { question: Box::new(question), timeout_ms: Some(3000) })
+}
+
+/// A child, by a call or by an event, that it perhaps waits for.
+fn delegate(dice: &mut Dice, n: usize, depth: u64) -> Vec<Step> {
+    let agent = dice.of(&["steward", "steward", "echo", "failer", "slow", "waiter"]);
+    let (lease, mut constraints) = lease(|bound| dice.below(bound));
+    // Who ends only when it is told to ends with its lease.
+    if agent == "waiter" {
+        constraints["expires_in_s"] = json!(5);
+    }
+    let input = json!({"seed": dice.below(1 << 30), "depth": depth - 1, "ticks": 3});
+    let name = format!("d{}", if dice.below(4) == 0 { 0 } else { n });
+    let step = match dice.below(4) {
+        0 => say(
+            "delegate",
+            &json!({"agent": agent, "delegate_id": name, "input": input, "lease_request": lease,
+                "lease_constraints": constraints})
+            .to_string(),
+        ),
+        _ => Step::Ask(AgentCall::Delegate(Delegation {
+            input: Some(parsed(&input)),
+            lease_request: Some(parsed(&lease)),
+            lease_constraints: Some(parsed(&constraints)),
+            delegate_id: Some(name),
+            ..Delegation::new(agent)
+        })),
+    };
+    if dice.below(2) == 0 { vec![step, Step::AwaitChild] } else { vec![step] }
+}
