@@ -1,12 +1,19 @@
 //! Whether an input fits an agent: JSON Schema, draft 2020-12.
 
+mod effort;
+
 use arcp_proto::json::Json;
 use arcp_proto::runtime::InputFault;
 use jsonschema::{Draft, PatternOptions, Validator};
+use referencing::{Error as ReferencingError, Registry, Uri, uri};
 use serde_json::Value;
+
+use self::effort::Effort;
 
 /// The largest schema, in bytes.
 const SCHEMA_BYTES: usize = 64 << 10;
+/// What the schema is called where it refers to itself.
+const OWN_URI: &str = "json-schema:///";
 /// How much is said of where and why an input does not fit, in bytes each.
 const FAULT_BYTES: usize = 500;
 
@@ -14,7 +21,8 @@ const FAULT_BYTES: usize = 500;
 ///
 /// Nothing outside of it is looked up: a `$ref` to another document is an error.
 /// Patterns are searched in linear time, so they have no look-around and no
-/// back-references.
+/// back-references. An input for which too many of its parts would have to be looked
+/// at, counted before it is checked, does not fit.
 ///
 /// ```
 /// use arcp_host::input_schema::InputSchema;
@@ -29,6 +37,9 @@ const FAULT_BYTES: usize = 500;
 #[derive(Debug)]
 pub struct InputSchema {
     text: Json,
+    schema: Value,
+    own_uri: Uri<String>,
+    references: Registry<'static>,
     validator: Validator,
 }
 
@@ -71,7 +82,12 @@ impl InputSchema {
             let place = if place.is_empty() { place } else { format!("`{place}`: ") };
             invalid(place, cut(error.to_string()))
         })?;
-        Ok(InputSchema { text: text.clone(), validator })
+        let unresolved = |error: ReferencingError| invalid(String::new(), cut(error.to_string()));
+        let own_uri = uri::from_str(OWN_URI).map_err(unresolved)?;
+        let resource = Draft::Draft202012.create_resource(schema.clone());
+        let references = Registry::new().draft(Draft::Draft202012).add(OWN_URI, resource);
+        let references = references.and_then(|registry| registry.prepare()).map_err(unresolved)?;
+        Ok(InputSchema { text: text.clone(), schema, own_uri, references, validator })
     }
 
     /// The schema as it was given.
@@ -85,6 +101,10 @@ impl InputSchema {
             Ok(value) => value,
             Err(error) => return Some(InputFault { pointer: String::new(), reason: cut(error.to_string()) }),
         };
+        let at = self.references.resolver(self.own_uri.clone());
+        if let Err(too_much) = Effort::new().count(&self.schema, &value, &at) {
+            return Some(InputFault { pointer: String::new(), reason: format!("it cannot be checked: {too_much}") });
+        }
         let error = self.validator.validate(&value).err()?;
         // What was given is not repeated: it may be long, and it is known.
         let reason = cut(error.masked_with("the value").to_string());
@@ -135,6 +155,48 @@ mod tests {
         }
         let large = json(&format!(r#"{{"title":"{}"}}"#, "x".repeat(SCHEMA_BYTES)));
         assert!(matches!(InputSchema::new(&large), Err(SchemaError::TooLarge { .. })));
+    }
+
+    /// A schema of so many links, of which each refers to the next one so often, and
+    /// the last one for `a` to the first.
+    fn chain(links: usize, times: usize) -> String {
+        let link = |n: usize| vec![format!(r##"{{"$ref":"#/$defs/{}"}}"##, n + 1); times].join(",");
+        let links_text: Vec<String> = (0..links).map(|n| format!(r#""{n}":{{"allOf":[{}]}}"#, link(n))).collect();
+        let last = format!(r##""{links}":{{"properties":{{"a":{{"$ref":"#/$defs/0"}}}}}}"##);
+        format!(r##"{{"$ref":"#/$defs/0","$defs":{{{},{last}}}}}"##, links_text.join(","))
+    }
+
+    fn nested(levels: usize) -> Json {
+        json(&format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels)))
+    }
+
+    #[test]
+    fn a_schema_that_stands_for_more_than_can_be_checked_is_not_begun_with() {
+        // Two to the power of forty; and more than a stack holds.
+        for (links, times, levels, why) in [(40, 2, 0, "to its parts"), (300, 1, 100, "within one another")] {
+            let fault = schema(&chain(links, times)).check(&nested(levels)).expect("too much");
+            assert!(fault.reason.contains(why), "{}", fault.reason);
+        }
+        // A fault that would be explained for each of two branches at each level.
+        let branches = r##"{"anyOf":[{"type":"integer"},{"$ref":"#/$defs/x"},{"$ref":"#/$defs/y"}],"$defs":{
+            "x":{"type":"object","properties":{"a":{"$ref":"#"}}},"y":{"type":"object","properties":{"a":{"$ref":"#"}}}}}"##;
+        let deep = json(&nested(60).as_str().replace('1', "true"));
+        assert!(schema(branches).check(&deep).is_some_and(|fault| fault.reason.contains("to its parts")));
+        // What goes round without getting anywhere.
+        assert!(schema(r##"{"allOf":[{"$ref":"#"}]}"##).check(&nested(0)).is_some());
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_is_checked_as_deep_as_json_goes() {
+        let tree = r##"{"type":"object","properties":{"a":{"anyOf":[{"type":"integer"},{"$ref":"#"}]}},
+            "additionalProperties":false}"##;
+        assert_eq!(schema(tree).check(&nested(Json::MAX_DEPTH - 1)), None);
+        let wrong = json(&nested(20).as_str().replace('1', "true"));
+        assert!(schema(tree).check(&wrong).is_some_and(|fault| !fault.reason.contains("cannot be checked")));
+        let anchored = r##"{"$id":"https://example.com/own","$defs":{"n":{"$anchor":"n","type":"integer"}},
+            "items":{"$ref":"own#n"}}"##;
+        let list = json(&format!("[{}0]", "1,".repeat(100_000)));
+        assert_eq!(schema(anchored).check(&list), None);
     }
 
     #[test]
