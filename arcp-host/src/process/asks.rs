@@ -56,21 +56,51 @@ fn choice(members: &Members<'_>) -> Result<Question, String> {
     let raw = members.get("options").unwrap_or("[]");
     let wrong = |_| "`options` must be a list of texts, or of objects with `id` and `label`".to_string();
     let options: Vec<Named> = serde_json::from_str(raw).map_err(wrong)?;
+    let default = match members.get("default") {
+        None | Some("null") => None,
+        Some(_) => Some(text(members, "default")?),
+    };
     let options = options.into_iter().map(|named| match named {
         Named::Short(id) => Choice { label: id.clone(), id },
         Named::Whole { id, label } => Choice { label: label.unwrap_or_else(|| id.clone()), id },
     });
-    let default = members.get_str("default");
     Ok(Question::Choice { prompt: text(members, "prompt")?, options: options.collect(), default })
 }
 
 fn permission(members: &Members<'_>) -> Result<Question, String> {
     let operation = text(members, "operation")?;
+    // Passed over, it would ask for a permission without an end.
+    let lease_seconds = match members.get("lease_seconds") {
+        None | Some("null") => None,
+        Some(raw) => Some(raw.parse().map_err(|_| "`lease_seconds` must be a whole number of seconds, 0 or more")?),
+    };
     Ok(Question::Permission(PermissionRequest {
         permission: members.get_str("permission").unwrap_or_else(|| operation.clone()),
         resource: text(members, "resource")?,
         operation,
         reason: members.get_str("reason"),
-        lease_seconds: members.get("lease_seconds").and_then(|raw| raw.parse().ok()),
+        lease_seconds,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_bounds_a_permission_or_answers_a_choice_is_read_or_refused() {
+        let asked = |kind: &str, body: &str| call(kind, Some(&Json::parse(body).expect("JSON")));
+        for (kind, body, member) in [
+            ("ask_permission", r#"{"operation":"fs.read","resource":"/a","lease_seconds":60.5}"#, "lease_seconds"),
+            ("ask_permission", r#"{"operation":"fs.read","resource":"/a","lease_seconds":-1}"#, "lease_seconds"),
+            ("ask_permission", r#"{"operation":"fs.read","resource":"/a","lease_seconds":"60"}"#, "lease_seconds"),
+            ("choose", r#"{"prompt":"which?","options":["1"],"default":1}"#, "default"),
+        ] {
+            let why = asked(kind, body).expect_err(body);
+            assert!(why.contains(member), "{why}");
+        }
+        let body = r#"{"operation":"fs.read","resource":"/a","lease_seconds":60}"#;
+        let Ok(AgentCall::Ask { question, .. }) = asked("ask_permission", body) else { panic!("{body}") };
+        assert!(matches!(*question, Question::Permission(PermissionRequest { lease_seconds: Some(60), .. })));
+    }
 }
