@@ -382,6 +382,11 @@ fn a_program_of_the_superuser_keeps_none_of_what_leads_past_the_sandbox() {
         true => ground.refuses((&confined, &free), &[], command),
         false => assert!(!ground.tries(&free, &[], command).0, "nobody else may"),
     }
+    // In a namespace of its own it would have them again.
+    let command = "unshare --user true";
+    if ground.tries(&free, &[], command).0 {
+        ground.refuses((&confined, &free), &[], command);
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What Landlock does not know, by seccomp: of the network it restricts `connect` and
-//! `bind` of TCP, and nothing else.
+//! `bind` of TCP, and nothing else; of other processes signals, and not their limits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,6 +33,18 @@ const NEVER: [c_long; 9] = [
     libc::SYS_io_uring_setup,
 ];
 
+/// Calls that say how much a process may use and when it runs, by its number; 0 is who
+/// calls. The kernel lets each user say it of all their own, the runtime too.
+const OF_A_PROCESS: [c_long; 5] = [
+    libc::SYS_prlimit64,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+];
+/// The same, with whose number it is before it, and what that is for a user's.
+const OF_SEVERAL: [(c_long, u64); 2] = [(libc::SYS_setpriority, libc::PRIO_USER as u64), (libc::SYS_ioprio_set, 3)];
+
 type Rules = Vec<SeccompRule>;
 
 /// Whether the kernel can.
@@ -49,12 +61,12 @@ pub(super) fn restrict(ruleset: &Ruleset) -> Result<(), String> {
     // Landlock judges each of them, if it can; otherwise they are for who is trusted with all.
     let unix_sockets = ruleset.unix_sockets || ruleset.restrict.contains(&Feature::UnixSockets);
     let filter = filter(ruleset, unix_sockets).map_err(|error| error.to_string())?;
-    apply_filter(&filter).map_err(|error| error.to_string())
+    // No filter sees what it is asked for: who has no `clone3` takes `clone`.
+    let without = refusing([(libc::SYS_clone3, Vec::new())].into(), libc::ENOSYS).map_err(|error| error.to_string())?;
+    [without, filter].iter().try_for_each(|filter| apply_filter(filter)).map_err(|error| error.to_string())
 }
 
-/// Programs of 32 bits on a machine of 64 are ended by it.
 fn filter(ruleset: &Ruleset, unix_sockets: bool) -> Result<BpfProgram, BackendError> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let inet = ruleset.connect != Ports::Only([].into());
     let fast_open = |flags: u8| {
         let bit = libc::MSG_FASTOPEN as u64;
@@ -72,10 +84,31 @@ fn filter(ruleset: &Ruleset, unix_sockets: bool) -> Result<BpfProgram, BackendEr
     ]);
     // Without a `bind` before it, it picks a port, and Landlock is not asked.
     refused.extend((!ruleset.unix_sockets).then(|| (libc::SYS_listen, Vec::new())));
-    let refused =
-        refused.into_iter().flat_map(|(call, rules)| numbers(call).map(move |number| (number, rules.clone())));
-    let refusal = SeccompAction::Errno(libc::EACCES as u32);
+    refused.extend(others()?);
+    refusing(refused, libc::EACCES)
+}
+
+/// Programs of 32 bits on a machine of 64 are ended by it.
+fn refusing(calls: Vec<(c_long, Rules)>, error: i32) -> Result<BpfProgram, BackendError> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let refused = calls.into_iter().flat_map(|(call, rules)| numbers(call).map(move |number| (number, rules.clone())));
+    let refusal = SeccompAction::Errno(error as u32);
     SeccompFilter::new(refused.collect::<BTreeMap<i64, Rules>>(), SeccompAction::Allow, refusal, arch)?.try_into()
+}
+
+/// What would reach other processes, and a namespace in which a program has every
+/// capability again.
+fn others() -> Result<Vec<(c_long, Rules)>, BackendError> {
+    let user_namespace = libc::CLONE_NEWUSER as u64;
+    let makes_one = rule(&[(0, SeccompCmpOp::MaskedEq(user_namespace), user_namespace)])?;
+    let mut refused = vec![(libc::SYS_unshare, vec![makes_one.clone()]), (libc::SYS_clone, vec![makes_one])];
+    for call in OF_A_PROCESS {
+        refused.push((call, vec![rule(&[(0, SeccompCmpOp::Ne, 0)])?]));
+    }
+    for (call, of_user) in OF_SEVERAL {
+        refused.push((call, vec![rule(&[(1, SeccompCmpOp::Ne, 0)])?, rule(&[(0, SeccompCmpOp::Eq, of_user)])?]));
+    }
+    Ok(refused)
 }
 
 /// The sockets that may not be made. Of the network that leaves TCP, and UDP for the
@@ -199,6 +232,27 @@ mod tests {
             }
         });
         behind(&ruleset(&[], true), || assert_eq!(made(AddressFamily::UNIX, SocketType::STREAM, None), Ok(())));
+    }
+
+    #[test]
+    fn nobody_bounds_another_process_or_slows_it_down() {
+        use rustix::process::{
+            Resource, getpid, getpriority_process, getrlimit, prlimit, setpriority_process, setpriority_user,
+        };
+        use rustix::thread::{sched_getaffinity, sched_setaffinity};
+        let own = getpid();
+        let bounds = |pid| prlimit(pid, Resource::Nofile, getrlimit(Resource::Nofile)).map(drop);
+        let slows = |pid| getpriority_process(pid).and_then(|nice| setpriority_process(pid, nice));
+        let moves = |pid| sched_getaffinity(pid).and_then(|cpus| sched_setaffinity(pid, &cpus));
+        let each = || [bounds(Some(own)), slows(Some(own)), moves(Some(own))];
+        assert_eq!(each(), [Ok(()); 3], "elsewhere that is done");
+        let found = behind(&ruleset(&[], false), || {
+            assert_eq!([bounds(None), slows(None), moves(None)], [Ok(()); 3], "of itself it may");
+            assert_eq!(setpriority_user(rustix::process::getuid(), 19), Err(Errno::ACCESS));
+            std::thread::spawn(|| ()).join().expect("it has threads");
+            each()
+        });
+        assert_eq!(found, is_there().then_some([Err(Errno::ACCESS); 3]));
     }
 
     #[test]
