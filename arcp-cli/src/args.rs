@@ -20,7 +20,8 @@ use crate::filter::{self, Condition};
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, completions, doctor, inbox, lease, logs, man, result, retry, sandbox, show, stop, tls, top, wait,
+    agents, answer, completions, doctor, inbox, lease, logs, man, result, retry, sandbox, show, stop, tls, token, top,
+    wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -105,6 +106,9 @@ pub enum Command {
     /// Make a certificate for TLS.
     #[command(subcommand)]
     Tls(tls::Tls),
+    /// Change who may come in to a runtime: make, list and revoke tokens.
+    #[command(subcommand)]
+    Token(token::Tokens),
     /// Print completions for a shell.
     Completions(completions::Completions),
     /// Print the manual.
@@ -182,8 +186,9 @@ pub struct Serve {
     /// under its job; may be repeated.
     #[arg(long = "restartable", value_name = "NAME")]
     pub restartable: Vec<String>,
-    /// Accept a bearer token; may be repeated [default: one that is made, and
-    /// kept where the commands of this user find it].
+    /// Accept a bearer token, which everybody on this machine can read on the
+    /// command line; may be repeated [default: one that is made, and kept where the
+    /// commands of this user find it].
     #[arg(long = "token", value_name = "TOKEN=PRINCIPAL")]
     pub tokens: Vec<String>,
     /// Accept one bearer token, for `--principal`.
@@ -192,6 +197,10 @@ pub struct Serve {
     /// Whose token `--bearer` is.
     #[arg(long, value_name = "NAME", requires = "bearer")]
     pub principal: Option<String>,
+    /// Accept the bearer tokens of this file, which `arcp token` changes and which
+    /// is read again when it has changed.
+    #[arg(long = "tokens", value_name = "FILE", env = "ARCP_TOKENS")]
+    pub token_file: Option<PathBuf>,
     /// Let this principal list and watch everybody's jobs, and change none; may
     /// be repeated.
     #[arg(long = "auditor", value_name = "PRINCIPAL")]

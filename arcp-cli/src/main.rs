@@ -9,6 +9,7 @@ mod cancel;
 mod completions;
 mod connect;
 mod counts;
+mod credentials;
 mod demo;
 mod doctor;
 mod drain;
@@ -37,6 +38,7 @@ mod store;
 mod submit;
 mod times;
 mod tls;
+mod token;
 mod top;
 mod values;
 mod wait;
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         args::Command::Demo => demo::run(),
         args::Command::Exec(args) => sandbox::exec(&args),
         args::Command::Tls(args) => tls::run(&args),
+        args::Command::Token(asked) => token::run(asked),
         args::Command::Completions(args) => completions::run(&args),
         args::Command::Man(args) => man::run(&args),
     };

@@ -1,6 +1,5 @@
 //! `arcp serve`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs::{File, Permissions};
 use std::io;
@@ -10,20 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_blocking::{Host, HostError, ServerConfig};
-use arcp_host::auth::BearerTokens;
 use arcp_host::orphans;
 use arcp_host::server_log::{log, log_panics};
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::id::Principal;
 use arcp_proto::runtime::{Config, Notice};
-use arcp_proto::secret::Secret;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
 
 use crate::adapter::{self, Bound};
 use crate::args::Serve;
 use crate::background;
+use crate::credentials::{self, Credentials};
 use crate::drain;
 use crate::ends::Announcer;
 use crate::exit::{Exit, Failure};
@@ -47,18 +45,18 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     // A file that may not grow is an error of the write, and not our end.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     log_panics();
-    let tokens = tokens(&args)?;
+    let credentials = Credentials::of(&args)?;
     let place = Place::of(&args)?;
     let agents = Agents::of(&args, place.mark())?;
-    let config = config(&args, &place)?;
+    let config = config(&args, &place, &credentials)?;
     if args.stdio {
-        let must_prove = !tokens.is_empty();
-        let host = host(config, agents, tokens, &args, &place)?;
+        let must_prove = !credentials.is_empty();
+        let host = host(config, agents, credentials, &args, &place)?;
         place.end_orphans()?;
         sandbox::tell(&args);
         return serve_stdio(host, must_prove, args.tokio);
     }
-    serve_port(&args, &place, config, agents, tokens)
+    serve_port(&args, &place, config, agents, credentials)
 }
 
 fn serve_port(
@@ -66,15 +64,15 @@ fn serve_port(
     place: &Place,
     mut config: Config,
     agents: Agents,
-    mut tokens: BearerTokens,
+    mut credentials: Credentials,
 ) -> Result<Exit, Failure> {
     // Before the store is looked at: of two on one port, the port is to blame.
     let server_config = server_config(args)?;
     let port = Bound::bind(args.listen, args.tokio).map_err(|error| port_failure(args, &error))?;
-    let made = if tokens.is_empty() { OwnToken::make(args, &mut tokens)? } else { None };
+    let made = if credentials.is_empty() { OwnToken::make(args, &mut credentials)? } else { None };
     config.operators.extend(made.as_ref().and_then(|_| Principal::new(LOCAL)));
     raise_descriptor_limit();
-    let host = host(config, agents, tokens, args, place)?;
+    let host = host(config, agents, credentials, args, place)?;
     let ended = place.end_orphans()?;
     let server = port.serve(&server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
@@ -95,6 +93,7 @@ fn serve_port(
     log(format_args!("READY {url}"));
     place.tell();
     sandbox::tell(args);
+    credentials::warn(args);
     if let Some(left) = &left {
         left.tell(args.anonymous);
     }
@@ -152,11 +151,17 @@ fn serve_stdio(host: Host, must_prove: bool, tokio: bool) -> Result<Exit, Failur
     Ok(Exit::Success)
 }
 
-fn host(config: Config, agents: Agents, tokens: BearerTokens, args: &Serve, place: &Place) -> Result<Host, Failure> {
+fn host(
+    config: Config,
+    agents: Agents,
+    credentials: Credentials,
+    args: &Serve,
+    place: &Place,
+) -> Result<Host, Failure> {
     let record = args.record.as_deref().map(recording).transpose()?;
     let store = place.open(args.relaxed)?;
     let announcer = Announcer::start(args, place.file().as_deref())?;
-    let host = agents.host(config).with_authenticator(tokens).with_store(store).observed_by(move |notice| {
+    let host = credentials.judge(agents.host(config)).with_store(store).observed_by(move |notice| {
         observe(notice);
         announcer.hear(notice);
     });
@@ -279,7 +284,7 @@ fn observe(notice: &Notice) {
     }
 }
 
-fn config(args: &Serve, place: &Place) -> Result<Config, Failure> {
+fn config(args: &Serve, place: &Place, credentials: &Credentials) -> Result<Config, Failure> {
     let mut config = Config::new("arcp", env!("CARGO_PKG_VERSION"));
     config.anonymous = args.anonymous;
     config.timing.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
@@ -288,8 +293,8 @@ fn config(args: &Serve, place: &Place) -> Result<Config, Failure> {
     config.limits.history.kept_bytes = args.store_max;
     config.timing.session_lease = args.session_lease;
     config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();
-    config.auditors = known(args, "--auditor", &args.auditors)?;
-    config.operators = known(args, "--operator", &args.operators)?;
+    config.auditors = credentials.known("--auditor", &args.auditors)?;
+    config.operators = credentials.known("--operator", &args.operators)?;
     config.limits.job.principal_share = args.principal_share;
     if args.samples {
         // Small enough to be seen by hand.
@@ -299,43 +304,6 @@ fn config(args: &Serve, place: &Place) -> Result<Config, Failure> {
     config.compat = args.compat;
     config.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(config)
-}
-
-/// Nobody can be an auditor or operator who cannot come in by that name.
-fn known(args: &Serve, option: &str, names: &[String]) -> Result<BTreeSet<Principal>, Failure> {
-    let by_token = args.tokens.iter().filter_map(|pair| Some(pair.rsplit_once('=')?.1));
-    let known: BTreeSet<&str> = by_token.chain(args.principal.as_deref()).collect();
-    let named = names.iter().map(|name| {
-        let principal = name.parse().ok().filter(|_| known.contains(name.as_str()));
-        principal
-            .ok_or_else(|| Failure::usage(format!("{option} {name}: nobody has that name: give --token TOKEN={name}")))
-    });
-    named.collect()
-}
-
-fn tokens(args: &Serve) -> Result<BearerTokens, Failure> {
-    let mut tokens = BearerTokens::default();
-    let given = args.tokens.iter().map(|pair| {
-        // Nobody's token is repeated on a terminal.
-        pair.rsplit_once('=').ok_or_else(|| Failure::usage("--token: expected TOKEN=NAME, such as abc123=me"))
-    });
-    let single = args.bearer.as_deref().zip(args.principal.as_deref()).map(Ok);
-    let mut owners = BTreeMap::new();
-    for pair in given.chain(single) {
-        let (token, name) = pair?;
-        if token.is_empty() {
-            return Err(Failure::usage(format!("--token: the token of `{name}` is empty: give TOKEN={name}")));
-        }
-        let unusable = "expected TOKEN=NAME, and the name has 1 to 256 bytes";
-        let principal = name.parse().map_err(|_| Failure::usage(format!("--token: {unusable}")))?;
-        if let Some(other) = owners.insert(token, name) {
-            let message =
-                format!("--token: the same token is given for `{other}` and `{name}`: each needs one of its own");
-            return Err(Failure::usage(message));
-        }
-        tokens.add(&Secret::new(token.to_string()), principal);
-    }
-    Ok(tokens)
 }
 
 /// The token of the runtime's owner, where no other was given.
@@ -348,7 +316,7 @@ impl OwnToken {
     /// Makes it, or takes the one of the runtime that was on this port before:
     /// sessions come back with it. `None` where it cannot be kept and nobody
     /// needs one.
-    fn make(args: &Serve, tokens: &mut BearerTokens) -> Result<Option<OwnToken>, Failure> {
+    fn make(args: &Serve, credentials: &mut Credentials) -> Result<Option<OwnToken>, Failure> {
         let fresh = arcp_host::entropy::token;
         let kept = match State::of_user() {
             None => Err("neither HOME nor ARCP_STATE_DIR is set".to_string()),
@@ -359,7 +327,7 @@ impl OwnToken {
         };
         match (kept, Principal::new(LOCAL)) {
             (Ok(own), Some(principal)) => {
-                tokens.add(&Secret::new(own.token.clone()), principal);
+                credentials.add(&own.token, principal);
                 Ok(Some(own))
             }
             (Ok(_), None) => Ok(None),

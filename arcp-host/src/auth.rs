@@ -1,10 +1,19 @@
-//! Who holds which credential.
+//! Who holds which credential: one file for each scheme.
+
+mod bearer;
+mod token_file;
+mod watched_file;
+
+use std::collections::BTreeSet;
+use std::fmt;
 
 use arcp_proto::id::Principal;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::Verdict;
-use arcp_proto::secret::Secret;
-use subtle::{Choice, ConstantTimeEq as _};
+
+pub use bearer::BearerTokens;
+pub use token_file::{NewToken, Role, TokenEntry, TokenFile};
+pub use watched_file::CredentialFileError;
 
 /// Judges credentials.
 pub trait Authenticator: Send + Sync {
@@ -18,52 +27,67 @@ pub trait Authenticator: Send + Sync {
     }
 }
 
-/// Bearer tokens, each with its principal.
+/// Where credentials are kept that change while a runtime runs.
+pub trait CredentialSource: Send + 'static {
+    /// Who has which role by the credentials that count now.
+    fn roles(&self) -> Roles;
+
+    /// Whether anything has changed since the last call, and of whom a credential
+    /// has ceased to count, or will earlier than was said: sessions of those are
+    /// taken from them, and they may come back with a credential that counts. May
+    /// wait: it has a thread of its own, which calls it each second.
+    fn changed(&mut self) -> Option<BTreeSet<Principal>>;
+}
+
+/// Who sees the jobs of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// As [`Config::operators`](arcp_proto::runtime::Config::operators).
+    pub operators: BTreeSet<Principal>,
+    /// As [`Config::auditors`](arcp_proto::runtime::Config::auditors).
+    pub auditors: BTreeSet<Principal>,
+}
+
+/// Several judges: the first that vouches for a credential counts.
 ///
 /// ```
-/// use arcp_host::auth::{Authenticator, BearerTokens};
+/// use arcp_host::auth::{Authenticator, Authenticators, BearerTokens};
 /// use arcp_proto::{id::Principal, model::request::Credential, secret::Secret};
 /// let mut tokens = BearerTokens::default();
 /// tokens.add(&Secret::new("t0p".into()), Principal::new("alice").unwrap());
-/// let sent = Credential::Bearer(Secret::new("t0p".into()));
-/// assert_eq!(tokens.verify(&sent).map(|verdict| verdict.principal), Principal::new("alice"));
-/// assert_eq!(tokens.verify(&Credential::Anonymous), None);
+/// let judges = Authenticators::default().with(BearerTokens::default()).with(tokens);
+/// assert!(judges.verify(&Credential::Bearer(Secret::new("t0p".into()))).is_some());
+/// assert!(judges.verify(&Credential::Bearer(Secret::new("t1p".into()))).is_none());
 /// ```
-#[derive(Debug, Default)]
-pub struct BearerTokens {
-    tokens: Vec<([u8; 32], Principal)>,
-}
+#[derive(Default)]
+pub struct Authenticators(Vec<Box<dyn Authenticator>>);
 
-impl BearerTokens {
-    /// Adds a token. Only its digest is kept.
-    pub fn add(&mut self, token: &Secret, principal: Principal) {
-        self.tokens.push((token.digest().0, principal));
+impl Authenticators {
+    /// One more.
+    #[must_use]
+    pub fn with(mut self, authenticator: impl Authenticator + 'static) -> Authenticators {
+        self.0.push(Box::new(authenticator));
+        self
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
+        self.0.is_empty()
     }
 }
 
-impl Authenticator for BearerTokens {
-    /// Compares with every token, whichever fits, so that time tells nothing.
+impl Authenticator for Authenticators {
     fn verify(&self, credential: &Credential) -> Option<Verdict> {
-        let Credential::Bearer(token) = credential else {
-            return None;
-        };
-        let digest = token.digest().0;
-        let mut found = None;
-        for (known, principal) in &self.tokens {
-            let same: Choice = known.ct_eq(&digest);
-            if same.into() {
-                found = Some(principal);
-            }
-        }
-        found.cloned().map(Verdict::from)
+        self.0.iter().find_map(|authenticator| authenticator.verify(credential))
     }
 
     fn is_instant(&self) -> bool {
-        true
+        self.0.iter().all(|authenticator| authenticator.is_instant())
+    }
+}
+
+impl fmt::Debug for Authenticators {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} authenticators", self.0.len())
     }
 }

@@ -53,6 +53,7 @@
 //! # Ok::<(), arcp_host::driver::HostError>(())
 //! ```
 
+mod access;
 mod agents;
 mod commit;
 mod heard;
@@ -63,12 +64,11 @@ mod recording;
 mod restoring;
 mod window;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use arcp_proto::id::{ConnId, OpId, Principal};
+use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict, unfinished};
@@ -77,13 +77,14 @@ use arcp_proto::time::Now;
 pub use self::host::{ExtensionTaker, Host, HostError, Observer};
 pub use self::window::WriteWindow;
 
+use self::access::Access;
 use self::commit::Committer;
 use self::heard::Heard;
 use self::inbox::{Mailbox, Message};
 use self::read_back::{ReadBack, Wanted};
 use self::recording::Recording;
 use crate::agent::Inbox;
-use crate::auth::Authenticator;
+use crate::auth::Roles;
 use crate::clock::Clock;
 use crate::runner::Runner;
 use crate::server_log::log;
@@ -158,13 +159,6 @@ pub struct Driver {
     fenced: Option<Fenced>,
 }
 
-/// Who comes in, and who sees the jobs of everybody.
-struct Access {
-    authenticator: Arc<dyn Authenticator>,
-    /// Operators and auditors.
-    overseers: BTreeSet<Principal>,
-}
-
 impl Driver {
     /// Starts a runtime, from what its store has kept. `wake` is called, on any
     /// thread, when something was put into the inbox: it must not wait, and has
@@ -177,21 +171,35 @@ impl Driver {
     /// If the configuration cannot work, what was kept cannot be read, or a
     /// thread cannot be started.
     pub fn new(host: Host, wake: impl Fn() + Send + Sync + 'static) -> Result<Driver, HostError> {
-        let Host { config, registry, source, authenticator, mut store, record, observer, extensions, run_task } = host;
+        let Host {
+            config,
+            registry,
+            source,
+            authenticator,
+            credentials,
+            mut store,
+            record,
+            observer,
+            extensions,
+            run_task,
+        } = host;
         let mut clock = Clock::new();
         let now = clock.now();
         let seeds = crate::entropy::seeds()?;
         let (sender, messages) = channel();
         let mailbox = Arc::new(Mailbox::new(sender, wake));
         let history = store.history()?;
+        let base = Roles { operators: config.operators.clone(), auditors: config.auditors.clone() };
+        let Roles { operators, auditors } = access::roles_of(&credentials, &base);
         let config = Config {
             agents: registry.entries(),
             restartable_agents: registry.restartable().clone(),
             history: history.is_some(),
+            operators,
+            auditors,
             ..config
         };
-        let overseers = config.operators.union(&config.auditors).cloned().collect();
-        let access = Access { authenticator, overseers };
+        let access = Access::new(authenticator, &config);
         let mut recording = record.map(|out| Recording::new(&config, &seeds, now, out));
         let mut runtime = Runtime::new(config, seeds, now)?;
         let last = commit::restore(store.as_mut(), |input| {
@@ -208,6 +216,11 @@ impl Driver {
             let (registry, mailbox) = (runner.registry(), Arc::downgrade(&mailbox));
             let follow = move || agents::follow(source, registry, mailbox);
             std::thread::Builder::new().name("agents".to_string()).spawn(follow)?;
+        }
+        if !credentials.is_empty() {
+            let mailbox = Arc::downgrade(&mailbox);
+            let follow = move || access::follow(credentials, &base, &mailbox);
+            std::thread::Builder::new().name("credentials".to_string()).spawn(follow)?;
         }
         Ok(Driver {
             runtime,
@@ -302,11 +315,8 @@ impl Driver {
 
     /// Whether a credential is that of an operator or auditor. `None`: that
     /// cannot be told without waiting.
-    pub fn oversees(&self, credential: &Credential) -> Option<bool> {
-        let Access { authenticator, overseers } = &self.access;
-        let judged = authenticator.is_instant().then(|| authenticator.verify(credential))?;
-        // Nothing says what such a channel is bound to.
-        Some(judged.is_some_and(|verdict| verdict.binding.is_none() && overseers.contains(&verdict.principal)))
+    pub fn oversees(&mut self, credential: &Credential) -> Option<bool> {
+        self.access.oversees(credential, self.clock.now().utc)
     }
 
     /// How many agents run.
@@ -371,6 +381,7 @@ impl Driver {
 
     fn input_at(&mut self, arrived: Now, input: Input) {
         self.runner.takes(&input);
+        self.access.takes(&input);
         if let Some(jump) = self.clock.take_jump() {
             let seconds = jump / 1000;
             log(format_args!(
@@ -445,13 +456,12 @@ impl Driver {
     }
 
     fn authenticate(&mut self, op: OpId, credential: Credential) {
-        if self.access.authenticator.is_instant() {
-            let verdict = self.access.authenticator.verify(&credential);
+        if let Some(verdict) = self.access.judge(&credential) {
             return self.input(Input::Authenticated { op, verdict });
         }
         // One thread each; their number is bounded by the connections that
         // may be in their handshake.
-        let authenticator = self.access.authenticator.clone();
+        let authenticator = self.access.authenticator();
         let judgement = Judgement { op, mailbox: self.mailbox.clone(), verdict: None };
         let judge = move || {
             let mut judgement = judgement;

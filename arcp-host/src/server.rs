@@ -477,7 +477,7 @@ impl<S: Socket> ServerLoop<S> {
                 Ok(n) => {
                     taken += n;
                     let (connections, buffer) = (&mut self.connections, &self.buffer[..n]);
-                    for input in connections.take(conn, buffer, &self.upgrades, &self.driver) {
+                    for input in connections.take(conn, buffer, &self.upgrades, &mut self.driver) {
                         self.hand_over(input)?;
                     }
                     self.frames(conn)?;

@@ -39,7 +39,7 @@ impl Home {
     pub fn arcp(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.program);
         command.args(args).env("ARCP_STATE_DIR", &self.dir);
-        for variable in ["ARCP_URL", "ARCP_TOKEN", "ARCP_CA", "ARCP_FAMILY", "ARCP_LISTEN", "NO_COLOR"] {
+        for variable in ["ARCP_URL", "ARCP_TOKEN", "ARCP_TOKENS", "ARCP_CA", "ARCP_FAMILY", "ARCP_LISTEN", "NO_COLOR"] {
             command.env_remove(variable);
         }
         command.env("TERM", "xterm-256color").envs(self.variables.iter().copied());

@@ -237,3 +237,63 @@ fn a_connection_that_is_opened_under_a_number_in_use_is_told_of_and_changes_noth
     world.input(Input::Closed { conn });
     world.finish();
 }
+
+#[test]
+fn whose_credential_is_revoked_loses_every_session_and_nobody_else_does() {
+    let mut world = world(7);
+    let (mut hello, welcome) = Raw::hello(&mut world, "tok-a");
+    let (mut open, _) = Raw::open(&mut world, "tok-a");
+    let (lost, _) = Raw::hello(&mut world, "tok-a");
+    world.input(Input::Closed { conn: lost.conn });
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    hello.submit(&mut world, json!({"agent": "waiter"}));
+    world.input(Input::Operator(Operator::Revoke { principal: Principal::new("a").expect("a name") }));
+    assert_eq!(code(&hello.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    assert_eq!(code(&open.expect(&mut world, "session.evicted")), "UNAUTHENTICATED");
+    assert_eq!([hello.conn, open.conn].map(|conn| world.close_reason(conn)), [Some(CloseReason::Evicted); 2]);
+    assert_eq!(world.runtime().stats().sessions, 1, "the one that had no connection is gone too");
+    assert_eq!(world.runtime().stats().unfinished_jobs, 1, "jobs go on");
+    // Neither now nor after a restart.
+    for _ in 0..2 {
+        let mut back = Raw::resume(&mut world, "tok-a", &welcome, 0);
+        let answer = back.expect_any(&mut world, &["session.error", "session.welcome"]);
+        assert_eq!(answer["type"], "session.error", "{answer}");
+        world.settle();
+        other.submit(&mut world, json!({"agent": "echo"}));
+        other.until_end(&mut world);
+        world.crash();
+        other = Raw::hello(&mut world, "tok-b").0;
+    }
+    world.finish();
+}
+
+#[test]
+fn who_oversees_may_change_and_whoever_can_do_less_has_to_come_again() {
+    let mut world = world(8);
+    let (mut owner, _) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
+    let (mut boss, _) = Raw::hello(&mut world, "tok-boss");
+    let (mut clerk, _) = Raw::hello(&mut world, "tok-clerk");
+    let (mut newcomer, _) = Raw::hello(&mut world, "tok-new");
+    let named = |names: &[&str]| names.iter().map(|name| Principal::new(name).expect("a name")).collect();
+    let overseers = |operators: &[&str], auditors: &[&str]| {
+        Input::Operator(Operator::Overseers { operators: named(operators), auditors: named(auditors) })
+    };
+    let sees = |raw: &mut Raw, world: &mut World| {
+        raw.send(world, "session.list_jobs", json!({}));
+        raw.expect(world, "session.jobs")["payload"]["jobs"].as_array().expect("a list").len()
+    };
+    assert_eq!((sees(&mut clerk, &mut world), sees(&mut newcomer, &mut world)), (1, 0));
+    world.input(overseers(&["clerk"], &["new"]));
+    assert_eq!(code(&boss.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    assert_eq!((sees(&mut clerk, &mut world), sees(&mut newcomer, &mut world)), (1, 1), "they can do more");
+    let (mut boss, _) = Raw::hello(&mut world, "tok-boss");
+    assert_eq!(sees(&mut boss, &mut world), 0, "it came again, and is nobody special");
+    // An operator that becomes an auditor can do less.
+    world.input(overseers(&[], &["clerk"]));
+    assert_eq!(code(&clerk.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    assert_eq!(code(&newcomer.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    owner.send(&mut world, "job.cancel", json!({"job_id": job}));
+    owner.until_end(&mut world);
+    world.finish();
+}

@@ -11,7 +11,7 @@ use arcp_proto::runtime::{Config, Notice};
 
 use super::Fenced;
 use crate::agent::Task;
-use crate::auth::{Authenticator, BearerTokens};
+use crate::auth::{Authenticator, BearerTokens, CredentialSource};
 use crate::registry::{AgentSource, Registry};
 use crate::runner::TaskRunner;
 use crate::store::{MemoryStore, Store, StoreError};
@@ -28,6 +28,8 @@ pub struct Host {
     pub source: Option<Box<dyn AgentSource>>,
     /// Who judges credentials.
     pub authenticator: Arc<dyn Authenticator>,
+    /// Where those are kept that change while it runs.
+    pub credentials: Vec<Box<dyn CredentialSource>>,
     /// Where records are made durable.
     pub store: Box<dyn Store>,
     /// Where to write a recording. It will hold secrets.
@@ -55,6 +57,7 @@ impl Host {
             registry,
             source: None,
             authenticator: Arc::new(BearerTokens::default()),
+            credentials: Vec::new(),
             store: Box::<MemoryStore>::default(),
             record: None,
             observer: None,
@@ -74,6 +77,14 @@ impl Host {
     #[must_use]
     pub fn with_authenticator(self, authenticator: impl Authenticator + 'static) -> Host {
         Host { authenticator: Arc::new(authenticator), ..self }
+    }
+
+    /// Looks here each second for credentials that do not count any more, and for
+    /// roles besides those of the configuration.
+    #[must_use]
+    pub fn with_credentials_from(mut self, source: impl CredentialSource) -> Host {
+        self.credentials.push(Box::new(source));
+        self
     }
 
     /// Keeps records in this store.

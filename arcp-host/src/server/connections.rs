@@ -213,7 +213,13 @@ impl<S: Socket> Connections<S> {
 
     /// Takes bytes from a socket. Gives what the core must be told before
     /// any frame.
-    pub(super) fn take(&mut self, conn: ConnId, bytes: &[u8], upgrades: &UpgradePolicy, driver: &Driver) -> Vec<Input> {
+    pub(super) fn take(
+        &mut self,
+        conn: ConnId,
+        bytes: &[u8],
+        upgrades: &UpgradePolicy,
+        driver: &mut Driver,
+    ) -> Vec<Input> {
         let Some(connection) = self.by_conn.get_mut(&conn) else {
             return Vec::new();
         };

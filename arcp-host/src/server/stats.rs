@@ -9,7 +9,7 @@ use crate::driver::Driver;
 use crate::http::response;
 
 /// The whole response to who asks with this token.
-pub(super) fn answer(driver: &Driver, bearer: Option<Secret>) -> String {
+pub(super) fn answer(driver: &mut Driver, bearer: Option<Secret>) -> String {
     let Some(bearer) = bearer else {
         return response(401, "Unauthorized", "give a token: Authorization: Bearer TOKEN");
     };

@@ -2,6 +2,8 @@
 //! asked here.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::config::Config;
@@ -102,6 +104,21 @@ impl From<Reason> for Violation {
 /// Whether a principal may see the jobs of everybody.
 fn sees_everything(config: &Config, principal: &Principal) -> bool {
     config.auditors.contains(principal) || config.operators.contains(principal)
+}
+
+/// Has these oversee the jobs of everybody, and nobody else; gives who may do less
+/// than before.
+pub(super) fn oversee(
+    config: &mut Config,
+    operators: BTreeSet<Principal>,
+    auditors: BTreeSet<Principal>,
+) -> Vec<Principal> {
+    let before =
+        (core::mem::replace(&mut config.operators, operators), core::mem::replace(&mut config.auditors, auditors));
+    let demoted = before.0.into_iter().filter(|operator| !config.operators.contains(operator));
+    let mut lose: Vec<Principal> = demoted.collect();
+    lose.extend(before.1.into_iter().filter(|auditor| !sees_everything(config, auditor)));
+    lose
 }
 
 /// The jobs that a principal may see, after `after`, oldest first.

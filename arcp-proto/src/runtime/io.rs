@@ -390,6 +390,22 @@ pub enum Operator {
         /// Why, for its client.
         reason: Option<String>,
     },
+    /// A credential of a principal does not count any more: every session of its
+    /// is taken from its client, who is told with the code `UNAUTHENTICATED`, and
+    /// may open another one with a credential that counts. Jobs go on.
+    Revoke {
+        /// Whose.
+        principal: Principal,
+    },
+    /// Who oversees the jobs of everybody from now on, instead of those of
+    /// [`Config`](super::Config). Sessions of who did and does not any more are
+    /// taken from them, as by [`Revoke`](Self::Revoke).
+    Overseers {
+        /// As [`Config::operators`](super::Config::operators).
+        operators: BTreeSet<Principal>,
+        /// As [`Config::auditors`](super::Config::auditors).
+        auditors: BTreeSet<Principal>,
+    },
 }
 
 /// Something to be done outside, in the order given.

@@ -348,6 +348,16 @@ impl Runtime {
                 let reason = reason.as_deref().unwrap_or("an operator ended the session");
                 self.sessions.evict(&mut self.ctx, session, ErrorCode::Cancelled, reason);
             }
+            Operator::Revoke { principal } => {
+                let why = "the credential does not count any more: open another session with one that does";
+                self.sessions.evict_all(&mut self.ctx, &principal, why);
+            }
+            Operator::Overseers { operators, auditors } => {
+                for principal in authority::oversee(&mut self.ctx.config, operators, auditors) {
+                    let why = "a role was taken from you: open another session to go on without it";
+                    self.sessions.evict_all(&mut self.ctx, &principal, why);
+                }
+            }
         }
     }
 }

@@ -8,11 +8,12 @@
 //! ```
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Sessions;
 use crate::error::ErrorCode;
-use crate::id::SessionId;
+use crate::id::{Principal, SessionId};
 use crate::model::reply::{Reply, SessionReply};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
@@ -124,6 +125,14 @@ impl Sessions {
         if was_recorded {
             let pos = ctx.append(Record::SessionEnded { session: id });
             ctx.log.wait(pos, Waiter::Session(id));
+        }
+    }
+
+    /// Takes every session of a principal from its client.
+    pub(in crate::runtime) fn evict_all(&mut self, ctx: &mut Context, principal: &Principal, reason: &str) {
+        let own = self.by_id.iter().filter(|(_, session)| session.principal == *principal);
+        for id in own.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.evict(ctx, id, ErrorCode::Unauthenticated, reason);
         }
     }
 

@@ -1,0 +1,103 @@
+//! Who may come in to `arcp serve`, and by which credentials.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arcp_blocking::Host;
+use arcp_host::auth::{Authenticators, BearerTokens, CredentialSource as _, TokenFile};
+use arcp_host::server_log::log;
+use arcp_proto::id::Principal;
+use arcp_proto::secret::Secret;
+
+use crate::args::Serve;
+use crate::exit::Failure;
+
+/// Every credential that counts.
+#[derive(Debug)]
+pub struct Credentials {
+    /// Those of the command line, or the one that was made.
+    tokens: BearerTokens,
+    file: Option<TokenFile>,
+    /// Whose they are.
+    holders: BTreeSet<Principal>,
+}
+
+impl Credentials {
+    /// Those that an operator has named.
+    pub fn of(args: &Serve) -> Result<Credentials, Failure> {
+        let (tokens, mut holders) = given(args)?;
+        let file = args.token_file.as_deref().map(TokenFile::open).transpose().map_err(|error| {
+            Failure::usage(format!("--tokens: {error} (`arcp token add NAME --tokens FILE` makes such a file)"))
+        })?;
+        holders.extend(file.iter().flat_map(TokenFile::entries).map(|entry| entry.principal));
+        Ok(Credentials { tokens, file, holders })
+    }
+
+    /// Whether nobody could come in by one.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.file.is_none()
+    }
+
+    /// One more token.
+    pub fn add(&mut self, token: &str, principal: Principal) {
+        self.tokens.add(&Secret::new(token.to_string()), principal);
+    }
+
+    /// The principals of these names, which must be of somebody who can come in.
+    pub fn known(&self, option: &str, names: &[String]) -> Result<BTreeSet<Principal>, Failure> {
+        let named = names.iter().map(|name| {
+            let principal = name.parse::<Principal>().ok().filter(|principal| self.holders.contains(principal));
+            principal.ok_or_else(|| {
+                let mend = format!("give --token TOKEN={name}, or add it to --tokens FILE");
+                Failure::usage(format!("{option} {name}: nobody has that name: {mend}"))
+            })
+        });
+        named.collect()
+    }
+
+    /// A host that takes them.
+    pub fn judge(self, host: Host) -> Host {
+        let Credentials { tokens, file, holders: _ } = self;
+        let judges = Authenticators::default().with(tokens);
+        match file {
+            Some(file) => host.with_authenticator(judges.with(file.clone())).with_credentials_from(file),
+            None => host.with_authenticator(judges),
+        }
+    }
+}
+
+/// Says what is careless about them.
+pub fn warn(args: &Serve) {
+    if !args.tokens.is_empty() || args.bearer.is_some() {
+        log(format_args!(
+            "arcp: everybody on this machine can read the tokens of a command line: keep them in a file \
+             (`arcp token add`, then --tokens FILE)"
+        ));
+    }
+}
+
+/// The tokens of the command line, and whose they are.
+fn given(args: &Serve) -> Result<(BearerTokens, BTreeSet<Principal>), Failure> {
+    let mut tokens = BearerTokens::default();
+    let given = args.tokens.iter().map(|pair| {
+        // Nobody's token is repeated on a terminal.
+        pair.rsplit_once('=').ok_or_else(|| Failure::usage("--token: expected TOKEN=NAME, such as abc123=me"))
+    });
+    let single = args.bearer.as_deref().zip(args.principal.as_deref()).map(Ok);
+    let (mut owners, mut holders) = (BTreeMap::new(), BTreeSet::new());
+    for pair in given.chain(single) {
+        let (token, name) = pair?;
+        if token.is_empty() {
+            return Err(Failure::usage(format!("--token: the token of `{name}` is empty: give TOKEN={name}")));
+        }
+        let unusable = "expected TOKEN=NAME, and the name has 1 to 256 bytes";
+        let principal: Principal = name.parse().map_err(|_| Failure::usage(format!("--token: {unusable}")))?;
+        if let Some(other) = owners.insert(token, name) {
+            let message =
+                format!("--token: the same token is given for `{other}` and `{name}`: each needs one of its own");
+            return Err(Failure::usage(message));
+        }
+        tokens.add(&Secret::new(token.to_string()), principal.clone());
+        holders.insert(principal);
+    }
+    Ok((tokens, holders))
+}

@@ -1,0 +1,170 @@
+//! `arcp token`: the tokens of a runtime, in a file.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use arcp_host::auth::{CredentialFileError, NewToken, Role, TokenEntry, TokenFile};
+use arcp_host::stderr::say;
+use arcp_proto::id::Principal;
+use arcp_proto::json::Object;
+use arcp_proto::time::UtcMs;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Cell, Printing, Row};
+use crate::times::{local, now};
+use crate::values;
+
+const HEADER: [&str; 4] = ["ID", "PRINCIPAL", "EXPIRES", "ROLES"];
+
+/// Change who may come in to a runtime.
+#[derive(Debug, clap::Subcommand)]
+pub enum Tokens {
+    /// Make a token, add it to a file and print it: it is shown this once.
+    Add(Add),
+    /// List the tokens of a file; they themselves are not in it.
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Take tokens out of a file: runtimes that serve with it let nobody in by
+    /// them any more, and take the sessions of their principals from them.
+    Revoke(Revoke),
+}
+
+/// Which file.
+#[derive(Debug, clap::Args)]
+pub struct In {
+    /// The file that `arcp serve --tokens` is given.
+    #[arg(long = "tokens", value_name = "FILE", env = "ARCP_TOKENS")]
+    file: PathBuf,
+}
+
+/// Make a token.
+#[derive(Debug, clap::Args)]
+pub struct Add {
+    /// Whose it is.
+    principal: Principal,
+    /// For how long it counts [default: until it is revoked].
+    #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
+    expires: Option<Duration>,
+    /// What its principal may do with everybody's jobs: auditor, to list and watch
+    /// them, or operator, to cancel them as well; may be repeated. It is the same for
+    /// all tokens of a principal.
+    #[arg(long = "role", value_name = "ROLE", value_parser = role())]
+    roles: Vec<Role>,
+    #[command(flatten)]
+    place: In,
+}
+
+/// List tokens.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    #[command(flatten)]
+    place: In,
+    #[command(flatten)]
+    printing: Printing,
+}
+
+/// Revoke tokens.
+#[derive(Debug, clap::Args)]
+pub struct Revoke {
+    /// What `arcp token list` shows for them.
+    #[arg(required_unless_present = "principal", value_name = "ID")]
+    ids: Vec<String>,
+    /// All that this principal has.
+    #[arg(long)]
+    principal: Option<Principal>,
+    #[command(flatten)]
+    place: In,
+}
+
+/// Does what was asked.
+pub fn run(asked: Tokens) -> Result<Exit, Failure> {
+    match asked {
+        Tokens::Add(args) => add(args),
+        Tokens::List(args) => list(&args),
+        Tokens::Revoke(args) => revoke(&args),
+    }
+}
+
+fn add(Add { principal, expires, roles, place }: Add) -> Result<Exit, Failure> {
+    let file = place.file;
+    let expires_at = expires.map(|span| now().plus(span).min(UtcMs::MAX));
+    let roles: BTreeSet<Role> = roles.into_iter().collect();
+    let made = TokenFile::add(&file, principal.clone(), expires_at, roles).map_err(failure)?;
+    let NewToken { token, entry } = made;
+    writeln!(io::stdout(), "{}", token.expose())?;
+    let (id, file) = (entry.id(), file.display());
+    say(format_args!("arcp: this token of {principal} is shown once; {file} has its hash, as {id}"));
+    Ok(Exit::Success)
+}
+
+fn list(args: &List) -> Result<Exit, Failure> {
+    let entries = TokenFile::open(&args.place.file).map_err(failure)?.entries();
+    let rows: Vec<Row> = entries.iter().map(row).collect();
+    output::rows(args.printing, &HEADER, &rows)?;
+    Ok(Exit::Success)
+}
+
+fn revoke(args: &Revoke) -> Result<Exit, Failure> {
+    let file = &args.place.file;
+    // All or nothing: whoever mistypes one is told before anything is done.
+    let entries = TokenFile::open(file).map_err(failure)?.entries();
+    let named = |id: &str| entries.iter().filter(|entry| !id.is_empty() && entry.id().starts_with(id)).count();
+    for id in &args.ids {
+        match named(id) {
+            1 => {}
+            0 => {
+                let why = format!("no token of {} is `{id}`: `arcp token list` shows them", file.display());
+                return Err(Failure::new(Exit::Failed, why));
+            }
+            several => return Err(Failure::usage(format!("{several} tokens begin with `{id}`: give more of it"))),
+        }
+    }
+    let is_meant = |entry: &TokenEntry| {
+        args.ids.iter().any(|id| entry.id().starts_with(id)) || args.principal.as_ref() == Some(&entry.principal)
+    };
+    let gone = TokenFile::revoke(file, is_meant).map_err(failure)?;
+    if gone.is_empty() {
+        let whose = args.principal.as_ref().map(|principal| format!(" of {principal}")).unwrap_or_default();
+        return Err(Failure::new(Exit::Failed, format!("{} has no such token{whose}", file.display())));
+    }
+    gone.iter().try_for_each(|entry| writeln!(io::stdout(), "{}", entry.id()))?;
+    say(format_args!("arcp: runtimes that serve with {} see it within seconds", file.display()));
+    Ok(Exit::Success)
+}
+
+fn row(entry: &TokenEntry) -> Row {
+    let roles: Vec<&str> = entry.roles.iter().map(|role| role.as_str()).collect();
+    let expires = match entry.expires_at {
+        None => "never".to_string(),
+        Some(at) if at <= now() => format!("{} (over)", local(at)),
+        Some(at) => local(at),
+    };
+    let mut json = Object::new();
+    json.str("id", &entry.id()).display("principal", &entry.principal);
+    if let Some(at) = entry.expires_at {
+        json.display("expires_at", at);
+    }
+    json.raw("roles", &serde_json::Value::from(roles.clone()).to_string());
+    Row {
+        id: entry.id(),
+        cells: vec![
+            Cell::from(entry.id()),
+            Cell::from(entry.principal.to_string()),
+            Cell::from(expires),
+            Cell::from(roles.join(",")),
+        ],
+        json: json.done(),
+    }
+}
+
+fn role() -> impl clap::builder::TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(["operator", "auditor"]).try_map(|name| Role::from_str(&name))
+}
+
+fn failure(error: CredentialFileError) -> Failure {
+    Failure::new(Exit::Failed, error.to_string())
+}

@@ -1,0 +1,98 @@
+//! Tokens in a file, as an operator and those who come in by them have them.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::until::until;
+
+const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
+
+/// A file of tokens in the state directory.
+fn file(home: &Home) -> String {
+    fs::create_dir_all(&home.dir).expect("a folder");
+    home.dir.join("tokens").to_str().expect("text").to_string()
+}
+
+/// Makes a token; it is all that stdout has.
+fn add(home: &Home, args: &[&str]) -> String {
+    let file = file(home);
+    let made = home.run(&[&["token", "add", "--tokens", &file], args].concat());
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let said = stdout(&made);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said.trim().to_string()
+}
+
+fn list(home: &Home, url: &str, token: &str) -> i32 {
+    code(&home.run(&["ls", "--url", url, "--token", token]))
+}
+
+#[test]
+fn a_token_of_a_file_lets_its_principal_in_until_it_is_revoked() {
+    let mut home = Home::new(ARCP);
+    let (alice, bob) = (add(&home, &["alice"]), add(&home, &["bob", "--role", "operator"]));
+    let late = add(&home, &["late", "--expires", "1s"]);
+    let file = file(&home);
+    let url = home.serve(&["--samples", "--tokens", &file]);
+    assert_eq!([&alice, &bob].map(|token| list(&home, &url, token)), [0, 0]);
+    assert_eq!(list(&home, &url, "arcp_wrong"), 8);
+    until("it expires", || (list(&home, &url, &late) == 8).then_some(()));
+
+    let follow = ["submit", "slow", "--input", r#"{"ms":600000}"#, "--url", &url, "--token", &alice];
+    let running = home.arcp(&follow).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+    let all = || stdout(&home.run(&["ls", "--url", &url, "--token", &bob]));
+    until("an operator sees it", || all().contains("slow").then_some(()));
+    let shown = stdout(&home.run(&["token", "list", "--tokens", &file, "--no-header"]));
+    let id = shown.lines().find(|line| line.contains("alice")).and_then(|line| line.split(' ').next()).expect("an id");
+    assert_eq!(code(&home.run(&["token", "revoke", &id[..6], "--tokens", &file])), 0);
+    // Its session is taken from it, and it cannot come back.
+    let ended = running.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(8), "{}", stderr(&ended));
+    assert_eq!((list(&home, &url, &alice), list(&home, &url, &bob)), (8, 0));
+    assert!(all().contains("slow"), "its job goes on");
+
+    // One that is added counts, and roles go as they came.
+    let carol = add(&home, &["carol"]);
+    until("it is read", || (list(&home, &url, &carol) == 0).then_some(()));
+    let text = fs::read_to_string(&file).expect("text");
+    fs::write(&file, text.replace(" roles=operator", "")).expect("written");
+    until("its role is gone", || (!all().contains("slow")).then_some(()));
+    // What makes no sense changes nothing.
+    fs::File::options().append(true).open(&file).and_then(|mut file| file.write_all(b"dave oops\n")).expect("written");
+    assert_eq!(code(&home.run(&["token", "add", "dave", "--tokens", &file])), 1);
+    assert_eq!(list(&home, &url, &carol), 0);
+}
+
+#[test]
+fn mistakes_with_tokens_are_named() {
+    let home = Home::new(ARCP);
+    let file = file(&home);
+    let missing = home.run(&["serve", "--samples", "--tokens", &file]);
+    let said = stderr(&missing);
+    assert!(code(&missing) == 2 && said.contains(&file) && said.contains("arcp token add"), "{said}");
+    let token = add(&home, &["alice"]);
+    add(&home, &["alice"]);
+    for (args, exit, expected) in [
+        (&["add", "two words"][..], 1, "without spaces"),
+        (&["add", "bob", "--expires", "0"], 2, "more than 0"),
+        (&["add", "bob", "--role", "boss"], 2, "possible values"),
+        (&["add", "alice", "--role", "auditor"], 1, "other roles"),
+        (&["revoke", "0123456789abcdef"], 1, "no token"),
+        (&["revoke", ""], 1, "no token"),
+        (&["revoke"], 2, "required"),
+        (&["revoke", "--principal", "bob"], 1, "no such token of bob"),
+    ] {
+        let refused = home.run(&[&["token"], args, &["--tokens", &file]].concat());
+        let said = stderr(&refused);
+        assert!(code(&refused) == exit && said.contains(expected), "{args:?}: {said}");
+        assert!(!said.contains(&token));
+    }
+    assert_eq!(code(&home.run(&["token", "revoke", "--principal", "alice", "--tokens", &file])), 0);
+    let left = home.run(&["token", "list", "--tokens", &file, "-o", "json"]);
+    assert_eq!(stdout(&left), "[]\n");
+    // Whoever names an operator names somebody.
+    let unknown = home.run(&["serve", "--samples", "--tokens", &file, "--operator", "alice"]);
+    assert!(code(&unknown) == 2 && stderr(&unknown).contains("--operator alice"), "{}", stderr(&unknown));
+}

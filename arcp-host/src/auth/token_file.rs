@@ -1,0 +1,512 @@
+//! Bearer tokens in a file: a line for each.
+//!
+//! ```text
+//! # principal, SHA-256 of its token, and perhaps when it expires and its roles
+//! alice 5ca1ab1e...  expires=2027-01-31T00:00:00Z roles=operator,auditor
+//! ```
+//!
+//! No token stands there, only what it hashes to. The file is read again when it has
+//! changed; what cannot be read changes nothing. Whoever changes it locks it, and
+//! replaces it as a whole.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::str::FromStr;
+
+use arcp_proto::id::Principal;
+use arcp_proto::model::request::Credential;
+use arcp_proto::runtime::Verdict;
+use arcp_proto::secret::{Secret, SecretDigest};
+use arcp_proto::time::UtcMs;
+
+use super::bearer::holder;
+use super::watched_file::{CredentialFileError, WatchedFile, read};
+use super::{Authenticator, CredentialSource, Roles};
+use crate::entropy;
+use crate::server_log::log;
+
+/// What a fresh file begins with.
+const HEAD: &str = "# Tokens of an ARCP runtime: principal, SHA-256 of the token, expires=TIME, roles=operator,auditor.\n\
+                    # `arcp token add`, `list` and `revoke` change it; runtimes read it again by themselves.\n";
+/// How many digits of a digest name it.
+const ID_DIGITS: usize = 12;
+
+/// A file of tokens, as it was read last: clones share that.
+#[derive(Clone, Debug)]
+pub struct TokenFile(WatchedFile<Vec<TokenEntry>>);
+
+/// What a file says of one token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenEntry {
+    /// Whose it is.
+    pub principal: Principal,
+    /// Until when it counts; `None`: for ever.
+    pub expires_at: Option<UtcMs>,
+    /// What its principal may do besides.
+    pub roles: BTreeSet<Role>,
+    digest: SecretDigest,
+}
+
+/// What a principal may do besides what everybody may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// List and watch everybody's jobs, and cancel them.
+    Operator,
+    /// List and watch everybody's jobs.
+    Auditor,
+}
+
+/// A token that was made.
+#[derive(Debug)]
+pub struct NewToken {
+    /// The token. It is nowhere else.
+    pub token: Secret,
+    /// What the file says of it.
+    pub entry: TokenEntry,
+}
+
+impl TokenFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, others may write to it, or a line makes no sense.
+    pub fn open(path: &Path) -> Result<TokenFile, CredentialFileError> {
+        WatchedFile::open(path, parse).map(TokenFile)
+    }
+
+    /// What it says, as it was read last.
+    pub fn entries(&self) -> Vec<TokenEntry> {
+        self.0.said().to_vec()
+    }
+
+    /// Makes a token and adds it to a file, which is made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be used, or the principal not be written in a line.
+    pub fn add(
+        path: &Path,
+        principal: Principal,
+        expires_at: Option<UtcMs>,
+        roles: BTreeSet<Role>,
+    ) -> Result<NewToken, CredentialFileError> {
+        let failed = |error: io::Error| CredentialFileError::of(path, &error);
+        let token = Secret::new(format!("arcp_{}", entropy::token().map_err(failed)?));
+        let entry = TokenEntry { principal, expires_at, roles, digest: token.digest() };
+        entry.check_name().map_err(|why| CredentialFileError::whole(path, why))?;
+        change(path, true, |mut text| {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            let head = if text.is_empty() { HEAD } else { "" };
+            format!("{text}{head}{entry}\n")
+        })?;
+        Ok(NewToken { token, entry })
+    }
+
+    /// Takes every token out of a file that this is true of; gives them.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be used.
+    pub fn revoke(path: &Path, which: impl Fn(&TokenEntry) -> bool) -> Result<Vec<TokenEntry>, CredentialFileError> {
+        let mut gone = Vec::new();
+        change(path, false, |text| {
+            let stays = |line: &&str| match line.trim().parse::<TokenEntry>() {
+                Ok(entry) if which(&entry) => {
+                    gone.push(entry);
+                    false
+                }
+                Ok(_) | Err(_) => true,
+            };
+            text.split_inclusive('\n').filter(stays).collect()
+        })?;
+        Ok(gone)
+    }
+}
+
+impl Authenticator for TokenFile {
+    fn verify(&self, credential: &Credential) -> Option<Verdict> {
+        let Credential::Bearer(token) = credential else {
+            return None;
+        };
+        let entries = self.0.said();
+        let entry = holder(entries.iter().map(|entry| (&entry.digest, entry)), token)?;
+        Some(Verdict { expires_at: entry.expires_at, ..Verdict::from(entry.principal.clone()) })
+    }
+
+    fn is_instant(&self) -> bool {
+        true
+    }
+}
+
+impl CredentialSource for TokenFile {
+    fn roles(&self) -> Roles {
+        let entries = self.0.said();
+        let having = |role| {
+            let having = entries.iter().filter(move |entry| entry.roles.contains(&role));
+            having.map(|entry| entry.principal.clone()).collect()
+        };
+        Roles { operators: having(Role::Operator), auditors: having(Role::Auditor) }
+    }
+
+    fn changed(&mut self) -> Option<BTreeSet<Principal>> {
+        match self.0.read_again() {
+            Ok(before) => {
+                let (before, now) = (before?, self.0.said());
+                log(format_args!("arcp: {} was read again: {} tokens", self.0.path().display(), now.len()));
+                let revoked = before.iter().filter(|old| !now.iter().any(|new| new.counts_as_long_as(old)));
+                Some(revoked.map(|old| old.principal.clone()).collect())
+            }
+            Err(error) => {
+                log(format_args!("arcp: the tokens stay as they were: {error}"));
+                None
+            }
+        }
+    }
+}
+
+impl TokenEntry {
+    /// What names it: the beginning of the digest.
+    pub fn id(&self) -> String {
+        let mut id = hex(&self.digest);
+        id.truncate(ID_DIGITS);
+        id
+    }
+
+    /// Whether whoever came in by another one may go on by this one.
+    fn counts_as_long_as(&self, old: &TokenEntry) -> bool {
+        let as_long = match (self.expires_at, old.expires_at) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(new), Some(old)) => new >= old,
+        };
+        as_long && self.digest == old.digest && self.principal == old.principal
+    }
+
+    /// Whether its principal can stand in a line.
+    fn check_name(&self) -> Result<(), String> {
+        let name = self.principal.to_string();
+        if name.starts_with('#') || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(format!(
+                "the principal `{name}` cannot stand in a line: take one without spaces and leading #"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// As it stands in the file.
+impl fmt::Display for TokenEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.principal, hex(&self.digest))?;
+        if let Some(at) = self.expires_at {
+            write!(f, " expires={at}")?;
+        }
+        let roles: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
+        if roles.is_empty() { Ok(()) } else { write!(f, " roles={}", roles.join(",")) }
+    }
+}
+
+impl FromStr for TokenEntry {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<TokenEntry, String> {
+        let mut words = line.split_whitespace();
+        let name = words.next().ok_or("it is empty")?;
+        let principal: Principal =
+            name.parse().map_err(|error| format!("`{name}` is no name of a principal: {error}"))?;
+        // What stands here by mistake is perhaps the token itself.
+        let digest = words.next().and_then(read_hex).ok_or(
+            "the second word must be the SHA-256 of the token, 64 hexadecimal digits: `arcp token add` writes it",
+        )?;
+        let mut entry = TokenEntry { principal, expires_at: None, roles: BTreeSet::new(), digest };
+        for word in words {
+            match word.split_once('=') {
+                Some(("expires", at)) => {
+                    let at = UtcMs::parse(at)
+                        .ok_or_else(|| format!("`{word}`: expected a time such as 2030-01-31T12:00:00Z"))?;
+                    entry.expires_at = Some(at);
+                }
+                Some(("roles", roles)) => {
+                    entry.roles = roles.split(',').map(Role::from_str).collect::<Result<_, _>>()?;
+                }
+                Some(_) | None => {
+                    return Err(format!(
+                        "word {} is not known: expected expires=TIME or roles=ROLE,ROLE",
+                        line_word(line, word)
+                    ));
+                }
+            }
+        }
+        Ok(entry)
+    }
+}
+
+impl Role {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Operator => "operator",
+            Role::Auditor => "auditor",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Role, String> {
+        [Role::Operator, Role::Auditor]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is no role: expected operator or auditor"))
+    }
+}
+
+/// Which word of a line it is, without saying it: it may be a token.
+fn line_word(line: &str, word: &str) -> usize {
+    line.split_whitespace().position(|other| other == word).map_or(0, |at| at + 1)
+}
+
+/// Every line that is neither empty nor a comment. A principal has the same roles by
+/// each of its tokens, so that nobody gets by one what another has not.
+fn parse(path: &Path, text: &str) -> Result<Vec<TokenEntry>, CredentialFileError> {
+    let mut entries: Vec<TokenEntry> = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let refused = |why| CredentialFileError { path: path.to_path_buf(), line: Some(at + 1), why };
+        let entry: TokenEntry = line.parse().map_err(refused)?;
+        if let Some(other) = entries.iter().find(|other| other.digest == entry.digest) {
+            return Err(refused(format!(
+                "`{}` has this token already: each line needs one of its own",
+                other.principal
+            )));
+        }
+        if let Some(other) =
+            entries.iter().find(|other| other.principal == entry.principal && other.roles != entry.roles)
+        {
+            let name = &other.principal;
+            return Err(refused(format!(
+                "`{name}` has other roles above: roles are the principal's, by each of its tokens"
+            )));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// Replaces the text of a file, alone and in one step.
+fn change(path: &Path, makes: bool, edit: impl FnOnce(String) -> String) -> Result<(), CredentialFileError> {
+    let failed = |error: io::Error| CredentialFileError::of(path, &error);
+    let _locked = lock(path, makes).map_err(failed)?;
+    let text = read(path)?;
+    // What cannot be read is not written over.
+    parse(path, &text)?;
+    let text = edit(text);
+    parse(path, &text)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let replace = || {
+        // For this user alone, as such files are.
+        let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
+        fresh.write_all(text.as_bytes())?;
+        fresh.as_file().sync_all()?;
+        fresh.persist(path)?;
+        File::open(folder)?.sync_all()
+    };
+    replace().map_err(failed)
+}
+
+/// The file, locked: the one that has that name, not one that was replaced while it
+/// was waited for.
+fn lock(path: &Path, makes: bool) -> io::Result<File> {
+    loop {
+        let file = File::options().read(true).write(true).create(makes).truncate(false).mode(0o600).open(path)?;
+        file.lock()?;
+        let (ours, there) = (file.metadata()?, std::fs::metadata(path));
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+fn hex(digest: &SecretDigest) -> String {
+    digest.0.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn read_hex(text: &str) -> Option<SecretDigest> {
+    if text.len() != 64 || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(SecretDigest(digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const NEVER: Option<UtcMs> = None;
+
+    fn alice() -> Principal {
+        Principal::new("alice").expect("a name")
+    }
+
+    fn write(path: &Path, text: &str) {
+        fs::write(path, text).expect("written");
+        fs::set_permissions(path, Permissions::from_mode(0o600)).expect("set");
+    }
+
+    fn holder_of(file: &TokenFile, token: &Secret) -> Option<String> {
+        file.verify(&Credential::Bearer(token.clone())).map(|verdict| verdict.principal.to_string())
+    }
+
+    #[test]
+    fn a_token_is_shown_once_and_the_file_has_its_hash_for_its_user_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        let made = TokenFile::add(&path, alice(), NEVER, BTreeSet::new()).expect("a token");
+        let text = fs::read_to_string(&path).expect("text");
+        assert!(!text.contains(made.token.expose()) && text.contains(&hex(&made.token.digest())), "{text}");
+        assert!(!format!("{made:?}").contains(made.token.expose()));
+        assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o777, 0o600);
+        let file = TokenFile::open(&path).expect("it is read");
+        assert_eq!(holder_of(&file, &made.token).as_deref(), Some("alice"));
+        assert_eq!(holder_of(&file, &Secret::new("arcp_".into())), None);
+        let debug = format!("{file:?}");
+        assert!(!debug.contains(&hex(&made.token.digest())), "{debug}");
+        assert_eq!(file.verify(&Credential::Other { scheme: "signed_jwt".into(), token: made.token }), None);
+    }
+
+    #[test]
+    fn what_stands_in_a_file_is_read_as_it_was_written_and_the_rest_stays_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        let digest = "AB".repeat(32);
+        write(&path, &format!("\n# ours\n  bob   {digest} roles=auditor expires=2030-01-31T12:00:00Z"));
+        let until = UtcMs::parse("2031-01-01T00:00:00Z");
+        TokenFile::add(&path, alice(), until, [Role::Operator, Role::Auditor].into()).expect("a token");
+        let file = TokenFile::open(&path).expect("it is read");
+        let [bob, added] = &file.entries()[..] else { panic!("{:?}", file.entries()) };
+        assert_eq!((bob.id(), bob.expires_at), ("abababababab".to_string(), UtcMs::parse("2030-01-31T12:00:00Z")));
+        assert_eq!((&added.principal, added.expires_at), (&alice(), until));
+        let Roles { operators, auditors } = file.roles();
+        assert_eq!((operators.len(), auditors.len()), (1, 2));
+        let gone = TokenFile::revoke(&path, |entry| entry.principal == alice()).expect("it is changed");
+        assert_eq!(gone.len(), 1);
+        let text = fs::read_to_string(&path).expect("text");
+        assert_eq!(text, format!("\n# ours\n  bob   {digest} roles=auditor expires=2030-01-31T12:00:00Z\n"));
+    }
+
+    #[test]
+    fn a_line_that_makes_no_sense_is_named_and_never_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        let (good, other) = ("ab".repeat(32), "cd".repeat(32));
+        for (line, expected) in [
+            ("alice".to_string(), "64 hexadecimal digits"),
+            ("alice my-secret-token".to_string(), "`arcp token add`"),
+            (format!("alice {good} my-secret-token"), "word 3"),
+            (format!("alice {good} expires=tomorrow"), "such as 2030-01-31T12:00:00Z"),
+            (format!("alice {good} roles=boss"), "`boss` is no role"),
+            (format!("alice {good}\nbob {good}"), "`alice` has this token already"),
+            (format!("alice {good} roles=auditor\nalice {other}"), "`alice` has other roles above"),
+            (format!("{} {good}", "a".repeat(300)), "no name of a principal"),
+        ] {
+            write(&path, &format!("# tokens\n{line}\n"));
+            let error = TokenFile::open(&path).map(drop).expect_err(&line);
+            assert_eq!(error.line, Some(1 + line.lines().count()), "{error}");
+            let said = error.to_string();
+            assert!(said.contains(expected) && !said.contains("my-secret-token"), "{said}");
+            let refused = TokenFile::add(&path, alice(), NEVER, BTreeSet::new());
+            assert!(refused.is_err(), "what cannot be read is not written over");
+        }
+        for name in ["two words", "#comment"] {
+            let name = Principal::new(name).expect("a name");
+            let error = TokenFile::add(&path, name, NEVER, BTreeSet::new()).expect_err("no line");
+            assert!(error.to_string().contains("without spaces"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_to_is_not_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        write(&path, "");
+        for (mode, used) in [(0o600, true), (0o644, true), (0o620, false), (0o602, false)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("set");
+            assert_eq!(TokenFile::open(&path).is_ok(), used, "{mode:o}");
+        }
+        assert!(TokenFile::open(folder.path()).is_err(), "a folder is none");
+        assert!(TokenFile::open(&folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn who_loses_a_credential_is_told_of_and_a_bad_file_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        let mut tokens = Vec::new();
+        for name in ["alice", "bob", "carol"] {
+            let name = Principal::new(name).expect("a name");
+            tokens
+                .push(TokenFile::add(&path, name, UtcMs::parse("2040-01-01T00:00:00Z"), BTreeSet::new()).expect("one"));
+        }
+        let mut file = TokenFile::open(&path).expect("it is read");
+        let names = |lost: Option<BTreeSet<Principal>>| lost.map(|lost| lost.iter().map(ToString::to_string).collect());
+        let lost = |file: &mut TokenFile| -> Option<Vec<String>> { names(file.changed()) };
+        assert_eq!(lost(&mut file), None, "nothing has changed");
+        TokenFile::revoke(&path, |entry| entry.principal == alice()).expect("it is changed");
+        assert_eq!(lost(&mut file), Some(vec!["alice".to_string()]));
+        assert_eq!((lost(&mut file), holder_of(&file, &tokens[0].token)), (None, None));
+        // Longer is no loss, shorter is.
+        let text = fs::read_to_string(&path).expect("text");
+        write(&path, &text.replacen("2040", "2041", 1));
+        assert_eq!(lost(&mut file), Some(Vec::new()));
+        write(&path, &text.replacen("2040", "2039", 1));
+        assert_eq!(lost(&mut file), Some(vec!["bob".to_string()]));
+        for bad in ["nonsense\n", "alice my-token\n"] {
+            write(&path, bad);
+            assert_eq!((lost(&mut file), holder_of(&file, &tokens[1].token).as_deref()), (None, Some("bob")));
+        }
+        fs::remove_file(&path).expect("it is there");
+        assert_eq!((lost(&mut file), lost(&mut file)), (None, None));
+        assert_eq!(holder_of(&file, &tokens[1].token).as_deref(), Some("bob"));
+        write(&path, "");
+        assert_eq!(lost(&mut file), Some(vec!["bob".to_string(), "carol".to_string()]));
+        assert_eq!(holder_of(&file, &tokens[1].token), None);
+    }
+
+    #[test]
+    fn whoever_adds_at_the_same_time_loses_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..4 {
+                        TokenFile::add(&path, alice(), NEVER, BTreeSet::new()).expect("a token");
+                    }
+                });
+            }
+        });
+        assert_eq!(TokenFile::open(&path).expect("it is read").entries().len(), 32);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing else is left there");
+    }
+}

@@ -1,0 +1,93 @@
+//! Who comes in, who sees the jobs of everybody, and what changes of that while a
+//! runtime runs.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arcp_proto::id::Principal;
+use arcp_proto::model::request::Credential;
+use arcp_proto::runtime::{Config, Input, Operator, Verdict};
+use arcp_proto::time::UtcMs;
+
+use super::inbox::Mailbox;
+use crate::agent::Inbox as _;
+use crate::auth::{Authenticator, CredentialSource, Roles};
+
+/// Between two looks at where credentials come from.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(super) struct Access {
+    authenticator: Arc<dyn Authenticator>,
+    overseers: BTreeSet<Principal>,
+}
+
+impl Access {
+    pub(super) fn new(authenticator: Arc<dyn Authenticator>, config: &Config) -> Access {
+        let overseers = config.operators.union(&config.auditors).cloned().collect();
+        Access { authenticator, overseers }
+    }
+
+    /// Learns who oversees from now on.
+    pub(super) fn takes(&mut self, input: &Input) {
+        if let Input::Operator(Operator::Overseers { operators, auditors }) = input {
+            self.overseers = operators.union(auditors).cloned().collect();
+        }
+    }
+
+    /// The verdict on a credential, if that can be given without waiting.
+    pub(super) fn judge(&self, credential: &Credential) -> Option<Option<Verdict>> {
+        self.authenticator.is_instant().then(|| self.authenticator.verify(credential))
+    }
+
+    /// Who judges on a thread.
+    pub(super) fn authenticator(&self) -> Arc<dyn Authenticator> {
+        self.authenticator.clone()
+    }
+
+    /// Whether a credential is that of somebody who oversees, as a whole: it has
+    /// neither ended nor bounds. `None`: that cannot be told without waiting.
+    pub(super) fn oversees(&self, credential: &Credential, now: UtcMs) -> Option<bool> {
+        let judged = self.judge(credential)?;
+        // Nothing says what such a channel is bound to.
+        let counts = |verdict: &Verdict| {
+            verdict.binding.is_none()
+                && verdict.expires_at.is_none_or(|at| now < at)
+                && self.overseers.contains(&verdict.principal)
+        };
+        Some(judged.as_ref().is_some_and(counts))
+    }
+}
+
+/// Looks each second at what has become of credentials, until the driver is gone.
+/// `base`: who has a role whatever they say.
+pub(super) fn follow(mut sources: Vec<Box<dyn CredentialSource>>, base: &Roles, mailbox: &Weak<Mailbox>) {
+    let mut told = roles_of(&sources, base);
+    loop {
+        std::thread::sleep(LOOK);
+        let Some(mailbox) = mailbox.upgrade() else {
+            return;
+        };
+        for source in &mut sources {
+            for principal in source.changed().into_iter().flatten() {
+                mailbox.put(Input::Operator(Operator::Revoke { principal }));
+            }
+        }
+        let roles = roles_of(&sources, base);
+        if roles != told {
+            told = roles;
+            let Roles { operators, auditors } = told.clone();
+            mailbox.put(Input::Operator(Operator::Overseers { operators, auditors }));
+        }
+    }
+}
+
+/// Who has which role by these sources, besides `base`.
+pub(super) fn roles_of(sources: &[Box<dyn CredentialSource>], base: &Roles) -> Roles {
+    let mut all = base.clone();
+    for Roles { operators, auditors } in sources.iter().map(|source| source.roles()) {
+        all.operators.extend(operators);
+        all.auditors.extend(auditors);
+    }
+    all
+}
