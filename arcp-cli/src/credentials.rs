@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_blocking::Host;
-use arcp_host::auth::{Authenticators, BearerTokens, CredentialSource as _, TokenFile};
+use arcp_host::auth::{Authenticators, BearerTokens, TokenFile};
 use arcp_host::server_log::log;
 use arcp_proto::id::Principal;
 use arcp_proto::secret::Secret;

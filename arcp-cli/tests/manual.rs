@@ -76,6 +76,9 @@ fn the_pages_name_no_option_that_the_program_does_not_have() {
         ["store", "repair"],
         ["store", "backup"],
         ["tls", "self-signed"],
+        ["token", "add"],
+        ["token", "list"],
+        ["token", "revoke"],
     ];
     let mut helps: String =
         nested.iter().map(|command| stdout(&home.run(&[&command[..], &["--help"]].concat()))).collect();

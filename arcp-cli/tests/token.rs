@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::until::until;
@@ -95,4 +97,30 @@ fn mistakes_with_tokens_are_named() {
     // Whoever names an operator names somebody.
     let unknown = home.run(&["serve", "--samples", "--tokens", &file, "--operator", "alice"]);
     assert!(code(&unknown) == 2 && stderr(&unknown).contains("--operator alice"), "{}", stderr(&unknown));
+}
+
+#[test]
+fn what_the_page_says_can_be_pasted() {
+    let page = include_str!("../../docs/authentication.md");
+    let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let steps: Vec<&str> = blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(steps.len() >= 7, "the blocks are found");
+    let folder = arcp_tests::kept::Folder::new("authentication-page");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let mut script = String::from("trap 'arcp stop > stopped 2>&1' EXIT\n");
+    for (n, step) in steps.iter().enumerate() {
+        script.push_str(&format!("{step}\nstatus=$?; echo \"step {n} $status\"\n"));
+    }
+    let path =
+        format!("{}:{}", Path::new(ARCP).parent().expect("a folder").display(), std::env::var("PATH").expect("set"));
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "exec bash -s 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
+    shell.current_dir(&folder.0).env("ARCP_LISTEN", format!("127.0.0.1:{port}"));
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+    shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
+    let output = shell.wait_with_output().expect("it ends");
+    let all = String::from_utf8_lossy(&output.stdout);
+    for (n, step) in steps.iter().enumerate() {
+        assert!(all.lines().any(|line| line == format!("step {n} 0")), "`{step}` does not work:\n{all}");
+    }
 }
