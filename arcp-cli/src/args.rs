@@ -209,6 +209,14 @@ pub struct Serve {
     /// repeated. Whoever has the token that `arcp serve` makes may.
     #[arg(long = "operator", value_name = "PRINCIPAL")]
     pub operators: Vec<String>,
+    /// Grant no job more than this, whatever it asks for: a grant such as
+    /// fs.read=/srv/**, an amount such as cost.budget=USD:5, a file or JSON; may be
+    /// repeated. A job that asks for no lease is granted all of it.
+    #[arg(long = "lease-ceiling", value_name = "NAMESPACE=PATTERN|LEASE")]
+    pub lease_ceilings: Vec<String>,
+    /// End what a job may do after this time, whatever it asks for.
+    #[arg(long, value_name = "SPAN", value_parser = values::seconds, requires = "lease_ceilings")]
+    pub longest_lease: Option<NonZeroU32>,
     /// Percent of what the others leave of slots, jobs and waiting inputs that
     /// one principal may hold; 100: whoever comes first takes everything.
     #[arg(long, default_value_t = 25, value_name = "PERCENT", value_parser = values::percent)]

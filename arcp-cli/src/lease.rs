@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::Write as _;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use arcp_host::stderr::visible;
 use arcp_proto::json::{Json, Object};
-use arcp_proto::lease::{Constraints, Lease, Namespace, Target};
+use arcp_proto::lease::{Ceiling, Constraints, Lease, Namespace, Target};
 use arcp_proto::runtime::JobRecord;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
@@ -140,6 +141,15 @@ fn check(lease: &Lease, namespace: &Namespace, target: &str) -> (String, Exit) {
         Some(pattern) => (format!("allow: {namespace} {pattern}"), Exit::Success),
         None => (format!("deny: no pattern of {namespace} matches `{wanted}`"), Exit::Permission),
     }
+}
+
+/// The most that a runtime grants, if that is bounded.
+pub fn ceiling(leases: &[String], longest: Option<NonZeroU32>) -> Result<Option<Ceiling>, Failure> {
+    if leases.is_empty() {
+        return Ok(None);
+    }
+    let longest = longest.map(|seconds| Duration::from_secs(u64::from(seconds.get())));
+    Ok(Some(Ceiling { longest, ..Ceiling::new(granted(leases)?) }))
 }
 
 /// The lease of all that is granted on the command line.

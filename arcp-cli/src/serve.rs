@@ -26,6 +26,7 @@ use crate::drain;
 use crate::ends::Announcer;
 use crate::exit::{Exit, Failure};
 use crate::hosting::Agents;
+use crate::lease;
 use crate::runtimes::{Entry, Runtime};
 use crate::sandbox;
 use crate::state::State;
@@ -296,6 +297,7 @@ fn config(args: &Serve, place: &Place, credentials: &Credentials) -> Result<Conf
     config.auditors = credentials.known("--auditor", &args.auditors)?;
     config.operators = credentials.known("--operator", &args.operators)?;
     config.limits.job.principal_share = args.principal_share;
+    config.ceiling = lease::ceiling(&args.lease_ceilings, args.longest_lease)?;
     if args.samples {
         // Small enough to be seen by hand.
         config.limits.delivery.ack_lag = 200;

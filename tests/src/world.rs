@@ -14,6 +14,7 @@ use arcp_host::store::{History as _, Store as _};
 use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput};
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
+use arcp_proto::lease::Ceiling;
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
@@ -134,6 +135,8 @@ pub struct World {
     pub credentials_until: BTreeMap<String, UtcMs>,
     /// What a credential may be used for, and what it is bound to.
     pub credentials: BTreeMap<String, (Scopes, Option<String>)>,
+    /// What may be granted at most by a credential.
+    pub ceilings: BTreeMap<String, Box<Ceiling>>,
     /// What the next connections prove by themselves.
     pub binding: Option<String>,
     last_conn: u64,
@@ -192,6 +195,7 @@ impl World {
             family: Family::Hello,
             credentials_until: BTreeMap::new(),
             credentials: BTreeMap::new(),
+            ceilings: BTreeMap::new(),
             binding: None,
             last_conn: 0,
             given: Vec::new(),
@@ -404,7 +408,8 @@ impl World {
                 let principal = token.expose().strip_prefix("tok-").and_then(|text| text.parse().ok());
                 let expires_at = self.credentials_until.get(token.expose()).copied();
                 let (scopes, binding) = self.credentials.get(token.expose()).cloned().unwrap_or_default();
-                principal.map(|principal: Principal| Verdict { principal, scopes, expires_at, binding })
+                let ceiling = self.ceilings.get(token.expose()).cloned();
+                principal.map(|principal: Principal| Verdict { principal, scopes, expires_at, binding, ceiling })
             }
             Credential::Anonymous | Credential::Other { .. } => None,
         };

@@ -5,7 +5,8 @@
 //! pattern may be in move together. Containment walks
 //! the states that the pattern and the set of patterns around it can be in after the
 //! same text: a walk that finds a text of the one and of none of the others has a
-//! witness, one that finds none is the proof. What a question costs has a bound
+//! witness, one that finds none is the proof; in the same way one that finds a text
+//! of both shows that two patterns overlap. What a question costs has a bound
 //! ([`FUEL`]), beyond which the answer is that it could not be proved.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -283,6 +284,37 @@ pub(super) fn contained(shape: Shape, inner: &Program, outer: &[&Program], fuel:
     found.unwrap_or(Containment::TooComplex)
 }
 
+/// A text that both patterns mean and a target can have; `None`: there is none.
+pub(super) fn shared(
+    shape: Shape,
+    one: &Program,
+    other: &Program,
+    fuel: &mut Fuel,
+) -> Result<Option<String>, TooComplex> {
+    let found = Walk::new(shape, one, &[other], fuel).and_then(|walk| {
+        let mut walk = Walk { seeks: Seeks::Within, ..walk };
+        walk.run(fuel)
+    });
+    match found {
+        Ok(Containment::Contained) => Ok(None),
+        Ok(Containment::Witness(text)) => Ok(Some(text)),
+        Ok(Containment::TooComplex) | Err(Spent) => Err(TooComplex),
+    }
+}
+
+/// It would take too long to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooComplex;
+
+/// Which texts of a pattern a walk is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seeks {
+    /// Those of none of the patterns around.
+    Outside,
+    /// Those of one of them.
+    Within,
+}
+
 /// Where the patterns around may be: pattern and state, in order.
 type Around = Rc<[(u16, u16)]>;
 
@@ -304,6 +336,7 @@ struct Walk<'a> {
     /// Where they are behind the prefix.
     begin: Vec<(u16, u16)>,
     shape: Shape,
+    seeks: Seeks,
     /// Characters that some pattern names, and one that none does.
     alphabet: Vec<char>,
     /// How each place was reached.
@@ -331,7 +364,8 @@ impl<'a> Walk<'a> {
         alphabet.remove(&'/');
         let other = ('a'..=char::MAX).find(|c| !alphabet.contains(c));
         let alphabet = other.into_iter().chain(alphabet.iter().copied()).collect();
-        Ok(Walk { prefix, inner, outer, begin, shape, alphabet, came: BTreeMap::new(), next: VecDeque::new() })
+        let seeks = Seeks::Outside;
+        Ok(Walk { prefix, inner, outer, begin, shape, seeks, alphabet, came: BTreeMap::new(), next: VecDeque::new() })
     }
 
     fn run(&mut self, fuel: &mut Fuel) -> Result<Containment, Spent> {
@@ -342,7 +376,8 @@ impl<'a> Walk<'a> {
             self.reach(0, form, &around, None);
         }
         while let Some(place) = self.next.pop_front() {
-            if place.state == self.inner.len() && place.form.may_end(self.shape) && !self.accepts(&place.around) {
+            let ends = place.state == self.inner.len() && place.form.may_end(self.shape);
+            if ends && self.accepts(&place.around) == (self.seeks == Seeks::Within) {
                 return Ok(Containment::Witness(self.text(place)));
             }
             let Some(rule) = self.inner.get(place.state).copied() else { continue };
@@ -362,7 +397,8 @@ impl<'a> Walk<'a> {
     /// Notes a place, and those that follow from it without a character.
     fn reach(&mut self, state: usize, form: Form, around: &Around, from: Option<(Place, char)>) {
         let place = Place { state, form, around: Rc::clone(around) };
-        if self.came.contains_key(&place) {
+        let leads_nowhere = self.seeks == Seeks::Within && around.is_empty();
+        if leads_nowhere || self.came.contains_key(&place) {
             return;
         }
         self.came.insert(place.clone(), from.clone());

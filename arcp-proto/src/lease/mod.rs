@@ -18,6 +18,7 @@
 //! ```
 
 mod automaton;
+mod ceiling;
 mod constraints;
 mod money;
 mod namespace;
@@ -29,11 +30,14 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use automaton::{Containment, Fuel};
+pub use ceiling::{Ceiling, Uncut};
 pub use constraints::Constraints;
 pub use money::{Amount, Budget, Currency};
 pub use namespace::Namespace;
 pub use pattern::{Pattern, Port};
 pub use target::{Refused, Target};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Violation;
 use crate::json::{Json, Object};
@@ -156,6 +160,11 @@ impl Lease {
         }
     }
 
+    /// Whether it permits nothing, and bounds no currency.
+    pub fn is_empty(&self) -> bool {
+        self.grants.is_empty() && self.budget.is_empty()
+    }
+
     /// The same for a child of who has so much left: its currencies are named as
     /// there, and of each that only the parent is bounded in it has none.
     #[must_use]
@@ -186,6 +195,25 @@ impl Lease {
             out.array("cost.budget", amounts);
         }
         out.json()
+    }
+}
+
+/// As the object that [`Lease::parse`] reads.
+impl Serialize for Lease {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let texts = |patterns: &[Pattern]| patterns.iter().map(Pattern::to_string).collect::<Vec<String>>();
+        let patterns = self.grants().map(|(namespace, patterns)| (namespace.as_str(), texts(patterns)));
+        let amounts = self.budget.iter().map(|(currency, amount)| alloc::format!("{currency}:{amount}"));
+        let budget = (!self.budget.is_empty()).then(|| ("cost.budget", amounts.collect()));
+        serializer.collect_map(patterns.chain(budget))
+    }
+}
+
+impl<'de> Deserialize<'de> for Lease {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lease, D::Error> {
+        let lists = BTreeMap::<String, Vec<String>>::deserialize(deserializer)?;
+        let json = Json::from_value(&lists).map_err(serde::de::Error::custom)?;
+        Lease::parse(&json).map_err(|violation| serde::de::Error::custom(violation.message))
     }
 }
 

@@ -291,6 +291,21 @@ impl Budget {
         below
     }
 
+    /// The same, with no more of any currency than a ceiling allows, which also
+    /// bounds what is not bounded here, and names its currencies.
+    pub(super) fn at_most(&self, ceiling: &Budget) -> Budget {
+        let mut least = Budget::default();
+        for (currency, amount) in self.iter() {
+            let sum = least.0.entry(ceiling.currency(currency.as_str()).unwrap_or(currency).clone()).or_default();
+            *sum = *sum + amount;
+        }
+        for (currency, most) in ceiling.iter() {
+            let least = least.0.entry(currency.clone()).or_insert(most);
+            *least = most.min(*least);
+        }
+        least
+    }
+
     /// What is left of a currency; `None` if it is not bounded.
     pub fn left(&self, unit: &str) -> Option<Amount> {
         self.0.get(self.currency(unit)?).copied()

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::config::Config;
+use super::io::Verdict;
 use super::job::{Job, Jobs};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal};
@@ -39,6 +40,9 @@ pub(super) struct Who<'a> {
     pub(super) cancels_anywhere: bool,
     /// Whether its session can answer what jobs ask people.
     pub(super) answers: bool,
+    /// Whether a credential bounds what may be granted in its session: then it
+    /// changes no more than the jobs that it submitted.
+    pub(super) bounded: bool,
 }
 
 /// Why something may not be done.
@@ -57,18 +61,39 @@ pub(super) enum Reason {
 ///
 /// Why not.
 pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<(), Reason> {
-    let Who { principal, owns, cancels_anywhere, answers, .. } = who;
+    let Who { principal, owns, cancels_anywhere, answers, bounded, .. } = who;
     let is_own = job.spec().principal == *principal;
     if !is_own && !sees_everything(config, principal) {
         return Err(Reason::unknown(config));
     }
     match act {
         Act::See => Ok(()),
-        Act::Cancel if is_own && cancels_anywhere => Ok(()),
+        Act::Cancel if is_own && cancels_anywhere && !bounded => Ok(()),
         Act::Cancel if owns || config.operators.contains(principal) => Ok(()),
         Act::Pace if owns => Ok(()),
-        Act::Answer if answers && (is_own || config.operators.contains(principal)) => Ok(()),
+        Act::Answer if answers && is_own && (owns || !bounded) => Ok(()),
+        Act::Answer if answers && config.operators.contains(principal) => Ok(()),
         Act::Cancel | Act::Pace | Act::Answer => Err(Reason::NotSubmitter(act)),
+    }
+}
+
+/// Whether a credential may open a session or keep one: nobody oversees everybody
+/// within bounds.
+///
+/// # Errors
+///
+/// `PERMISSION_DENIED` for operators and auditors whose credential bounds what they
+/// may grant.
+pub(super) fn check_credential(config: &Config, verdict: Option<&Verdict>) -> Result<(), Violation> {
+    match verdict.filter(|verdict| verdict.ceiling.is_some() && sees_everything(config, &verdict.principal)) {
+        None => Ok(()),
+        Some(verdict) => {
+            let who = &verdict.principal;
+            let why = alloc::format!(
+                "{who} oversees the jobs of everybody, and its credential is bounded: use another principal"
+            );
+            Err(Violation::new(ErrorCode::PermissionDenied, why))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
 use crate::id::Principal;
+use crate::lease::Ceiling;
 use crate::limits::Limits;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::feature::{Feature, Features};
@@ -45,6 +46,9 @@ pub struct Config {
     pub auditors: BTreeSet<Principal>,
     /// Principals that may do what auditors may, and cancel everybody's jobs.
     pub operators: BTreeSet<Principal>,
+    /// The most that leases grant, whatever is asked for; `None`: what is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<Ceiling>,
     /// Namespaces of extensions whose messages the host takes.
     pub extensions: Vec<String>,
     /// How long things take, and may take.
@@ -119,6 +123,7 @@ impl Config {
             restartable_agents: BTreeSet::new(),
             auditors: BTreeSet::new(),
             operators: BTreeSet::new(),
+            ceiling: None,
             extensions: Vec::new(),
             timing: Timing::default(),
             compat: Compat::Auto,

@@ -94,8 +94,8 @@ impl Parts<'_> {
         // The digest of a token is nobody's to see.
         let token = hex(&Sha256::digest(session.token().0));
         let head = feed.head();
-        let scopes = session.granted();
-        let shown = format!("{principal} {scopes:?} {view:?} {extensions:?} {watched:?} {token} {head}");
+        let (scopes, ceiling) = session.allowance().opened_with();
+        let shown = format!("{principal} {scopes:?} {ceiling:?} {view:?} {extensions:?} {watched:?} {token} {head}");
         digest.fact(format!("{id}"), shown);
         digest.fact(format!("{id} subscriptions"), self.delivery.subscriptions.shown(id));
         for seq in feed.index().floor() + 1..=head {

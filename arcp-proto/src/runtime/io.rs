@@ -14,6 +14,7 @@ use crate::entropy::Seeds;
 use crate::error::Violation;
 use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId};
 use crate::json::{Json, Object};
+use crate::lease::Ceiling;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
@@ -321,11 +322,15 @@ pub struct Verdict {
     /// [says the same](Input::Opened::binding).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binding: Option<String>,
+    /// The most that leases grant which are asked for with the credential, and that
+    /// permissions do; `None`: it bounds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<Box<Ceiling>>,
 }
 
 impl From<Principal> for Verdict {
     fn from(principal: Principal) -> Verdict {
-        Verdict { principal, scopes: Scopes::default(), expires_at: None, binding: None }
+        Verdict { principal, scopes: Scopes::default(), expires_at: None, binding: None, ceiling: None }
     }
 }
 
@@ -342,6 +347,8 @@ enum StoredVerdict {
         expires_at: Option<UtcMs>,
         #[serde(default)]
         binding: Option<String>,
+        #[serde(default)]
+        ceiling: Option<Box<Ceiling>>,
     },
 }
 
@@ -349,8 +356,8 @@ impl From<StoredVerdict> for Verdict {
     fn from(stored: StoredVerdict) -> Verdict {
         match stored {
             StoredVerdict::Alone(principal) => Verdict::from(principal),
-            StoredVerdict::Whole { principal, scopes, expires_at, binding } => {
-                Verdict { principal, scopes, expires_at, binding }
+            StoredVerdict::Whole { principal, scopes, expires_at, binding, ceiling } => {
+                Verdict { principal, scopes, expires_at, binding, ceiling }
             }
         }
     }

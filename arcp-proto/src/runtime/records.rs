@@ -12,7 +12,7 @@ use super::numbered::Numbered;
 use super::prompt_records::KeptPrompts;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
-use crate::lease::{Budget, Constraints};
+use crate::lease::{Budget, Ceiling, Constraints};
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventClass, JobEvent};
 use crate::model::request::{Filter, Invocation};
@@ -36,6 +36,9 @@ pub enum Record {
         /// The scopes that it was opened with; it never has others.
         #[serde(default, skip_serializing_if = "Scopes::is_empty")]
         scopes: Scopes,
+        /// The most that the credential granted which it was opened with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ceiling: Option<Box<Ceiling>>,
         /// How its peer sees things.
         view: View,
         /// What resumes it.
@@ -281,8 +284,9 @@ impl Record {
         let list = |list: &[String]| list.iter().map(|text| FIXED + text.len()).sum::<usize>();
         FIXED
             + match self {
-                Record::SessionOpened { scopes, extensions, .. } => {
-                    scopes.iter().map(str::len).sum::<usize>() + list(extensions)
+                Record::SessionOpened { scopes, ceiling, extensions, .. } => {
+                    let ceiling = ceiling.as_ref().map_or(0, |ceiling| ceiling.bytes());
+                    scopes.iter().map(str::len).sum::<usize>() + ceiling + list(extensions)
                 }
                 Record::JobAccepted(job) => {
                     let extensions = job.invocation.extensions.as_ref().map_or(0, |json| json.as_str().len());

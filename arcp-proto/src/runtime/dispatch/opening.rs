@@ -10,6 +10,7 @@ use crate::model::feature::{Feature, Features};
 use crate::model::reply::{HandshakeReply, Opened, Refusal, RefusedKind, Reply};
 use crate::model::request::{Open, ResumeClaim};
 use crate::runtime::Runtime;
+use crate::runtime::authority;
 use crate::runtime::config::Config;
 use crate::runtime::connection::{Conn, heartbeat_interval};
 use crate::runtime::edge::{Opening, Wish};
@@ -68,7 +69,8 @@ impl<'r> OpeningHandler<'r> {
         let Some(peer) = connections.get(self.conn).map(|conn| (conn.view(), conn.network())) else {
             return;
         };
-        let (session, token) = match sessions.open(ctx, jobs, open, proof, peer) {
+        let opened = authority::check_credential(&ctx.config, proof.verdict());
+        let (session, token) = match opened.and_then(|()| sessions.open(ctx, jobs, open, proof, peer)) {
             Ok(opened) => opened,
             Err(full) => return self.turn_away(full),
         };
@@ -110,7 +112,8 @@ impl<'r> OpeningHandler<'r> {
     }
 
     fn claimed(&self, claim: &ResumeClaim, proof: &Proof) -> Result<SessionId, Violation> {
-        let Runtime { connections, sessions, jobs, delivery, .. } = &*self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery } = &*self.runtime;
+        authority::check_credential(&ctx.config, proof.verdict())?;
         let gone = || Violation::new(ErrorCode::Unavailable, "the connection is gone");
         let view = connections.get(self.conn).map(Conn::view).ok_or_else(gone)?;
         let session = sessions.claimed(claim, proof, view.family)?;

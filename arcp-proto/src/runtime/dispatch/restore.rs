@@ -55,9 +55,13 @@ impl Restorer<'_> {
         self.ctx.log.restore(at);
         self.raise_time(&record);
         match record {
-            Record::SessionOpened { session, principal, anonymous: _, scopes, view, token, extensions } => {
+            Record::SessionOpened { session, principal, anonymous: _, scopes, ceiling, view, token, extensions } => {
                 self.delivery.open(session, principal.clone(), view);
-                self.sessions.restore(self.ctx, session, KeptSession { principal, scopes, view, token, extensions });
+                self.sessions.restore(
+                    self.ctx,
+                    session,
+                    KeptSession { principal, scopes, ceiling, view, token, extensions },
+                );
             }
             Record::TokenRotated { session, token } => self.sessions.restore_token(session, token),
             Record::SessionEnded { session } => {

@@ -11,7 +11,7 @@ use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
 use crate::runtime::connection::Checked;
 use crate::runtime::delivery::{Audience, Joining, Requests};
-use crate::runtime::job::{Submission, SubmitContext};
+use crate::runtime::job::{Submission, SubmitContext, lease};
 use crate::runtime::session::Outcome;
 
 impl RequestHandler<'_> {
@@ -34,6 +34,7 @@ impl RequestHandler<'_> {
         }
         let (principal, request) = (&session.principal().clone(), &self.id.clone());
         let id_is_of_principal = session.view().ids_are_of_principal();
+        let ceilings = session.allowance().ceilings().map(Option::<&_>::cloned);
         let asked = SubmitContext {
             submit,
             invocation,
@@ -43,6 +44,7 @@ impl RequestHandler<'_> {
             principal,
             session: self.session,
             features: session.view().lease_features(),
+            ceilings: ceilings.each_ref().map(Option::as_ref),
         };
         let new = match jobs.check(ctx, asked)? {
             Submission::Known(job) => {
@@ -59,6 +61,7 @@ impl RequestHandler<'_> {
             self.runtime.retention().forget(ended);
         }
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
+        let taken = new.taken().to_vec();
         let job = jobs.accept(ctx, asked, new);
         delivery.add_job(job);
         delivery.audiences.own(self.session, job);
@@ -67,6 +70,9 @@ impl RequestHandler<'_> {
         delivery.number_for_all(ctx, jobs, job, 0, None);
         self.runtime.carry();
         self.say_accepted(job);
+        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
+        lease::show_taken(jobs, ctx, job, &taken);
+        self.runtime.carry();
         Ok(Some(Outcome::Accepted(job)))
     }
 

@@ -255,6 +255,7 @@ fn check_child(
         principal: &principal,
         session,
         features: Features::default(),
+        ceilings: [None; 2],
     };
     jobs.check_capacity(ctx, context)?;
     let (agent, checks_input) = resolve(ctx, &submit.agent)?;
@@ -313,6 +314,7 @@ pub(in crate::runtime) fn accept_child(
         principal: &principal,
         session,
         features: Features::default(),
+        ceilings: [None; 2],
     };
     let job = jobs.accept(ctx, context, new);
     jobs.table.change(parent.job, |own| {

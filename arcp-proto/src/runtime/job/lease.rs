@@ -20,7 +20,7 @@ use super::{Job, Jobs};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::JobId;
 use crate::json::{Json, Members, Object};
-use crate::lease::{Amount, Budget, Constraints, Lease, Namespace, Target};
+use crate::lease::{Amount, Budget, Ceiling, Constraints, Lease, Namespace, Target};
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::feature::{Feature, Features};
 use crate::model::request::Submit;
@@ -41,6 +41,8 @@ pub(in crate::runtime) struct Grant {
     pub(super) lease: Json,
     pub(super) constraints: Constraints,
     budget: Budget,
+    /// What was asked for and is not granted as it stands.
+    taken: Vec<String>,
 }
 
 /// What a job with a budget may still spend.
@@ -83,7 +85,12 @@ impl Grant {
             constraints = Constraints::parse(asked, ctx.now.utc)?;
         }
         let Some(asked) = &submit.lease_request else {
-            return Ok(Grant { lease: Json::empty_object(), constraints, budget: Budget::default() });
+            return Ok(Grant {
+                lease: Json::empty_object(),
+                constraints,
+                budget: Budget::default(),
+                taken: Vec::new(),
+            });
         };
         let most = ctx.config.limits.job.lease_bytes;
         if asked.as_str().len() > most {
@@ -96,7 +103,52 @@ impl Grant {
         if lease.grants().any(|(namespace, _)| *namespace == Namespace::ModelUse) {
             needs(Feature::ModelUse, "`lease_request`: `model.use`")?;
         }
-        Ok(Grant { lease: asked.clone(), constraints, budget: lease.budget().clone() })
+        Ok(Grant { lease: asked.clone(), constraints, budget: lease.budget().clone(), taken: Vec::new() })
+    }
+
+    /// What policy leaves of it: what this runtime grants at most, and whoever asks
+    /// by the session's credentials. Where no lease was asked for, it is all of that.
+    ///
+    /// # Errors
+    ///
+    /// `PERMISSION_DENIED` if nothing is left, or what is left cannot be said exactly;
+    /// `LEASE_EXPIRED` if what may be granted is over.
+    pub(super) fn under(mut self, ctx: &Context, ceilings: [Option<&Ceiling>; 2]) -> Result<Grant, Violation> {
+        let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
+        let mut bounds = ctx.config.ceiling.as_ref().into_iter().chain(ceilings.into_iter().flatten()).peekable();
+        if bounds.peek().is_none() {
+            return Ok(self);
+        }
+        let asked = Lease::parse(&self.lease)?;
+        let (asks_nothing, asks_patterns) = (asked.is_empty(), asked.grants().next().is_some());
+        let mut left = asked.clone();
+        for (at, ceiling) in bounds.enumerate() {
+            if ceiling.is_over(ctx.now.utc) {
+                return Err(Violation::new(ErrorCode::LeaseExpired, "what may be granted in this session is over"));
+            }
+            let (cut, taken) = match asks_nothing && at == 0 {
+                true => (ceiling.lease.clone(), Vec::new()),
+                false => ceiling.cut(&left)?,
+            };
+            left = cut;
+            // Of what nobody asked for nothing is missed.
+            self.taken.extend(taken.into_iter().filter(|_| !asks_nothing));
+            self.constraints = ceiling.bound(self.constraints, ctx.now.utc);
+        }
+        if left.is_empty() || (asks_patterns && left.grants().next().is_none()) {
+            return Err(denied("policy grants nothing of the lease that is asked for".into()));
+        }
+        self.constraints.budget_is_hard &= !left.budget().is_empty();
+        if left != asked {
+            self.lease = left.to_json();
+            self.budget = left.budget().clone();
+        }
+        let most = ctx.config.limits.job.lease_bytes;
+        if self.lease.as_str().len() > most {
+            let why = alloc::format!("the lease that policy leaves has more than {most} bytes: ask for less");
+            return Err(denied(why));
+        }
+        Ok(self)
     }
 
     /// What a child is granted: within what its parent is, and of each currency that
@@ -129,7 +181,11 @@ impl Grant {
             let why = alloc::format!("`cost.budget`: of its parent's budget {left} {short} are left");
             return Err(beyond(why));
         }
-        Ok(Grant { budget: lease.budget().clone(), lease: lease.to_json(), constraints })
+        Ok(Grant { budget: lease.budget().clone(), lease: lease.to_json(), constraints, taken: Vec::new() })
+    }
+
+    pub(super) fn taken(&self) -> &[String] {
+        &self.taken
     }
 
     /// What it may spend.
@@ -213,6 +269,19 @@ pub(super) fn obstacle(table: &Table, job: &Job, now: UtcMs) -> Option<Cause> {
         let why = alloc::format!("the budget is used up: no {currency} is left");
         Cause::Failed(JobError::new(ErrorCode::BudgetExhausted, why))
     })
+}
+
+/// Says what policy has taken of the lease that was asked for, if it has.
+pub(in crate::runtime) fn show_taken(jobs: &mut Jobs, ctx: &mut Context, id: JobId, taken: &[String]) {
+    if taken.is_empty() {
+        return;
+    }
+    let mut body = Object::new();
+    let message = "policy grants less than was asked for: what is granted stands in the acceptance of the job";
+    body.str("level", "warn").str("message", message);
+    body.array("not_granted", taken.iter().map(|taken| serde_json::Value::from(taken.as_str()).to_string()));
+    let event = JobEvent::Emitted { kind: EventKind::Log, body: body.json() };
+    jobs.table.change(id, |job| job.append(ctx, event, false));
 }
 
 /// Sees to it that it ends with its lease.
@@ -315,8 +384,14 @@ pub(super) fn take_back(job: &mut Job, ctx: &mut Context, left: &Budget) {
     }
 }
 
+/// Whether it has a lease: it was asked for, or policy gave one, or its parent has
+/// one. Who has none has not said what is allowed.
+fn is_bound(job: &Job) -> bool {
+    job.spec.lease != Json::empty_object() || job.spec.bounds.parent.is_some()
+}
+
 /// Whether what an agent reports is within its lease: for who asks always, for
-/// who does not ask where a lease was asked for. What is not is an error of that
+/// who does not ask where the job has one. What is not is an error of that
 /// call, for everybody to see.
 ///
 /// # Errors
@@ -328,9 +403,7 @@ pub(super) fn check_reported(
     reported: Option<Reported>,
     asked: bool,
 ) -> Result<(), Violation> {
-    let Some(Reported { operation, target, call_id }) =
-        reported.filter(|_| asked || job.spec.lease != Json::empty_object())
-    else {
+    let Some(Reported { operation, target, call_id }) = reported.filter(|_| asked || is_bound(job)) else {
         return Ok(());
     };
     let Err(why) = authorize(job, ctx.now.utc, &operation, &target).map(drop) else {

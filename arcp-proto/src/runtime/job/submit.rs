@@ -1,6 +1,7 @@
 //! Submitting jobs: what is checked and what is claimed (1.1 §7.1, §7.2).
 
 use alloc::boxed::Box;
+use alloc::string::String;
 
 use super::idempotency;
 use super::lease::{self, Grant};
@@ -8,6 +9,7 @@ use super::{Job, JobSpec, Jobs, waiting_bytes};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::json::{Json, Members, Object};
+use crate::lease::Ceiling;
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::{Invocation, Submit};
@@ -30,6 +32,8 @@ pub(in crate::runtime) struct SubmitContext<'a> {
     pub(in crate::runtime) session: SessionId,
     /// Bounds of a lease that its client may ask for.
     pub(in crate::runtime) features: Features,
+    /// What its session may have granted at most, besides what the runtime grants.
+    pub(in crate::runtime) ceilings: [Option<&'a Ceiling>; 2],
 }
 
 /// What a submit comes to.
@@ -61,6 +65,11 @@ impl NewJob {
     pub(in crate::runtime) fn checks_input(&self) -> bool {
         self.checks_input
     }
+
+    /// What was asked for and is not granted as it stands.
+    pub(in crate::runtime) fn taken(&self) -> &[String] {
+        self.grant.taken()
+    }
 }
 
 impl Jobs {
@@ -88,7 +97,7 @@ impl Jobs {
             }
             return Ok(Submission::Known(claim.job));
         }
-        let grant = Grant::of(ctx, submit, asked.features)?;
+        let grant = Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings)?;
         self.check_capacity(ctx, asked)?;
         let (agent, checks_input) = resolve(ctx, &submit.agent)?;
         Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent: None }))

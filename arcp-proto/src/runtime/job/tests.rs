@@ -79,6 +79,7 @@ fn try_accept(
         principal,
         session: session(),
         features: Default::default(),
+        ceilings: [None; 2],
     };
     Ok(match jobs.check(ctx, asked)? {
         Submission::New(new) => jobs.accept(ctx, asked, new),

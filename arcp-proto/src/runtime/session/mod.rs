@@ -8,15 +8,18 @@
 //! What it is shown is its [`Feed`](super::delivery::Feed)'s.
 
 mod admission;
+mod allowance;
 mod extension;
 mod resume;
 mod seen;
 mod session_lease;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub(super) use allowance::Allowance;
 pub(super) use resume::Proof;
 pub(super) use seen::{Executed, Outcome};
 
@@ -29,6 +32,7 @@ use super::job::Jobs;
 use super::timers::Timer;
 use crate::error::Violation;
 use crate::id::{Principal, SessionId};
+use crate::lease::Ceiling;
 use crate::model::feature::Feature;
 use crate::model::request::Open;
 use crate::principal::Network;
@@ -44,12 +48,8 @@ use session_lease::SessionLease;
 #[derive(Debug)]
 pub(super) struct Session {
     principal: Principal,
-    /// The scopes that it was opened with: it never has others.
-    granted: Scopes,
-    /// Those of them that the credential has by which its client proved itself
-    /// last.
-    scopes: Scopes,
-    /// What that credential is bound to.
+    allowance: Allowance,
+    /// What the credential is bound to by which its client proved itself last.
     binding: Option<String>,
     view: View,
     token: SecretDigest,
@@ -76,6 +76,7 @@ pub(super) struct Session {
 pub(super) struct KeptSession {
     pub(super) principal: Principal,
     pub(super) scopes: Scopes,
+    pub(super) ceiling: Option<Box<Ceiling>>,
     pub(super) view: View,
     pub(super) token: SecretDigest,
     pub(super) extensions: Vec<String>,
@@ -101,20 +102,19 @@ struct Ended {
 
 impl KeptSession {
     fn record(self, session: SessionId) -> Record {
-        let KeptSession { principal, scopes, view, token, extensions } = self;
+        let KeptSession { principal, scopes, ceiling, view, token, extensions } = self;
         let anonymous = principal.is_anonymous();
-        Record::SessionOpened { session, principal, anonymous, scopes, view, token, extensions }
+        Record::SessionOpened { session, principal, anonymous, scopes, ceiling, view, token, extensions }
     }
 }
 
 impl Session {
     fn new(ctx: &mut Context, kept: KeptSession) -> Session {
-        let KeptSession { principal, scopes, view, token, extensions } = kept;
+        let KeptSession { principal, scopes, ceiling, view, token, extensions } = kept;
         let account = ctx.accounts.of(&principal.account()).below();
         Session {
             principal,
-            granted: scopes,
-            scopes: Scopes::default(),
+            allowance: Allowance::new(scopes, ceiling),
             binding: None,
             view,
             token,
@@ -134,16 +134,17 @@ impl Session {
         &self.principal
     }
 
-    /// The scopes that it was opened with.
-    pub(super) fn granted(&self) -> &Scopes {
-        &self.granted
+    /// What it may be used for.
+    pub(super) fn allowance(&self) -> &Allowance {
+        &self.allowance
     }
 
     /// Who asks for something in it; `owns`: whether about its own.
     pub(super) fn who(&self, owns: bool) -> Who<'_> {
         let cancels_anywhere = self.view.features.has(Feature::CancelAnywhere);
         let answers = self.view.answers_prompts();
-        Who { principal: &self.principal, scopes: &self.scopes, owns, cancels_anywhere, answers }
+        let (scopes, bounded) = (self.allowance.scopes(), self.allowance.ceiling().is_some());
+        Who { principal: &self.principal, scopes, owns, cancels_anywhere, answers, bounded }
     }
 
     /// How its peer sees things.
@@ -187,9 +188,10 @@ impl Session {
         }
         Proof::Known(Verdict {
             principal: self.principal.clone(),
-            scopes: self.scopes.clone(),
+            scopes: self.allowance.scopes().clone(),
             expires_at: self.lease.credential_until(),
             binding: self.binding.clone(),
+            ceiling: self.allowance.ceiling().cloned(),
         })
     }
 
@@ -279,6 +281,7 @@ impl Sessions {
         let kept = KeptSession {
             principal: principal.clone(),
             scopes: verdict.as_ref().map(|verdict| verdict.scopes.clone()).unwrap_or_default(),
+            ceiling: verdict.as_ref().and_then(|verdict| verdict.ceiling.clone()),
             view,
             token: token.digest(),
             extensions,
@@ -300,12 +303,11 @@ impl Sessions {
         self.insert(id, Session::new(ctx, kept));
     }
 
-    /// The client of a session has proved who it is: the session has the scopes
-    /// that it was opened with, as far as this credential has them, and is
-    /// leased anew.
+    /// The client of a session has proved who it is: the session may be used for
+    /// what it was opened for, as far as this credential may, and is leased anew.
     fn prove(&mut self, ctx: &mut Context, id: SessionId, verdict: Option<&Verdict>) {
         if let Some(session) = self.by_id.get_mut(&id) {
-            session.scopes = verdict.map(|verdict| verdict.scopes.within(&session.granted)).unwrap_or_default();
+            session.allowance.prove(verdict);
             session.binding = verdict.and_then(|verdict| verdict.binding.clone());
         }
         self.renew(ctx, id, verdict.and_then(|verdict| verdict.expires_at));

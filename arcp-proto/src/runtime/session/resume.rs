@@ -33,7 +33,7 @@ impl From<Option<Verdict>> for Proof {
 
 impl Proof {
     /// Who it is, if somebody says so.
-    pub(super) fn verdict(&self) -> Option<&Verdict> {
+    pub(in crate::runtime) fn verdict(&self) -> Option<&Verdict> {
         match self {
             Proof::Known(verdict) => Some(verdict),
             Proof::Nobody => None,

@@ -15,6 +15,7 @@ use super::Sessions;
 use crate::error::ErrorCode;
 use crate::id::{Principal, SessionId};
 use crate::model::reply::{Reply, SessionReply};
+use crate::runtime::authority;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::io::{Record, Verdict};
@@ -102,7 +103,8 @@ impl Sessions {
         verdict: Option<&Verdict>,
     ) -> Option<String> {
         let session = self.by_id.get(&id)?;
-        let proven = verdict.filter(|verdict| verdict.principal == session.principal);
+        let admitted = verdict.filter(|_| authority::check_credential(&ctx.config, verdict).is_ok());
+        let proven = admitted.filter(|verdict| verdict.principal == session.principal);
         if proven.is_none() && !session.principal.is_anonymous() {
             return None;
         }

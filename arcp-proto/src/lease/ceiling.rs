@@ -1,0 +1,301 @@
+//! Ceilings: what policy leaves of the leases that are asked for. A lease may be
+//! reduced when its job is accepted, never widened.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::automaton::{self, Containment, Fuel, Program, TooComplex};
+use super::{Constraints, Lease, Namespace, Pattern, Target};
+use crate::error::{ErrorCode, Violation};
+use crate::json::{Json, Object};
+use crate::time::UtcMs;
+
+/// The most that leases may grant, whatever is asked for.
+///
+/// ```
+/// use arcp_proto::{json::Json, lease::{Ceiling, Lease}};
+/// let lease = |text: &str| Lease::parse(&Json::parse(text).unwrap()).unwrap();
+/// let ceiling = Ceiling::new(lease(r#"{"fs.read":["/srv/**"],"cost.budget":["USD:5"]}"#));
+/// let (cut, taken) = ceiling.cut(&lease(r#"{"fs.read":["/**"],"tool.call":["x"],"cost.budget":["USD:9"]}"#)).unwrap();
+/// assert_eq!(cut, lease(r#"{"fs.read":["/srv/**"],"cost.budget":["USD:5"]}"#));
+/// assert_eq!(taken, ["fs.read=/**", "tool.call=x", "cost.budget=USD:9"]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ceiling {
+    /// What a lease may grant at most. A currency that it bounds each job is bounded
+    /// in, by itself: what several jobs may spend is not added up.
+    pub lease: Lease,
+    /// When every lease is over at the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<UtcMs>,
+    /// For how long a lease may last from its job's acceptance on; less than a
+    /// second counts as one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest: Option<Duration>,
+    /// Whether a job with a budget ends as soon as nothing is left of it.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub budget_is_hard: bool,
+}
+
+/// Why a lease cannot be cut to a ceiling exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Uncut {
+    /// Some of what the pattern means may be granted and some may not, and no
+    /// pattern of either means just that.
+    InPart {
+        /// Where.
+        namespace: Namespace,
+        /// The pattern that is asked for.
+        pattern: String,
+        /// The pattern of the ceiling.
+        ceiling: String,
+        /// What both mean.
+        target: Target,
+    },
+    /// Patterns so involved that it could not be proved.
+    TooComplex {
+        /// Where.
+        namespace: Namespace,
+        /// The pattern that is asked for.
+        pattern: String,
+    },
+}
+
+impl Ceiling {
+    /// One of patterns and amounts alone.
+    pub fn new(lease: Lease) -> Ceiling {
+        Ceiling { lease, ..Ceiling::default() }
+    }
+
+    /// What both permit, exactly, and each pattern and amount that is not granted as it stands.
+    /// A pattern that reaches beyond the ceiling is replaced by those of the
+    /// ceiling that are within it.
+    ///
+    /// # Errors
+    ///
+    /// If no patterns of either are exactly what both permit, or that cannot be
+    /// proved in about 10 ms of a core.
+    pub fn cut(&self, asked: &Lease) -> Result<(Lease, Vec<String>), Uncut> {
+        let (mut cut, mut taken, mut fuel) = (Lease::default(), Vec::new(), Fuel::full());
+        for (namespace, patterns) in &asked.grants {
+            let most = self.lease.grants.get(namespace).map(Vec::as_slice).unwrap_or_default();
+            let mut kept: Vec<Pattern> = Vec::new();
+            for pattern in patterns {
+                let within = patterns_within(namespace, pattern, most, &mut fuel)?;
+                if within != [pattern] {
+                    taken.push(alloc::format!("{namespace}={pattern}"));
+                }
+                let new = |pattern: &&Pattern| !kept.contains(pattern);
+                let new: Vec<Pattern> = within.into_iter().filter(new).cloned().collect();
+                kept.extend(new);
+            }
+            if !kept.is_empty() {
+                cut.grants.insert(namespace.clone(), kept);
+            }
+        }
+        cut.budget = asked.budget.at_most(&self.lease.budget);
+        let less =
+            |(currency, amount): &(&super::Currency, super::Amount)| cut.budget.left(currency.as_str()) < Some(*amount);
+        taken.extend(
+            asked
+                .budget
+                .iter()
+                .filter(less)
+                .map(|(currency, amount)| alloc::format!("cost.budget={currency}:{amount}")),
+        );
+        Ok((cut, taken))
+    }
+
+    /// What bounds a lease besides its patterns, once this does too.
+    #[must_use]
+    pub fn bound(&self, mut constraints: Constraints, now: UtcMs) -> Constraints {
+        let longest = self.longest.map(|longest| now.plus(longest.max(Duration::from_secs(1))).min(UtcMs::MAX));
+        self.expires_at.into_iter().chain(longest).for_each(|end| constraints.end_by(end));
+        constraints.budget_is_hard |= self.budget_is_hard;
+        constraints
+    }
+
+    /// Bytes it holds, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Ceiling>() + self.lease.to_json().as_str().len()
+    }
+
+    /// Whether it grants nothing any more.
+    pub fn is_over(&self, now: UtcMs) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// Patterns that together mean what a pattern and some others both mean: itself, or
+/// of the others those within it.
+fn patterns_within<'a>(
+    namespace: &Namespace,
+    pattern: &'a Pattern,
+    most: &'a [Pattern],
+    fuel: &mut Fuel,
+) -> Result<Vec<&'a Pattern>, Uncut> {
+    let too_complex = || Uncut::TooComplex { namespace: namespace.clone(), pattern: pattern.to_string() };
+    let mut contained =
+        |inner: &Program, outer: &[&Program]| match automaton::contained(namespace.shape(), inner, outer, fuel) {
+            Containment::Contained => Ok(true),
+            Containment::Witness(_) => Ok(false),
+            Containment::TooComplex => Err(too_complex()),
+        };
+    let programs: Vec<&Program> = most.iter().map(Pattern::program).collect();
+    if contained(pattern.program(), &programs)? {
+        return Ok(alloc::vec![pattern]);
+    }
+    let (mut within, mut beside) = (Vec::new(), Vec::new());
+    for other in most {
+        match contained(other.program(), &[pattern.program()])? {
+            true => within.push(other),
+            false => beside.push(other),
+        }
+    }
+    for other in beside {
+        let shared = automaton::shared(namespace.shape(), pattern.program(), other.program(), fuel);
+        if let Some(text) = shared.map_err(|TooComplex| too_complex())? {
+            return Err(Uncut::InPart {
+                namespace: namespace.clone(),
+                pattern: pattern.to_string(),
+                ceiling: other.to_string(),
+                target: Target::from_canonical(text),
+            });
+        }
+    }
+    Ok(within)
+}
+
+impl Uncut {
+    /// As the details of an error.
+    pub fn to_json(&self) -> Json {
+        let mut out = Object::new();
+        match self {
+            Uncut::InPart { namespace, pattern, ceiling, target } => {
+                out.display("namespace", namespace).str("pattern", pattern);
+                out.str("ceiling", ceiling).display("example", target);
+            }
+            Uncut::TooComplex { namespace, pattern } => {
+                out.display("namespace", namespace).str("pattern", pattern);
+            }
+        }
+        out.json()
+    }
+}
+
+impl core::fmt::Display for Uncut {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Uncut::InPart { namespace, pattern, ceiling, target } => write!(
+                f,
+                "`{namespace}`: of `{pattern}` only what `{ceiling}` means as well may be granted, such as `{target}`, and no pattern of either says just that: ask for a pattern within `{ceiling}`"
+            ),
+            Uncut::TooComplex { namespace, pattern } => write!(
+                f,
+                "`{namespace}`: `{pattern}` is too involved to say which part of it may be granted: use fewer wildcards"
+            ),
+        }
+    }
+}
+
+impl From<Uncut> for Violation {
+    fn from(uncut: Uncut) -> Violation {
+        Violation::new(ErrorCode::PermissionDenied, uncut.to_string()).with_details(uncut.to_json())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(text: &str) -> Lease {
+        Lease::parse(&Json::parse(text).expect("JSON")).expect("a lease")
+    }
+
+    fn cut(ceiling: &str, asked: &str) -> Result<String, Uncut> {
+        Ceiling::new(lease(ceiling)).cut(&lease(asked)).map(|(cut, _)| cut.to_json().as_str().to_string())
+    }
+
+    #[test]
+    fn what_is_cut_is_exactly_what_both_permit() {
+        let paths = r#"{"fs.read":["/srv/**","/tmp/*"]}"#;
+        for (asked, left) in [
+            (r#"{"fs.read":["/srv/a"]}"#, r#"{"fs.read":["/srv/a"]}"#),
+            (r#"{"fs.read":["/**"]}"#, r#"{"fs.read":["/srv/**","/tmp/*"]}"#),
+            (r#"{"fs.read":["/tmp/**","/tmp/a","/etc/*"]}"#, r#"{"fs.read":["/tmp/*","/tmp/a"]}"#),
+            (r#"{"fs.read":["/srv","/tmp/a/b"]}"#, "{}"),
+            (r#"{"fs.write":["/srv/a"]}"#, "{}"),
+        ] {
+            assert_eq!(cut(paths, asked).as_deref(), Ok(left), "{asked}");
+        }
+        let hosts = r#"{"net.fetch":["https://*.example.com/v1/**"]}"#;
+        for (asked, left) in [
+            (r#"{"net.fetch":["https://a.example.com/v1/x"]}"#, r#"{"net.fetch":["https://a.example.com/v1/x"]}"#),
+            (r#"{"net.fetch":["https://**.example.com/**"]}"#, hosts),
+            (r#"{"net.fetch":["http://a.example.com/v1/x","https://example.com/v1/x"]}"#, "{}"),
+        ] {
+            assert_eq!(cut(hosts, asked).as_deref(), Ok(left), "{asked}");
+        }
+        // Two patterns of the ceiling together contain what neither does.
+        assert_eq!(
+            cut(r#"{"tool.call":["a*","?"]}"#, r#"{"tool.call":["a*"]}"#).as_deref(),
+            Ok(r#"{"tool.call":["a*"]}"#)
+        );
+    }
+
+    #[test]
+    fn what_no_pattern_says_exactly_is_refused_and_not_approximated() {
+        let refused = cut(r#"{"tool.call":["search.*"]}"#, r#"{"tool.call":["*.web"]}"#);
+        let Err(uncut @ Uncut::InPart { .. }) = refused else { panic!("{refused:?}") };
+        assert!(
+            uncut.to_string().contains("such as `search..web`") || uncut.to_string().contains("`search.web`"),
+            "{uncut}"
+        );
+        let wildcards = "?".repeat(13);
+        let ceiling = alloc::format!(r#"{{"tool.call":["*a{wildcards}","*b{wildcards}","x"]}}"#);
+        assert!(matches!(
+            cut(&ceiling, r#"{"tool.call":["?*"]}"#),
+            Err(Uncut::TooComplex { .. } | Uncut::InPart { .. })
+        ));
+    }
+
+    #[test]
+    fn amounts_and_ends_are_the_least_of_both() {
+        let ceiling = r#"{"cost.budget":["USD:5","EUR:1"]}"#;
+        for (asked, left) in [
+            ("{}", r#"{"cost.budget":["EUR:1","USD:5"]}"#),
+            (r#"{"cost.budget":["usd:2","USD:2"]}"#, r#"{"cost.budget":["EUR:1","USD:4"]}"#),
+            (r#"{"cost.budget":["usd:9","GBP:3"]}"#, r#"{"cost.budget":["EUR:1","GBP:3","USD:5"]}"#),
+        ] {
+            assert_eq!(cut(ceiling, asked).as_deref(), Ok(left), "{asked}");
+        }
+        let ceiling =
+            Ceiling { expires_at: Some(UtcMs(9000)), longest: Some(Duration::from_secs(5)), ..Ceiling::default() };
+        let none = Constraints::default();
+        let ends = |asked: Option<u64>, now| {
+            ceiling.bound(Constraints { expires_at: asked.map(UtcMs), ..none }, UtcMs(now)).expires_at
+        };
+        assert_eq!(
+            [ends(None, 1000), ends(None, 6000), ends(Some(2000), 1000)],
+            [6000, 9000, 2000].map(|at| Some(UtcMs(at)))
+        );
+        assert_eq!([8999, 9000].map(|now| ceiling.is_over(UtcMs(now))), [false, true]);
+    }
+
+    #[test]
+    fn a_ceiling_is_stored_as_an_object_and_read_again() {
+        let ceiling = Ceiling {
+            expires_at: Some(UtcMs(9)),
+            ..Ceiling::new(lease(r#"{"fs.read":["/a"],"cost.budget":["USD:1"]}"#))
+        };
+        let text = serde_json::to_string(&ceiling).expect("it can be written");
+        assert_eq!(text, r#"{"lease":{"fs.read":["/a"],"cost.budget":["USD:1"]},"expires_at":9}"#);
+        assert_eq!(serde_json::from_str::<Ceiling>(&text).expect("it can be read"), ceiling);
+        assert!(serde_json::from_str::<Ceiling>(r#"{"lease":{"fs.read":[]}}"#).is_err());
+        assert!(serde_json::from_str::<Ceiling>(r#"{"leash":{}}"#).is_err());
+    }
+}

@@ -1,0 +1,55 @@
+//! What a session may be used for: what the credential allowed that it was opened
+//! with, and of that what the one allows by which its client proved itself last.
+//! Coming back gains nothing.
+
+use alloc::boxed::Box;
+
+use crate::lease::Ceiling;
+use crate::runtime::io::Verdict;
+use crate::scope::Scopes;
+
+/// Scopes that a session has, and ceilings that bound the leases of its jobs and
+/// the permissions that it grants.
+#[derive(Clone, Debug, Default)]
+pub(in crate::runtime) struct Allowance {
+    granted: Scopes,
+    opened_under: Option<Box<Ceiling>>,
+    /// Of those that were granted what the latest credential has.
+    scopes: Scopes,
+    proved_under: Option<Box<Ceiling>>,
+}
+
+impl Allowance {
+    /// Of a session that is opened, or was in an earlier run.
+    pub(super) fn new(granted: Scopes, ceiling: Option<Box<Ceiling>>) -> Allowance {
+        Allowance { granted, opened_under: ceiling, ..Allowance::default() }
+    }
+
+    /// Its client has proved who it is, by another credential perhaps.
+    pub(super) fn prove(&mut self, verdict: Option<&Verdict>) {
+        self.scopes = verdict.map(|verdict| verdict.scopes.within(&self.granted)).unwrap_or_default();
+        let ceiling = verdict.and_then(|verdict| verdict.ceiling.as_ref());
+        // Mostly it is the same one.
+        self.proved_under = ceiling.filter(|ceiling| self.opened_under.as_ref() != Some(*ceiling)).cloned();
+    }
+
+    /// What the session was opened with: it never has more.
+    pub(in crate::runtime) fn opened_with(&self) -> (&Scopes, Option<&Ceiling>) {
+        (&self.granted, self.opened_under.as_deref())
+    }
+
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// That of the credential by which its client proved itself last.
+    pub(super) fn ceiling(&self) -> Option<&Box<Ceiling>> {
+        self.proved_under.as_ref().or(self.opened_under.as_ref())
+    }
+
+    /// What bounds every lease that is asked for in the session, and every
+    /// permission that is granted there.
+    pub(in crate::runtime) fn ceilings(&self) -> [Option<&Ceiling>; 2] {
+        [self.opened_under.as_deref(), self.proved_under.as_deref()]
+    }
+}

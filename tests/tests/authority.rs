@@ -1,0 +1,207 @@
+//! What jobs are granted, by whom and for how long: policy, permissions, and what
+//! is written down of both.
+
+use std::time::Duration;
+
+use arcp_proto::id::{JobId, Principal};
+use arcp_proto::json::Json;
+use arcp_proto::lease::{Ceiling, Lease};
+use arcp_proto::runtime::{AgentCall, Input};
+use arcp_proto::time::UtcMs;
+use arcp_tests::raw::{Raw, code, hello_payload};
+use arcp_tests::world::World;
+use serde_json::{Value, json};
+
+fn ceiling(lease: Value) -> Ceiling {
+    Ceiling::new(Lease::parse(&Json::parse(&lease.to_string()).expect("JSON")).expect("a lease"))
+}
+
+/// A world whose runtime grants no more than this.
+fn under(seed: u64, lease: Value) -> World {
+    World::configured(seed, |config| config.ceiling = Some(ceiling(lease)))
+}
+
+/// A world in which nobody has to give signs of life.
+fn patient(seed: u64, ceiling: Option<Ceiling>) -> World {
+    World::configured(seed, |config| {
+        config.timing.heartbeat = None;
+        config.ceiling = ceiling;
+    })
+}
+
+#[test]
+fn policy_reduces_what_is_asked_for_and_the_acceptance_says_so() {
+    let most = json!({"fs.read": ["/srv/**"], "tool.call": ["search.*"], "cost.budget": ["USD:5"]});
+    let mut world = under(1, most.clone());
+    let (mut hello, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let (mut open, _) = Raw::open(&mut world, "tok-b");
+    for (asked, granted, not_granted) in [
+        (
+            json!({"fs.read": ["/srv/a"], "cost.budget": ["USD:1"]}),
+            json!({"fs.read": ["/srv/a"], "cost.budget": ["USD:1"]}),
+            json!(null),
+        ),
+        (
+            json!({"fs.read": ["/**"], "fs.write": ["/srv/**"], "cost.budget": ["USD:9"]}),
+            json!({"fs.read": ["/srv/**"], "cost.budget": ["USD:5"]}),
+            json!(["fs.read=/**", "fs.write=/srv/**", "cost.budget=USD:9"]),
+        ),
+        (json!({}), most.clone(), json!(null)),
+        (json!(null), most.clone(), json!(null)),
+    ] {
+        let submit = json!({"agent": "echo", "tool": "echo", "lease_request": asked});
+        hello.send(&mut world, "job.submit", submit.clone());
+        open.send(&mut world, "tool.invoke", submit);
+        for (raw, warned) in [(&mut hello, "job.event"), (&mut open, "log")] {
+            let accepted = raw.expect(&mut world, "job.accepted");
+            assert_eq!(accepted["payload"]["lease"], granted, "{asked}");
+            let frames = raw.until_end(&mut world);
+            let shown = |frame: &&Value| frame["type"] == warned && frame.to_string().contains("not_granted");
+            let shown = frames.iter().find(shown).map(Value::to_string).unwrap_or_default();
+            assert_eq!(shown.contains(&not_granted.to_string()), !not_granted.is_null(), "{asked}: {frames:?}");
+        }
+    }
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn what_policy_cannot_grant_exactly_or_at_all_is_refused() {
+    let mut world = under(2, json!({"tool.call": ["search.*"], "cost.budget": ["USD:5"]}));
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    for (asked, names) in [
+        (json!({"tool.call": ["*.web"]}), "ask for a pattern within `search.*`"),
+        (json!({"fs.read": ["/**"]}), "policy grants nothing"),
+        (json!({"fs.read": ["/**"], "cost.budget": ["USD:1"]}), "policy grants nothing"),
+    ] {
+        raw.send(&mut world, "job.submit", json!({"agent": "echo", "lease_request": asked}));
+        let refused = raw.expect(&mut world, "session.error");
+        assert_eq!(code(&refused), "PERMISSION_DENIED", "{asked}");
+        assert!(refused["payload"]["message"].as_str().is_some_and(|why| why.contains(names)), "{refused}");
+    }
+    world.finish();
+
+    let mut world = World::configured(2, |config| {
+        config.ceiling = Some(ceiling(json!({"tool.call": ["search.*", "x-?"]})));
+        config.limits.job.lease_bytes = 30;
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.send(&mut world, "job.submit", json!({"agent": "echo"}));
+    assert_eq!(code(&raw.expect(&mut world, "session.error")), "PERMISSION_DENIED", "it is too large to be listed");
+    world.finish();
+}
+
+#[test]
+fn a_job_without_a_lease_is_held_to_that_of_policy() {
+    let mut world = under(3, json!({"tool.call": ["search.*"]}));
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let accepted = raw.submit(&mut world, json!({"agent": "waiter"}));
+    let job = accepted["payload"]["job_id"].as_str().and_then(JobId::parse).expect("a job");
+    world.settle();
+    let body = Json::parse(r#"{"tool":"rm","call_id":"c1"}"#).expect("JSON");
+    world.input(Input::Agent { job, call: AgentCall::Emit { kind: "tool_call".into(), body } });
+    let frames = raw.settle(&mut world);
+    let refused = frames.iter().find(|frame| frame["payload"]["kind"] == "tool_result");
+    assert_eq!(
+        refused.map(|frame| &frame["payload"]["body"]["error"]["code"]),
+        Some(&json!("PERMISSION_DENIED")),
+        "{frames:?}"
+    );
+    world.finish();
+}
+
+#[test]
+fn policy_bounds_how_long_leases_last_and_ends_them_with_their_budget() {
+    let most = ceiling(json!({"tool.call": ["**"], "cost.budget": ["USD:1"]}));
+    let most = Ceiling { longest: Some(Duration::from_secs(60)), budget_is_hard: true, ..most };
+    let mut world = patient(4, Some(most));
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let accepted = raw.submit(&mut world, json!({"agent": "waiter", "lease_constraints": {"expires_in_s": 3600}}));
+    let bounds = &accepted["payload"]["lease_constraints"];
+    assert!(bounds["expires_at"].as_str().is_some_and(|at| at.starts_with("2026-01-01T00:01:00")), "{bounds}");
+    assert_eq!(bounds["x-vendor.arcp.budget_hard"], true);
+    let end = raw.until_end(&mut world).pop().expect("an end");
+    assert_eq!(code(&end), "LEASE_EXPIRED");
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn a_credential_bounds_the_leases_of_its_session_and_coming_back_gains_nothing() {
+    let mut world = patient(5, None);
+    let lease = json!({"tool.call": ["search.*"], "fs.read": ["/srv/**"]});
+    let until = UtcMs(world.now().utc.0 + 3_600_000);
+    world.ceilings.insert("tok-a".into(), Box::new(Ceiling { expires_at: Some(until), ..ceiling(lease.clone()) }));
+    let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");
+    let granted = |raw: &mut Raw, world: &mut World, asked: Value| {
+        let accepted = raw.submit(world, json!({"agent": "waiter", "lease_request": asked}));
+        accepted["payload"]["lease"].clone()
+    };
+    assert_eq!(granted(&mut raw, &mut world, json!(null)), lease);
+    assert_eq!(granted(&mut raw, &mut world, json!({"tool.call": ["**"]})), json!({"tool.call": ["search.*"]}));
+    world.settle();
+
+    // Whoever comes back with more has what the session was opened with, also after a restart.
+    world.ceilings.clear();
+    for restarts in [false, true] {
+        if restarts {
+            let given = world.given().count();
+            world.crash_with(given, true);
+        } else {
+            world.cut(raw.conn);
+        }
+        world.restores();
+    }
+    let mut raw = Raw::resume(&mut world, "tok-a", &welcome, 0);
+    let welcome = raw.expect(&mut world, "session.welcome");
+    assert_eq!(granted(&mut raw, &mut world, json!({"fs.read": ["/**"]})), json!({"fs.read": ["/srv/**"]}));
+    // With less, less, and what both grant.
+    world.cut(raw.conn);
+    world.ceilings.insert("tok-a".into(), Box::new(ceiling(json!({"fs.read": ["/srv/a/*", "/etc/*"]}))));
+    let mut raw = Raw::resume(&mut world, "tok-a", &welcome, 0);
+    raw.expect(&mut world, "session.welcome");
+    assert_eq!(granted(&mut raw, &mut world, json!(null)), json!({"fs.read": ["/srv/a/*"]}));
+    // When the credential's authority ends, so do the jobs that rest on it.
+    world.run_for(Duration::from_secs(3600));
+    let frames = raw.take(&world);
+    assert_eq!(frames.iter().filter(|frame| code(frame) == "LEASE_EXPIRED").count(), 2, "{frames:?}");
+    raw.send(&mut world, "job.submit", json!({"agent": "echo"}));
+    assert_eq!(code(&raw.expect(&mut world, "session.error")), "LEASE_EXPIRED");
+    world.finish();
+}
+
+#[test]
+fn a_bounded_session_oversees_nobody_and_changes_only_what_it_submitted() {
+    let mut world = World::configured(6, |config| {
+        config.operators = [Principal::new("o").expect("a name")].into();
+    });
+    let bound = || Box::new(ceiling(json!({"tool.call": ["search.*"]})));
+    let (mut free, _) = Raw::hello(&mut world, "tok-a");
+    let job = free.submit(&mut world, json!({"agent": "waiter"}))["payload"]["job_id"].clone();
+    for token in ["tok-a", "tok-o"] {
+        world.ceilings.insert(token.into(), bound());
+    }
+    // It is of the same principal, and has the feature to cancel anywhere.
+    let mut payload = hello_payload("tok-a");
+    let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
+    features.extend(["x-vendor.arcp.cancel_anywhere", "x-vendor.arcp.open_surfaces"].map(Value::from));
+    let mut bounded = Raw::connect(&mut world);
+    bounded.send(&mut world, "session.hello", payload);
+    bounded.expect(&mut world, "session.welcome");
+    bounded.send(&mut world, "job.cancel", json!({"job_id": job}));
+    assert_eq!(code(&bounded.expect(&mut world, "session.error")), "PERMISSION_DENIED");
+    let own = bounded.submit(&mut world, json!({"agent": "waiter"}))["payload"]["job_id"].clone();
+    bounded.send(&mut world, "job.cancel", json!({"job_id": own}));
+    bounded.expect(&mut world, "job.cancelled");
+
+    let mut operator = Raw::connect(&mut world);
+    operator.send(&mut world, "session.hello", hello_payload("tok-o"));
+    assert_eq!(code(&operator.expect(&mut world, "session.error")), "PERMISSION_DENIED");
+    world.ceilings.clear();
+    let (operator, welcome) = Raw::hello(&mut world, "tok-o");
+    world.cut(operator.conn);
+    world.ceilings.insert("tok-o".into(), bound());
+    let mut operator = Raw::resume(&mut world, "tok-o", &welcome, 0);
+    assert_eq!(code(&operator.expect(&mut world, "session.error")), "PERMISSION_DENIED");
+    world.finish();
+}
