@@ -185,6 +185,15 @@ impl Client {
         self.ask(|answer| Command::Answer(answering, answer))
     }
 
+    /// The same, without waiting: what comes of it is received.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub fn answer_later(&self, answering: Answering) -> Result<Receiver<Result<(), ClientError>>, ClientError> {
+        self.asked(|answer| Command::Answer(answering, answer))
+    }
+
     /// Breaks the connection, as a bad network would. The session resumes by
     /// itself: a way to see that it does.
     ///
@@ -208,10 +217,18 @@ impl Client {
     }
 
     pub(crate) fn ask<T: Send + 'static>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, ClientError> {
+        self.asked(command)?.recv().unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))
+    }
+
+    /// Where the answer to a command will come.
+    fn asked<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(Answer<T>) -> Command,
+    ) -> Result<Receiver<Result<T, ClientError>>, ClientError> {
         let (answer, answered) = channel();
         let answer = move |result| drop(answer.send(result));
         self.give(Message::Command(Box::new(command(Box::new(answer)))))?;
-        answered.recv().unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))
+        Ok(answered)
     }
 
     fn follower(&self) -> (Follower, Receiver<Held>) {

@@ -11,7 +11,8 @@ use arcp_proto::model::request::Answering;
 use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure, of_refusal};
-use crate::inbox::{Kind, open_in};
+use crate::inbox::open_in;
+use crate::question::Kind;
 use crate::submit::read_input;
 use crate::values;
 
@@ -95,10 +96,14 @@ pub fn deny(args: Deny) -> Result<Exit, Failure> {
 }
 
 fn give(client: &Client, question: PromptId, answer: PromptAnswer, done: &str) -> Result<Exit, Failure> {
-    let prompt = WireId::new(&question.to_string()).ok_or_else(|| Failure::usage("an id is not empty"))?;
-    client.answer(Answering { prompt, answer }).map_err(|error| not_taken(error, question))?;
+    send(client, question, answer)?;
     say(format_args!("arcp: {question} is {done}"));
     Ok(Exit::Success)
+}
+
+fn send(client: &Client, question: PromptId, answer: PromptAnswer) -> Result<(), Failure> {
+    let prompt = WireId::new(&question.to_string()).ok_or_else(|| Failure::usage("an id is not empty"))?;
+    client.answer(Answering { prompt, answer }).map_err(|error| not_taken(error, question))
 }
 
 /// Why an answer does not count, and what to do.
@@ -121,9 +126,11 @@ fn not_taken(error: ClientError, question: PromptId) -> Failure {
 fn default_of(client: &Client, question: PromptId) -> Result<PromptAnswer, Failure> {
     let id = question.to_string();
     let found = open_in(client, &question.job.into())?.into_iter().find(|open| open.id == id);
-    let open = found.ok_or_else(|| {
-        Failure::new(Exit::Failed, format!("{question} is not open, or is not yours to see: see `arcp inbox`"))
-    })?;
+    let Some(open) = found else {
+        // The runtime knows why. No option has an empty id: this answers nothing.
+        send(client, question, PromptAnswer::Choice(String::new()))?;
+        return Err(Failure::new(Exit::Failed, format!("{question} is not open: see `arcp inbox`")));
+    };
     let default: Json = open.default_answer().ok_or_else(|| {
         Failure::usage(format!("--default: {question} has none: `arcp inbox` shows what it asks for"))
     })?;

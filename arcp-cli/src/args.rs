@@ -17,6 +17,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::drain::Drain;
 use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
+use crate::follow::Following;
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
@@ -383,9 +384,9 @@ pub struct Submit {
     /// Print the job's id and leave.
     #[arg(long)]
     pub detach: bool,
-    /// How to print.
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    /// How to follow it.
+    #[command(flatten)]
+    pub following: Following,
     /// The runtime.
     #[command(flatten)]
     pub place: Where,
@@ -401,9 +402,9 @@ pub struct Watch {
     /// and ARCP_JOB_ID, ARCP_STATUS and ARCP_AGENT.
     #[arg(long, value_name = "COMMAND")]
     pub notify: Option<String>,
-    /// How to print.
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    /// How to follow it.
+    #[command(flatten)]
+    pub following: Following,
     /// The runtime.
     #[command(flatten)]
     pub place: Where,

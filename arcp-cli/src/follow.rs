@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arcp_blocking::{Job, JobUpdate};
+use arcp_blocking::{Client, Job, JobUpdate};
 use arcp_host::stderr::{say, visible};
 use arcp_proto::client::ResultData;
 use arcp_proto::json::{Json, Members, Object};
@@ -15,34 +15,57 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGINT;
 
 use crate::args::Output;
+use crate::asking::Asker;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
 
-/// Shows a job until it ends.
-pub fn follow(job: &Job, output: Output) -> Result<Exit, Failure> {
-    follow_to_end(job, output).map(|(exit, _)| exit)
+/// How a job is followed.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Following {
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Leave what the job asks to `arcp inbox`, and do not ask it here [default:
+    /// it is asked if stdin and stderr are a terminal].
+    #[arg(long)]
+    pub no_ask: bool,
+}
+
+/// Shows a job until it ends; asks on a terminal what it asks.
+pub fn follow(client: &Client, job: &Job, how: Following) -> Result<Exit, Failure> {
+    follow_to_end(client, job, how).map(|(exit, _)| exit)
 }
 
 /// The same; tells how it ended, if it did.
-pub fn follow_to_end(job: &Job, output: Output) -> Result<(Exit, Option<Terminal>), Failure> {
+pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit, Option<Terminal>), Failure> {
+    let Following { output, no_ask } = how;
     let interrupted = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGINT, interrupted.clone())?;
     let mut view: Box<dyn View> = match output {
         Output::Text => Box::new(Text::new()),
         Output::Jsonl => Box::new(Lines { out: io::stdout() }),
     };
+    let asks = !no_ask && output == Output::Text;
+    let mut asker = asks.then(|| Asker::on_terminal(client)).flatten();
     view.accepted(job)?;
     loop {
         if interrupted.load(Ordering::SeqCst) {
             view.clear();
+            asker.iter_mut().for_each(Asker::pause);
             say(format_args!("arcp: detached, the job goes on; come back with: arcp watch {}", job.id));
             return Ok((Exit::Interrupted, None));
         }
         // Waiting in short spans, so that an interrupt is noticed.
-        let Some(update) = job.next_update_in(Duration::from_millis(100)) else {
+        let update = job.next_update_in(Duration::from_millis(100));
+        asker.iter_mut().for_each(|asker| asker.turn(update.is_none()));
+        let Some(update) = update else {
             continue;
         };
+        asker.iter_mut().for_each(Asker::pause);
         match update {
-            JobUpdate::Event { seq, at, event } => view.event(seq, at, &event)?,
+            JobUpdate::Event { seq, at, event } => {
+                view.event(seq, at, &event)?;
+                asker.iter_mut().for_each(|asker| asker.hear(&event));
+            }
             JobUpdate::Ended { seq, terminal, result } => {
                 view.ended(seq, &terminal, &result)?;
                 if let ResultData::Broken { why } = &result {
@@ -365,7 +388,7 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
             let (operation, resource, id) = (text("operation"), text("resource"), text("prompt_id"));
             format!("asks for {operation} on {resource} ({id})")
         }
-        EventKind::PromptClosed => format!("{} {}", text("prompt_id"), text("reason")),
+        EventKind::PromptClosed => format!("{}: {}", text("prompt_id"), text("message")),
         EventKind::LeaseGranted => format!("granted {} on {}", text("operation"), text("resource")),
         EventKind::ToolCall
         | EventKind::ToolResult

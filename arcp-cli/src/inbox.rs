@@ -1,30 +1,44 @@
 //! `arcp inbox`.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arcp_blocking::{Client, ClientError, JobUpdate};
+use arcp_blocking::{Client, ClientError, Job, JobUpdate};
+use arcp_host::stderr::say;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
-use arcp_proto::json::{Json, Members, Object};
-use arcp_proto::model::event::{EventKind, JobEvent};
+use arcp_proto::json::Object;
+use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::{ListQuery, Watch};
-use arcp_proto::time::UtcMs;
+use signal_hook::consts::SIGINT;
 
 use crate::args::Where;
 use crate::connect::Chosen;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, of_end};
 use crate::list::all;
-use crate::output::{self, Cell, Printing, Row};
+use crate::output::{self, Cell, Format, Printing, Row};
+use crate::question::{Closed, Question};
 use crate::times::local;
 
 const HEADER: [&str; 5] = ["QUESTION", "KIND", "JOB", "EXPIRES", "ASKS"];
+/// Between two looks for jobs that have begun to ask, and between two at what
+/// was heard of those that have.
+const LOOK: Duration = Duration::from_secs(1);
+const HEAR: Duration = Duration::from_millis(100);
 
 /// List what jobs ask people, the oldest job first.
 ///
 /// `arcp answer`, `approve` and `deny` answer it.
 #[derive(Debug, clap::Args)]
 pub struct Inbox {
+    /// Go on: show each question when it is asked, and say what became of it. A job
+    /// that asks for the first time is found within a second; Ctrl-C ends.
+    #[arg(long, short)]
+    pub follow: bool,
     /// How to print.
     #[command(flatten)]
     pub printing: Printing,
@@ -35,105 +49,213 @@ pub struct Inbox {
 
 /// Lists the questions that nobody has answered.
 pub fn run(args: &Inbox) -> Result<Exit, Failure> {
+    if args.follow && args.printing.output == Format::Json {
+        return Err(Failure::usage("--follow shows one question after the other, and no single document: -o jsonl"));
+    }
     let client = Chosen::of(&args.place)?.connect()?;
+    if args.follow {
+        return follow(&client, args.printing);
+    }
     let mut rows = Vec::new();
-    // Who waits for people is blocked.
-    let blocked = ListQuery { status: vec![JobStatus::Blocked], ..ListQuery::default() };
-    for job in all(&client, blocked)? {
-        rows.extend(open_in(&client, &job.job)?.iter().map(|question| row(&job, question)));
+    for job in all(&client, blocked())? {
+        rows.extend(open_in(&client, &job.job)?.iter().map(|question| row(&job, question, None)));
     }
     output::rows(args.printing, &HEADER, &rows)?;
     Ok(Exit::Success)
 }
 
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A value.
-    Input,
-    /// One of several options.
-    Choice,
-    /// A permission.
-    Permission,
+/// Who waits for people is blocked.
+fn blocked() -> ListQuery {
+    ListQuery { status: vec![JobStatus::Blocked], ..ListQuery::default() }
 }
 
-impl Kind {
-    const ALL: [(Kind, EventKind); 3] = [
-        (Kind::Input, EventKind::InputRequest),
-        (Kind::Choice, EventKind::ChoiceRequest),
-        (Kind::Permission, EventKind::PermissionRequest),
-    ];
-
-    /// The kind of question that an event asks, if it asks one.
-    fn of(event: &EventKind) -> Option<Kind> {
-        Kind::ALL.iter().find(|(_, asks)| asks == event).map(|(kind, _)| *kind)
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Kind::Input => "input",
-            Kind::Choice => "choice",
-            Kind::Permission => "permission",
-        }
-    }
-}
-
-/// A question that nobody has answered.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// Its id.
-    pub id: String,
-    /// What is asked for.
-    pub kind: Kind,
-    body: Json,
-}
-
-impl Question {
-    fn members(&self) -> Members<'_> {
-        self.body.members().unwrap_or_default()
-    }
-
-    /// What counts if nobody answers, if anything does.
-    pub fn default_answer(&self) -> Option<Json> {
-        Json::parse(self.members().get("default")?).ok()
+/// Watches what happens in a job from now on; what is open is shown once more.
+/// `None`: there is no such job any more.
+fn watch(client: &Client, job: &WireId) -> Result<Option<Job>, ClientError> {
+    match client.watch(Watch { job: job.clone(), after: None, history: Some(false) }) {
+        Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::JobNotFound => Ok(None),
+        watched => watched.map(Some),
     }
 }
 
 /// What a job asks that nobody has answered. Its session can ask once for each
 /// job: nothing is shown to it twice.
 pub fn open_in(client: &Client, job: &WireId) -> Result<Vec<Question>, ClientError> {
-    let watched = match client.watch(Watch { job: job.clone(), after: None, history: Some(false) }) {
-        Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::JobNotFound => return Ok(Vec::new()),
-        watched => watched?,
+    let Some(watched) = watch(client, job)? else {
+        return Ok(Vec::new());
     };
-    // What is open is shown before anything that is asked later is answered.
-    client.list(ListQuery { limit: Some(1), ..ListQuery::default() })?;
     let mut open: Vec<Question> = Vec::new();
-    while let Some(update) = watched.next_update_in(Duration::ZERO) {
-        let JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } = update else {
-            continue;
-        };
-        let Some(id) = body.members().unwrap_or_default().get_str("prompt_id") else {
-            continue;
-        };
-        if let Some(kind) = Kind::of(&kind) {
-            open.push(Question { id, kind, body });
-        } else if kind == EventKind::PromptClosed {
-            open.retain(|question| question.id != id);
+    let mut settled = false;
+    while !settled {
+        // What is open is shown before anything that is asked later is answered, on
+        // one connection.
+        client.list(ListQuery { limit: Some(1), ..ListQuery::default() })?;
+        settled = true;
+        while let Some(update) = watched.next_update_in(Duration::ZERO) {
+            match update {
+                JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } => {
+                    if let Some(question) = Question::of(&kind, &body) {
+                        open.retain(|known| known.id != question.id);
+                        open.push(question);
+                    } else if let Some(closed) = Closed::of(&kind, &body) {
+                        open.retain(|question| question.id != closed.id);
+                    }
+                }
+                JobUpdate::Reconnected { .. } => settled = false,
+                JobUpdate::Event { .. }
+                | JobUpdate::Ended { .. }
+                | JobUpdate::Reconnecting { .. }
+                | JobUpdate::Missed { .. }
+                | JobUpdate::Gone(_)
+                | JobUpdate::Lost(_) => {}
+            }
         }
     }
     client.unwatch(job.clone())?;
     Ok(open)
 }
 
-fn row(job: &JobSummary, question: &Question) -> Row {
-    let members = question.members();
+/// Shows what is asked, and what becomes of it, until it is interrupted.
+fn follow(client: &Client, printing: Printing) -> Result<Exit, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGINT, interrupted.clone())?;
+    let mut following = Following { client, shown: Shown { printing, header: false }, asking: BTreeMap::new() };
+    loop {
+        following.look()?;
+        for _ in 0..LOOK.as_millis() / HEAR.as_millis() {
+            following.hear()?;
+            if interrupted.load(Ordering::SeqCst) {
+                return Ok(Exit::Interrupted);
+            }
+            std::thread::sleep(HEAR);
+        }
+    }
+}
+
+/// The jobs that have asked something and are not over.
+struct Following<'a> {
+    client: &'a Client,
+    shown: Shown,
+    asking: BTreeMap<WireId, Asking>,
+}
+
+/// A job that has asked something.
+struct Asking {
+    job: JobSummary,
+    /// It is watched until its end: what it asks next is shown at once.
+    updates: Job,
+    /// Every question that was shown. A new session is shown again what is open.
+    asked: Vec<String>,
+    open: Vec<String>,
+}
+
+impl Following<'_> {
+    /// Finds jobs that ask for the first time.
+    fn look(&mut self) -> Result<(), Failure> {
+        for job in all(self.client, blocked())? {
+            if !self.asking.contains_key(&job.job)
+                && let Some(updates) = watch(self.client, &job.job)?
+            {
+                let asking = Asking { updates, asked: Vec::new(), open: Vec::new(), job };
+                self.asking.insert(asking.job.job.clone(), asking);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows what has come of those that there are.
+    fn hear(&mut self) -> Result<(), Failure> {
+        let Following { shown, asking, .. } = self;
+        let (mut over, mut notes) = (Vec::new(), Vec::new());
+        for (id, asking) in asking.iter_mut() {
+            while let Some(update) = asking.updates.next_update_in(Duration::ZERO) {
+                match update {
+                    JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } => {
+                        if let Some(question) = Question::of(&kind, &body) {
+                            asking.ask(shown, &question)?;
+                        } else if let Some(closed) = Closed::of(&kind, &body) {
+                            asking.close(shown, &closed)?;
+                        }
+                    }
+                    JobUpdate::Event { .. } => {}
+                    JobUpdate::Ended { .. } => over.push((id.clone(), "the job is over")),
+                    JobUpdate::Gone(_) => over.push((id.clone(), "the job is not shown any more")),
+                    JobUpdate::Missed { events } => notes.push(format!("{events} events of {id} were missed")),
+                    // The same for each of them.
+                    JobUpdate::Reconnecting { attempt, why, .. } => {
+                        notes.push(format!("reconnecting (attempt {attempt}): {why}"));
+                    }
+                    JobUpdate::Reconnected { .. } => notes.push("reconnected".to_string()),
+                    JobUpdate::Lost(end) => return Err(Failure::new(of_end(&end), end.to_string())),
+                }
+            }
+        }
+        for (id, why) in over {
+            if let Some(mut asking) = asking.remove(&id) {
+                asking.withdraw(shown, why)?;
+            }
+        }
+        notes.sort();
+        notes.dedup();
+        notes.iter().for_each(|note| say(format_args!("arcp: {note}")));
+        Ok(())
+    }
+}
+
+impl Asking {
+    fn ask(&mut self, shown: &mut Shown, question: &Question) -> io::Result<()> {
+        if self.asked.contains(&question.id) {
+            return Ok(());
+        }
+        self.asked.push(question.id.clone());
+        self.open.push(question.id.clone());
+        shown.put(row(&self.job, question, Some("asked")))
+    }
+
+    fn close(&mut self, shown: &mut Shown, closed: &Closed) -> io::Result<()> {
+        let open = self.open.len();
+        self.open.retain(|id| *id != closed.id);
+        // What was not shown is closed in silence.
+        if self.open.len() == open { Ok(()) } else { shown.end(closed_row(&self.job, closed)) }
+    }
+
+    /// Nothing more is heard of the job.
+    fn withdraw(&mut self, shown: &mut Shown, why: &str) -> io::Result<()> {
+        for id in std::mem::take(&mut self.open) {
+            let closed = Closed { id, reason: "withdrawn".to_string(), message: why.to_string(), by: None };
+            shown.end(closed_row(&self.job, &closed))?;
+        }
+        Ok(())
+    }
+}
+
+/// What was printed.
+struct Shown {
+    printing: Printing,
+    /// Whether the header was.
+    header: bool,
+}
+
+impl Shown {
+    fn put(&mut self, row: Row) -> io::Result<()> {
+        let no_header = self.printing.no_header || std::mem::replace(&mut self.header, true);
+        output::rows(Printing { no_header, ..self.printing }, &HEADER, &[row])
+    }
+
+    /// An id alone says that a question is there, and nothing of its end.
+    fn end(&mut self, row: Row) -> io::Result<()> {
+        if self.printing.output == Format::Id { Ok(()) } else { self.put(row) }
+    }
+}
+
+/// A question; `event`: what has happened to it, among others.
+fn row(job: &JobSummary, question: &Question, event: Option<&str>) -> Row {
     let kind = question.kind.as_str();
-    let expires = members.get_str("expires_at").and_then(|at| UtcMs::parse(&at));
     let mut json = Object::new();
+    json.opt_str("type", event);
     json.str("kind", kind).str("job_id", job.job.as_str()).str("agent", &job.agent);
     json.opt_str("owner", job.owner.as_deref());
-    for (name, value) in &members.0 {
+    for (name, value) in &question.members().0 {
         json.raw(name, value);
     }
     Row {
@@ -142,36 +264,28 @@ fn row(job: &JobSummary, question: &Question) -> Row {
             Cell::from(&question.id),
             Cell::from(kind),
             Cell::from(job.job.as_str()),
-            Cell::from(expires.map_or_else(|| "-".to_string(), local)),
-            Cell::from(asked(question.kind, &members)),
+            Cell::from(question.expires_at().map_or_else(|| "-".to_string(), local)),
+            Cell::from(question.line()),
         ],
         json: json.done(),
     }
 }
 
-/// What is asked, and what an answer must be.
-fn asked(kind: Kind, members: &Members<'_>) -> String {
-    let text = |name: &str| members.get_str(name).unwrap_or_default();
-    let mut asked = match kind {
-        Kind::Permission => {
-            let reason = members.get_str("reason").map(|why| format!(": {why}")).unwrap_or_default();
-            format!("{} on {}{reason}", text("operation"), text("resource"))
-        }
-        Kind::Input | Kind::Choice => text("prompt"),
-    };
-    if let Some(options) = members.get("options").and_then(|raw| Json::parse(raw).ok()) {
-        let options: Vec<serde_json::Value> = options.decode().unwrap_or_default();
-        let spelt = options.iter().map(|option| match (option["id"].as_str(), option["label"].as_str()) {
-            (Some(id), Some(label)) if id != label => format!("{id} ({label})"),
-            (id, _) => id.unwrap_or_default().to_string(),
-        });
-        asked += &format!(" [{}]", spelt.collect::<Vec<String>>().join(", "));
+/// What became of a question.
+fn closed_row(job: &JobSummary, closed: &Closed) -> Row {
+    let mut json = Object::new();
+    json.str("type", "closed").str("job_id", job.job.as_str()).str("prompt_id", &closed.id);
+    json.str("reason", &closed.reason).str("message", &closed.message);
+    json.opt_str("responded_by", closed.by.as_deref());
+    Row {
+        id: closed.id.clone(),
+        cells: vec![
+            Cell::from(&closed.id),
+            Cell::from(&closed.reason),
+            Cell::from(job.job.as_str()),
+            Cell::from("-"),
+            Cell::from(&closed.message),
+        ],
+        json: json.done(),
     }
-    if let Some(schema) = members.get("response_schema").filter(|schema| !matches!(*schema, "{}" | "true")) {
-        asked += &format!(" {schema}");
-    }
-    if let Some(default) = members.get("default") {
-        asked += &format!(" [default: {default}]");
-    }
-    asked
 }

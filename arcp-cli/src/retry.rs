@@ -5,9 +5,10 @@ use arcp_host::stderr::say;
 use arcp_proto::id::JobId;
 use arcp_proto::model::agent::AgentRef;
 
-use crate::args::{Output, Where};
+use crate::args::Where;
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
+use crate::follow::Following;
 use crate::lease::Asked;
 use crate::list::{find, is_whole};
 use crate::runtimes::Runtime;
@@ -30,9 +31,9 @@ pub struct Retry {
     /// Print the id of the new job and leave.
     #[arg(long)]
     pub detach: bool,
-    /// How to print.
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    /// How to follow it.
+    #[command(flatten)]
+    pub following: Following,
     /// The runtime.
     #[command(flatten)]
     pub place: Where,
@@ -49,7 +50,7 @@ pub fn run(args: Retry) -> Result<Exit, Failure> {
     let before = submitted(&chosen, &id)?;
     let order = Order { input: input.or(before.input), ..before };
     say(format_args!("arcp: {id} is submitted again"));
-    place(&order, &args.place, args.detach, args.output)
+    place(&order, &args.place, args.detach, args.following)
 }
 
 /// What was submitted as a job, with a key of its own.

@@ -14,7 +14,7 @@ use arcp_proto::model::request::{Invocation, Priority, Submit};
 use crate::args::{self, Output};
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
-use crate::follow::follow;
+use crate::follow::{Following, follow};
 use crate::lease::Asked;
 use crate::list::there_is_none;
 use crate::state::{KeptSession, State, Submission};
@@ -26,7 +26,7 @@ pub fn run(args: args::Submit) -> Result<Exit, Failure> {
     let authority = args.authority.asked()?;
     let order =
         Order { agent: args.agent, input, key, max_runtime: args.max_runtime, authority, priority: args.priority };
-    place(&order, &args.place, args.detach, args.output)
+    place(&order, &args.place, args.detach, args.following)
 }
 
 /// A job that is asked for.
@@ -52,7 +52,7 @@ pub fn fresh_key() -> Result<IdempotencyKey, Failure> {
 }
 
 /// Submits a job, and follows it unless it is left.
-pub fn place(order: &Order, place: &args::Where, detach: bool, output: Output) -> Result<Exit, Failure> {
+pub fn place(order: &Order, place: &args::Where, detach: bool, following: Following) -> Result<Exit, Failure> {
     let chosen = Chosen::of_starting(place)?;
     if detach {
         chosen.can_be_left().map_err(|why| Failure::usage(format!("--detach: {why}")))?;
@@ -68,19 +68,22 @@ pub fn place(order: &Order, place: &args::Where, detach: bool, output: Output) -
         authority: order.authority.clone(),
         session: None,
     };
-    if detach {
+    let client = if detach {
         submission.session = client.leave().and_then(|claim| KeptSession::of(place.family, claim));
-    }
+        None
+    } else {
+        Some(client)
+    };
     if let Some(state) = State::of_user()
         && let Err(error) = state.put_submission(job.id.as_str(), &submission)
     {
         say(format_args!("arcp: `arcp retry` will not work for this job, no state can be kept: {error}"));
     }
-    if detach {
-        writeln!(std::io::stdout(), "{}", detached(&job.id, output))?;
+    let Some(client) = client else {
+        writeln!(std::io::stdout(), "{}", detached(&job.id, following.output))?;
         return Ok(Exit::Success);
-    }
-    follow(&job, output)
+    };
+    follow(&client, &job, following)
 }
 
 fn submit(client: &Client, order: &Order) -> Result<Job, Failure> {

@@ -20,7 +20,7 @@ use crate::args::{Output, Where};
 use crate::connect::Chosen;
 use crate::counts::Counts;
 use crate::exit::{Exit, Failure};
-use crate::follow::follow;
+use crate::follow::{Following, follow};
 use crate::list::all;
 use crate::times::{age, now};
 use crate::values;
@@ -97,7 +97,8 @@ fn show(
 /// Follows a job in the terminal itself, until its end or Ctrl-C.
 fn watch(client: &Client, job: &WireId) -> Result<(), Failure> {
     let (followed, _) = watched(client, job, job.as_str())?;
-    match follow(&followed, Output::Text) {
+    let following = Following { output: Output::Text, no_ask: false };
+    match follow(client, &followed, following) {
         Ok(_) => say(format_args!("arcp: Enter goes back to the table")),
         Err(failure) => say(format_args!("arcp: {}; Enter goes back to the table", failure.message)),
     }

@@ -18,7 +18,7 @@ pub fn run(args: args::Watch) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     let id = find(&client, &args.job)?;
     let (job, _) = watched(&client, &id, &args.job)?;
-    let (exit, terminal) = follow_to_end(&job, args.output)?;
+    let (exit, terminal) = follow_to_end(&client, &job, args.following)?;
     if let (Some(command), Some(terminal)) = (&args.notify, &terminal) {
         let mut json = Object::new();
         json.str("type", "job.ended").str("job_id", job.id.as_str()).str("agent", &job.agent);

@@ -217,7 +217,7 @@ fn what_a_program_asks_is_in_the_inbox_and_people_answer_approve_and_deny_it() {
         done(&["answer", &which, "--choice", "b"]);
         let (far, _) = asked("prompt", "How far?");
         done(&["answer", &far, "--default"]);
-        refused(&["answer", &far, "--default"], 1, &["not open"]);
+        refused(&["answer", &far, "--default"], 1, &["already, by alice at"]);
         let (allowed, _) = asked("resource", "/w/*.md");
         let table = stdout(&home.run(&["inbox"]));
         assert!(table.contains(&allowed) && table.contains("fs.write on /w/*.md: to mend it"), "{table}");
@@ -309,7 +309,7 @@ fn the_examples_run_and_the_page_shows_them_as_they_are() {
     let examples = repository.join("examples/agents");
     let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let page = read(repository.join("docs/agents.md"));
-    for name in ["count.sh", "steps.py", "coder.sh"] {
+    for name in ["count.sh", "release.sh", "steps.py", "coder.sh"] {
         assert!(page.contains(&read(examples.join(name))), "docs/agents.md does not show {name} as it is");
     }
     let (mut home, bin) = home();
@@ -329,6 +329,16 @@ fn the_examples_run_and_the_page_shows_them_as_they_are() {
     assert_ne!(code(&home.run(&["submit", "count", "--input", "\"$(id)\""])), 0, "nothing that a shell would read");
     let stepped = home.run(&["submit", "steps", "--input", r#"{"steps":3,"seconds":0}"#]);
     assert_eq!(stdout(&stepped).replace(' ', ""), "{\"steps\":3,\"of_an_earlier_run\":0}\n", "{}", stderr(&stepped));
+    let release = stdout(&home.run(&["submit", "release", "--input", "\"1.2\"", "--detach"]));
+    let asked = |text: &str| {
+        let listed = until(text, || Some(stdout(&home.run(&["inbox"]))).filter(|listed| listed.contains(text)));
+        listed.split_whitespace().next().expect("an id").to_string()
+    };
+    assert_eq!(code(&home.run(&["answer", &asked("Release 1.2 to whom?"), "--choice", "everybody"])), 0);
+    assert_eq!(code(&home.run(&["answer", &asked("What is new?"), r#""more, \"all\" of it""#])), 0);
+    let released = home.run(&["watch", release.trim()]);
+    let expected = r#"{"version":"1.2","channel":"everybody","notes":"more, \"all\" of it"}"#;
+    assert_eq!(stdout(&released).trim(), expected, "{}", stderr(&released));
     let coded = home.run(&["submit", "coder", "--input", "\"mend it\""]);
     assert_eq!(stdout(&coded), "The test passes.\n", "{}", stderr(&coded));
 }

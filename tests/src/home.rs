@@ -143,6 +143,11 @@ impl Terminal {
         self.ours.write_all(keys.as_bytes()).expect("typed");
     }
 
+    /// Sends the command a signal.
+    pub fn signal(&self, name: &str) {
+        Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().expect("kill");
+    }
+
     /// Waits for the end of the command, and of what it shows.
     pub fn wait(&mut self) -> ExitStatus {
         let status = self.child.wait().expect("it ends");

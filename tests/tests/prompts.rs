@@ -267,6 +267,33 @@ fn what_is_open_is_shown_before_anything_that_is_asked_afterwards_is_answered() 
 }
 
 #[test]
+fn who_comes_back_is_shown_what_is_open_before_anything_that_it_asks_is_answered() {
+    let mut world = World::configured(17, |config| {
+        config.restartable_agents.insert("waiter".into());
+    });
+    let (mut alice, _) = person(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut alice);
+    ask(&mut world, job, 1, free("first?"), None);
+    ask(&mut world, job, 2, free("second?"), None);
+    let (mut phone, accepted) = person(&mut world, "tok-a");
+    watch(&mut world, &mut phone, job);
+    // What was said before has to be read back from now on.
+    world.crash();
+    world.settle();
+    // It has seen nothing so far, and asks for jobs at once.
+    let (mut back, _) = Raw::open(&mut world, "tok-a");
+    let claim = json!({"resume_token": accepted["payload"]["resume_token"], "last_event_seq": 0});
+    back.send(&mut world, "session.resume", claim);
+    back.send(&mut world, "session.list_jobs", json!({}));
+    let frames = back.settle(&mut world);
+    let kinds = ["session.resumed", "human.input.request", "session.jobs"];
+    let told: Vec<&str> =
+        frames.iter().filter_map(|f| f["type"].as_str()).filter(|kind| kinds.contains(kind)).collect();
+    assert_eq!(told, [kinds[0], kinds[1], kinds[1], kinds[2]], "{frames:?}");
+    world.finish();
+}
+
+#[test]
 fn nobody_answers_in_time_and_the_default_does_or_the_agent_goes_on() {
     let mut world = World::seeded(7);
     let (mut raw, _) = person(&mut world, "tok-a");

@@ -126,6 +126,38 @@ async def unknown(peer):
     await peer.run("submit", "nobody", code=1)
 
 
+people = Cases("their client's job, our command line")
+ASKS = r"""asker=read -r input
+echo '{"id":1,"kind":"ask","body":{"prompt":"How many?","response_schema":{"type":"integer"}}}'
+read -r answer
+printf '{"result":%s}' "$answer"
+"""
+
+
+@people.case("what it asks people is answered, and its client keeps its connection")
+async def answered(arcp):
+    programs = Programs(arcp)
+    try:
+        url = programs.serve("--agent", ASKS, "--answered", "asker")
+        async with their_client.Place(url=url).session() as peer:
+            for family in ("hello", "open"):
+                person = Ours(arcp, url, family)
+                handle = await peer.submit(agent="asker", input=1)
+                asked = []
+                while not asked:
+                    asked = [line for line in await person.lines("inbox") if line["job_id"] == handle.job_id]
+                await person.run("answer", asked[0]["prompt_id"], '"three"', code=1)
+                await person.run("answer", asked[0]["prompt_id"], "3")
+                events = await their_client.events_of(handle)
+                phases = [event["body"]["phase"] for event in events if event["kind"] == "status"]
+                assert phases == ["running", "blocked", "running"], events
+                result = (await handle.done).result
+                assert (result["value"], result["responded_by"]) == (3, "alice"), result
+            assert (await (await peer.submit(agent="echo", input=1)).done).result == 1
+    finally:
+        programs.stop()
+
+
 async def main(arcp):
     programs = Programs(arcp)
     try:
@@ -142,6 +174,7 @@ async def main(arcp):
         ours.title += ", stdio"
         ours.cases = [case for case in ours.cases if case[0] in OVER_STDIO]
         results.append(await ours.run(Ours(arcp, f"exec:{sys.executable} {HERE / 'their_server.py'} --stdio")))
+        results.append(await people.run(arcp))
         results.append(await readme.run(arcp))
     finally:
         programs.stop()

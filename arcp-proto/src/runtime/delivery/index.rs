@@ -332,6 +332,25 @@ impl Index {
         owed.filter(|run| run.is_of(job, 0)).any(|run| run.last_event() == last)
     }
 
+    /// The number after `seq` behind which event `n` of `job` stands, for whoever
+    /// watches it.
+    pub(super) fn number_after(&self, seq: u64, job: JobId, n: u64, jobs: &Jobs) -> Option<u64> {
+        let mut later = self.events_after(seq).filter(|run| run.is_of(job, 0));
+        let run =
+            later.find(|run| run.event_at(run.seq, jobs).is_none_or(|first| first <= n) && n <= run.last_event())?;
+        let (mut low, mut high) = (run.seq, run.last_seq());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // Which event stands there can be told as long as it is kept: one that
+            // cannot is an earlier one.
+            match run.event_at(middle, jobs).is_none_or(|event| event < n) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        Some(low).filter(|found| *found > seq)
+    }
+
     /// The first event of `job` that has a number; 0 if there is too much to
     /// look through.
     pub(super) fn first_event(&self, job: JobId, jobs: &Jobs) -> Option<u64> {

@@ -74,6 +74,17 @@ fn history_lost(counts_in_submitter: bool, gone: u64) -> Violation {
     Violation::new(ErrorCode::ResumeWindowExpired, lost).with_details(details.json())
 }
 
+/// The last number after `seq` of what people are asked in the jobs that a session
+/// watches, and that is open; 0 if there is none.
+pub(in crate::runtime) fn asked_after(delivery: &Delivery, jobs: &Jobs, session: SessionId, seq: u64) -> u64 {
+    let Some(feed) = delivery.feeds.get(session) else {
+        return 0;
+    };
+    let watched = delivery.audiences.watched(session).filter_map(|id| Some((id, jobs.get(id)?)));
+    let asked = watched.flat_map(|(id, job)| prompt::open_events(job).map(move |event| (id, event)));
+    asked.filter_map(|(id, event)| feed.index.number_after(seq, id, event, jobs)).max().unwrap_or(0)
+}
+
 impl Delivery {
     /// Numbers what people are asked in a job, its history after `from`, and what
     /// comes, for a session; gives the number of the last question that is open

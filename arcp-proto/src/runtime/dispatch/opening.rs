@@ -13,6 +13,7 @@ use crate::runtime::Runtime;
 use crate::runtime::authority;
 use crate::runtime::config::Config;
 use crate::runtime::connection::{Conn, heartbeat_interval};
+use crate::runtime::delivery::asked_after;
 use crate::runtime::edge::{Opening, Wish};
 use crate::runtime::io::CloseReason;
 use crate::runtime::session::Proof;
@@ -106,6 +107,12 @@ impl<'r> OpeningHandler<'r> {
         }
         let token = self.runtime.sessions.resume(&mut self.runtime.ctx, session, proof);
         self.attach(session, claim.last_seq);
+        let Runtime { connections, jobs, delivery, .. } = &mut *self.runtime;
+        let asked = asked_after(delivery, jobs, session, claim.last_seq);
+        if let Some(conn) = connections.get_mut(self.conn) {
+            // As where the watch began, on a connection that is gone.
+            conn.follow(asked);
+        }
         let behind = self.runtime.delivery.feeds.get(session).is_some_and(|feed| feed.head() > claim.last_seq);
         self.welcome(session, token, Some((claim.last_seq, behind)));
         true

@@ -154,7 +154,7 @@ impl Prompts {
             }
             Closing::Expired => gone(alloc::format!("this question could be answered until {at}")),
             Closing::Withdrawn => {
-                gone(alloc::format!("nobody waits for an answer since {at}: the job was told to stop"))
+                gone(alloc::format!("nobody waits for an answer since {at}: the job was told to stop, or is over"))
             }
         }
     }
