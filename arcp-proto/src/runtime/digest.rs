@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use sha2::{Digest as _, Sha256};
 
 use super::delivery::{Delivery, IndexEntry};
+use super::expected::Expected as _;
 use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease, prompt};
 use super::session::{Executed, Outcome, Session, Sessions};
 use crate::id::{JobId, LogPos, SessionId, WireId};
@@ -89,7 +90,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn digest_session(&self, digest: &mut Digest, id: SessionId, session: &Session) {
         let (principal, view, extensions) = (session.principal(), session.view(), session.extensions().names());
-        let Some(feed) = self.delivery.feeds.get(id) else { return };
+        let Some(feed) = self.delivery.feeds.get(id).expected("a session has a feed") else { return };
         let watched: BTreeSet<JobId> = self.delivery.audiences.watched(id).collect();
         // The digest of a token is nobody's to see.
         let token = hex(&Sha256::digest(session.token().0));
@@ -144,7 +145,7 @@ impl Parts<'_> {
         let (first, count, classes) = (job.history().first(), job.count(), job.history().runs());
         digest.fact(format!("{id} history"), format!("{first} to {count}: {classes:?}"));
         let known = |session: &&SessionId| self.sessions.get(**session).is_some_and(|s| !s.is_evicted());
-        let Some(audience) = self.delivery.audiences.get(id) else { return };
+        let Some(audience) = self.delivery.audiences.get(id).expected("a job has an audience") else { return };
         let owners: BTreeSet<&SessionId> = audience.owners().iter().filter(known).collect();
         let watchers: BTreeSet<&SessionId> = audience.watchers().iter().filter(known).collect();
         digest.fact(format!("{id} sessions"), format!("owned by {owners:?}, watched by {watchers:?}"));

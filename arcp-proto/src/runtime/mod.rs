@@ -12,6 +12,7 @@ mod digest;
 mod dispatch;
 mod edge;
 mod effect;
+mod expected;
 mod io;
 mod job;
 mod list;

@@ -228,7 +228,7 @@ impl Connections {
     /// Queues an answer; `at` is how far the session of the connection is.
     pub(in crate::runtime) fn answer(&mut self, ctx: &mut Context, id: ConnId, answer: Answer, at: Position) {
         let Some(conn) = self.by_id.get_mut(&id) else {
-            return;
+            return; // It is gone.
         };
         let Answer { content, gated } = answer;
         let gate = if gated { ctx.log.last() } else { LogPos(0) };

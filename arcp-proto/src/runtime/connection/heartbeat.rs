@@ -9,6 +9,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::ConnId;
 use crate::model::reply::{Refusal, RefusedKind};
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::CloseReason;
 use crate::runtime::timers::Timer;
 use crate::time::Timestamp;
@@ -87,7 +88,10 @@ impl Connections {
     /// Pings a peer that is silent, or gives it up.
     pub(in crate::runtime) fn on_heartbeat(&mut self, ctx: &mut Context, id: ConnId) {
         let now = ctx.now.mono;
-        let (Some(conn), Some(interval)) = (self.by_id.get_mut(&id), ctx.config.timing.heartbeat) else {
+        let (Some(conn), Some(interval)) = (
+            self.by_id.get_mut(&id).expected("its timers go with a connection"),
+            ctx.config.timing.heartbeat.expected("its timers go with a connection"),
+        ) else {
             return;
         };
         let heartbeat = &mut conn.heartbeat;

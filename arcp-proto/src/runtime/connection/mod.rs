@@ -28,6 +28,7 @@ use crate::error::Violation;
 use crate::id::{ConnId, OpId, SessionId};
 use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply, Subject};
 use crate::model::request::{HandshakeRequest, Request, SessionRequest};
+use crate::runtime::expected::Expected as _;
 use crate::time::Timestamp;
 use crate::wire::envelope::Header;
 use crate::wire::{self, ReceivedRequest, View, frame};
@@ -179,7 +180,7 @@ impl Connections {
     pub(super) fn on_too_long(&mut self, ctx: &mut Context, sessions: &Sessions, id: ConnId, at: Position) {
         self.arrivals.on_too_long(ctx, id);
         let Some(conn) = self.heard(ctx, sessions, id) else {
-            return;
+            return; // Nothing is taken from it any more.
         };
         if conn.check.is_waiting() {
             return self.hold(ctx, id, Held::TooLong);
@@ -236,7 +237,7 @@ impl Connections {
         view: View,
         admits: bool,
     ) {
-        let Some(conn) = self.by_id.get_mut(&id) else {
+        let Some(conn) = self.by_id.get_mut(&id).expected("who attaches is there") else {
             return;
         };
         if conn.opening && admits {
@@ -317,7 +318,7 @@ impl Connections {
     fn forget(&mut self, ctx: &mut Context, id: ConnId, alive: Timestamp) {
         self.arrivals.forget(ctx, id);
         let Some(conn) = self.by_id.remove(&id) else {
-            return;
+            return; // It is an arrival, or gone.
         };
         let of_conn = [Timer::Handshake, Timer::Heartbeat, Timer::Stalled, Timer::Hold, Timer::InputCheck];
         for timer in of_conn {

@@ -6,6 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use super::audience::Audience;
 use crate::id::{JobId, LogPos, SessionId, WireId};
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AboutJob, Record};
 use crate::runtime::job::Jobs;
 
@@ -50,7 +51,9 @@ impl Audiences {
 
     /// A session is over: no job is for it any more.
     pub(super) fn close_session(&mut self, session: SessionId) {
-        let Some(SessionJobs { correlates: _, watched, owned, requested }) = self.by_session.remove(&session) else {
+        let Some(SessionJobs { correlates: _, watched, owned, requested }) =
+            self.by_session.remove(&session).expected("a session has its jobs")
+        else {
             return;
         };
         for job in &requested {
@@ -78,7 +81,7 @@ impl Audiences {
 
     /// A job is over: nobody watches it any more.
     pub(super) fn end_job(&mut self, job: JobId) {
-        let Some(audience) = self.by_job.get_mut(&job) else {
+        let Some(audience) = self.by_job.get_mut(&job).expected("a job has an audience") else {
             return;
         };
         for watcher in core::mem::take(&mut audience.watchers) {
@@ -91,7 +94,7 @@ impl Audiences {
     /// A job is forgotten.
     pub(super) fn remove_job(&mut self, job: JobId) {
         self.end_job(job);
-        let Some(audience) = self.by_job.remove(&job) else {
+        let Some(audience) = self.by_job.remove(&job).expected("a job has an audience") else {
             return;
         };
         for session in audience.requests.sessions().chain(audience.joins.keys().copied()) {
@@ -192,7 +195,10 @@ impl Audiences {
         number: u32,
         request: Option<WireId>,
     ) {
-        let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) else {
+        let (Some(of_session), Some(audience)) = (
+            self.by_session.get_mut(&session).expected("both were looked up"),
+            self.by_job.get_mut(&job).expected("both were looked up"),
+        ) else {
             return;
         };
         match request {

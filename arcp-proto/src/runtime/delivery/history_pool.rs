@@ -13,6 +13,7 @@ use crate::model::reply::{Refusal, RefusedKind};
 use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, EventRecord, Output};
 use crate::runtime::job::{Jobs, Stored};
 use crate::runtime::timers::Timer;
@@ -84,7 +85,7 @@ impl HistoryPool {
     pub(super) fn ask(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job_id: JobId, from: u64) {
         let limits = &ctx.config.limits;
         let (bytes, most) = (limits.delivery.load_bytes, limits.delivery.load_events);
-        let Some(job) = jobs.get(job_id) else {
+        let Some(job) = jobs.get(job_id).expected("a job whose events are numbered is there") else {
             return;
         };
         let buffer = self.buffers.entry(id).or_insert_with(|| ReadBack::new(ctx.accounts.runtime()));
@@ -115,13 +116,13 @@ impl HistoryPool {
         events: Option<Vec<EventRecord>>,
     ) {
         let Some(id) = self.loads.remove(&op) else {
-            return;
+            return; // Nobody asked, or it was answered.
         };
         // It was given up, and perhaps something else was asked for since.
         let buffer = self.buffers.get_mut(&id);
         let asked = buffer.and_then(|buffer| Some((buffer.pending.take_if(|pending| pending.op == op)?, buffer)));
         let (Some((pending, buffer)), Some(conn)) = (asked, conn) else {
-            return;
+            return; // It was given up, and perhaps asked for something else since.
         };
         ctx.timers.clear(Timer::Read(id));
         let Some(events) = events else {

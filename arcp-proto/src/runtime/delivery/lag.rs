@@ -10,6 +10,7 @@ use crate::id::{JobId, SessionId};
 use crate::model::reply::{CommandReply, Reply};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::LocalWord;
 use crate::runtime::job::Jobs;
 
@@ -35,7 +36,7 @@ impl Delivery {
         let (most, unacked) = (ctx.config.limits.delivery.watch_lag, ctx.config.limits.delivery.ack_lag);
         let owns = self.audiences.owns(id, job);
         let Some(feed) = self.feeds.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
-            return;
+            return; // It is away.
         };
         let (lag, waits, acknowledges) = (feed.behind(), feed.unacknowledged(), feed.acknowledges());
         feed.catch_up.warned &= lag > most / 4;
@@ -56,7 +57,7 @@ impl Delivery {
     pub(in crate::runtime) fn detach_overtaken(&mut self, ctx: &mut Context, jobs: &Jobs, id: JobId) {
         let first = jobs.get(id).map_or(1, |job| job.history().first());
         let Some(audience) = self.audiences.get(id).filter(|_| first > 1) else {
-            return;
+            return; // Nothing of it is gone.
         };
         let overtaken = |session: SessionId, number: u32| {
             let feed = self.feeds.attached(session);
@@ -111,7 +112,7 @@ impl Delivery {
     }
 
     fn end_slow_subscription(&mut self, ctx: &mut Context, id: SessionId, number: u32) {
-        let Some(conn) = self.feeds.conn(id) else {
+        let Some(conn) = self.feeds.conn(id).expected("who is too slow is there") else {
             return;
         };
         let reply = Reply::Command(CommandReply::Unsubscribed {

@@ -64,6 +64,7 @@ use crate::id::{JobId, LogPos, OpId, Principal, SessionId};
 use crate::limits::Limits;
 use crate::model::feature::Feature;
 use crate::model::request::Filter;
+use crate::runtime::expected::Expected as _;
 use crate::wire::View;
 use audiences::Audiences;
 use feeds::Feeds;
@@ -232,7 +233,9 @@ impl Delivery {
         new: NewSubscription,
     ) {
         let NewSubscription { number, filter, at, backfill } = new;
-        let Some(principal) = self.feeds.get(session).map(|feed| feed.principal.clone()) else {
+        let Some(principal) =
+            self.feeds.get(session).expected("who subscribes has a feed").map(|feed| feed.principal.clone())
+        else {
             return;
         };
         let first = self.feeds.head(session) + 1;

@@ -19,6 +19,7 @@ use crate::id::{JobId, LogId, SessionId};
 use crate::model::event::{EventClass, EventClasses};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{LocalFrame, LocalWord, Numbered, NumberedRun, Record, Shown};
 use crate::runtime::job::History;
 use crate::runtime::job::Jobs;
@@ -77,7 +78,10 @@ impl Feeds {
         job_id: JobId,
         events: RangeInclusive<u64>,
     ) {
-        let (Some(feed), Some(job)) = (self.by_session.get_mut(&reader.session), jobs.get(job_id)) else {
+        let (Some(feed), Some(job)) = (
+            self.by_session.get_mut(&reader.session).expected("a reader has a feed"),
+            jobs.get(job_id).expected("a job that is numbered is there"),
+        ) else {
             return;
         };
         let (log, before) = (LogId::Job(job_id), feed.index.runs());
@@ -100,7 +104,7 @@ impl Feeds {
     /// Numbers a frame of no event, for one session.
     pub(super) fn number_local(&mut self, ctx: &mut Context, id: SessionId, says: LocalWord) {
         let frame = LocalFrame { at: ctx.now.utc, says };
-        let Some(feed) = self.by_session.get_mut(&id) else {
+        let Some(feed) = self.by_session.get_mut(&id).expected("who is told has a feed") else {
             return;
         };
         let before = feed.index.runs();
@@ -118,7 +122,7 @@ impl Feeds {
         runs_before: usize,
         numbered: impl IntoIterator<Item = Numbered>,
     ) {
-        let Some(feed) = self.by_session.get(&id) else {
+        let Some(feed) = self.by_session.get(&id).expected("who was given numbers has a feed") else {
             return;
         };
         let (own, conn) = (feed.index.runs(), feed.conn);
@@ -168,7 +172,7 @@ impl Feeds {
     /// Takes back the numbers that were not sent yet of a job's events, for
     /// whoever watches it or for one subscription.
     pub(super) fn withdraw(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job: JobId, subscription: u32) {
-        let Some(feed) = self.by_session.get_mut(&id) else {
+        let Some(feed) = self.by_session.get_mut(&id).expected("who was shown a job has a feed") else {
             return;
         };
         let sent = feed.sent;
@@ -195,14 +199,14 @@ impl Feeds {
     pub(super) fn restore_numbers(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, mut numbered: Numbered) {
         let floor = self.by_session.get(&id).map(|feed| feed.index.floor());
         let Some(floor) = floor.filter(|floor| numbered.last_seq() > *floor) else {
-            return;
+            return; // They were released since.
         };
         if let Numbered::Events(run) = &mut numbered {
             run.begin_at(run.seq.max(floor + 1));
         }
         // A number that was taken back by an earlier restart was given again.
         while self.head(id) >= numbered.seq() && self.take_back(ctx, jobs, id) {}
-        let Some(feed) = self.by_session.get_mut(&id) else {
+        let Some(feed) = self.by_session.get_mut(&id).expected("it was just looked up") else {
             return;
         };
         let before = feed.index.runs();
@@ -284,7 +288,7 @@ impl Feed {
         }
         let count = frames.history.number_of(frames.classes, events);
         let Some(last) = frames.history.before(upto + 1, frames.classes, 0).filter(|_| count > 0) else {
-            return;
+            return; // None of them is shown.
         };
         let shown = Some(Shown { classes: frames.classes, last });
         let run = NumberedRun { count, shown, ..frames.one(from, FrameRole::Whole) };

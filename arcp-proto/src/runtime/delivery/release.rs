@@ -8,6 +8,7 @@ use crate::id::{JobId, LogId, SessionId};
 use crate::model::feature::Feature;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::Record;
 use crate::runtime::job::Jobs;
 use crate::runtime::timers::Timer;
@@ -41,7 +42,7 @@ impl Feeds {
     pub(in crate::runtime) fn release_expired(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId) {
         let expired = |log: LogId| log.job().and_then(|job| jobs.get(job)).is_none_or(|job| job.released);
         let Some(feed) = self.by_session.get_mut(&id).filter(|feed| feed.conn.is_some()) else {
-            return;
+            return; // It is away, and may ask for all of them.
         };
         let released = feed.index.release_done(feed.receipts.received, expired);
         let waits = feed.index.begins_with(expired);
@@ -89,7 +90,7 @@ impl Feeds {
 
     /// Tells the store now and then which numbers a session needs no more.
     pub(super) fn note_released(&mut self, ctx: &mut Context, id: SessionId) {
-        let Some(feed) = self.by_session.get_mut(&id) else {
+        let Some(feed) = self.by_session.get_mut(&id).expected("its index was just bounded") else {
             return;
         };
         let upto = feed.index.floor();

@@ -16,6 +16,7 @@ use crate::principal::Account;
 use crate::runtime::account::HeldFor;
 use crate::runtime::authority;
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::Record;
 use crate::runtime::job::{Job, Jobs};
 
@@ -158,7 +159,7 @@ impl Subscriptions {
     /// Whoever subscribed to jobs like a new one, or a restored one that goes on,
     /// is shown it.
     pub(in crate::runtime) fn show(&mut self, ctx: &Context, jobs: &Jobs, id: JobId) {
-        let Some(job) = jobs.get(id) else {
+        let Some(job) = jobs.get(id).expected("who is shown was just accepted or restored") else {
             return;
         };
         let mut shown_to = Vec::new();
@@ -208,7 +209,7 @@ impl Subscriptions {
     /// A subscription is shown nothing more.
     pub(super) fn forget(&mut self, id: SessionId, number: u32) {
         let Some(own) = self.by_session.get_mut(&id) else {
-            return;
+            return; // It has none.
         };
         let gone = own.open.remove(&number);
         let none_left = own.open.is_empty().then(|| own.principal.account());
@@ -242,7 +243,7 @@ impl Subscriptions {
     /// A session is over, and its subscriptions with it.
     pub(super) fn close_session(&mut self, id: SessionId) {
         let Some(own) = self.by_session.remove(&id) else {
-            return;
+            return; // It never had any.
         };
         for job in own.open.values().flat_map(|subscription| &subscription.shown) {
             self.hide(*job, |(session, _)| *session == id);

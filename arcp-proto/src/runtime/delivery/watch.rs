@@ -120,7 +120,7 @@ impl Delivery {
     /// unless that is still owed.
     pub(in crate::runtime) fn number_end(&mut self, ctx: &mut Context, jobs: &Jobs, session: SessionId, id: JobId) {
         let Some(job) = jobs.get(id).filter(|job| job.is_terminal()) else {
-            return;
+            return; // It goes on, and so will come to its end.
         };
         if self.feeds.get(session).is_some_and(|feed| !feed.is_owed_the_end(id, job)) {
             self.number_again(ctx, jobs, session, id, job.count());

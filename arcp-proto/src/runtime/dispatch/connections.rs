@@ -42,7 +42,7 @@ impl Runtime {
     /// of those is checked too, the others wait for that.
     pub(in crate::runtime) fn hear_again(&mut self, judged: Option<(ConnId, VecDeque<Held>)>) {
         let Some((conn, held)) = judged else {
-            return;
+            return; // No check is over.
         };
         for said in held {
             match said {
@@ -166,7 +166,7 @@ impl Runtime {
     /// gets the next one.
     pub(in crate::runtime) fn on_job_heartbeat(&mut self, id: JobId) {
         let Some(heartbeat) = self.jobs.on_heartbeat(&mut self.ctx, id) else {
-            return;
+            return; // It has ended.
         };
         let watchers = self.delivery.audiences.get(id).map(|audience| audience.watchers().to_vec()).unwrap_or_default();
         for watcher in watchers {

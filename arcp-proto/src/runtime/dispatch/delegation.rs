@@ -23,7 +23,7 @@ impl CallHandler<'_> {
     fn on_family_call(mut self, (id, asked, bytes): (JobId, Option<CallId>, u64), call: FamilyCall) {
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         let Some(open) = delegation::open_call(jobs, ctx, id, asked, bytes) else {
-            return;
+            return; // Nothing it says counts any more.
         };
         let answer = match call {
             FamilyCall::Delegate(asked) => match delegation::check_delegation(jobs, ctx, &open, &asked) {

@@ -15,6 +15,7 @@ use crate::runtime::config::Config;
 use crate::runtime::connection::{Conn, heartbeat_interval};
 use crate::runtime::delivery::asked_after;
 use crate::runtime::edge::{Opening, Wish};
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::CloseReason;
 use crate::runtime::session::Proof;
 use crate::secret::Secret;
@@ -67,7 +68,9 @@ impl<'r> OpeningHandler<'r> {
 
     fn open(&mut self, open: Open, proof: Proof) {
         let Runtime { ctx, connections, sessions, jobs, delivery } = &mut *self.runtime;
-        let Some(peer) = connections.get(self.conn).map(|conn| (conn.view(), conn.network())) else {
+        let Some(peer) =
+            connections.get(self.conn).expected("who was let in is there").map(|conn| (conn.view(), conn.network()))
+        else {
             return;
         };
         let opened = authority::check_credential(&ctx.config, proof.verdict());

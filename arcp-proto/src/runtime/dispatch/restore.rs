@@ -151,7 +151,7 @@ impl Restorer<'_> {
 
     fn restore_reader(&mut self, id: JobId, session_id: SessionId, owner: bool, number: u32, request: Option<WireId>) {
         let (Some(job), Some(session)) = (self.jobs.get(id), self.sessions.get(session_id)) else {
-            return;
+            return; // One of both is over, and the store not tidied up.
         };
         self.delivery.audiences.restore_request(session_id, id, number, request);
         if owner {

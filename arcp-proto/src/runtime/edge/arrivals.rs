@@ -17,6 +17,7 @@ use crate::id::{ConnId, OpId, Principal, WireId};
 use crate::model::reply::{Challenge, HandshakeReply, Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{Credential, Open};
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, HandOver, Notice, Output, Transport, Verdict};
 use crate::runtime::timers::Timer;
 use crate::wire::envelope::Header;
@@ -161,7 +162,7 @@ impl Arrivals {
     /// A frame arrived that is too long.
     pub(in crate::runtime) fn on_too_long(&mut self, ctx: &mut Context, id: ConnId) {
         let Some(arrival) = self.by_id.get_mut(&id).filter(|arrival| arrival.channel.leaving().is_none()) else {
-            return;
+            return; // It leaves, or is known by now.
         };
         arrival.refuse(
             ctx,
@@ -209,7 +210,7 @@ impl Arrivals {
 
     /// Asks for proof (RFC §8.1).
     fn challenge(&mut self, ctx: &mut Context, id: ConnId, request: WireId, open: Open) {
-        let Some(arrival) = self.by_id.get_mut(&id) else {
+        let Some(arrival) = self.by_id.get_mut(&id).expected("who asks to come in is here") else {
             return;
         };
         let nonce = alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64(), ctx.entropy.public_u64());
@@ -241,7 +242,7 @@ impl Arrivals {
 
     /// A proof was wrong: it may be given again, but not often.
     fn refuse_proof(&mut self, ctx: &mut Context, id: ConnId, request: WireId, wrong: Violation) {
-        let Some(arrival) = self.by_id.get_mut(&id) else {
+        let Some(arrival) = self.by_id.get_mut(&id).expected("who proves something is here") else {
             return;
         };
         arrival.refuse(ctx, Refusal::new(RefusedKind::Proof, wrong, Some(request)));
@@ -272,7 +273,7 @@ impl Arrivals {
     /// stalled, whether it may be read.
     pub(in crate::runtime) fn pump(&mut self, ctx: &mut Context, id: ConnId) {
         let Some(arrival) = self.by_id.get_mut(&id) else {
-            return;
+            return; // Closed since it was found ready.
         };
         while arrival.may_write()
             && let Some(reply) = arrival.replies.pop_front()

@@ -194,7 +194,7 @@ impl Edge {
 
     fn hand_over(&mut self, arrived: Option<Arrived>) {
         let Some(Arrived { opening, view, channel, evidence }) = arrived else {
-            return;
+            return; // Its peer may not come in, or not yet.
         };
         let conn = channel.id();
         let Some(frame) = self.frames.remove(&conn) else {

@@ -37,7 +37,7 @@ impl Jobs {
         terms: impl FnOnce(&Context) -> ChunkTerms,
     ) {
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
-            return;
+            return; // It said so before it was gone.
         };
         if job.is_terminal() {
             // Nothing it says counts any more, but nobody is left to wait.

@@ -13,6 +13,7 @@ use crate::id::{JobId, prefixed};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobEvent};
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::Record;
 use crate::runtime::log::Waiter;
 
@@ -56,7 +57,7 @@ impl Jobs {
     /// cannot.
     pub(in crate::runtime) fn on_restored(&mut self, ctx: &mut Context, id: JobId) {
         self.table.plan_purge(ctx, id);
-        let Some(job) = self.table.get(id) else {
+        let Some(job) = self.table.get(id).expected("it was just restored") else {
             return;
         };
         if !job.is_terminal() {

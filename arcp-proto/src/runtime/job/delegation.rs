@@ -33,6 +33,7 @@ use crate::model::request::{Invocation, Submit};
 use crate::runtime::context::Context;
 use crate::runtime::delegation::{Child, Delegation};
 use crate::runtime::effect::Effect;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentCall, AgentReply, ChildEnd, ParentRecord};
 
 /// A call by which a job has to do with its children.
@@ -358,7 +359,7 @@ pub(in crate::runtime) fn on_await(
 
 /// A child has ended: whoever waits for it is answered once that is durable.
 fn answer_parent(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: JobId) {
-    let Some(end) = jobs.table.get(child).map(ended) else {
+    let Some(end) = jobs.table.get(child).expected("a child that ends is there").map(ended) else {
         return;
     };
     jobs.table.change(parent, |job| {
@@ -381,11 +382,11 @@ fn answer_parent(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: JobId
 /// wait for each other.
 pub(super) fn lend_slot(jobs: &mut Jobs, ctx: &mut Context, parent: JobId) {
     let Some(job) = jobs.table.get(parent).filter(|job| job.run.has_slot) else {
-        return;
+        return; // It has none to lend.
     };
     let in_line = |child: &JobId| jobs.table.get(*child).is_some_and(|job| job.run.waits.contains(&Wait::Slot));
     let Some(child) = job.run.questions.awaited.values().copied().find(in_line) else {
-        return;
+        return; // None of them waits for a slot.
     };
     jobs.table.change(parent, |job| jobs.shares.return_slot(job));
     start_first(jobs, ctx, child);
@@ -429,7 +430,7 @@ pub(super) fn end_family(jobs: &mut Jobs, ctx: &mut Context, id: JobId, status: 
 /// What a child has left is its parent's again; if that is over, which gave up
 /// what it had, whose that is.
 fn return_budget(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
-    let Some(job) = jobs.table.get(id) else {
+    let Some(job) = jobs.table.get(id).expected("a child that ends is there") else {
         return;
     };
     let (left, mut next) = (lease::budget_left(job), parent_of(job));

@@ -12,6 +12,7 @@ use crate::id::JobId;
 use crate::model::event::{JobError, JobEvent, Terminal};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentExit, Notice, Output, Record};
 use crate::runtime::timers::Timer;
 use crate::time::{Timestamp, UtcMs};
@@ -72,13 +73,13 @@ impl Jobs {
     /// Ends a job, and its agent unless that was told to stop before. One that
     /// is over stays as it is.
     pub(super) fn end(&mut self, ctx: &mut Context, id: JobId, cause: Cause) {
-        let Some(job) = self.table.get(id) else {
+        let Some(job) = self.table.get(id).expected("who ends a job has found it") else {
             return;
         };
         let is_told =
             matches!(cause, Cause::TimeLimit | Cause::LeaseExpired | Cause::Failed(_)) && !job.state.is_cancelling();
         let Some(terminal) = cause.terminal(job) else {
-            return;
+            return; // It has ended.
         };
         let timers = [Timer::MaxRuntime(id), Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id)];
         for timer in timers.into_iter().chain([Timer::Pace(id)]) {
@@ -120,7 +121,7 @@ impl Jobs {
     /// Whoever may cancel has asked for it; the agent has until `grace` is
     /// over.
     pub(in crate::runtime) fn cancel(&mut self, ctx: &mut Context, id: JobId, reason: Option<&str>, grace: Duration) {
-        let Some(job) = self.table.get(id) else {
+        let Some(job) = self.table.get(id).expected("who cancels a job has found it") else {
             return;
         };
         match (&job.state, job.run.state) {
@@ -168,7 +169,7 @@ impl Jobs {
 
     /// The agent was told to stop long enough ago.
     pub(in crate::runtime) fn on_cancel_grace_over(&mut self, ctx: &mut Context, id: JobId) {
-        let Some(job) = self.table.get(id) else {
+        let Some(job) = self.table.get(id).expected("its timers go with a job") else {
             return;
         };
         let still_there = job.run.state == AgentState::Running;
@@ -193,7 +194,7 @@ impl Jobs {
             prompt::drop_calls(job);
         });
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
-            return;
+            return; // Its agent is gone already.
         };
         let was_over = job.is_terminal();
         if !was_over {

@@ -12,6 +12,7 @@ use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::job::JobStatus;
 use crate::model::reply::JobHeartbeat;
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::timers::Timer;
 
 /// An agent may be silent for this many heartbeats.
@@ -21,7 +22,7 @@ impl Job {
     /// It has started: signs of life are given and expected.
     pub(super) fn begin_heartbeats(&self, ctx: &mut Context) {
         let Some(interval) = ctx.config.timing.heartbeat else {
-            return;
+            return; // Nobody is expected to be heard.
         };
         ctx.timers.set(Timer::JobHeartbeat(self.id), ctx.now.mono + interval);
         if ctx.config.heartbeat_agents.contains(self.spec.agent.name()) {
@@ -55,7 +56,8 @@ impl Jobs {
     /// Perhaps an agent has been silent for too long. With `blocks` its job
     /// waits for it.
     pub(in crate::runtime) fn on_agent_silence(&mut self, ctx: &mut Context, id: JobId, blocks: bool) {
-        let Some(interval) = ctx.config.timing.heartbeat else {
+        let Some(interval) = ctx.config.timing.heartbeat.expected("agents are watched where there are heartbeats")
+        else {
             return;
         };
         // One that is told to stop has its grace.

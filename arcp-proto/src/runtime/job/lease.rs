@@ -25,6 +25,7 @@ use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::feature::{Feature, Features};
 use crate::model::request::Submit;
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentReply, Record};
 use crate::runtime::timers::Timer;
 use crate::time::UtcMs;
@@ -442,7 +443,7 @@ pub(super) fn cost_of(job: &Job, event: &JobEvent) -> Result<Option<Cost>, Viola
 
 /// Counts a cost, and says what is left.
 pub(super) fn charge(job: &mut Job, ctx: &mut Context, cost: Cost) {
-    let Some(purse) = &mut job.purse else {
+    let Some(purse) = job.purse.as_mut().expected("its currency was found in its purse") else {
         return;
     };
     let Cost { currency, amount, settles } = cost;

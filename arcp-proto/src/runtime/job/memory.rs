@@ -151,7 +151,7 @@ impl Table {
         // What the store does not have yet stays, as does what it cannot delete.
         let may_go = self.get(id).filter(|job| !ctx.log.failed && !job.is_terminal());
         let Some(upto) = may_go.and_then(|job| job.history().purgeable(ctx.now.mono, needed)) else {
-            return;
+            return; // None may go yet.
         };
         self.change(id, |job| job.events.forget(upto));
         if ctx.config.history {

@@ -36,6 +36,7 @@ use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::prompt::{PermissionRequest, PromptAnswer, Question};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentReply, InputFault, LONGEST_CHECK, Output, Record};
 use crate::runtime::timers::Timer;
 use crate::runtime::{AnswerRecord, ClosedPrompt, Closing, GrantRecord, KeptPrompts, OpenPrompt};
@@ -218,16 +219,17 @@ pub(super) fn ask(
 
 /// A question is fit to be asked, or not.
 fn on_checked(job: &mut Job, ctx: &mut Context, op: OpId, fault: Option<&InputFault>) {
-    let Some(prompts) = &mut job.prompts else {
+    let Some(prompts) = job.prompts.as_deref_mut().expected("its question is looked at") else {
         return;
     };
-    let Some(at) = prompts.checking.iter().position(|checking| checking.op == op) else {
+    let Some(at) = prompts.checking.iter().position(|checking| checking.op == op).expected("its question is looked at")
+    else {
         return;
     };
     let checked = prompts.checking.remove(at);
     note_checked(job);
     let Some((call, asked)) = checked.asked else {
-        return;
+        return; // Nobody waits for it any more.
     };
     match fault {
         None => open(job, ctx, call, asked, false),
@@ -286,7 +288,7 @@ fn keep(job: &Job, ctx: &mut Context) {
 /// Sees to it that nobody waits for longer than was said.
 pub(super) fn plan(job: &Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref() else {
-        return;
+        return; // It never asked.
     };
     let longest = Duration::from_secs(u64::from(u32::MAX));
     let expiries = prompts.kept.open.iter().map(|open| ctx.moment(open.expires_at, longest));
@@ -354,7 +356,12 @@ pub(in crate::runtime) fn check_answer(
 
 /// A question is answered by somebody in a session: everybody else is told.
 fn take_answer(job: &mut Job, ctx: &mut Context, number: u32, answer: PromptAnswer, (by, session): (&str, SessionId)) {
-    let Some(question) = job.prompts.as_deref().and_then(|prompts| prompts.open(number)).map(|open| &open.question)
+    let Some(question) = job
+        .prompts
+        .as_deref()
+        .and_then(|prompts| prompts.open(number))
+        .expected("it was found open")
+        .map(|open| &open.question)
     else {
         return;
     };
@@ -415,7 +422,7 @@ fn close(job: &mut Job, ctx: &mut Context, number: u32, closing: Closing, but: O
 
 /// Nobody has answered in time, or the host has not checked in time.
 fn close_overdue(job: &mut Job, ctx: &mut Context) {
-    let Some(prompts) = job.prompts.as_deref_mut() else {
+    let Some(prompts) = job.prompts.as_deref_mut().expected("one of its questions is due") else {
         return;
     };
     let mut overdue = Vec::new();
@@ -453,7 +460,7 @@ fn close_overdue(job: &mut Job, ctx: &mut Context) {
 /// `stays`, its agent is there to be told.
 pub(super) fn withdraw(job: &mut Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref_mut() else {
-        return;
+        return; // It never asked.
     };
     let checked = prompts.checking.iter_mut().filter_map(|checking| checking.asked.take());
     let mut calls: Vec<CallId> = checked.map(|(call, _)| call).collect();

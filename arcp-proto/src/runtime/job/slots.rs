@@ -23,6 +23,7 @@ use crate::principal::Account;
 use crate::runtime::config::Config;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentSpec, Output};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
@@ -181,7 +182,7 @@ impl Line {
 impl Jobs {
     /// What a job waited for is durable: its acceptance, or its start.
     pub(in crate::runtime) fn on_durable(&mut self, ctx: &mut Context, id: JobId) {
-        let Some(job) = self.table.get(id) else {
+        let Some(job) = self.table.get(id).expected("a job waits for the store until that answers") else {
             return;
         };
         match (&job.state, job.run.state) {

@@ -18,6 +18,7 @@ use crate::model::reply::{Reply, SessionReply};
 use crate::runtime::authority;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{Record, Verdict};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
@@ -61,7 +62,7 @@ impl Sessions {
     /// Leases a session to its client from now on; `credential_until` is when
     /// the credential expires that it proved itself with.
     pub(in crate::runtime) fn renew(&mut self, ctx: &mut Context, id: SessionId, credential_until: Option<UtcMs>) {
-        let Some(session) = self.by_id.get_mut(&id) else {
+        let Some(session) = self.by_id.get_mut(&id).expected("who proves who it is is there") else {
             return;
         };
         let can_refresh = session.view.has_session_lease();
@@ -119,7 +120,7 @@ impl Sessions {
     /// jobs go on; nothing brings it back.
     pub(in crate::runtime) fn evict(&mut self, ctx: &mut Context, id: SessionId, code: ErrorCode, reason: &str) {
         let Some(session) = self.by_id.get_mut(&id).filter(|session| session.lease.evicted.is_none()) else {
-            return;
+            return; // It is being taken already.
         };
         let was_recorded = session.is_recorded();
         session.lease.evicted = Some((code, reason.into()));
