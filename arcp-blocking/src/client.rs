@@ -97,10 +97,10 @@ impl Client {
         // Whoever takes none gets no more.
         let extensions = move |message| drop(extensions.try_send(message));
         let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions)?;
-        let link = Link { dialer, own: messages.clone(), generation: 0, wire: None, unread: unread.clone() };
+        let transport = Dialed { dialer, own: messages.clone(), generation: 0, wire: None, unread: unread.clone() };
         let (alive, gone) = channel();
         let drive = move || {
-            Driver { calls, link }.run(&inbox);
+            Driver { calls, transport }.run(&inbox);
             drop(alive);
         };
         std::thread::Builder::new().name("arcp-client".to_string()).spawn(drive)?;
@@ -273,11 +273,11 @@ pub fn stats(
 /// The thread that owns the session and its transport.
 struct Driver {
     calls: ClientLoop,
-    link: Link,
+    transport: Dialed,
 }
 
 /// The transport, and how it comes about.
-struct Link {
+struct Dialed {
     dialer: Dialer,
     own: SyncSender<Message>,
     /// Counts transports, so that news of an old one is known as old.
@@ -289,7 +289,7 @@ struct Link {
 impl Driver {
     fn run(mut self, inbox: &Receiver<Message>) {
         // It begins to connect.
-        self.calls.tick(&mut self.link);
+        self.calls.tick(&mut self.transport);
         let mut taken = 0;
         while !self.calls.is_over() {
             let wait = self.calls.next_wait().unwrap_or(Duration::from_secs(3600));
@@ -304,52 +304,55 @@ impl Driver {
             // Everything that had arrived by the tick before is handed over once the
             // inbox is empty, or so many messages were taken as it holds.
             if taken >= QUEUE {
-                self.calls.tick(&mut self.link);
+                self.calls.tick(&mut self.transport);
                 taken = 0;
             }
         }
-        self.calls.hang_up(&mut self.link);
+        self.calls.hang_up(&mut self.transport);
     }
 
     fn message(&mut self, message: Message) {
-        let Driver { calls, link } = self;
+        let Driver { calls, transport } = self;
         match message {
-            Message::Command(command) => calls.command(*command, link),
+            Message::Command(command) => calls.command(*command, transport),
             Message::Dialed(generation, wire) => self.dialed(generation, *wire),
-            Message::Bytes(generation, bytes) if generation == link.generation => calls.received(&bytes, link),
-            Message::Lost(generation, why) if generation == link.generation => calls.lost(why, link),
+            Message::Bytes(generation, bytes) if generation == transport.generation => {
+                calls.received(&bytes, transport)
+            }
+            Message::Lost(generation, why) if generation == transport.generation => calls.lost(why, transport),
             Message::Bytes(..) | Message::Lost(..) => {}
             Message::Cut => {
-                if let Some((_, closer)) = &link.wire {
+                if let Some((_, closer)) = &transport.wire {
                     closer.close();
                 }
             }
-            Message::Close => calls.close(link),
+            Message::Close => calls.close(transport),
             Message::Leave(answer) => drop(answer.send(calls.leave())),
         }
     }
 
     fn dialed(&mut self, generation: u64, wire: io::Result<Wire>) {
-        let Driver { calls, link } = self;
+        let Driver { calls, transport } = self;
         match wire {
-            Ok(wire) if generation != link.generation => wire.closer.close(),
+            Ok(wire) if generation != transport.generation => wire.closer.close(),
             Ok(Wire { reader, writer, framing, closer }) => {
-                let (own, unread) = (link.own.clone(), link.unread.clone());
+                let (own, unread) = (transport.own.clone(), transport.unread.clone());
                 let read = move || read(reader, generation, &own, &unread);
                 if std::thread::Builder::new().name("arcp-read".to_string()).spawn(read).is_err() {
                     closer.close();
-                    return calls.connect_failed(DialError::Failed("no thread could be started".to_string()), link);
+                    return calls
+                        .connect_failed(DialError::Failed("no thread could be started".to_string()), transport);
                 }
-                link.wire = Some((writer, closer));
-                calls.connected(framing, link);
+                transport.wire = Some((writer, closer));
+                calls.connected(framing, transport);
             }
-            Err(_) if generation != link.generation => {}
-            Err(error) => calls.connect_failed(DialError::new(&link.dialer.target, &error), link),
+            Err(_) if generation != transport.generation => {}
+            Err(error) => calls.connect_failed(DialError::new(&transport.dialer.target, &error), transport),
         }
     }
 }
 
-impl Transport for Link {
+impl Transport for Dialed {
     /// On a thread of its own.
     fn dial(&mut self) {
         self.generation += 1;

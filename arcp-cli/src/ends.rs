@@ -41,9 +41,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(300);
 
 /// What became of telling somebody.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Receipt {
     /// It was taken.
-    Yes,
+    Taken,
     /// It never will be.
     Refused(String),
     /// Perhaps later.
@@ -61,7 +61,7 @@ pub trait Listener: Send + 'static {
     }
 
     /// Tells it.
-    fn tell(&self, end: &Ended) -> Told;
+    fn tell(&self, end: &Ended) -> Receipt;
 }
 
 /// What is told of an end.
@@ -234,19 +234,19 @@ impl Teller {
         let until = ended.at.plus(self.patience);
         loop {
             match self.listener.tell(ended) {
-                Told::Yes => return,
-                Told::Refused(why) => {
+                Receipt::Taken => return,
+                Receipt::Refused(why) => {
                     log(format_args!("arcp: {name} was not told that {} ended: {why}", ended.job));
                     return;
                 }
-                Told::Later(why) if now() >= until => {
+                Receipt::Later(why) if now() >= until => {
                     log(format_args!(
                         "arcp: {name} was not told that {} ended, and will not be (--tell-for): {why}",
                         ended.job
                     ));
                     return;
                 }
-                Told::Later(why) => {
+                Receipt::Later(why) => {
                     let left = Duration::from_millis(until.0.saturating_sub(now().0));
                     let wait = pause.min(left);
                     log(format_args!(

@@ -4,7 +4,7 @@
 use std::io::{self, Write as _};
 use std::process::{Command, ExitStatus, Stdio};
 
-use crate::ends::{Ended, Listener, Told};
+use crate::ends::{Ended, Listener, Receipt};
 
 /// A shell command. It gets what is told of the end on stdin, and the job,
 /// status and agent as `ARCP_JOB_ID`, `ARCP_STATUS` and `ARCP_AGENT`.
@@ -39,11 +39,11 @@ impl Listener for Program {
     }
 
     /// A program that fails would fail again.
-    fn tell(&self, end: &Ended) -> Told {
+    fn tell(&self, end: &Ended) -> Receipt {
         match self.run(&end.job.to_string(), end.status, &end.agent, &end.json) {
-            Ok(status) if status.success() => Told::Yes,
-            Ok(status) => Told::Refused(status.to_string()),
-            Err(error) => Told::Later(error.to_string()),
+            Ok(status) if status.success() => Receipt::Taken,
+            Ok(status) => Receipt::Refused(status.to_string()),
+            Err(error) => Receipt::Later(error.to_string()),
         }
     }
 }

@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use ureq::Agent;
 
-use crate::ends::{Ended, Listener, Told};
+use crate::ends::{Ended, Listener, Receipt};
 use crate::exit::Failure;
 use crate::times::now;
 
@@ -86,7 +86,7 @@ impl Listener for Webhook {
 
     /// A receiver that refuses what it was sent would refuse it again, unless it
     /// says that it is busy.
-    fn tell(&self, end: &Ended) -> Told {
+    fn tell(&self, end: &Ended) -> Receipt {
         let (id, timestamp) = (end.job.to_string(), now().0 / 1000);
         let request = self
             .agent
@@ -97,12 +97,12 @@ impl Listener for Webhook {
             .header("webhook-signature", self.signature(&id, timestamp, &end.json));
         match request.send(end.json.as_str()) {
             Ok(answer) => match answer.status().as_u16() {
-                200..300 => Told::Yes,
-                status @ (408 | 425 | 429) => Told::Later(format!("it answered {status}")),
-                status @ 400..500 => Told::Refused(format!("it answered {status}")),
-                status => Told::Later(format!("it answered {status}")),
+                200..300 => Receipt::Taken,
+                status @ (408 | 425 | 429) => Receipt::Later(format!("it answered {status}")),
+                status @ 400..500 => Receipt::Refused(format!("it answered {status}")),
+                status => Receipt::Later(format!("it answered {status}")),
             },
-            Err(error) => Told::Later(error.to_string()),
+            Err(error) => Receipt::Later(error.to_string()),
         }
     }
 }

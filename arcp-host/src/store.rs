@@ -17,7 +17,9 @@ pub trait Store: Send {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if nothing was committed; the core asks again.
+    /// [`StoreError`] if nothing was committed. The driver asks a store that is
+    /// unavailable again, a few times, then the core does: a store need not, and may
+    /// where it knows for how long.
     fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError>;
 
     /// Gives every record that a restart needs and the last position ever

@@ -124,8 +124,8 @@ impl Client {
         // Whoever takes none gets no more.
         let extensions = move |message| drop(extensions.try_send(message));
         let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions)?;
-        let link = Link { dialer, opening: None, stream: None };
-        let task = tokio::spawn(Driver { calls, link, inbox, unread: unread.clone() }.run());
+        let transport = Dialed { dialer, opening: None, stream: None };
+        let task = tokio::spawn(Driver { calls, transport, inbox, unread: unread.clone() }.run());
         let welcome = accepted.await.unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))?;
         Ok(Client { messages, welcome, unread, family, untaken: Mutex::new(untaken), task })
     }
@@ -314,13 +314,13 @@ impl OpenClient<'_> {
 /// The task that owns the session and its transport.
 struct Driver {
     calls: ClientLoop,
-    link: Link,
+    transport: Dialed,
     inbox: mpsc::Receiver<Message>,
     unread: Arc<Unread>,
 }
 
 /// The transport, and how it comes about.
-struct Link {
+struct Dialed {
     dialer: Dialer,
     opening: Option<Opening>,
     stream: Option<Pin<Box<dyn ByteStream>>>,
@@ -341,41 +341,41 @@ impl Driver {
         let mut buffer = vec![0; READ_BYTES];
         let (mut commanded, mut taken) = (true, 0);
         // It begins to connect.
-        self.calls.tick(&mut self.link);
+        self.calls.tick(&mut self.transport);
         while !self.calls.is_over() {
             let happened = self.next(&mut buffer, commanded).await;
             taken = if matches!(happened, Happened::TimePassed) { TURN } else { taken + 1 };
-            let Driver { calls, link, .. } = &mut self;
+            let Driver { calls, transport, .. } = &mut self;
             match happened {
-                Happened::Message(Some(Message::Command(command))) => calls.command(*command, link),
+                Happened::Message(Some(Message::Command(command))) => calls.command(*command, transport),
                 Happened::Message(Some(Message::Cut)) => {
-                    if link.stream.take().is_some() {
-                        calls.lost("the connection was broken on purpose".to_string(), link);
+                    if transport.stream.take().is_some() {
+                        calls.lost("the connection was broken on purpose".to_string(), transport);
                     }
                 }
                 Happened::Message(Some(Message::Leave(answer))) => drop(answer.send(calls.leave())),
                 Happened::Message(None) => {
                     commanded = false;
-                    calls.close(link);
+                    calls.close(transport);
                 }
                 Happened::Opened(Ok((stream, framing))) => {
-                    link.stream = Some(stream);
-                    calls.connected(framing, link);
+                    transport.stream = Some(stream);
+                    calls.connected(framing, transport);
                 }
-                Happened::Opened(Err(error)) => calls.connect_failed(error, link),
-                Happened::Received(Ok(0)) => calls.lost("the connection was closed".to_string(), link),
-                Happened::Received(Ok(n)) => calls.received(&buffer[..n], link),
-                Happened::Received(Err(error)) => calls.lost(format!("the connection broke: {error}"), link),
+                Happened::Opened(Err(error)) => calls.connect_failed(error, transport),
+                Happened::Received(Ok(0)) => calls.lost("the connection was closed".to_string(), transport),
+                Happened::Received(Ok(n)) => calls.received(&buffer[..n], transport),
+                Happened::Received(Err(error)) => calls.lost(format!("the connection broke: {error}"), transport),
                 Happened::TimePassed => {}
             }
             // Everything that had arrived by the tick before is handed over once
             // nothing is ready, or so much was.
             if taken >= TURN {
-                calls.tick(link);
+                calls.tick(transport);
                 taken = 0;
             }
         }
-        self.calls.hang_up(&mut self.link);
+        self.calls.hang_up(&mut self.transport);
     }
 
     /// Writes what is queued, and waits for the next thing that happens.
@@ -386,13 +386,13 @@ impl Driver {
             if commanded && let Poll::Ready(message) = self.inbox.poll_recv(cx) {
                 return Poll::Ready(Happened::Message(message));
             }
-            if let Some(opening) = &mut self.link.opening
+            if let Some(opening) = &mut self.transport.opening
                 && let Poll::Ready(opened) = opening.as_mut().poll(cx)
             {
-                self.link.opening = None;
+                self.transport.opening = None;
                 return Poll::Ready(Happened::Opened(opened));
             }
-            if let (Some(stream), Some(framing)) = (&mut self.link.stream, self.calls.framing()) {
+            if let (Some(stream), Some(framing)) = (&mut self.transport.stream, self.calls.framing()) {
                 if let Poll::Ready(Err(error)) = poll_write(stream.as_mut(), framing, cx) {
                     return Poll::Ready(Happened::Received(Err(error)));
                 }
@@ -410,7 +410,7 @@ impl Driver {
     }
 }
 
-impl Transport for Link {
+impl Transport for Dialed {
     fn dial(&mut self) {
         self.stream = None;
         self.opening = Some((self.dialer)());

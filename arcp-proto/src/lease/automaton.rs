@@ -248,7 +248,7 @@ pub(super) enum Containment {
 /// What a question may cost: about 10 ms of a core, in units of some
 /// nanoseconds.
 const FUEL: usize = 1 << 22;
-/// A state of a pattern in a place of a walk: the place is kept, and compared with
+/// A state of a pattern in a product state of a walk: that is kept, and compared with
 /// those before.
 const STATE: usize = 64;
 /// A character that is read, or a rule that is taken over.
@@ -321,7 +321,7 @@ type Around = Rc<[(u16, u16)]>;
 /// Where a walk is: the state of the pattern, of the text's form, and of all
 /// that should contain it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct ProductState {
     state: usize,
     form: Form,
     around: Around,
@@ -339,9 +339,9 @@ struct Walk<'a> {
     seeks: Seeks,
     /// Characters that some pattern names, and one that none does.
     alphabet: Vec<char>,
-    /// How each place was reached.
-    came: BTreeMap<Place, Option<(Place, char)>>,
-    next: VecDeque<Place>,
+    /// How each was reached.
+    came: BTreeMap<ProductState, Option<(ProductState, char)>>,
+    next: VecDeque<ProductState>,
 }
 
 impl<'a> Walk<'a> {
@@ -375,34 +375,34 @@ impl<'a> Walk<'a> {
             let around = self.passed(begin);
             self.reach(0, form, &around, None);
         }
-        while let Some(place) = self.next.pop_front() {
-            let ends = place.state == self.inner.len() && place.form.may_end(self.shape);
-            if ends && self.accepts(&place.around) == (self.seeks == Seeks::Within) {
-                return Ok(Containment::Witness(self.text(place)));
+        while let Some(product) = self.next.pop_front() {
+            let ends = product.state == self.inner.len() && product.form.may_end(self.shape);
+            if ends && self.accepts(&product.around) == (self.seeks == Seeks::Within) {
+                return Ok(Containment::Witness(self.text(product)));
             }
-            let Some(rule) = self.inner.get(place.state).copied() else { continue };
-            for c in self.characters(rule, place.form) {
-                let Some(form) = place.form.then(c, self.shape) else { continue };
-                fuel.burn(STATE * (1 + place.around.len()))?;
+            let Some(rule) = self.inner.get(product.state).copied() else { continue };
+            for c in self.characters(rule, product.form) {
+                let Some(form) = product.form.then(c, self.shape) else { continue };
+                fuel.burn(STATE * (1 + product.around.len()))?;
                 let (stays, moves) = rule.takes(c);
-                let around = self.stepped(&place.around, c);
+                let around = self.stepped(&product.around, c);
                 for by in [stays.then_some(0), moves.then_some(1)].into_iter().flatten() {
-                    self.reach(place.state + by, form, &around, Some((place.clone(), c)));
+                    self.reach(product.state + by, form, &around, Some((product.clone(), c)));
                 }
             }
         }
         Ok(Containment::Contained)
     }
 
-    /// Notes a place, and those that follow from it without a character.
-    fn reach(&mut self, state: usize, form: Form, around: &Around, from: Option<(Place, char)>) {
-        let place = Place { state, form, around: Rc::clone(around) };
+    /// Notes a product state, and those that follow from it without a character.
+    fn reach(&mut self, state: usize, form: Form, around: &Around, from: Option<(ProductState, char)>) {
+        let product = ProductState { state, form, around: Rc::clone(around) };
         let leads_nowhere = self.seeks == Seeks::Within && around.is_empty();
-        if leads_nowhere || self.came.contains_key(&place) {
+        if leads_nowhere || self.came.contains_key(&product) {
             return;
         }
-        self.came.insert(place.clone(), from.clone());
-        self.next.push_back(place);
+        self.came.insert(product.clone(), from.clone());
+        self.next.push_back(product);
         let passes = self.inner.get(state).map_or(&[][..], |rule| rule.passes());
         for by in passes {
             self.reach(state + by, form, around, from.clone());
@@ -453,10 +453,10 @@ impl<'a> Walk<'a> {
         states.into()
     }
 
-    /// The text that leads to a place.
-    fn text(&self, place: Place) -> String {
+    /// The text that leads to a product state.
+    fn text(&self, product: ProductState) -> String {
         let mut characters = Vec::new();
-        let mut at = &place;
+        let mut at = &product;
         while let Some(Some((before, c))) = self.came.get(at) {
             characters.push(*c);
             at = before;
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_that_would_take_too_long_is_given_up_after_some_thousand_places() {
+    fn a_walk_that_would_take_too_long_is_given_up_after_some_thousand_states() {
         let wildcards = "?".repeat(13);
         let (first, second) = (alloc::format!("*a{wildcards}"), alloc::format!("*b{wildcards}"));
         let around = patterns(&Namespace::ToolCall, [first.as_str(), second.as_str(), "*"]);
@@ -586,8 +586,8 @@ mod tests {
         let mut fuel = Fuel::full();
         let walk = Walk::new(Shape::Name, inner[0].program(), &outer, &mut fuel);
         let mut walk = walk.unwrap_or_else(|Spent| panic!("it may begin"));
-        assert!(walk.run(&mut fuel).is_err(), "there are {} places", walk.came.len());
-        assert!((1_000..20_000).contains(&walk.came.len()), "{} places", walk.came.len());
+        assert!(walk.run(&mut fuel).is_err(), "there are {} states", walk.came.len());
+        assert!((1_000..20_000).contains(&walk.came.len()), "{} states", walk.came.len());
     }
 
     #[test]

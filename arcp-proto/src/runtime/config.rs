@@ -178,6 +178,11 @@ impl Config {
         entry.concurrency.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
     }
 
+    /// Whether an agent is started again after a restart of the runtime.
+    pub(super) fn restarts(&self, agent: &AgentRef) -> bool {
+        self.restartable_agents.contains(agent.name())
+    }
+
     /// For how long ended jobs are kept.
     pub(super) fn retention(&self) -> Duration {
         self.timing.job_retention.unwrap_or(self.timing.resume_window)

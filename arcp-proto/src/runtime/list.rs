@@ -11,7 +11,7 @@ use sha2::Sha256;
 use ulid::Ulid;
 
 use super::context::Context;
-use super::job::{Job, Jobs, delegation, lease};
+use super::job::{Job, Jobs, lease};
 use super::session::Session;
 use super::{Runtime, authority};
 use crate::error::Violation;
@@ -147,7 +147,7 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
         lease: job.spec().lease.clone(),
         constraints: job.spec().bounds.constraints,
         budget: lease::budget_left(job),
-        parent: delegation::parent_of(job).map(Into::into),
+        parent: job.spec().parent().map(Into::into),
         created_at: Some(job.spec().created_at),
         trace: Some(job.spec().trace.clone()),
         last_event: job.count(),

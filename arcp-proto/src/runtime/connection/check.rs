@@ -6,13 +6,13 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::Connections;
-use super::conn::Conn;
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal, PromptId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
-use crate::runtime::account::{Charge, HeldFor, Holding};
+use crate::runtime::account::{Balance, Charge, HeldFor, Holding};
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, InputFault, LONGEST_CHECK, Output};
 use crate::runtime::timers::Timer;
 
@@ -71,38 +71,42 @@ impl Check {
         matches!(self, Check::Waiting { .. })
     }
 
-    /// Bytes of what waits, counted once more.
-    pub(super) fn recount(&self) -> usize {
+    /// A request was heard: if its value is being checked, it is kept until then,
+    /// for this account.
+    pub(super) fn keep(&mut self, frame: &[u8], account: &Balance) {
         match self {
-            Check::Waiting { held, .. } => held.iter().map(|(held, _)| held.bytes()).sum(),
-            Check::None | Check::Judged(..) => 0,
-        }
-    }
-}
-
-impl Conn {
-    /// A request was heard: if its input is being checked, it is kept until then.
-    pub(in crate::runtime) fn keep_checked(&mut self, frame: &[u8]) {
-        match &mut self.check {
             Check::Waiting { held, .. } if held.is_empty() => {
-                let charge = self.answers.account().charge(HeldFor::Frames, frame.len());
+                let charge = account.charge(HeldFor::Frames, frame.len());
                 held.push_back((Held::Frame(frame.to_vec()), charge));
             }
             Check::Waiting { .. } | Check::None => {}
             // What was judged of this request says nothing of the next one.
-            check @ Check::Judged(..) => *check = Check::None,
+            Check::Judged(..) => *self = Check::None,
         }
     }
 
     /// What was judged of the value that is handed over; `None`: it was not
     /// checked yet for this, which may be another agent than it was.
-    pub(in crate::runtime) fn take_verdict(&mut self, of: &Checked) -> Option<Result<(), Violation>> {
-        match core::mem::take(&mut self.check) {
+    pub(super) fn take_verdict(&mut self, of: &Checked) -> Option<Result<(), Violation>> {
+        match core::mem::take(self) {
             Check::Judged(checked, verdict) => (checked == *of).then_some(verdict),
             other @ (Check::None | Check::Waiting { .. }) => {
-                self.check = other;
+                *self = other;
                 None
             }
+        }
+    }
+
+    /// Whether it waits for this operation.
+    fn waits_for(&self, wanted: OpId) -> bool {
+        matches!(self, Check::Waiting { op, .. } if *op == wanted)
+    }
+
+    /// Bytes of what waits, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        match self {
+            Check::Waiting { held, .. } => held.iter().map(|(held, _)| held.bytes()).sum(),
+            Check::None | Check::Judged(..) => 0,
         }
     }
 }
@@ -150,11 +154,14 @@ impl Connections {
 
     /// What a connection says waits for a check.
     pub(super) fn hold(&mut self, ctx: &mut Context, id: ConnId, said: Held) {
-        let Some(Conn { check: Check::Waiting { held, .. }, answers, .. }) = self.by_id.get_mut(&id) else {
+        let Some(conn) = self.by_id.get_mut(&id).expected("it waits for a check") else {
+            return;
+        };
+        let account = conn.answers.account();
+        let Check::Waiting { held, .. } = &mut conn.check else {
             debug_assert!(false, "{id:?} waits for a check");
             return;
         };
-        let account = answers.account();
         let charge = account.charge(HeldFor::Frames, said.bytes());
         held.push_back((said, charge));
         let bytes = account.bytes(HeldFor::Frames);
@@ -172,9 +179,8 @@ impl Connections {
         fault: Option<InputFault>,
     ) -> Option<(ConnId, VecDeque<Held>)> {
         let id = self.checking.remove(&op)?.conn;
-        let is_for = |conn: &Conn| matches!(conn.check, Check::Waiting { op: waiting, .. } if waiting == op);
         // It was refused by now, or is gone.
-        let conn = self.by_id.get(&id).filter(|conn| is_for(conn))?;
+        let conn = self.by_id.get(&id).filter(|conn| conn.check.waits_for(op))?;
         let Check::Waiting { of, .. } = &conn.check else { return None };
         let what = of.misfit();
         self.judge_input(ctx, id, fault.as_ref().map_or(Ok(()), |fault| Err(fault.violation(what))))

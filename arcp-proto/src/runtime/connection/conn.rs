@@ -4,8 +4,9 @@ use alloc::string::String;
 use core::time::Duration;
 
 use super::answers::{Answers, Content, Next, Turn};
-use super::check::Check;
+use super::check::{Check, Checked};
 use super::heartbeat::Heartbeat;
+use crate::error::Violation;
 use crate::id::{ConnId, OpId, SessionId, WireId};
 use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply};
 use crate::principal::Network;
@@ -253,6 +254,27 @@ impl Conn {
         if hold > 0 {
             self.held = true;
             ctx.timers.set(Timer::Hold(self.id()), ctx.now.mono + Duration::from_millis(hold));
+        }
+    }
+
+    /// A request was heard: if its value is being checked, it is kept until then.
+    pub(in crate::runtime) fn keep_checked(&mut self, frame: &[u8]) {
+        self.check.keep(frame, self.answers.account());
+    }
+
+    /// What was judged of the value that is handed over, if it was.
+    pub(in crate::runtime) fn take_verdict(&mut self, of: &Checked) -> Option<Result<(), Violation>> {
+        self.check.take_verdict(of)
+    }
+
+    /// A peer that pings by itself will be missed when it stops.
+    pub(in crate::runtime) fn expect_pings(&mut self, ctx: &mut Context) {
+        if !self.view.is_alive_by_pings() || !self.heartbeat.expect_pings() {
+            return;
+        }
+        let timer = Timer::Heartbeat(self.id());
+        if let Some(interval) = ctx.config.timing.heartbeat.filter(|_| !ctx.timers.is_set(timer)) {
+            ctx.timers.set(timer, ctx.now.mono + interval);
         }
     }
 

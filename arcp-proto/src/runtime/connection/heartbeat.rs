@@ -4,7 +4,6 @@
 use core::time::Duration;
 
 use super::Connections;
-use super::conn::Conn;
 use crate::error::{ErrorCode, Violation};
 use crate::id::ConnId;
 use crate::model::reply::{Refusal, RefusedKind};
@@ -56,6 +55,12 @@ impl Heartbeat {
     /// Takes a ping that is due; false if none is.
     pub(super) fn take_ping(&mut self) -> bool {
         core::mem::take(&mut self.ping_due)
+    }
+
+    /// Its peer pings by itself, and will be missed when it stops; whether that is
+    /// news.
+    pub(super) fn expect_pings(&mut self) -> bool {
+        !core::mem::replace(&mut self.pings, true)
     }
 
     /// Since when one direction has been silent and no ping was made of it.
@@ -113,18 +118,5 @@ impl Connections {
         }
         ctx.timers.set(Timer::Heartbeat(id), heartbeat.next_at(interval, pinged));
         ctx.ready(id);
-    }
-}
-
-impl Conn {
-    /// A peer that pings by itself will be missed when it stops.
-    pub(in crate::runtime) fn expect_pings(&mut self, ctx: &mut Context) {
-        if !self.view.is_alive_by_pings() || core::mem::replace(&mut self.heartbeat.pings, true) {
-            return;
-        }
-        let timer = Timer::Heartbeat(self.id());
-        if let Some(interval) = ctx.config.timing.heartbeat.filter(|_| !ctx.timers.is_set(timer)) {
-            ctx.timers.set(timer, ctx.now.mono + interval);
-        }
     }
 }

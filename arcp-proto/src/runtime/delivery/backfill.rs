@@ -4,9 +4,8 @@ use alloc::vec::Vec;
 
 use super::feeds::Feeds;
 use super::filter::EventFilter;
-use super::frame::event_of_copy;
 use super::index::{EventEntry, IndexEntry};
-use super::message_id::{tag, tag_and_number};
+use super::message_id::{event_of_copy, tag, tag_and_number};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, SessionId, WireId};
 use crate::model::request::Since;

@@ -3,15 +3,13 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use ulid::Ulid;
-
 use super::audiences::Audiences;
 use super::feeds::Feeds;
 use super::history_pool::HistoryPool;
 use super::index::{EventEntry, IndexEntry};
-use super::message_id::{message_id, tag};
+use super::message_id::{copy_id, message_id};
 use super::rendered::Rendered;
-use crate::id::{LogId, LogPos, SessionId};
+use crate::id::{LogPos, SessionId};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobEvent};
 use crate::runtime::account::Balance;
@@ -161,27 +159,4 @@ fn local_frame(session: SessionId, view: &View, seq: u64, local: &LocalFrame) ->
 
 fn observed(session: SessionId, view: &View, stamp: Stamp, subscription: u32, envelope: &str) -> String {
     wire::write_observed(view, stamp, super::subscription_id(session, subscription), envelope)
-}
-
-/// The id of what subscriptions are shown of an event: the same for all, and
-/// what came after it can be found by it.
-fn copy_id(log: LogId, n: u64, role: FrameRole, at: UtcMs) -> Ulid {
-    let tag = match log {
-        LogId::Job(job) => tag(job.ulid()),
-    };
-    let low = n << 2 | role_number(role);
-    Ulid::from_parts(at.0, u128::from(tag) << 40 | u128::from(low & ((1 << 40) - 1)))
-}
-
-/// The last event that has been shown whole with the frame of such an id.
-pub(super) fn event_of_copy(number: u64) -> u64 {
-    let opens_or_closes = number & 0b11 == role_number(FrameRole::StreamOpen);
-    (number >> 2).saturating_sub(u64::from(opens_or_closes))
-}
-
-fn role_number(role: FrameRole) -> u64 {
-    match role {
-        FrameRole::StreamOpen | FrameRole::StreamClose => 0,
-        FrameRole::Whole => 1,
-    }
 }

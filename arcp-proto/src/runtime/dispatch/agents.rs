@@ -13,7 +13,7 @@ use crate::runtime::config::validate_agents;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::Delivery;
 use crate::runtime::io::{AgentCall, AgentExit};
-use crate::runtime::job::{ChunkTerms, Jobs, delegation};
+use crate::runtime::job::{ChunkTerms, Jobs};
 
 /// Handles what happens to agents.
 pub(in crate::runtime) struct AgentHandler<'r> {
@@ -32,13 +32,13 @@ impl AgentHandler<'_> {
     /// An agent calls; with `asked`, it wants to know what becomes of that.
     pub(in crate::runtime) fn on_call(self, id: JobId, asked: Option<CallId>, call: AgentCall) {
         let AgentHandler { ctx, jobs, delivery } = self;
-        let is_child = jobs.get(id).and_then(delegation::parent_of).is_some();
+        let is_child = jobs.get(id).and_then(|job| job.spec().parent()).is_some();
         jobs.on_agent_call(ctx, id, asked, call, |ctx| terms(delivery, ctx, id, is_child));
     }
 
     pub(super) fn on_exited(self, id: JobId, exit: AgentExit) {
         let AgentHandler { ctx, jobs, delivery } = self;
-        let is_child = jobs.get(id).and_then(delegation::parent_of).is_some();
+        let is_child = jobs.get(id).and_then(|job| job.spec().parent()).is_some();
         jobs.on_agent_exited(ctx, id, exit, |ctx| terms(delivery, ctx, id, is_child));
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::string::ToString as _;
 
-use super::end::Cause;
+use super::cause::{Cause, Fault};
 use super::lease::{self, Reported};
 use super::prompt;
 use super::questions::reply;
@@ -14,16 +14,6 @@ use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::runtime::context::Context;
 use crate::runtime::io::{AgentCall, AgentExit, AgentReply};
-
-/// A rule that an agent broke: its job fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault(pub(super) &'static str);
-
-impl From<Fault> for Cause {
-    fn from(Fault(why): Fault) -> Cause {
-        Cause::failed(why)
-    }
-}
 
 impl Jobs {
     /// An agent calls; with `asked`, it wants to know what becomes of that.

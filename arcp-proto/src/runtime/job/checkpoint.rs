@@ -1,11 +1,10 @@
 //! Checkpoints: what an agent can go on from when the runtime has ended under
 //! it (RFC §10.2).
 
-use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
-use super::agent::Fault;
-use super::end::{Cause, plan_retention};
+use super::cause::{Cause, Fault};
+use super::end::plan_retention;
 use super::lease;
 use super::prompt;
 use super::{Job, JobState, Jobs, Wait};
@@ -28,7 +27,7 @@ impl Job {
         label: Option<&str>,
         asked: bool,
     ) -> Result<(), Fault> {
-        if asked && !can_restart(self, ctx) {
+        if asked && !ctx.config.restarts(&self.spec.agent) {
             return Err(Fault("the agent is not started again after a restart of the runtime: its state is not kept"));
         }
         if state.len() > ctx.config.limits.job.checkpoint_bytes {
@@ -41,7 +40,7 @@ impl Job {
         if body.as_str().len() > ctx.config.limits.frame.event_body_bytes {
             return Err(Fault("the label of the checkpoint is longer than an event may be"));
         }
-        if can_restart(self, ctx) {
+        if ctx.config.restarts(&self.spec.agent) {
             ctx.append(Record::Checkpointed { job: self.id, state });
             if let Some(prompts) = &mut self.prompts {
                 prompts.forget_answers();
@@ -86,17 +85,13 @@ impl Jobs {
     }
 }
 
-pub(super) fn can_restart(job: &Job, ctx: &Context) -> bool {
-    ctx.config.restartable_agents.contains(job.spec.agent.name())
-}
-
 /// Why a job cannot go on that ran when the runtime before this one ended.
 fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
     let most = ctx.config.limits.job.restarts;
     if job.state.is_cancelling() {
         return Some(Cause::Cancelled);
     }
-    if !can_restart(job, ctx) {
+    if !ctx.config.restarts(&job.spec.agent) {
         return Some(Cause::failed(
             "the runtime was restarted while the job ran: submit it again, if it had a key with a new one",
         ));
@@ -105,12 +100,4 @@ fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
         let times = most + 1;
         Cause::failed(&alloc::format!("the runtime ended {times} times while the job ran: it is not started again"))
     })
-}
-
-/// What is said of a job that was started again.
-pub(super) fn restarted() -> JobEvent {
-    let mut body = Object::new();
-    let why = "the runtime was restarted: the job goes on from its last checkpoint".to_string();
-    body.str("phase", "restarted").str("message", &why);
-    JobEvent::Emitted { kind: EventKind::Status, body: body.json() }
 }

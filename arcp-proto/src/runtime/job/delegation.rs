@@ -16,10 +16,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::agent::check_credit;
-use super::end::Cause;
+use super::cause::Cause;
 use super::lease::{self, Grant};
 use super::questions::reply;
-use super::slots::start_first;
+use super::slots::lend_slot;
 use super::submit::resolve;
 use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait};
 use crate::error::{BoundOf, ErrorCode, Violation};
@@ -377,39 +377,10 @@ fn answer_parent(jobs: &mut Jobs, ctx: &mut Context, parent: JobId, child: JobId
     });
 }
 
-/// A job waits for a child that waits for a slot: it gives up its own, which
-/// that child gets first, if so many of its agent may run. Otherwise all would
-/// wait for each other.
-pub(super) fn lend_slot(jobs: &mut Jobs, ctx: &mut Context, parent: JobId) {
-    let Some(job) = jobs.table.get(parent).filter(|job| job.run.has_slot) else {
-        return; // It has none to lend.
-    };
-    let in_line = |child: &JobId| jobs.table.get(*child).is_some_and(|job| job.run.waits.contains(&Wait::Slot));
-    let Some(child) = job.run.questions.awaited.values().copied().find(in_line) else {
-        return; // None of them waits for a slot.
-    };
-    jobs.table.change(parent, |job| jobs.shares.return_slot(job));
-    start_first(jobs, ctx, child);
-    jobs.fill_slots(ctx);
-}
-
-/// A job gave its slot back: the nearest job above it has it that runs without
-/// one.
-pub(super) fn hand_slot_up(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
-    let mut next = jobs.table.get(id).and_then(parent_of);
-    while let Some((above, job)) = next.and_then(|above| Some((above, jobs.table.get(above)?))) {
-        if job.run.state == AgentState::Running && !job.run.has_slot {
-            jobs.table.change(above, |job| jobs.shares.take_slot(job));
-            return lend_slot(jobs, ctx, above);
-        }
-        next = parent_of(job);
-    }
-}
-
 /// A job is over: what is left of its money, what becomes of its children, and
 /// who waited for it.
 pub(super) fn end_family(jobs: &mut Jobs, ctx: &mut Context, id: JobId, status: FinalStatus) {
-    let parent = jobs.table.get(id).and_then(parent_of);
+    let parent = jobs.table.get(id).and_then(|job| job.spec.parent());
     if parent.is_some() {
         return_budget(jobs, ctx, id);
     }
@@ -433,9 +404,9 @@ fn return_budget(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let Some(job) = jobs.table.get(id).expected("a child that ends is there") else {
         return;
     };
-    let (left, mut next) = (lease::budget_left(job), parent_of(job));
+    let (left, mut next) = (lease::budget_left(job), job.spec.parent());
     while let Some((above, job)) = next.and_then(|above| Some((above, jobs.table.get(above)?))) {
-        next = parent_of(job).filter(|_| job.is_terminal());
+        next = job.spec.parent().filter(|_| job.is_terminal());
         jobs.table.change(above, |job| lease::take_back(job, ctx, &left));
     }
 }
@@ -463,7 +434,7 @@ pub(super) fn cancel_children(jobs: &mut Jobs, ctx: &mut Context, id: JobId, why
 pub(super) fn leave_family(jobs: &mut Jobs, id: JobId) -> Vec<JobId> {
     let (mut freed, mut at_rest) = (Vec::new(), id);
     while let Some(job) = jobs.table.get(at_rest).filter(|job| job.is_terminal() && job.children.is_empty()) {
-        let Some(parent) = parent_of(job) else {
+        let Some(parent) = job.spec.parent() else {
             break;
         };
         jobs.table.change(parent, |job| job.children.remove(&at_rest));
@@ -472,18 +443,6 @@ pub(super) fn leave_family(jobs: &mut Jobs, id: JobId) -> Vec<JobId> {
         at_rest = parent;
     }
     freed
-}
-
-/// A job is there: its parent has it.
-pub(super) fn join_family(jobs: &mut Jobs, parent: Option<JobId>, id: JobId) {
-    if let Some(parent) = parent {
-        jobs.table.change(parent, |job| job.children.insert(id));
-    }
-}
-
-/// The job that had it done.
-pub(in crate::runtime) fn parent_of(job: &Job) -> Option<JobId> {
-    job.spec.bounds.parent.as_ref().map(|parent| parent.job)
 }
 
 /// Its children that are not over, or have such themselves.

@@ -3,71 +3,20 @@
 use alloc::string::ToString;
 use core::time::Duration;
 
+use super::cause::Cause;
 use super::delegation;
 use super::prompt;
 use super::result::is_in_pieces;
+use super::slots;
 use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs};
-use crate::error::ErrorCode;
 use crate::id::JobId;
-use crate::model::event::{JobError, JobEvent, Terminal};
+use crate::model::event::JobEvent;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentExit, Notice, Output, Record};
 use crate::runtime::timers::Timer;
 use crate::time::{Timestamp, UtcMs};
-
-/// Why a job ends. Where several hold, the first of these counts: whatever came
-/// later, a job that was cancelled ends as cancelled.
-#[derive(Debug)]
-pub(super) enum Cause {
-    /// It was cancelled, and its agent did not stop in time.
-    GraceOver,
-    /// It was cancelled before its agent was started.
-    Cancelled,
-    /// Its time limit was reached.
-    TimeLimit,
-    /// Its lease is over.
-    LeaseExpired,
-    /// Its agent broke a rule or fell silent, or cannot go on.
-    Failed(JobError),
-    /// Its agent is gone.
-    Exited(Terminal),
-}
-
-impl Cause {
-    /// A failure of the agent, or of what it runs in.
-    pub(super) fn failed(message: &str) -> Cause {
-        Cause::Failed(JobError::new(ErrorCode::Internal, message))
-    }
-
-    /// What is said of the end of a job that goes on.
-    fn terminal(self, job: &Job) -> Option<Terminal> {
-        match (&job.state, self) {
-            (JobState::Ended(_), _) => None,
-            (JobState::Cancelling(reason), Cause::GraceOver) => Some(cancelled(ErrorCode::Aborted, reason.as_deref())),
-            (JobState::Cancelling(reason), _) => Some(cancelled(ErrorCode::Cancelled, reason.as_deref())),
-            (_, Cause::GraceOver | Cause::Cancelled) => {
-                debug_assert!(false, "whoever cancels says so first");
-                Some(cancelled(ErrorCode::Cancelled, None))
-            }
-            (_, Cause::TimeLimit) => {
-                let limit = job.spec.bounds.max_runtime.map_or(0, |limit| limit.get());
-                let why = alloc::format!("the time limit of {limit} s was reached");
-                Some(Terminal::failure(JobError::new(ErrorCode::Timeout, why)))
-            }
-            (_, Cause::LeaseExpired) => {
-                let why = match job.spec.bounds.constraints.expires_at {
-                    Some(at) => alloc::format!("the lease ended at {at}"),
-                    None => "the lease is over".to_string(),
-                };
-                Some(Terminal::failure(JobError::new(ErrorCode::LeaseExpired, why)))
-            }
-            (_, Cause::Failed(error)) => Some(Terminal::failure(error)),
-            (_, Cause::Exited(terminal)) => Some(terminal),
-        }
-    }
-}
 
 impl Jobs {
     /// Ends a job, and its agent unless that was told to stop before. One that
@@ -113,7 +62,7 @@ impl Jobs {
             Some(false) | None => ctx.timers.clear(Timer::CancelGrace(id)),
         }
         if gave_slot_back {
-            delegation::hand_slot_up(self, ctx, id);
+            slots::hand_slot_up(self, ctx, id);
         }
         delegation::end_family(self, ctx, id, status);
     }
@@ -209,7 +158,7 @@ impl Jobs {
             self.shares.return_slot(job)
         });
         if gave_slot_back == Some(true) {
-            delegation::hand_slot_up(self, ctx, id);
+            slots::hand_slot_up(self, ctx, id);
         }
         ctx.timers.clear(Timer::CancelGrace(id));
         // One that ends with its agent makes room for others once its end is
@@ -251,16 +200,4 @@ fn stop_agent(ctx: &mut Context, id: JobId, grace: Duration) {
 
 fn after(ctx: &Context, span: Duration) -> Timestamp {
     ctx.now.mono + span.max(Duration::from_micros(1))
-}
-
-/// The end of a job that was cancelled, by itself or by force.
-fn cancelled(code: ErrorCode, reason: Option<&str>) -> Terminal {
-    let mut message = match reason {
-        Some(reason) if !reason.is_empty() => alloc::format!("cancelled: {reason}"),
-        Some(_) | None => "cancelled".to_string(),
-    };
-    if code == ErrorCode::Aborted {
-        message.push_str("; the agent did not stop in time");
-    }
-    Terminal { reason: reason.map(Into::into), ..Terminal::failure(JobError::new(code, message)) }
 }

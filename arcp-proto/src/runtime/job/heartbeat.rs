@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use super::end::Cause;
+use super::cause::Cause;
 use super::{Job, JobState, Jobs, Wait};
 use crate::error::ErrorCode;
 use crate::id::{JobId, LogPos};

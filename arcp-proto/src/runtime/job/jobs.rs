@@ -4,11 +4,10 @@
 use alloc::collections::BTreeMap;
 
 use super::Job;
-use super::delegation;
 use super::idempotency::Keys;
+use super::lines::Lines;
 use super::memory;
 use super::shares::Shares;
-use super::slots::Lines;
 use super::table::Table;
 use crate::id::{JobId, OpId, Principal};
 use crate::limits::Limits;
@@ -73,7 +72,9 @@ impl Jobs {
 
     pub(super) fn insert(&mut self, job: Job) {
         self.shares.change(&job.spec.principal, |share| share.live += 1);
-        delegation::join_family(self, delegation::parent_of(&job), job.id);
+        if let Some(parent) = job.spec.parent() {
+            self.table.change(parent, |parent| parent.children.insert(job.id));
+        }
         self.table.insert(job);
     }
 

@@ -13,7 +13,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::end::Cause;
+use super::cause::Cause;
 use super::prompt;
 use super::table::Table;
 use super::{Job, Jobs};

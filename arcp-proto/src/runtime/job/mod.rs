@@ -14,6 +14,7 @@
 //! `Ended` is final: exactly one terminal event, nothing after it.
 
 mod agent;
+mod cause;
 mod checkpoint;
 pub(in crate::runtime) mod delegation;
 mod end;
@@ -23,6 +24,7 @@ mod history;
 mod idempotency;
 mod jobs;
 pub(in crate::runtime) mod lease;
+mod lines;
 mod memory;
 pub(in crate::runtime) mod prompt;
 mod questions;
@@ -111,6 +113,13 @@ pub(in crate::runtime) struct JobSpec {
     pub(in crate::runtime) bounds: JobBounds,
     /// The key it claimed.
     pub(in crate::runtime) key: Option<KeyRecord>,
+}
+
+impl JobSpec {
+    /// The job that had it done.
+    pub(in crate::runtime) fn parent(&self) -> Option<JobId> {
+        self.bounds.parent.as_ref().map(|parent| parent.job)
+    }
 }
 
 /// What waits for an agent to start.
@@ -293,7 +302,7 @@ impl Job {
             budget: lease::budget(self).0,
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
-            parent: delegation::parent_of(self).map(Into::into),
+            parent: self.spec.parent().map(Into::into),
         }))
     }
 
@@ -308,7 +317,7 @@ impl Job {
             lease: self.spec.lease.clone(),
             constraints: self.spec.bounds.constraints,
             budget: lease::budget_left(self),
-            parent: delegation::parent_of(self).map(Into::into),
+            parent: self.spec.parent().map(Into::into),
             trace: Some(self.spec.trace.clone()),
             from,
             replayed,

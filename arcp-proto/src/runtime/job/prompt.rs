@@ -23,7 +23,6 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::checkpoint::can_restart;
 use super::heartbeat::phase;
 use super::questions::reply;
 use super::table::Table;
@@ -390,7 +389,7 @@ fn close_answered(
     but: Option<SessionId>,
 ) {
     // Only an agent that is started again may ask for it once more.
-    let kept = can_restart(job, ctx).then(|| answer.clone());
+    let kept = ctx.config.restarts(&job.spec.agent).then(|| answer.clone());
     let closing = Closing::Answered { by: by.to_string(), answer: kept };
     if let Some(call) = close(job, ctx, number, closing, but) {
         let answer = answered(&answer, by, ctx.now.utc);

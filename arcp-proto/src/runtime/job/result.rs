@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::agent::Fault;
+use super::cause::Fault;
 use super::{Job, Jobs};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, prefixed};

@@ -20,7 +20,6 @@ use crate::limits::SessionLimits;
 use crate::principal::Account;
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
-use crate::runtime::expected::Expected as _;
 
 /// What makes another message of the id the same, and what came of the first one.
 pub(in crate::runtime) type Executed = ([u8; 32], Outcome);
@@ -126,8 +125,8 @@ impl Sessions {
         message: WireId,
         executed: Executed,
     ) {
-        let Some(session) = self.by_id.get_mut(&id).expected("who gave a command is there") else {
-            return;
+        let Some(session) = self.by_id.get_mut(&id) else {
+            return; // It has ended, and the store is not tidied up.
         };
         let principal = session.principal.clone();
         if session.view.ids_are_of_principal() {

@@ -1,0 +1,81 @@
+//! Why jobs end, and what is said of it.
+
+use alloc::string::ToString as _;
+
+use super::{Job, JobState};
+use crate::error::ErrorCode;
+use crate::model::event::{JobError, Terminal};
+
+/// Why a job ends. Where several hold, the first of these counts: whatever came
+/// later, a job that was cancelled ends as cancelled.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// It was cancelled, and its agent did not stop in time.
+    GraceOver,
+    /// It was cancelled before its agent was started.
+    Cancelled,
+    /// Its time limit was reached.
+    TimeLimit,
+    /// Its lease is over.
+    LeaseExpired,
+    /// Its agent broke a rule or fell silent, or cannot go on.
+    Failed(JobError),
+    /// Its agent is gone.
+    Exited(Terminal),
+}
+
+impl Cause {
+    /// A failure of the agent, or of what it runs in.
+    pub(super) fn failed(message: &str) -> Cause {
+        Cause::Failed(JobError::new(ErrorCode::Internal, message))
+    }
+
+    /// What is said of the end of a job that goes on.
+    pub(super) fn terminal(self, job: &Job) -> Option<Terminal> {
+        match (&job.state, self) {
+            (JobState::Ended(_), _) => None,
+            (JobState::Cancelling(reason), Cause::GraceOver) => Some(cancelled(ErrorCode::Aborted, reason.as_deref())),
+            (JobState::Cancelling(reason), _) => Some(cancelled(ErrorCode::Cancelled, reason.as_deref())),
+            (_, Cause::GraceOver | Cause::Cancelled) => {
+                debug_assert!(false, "whoever cancels says so first");
+                Some(cancelled(ErrorCode::Cancelled, None))
+            }
+            (_, Cause::TimeLimit) => {
+                let limit = job.spec.bounds.max_runtime.map_or(0, |limit| limit.get());
+                let why = alloc::format!("the time limit of {limit} s was reached");
+                Some(Terminal::failure(JobError::new(ErrorCode::Timeout, why)))
+            }
+            (_, Cause::LeaseExpired) => {
+                let why = match job.spec.bounds.constraints.expires_at {
+                    Some(at) => alloc::format!("the lease ended at {at}"),
+                    None => "the lease is over".to_string(),
+                };
+                Some(Terminal::failure(JobError::new(ErrorCode::LeaseExpired, why)))
+            }
+            (_, Cause::Failed(error)) => Some(Terminal::failure(error)),
+            (_, Cause::Exited(terminal)) => Some(terminal),
+        }
+    }
+}
+
+/// A rule that an agent broke: its job fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault(pub(super) &'static str);
+
+impl From<Fault> for Cause {
+    fn from(Fault(why): Fault) -> Cause {
+        Cause::failed(why)
+    }
+}
+
+/// The end of a job that was cancelled, by itself or by force.
+fn cancelled(code: ErrorCode, reason: Option<&str>) -> Terminal {
+    let mut message = match reason {
+        Some(reason) if !reason.is_empty() => alloc::format!("cancelled: {reason}"),
+        Some(_) | None => "cancelled".to_string(),
+    };
+    if code == ErrorCode::Aborted {
+        message.push_str("; the agent did not stop in time");
+    }
+    Terminal { reason: reason.map(Into::into), ..Terminal::failure(JobError::new(code, message)) }
+}
