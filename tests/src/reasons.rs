@@ -18,6 +18,8 @@ pub struct Reasons {
     failing: bool,
     /// The latest record about each job.
     latest: BTreeMap<JobId, LogPos>,
+    /// The latest of all records.
+    last: LogPos,
     /// Sessions that get new events of a job.
     gets: BTreeSet<(JobId, SessionId)>,
     /// The last number given in each session.
@@ -31,10 +33,10 @@ pub struct Reasons {
     asked: BTreeMap<JobId, Vec<CallId>>,
     /// The position of each event.
     events: BTreeMap<(JobId, u64), LogPos>,
-    /// The parent of each child.
-    children: BTreeMap<JobId, JobId>,
-    /// Jobs that are over.
-    over: BTreeSet<JobId>,
+    /// The parent of each child, and the position of its acceptance.
+    children: BTreeMap<JobId, (JobId, LogPos)>,
+    /// Jobs that are over, and the position of their end.
+    over: BTreeMap<JobId, LogPos>,
     /// Jobs whose client asked for a pace.
     paced: BTreeSet<JobId>,
     /// Jobs with questions that nobody has answered.
@@ -83,10 +85,14 @@ impl Reasons {
         if open.is_empty() {
             self.asked.remove(&job);
         }
-        if let AgentReply::Taken { event: Some(n) } = reply {
-            let at = self.events.get(&(job, *n)).expect("a number that was given");
-            assert!(*at <= self.durable, "{job} is told of event {n} before it is durable");
-        }
+        let tells_of = match reply {
+            AgentReply::Taken { event: Some(n) } => self.events.get(&(job, *n)),
+            AgentReply::Delegated { job: child } => self.children.get(child).map(|(_, at)| at),
+            AgentReply::ChildEnded(end) => self.over.get(&end.job),
+            _ => return,
+        };
+        let at = tells_of.unwrap_or_else(|| panic!("{job} is told of what never was: {reply:?}"));
+        assert!(*at <= self.durable, "{job} is told before it is durable: {reply:?}");
     }
 
     fn gone(&mut self, conn: ConnId) {
@@ -132,11 +138,12 @@ impl Reasons {
 
     fn record(&mut self, at: LogPos, record: &Record) {
         self.latest.extend(record.job().map(|job| (job, at)));
+        self.last = self.last.max(at);
         match record {
             Record::JobEvent { job, event } => {
                 self.events.insert((*job, event.n), at);
                 if matches!(*event.event, JobEvent::Ended(_)) {
-                    self.over.insert(*job);
+                    self.over.insert(*job, at);
                 }
             }
             Record::Prompted { job, prompts } if prompts.open.is_empty() => drop(self.prompts.remove(job)),
@@ -144,7 +151,7 @@ impl Reasons {
                 self.prompts.insert(*job);
             }
             Record::JobAccepted(job) => match &job.bounds.parent {
-                Some(parent) => drop(self.children.insert(job.job, parent.job)),
+                Some(parent) => drop(self.children.insert(job.job, (parent.job, at))),
                 None => drop(self.gets.insert((job.job, job.session))),
             },
             Record::Joined { job, session, .. } => {
@@ -188,17 +195,17 @@ impl Reasons {
             Wait::Answer => {
                 let asked = self.asked.contains_key(&job);
                 assert!(asked, "{job} waits for the answer to a call, and its agent has asked for nothing");
-                // Perhaps it is how a child ended.
-                let children = self.children.iter().filter(|(_, parent)| **parent == job);
-                let latest = children.filter_map(|(child, _)| self.latest.get(child)).fold(latest, |a, b| a.max(*b));
-                let waits = self.failing || latest > self.durable;
-                assert!(waits, "{job} waits for an answer, and all of it is durable up to {latest:?}");
+                let waits = self.failing || self.last > self.durable;
+                assert!(waits, "{job} waits for an answer, and everything is durable up to {:?}", self.last);
             }
             Wait::Child(child) => {
                 let asked = self.asked.contains_key(&job);
                 assert!(asked, "{job} waits for a child, and its agent has asked for nothing");
-                assert!(self.children.get(&child) == Some(&job), "{job} waits for {child}, which it did not make");
-                assert!(!self.over.contains(&child), "{job} waits for {child}, which is over");
+                assert!(
+                    self.children.get(&child).is_some_and(|(parent, _)| *parent == job),
+                    "{job} waits for {child}, which it did not make"
+                );
+                assert!(!self.over.contains_key(&child), "{job} waits for {child}, which is over");
             }
             Wait::Check => {
                 assert!(self.asked.contains_key(&job), "{job} waits for a check, and its agent asks nothing")

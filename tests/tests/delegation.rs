@@ -644,6 +644,31 @@ fn must_balance(world: &World, why: &str) {
 }
 
 #[test]
+fn a_parent_is_told_of_its_children_only_what_no_crash_takes_back() {
+    let mut world = World::seeded(41);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let job = parent(&mut world, &mut raw, json!({"agent.delegate": ["*"]}));
+    let asked = || AgentCall::Delegate(delegation("waiter", "d", json!({})));
+    world.input(Input::AgentAsked { job, id: CallId(1), call: asked() });
+    world.input(Input::AgentAsked { job, id: CallId(2), call: asked() });
+    assert_eq!(world.replies, [], "its acceptance is not durable");
+    world.settle();
+    let [(_, AgentReply::Delegated { job: child }), (_, again)] = &world.replies[..] else {
+        panic!("{:?}", world.replies)
+    };
+    let child = *child;
+    assert_eq!(*again, AgentReply::Delegated { job: child });
+    world.stop_script(child);
+    let exit = AgentExit::Success { result: None, summary: None };
+    world.input(Input::AgentExited { job: child, exit });
+    world.input(Input::AgentAsked { job, id: CallId(3), call: AgentCall::AwaitChild { job: child } });
+    assert_eq!((world.replies.len(), world.waits().get(&job)), (2, Some(&Wait::Answer)), "its end is not durable");
+    world.settle();
+    assert!(matches!(world.replies.last(), Some((_, AgentReply::ChildEnded(_)))));
+    world.finish();
+}
+
+#[test]
 fn over_any_schedule_of_delegations_spends_and_crashes_the_ledger_balances() {
     let (mut made, mut refused, mut deepest) = (0, 0, 0);
     for seed in 100..140 {

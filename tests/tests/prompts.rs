@@ -6,7 +6,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::prompt::{Choice, PermissionRequest, Question};
-use arcp_proto::runtime::{AgentCall, AgentReply, Input, Operator, Wait};
+use arcp_proto::runtime::{AgentCall, AgentReply, Input, Operator, Record, Wait};
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -532,5 +532,35 @@ fn a_permission_allows_what_it_says_for_as_long_as_it_says() {
     ask(&mut world, job, 3, wants("/w/*.txt"), None);
     world.run_for(Duration::from_secs(301));
     assert_eq!(refused(world.replies.last().map(|(_, reply)| reply.clone())).0, ErrorCode::Timeout);
+    world.finish();
+}
+
+#[test]
+fn an_agent_is_told_what_people_have_answered_once_no_crash_takes_it_back() {
+    let mut world = World::configured(17, |config| {
+        config.restartable_agents.insert("waiter".into());
+    });
+    let (mut raw, _) = person(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw);
+    let wants = Question::Permission(PermissionRequest {
+        permission: "read".into(),
+        resource: "/w/*".into(),
+        operation: "fs.read".into(),
+        reason: None,
+        lease_seconds: None,
+    });
+    ask(&mut world, job, 1, wants, None);
+    let id = prompt_id(&raw.take(&world), "permission.request");
+    raw.send(&mut world, "permission.grant", json!({"prompt_id": id}));
+    let granted = |record: &Record| matches!(record, Record::Prompted { prompts, .. } if !prompts.grants.is_empty());
+    while !world.given().any(|batch| batch.records.iter().any(granted)) {
+        assert!(world.step(), "it is granted");
+    }
+    let call = AgentCall::Authorize { operation: "fs.read".into(), target: "/w/a".into(), price: Vec::new() };
+    let before = world.replies.len();
+    world.input(Input::AgentAsked { job, id: CallId(2), call });
+    assert_eq!(world.replies.len(), before, "the grant is not durable");
+    world.settle();
+    assert!(matches!(world.replies.last(), Some((_, AgentReply::Allowed { .. }))));
     world.finish();
 }

@@ -71,7 +71,8 @@ impl Job {
             self.run.spend_credit(ctx, self.id, bytes, recorded);
         }
         if let Some((asked, answer)) = answer {
-            self.run.answer(ctx, (self.id, asked), answer, recorded);
+            // What people have granted counts once it is durable.
+            self.run.answer(ctx, (self.id, asked), answer, recorded || prompt::has_grants(self));
         }
         Ok(())
     }

@@ -524,6 +524,11 @@ pub(super) fn granted(job: &Job, now: UtcMs, operation: &Namespace, target: &Tar
     })
 }
 
+/// Whether people have granted anything.
+pub(super) fn has_grants(job: &Job) -> bool {
+    kept(job).is_some_and(|kept| !kept.grants.is_empty())
+}
+
 /// The host has looked at a question.
 pub(in crate::runtime) fn on_question_checked(
     jobs: &mut Jobs,

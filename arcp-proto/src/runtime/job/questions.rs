@@ -1,8 +1,8 @@
 //! Calls that an agent wants to know about, and their answers.
 //!
 //! What is known at once is answered in the same input. An answer that says that
-//! something was done waits until that is durable: until then the call is open,
-//! which its job waits for ([`Wait::Answer`]). A cancel, or the end of the job,
+//! something was done, by this call or by others, waits until that is durable: until
+//! then the call is open, which its job waits for ([`Wait::Answer`]). A cancel, or the end of the job,
 //! answers every open call at once. A call that somebody else answers is open with a
 //! wait of its own, whose waker answers it: a child ([`Wait::Child`]), or people
 //! ([`Wait::Prompt`]).
@@ -79,14 +79,19 @@ impl Table {
 }
 
 impl AgentRun {
-    /// Answers a call: at once, or, if something of it is recorded, once that is
-    /// durable.
+    /// Answers a call: at once, or, if something of it is recorded or it tells of
+    /// what others did, once all of that is durable.
     pub(super) fn answer(&mut self, ctx: &mut Context, (job, id): (JobId, CallId), answer: AgentReply, recorded: bool) {
-        // A refusal reveals nothing that could be taken back.
-        if !recorded || matches!(answer, AgentReply::Refused(_)) {
+        let until = ctx.log.last();
+        let reveals = match &answer {
+            // Nothing that could be taken back.
+            AgentReply::Refused(_) | AgentReply::Stopped => false,
+            AgentReply::Delegated { .. } | AgentReply::ChildEnded(_) | AgentReply::Answered { .. } => true,
+            AgentReply::Taken { .. } | AgentReply::Remaining(_) | AgentReply::Allowed { .. } => recorded,
+        };
+        if !reveals || ctx.log.is_durable(until) {
             return reply(ctx, job, id, answer);
         }
-        let until = ctx.log.last();
         self.questions.open.push_back(Open { id, until, reply: answer });
         self.waits.insert(Wait::Answer);
         ctx.log.wait(until, Waiter::Agent(job));
