@@ -564,3 +564,26 @@ fn an_agent_is_told_what_people_have_answered_once_no_crash_takes_it_back() {
     assert!(matches!(world.replies.last(), Some((_, AgentReply::Allowed { .. }))));
     world.finish();
 }
+
+#[test]
+fn a_question_is_over_in_its_time_though_the_calendar_went_back() {
+    let mut world = World::configured(20, |config| {
+        config.restartable_agents.insert("waiter".into());
+    });
+    let (mut raw, _) = person(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw);
+    ask(&mut world, job, 1, free("which?"), Some(5000));
+    world.set_clock(-3_600_000);
+    world.run_for(Duration::from_secs(6));
+    assert_eq!(refused(world.replies.last().map(|(_, reply)| reply.clone())).0, ErrorCode::Timeout);
+    // Also over a restart.
+    ask(&mut world, job, 2, free("how many?"), Some(60_000));
+    world.settle();
+    world.crash();
+    world.set_clock(-7_200_000);
+    world.settle();
+    assert_eq!(ask(&mut world, job, 3, free("how many?"), None), None);
+    world.run_for(Duration::from_secs(90));
+    assert_eq!(refused(world.replies.last().map(|(_, reply)| reply.clone())).0, ErrorCode::Timeout);
+    world.finish();
+}

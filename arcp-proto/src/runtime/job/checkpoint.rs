@@ -56,13 +56,15 @@ impl Jobs {
     /// cannot.
     pub(in crate::runtime) fn on_restored(&mut self, ctx: &mut Context, id: JobId) {
         self.table.plan_purge(ctx, id);
+        self.table.change(id, |job| {
+            if !job.is_terminal() {
+                lease::plan_expiry(job, ctx);
+                prompt::resume(job, ctx);
+            }
+        });
         let Some(job) = self.table.get(id).expected("it was just restored") else {
             return;
         };
-        if !job.is_terminal() {
-            lease::plan_expiry(job, ctx);
-            prompt::plan(job, ctx);
-        }
         match &job.state {
             JobState::Accepting if job.run.perhaps_started => self.recover_running_job(ctx, id),
             JobState::Accepting | JobState::Queued => self.on_durable(ctx, id),

@@ -50,6 +50,9 @@ const DEFAULT: &str = "default";
 #[derive(Debug, Default)]
 pub(super) struct Prompts {
     kept: KeptPrompts,
+    /// When the time of each open one is over, by its number: by the monotonic
+    /// clock, however the calendar is set.
+    due: BTreeMap<u32, Timestamp>,
     /// The calls that wait for the answer to an open one, by its number.
     waiting: BTreeMap<u32, CallId>,
     /// Questions that are being checked.
@@ -256,6 +259,7 @@ fn open(job: &mut Job, ctx: &mut Context, call: CallId, asked: Asked, of_call: b
     let prompts = job.prompts.get_or_insert_default();
     prompts.kept.last = number;
     prompts.kept.open.push(OpenPrompt { number, event, question, expires_at });
+    prompts.due.insert(number, ctx.moment(expires_at, timeout));
     prompts.waiting.insert(number, call);
     keep(job, ctx);
     block(job, ctx);
@@ -284,17 +288,27 @@ fn keep(job: &Job, ctx: &mut Context) {
     }
 }
 
+/// Takes up what is open since an earlier run.
+pub(super) fn resume(job: &mut Job, ctx: &mut Context) {
+    let since = job.spec.created_at;
+    if let Some(Prompts { kept, due, .. }) = job.prompts.as_deref_mut() {
+        for OpenPrompt { number, expires_at, .. } in &kept.open {
+            let longest = Duration::from_millis(expires_at.0.saturating_sub(since.0));
+            due.insert(*number, ctx.moment(*expires_at, longest));
+        }
+    }
+    plan(job, ctx);
+}
+
 /// Sees to it that nobody waits for longer than was said.
-pub(super) fn plan(job: &Job, ctx: &mut Context) {
+fn plan(job: &Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref() else {
         return; // It never asked.
     };
-    let longest = Duration::from_secs(u64::from(u32::MAX));
-    let expiries = prompts.kept.open.iter().map(|open| ctx.moment(open.expires_at, longest));
     let waits = |checking: &&Checking| checking.asked.is_some();
-    let checks = prompts.checking.iter().filter(waits).map(|checking| checking.until.max(ctx.soonest()));
-    match expiries.chain(checks).min() {
-        Some(at) => ctx.timers.set(Timer::Prompt(job.id), at),
+    let checks = prompts.checking.iter().filter(waits).map(|checking| checking.until);
+    match prompts.due.values().copied().chain(checks).min() {
+        Some(at) => ctx.timers.set(Timer::Prompt(job.id), at.max(ctx.soonest())),
         None => ctx.timers.clear(Timer::Prompt(job.id)),
     }
 }
@@ -405,6 +419,7 @@ fn close(job: &mut Job, ctx: &mut Context, number: u32, closing: Closing, but: O
     let at = prompts.kept.open.iter().position(|open| open.number == number)?;
     let OpenPrompt { event, question, .. } = prompts.kept.open.remove(at);
     let call = prompts.waiting.remove(&number);
+    prompts.due.remove(&number);
     let body = closed_body(PromptId { job: job.id, number }, &closing);
     if call.is_none() {
         prompts.earlier.insert(number);
@@ -428,7 +443,7 @@ fn close_overdue(job: &mut Job, ctx: &mut Context) {
     for checking in prompts.checking.iter_mut().filter(|checking| checking.until <= ctx.now.mono) {
         overdue.extend(checking.asked.take().map(|(call, _)| call));
     }
-    let over = |open: &&OpenPrompt| open.expires_at <= ctx.now.utc;
+    let over = |open: &&OpenPrompt| prompts.due.get(&open.number).is_none_or(|due| *due <= ctx.now.mono);
     let over: Vec<(u32, Option<Json>)> =
         prompts.kept.open.iter().filter(over).map(|open| (open.number, open.question.default_value())).collect();
     for call in overdue {
