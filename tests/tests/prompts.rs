@@ -566,6 +566,22 @@ fn an_agent_is_told_what_people_have_answered_once_no_crash_takes_it_back() {
 }
 
 #[test]
+fn a_default_that_could_not_be_read_again_is_refused() {
+    let mut world = World::seeded(18);
+    let (mut raw, _) = person(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw);
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let deep = input("which?", "{}", Some(&nested(Json::MAX_DEPTH)));
+    assert!(refused(ask(&mut world, job, 1, deep, None)).1.contains("nested deeper"));
+    assert_eq!(ask(&mut world, job, 1, input("which?", "{}", Some(&nested(Json::MAX_DEPTH - 1))), None), None);
+    for (_, record) in world.store.records(false) {
+        let stored = serde_json::to_string(&record).expect("it can be written");
+        serde_json::from_str::<Record>(&stored).expect("it can be read again");
+    }
+    world.finish();
+}
+
+#[test]
 fn a_question_is_over_in_its_time_though_the_calendar_went_back() {
     let mut world = World::configured(20, |config| {
         config.restartable_agents.insert("waiter".into());

@@ -155,7 +155,13 @@ impl Question {
             return Err(Violation::invalid("a question has a text"));
         }
         match self {
-            Question::Input { schema, .. } => {
+            Question::Input { schema, default, .. } => {
+                // The event that shows it is one level deeper.
+                const DEPTH: usize = Json::MAX_DEPTH - 1;
+                let is_deep = |json: &Json| crate::json::check(json.as_str(), DEPTH).is_err();
+                if default.as_ref().is_some_and(is_deep) {
+                    return Err(Violation::invalid(alloc::format!("`default` is nested deeper than {DEPTH} levels")));
+                }
                 let may_be = schema.is_object() || matches!(schema.as_str(), "true" | "null");
                 if !may_be || crate::json::check(schema.as_str(), SCHEMA_DEPTH).is_err() {
                     let why = alloc::format!("`response_schema` is an object of at most {SCHEMA_DEPTH} levels");
