@@ -230,8 +230,9 @@ pub struct JobLimits {
     /// Largest input of an agent whose inputs are checked, in bytes (1 MiB).
     /// Larger: refused.
     pub checked_input_bytes: usize,
-    /// Inputs that are being checked at once (64); of those that others leave an
-    /// account may have its `principal_share`. More: refused.
+    /// Inputs and answers that are being checked at once (64), and as many questions
+    /// of agents; of those that others leave an account may have its
+    /// `principal_share`. More: refused.
     pub input_checks: usize,
     /// Largest lease request in bytes (8 KiB): it is shown in every listing.
     /// Larger: refused.

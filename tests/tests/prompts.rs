@@ -582,6 +582,29 @@ fn a_default_that_could_not_be_read_again_is_refused() {
 }
 
 #[test]
+fn questions_that_are_being_checked_have_a_bound_over_all_jobs() {
+    let mut world = World::configured(19, |config| {
+        config.limits.job.input_checks = 2;
+        config.limits.job.principal_share = 100;
+    });
+    world.checks.silent = true;
+    let (mut raw, _) = person(&mut world, "tok-a");
+    let jobs = [waiter(&mut world, &mut raw), waiter(&mut world, &mut raw)];
+    let asks = || input("n?", r#"{"type":"object"}"#, None);
+    for job in jobs {
+        assert_eq!(ask(&mut world, job, 1, asks(), None), None);
+    }
+    let (code_of, why) = refused(ask(&mut world, jobs[0], 2, asks(), None));
+    assert!(code_of == ErrorCode::ResourceExhausted && why.contains("being checked"), "{why}");
+    // Whoever asked may be gone: what the host looks at it looks at.
+    world.input(Input::Operator(Operator::CancelJob { job: jobs[1], reason: None }));
+    world.settle();
+    assert_eq!(refused(ask(&mut world, jobs[0], 3, asks(), None)).0, ErrorCode::ResourceExhausted);
+    assert_eq!(world.waits().get(&jobs[0]), Some(&Wait::Check), "the first one is still looked at");
+    world.finish();
+}
+
+#[test]
 fn a_question_is_over_in_its_time_though_the_calendar_went_back() {
     let mut world = World::configured(20, |config| {
         config.restartable_agents.insert("waiter".into());

@@ -19,6 +19,7 @@ use core::time::Duration;
 use super::Runtime;
 use super::effect::Effect;
 use super::io::AgentExit;
+use super::job::prompt;
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 pub(super) use delegation::CallHandler;
@@ -30,7 +31,7 @@ impl Runtime {
         while let Some(effect) = self.ctx.next_effect() {
             match effect {
                 Effect::Appended { job, n, class, grown, but } => self.on_appended(job, (n, class), grown, but),
-                Effect::Checking { op, job } => drop(self.jobs.checking.insert(op, job)),
+                Effect::Checking { op, job } => prompt::begin_check(&mut self.jobs, &mut self.ctx, op, job),
                 Effect::JobEnded(job) => self.on_job_ended(job),
                 Effect::StartAgent(job) => self.agents().start_agent(job),
                 Effect::CreditOwed(job) => self.agents().return_credit(job),

@@ -33,6 +33,7 @@ use crate::json::{Json, Object};
 use crate::lease::{Namespace, Target};
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::prompt::{PermissionRequest, PromptAnswer, Question};
+use crate::runtime::account::Holding;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
@@ -205,18 +206,52 @@ pub(super) fn ask(
         Question::Input { .. } | Question::Choice { .. } => ctx.config.timing.prompt_timeout,
     };
     let asked = Asked { timeout: timeout_ms.map_or(usual, Duration::from_millis), question };
-    let Some(schema) = asked.question.schema().cloned() else {
+    if asked.question.schema().is_none() {
         open(job, ctx, call, asked, true);
         return Ok(None);
-    };
+    }
     let op = ctx.next_op();
-    ctx.output(Output::CheckValue { op, schema, value: asked.question.default_value() });
     ctx.effect(Effect::Checking { op, job: job.id });
     let until = ctx.now.mono + LONGEST_CHECK;
     prompts.checking.push(Checking { op, until, asked: Some((call, asked)) });
     job.run.waits.insert(Wait::Check);
     plan(job, ctx);
     Ok(None)
+}
+
+/// Has the host look at a question, unless it looks at too many.
+pub(in crate::runtime) fn begin_check(jobs: &mut Jobs, ctx: &mut Context, op: OpId, id: JobId) {
+    let Some(account) = jobs.table.get(id).map(|job| job.spec.principal.account()) else {
+        return;
+    };
+    let of = |id: &JobId| jobs.table.get(*id).map(|job| job.spec.principal.account());
+    let own = jobs.checking.values().filter(|other| of(other).as_ref() == Some(&account)).count();
+    let limits = &ctx.config.limits.job;
+    let checks = Holding { own, all: jobs.checking.len(), total: limits.input_checks };
+    let what = "questions that are being checked";
+    let admitted = checks.admit(1, limits.principal_share, account.bound_of(), "input_checks", what);
+    let begun = jobs.table.change(id, |job| {
+        let checking = &mut job.prompts.as_deref_mut()?.checking;
+        let at = checking.iter().position(|checking| checking.op == op)?;
+        match admitted {
+            Ok(()) => {
+                let question = &checking[at].asked.as_ref()?.1.question;
+                let schema = question.schema()?.clone();
+                ctx.output(Output::CheckValue { op, schema, value: question.default_value() });
+                Some(())
+            }
+            Err(full) => {
+                let (call, _) = checking.remove(at).asked?;
+                note_checked(job);
+                plan(job, ctx);
+                reply(ctx, id, call, full.into());
+                None
+            }
+        }
+    });
+    if begun.flatten().is_some() {
+        jobs.checking.insert(op, id);
+    }
 }
 
 /// A question is fit to be asked, or not.
