@@ -587,3 +587,19 @@ fn a_tool_that_the_lease_does_not_allow_has_failed_for_everybody_to_see() {
     assert_eq!(kinds(raw.settle(&mut world)), ["tool_call", "tool_result"]);
     world.finish();
 }
+
+#[test]
+fn an_agent_that_waits_for_a_store_that_fails_is_not_silent() {
+    let mut world = World::configured(22, |config| {
+        config.heartbeat_agents.insert("waiter".into());
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw, &json!({}));
+    world.store.broken = true;
+    assert_eq!(ask(&mut world, job, 1, log()), None);
+    world.run_for(Duration::from_secs(300));
+    world.store.broken = false;
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.replies.last(), Some(&(job, AgentReply::Taken { event: Some(2) })));
+    world.finish();
+}

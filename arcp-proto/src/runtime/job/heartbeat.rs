@@ -65,9 +65,9 @@ impl Jobs {
             return;
         }
         let silence = self.table.change(id, |job| {
-            let waits = job.run.waits.iter().any(|wait| matches!(wait, Wait::Prompt | Wait::Child(_)));
-            if job.run.allowance.credit.is_spent() || waits {
-                // Who has to wait for its reader, for people or for a child cannot speak.
+            let is_asking = |wait: &Wait| matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Check | Wait::Prompt);
+            if job.run.allowance.credit.is_spent() || job.run.waits.iter().any(is_asking) {
+                // Who has to wait for its reader, or for an answer, cannot speak.
                 job.run.last_call = ctx.now.mono;
             }
             let patience = job.run.last_call + interval * PATIENCE;
