@@ -271,11 +271,8 @@ fn check_child(
 
 /// The child of a job that is known by a name there, and what was asked for.
 fn child_named(jobs: &Jobs, parent: JobId, name: &WireId) -> Option<(JobId, [u8; 32])> {
-    let principal = &jobs.table.get(parent)?.spec.principal;
-    jobs.table.of_principal(principal, Some(parent)).find_map(|(id, job)| {
-        let own = job.spec.bounds.parent.as_ref().filter(|own| own.job == parent && own.delegate_id == *name)?;
-        Some((id, own.fingerprint))
-    })
+    let child = jobs.table.child(parent, name)?;
+    Some((child.id, child.spec.bounds.parent.as_ref()?.fingerprint))
 }
 
 /// Whether a job may have one child more.

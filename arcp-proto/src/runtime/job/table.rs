@@ -7,12 +7,14 @@ use core::ops::Bound;
 
 use super::memory::Memory;
 use super::{AgentState, Job, waiting_bytes, weight};
-use crate::id::{JobId, LogPos, Principal};
+use crate::id::{JobId, LogPos, Principal, WireId};
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Table {
     by_id: BTreeMap<JobId, Job>,
     by_principal: BTreeSet<(Principal, JobId)>,
+    /// Children that are held, over or not, by their parent and what it knows them by.
+    by_parent: BTreeMap<(JobId, WireId), JobId>,
     /// Jobs that are over and that listings still show.
     listed: BTreeSet<(Principal, JobId)>,
     /// Jobs that are over and whose agents are gone, by their end.
@@ -42,6 +44,11 @@ impl Table {
         self.by_id.get(&id)
     }
 
+    /// The child of a job that it knows by this name.
+    pub(super) fn child(&self, parent: JobId, name: &WireId) -> Option<&Job> {
+        self.get(*self.by_parent.get(&(parent, name.clone()))?)
+    }
+
     /// Changes a job, and with it what the events of all hold.
     pub(super) fn change<R>(&mut self, id: JobId, change: impl FnOnce(&mut Job) -> R) -> Option<R> {
         let job = self.by_id.get_mut(&id)?;
@@ -56,6 +63,7 @@ impl Table {
     pub(super) fn insert(&mut self, job: Job) {
         debug_assert_eq!(job.events.sizes(), (0, 0), "a new job has no events");
         self.by_principal.insert((job.spec.principal.clone(), job.id));
+        self.by_parent.extend(name_in_family(&job).map(|name| (name, job.id)));
         self.input_bytes += job.input_bytes;
         self.by_id.insert(job.id, job);
     }
@@ -63,6 +71,9 @@ impl Table {
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.by_id.remove(&id)?;
         self.by_principal.remove(&(job.spec.principal.clone(), id));
+        if let Some(name) = name_in_family(&job) {
+            self.by_parent.remove(&name);
+        }
         if let Some(end) = job.end() {
             let weight = self.settled.remove(&end.pos).map_or(0, |settled| settled.weight);
             self.ended_bytes -= weight;
@@ -165,6 +176,11 @@ impl Table {
     pub(super) fn first_settled(&self) -> Option<JobId> {
         self.settled.first_key_value().map(|(_, settled)| settled.job)
     }
+}
+
+/// What a child is known by: its parent, and its name there.
+fn name_in_family(job: &Job) -> Option<(JobId, WireId)> {
+    job.spec.bounds.parent.as_ref().map(|parent| (parent.job, parent.delegate_id.clone()))
 }
 
 /// Bytes of inputs of jobs that have not started, counted once more.
