@@ -21,6 +21,7 @@ use super::lease::{self, Grant};
 use super::questions::reply;
 use super::slots::lend_slot;
 use super::submit::resolve;
+use super::table;
 use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId, prefixed};
@@ -271,7 +272,7 @@ fn check_child(
 
 /// The child of a job that is known by a name there, and what was asked for.
 fn child_named(jobs: &Jobs, parent: JobId, name: &WireId) -> Option<(JobId, [u8; 32])> {
-    let child = jobs.table.child(parent, name)?;
+    let child = table::child_named(&jobs.table, parent, name)?;
     Some((child.id, child.spec.bounds.parent.as_ref()?.fingerprint))
 }
 

@@ -221,10 +221,10 @@ pub(super) fn ask(
 
 /// Has the host look at a question, unless it looks at too many.
 pub(in crate::runtime) fn begin_check(jobs: &mut Jobs, ctx: &mut Context, op: OpId, id: JobId) {
-    let Some(account) = jobs.table.get(id).map(|job| job.spec.principal.account()) else {
-        return;
-    };
     let of = |id: &JobId| jobs.table.get(*id).map(|job| job.spec.principal.account());
+    let Some(account) = of(&id) else {
+        return; // It ended in this input, and went to make room.
+    };
     let own = jobs.checking.values().filter(|other| of(other).as_ref() == Some(&account)).count();
     let limits = &ctx.config.limits.job;
     let checks = Holding { own, all: jobs.checking.len(), total: limits.input_checks };

@@ -44,11 +44,6 @@ impl Table {
         self.by_id.get(&id)
     }
 
-    /// The child of a job that it knows by this name.
-    pub(super) fn child(&self, parent: JobId, name: &WireId) -> Option<&Job> {
-        self.get(*self.by_parent.get(&(parent, name.clone()))?)
-    }
-
     /// Changes a job, and with it what the events of all hold.
     pub(super) fn change<R>(&mut self, id: JobId, change: impl FnOnce(&mut Job) -> R) -> Option<R> {
         let job = self.by_id.get_mut(&id)?;
@@ -176,6 +171,11 @@ impl Table {
     pub(super) fn first_settled(&self) -> Option<JobId> {
         self.settled.first_key_value().map(|(_, settled)| settled.job)
     }
+}
+
+/// The child of a job that it knows by this name.
+pub(super) fn child_named<'t>(table: &'t Table, parent: JobId, name: &WireId) -> Option<&'t Job> {
+    table.get(*table.by_parent.get(&(parent, name.clone()))?)
 }
 
 /// What a child is known by: its parent, and its name there.
