@@ -165,6 +165,11 @@ impl Running {
         (wants && !self.may_call()).then_some(self.steps.len())
     }
 
+    /// Whether a call of it is not answered.
+    pub fn has_open_call(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Whether it was forced to stop and never will.
     pub fn is_undead(&self) -> bool {
         self.forced && matches!(self.steps.front(), Some(Step::Never))

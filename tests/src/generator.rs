@@ -417,7 +417,7 @@ fn submit(world: &mut World, peer: &mut Peer, n: u64) {
         let (lease, constraints) = steward::lease(|bound| world.below(bound as u64) as usize);
         more = json!({"lease_request": lease, "lease_constraints": constraints});
         input["seed"] = json!(world.below(1 << 30));
-        input["depth"] = json!(world.below(3));
+        input["depth"] = json!(world.below(4));
     }
     let mut key = Value::Null;
     if world.below(2) == 0 {

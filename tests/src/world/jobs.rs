@@ -68,12 +68,15 @@ impl World {
         self.running.iter().filter_map(|(job, running)| Some((*job, running.held_back()?))).collect()
     }
 
-    /// Every job that waits, for what it says: an agent that may not call is
-    /// among them, and whoever looks from outside can tell why.
+    /// Every job that waits, for what it says: an agent that may not call, or is not
+    /// answered, is among them, and whoever looks from outside can tell why.
     pub fn waits(&self) -> BTreeMap<JobId, Wait> {
         let waits: BTreeMap<JobId, Wait> = self.runtime.waits().into_iter().collect();
         for job in self.held_back().keys() {
             assert!(waits.contains_key(job), "the agent of {job} may not call, and waits for nothing");
+        }
+        for (job, _) in self.running.iter().filter(|(_, running)| running.has_open_call()) {
+            assert!(waits.contains_key(job), "the agent of {job} is not answered, and waits for nothing");
         }
         for (job, wait) in &waits {
             self.oracle.reasons.check(*job, *wait, self.runtime.stats().running_agents);
