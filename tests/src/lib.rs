@@ -4,6 +4,7 @@
 pub mod agents;
 pub mod fuzz;
 pub mod generator;
+pub mod globs;
 pub mod home;
 pub mod kept;
 pub mod ledger;

@@ -54,6 +54,11 @@ fn lines_times_and_records_that_fuzzers_found_break_nothing() {
 }
 
 #[test]
+fn leases_that_fuzzers_found_mean_what_they_say() {
+    ["leases", "matches", "containment", "budgets"].into_iter().for_each(replay);
+}
+
+#[test]
 fn pieces_and_frames_that_fuzzers_found_do_not_break_the_client() {
     ["chunks", "client_bytes"].into_iter().for_each(replay);
 }

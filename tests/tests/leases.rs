@@ -4,6 +4,7 @@
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Amount, Budget, Excess, Lease, Namespace, Pattern, Port, Refused, Target};
 use arcp_proto::wire::{Compat, Profile};
+use arcp_tests::globs::means;
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
 use globset::GlobBuilder;
@@ -249,28 +250,6 @@ fn a_host_of_any_name_is_also_any_address_in_brackets() {
     }
 }
 
-/// What a pattern of a name means, by trying everything.
-fn slowly(pattern: &[&str], target: &[&str]) -> bool {
-    match (pattern, target) {
-        ([], []) => true,
-        (["**"], [_, ..]) => true,
-        (["**", rest @ ..], _) if !rest.is_empty() && slowly(rest, target) => true,
-        (["**", ..], [_, others @ ..]) if pattern.len() > 1 => slowly(pattern, others),
-        ([first, rest @ ..], [segment, others @ ..]) => in_segment(first, segment) && slowly(rest, others),
-        _ => false,
-    }
-}
-
-fn in_segment(pattern: &str, text: &str) -> bool {
-    let Some(first) = pattern.chars().next() else { return text.is_empty() };
-    let rest = &pattern[first.len_utf8()..];
-    match first {
-        '*' => (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| in_segment(rest, &text[at..])),
-        '?' => text.chars().next().is_some_and(|c| in_segment(rest, &text[c.len_utf8()..])),
-        c => text.strip_prefix(c).is_some_and(|text| in_segment(rest, text)),
-    }
-}
-
 /// Numbers that look random, the same each time.
 struct Dice(u64);
 
@@ -315,11 +294,10 @@ fn random_patterns_mean_what_trying_everything_says_and_globset_too() {
         let text = dice.pattern();
         let Ok(pattern) = Pattern::new(&Namespace::ToolCall, &text) else { continue };
         compared += 1;
-        let segments: Vec<&str> = text.split('/').collect();
         let glob = GlobBuilder::new(&text).literal_separator(true).build().expect("a glob").compile_matcher();
         for name in &names {
             let own = pattern.matches(&Target::new(&Namespace::ToolCall, name).expect("a name"));
-            assert_eq!(own, slowly(&segments, &name.split('/').collect::<Vec<_>>()), "{text} {name}");
+            assert_eq!(own, means(&text, name), "{text} {name}");
             // There `**` at the end means what is above it as well.
             if !text.ends_with("**") {
                 assert_eq!(own, glob.is_match(name), "globset: {text} {name}");

@@ -5,6 +5,7 @@
 mod bytes;
 mod client;
 mod frames;
+mod leases;
 mod lines;
 mod records;
 mod runtime;
@@ -14,11 +15,15 @@ mod times;
 pub type Body = fn(&[u8]);
 
 /// What every target is called, and runs.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 12] = [
+    ("budgets", leases::budgets),
     ("chunks", client::chunks),
     ("client_bytes", client::client_bytes),
+    ("containment", leases::containment),
     ("frames", frames::frames),
+    ("leases", leases::leases),
     ("lines", lines::lines),
+    ("matches", leases::matches),
     ("records", records::records),
     ("runtime_bytes", runtime::runtime_bytes),
     ("runtime_world", runtime::runtime_world),
