@@ -97,7 +97,8 @@ pub enum BoundOf {
     Session,
     /// The principal's own: what it has must make room.
     Principal,
-    /// Of all who come without a credential from the same network.
+    /// Of all who come from the same network without a credential, or with a wrong
+    /// one.
     Network,
     /// Of all who come without a credential.
     Anonymous,

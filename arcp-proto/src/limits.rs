@@ -90,6 +90,13 @@ pub struct ConnectionLimits {
     /// Such connections from one network: an IPv4 address, or a /64 of IPv6
     /// (1,024). More: the one of them that was silent for longest is closed.
     pub handshaking_connections_per_network: usize,
+    /// Credentials of one network that may be wrong within a minute, and proofs in
+    /// open sessions of one principal (30). More: they are refused unjudged, with
+    /// when to try again, but for credentials that were right before.
+    pub wrong_credentials: usize,
+    /// Networks and principals of which that is remembered, and credentials that
+    /// were right (4,096 each). More: those that would be forgotten first are.
+    pub wrong_credential_sources: usize,
     /// TLS handshakes that have begun and are not finished (1,024); each holds up
     /// to 64 KiB. More: the connection whose handshake began first is closed, of
     /// the network that has the most.
@@ -128,6 +135,8 @@ impl Default for ConnectionLimits {
         ConnectionLimits {
             handshaking_connections: 4096,
             handshaking_connections_per_network: 1024,
+            wrong_credentials: 30,
+            wrong_credential_sources: 4096,
             tls_handshakes: 1024,
             tls_handshakes_per_network: 256,
             pong_bytes_per_connection: 4 << 10,
@@ -472,6 +481,8 @@ impl Limits {
             connection: ConnectionLimits {
                 handshaking_connections: 8,
                 handshaking_connections_per_network: 8,
+                wrong_credentials: 30,
+                wrong_credential_sources: 64,
                 tls_handshakes: 4,
                 tls_handshakes_per_network: 4,
                 pong_bytes_per_connection: 1 << 10,
@@ -576,6 +587,7 @@ impl Limits {
         at_least("handshaking_connections", self.connection.handshaking_connections as u64, 1, "1 or more")?;
         let of_network = self.connection.handshaking_connections_per_network as u64;
         at_least("handshaking_connections_per_network", of_network, 1, "1 or more")?;
+        at_least("wrong_credentials", self.connection.wrong_credentials as u64, 1, "1 or more")?;
         at_least("tls_handshakes", self.connection.tls_handshakes as u64, 1, "1 or more")?;
         let of_network = self.connection.tls_handshakes_per_network as u64;
         at_least("tls_handshakes_per_network", of_network, 1, "1 or more")?;

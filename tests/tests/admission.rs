@@ -423,3 +423,96 @@ fn a_credential_counts_until_it_is_judged_also_of_a_peer_that_has_left() {
     }
     assert_eq!(asked, 4, "whoever judges them has no more to do at once");
 }
+
+/// Opens a session with a token from an address; gives the answer.
+fn come(world: &mut World, address: &str, token: &str) -> Value {
+    let mut raw = Raw::connect_from(world, address);
+    raw.send(world, "session.hello", hello_payload(token));
+    raw.expect_any(world, &["session.welcome", "session.error"])
+}
+
+/// For how long somebody is told to wait, if that is why it was refused.
+fn told_to_wait(answer: &Value) -> Option<Duration> {
+    let details = &answer["payload"]["details"];
+    (details["bound"] == "wrong_credentials").then(|| {
+        assert!(answer["payload"]["message"].as_str().is_some_and(|text| text.contains("try again in")), "{answer}");
+        Duration::from_millis(details["retry_after_ms"].as_u64().expect("milliseconds"))
+    })
+}
+
+#[test]
+fn who_sends_too_many_wrong_credentials_waits_and_keeps_nobody_else_out() {
+    let mut world = World::configured(31, |config| config.limits.connection.wrong_credentials = 3);
+    let (here, there) = ("203.0.113.7", "203.0.113.8");
+    assert!(is_in(&come(&mut world, here, "tok-alice")));
+    for _ in 0..3 {
+        let refused = come(&mut world, here, "guess");
+        assert_eq!((code(&refused), told_to_wait(&refused)), ("UNAUTHENTICATED", None), "{refused}");
+    }
+    // Not even a right one is judged, but for one that was right before.
+    let refused = come(&mut world, here, "tok-bob");
+    let wait = told_to_wait(&refused).unwrap_or_else(|| panic!("{refused}"));
+    assert!(wait <= Duration::from_secs(20), "a third of a minute, and not {wait:?}");
+    assert!(is_in(&come(&mut world, here, "tok-alice")) && is_in(&come(&mut world, there, "tok-bob")));
+    world.run_for(wait);
+    assert!(told_to_wait(&come(&mut world, here, "guess")).is_none(), "one more may be sent");
+    assert!(told_to_wait(&come(&mut world, here, "guess")).is_some());
+    world.run_for(Duration::from_secs(60));
+    for _ in 0..3 {
+        assert_eq!(code(&come(&mut world, here, "guess")), "UNAUTHENTICATED");
+    }
+    // Right ones cost nothing.
+    let mut world = World::configured(32, |config| config.limits.connection.wrong_credentials = 1);
+    for token in ["tok-a", "tok-b", "tok-c", "tok-a"] {
+        assert!(is_in(&come(&mut world, here, token)));
+    }
+    assert_eq!(code(&come(&mut world, here, "guess")), "UNAUTHENTICATED");
+    world.finish();
+}
+
+#[test]
+fn of_who_sent_wrong_credentials_a_bounded_number_is_remembered() {
+    let mut world = World::configured(33, |config| {
+        config.limits.connection.wrong_credentials = 1;
+        config.limits.connection.wrong_credential_sources = 2;
+    });
+    for n in 1..=3 {
+        assert!(told_to_wait(&come(&mut world, &format!("203.0.113.{n}"), "guess")).is_none());
+        world.run_for(Duration::from_secs(1));
+    }
+    let waits = [3, 2, 1].map(|n| told_to_wait(&come(&mut world, &format!("203.0.113.{n}"), "tok-b")).is_some());
+    assert_eq!(waits, [true, true, false], "the first of them is forgotten");
+    // Of those that were right as well.
+    for token in ["tok-c", "tok-d"] {
+        assert!(is_in(&come(&mut world, "203.0.113.9", token)));
+    }
+    assert!(told_to_wait(&come(&mut world, "203.0.113.9", "guess")).is_none());
+    let waits =
+        ["tok-b", "tok-c", "tok-d"].map(|token| told_to_wait(&come(&mut world, "203.0.113.9", token)).is_some());
+    assert_eq!(waits, [true, false, false]);
+    world.finish();
+}
+
+#[test]
+fn wrong_proofs_in_sessions_of_a_principal_count_wherever_they_come_from() {
+    let mut world = World::configured(34, |config| config.limits.connection.wrong_credentials = 2);
+    let open = |world: &mut World, address: &str| {
+        let mut raw = Raw::connect_from(world, address);
+        raw.send(world, "session.open", open_payload("tok-alice"));
+        raw.expect(world, "session.accepted");
+        raw
+    };
+    for n in 1..=2 {
+        let mut raw = open(&mut world, &format!("203.0.113.{n}"));
+        raw.send(&mut world, "session.authenticate", json!({"response": "guess"}));
+        raw.expect(&mut world, "session.unauthenticated");
+    }
+    let mut raw = open(&mut world, "203.0.113.3");
+    raw.send(&mut world, "session.authenticate", json!({"response": "guess"}));
+    let refused = raw.expect(&mut world, "nack");
+    assert_eq!(code(&refused), "RESOURCE_EXHAUSTED", "{refused}");
+    assert!(!raw.is_closed(&world));
+    raw.send(&mut world, "session.authenticate", json!({"response": "tok-alice"}));
+    raw.expect(&mut world, "ack");
+    world.finish();
+}

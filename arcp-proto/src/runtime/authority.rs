@@ -127,7 +127,7 @@ impl From<Reason> for Violation {
 }
 
 /// Whether a principal may see the jobs of everybody.
-fn sees_everything(config: &Config, principal: &Principal) -> bool {
+pub(super) fn sees_everything(config: &Config, principal: &Principal) -> bool {
     config.auditors.contains(principal) || config.operators.contains(principal)
 }
 

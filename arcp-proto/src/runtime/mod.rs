@@ -358,6 +358,7 @@ impl Runtime {
                     let why = "a role was taken from you: open another session to go on without it";
                     self.sessions.evict_all(&mut self.ctx, &principal, why);
                 }
+                self.sessions.evict_bounded_overseers(&mut self.ctx);
             }
         }
     }

@@ -32,6 +32,8 @@ const REQUEST: u64 = 128;
 const RUN: u64 = 128;
 const KEY: u64 = 256;
 const ENDED_SESSION: u64 = 256;
+/// Who has sent wrong credentials, and a credential that was right.
+const SOURCE: u64 = 768;
 /// Class and time of an event.
 const EVENT: u64 = 6;
 /// A filter that is compiled holds so many times its text.
@@ -54,6 +56,7 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + of(limits.job.input_checks, of(limits.frame.frame_bytes, 1))
         + of(limits.delivery.index_runs, RUN)
         + of(limits.job.keys, KEY)
+        + of(limits.connection.wrong_credential_sources, SOURCE)
         + of(limits.session.ended_sessions, ENDED_SESSION);
     let session = SESSION
         + of(limits.session.seen_ids_per_session, SEEN)

@@ -3,11 +3,11 @@
 
 use super::Connections;
 use crate::error::Violation;
-use crate::id::{ConnId, OpId, SessionId, WireId};
+use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind};
 use crate::model::request::Proof;
 use crate::runtime::context::Context;
-use crate::runtime::edge::{Opening, wrong_proof};
+use crate::runtime::edge::{Opening, Source, wrong_proof};
 use crate::runtime::effect::Position;
 use crate::runtime::io::{CloseReason, Verdict};
 
@@ -21,7 +21,7 @@ pub(in crate::runtime) enum Judged {
 }
 
 impl Connections {
-    /// A proof for the session that is open. Gives whom the transport vouches
+    /// A proof for the session that is open, which is this principal's. Gives whom the transport vouches
     /// for: then nothing has to be judged.
     pub(in crate::runtime) fn prove_again(
         &mut self,
@@ -29,7 +29,7 @@ impl Connections {
         id: ConnId,
         request: &WireId,
         proof: Proof,
-        at: Position,
+        (at, principal): (Position, &Principal),
     ) -> Option<Verdict> {
         let conn = self.by_id.get_mut(&id)?;
         if let Some(peer) = conn.evidence.peer() {
@@ -39,13 +39,17 @@ impl Connections {
             Violation::invalid("a proof is being judged already: wait for what comes of it")
         } else {
             match conn.evidence.prove_again(proof) {
-                Ok((credential, nonce)) => match self.arrivals.judging_mut().ask(ctx, id, credential, nonce) {
-                    Ok(op) => {
-                        conn.proving = Some((op, request.clone()));
-                        return None;
+                Ok(proof) => {
+                    let network = conn.evidence.network().map(Source::Network);
+                    let sources = network.into_iter().chain([Source::Principal(principal.clone())]).collect();
+                    match self.arrivals.judging_mut().ask(ctx, id, proof, sources) {
+                        Ok(op) => {
+                            conn.proving = Some((op, request.clone()));
+                            return None;
+                        }
+                        Err(full) => full,
                     }
-                    Err(full) => full,
-                },
+                }
                 Err(_) => {
                     self.refuse_wrong_proof(ctx, id, request.clone(), at);
                     return None;
@@ -77,14 +81,15 @@ impl Connections {
         op: OpId,
         verdict: Option<Verdict>,
     ) -> Option<(ConnId, Judged)> {
-        let id = self.arrivals.judging_mut().take(op)?;
+        let id = self.arrivals.judging_mut().conn(op)?;
         let Some(conn) = self.by_id.get_mut(&id) else {
             let arrived = self.arrivals.on_judged(ctx, id, op, verdict);
             return Some((id, Judged::Opening(self.let_in(ctx, arrived)?)));
         };
+        let verdict = conn.evidence.counting(ctx.now.utc, verdict);
+        self.arrivals.judging_mut().settle(ctx, op, verdict.is_some());
         let session = conn.session()?;
         let (_, request) = conn.proving.take_if(|(asked, _)| *asked == op)?;
-        let verdict = conn.evidence.counting(ctx.now.utc, verdict);
         Some((id, Judged::Again { session, request, verdict }))
     }
 }

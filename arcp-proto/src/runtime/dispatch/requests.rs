@@ -6,6 +6,7 @@ use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
 use crate::model::request::{Extension, HandshakeRequest, ListQuery, Proof, Request, SessionRequest};
 use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Content};
+use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, Verdict};
 use crate::runtime::list::Listing;
 use crate::wire::ReceivedRequest;
@@ -139,14 +140,17 @@ impl<'r> RequestHandler<'r> {
 
     /// A proof for the session that is open: it renews the lease.
     fn on_proof_again(mut self, proof: Proof) {
-        let anonymous =
-            self.runtime.sessions.get(self.session).is_some_and(|session| session.principal().is_anonymous());
-        if anonymous {
+        let Some(session) = self.runtime.sessions.get(self.session).expected("who proves something has a session")
+        else {
+            return;
+        };
+        let principal = session.principal().clone();
+        if principal.is_anonymous() {
             return self.on_proven_again(None);
         }
         let at = self.runtime.position(self.conn);
         let Runtime { ctx, connections, .. } = &mut *self.runtime;
-        let vouched = connections.prove_again(ctx, self.conn, &self.id, proof, at);
+        let vouched = connections.prove_again(ctx, self.conn, &self.id, proof, (at, &principal));
         self.runtime.carry();
         if let Some(verdict) = vouched {
             self.on_proven_again(Some(&verdict));

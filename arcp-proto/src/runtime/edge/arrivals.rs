@@ -12,6 +12,7 @@ use super::channel::Channel;
 use super::evidence::Evidence;
 use super::handshake::{Handshake, Introduction, Opening, Want};
 use super::judging::Judging;
+use super::wrong_credentials::Source;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal, WireId};
 use crate::model::reply::{Challenge, HandshakeReply, Refusal, RefusedKind, Reply, Subject};
@@ -180,8 +181,12 @@ impl Arrivals {
         op: OpId,
         verdict: Option<Verdict>,
     ) -> Option<Arrived> {
-        let handshake = &mut self.by_id.get_mut(&id)?.handshake;
+        let Some(Arrival { handshake, .. }) = self.by_id.get_mut(&id) else {
+            self.judging.settle(ctx, op, verdict.is_some());
+            return None;
+        };
         let verdict = handshake.evidence.counting(ctx.now.utc, verdict);
+        self.judging.settle(ctx, op, verdict.is_some());
         let want = handshake.judged(op, verdict);
         self.fulfil(ctx, id, want)
     }
@@ -230,12 +235,12 @@ impl Arrivals {
         open: Open,
         (credential, nonce): (Credential, Option<String>),
     ) {
-        match self.judging.ask(ctx, id, credential, nonce.clone()) {
-            Ok(op) => {
-                if let Some(arrival) = self.by_id.get_mut(&id) {
-                    arrival.handshake.judge(op, request, open, nonce);
-                }
-            }
+        let Some(arrival) = self.by_id.get_mut(&id).expected("who asks to come in is here") else {
+            return;
+        };
+        let sources = arrival.handshake.evidence.network().map(Source::Network).into_iter().collect();
+        match self.judging.ask(ctx, id, (credential, nonce.clone()), sources) {
+            Ok(op) => arrival.handshake.judge(op, request, open, nonce),
             Err(full) => self.turn_away(ctx, id, full, Some(request)),
         }
     }

@@ -6,6 +6,7 @@ mod channel;
 mod evidence;
 mod handshake;
 mod judging;
+mod wrong_credentials;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -16,6 +17,7 @@ pub(super) use arrivals::{Arrivals, Arrived, NewConnection, late, too_long};
 pub(super) use channel::Channel;
 pub(super) use evidence::{Evidence, wrong_proof};
 pub(super) use handshake::{Opening, Wish};
+pub(super) use wrong_credentials::Source;
 
 use super::config::Config;
 use super::context::Context;
@@ -138,7 +140,7 @@ impl Edge {
                 self.frames.remove(&conn);
             }
             Input::Authenticated { op, verdict } => {
-                if let Some(conn) = self.arrivals.judging_mut().take(op) {
+                if let Some(conn) = self.arrivals.judging_mut().conn(op) {
                     let arrived = self.arrivals.on_judged(&mut self.ctx, conn, op, verdict);
                     self.hand_over(arrived);
                 }

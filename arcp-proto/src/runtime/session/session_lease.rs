@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Sessions;
+use super::{Session, Sessions};
 use crate::error::ErrorCode;
 use crate::id::{Principal, SessionId};
 use crate::model::reply::{Reply, SessionReply};
@@ -136,6 +136,18 @@ impl Sessions {
         let own = self.by_id.iter().filter(|(_, session)| session.principal == *principal);
         for id in own.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.evict(ctx, id, ErrorCode::Unauthenticated, reason);
+        }
+    }
+
+    /// Takes the sessions from their clients that were opened within bounds by who
+    /// has come to oversee everybody.
+    pub(in crate::runtime) fn evict_bounded_overseers(&mut self, ctx: &mut Context) {
+        let oversees = |session: &Session| authority::sees_everything(&ctx.config, &session.principal);
+        let bounded =
+            self.by_id.iter().filter(|(_, session)| session.allowance.ceiling().is_some() && oversees(session));
+        for id in bounded.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let why = "nobody oversees everybody by a credential that is bounded: use another one";
+            self.evict(ctx, id, ErrorCode::Unauthenticated, why);
         }
     }
 

@@ -1,0 +1,111 @@
+//! Credentials that were wrong: who has sent too many of them waits.
+//!
+//! For each source one moment is kept: each wrong credential moves it on by the time
+//! that one more may be sent after, and whoever is too far ahead of now is not
+//! judged. So a source costs the same however much it sends.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::time::Duration;
+
+use crate::error::{BoundOf, Violation};
+use crate::id::Principal;
+use crate::principal::Network;
+use crate::runtime::config::Config;
+use crate::secret::SecretDigest;
+use crate::time::Timestamp;
+
+/// In this time as many wrong credentials are judged as the bound says.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Where a wrong credential came from, or whose session it was for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::runtime) enum Source {
+    Network(Network),
+    Principal(Principal),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct WrongCredentials {
+    by_source: BTreeMap<Source, Timestamp>,
+    /// The same, by when they are forgotten.
+    in_order: BTreeSet<(Timestamp, Source)>,
+    /// Credentials that were right: they are judged in any case, so that nobody
+    /// keeps out others of the same network.
+    right: BTreeSet<SecretDigest>,
+    right_in_order: VecDeque<SecretDigest>,
+}
+
+impl WrongCredentials {
+    /// Whether a credential of these sources is judged now.
+    ///
+    /// # Errors
+    ///
+    /// When to try again.
+    pub(super) fn check(
+        &self,
+        (config, now): (&Config, Timestamp),
+        sources: &[Source],
+        credential: SecretDigest,
+    ) -> Result<(), Violation> {
+        if self.right.contains(&credential) {
+            return Ok(());
+        }
+        let ahead = sources.iter().filter_map(|source| {
+            let wait = (*self.by_source.get(source)? + each(config)).since(now + WINDOW);
+            (wait > Duration::ZERO).then_some((wait, source))
+        });
+        let Some((wait, source)) = ahead.max() else {
+            return Ok(());
+        };
+        let most = config.limits.connection.wrong_credentials;
+        let (of, whose) = match source {
+            Source::Network(_) => (BoundOf::Network, "from your network"),
+            Source::Principal(_) => (BoundOf::Principal, "for your principal"),
+        };
+        let seconds = wait.as_secs() + 1;
+        let why = alloc::format!("too many wrong credentials came {whose}: try again in {seconds} s");
+        Err(Violation::exhausted_for(wait, "wrong_credentials", of, most as u64, why))
+    }
+
+    /// A credential of these sources was wrong.
+    pub(super) fn note_wrong(&mut self, (config, now): (&Config, Timestamp), sources: &[Source]) {
+        while self.in_order.first().is_some_and(|(until, _)| *until <= now) {
+            self.forget_first();
+        }
+        for source in sources {
+            let before = self.by_source.remove(source);
+            if let Some(before) = before {
+                self.in_order.remove(&(before, source.clone()));
+            }
+            let until = before.map_or(now, |before| before.max(now)) + each(config);
+            self.by_source.insert(source.clone(), until);
+            self.in_order.insert((until, source.clone()));
+        }
+        while self.by_source.len() > config.limits.connection.wrong_credential_sources {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, source)) = self.in_order.pop_first() {
+            self.by_source.remove(&source);
+        }
+    }
+
+    /// A credential was right.
+    pub(super) fn note_right(&mut self, config: &Config, credential: SecretDigest) {
+        if self.right.insert(credential) {
+            self.right_in_order.push_back(credential);
+        }
+        while self.right.len() > config.limits.connection.wrong_credential_sources
+            && let Some(oldest) = self.right_in_order.pop_front()
+        {
+            self.right.remove(&oldest);
+        }
+    }
+}
+
+/// After how long one more wrong credential may be sent.
+fn each(config: &Config) -> Duration {
+    WINDOW / u32::try_from(config.limits.connection.wrong_credentials).unwrap_or(u32::MAX).max(1)
+}
