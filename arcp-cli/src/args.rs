@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arcp_blocking::Target;
 use arcp_host::process::Format;
-use arcp_proto::id::IdempotencyKey;
+use arcp_proto::id::{IdempotencyKey, Issuer};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::wire::Compat;
@@ -202,6 +202,22 @@ pub struct Serve {
     /// is read again when it has changed.
     #[arg(long = "tokens", value_name = "FILE", env = "ARCP_TOKENS")]
     pub token_file: Option<PathBuf>,
+    /// Accept JWTs of this issuer, its `iss`: who has one is the principal
+    /// ISSUER#SUBJECT.
+    #[arg(long, value_name = "ISSUER", requires = "jwt_keys", requires = "audience")]
+    pub jwt_issuer: Option<Issuer>,
+    /// The public keys of that issuer: PEM, or a JSON Web Key Set. The file is read
+    /// again when it has changed.
+    #[arg(long, value_name = "FILE", requires = "jwt_issuer")]
+    pub jwt_keys: Option<PathBuf>,
+    /// Accept the delegation tokens that `arcp token mint` signs with this key;
+    /// `arcp token key` makes one.
+    #[arg(long, value_name = "FILE", requires = "audience")]
+    pub delegation_key: Option<PathBuf>,
+    /// What JWTs and delegation tokens call this runtime: those that are made out to
+    /// another one are refused.
+    #[arg(long, value_name = "NAME")]
+    pub audience: Option<String>,
     /// Let this principal list and watch everybody's jobs, and change none; may
     /// be repeated.
     #[arg(long = "auditor", value_name = "PRINCIPAL")]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_blocking::Host;
-use arcp_host::auth::{Authenticators, BearerTokens, TokenFile};
+use arcp_host::auth::{Authenticators, BearerTokens, DelegationKey, DelegationTokens, SignedJwt, TokenFile};
 use arcp_host::server_log::log;
-use arcp_proto::id::Principal;
+use arcp_proto::id::{Issuer, Principal};
 use arcp_proto::secret::Secret;
 
 use crate::args::Serve;
@@ -17,8 +17,12 @@ pub struct Credentials {
     /// Those of the command line, or the one that was made.
     tokens: BearerTokens,
     file: Option<TokenFile>,
-    /// Whose they are.
+    jwt: Option<SignedJwt>,
+    delegation: Option<DelegationTokens>,
+    /// Whose the tokens are.
     holders: BTreeSet<Principal>,
+    /// Whose JWTs are accepted.
+    issuer: Option<Issuer>,
 }
 
 impl Credentials {
@@ -29,12 +33,24 @@ impl Credentials {
             Failure::usage(format!("--tokens: {error} (`arcp token add NAME --tokens FILE` makes such a file)"))
         })?;
         holders.extend(file.iter().flat_map(TokenFile::entries).map(|entry| entry.principal));
-        Ok(Credentials { tokens, file, holders })
+        // Clap has seen to it that there is one where it is needed.
+        let audience = args.audience.as_deref().unwrap_or_default();
+        if audience.is_empty() && args.audience.is_some() {
+            return Err(Failure::usage("--audience: it is empty: name this runtime, by its URL perhaps"));
+        }
+        let (issuer, keys) = (&args.jwt_issuer, &args.jwt_keys);
+        let jwt =
+            issuer.as_ref().zip(keys.as_deref()).map(|(issuer, keys)| SignedJwt::new(issuer.clone(), audience, keys));
+        let jwt = jwt.transpose().map_err(|error| Failure::usage(format!("--jwt-keys: {error}")))?;
+        let key = args.delegation_key.as_deref().map(DelegationKey::read).transpose();
+        let key = key.map_err(|error| Failure::usage(format!("--delegation-key: {error}")))?;
+        let delegation = key.map(|key| DelegationTokens::new(key, audience));
+        Ok(Credentials { tokens, file, jwt, delegation, holders, issuer: issuer.clone() })
     }
 
     /// Whether nobody could come in by one.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.file.is_none()
+        self.tokens.is_empty() && self.file.is_none() && self.jwt.is_none() && self.delegation.is_none()
     }
 
     /// One more token.
@@ -45,7 +61,11 @@ impl Credentials {
     /// The principals of these names, which must be of somebody who can come in.
     pub fn known(&self, option: &str, names: &[String]) -> Result<BTreeSet<Principal>, Failure> {
         let named = names.iter().map(|name| {
-            let principal = name.parse::<Principal>().ok().filter(|principal| self.holders.contains(principal));
+            let can_come_in = |principal: &Principal| {
+                self.holders.contains(principal)
+                    || principal.issuer().is_some() && principal.issuer() == self.issuer.as_ref()
+            };
+            let principal = name.parse::<Principal>().ok().filter(can_come_in);
             principal.ok_or_else(|| {
                 let mend = format!("give --token TOKEN={name}, or add it to --tokens FILE");
                 Failure::usage(format!("{option} {name}: nobody has that name: {mend}"))
@@ -55,13 +75,21 @@ impl Credentials {
     }
 
     /// A host that takes them.
-    pub fn judge(self, host: Host) -> Host {
-        let Credentials { tokens, file, holders: _ } = self;
-        let judges = Authenticators::default().with(tokens);
-        match file {
-            Some(file) => host.with_authenticator(judges.with(file.clone())).with_credentials_from(file),
-            None => host.with_authenticator(judges),
+    pub fn judge(self, mut host: Host) -> Host {
+        let Credentials { tokens, file, jwt, delegation, holders: _, issuer: _ } = self;
+        let mut judges = Authenticators::default().with(tokens);
+        if let Some(file) = file {
+            host = host.with_credentials_from(file.clone());
+            judges = judges.with(file);
         }
+        if let Some(jwt) = jwt {
+            host = host.with_credentials_from(jwt.clone());
+            judges = judges.with(jwt);
+        }
+        if let Some(delegation) = delegation {
+            judges = judges.with(delegation);
+        }
+        host.with_authenticator(judges)
     }
 }
 

@@ -65,14 +65,20 @@ pub struct Authority {
 impl Authority {
     /// As a runtime is asked for it.
     pub fn asked(&self) -> Result<Asked, Failure> {
-        let mut lease = granted(&self.leases)?;
-        if !self.budgets.is_empty() {
-            let budgets = serde_json::Value::from(self.budgets.clone());
-            lease = lease.with(parse("--budget", &format!("{{\"cost.budget\":{budgets}}}"))?);
-        }
+        let lease = of(&self.leases, &self.budgets)?;
         let lease_request = (lease != Lease::default()).then(|| lease.to_json());
         Ok(Asked { lease_request, lease_constraints: constraints(self.expires.map(NonZeroU32::get), self.budget_hard) })
     }
+}
+
+/// The lease of all that is granted and all that may be spent.
+pub fn of(leases: &[String], budgets: &[String]) -> Result<Lease, Failure> {
+    let lease = granted(leases)?;
+    if budgets.is_empty() {
+        return Ok(lease);
+    }
+    let budgets = serde_json::Value::from(budgets);
+    Ok(lease.with(parse("--budget", &format!("{{\"cost.budget\":{budgets}}}"))?))
 }
 
 /// What a job may do, as a runtime is asked for it.

@@ -11,6 +11,7 @@ mod completions;
 mod connect;
 mod counts;
 mod credentials;
+mod delegation;
 mod demo;
 mod doctor;
 mod drain;

@@ -13,6 +13,7 @@ use arcp_proto::json::Object;
 use arcp_proto::time::UtcMs;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
+use crate::delegation;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Cell, Printing, Row};
 use crate::times::{local, now};
@@ -31,6 +32,13 @@ pub enum Tokens {
     /// Take tokens out of a file: runtimes that serve with it let nobody in by
     /// them any more, and take the sessions of their principals from them.
     Revoke(Revoke),
+    /// Make a key that delegation tokens are signed with.
+    Key(delegation::Key),
+    /// Make and print a delegation token: whoever has it acts as a principal,
+    /// within a lease, until it expires. No runtime is asked.
+    Mint(delegation::Mint),
+    /// Show what a JWT says, and whether it counts as a delegation token.
+    Inspect(delegation::Inspect),
 }
 
 /// Which file.
@@ -86,6 +94,9 @@ pub fn run(asked: Tokens) -> Result<Exit, Failure> {
         Tokens::Add(args) => add(args),
         Tokens::List(args) => list(&args),
         Tokens::Revoke(args) => revoke(&args),
+        Tokens::Key(args) => delegation::key(&args),
+        Tokens::Mint(args) => delegation::mint(args),
+        Tokens::Inspect(args) => delegation::inspect(args),
     }
 }
 

@@ -77,7 +77,10 @@ fn the_pages_name_no_option_that_the_program_does_not_have() {
         ["store", "backup"],
         ["tls", "self-signed"],
         ["token", "add"],
+        ["token", "inspect"],
+        ["token", "key"],
         ["token", "list"],
+        ["token", "mint"],
         ["token", "revoke"],
     ];
     let mut helps: String =

@@ -124,3 +124,52 @@ fn what_the_page_says_can_be_pasted() {
         assert!(all.lines().any(|line| line == format!("step {n} 0")), "`{step}` does not work:\n{all}");
     }
 }
+
+#[test]
+fn a_delegation_token_is_made_shown_and_lets_its_holder_do_as_much_as_it_says() {
+    let mut home = Home::new(ARCP);
+    file(&home);
+    let key = home.dir.join("key.pem").to_str().expect("text").to_string();
+    let made = home.run(&["token", "key", &key]);
+    assert_eq!((code(&made), stdout(&made).trim()), (0, key.as_str()), "{}", stderr(&made));
+    let again = home.run(&["token", "key", &key]);
+    assert!(code(&again) == 1 && stderr(&again).contains("already"), "{}", stderr(&again));
+    let mint = |more: &[&str]| {
+        let base = ["token", "mint", "--principal", "alice", "--audience", "here", "--key", &key];
+        home.run(&[&base[..], more].concat())
+    };
+    let minted = mint(&["--lease", "tool.call=search.*", "--budget", "USD:5", "--expires", "1h"]);
+    assert_eq!(code(&minted), 0, "{}", stderr(&minted));
+    let token = stdout(&minted).trim().to_string();
+    assert!(stderr(&minted).contains(r#"{"tool.call":["search.*"],"cost.budget":["USD:5"]}"#), "{}", stderr(&minted));
+    for (more, expected) in [
+        (&["--expires", "1h"][..], "give --lease"),
+        (&["--lease", "tool.call=x"], "--expires"),
+        (&["--lease", "nonsense=x", "--expires", "1h"], "nonsense"),
+    ] {
+        let refused = mint(more);
+        assert!(code(&refused) == 2 && stderr(&refused).contains(expected), "{more:?}: {}", stderr(&refused));
+    }
+
+    let said = home.run(&["token", "inspect", &token]);
+    assert!(code(&said) == 0 && stdout(&said).contains(r#""sub":"alice""#), "{}", stdout(&said));
+    let counts = |audience: &str| {
+        let asked = home.run(&["token", "inspect", &token, "--key", &key, "--audience", audience]);
+        (code(&asked), stderr(&asked))
+    };
+    assert!(matches!(counts("here"), (0, said) if said.contains("it counts: alice until")));
+    assert!(matches!(counts("there"), (8, said) if said.contains("counts for nothing")));
+    let other = home.run(&["token", "inspect", "arcp_secret"]);
+    assert!(code(&other) == 2 && !stderr(&other).contains("arcp_secret"), "{}", stderr(&other));
+
+    let url = home.serve(&["--samples", "--delegation-key", &key, "--audience", "here", "--token", "t=boss"]);
+    let asked = ["submit", "echo", "--lease", "fs.write=/**", "--lease", "tool.call=search.web", "--detach"];
+    let job = home.run(&[&asked[..], &["--url", &url, "--token", &token]].concat());
+    assert_eq!(code(&job), 0, "{}", stderr(&job));
+    let shown = home.run(&["show", stdout(&job).trim(), "--url", &url, "--token", &token, "-o", "json"]);
+    let shown = stdout(&shown);
+    assert!(shown.contains("search.web") && shown.contains("USD") && !shown.contains("fs.write"), "{shown}");
+    assert_eq!(list(&home, &url, &format!("{token}x")), 8);
+    let without = home.run(&["serve", "--samples", "--delegation-key", &key]);
+    assert!(code(&without) == 2 && stderr(&without).contains("--audience"), "{}", stderr(&without));
+}

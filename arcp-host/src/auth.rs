@@ -1,6 +1,13 @@
-//! Who holds which credential: one file for each scheme.
+//! Who holds which credential: one file for each scheme. With the feature `jwt` also
+//! JSON Web Tokens, of others and of the runtime itself.
 
 mod bearer;
+#[cfg(feature = "jwt")]
+mod delegation;
+#[cfg(feature = "jwt")]
+mod jwt;
+#[cfg(feature = "jwt")]
+mod signed_jwt;
 mod token_file;
 mod watched_file;
 
@@ -12,6 +19,12 @@ use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::Verdict;
 
 pub use bearer::BearerTokens;
+#[cfg(feature = "jwt")]
+pub use delegation::{Delegation, DelegationKey, DelegationTokens, unverified_claims};
+#[cfg(feature = "jwt")]
+pub use jwt::Untrusted;
+#[cfg(feature = "jwt")]
+pub use signed_jwt::SignedJwt;
 pub use token_file::{NewToken, Role, TokenEntry, TokenFile};
 pub use watched_file::CredentialFileError;
 

@@ -143,6 +143,16 @@ pub(super) fn read(path: &Path) -> Result<String, CredentialFileError> {
     read_stamped(path).map(|(_, text)| text)
 }
 
+/// The text of a file that nobody else can read either.
+#[cfg(feature = "jwt")]
+pub(super) fn read_private(path: &Path) -> Result<String, CredentialFileError> {
+    let about = std::fs::metadata(path).map_err(|error| CredentialFileError::of(path, &error))?;
+    if about.is_file() && about.mode() & 0o077 != 0 {
+        return Err(CredentialFileError::whole(path, "others may read it: chmod 600 it"));
+    }
+    read(path)
+}
+
 fn read_stamped(path: &Path) -> Result<(Stamp, String), CredentialFileError> {
     let failed = |error: io::Error| CredentialFileError::of(path, &error);
     let refused = |why: &str| CredentialFileError::whole(path, why);

@@ -1,0 +1,426 @@
+//! JWTs of an issuer, and those that a runtime issues itself: what counts, and what
+//! attackers send instead.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arcp_host::auth::{
+    Authenticator, Authenticators, CredentialSource as _, Delegation, DelegationKey, DelegationTokens, SignedJwt,
+};
+use arcp_host::store::MemoryStore;
+use arcp_proto::id::{Issuer, Principal};
+use arcp_proto::json::Json;
+use arcp_proto::lease::Lease;
+use arcp_proto::model::request::Credential;
+use arcp_proto::runtime::Verdict;
+use arcp_proto::secret::Secret;
+use arcp_proto::time::UtcMs;
+use arcp_tests::kept::Folder;
+use arcp_tests::server::{Running, expect, send};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+use serde_json::{Value, json};
+
+const ISSUER: &str = "https://login.example";
+const HERE: &str = "wss://agents.example/arcp";
+/// Making one takes a while.
+static RSA: LazyLock<[KeyPair; 2]> =
+    LazyLock::new(|| [(), ()].map(|()| KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key")));
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// What the issuer says of alice, with some of it changed; null takes it away.
+fn claims(changes: Value) -> Value {
+    let now = now();
+    let mut claims =
+        json!({"iss": ISSUER, "aud": HERE, "sub": "alice", "exp": now + 600, "nbf": now - 5, "scope": "job.submit x"});
+    for (name, value) in changes.as_object().expect("an object") {
+        claims[name] = value.clone();
+    }
+    claims.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+    claims
+}
+
+fn signing(pair: &KeyPair, algorithm: Algorithm) -> EncodingKey {
+    let pem = pair.serialize_pem();
+    let read = match algorithm.family() {
+        jsonwebtoken::AlgorithmFamily::Rsa => EncodingKey::from_rsa_pem(pem.as_bytes()),
+        jsonwebtoken::AlgorithmFamily::Ec => EncodingKey::from_ec_pem(pem.as_bytes()),
+        jsonwebtoken::AlgorithmFamily::Ed => EncodingKey::from_ed_pem(pem.as_bytes()),
+        jsonwebtoken::AlgorithmFamily::Hmac => Ok(EncodingKey::from_secret(pem.as_bytes())),
+    };
+    read.expect("a private key")
+}
+
+fn signed(pair: &KeyPair, algorithm: Algorithm, claims: &Value) -> String {
+    encode(&Header::new(algorithm), claims, &signing(pair, algorithm)).expect("it is signed")
+}
+
+/// A token by hand: whatever header and claims, and this signature.
+fn raw(header: &Value, claims: &Value, signature: &str) -> String {
+    let part = |value: &Value| BASE64.encode(value.to_string());
+    format!("{}.{}.{signature}", part(header), part(claims))
+}
+
+fn write(file: &Path, text: &str, mode: u32) {
+    fs::write(file, text).expect("written");
+    fs::set_permissions(file, Permissions::from_mode(mode)).expect("set");
+}
+
+/// Keys in a file, and who believes them.
+struct Trusting {
+    folder: Folder,
+    jwt: SignedJwt,
+}
+
+impl Trusting {
+    fn new(name: &str, keys: &str) -> Trusting {
+        let folder = Folder::new(name);
+        write(&folder.0.join("keys"), keys, 0o644);
+        let issuer = Issuer::new(ISSUER).expect("an issuer");
+        let jwt = SignedJwt::new(issuer, HERE, &folder.0.join("keys")).expect("keys");
+        Trusting { folder, jwt }
+    }
+
+    fn judge(&self, token: &str) -> Option<Verdict> {
+        judged(&self.jwt, token)
+    }
+}
+
+fn judged(authenticator: &impl Authenticator, token: &str) -> Option<Verdict> {
+    authenticator.verify(&Credential::Bearer(Secret::new(token.to_string())))
+}
+
+#[test]
+fn a_jwt_of_each_kind_of_key_names_a_principal_of_its_issuer() {
+    let (p256, p384, ed) = (
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key"),
+        KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).expect("a key"),
+        KeyPair::generate_for(&PKCS_ED25519).expect("a key"),
+    );
+    let pairs = [&RSA[0], &p256, &p384, &ed];
+    let trusting = Trusting::new("kinds", &pairs.map(KeyPair::public_key_pem).concat());
+    let alice = Principal::issued(&Issuer::new(ISSUER).expect("an issuer"), "alice").expect("a subject");
+    for (pair, algorithm) in [
+        (&RSA[0], Algorithm::RS256),
+        (&RSA[0], Algorithm::RS512),
+        (&RSA[0], Algorithm::PS256),
+        (&p256, Algorithm::ES256),
+        (&p384, Algorithm::ES384),
+        (&ed, Algorithm::EdDSA),
+    ] {
+        let claims = claims(json!({}));
+        let token = signed(pair, algorithm, &claims);
+        let verdict = trusting.judge(&token).unwrap_or_else(|| panic!("{algorithm:?}"));
+        assert_eq!(verdict.principal, alice);
+        assert_eq!(verdict.scopes.iter().collect::<Vec<_>>(), ["job.submit", "x"]);
+        let exp = claims["exp"].as_u64().expect("seconds");
+        assert_eq!(verdict.expires_at, Some(UtcMs((exp + 30) * 1000)), "the clocks may be 30 s apart");
+        for (scheme, accepted) in [("signed_jwt", true), ("jwt", true), ("oauth2", false), ("none", false)] {
+            let sent = Credential::Other { scheme: scheme.to_string(), token: Secret::new(token.clone()) };
+            assert_eq!(trusting.jwt.verify(&sent).is_some(), accepted, "{scheme}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_exactly_as_it_must_be_counts_for_nothing() {
+    let [rsa, other] = &*RSA;
+    let trusting = Trusting::new("attacks", &rsa.public_key_pem());
+    let by = |changes: Value| signed(rsa, Algorithm::RS256, &claims(changes));
+    let right = by(json!({}));
+    for changes in [
+        json!({}),
+        json!({"exp": now() - 1}),
+        json!({"nbf": now() + 5}),
+        json!({"nbf": null, "scope": null}),
+        json!({"aud": ["somebody", HERE]}),
+    ] {
+        assert!(trusting.judge(&by(changes.clone())).is_some(), "{changes}");
+    }
+    for changes in [
+        json!({"exp": now() - 120}),
+        json!({"exp": null}),
+        json!({"exp": "tomorrow"}),
+        json!({"exp": -1}),
+        json!({"exp": 0}),
+        json!({"nbf": now() + 120}),
+        json!({"nbf": "now"}),
+        json!({"aud": null}),
+        json!({"aud": "wss://other.example/arcp"}),
+        json!({"aud": format!("{HERE}/more")}),
+        json!({"aud": ["somebody"]}),
+        json!({"aud": []}),
+        json!({"iss": null}),
+        json!({"iss": "https://login.example.evil"}),
+        json!({"iss": ["https://evil.example"]}),
+        json!({"sub": null}),
+        json!({"sub": ""}),
+        json!({"sub": 7}),
+        json!({"sub": "a".repeat(300)}),
+        json!({"sub": "al\nice"}),
+        json!({"scope": ["job.submit"]}),
+        json!({"scope": "x".repeat(20_000)}),
+    ] {
+        let shown: String = changes.to_string().chars().take(80).collect();
+        assert_eq!(trusting.judge(&by(changes)), None, "{shown}");
+    }
+    let (head, rest) = right.split_once('.').expect("three parts");
+    let (body, signature) = rest.split_once('.').expect("three parts");
+    let other_body = BASE64.encode(claims(json!({"sub": "root"})).to_string());
+    let pem = rsa.public_key_pem();
+    let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = base64::engine::general_purpose::STANDARD.decode(der).expect("base64");
+    let by_public_key = [pem.trim().as_bytes().to_vec(), pem.clone().into_bytes(), der, Vec::new()].map(|secret| {
+        encode(&Header::new(Algorithm::HS256), &claims(json!({})), &EncodingKey::from_secret(&secret)).expect("signed")
+    });
+    let mut critical = Header::new(Algorithm::RS256);
+    critical.crit = Some(vec!["exp".to_string()]);
+    let critical = encode(&critical, &claims(json!({})), &signing(rsa, Algorithm::RS256)).expect("it is signed");
+    let none = |alg: &str| raw(&json!({"alg": alg, "typ": "JWT"}), &claims(json!({})), "");
+    let attacks = [
+        signed(other, Algorithm::RS256, &claims(json!({}))),
+        format!("{head}.{other_body}.{signature}"),
+        format!("{head}.{body}."),
+        format!("{head}.{body}"),
+        format!("{right}.{signature}"),
+        raw(&json!({"alg": "HS256", "typ": "JWT"}), &claims(json!({})), signature),
+        raw(&json!({"alg": "RS256", "typ": "JWT", "jwk": {"kty": "oct", "k": ""}}), &claims(json!({})), signature),
+        critical,
+        none("none"),
+        none("None"),
+        none("nOnE"),
+        none(""),
+        String::new(),
+        "..".to_string(),
+        "ey..".to_string(),
+        "ey.ey.ey".to_string(),
+        "ey\u{0}.é.💥".to_string(),
+        format!("ey{}.a.b", "J".repeat(1 << 20)),
+    ];
+    for attack in attacks.iter().chain(&by_public_key) {
+        let shown: String = attack.chars().take(120).collect();
+        assert_eq!(trusting.judge(attack), None, "{shown}");
+        let as_jwt = Credential::Other { scheme: "signed_jwt".to_string(), token: Secret::new(attack.clone()) };
+        assert_eq!(trusting.jwt.verify(&as_jwt), None, "{shown}");
+    }
+    assert!(trusting.judge(&right).is_some(), "it may come again until it expires");
+}
+
+#[test]
+fn a_key_is_for_the_algorithms_and_the_id_that_its_set_says() {
+    let [rsa, other] = &*RSA;
+    let entry = |pair: &KeyPair, changes: Value| {
+        let jwk = Jwk::from_encoding_key(&signing(pair, Algorithm::RS256), Algorithm::RS256).expect("a key");
+        let mut jwk = serde_json::to_value(jwk).expect("JSON");
+        for (name, value) in changes.as_object().expect("an object") {
+            jwk[name] = value.clone();
+        }
+        jwk.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+        jwk
+    };
+    let set = |keys: Value| json!({"keys": keys}).to_string();
+    let keys = set(json!([entry(rsa, json!({"kid": "one"})), entry(other, json!({"kid": "two", "alg": null}))]));
+    let mut trusting = Trusting::new("set", &keys);
+    let by = |pair: &KeyPair, algorithm, id: Option<&str>| {
+        let header = Header { kid: id.map(str::to_string), ..Header::new(algorithm) };
+        encode(&header, &claims(json!({})), &signing(pair, algorithm)).expect("it is signed")
+    };
+    for (pair, algorithm, id, counts) in [
+        (rsa, Algorithm::RS256, Some("one"), true),
+        (rsa, Algorithm::RS256, None, true),
+        (rsa, Algorithm::RS256, Some("two"), false),
+        (rsa, Algorithm::RS256, Some("three"), false),
+        (rsa, Algorithm::RS512, Some("one"), false),
+        (other, Algorithm::RS256, Some("two"), true),
+        (other, Algorithm::PS384, Some("two"), true),
+        (other, Algorithm::RS256, None, true),
+    ] {
+        assert_eq!(trusting.judge(&by(pair, algorithm, id)).is_some(), counts, "{algorithm:?} {id:?}");
+    }
+    // A key that is gone counts no longer, and a file that makes no sense changes nothing.
+    let file = trusting.folder.0.join("keys");
+    let change = |text: &str| write(&file, text, 0o644);
+    change(&set(json!([entry(other, json!({"kid": "two"}))])));
+    let (old, new) = (by(rsa, Algorithm::RS256, Some("one")), by(other, Algorithm::RS256, Some("two")));
+    assert!(trusting.jwt.changed().is_some());
+    assert_eq!([&old, &new].map(|token| trusting.judge(token).is_some()), [false, true]);
+    let secret = json!([{"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"}]);
+    for bad in [
+        "",
+        "{}",
+        "nonsense",
+        r#"{"keys":[]}"#,
+        &set(secret),
+        &rsa.serialize_pem(),
+        "-----BEGIN PUBLIC KEY-----",
+        &set(json!([entry(other, json!({"use": "enc"}))])),
+        "-----BEGIN X-----\nAAAA\n-----END X-----",
+    ] {
+        change(bad);
+        assert_eq!(trusting.jwt.changed(), None, "{bad}");
+        assert!(trusting.judge(&new).is_some());
+        let issuer = Issuer::new(ISSUER).expect("an issuer");
+        let refused = SignedJwt::new(issuer, HERE, &file).expect_err(bad).to_string();
+        assert!(refused.contains("keys: ") && !refused.contains("c2VjcmV0"), "{refused}");
+    }
+}
+
+fn lease(text: &str) -> Lease {
+    Lease::parse(&Json::parse(text).expect("JSON")).expect("a lease")
+}
+
+fn delegation(seconds: u64) -> Delegation {
+    Delegation {
+        principal: Principal::new("alice").expect("a name"),
+        audience: HERE.to_string(),
+        lease: lease(r#"{"tool.call":["search.*"],"cost.budget":["USD:5"]}"#),
+        expires_at: UtcMs((now() + seconds) * 1000),
+    }
+}
+
+fn key_file(folder: &Folder, name: &str, pair: &KeyPair) -> PathBuf {
+    let file = folder.0.join(name);
+    write(&file, &pair.serialize_pem(), 0o600);
+    file
+}
+
+#[test]
+fn a_delegation_token_says_what_was_delegated_and_only_to_its_runtime() {
+    let folder = Folder::new("delegation");
+    let [ours, theirs] = [(), ()].map(|()| KeyPair::generate().expect("a key"));
+    let read = |name: &str, pair: &KeyPair| DelegationKey::read(&key_file(&folder, name, pair)).expect("a key");
+    let (key, other) = (read("ours", &ours), read("theirs", &theirs));
+    let now = UtcMs(now() * 1000);
+    let said = delegation(600);
+    let token = key.mint(&said, now).expect("a token");
+    assert!(!format!("{key:?} {token:?}").contains(token.expose()));
+    let runtime = DelegationTokens::new(read("ours", &ours), HERE);
+    let verdict = judged(&runtime, token.expose()).expect("it counts");
+    assert_eq!((verdict.principal, verdict.expires_at), (said.principal.clone(), Some(said.expires_at)));
+    let ceiling = verdict.ceiling.expect("bounds");
+    assert_eq!((&ceiling.lease, ceiling.expires_at), (&said.lease, Some(said.expires_at)));
+
+    assert_eq!(judged(&DelegationTokens::new(read("ours", &ours), "wss://other.example"), token.expose()), None);
+    assert_eq!(judged(&DelegationTokens::new(other, HERE), token.expose()), None);
+    // Neither is a JWT of an issuer one, nor the other way round, not even by the same key.
+    write(&folder.0.join("public"), &ours.public_key_pem(), 0o644);
+    let issuer = Issuer::new(HERE).expect("an issuer");
+    let jwt = SignedJwt::new(issuer, HERE, &folder.0.join("public")).expect("keys");
+    assert_eq!(judged(&jwt, token.expose()), None);
+    let own = claims(json!({"iss": HERE, "iat": 1, "jti": "1", "lease": {}}));
+    let alike = signed(&ours, Algorithm::ES256, &own);
+    assert!(judged(&jwt, &alike).is_some());
+    assert_eq!(judged(&runtime, &alike), None);
+    // Signed by the key and yet not what the runtime issues.
+    let header = Header { typ: Some("arcp-delegation+jwt".to_string()), ..Header::new(Algorithm::ES256) };
+    let by = |claims: &Value| encode(&header, claims, &signing(&ours, Algorithm::ES256)).expect("it is signed");
+    assert!(judged(&runtime, &by(&own)).is_some());
+    for (name, value) in [
+        ("lease", Value::Null),
+        ("lease", json!({"fs.read": ["relative"]})),
+        ("aud", json!([HERE])),
+        ("iss", json!("https://login.example")),
+        ("exp", json!(now.0 / 1000 - 2)),
+        ("exp", Value::Null),
+        ("sub", json!("")),
+        ("sub", json!("anonymous-01ARZ3NDEKTSV4RRFFQ69G5FAV")),
+    ] {
+        let mut claims = own.clone();
+        claims[name] = value.clone();
+        assert_eq!(judged(&runtime, &by(&claims)), None, "{name}: {value}");
+    }
+    assert!(key.mint(&Delegation { expires_at: now, ..said.clone() }, now).is_err());
+    assert!(key.mint(&Delegation { audience: String::new(), ..said }, now).is_err());
+}
+
+#[test]
+fn a_key_that_others_may_read_signs_nothing() {
+    let folder = Folder::new("exposed");
+    let file = key_file(&folder, "key", &KeyPair::generate().expect("a key"));
+    for (mode, used) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).expect("set");
+        assert_eq!(DelegationKey::read(&file).is_ok(), used, "{mode:o}");
+    }
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("set");
+    for bad in [String::new(), "nonsense".to_string(), RSA[0].serialize_pem(), RSA[0].public_key_pem()] {
+        fs::write(&file, bad).expect("written");
+        let refused = DelegationKey::read(&file).expect_err("no key").to_string();
+        assert!(refused.contains("`arcp token key` makes one"), "{refused}");
+    }
+}
+
+/// A server that takes JWTs of the issuer and delegation tokens.
+fn server(folder: &Folder, delegating: &KeyPair) -> (Running, DelegationKey) {
+    write(&folder.0.join("public"), &RSA[0].public_key_pem(), 0o644);
+    let issuer = Issuer::new(ISSUER).expect("an issuer");
+    let jwt = SignedJwt::new(issuer, HERE, &folder.0.join("public")).expect("keys");
+    let key = || DelegationKey::read(&key_file(folder, "key", delegating)).expect("a key");
+    let judges = Authenticators::default().with(jwt).with(DelegationTokens::new(key(), HERE));
+    let host = Running::host(Box::<MemoryStore>::default(), &[], |_| {});
+    (Running::serve(host.with_authenticator(judges)), key())
+}
+
+#[test]
+fn a_jwt_opens_a_session_as_bearer_and_as_signed_jwt_and_a_wrong_one_none() {
+    let folder = Folder::new("jwt-sockets");
+    let (server, _) = server(&folder, &KeyPair::generate().expect("a key"));
+    let right = signed(&RSA[0], Algorithm::RS256, &claims(json!({})));
+    let wrong = signed(&RSA[1], Algorithm::RS256, &claims(json!({})));
+    for scheme in ["bearer", "signed_jwt"] {
+        for (kind, opened, refused) in [
+            ("session.hello", "session.welcome", "session.error"),
+            ("session.open", "session.accepted", "session.rejected"),
+        ] {
+            for (token, answer) in [(&right, opened), (&wrong, refused)] {
+                let mut socket = server.websocket();
+                let client = json!({"name": "c", "kind": "c", "version": "1"});
+                send(&mut socket, "1", kind, json!({"auth": {"scheme": scheme, "token": token}, "client": client}));
+                let answered = expect(&mut socket, answer);
+                if answer == refused {
+                    assert!(answered.to_string().contains("UNAUTHENTICATED"), "{answered}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_done_by_a_delegation_token_stays_within_it_and_ends_with_it() {
+    let folder = Folder::new("delegated-sockets");
+    let (server, key) = server(&folder, &KeyPair::generate().expect("a key"));
+    let open = |token: &Secret| {
+        let mut socket = server.websocket();
+        let features = ["cost.budget", "lease_expires_at"];
+        let payload = json!({
+            "auth": {"scheme": "bearer", "token": token.expose()},
+            "client": {"name": "c", "version": "1"},
+            "capabilities": {"features": features},
+        });
+        send(&mut socket, "1", "session.hello", payload);
+        expect(&mut socket, "session.welcome");
+        socket
+    };
+    let token = key.mint(&delegation(600), UtcMs(now() * 1000)).expect("a token");
+    // It may be used again, for as much each time.
+    for _ in 0..2 {
+        let mut socket = open(&token);
+        let asked = json!({"tool.call": ["**"], "fs.write": ["/**"], "cost.budget": ["USD:100"]});
+        send(&mut socket, "2", "job.submit", json!({"agent": "echo", "lease_request": asked}));
+        let accepted = expect(&mut socket, "job.accepted");
+        let granted = accepted["payload"]["lease"].clone();
+        assert_eq!(granted, json!({"tool.call": ["search.*"], "cost.budget": ["USD:5"]}), "{accepted}");
+    }
+    let short = key.mint(&delegation(2), UtcMs(now() * 1000)).expect("a token");
+    let mut socket = open(&short);
+    let ended = expect(&mut socket, "session.error");
+    assert_eq!(ended["payload"]["code"], "LEASE_EXPIRED", "{ended}");
+}
