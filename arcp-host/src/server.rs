@@ -483,7 +483,8 @@ impl<S: Socket> ServerLoop<S> {
                     self.frames(conn)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It has done as much as a read takes, and nothing came of it.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => taken += READ_BYTES,
                 Err(_) => self.connections.drop_now(conn),
             }
         }
