@@ -12,6 +12,8 @@ use self::effort::Effort;
 
 /// The largest schema, in bytes.
 const SCHEMA_BYTES: usize = 64 << 10;
+/// What all patterns of a schema may hold, each as much of it as any other, in bytes.
+const PATTERNS_BYTES: usize = 8 << 20;
 /// What the schema is called where it refers to itself.
 const OWN_URI: &str = "json-schema:///";
 /// How much is said of where and why an input does not fit, in bytes each.
@@ -21,7 +23,7 @@ const FAULT_BYTES: usize = 500;
 ///
 /// Nothing outside of it is looked up: a `$ref` to another document is an error.
 /// Patterns are searched in linear time, so they have no look-around and no
-/// back-references. An input for which too many of its parts would have to be looked
+/// back-references, and the more there are, the less each may hold. An input for which too many of its parts would have to be looked
 /// at, counted before it is checked, does not fit.
 ///
 /// ```
@@ -76,7 +78,8 @@ impl InputSchema {
         let invalid = |place: String, reason: String| SchemaError::Invalid { place, reason };
         let schema: Value = serde_json::from_str(text.as_str()).map_err(|e| invalid(String::new(), e.to_string()))?;
         let options = jsonschema::options().offline().with_draft(Draft::Draft202012);
-        let options = options.with_pattern_options(PatternOptions::regex());
+        let bytes = PATTERNS_BYTES / patterns(&schema).max(1);
+        let options = options.with_pattern_options(PatternOptions::regex().size_limit(bytes).dfa_size_limit(bytes));
         let validator = options.build(&schema).map_err(|error| {
             let place = error.instance_path().to_string();
             let place = if place.is_empty() { place } else { format!("`{place}`: ") };
@@ -109,6 +112,22 @@ impl InputSchema {
         // What was given is not repeated: it may be long, and it is known.
         let reason = cut(error.masked_with("the value").to_string());
         Some(InputFault { pointer: cut(error.instance_path().to_string()), reason })
+    }
+}
+
+/// How many patterns are compiled for it.
+fn patterns(schema: &Value) -> usize {
+    match schema {
+        Value::Array(items) => items.iter().map(patterns).sum(),
+        Value::Object(members) => {
+            let own = |name: &str, value: &Value| match (name, value) {
+                ("pattern", Value::String(_)) => 1,
+                ("patternProperties", Value::Object(patterns)) => patterns.len(),
+                _ => 0,
+            };
+            members.iter().map(|(name, value)| own(name, value) + patterns(value)).sum()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 
@@ -197,6 +216,17 @@ mod tests {
             "items":{"$ref":"own#n"}}"##;
         let list = json(&format!("[{}0]", "1,".repeat(100_000)));
         assert_eq!(schema(anchored).check(&list), None);
+    }
+
+    #[test]
+    fn many_patterns_hold_no_more_than_one_may() {
+        let schema = |most: usize| {
+            let large = (0..most).map(|n| format!(r#"{{"pattern":"^{n}\\w{{200}}$"}}"#)).collect::<Vec<_>>();
+            json(&format!(r#"{{"anyOf":[{}]}}"#, large.join(",")))
+        };
+        assert!(InputSchema::new(&schema(1)).is_ok());
+        let error = InputSchema::new(&schema(50)).expect_err("they would hold too much").to_string();
+        assert!(error.contains("pattern"), "{error}");
     }
 
     #[test]
