@@ -249,7 +249,8 @@ pub struct JobLimits {
     /// Ended jobs of one principal kept for listings (16,384). More: the
     /// oldest are forgotten early.
     pub ended_jobs_per_principal: usize,
-    /// Agents running at once (256). More: jobs wait, in turn by principal.
+    /// Agents running at once (256): children, without the agents that wait for them,
+    /// and other jobs with those. More: jobs wait, in turn by principal.
     pub running_jobs: usize,
     /// Percent of what the others leave of `running_jobs`, `jobs`,
     /// `waiting_input_bytes`, `waiting_bytes` and `undurable_bytes` that one

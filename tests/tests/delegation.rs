@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a ledger looks at what it knows")]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use arcp_proto::error::ErrorCode;
@@ -665,6 +666,40 @@ fn a_parent_is_told_of_its_children_only_what_no_crash_takes_back() {
     assert_eq!((world.replies.len(), world.waits().get(&job)), (2, Some(&Wait::Answer)), "its end is not durable");
     world.settle();
     assert!(matches!(world.replies.last(), Some((_, AgentReply::ChildEnded(_)))));
+    world.finish();
+}
+
+#[test]
+fn slots_of_parents_that_wait_are_for_children_only() {
+    let mut world = World::configured(42, |config| {
+        config.limits.job.running_jobs = 2;
+        config.limits.job.principal_share = 100;
+        let child = config.agents.iter_mut().find(|entry| entry.name == "finisher").expect("it is there");
+        child.concurrency = NonZeroU32::new(1);
+    });
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let may = || json!({"agent.delegate": ["*"]});
+    let jobs: Vec<JobId> = (0..6).map(|_| parent(&mut world, &mut raw, may())).collect();
+    let children = [0, 1].map(|n| {
+        let child = delegate(&mut world, jobs[n], delegation("finisher", "c", json!({}))).expect("it may");
+        let call = AgentCall::AwaitChild { job: child };
+        world.input(Input::AgentAsked { job: jobs[n], id: CallId(1), call });
+        world.settle();
+        child
+    });
+    assert_eq!(
+        world.live(),
+        [jobs[0], jobs[1], children[0]],
+        "the second child waits for the first, all others for both"
+    );
+    // A child that ends gives its slot to its parent, and the agent is free for the next.
+    cancel(&mut world, children[0]);
+    assert_eq!(world.live(), [jobs[0], jobs[1], children[1]]);
+    assert_eq!(world.runtime().stats().running_agents, 2);
+    exit(&mut world, jobs[0]);
+    assert_eq!(world.live(), [jobs[1], children[1]], "the slot that was lent is not free");
+    cancel(&mut world, children[1]);
+    assert_eq!(world.live(), [jobs[1], jobs[2]]);
     world.finish();
 }
 

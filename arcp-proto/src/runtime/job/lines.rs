@@ -21,8 +21,17 @@ const PLACES: usize = 1000;
 /// agent does not lose its turn for this one.
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Lines {
-    lines: BTreeMap<Option<String>, Line>,
+    lines: BTreeMap<LineName, Line>,
     last_turn: u64,
+}
+
+/// Whose line it is.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LineName {
+    /// The agent, if only so many of it may run.
+    agent: Option<String>,
+    /// Whether they are children, which may have slots that others may not.
+    of_children: bool,
 }
 
 /// Accounts in turn, each with its jobs.
@@ -48,9 +57,11 @@ fn position(job: &Job) -> Position {
     (Reverse(job.spec.invocation.priority), job.accepted_at, job.id)
 }
 
-/// In which line the jobs of an agent wait.
-fn line_of(config: &Config, agent: &str) -> Option<String> {
-    config.concurrency(agent).map(|_| agent.to_string())
+/// In which line a job waits.
+fn line_of(config: &Config, job: &Job) -> LineName {
+    let agent = job.spec.agent.name();
+    let of_children = job.spec.parent().is_some();
+    LineName { agent: config.concurrency(agent).map(|_| agent.to_string()), of_children }
 }
 
 impl Lines {
@@ -58,7 +69,7 @@ impl Lines {
     pub(super) fn enter(&mut self, config: &Config, job: &mut Job) {
         job.run.waits.insert(Wait::Slot);
         let agent = job.spec.agent.name();
-        let line = self.lines.entry(line_of(config, agent)).or_insert_with(|| Line::new(config.concurrency(agent)));
+        let line = self.lines.entry(line_of(config, job)).or_insert_with(|| Line::new(config.concurrency(agent)));
         line.enter(&mut self.last_turn, job);
     }
 
@@ -68,7 +79,7 @@ impl Lines {
         if !job.run.waits.remove(&Wait::Slot) {
             return;
         }
-        let name = line_of(config, job.spec.agent.name());
+        let name = line_of(config, job);
         let left = self.lines.get_mut(&name).is_some_and(|line| line.leave(&mut self.last_turn, job));
         debug_assert!(left, "who waits for a slot stands in line");
         if self.lines.get(&name).is_some_and(|line| line.queues.is_empty()) {
@@ -84,9 +95,10 @@ impl Lines {
         let may_go_on = |agent: Option<&String>, line: &Line| {
             agent.zip(line.most).is_none_or(|(agent, most)| shares.running_of(agent) < most)
         };
-        let open = self.lines.iter().filter(|(agent, line)| may_go_on(agent.as_ref(), line));
-        let may_run = |account: &Account| shares.may_run(account, limits);
-        open.filter_map(|(_, line)| line.first(may_run)).min().map(|(_, id)| id)
+        let open = self.lines.iter().filter(|(name, line)| may_go_on(name.agent.as_ref(), line));
+        let first =
+            |(name, line): (&LineName, &Line)| line.first(|account| shares.may_run(account, limits, name.of_children));
+        open.filter_map(first).min().map(|(_, id)| id)
     }
 
     /// The place of a job, from 1: how many are started before it and it, if
@@ -94,7 +106,7 @@ impl Lines {
     /// behind, or the job is not in line.
     pub(in crate::runtime) fn place(&self, config: &Config, job: &Job) -> Option<u64> {
         let waits = job.run.waits.contains(&Wait::Slot);
-        self.lines.get(&line_of(config, job.spec.agent.name())).filter(|_| waits)?.place(job)
+        self.lines.get(&line_of(config, job)).filter(|_| waits)?.place(job)
     }
 
     /// Who waits, those of the account whose turn comes first before the others.

@@ -21,8 +21,7 @@ pub(super) struct AgentRun {
     pub(super) state: AgentState,
     /// What it waits for.
     pub(super) waits: BTreeSet<Wait>,
-    /// Whether it has a slot.
-    pub(super) has_slot: bool,
+    pub(super) slot: Slot,
     /// Whether an earlier run of the runtime may have started it.
     pub(super) perhaps_started: bool,
     /// When it was first started.
@@ -44,6 +43,16 @@ pub(super) struct AgentRun {
     pub(super) questions: Questions,
     /// The result that it sends in pieces.
     pub(super) stream: Option<Stream>,
+}
+
+/// Whether an agent has a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Slot {
+    #[default]
+    None,
+    Held,
+    /// It gave its own up while its job waits for a child.
+    Lent,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 
 use super::Job;
+use super::run::Slot;
 use crate::id::Principal;
 use crate::limits::Limits;
 use crate::principal::Account;
@@ -33,6 +34,8 @@ pub(super) struct Share {
     pub(super) ended: usize,
     /// Agents that hold a slot.
     pub(super) running: usize,
+    /// Agents that run and gave theirs up while they wait for a child.
+    pub(super) lent: usize,
 }
 
 impl Shares {
@@ -49,15 +52,32 @@ impl Shares {
 
     /// Gives a job a slot: its principal may have one.
     pub(super) fn take_slot(&mut self, job: &mut Job) {
-        job.run.has_slot = true;
+        self.change_slot(job, Slot::Held);
         *self.by_agent.entry(job.spec.agent.name().to_string()).or_default() += 1;
         self.change(&job.spec.principal, |share| share.running += 1);
     }
 
     /// Takes the slot of a job back; false if it has none.
     pub(super) fn return_slot(&mut self, job: &mut Job) -> bool {
-        if !core::mem::take(&mut job.run.has_slot) {
-            return false;
+        self.change_slot(job, Slot::None)
+    }
+
+    /// Takes the slot that a job holds, until a child of it gives one back.
+    pub(super) fn lend_slot(&mut self, job: &mut Job) {
+        let held = self.change_slot(job, Slot::Lent);
+        debug_assert!(held, "whoever lends a slot has one");
+        self.change(&job.spec.principal, |share| share.lent += 1);
+    }
+
+    /// Notes whether a job has a slot from now on; gives whether it held one.
+    fn change_slot(&mut self, job: &mut Job, to: Slot) -> bool {
+        match core::mem::replace(&mut job.run.slot, to) {
+            Slot::None => return false,
+            Slot::Lent => {
+                self.change(&job.spec.principal, |share| share.lent -= 1);
+                return false;
+            }
+            Slot::Held => {}
         }
         self.change(&job.spec.principal, |share| share.running -= 1);
         let name = job.spec.agent.name();
@@ -95,14 +115,16 @@ impl Shares {
     }
 
     /// Whether an agent that is started now for this account has a slot.
-    pub(super) fn may_start(&self, config: &Config, account: &Account, agent: &str) -> bool {
+    pub(super) fn may_start(&self, config: &Config, account: &Account, agent: &str, is_child: bool) -> bool {
         let most = config.concurrency(agent);
-        self.may_run(account, &config.limits) && most.is_none_or(|most| self.running_of(agent) < most)
+        self.may_run(account, &config.limits, is_child) && most.is_none_or(|most| self.running_of(agent) < most)
     }
 
-    /// Whether an account may have a slot for one agent more.
-    pub(super) fn may_run(&self, account: &Account, limits: &Limits) -> bool {
-        let running = self.held(account, limits, limits.job.running_jobs, |share| share.running);
+    /// Whether an account may have a slot for one agent more. One that was lent is
+    /// for children only: else all jobs that delegate would run at once.
+    pub(super) fn may_run(&self, account: &Account, limits: &Limits, is_child: bool) -> bool {
+        let of = |share: &Share| if is_child { share.running } else { share.running + share.lent };
+        let running = self.held(account, limits, limits.job.running_jobs, of);
         running.check(1, limits.job.principal_share).is_ok()
     }
 }

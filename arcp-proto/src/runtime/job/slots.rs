@@ -7,6 +7,7 @@
 use alloc::string::ToString as _;
 use core::time::Duration;
 
+use super::run::Slot;
 use super::{AgentState, Job, JobState, Jobs, Wait};
 use crate::id::{JobId, SessionId};
 use crate::json::{Json, Object};
@@ -25,7 +26,7 @@ impl Jobs {
             return;
         };
         match (&job.state, job.run.state) {
-            (JobState::Accepting, _) if job.run.has_slot => {
+            (JobState::Accepting, _) if job.run.slot == Slot::Held => {
                 self.table.change(id, |job| job.start(ctx));
                 ctx.effect(Effect::StartAgent(id));
             }
@@ -111,7 +112,10 @@ impl Job {
 /// Begins with a job that is in line, whoever else is, if so many of its agent may
 /// run and its principal may have a slot.
 fn start_first(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
-    let may = |job: &Job| jobs.shares.may_start(&ctx.config, &job.spec.principal.account(), job.spec.agent.name());
+    let may = |job: &Job| {
+        let (account, agent) = (job.spec.principal.account(), job.spec.agent.name());
+        jobs.shares.may_start(&ctx.config, &account, agent, job.spec.parent().is_some())
+    };
     if jobs.table.get(id).is_some_and(may) {
         begin(jobs, ctx, id);
     }
@@ -133,24 +137,23 @@ fn begin(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
 /// that child gets first, if so many of its agent may run. Otherwise all would
 /// wait for each other.
 pub(super) fn lend_slot(jobs: &mut Jobs, ctx: &mut Context, parent: JobId) {
-    let Some(job) = jobs.table.get(parent).filter(|job| job.run.has_slot) else {
+    let Some(job) = jobs.table.get(parent).filter(|job| job.run.slot == Slot::Held) else {
         return; // It has none to lend.
     };
     let in_line = |child: &JobId| jobs.table.get(*child).is_some_and(|job| job.run.waits.contains(&Wait::Slot));
     let Some(child) = job.run.questions.awaited.values().copied().find(in_line) else {
         return; // None of them waits for a slot.
     };
-    jobs.table.change(parent, |job| jobs.shares.return_slot(job));
+    jobs.table.change(parent, |job| jobs.shares.lend_slot(job));
     start_first(jobs, ctx, child);
     jobs.fill_slots(ctx);
 }
 
-/// A job gave its slot back: the nearest job above it has it that runs without
-/// one.
+/// A job gave its slot back: the nearest job above it has it that has lent its own.
 pub(super) fn hand_slot_up(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
     let mut next = jobs.table.get(id).and_then(|job| job.spec.parent());
     while let Some((above, job)) = next.and_then(|above| Some((above, jobs.table.get(above)?))) {
-        if job.run.state == AgentState::Running && !job.run.has_slot {
+        if job.run.state == AgentState::Running && job.run.slot == Slot::Lent {
             jobs.table.change(above, |job| jobs.shares.take_slot(job));
             return lend_slot(jobs, ctx, above);
         }

@@ -163,7 +163,7 @@ impl Jobs {
         let trace = submit.trace.clone().unwrap_or_else(|| {
             alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64() | 1, ctx.entropy.public_u64())
         });
-        let starts = self.shares.may_start(&ctx.config, &principal.account(), agent.name());
+        let starts = self.shares.may_start(&ctx.config, &principal.account(), agent.name(), parent.is_some());
         let input = submit.input.clone().unwrap_or_else(Json::empty_object);
         let spec = JobSpec {
             principal: principal.clone(),
