@@ -168,8 +168,8 @@ pub struct SessionLimits {
     /// Sessions altogether (65,536). As above: the oldest of its own, or else of
     /// those without a credential.
     pub sessions: usize,
-    /// Percent of `sessions`, `jobs`, `running_jobs`, `waiting_input_bytes` and
-    /// `keys` that only principals with a credential may use (25). For everybody
+    /// Percent of `sessions`, `jobs`, `unfinished_bytes`, `running_jobs`,
+    /// `waiting_input_bytes`, `index_bytes` and `keys` that only principals with a credential may use (25). For everybody
     /// else these bounds are so much lower.
     pub reserve: u8,
     /// Ended sessions remembered so that a late resume is told why (16,384).
@@ -227,8 +227,9 @@ impl Default for SessionLimits {
 pub struct JobLimits {
     /// Jobs of one principal that have not ended (4,096). More: refused.
     pub jobs_per_principal: usize,
-    /// Jobs altogether, over or not (131,072). More: the one that ended first
-    /// is forgotten; if none has, refused.
+    /// Jobs altogether, over or not (131,072). More: the first that ended is
+    /// forgotten, of its own principal, or else of the account whose ended jobs hold
+    /// most; if none has, refused.
     pub jobs: usize,
     /// Bytes of input and extensions of one principal's jobs not started (256 MiB).
     /// More: refused.
@@ -252,11 +253,10 @@ pub struct JobLimits {
     /// Agents running at once (256): children, without the agents that wait for them,
     /// and other jobs with those. More: jobs wait, in turn by principal.
     pub running_jobs: usize,
-    /// Percent of what the others leave of `running_jobs`, `jobs`,
-    /// `waiting_input_bytes`, `waiting_bytes` and `undurable_bytes` that one
-    /// account may hold, but one in any case
-    /// (25; 100: whoever comes first takes everything). More: its jobs wait,
-    /// or are refused.
+    /// Percent of what the others leave of `running_jobs`, `jobs`, `unfinished_bytes`,
+    /// `waiting_input_bytes`, `waiting_bytes`, `undurable_bytes` and `index_bytes`
+    /// that one account may hold, but one in any case (25; 100: whoever comes first
+    /// takes everything). More: as that bound says, for this account alone.
     pub principal_share: u32,
     /// Requests by which sessions came to know one job (1,024). More: refused,
     /// but for messages that come again.
@@ -382,8 +382,10 @@ pub struct DeliveryLimits {
     /// a row. More: the oldest go; who still needs them gets
     /// `RESUME_WINDOW_EXPIRED`.
     pub index_runs_per_session: usize,
-    /// Runs of all indexes (16,777,216). As above, for the one that grows.
-    pub index_runs: usize,
+    /// Bytes of all indexes (1 GiB), about a hundred for a run; of what the others
+    /// leave an account may hold its `principal_share`. As above, for the one that
+    /// grows.
+    pub index_bytes: usize,
 }
 
 impl Default for DeliveryLimits {
@@ -403,7 +405,7 @@ impl Default for DeliveryLimits {
             ahead_bytes: 64 << 20,
             rendered_bytes: 64 << 20,
             index_runs_per_session: 1 << 20,
-            index_runs: 1 << 24,
+            index_bytes: 1 << 30,
         }
     }
 }
@@ -420,7 +422,7 @@ pub struct HistoryLimits {
     /// Bytes of events of one job held in memory (64 MiB). As above.
     pub job_event_bytes: usize,
     /// Bytes of events of all jobs held in memory (1 GiB). As above; those of
-    /// the jobs that ended first go first.
+    /// ended jobs go first, of the account that holds most the first that ended.
     pub log_bytes: usize,
     /// Events of one job kept in the store (1,048,576). More: the oldest are
     /// deleted, about a thousandth of that at once; who still needs them gets
@@ -428,12 +430,19 @@ pub struct HistoryLimits {
     pub kept_job_events: usize,
     /// Bytes of events of one job kept in the store (1 GiB). As above.
     pub kept_job_bytes: usize,
-    /// Bytes of events of all jobs kept in the store (8 GiB). As above; those
-    /// of the jobs that ended first go first, and when a job ends these jobs are
-    /// forgotten early, as far as their events and inputs need the room.
+    /// Bytes of events of all jobs kept in the store (8 GiB). As above; those of
+    /// ended jobs go first, of the account that keeps most the first that ended, and
+    /// when a job ends these jobs are forgotten early, as far as their events and
+    /// inputs need the room.
     pub kept_bytes: u64,
+    /// Bytes of all jobs that have not ended, besides their inputs and the bodies of
+    /// their events (1 GiB): what was asked for, questions, and six bytes for each
+    /// event. Of what the others leave an account may hold its `principal_share`.
+    /// More: a submit, a delegation or a question is refused.
+    pub unfinished_bytes: usize,
     /// Bytes that all jobs hold in memory that are over, besides the bodies of
-    /// their events (256 MiB). More: those that ended first are forgotten early.
+    /// their events (256 MiB). More: of the account that holds most the first that
+    /// ended are forgotten early.
     pub ended_bytes: usize,
     /// Bytes of records that are not durable (64 MiB). At it no connection is
     /// read; at four times of it whoever sends on is closed. Of what the others
@@ -451,6 +460,7 @@ impl Default for HistoryLimits {
             kept_job_events: 1 << 20,
             kept_job_bytes: 1 << 30,
             kept_bytes: 8 << 30,
+            unfinished_bytes: 1 << 30,
             ended_bytes: 256 << 20,
             undurable_bytes: 64 << 20,
         }
@@ -539,7 +549,7 @@ impl Limits {
                 ahead_bytes: 64 << 10,
                 rendered_bytes: 64 << 10,
                 index_runs_per_session: 512,
-                index_runs: 2048,
+                index_bytes: 512 << 10,
                 ..DeliveryLimits::default()
             },
             family: FamilyLimits { children_per_job: 4, delegation_depth: 2 },
@@ -552,6 +562,7 @@ impl Limits {
                 kept_job_bytes: 1 << 20,
                 kept_bytes: 16 << 20,
                 undurable_bytes: 128 << 10,
+                unfinished_bytes: 512 << 10,
                 ..HistoryLimits::default()
             },
         }
@@ -622,7 +633,7 @@ impl Limits {
         at_least("load_events", self.delivery.load_events, 1, "1 or more")?;
         at_least("loads_per_session", self.delivery.loads_per_session as u64, 1, "1 or more")?;
         at_least("index_runs_per_session", self.delivery.index_runs_per_session as u64, 16, "16 or more")?;
-        at_least("index_runs", self.delivery.index_runs as u64, 16, "16 or more")?;
+        at_least("index_bytes", self.delivery.index_bytes as u64, 4096, "4096 or more")?;
         at_least("list_scan", self.connection.list_scan as u64, 1, "1 or more")
     }
 }

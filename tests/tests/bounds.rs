@@ -471,8 +471,10 @@ fn ended_sessions_remembered_have_a_bound() {
 
 #[test]
 fn indexes_have_a_bound() {
-    let limits: [fn(&mut Config); 2] =
-        [|config| config.limits.delivery.index_runs_per_session = 20, |config| config.limits.delivery.index_runs = 20];
+    let limits: [fn(&mut Config); 2] = [
+        |config| config.limits.delivery.index_runs_per_session = 20,
+        |config| config.limits.delivery.index_bytes = 8 << 10,
+    ];
     for (seed, change) in (30..).zip(limits) {
         let mut world = World::configured(seed, change);
         let (mut raw, welcome) = Raw::hello(&mut world, "tok-a");

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use arcp_proto::id::JobId;
+use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
-use arcp_proto::runtime::{AgentCall, AgentExit, CloseReason, HeldFor, Input, held_bytes};
+use arcp_proto::model::prompt::Question;
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, CloseReason, HeldFor, Input, held_bytes, held_bytes_of};
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -343,5 +344,218 @@ fn a_filter_has_a_bound_in_bytes() {
     let (fits, held) = subscribe(&["x".repeat(50), "y".repeat(50)]);
     assert!(fits.is_empty() && held > 100, "{fits} {held}");
     assert_eq!(subscribe(&["x".repeat(50), "y".repeat(51)]), ("RESOURCE_EXHAUSTED".to_string(), held));
+    world.finish();
+}
+
+/// What is held for whom: bytes of a principal.
+fn of(world: &World, name: &str, held_for: HeldFor) -> usize {
+    held_bytes_of(world.runtime(), &Principal::new(name).expect("a name"), held_for)
+}
+
+fn emit(world: &mut World, job: JobId, bytes: usize) {
+    let body = Json::parse(&json!({"level": "info", "message": "x".repeat(bytes)}).to_string()).expect("JSON");
+    world.input(Input::Agent { job, call: AgentCall::Emit { kind: "log".into(), body } });
+}
+
+fn ask(world: &mut World, job: JobId, id: u64, text: &str) -> Option<AgentReply> {
+    let question = Question::Input { prompt: text.into(), schema: Json::parse("{}").expect("JSON"), default: None };
+    let before = world.replies.len();
+    let call = AgentCall::Ask { question: Box::new(question), timeout_ms: None };
+    world.input(Input::AgentAsked { job, id: CallId(id), call });
+    world.settle();
+    world.replies.get(before).map(|(_, reply)| reply.clone())
+}
+
+fn listed(world: &mut World, raw: &mut Raw) -> Vec<Value> {
+    raw.send(world, "session.list_jobs", json!({}));
+    let answer = raw.expect(world, "session.jobs");
+    answer["payload"]["jobs"].as_array().expect("jobs").iter().map(|job| job["job_id"].clone()).collect()
+}
+
+#[test]
+fn everything_that_is_held_is_held_for_its_principal_and_goes_with_what_it_is() {
+    let mut world = World::configured(20, |config| {
+        config.timing.heartbeat = None;
+        config.timing.key_window = Duration::from_secs(600);
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let (_other, _) = Raw::hello(&mut world, "tok-b");
+    let trace = "ab".repeat(16);
+    let accepted = raw.submit(&mut world, json!({"agent": "waiter", "idempotency_key": "k", "trace_id": trace}));
+    let job = started(&mut world, &accepted);
+    let [jobs, numbers] = [HeldFor::Jobs, HeldFor::Numbers].map(|held_for| of(&world, "a", held_for));
+    emit(&mut world, job, 1000);
+    assert_eq!(ask(&mut world, job, 1, &"why ".repeat(1000)), None, "it is open");
+    assert!(of(&world, "a", HeldFor::Jobs) > jobs + 4000, "the question");
+    assert!(of(&world, "a", HeldFor::Numbers) >= numbers && numbers > 0);
+    assert!(of(&world, "a", HeldFor::Events) > 5000, "what was said, and what was asked");
+    assert!([HeldFor::Keys, HeldFor::Watches].iter().all(|held_for| of(&world, "a", *held_for) > 0));
+    exit_with(&mut world, job, "done");
+    world.settle();
+    assert_eq!(of(&world, "a", HeldFor::Jobs), 0);
+    assert!((1000..4000).contains(&of(&world, "a", HeldFor::EndedJobs)), "the question is not held any more");
+    for held_for in HeldFor::ALL {
+        assert_eq!(of(&world, "b", held_for), 0, "{held_for:?}: it did nothing");
+    }
+    world.cut(raw.conn);
+    world.run_for(Duration::from_secs(100_000));
+    for held_for in HeldFor::ALL {
+        assert_eq!((of(&world, "a", held_for), held_bytes(world.runtime(), held_for)), (0, 0), "{held_for:?}");
+    }
+    world.finish();
+}
+
+#[test]
+fn what_an_agent_is_to_go_on_from_is_held_until_it_is_started_again() {
+    let mut world = World::configured(21, |config| {
+        config.restartable_agents.insert("waiter".into());
+        config.limits.job.running_jobs = 1;
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let accepted = raw.submit(&mut world, json!({"agent": "waiter"}));
+    let job = started(&mut world, &accepted);
+    world.input(Input::Agent { job, call: AgentCall::Checkpoint { state: vec![1; 5000], label: None } });
+    world.settle();
+    assert_eq!(of(&world, "a", HeldFor::Checkpoints), 0, "the store has it");
+    let given = world.given().count();
+    world.crash_with(given, true);
+    assert_eq!(of(&world, "a", HeldFor::Checkpoints), 5000);
+    world.settle();
+    assert_eq!(of(&world, "a", HeldFor::Checkpoints), 0, "its agent has it");
+    world.finish();
+}
+
+/// A job of its own, and many after it of somebody else, which all say so much.
+fn few_and_many(world: &mut World, many: usize, bytes: usize) -> (Raw, Value) {
+    let text = "x".repeat(bytes);
+    let (mut few, _) = Raw::hello(world, "tok-few");
+    let own = few.submit(world, json!({"agent": "echo", "input": text}))["job_id"].clone();
+    few.until_end(world);
+    let (mut raw, _) = Raw::hello(world, "tok-many");
+    for _ in 0..many {
+        raw.submit(world, json!({"agent": "echo", "input": text}));
+        raw.until_end(world);
+    }
+    (few, own)
+}
+
+/// What happened in a job, for whoever comes to it now.
+fn history(world: &mut World, raw: &mut Raw, job: &Value) -> Vec<Value> {
+    raw.send(world, "job.subscribe", json!({"job_id": job, "history": true}));
+    raw.expect_any(world, &["job.subscribed", "session.error"]);
+    raw.settle(world)
+}
+
+#[test]
+fn the_ended_jobs_of_who_holds_little_are_not_forgotten_for_those_of_who_holds_much() {
+    let bounds: [fn(&mut arcp_proto::limits::Limits); 3] = [
+        |limits| limits.history.ended_bytes = 30 << 10,
+        |limits| limits.history.kept_bytes = 30 << 10,
+        |limits| limits.job.jobs = 12,
+    ];
+    for (seed, bound) in (22..).zip(bounds) {
+        let mut world = World::configured(seed, |config| {
+            config.timing.heartbeat = None;
+            config.timing.job_retention = Some(Duration::from_secs(100_000));
+            bound(&mut config.limits);
+        });
+        let (mut few, own) = few_and_many(&mut world, 60, 1000);
+        assert!(world.runtime().stats().jobs < 40, "{seed}: most are forgotten");
+        assert_eq!(listed(&mut world, &mut few), [own.clone()], "{seed}");
+        assert!(!history(&mut world, &mut few, &own).is_empty(), "{seed}: with what happened in it");
+        world.finish();
+    }
+}
+
+#[test]
+fn without_a_store_events_of_who_holds_little_stay_in_memory() {
+    let mut world = World::configured(25, |config| {
+        config.history = false;
+        config.timing.heartbeat = None;
+        config.limits.history.log_bytes = 30 << 10;
+    });
+    let (mut few, own) = few_and_many(&mut world, 60, 1000);
+    assert!(world.runtime().stats().event_bytes <= 30 << 10);
+    assert!(!history(&mut world, &mut few, &own).is_empty());
+    world.finish();
+}
+
+#[test]
+fn the_index_of_one_principal_is_not_cut_for_those_of_another() {
+    let mut world = World::configured(26, |config| config.limits.delivery.index_bytes = 16 << 10);
+    let (mut few, welcome) = Raw::hello(&mut world, "tok-few");
+    few.submit(&mut world, json!({"agent": "echo"}));
+    few.until_end(&mut world);
+    world.cut(few.conn);
+    let mut many: Vec<Raw> = (0..8).map(|_| Raw::hello(&mut world, "tok-many").0).collect();
+    for raw in &mut many {
+        for _ in 0..2 {
+            raw.submit(&mut world, json!({"agent": "slow", "input": {"ticks": 40}}));
+        }
+    }
+    world.run_for(Duration::from_secs(20));
+    let held = of(&world, "many", HeldFor::Numbers);
+    assert!((2 << 10..=4 << 10).contains(&held), "{held}: its share");
+    let mut back = Raw::resume(&mut world, "tok-few", &welcome, 0);
+    back.expect(&mut world, "session.welcome");
+    back.until_end(&mut world);
+    world.finish();
+}
+
+#[test]
+fn jobs_that_have_not_ended_have_a_bound_in_bytes_of_which_nobody_has_all() {
+    const BOUND: usize = 64 << 10;
+    let mut world = World::configured(27, |config| {
+        config.limits.history.unfinished_bytes = BOUND;
+        config.timing.heartbeat = None;
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let accepted = raw.submit(&mut world, json!({"agent": "waiter"}));
+    let job = started(&mut world, &accepted);
+    let text = "why ".repeat(1000);
+    let refused = (1..16).find_map(|id| ask(&mut world, job, id, &text));
+    let Some(AgentReply::Refused(why)) = refused else {
+        panic!("nothing is refused: {refused:?}");
+    };
+    assert!(why.details.is_some_and(|details| details.as_str().contains("unfinished_bytes")), "it says so");
+    let held = of(&world, "a", HeldFor::Jobs);
+    assert!((BOUND / 4 - 5000..=BOUND / 4).contains(&held), "{held}: its share");
+    let refused = (0..8).find_map(|_| {
+        raw.send(&mut world, "job.submit", json!({"agent": "waiter"}));
+        let answer = raw.expect_any(&mut world, &["job.accepted", "session.error"]);
+        (answer["type"] == "session.error").then_some(answer)
+    });
+    let refused = refused.expect("no more jobs");
+    assert_eq!(refused["payload"]["details"]["bound"], "unfinished_bytes", "{refused}");
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    other.submit(&mut world, json!({"agent": "echo"}));
+    other.until_end(&mut world);
+    exit_with(&mut world, job, "done");
+    raw.until_end(&mut world);
+    raw.submit(&mut world, json!({"agent": "echo"}));
+    world.finish();
+}
+
+#[test]
+fn what_agents_say_that_is_not_durable_stops_the_reading_of_their_principal_alone() {
+    let bound = 40_000;
+    let mut world = World::configured(28, |config| config.limits.history.undurable_bytes = bound);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    let accepted = raw.submit(&mut world, json!({"agent": "waiter"}));
+    let job = started(&mut world, &accepted);
+    world.store.broken = true;
+    for _ in 0..12 {
+        emit(&mut world, job, 1000);
+    }
+    let held = of(&world, "a", HeldFor::Records);
+    assert!((bound / 4..bound).contains(&held), "{held}: its share");
+    raw.send(&mut world, "session.ping", json!({"nonce": "n"}));
+    world.run_for(Duration::from_secs(1));
+    assert!(raw.take(&world).iter().all(|frame| frame["type"] != "session.pong"), "it is not read");
+    other.send(&mut world, "session.ping", json!({"nonce": "n"}));
+    other.expect(&mut world, "session.pong");
+    world.store.mend();
+    raw.expect(&mut world, "session.pong");
     world.finish();
 }

@@ -11,6 +11,7 @@
 //! Principals without a credential share the account of their network.
 
 use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -46,11 +47,27 @@ pub enum HeldFor {
     ReadBack,
     /// Inputs of jobs that have not started.
     Inputs,
+    /// Jobs that are not over: what was asked for, what they may spend, what they
+    /// ask people, and what each of their events was.
+    Jobs,
+    /// The same of jobs that are over and whose agents are gone.
+    EndedJobs,
+    /// Events held in memory.
+    Events,
+    /// What agents are to go on from that an earlier run of the runtime started.
+    Checkpoints,
+    /// Idempotency keys.
+    Keys,
+    /// Which frame of which event stands behind each number of a session, and
+    /// frames of no event.
+    Numbers,
+    /// Jobs that sessions watch and own, and the requests by which they came to them.
+    Watches,
 }
 
 impl HeldFor {
     /// All of them.
-    pub const ALL: [HeldFor; 9] = [
+    pub const ALL: [HeldFor; 16] = [
         HeldFor::Records,
         HeldFor::Answers,
         HeldFor::Frames,
@@ -60,6 +77,13 @@ impl HeldFor {
         HeldFor::Payloads,
         HeldFor::ReadBack,
         HeldFor::Inputs,
+        HeldFor::Jobs,
+        HeldFor::EndedJobs,
+        HeldFor::Events,
+        HeldFor::Checkpoints,
+        HeldFor::Keys,
+        HeldFor::Numbers,
+        HeldFor::Watches,
     ];
 
     /// Those that go once somebody outside has read or taken them.
@@ -69,6 +93,9 @@ impl HeldFor {
 /// What one owner holds. A clone is the same account.
 #[derive(Clone, Debug)]
 pub(super) struct Balance(Arc<Sums>);
+
+/// Bytes by what they are held for.
+type Bytes = [usize; HeldFor::ALL.len()];
 
 #[derive(Debug, Default)]
 struct Sums {
@@ -153,8 +180,16 @@ impl Charge {
         self.bytes
     }
 
+    /// Whose it is.
+    pub(super) fn balance(&self) -> &Balance {
+        &self.balance
+    }
+
     /// What is held has so many bytes now.
     pub(super) fn set(&mut self, bytes: usize) {
+        if bytes == self.bytes {
+            return;
+        }
         // Whoever changes a charge has the runtime to itself.
         for balance in self.balance.upwards() {
             let held = &balance.0.bytes[self.held_for as usize];
@@ -166,6 +201,13 @@ impl Charge {
     /// So much more is held.
     pub(super) fn add(&mut self, bytes: usize) {
         self.set(self.bytes + bytes);
+    }
+
+    /// It is held for something else now.
+    pub(super) fn turn_into(&mut self, held_for: HeldFor) {
+        if self.held_for != held_for {
+            *self = self.balance.charge(held_for, self.bytes);
+        }
     }
 
     /// It is held for another owner now.
@@ -205,9 +247,14 @@ impl Accounts {
         balance
     }
 
+    /// Bytes that an account holds for something.
+    pub(super) fn bytes(&self, account: &Account, held_for: HeldFor) -> usize {
+        self.principals.get(account).map_or(0, |balance| balance.bytes(held_for))
+    }
+
     /// How much of a total an account holds.
     pub(super) fn held(&self, account: &Account, held_for: HeldFor, limits: &Limits, total: usize) -> Holding {
-        let own = self.principals.get(account).map_or(0, |balance| balance.bytes(held_for));
+        let own = self.bytes(account, held_for);
         Holding { own, all: self.runtime.bytes(held_for), total: limits.total_for(account, total) }
     }
 
@@ -254,9 +301,97 @@ impl Accounts {
         waiting.own > waiting.share(limits.job.principal_share).saturating_mul(FLOOD_FACTOR)
     }
 
+    /// How much of a total whoever an account is of holds.
+    pub(super) fn held_by(&self, balance: &Balance, held_for: HeldFor, limits: &Limits, total: usize) -> Holding {
+        self.share(limits, balance.principal(), total, |balance| balance.bytes(held_for))
+    }
+
+    /// Whether whoever an account is of holds more of a total than its share, or
+    /// everybody holds more than all of it.
+    pub(super) fn is_beyond_share(&self, limits: &Limits, balance: &Balance, held_for: HeldFor, total: usize) -> bool {
+        let held = self.held_by(balance, held_for, limits, total);
+        held.all > held.total || held.own > held.share(limits.job.principal_share)
+    }
+
     fn share(&self, limits: &Limits, balance: &Balance, total: usize, of: impl Fn(&Balance) -> usize) -> Holding {
         let total = if balance.0.anonymous { limits.without_reserve(total) } else { total };
         Holding { own: of(balance), all: of(&self.runtime), total }
+    }
+}
+
+/// What is there, counted once more for each account.
+#[derive(Debug)]
+pub(super) struct Recount<'a> {
+    accounts: &'a Accounts,
+    /// By the address of what an account has counted.
+    there: BTreeMap<usize, (String, Balance, Bytes)>,
+    lost: Vec<Miscount>,
+}
+
+/// An account of which something else is counted than is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Miscount {
+    /// Whose it is.
+    pub owner: String,
+    /// What is held.
+    pub held_for: HeldFor,
+    /// Bytes that are counted.
+    pub counted: usize,
+    /// Bytes that are there.
+    pub there: usize,
+}
+
+impl<'a> Recount<'a> {
+    /// Nothing is counted yet; all accounts are known but those of sessions and
+    /// connections.
+    pub(super) fn new(accounts: &'a Accounts) -> Recount<'a> {
+        let mut recount = Recount { accounts, there: BTreeMap::new(), lost: Vec::new() };
+        recount.know("the runtime", &accounts.runtime);
+        for (account, balance) in &accounts.principals {
+            recount.know(&alloc::format!("{account:?}"), balance);
+        }
+        recount
+    }
+
+    /// There is an account, which perhaps holds nothing.
+    pub(super) fn know(&mut self, owner: &str, balance: &Balance) {
+        let known = || (owner.to_string(), balance.clone(), Bytes::default());
+        self.there.entry(Arc::as_ptr(&balance.0).addr()).or_insert_with(known);
+    }
+
+    /// So much is there that is held for an account, and for those above it.
+    pub(super) fn add(&mut self, balance: &Balance, held_for: HeldFor, bytes: usize) {
+        for balance in balance.upwards() {
+            self.know("somebody", balance);
+            if let Some((_, _, there)) = self.there.get_mut(&Arc::as_ptr(&balance.0).addr()) {
+                there[held_for as usize] += bytes;
+            }
+        }
+    }
+
+    /// As [`add`](Self::add), for a principal, or for a network.
+    pub(super) fn add_for(&mut self, account: &Account, held_for: HeldFor, bytes: usize) {
+        match self.accounts.principals.get(account) {
+            Some(balance) => self.add(balance, held_for, bytes),
+            None => {
+                let owner = alloc::format!("{account:?}");
+                self.lost.push(Miscount { owner, held_for, counted: 0, there: bytes });
+            }
+        }
+    }
+
+    /// The accounts that have counted something else.
+    pub(super) fn miscounts(self) -> Vec<Miscount> {
+        let mut miscounts = self.lost;
+        for (owner, balance, there) in self.there.into_values() {
+            for (held_for, there) in HeldFor::ALL.into_iter().zip(there) {
+                let (owner, counted) = (owner.clone(), balance.bytes(held_for));
+                if counted != there {
+                    miscounts.push(Miscount { owner, held_for, counted, there });
+                }
+            }
+        }
+        miscounts
     }
 }
 

@@ -141,6 +141,25 @@ pub enum AgentReply {
     },
 }
 
+impl AgentReply {
+    /// Bytes it holds besides itself, roughly.
+    pub(in crate::runtime) fn bytes(&self) -> usize {
+        match self {
+            AgentReply::Refused(error) => error.message.len(),
+            AgentReply::Allowed { pattern, .. } => pattern.len(),
+            AgentReply::ChildEnded(end) => {
+                let error = end.error.as_ref().map_or(0, |error| error.message.len());
+                end.result.as_ref().map_or(0, |result| result.as_str().len()) + error
+            }
+            AgentReply::Answered { value, by, .. } => value.as_str().len() + by.len(),
+            AgentReply::Taken { .. }
+            | AgentReply::Remaining(_)
+            | AgentReply::Stopped
+            | AgentReply::Delegated { .. } => 0,
+        }
+    }
+}
+
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildEnd {

@@ -19,7 +19,7 @@ use core::time::Duration;
 use super::Runtime;
 use super::effect::Effect;
 use super::io::AgentExit;
-use super::job::prompt;
+use super::job::{account_of, prompt};
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 pub(super) use delegation::CallHandler;
@@ -75,6 +75,7 @@ impl Runtime {
     }
 
     pub(super) fn on_agent_exited(&mut self, id: JobId, exit: AgentExit) {
+        note_cause(self, id);
         let ended_before = self.jobs.get(id).is_some_and(|job| job.is_terminal());
         self.agents().on_exited(id, exit);
         self.carry();
@@ -92,5 +93,12 @@ impl Runtime {
         while let Some(conn) = self.ctx.next_ready() {
             Writer::pump(self, conn);
         }
+    }
+}
+
+/// The present input is of a job's agent: what it appends its principal has caused.
+fn note_cause(runtime: &mut Runtime, id: JobId) {
+    if let Some(job) = runtime.jobs.get(id) {
+        runtime.ctx.log.caused_by(account_of(job));
     }
 }

@@ -5,7 +5,7 @@
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use super::account::{Balance, Charge, HeldFor};
+use super::account::{Balance, Charge, HeldFor, Recount};
 use super::io::{Batch, Record};
 use crate::id::{ConnId, JobId, LogPos, SessionId};
 
@@ -67,9 +67,12 @@ impl Log {
         }
     }
 
-    /// What is appended from now on is caused by a principal.
+    /// The present input, and all that it appends, is caused by a principal.
     pub(super) fn caused_by(&mut self, principal: &Balance) {
         self.cause = principal.clone();
+        if let Some(charge) = &mut self.open.charge {
+            charge.move_to(principal);
+        }
     }
 
     /// The input is over that a principal caused; gives its account.
@@ -77,10 +80,13 @@ impl Log {
         core::mem::replace(&mut self.cause, self.all.clone())
     }
 
-    /// Bytes of what is not durable, counted once more.
-    pub(super) fn recount(&self) -> usize {
-        let batches = self.pending.iter().chain([&self.open]);
-        batches.flat_map(|pending| &pending.batch.records).map(Record::weight).sum()
+    /// Counts once more what is not durable.
+    pub(super) fn recount(&self, recount: &mut Recount<'_>) {
+        for pending in self.pending.iter().chain([&self.open]) {
+            let cause = pending.charge.as_ref().map_or(&self.cause, Charge::balance);
+            let bytes = pending.batch.records.iter().map(Record::weight).sum();
+            recount.add(cause, HeldFor::Records, bytes);
+        }
     }
 
     /// Takes the next position for a record.

@@ -25,7 +25,7 @@ mod recount;
 mod session;
 mod timers;
 
-pub use account::HeldFor;
+pub use account::{HeldFor, Miscount};
 use alloc::vec::Vec;
 pub use config::{Config, Timing};
 pub use delegation::Delegation;
@@ -41,7 +41,7 @@ pub use io::{
 pub use job::Wait;
 pub use list::unfinished;
 pub use prompt_records::{AnswerRecord, ClosedPrompt, Closing, GrantRecord, KeptPrompts, OpenPrompt};
-pub use recount::{held_bytes, recount};
+pub use recount::{held_bytes, held_bytes_of, miscounts};
 
 use crate::entropy::Seeds;
 use crate::error::{ConfigError, ErrorCode};

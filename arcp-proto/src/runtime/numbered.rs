@@ -124,6 +124,11 @@ impl Numbered {
 }
 
 impl LocalFrame {
+    /// Bytes it holds, roughly.
+    pub(in crate::runtime) fn weight(&self) -> usize {
+        size_of::<LocalFrame>() + self.about().map_or(0, |about| about.trace.len())
+    }
+
     /// The job that it is about.
     pub fn about(&self) -> Option<&AboutJob> {
         match &self.says {

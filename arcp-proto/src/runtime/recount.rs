@@ -1,23 +1,32 @@
 //! What is held, in bytes: as it is counted in accounts, and counted once more.
 
+use alloc::vec::Vec;
+
 use super::Runtime;
-use super::account::HeldFor;
-use super::job::recount_inputs;
+use super::account::{HeldFor, Miscount, Recount};
+use super::job;
+use crate::id::Principal;
 
 /// Bytes that a runtime holds for something, roughly.
 pub fn held_bytes(runtime: &Runtime, held_for: HeldFor) -> usize {
     runtime.ctx.accounts.runtime().bytes(held_for)
 }
 
-/// The same, counted once more over all that is there: costs as much as it holds.
-pub fn recount(runtime: &Runtime, held_for: HeldFor) -> usize {
+/// Bytes that it holds for something of one principal, or of all that share their
+/// network if nobody vouches for that one.
+pub fn held_bytes_of(runtime: &Runtime, principal: &Principal, held_for: HeldFor) -> usize {
+    runtime.ctx.accounts.bytes(&principal.account(), held_for)
+}
+
+/// The accounts of which something else is counted than is there: none. Costs as
+/// much as the runtime holds.
+pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {
     let Runtime { ctx, connections, sessions, jobs, delivery } = runtime;
-    match held_for {
-        HeldFor::Records => ctx.log.recount(),
-        HeldFor::Answers => connections.recount().0,
-        HeldFor::Frames => connections.recount().1,
-        HeldFor::Commands | HeldFor::Extensions => sessions.recount(held_for),
-        HeldFor::Filters | HeldFor::Payloads | HeldFor::ReadBack => delivery.recount(held_for),
-        HeldFor::Inputs => recount_inputs(jobs.table()),
-    }
+    let mut recount = Recount::new(&ctx.accounts);
+    ctx.log.recount(&mut recount);
+    connections.recount(&mut recount);
+    sessions.recount(&mut recount);
+    job::recount(jobs, &mut recount);
+    delivery.recount(ctx, &mut recount);
+    recount.miscounts()
 }

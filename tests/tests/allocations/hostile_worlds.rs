@@ -49,7 +49,8 @@ fn tight(limits: &mut Limits) {
     limits.delivery.rendered_bytes = 16 << 10;
     limits.delivery.loads_per_session = 2;
     limits.delivery.index_runs_per_session = 64;
-    limits.delivery.index_runs = 512;
+    limits.delivery.index_bytes = 64 << 10;
+    limits.history.unfinished_bytes = 256 << 10;
     limits.delivery.agent_credit = 8;
     limits.delivery.pace_events = 16;
     limits.delivery.pace_bytes = 16 << 10;

@@ -25,11 +25,10 @@ const CONNECTION: u64 = 2 << 10;
 const SESSION: u64 = 2 << 10;
 const JOB: u64 = 2 << 10;
 /// A remembered command with what it came to, a subscription, a request of a job,
-/// a run of an index, a key, an ended session.
+/// a key, an ended session.
 const SEEN: u64 = 512;
 const SUBSCRIPTION: u64 = 512;
 const REQUEST: u64 = 128;
-const RUN: u64 = 128;
 const KEY: u64 = 256;
 const ENDED_SESSION: u64 = 256;
 /// Who has sent wrong credentials, and a credential that was right.
@@ -54,7 +53,7 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
     let shared = of(shared, 1)
         + of(limits.history.undurable_bytes, LOG_FLOOD)
         + of(limits.job.input_checks, of(limits.frame.frame_bytes, 1))
-        + of(limits.delivery.index_runs, RUN)
+        + of(limits.delivery.index_bytes, 1)
         + of(limits.job.keys, KEY)
         + of(limits.connection.wrong_credential_sources, SOURCE)
         + of(limits.session.ended_sessions, ENDED_SESSION);

@@ -302,6 +302,7 @@ mod tests {
     use crate::model::reply::{RefusedKind, Watching};
     use crate::model::request::{ClientInfo, Credential, Open, Replay as ReplayRequest};
     use crate::runtime::Config;
+    use crate::runtime::account::Accounts;
     use crate::runtime::delivery::Delivery;
     use crate::runtime::edge::{Arrived, Channel, Evidence, Opening, Wish};
     use crate::runtime::io::{Input, Output, Record};
@@ -374,8 +375,8 @@ mod tests {
 
     fn replay() -> Answer {
         let (session, request) = (SessionId::from_ulid(ulid::Ulid::nil()), WireId::new("1").expect("an id"));
-        let mut delivery = Delivery::default();
-        delivery.open(session, Principal::new("a").expect("a name"), View::before_handshake(false));
+        let (mut delivery, accounts) = (Delivery::default(), Accounts::new());
+        delivery.open(session, Principal::new("a").expect("a name"), View::before_handshake(false), accounts.runtime());
         let asked = ReplayRequest { after: None, open_streams: false };
         let replay = Replay::new(&delivery.feeds, session, None, &request, &asked);
         Answer::from(Content::Replay(replay.expect("its own frames")))

@@ -17,7 +17,7 @@ pub(super) use check::{Checked, Held};
 pub(super) use conn::Conn;
 pub(super) use heartbeat::heartbeat_interval;
 
-use super::account::Balance;
+use super::account::{Balance, HeldFor, Recount};
 use super::context::Context;
 use super::edge::{Arrivals, Arrived, NewConnection, Opening, late, too_long};
 use super::effect::{Effect, Position};
@@ -213,11 +213,14 @@ impl Connections {
         }
     }
 
-    /// Bytes of answers, and of frames that wait until an input is checked,
-    /// counted once more.
-    pub(super) fn recount(&self) -> (usize, usize) {
-        let answers = self.by_id.values().map(|conn| conn.answers.recount()).sum();
-        (answers, self.by_id.values().map(|conn| conn.check.recount()).sum())
+    /// Counts once more the answers, and the frames that wait until an input is
+    /// checked.
+    pub(super) fn recount(&self, recount: &mut Recount<'_>) {
+        for (id, conn) in &self.by_id {
+            recount.know(&alloc::format!("connection {}", id.0), conn.account());
+            recount.add(conn.account(), HeldFor::Answers, conn.answers.recount());
+            recount.add(conn.account(), HeldFor::Frames, conn.check.recount());
+        }
     }
 
     /// Every connection may be read again, or may not.

@@ -4,11 +4,16 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::audience::Audience;
+use super::requests::weight;
 use crate::id::{JobId, LogPos, SessionId, WireId};
+use crate::runtime::account::{Balance, Charge, HeldFor, Recount};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AboutJob, Record};
 use crate::runtime::job::Jobs;
+
+/// What a session and a job hold to know of each other, roughly.
+const ENTRY: usize = 96;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Audiences {
@@ -28,6 +33,10 @@ struct SessionJobs {
     /// Jobs whose audience holds requests of it, or its last record of joining or
     /// leaving.
     requested: BTreeSet<JobId>,
+    /// Bytes of those requests.
+    request_bytes: usize,
+    /// The bytes of all of this.
+    charge: Charge,
 }
 
 /// How a session comes to a job, as it is recorded.
@@ -41,17 +50,40 @@ pub(in crate::runtime) struct Joining {
     pub(in crate::runtime) number: u32,
 }
 
+impl SessionJobs {
+    /// Bytes it holds with requests of so many, roughly.
+    fn weight(&self, requests: usize) -> usize {
+        (self.watched.len() + self.owned.len() + self.requested.len()) * ENTRY + requests
+    }
+
+    /// It has changed.
+    fn weigh(&mut self) {
+        self.charge.set(self.weight(self.request_bytes));
+    }
+}
+
 impl Audiences {
     /// A session begins: no job is for it yet. `correlates`: its frames name the
     /// request that they follow from.
-    pub(super) fn open_session(&mut self, session: SessionId, correlates: bool) {
+    pub(super) fn open_session(&mut self, session: SessionId, correlates: bool, account: &Balance) {
         let (watched, owned, requested) = Default::default();
-        self.by_session.insert(session, SessionJobs { correlates, watched, owned, requested });
+        let charge = account.charge(HeldFor::Watches, 0);
+        let jobs = SessionJobs { correlates, watched, owned, requested, request_bytes: 0, charge };
+        self.by_session.insert(session, jobs);
+    }
+
+    /// Counts once more what sessions watch, own and have asked for.
+    pub(super) fn recount(&self, recount: &mut Recount<'_>) {
+        for (id, of_session) in &self.by_session {
+            let audiences = of_session.requested.iter().filter_map(|job| self.by_job.get(job));
+            let requests = audiences.map(|audience| audience.requests.weight(*id)).sum();
+            recount.add(of_session.charge.balance(), HeldFor::Watches, of_session.weight(requests));
+        }
     }
 
     /// A session is over: no job is for it any more.
     pub(super) fn close_session(&mut self, session: SessionId) {
-        let Some(SessionJobs { correlates: _, watched, owned, requested }) =
+        let Some(SessionJobs { watched, owned, requested, .. }) =
             self.by_session.remove(&session).expected("a session has its jobs")
         else {
             return;
@@ -87,6 +119,7 @@ impl Audiences {
         for watcher in core::mem::take(&mut audience.watchers) {
             if let Some(session) = self.by_session.get_mut(&watcher) {
                 session.watched.remove(&job);
+                session.weigh();
             }
         }
     }
@@ -97,14 +130,18 @@ impl Audiences {
         let Some(audience) = self.by_job.remove(&job).expected("a job has an audience") else {
             return;
         };
-        for session in audience.requests.sessions().chain(audience.joins.keys().copied()) {
-            if let Some(session) = self.by_session.get_mut(&session) {
-                session.requested.remove(&job);
+        for id in audience.requests.sessions().chain(audience.joins.keys().copied()) {
+            if let Some(session) = self.by_session.get_mut(&id)
+                && session.requested.remove(&job)
+            {
+                session.request_bytes -= audience.requests.weight(id);
+                session.weigh();
             }
         }
         for owner in &audience.owners {
             if let Some(owner) = self.by_session.get_mut(owner) {
                 owner.owned.remove(&job);
+                owner.weigh();
             }
         }
     }
@@ -150,6 +187,7 @@ impl Audiences {
             return false;
         };
         let joins = of_session.watched.insert(job);
+        of_session.weigh();
         if joins {
             audience.watchers.push(session);
         }
@@ -163,6 +201,7 @@ impl Audiences {
         }
         if let Some(session) = self.by_session.get_mut(&session) {
             session.watched.remove(&job);
+            session.weigh();
         }
     }
 
@@ -172,6 +211,7 @@ impl Audiences {
             return false;
         };
         of_session.owned.insert(job);
+        of_session.weigh();
         audience.owners.insert(session)
     }
 
@@ -183,7 +223,11 @@ impl Audiences {
             return 0;
         };
         of_session.requested.insert(job);
-        audience.requests.add(session, request)
+        let before = audience.requests.count();
+        let number = audience.requests.add(session, request);
+        of_session.request_bytes += if audience.requests.count() > before { weight(request) } else { 0 };
+        of_session.weigh();
+        number
     }
 
     /// Takes over the request from which frames of a job follow since an earlier
@@ -204,7 +248,10 @@ impl Audiences {
         match request {
             Some(request) => {
                 of_session.requested.insert(job);
-                audience.requests.restore(session, number, request);
+                of_session.request_bytes += weight(&request);
+                let replaced = audience.requests.restore(session, number, request);
+                of_session.request_bytes -= replaced.as_ref().map_or(0, weight);
+                of_session.weigh();
             }
             None => audience.requests.follow(session, number),
         }
@@ -263,6 +310,7 @@ impl Audiences {
         if let (Some(of_session), Some(audience)) = (self.by_session.get_mut(&session), self.by_job.get_mut(&job)) {
             audience.joins.insert(session, at);
             of_session.requested.insert(job);
+            of_session.weigh();
         }
     }
 
@@ -277,6 +325,7 @@ mod tests {
     use ulid::Ulid;
 
     use super::*;
+    use crate::runtime::account::Accounts;
     use crate::runtime::delivery::Requests;
 
     fn session(n: u64) -> SessionId {
@@ -290,8 +339,9 @@ mod tests {
     /// Two sessions, of which only the first is told requests, and two jobs.
     fn audiences() -> Audiences {
         let mut audiences = Audiences::default();
-        audiences.open_session(session(1), true);
-        audiences.open_session(session(2), false);
+        let accounts = Accounts::new();
+        audiences.open_session(session(1), true, accounts.runtime());
+        audiences.open_session(session(2), false, accounts.runtime());
         audiences.add_job(job(1));
         audiences.add_job(job(2));
         audiences

@@ -17,6 +17,7 @@ use super::index::{Index, IndexEntry, Released};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogId, LogPos, Principal};
 use crate::model::feature::Feature;
+use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::effect::Position;
 use crate::runtime::job::{Job, Jobs};
 use crate::runtime::log::Log;
@@ -41,6 +42,8 @@ pub(in crate::runtime) struct Feed {
     /// Logs whose stream was opened to it and not closed, by subscription: with
     /// 0 as to whoever watches the job.
     pub(super) streams: BTreeSet<(u32, LogId)>,
+    /// The bytes of its index.
+    charge: Charge,
 }
 
 /// What the client of a feed is known to have.
@@ -75,7 +78,7 @@ pub(super) struct CatchUp {
 }
 
 impl Feed {
-    pub(super) fn new(principal: Principal, view: View) -> Feed {
+    pub(super) fn new(principal: Principal, view: View, account: &Balance) -> Feed {
         Feed {
             principal,
             view,
@@ -87,7 +90,18 @@ impl Feed {
             receipts: Receipts::default(),
             catch_up: CatchUp::default(),
             streams: BTreeSet::new(),
+            charge: account.charge(HeldFor::Numbers, 0),
         }
+    }
+
+    /// The account of the session.
+    pub(super) fn account(&self) -> &Balance {
+        self.charge.balance()
+    }
+
+    /// Its index has changed.
+    pub(super) fn weigh(&mut self) {
+        self.charge.set(self.index.weight());
     }
 
     /// The last number given.

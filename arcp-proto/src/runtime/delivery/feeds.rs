@@ -9,6 +9,7 @@ use super::feed::Feed;
 use super::index_refs::IndexRefs;
 use super::message_id::tag;
 use crate::id::{ConnId, JobId, LogId, Principal, SessionId};
+use crate::runtime::account::{Balance, HeldFor, Recount};
 use crate::runtime::context::Context;
 use crate::runtime::job::{Jobs, prompt};
 use crate::runtime::timers::Timer;
@@ -26,9 +27,9 @@ pub(in crate::runtime) struct Feeds {
 
 impl Feeds {
     /// A session begins, or is restored, without numbers.
-    pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View) {
+    pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View, account: &Balance) {
         self.by_tag.insert((tag(id.ulid()), id));
-        self.by_session.insert(id, Feed::new(principal, view));
+        self.by_session.insert(id, Feed::new(principal, view, account));
     }
 
     /// A session is over, and all of its numbers are let go.
@@ -166,6 +167,13 @@ impl Feeds {
     }
 }
 
+/// Counts all indexes once more.
+pub(super) fn recount(feeds: &Feeds, recount: &mut Recount<'_>) {
+    for feed in feeds.by_session.values() {
+        recount.add(feed.account(), HeldFor::Numbers, feed.index.recount());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ulid::Ulid;
@@ -183,16 +191,17 @@ mod tests {
             .expect("it works")
     }
 
-    fn feeds_of(session: SessionId) -> Feeds {
+    fn feeds_of(ctx: &Context, session: SessionId) -> Feeds {
         let mut feeds = Feeds::default();
-        feeds.open(session, Principal::new("p").expect("a name"), View::before_handshake(false));
+        let account = ctx.accounts.runtime().below();
+        feeds.open(session, Principal::new("p").expect("a name"), View::before_handshake(false), &account);
         feeds
     }
 
     #[test]
     fn a_frame_of_no_event_is_recorded_with_its_number_and_points_to_no_job() {
         let (mut ctx, session) = (context(), SessionId::from_ulid(Ulid::from_parts(1, 1)));
-        let mut feeds = feeds_of(session);
+        let mut feeds = feeds_of(&ctx, session);
         for subscription in 1..=3 {
             feeds.number_local(&mut ctx, session, LocalWord::Boundary { subscription });
         }
@@ -200,7 +209,7 @@ mod tests {
             |record: &Record| if let Record::Numbered { run, .. } = record { Some(run.clone()) } else { None };
         let recorded: alloc::vec::Vec<Numbered> = ctx.log.open().iter().filter_map(numbered).collect();
         assert_eq!(recorded.iter().map(Numbered::seq).collect::<alloc::vec::Vec<u64>>(), [1, 2, 3]);
-        let mut restored = feeds_of(session);
+        let mut restored = feeds_of(&ctx, session);
         for numbered in recorded {
             restored.restore_numbers(&mut ctx, &Jobs::default(), session, numbered);
         }
@@ -213,7 +222,7 @@ mod tests {
     #[test]
     fn what_holds_the_frames_of_a_session_that_is_away_goes_once_it_is_durable() {
         let (mut ctx, session) = (context(), SessionId::from_ulid(Ulid::from_parts(1, 1)));
-        let mut feeds = feeds_of(session);
+        let mut feeds = feeds_of(&ctx, session);
         for subscription in 1..=100 {
             feeds.number_local(&mut ctx, session, LocalWord::Boundary { subscription });
             ctx.seal();
@@ -226,7 +235,7 @@ mod tests {
     fn a_job_is_let_go_with_the_last_number_that_points_to_it() {
         let (mut ctx, jobs) = (context(), Jobs::default());
         let (job, session) = (JobId::from_ulid(Ulid::nil()), SessionId::from_ulid(Ulid::from_parts(1, 1)));
-        let mut feeds = feeds_of(session);
+        let mut feeds = feeds_of(&ctx, session);
         feeds.add_job(job);
         let (log, role, shown) = (LogId::Job(job), FrameRole::Whole, None);
         let run = NumberedRun { seq: 1, count: 3, log, event: 1, shown, role, request: 0, subscription: 0 };

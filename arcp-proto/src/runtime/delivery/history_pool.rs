@@ -5,12 +5,13 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::feeds::Feeds;
 use super::index::{EventEntry, IndexEntry};
 use super::read_back::{PendingLoad, ReadBack};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogPos, OpId, SessionId};
 use crate::model::reply::{Refusal, RefusedKind};
-use crate::runtime::account::HeldFor;
+use crate::runtime::account::{Balance, HeldFor, Recount};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
@@ -42,9 +43,15 @@ pub(super) enum Found {
 }
 
 impl HistoryPool {
-    /// Bytes of events read back and not sent yet, counted once more.
-    pub(super) fn recount(&self) -> usize {
-        self.buffers.values().map(ReadBack::recount).sum()
+    /// Counts once more the events read back and not sent yet.
+    pub(super) fn recount(&self, feeds: &Feeds, recount: &mut Recount<'_>) {
+        for (id, buffer) in &self.buffers {
+            let bytes = buffer.recount();
+            match feeds.get(*id) {
+                Some(feed) => recount.add(feed.account(), HeldFor::ReadBack, bytes),
+                None => debug_assert_eq!(bytes, 0, "{id} is over"),
+            }
+        }
     }
 
     /// Where an event is that a session is owed.
@@ -82,13 +89,20 @@ impl HistoryPool {
     }
 
     /// Asks the store for an event and those that follow it, once.
-    pub(super) fn ask(&mut self, ctx: &mut Context, jobs: &Jobs, id: SessionId, job_id: JobId, from: u64) {
+    pub(super) fn ask(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        (id, account): (SessionId, &Balance),
+        job_id: JobId,
+        from: u64,
+    ) {
         let limits = &ctx.config.limits;
         let (bytes, most) = (limits.delivery.load_bytes, limits.delivery.load_events);
         let Some(job) = jobs.get(job_id).expected("a job whose events are numbered is there") else {
             return;
         };
-        let buffer = self.buffers.entry(id).or_insert_with(|| ReadBack::new(ctx.accounts.runtime()));
+        let buffer = self.buffers.entry(id).or_insert_with(|| ReadBack::new(account));
         if buffer.pending.is_some() {
             return;
         }

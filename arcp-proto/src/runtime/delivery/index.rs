@@ -375,6 +375,16 @@ impl Index {
         earlier.filter(opens).map(|run| run.seq).collect()
     }
 
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        self.runs.len() * size_of::<Run>() + self.locals.weight()
+    }
+
+    /// The same, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        self.runs.len() * size_of::<Run>() + self.locals.recount()
+    }
+
     /// How many runs it is made of.
     pub(in crate::runtime) fn runs(&self) -> usize {
         self.runs.len()

@@ -10,6 +10,8 @@ pub(super) struct Locals {
     frames: VecDeque<LocalFrame>,
     /// How many were let go before the first of them.
     gone: u64,
+    /// Bytes of what is there.
+    bytes: usize,
 }
 
 impl Locals {
@@ -19,17 +21,29 @@ impl Locals {
 
     /// Takes one more; gives its number.
     pub(super) fn push(&mut self, frame: LocalFrame) -> u64 {
+        self.bytes += frame.weight();
         self.frames.push_back(frame);
         self.gone + self.frames.len() as u64 - 1
     }
 
     pub(super) fn pop_front(&mut self) {
-        if self.frames.pop_front().is_some() {
+        if let Some(gone) = self.frames.pop_front() {
             self.gone += 1;
+            self.bytes -= gone.weight();
         }
     }
 
     pub(super) fn pop_back(&mut self) {
-        self.frames.pop_back();
+        self.bytes -= self.frames.pop_back().map_or(0, |gone| gone.weight());
+    }
+
+    /// Bytes they hold, roughly.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes
+    }
+
+    /// The same, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        self.frames.iter().map(LocalFrame::weight).sum()
     }
 }

@@ -56,7 +56,7 @@ pub(super) use requests::Requests;
 pub use subscription::id_of as subscription_id;
 pub(super) use watch::{WatchPlan, asked_after};
 
-use super::account::HeldFor;
+use super::account::{Balance, HeldFor, Recount};
 use super::context::Context;
 use super::io::{EventRecord, LocalWord, Numbered};
 use super::job::{ChunkTerms, Jobs};
@@ -89,9 +89,9 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// A session begins, or is restored, without numbers.
-    pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View) {
-        self.audiences.open_session(id, view.correlates());
-        self.feeds.open(id, principal, view);
+    pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View, account: &Balance) {
+        self.audiences.open_session(id, view.correlates(), account);
+        self.feeds.open(id, principal, view, account);
     }
 
     /// The connection of a session is gone: nobody waits for its reader.
@@ -307,19 +307,13 @@ impl Delivery {
         self.audiences.get(job).is_some_and(|audience| self.feeds.is_owed(job, audience))
     }
 
-    /// Bytes of what is held for readers, counted once more.
-    pub(super) fn recount(&self, held_for: HeldFor) -> usize {
-        match held_for {
-            HeldFor::Filters => self.subscriptions.recount(),
-            HeldFor::Payloads => self.rendered.recount(),
-            HeldFor::ReadBack => self.history.recount(),
-            HeldFor::Records
-            | HeldFor::Answers
-            | HeldFor::Frames
-            | HeldFor::Extensions
-            | HeldFor::Commands
-            | HeldFor::Inputs => 0,
-        }
+    /// Counts once more what is held for readers.
+    pub(super) fn recount(&self, ctx: &Context, recount: &mut Recount<'_>) {
+        feeds::recount(&self.feeds, recount);
+        self.audiences.recount(recount);
+        self.subscriptions.recount(recount);
+        self.history.recount(&self.feeds, recount);
+        recount.add(ctx.accounts.runtime(), HeldFor::Payloads, self.rendered.recount());
     }
 
     fn frames<'a>(&'a mut self, ctx: &'a Context, jobs: &'a Jobs) -> FrameWriter<'a> {

@@ -43,7 +43,7 @@ impl Delivery {
         let pos = match self.history.find(ctx, jobs, id, entry) {
             Found::Held(pos) => pos,
             Found::InStore(job, n) => {
-                self.history.ask(ctx, jobs, id, job, n);
+                self.history.ask(ctx, jobs, (id, feed.account()), job, n);
                 return Next::Nothing;
             }
             Found::Gone => return Next::Lost,

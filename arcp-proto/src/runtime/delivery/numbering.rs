@@ -17,6 +17,7 @@ use super::filter::EventFilter;
 use super::index::Released;
 use crate::id::{JobId, LogId, SessionId};
 use crate::model::event::{EventClass, EventClasses};
+use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
@@ -122,9 +123,10 @@ impl Feeds {
         runs_before: usize,
         numbered: impl IntoIterator<Item = Numbered>,
     ) {
-        let Some(feed) = self.by_session.get(&id).expected("who was given numbers has a feed") else {
+        let Some(feed) = self.by_session.get_mut(&id).expected("who was given numbers has a feed") else {
             return;
         };
+        feed.weigh();
         let (own, conn) = (feed.index.runs(), feed.conn);
         self.runs += own - runs_before;
         self.bound_index(ctx, id, own);
@@ -138,10 +140,14 @@ impl Feeds {
 
     /// Who reads too late to fit in is told so when it reads on or resumes.
     fn bound_index(&mut self, ctx: &mut Context, id: SessionId, mut own: usize) {
-        let limits = &ctx.config.limits;
-        let (most_own, most) = (limits.delivery.index_runs_per_session, limits.delivery.index_runs);
-        while own > 1 && (own > most_own || self.runs > most) {
-            let oldest = self.by_session.get_mut(&id).and_then(|feed| feed.index.release_oldest());
+        let limits = &ctx.config.limits.delivery;
+        let (most_own, most) = (limits.index_runs_per_session, limits.index_bytes);
+        while own > 1
+            && let Some(feed) = self.by_session.get_mut(&id)
+            && (own > most_own
+                || ctx.accounts.is_beyond_share(&ctx.config.limits, feed.account(), HeldFor::Numbers, most))
+        {
+            let oldest = feed.index.release_oldest();
             self.unreference(ctx, id, oldest.as_slice());
             own -= 1;
         }
@@ -211,6 +217,7 @@ impl Feeds {
         };
         let before = feed.index.runs();
         let new = feed.restore_numbers(numbered);
+        feed.weigh();
         self.runs = self.runs + feed.index.runs() - before;
         if let Some(log) = new {
             self.refs.add(log, id, 1);
@@ -370,12 +377,13 @@ mod tests {
 
     use super::*;
     use crate::id::Principal;
+    use crate::runtime::account::Accounts;
     use crate::wire::View;
 
     #[test]
     fn a_stream_is_as_open_as_the_numbers_say_that_are_left() {
         let principal = Principal::new("p").expect("a name");
-        let mut feed = Feed::new(principal, View::before_handshake(false));
+        let mut feed = Feed::new(principal, View::before_handshake(false), Accounts::new().runtime());
         let log = LogId::Job(JobId::from_ulid(Ulid::from_parts(1, 1)));
         let run = |seq, role| {
             let (shown, request, subscription) = (None, 0, 0);

@@ -95,6 +95,7 @@ mod tests {
     use crate::entropy::Seeds;
     use crate::id::{ConnId, Principal};
     use crate::json::Json;
+    use crate::runtime::account::Accounts;
     use crate::runtime::io::{LocalFrame, LocalWord};
     use crate::runtime::{AgentCall, Config, Input, Output, Runtime, Transport};
     use crate::time::{Now, Timestamp, UtcMs};
@@ -158,7 +159,8 @@ mod tests {
 
     /// A feed with so many numbers given to local frames.
     fn feed(numbers: u64) -> Feed {
-        let mut feed = Feed::new(Principal::new("a").expect("a name"), View::before_handshake(false));
+        let mut feed =
+            Feed::new(Principal::new("a").expect("a name"), View::before_handshake(false), Accounts::new().runtime());
         feed.conn = Some(ConnId(1));
         for _ in 0..numbers {
             feed.index.push_local(BOUNDARY);

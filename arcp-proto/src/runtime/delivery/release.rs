@@ -104,6 +104,9 @@ impl Feeds {
     /// waited for them may be forgotten.
     pub(super) fn unreference(&mut self, ctx: &mut Context, session: SessionId, released: &[Option<LogId>]) {
         self.runs = self.runs.saturating_sub(released.len());
+        if let Some(feed) = self.by_session.get_mut(&session) {
+            feed.weigh();
+        }
         for log in released.iter().copied().flatten() {
             if let Some(job) = log.job().filter(|_| self.refs.drop_one(log, session)) {
                 ctx.effect(Effect::Unreferenced(job));

@@ -114,7 +114,9 @@ impl Delivery {
         let (entry, pos) = match (entry, found) {
             (Some(entry), Found::Held(pos)) => (entry, pos),
             (_, Found::InStore(job, n)) => {
-                self.history.ask(ctx, jobs, reader, job, n);
+                if let Some(feed) = self.feeds.get(reader) {
+                    self.history.ask(ctx, jobs, (reader, feed.account()), job, n);
+                }
                 return ReplayStep::Nothing;
             }
             (None, Found::Held(_)) | (_, Found::Gone) => return self.pass_over(ctx, replay),

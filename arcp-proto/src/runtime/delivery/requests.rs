@@ -16,6 +16,12 @@ pub(in crate::runtime) struct Requests {
     latest: BTreeMap<SessionId, u32>,
 }
 
+/// Bytes that a request holds, roughly.
+pub(super) fn weight(request: &WireId) -> usize {
+    const ENTRY: usize = 96;
+    ENTRY + request.as_str().len()
+}
+
 impl Requests {
     /// Notes the latest request of a session; gives its number. One that comes
     /// again has the number it had.
@@ -30,11 +36,12 @@ impl Requests {
     }
 
     /// Takes over a request of an earlier run. Older records tell no number:
-    /// there they were counted over all sessions.
-    pub(super) fn restore(&mut self, session: SessionId, number: u32, request: WireId) {
+    /// there they were counted over all sessions. Gives the one that it takes the
+    /// place of.
+    pub(super) fn restore(&mut self, session: SessionId, number: u32, request: WireId) -> Option<WireId> {
         let number = if number > 0 { number } else { u32::try_from(self.count() + 1).unwrap_or(u32::MAX) };
-        self.by_number.insert((session, number), request);
         self.latest.insert(session, number);
+        self.by_number.insert((session, number), request)
     }
 
     /// New frames for a session follow from this request of it again.
@@ -67,6 +74,11 @@ impl Requests {
     /// How many there are.
     pub(in crate::runtime) fn count(&self) -> usize {
         self.by_number.len()
+    }
+
+    /// Bytes that those of a session hold, roughly.
+    pub(super) fn weight(&self, session: SessionId) -> usize {
+        self.of(session).map(|(_, request)| weight(request)).sum()
     }
 
     /// The session of each.

@@ -13,7 +13,7 @@ use crate::error::{BoundOf, Violation};
 use crate::id::{JobId, LogPos, Principal, SessionId, SubscriptionId, WireId};
 use crate::model::request::{Filter, Subscribe};
 use crate::principal::Account;
-use crate::runtime::account::HeldFor;
+use crate::runtime::account::{HeldFor, Recount};
 use crate::runtime::authority;
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
@@ -118,9 +118,12 @@ impl Subscriptions {
         self.of_session(id, principal).put(number, Subscription { filter, at, shown, _charge: charge });
     }
 
-    /// Bytes of all filters, counted once more.
-    pub(super) fn recount(&self) -> usize {
-        self.by_session.values().flat_map(|own| own.open.values()).map(|open| open.filter.weight()).sum()
+    /// Counts all filters once more.
+    pub(super) fn recount(&self, recount: &mut Recount<'_>) {
+        for own in self.by_session.values() {
+            let bytes = own.open.values().map(|open| open.filter.weight()).sum();
+            recount.add_for(&own.principal.account(), HeldFor::Filters, bytes);
+        }
     }
 
     fn of_session(&mut self, id: SessionId, principal: &Principal) -> &mut SessionSubscriptions {

@@ -1,5 +1,6 @@
 //! Children that agents ask for: what takes the other parts besides the jobs.
 
+use super::note_cause;
 use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
 use crate::runtime::io::{AgentCall, AgentReply};
@@ -13,6 +14,7 @@ pub(in crate::runtime) struct CallHandler<'r> {
 impl CallHandler<'_> {
     /// An agent calls; with `asked`, it wants to know what becomes of that.
     pub(in crate::runtime) fn on_call(runtime: &mut Runtime, id: JobId, asked: Option<CallId>, call: AgentCall) {
+        note_cause(runtime, id);
         let bytes = call.bytes();
         match delegation::family_call(&runtime.jobs, id, asked, call) {
             Ok(call) => CallHandler { runtime }.on_family_call((id, asked, bytes), call),

@@ -82,7 +82,7 @@ impl<'r> OpeningHandler<'r> {
             debug_assert!(false, "{session} was just opened");
             return;
         };
-        delivery.open(session, opened.principal().clone(), *opened.view());
+        delivery.open(session, opened.principal().clone(), *opened.view(), opened.account());
         self.runtime.carry();
         self.attach(session, 0);
         self.welcome(session, token, None);

@@ -56,12 +56,9 @@ impl Restorer<'_> {
         self.raise_time(&record);
         match record {
             Record::SessionOpened { session, principal, anonymous: _, scopes, ceiling, view, token, extensions } => {
-                self.delivery.open(session, principal.clone(), view);
-                self.sessions.restore(
-                    self.ctx,
-                    session,
-                    KeptSession { principal, scopes, ceiling, view, token, extensions },
-                );
+                let kept = KeptSession { principal: principal.clone(), scopes, ceiling, view, token, extensions };
+                let account = self.sessions.restore(self.ctx, session, kept);
+                self.delivery.open(session, principal, view, &account);
             }
             Record::TokenRotated { session, token } => self.sessions.restore_token(session, token),
             Record::SessionEnded { session } => {
@@ -81,7 +78,7 @@ impl Restorer<'_> {
             Record::Unsubscribed { session, number, last, .. } => {
                 self.delivery.restore_unsubscribed(session, number, last);
             }
-            Record::Checkpointed { job, state } => self.jobs.table_mut().restore_checkpoint(job, state),
+            Record::Checkpointed { job, state } => self.jobs.table_mut().restore_checkpoint(self.ctx, job, state),
             Record::JobRestarted { job } => self.jobs.table_mut().restore_restart(job),
             Record::BudgetLeft { job, left } => lease::restore_budget_left(self.jobs.table_mut(), job, left),
             Record::Prompted { job, prompts } => prompt::restore(self.jobs.table_mut(), job, *prompts),

@@ -67,7 +67,7 @@ impl Retention<'_> {
 
     /// Forgets ended jobs while they hold too much; `but` is still to be told of.
     fn bound_weight(&mut self, but: Option<JobId>) {
-        while let Some(heavy) = self.jobs.one_too_heavy(&self.ctx.config, but) {
+        while let Some(heavy) = self.jobs.one_too_heavy(self.ctx, but) {
             self.forget(heavy);
         }
     }

@@ -104,6 +104,11 @@ impl Events {
         self.history.restore(gone, classes, bytes);
     }
 
+    /// Bytes of those that are held in memory, counted once more.
+    pub(super) fn recount(&self) -> usize {
+        self.held.iter().map(Stored::weight).sum()
+    }
+
     fn hold(&mut self, pos: LogPos, record: EventRecord) {
         self.thoughts = record.thoughts + u64::from(record.event.class() == EventClass::Thought);
         self.bytes += record.event.weight();

@@ -10,6 +10,7 @@ use crate::error::{BoundOf, Violation};
 use crate::id::{IdempotencyKey, JobId, Principal};
 use crate::limits::Limits;
 use crate::principal::Account;
+use crate::runtime::account::{Accounts, Charge, HeldFor, Recount};
 use crate::runtime::context::Context;
 use crate::runtime::io::{KeyRecord, Record};
 use crate::runtime::timers::Timer;
@@ -23,12 +24,16 @@ const EXPIRY_STEP: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Keys {
     claims: BTreeMap<KeyDigest, Claim>,
-    per_account: BTreeMap<Account, usize>,
+    /// The bytes of each account's.
+    per_account: BTreeMap<Account, Charge>,
     /// Claims by when they are over.
     order: BTreeSet<(Timestamp, KeyDigest)>,
 }
 
 type KeyDigest = [u8; 32];
+
+/// Bytes that a claim holds, in the tables that know it, roughly.
+const CLAIM: usize = 2 * (size_of::<Claim>() + 2 * size_of::<KeyDigest>());
 
 /// What a key was claimed for.
 #[derive(Debug)]
@@ -57,6 +62,13 @@ impl Keys {
         self.claims.iter().map(|(key, claim)| (key, (&claim.account, &claim.fingerprint, claim.job, claim.until)))
     }
 
+    /// Counts all claims once more.
+    pub(super) fn recount(&self, recount: &mut Recount<'_>) {
+        for claim in self.claims.values() {
+            recount.add_for(&claim.account, HeldFor::Keys, CLAIM);
+        }
+    }
+
     /// Whether one more key of this principal can be held. None is ever let
     /// go early: a retry must not run a job twice.
     pub(in crate::runtime) fn check_room(
@@ -68,7 +80,7 @@ impl Keys {
         // When the first of all is over, so that none of its own is earlier.
         let wait = self.next_expiry().map_or(Duration::ZERO, |at| at.since(now));
         let account = principal.account();
-        let own = self.per_account.get(&account).copied().unwrap_or(0);
+        let own = self.per_account.get(&account).map_or(0, Charge::bytes) / CLAIM;
         if own >= limits.job.keys_per_principal {
             let (most, full) = (limits.job.keys_per_principal as u64, "too many of your idempotency keys are held");
             return Err(no_room(wait, "keys_per_principal", account.bound_of(), most, full));
@@ -81,9 +93,10 @@ impl Keys {
     }
 
     /// Takes a claim, in place of an earlier one of the same key.
-    fn insert(&mut self, key: KeyDigest, claim: Claim) {
+    fn insert(&mut self, accounts: &mut Accounts, key: KeyDigest, claim: Claim) {
         self.remove(&key);
-        *self.per_account.entry(claim.account.clone()).or_default() += 1;
+        let charge = || accounts.of(&claim.account).charge(HeldFor::Keys, 0);
+        self.per_account.entry(claim.account.clone()).or_insert_with(charge).add(CLAIM);
         self.order.insert((claim.over_at, key));
         self.claims.insert(key, claim);
     }
@@ -91,9 +104,9 @@ impl Keys {
     fn remove(&mut self, key: &KeyDigest) -> Option<Claim> {
         let claim = self.claims.remove(key)?;
         self.order.remove(&(claim.over_at, *key));
-        if let Some(count) = self.per_account.get_mut(&claim.account) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(charge) = self.per_account.get_mut(&claim.account) {
+            charge.set(charge.bytes() - CLAIM);
+            if charge.bytes() == 0 {
                 self.per_account.remove(&claim.account);
             }
         }
@@ -139,7 +152,8 @@ impl Keys {
         let window = ctx.config.timing.key_window;
         let (until, over_at) = (ctx.now.utc.plus(window), ctx.now.mono + window);
         let KeyRecord { digest, fingerprint } = key;
-        self.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept: false });
+        let claim = Claim { account: principal.account(), fingerprint, job, until, over_at, kept: false };
+        self.insert(&mut ctx.accounts, digest, claim);
         self.plan_expiry(ctx);
     }
 
@@ -147,7 +161,7 @@ impl Keys {
     /// When it is over is found out once the time is known.
     pub(in crate::runtime) fn restore(
         &mut self,
-        ctx: &Context,
+        ctx: &mut Context,
         principal: &Principal,
         key: KeyRecord,
         (job, until): (JobId, UtcMs),
@@ -155,7 +169,8 @@ impl Keys {
     ) {
         let KeyRecord { digest, fingerprint } = key;
         let over_at = ctx.now.mono + ctx.config.timing.key_window;
-        self.insert(digest, Claim { account: principal.account(), fingerprint, job, until, over_at, kept });
+        let claim = Claim { account: principal.account(), fingerprint, job, until, over_at, kept };
+        self.insert(&mut ctx.accounts, digest, claim);
     }
 
     /// Everything of earlier runs is there, and what time it is is known.

@@ -8,10 +8,10 @@ use super::idempotency::Keys;
 use super::lines::Lines;
 use super::memory;
 use super::shares::Shares;
-use super::table::Table;
+use super::table::{Table, recount_table};
 use crate::id::{JobId, OpId, Principal};
 use crate::limits::Limits;
-use crate::runtime::config::Config;
+use crate::runtime::account::{HeldFor, Recount};
 use crate::runtime::context::Context;
 use crate::runtime::io::Record;
 use crate::runtime::timers::Timer;
@@ -111,13 +111,17 @@ impl Jobs {
         memory::unload(&mut self.table, ctx, id);
     }
 
-    /// The job that ended first, if those that are over hold too much in memory or
-    /// the store keeps too much, but not this one.
-    pub(in crate::runtime) fn one_too_heavy(&self, config: &Config, but: Option<JobId>) -> Option<JobId> {
-        let in_memory = self.table.ended_bytes > config.limits.history.ended_bytes;
+    /// The job that is to be forgotten, if those that are over hold too much in
+    /// memory or the store keeps too much: of who has most of that the one that ended
+    /// first, but not this one.
+    pub(in crate::runtime) fn one_too_heavy(&self, ctx: &Context, but: Option<JobId>) -> Option<JobId> {
+        let limits = &ctx.config.limits.history;
+        let in_memory = ctx.accounts.runtime().bytes(HeldFor::EndedJobs) > limits.ended_bytes;
         let kept = self.table.kept_bytes() + self.table.input_bytes;
-        let in_store = config.history && kept > config.limits.history.kept_bytes;
-        self.table.first_settled().filter(|id| Some(*id) != but && (in_memory || in_store))
+        let in_store = ctx.config.history && kept > limits.kept_bytes;
+        let heavy = in_memory.then(|| self.table.first_settled()).flatten();
+        let large = || in_store.then(|| self.table.memory.first_stored()).flatten();
+        heavy.or_else(large).filter(|id| Some(*id) != but)
     }
 
     fn unlist(&mut self, id: JobId) {
@@ -145,4 +149,10 @@ impl Jobs {
         self.unlist(id);
         self.table.remove(id)
     }
+}
+
+/// Counts once more what jobs and their keys hold.
+pub(in crate::runtime) fn recount(jobs: &Jobs, recount: &mut Recount<'_>) {
+    recount_table(&jobs.table, recount);
+    jobs.keys.recount(recount);
 }

@@ -1,15 +1,15 @@
 //! What is held and kept of the events of all jobs: what no longer fits in
 //! memory goes from there, what no longer fits in the store goes for good.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::ops::Bound;
 use core::time::Duration;
 
 use super::Job;
+use super::ended::EndedJobs;
 use super::table::Table;
 use crate::id::{JobId, LogPos};
 use crate::limits::Limits;
+use crate::principal::Account;
 use crate::runtime::context::Context;
 use crate::runtime::io::Record;
 use crate::runtime::timers::Timer;
@@ -21,52 +21,78 @@ const PURGES_PER_WINDOW: u32 = 8;
 /// Between two steps, where there is much to let go.
 const NEXT_STEP: Duration = Duration::from_millis(10);
 
-/// The jobs of which events may go to make room, by their end.
+/// The jobs that are over and of which events may go to make room.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Those whose events are still held.
-    loaded: BTreeMap<LogPos, JobId>,
-    /// The last of those that was looked at in vain.
-    looked_at: LogPos,
-    /// Those whose history can be cut.
-    kept: BTreeMap<LogPos, JobId>,
+    /// Those whose events are still held, by the bytes of these.
+    loaded: EndedJobs,
+    /// Those of them that were looked at in vain since all others were.
+    owed: EndedJobs,
+    /// All of them, by what the store keeps of them.
+    stored: EndedJobs,
+    /// Those whose history can be cut, by its bytes.
+    kept: EndedJobs,
     /// Those whose events were let go from memory.
     shed: Vec<JobId>,
 }
 
 impl Memory {
-    /// A job is over and its agent is gone.
-    pub(super) fn settle(&mut self, end: LogPos, id: JobId) {
-        self.loaded.insert(end, id);
-        self.kept.insert(end, id);
+    /// A job is over and its agent is gone. Its events have so many bytes in memory
+    /// and in the store, its input there so many.
+    pub(super) fn settle(&mut self, account: &Account, end: LogPos, id: JobId, events: (usize, u64), input: u64) {
+        self.owed.remove(account, end);
+        self.loaded.put(account, end, id, events.0 as u64);
+        self.stored.put(account, end, id, events.1 + input);
+        self.kept.put(account, end, id, events.1);
+    }
+
+    /// A job that is over has so many bytes of events now.
+    pub(super) fn reweigh(&mut self, account: &Account, end: LogPos, events: (usize, u64), input: u64) {
+        self.loaded.reweigh(account, end, events.0 as u64);
+        self.owed.reweigh(account, end, events.0 as u64);
+        self.stored.reweigh(account, end, events.1 + input);
+        self.kept.reweigh(account, end, events.1);
     }
 
     /// A job is forgotten.
-    pub(super) fn forget(&mut self, end: LogPos) {
-        self.loaded.remove(&end);
-        self.kept.remove(&end);
+    pub(super) fn forget(&mut self, account: &Account, end: LogPos) {
+        self.unload(account, end);
+        self.stored.remove(account, end);
+        self.kept.remove(account, end);
     }
 
-    /// The job that ended first of those whose events are held and durable.
+    /// The events of a job are no longer held.
+    fn unload(&mut self, account: &Account, end: LogPos) {
+        self.loaded.remove(account, end);
+        self.owed.remove(account, end);
+    }
+
+    /// The first job that ended of who has most in the store.
+    pub(super) fn first_stored(&self) -> Option<JobId> {
+        self.stored.first().map(|(_, id)| id)
+    }
+
+    /// The job that ended first of the account that holds most events in memory, if
+    /// they are durable.
     fn first_loaded(&self, durable: LogPos) -> Option<(LogPos, JobId)> {
-        self.loaded.first_key_value().map(|(at, id)| (*at, *id)).filter(|(at, _)| *at <= durable)
+        self.loaded.first().filter(|(at, _)| *at <= durable)
     }
 
-    /// The job that ended first of those that are not owed to anybody. A few are
-    /// looked at, and where all of them are owed, the next time those after them.
+    /// The first job that is not owed to anybody, of the account that holds most
+    /// events in memory, or else of those that hold less. A few are looked at; where
+    /// all of them are owed, the next time others, until all were looked at.
     fn first_not_owed(&mut self, durable: LogPos, is_owed: impl Fn(JobId) -> bool) -> Option<(LogPos, JobId)> {
-        let from = (Bound::Excluded(self.looked_at), Bound::Unbounded);
-        let mut looked_at = LogPos(0);
-        for (count, (at, id)) in (1..).zip(self.loaded.range(from)).take_while(|(_, (at, _))| **at <= durable) {
-            if !is_owed(*id) {
-                return Some((*at, *id));
-            }
-            if count == ENDED_LOOKED_AT {
-                looked_at = *at;
-                break;
+        for _ in 0..ENDED_LOOKED_AT {
+            match self.first_loaded(durable) {
+                Some((_, id)) if is_owed(id) => self.loaded.move_first(&mut self.owed),
+                Some(found) => return Some(found),
+                None if self.loaded.is_empty() => {
+                    core::mem::swap(&mut self.loaded, &mut self.owed);
+                    return None;
+                }
+                None => return None,
             }
         }
-        self.looked_at = looked_at;
         None
     }
 }
@@ -188,7 +214,7 @@ impl Table {
         while self.bytes() > limits.history.log_bytes {
             let ended = if all_owed { None } else { self.memory.first_not_owed(durable, &is_owed) };
             // Of those that were not looked at yet some may not be owed.
-            all_owed |= ended.is_none() && self.memory.looked_at == LogPos(0);
+            all_owed |= ended.is_none() && self.memory.owed.is_empty();
             let went = match ended {
                 Some(ended) => self.drop_ended(ended),
                 None if self.drop_oldest(growing, durable, unsent.min(new)) => true,
@@ -206,7 +232,9 @@ impl Table {
 
     /// Lets the events of a job that is over go from memory.
     fn drop_ended(&mut self, (at, id): (LogPos, JobId)) -> bool {
-        self.memory.loaded.remove(&at);
+        if let Some(account) = self.get(id).map(|job| job.spec.principal.account()) {
+            self.memory.unload(&account, at);
+        }
         self.memory.shed.push(id);
         self.change(id, |job| job.events.drop_all());
         true
@@ -236,7 +264,7 @@ impl Table {
                 return trimmed;
             };
             let own = job.events.is_kept_too_large(limits);
-            let oldest = self.memory.kept.first_key_value().map(|(at, id)| (*at, *id));
+            let oldest = self.memory.kept.first();
             let may_go = job.history().first_group_end() < unsent;
             let id = match oldest {
                 _ if own && may_go => growing,
@@ -247,7 +275,13 @@ impl Table {
             match self.change(id, |job| job.events.trim()).flatten() {
                 Some(upto) => trimmed.push((id, upto)),
                 None if id == growing => return trimmed,
-                None => drop(oldest.and_then(|(at, _)| self.memory.kept.remove(&at))),
+                None => {
+                    if let Some((at, account)) =
+                        oldest.and_then(|(at, id)| Some((at, self.get(id)?.spec.principal.account())))
+                    {
+                        self.memory.kept.remove(&account, at);
+                    }
+                }
             }
         }
     }
@@ -255,9 +289,9 @@ impl Table {
 
 /// Lets the events of a job that is over go from memory, where the store has them.
 pub(super) fn unload(table: &mut Table, ctx: &Context, id: JobId) {
-    let end = table.get(id).and_then(Job::end).map(|end| end.pos);
-    if let Some(end) = end.filter(|end| ctx.config.history && *end <= ctx.log.durable()) {
-        table.memory.loaded.remove(&end);
+    let ended = table.get(id).and_then(|job| Some((job.spec.principal.account(), job.end()?.pos)));
+    if let Some((account, end)) = ended.filter(|(_, end)| ctx.config.history && *end <= ctx.log.durable()) {
+        table.memory.unload(&account, end);
         table.change(id, |job| job.events.drop_all());
     }
 }

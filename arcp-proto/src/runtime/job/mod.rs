@@ -18,6 +18,7 @@ mod cause;
 mod checkpoint;
 pub(in crate::runtime) mod delegation;
 mod end;
+mod ended;
 mod events;
 mod heartbeat;
 mod history;
@@ -53,14 +54,13 @@ use crate::model::request::Invocation;
 use crate::runtime::account::{Balance, Charge, HeldFor};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::{JobBounds, KeyRecord};
+use crate::runtime::io::{JobBounds, KeyRecord, ParentRecord};
 use crate::time::UtcMs;
 pub(in crate::runtime) use events::Stored;
 pub(in crate::runtime) use history::History;
-pub(in crate::runtime) use jobs::Jobs;
+pub(in crate::runtime) use jobs::{Jobs, recount};
 pub(in crate::runtime) use result::ChunkTerms;
 pub(in crate::runtime) use submit::{NewJob, Submission, SubmitContext};
-pub(in crate::runtime) use table::recount_inputs;
 pub use waits::Wait;
 
 use events::Events;
@@ -70,6 +70,10 @@ use run::{AgentRun, AgentState};
 
 /// What the tables that know a job hold of it, generously.
 const TABLES: usize = 512;
+/// Bytes of a job of which nothing was said.
+const NEW_JOB: usize = TABLES + size_of::<Job>();
+/// What a job holds of a child that has not ended, roughly.
+const CHILD: usize = 64;
 
 #[derive(Debug)]
 pub(in crate::runtime) struct Job {
@@ -92,11 +96,22 @@ pub(in crate::runtime) struct Job {
     /// What it asked people, if it did.
     prompts: Option<Box<Prompts>>,
     events: Events,
+    held: Held,
     /// Whether its retention is over and only references keep it.
     expired: bool,
     /// Whether what clients were sent of it is no longer kept for them: a resume
     /// window has passed since it ended, or it is expired.
     pub(in crate::runtime) released: bool,
+}
+
+/// What its principal holds by it, besides what waits for its agent.
+#[derive(Debug)]
+struct Held {
+    /// Bytes of what was asked for.
+    spec: usize,
+    /// Itself, without its events.
+    job: Charge,
+    events: Charge,
 }
 
 /// What was asked for.
@@ -162,6 +177,30 @@ impl JobState {
     }
 }
 
+impl Held {
+    fn new(account: &Balance, spec: &JobSpec) -> Held {
+        let (job, events) = (account.charge(HeldFor::Jobs, 0), account.charge(HeldFor::Events, 0));
+        Held { spec: spec.weight(), job, events }
+    }
+}
+
+impl JobSpec {
+    /// Bytes it holds, roughly.
+    fn weight(&self) -> usize {
+        /// A lease that is read holds so many times its text.
+        const READ: usize = 4;
+        let JobSpec { principal, agent, lease, trace, invocation, .. } = self;
+        let parent = self
+            .bounds
+            .parent
+            .as_ref()
+            .map_or(0, |parent| size_of::<ParentRecord>() + parent.delegate_id.as_str().len());
+        let span = invocation.span.as_ref().map_or(0, |span| span.len());
+        let lease = READ * lease.as_str().len();
+        principal.to_string().len() + agent.name().len() + lease + trace.len() + span + parent
+    }
+}
+
 impl Input {
     fn new(account: &Balance, input: Json, extensions: Option<Json>) -> Input {
         let bytes = waiting_bytes(&input, extensions.as_ref());
@@ -182,10 +221,11 @@ impl Job {
     ) -> Job {
         let account = ctx.accounts.of(&spec.principal.account());
         let input_bytes = waiting_bytes(&input, spec.invocation.extensions.as_ref()) as u64;
-        Job {
+        let mut job = Job {
             id,
             input_bytes,
             input: Some(Input::new(&account, input, spec.invocation.extensions.take())),
+            held: Held::new(&account, &spec),
             spec,
             state: JobState::Accepting,
             accepted_at,
@@ -197,7 +237,9 @@ impl Job {
             events: Events::new(&ctx.config.limits),
             expired: false,
             released: false,
-        }
+        };
+        weigh(&mut job);
+        job
     }
 
     pub(in crate::runtime) fn state(&self) -> &JobState {
@@ -377,15 +419,26 @@ fn append_for(job: &mut Job, ctx: &mut Context, event: JobEvent, of_call: bool, 
     pos
 }
 
-/// Bytes a job holds besides the bodies of its events, roughly.
-fn weight(job: &Job) -> usize {
-    let JobSpec { principal, agent, lease, trace, .. } = &job.spec;
-    let texts = principal.to_string().len() + agent.name().len() + lease.as_str().len() + trace.len();
-    TABLES
-        + size_of::<Job>()
-        + texts
+/// What is held for whoever submitted a job.
+pub(in crate::runtime) fn account_of(job: &Job) -> &Balance {
+    job.held.job.balance()
+}
+
+/// A job has changed: it holds as much as it weighs.
+fn weigh(job: &mut Job) {
+    job.held.job.set(weight(job, job.held.spec));
+    job.held.events.set(job.events.sizes().0);
+}
+
+/// Bytes a job holds besides the bodies of its events, roughly; `spec`: those of
+/// what was asked for.
+fn weight(job: &Job, spec: usize) -> usize {
+    NEW_JOB
+        + spec
         + job.purse.as_ref().map_or(0, |purse| purse.weight())
         + job.prompts.as_ref().map_or(0, |prompts| prompts.weight())
+        + job.children.len() * CHILD
+        + job.run.weight()
         + job.history().weight()
 }
 

@@ -26,14 +26,14 @@ use core::time::Duration;
 use super::heartbeat::phase;
 use super::questions::reply;
 use super::table::Table;
-use super::{Job, Jobs, Wait, append_for};
+use super::{Job, Jobs, Wait, account_of, append_for};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{CallId, JobId, OpId, PromptId, SessionId};
 use crate::json::{Json, Object};
 use crate::lease::{Namespace, Target};
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::prompt::{PermissionRequest, PromptAnswer, Question};
-use crate::runtime::account::Holding;
+use crate::runtime::account::{HeldFor, Holding};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
@@ -98,7 +98,10 @@ impl Prompts {
 
     /// Bytes they hold, roughly.
     pub(super) fn weight(&self) -> usize {
-        size_of::<Prompts>() + self.kept.bytes()
+        let checking = self.checking.iter().map(|checking| {
+            size_of::<Checking>() + checking.asked.as_ref().map_or(0, |(_, asked)| asked.question.bytes())
+        });
+        size_of::<Prompts>() + self.kept.bytes() + checking.sum::<usize>()
     }
 
     /// Whether a call waits.
@@ -187,6 +190,9 @@ pub(super) fn ask(
         return Err(Violation::exhausted("question_bytes", BoundOf::Request, most as u64, why));
     }
     question.check()?;
+    let total = ctx.config.limits.history.unfinished_bytes;
+    let held = ctx.accounts.held_by(account_of(job), HeldFor::Jobs, &ctx.config.limits, total);
+    let of = job.spec.principal.account().bound_of();
     let prompts = job.prompts.get_or_insert_default();
     if let Some(answer) = prompts.take_earlier(question.fingerprint()) {
         return Ok(Some(answer));
@@ -201,6 +207,8 @@ pub(super) fn ask(
         let full = alloc::format!("{most} questions of this job are not answered yet: ask again after the first");
         return Err(Violation::exhausted("open_prompts_per_job", BoundOf::Job, most as u64, full));
     }
+    let share = ctx.config.limits.job.principal_share;
+    held.admit(bytes, share, of, "unfinished_bytes", "the bytes of jobs that have not ended")?;
     let usual = match question {
         Question::Permission(_) => PERMISSION_TIMEOUT,
         Question::Input { .. } | Question::Choice { .. } => ctx.config.timing.prompt_timeout,

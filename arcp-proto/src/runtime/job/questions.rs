@@ -39,6 +39,12 @@ struct Open {
 }
 
 impl Questions {
+    /// Bytes they hold, roughly.
+    pub(super) fn weight(&self) -> usize {
+        const ENTRY: usize = 64;
+        self.open.iter().map(|open| size_of::<Open>() + open.reply.bytes()).sum::<usize>() + self.awaited.len() * ENTRY
+    }
+
     /// Whether one more call can be open; `is_asked`: whether people are asked under
     /// its id.
     pub(super) fn check(&self, id: CallId, is_asked: bool, limits: &Limits) -> Result<(), Violation> {

@@ -10,6 +10,7 @@ use super::table::Table;
 use super::{AgentState, End, Job, JobSpec, JobState, Jobs};
 use crate::id::{JobId, LogPos};
 use crate::model::event::{EventClass, JobEvent};
+use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::io::{EventRecord, JobRecord};
 use crate::time::UtcMs;
@@ -86,9 +87,11 @@ impl Table {
         });
     }
 
-    pub(in crate::runtime) fn restore_checkpoint(&mut self, id: JobId, state: Vec<u8>) {
+    pub(in crate::runtime) fn restore_checkpoint(&mut self, ctx: &mut Context, id: JobId, state: Vec<u8>) {
         self.change(id, |job| {
-            job.run.checkpoint = Some(state);
+            let account = ctx.accounts.of(&job.spec.principal.account());
+            let charge = account.charge(HeldFor::Checkpoints, state.len());
+            job.run.checkpoint = Some((state, charge));
             if let Some(prompts) = &mut job.prompts {
                 prompts.forget_answers();
             }

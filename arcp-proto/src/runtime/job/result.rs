@@ -52,6 +52,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        self.whole.as_ref().map_or(0, |whole| whole.bytes.len())
+    }
+
     fn new(result_id: String, terms: ChunkTerms) -> Stream {
         let must_fit = !terms.owners_read_pieces;
         let wants_whole = must_fit || !terms.watchers_read_pieces;

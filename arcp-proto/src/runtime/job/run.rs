@@ -11,6 +11,7 @@ use super::result::Stream;
 use super::waits::{Credit, Wait};
 use crate::id::LogPos;
 use crate::lease::Lease;
+use crate::runtime::account::Charge;
 use crate::time::{Timestamp, UtcMs};
 
 /// Paced agents get their calls in portions of about this span.
@@ -29,7 +30,7 @@ pub(super) struct AgentRun {
     /// How often it was started again.
     pub(super) restarts: u32,
     /// What it is to go on from.
-    pub(super) checkpoint: Option<Vec<u8>>,
+    pub(super) checkpoint: Option<(Vec<u8>, Charge)>,
     /// When it last called.
     pub(super) last_call: Timestamp,
     /// Where it stands in the log that it fell silent, or was heard again.
@@ -77,6 +78,13 @@ pub(super) struct Allowance {
     pub(super) owed: Credit,
     /// Time between two of its calls, if its submitter wants that.
     pub(super) pace: Option<Duration>,
+}
+
+impl AgentRun {
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        self.questions.weight() + self.stream.as_ref().map_or(0, Stream::weight)
+    }
 }
 
 impl Allowance {

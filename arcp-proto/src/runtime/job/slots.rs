@@ -85,7 +85,7 @@ impl Jobs {
                 extensions: extensions.unwrap_or_else(Json::empty_object),
                 credit: credit.calls,
                 credit_bytes: u64::try_from(credit.bytes).unwrap_or(0),
-                checkpoint: job.run.checkpoint.take(),
+                checkpoint: job.run.checkpoint.take().map(|(state, _)| state),
                 restarts: job.run.restarts,
                 lease: job.spec.lease.clone(),
             };

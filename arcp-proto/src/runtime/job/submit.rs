@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::idempotency;
 use super::lease::{self, Grant};
-use super::{Job, JobSpec, Jobs, waiting_bytes};
+use super::{Job, JobSpec, Jobs, NEW_JOB, waiting_bytes};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::json::{Json, Members, Object};
@@ -120,6 +120,14 @@ impl Jobs {
             return Err(Violation::exhausted("jobs_per_principal", own, most, full));
         }
         live.admit(1, limits.job.principal_share, own, "jobs", "jobs that have not ended")?;
+        let held = ctx.accounts.held(&account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);
+        held.admit(
+            NEW_JOB,
+            limits.job.principal_share,
+            own,
+            "unfinished_bytes",
+            "the bytes of jobs that have not ended",
+        )?;
         let none = Json::empty_object();
         let input = asked.submit.input.as_ref().unwrap_or(&none);
         let input = waiting_bytes(input, asked.invocation.extensions.as_ref());

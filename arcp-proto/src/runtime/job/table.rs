@@ -5,9 +5,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::Bound;
 
+use super::ended::EndedJobs;
 use super::memory::Memory;
-use super::{AgentState, Job, waiting_bytes, weight};
-use crate::id::{JobId, LogPos, Principal, WireId};
+use super::{AgentState, Job, waiting_bytes, weigh, weight};
+use crate::id::{JobId, Principal, WireId};
+use crate::runtime::account::{HeldFor, Recount};
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Table {
@@ -17,10 +19,9 @@ pub(in crate::runtime) struct Table {
     by_parent: BTreeMap<(JobId, WireId), JobId>,
     /// Jobs that are over and that listings still show.
     listed: BTreeSet<(Principal, JobId)>,
-    /// Jobs that are over and whose agents are gone, by their end.
-    settled: BTreeMap<LogPos, Settled>,
-    /// Bytes of those, besides the bodies of their events.
-    pub(super) ended_bytes: usize,
+    /// Jobs that are over and whose agents are gone, by what they hold besides the
+    /// bodies of their events.
+    settled: EndedJobs,
     /// What may go to make room.
     pub(super) memory: Memory,
     /// Bytes of all events held in memory.
@@ -31,31 +32,30 @@ pub(in crate::runtime) struct Table {
     pub(super) input_bytes: u64,
 }
 
-/// A job that is over and whose agent is gone.
-#[derive(Clone, Copy, Debug)]
-struct Settled {
-    job: JobId,
-    /// What it held when it came here.
-    weight: usize,
-}
-
 impl Table {
     pub(in crate::runtime) fn get(&self, id: JobId) -> Option<&Job> {
         self.by_id.get(&id)
     }
 
-    /// Changes a job, and with it what the events of all hold.
+    /// Changes a job, and with it what it holds: nobody else does.
     pub(super) fn change<R>(&mut self, id: JobId, change: impl FnOnce(&mut Job) -> R) -> Option<R> {
         let job = self.by_id.get_mut(&id)?;
-        let before = job.events.sizes();
+        let (before, weight) = (job.events.sizes(), job.held.job.bytes());
         let changed = change(job);
         let after = job.events.sizes();
+        weigh(job);
         self.bytes = self.bytes + after.0 - before.0;
         self.kept_bytes = self.kept_bytes + after.1 - before.1;
+        if let Some(end) = job.end().map(|end| end.pos).filter(|_| job.held.job.bytes() != weight || after != before) {
+            let account = job.spec.principal.account();
+            self.settled.reweigh(&account, end, job.held.job.bytes() as u64);
+            self.memory.reweigh(&account, end, after, job.input_bytes);
+        }
         Some(changed)
     }
 
-    pub(super) fn insert(&mut self, job: Job) {
+    pub(super) fn insert(&mut self, mut job: Job) {
+        weigh(&mut job);
         debug_assert_eq!(job.events.sizes(), (0, 0), "a new job has no events");
         self.by_principal.insert((job.spec.principal.clone(), job.id));
         self.by_parent.extend(name_in_family(&job).map(|name| (name, job.id)));
@@ -70,9 +70,9 @@ impl Table {
             self.by_parent.remove(&name);
         }
         if let Some(end) = job.end() {
-            let weight = self.settled.remove(&end.pos).map_or(0, |settled| settled.weight);
-            self.ended_bytes -= weight;
-            self.memory.forget(end.pos);
+            let account = job.spec.principal.account();
+            self.settled.remove(&account, end.pos);
+            self.memory.forget(&account, end.pos);
         }
         let (bytes, kept) = job.events.sizes();
         (self.bytes, self.kept_bytes) = (self.bytes - bytes, self.kept_bytes - kept);
@@ -153,23 +153,25 @@ impl Table {
     /// If a job is over, its agent gone and nothing goes on below it, it may be
     /// forgotten, and its events may go to make room.
     pub(in crate::runtime) fn settle(&mut self, id: JobId) {
-        let job = self.by_id.get(&id).filter(|job| job.run.state == AgentState::Gone && job.children.is_empty());
-        if let Some((job, end)) = job.and_then(|job| Some((job, job.end()?.pos))) {
-            let settled = Settled { job: id, weight: weight(job) };
-            let before = self.settled.insert(end, settled).map_or(0, |before| before.weight);
-            self.ended_bytes = self.ended_bytes + settled.weight - before;
-            self.memory.settle(end, id);
+        let job = self.by_id.get_mut(&id).filter(|job| job.run.state == AgentState::Gone && job.children.is_empty());
+        if let Some((job, end)) = job.and_then(|job| job.end().map(|end| end.pos).map(|end| (job, end))) {
+            job.held.job.turn_into(HeldFor::EndedJobs);
+            let account = job.spec.principal.account();
+            self.settled.put(&account, end, id, job.held.job.bytes() as u64);
+            self.memory.settle(&account, end, id, job.events.sizes(), job.input_bytes);
         }
     }
 
     /// Whether a job is over and its agent gone.
     pub(super) fn is_settled(&self, id: JobId) -> bool {
-        self.by_id.get(&id).and_then(Job::end).is_some_and(|end| self.settled.contains_key(&end.pos))
+        let ended = self.by_id.get(&id).and_then(|job| Some((job, job.end()?.pos)));
+        ended.is_some_and(|(job, end)| self.settled.has(&job.spec.principal.account(), end))
     }
 
-    /// The first job that ended, of those whose agents are gone.
+    /// Of those whose agents are gone, the first job that ended of who holds most in
+    /// memory.
     pub(super) fn first_settled(&self) -> Option<JobId> {
-        self.settled.first_key_value().map(|(_, settled)| settled.job)
+        self.settled.first().map(|(_, id)| id)
     }
 }
 
@@ -183,8 +185,17 @@ fn name_in_family(job: &Job) -> Option<(JobId, WireId)> {
     job.spec.bounds.parent.as_ref().map(|parent| (parent.job, parent.delegate_id.clone()))
 }
 
-/// Bytes of inputs of jobs that have not started, counted once more.
-pub(in crate::runtime) fn recount_inputs(table: &Table) -> usize {
-    let inputs = table.by_id.values().filter_map(|job| job.input.as_ref());
-    inputs.map(|waits| waiting_bytes(&waits.input, waits.extensions.as_ref())).sum()
+/// Counts all jobs once more.
+pub(super) fn recount_table(table: &Table, recount: &mut Recount<'_>) {
+    for job in table.by_id.values() {
+        let account = job.spec.principal.account();
+        let is_settled = job.end().is_some_and(|end| table.settled.has(&account, end.pos));
+        let itself = if is_settled { HeldFor::EndedJobs } else { HeldFor::Jobs };
+        recount.add_for(&account, itself, weight(job, job.spec.weight()));
+        recount.add_for(&account, HeldFor::Events, job.events.recount());
+        let input = job.input.as_ref().map(|waits| waiting_bytes(&waits.input, waits.extensions.as_ref()));
+        recount.add_for(&account, HeldFor::Inputs, input.unwrap_or(0));
+        let checkpoint = job.run.checkpoint.as_ref().map(|(state, _)| state.len());
+        recount.add_for(&account, HeldFor::Checkpoints, checkpoint.unwrap_or(0));
+    }
 }

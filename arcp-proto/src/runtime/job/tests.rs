@@ -675,7 +675,7 @@ fn keys_that_were_over_in_an_earlier_run_make_room() {
     let (principal, job) = (Principal::new("p").expect("a name"), accept(&mut jobs, &mut ctx, None));
     for n in 1..=3 {
         let key = KeyRecord { digest: [n; 32], fingerprint: [0; 32] };
-        jobs.keys_mut().restore(&ctx, &principal, key, (job, UtcMs(u64::from(n))), true);
+        jobs.keys_mut().restore(&mut ctx, &principal, key, (job, UtcMs(u64::from(n))), true);
     }
     let mut room = |until: u64| {
         jobs.keys_mut().restore_expired(UtcMs(until));

@@ -16,14 +16,14 @@ mod session_lease;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 pub(super) use allowance::Allowance;
 pub(super) use resume::Proof;
 pub(super) use seen::{Executed, Outcome};
 
-use super::account::{Balance, HeldFor};
+use super::account::{Balance, HeldFor, Recount};
 use super::authority::Who;
 use super::context::Context;
 use super::effect::Effect;
@@ -229,21 +229,16 @@ impl Sessions {
         self.by_id.iter().map(|(id, session)| (*id, session))
     }
 
-    /// Bytes of what is held for all sessions, counted once more.
-    pub(super) fn recount(&self, held_for: HeldFor) -> usize {
-        let sessions = self.by_id.values();
-        match held_for {
-            HeldFor::Commands => {
-                sessions.map(|session| &session.seen).chain(self.seen.values()).map(Seen::recount).sum()
-            }
-            HeldFor::Extensions => sessions.map(|session| session.extensions.untaken_bytes()).sum(),
-            HeldFor::Records
-            | HeldFor::Answers
-            | HeldFor::Frames
-            | HeldFor::Filters
-            | HeldFor::Payloads
-            | HeldFor::ReadBack
-            | HeldFor::Inputs => 0,
+    /// Counts once more the commands that are remembered and the messages of
+    /// extensions that are not taken.
+    pub(super) fn recount(&self, recount: &mut Recount<'_>) {
+        for (id, session) in &self.by_id {
+            recount.know(&id.to_string(), &session.account);
+            recount.add(&session.account, HeldFor::Commands, session.seen.recount());
+            recount.add(&session.account, HeldFor::Extensions, session.extensions.untaken_bytes());
+        }
+        for (account, seen) in &self.seen {
+            recount.add_for(account, HeldFor::Commands, seen.recount());
         }
     }
 
@@ -298,9 +293,12 @@ impl Sessions {
         Ok((id, token))
     }
 
-    /// Takes over a session of an earlier run.
-    pub(super) fn restore(&mut self, ctx: &mut Context, id: SessionId, kept: KeptSession) {
-        self.insert(id, Session::new(ctx, kept));
+    /// Takes over a session of an earlier run; gives its account.
+    pub(super) fn restore(&mut self, ctx: &mut Context, id: SessionId, kept: KeptSession) -> Balance {
+        let session = Session::new(ctx, kept);
+        let account = session.account.clone();
+        self.insert(id, session);
+        account
     }
 
     /// The client of a session has proved who it is: the session may be used for
