@@ -10,6 +10,7 @@
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId, WireId};
 use arcp_proto::json::Json;
+use arcp_proto::lease::{Lease, Namespace, Target};
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::feature::Features;
 use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport, Verdict};
@@ -17,6 +18,7 @@ use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::raw::{self, EventFrame, EventSnapshot, Header, read_request};
 use arcp_proto::wire::{Family, FrameRole, Profile, View};
 use divan::{AllocProfiler, Bencher, black_box};
+use globset::{GlobBuilder, GlobSet};
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
@@ -162,4 +164,53 @@ fn encode_event(bencher: Bencher, family: Family) {
 #[divan::bench]
 fn baseline_decode_value() -> serde_json::Value {
     serde_json::from_str(black_box(SUBMIT)).expect("fine")
+}
+
+/// So many patterns of files, and one that the last of them means.
+fn patterns(count: usize) -> (Vec<String>, &'static str) {
+    let all = (1..=count).rev().map(|n| format!("/work/project-{n}/**/*.rs"));
+    (all.collect(), "/work/project-1/src/runtime/job/lease.rs")
+}
+
+fn lease(namespace: &Namespace, patterns: &[String]) -> Lease {
+    let list = serde_json::json!({ namespace.as_str(): patterns });
+    Lease::parse(&Json::parse(&list.to_string()).expect("JSON")).expect("a lease")
+}
+
+/// Whether an operation is allowed, asked with a text: by the last of so many
+/// patterns.
+#[divan::bench(args = [1, 100, 1000])]
+fn authorize_by_the_last_pattern(bencher: Bencher, count: usize) {
+    let (patterns, path) = patterns(count);
+    let lease = lease(&Namespace::FsRead, &patterns);
+    let may = || {
+        let target = Target::new(&Namespace::FsRead, black_box(path)).expect("a path");
+        lease.permits(&Namespace::FsRead, &target).is_some()
+    };
+    assert!(may());
+    bencher.bench_local(may);
+}
+
+/// The baseline of that: a set of globs, which finds them all at once and looks at
+/// nothing else of a path.
+#[divan::bench(args = [1, 100, 1000])]
+fn baseline_authorize_globset(bencher: Bencher, count: usize) {
+    let (patterns, path) = patterns(count);
+    let mut set = GlobSet::builder();
+    for pattern in &patterns {
+        set.add(GlobBuilder::new(pattern).literal_separator(true).build().expect("a glob"));
+    }
+    let set = set.build().expect("a set");
+    assert!(set.is_match(path));
+    bencher.bench_local(|| set.is_match(black_box(path)));
+}
+
+/// Whether a lease is within another one that has so many wildcards behind a `*`:
+/// from some of them on it is given up, at the same cost.
+#[divan::bench(args = [1, 5, 9, 13, 100], sample_count = 20, sample_size = 1)]
+fn containment_of_hostile_patterns(bencher: Bencher, wildcards: usize) {
+    let behind = "?".repeat(wildcards);
+    let parent = lease(&Namespace::ToolCall, &[format!("*a{behind}"), format!("*b{behind}"), "*".into()]);
+    let child = lease(&Namespace::ToolCall, &["?*".into()]);
+    bencher.bench_local(|| black_box(&parent).covers(black_box(&child)).is_ok());
 }
