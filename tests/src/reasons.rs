@@ -150,10 +150,13 @@ impl Reasons {
             Record::Prompted { job, .. } => {
                 self.prompts.insert(*job);
             }
-            Record::JobAccepted(job) => match &job.bounds.parent {
-                Some(parent) => drop(self.children.insert(job.job, (parent.job, at))),
-                None => drop(self.gets.insert((job.job, job.session))),
-            },
+            Record::JobAccepted(job) => {
+                self.children.extend(job.bounds.parent.as_ref().map(|parent| (job.job, (parent.job, at))));
+                // What no message of a client asked for is sent to nobody by itself.
+                if job.bounds.parent.is_none() || job.command.is_some() {
+                    self.gets.insert((job.job, job.session));
+                }
+            }
             Record::Joined { job, session, .. } => {
                 self.gets.insert((*job, *session));
             }

@@ -24,6 +24,8 @@ pub(super) enum Act {
     Pace,
     /// Answer what it asks people.
     Answer,
+    /// Submit a job below it.
+    Delegate,
 }
 
 /// Who asks.
@@ -73,7 +75,9 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         Act::Pace if owns => Ok(()),
         Act::Answer if answers && is_own && (owns || !bounded) => Ok(()),
         Act::Answer if answers && config.operators.contains(principal) => Ok(()),
-        Act::Cancel | Act::Pace | Act::Answer => Err(Reason::NotSubmitter(act)),
+        // What a child may and spends is its parent's.
+        Act::Delegate if is_own && (owns || !bounded) => Ok(()),
+        Act::Cancel | Act::Pace | Act::Answer | Act::Delegate => Err(Reason::NotSubmitter(act)),
     }
 }
 
@@ -117,6 +121,10 @@ impl From<Reason> for Violation {
             Reason::NotSubmitter(Act::Answer) => Violation::new(
                 ErrorCode::PermissionDenied,
                 "this session may watch the job, not answer its questions: that is for its principal and operators",
+            ),
+            Reason::NotSubmitter(Act::Delegate) => Violation::new(
+                ErrorCode::PermissionDenied,
+                "this session may watch the job, not submit below it: that is for its principal",
             ),
             Reason::NotSubmitter(Act::Cancel | Act::See) => Violation::new(
                 ErrorCode::PermissionDenied,

@@ -144,8 +144,10 @@ pub(super) fn budgets(data: &[u8]) {
 fn spends(budget: &Budget, costs: &[Amount]) {
     let Some((currency, granted)) = budget.iter().next() else { return };
     let (mut forth, mut back) = (budget.clone(), budget.clone());
-    costs.iter().for_each(|cost| drop(forth.spend(currency.as_str(), *cost)));
-    costs.iter().rev().for_each(|cost| drop(back.spend(currency.as_str(), *cost)));
+    for (first, last) in costs.iter().zip(costs.iter().rev()) {
+        forth.spend(currency.as_str(), *first);
+        back.spend(currency.as_str(), *last);
+    }
     assert_eq!(forth, back, "{costs:?}");
     let spent: Amount = costs.iter().copied().sum();
     assert_eq!(forth.left(currency.as_str()), Some(granted - spent), "{costs:?}");

@@ -131,7 +131,8 @@ impl Restorer<'_> {
             return;
         }
         let (id, session, command) = (record.job, record.session, record.command);
-        let (request, is_child) = (record.request.clone(), record.bounds.parent.is_some());
+        // What no message of a client asked for is sent to nobody by itself.
+        let (request, is_child) = (record.request.clone(), record.bounds.parent.is_some() && command.is_none());
         let principal = record.id_is_of_principal.then(|| record.principal.clone());
         self.jobs.restore_job(self.ctx, pos, record);
         if let Some(command) = command {

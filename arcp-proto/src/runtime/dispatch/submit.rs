@@ -9,8 +9,10 @@ use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
+use crate::runtime::authority::Act;
 use crate::runtime::connection::Checked;
 use crate::runtime::delivery::{Audience, Joining, Requests};
+use crate::runtime::job::delegation::{self, Delegating};
 use crate::runtime::job::{Submission, SubmitContext, lease};
 use crate::runtime::session::Outcome;
 
@@ -25,6 +27,7 @@ impl RequestHandler<'_> {
         (submit, invocation): (&Submit, &Invocation),
         command: [u8; 32],
     ) -> Result<Option<Outcome>, Violation> {
+        let parent = submit.parent.as_ref().map(|parent| self.permitted(Act::Delegate, parent)).transpose()?;
         let Runtime { ctx, sessions, jobs, .. } = &mut *self.runtime;
         let session = sessions.get(self.session).ok_or_else(|| Violation::invalid("the session is gone"))?;
         if submit.agent.version().is_some() && !session.view().features.has(Feature::AgentVersions) {
@@ -38,11 +41,12 @@ impl RequestHandler<'_> {
         let asked = SubmitContext {
             submit,
             invocation,
-            command,
+            command: Some(command),
             request,
             id_is_of_principal,
             principal,
             session: self.session,
+            parent,
             features: session.view().lease_features(),
             ceilings: ceilings.each_ref().map(Option::as_ref),
         };
@@ -63,6 +67,7 @@ impl RequestHandler<'_> {
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         let taken = new.taken().to_vec();
         let job = jobs.accept(ctx, asked, new);
+        delegation::tell_parent(jobs, ctx, job, &Delegating::of(submit));
         delivery.add_job(job);
         delivery.audiences.own(self.session, job);
         delivery.audiences.join(self.session, job);

@@ -12,6 +12,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId, prefixed};
 use crate::json::{Json, Object};
 use crate::lease::Namespace;
+use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::feature::Features;
 use crate::model::job::FinalStatus;
@@ -96,9 +98,20 @@ impl NewChild {
     }
 }
 
-/// What is said of a delegation, come to anything or not.
 impl Delegating {
-    /// The event, and what it is answered with if it is refused.
+    /// What a client asks for below a job.
+    pub(in crate::runtime) fn of(submit: &Submit) -> Delegating {
+        let delegation = Delegation {
+            agent: submit.agent.to_string(),
+            input: submit.input.clone(),
+            lease_request: submit.lease_request.clone(),
+            lease_constraints: submit.lease_constraints.clone(),
+            delegate_id: None,
+        };
+        Delegating { delegation, said: None }
+    }
+
+    /// What is said of it, come to anything or not: the event, and what it is answered with if it is refused.
     fn show(&self, job: &mut Job, ctx: &mut Context, id: &WireId, made: Result<Child<'_>, &Violation>) {
         let most = ctx.config.limits.frame.event_body_bytes;
         let event = self.delegation.event(self.said.as_ref(), id, made.ok(), most);
@@ -230,16 +243,8 @@ fn check_child(
         }
         return Ok(Delegated::Known(child));
     }
-    let may = |job: &mut Job| {
-        if job.state.is_cancelling() {
-            return Err(Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more"));
-        }
-        lease::authorize(job, ctx.now.utc, &Namespace::AgentDelegate, submit.agent.name()).map(drop)
-    };
-    let gone = || Violation::invalid("the job is gone");
-    jobs.table.change(id, may).ok_or_else(gone)??;
+    check_parent(jobs, ctx, id, &submit.agent)?;
     let parent = jobs.table.get(id).ok_or_else(gone)?;
-    check_family(jobs, ctx, parent)?;
     let grant = Grant::of_child(ctx, &submit, parent)?;
     let invocation = Invocation {
         priority: parent.spec.invocation.priority,
@@ -251,11 +256,12 @@ fn check_child(
     let context = SubmitContext {
         submit: &submit,
         invocation: &invocation,
-        command: [0; 32],
+        command: None,
         request: name,
         id_is_of_principal: false,
         principal: &principal,
         session,
+        parent: Some(id),
         features: Features::default(),
         ceilings: [None; 2],
     };
@@ -268,6 +274,52 @@ fn check_child(
     let parent = ParentRecord { job: id, delegate_id: name.clone(), fingerprint };
     let new = NewJob { agent, checks_input, grant, key: None, parent: Some(Box::new(parent.clone())) };
     Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, session })))
+}
+
+/// Whether a job may have a child of this agent now.
+fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &AgentRef) -> Result<(), Violation> {
+    let may = |job: &mut Job| {
+        if job.is_terminal() {
+            return Err(Violation::new(ErrorCode::FailedPrecondition, "the job has ended: nothing more is below it"));
+        }
+        if job.state.is_cancelling() {
+            return Err(Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more"));
+        }
+        lease::authorize(job, ctx.now.utc, &Namespace::AgentDelegate, agent.name()).map(drop)
+    };
+    jobs.table.change(id, may).ok_or_else(gone)??;
+    check_family(jobs, ctx, jobs.table.get(id).ok_or_else(gone)?)
+}
+
+fn gone() -> Violation {
+    Violation::invalid("the job is gone")
+}
+
+/// What a job is granted that a client asks for below another one: what its agent
+/// could have a child do, as far as the client may ask for it.
+pub(super) fn grant_below(
+    jobs: &mut Jobs,
+    ctx: &Context,
+    id: JobId,
+    asked: SubmitContext<'_>,
+) -> Result<Grant, Violation> {
+    let mut own = Grant::of(ctx, asked.submit, asked.features)?;
+    let mut submit = asked.submit.clone();
+    // Who asks for nothing has nothing, and not what policy would grant.
+    if submit.lease_request.is_some() {
+        own = own.under(ctx, asked.ceilings)?;
+        let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
+        (submit.lease_request, submit.lease_constraints) = (Some(own.lease.clone()), bounds);
+    }
+    check_parent(jobs, ctx, id, &submit.agent)?;
+    Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?)?.after(own))
+}
+
+/// A job below another one, which knows it by a name of its own.
+pub(super) fn below(ctx: &mut Context, parent: JobId, submit: &Submit) -> ParentRecord {
+    let name = prefixed("del_", ctx.entropy.ulid(ctx.now.utc));
+    let delegate_id = WireId::new(&name).expect("it is as long as an id may be");
+    ParentRecord { job: parent, delegate_id, fingerprint: super::submit::fingerprint(submit) }
 }
 
 /// The child of a job that is known by a name there, and what was asked for.
@@ -294,8 +346,7 @@ fn check_family(jobs: &Jobs, ctx: &Context, parent: &Job) -> Result<(), Violatio
     Ok(())
 }
 
-/// Accepts a child: what it may spend is no longer its parent's, which is told
-/// of it.
+/// Accepts a child.
 pub(in crate::runtime) fn accept_child(
     jobs: &mut Jobs,
     ctx: &mut Context,
@@ -303,24 +354,37 @@ pub(in crate::runtime) fn accept_child(
     child: NewChild,
 ) -> JobId {
     let NewChild { submit, invocation, new, parent, principal, session } = child;
-    let (agent, lease, budget) = (new.agent.clone(), new.grant.lease.clone(), new.grant.budget().clone());
     let context = SubmitContext {
         submit: &submit,
         invocation: &invocation,
-        command: [0; 32],
+        command: None,
         request: &parent.delegate_id,
         id_is_of_principal: false,
         principal: &principal,
         session,
+        parent: Some(parent.job),
         features: Features::default(),
         ceilings: [None; 2],
     };
     let job = jobs.accept(ctx, context, new);
+    tell_parent(jobs, ctx, job, asked);
+    job
+}
+
+/// A job was accepted: what it may spend is no longer its parent's, if it has one,
+/// which is told of it.
+pub(in crate::runtime) fn tell_parent(jobs: &mut Jobs, ctx: &mut Context, id: JobId, asked: &Delegating) {
+    let Some(child) = jobs.table.get(id).expected("what was accepted in this input is there") else {
+        return;
+    };
+    let Some(parent) = child.spec.bounds.parent.clone() else {
+        return; // most are below none
+    };
+    let (agent, lease, budget) = (child.spec.agent.clone(), child.spec.lease.clone(), lease::budget_left(child));
     jobs.table.change(parent.job, |own| {
         lease::take_for_child(own, ctx, &budget);
-        asked.show(own, ctx, &parent.delegate_id, Ok(Child { job, agent: &agent, lease: &lease }));
+        asked.show(own, ctx, &parent.delegate_id, Ok(Child { job: id, agent: &agent, lease: &lease }));
     });
-    job
 }
 
 /// An agent waits for a child; `None`: it is answered when that has ended.

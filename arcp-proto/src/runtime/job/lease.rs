@@ -185,13 +185,13 @@ impl Grant {
         Ok(Grant { budget: lease.budget().clone(), lease: lease.to_json(), constraints, taken: Vec::new() })
     }
 
-    pub(super) fn taken(&self) -> &[String] {
-        &self.taken
+    /// The same, where policy had left so much of what was asked for.
+    pub(super) fn after(self, policy: Grant) -> Grant {
+        Grant { taken: policy.taken, ..self }
     }
 
-    /// What it may spend.
-    pub(super) fn budget(&self) -> &Budget {
-        &self.budget
+    pub(super) fn taken(&self) -> &[String] {
+        &self.taken
     }
 
     /// What the job may spend, if that is bounded.

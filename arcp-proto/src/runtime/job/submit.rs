@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
+use super::delegation;
 use super::idempotency;
 use super::lease::{self, Grant};
 use super::{Job, JobSpec, Jobs, NEW_JOB, waiting_bytes};
@@ -24,12 +25,15 @@ pub(in crate::runtime) struct SubmitContext<'a> {
     pub(in crate::runtime) submit: &'a Submit,
     pub(in crate::runtime) invocation: &'a Invocation,
     /// What makes another message of the same id the same.
-    pub(in crate::runtime) command: [u8; 32],
+    /// `None`: no message of a client asked for it.
+    pub(in crate::runtime) command: Option<[u8; 32]>,
     /// The message's id, and whether that is its principal's.
     pub(in crate::runtime) request: &'a WireId,
     pub(in crate::runtime) id_is_of_principal: bool,
     pub(in crate::runtime) principal: &'a Principal,
     pub(in crate::runtime) session: SessionId,
+    /// The job that it is to be below, which whoever asks may put it.
+    pub(in crate::runtime) parent: Option<JobId>,
     /// Bounds of a lease that its client may ask for.
     pub(in crate::runtime) features: Features,
     /// What its session may have granted at most, besides what the runtime grants.
@@ -78,11 +82,12 @@ impl Jobs {
     /// # Errors
     ///
     /// Why not.
-    pub(in crate::runtime) fn check(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<Submission, Violation> {
+    pub(in crate::runtime) fn check(
+        &mut self,
+        ctx: &mut Context,
+        asked: SubmitContext<'_>,
+    ) -> Result<Submission, Violation> {
         let SubmitContext { submit, principal, .. } = asked;
-        if submit.parent.is_some() {
-            return Err(Violation::invalid("`parent_job_id`: this runtime does not delegate jobs"));
-        }
         // Only a key makes anybody compare what was asked for.
         let key = submit
             .key
@@ -97,10 +102,14 @@ impl Jobs {
             }
             return Ok(Submission::Known(claim.job));
         }
-        let grant = Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings)?;
+        let grant = match asked.parent {
+            None => Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings)?,
+            Some(parent) => delegation::grant_below(self, ctx, parent, asked)?,
+        };
         self.check_capacity(ctx, asked)?;
         let (agent, checks_input) = resolve(ctx, &submit.agent)?;
-        Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent: None }))
+        let parent = asked.parent.map(|parent| Box::new(delegation::below(ctx, parent, submit)));
+        Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent }))
     }
 
     pub(super) fn check_capacity(&self, ctx: &Context, asked: SubmitContext<'_>) -> Result<(), Violation> {
@@ -168,7 +177,9 @@ impl Jobs {
         let SubmitContext { submit, invocation, principal, session, .. } = asked;
         let NewJob { agent, grant, key, parent, checks_input: _ } = new;
         let id = JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
-        let trace = submit.trace.clone().unwrap_or_else(|| {
+        let above = parent.as_ref().and_then(|parent| self.table.get(parent.job));
+        let trace = submit.trace.clone().or_else(|| above.map(|above| above.spec.trace.clone()));
+        let trace = trace.unwrap_or_else(|| {
             alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64() | 1, ctx.entropy.public_u64())
         });
         let starts = self.shares.may_start(&ctx.config, &principal.account(), agent.name(), parent.is_some());
@@ -193,8 +204,7 @@ impl Jobs {
             trace: spec.trace.clone(),
             invocation: invocation.clone(),
             request: asked.request.clone(),
-            // No message of a client asked for a child.
-            command: spec.bounds.parent.is_none().then_some(asked.command),
+            command: asked.command,
             id_is_of_principal: asked.id_is_of_principal,
             starts,
             created_at: spec.created_at,
@@ -237,7 +247,8 @@ pub(super) fn fingerprint(submit: &Submit) -> [u8; 32] {
     asked
         .opt_json("input", input)
         .opt_json("lease_request", submit.lease_request.as_ref())
-        .opt_json("lease_constraints", submit.lease_constraints.as_ref());
+        .opt_json("lease_constraints", submit.lease_constraints.as_ref())
+        .opt_str("parent_job_id", submit.parent.as_ref().map(WireId::as_str));
     if let Some(limit) = submit.max_runtime {
         asked.u64("max_runtime_sec", u64::from(limit.get()));
     }

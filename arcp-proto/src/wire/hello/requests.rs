@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 use super::{OURS_PREFIX, feature_named, trace_id};
 use crate::error::Violation;
-use crate::id::WireId;
 use crate::json::{Json, Text};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
@@ -142,7 +141,7 @@ fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
         lease_constraints: object("lease_constraints", fields.lease_constraints)?,
         key: shared::key(fields.idempotency_key)?,
         max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
-        parent: fields.parent_job_id.and_then(|Text(id)| WireId::new(&id)),
+        parent: fields.parent_job_id.map(|Text(id)| shared::parent(&id)).transpose()?,
         trace: header.trace.as_deref().map(trace_id).transpose()?.flatten(),
         ..Submit::new(AgentRef::parse(&fields.agent.0)?)
     })

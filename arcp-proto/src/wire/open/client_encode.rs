@@ -28,6 +28,7 @@ pub(crate) fn write_request(out: &RequestToSend<'_>) -> Option<String> {
     };
     if let Request::Command(Command::Submit(submit, invocation)) = out.request {
         envelope.trace = submit.trace.as_deref();
+        envelope.job = submit.parent.as_ref().map(|parent| Cow::Borrowed(parent.as_str()));
         envelope.key = submit.key.as_ref().map(IdempotencyKey::as_str);
         envelope.span = invocation.span.as_deref();
         envelope.priority = Some(invocation.priority).filter(|priority| *priority != Priority::Normal);
@@ -93,6 +94,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, S
 
 fn write_command(command: &Command) -> (&'static str, String) {
     match command {
+        Command::Submit(submit, _) if submit.parent.is_some() => ("agent.delegate", write_delegate(submit)),
         Command::Submit(submit, _) => ("tool.invoke", write_invoke(submit)),
         Command::Cancel(cancel) => ("cancel", write_cancel(cancel)),
         Command::Watch(watch) => shared::write_watch(watch),
@@ -162,6 +164,20 @@ fn write_invoke(submit: &Submit) -> String {
     payload
         .display("tool", &submit.agent)
         .raw("arguments", submit.input.as_ref().map_or("{}", Json::as_str))
+        .opt_json("lease_request", submit.lease_request.as_ref())
+        .opt_json("lease_constraints", submit.lease_constraints.as_ref());
+    if let Some(seconds) = submit.max_runtime {
+        payload.u64("max_runtime_sec", u64::from(seconds.get()));
+    }
+    payload.done()
+}
+
+/// Below the job that the envelope names.
+fn write_delegate(submit: &Submit) -> String {
+    let mut payload = Object::new();
+    payload
+        .display("target", &submit.agent)
+        .opt_json("input", submit.input.as_ref())
         .opt_json("lease_request", submit.lease_request.as_ref())
         .opt_json("lease_constraints", submit.lease_constraints.as_ref());
     if let Some(seconds) = submit.max_runtime {

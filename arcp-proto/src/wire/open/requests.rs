@@ -86,6 +86,7 @@ pub(crate) fn read_request(header: &Header<'_>) -> Result<ReceivedRequest, Viola
             }
             "session.authenticate" => HandshakeRequest::Authenticate(read_proof(header)?).into(),
             "tool.invoke" => Command::Submit(read_invoke(header)?, read_invocation(header, priority)?).into(),
+            "agent.delegate" => Command::Submit(read_delegate(header)?, read_invocation(header, priority)?).into(),
             "cancel" => Command::Cancel(read_cancel(header)?).into(),
             "ping" => {
                 let said = payload::<Nonce<'_>>("ping", header.payload)?.nonce;
@@ -359,6 +360,50 @@ fn read_invoke(header: &Header<'_>) -> Result<Submit, Violation> {
         max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
         trace,
         ..Submit::new(AgentRef::parse(&fields.tool.0)?)
+    })
+}
+
+#[derive(Deserialize)]
+struct Delegate<'a> {
+    #[serde(borrow)]
+    target: Text<'a>,
+    #[serde(borrow, default)]
+    task: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    context: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    lease_request: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    lease_constraints: Option<&'a RawValue>,
+    #[serde(default)]
+    max_runtime_sec: Option<u64>,
+}
+
+/// A child of the job that the envelope names (RFC §14).
+fn read_delegate(header: &Header<'_>) -> Result<Submit, Violation> {
+    let fields: Delegate<'_> = payload("agent.delegate", header.payload)?;
+    let missing = || Violation::invalid("`agent.delegate`: `job_id` must name the job that has it done");
+    let parent = header.job.clone().ok_or_else(missing)?;
+    let lease = object("lease_request", fields.lease_request)?;
+    let trace = header.trace.as_deref().map(|trace| free_text("trace_id", trace)).transpose()?;
+    let said = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() != "null").map(Json::from_checked);
+    // A task stands beside an input, or for it.
+    let task = || {
+        let mut input = Object::new();
+        input.opt_json("task", Some(&said(fields.task)?)).opt_json("context", said(fields.context).as_ref());
+        Some(input.json())
+    };
+    Ok(Submit {
+        input: fields.input.map(Json::from_checked).or_else(task),
+        lease_request: with_budgets(lease, None, None)?,
+        lease_constraints: object("lease_constraints", fields.lease_constraints)?,
+        key: shared::key(header.key.as_deref().map(|key| Text(key.into())))?,
+        max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
+        parent: Some(parent),
+        trace,
+        ..Submit::new(AgentRef::parse(&fields.target.0)?)
     })
 }
 

@@ -10,7 +10,7 @@ pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
 pub(super) use prompts::{correlates, write_answer};
 pub(super) use requests::{
-    Auth, Resume, bounded, credential, job_of, key, max_runtime, nonce, object, present, read_request, reason,
+    Auth, Resume, bounded, credential, job_of, key, max_runtime, nonce, object, parent, present, read_request, reason,
     refused_kind,
 };
 pub(super) use written::{

@@ -51,7 +51,7 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
 /// What a message of this type asks for, for whoever refuses it unread.
 pub(in crate::wire) fn refused_kind(kind: &str) -> RefusedKind {
     match kind {
-        "job.submit" | "tool.invoke" => RefusedKind::Submit,
+        "job.submit" | "tool.invoke" | "agent.delegate" => RefusedKind::Submit,
         "job.cancel" | "cancel" => RefusedKind::Cancel,
         "job.subscribe" => RefusedKind::Watch,
         "job.unsubscribe" => RefusedKind::Job,
@@ -264,6 +264,11 @@ pub(in crate::wire) fn nonce(Text(nonce): &Text<'_>) -> Result<String, Violation
 pub(in crate::wire) fn key(text: Option<Text<'_>>) -> Result<Option<IdempotencyKey>, Violation> {
     let bad = || Violation::invalid("`idempotency_key` must have 1 to 256 bytes");
     text.map(|Text(key)| IdempotencyKey::new(&key).ok_or_else(bad)).transpose()
+}
+
+/// The job that another one is to be below.
+pub(in crate::wire) fn parent(id: &str) -> Result<WireId, Violation> {
+    WireId::new(id).ok_or_else(|| Violation::invalid("`parent_job_id` must have 1 to 256 bytes"))
 }
 
 /// A time limit.
