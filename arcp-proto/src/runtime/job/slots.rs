@@ -14,7 +14,6 @@ use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobEvent};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentSpec, Output};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
@@ -22,8 +21,8 @@ use crate::runtime::timers::Timer;
 impl Jobs {
     /// What a job waited for is durable: its acceptance, or its start.
     pub(in crate::runtime) fn on_durable(&mut self, ctx: &mut Context, id: JobId) {
-        let Some(job) = self.table.get(id).expected("a job waits for the store until that answers") else {
-            return;
+        let Some(job) = self.table.get(id) else {
+            return; // it was ended, and forgotten, while the store failed
         };
         match (&job.state, job.run.state) {
             (JobState::Accepting, _) if job.run.slot == Slot::Held => {

@@ -73,11 +73,12 @@ fn try_accept(
     let asked = SubmitContext {
         submit: &submit,
         invocation: &Invocation::default(),
-        command: [0; 32],
+        command: Some([0; 32]),
         request: &request,
         id_is_of_principal: false,
         principal,
         session: session(),
+        parent: None,
         features: Default::default(),
         ceilings: [None; 2],
     };
