@@ -43,8 +43,8 @@ impl Allowance {
     }
 
     /// That of the credential by which its client proved itself last.
-    pub(super) fn ceiling(&self) -> Option<&Box<Ceiling>> {
-        self.proved_under.as_ref().or(self.opened_under.as_ref())
+    pub(super) fn ceiling(&self) -> Option<&Ceiling> {
+        self.proved_under.as_deref().or(self.opened_under.as_deref())
     }
 
     /// What bounds every lease that is asked for in the session, and every

@@ -191,7 +191,7 @@ impl Session {
             scopes: self.allowance.scopes().clone(),
             expires_at: self.lease.credential_until(),
             binding: self.binding.clone(),
-            ceiling: self.allowance.ceiling().cloned(),
+            ceiling: self.allowance.ceiling().cloned().map(Box::new),
         })
     }
 
