@@ -305,11 +305,14 @@ pub struct FamilyLimits {
     /// Jobs below one another that had each other done (8; 0: none has). More: the
     /// agent that asks is refused.
     pub delegation_depth: usize,
+    /// Jobs below one that nobody delegated, which have not ended or have such below
+    /// them (256). More: the agent that asks is refused.
+    pub jobs_per_family: usize,
 }
 
 impl Default for FamilyLimits {
     fn default() -> FamilyLimits {
-        FamilyLimits { children_per_job: 64, delegation_depth: 8 }
+        FamilyLimits { children_per_job: 64, delegation_depth: 8, jobs_per_family: 256 }
     }
 }
 
@@ -552,7 +555,7 @@ impl Limits {
                 index_bytes: 512 << 10,
                 ..DeliveryLimits::default()
             },
-            family: FamilyLimits { children_per_job: 4, delegation_depth: 2 },
+            family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8 },
             prompt: PromptLimits { open_prompts_per_job: 4, question_bytes: 4 << 10, answer_bytes: 4 << 10 },
             history: HistoryLimits {
                 job_events: 256,

@@ -397,6 +397,29 @@ fn families_have_bounds() {
 }
 
 #[test]
+fn a_family_has_a_bound_of_its_own_whoever_in_it_has_ended() {
+    let mut world = World::configured(9, |config| config.limits.family.jobs_per_family = 3);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let may = json!({"agent.delegate": ["*"]});
+    let job = parent(&mut world, &mut raw, may.clone());
+    let first = delegate(&mut world, job, delegation("waiter", "1", may.clone())).expect("it may");
+    let second = delegate(&mut world, first, delegation("waiter", "1", may.clone())).expect("it may");
+    // It is kept for what is below it, and counts.
+    exit(&mut world, first);
+    let third = delegate(&mut world, second, delegation("waiter", "1", may.clone())).expect("it may");
+    for asking in [job, second, third] {
+        let (code, message) = delegate(&mut world, asking, delegation("waiter", "2", may.clone())).expect_err("full");
+        assert_eq!(code, ErrorCode::ResourceExhausted, "{message}");
+        assert!(message.starts_with("3 jobs of this family"), "{message}");
+    }
+    exit(&mut world, third);
+    delegate(&mut world, job, delegation("waiter", "2", may)).expect("one has ended");
+    cancel(&mut world, job);
+    world.run_for(Duration::from_secs(10));
+    world.finish();
+}
+
+#[test]
 fn whoever_delegates_the_same_again_has_the_child_that_is_there() {
     let mut world = World::configured(10, |config| {
         config.restartable_agents.insert("waiter".into());

@@ -336,14 +336,28 @@ fn check_family(jobs: &Jobs, ctx: &Context, parent: &Job) -> Result<(), Violatio
         let full = alloc::format!("{most} children of this job have not ended: delegate again when one has");
         return Err(Violation::exhausted("children_per_job", BoundOf::Job, most as u64, full));
     }
-    let above =
-        core::iter::successors(Some(parent), |job| jobs.table.get(job.spec.bounds.parent.as_ref()?.job)).count();
-    if above > limits.delegation_depth {
+    let line = || core::iter::successors(Some(parent), |job| jobs.table.get(job.spec.parent()?));
+    if line().count() > limits.delegation_depth {
         let most = limits.delegation_depth;
         let full = alloc::format!("{most} jobs delegate to each other already: that is as deep as it goes");
         return Err(Violation::exhausted("delegation_depth", BoundOf::Job, most as u64, full));
     }
+    let most = limits.jobs_per_family;
+    if line().last().is_some_and(|first| has_below(jobs, first, most)) {
+        let full = alloc::format!("{most} jobs of this family have not ended: delegate again when one has");
+        return Err(Violation::exhausted("jobs_per_family", BoundOf::Job, most as u64, full));
+    }
     Ok(())
+}
+
+/// Whether so many jobs below one go on, or have such below them.
+fn has_below(jobs: &Jobs, first: &Job, most: usize) -> bool {
+    let (mut below, mut looked_at): (Vec<JobId>, usize) = (first.children.iter().copied().collect(), 0);
+    while below.len() < most && looked_at < below.len() {
+        below.extend(jobs.table.get(below[looked_at]).into_iter().flat_map(|job| &job.children));
+        looked_at += 1;
+    }
+    below.len() >= most
 }
 
 /// Accepts a child.
