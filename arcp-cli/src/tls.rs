@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arcp_host::server_log::log;
 use arcp_host::stderr::say;
 use arcp_host::tls::Certificates;
+use rcgen::{CertificateParams, DnType, KeyPair};
 
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
@@ -48,16 +49,20 @@ pub fn run(args: &Tls) -> Result<Exit, Failure> {
 
 fn self_signed(args: &SelfSigned) -> Result<Exit, Failure> {
     let hosts = if args.hosts.is_empty() { OWN.map(str::to_string).to_vec() } else { args.hosts.clone() };
-    let made = rcgen::generate_simple_self_signed(hosts.clone());
-    let made = made.map_err(|error| Failure::usage(format!("--host {}: {error}", hosts.join(" --host "))))?;
+    let of_hosts = CertificateParams::new(hosts.clone());
+    let mut made = of_hosts.map_err(|error| Failure::usage(format!("--host {}: {error}", hosts.join(" --host "))))?;
+    made.distinguished_name.push(DnType::CommonName, "arcp tls self-signed");
+    let unmade = |error: rcgen::Error| Failure::new(Exit::Failed, format!("no certificate could be made: {error}"));
+    let pair = KeyPair::generate().map_err(unmade)?;
+    let made = made.self_signed(&pair).map_err(unmade)?;
     fs::create_dir_all(&args.out)?;
     let (certificate, key) = (args.out.join("arcp-cert.pem"), args.out.join("arcp-key.pem"));
     if let Some(there) = [&certificate, &key].into_iter().find(|file| file.exists() && !args.overwrite) {
         let message = format!("{} is there already: give another --out, or --overwrite", there.display());
         return Err(Failure::new(Exit::Failed, message));
     }
-    write(&key, &made.signing_key.serialize_pem(), 0o600)?;
-    write(&certificate, &made.cert.pem(), 0o644)?;
+    write(&key, &pair.serialize_pem(), 0o600)?;
+    write(&certificate, &made.pem(), 0o644)?;
     writeln!(io::stdout(), "{}\n{}", certificate.display(), key.display())?;
     let (certificate, key) = (certificate.display(), key.display());
     say(format_args!("arcp: serve with: arcp serve --tls-cert {certificate} --tls-key {key}"));
