@@ -18,6 +18,7 @@ use crate::values;
 
 /// Answer what a job asks.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "arcp answer [OPTIONS] <ID> <JSON|@FILE|-|--choice <OPTION>|--default>")]
 pub struct AnswerTo {
     /// The question: `arcp inbox` shows them.
     #[arg(value_parser = values::question, value_name = "ID")]
@@ -112,7 +113,8 @@ fn not_taken(error: ClientError, question: PromptId) -> Failure {
         return error.into();
     };
     let why = visible(&refusal.message);
-    let advice = if refusal.code == ErrorCode::InvalidRequest {
+    let is_closed = refusal.says(ErrorCode::FailedPrecondition);
+    let advice = if refusal.code == ErrorCode::InvalidRequest && !is_closed {
         "; it is still open: `arcp inbox` shows what it asks for"
     } else if refusal.code == ErrorCode::JobNotFound {
         ": `arcp inbox` shows what is open"

@@ -17,9 +17,9 @@ use crate::values;
 
 /// Ask what leases allow, without a runtime.
 ///
-/// A lease is a file, `-` for standard input, or JSON such as
-/// '{"fs.read":["/srv/**"]}'; for `check` also NAMESPACE=PATTERN. Ends with 0 if the
-/// answer is yes and with 5 if it is no.
+/// A lease is one grant such as 'fs.read=/srv/**', a file, `-` for standard input, or
+/// JSON such as '{"fs.read":["/srv/**"]}'. Ends with 0 if the answer is yes and with 5
+/// if it is no.
 #[derive(Debug, Subcommand)]
 pub enum Leases {
     /// Say whether a lease allows an operation, and by which pattern.
@@ -36,9 +36,10 @@ pub enum Leases {
     },
     /// Say whether all that one lease allows is allowed by another, and if not, what is not.
     Subset {
-        /// The lease that should be within the other.
+        /// The lease that should be within the other: a grant such as
+        /// 'fs.read=/srv/**', a file, - for standard input, or JSON.
         child: String,
-        /// The other.
+        /// The other, in the same way.
         parent: String,
     },
 }
@@ -128,7 +129,7 @@ fn constraints(seconds: Option<u32>, budget_is_hard: bool) -> Option<Json> {
 pub fn run(asked: &Leases) -> Result<Exit, Failure> {
     let (answer, exit) = match asked {
         Leases::Check { leases, namespace, target } => check(&granted(leases)?, namespace, target),
-        Leases::Subset { child, parent } => match read(parent)?.covers(&read(child)?) {
+        Leases::Subset { child, parent } => match lease(parent)?.covers(&lease(child)?) {
             Ok(()) => ("allow: the parent's lease grants all of it".to_string(), Exit::Success),
             Err(excess) => (format!("deny: {excess}"), Exit::Permission),
         },
@@ -160,18 +161,18 @@ pub fn ceiling(leases: &[String], longest: Option<NonZeroU32>) -> Result<Option<
 
 /// The lease of all that is granted on the command line.
 fn granted(texts: &[String]) -> Result<Lease, Failure> {
-    let mut lease = Lease::default();
-    for text in texts {
-        let more = match text.split_once('=') {
-            Some((namespace, pattern)) if !text.starts_with('{') => {
-                let pattern = serde_json::Value::from(pattern);
-                parse(text, &format!("{{\"{namespace}\":[{pattern}]}}"))?
-            }
-            Some(_) | None => read(text)?,
-        };
-        lease = lease.with(more);
+    texts.iter().try_fold(Lease::default(), |all, text| Ok(all.with(lease(text)?)))
+}
+
+/// A grant, or a whole lease.
+fn lease(text: &str) -> Result<Lease, Failure> {
+    match text.split_once('=') {
+        Some((namespace, pattern)) if !text.starts_with('{') => {
+            let pattern = serde_json::Value::from(pattern);
+            parse(text, &format!("{{\"{namespace}\":[{pattern}]}}"))
+        }
+        Some(_) | None => read(text),
     }
-    Ok(lease)
 }
 
 fn read(text: &str) -> Result<Lease, Failure> {

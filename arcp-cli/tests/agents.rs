@@ -205,12 +205,14 @@ fn what_a_program_asks_is_in_the_inbox_and_people_answer_approve_and_deny_it() {
         assert_eq!(question["response_schema"]["type"], "integer");
         refused(&["answer", &many, "\"five\""], 1, &["integer", "still open"]);
         refused(&["answer", &many, "five"], 2, &["a text is quoted"]);
-        refused(&["answer", &many, "--choice", "red"], 1, &["still open"]);
+        refused(&["answer", &many, "--choice", "red"], 1, &["asks for a value", "still open"]);
         refused(&["answer", &many, "--default"], 2, &["has none"]);
-        refused(&["answer", &many], 2, &["--choice"]);
+        refused(&["answer", &many], 2, &["<ID> <JSON|@FILE|-|--choice <OPTION>|--default>"]);
         assert_eq!(asked("prompt", "How many?").0, many, "it is open");
         done(&["answer", &many, "-5"]);
         refused(&["answer", &many, "6"], 1, &["already, by alice at"]);
+        let again = stderr(&home.run(&["answer", &many, "6"]));
+        assert!(!again.contains("still open"), "{family}: {again}");
 
         let (which, _) = asked("prompt", "Which?");
         refused(&["answer", &which, "--choice", "green"], 1, &["red, b", "still open"]);

@@ -19,6 +19,9 @@ const ASKED: &[(&[&str], i32, &[&str])] = &[
     (&["check", "--lease", "/no/such/file", "fs.read", "/a"], 2, &["/no/such/file", "cannot be read"]),
     (&["check", "--lease", "fs.read", "fs.read", "/a"], 2, &["`fs.read`", "expected NAMESPACE=PATTERN"]),
     (&["subset", r#"{"cost.budget":["usd:5"]}"#, r#"{"cost.budget":["USD:1"]}"#], 5, &["deny", "less USD"]),
+    (&["subset", "fs.read=/a/*", "fs.read=/a/**"], 0, &["allow"]),
+    (&["subset", "fs.read=/a/**", "fs.read=/a/*"], 5, &["deny", "`/a/**` means `/a"]),
+    (&["subset", "--help"], 0, &["'fs.read=/srv/**'", "standard input"]),
     (&["subset", r#"{"fs.read":["/a/*"]}"#, r#"{"fs.read":["/a/**"]}"#], 0, &["allow"]),
     (
         &["subset", r#"{"tool.call":["tier/*"]}"#, r#"{"tool.call":["tier/*/eu/*"]}"#],

@@ -387,7 +387,7 @@ pub(in crate::runtime) fn check_answer(
 ) -> Result<Answerable, Violation> {
     let prompts = job.prompts.as_deref().ok_or_else(unknown)?;
     let open = prompts.open(number).ok_or_else(|| prompts.why_closed(number))?;
-    let other = |kind: &str| Err(Violation::invalid(alloc::format!("this question is answered by `{kind}`")));
+    let other = |asks: &str| Err(Violation::invalid(alloc::format!("this question asks for {asks}")));
     match (&open.question, answer) {
         (Question::Input { .. }, PromptAnswer::Value(value)) => {
             if value.as_str().len() > most {
@@ -404,9 +404,9 @@ pub(in crate::runtime) fn check_answer(
             Ok(Answerable::Fits)
         }
         (Question::Permission(_), PromptAnswer::Grant { .. } | PromptAnswer::Deny { .. }) => Ok(Answerable::Fits),
-        (Question::Input { .. }, _) => other("human.input.response"),
-        (Question::Choice { .. }, _) => other("human.choice.response"),
-        (Question::Permission(_), _) => other("permission.grant` or `permission.deny"),
+        (Question::Input { .. }, _) => other("a value: `human.input.response`"),
+        (Question::Choice { .. }, _) => other("a choice: `human.choice.response`"),
+        (Question::Permission(_), _) => other("a permission: `permission.grant` or `permission.deny`"),
     }
 }
 
