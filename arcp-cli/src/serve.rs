@@ -104,7 +104,8 @@ fn serve_port(
         ));
     }
     if ended > 0 {
-        log(format_args!("arcp: {ended} programs that had outlived their runtime were ended"));
+        let programs = if ended == 1 { "program" } else { "programs" };
+        log(format_args!("arcp: ended {ended} {programs} of an earlier runtime"));
     }
     let result = server.run();
     if let Some(left) = left {

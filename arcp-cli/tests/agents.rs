@@ -203,6 +203,7 @@ fn what_a_program_asks_is_in_the_inbox_and_people_answer_approve_and_deny_it() {
         let (many, question) = asked("prompt", "How many?");
         assert_eq!((&question["kind"], &question["job_id"]), (&"input".into(), &job.trim().into()), "{question}");
         assert_eq!(question["response_schema"]["type"], "integer");
+        assert!(stdout(&home.run(&["ls", "--no-header"])).contains(" blocked "), "it is seen to wait");
         refused(&["answer", &many, "\"five\""], 1, &["integer", "still open"]);
         refused(&["answer", &many, "five"], 2, &["a text is quoted"]);
         refused(&["answer", &many, "--choice", "red"], 1, &["asks for a value", "still open"]);

@@ -80,11 +80,12 @@ fn code_retryable(name: &str) -> bool {
 }
 
 fn words(view: &View) -> Words<'_> {
-    Words { view, status: status_word, is_trace }
+    let exact = view.features.has(Feature::ListDetails);
+    Words { view, status: if exact { JobStatus::as_str } else { status_word }, is_trace }
 }
 
-/// The word for where a job stands: this family knows no blocked and no
-/// paused ones.
+/// The word for where a job stands, for who knows no more than 1.1: no blocked and
+/// no paused ones.
 fn status_word(status: JobStatus) -> &'static str {
     match status {
         JobStatus::Blocked | JobStatus::Paused => JobStatus::Running.as_str(),
