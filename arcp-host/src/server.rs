@@ -483,8 +483,7 @@ impl<S: Socket> ServerLoop<S> {
                     self.frames(conn)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // It has done as much as a read takes, and nothing came of it.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => taken += READ_BYTES,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.connections.drop_now(conn),
             }
         }
