@@ -303,6 +303,11 @@ pub struct Serve {
     /// gets a JSON object on stdin, and ARCP_JOB_ID, ARCP_STATUS and ARCP_AGENT.
     #[arg(long, value_name = "COMMAND")]
     pub on_end: Vec<String>,
+    /// Run this shell command for each question that a job asks people, at least once;
+    /// may be repeated. It gets a JSON object on stdin, and ARCP_PROMPT_ID,
+    /// ARCP_PROMPT_KIND, ARCP_JOB_ID and ARCP_AGENT. It has a minute.
+    #[arg(long, value_name = "COMMAND")]
+    pub on_prompt: Vec<String>,
     /// Send a signed HTTP request for each job that has ended, at least once;
     /// may be repeated. Its `webhook-id` is the job's.
     #[arg(long = "webhook", value_name = "URL", value_parser = values::webhook)]

@@ -1,49 +1,112 @@
-//! Programs that are run when a job has ended: `arcp serve --on-end` and `arcp
-//! watch --notify`.
+//! Programs that are run when something has happened: `arcp serve --on-end` and
+//! `--on-prompt`, and `arcp watch --notify`.
 
 use std::io::{self, Write as _};
-use std::process::{Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::ends::{Ended, Listener, Receipt};
+use rustix::process::{Pid, Signal, kill_process_group};
 
-/// A shell command. It gets what is told of the end on stdin, and the job,
-/// status and agent as `ARCP_JOB_ID`, `ARCP_STATUS` and `ARCP_AGENT`.
+use crate::telling::{Listener, News, Receipt};
+
+/// How long a program may take that is run for a question: the next question waits.
+const NOTIFIER: Duration = Duration::from_secs(60);
+/// Between two looks whether it has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A shell command. It gets what is told on stdin, and the most important of it in
+/// its environment.
 #[derive(Debug)]
-pub struct Program(String);
+pub struct Program {
+    /// By which it was given.
+    option: &'static str,
+    /// What the shell runs.
+    command: String,
+    /// How long it may take.
+    limit: Option<Duration>,
+}
 
 impl Program {
-    /// What the shell runs.
-    pub fn new(command: &str) -> Program {
-        Program(command.to_string())
+    /// One for jobs that have ended. It may take its time.
+    pub fn on_end(command: &str) -> Program {
+        Program { option: "--on-end", command: command.to_string(), limit: None }
     }
 
-    /// Runs it to its end.
-    pub fn run(&self, job: &str, status: &str, agent: &str, json: &str) -> io::Result<ExitStatus> {
+    /// One for what jobs ask people.
+    pub fn on_prompt(command: &str) -> Program {
+        Program { option: "--on-prompt", command: command.to_string(), limit: Some(NOTIFIER) }
+    }
+
+    /// Runs it to its end; `None`: it was killed, with what it had started, since it
+    /// took too long.
+    pub fn run(&self, variables: &[(&str, String)], json: &str) -> io::Result<Option<ExitStatus>> {
         let mut command = Command::new("sh");
-        command.args(["-c", &self.0]).stdin(Stdio::piped()).stdout(Stdio::null());
+        command.args(["-c", &self.command]).stdin(Stdio::piped()).stdout(Stdio::null());
         // It has no use for what signs the messages of others.
         command.env_remove("ARCP_WEBHOOK_SECRET");
-        command.env("ARCP_JOB_ID", job).env("ARCP_STATUS", status).env("ARCP_AGENT", agent);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        if self.limit.is_some() {
+            command.process_group(0);
+        }
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
+            let line = format!("{json}\n");
             // It need not read it.
-            let _ = writeln!(stdin, "{json}");
+            let write = move || drop(stdin.write_all(line.as_bytes()));
+            std::thread::Builder::new().name("told".to_string()).spawn(write)?;
         }
-        child.wait()
+        match self.limit {
+            None => child.wait().map(Some),
+            Some(limit) => wait(&mut child, limit),
+        }
+    }
+}
+
+/// Waits for a program that leads its process group.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if begun.elapsed() >= limit {
+            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            return child.wait().map(|_| None);
+        }
+        std::thread::sleep(LOOK);
     }
 }
 
 impl Listener for Program {
     fn name(&self) -> String {
-        format!("--on-end {}", self.0)
+        format!("{} {}", self.option, self.command)
     }
 
     /// A program that fails would fail again.
-    fn tell(&self, end: &Ended) -> Receipt {
-        match self.run(&end.job.to_string(), end.status, &end.agent, &end.json) {
-            Ok(status) if status.success() => Receipt::Taken,
-            Ok(status) => Receipt::Refused(status.to_string()),
+    fn tell(&self, news: &News) -> Receipt {
+        match self.run(&news.variables, &news.json) {
+            Ok(Some(status)) if status.success() => Receipt::Taken,
+            Ok(Some(status)) => Receipt::Refused(status.to_string()),
+            Ok(None) => Receipt::Refused(format!("it was not done after {NOTIFIER:?}, and was killed")),
             Err(error) => Receipt::Later(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_takes_too_long_is_killed_with_what_it_has_started_whether_it_reads_or_not() {
+        let limit = Some(Duration::from_millis(50));
+        let slow = Program { limit, ..Program::on_prompt("sleep 1000 & sleep 1000") };
+        assert_eq!(slow.run(&[], &"x".repeat(1 << 20)).expect("it runs"), None);
+        let quick = Program::on_prompt("test \"$ARCP_JOB_ID\" = job_1 && read -r line && test \"$line\" = '{}'");
+        let status = quick.run(&[("ARCP_JOB_ID", "job_1".to_string())], "{}").expect("it runs");
+        assert!(status.is_some_and(|status| status.success()), "{status:?}");
     }
 }

@@ -23,13 +23,13 @@ use crate::args::Serve;
 use crate::background;
 use crate::credentials::{self, Credentials};
 use crate::drain;
-use crate::ends::Announcer;
 use crate::exit::{Exit, Failure};
 use crate::hosting::Agents;
 use crate::lease;
 use crate::runtimes::{Entry, Runtime};
 use crate::sandbox;
 use crate::state::State;
+use crate::telling::Announcer;
 use crate::tls;
 
 /// The principal of a runtime's owner.
@@ -282,6 +282,7 @@ fn observe(notice: &Notice) {
         | Notice::SessionEnded { .. }
         | Notice::JobAccepted { .. }
         | Notice::JobWatched { .. }
+        | Notice::PeopleAsked { .. }
         | Notice::JobEnded { .. } => {}
     }
 }

@@ -23,11 +23,12 @@ pub fn run(args: args::Watch) -> Result<Exit, Failure> {
         let mut json = Object::new();
         json.str("type", "job.ended").str("job_id", job.id.as_str()).str("agent", &job.agent);
         json.str("status", terminal.status.as_str());
-        let json = json.done();
-        let run = Program::new(command).run(job.id.as_str(), terminal.status.as_str(), &job.agent, &json);
-        match run {
-            Ok(status) if status.success() => {}
-            Ok(status) => say(format_args!("arcp: --notify {command}: {status}")),
+        let (id, status) = (job.id.to_string(), terminal.status.as_str().to_string());
+        let variables = [("ARCP_JOB_ID", id), ("ARCP_STATUS", status), ("ARCP_AGENT", job.agent.clone())];
+        match Program::on_end(command).run(&variables, &json.done()) {
+            Ok(None) => {}
+            Ok(Some(status)) if status.success() => {}
+            Ok(Some(status)) => say(format_args!("arcp: --notify {command}: {status}")),
             Err(error) => say(format_args!("arcp: --notify {command}: {error}")),
         }
     }

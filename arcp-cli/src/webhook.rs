@@ -12,8 +12,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use ureq::Agent;
 
-use crate::ends::{Ended, Listener, Receipt};
 use crate::exit::Failure;
+use crate::telling::{Listener, News, Receipt};
 use crate::times::now;
 
 /// How long a receiver may take to answer.
@@ -86,16 +86,16 @@ impl Listener for Webhook {
 
     /// A receiver that refuses what it was sent would refuse it again, unless it
     /// says that it is busy.
-    fn tell(&self, end: &Ended) -> Receipt {
-        let (id, timestamp) = (end.job.to_string(), now().0 / 1000);
+    fn tell(&self, news: &News) -> Receipt {
+        let (id, timestamp) = (&news.id, now().0 / 1000);
         let request = self
             .agent
             .post(&self.url)
             .header("content-type", "application/json")
-            .header("webhook-id", &id)
+            .header("webhook-id", id)
             .header("webhook-timestamp", timestamp.to_string())
-            .header("webhook-signature", self.signature(&id, timestamp, &end.json));
-        match request.send(end.json.as_str()) {
+            .header("webhook-signature", self.signature(id, timestamp, &news.json));
+        match request.send(news.json.as_str()) {
             Ok(answer) => match answer.status().as_u16() {
                 200..300 => Receipt::Taken,
                 status @ (408 | 425 | 429) => Receipt::Later(format!("it answered {status}")),

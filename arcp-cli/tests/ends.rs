@@ -245,4 +245,5 @@ fn what_cannot_be_told_for_sure_is_refused_before_serving() {
     refused(&["--store", &store, "--webhook", "http://x/y", "--webhook-secret", "short"], &["too short", "16 bytes"]);
     refused(&[&["--webhook", "http://x/y"][..], &secret].concat(), &["--webhook", "give --store FILE"]);
     refused(&["--on-end", "true"], &["--on-end", "give --store FILE"]);
+    refused(&["--on-prompt", "true"], &["--on-prompt", "give --store FILE"]);
 }

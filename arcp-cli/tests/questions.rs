@@ -301,3 +301,61 @@ fn nobody_is_asked_who_cannot_type_or_does_not_want_to_and_who_leaves_leaves_the
         assert!(shown.contains("asks \"Which?\"") && !shown.contains("Which?: "), "{shown}");
     }
 }
+
+#[test]
+fn a_program_is_run_for_each_question_over_restarts_and_for_none_that_is_closed() {
+    let asks = asker(&[
+        ("ask", r#""prompt":"One?","default":1"#),
+        ("choose", r#""prompt":"Two?","options":["red","blue"]"#),
+        ("ask_permission", r#""operation":"fs.write","resource":"/etc/*""#),
+    ]);
+    let later = restartable(&[("ask", r#""prompt":"Closed?""#), ("ask", r#""prompt":"Later?""#)]);
+    let (mut home, mut options) = home(&[("asks", &asks, ""), ("later", &later, "restartable = true\n")]);
+    let file = home.dir.join("told").display().to_string();
+    let told = |expected: usize| {
+        let text = || fs::read_to_string(&file).unwrap_or_default();
+        until("it is told", || Some(text()).filter(|text| text.lines().count() >= expected))
+    };
+    let said = "$ARCP_PROMPT_KIND $ARCP_PROMPT_ID $ARCP_AGENT $ARCP_JOB_ID ${ARCP_WEBHOOK_SECRET-and no secret}";
+    let command = format!("cat > {file}.json; echo {said} >> {file}");
+    home.variables.push(("ARCP_WEBHOOK_SECRET", "a secret that nobody guesses"));
+    home.serve(&texts(&options));
+    // Whoever is named later is told of what is asked later.
+    submit(&home, "asks");
+    open(&home, "One?");
+    assert!(!home.signal("KILL").success());
+    options.extend(["--on-prompt".to_string(), command]);
+    home.serve(&texts(&options));
+    let job = submit(&home, "asks");
+    let one = open(&home, "One?");
+    assert_eq!(told(1), format!("input {one} asks {job} and no secret\n"));
+    let json: Value = serde_json::from_str(&fs::read_to_string(format!("{file}.json")).expect("read")).expect("JSON");
+    assert_eq!(
+        (&json["type"], &json["prompt"], &json["principal"]),
+        (&"job.asked".into(), &"One?".into(), &"alice".into())
+    );
+    assert_eq!((&json["prompt_id"], &json["default"]), (&one.as_str().into(), &1.into()));
+    answer(&home, &["answer", &one, "--default"]);
+    let two = open(&home, "Two?");
+    answer(&home, &["answer", &two, "--choice", "red"]);
+    let three = open(&home, "/etc/*");
+    let lines = told(3);
+    let ids: Vec<&str> = lines.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(ids, [&one, &two, &three]);
+    assert_eq!(code(&home.run(&["cancel", &job])), 0);
+
+    // What was asked while nobody was told is told later, if it is open still.
+    assert!(!home.signal("KILL").success());
+    home.serve(&texts(&options[..options.len() - 2]));
+    let job = submit(&home, "later");
+    answer(&home, &["answer", &open(&home, "Closed?"), "1"]);
+    let later = open(&home, "Later?");
+    assert!(!home.signal("KILL").success());
+    home.serve(&texts(&options));
+    let lines = told(4);
+    assert!(lines.contains(&format!("{later} later {job}")), "{lines}");
+    answer(&home, &["answer", &later, "1"]);
+    submit(&home, "asks");
+    let lines = told(5);
+    assert!(lines.lines().count() == 5 && lines.contains(&open(&home, "One?")), "nothing twice: {lines}");
+}

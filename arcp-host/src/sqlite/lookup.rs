@@ -4,16 +4,16 @@
 use std::path::Path;
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
-use arcp_proto::runtime::{EventRecord, JobRecord, Record};
+use arcp_proto::runtime::{EventRecord, JobRecord, OpenPrompt, Record};
 use arcp_proto::time::UtcMs;
-use rusqlite::{Connection, ToSql};
+use rusqlite::{Connection, ToSql, params};
 use ulid::Ulid;
 
 use super::inspect::read_only;
 use super::load::record_of;
-use super::read::last_of;
+use super::read::{events_of, last_of};
 use super::row::Stored;
-use super::rows::{failed, key, number};
+use super::rows::{PROMPTED, failed, key, number};
 use super::sums::Table;
 use super::{OpenError, layout_of};
 use crate::store::StoreError;
@@ -96,6 +96,34 @@ pub fn ends(path: &Path, after: LogPos, most: usize) -> Result<(Vec<End>, LogPos
     ends_of(&connection, after, most).map_err(|error| OpenError::of_store(path, error))
 }
 
+/// What a job asks people, as a store has it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Where the record of it stands.
+    pub at: LogPos,
+    /// The job as it was accepted.
+    pub job: JobRecord,
+    /// How many questions it has asked so far.
+    pub last: u32,
+    /// Those that are open, and were asked after the place that was looked from.
+    pub questions: Vec<(OpenPrompt, EventRecord)>,
+}
+
+/// What jobs ask people and have asked after a place in the log, in order, of at most
+/// so many jobs; and the place up to which that is all. What is not open any more is
+/// left out. A runtime may have the store open.
+///
+/// # Errors
+///
+/// If it is not a store, or damaged there.
+pub fn asked(path: &Path, after: LogPos, most: usize) -> Result<(Vec<Asked>, LogPos), OpenError> {
+    let connection = read_only(path)?;
+    if layout_of(&connection, path)?.is_none() {
+        return Ok((Vec::new(), after));
+    }
+    asked_of(&connection, after, most).map_err(|error| OpenError::of_store(path, error))
+}
+
 fn records(path: &Path, of: &str, owner: &[&dyn ToSql]) -> Result<Vec<Record>, OpenError> {
     let connection = read_only(path)?;
     if layout_of(&connection, path)?.is_none() {
@@ -136,6 +164,48 @@ fn ends_of(connection: &Connection, after: LogPos, most: usize) -> Result<(Vec<E
         }
     }
     Ok((ends, upto))
+}
+
+fn asked_of(connection: &Connection, after: LogPos, most: usize) -> Result<(Vec<Asked>, LogPos), StoreError> {
+    let columns = Stored::columns(Table::Records);
+    let select = format!("SELECT {columns} FROM records WHERE pos > ?1 AND latest = ?2 ORDER BY pos");
+    let mut rows = connection.prepare(&select).map_err(failed)?;
+    let mut rows = rows.query([number(after.0), PROMPTED]).map_err(failed)?;
+    let (mut asked, mut upto) = (Vec::new(), after);
+    while let Some(row) = rows.next().map_err(failed)? {
+        let stored = Stored::whole(Table::Records, row)?;
+        let Record::Prompted { job, prompts } = record_of(&stored)? else {
+            continue;
+        };
+        upto = stored.at();
+        // It is perhaps being forgotten.
+        let Some(accepted) = accepted(connection, job)? else {
+            continue;
+        };
+        let mut questions = Vec::new();
+        for open in prompts.open {
+            if let Some(event) = event_after(connection, after, job, open.event)? {
+                questions.push((open, event));
+            }
+        }
+        asked.push(Asked { at: upto, job: accepted, last: prompts.last, questions });
+        if asked.len() == most {
+            break;
+        }
+    }
+    Ok((asked, upto))
+}
+
+/// An event of a job, if it was committed after a place in the log.
+fn event_after(connection: &Connection, after: LogPos, job: JobId, n: u64) -> Result<Option<EventRecord>, StoreError> {
+    let columns = Stored::columns(Table::Events);
+    let select = format!("SELECT {columns} FROM events WHERE job = ?1 AND first <= ?2 AND last >= ?2 AND pos > ?3");
+    let mut rows = connection.prepare(&select).map_err(failed)?;
+    let mut rows = rows.query(params![key(job.ulid()), number(n), number(after.0)]).map_err(failed)?;
+    let Some(row) = rows.next().map_err(failed)? else {
+        return Ok(None);
+    };
+    Ok(events_of(&Stored::whole(Table::Events, row)?)?.into_iter().find(|event| event.n == n))
 }
 
 fn accepted(connection: &Connection, job: JobId) -> Result<Option<JobRecord>, StoreError> {

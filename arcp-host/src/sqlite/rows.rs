@@ -20,6 +20,9 @@ const STEP: i64 = 64;
 /// Stands for the owner of records that are kept until a moment.
 const KEPT: [u8; 16] = [0; 16];
 
+/// `latest` of what a job asks people.
+pub(super) const PROMPTED: i64 = 7;
+
 /// Rows that are still growing.
 #[derive(Default)]
 pub(super) struct Rows {
@@ -201,7 +204,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         Record::Checkpointed { .. } => Some(3),
         Record::HistoryTrimmed { .. } => Some(4),
         Record::BudgetLeft { .. } => Some(6),
-        Record::Prompted { .. } => Some(7),
+        Record::Prompted { .. } => Some(PROMPTED),
         Record::Unsubscribed { .. } if record.undoes().is_some() => Some(5),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }

@@ -701,6 +701,13 @@ pub enum Notice {
         /// How.
         status: FinalStatus,
     },
+    /// A job asks people something.
+    PeopleAsked {
+        /// The job.
+        job: JobId,
+        /// The number of the question in it.
+        question: u32,
+    },
     /// A message of [`Input::SendExtension`] was not sent.
     ExtensionDropped {
         /// The session that it was for.

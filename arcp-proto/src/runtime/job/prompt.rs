@@ -37,7 +37,7 @@ use crate::runtime::account::{HeldFor, Holding};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
-use crate::runtime::io::{AgentReply, InputFault, LONGEST_CHECK, Output, Record};
+use crate::runtime::io::{AgentReply, InputFault, LONGEST_CHECK, Notice, Output, Record};
 use crate::runtime::timers::Timer;
 use crate::runtime::{AnswerRecord, ClosedPrompt, Closing, GrantRecord, KeptPrompts, OpenPrompt};
 use crate::time::{Timestamp, UtcMs};
@@ -298,6 +298,7 @@ fn open(job: &mut Job, ctx: &mut Context, call: CallId, asked: Asked, of_call: b
     let id = PromptId { job: job.id, number };
     let (kind, body) = (question.kind(), question.body(id, expires_at));
     job.append(ctx, JobEvent::Emitted { kind, body }, of_call);
+    ctx.observe(Notice::PeopleAsked { job: job.id, question: number });
     let event = job.count();
     let prompts = job.prompts.get_or_insert_default();
     prompts.kept.last = number;
