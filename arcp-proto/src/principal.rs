@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
+use core::cmp::Ordering;
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 use core::str::FromStr;
@@ -54,10 +55,26 @@ enum Who {
 
 /// Somebody whom an issuer vouches for, or, without one, the runtime's own
 /// configuration.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Known {
     issuer: Option<Issuer>,
     subject: Arc<str>,
+}
+
+impl Ord for Known {
+    fn cmp(&self, other: &Known) -> Ordering {
+        // Mostly both are clones of one: every table of jobs is asked for it.
+        if Arc::ptr_eq(&self.subject, &other.subject) && self.issuer == other.issuer {
+            return Ordering::Equal;
+        }
+        (&self.issuer, &self.subject).cmp(&(&other.issuer, &other.subject))
+    }
+}
+
+impl PartialOrd for Known {
+    fn partial_cmp(&self, other: &Known) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Principal {

@@ -185,6 +185,11 @@ impl Charge {
         &self.balance
     }
 
+    /// Whether it is held for that.
+    pub(super) fn is_for(&self, held_for: HeldFor) -> bool {
+        self.held_for == held_for
+    }
+
     /// What is held has so many bytes now.
     pub(super) fn set(&mut self, bytes: usize) {
         if bytes == self.bytes {

@@ -58,12 +58,14 @@ impl Delegation {
         texts + json(&self.input) + json(&self.lease_request) + json(&self.lease_constraints)
     }
 
-    /// What an event of an agent asks for. One that names its child tells of what
-    /// was done elsewhere, and asks for nothing.
-    pub(super) fn of_event(kind: &str, body: &Json) -> Option<Delegation> {
-        if kind != DELEGATE {
-            return None;
-        }
+    /// Whether an event of this kind may ask for a child.
+    pub(super) fn is_event(kind: &str) -> bool {
+        kind == DELEGATE
+    }
+
+    /// What such an event asks for. One that names its child tells of what was done
+    /// elsewhere, and asks for nothing.
+    pub(super) fn of_event(body: &Json) -> Option<Delegation> {
         let members = body.members().ok().filter(|members| members.get("child_job_id").is_none())?;
         let json = |name| members.get(name).filter(|raw| *raw != "null").map(|raw| Json::from_written(raw.to_string()));
         // RFC §14 has a task besides, or instead of, an input.

@@ -139,15 +139,16 @@ pub(in crate::runtime) fn family_call(
     match call {
         AgentCall::Delegate(delegation) => Ok(FamilyCall::Delegate(Delegating { delegation, said: None })),
         AgentCall::AwaitChild { job } => Ok(FamilyCall::Await(job)),
-        AgentCall::Emit { kind, body } => {
+        AgentCall::Emit { kind, body } if Delegation::is_event(&kind) => {
             let has_lease = |job: &Job| job.spec.lease != Json::empty_object();
             let counts = asked.is_some() || jobs.table.get(id).is_some_and(has_lease);
-            match Delegation::of_event(&kind, &body).filter(|_| counts) {
+            match Delegation::of_event(&body).filter(|_| counts) {
                 Some(delegation) => Ok(FamilyCall::Delegate(Delegating { delegation, said: Some(body) })),
                 None => Err(AgentCall::Emit { kind, body }),
             }
         }
-        call @ (AgentCall::Chunk { .. }
+        call @ (AgentCall::Emit { .. }
+        | AgentCall::Chunk { .. }
         | AgentCall::Checkpoint { .. }
         | AgentCall::Remaining
         | AgentCall::Authorize { .. }

@@ -46,7 +46,11 @@ impl Table {
         weigh(job);
         self.bytes = self.bytes + after.0 - before.0;
         self.kept_bytes = self.kept_bytes + after.1 - before.1;
-        if let Some(end) = job.end().map(|end| end.pos).filter(|_| job.held.job.bytes() != weight || after != before) {
+        let is_settled = job.held.job.is_for(HeldFor::EndedJobs);
+        if is_settled
+            && (job.held.job.bytes(), after) != (weight, before)
+            && let Some(end) = job.end().map(|end| end.pos)
+        {
             let account = job.spec.principal.account();
             self.settled.reweigh(&account, end, job.held.job.bytes() as u64);
             self.memory.reweigh(&account, end, after, job.input_bytes);
