@@ -1,12 +1,17 @@
 //! `arcp answer`, `arcp approve` and `arcp deny`.
 
-use arcp_blocking::{Client, ClientError};
+use std::io::Write as _;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use arcp_blocking::{Client, ClientError, JobUpdate};
 use arcp_host::stderr::{say, visible};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{PromptId, WireId};
 use arcp_proto::json::Json;
+use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::prompt::PromptAnswer;
-use arcp_proto::model::request::Answering;
+use arcp_proto::model::request::{Answering, Watch};
 
 use crate::args::Where;
 use crate::connect::Chosen;
@@ -15,6 +20,9 @@ use crate::inbox::open_in;
 use crate::question::Kind;
 use crate::submit::read_input;
 use crate::values;
+
+/// How long what was granted may take to be shown.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answer what a job asks.
 #[derive(Debug, clap::Args)]
@@ -52,6 +60,56 @@ pub struct Approve {
     /// The question: `arcp inbox` shows them.
     #[arg(value_parser = values::question, value_name = "ID")]
     pub question: PromptId,
+    /// For how long.
+    #[command(flatten)]
+    pub span: GrantedFor,
+    /// Grant only what this pattern means; it is within what is asked for.
+    #[arg(long, value_name = "PATTERN")]
+    pub scope: Option<String>,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// For how long a permission is granted: never for longer than is asked for.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub struct GrantedFor {
+    /// For one use.
+    #[arg(long)]
+    pub once: bool,
+    /// As long as is asked for, until the job ends at the latest: without any of
+    /// these, too.
+    #[arg(long)]
+    pub job: bool,
+    /// For this time.
+    #[arg(long = "for", value_name = "SPAN", value_parser = values::seconds)]
+    pub span: Option<NonZeroU32>,
+}
+
+/// Take back a permission that was granted.
+#[derive(Debug, clap::Args)]
+pub struct Revoke {
+    /// What was granted: `arcp approve` says how it is called.
+    #[arg(value_parser = values::lease, value_name = "LEASE")]
+    pub lease: PromptId,
+    /// Why, for everybody who watches.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Prolong a permission that was granted.
+#[derive(Debug, clap::Args)]
+pub struct Extend {
+    /// What was granted: `arcp approve` says how it is called.
+    #[arg(value_parser = values::lease, value_name = "LEASE")]
+    pub lease: PromptId,
+    /// For this time from now on.
+    #[arg(long = "for", value_name = "SPAN", value_parser = values::seconds)]
+    pub span: NonZeroU32,
     /// The runtime.
     #[command(flatten)]
     pub place: Where,
@@ -87,7 +145,46 @@ pub fn run(args: &AnswerTo) -> Result<Exit, Failure> {
 /// Grants a permission.
 pub fn approve(args: &Approve) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
-    give(&client, args.question, PromptAnswer::Grant { lease_seconds: None }, "approved")
+    let GrantedFor { once, span, job: _ } = args.span;
+    let answer = PromptAnswer::Grant { lease_seconds: span.map(NonZeroU32::get), resource: args.scope.clone(), once };
+    let watch = Watch { job: args.question.job.into(), after: None, history: Some(false) };
+    let watched = client.watch(watch).map_err(|error| not_taken(error, args.question))?;
+    give(&client, args.question, answer, "approved")?;
+    // As it was granted, not as it was asked for here.
+    while let Some(update) = watched.next_update_in(PATIENCE) {
+        if let JobUpdate::Event { event: JobEvent::Emitted { kind: EventKind::LeaseGranted, body }, .. } = update
+            && body.members().unwrap_or_default().get_str("prompt_id") == Some(args.question.to_string())
+        {
+            writeln!(std::io::stdout(), "{}", visible(body.as_str()))?;
+            break;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// Takes a permission back.
+pub fn revoke(args: Revoke) -> Result<Exit, Failure> {
+    let client = Chosen::of(&args.place)?.connect()?;
+    change(&client, args.lease, PromptAnswer::Revoke { reason: args.reason }, "revoked")
+}
+
+/// Prolongs a permission.
+pub fn extend(args: &Extend) -> Result<Exit, Failure> {
+    let client = Chosen::of(&args.place)?.connect()?;
+    change(&client, args.lease, PromptAnswer::Extend { seconds: args.span, from_end: false }, "extended")
+}
+
+fn change(client: &Client, lease: PromptId, answer: PromptAnswer, done: &str) -> Result<Exit, Failure> {
+    let id = lease.lease();
+    let prompt = WireId::new(&id).ok_or_else(|| Failure::usage("an id is not empty"))?;
+    client.answer(Answering { prompt, answer }).map_err(|error| {
+        let ClientError::Refused(refusal) = &error else {
+            return error.into();
+        };
+        Failure::new(of_refusal(refusal), format!("{id}: {}", visible(&refusal.message)))
+    })?;
+    say(format_args!("arcp: {id} is {done}"));
+    Ok(Exit::Success)
 }
 
 /// Refuses a permission.

@@ -21,8 +21,8 @@ use crate::follow::Following;
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, completions, doctor, inbox, lease, logs, man, result, retry, sandbox, show, stop, tls, token, top,
-    wait,
+    agents, answer, audit, completions, doctor, inbox, lease, logs, man, result, retry, sandbox, show, stop, tls,
+    token, top, wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -83,6 +83,10 @@ pub enum Command {
     Approve(answer::Approve),
     /// Refuse the permission that a job asks for.
     Deny(answer::Deny),
+    /// Prolong a permission that was granted.
+    Extend(answer::Extend),
+    /// Take back a permission that was granted.
+    Revoke(answer::Revoke),
     /// List the agents of a runtime.
     Agents(agents::Agents),
     /// List the runtimes that this user has started here.
@@ -92,6 +96,8 @@ pub enum Command {
     /// Ask what leases allow.
     #[command(subcommand)]
     Lease(lease::Leases),
+    /// List who was granted what, or refused, and why.
+    Audit(audit::Audit),
     /// Say whether this machine is fit to serve, and what would fail next.
     Doctor(doctor::Doctor),
     /// Check, repair or back up what a runtime keeps.

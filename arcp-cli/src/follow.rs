@@ -390,6 +390,8 @@ pub fn spoken(kind: &EventKind, body: &Json) -> String {
         }
         EventKind::PromptClosed => format!("{}: {}", text("prompt_id"), text("message")),
         EventKind::LeaseGranted => format!("granted {} on {}", text("operation"), text("resource")),
+        EventKind::LeaseExtended => format!("{} lasts until {}", text("lease_id"), text("expires_at")),
+        EventKind::LeaseRevoked => format!("{} is over: {}", text("lease_id"), text("reason")),
         EventKind::ToolCall
         | EventKind::ToolResult
         | EventKind::Artifact

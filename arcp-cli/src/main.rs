@@ -6,6 +6,7 @@ mod answer;
 mod args;
 mod asked;
 mod asking;
+mod audit;
 mod background;
 mod cancel;
 mod completions;
@@ -74,9 +75,12 @@ fn main() -> ExitCode {
         args::Command::Logs(args) => logs::run(&args),
         args::Command::Cancel(args) => cancel::run(args),
         args::Command::Inbox(args) => inbox::run(&args),
+        args::Command::Audit(args) => audit::run(&args),
         args::Command::Answer(args) => answer::run(&args),
         args::Command::Approve(args) => answer::approve(&args),
         args::Command::Deny(args) => answer::deny(args),
+        args::Command::Extend(args) => answer::extend(&args),
+        args::Command::Revoke(args) => answer::revoke(args),
         args::Command::Agents(args) => agents::run(&args),
         args::Command::Runtimes(args) => runtimes::list(&args),
         args::Command::Stop(args) => stop::run(&args),

@@ -228,6 +228,11 @@ pub fn question(text: &str) -> Result<PromptId, String> {
     text.parse().map_err(|_| "expected the id of a question: `arcp inbox` shows them".to_string())
 }
 
+/// What a permission is called that was granted.
+pub fn lease(text: &str) -> Result<PromptId, String> {
+    PromptId::of_lease(text).ok_or_else(|| "expected what `arcp approve` has shown as `lease_id`".to_string())
+}
+
 /// The id of anything, or the address of a runtime.
 pub fn thing(text: &str) -> Result<String, String> {
     let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());

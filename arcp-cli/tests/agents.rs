@@ -180,7 +180,9 @@ fn what_a_program_asks_is_in_the_inbox_and_people_answer_approve_and_deny_it() {
     let (mut home, folder) = home();
     put(&folder, "asker", ASKER);
     put(&folder, "asker.toml", "answered = true\n");
-    home.serve(&["--agents", text(&folder), "--token", "t=alice", "--token", "u=bob"]);
+    let store = folder.with_file_name("trail.db");
+    let tokens = ["--token", "t=alice", "--token", "u=bob"];
+    home.serve(&[&["--agents", text(&folder), "--store", text(&store)], &tokens[..]].concat());
     for family in ["hello", "open"] {
         home.variables = vec![("ARCP_FAMILY", family), ("ARCP_TOKEN", "t")];
         let job = stdout(&home.run(&["submit", "asker", "--detach"]));
@@ -228,7 +230,15 @@ fn what_a_program_asks_is_in_the_inbox_and_people_answer_approve_and_deny_it() {
         let theirs = ["--token", "u"];
         assert_eq!(stdout(&home.run(&[&["inbox", "-o", "id"], &theirs[..]].concat())), "", "it is not theirs");
         refused(&[&["approve", &allowed], &theirs[..]].concat(), 1, &["arcp inbox"]);
-        done(&["approve", &allowed]);
+        refused(&["approve", &allowed, "--scope", "/etc/*"], 1, &["only what is within `/w/*.md`"]);
+        // It is shown as it is granted, and can be prolonged and taken back.
+        let granted = stdout(&home.run(&["approve", &allowed, "--for", "1h", "--scope", "/w/a.md"]));
+        let granted: serde_json::Value = serde_json::from_str(&granted).unwrap_or_else(|e| panic!("{e}: {granted}"));
+        assert_eq!((&granted["resource"], &granted["operation"]), (&"/w/a.md".into(), &"fs.write".into()), "{granted}");
+        let lease = granted["lease_id"].as_str().expect("a lease").to_string();
+        done(&["extend", &lease, "--for", "2h"]);
+        done(&["revoke", &lease, "--reason", "enough"]);
+        refused(&["revoke", &lease], 5, &["taken back"]);
         let (denied, _) = asked("resource", "/etc/*");
         done(&["deny", &denied, "--reason", "not today"]);
         let result = stdout(&home.run(&["watch", job.trim()]));
@@ -240,6 +250,17 @@ fn what_a_program_asks_is_in_the_inbox_and_people_answer_approve_and_deny_it() {
         assert!(answers[4]["error"]["message"].as_str().is_some_and(|why| why.contains("not today")), "{answers}");
         assert_eq!(inbox(&home), Vec::<serde_json::Value>::new());
     }
+    // All of it stands in the trail, without the answers.
+    let trail = stdout(&home.run(&["audit", "--store", text(&store), "--principal", "alice", "-o", "jsonl"]));
+    let acts = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["act"].to_string();
+    let acts: Vec<String> = trail.lines().map(acts).collect();
+    // What is refused again within a minute is counted.
+    let first = "answer answer answer approve extend revoke revoke deny";
+    let second = "answer answer answer approve extend revoke deny";
+    assert_eq!(acts.join(" ").replace('"', ""), format!("{first} {second}"), "{trail}");
+    assert!(trail.contains("enough") && trail.contains("LEASE_REVOKED") && !trail.contains("-5"), "{trail}");
+    let others = stdout(&home.run(&["audit", "--store", text(&store), "--principal", "bob", "--since", "1h"]));
+    assert_eq!(others.lines().count(), 0, "{others}");
 }
 
 #[test]

@@ -226,6 +226,19 @@ impl fmt::Display for PromptId {
     }
 }
 
+impl PromptId {
+    /// The lease that granted the permission which it asked for, as it is called:
+    /// `lease_<ULID>_<number>`.
+    pub fn lease(self) -> String {
+        alloc::format!("lease_{}_{}", self.job.ulid(), self.number)
+    }
+
+    /// The question behind a lease of this name.
+    pub fn of_lease(text: &str) -> Option<PromptId> {
+        alloc::format!("prm_{}", text.strip_prefix("lease_")?).parse().ok()
+    }
+}
+
 impl FromStr for PromptId {
     type Err = ParseError;
 

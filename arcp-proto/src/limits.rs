@@ -40,6 +40,9 @@ pub struct Limits {
     /// Jobs that have each other done.
     #[serde(flatten)]
     pub family: FamilyLimits,
+    /// What is written down of decisions about authority.
+    #[serde(flatten)]
+    pub audit: AuditLimits,
 }
 
 /// What one message may hold.
@@ -337,6 +340,24 @@ impl Default for PromptLimits {
     }
 }
 
+/// What is written down of decisions about authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuditLimits {
+    /// Entries of the audit trail (65,536; 0: none is written). More: the oldest is
+    /// let go.
+    pub audit_entries: usize,
+    /// Refusals that are counted at once, each of one principal, or of one network
+    /// without a credential (256). More: others are counted together, as nobody's.
+    pub audited_refusals: usize,
+}
+
+impl Default for AuditLimits {
+    fn default() -> AuditLimits {
+        AuditLimits { audit_entries: 65_536, audited_refusals: 256 }
+    }
+}
+
 /// How far agents, the store and readers may be apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -556,6 +577,7 @@ impl Limits {
                 ..DeliveryLimits::default()
             },
             family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8 },
+            audit: AuditLimits { audit_entries: 1024, audited_refusals: 16 },
             prompt: PromptLimits { open_prompts_per_job: 4, question_bytes: 4 << 10, answer_bytes: 4 << 10 },
             history: HistoryLimits {
                 job_events: 256,

@@ -175,6 +175,7 @@ impl Restart {
                 | Record::Joined { .. }
                 | Record::Left { .. }
                 | Record::KeyKept { .. }
+                | Record::Audited(_)
                 | Record::KeysExpired { .. }
                 | Record::JobForgotten { .. } => {
                     let shown = serde_json::to_string(record).expect("JSON");

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use arcp_proto::id::{JobId, Principal};
+use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Ceiling, Lease};
-use arcp_proto::runtime::{AgentCall, Input};
+use arcp_proto::runtime::{AgentCall, Delegation, Input, Record};
 use arcp_proto::time::UtcMs;
 use arcp_tests::raw::{Raw, code, hello_payload};
 use arcp_tests::world::World;
@@ -203,5 +203,145 @@ fn a_bounded_session_oversees_nobody_and_changes_only_what_it_submitted() {
     world.ceilings.insert("tok-o".into(), bound());
     let mut operator = Raw::resume(&mut world, "tok-o", &welcome, 0);
     assert_eq!(code(&operator.expect(&mut world, "session.error")), "PERMISSION_DENIED");
+    world.finish();
+}
+
+/// The audit trail as a restart finds it: act, who, what was refused, and how often.
+fn trail(world: &World) -> Vec<(&'static str, String, String, u32)> {
+    let entries = world.store.records(true).into_iter();
+    let entries =
+        entries.filter_map(|(_, record)| if let Record::Audited(entry) = record { Some(entry) } else { None });
+    entries
+        .map(|entry| {
+            let who = entry.principal.as_ref().map(ToString::to_string).unwrap_or_default();
+            let refused = entry.refused.as_ref().map(|code| code.as_str().to_string()).unwrap_or_default();
+            (entry.act.as_str(), who, refused, entry.count)
+        })
+        .collect()
+}
+
+fn entry(act: &'static str, who: &str, refused: &str, count: u32) -> (&'static str, String, String, u32) {
+    (act, who.into(), refused.into(), count)
+}
+
+#[test]
+fn who_was_granted_what_or_used_authority_over_others_is_written_down() {
+    let mut world = World::configured(7, |config| {
+        config.operators = [Principal::new("o").expect("a name")].into();
+    });
+    let (mut alice, _) = Raw::hello(&mut world, "tok-a");
+    alice.submit(&mut world, json!({"agent": "echo"}));
+    alice.until_end(&mut world);
+    let submit = json!({"agent": "waiter", "lease_request": {"tool.call": ["x"]}, "idempotency_key": "k"});
+    let job = alice.submit(&mut world, submit.clone())["payload"]["job_id"].clone();
+    alice.submit(&mut world, submit);
+    alice.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    world.settle();
+    assert_eq!(trail(&world), [entry("submit", "a", "", 1)], "what everybody may with their own is no decision");
+
+    let (mut operator, _) = Raw::hello(&mut world, "tok-o");
+    operator.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    operator.expect(&mut world, "job.subscribed");
+    operator.send(&mut world, "job.cancel", json!({"job_id": job, "reason": "too dear"}));
+    operator.expect(&mut world, "job.cancelled");
+    world.settle();
+    let decided = [entry("submit", "a", "", 1), entry("watch", "o", "", 1), entry("cancel", "o", "", 1)];
+    assert_eq!(trail(&world), decided);
+    let kept = world.store.records(true);
+    let kept =
+        kept.iter().find(|(_, record)| matches!(record, Record::Audited(entry) if entry.act.as_str() == "cancel"));
+    let kept = serde_json::to_value(&kept.expect("it is kept").1).expect("JSON");
+    assert_eq!((&kept["Audited"]["reason"], &kept["Audited"]["job"]), (&json!("too dear"), &job));
+
+    // It stands alone: the job and its sessions may be forgotten.
+    world.restores();
+    let given = world.given().count();
+    world.crash_with(given, true);
+    world.settle();
+    assert_eq!(trail(&world), decided);
+    world.finish();
+}
+
+#[test]
+fn what_is_refused_again_and_again_is_counted_and_fills_nothing() {
+    let mut world = under(8, json!({"tool.call": ["search.*"]}));
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let refused = |raw: &mut Raw, world: &mut World| {
+        raw.send(world, "job.submit", json!({"agent": "echo", "lease_request": {"fs.read": ["/**"]}}));
+        assert_eq!(code(&raw.expect(world, "session.error")), "PERMISSION_DENIED");
+    };
+    for _ in 0..10 {
+        refused(&mut raw, &mut world);
+    }
+    // What is wrong in itself is no decision about authority.
+    raw.send(&mut world, "job.submit", json!({"agent": "nobody"}));
+    world.settle();
+    assert_eq!(trail(&world), [entry("submit", "a", "PERMISSION_DENIED", 1)]);
+    world.run_for(Duration::from_secs(61));
+    let counted = [entry("submit", "a", "PERMISSION_DENIED", 1), entry("submit", "a", "PERMISSION_DENIED", 9)];
+    assert_eq!(trail(&world), counted);
+    world.run_for(Duration::from_secs(200));
+    assert_eq!(trail(&world), counted, "nothing more was refused");
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn the_trail_has_bounds() {
+    let mut world = World::configured(9, |config| {
+        config.ceiling = Some(ceiling(json!({"tool.call": ["search.*"]})));
+        config.limits.audit.audit_entries = 3;
+        config.limits.audit.audited_refusals = 1;
+    });
+    for token in ["tok-a", "tok-b", "tok-c"] {
+        let (mut raw, _) = Raw::hello(&mut world, token);
+        for _ in 0..2 {
+            raw.send(&mut world, "job.submit", json!({"agent": "echo", "lease_request": {"fs.read": ["/**"]}}));
+            raw.expect(&mut world, "session.error");
+        }
+    }
+    world.settle();
+    // Of all but the first it is not said who they were.
+    let denied = |who: &str, count| entry("submit", who, "PERMISSION_DENIED", count);
+    assert_eq!(trail(&world), [denied("a", 1), denied("", 1)]);
+    world.run_for(Duration::from_secs(61));
+    assert_eq!(trail(&world), [denied("", 1), denied("a", 1), denied("", 3)], "the oldest went");
+    world.restores();
+    let given = world.given().count();
+    world.crash_with(given, true);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    raw.submit(&mut world, json!({"agent": "echo"}));
+    world.settle();
+    assert_eq!(trail(&world), [denied("a", 1), denied("", 3), entry("submit", "a", "", 1)]);
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn an_agent_that_is_refused_stands_in_the_trail_and_so_does_who_it_delegates_to() {
+    let mut world = World::seeded(10);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let lease = json!({"agent.delegate": ["echo"]});
+    let job = raw.submit(&mut world, json!({"agent": "waiter", "lease_request": lease}))["payload"]["job_id"].clone();
+    let job = job.as_str().and_then(JobId::parse).expect("a job");
+    world.settle();
+    for (at, agent) in ["echo", "waiter"].into_iter().enumerate() {
+        let call = AgentCall::Delegate(Delegation::new(agent));
+        world.input(Input::AgentAsked { job, id: CallId(at as u64), call });
+    }
+    for at in 0..3 {
+        let call =
+            AgentCall::Authorize { operation: "fs.read".into(), target: "/etc/passwd".into(), price: Vec::new() };
+        world.input(Input::AgentAsked { job, id: CallId(10 + at), call });
+    }
+    world.settle();
+    let expected = [
+        entry("submit", "a", "", 1),
+        entry("delegate", "a", "", 1),
+        entry("delegate", "a", "PERMISSION_DENIED", 1),
+        entry("operate", "a", "PERMISSION_DENIED", 1),
+    ];
+    assert_eq!(trail(&world), expected);
+    world.restores();
     world.finish();
 }

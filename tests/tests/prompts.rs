@@ -5,6 +5,7 @@ use std::time::Duration;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
+use arcp_proto::lease::{Ceiling, Lease};
 use arcp_proto::model::prompt::{Choice, PermissionRequest, Question};
 use arcp_proto::runtime::{AgentCall, AgentReply, Input, Operator, Record, Wait};
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
@@ -624,5 +625,144 @@ fn a_question_is_over_in_its_time_though_the_calendar_went_back() {
     assert_eq!(ask(&mut world, job, 3, free("how many?"), None), None);
     world.run_for(Duration::from_secs(90));
     assert_eq!(refused(world.replies.last().map(|(_, reply)| reply.clone())).0, ErrorCode::Timeout);
+    world.finish();
+}
+
+fn permission(resource: &str, seconds: Option<u32>) -> Question {
+    Question::Permission(PermissionRequest {
+        permission: "write the report".into(),
+        resource: resource.into(),
+        operation: "fs.write".into(),
+        reason: None,
+        lease_seconds: seconds,
+    })
+}
+
+/// Whether its agent may write there, and else why not.
+fn may_write(world: &mut World, job: JobId, target: &str) -> Result<(), ErrorCode> {
+    let before = world.replies.len();
+    let call = AgentCall::Authorize { operation: "fs.write".into(), target: target.into(), price: Vec::new() };
+    world.input(Input::AgentAsked { job, id: CallId(99), call });
+    world.settle();
+    match world.replies.get(before) {
+        Some((_, AgentReply::Allowed { .. })) => Ok(()),
+        Some((_, AgentReply::Refused(error))) => Err(error.code.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_permission_is_granted_in_part_or_once_and_exactly_so() {
+    let mut world = World::seeded(15);
+    let (mut raw, _) = person(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw);
+    ask(&mut world, job, 1, permission("/w/**", None), None);
+    let id = prompt_id(&raw.take(&world), "permission.request");
+    for (beyond, code_of) in [("/etc/*", "INVALID_ARGUMENT"), ("not/absolute", "INVALID_ARGUMENT")] {
+        raw.send(&mut world, "permission.grant", json!({"prompt_id": id, "resource": beyond}));
+        assert_eq!(code(&raw.expect(&mut world, "nack")), code_of, "{beyond}");
+    }
+    raw.send(&mut world, "permission.grant", json!({"prompt_id": id, "resource": "/w/a/*"}));
+    let shown = raw.settle(&mut world);
+    let granted = &of_type(&shown, "lease.granted").expect("it is granted")["payload"];
+    assert_eq!((&granted["resource"], &granted["expires_at"]), (&json!("/w/a/*"), &json!(null)));
+    assert_eq!(may_write(&mut world, job, "/w/a/x"), Ok(()));
+    assert_eq!(may_write(&mut world, job, "/w/b/x"), Err(ErrorCode::PermissionDenied));
+
+    ask(&mut world, job, 2, permission("/once/*", None), None);
+    let id = prompt_id(&raw.take(&world), "permission.request");
+    raw.send(&mut world, "permission.grant", json!({"prompt_id": id, "x-vendor.arcp.once": true}));
+    assert_eq!(raw.expect(&mut world, "lease.granted")["payload"]["once"], true);
+    assert_eq!(may_write(&mut world, job, "/once/x"), Ok(()));
+    assert_eq!(raw.expect(&mut world, "lease.revoked")["payload"]["reason"], "used");
+    assert_eq!(may_write(&mut world, job, "/once/x"), Err(ErrorCode::PermissionDenied));
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn a_permission_is_prolonged_taken_back_or_over_and_says_which() {
+    let mut world = World::seeded(16);
+    let (mut raw, _) = person(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw);
+    let (mut hello, _) = {
+        let mut payload = hello_payload("tok-a");
+        payload["capabilities"]["features"].as_array_mut().expect("a list").push(SURFACES.into());
+        let mut hello = Raw::connect(&mut world);
+        hello.send(&mut world, "session.hello", payload);
+        let welcome = hello.expect(&mut world, "session.welcome");
+        (hello, welcome)
+    };
+    watch(&mut world, &mut hello, job);
+    ask(&mut world, job, 1, permission("/w/*", Some(60)), None);
+    let id = prompt_id(&raw.take(&world), "permission.request");
+    raw.send(&mut world, "permission.grant", json!({"prompt_id": id}));
+    let lease = raw.expect(&mut world, "lease.granted")["payload"]["lease_id"].clone();
+    for bad in [json!({"requested_seconds": 0}), json!({}), json!({"requested_seconds": 30})] {
+        let mut bad = bad;
+        bad["lease_id"] = lease.clone();
+        raw.send(&mut world, "lease.refresh", bad.clone());
+        raw.expect(&mut world, "nack");
+    }
+    raw.send(&mut world, "lease.refresh", json!({"lease_id": "lease_1", "requested_seconds": 60}));
+    assert_eq!(code(&raw.expect(&mut world, "nack")), "NOT_FOUND");
+    // Either family may, and everybody is told.
+    hello.send(&mut world, "lease.refresh", json!({"lease_id": lease, "requested_seconds": 600}));
+    let extended = hello.expect(&mut world, "lease.extended")["payload"].clone();
+    assert_eq!(raw.expect(&mut world, "lease.extended")["payload"], extended);
+    assert_eq!((&extended["lease_id"], &extended["resource"]), (&lease, &json!("/w/*")));
+    let (mut other, _) = person(&mut world, "tok-b");
+    other.send(&mut world, "lease.revoked", json!({"lease_id": lease, "reason": "mine"}));
+    assert_eq!(code(&other.expect(&mut world, "nack")), "NOT_FOUND");
+
+    world.run_for(Duration::from_secs(30));
+    raw.send(&mut world, "lease.refresh", json!({"lease_id": lease, "additional_seconds": 5}));
+    raw.expect(&mut world, "lease.extended");
+    world.restores();
+    raw.send(&mut world, "lease.revoked", json!({"lease_id": lease, "reason": "done with it"}));
+    for of in [&mut raw, &mut hello] {
+        assert_eq!(of.expect(&mut world, "lease.revoked")["payload"]["reason"], "done with it");
+    }
+    assert_eq!(may_write(&mut world, job, "/w/x"), Err(ErrorCode::LeaseRevoked));
+    raw.send(&mut world, "lease.refresh", json!({"lease_id": lease, "requested_seconds": 60}));
+    assert_eq!(code(&raw.expect(&mut world, "nack")), "LEASE_REVOKED");
+
+    ask(&mut world, job, 2, permission("/w/*", Some(10)), None);
+    let id = prompt_id(&raw.take(&world), "permission.request");
+    raw.send(&mut world, "permission.grant", json!({"prompt_id": id}));
+    raw.expect(&mut world, "lease.granted");
+    assert_eq!(may_write(&mut world, job, "/w/x"), Ok(()), "the newer one holds");
+    // Nobody asks for anything: it is over by itself.
+    assert_eq!(raw.expect(&mut world, "lease.revoked")["payload"]["reason"], "expired");
+    assert_eq!(may_write(&mut world, job, "/w/x"), Err(ErrorCode::LeaseExpired));
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn nobody_grants_more_than_policy_and_their_own_credential_allow() {
+    let lease = |text: &str| Lease::parse(&Json::parse(text).expect("JSON")).expect("a lease");
+    let mut world = World::configured(17, |config| {
+        let most = Ceiling::new(lease(r#"{"fs.write":["/w/**"],"tool.call":["*"]}"#));
+        config.ceiling = Some(Ceiling { longest: Some(Duration::from_secs(600)), ..most });
+    });
+    world
+        .ceilings
+        .insert("tok-a".into(), Box::new(Ceiling::new(lease(r#"{"fs.write":["/w/a/**"],"tool.call":["x"]}"#))));
+    let (mut raw, _) = person(&mut world, "tok-a");
+    let job = waiter(&mut world, &mut raw);
+    for (resource, granted) in [("/etc/*", false), ("/w/*", false), ("/w/a/*", true)] {
+        ask(&mut world, job, 1, permission(resource, None), None);
+        let id = prompt_id(&raw.take(&world), "permission.request");
+        raw.send(&mut world, "permission.grant", json!({"prompt_id": id}));
+        if granted {
+            let granted = raw.expect(&mut world, "lease.granted");
+            assert!(granted["payload"]["expires_at"].is_string(), "policy ends it: {granted}");
+        } else {
+            assert_eq!(code(&raw.expect(&mut world, "nack")), "PERMISSION_DENIED", "{resource}");
+            raw.send(&mut world, "permission.deny", json!({"prompt_id": id}));
+            raw.settle(&mut world);
+        }
+    }
     world.finish();
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use arcp_proto::id::{JobId, LogPos, SessionId};
-use arcp_proto::runtime::{EventRecord, JobRecord, OpenPrompt, Record};
+use arcp_proto::runtime::{AuditEntry, EventRecord, JobRecord, OpenPrompt, Record};
 use arcp_proto::time::UtcMs;
 use rusqlite::{Connection, ToSql, params};
 use ulid::Ulid;
@@ -47,6 +47,18 @@ pub fn session(path: &Path, id: SessionId) -> Result<Vec<Record>, OpenError> {
 /// If it is not a store, or damaged there.
 pub fn sessions(path: &Path) -> Result<Vec<Record>, OpenError> {
     records(path, "session IS NOT NULL AND job IS NULL", &[])
+}
+
+/// The audit trail, oldest first. A runtime may have it open.
+///
+/// # Errors
+///
+/// If it is not a store, or damaged there.
+pub fn audit(path: &Path) -> Result<Vec<AuditEntry>, OpenError> {
+    // Neither a job nor a session owns an entry.
+    let entries = "job IS NULL AND session IS NULL AND until IS NULL";
+    let entry = |record| if let Record::Audited(entry) = record { Some(*entry) } else { None };
+    Ok(records(path, entries, &[])?.into_iter().filter_map(entry).collect())
 }
 
 /// When the newest job or session of a store was made, by its id; `None` if it

@@ -116,6 +116,7 @@ impl Rows {
             | Record::Left { .. }
             | Record::Subscribed { .. }
             | Record::Unsubscribed { .. }
+            | Record::Audited(_)
             | Record::KeyKept { .. } => {}
         }
         self.bytes += write_record(tx, at, record)?;
@@ -219,6 +220,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         | Record::Unsubscribed { .. }
         | Record::Numbered { .. }
         | Record::KeyKept { .. }
+        | Record::Audited(_)
         | Record::KeysExpired { .. }
         | Record::JobForgotten { .. } => None,
     };

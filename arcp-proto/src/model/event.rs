@@ -75,6 +75,8 @@ event_classes! {
     PermissionRequest = 18,
     PromptClosed = 19,
     LeaseGranted = 20,
+    LeaseExtended = 21,
+    LeaseRevoked = 22,
 }
 
 // Events are counted in a table that has a place for each number.
@@ -187,6 +189,8 @@ impl JobEvent {
                 EventKind::PermissionRequest => EventClass::PermissionRequest,
                 EventKind::PromptClosed => EventClass::PromptClosed,
                 EventKind::LeaseGranted => EventClass::LeaseGranted,
+                EventKind::LeaseExtended => EventClass::LeaseExtended,
+                EventKind::LeaseRevoked => EventClass::LeaseRevoked,
                 EventKind::Vendor(_) => EventClass::Vendor,
             },
             JobEvent::Chunk(_) => EventClass::Chunk,
@@ -270,8 +274,12 @@ event_kinds! {
     /// `{prompt_id, code, reason, message, responded_by?}`: a question is not open
     /// any more.
     PromptClosed = "human.input.cancelled",
-    /// `{prompt_id, lease_id, permission, resource, operation, expires_at?}`: a job may do more.
+    /// `{prompt_id, lease_id, permission, resource, operation, expires_at?, once?}`: a job may do more.
     LeaseGranted = "lease.granted",
+    /// `{prompt_id, lease_id, permission, resource, operation, expires_at}`: for longer.
+    LeaseExtended = "lease.extended",
+    /// `{prompt_id, lease_id, permission, resource, operation, reason}`: no longer.
+    LeaseRevoked = "lease.revoked",
 }
 
 impl FromStr for EventKind {
@@ -345,7 +353,9 @@ impl EventKind {
             | EventKind::ChoiceRequest
             | EventKind::PermissionRequest
             | EventKind::PromptClosed
-            | EventKind::LeaseGranted => return Err(self.bad("the runtime says that, not its agents")),
+            | EventKind::LeaseGranted
+            | EventKind::LeaseExtended
+            | EventKind::LeaseRevoked => return Err(self.bad("the runtime says that, not its agents")),
             EventKind::Vendor(name) if name.starts_with("x-vendor.") && name.len() <= 256 => {}
             EventKind::Vendor(_) => return Err(self.bad("unknown kinds must begin with `x-vendor.`")),
         }
@@ -360,7 +370,9 @@ impl EventKind {
             | EventKind::ChoiceRequest
             | EventKind::PermissionRequest
             | EventKind::PromptClosed
-            | EventKind::LeaseGranted => true,
+            | EventKind::LeaseGranted
+            | EventKind::LeaseExtended
+            | EventKind::LeaseRevoked => true,
             EventKind::Log
             | EventKind::Thought
             | EventKind::ToolCall

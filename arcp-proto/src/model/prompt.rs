@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
@@ -68,17 +69,34 @@ pub struct PermissionRequest {
     pub lease_seconds: Option<u32>,
 }
 
-/// An answer to a question, as a client gives it.
+/// An answer to a question, as a client gives it, or what it says later of what it
+/// has granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PromptAnswer {
     /// A value.
     Value(Json),
     /// The id of an option.
     Choice(String),
-    /// The permission, for so many seconds at most.
+    /// The permission, at most as it was asked for.
     Grant {
-        /// Seconds; `None`: as was asked for.
+        /// For so many seconds at most; `None`: as was asked for.
         lease_seconds: Option<u32>,
+        /// A pattern within the one that was asked for; `None`: that one.
+        resource: Option<String>,
+        /// Whether it may be used once only.
+        once: bool,
+    },
+    /// What was granted lasts longer.
+    Extend {
+        /// By so many seconds.
+        seconds: NonZeroU32,
+        /// Counted from its end; else from now.
+        from_end: bool,
+    },
+    /// What was granted is taken back.
+    Revoke {
+        /// Why.
+        reason: Option<String>,
     },
     /// No permission.
     Deny {

@@ -1,10 +1,13 @@
 //! What every part is lent while an input is handled: the time, the
 //! configuration, and where records, timers and outputs go.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::account::Accounts;
+use super::audit::Trail;
+use super::audit_records::AuditEntry;
 use super::config::Config;
 use super::effect::Effect;
 use super::io::{Deadline, EventRecord, Input, Notice, Output, Record};
@@ -12,7 +15,7 @@ use super::log::Log;
 use super::ready::Ready;
 use super::timers::{Timer, Timers};
 use crate::entropy::{Entropy, Seeds};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, Violation};
 use crate::id::{ConnId, JobId, LogPos, OpId};
 use crate::time::{Now, Timestamp, UtcMs};
 
@@ -33,6 +36,7 @@ pub(super) struct Context {
     pub(super) accounts: Accounts,
     pub(super) log: Log,
     pub(super) timers: Timers,
+    pub(super) trail: Trail,
     pub(super) draining: bool,
     /// Events that jobs have had since the start.
     pub(super) events: u64,
@@ -59,6 +63,7 @@ impl Context {
             log: Log::new(accounts.runtime()),
             accounts,
             timers: Timers::default(),
+            trail: Trail::default(),
             draining: false,
             events: 0,
             last_op: 0,
@@ -92,6 +97,40 @@ impl Context {
     pub(super) fn append_event(&mut self, job: JobId, event: EventRecord, of_call: bool) -> LogPos {
         self.events += 1;
         self.log.append(Record::JobEvent { job, event }, of_call.then_some(job))
+    }
+
+    /// Writes an entry of the audit trail down.
+    pub(super) fn audit(&mut self, entry: AuditEntry) {
+        let most = self.config.limits.audit.audit_entries;
+        if most > 0 {
+            let entry = AuditEntry { at: self.now.utc, undoes: self.trail.make_room(most), ..entry };
+            let at = self.append(Record::Audited(Box::new(entry)));
+            self.trail.add(at);
+        }
+    }
+
+    /// Writes down that somebody is refused something for lack of authority: at once
+    /// if that is new, with how often it was if it is not. Other refusals are no
+    /// decisions about authority.
+    pub(super) fn audit_refused(&mut self, entry: AuditEntry, why: &Violation) {
+        let most = self.config.limits.audit.audited_refusals;
+        if let Some(entry) = self.trail.refuse(self.now.mono, most, entry, why) {
+            self.plan_audit();
+            self.audit(entry);
+        }
+    }
+
+    /// What was refused again for a while is written down.
+    pub(super) fn on_audit_due(&mut self) {
+        let again = self.trail.take_due(self.now.mono);
+        self.plan_audit();
+        again.into_iter().for_each(|entry| self.audit(entry));
+    }
+
+    fn plan_audit(&mut self) {
+        if let Some(at) = self.trail.next_due() {
+            self.timers.set(Timer::Audit, at);
+        }
     }
 
     pub(super) fn output(&mut self, output: Output) {

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
 
+use super::audit::Trail;
 use super::delivery::{Delivery, IndexEntry};
 use super::expected::Expected as _;
 use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease, prompt};
@@ -32,8 +33,9 @@ pub struct Digest {
 
 impl Digest {
     /// What these parts show of the log up to a position.
-    pub(super) fn new(at: LogPos, sessions: &Sessions, jobs: &Jobs, delivery: &Delivery) -> Digest {
+    pub(super) fn new(at: LogPos, trail: &Trail, sessions: &Sessions, jobs: &Jobs, delivery: &Delivery) -> Digest {
         let (mut digest, parts) = (Digest { at, ..Digest::default() }, Parts { sessions, jobs, delivery });
+        digest.fact("audit".to_string(), format!("{:?}", trail.span()));
         // One that is being taken from its client is over in the log.
         for (id, session) in sessions.all().filter(|(_, session)| session.is_recorded()) {
             parts.digest_session(&mut digest, id, session);

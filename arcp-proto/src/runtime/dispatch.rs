@@ -4,6 +4,7 @@
 
 mod agents;
 mod answers;
+mod audit;
 mod commands;
 mod connections;
 mod delegation;

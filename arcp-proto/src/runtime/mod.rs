@@ -2,6 +2,8 @@
 
 mod account;
 mod agent_io;
+mod audit;
+mod audit_records;
 mod authority;
 mod config;
 mod connection;
@@ -27,6 +29,7 @@ mod timers;
 
 pub use account::{HeldFor, Miscount};
 use alloc::vec::Vec;
+pub use audit_records::{AuditAct, AuditEntry};
 pub use config::{Config, Timing};
 pub use delegation::Delegation;
 pub use delivery::subscription_id;
@@ -40,7 +43,7 @@ pub use io::{
 
 pub use job::Wait;
 pub use list::unfinished;
-pub use prompt_records::{AnswerRecord, ClosedPrompt, Closing, GrantRecord, KeptPrompts, OpenPrompt};
+pub use prompt_records::{AnswerRecord, ClosedPrompt, Closing, GrantEnd, GrantRecord, KeptPrompts, OpenPrompt};
 pub use recount::{held_bytes, held_bytes_of, miscounts};
 
 use crate::entropy::Seeds;
@@ -239,7 +242,7 @@ impl Runtime {
 
     /// What it shows of the log so far; costs as much as it holds.
     pub fn digest(&self) -> Digest {
-        Digest::new(self.ctx.log.last(), &self.sessions, &self.jobs, &self.delivery)
+        Digest::new(self.ctx.log.last(), &self.ctx.trail, &self.sessions, &self.jobs, &self.delivery)
     }
 
     /// What every job that is not over waits for, if it waits for anything but
@@ -277,6 +280,7 @@ impl Runtime {
                 Timer::Purge(job) => self.retention().on_purge(job),
                 Timer::Arrived(session) => self.delivery.feeds.on_arrived(&mut self.ctx, &self.jobs, session),
                 Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),
+                Timer::Audit => self.ctx.on_audit_due(),
                 Timer::Read(session) => self.delivery.on_read_failed(&mut self.ctx, session),
                 Timer::StoreRetry => self.ctx.on_store_retry(),
             }

@@ -93,6 +93,26 @@ pub struct GrantRecord {
     /// Until when; `None`: until the job ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UtcMs>,
+    /// Its name, for a person.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub permission: String,
+    /// Whether it may be used once only.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub once: bool,
+    /// Why it does not hold any more, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<GrantEnd>,
+}
+
+/// Why a permission does not hold any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GrantEnd {
+    /// Its time is over.
+    Expired,
+    /// It was taken back.
+    Revoked,
+    /// It was to be used once, and was.
+    Used,
 }
 
 impl KeptPrompts {
@@ -107,7 +127,8 @@ impl KeptPrompts {
                     Closing::Expired | Closing::Withdrawn => 0,
                 }
         });
-        let grants = self.grants.iter().map(|grant| FIXED + grant.operation.len() + grant.resource.len());
+        let texts = |grant: &GrantRecord| grant.operation.len() + grant.resource.len() + grant.permission.len();
+        let grants = self.grants.iter().map(|grant| FIXED + texts(grant));
         open.chain(closed).chain(grants).sum()
     }
 }

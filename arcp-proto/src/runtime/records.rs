@@ -8,6 +8,7 @@ use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use super::audit_records::AuditEntry;
 use super::numbered::Numbered;
 use super::prompt_records::KeptPrompts;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
@@ -220,6 +221,8 @@ pub enum Record {
         /// All of it.
         prompts: Box<KeptPrompts>,
     },
+    /// A decision about authority.
+    Audited(Box<AuditEntry>),
 }
 
 impl Record {
@@ -247,6 +250,7 @@ impl Record {
             | Record::Subscribed { .. }
             | Record::Unsubscribed { .. }
             | Record::KeyKept { .. }
+            | Record::Audited(_)
             | Record::KeysExpired { .. } => None,
         }
     }
@@ -273,6 +277,7 @@ impl Record {
             | Record::BudgetLeft { .. }
             | Record::Prompted { .. }
             | Record::KeyKept { .. }
+            | Record::Audited(_)
             | Record::KeysExpired { .. }
             | Record::JobForgotten { .. } => None,
         }
@@ -299,6 +304,7 @@ impl Record {
                     left.iter().map(|(currency, _)| FIXED + currency.as_str().len()).sum()
                 }
                 Record::Prompted { prompts, .. } => prompts.bytes(),
+                Record::Audited(entry) => entry.bytes(),
                 Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),
                 Record::Numbered { run: Numbered::Local { frame, .. }, .. } => {
                     frame.about().map_or(0, |about| about.trace.len())
@@ -339,6 +345,7 @@ impl Record {
         match self {
             Record::JobEvent { event, .. } => event.at,
             Record::JobAccepted(record) => record.created_at,
+            Record::Audited(entry) => entry.at,
             Record::Numbered { run: Numbered::Local { frame, .. }, .. } => frame.at,
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
@@ -364,12 +371,17 @@ impl Record {
 
     /// The record that a store may let go of once it has this one.
     pub fn undoes(&self) -> Option<LogPos> {
-        if let Record::Unsubscribed { undoes, .. } | Record::Joined { undoes, .. } | Record::Left { undoes, .. } = self
+        let undoes = if let Record::Audited(entry) = self {
+            entry.undoes
+        } else if let Record::Unsubscribed { undoes, .. }
+        | Record::Joined { undoes, .. }
+        | Record::Left { undoes, .. } = self
         {
-            Some(*undoes).filter(|at| at.0 > 0)
+            *undoes
         } else {
-            None
-        }
+            return None;
+        };
+        Some(undoes).filter(|at| at.0 > 0)
     }
 
     /// The job whose records a store may let go of once it has this one.

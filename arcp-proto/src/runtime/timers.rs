@@ -42,6 +42,8 @@ pub enum Timer {
     Arrived(SessionId),
     /// The oldest idempotency key is forgotten.
     KeyExpiry,
+    /// What was refused again and again is written down.
+    Audit,
     /// The store has taken long enough to read something back.
     Read(SessionId),
     /// The store is asked again.
@@ -79,6 +81,7 @@ impl Timer {
             | Timer::Retention(_)
             | Timer::Purge(_)
             | Timer::KeyExpiry
+            | Timer::Audit
             | Timer::StoreRetry
             | Timer::EndMissed(_) => false,
         }

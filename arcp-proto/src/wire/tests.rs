@@ -4,6 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::iter::successors;
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use ulid::Ulid;
@@ -46,7 +47,9 @@ fn body(kind: &EventKind) -> Json {
         | EventKind::ChoiceRequest
         | EventKind::PermissionRequest
         | EventKind::PromptClosed
-        | EventKind::LeaseGranted => return Json::parse(r#"{"prompt_id":"prm_1"}"#).expect("JSON"),
+        | EventKind::LeaseGranted
+        | EventKind::LeaseExtended
+        | EventKind::LeaseRevoked => return Json::parse(r#"{"prompt_id":"prm_1"}"#).expect("JSON"),
     };
     kind.normalise(&Json::parse(text).expect("JSON")).expect("a body of its kind")
 }
@@ -138,6 +141,7 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
 fn command_after(before: Option<&Command>) -> Option<Command> {
     let id = |text| WireId::new(text).expect("an id");
     let answer = |prompt, answer| Command::Answer(Answering { prompt: id(prompt), answer });
+    let lease = "lease_01ARZ3NDEKTSV4RRFFQ69G5FAV_1";
     Some(match before {
         None => {
             let submit = Submit::new(AgentRef::parse("echo").expect("a name"));
@@ -153,9 +157,16 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
         }
         Some(Command::Answer(Answering { answer: said, .. })) => match said {
             PromptAnswer::Value(_) => answer("msg_1", PromptAnswer::Choice("c".into())),
-            PromptAnswer::Choice(_) => answer("msg_1", PromptAnswer::Grant { lease_seconds: Some(60) }),
+            PromptAnswer::Choice(_) => answer(
+                "msg_1",
+                PromptAnswer::Grant { lease_seconds: Some(60), resource: Some("/a".into()), once: true },
+            ),
             PromptAnswer::Grant { .. } => answer("msg_1", PromptAnswer::Deny { reason: Some("r".into()) }),
-            PromptAnswer::Deny { .. } => return None,
+            PromptAnswer::Deny { .. } => {
+                answer(lease, PromptAnswer::Extend { seconds: NonZeroU32::MIN, from_end: true })
+            }
+            PromptAnswer::Extend { .. } => answer(lease, PromptAnswer::Revoke { reason: Some("r".into()) }),
+            PromptAnswer::Revoke { .. } => return None,
         },
     })
 }

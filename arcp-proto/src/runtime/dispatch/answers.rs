@@ -3,7 +3,7 @@
 use alloc::string::ToString as _;
 
 use super::requests::RequestHandler;
-use crate::error::Violation;
+use crate::error::{ErrorCode, Violation};
 use crate::id::{PromptId, WireId};
 use crate::json::Json;
 use crate::model::prompt::PromptAnswer;
@@ -12,8 +12,10 @@ use crate::model::request::Answering;
 use crate::runtime::Runtime;
 use crate::runtime::authority::Act;
 use crate::runtime::connection::Checked;
-use crate::runtime::job::prompt::{self, Answerable};
+use crate::runtime::job::grants;
+use crate::runtime::job::prompt::{self, Answerable, Answerer};
 use crate::runtime::session::Outcome;
+use crate::time::UtcMs;
 
 /// Takes an answer, or has the host check it first: then `None`, and it is heard
 /// again.
@@ -23,6 +25,9 @@ use crate::runtime::session::Outcome;
 /// Why it does not count.
 pub(super) fn on_answer(asked: &mut RequestHandler<'_>, answering: &Answering) -> Result<Option<Outcome>, Violation> {
     let Answering { prompt, answer } = answering;
+    if let PromptAnswer::Extend { .. } | PromptAnswer::Revoke { .. } = answer {
+        return on_lease(asked, answering).map(Some);
+    }
     let id = prompt_named(asked, prompt)?;
     asked.permitted(Act::Answer, &id.job.into())?;
     let Runtime { ctx, jobs, .. } = &*asked.runtime;
@@ -34,13 +39,37 @@ pub(super) fn on_answer(asked: &mut RequestHandler<'_>, answering: &Answering) -
     {
         return Ok(None);
     }
+    let until = may_grant(asked, id, answer)?;
     let principal = asked.runtime.sessions.get(asked.session).map(|session| session.principal().to_string());
-    let by = principal.ok_or_else(prompt::unknown)?;
+    let by = &principal.ok_or_else(prompt::unknown)?;
     let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
-    prompt::answer(jobs, ctx, id, answer.clone(), (&by, asked.session));
+    prompt::answer(jobs, ctx, id, answer.clone(), Answerer { by, session: asked.session, until });
     asked.runtime.carry();
     asked.answer(taken(&asked.id));
     Ok(Some(Outcome::Done))
+}
+
+/// Prolongs a permission, or takes it back: who may answer may do that.
+fn on_lease(asked: &mut RequestHandler<'_>, answering: &Answering) -> Result<Outcome, Violation> {
+    let Answering { prompt, answer } = answering;
+    let unknown = || Violation::new(ErrorCode::JobNotFound, "no such lease is known here");
+    let id = PromptId::of_lease(prompt.as_str()).ok_or_else(unknown)?;
+    asked.permitted(Act::Answer, &id.job.into())?;
+    let until = may_grant(asked, id, answer)?;
+    let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
+    grants::change(jobs, ctx, id, answer, until)?;
+    asked.runtime.carry();
+    asked.answer(taken(&asked.id));
+    Ok(Outcome::Done)
+}
+
+/// Until when at most the session may grant what it grants; `None`: until its job
+/// ends.
+fn may_grant(asked: &RequestHandler<'_>, id: PromptId, answer: &PromptAnswer) -> Result<Option<UtcMs>, Violation> {
+    let Runtime { ctx, jobs, sessions, .. } = &*asked.runtime;
+    let job = jobs.get(id.job).ok_or_else(prompt::unknown)?;
+    let session = sessions.get(asked.session).ok_or_else(prompt::unknown)?;
+    grants::check(ctx, job, id.number, answer, session.allowance().ceilings())
 }
 
 /// That an answer counts.

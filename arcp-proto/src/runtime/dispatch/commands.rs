@@ -7,8 +7,8 @@ use core::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::answers;
 use super::requests::RequestHandler;
+use super::{answers, audit};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SubscriptionId, WireId};
 use crate::json::Object;
@@ -28,6 +28,7 @@ impl RequestHandler<'_> {
     pub(super) fn on_command(&mut self, command: Command, header: &Header<'_>) {
         let fingerprint = command_fingerprint(header, &command);
         self.runtime.sessions.note_command(self.session);
+        let before = self.runtime.ctx.log.last();
         if let Some((known, outcome)) = self.runtime.sessions.seen(self.session, &self.id).cloned() {
             if known != fingerprint {
                 let reused = Violation::invalid("this message id was used for a different message");
@@ -55,6 +56,7 @@ impl RequestHandler<'_> {
                 Err(violation) => Err(violation),
             },
         };
+        audit::note(self, &command, &done, before);
         let outcome = done.unwrap_or_else(|violation| {
             self.refuse_command(&command, violation.clone());
             Outcome::Refused(violation)

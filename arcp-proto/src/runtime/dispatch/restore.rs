@@ -100,6 +100,7 @@ impl Restorer<'_> {
             Record::KeyKept { job, principal, key, until } => {
                 self.jobs.keys_mut().restore(self.ctx, &principal, key, (job, until), true);
             }
+            Record::Audited(entry) => self.ctx.trail.restore(at, entry.undoes),
             Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
             Record::JobForgotten { job } => return self.jobs.remove(job).map(|gone| (job, gone)),
         }

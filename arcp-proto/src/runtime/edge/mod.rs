@@ -246,6 +246,7 @@ impl Edge {
                 | Timer::Purge(_)
                 | Timer::Arrived(_)
                 | Timer::KeyExpiry
+                | Timer::Audit
                 | Timer::Read(_)
                 | Timer::StoreRetry => debug_assert!(false, "{timer:?} is a runtime's"),
             }

@@ -18,6 +18,7 @@ use core::time::Duration;
 
 use super::agent::check_credit;
 use super::cause::Cause;
+use super::grants::Permit;
 use super::lease::{self, Grant};
 use super::questions::reply;
 use super::slots::lend_slot;
@@ -33,6 +34,7 @@ use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::feature::Features;
 use crate::model::job::FinalStatus;
 use crate::model::request::{Invocation, Submit};
+use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::context::Context;
 use crate::runtime::delegation::{Child, Delegation};
 use crate::runtime::effect::Effect;
@@ -221,7 +223,11 @@ pub(in crate::runtime) fn check_delegation(
         return Err(Violation::invalid("`delegate_id` must have 1 to 256 bytes").into());
     };
     check_child(jobs, ctx, call.job, &asked.delegation, &name).map_err(|why| {
-        jobs.table.change(call.job, |job| asked.show(job, ctx, &name, Err(&why)));
+        jobs.table.change(call.job, |job| {
+            let entry = AuditEntry::new(AuditAct::Delegate, &job.spec.principal);
+            ctx.audit_refused(AuditEntry { job: Some(call.job), ..entry }, &why);
+            asked.show(job, ctx, &name, Err(&why));
+        });
         why.into()
     })
 }
@@ -244,7 +250,8 @@ fn check_child(
         }
         return Ok(Delegated::Known(child));
     }
-    check_parent(jobs, ctx, id, &submit.agent)?;
+    let permit = check_parent(jobs, ctx, id, &submit.agent)?;
+    jobs.table.change(id, |job| permit.take(job, ctx));
     let parent = jobs.table.get(id).ok_or_else(gone)?;
     let grant = Grant::of_child(ctx, &submit, parent)?;
     let invocation = Invocation {
@@ -278,7 +285,7 @@ fn check_child(
 }
 
 /// Whether a job may have a child of this agent now.
-fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &AgentRef) -> Result<(), Violation> {
+fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &AgentRef) -> Result<Permit, Violation> {
     let may = |job: &mut Job| {
         if job.is_terminal() {
             return Err(Violation::new(ErrorCode::FailedPrecondition, "the job has ended: nothing more is below it"));
@@ -286,10 +293,11 @@ fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &AgentRef) -> 
         if job.state.is_cancelling() {
             return Err(Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more"));
         }
-        lease::authorize(job, ctx.now.utc, &Namespace::AgentDelegate, agent.name()).map(drop)
+        lease::authorize(job, ctx.now.utc, &Namespace::AgentDelegate, agent.name())
     };
-    jobs.table.change(id, may).ok_or_else(gone)??;
-    check_family(jobs, ctx, jobs.table.get(id).ok_or_else(gone)?)
+    let permit = jobs.table.change(id, may).ok_or_else(gone)??;
+    check_family(jobs, ctx, jobs.table.get(id).ok_or_else(gone)?)?;
+    Ok(permit)
 }
 
 fn gone() -> Violation {
@@ -312,7 +320,7 @@ pub(super) fn grant_below(
         let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
         (submit.lease_request, submit.lease_constraints) = (Some(own.lease.clone()), bounds);
     }
-    check_parent(jobs, ctx, id, &submit.agent)?;
+    check_parent(jobs, ctx, id, &submit.agent)?.check_lasts()?;
     Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?)?.after(own))
 }
 
@@ -396,6 +404,8 @@ pub(in crate::runtime) fn tell_parent(jobs: &mut Jobs, ctx: &mut Context, id: Jo
         return; // most are below none
     };
     let (agent, lease, budget) = (child.spec.agent.clone(), child.spec.lease.clone(), lease::budget_left(child));
+    let entry = AuditEntry::new(AuditAct::Delegate, &child.spec.principal);
+    ctx.audit(AuditEntry { job: Some(id), granted: Some(lease.clone()), ..entry });
     jobs.table.change(parent.job, |own| {
         lease::take_for_child(own, ctx, &budget);
         asked.show(own, ctx, &parent.delegate_id, Ok(Child { job: id, agent: &agent, lease: &lease }));

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::cause::Cause;
-use super::prompt;
+use super::grants::{self, Permit};
 use super::table::Table;
 use super::{Job, Jobs};
 use crate::error::{BoundOf, ErrorCode, Violation};
@@ -24,6 +24,7 @@ use crate::lease::{Amount, Budget, Ceiling, Constraints, Lease, Namespace, Targe
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::feature::{Feature, Features};
 use crate::model::request::Submit;
+use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentReply, Record};
@@ -300,7 +301,7 @@ pub(super) fn plan_expiry(job: &Job, ctx: &mut Context) {
 /// # Errors
 ///
 /// Why not.
-pub(super) fn authorize(job: &mut Job, now: UtcMs, operation: &Namespace, target: &str) -> Result<String, Violation> {
+pub(super) fn authorize(job: &mut Job, now: UtcMs, operation: &Namespace, target: &str) -> Result<Permit, Violation> {
     let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
     if let Some(at) = job.spec.bounds.constraints.expires_at.filter(|at| *at <= now) {
         return Err(Violation::new(ErrorCode::LeaseExpired, alloc::format!("the lease ended at {at}")));
@@ -315,7 +316,10 @@ pub(super) fn authorize(job: &mut Job, now: UtcMs, operation: &Namespace, target
     let granted = &job.spec.lease;
     let lease = job.run.lease.get_or_insert_with(|| Box::new(Lease::parse(granted).unwrap_or_default()));
     let pattern = lease.permits(operation, &target).map(|pattern| pattern.as_str().to_string());
-    pattern.or_else(|| prompt::granted(job, now, operation, &target)).ok_or_else(|| {
+    if let Some(pattern) = pattern {
+        return Ok(Permit::of_lease(pattern));
+    }
+    grants::permit(job, now, operation, &target)?.ok_or_else(|| {
         denied(alloc::format!("the lease does not grant {operation} on `{}`", shown(&target.to_string())))
     })
 }
@@ -335,8 +339,16 @@ pub(super) fn on_authorize(
     let named = |error| Violation::invalid(alloc::format!("`{}` is no operation: {error}", shown(operation)));
     let operation: Namespace = operation.parse().map_err(named)?;
     let price = Budget::parse(price.iter().map(String::as_str))?;
-    let pattern = authorize(job, ctx.now.utc, &operation, target)?;
-    let reservation = reserve(job, ctx, price)?;
+    let refused = |ctx: &mut Context, job: &Job, why: Violation| {
+        ctx.audit_refused(
+            AuditEntry { job: Some(job.id), ..AuditEntry::new(AuditAct::Operate, &job.spec.principal) },
+            &why,
+        );
+        why
+    };
+    let permit = authorize(job, ctx.now.utc, &operation, target).map_err(|why| refused(ctx, job, why))?;
+    let reservation = reserve(job, ctx, price).map_err(|why| refused(ctx, job, why))?;
+    let pattern = permit.take(job, ctx);
     Ok(AgentReply::Allowed { pattern, reservation })
 }
 
@@ -407,14 +419,20 @@ pub(super) fn check_reported(
     let Some(Reported { operation, target, call_id }) = reported.filter(|_| asked || is_bound(job)) else {
         return Ok(());
     };
-    let Err(why) = authorize(job, ctx.now.utc, &operation, &target).map(drop) else {
-        return Ok(());
+    let why = match authorize(job, ctx.now.utc, &operation, &target) {
+        Ok(permit) => {
+            permit.take(job, ctx);
+            return Ok(());
+        }
+        Err(why) => why,
     };
     let mut body = Object::new();
     body.str("call_id", &call_id).object("error", |error| {
         error.display("code", &why.code).str("message", &why.message).bool("retryable", why.code.retryable());
     });
     job.append(ctx, JobEvent::Emitted { kind: EventKind::ToolResult, body: body.json() }, false);
+    let act = if operation == Namespace::AgentDelegate { AuditAct::Delegate } else { AuditAct::Operate };
+    ctx.audit_refused(AuditEntry { job: Some(job.id), ..AuditEntry::new(act, &job.spec.principal) }, &why);
     Err(why)
 }
 
@@ -506,6 +524,8 @@ impl Reported {
             | EventKind::PermissionRequest
             | EventKind::PromptClosed
             | EventKind::LeaseGranted
+            | EventKind::LeaseExtended
+            | EventKind::LeaseRevoked
             | EventKind::Vendor(_) => return None,
         };
         let members = body.members().ok()?;

@@ -20,6 +20,7 @@ pub(in crate::runtime) mod delegation;
 mod end;
 mod ended;
 mod events;
+pub(in crate::runtime) mod grants;
 mod heartbeat;
 mod history;
 mod idempotency;

@@ -23,6 +23,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::grants;
 use super::heartbeat::phase;
 use super::questions::reply;
 use super::table::Table;
@@ -30,16 +31,15 @@ use super::{Job, Jobs, Wait, account_of, append_for};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{CallId, JobId, OpId, PromptId, SessionId};
 use crate::json::{Json, Object};
-use crate::lease::{Namespace, Target};
 use crate::model::event::{EventKind, JobError, JobEvent};
-use crate::model::prompt::{PermissionRequest, PromptAnswer, Question};
+use crate::model::prompt::{PromptAnswer, Question};
 use crate::runtime::account::{HeldFor, Holding};
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentReply, InputFault, LONGEST_CHECK, Notice, Output, Record};
 use crate::runtime::timers::Timer;
-use crate::runtime::{AnswerRecord, ClosedPrompt, Closing, GrantRecord, KeptPrompts, OpenPrompt};
+use crate::runtime::{AnswerRecord, ClosedPrompt, Closing, KeptPrompts, OpenPrompt};
 use crate::time::{Timestamp, UtcMs};
 
 /// How long people have for a permission where the agent does not say.
@@ -87,6 +87,15 @@ pub(in crate::runtime) enum Answerable {
     Fits,
     /// It counts if it fits this schema.
     Check(Json),
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::runtime) struct Answerer<'a> {
+    pub(in crate::runtime) by: &'a str,
+    pub(in crate::runtime) session: SessionId,
+    /// Until when at most he may grant something.
+    pub(in crate::runtime) until: Option<UtcMs>,
 }
 
 impl Prompts {
@@ -326,7 +335,7 @@ fn unblock(job: &mut Job, ctx: &mut Context) {
     }
 }
 
-fn keep(job: &Job, ctx: &mut Context) {
+pub(super) fn keep(job: &Job, ctx: &mut Context) {
     if let Some(kept) = kept(job) {
         ctx.append(Record::Prompted { job: job.id, prompts: Box::new(kept.clone()) });
     }
@@ -345,13 +354,15 @@ pub(super) fn resume(job: &mut Job, ctx: &mut Context) {
 }
 
 /// Sees to it that nobody waits for longer than was said.
-fn plan(job: &Job, ctx: &mut Context) {
+pub(super) fn plan(job: &Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref() else {
         return; // It never asked.
     };
     let waits = |checking: &&Checking| checking.asked.is_some();
     let checks = prompts.checking.iter().filter(waits).map(|checking| checking.until);
-    match prompts.due.values().copied().chain(checks).min() {
+    let longest = Duration::from_secs(u64::from(u32::MAX));
+    let grants = grants::ends(&prompts.kept).map(|until| ctx.moment(until, longest));
+    match prompts.due.values().copied().chain(checks).chain(grants).min() {
         Some(at) => ctx.timers.set(Timer::Prompt(job.id), at.max(ctx.soonest())),
         None => ctx.timers.clear(Timer::Prompt(job.id)),
     }
@@ -360,6 +371,11 @@ fn plan(job: &Job, ctx: &mut Context) {
 /// All that it asked and that is kept, if it asked anything.
 pub(in crate::runtime) fn kept(job: &Job) -> Option<&KeptPrompts> {
     job.prompts.as_deref().map(|prompts| &prompts.kept)
+}
+
+/// The same, to be changed.
+pub(super) fn kept_mut(job: &mut Job) -> &mut KeptPrompts {
+    &mut job.prompts.get_or_insert_default().kept
 }
 
 /// The events that ask what nobody has answered, in order.
@@ -412,7 +428,8 @@ pub(in crate::runtime) fn check_answer(
 }
 
 /// A question is answered by somebody in a session: everybody else is told.
-fn take_answer(job: &mut Job, ctx: &mut Context, number: u32, answer: PromptAnswer, (by, session): (&str, SessionId)) {
+fn take_answer(job: &mut Job, ctx: &mut Context, number: u32, answer: PromptAnswer, who: Answerer<'_>) {
+    let Answerer { by, session, until } = who;
     let Some(question) = job
         .prompts
         .as_deref()
@@ -426,11 +443,14 @@ fn take_answer(job: &mut Job, ctx: &mut Context, number: u32, answer: PromptAnsw
         (PromptAnswer::Value(value), _) => AnswerRecord::Value(value),
         (PromptAnswer::Choice(choice), _) => AnswerRecord::Value(Json::string(&choice)),
         (PromptAnswer::Deny { reason }, _) => AnswerRecord::Denied(reason),
-        (PromptAnswer::Grant { lease_seconds }, Question::Permission(asked)) => {
-            let asked = asked.clone();
-            AnswerRecord::Value(grant(job, ctx, number, asked, lease_seconds))
+        (PromptAnswer::Grant { lease_seconds, resource, once }, Question::Permission(asked)) => {
+            let mut asked = asked.clone();
+            asked.resource = resource.unwrap_or(asked.resource);
+            asked.lease_seconds = asked.lease_seconds.into_iter().chain(lease_seconds).min();
+            AnswerRecord::Value(grants::give(job, ctx, number, asked, (once, until)))
         }
         (PromptAnswer::Grant { .. }, Question::Input { .. } | Question::Choice { .. }) => return,
+        (PromptAnswer::Extend { .. } | PromptAnswer::Revoke { .. }, _) => return,
     };
     close_answered(job, ctx, number, answer, by, Some(session));
     keep(job, ctx);
@@ -495,7 +515,7 @@ fn close_overdue(job: &mut Job, ctx: &mut Context) {
         reply(ctx, job.id, call, Violation::new(ErrorCode::Unavailable, why).into());
     }
     note_checked(job);
-    let any = !over.is_empty();
+    let any = grants::sweep(job, ctx) || !over.is_empty();
     for (number, default) in over {
         match default {
             Some(default) => close_answered(job, ctx, number, AnswerRecord::Value(default), DEFAULT, None),
@@ -547,42 +567,6 @@ pub(super) fn drop_calls(job: &mut Job) {
     job.run.waits.remove(&Wait::Prompt);
 }
 
-/// Grants a permission, for as long as both sides say; gives what is answered.
-fn grant(job: &mut Job, ctx: &mut Context, number: u32, asked: PermissionRequest, seconds: Option<u32>) -> Json {
-    let most = ctx.config.limits.prompt.open_prompts_per_job;
-    let seconds = asked.lease_seconds.into_iter().chain(seconds).min();
-    let until = seconds.map(|seconds| ctx.now.utc.plus(Duration::from_secs(u64::from(seconds))));
-    let mut body = Object::new();
-    body.display("prompt_id", PromptId { job: job.id, number });
-    body.str("lease_id", &alloc::format!("lease_{}_{number}", job.id.ulid()));
-    body.str("permission", &asked.permission).str("resource", &asked.resource).str("operation", &asked.operation);
-    if let Some(until) = until {
-        body.display("expires_at", until);
-    }
-    let body = body.json();
-    let grants = &mut job.prompts.get_or_insert_default().kept.grants;
-    grants.retain(|grant| grant.until.is_none_or(|until| until > ctx.now.utc));
-    // The oldest goes: what it allowed can be asked for again.
-    if grants.len() >= most {
-        grants.remove(0);
-    }
-    let PermissionRequest { operation, resource, .. } = asked;
-    grants.push(GrantRecord { number, operation, resource, until });
-    job.append(ctx, JobEvent::Emitted { kind: EventKind::LeaseGranted, body: body.clone() }, false);
-    body
-}
-
-/// The pattern by which people have allowed an operation, if it is still so.
-pub(super) fn granted(job: &Job, now: UtcMs, operation: &Namespace, target: &Target) -> Option<String> {
-    let grants = &kept(job)?.grants;
-    let mut held = grants.iter().filter(|grant| grant.until.is_none_or(|until| until > now));
-    held.find_map(|grant| {
-        let GrantRecord { operation: of, resource, .. } = grant;
-        let lease = crate::model::prompt::granted(of, resource).ok()?;
-        lease.permits(operation, target).map(|pattern| pattern.as_str().to_string())
-    })
-}
-
 /// Whether people have granted anything.
 pub(super) fn has_grants(job: &Job) -> bool {
     kept(job).is_some_and(|kept| !kept.grants.is_empty())
@@ -619,7 +603,7 @@ pub(in crate::runtime) fn answer(
     ctx: &mut Context,
     prompt: PromptId,
     answer: PromptAnswer,
-    who: (&str, SessionId),
+    who: Answerer<'_>,
 ) {
     jobs.table.change(prompt.job, |job| take_answer(job, ctx, prompt.number, answer, who));
 }

@@ -219,7 +219,8 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
         Wait::Prompt => {
             let id = PromptId { job, number: 1 };
             let nobody = SessionId::from_ulid(ulid::Ulid::nil());
-            prompt::answer(jobs, ctx, id, PromptAnswer::Value(Json::null()), ("alice", nobody));
+            let who = prompt::Answerer { by: "alice", session: nobody, until: None };
+            prompt::answer(jobs, ctx, id, PromptAnswer::Value(Json::null()), who);
             settle(jobs, ctx, None);
         }
     }

@@ -87,6 +87,8 @@ pub(super) fn kind_of(class: EventClass, role: FrameRole) -> &'static str {
             EventClass::PermissionRequest => "permission.request",
             EventClass::PromptClosed => "human.input.cancelled",
             EventClass::LeaseGranted => "lease.granted",
+            EventClass::LeaseExtended => "lease.extended",
+            EventClass::LeaseRevoked => "lease.revoked",
             // An artifact that is only named is not stored here.
             EventClass::ToolCall | EventClass::ToolResult | EventClass::Artifact | EventClass::Vendor => "event.emit",
             EventClass::Chunk => "job.result_chunk",
@@ -107,7 +109,9 @@ fn render_emitted(view: &View, snapshot: &EventSnapshot<'_>, kind: &EventKind, b
         | EventKind::ChoiceRequest
         | EventKind::PermissionRequest
         | EventKind::PromptClosed
-        | EventKind::LeaseGranted => body.as_str().to_string(),
+        | EventKind::LeaseGranted
+        | EventKind::LeaseExtended
+        | EventKind::LeaseRevoked => body.as_str().to_string(),
         EventKind::Thought => write_thought(view, snapshot.thoughts, body),
         EventKind::Metric => write_metric(body),
         EventKind::Progress => write_progress(body),

@@ -169,7 +169,7 @@ fn id(name: &str, Text(text): &Text<'_>) -> Result<WireId, Violation> {
 }
 
 /// The types of envelopes about jobs, each a bit for filters.
-const TYPES: [&str; 21] = [
+const TYPES: [&str; 23] = [
     "job.accepted",
     "job.started",
     "job.progress",
@@ -191,6 +191,8 @@ const TYPES: [&str; 21] = [
     "permission.request",
     "human.input.cancelled",
     "lease.granted",
+    "lease.extended",
+    "lease.revoked",
 ];
 
 /// The bits of these types.

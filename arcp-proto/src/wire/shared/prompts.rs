@@ -2,6 +2,7 @@
 //! with `x-vendor.arcp.open_surfaces`.
 
 use alloc::string::String;
+use core::num::NonZeroU32;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -18,6 +19,8 @@ const VALUE: &str = "human.input.response";
 const CHOICE: &str = "human.choice.response";
 const GRANT: &str = "permission.grant";
 const DENY: &str = "permission.deny";
+const EXTEND: &str = "lease.refresh";
+const REVOKE: &str = "lease.revoked";
 
 #[derive(Deserialize)]
 struct Said<'a> {
@@ -30,17 +33,28 @@ struct Said<'a> {
     #[serde(default)]
     lease_seconds: Option<u32>,
     #[serde(borrow, default)]
+    resource: Option<Text<'a>>,
+    #[serde(default, rename = "x-vendor.arcp.once")]
+    once: bool,
+    #[serde(borrow, default)]
     reason: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    lease_id: Option<Text<'a>>,
+    #[serde(default)]
+    requested_seconds: Option<u32>,
+    #[serde(default)]
+    additional_seconds: Option<u32>,
 }
 
 /// Reads an answer; `None` if the message is none. Who gives it is known by the
 /// session, and when by the clock of the runtime.
 pub(super) fn read_answer(header: &Header<'_>) -> Result<Option<Answering>, Violation> {
     let kind = header.kind.as_ref();
-    if !matches!(kind, VALUE | CHOICE | GRANT | DENY) {
+    if !matches!(kind, VALUE | CHOICE | GRANT | DENY | EXTEND | REVOKE) {
         return Ok(None);
     }
     let said: Said<'_> = payload(kind, header.payload)?;
+    let reason = || said.reason.as_ref().map(|Text(why)| why.chars().take(1024).collect());
     let missing = |name: &str| Violation::invalid(alloc::format!("`{kind}`: `{name}` is missing"));
     let answer = match kind {
         VALUE => PromptAnswer::Value(Json::from_checked(said.value.ok_or_else(|| missing("value"))?)),
@@ -48,9 +62,26 @@ pub(super) fn read_answer(header: &Header<'_>) -> Result<Option<Answering>, Viol
             let Text(choice) = said.choice_id.ok_or_else(|| missing("choice_id"))?;
             PromptAnswer::Choice(choice.into())
         }
-        GRANT => PromptAnswer::Grant { lease_seconds: said.lease_seconds },
-        _ => PromptAnswer::Deny { reason: said.reason.map(|Text(why)| why.chars().take(1024).collect()) },
+        GRANT => PromptAnswer::Grant {
+            lease_seconds: said.lease_seconds,
+            resource: said.resource.map(|Text(resource)| resource.into()),
+            once: said.once,
+        },
+        EXTEND => {
+            let seconds = said.requested_seconds.or(said.additional_seconds).and_then(NonZeroU32::new);
+            let seconds = seconds.ok_or_else(|| {
+                let why = "`requested_seconds` or `additional_seconds` must be 1 or more";
+                Violation::invalid(alloc::format!("`{kind}`: {why}"))
+            })?;
+            PromptAnswer::Extend { seconds, from_end: said.requested_seconds.is_none() }
+        }
+        REVOKE => PromptAnswer::Revoke { reason: reason() },
+        _ => PromptAnswer::Deny { reason: reason() },
     };
+    if let PromptAnswer::Extend { .. } | PromptAnswer::Revoke { .. } = answer {
+        let lease = said.lease_id.and_then(|Text(id)| WireId::new(&id)).ok_or_else(|| missing("lease_id"))?;
+        return Ok(Some(Answering { prompt: lease, answer }));
+    }
     let named = said.prompt_id.and_then(|Text(id)| WireId::new(&id));
     let prompt = named.or_else(|| header.correlation.clone()).ok_or_else(|| {
         let why = "what it answers is missing: `correlation_id` names the message, or `prompt_id` the question";
@@ -63,7 +94,8 @@ pub(super) fn read_answer(header: &Header<'_>) -> Result<Option<Answering>, Viol
 pub(in crate::wire) fn write_answer(answering: &Answering) -> (&'static str, String) {
     let Answering { prompt, answer } = answering;
     let mut payload = Object::new();
-    payload.opt_str("prompt_id", correlates(answering).is_none().then_some(prompt.as_str()));
+    let name = if is_of_lease(answer) { "lease_id" } else { "prompt_id" };
+    payload.opt_str(name, correlates(answering).is_none().then_some(prompt.as_str()));
     let kind = match answer {
         PromptAnswer::Value(value) => {
             payload.raw("value", value.as_str());
@@ -73,11 +105,24 @@ pub(in crate::wire) fn write_answer(answering: &Answering) -> (&'static str, Str
             payload.str("choice_id", choice);
             CHOICE
         }
-        PromptAnswer::Grant { lease_seconds } => {
+        PromptAnswer::Grant { lease_seconds, resource, once } => {
+            payload.opt_str("resource", resource.as_deref());
             if let Some(seconds) = lease_seconds {
                 payload.u64("lease_seconds", u64::from(*seconds));
             }
+            if *once {
+                payload.bool("x-vendor.arcp.once", true);
+            }
             GRANT
+        }
+        PromptAnswer::Extend { seconds, from_end } => {
+            let name = if *from_end { "additional_seconds" } else { "requested_seconds" };
+            payload.u64(name, u64::from(seconds.get()));
+            EXTEND
+        }
+        PromptAnswer::Revoke { reason } => {
+            payload.opt_str("reason", reason.as_deref());
+            REVOKE
         }
         PromptAnswer::Deny { reason } => {
             payload.opt_str("reason", reason.as_deref());
@@ -89,5 +134,16 @@ pub(in crate::wire) fn write_answer(answering: &Answering) -> (&'static str, Str
 
 /// The message that an answer names, if it names one and not the question.
 pub(in crate::wire) fn correlates(answering: &Answering) -> Option<&WireId> {
-    Some(&answering.prompt).filter(|prompt| prompt.as_str().parse::<PromptId>().is_err())
+    let by_message = !is_of_lease(&answering.answer) && answering.prompt.as_str().parse::<PromptId>().is_err();
+    by_message.then_some(&answering.prompt)
+}
+
+/// Whether it is about what was granted, and names that.
+fn is_of_lease(answer: &PromptAnswer) -> bool {
+    match answer {
+        PromptAnswer::Extend { .. } | PromptAnswer::Revoke { .. } => true,
+        PromptAnswer::Value(_) | PromptAnswer::Choice(_) | PromptAnswer::Grant { .. } | PromptAnswer::Deny { .. } => {
+            false
+        }
+    }
 }
