@@ -6,7 +6,7 @@
 * Every bound of `Limits` has a test that reaches it.
 * Files stay readable, and no module is a drawer.
 * No type does everything: at most 40 methods in all its `impl` blocks, no struct has more than 15 fields.
-* The rooms of the runtime: it routes in two places, and imports between its rooms go down.
+* The rooms of the runtime: it routes in two places, and imports go down, between its rooms and between the files of each.
 * A look-up in them that finds nothing says whether that can be.
 """
 
@@ -173,6 +173,56 @@ def refuse_circle(graph, what):
 
 
 refuse_circle(imports, "rooms of the runtime")
+
+# The same for the files of the rooms. What a file and the `mod.rs` above it have of each other is not counted: that declares
+# what its files have in common.
+modules = {}
+for path in RUNTIME.rglob("*.rs"):
+    parts = path.relative_to(RUNTIME).with_suffix("").parts
+    modules[parts[:-1] if parts[-1] == "mod" else parts] = re.sub(r"pub\([^)]*\)", "pub", production(path))
+
+
+def single(use):
+    """The paths of `a::{b, c::{d as e}}`, each with the name that it has from then on."""
+    while group := re.search(r"([\w:]*)\{([^{}]*)\}", use):
+        inner = [name.strip() for name in group[2].split(",") if name.strip()]
+        use = use[: group.start()] + ", ".join(group[1] + name for name in inner) + use[group.end() :]
+    for path in use.split(","):
+        path, _, renamed = path.strip().partition(" as ")
+        yield renamed or path.rsplit("::", 1)[-1], path.removesuffix("::self")
+
+
+named = {module: dict(pair for use in re.findall(r"\buse ([^;]+);", text) for pair in single(use))
+         for module, text in modules.items()}
+
+
+def lead_to(module, path):
+    """The file that a path leads to, through whatever passes it on; `None` if none of the runtime's."""
+    for _ in range(9):
+        names = path.split("::")
+        if names[:2] == ["crate", "runtime"]:
+            at, names = (), names[2:]
+        elif names[0] in ("self", "super") or module + (names[0],) in modules:
+            at = module
+            while names[:1] == ["super"]:
+                at, names = at[:-1], names[1:]
+            names = names[names[:1] == ["self"] :]
+        else:
+            return None
+        while names and at + (names[0],) in modules:
+            at, names = at + (names[0],), names[1:]
+        if not names or names[0] not in named[at]:
+            return at
+        module, path = at, "::".join([named[at][names[0]], *names[1:]])
+    return None
+
+
+files = {}
+for module, text in modules.items():
+    paths = [*named[module].values(), *re.findall(r"\b(?:super|crate::runtime)(?:::\w+)+", text)]
+    taken = {at for at in (lead_to(module, path) for path in paths) if at}
+    files["/".join(module)] = {"/".join(at) for at in taken if at[: len(module)] != module and module[: len(at)] != at}
+refuse_circle(files, "files of the runtime")
 
 # `let Some(..) = .. else { return }`: the look-up cannot fail (`expected`), or a comment behind `return;` says how it can.
 BARE = re.compile(r"^ *let \(?Some\(((?:(?!;$)[\s\S])*?)\belse \{\s*return;?\s*\}", re.M)

@@ -314,6 +314,20 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_a_log_that_is_not_known_is_no_run_of_a_job() {
+        let stored = |log| {
+            alloc::format!(
+                r#"{{"seq":1,"count":1,"job":"{log}","event":1,"part":"Whole","request":0,"subscription":0}}"#
+            )
+        };
+        let read = |log| serde_json::from_str::<Numbered>(&stored(log));
+        assert!(matches!(read("job_01KDVDNA0F9PHT3PKBES6T1S32"), Ok(Numbered::Events(_))));
+        for other in ["strm_01KDVDNA0F9PHT3PKBES6T1S32", "01KDVDNA0F9PHT3PKBES6T1S32", ""] {
+            assert!(read(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
     fn runs_join_where_nothing_is_left_out_between_them() {
         let log = LogId::Job(JobId::from_ulid(ulid::Ulid::nil()));
         let classes = EventClasses::new(&[EventClass::Metric]);

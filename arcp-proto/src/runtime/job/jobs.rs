@@ -2,13 +2,14 @@
 //! slots, and the keys.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
-use super::Job;
 use super::idempotency::Keys;
 use super::lines::Lines;
-use super::memory;
+use super::purge;
 use super::shares::Shares;
 use super::table::{Table, recount_table};
+use super::{Job, Wait};
 use crate::id::{JobId, OpId, Principal};
 use crate::limits::Limits;
 use crate::runtime::account::{HeldFor, Recount};
@@ -70,6 +71,13 @@ impl Jobs {
         JobCounts { unfinished: total.live, waiting: self.lines.len(), running: total.running }
     }
 
+    /// What every job that is not over waits for, if it waits for anything but
+    /// its agent.
+    pub(in crate::runtime) fn waits(&self) -> Vec<(JobId, Wait)> {
+        let go_on = self.table.of_all(None).filter(|(_, job)| !job.is_terminal());
+        go_on.filter_map(|(id, job)| Some((id, job.run.wait()?))).collect()
+    }
+
     pub(super) fn insert(&mut self, job: Job) {
         self.shares.change(&job.spec.principal, |share| share.live += 1);
         if let Some(parent) = job.spec.parent() {
@@ -108,7 +116,7 @@ impl Jobs {
     /// store has them.
     pub(in crate::runtime) fn on_end_missed(&mut self, ctx: &Context, id: JobId) {
         self.table.change(id, |job| job.released = true);
-        memory::unload(&mut self.table, ctx, id);
+        purge::unload(&mut self.table, ctx, id);
     }
 
     /// The job that is to be forgotten, if those that are over hold too much in

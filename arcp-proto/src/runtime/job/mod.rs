@@ -16,6 +16,7 @@
 mod agent;
 mod cause;
 mod checkpoint;
+mod credit;
 pub(in crate::runtime) mod delegation;
 mod end;
 mod ended;
@@ -28,7 +29,9 @@ mod jobs;
 pub(in crate::runtime) mod lease;
 mod lines;
 mod memory;
+mod open_calls;
 pub(in crate::runtime) mod prompt;
+mod purge;
 mod questions;
 mod restore;
 mod result;

@@ -7,65 +7,17 @@
 //! wait of its own, whose waker answers it: a child ([`Wait::Child`]), or people
 //! ([`Wait::Prompt`]).
 
-use alloc::collections::{BTreeMap, VecDeque};
-use alloc::vec::Vec;
-
+use super::open_calls::{OpenCall, OpenCalls};
 use super::table::Table;
 use super::{AgentRun, Wait};
-use crate::error::{BoundOf, Violation};
-use crate::id::{CallId, JobId, LogPos};
+use crate::error::Violation;
+use crate::id::{CallId, JobId};
 use crate::lease::Budget;
-use crate::limits::Limits;
 use crate::model::event::JobError;
 use crate::runtime::context::Context;
 use crate::runtime::io::{AgentReply, Output, Remaining};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
-
-/// The open calls of an agent, in the order in which they were made.
-#[derive(Debug, Default)]
-pub(super) struct Questions {
-    open: VecDeque<Open>,
-    /// Those that the end of a child answers.
-    pub(super) awaited: BTreeMap<CallId, JobId>,
-}
-
-#[derive(Debug)]
-struct Open {
-    id: CallId,
-    /// What must be durable before it is answered.
-    until: LogPos,
-    reply: AgentReply,
-}
-
-impl Questions {
-    /// Bytes they hold, roughly.
-    pub(super) fn weight(&self) -> usize {
-        const ENTRY: usize = 64;
-        self.open.iter().map(|open| size_of::<Open>() + open.reply.bytes()).sum::<usize>() + self.awaited.len() * ENTRY
-    }
-
-    /// Whether one more call can be open; `is_asked`: whether people are asked under
-    /// its id.
-    pub(super) fn check(&self, id: CallId, is_asked: bool, limits: &Limits) -> Result<(), Violation> {
-        if is_asked || self.open.iter().any(|open| open.id == id) || self.awaited.contains_key(&id) {
-            return Err(Violation::invalid("a call with this id is not answered yet: choose another one"));
-        }
-        let most = limits.delivery.open_calls_per_job;
-        if self.open.len() + self.awaited.len() >= most {
-            let full = alloc::format!("{most} calls of this job wait for their answers: call again after the first");
-            return Err(Violation::exhausted("open_calls_per_job", BoundOf::Job, most as u64, full));
-        }
-        Ok(())
-    }
-
-    /// Takes out those that this child answers.
-    pub(super) fn take_awaited(&mut self, child: JobId) -> Vec<CallId> {
-        let calls: Vec<CallId> = self.awaited.iter().filter(|(_, job)| **job == child).map(|(id, _)| *id).collect();
-        self.awaited.retain(|_, job| *job != child);
-        calls
-    }
-}
 
 impl Table {
     /// More of what the agent of a job said is durable.
@@ -98,7 +50,7 @@ impl AgentRun {
         if !reveals || ctx.log.is_durable(until) {
             return reply(ctx, job, id, answer);
         }
-        self.questions.open.push_back(Open { id, until, reply: answer });
+        self.questions.open.push_back(OpenCall { id, until, reply: answer });
         self.waits.insert(Wait::Answer);
         ctx.log.wait(until, Waiter::Agent(job));
     }
@@ -116,7 +68,7 @@ impl AgentRun {
 
     /// Its agent is gone, and nobody is answered.
     pub(super) fn drop_questions(&mut self) {
-        self.questions = Questions::default();
+        self.questions = OpenCalls::default();
         self.waits.retain(|wait| !matches!(wait, Wait::Answer | Wait::Child(_)));
     }
 

@@ -6,9 +6,10 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::questions::Questions;
+use super::open_calls::OpenCalls;
 use super::result::Stream;
-use super::waits::{Credit, Wait};
+use super::shares::Slot;
+use super::waits::Wait;
 use crate::id::LogPos;
 use crate::lease::Lease;
 use crate::runtime::account::Charge;
@@ -41,19 +42,9 @@ pub(super) struct AgentRun {
     /// What it may do, once it has asked.
     pub(super) lease: Option<Box<Lease>>,
     /// Calls that it wants to know about and that are not answered yet.
-    pub(super) questions: Questions,
+    pub(super) questions: OpenCalls,
     /// The result that it sends in pieces.
     pub(super) stream: Option<Stream>,
-}
-
-/// Whether an agent has a slot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Slot {
-    #[default]
-    None,
-    Held,
-    /// It gave its own up while its job waits for a child.
-    Lent,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +78,34 @@ impl AgentRun {
     }
 }
 
+impl AgentRun {
+    /// Whether its agent is gone, or was never started and will not be.
+    pub(super) fn is_gone(&self) -> bool {
+        self.state == AgentState::Gone
+    }
+
+    /// Whether nothing happens before somebody else says something: people, or its
+    /// agent.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.waits.contains(&Wait::Silence) || self.waits.contains(&Wait::Prompt)
+    }
+
+    /// The first thing that holds it up, if anything does but its agent.
+    pub(super) fn wait(&self) -> Option<Wait> {
+        let may_call = self.state == AgentState::Running && !self.allowance.credit.is_spent();
+        debug_assert!(
+            self.state != AgentState::Running || may_call || !self.waits.is_empty(),
+            "an agent that may not call has a waker"
+        );
+        let holds_up = |wait: &&Wait| match wait {
+            Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
+            Wait::Child(_) | Wait::Check | Wait::Prompt => true,
+            Wait::Store | Wait::Pace => !may_call,
+        };
+        self.waits.iter().find(holds_up).copied()
+    }
+}
+
 impl Allowance {
     /// It calls: what that costs comes back once it is durable.
     pub(super) fn spend(&mut self, bytes: u64) {
@@ -116,5 +135,30 @@ impl Allowance {
         let calls = self.owed.calls.min(portion);
         self.owed.calls -= calls;
         Credit { calls, bytes: core::mem::take(&mut self.owed.bytes) }
+    }
+}
+
+/// How much an agent may call: as long as there is any of both, one call more,
+/// whatever its size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Credit {
+    pub(super) calls: u32,
+    /// Below zero after a call larger than what was left.
+    pub(super) bytes: i64,
+}
+
+impl Credit {
+    pub(super) fn is_spent(self) -> bool {
+        self.calls == 0 || self.bytes <= 0
+    }
+
+    pub(super) fn spend(&mut self, bytes: u64) {
+        self.calls = self.calls.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn add(&mut self, more: Credit) {
+        self.calls = self.calls.saturating_add(more.calls);
+        self.bytes = self.bytes.saturating_add(more.bytes);
     }
 }

@@ -9,12 +9,21 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 
 use super::Job;
-use super::run::Slot;
 use crate::id::Principal;
 use crate::limits::Limits;
 use crate::principal::Account;
 use crate::runtime::account::Holding;
 use crate::runtime::config::Config;
+
+/// Whether an agent has a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Slot {
+    #[default]
+    None,
+    Held,
+    /// It gave its own up while its job waits for a child.
+    Lent,
+}
 
 /// What each account holds, and all together.
 #[derive(Debug, Default)]

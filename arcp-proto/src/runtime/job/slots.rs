@@ -7,7 +7,7 @@
 use alloc::string::ToString as _;
 use core::time::Duration;
 
-use super::run::Slot;
+use super::shares::Slot;
 use super::{AgentState, Job, JobState, Jobs, Wait};
 use crate::id::{JobId, SessionId};
 use crate::json::{Json, Object};

@@ -7,7 +7,7 @@ use core::ops::Bound;
 
 use super::ended::EndedJobs;
 use super::memory::Memory;
-use super::{AgentState, Job, waiting_bytes, weigh, weight};
+use super::{Job, waiting_bytes, weigh, weight};
 use crate::id::{JobId, Principal, WireId};
 use crate::runtime::account::{HeldFor, Recount};
 
@@ -157,7 +157,7 @@ impl Table {
     /// If a job is over, its agent gone and nothing goes on below it, it may be
     /// forgotten, and its events may go to make room.
     pub(in crate::runtime) fn settle(&mut self, id: JobId) {
-        let job = self.by_id.get_mut(&id).filter(|job| job.run.state == AgentState::Gone && job.children.is_empty());
+        let job = self.by_id.get_mut(&id).filter(|job| job.run.is_gone() && job.children.is_empty());
         if let Some((job, end)) = job.and_then(|job| job.end().map(|end| end.pos).map(|end| (job, end))) {
             job.held.job.turn_into(HeldFor::EndedJobs);
             let account = job.spec.principal.account();

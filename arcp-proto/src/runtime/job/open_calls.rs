@@ -1,0 +1,55 @@
+//! The calls of an agent that are not answered yet.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use crate::error::{BoundOf, Violation};
+use crate::id::{CallId, JobId, LogPos};
+use crate::limits::Limits;
+use crate::runtime::io::AgentReply;
+
+/// The open calls of an agent, in the order in which they were made.
+#[derive(Debug, Default)]
+pub(super) struct OpenCalls {
+    pub(super) open: VecDeque<OpenCall>,
+    /// Those that the end of a child answers.
+    pub(super) awaited: BTreeMap<CallId, JobId>,
+}
+
+#[derive(Debug)]
+pub(super) struct OpenCall {
+    pub(super) id: CallId,
+    /// What must be durable before it is answered.
+    pub(super) until: LogPos,
+    pub(super) reply: AgentReply,
+}
+
+impl OpenCalls {
+    /// Bytes they hold, roughly.
+    pub(super) fn weight(&self) -> usize {
+        const ENTRY: usize = 64;
+        self.open.iter().map(|open| size_of::<OpenCall>() + open.reply.bytes()).sum::<usize>()
+            + self.awaited.len() * ENTRY
+    }
+
+    /// Whether one more call can be open; `is_asked`: whether people are asked under
+    /// its id.
+    pub(super) fn check(&self, id: CallId, is_asked: bool, limits: &Limits) -> Result<(), Violation> {
+        if is_asked || self.open.iter().any(|open| open.id == id) || self.awaited.contains_key(&id) {
+            return Err(Violation::invalid("a call with this id is not answered yet: choose another one"));
+        }
+        let most = limits.delivery.open_calls_per_job;
+        if self.open.len() + self.awaited.len() >= most {
+            let full = alloc::format!("{most} calls of this job wait for their answers: call again after the first");
+            return Err(Violation::exhausted("open_calls_per_job", BoundOf::Job, most as u64, full));
+        }
+        Ok(())
+    }
+
+    /// Takes out those that this child answers.
+    pub(super) fn take_awaited(&mut self, child: JobId) -> Vec<CallId> {
+        let calls: Vec<CallId> = self.awaited.iter().filter(|(_, job)| **job == child).map(|(id, _)| *id).collect();
+        self.awaited.retain(|_, job| *job != child);
+        calls
+    }
+}

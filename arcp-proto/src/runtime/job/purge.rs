@@ -1,0 +1,223 @@
+//! What is held and kept of the events of all jobs: what no longer fits in
+//! memory goes from there, what no longer fits in the store goes for good.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Job;
+use super::table::Table;
+use crate::id::{JobId, LogPos};
+use crate::limits::Limits;
+use crate::runtime::context::Context;
+use crate::runtime::io::Record;
+use crate::runtime::timers::Timer;
+
+/// How often in a resume window what was acknowledged meanwhile is looked for.
+const PURGES_PER_WINDOW: u32 = 8;
+/// Between two steps, where there is much to let go.
+const NEXT_STEP: Duration = Duration::from_millis(10);
+
+impl Table {
+    /// Whether something has to go because a job has grown.
+    pub(in crate::runtime) fn is_beyond(&self, ctx: &Context, id: JobId) -> bool {
+        let limits = &ctx.config.limits;
+        let events = self.get(id).map(|job| &job.events);
+        if ctx.config.history {
+            self.kept_bytes() > limits.history.kept_bytes
+                || events.is_some_and(|events| events.is_kept_too_large(limits))
+        } else {
+            self.bytes() > limits.history.log_bytes || events.is_some_and(|events| events.is_too_large(limits))
+        }
+    }
+
+    /// A job has grown: what no longer fits in memory is read back from the
+    /// store when it is needed, or without one is gone; what no longer fits there
+    /// is gone. It keeps its events from `unsent` on, those from `new` on in any
+    /// case, and a job that is over and owed to somebody keeps all of them.
+    pub(in crate::runtime) fn bound(
+        &mut self,
+        ctx: &mut Context,
+        id: JobId,
+        (unsent, new): (u64, u64),
+        is_owed: impl Fn(JobId) -> bool,
+    ) {
+        let beyond = self.is_beyond(ctx, id);
+        let limits = &ctx.config.limits;
+        if ctx.config.history {
+            self.fit(id, limits, ctx.log.durable(), (u64::MAX, u64::MAX), |_| false);
+            if beyond {
+                for (job, upto) in self.trim(id, limits, unsent.min(new)) {
+                    self.note_trimmed(ctx, job, upto);
+                }
+            }
+        } else if beyond {
+            self.fit(id, limits, LogPos(u64::MAX), (unsent, new), is_owed);
+            self.forget_dropped(id);
+        }
+    }
+
+    /// As [`bound`](Self::bound), of an event of an earlier run.
+    pub(super) fn bound_restored(&mut self, ctx: &Context, id: JobId) {
+        let limits = &ctx.config.limits;
+        self.fit(id, limits, LogPos(u64::MAX), (u64::MAX, u64::MAX), |_| false);
+        if !ctx.config.history {
+            self.forget_dropped(id);
+        }
+    }
+
+    /// Tells the store which events it need not keep.
+    fn note_trimmed(&self, ctx: &mut Context, id: JobId, upto: u64) {
+        // With them goes what a restart would learn from them.
+        let started = self.get(id).and_then(|job| job.run.started_at);
+        ctx.append(Record::HistoryTrimmed { job: id, upto, started });
+    }
+
+    /// A good many events have come of a job, and nobody needs any before
+    /// `needed`: perhaps others can go.
+    pub(in crate::runtime) fn on_grown(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
+        self.free(ctx, id, needed);
+        if !ctx.timers.is_set(Timer::Purge(id)) {
+            self.plan_purge(ctx, id);
+        }
+    }
+
+    /// Plans to look again later, if events of a job may be let go then.
+    pub(in crate::runtime) fn plan_purge(&self, ctx: &mut Context, id: JobId) {
+        if self.get(id).is_some_and(|job| may_let_go(job, ctx.config.history)) {
+            let interval = ctx.config.timing.resume_window / PURGES_PER_WINDOW;
+            ctx.timers.set(Timer::Purge(id), ctx.now.mono + interval);
+        }
+    }
+
+    /// Lets events of a job that goes on go for good whose resume window is over
+    /// and that nobody needs.
+    pub(in crate::runtime) fn on_purge(&mut self, ctx: &mut Context, id: JobId, needed: u64) {
+        self.free(ctx, id, needed);
+        self.plan_purge(ctx, id);
+        // What the store does not have yet stays, as does what it cannot delete.
+        let may_go = self.get(id).filter(|job| !ctx.log.failed && !job.is_terminal());
+        let Some(upto) = may_go.and_then(|job| job.history().purgeable(ctx.now.mono, needed)) else {
+            return; // None may go yet.
+        };
+        self.change(id, |job| job.events.forget(upto));
+        if ctx.config.history {
+            self.note_trimmed(ctx, id, upto);
+        }
+        // There may be more: others come in between.
+        ctx.timers.set(Timer::Purge(id), ctx.now.mono + NEXT_STEP);
+    }
+
+    /// Lets events before `needed` go from memory: the store has them, and so has
+    /// everybody who was to get them.
+    fn free(&mut self, ctx: &Context, id: JobId, needed: u64) {
+        if ctx.config.history {
+            self.change(id, |job| job.events.drop_before(needed, ctx.log.durable()));
+        }
+    }
+
+    /// Lets events go from memory until everything held fits: the oldest of
+    /// the one that grows within its own bounds, but none from `unsent` on;
+    /// then those of the jobs that ended first and are not owed to anybody,
+    /// then again the oldest of the one that grows, and those that are owed:
+    /// whoever reads loses nothing for who does not. Last goes what is left of
+    /// the one that grows, but none from `new` on.
+    fn fit(
+        &mut self,
+        growing: JobId,
+        limits: &Limits,
+        durable: LogPos,
+        (unsent, new): (u64, u64),
+        is_owed: impl Fn(JobId) -> bool,
+    ) {
+        self.change(growing, |job| job.events.fit(limits, durable, unsent.min(new)));
+        let mut all_owed = false;
+        while self.bytes() > limits.history.log_bytes {
+            let ended = if all_owed { None } else { self.memory.first_not_owed(durable, &is_owed) };
+            // Of those that were not looked at yet some may not be owed.
+            all_owed |= ended.is_none() && self.memory.owed.is_empty();
+            let went = match ended {
+                Some(ended) => self.drop_ended(ended),
+                None if self.drop_oldest(growing, durable, unsent.min(new)) => true,
+                None if !all_owed => false,
+                None => match self.memory.first_loaded(durable) {
+                    Some(owed) => self.drop_ended(owed),
+                    None => self.drop_oldest(growing, durable, new),
+                },
+            };
+            if !went {
+                return;
+            }
+        }
+    }
+
+    /// Lets the events of a job that is over go from memory.
+    fn drop_ended(&mut self, (at, id): (LogPos, JobId)) -> bool {
+        if let Some(account) = self.get(id).map(|job| job.spec.principal.account()) {
+            self.memory.unload(&account, at);
+        }
+        self.memory.shed.push(id);
+        self.change(id, |job| job.events.drop_all());
+        true
+    }
+
+    /// Lets the oldest event of a job go, if that is before `before`.
+    fn drop_oldest(&mut self, id: JobId, durable: LogPos, before: u64) -> bool {
+        self.change(id, |job| job.events.first_held() < before && job.events.drop_oldest(durable)) == Some(true)
+    }
+
+    /// There is no store to read from: what is not held is gone.
+    fn forget_dropped(&mut self, growing: JobId) {
+        for id in core::mem::take(&mut self.memory.shed).into_iter().chain([growing]) {
+            self.change(id, |job| job.events.forget(job.events.first_held() - 1));
+        }
+    }
+
+    /// Lets events go for good until what the store keeps fits: the oldest of
+    /// the one that grows within its own bounds; then of the jobs that ended
+    /// first, then again of the one that grows; of that none from `unsent` on.
+    /// Gives up to where.
+    fn trim(&mut self, growing: JobId, limits: &Limits, unsent: u64) -> Vec<(JobId, u64)> {
+        self.memory.shed.clear();
+        let mut trimmed = Vec::new();
+        loop {
+            let Some(job) = self.get(growing) else {
+                return trimmed;
+            };
+            let own = job.events.is_kept_too_large(limits);
+            let oldest = self.memory.kept.first();
+            let may_go = job.history().first_group_end() < unsent;
+            let id = match oldest {
+                _ if own && may_go => growing,
+                Some((_, ended)) if self.kept_bytes() > limits.history.kept_bytes => ended,
+                None if self.kept_bytes() > limits.history.kept_bytes && may_go => growing,
+                Some(_) | None => return trimmed,
+            };
+            match self.change(id, |job| job.events.trim()).flatten() {
+                Some(upto) => trimmed.push((id, upto)),
+                None if id == growing => return trimmed,
+                None => {
+                    if let Some((at, account)) =
+                        oldest.and_then(|(at, id)| Some((at, self.get(id)?.spec.principal.account())))
+                    {
+                        self.memory.kept.remove(&account, at);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lets the events of a job that is over go from memory, where the store has them.
+pub(super) fn unload(table: &mut Table, ctx: &Context, id: JobId) {
+    let ended = table.get(id).and_then(|job| Some((job.spec.principal.account(), job.end()?.pos)));
+    if let Some((account, end)) = ended.filter(|(_, end)| ctx.config.history && *end <= ctx.log.durable()) {
+        table.memory.unload(&account, end);
+        table.change(id, |job| job.events.drop_all());
+    }
+}
+
+/// Whether events of a job may go before it is forgotten: from memory, if they
+/// are in a store, or for good while it goes on.
+fn may_let_go(job: &Job, in_store: bool) -> bool {
+    if job.is_terminal() { in_store && job.events.can_be_dropped() } else { job.history().can_be_trimmed() }
+}
