@@ -363,7 +363,7 @@ fn slots_go_round_by_principal() {
 }
 
 #[test]
-fn gl_only_the_submitting_session_may_cancel() {
+fn only_the_submitting_session_may_cancel() {
     let mut world = World::seeded(18);
     let (mut owner, welcome) = Raw::hello(&mut world, "tok-a");
     let job = owner.submit(&mut world, json!({"agent": "waiter"}))["job_id"].clone();
