@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::audit::Trail;
 use super::delivery::{Delivery, IndexEntry};
 use super::expected::Expected as _;
-use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease, prompt};
+use super::job::{End, Job, JobSpec, JobState, Jobs, delegation, lease, prompts};
 use super::session::{Executed, Outcome, Session, Sessions};
 use crate::id::{JobId, LogPos, SessionId, WireId};
 
@@ -131,7 +131,7 @@ impl Parts<'_> {
         digest.fact(format!("{id}"), made);
         digest.fact(format!("{id} budget"), format!("{:?}", lease::budget(job)));
         digest.fact(format!("{id} children"), format!("{:?}", delegation::children(job)));
-        if let Some(prompts) = prompt::kept(job).filter(|prompts| prompts.last > 0) {
+        if let Some(prompts) = prompts::kept(job).filter(|prompts| prompts.last > 0) {
             digest.fact(format!("{id} prompts"), format!("{prompts:?}"));
         }
         let (started_at, restarts) = job.starts();

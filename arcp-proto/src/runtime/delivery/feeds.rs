@@ -11,7 +11,7 @@ use super::message_id::tag;
 use crate::id::{ConnId, JobId, LogId, Principal, SessionId};
 use crate::runtime::account::{Balance, HeldFor, Recount};
 use crate::runtime::context::Context;
-use crate::runtime::job::{Jobs, prompt};
+use crate::runtime::job::{Jobs, prompts};
 use crate::runtime::timers::Timer;
 use crate::wire::View;
 
@@ -131,7 +131,7 @@ impl Feeds {
     pub(in crate::runtime) fn first_needed(&self, jobs: &Jobs, job: JobId) -> u64 {
         let feeds = self.refs.sessions(job.into()).filter_map(|reader| self.by_session.get(&reader));
         // What people are asked is shown to who comes later, too.
-        let asked = jobs.get(job).and_then(|job| prompt::open_events(job).next());
+        let asked = jobs.get(job).and_then(|job| prompts::open_events(job).next());
         feeds.filter_map(|feed| feed.index.first_event(job, jobs)).chain(asked).min().unwrap_or(u64::MAX)
     }
 

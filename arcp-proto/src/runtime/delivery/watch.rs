@@ -9,7 +9,7 @@ use crate::id::{JobId, SessionId};
 use crate::json::Object;
 use crate::model::request::Watch;
 use crate::runtime::context::Context;
-use crate::runtime::job::{Jobs, prompt};
+use crate::runtime::job::{Jobs, prompts};
 
 /// What a watch comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub(in crate::runtime) fn asked_after(delivery: &Delivery, jobs: &Jobs, session:
         return 0;
     };
     let watched = delivery.audiences.watched(session).filter_map(|id| Some((id, jobs.get(id)?)));
-    let asked = watched.flat_map(|(id, job)| prompt::open_events(job).map(move |event| (id, event)));
+    let asked = watched.flat_map(|(id, job)| prompts::open_events(job).map(move |event| (id, event)));
     asked.filter_map(|(id, event)| feed.index.number_after(seq, id, event, jobs)).max().unwrap_or(0)
 }
 
@@ -102,7 +102,7 @@ impl Delivery {
         // What people are asked is no history: who comes later may answer it.
         let shown = self.feeds.get(session).map_or(0, |feed| feed.index.event_at_or_before(job_id, feed.head(), jobs));
         for asked in
-            prompt::open_events(job).filter(|n| *n > shown && *n <= from && job.keeps(*n)).collect::<Vec<u64>>()
+            prompts::open_events(job).filter(|n| *n > shown && *n <= from && job.keeps(*n)).collect::<Vec<u64>>()
         {
             self.number_for(ctx, jobs, session, job_id, asked..=asked);
         }

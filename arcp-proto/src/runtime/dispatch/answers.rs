@@ -14,6 +14,7 @@ use crate::runtime::authority::Act;
 use crate::runtime::connection::Checked;
 use crate::runtime::job::grants;
 use crate::runtime::job::prompt::{self, Answerable, Answerer};
+use crate::runtime::job::prompts;
 use crate::runtime::session::Outcome;
 use crate::time::UtcMs;
 
@@ -32,7 +33,7 @@ pub(super) fn on_answer(asked: &mut RequestHandler<'_>, answering: &Answering) -
     asked.permitted(Act::Answer, &id.job.into())?;
     let Runtime { ctx, jobs, .. } = &*asked.runtime;
     let most = ctx.config.limits.prompt.answer_bytes;
-    let job = jobs.get(id.job).ok_or_else(prompt::unknown)?;
+    let job = jobs.get(id.job).ok_or_else(prompts::unknown)?;
     if let (Answerable::Check(schema), PromptAnswer::Value(value)) =
         (prompt::check_answer(job, most, id.number, answer)?, answer)
         && !fits(asked, id, schema, value)?
@@ -41,7 +42,7 @@ pub(super) fn on_answer(asked: &mut RequestHandler<'_>, answering: &Answering) -
     }
     let until = may_grant(asked, id, answer)?;
     let principal = asked.runtime.sessions.get(asked.session).map(|session| session.principal().to_string());
-    let by = &principal.ok_or_else(prompt::unknown)?;
+    let by = &principal.ok_or_else(prompts::unknown)?;
     let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
     prompt::answer(jobs, ctx, id, answer.clone(), Answerer { by, session: asked.session, until });
     asked.runtime.carry();
@@ -67,8 +68,8 @@ fn on_lease(asked: &mut RequestHandler<'_>, answering: &Answering) -> Result<Out
 /// ends.
 fn may_grant(asked: &RequestHandler<'_>, id: PromptId, answer: &PromptAnswer) -> Result<Option<UtcMs>, Violation> {
     let Runtime { ctx, jobs, sessions, .. } = &*asked.runtime;
-    let job = jobs.get(id.job).ok_or_else(prompt::unknown)?;
-    let session = sessions.get(asked.session).ok_or_else(prompt::unknown)?;
+    let job = jobs.get(id.job).ok_or_else(prompts::unknown)?;
+    let session = sessions.get(asked.session).ok_or_else(prompts::unknown)?;
     grants::check(ctx, job, id.number, answer, session.allowance().ceilings())
 }
 
@@ -84,7 +85,7 @@ fn fits(asked: &mut RequestHandler<'_>, id: PromptId, schema: Json, value: &Json
     if let Some(verdict) = connections.get_mut(asked.conn).and_then(|conn| conn.take_verdict(&of)) {
         return verdict.map(|()| true);
     }
-    let session = sessions.get(asked.session).ok_or_else(prompt::unknown)?;
+    let session = sessions.get(asked.session).ok_or_else(prompts::unknown)?;
     connections.begin_check(ctx, (asked.conn, session.principal()), of, value)?;
     Ok(false)
 }
@@ -96,7 +97,7 @@ fn prompt_named(asked: &RequestHandler<'_>, named: &WireId) -> Result<PromptId, 
     }
     let Runtime { ctx, jobs, delivery, .. } = &*asked.runtime;
     let behind = delivery.feeds.event_of_message(ctx, jobs, asked.session, named);
-    let (job, event) = behind.ok_or_else(prompt::unknown)?;
-    let number = jobs.get(job).and_then(|known| prompt::number_of(known, event)).ok_or_else(prompt::unknown)?;
+    let (job, event) = behind.ok_or_else(prompts::unknown)?;
+    let number = jobs.get(job).and_then(|known| prompts::number_of(known, event)).ok_or_else(prompts::unknown)?;
     Ok(PromptId { job, number })
 }

@@ -4,10 +4,10 @@ use alloc::string::ToString as _;
 
 use super::cause::{Cause, Fault};
 use super::lease::{self, Reported};
-use super::prompt;
 use super::questions::reply;
 use super::result::beginning;
 use super::{AgentState, ChunkTerms, Job, Jobs};
+use super::{prompt, prompts};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId};
 use crate::json::{Json, Object};
@@ -72,7 +72,7 @@ impl Job {
         }
         if let Some((asked, answer)) = answer {
             // What people have granted counts once it is durable.
-            self.run.answer(ctx, (self.id, asked), answer, recorded || prompt::has_grants(self));
+            self.run.answer(ctx, (self.id, asked), answer, recorded || prompts::has_grants(self));
         }
         Ok(())
     }

@@ -18,18 +18,16 @@ use core::time::Duration;
 
 use super::agent::check_credit;
 use super::cause::Cause;
-use super::grants::Permit;
+use super::family::{check_parent, gone};
 use super::lease::{self, Grant};
 use super::questions::reply;
 use super::slots::lend_slot;
 use super::submit::resolve;
 use super::table;
 use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait};
-use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId, prefixed};
 use crate::json::{Json, Object};
-use crate::lease::Namespace;
-use crate::model::agent::AgentRef;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::feature::Features;
 use crate::model::job::FinalStatus;
@@ -284,89 +282,10 @@ fn check_child(
     Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, session })))
 }
 
-/// Whether a job may have a child of this agent now.
-fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &AgentRef) -> Result<Permit, Violation> {
-    let may = |job: &mut Job| {
-        if job.is_terminal() {
-            return Err(Violation::new(ErrorCode::FailedPrecondition, "the job has ended: nothing more is below it"));
-        }
-        if job.state.is_cancelling() {
-            return Err(Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more"));
-        }
-        lease::authorize(job, ctx.now.utc, &Namespace::AgentDelegate, agent.name())
-    };
-    let permit = jobs.table.change(id, may).ok_or_else(gone)??;
-    check_family(jobs, ctx, jobs.table.get(id).ok_or_else(gone)?)?;
-    Ok(permit)
-}
-
-fn gone() -> Violation {
-    Violation::invalid("the job is gone")
-}
-
-/// What a job is granted that a client asks for below another one: what its agent
-/// could have a child do, as far as the client may ask for it.
-pub(super) fn grant_below(
-    jobs: &mut Jobs,
-    ctx: &Context,
-    id: JobId,
-    asked: SubmitContext<'_>,
-) -> Result<Grant, Violation> {
-    let mut own = Grant::of(ctx, asked.submit, asked.features)?;
-    let mut submit = asked.submit.clone();
-    // Who asks for nothing has nothing, and not what policy would grant.
-    if submit.lease_request.is_some() {
-        own = own.under(ctx, asked.ceilings)?;
-        let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
-        (submit.lease_request, submit.lease_constraints) = (Some(own.lease.clone()), bounds);
-    }
-    check_parent(jobs, ctx, id, &submit.agent)?.check_lasts()?;
-    Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?)?.after(own))
-}
-
-/// A job below another one, which knows it by a name of its own.
-pub(super) fn below(ctx: &mut Context, parent: JobId, submit: &Submit) -> ParentRecord {
-    let name = prefixed("del_", ctx.entropy.ulid(ctx.now.utc));
-    let delegate_id = WireId::new(&name).expect("it is as long as an id may be");
-    ParentRecord { job: parent, delegate_id, fingerprint: super::submit::fingerprint(submit) }
-}
-
 /// The child of a job that is known by a name there, and what was asked for.
 fn child_named(jobs: &Jobs, parent: JobId, name: &WireId) -> Option<(JobId, [u8; 32])> {
     let child = table::child_named(&jobs.table, parent, name)?;
     Some((child.id, child.spec.bounds.parent.as_ref()?.fingerprint))
-}
-
-/// Whether a job may have one child more.
-fn check_family(jobs: &Jobs, ctx: &Context, parent: &Job) -> Result<(), Violation> {
-    let limits = &ctx.config.limits.family;
-    if parent.children.len() >= limits.children_per_job {
-        let most = limits.children_per_job;
-        let full = alloc::format!("{most} children of this job have not ended: delegate again when one has");
-        return Err(Violation::exhausted("children_per_job", BoundOf::Job, most as u64, full));
-    }
-    let line = || core::iter::successors(Some(parent), |job| jobs.table.get(job.spec.parent()?));
-    if line().count() > limits.delegation_depth {
-        let most = limits.delegation_depth;
-        let full = alloc::format!("{most} jobs delegate to each other already: that is as deep as it goes");
-        return Err(Violation::exhausted("delegation_depth", BoundOf::Job, most as u64, full));
-    }
-    let most = limits.jobs_per_family;
-    if line().last().is_some_and(|first| has_below(jobs, first, most)) {
-        let full = alloc::format!("{most} jobs of this family have not ended: delegate again when one has");
-        return Err(Violation::exhausted("jobs_per_family", BoundOf::Job, most as u64, full));
-    }
-    Ok(())
-}
-
-/// Whether so many jobs below one go on, or have such below them.
-fn has_below(jobs: &Jobs, first: &Job, most: usize) -> bool {
-    let (mut below, mut looked_at): (Vec<JobId>, usize) = (first.children.iter().copied().collect(), 0);
-    while below.len() < most && looked_at < below.len() {
-        below.extend(jobs.table.get(below[looked_at]).into_iter().flat_map(|job| &job.children));
-        looked_at += 1;
-    }
-    below.len() >= most
 }
 
 /// Accepts a child.

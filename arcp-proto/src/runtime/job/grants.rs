@@ -14,7 +14,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::prompt::{keep, kept, kept_mut, plan};
+use super::prompts::{keep, kept, kept_mut, plan};
 use super::{Job, Jobs};
 use crate::error::{ErrorCode, Violation};
 use crate::id::PromptId;
@@ -24,7 +24,7 @@ use crate::model::event::{EventKind, JobEvent};
 use crate::model::prompt::{PermissionRequest, PromptAnswer, Question, granted};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
-use crate::runtime::{GrantEnd, GrantRecord, KeptPrompts};
+use crate::runtime::{GrantEnd, GrantRecord};
 use crate::time::UtcMs;
 
 /// By what an operation is allowed.
@@ -276,11 +276,6 @@ pub(super) fn sweep(job: &mut Job, ctx: &mut Context) -> bool {
     let over: Vec<u32> = over.map(|grant| grant.number).collect();
     over.iter().for_each(|number| end(job, ctx, *number, GrantEnd::Expired, "expired"));
     !over.is_empty()
-}
-
-/// When those that are held end.
-pub(super) fn ends(kept: &KeptPrompts) -> impl Iterator<Item = UtcMs> {
-    kept.grants.iter().filter(|grant| grant.ended.is_none()).filter_map(|grant| grant.until)
 }
 
 /// As it is shown, exactly.

@@ -21,6 +21,7 @@ pub(in crate::runtime) mod delegation;
 mod end;
 mod ended;
 mod events;
+mod family;
 pub(in crate::runtime) mod grants;
 mod heartbeat;
 mod history;
@@ -31,6 +32,7 @@ mod lines;
 mod memory;
 mod open_calls;
 pub(in crate::runtime) mod prompt;
+pub(in crate::runtime) mod prompts;
 mod purge;
 mod questions;
 mod restore;
@@ -69,7 +71,7 @@ pub use waits::Wait;
 
 use events::Events;
 use lease::Purse;
-use prompt::Prompts;
+use prompts::Prompts;
 use run::{AgentRun, AgentState};
 
 /// What the tables that know a job hold of it, generously.

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use super::delegation;
+use super::family;
 use super::idempotency;
 use super::lease::{self, Grant};
 use super::{Job, JobSpec, Jobs, NEW_JOB, waiting_bytes};
@@ -104,11 +104,11 @@ impl Jobs {
         }
         let grant = match asked.parent {
             None => Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings)?,
-            Some(parent) => delegation::grant_below(self, ctx, parent, asked)?,
+            Some(parent) => family::grant_below(self, ctx, parent, submit, (asked.features, asked.ceilings))?,
         };
         self.check_capacity(ctx, asked)?;
         let (agent, checks_input) = resolve(ctx, &submit.agent)?;
-        let parent = asked.parent.map(|parent| Box::new(delegation::below(ctx, parent, submit)));
+        let parent = asked.parent.map(|parent| Box::new(family::below(ctx, parent, fingerprint(submit))));
         Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent }))
     }
 

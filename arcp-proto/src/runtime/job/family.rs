@@ -1,0 +1,95 @@
+//! What may stand below a job, whoever asks for it.
+
+use alloc::vec::Vec;
+
+use super::grants::Permit;
+use super::lease::{self, Grant};
+use super::{Job, Jobs};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{JobId, WireId, prefixed};
+use crate::lease::{Ceiling, Namespace};
+use crate::model::agent::AgentRef;
+use crate::model::feature::Features;
+use crate::model::request::Submit;
+use crate::runtime::context::Context;
+use crate::runtime::io::ParentRecord;
+
+/// Whether a job may have a child of this agent now.
+pub(super) fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &AgentRef) -> Result<Permit, Violation> {
+    let may = |job: &mut Job| {
+        if job.is_terminal() {
+            return Err(Violation::new(ErrorCode::FailedPrecondition, "the job has ended: nothing more is below it"));
+        }
+        if job.state.is_cancelling() {
+            return Err(Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more"));
+        }
+        lease::authorize(job, ctx.now.utc, &Namespace::AgentDelegate, agent.name())
+    };
+    let permit = jobs.table.change(id, may).ok_or_else(gone)??;
+    check_family(jobs, ctx, jobs.table.get(id).ok_or_else(gone)?)?;
+    Ok(permit)
+}
+
+pub(super) fn gone() -> Violation {
+    Violation::invalid("the job is gone")
+}
+
+/// What a job is granted that a client asks for below another one: what its agent
+/// could have a child do, as far as the client may ask for it.
+pub(super) fn grant_below(
+    jobs: &mut Jobs,
+    ctx: &Context,
+    id: JobId,
+    asked: &Submit,
+    (features, ceilings): (Features, [Option<&Ceiling>; 2]),
+) -> Result<Grant, Violation> {
+    let mut own = Grant::of(ctx, asked, features)?;
+    let mut submit = asked.clone();
+    // Who asks for nothing has nothing, and not what policy would grant.
+    if submit.lease_request.is_some() {
+        own = own.under(ctx, ceilings)?;
+        let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
+        (submit.lease_request, submit.lease_constraints) = (Some(own.lease.clone()), bounds);
+    }
+    check_parent(jobs, ctx, id, &submit.agent)?.check_lasts()?;
+    Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?)?.after(own))
+}
+
+/// A job below another one, which knows it by a name of its own.
+pub(super) fn below(ctx: &mut Context, parent: JobId, fingerprint: [u8; 32]) -> ParentRecord {
+    let name = prefixed("del_", ctx.entropy.ulid(ctx.now.utc));
+    let delegate_id = WireId::new(&name).expect("it is as long as an id may be");
+    ParentRecord { job: parent, delegate_id, fingerprint }
+}
+
+/// Whether a job may have one child more.
+fn check_family(jobs: &Jobs, ctx: &Context, parent: &Job) -> Result<(), Violation> {
+    let limits = &ctx.config.limits.family;
+    if parent.children.len() >= limits.children_per_job {
+        let most = limits.children_per_job;
+        let full = alloc::format!("{most} children of this job have not ended: delegate again when one has");
+        return Err(Violation::exhausted("children_per_job", BoundOf::Job, most as u64, full));
+    }
+    let line = || core::iter::successors(Some(parent), |job| jobs.table.get(job.spec.parent()?));
+    if line().count() > limits.delegation_depth {
+        let most = limits.delegation_depth;
+        let full = alloc::format!("{most} jobs delegate to each other already: that is as deep as it goes");
+        return Err(Violation::exhausted("delegation_depth", BoundOf::Job, most as u64, full));
+    }
+    let most = limits.jobs_per_family;
+    if line().last().is_some_and(|first| has_below(jobs, first, most)) {
+        let full = alloc::format!("{most} jobs of this family have not ended: delegate again when one has");
+        return Err(Violation::exhausted("jobs_per_family", BoundOf::Job, most as u64, full));
+    }
+    Ok(())
+}
+
+/// Whether so many jobs below one go on, or have such below them.
+fn has_below(jobs: &Jobs, first: &Job, most: usize) -> bool {
+    let (mut below, mut looked_at): (Vec<JobId>, usize) = (first.children.iter().copied().collect(), 0);
+    while below.len() < most && looked_at < below.len() {
+        below.extend(jobs.table.get(below[looked_at]).into_iter().flat_map(|job| &job.children));
+        looked_at += 1;
+    }
+    below.len() >= most
+}

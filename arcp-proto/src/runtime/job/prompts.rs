@@ -1,0 +1,201 @@
+//! What a job has asked people, what is open of it, and what they granted.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Job;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{CallId, OpId};
+use crate::json::Object;
+use crate::model::event::JobError;
+use crate::model::prompt::Question;
+use crate::runtime::context::Context;
+use crate::runtime::io::{AgentReply, Record};
+use crate::runtime::timers::Timer;
+use crate::runtime::{AnswerRecord, Closing, KeptPrompts, OpenPrompt};
+use crate::time::{Timestamp, UtcMs};
+
+/// The prompts of a job.
+#[derive(Debug, Default)]
+pub(super) struct Prompts {
+    pub(super) kept: KeptPrompts,
+    /// When the time of each open one is over, by its number: by the monotonic
+    /// clock, however the calendar is set.
+    pub(super) due: BTreeMap<u32, Timestamp>,
+    /// The calls that wait for the answer to an open one, by its number.
+    pub(super) waiting: BTreeMap<u32, CallId>,
+    /// Questions that are being checked.
+    pub(super) checking: Vec<Checking>,
+    /// Those that were closed before the agent was started again, and whose answer
+    /// it was not given since.
+    pub(super) earlier: BTreeSet<u32>,
+}
+
+/// A question that the host looks at.
+#[derive(Debug)]
+pub(super) struct Checking {
+    pub(super) op: OpId,
+    /// When whoever asked has waited for long enough.
+    pub(super) until: Timestamp,
+    /// Who asks what; `None` once nobody waits for it.
+    pub(super) asked: Option<(CallId, Asked)>,
+}
+
+/// A question that is not open yet.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) question: Question,
+    pub(super) timeout: Duration,
+}
+
+impl Prompts {
+    /// Of an earlier run: nobody waits for an answer yet.
+    pub(super) fn restored(kept: KeptPrompts) -> Prompts {
+        let earlier = kept.closed.iter().map(|closed| closed.number).collect();
+        Prompts { kept, earlier, ..Prompts::default() }
+    }
+
+    /// Bytes they hold, roughly.
+    pub(super) fn weight(&self) -> usize {
+        let checking = self.checking.iter().map(|checking| {
+            size_of::<Checking>() + checking.asked.as_ref().map_or(0, |(_, asked)| asked.question.bytes())
+        });
+        size_of::<Prompts>() + self.kept.bytes() + checking.sum::<usize>()
+    }
+
+    /// Whether a call waits.
+    pub(super) fn has_call(&self, id: CallId) -> bool {
+        let checking = self.checking.iter().filter_map(|checking| checking.asked.as_ref());
+        self.waiting.values().chain(checking.map(|(call, _)| call)).any(|call| *call == id)
+    }
+
+    /// An agent that is started again from here has had every answer so far.
+    pub(super) fn forget_answers(&mut self) {
+        for closed in &mut self.kept.closed {
+            if let Closing::Answered { answer, .. } = &mut closed.closing {
+                *answer = None;
+            }
+        }
+    }
+
+    /// The answer to the same question that an earlier run was given.
+    pub(super) fn take_earlier(&mut self, question: [u8; 32]) -> Option<AgentReply> {
+        let earlier = &mut self.earlier;
+        self.kept.closed.iter().find_map(|closed| {
+            let Closing::Answered { by, answer: Some(answer) } = &closed.closing else {
+                return None;
+            };
+            let taken = closed.question == question && earlier.remove(&closed.number);
+            taken.then(|| answered(answer, by, closed.at))
+        })
+    }
+
+    /// The first open prompt with the same question that no call waits for: of an
+    /// earlier run.
+    pub(super) fn unattended(&self, question: &Question) -> Option<u32> {
+        let same = |open: &&OpenPrompt| open.question == *question && !self.waiting.contains_key(&open.number);
+        self.kept.open.iter().find(same).map(|open| open.number)
+    }
+
+    pub(super) fn open(&self, number: u32) -> Option<&OpenPrompt> {
+        self.kept.open.iter().find(|open| open.number == number)
+    }
+
+    /// Why a prompt cannot be answered any more.
+    pub(super) fn why_closed(&self, number: u32) -> Violation {
+        let gone = |why: String| Violation::new(ErrorCode::FailedPrecondition, why);
+        let Some(closed) = self.kept.closed.iter().find(|closed| closed.number == number) else {
+            return match number <= self.kept.last && number > 0 {
+                true => gone("this question is not open any more".to_string()),
+                false => unknown(),
+            };
+        };
+        let at = closed.at;
+        match &closed.closing {
+            Closing::Answered { by, .. } => {
+                let mut details = Object::new();
+                details.str("responded_by", by).display("responded_at", at);
+                let first = gone(alloc::format!("this question was answered already, by {by} at {at}"));
+                first.with_details(details.json())
+            }
+            Closing::Expired => gone(alloc::format!("this question could be answered until {at}")),
+            Closing::Withdrawn => {
+                gone(alloc::format!("nobody waits for an answer since {at}: the job was told to stop, or is over"))
+            }
+        }
+    }
+}
+
+/// All that it asked and that is kept, if it asked anything.
+pub(in crate::runtime) fn kept(job: &Job) -> Option<&KeptPrompts> {
+    job.prompts.as_deref().map(|prompts| &prompts.kept)
+}
+
+/// The same, to be changed.
+pub(super) fn kept_mut(job: &mut Job) -> &mut KeptPrompts {
+    &mut job.prompts.get_or_insert_default().kept
+}
+
+pub(super) fn keep(job: &Job, ctx: &mut Context) {
+    if let Some(kept) = kept(job) {
+        ctx.append(Record::Prompted { job: job.id, prompts: Box::new(kept.clone()) });
+    }
+}
+
+/// Sees to it that nobody waits for longer than was said.
+pub(super) fn plan(job: &Job, ctx: &mut Context) {
+    let Some(prompts) = job.prompts.as_deref() else {
+        return; // It never asked.
+    };
+    let waits = |checking: &&Checking| checking.asked.is_some();
+    let checks = prompts.checking.iter().filter(waits).map(|checking| checking.until);
+    let longest = Duration::from_secs(u64::from(u32::MAX));
+    let grants = ends(&prompts.kept).map(|until| ctx.moment(until, longest));
+    match prompts.due.values().copied().chain(checks).chain(grants).min() {
+        Some(at) => ctx.timers.set(Timer::Prompt(job.id), at.max(ctx.soonest())),
+        None => ctx.timers.clear(Timer::Prompt(job.id)),
+    }
+}
+
+/// When the permissions that are held end.
+fn ends(kept: &KeptPrompts) -> impl Iterator<Item = UtcMs> {
+    kept.grants.iter().filter(|grant| grant.ended.is_none()).filter_map(|grant| grant.until)
+}
+
+/// The events that ask what nobody has answered, in order.
+pub(in crate::runtime) fn open_events(job: &Job) -> impl Iterator<Item = u64> {
+    kept(job).into_iter().flat_map(|kept| &kept.open).map(|open| open.event)
+}
+
+/// The question that an event asked.
+pub(in crate::runtime) fn number_of(job: &Job, event: u64) -> Option<u32> {
+    let kept = kept(job)?;
+    let open = kept.open.iter().map(|open| (open.event, open.number));
+    let mut all = open.chain(kept.closed.iter().map(|closed| (closed.event, closed.number)));
+    all.find(|(of, _)| *of == event).map(|(_, number)| number)
+}
+
+/// Whether people have granted anything.
+pub(super) fn has_grants(job: &Job) -> bool {
+    kept(job).is_some_and(|kept| !kept.grants.is_empty())
+}
+
+/// An answer, as an agent gets it.
+pub(super) fn answered(answer: &AnswerRecord, by: &str, at: UtcMs) -> AgentReply {
+    match answer {
+        AnswerRecord::Value(value) => AgentReply::Answered { value: value.clone(), by: by.to_string(), at },
+        AnswerRecord::Denied(reason) => {
+            let why = reason.as_deref().map(|why| alloc::format!(": {why}")).unwrap_or_default();
+            let denied = alloc::format!("{by} denied the permission{why}");
+            AgentReply::Refused(JobError::new(ErrorCode::PermissionDenied, denied))
+        }
+    }
+}
+
+/// That there is no such question.
+pub(in crate::runtime) fn unknown() -> Violation {
+    Violation::new(ErrorCode::JobNotFound, "no such question is known here")
+}
