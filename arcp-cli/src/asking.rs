@@ -280,7 +280,7 @@ fn answer(question: &Question, line: &str) -> Result<PromptAnswer, String> {
             })
         }
         Kind::Permission => match line.to_ascii_lowercase().as_str() {
-            "y" | "yes" => Ok(PromptAnswer::Grant { lease_seconds: None }),
+            "y" | "yes" => Ok(PromptAnswer::Grant { lease_seconds: None, resource: None, once: false }),
             "" | "n" | "no" => Ok(PromptAnswer::Deny { reason: None }),
             _ => Err("type y or n".to_string()),
         },
@@ -342,7 +342,7 @@ mod tests {
             [("y", Some(true)), ("Yes", Some(true)), ("", Some(false)), ("n", Some(false)), ("yy", None)]
         {
             let given = match answer(&asks, line) {
-                Ok(PromptAnswer::Grant { lease_seconds: None }) => Some(true),
+                Ok(PromptAnswer::Grant { lease_seconds: None, resource: None, once: false }) => Some(true),
                 Ok(PromptAnswer::Deny { reason: None }) => Some(false),
                 Ok(other) => panic!("{other:?}"),
                 Err(_) => None,

@@ -74,14 +74,12 @@ pub fn key(args: &Key) -> Result<Exit, Failure> {
         out.write_all(key.serialize_pem().as_bytes())?;
         out.sync_all()
     });
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            failed("it is there already, and tokens that it has signed end without it".into())
+    written.map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return failed("it is there already, and tokens that it has signed end without it".into());
         }
-        _ => {
-            let _ = fs::remove_file(&args.file);
-            failed(error.to_string())
-        }
+        let _ = fs::remove_file(&args.file);
+        failed(error.to_string())
     })?;
     writeln!(io::stdout(), "{file}")?;
     say(format_args!("arcp: serve with: arcp serve --delegation-key {file} --audience NAME"));

@@ -359,9 +359,11 @@ fn a_parent_that_is_over_is_kept_while_a_child_is_not_and_its_cancel_reaches_bel
     world.run_for(Duration::from_secs(8));
     let left_of = |world: &World| {
         let records = world.store.records(false).into_iter();
-        let budgets = records.filter_map(|(_, record)| match record {
-            Record::BudgetLeft { job, left } if job == top => Some(left.to_json().as_str().to_string()),
-            _ => None,
+        let budgets = records.filter_map(|(_, record)| {
+            let Record::BudgetLeft { job, left } = record else {
+                return None;
+            };
+            (job == top).then(|| left.to_json().as_str().to_string())
         });
         budgets.last()
     };
