@@ -62,6 +62,7 @@ pub(crate) struct Known {
 }
 
 impl Ord for Known {
+    #[inline]
     fn cmp(&self, other: &Known) -> Ordering {
         // Mostly both are clones of one: every table of jobs is asked for it.
         if Arc::ptr_eq(&self.subject, &other.subject) && self.issuer == other.issuer {

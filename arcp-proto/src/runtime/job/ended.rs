@@ -63,8 +63,12 @@ impl EndedJobs {
     }
 
     fn rank(&mut self, account: &Account, before: u64, now: Option<u64>) {
-        let (_, account) = self.ranks.take(&(before, account.clone())).unwrap_or_else(|| (before, account.clone()));
-        self.ranks.extend(now.map(|bytes| (bytes, account)));
+        if now == Some(before) {
+            return;
+        }
+        // The new one first: so there is always a node to put it into.
+        self.ranks.extend(now.map(|bytes| (bytes, account.clone())));
+        self.ranks.remove(&(before, account.clone()));
     }
 
     /// Whether a job is there.

@@ -25,13 +25,15 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// A job is over and its agent is gone. Its events have so many bytes in memory
-    /// and in the store, its input there so many.
-    pub(super) fn settle(&mut self, account: &Account, end: LogPos, id: JobId, events: (usize, u64), input: u64) {
+    /// A job is over and its agent is gone.
+    pub(super) fn settle(&mut self, account: &Account, end: LogPos, job: &Job) {
+        let ((held, kept), id) = (job.events.sizes(), job.id);
         self.owed.remove(account, end);
-        self.loaded.put(account, end, id, events.0 as u64);
-        self.stored.put(account, end, id, events.1 + input);
-        self.kept.put(account, end, id, events.1);
+        self.loaded.put(account, end, id, held as u64);
+        self.stored.put(account, end, id, kept + job.input_bytes);
+        if job.history().can_be_trimmed() {
+            self.kept.put(account, end, id, kept);
+        }
     }
 
     /// A job that is over has so many bytes of events now.

@@ -195,7 +195,7 @@ impl JobSpec {
     fn weight(&self) -> usize {
         /// A lease that is read holds so many times its text.
         const READ: usize = 4;
-        let JobSpec { principal, agent, lease, trace, invocation, .. } = self;
+        let JobSpec { agent, lease, trace, invocation, .. } = self;
         let parent = self
             .bounds
             .parent
@@ -203,7 +203,7 @@ impl JobSpec {
             .map_or(0, |parent| size_of::<ParentRecord>() + parent.delegate_id.as_str().len());
         let span = invocation.span.as_ref().map_or(0, |span| span.len());
         let lease = READ * lease.as_str().len();
-        principal.to_string().len() + agent.name().len() + lease + trace.len() + span + parent
+        agent.name().len() + lease + trace.len() + span + parent
     }
 }
 

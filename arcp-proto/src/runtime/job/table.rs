@@ -162,7 +162,7 @@ impl Table {
             job.held.job.turn_into(HeldFor::EndedJobs);
             let account = job.spec.principal.account();
             self.settled.put(&account, end, id, job.held.job.bytes() as u64);
-            self.memory.settle(&account, end, id, job.events.sizes(), job.input_bytes);
+            self.memory.settle(&account, end, job);
         }
     }
 
