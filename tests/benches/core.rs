@@ -168,8 +168,8 @@ fn baseline_decode_value() -> serde_json::Value {
 
 /// So many patterns of files, and one that the last of them means.
 fn patterns(count: usize) -> (Vec<String>, &'static str) {
-    let all = (1..=count).rev().map(|n| format!("/work/project-{n}/**/*.rs"));
-    (all.collect(), "/work/project-1/src/runtime/job/lease.rs")
+    let all = (1..=count).rev().map(|n| format!("/srv/project-{n}/**/*.rs"));
+    (all.collect(), "/srv/project-1/src/runtime/job/lease.rs")
 }
 
 fn lease(namespace: &Namespace, patterns: &[String]) -> Lease {
