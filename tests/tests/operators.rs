@@ -289,6 +289,11 @@ fn who_oversees_may_change_and_whoever_can_do_less_has_to_come_again() {
     assert_eq!((sees(&mut clerk, &mut world), sees(&mut newcomer, &mut world)), (1, 1), "they can do more");
     let (mut boss, _) = Raw::hello(&mut world, "tok-boss");
     assert_eq!(sees(&mut boss, &mut world), 0, "it came again, and is nobody special");
+    // Nobody oversees everybody by a credential that is bounded.
+    world.ceilings.insert("tok-b".into(), Box::default());
+    let (mut bounded, _) = Raw::hello(&mut world, "tok-b");
+    world.input(overseers(&["clerk"], &["new", "b"]));
+    assert_eq!(code(&bounded.expect(&mut world, "session.error")), "UNAUTHENTICATED");
     // An operator that becomes an auditor can do less.
     world.input(overseers(&[], &["clerk"]));
     assert_eq!(code(&clerk.expect(&mut world, "session.error")), "UNAUTHENTICATED");
