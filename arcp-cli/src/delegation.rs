@@ -70,14 +70,13 @@ pub fn key(args: &Key) -> Result<Exit, Failure> {
     let file = args.file.display();
     let failed = |why: String| Failure::new(Exit::Failed, format!("{file}: {why}"));
     let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
-    let written = File::options().write(true).create_new(true).mode(0o600).open(&args.file).and_then(|mut out| {
-        out.write_all(key.serialize_pem().as_bytes())?;
-        out.sync_all()
-    });
-    written.map_err(|error| {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            return failed("it is there already, and tokens that it has signed end without it".into());
-        }
+    let made = File::options().write(true).create_new(true).mode(0o600).open(&args.file);
+    let mut made = made.map_err(|error| match error.kind() == io::ErrorKind::AlreadyExists {
+        true => failed("it is there already, and tokens that it has signed end without it".to_string()),
+        false => failed(error.to_string()),
+    })?;
+    made.write_all(key.serialize_pem().as_bytes()).and_then(|()| made.sync_all()).map_err(|error| {
+        // Half a key is none.
         let _ = fs::remove_file(&args.file);
         failed(error.to_string())
     })?;

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::Job;
 use super::ended::EndedJobs;
 use crate::id::{JobId, LogPos};
 use crate::principal::Account;
