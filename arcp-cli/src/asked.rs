@@ -35,7 +35,7 @@ fn news(asked: &Asked, open: &OpenPrompt, event: &EventRecord) -> Option<News> {
     json.str("type", "job.asked").str("kind", kind).str("job_id", &job_id).str("agent", &agent);
     json.display("principal", &job.principal).display("asked_at", event.at).str("trace_id", &job.trace);
     for (name, value) in &body.members().ok()?.0 {
-        json.raw(name, value);
+        json.member(name, value);
     }
     let what = format!("{job_id} asks {id}");
     let variables = vec![

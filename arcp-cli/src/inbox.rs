@@ -256,7 +256,7 @@ fn row(job: &JobSummary, question: &Question, event: Option<&str>) -> Row {
     json.str("kind", kind).str("job_id", job.job.as_str()).str("agent", &job.agent);
     json.opt_str("owner", job.owner.as_deref());
     for (name, value) in &question.members().0 {
-        json.raw(name, value);
+        json.member(name, value);
     }
     Row {
         id: question.id.clone(),

@@ -118,7 +118,7 @@ fn constraints(seconds: Option<u32>, budget_is_hard: bool) -> Option<Json> {
         let mut out = Object::new();
         out.u64("expires_in_s", u64::from(seconds));
         for (name, value) in &members.0 {
-            out.raw(name, value);
+            out.member(name, value);
         }
         json = out.json();
     }

@@ -79,7 +79,7 @@ const OF_OPERATORS: &[Mistake] = &[
 /// no store.
 const OF_USERS: &[Mistake] = &[
     (&["nonsense"], 2, &["'nonsense'", "--help"]),
-    (&["sumbit", "echo"], 2, &["'sumbit'", "a similar subcommand exists: 'submit'"]),
+    (&["sumbit", "echo"], 2, &["'sumbit'", "'submit'"]),
     (&["submit", "bad name"], 2, &["'bad name'", "NAME or NAME@VERSION"]),
     (&["submit", "nobody"], 1, &["`nobody`", "those there are chatty, chunker"]),
     (&["submit", "echo", "--input", "{not json"], 2, &["--input", "not valid JSON near byte"]),

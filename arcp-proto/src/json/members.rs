@@ -58,7 +58,7 @@ impl<'a> Members<'a> {
     pub fn to_json(&self) -> Json {
         let mut object = Object::new();
         for (name, value) in &self.0 {
-            object.raw(name, value);
+            object.member(name, value);
         }
         Json::from_written(object.done())
     }

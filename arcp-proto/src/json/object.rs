@@ -31,14 +31,14 @@ impl Object {
     }
 
     /// A string member.
-    pub fn str(&mut self, name: &str, value: &str) -> &mut Object {
+    pub fn str(&mut self, name: &'static str, value: &str) -> &mut Object {
         self.name(name);
         push_string(&mut self.out, value);
         self
     }
 
     /// A string member, if there is a value.
-    pub fn opt_str(&mut self, name: &str, value: Option<&str>) -> &mut Object {
+    pub fn opt_str(&mut self, name: &'static str, value: Option<&str>) -> &mut Object {
         if let Some(value) = value {
             self.str(name, value);
         }
@@ -46,7 +46,7 @@ impl Object {
     }
 
     /// A member that prints as a string without escapes.
-    pub fn display(&mut self, name: &str, value: impl fmt::Display) -> &mut Object {
+    pub fn display(&mut self, name: &'static str, value: impl fmt::Display) -> &mut Object {
         self.name(name);
         // Writing to a `String` cannot fail.
         let _ = write!(self.out, "\"{value}\"");
@@ -54,26 +54,33 @@ impl Object {
     }
 
     /// An unsigned number.
-    pub fn u64(&mut self, name: &str, value: u64) -> &mut Object {
+    pub fn u64(&mut self, name: &'static str, value: u64) -> &mut Object {
         self.name(name);
         let _ = write!(self.out, "{value}");
         self
     }
 
     /// A boolean.
-    pub fn bool(&mut self, name: &str, value: bool) -> &mut Object {
+    pub fn bool(&mut self, name: &'static str, value: bool) -> &mut Object {
         self.raw(name, if value { "true" } else { "false" })
     }
 
     /// A member whose value is JSON text already.
-    pub fn raw(&mut self, name: &str, json: &str) -> &mut Object {
+    pub fn raw(&mut self, name: &'static str, json: &str) -> &mut Object {
         self.name(name);
         self.out.push_str(json);
         self
     }
 
+    /// A member whose name somebody else has chosen, and whose value is JSON text already.
+    pub fn member(&mut self, name: &str, json: &str) -> &mut Object {
+        self.any_name(name);
+        self.out.push_str(json);
+        self
+    }
+
     /// A JSON member, if there is a value.
-    pub fn opt_json(&mut self, name: &str, value: Option<&Json>) -> &mut Object {
+    pub fn opt_json(&mut self, name: &'static str, value: Option<&Json>) -> &mut Object {
         if let Some(json) = value {
             self.raw(name, json.as_str());
         }
@@ -81,16 +88,16 @@ impl Object {
     }
 
     /// An object member, written by `fill`.
-    pub fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object)) -> &mut Object {
+    pub fn object(&mut self, name: &'static str, fill: impl FnOnce(&mut Object)) -> &mut Object {
         let mut inner = Object::new();
         fill(&mut inner);
         let text = inner.done();
         self.raw(name, &text)
     }
 
-    /// An array member of texts already in JSON.
+    /// An array member of texts already in JSON, whoever has chosen its name.
     pub fn array<T: AsRef<str>>(&mut self, name: &str, items: impl IntoIterator<Item = T>) -> &mut Object {
-        self.name(name);
+        self.any_name(name);
         self.out.push('[');
         for (n, item) in items.into_iter().enumerate() {
             if n > 0 {
@@ -113,18 +120,35 @@ impl Object {
         Json::from_written(self.done())
     }
 
-    fn name(&mut self, name: &str) {
-        if self.out.len() > 1 {
-            self.out.push(',');
-        }
+    /// Begins a member with a name of ours, in which there is nothing to escape.
+    fn name(&mut self, name: &'static str) {
+        debug_assert!(name.bytes().all(is_plain), "{name} needs escapes");
+        self.next();
+        self.out.push('"');
+        self.out.push_str(name);
+        self.out.push_str("\":");
+    }
+
+    fn any_name(&mut self, name: &str) {
+        self.next();
         push_string(&mut self.out, name);
         self.out.push(':');
     }
+
+    fn next(&mut self) {
+        if self.out.len() > 1 {
+            self.out.push(',');
+        }
+    }
+}
+
+/// Whether a byte stands in a string as it is.
+fn is_plain(byte: u8) -> bool {
+    byte >= 0x20 && byte != b'"' && byte != b'\\'
 }
 
 /// Appends a JSON string literal.
 pub(crate) fn push_string(out: &mut String, content: &str) {
-    let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
     out.reserve(content.len() + 2);
     out.push('"');
     // Without a way out of the loop it is done many bytes at once.

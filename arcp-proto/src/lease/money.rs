@@ -241,7 +241,7 @@ impl Budget {
     pub fn to_json(&self) -> Json {
         let mut out = Object::new();
         for (currency, amount) in self.iter() {
-            out.raw(currency.as_str(), &alloc::format!("{amount}"));
+            out.member(currency.as_str(), &alloc::format!("{amount}"));
         }
         out.json()
     }

@@ -464,7 +464,7 @@ fn whole_error(body: &Json) -> Option<Json> {
         .bool("retryable", retryable);
     for (name, value) in &said.0 {
         if !matches!(name.as_ref(), "code" | "message" | "retryable") {
-            error.raw(name, value);
+            error.member(name, value);
         }
     }
     Some(error.json())

@@ -130,7 +130,7 @@ impl Delegation {
             .opt_json("lease_constraints", self.lease_constraints.as_ref());
         let others = said.into_iter().flat_map(|said| &said.0).filter(|(name, _)| !OWN.contains(&name.as_ref()));
         for (name, value) in others {
-            body.raw(name, value);
+            body.member(name, value);
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn render_event(view: &View, job: JobId, at: UtcMs, event: &JobEvent)
             let mut shown = Object::with_capacity(body.as_str().len() + 48);
             shown.str("type", kind.as_str());
             for (name, value) in &body.members().unwrap_or_default().0 {
-                shown.raw(name, value);
+                shown.member(name, value);
             }
             said(REQUEST, at, &shown.done())
         }
@@ -111,8 +111,9 @@ fn whole_progress(body: &Json) -> Json {
     for (name, value) in &members.0 {
         match value.parse::<f64>() {
             // `as` saturates, and progress is never negative.
-            Ok(number) if matches!(name.as_ref(), "current" | "total") => out.u64(name, number as u64),
-            _ => out.raw(name, value),
+            Ok(number) if name.as_ref() == "current" => out.u64("current", number as u64),
+            Ok(number) if name.as_ref() == "total" => out.u64("total", number as u64),
+            _ => out.member(name, value),
         };
     }
     out.json()

@@ -177,7 +177,7 @@ pub(super) fn write_error(payload: &mut Object, code: &ErrorCode, message: &str,
                 out.str(key, own);
                 let members = given.and_then(|given| given.members().ok()).unwrap_or_default();
                 for (member, value) in members.0.iter().filter(|(member, _)| member != key) {
-                    out.raw(member, value);
+                    out.member(member, value);
                 }
             });
         }

@@ -144,7 +144,7 @@ fn write_thought(view: &View, sequence: u64, body: &Json) -> String {
         .iter()
         .filter(|(name, _)| !matches!(name.as_ref(), "text" | "redacted" | "sequence" | "data" | "content" | "role"))
     {
-        payload.raw(name, value);
+        payload.member(name, value);
     }
     payload.done()
 }
@@ -155,7 +155,7 @@ fn write_metric(body: &Json) -> String {
     let members = body.members().unwrap_or_default();
     let mut payload = Object::new();
     for (name, value) in members.0.iter().filter(|(name, _)| !matches!(name.as_ref(), "unit" | "dimensions" | "dims")) {
-        payload.raw(name, value);
+        payload.member(name, value);
     }
     if let Some(dimensions) = members.get("dims").or(members.get("dimensions")) {
         payload.raw("dims", dimensions);
@@ -172,7 +172,7 @@ fn write_progress(body: &Json) -> String {
     let number = |name: &str| members.get(name).and_then(|raw| raw.parse::<f64>().ok());
     let mut payload = Object::new();
     for (name, value) in members.0.iter().filter(|(name, value)| name != "percent" && *value != "null") {
-        payload.raw(name, value);
+        payload.member(name, value);
     }
     if let (Some(current), Some(total)) = (number("current"), number("total"))
         && total > 0.0
@@ -189,7 +189,7 @@ fn write_checkpoint(snapshot: &EventSnapshot<'_>, body: &Json) -> String {
     let mut payload = Object::new();
     payload.raw("checkpoint_id", members.get("checkpoint_id").unwrap_or("\"\"")).display("job_id", snapshot.job);
     for (name, value) in members.0.iter().filter(|(name, _)| name != "checkpoint_id") {
-        payload.raw(name, value);
+        payload.member(name, value);
     }
     payload.display("created_at", snapshot.at);
     payload.done()
@@ -237,7 +237,7 @@ fn write_result(payload: &mut Object, view: &View, terminal: &Terminal) {
 /// Writes a value under the names that readers look for: the RFC's and the
 /// Swift SDK's. A large one stands under one of them, so that its frame is
 /// not twice as large.
-fn twice(payload: &mut Object, view: &View, [rfc, swift]: [&str; 2], value: &str) {
+fn twice(payload: &mut Object, view: &View, [rfc, swift]: [&'static str; 2], value: &str) {
     match view.profile.reads_one_name() {
         Some(OneName::Rfc) => drop(payload.raw(rfc, value)),
         Some(OneName::Swift) => drop(payload.raw(swift, value)),

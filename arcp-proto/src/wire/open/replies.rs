@@ -248,7 +248,7 @@ pub(super) fn write_failure(
                 out.str("code", own);
                 let members = given.and_then(|given| given.members().ok()).unwrap_or_default();
                 for (member, value) in members.0.iter().filter(|(member, _)| member != "code") {
-                    out.raw(member, value);
+                    out.member(member, value);
                 }
             });
         }

@@ -458,7 +458,7 @@ fn with_budgets(
         // A published client says in the lease when it ends.
         if value != "null" && value != "[]" && name != "expires_at" {
             any = true;
-            out.raw(name, if name == "model.use" { patterns(value) } else { value });
+            out.member(name, if name == "model.use" { patterns(value) } else { value });
         }
     }
     if !any {

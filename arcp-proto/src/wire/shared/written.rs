@@ -103,7 +103,7 @@ pub(in crate::wire) fn write_lease_bounds(view: &View, object: &mut Object, cons
     if view.profile.reads_budgets_as_text() {
         object.object("budget", |out| {
             for (currency, amount) in budget.iter() {
-                out.display(currency.as_str(), format_args!("{currency}:{amount}"));
+                out.member(currency.as_str(), &alloc::format!("\"{currency}:{amount}\""));
             }
         });
     } else {
