@@ -337,6 +337,7 @@ fn a_program_is_run_for_each_question_over_restarts_and_for_none_that_is_closed(
     assert_eq!((&json["prompt_id"], &json["default"]), (&one.as_str().into(), &1.into()));
     answer(&home, &["answer", &one, "--default"]);
     let two = open(&home, "Two?");
+    told(2);
     answer(&home, &["answer", &two, "--choice", "red"]);
     let three = open(&home, "/etc/*");
     let lines = told(3);

@@ -55,6 +55,7 @@ fn tight(limits: &mut Limits) {
     limits.delivery.pace_events = 16;
     limits.delivery.pace_bytes = 16 << 10;
     limits.session.ended_sessions = 16;
+    limits.connection.wrong_credential_sources = 16;
 }
 
 /// Answers that wait are not what stops a peer.

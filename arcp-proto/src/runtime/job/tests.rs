@@ -184,6 +184,8 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
             jobs.on_agent_call(ctx, job, Some(CallId(1)), ask, |_| TERMS);
             if wait == Wait::Prompt {
                 settle(jobs, ctx, None);
+            } else if let Some(Effect::Checking { op, job }) = ctx.next_effect() {
+                prompt::begin_check(jobs, ctx, op, job);
             }
             job
         }
@@ -213,7 +215,6 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
             let asked = core::iter::from_fn(|| ctx.poll_output());
             let op = asked.filter_map(|asked| if let Output::CheckValue { op, .. } = asked { Some(op) } else { None });
             let op = op.last().expect("it is checked");
-            jobs.checking.insert(op, job);
             prompt::on_question_checked(jobs, ctx, op, Some(&fault));
         }
         Wait::Prompt => {
