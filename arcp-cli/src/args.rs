@@ -22,7 +22,7 @@ use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
     agents, answer, audit, completions, doctor, inbox, lease, logs, man, result, retry, sandbox, show, stop, tls,
-    token, top, wait,
+    token, top, tree, wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -69,6 +69,8 @@ pub enum Command {
     Top(top::Top),
     /// Show a job, session, subscription or runtime.
     Show(show::Show),
+    /// Show a job and those below it, with their budgets.
+    Tree(tree::Tree),
     /// Print the result of a job.
     Result(result::ResultOf),
     /// Print what a job has said.
@@ -408,6 +410,10 @@ pub struct Submit {
     /// Whether it goes before your other jobs; open family only.
     #[arg(long, value_enum)]
     pub priority: Option<Priority>,
+    /// Have it done below this job of yours, which must not have ended: within its
+    /// lease, out of its budget, and ended with it if it fails or is cancelled.
+    #[arg(long, value_name = "JOB", value_parser = values::id)]
+    pub parent: Option<String>,
     /// Print the job's id and leave.
     #[arg(long)]
     pub detach: bool,

@@ -7,7 +7,7 @@ use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::feature::Feature;
 use arcp_proto::model::job::{JobStatus, JobSummary};
-use arcp_proto::model::request::Watch;
+use arcp_proto::model::request::{Submit, Watch};
 
 use crate::args;
 use crate::connect::Chosen;
@@ -122,7 +122,8 @@ fn cancel_as_submitter(
             .watch(Watch { job: job.clone(), after: None, history: Some(false) })
             .map_err(|e| unknown(e, job.as_str()))?,
     );
-    let attached = client.submit(request(agent, kept.input, kept.key, kept.max_runtime, kept.authority))?;
+    let again = request(agent, kept.input, kept.key, kept.max_runtime, kept.authority);
+    let attached = client.submit(Submit { parent: kept.parent, ..again })?;
     if attached.id != *job {
         let message = format!("the key of {job} stands for {} by now: nothing was cancelled", attached.id);
         return Err(Failure::new(Exit::Failed, message));

@@ -26,7 +26,7 @@ const PAGE: u64 = 1000;
 /// Jobs named where an id could be several.
 const NAMED: usize = 5;
 /// How far the time in an id may be from the moment that is listed.
-const AROUND_MS: u64 = 1000;
+pub const AROUND_MS: u64 = 1000;
 /// How a runtime begins to say for how long ended jobs are there.
 const KEPT: &str = "ended jobs are kept for ";
 /// An id as this program makes it.
@@ -222,7 +222,8 @@ pub fn json(job: &JobSummary) -> Object {
         .opt_json("place", job.place.and_then(|place| Json::from_value(&place).ok()).as_ref())
         .u64("last_event_seq", job.last_event)
         .opt_json("lease", Some(&job.lease).filter(|lease| **lease != Json::empty_object()))
-        .opt_str("trace_id", job.trace.as_deref());
+        .opt_str("trace_id", job.trace.as_deref())
+        .opt_str("parent_job_id", job.parent.as_ref().map(WireId::as_str));
     if !job.constraints.is_none() {
         line.raw("lease_constraints", job.constraints.to_json().as_str());
     }

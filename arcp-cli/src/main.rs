@@ -46,6 +46,7 @@ mod times;
 mod tls;
 mod token;
 mod top;
+mod tree;
 mod values;
 mod wait;
 mod watch;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         args::Command::List(args) => list::run(args),
         args::Command::Top(args) => top::run(&args),
         args::Command::Show(args) => show::run(&args),
+        args::Command::Tree(args) => tree::run(&args),
         args::Command::Result(args) => result::run(&args),
         args::Command::Logs(args) => logs::run(&args),
         args::Command::Cancel(args) => cancel::run(args),

@@ -18,7 +18,7 @@ use crate::values;
 
 /// Submit the same job again, under a new key, and follow it.
 ///
-/// What was submitted is known where it was submitted from, and to the user
+/// One that was below another job is so again. What was submitted is known where it was submitted from, and to the user
 /// who started its runtime.
 #[derive(Debug, clap::Args)]
 pub struct Retry {
@@ -60,7 +60,8 @@ pub fn submitted(chosen: &Chosen, id: &str) -> Result<Order, Failure> {
     if let Some(kept) = state.as_ref().and_then(|state| state.submission(id)) {
         let agent = AgentRef::parse(&kept.agent).map_err(|error| Failure::usage(error.to_string()))?;
         let (max_runtime, authority) = (kept.max_runtime, kept.authority);
-        return Ok(Order { agent, input: kept.input, key, max_runtime, authority, priority: None });
+        let parent = kept.parent.map(|parent| parent.to_string());
+        return Ok(Order { agent, input: kept.input, key, max_runtime, authority, parent, priority: None });
     }
     let store = state.and_then(|state| Runtime::at(&state, &chosen.target)).and_then(|runtime| runtime.store);
     let kept = store.zip(JobId::parse(id)).map(|(store, id)| lookup::job(&store, id)).transpose();
@@ -68,7 +69,8 @@ pub fn submitted(chosen: &Chosen, id: &str) -> Result<Order, Failure> {
         Some(job) => {
             let authority = Asked::again(&job);
             let (agent, input, max_runtime) = (job.agent, Some(job.input), job.bounds.max_runtime);
-            Ok(Order { agent, input, key, max_runtime, authority, priority: None })
+            let parent = job.bounds.parent.map(|parent| parent.job.to_string());
+            Ok(Order { agent, input, key, max_runtime, authority, parent, priority: None })
         }
         None => {
             let message = format!(

@@ -42,6 +42,9 @@ pub struct Submission {
     /// What the job may do, as it was asked for.
     #[serde(default, skip_serializing_if = "Asked::is_nothing")]
     pub authority: Asked,
+    /// The job that it is below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<WireId>,
     /// The session that submitted it, if it was left open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<KeptSession>,

@@ -16,7 +16,7 @@ use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::follow::{Following, follow};
 use crate::lease::Asked;
-use crate::list::there_is_none;
+use crate::list::{find, there_is_none};
 use crate::state::{KeptSession, State, Submission};
 
 /// Runs a job.
@@ -24,8 +24,8 @@ pub fn run(args: args::Submit) -> Result<Exit, Failure> {
     let input = args.input.as_deref().map(|given| read_input(given, "--input")).transpose()?;
     let key = args.key.map_or_else(fresh_key, Ok)?;
     let authority = args.authority.asked()?;
-    let order =
-        Order { agent: args.agent, input, key, max_runtime: args.max_runtime, authority, priority: args.priority };
+    let (agent, max_runtime, priority) = (args.agent, args.max_runtime, args.priority);
+    let order = Order { agent, input, key, max_runtime, authority, parent: args.parent, priority };
     place(&order, &args.place, args.detach, args.following)
 }
 
@@ -42,6 +42,8 @@ pub struct Order {
     pub max_runtime: Option<NonZeroU32>,
     /// What it may do.
     pub authority: Asked,
+    /// The job that it is to be below, or how its id begins.
+    pub parent: Option<String>,
     /// Whether it goes before others; open family only.
     pub priority: Option<args::Priority>,
 }
@@ -58,7 +60,8 @@ pub fn place(order: &Order, place: &args::Where, detach: bool, following: Follow
         chosen.can_be_left().map_err(|why| Failure::usage(format!("--detach: {why}")))?;
     }
     let client = chosen.connect()?;
-    let job = submit(&client, order)?;
+    let parent = order.parent.as_ref().map(|named| find(&client, named)).transpose()?;
+    let job = submit(&client, order, parent.clone())?;
     let mut submission = Submission {
         url: chosen.url(),
         agent: order.agent.to_string(),
@@ -66,6 +69,7 @@ pub fn place(order: &Order, place: &args::Where, detach: bool, following: Follow
         key: order.key.clone(),
         max_runtime: order.max_runtime,
         authority: order.authority.clone(),
+        parent,
         session: None,
     };
     let client = if detach {
@@ -86,9 +90,10 @@ pub fn place(order: &Order, place: &args::Where, detach: bool, following: Follow
     follow(&client, &job, following)
 }
 
-fn submit(client: &Client, order: &Order) -> Result<Job, Failure> {
+fn submit(client: &Client, order: &Order, parent: Option<WireId>) -> Result<Job, Failure> {
     let asked = order.authority.clone();
-    let request = request(order.agent.clone(), order.input.clone(), order.key.clone(), order.max_runtime, asked);
+    let (agent, input, key) = (order.agent.clone(), order.input.clone(), order.key.clone());
+    let request = Submit { parent, ..request(agent, input, key, order.max_runtime, asked) };
     let submitted = match order.priority {
         None => client.submit(request),
         Some(priority) => {

@@ -168,6 +168,62 @@ fn a_job_is_shown_with_its_input_and_result() {
     assert_eq!(error, Some("boom (INTERNAL_ERROR)"), "{shown}");
 }
 
+/// Submits a job below another one and leaves it; its id.
+fn below(home: &Home, parent: &str, args: &[&str]) -> String {
+    let output = home.run(&[&["submit", "--detach", "--parent", parent], args].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    stdout(&output).trim().to_string()
+}
+
+#[test]
+fn a_job_and_those_below_it_are_shown_with_what_became_of_their_budgets() {
+    let mut home = Home::new(ARCP);
+    home.serve(&["--samples"]);
+    let authority = ["--lease", "agent.delegate=*", "--lease", "tool.call=**"];
+    let keys = ["a", "b", "c", "d"].map(|key| format!(r#"{{"key":"{key}"}}"#));
+    let first = [&["submit", "gate", "--detach", "--budget", "USD:5", "--input", &keys[0]][..], &authority].concat();
+    let first = stdout(&home.run(&first)).trim().to_string();
+    let child = [&["gate", "--budget", "USD:2", "--input", &keys[1]][..], &authority].concat();
+    let child = below(&home, &first, &child);
+    let spends = [&["spender", "--budget", "USD:1", "--input", r#"{"amounts":[0.25]}"#][..], &authority[2..]].concat();
+    let ended = below(&home, &first[..24], &spends);
+    assert_eq!(code(&home.run(&["wait", &ended])), 0);
+    let grandchild = below(&home, &child, &["gate", "--budget", "USD:0.5", "--input", &keys[2]]);
+    left(&home, "gate", &keys[3]);
+    let shown = home.run(&["tree", &first]);
+    let words = |line: &str| line.split_whitespace().collect::<Vec<&str>>().join(" ");
+    assert_eq!(
+        stdout(&shown).lines().map(words).collect::<Vec<String>>(),
+        [
+            format!("{first} running gate 5 USD: 0.25 spent, 2 below, 2.75 left"),
+            format!("├─ {child} running gate 2 USD: 0 spent, 0.5 below, 1.5 left"),
+            format!("│ └─ {grandchild} running gate 0.5 USD: 0 spent, 0.5 left"),
+            format!("└─ {ended} success spender 1 USD: 0.25 spent, 0.75 left"),
+        ]
+    );
+    assert!(stderr(&shown).starts_with("JOB "), "{}", stderr(&shown));
+    assert_eq!(stdout(&home.run(&["tree", &child, "-o", "id"])), format!("{child}\n{grandchild}\n"));
+    let nested = json(&home.run(&["tree", &first, "-o", "json"]));
+    assert_eq!(
+        (&nested["spent"]["USD"], &nested["below"]["USD"], &nested["budget"]["USD"], &nested["granted"]["USD"]),
+        (&0.25.into(), &2.into(), &2.75.into(), &5.into()),
+        "{nested}"
+    );
+    assert_eq!(nested["children"][0]["children"][0]["job_id"], grandchild.as_str(), "{nested}");
+    assert_eq!(nested["children"][1]["parent_job_id"], first.as_str(), "{nested}");
+    let lines = stdout(&home.run(&["tree", &first, "-o", "jsonl"]));
+    assert_eq!((lines.lines().count(), lines.contains("children")), (4, false), "{lines}");
+    // Again with its key, to cancel it, and again below the same job.
+    assert_eq!(code(&home.run(&["cancel", &child])), 0);
+    assert_eq!(code(&home.run(&["wait", &grandchild])), 3, "it goes with its parent");
+    let again = stdout(&home.run(&["retry", &ended, "--detach"])).trim().to_string();
+    assert!(stdout(&home.run(&["tree", &first, "-o", "id"])).contains(&again));
+    assert_eq!(code(&home.run(&["cancel", &first])), 0);
+    assert_eq!(code(&home.run(&["wait", &first])), 3);
+    let refused = home.run(&["submit", "echo", "--parent", &first]);
+    assert!(code(&refused) != 0 && stderr(&refused).contains("has ended"), "{}", stderr(&refused));
+}
+
 #[test]
 fn a_runtime_is_shown_by_its_address_or_process() {
     let mut home = Home::new(ARCP);
