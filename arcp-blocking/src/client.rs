@@ -15,6 +15,7 @@ use arcp_proto::model::reply::JobPage;
 #[cfg(feature = "websocket")]
 use arcp_proto::model::request::Credential;
 use arcp_proto::model::request::{Answering, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 #[cfg(feature = "websocket")]
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
@@ -192,6 +193,25 @@ impl Client {
     /// If the session is over.
     pub fn answer_later(&self, answering: Answering) -> Result<Receiver<Result<(), ClientError>>, ClientError> {
         self.asked(|answer| Command::Answer(answering, answer))
+    }
+
+    /// Lists the sessions of everybody, for an operator or auditor.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it or has no word for it, or the session is over.
+    pub fn sessions(&self, query: SessionQuery) -> Result<SessionPage, ClientError> {
+        self.ask(|answer| Command::Sessions(query, answer))
+    }
+
+    /// Takes a session from its client, as an operator; its jobs go on. Waits until
+    /// nothing brings it back.
+    ///
+    /// # Errors
+    ///
+    /// As [`sessions`](Self::sessions); also if there is no such session.
+    pub fn evict(&self, eviction: Eviction) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Evict(eviction, answer))
     }
 
     /// Breaks the connection, as a bad network would. The session resumes by

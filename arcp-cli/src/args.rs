@@ -21,8 +21,8 @@ use crate::follow::Following;
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, audit, completions, doctor, inbox, lease, logs, man, result, retry, sandbox, show, stop, tls,
-    token, top, tree, wait,
+    agents, answer, audit, completions, doctor, inbox, lease, logs, man, result, retry, sandbox, sessions, show, stop,
+    tls, token, top, tree, wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -118,6 +118,9 @@ pub enum Command {
     /// Change who may come in to a runtime: make, list and revoke tokens.
     #[command(subcommand)]
     Token(token::Tokens),
+    /// List the sessions of a runtime, or take them from their clients.
+    #[command(subcommand)]
+    Sessions(sessions::Sessions),
     /// Print completions for a shell.
     Completions(completions::Completions),
     /// Print the manual.

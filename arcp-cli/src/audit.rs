@@ -77,7 +77,8 @@ fn of_runtime(args: &Audit) -> Result<PathBuf, Failure> {
 
 fn row(entry: &AuditEntry) -> Row {
     let who = entry.principal.as_ref().map_or_else(|| "(several)".to_string(), ToString::to_string);
-    let job = entry.job.map(|job| job.to_string()).unwrap_or_else(|| "-".to_string());
+    let job = entry.job.map(|job| job.to_string()).or_else(|| entry.taken.map(|session| session.to_string()));
+    let job = job.unwrap_or_else(|| "-".to_string());
     let times = if entry.count > 1 { format!(" x{}", entry.count) } else { String::new() };
     let outcome = entry.refused.as_ref().map_or_else(|| "done".to_string(), |code| format!("{}{times}", code.as_str()));
     let granted = entry.granted.as_ref().map(|granted| granted.as_str().to_string());
@@ -93,6 +94,7 @@ fn json(entry: &AuditEntry) -> String {
     out.opt_str("principal", entry.principal.as_ref().map(ToString::to_string).as_deref());
     out.opt_str("session_id", entry.session.map(|session| session.to_string()).as_deref());
     out.opt_str("job_id", entry.job.map(|job| job.to_string()).as_deref());
+    out.opt_str("taken", entry.taken.map(|session| session.to_string()).as_deref());
     out.str("outcome", if entry.refused.is_some() { "refused" } else { "done" });
     out.opt_str("code", entry.refused.as_ref().map(|code| code.as_str()));
     out.opt_json("granted", entry.granted.as_ref()).opt_str("reason", entry.reason.as_deref());

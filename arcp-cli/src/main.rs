@@ -36,6 +36,7 @@ mod retry;
 mod runtimes;
 mod sandbox;
 mod serve;
+mod sessions;
 mod show;
 mod state;
 mod stop;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         args::Command::Exec(args) => sandbox::exec(&args),
         args::Command::Tls(args) => tls::run(&args),
         args::Command::Token(asked) => token::run(asked),
+        args::Command::Sessions(asked) => sessions::run(&asked),
         args::Command::Completions(args) => completions::run(&args),
         args::Command::Man(args) => man::run(&args),
     };

@@ -72,6 +72,8 @@ fn the_pages_name_no_option_that_the_program_does_not_have() {
     let nested = [
         ["lease", "check"],
         ["lease", "subset"],
+        ["sessions", "evict"],
+        ["sessions", "list"],
         ["store", "check"],
         ["store", "repair"],
         ["store", "backup"],

@@ -68,6 +68,49 @@ fn a_token_of_a_file_lets_its_principal_in_until_it_is_revoked() {
 }
 
 #[test]
+fn an_operator_sees_who_is_in_and_takes_sessions_from_their_clients() {
+    let mut home = Home::new(ARCP);
+    let given = ["--samples", "--token", "a=alice", "--token", "b=bob", "--token", "c=clerk", "--token", "o=boss"];
+    let url = home.serve(&[&given[..], &["--auditor", "clerk", "--operator", "boss"]].concat());
+    let on = |token: &str, args: &[&str]| home.run(&[args, &["--url", &url, "--token", token]].concat());
+    let follow = |token: &str, family: &str| {
+        let submit = ["submit", "slow", "--input", r#"{"ms":600000}"#, "--family", family, "--give-up-after", "0"];
+        let mut arcp = home.arcp(&[&submit[..], &["--url", &url, "--token", token]].concat());
+        arcp.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs")
+    };
+    let (alice, bob) = (follow("a", "open"), follow("b", "open"));
+    let listed = |token: &str, whose: &str| {
+        let all = stdout(&on(token, &["sessions", "list", "--principal", whose, "--no-header"]));
+        let connected = all.lines().filter(|line| line.contains(" yes "));
+        connected.map(|line| line.split(' ').next().expect("an id").to_string()).collect::<Vec<String>>()
+    };
+    until("both are in", || (listed("o", "alice").len() == 1 && listed("c", "bob").len() == 1).then_some(()));
+    let id = listed("o", "alice").remove(0);
+    for (token, args, exit, expected) in [
+        ("a", &["sessions", "list"][..], 5, "operators and auditors"),
+        ("c", &["sessions", "evict", &id], 5, "only an operator"),
+        ("o", &["sessions", "evict", "nonsense"], 1, "no session is `nonsense`"),
+        ("o", &["sessions", "evict", "--principal", "carol"], 1, "carol has no session"),
+        ("o", &["sessions", "evict", ""], 1, "no session is ``"),
+        ("o", &["sessions", "evict"], 2, "required"),
+    ] {
+        let refused = on(token, args);
+        let said = stderr(&refused);
+        assert!(code(&refused) == exit && said.contains(expected), "{args:?}: {} {said}", code(&refused));
+    }
+    let taken = on("o", &["sessions", "evict", &id[..id.len() - 2], "--reason", "a new laptop"]);
+    assert_eq!((code(&taken), stdout(&taken).trim()), (0, id.as_str()), "{}", stderr(&taken));
+    let ended = alice.wait_with_output().expect("it ends");
+    assert!(stderr(&ended).contains("a new laptop"), "{}", stderr(&ended));
+    let taken = on("o", &["sessions", "evict", "--principal", "bob"]);
+    assert_eq!((code(&taken), stdout(&taken).lines().count()), (0, 1), "{}", stderr(&taken));
+    let ended = bob.wait_with_output().expect("it ends");
+    assert!(stderr(&ended).contains("an operator ended the session"), "{}", stderr(&ended));
+    let jobs = stdout(&on("o", &["ls", "--status", "running", "-o", "id"]));
+    assert_eq!(jobs.lines().count(), 2, "their jobs go on: {jobs}");
+}
+
+#[test]
 fn mistakes_with_tokens_are_named() {
     let home = Home::new(ARCP);
     let file = file(&home);

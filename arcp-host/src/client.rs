@@ -22,6 +22,7 @@ use arcp_proto::model::event::{JobEvent, Terminal};
 use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
 use arcp_proto::model::request::{Answering, ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::time::{Now, UtcMs};
 
 pub use self::security::{DialError, Security, Trust};
@@ -193,6 +194,10 @@ pub enum Command {
     Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
     /// An answer to a question of a job.
     Answer(Answering, Answer<()>),
+    /// A page of sessions.
+    Sessions(SessionQuery, Answer<SessionPage>),
+    /// That a session is taken from its client.
+    Evict(Eviction, Answer<()>),
     /// Something said back; of the open family only.
     Echo(Option<String>, Answer<Option<String>>),
     /// A message of an extension sent; of the open family only.
@@ -227,6 +232,8 @@ enum Waiting {
     List(Answer<JobPage>),
     Cancel(WireId, Answer<()>),
     Answer(Answer<()>),
+    Sessions(Answer<SessionPage>),
+    Evict(Answer<()>),
     Echo(Answer<Option<String>>),
 }
 
@@ -402,6 +409,14 @@ impl ClientLoop {
                 let given = session.and_then(|mut session| session.answer(answering));
                 self.await_answer(given, answer, Waiting::Answer);
             }
+            Command::Sessions(query, answer) => {
+                let given = session.and_then(|mut session| session.sessions(query));
+                self.await_answer(given, answer, Waiting::Sessions);
+            }
+            Command::Evict(eviction, answer) => {
+                let given = session.and_then(|mut session| session.evict(eviction));
+                self.await_answer(given, answer, Waiting::Evict);
+            }
             Command::Echo(nonce, answer) => {
                 let given = session.and_then(|session| open_session(session)?.echo(nonce));
                 self.await_answer(given, answer, Waiting::Echo);
@@ -519,6 +534,16 @@ impl ClientLoop {
                     answer(Ok(()));
                 }
             }
+            ClientEvent::Sessions { handle, page } => {
+                if let Some(Waiting::Sessions(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(page));
+                }
+            }
+            ClientEvent::Evicted { handle } => {
+                if let Some(Waiting::Evict(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(()));
+                }
+            }
             ClientEvent::Refused { handle, refusal } => self.refused(handle, refusal),
             ClientEvent::Echoed { handle, nonce } => {
                 if let Some(Waiting::Echo(answer)) = self.answers.remove(&handle) {
@@ -605,7 +630,8 @@ impl Waiting {
             Waiting::Submit(_, answer) => answer(Err(error)),
             Waiting::Watch(_, answer) => answer(Err(error)),
             Waiting::List(answer) => answer(Err(error)),
-            Waiting::Cancel(_, answer) | Waiting::Answer(answer) => answer(Err(error)),
+            Waiting::Sessions(answer) => answer(Err(error)),
+            Waiting::Cancel(_, answer) | Waiting::Answer(answer) | Waiting::Evict(answer) => answer(Err(error)),
             Waiting::Echo(answer) => answer(Err(error)),
         }
     }

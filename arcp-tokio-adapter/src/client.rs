@@ -16,6 +16,7 @@ use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
 use arcp_proto::model::reply::JobPage;
 use arcp_proto::model::request::{Answering, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::wire::Family;
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -204,6 +205,25 @@ impl Client {
     /// is over, or cannot answer.
     pub async fn answer(&self, answering: Answering) -> Result<(), ClientError> {
         self.ask(|answer| Command::Answer(answering, answer)).await
+    }
+
+    /// Lists the sessions of everybody, for an operator or auditor.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it or has no word for it, or the session is over.
+    pub async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, ClientError> {
+        self.ask(|answer| Command::Sessions(query, answer)).await
+    }
+
+    /// Takes a session from its client, as an operator; its jobs go on. Waits until
+    /// nothing brings it back.
+    ///
+    /// # Errors
+    ///
+    /// As [`sessions`](Self::sessions); also if there is no such session.
+    pub async fn evict(&self, eviction: Eviction) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Evict(eviction, answer)).await
     }
 
     /// Breaks the connection, as a bad network would. The session resumes by

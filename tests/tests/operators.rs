@@ -8,9 +8,9 @@ use arcp_proto::id::{JobId, Principal, SessionId, WireId};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::{FinalStatus, JobStatus};
 use arcp_proto::model::request::{ListQuery, Submit};
-use arcp_proto::runtime::{CloseReason, Input, Notice, Operator, Transport};
+use arcp_proto::runtime::{CloseReason, Input, Notice, Operator, Record, Transport};
 use arcp_proto::wire::Family;
-use arcp_tests::raw::{Raw, code};
+use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -300,5 +300,155 @@ fn who_oversees_may_change_and_whoever_can_do_less_has_to_come_again() {
     assert_eq!(code(&newcomer.expect(&mut world, "session.error")), "UNAUTHENTICATED");
     owner.send(&mut world, "job.cancel", json!({"job_id": job}));
     owner.until_end(&mut world);
+    world.finish();
+}
+
+/// What asks for the listing of sessions, in the words of a family.
+fn overseeing(family: Family, token: &str) -> Value {
+    match family {
+        Family::Hello => {
+            let mut payload = hello_payload(token);
+            payload["capabilities"]["features"].as_array_mut().expect("a list").push("x-vendor.arcp.sessions".into());
+            payload
+        }
+        Family::Open => {
+            let mut payload = open_payload(token);
+            payload["capabilities"]["extensions"] = json!(["arcpx.arcp.sessions.v1"]);
+            payload
+        }
+    }
+}
+
+fn open_as(world: &mut World, family: Family, payload: Value) -> (Raw, SessionId) {
+    let mut raw = Raw::connect(world);
+    let (open, opened) = match family {
+        Family::Hello => ("session.hello", "session.welcome"),
+        Family::Open => ("session.open", "session.accepted"),
+    };
+    raw.send(world, open, payload);
+    let opened = raw.expect(world, opened);
+    (raw, session_of(&opened))
+}
+
+/// Asks for a page of sessions.
+fn sessions(world: &mut World, raw: &mut Raw, asked: Value) -> Value {
+    raw.send(world, "x-vendor.arcp.sessions.list", asked);
+    raw.expect_any(world, &["x-vendor.arcp.sessions", "session.error", "nack"])["payload"].clone()
+}
+
+#[test]
+fn sessions_are_listed_page_by_page_for_who_oversees_everybody() {
+    for family in [Family::Hello, Family::Open] {
+        let mut world = world(9);
+        let (first, of_first) = open_as(&mut world, family, overseeing(family, "tok-a"));
+        world.input(Input::Closed { conn: first.conn });
+        let (mut second, of_second) = open_as(&mut world, family, overseeing(family, "tok-b"));
+        let (mut clerk, of_clerk) = open_as(&mut world, family, overseeing(family, "tok-clerk"));
+        let ids = |page: &Value| -> Vec<String> {
+            let entries = page["sessions"].as_array().expect("a list").iter();
+            entries.map(|entry| entry["session_id"].as_str().expect("an id").to_string()).collect()
+        };
+        let page = sessions(&mut world, &mut clerk, json!({"limit": 2}));
+        assert_eq!(ids(&page), [of_first, of_second].map(|id| id.to_string()));
+        let said = |n: usize| (page["sessions"][n]["principal"].clone(), page["sessions"][n]["connected"].clone());
+        assert_eq!([said(0), said(1)], [(json!("a"), json!(false)), (json!("b"), json!(true))]);
+        assert!(page["sessions"][0]["opened_at"].is_string(), "{page}");
+        let rest = sessions(&mut world, &mut clerk, json!({"after": page["next_after"]}));
+        assert_eq!((ids(&rest), &rest["next_after"]), (vec![of_clerk.to_string()], &Value::Null));
+        for asked in [json!({"limit": 0}), json!({"limit": 1001}), json!({"after": "x"})] {
+            let refused = sessions(&mut world, &mut clerk, asked.clone());
+            assert!(refused["code"].as_str().is_some_and(|code| code.starts_with("INVALID_")), "{asked}: {refused}");
+        }
+        assert_eq!(sessions(&mut world, &mut second, json!({}))["code"], "PERMISSION_DENIED");
+        world.finish();
+    }
+}
+
+#[test]
+fn a_page_of_sessions_has_as_many_as_one_frame_holds() {
+    let mut world = World::configured(12, |config| {
+        config.operators = [Principal::new("boss").expect("a name")].into();
+        config.limits.frame.result_frame_bytes = 4096;
+    });
+    for _ in 0..6 {
+        Raw::hello(&mut world, "tok-a");
+    }
+    let (mut boss, _) = open_as(&mut world, Family::Hello, overseeing(Family::Hello, "tok-boss"));
+    let (mut seen, mut asked) = (0, json!({}));
+    for pages in 1.. {
+        let page = sessions(&mut world, &mut boss, asked);
+        seen += page["sessions"].as_array().expect("a list").len();
+        asked = json!({"after": page["next_after"]});
+        if asked["after"].is_null() {
+            assert!(pages > 1 && seen == 7, "{pages} pages with {seen} sessions");
+            break;
+        }
+    }
+    world.finish();
+}
+
+#[test]
+fn an_operator_takes_sessions_by_a_request_whose_clients_are_told_why() {
+    for family in [Family::Hello, Family::Open] {
+        let mut world = world(10);
+        let (mut boss, of_boss) = open_as(&mut world, family, overseeing(family, "tok-boss"));
+        let (mut clerk, _) = open_as(&mut world, family, overseeing(family, "tok-clerk"));
+        let (mut hello, of_hello) = open_as(&mut world, Family::Hello, hello_payload("tok-a"));
+        let (mut open, of_open) = open_as(&mut world, Family::Open, open_payload("tok-a"));
+        hello.submit(&mut world, json!({"agent": "waiter"}));
+        let (gone, welcome) = Raw::hello(&mut world, "tok-b");
+        world.input(Input::Closed { conn: gone.conn });
+
+        let evict = |world: &mut World, raw: &mut Raw, session: &str| {
+            let asked = json!({"session_id": session, "reason": "a new laptop"});
+            let id = raw.send(world, "x-vendor.arcp.sessions.evict", asked);
+            let answer = raw.expect_any(world, &["ack", "session.error", "nack"]);
+            (id, answer)
+        };
+        let (_, refused) = evict(&mut world, &mut clerk, &of_hello.to_string());
+        assert_eq!(code(&refused), "PERMISSION_DENIED", "an auditor changes nothing");
+        for unknown in ["sess_01ARZ3NDEKTSV4RRFFQ69G5FAV", "x"] {
+            let (_, refused) = evict(&mut world, &mut boss, unknown);
+            assert!(code(&refused).ends_with("NOT_FOUND"), "{refused}");
+        }
+        for session in [of_hello, of_open, session_of(&welcome)] {
+            let (id, done) = evict(&mut world, &mut boss, &session.to_string());
+            assert_eq!((&done["type"], &done["correlation_id"]), (&json!("ack"), &json!(id)));
+            let (_, again) = evict(&mut world, &mut boss, &session.to_string());
+            assert!(code(&again).ends_with("NOT_FOUND"), "{again}");
+        }
+        let told = hello.expect(&mut world, "session.error");
+        assert_eq!((code(&told), &told["payload"]["message"]), ("CANCELLED", &json!("a new laptop")));
+        let told = open.expect(&mut world, "session.evicted");
+        assert_eq!((code(&told), &told["payload"]["reason"]), ("CANCELLED", &json!("a new laptop")));
+        assert_eq!([hello.conn, open.conn].map(|conn| world.close_reason(conn)), [Some(CloseReason::Evicted); 2]);
+        assert_eq!(world.runtime().stats().unfinished_jobs, 1, "{family}: jobs go on");
+
+        let (_, done) = evict(&mut world, &mut boss, &of_boss.to_string());
+        assert_eq!(done["type"], "ack", "its own, and it is told first");
+        world.settle();
+        assert_eq!(world.close_reason(boss.conn), Some(CloseReason::Evicted));
+        let kept = world.store.records(true);
+        let entries = kept.iter().filter_map(|(_, record)| {
+            if let Record::Audited(entry) = record { Some(entry).filter(|entry| entry.refused.is_none()) } else { None }
+        });
+        let taken = entries.filter(|entry| entry.act.as_str() == "evict").filter_map(|entry| entry.taken);
+        assert_eq!(taken.collect::<Vec<_>>(), [of_hello, of_open, session_of(&welcome), of_boss]);
+        world.crash();
+        let mut back = Raw::resume(&mut world, "tok-b", &welcome, 0);
+        let answer = back.expect_any(&mut world, &["session.error", "session.welcome"]);
+        assert_eq!(answer["type"], "session.error", "{answer}");
+        world.finish();
+    }
+}
+
+#[test]
+fn sessions_are_neither_listed_nor_taken_by_who_did_not_agree_to_it() {
+    let mut world = world(11);
+    let (mut boss, welcome) = Raw::hello(&mut world, "tok-boss");
+    assert!(!welcome.to_string().contains("sessions"), "{welcome}");
+    assert_eq!(sessions(&mut world, &mut boss, json!({}))["code"], "INVALID_REQUEST");
+    boss.send(&mut world, "x-vendor.arcp.sessions.evict", json!({"session_id": session_of(&welcome).to_string()}));
+    assert_eq!(code(&boss.expect(&mut world, "session.error")), "INVALID_REQUEST");
     world.finish();
 }

@@ -113,16 +113,17 @@ impl Commands {
         found.map(|(handle, _)| *handle)
     }
 
-    /// Takes the answer to a question that a reply names, or the oldest if it
-    /// names none.
-    pub(super) fn take_answer(&mut self, request: Option<&WireId>) -> Option<Handle> {
+    /// Takes what is answered by that it is done: the command that a reply names, or
+    /// the oldest answer to a question if it names none.
+    pub(super) fn take_done(&mut self, request: Option<&WireId>) -> Option<(Handle, Pending)> {
         let is_answer = |request: &Request| matches!(request, Request::Command(Command::Answer(_)));
+        let is_done = |request: &Request| is_answer(request) || matches!(request, Request::Command(Command::Evict(_)));
         let named = self.named(request);
-        let is_other = |handle| self.pending.get(&handle).is_none_or(|pending| !is_answer(&pending.request));
+        let is_other = |handle| self.pending.get(&handle).is_none_or(|pending| !is_done(&pending.request));
         if request.is_some() && named.is_none_or(is_other) {
             return None;
         }
-        self.answered(named, is_answer).map(|(handle, _)| handle)
+        self.answered(named, is_answer)
     }
 
     /// Takes the largest that was sent, and its size.

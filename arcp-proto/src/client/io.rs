@@ -12,6 +12,7 @@ use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Accepted, JobPage, Refusal, Watching};
 use crate::model::request::{ClientInfo, Credential, Extension, Proof, ResumeClaim};
+use crate::model::session::SessionPage;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 use crate::wire::Family;
@@ -63,6 +64,7 @@ impl ClientConfig {
                 Feature::ListDetails,
                 Feature::HumanInput,
                 Feature::OpenSurfaces,
+                Feature::Sessions,
             ]),
             family: Family::default(),
             extensions: Vec::new(),
@@ -241,6 +243,18 @@ pub enum ClientEvent {
     },
     /// An answer to a question counts.
     AnswerTaken {
+        /// The command.
+        handle: Handle,
+    },
+    /// A page of sessions.
+    Sessions {
+        /// The command.
+        handle: Handle,
+        /// The page.
+        page: SessionPage,
+    },
+    /// A session was taken from its client.
+    Evicted {
         /// The command.
         handle: Handle,
     },

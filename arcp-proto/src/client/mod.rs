@@ -24,6 +24,7 @@ use crate::model::request::{
     Answering, Command, HandshakeRequest, Invocation, ListQuery, Open, Request, ResumeClaim, SessionRequest, Submit,
     Watch,
 };
+use crate::model::session::{Eviction, SessionQuery};
 use crate::secret::Secret;
 use crate::time::{Now, Timestamp};
 use crate::wire::{RequestToSend, ServerProfile, write_request};
@@ -469,6 +470,28 @@ impl Session<'_> {
     pub fn list(&mut self, query: ListQuery) -> Result<Handle, ApiMisuse> {
         self.needs(Feature::ListJobs)?;
         self.client.give(SessionRequest::List(query), Origin::Application)
+    }
+
+    /// Lists the sessions of everybody: `ClientEvent::Sessions` follows, or a refusal
+    /// for who does not oversee them.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`.
+    pub fn sessions(&mut self, query: SessionQuery) -> Result<Handle, ApiMisuse> {
+        self.needs(Feature::Sessions)?;
+        self.client.give(SessionRequest::ListSessions(query), Origin::Application)
+    }
+
+    /// Takes a session from its client, whose jobs go on: `ClientEvent::Evicted`
+    /// follows, or a refusal for who is no operator.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`.
+    pub fn evict(&mut self, eviction: Eviction) -> Result<Handle, ApiMisuse> {
+        self.needs(Feature::Sessions)?;
+        self.client.give(Command::Evict(eviction), Origin::Application)
     }
 
     /// Watches a job.

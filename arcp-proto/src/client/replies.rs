@@ -103,8 +103,11 @@ impl Client {
                 }
             }
             SessionReply::Done { request, .. } => {
-                if let Some(handle) = self.commands.take_answer(request.as_ref()) {
-                    self.tell(ClientEvent::AnswerTaken { handle });
+                if let Some((handle, done)) = self.commands.take_done(request.as_ref()) {
+                    let evicted = matches!(done.request, Request::Command(Command::Evict(_)));
+                    let told =
+                        if evicted { ClientEvent::Evicted { handle } } else { ClientEvent::AnswerTaken { handle } };
+                    self.tell(told);
                 }
             }
             SessionReply::Closed { reason, .. } => self.on_goodbye(reason),
@@ -115,6 +118,14 @@ impl Client {
                     self.commands.answered(self.commands.request_of(page.request.as_ref(), id), asked)
                 {
                     self.tell(ClientEvent::Jobs { handle, page });
+                }
+            }
+            SessionReply::Sessions(page) => {
+                let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::ListSessions(_)));
+                if let Some((handle, _)) =
+                    self.commands.answered(self.commands.request_of(page.request.as_ref(), id), asked)
+                {
+                    self.tell(ClientEvent::Sessions { handle, page });
                 }
             }
             SessionReply::Extension(message) if message.is_of(&self.config.extensions) => {

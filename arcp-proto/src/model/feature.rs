@@ -55,11 +55,14 @@ pub enum Feature {
     HumanInput = 17,
     /// The same and more of the open family, for peers of the other one.
     OpenSurfaces = 18,
+    /// Whoever oversees everybody lists sessions and takes them from their clients:
+    /// an extension of ours.
+    Sessions = 19,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 19] = [
+    pub const ALL: [Feature; 20] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -79,6 +82,7 @@ impl Feature {
         Feature::AgentDetails,
         Feature::HumanInput,
         Feature::OpenSurfaces,
+        Feature::Sessions,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -104,6 +108,7 @@ impl Feature {
             Feature::AgentDetails => "agent_details",
             Feature::HumanInput => "human_input",
             Feature::OpenSurfaces => "open_surfaces",
+            Feature::Sessions => "sessions",
         }
     }
 }

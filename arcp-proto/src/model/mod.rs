@@ -9,3 +9,4 @@ pub mod job;
 pub mod prompt;
 pub mod reply;
 pub mod request;
+pub mod session;

@@ -12,6 +12,7 @@ use crate::model::agent::AgentEntry;
 use crate::model::feature::Features;
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::request::{ClientInfo, Extension, Target};
+use crate::model::session::SessionPage;
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
@@ -95,6 +96,8 @@ pub enum SessionReply {
     Extension(Extension),
     /// One page of jobs (1.1 §6.6).
     Jobs(JobPage),
+    /// One page of sessions.
+    Sessions(SessionPage),
     /// A job is alive; for peers that have a word for it (RFC §10.3).
     JobHeartbeat(JobHeartbeat),
 }
@@ -171,6 +174,7 @@ impl Reply {
                 | SessionReply::Echo { request, .. }
                 | SessionReply::Done { request, .. } => request.as_ref(),
                 SessionReply::Jobs(page) => page.request.as_ref(),
+                SessionReply::Sessions(page) => page.request.as_ref(),
                 SessionReply::JobHeartbeat(heartbeat) => heartbeat.request.as_ref(),
                 SessionReply::Refresh { .. }
                 | SessionReply::Evicted { .. }
@@ -202,7 +206,8 @@ impl Reply {
                 | SessionReply::Echo { .. }
                 | SessionReply::Done { .. }
                 | SessionReply::Extension(_)
-                | SessionReply::Jobs(_) => (None, None),
+                | SessionReply::Jobs(_)
+                | SessionReply::Sessions(_) => (None, None),
             },
             Reply::Command(reply) => match reply {
                 CommandReply::Accepted(accepted) => (Some(&accepted.job), accepted.trace.as_deref()),
@@ -240,6 +245,7 @@ impl SessionReply {
             SessionReply::Echo { nonce, .. } => text_bytes(nonce),
             SessionReply::Done { detail, .. } => detail.len(),
             SessionReply::Jobs(page) => page.jobs.iter().map(|job| FIXED + json_bytes(&job.lease)).sum(),
+            SessionReply::Sessions(page) => page.sessions.iter().map(|session| FIXED + session.principal.len()).sum(),
             SessionReply::JobHeartbeat(heartbeat) => heartbeat.trace.len(),
             SessionReply::Extension(message) => message.kind.len() + json_bytes(&message.payload),
             SessionReply::Refresh { .. } => 0,

@@ -11,6 +11,7 @@ use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::job::JobStatus;
 use crate::model::prompt::PromptAnswer;
+use crate::model::session::{Eviction, SessionQuery};
 use crate::secret::Secret;
 use crate::time::UtcMs;
 
@@ -69,6 +70,8 @@ pub enum SessionRequest {
     },
     /// List jobs (1.1 §6.6).
     List(ListQuery),
+    /// List sessions.
+    ListSessions(SessionQuery),
     /// The frames after this one once more (RFC §19).
     Replay(Replay),
     /// Say no more than so much in a stream (RFC §11.2).
@@ -107,6 +110,8 @@ pub enum Command {
     },
     /// Answer a question (RFC §12, §15.4).
     Answer(Answering),
+    /// Take a session from its client.
+    Evict(Eviction),
 }
 
 /// An answer to a question of a job.
@@ -140,7 +145,11 @@ impl Command {
             Command::Cancel(cancel) => cancel.target.job(),
             Command::Watch(watch) => Some(&watch.job),
             Command::Unwatch { job } => Some(job),
-            Command::Submit(..) | Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) => None,
+            Command::Submit(..)
+            | Command::Subscribe(_)
+            | Command::Unsubscribe { .. }
+            | Command::Answer(_)
+            | Command::Evict(_) => None,
         }
     }
 }

@@ -27,6 +27,9 @@ pub struct AuditEntry {
     /// The job that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobId>,
+    /// The session that was to be taken from its client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<SessionId>,
     /// Why it was refused; `None`: it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<ErrorCode>,
@@ -70,6 +73,8 @@ pub enum AuditAct {
     Extend,
     /// A permission was taken back.
     Revoke,
+    /// A session was taken from its client.
+    Evict,
 }
 
 impl AuditAct {
@@ -87,6 +92,7 @@ impl AuditAct {
             AuditAct::Deny => "deny",
             AuditAct::Extend => "extend",
             AuditAct::Revoke => "revoke",
+            AuditAct::Evict => "evict",
         }
     }
 }
@@ -100,6 +106,7 @@ impl AuditEntry {
             principal: Some(principal.clone()),
             session: None,
             job: None,
+            taken: None,
             refused: None,
             granted: None,
             reason: None,

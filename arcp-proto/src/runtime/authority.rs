@@ -139,6 +139,28 @@ pub(super) fn sees_everything(config: &Config, principal: &Principal) -> bool {
     config.auditors.contains(principal) || config.operators.contains(principal)
 }
 
+/// Whether somebody may list the sessions of everybody.
+///
+/// # Errors
+///
+/// `PERMISSION_DENIED`, but for operators and auditors.
+pub(super) fn may_list_sessions(config: &Config, principal: &Principal) -> Result<(), Violation> {
+    let why = "sessions are listed for operators and auditors only";
+    let permitted = sees_everything(config, principal);
+    if permitted { Ok(()) } else { Err(Violation::new(ErrorCode::PermissionDenied, why)) }
+}
+
+/// Whether somebody may take sessions from their clients.
+///
+/// # Errors
+///
+/// `PERMISSION_DENIED`, but for operators.
+pub(super) fn may_evict(config: &Config, principal: &Principal) -> Result<(), Violation> {
+    let why = "only an operator takes sessions from their clients";
+    let permitted = config.operators.contains(principal);
+    if permitted { Ok(()) } else { Err(Violation::new(ErrorCode::PermissionDenied, why)) }
+}
+
 /// Has these oversee the jobs of everybody, and nobody else; gives who may do less
 /// than before.
 pub(super) fn oversee(

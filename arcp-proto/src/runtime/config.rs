@@ -207,6 +207,7 @@ impl Config {
             Feature::AgentDetails,
             Feature::HumanInput,
             Feature::OpenSurfaces,
+            Feature::Sessions,
         ]);
         let all = if self.timing.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         if self.history { all.with(Feature::DurableJobs) } else { all }

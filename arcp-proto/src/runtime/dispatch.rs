@@ -23,6 +23,7 @@ use super::io::AgentExit;
 use super::job::{account_of, prompt};
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
+pub(super) use commands::TAKEN;
 pub(super) use delegation::CallHandler;
 use writer::Writer;
 

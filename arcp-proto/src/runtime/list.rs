@@ -1,5 +1,7 @@
 //! Listing jobs: those a principal may see, oldest first, by keyset cursor
-//! (1.1 §6.6).
+//! (1.1 §6.6); and sessions.
+
+mod sessions;
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -12,14 +14,15 @@ use ulid::Ulid;
 
 use super::context::Context;
 use super::job::{Job, Jobs, lease};
-use super::session::Session;
+use super::session::{Session, Sessions};
 use super::{Runtime, authority};
 use crate::error::Violation;
 use crate::id::{JobId, Principal, WireId};
 use crate::model::feature::Feature;
 use crate::model::job::{JobStatus, JobSummary};
-use crate::model::reply::JobPage;
+use crate::model::reply::{JobPage, SessionReply};
 use crate::model::request::ListQuery;
+pub(super) use sessions::SessionListing;
 
 const DEFAULT_PAGE: u64 = 100;
 const LARGEST_PAGE: u64 = 1000;
@@ -31,7 +34,14 @@ const ENTRY_BYTES: usize = 512;
 
 /// A page that was asked for.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub(super) enum Listing {
+    Jobs(JobListing),
+    Sessions(SessionListing),
+}
+
+/// A page of jobs that was asked for.
+#[derive(Debug)]
+pub(super) struct JobListing {
     request: WireId,
     principal: Principal,
     after: Option<JobId>,
@@ -39,6 +49,24 @@ pub(super) struct Listing {
 }
 
 impl Listing {
+    /// Bytes it holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Listing::Jobs(listing) => listing.weight(),
+            Listing::Sessions(_) => ENTRY_BYTES,
+        }
+    }
+
+    /// Looks the page up, as it is now.
+    pub(super) fn page(&self, ctx: &Context, sessions: &Sessions, jobs: &Jobs) -> SessionReply {
+        match self {
+            Listing::Jobs(listing) => SessionReply::Jobs(listing.page(ctx, jobs)),
+            Listing::Sessions(listing) => SessionReply::Sessions(listing.page(ctx, sessions)),
+        }
+    }
+}
+
+impl JobListing {
     /// What a session asks for.
     ///
     /// # Errors
@@ -49,7 +77,7 @@ impl Listing {
         session: &Session,
         request: WireId,
         query: ListQuery,
-    ) -> Result<Listing, Violation> {
+    ) -> Result<JobListing, Violation> {
         if !session.view().features.has(Feature::ListJobs) {
             return Err(Violation::invalid("listing needs the feature `list_jobs`, which was not negotiated"));
         }
@@ -61,17 +89,16 @@ impl Listing {
         let principal = session.principal().clone();
         let after = query.cursor.as_deref().map(|cursor| read_cursor(ctx, &principal, cursor)).transpose()?;
         let query = ListQuery { cursor: None, limit: Some(limit), ..query };
-        Ok(Listing { request, principal, after, query })
+        Ok(JobListing { request, principal, after, query })
     }
 
-    /// Bytes it holds, roughly.
-    pub(super) fn weight(&self) -> usize {
+    fn weight(&self) -> usize {
         ENTRY_BYTES + self.query.status.len()
     }
 
     /// Looks the page up, as it is now.
-    pub(super) fn page(&self, ctx: &Context, jobs: &Jobs) -> JobPage {
-        let Listing { request, principal, after, query } = self;
+    fn page(&self, ctx: &Context, jobs: &Jobs) -> JobPage {
+        let JobListing { request, principal, after, query } = self;
         let limit = query.limit.unwrap_or(DEFAULT_PAGE);
         let (mut found, mut bytes) = (Vec::new(), 0);
         let page_bytes = ctx.config.limits.frame.result_frame_bytes / 2;

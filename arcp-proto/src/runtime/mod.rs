@@ -350,7 +350,7 @@ impl Runtime {
                 self.cancel_job(job, reason.as_deref(), self.ctx.config.timing.cancel_grace);
             }
             Operator::EndSession { session, reason } => {
-                let reason = reason.as_deref().unwrap_or("an operator ended the session");
+                let reason = reason.as_deref().unwrap_or(dispatch::TAKEN);
                 self.sessions.evict(&mut self.ctx, session, ErrorCode::Cancelled, reason);
             }
             Operator::Revoke { principal } => {

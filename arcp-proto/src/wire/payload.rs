@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Header, payload};
 use super::names::status_named;
-use super::shared::DETAILS;
+use super::shared::{DETAILS, SESSIONS};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
@@ -19,6 +19,7 @@ use crate::model::agent::AgentEntry;
 use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{Accepted, CommandReply, JobPage, Refusal, RefusedKind, Reply, SessionReply, Watching};
+use crate::model::session::{SessionPage, SessionSummary};
 use crate::time::UtcMs;
 
 /// One frame from a runtime.
@@ -79,6 +80,7 @@ impl Payload<'_, '_> {
                 Reply::Session(SessionReply::Pong { nonce: nonce(&["ping_nonce", "nonce"]), at: self.now, request })
             }
             "session.jobs" => Reply::Session(SessionReply::Jobs(self.page()?)),
+            SESSIONS => Reply::Session(SessionReply::Sessions(self.sessions()?)),
             "job.subscribed" => Reply::Command(CommandReply::Watching(self.watching()?)),
             _ => return Ok(None),
         }))
@@ -183,6 +185,24 @@ impl Payload<'_, '_> {
         };
         let rows = rows.into_iter().filter_map(|raw| self.nested(raw.get())?.summary());
         Ok(JobPage { request: self.request(), jobs: rows.collect(), next: self.string(&["next_cursor"]) })
+    }
+
+    fn sessions(&self) -> Result<SessionPage, Violation> {
+        let rows: Vec<&RawValue> = match self.raw(&["sessions"]) {
+            Some(raw) => payload(SESSIONS, raw)?,
+            None => Vec::new(),
+        };
+        let summary = |row: Payload<'_, '_>| {
+            Some(SessionSummary {
+                session: row.id(&["session_id"])?,
+                principal: row.string(&["principal"]).unwrap_or_default(),
+                opened_at: row.time(&["opened_at"]),
+                connected: row.raw(&["connected"]) == Some("true"),
+                expires_at: row.time(&["expires_at"]),
+            })
+        };
+        let rows = rows.into_iter().filter_map(|raw| summary(self.nested(raw.get())?));
+        Ok(SessionPage { request: self.request(), sessions: rows.collect(), next: self.id(&["next_after"]) })
     }
 
     pub(super) fn nested<'b>(&'b self, raw: &'b str) -> Option<Payload<'b, 'b>> {

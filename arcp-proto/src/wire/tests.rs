@@ -24,6 +24,7 @@ use crate::model::request::{
     Answering, Command, Extension, Filter, Invocation, ListQuery, Replay, Request, SessionRequest, Submit, Subscribe,
     Target, Watch,
 };
+use crate::model::session::{Eviction, SessionPage, SessionQuery};
 use crate::time::UtcMs;
 
 const AT: UtcMs = UtcMs(1_767_225_600_000);
@@ -123,7 +124,12 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
         Some(SessionRequest::Pong { .. }) => SessionRequest::Echo { nonce: Some(nonce()) },
         Some(SessionRequest::Echo { .. }) => SessionRequest::Ack { seq: 7 },
         Some(SessionRequest::Ack { .. }) => SessionRequest::List(ListQuery::default()),
-        Some(SessionRequest::List(_)) => SessionRequest::Replay(Replay { after: Some(id("m")), open_streams: true }),
+        Some(SessionRequest::List(_)) => {
+            SessionRequest::ListSessions(SessionQuery { after: Some(id("sess_0")), limit: Some(7) })
+        }
+        Some(SessionRequest::ListSessions(_)) => {
+            SessionRequest::Replay(Replay { after: Some(id("m")), open_streams: true })
+        }
         Some(SessionRequest::Replay(_)) => {
             SessionRequest::Pace { stream: id("str_1"), every: Some(Duration::from_millis(500)) }
         }
@@ -166,8 +172,9 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
                 answer(lease, PromptAnswer::Extend { seconds: NonZeroU32::MIN, from_end: true })
             }
             PromptAnswer::Extend { .. } => answer(lease, PromptAnswer::Revoke { reason: Some("r".into()) }),
-            PromptAnswer::Revoke { .. } => return None,
+            PromptAnswer::Revoke { .. } => Command::Evict(Eviction { session: id("sess_2"), reason: Some("r".into()) }),
         },
+        Some(Command::Evict(_)) => return None,
     })
 }
 
@@ -208,6 +215,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | SessionRequest::Pong { .. }
             | SessionRequest::Echo { .. }
             | SessionRequest::Ack { .. }
+            | SessionRequest::ListSessions(_)
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_)
@@ -218,7 +226,9 @@ fn refused_as(request: &Request) -> RefusedKind {
             Command::Cancel(_) => RefusedKind::Cancel,
             Command::Watch(_) => RefusedKind::Watch,
             Command::Unwatch { .. } => RefusedKind::Job,
-            Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) => RefusedKind::Frame,
+            Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) | Command::Evict(_) => {
+                RefusedKind::Frame
+            }
         },
     }
 }
@@ -274,7 +284,10 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
         Some(Reply::Session(SessionReply::Done { .. })) => {
             Reply::Session(SessionReply::Jobs(JobPage { request, jobs: Vec::new(), next: None }))
         }
-        Some(Reply::Session(SessionReply::Jobs(_))) => Reply::Command(CommandReply::Accepted(Accepted {
+        Some(Reply::Session(SessionReply::Jobs(_))) => {
+            Reply::Session(SessionReply::Sessions(SessionPage { request, sessions: Vec::new(), next: None }))
+        }
+        Some(Reply::Session(SessionReply::Sessions(_))) => Reply::Command(CommandReply::Accepted(Accepted {
             request,
             job,
             agent: text(),

@@ -39,10 +39,13 @@ pub(super) fn note(
                 PromptAnswer::Revoke { reason } => (AuditAct::Revoke, job, reason.as_deref()),
             }
         }
+        Command::Evict(eviction) => (AuditAct::Evict, None, eviction.reason.as_deref()),
         Command::Unwatch { .. } | Command::Unsubscribe { .. } => return,
     };
     let principal = session.principal();
-    let entry = AuditEntry { session: Some(handler.session), job, ..AuditEntry::new(act, principal) }.because(reason);
+    let taken = if let Command::Evict(eviction) = command { eviction.session.as_str().parse().ok() } else { None };
+    let entry = AuditEntry { session: Some(handler.session), job, taken, ..AuditEntry::new(act, principal) };
+    let entry = entry.because(reason);
     let ctx = &handler.runtime.ctx;
     let entry = match done {
         Err(why) => return handler.runtime.ctx.audit_refused(entry, why),

@@ -10,11 +10,12 @@ use sha2::{Digest as _, Sha256};
 use super::requests::RequestHandler;
 use super::{answers, audit};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{JobId, SubscriptionId, WireId};
+use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
-use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, Subject};
+use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, SessionReply, Subject};
 use crate::model::request::{Cancel, Command, Replay as ReplayRequest, Subscribe, Target, Watch};
+use crate::model::session::Eviction;
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act, Reason};
 use crate::runtime::connection::{Conn, Content};
@@ -22,6 +23,9 @@ use crate::runtime::delivery::{Replay, WatchPlan};
 use crate::runtime::io::Notice;
 use crate::runtime::session::Outcome;
 use crate::wire::envelope::Header;
+
+/// Why a session is taken from its client, unless the operator says.
+pub(in crate::runtime) const TAKEN: &str = "an operator ended the session";
 
 impl RequestHandler<'_> {
     /// Runs a command, or repeats the answer to it.
@@ -55,6 +59,7 @@ impl RequestHandler<'_> {
                 Ok(Some(done)) => Ok(done),
                 Err(violation) => Err(violation),
             },
+            Command::Evict(eviction) => self.on_evict(eviction),
         };
         audit::note(self, &command, &done, before);
         let outcome = done.unwrap_or_else(|violation| {
@@ -91,6 +96,7 @@ impl RequestHandler<'_> {
                     Command::Cancel(cancel) => self.answer(self.cancel_taken(cancel)),
                     Command::Unsubscribe { subscription } => self.answer(self.unsubscribed(subscription)),
                     Command::Answer(_) => self.answer(answers::taken(&self.id)),
+                    Command::Evict(_) => self.answer(self.evicted()),
                     Command::Unwatch { .. } => {}
                     Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) => {
                         debug_assert!(false, "{} made something that has a name", self.id);
@@ -124,7 +130,7 @@ impl RequestHandler<'_> {
             Command::Cancel(cancel) => (RefusedKind::Cancel, Some(cancel.target.id()), None),
             Command::Watch(watch) => (RefusedKind::Watch, Some(&watch.job), None),
             Command::Unwatch { job } => (RefusedKind::Job, Some(job), None),
-            Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) => {
+            Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) | Command::Evict(_) => {
                 (RefusedKind::Frame, None, None)
             }
         };
@@ -298,6 +304,29 @@ impl RequestHandler<'_> {
         let Runtime { ctx, delivery, .. } = &mut *self.runtime;
         delivery.unsubscribe(ctx, self.session, number);
         self.answer(self.unsubscribed(named));
+        Ok(Outcome::Done)
+    }
+
+    fn evicted(&self) -> Reply {
+        Reply::Session(SessionReply::Done { detail: "evicted".to_string(), request: Some(self.id.clone()) })
+    }
+
+    /// Takes a session from its client, which may be this one.
+    fn on_evict(&mut self, eviction: &Eviction) -> Result<Outcome, Violation> {
+        let Runtime { ctx, sessions, .. } = &*self.runtime;
+        let unknown = || Violation::new(ErrorCode::JobNotFound, "no such session is here");
+        let asking = sessions.get(self.session).ok_or_else(unknown)?;
+        if !asking.view().features.has(Feature::Sessions) {
+            return Err(Violation::invalid("taking sessions needs the feature `sessions`, which was not negotiated"));
+        }
+        authority::may_evict(&ctx.config, asking.principal())?;
+        let id = SessionId::parse(eviction.session.as_str()).ok_or_else(unknown)?;
+        sessions.get(id).filter(|session| session.is_recorded()).ok_or_else(unknown)?;
+        // Who takes its own is told first.
+        self.answer(self.evicted());
+        let reason = eviction.reason.as_deref().unwrap_or(TAKEN);
+        self.runtime.sessions.evict(&mut self.runtime.ctx, id, ErrorCode::Cancelled, reason);
+        self.runtime.carry();
         Ok(Outcome::Done)
     }
 

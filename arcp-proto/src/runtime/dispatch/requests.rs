@@ -3,12 +3,14 @@
 use crate::error::Violation;
 use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
-use crate::model::request::{Extension, HandshakeRequest, ListQuery, Proof, Request, SessionRequest};
+use crate::model::request::{Extension, HandshakeRequest, Proof, Request, SessionRequest};
 use crate::runtime::Runtime;
 use crate::runtime::connection::{Answer, Content};
+use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, Verdict};
-use crate::runtime::list::Listing;
+use crate::runtime::list::{JobListing, Listing, SessionListing};
+use crate::runtime::session::Session;
 use crate::wire::ReceivedRequest;
 use crate::wire::envelope::Header;
 
@@ -111,19 +113,24 @@ impl<'r> RequestHandler<'r> {
                 let Runtime { ctx, delivery, .. } = self.runtime;
                 delivery.feeds.acknowledge(ctx, self.session, seq);
             }
-            SessionRequest::List(query) => self.on_list(query),
+            SessionRequest::List(query) => {
+                self.on_list(|ctx, session, id| JobListing::new(ctx, session, id, query).map(Listing::Jobs))
+            }
+            SessionRequest::ListSessions(query) => {
+                self.on_list(|ctx, session, id| SessionListing::new(ctx, session, id, &query).map(Listing::Sessions))
+            }
             SessionRequest::Replay(asked) => self.on_replay(named, &asked),
             SessionRequest::Pace { stream, every } => self.on_pace(&stream, every),
             SessionRequest::Pong { .. } | SessionRequest::Ignored => {}
         }
     }
 
-    fn on_list(&mut self, query: ListQuery) {
+    fn on_list(&mut self, asked: impl FnOnce(&Context, &Session, WireId) -> Result<Listing, Violation>) {
         let Some(session) = self.runtime.sessions.get(self.session) else {
             debug_assert!(false, "{} is attached", self.session);
             return;
         };
-        match Listing::new(&self.runtime.ctx, session, self.id.clone(), query) {
+        match asked(&self.runtime.ctx, session, self.id.clone()) {
             Ok(listing) => self.answer(Content::Page(listing)),
             Err(violation) => self.refuse(RefusedKind::Listing, violation),
         }
@@ -188,6 +195,7 @@ fn may_come_before_resuming(request: &Request) -> bool {
             | SessionRequest::Ack { .. }
             | SessionRequest::Ignored => true,
             SessionRequest::List(_)
+            | SessionRequest::ListSessions(_)
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_) => false,

@@ -2,7 +2,7 @@
 //! as far as its credit goes.
 
 use crate::id::ConnId;
-use crate::model::reply::{Reply, SessionReply};
+use crate::model::reply::Reply;
 use crate::runtime::Runtime;
 use crate::runtime::account::HeldFor;
 use crate::runtime::connection::{self, Conn};
@@ -25,7 +25,7 @@ impl Writer<'_> {
 
     /// Sends what comes next; false if nothing can be sent.
     fn send_next(&mut self) -> bool {
-        let Runtime { ctx, connections, jobs, delivery, .. } = &mut *self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery } = &mut *self.runtime;
         let Some(attached) = connections.get_mut(self.conn) else {
             return false;
         };
@@ -34,7 +34,7 @@ impl Writer<'_> {
         match attached.next(ctx, at.cursor) {
             connection::Next::Sent => true,
             connection::Next::Page(turn, listing) => {
-                let page = Reply::Session(SessionReply::Jobs(listing.page(ctx, jobs)));
+                let page = Reply::Session(listing.page(ctx, sessions, jobs));
                 attached.put_page(ctx, turn, page);
                 true
             }

@@ -18,6 +18,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 pub(super) use allowance::Allowance;
 pub(super) use resume::Proof;
@@ -172,6 +173,11 @@ impl Session {
         self.only_resumes.as_ref()
     }
 
+    /// Whether its client is connected.
+    pub(super) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
     /// Whether a command was given in it.
     pub(super) fn is_commanded(&self) -> bool {
         self.commanded
@@ -227,6 +233,13 @@ impl Sessions {
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         self.by_id.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// Those that survive the process, opened after this one, oldest first.
+    pub(super) fn after(&self, after: Option<SessionId>) -> impl Iterator<Item = (SessionId, &Session)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let all = self.by_id.range((from, Bound::Unbounded)).map(|(id, session)| (*id, session));
+        all.filter(|(_, session)| session.is_recorded())
     }
 
     /// Counts once more the commands that are remembered and the messages of

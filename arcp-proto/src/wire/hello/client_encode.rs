@@ -59,6 +59,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&'stati
         SessionRequest::Pong { nonce } => shared::write_pong(nonce, at),
         SessionRequest::Ack { seq } => shared::write_ack(*seq),
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
+        SessionRequest::ListSessions(query) => shared::write_session_query(query),
         SessionRequest::Echo { .. }
         | SessionRequest::Replay(_)
         | SessionRequest::Pace { .. }
@@ -78,6 +79,7 @@ fn write_command(command: &Command) -> Option<(&'static str, String)> {
         Command::Watch(watch) => shared::write_watch(watch),
         Command::Unwatch { job } => shared::write_unwatch(job),
         Command::Answer(answering) => shared::write_answer(answering),
+        Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Subscribe(_) | Command::Unsubscribe { .. } => return None,
     })
 }

@@ -43,6 +43,7 @@ fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static st
         SessionReply::Ping { nonce, at } => shared::write_ping(nonce, *at),
         SessionReply::Pong { nonce, at, .. } => shared::write_pong(nonce, *at),
         SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
+        SessionReply::Sessions(page) => shared::write_sessions(page),
         SessionReply::Evicted { code, reason } => {
             let mut payload = Object::new();
             write_error(&mut payload, code, reason, None);

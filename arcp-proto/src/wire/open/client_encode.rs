@@ -80,6 +80,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, S
         }
         SessionRequest::Ack { seq } => shared::write_ack(*seq),
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
+        SessionRequest::ListSessions(query) => shared::write_session_query(query),
         SessionRequest::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
         SessionRequest::Pace { every, .. } => {
             if let Some(every) = every.filter(|every| !every.is_zero()) {
@@ -100,6 +101,7 @@ fn write_command(command: &Command) -> (&'static str, String) {
         Command::Watch(watch) => shared::write_watch(watch),
         Command::Unwatch { job } => shared::write_unwatch(job),
         Command::Answer(answering) => shared::write_answer(answering),
+        Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Subscribe(subscribe) => ("subscribe", subscriptions::write_subscribe(subscribe)),
         Command::Unsubscribe { subscription } => ("unsubscribe", subscriptions::write_unsubscribe(subscription)),
     }

@@ -41,10 +41,11 @@ pub(crate) const IMPLIED: Features =
 const TYPES: &str = "arcpx.arcp.types.v1";
 
 /// The extensions that stand for features of which the RFC has no capability.
-const EXTENSIONS: [(Feature, &str); 3] = [
+const EXTENSIONS: [(Feature, &str); 4] = [
     (Feature::CancelAnywhere, "arcpx.arcp.cancel_anywhere.v1"),
     (Feature::ListDetails, "arcpx.arcp.list_details.v1"),
     (Feature::AgentDetails, "arcpx.arcp.agent_details.v1"),
+    (Feature::Sessions, "arcpx.arcp.sessions.v1"),
 ];
 
 /// The feature that an extension stands for.
@@ -78,7 +79,8 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         | Feature::CancelAnywhere
         | Feature::ListDetails
         | Feature::AgentDetails
-        | Feature::OpenSurfaces => return None,
+        | Feature::OpenSurfaces
+        | Feature::Sessions => return None,
     })
 }
 

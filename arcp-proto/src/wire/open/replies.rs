@@ -55,6 +55,7 @@ fn write_session_reply<'a>(view: &View, reply: &'a SessionReply) -> (&'a str, St
         SessionReply::Ping { nonce, at } => shared::write_ping(nonce, *at),
         SessionReply::Pong { nonce, at, .. } => shared::write_pong(nonce, *at),
         SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
+        SessionReply::Sessions(page) => shared::write_sessions(page),
         SessionReply::Refresh { deadline, deadline_ms } => {
             payload.display("deadline", deadline).u64("deadline_ms", *deadline_ms);
             ("session.refresh", payload.done())

@@ -2,6 +2,7 @@
 
 mod prompts;
 mod requests;
+mod sessions;
 mod written;
 
 /// The largest value in bytes that is written under two names, where readers
@@ -12,6 +13,9 @@ pub(super) use prompts::{correlates, write_answer};
 pub(super) use requests::{
     Auth, Resume, bounded, credential, job_of, key, max_runtime, nonce, object, parent, present, read_request, reason,
     refused_kind,
+};
+pub(super) use sessions::{
+    PAGE as SESSIONS, write_eviction, write_page as write_sessions, write_query as write_session_query,
 };
 pub(super) use written::{
     DETAILS, Words, chunk_members, quoted, shown_agent, write_ack, write_agent, write_claim, write_closed, write_jobs,
