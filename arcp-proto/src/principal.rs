@@ -43,9 +43,25 @@ const NAME_BYTES: core::ops::RangeInclusive<usize> = 1..=256;
 /// assert_eq!("https://login.example#alice".parse(), Ok(other));
 /// assert_eq!(Principal::new("https://login.example#alice"), None);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Principal(Who);
+
+impl Ord for Principal {
+    #[inline]
+    fn cmp(&self, other: &Principal) -> Ordering {
+        match (&self.0, &other.0) {
+            (Who::Known(one), Who::Known(other)) => one.cmp(other),
+            (one, other) => one.cmp(other),
+        }
+    }
+}
+
+impl PartialOrd for Principal {
+    fn partial_cmp(&self, other: &Principal) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Who {
