@@ -47,22 +47,22 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     log_panics();
     let credentials = Credentials::of(&args)?;
-    let place = Place::of(&args)?;
-    let agents = Agents::of(&args, place.mark())?;
-    let config = config(&args, &place, &credentials)?;
+    let location = StoreLocation::new(&args)?;
+    let agents = Agents::of(&args, location.mark())?;
+    let config = config(&args, &location, &credentials)?;
     if args.stdio {
         let must_prove = !credentials.is_empty();
-        let host = host(config, agents, credentials, &args, &place)?;
-        place.end_orphans()?;
+        let host = host(config, agents, credentials, &args, &location)?;
+        location.end_orphans()?;
         sandbox::tell(&args);
         return serve_stdio(host, must_prove, args.tokio);
     }
-    serve_port(&args, &place, config, agents, credentials)
+    serve_port(&args, &location, config, agents, credentials)
 }
 
 fn serve_port(
     args: &Serve,
-    place: &Place,
+    location: &StoreLocation,
     mut config: Config,
     agents: Agents,
     mut credentials: Credentials,
@@ -73,8 +73,8 @@ fn serve_port(
     let made = if credentials.is_empty() { OwnToken::make(args, &mut credentials)? } else { None };
     config.operators.extend(made.as_ref().and_then(|_| Principal::new(LOCAL)));
     raise_descriptor_limit();
-    let host = host(config, agents, credentials, args, place)?;
-    let ended = place.end_orphans()?;
+    let host = host(config, agents, credentials, args, location)?;
+    let ended = location.end_orphans()?;
     let server = port.serve(&server_config, host).map_err(|error| match error {
         HostError::Io(error) => Failure::new(Exit::Failed, format!("cannot listen on {}: {error}", args.listen)),
         HostError::Config(error) => Failure::usage(error.to_string()),
@@ -84,7 +84,7 @@ fn serve_port(
     })?;
     let address = server.address()?;
     let url = format!("{}://{address}{}", server_config.scheme(), args.path);
-    let word = Runtime { certificate: tls::certificate_of(args), ..Runtime::new(&url, None, place.file()) };
+    let word = Runtime { certificate: tls::certificate_of(args), ..Runtime::new(&url, None, location.file()) };
     let left = match Left::word(made, address.port(), word) {
         // Nobody needs a token here.
         Err(_) if args.anonymous => None,
@@ -92,7 +92,7 @@ fn serve_port(
     };
     drain::on_signals(server.handle(), args.drain, server_config.tls.clone())?;
     log(format_args!("READY {url}"));
-    place.tell();
+    location.tell();
     sandbox::tell(args);
     credentials::warn(args);
     if let Some(left) = &left {
@@ -158,11 +158,11 @@ fn host(
     agents: Agents,
     credentials: Credentials,
     args: &Serve,
-    place: &Place,
+    location: &StoreLocation,
 ) -> Result<Host, Failure> {
     let record = args.record.as_deref().map(recording).transpose()?;
-    let store = place.open(args.relaxed)?;
-    let announcer = Announcer::start(args, place.file().as_deref())?;
+    let store = location.open(args.relaxed)?;
+    let announcer = Announcer::start(args, location.file().as_deref())?;
     let host = credentials.judge(agents.host(config)).with_store(store).observed_by(move |notice| {
         observe(notice);
         announcer.hear(notice);
@@ -188,26 +188,26 @@ fn recording(path: &Path) -> Result<File, Failure> {
 }
 
 /// Where a runtime keeps what must survive.
-enum Place {
+enum StoreLocation {
     Memory,
     File(PathBuf),
 }
 
-impl Place {
+impl StoreLocation {
     /// What was asked for, else what suits the address: who is found at a port
     /// is found there again.
-    fn of(args: &Serve) -> Result<Place, Failure> {
+    fn new(args: &Serve) -> Result<StoreLocation, Failure> {
         match &args.store {
-            Some(named) if named.as_os_str() == "memory" => Ok(Place::Memory),
-            Some(file) => Ok(Place::File(file.clone())),
-            None if args.stdio || args.listen.port() == 0 => Ok(Place::Memory),
+            Some(named) if named.as_os_str() == "memory" => Ok(StoreLocation::Memory),
+            Some(file) => Ok(StoreLocation::File(file.clone())),
+            None if args.stdio || args.listen.port() == 0 => Ok(StoreLocation::Memory),
             None => {
                 let unusable = |why: &dyn Display| {
                     let message = format!("no place for a store: {why}; give --store FILE, or --store memory");
                     Failure::new(Exit::Failed, message)
                 };
                 let state = State::of_user().ok_or_else(|| unusable(&"neither HOME nor ARCP_STATE_DIR is set"))?;
-                state.store(args.listen.port()).map(Place::File).map_err(|error| unusable(&error))
+                state.store(args.listen.port()).map(StoreLocation::File).map_err(|error| unusable(&error))
             }
         }
     }
@@ -215,13 +215,13 @@ impl Place {
     /// For how long ended jobs are kept unless somebody says so.
     fn keeps_jobs_for(&self) -> Duration {
         match self {
-            Place::Memory => Duration::from_secs(3600),
-            Place::File(_) => Duration::from_secs(30 * 24 * 3600),
+            StoreLocation::Memory => Duration::from_secs(3600),
+            StoreLocation::File(_) => Duration::from_secs(30 * 24 * 3600),
         }
     }
 
     fn open(&self, relaxed: bool) -> Result<Box<dyn Store>, Failure> {
-        let Place::File(path) = self else {
+        let StoreLocation::File(path) = self else {
             return Ok(Box::<MemoryStore>::default());
         };
         let durability = if relaxed { Durability::Normal } else { Durability::Full };
@@ -235,8 +235,8 @@ impl Place {
     /// The file, wherever it is asked from.
     fn file(&self) -> Option<PathBuf> {
         match self {
-            Place::Memory => None,
-            Place::File(path) => std::path::absolute(path).ok(),
+            StoreLocation::Memory => None,
+            StoreLocation::File(path) => std::path::absolute(path).ok(),
         }
     }
 
@@ -253,10 +253,10 @@ impl Place {
     /// Says what survives the end of the program.
     fn tell(&self) {
         match self {
-            Place::Memory => {
+            StoreLocation::Memory => {
                 log(format_args!("arcp: jobs and sessions are in memory: nothing survives the end of this program"))
             }
-            Place::File(path) => log(format_args!("arcp: jobs and sessions are kept in {}", path.display())),
+            StoreLocation::File(path) => log(format_args!("arcp: jobs and sessions are kept in {}", path.display())),
         }
     }
 }
@@ -287,12 +287,12 @@ fn observe(notice: &Notice) {
     }
 }
 
-fn config(args: &Serve, place: &Place, credentials: &Credentials) -> Result<Config, Failure> {
+fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> Result<Config, Failure> {
     let mut config = Config::new("arcp", env!("CARGO_PKG_VERSION"));
     config.anonymous = args.anonymous;
     config.timing.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
     config.timing.resume_window = args.resume_window;
-    config.timing.job_retention = Some(args.keep.unwrap_or(place.keeps_jobs_for()));
+    config.timing.job_retention = Some(args.keep.unwrap_or(location.keeps_jobs_for()));
     config.limits.history.kept_bytes = args.store_max;
     config.timing.session_lease = args.session_lease;
     config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();

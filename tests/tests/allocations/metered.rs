@@ -20,8 +20,9 @@ const EACH: u64 = 512;
 /// into one of twice its size.
 const BESIDES: u64 = 16 << 10;
 /// One allocation for so many of these bytes, however much is held, and one for
-/// each new record. A lease holds a few for each of its short patterns.
-const BYTES_AN_ALLOCATION: u64 = 128;
+/// each new record. Leases are many short patterns, and where one is contained in
+/// others is found out in steps of some bytes each.
+const BYTES_AN_ALLOCATION: u64 = 96;
 /// New records: so many, and two for each connection, session and job.
 const RECORDS: u64 = 8;
 
