@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Ceiling, Lease};
-use arcp_proto::runtime::{AgentCall, Delegation, Input, Record};
+use arcp_proto::model::prompt::{PermissionRequest, Question};
+use arcp_proto::runtime::{AgentCall, AgentReply, Delegation, Input, Record};
 use arcp_proto::time::UtcMs;
-use arcp_tests::raw::{Raw, code, hello_payload};
+use arcp_tests::raw::{Raw, code, hello_payload, leases_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -343,5 +345,166 @@ fn an_agent_that_is_refused_stands_in_the_trail_and_so_does_who_it_delegates_to(
     ];
     assert_eq!(trail(&world), expected);
     world.restores();
+    world.finish();
+}
+
+#[test]
+fn who_comes_by_the_key_of_a_job_that_may_do_more_does_not_come_to_own_it() {
+    let mut world = patient(11, None);
+    let lease = json!({"tool.call": ["search.*"], "cost.budget": ["USD:5"]});
+    let keyed = |key: &str, lease: Value| json!({"agent": "waiter", "lease_request": lease, "idempotency_key": key});
+    let wide = [
+        keyed("none", json!(null)),
+        keyed("more", json!({"tool.call": ["**"], "cost.budget": ["USD:1"]})),
+        keyed("unbounded", json!({"tool.call": ["search.web"]})),
+        keyed("longer", json!({"tool.call": ["search.web"], "cost.budget": ["USD:1"]})),
+    ];
+    let (mut free, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let jobs = wide.clone().map(|submit| free.submit(&mut world, submit)["payload"]["job_id"].clone());
+    let (mut free, _) = Raw::open(&mut world, "tok-a");
+    let asked = json!({"tool": "waiter", "lease_request": {"fs.read": ["/**"]}});
+    let invoked = free.send(&mut world, "tool.invoke", asked.clone());
+    free.expect(&mut world, "job.accepted");
+
+    let until = UtcMs(world.now().utc.0 + 3_600_000);
+    world.ceilings.insert("tok-a".into(), Box::new(Ceiling { expires_at: Some(until), ..ceiling(lease) }));
+    let (mut bounded, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    for (submit, job) in wide.into_iter().zip(jobs) {
+        bounded.send(&mut world, "job.submit", submit.clone());
+        assert_eq!(
+            code(&bounded.expect_any(&mut world, &["session.error", "job.accepted"])),
+            "PERMISSION_DENIED",
+            "{submit}"
+        );
+        bounded.send(&mut world, "job.cancel", json!({"job_id": job}));
+        assert_eq!(
+            code(&bounded.expect_any(&mut world, &["session.error", "job.cancelled"])),
+            "PERMISSION_DENIED",
+            "{submit}"
+        );
+        bounded.send(&mut world, "job.subscribe", json!({"job_id": job}));
+        bounded.expect(&mut world, "job.subscribed");
+    }
+    // Nor by the id of the message that asked for it.
+    let (mut open, _) = Raw::open(&mut world, "tok-a");
+    open.send_with(&mut world, "tool.invoke", asked, json!({"id": invoked}));
+    assert_eq!(code(&open.expect_any(&mut world, &["nack", "tool.error", "job.accepted"])), "PERMISSION_DENIED");
+    // What it could have had done is its own again in another session.
+    let own = keyed("own", json!({"tool.call": ["**"]}));
+    let job = bounded.submit(&mut world, own.clone())["payload"]["job_id"].clone();
+    world.cut(bounded.conn);
+    let (mut bounded, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    assert_eq!(bounded.submit(&mut world, own)["payload"]["job_id"], job);
+    bounded.send(&mut world, "job.cancel", json!({"job_id": job}));
+    bounded.expect(&mut world, "job.cancelled");
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn a_child_that_a_bounded_session_submits_has_what_it_asks_for_and_ends_with_the_bounds() {
+    let mut world = patient(12, None);
+    let (mut raw, welcome) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"agent.delegate": ["*"], "tool.call": ["**"], "cost.budget": ["USD:9"]});
+    let parent =
+        raw.submit(&mut world, json!({"agent": "waiter", "lease_request": lease}))["payload"]["job_id"].clone();
+    world.settle();
+    world.cut(raw.conn);
+    // The session is its owner's again, by a credential with bounds.
+    let until = UtcMs(world.now().utc.0 + 60_000);
+    let bounds = Ceiling {
+        expires_at: Some(until),
+        ..ceiling(json!({"tool.call": ["a.*"], "cost.budget": ["USD:2", "EUR:1"]}))
+    };
+    world.ceilings.insert("tok-a".into(), Box::new(bounds));
+    let mut raw = Raw::resume_with(&mut world, leases_payload("tok-a"), &welcome, 0);
+    raw.expect(&mut world, "session.welcome");
+    let below = |asked: Option<Value>| {
+        let mut submit = json!({"agent": "waiter", "parent_job_id": parent});
+        asked.into_iter().for_each(|asked| submit["lease_request"] = asked);
+        submit
+    };
+    for asked in [None, Some(json!({})), Some(json!({"tool.call": ["**"]}))] {
+        let accepted = raw.submit(&mut world, below(asked.clone()))["payload"].clone();
+        let mut granted = json!({"cost.budget": ["EUR:1", "USD:0"]});
+        if asked.as_ref().is_some_and(|asked| asked["tool.call"].is_array()) {
+            granted["tool.call"] = json!(["a.*"]);
+        }
+        assert_eq!(accepted["lease"], granted, "{asked:?}");
+        assert_eq!(accepted["lease_constraints"]["expires_at"], until.to_string(), "{asked:?}");
+    }
+    world.run_for(Duration::from_secs(61));
+    assert_eq!(raw.take(&world).iter().filter(|frame| code(frame) == "LEASE_EXPIRED").count(), 3);
+    raw.send(&mut world, "job.submit", below(None));
+    assert_eq!(code(&raw.expect_any(&mut world, &["session.error", "job.accepted"])), "LEASE_EXPIRED");
+    world.finish();
+}
+
+/// An open session whose client answers questions.
+fn person(world: &mut World, token: &str) -> Raw {
+    let mut payload = open_payload(token);
+    payload["capabilities"]["human_input"] = json!(true);
+    Raw::open_with(world, payload).0
+}
+
+/// Asks for a permission in the name of a job, and has it granted so.
+fn permit(world: &mut World, raw: &mut Raw, job: JobId, (operation, resource): (&str, &str), how: Value) {
+    let question = Question::Permission(PermissionRequest {
+        permission: "more".into(),
+        resource: resource.into(),
+        operation: operation.into(),
+        reason: None,
+        lease_seconds: None,
+    });
+    let call = AgentCall::Ask { question: Box::new(question), timeout_ms: None };
+    world.input(Input::AgentAsked { job, id: CallId(1), call });
+    let mut grant = how;
+    grant["prompt_id"] = raw.expect(world, "permission.request")["payload"]["prompt_id"].clone();
+    raw.send(world, "permission.grant", grant);
+    raw.expect(world, "lease.granted");
+    world.settle();
+}
+
+#[test]
+fn a_delegation_that_is_refused_uses_no_permission_up() {
+    let mut world = patient(13, None);
+    let mut raw = person(&mut world, "tok-a");
+    let job =
+        raw.invoke(&mut world, json!({"tool": "waiter", "lease_request": {"tool.call": ["a"]}}))["job_id"].clone();
+    let job = job.as_str().and_then(JobId::parse).expect("a job");
+    world.settle();
+    permit(&mut world, &mut raw, job, ("agent.delegate", "echo"), json!({"x-vendor.arcp.once": true}));
+    let asks = |lease: &str| Delegation { lease_request: Json::parse(lease).ok(), ..Delegation::new("echo") };
+    let mut delegate = |id: u64, lease: &str| {
+        let before = world.replies.len();
+        world.input(Input::AgentAsked { job, id: CallId(id), call: AgentCall::Delegate(asks(lease)) });
+        world.settle();
+        match world.replies.get(before) {
+            Some((_, AgentReply::Delegated { .. })) => None,
+            Some((_, AgentReply::Refused(why))) => Some(why.code.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(delegate(2, r#"{"tool.call":["b"]}"#), Some(ErrorCode::LeaseSubsetViolation));
+    assert_eq!(delegate(3, r#"{"tool.call":["a"]}"#), None);
+    assert_eq!(delegate(4, r#"{"tool.call":["a"]}"#), Some(ErrorCode::PermissionDenied), "it was for once");
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn a_permission_is_over_in_its_time_while_its_job_is_told_to_stop() {
+    let mut world = patient(14, None);
+    let mut raw = person(&mut world, "tok-a");
+    let job = raw.invoke(&mut world, json!({"tool": "lingerer"}))["job_id"].clone();
+    world.settle();
+    let id = job.as_str().and_then(JobId::parse).expect("a job");
+    permit(&mut world, &mut raw, id, ("fs.write", "/w/*"), json!({"lease_seconds": 2}));
+    raw.send(&mut world, "cancel", json!({"target": "job", "target_id": job, "deadline_ms": 60_000}));
+    world.run_for(Duration::from_secs(3));
+    let frames = raw.take(&world);
+    let over = frames.iter().find(|frame| frame["type"] == "lease.revoked").unwrap_or_else(|| panic!("{frames:?}"));
+    assert_eq!(over["payload"]["reason"], "expired");
+    world.run_for(Duration::from_secs(60));
     world.finish();
 }

@@ -468,6 +468,37 @@ fn the_ended_jobs_of_who_holds_little_are_not_forgotten_for_those_of_who_holds_m
 }
 
 #[test]
+fn who_has_an_ended_job_that_stays_makes_room_by_its_others_all_the_same() {
+    let mut world = World::configured(29, |config| {
+        config.timing.heartbeat = None;
+        config.timing.job_retention = Some(Duration::from_secs(100_000));
+        config.limits.job.jobs = 12;
+    });
+    let (mut heavy, _) = Raw::hello(&mut world, "tok-heavy");
+    let lease: Vec<String> = (0..100).map(|n| format!("a.tool.of.many.{n}")).collect();
+    for _ in 0..4 {
+        heavy.submit(&mut world, json!({"agent": "echo", "lease_request": {"tool.call": lease}}));
+        heavy.until_end(&mut world);
+    }
+    let (mut raw, _) = Raw::hello(&mut world, "tok-many");
+    let accepted = raw.submit(&mut world, json!({"agent": "waiter", "lease_request": {"agent.delegate": ["*"]}}));
+    let parent = started(&mut world, &accepted);
+    raw.submit(&mut world, json!({"agent": "waiter", "parent_job_id": parent.to_string()}));
+    world.stop_script(parent);
+    let exit = AgentExit::Success { result: None, summary: None };
+    world.input(Input::AgentExited { job: parent, exit });
+    world.settle();
+    // It stays as long as the job below it goes on.
+    for _ in 0..20 {
+        raw.submit(&mut world, json!({"agent": "echo"}));
+        raw.until_end(&mut world);
+    }
+    assert_eq!(listed(&mut world, &mut heavy).len(), 4);
+    assert_eq!(listed(&mut world, &mut raw).len(), 8);
+    world.finish();
+}
+
+#[test]
 fn without_a_store_events_of_who_holds_little_stay_in_memory() {
     let mut world = World::configured(25, |config| {
         config.history = false;

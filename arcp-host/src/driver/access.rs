@@ -46,12 +46,13 @@ impl Access {
     }
 
     /// Whether a credential is that of somebody who oversees, as a whole: it has
-    /// neither ended nor bounds. `None`: that cannot be told without waiting.
+    /// neither ended nor bounds, such as those of a delegation token. `None`: that cannot be told without waiting.
     pub(super) fn oversees(&self, credential: &Credential, now: UtcMs) -> Option<bool> {
         let judged = self.judge(credential)?;
         // Nothing says what such a channel is bound to.
         let counts = |verdict: &Verdict| {
             verdict.binding.is_none()
+                && verdict.ceiling.is_none()
                 && verdict.expires_at.is_none_or(|at| now < at)
                 && self.overseers.contains(&verdict.principal)
         };
@@ -90,4 +91,45 @@ pub(super) fn roles_of(sources: &[Box<dyn CredentialSource>], base: &Roles) -> R
         all.auditors.extend(auditors);
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use arcp_proto::lease::{Ceiling, Lease};
+    use arcp_proto::secret::Secret;
+
+    use super::*;
+
+    #[derive(Clone)]
+    struct Says(Verdict);
+
+    impl Authenticator for Says {
+        fn verify(&self, _: &Credential) -> Option<Verdict> {
+            Some(self.0.clone())
+        }
+
+        fn is_instant(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn nobody_oversees_by_a_credential_that_is_bounded_or_over() {
+        let alice = Principal::new("alice").expect("a name");
+        let mut config = Config::new("t", "1");
+        config.operators = [alice.clone()].into();
+        let whole = Verdict::from(alice);
+        let ceiling = Some(Box::new(Ceiling::new(Lease::default())));
+        for (verdict, oversees) in [
+            (whole.clone(), true),
+            (Verdict { expires_at: Some(UtcMs(9)), ..whole.clone() }, true),
+            (Verdict { expires_at: Some(UtcMs(8)), ..whole.clone() }, false),
+            (Verdict { binding: Some("sha256:1".into()), ..whole.clone() }, false),
+            (Verdict { ceiling, ..whole }, false),
+        ] {
+            let access = Access::new(Arc::new(Says(verdict.clone())), &config);
+            let token = Credential::Bearer(Secret::new("t".into()));
+            assert_eq!(access.oversees(&token, UtcMs(8)), Some(oversees), "{verdict:?}");
+        }
+    }
 }

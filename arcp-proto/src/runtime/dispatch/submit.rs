@@ -140,9 +140,16 @@ impl RequestHandler<'_> {
         if !session.is_some_and(|session| session.view().features.has(Feature::ResultChunk)) {
             self.put_result_together(id)?;
         }
-        let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
+        let Runtime { ctx, sessions, jobs, delivery, .. } = &mut *self.runtime;
+        let session = sessions.get(self.session);
         let job = jobs.get(id).ok_or_else(gone)?;
-        let requests = delivery.audiences.get(id).ok_or_else(gone)?.requests();
+        let audience = delivery.audiences.get(id).ok_or_else(gone)?;
+        let requests = audience.requests();
+        let ceilings = session.map(|session| session.allowance().ceilings()).unwrap_or_default();
+        if !audience.owners().contains(&self.session) && !lease::is_within(job, ceilings) {
+            let why = "the job of this key may do more than this session may have done: it may watch it only";
+            return Err(Violation::new(ErrorCode::PermissionDenied, why));
+        }
         if job.is_terminal() && !job.keeps(job.count()) {
             let lost = "the job of this key has ended, and how is no longer kept: use a new key to run it again";
             return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));

@@ -249,7 +249,6 @@ fn check_child(
         return Ok(Delegated::Known(child));
     }
     let permit = check_parent(jobs, ctx, id, &submit.agent)?;
-    jobs.table.change(id, |job| permit.take(job, ctx));
     let parent = jobs.table.get(id).ok_or_else(gone)?;
     let grant = Grant::of_child(ctx, &submit, parent)?;
     let invocation = Invocation {
@@ -277,6 +276,8 @@ fn check_child(
         let why = alloc::format!("`{}` has its inputs checked, which a delegation cannot wait for", agent.name());
         return Err(Violation::new(ErrorCode::AgentNotAvailable, why));
     }
+    // What is refused uses nothing up.
+    jobs.table.change(id, |job| permit.take(job, ctx));
     let parent = ParentRecord { job: id, delegate_id: name.clone(), fingerprint };
     let new = NewJob { agent, checks_input, grant, key: None, parent: Some(Box::new(parent.clone())) };
     Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, session })))

@@ -46,7 +46,7 @@ impl Jobs {
             job.run.stream = None;
             job.run.checkpoint = None;
             job.run.stop_questions(ctx, id);
-            prompt::withdraw(job, ctx);
+            prompt::end(job, ctx);
             let pos = job.append(ctx, JobEvent::Ended(terminal), false);
             job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });
             note_history(job, ctx);

@@ -82,6 +82,11 @@ impl EndedJobs {
         Some((end, id))
     }
 
+    /// The job of an account that ended first.
+    pub(super) fn first_of(&self, account: &Account) -> Option<JobId> {
+        self.by_account.get(account)?.jobs.first_key_value().map(|(_, (id, _))| *id)
+    }
+
     /// Moves the job that makes room first to others.
     pub(super) fn move_first(&mut self, to: &mut EndedJobs) {
         if let Some((account, (end, id, bytes))) = self.first_of_most().map(|(account, job)| (account.clone(), job)) {

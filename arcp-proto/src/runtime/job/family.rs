@@ -43,14 +43,11 @@ pub(super) fn grant_below(
     asked: &Submit,
     (features, ceilings): (Features, [Option<&Ceiling>; 2]),
 ) -> Result<Grant, Violation> {
-    let mut own = Grant::of(ctx, asked, features)?;
-    let mut submit = asked.clone();
+    let left = lease::budget_left(jobs.table.get(id).ok_or_else(gone)?);
     // Who asks for nothing has nothing, and not what policy would grant.
-    if submit.lease_request.is_some() {
-        own = own.under(ctx, ceilings)?;
-        let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
-        (submit.lease_request, submit.lease_constraints) = (Some(own.lease.clone()), bounds);
-    }
+    let own = Grant::of(ctx, asked, features)?.below(&left)?.under(ctx, ceilings, true)?;
+    let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
+    let submit = Submit { lease_request: Some(own.lease.clone()), lease_constraints: bounds, ..asked.clone() };
     check_parent(jobs, ctx, id, &submit.agent)?.check_lasts()?;
     Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?)?.after(own))
 }

@@ -109,13 +109,19 @@ impl Grant {
     }
 
     /// What policy leaves of it: what this runtime grants at most, and whoever asks
-    /// by the session's credentials. Where no lease was asked for, it is all of that.
+    /// by the session's credentials. Where no lease was asked for, it is all of that;
+    /// with `nothing_stays` it allows nothing still, and spends no more than that.
     ///
     /// # Errors
     ///
     /// `PERMISSION_DENIED` if nothing is left, or what is left cannot be said exactly;
     /// `LEASE_EXPIRED` if what may be granted is over.
-    pub(super) fn under(mut self, ctx: &Context, ceilings: [Option<&Ceiling>; 2]) -> Result<Grant, Violation> {
+    pub(super) fn under(
+        mut self,
+        ctx: &Context,
+        ceilings: [Option<&Ceiling>; 2],
+        nothing_stays: bool,
+    ) -> Result<Grant, Violation> {
         let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
         let mut bounds = ctx.config.ceiling.as_ref().into_iter().chain(ceilings.into_iter().flatten()).peekable();
         if bounds.peek().is_none() {
@@ -128,7 +134,7 @@ impl Grant {
             if ceiling.is_over(ctx.now.utc) {
                 return Err(Violation::new(ErrorCode::LeaseExpired, "what may be granted in this session is over"));
             }
-            let (cut, taken) = match asks_nothing && at == 0 {
+            let (cut, taken) = match asks_nothing && !nothing_stays && at == 0 {
                 true => (ceiling.lease.clone(), Vec::new()),
                 false => ceiling.cut(&left)?,
             };
@@ -137,7 +143,8 @@ impl Grant {
             self.taken.extend(taken.into_iter().filter(|_| !asks_nothing));
             self.constraints = ceiling.bound(self.constraints, ctx.now.utc);
         }
-        if left.is_empty() || (asks_patterns && left.grants().next().is_none()) {
+        let lacks_all = left.is_empty() && !(asks_nothing && nothing_stays);
+        if lacks_all || (asks_patterns && left.grants().next().is_none()) {
             return Err(denied("policy grants nothing of the lease that is asked for".into()));
         }
         self.constraints.budget_is_hard &= !left.budget().is_empty();
@@ -184,6 +191,19 @@ impl Grant {
             return Err(beyond(why));
         }
         Ok(Grant { budget: lease.budget().clone(), lease: lease.to_json(), constraints, taken: Vec::new() })
+    }
+
+    /// The same for a child of a job that has so much left: what it does not ask for is
+    /// not for policy to give it out of that.
+    ///
+    /// # Errors
+    ///
+    /// If its lease cannot be read.
+    pub(super) fn below(mut self, left: &Budget) -> Result<Grant, Violation> {
+        let asked = Lease::parse(&self.lease)?.below(left);
+        self.lease = asked.to_json();
+        self.budget = asked.budget().clone();
+        Ok(self)
     }
 
     /// The same, where policy had left so much of what was asked for.
@@ -395,6 +415,19 @@ pub(super) fn take_back(job: &mut Job, ctx: &mut Context, left: &Budget) {
         purse.left.give_back(left);
         ctx.append(Record::BudgetLeft { job: job.id, left: purse.left.clone() });
     }
+}
+
+/// Whether all that a job may do could have been granted in a session with these
+/// ceilings.
+pub(in crate::runtime) fn is_within(job: &Job, ceilings: [Option<&Ceiling>; 2]) -> bool {
+    let bounds = job.spec.bounds.constraints;
+    ceilings.into_iter().flatten().all(|ceiling| {
+        let lease = Lease::parse(&job.spec.lease).unwrap_or_default();
+        let ends = ceiling.bound(Constraints::default(), job.spec.created_at).expires_at;
+        let in_time = ends.is_none_or(|end| bounds.expires_at.is_some_and(|at| at <= end));
+        let in_money = bounds.budget_is_hard || !ceiling.budget_is_hard || lease.budget().is_empty();
+        is_bound(job) && in_time && in_money && ceiling.cut(&lease).is_ok_and(|(cut, _)| cut == lease)
+    })
 }
 
 /// Whether it has a lease: it was asked for, or policy gave one, or its parent has

@@ -400,6 +400,13 @@ pub(super) fn withdraw(job: &mut Job, ctx: &mut Context) {
     }
     job.run.waits.remove(&Wait::Check);
     job.run.waits.remove(&Wait::Prompt);
+    // What was granted holds until its agent is gone.
+    plan(job, ctx);
+}
+
+/// It is over, and what was granted with it.
+pub(super) fn end(job: &mut Job, ctx: &mut Context) {
+    withdraw(job, ctx);
     ctx.timers.clear(Timer::Prompt(job.id));
 }
 

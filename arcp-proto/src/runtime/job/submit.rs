@@ -103,7 +103,7 @@ impl Jobs {
             return Ok(Submission::Known(claim.job));
         }
         let grant = match asked.parent {
-            None => Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings)?,
+            None => Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings, false)?,
             Some(parent) => family::grant_below(self, ctx, parent, submit, (asked.features, asked.ceilings))?,
         };
         self.check_capacity(ctx, asked)?;
@@ -167,8 +167,7 @@ impl Jobs {
         if self.table.len() < ctx.config.limits.job.jobs {
             return None;
         }
-        let own = self.table.oldest_listed(principal).filter(|id| self.table.is_settled(*id));
-        own.or_else(|| self.table.first_settled())
+        self.table.first_settled_of(principal).or_else(|| self.table.first_settled())
     }
 
     /// Accepts a job, in a slot if its principal may have one: whoever may has no

@@ -166,10 +166,9 @@ impl Table {
         }
     }
 
-    /// Whether a job is over and its agent gone.
-    pub(super) fn is_settled(&self, id: JobId) -> bool {
-        let ended = self.by_id.get(&id).and_then(|job| Some((job, job.end()?.pos)));
-        ended.is_some_and(|(job, end)| self.settled.has(&job.spec.principal.account(), end))
+    /// Of those of a principal whose agents are gone, the first job that ended.
+    pub(super) fn first_settled_of(&self, principal: &Principal) -> Option<JobId> {
+        self.settled.first_of(&principal.account())
     }
 
     /// Of those whose agents are gone, the first job that ended of who holds most in
