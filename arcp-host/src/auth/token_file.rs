@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -307,7 +307,7 @@ fn parse(path: &Path, text: &str) -> Result<Vec<TokenEntry>, CredentialFileError
 /// Replaces the text of a file, alone and in one step.
 fn change(path: &Path, makes: bool, edit: impl FnOnce(String) -> String) -> Result<(), CredentialFileError> {
     let failed = |error: io::Error| CredentialFileError::of(path, &error);
-    let _locked = lock(path, makes).map_err(failed)?;
+    let locked = lock(path, makes).map_err(failed)?;
     let text = read(path)?;
     // What cannot be read is not written over.
     parse(path, &text)?;
@@ -315,9 +315,15 @@ fn change(path: &Path, makes: bool, edit: impl FnOnce(String) -> String) -> Resu
     parse(path, &text)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let replace = || {
-        // For this user alone, as such files are.
+        // For this user alone, as such files are, and for whoever could read it before:
+        // a runtime that cannot would go by what it read last.
         let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
         fresh.write_all(text.as_bytes())?;
+        let (before, now) = (locked.metadata()?, fresh.as_file().metadata()?);
+        if before.gid() != now.gid() {
+            fchown(fresh.as_file(), None, Some(before.gid()))?;
+        }
+        fresh.as_file().set_permissions(before.permissions())?;
         fresh.as_file().sync_all()?;
         fresh.persist(path)?;
         File::open(folder)?.sync_all()
@@ -360,6 +366,8 @@ fn read_hex(text: &str) -> Option<SecretDigest> {
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;
+
+    use rustix::process::geteuid;
 
     use super::*;
 
@@ -491,6 +499,20 @@ mod tests {
         write(&path, "");
         assert_eq!(lost(&mut file), Some(vec!["bob".to_string(), "carol".to_string()]));
         assert_eq!(holder_of(&file, &tokens[1].token), None);
+    }
+
+    #[test]
+    fn whoever_could_read_the_file_can_after_it_was_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        let made = TokenFile::add(&path, alice(), NEVER, BTreeSet::new()).expect("a token");
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("set");
+        // Only root may give a file to a group that it is not in.
+        let group = if geteuid().is_root() { 12_345 } else { fs::metadata(&path).expect("it is there").gid() };
+        std::os::unix::fs::chown(&path, None, Some(group)).expect("it may");
+        TokenFile::revoke(&path, |entry| entry.id() == made.entry.id()).expect("it is changed");
+        let about = fs::metadata(&path).expect("it is there");
+        assert_eq!((about.mode() & 0o777, about.gid()), (0o640, group));
     }
 
     #[test]

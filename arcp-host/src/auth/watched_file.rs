@@ -36,7 +36,8 @@ struct Current<T> {
     said: Arc<T>,
     /// The file that says it; `None`: it is gone.
     stamp: Option<Stamp>,
-    /// The file that was refused last: that is said once.
+    /// The file that could not be used last, which is said once: it is tried again,
+    /// since what kept it from being read may be gone.
     refused: Option<Stamp>,
 }
 
@@ -83,7 +84,7 @@ impl<T> WatchedFile<T> {
             (current.stamp, current.refused)
         };
         let seen = match seen {
-            Ok(seen) if known == Some(seen) || refused == Some(seen) => return Ok(None),
+            Ok(seen) if known == Some(seen) => return Ok(None),
             Ok(seen) => seen,
             Err(error) => {
                 self.change(|current| current.stamp = None);
@@ -96,6 +97,7 @@ impl<T> WatchedFile<T> {
                 (current.stamp, current.refused) = (Some(stamp), None);
                 std::mem::replace(&mut current.said, Arc::new(said))
             }))),
+            Err(_) if refused == Some(seen) => Ok(None),
             Err(error) => {
                 self.change(|current| current.refused = Some(seen));
                 Err(error)
@@ -173,4 +175,32 @@ fn read_stamped(path: &Path) -> Result<(Stamp, String), CredentialFileError> {
         return Err(refused(&format!("it has more than {FILE_BYTES} bytes")));
     }
     Ok((Stamp::of(&about), text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_is_said_once_and_read_as_soon_as_it_can_be() {
+        static FAILS: AtomicBool = AtomicBool::new(false);
+        let parse = |path: &Path, text: &str| match FAILS.load(Ordering::Relaxed) {
+            true => Err(CredentialFileError::whole(path, "not now")),
+            false => Ok(text.to_string()),
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        std::fs::write(&path, "one").expect("written");
+        let file = WatchedFile::open(&path, parse).expect("it is read");
+        std::fs::write(&path, "other").expect("written");
+        FAILS.store(true, Ordering::Relaxed);
+        assert!(file.read_again().is_err());
+        assert!(file.read_again().is_ok_and(|before| before.is_none()) && *file.said() == "one");
+        FAILS.store(false, Ordering::Relaxed);
+        assert_eq!(file.read_again().expect("it is read").as_deref().map(String::as_str), Some("one"));
+        assert_eq!(*file.said(), "other");
+        assert!(file.read_again().is_ok_and(|before| before.is_none()), "it has not changed");
+    }
 }
