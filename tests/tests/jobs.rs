@@ -443,7 +443,7 @@ fn what_cannot_be_enforced_is_refused() {
         json!({"agent": "echo", "lease_request": {"nonsense": ["x"]}}),
         json!({"agent": "echo", "lease_request": ["x"]}),
         json!({"agent": "echo", "lease_constraints": {"expires_at": "2030-01-01T00:00:00Z"}}),
-        json!({"agent": "echo", "parent_job_id": "job_1"}),
+        json!({"agent": "echo", "parent_job_id": 1}),
         json!({"agent": "echo", "max_runtime_sec": 0}),
         json!({"agent": "echo", "max_runtime_sec": 1.5}),
         json!({"agent": "echo", "idempotency_key": ""}),
