@@ -245,6 +245,11 @@ pub struct Serve {
     /// End what a job may do after this time, whatever it asks for.
     #[arg(long, value_name = "SPAN", value_parser = values::seconds, requires = "lease_ceilings")]
     pub longest_lease: Option<NonZeroU32>,
+    /// Let jobs do this only at a trust level, untrusted, constrained, trusted or
+    /// privileged, whatever their leases grant, such as
+    /// privileged:tool.call=deploy.*; may be repeated. Operators elevate to privileged.
+    #[arg(long, value_name = "LEVEL:NAMESPACE=PATTERN")]
+    pub needs_trust: Vec<String>,
     /// Percent of what the others leave of slots, jobs and waiting inputs that
     /// one principal may hold; 100: whoever comes first takes everything.
     #[arg(long, default_value_t = 25, value_name = "PERCENT", value_parser = values::percent)]

@@ -1,5 +1,6 @@
 //! `arcp lease`: what a lease allows, and whether one is within another.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::num::NonZeroU32;
@@ -9,6 +10,7 @@ use arcp_host::stderr::visible;
 use arcp_proto::json::{Json, Object};
 use arcp_proto::lease::{Ceiling, Constraints, Lease, Namespace, Target};
 use arcp_proto::runtime::JobRecord;
+use arcp_proto::trust::TrustLevel;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +159,25 @@ pub fn ceiling(leases: &[String], longest: Option<NonZeroU32>) -> Result<Option<
     }
     let longest = longest.map(|seconds| Duration::from_secs(u64::from(seconds.get())));
     Ok(Some(Ceiling { longest, ..Ceiling::new(granted(leases)?) }))
+}
+
+/// What needs which trust level.
+pub fn needs_trust(needs: &[String]) -> Result<BTreeMap<TrustLevel, Lease>, Failure> {
+    let mut all = BTreeMap::<TrustLevel, Lease>::new();
+    for text in needs {
+        let usage = |why: &dyn std::fmt::Display| Failure::usage(format!("--needs-trust {text}: {why}"));
+        let (level, needing) = text
+            .split_once(':')
+            .ok_or_else(|| usage(&"expected LEVEL:NAMESPACE=PATTERN, such as privileged:tool.call=deploy.*"))?;
+        let level: TrustLevel = level.parse().map_err(|error| usage(&error))?;
+        let needing = lease(needing)?;
+        if !needing.budget().is_empty() {
+            return Err(usage(&"a budget needs no trust level"));
+        }
+        let known = all.remove(&level).unwrap_or_default();
+        all.insert(level, known.with(needing));
+    }
+    Ok(all)
 }
 
 /// The lease of all that is granted on the command line.

@@ -5,6 +5,7 @@ use arcp_proto::id::WireId;
 use arcp_proto::json::{Json, Members};
 use arcp_proto::model::event::EventKind;
 use arcp_proto::time::UtcMs;
+use arcp_proto::trust::TrustLevel;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +119,11 @@ impl Question {
     pub fn asks(&self) -> String {
         visible(&match self.kind {
             Kind::Input | Kind::Choice => self.text("prompt"),
-            Kind::Permission => format!("{} on {}", self.text("operation"), self.text("resource")),
+            Kind::Permission => {
+                let level = TrustLevel::of_permission(&self.text("permission")).ok().flatten();
+                let level = level.map(|level| format!(" as {level}")).unwrap_or_default();
+                format!("{} on {}{level}", self.text("operation"), self.text("resource"))
+            }
         })
     }
 

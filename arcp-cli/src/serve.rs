@@ -300,6 +300,7 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     config.operators = credentials.known("--operator", &args.operators)?;
     config.limits.job.principal_share = args.principal_share;
     config.ceiling = lease::ceiling(&args.lease_ceilings, args.longest_lease)?;
+    config.needs_trust = lease::needs_trust(&args.needs_trust)?;
     if args.samples {
         // Small enough to be seen by hand.
         config.limits.delivery.ack_lag = 200;

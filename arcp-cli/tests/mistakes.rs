@@ -32,6 +32,13 @@ const OF_OPERATORS: &[Mistake] = &[
     (&["serve", "--samples", "--bearer", "x"], 2, &["--principal <NAME>", "required"]),
     (&["serve", "--samples", "--auditor", "nobody"], 2, &["--auditor nobody", "give --token TOKEN=nobody"]),
     (&["serve", "--samples", "--operator", "nobody"], 2, &["--operator nobody", "give --token TOKEN=nobody"]),
+    (
+        &["serve", "--samples", "--needs-trust", "root:tool.call=deploy.*"],
+        2,
+        &["--needs-trust root:tool.call=deploy.*", "expected untrusted, constrained, trusted or privileged"],
+    ),
+    (&["serve", "--samples", "--needs-trust", "tool.call=x"], 2, &["expected LEVEL:NAMESPACE=PATTERN"]),
+    (&["serve", "--samples", "--needs-trust", "trusted:cost.budget=USD:1"], 2, &["a budget needs no trust level"]),
     (&["serve", "--samples", "--path", "arcp"], 2, &["'arcp'", "begins with `/`"]),
     (&["serve", "--samples", "--path", "/a b"], 2, &["'/a b'", "without spaces"]),
     (&["serve", "--samples", "--listen", "7777x"], 2, &["'7777x'", "HOST:PORT", "localhost:7777"]),

@@ -13,6 +13,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Object};
 use arcp_proto::lease::Amount;
 use arcp_proto::model::event::{EventKind, JobError};
+use arcp_proto::model::prompt::{PermissionRequest, Question};
 use arcp_proto::runtime::{AgentSpec, ChunkData, Delegation};
 use serde::Deserialize;
 
@@ -51,6 +52,7 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("spender", None, spender);
     registry.add("guard", None, guard);
     registry.add("delegator", None, delegator);
+    registry.add("permitter", None, permitter);
 }
 
 /// Lets `stepper` obey `crash_at`, which aborts the whole process at that step:
@@ -166,6 +168,63 @@ fn guard(job: &Context) -> Result<Outcome, AgentError> {
     }
     let mut result = Object::new();
     result.raw("verdicts", Json::from_value(&verdicts)?.as_str());
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Permitter {
+    permission: String,
+    operation: String,
+    resource: String,
+    /// What it does then; without it, the resource.
+    target: Option<String>,
+    seconds: u32,
+    use_after_ms: u64,
+}
+
+impl Default for Permitter {
+    fn default() -> Permitter {
+        Permitter {
+            permission: "demo.write".to_string(),
+            operation: "x-vendor.demo.write".to_string(),
+            resource: "demo-1".to_string(),
+            target: None,
+            seconds: 60,
+            use_after_ms: 0,
+        }
+    }
+}
+
+/// Asks people for a permission, waits, and then does what it was granted.
+fn permitter(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Permitter = job.parse()?;
+    at_most("use_after_ms", input.use_after_ms, RUN_MS)?;
+    let operation = input.operation.parse().map_err(|error| {
+        let message = format!("`operation`: `{}`: {error}", input.operation);
+        AgentError::with_code(ErrorCode::InvalidRequest, message)
+    })?;
+    let asked = Question::Permission(PermissionRequest {
+        permission: input.permission,
+        resource: input.resource.clone(),
+        operation: input.operation,
+        reason: Some("to show how permissions are asked for".to_string()),
+        lease_seconds: Some(input.seconds),
+    });
+    let granted = match job.ask_people(asked, None) {
+        Ok(answered) => Some(answered.value),
+        Err(CallError::Refused(error)) if error.code == ErrorCode::PermissionDenied => None,
+        Err(error) => return Err(error.into()),
+    };
+    job.sleep(Duration::from_millis(input.use_after_ms))?;
+    let used = match job.authorize(&operation, input.target.as_deref().unwrap_or(&input.resource)) {
+        Ok(_) => "ALLOW".to_string(),
+        Err(CallError::Refused(error)) => error.code.to_string(),
+        Err(stopped) => return Err(stopped.into()),
+    };
+    let lease = granted.as_ref().and_then(|lease| lease.members().ok()?.get_str("lease_id"));
+    let mut result = Object::new();
+    result.bool("granted", granted.is_some()).opt_str("lease_id", lease.as_deref()).str("used", &used);
     Ok(Outcome::Json(result.json()))
 }
 

@@ -37,4 +37,5 @@ pub mod runtime;
 pub mod scope;
 pub mod secret;
 pub mod time;
+pub mod trust;
 pub mod wire;

@@ -193,6 +193,12 @@ fn a_bounded_session_oversees_nobody_and_changes_only_what_it_submitted() {
     bounded.send(&mut world, "job.cancel", json!({"job_id": job}));
     assert_eq!(code(&bounded.expect(&mut world, "session.error")), "PERMISSION_DENIED");
     let own = bounded.submit(&mut world, json!({"agent": "waiter"}))["payload"]["job_id"].clone();
+    // It answers its own job and no other, where nothing is asked either.
+    for (job, code_of) in [(&job, "PERMISSION_DENIED"), (&own, "JOB_NOT_FOUND")] {
+        let question = job.as_str().map(|id| id.replace("job_", "prm_") + "_1");
+        bounded.send(&mut world, "human.input.response", json!({"prompt_id": question, "value": 1}));
+        assert_eq!(code(&bounded.expect(&mut world, "session.error")), code_of);
+    }
     bounded.send(&mut world, "job.cancel", json!({"job_id": own}));
     bounded.expect(&mut world, "job.cancelled");
 
@@ -506,5 +512,40 @@ fn a_permission_is_over_in_its_time_while_its_job_is_told_to_stop() {
     let over = frames.iter().find(|frame| frame["type"] == "lease.revoked").unwrap_or_else(|| panic!("{frames:?}"));
     assert_eq!(over["payload"]["reason"], "expired");
     world.run_for(Duration::from_secs(60));
+    world.finish();
+}
+
+#[test]
+fn what_is_bounded_twice_is_granted_what_both_bounds_grant() {
+    let mut world = under(11, json!({"tool.call": ["search.*"], "fs.read": ["/srv/**"]}));
+    let bound = ceiling(json!({"tool.call": ["**"], "fs.read": ["/srv/a/*"], "net.fetch": ["https://**"]}));
+    world.ceilings.insert("tok-a".into(), Box::new(bound));
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let accepted = raw.submit(&mut world, json!({"agent": "echo"}));
+    assert_eq!(accepted["payload"]["lease"], json!({"tool.call": ["search.*"], "fs.read": ["/srv/a/*"]}));
+    world.finish();
+}
+
+#[test]
+fn what_a_child_reports_is_compared_with_its_lease_and_its_refusal_stands_in_the_trail() {
+    let mut world = World::seeded(13);
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let lease = json!({"agent.delegate": ["waiter"]});
+    let accepted = raw.submit(&mut world, json!({"agent": "waiter", "lease_request": lease}));
+    let job = accepted["payload"]["job_id"].as_str().and_then(JobId::parse).expect("a job");
+    world.settle();
+    world.input(Input::AgentAsked { job, id: CallId(1), call: AgentCall::Delegate(Delegation::new("waiter")) });
+    world.settle();
+    let Some((_, AgentReply::Delegated { job: child })) = world.replies.last().cloned() else {
+        panic!("{:?}", world.replies);
+    };
+    raw.send(&mut world, "job.subscribe", json!({"job_id": child}));
+    raw.settle(&mut world);
+    let body = Json::parse(r#"{"tool":"rm","call_id":"c1"}"#).expect("JSON");
+    world.input(Input::Agent { job: child, call: AgentCall::Emit { kind: "tool_call".into(), body } });
+    let frames = raw.settle(&mut world);
+    let refused = frames.iter().find(|frame| frame["payload"]["kind"] == "tool_result").expect("it asked for no lease");
+    assert_eq!(refused["payload"]["body"]["error"]["code"], "PERMISSION_DENIED");
+    assert_eq!(trail(&world).last(), Some(&entry("operate", "a", "PERMISSION_DENIED", 1)));
     world.finish();
 }

@@ -13,6 +13,7 @@ use crate::json::{Json, Object};
 use crate::lease::Lease;
 use crate::model::event::EventKind;
 use crate::time::UtcMs;
+use crate::trust::TrustLevel;
 
 /// What an agent asks people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ pub struct Choice {
 /// A permission that a job lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermissionRequest {
-    /// Its name, for a person.
+    /// Its name, for a person; `trust.elevate.<level>` asks for a trust level too.
     pub permission: String,
     /// What the operation is done to: a pattern of a lease.
     pub resource: String,
@@ -64,7 +65,7 @@ pub struct PermissionRequest {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// For how many seconds; `None`: until the job ends.
+    /// For how many seconds; `None`: until the job ends. An elevation has an end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_seconds: Option<u32>,
 }
@@ -251,7 +252,17 @@ impl PermissionRequest {
     ///
     /// `INVALID_REQUEST` if no lease can say that.
     pub(crate) fn grant(&self) -> Result<Lease, Violation> {
+        if TrustLevel::of_permission(&self.permission)?.is_some() && self.lease_seconds.is_none() {
+            return Err(Violation::invalid("an elevation is for a time: `requested_lease_seconds` says how long"));
+        }
         granted(&self.operation, &self.resource)
+    }
+}
+
+impl PermissionRequest {
+    /// The trust level that it asks for, if it asks for one.
+    pub fn elevates(&self) -> Option<TrustLevel> {
+        TrustLevel::of_permission(&self.permission).ok().flatten()
     }
 }
 

@@ -75,6 +75,8 @@ pub enum AuditAct {
     Revoke,
     /// A session was taken from its client.
     Evict,
+    /// A permission was granted that elevates the trust level of its job.
+    Elevate,
 }
 
 impl AuditAct {
@@ -93,6 +95,7 @@ impl AuditAct {
             AuditAct::Extend => "extend",
             AuditAct::Revoke => "revoke",
             AuditAct::Evict => "evict",
+            AuditAct::Elevate => "elevate",
         }
     }
 }

@@ -8,11 +8,13 @@ use core::time::Duration;
 
 use super::config::Config;
 use super::io::Verdict;
-use super::job::{Job, Jobs};
+use super::job::{Job, Jobs, level_of};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal};
+use crate::lease::Ceiling;
 use crate::scope::Scopes;
 use crate::time::InWords;
+use crate::trust::TrustLevel;
 
 /// What somebody wants to do to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +134,13 @@ impl From<Reason> for Violation {
             ),
         }
     }
+}
+
+/// How far whoever acts in a session is trusted.
+pub(super) fn trust(config: &Config, principal: &Principal, ceilings: &[Option<&Ceiling>]) -> TrustLevel {
+    let level = level_of(principal, ceilings);
+    let runs_it = level == TrustLevel::Trusted && config.operators.contains(principal);
+    if runs_it { TrustLevel::Privileged } else { level }
 }
 
 /// Whether a principal may see the jobs of everybody.

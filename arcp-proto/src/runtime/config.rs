@@ -1,6 +1,6 @@
 //! What a runtime is told once, at its start.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
 use crate::id::Principal;
-use crate::lease::Ceiling;
+use crate::lease::{Ceiling, Lease, Namespace, Target};
 use crate::limits::Limits;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::feature::{Feature, Features};
 use crate::model::request::ClientInfo;
+use crate::trust::TrustLevel;
 use crate::wire::Compat;
 
 /// The configuration of a [`super::Runtime`].
@@ -49,6 +50,10 @@ pub struct Config {
     /// The most that leases grant, whatever is asked for; `None`: what is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Ceiling>,
+    /// Operations that need a trust level, by the level that they need at least,
+    /// whatever a lease grants.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs_trust: BTreeMap<TrustLevel, Lease>,
     /// Namespaces of extensions whose messages the host takes.
     pub extensions: Vec<String>,
     /// How long things take, and may take.
@@ -124,6 +129,7 @@ impl Config {
             auditors: BTreeSet::new(),
             operators: BTreeSet::new(),
             ceiling: None,
+            needs_trust: BTreeMap::new(),
             extensions: Vec::new(),
             timing: Timing::default(),
             compat: Compat::Auto,
@@ -181,6 +187,12 @@ impl Config {
     /// Whether an agent is started again after a restart of the runtime.
     pub(super) fn restarts(&self, agent: &AgentRef) -> bool {
         self.restartable_agents.contains(agent.name())
+    }
+
+    /// The trust level that an operation needs, if it needs one.
+    pub(super) fn trust_needed(&self, operation: &Namespace, target: &Target) -> Option<TrustLevel> {
+        let mut highest_first = self.needs_trust.iter().rev();
+        highest_first.find(|(_, lease)| lease.permits(operation, target).is_some()).map(|(level, _)| *level)
     }
 
     /// For how long ended jobs are kept.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::json::Json;
 use crate::model::prompt::Question;
 use crate::time::UtcMs;
+use crate::trust::TrustLevel;
 
 /// What a job has asked people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +100,12 @@ pub struct GrantRecord {
     /// Whether it may be used once only.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub once: bool,
+    /// The trust level that the job has for it, if that is more than it has else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elevates: Option<TrustLevel>,
+    /// A digest of what it was used on for once, until the agent has reported that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_on: Option<[u8; 32]>,
     /// Why it does not hold any more, if that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<GrantEnd>,
@@ -128,7 +135,7 @@ impl KeptPrompts {
                 }
         });
         let texts = |grant: &GrantRecord| grant.operation.len() + grant.resource.len() + grant.permission.len();
-        let grants = self.grants.iter().map(|grant| FIXED + texts(grant));
+        let grants = self.grants.iter().map(|grant| size_of::<GrantRecord>() + texts(grant));
         open.chain(closed).chain(grants).sum()
     }
 }

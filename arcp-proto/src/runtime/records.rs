@@ -20,6 +20,7 @@ use crate::model::request::{Filter, Invocation};
 use crate::scope::Scopes;
 use crate::secret::SecretDigest;
 use crate::time::UtcMs;
+use crate::trust::TrustLevel;
 use crate::wire::View;
 
 /// What must survive the process. Frames that reveal a record wait until it
@@ -457,6 +458,9 @@ pub struct JobBounds {
     /// The job that had it done, if one had: with that it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<ParentRecord>>,
+    /// How far it is trusted, as its session was; whom nobody vouches for is not.
+    #[serde(default, skip_serializing_if = "TrustLevel::is_usual")]
+    pub trust: TrustLevel,
 }
 
 /// An event of a job as it is kept.

@@ -10,7 +10,7 @@ use crate::model::prompt::PromptAnswer;
 use crate::model::reply::{Reply, SessionReply};
 use crate::model::request::Answering;
 use crate::runtime::Runtime;
-use crate::runtime::authority::Act;
+use crate::runtime::authority::{self, Act};
 use crate::runtime::connection::Checked;
 use crate::runtime::job::grants;
 use crate::runtime::job::prompt::{self, Answerable, Answerer};
@@ -70,7 +70,9 @@ fn may_grant(asked: &RequestHandler<'_>, id: PromptId, answer: &PromptAnswer) ->
     let Runtime { ctx, jobs, sessions, .. } = &*asked.runtime;
     let job = jobs.get(id.job).ok_or_else(prompts::unknown)?;
     let session = sessions.get(asked.session).ok_or_else(prompts::unknown)?;
-    grants::check(ctx, job, id.number, answer, session.allowance().ceilings())
+    let ceilings = session.allowance().ceilings();
+    let trusted = authority::trust(&ctx.config, session.principal(), &ceilings);
+    grants::check(ctx, job, id.number, answer, (ceilings, trusted))
 }
 
 /// That an answer counts.
@@ -91,7 +93,7 @@ fn fits(asked: &mut RequestHandler<'_>, id: PromptId, schema: Json, value: &Json
 }
 
 /// The question of this id, or that a message of this id showed.
-fn prompt_named(asked: &RequestHandler<'_>, named: &WireId) -> Result<PromptId, Violation> {
+pub(super) fn prompt_named(asked: &RequestHandler<'_>, named: &WireId) -> Result<PromptId, Violation> {
     if let Ok(id) = named.as_str().parse() {
         return Ok(id);
     }

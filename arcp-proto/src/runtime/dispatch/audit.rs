@@ -1,5 +1,6 @@
 //! What is written down of the commands of sessions.
 
+use super::answers;
 use super::requests::RequestHandler;
 use crate::error::Violation;
 use crate::id::{JobId, LogPos, PromptId};
@@ -8,7 +9,7 @@ use crate::model::prompt::PromptAnswer;
 use crate::model::request::{Answering, Command};
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::authority;
-use crate::runtime::job::Job;
+use crate::runtime::job::{Job, grants};
 use crate::runtime::session::Outcome;
 
 /// A command was done or refused: writes down whether somebody was given authority,
@@ -28,11 +29,13 @@ pub(super) fn note(
         Command::Cancel(cancel) => (AuditAct::Cancel, named(cancel.target.id().as_str()), cancel.reason.as_deref()),
         Command::Watch(watch) => (AuditAct::Watch, named(watch.job.as_str()), None),
         Command::Subscribe(_) => (AuditAct::Subscribe, None, None),
-        Command::Answer(Answering { prompt, answer }) => {
-            let of_question = prompt.as_str().parse().ok().or_else(|| PromptId::of_lease(prompt.as_str()));
-            let job = of_question.map(|prompt: PromptId| prompt.job);
-            match answer {
+        Command::Answer(answering) => {
+            let asked = answered(handler, answering);
+            let job = asked.map(|prompt| prompt.job);
+            let elevates = |asked: PromptId| grants::elevation(handler.runtime.jobs.get(asked.job)?, asked.number);
+            match &answering.answer {
                 PromptAnswer::Value(_) | PromptAnswer::Choice(_) => (AuditAct::Answer, job, None),
+                PromptAnswer::Grant { .. } if asked.and_then(elevates).is_some() => (AuditAct::Elevate, job, None),
                 PromptAnswer::Grant { .. } => (AuditAct::Approve, job, None),
                 PromptAnswer::Deny { reason } => (AuditAct::Deny, job, reason.as_deref()),
                 PromptAnswer::Extend { .. } => (AuditAct::Extend, job, None),
@@ -65,8 +68,31 @@ pub(super) fn note(
             AuditEntry { job: Some(*job), ..entry }
         }
         Ok(Outcome::Subscribed(_)) if !authority::sees_everything(&ctx.config, principal) => return,
-        Ok(Outcome::Subscribed(_) | Outcome::Done) => entry,
+        Ok(Outcome::Subscribed(_) | Outcome::Done) => AuditEntry { granted: granted(handler, command), ..entry },
         Ok(Outcome::Refused(_)) => return,
     };
     handler.runtime.ctx.audit(entry);
+}
+
+/// The question or the permission that an answer is about, by its own name or that
+/// of the message that showed it.
+fn answered(handler: &RequestHandler<'_>, answering: &Answering) -> Option<PromptId> {
+    let named = &answering.prompt;
+    PromptId::of_lease(named.as_str()).or_else(|| answers::prompt_named(handler, named).ok())
+}
+
+/// The permission that a command has granted or prolonged, as it is now.
+fn granted(handler: &RequestHandler<'_>, command: &Command) -> Option<Json> {
+    let Command::Answer(answering) = command else {
+        return None;
+    };
+    match answering.answer {
+        PromptAnswer::Grant { .. } | PromptAnswer::Extend { .. } => {
+            let prompt = answered(handler, answering)?;
+            grants::shown(handler.runtime.jobs.get(prompt.job)?, prompt.number)
+        }
+        PromptAnswer::Value(_) | PromptAnswer::Choice(_) | PromptAnswer::Deny { .. } | PromptAnswer::Revoke { .. } => {
+            None
+        }
+    }
 }

@@ -277,7 +277,7 @@ fn check_child(
         return Err(Violation::new(ErrorCode::AgentNotAvailable, why));
     }
     // What is refused uses nothing up.
-    jobs.table.change(id, |job| permit.take(job, ctx));
+    jobs.table.change(id, |job| permit.take(job, ctx, None));
     let parent = ParentRecord { job: id, delegate_id: name.clone(), fingerprint };
     let new = NewJob { agent, checks_input, grant, key: None, parent: Some(Box::new(parent.clone())) };
     Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, session })))

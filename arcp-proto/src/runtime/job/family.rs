@@ -23,7 +23,7 @@ pub(super) fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &Ag
         if job.state.is_cancelling() {
             return Err(Violation::new(ErrorCode::Cancelled, "the job is told to stop: it delegates nothing more"));
         }
-        lease::authorize(job, ctx.now.utc, &Namespace::AgentDelegate, agent.name())
+        lease::authorize(job, ctx, &Namespace::AgentDelegate, agent.name())
     };
     let permit = jobs.table.change(id, may).ok_or_else(gone)??;
     check_family(jobs, ctx, jobs.table.get(id).ok_or_else(gone)?)?;

@@ -26,6 +26,10 @@ use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::{GrantEnd, GrantRecord};
 use crate::time::UtcMs;
+use crate::trust::TrustLevel;
+
+/// The metric of elevations: 1 when one begins, 0 when it is over.
+const ELEVATION: &str = "x-vendor.arcp.trust_elevation";
 
 /// By what an operation is allowed.
 #[derive(Debug)]
@@ -57,9 +61,13 @@ impl Permit {
         }
     }
 
-    /// The operation is done; gives the pattern.
-    pub(super) fn take(self, job: &mut Job, ctx: &mut Context) -> String {
+    /// The operation is done; gives the pattern. `asked`: the target, if its agent
+    /// may report it yet.
+    pub(super) fn take(self, job: &mut Job, ctx: &mut Context, asked: Option<&str>) -> String {
         if let Some(number) = self.once {
+            if let Some(grant) = kept_mut(job).grants.iter_mut().find(|grant| grant.number == number) {
+                grant.used_on = asked.map(digest_of);
+            }
             end(job, ctx, number, GrantEnd::Used, "used");
             keep(job, ctx);
             plan(job, ctx);
@@ -68,8 +76,30 @@ impl Permit {
     }
 }
 
+/// Whether an agent reports what it was allowed once and has not reported: that is
+/// no second use.
+pub(super) fn take_report(job: &mut Job, ctx: &mut Context, operation: &Namespace, target: &str) -> bool {
+    let used = kept(job).is_some_and(|kept| kept.grants.iter().any(|grant| grant.used_on.is_some()));
+    if !used {
+        return false;
+    }
+    let reported = Some(digest_of(target));
+    let mut grants = kept_mut(job).grants.iter_mut();
+    let Some(grant) = grants.find(|grant| grant.used_on == reported && grant.operation == operation.as_str()) else {
+        return false;
+    };
+    grant.used_on = None;
+    keep(job, ctx);
+    true
+}
+
+fn digest_of(target: &str) -> [u8; 32] {
+    Json::string(target).fingerprint()
+}
+
 /// Whether somebody may grant what a question asks for, or prolong it; gives until
-/// when at most. `ceilings`: of the credentials of his session.
+/// when at most. `ceilings`: of the credentials of his session; `trusted`: how far
+/// whoever grants is.
 ///
 /// # Errors
 ///
@@ -79,8 +109,21 @@ pub(in crate::runtime) fn check(
     job: &Job,
     number: u32,
     answer: &PromptAnswer,
-    ceilings: [Option<&Ceiling>; 2],
+    (ceilings, trusted): ([Option<&Ceiling>; 2], TrustLevel),
 ) -> Result<Option<UtcMs>, Violation> {
+    if let Some(level) = elevation(job, number).filter(|level| *level > trusted) {
+        let whose = if level == TrustLevel::Privileged { ": an operator is" } else { "" };
+        let why = alloc::format!("who is `{trusted}` elevates nobody to `{level}`{whose}");
+        return match answer {
+            PromptAnswer::Grant { .. } | PromptAnswer::Extend { .. } => {
+                Err(Violation::new(ErrorCode::PermissionDenied, why))
+            }
+            PromptAnswer::Value(_)
+            | PromptAnswer::Choice(_)
+            | PromptAnswer::Deny { .. }
+            | PromptAnswer::Revoke { .. } => Ok(None),
+        };
+    }
     let lease = match answer {
         PromptAnswer::Grant { resource, .. } => {
             let open = kept(job).into_iter().flat_map(|kept| &kept.open).find(|open| open.number == number);
@@ -117,18 +160,49 @@ pub(in crate::runtime) fn check(
     Ok(bounds.expires_at)
 }
 
-/// Grants a permission, at most until a moment; gives what is answered.
+/// The trust level that a question asks for, or that a permission gives, held or not.
+pub(in crate::runtime) fn elevation(job: &Job, number: u32) -> Option<TrustLevel> {
+    let kept = kept(job)?;
+    let held = kept.grants.iter().find(|grant| grant.number == number);
+    let open = || kept.open.iter().find(|open| open.number == number);
+    match (held, open().map(|open| &open.question)) {
+        (Some(grant), _) => grant.elevates,
+        (None, Some(Question::Permission(asked))) => asked.elevates(),
+        (None, Some(Question::Input { .. } | Question::Choice { .. }) | None) => None,
+    }
+}
+
+/// A permission as it was granted last, held or not.
+pub(in crate::runtime) fn shown(job: &Job, number: u32) -> Option<Json> {
+    let grant = kept(job)?.grants.iter().find(|grant| grant.number == number)?;
+    Some(body(job, grant, |_| {}))
+}
+
+/// How a permission is granted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    /// Whether for one use.
+    pub(super) once: bool,
+    /// Until when at most.
+    pub(super) until: Option<UtcMs>,
+    /// By whom.
+    pub(super) by: &'a str,
+}
+
+/// Grants a permission; gives what is answered.
 pub(super) fn give(
     job: &mut Job,
     ctx: &mut Context,
     number: u32,
     asked: PermissionRequest,
-    (once, most): (bool, Option<UtcMs>),
+    Terms { once, until: most, by }: Terms<'_>,
 ) -> Json {
+    let elevates = asked.elevates();
     let until = asked.lease_seconds.map(|seconds| ctx.now.utc.plus(Duration::from_secs(u64::from(seconds))));
     let until = until.into_iter().chain(most).min();
     let PermissionRequest { permission, resource, operation, .. } = asked;
-    let grant = GrantRecord { number, operation, resource, until, permission, once, ended: None };
+    let grant =
+        GrantRecord { number, operation, resource, until, permission, once, elevates, used_on: None, ended: None };
     let body = body(job, &grant, |_| {});
     let bound = ctx.config.limits.prompt.open_prompts_per_job;
     // The oldest goes: what it allowed can be asked for again.
@@ -137,20 +211,46 @@ pub(super) fn give(
     if let Some(oldest) = oldest {
         end(job, ctx, oldest, GrantEnd::Revoked, "the job holds too many");
     }
-    kept_mut(job).grants.push(grant);
+    kept_mut(job).grants.push(grant.clone());
     job.append(ctx, JobEvent::Emitted { kind: EventKind::LeaseGranted, body: body.clone() }, false);
+    tell_elevation(job, ctx, &grant, &alloc::format!("{by} has elevated the job"), Some(true));
     body
 }
 
+/// Says in the job who is trusted further, or no longer, for what: as a log, and as a
+/// metric where that begins or is over (RFC §15.6).
+fn tell_elevation(job: &mut Job, ctx: &mut Context, grant: &GrantRecord, what: &str, begins: Option<bool>) {
+    let Some(level) = grant.elevates else {
+        return; // it is granted something, and trusted as before
+    };
+    let id = PromptId { job: job.id, number: grant.number };
+    let about = |out: &mut Object| {
+        out.str("trust_level", level.as_str()).str("operation", &grant.operation).str("resource", &grant.resource);
+        out.str("lease_id", &id.lease());
+    };
+    let until = grant.until.map(|until| alloc::format!(", until {until}")).unwrap_or_default();
+    let message = alloc::format!("{what}: `{level}` for {} on `{}`{until}", grant.operation, grant.resource);
+    let mut log = Object::new();
+    log.str("level", "warn").str("message", &message).object("attributes", about);
+    job.append(ctx, JobEvent::Emitted { kind: EventKind::Log, body: log.json() }, false);
+    if let Some(begins) = begins {
+        let mut metric = Object::new();
+        metric.str("name", ELEVATION).u64("value", u64::from(begins)).str("unit", "count").object("dimensions", about);
+        job.append(ctx, JobEvent::Emitted { kind: EventKind::Metric, body: metric.json() }, false);
+    }
+}
+
 /// By which permission an operation is allowed, if by one; and if one did that does
-/// not hold any more, what became of it.
+/// not hold any more, what became of it. `needs`: the trust level that the operation
+/// needs and its job lacks.
 pub(super) fn permit(
     job: &Job,
     now: UtcMs,
-    operation: &Namespace,
-    target: &Target,
+    (operation, target): (&Namespace, &Target),
+    needs: Option<TrustLevel>,
 ) -> Result<Option<Permit>, Violation> {
-    let matching = kept(job).into_iter().flat_map(|kept| &kept.grants).filter_map(|grant| {
+    let elevates = |grant: &&GrantRecord| needs.is_none_or(|needed| grant.elevates >= Some(needed));
+    let matching = kept(job).into_iter().flat_map(|kept| &kept.grants).filter(elevates).filter_map(|grant| {
         let lease = granted(&grant.operation, &grant.resource).ok()?;
         Some((grant, lease.permits(operation, target)?.to_string()))
     });
@@ -242,9 +342,10 @@ pub(in crate::runtime) fn change(
 fn extend(job: &mut Job, ctx: &mut Context, extended: GrantRecord) {
     let body = body(job, &extended, |_| {});
     if let Some(grant) = kept_mut(job).grants.iter_mut().find(|grant| grant.number == extended.number) {
-        *grant = extended;
+        *grant = extended.clone();
     }
     job.append(ctx, JobEvent::Emitted { kind: EventKind::LeaseExtended, body }, false);
+    tell_elevation(job, ctx, &extended, "the elevation goes on", None);
 }
 
 /// A permission does not hold any more: everybody is told.
@@ -266,6 +367,7 @@ fn end(job: &mut Job, ctx: &mut Context, number: u32, how: GrantEnd, reason: &st
         body.str("reason", reason);
     });
     job.append(ctx, JobEvent::Emitted { kind: EventKind::LeaseRevoked, body }, false);
+    tell_elevation(job, ctx, &ended, "the elevation is over", Some(false));
 }
 
 /// Ends those whose time is over; whether there were any.
@@ -289,6 +391,9 @@ fn body(job: &Job, grant: &GrantRecord, more: impl FnOnce(&mut Object)) -> Json 
     }
     if grant.once {
         body.bool("once", true);
+    }
+    if let Some(level) = grant.elevates {
+        body.str("trust_level", level.as_str());
     }
     more(&mut body);
     body.json()

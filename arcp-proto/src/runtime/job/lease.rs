@@ -25,11 +25,13 @@ use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::feature::{Feature, Features};
 use crate::model::request::Submit;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
+use crate::runtime::config::Config;
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentReply, Record};
 use crate::runtime::timers::Timer;
 use crate::time::UtcMs;
+use crate::trust::TrustLevel;
 
 /// Before the names of metrics that report costs.
 const COST: &str = "cost.";
@@ -315,13 +317,35 @@ pub(super) fn plan_expiry(job: &Job, ctx: &mut Context) {
     }
 }
 
+/// How far a job is trusted, while nothing elevates it.
+pub(super) fn trust(job: &Job) -> TrustLevel {
+    if job.spec.principal.is_anonymous() { TrustLevel::Untrusted } else { job.spec.bounds.trust }
+}
+
+/// The trust level that an operation needs and the job does not have.
+fn lacking_trust(job: &Job, config: &Config, operation: &Namespace, target: &Target) -> Option<TrustLevel> {
+    config.trust_needed(operation, target).filter(|needed| trust(job) < *needed)
+}
+
+/// Whether a job is not trusted as far as something that its agent reports needs.
+fn lacks_trust(job: &Job, config: &Config, operation: &Namespace, target: &str) -> bool {
+    Target::new(operation, target).is_ok_and(|target| lacking_trust(job, config, operation, &target).is_some())
+}
+
 /// Whether an operation may be done now, and by which pattern. In this order:
-/// the lease is not over, every budget has something left, a pattern means it.
+/// the lease is not over, every budget has something left, a pattern means it, and
+/// the job is trusted as far as that needs.
 ///
 /// # Errors
 ///
 /// Why not.
-pub(super) fn authorize(job: &mut Job, now: UtcMs, operation: &Namespace, target: &str) -> Result<Permit, Violation> {
+pub(super) fn authorize(
+    job: &mut Job,
+    ctx: &Context,
+    operation: &Namespace,
+    target: &str,
+) -> Result<Permit, Violation> {
+    let now = ctx.now.utc;
     let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
     if let Some(at) = job.spec.bounds.constraints.expires_at.filter(|at| *at <= now) {
         return Err(Violation::new(ErrorCode::LeaseExpired, alloc::format!("the lease ended at {at}")));
@@ -332,6 +356,18 @@ pub(super) fn authorize(job: &mut Job, now: UtcMs, operation: &Namespace, target
     }
     let target = Target::new(operation, target)
         .map_err(|why| denied(alloc::format!("{operation} on `{}` is never allowed: {why}", shown(target))))?;
+    if let Some(needed) = lacking_trust(job, &ctx.config, operation, &target) {
+        return grants::permit(job, now, (operation, &target), Some(needed))?.ok_or_else(|| {
+            let (level, permission) = (trust(job), needed.permission());
+            let why = alloc::format!(
+                "{operation} on `{}` needs the trust level `{needed}`, and the job is `{level}`: ask for `{permission}`",
+                shown(&target.to_string())
+            );
+            let mut details = Object::new();
+            details.str("needs_trust", needed.as_str()).str("permission", &permission);
+            denied(why).with_details(details.json())
+        });
+    }
     // Only agents that ask make it worth holding.
     let granted = &job.spec.lease;
     let lease = job.run.lease.get_or_insert_with(|| Box::new(Lease::parse(granted).unwrap_or_default()));
@@ -339,7 +375,7 @@ pub(super) fn authorize(job: &mut Job, now: UtcMs, operation: &Namespace, target
     if let Some(pattern) = pattern {
         return Ok(Permit::of_lease(pattern));
     }
-    grants::permit(job, now, operation, &target)?.ok_or_else(|| {
+    grants::permit(job, now, (operation, &target), None)?.ok_or_else(|| {
         denied(alloc::format!("the lease does not grant {operation} on `{}`", shown(&target.to_string())))
     })
 }
@@ -366,9 +402,9 @@ pub(super) fn on_authorize(
         );
         why
     };
-    let permit = authorize(job, ctx.now.utc, &operation, target).map_err(|why| refused(ctx, job, why))?;
+    let permit = authorize(job, ctx, &operation, target).map_err(|why| refused(ctx, job, why))?;
     let reservation = reserve(job, ctx, price).map_err(|why| refused(ctx, job, why))?;
-    let pattern = permit.take(job, ctx);
+    let pattern = permit.take(job, ctx, Some(target));
     Ok(AgentReply::Allowed { pattern, reservation })
 }
 
@@ -437,8 +473,8 @@ fn is_bound(job: &Job) -> bool {
 }
 
 /// Whether what an agent reports is within its lease: for who asks always, for
-/// who does not ask where the job has one. What is not is an error of that
-/// call, for everybody to see.
+/// who does not ask where the job has one. What needs a trust level needs it in any
+/// case. What is not allowed is an error of that call, for everybody to see.
 ///
 /// # Errors
 ///
@@ -449,12 +485,20 @@ pub(super) fn check_reported(
     reported: Option<Reported>,
     asked: bool,
 ) -> Result<(), Violation> {
-    let Some(Reported { operation, target, call_id }) = reported.filter(|_| asked || is_bound(job)) else {
+    let bound = asked || is_bound(job);
+    let looks = bound || !ctx.config.needs_trust.is_empty();
+    let Some(Reported { operation, target, call_id }) = reported.filter(|_| looks) else {
         return Ok(());
     };
-    let why = match authorize(job, ctx.now.utc, &operation, &target) {
+    if !bound && !lacks_trust(job, &ctx.config, &operation, &target) {
+        return Ok(());
+    }
+    if !asked && grants::take_report(job, ctx, &operation, &target) {
+        return Ok(());
+    }
+    let why = match authorize(job, ctx, &operation, &target) {
         Ok(permit) => {
-            permit.take(job, ctx);
+            permit.take(job, ctx, None);
             return Ok(());
         }
         Err(why) => why,

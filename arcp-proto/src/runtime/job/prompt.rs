@@ -23,7 +23,7 @@ use alloc::string::ToString as _;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::grants;
+use super::grants::{self, Terms};
 use super::heartbeat::phase;
 use super::prompts::{Asked, Checking, Prompts, answered, keep, kept, plan, unknown};
 use super::questions::reply;
@@ -293,7 +293,7 @@ fn take_answer(job: &mut Job, ctx: &mut Context, number: u32, answer: PromptAnsw
             let mut asked = asked.clone();
             asked.resource = resource.unwrap_or(asked.resource);
             asked.lease_seconds = asked.lease_seconds.into_iter().chain(lease_seconds).min();
-            AnswerRecord::Value(grants::give(job, ctx, number, asked, (once, until)))
+            AnswerRecord::Value(grants::give(job, ctx, number, asked, Terms { once, until, by }))
         }
         (PromptAnswer::Grant { .. }, Question::Input { .. } | Question::Choice { .. }) => return,
         (PromptAnswer::Extend { .. } | PromptAnswer::Revoke { .. }, _) => return,

@@ -18,6 +18,7 @@ use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::io::{JobBounds, JobRecord, KeyRecord, Notice, ParentRecord, Record};
 use crate::runtime::log::Waiter;
+use crate::trust::TrustLevel;
 
 /// A job that is asked for.
 #[derive(Clone, Copy)]
@@ -181,6 +182,8 @@ impl Jobs {
         let trace = trace.unwrap_or_else(|| {
             alloc::format!("{:016x}{:016x}", ctx.entropy.public_u64() | 1, ctx.entropy.public_u64())
         });
+        let asks_as = level_of(principal, &asked.ceilings);
+        let trust = above.map_or(asks_as, |above| asks_as.min(lease::trust(above)));
         let starts = self.shares.may_start(&ctx.config, &principal.account(), agent.name(), parent.is_some());
         let input = submit.input.clone().unwrap_or_else(Json::empty_object);
         let spec = JobSpec {
@@ -190,7 +193,7 @@ impl Jobs {
             trace,
             invocation: invocation.clone(),
             created_at: ctx.now.utc,
-            bounds: JobBounds { max_runtime: submit.max_runtime, constraints: grant.constraints, parent },
+            bounds: JobBounds { max_runtime: submit.max_runtime, constraints: grant.constraints, parent, trust },
             key,
         };
         let record = JobRecord {
@@ -224,6 +227,15 @@ impl Jobs {
         ctx.log.wait(pos, Waiter::Job(id));
         ctx.observe(Notice::JobAccepted { job: id, principal: principal.clone(), agent });
         id
+    }
+}
+
+/// How far whoever asks in a session is trusted, as far as that does not change.
+pub(in crate::runtime) fn level_of(principal: &Principal, ceilings: &[Option<&Ceiling>]) -> TrustLevel {
+    match (principal.is_anonymous(), ceilings.iter().any(Option::is_some)) {
+        (true, _) => TrustLevel::Untrusted,
+        (false, true) => TrustLevel::Constrained,
+        (false, false) => TrustLevel::Trusted,
     }
 }
 
