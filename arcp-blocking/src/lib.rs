@@ -75,7 +75,7 @@ pub mod server;
 pub mod stdio;
 
 #[cfg(any(feature = "websocket", feature = "stdio"))]
-pub use arcp_host::client::{JobEnd, JobUpdate, Security, Target, TargetError, Trust};
+pub use arcp_host::client::{Identity, JobEnd, JobUpdate, Security, Target, TargetError, Trust};
 pub use arcp_host::driver::{Host, HostError};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use client::{Client, ClientError};

@@ -261,6 +261,19 @@ pub struct Serve {
     /// The key of that certificate, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Know clients by their certificates, of these authorities (PEM): scheme `mtls`.
+    /// Its one URI, or else its one DNS name, is the principal.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// What those authorities have revoked (PEM), read again at SIGHUP: a list of each
+    /// issuer in a chain.
+    #[arg(long, value_name = "FILE", requires = "tls_client_ca")]
+    pub tls_client_crl: Option<PathBuf>,
+    /// Whose certificates are whose, and nobody else's count: lines such as
+    /// `uri:spiffe://example/alice alice`, with sha256:HEX, uri:URI or dns:NAME. Read
+    /// again at SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "tls_client_ca")]
+    pub tls_client_names: Option<PathBuf>,
     /// Listen to other machines without TLS: whoever is on the way can take
     /// tokens.
     #[arg(long)]
@@ -361,6 +374,13 @@ pub struct Where {
     /// authorities that this machine knows].
     #[arg(long, value_name = "FILE", env = "ARCP_CA")]
     pub ca: Option<PathBuf>,
+    /// Show this certificate with those of its issuers, a PEM file, to be known by it
+    /// where no --token is given.
+    #[arg(long, value_name = "FILE", env = "ARCP_CERT", requires = "cert_key")]
+    pub cert: Option<PathBuf>,
+    /// The key of that certificate, a PEM file.
+    #[arg(long, value_name = "FILE", env = "ARCP_CERT_KEY", requires = "cert")]
+    pub cert_key: Option<PathBuf>,
     /// Send the token to other machines without TLS: whoever is on the way can
     /// take it.
     #[arg(long)]

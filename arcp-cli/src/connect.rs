@@ -3,7 +3,7 @@
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
-use arcp_blocking::{Client, ClientError, Security, Target, Trust};
+use arcp_blocking::{Client, ClientError, Identity, Security, Target, Trust};
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::model::request::{Credential, ResumeClaim};
@@ -62,15 +62,19 @@ impl Chosen {
         };
         let own = place.ca.is_none().then(|| known.as_ref().map(trust_of)).flatten();
         let trust = own.or_else(|| place.ca.clone().map(Trust::Authorities)).unwrap_or_default();
+        let identity = place.cert.clone().zip(place.cert_key.clone());
+        let identity = identity.map(|(certificates, key)| Identity { certificates, key });
+        // Who names a certificate wants to be known by that.
+        let known = known.filter(|_| identity.is_none());
         let token = place.token.clone().or_else(|| known.and_then(|runtime| runtime.token));
-        let security = Security { trust, insecure: place.insecure };
+        let security = Security { trust, insecure: place.insecure, identity };
         Ok(Chosen { target, token, security, family: place.family, give_up_after: place.give_up_after })
     }
 
     /// This one, if its token is known.
     pub fn of_runtime(runtime: &Runtime) -> Option<Chosen> {
         let token = Some(runtime.token.clone()?);
-        let security = Security { trust: trust_of(runtime), insecure: true };
+        let security = Security { trust: trust_of(runtime), insecure: true, identity: None };
         Some(Chosen {
             target: target_of(runtime)?,
             token,
@@ -135,7 +139,9 @@ impl Chosen {
         features: impl Fn(Features) -> Features,
     ) -> Result<Client, Failure> {
         let bearer = |token: &String| Credential::Bearer(Secret::new(token.clone()));
-        let credential = self.token.as_ref().map_or(Credential::Anonymous, bearer);
+        let certified = || Credential::Other { scheme: "mtls".to_string(), token: Secret::new(String::new()) };
+        let other = if self.security.identity.is_some() { certified() } else { Credential::Anonymous };
+        let credential = self.token.as_ref().map_or(other, bearer);
         let mut config = ClientConfig::new("arcp", env!("CARGO_PKG_VERSION"), credential);
         config.family = self.family;
         config.resume = resume;

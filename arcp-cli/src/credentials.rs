@@ -23,6 +23,8 @@ pub struct Credentials {
     holders: BTreeSet<Principal>,
     /// Whose JWTs are accepted.
     issuer: Option<Issuer>,
+    /// Whether anybody may come in by a certificate.
+    certified: bool,
 }
 
 impl Credentials {
@@ -45,7 +47,8 @@ impl Credentials {
         let key = args.delegation_key.as_deref().map(DelegationKey::read).transpose();
         let key = key.map_err(|error| Failure::usage(format!("--delegation-key: {error}")))?;
         let delegation = key.map(|key| DelegationTokens::new(key, audience));
-        Ok(Credentials { tokens, file, jwt, delegation, holders, issuer: issuer.clone() })
+        let certified = args.tls_client_ca.is_some();
+        Ok(Credentials { tokens, file, jwt, delegation, holders, issuer: issuer.clone(), certified })
     }
 
     /// Whether nobody could come in by one.
@@ -62,7 +65,8 @@ impl Credentials {
     pub fn known(&self, option: &str, names: &[String]) -> Result<BTreeSet<Principal>, Failure> {
         let named = names.iter().map(|name| {
             let can_come_in = |principal: &Principal| {
-                self.holders.contains(principal)
+                self.certified
+                    || self.holders.contains(principal)
                     || principal.issuer().is_some() && principal.issuer() == self.issuer.as_ref()
             };
             let principal = name.parse::<Principal>().ok().filter(can_come_in);
@@ -76,7 +80,7 @@ impl Credentials {
 
     /// A host that takes them.
     pub fn judge(self, mut host: Host) -> Host {
-        let Credentials { tokens, file, jwt, delegation, holders: _, issuer: _ } = self;
+        let Credentials { tokens, file, jwt, delegation, holders: _, issuer: _, certified: _ } = self;
         let mut judges = Authenticators::default().with(tokens);
         if let Some(file) = file {
             host = host.with_credentials_from(file.clone());

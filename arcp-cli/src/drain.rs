@@ -64,6 +64,7 @@ pub fn on_signals(
         for signal in signals.forever() {
             if let Some(certificates) = certificates.as_ref().filter(|_| signal == SIGHUP && !terminal.is_gone()) {
                 tls::read_again(certificates);
+                server.check_clients();
                 continue;
             }
             let name = match signal {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arcp_host::server_log::log;
 use arcp_host::stderr::say;
-use arcp_host::tls::Certificates;
+use arcp_host::tls::{Certificates, ClientCertificates};
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 use crate::args::Serve;
@@ -86,6 +86,15 @@ pub fn certificates(args: &Serve) -> Result<Option<Arc<Certificates>>, Failure> 
     let Some((certificate, key)) = args.tls_cert.as_deref().zip(args.tls_key.as_deref()) else {
         return Ok(None);
     };
+    let clients = args.tls_client_ca.clone().map(|authorities| ClientCertificates {
+        authorities,
+        revoked: args.tls_client_crl.clone(),
+        names: args.tls_client_names.clone(),
+    });
+    if let Some(clients) = clients {
+        let read = Certificates::read_with_clients(certificate, key, clients);
+        return read.map(|read| Some(Arc::new(read))).map_err(|error| Failure::usage(format!("TLS: {error}")));
+    }
     let read = Certificates::read(certificate, key);
     let read = read.map_err(|error| {
         Failure::usage(format!("--tls-cert, --tls-key: {error} (`arcp tls self-signed` makes a pair to try)"))

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
 use arcp_tests::until::until;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 
@@ -139,4 +140,46 @@ fn a_sighup_has_the_certificate_read_again_and_ends_nothing() {
     assert_eq!(lists(&certificate), 0);
     following.join().expect("no panic");
     assert!(running.wait().expect("it ends").success(), "its session went on");
+}
+
+#[test]
+fn a_client_that_shows_a_certificate_needs_no_token() {
+    let mut home = Home::new(ARCP);
+    let (certificate, key) = pair(&home, "server", &[]);
+    let file = |name: &str| home.dir.join(name).to_str().expect("text").to_string();
+    let authority = {
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        fs::write(file("ca"), params.self_signed(&key).expect("a certificate").pem()).expect("written");
+        Issuer::new(params, key)
+    };
+    let issue = |name: &str| {
+        let params = CertificateParams::new(vec![format!("{name}.example")]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let issued = params.signed_by(&key, &authority).expect("a certificate");
+        fs::write(file(name), issued.pem()).expect("written");
+        fs::write(file(&format!("{name}-key")), key.serialize_pem()).expect("written");
+        [file(name), file(&format!("{name}-key"))]
+    };
+    let ([alice, alice_key], [bob, bob_key]) = (issue("alice"), issue("bob"));
+    fs::write(file("names"), "dns:alice.example alice\n").expect("written");
+    let names = file("names");
+    fs::set_permissions(&names, fs::Permissions::from_mode(0o600)).expect("set");
+    let (ca, given) = (file("ca"), ["--tls-cert", &certificate, "--tls-key", &key, "--samples", "--operator", "alice"]);
+    let url = home.serve(&[&given[..], &["--tls-client-ca", &ca, "--tls-client-names", &names]].concat());
+    let on = |args: &[&str], shown: &[&str]| home.run(&[args, &["--url", &url, "--ca", &certificate], shown].concat());
+    let own = ["--cert", &alice, "--cert-key", &alice_key];
+    let job = on(&["submit", "echo", "--input", "1"], &own);
+    assert_eq!((code(&job), stdout(&job).trim()), (0, "1"), "{}", stderr(&job));
+    let all = on(&["sessions", "list", "-o", "json"], &own);
+    assert!(code(&all) == 0 && stdout(&all).contains(r#""principal":"alice""#), "{}", stderr(&all));
+    let unknown = on(&["ls"], &["--cert", &bob, "--cert-key", &bob_key]);
+    assert_eq!(code(&unknown), 8, "{}", stderr(&unknown));
+    let none = on(&["ls"], &[]);
+    assert_eq!(code(&none), 8, "{}", stderr(&none));
+    let half = on(&["ls"], &["--cert", &alice]);
+    assert!(code(&half) == 2 && stderr(&half).contains("--cert-key"), "{}", stderr(&half));
+    let without = home.run(&["serve", "--samples", "--tls-client-ca", &ca]);
+    assert!(code(&without) == 2 && stderr(&without).contains("--tls-cert"), "{}", stderr(&without));
 }

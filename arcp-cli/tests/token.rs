@@ -1,7 +1,7 @@
 //! Tokens in a file, as an operator and those who come in by them have them.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -108,6 +108,30 @@ fn an_operator_sees_who_is_in_and_takes_sessions_from_their_clients() {
     assert!(stderr(&ended).contains("an operator ended the session"), "{}", stderr(&ended));
     let jobs = stdout(&on("o", &["ls", "--status", "running", "-o", "id"]));
     assert_eq!(jobs.lines().count(), 2, "their jobs go on: {jobs}");
+}
+
+#[test]
+fn who_gives_tokens_on_the_command_line_is_told_that_others_can_read_them() {
+    let home = Home::new(ARCP);
+    let file = file(&home);
+    add(&home, &["alice"]);
+    for (given, warned) in [
+        (&["--token", "s3cret=alice"][..], true),
+        (&["--bearer", "s3cret", "--principal", "alice"], true),
+        (&["--tokens", &file], false),
+    ] {
+        let serve = [&["serve", "--samples", "--listen", "127.0.0.1:0"], given].concat();
+        let mut child = home.arcp(&serve).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut said = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut all = String::new();
+        said.read_line(&mut all).expect("text");
+        assert!(all.starts_with("READY "), "{all}");
+        Command::new("kill").arg(child.id().to_string()).status().expect("kill");
+        said.read_to_string(&mut all).expect("text");
+        child.wait().expect("it ends");
+        assert_eq!(all.contains("everybody on this machine can read the tokens"), warned, "{given:?}: {all}");
+        assert!(!all.contains("s3cret"), "{all}");
+    }
 }
 
 #[test]

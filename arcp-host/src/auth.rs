@@ -9,7 +9,7 @@ mod jwt;
 #[cfg(feature = "jwt")]
 mod signed_jwt;
 mod token_file;
-mod watched_file;
+pub(crate) mod watched_file;
 
 use std::collections::BTreeSet;
 use std::fmt;

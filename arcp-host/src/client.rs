@@ -25,7 +25,7 @@ use arcp_proto::model::request::{Answering, ClientInfo, Extension, Invocation, L
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::time::{Now, UtcMs};
 
-pub use self::security::{DialError, Security, Trust};
+pub use self::security::{DialError, Identity, Security, Trust};
 #[cfg(feature = "websocket")]
 pub(crate) use self::target::is_loopback;
 pub use self::target::{Target, TargetError, bracketed};

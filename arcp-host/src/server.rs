@@ -19,6 +19,8 @@ use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+#[cfg(feature = "tls")]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -179,6 +181,9 @@ pub struct ServerHandle(Arc<Control>);
 
 struct Control {
     asked: AtomicU8,
+    /// Clients are to be known anew.
+    #[cfg(feature = "tls")]
+    check_clients: AtomicBool,
     wake: Arc<dyn Fn() + Send + Sync>,
     inbox: Arc<dyn Inbox>,
 }
@@ -215,6 +220,15 @@ impl ServerHandle {
         self.0.inbox.put(Input::SendExtension { session, message });
     }
 
+    /// Closes the connections of clients whose certificates do not count any more, or
+    /// are somebody else's: once [`Certificates`](crate::tls::Certificates) were read
+    /// again.
+    #[cfg(feature = "tls")]
+    pub fn check_clients(&self) {
+        self.0.check_clients.store(true, Ordering::SeqCst);
+        (self.0.wake)();
+    }
+
     fn ask(&self, what: u8) {
         self.0.asked.fetch_max(what, Ordering::SeqCst);
         (self.0.wake)();
@@ -240,7 +254,13 @@ impl<S: Socket> ServerLoop<S> {
         let own = wake.clone();
         let driver = Driver::new(host, move || own())?;
         Ok(ServerLoop {
-            control: Arc::new(Control { asked: AtomicU8::new(0), wake, inbox: driver.inbox() }),
+            control: Arc::new(Control {
+                asked: AtomicU8::new(0),
+                #[cfg(feature = "tls")]
+                check_clients: AtomicBool::new(false),
+                wake,
+                inbox: driver.inbox(),
+            }),
             connections,
             driver,
             upgrades: UpgradePolicy {
@@ -312,8 +332,9 @@ impl<S: Socket> ServerLoop<S> {
     pub fn accept(&mut self, address: Option<IpAddr>, socket: impl FnOnce(ConnId) -> io::Result<S>) {
         #[cfg(feature = "tls")]
         if let Some(certificates) = &self.tls {
-            let config = certificates.current();
-            let channel = |conn| TlsChannel::new(config, socket(conn)?).map(|tls| Channel::Tls(Box::new(tls)));
+            let shown = certificates.current();
+            self.connections.shown.get_or_insert_with(|| shown.clone());
+            let channel = |conn| TlsChannel::new(&shown, socket(conn)?).map(|tls| Channel::Tls(Box::new(tls)));
             return self.connections.accept(address, channel);
         }
         self.accept_request(address, socket);
@@ -374,6 +395,7 @@ impl<S: Socket> ServerLoop<S> {
     ///
     /// As [`Driver::handle`]: then every connection is to be dropped as it is.
     pub fn turn(&mut self, all_heard: bool) -> Result<(), Fenced> {
+        self.check_clients();
         for input in std::mem::take(&mut self.connections.due.opened) {
             self.hand_over(input)?;
         }
@@ -401,6 +423,16 @@ impl<S: Socket> ServerLoop<S> {
         self.expire();
         std::mem::take(&mut self.connections.due.resumed).into_iter().try_for_each(|conn| self.frames(conn))?;
         self.tell_gone()
+    }
+
+    /// Lets those go whose certificates do not count any more, if that was asked.
+    fn check_clients(&mut self) {
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.tls
+            && self.control.check_clients.swap(false, Ordering::SeqCst)
+        {
+            self.connections.show(certificates.current());
+        }
     }
 
     /// How it stopped, once it has: it was told to, and everything is closed.

@@ -1,9 +1,11 @@
 //! TLS 1.2 and 1.3, by [rustls] with aws-lc-rs: what a server shows
-//! ([`Certificates`]), and whom a client trusts ([`Trust`]).
+//! ([`Certificates`]), which clients it knows by theirs ([`ClientCertificates`]), and
+//! whom a client trusts ([`Trust`]) and what it shows ([`Identity`]).
 
 mod authorities;
 mod certificates;
 mod channel;
+mod clients;
 mod pem;
 mod verifier;
 
@@ -16,10 +18,13 @@ use rustls::{CertificateError, InvalidMessage};
 
 pub use self::authorities::client_config;
 pub use self::certificates::Certificates;
+pub(crate) use self::certificates::Shown;
 pub(crate) use self::channel::TlsChannel;
+pub(crate) use self::clients::Certified;
+pub use self::clients::ClientCertificates;
 
 #[cfg(doc)]
-use crate::client::Trust;
+use crate::client::{Identity, Trust};
 
 /// Why a certificate, its key, or a list of authorities cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -96,9 +96,10 @@ impl Tls {
         };
         let name = ServerName::try_from(host.clone())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no name of a server")))?;
-        let trust = security.trust.clone();
+        let Security { trust, identity, .. } = security.clone();
         // It reads files.
-        let config = tokio::task::spawn_blocking(move || arcp_host::tls::client_config(&trust)).await;
+        let config =
+            tokio::task::spawn_blocking(move || arcp_host::tls::client_config(&trust, identity.as_ref())).await;
         let config = config.map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(Some(Tls { connector: config.into(), name }))
     }

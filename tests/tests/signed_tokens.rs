@@ -8,9 +8,11 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arcp_host::auth::{
-    Authenticator, Authenticators, CredentialSource as _, Delegation, DelegationKey, DelegationTokens, SignedJwt,
+    Authenticator, Authenticators, BearerTokens, CredentialSource as _, Delegation, DelegationKey, DelegationTokens,
+    SignedJwt,
 };
-use arcp_host::store::MemoryStore;
+use arcp_host::sqlite::{Durability, SqliteStore};
+use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::id::{Issuer, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::lease::Lease;
@@ -360,12 +362,19 @@ fn a_key_that_others_may_read_signs_nothing() {
 
 /// A server that takes JWTs of the issuer and delegation tokens.
 fn server(folder: &Folder, delegating: &KeyPair) -> (Running, DelegationKey) {
+    server_on(Box::<MemoryStore>::default(), folder, delegating)
+}
+
+/// The same with a store, and a bearer token of alice that has no bounds.
+fn server_on(store: Box<dyn Store>, folder: &Folder, delegating: &KeyPair) -> (Running, DelegationKey) {
     write(&folder.0.join("public"), &RSA[0].public_key_pem(), 0o644);
     let issuer = Issuer::new(ISSUER).expect("an issuer");
     let jwt = SignedJwt::new(issuer, HERE, &folder.0.join("public")).expect("keys");
     let key = || DelegationKey::read(&key_file(folder, "key", delegating)).expect("a key");
-    let judges = Authenticators::default().with(jwt).with(DelegationTokens::new(key(), HERE));
-    let host = Running::host(Box::<MemoryStore>::default(), &[], |_| {});
+    let mut tokens = BearerTokens::default();
+    tokens.add(&Secret::new("wide".to_string()), Principal::new("alice").expect("a name"));
+    let judges = Authenticators::default().with(tokens).with(jwt).with(DelegationTokens::new(key(), HERE));
+    let host = Running::host(store, &[], |_| {});
     (Running::serve(host.with_authenticator(judges)), key())
 }
 
@@ -423,4 +432,102 @@ fn what_is_done_by_a_delegation_token_stays_within_it_and_ends_with_it() {
     let mut socket = open(&short);
     let ended = expect(&mut socket, "session.error");
     assert_eq!(ended["payload"]["code"], "LEASE_EXPIRED", "{ended}");
+}
+
+#[test]
+fn what_was_delegated_bounds_a_session_over_a_restart_whoever_takes_it_up() {
+    let (folder, pair) = (Folder::new("delegated-restart"), KeyPair::generate().expect("a key"));
+    let store = || Box::new(SqliteStore::open(&folder.0.join("store"), Durability::Normal).expect("a store"));
+    let open = |server: &Running, token: &str, resume: &Value| {
+        let mut socket = server.websocket();
+        let mut payload = json!({
+            "auth": {"scheme": "bearer", "token": token},
+            "client": {"name": "c", "version": "1"},
+            "capabilities": {"features": ["cost.budget", "lease_expires_at"]},
+        });
+        if !resume.is_null() {
+            payload["resume"] = json!({"session_id": resume["payload"]["session_id"],
+                "resume_token": resume["payload"]["resume_token"], "last_event_seq": 0});
+        }
+        send(&mut socket, "1", "session.hello", payload);
+        let welcome = expect(&mut socket, "session.welcome");
+        (socket, welcome)
+    };
+    let (server, key) = server_on(store(), &folder, &pair);
+    let token = key.mint(&delegation(600), UtcMs(now() * 1000)).expect("a token");
+    let (socket, welcome) = open(&server, token.expose(), &Value::Null);
+    drop(socket);
+    drop(server);
+    let (server, _) = server_on(store(), &folder, &pair);
+    let asked = json!({"tool.call": ["**"], "fs.write": ["/**"]});
+    for (resume, granted) in [(&Value::Null, &asked), (&welcome, &json!({"tool.call": ["search.*"]}))] {
+        let (mut socket, back) = open(&server, "wide", resume);
+        if !resume.is_null() {
+            assert_eq!(back["payload"]["session_id"], welcome["payload"]["session_id"], "it is the same one");
+        }
+        send(&mut socket, "2", "job.submit", json!({"agent": "echo", "lease_request": asked}));
+        let mut lease = expect(&mut socket, "job.accepted")["payload"]["lease"].clone();
+        lease.as_object_mut().expect("an object").remove("cost.budget");
+        assert_eq!(&lease, granted);
+    }
+}
+
+#[test]
+fn a_session_ends_thirty_seconds_after_its_jwt_unless_a_newer_one_came() {
+    let folder = Folder::new("jwt-ends");
+    let (server, _) = server(&folder, &KeyPair::generate().expect("a key"));
+    let by = |exp: u64| signed(&RSA[0], Algorithm::RS256, &claims(json!({"exp": exp})));
+    let exp = now() - 15;
+    let open = |token: &str| {
+        let mut socket = server.websocket();
+        let auth = json!({"scheme": "signed_jwt", "token": token});
+        send(&mut socket, "1", "session.open", json!({"auth": auth, "client": {"kind": "c", "version": "1"}}));
+        let accepted = expect(&mut socket, "session.accepted");
+        (socket, accepted["payload"]["lease"]["expires_at"].clone())
+    };
+    let old = by(exp);
+    let ((mut kept, until), (mut left, _)) = (open(&old), open(&old));
+    assert_eq!(until, json!(UtcMs((exp + 30) * 1000).to_string()));
+    // One that is no better does not help, and somebody else's is none.
+    let of_bob = signed(&RSA[0], Algorithm::RS256, &claims(json!({"sub": "bob"})));
+    send(&mut kept, "2", "session.authenticate", json!({"token": of_bob}));
+    assert_eq!(expect(&mut kept, "session.unauthenticated")["payload"]["code"], "UNAUTHENTICATED");
+    let newer = now() + 600;
+    send(&mut kept, "3", "session.authenticate", json!({"token": by(newer)}));
+    let done = expect(&mut kept, "ack")["payload"]["detail"].to_string();
+    assert!(done.contains(&UtcMs((newer + 30) * 1000).to_string()), "{done}");
+    expect(&mut left, "session.refresh");
+    let ended = expect(&mut left, "session.evicted");
+    assert_eq!(ended["payload"]["code"], "LEASE_EXPIRED", "{ended}");
+    assert!(now() >= exp + 30);
+    send(&mut kept, "4", "ping", json!({"nonce": "n"}));
+    assert_eq!(expect(&mut kept, "pong")["payload"]["nonce"], "n");
+}
+
+#[test]
+fn a_lease_in_a_jwt_bounds_what_jobs_are_granted_by_it() {
+    let folder = Folder::new("jwt-lease");
+    let (server, _) = server(&folder, &KeyPair::generate().expect("a key"));
+    let by = |lease: Value| signed(&RSA[0], Algorithm::RS256, &claims(json!({"arcp_lease": lease})));
+    let mut socket = server.websocket();
+    let token = by(json!({"tool.call": ["search.*"]}));
+    let auth = json!({"scheme": "bearer", "token": token});
+    send(&mut socket, "1", "session.hello", json!({"auth": auth, "client": {"name": "c", "version": "1"}}));
+    expect(&mut socket, "session.welcome");
+    let asked = json!({"tool.call": ["**"], "fs.write": ["/**"]});
+    send(&mut socket, "2", "job.submit", json!({"agent": "echo", "lease_request": asked}));
+    assert_eq!(expect(&mut socket, "job.accepted")["payload"]["lease"], json!({"tool.call": ["search.*"]}));
+    let trusting = Trusting::new("jwt-lease-claim", &RSA[0].public_key_pem());
+    let verdict = trusting.judge(&token).expect("it counts");
+    let ceiling = verdict.ceiling.expect("bounds");
+    assert_eq!((&ceiling.lease, ceiling.expires_at), (&lease(r#"{"tool.call":["search.*"]}"#), verdict.expires_at));
+    for wrong in [json!("all"), json!(7), json!([]), json!({"fs.read": ["relative"]}), json!({"tool.call": "x"})] {
+        assert_eq!(trusting.judge(&by(wrong.clone())), None, "{wrong}");
+    }
+    let null = signed(&RSA[0], Algorithm::RS256, &{
+        let mut claims = claims(json!({}));
+        claims["arcp_lease"] = Value::Null;
+        claims
+    });
+    assert_eq!(trusting.judge(&null), None, "what bounds nothing is no bound");
 }

@@ -11,13 +11,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arcp_blocking::{
-    Client, ClientError, HostError, Security, Server, ServerConfig, ServerHandle, Stopped, Target, Trust,
+    Client, ClientError, HostError, Identity, Security, Server, ServerConfig, ServerHandle, Stopped, Target, Trust,
 };
 use arcp_host::registry::Registry;
 use arcp_host::samples;
 use arcp_host::store::MemoryStore;
-use arcp_host::tls::{Certificates, TlsError, client_config};
-use arcp_proto::client::ClientConfig;
+use arcp_host::tls::{Certificates, ClientCertificates, TlsError, client_config};
+use arcp_proto::client::{ClientConfig, SessionEnd};
+use arcp_proto::error::ErrorCode;
 use arcp_proto::model::event::Terminal;
 use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, ListQuery};
@@ -25,9 +26,14 @@ use arcp_proto::runtime::Config;
 use arcp_proto::secret::Secret;
 use arcp_tests::kept::Folder;
 use arcp_tests::server::{Running, connect_to, submit};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, ProtocolVersion, StreamOwned};
+use sha2::{Digest as _, Sha256};
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -74,7 +80,7 @@ impl Pair {
     }
 
     fn security(&self) -> Security {
-        Security { trust: Trust::Authorities(self.certificate()), insecure: false }
+        Security { trust: Trust::Authorities(self.certificate()), insecure: false, identity: None }
     }
 }
 
@@ -264,7 +270,7 @@ fn a_certificate_that_is_read_again_is_shown_from_then_on_and_sessions_stay() {
         let kept = pair.folder.0.join("old.pem");
         fs::copy(pair.certificate(), &kept).expect("copied");
         pair.renew(&["127.0.0.1"]);
-        let of_old = Security { trust: Trust::Authorities(kept), insecure: false };
+        let of_old = Security { trust: Trust::Authorities(kept), insecure: false, identity: None };
         drop(site.client(&of_old).expect("nothing was read yet"));
         certificates.read_again().expect("a pair");
         works(&old);
@@ -298,7 +304,7 @@ fn a_server_that_is_not_to_be_trusted_is_refused_at_once_and_gets_no_token() {
             assert!(matches!(connected, Err(ClientError::Untrusted(_))), "{adapter:?}: {connected:?}");
         }
         // Whoever has the file on this machine needs no name.
-        let own = Security { trust: Trust::Certificate(named.certificate()), insecure: false };
+        let own = Security { trust: Trust::Certificate(named.certificate()), insecure: false, identity: None };
         works(&elsewhere.client(&own).expect("a session"));
         assert!(matches!(site.client(&own), Err(ClientError::Untrusted(_))), "{adapter:?}");
     }
@@ -378,7 +384,7 @@ fn what_is_wrong_with_a_certificate_or_key_is_said_with_its_file_and_not_its_con
     let error = read(pair.certificate(), other.key()).expect_err("no base64");
     assert!(!format!("{error} {error:?} {:?}", pair.read()).contains(line), "{error}");
     let gone = Trust::Authorities(pair.folder.0.join("gone.pem"));
-    assert!(client_config(&gone).map(|_| ()).expect_err("no file").to_string().contains("gone.pem"));
+    assert!(client_config(&gone, None).map(|_| ()).expect_err("no file").to_string().contains("gone.pem"));
 }
 
 #[test]
@@ -398,4 +404,222 @@ fn pages_of_jobs_come_whole_in_records_of_any_size() {
 fn works_with(client: &Client, text: &str) {
     let job = client.submit(submit("echo", &format!("{text:?}"))).expect("accepted");
     assert_eq!(job.wait().expect("an end").terminal.status, FinalStatus::Success);
+}
+
+/// An authority that issues certificates to clients.
+struct Authority {
+    folder: Folder,
+    params: CertificateParams,
+    key: KeyPair,
+}
+
+impl Authority {
+    fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, "the same name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let (folder, key) = (Folder::new(name), KeyPair::generate().expect("a key"));
+        fs::write(folder.0.join("ca.pem"), params.self_signed(&key).expect("a certificate").pem()).expect("written");
+        let authority = Authority { folder, params, key };
+        authority.revoke(&[]);
+        authority
+    }
+
+    /// Issues a certificate with these URIs and DNS names; gives its fingerprint too.
+    fn issue(&self, serial: u64, names: &[&str], change: fn(&mut CertificateParams)) -> (Identity, String) {
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
+        params.serial_number = Some(SerialNumber::from(serial));
+        let san = |name: &&str| {
+            let text = (*name).try_into().expect("ASCII");
+            if name.contains(':') { SanType::URI(text) } else { SanType::DnsName(text) }
+        };
+        params.subject_alt_names = names.iter().map(san).collect();
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        let issued = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).expect("a certificate");
+        let file = |name: &str| self.folder.0.join(format!("{serial}-{name}.pem"));
+        fs::write(file("cert"), issued.pem()).expect("written");
+        fs::write(file("key"), key.serialize_pem()).expect("written");
+        let digits: String = Sha256::digest(issued.der()).iter().map(|byte| format!("{byte:02X}")).collect();
+        (Identity { certificates: file("cert"), key: file("key") }, digits)
+    }
+
+    /// Says which serial numbers count no more.
+    fn revoke(&self, serials: &[u64]) {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&Issuer::from_params(&self.params, &self.key)).expect("a list");
+        fs::write(self.folder.0.join("crl.pem"), list.pem().expect("PEM")).expect("written");
+    }
+
+    /// What a server reads of it.
+    fn clients(&self, names: Option<&str>) -> ClientCertificates {
+        let names = names.map(|text| {
+            let file = self.folder.0.join("names");
+            fs::write(&file, text).expect("written");
+            file
+        });
+        let file = |name: &str| self.folder.0.join(name);
+        ClientCertificates { authorities: file("ca.pem"), revoked: Some(file("crl.pem")), names }
+    }
+
+    fn certificates(&self, pair: &Pair, names: Option<&str>) -> Arc<Certificates> {
+        let read = Certificates::read_with_clients(&pair.certificate(), &pair.key(), self.clients(names));
+        Arc::new(read.expect("they can be read"))
+    }
+}
+
+/// A client that shows this, by this credential, and does not try again.
+fn showing(
+    site: &Site,
+    pair: &Pair,
+    identity: Option<&Identity>,
+    credential: Credential,
+) -> Result<Client, ClientError> {
+    let security = Security { identity: identity.cloned(), ..pair.security() };
+    let mut config = ClientConfig::new("test", "1", credential);
+    config.give_up_after = Some(Duration::ZERO);
+    Client::connect_with(site.target(), &security, config)
+}
+
+fn mtls() -> Credential {
+    Credential::Other { scheme: "mtls".to_string(), token: Secret::new(String::new()) }
+}
+
+/// Whose a session is, by a job that is submitted in it.
+fn principal_of(client: &Client) -> String {
+    let job = client.submit(submit("echo", "1")).expect("accepted");
+    let page = client.list(ListQuery { limit: Some(1000), ..ListQuery::default() }).expect("a page");
+    let listed = page.jobs.into_iter().find(|listed| listed.job == job.id).expect("it is listed");
+    listed.owner.expect("a principal")
+}
+
+/// Who shows this is, if its connection comes about: a principal, or refused.
+fn known(site: &Site, pair: &Pair, identity: &Identity) -> Option<Result<String, ErrorCode>> {
+    match showing(site, pair, Some(identity), mtls()) {
+        Ok(client) => Some(Ok(principal_of(&client))),
+        Err(ClientError::Ended(SessionEnd::Denied(refusal))) => Some(Err(refusal.code)),
+        Err(_) => None,
+    }
+}
+
+#[test]
+fn a_client_is_known_by_a_certificate_that_counts_and_by_no_other() {
+    let pair = Pair::new("mtls", &["127.0.0.1"]);
+    let (ours, other) = (Authority::new("mtls-ours"), Authority::new("mtls-other"));
+    let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
+    let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(3000, 1, 1);
+    ours.revoke(&[7]);
+    let denied = Some(Err(ErrorCode::Unauthenticated));
+    let right = ours.issue(1, &["spiffe://example/alice", "alice.example"], |_| {}).0;
+    let cases = [
+        (right.clone(), Some(Ok("spiffe://example/alice".to_string()))),
+        (ours.issue(2, &["bob.example"], |_| {}).0, Some(Ok("bob.example".to_string()))),
+        (ours.issue(3, &["spiffe://example/a", "spiffe://example/b"], |_| {}).0, denied.clone()),
+        (ours.issue(4, &["a.example", "b.example"], |_| {}).0, denied.clone()),
+        (ours.issue(5, &[], |_| {}).0, denied.clone()),
+        (ours.issue(6, &["spiffe://example/alice"], expired).0, None),
+        (ours.issue(7, &["spiffe://example/alice"], |_| {}).0, None),
+        (ours.issue(8, &["spiffe://example/alice"], early).0, None),
+        (other.issue(9, &["spiffe://example/alice"], |_| {}).0, None),
+        (Identity { certificates: pair.certificate(), key: pair.key() }, None),
+    ];
+    for adapter in BOTH {
+        let site = Site::start(adapter, ours.certificates(&pair, None), |_| {});
+        for (n, (identity, expected)) in cases.iter().enumerate() {
+            assert_eq!(known(&site, &pair, identity), *expected, "{adapter:?}: {n}");
+        }
+        // Who shows none is whom a token says, and so is who sends one.
+        let token = || Credential::Bearer(Secret::new("tok-a".into()));
+        for shown in [None, Some(&right)] {
+            assert_eq!(principal_of(&showing(&site, &pair, shown, token()).expect("a session")), "a");
+        }
+        let wrong = showing(&site, &pair, Some(&right), Credential::Bearer(Secret::new("wrong".into())));
+        assert!(matches!(wrong, Err(ClientError::Ended(SessionEnd::Denied(_)))), "{adapter:?}: {wrong:?}");
+        let none = showing(&site, &pair, None, mtls());
+        let Err(ClientError::Ended(SessionEnd::Denied(refusal))) = none else { panic!("{adapter:?}: {none:?}") };
+        assert_eq!(refusal.code, ErrorCode::Unauthenticated);
+        // Where nobody asks for one it says nothing.
+        let plain = Site::start(adapter, pair.read(), |_| {});
+        assert_eq!(known(&plain, &pair, &right), denied);
+        runtime().block_on(async {
+            let security = Security { identity: Some(right.clone()), ..pair.security() };
+            let config = ClientConfig::new("test", "1", mtls());
+            let client = arcp_tokio_adapter::Client::connect_with(site.target(), &security, config).await;
+            client.expect("a session").close().await;
+        });
+    }
+}
+
+#[test]
+fn a_file_says_whose_certificates_are_whose_and_nobody_elses_count() {
+    let pair = Pair::new("mtls-names", &["127.0.0.1"]);
+    let ours = Authority::new("mtls-named");
+    let (by_print, print) = ours.issue(1, &["spiffe://example/x"], |_| {});
+    let colons: Vec<String> = print.as_bytes().chunks(2).map(|two| String::from_utf8_lossy(two).into()).collect();
+    let by_uri = ours.issue(2, &["spiffe://example/one", "spiffe://example/two"], |_| {}).0;
+    let by_name = ours.issue(3, &["Carol.example"], |_| {}).0;
+    let unnamed = ours.issue(4, &["spiffe://example/y"], |_| {}).0;
+    let names = format!(
+        "# who is who\n\nsha256:{}  alice\nuri:spiffe://example/two https://login.example#bob\ndns:carol.EXAMPLE carol\n",
+        colons.join(":")
+    );
+    let site = Site::start(Blocking, ours.certificates(&pair, Some(&names)), |_| {});
+    let expected = [Ok("alice"), Ok("https://login.example#bob"), Ok("carol"), Err(ErrorCode::Unauthenticated)];
+    let whose = [by_print, by_uri, by_name, unnamed].map(|identity| known(&site, &pair, &identity));
+    assert_eq!(whose, expected.map(|expected| Some(expected.map(str::to_string))));
+    for (wrong, said) in [
+        ("alice", "line 1: expected"),
+        ("\nemail:a@example alice", "line 2: expected"),
+        ("sha256:12 alice", "no 64 hexadecimal digits"),
+        ("uri:x anonymous-01ARZ3NDEKTSV4RRFFQ69G5FAV", "no principal"),
+        ("uri:x a\nuri:x b", "line 2: this certificate is somebody's already"),
+    ] {
+        let clients = ours.clients(Some(wrong));
+        let error = Certificates::read_with_clients(&pair.certificate(), &pair.key(), clients).expect_err(wrong);
+        assert!(error.to_string().contains("names: ") && error.to_string().contains(said), "{wrong}: {error}");
+    }
+    fs::write(ours.folder.0.join("crl.pem"), "nothing").expect("written");
+    let error = Certificates::read_with_clients(&pair.certificate(), &pair.key(), ours.clients(None));
+    assert!(error.expect_err("no list").to_string().contains("BEGIN X509 CRL"));
+}
+
+#[test]
+fn whose_certificate_is_revoked_or_given_to_another_loses_its_connection_once_that_was_read() {
+    let pair = Pair::new("mtls-again", &["127.0.0.1"]);
+    for adapter in BOTH {
+        let ours = Authority::new("mtls-revoking");
+        let identities = [1, 2, 3].map(|serial| ours.issue(serial, &[&format!("spiffe://example/{serial}")], |_| {}).0);
+        let names = |third: &str| {
+            format!("uri:spiffe://example/1 a\nuri:spiffe://example/2 b\nuri:spiffe://example/3 {third}\n")
+        };
+        let certificates = ours.certificates(&pair, Some(&names("c")));
+        let site = Site::start(adapter, certificates.clone(), |_| {});
+        let clients = [0, 1, 2].map(|n| showing(&site, &pair, Some(&identities[n]), mtls()).expect("a session"));
+        let jobs = [0, 1, 2].map(|n| clients[n].submit(submit("slow", r#"{"ms": 600000}"#)).expect("accepted"));
+        ours.revoke(&[2]);
+        fs::write(ours.folder.0.join("names"), names("d")).expect("written");
+        certificates.read_again().expect("they can be read");
+        site.handle.check_clients();
+        for lost in [&jobs[1], &jobs[2]] {
+            let ended = lost.wait().map(|_| ());
+            assert!(ended.is_err(), "{adapter:?}: {ended:?}");
+        }
+        works(&clients[0]);
+        let now: Vec<_> = identities.iter().map(|identity| known(&site, &pair, identity)).collect();
+        assert_eq!(now, [Some(Ok("a".to_string())), None, Some(Ok("d".to_string()))], "{adapter:?}");
+    }
 }

@@ -29,7 +29,7 @@ impl Tls {
         let Target::WebSocket { host, tls: true, .. } = target else {
             return Ok(None);
         };
-        let config = client_config(&security.trust).map_err(io::Error::other)?;
+        let config = client_config(&security.trust, security.identity.as_ref()).map_err(io::Error::other)?;
         let name = ServerName::try_from(host.clone())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no name of a server")))?;
         Ok(Some(Tls { config, name }))

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use arcp_proto::id::{Issuer, Principal};
+use arcp_proto::json::Json;
+use arcp_proto::lease::{Ceiling, Lease};
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::Verdict;
 use arcp_proto::scope::Scopes;
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::jwt::{self, Keys, Terms, Untrusted};
 use super::watched_file::{CredentialFileError, WatchedFile};
@@ -25,7 +27,8 @@ const LEEWAY: Duration = Duration::from_secs(30);
 ///
 /// `iss`, `aud`, `sub` and `exp` must be there; `exp` and `nbf` may be off by 30 s.
 /// `sub` names the principal, of that issuer; `scope` goes into
-/// [`Verdict::scopes`].
+/// [`Verdict::scopes`], and `arcp_lease` bounds what jobs are granted
+/// ([`Verdict::ceiling`]).
 #[derive(Clone, Debug)]
 pub struct SignedJwt {
     issuer: Issuer,
@@ -39,6 +42,8 @@ struct Claims {
     exp: f64,
     #[serde(default)]
     scope: String,
+    #[serde(default, deserialize_with = "present")]
+    arcp_lease: Option<Json>,
 }
 
 impl SignedJwt {
@@ -57,8 +62,16 @@ impl SignedJwt {
         let claims: Claims = self.keys.said().claims(token, &terms)?;
         let principal = Principal::issued(&self.issuer, &claims.sub).ok_or(Untrusted::Claims)?;
         let scopes: Scopes = claims.scope.split_whitespace().collect();
-        Ok(Verdict { scopes, expires_at: Some(end_of(claims.exp)), ..Verdict::from(principal) })
+        let expires_at = Some(end_of(claims.exp));
+        let lease = claims.arcp_lease.as_ref().map(Lease::parse).transpose().map_err(|_| Untrusted::Claims)?;
+        let ceiling = lease.map(|lease| Box::new(Ceiling { expires_at, ..Ceiling::new(lease) }));
+        Ok(Verdict { scopes, expires_at, ceiling, ..Verdict::from(principal) })
     }
+}
+
+/// A claim of `null` bounds nothing, and is none.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
 }
 
 /// Until when a token counts, by its claim.

@@ -141,7 +141,7 @@ impl Stamp {
 
 /// The text of a file that only its owner can write to, and that owner is this user
 /// or root.
-pub(super) fn read(path: &Path) -> Result<String, CredentialFileError> {
+pub(crate) fn read(path: &Path) -> Result<String, CredentialFileError> {
     read_stamped(path).map(|(_, text)| text)
 }
 

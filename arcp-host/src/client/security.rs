@@ -16,6 +16,17 @@ pub struct Security {
     /// Whether tokens are sent in cleartext to other machines: whoever is on the
     /// way there can take them.
     pub insecure: bool,
+    /// What the client shows of itself, to servers that ask for it.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate of a client with those of its issuers, and its key: PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificates, its own first.
+    pub certificates: PathBuf,
+    /// The key of the first.
+    pub key: PathBuf,
 }
 
 /// Who vouches for a server.

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use super::Socket;
 #[cfg(feature = "tls")]
-use crate::tls::TlsChannel;
+use crate::tls::{Certified, Shown, TlsChannel};
 
 pub(super) enum Channel<S> {
     Clear(S),
@@ -19,6 +19,25 @@ impl<S: Socket> Channel<S> {
             Channel::Clear(_) => false,
             #[cfg(feature = "tls")]
             Channel::Tls(tls) => tls.is_handshaking(),
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl<S: Socket> Channel<S> {
+    /// What is known of its client by a certificate that counts now.
+    pub(super) fn certified(&self, shown: &Shown) -> Option<Certified> {
+        match self {
+            Channel::Clear(_) => None,
+            Channel::Tls(tls) => tls.certified(shown),
+        }
+    }
+
+    /// Whether its client is somebody else by now, or nobody, by its certificate.
+    pub(super) fn has_changed(&self, before: &Shown, now: &Shown) -> bool {
+        match self {
+            Channel::Clear(_) => false,
+            Channel::Tls(tls) => tls.has_changed(before, now),
         }
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arcp_proto::id::{ConnId, Network, Principal};
@@ -19,6 +21,8 @@ use crate::driver::{Driver, Sockets, WriteWindow};
 use crate::framing::{Framed, Framing};
 use crate::http::{Answer, UpgradePolicy, response};
 use crate::server_log::log;
+#[cfg(feature = "tls")]
+use crate::tls::Shown;
 
 /// Time for the whole request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +44,9 @@ pub(super) struct Connections<S> {
     /// Bytes of pongs that are not written, of all connections.
     pong_bytes: usize,
     partial: Partial,
+    /// What the port shows, and who is known on it by a certificate.
+    #[cfg(feature = "tls")]
+    pub(super) shown: Option<Arc<Shown>>,
     pub(super) due: Due,
     /// When bytes were last written, or a connection ended.
     pub(super) progress_at: Instant,
@@ -110,6 +117,8 @@ impl<S: Socket> Connections<S> {
             by_conn: BTreeMap::new(),
             next: FIRST_CONN,
             limits,
+            #[cfg(feature = "tls")]
+            shown: None,
             due: Due::default(),
         }
     }
@@ -167,7 +176,7 @@ impl<S: Socket> Connections<S> {
         };
         let socket = |conn| socket(conn).map(Channel::Clear);
         if let Some(conn) = self.add(address, Stage::Open(framing), socket) {
-            self.due.opened.extend(opened(conn, transport, address, peer));
+            self.due.opened.extend(opened(conn, transport, address, (peer, None)));
         }
     }
 
@@ -261,7 +270,36 @@ impl<S: Socket> Connections<S> {
             address = connection.address;
         }
         self.due.dirty.insert(conn);
-        opened(conn, Transport::WebSocket, address, None)
+        opened(conn, Transport::WebSocket, address, self.certified(conn))
+    }
+
+    /// Who shows a certificate, if that is known, and its fingerprint.
+    #[cfg(feature = "tls")]
+    fn certified(&self, conn: ConnId) -> (Option<Principal>, Option<String>) {
+        let connection = self.shown.as_ref().zip(self.by_conn.get(&conn));
+        let certified = connection.and_then(|(shown, connection)| connection.socket.certified(shown));
+        certified.map_or((None, None), |certified| (certified.principal, Some(certified.fingerprint)))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_self, reason = "as where TLS is built in")]
+    fn certified(&self, _: ConnId) -> (Option<Principal>, Option<String>) {
+        (None, None)
+    }
+
+    /// The certificates were read again: who is somebody else by its own now, or
+    /// nobody, is let go.
+    #[cfg(feature = "tls")]
+    pub(super) fn show(&mut self, now: Arc<Shown>) {
+        let Some(before) = self.shown.replace(now.clone()).filter(|before| !Arc::ptr_eq(before, &now)) else {
+            return;
+        };
+        let changed = |connection: &Connection<S>| connection.socket.has_changed(&before, &now);
+        let gone = self.by_conn.iter().filter(|(_, connection)| changed(connection)).map(|(conn, _)| *conn);
+        for conn in gone.collect::<Vec<_>>() {
+            log(format_args!("arcp: a connection was closed: the certificate of its client does not count any more"));
+            self.drop_now(conn);
+        }
     }
 
     pub(super) fn next_frame(&mut self, conn: ConnId) -> Option<Framed> {
@@ -445,6 +483,11 @@ impl<S: Socket> Sockets for Connections<S> {
 }
 
 /// What the core is told of a peer that can speak now.
-fn opened(conn: ConnId, transport: Transport, address: Option<IpAddr>, peer: Option<Principal>) -> Vec<Input> {
-    vec![Input::Opened { conn, transport, address, binding: None, peer }, WriteWindow::opening_credit(conn)]
+fn opened(
+    conn: ConnId,
+    transport: Transport,
+    address: Option<IpAddr>,
+    (peer, binding): (Option<Principal>, Option<String>),
+) -> Vec<Input> {
+    vec![Input::Opened { conn, transport, address, binding, peer }, WriteWindow::opening_credit(conn)]
 }

@@ -1,4 +1,4 @@
-//! Whom a client trusts.
+//! Whom a client trusts, and what it shows.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::verifier::Verifier;
 use super::{TlsError, pem, provider};
-use crate::client::Trust;
+use crate::client::{Identity, Trust};
 
-/// What a client connects with that trusts these. It reads files: not to be
-/// called where nothing may wait.
+/// What a client connects with that trusts these, and shows this. It reads files: not
+/// to be called where nothing may wait.
 ///
 /// # Errors
 ///
 /// If a file cannot be read or used, or this machine has no list of
 /// authorities.
-pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
     let verifier = match trust {
         Trust::System => {
             let issuers = issuers(system()?).map_err(|error| TlsError::NoAuthorities(format!(": {error}")))?;
@@ -36,8 +36,15 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::NoAuthorities(format!(": {error}")))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let config = match identity {
+        None => config.with_no_client_auth(),
+        Some(Identity { certificates, key }) => {
+            let (chain, secret) = (pem::certificates(certificates)?, pem::key(key)?);
+            let unusable = |error| TlsError::unusable(certificates, format!("it cannot be shown: {error}"));
+            config.with_client_auth_cert(chain, secret).map_err(unusable)?
+        }
+    };
     Ok(Arc::new(config))
 }
 

@@ -1,12 +1,15 @@
-//! What a server shows, and its key.
+//! What a server shows, and its key; and which clients it knows by theirs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use arcp_proto::id::Principal;
 use rustls::server::ServerConfig;
 use rustls::{Error, InconsistentKeys};
 
+use super::clients::{Certified, ClientCertificates, KnownClients};
 use super::{TlsError, pem, provider};
+use rustls::pki_types::CertificateDer;
 
 /// A certificate with those of its issuers, and its key: PEM files that are
 /// read when asked for.
@@ -15,7 +18,14 @@ use super::{TlsError, pem, provider};
 pub struct Certificates {
     certificates: PathBuf,
     key: PathBuf,
-    current: RwLock<Arc<ServerConfig>>,
+    clients: Option<ClientCertificates>,
+    current: RwLock<Arc<Shown>>,
+}
+
+/// What connections are shown, and who is known on them.
+pub(crate) struct Shown {
+    pub(super) config: Arc<ServerConfig>,
+    clients: Option<KnownClients>,
 }
 
 impl Certificates {
@@ -26,26 +36,56 @@ impl Certificates {
     /// If a file cannot be read, does not hold what it should, or the key is not
     /// that of the first certificate.
     pub fn read(certificates: &Path, key: &Path) -> Result<Certificates, TlsError> {
-        let current = RwLock::new(load(certificates, key)?);
-        Ok(Certificates { certificates: certificates.to_path_buf(), key: key.to_path_buf(), current })
+        Certificates::of(certificates, key, None)
+    }
+
+    /// The same; clients that show a certificate are known by it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_with_clients(
+        certificates: &Path,
+        key: &Path,
+        clients: ClientCertificates,
+    ) -> Result<Certificates, TlsError> {
+        Certificates::of(certificates, key, Some(clients))
+    }
+
+    fn of(certificates: &Path, key: &Path, clients: Option<ClientCertificates>) -> Result<Certificates, TlsError> {
+        let current = RwLock::new(load(certificates, key, clients.as_ref())?);
+        Ok(Certificates { certificates: certificates.to_path_buf(), key: key.to_path_buf(), clients, current })
     }
 
     /// Reads them again: connections from now on are shown the new ones. Those
-    /// there are go on.
+    /// there are go on, if their clients' certificates still count: see
+    /// [`ServerHandle::check_clients`](crate::server::ServerHandle::check_clients).
     ///
     /// # Errors
     ///
     /// As [`read`](Self::read): then everything stays as it is.
     pub fn read_again(&self) -> Result<(), TlsError> {
-        let fresh = load(&self.certificates, &self.key)?;
+        let fresh = load(&self.certificates, &self.key, self.clients.as_ref())?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 
     /// What the next connection is shown.
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+    pub(crate) fn current(&self) -> Arc<Shown> {
         // Whoever panicked had replaced it, or had not.
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Shown {
+    /// What is known of who has shown these, if they count now.
+    pub(crate) fn certified(&self, shown: &[CertificateDer<'_>]) -> Option<Certified> {
+        self.clients.as_ref()?.certified(shown)
+    }
+
+    /// Whose certificate the first of these is, whether it counts or not.
+    pub(crate) fn holder(&self, shown: &[CertificateDer<'_>]) -> Option<Principal> {
+        self.clients.as_ref()?.named(shown.first()?)?.principal
     }
 }
 
@@ -54,17 +94,24 @@ impl std::fmt::Debug for Certificates {
         f.debug_struct("Certificates")
             .field("certificates", &self.certificates)
             .field("key", &self.key)
+            .field("clients", &self.clients)
             .finish_non_exhaustive()
     }
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors, of which one has words of its own")]
-fn load(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+fn load(certificates: &Path, key: &Path, clients: Option<&ClientCertificates>) -> Result<Arc<Shown>, TlsError> {
+    let clients = clients.map(KnownClients::read).transpose()?;
     let (chain, secret) = (pem::certificates(certificates)?, pem::key(key)?);
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret));
-    config.map(Arc::new).map_err(|error| match error {
+        .map(|builder| match &clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
+        })
+        .and_then(|builder| builder.with_single_cert(chain, secret));
+    let shown = config.map(|config| Arc::new(Shown { config: Arc::new(config), clients }));
+    shown.map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             TlsError::OtherKey { certificates: certificates.to_path_buf(), key: key.to_path_buf() }
         }

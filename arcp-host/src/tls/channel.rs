@@ -1,10 +1,11 @@
 //! TLS over a socket that does not wait.
 
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConnection;
 
+use super::certificates::Shown;
+use super::clients::Certified;
 use crate::server::Socket;
 
 /// The first byte of a TLS connection: a record of a handshake.
@@ -20,13 +21,26 @@ pub(crate) struct TlsChannel<S> {
 }
 
 impl<S: Socket> TlsChannel<S> {
-    pub(crate) fn new(config: Arc<ServerConfig>, socket: S) -> io::Result<TlsChannel<S>> {
-        let session = ServerConnection::new(config).map_err(io::Error::other)?;
+    pub(crate) fn new(shown: &Shown, socket: S) -> io::Result<TlsChannel<S>> {
+        let session = ServerConnection::new(shown.config.clone()).map_err(io::Error::other)?;
         Ok(TlsChannel { session, socket, begun: false })
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
         self.session.is_handshaking()
+    }
+
+    /// What is known of the client by its certificate, if it has shown one that
+    /// counts now.
+    pub(crate) fn certified(&self, shown: &Shown) -> Option<Certified> {
+        shown.certified(self.session.peer_certificates()?)
+    }
+
+    /// Whether its client is somebody else by now, or nobody, by the certificate that
+    /// it has shown.
+    pub(crate) fn has_changed(&self, before: &Shown, now: &Shown) -> bool {
+        let holder = self.session.peer_certificates().and_then(|shown| before.holder(shown));
+        holder.is_some() && holder != self.certified(now).and_then(|certified| certified.principal)
     }
 
     /// Takes what came; gives how many bytes that were.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use super::TlsError;
 
@@ -14,6 +14,18 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let all = all.map_err(|error| TlsError::unusable(file, format!("its PEM cannot be read: {}", said(&error))))?;
     if all.is_empty() {
         let why = "it holds no certificate: a section that begins with -----BEGIN CERTIFICATE----- was expected";
+        return Err(TlsError::unusable(file, why));
+    }
+    Ok(all)
+}
+
+/// The lists of what was revoked in a file, at least one.
+pub(super) fn revoked(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let text = read(file)?;
+    let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
+    let all = all.map_err(|error| TlsError::unusable(file, format!("its PEM cannot be read: {}", said(&error))))?;
+    if all.is_empty() {
+        let why = "it holds no revocation list: a section that begins with -----BEGIN X509 CRL----- was expected";
         return Err(TlsError::unusable(file, why));
     }
     Ok(all)

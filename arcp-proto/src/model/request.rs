@@ -259,6 +259,8 @@ pub struct Open {
     pub required_unknown: Option<String>,
     /// Namespaces of extensions it speaks.
     pub extensions: Vec<String>,
+    /// The fingerprint of its certificate, as it says (RFC §8.2).
+    pub fingerprint: Option<String>,
 }
 
 impl Open {
@@ -272,6 +274,7 @@ impl Open {
             required: Features::default(),
             required_unknown: None,
             extensions: Vec::new(),
+            fingerprint: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::runtime::io::{CloseReason, Verdict};
 
 /// What became of a credential.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is given")]
 pub(in crate::runtime) enum Judged {
     /// Its peer may come in.
     Opening(Opening),

@@ -5,13 +5,16 @@ use core::net::IpAddr;
 
 use crate::error::{ErrorCode, Violation};
 use crate::id::Principal;
-use crate::model::request::{Credential, Proof};
+use crate::model::request::{Credential, Open, Proof};
 use crate::principal::Network;
 use crate::runtime::io::Verdict;
 use crate::time::UtcMs;
 
 /// How many wrong proofs end a connection.
 const PROOFS: u8 = 3;
+
+/// The scheme of who is known by a certificate.
+const MTLS: &str = "mtls";
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Evidence {
@@ -39,6 +42,32 @@ impl Evidence {
     /// Where the peer comes from.
     pub(in crate::runtime) fn network(&self) -> Option<Network> {
         self.address.map(Network::new)
+    }
+
+    /// What a peer says of itself when it opens is held against its certificate. Who
+    /// sends a token is whom that vouches for, whatever certificate came before.
+    ///
+    /// # Errors
+    ///
+    /// If it names another certificate, or wants to be known by one and is not.
+    pub(super) fn check_certificate(&mut self, open: &Open) -> Result<(), Violation> {
+        let denied = |why| Err(Violation::new(ErrorCode::Unauthenticated, why));
+        let (by_certificate, has_token) = match &open.credential {
+            Credential::Anonymous => (false, false),
+            Credential::Bearer(token) => (false, !token.expose().is_empty()),
+            Credential::Other { scheme, token } => (scheme == MTLS, !token.expose().is_empty() && scheme != MTLS),
+        };
+        if by_certificate && self.peer.is_none() {
+            return denied("no certificate that is known here was shown when this connection was made");
+        }
+        let names_other = |said: &String| self.binding.as_deref().is_none_or(|bound| !is_fingerprint(said, bound));
+        if (by_certificate || self.binding.is_some()) && open.fingerprint.as_ref().is_some_and(names_other) {
+            return denied("`fingerprint` is not that of the certificate that was shown when this connection was made");
+        }
+        if has_token && self.binding.is_some() {
+            self.peer = None;
+        }
+        Ok(())
     }
 
     /// A verdict, if it counts: its credential has not expired, and is bound to
@@ -72,6 +101,16 @@ impl Evidence {
         self.failures = self.failures.saturating_add(1);
         self.failures >= PROOFS
     }
+}
+
+/// Whether a peer means this fingerprint: the hash may not be named, digits may be in
+/// capitals, with colons between bytes.
+fn is_fingerprint(said: &str, bound: &str) -> bool {
+    let plain = |text: &str| -> String {
+        let text = text.to_ascii_lowercase();
+        text.strip_prefix("sha256:").unwrap_or(&text).replace(':', "")
+    };
+    plain(said) == plain(bound)
 }
 
 pub(in crate::runtime) fn wrong_proof() -> Violation {

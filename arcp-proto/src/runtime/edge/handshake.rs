@@ -172,6 +172,9 @@ impl Handshake {
             let message = alloc::format!("`{lacking}` is required and not there");
             return Want::Refuse { request, violation: Violation::new(ErrorCode::Unimplemented, message) };
         }
+        if let Err(violation) = self.evidence.check_certificate(&open) {
+            return Want::Refuse { request, violation };
+        }
         if let Some(verdict) = self.vouched() {
             return Want::Opening(Opening::new(request, open, Some(verdict)));
         }
@@ -360,5 +363,51 @@ mod tests {
         let want = hear(&mut handshake, &mut view, OPEN);
         let Want::Opening(Opening { wish: Wish::New(_), verdict, .. }) = want else { panic!("{want:?}") };
         assert_eq!(verdict, Some(Verdict::from(alice)));
+    }
+
+    /// What comes of an opening by this on a channel that a certificate was shown on.
+    fn certified(peer: Option<&str>, auth: &str, fingerprint: &str) -> Want {
+        let evidence = Evidence {
+            peer: peer.and_then(Principal::new),
+            binding: Some(alloc::format!("sha256:{}", "0a".repeat(32))),
+            ..Evidence::default()
+        };
+        let (mut handshake, mut view) = (Handshake::new(evidence, None), View::before_handshake(false));
+        let open = alloc::format!(
+            r#"{{"id":"m1","type":"session.open","payload":{{"auth":{auth},"client":{{"kind":"c","version":"1"{fingerprint}}}}}}}"#
+        );
+        hear(&mut handshake, &mut view, &open)
+    }
+
+    #[test]
+    fn a_certificate_says_who_somebody_is_unless_a_token_does() {
+        for (auth, by_certificate) in [
+            (r#"{"scheme":"mtls"}"#, true),
+            (r#"{"scheme":"none"}"#, true),
+            (r#"{"scheme":"bearer","token":"t"}"#, false),
+            (r#"{"scheme":"signed_jwt","token":"t"}"#, false),
+        ] {
+            let want = certified(Some("alice"), auth, "");
+            assert_eq!(matches!(want, Want::Opening(_)), by_certificate, "{auth}: {want:?}");
+            assert_eq!(matches!(want, Want::Judge { .. }), !by_certificate, "{auth}: {want:?}");
+        }
+        let unknown = certified(None, r#"{"scheme":"mtls"}"#, "");
+        assert!(matches!(unknown, Want::Refuse { .. }), "nobody asks for more: {unknown:?}");
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_the_certificate_that_was_shown() {
+        let mtls = r#"{"scheme":"mtls"}"#;
+        let own = "0a".repeat(32);
+        let said = |text: &str| certified(Some("alice"), mtls, &alloc::format!(r#","fingerprint":"{text}""#));
+        let colons = alloc::vec!["0A"; 32].join(":");
+        for right in [own.clone(), alloc::format!("sha256:{own}"), alloc::format!("SHA256:{colons}"), colons.clone()] {
+            assert!(matches!(said(&right), Want::Opening(_)), "{right}");
+        }
+        for wrong in ["", "sha256:", "0b", &own[2..]] {
+            assert!(matches!(said(wrong), Want::Refuse { .. }), "{wrong}");
+        }
+        let token = certified(Some("alice"), r#"{"scheme":"bearer","token":"t"}"#, r#","fingerprint":"0b""#);
+        assert!(matches!(token, Want::Refuse { .. }), "whoever sends a token too: {token:?}");
     }
 }

@@ -188,12 +188,16 @@ struct Client<'a> {
     kind: Option<Text<'a>>,
     #[serde(borrow, default)]
     version: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    fingerprint: Option<Text<'a>>,
 }
 
 fn read_open(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     let opening: Opening<'_> = payload("session.open", header.payload)?;
-    let (name, version) = opening.client.map_or((None, None), |client| (client.kind, client.version));
+    let (name, version, fingerprint) =
+        opening.client.map_or((None, None, None), |client| (client.kind, client.version, client.fingerprint));
     let client = ClientInfo { name: bounded(name), version: bounded(version) };
+    let fingerprint = fingerprint.map(|said| bounded(Some(said)));
     let raw = opening.capabilities.map_or("{}", RawValue::get);
     let capabilities = Members::parse(if raw == "null" { "{}" } else { raw })
         .map_err(|e| Violation::invalid(alloc::format!("`capabilities`: {e}")))?;
@@ -213,7 +217,7 @@ fn read_open(header: &Header<'_>) -> Result<(Open, Profile), Violation> {
     });
     let features = extensions.iter().filter_map(|name| extension_feature(name));
     let features = features.fold(offered(&capabilities), Features::with);
-    let open = Open { required, required_unknown, extensions, ..Open::new(client, credential, features) };
+    let open = Open { required, required_unknown, extensions, fingerprint, ..Open::new(client, credential, features) };
     Ok((open, profile))
 }
 

@@ -1,0 +1,136 @@
+//! Clients that are known by their certificates (`mtls`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arcp_proto::id::Principal;
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use sha2::{Digest as _, Sha256};
+use webpki::EndEntityCert;
+
+use super::{TlsError, pem, provider};
+use crate::auth::watched_file;
+
+/// How a fingerprint begins in a file of names, as the core writes them.
+const FINGERPRINT: &str = "sha256:";
+const NAMED: [&str; 3] = [FINGERPRINT, "uri:", "dns:"];
+
+/// Where it stands which clients are known by their certificates: PEM files that are
+/// read with those of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities that issue them, and no others.
+    pub authorities: PathBuf,
+    /// Lists of what they have revoked: one of every issuer in a chain. `None`: nothing
+    /// is.
+    pub revoked: Option<PathBuf>,
+    /// Whose they are, line by line: `sha256:HEX`, `uri:URI` or `dns:NAME`, a space and
+    /// the principal; nobody else is known then. `None`: the one URI of a
+    /// certificate, or else its one DNS name, is the principal.
+    pub names: Option<PathBuf>,
+}
+
+/// Those as they were read last.
+pub(super) struct KnownClients {
+    verifier: Arc<dyn ClientCertVerifier>,
+    names: Option<BTreeMap<String, Principal>>,
+}
+
+/// What a client's certificate says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Certified {
+    /// Whose it is, if that is known.
+    pub(crate) principal: Option<Principal>,
+    /// Its fingerprint: `sha256:` and lower-case hexadecimal digits.
+    pub(crate) fingerprint: String,
+}
+
+impl KnownClients {
+    pub(super) fn read(files: &ClientCertificates) -> Result<KnownClients, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for authority in pem::certificates(&files.authorities)? {
+            let refused = |error| TlsError::unusable(&files.authorities, format!("it cannot be trusted: {error}"));
+            roots.add(authority).map_err(refused)?;
+        }
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        // Whoever shows none proves who it is in another way.
+        let builder = builder.allow_unauthenticated();
+        let lists = files.revoked.as_deref().map(pem::revoked).transpose()?.unwrap_or_default();
+        let blamed = files.revoked.as_ref().unwrap_or(&files.authorities);
+        let built = builder.with_crls(lists).build();
+        let verifier = built.map_err(|error| TlsError::unusable(blamed, format!("it cannot be used: {error}")))?;
+        let names = files.names.as_deref().map(names).transpose()?;
+        Ok(KnownClients { verifier, names })
+    }
+
+    pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        self.verifier.clone()
+    }
+
+    /// What is known of who has shown these, if they count now: one may have expired
+    /// since the handshake, or been revoked.
+    pub(super) fn certified(&self, shown: &[CertificateDer<'_>]) -> Option<Certified> {
+        let (own, issuers) = shown.split_first()?;
+        self.verifier.verify_client_cert(own, issuers, UnixTime::now()).ok()?;
+        self.named(own)
+    }
+
+    /// What is known of whose certificate this is, whether it counts or not.
+    pub(super) fn named(&self, own: &CertificateDer<'_>) -> Option<Certified> {
+        let digits: String = Sha256::digest(own).iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = format!("{FINGERPRINT}{digits}");
+        let parsed = EndEntityCert::try_from(own).ok()?;
+        let uris: Vec<&str> = parsed.valid_uri_names().collect();
+        let hosts: Vec<&str> = parsed.valid_dns_names().collect();
+        let principal = match &self.names {
+            Some(names) => {
+                let uris = uris.iter().map(|uri| format!("uri:{uri}"));
+                let hosts = hosts.iter().map(|host| format!("dns:{}", host.to_ascii_lowercase()));
+                let mut all = [fingerprint.clone()].into_iter().chain(uris).chain(hosts);
+                all.find_map(|name| names.get(&name).cloned())
+            }
+            // Of several none is the one that is meant.
+            None => match (uris.as_slice(), hosts.as_slice()) {
+                ([uri], _) => Principal::new(uri),
+                ([], [host]) if !host.starts_with('*') => Principal::new(host),
+                ([], _) | ([_, _, ..], _) => None,
+            },
+        };
+        Some(Certified { principal, fingerprint })
+    }
+}
+
+/// Whose certificates are whose.
+fn names(file: &Path) -> Result<BTreeMap<String, Principal>, TlsError> {
+    let text = watched_file::read(file).map_err(|error| TlsError::unusable(file, error.why))?;
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
+    let mut names = BTreeMap::new();
+    for (at, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+        let wrong = |why: &str| TlsError::unusable(file, format!("line {at}: {why}"));
+        let expected = "expected `sha256:HEX`, `uri:URI` or `dns:NAME`, a space, and a principal";
+        let (name, whose) = line.split_once(char::is_whitespace).ok_or_else(|| wrong(expected))?;
+        let kind = NAMED.into_iter().find(|kind| name.starts_with(kind)).ok_or_else(|| wrong(expected))?;
+        let name = match kind {
+            FINGERPRINT => fingerprint(name).ok_or_else(|| wrong("the fingerprint has no 64 hexadecimal digits"))?,
+            "dns:" => name.to_ascii_lowercase(),
+            _ => name.to_string(),
+        };
+        let principal: Principal =
+            whose.trim().parse().map_err(|_| wrong("what stands after the space is no principal"))?;
+        if names.insert(name, principal).is_some() {
+            return Err(wrong("this certificate is somebody's already"));
+        }
+    }
+    Ok(names)
+}
+
+/// As the core writes it; `None` if it is none.
+fn fingerprint(text: &str) -> Option<String> {
+    let digits = text.strip_prefix(FINGERPRINT)?.replace(':', "").to_ascii_lowercase();
+    let whole = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    whole.then(|| format!("{FINGERPRINT}{digits}"))
+}
