@@ -186,7 +186,19 @@ impl Client {
         self.ask(|answer| Command::Answer(answering, answer))
     }
 
-    /// The same, without waiting: what comes of it is received.
+    /// Says something to the agent of a job while it runs; waits until that is kept
+    /// for the agent. The job is blocked until the agent goes on.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `Unimplemented` if the agent observes no interrupts,
+    /// `FailedPrecondition` if it does not run. Also if the session is over, or cannot
+    /// interrupt.
+    pub fn interrupt(&self, job: WireId, prompt: String) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Interrupt(job, prompt, answer))
+    }
+
+    /// [`answer`](Self::answer), without waiting: what comes of it is received.
     ///
     /// # Errors
     ///

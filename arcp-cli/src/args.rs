@@ -21,8 +21,8 @@ use crate::follow::Following;
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, audit, completions, doctor, inbox, lease, logs, man, result, retry, sandbox, sessions, show, stop,
-    tls, token, top, tree, wait,
+    agents, answer, audit, completions, doctor, inbox, interrupt, lease, logs, man, result, retry, sandbox, sessions,
+    show, stop, tls, token, top, tree, wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -77,6 +77,8 @@ pub enum Command {
     Logs(logs::Logs),
     /// Cancel jobs.
     Cancel(Cancel),
+    /// Say something to the agent of a job while it runs.
+    Interrupt(interrupt::Interrupt),
     /// List what jobs ask people.
     Inbox(inbox::Inbox),
     /// Answer what a job asks.
@@ -180,6 +182,10 @@ pub struct Serve {
     /// its stdin, which stays open for that; may be repeated.
     #[arg(long = "answered", value_name = "NAME")]
     pub answered: Vec<String>,
+    /// Let people interrupt this agent: it reads what they say on its stdin, and
+    /// prints when it goes on; implies --answered; may be repeated.
+    #[arg(long = "interrupts", value_name = "NAME")]
+    pub interrupts: Vec<String>,
     /// Give this agent a pseudo-terminal as its stdout and stderr, so that it shows
     /// line by line what it would keep in a buffer; both count as stdout then, and
     /// TERM=dumb and NO_COLOR=1 ask for no colours.

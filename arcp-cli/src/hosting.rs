@@ -96,7 +96,8 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
     if let Some(format) = OfAgent::find(&args.formats, name.name()) {
         program = program.printing(format);
     }
-    if args.answered.iter().any(|answered| answered == name.name()) {
+    let observes_interrupts = args.interrupts.iter().any(|interrupts| interrupts == name.name());
+    if observes_interrupts || args.answered.iter().any(|answered| answered == name.name()) {
         program = program.answered();
     }
     if args.pty.iter().any(|pty| pty == name.name()) {
@@ -107,9 +108,8 @@ fn add(registry: &mut Registry, args: &Serve, agent: &AgentCommand, program: &Pr
     } else {
         registry.add(name.name(), name.version(), program);
     }
-    if let Some(concurrency) = OfAgent::find(&args.concurrency, name.name()) {
-        registry.set_terms(name.name(), Terms { concurrency: Some(concurrency), ..Terms::default() });
-    }
+    let concurrency = OfAgent::find(&args.concurrency, name.name());
+    registry.set_terms(name.name(), Terms { concurrency, observes_interrupts, ..Terms::default() });
     Ok(())
 }
 
@@ -127,6 +127,9 @@ fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
     let is_command = |name: &str| args.agents.iter().any(|agent| agent.agent.name() == name);
     if let Some(unknown) = args.answered.iter().find(|name| !is_command(name)) {
         return no_agent("--answered", unknown);
+    }
+    if let Some(unknown) = args.interrupts.iter().find(|name| !is_command(name)) {
+        return no_agent("--interrupts", unknown);
     }
     if let Some(unknown) = args.pty.iter().find(|name| !is_command(name)) {
         return no_agent("--pty", unknown);

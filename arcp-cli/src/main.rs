@@ -23,6 +23,7 @@ mod filter;
 mod follow;
 mod hosting;
 mod inbox;
+mod interrupt;
 mod lease;
 mod list;
 mod logs;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         args::Command::Result(args) => result::run(&args),
         args::Command::Logs(args) => logs::run(&args),
         args::Command::Cancel(args) => cancel::run(args),
+        args::Command::Interrupt(args) => interrupt::run(args),
         args::Command::Inbox(args) => inbox::run(&args),
         args::Command::Audit(args) => audit::run(&args),
         args::Command::Answer(args) => answer::run(&args),

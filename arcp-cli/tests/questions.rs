@@ -360,3 +360,30 @@ fn a_program_is_run_for_each_question_over_restarts_and_for_none_that_is_closed(
     let lines = told(5);
     assert!(lines.lines().count() == 5 && lines.contains(&open(&home, "One?")), "nothing twice: {lines}");
 }
+
+#[test]
+fn a_program_is_interrupted_from_the_command_line_and_goes_on() {
+    let listener = "#!/bin/sh\nread -r input\nread -r interrupt\n\
+        echo '{\"kind\":\"go_on\"}'\nprintf '{\"result\":%s}\\n' \"$interrupt\"\n";
+    let asks = asker(&[("ask", r#""prompt":"n?""#)]);
+    let (mut home, options) = home(&[("listener", listener, "interrupts = true"), ("asks", &asks, "")]);
+    home.serve(&texts(&options));
+    for family in ["hello", "open"] {
+        home.variables.push(("ARCP_FAMILY", family));
+        let job = submit(&home, "listener");
+        // It runs soon, if not yet.
+        until("it can be interrupted", || {
+            let output = home.run(&["interrupt", &job, "stop that"]);
+            (code(&output) == 0).then_some(())
+        });
+        home.run(&["wait", &job]);
+        let output = home.run(&["result", &job]);
+        let result: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        assert_eq!((&result["prompt"], &result["by"]), (&"stop that".into(), &"alice".into()), "{result}");
+    }
+    let job = submit(&home, "asks");
+    open(&home, "n?");
+    let output = home.run(&["interrupt", &job, "stop that"]);
+    assert_ne!(code(&output), 0);
+    assert!(stderr(&output).contains("`asks` observes no interrupts"), "{}", stderr(&output));
+}

@@ -1,12 +1,13 @@
 //! Agents: what a job runs, and what it can say while it runs.
 
 mod child;
+mod interrupts;
 pub(crate) mod people;
 mod replies;
 mod says;
 mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::child::{AsyncChild, Child};
+pub use self::interrupts::Interrupt;
 pub use self::people::Answered;
 use self::replies::{allowed, authorize, event_of, remaining_of};
 pub(crate) use self::task::{AgentFuture, run_task};
@@ -201,7 +203,7 @@ pub trait Inbox: Send + Sync {
 pub struct Context {
     job: JobId,
     spec: AgentSpec,
-    link: Arc<AgentControl>,
+    pub(crate) link: Arc<AgentControl>,
     inbox: Arc<dyn Inbox>,
 }
 
@@ -521,16 +523,6 @@ impl Context {
         heartbeat_under(self, self.link.state())
     }
 
-    /// The same, but waits until the heartbeat before it was taken: a program that
-    /// prints nothing else is slowed by its pipe.
-    pub(crate) fn heartbeat_in_turn(&self) -> Result<(), Stopped> {
-        let mut state = self.link.state();
-        while state.heartbeat_sent && !state.over {
-            state = self.link.wait(state, None);
-        }
-        heartbeat_under(self, state)
-    }
-
     pub(crate) fn call(&self, call: AgentCall) -> Result<(), Stopped> {
         // Under the lock, so that calls of one job keep their order.
         let _locked = self.link.spend(&call)?;
@@ -550,10 +542,16 @@ impl Context {
             }
         }
     }
+}
 
-    pub(crate) fn link(&self) -> &AgentControl {
-        &self.link
+/// A heartbeat that waits until the one before it was taken: a program that prints
+/// nothing else is slowed by its pipe.
+pub(crate) fn heartbeat_in_turn(job: &Context) -> Result<(), Stopped> {
+    let mut state = job.link.state();
+    while state.heartbeat_sent && !state.over {
+        state = job.link.wait(state, None);
     }
+    heartbeat_under(job, state)
 }
 
 fn heartbeat_under(job: &Context, mut state: MutexGuard<'_, ControlState>) -> Result<(), Stopped> {
@@ -600,6 +598,8 @@ pub(crate) struct ControlState {
     /// Calls whose answers somebody waits for, each with its answer once there is
     /// one.
     open: BTreeMap<CallId, Option<AgentReply>>,
+    /// Interrupts that it has not taken, as many as the runtime leaves open.
+    interrupts: VecDeque<Interrupt>,
     /// Told to stop.
     pub(crate) stopping: bool,
     /// Asking was not enough: nothing it says counts any more.

@@ -198,6 +198,8 @@ pub enum Command {
     Sessions(SessionQuery, Answer<SessionPage>),
     /// That a session is taken from its client.
     Evict(Eviction, Answer<()>),
+    /// Say something to the agent of a job while it runs.
+    Interrupt(WireId, String, Answer<()>),
     /// Something said back; of the open family only.
     Echo(Option<String>, Answer<Option<String>>),
     /// A message of an extension sent; of the open family only.
@@ -416,6 +418,10 @@ impl ClientLoop {
             Command::Evict(eviction, answer) => {
                 let given = session.and_then(|mut session| session.evict(eviction));
                 self.await_answer(given, answer, Waiting::Evict);
+            }
+            Command::Interrupt(job, prompt, answer) => {
+                let given = session.and_then(|mut session| session.interrupt(job, prompt));
+                self.await_answer(given, answer, Waiting::Answer);
             }
             Command::Echo(nonce, answer) => {
                 let given = session.and_then(|session| open_session(session)?.echo(nonce));

@@ -9,6 +9,7 @@
 //! concurrency = 2                     # jobs of it that run at once
 //! restartable = true                  # goes on from its last checkpoint
 //! answered = true                     # reads an answer for each line with an `id`
+//! interrupts = true                   # reads what people interrupt its jobs with, too
 //! pty = true                          # prints on a pseudo-terminal, line by line
 //! working_directory = "work"          # from the folder on
 //! pass_environment = ["API_KEY"]      # variables of the runtime that it gets too
@@ -110,6 +111,8 @@ struct Description {
     restartable: bool,
     #[serde(default)]
     answered: bool,
+    #[serde(default)]
+    interrupts: bool,
     #[serde(default)]
     pty: bool,
     working_directory: Option<Spanned<PathBuf>>,
@@ -363,7 +366,7 @@ impl Described<'_> {
         let memory_kib = memory_mib.map(|mib| mib.saturating_mul(1024));
         let open_files = open_files.or(program.limits().open_files);
         program = program.within(ProcessLimits { open_files, memory_kib, cpu_seconds });
-        if self.said.answered {
+        if self.said.answered || self.said.interrupts {
             program = program.answered();
         }
         if self.said.pty {
@@ -392,6 +395,7 @@ impl Described<'_> {
             concurrency: self.said.concurrency,
             description: self.said.description.as_ref().map(|text| text.get_ref().clone()),
             schema: self.schema(directory)?,
+            observes_interrupts: self.said.interrupts,
         })
     }
 

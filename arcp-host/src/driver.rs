@@ -441,6 +441,7 @@ impl Driver {
             Output::StopAgent { job, force } => self.runner.stop(job, force),
             Output::AgentCredit { job, calls, bytes } => self.runner.credit(job, calls, bytes),
             Output::AgentReply { job, id, reply } => self.runner.reply(job, id, reply),
+            Output::InterruptAgent { job, interrupt } => self.runner.interrupt(job, interrupt),
             Output::Extension { session, message } => {
                 if let Some(take) = &mut self.extensions {
                     take(session, message);

@@ -26,6 +26,7 @@
 //! | `{"kind": "delegate", "id": ..., "body": {"agent": ..., "input": ..., "lease_request": ...}}` | `{"id": ..., "ok": true, "job_id": ...}`: another agent does that, as a child of this job |
 //! | `{"kind": "await", "id": ..., "body": {"job_id": ...}}` | `{"id": ..., "ok": true, "job_id": ..., "status": ..., "result": ..., "error": ...}` once that child has ended; until then nothing more of it is heard |
 //! | `{"kind": "remaining", "id": ...}` | `{"id": ..., "ok": true, "remaining": {"time_ms": ..., "calls": ..., "bytes": ...}}`: until it is made to stop, if a time is set, and what it may say until then without waiting |
+//! | nothing, when people interrupt its job | `{"kind": "interrupt", "interrupt": N, "prompt": ..., "by": ...}`; the job is blocked until it prints `{"kind": "go_on", "body": {"interrupt": N}}`, or without a body, which goes on from the first. Only of an agent that is said to [observe interrupts](crate::registry::Terms::observes_interrupts) |
 //! | any of these when the job was told to stop | the error `CANCELLED`, at once |
 //!
 //! One that [can go on](ProcessAgent::restartable) reads a second line: the
@@ -361,7 +362,7 @@ impl<'a> Program<'a> {
     fn wait(&mut self) -> io::Result<ExitStatus> {
         let exit = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while let Err(Errno::INTR) = waitid(WaitId::Pid(self.group), exit) {}
-        self.job.link().change(|state| state.done = true);
+        self.job.link.change(|state| state.done = true);
         self.kill();
         self.reaped = true;
         self.child.wait()
@@ -385,13 +386,13 @@ fn has_exited(group: Pid) -> bool {
 /// Whether a program was told to stop and its grace is not over: whatever it has
 /// started may take that long, though it has exited itself.
 fn stops_in_time(job: &Context) -> bool {
-    let state = job.link().state();
+    let state = job.link.state();
     state.stopping && !state.over
 }
 
 /// Passes a cancel on to the program, until it has exited.
 fn stop_when_told(job: &Context, group: Pid) {
-    let link = job.link();
+    let link = &job.link;
     let mut state = link.state();
     let mut told = false;
     while !state.done {

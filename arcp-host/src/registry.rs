@@ -43,6 +43,8 @@ pub struct Terms {
     pub description: Option<String>,
     /// What its inputs have to fit before a job is accepted.
     pub schema: Option<Arc<InputSchema>>,
+    /// Whether it takes [interrupts](crate::agent::Interrupt), and goes on from each.
+    pub observes_interrupts: bool,
 }
 
 /// Agents that may change while a runtime runs.
@@ -155,13 +157,14 @@ impl Registry {
             .iter()
             .map(|(name, versions)| {
                 let versions: Vec<String> = versions.iter().filter_map(|(version, _)| version.clone()).collect();
-                let Terms { concurrency, description, schema } = self.terms(name);
+                let Terms { concurrency, description, schema, observes_interrupts } = self.terms(name);
                 AgentEntry {
                     name: name.clone(),
                     default: versions.last().cloned(),
                     versions,
                     concurrency,
                     checks_input: schema.is_some(),
+                    observes_interrupts,
                     description,
                     input_schema: schema.map(|schema| schema.text().clone()),
                 }

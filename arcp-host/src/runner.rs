@@ -12,7 +12,7 @@ use arcp_proto::id::{CallId, JobId, OpId};
 use arcp_proto::json::Json;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobError;
-use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, Input};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, Input, OpenInterrupt};
 
 use crate::agent::{AgentControl, Context, Inbox, Task, exit_of, run_task};
 use crate::checks::Checks;
@@ -26,8 +26,8 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 
 /// The agents that run, and what they are told.
 ///
-/// The driver hands it every `StartAgent`, `StopAgent`, `AgentCredit` and
-/// `AgentReply`, and shows it with [`takes`](Self::takes) every input that the core is given.
+/// The driver hands it every `StartAgent`, `StopAgent`, `AgentCredit`,
+/// `AgentReply` and `InterruptAgent`, and shows it with [`takes`](Self::takes) every input that the core is given.
 ///
 /// Dropping it ends every agent: each is told to stop, and after half a second
 /// its program is killed. Async agents are
@@ -148,6 +148,13 @@ impl Runner {
     pub fn reply(&mut self, job: JobId, id: CallId, reply: AgentReply) {
         if let Some(link) = self.running.get(&job) {
             link.change(|state| state.answer(id, reply));
+        }
+    }
+
+    /// Tells an agent what people say.
+    pub fn interrupt(&mut self, job: JobId, interrupt: OpenInterrupt) {
+        if let Some(link) = self.running.get(&job) {
+            link.interrupt(interrupt);
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Object};
@@ -18,7 +18,7 @@ use arcp_proto::runtime::{AgentSpec, ChunkData, Delegation};
 use serde::Deserialize;
 
 use crate::agent::{AgentError, CallError, Context, Level, Outcome, Stopped};
-use crate::registry::Registry;
+use crate::registry::{Registry, Terms};
 
 /// The longest text or piece that is made up, in bytes.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -53,6 +53,8 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("guard", None, guard);
     registry.add("delegator", None, delegator);
     registry.add("permitter", None, permitter);
+    registry.add("listener", None, listener);
+    registry.set_terms("listener", Terms { observes_interrupts: true, ..Terms::default() });
 }
 
 /// Lets `stepper` obey `crash_at`, which aborts the whole process at that step:
@@ -280,6 +282,42 @@ fn delegator(job: &Context) -> Result<Outcome, AgentError> {
     job.sleep(Duration::from_millis(input.wait_ms))?;
     let mut result = Object::new();
     result.u64("delegated", input.count);
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Listener {
+    ms: u64,
+}
+
+impl Default for Listener {
+    fn default() -> Listener {
+        Listener { ms: 5000 }
+    }
+}
+
+/// Waits; each time that it is interrupted it asks people what to do.
+fn listener(job: &Context) -> Result<Outcome, AgentError> {
+    const ASKED: &str = "What now?";
+    let input: Listener = job.parse()?;
+    at_most("ms", input.ms, RUN_MS)?;
+    let end = Instant::now() + Duration::from_millis(input.ms);
+    let (mut interrupts, mut answers) = (0, Vec::new());
+    while let Some(interrupt) = job.interrupt_within(end.saturating_duration_since(Instant::now()))? {
+        interrupts += 1;
+        let said = if interrupt.prompt().is_empty() { ASKED } else { interrupt.prompt() };
+        let question = Question::Input { prompt: said.to_string(), schema: Json::empty_object(), default: None };
+        match job.ask_people(question, None) {
+            Ok(answered) => answers.push(answered.value),
+            // Whoever was asked did not answer in time: it goes on.
+            Err(CallError::Refused(_)) => {}
+            Err(CallError::Stopped(stopped)) => return Err(stopped.into()),
+        }
+        job.go_on(interrupt)?;
+    }
+    let mut result = Object::new();
+    result.u64("interrupts", interrupts).array("answers", answers.iter().map(Json::as_str));
     Ok(Outcome::Json(result.json()))
 }
 

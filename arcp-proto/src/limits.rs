@@ -332,11 +332,21 @@ pub struct PromptLimits {
     pub question_bytes: usize,
     /// Bytes of one answer (64 KiB). Larger: refused.
     pub answer_bytes: usize,
+    /// Interrupts of one job from which its agent has not gone on (4). More: refused.
+    pub open_interrupts_per_job: usize,
+    /// Bytes that one interrupt says (4 KiB). More: refused.
+    pub interrupt_bytes: usize,
 }
 
 impl Default for PromptLimits {
     fn default() -> PromptLimits {
-        PromptLimits { open_prompts_per_job: 16, question_bytes: 16 << 10, answer_bytes: 64 << 10 }
+        PromptLimits {
+            open_prompts_per_job: 16,
+            question_bytes: 16 << 10,
+            answer_bytes: 64 << 10,
+            open_interrupts_per_job: 4,
+            interrupt_bytes: 4 << 10,
+        }
     }
 }
 
@@ -578,7 +588,13 @@ impl Limits {
             },
             family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8 },
             audit: AuditLimits { audit_entries: 1024, audited_refusals: 16 },
-            prompt: PromptLimits { open_prompts_per_job: 4, question_bytes: 4 << 10, answer_bytes: 4 << 10 },
+            prompt: PromptLimits {
+                open_prompts_per_job: 4,
+                question_bytes: 4 << 10,
+                answer_bytes: 4 << 10,
+                open_interrupts_per_job: 2,
+                interrupt_bytes: 1 << 10,
+            },
             history: HistoryLimits {
                 job_events: 256,
                 job_event_bytes: 64 << 10,

@@ -226,6 +226,18 @@ impl Client {
         self.ask(|answer| Command::Evict(eviction, answer)).await
     }
 
+    /// Says something to the agent of a job while it runs; waits until that is kept
+    /// for the agent. The job is blocked until the agent goes on.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `Unimplemented` if the agent observes no interrupts,
+    /// `FailedPrecondition` if it does not run. Also if the session is over, or cannot
+    /// interrupt.
+    pub async fn interrupt(&self, job: WireId, prompt: String) -> Result<(), ClientError> {
+        self.ask(|answer| Command::Interrupt(job, prompt, answer)).await
+    }
+
     /// Breaks the connection, as a bad network would. The session resumes by
     /// itself: a way to see that it does.
     ///

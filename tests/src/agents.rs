@@ -22,6 +22,10 @@ pub struct Running {
     open: Option<CallId>,
     /// The child that it made last.
     child: Option<JobId>,
+    /// Interrupts that it goes on from as soon as it may call.
+    interrupts: VecDeque<u32>,
+    /// Whether it does.
+    goes_on: bool,
     stopping: bool,
     forced: bool,
     /// Whether a wake-up is in flight.
@@ -53,6 +57,8 @@ impl Running {
             asked: 0,
             open: None,
             child: None,
+            interrupts: VecDeque::new(),
+            goes_on: spec.agent.name() != "waiter",
             stopping: false,
             forced: false,
             awake: false,
@@ -73,6 +79,11 @@ impl Running {
         }
     }
 
+    /// It is interrupted.
+    pub fn interrupt(&mut self, number: u32) {
+        self.interrupts.extend(self.goes_on.then_some(number));
+    }
+
     /// It is told to stop.
     pub fn stop(&mut self, force: bool) {
         self.stopping = true;
@@ -83,6 +94,11 @@ impl Running {
     pub fn act(&mut self) -> Act {
         if self.forced || self.stopping {
             return self.act_when_stopped();
+        }
+        if let Some(number) = self.interrupts.front().copied().filter(|_| self.may_call()) {
+            self.credit -= 1;
+            self.interrupts.pop_front();
+            return Act::Call(AgentCall::GoOn { interrupt: Some(number) });
         }
         let next = match self.steps.front().cloned() {
             // Without a child there is nothing to wait for.

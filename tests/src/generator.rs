@@ -13,6 +13,9 @@ use crate::raw::{Raw, leases_payload, open_payload};
 use crate::steward;
 use crate::world::{Options, World};
 
+/// Agents that observe interrupts.
+const OBSERVERS: [&str; 4] = ["talker", "questioner", "steward", "waiter"];
+
 /// One peer of a random run: a principal's session over many connections.
 struct Peer {
     token: String,
@@ -48,6 +51,8 @@ pub struct Ran {
     pub paced: usize,
     /// Questions to people that somebody answered.
     pub answered: usize,
+    /// Interrupts that agents were told of.
+    pub interrupted: usize,
     /// Jobs that agents delegated.
     pub children: usize,
     /// Operations that agents asked for and were allowed.
@@ -71,6 +76,9 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         options.config = options.config.with_agent(agent, &[]);
     }
     options.config.restartable_agents.extend(["asker", "questioner", "steward"].map(String::from));
+    for entry in options.config.agents.iter_mut().filter(|entry| OBSERVERS.contains(&entry.name.as_str())) {
+        entry.observes_interrupts = true;
+    }
     options.config.limits.family.children_per_job = 3;
     options.config.limits.family.delegation_depth = 3;
     options.config.limits.delivery.open_calls_per_job = 1;
@@ -125,6 +133,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     calm(&mut world, &mut peers, &mut ran);
     let answered = |(_, reply): &&(_, AgentReply)| matches!(reply, AgentReply::Answered { .. });
     ran.answered = world.replies.iter().filter(answered).count();
+    ran.interrupted = world.interrupts.len();
     world.oracle.ledger.is_settled();
     let ledger = &world.oracle.ledger;
     (ran.children, ran.allowed, ran.costs) = (ledger.children, ledger.allowed, ledger.costs);
@@ -146,6 +155,7 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
         Family::Open => {
             let mut payload = open_payload(token);
             payload["capabilities"]["human_input"] = json!(true);
+            payload["capabilities"]["interrupt"] = json!(true);
             Raw::open_with(world, payload)
         }
     };
@@ -266,7 +276,12 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
             let seq = peers[at].last;
             say(world, &mut peers[at], "session.ack", json!({"last_processed_seq": seq}));
         }
-        68..71 => answer(world, &mut peers[at]),
+        68..70 => answer(world, &mut peers[at]),
+        70 => {
+            let open = peers[at].pick_open_job(world);
+            let job = open.or_else(|| peers[at].pick_job(world)).unwrap_or_else(|| "job_none".into());
+            ask(world, &mut peers[at], "interrupt", json!({"target": "job", "target_id": job, "prompt": "why?"}));
+        }
         71 => say(world, &mut peers[at], "session.ping", json!({"nonce": "n"})),
         72..76 if peers[at].family == Family::Open => observe(world, &mut peers[at]),
         72..84 => {

@@ -39,8 +39,10 @@ pub struct Reasons {
     over: BTreeMap<JobId, LogPos>,
     /// Jobs whose client asked for a pace.
     paced: BTreeSet<JobId>,
-    /// Jobs with questions that nobody has answered.
+    /// Jobs with questions that nobody has answered, and those whose agents have not
+    /// gone on from an interrupt.
     prompts: BTreeSet<JobId>,
+    interrupted: BTreeSet<JobId>,
 }
 
 impl Reasons {
@@ -146,9 +148,9 @@ impl Reasons {
                     self.over.insert(*job, at);
                 }
             }
-            Record::Prompted { job, prompts } if prompts.open.is_empty() => drop(self.prompts.remove(job)),
-            Record::Prompted { job, .. } => {
-                self.prompts.insert(*job);
+            Record::Prompted { job, prompts } => {
+                note(&mut self.prompts, *job, !prompts.open.is_empty());
+                note(&mut self.interrupted, *job, !prompts.interrupts.is_empty());
             }
             Record::JobAccepted(job) => {
                 self.children.extend(job.bounds.parent.as_ref().map(|parent| (job.job, (parent.job, at))));
@@ -217,6 +219,10 @@ impl Reasons {
                 assert!(self.failing || self.prompts.contains(&job), "{job} is blocked, and has no open question");
                 assert!(self.asked.contains_key(&job), "{job} is blocked, and its agent waits for nothing");
             }
+            Wait::Interrupt => {
+                let is_interrupted = self.failing || self.interrupted.contains(&job);
+                assert!(is_interrupted, "{job} is blocked, and nobody has interrupted it");
+            }
             Wait::Silence => panic!("{job} waits for its agent, which need not say that it is alive"),
         }
     }
@@ -229,5 +235,13 @@ impl Reasons {
             // Perhaps it comes back on one of these, and nothing says so yet.
             None => !self.opening.is_empty(),
         }
+    }
+}
+
+fn note(jobs: &mut BTreeSet<JobId>, job: JobId, is_one: bool) {
+    if is_one {
+        jobs.insert(job);
+    } else {
+        jobs.remove(&job);
     }
 }

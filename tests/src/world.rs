@@ -18,8 +18,8 @@ use arcp_proto::lease::Ceiling;
 use arcp_proto::model::request::{Credential, Extension};
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
-    AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, Operator, Output, Runtime, Transport, Verdict,
-    miscounts,
+    AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, OpenInterrupt, Operator, Output, Runtime,
+    Transport, Verdict, miscounts,
 };
 use arcp_proto::scope::Scopes;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
@@ -156,6 +156,8 @@ pub struct World {
     pub started: Vec<AgentSpec>,
     /// What agents were answered.
     pub replies: Vec<(JobId, AgentReply)>,
+    /// What agents were interrupted with.
+    pub interrupts: Vec<(JobId, OpenInterrupt)>,
     /// Messages of extensions that the host took.
     pub extensions: Vec<Extension>,
     /// Inputs that were to be checked, in order.
@@ -207,6 +209,7 @@ impl World {
             running: BTreeMap::new(),
             started: Vec::new(),
             replies: Vec::new(),
+            interrupts: Vec::new(),
             extensions: Vec::new(),
             checks: Checks::default(),
             takes_no_extensions: false,
@@ -329,17 +332,11 @@ impl World {
                 self.running.insert(job, Running::new(&spec));
                 self.wake(job);
             }
-            Output::StopAgent { job, force } => {
-                if let Some(running) = self.running.get_mut(&job) {
-                    running.stop(force);
-                    self.wake(job);
-                }
-            }
-            Output::AgentCredit { job, calls, bytes } => {
-                if let Some(running) = self.running.get_mut(&job) {
-                    running.give(calls, bytes);
-                    self.wake(job);
-                }
+            Output::StopAgent { job, force } => self.tell(job, |running| running.stop(force)),
+            Output::AgentCredit { job, calls, bytes } => self.tell(job, |running| running.give(calls, bytes)),
+            Output::InterruptAgent { job, interrupt } => {
+                self.tell(job, |running| running.interrupt(interrupt.number));
+                self.interrupts.push((job, interrupt));
             }
             Output::AgentReply { job, id, reply } => {
                 let running = self.running.get_mut(&job).expect("only who is there is answered");

@@ -6,15 +6,19 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use arcp_blocking::{Job, JobUpdate};
+use arcp_host::agent::{AsyncContext, Context, Outcome};
 use arcp_host::process::ProcessAgent;
-use arcp_host::registry::Registry;
+use arcp_host::registry::{Registry, Terms};
 use arcp_host::samples;
 use arcp_host::store::MemoryStore;
 use arcp_proto::client::ResultData;
 use arcp_proto::error::ErrorCode;
+use arcp_proto::id::WireId;
 use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobEvent, Terminal};
 use arcp_proto::model::job::FinalStatus;
+use arcp_proto::model::prompt::{PromptAnswer, Question};
+use arcp_proto::model::request::Answering;
 use arcp_tests::server::{PATIENCE, Running, submit};
 use serde_json::{Value, json};
 
@@ -227,6 +231,81 @@ fn a_program_asks_people_and_reads_what_came_of_it_in_any_order() {
         let error = &answer(id)["error"];
         assert_eq!(error["code"], code, "{error}");
         assert!(error["message"].as_str().is_some_and(|said| said.contains(why)), "{error}");
+    }
+}
+
+/// Agents that wait for an interrupt, ask people what to do, and go on: what was said,
+/// by whom, and what was answered is their result.
+fn interruptible() -> Registry {
+    let question = || Question::Input { prompt: "What now?".into(), schema: Json::empty_object(), default: None };
+    let mut registry = Registry::default();
+    registry.add("function", None, move |job: &Context| {
+        job.status("ready", None)?;
+        assert_eq!(job.interrupt_within(Duration::ZERO)?, None, "nobody can have said anything");
+        job.status("listening", None)?;
+        let interrupt = job.interrupt_within(PATIENCE)?.expect("in time");
+        let answer = job.ask_people(question(), None)?.value;
+        let said = [interrupt.prompt(), interrupt.by(), answer.as_str()].map(String::from);
+        job.go_on(interrupt)?;
+        Outcome::of(&said)
+    });
+    registry.add_async("task", None, move |job: AsyncContext, _| async move {
+        job.status("listening", None).await?;
+        let interrupt = job.interrupted().await?;
+        let answer = job.ask_people(question(), None).await?.value;
+        let said = [interrupt.prompt(), interrupt.by(), answer.as_str()].map(String::from);
+        job.go_on(interrupt).await?;
+        Outcome::of(&said)
+    });
+    let program = r#"read -r input; echo '{"kind":"status","body":{"phase":"listening"}}'; read -r interrupt
+        echo '{"kind":"ask","id":1,"body":{"prompt":"What now?"}}'; read -r answer
+        echo '{"kind":"go_on","id":2}'; read -r taken
+        echo '{"kind":"go_on","id":3,"body":{"interrupt":1}}'; read -r refused
+        printf '{"result":[%s,%s,%s,%s]}\n' "$interrupt" "$answer" "$taken" "$refused""#;
+    registry.add("program", None, ProcessAgent::shell(program).answered());
+    for name in ["function", "task", "program"] {
+        registry.set_terms(name, Terms { observes_interrupts: true, ..Terms::default() });
+    }
+    registry
+}
+
+#[test]
+fn a_function_and_a_program_are_interrupted_ask_people_and_go_on() {
+    let server = Running::serve(Running::host_of(Box::<MemoryStore>::default(), interruptible(), |_| {}));
+    let client = server.client();
+    for agent in ["function", "task", "program"] {
+        let job = client.submit(submit(agent, "{}")).expect("accepted");
+        let (mut phases, mut result) = (Vec::new(), None);
+        while result.is_none() {
+            match job.next_update_in(PATIENCE).expect("in time") {
+                JobUpdate::Event { event: JobEvent::Emitted { body, .. }, .. } => {
+                    let members = body.members().expect("an object");
+                    if let Some(id) = members.get_str("prompt_id").filter(|_| members.get_str("prompt").is_some()) {
+                        let prompt = WireId::new(&id).expect("an id");
+                        let answer = PromptAnswer::Value(Json::string("wait"));
+                        client.answer(Answering { prompt, answer }).expect("taken");
+                    }
+                    let phase = members.get_str("phase").unwrap_or_default();
+                    if phase == "listening" {
+                        client.interrupt(job.id.clone(), "stop that".into()).expect("kept");
+                    }
+                    phases.extend(Some(phase).filter(|phase| ["blocked", "running"].contains(&phase.as_str())));
+                }
+                JobUpdate::Event { .. } => {}
+                JobUpdate::Ended { result: ResultData::Inline(ended), .. } => result = Some(ended),
+                other => panic!("{agent}: {other:?}"),
+            }
+        }
+        let result: Value = result.expect("it has ended").decode().expect("JSON");
+        if agent == "program" {
+            let by = result[0]["by"].as_str().expect("a principal");
+            let said = json!({"kind": "interrupt", "interrupt": 1, "prompt": "stop that", "by": by});
+            assert_eq!((&result[0], &result[1]["value"], &result[2]["ok"]), (&said, &json!("wait"), &json!(true)));
+            assert_eq!(result[3]["error"]["code"], "INVALID_REQUEST", "{result}");
+        } else {
+            assert_eq!((&result[0], &result[2]), (&json!("stop that"), &json!("\"wait\"")));
+        }
+        assert_eq!(phases.last().map(String::as_str), Some("running"), "{agent}: {phases:?}");
     }
 }
 

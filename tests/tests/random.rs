@@ -9,7 +9,7 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         (from.parse().expect("ARCP_SEEDS=FROM..TO"), to.parse().expect("ARCP_SEEDS=FROM..TO"))
     });
     let (mut jobs, mut resumes, mut frames, mut paced, mut answered) = (0, 0, 0, 0, 0);
-    let (mut children, mut allowed, mut costs) = (0, 0, 0);
+    let (mut children, mut allowed, mut costs, mut interrupted) = (0, 0, 0, 0);
     for seed in from..to {
         eprintln!("seed {seed}");
         let ran = run(seed, 150);
@@ -21,9 +21,10 @@ fn random_worlds_hold_every_invariant_and_come_to_rest() {
         children += ran.children;
         allowed += ran.allowed;
         costs += ran.costs;
+        interrupted += ran.interrupted;
     }
     eprintln!("{jobs} jobs, {resumes} resumes, {frames} frames, {paced} waits for a reader, {answered} answers");
-    eprintln!("{children} children, {allowed} operations allowed, {costs} costs");
+    eprintln!("{children} children, {allowed} operations allowed, {costs} costs, {interrupted} interrupts");
     assert!(children > 50 && allowed > 50 && costs > 50, "nobody did what needs authority");
-    assert!(jobs > 10 && resumes > 10 && frames > 1000 && answered > 0, "the worlds were empty");
+    assert!(jobs > 10 && resumes > 10 && frames > 1000 && answered > 0 && interrupted > 0, "the worlds were empty");
 }

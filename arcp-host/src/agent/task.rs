@@ -304,7 +304,11 @@ impl AsyncContext {
         self.0.heartbeat()
     }
 
-    async fn call(&self, call: AgentCall) -> Result<(), Stopped> {
+    pub(super) fn link(&self) -> &AgentControl {
+        &self.0.link
+    }
+
+    pub(super) async fn call(&self, call: AgentCall) -> Result<(), Stopped> {
         let mut call = Some(call);
         poll_fn(|cx| {
             self.0.link.poll(cx, |state| {

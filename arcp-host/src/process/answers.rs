@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::io::{self, Write as _};
 use std::process::ChildStdin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use arcp_proto::id::CallId;
 use arcp_proto::json::Object;
@@ -32,8 +33,15 @@ impl Answers {
         self.asked.borrow_mut().push((id.to_string(), call));
     }
 
-    /// Answers what people have answered.
+    /// Answers what people have answered, and says what they have interrupted the
+    /// job with.
     pub(super) fn look(&self, job: &Context) {
+        while let Ok(Some(interrupt)) = job.interrupt_within(Duration::ZERO) {
+            let mut line = Object::new();
+            line.str("kind", "interrupt").u64("interrupt", u64::from(interrupt.number()));
+            line.str("prompt", interrupt.prompt()).str("by", interrupt.by());
+            self.put(line);
+        }
         self.asked.borrow_mut().retain(|(id, call)| match people::reply_to(job, *call) {
             Some(reply) => {
                 self.push(id, reply);
@@ -87,6 +95,10 @@ impl Answers {
                 write_error(&mut line, &crate::agent::AgentError::from(Stopped).0);
             }
         }
+        self.put(line);
+    }
+
+    fn put(&self, line: Object) {
         let mut lines = self.lines.borrow_mut();
         lines.extend_from_slice(line.done().as_bytes());
         lines.push(b'\n');

@@ -15,7 +15,7 @@ use super::answers::Answers;
 use super::asks;
 use super::format::{Format, Heard, Reader};
 use super::pipes::{LINE_BYTES, Line, Source};
-use crate::agent::{AgentError, Context, Level, Outcome, Stopped, people};
+use crate::agent::{AgentError, Context, Level, Outcome, Stopped, heartbeat_in_turn, people};
 
 /// How much of the text becomes the result; the rest is only in the events.
 const TEXT_BYTES: usize = 1 << 20;
@@ -118,13 +118,17 @@ impl Said {
         let asked = members.get("id").filter(|_| self.answers.is_some());
         match (members.get_str("kind"), body) {
             (Some(kind), _) if kind == "heartbeat" => {
-                job.heartbeat_in_turn()?;
+                heartbeat_in_turn(job)?;
                 self.answer(asked, Ok(AgentReply::Taken { event: None }));
                 Ok(())
             }
             (Some(kind), _) if kind == "remaining" && asked.is_some() => self.call(job, asked, AgentCall::Remaining),
             (Some(kind), body) if kind == "authorize" && asked.is_some() => {
                 self.call(job, asked, authorize(&body.unwrap_or_else(Json::empty_object)))
+            }
+            (Some(kind), body) if kind == "go_on" => {
+                let number = body.and_then(|body| body.members().ok()?.get("interrupt")?.parse().ok());
+                self.call(job, asked, AgentCall::GoOn { interrupt: number })
             }
             (Some(kind), body) if kind == "await" && asked.is_some() => {
                 let child = body.and_then(|body| JobId::parse(&body.members().ok()?.get_str("job_id")?));

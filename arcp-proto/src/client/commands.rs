@@ -114,9 +114,10 @@ impl Commands {
     }
 
     /// Takes what is answered by that it is done: the command that a reply names, or
-    /// the oldest answer to a question if it names none.
+    /// the oldest answer to a question, or interrupt, if it names none.
     pub(super) fn take_done(&mut self, request: Option<&WireId>) -> Option<(Handle, Pending)> {
-        let is_answer = |request: &Request| matches!(request, Request::Command(Command::Answer(_)));
+        let is_answer =
+            |request: &Request| matches!(request, Request::Command(Command::Answer(_) | Command::Interrupt(_)));
         let is_done = |request: &Request| is_answer(request) || matches!(request, Request::Command(Command::Evict(_)));
         let named = self.named(request);
         let is_other = |handle| self.pending.get(&handle).is_none_or(|pending| !is_done(&pending.request));

@@ -63,6 +63,7 @@ impl ClientConfig {
                 Feature::CancelAnywhere,
                 Feature::ListDetails,
                 Feature::HumanInput,
+                Feature::Interrupts,
                 Feature::OpenSurfaces,
                 Feature::Sessions,
             ]),
@@ -241,7 +242,7 @@ pub enum ClientEvent {
         /// The job.
         job: WireId,
     },
-    /// An answer to a question counts.
+    /// An answer to a question counts, or an interrupt is kept for its agent.
     AnswerTaken {
         /// The command.
         handle: Handle,

@@ -21,8 +21,8 @@ use crate::id::{IdempotencyKey, SessionId, WireId};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Opened, Refusal, RefusedKind};
 use crate::model::request::{
-    Answering, Command, HandshakeRequest, Invocation, ListQuery, Open, Request, ResumeClaim, SessionRequest, Submit,
-    Watch,
+    Answering, Command, HandshakeRequest, Interrupt, Invocation, ListQuery, Open, Request, ResumeClaim, SessionRequest,
+    Submit, Target, Watch,
 };
 use crate::model::session::{Eviction, SessionQuery};
 use crate::secret::Secret;
@@ -460,6 +460,18 @@ impl Session<'_> {
     pub fn answer(&mut self, answering: Answering) -> Result<Handle, ApiMisuse> {
         self.needs(self.client.config.family.answers_with())?;
         self.client.give(Command::Answer(answering), Origin::Application)
+    }
+
+    /// Says something to the agent of a job while it runs (RFC §10.5).
+    /// `ClientEvent::AnswerTaken` follows, or a refusal: `Unimplemented` if the agent
+    /// observes no interrupts.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`.
+    pub fn interrupt(&mut self, job: WireId, prompt: String) -> Result<Handle, ApiMisuse> {
+        self.needs(self.client.config.family.interrupts_with())?;
+        self.client.give(Command::Interrupt(Interrupt { target: Target::Job(job), prompt }), Origin::Application)
     }
 
     /// Lists jobs.

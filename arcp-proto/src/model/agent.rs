@@ -98,6 +98,10 @@ pub struct AgentEntry {
     /// [`Output::CheckInput`](crate::runtime::Output::CheckInput).
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub checks_input: bool,
+    /// Whether it takes what people say to it while it runs, and says when it goes on:
+    /// see [`Output::InterruptAgent`](crate::runtime::Output::InterruptAgent).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub observes_interrupts: bool,
     /// What it is, for people. Told to those that ask for the details of agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,

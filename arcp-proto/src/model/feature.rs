@@ -58,11 +58,13 @@ pub enum Feature {
     /// Whoever oversees everybody lists sessions and takes them from their clients:
     /// an extension of ours.
     Sessions = 19,
+    /// Saying something to agents while they run.
+    Interrupts = 20,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 20] = [
+    pub const ALL: [Feature; 21] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -83,6 +85,7 @@ impl Feature {
         Feature::HumanInput,
         Feature::OpenSurfaces,
         Feature::Sessions,
+        Feature::Interrupts,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -109,6 +112,7 @@ impl Feature {
             Feature::HumanInput => "human_input",
             Feature::OpenSurfaces => "open_surfaces",
             Feature::Sessions => "sessions",
+            Feature::Interrupts => "interrupt",
         }
     }
 }

@@ -112,6 +112,17 @@ pub enum Command {
     Answer(Answering),
     /// Take a session from its client.
     Evict(Eviction),
+    /// Say something to an agent that runs (RFC §10.5).
+    Interrupt(Interrupt),
+}
+
+/// A wish to say something to an agent that runs (RFC §10.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interrupt {
+    /// Whose agent: a job.
+    pub target: Target,
+    /// What is said; may be empty.
+    pub prompt: String,
 }
 
 /// An answer to a question of a job.
@@ -143,6 +154,7 @@ impl Command {
     pub fn job(&self) -> Option<&WireId> {
         match self {
             Command::Cancel(cancel) => cancel.target.job(),
+            Command::Interrupt(interrupt) => interrupt.target.job(),
             Command::Watch(watch) => Some(&watch.job),
             Command::Unwatch { job } => Some(job),
             Command::Submit(..)

@@ -78,6 +78,12 @@ pub enum AgentCall {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
+    /// It goes on from an [interrupt](super::Output::InterruptAgent).
+    GoOn {
+        /// The number of that; `None`: of the first that it was told of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interrupt: Option<u32>,
+    },
 }
 
 impl AgentCall {
@@ -93,7 +99,7 @@ impl AgentCall {
             }
             AgentCall::Delegate(delegation) => delegation.bytes(),
             AgentCall::Ask { question, .. } => question.bytes(),
-            AgentCall::Remaining | AgentCall::Heartbeat | AgentCall::AwaitChild { .. } => 0,
+            AgentCall::Remaining | AgentCall::Heartbeat | AgentCall::AwaitChild { .. } | AgentCall::GoOn { .. } => 0,
         };
         bytes as u64
     }

@@ -77,6 +77,8 @@ pub enum AuditAct {
     Evict,
     /// A permission was granted that elevates the trust level of its job.
     Elevate,
+    /// An agent was interrupted.
+    Interrupt,
 }
 
 impl AuditAct {
@@ -96,6 +98,7 @@ impl AuditAct {
             AuditAct::Revoke => "revoke",
             AuditAct::Evict => "evict",
             AuditAct::Elevate => "elevate",
+            AuditAct::Interrupt => "interrupt",
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) enum Act {
     Answer,
     /// Submit a job below it.
     Delegate,
+    /// Say something to its agent.
+    Interrupt,
 }
 
 /// Who asks.
@@ -79,7 +81,8 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         Act::Answer if answers && config.operators.contains(principal) => Ok(()),
         // What a child may and spends is its parent's.
         Act::Delegate if is_own && (owns || !bounded) => Ok(()),
-        Act::Cancel | Act::Pace | Act::Answer | Act::Delegate => Err(Reason::NotSubmitter(act)),
+        Act::Interrupt if (is_own && (owns || !bounded)) || config.operators.contains(principal) => Ok(()),
+        Act::Cancel | Act::Pace | Act::Answer | Act::Delegate | Act::Interrupt => Err(Reason::NotSubmitter(act)),
     }
 }
 
@@ -123,6 +126,10 @@ impl From<Reason> for Violation {
             Reason::NotSubmitter(Act::Answer) => Violation::new(
                 ErrorCode::PermissionDenied,
                 "this session may watch the job, not answer its questions: that is for its principal and operators",
+            ),
+            Reason::NotSubmitter(Act::Interrupt) => Violation::new(
+                ErrorCode::PermissionDenied,
+                "this session may watch the job, not interrupt it: that is for its principal and operators",
             ),
             Reason::NotSubmitter(Act::Delegate) => Violation::new(
                 ErrorCode::PermissionDenied,

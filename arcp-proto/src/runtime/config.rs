@@ -195,6 +195,11 @@ impl Config {
         highest_first.find(|(_, lease)| lease.permits(operation, target).is_some()).map(|(level, _)| *level)
     }
 
+    /// Whether an agent observes interrupts.
+    pub(super) fn observes_interrupts(&self, agent: &str) -> bool {
+        self.agents.iter().any(|entry| entry.observes_interrupts && entry.name == agent)
+    }
+
     /// For how long ended jobs are kept.
     pub(super) fn retention(&self) -> Duration {
         self.timing.job_retention.unwrap_or(self.timing.resume_window)
@@ -222,7 +227,9 @@ impl Config {
             Feature::Sessions,
         ]);
         let all = if self.timing.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
-        if self.history { all.with(Feature::DurableJobs) } else { all }
+        let all = if self.history { all.with(Feature::DurableJobs) } else { all };
+        let observed = self.agents.iter().any(|entry| entry.observes_interrupts);
+        if observed { all.with(Feature::Interrupts) } else { all }
     }
 }
 

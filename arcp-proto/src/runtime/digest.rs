@@ -131,7 +131,7 @@ impl Parts<'_> {
         digest.fact(format!("{id}"), made);
         digest.fact(format!("{id} budget"), format!("{:?}", lease::budget(job)));
         digest.fact(format!("{id} children"), format!("{:?}", delegation::children(job)));
-        if let Some(prompts) = prompts::kept(job).filter(|prompts| prompts.last > 0) {
+        if let Some(prompts) = prompts::kept(job).filter(|prompts| prompts.last > 0 || prompts.interrupted > 0) {
             digest.fact(format!("{id} prompts"), format!("{prompts:?}"));
         }
         let (started_at, restarts) = job.starts();

@@ -25,6 +25,7 @@ use crate::wire::{self, Family};
 
 pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChildEnd, ChunkData, Remaining};
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
+use super::prompt_records::OpenInterrupt;
 pub use super::records::{EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record};
 pub use super::timers::Timer;
 
@@ -544,6 +545,15 @@ pub enum Output {
         id: CallId,
         /// What became of it.
         reply: AgentReply,
+    },
+    /// People say something to an agent that observes interrupts; its job is blocked
+    /// until it calls [`AgentCall::GoOn`]. One that is started again is told once more
+    /// what it has not gone on from.
+    InterruptAgent {
+        /// Its job.
+        job: JobId,
+        /// What they say.
+        interrupt: OpenInterrupt,
     },
     /// A client sent a message of an extension that was negotiated with it;
     /// answer with [`Input::ExtensionTaken`]. Until then it counts against

@@ -105,6 +105,17 @@ impl Log {
         self.last
     }
 
+    /// How many calls get their credit back once what the present input has appended
+    /// is durable.
+    pub(super) fn returning(&self) -> usize {
+        self.open.returns.len()
+    }
+
+    /// One more call of a job does, and something was appended.
+    pub(super) fn return_call(&mut self, job: JobId) {
+        self.open.returns.push(job);
+    }
+
     /// What the present input has appended.
     pub(super) fn open(&self) -> &[Record] {
         &self.open.batch.records

@@ -43,7 +43,9 @@ pub use io::{
 
 pub use job::Wait;
 pub use list::unfinished;
-pub use prompt_records::{AnswerRecord, ClosedPrompt, Closing, GrantEnd, GrantRecord, KeptPrompts, OpenPrompt};
+pub use prompt_records::{
+    AnswerRecord, ClosedPrompt, Closing, GrantEnd, GrantRecord, KeptPrompts, OpenInterrupt, OpenPrompt,
+};
 pub use recount::{held_bytes, held_bytes_of, miscounts};
 
 use crate::entropy::Seeds;

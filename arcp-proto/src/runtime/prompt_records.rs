@@ -1,5 +1,5 @@
-//! What a job has asked people, as it is kept: whole, so that one record says all
-//! of it.
+//! What a job has asked people and what they have interrupted it with, as it is kept:
+//! whole, so that one record says all of it.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -25,6 +25,27 @@ pub struct KeptPrompts {
     /// What people have granted the job besides its lease.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<GrantRecord>,
+    /// How often people have interrupted it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interrupted: u32,
+    /// The interrupts from which its agent has not gone on, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interrupts: Vec<OpenInterrupt>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What people say to an agent while it runs, and it has not gone on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenInterrupt {
+    /// Its number in the job, from 1.
+    pub number: u32,
+    /// What they say; may be empty.
+    pub prompt: String,
+    /// The principal that does.
+    pub by: String,
 }
 
 /// A question that is open.
@@ -136,7 +157,8 @@ impl KeptPrompts {
         });
         let texts = |grant: &GrantRecord| grant.operation.len() + grant.resource.len() + grant.permission.len();
         let grants = self.grants.iter().map(|grant| size_of::<GrantRecord>() + texts(grant));
-        open.chain(closed).chain(grants).sum()
+        let interrupts = self.interrupts.iter().map(OpenInterrupt::bytes);
+        open.chain(closed).chain(grants).chain(interrupts).sum()
     }
 }
 
@@ -146,5 +168,12 @@ impl AnswerRecord {
             AnswerRecord::Value(value) => value.as_str().len(),
             AnswerRecord::Denied(why) => why.as_ref().map_or(0, String::len),
         }
+    }
+}
+
+impl OpenInterrupt {
+    /// Bytes it holds, roughly.
+    fn bytes(&self) -> usize {
+        size_of::<OpenInterrupt>() + self.prompt.len() + self.by.len()
     }
 }

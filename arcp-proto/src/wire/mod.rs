@@ -129,6 +129,14 @@ impl Family {
         }
     }
 
+    /// What a session needs to interrupt jobs.
+    pub(crate) fn interrupts_with(self) -> Feature {
+        match self {
+            Family::Hello => Feature::OpenSurfaces,
+            Family::Open => Feature::Interrupts,
+        }
+    }
+
     /// Whether the end of a job always has a number.
     pub(crate) fn numbers_every_end(self) -> bool {
         self == Family::Hello

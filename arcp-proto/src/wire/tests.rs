@@ -21,8 +21,8 @@ use crate::model::reply::{
     Accepted, Challenge, CommandReply, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply, Subject, Watching,
 };
 use crate::model::request::{
-    Answering, Command, Extension, Filter, Invocation, ListQuery, Replay, Request, SessionRequest, Submit, Subscribe,
-    Target, Watch,
+    Answering, Command, Extension, Filter, Interrupt, Invocation, ListQuery, Replay, Request, SessionRequest, Submit,
+    Subscribe, Target, Watch,
 };
 use crate::model::session::{Eviction, SessionPage, SessionQuery};
 use crate::time::UtcMs;
@@ -174,7 +174,10 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
             PromptAnswer::Extend { .. } => answer(lease, PromptAnswer::Revoke { reason: Some("r".into()) }),
             PromptAnswer::Revoke { .. } => Command::Evict(Eviction { session: id("sess_2"), reason: Some("r".into()) }),
         },
-        Some(Command::Evict(_)) => return None,
+        Some(Command::Evict(_)) => {
+            Command::Interrupt(Interrupt { target: Target::Job(id("job_1")), prompt: "why?".into() })
+        }
+        Some(Command::Interrupt(_)) => return None,
     })
 }
 
@@ -226,9 +229,11 @@ fn refused_as(request: &Request) -> RefusedKind {
             Command::Cancel(_) => RefusedKind::Cancel,
             Command::Watch(_) => RefusedKind::Watch,
             Command::Unwatch { .. } => RefusedKind::Job,
-            Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) | Command::Evict(_) => {
-                RefusedKind::Frame
-            }
+            Command::Subscribe(_)
+            | Command::Unsubscribe { .. }
+            | Command::Answer(_)
+            | Command::Evict(_)
+            | Command::Interrupt(_) => RefusedKind::Frame,
         },
     }
 }

@@ -6,13 +6,21 @@ use arcp_proto::id::JobId;
 use arcp_proto::runtime::{AgentExit, Input, Wait};
 
 use super::{Event, World};
-use crate::agents::Act;
+use crate::agents::{Act, Running};
 
 impl World {
     pub(super) fn wake(&mut self, job: JobId) {
         if let Some(running) = self.running.get_mut(&job).filter(|running| !running.awake) {
             running.awake = true;
             self.later(Event::Agent(job));
+        }
+    }
+
+    /// The agent of a job, if it runs, is told something.
+    pub(super) fn tell(&mut self, job: JobId, tell: impl FnOnce(&mut Running)) {
+        if let Some(running) = self.running.get_mut(&job) {
+            tell(running);
+            self.wake(job);
         }
     }
 

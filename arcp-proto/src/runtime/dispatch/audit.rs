@@ -27,6 +27,10 @@ pub(super) fn note(
     let (act, job, reason) = match command {
         Command::Submit(..) => (AuditAct::Submit, None, None),
         Command::Cancel(cancel) => (AuditAct::Cancel, named(cancel.target.id().as_str()), cancel.reason.as_deref()),
+        Command::Interrupt(interrupt) => {
+            let job = interrupt.target.job().and_then(|job| named(job.as_str()));
+            (AuditAct::Interrupt, job, Some(interrupt.prompt.as_str()).filter(|said| !said.is_empty()))
+        }
         Command::Watch(watch) => (AuditAct::Watch, named(watch.job.as_str()), None),
         Command::Subscribe(_) => (AuditAct::Subscribe, None, None),
         Command::Answer(answering) => {

@@ -8,7 +8,7 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::requests::RequestHandler;
-use super::{answers, audit};
+use super::{answers, audit, interrupts};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
@@ -60,6 +60,7 @@ impl RequestHandler<'_> {
                 Err(violation) => Err(violation),
             },
             Command::Evict(eviction) => self.on_evict(eviction),
+            Command::Interrupt(interrupt) => interrupts::on_interrupt(self, interrupt),
         };
         audit::note(self, &command, &done, before);
         let outcome = done.unwrap_or_else(|violation| {
@@ -97,6 +98,7 @@ impl RequestHandler<'_> {
                     Command::Unsubscribe { subscription } => self.answer(self.unsubscribed(subscription)),
                     Command::Answer(_) => self.answer(answers::taken(&self.id)),
                     Command::Evict(_) => self.answer(self.evicted()),
+                    Command::Interrupt(_) => self.answer(interrupts::taken(&self.id)),
                     Command::Unwatch { .. } => {}
                     Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) => {
                         debug_assert!(false, "{} made something that has a name", self.id);
@@ -133,6 +135,7 @@ impl RequestHandler<'_> {
             Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) | Command::Evict(_) => {
                 (RefusedKind::Frame, None, None)
             }
+            Command::Interrupt(interrupt) => (RefusedKind::Frame, interrupt.target.job(), None),
         };
         let subject = Subject { kind, id: Some(self.id.clone()), job: job.cloned(), trace: trace.cloned() };
         self.runtime.refuse(self.conn, Refusal::about(subject, violation));

@@ -7,7 +7,7 @@ use super::lease::{self, Reported};
 use super::questions::reply;
 use super::result::beginning;
 use super::{AgentState, ChunkTerms, Job, Jobs};
-use super::{prompt, prompts};
+use super::{interrupt, prompt, prompts};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId};
 use crate::json::{Json, Object};
@@ -61,12 +61,16 @@ impl Job {
         if !is_free {
             check_credit(self)?;
         }
-        let (bytes, before) = (call.bytes(), ctx.log.last());
+        let (bytes, before, returning) = (call.bytes(), ctx.log.last(), ctx.log.returning());
         let answer = match asked {
             None => self.take_call(ctx, call, terms).map(|_| None)?,
             Some(asked) => self.answer_to(ctx, asked, call, terms).map(|answer| (asked, answer)),
         };
         let recorded = ctx.log.last() > before;
+        if recorded && ctx.log.returning() == returning {
+            // Nothing of it is an event of its own: a decision was written down, or it goes on from an interrupt.
+            ctx.log.return_call(self.id);
+        }
         if !is_free {
             self.run.spend_credit(ctx, self.id, bytes, recorded);
         }
@@ -104,6 +108,11 @@ impl Job {
                 self.take_piece(ctx, data, more, terms)
             }
             AgentCall::Checkpoint { state, label } => self.checkpoint(ctx, state, label.as_deref(), false),
+            AgentCall::GoOn { interrupt } => {
+                // It may be over by now, as its job is told to stop.
+                let _ = interrupt::go_on(self, ctx, interrupt);
+                Ok(())
+            }
         }
     }
 
@@ -132,6 +141,10 @@ impl Job {
             }
             AgentCall::Ask { question, timeout_ms } => {
                 return prompt::ask(self, ctx, asked, *question, timeout_ms).unwrap_or_else(|why| Some(why.into()));
+            }
+            AgentCall::GoOn { interrupt } => {
+                let taken = |()| AgentReply::Taken { event: None };
+                return Some(interrupt::go_on(self, ctx, interrupt).map_or_else(AgentReply::from, taken));
             }
             AgentCall::Emit { kind, body } => {
                 return Some(match emit(self, ctx, &kind, &body, true) {

@@ -153,6 +153,7 @@ pub(in crate::runtime) fn family_call(
         | AgentCall::Remaining
         | AgentCall::Authorize { .. }
         | AgentCall::Ask { .. }
+        | AgentCall::GoOn { .. }
         | AgentCall::Heartbeat) => Err(call),
     }
 }

@@ -26,6 +26,7 @@ pub(in crate::runtime) mod grants;
 mod heartbeat;
 mod history;
 mod idempotency;
+pub(in crate::runtime) mod interrupt;
 mod jobs;
 pub(in crate::runtime) mod lease;
 mod lines;

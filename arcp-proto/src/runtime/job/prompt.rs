@@ -25,7 +25,7 @@ use core::time::Duration;
 
 use super::grants::{self, Terms};
 use super::heartbeat::phase;
-use super::prompts::{Asked, Checking, Prompts, answered, keep, kept, plan, unknown};
+use super::prompts::{Asked, Checking, Prompts, answered, keep, kept, plan, unblock, unknown};
 use super::questions::reply;
 use super::table::Table;
 use super::{Job, Jobs, Wait, account_of, append_for};
@@ -216,15 +216,6 @@ fn block(job: &mut Job, ctx: &mut Context) {
     }
 }
 
-/// If it waits for nobody any more, it goes on, and says so unless it is to stop.
-fn unblock(job: &mut Job, ctx: &mut Context) {
-    let waits = job.prompts.as_deref().is_some_and(|prompts| !prompts.waiting.is_empty());
-    if !waits && job.run.waits.remove(&Wait::Prompt) && !job.state.is_cancelling() {
-        job.run.last_call = ctx.now.mono;
-        job.run.silence_at = job.append(ctx, phase("running", None), false);
-    }
-}
-
 /// Takes up what is open since an earlier run.
 pub(super) fn resume(job: &mut Job, ctx: &mut Context) {
     let since = job.spec.created_at;
@@ -395,11 +386,11 @@ pub(super) fn withdraw(job: &mut Job, ctx: &mut Context) {
     for call in calls {
         reply(ctx, job.id, call, AgentReply::Stopped);
     }
-    if !open.is_empty() {
+    let interrupted = job.prompts.as_deref_mut().is_some_and(Prompts::withdraw_interrupts);
+    if interrupted || !open.is_empty() {
         keep(job, ctx);
     }
-    job.run.waits.remove(&Wait::Check);
-    job.run.waits.remove(&Wait::Prompt);
+    stop_waiting(job);
     // What was granted holds until its agent is gone.
     plan(job, ctx);
 }
@@ -416,8 +407,11 @@ pub(super) fn drop_calls(job: &mut Job) {
         prompts.waiting.clear();
         prompts.checking.iter_mut().for_each(|checking| checking.asked = None);
     }
-    job.run.waits.remove(&Wait::Check);
-    job.run.waits.remove(&Wait::Prompt);
+    stop_waiting(job);
+}
+
+fn stop_waiting(job: &mut Job) {
+    job.run.waits.retain(|wait| !matches!(wait, Wait::Check | Wait::Prompt | Wait::Interrupt));
 }
 
 /// The host has looked at a question.

@@ -6,9 +6,10 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Job;
+use super::heartbeat::phase;
+use super::{Job, Wait};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{CallId, OpId};
+use crate::id::{CallId, LogPos, OpId};
 use crate::json::Object;
 use crate::model::event::JobError;
 use crate::model::prompt::Question;
@@ -32,6 +33,9 @@ pub(super) struct Prompts {
     /// Those that were closed before the agent was started again, and whose answer
     /// it was not given since.
     pub(super) earlier: BTreeSet<u32>,
+    /// The interrupts that the agent was not told of, and where each stands in the
+    /// log.
+    pub(super) untold: Vec<(u32, LogPos)>,
 }
 
 /// A question that the host looks at.
@@ -55,7 +59,8 @@ impl Prompts {
     /// Of an earlier run: nobody waits for an answer yet.
     pub(super) fn restored(kept: KeptPrompts) -> Prompts {
         let earlier = kept.closed.iter().map(|closed| closed.number).collect();
-        Prompts { kept, earlier, ..Prompts::default() }
+        let untold = kept.interrupts.iter().map(|open| (open.number, LogPos(0))).collect();
+        Prompts { kept, earlier, untold, ..Prompts::default() }
     }
 
     /// Bytes they hold, roughly.
@@ -100,6 +105,13 @@ impl Prompts {
         self.kept.open.iter().find(same).map(|open| open.number)
     }
 
+    /// Its job is told to stop, or over: its agent goes on from nothing. Gives whether
+    /// it was interrupted.
+    pub(super) fn withdraw_interrupts(&mut self) -> bool {
+        self.untold.clear();
+        !core::mem::take(&mut self.kept.interrupts).is_empty()
+    }
+
     pub(super) fn open(&self, number: u32) -> Option<&OpenPrompt> {
         self.kept.open.iter().find(|open| open.number == number)
     }
@@ -142,6 +154,23 @@ pub(super) fn kept_mut(job: &mut Job) -> &mut KeptPrompts {
 pub(super) fn keep(job: &Job, ctx: &mut Context) {
     if let Some(kept) = kept(job) {
         ctx.append(Record::Prompted { job: job.id, prompts: Box::new(kept.clone()) });
+    }
+}
+
+/// If it waits for nobody any more, it goes on, and says so unless it is to stop.
+pub(super) fn unblock(job: &mut Job, ctx: &mut Context) {
+    let was_blocked = job.run.is_blocked();
+    let prompts = job.prompts.as_deref();
+    let asks = prompts.is_some_and(|prompts| !prompts.waiting.is_empty());
+    let is_interrupted = prompts.is_some_and(|prompts| !prompts.kept.interrupts.is_empty());
+    if !asks && job.run.waits.remove(&Wait::Prompt) {
+        job.run.last_call = ctx.now.mono;
+    }
+    if !is_interrupted {
+        job.run.waits.remove(&Wait::Interrupt);
+    }
+    if was_blocked && !job.run.is_blocked() && !job.state.is_cancelling() {
+        job.run.silence_at = job.append(ctx, phase("running", None), false);
     }
 }
 

@@ -7,6 +7,7 @@
 //! wait of its own, whose waker answers it: a child ([`Wait::Child`]), or people
 //! ([`Wait::Prompt`]).
 
+use super::interrupt;
 use super::open_calls::{OpenCall, OpenCalls};
 use super::table::Table;
 use super::{AgentRun, Wait};
@@ -32,6 +33,7 @@ impl Table {
             if open.is_empty() {
                 job.run.waits.remove(&Wait::Answer);
             }
+            interrupt::tell(job, ctx);
         });
     }
 }

@@ -87,7 +87,7 @@ impl AgentRun {
     /// Whether nothing happens before somebody else says something: people, or its
     /// agent.
     pub(super) fn is_blocked(&self) -> bool {
-        self.waits.contains(&Wait::Silence) || self.waits.contains(&Wait::Prompt)
+        self.waits.iter().any(|wait| matches!(wait, Wait::Silence | Wait::Prompt | Wait::Interrupt))
     }
 
     /// The first thing that holds it up, if anything does but its agent.
@@ -99,7 +99,7 @@ impl AgentRun {
         );
         let holds_up = |wait: &&Wait| match wait {
             Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
-            Wait::Child(_) | Wait::Check | Wait::Prompt => true,
+            Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Interrupt => true,
             Wait::Store | Wait::Pace => !may_call,
         };
         self.waits.iter().find(holds_up).copied()

@@ -7,6 +7,7 @@
 use alloc::string::ToString as _;
 use core::time::Duration;
 
+use super::interrupt;
 use super::shares::Slot;
 use super::{AgentState, Job, JobState, Jobs, Wait};
 use crate::id::{JobId, SessionId};
@@ -90,6 +91,7 @@ impl Jobs {
             };
             job.begin_heartbeats(ctx);
             ctx.output(Output::StartAgent { job: id, spec: spec.into() });
+            interrupt::begin(job, ctx);
         });
     }
 }

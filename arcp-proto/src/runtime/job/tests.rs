@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use super::prompt;
 use super::{ChunkTerms, JobState, Jobs, Submission, SubmitContext, Wait};
+use super::{interrupt, prompt};
 use crate::entropy::Seeds;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, PromptId, SessionId, WireId};
@@ -175,6 +175,12 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
             jobs.on_agent_call(ctx, job, Some(CallId(1)), say(), |_| TERMS);
             job
         }
+        Wait::Interrupt => {
+            let job = running(ctx, jobs, None);
+            interrupt::interrupt(jobs, ctx, job, "why?", "alice");
+            settle(jobs, ctx, None);
+            job
+        }
         Wait::Check | Wait::Prompt => {
             let job = running(ctx, jobs, None);
             let schema = if wait == Wait::Check { r#"{"type":"string"}"# } else { "{}" };
@@ -209,6 +215,10 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
             jobs.return_credit(ctx, job, None);
         }
         Wait::Silence => call(jobs, ctx, job, AgentCall::Heartbeat),
+        Wait::Interrupt => {
+            call(jobs, ctx, job, AgentCall::GoOn { interrupt: Some(1) });
+            settle(jobs, ctx, None);
+        }
         Wait::Child(_) => unreachable!("a family takes more than this table: `delegation.rs` of the suite"),
         Wait::Check => {
             let fault = InputFault { pointer: String::new(), reason: "no schema".into() };
@@ -238,6 +248,7 @@ fn every_wait_is_over_when_its_waker_comes() {
         Wait::Answer,
         Wait::Check,
         Wait::Prompt,
+        Wait::Interrupt,
     ] {
         let mut ctx = context(|config| {
             config.limits.job.running_jobs = 1;

@@ -34,4 +34,7 @@ pub enum Wait {
     /// People, as its agent asks them something: its job is blocked. It goes on when
     /// the first of them answers, with time, or when it is told to stop.
     Prompt,
+    /// Its agent, which people have interrupted: its job is blocked. It goes on when
+    /// that says so, or when it is told to stop.
+    Interrupt,
 }

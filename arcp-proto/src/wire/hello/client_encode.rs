@@ -80,6 +80,7 @@ fn write_command(command: &Command) -> Option<(&'static str, String)> {
         Command::Unwatch { job } => shared::write_unwatch(job),
         Command::Answer(answering) => shared::write_answer(answering),
         Command::Evict(eviction) => shared::write_eviction(eviction),
+        Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
         Command::Subscribe(_) | Command::Unsubscribe { .. } => return None,
     })
 }

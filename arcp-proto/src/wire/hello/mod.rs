@@ -55,7 +55,11 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::AgentDetails => Some("x-vendor.arcp.agent_details"),
         Feature::OpenSurfaces => Some("x-vendor.arcp.open_surfaces"),
         Feature::Sessions => Some("x-vendor.arcp.sessions"),
-        Feature::BlockOnSilence | Feature::FilterSubscriptions | Feature::DurableJobs | Feature::HumanInput => None,
+        Feature::BlockOnSilence
+        | Feature::FilterSubscriptions
+        | Feature::DurableJobs
+        | Feature::HumanInput
+        | Feature::Interrupts => None,
     }
 }
 

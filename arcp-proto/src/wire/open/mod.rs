@@ -68,6 +68,7 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::FilterSubscriptions => "subscriptions",
         Feature::DurableJobs => "durable_jobs",
         Feature::HumanInput => "human_input",
+        Feature::Interrupts => "interrupt",
         Feature::Heartbeat
         | Feature::Ack
         | Feature::ListJobs

@@ -1,5 +1,6 @@
 //! Messages that both families spell the same.
 
+mod interrupt;
 mod prompts;
 mod requests;
 mod sessions;
@@ -9,6 +10,7 @@ mod written;
 /// look for one or the other: a frame is not twice as large as what it says.
 pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
+pub(super) use interrupt::write_interrupt;
 pub(super) use prompts::{correlates, write_answer};
 pub(super) use requests::{
     Auth, Resume, bounded, credential, job_of, key, max_runtime, nonce, object, parent, present, read_request, reason,

@@ -1,0 +1,39 @@
+//! `arcp interrupt`.
+
+use arcp_blocking::ClientError;
+use arcp_host::stderr::{say, visible};
+use arcp_proto::error::ErrorCode;
+
+use crate::args::Where;
+use crate::connect::Chosen;
+use crate::exit::{Exit, Failure, of_refusal};
+use crate::list::find;
+
+/// Say something to the agent of a job while it runs, if it observes interrupts.
+///
+/// The job is blocked until its agent goes on; what that asks is in `arcp inbox`.
+#[derive(Debug, clap::Args)]
+pub struct Interrupt {
+    /// The job.
+    pub job: String,
+    /// What is said.
+    pub prompt: String,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Interrupts a job.
+pub fn run(args: Interrupt) -> Result<Exit, Failure> {
+    let client = Chosen::of(&args.place)?.connect()?;
+    let job = find(&client, &args.job)?;
+    client.interrupt(job.clone(), args.prompt).map_err(|error| {
+        let ClientError::Refused(refusal) = &error else {
+            return error.into();
+        };
+        let advice = if refusal.says(ErrorCode::Unimplemented) { ": `arcp cancel` stops it" } else { "" };
+        Failure::new(of_refusal(refusal), format!("{job}: {}{advice}", visible(&refusal.message)))
+    })?;
+    say(format_args!("arcp: {job} is interrupted: it is blocked until its agent goes on"));
+    Ok(Exit::Success)
+}

@@ -1,0 +1,116 @@
+//! What people say to an agent while it runs.
+
+use std::time::{Duration, Instant};
+
+use arcp_proto::runtime::{AgentCall, OpenInterrupt};
+
+use super::task::AsyncContext;
+use super::{AgentControl, Context, Stopped};
+
+/// What somebody says to an agent while it runs: the job is blocked until the agent
+/// goes on. One that was open when the runtime ended comes again.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the job is blocked until `go_on` is called with it"]
+pub struct Interrupt(OpenInterrupt);
+
+impl Interrupt {
+    /// What is said; may be empty.
+    pub fn prompt(&self) -> &str {
+        &self.0.prompt
+    }
+
+    /// The principal that says it.
+    pub fn by(&self) -> &str {
+        &self.0.by
+    }
+
+    /// Its number in the job, from 1.
+    pub fn number(&self) -> u32 {
+        self.0.number
+    }
+}
+
+/// Only agents whose [`Terms`](crate::registry::Terms) say that they observe
+/// interrupts have any.
+impl Context {
+    /// Waits so long for an interrupt, or not at all.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use arcp_host::agent::{AgentError, Context, Outcome};
+    ///
+    /// fn work(job: &Context) -> Result<Outcome, AgentError> {
+    ///     for step in 0..100 {
+    ///         while let Some(interrupt) = job.interrupt_within(Duration::ZERO)? {
+    ///             // ... heed what it says, perhaps ask people ...
+    ///             job.go_on(interrupt)?;
+    ///         }
+    ///         job.progress(step, Some(100), None)?;
+    ///     }
+    ///     Ok(Outcome::Empty)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] as soon as the job is told to stop.
+    pub fn interrupt_within(&self, span: Duration) -> Result<Option<Interrupt>, Stopped> {
+        // A span beyond what the clock can count has no end.
+        let end = Instant::now().checked_add(span);
+        let mut state = self.link.state();
+        loop {
+            if state.stopping {
+                return Err(Stopped);
+            }
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let found = state.interrupts.pop_front();
+            if found.is_some() || left.is_some_and(|left| left.is_zero()) {
+                return Ok(found);
+            }
+            state = self.link.wait(state, left);
+        }
+    }
+
+    /// Goes on from an interrupt.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub fn go_on(&self, interrupt: Interrupt) -> Result<(), Stopped> {
+        self.call(AgentCall::GoOn { interrupt: Some(interrupt.0.number) })
+    }
+}
+
+/// As of [`Context`].
+impl AsyncContext {
+    /// Waits for an interrupt: for a `select` beside the work.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] as soon as the job is told to stop.
+    pub async fn interrupted(&self) -> Result<Interrupt, Stopped> {
+        std::future::poll_fn(|cx| {
+            self.link().poll(cx, |state| match state.interrupts.pop_front() {
+                _ if state.stopping || state.over => Some(Err(Stopped)),
+                interrupt => interrupt.map(Ok),
+            })
+        })
+        .await
+    }
+
+    /// Goes on from an interrupt.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the job is over.
+    pub async fn go_on(&self, interrupt: Interrupt) -> Result<(), Stopped> {
+        self.call(AgentCall::GoOn { interrupt: Some(interrupt.0.number) }).await
+    }
+}
+
+impl AgentControl {
+    /// Its agent is interrupted.
+    pub(crate) fn interrupt(&self, interrupt: OpenInterrupt) {
+        self.change(|state| state.interrupts.push_back(Interrupt(interrupt)));
+    }
+}
