@@ -64,14 +64,16 @@ mod recording;
 mod restoring;
 mod window;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use arcp_proto::error::Violation;
 use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
-use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict, unfinished};
+use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict, may_judge, unfinished};
 use arcp_proto::time::Now;
 
 pub use self::host::{ExtensionTaker, Host, HostError, Observer};
@@ -313,10 +315,26 @@ impl Driver {
         self.runtime.stats()
     }
 
-    /// Whether a credential is that of an operator or auditor. `None`: that
-    /// cannot be told without waiting.
-    pub fn oversees(&mut self, credential: &Credential) -> Option<bool> {
-        self.access.oversees(credential, self.clock.now().utc)
+    /// Whether a credential that came from `address` is that of an operator or
+    /// auditor. `None`: that cannot be told without waiting. A wrong one counts for
+    /// that address, as those of connections do.
+    ///
+    /// # Errors
+    ///
+    /// If too many that came from there were wrong: when to try again.
+    pub fn oversees(&mut self, credential: &Credential, address: Option<IpAddr>) -> Result<Option<bool>, Violation> {
+        let now = self.clock.now();
+        if let Some(address) = address {
+            may_judge(&self.runtime, now, address, credential)?;
+        }
+        let Some(verdict) = self.access.judge(credential) else {
+            return Ok(None);
+        };
+        if let Some(address) = address {
+            let (credential, counts) = (credential.digest(), verdict.is_some());
+            self.input(Input::JudgedElsewhere { address, credential, counts });
+        }
+        Ok(Some(verdict.is_some_and(|verdict| self.access.oversees(&verdict, now.utc))))
     }
 
     /// How many agents run.

@@ -6,8 +6,11 @@
 use std::time::Duration;
 
 use arcp_proto::entropy::Seeds;
+use arcp_proto::error::ErrorCode;
 use arcp_proto::id::ConnId;
-use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Transport, Verdict};
+use arcp_proto::model::request::Credential;
+use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Transport, Verdict, may_judge};
+use arcp_proto::secret::Secret;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
@@ -514,5 +517,34 @@ fn wrong_proofs_in_sessions_of_a_principal_count_wherever_they_come_from() {
     assert!(!raw.is_closed(&world));
     raw.send(&mut world, "session.authenticate", json!({"response": "tok-alice"}));
     raw.expect(&mut world, "ack");
+    world.finish();
+}
+
+#[test]
+fn wrong_credentials_that_the_host_was_given_count_as_those_of_connections_do() {
+    let mut world = World::configured(35, |config| config.limits.connection.wrong_credentials = 2);
+    let (here, there) = ("203.0.113.7", "203.0.113.8");
+    let token = |text: &str| Credential::Bearer(Secret::new(text.into()));
+    let may = |world: &World, address: &str, text: &str| {
+        let address = address.parse().expect("an address");
+        may_judge(world.runtime(), world.now(), address, &token(text)).map_err(|why| why.code)
+    };
+    let judged = |world: &mut World, text: &str, counts: bool| {
+        let (address, credential) = (here.parse().expect("an address"), token(text).digest());
+        world.input(Input::JudgedElsewhere { address, credential, counts });
+    };
+    judged(&mut world, "tok-alice", true);
+    for guess in ["1", "2"] {
+        assert_eq!(may(&world, here, guess), Ok(()));
+        judged(&mut world, guess, false);
+    }
+    assert_eq!(may(&world, here, "3"), Err(ErrorCode::ResourceExhausted));
+    assert!(told_to_wait(&come(&mut world, here, "tok-bob")).is_some(), "nor over a connection");
+    assert_eq!((may(&world, here, "tok-alice"), may(&world, there, "3")), (Ok(()), Ok(())));
+    // What counts no more is as wrong as any other.
+    judged(&mut world, "tok-alice", false);
+    assert_eq!(may(&world, here, "tok-alice"), Err(ErrorCode::ResourceExhausted));
+    world.run_for(Duration::from_secs(120));
+    assert_eq!(may(&world, here, "3"), Ok(()));
     world.finish();
 }

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use arcp_host::sqlite::{Durability, SqliteStore};
+use arcp_proto::id::Principal;
 use arcp_proto::json::decode_base64;
 use arcp_tests::kept::Folder;
 use arcp_tests::server::{PATIENCE, Running, expect, next, send};
@@ -255,4 +256,24 @@ fn a_store_that_fails_for_a_moment_is_asked_again_at_once() {
     assert_eq!(expect(&mut socket, "job.result")["payload"]["result"], 7);
     Witness::start(&server.url(), "tok-b").is_served(2);
     drop((socket, server));
+}
+
+#[test]
+fn whoever_guesses_tokens_over_http_waits_as_over_a_connection() {
+    let server = Running::start(&[], |config| {
+        config.operators = [Principal::new("a").expect("a name")].into();
+        config.limits.connection.wrong_credentials = 3;
+    });
+    let status = |token: &str| {
+        let head = format!("GET /stats HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}");
+        server.http(&head).split(' ').nth(1).map(str::to_string).expect("a status")
+    };
+    assert_eq!([status("tok-a"), status("tok-b")], ["200", "403"]);
+    let guessed: Vec<String> = (0..4).map(|n| status(&format!("guess-{n}"))).collect();
+    assert_eq!(guessed, ["403", "403", "403", "429"]);
+    assert_eq!(status("tok-a"), "200", "who was right before is not kept out");
+    let mut socket = server.websocket();
+    let hello = json!({"auth": {"scheme": "bearer", "token": "guess"}, "client": {"name": "c", "version": "1"}});
+    send(&mut socket, "1", "session.hello", hello);
+    assert!(expect(&mut socket, "session.error").to_string().contains("wrong_credentials"));
 }

@@ -45,18 +45,14 @@ impl Access {
         self.authenticator.clone()
     }
 
-    /// Whether a credential is that of somebody who oversees, as a whole: it has
-    /// neither ended nor bounds, such as those of a delegation token. `None`: that cannot be told without waiting.
-    pub(super) fn oversees(&self, credential: &Credential, now: UtcMs) -> Option<bool> {
-        let judged = self.judge(credential)?;
+    /// Whether somebody oversees by a credential, as a whole: it has neither ended nor
+    /// bounds, such as those of a delegation token.
+    pub(super) fn oversees(&self, verdict: &Verdict, now: UtcMs) -> bool {
         // Nothing says what such a channel is bound to.
-        let counts = |verdict: &Verdict| {
-            verdict.binding.is_none()
-                && verdict.ceiling.is_none()
-                && verdict.expires_at.is_none_or(|at| now < at)
-                && self.overseers.contains(&verdict.principal)
-        };
-        Some(judged.as_ref().is_some_and(counts))
+        verdict.binding.is_none()
+            && verdict.ceiling.is_none()
+            && verdict.expires_at.is_none_or(|at| now < at)
+            && self.overseers.contains(&verdict.principal)
     }
 }
 
@@ -96,22 +92,9 @@ pub(super) fn roles_of(sources: &[Box<dyn CredentialSource>], base: &Roles) -> R
 #[cfg(test)]
 mod tests {
     use arcp_proto::lease::{Ceiling, Lease};
-    use arcp_proto::secret::Secret;
 
     use super::*;
-
-    #[derive(Clone)]
-    struct Says(Verdict);
-
-    impl Authenticator for Says {
-        fn verify(&self, _: &Credential) -> Option<Verdict> {
-            Some(self.0.clone())
-        }
-
-        fn is_instant(&self) -> bool {
-            true
-        }
-    }
+    use crate::auth::BearerTokens;
 
     #[test]
     fn nobody_oversees_by_a_credential_that_is_bounded_or_over() {
@@ -127,9 +110,8 @@ mod tests {
             (Verdict { binding: Some("sha256:1".into()), ..whole.clone() }, false),
             (Verdict { ceiling, ..whole }, false),
         ] {
-            let access = Access::new(Arc::new(Says(verdict.clone())), &config);
-            let token = Credential::Bearer(Secret::new("t".into()));
-            assert_eq!(access.oversees(&token, UtcMs(8)), Some(oversees), "{verdict:?}");
+            let access = Access::new(Arc::new(BearerTokens::default()), &config);
+            assert_eq!(access.oversees(&verdict, UtcMs(8)), oversees, "{verdict:?}");
         }
     }
 }

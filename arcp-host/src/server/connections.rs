@@ -239,6 +239,7 @@ impl<S: Socket> Connections<S> {
             }
             Stage::Http { head, .. } => head,
         };
+        let address = connection.address;
         head.extend_from_slice(bytes);
         let answer = match upgrades.answer(head) {
             Answer::More => return Vec::new(),
@@ -250,7 +251,7 @@ impl<S: Socket> Connections<S> {
                 response(503, "Service Unavailable", "the store is failing")
             }
             Answer::Health => response(200, "OK", "ok"),
-            Answer::Stats(bearer) => stats::answer(driver, bearer),
+            Answer::Stats(bearer) => stats::answer(driver, bearer, address),
             Answer::Refuse(text) => text,
         };
         connection.output().extend_from_slice(answer.as_bytes());

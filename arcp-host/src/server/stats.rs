@@ -1,5 +1,7 @@
 //! `GET /stats`: how much there is of everything, for operators and auditors.
 
+use std::net::IpAddr;
+
 use arcp_proto::json::Object;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::Stats;
@@ -8,15 +10,16 @@ use arcp_proto::secret::Secret;
 use crate::driver::Driver;
 use crate::http::response;
 
-/// The whole response to who asks with this token.
-pub(super) fn answer(driver: &mut Driver, bearer: Option<Secret>) -> String {
+/// The whole response to who asks with this token from an address.
+pub(super) fn answer(driver: &mut Driver, bearer: Option<Secret>, address: Option<IpAddr>) -> String {
     let Some(bearer) = bearer else {
         return response(401, "Unauthorized", "give a token: Authorization: Bearer TOKEN");
     };
-    match driver.oversees(&Credential::Bearer(bearer)) {
-        Some(true) => response(200, "OK", &json(&driver.stats())),
-        Some(false) => response(403, "Forbidden", "this token is of no operator or auditor"),
-        None => response(501, "Not Implemented", "who asks cannot be told without waiting"),
+    match driver.oversees(&Credential::Bearer(bearer), address) {
+        Ok(Some(true)) => response(200, "OK", &json(&driver.stats())),
+        Ok(Some(false)) => response(403, "Forbidden", "this token is of no operator or auditor"),
+        Ok(None) => response(501, "Not Implemented", "who asks cannot be told without waiting"),
+        Err(wait) => response(429, "Too Many Requests", &wait.message),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::feature::Features;
 use crate::model::job::JobStatus;
 use crate::model::prompt::PromptAnswer;
 use crate::model::session::{Eviction, SessionQuery};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretDigest};
 use crate::time::UtcMs;
 
 /// One request, by who takes it.
@@ -314,6 +314,16 @@ pub enum Credential {
         /// The token, empty if none was sent.
         token: Secret,
     },
+}
+
+impl Credential {
+    /// What it is known by, without being told; the same for all that say nothing.
+    pub fn digest(&self) -> SecretDigest {
+        match self {
+            Credential::Bearer(token) | Credential::Other { scheme: _, token } => token.digest(),
+            Credential::Anonymous => SecretDigest([0; 32]),
+        }
+    }
 }
 
 /// The claim to an earlier session (1.1 §6.3).

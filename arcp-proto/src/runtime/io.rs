@@ -19,6 +19,7 @@ use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
 use crate::scope::Scopes;
+use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
 use crate::wire::envelope::Header;
 use crate::wire::{self, Family};
@@ -92,6 +93,17 @@ pub enum Input {
         /// Who it is; `None`: nobody.
         #[serde(default, alias = "principal")]
         verdict: Option<Verdict>,
+    },
+    /// A credential was judged that came to the host by no connection of the runtime,
+    /// such as over HTTP: wrong ones count for where they came from, as those of
+    /// connections do. [`may_judge`](super::may_judge) comes before.
+    JudgedElsewhere {
+        /// Where it came from.
+        address: IpAddr,
+        /// Which it was.
+        credential: SecretDigest,
+        /// Whether it is somebody's.
+        counts: bool,
     },
     /// Every batch that ends here or before is durable.
     Persisted {

@@ -31,6 +31,7 @@ pub use account::{HeldFor, Miscount};
 use alloc::vec::Vec;
 pub use audit_records::{AuditAct, AuditEntry};
 pub use config::{Config, Timing};
+use core::net::IpAddr;
 pub use delegation::Delegation;
 pub use delivery::subscription_id;
 pub use digest::Digest;
@@ -49,8 +50,9 @@ pub use prompt_records::{
 pub use recount::{held_bytes, held_bytes_of, miscounts};
 
 use crate::entropy::Seeds;
-use crate::error::{ConfigError, ErrorCode};
+use crate::error::{ConfigError, ErrorCode, Violation};
 use crate::id::{JobId, LogPos};
+use crate::model::request::Credential;
 use crate::time::Now;
 use connection::Connections;
 use context::Context;
@@ -173,6 +175,9 @@ impl Runtime {
             Input::Authenticated { op, verdict } => {
                 let judged = self.connections.on_authenticated(&mut self.ctx, op, verdict);
                 self.on_judged(judged);
+            }
+            Input::JudgedElsewhere { address, credential, counts } => {
+                connection::on_judged_elsewhere(&mut self.connections, &self.ctx, (address, credential), counts);
             }
             Input::Persisted { up_to } => self.on_persisted(up_to),
             Input::PersistFailed { .. } => self.ctx.on_persist_failed(),
@@ -368,6 +373,16 @@ impl Runtime {
             }
         }
     }
+}
+
+/// Whether a credential may be judged that came to the host from an address;
+/// [`Input::JudgedElsewhere`] says what came of it.
+///
+/// # Errors
+///
+/// `RESOURCE_EXHAUSTED` if too many that came from there were wrong: when to try again.
+pub fn may_judge(runtime: &Runtime, now: Now, address: IpAddr, credential: &Credential) -> Result<(), Violation> {
+    connection::may_judge(&runtime.connections, (&runtime.ctx, now.mono), address, credential.digest())
 }
 
 /// Counts of a [`Runtime`].

@@ -1,6 +1,8 @@
 //! Proofs that come while a session is open: they are judged as those before
 //! it are, and renew its lease.
 
+use core::net::IpAddr;
+
 use super::Connections;
 use crate::error::Violation;
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
@@ -10,6 +12,8 @@ use crate::runtime::context::Context;
 use crate::runtime::edge::{Opening, Source, wrong_proof};
 use crate::runtime::effect::Position;
 use crate::runtime::io::{CloseReason, Verdict};
+use crate::secret::SecretDigest;
+use crate::time::Timestamp;
 
 /// What became of a credential.
 #[derive(Debug)]
@@ -93,4 +97,28 @@ impl Connections {
         let (_, request) = conn.proving.take_if(|(asked, _)| *asked == op)?;
         Some((id, Judged::Again { session, request, verdict }))
     }
+}
+
+/// Whether a credential would be judged that came from an address.
+///
+/// # Errors
+///
+/// When to try again.
+pub(in crate::runtime) fn may_judge(
+    connections: &Connections,
+    (ctx, now): (&Context, Timestamp),
+    address: IpAddr,
+    credential: SecretDigest,
+) -> Result<(), Violation> {
+    connections.arrivals.judging().check((&ctx.config, now.max(ctx.now.mono)), address, credential)
+}
+
+/// A credential was judged that came from an address, and by no connection.
+pub(in crate::runtime) fn on_judged_elsewhere(
+    connections: &mut Connections,
+    ctx: &Context,
+    (address, credential): (IpAddr, SecretDigest),
+    counts: bool,
+) {
+    connections.arrivals.judging_mut().note(ctx, &[Source::of(address)], credential, counts);
 }

@@ -12,7 +12,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString as _;
 
 pub(super) use answers::{Answer, Content, Next};
-pub(super) use authentication::Judged;
+pub(super) use authentication::{Judged, may_judge, on_judged_elsewhere};
 pub(super) use check::{Checked, Held};
 pub(super) use conn::Conn;
 pub(super) use heartbeat::heartbeat_interval;

@@ -77,6 +77,10 @@ impl Arrivals {
         self.by_id.get(&id).is_some_and(|arrival| arrival.handshake.is_fresh())
     }
 
+    pub(in crate::runtime) fn judging(&self) -> &Judging {
+        &self.judging
+    }
+
     pub(in crate::runtime) fn judging_mut(&mut self) -> &mut Judging {
         &mut self.judging
     }

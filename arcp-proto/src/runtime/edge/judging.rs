@@ -3,15 +3,18 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::wrong_credentials::{Source, WrongCredentials};
 use crate::error::{BoundOf, Violation};
 use crate::id::{ConnId, OpId};
 use crate::model::request::Credential;
+use crate::runtime::config::Config;
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::Output;
 use crate::secret::SecretDigest;
+use crate::time::Timestamp;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Judging {
@@ -44,7 +47,7 @@ impl Judging {
             let full = "too many credentials are being judged: try again later";
             return Err(Violation::exhausted("handshaking_connections", BoundOf::Runtime, most as u64, full));
         }
-        let digest = digest_of(&credential);
+        let digest = credential.digest();
         self.wrong.check((&ctx.config, ctx.now.mono), &sources, digest)?;
         let op = ctx.next_op();
         self.asked.insert(op, Asked { conn, sources, credential: digest });
@@ -62,17 +65,35 @@ impl Judging {
         let Some(Asked { conn: _, sources, credential }) = self.asked.remove(&op).expected("it is being judged") else {
             return;
         };
+        self.note(ctx, &sources, credential, counts);
+    }
+
+    /// Whether a credential would be judged that came from an address.
+    ///
+    /// # Errors
+    ///
+    /// If too many that came from there were wrong.
+    pub(in crate::runtime) fn check(
+        &self,
+        (config, now): (&Config, Timestamp),
+        address: IpAddr,
+        credential: SecretDigest,
+    ) -> Result<(), Violation> {
+        self.wrong.check((config, now), &[Source::of(address)], credential)
+    }
+
+    /// A credential of these sources was judged.
+    pub(in crate::runtime) fn note(
+        &mut self,
+        ctx: &Context,
+        sources: &[Source],
+        credential: SecretDigest,
+        counts: bool,
+    ) {
         if counts {
             self.wrong.note_right(&ctx.config, credential);
         } else {
-            self.wrong.note_wrong((&ctx.config, ctx.now.mono), &sources);
+            self.wrong.note_wrong((&ctx.config, ctx.now.mono), sources, credential);
         }
-    }
-}
-
-fn digest_of(credential: &Credential) -> SecretDigest {
-    match credential {
-        Credential::Bearer(token) | Credential::Other { scheme: _, token } => token.digest(),
-        Credential::Anonymous => SecretDigest([0; 32]),
     }
 }

@@ -145,6 +145,9 @@ impl Edge {
                     self.hand_over(arrived);
                 }
             }
+            Input::JudgedElsewhere { address, credential, counts } => {
+                self.arrivals.judging_mut().note(&self.ctx, &[Source::of(address)], credential, counts);
+            }
             Input::Reseed(seeds) => self.ctx.entropy.reseed(&seeds),
             Input::Tick
             | Input::HandedOver(_)

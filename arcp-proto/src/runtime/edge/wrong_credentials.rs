@@ -5,6 +5,7 @@
 //! judged. So a source costs the same however much it sends.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::error::{BoundOf, Violation};
@@ -22,6 +23,13 @@ const WINDOW: Duration = Duration::from_secs(60);
 pub(in crate::runtime) enum Source {
     Network(Network),
     Principal(Principal),
+}
+
+impl Source {
+    /// The network of an address.
+    pub(in crate::runtime) fn of(address: IpAddr) -> Source {
+        Source::Network(Network::new(address))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +76,16 @@ impl WrongCredentials {
     }
 
     /// A credential of these sources was wrong.
-    pub(super) fn note_wrong(&mut self, (config, now): (&Config, Timestamp), sources: &[Source]) {
+    pub(super) fn note_wrong(
+        &mut self,
+        (config, now): (&Config, Timestamp),
+        sources: &[Source],
+        credential: SecretDigest,
+    ) {
+        // It was right, and counts no more.
+        if self.right.remove(&credential) {
+            self.right_in_order.retain(|other| *other != credential);
+        }
         while self.in_order.first().is_some_and(|(until, _)| *until <= now) {
             self.forget_first();
         }
