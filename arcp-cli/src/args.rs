@@ -260,6 +260,10 @@ pub struct Serve {
     /// one principal may hold; 100: whoever comes first takes everything.
     #[arg(long, default_value_t = 25, value_name = "PERCENT", value_parser = values::percent)]
     pub principal_share: u32,
+    /// How many jobs one principal may submit in a second, and as many at once
+    /// [default: no bound].
+    #[arg(long, value_name = "N")]
+    pub submit_rate: Option<NonZeroU32>,
     /// Speak TLS, and show this certificate with those of its issuers, in PEM; it
     /// is read again at SIGHUP. `arcp tls self-signed` makes one to try.
     #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "stdio")]

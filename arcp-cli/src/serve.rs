@@ -303,6 +303,7 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     config.auditors = credentials.known("--auditor", &args.auditors)?;
     config.operators = credentials.known("--operator", &args.operators)?;
     config.limits.job.principal_share = args.principal_share;
+    config.limits.session.submits_per_second = args.submit_rate;
     config.ceiling = lease::ceiling(&args.lease_ceilings, args.longest_lease)?;
     config.needs_trust = lease::needs_trust(&args.needs_trust)?;
     if args.samples {

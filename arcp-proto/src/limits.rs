@@ -1,6 +1,8 @@
 //! Every bound of the runtime, in one place, with its default and the one
 //! thing that happens when it is hit.
 
+use core::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
@@ -171,6 +173,10 @@ pub struct SessionLimits {
     /// Sessions altogether (65,536). As above: the oldest of its own, or else of
     /// those without a credential.
     pub sessions: usize,
+    /// Jobs that one principal may submit in a second, and as many at once (no bound),
+    /// or one network without a credential. More: refused, with when to try again. A
+    /// key that is used again submits nothing.
+    pub submits_per_second: Option<NonZeroU32>,
     /// Percent of `sessions`, `jobs`, `unfinished_bytes`, `running_jobs`,
     /// `waiting_input_bytes`, `index_bytes` and `keys` that only principals with a credential may use (25). For everybody
     /// else these bounds are so much lower.
@@ -210,6 +216,7 @@ impl Default for SessionLimits {
             anonymous_sessions_per_network: 1024,
             anonymous_sessions: 4096,
             sessions: 65_536,
+            submits_per_second: None,
             reserve: 25,
             ended_sessions: 16_384,
             extension_bytes: 4 << 20,

@@ -210,3 +210,40 @@ fn a_member_of_the_wrong_type_is_named_and_its_value_is_not() {
     }
     world.finish();
 }
+
+#[test]
+fn who_submits_too_fast_is_told_when_to_go_on_and_keeps_nobody_else_waiting() {
+    let mut world = World::configured(20, |config| {
+        config.limits.session.submits_per_second = core::num::NonZeroU32::new(4);
+    });
+    let (mut first, _) = Raw::hello(&mut world, "tok-a");
+    let (mut second, _) = Raw::open(&mut world, "tok-a");
+    let (mut other, _) = Raw::hello(&mut world, "tok-b");
+    let keyed = json!({"agent": "echo", "idempotency_key": "k"});
+    let known = first.submit(&mut world, keyed.clone())["job_id"].clone();
+    first.submit(&mut world, json!({"agent": "echo"}));
+    for _ in 0..2 {
+        second.invoke(&mut world, json!({"tool": "echo"}));
+    }
+    let mut refused = |world: &mut World| {
+        first.send(world, "job.submit", json!({"agent": "echo"}));
+        let answer = first.expect_any(world, &["job.error", "session.error", "job.accepted"]);
+        (answer["type"] != "job.accepted").then(|| details(&answer))
+    };
+    let told = refused(&mut world).expect("it was too fast");
+    let wait = told["retry_after_ms"].as_u64().expect("a time");
+    assert!((1..=251).contains(&wait), "{told}");
+    assert_eq!(told, json!({"bound": "submits_per_second", "of": "principal", "limit": 4, "retry_after_ms": wait}));
+    assert!(refused(&mut world).is_some(), "what is refused does not count");
+    other.submit(&mut world, json!({"agent": "echo"}));
+    world.run_for(Duration::from_millis(wait));
+    assert_eq!(refused(&mut world), None, "and one more may come");
+    assert!(refused(&mut world).is_some());
+    world.run_for(Duration::from_secs(5));
+    let at_once = (0..9).take_while(|_| refused(&mut world).is_none()).count();
+    assert_eq!(at_once, 4, "what nobody used for long is not saved");
+    first.send(&mut world, "job.submit", keyed);
+    let again = first.expect_any(&mut world, &["job.error", "session.error", "job.accepted"]);
+    assert_eq!(again["payload"]["job_id"], known, "a key that is used again submits nothing: {again}");
+    world.finish();
+}

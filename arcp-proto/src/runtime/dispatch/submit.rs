@@ -57,10 +57,12 @@ impl RequestHandler<'_> {
             }
             Submission::New(new) => new,
         };
+        sessions.admission().check_submits(ctx, principal)?;
         if new.checks_input() && !self.is_checked(principal, new.agent(), submit.input.as_ref())? {
             return Ok(None);
         }
-        let Runtime { ctx, jobs, .. } = &mut *self.runtime;
+        let Runtime { ctx, sessions, jobs, .. } = &mut *self.runtime;
+        sessions.admission().note_submit(ctx, principal);
         if let Some(ended) = jobs.to_forget(ctx, principal) {
             self.runtime.retention().forget(ended);
         }

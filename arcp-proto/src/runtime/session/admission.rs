@@ -7,6 +7,7 @@
 //! there is none, nobody new comes in.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
 
 use super::Sessions;
 use crate::error::{BoundOf, Violation};
@@ -14,12 +15,15 @@ use crate::id::{Principal, SessionId};
 use crate::limits::Limits;
 use crate::principal::Account;
 use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
 use crate::runtime::job::Jobs;
 use crate::time::Timestamp;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// How many sessions each account has, and which of them nobody would miss.
 #[derive(Debug, Default)]
-pub(super) struct Admission {
+pub(in crate::runtime) struct Admission {
     all: usize,
     anonymous: usize,
     accounts: BTreeMap<Account, Share>,
@@ -34,6 +38,9 @@ struct Share {
     /// Those of them that have a connection.
     attached: usize,
     idle: BTreeSet<Idle>,
+    /// Its submits as one moment: each moves it on by the time that one more may come
+    /// after.
+    submitted: Timestamp,
 }
 
 /// A session without a connection and with nothing left to give, and since
@@ -88,6 +95,38 @@ impl Admission {
         }
     }
 
+    /// Whether one more job of a session's principal may be submitted now.
+    ///
+    /// # Errors
+    ///
+    /// When to try again.
+    pub(in crate::runtime) fn check_submits(&self, ctx: &Context, principal: &Principal) -> Result<(), Violation> {
+        let Some(most) = ctx.config.limits.session.submits_per_second else {
+            return Ok(());
+        };
+        let account = principal.account();
+        let submitted = self.accounts.get(&account).map_or(Timestamp::default(), |share| share.submitted);
+        let wait = (submitted + SECOND / most.get()).since(ctx.now.mono + SECOND);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        // Whoever waits for whole milliseconds waits long enough.
+        let wait = wait + Duration::from_millis(1);
+        let why = alloc::format!("{most} jobs a second may be submitted here: try again in {} ms", wait.as_millis());
+        Err(Violation::exhausted_for(wait, "submits_per_second", account.bound_of(), most.get().into(), why))
+    }
+
+    /// A job of a session's principal was submitted.
+    pub(in crate::runtime) fn note_submit(&mut self, ctx: &Context, principal: &Principal) {
+        let Some(most) = ctx.config.limits.session.submits_per_second else {
+            return; // There is no bound.
+        };
+        let share = self.accounts.get_mut(&principal.account());
+        if let Some(share) = share.expected("who submits has a session") {
+            share.submitted = share.submitted.max(ctx.now.mono) + SECOND / most.get();
+        }
+    }
+
     /// What keeps one more session of an account out, and the session that can
     /// make room for it.
     fn obstacle(&self, account: &Account, limits: &Limits) -> Option<(Violation, Option<SessionId>)> {
@@ -125,6 +164,11 @@ impl Admission {
 }
 
 impl Sessions {
+    /// How many sessions and submits there may be.
+    pub(in crate::runtime) fn admission(&mut self) -> &mut Admission {
+        &mut self.admission
+    }
+
     /// Makes room for one more session of a principal.
     ///
     /// # Errors
