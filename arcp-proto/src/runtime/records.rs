@@ -80,6 +80,9 @@ pub enum Record {
         classes: Vec<(EventClass, u32)>,
         /// Bytes they hold, roughly.
         bytes: usize,
+        /// When it was started, if its time limit holds for children that go on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        started: Option<UtcMs>,
     },
     /// The first events of a job are no longer kept. The latest one counts.
     HistoryTrimmed {

@@ -66,8 +66,8 @@ impl Restorer<'_> {
             }
             Record::JobAccepted(record) => self.restore_job(at, *record),
             Record::JobEvent { job, event } => self.restore_event(job, at, event),
-            Record::JobHistory { job, gone, classes, bytes } => {
-                self.jobs.table_mut().restore_history(job, gone, &classes, bytes)
+            Record::JobHistory { job, gone, classes, bytes, started } => {
+                self.jobs.table_mut().restore_history(job, gone, (&classes, bytes), started);
             }
             Record::HistoryTrimmed { job, upto, started } => self.jobs.table_mut().restore_trimmed(job, upto, started),
             Record::Subscribed { session, number, filter, request, command } => {

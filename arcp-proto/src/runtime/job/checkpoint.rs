@@ -7,6 +7,7 @@ use super::cause::{Cause, Fault};
 use super::end::plan_retention;
 use super::lease;
 use super::prompt;
+use super::slots;
 use super::{Job, JobState, Jobs, Wait};
 use crate::id::{JobId, prefixed};
 use crate::json::Object;
@@ -69,7 +70,12 @@ impl Jobs {
             JobState::Accepting if job.run.perhaps_started => self.recover_running_job(ctx, id),
             JobState::Accepting | JobState::Queued => self.on_durable(ctx, id),
             JobState::Running | JobState::Cancelling(_) => self.recover_running_job(ctx, id),
-            JobState::Ended(end) => plan_retention(ctx, id, end.at),
+            JobState::Ended(end) => {
+                plan_retention(ctx, id, end.at);
+                if !job.children.is_empty() {
+                    slots::plan_time_limit(job, ctx);
+                }
+            }
         }
     }
 

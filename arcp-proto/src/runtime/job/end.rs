@@ -11,6 +11,7 @@ use super::slots;
 use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs};
 use crate::id::JobId;
 use crate::model::event::JobEvent;
+use crate::model::job::FinalStatus;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
@@ -30,11 +31,14 @@ impl Jobs {
         let Some(terminal) = cause.terminal(job) else {
             return; // It has ended.
         };
-        let timers = [Timer::MaxRuntime(id), Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id)];
-        for timer in timers.into_iter().chain([Timer::Pace(id)]) {
+        let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
+        let leaves_children = status == FinalStatus::Success && !job.children.is_empty();
+        for timer in [Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
             ctx.timers.clear(timer);
         }
-        let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
+        if !leaves_children {
+            ctx.timers.clear(Timer::MaxRuntime(id));
+        }
         let mut gave_slot_back = false;
         let runs = self.table.change(id, |job| {
             if job.run.state == AgentState::Idle {
@@ -112,8 +116,15 @@ impl Jobs {
         }
     }
 
+    /// The time limit of a job is reached: it ends, or the children that it left behind
+    /// when it ended well.
     pub(in crate::runtime) fn on_max_runtime(&mut self, ctx: &mut Context, id: JobId) {
-        self.end(ctx, id, Cause::TimeLimit);
+        if self.table.get(id).is_some_and(Job::is_terminal) {
+            let why = alloc::format!("the time limit of its parent {id} is reached");
+            delegation::cancel_children(self, ctx, id, &why, ctx.config.timing.cancel_grace);
+        } else {
+            self.end(ctx, id, Cause::TimeLimit);
+        }
     }
 
     /// The agent was told to stop long enough ago.
@@ -187,7 +198,9 @@ fn note_history(job: &Job, ctx: &mut Context) {
     if ctx.config.history {
         let history = job.history();
         let (gone, classes, bytes) = (history.first() - 1, history.runs(), history.bytes());
-        ctx.append(Record::JobHistory { job: job.id, gone, classes, bytes });
+        let limits_children = !job.children.is_empty() && job.spec.bounds.max_runtime.is_some();
+        let started = job.run.started_at.filter(|_| limits_children);
+        ctx.append(Record::JobHistory { job: job.id, gone, classes, bytes, started });
     }
 }
 

@@ -144,6 +144,7 @@ impl Jobs {
         ctx.timers.clear(Timer::Retention(id));
         ctx.timers.clear(Timer::EndMissed(id));
         ctx.timers.clear(Timer::Purge(id));
+        ctx.timers.clear(Timer::MaxRuntime(id));
         if let Some((principal, key)) = self.table.get(id).and_then(|job| Some((&job.spec.principal, job.spec.key?))) {
             self.keys.keep(ctx, principal, key, id);
         }

@@ -67,12 +67,15 @@ impl Table {
         &mut self,
         id: JobId,
         gone: u64,
-        classes: &[(EventClass, u32)],
-        bytes: usize,
+        (classes, bytes): (&[(EventClass, u32)], usize),
+        started: Option<UtcMs>,
     ) {
         self.change(id, |job| {
             if job.count() == 0 {
                 job.events.restore_history(gone, classes, bytes);
+            }
+            if let Some(at) = started {
+                restore_start(job, at);
             }
         });
     }

@@ -100,13 +100,19 @@ impl Job {
     /// Says that it is started.
     fn start(&mut self, ctx: &mut Context) {
         let again = self.mark_started(ctx.now.utc);
-        if let (Some(limit), Some(since)) = (self.spec.bounds.max_runtime, self.run.started_at) {
-            let limit = Duration::from_secs(u64::from(limit.get()));
-            let at = ctx.moment(since.plus(limit), limit);
-            ctx.timers.set(Timer::MaxRuntime(self.id), at);
-        }
+        plan_time_limit(self, ctx);
         let event = if again { restarted() } else { JobEvent::Started };
         self.append(ctx, event, false);
+    }
+}
+
+/// Sees to it that it ends with its time limit, if it has started, and that those do
+/// which it leaves behind.
+pub(super) fn plan_time_limit(job: &Job, ctx: &mut Context) {
+    if let (Some(limit), Some(since)) = (job.spec.bounds.max_runtime, job.run.started_at) {
+        let limit = Duration::from_secs(u64::from(limit.get()));
+        let at = ctx.moment(since.plus(limit), limit);
+        ctx.timers.set(Timer::MaxRuntime(job.id), at);
     }
 }
 
