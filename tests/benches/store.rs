@@ -290,7 +290,7 @@ fn restart() {
             let event = EventRecord { event: Arc::new(JobEvent::Ended(terminal)), ..tick(EVENTS + 1) };
             put(&mut store, Some(Record::JobEvent { job: job(n), event }));
             let classes = vec![(EventClass::Metric, EVENTS as u32), (EventClass::Succeeded, 1)];
-            put(&mut store, Some(Record::JobHistory { job: job(n), gone: 0, classes, bytes: 5000 }));
+            put(&mut store, Some(Record::JobHistory { job: job(n), gone: 0, classes, bytes: 5000, started: None }));
         }
     }
     put(&mut store, None);

@@ -176,6 +176,7 @@ impl Restart {
                 | Record::Left { .. }
                 | Record::KeyKept { .. }
                 | Record::Audited(_)
+                | Record::HandedOver { .. }
                 | Record::KeysExpired { .. }
                 | Record::JobForgotten { .. } => {
                     let shown = serde_json::to_string(record).expect("JSON");

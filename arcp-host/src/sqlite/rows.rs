@@ -117,6 +117,7 @@ impl Rows {
             | Record::Subscribed { .. }
             | Record::Unsubscribed { .. }
             | Record::Audited(_)
+            | Record::HandedOver { .. }
             | Record::KeyKept { .. } => {}
         }
         self.bytes += write_record(tx, at, record)?;
@@ -206,6 +207,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         Record::HistoryTrimmed { .. } => Some(4),
         Record::BudgetLeft { .. } => Some(6),
         Record::Prompted { .. } => Some(PROMPTED),
+        Record::HandedOver { .. } => Some(8),
         Record::Unsubscribed { .. } if record.undoes().is_some() => Some(5),
         Record::SessionOpened { .. }
         | Record::SessionEnded { .. }

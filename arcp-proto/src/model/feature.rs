@@ -60,11 +60,13 @@ pub enum Feature {
     Sessions = 19,
     /// Saying something to agents while they run.
     Interrupts = 20,
+    /// Handing jobs over to other sessions, and being given them (RFC §14).
+    AgentHandoff = 21,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 21] = [
+    pub const ALL: [Feature; 22] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -86,6 +88,7 @@ impl Feature {
         Feature::OpenSurfaces,
         Feature::Sessions,
         Feature::Interrupts,
+        Feature::AgentHandoff,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -113,6 +116,7 @@ impl Feature {
             Feature::OpenSurfaces => "open_surfaces",
             Feature::Sessions => "sessions",
             Feature::Interrupts => "interrupt",
+            Feature::AgentHandoff => "agent_handoff",
         }
     }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use crate::id::{IdempotencyKey, WireId};
+use crate::id::{IdempotencyKey, Principal, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
@@ -114,6 +114,23 @@ pub enum Command {
     Evict(Eviction),
     /// Say something to an agent that runs (RFC §10.5).
     Interrupt(Interrupt),
+    /// Make a job somebody else's (RFC §14).
+    HandOver(HandOver),
+}
+
+/// A wish to make a job that goes on somebody else's, with the right to cancel it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// The job.
+    pub job: WireId,
+    /// Whose it is to be.
+    pub to: Principal,
+    /// The session of that one which is to take it; `None`: the latest that takes jobs.
+    pub session: Option<WireId>,
+    /// Another runtime to which it is to go: refused, for now.
+    pub runtime: Option<String>,
+    /// Why, in the client's words.
+    pub reason: Option<String>,
 }
 
 /// A wish to say something to an agent that runs (RFC §10.5).
@@ -157,6 +174,7 @@ impl Command {
             Command::Interrupt(interrupt) => interrupt.target.job(),
             Command::Watch(watch) => Some(&watch.job),
             Command::Unwatch { job } => Some(job),
+            Command::HandOver(wish) => Some(&wish.job),
             Command::Submit(..)
             | Command::Subscribe(_)
             | Command::Unsubscribe { .. }

@@ -30,6 +30,9 @@ pub struct AuditEntry {
     /// The session that was to be taken from its client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<SessionId>,
+    /// Who was to have it, for what was handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Principal>,
     /// Why it was refused; `None`: it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<ErrorCode>,
@@ -79,6 +82,8 @@ pub enum AuditAct {
     Elevate,
     /// An agent was interrupted.
     Interrupt,
+    /// A job was handed over.
+    HandOver,
 }
 
 impl AuditAct {
@@ -99,6 +104,7 @@ impl AuditAct {
             AuditAct::Evict => "evict",
             AuditAct::Elevate => "elevate",
             AuditAct::Interrupt => "interrupt",
+            AuditAct::HandOver => "hand_over",
         }
     }
 }
@@ -113,6 +119,7 @@ impl AuditEntry {
             session: None,
             job: None,
             taken: None,
+            to: None,
             refused: None,
             granted: None,
             reason: None,

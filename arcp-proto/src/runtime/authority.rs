@@ -30,6 +30,8 @@ pub(super) enum Act {
     Delegate,
     /// Say something to its agent.
     Interrupt,
+    /// Make it somebody else's.
+    HandOver,
 }
 
 /// Who asks.
@@ -82,7 +84,10 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         // What a child may and spends is its parent's.
         Act::Delegate if is_own && (owns || !bounded) => Ok(()),
         Act::Interrupt if (is_own && (owns || !bounded)) || config.operators.contains(principal) => Ok(()),
-        Act::Cancel | Act::Pace | Act::Answer | Act::Delegate | Act::Interrupt => Err(Reason::NotSubmitter(act)),
+        Act::HandOver if (is_own && (owns || !bounded)) || config.operators.contains(principal) => Ok(()),
+        Act::Cancel | Act::Pace | Act::Answer | Act::Delegate | Act::Interrupt | Act::HandOver => {
+            Err(Reason::NotSubmitter(act))
+        }
     }
 }
 
@@ -134,6 +139,10 @@ impl From<Reason> for Violation {
             Reason::NotSubmitter(Act::Delegate) => Violation::new(
                 ErrorCode::PermissionDenied,
                 "this session may watch the job, not submit below it: that is for its principal",
+            ),
+            Reason::NotSubmitter(Act::HandOver) => Violation::new(
+                ErrorCode::PermissionDenied,
+                "this session may watch the job, not hand it over: that is for its principal and operators",
             ),
             Reason::NotSubmitter(Act::Cancel | Act::See) => Violation::new(
                 ErrorCode::PermissionDenied,

@@ -225,6 +225,7 @@ impl Config {
             Feature::HumanInput,
             Feature::OpenSurfaces,
             Feature::Sessions,
+            Feature::AgentHandoff,
         ]);
         let all = if self.timing.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         let all = if self.history { all.with(Feature::DurableJobs) } else { all };

@@ -120,10 +120,10 @@ impl Parts<'_> {
 
     fn digest_job(&self, digest: &mut Digest, id: JobId, job: &Job) {
         let JobSpec { principal, agent, lease, trace, created_at, bounds, key, .. } = job.spec();
-        let (submitter, accepted_at) = (job.submitter(), job.accepted_at());
+        let (submitter, accepted_at) = (job.sessions, job.accepted_at());
         let key = key.map(|key| hex(&key.digest));
         let made = format!(
-            "{principal} {agent} {} {trace} {created_at} {bounds:?} {key:?} {submitter} {accepted_at:?} {:?} {:?}",
+            "{principal} {agent} {} {trace} {created_at} {bounds:?} {key:?} {submitter:?} {accepted_at:?} {:?} {:?}",
             lease.as_str(),
             job.spec().invocation.priority,
             job.spec().invocation.span,

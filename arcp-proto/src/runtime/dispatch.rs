@@ -8,6 +8,7 @@ mod audit;
 mod commands;
 mod connections;
 mod delegation;
+mod handoff;
 mod interrupts;
 mod opening;
 mod requests;

@@ -227,6 +227,15 @@ pub enum Record {
     },
     /// A decision about authority.
     Audited(Box<AuditEntry>),
+    /// A job is somebody else's. The latest one counts.
+    HandedOver {
+        /// The job.
+        job: JobId,
+        /// Whose.
+        principal: Principal,
+        /// The session of that one that took it.
+        session: SessionId,
+    },
 }
 
 impl Record {
@@ -243,6 +252,7 @@ impl Record {
             | Record::CancelAsked { job, .. }
             | Record::BudgetLeft { job, .. }
             | Record::Prompted { job, .. }
+            | Record::HandedOver { job, .. }
             | Record::Joined { job, .. }
             | Record::Left { job, .. }
             | Record::JobForgotten { job } => Some(*job),
@@ -280,6 +290,7 @@ impl Record {
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
             | Record::Prompted { .. }
+            | Record::HandedOver { .. }
             | Record::KeyKept { .. }
             | Record::Audited(_)
             | Record::KeysExpired { .. }
@@ -321,6 +332,7 @@ impl Record {
                 | Record::SessionEnded { .. }
                 | Record::HistoryTrimmed { .. }
                 | Record::JobRestarted { .. }
+                | Record::HandedOver { .. }
                 | Record::Joined { .. }
                 | Record::Left { .. }
                 | Record::Numbered { run: Numbered::Events(_), .. }
@@ -361,6 +373,7 @@ impl Record {
             | Record::CancelAsked { .. }
             | Record::BudgetLeft { .. }
             | Record::Prompted { .. }
+            | Record::HandedOver { .. }
             | Record::Joined { .. }
             | Record::Left { .. }
             | Record::Numbered { run: Numbered::Events(_), .. }

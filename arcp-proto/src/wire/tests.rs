@@ -11,7 +11,7 @@ use ulid::Ulid;
 
 use super::*;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{JobId, SessionId};
+use crate::id::{JobId, Principal, SessionId};
 use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentRef;
@@ -21,8 +21,8 @@ use crate::model::reply::{
     Accepted, Challenge, CommandReply, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply, Subject, Watching,
 };
 use crate::model::request::{
-    Answering, Command, Extension, Filter, Interrupt, Invocation, ListQuery, Replay, Request, SessionRequest, Submit,
-    Subscribe, Target, Watch,
+    Answering, Command, Extension, Filter, HandOver, Interrupt, Invocation, ListQuery, Replay, Request, SessionRequest,
+    Submit, Subscribe, Target, Watch,
 };
 use crate::model::session::{Eviction, SessionPage, SessionQuery};
 use crate::time::UtcMs;
@@ -177,7 +177,14 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
         Some(Command::Evict(_)) => {
             Command::Interrupt(Interrupt { target: Target::Job(id("job_1")), prompt: "why?".into() })
         }
-        Some(Command::Interrupt(_)) => return None,
+        Some(Command::Interrupt(_)) => Command::HandOver(HandOver {
+            job: id("job_1"),
+            to: Principal::new("bob").expect("a name"),
+            session: Some(id("sess_2")),
+            runtime: Some("wss://elsewhere/arcp".into()),
+            reason: Some("r".into()),
+        }),
+        Some(Command::HandOver(_)) => return None,
     })
 }
 
@@ -233,6 +240,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | Command::Unsubscribe { .. }
             | Command::Answer(_)
             | Command::Evict(_)
+            | Command::HandOver(_)
             | Command::Interrupt(_) => RefusedKind::Frame,
         },
     }

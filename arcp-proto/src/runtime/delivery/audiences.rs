@@ -215,6 +215,20 @@ impl Audiences {
         audience.owners.insert(session)
     }
 
+    /// Of all sessions only this one may cancel a job.
+    pub(super) fn own_alone(&mut self, session: SessionId, job: JobId) {
+        let Some(audience) = self.by_job.get_mut(&job) else {
+            return; // It was forgotten.
+        };
+        for other in audience.owners.iter().filter(|owner| **owner != session) {
+            if let Some(other) = self.by_session.get_mut(other) {
+                other.owned.remove(&job);
+                other.weigh();
+            }
+        }
+        audience.owners.retain(|owner| *owner == session);
+    }
+
     /// Notes the request by which a session came to know a job, if its frames
     /// name it; gives its number, or 0.
     pub(in crate::runtime) fn note_request(&mut self, session: SessionId, job: JobId, request: &WireId) -> u32 {

@@ -152,10 +152,10 @@ impl Feeds {
             .any(|feed| feed.index.has_events_after(job, feed.sent_or_owed()))
     }
 
-    /// A session gets no more of a job that it watched.
-    pub(super) fn close_stream(&mut self, id: SessionId, job: JobId) {
+    /// A session gets no more of a job that it watched, or by a subscription.
+    pub(super) fn close_stream(&mut self, id: SessionId, subscription: u32, job: JobId) {
         if let Some(feed) = self.by_session.get_mut(&id) {
-            feed.streams.remove(&(0, job.into()));
+            feed.streams.remove(&(subscription, job.into()));
         }
     }
 

@@ -8,6 +8,7 @@ use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, SessionId};
 use crate::json::Object;
 use crate::model::request::Watch;
+use crate::runtime::authority;
 use crate::runtime::context::Context;
 use crate::runtime::job::{Jobs, prompts};
 
@@ -130,7 +131,7 @@ impl Delivery {
     /// A session gets no more events of a job.
     pub(in crate::runtime) fn leave(&mut self, ctx: &mut Context, session: SessionId, job: JobId) {
         self.audiences.leave(session, job);
-        self.feeds.close_stream(session, job);
+        self.feeds.close_stream(session, 0, job);
         self.pacing.stop(ctx, session, job);
     }
 
@@ -144,4 +145,30 @@ impl Delivery {
             self.feeds.close_streams_of(session, number);
         }
     }
+}
+
+/// A job is somebody else's, to whom it was handed over in this session: of the
+/// others none may cancel it, and those are shown no more of it that may not see it.
+pub(in crate::runtime) fn hand_over(
+    delivery: &mut Delivery,
+    ctx: &mut Context,
+    jobs: &Jobs,
+    id: JobId,
+    session: SessionId,
+) {
+    delivery.audiences.own_alone(session, id);
+    let (Some(job), Some(audience)) = (jobs.get(id), delivery.audiences.get(id)) else {
+        return; // It was forgotten.
+    };
+    let may_see = |watcher: &SessionId| {
+        let principal = delivery.feeds.get(*watcher).map(|feed| &feed.principal);
+        principal.is_some_and(|principal| authority::may_see(&ctx.config, job).any(|known| known == principal))
+    };
+    let losing: Vec<SessionId> = audience.watchers().iter().copied().filter(|watcher| !may_see(watcher)).collect();
+    let subscribed = delivery.subscriptions.of_job(id).iter().copied();
+    let unsubscribed: Vec<(SessionId, u32)> = subscribed.filter(|(session, _)| !may_see(session)).collect();
+    losing.into_iter().for_each(|watcher| delivery.leave(ctx, watcher, id));
+    unsubscribed.into_iter().for_each(|(session, number)| delivery.feeds.close_stream(session, number, id));
+    // Whoever subscribed to jobs like it and may see it is shown it again.
+    delivery.subscriptions.end_job(id);
 }

@@ -47,11 +47,13 @@ pub(super) fn note(
             }
         }
         Command::Evict(eviction) => (AuditAct::Evict, None, eviction.reason.as_deref()),
+        Command::HandOver(wish) => (AuditAct::HandOver, named(wish.job.as_str()), wish.reason.as_deref()),
         Command::Unwatch { .. } | Command::Unsubscribe { .. } => return,
     };
+    let to = if let Command::HandOver(wish) = command { Some(wish.to.clone()) } else { None };
     let principal = session.principal();
     let taken = if let Command::Evict(eviction) = command { eviction.session.as_str().parse().ok() } else { None };
-    let entry = AuditEntry { session: Some(handler.session), job, taken, ..AuditEntry::new(act, principal) };
+    let entry = AuditEntry { session: Some(handler.session), job, taken, to, ..AuditEntry::new(act, principal) };
     let entry = entry.because(reason);
     let ctx = &handler.runtime.ctx;
     let entry = match done {

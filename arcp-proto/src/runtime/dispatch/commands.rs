@@ -8,7 +8,7 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::requests::RequestHandler;
-use super::{answers, audit, interrupts};
+use super::{answers, audit, handoff, interrupts};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
@@ -21,7 +21,7 @@ use crate::runtime::authority::{self, Act, Reason};
 use crate::runtime::connection::{Conn, Content};
 use crate::runtime::delivery::{Replay, WatchPlan};
 use crate::runtime::io::Notice;
-use crate::runtime::session::Outcome;
+use crate::runtime::session::{Outcome, Session};
 use crate::wire::envelope::Header;
 
 /// Why a session is taken from its client, unless the operator says.
@@ -54,6 +54,7 @@ impl RequestHandler<'_> {
             Command::Unwatch { job } => self.on_unwatch(job),
             Command::Subscribe(subscribe) => self.on_subscribe(subscribe, fingerprint),
             Command::Unsubscribe { subscription } => self.on_unsubscribe(subscription),
+            Command::HandOver(wish) => handoff::on_hand_over(self, wish),
             Command::Answer(answering) => match answers::on_answer(self, answering) {
                 Ok(None) => return,
                 Ok(Some(done)) => Ok(done),
@@ -99,6 +100,7 @@ impl RequestHandler<'_> {
                     Command::Answer(_) => self.answer(answers::taken(&self.id)),
                     Command::Evict(_) => self.answer(self.evicted()),
                     Command::Interrupt(_) => self.answer(interrupts::taken(&self.id)),
+                    Command::HandOver(_) => self.answer(handoff::taken(&self.id)),
                     Command::Unwatch { .. } => {}
                     Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) => {
                         debug_assert!(false, "{} made something that has a name", self.id);
@@ -117,7 +119,9 @@ impl RequestHandler<'_> {
             let why = "this message was executed before, and its job is no longer kept: use a new id to run it again";
             Violation::new(ErrorCode::JobNotFound, why)
         };
-        let accepted = jobs.get(id).ok_or_else(gone)?.accepted(Some(&self.id));
+        let principal = sessions.get(self.session).map(Session::principal);
+        let own = jobs.get(id).filter(|job| Some(&job.spec().principal) == principal);
+        let accepted = own.ok_or_else(gone)?.accepted(Some(&self.id));
         if sessions.get(self.session).is_some_and(|session| session.view().numbers(&accepted)) {
             return self.rejoin(id);
         }
@@ -132,9 +136,11 @@ impl RequestHandler<'_> {
             Command::Cancel(cancel) => (RefusedKind::Cancel, Some(cancel.target.id()), None),
             Command::Watch(watch) => (RefusedKind::Watch, Some(&watch.job), None),
             Command::Unwatch { job } => (RefusedKind::Job, Some(job), None),
-            Command::Subscribe(_) | Command::Unsubscribe { .. } | Command::Answer(_) | Command::Evict(_) => {
-                (RefusedKind::Frame, None, None)
-            }
+            Command::Subscribe(_)
+            | Command::Unsubscribe { .. }
+            | Command::Answer(_)
+            | Command::Evict(_)
+            | Command::HandOver(_) => (RefusedKind::Frame, None, None),
             Command::Interrupt(interrupt) => (RefusedKind::Frame, interrupt.target.job(), None),
         };
         let subject = Subject { kind, id: Some(self.id.clone()), job: job.cloned(), trace: trace.cloned() };

@@ -7,9 +7,9 @@ use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act};
 use crate::runtime::context::Context;
-use crate::runtime::delivery::{Delivery, subscription_id};
+use crate::runtime::delivery::{Delivery, hand_over, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
-use crate::runtime::job::{Job, Jobs, lease, prompt};
+use crate::runtime::job::{Job, Jobs, handoff, lease, prompt};
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions};
 use crate::time::UtcMs;
 
@@ -100,6 +100,7 @@ impl Restorer<'_> {
             Record::KeyKept { job, principal, key, until } => {
                 self.jobs.keys_mut().restore(self.ctx, &principal, key, (job, until), true);
             }
+            Record::HandedOver { job, principal, session } => self.restore_handed_over(job, &principal, session),
             Record::Audited(entry) => self.ctx.trail.restore(at, entry.undoes),
             Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
             Record::JobForgotten { job } => return self.jobs.remove(job).map(|gone| (job, gone)),
@@ -160,6 +161,18 @@ impl Restorer<'_> {
         if authority::may(&self.ctx.config, session.who(owner), Act::See, job).is_ok() && !job.is_terminal() {
             self.delivery.audiences.join(session_id, id);
         }
+    }
+
+    fn restore_handed_over(&mut self, id: JobId, principal: &Principal, session: SessionId) {
+        handoff::give(self.jobs, self.ctx, id, principal, session);
+        let Some(job) = self.jobs.get(id) else {
+            return; // A store that is not tidied up may have its rest.
+        };
+        self.delivery.audiences.own(session, id);
+        if !job.is_terminal() {
+            self.delivery.audiences.join(session, id);
+        }
+        hand_over(self.delivery, self.ctx, self.jobs, id, session);
     }
 
     fn restore_event(&mut self, id: JobId, pos: LogPos, event: EventRecord) {

@@ -257,7 +257,7 @@ fn check_child(
         span: parent.spec.invocation.span.clone(),
         extensions: None,
     };
-    let (principal, session) = (parent.spec.principal.clone(), parent.submitter);
+    let (principal, session) = (parent.spec.principal.clone(), parent.sessions.holder);
     let submit = Submit { trace: Some(parent.spec.trace.clone()), ..submit };
     let context = SubmitContext {
         submit: &submit,

@@ -23,6 +23,7 @@ mod ended;
 mod events;
 mod family;
 pub(in crate::runtime) mod grants;
+pub(in crate::runtime) mod handoff;
 mod heartbeat;
 mod history;
 mod idempotency;
@@ -74,6 +75,7 @@ use events::Events;
 use lease::Purse;
 use prompts::Prompts;
 use run::{AgentRun, AgentState};
+use shares::Slot;
 
 /// What the tables that know a job hold of it, generously.
 const TABLES: usize = 512;
@@ -93,8 +95,7 @@ pub(in crate::runtime) struct Job {
     state: JobState,
     /// Where its acceptance stands in the log.
     accepted_at: LogPos,
-    /// The session it was submitted in.
-    submitter: SessionId,
+    pub(in crate::runtime) sessions: JobSessions,
     run: AgentRun,
     /// What it may still spend, if that is bounded.
     purse: Option<Box<Purse>>,
@@ -109,6 +110,15 @@ pub(in crate::runtime) struct Job {
     /// Whether what clients were sent of it is no longer kept for them: a resume
     /// window has passed since it ended, or it is expired.
     pub(in crate::runtime) released: bool,
+}
+
+/// The sessions that it belongs to, whether they are over or not.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::runtime) struct JobSessions {
+    /// The one that it was submitted in.
+    pub(in crate::runtime) submitter: SessionId,
+    /// The one in which its children are: that, or to which it was handed over.
+    pub(in crate::runtime) holder: SessionId,
 }
 
 /// What its principal holds by it, besides what waits for its agent.
@@ -149,7 +159,7 @@ impl JobSpec {
 struct Input {
     input: Json,
     extensions: Option<Json>,
-    _charge: Charge,
+    charge: Charge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,7 +221,7 @@ impl JobSpec {
 impl Input {
     fn new(account: &Balance, input: Json, extensions: Option<Json>) -> Input {
         let bytes = waiting_bytes(&input, extensions.as_ref());
-        Input { input, extensions, _charge: account.charge(HeldFor::Inputs, bytes) }
+        Input { input, extensions, charge: account.charge(HeldFor::Inputs, bytes) }
     }
 }
 
@@ -236,7 +246,7 @@ impl Job {
             spec,
             state: JobState::Accepting,
             accepted_at,
-            submitter: session,
+            sessions: JobSessions { submitter: session, holder: session },
             purse: None,
             children: BTreeSet::new(),
             prompts: None,
@@ -294,7 +304,7 @@ impl Job {
     }
 
     pub(in crate::runtime) fn submitter(&self) -> SessionId {
-        self.submitter
+        self.sessions.submitter
     }
 
     pub(in crate::runtime) fn accepted_at(&self) -> LogPos {

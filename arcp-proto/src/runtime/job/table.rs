@@ -8,8 +8,9 @@ use core::ops::Bound;
 use super::ended::EndedJobs;
 use super::memory::Memory;
 use super::{Job, waiting_bytes, weigh, weight};
-use crate::id::{JobId, Principal, WireId};
+use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::runtime::account::{HeldFor, Recount};
+use crate::runtime::context::Context;
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Table {
@@ -176,6 +177,40 @@ impl Table {
     pub(super) fn first_settled(&self) -> Option<JobId> {
         self.settled.first().map(|(_, id)| id)
     }
+}
+
+/// A job is somebody else's; gives whether listings show it as one that is over.
+pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Principal, holder: SessionId) -> bool {
+    let Some(job) = table.by_id.get(&id) else {
+        return false; // It was forgotten.
+    };
+    let (from, end) = (job.spec.principal.clone(), job.end().map(|end| end.pos));
+    let was_settled = end.is_some_and(|end| table.settled.has(&from.account(), end));
+    if let Some(end) = end {
+        table.settled.remove(&from.account(), end);
+        table.memory.forget(&from.account(), end);
+    }
+    table.by_principal.remove(&(from.clone(), id));
+    table.by_principal.insert((to.clone(), id));
+    let account = ctx.accounts.of(&to.account());
+    table.change(id, |job| {
+        job.spec.principal = to.clone();
+        job.spec.key = None;
+        job.sessions.holder = holder;
+        job.held.job.move_to(&account);
+        job.held.events.move_to(&account);
+        let checkpoint = job.run.checkpoint.as_mut().map(|(_, charge)| charge);
+        let held = job.input.as_mut().map(|input| &mut input.charge).into_iter().chain(checkpoint);
+        held.for_each(|charge| charge.move_to(&account));
+    });
+    let listed = table.unlist(from, id);
+    if listed {
+        table.list(to.clone(), id);
+    }
+    if was_settled {
+        table.settle(id);
+    }
+    listed
 }
 
 /// The child of a job that it knows by this name.

@@ -81,6 +81,7 @@ fn write_command(command: &Command) -> Option<(&'static str, String)> {
         Command::Answer(answering) => shared::write_answer(answering),
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
+        Command::HandOver(wish) => shared::write_hand_over(wish),
         Command::Subscribe(_) | Command::Unsubscribe { .. } => return None,
     })
 }

@@ -55,6 +55,7 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::AgentDetails => Some("x-vendor.arcp.agent_details"),
         Feature::OpenSurfaces => Some("x-vendor.arcp.open_surfaces"),
         Feature::Sessions => Some("x-vendor.arcp.sessions"),
+        Feature::AgentHandoff => Some("x-vendor.arcp.agent_handoff"),
         Feature::BlockOnSilence
         | Feature::FilterSubscriptions
         | Feature::DurableJobs

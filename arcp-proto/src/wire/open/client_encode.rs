@@ -103,6 +103,7 @@ fn write_command(command: &Command) -> (&'static str, String) {
         Command::Answer(answering) => shared::write_answer(answering),
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
+        Command::HandOver(wish) => shared::write_hand_over(wish),
         Command::Subscribe(subscribe) => ("subscribe", subscriptions::write_subscribe(subscribe)),
         Command::Unsubscribe { subscription } => ("unsubscribe", subscriptions::write_unsubscribe(subscription)),
     }

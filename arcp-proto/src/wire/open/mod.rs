@@ -69,6 +69,7 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::DurableJobs => "durable_jobs",
         Feature::HumanInput => "human_input",
         Feature::Interrupts => "interrupt",
+        Feature::AgentHandoff => "agent_handoff",
         Feature::Heartbeat
         | Feature::Ack
         | Feature::ListJobs

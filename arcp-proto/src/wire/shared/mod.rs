@@ -1,5 +1,6 @@
 //! Messages that both families spell the same.
 
+mod handoff;
 mod interrupt;
 mod prompts;
 mod requests;
@@ -10,6 +11,7 @@ mod written;
 /// look for one or the other: a frame is not twice as large as what it says.
 pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
+pub(super) use handoff::write_hand_over;
 pub(super) use interrupt::write_interrupt;
 pub(super) use prompts::{correlates, write_answer};
 pub(super) use requests::{

@@ -45,6 +45,7 @@ pub(in crate::wire) fn read_request(header: &Header<'_>) -> Result<Option<Reques
         }
         "job.unsubscribe" => Command::Unwatch { job: job_of(header, kind)? }.into(),
         "interrupt" => Command::Interrupt(super::interrupt::read_interrupt(header)?).into(),
+        super::handoff::KIND => Command::HandOver(super::handoff::read_hand_over(header)?).into(),
         _ => {
             let answer = super::prompts::read_answer(header)?.map(|answering| Command::Answer(answering).into());
             return answer.map_or_else(|| super::sessions::read_request(header), |answer| Ok(Some(answer)));

@@ -1,0 +1,77 @@
+//! Jobs that are handed over to another session (RFC §14).
+
+use alloc::string::ToString as _;
+
+use super::requests::RequestHandler;
+use crate::error::{ErrorCode, Violation};
+use crate::id::{Principal, SessionId, WireId};
+use crate::model::feature::Feature;
+use crate::model::reply::{Reply, SessionReply};
+use crate::model::request::HandOver;
+use crate::runtime::Runtime;
+use crate::runtime::authority::Act;
+use crate::runtime::delivery;
+use crate::runtime::job::handoff;
+use crate::runtime::session::{Outcome, Session};
+
+/// Hands a job over. Both sides have said that they do that, the new one by the
+/// session that takes it: nobody is given a job that they have not asked for, nor one
+/// that waits for somebody who never came.
+///
+/// # Errors
+///
+/// Why not.
+pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> Result<Outcome, Violation> {
+    let giver = asked.runtime.sessions.get(asked.session).filter(|session| hands_over(session));
+    if giver.is_none() {
+        let why = "handing jobs over needs the feature `agent_handoff`, which was not negotiated";
+        return Err(Violation::invalid(why));
+    }
+    if wish.runtime.is_some() {
+        let why = "jobs are handed over within this runtime: leave `runtime` out, or submit the job there";
+        return Err(Violation::new(ErrorCode::Unimplemented, why));
+    }
+    let job = asked.permitted(Act::HandOver, &wish.job)?;
+    let (session, principal) = taker(asked, wish)?;
+    let Runtime { ctx, jobs, delivery, .. } = &mut *asked.runtime;
+    handoff::check(jobs, ctx, job, &principal)?;
+    handoff::hand_over(jobs, ctx, job, &principal, session);
+    delivery.audiences.own(session, job);
+    delivery.audiences.join(session, job);
+    handoff::show(jobs, ctx, job, &principal);
+    asked.runtime.carry();
+    let Runtime { ctx, jobs, delivery, .. } = &mut *asked.runtime;
+    delivery::hand_over(delivery, ctx, jobs, job, session);
+    delivery.subscriptions.show(ctx, jobs, job);
+    asked.runtime.carry();
+    asked.answer(taken(&asked.id));
+    Ok(Outcome::Done)
+}
+
+/// That a job is somebody else's.
+pub(super) fn taken(request: &WireId) -> Reply {
+    Reply::Session(SessionReply::Done { detail: "handed over".to_string(), request: Some(request.clone()) })
+}
+
+/// Whether jobs are handed over in a session, and to it.
+fn hands_over(session: &Session) -> bool {
+    session.view().features.has(Feature::AgentHandoff)
+}
+
+/// The session that takes a job: of the named principal, which has proved there that
+/// it is that; the one that is named, or the latest, rather one with a connection.
+fn taker(asked: &RequestHandler<'_>, wish: &HandOver) -> Result<(SessionId, Principal), Violation> {
+    let takes = |session: &Session| {
+        // What its credential bounds cannot have more by a job of somebody else.
+        hands_over(session) && session.is_recorded() && session.allowance().opened_with().1.is_none()
+    };
+    let is_named = |id: SessionId| wish.session.as_ref().is_none_or(|named| named.as_str() == id.to_string());
+    let of_principal = asked.runtime.sessions.all().filter(|(_, session)| *session.principal() == wish.to);
+    let taking = of_principal.filter(|(id, session)| takes(session) && is_named(*id));
+    let taker = taking.max_by_key(|(id, session)| (session.is_attached(), *id));
+    taker.map(|(id, session)| (id, session.principal().clone())).ok_or_else(|| {
+        let to = &wish.to;
+        let why = alloc::format!("no such session of `{to}` is here that takes jobs: it has to offer `agent_handoff`");
+        Violation::new(ErrorCode::FailedPrecondition, why)
+    })
+}

@@ -1,0 +1,114 @@
+//! Handoff: a job becomes somebody else's while it goes on (RFC §14).
+//!
+//! Whatever counts its owner counts the new one from then on: what it holds, its place
+//! in line, its slot. Its idempotency key stays with whoever submitted it.
+
+use super::{Job, Jobs, NEW_JOB, Slot, Wait, table, waiting_bytes};
+use crate::error::{BoundOf, ErrorCode, Violation};
+use crate::id::{JobId, Principal, SessionId};
+use crate::json::Object;
+use crate::model::event::{EventKind, JobEvent};
+use crate::runtime::account::HeldFor;
+use crate::runtime::context::Context;
+use crate::runtime::expected::Expected as _;
+use crate::runtime::io::Record;
+
+/// Whether a job can become somebody's now.
+///
+/// # Errors
+///
+/// `FAILED_PRECONDITION` if it has ended or is told to stop, or others are above or
+/// below it: what they spend is one budget's. `RESOURCE_EXHAUSTED` if whoever is to
+/// have it may have no more.
+pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: &Principal) -> Result<(), Violation> {
+    let refused = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
+    let job = jobs.table.get(id).ok_or_else(super::family::gone)?;
+    if job.is_terminal() || job.state.is_cancelling() {
+        return refused("the job has ended, or is told to stop");
+    }
+    if job.spec.parent().is_some() {
+        return refused("the job is done for another one, out of that one's budget: hand that over");
+    }
+    if !job.children.is_empty() {
+        return refused("jobs below this one have not ended: hand it over when they have");
+    }
+    if ctx.log.failed {
+        return Err(Violation::new(ErrorCode::Unavailable, "the store is failing: hand it over later"));
+    }
+    if job.spec.principal.account() == to.account() {
+        return Ok(());
+    }
+    check_room(jobs, ctx, job, to).map_err(|why| {
+        let message = alloc::format!("whoever is to have the job has no room for it: {}", why.message);
+        Violation { message: message.into(), ..why }
+    })
+}
+
+/// Whether a principal may have one more job: this one.
+fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: &Principal) -> Result<(), Violation> {
+    let (limits, account) = (&ctx.config.limits, to.account());
+    let (of, share) = (account.bound_of(), limits.job.principal_share);
+    let live = jobs.shares.live(&account, limits);
+    if live.own >= limits.job.jobs_per_principal {
+        let most = limits.job.jobs_per_principal as u64;
+        let full = alloc::format!("{most} jobs have not ended");
+        return Err(Violation::exhausted("jobs_per_principal", BoundOf::Principal, most, full));
+    }
+    live.admit(1, share, of, "jobs", "jobs that have not ended")?;
+    let held = ctx.accounts.held(&account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);
+    held.admit(NEW_JOB, share, of, "unfinished_bytes", "the bytes of jobs that have not ended")?;
+    let input = job.input.as_ref().map_or(0, |input| waiting_bytes(&input.input, input.extensions.as_ref()));
+    let waiting = ctx.accounts.held(&account, HeldFor::Inputs, limits, limits.job.waiting_input_bytes);
+    waiting.admit(input, share, of, "waiting_input_bytes", "the inputs of jobs that have not started")
+}
+
+/// A job is somebody's from now on, in this session.
+pub(in crate::runtime) fn hand_over(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: &Principal, session: SessionId) {
+    let Some(job) = jobs.table.get(id).expected("whether it can be handed over was checked") else {
+        return;
+    };
+    if let Some(key) = job.spec.key {
+        jobs.keys.keep(ctx, &job.spec.principal, key, id);
+    }
+    ctx.append(Record::HandedOver { job: id, principal: to.clone(), session });
+    give(jobs, ctx, id, to, session);
+}
+
+/// The same in an earlier run.
+pub(in crate::runtime) fn give(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: &Principal, session: SessionId) {
+    let Some(job) = jobs.table.get(id) else {
+        return; // A store that is not tidied up may have its rest.
+    };
+    let (from, slot, goes_on) = (job.spec.principal.clone(), job.run.slot, !job.is_terminal());
+    let waits = job.run.waits.contains(&Wait::Slot);
+    if waits {
+        jobs.table.change(id, |job| jobs.lines.leave(&ctx.config, job));
+    }
+    let listed = table::give(&mut jobs.table, ctx, id, to, session);
+    let (live, ended) = (usize::from(goes_on), usize::from(listed));
+    let (running, lent) = (usize::from(slot == Slot::Held), usize::from(slot == Slot::Lent));
+    jobs.shares.change(&from, |share| {
+        share.live -= live;
+        share.ended -= ended;
+        share.running -= running;
+        share.lent -= lent;
+    });
+    jobs.shares.change(to, |share| {
+        share.live += live;
+        share.ended += ended;
+        share.running += running;
+        share.lent += lent;
+    });
+    if waits {
+        jobs.table.change(id, |job| jobs.lines.enter(&ctx.config, job));
+    }
+}
+
+/// Says so on a job: for whoever watched it, too.
+pub(in crate::runtime) fn show(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to: &Principal) {
+    let mut body = Object::new();
+    let message = alloc::format!("the job is handed over to {to}");
+    body.str("phase", "handed_over").str("message", &message).display("principal", to);
+    let event = JobEvent::Emitted { kind: EventKind::Status, body: body.json() };
+    jobs.table.change(id, |job| job.append(ctx, event, false));
+}

@@ -1,0 +1,57 @@
+//! Handoffs, which both families spell the same: hello peers use them with
+//! `x-vendor.arcp.agent_handoff`.
+
+use alloc::string::String;
+
+use serde::Deserialize;
+
+use super::job_of;
+use crate::error::Violation;
+use crate::id::{Principal, WireId};
+use crate::json::{Object, Text};
+use crate::model::request::HandOver;
+use crate::wire::envelope::{Header, payload};
+
+pub(super) const KIND: &str = "agent.handoff";
+
+#[derive(Deserialize)]
+struct HandOff<'a> {
+    #[serde(borrow)]
+    target: Text<'a>,
+    #[serde(borrow, default)]
+    session_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    runtime: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    reason: Option<Text<'a>>,
+}
+
+/// Reads the wish to hand a job over; the session that stands in the payload is that
+/// which is to take it.
+pub(super) fn read_hand_over(header: &Header<'_>) -> Result<HandOver, Violation> {
+    const SHOWN: usize = 1024;
+    let HandOff { target, session_id, runtime, reason } = payload(KIND, header.payload)?;
+    let shown = |text: Option<Text<'_>>| text.map(|Text(text)| text.chars().take(SHOWN).collect());
+    let nobody = |name: &str| Violation::invalid(alloc::format!("`{KIND}`: `{name}` is nobody's"));
+    let session = |Text(id): Text<'_>| WireId::new(&id).ok_or_else(|| nobody("session_id"));
+    Ok(HandOver {
+        job: job_of(header, KIND)?,
+        to: target.0.parse::<Principal>().map_err(|_| nobody("target"))?,
+        session: session_id.map(session).transpose()?,
+        runtime: shown(runtime),
+        reason: shown(reason),
+    })
+}
+
+/// Type and payload of such a wish.
+pub(in crate::wire) fn write_hand_over(wish: &HandOver) -> (&'static str, String) {
+    let HandOver { job, to, session, runtime, reason } = wish;
+    let mut payload = Object::new();
+    payload
+        .str("job_id", job.as_str())
+        .display("target", to)
+        .opt_str("session_id", session.as_ref().map(WireId::as_str))
+        .opt_str("runtime", runtime.as_deref())
+        .opt_str("reason", reason.as_deref());
+    (KIND, payload.done())
+}
