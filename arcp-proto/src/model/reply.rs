@@ -96,7 +96,7 @@ pub enum SessionReply {
     Extension(Extension),
     /// One page of jobs (1.1 §6.6).
     Jobs(JobPage),
-    /// One page of sessions.
+    /// One page of sessions: an extension of ours (RFC §21).
     Sessions(SessionPage),
     /// A job is alive; for peers that have a word for it (RFC §10.3).
     JobHeartbeat(JobHeartbeat),

@@ -70,7 +70,7 @@ pub enum SessionRequest {
     },
     /// List jobs (1.1 §6.6).
     List(ListQuery),
-    /// List sessions.
+    /// List sessions: an extension of ours (RFC §21).
     ListSessions(SessionQuery),
     /// The frames after this one once more (RFC §19).
     Replay(Replay),
@@ -110,7 +110,7 @@ pub enum Command {
     },
     /// Answer a question (RFC §12, §15.4).
     Answer(Answering),
-    /// Take a session from its client.
+    /// Take a session from its client: an extension of ours (RFC §21).
     Evict(Eviction),
     /// Say something to an agent that runs (RFC §10.5).
     Interrupt(Interrupt),
