@@ -169,6 +169,18 @@ impl JobEvent {
             }
     }
 
+    /// What its agent has put beside what events of its kind say, such as
+    /// `x-my-field`: a member of its body whose name begins with `x-`. `None` if there
+    /// is none of that name.
+    pub fn extension(&self, name: &str) -> Option<Json> {
+        match self {
+            JobEvent::Emitted { body, .. } if name.starts_with("x-") => {
+                Json::parse(body.members().ok()?.get(name)?).ok()
+            }
+            JobEvent::Started | JobEvent::Emitted { .. } | JobEvent::Chunk(_) | JobEvent::Ended(_) => None,
+        }
+    }
+
     /// Its class.
     pub fn class(&self) -> EventClass {
         match self {
@@ -605,6 +617,17 @@ impl Terminal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_of_extensions_stay_in_events_and_are_read_by_name() {
+        let said = Json::parse(r#"{"phase":"p","x-my-field":{"a":1.50},"x-null":null}"#).expect("JSON");
+        let body = EventKind::Status.normalise(&said).expect("it fits");
+        let event = JobEvent::Emitted { kind: EventKind::Status, body };
+        let read = |name: &str| event.extension(name).map(|value| value.as_str().to_string());
+        assert_eq!(read("x-my-field").as_deref(), Some(r#"{"a":1.50}"#));
+        assert_eq!((read("x-null").as_deref(), read("x-other"), read("phase")), (Some("null"), None, None));
+        assert_eq!(JobEvent::Started.extension("x-my-field"), None);
+    }
 
     #[test]
     fn progress_is_checked() {
