@@ -6,7 +6,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arcp_host::client::{Answer, ClientLoop, Command, DialError, Follower, Security, Target, Transport};
+use arcp_host::client::{
+    Answer, ClientLoop, Command, DialError, Follower, PermissionHandler, Security, Target, Transport,
+};
 pub use arcp_host::client::{ClientError, Welcome};
 use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
@@ -224,6 +226,27 @@ impl Client {
     /// As [`sessions`](Self::sessions); also if there is no such session.
     pub fn evict(&self, eviction: Eviction) -> Result<(), ClientError> {
         self.ask(|answer| Command::Evict(eviction, answer))
+    }
+
+    /// Has this decide on permissions that followed jobs ask for from now on, before
+    /// anything else in this client may: what it denies is denied.
+    ///
+    /// ```no_run
+    /// # use arcp_blocking::Client;
+    /// # use arcp_host::client::{ClientError, Decision, PermissionAsked};
+    /// # fn veto(client: &Client) -> Result<(), ClientError> {
+    /// client.decide_permissions(|asked: &PermissionAsked| match asked.request.operation.as_str() {
+    ///     "fs.write" => Decision::Deny { reason: Some("nothing is written here".to_string()) },
+    ///     _ => Decision::Leave,
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub fn decide_permissions(&self, handler: impl PermissionHandler + 'static) -> Result<(), ClientError> {
+        self.give(Message::Command(Box::new(Command::DecidePermissions(Box::new(handler)))))
     }
 
     /// Breaks the connection, as a bad network would. The session resumes by

@@ -75,7 +75,9 @@ pub mod server;
 pub mod stdio;
 
 #[cfg(any(feature = "websocket", feature = "stdio"))]
-pub use arcp_host::client::{Identity, JobEnd, JobUpdate, Security, Target, TargetError, Trust};
+pub use arcp_host::client::{
+    Decision, Identity, JobEnd, JobUpdate, PermissionAsked, PermissionHandler, Security, Target, TargetError, Trust,
+};
 pub use arcp_host::driver::{Host, HostError};
 #[cfg(any(feature = "websocket", feature = "stdio"))]
 pub use client::{Client, ClientError};

@@ -333,7 +333,7 @@ fn the_examples_run_and_the_page_shows_them_as_they_are() {
     let examples = repository.join("examples/agents");
     let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let page = read(repository.join("docs/agents.md"));
-    for name in ["count.sh", "release.sh", "steps.py", "coder.sh"] {
+    for name in ["count.sh", "release.sh", "steps.py", "coder.sh", "careful.py"] {
         assert!(page.contains(&read(examples.join(name))), "docs/agents.md does not show {name} as it is");
     }
     let (mut home, bin) = home();
@@ -391,4 +391,56 @@ fn a_restartable_agent_of_a_folder_goes_on_where_it_was() {
     let result: serde_json::Value = serde_json::from_str(&result).unwrap_or_else(|error| panic!("{error}: {result}"));
     assert_eq!(result["steps"], 6);
     assert!(result["of_an_earlier_run"].as_u64() > Some(0), "{result}");
+}
+
+/// In the place of Claude Code: before each tool it runs its hook, as the reference
+/// of hooks says, and tells what came of it.
+const CODER: &str = r#"#!/usr/bin/env python3
+import json, subprocess, sys
+settings = json.loads(sys.argv[sys.argv.index("--settings") + 1])
+(matched,) = settings["hooks"]["PreToolUse"]
+(hook,) = matched["hooks"]
+said = [sys.argv[sys.argv.index("-p") + 1]]
+for tool, given in [
+    ("Read", {"file_path": "notes/a.txt"}),
+    ("Write", {"file_path": "/w/b.txt", "content": "b"}),
+    ("Bash", {"command": "rm -rf /", "description": "to clean up"}),
+]:
+    call = {"session_id": "s", "transcript_path": "/t.jsonl", "cwd": "/srv", "permission_mode": "default"}
+    call |= {"hook_event_name": "PreToolUse", "tool_name": tool, "tool_input": given, "tool_use_id": "toolu_1"}
+    ran = subprocess.run(hook["command"], shell=True, input=json.dumps(call), capture_output=True, text=True)
+    if ran.returncode != 0:
+        sys.exit(f"the hook ended with {ran.returncode}: {ran.stderr}")
+    decided = json.loads(ran.stdout)["hookSpecificOutput"]
+    said.append(f"{tool}: {decided['permissionDecision']}")
+    reason = decided["permissionDecisionReason"]
+print(json.dumps({"type": "result", "subtype": "success", "is_error": False, "result": "; ".join(said) + ": " + reason}))
+"#;
+
+#[test]
+fn a_coding_agent_asks_people_before_it_uses_what_its_lease_does_not_grant() {
+    let (mut home, bin) = home();
+    put(&bin, "claude", CODER);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
+    home.variables.push(("PATH", path.leak()));
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/agents");
+    home.serve(&["--agents", text(&examples)]);
+    let lease = ["--lease", "fs.read=/srv/**", "--lease", "tool.call=**"];
+    let submit = ["submit", "careful", "--input", "\"tidy up\"", "--detach"];
+    let job = stdout(&home.run(&[&submit[..], &lease[..]].concat()));
+    let asked = |text: &str| {
+        let listed = until(text, || Some(stdout(&home.run(&["inbox"]))).filter(|listed| listed.contains(text)));
+        assert_eq!(listed.lines().count(), 2, "it asks for one tool at a time, and not for what is granted: {listed}");
+        listed.lines().last().and_then(|line| line.split_whitespace().next()).expect("an id").to_string()
+    };
+    assert_eq!(code(&home.run(&["approve", &asked("fs.write on /w/b.txt"), "--once"])), 0);
+    assert_eq!(code(&home.run(&["deny", &asked("x-vendor.coder.tool on Bash: rm -rf /"), "--reason", "not here"])), 0);
+    let ended = home.run(&["watch", job.trim()]);
+    let said = stdout(&ended);
+    assert!(said.starts_with("tidy up; Read: allow; Write: allow; Bash: deny: "), "{said}{}", stderr(&ended));
+    assert!(said.contains("not here"), "{said}");
+    // A hook that does not reach its agent lets nothing through.
+    let hook = examples.join("careful.py");
+    let alone = Command::new("python3").args([text(&hook), "--hook", "/nowhere"]).stdin(Stdio::null()).output();
+    assert_eq!(alone.expect("it runs").status.code(), Some(2));
 }

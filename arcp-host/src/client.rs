@@ -5,11 +5,13 @@
 //! [`Transport`], hands over what that receives, and waits: in a thread
 //! (`arcp-blocking`), or in a task (`arcp-tokio-adapter`).
 
+mod permissions;
 mod security;
 mod target;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_proto::client::{
@@ -25,6 +27,7 @@ use arcp_proto::model::request::{Answering, ClientInfo, Extension, Invocation, L
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::time::{Now, UtcMs};
 
+pub use self::permissions::{Decision, PermissionAsked, PermissionHandler};
 pub use self::security::{DialError, Identity, Security, Trust};
 #[cfg(feature = "websocket")]
 pub(crate) use self::target::is_loopback;
@@ -194,6 +197,8 @@ pub enum Command {
     Cancel(WireId, Option<String>, Option<Duration>, Answer<()>),
     /// An answer to a question of a job.
     Answer(Answering, Answer<()>),
+    /// That this decides on permissions that followed jobs ask for from now on.
+    DecidePermissions(Box<dyn PermissionHandler>),
     /// A page of sessions.
     Sessions(SessionQuery, Answer<SessionPage>),
     /// That a session is taken from its client.
@@ -255,6 +260,7 @@ pub struct ClientLoop {
     /// Whoever follows a job, and by which command.
     jobs: BTreeMap<WireId, Vec<(Handle, Follower)>>,
     extensions: Box<dyn Fn(Extension) + Send>,
+    permissions: Option<Arc<dyn PermissionHandler>>,
     over: bool,
 }
 
@@ -282,6 +288,7 @@ impl ClientLoop {
             answers: BTreeMap::new(),
             jobs: BTreeMap::new(),
             extensions: Box::new(extensions),
+            permissions: None,
             over: false,
         })
     }
@@ -423,6 +430,7 @@ impl ClientLoop {
                 let given = session.and_then(|mut session| session.interrupt(job, prompt));
                 self.await_answer(given, answer, Waiting::Answer);
             }
+            Command::DecidePermissions(handler) => self.permissions = Some(handler.into()),
             Command::Echo(nonce, answer) => {
                 let given = session.and_then(|session| open_session(session)?.echo(nonce));
                 self.await_answer(given, answer, Waiting::Echo);
@@ -559,13 +567,34 @@ impl ClientLoop {
             ClientEvent::Missed { job, events } => self.tell(&job, JobUpdate::Missed { events }),
             ClientEvent::Extension(message) => (self.extensions)(message),
             ClientEvent::Unreadable { .. } => {}
-            ClientEvent::Job { job, seq, at, event } => self.tell(&job, JobUpdate::Event { seq, at, event }),
+            ClientEvent::Job { job, seq, at, event } => {
+                self.decide(&job, &event);
+                self.tell(&job, JobUpdate::Event { seq, at, event });
+            }
             ClientEvent::JobEnded { job, seq, terminal, result } => {
                 self.tell(&job, JobUpdate::Ended { seq, terminal, result });
                 self.jobs.remove(&job);
                 self.resolve_cancels(&job);
             }
         }
+    }
+
+    /// Says to a permission that is asked for what its handler says, if there is one.
+    fn decide(&mut self, job: &WireId, event: &JobEvent) {
+        let Some((handler, asked)) = self.permissions.clone().zip(PermissionAsked::of(job, event)) else {
+            return;
+        };
+        let Some(answer) = handler.decide(&asked).answer() else {
+            return;
+        };
+        let answering = Answering { prompt: asked.prompt.clone(), answer };
+        let given = self.machine.session().and_then(|mut session| session.answer(answering));
+        let taken = move |result: Result<(), ClientError>| {
+            if let Err(why) = result {
+                handler.not_taken(&asked, &why);
+            }
+        };
+        self.await_answer(given, Box::new(taken), Waiting::Answer);
     }
 
     /// Some runtimes answer a cancel by the end alone.

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arcp_host::client::{
-    Answer, ClientError, ClientLoop, Command, DialError, Follower, Security, Target, Transport, Welcome,
+    Answer, ClientError, ClientLoop, Command, DialError, Follower, PermissionHandler, Security, Target, Transport,
+    Welcome,
 };
 use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
@@ -236,6 +237,27 @@ impl Client {
     /// interrupt.
     pub async fn interrupt(&self, job: WireId, prompt: String) -> Result<(), ClientError> {
         self.ask(|answer| Command::Interrupt(job, prompt, answer)).await
+    }
+
+    /// Has this decide on permissions that followed jobs ask for from now on, before
+    /// anything else in this client may: what it denies is denied.
+    ///
+    /// ```no_run
+    /// # use arcp_tokio_adapter::Client;
+    /// # use arcp_host::client::{ClientError, Decision, PermissionAsked};
+    /// # async fn veto(client: &Client) -> Result<(), ClientError> {
+    /// client.decide_permissions(|asked: &PermissionAsked| match asked.request.operation.as_str() {
+    ///     "fs.write" => Decision::Deny { reason: Some("nothing is written here".to_string()) },
+    ///     _ => Decision::Leave,
+    /// }).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub async fn decide_permissions(&self, handler: impl PermissionHandler + 'static) -> Result<(), ClientError> {
+        self.give(Message::Command(Box::new(Command::DecidePermissions(Box::new(handler))))).await
     }
 
     /// Breaks the connection, as a bad network would. The session resumes by

@@ -72,7 +72,10 @@ mod socket;
 #[cfg(feature = "tower")]
 mod tower;
 
-pub use arcp_host::client::{ClientError, Identity, JobEnd, JobUpdate, Security, Target, TargetError, Trust, Welcome};
+pub use arcp_host::client::{
+    ClientError, Decision, Identity, JobEnd, JobUpdate, PermissionAsked, PermissionHandler, Security, Target,
+    TargetError, Trust, Welcome,
+};
 pub use arcp_host::driver::{Host, HostError};
 pub use arcp_host::server::{ServerConfig, ServerHandle, Stopped};
 pub use client::{Client, OpenClient};

@@ -6,21 +6,25 @@ use std::fmt::{Debug, Write as _};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use arcp_blocking::JobUpdate;
+use arcp_blocking::{ClientError, JobUpdate, Target};
 use arcp_host::agent::{AsyncChild, AsyncContext, CallError, Child, Context, Inbox, Level, Outcome};
+use arcp_host::client::{Decision, PermissionAsked};
 use arcp_host::registry::Registry;
 use arcp_host::runner::Runner;
 use arcp_host::samples;
 use arcp_host::store::MemoryStore;
-use arcp_proto::client::ResultData;
+use arcp_proto::client::{ClientConfig, ResultData};
 use arcp_proto::error::ErrorCode;
-use arcp_proto::id::{JobId, Principal};
+use arcp_proto::id::{JobId, Principal, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Amount, Currency, Namespace};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::{EventKind, JobError, JobEvent};
-use arcp_proto::model::prompt::Question;
+use arcp_proto::model::prompt::{PromptAnswer, Question};
+use arcp_proto::model::request::{Answering, Credential};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentSpec, ChildEnd, ChunkData, Delegation, Input};
+use arcp_proto::secret::Secret;
+use arcp_proto::wire::Family;
 use arcp_tests::scene::golden;
 use arcp_tests::server::{PATIENCE, Running, submit};
 
@@ -497,4 +501,76 @@ fn whatever_an_agent_says_comes_as_an_event_of_its_kind() {
     let (mut runner, inputs) = runner(registry);
     runner.start(job(), AgentSpec { checkpoint: Some(b"kept".to_vec()), restarts: 7, ..spec("talker", "{}") });
     golden("agent-calls.txt", &calls(&inputs));
+}
+
+/// What the sample that asks for a permission comes to for a client of each adapter,
+/// whose handler decides; and what was said when it denied one and the client then
+/// granted it.
+fn permitted(server: &Running, tokio: bool, family: Family, resource: &str) -> (String, Vec<String>) {
+    let decide = |asked: &PermissionAsked| match asked.request.resource.as_str() {
+        "mine" => Decision::Grant { lease_seconds: Some(30), resource: None, once: true },
+        "theirs" => Decision::Deny { reason: Some("never".to_string()) },
+        _ => Decision::Leave,
+    };
+    let mut config = ClientConfig::new("test", "1", Credential::Bearer(Secret::new("tok-a".into())));
+    config.family = family;
+    let target: Target = server.url().parse().expect("a URL");
+    let asked = submit("permitter", &format!(r#"{{"resource":"{resource}"}}"#));
+    let grants = |event: &JobEvent| match event {
+        JobEvent::Emitted { kind: EventKind::PermissionRequest, body } => {
+            let prompt = body.members().ok()?.get_str("prompt_id").and_then(|id| WireId::new(&id))?;
+            let answer = PromptAnswer::Grant { lease_seconds: None, resource: None, once: false };
+            Some(Answering { prompt, answer })
+        }
+        _ => None,
+    };
+    let mut said = Vec::new();
+    let mut note =
+        |result: Result<(), ClientError>| said.push(result.map_or_else(|why| why.to_string(), |()| "granted".into()));
+    let end = if tokio {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client = arcp_tokio_adapter::Client::connect(target, config).await.expect("a session");
+            client.decide_permissions(decide).await.expect("it is told");
+            let mut job = client.submit(asked).await.expect("it is accepted");
+            while let Some(event) = job.next_event().await {
+                if let Some(answering) = grants(&event) {
+                    note(client.answer(answering).await);
+                }
+            }
+            job.wait().await.expect("it ends").result.clone()
+        })
+    } else {
+        let client = arcp_blocking::Client::connect(target, config).expect("a session");
+        client.decide_permissions(decide).expect("it is told");
+        let job = client.submit(asked).expect("it is accepted");
+        for event in job.events() {
+            if let Some(answering) = grants(&event) {
+                note(client.answer(answering));
+            }
+        }
+        job.wait().expect("it ends").result.clone()
+    };
+    let ResultData::Inline(result) = end else { panic!("{end:?}") };
+    (result.as_str().to_string(), said)
+}
+
+#[test]
+fn a_client_grants_and_vetoes_what_its_jobs_ask_for_and_leaves_the_rest_to_people() {
+    let server = Running::start(&[], |_| {});
+    for (tokio, family) in [(false, Family::Hello), (false, Family::Open), (true, Family::Hello), (true, Family::Open)]
+    {
+        // What it has decided, nobody in the same client decides otherwise.
+        for (resource, allowed, later) in
+            [("mine", true, "already, by a"), ("theirs", false, "already, by a"), ("other", true, "granted")]
+        {
+            let (result, said) = permitted(&server, tokio, family, resource);
+            let used = if allowed { r#""used":"ALLOW""# } else { r#""used":"PERMISSION_DENIED""# };
+            assert!(
+                result.contains(used) && result.contains(&format!("\"granted\":{allowed}")),
+                "{resource}: {result}"
+            );
+            assert!(matches!(&said[..], [said] if said.contains(later)), "{resource} {family:?} {tokio}: {said:?}");
+        }
+    }
 }
