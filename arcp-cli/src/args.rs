@@ -312,6 +312,10 @@ pub struct Serve {
     /// [default: 30d; 1h in memory].
     #[arg(long, value_name = "SPAN", value_parser = values::kept)]
     pub keep: Option<Duration>,
+    /// How long entries of the audit trail are kept: 65,536 at most, and a minute at
+    /// least; a number needs its unit.
+    #[arg(long, default_value = "90d", value_name = "SPAN", value_parser = values::kept)]
+    pub keep_audit: Duration,
     /// Bytes of events that the store keeps, at least 1MiB, and 1 GiB of one job;
     /// the jobs that ended first go first.
     #[arg(long, default_value = "8GiB", value_name = "SIZE", value_parser = values::size)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arcp_host::sqlite::lookup;
 use arcp_proto::id::Principal;
 use arcp_proto::json::Object;
-use arcp_proto::runtime::AuditEntry;
+use arcp_proto::runtime::{AuditAct, AuditEntry};
 use arcp_proto::time::UtcMs;
 
 use crate::args::Where;
@@ -76,7 +76,7 @@ fn of_runtime(args: &Audit) -> Result<PathBuf, Failure> {
 }
 
 fn row(entry: &AuditEntry) -> Row {
-    let who = entry.principal.as_ref().map_or_else(|| "(several)".to_string(), ToString::to_string);
+    let who = entry.principal.as_ref().map_or_else(|| nobody(entry), ToString::to_string);
     let job = entry.job.map(|job| job.to_string()).or_else(|| entry.taken.map(|session| session.to_string()));
     let job = job.unwrap_or_else(|| "-".to_string());
     let times = if entry.count > 1 { format!(" x{}", entry.count) } else { String::new() };
@@ -88,11 +88,21 @@ fn row(entry: &AuditEntry) -> Row {
     Row { id, cells: cells.iter().map(Cell::from).collect(), json: json(entry) }
 }
 
+/// Whoever is not known, for a person.
+fn nobody(entry: &AuditEntry) -> String {
+    match (entry.from, entry.act) {
+        (Some(from), _) => format!("({from})"),
+        (None, AuditAct::Login | AuditAct::Resume) => "(nobody)".to_string(),
+        (None, _) => "(several)".to_string(),
+    }
+}
+
 fn json(entry: &AuditEntry) -> String {
     let mut out = Object::new();
     out.display("at", entry.at).str("act", entry.act.as_str());
     out.opt_str("principal", entry.principal.as_ref().map(ToString::to_string).as_deref());
     out.opt_str("session_id", entry.session.map(|session| session.to_string()).as_deref());
+    out.opt_str("from", entry.from.map(|from| from.to_string()).as_deref());
     out.opt_str("job_id", entry.job.map(|job| job.to_string()).as_deref());
     out.opt_str("taken", entry.taken.map(|session| session.to_string()).as_deref());
     out.str("outcome", if entry.refused.is_some() { "refused" } else { "done" });

@@ -297,6 +297,7 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     config.timing.heartbeat = (!args.heartbeat.is_zero()).then_some(args.heartbeat);
     config.timing.resume_window = args.resume_window;
     config.timing.job_retention = Some(args.keep.unwrap_or(location.keeps_jobs_for()));
+    config.timing.audit_retention = Some(args.keep_audit);
     config.limits.history.kept_bytes = args.store_max;
     config.timing.session_lease = args.session_lease;
     config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();

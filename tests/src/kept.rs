@@ -177,6 +177,7 @@ impl Restart {
                 | Record::KeyKept { .. }
                 | Record::Audited(_)
                 | Record::HandedOver { .. }
+                | Record::AuditForgotten { .. }
                 | Record::KeysExpired { .. }
                 | Record::JobForgotten { .. } => {
                     let shown = serde_json::to_string(record).expect("JSON");

@@ -54,6 +54,7 @@ impl VirtualStore {
         for (at, record) in &self.records {
             forgotten.extend(record.forgets_job());
             undone.extend(record.undoes());
+            undone.extend(record.forgets_entries());
             if let (Record::Unsubscribed { session, .. }, Some(_)) = (record, record.undoes()) {
                 unsubscribed.insert(*session, *at);
             }
@@ -84,6 +85,7 @@ impl VirtualStore {
                 || record.session().is_some_and(|session| ended.contains(&session));
             match record {
                 _ if gone || undone.contains(at) || record.expires().is_some() => {}
+                _ if !record.forgets_entries().is_empty() => {}
                 _ if record.until().is_some_and(|until| expired.is_some_and(|upto| until <= upto)) => {}
                 Record::Unsubscribed { session, .. } if unsubscribed.get(session).is_some_and(|last| last != at) => {}
                 Record::HandedOver { job, .. } if handed.get(job).is_some_and(|last| last != at) => {}

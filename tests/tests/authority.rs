@@ -8,7 +8,7 @@ use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Ceiling, Lease};
 use arcp_proto::model::prompt::{PermissionRequest, Question};
-use arcp_proto::runtime::{AgentCall, AgentReply, Delegation, Input, Record};
+use arcp_proto::runtime::{AgentCall, AgentReply, Delegation, HeldFor, Input, Record, held_bytes};
 use arcp_proto::time::UtcMs;
 use arcp_tests::raw::{Raw, code, hello_payload, leases_payload, open_payload};
 use arcp_tests::world::World;
@@ -547,5 +547,74 @@ fn what_a_child_reports_is_compared_with_its_lease_and_its_refusal_stands_in_the
     let refused = frames.iter().find(|frame| frame["payload"]["kind"] == "tool_result").expect("it asked for no lease");
     assert_eq!(refused["payload"]["body"]["error"]["code"], "PERMISSION_DENIED");
     assert_eq!(trail(&world).last(), Some(&entry("operate", "a", "PERMISSION_DENIED", 1)));
+    world.finish();
+}
+
+#[test]
+fn an_entry_of_the_trail_goes_when_its_time_is_over_or_there_are_too_many() {
+    let mut world = World::configured(30, |config| {
+        config.timing.heartbeat = None;
+        config.timing.audit_retention = Some(Duration::from_secs(120));
+    });
+    let (mut raw, _) = Raw::hello(&mut world, "tok-a");
+    let mut submit = |world: &mut World| {
+        raw.submit(world, json!({"agent": "echo", "lease_request": {"tool.call": ["x"]}}));
+        raw.until_end(world);
+    };
+    submit(&mut world);
+    let held = held_bytes(world.runtime(), HeldFor::Audit);
+    world.run_for(Duration::from_secs(60));
+    submit(&mut world);
+    assert_eq!(trail(&world).len(), 2);
+    assert_eq!(held_bytes(world.runtime(), HeldFor::Audit), 2 * held, "it is in the account of the runtime");
+    world.run_for(Duration::from_secs(61));
+    assert_eq!(trail(&world).len(), 1, "the first one is too old");
+    world.restores();
+    let given = world.given().count();
+    world.crash_with(given, true);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(trail(&world), [], "and so is the other one, over a restart");
+    assert_eq!(held_bytes(world.runtime(), HeldFor::Audit), 0);
+    world.restores();
+    world.finish();
+}
+
+#[test]
+fn who_is_not_let_in_stands_in_the_trail_with_where_that_came_from() {
+    let mut world = World::configured(31, |config| {
+        config.operators = [Principal::new("o").expect("a name")].into();
+    });
+    for _ in 0..3 {
+        let mut raw = Raw::connect_from(&mut world, "203.0.113.7");
+        raw.send(&mut world, "session.hello", hello_payload("wrong"));
+        assert_eq!(code(&raw.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    }
+    // A session is asked for by a token that is none, and by a credential that may not have one.
+    let (raw, mut welcome) = Raw::hello(&mut world, "tok-a");
+    world.cut(raw.conn);
+    welcome["payload"]["resume_token"] = json!("rtk_none");
+    let mut raw = Raw::resume(&mut world, "tok-a", &welcome, 0);
+    assert_eq!(code(&raw.expect(&mut world, "session.error")), "UNAUTHENTICATED");
+    world.ceilings.insert("tok-o".into(), Box::new(ceiling(json!({"tool.call": ["x"]}))));
+    let mut operator = Raw::connect(&mut world);
+    operator.send(&mut world, "session.hello", hello_payload("tok-o"));
+    assert_eq!(code(&operator.expect(&mut world, "session.error")), "PERMISSION_DENIED");
+    // What is wrong in itself is no matter of who it is.
+    let mut odd = Raw::connect(&mut world);
+    odd.send(&mut world, "session.hello", json!({"auth": 7}));
+    odd.settle(&mut world);
+    let mut expected = vec![
+        entry("login", "", "UNAUTHENTICATED", 1),
+        entry("resume", "a", "UNAUTHENTICATED", 1),
+        entry("login", "o", "PERMISSION_DENIED", 1),
+    ];
+    assert_eq!(trail(&world), expected);
+    world.run_for(Duration::from_secs(61));
+    expected.push(entry("login", "", "UNAUTHENTICATED", 2));
+    assert_eq!(trail(&world), expected, "again and again is counted");
+    let kept = world.store.records(true);
+    let kept = kept.iter().find_map(|(_, record)| if let Record::Audited(entry) = record { entry.from } else { None });
+    assert_eq!(kept.map(|from| from.to_string()).as_deref(), Some("203.0.113.7"));
+    world.restores();
     world.finish();
 }

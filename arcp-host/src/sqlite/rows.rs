@@ -103,6 +103,12 @@ impl Rows {
             }
             Record::Released { session, upto } => discard(tx, key(session.ulid()), number(*upto))?,
             Record::KeysExpired { until } => return discard(tx, KEPT, number(until.0)),
+            Record::AuditForgotten { entries } => {
+                for entry in entries {
+                    execute(tx, "DELETE FROM records WHERE pos = ?1", [number(entry.0)])?;
+                }
+                return Ok(());
+            }
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
             | Record::JobAccepted(_)
@@ -223,6 +229,7 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         | Record::Numbered { .. }
         | Record::KeyKept { .. }
         | Record::Audited(_)
+        | Record::AuditForgotten { .. }
         | Record::KeysExpired { .. }
         | Record::JobForgotten { .. } => None,
     };

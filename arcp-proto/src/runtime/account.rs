@@ -63,11 +63,13 @@ pub enum HeldFor {
     Numbers,
     /// Jobs that sessions watch and own, and the requests by which they came to them.
     Watches,
+    /// Where the entries of the audit trail stand, and refusals that are counted.
+    Audit,
 }
 
 impl HeldFor {
     /// All of them.
-    pub const ALL: [HeldFor; 16] = [
+    pub const ALL: [HeldFor; 17] = [
         HeldFor::Records,
         HeldFor::Answers,
         HeldFor::Frames,
@@ -84,6 +86,7 @@ impl HeldFor {
         HeldFor::Keys,
         HeldFor::Numbers,
         HeldFor::Watches,
+        HeldFor::Audit,
     ];
 
     /// Those that go once somebody outside has read or taken them.

@@ -1,6 +1,7 @@
 //! Entries of the audit trail, as they are kept.
 
 use alloc::string::String;
+use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ pub struct AuditEntry {
     /// What was done, or asked for.
     pub act: AuditAct,
     /// Who did it, or asked; for what an agent does, whose job it is. `None`: several,
-    /// who were refused the same.
+    /// who were refused the same, or nobody knows who.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<Principal>,
     /// In which session.
@@ -33,6 +34,9 @@ pub struct AuditEntry {
     /// Who was to have it, for what was handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Principal>,
+    /// From which address somebody wanted to come in; of several the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
     /// Why it was refused; `None`: it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<ErrorCode>,
@@ -84,6 +88,10 @@ pub enum AuditAct {
     Interrupt,
     /// A job was handed over.
     HandOver,
+    /// Somebody wanted to come in.
+    Login,
+    /// Somebody wanted an earlier session back.
+    Resume,
 }
 
 impl AuditAct {
@@ -105,6 +113,8 @@ impl AuditAct {
             AuditAct::Elevate => "elevate",
             AuditAct::Interrupt => "interrupt",
             AuditAct::HandOver => "hand_over",
+            AuditAct::Login => "login",
+            AuditAct::Resume => "resume",
         }
     }
 }
@@ -112,14 +122,20 @@ impl AuditAct {
 impl AuditEntry {
     /// What somebody does, of his own accord.
     pub(super) fn new(act: AuditAct, principal: &Principal) -> AuditEntry {
+        AuditEntry::of_arrival(act, Some(principal), None)
+    }
+
+    /// That somebody wants to come in; the principal, if it is known.
+    pub(super) fn of_arrival(act: AuditAct, principal: Option<&Principal>, from: Option<IpAddr>) -> AuditEntry {
         AuditEntry {
             at: UtcMs(0),
             act,
-            principal: Some(principal.clone()),
+            principal: principal.cloned(),
             session: None,
             job: None,
             taken: None,
             to: None,
+            from,
             refused: None,
             granted: None,
             reason: None,

@@ -95,6 +95,9 @@ pub struct Timing {
     pub slow_reader_grace: Duration,
     /// How long an idempotency key is held after acceptance.
     pub key_window: Duration,
+    /// For how long an entry of the audit trail is kept (90 days); `None`: until newer
+    /// ones need its room. One minute or more.
+    pub audit_retention: Option<Duration>,
     /// How long people have for a question whose agent does not say (24 hours).
     pub prompt_timeout: Duration,
 }
@@ -111,6 +114,7 @@ impl Default for Timing {
             tls_handshake_timeout: Duration::from_secs(5),
             slow_reader_grace: Duration::from_secs(30),
             key_window: Duration::from_secs(24 * 3600),
+            audit_retention: Some(Duration::from_secs(90 * 24 * 3600)),
             prompt_timeout: Duration::from_secs(24 * 3600),
         }
     }
@@ -174,6 +178,9 @@ impl Config {
         }
         if self.retention() < Duration::from_secs(1) {
             return Err(ConfigError::Duration { name: "job_retention", expected: "1 second or more" });
+        }
+        if self.timing.audit_retention.is_some_and(|kept_for| kept_for < Duration::from_secs(60)) {
+            return Err(ConfigError::Duration { name: "audit_retention", expected: "1 minute or more" });
         }
         validate_agents(&self.agents)
     }

@@ -61,9 +61,9 @@ impl Context {
             heard: now.mono,
             entropy,
             log: Log::new(accounts.runtime()),
+            trail: Trail::new(accounts.runtime()),
             accounts,
             timers: Timers::default(),
-            trail: Trail::default(),
             draining: false,
             events: 0,
             last_op: 0,
@@ -105,7 +105,10 @@ impl Context {
         if most > 0 {
             let entry = AuditEntry { at: self.now.utc, undoes: self.trail.make_room(most), ..entry };
             let at = self.append(Record::Audited(Box::new(entry)));
-            self.trail.add(at);
+            self.trail.add(at, self.now.utc);
+            if self.trail.len() == 1 {
+                self.plan_audit();
+            }
         }
     }
 
@@ -113,23 +116,42 @@ impl Context {
     /// if that is new, with how often it was if it is not. Other refusals are no
     /// decisions about authority.
     pub(super) fn audit_refused(&mut self, entry: AuditEntry, why: &Violation) {
-        let most = self.config.limits.audit.audited_refusals;
+        let limits = &self.config.limits.audit;
+        let most = limits.audited_refusals;
+        if limits.audit_entries == 0 {
+            return; // none is written
+        }
         if let Some(entry) = self.trail.refuse(self.now.mono, most, entry, why) {
             self.plan_audit();
             self.audit(entry);
         }
     }
 
-    /// What was refused again for a while is written down.
+    /// What was refused again for a while is written down, and what is kept for long
+    /// enough goes.
     pub(super) fn on_audit_due(&mut self) {
         let again = self.trail.take_due(self.now.mono);
-        self.plan_audit();
         again.into_iter().for_each(|entry| self.audit(entry));
+        let kept_for = self.config.timing.audit_retention;
+        let before = kept_for.map(|kept_for| {
+            UtcMs(self.now.utc.0.saturating_sub(u64::try_from(kept_for.as_millis()).unwrap_or(u64::MAX)))
+        });
+        let entries = self.trail.forget(before, self.config.limits.audit.audit_entries);
+        if !entries.is_empty() {
+            self.append(Record::AuditForgotten { entries });
+        }
+        self.plan_audit();
     }
 
-    fn plan_audit(&mut self) {
-        if let Some(at) = self.trail.next_due() {
-            self.timers.set(Timer::Audit, at);
+    /// Sees to it that refusals are written down, and entries go.
+    pub(super) fn plan_audit(&mut self) {
+        let beyond = self.trail.len() > self.config.limits.audit.audit_entries;
+        let oldest = self.trail.oldest().zip(self.config.timing.audit_retention);
+        let over = oldest.map(|(since, kept_for)| self.moment(since.plus(kept_for), kept_for));
+        let soonest = beyond.then(|| self.soonest());
+        match self.trail.next_due().into_iter().chain(over).chain(soonest).min() {
+            Some(at) => self.timers.set(Timer::Audit, at),
+            None => self.timers.clear(Timer::Audit),
         }
     }
 

@@ -236,6 +236,11 @@ pub enum Record {
         /// The session of that one that took it.
         session: SessionId,
     },
+    /// The first entries of the audit trail are forgotten.
+    AuditForgotten {
+        /// Where they stand.
+        entries: Vec<LogPos>,
+    },
 }
 
 impl Record {
@@ -265,6 +270,7 @@ impl Record {
             | Record::Unsubscribed { .. }
             | Record::KeyKept { .. }
             | Record::Audited(_)
+            | Record::AuditForgotten { .. }
             | Record::KeysExpired { .. } => None,
         }
     }
@@ -293,6 +299,7 @@ impl Record {
             | Record::HandedOver { .. }
             | Record::KeyKept { .. }
             | Record::Audited(_)
+            | Record::AuditForgotten { .. }
             | Record::KeysExpired { .. }
             | Record::JobForgotten { .. } => None,
         }
@@ -320,6 +327,7 @@ impl Record {
                 }
                 Record::Prompted { prompts, .. } => prompts.bytes(),
                 Record::Audited(entry) => entry.bytes(),
+                Record::AuditForgotten { entries } => size_of_val(entries.as_slice()),
                 Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),
                 Record::Numbered { run: Numbered::Local { frame, .. }, .. } => {
                     frame.about().map_or(0, |about| about.trace.len())
@@ -382,8 +390,15 @@ impl Record {
             | Record::Unsubscribed { .. }
             | Record::KeyKept { .. }
             | Record::KeysExpired { .. }
+            | Record::AuditForgotten { .. }
             | Record::JobForgotten { .. } => UtcMs(0),
         }
+    }
+
+    /// The records that a store may let go of once it has this one, and of this one as
+    /// well.
+    pub fn forgets_entries(&self) -> &[LogPos] {
+        if let Record::AuditForgotten { entries } = self { entries } else { &[] }
     }
 
     /// The record that a store may let go of once it has this one.

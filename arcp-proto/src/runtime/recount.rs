@@ -24,6 +24,7 @@ pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {
     let Runtime { ctx, connections, sessions, jobs, delivery } = runtime;
     let mut recount = Recount::new(&ctx.accounts);
     ctx.log.recount(&mut recount);
+    ctx.trail.recount(&mut recount);
     connections.recount(&mut recount);
     sessions.recount(&mut recount);
     job::recount(jobs, &mut recount);

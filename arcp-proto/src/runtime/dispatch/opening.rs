@@ -3,13 +3,14 @@
 use alloc::vec::Vec;
 
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, SessionId, WireId};
+use crate::id::{ConnId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentEntry;
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{HandshakeReply, Opened, Refusal, RefusedKind, Reply};
 use crate::model::request::{Open, ResumeClaim};
 use crate::runtime::Runtime;
+use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::authority;
 use crate::runtime::config::Config;
 use crate::runtime::connection::{Conn, heartbeat_interval};
@@ -73,10 +74,11 @@ impl<'r> OpeningHandler<'r> {
         else {
             return;
         };
+        let principal = proof.verdict().map(|verdict| verdict.principal.clone());
         let opened = authority::check_credential(&ctx.config, proof.verdict());
         let (session, token) = match opened.and_then(|()| sessions.open(ctx, jobs, open, proof, peer)) {
             Ok(opened) => opened,
-            Err(full) => return self.turn_away(full),
+            Err(why) => return self.turn_away(AuditAct::Login, principal.as_ref(), why),
         };
         let Some(opened) = sessions.get(session) else {
             debug_assert!(false, "{session} was just opened");
@@ -94,7 +96,8 @@ impl<'r> OpeningHandler<'r> {
         let session = match self.claimed(claim, proof) {
             Ok(session) => session,
             Err(violation) => {
-                self.turn_away(violation);
+                let principal = proof.verdict().map(|verdict| &verdict.principal);
+                self.turn_away(AuditAct::Resume, principal, violation);
                 return false;
             }
         };
@@ -177,7 +180,8 @@ impl<'r> OpeningHandler<'r> {
     }
 
     /// Refuses whoever wants to come in.
-    fn turn_away(&mut self, why: Violation) {
+    fn turn_away(&mut self, act: AuditAct, principal: Option<&Principal>, why: Violation) {
+        self.runtime.ctx.audit_refused(AuditEntry::of_arrival(act, principal, None), &why);
         self.runtime.refuse(self.conn, Refusal::new(RefusedKind::Session, why, Some(self.request.clone())));
         self.runtime.connections.leave_after(&mut self.runtime.ctx, self.conn, CloseReason::Refused);
     }

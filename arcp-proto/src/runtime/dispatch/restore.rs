@@ -101,7 +101,8 @@ impl Restorer<'_> {
                 self.jobs.keys_mut().restore(self.ctx, &principal, key, (job, until), true);
             }
             Record::HandedOver { job, principal, session } => self.restore_handed_over(job, &principal, session),
-            Record::Audited(entry) => self.ctx.trail.restore(at, entry.undoes),
+            Record::Audited(entry) => self.ctx.trail.restore(at, entry.at, entry.undoes),
+            Record::AuditForgotten { entries } => self.ctx.trail.restore_forgotten(&entries),
             Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
             Record::JobForgotten { job } => return self.jobs.remove(job).map(|gone| (job, gone)),
         }
@@ -188,6 +189,7 @@ impl Restorer<'_> {
         self.ctx.log.restore(last);
         self.sessions.forget_seen(|principal| self.jobs.table().has_any(principal));
         self.jobs.keys_mut().on_restored(self.ctx);
+        self.ctx.plan_audit();
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.delivery.restored(self.ctx, self.jobs, id);
             let closed = self.sessions.get(id).is_some_and(|session| session.is_closed());

@@ -17,6 +17,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, OpId, Principal, WireId};
 use crate::model::reply::{Challenge, HandshakeReply, Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{Credential, Open};
+use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{CloseReason, HandOver, Notice, Output, Transport, Verdict};
@@ -254,6 +255,7 @@ impl Arrivals {
         let Some(arrival) = self.by_id.get_mut(&id).expected("who proves something is here") else {
             return;
         };
+        arrival.audit(ctx, &wrong);
         arrival.refuse(ctx, Refusal::new(RefusedKind::Proof, wrong, Some(request)));
         if arrival.handshake.evidence.fail() {
             arrival.channel.leave(ctx, CloseReason::Refused);
@@ -263,6 +265,7 @@ impl Arrivals {
     /// Refuses whoever wants to come in.
     fn turn_away(&mut self, ctx: &mut Context, id: ConnId, why: Violation, request: Option<WireId>) {
         if let Some(arrival) = self.by_id.get_mut(&id) {
+            arrival.audit(ctx, &why);
             arrival.refuse(ctx, Refusal::new(RefusedKind::Session, why, request));
             arrival.channel.leave(ctx, CloseReason::Refused);
         }
@@ -321,6 +324,13 @@ impl Arrival {
     fn may_write(&self) -> bool {
         let last_word = self.replies.len() == 1 && matches!(self.replies.front(), Some(Reply::Refused(_)));
         self.channel.has_credit() || self.channel.leaving().is_some() && last_word
+    }
+
+    /// Writes down that it is not let in, if that is for who it is.
+    fn audit(&self, ctx: &mut Context, why: &Violation) {
+        let evidence = &self.handshake.evidence;
+        let entry = AuditEntry::of_arrival(AuditAct::Login, evidence.peer(), evidence.address);
+        ctx.audit_refused(entry, why);
     }
 
     fn refuse(&mut self, ctx: &mut Context, refusal: Refusal) {

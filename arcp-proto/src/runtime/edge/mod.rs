@@ -114,6 +114,9 @@ impl Edge {
     ///
     /// [`ConfigError`] if the configuration cannot work.
     pub fn new(config: Config, seeds: Seeds, now: Now) -> Result<Edge, ConfigError> {
+        let mut config = config;
+        // The trail is of what has a store.
+        config.limits.audit.audit_entries = 0;
         Ok(Edge {
             ctx: Context::new(config, &seeds, now)?,
             arrivals: Arrivals::default(),
