@@ -112,7 +112,7 @@ fn a_job_is_handed_over_with_the_right_to_cancel_it() {
     let session = said[0]["session_id"].clone();
     alice.send(&mut world, "cancel", json!({"target": "session", "target_id": session}));
     alice.expect(&mut world, "cancel.accepted");
-    world.settle();
+    world.run_for(Duration::from_secs(6));
     assert_eq!(listed(&mut world, &mut bob)[0]["status"], "running");
     // The session that took it cancels it as its own.
     bob.send(&mut world, "cancel", json!({"target": "job", "target_id": job}));
@@ -283,16 +283,19 @@ fn a_job_that_waits_is_in_the_line_of_whom_it_became() {
     let (mut alice, mut bob) = (open(&mut world, "tok-alice"), open(&mut world, "tok-bob"));
     let running = alice.invoke(&mut world, json!({"tool": "waiter"}))["job_id"].clone();
     let waiting = alice.invoke(&mut world, json!({"tool": "waiter", "arguments": {"a": 1}}))["job_id"].clone();
+    alice.send(&mut world, "subscribe", json!({"filter": {}}));
     world.settle();
     for job in [&waiting, &running] {
         assert_eq!(hand_over(&mut world, &mut alice, job, json!({"target": "bob"}))["type"], "ack");
         world.counts();
     }
     world.restores();
+    alice.take(&world);
     world.stop_script(id(&running));
     world.input(Input::AgentExited { job: id(&running), exit: AgentExit::Success { result: None, summary: None } });
     world.settle();
     assert_eq!(world.live(), [id(&waiting)], "it has the slot that came free");
+    assert_eq!(alice.take(&world), Vec::<Value>::new(), "nobody else's subscription has it");
     let shown = listed(&mut world, &mut bob);
     assert_eq!(shown.len(), 2, "{shown:?}");
     bob.send(&mut world, "cancel", json!({"target": "job", "target_id": waiting}));
