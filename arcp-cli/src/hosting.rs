@@ -1,10 +1,12 @@
 //! Which agents `arcp serve` hosts, and what they are run with.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use arcp_blocking::Host;
 use arcp_host::directory::AgentDirectory;
 use arcp_host::process::ProcessAgent;
+use arcp_host::provisioner::InMemoryProvisioner;
 use arcp_host::registry::{Registry, Terms};
 use arcp_host::samples;
 use arcp_proto::model::agent::AgentRef;
@@ -21,6 +23,8 @@ const TOKEN: &str = "ARCP_TOKEN";
 
 /// The agents of a runtime.
 pub struct Agents {
+    /// Whether jobs get sample credentials, which count nowhere.
+    provisions: bool,
     registry: Registry,
     /// Where more of them come from while it runs.
     directory: Option<AgentDirectory>,
@@ -36,6 +40,8 @@ impl Agents {
         if args.samples_may_crash {
             samples::let_crash(&mut registry);
         }
+        // Not where others could listen in.
+        let provisions = args.samples && !args.insecure;
         let program = program(args, mark)?;
         for agent in &args.agents {
             add(&mut registry, args, agent, &program)?;
@@ -46,18 +52,21 @@ impl Agents {
                 let nothing = "nothing to host: give --agent NAME=COMMAND, --agents FOLDER, or --samples";
                 return Err(Failure::usage(nothing));
             }
-            return Ok(Agents { registry, directory: None });
+            return Ok(Agents { provisions, registry, directory: None });
         };
         let (directory, registry) = AgentDirectory::open(folder, registry, program).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::new(Exit::Usage, format!("--agents: {}", lines.join("\n")))
         })?;
-        Ok(Agents { registry, directory: Some(directory) })
+        Ok(Agents { provisions, registry, directory: Some(directory) })
     }
 
     /// A host of them.
     pub fn host(self, config: Config) -> Host {
-        let host = Host::new(config, self.registry);
+        let mut host = Host::new(config, self.registry);
+        if self.provisions {
+            host = host.with_provisioner(Arc::new(InMemoryProvisioner::default()));
+        }
         match self.directory {
             Some(directory) => host.with_agents_from(directory),
             None => host,

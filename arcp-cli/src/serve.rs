@@ -275,6 +275,10 @@ fn observe(notice: &Notice) {
         Notice::Refused { code, told: false, .. } => {
             log(format_args!("arcp: a request was refused with {code}; its client cannot be told"));
         }
+        Notice::CredentialsNotRevoked { job, failures } => log(format_args!(
+            "arcp: the credentials of {job} are not revoked ({failures} times): they may still count; it is tried again"
+        )),
+        Notice::CredentialsRevoked { job } => log(format_args!("arcp: the credentials of {job} are revoked now")),
         Notice::ConnIdInUse { conn } => {
             log(format_args!("arcp: connection {} was opened twice: a fault of this program", conn.0))
         }

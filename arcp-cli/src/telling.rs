@@ -131,6 +131,8 @@ impl Topic {
             | Notice::JobWatched { .. }
             | Notice::ExtensionDropped { .. }
             | Notice::ConnIdInUse { .. }
+            | Notice::CredentialsNotRevoked { .. }
+            | Notice::CredentialsRevoked { .. }
             | Notice::StoreFailed
             | Notice::StoreRecovered => None,
         }

@@ -16,6 +16,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::{Json, JsonError};
 use arcp_proto::lease::{Amount, Currency, Namespace};
+use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, ChunkData, Input, Remaining};
 use serde::Serialize;
@@ -205,6 +206,11 @@ pub struct Context {
     spec: AgentSpec,
     pub(crate) link: Arc<AgentControl>,
     inbox: Arc<dyn Inbox>,
+}
+
+/// Credentials that were issued for a job: they count until it ends.
+pub fn credentials(job: &Context) -> &[ProvisionedCredential] {
+    &job.spec.credentials
 }
 
 impl Context {

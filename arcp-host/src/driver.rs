@@ -73,7 +73,9 @@ use arcp_proto::error::Violation;
 use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
-use arcp_proto::runtime::{CloseReason, Config, Input, Output, Runtime, Stats, Verdict, may_judge, unfinished};
+use arcp_proto::runtime::{
+    CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, may_judge, unfinished, unrevoked_credentials,
+};
 use arcp_proto::time::Now;
 
 pub use self::host::{ExtensionTaker, Host, HostError, Observer};
@@ -88,6 +90,7 @@ use self::recording::Recording;
 use crate::agent::Inbox;
 use crate::auth::Roles;
 use crate::clock::Clock;
+use crate::provisioner::Provisioning;
 use crate::runner::Runner;
 use crate::server_log::log;
 use crate::store::StoreError;
@@ -149,6 +152,7 @@ pub struct Driver {
     clock: Clock,
     runner: Runner,
     access: Access,
+    provisioning: Provisioning,
     committer: Committer,
     read_back: Option<ReadBack>,
     recording: Option<Recording>,
@@ -179,6 +183,7 @@ impl Driver {
             source,
             authenticator,
             credentials,
+            provisioner,
             mut store,
             record,
             observer,
@@ -199,8 +204,10 @@ impl Driver {
             history: history.is_some(),
             operators,
             auditors,
+            models: Models { provisions: provisioner.is_some(), ..config.models },
             ..config
         };
+        let provisioning = Provisioning::new(provisioner, mailbox.clone(), config.timing.provision_timeout);
         let access = Access::new(authenticator, &config);
         let mut recording = record.map(|out| Recording::new(&config, &seeds, now, out));
         let mut runtime = Runtime::new(config, seeds, now)?;
@@ -229,6 +236,7 @@ impl Driver {
             clock,
             runner,
             access,
+            provisioning,
             committer: Committer::new(store, last, &mailbox)?,
             read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
             recording,
@@ -308,6 +316,11 @@ impl Driver {
     /// Where other threads put inputs, such as [`Input::Operator`].
     pub fn inbox(&self) -> Arc<dyn Inbox> {
         self.mailbox.clone()
+    }
+
+    /// Jobs whose credentials could not be revoked when that was asked for.
+    pub fn unrevoked_credentials(&self) -> usize {
+        unrevoked_credentials(&self.runtime)
     }
 
     /// How much there is of everything.
@@ -453,6 +466,8 @@ impl Driver {
                 }
             }
             Output::CheckValue { op, schema, value } => self.runner.check_value(op, schema, value),
+            Output::IssueCredentials { op, order } => self.provisioning.issue(op, *order),
+            Output::RevokeCredentials { op, job, what } => self.provisioning.revoke(op, job, what),
             Output::Persist(batch) => self.committer.add(batch),
             Output::Load { op, job, from, to, bytes } => self.load(Wanted { op, job, from, to, bytes }),
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),

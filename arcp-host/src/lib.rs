@@ -20,6 +20,7 @@ pub mod http;
 pub mod input_schema;
 pub mod orphans;
 pub mod process;
+pub mod provisioner;
 pub mod registry;
 pub mod runner;
 pub mod samples;

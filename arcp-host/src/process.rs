@@ -78,7 +78,7 @@ use self::answers::Answers;
 use self::pipes::Pipes;
 use self::said::Said;
 use self::terminal::Terminal;
-use crate::agent::{Agent, AgentError, Context, Outcome};
+use crate::agent::{Agent, AgentError, Context, Outcome, credentials};
 use crate::sandbox::{Confined, Sandbox};
 
 /// What a program has of the environment of its runtime, besides `LC_*`.
@@ -86,7 +86,9 @@ const PASSED: [&str; 10] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", 
 
 /// What no program has, though it may be added: by it a program could act as the
 /// user of its runtime.
-const SECRETS: [&str; 1] = ["ARCP_TOKEN"];
+const SECRETS: [&str; 2] = ["ARCP_TOKEN", CREDENTIALS];
+/// The credentials of a job, as a JSON array, in the environment of its program.
+const CREDENTIALS: &str = "ARCP_CREDENTIALS";
 
 /// A command run by the shell for each job.
 ///
@@ -281,6 +283,9 @@ impl ProcessAgent {
             command.env_remove(name);
         }
         command.env("ARCP_JOB_ID", job.job().to_string()).env("ARCP_TRACE_ID", job.trace());
+        if let (false, Ok(all)) = (credentials(job).is_empty(), serde_json::to_string(credentials(job))) {
+            command.env(CREDENTIALS, all);
+        }
     }
 
     /// What the program reads, behind what its sandbox reads.

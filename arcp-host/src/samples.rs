@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use arcp_proto::error::ErrorCode;
 use arcp_proto::json::{Json, Object};
-use arcp_proto::lease::Amount;
+use arcp_proto::lease::{Amount, Namespace};
+use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::model::prompt::{PermissionRequest, Question};
 use arcp_proto::runtime::{AgentSpec, ChunkData, Delegation};
 use serde::Deserialize;
 
-use crate::agent::{AgentError, CallError, Context, Level, Outcome, Stopped};
+use crate::agent::{AgentError, CallError, Context, Level, Outcome, Stopped, credentials};
 use crate::registry::{Registry, Terms};
 
 /// The longest text or piece that is made up, in bytes.
@@ -51,6 +52,8 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("opengate", None, move |job: &Context| opened.open(job));
     registry.add("spender", None, spender);
     registry.add("guard", None, guard);
+    registry.add("models", None, models);
+    registry.add("creds", None, creds);
     registry.add("delegator", None, delegator);
     registry.add("permitter", None, permitter);
     registry.add("listener", None, listener);
@@ -80,6 +83,16 @@ fn remembers(key: &str, known: bool, keys: usize) -> Result<(), AgentError> {
     }
     let message = format!("{KEYS} keys are in use, and none is forgotten before the runtime ends: use one of them");
     Err(AgentError::with_code(ErrorCode::ResourceExhausted, message))
+}
+
+/// Says which credentials it has, without their values.
+fn creds(job: &Context) -> Result<Outcome, AgentError> {
+    let of = |member: fn(&ProvisionedCredential) -> &str| {
+        credentials(job).iter().map(move |credential| serde_json::Value::from(member(credential)).to_string())
+    };
+    let mut result = Object::new();
+    result.array("ids", of(|credential| &credential.id)).array("endpoints", of(|credential| &credential.endpoint));
+    Ok(Outcome::Json(result.json()))
 }
 
 #[derive(Deserialize)]
@@ -153,16 +166,38 @@ fn guard(job: &Context) -> Result<Outcome, AgentError> {
     for amount in &input.charge {
         job.metric("cost.guard", amount, Some("USD"))?;
     }
-    let mut verdicts = Vec::new();
+    let mut operations = Vec::new();
     for (operation, target) in &input.ops {
-        let verdict = match operation.parse() {
-            Ok(operation) => job.authorize(&operation, target),
-            Err(error) => {
-                let message = format!("`ops`: `{operation}`: {error}");
-                return Err(AgentError::with_code(ErrorCode::InvalidRequest, message));
-            }
-        };
-        verdicts.push(match verdict {
+        let operation: Namespace = operation.parse().map_err(|error| {
+            let message = format!("`ops`: `{operation}`: {error}");
+            AgentError::with_code(ErrorCode::InvalidRequest, message)
+        })?;
+        operations.push((operation, target));
+    }
+    verdicts(job, operations)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Models {
+    models: Vec<String>,
+}
+
+/// Which models it may use.
+fn models(job: &Context) -> Result<Outcome, AgentError> {
+    let Models { models } = job.parse()?;
+    at_most("the number of models", models.len() as u64, STEPS)?;
+    verdicts(job, models.iter().map(|model| (Namespace::ModelUse, model)))
+}
+
+/// Whether it may do each of these.
+fn verdicts<'a>(
+    job: &Context,
+    operations: impl IntoIterator<Item = (Namespace, &'a String)>,
+) -> Result<Outcome, AgentError> {
+    let mut verdicts = Vec::new();
+    for (operation, target) in operations {
+        verdicts.push(match job.authorize(&operation, target) {
             Ok(_) => "ALLOW".to_string(),
             Err(CallError::Refused(error)) => error.code.to_string(),
             Err(stopped) => return Err(stopped.into()),

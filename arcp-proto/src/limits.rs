@@ -45,6 +45,9 @@ pub struct Limits {
     /// What is written down of decisions about authority.
     #[serde(flatten)]
     pub audit: AuditLimits,
+    /// Credentials that are issued for jobs.
+    #[serde(flatten)]
+    pub credential: CredentialLimits,
 }
 
 /// What one message may hold.
@@ -326,6 +329,24 @@ impl Default for FamilyLimits {
     }
 }
 
+/// Credentials that are issued for jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CredentialLimits {
+    /// Jobs that have credentials, or are to have some, or had some that are not known
+    /// to be revoked (4,096); an account may have its `principal_share`. More:
+    /// refused.
+    pub jobs_with_credentials: usize,
+    /// Credentials of one job (8). More: revoked at once.
+    pub credentials_per_job: usize,
+}
+
+impl Default for CredentialLimits {
+    fn default() -> CredentialLimits {
+        CredentialLimits { jobs_with_credentials: 4096, credentials_per_job: 8 }
+    }
+}
+
 /// What jobs ask people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -593,6 +614,7 @@ impl Limits {
                 index_bytes: 512 << 10,
                 ..DeliveryLimits::default()
             },
+            credential: CredentialLimits { jobs_with_credentials: 4, credentials_per_job: 2 },
             family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8 },
             audit: AuditLimits { audit_entries: 1024, audited_refusals: 16 },
             prompt: PromptLimits {

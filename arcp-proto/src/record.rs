@@ -5,12 +5,17 @@
 //! decoded) and every output as it was taken.
 //!
 //! **A recording is a secret**: it holds tokens, seeds and everything clients
-//! sent. It is off unless somebody asks for it.
+//! sent. It is off unless somebody asks for it. Values of credentials that were issued
+//! for jobs are not in it: others of the same length stand for them, so that it
+//! replays all the same.
+
+mod redaction;
 
 use alloc::string::{String, ToString as _};
 
 use serde::{Deserialize, Serialize};
 
+use self::redaction::Redaction;
 use crate::entropy::Seeds;
 use crate::error::ConfigError;
 use crate::runtime::{Config, Input, Output, Runtime};
@@ -70,6 +75,7 @@ struct Line {
 #[derive(Debug)]
 pub struct Recorder {
     text: String,
+    redaction: Redaction,
 }
 
 impl Recorder {
@@ -82,14 +88,15 @@ impl Recorder {
             seeds: seeds.clone(),
             now,
         };
-        let mut recorder = Recorder { text: String::new() };
+        let mut recorder = Recorder { text: String::new(), redaction: Redaction::default() };
         recorder.line(&head);
         recorder
     }
 
     /// Notes an input that is about to be handled.
     pub fn input(&mut self, at: Now, input: &Input) {
-        self.line(&InputLine { at, input });
+        let redacted = self.redaction.learn(input);
+        self.line(&InputLine { at, input: redacted.as_ref().unwrap_or(input) });
     }
 
     /// Notes an output that was taken.
@@ -105,7 +112,7 @@ impl Recorder {
     fn line<T: Serialize>(&mut self, value: &T) {
         // Every recorded type has a JSON form: this cannot fail.
         if let Ok(line) = serde_json::to_string(value) {
-            self.text.push_str(&line);
+            self.text.push_str(&self.redaction.redacted(line));
             self.text.push('\n');
         }
     }

@@ -179,6 +179,8 @@ impl Restart {
                 | Record::HandedOver { .. }
                 | Record::AuditForgotten { .. }
                 | Record::KeysExpired { .. }
+                | Record::CredentialsWanted { .. }
+                | Record::CredentialsRevoked { .. }
                 | Record::JobForgotten { .. } => {
                     let shown = serde_json::to_string(record).expect("JSON");
                     restart.records.push((*at, shown));

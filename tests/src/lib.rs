@@ -2,6 +2,7 @@
 //! that watch it. One thread, one seed, no clock.
 
 pub mod agents;
+pub mod canaries;
 pub mod fuzz;
 pub mod generator;
 pub mod globs;

@@ -10,6 +10,7 @@ use arcp_proto::model::event::{EventClass, JobEvent};
 use arcp_proto::runtime::{Batch, Input, Numbered, NumberedRun, Output, Record};
 use serde_json::Value;
 
+use crate::canaries::Canaries;
 use crate::ledger::Ledger;
 use crate::reasons::Reasons;
 
@@ -42,6 +43,8 @@ pub struct Oracle {
     /// Ids of what each connection asked, in order, and how many are answered.
     asked: BTreeMap<ConnId, (Vec<String>, usize)>,
     secrets: Vec<(ConnId, String)>,
+    /// Where values of credentials may be seen.
+    canaries: Canaries,
     /// The principal of each connection, by its credential.
     principals: BTreeMap<ConnId, String>,
     /// Whose each message id is that a client has used.
@@ -136,6 +139,7 @@ impl Oracle {
     /// Watches an output.
     pub fn output(&mut self, output: &Output) {
         self.reasons.output(output);
+        self.canaries.output(output, &self.principals);
         match output {
             Output::Send { conn, frame } => self.frame(*conn, frame),
             Output::Persist(batch) => self.batch(batch),

@@ -53,6 +53,14 @@ impl Raw {
         (raw, welcome)
     }
 
+    /// Connects and opens a session whose client takes credentials for its jobs.
+    pub fn hello_with_credentials(world: &mut World, token: &str) -> (Raw, Value) {
+        let mut raw = Raw::connect(world);
+        raw.send(world, "session.hello", credentials_payload(token));
+        let welcome = raw.expect(world, "session.welcome");
+        (raw, welcome)
+    }
+
     /// Opens a session again.
     pub fn resume(world: &mut World, token: &str, welcome: &Value, last: u64) -> Raw {
         Raw::resume_with(world, hello_payload(token), welcome, last)
@@ -207,6 +215,13 @@ pub fn leases_payload(token: &str) -> Value {
     let mut payload = hello_payload(token);
     let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
     features.extend(["lease_expires_at", "cost.budget", "model.use"].map(Value::from));
+    payload
+}
+
+/// The payload of a hello whose client takes credentials for its jobs.
+pub fn credentials_payload(token: &str) -> Value {
+    let mut payload = leases_payload(token);
+    payload["capabilities"]["features"].as_array_mut().expect("a list").push(json!("provisioned_credentials"));
     payload
 }
 

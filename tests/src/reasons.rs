@@ -43,6 +43,8 @@ pub struct Reasons {
     /// gone on from an interrupt.
     prompts: BTreeSet<JobId>,
     interrupted: BTreeSet<JobId>,
+    /// Jobs of which credentials may count.
+    provisioned: BTreeSet<JobId>,
 }
 
 impl Reasons {
@@ -152,6 +154,12 @@ impl Reasons {
                 note(&mut self.prompts, *job, !prompts.open.is_empty());
                 note(&mut self.interrupted, *job, !prompts.interrupts.is_empty());
             }
+            Record::CredentialsWanted { job, .. } => {
+                self.provisioned.insert(*job);
+            }
+            Record::CredentialsRevoked { job } | Record::JobForgotten { job } => {
+                self.provisioned.remove(job);
+            }
             Record::JobAccepted(job) => {
                 self.children.extend(job.bounds.parent.as_ref().map(|parent| (job.job, (parent.job, at))));
                 // What no message of a client asked for is sent to nobody by itself.
@@ -222,6 +230,10 @@ impl Reasons {
             Wait::Interrupt => {
                 let is_interrupted = self.failing || self.interrupted.contains(&job);
                 assert!(is_interrupted, "{job} is blocked, and nobody has interrupted it");
+            }
+            Wait::Revocation => {
+                assert!(!self.over.contains_key(&job), "{job} waits until its credentials are revoked, and is over");
+                assert!(self.provisioned.contains(&job), "{job} waits until credentials are revoked that it has not");
             }
             Wait::Silence => panic!("{job} waits for its agent, which need not say that it is alive"),
         }

@@ -4,6 +4,7 @@
 
 mod checks;
 mod jobs;
+mod provisioner;
 mod wires;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +27,7 @@ use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
 
 pub use self::checks::Checks;
+pub use self::provisioner::Provisioner;
 use crate::agents::Running;
 use crate::oracle::Oracle;
 use crate::store::VirtualStore;
@@ -162,6 +164,8 @@ pub struct World {
     pub extensions: Vec<Extension>,
     /// Inputs that were to be checked, in order.
     pub checks: Checks,
+    /// Who issues credentials.
+    pub provisioner: Provisioner,
     /// Whether the host takes no messages of extensions for now.
     pub takes_no_extensions: bool,
     /// Sessions of those that it has not taken.
@@ -212,6 +216,7 @@ impl World {
             interrupts: Vec::new(),
             extensions: Vec::new(),
             checks: Checks::default(),
+            provisioner: Provisioner::default(),
             takes_no_extensions: false,
             untaken: VecDeque::new(),
             notices: Vec::new(),
@@ -314,6 +319,8 @@ impl World {
             Output::Authenticate { op, credential, .. } => self.authenticate(op, &credential),
             Output::CheckInput { op, agent, input } => self.check_input(op, agent, input),
             Output::CheckValue { op, value, .. } => self.check_value(op, value.as_ref()),
+            Output::IssueCredentials { op, order } => self.issue_credentials(op, *order),
+            Output::RevokeCredentials { op, job, what } => self.revoke_credentials(op, job, &what),
             Output::Persist(batch) => {
                 self.given.push(batch);
                 if !self.commit_due {
@@ -411,14 +418,6 @@ impl World {
             Credential::Anonymous | Credential::Other { .. } => None,
         };
         self.later(Event::ToRuntime(Input::Authenticated { op, verdict }));
-    }
-
-    /// The host takes what messages of extensions it was given, if it does.
-    pub fn take_extensions(&mut self) {
-        let sessions = if self.takes_no_extensions { VecDeque::new() } else { std::mem::take(&mut self.untaken) };
-        for session in sessions {
-            self.later(Event::ToRuntime(Input::ExtensionTaken { session }));
-        }
     }
 
     fn on_commit(&mut self) {
@@ -781,6 +780,7 @@ impl World {
         for recording in self.recordings() {
             let replayed = arcp_proto::record::replay(&recording);
             assert!(replayed.is_ok(), "the recording does not replay: {replayed:?}");
+            assert!(!recording.contains(crate::canaries::CANARY), "a value of a credential is recorded");
         }
         self.recording
     }

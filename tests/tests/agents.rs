@@ -57,6 +57,7 @@ fn spec(agent: &str, input: &str) -> AgentSpec {
         checkpoint: None,
         restarts: 0,
         lease: Json::empty_object(),
+        credentials: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::lease::{Amount, Currency, Namespace};
+use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, ChunkData, Input, Remaining};
 
@@ -95,6 +96,11 @@ impl AsyncContext {
     /// Its trace, 32 hexadecimal digits.
     pub fn trace(&self) -> &str {
         self.0.trace()
+    }
+
+    /// Credentials that were issued for the job: see [`credentials`](super::credentials).
+    pub fn credentials(&self) -> &[ProvisionedCredential] {
+        super::credentials(&self.0)
     }
 
     /// What it left at its last [`checkpoint`](Self::checkpoint), if the runtime
@@ -441,6 +447,7 @@ mod tests {
             checkpoint: None,
             restarts: 0,
             lease: Json::empty_object(),
+            credentials: Vec::new(),
         }
     }
 

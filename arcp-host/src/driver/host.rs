@@ -12,6 +12,7 @@ use arcp_proto::runtime::{Config, Notice};
 use super::Fenced;
 use crate::agent::Task;
 use crate::auth::{Authenticator, BearerTokens, CredentialSource};
+use crate::provisioner::Provisioner;
 use crate::registry::{AgentSource, Registry};
 use crate::runner::TaskRunner;
 use crate::store::{MemoryStore, Store, StoreError};
@@ -20,7 +21,8 @@ use crate::store::{MemoryStore, Store, StoreError};
 #[non_exhaustive]
 pub struct Host {
     /// The runtime's configuration. What it says of agents is taken from
-    /// `registry`, and of history from `store`.
+    /// `registry`, of history from `store`, and of whether credentials are issued from
+    /// `provisioner`.
     pub config: Config,
     /// The agents.
     pub registry: Registry,
@@ -30,6 +32,9 @@ pub struct Host {
     pub authenticator: Arc<dyn Authenticator>,
     /// Where those are kept that change while it runs.
     pub credentials: Vec<Box<dyn CredentialSource>>,
+    /// Who issues credentials for jobs whose leases grant `model.use`. They are sent to
+    /// clients as they are: whoever has one sees to it that nobody can listen.
+    pub provisioner: Option<Arc<dyn Provisioner>>,
     /// Where records are made durable.
     pub store: Box<dyn Store>,
     /// Where to write a recording. It will hold secrets.
@@ -58,6 +63,7 @@ impl Host {
             source: None,
             authenticator: Arc::new(BearerTokens::default()),
             credentials: Vec::new(),
+            provisioner: None,
             store: Box::<MemoryStore>::default(),
             record: None,
             observer: None,
@@ -85,6 +91,12 @@ impl Host {
     pub fn with_credentials_from(mut self, source: impl CredentialSource) -> Host {
         self.credentials.push(Box::new(source));
         self
+    }
+
+    /// Has credentials issued by this for jobs whose leases grant `model.use`.
+    #[must_use]
+    pub fn with_provisioner(self, provisioner: Arc<dyn Provisioner>) -> Host {
+        Host { provisioner: Some(provisioner), ..self }
     }
 
     /// Keeps records in this store.

@@ -16,14 +16,14 @@ pub(super) fn answer(driver: &mut Driver, bearer: Option<Secret>, address: Optio
         return response(401, "Unauthorized", "give a token: Authorization: Bearer TOKEN");
     };
     match driver.oversees(&Credential::Bearer(bearer), address) {
-        Ok(Some(true)) => response(200, "OK", &json(&driver.stats())),
+        Ok(Some(true)) => response(200, "OK", &json(&driver.stats(), driver.unrevoked_credentials())),
         Ok(Some(false)) => response(403, "Forbidden", "this token is of no operator or auditor"),
         Ok(None) => response(501, "Not Implemented", "who asks cannot be told without waiting"),
         Err(wait) => response(429, "Too Many Requests", &wait.message),
     }
 }
 
-fn json(stats: &Stats) -> String {
+fn json(stats: &Stats, unrevoked: usize) -> String {
     let Stats {
         connections,
         sessions,
@@ -58,6 +58,7 @@ fn json(stats: &Stats) -> String {
     ] {
         all.u64(name, count as u64);
     }
+    all.u64("unrevoked_credentials", unrevoked as u64);
     all.u64("events", events).u64("kept_event_bytes", kept_event_bytes).bool("store_failed", store_failed);
     all.done()
 }

@@ -124,6 +124,8 @@ impl Rows {
             | Record::Unsubscribed { .. }
             | Record::Audited(_)
             | Record::HandedOver { .. }
+            | Record::CredentialsWanted { .. }
+            | Record::CredentialsRevoked { .. }
             | Record::KeyKept { .. } => {}
         }
         self.bytes += write_record(tx, at, record)?;
@@ -231,6 +233,8 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         | Record::Audited(_)
         | Record::AuditForgotten { .. }
         | Record::KeysExpired { .. }
+        | Record::CredentialsWanted { .. }
+        | Record::CredentialsRevoked { .. }
         | Record::JobForgotten { .. } => None,
     };
     let job = record.job().map(|job| key(job.ulid()));

@@ -9,6 +9,7 @@ use crate::id::WireId;
 use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
+use crate::model::credential::ProvisionedCredential;
 use crate::model::feature::Features;
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::request::{ClientInfo, Extension, Target};
@@ -256,7 +257,10 @@ impl SessionReply {
 impl CommandReply {
     fn weight(&self) -> usize {
         match self {
-            CommandReply::Accepted(accepted) => json_bytes(&accepted.lease) + text_bytes(&accepted.trace),
+            CommandReply::Accepted(accepted) => {
+                let credentials: usize = accepted.credentials.iter().map(ProvisionedCredential::bytes).sum();
+                json_bytes(&accepted.lease) + text_bytes(&accepted.trace) + credentials
+            }
             CommandReply::CancelTaken { reason, .. } => text_bytes(reason),
             CommandReply::Watching(watching) => json_bytes(&watching.lease) + text_bytes(&watching.trace),
             CommandReply::Unsubscribed { reason, .. } => reason.len(),
@@ -471,6 +475,8 @@ pub struct Accepted {
     pub accepted_at: UtcMs,
     /// The job that delegated it.
     pub parent: Option<WireId>,
+    /// Credentials that were issued for it and count, for whoever may have them.
+    pub credentials: Vec<ProvisionedCredential>,
 }
 
 /// A job being watched.

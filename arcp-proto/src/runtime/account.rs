@@ -65,11 +65,13 @@ pub enum HeldFor {
     Watches,
     /// Where the entries of the audit trail stand, and refusals that are counted.
     Audit,
+    /// Credentials of jobs, and what is to be done about them.
+    Credentials,
 }
 
 impl HeldFor {
     /// All of them.
-    pub const ALL: [HeldFor; 17] = [
+    pub const ALL: [HeldFor; 18] = [
         HeldFor::Records,
         HeldFor::Answers,
         HeldFor::Frames,
@@ -87,6 +89,7 @@ impl HeldFor {
         HeldFor::Numbers,
         HeldFor::Watches,
         HeldFor::Audit,
+        HeldFor::Credentials,
     ];
 
     /// Those that go once somebody outside has read or taken them.

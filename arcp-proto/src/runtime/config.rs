@@ -54,6 +54,9 @@ pub struct Config {
     /// whatever a lease grants.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub needs_trust: BTreeMap<TrustLevel, Lease>,
+    /// What jobs may do with models.
+    #[serde(skip_serializing_if = "Models::is_default")]
+    pub models: Models,
     /// Namespaces of extensions whose messages the host takes.
     pub extensions: Vec<String>,
     /// How long things take, and may take.
@@ -66,6 +69,27 @@ pub struct Config {
     pub history: bool,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// What jobs may do with models, in a [`Config`] (1.1 §9.7, §9.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Models {
+    /// Whether a job without any lease may use every model (no: as of everything
+    /// else, a job may use what its lease grants). Whoever has a lease may use what
+    /// its `model.use` grants, and none without.
+    pub allowed_without_lease: bool,
+    /// Whether the host has credentials issued for jobs whose lease grants
+    /// `model.use`, unless nobody vouches for their principal. They are offered to
+    /// clients where jobs outlive the process, and whoever takes them is sent them: the
+    /// host sees to it that nobody can listen.
+    pub provisions: bool,
+}
+
+impl Models {
+    fn is_default(&self) -> bool {
+        *self == Models::default()
+    }
 }
 
 /// How long things take, and may take, in a [`Config`].
@@ -98,6 +122,8 @@ pub struct Timing {
     /// For how long an entry of the audit trail is kept (90 days); `None`: until newer
     /// ones need its room. One minute or more.
     pub audit_retention: Option<Duration>,
+    /// How long a submit waits for its credentials to be issued (10 s).
+    pub provision_timeout: Duration,
     /// How long people have for a question whose agent does not say (24 hours).
     pub prompt_timeout: Duration,
 }
@@ -115,6 +141,7 @@ impl Default for Timing {
             slow_reader_grace: Duration::from_secs(30),
             key_window: Duration::from_secs(24 * 3600),
             audit_retention: Some(Duration::from_secs(90 * 24 * 3600)),
+            provision_timeout: Duration::from_secs(10),
             prompt_timeout: Duration::from_secs(24 * 3600),
         }
     }
@@ -134,6 +161,7 @@ impl Config {
             operators: BTreeSet::new(),
             ceiling: None,
             needs_trust: BTreeMap::new(),
+            models: Models::default(),
             extensions: Vec::new(),
             timing: Timing::default(),
             compat: Compat::Auto,
@@ -237,7 +265,9 @@ impl Config {
         let all = if self.timing.heartbeat.is_some() { all.with(Feature::Heartbeat) } else { all };
         let all = if self.history { all.with(Feature::DurableJobs) } else { all };
         let observed = self.agents.iter().any(|entry| entry.observes_interrupts);
-        if observed { all.with(Feature::Interrupts) } else { all }
+        let all = if observed { all.with(Feature::Interrupts) } else { all };
+        let provisions = self.models.provisions && self.history;
+        if provisions { all.with(Feature::ProvisionedCredentials) } else { all }
     }
 }
 

@@ -46,6 +46,8 @@ impl Digest {
         for (principal, message, executed) in sessions.seen_of_principals() {
             parts.digest_seen(&mut digest, &principal.to_string(), (message, executed));
         }
+        let provisioned: BTreeSet<JobId> = jobs.credentials.jobs().collect();
+        digest.fact("credentials".to_string(), format!("{provisioned:?}"));
         for (key, claim) in jobs.keys().claims() {
             digest.held(format!("key {}", hex(key)), format!("{claim:?}"));
         }

@@ -22,7 +22,7 @@ use core::time::Duration;
 use super::Runtime;
 use super::effect::Effect;
 use super::io::AgentExit;
-use super::job::{account_of, prompt};
+use super::job::{account_of, prompt, provisioning};
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 pub(super) use commands::TAKEN;
@@ -36,6 +36,7 @@ impl Runtime {
             match effect {
                 Effect::Appended { job, n, class, grown, but } => self.on_appended(job, (n, class), grown, but),
                 Effect::Checking { op, job } => prompt::begin_check(&mut self.jobs, &mut self.ctx, op, job),
+                Effect::Unheard(conn) => provisioning::abandon(&mut self.jobs, &mut self.ctx, conn),
                 Effect::JobEnded(job) => self.on_job_ended(job),
                 Effect::StartAgent(job) => self.agents().start_agent(job),
                 Effect::CreditOwed(job) => self.agents().return_credit(job),

@@ -24,6 +24,8 @@ pub(super) enum Effect {
     },
     /// A question of a job is being checked.
     Checking { op: OpId, job: JobId },
+    /// A connection is gone whose submit was not heard to its end.
+    Unheard(ConnId),
     /// A job is over: its end comes before.
     JobEnded(JobId),
     /// That an agent is started is durable: it is.

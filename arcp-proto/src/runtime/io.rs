@@ -6,16 +6,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
-use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::entropy::Seeds;
-use crate::error::Violation;
 use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId, WireId};
-use crate::json::{Json, Object};
+use crate::json::Json;
 use crate::lease::Ceiling;
 use crate::model::agent::{AgentEntry, AgentRef};
+use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
 use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
 use crate::scope::Scopes;
@@ -25,6 +24,8 @@ use crate::wire::envelope::Header;
 use crate::wire::{self, Family};
 
 pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChildEnd, ChunkData, Remaining};
+pub use super::input_fault::InputFault;
+pub(super) use super::input_fault::LONGEST_CHECK;
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
 use super::prompt_records::OpenInterrupt;
 pub use super::records::{EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record};
@@ -180,6 +181,20 @@ pub enum Input {
         /// What does not fit; `None`: nothing.
         fault: Option<InputFault>,
     },
+    /// The provisioner has issued credentials, or has not.
+    CredentialsIssued {
+        /// The operation.
+        op: OpId,
+        /// What it has done.
+        issuance: Issuance,
+    },
+    /// The provisioner has revoked what it was asked to, or could not.
+    CredentialsRevoked {
+        /// The operation.
+        op: OpId,
+        /// Whether none of it counts any more.
+        done: bool,
+    },
     /// The host hosts these agents from now on. Jobs that are accepted stay as
     /// they are; which of them may start is looked at anew. What could not stand
     /// in a [`Config`](super::Config) changes nothing.
@@ -206,29 +221,6 @@ pub enum Input {
     },
     /// Time has passed, and everything was handed over that had arrived by then.
     Tick,
-}
-
-/// Why an input does not fit its agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InputFault {
-    /// Where, as a JSON pointer (RFC 6901); empty: the input as a whole.
-    pub pointer: String,
-    /// What is wrong there, in a few words.
-    pub reason: String,
-}
-
-/// How long a host may take to check a value.
-pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(2);
-
-impl InputFault {
-    /// The refusal of what does not fit.
-    pub(super) fn violation(&self, what: &str) -> Violation {
-        let InputFault { pointer, reason } = self;
-        let place = if pointer.is_empty() { String::new() } else { alloc::format!("`{pointer}`: ") };
-        let mut details = Object::new();
-        details.str("pointer", pointer).str("reason", reason);
-        Violation::invalid(alloc::format!("{what}: {place}{reason}")).with_details(details.json())
-    }
 }
 
 /// A connection on its way from an [`Edge`](super::Edge) to a runtime: the frame
@@ -508,6 +500,26 @@ pub enum Output {
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::present")]
         value: Option<Json>,
     },
+    /// Have credentials issued for a job that is to be accepted; answer with
+    /// [`Input::CredentialsIssued`]. Its submit waits for no longer than
+    /// [`Timing::provision_timeout`](super::Timing::provision_timeout).
+    IssueCredentials {
+        /// The operation.
+        op: OpId,
+        /// What for.
+        order: Box<CredentialOrder>,
+    },
+    /// Have credentials of a job revoked; answer with [`Input::CredentialsRevoked`].
+    /// What does not count any more, or never did, is revoked.
+    RevokeCredentials {
+        /// The operation.
+        op: OpId,
+        /// The job that they were issued for, in this run of the runtime or an
+        /// earlier one.
+        job: JobId,
+        /// Which of them.
+        what: Revocation,
+    },
     /// Make a batch durable, whole or not at all; answer with
     /// [`Input::Persisted`]. Batches come in the order of their positions and
     /// are committed in it.
@@ -626,6 +638,9 @@ pub struct AgentSpec {
     /// What the job may do; `{}` when nothing was asked for.
     #[serde(default = "Json::empty_object", skip_serializing_if = "grants_nothing")]
     pub lease: Json,
+    /// Credentials that were issued for the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<ProvisionedCredential>,
 }
 
 /// As of every agent in recordings that knew no leases.
@@ -729,6 +744,19 @@ pub enum Notice {
         job: JobId,
         /// The number of the question in it.
         question: u32,
+    },
+    /// Credentials of a job could not be revoked, or not before its end was due. That
+    /// is tried again, ever more rarely.
+    CredentialsNotRevoked {
+        /// The job.
+        job: JobId,
+        /// How often that was.
+        failures: u32,
+    },
+    /// Credentials of a job are revoked that could not be before.
+    CredentialsRevoked {
+        /// The job.
+        job: JobId,
     },
     /// A message of [`Input::SendExtension`] was not sent.
     ExtensionDropped {

@@ -49,6 +49,8 @@ pub(super) enum Waiter {
     Agent(JobId),
     /// A session that is being taken from its client.
     Session(SessionId),
+    /// A job that is to have credentials.
+    Credentials(JobId),
 }
 
 impl Log {

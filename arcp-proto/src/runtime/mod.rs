@@ -15,6 +15,7 @@ mod dispatch;
 mod edge;
 mod effect;
 mod expected;
+mod input_fault;
 mod io;
 mod job;
 mod list;
@@ -30,7 +31,7 @@ mod timers;
 pub use account::{HeldFor, Miscount};
 use alloc::vec::Vec;
 pub use audit_records::{AuditAct, AuditEntry};
-pub use config::{Config, Timing};
+pub use config::{Config, Models, Timing};
 use core::net::IpAddr;
 pub use delegation::Delegation;
 pub use delivery::subscription_id;
@@ -47,7 +48,7 @@ pub use list::unfinished;
 pub use prompt_records::{
     AnswerRecord, ClosedPrompt, Closing, GrantEnd, GrantRecord, KeptPrompts, OpenInterrupt, OpenPrompt,
 };
-pub use recount::{held_bytes, held_bytes_of, miscounts};
+pub use recount::{held_bytes, held_bytes_of, miscounts, unrevoked_credentials};
 
 use crate::entropy::Seeds;
 use crate::error::{ConfigError, ErrorCode, Violation};
@@ -59,7 +60,7 @@ use context::Context;
 use delivery::Delivery;
 use dispatch::CallHandler;
 use edge::NewConnection;
-use job::Jobs;
+use job::{Jobs, provisioning};
 use log::Waiter;
 use session::Sessions;
 
@@ -87,7 +88,8 @@ use session::Sessions;
 /// * A connection may be written to only within the credit the driver gave
 ///   by [`Input::Credit`]; the core keeps to it.
 /// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
-///   every `CheckInput` and `CheckValue` one `InputChecked`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
+///   every `IssueCredentials` one `CredentialsIssued`, every `RevokeCredentials` one
+///   `CredentialsRevoked`; every `CheckInput` and `CheckValue` one `InputChecked`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
 ///   nothing.
 /// * `now` is when the input arrived, which may be before it is handed over.
 ///   Time is clamped forward: an earlier `now` counts as the last one.
@@ -198,6 +200,16 @@ impl Runtime {
                 let judged = self.connections.on_input_checked(&mut self.ctx, op, fault);
                 self.hear_again(judged);
             }
+            Input::CredentialsIssued { op, issuance } => {
+                let issued = provisioning::on_issued(&mut self.jobs, &mut self.ctx, op, issuance);
+                let judged = issued.and_then(|(conn, verdict)| {
+                    connection::on_credentials(&mut self.connections, &mut self.ctx, conn, op, verdict)
+                });
+                self.hear_again(judged);
+            }
+            Input::CredentialsRevoked { op, done } => {
+                provisioning::on_revoked(&mut self.jobs, &mut self.ctx, op, done);
+            }
             Input::Agents { agents, restartable } => self.agents().on_hosted(agents, restartable),
             Input::SendExtension { session, message } => self.on_send_extension(session, message),
             Input::Operator(operator) => self.on_operator(operator),
@@ -284,6 +296,8 @@ impl Runtime {
                 Timer::EndMissed(job) => self.retention().on_end_missed(job),
                 Timer::LeaseExpiry(job) => job::lease::expire(&mut self.jobs, &mut self.ctx, job),
                 Timer::Prompt(job) => job::prompt::on_due(&mut self.jobs, &mut self.ctx, job),
+                Timer::RevocationGrace(job) => provisioning::on_grace_over(&mut self.jobs, &mut self.ctx, job),
+                Timer::RevokeAgain(job) => provisioning::on_again(&mut self.jobs, &mut self.ctx, job),
                 Timer::Purge(job) => self.retention().on_purge(job),
                 Timer::Arrived(session) => self.delivery.feeds.on_arrived(&mut self.ctx, &self.jobs, session),
                 Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),
@@ -306,10 +320,11 @@ impl Runtime {
                 self.sessions.get(id).is_some_and(session::Session::is_recorded)
                     || later(at, &|record| record.ends_session() == Some(id))
             });
-            let of_job = record
-                .job()
-                .filter(|_| !last_of_job)
-                .is_none_or(|id| self.jobs.get(id).is_some() || later(at, &|record| record.forgets_job() == Some(id)));
+            let of_job = record.job().filter(|_| !last_of_job).is_none_or(|id| {
+                self.jobs.get(id).is_some()
+                    || self.jobs.credentials.has(id)
+                    || later(at, &|record| record.forgets_job() == Some(id))
+            });
             of_session && of_job
         })
     }
@@ -338,6 +353,7 @@ impl Runtime {
                 Waiter::Job(job) => self.jobs.on_durable(&mut self.ctx, job),
                 Waiter::Agent(job) => self.jobs.table_mut().on_answer_durable(&mut self.ctx, job),
                 Waiter::Session(session) => self.on_evicted(session),
+                Waiter::Credentials(job) => provisioning::on_durable(&mut self.jobs, &mut self.ctx, job),
             }
             self.carry();
         }

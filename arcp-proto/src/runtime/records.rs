@@ -241,6 +241,19 @@ pub enum Record {
         /// Where they stand.
         entries: Vec<LogPos>,
     },
+    /// Credentials are wanted for a job that is to be accepted: from here on some may
+    /// count. What they are is not kept.
+    CredentialsWanted {
+        /// The job.
+        job: JobId,
+        /// Whose.
+        principal: Principal,
+    },
+    /// None of the credentials of a job counts any more.
+    CredentialsRevoked {
+        /// The job.
+        job: JobId,
+    },
 }
 
 impl Record {
@@ -260,6 +273,8 @@ impl Record {
             | Record::HandedOver { job, .. }
             | Record::Joined { job, .. }
             | Record::Left { job, .. }
+            | Record::CredentialsWanted { job, .. }
+            | Record::CredentialsRevoked { job }
             | Record::JobForgotten { job } => Some(*job),
             Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
@@ -301,6 +316,8 @@ impl Record {
             | Record::Audited(_)
             | Record::AuditForgotten { .. }
             | Record::KeysExpired { .. }
+            | Record::CredentialsWanted { .. }
+            | Record::CredentialsRevoked { .. }
             | Record::JobForgotten { .. } => None,
         }
     }
@@ -348,6 +365,8 @@ impl Record {
                 | Record::Unsubscribed { .. }
                 | Record::KeyKept { .. }
                 | Record::KeysExpired { .. }
+                | Record::CredentialsWanted { .. }
+                | Record::CredentialsRevoked { .. }
                 | Record::JobForgotten { .. } => 0,
             }
     }
@@ -391,6 +410,8 @@ impl Record {
             | Record::KeyKept { .. }
             | Record::KeysExpired { .. }
             | Record::AuditForgotten { .. }
+            | Record::CredentialsWanted { .. }
+            | Record::CredentialsRevoked { .. }
             | Record::JobForgotten { .. } => UtcMs(0),
         }
     }

@@ -18,6 +18,12 @@ pub fn held_bytes_of(runtime: &Runtime, principal: &Principal, held_for: HeldFor
     runtime.ctx.accounts.bytes(&principal.account(), held_for)
 }
 
+/// Jobs whose credentials could not be revoked when that was asked for, or not before
+/// their end was due: they may still count.
+pub fn unrevoked_credentials(runtime: &Runtime) -> usize {
+    runtime.jobs.credentials.unrevoked()
+}
+
 /// The accounts of which something else is counted than is there: none. Costs as
 /// much as the runtime holds.
 pub fn miscounts(runtime: &Runtime) -> Vec<Miscount> {

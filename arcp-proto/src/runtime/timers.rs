@@ -55,6 +55,10 @@ pub enum Timer {
     /// The first question of a job that nobody has answered in time, or whose schema
     /// nobody has checked.
     Prompt(JobId),
+    /// The end of a job has waited long enough for its credentials to be revoked.
+    RevocationGrace(JobId),
+    /// Credentials that could not be revoked are tried again.
+    RevokeAgain(JobId),
 }
 
 impl Timer {
@@ -74,6 +78,7 @@ impl Timer {
             | Timer::CancelGrace(_)
             | Timer::LeaseExpiry(_)
             | Timer::Prompt(_)
+            | Timer::RevocationGrace(_)
             | Timer::Read(_) => true,
             Timer::Hold(_)
             | Timer::Pace(_)
@@ -83,6 +88,7 @@ impl Timer {
             | Timer::KeyExpiry
             | Timer::Audit
             | Timer::StoreRetry
+            | Timer::RevokeAgain(_)
             | Timer::EndMissed(_) => false,
         }
     }

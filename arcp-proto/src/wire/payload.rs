@@ -16,10 +16,12 @@ use crate::id::WireId;
 use crate::json::{Json, Members, Object};
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
+use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{ChunkEncoding, JobEvent, JobResult, ResultChunk};
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{Accepted, CommandReply, JobPage, Refusal, RefusedKind, Reply, SessionReply, Watching};
 use crate::model::session::{SessionPage, SessionSummary};
+use crate::secret::Secret;
 use crate::time::UtcMs;
 
 /// One frame from a runtime.
@@ -242,7 +244,27 @@ impl Payload<'_, '_> {
             trace: self.trace(),
             accepted_at: self.time(&["accepted_at"]).unwrap_or(self.now),
             parent: self.id(&["parent_job_id"]),
+            credentials: self.credentials(),
         })
+    }
+
+    /// Credentials that can be read. One of an unknown scheme is kept: nobody uses it
+    /// by mistake.
+    fn credentials(&self) -> Vec<ProvisionedCredential> {
+        let rows: Vec<&RawValue> =
+            self.raw(&["credentials"]).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        let read = |row: &RawValue| {
+            let each = self.nested(row.get())?;
+            Some(ProvisionedCredential {
+                id: each.string(&["id"])?,
+                scheme: each.string(&["scheme"])?,
+                value: Secret::new(each.string(&["value"])?),
+                endpoint: each.string(&["endpoint"]).unwrap_or_default(),
+                profile: each.string(&["profile"]),
+                constraints: each.json(&["constraints"]),
+            })
+        };
+        rows.into_iter().filter_map(read).collect()
     }
 
     pub(super) fn watching(&self) -> Result<Watching, Violation> {

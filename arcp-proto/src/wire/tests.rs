@@ -15,6 +15,7 @@ use crate::id::{JobId, Principal, SessionId};
 use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentRef;
+use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::prompt::PromptAnswer;
 use crate::model::reply::{
@@ -25,6 +26,7 @@ use crate::model::request::{
     Submit, Subscribe, Target, Watch,
 };
 use crate::model::session::{Eviction, SessionPage, SessionQuery};
+use crate::secret::Secret;
 use crate::time::UtcMs;
 
 const AT: UtcMs = UtcMs(1_767_225_600_000);
@@ -259,6 +261,12 @@ fn a_request_that_cannot_be_read_is_refused_as_one_that_can() {
     }
 }
 
+fn credential() -> ProvisionedCredential {
+    let [id, scheme, endpoint] = ["cred_1", "bearer", "https://models.test/v1"].map(String::from);
+    let (profile, constraints) = (Some("generic".into()), Some(Json::empty_object()));
+    ProvisionedCredential { id, scheme, value: Secret::new("sk-secret".into()), endpoint, profile, constraints }
+}
+
 /// One reply after another, likewise.
 fn reply_after(before: Option<&Reply>) -> Option<Reply> {
     let id = |text| WireId::new(text).expect("an id");
@@ -310,6 +318,7 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             trace: None,
             accepted_at: AT,
             parent: WireId::new("job_p"),
+            credentials: Vec::from([credential()]),
         })),
         Some(Reply::Command(CommandReply::Accepted(_))) => Reply::Command(CommandReply::CancelTaken {
             target: Target::Job(job),

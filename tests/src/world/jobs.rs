@@ -1,6 +1,6 @@
 //! Agents of a world, and what their jobs wait for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use arcp_proto::id::JobId;
 use arcp_proto::runtime::{AgentExit, Input, Wait};
@@ -9,6 +9,14 @@ use super::{Event, World};
 use crate::agents::{Act, Running};
 
 impl World {
+    /// The host takes what messages of extensions it was given, if it does.
+    pub fn take_extensions(&mut self) {
+        let sessions = if self.takes_no_extensions { VecDeque::new() } else { std::mem::take(&mut self.untaken) };
+        for session in sessions {
+            self.later(Event::ToRuntime(Input::ExtensionTaken { session }));
+        }
+    }
+
     pub(super) fn wake(&mut self, job: JobId) {
         if let Some(running) = self.running.get_mut(&job).filter(|running| !running.awake) {
             running.awake = true;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::Connections;
 use crate::error::{BoundOf, ErrorCode, Violation};
-use crate::id::{ConnId, OpId, Principal, PromptId};
+use crate::id::{ConnId, JobId, OpId, Principal, PromptId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
 use crate::runtime::account::{Balance, Charge, HeldFor, Holding};
@@ -28,6 +28,18 @@ pub(in crate::runtime) enum Checked {
     Input(AgentRef),
     /// The question that it answers, by its schema.
     Answer(PromptId, Json),
+    /// No value: credentials are issued for the job that the submit makes.
+    Credentials(Ordered),
+}
+
+/// What credentials are issued for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::runtime) struct Ordered {
+    /// The job that is to have them.
+    pub(in crate::runtime) job: JobId,
+    pub(in crate::runtime) agent: AgentRef,
+    /// The lease that it is granted.
+    pub(in crate::runtime) lease: Json,
 }
 
 /// What is known of the value that a connection's next request hands over.
@@ -67,6 +79,10 @@ impl Held {
 }
 
 impl Check {
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self, Check::None)
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self, Check::Waiting { .. })
     }
@@ -95,6 +111,23 @@ impl Check {
                 None
             }
         }
+    }
+
+    /// What was judged of the credentials of the job that the submit makes, if they are
+    /// what was waited for.
+    pub(super) fn take_issued(&mut self) -> Option<(Ordered, Result<(), Violation>)> {
+        match core::mem::take(self) {
+            Check::Judged(Checked::Credentials(ordered), verdict) => Some((ordered, verdict)),
+            other @ (Check::None | Check::Waiting { .. } | Check::Judged(..)) => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// Whether it waits for credentials.
+    pub(super) fn awaits_credentials(&self) -> bool {
+        matches!(self, Check::Waiting { of: Checked::Credentials(_), .. })
     }
 
     /// Whether it waits for this operation.
@@ -133,6 +166,7 @@ impl Connections {
                     alloc::format!("the input of `{}` may have at most {most} bytes", agent.name())
                 }
                 Checked::Answer(prompt, _) => alloc::format!("the answer to {prompt} may have at most {most} bytes"),
+                Checked::Credentials(_) => alloc::format!("what is checked may have at most {most} bytes"),
             };
             return Err(Violation::exhausted("checked_input_bytes", BoundOf::Request, most as u64, message));
         }
@@ -143,7 +177,7 @@ impl Connections {
         checks.admit(1, limits.job.principal_share, account.bound_of(), "input_checks", what)?;
         let op = ctx.next_op();
         if let Some(conn) = self.by_id.get_mut(&id) {
-            ctx.output(of.asked(op, value.clone()));
+            of.asked(op, value.clone()).into_iter().for_each(|output| ctx.output(output));
             conn.check = Check::Waiting { op, of, held: VecDeque::new() };
             self.checking.insert(op, Running { conn: id, principal: principal.clone() });
             ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + LONGEST_CHECK);
@@ -192,7 +226,11 @@ impl Connections {
         ctx: &mut Context,
         id: ConnId,
     ) -> Option<(ConnId, VecDeque<Held>)> {
-        let message = "it was not checked in time: send it again";
+        let issued = self.by_id.get(&id).is_some_and(|conn| conn.check.awaits_credentials());
+        let message = match issued {
+            true => "the credentials of the job were not issued in time: submit it again",
+            false => "it was not checked in time: send it again",
+        };
         self.judge_input(ctx, id, Err(Violation::new(ErrorCode::Unavailable, message)))
     }
 
@@ -214,20 +252,52 @@ impl Connections {
     }
 }
 
+/// Credentials are issued for the job that a submit makes: it is heard again then.
+pub(in crate::runtime) fn await_credentials(
+    connections: &mut Connections,
+    ctx: &mut Context,
+    id: ConnId,
+    op: OpId,
+    ordered: Ordered,
+) {
+    if let Some(conn) = connections.by_id.get_mut(&id).expected("whose submit is heard is there") {
+        conn.check = Check::Waiting { op, of: Checked::Credentials(ordered), held: VecDeque::new() };
+        ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + ctx.config.timing.provision_timeout);
+        ctx.ready(id);
+    }
+}
+
+/// Credentials were issued, or were not: gives the connection that waits for that,
+/// and what it said, to be heard again.
+pub(in crate::runtime) fn on_credentials(
+    connections: &mut Connections,
+    ctx: &mut Context,
+    id: ConnId,
+    op: OpId,
+    verdict: Result<(), Violation>,
+) -> Option<(ConnId, VecDeque<Held>)> {
+    // It was refused by now, or is gone.
+    connections.by_id.get(&id).filter(|conn| conn.check.waits_for(op))?;
+    connections.judge_input(ctx, id, verdict)
+}
+
 impl Checked {
     /// What is said of a value that does not fit.
     fn misfit(&self) -> &'static str {
         match self {
             Checked::Input(_) => "the input does not fit the agent",
             Checked::Answer(..) => "the answer does not fit the question",
+            Checked::Credentials(_) => "the job gets no credentials",
         }
     }
 
     /// What the host is asked.
-    fn asked(&self, op: OpId, value: Json) -> Output {
+    fn asked(&self, op: OpId, value: Json) -> Option<Output> {
         match self {
-            Checked::Input(agent) => Output::CheckInput { op, agent: agent.clone(), input: value },
-            Checked::Answer(_, schema) => Output::CheckValue { op, schema: schema.clone(), value: Some(value) },
+            Checked::Input(agent) => Some(Output::CheckInput { op, agent: agent.clone(), input: value }),
+            Checked::Answer(_, schema) => Some(Output::CheckValue { op, schema: schema.clone(), value: Some(value) }),
+            // Asked for once that is durable.
+            Checked::Credentials(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::time::Duration;
 
 use super::answers::{Answers, Content, Next, Turn};
-use super::check::{Check, Checked};
+use super::check::{Check, Checked, Ordered};
 use super::heartbeat::Heartbeat;
 use crate::error::Violation;
 use crate::id::{ConnId, OpId, SessionId, WireId};
@@ -265,6 +265,17 @@ impl Conn {
     /// What was judged of the value that is handed over, if it was.
     pub(in crate::runtime) fn take_verdict(&mut self, of: &Checked) -> Option<Result<(), Violation>> {
         self.check.take_verdict(of)
+    }
+
+    /// What was judged of the credentials of the job that its submit makes, if it
+    /// waited for some.
+    pub(in crate::runtime) fn take_issued(&mut self) -> Option<(Ordered, Result<(), Violation>)> {
+        self.check.take_issued()
+    }
+
+    /// Whether its submit waits for credentials.
+    pub(in crate::runtime) fn awaits_credentials(&self) -> bool {
+        self.check.awaits_credentials()
     }
 
     /// A peer that pings by itself will be missed when it stops.

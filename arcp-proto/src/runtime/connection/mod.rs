@@ -13,7 +13,7 @@ use alloc::string::ToString as _;
 
 pub(super) use answers::{Answer, Content, Next};
 pub(super) use authentication::{Judged, may_judge, on_judged_elsewhere};
-pub(super) use check::{Checked, Held};
+pub(super) use check::{Checked, Held, Ordered, await_credentials, on_credentials};
 pub(super) use conn::Conn;
 pub(super) use heartbeat::heartbeat_interval;
 
@@ -328,6 +328,9 @@ impl Connections {
             ctx.timers.clear(timer(id));
         }
         self.opening -= usize::from(conn.opening);
+        if !conn.check.is_none() {
+            ctx.effect(Effect::Unheard(id));
+        }
         if let Some(session) = conn.session {
             ctx.effect(Effect::Detached { session, alive });
         }

@@ -56,7 +56,8 @@ impl FrameWriter<'_> {
             let job = self.jobs.get(id)?;
             let stamp = numbered(message_id(session, seq, job.spec().created_at));
             let request = self.audiences.get(id)?.requests().get(session, entry.request);
-            return wire::write_reply(&view, stamp, &job.accepted(request));
+            let accepted = self.jobs.credentials.attach(id, session, job.accepted(request));
+            return wire::write_reply(&view, stamp, &accepted);
         }
         let stamp = |at| numbered(message_id(session, seq, at));
         self.event_frame(&view, (session, reader), entry, stamp).map(|(_, frame)| frame)

@@ -122,6 +122,7 @@ impl RequestHandler<'_> {
         let principal = sessions.get(self.session).map(Session::principal);
         let own = jobs.get(id).filter(|job| Some(&job.spec().principal) == principal);
         let accepted = own.ok_or_else(gone)?.accepted(Some(&self.id));
+        let accepted = jobs.credentials.attach(id, self.session, accepted);
         if sessions.get(self.session).is_some_and(|session| session.view().numbers(&accepted)) {
             return self.rejoin(id);
         }

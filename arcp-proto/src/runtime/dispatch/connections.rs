@@ -12,10 +12,11 @@ use crate::model::feature::Feature;
 use crate::model::reply::{JobHeartbeat, Refusal, Reply, SessionReply, Subject};
 use crate::model::request::Extension;
 use crate::runtime::Runtime;
-use crate::runtime::connection::{Answer, Heard, Held, Judged};
+use crate::runtime::connection::{Answer, Conn, Heard, Held, Judged};
 use crate::runtime::delivery::{Audience, Feed};
 use crate::runtime::effect::Position;
 use crate::runtime::io::{CloseReason, Notice};
+use crate::runtime::job::provisioning;
 use crate::time::Timestamp;
 
 impl Runtime {
@@ -49,6 +50,9 @@ impl Runtime {
                 Held::Frame(frame) => self.on_received(conn, &frame),
                 Held::TooLong => self.on_too_long(conn),
             }
+        }
+        if !self.connections.get(conn).is_some_and(Conn::awaits_credentials) {
+            provisioning::abandon(&mut self.jobs, &mut self.ctx, conn);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::runtime::authority::{self, Act};
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, hand_over, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
-use crate::runtime::job::{Job, Jobs, handoff, lease, prompt};
+use crate::runtime::job::{Job, Jobs, handoff, lease, prompt, provisioning};
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions};
 use crate::time::UtcMs;
 
@@ -34,6 +34,7 @@ impl Runtime {
     pub(in crate::runtime) fn on_restored(&mut self, last: LogPos) {
         let Runtime { ctx, sessions, jobs, delivery, .. } = self;
         (Restorer { ctx, sessions, jobs, delivery }).on_restored(last);
+        provisioning::on_restored(&mut self.jobs, &mut self.ctx);
         for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
             if self.jobs.get(id).is_some_and(|job| !job.is_terminal()) {
                 self.delivery.subscriptions.show(&self.ctx, &self.jobs, id);
@@ -104,7 +105,11 @@ impl Restorer<'_> {
             Record::Audited(entry) => self.ctx.trail.restore(at, entry.at, entry.undoes),
             Record::AuditForgotten { entries } => self.ctx.trail.restore_forgotten(&entries),
             Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
-            Record::JobForgotten { job } => return self.jobs.remove(job).map(|gone| (job, gone)),
+            Record::CredentialsWanted { job, principal } => self.jobs.credentials.restore(self.ctx, job, &principal),
+            Record::CredentialsRevoked { job } => provisioning::restore_revoked(self.jobs, job),
+            Record::JobForgotten { job } => {
+                return provisioning::restore_forgotten(self.jobs, job).map(|gone| (job, gone));
+            }
         }
         None
     }

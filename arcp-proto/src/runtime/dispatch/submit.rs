@@ -6,14 +6,15 @@ use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, Principal};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
+use crate::model::credential::CredentialOrder;
 use crate::model::feature::Feature;
 use crate::model::request::{Invocation, Submit};
 use crate::runtime::Runtime;
 use crate::runtime::authority::Act;
-use crate::runtime::connection::Checked;
+use crate::runtime::connection::{Checked, Conn, Ordered, await_credentials};
 use crate::runtime::delivery::{Audience, Joining, Requests};
 use crate::runtime::job::delegation::{self, Delegating};
-use crate::runtime::job::{Submission, SubmitContext, lease};
+use crate::runtime::job::{NewJob, Submission, SubmitContext, lease, provisioning};
 use crate::runtime::session::Outcome;
 
 impl RequestHandler<'_> {
@@ -39,6 +40,7 @@ impl RequestHandler<'_> {
         let id_is_of_principal = session.view().ids_are_of_principal();
         let ceilings = session.allowance().ceilings().map(Option::<&_>::cloned);
         let asked = SubmitContext {
+            id: None,
             submit,
             invocation,
             command: Some(command),
@@ -62,9 +64,17 @@ impl RequestHandler<'_> {
             Submission::New(new) => new,
         };
         sessions.admission().check_submits(ctx, principal)?;
-        if new.checks_input() && !self.is_checked(principal, new.agent(), submit.input.as_ref())? {
-            return Ok(None);
+        // Credentials are issued once its input fits.
+        let issued = take_issued(self, &new)?;
+        if issued.is_none() {
+            if new.checks_input() && !self.is_checked(principal, new.agent(), submit.input.as_ref())? {
+                return Ok(None);
+            }
+            if order_credentials(self, principal, &new)? {
+                return Ok(None);
+            }
         }
+        let asked = SubmitContext { id: issued, ..asked };
         let Runtime { ctx, sessions, jobs, .. } = &mut *self.runtime;
         sessions.admission().note_submit(ctx, principal);
         if let Some(ended) = jobs.to_forget(ctx, principal) {
@@ -109,7 +119,7 @@ impl RequestHandler<'_> {
             debug_assert!(false, "{id} is there, and so is {}", self.session);
             return;
         };
-        let reply = job.accepted(Some(&self.id));
+        let reply = jobs.credentials.attach(id, self.session, job.accepted(Some(&self.id)));
         delivery.audiences.note_request(self.session, id, &self.id);
         if view.numbers(&reply) {
             let first = delivery.number_again(ctx, jobs, self.session, id, 0);
@@ -152,10 +162,15 @@ impl RequestHandler<'_> {
         let audience = delivery.audiences.get(id).ok_or_else(gone)?;
         let requests = audience.requests();
         let ceilings = session.map(|session| session.allowance().ceilings()).unwrap_or_default();
-        if !audience.owners().contains(&self.session) && !lease::is_within(job, ceilings) {
+        let is_within = lease::is_within(job, ceilings);
+        if !audience.owners().contains(&self.session) && !is_within {
             let why = "the job of this key may do more than this session may have done: it may watch it only";
             return Err(Violation::new(ErrorCode::PermissionDenied, why));
         }
+        if is_within {
+            jobs.credentials.show_to(id, self.session);
+        }
+        let job = jobs.get(id).ok_or_else(gone)?;
         if job.is_terminal() && !job.keeps(job.count()) {
             let lost = "the job of this key has ended, and how is no longer kept: use a new key to run it again";
             return Err(Violation::new(ErrorCode::ResumeWindowExpired, lost));
@@ -183,4 +198,40 @@ impl RequestHandler<'_> {
         let Runtime { ctx, jobs, delivery, .. } = &mut *self.runtime;
         jobs.put_result_together(id, delivery.chunk_terms(&ctx.config.limits, id))
     }
+}
+
+/// The job that credentials were issued for, if they were issued for this one.
+///
+/// # Errors
+///
+/// Why they were not.
+fn take_issued(asked: &mut RequestHandler<'_>, new: &NewJob) -> Result<Option<JobId>, Violation> {
+    let conn = asked.runtime.connections.get_mut(asked.conn);
+    let Some((ordered, verdict)) = conn.and_then(Conn::take_issued) else {
+        return Ok(None);
+    };
+    verdict?;
+    // What is granted may be less by now: then others are issued.
+    let fits = ordered.agent == *new.agent() && ordered.lease == *new.lease();
+    Ok(fits.then_some(ordered.job))
+}
+
+/// Has credentials issued, if the job is to have some: the submit is heard again
+/// then.
+///
+/// # Errors
+///
+/// If there are too many.
+fn order_credentials(asked: &mut RequestHandler<'_>, principal: &Principal, new: &NewJob) -> Result<bool, Violation> {
+    let Runtime { ctx, connections, jobs, .. } = &mut *asked.runtime;
+    if !new.wants_credentials(ctx, principal) {
+        return Ok(false);
+    }
+    let (job, agent, lease) =
+        (JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc)), new.agent().clone(), new.lease().clone());
+    let ordered = Ordered { job, agent: agent.clone(), lease: lease.clone() };
+    let order = CredentialOrder { job, principal: principal.clone(), agent, lease, expires_at: new.expires_at() };
+    let op = provisioning::order(jobs, ctx, asked.conn, order)?;
+    await_credentials(connections, ctx, asked.conn, op, ordered);
+    Ok(true)
 }

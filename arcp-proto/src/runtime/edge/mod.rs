@@ -164,6 +164,8 @@ impl Edge {
             | Input::SendExtension { .. }
             | Input::Operator(_)
             | Input::InputChecked { .. }
+            | Input::CredentialsIssued { .. }
+            | Input::CredentialsRevoked { .. }
             | Input::Agents { .. }
             | Input::Restore { .. }
             | Input::Restored { .. } => {}
@@ -254,6 +256,8 @@ impl Edge {
                 | Timer::KeyExpiry
                 | Timer::Audit
                 | Timer::Read(_)
+                | Timer::RevocationGrace(_)
+                | Timer::RevokeAgain(_)
                 | Timer::StoreRetry => debug_assert!(false, "{timer:?} is a runtime's"),
             }
         }

@@ -6,7 +6,7 @@ use super::cause::{Cause, Fault};
 use super::lease::{self, Reported};
 use super::questions::reply;
 use super::result::beginning;
-use super::{AgentState, ChunkTerms, Job, Jobs};
+use super::{AgentState, ChunkTerms, Job, Jobs, is_over};
 use super::{interrupt, prompt, prompts};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId};
@@ -29,7 +29,7 @@ impl Jobs {
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
             return; // It said so before it was gone.
         };
-        if job.is_terminal() {
+        if is_over(job) {
             // Nothing it says counts any more, but nobody is left to wait.
             asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
             return;

@@ -7,6 +7,7 @@ use super::cause::{Cause, Fault};
 use super::end::plan_retention;
 use super::lease;
 use super::prompt;
+use super::provisioning;
 use super::slots;
 use super::{Job, JobState, Jobs, Wait};
 use crate::id::{JobId, prefixed};
@@ -68,6 +69,7 @@ impl Jobs {
         };
         match &job.state {
             JobState::Accepting if job.run.perhaps_started => self.recover_running_job(ctx, id),
+            JobState::Accepting | JobState::Queued if job.run.credentials => self.end(ctx, id, provisioning::lost()),
             JobState::Accepting | JobState::Queued => self.on_durable(ctx, id),
             JobState::Running | JobState::Cancelling(_) => self.recover_running_job(ctx, id),
             JobState::Ended(end) => {
@@ -98,6 +100,9 @@ fn obstacle(job: &Job, ctx: &Context) -> Option<Cause> {
     let most = ctx.config.limits.job.restarts;
     if job.state.is_cancelling() {
         return Some(Cause::Cancelled);
+    }
+    if job.run.credentials {
+        return Some(provisioning::lost());
     }
     if !ctx.config.restarts(&job.spec.agent) {
         return Some(Cause::failed(

@@ -24,7 +24,7 @@ use super::questions::reply;
 use super::slots::lend_slot;
 use super::submit::resolve;
 use super::table;
-use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait};
+use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait, is_over};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId, prefixed};
 use crate::json::{Json, Object};
@@ -167,7 +167,7 @@ pub(in crate::runtime) fn open_call(
     bytes: u64,
 ) -> Option<OpenCall> {
     let job = jobs.table.get(id).filter(|job| job.run.state == AgentState::Running)?;
-    if job.is_terminal() {
+    if is_over(job) {
         asked.into_iter().for_each(|asked| reply(ctx, id, asked, AgentReply::Stopped));
         return None;
     }
@@ -260,6 +260,7 @@ fn check_child(
     let (principal, session) = (parent.spec.principal.clone(), parent.sessions.holder);
     let submit = Submit { trace: Some(parent.spec.trace.clone()), ..submit };
     let context = SubmitContext {
+        id: None,
         submit: &submit,
         invocation: &invocation,
         command: None,
@@ -299,6 +300,7 @@ pub(in crate::runtime) fn accept_child(
 ) -> JobId {
     let NewChild { submit, invocation, new, parent, principal, session } = child;
     let context = SubmitContext {
+        id: None,
         submit: &submit,
         invocation: &invocation,
         command: None,

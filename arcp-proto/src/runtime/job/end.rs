@@ -1,5 +1,6 @@
 //! How jobs end.
 
+use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use core::time::Duration;
 
@@ -8,7 +9,7 @@ use super::delegation;
 use super::prompt;
 use super::result::is_in_pieces;
 use super::slots;
-use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs};
+use super::{AgentState, ChunkTerms, End, Job, JobState, Jobs, Wait, is_over};
 use crate::id::JobId;
 use crate::model::event::JobEvent;
 use crate::model::job::FinalStatus;
@@ -26,18 +27,14 @@ impl Jobs {
         let Some(job) = self.table.get(id).expected("who ends a job has found it") else {
             return;
         };
+        if is_over(job) {
+            return; // It has ended, or is about to.
+        }
         let is_told =
             matches!(cause, Cause::TimeLimit | Cause::LeaseExpired | Cause::Failed(_)) && !job.state.is_cancelling();
-        let Some(terminal) = cause.terminal(job) else {
-            return; // It has ended.
-        };
-        let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
-        let leaves_children = status == FinalStatus::Success && !job.children.is_empty();
+        let has_credentials = job.run.credentials;
         for timer in [Timer::LeaseExpiry(id), Timer::JobHeartbeat(id), Timer::AgentSilence(id), Timer::Pace(id)] {
             ctx.timers.clear(timer);
-        }
-        if !leaves_children {
-            ctx.timers.clear(Timer::MaxRuntime(id));
         }
         let mut gave_slot_back = false;
         let runs = self.table.change(id, |job| {
@@ -51,15 +48,16 @@ impl Jobs {
             job.run.checkpoint = None;
             job.run.stop_questions(ctx, id);
             prompt::end(job, ctx);
-            let pos = job.append(ctx, JobEvent::Ended(terminal), false);
-            job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });
-            note_history(job, ctx);
             job.run.state == AgentState::Running
         });
-        self.list(id);
-        plan_retention(ctx, id, ctx.now.utc);
-        ctx.observe(Notice::JobEnded { job: id, status });
-        ctx.effect(Effect::JobEnded(id));
+        let at_once = match has_credentials {
+            true => self.credentials.revoke_before_end(ctx, id, cause),
+            false => Some(cause),
+        };
+        if at_once.is_none() {
+            self.table.change(id, |job| job.run.waits = BTreeSet::from([Wait::Revocation]));
+        }
+        let ended = at_once.and_then(|cause| show_end(self, ctx, id, cause));
         match runs {
             Some(true) if is_told => stop_agent(ctx, id, ctx.config.timing.cancel_grace),
             Some(true) => {}
@@ -68,7 +66,9 @@ impl Jobs {
         if gave_slot_back {
             slots::hand_slot_up(self, ctx, id);
         }
-        delegation::end_family(self, ctx, id, status);
+        if let Some(status) = ended {
+            delegation::end_family(self, ctx, id, status);
+        }
     }
 
     /// Whoever may cancel has asked for it; the agent has until `grace` is
@@ -79,6 +79,10 @@ impl Jobs {
         };
         match (&job.state, job.run.state) {
             (JobState::Ended(_), _) => {}
+            // It ends as cancelled as soon as nothing holds up its end.
+            (JobState::Accepting | JobState::Queued | JobState::Running, _) if is_over(job) => {
+                self.table.change(id, |job| job.mark_cancelling(reason.map(ToString::to_string)));
+            }
             // Who asks again may shorten the grace.
             (JobState::Cancelling(_), AgentState::Running | AgentState::Gone) => {
                 ctx.timers.hasten(Timer::CancelGrace(id), after(ctx, grace));
@@ -156,7 +160,7 @@ impl Jobs {
         let Some(job) = self.table.get(id).filter(|job| job.run.state == AgentState::Running) else {
             return; // Its agent is gone already.
         };
-        let was_over = job.is_terminal();
+        let was_over = is_over(job);
         if !was_over {
             // The pieces of a result that nobody gets any more are not sent.
             let exit = if job.state.is_cancelling() { AgentExit::Lost } else { exit };
@@ -178,6 +182,35 @@ impl Jobs {
             self.table.settle(id);
         }
     }
+}
+
+/// Nothing holds up the end of a job any more.
+pub(super) fn finish(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) {
+    if let Some(status) = show_end(jobs, ctx, id, cause) {
+        delegation::end_family(jobs, ctx, id, status);
+    }
+}
+
+/// From here on the end of a job is seen; gives how it ends, if it had not.
+fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Option<FinalStatus> {
+    let terminal = jobs.table.get(id).and_then(|job| cause.terminal(job))?;
+    let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
+    match jobs.table.get(id).filter(|job| status == FinalStatus::Success && !job.children.is_empty()) {
+        // It holds for the children that it leaves behind.
+        Some(job) if !ctx.timers.is_set(Timer::MaxRuntime(id)) => slots::plan_time_limit(job, ctx),
+        Some(_) => {}
+        None => ctx.timers.clear(Timer::MaxRuntime(id)),
+    }
+    jobs.table.change(id, |job| {
+        let pos = job.append(ctx, JobEvent::Ended(terminal), false);
+        job.mark_ended(End { status, at: ctx.now.utc, pos, in_pieces });
+        note_history(job, ctx);
+    });
+    jobs.list(id);
+    plan_retention(ctx, id, ctx.now.utc);
+    ctx.observe(Notice::JobEnded { job: id, status });
+    ctx.effect(Effect::JobEnded(id));
+    Some(status)
 }
 
 /// Plans until when a job is kept that ended then, and until when what its clients

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::grants::Permit;
 use super::lease::{self, Grant};
-use super::{Job, Jobs};
+use super::{Job, Jobs, is_over};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, WireId, prefixed};
 use crate::lease::{Ceiling, Namespace};
@@ -17,7 +17,7 @@ use crate::runtime::io::ParentRecord;
 /// Whether a job may have a child of this agent now.
 pub(super) fn check_parent(jobs: &mut Jobs, ctx: &Context, id: JobId, agent: &AgentRef) -> Result<Permit, Violation> {
     let may = |job: &mut Job| {
-        if job.is_terminal() {
+        if is_over(job) {
             return Err(Violation::new(ErrorCode::FailedPrecondition, "the job has ended: nothing more is below it"));
         }
         if job.state.is_cancelling() {

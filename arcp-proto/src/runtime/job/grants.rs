@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::prompts::{keep, kept, kept_mut, plan};
-use super::{Job, Jobs};
+use super::{Job, Jobs, is_over};
 use crate::error::{ErrorCode, Violation};
 use crate::id::PromptId;
 use crate::json::{Json, Object};
@@ -305,7 +305,7 @@ pub(in crate::runtime) fn change(
 ) -> Result<(), Violation> {
     let gone = || Violation::new(ErrorCode::JobNotFound, "no such lease is known here");
     let changed = jobs.table.change(prompt.job, |job| {
-        if job.is_terminal() {
+        if is_over(job) {
             return Err(Violation::new(
                 ErrorCode::FailedPrecondition,
                 "the job has ended, and its permissions with it",

@@ -23,6 +23,10 @@ use crate::runtime::io::Record;
 pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: &Principal) -> Result<(), Violation> {
     let refused = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
     let job = jobs.table.get(id).ok_or_else(super::family::gone)?;
+    if job.run.credentials {
+        let why = "the job has credentials, which stay with whom they were issued for";
+        return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+    }
     if job.is_terminal() || job.state.is_cancelling() {
         return refused("the job has ended, or is told to stop");
     }

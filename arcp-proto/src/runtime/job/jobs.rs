@@ -4,6 +4,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::credentials::Credentials;
 use super::idempotency::Keys;
 use super::lines::Lines;
 use super::purge;
@@ -25,6 +26,7 @@ pub(in crate::runtime) struct Jobs {
     /// Jobs that wait for a slot.
     pub(super) lines: Lines,
     pub(super) keys: Keys,
+    pub(in crate::runtime) credentials: Credentials,
     /// Jobs whose questions are being checked.
     pub(in crate::runtime) checking: BTreeMap<OpId, JobId>,
 }
@@ -164,4 +166,5 @@ impl Jobs {
 pub(in crate::runtime) fn recount(jobs: &Jobs, recount: &mut Recount<'_>) {
     recount_table(&jobs.table, recount);
     jobs.keys.recount(recount);
+    jobs.credentials.recount(recount);
 }

@@ -16,6 +16,7 @@
 mod agent;
 mod cause;
 mod checkpoint;
+mod credentials;
 mod credit;
 pub(in crate::runtime) mod delegation;
 mod end;
@@ -35,6 +36,7 @@ mod memory;
 mod open_calls;
 pub(in crate::runtime) mod prompt;
 pub(in crate::runtime) mod prompts;
+pub(in crate::runtime) mod provisioning;
 mod purge;
 mod questions;
 mod restore;
@@ -51,6 +53,7 @@ mod waits;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
@@ -336,7 +339,7 @@ impl Job {
 
     /// Whether its agent runs, and what that says counts.
     fn is_heard(&self) -> bool {
-        !self.is_terminal() && self.run.state == AgentState::Running
+        !is_over(self) && self.run.state == AgentState::Running
     }
 
     /// Whether listings no longer show it.
@@ -344,9 +347,10 @@ impl Job {
         self.expired
     }
 
-    /// Whether its retention is over and its agent gone.
+    /// Whether its retention is over, its agent gone and nothing of it left to do.
     pub(in crate::runtime) fn is_done(&self) -> bool {
-        self.expired && self.run.state != AgentState::Running && self.children.is_empty()
+        let is_at_rest = self.children.is_empty() && !self.run.credentials;
+        self.expired && self.run.state != AgentState::Running && is_at_rest
     }
 
     /// The acceptance of this job, as an answer to a request.
@@ -362,6 +366,7 @@ impl Job {
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
             parent: self.spec.parent().map(Into::into),
+            credentials: Vec::new(),
         }))
     }
 
@@ -434,6 +439,12 @@ fn append_for(job: &mut Job, ctx: &mut Context, event: JobEvent, of_call: bool, 
     let grown = job.events.add(pos, record, keep_until);
     ctx.effect(Effect::Appended { job: job.id, n, class, grown, but });
     pos
+}
+
+/// Whether a job has ended, or ends once its credentials are revoked: what its agent
+/// says does not count any more.
+fn is_over(job: &Job) -> bool {
+    job.is_terminal() || (job.run.credentials && job.run.waits.contains(&Wait::Revocation))
 }
 
 /// What is held for whoever submitted a job.

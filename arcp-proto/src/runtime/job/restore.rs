@@ -36,6 +36,7 @@ impl Jobs {
         let mut job = Job::new(ctx, id, spec, record.input, record.session, pos);
         job.run.perhaps_started = record.starts;
         job.purse = Purse::of_granted(&job.spec.lease);
+        job.run.credentials = self.credentials.has(id);
         self.insert(job);
     }
 

@@ -39,6 +39,8 @@ pub(super) struct AgentRun {
     /// Signs of life given of its job.
     pub(super) heartbeats: u64,
     pub(super) allowance: Allowance,
+    /// Whether its job has credentials, or some that are not known to be revoked.
+    pub(super) credentials: bool,
     /// What it may do, once it has asked.
     pub(super) lease: Option<Box<Lease>>,
     /// Calls that it wants to know about and that are not answered yet.
@@ -99,7 +101,7 @@ impl AgentRun {
         );
         let holds_up = |wait: &&Wait| match wait {
             Wait::Slot | Wait::Reader(_) | Wait::Silence | Wait::Answer => true,
-            Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Interrupt => true,
+            Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Interrupt | Wait::Revocation => true,
             Wait::Store | Wait::Pace => !may_call,
         };
         self.waits.iter().find(holds_up).copied()

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::interrupt;
 use super::shares::Slot;
-use super::{AgentState, Job, JobState, Jobs, Wait};
+use super::{AgentState, Job, JobState, Jobs, Wait, is_over};
 use crate::id::{JobId, SessionId};
 use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobEvent};
@@ -26,6 +26,7 @@ impl Jobs {
             return; // it was ended, and forgotten, while the store failed
         };
         match (&job.state, job.run.state) {
+            _ if is_over(job) => {}
             (JobState::Accepting, _) if job.run.slot == Slot::Held => {
                 self.table.change(id, |job| job.start(ctx));
                 ctx.effect(Effect::StartAgent(id));
@@ -88,6 +89,7 @@ impl Jobs {
                 checkpoint: job.run.checkpoint.take().map(|(state, _)| state),
                 restarts: job.run.restarts,
                 lease: job.spec.lease.clone(),
+                credentials: self.credentials.of_agent(id),
             };
             job.begin_heartbeats(ctx);
             ctx.output(Output::StartAgent { job: id, spec: spec.into() });

@@ -10,7 +10,7 @@ use super::{Job, JobSpec, Jobs, NEW_JOB, waiting_bytes};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, Principal, SessionId, WireId};
 use crate::json::{Json, Members, Object};
-use crate::lease::Ceiling;
+use crate::lease::{Ceiling, Lease, Namespace};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::{Invocation, Submit};
@@ -18,11 +18,14 @@ use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::io::{JobBounds, JobRecord, KeyRecord, Notice, ParentRecord, Record};
 use crate::runtime::log::Waiter;
+use crate::time::UtcMs;
 use crate::trust::TrustLevel;
 
 /// A job that is asked for.
 #[derive(Clone, Copy)]
 pub(in crate::runtime) struct SubmitContext<'a> {
+    /// What the job is called, if credentials were issued for it.
+    pub(in crate::runtime) id: Option<JobId>,
     pub(in crate::runtime) submit: &'a Submit,
     pub(in crate::runtime) invocation: &'a Invocation,
     /// What makes another message of the same id the same.
@@ -69,6 +72,24 @@ impl NewJob {
     /// Whether its input has to fit its agent.
     pub(in crate::runtime) fn checks_input(&self) -> bool {
         self.checks_input
+    }
+
+    /// The lease that it is granted.
+    pub(in crate::runtime) fn lease(&self) -> &Json {
+        &self.grant.lease
+    }
+
+    /// When that ends.
+    pub(in crate::runtime) fn expires_at(&self) -> Option<UtcMs> {
+        self.grant.constraints.expires_at
+    }
+
+    /// Whether it is to have credentials: its lease grants models, and somebody vouches
+    /// for its principal.
+    pub(in crate::runtime) fn wants_credentials(&self, ctx: &Context, principal: &Principal) -> bool {
+        let grants_models = |lease: Lease| lease.grants().any(|(namespace, _)| *namespace == Namespace::ModelUse);
+        let provisions = ctx.config.models.provisions && !principal.is_anonymous();
+        provisions && Lease::parse(&self.grant.lease).is_ok_and(grants_models)
     }
 
     /// What was asked for and is not granted as it stands.
@@ -176,7 +197,7 @@ impl Jobs {
     pub(in crate::runtime) fn accept(&mut self, ctx: &mut Context, asked: SubmitContext<'_>, new: NewJob) -> JobId {
         let SubmitContext { submit, invocation, principal, session, .. } = asked;
         let NewJob { agent, grant, key, parent, checks_input: _ } = new;
-        let id = JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
+        let id = asked.id.unwrap_or_else(|| JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc)));
         let above = parent.as_ref().and_then(|parent| self.table.get(parent.job));
         let trace = submit.trace.clone().or_else(|| above.map(|above| above.spec.trace.clone()));
         let trace = trace.unwrap_or_else(|| {
@@ -219,6 +240,7 @@ impl Jobs {
         }
         let mut job = Job::new(ctx, id, spec, input, session, pos);
         job.purse = grant.purse();
+        job.run.credentials = self.credentials.give(id, session);
         lease::plan_expiry(&job, ctx);
         if starts {
             self.shares.take_slot(&mut job);

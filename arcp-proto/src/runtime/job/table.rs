@@ -158,7 +158,8 @@ impl Table {
     /// If a job is over, its agent gone and nothing goes on below it, it may be
     /// forgotten, and its events may go to make room.
     pub(in crate::runtime) fn settle(&mut self, id: JobId) {
-        let job = self.by_id.get_mut(&id).filter(|job| job.run.is_gone() && job.children.is_empty());
+        let is_at_rest = |job: &&mut Job| job.run.is_gone() && job.children.is_empty() && !job.run.credentials;
+        let job = self.by_id.get_mut(&id).filter(is_at_rest);
         if let Some((job, end)) = job.and_then(|job| job.end().map(|end| end.pos).map(|end| (job, end))) {
             job.held.job.turn_into(HeldFor::EndedJobs);
             let account = job.spec.principal.account();

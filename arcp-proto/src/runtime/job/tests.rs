@@ -71,6 +71,7 @@ fn try_accept(
         trace: None,
     };
     let asked = SubmitContext {
+        id: None,
         submit: &submit,
         invocation: &Invocation::default(),
         command: Some([0; 32]),
@@ -114,7 +115,7 @@ fn on_persisted(jobs: &mut Jobs, ctx: &mut Context, batch: &Batch, reader: Optio
         match waiter {
             Waiter::Job(job) => jobs.on_durable(ctx, job),
             Waiter::Agent(job) => jobs.table_mut().on_answer_durable(ctx, job),
-            Waiter::Conn(_) | Waiter::Session(_) => {}
+            Waiter::Conn(_) | Waiter::Session(_) | Waiter::Credentials(_) => {}
         }
     }
     for job in jobs.table_mut().on_calls_durable(&calls) {
@@ -170,6 +171,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
             job
         }
         Wait::Child(_) => unreachable!("a family takes more than this table"),
+        Wait::Revocation => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Answer => {
             let job = running(ctx, jobs, None);
             jobs.on_agent_call(ctx, job, Some(CallId(1)), say(), |_| TERMS);
@@ -220,6 +222,7 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
             settle(jobs, ctx, None);
         }
         Wait::Child(_) => unreachable!("a family takes more than this table: `delegation.rs` of the suite"),
+        Wait::Revocation => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Check => {
             let fault = InputFault { pointer: String::new(), reason: "no schema".into() };
             let asked = core::iter::from_fn(|| ctx.poll_output());

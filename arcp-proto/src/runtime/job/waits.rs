@@ -10,6 +10,10 @@ use crate::id::{JobId, SessionId};
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
+    /// The host, which revokes its credentials before its end can be seen. It ends with
+    /// [`Input::CredentialsRevoked`](crate::runtime::Input::CredentialsRevoked), or
+    /// after five seconds.
+    Revocation,
     /// The store: its acceptance, its start or what its agent said last is not
     /// durable yet. It goes on with [`Input::Persisted`](crate::runtime::Input::Persisted).
     Store,

@@ -11,7 +11,7 @@ use crate::json::{Json, Object};
 use crate::model::reply::{Accepted, CommandReply, HandshakeReply, JobPage, Opened, Refusal, Reply, SessionReply};
 use crate::time::UtcMs;
 use crate::wire::profile::RefusalForm;
-use crate::wire::shared::{self, quoted, shown_agent, write_agent, write_lease_bounds};
+use crate::wire::shared::{self, quoted, shown_agent, write_agent, write_credentials, write_lease_bounds};
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
@@ -193,6 +193,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
         payload.raw("lease", accepted.lease.as_str());
     }
     write_lease_bounds(view, &mut payload, accepted.constraints, &accepted.budget);
+    write_credentials(view, &mut payload, &accepted.credentials);
     payload
         .display("accepted_at", accepted.accepted_at)
         .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str))

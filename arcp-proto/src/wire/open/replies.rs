@@ -14,7 +14,7 @@ use crate::model::reply::{
     Accepted, Challenge, CommandReply, HandshakeReply, JobHeartbeat, Opened, Refusal, RefusedKind, Reply, SessionReply,
 };
 use crate::model::request::Priority;
-use crate::wire::shared::{self, quoted, write_agent, write_lease_bounds};
+use crate::wire::shared::{self, quoted, write_agent, write_credentials, write_lease_bounds};
 use crate::wire::{Stamp, View};
 
 pub(crate) fn write_reply(view: &View, stamp: Stamp, reply: &Reply) -> Option<String> {
@@ -288,6 +288,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
         payload.raw("lease", accepted.lease.as_str());
     }
     write_lease_bounds(view, &mut payload, accepted.constraints, &accepted.budget);
+    write_credentials(view, &mut payload, &accepted.credentials);
     payload
         .display("accepted_at", accepted.accepted_at)
         .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str));

@@ -22,7 +22,7 @@ pub(super) use sessions::{
     PAGE as SESSIONS, write_eviction, write_page as write_sessions, write_query as write_session_query,
 };
 pub(super) use written::{
-    DETAILS, Words, chunk_members, quoted, shown_agent, write_ack, write_agent, write_claim, write_closed, write_jobs,
-    write_lease_bounds, write_list_jobs, write_ping, write_pong, write_resume, write_unwatch, write_watch,
-    write_watching,
+    DETAILS, Words, chunk_members, quoted, shown_agent, write_ack, write_agent, write_claim, write_closed,
+    write_credentials, write_jobs, write_lease_bounds, write_list_jobs, write_ping, write_pong, write_resume,
+    write_unwatch, write_watch, write_watching,
 };

@@ -7,6 +7,7 @@ use crate::id::WireId;
 use crate::json::{Object, push_string};
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
+use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{ChunkEncoding, ResultChunk};
 use crate::model::feature::{Feature, Features};
 use crate::model::job::{JobStatus, JobSummary};
@@ -108,6 +109,15 @@ pub(in crate::wire) fn write_lease_bounds(view: &View, object: &mut Object, cons
         });
     } else {
         object.raw("budget", budget.to_json().as_str());
+    }
+}
+
+/// Credentials of a job, value and all, for who reads such.
+pub(in crate::wire) fn write_credentials(view: &View, object: &mut Object, credentials: &[ProvisionedCredential]) {
+    // Published clients refuse an acceptance with a scheme that they do not know.
+    let read = |credential: &&ProvisionedCredential| credential.scheme == "bearer";
+    if view.features.has(Feature::ProvisionedCredentials) && credentials.iter().any(|credential| read(&credential)) {
+        object.array("credentials", credentials.iter().filter(read).map(ProvisionedCredential::shown));
     }
 }
 

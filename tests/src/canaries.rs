@@ -1,0 +1,53 @@
+//! Values of credentials that a world has issued are seen by their owner only.
+
+use std::collections::BTreeMap;
+
+use arcp_proto::id::{ConnId, JobId};
+use arcp_proto::runtime::Output;
+
+/// What every such value begins with; the job that it was issued for follows.
+pub const CANARY: &str = "sk-canary-";
+
+/// Whose jobs have credentials, by the tokens of their principals.
+#[derive(Debug, Default)]
+pub struct Canaries {
+    owners: BTreeMap<String, String>,
+}
+
+impl Canaries {
+    /// Watches an output; `tokens`: by whose credential each connection was opened.
+    ///
+    /// # Panics
+    ///
+    /// If it shows a value to anybody but the owner and the host that needs it.
+    pub fn output(&mut self, output: &Output, tokens: &BTreeMap<ConnId, String>) {
+        if let Output::IssueCredentials { order, .. } = output {
+            self.owners.insert(order.job.to_string(), format!("tok-{}", order.principal));
+        }
+        // Nothing was issued yet.
+        if self.owners.is_empty() {
+            return;
+        }
+        if let Output::Send { conn, frame } = output {
+            for job in owners_of(frame) {
+                let owner = self.owners.get(&job.to_string());
+                assert!(owner.is_some(), "a value of {job}, which has none: {frame}");
+                assert_eq!(tokens.get(conn), owner, "a value of {job} on the connection of somebody else: {frame}");
+            }
+            return;
+        }
+        // Whoever is given these outputs may need values; what is printed of them goes to a log.
+        let shown = format!("{output:?}");
+        assert!(!shown.contains(CANARY), "a value in a log: {shown}");
+        if let Output::Persist(batch) = output {
+            let text = serde_json::to_string(batch).expect("JSON");
+            assert!(!text.contains(CANARY), "a value in the store: {text}");
+        }
+    }
+}
+
+/// The jobs whose values stand in a text.
+fn owners_of(text: &str) -> Vec<JobId> {
+    let after = text.split(CANARY).skip(1);
+    after.map(|rest| JobId::parse(rest.get(..30).unwrap_or_default()).expect("a value names its job")).collect()
+}

@@ -1,0 +1,119 @@
+//! Who issues credentials in a world, and what counts of them.
+
+use std::collections::BTreeMap;
+
+use arcp_proto::id::{JobId, OpId};
+use arcp_proto::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
+use arcp_proto::runtime::Input;
+use arcp_proto::secret::Secret;
+
+use super::{Event, World};
+
+/// What it was asked to do, and what becomes of that.
+#[derive(Debug)]
+pub struct Provisioner {
+    /// Credentials that it issues for each job.
+    pub issues: usize,
+    /// Why it issues none, if it does not: the last of them counts all the same, as of
+    /// an answer that was lost.
+    pub fails: Option<String>,
+    /// What its values end with.
+    pub suffix: String,
+    /// Whether it does not say what it has issued.
+    pub silent: bool,
+    /// How often it cannot revoke from now on.
+    pub cannot_revoke: usize,
+    /// Whether it does not say that it has revoked.
+    pub mute: bool,
+    /// What was ordered, in order.
+    pub ordered: Vec<CredentialOrder>,
+    /// How often it was asked to revoke, by job.
+    pub revocations: BTreeMap<JobId, usize>,
+    /// Values that count, by job and id.
+    pub counting: BTreeMap<(JobId, String), String>,
+    /// Every value that ever counted, with its job.
+    pub values: Vec<(JobId, String)>,
+    /// What it has not said, to be [said](World::say_issued) late.
+    unsaid: Vec<Input>,
+}
+
+impl Default for Provisioner {
+    fn default() -> Provisioner {
+        Provisioner {
+            issues: 1,
+            fails: None,
+            suffix: String::new(),
+            silent: false,
+            cannot_revoke: 0,
+            mute: false,
+            ordered: Vec::new(),
+            revocations: BTreeMap::new(),
+            counting: BTreeMap::new(),
+            values: Vec::new(),
+            unsaid: Vec::new(),
+        }
+    }
+}
+
+impl Provisioner {
+    /// Whether a credential of a job counts.
+    pub fn counts(&self, job: JobId) -> bool {
+        self.counting.keys().any(|(of, _)| *of == job)
+    }
+
+    fn issue(&mut self, order: &CredentialOrder, n: usize) -> ProvisionedCredential {
+        let (id, value) = (format!("cred-{n}"), format!("sk-canary-{}-{n}{}", order.job, self.suffix));
+        self.counting.insert((order.job, id.clone()), value.clone());
+        self.values.push((order.job, value.clone()));
+        ProvisionedCredential {
+            id,
+            scheme: "bearer".into(),
+            value: Secret::new(value),
+            endpoint: "http://models.test/v1".into(),
+            profile: Some("generic".into()),
+            constraints: Some(order.constraints()),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn issue_credentials(&mut self, op: OpId, order: CredentialOrder) {
+        let provisioner = &mut self.provisioner;
+        let issued = (1..=provisioner.issues).map(|n| provisioner.issue(&order, n)).collect();
+        provisioner.ordered.push(order);
+        let issuance = match provisioner.fails.clone() {
+            Some(reason) => Issuance::Failed { reason },
+            None => Issuance::Issued(issued),
+        };
+        let said = Input::CredentialsIssued { op, issuance };
+        match provisioner.silent {
+            true => provisioner.unsaid.push(said),
+            false => self.later(Event::ToRuntime(said)),
+        }
+    }
+
+    pub(super) fn revoke_credentials(&mut self, op: OpId, job: JobId, what: &Revocation) {
+        let provisioner = &mut self.provisioner;
+        *provisioner.revocations.entry(job).or_default() += 1;
+        let done = provisioner.cannot_revoke == 0;
+        provisioner.cannot_revoke = provisioner.cannot_revoke.saturating_sub(1);
+        if done {
+            provisioner.counting.retain(|(of, id), value| match what {
+                _ if *of != job => true,
+                Revocation::All => false,
+                Revocation::Some(ids) => !ids.contains(id),
+                Revocation::Value { value: old, .. } => old.expose() != value,
+            });
+        }
+        if !provisioner.mute {
+            self.later(Event::ToRuntime(Input::CredentialsRevoked { op, done }));
+        }
+    }
+
+    /// What was issued in silence is said.
+    pub fn say_issued(&mut self) {
+        for said in std::mem::take(&mut self.provisioner.unsaid) {
+            self.later(Event::ToRuntime(said));
+        }
+    }
+}
