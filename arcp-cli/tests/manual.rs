@@ -58,8 +58,17 @@ fn every_command_has_a_page() {
 }
 
 /// Options of the other programs that the pages show.
-const OF_OTHERS: [&str; 7] =
-    ["--example", "--json", "--max-turns", "--output-format", "--release", "--verbose", "--workspace"];
+const OF_OTHERS: [&str; 9] = [
+    "--example",
+    "--hook",
+    "--json",
+    "--max-turns",
+    "--output-format",
+    "--release",
+    "--settings",
+    "--verbose",
+    "--workspace",
+];
 
 fn options(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '-');
