@@ -465,7 +465,9 @@ impl World {
             assert!(differences.is_empty(), "a restart, tidied: {compact}, comes to something else: {differences:#?}");
             assert_eq!(miscounts(&restored), [], "what is counted after a restart is there");
             let kept = |runtime: &Runtime| runtime.stats().kept_event_bytes;
-            assert!(kept(&self.runtime) <= kept(&restored), "the same events weigh the same after a restart");
+            // A tidied history weighs as much as before its job's last events went: more than one that is read whole.
+            let as_heavy = !compact || kept(&self.runtime) <= kept(&restored);
+            assert!(as_heavy, "the same events weigh the same after a restart");
         }
     }
 
