@@ -101,6 +101,7 @@ impl Recorder {
 
     /// Notes an output that was taken.
     pub fn output(&mut self, out: &Output) {
+        self.redaction.note(out);
         self.line(&OutputLine { out });
     }
 

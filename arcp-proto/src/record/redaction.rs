@@ -1,20 +1,39 @@
 //! What stands in a recording for values of credentials.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use crate::model::credential::{Issuance, check_value};
-use crate::runtime::Input;
+use crate::id::{JobId, OpId};
+use crate::model::credential::{Issuance, Revocation, check_value};
+use crate::runtime::{Input, Output};
 use crate::secret::Secret;
 
-/// Values that are looked for: the latest ones.
-const KNOWN: usize = 1024;
+/// Jobs whose values are looked for although they count no longer: the latest ones.
+const REVOKED: usize = 1024;
+/// The bytes by which a value is found: a usable one has as many.
+const BEGINNING: usize = 8;
 
-/// The values of credentials that a runtime was given, and what is written instead.
+/// The values of credentials that a runtime was given, and what is written instead: of
+/// those that may count all of them.
 #[derive(Default)]
 pub(super) struct Redaction {
-    known: VecDeque<(String, String)>,
+    /// By their beginnings.
+    known: BTreeMap<[u8; BEGINNING], Vec<Known>>,
     given: u64,
+    /// What the host was asked to do and has not answered, and for which job.
+    asked: BTreeMap<OpId, JobId>,
+    /// The values of each job.
+    of_jobs: BTreeMap<JobId, Vec<String>>,
+    /// Values of jobs that have none any more, of the first one first.
+    revoked: VecDeque<Vec<String>>,
+}
+
+struct Known {
+    value: String,
+    instead: String,
+    /// How often it was issued and is not let go of.
+    issued: usize,
 }
 
 impl core::fmt::Debug for Redaction {
@@ -24,45 +43,179 @@ impl core::fmt::Debug for Redaction {
 }
 
 impl Redaction {
+    /// Notes for which job the host is asked something.
+    pub(super) fn note(&mut self, output: &Output) {
+        if let Output::IssueCredentials { op, order } = output {
+            self.asked.insert(*op, order.job);
+        }
+        if let Output::RevokeCredentials { op, job, what: Revocation::All } = output {
+            self.asked.insert(*op, *job);
+        }
+    }
+
     /// Looks for the values that an input brings from now on. Gives what is recorded
     /// instead of it, if it has values that cannot be used: they are refused as an empty
     /// one is.
     pub(super) fn learn(&mut self, input: &Input) -> Option<Input> {
-        let Input::CredentialsIssued { op, issuance: Issuance::Issued(issued) } = input else {
+        if let Input::CredentialsRevoked { op, done } = input {
+            let job = self.asked.remove(op).filter(|_| *done);
+            let values = job.and_then(|job| self.of_jobs.remove(&job));
+            values.into_iter().for_each(|values| self.retire(values));
+        }
+        let Input::CredentialsIssued { op, issuance } = input else {
+            return None;
+        };
+        let job = self.asked.remove(op);
+        let Issuance::Issued(issued) = issuance else {
             return None;
         };
         let mut recorded = issued.clone();
+        let mut values = Vec::new();
         for credential in &mut recorded {
             match check_value(&credential.value) {
-                Ok(()) => self.add(credential.value.expose()),
+                Ok(()) => values.extend(self.add(credential.value.expose())),
                 Err(_) => credential.value = Secret::new(String::new()),
             }
+        }
+        match job {
+            Some(job) => self.of_jobs.entry(job).or_default().extend(values),
+            // Nobody has asked for them: no job has them.
+            None => self.retire(values),
         }
         let is_usable = recorded == *issued;
         (!is_usable).then_some(Input::CredentialsIssued { op: *op, issuance: Issuance::Issued(recorded) })
     }
 
-    fn add(&mut self, value: &str) {
-        if self.known.iter().any(|(known, _)| known == value) {
-            return;
-        }
-        if self.known.len() == KNOWN {
-            self.known.pop_front();
+    /// Looks for a value; gives it back.
+    fn add(&mut self, value: &str) -> Option<String> {
+        let of_beginning = self.known.entry(*value.as_bytes().first_chunk()?).or_default();
+        if let Some(known) = of_beginning.iter_mut().find(|known| known.value == value) {
+            known.issued += 1;
+            return Some(value.into());
         }
         self.given += 1;
         // As long as the value, and like no other: what is counted in bytes stays the same.
         let number = alloc::format!("~{}", self.given);
         let kept = number.len().min(value.len());
         let instead = alloc::format!("{}{}", "*".repeat(value.len() - kept), &number[number.len() - kept..]);
-        self.known.push_back((value.into(), instead));
+        of_beginning.push(Known { value: value.into(), instead, issued: 1 });
+        // The longest first: one value may begin with another.
+        of_beginning.sort_by_key(|known| core::cmp::Reverse(known.value.len()));
+        Some(value.into())
+    }
+
+    /// Values count no longer, though they may be said for a while.
+    fn retire(&mut self, values: Vec<String>) {
+        self.revoked.push_back(values);
+        while self.revoked.len() > REVOKED {
+            self.revoked.pop_front().into_iter().flatten().for_each(|value| self.forget(&value));
+        }
+    }
+
+    fn forget(&mut self, value: &str) {
+        let Some(beginning) = value.as_bytes().first_chunk() else {
+            return; // None is so short.
+        };
+        let Some(of_beginning) = self.known.get_mut(beginning) else {
+            return; // It is looked for no longer.
+        };
+        of_beginning.iter_mut().filter(|known| known.value == value).for_each(|known| known.issued -= 1);
+        of_beginning.retain(|known| known.issued > 0);
+        if of_beginning.is_empty() {
+            self.known.remove(beginning);
+        }
     }
 
     /// A line without those values. None of their characters is escaped in JSON, so
     /// that they stand there as they are, however deep.
     pub(super) fn redacted(&self, line: String) -> String {
-        self.known.iter().fold(line, |line, (value, instead)| match line.contains(value.as_str()) {
-            true => line.replace(value.as_str(), instead),
-            false => line,
-        })
+        if self.known.is_empty() {
+            return line;
+        }
+        let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+        while let Some(beginning) = line.as_bytes().get(at..).and_then(|rest| rest.first_chunk()) {
+            let found = self.known.get(beginning).and_then(|of_beginning| {
+                of_beginning.iter().find(|known| line.as_bytes()[at..].starts_with(known.value.as_bytes()))
+            });
+            let Some(Known { value, instead, .. }) = found else {
+                at += 1;
+                continue;
+            };
+            out.push_str(&line[copied..at]);
+            out.push_str(instead);
+            at += value.len();
+            copied = at;
+        }
+        if copied == 0 { line } else { out + &line[copied..] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use ulid::Ulid;
+
+    use crate::entropy::Seeds;
+    use crate::id::{JobId, OpId, Principal};
+    use crate::json::Json;
+    use crate::model::agent::AgentRef;
+    use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
+    use crate::record::Recorder;
+    use crate::runtime::{Config, Input, Output};
+    use crate::secret::Secret;
+    use crate::time::Now;
+
+    fn issued(recorder: &mut Recorder, n: u64, value: &str) {
+        let (op, job) = (OpId(n), JobId::from_ulid(Ulid::from_parts(n, 0)));
+        let principal = Principal::new("alice").expect("a name");
+        let (agent, lease) = (AgentRef::parse("echo").expect("an agent"), Json::empty_object());
+        let order = CredentialOrder { job, principal, agent, lease, expires_at: None };
+        recorder.output(&Output::IssueCredentials { op, order: order.into() });
+        let [id, scheme, endpoint] = ["c", "bearer", "http://models.test"].map(String::from);
+        let value = Secret::new(value.into());
+        let credential = ProvisionedCredential { id, scheme, value, endpoint, profile: None, constraints: None };
+        recorder
+            .input(Now::default(), &Input::CredentialsIssued { op, issuance: Issuance::Issued([credential].into()) });
+    }
+
+    fn revoked(recorder: &mut Recorder, n: u64) {
+        let (op, job) = (OpId(10_000 + n), JobId::from_ulid(Ulid::from_parts(n, 0)));
+        recorder.output(&Output::RevokeCredentials { op, job, what: Revocation::All });
+        recorder.input(Now::default(), &Input::CredentialsRevoked { op, done: true });
+    }
+
+    /// What is recorded of this text.
+    fn recorded(recorder: &mut Recorder, text: &str) -> String {
+        recorder.take();
+        let issuance = Issuance::Failed { reason: text.into() };
+        recorder.input(Now::default(), &Input::CredentialsIssued { op: OpId(0), issuance });
+        recorder.take()
+    }
+
+    #[test]
+    fn a_value_that_counts_is_recorded_nowhere_however_many_came_after_it() {
+        let seeds = Seeds { public: [1; 32], secret: [2; 32] };
+        let mut recorder = Recorder::new(&Config::new("test", "1"), &seeds, Now::default());
+        issued(&mut recorder, 1, "sk-longest-living");
+        issued(&mut recorder, 2, "sk-longest-living-2");
+        for n in 3..3000 {
+            issued(&mut recorder, n, &alloc::format!("sk-short-{n}"));
+            revoked(&mut recorder, n);
+        }
+        let line = recorded(&mut recorder, "a sk-longest-living-2, sk-longest-living. sk-short-2999");
+        assert!(!line.contains("sk-"), "{line}");
+        assert_eq!(line.len(), recorded(&mut recorder, &"x".repeat(55)).len(), "what is counted in bytes stays");
+        // What counts no longer is looked for for a while.
+        assert!(recorded(&mut recorder, "sk-short-3").contains("sk-short-3"));
+        // Two jobs may have one value.
+        issued(&mut recorder, 5000, "sk-longest-living");
+        for n in 5000..6100 {
+            issued(&mut recorder, n, &alloc::format!("sk-short-{n}"));
+            revoked(&mut recorder, n);
+        }
+        assert!(!recorded(&mut recorder, "sk-longest-living").contains("sk-"));
+        revoked(&mut recorder, 1);
+        assert!(!recorded(&mut recorder, "sk-longest-living").contains("sk-"), "it may be said late");
     }
 }
