@@ -3,7 +3,7 @@
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::Json;
 use arcp_proto::model::prompt::Question;
-use arcp_proto::runtime::{AgentCall, AgentReply, Config, Input, OpenInterrupt, Wait};
+use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, Config, Input, OpenInterrupt, Wait};
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -314,5 +314,23 @@ fn a_call_that_leaves_no_event_gives_its_credit_back_once_it_is_durable() {
     assert!(world.live().contains(&job), "it has had credit for all of that");
     raw.send(&mut world, "session.list_jobs", json!({}));
     assert_eq!(raw.expect(&mut world, "session.jobs")["payload"]["jobs"][0]["status"], "running");
+    world.finish();
+}
+
+#[test]
+fn a_job_that_ends_once_its_credentials_are_revoked_is_interrupted_no_more() {
+    let mut world = observing(40, |config| config.models.provisions = true);
+    world.provisioner.mute = true;
+    let mut alice = person(&mut world, "tok-a");
+    let accepted = alice.invoke(&mut world, json!({"tool": "waiter", "lease_request": {"model.use": ["*"]}}));
+    let job = accepted["job_id"].as_str().and_then(JobId::parse).expect("a job");
+    alice.settle(&mut world);
+    world.stop_script(job);
+    world.input(Input::AgentExited { job, exit: AgentExit::Success { result: None, summary: None } });
+    assert_eq!(world.waits().get(&job), Some(&Wait::Revocation));
+    let (code, why) = refused(&mut world, &mut alice, job, "wait!");
+    assert_eq!(code, "FAILED_PRECONDITION", "{why}");
+    assert!(why.contains("about to end"), "{why}");
+    world.restores();
     world.finish();
 }

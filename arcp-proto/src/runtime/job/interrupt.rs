@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use super::heartbeat::phase;
 use super::prompts::{Prompts, keep, kept_mut, unblock};
 use super::result::beginning;
-use super::{AgentState, Job, JobState, Jobs, Wait, account_of};
+use super::{AgentState, Job, JobState, Jobs, Wait, account_of, is_over};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::JobId;
 use crate::json::Object;
@@ -43,6 +43,7 @@ pub(in crate::runtime) fn check(job: &Job, ctx: &Context, prompt: &str) -> Resul
     }
     let not_now = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
     match job.state {
+        JobState::Running if is_over(job) => return not_now("the job is about to end: nobody heeds it any more"),
         JobState::Running => {}
         JobState::Accepting | JobState::Queued => {
             return not_now("the job does not run yet: interrupt it once it does");
