@@ -303,3 +303,28 @@ fn a_job_that_waits_is_in_the_line_of_whom_it_became() {
     world.counts();
     world.finish();
 }
+
+#[test]
+fn a_restart_leaves_who_watches_a_job_that_was_handed_over() {
+    let mut world = World::seeded(8);
+    let (mut alice, _) = hello(&mut world, "tok-alice");
+    let (_other, elsewhere) = hello(&mut world, "tok-alice");
+    let (mut bob, _) = hello(&mut world, "tok-bob");
+    let job = alice.submit(&mut world, json!({"agent": "waiter"}))["payload"]["job_id"].clone();
+    world.settle();
+    let given = |world: &mut World, raw: &mut Raw, to: Value| {
+        let answer = hand_over(world, raw, &job, to);
+        assert_ne!(answer["type"], "session.error", "{answer}");
+        world.restores();
+    };
+    given(&mut world, &mut alice, json!({"target": "bob"}));
+    let (mut phone, _) = hello(&mut world, "tok-bob");
+    phone.send(&mut world, "job.subscribe", json!({"job_id": job}));
+    phone.expect(&mut world, "job.subscribed");
+    // Whoever watches it goes on when it moves between the sessions of its principal.
+    let (_desk, desk) = hello(&mut world, "tok-bob");
+    given(&mut world, &mut bob, json!({"target": "bob", "session_id": desk}));
+    // What had lost it does not come back to it.
+    given(&mut world, &mut phone, json!({"target": "alice", "session_id": elsewhere}));
+    world.finish();
+}

@@ -54,7 +54,7 @@ pub(super) use next::Next;
 pub(super) use replay::{Replay, ReplayStep};
 pub(super) use requests::Requests;
 pub use subscription::id_of as subscription_id;
-pub(super) use watch::{WatchPlan, asked_after, hand_over};
+pub(super) use watch::{WatchPlan, asked_after, dismiss, hand_over};
 
 use super::account::{Balance, HeldFor, Recount};
 use super::context::Context;

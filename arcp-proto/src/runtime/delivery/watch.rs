@@ -10,7 +10,7 @@ use crate::json::Object;
 use crate::model::request::Watch;
 use crate::runtime::authority;
 use crate::runtime::context::Context;
-use crate::runtime::job::{Jobs, prompts};
+use crate::runtime::job::{Job, Jobs, prompts};
 
 /// What a watch comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,26 +149,45 @@ impl Delivery {
 
 /// A job is somebody else's, to whom it was handed over in this session: of the
 /// others none may cancel it, and those are shown no more of it that may not see it.
+/// Gives the sessions that watched it and do so no longer.
 pub(in crate::runtime) fn hand_over(
     delivery: &mut Delivery,
     ctx: &mut Context,
     jobs: &Jobs,
     id: JobId,
     session: SessionId,
-) {
+) -> Vec<SessionId> {
     delivery.audiences.own_alone(session, id);
-    let (Some(job), Some(audience)) = (jobs.get(id), delivery.audiences.get(id)) else {
-        return; // It was forgotten.
+    let Some(job) = jobs.get(id) else {
+        return Vec::new(); // It was forgotten.
     };
-    let may_see = |watcher: &SessionId| {
-        let principal = delivery.feeds.get(*watcher).map(|feed| &feed.principal);
-        principal.is_some_and(|principal| authority::may_see(&ctx.config, job).any(|known| known == principal))
-    };
-    let losing: Vec<SessionId> = audience.watchers().iter().copied().filter(|watcher| !may_see(watcher)).collect();
     let subscribed = delivery.subscriptions.of_job(id).iter().copied();
-    let unsubscribed: Vec<(SessionId, u32)> = subscribed.filter(|(session, _)| !may_see(session)).collect();
-    losing.into_iter().for_each(|watcher| delivery.leave(ctx, watcher, id));
+    let unsubscribed: Vec<(SessionId, u32)> =
+        subscribed.filter(|(session, _)| !may_see(delivery, ctx, *session, job)).collect();
+    let losing = dismiss(delivery, ctx, jobs, id);
     unsubscribed.into_iter().for_each(|(session, number)| delivery.feeds.close_stream(session, number, id));
     // Whoever subscribed to jobs like it and may see it is shown it again.
     delivery.subscriptions.end_job(id);
+    losing
+}
+
+/// Whoever watches a job and may not see it is shown no more of it; gives these.
+pub(in crate::runtime) fn dismiss(
+    delivery: &mut Delivery,
+    ctx: &mut Context,
+    jobs: &Jobs,
+    id: JobId,
+) -> Vec<SessionId> {
+    let (Some(job), Some(audience)) = (jobs.get(id), delivery.audiences.get(id)) else {
+        return Vec::new(); // It was forgotten.
+    };
+    let watchers = audience.watchers().iter().copied();
+    let losing: Vec<SessionId> = watchers.filter(|watcher| !may_see(delivery, ctx, *watcher, job)).collect();
+    losing.iter().for_each(|watcher| delivery.leave(ctx, *watcher, id));
+    losing
+}
+
+fn may_see(delivery: &Delivery, ctx: &Context, session: SessionId, job: &Job) -> bool {
+    let principal = delivery.feeds.get(session).map(|feed| &feed.principal);
+    principal.is_some_and(|principal| authority::may_see(&ctx.config, job).any(|known| known == principal))
 }

@@ -10,7 +10,7 @@ use crate::model::reply::{Reply, SessionReply};
 use crate::model::request::HandOver;
 use crate::runtime::Runtime;
 use crate::runtime::authority::Act;
-use crate::runtime::delivery;
+use crate::runtime::delivery::{self, Joining};
 use crate::runtime::job::handoff;
 use crate::runtime::session::{Outcome, Session};
 
@@ -37,11 +37,16 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
     handoff::check(jobs, ctx, job, &principal)?;
     handoff::hand_over(jobs, ctx, job, &principal, session);
     delivery.audiences.own(session, job);
-    delivery.audiences.join(session, job);
+    if delivery.audiences.join(session, job) {
+        // Said by itself: of the handoffs of a job a store keeps the last.
+        delivery.audiences.note_joined(ctx, session, job, Joining::default());
+    }
     handoff::show(jobs, ctx, job, &principal);
     asked.runtime.carry();
     let Runtime { ctx, jobs, delivery, .. } = &mut *asked.runtime;
-    delivery::hand_over(delivery, ctx, jobs, job, session);
+    for lost in delivery::hand_over(delivery, ctx, jobs, job, session) {
+        delivery.audiences.note_left(ctx, lost, job);
+    }
     delivery.subscriptions.show(ctx, jobs, job);
     asked.runtime.carry();
     asked.answer(taken(&asked.id));

@@ -5,9 +5,8 @@ use alloc::vec::Vec;
 
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::runtime::Runtime;
-use crate::runtime::authority::{self, Act};
 use crate::runtime::context::Context;
-use crate::runtime::delivery::{Delivery, hand_over, subscription_id};
+use crate::runtime::delivery::{Delivery, dismiss, hand_over, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
 use crate::runtime::job::{Job, Jobs, handoff, lease, prompt, provisioning};
 use crate::runtime::session::{Executed, KeptSession, Outcome, Sessions};
@@ -156,28 +155,22 @@ impl Restorer<'_> {
     }
 
     fn restore_reader(&mut self, id: JobId, session_id: SessionId, owner: bool, number: u32, request: Option<WireId>) {
-        let (Some(job), Some(session)) = (self.jobs.get(id), self.sessions.get(session_id)) else {
+        let (Some(job), Some(_)) = (self.jobs.get(id), self.sessions.get(session_id)) else {
             return; // One of both is over, and the store not tidied up.
         };
         self.delivery.audiences.restore_request(session_id, id, number, request);
         if owner {
             self.delivery.audiences.own(session_id, id);
         }
-        // Who may see what is said anew at each start.
-        if authority::may(&self.ctx.config, session.who(owner), Act::See, job).is_ok() && !job.is_terminal() {
+        // Whether it may see that is asked once it is known whose the job has become.
+        if !job.is_terminal() {
             self.delivery.audiences.join(session_id, id);
         }
     }
 
     fn restore_handed_over(&mut self, id: JobId, principal: &Principal, session: SessionId) {
         handoff::give(self.jobs, self.ctx, id, principal, session);
-        let Some(job) = self.jobs.get(id) else {
-            return; // A store that is not tidied up may have its rest.
-        };
         self.delivery.audiences.own(session, id);
-        if !job.is_terminal() {
-            self.delivery.audiences.join(session, id);
-        }
         hand_over(self.delivery, self.ctx, self.jobs, id, session);
     }
 
@@ -195,6 +188,10 @@ impl Restorer<'_> {
         self.sessions.forget_seen(|principal| self.jobs.table().has_any(principal));
         self.jobs.keys_mut().on_restored(self.ctx);
         self.ctx.plan_audit();
+        // Who may see what is said anew at each start.
+        for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
+            dismiss(self.delivery, self.ctx, self.jobs, id);
+        }
         for id in self.sessions.ids().collect::<Vec<SessionId>>() {
             self.delivery.restored(self.ctx, self.jobs, id);
             let closed = self.sessions.get(id).is_some_and(|session| session.is_closed());
