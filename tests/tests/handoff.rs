@@ -305,6 +305,28 @@ fn a_job_that_waits_is_in_the_line_of_whom_it_became() {
 }
 
 #[test]
+fn a_job_that_waits_starts_as_soon_as_a_handoff_makes_room_for_it() {
+    for given in [0, 1] {
+        let mut world = World::configured(7, |config| {
+            config.limits.job.running_jobs = 2;
+            config.limits.job.principal_share = 50;
+        });
+        let (mut alice, _bob) = (open(&mut world, "tok-alice"), open(&mut world, "tok-bob"));
+        let jobs = [1, 2].map(|n| alice.invoke(&mut world, json!({"tool": "waiter", "arguments": {"a": n}})));
+        let jobs = jobs.map(|accepted| accepted["job_id"].clone());
+        world.settle();
+        assert_eq!(world.live(), [id(&jobs[0])], "the other slot is left for others");
+        // Its own place in line is bob's, or the slot of the one that runs.
+        assert_eq!(hand_over(&mut world, &mut alice, &jobs[given], json!({"target": "bob"}))["type"], "ack");
+        let mut live = world.live();
+        live.sort();
+        assert_eq!(live, [id(&jobs[0]), id(&jobs[1])]);
+        world.restores();
+        world.finish();
+    }
+}
+
+#[test]
 fn a_restart_leaves_who_watches_a_job_that_was_handed_over() {
     let mut world = World::seeded(8);
     let (mut alice, _) = hello(&mut world, "tok-alice");

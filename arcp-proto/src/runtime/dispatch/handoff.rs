@@ -48,6 +48,8 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
         delivery.audiences.note_left(ctx, lost, job);
     }
     delivery.subscriptions.show(ctx, jobs, job);
+    // Whoever gave it may have a slot that it held, and whoever has it one that it waits for.
+    jobs.fill_slots(ctx);
     asked.runtime.carry();
     asked.answer(taken(&asked.id));
     Ok(Outcome::Done)
