@@ -171,7 +171,8 @@ impl<'a> Asker<'a> {
             | ClientError::Config(_)
             | ClientError::Io(_)
             | ClientError::Cleartext(_)
-            | ClientError::Untrusted(_) => return,
+            | ClientError::Untrusted(_)
+            | ClientError::NotTaken(_) => return,
         };
         let why = visible(&error.to_string());
         if *code == ErrorCode::InvalidRequest {

@@ -171,11 +171,13 @@ impl Chosen {
             | ClientError::Io(_)
             | ClientError::Refused(_)
             | ClientError::Ended(_)
+            | ClientError::NotTaken(_)
             | ClientError::Misuse(_) => "",
         };
+        let was_shown = matches!(error, ClientError::NotTaken(_));
         let mut failure = Failure::from(error);
         failure.message.push_str(mend);
-        if failure.exit == Exit::Unauthenticated {
+        if failure.exit == Exit::Unauthenticated && !was_shown {
             failure.message.push_str(match self.token {
                 None => ": give --token, or set ARCP_TOKEN",
                 Some(_) => ": give one of that runtime's tokens as --token or ARCP_TOKEN",

@@ -95,6 +95,7 @@ impl From<ClientError> for Failure {
             ClientError::Ended(end) => of_end(end),
             ClientError::Config(_) | ClientError::Misuse(_) | ClientError::Cleartext(_) => Exit::Usage,
             ClientError::Untrusted(_) => Exit::Lost,
+            ClientError::NotTaken(_) => Exit::Unauthenticated,
             ClientError::Io(_) => Exit::Failed,
         };
         Failure::new(exit, error.to_string())

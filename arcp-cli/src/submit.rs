@@ -111,7 +111,8 @@ fn submit(client: &Client, order: &Order, parent: Option<WireId>) -> Result<Job,
         | ClientError::Ended(_)
         | ClientError::Misuse(_)
         | ClientError::Cleartext(_)
-        | ClientError::Untrusted(_) => error.into(),
+        | ClientError::Untrusted(_)
+        | ClientError::NotTaken(_) => error.into(),
     })
 }
 

@@ -76,6 +76,9 @@ pub enum ClientError {
     /// The server is not whom it should be, or does not speak TLS.
     #[error("{0}")]
     Untrusted(String),
+    /// The server does not take the certificate that was shown to it.
+    #[error("{0}")]
+    NotTaken(String),
 }
 
 /// Something about a followed job.
@@ -325,14 +328,18 @@ impl ClientLoop {
     }
 
     /// It could not be opened. A client that was never connected does not try a
-    /// server again that is not to be trusted.
+    /// server again that is not to be trusted, or does not take its certificate.
     pub fn connect_failed(&mut self, why: DialError, transport: &mut impl Transport) {
         match (why, self.ready.take()) {
             (DialError::Untrusted(why), Some(ready)) => {
                 self.over = true;
                 ready(Err(ClientError::Untrusted(why)));
             }
-            (DialError::Untrusted(why) | DialError::Failed(why), ready) => {
+            (DialError::NotTaken(why), Some(ready)) => {
+                self.over = true;
+                ready(Err(ClientError::NotTaken(why)));
+            }
+            (DialError::Untrusted(why) | DialError::NotTaken(why) | DialError::Failed(why), ready) => {
                 self.ready = ready;
                 self.input(ClientInput::ConnectFailed { why }, transport);
             }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{CertificateError, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 pub use self::authorities::client_config;
 pub use self::certificates::Certificates;
@@ -80,6 +80,28 @@ pub fn refusal(error: &io::Error) -> Option<String> {
         }
         other => matches!(other, rustls::Error::PeerIncompatible(_)).then(|| other.to_string()),
     }
+}
+
+/// Why a server does not take the certificate that was shown to it. With TLS 1.3 it says
+/// so after the handshake.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
+pub fn not_taken(error: &io::Error) -> Option<String> {
+    let rustls::Error::AlertReceived(alert) = error.get_ref()?.downcast_ref::<rustls::Error>()? else {
+        return None;
+    };
+    let why = match alert {
+        // Two authorities that are called alike differ in their signatures.
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => "it knows no authority that issued it",
+        AlertDescription::CertificateExpired => "it is not valid now",
+        AlertDescription::CertificateRevoked => "it was revoked",
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateRequired
+        | AlertDescription::AccessDenied => "it does not count there for clients",
+        _ => return None,
+    };
+    Some(format!("the runtime does not take the certificate that was shown to it: {why} ({alert:?})"))
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]

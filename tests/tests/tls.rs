@@ -512,7 +512,9 @@ fn known(site: &Site, pair: &Pair, identity: &Identity) -> Option<Result<String,
     match showing(site, pair, Some(identity), mtls()) {
         Ok(client) => Some(Ok(principal_of(&client))),
         Err(ClientError::Ended(SessionEnd::Denied(refusal))) => Some(Err(refusal.code)),
-        Err(_) => None,
+        // At once, and not when it is given up.
+        Err(ClientError::NotTaken(_)) => None,
+        Err(other) => panic!("{other:?}"),
     }
 }
 

@@ -69,6 +69,8 @@ pub enum DialError {
     Failed(String),
     /// The server is not to be trusted, or does not speak TLS.
     Untrusted(String),
+    /// The server does not take the certificate that was shown to it.
+    NotTaken(String),
 }
 
 impl DialError {
@@ -77,6 +79,10 @@ impl DialError {
         #[cfg(feature = "tls")]
         if let Some(why) = crate::tls::refusal(error) {
             return DialError::Untrusted(format!("{target}: {why}"));
+        }
+        #[cfg(feature = "tls")]
+        if let Some(why) = crate::tls::not_taken(error) {
+            return DialError::NotTaken(format!("{target}: {why}"));
         }
         DialError::Failed(format!("{target}: {error}"))
     }
