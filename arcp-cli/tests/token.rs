@@ -78,7 +78,7 @@ fn an_operator_sees_who_is_in_and_takes_sessions_from_their_clients() {
         let mut arcp = home.arcp(&[&submit[..], &["--url", &url, "--token", token]].concat());
         arcp.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs")
     };
-    let (alice, bob) = (follow("a", "open"), follow("b", "open"));
+    let (alice, bob) = (follow("a", "open"), follow("b", "hello"));
     let listed = |token: &str, whose: &str| {
         let all = stdout(&on(token, &["sessions", "list", "--principal", whose, "--no-header"]));
         let connected = all.lines().filter(|line| line.contains(" yes "));

@@ -22,7 +22,7 @@ use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentEntry;
 use arcp_proto::model::event::{JobEvent, Terminal};
 use arcp_proto::model::feature::Features;
-use arcp_proto::model::reply::{Accepted, JobPage, Refusal, Watching};
+use arcp_proto::model::reply::{Accepted, JobPage, Refusal, RefusedKind, Watching};
 use arcp_proto::model::request::{Answering, ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::time::{Now, UtcMs};
@@ -264,6 +264,8 @@ pub struct ClientLoop {
     jobs: BTreeMap<WireId, Vec<(Handle, Follower)>>,
     extensions: Box<dyn Fn(Extension) + Send>,
     permissions: Option<Arc<dyn PermissionHandler>>,
+    /// What the runtime said of the session last, unasked: why it is lost, if that is next.
+    said: Option<String>,
     over: bool,
 }
 
@@ -292,6 +294,7 @@ impl ClientLoop {
             jobs: BTreeMap::new(),
             extensions: Box::new(extensions),
             permissions: None,
+            said: None,
             over: false,
         })
     }
@@ -520,14 +523,17 @@ impl ClientLoop {
     }
 
     fn event(&mut self, event: ClientEvent) {
+        let said = self.said.take();
         match event {
             ClientEvent::Accepted { session, features, agents, runtime, resumed, .. } => match self.ready.take() {
                 Some(ready) => ready(Ok(Welcome { session, features, agents, runtime, resumed })),
                 None => self.tell_all(&JobUpdate::Reconnected { resumed }),
             },
             ClientEvent::Reconnecting { attempt, after, why } => {
+                let why = because(why, said);
                 self.tell_all(&JobUpdate::Reconnecting { attempt, after, why });
             }
+            ClientEvent::Ended(SessionEnd::Lost(why)) => self.ended(&SessionEnd::Lost(because(why, said))),
             ClientEvent::Ended(end) => self.ended(&end),
             ClientEvent::Submitted { handle, accepted } => {
                 if let Some(Waiting::Submit(follower, answer)) = self.answers.remove(&handle) {
@@ -627,6 +633,8 @@ impl ClientLoop {
                 if let Some(job) = refusal.job.clone() {
                     self.tell(&job, JobUpdate::Gone(Box::new(refusal)));
                     self.jobs.remove(&job);
+                } else if refusal.kind == RefusedKind::Session && refusal.request.is_none() {
+                    self.said = Some(refusal.message.into_owned());
                 }
             }
         }
@@ -676,6 +684,14 @@ impl Waiting {
             Waiting::Cancel(_, answer) | Waiting::Answer(answer) | Waiting::Evict(answer) => answer(Err(error)),
             Waiting::Echo(answer) => answer(Err(error)),
         }
+    }
+}
+
+/// Why a connection is lost, with what its runtime said before.
+fn because(why: String, said: Option<String>) -> String {
+    match said {
+        Some(said) => format!("{why}: {said}"),
+        None => why,
     }
 }
 

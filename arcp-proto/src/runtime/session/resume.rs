@@ -82,7 +82,9 @@ impl Sessions {
         let Some((id, session)) = self.by_token.get(&digest).and_then(|id| Some((*id, self.by_id.get(id)?))) else {
             return Err(match (self.ended.owners.get(&digest), proof) {
                 (Some(owner), Proof::Known(verdict)) if *owner != verdict.principal => unproven(),
-                (Some(_), Proof::Known(_) | Proof::Nobody) => expired("the session ended: its resume window is over"),
+                (Some(_), Proof::Known(_) | Proof::Nobody) => {
+                    expired("it was closed or taken, or its resume window is over")
+                }
                 (None, Proof::Known(_) | Proof::Nobody) => unproven(),
             });
         };
