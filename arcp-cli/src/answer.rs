@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use arcp_blocking::{Client, ClientError, JobUpdate};
+use arcp_blocking::{Client, ClientError, Job, JobUpdate};
 use arcp_host::stderr::{say, visible};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{PromptId, WireId};
@@ -150,10 +150,15 @@ pub fn approve(args: &Approve) -> Result<Exit, Failure> {
     let watch = Watch { job: args.question.job.into(), after: None, history: Some(false) };
     let watched = client.watch(watch).map_err(|error| not_taken(error, args.question))?;
     give(&client, args.question, answer, "approved")?;
-    // As it was granted, not as it was asked for here.
+    show(&watched, EventKind::LeaseGranted, args.question)
+}
+
+/// Prints a permission as it is now, which may be less than was asked for here.
+fn show(watched: &Job, changed: EventKind, question: PromptId) -> Result<Exit, Failure> {
     while let Some(update) = watched.next_update_in(PATIENCE) {
-        if let JobUpdate::Event { event: JobEvent::Emitted { kind: EventKind::LeaseGranted, body }, .. } = update
-            && body.members().unwrap_or_default().get_str("prompt_id") == Some(args.question.to_string())
+        if let JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } = update
+            && kind == changed
+            && body.members().unwrap_or_default().get_str("prompt_id") == Some(question.to_string())
         {
             writeln!(std::io::stdout(), "{}", visible(body.as_str()))?;
             break;
@@ -171,20 +176,26 @@ pub fn revoke(args: Revoke) -> Result<Exit, Failure> {
 /// Prolongs a permission.
 pub fn extend(args: &Extend) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
-    change(&client, args.lease, PromptAnswer::Extend { seconds: args.span, from_end: false }, "extended")
+    let watch = Watch { job: args.lease.job.into(), after: None, history: Some(false) };
+    let watched = client.watch(watch).map_err(|error| not_changed(error, args.lease))?;
+    change(&client, args.lease, PromptAnswer::Extend { seconds: args.span, from_end: false }, "extended")?;
+    show(&watched, EventKind::LeaseExtended, args.lease)
 }
 
 fn change(client: &Client, lease: PromptId, answer: PromptAnswer, done: &str) -> Result<Exit, Failure> {
     let id = lease.lease();
     let prompt = WireId::new(&id).ok_or_else(|| Failure::usage("an id is not empty"))?;
-    client.answer(Answering { prompt, answer }).map_err(|error| {
-        let ClientError::Refused(refusal) = &error else {
-            return error.into();
-        };
-        Failure::new(of_refusal(refusal), format!("{id}: {}", visible(&refusal.message)))
-    })?;
+    client.answer(Answering { prompt, answer }).map_err(|error| not_changed(error, lease))?;
     say(format_args!("arcp: {id} is {done}"));
     Ok(Exit::Success)
+}
+
+/// Why a permission stays as it is.
+fn not_changed(error: ClientError, lease: PromptId) -> Failure {
+    let ClientError::Refused(refusal) = &error else {
+        return error.into();
+    };
+    Failure::new(of_refusal(refusal), format!("{}: {}", lease.lease(), visible(&refusal.message)))
 }
 
 /// Refuses a permission.

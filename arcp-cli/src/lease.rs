@@ -170,7 +170,7 @@ pub fn needs_trust(needs: &[String]) -> Result<BTreeMap<TrustLevel, Lease>, Fail
             .split_once(':')
             .ok_or_else(|| usage(&"expected LEVEL:NAMESPACE=PATTERN, such as privileged:tool.call=deploy.*"))?;
         let level: TrustLevel = level.parse().map_err(|error| usage(&error))?;
-        let needing = lease(needing)?;
+        let needing = lease(needing).map_err(|failure| usage(&failure.message))?;
         if !needing.budget().is_empty() {
             return Err(usage(&"a budget needs no trust level"));
         }

@@ -7,7 +7,7 @@ use arcp_host::sqlite::{OpenError, lookup};
 use arcp_proto::client::ResultData;
 use arcp_proto::id::{SessionId, SubscriptionId};
 use arcp_proto::json::Object;
-use arcp_proto::lease::{Lease, Pattern};
+use arcp_proto::lease::{Lease, Namespace, Pattern};
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::{Filter, Watch};
 use arcp_proto::runtime::{Record, subscription_id};
@@ -181,10 +181,13 @@ fn write_authority(job: &JobSummary, facts: &mut KnownFacts) {
         facts.push(("may", Cell::from(format!("{namespace} {}", patterns.join(" ")))));
     }
     facts.extend(job.constraints.expires_at.map(|at| ("lease ends", Cell::from(local(at)))));
+    // What its children hold is not told apart here.
+    let delegates = lease.grants().any(|(namespace, _)| *namespace == Namespace::AgentDelegate);
+    let gone = if delegates { "spent or below (`arcp tree`)" } else { "spent" };
     for (currency, granted) in lease.budget().iter() {
         let left = job.budget.left(currency.as_str()).unwrap_or(granted);
         let spent = granted - left;
-        facts.push(("budget", Cell::from(format!("{granted} {currency}: {spent} spent, {left} left"))));
+        facts.push(("budget", Cell::from(format!("{granted} {currency}: {spent} {gone}, {left} left"))));
     }
 }
 

@@ -236,7 +236,8 @@ fn what_a_program_asks_is_in_the_inbox_and_people_answer_approve_and_deny_it() {
         let granted: serde_json::Value = serde_json::from_str(&granted).unwrap_or_else(|e| panic!("{e}: {granted}"));
         assert_eq!((&granted["resource"], &granted["operation"]), (&"/w/a.md".into(), &"fs.write".into()), "{granted}");
         let lease = granted["lease_id"].as_str().expect("a lease").to_string();
-        done(&["extend", &lease, "--for", "2h"]);
+        let longer = stdout(&home.run(&["extend", &lease, "--for", "2h"]));
+        assert!(longer.contains(&lease) && longer.contains("expires_at"), "{longer}");
         done(&["revoke", &lease, "--reason", "enough"]);
         refused(&["revoke", &lease], 5, &["taken back"]);
         let (denied, _) = asked("resource", "/etc/*");
