@@ -104,8 +104,9 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn set(&mut self, timer: Timer, at: Timestamp) {
-        self.clear(timer);
-        self.by_timer.insert(timer, at);
+        if let Some(before) = self.by_timer.insert(timer, at) {
+            self.ordered(timer).remove(&(before, timer));
+        }
         self.ordered(timer).insert((at, timer));
     }
 

@@ -193,13 +193,14 @@ pub(super) fn finish(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause
 
 /// From here on the end of a job is seen; gives how it ends, if it had not.
 fn show_end(jobs: &mut Jobs, ctx: &mut Context, id: JobId, cause: Cause) -> Option<FinalStatus> {
-    let terminal = jobs.table.get(id).and_then(|job| cause.terminal(job))?;
+    let job = jobs.table.get(id)?;
+    let terminal = cause.terminal(job)?;
     let (status, in_pieces) = (terminal.status, is_in_pieces(&terminal));
-    match jobs.table.get(id).filter(|job| status == FinalStatus::Success && !job.children.is_empty()) {
-        // It holds for the children that it leaves behind.
-        Some(job) if !ctx.timers.is_set(Timer::MaxRuntime(id)) => slots::plan_time_limit(job, ctx),
-        Some(_) => {}
-        None => ctx.timers.clear(Timer::MaxRuntime(id)),
+    // It holds for the children that it leaves behind.
+    match status == FinalStatus::Success && !job.children.is_empty() {
+        true if !ctx.timers.is_set(Timer::MaxRuntime(id)) => slots::plan_time_limit(job, ctx),
+        true => {}
+        false => ctx.timers.clear(Timer::MaxRuntime(id)),
     }
     jobs.table.change(id, |job| {
         let pos = job.append(ctx, JobEvent::Ended(terminal), false);
