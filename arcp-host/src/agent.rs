@@ -276,19 +276,7 @@ impl Context {
     ///
     /// [`Stopped`] as soon as the job is told to stop.
     pub fn sleep(&self, span: Duration) -> Result<(), Stopped> {
-        // A span beyond what the clock can count has no end.
-        let end = Instant::now().checked_add(span);
-        let mut state = self.link.state();
-        loop {
-            if state.stopping {
-                return Err(Stopped);
-            }
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(());
-            }
-            state = self.link.wait(state, left);
-        }
+        self.link.wait_for(span, |_| None::<()>).map(drop)
     }
 
     /// A line of log.
@@ -693,6 +681,28 @@ impl AgentControl {
             state.waiting.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Waits until something is there to take, but not beyond a span, nor a cancel.
+    pub(crate) fn wait_for<T>(
+        &self,
+        span: Duration,
+        mut take: impl FnMut(&mut ControlState) -> Option<T>,
+    ) -> Result<Option<T>, Stopped> {
+        // A span beyond what the clock can count has no end.
+        let end = Instant::now().checked_add(span);
+        let mut state = self.state();
+        loop {
+            if state.stopping {
+                return Err(Stopped);
+            }
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let taken = take(&mut state);
+            if taken.is_some() || left.is_some_and(|left| left.is_zero()) {
+                return Ok(taken);
+            }
+            state = self.wait(state, left);
+        }
     }
 
     pub(crate) fn wait<'a>(

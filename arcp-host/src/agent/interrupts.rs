@@ -1,6 +1,6 @@
 //! What people say to an agent while it runs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arcp_proto::runtime::{AgentCall, OpenInterrupt};
 
@@ -55,20 +55,7 @@ impl Context {
     ///
     /// [`Stopped`] as soon as the job is told to stop.
     pub fn interrupt_within(&self, span: Duration) -> Result<Option<Interrupt>, Stopped> {
-        // A span beyond what the clock can count has no end.
-        let end = Instant::now().checked_add(span);
-        let mut state = self.link.state();
-        loop {
-            if state.stopping {
-                return Err(Stopped);
-            }
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let found = state.interrupts.pop_front();
-            if found.is_some() || left.is_some_and(|left| left.is_zero()) {
-                return Ok(found);
-            }
-            state = self.link.wait(state, left);
-        }
+        self.link.wait_for(span, |state| state.interrupts.pop_front())
     }
 
     /// Goes on from an interrupt.
