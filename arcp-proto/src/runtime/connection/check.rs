@@ -1,6 +1,7 @@
-//! A submit or an answer whose value is being checked. Until that is judged nothing more is
-//! read from its connection, and what comes all the same waits behind it: so
-//! requests keep their order, and the core waits for no one.
+//! A submit or an answer whose value is being checked, or a submit whose job is to have
+//! credentials. Until that is judged nothing more is read from its connection, and what
+//! comes all the same waits behind it: so requests keep their order, and the core waits
+//! for no one.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -28,8 +29,6 @@ pub(in crate::runtime) enum Checked {
     Input(AgentRef),
     /// The question that it answers, by its schema.
     Answer(PromptId, Json),
-    /// No value: credentials are issued for the job that the submit makes.
-    Credentials(Ordered),
 }
 
 /// What credentials are issued for.
@@ -42,16 +41,25 @@ pub(in crate::runtime) struct Ordered {
     pub(in crate::runtime) lease: Json,
 }
 
-/// What is known of the value that a connection's next request hands over.
+/// What a request waits for.
+#[derive(Debug)]
+pub(super) enum Awaited {
+    /// That the value which it hands over is checked.
+    Value(Checked),
+    /// That credentials are issued for the job that it makes.
+    Credentials(Ordered),
+}
+
+/// What is known of what a connection's next request waits for.
 #[derive(Debug, Default)]
 pub(super) enum Check {
     /// Nothing.
     #[default]
     None,
-    /// It is being checked: the submit itself, and what came after it.
-    Waiting { op: OpId, of: Checked, held: VecDeque<(Held, Charge)> },
-    /// It fits this, or does not.
-    Judged(Checked, Result<(), Violation>),
+    /// The host is at it: the request itself, and what came after it.
+    Waiting { op: OpId, of: Awaited, held: VecDeque<(Held, Charge)> },
+    /// It is as it has to be, or why not.
+    Judged(Awaited, Result<(), Violation>),
 }
 
 /// A check that the host has not answered: it goes on, whether or not its
@@ -105,8 +113,8 @@ impl Check {
     /// checked yet for this, which may be another agent than it was.
     pub(super) fn take_verdict(&mut self, of: &Checked) -> Option<Result<(), Violation>> {
         match core::mem::take(self) {
-            Check::Judged(checked, verdict) => (checked == *of).then_some(verdict),
-            other @ (Check::None | Check::Waiting { .. }) => {
+            Check::Judged(Awaited::Value(checked), verdict) => (checked == *of).then_some(verdict),
+            other @ (Check::None | Check::Waiting { .. } | Check::Judged(Awaited::Credentials(_), _)) => {
                 *self = other;
                 None
             }
@@ -117,8 +125,8 @@ impl Check {
     /// what was waited for.
     pub(super) fn take_issued(&mut self) -> Option<(Ordered, Result<(), Violation>)> {
         match core::mem::take(self) {
-            Check::Judged(Checked::Credentials(ordered), verdict) => Some((ordered, verdict)),
-            other @ (Check::None | Check::Waiting { .. } | Check::Judged(..)) => {
+            Check::Judged(Awaited::Credentials(ordered), verdict) => Some((ordered, verdict)),
+            other @ (Check::None | Check::Waiting { .. } | Check::Judged(Awaited::Value(_), _)) => {
                 *self = other;
                 None
             }
@@ -127,7 +135,7 @@ impl Check {
 
     /// Whether it waits for credentials.
     pub(super) fn awaits_credentials(&self) -> bool {
-        matches!(self, Check::Waiting { of: Checked::Credentials(_), .. })
+        matches!(self, Check::Waiting { of: Awaited::Credentials(_), .. })
     }
 
     /// Whether it waits for this operation.
@@ -166,7 +174,6 @@ impl Connections {
                     alloc::format!("the input of `{}` may have at most {most} bytes", agent.name())
                 }
                 Checked::Answer(prompt, _) => alloc::format!("the answer to {prompt} may have at most {most} bytes"),
-                Checked::Credentials(_) => alloc::format!("what is checked may have at most {most} bytes"),
             };
             return Err(Violation::exhausted("checked_input_bytes", BoundOf::Request, most as u64, message));
         }
@@ -177,8 +184,8 @@ impl Connections {
         checks.admit(1, limits.job.principal_share, account.bound_of(), "input_checks", what)?;
         let op = ctx.next_op();
         if let Some(conn) = self.by_id.get_mut(&id) {
-            of.asked(op, value.clone()).into_iter().for_each(|output| ctx.output(output));
-            conn.check = Check::Waiting { op, of, held: VecDeque::new() };
+            ctx.output(of.asked(op, value.clone()));
+            conn.check = Check::Waiting { op, of: Awaited::Value(of), held: VecDeque::new() };
             self.checking.insert(op, Running { conn: id, principal: principal.clone() });
             ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + LONGEST_CHECK);
             ctx.ready(id);
@@ -215,7 +222,7 @@ impl Connections {
         let id = self.checking.remove(&op)?.conn;
         // It was refused by now, or is gone.
         let conn = self.by_id.get(&id).filter(|conn| conn.check.waits_for(op))?;
-        let Check::Waiting { of, .. } = &conn.check else { return None };
+        let Check::Waiting { of: Awaited::Value(of), .. } = &conn.check else { return None };
         let what = of.misfit();
         self.judge_input(ctx, id, fault.as_ref().map_or(Ok(()), |fault| Err(fault.violation(what))))
     }
@@ -261,7 +268,7 @@ pub(in crate::runtime) fn await_credentials(
     ordered: Ordered,
 ) {
     if let Some(conn) = connections.by_id.get_mut(&id).expected("whose submit is heard is there") {
-        conn.check = Check::Waiting { op, of: Checked::Credentials(ordered), held: VecDeque::new() };
+        conn.check = Check::Waiting { op, of: Awaited::Credentials(ordered), held: VecDeque::new() };
         ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + ctx.config.timing.provision_timeout);
         ctx.ready(id);
     }
@@ -287,17 +294,14 @@ impl Checked {
         match self {
             Checked::Input(_) => "the input does not fit the agent",
             Checked::Answer(..) => "the answer does not fit the question",
-            Checked::Credentials(_) => "the job gets no credentials",
         }
     }
 
     /// What the host is asked.
-    fn asked(&self, op: OpId, value: Json) -> Option<Output> {
+    fn asked(&self, op: OpId, value: Json) -> Output {
         match self {
-            Checked::Input(agent) => Some(Output::CheckInput { op, agent: agent.clone(), input: value }),
-            Checked::Answer(_, schema) => Some(Output::CheckValue { op, schema: schema.clone(), value: Some(value) }),
-            // Asked for once that is durable.
-            Checked::Credentials(_) => None,
+            Checked::Input(agent) => Output::CheckInput { op, agent: agent.clone(), input: value },
+            Checked::Answer(_, schema) => Output::CheckValue { op, schema: schema.clone(), value: Some(value) },
         }
     }
 }
