@@ -3,11 +3,10 @@
 use alloc::string::ToString as _;
 
 use super::requests::RequestHandler;
-use crate::error::{ErrorCode, Violation};
+use crate::error::Violation;
 use crate::id::{PromptId, WireId};
 use crate::json::Json;
 use crate::model::prompt::PromptAnswer;
-use crate::model::reply::{Reply, SessionReply};
 use crate::model::request::Answering;
 use crate::runtime::Runtime;
 use crate::runtime::authority::{self, Act};
@@ -17,6 +16,9 @@ use crate::runtime::job::prompt::{self, Answerable, Answerer};
 use crate::runtime::job::prompts;
 use crate::runtime::session::Outcome;
 use crate::time::UtcMs;
+
+/// That an answer counts.
+pub(super) const DONE: &str = "answered";
 
 /// Takes an answer, or has the host check it first: then `None`, and it is heard
 /// again.
@@ -46,21 +48,20 @@ pub(super) fn on_answer(asked: &mut RequestHandler<'_>, answering: &Answering) -
     let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
     prompt::answer(jobs, ctx, id, answer.clone(), Answerer { by, session: asked.session, until });
     asked.runtime.carry();
-    asked.answer(taken(&asked.id));
+    asked.answer(asked.done(DONE));
     Ok(Some(Outcome::Done))
 }
 
 /// Prolongs a permission, or takes it back: who may answer may do that.
 fn on_lease(asked: &mut RequestHandler<'_>, answering: &Answering) -> Result<Outcome, Violation> {
     let Answering { prompt, answer } = answering;
-    let unknown = || Violation::new(ErrorCode::JobNotFound, "no such lease is known here");
-    let id = PromptId::of_lease(prompt.as_str()).ok_or_else(unknown)?;
+    let id = PromptId::of_lease(prompt.as_str()).ok_or_else(grants::unknown)?;
     asked.permitted(Act::Answer, &id.job.into())?;
     let until = may_grant(asked, id, answer)?;
     let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
     grants::change(jobs, ctx, id, answer, until)?;
     asked.runtime.carry();
-    asked.answer(taken(&asked.id));
+    asked.answer(asked.done(DONE));
     Ok(Outcome::Done)
 }
 
@@ -73,11 +74,6 @@ fn may_grant(asked: &RequestHandler<'_>, id: PromptId, answer: &PromptAnswer) ->
     let ceilings = session.allowance().ceilings();
     let trusted = authority::trust(&ctx.config, session.principal(), &ceilings);
     grants::check(ctx, job, id.number, answer, (ceilings, trusted))
-}
-
-/// That an answer counts.
-pub(super) fn taken(request: &WireId) -> Reply {
-    Reply::Session(SessionReply::Done { detail: "answered".to_string(), request: Some(request.clone()) })
 }
 
 /// Whether a value was checked and fits; false: it is being checked.

@@ -13,7 +13,7 @@ use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
 use crate::model::feature::Feature;
-use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, SessionReply, Subject};
+use crate::model::reply::{CommandReply, Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{Cancel, Command, Replay as ReplayRequest, Subscribe, Target, Watch};
 use crate::model::session::Eviction;
 use crate::runtime::Runtime;
@@ -26,6 +26,9 @@ use crate::wire::envelope::Header;
 
 /// Why a session is taken from its client, unless the operator says.
 pub(in crate::runtime) const TAKEN: &str = "an operator ended the session";
+
+/// What is said to whoever has taken one.
+const EVICTED: &str = "evicted";
 
 impl RequestHandler<'_> {
     /// Runs a command, or repeats the answer to it.
@@ -97,10 +100,10 @@ impl RequestHandler<'_> {
                 match command {
                     Command::Cancel(cancel) => self.answer(self.cancel_taken(cancel)),
                     Command::Unsubscribe { subscription } => self.answer(self.unsubscribed(subscription)),
-                    Command::Answer(_) => self.answer(answers::taken(&self.id)),
-                    Command::Evict(_) => self.answer(self.evicted()),
-                    Command::Interrupt(_) => self.answer(interrupts::taken(&self.id)),
-                    Command::HandOver(_) => self.answer(handoff::taken(&self.id)),
+                    Command::Answer(_) => self.answer(self.done(answers::DONE)),
+                    Command::Evict(_) => self.answer(self.done(EVICTED)),
+                    Command::Interrupt(_) => self.answer(self.done(interrupts::DONE)),
+                    Command::HandOver(_) => self.answer(self.done(handoff::DONE)),
                     Command::Unwatch { .. } => {}
                     Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) => {
                         debug_assert!(false, "{} made something that has a name", self.id);
@@ -317,10 +320,6 @@ impl RequestHandler<'_> {
         Ok(Outcome::Done)
     }
 
-    fn evicted(&self) -> Reply {
-        Reply::Session(SessionReply::Done { detail: "evicted".to_string(), request: Some(self.id.clone()) })
-    }
-
     /// Takes a session from its client, which may be this one.
     fn on_evict(&mut self, eviction: &Eviction) -> Result<Outcome, Violation> {
         let Runtime { ctx, sessions, .. } = &*self.runtime;
@@ -333,7 +332,7 @@ impl RequestHandler<'_> {
         let id = SessionId::parse(eviction.session.as_str()).ok_or_else(unknown)?;
         sessions.get(id).filter(|session| session.is_recorded()).ok_or_else(unknown)?;
         // Who takes its own is told first.
-        self.answer(self.evicted());
+        self.answer(self.done(EVICTED));
         let reason = eviction.reason.as_deref().unwrap_or(TAKEN);
         self.runtime.sessions.evict(&mut self.runtime.ctx, id, ErrorCode::Cancelled, reason);
         self.runtime.carry();

@@ -4,15 +4,17 @@ use alloc::string::ToString as _;
 
 use super::requests::RequestHandler;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{Principal, SessionId, WireId};
+use crate::id::{Principal, SessionId};
 use crate::model::feature::Feature;
-use crate::model::reply::{Reply, SessionReply};
 use crate::model::request::HandOver;
 use crate::runtime::Runtime;
 use crate::runtime::authority::Act;
 use crate::runtime::delivery::{self, Joining};
 use crate::runtime::job::handoff;
 use crate::runtime::session::{Outcome, Session};
+
+/// That a job is somebody else's.
+pub(super) const DONE: &str = "handed over";
 
 /// Hands a job over. Both sides have said that they do that, the new one by the
 /// session that takes it: nobody is given a job that they have not asked for, nor one
@@ -51,13 +53,8 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
     // Whoever gave it may have a slot that it held, and whoever has it one that it waits for.
     jobs.fill_slots(ctx);
     asked.runtime.carry();
-    asked.answer(taken(&asked.id));
+    asked.answer(asked.done(DONE));
     Ok(Outcome::Done)
-}
-
-/// That a job is somebody else's.
-pub(super) fn taken(request: &WireId) -> Reply {
-    Reply::Session(SessionReply::Done { detail: "handed over".to_string(), request: Some(request.clone()) })
 }
 
 /// Whether jobs are handed over in a session, and to it.

@@ -4,13 +4,14 @@ use alloc::string::ToString as _;
 
 use super::requests::RequestHandler;
 use crate::error::{ErrorCode, Violation};
-use crate::id::WireId;
-use crate::model::reply::{Reply, SessionReply};
 use crate::model::request::{Interrupt, Target};
 use crate::runtime::Runtime;
 use crate::runtime::authority::{Act, Reason};
 use crate::runtime::job::interrupt;
 use crate::runtime::session::Outcome;
+
+/// That an interrupt is kept.
+pub(super) const DONE: &str = "interrupted";
 
 /// Keeps an interrupt for the agent of a job.
 ///
@@ -34,11 +35,6 @@ pub(super) fn on_interrupt(asked: &mut RequestHandler<'_>, said: &Interrupt) -> 
     let Runtime { ctx, jobs, .. } = &mut *asked.runtime;
     interrupt::interrupt(jobs, ctx, id, &said.prompt, &by);
     asked.runtime.carry();
-    asked.answer(taken(&asked.id));
+    asked.answer(asked.done(DONE));
     Ok(Outcome::Done)
-}
-
-/// That an interrupt is kept.
-pub(super) fn taken(request: &WireId) -> Reply {
-    Reply::Session(SessionReply::Done { detail: "interrupted".to_string(), request: Some(request.clone()) })
 }

@@ -1,5 +1,7 @@
 //! Takes what a session asks to whoever does it, and answers.
 
+use alloc::string::String;
+
 use crate::error::Violation;
 use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
@@ -55,6 +57,11 @@ impl<'r> RequestHandler<'r> {
     /// Answers it.
     pub(super) fn answer(&mut self, answer: impl Into<Answer>) {
         self.runtime.answer(self.conn, answer);
+    }
+
+    /// That what it asks for is done.
+    pub(super) fn done(&self, detail: impl Into<String>) -> Reply {
+        Reply::Session(SessionReply::Done { detail: detail.into(), request: Some(self.id.clone()) })
     }
 
     /// Refuses it.
@@ -169,8 +176,7 @@ impl<'r> RequestHandler<'r> {
         let Runtime { ctx, sessions, .. } = &mut *self.runtime;
         match sessions.refresh(ctx, self.session, verdict) {
             Some(detail) => {
-                let request = Some(self.id.clone());
-                self.answer(Answer::free(Reply::Session(SessionReply::Done { detail, request })));
+                self.answer(Answer::free(self.done(detail)));
             }
             None => {
                 let at = self.runtime.position(self.conn);
