@@ -3,8 +3,9 @@
 //! Whatever counts its owner counts the new one from then on: what it holds, its place
 //! in line, its slot. Its idempotency key stays with whoever submitted it.
 
-use super::{Job, Jobs, NEW_JOB, Slot, Wait, table, waiting_bytes};
-use crate::error::{BoundOf, ErrorCode, Violation};
+use super::submit::check_unfinished;
+use super::{Job, Jobs, Slot, Wait, table, waiting_bytes};
+use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal, SessionId};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobEvent};
@@ -24,8 +25,7 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: &Prin
     let refused = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
     let job = jobs.table.get(id).ok_or_else(super::family::gone)?;
     if job.run.credentials {
-        let why = "the job has credentials, which stay with whom they were issued for";
-        return Err(Violation::new(ErrorCode::FailedPrecondition, why));
+        return refused("the job has credentials, which stay with whom they were issued for");
     }
     if job.is_terminal() || job.state.is_cancelling() {
         return refused("the job has ended, or is told to stop");
@@ -52,15 +52,7 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: &Prin
 fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: &Principal) -> Result<(), Violation> {
     let (limits, account) = (&ctx.config.limits, to.account());
     let (of, share) = (account.bound_of(), limits.job.principal_share);
-    let live = jobs.shares.live(&account, limits);
-    if live.own >= limits.job.jobs_per_principal {
-        let most = limits.job.jobs_per_principal as u64;
-        let full = alloc::format!("{most} jobs have not ended");
-        return Err(Violation::exhausted("jobs_per_principal", BoundOf::Principal, most, full));
-    }
-    live.admit(1, share, of, "jobs", "jobs that have not ended")?;
-    let held = ctx.accounts.held(&account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);
-    held.admit(NEW_JOB, share, of, "unfinished_bytes", "the bytes of jobs that have not ended")?;
+    check_unfinished(jobs, ctx, &account, |most| alloc::format!("{most} jobs have not ended"))?;
     let input = job.input.as_ref().map_or(0, |input| waiting_bytes(&input.input, input.extensions.as_ref()));
     let waiting = ctx.accounts.held(&account, HeldFor::Inputs, limits, limits.job.waiting_input_bytes);
     waiting.admit(input, share, of, "waiting_input_bytes", "the inputs of jobs that have not started")

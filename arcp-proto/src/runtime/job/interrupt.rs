@@ -16,12 +16,11 @@ use alloc::vec::Vec;
 use super::heartbeat::phase;
 use super::prompts::{Prompts, keep, kept_mut, unblock};
 use super::result::beginning;
-use super::{AgentState, Job, JobState, Jobs, Wait, account_of, is_over};
+use super::{AgentState, Job, JobState, Jobs, Wait, check_growth, is_over};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::JobId;
 use crate::json::Object;
 use crate::runtime::OpenInterrupt;
-use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::io::Output;
 use crate::runtime::log::Waiter;
@@ -67,10 +66,7 @@ pub(in crate::runtime) fn check(job: &Job, ctx: &Context, prompt: &str) -> Resul
         let why = alloc::format!("{most} interrupts of this job are open: its agent has not gone on from any of them");
         return Err(Violation::exhausted("open_interrupts_per_job", BoundOf::Job, most as u64, why));
     }
-    let total = ctx.config.limits.history.unfinished_bytes;
-    let held = ctx.accounts.held_by(account_of(job), HeldFor::Jobs, &ctx.config.limits, total);
-    let (share, of) = (ctx.config.limits.job.principal_share, job.spec.principal.account().bound_of());
-    held.admit(bytes, share, of, "unfinished_bytes", "the bytes of jobs that have not ended")
+    check_growth(job, ctx, bytes)
 }
 
 /// Interrupts a job that [can be](check): its agent is told once that is durable.

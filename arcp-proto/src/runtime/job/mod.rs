@@ -55,6 +55,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::error::Violation;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
@@ -450,6 +451,14 @@ fn is_over(job: &Job) -> bool {
 /// What is held for whoever submitted a job.
 pub(in crate::runtime) fn account_of(job: &Job) -> &Balance {
     job.held.job.balance()
+}
+
+/// Whether a job may hold so many bytes more.
+fn check_growth(job: &Job, ctx: &Context, bytes: usize) -> Result<(), Violation> {
+    let limits = &ctx.config.limits;
+    let held = ctx.accounts.held_by(account_of(job), HeldFor::Jobs, limits, limits.history.unfinished_bytes);
+    let of = job.spec.principal.account().bound_of();
+    held.admit(bytes, limits.job.principal_share, of, "unfinished_bytes", "the bytes of jobs that have not ended")
 }
 
 /// A job has changed: it holds as much as it weighs.

@@ -28,13 +28,13 @@ use super::heartbeat::phase;
 use super::prompts::{Asked, Checking, Prompts, answered, keep, kept, plan, unblock, unknown};
 use super::questions::reply;
 use super::table::Table;
-use super::{Job, Jobs, Wait, account_of, append_for};
+use super::{Job, Jobs, Wait, append_for, check_growth};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{CallId, JobId, OpId, PromptId, SessionId};
 use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::prompt::{PromptAnswer, Question};
-use crate::runtime::account::{HeldFor, Holding};
+use crate::runtime::account::Holding;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
@@ -89,9 +89,7 @@ pub(super) fn ask(
         return Err(Violation::exhausted("question_bytes", BoundOf::Request, most as u64, why));
     }
     question.check()?;
-    let total = ctx.config.limits.history.unfinished_bytes;
-    let held = ctx.accounts.held_by(account_of(job), HeldFor::Jobs, &ctx.config.limits, total);
-    let of = job.spec.principal.account().bound_of();
+    let room = check_growth(job, ctx, bytes);
     let prompts = job.prompts.get_or_insert_default();
     if let Some(answer) = prompts.take_earlier(question.fingerprint()) {
         return Ok(Some(answer));
@@ -106,8 +104,7 @@ pub(super) fn ask(
         let full = alloc::format!("{most} questions of this job are not answered yet: ask again after the first");
         return Err(Violation::exhausted("open_prompts_per_job", BoundOf::Job, most as u64, full));
     }
-    let share = ctx.config.limits.job.principal_share;
-    held.admit(bytes, share, of, "unfinished_bytes", "the bytes of jobs that have not ended")?;
+    room?;
     let usual = match question {
         Question::Permission(_) => PERMISSION_TIMEOUT,
         Question::Input { .. } | Question::Choice { .. } => ctx.config.timing.prompt_timeout,
@@ -371,8 +368,7 @@ fn close_overdue(job: &mut Job, ctx: &mut Context) {
     plan(job, ctx);
 }
 
-/// It is told to stop, or over: nobody waits for an answer any more. With
-/// `stays`, its agent is there to be told.
+/// It is told to stop, or over: nobody waits for an answer any more.
 pub(super) fn withdraw(job: &mut Job, ctx: &mut Context) {
     let Some(prompts) = job.prompts.as_deref_mut() else {
         return; // It never asked.

@@ -14,6 +14,7 @@ use crate::lease::{Ceiling, Lease, Namespace};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::{Invocation, Submit};
+use crate::principal::Account;
 use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::io::{JobBounds, JobRecord, KeyRecord, Notice, ParentRecord, Record};
@@ -144,21 +145,8 @@ impl Jobs {
         }
         let account = principal.account();
         let own = account.bound_of();
-        let live = self.shares.live(&account, limits);
-        if live.own >= limits.job.jobs_per_principal {
-            let most = limits.job.jobs_per_principal as u64;
-            let full = alloc::format!("{most} of your jobs have not ended: submit again when some have");
-            return Err(Violation::exhausted("jobs_per_principal", own, most, full));
-        }
-        live.admit(1, limits.job.principal_share, own, "jobs", "jobs that have not ended")?;
-        let held = ctx.accounts.held(&account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);
-        held.admit(
-            NEW_JOB,
-            limits.job.principal_share,
-            own,
-            "unfinished_bytes",
-            "the bytes of jobs that have not ended",
-        )?;
+        let full = |most| alloc::format!("{most} of your jobs have not ended: submit again when some have");
+        check_unfinished(self, ctx, &account, full)?;
         let none = Json::empty_object();
         let input = asked.submit.input.as_ref().unwrap_or(&none);
         let input = waiting_bytes(input, asked.invocation.extensions.as_ref());
@@ -250,6 +238,25 @@ impl Jobs {
         ctx.observe(Notice::JobAccepted { job: id, principal: principal.clone(), agent });
         id
     }
+}
+
+/// Whether an account may have one more job that has not ended; `full`: what is said
+/// where it has as many as it may.
+pub(super) fn check_unfinished(
+    jobs: &Jobs,
+    ctx: &Context,
+    account: &Account,
+    full: impl FnOnce(usize) -> String,
+) -> Result<(), Violation> {
+    let limits = &ctx.config.limits;
+    let (own, most, share) = (account.bound_of(), limits.job.jobs_per_principal, limits.job.principal_share);
+    let live = jobs.shares.live(account, limits);
+    if live.own >= most {
+        return Err(Violation::exhausted("jobs_per_principal", own, most as u64, full(most)));
+    }
+    live.admit(1, share, own, "jobs", "jobs that have not ended")?;
+    let held = ctx.accounts.held(account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);
+    held.admit(NEW_JOB, share, own, "unfinished_bytes", "the bytes of jobs that have not ended")
 }
 
 /// How far whoever asks in a session is trusted, as far as that does not change.
