@@ -111,7 +111,8 @@ impl Delegating {
         Delegating { delegation, said: None }
     }
 
-    /// What is said of it, come to anything or not: the event, and what it is answered with if it is refused.
+    /// What is said of it, come to anything or not: the event, and what it is answered
+    /// with if it is refused.
     fn show(&self, job: &mut Job, ctx: &mut Context, id: &WireId, made: Result<Child<'_>, &Violation>) {
         let most = ctx.config.limits.frame.event_body_bytes;
         let event = self.delegation.event(self.said.as_ref(), id, made.ok(), most);
@@ -259,20 +260,7 @@ fn check_child(
     };
     let (principal, session) = (parent.spec.principal.clone(), parent.sessions.holder);
     let submit = Submit { trace: Some(parent.spec.trace.clone()), ..submit };
-    let context = SubmitContext {
-        id: None,
-        submit: &submit,
-        invocation: &invocation,
-        command: None,
-        request: name,
-        id_is_of_principal: false,
-        principal: &principal,
-        session,
-        parent: Some(id),
-        features: Features::default(),
-        ceilings: [None; 2],
-    };
-    jobs.check_capacity(ctx, context)?;
+    jobs.check_capacity(ctx, context_of((&submit, &invocation), (id, name), (&principal, session)))?;
     let (agent, checks_input) = resolve(ctx, &submit.agent)?;
     if checks_input {
         let why = alloc::format!("`{}` has its inputs checked, which a delegation cannot wait for", agent.name());
@@ -283,6 +271,27 @@ fn check_child(
     let parent = ParentRecord { job: id, delegate_id: name.clone(), fingerprint };
     let new = NewJob { agent, checks_input, grant, key: None, parent: Some(Box::new(parent.clone())) };
     Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, session })))
+}
+
+/// A child that the agent of its parent asks for, whose session it has.
+fn context_of<'a>(
+    (submit, invocation): (&'a Submit, &'a Invocation),
+    (parent, name): (JobId, &'a WireId),
+    (principal, session): (&'a Principal, SessionId),
+) -> SubmitContext<'a> {
+    SubmitContext {
+        id: None,
+        submit,
+        invocation,
+        command: None,
+        request: name,
+        id_is_of_principal: false,
+        principal,
+        session,
+        parent: Some(parent),
+        features: Features::default(),
+        ceilings: [None; 2],
+    }
 }
 
 /// The child of a job that is known by a name there, and what was asked for.
@@ -299,20 +308,8 @@ pub(in crate::runtime) fn accept_child(
     child: NewChild,
 ) -> JobId {
     let NewChild { submit, invocation, new, parent, principal, session } = child;
-    let context = SubmitContext {
-        id: None,
-        submit: &submit,
-        invocation: &invocation,
-        command: None,
-        request: &parent.delegate_id,
-        id_is_of_principal: false,
-        principal: &principal,
-        session,
-        parent: Some(parent.job),
-        features: Features::default(),
-        ceilings: [None; 2],
-    };
-    let job = jobs.accept(ctx, context, new);
+    let parent = (parent.job, &parent.delegate_id);
+    let job = jobs.accept(ctx, context_of((&submit, &invocation), parent, (&principal, session)), new);
     tell_parent(jobs, ctx, job, asked);
     job
 }
