@@ -83,8 +83,8 @@ pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<
         Act::Answer if answers && config.operators.contains(principal) => Ok(()),
         // What a child may and spends is its parent's.
         Act::Delegate if is_own && (owns || !bounded) => Ok(()),
-        Act::Interrupt if (is_own && (owns || !bounded)) || config.operators.contains(principal) => Ok(()),
-        Act::HandOver if (is_own && (owns || !bounded)) || config.operators.contains(principal) => Ok(()),
+        Act::Interrupt | Act::HandOver if is_own && (owns || !bounded) => Ok(()),
+        Act::Interrupt | Act::HandOver if config.operators.contains(principal) => Ok(()),
         Act::Cancel | Act::Pace | Act::Answer | Act::Delegate | Act::Interrupt | Act::HandOver => {
             Err(Reason::NotSubmitter(act))
         }

@@ -26,8 +26,8 @@ pub(in crate::runtime) enum Judged {
 }
 
 impl Connections {
-    /// A proof for the session that is open, which is this principal's. Gives whom the transport vouches
-    /// for: then nothing has to be judged.
+    /// A proof for the session that is open, which is this principal's. Gives whom the
+    /// transport vouches for: then nothing has to be judged.
     pub(in crate::runtime) fn prove_again(
         &mut self,
         ctx: &mut Context,

@@ -132,7 +132,6 @@ impl HistoryPool {
         let Some(id) = self.loads.remove(&op) else {
             return; // Nobody asked, or it was answered.
         };
-        // It was given up, and perhaps something else was asked for since.
         let buffer = self.buffers.get_mut(&id);
         let asked = buffer.and_then(|buffer| Some((buffer.pending.take_if(|pending| pending.op == op)?, buffer)));
         let (Some((pending, buffer)), Some(conn)) = (asked, conn) else {

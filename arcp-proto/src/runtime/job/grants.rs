@@ -287,8 +287,13 @@ fn why_over(job: &Job, grant: &GrantRecord) -> Violation {
 /// A permission that is held.
 fn held(job: &Job, number: u32) -> Result<&GrantRecord, Violation> {
     let grant = kept(job).into_iter().flat_map(|kept| &kept.grants).find(|grant| grant.number == number);
-    let grant = grant.ok_or_else(|| Violation::new(ErrorCode::JobNotFound, "no such lease is known here"))?;
+    let grant = grant.ok_or_else(unknown)?;
     if grant.ended.is_some() { Err(why_over(job, grant)) } else { Ok(grant) }
+}
+
+/// That there is no such permission.
+pub(in crate::runtime) fn unknown() -> Violation {
+    Violation::new(ErrorCode::JobNotFound, "no such lease is known here")
 }
 
 /// Prolongs a permission, or takes it back; `most`: until when it may last.
@@ -303,7 +308,6 @@ pub(in crate::runtime) fn change(
     answer: &PromptAnswer,
     most: Option<UtcMs>,
 ) -> Result<(), Violation> {
-    let gone = || Violation::new(ErrorCode::JobNotFound, "no such lease is known here");
     let changed = jobs.table.change(prompt.job, |job| {
         if is_over(job) {
             return Err(Violation::new(
@@ -336,7 +340,7 @@ pub(in crate::runtime) fn change(
         plan(job, ctx);
         Ok(())
     });
-    changed.unwrap_or_else(|| Err(gone()))
+    changed.unwrap_or_else(|| Err(unknown()))
 }
 
 fn extend(job: &mut Job, ctx: &mut Context, extended: GrantRecord) {

@@ -33,6 +33,7 @@ use crate::runtime::timers::Timer;
 /// How long to wait before a host that could not revoke is asked again: each time
 /// twice as long, from the first to the second.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
 /// Wants credentials for a submit, whose connection waits for them.
 ///
 /// # Errors
