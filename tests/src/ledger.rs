@@ -149,6 +149,12 @@ impl Ledger {
         assert!(goes_on.is_empty(), "not over: {goes_on:?}");
     }
 
+    /// How many jobs there are from the lowest child up.
+    pub fn deepest(&self) -> usize {
+        let above = |id| std::iter::successors(self.accounts.get(id), |job| self.accounts.get(&job.parent?)).count();
+        self.accounts.keys().map(above).max().unwrap_or(0)
+    }
+
     fn record(&mut self, record: &Record) {
         match record {
             Record::JobAccepted(accepted) => self.accept(accepted),

@@ -529,16 +529,18 @@ fn acceptances_are_matched_by_the_request_they_name() {
 
 #[test]
 fn an_acceptance_is_read_whatever_credentials_it_brings() {
-    let odd = json!([{"scheme": "what", "value": 7}, null, "text", {"id": "c", "scheme": "bearer", "value": "v"}]);
+    let odd = json!([{"scheme": "what", "value": 7}, null, "text", {"id": "c", "scheme": "bearer", "value": "v"},
+        {"id": "d", "scheme": "x-nobody-knows", "value": "w"}]);
     for credentials in [odd, json!({"a": 1}), json!(7), json!(null)] {
         let mut alone = Alone::connected(|_| {});
         let (_, id) = alone.submit("1");
         alone.accept(&id, "job_a", json!({"credentials": credentials}));
         let read = alone.told.iter().find_map(|event| match event {
-            ClientEvent::Submitted { accepted, .. } => Some(accepted.credentials.len()),
+            ClientEvent::Submitted { accepted, .. } => Some(&accepted.credentials),
             _ => None,
         });
-        assert_eq!(read, Some(usize::from(credentials.is_array())), "{:?}", alone.told);
+        let ids = read.map(|read| read.iter().map(|credential| credential.id.as_str()).collect::<Vec<&str>>());
+        assert_eq!(ids, Some(if credentials.is_array() { vec!["c", "d"] } else { Vec::new() }), "{:?}", alone.told);
     }
 }
 

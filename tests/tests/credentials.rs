@@ -261,6 +261,7 @@ fn jobs_that_are_ended_from_outside_lose_their_credentials_too() {
 
 #[test]
 fn after_a_restart_everything_that_was_issued_is_revoked() {
+    let mut issued = 0;
     for seed in 0..12 {
         let mut world = world(100 + seed);
         world.provisioner.silent = seed % 3 == 0;
@@ -269,6 +270,7 @@ fn after_a_restart_everything_that_was_issued_is_revoked() {
         for _ in 0..seed * 2 {
             world.step();
         }
+        issued += world.provisioner.counting.len();
         world.crash();
         world.settle();
         let left = &world.provisioner.counting;
@@ -276,6 +278,7 @@ fn after_a_restart_everything_that_was_issued_is_revoked() {
         assert_eq!(world.runtime().stats().unfinished_jobs, 0, "nobody has the values any more");
         world.finish();
     }
+    assert!(issued > 3, "only {issued} were there to be revoked");
 }
 
 #[test]
@@ -394,16 +397,21 @@ fn the_open_family_shows_them_in_the_acceptance_and_again_until_they_are_revoked
     let accepted = raw.invoke(&mut world, invoke);
     assert!(accepted["payload"]["credentials"][0]["value"].as_str().expect("a value").starts_with(CANARY));
     world.cut(raw.conn);
-    let again = |world: &mut World| {
+    let again = |world: &mut World, opened: &Value| {
         let (mut back, _) = Raw::open_with(world, payload.clone());
         let claim = json!({"resume_token": opened["payload"]["resume_token"], "last_event_seq": 0});
         back.send(world, "session.resume", claim);
-        back
+        let resumed = back.expect(world, "session.resumed");
+        (back, resumed)
     };
-    let mut back = again(&mut world);
+    let (mut back, resumed) = again(&mut world, &opened);
     let replayed = back.expect(&mut world, "job.accepted");
     assert_eq!(replayed["payload"]["credentials"], accepted["payload"]["credentials"]);
     back.until_end(&mut world);
+    world.cut(back.conn);
+    let (mut back, _) = again(&mut world, &resumed);
+    let replayed = back.expect(&mut world, "job.accepted");
+    assert_eq!(replayed["payload"]["credentials"], Value::Null, "they are revoked");
     world.finish();
 }
 

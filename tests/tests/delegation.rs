@@ -640,7 +640,7 @@ fn slots_of_parents_that_wait_are_for_children_only() {
 #[test]
 fn over_any_schedule_of_delegations_spends_and_crashes_the_ledger_balances() {
     // The world's ledger counts after every input.
-    let (mut made, mut refused) = (0, 0);
+    let (mut made, mut refused, mut deepest) = (0, 0, 0);
     for seed in 100..140 {
         let mut world = World::configured(seed, |config| {
             config.restartable_agents.insert("waiter".into());
@@ -686,9 +686,10 @@ fn over_any_schedule_of_delegations_spends_and_crashes_the_ledger_balances() {
         world.run_for(Duration::from_secs(20));
         world.oracle.ledger.is_settled();
         made += world.oracle.ledger.children;
+        deepest = deepest.max(world.oracle.ledger.deepest());
         world.finish();
     }
-    assert!(made > 100 && refused > 50, "{made} children, {refused} refused");
+    assert!(made > 100 && refused > 50 && deepest > 2, "{made} children, {refused} refused, {deepest} deep");
 }
 
 #[test]

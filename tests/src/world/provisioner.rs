@@ -8,6 +8,7 @@ use arcp_proto::runtime::Input;
 use arcp_proto::secret::Secret;
 
 use super::{Event, World};
+use crate::canaries::CANARY;
 
 /// What it was asked to do, and what becomes of that.
 #[derive(Debug)]
@@ -31,8 +32,6 @@ pub struct Provisioner {
     pub revocations: BTreeMap<JobId, usize>,
     /// Values that count, by job and id.
     pub counting: BTreeMap<(JobId, String), String>,
-    /// Every value that ever counted, with its job.
-    pub values: Vec<(JobId, String)>,
     /// What it has not said, to be [said](World::say_issued) late.
     unsaid: Vec<Input>,
 }
@@ -49,7 +48,6 @@ impl Default for Provisioner {
             ordered: Vec::new(),
             revocations: BTreeMap::new(),
             counting: BTreeMap::new(),
-            values: Vec::new(),
             unsaid: Vec::new(),
         }
     }
@@ -62,9 +60,8 @@ impl Provisioner {
     }
 
     fn issue(&mut self, order: &CredentialOrder, n: usize) -> ProvisionedCredential {
-        let (id, value) = (format!("cred-{n}"), format!("sk-canary-{}-{n}{}", order.job, self.suffix));
+        let (id, value) = (format!("cred-{n}"), format!("{CANARY}{}-{n}{}", order.job, self.suffix));
         self.counting.insert((order.job, id.clone()), value.clone());
-        self.values.push((order.job, value.clone()));
         ProvisionedCredential {
             id,
             scheme: "bearer".into(),
