@@ -11,7 +11,7 @@ use arcp_proto::id::{PromptId, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::prompt::PromptAnswer;
-use arcp_proto::model::request::{Answering, Watch};
+use arcp_proto::model::request::Answering;
 
 use crate::args::Where;
 use crate::connect::Chosen;
@@ -20,6 +20,7 @@ use crate::inbox::open_in;
 use crate::question::Kind;
 use crate::submit::read_input;
 use crate::values;
+use crate::watch::from_now;
 
 /// How long what was granted may take to be shown.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -147,8 +148,7 @@ pub fn approve(args: &Approve) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     let GrantedFor { once, span, job: _ } = args.span;
     let answer = PromptAnswer::Grant { lease_seconds: span.map(NonZeroU32::get), resource: args.scope.clone(), once };
-    let watch = Watch { job: args.question.job.into(), after: None, history: Some(false) };
-    let watched = client.watch(watch).map_err(|error| not_taken(error, args.question))?;
+    let watched = client.watch(from_now(args.question.job.into())).map_err(|error| not_taken(error, args.question))?;
     give(&client, args.question, answer, "approved")?;
     show(&watched, EventKind::LeaseGranted, args.question)
 }
@@ -176,8 +176,7 @@ pub fn revoke(args: Revoke) -> Result<Exit, Failure> {
 /// Prolongs a permission.
 pub fn extend(args: &Extend) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
-    let watch = Watch { job: args.lease.job.into(), after: None, history: Some(false) };
-    let watched = client.watch(watch).map_err(|error| not_changed(error, args.lease))?;
+    let watched = client.watch(from_now(args.lease.job.into())).map_err(|error| not_changed(error, args.lease))?;
     change(&client, args.lease, PromptAnswer::Extend { seconds: args.span, from_end: false }, "extended")?;
     show(&watched, EventKind::LeaseExtended, args.lease)
 }

@@ -7,7 +7,7 @@ use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::feature::Feature;
 use arcp_proto::model::job::{JobStatus, JobSummary};
-use arcp_proto::model::request::{Submit, Watch};
+use arcp_proto::model::request::Submit;
 
 use crate::args;
 use crate::connect::Chosen;
@@ -18,6 +18,7 @@ use crate::output::Printing;
 use crate::runtimes::is_same;
 use crate::state::{State, Submission};
 use crate::submit::{in_open, request};
+use crate::watch::from_now;
 
 /// Cancels jobs. Nothing is cancelled before all of them are known.
 pub fn run(args: args::Cancel) -> Result<Exit, Failure> {
@@ -117,11 +118,7 @@ fn cancel_as_submitter(
     }
     let agent = AgentRef::parse(&kept.agent).map_err(|e| Failure::usage(e.to_string()))?;
     // A runtime that has forgotten the job must not run it once more.
-    drop(
-        client
-            .watch(Watch { job: job.clone(), after: None, history: Some(false) })
-            .map_err(|e| unknown(e, job.as_str()))?,
-    );
+    drop(client.watch(from_now(job.clone())).map_err(|e| unknown(e, job.as_str()))?);
     let again = request(agent, kept.input, kept.key, kept.max_runtime, kept.authority);
     let attached = client.submit(Submit { parent: kept.parent, ..again })?;
     if attached.id != *job {

@@ -53,7 +53,8 @@ impl Credentials {
 
     /// Whether nobody could come in by one.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.file.is_none() && self.jwt.is_none() && self.delegation.is_none()
+        let Credentials { tokens, file, jwt, delegation, certified, .. } = self;
+        tokens.is_empty() && file.is_none() && jwt.is_none() && delegation.is_none() && !certified
     }
 
     /// One more token.

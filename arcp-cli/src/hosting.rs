@@ -134,14 +134,11 @@ fn check_names(args: &Serve, registry: &Registry) -> Result<(), Failure> {
         return no_agent("--require-heartbeat", unknown);
     }
     let is_command = |name: &str| args.agents.iter().any(|agent| agent.agent.name() == name);
-    if let Some(unknown) = args.answered.iter().find(|name| !is_command(name)) {
-        return no_agent("--answered", unknown);
-    }
-    if let Some(unknown) = args.interrupts.iter().find(|name| !is_command(name)) {
-        return no_agent("--interrupts", unknown);
-    }
-    if let Some(unknown) = args.pty.iter().find(|name| !is_command(name)) {
-        return no_agent("--pty", unknown);
+    let of_commands = [("--answered", &args.answered), ("--interrupts", &args.interrupts), ("--pty", &args.pty)];
+    for (option, names) in of_commands {
+        if let Some(unknown) = names.iter().find(|name| !is_command(name)) {
+            return no_agent(option, unknown);
+        }
     }
     if let Some(unknown) = args.formats.iter().find(|of| !is_command(&of.agent)) {
         return no_agent("--format", &unknown.agent);

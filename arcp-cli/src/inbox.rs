@@ -13,7 +13,7 @@ use arcp_proto::id::WireId;
 use arcp_proto::json::Object;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::job::{JobStatus, JobSummary};
-use arcp_proto::model::request::{ListQuery, Watch};
+use arcp_proto::model::request::ListQuery;
 use signal_hook::consts::SIGINT;
 
 use crate::args::Where;
@@ -23,6 +23,7 @@ use crate::list::all;
 use crate::output::{self, Cell, Format, Printing, Row};
 use crate::question::{Closed, Question};
 use crate::times::local;
+use crate::watch::from_now;
 
 const HEADER: [&str; 5] = ["QUESTION", "KIND", "JOB", "EXPIRES", "ASKS"];
 /// Between two looks for jobs that have begun to ask, and between two at what
@@ -69,10 +70,9 @@ fn blocked() -> ListQuery {
     ListQuery { status: vec![JobStatus::Blocked], ..ListQuery::default() }
 }
 
-/// Watches what happens in a job from now on; what is open is shown once more.
-/// `None`: there is no such job any more.
+/// Watches a job from now on. `None`: there is no such job any more.
 fn watch(client: &Client, job: &WireId) -> Result<Option<Job>, ClientError> {
-    match client.watch(Watch { job: job.clone(), after: None, history: Some(false) }) {
+    match client.watch(from_now(job.clone())) {
         Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::JobNotFound => Ok(None),
         watched => watched.map(Some),
     }

@@ -18,8 +18,8 @@ use crate::values;
 
 /// Submit the same job again, under a new key, and follow it.
 ///
-/// One that was below another job is so again. What was submitted is known where it was submitted from, and to the user
-/// who started its runtime.
+/// One that was below another job is so again. What was submitted is known where it
+/// was submitted from, and to the user who started its runtime.
 #[derive(Debug, clap::Args)]
 pub struct Retry {
     /// The job.

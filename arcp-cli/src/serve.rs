@@ -70,11 +70,7 @@ fn serve_port(
     // Before the store is looked at: of two on one port, the port is to blame.
     let server_config = server_config(args)?;
     let port = Bound::bind(args.listen, args.tokio).map_err(|error| port_failure(args, &error))?;
-    let made = if credentials.is_empty() && args.tls_client_ca.is_none() {
-        OwnToken::make(args, &mut credentials)?
-    } else {
-        None
-    };
+    let made = if credentials.is_empty() { OwnToken::make(args, &mut credentials)? } else { None };
     config.operators.extend(made.as_ref().and_then(|_| Principal::new(LOCAL)));
     raise_descriptor_limit();
     let host = host(config, agents, credentials, args, location)?;

@@ -35,6 +35,12 @@ pub fn run(args: args::Watch) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// What happens in a job from now on; what it asks and nobody has answered is shown
+/// once more.
+pub fn from_now(job: WireId) -> Watch {
+    Watch { job, after: None, history: Some(false) }
+}
+
 /// A job with all that is kept of its history, and how many events are not.
 pub fn watched(client: &Client, id: &WireId, named: &str) -> Result<(Job, u64), Failure> {
     let from = |n| client.watch(Watch { job: id.clone(), after: Some(n), history: Some(true) });

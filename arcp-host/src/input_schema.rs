@@ -23,8 +23,9 @@ const FAULT_BYTES: usize = 500;
 ///
 /// Nothing outside of it is looked up: a `$ref` to another document is an error.
 /// Patterns are searched in linear time, so they have no look-around and no
-/// back-references, and the more there are, the less each may hold. An input for which too many of its parts would have to be looked
-/// at, counted before it is checked, does not fit.
+/// back-references, and the more there are, the less each may hold. An input for which
+/// too many of its parts would have to be looked at, counted before it is checked, does
+/// not fit.
 ///
 /// ```
 /// use arcp_host::input_schema::InputSchema;

@@ -27,7 +27,8 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 /// The agents that run, and what they are told.
 ///
 /// The driver hands it every `StartAgent`, `StopAgent`, `AgentCredit`,
-/// `AgentReply` and `InterruptAgent`, and shows it with [`takes`](Self::takes) every input that the core is given.
+/// `AgentReply` and `InterruptAgent`, and shows it with [`takes`](Self::takes) every
+/// input that the core is given.
 ///
 /// Dropping it ends every agent: each is told to stop, and after half a second
 /// its program is killed. Async agents are

@@ -166,15 +166,9 @@ fn guard(job: &Context) -> Result<Outcome, AgentError> {
     for amount in &input.charge {
         job.metric("cost.guard", amount, Some("USD"))?;
     }
-    let mut operations = Vec::new();
-    for (operation, target) in &input.ops {
-        let operation: Namespace = operation.parse().map_err(|error| {
-            let message = format!("`ops`: `{operation}`: {error}");
-            AgentError::with_code(ErrorCode::InvalidRequest, message)
-        })?;
-        operations.push((operation, target));
-    }
-    verdicts(job, operations)
+    // All of them can be read before one is done.
+    let operations = input.ops.iter().map(|(named, target)| Ok((operation("ops", named)?, target)));
+    verdicts(job, operations.collect::<Result<Vec<_>, AgentError>>()?)
 }
 
 #[derive(Deserialize, Default)]
@@ -195,17 +189,28 @@ fn verdicts<'a>(
     job: &Context,
     operations: impl IntoIterator<Item = (Namespace, &'a String)>,
 ) -> Result<Outcome, AgentError> {
-    let mut verdicts = Vec::new();
-    for (operation, target) in operations {
-        verdicts.push(match job.authorize(&operation, target) {
-            Ok(_) => "ALLOW".to_string(),
-            Err(CallError::Refused(error)) => error.code.to_string(),
-            Err(stopped) => return Err(stopped.into()),
-        });
-    }
+    let verdicts = operations.into_iter().map(|(operation, target)| verdict(job, &operation, target));
+    let verdicts = verdicts.collect::<Result<Vec<String>, AgentError>>()?;
     let mut result = Object::new();
     result.raw("verdicts", Json::from_value(&verdicts)?.as_str());
     Ok(Outcome::Json(result.json()))
+}
+
+/// Whether it may do this: `ALLOW`, or the code of the refusal.
+fn verdict(job: &Context, operation: &Namespace, target: &str) -> Result<String, AgentError> {
+    match job.authorize(operation, target) {
+        Ok(_) => Ok("ALLOW".to_string()),
+        Err(CallError::Refused(error)) => Ok(error.code.to_string()),
+        Err(stopped) => Err(stopped.into()),
+    }
+}
+
+/// The operation that a member of the input names.
+fn operation(member: &str, named: &str) -> Result<Namespace, AgentError> {
+    named.parse().map_err(|error| {
+        let message = format!("`{member}`: `{named}`: {error}");
+        AgentError::with_code(ErrorCode::InvalidRequest, message)
+    })
 }
 
 #[derive(Deserialize)]
@@ -237,10 +242,7 @@ impl Default for Permitter {
 fn permitter(job: &Context) -> Result<Outcome, AgentError> {
     let input: Permitter = job.parse()?;
     at_most("use_after_ms", input.use_after_ms, RUN_MS)?;
-    let operation = input.operation.parse().map_err(|error| {
-        let message = format!("`operation`: `{}`: {error}", input.operation);
-        AgentError::with_code(ErrorCode::InvalidRequest, message)
-    })?;
+    let operation = operation("operation", &input.operation)?;
     let asked = Question::Permission(PermissionRequest {
         permission: input.permission,
         resource: input.resource.clone(),
@@ -254,11 +256,7 @@ fn permitter(job: &Context) -> Result<Outcome, AgentError> {
         Err(error) => return Err(error.into()),
     };
     job.sleep(Duration::from_millis(input.use_after_ms))?;
-    let used = match job.authorize(&operation, input.target.as_deref().unwrap_or(&input.resource)) {
-        Ok(_) => "ALLOW".to_string(),
-        Err(CallError::Refused(error)) => error.code.to_string(),
-        Err(stopped) => return Err(stopped.into()),
-    };
+    let used = verdict(job, &operation, input.target.as_deref().unwrap_or(&input.resource))?;
     let lease = granted.as_ref().and_then(|lease| lease.members().ok()?.get_str("lease_id"));
     let mut result = Object::new();
     result.bool("granted", granted.is_some()).opt_str("lease_id", lease.as_deref()).str("used", &used);

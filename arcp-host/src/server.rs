@@ -221,8 +221,7 @@ impl ServerHandle {
     }
 
     /// Closes the connections of clients whose certificates do not count any more, or
-    /// are somebody else's: once [`Certificates`] were read
-    /// again.
+    /// are somebody else's: once [`Certificates`] were read again.
     #[cfg(feature = "tls")]
     pub fn check_clients(&self) {
         self.0.check_clients.store(true, Ordering::SeqCst);

@@ -4,8 +4,10 @@
 This file is the agent, and with `--hook` what Claude Code runs before each of its tools (its hook `PreToolUse`).
 """
 
+import itertools
 import json
 import os
+import queue
 import shlex
 import socket
 import subprocess
@@ -31,28 +33,22 @@ class Runtime:
     """Lines to the runtime, and its answers."""
 
     def __init__(self):
-        self.lock, self.waiting, self.last = threading.Lock(), {}, 0
+        self.lock, self.waiting, self.numbers = threading.Lock(), {}, itertools.count(1)
 
     def say(self, line):
         with self.lock:
             print(line, flush=True)
 
     def ask(self, kind, **body):
-        answered = threading.Event()
-        with self.lock:
-            self.last += 1
-            number, slot = self.last, [answered, None]
-            self.waiting[number] = slot
-            print(json.dumps({"id": number, "kind": kind, "body": body}), flush=True)
-        answered.wait()
-        return slot[1]
+        number, answer = next(self.numbers), queue.SimpleQueue()
+        self.waiting[number] = answer
+        self.say(json.dumps({"id": number, "kind": kind, "body": body}))
+        return answer.get()
 
     def read(self):
         for line in sys.stdin:
             answer = json.loads(line)
-            slot = self.waiting.pop(answer["id"])
-            slot[1] = answer
-            slot[0].set()
+            self.waiting.pop(answer["id"]).put(answer)
 
 
 def decide(runtime, hook):

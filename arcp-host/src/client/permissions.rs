@@ -1,7 +1,6 @@
 //! What a client itself says to the permissions that jobs ask for (RFC §15.4).
 
 use arcp_proto::id::WireId;
-use arcp_proto::json::Members;
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::prompt::{PermissionRequest, PromptAnswer};
 use arcp_proto::time::UtcMs;
@@ -83,12 +82,8 @@ impl PermissionAsked {
             lease_seconds: members.get("requested_lease_seconds").and_then(|seconds| seconds.parse().ok()),
         };
         let expires_at = text("expires_at").and_then(|at| UtcMs::parse(&at));
-        Some(PermissionAsked { job: job.clone(), prompt: prompt(&members)?, request, expires_at })
+        Some(PermissionAsked { job: job.clone(), prompt: WireId::new(&text("prompt_id")?)?, request, expires_at })
     }
-}
-
-fn prompt(members: &Members<'_>) -> Option<WireId> {
-    WireId::new(&members.get_str("prompt_id")?)
 }
 
 impl Decision {

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arcp_proto::id::Principal;
+use rustls::pki_types::CertificateDer;
 use rustls::server::ServerConfig;
 use rustls::{Error, InconsistentKeys};
 
 use super::clients::{Certified, ClientCertificates, KnownClients};
 use super::{TlsError, pem, provider};
-use rustls::pki_types::CertificateDer;
 
 /// A certificate with those of its issuers, and its key: PEM files that are
 /// read when asked for.
