@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{io, thread};
 
+use arcp_proto::client::{ClientConfig, ResultData};
+use arcp_proto::json::Json;
+use arcp_proto::model::request::Credential;
 use arcp_tests::home::{Home, code, stderr, stdout};
-use arcp_tests::server::Running;
+use arcp_tests::server::{Running, submit};
 use arcp_tests::until::until;
+use arcp_tokio_adapter::Client;
 use serde_json::Value;
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
@@ -373,12 +377,18 @@ fn a_recording_is_its_owners_also_in_a_file_that_others_could_read() {
 }
 
 #[test]
-fn a_recording_replays_and_a_changed_one_does_not() {
+fn a_recording_over_either_adapter_replays_and_a_changed_one_does_not() {
+    for adapter in [&[][..], &["--tokio"]] {
+        replays_until_it_is_changed(adapter);
+    }
+}
+
+fn replays_until_it_is_changed(adapter: &[&str]) {
     let mut home = Home::new(ARCP);
     fs::create_dir_all(&home.dir).expect("a directory");
     let file = home.dir.join("run.arcplog");
     let name = file.to_str().expect("text");
-    home.serve(&["--samples", "--record", name]);
+    home.serve(&[&["--samples", "--record", name], adapter].concat());
     home.run(&["submit", "chatty", "--input", r#"{"kind":"all"}"#]);
     home.signal("TERM");
     assert_eq!(fs::metadata(&file).expect("written").permissions().mode() & 0o777, 0o600);
@@ -427,6 +437,29 @@ fn a_client_over_stdio() {
     let url = format!("exec:{ARCP} serve --stdio --samples");
     let output = home.run(&["submit", "slow", "--input", r#"{"ms":200}"#, "--url", &url]);
     assert_eq!((code(&output), stdout(&output).as_str()), (0, "{\"done\":true,\"ticks\":2}\n"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_client_over_stdio_and_tokio_ends_the_program_with_its_session() {
+    let home = Home::new(ARCP);
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let pid = home.dir.join("pid");
+    // Whoever does not notice the end of its input is killed.
+    let target = format!("exec:echo $$ > {}; {ARCP} serve --stdio --samples; sleep 600", pid.display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let config = ClientConfig::new("test", "1", Credential::Anonymous);
+        let client = Client::connect(target.parse().expect("a target"), config).await.expect("a session");
+        let mut job = client.submit(submit("slow", r#"{"ms":200}"#)).await.expect("it is accepted");
+        let end = job.wait().await.expect("it ended");
+        let expected = Json::parse(r#"{"done":true,"ticks":2}"#).expect("JSON");
+        assert_eq!(end.result, ResultData::Inline(expected));
+        client.close().await;
+        let pid = fs::read_to_string(pid).expect("its own number");
+        let ended =
+            move || until("the program's end", || (!Path::new("/proc").join(pid.trim()).exists()).then_some(()));
+        tokio::task::spawn_blocking(ended).await.expect("it ends");
+    });
 }
 
 #[test]

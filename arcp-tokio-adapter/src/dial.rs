@@ -3,13 +3,15 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::process::Stdio;
 use std::time::Duration;
 
 use arcp_host::client::{DialError, Security, Target, bracketed};
 use arcp_host::framing::Framing;
 use arcp_host::http::{upgrade_request, upgraded};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, duplex, split};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 #[cfg(feature = "tls")]
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
@@ -50,10 +52,7 @@ pub(crate) async fn dialer(
 async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize) -> io::Result<Opened> {
     let (host, port, path) = match target {
         Target::WebSocket { host, port, path, .. } => (host, *port, path),
-        Target::Program(_) => {
-            let message = "a program is started by its application: give its pipes to Client::connect_by";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-        }
+        Target::Program(command) => return Ok((start(command)?, Framing::lines(frame_bytes))),
     };
     let socket = TcpStream::connect((host.as_str(), port)).await?;
     socket.set_nodelay(true)?;
@@ -77,6 +76,27 @@ async fn open(target: &Target, tls: Option<Tls>, frame_bytes: usize) -> io::Resu
             return Ok((stream, framing));
         }
     }
+}
+
+/// Starts a program that speaks on its stdin and stdout. It is killed once the stream is
+/// dropped.
+fn start(command: &str) -> io::Result<Pin<Box<dyn ByteStream>>> {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = shell.spawn()?;
+    let none = || io::Error::other("the program has no pipes");
+    let (mut stdin, mut stdout) = (child.stdin.take().ok_or_else(none)?, child.stdout.take().ok_or_else(none)?);
+    let (ours, theirs) = duplex(1 << 16);
+    let (mut to_program, mut from_program) = split(theirs);
+    tokio::spawn(async move {
+        let _ = copy(&mut to_program, &mut stdin).await;
+        child.kill().await
+    });
+    tokio::spawn(async move {
+        let _ = copy(&mut stdout, &mut from_program).await;
+        from_program.shutdown().await
+    });
+    Ok(Box::pin(ours))
 }
 
 /// How a server is known.
