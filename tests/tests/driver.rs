@@ -197,7 +197,8 @@ fn a_runtime_whose_store_is_somebody_elses_ends_and_shows_nothing_more() {
             host
         });
         looped.submit("patient", json!(1)).expect("the store works");
-        looped.until(|peer| peer.has("job.accepted")).expect("the store works");
+        // Its `status running` is durable before the fault: it may be shown, so it is awaited.
+        looped.until(|peer| peer.has("job.event")).expect("the store works");
         looped.turn_until(|looped| looped.driver.running_agents() == 1).expect("the store works");
         store.set(Some(StoreError::Fenced("node 2 has it since epoch 7".into())));
         let shown = looped.peer.frames.len();
