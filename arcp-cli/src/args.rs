@@ -352,9 +352,14 @@ pub struct Serve {
     #[arg(long, value_name = "COMMAND")]
     pub on_prompt: Vec<String>,
     /// Send a signed HTTP request for each job that has ended, at least once;
-    /// may be repeated. Its `webhook-id` is the job's.
+    /// may be repeated. Its `webhook-id` is the job's. To other machines give
+    /// https://: it says what the job came to.
     #[arg(long = "webhook", value_name = "URL", value_parser = values::webhook)]
     pub webhooks: Vec<String>,
+    /// Trust these authorities or certificates of receivers with https://, a PEM file
+    /// [default: the authorities that this machine knows].
+    #[arg(long, value_name = "FILE", requires = "webhooks")]
+    pub webhook_ca: Option<PathBuf>,
     /// For how long after the end of a job those who cannot be told of it are told
     /// again; then they are passed over, and the log says so.
     #[arg(long, default_value = "1d", value_name = "SPAN", value_parser = values::some_span)]

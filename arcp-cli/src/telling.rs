@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use arcp_host::client::Trust;
 use arcp_host::server_log::log;
 use arcp_proto::id::{JobId, LogPos};
 use arcp_proto::runtime::Notice;
@@ -151,8 +152,9 @@ impl Announcer {
         for command in &args.on_end {
             listeners.push((Topic::Ends, Box::new(Program::on_end(command))));
         }
+        let trust = args.webhook_ca.clone().map(Trust::Authorities).unwrap_or_default();
         for url in &args.webhooks {
-            listeners.push((Topic::Ends, Box::new(Webhook::new(url, args.webhook_secret.as_deref())?)));
+            listeners.push((Topic::Ends, Box::new(Webhook::new(url, args.webhook_secret.as_deref(), &trust)?)));
         }
         for command in &args.on_prompt {
             listeners.push((Topic::Questions, Box::new(Program::on_prompt(command))));

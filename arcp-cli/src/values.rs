@@ -131,11 +131,10 @@ pub fn runtime(text: &str) -> Result<Target, String> {
 
 /// Where webhooks are sent.
 pub fn webhook(text: &str) -> Result<String, String> {
-    if text.starts_with("https://") {
-        return Err("TLS is not spoken here: send to an http:// address on this machine that forwards".to_string());
-    }
-    let is_url = text.parse::<Uri>().is_ok_and(|url| url.scheme_str() == Some("http") && url.host().is_some());
-    is_url.then(|| text.to_string()).ok_or_else(|| "expected http://HOST:PORT/PATH".to_string())
+    let is_url = text.parse::<Uri>().is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("https" | "http")) && url.host().is_some_and(|host| !host.is_empty())
+    });
+    is_url.then(|| text.to_string()).ok_or_else(|| "expected https://HOST:PORT/PATH, or http://".to_string())
 }
 
 /// The path of a WebSocket.

@@ -5,12 +5,16 @@
 
 use std::time::Duration;
 
+use arcp_host::client::Trust;
+use arcp_host::{https, tls};
 use arcp_proto::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use ureq::Agent;
+use ureq::http::Uri;
+use ureq::http::uri::Scheme;
 
 use crate::exit::Failure;
 use crate::telling::{Listener, News, Receipt};
@@ -31,20 +35,26 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// One at this address; what is sent is signed with this secret.
-    pub fn new(url: &str, secret: Option<&str>) -> Result<Webhook, Failure> {
+    /// One at this address, with `https://` if these vouch for it; what is sent is signed
+    /// with this secret.
+    pub fn new(url: &str, secret: Option<&str>, trust: &Trust) -> Result<Webhook, Failure> {
         let mend = "give --webhook-secret or ARCP_WEBHOOK_SECRET, of at least 16 bytes, such as whsec_ and base64";
         let secret = secret.ok_or_else(|| Failure::usage(format!("--webhook {}: {mend}", host(url))))?;
         if key(secret).is_none_or(|key| key.len() < SECRET_BYTES) {
             return Err(Failure::usage(format!("--webhook-secret: it is too short, or no base64: {mend}")));
         }
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .timeout_global(Some(ANSWER))
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("arcp/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+            .build();
+        let agent = if url.parse::<Uri>().is_ok_and(|url| url.scheme() == Some(&Scheme::HTTPS)) {
+            let unusable = |error| Failure::usage(format!("--webhook {}: {error}", host(url)));
+            https::agent(config, trust).map_err(unusable)?
+        } else {
+            config.new_agent()
+        };
         Ok(Webhook { url: url.to_string(), secret: Secret::new(secret.to_string()), agent })
     }
 
@@ -57,6 +67,17 @@ impl Webhook {
         mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
         format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
     }
+}
+
+/// Why nothing was answered.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
+fn why(error: &ureq::Error) -> String {
+    let untrusted = match error {
+        ureq::Error::Io(error) => tls::refusal(error),
+        _ => None,
+    };
+    let advice = "; --webhook-ca FILE trusts the authority, or the certificate, in that file";
+    untrusted.map_or_else(|| error.to_string(), |why| format!("{why}{advice}"))
 }
 
 /// The address up to its path: a user, the path and the query may be secrets.
@@ -102,7 +123,7 @@ impl Listener for Webhook {
                 status @ 400..500 => Receipt::Refused(format!("it answered {status}")),
                 status => Receipt::Later(format!("it answered {status}")),
             },
-            Err(error) => Receipt::Later(error.to_string()),
+            Err(error) => Receipt::Later(why(&error)),
         }
     }
 }
@@ -114,7 +135,8 @@ mod tests {
     #[test]
     fn a_signature_is_the_one_of_the_standard() {
         // The example of the published libraries.
-        let webhook = Webhook::new("http://x", Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).expect("a secret");
+        let webhook =
+            Webhook::new("http://x", Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), &Trust::System).expect("a secret");
         let signature = webhook.signature("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
@@ -122,14 +144,15 @@ mod tests {
     #[test]
     fn a_secret_that_can_be_guessed_is_refused() {
         for secret in [None, Some("short"), Some("whsec_c2hvcnQ="), Some("whsec_no base64 at all, but long")] {
-            assert!(Webhook::new("http://x", secret).is_err(), "{secret:?}");
+            assert!(Webhook::new("http://x", secret, &Trust::System).is_err(), "{secret:?}");
         }
     }
 
     #[test]
     fn what_may_be_a_secret_in_an_address_is_not_shown() {
         for url in ["https://x:1/hook/SECRET", "https://me:SECRET@x:1/hook", "https://x:1?token=SECRET#SECRET"] {
-            let webhook = Webhook::new(url, Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).expect("a secret");
+            let webhook =
+                Webhook::new(url, Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), &Trust::System).expect("a secret");
             assert_eq!(webhook.shown(), "--webhook https://x:1", "{url}");
             assert!(webhook.name().ends_with(url), "its cursor is its own");
         }

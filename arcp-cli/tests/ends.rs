@@ -2,8 +2,11 @@
 //! misbehave.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
@@ -12,6 +15,9 @@ use arcp_tests::until::until;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use sha2::Sha256;
 
@@ -56,24 +62,51 @@ fn receive(listener: TcpListener, answers: &'static [u16]) -> Receiver<Sent> {
 fn receive_with(listener: TcpListener, mut answer: impl FnMut(usize, &Sent) -> u16 + Send + 'static) -> Receiver<Sent> {
     let (tell, told) = channel();
     std::thread::spawn(move || {
-        for (n, stream) in listener.incoming().map_while(Result::ok).enumerate() {
-            let sent = read(&stream);
+        for (n, mut stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            let sent = read(&mut stream);
             let status = answer(n, &sent);
             if tell.send(sent).is_err() {
                 return;
             }
-            match status {
-                0 => {}
-                status => {
-                    drop(write!(&stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
-                }
+            if status != 0 {
+                write_status(&mut stream, status);
             }
         }
     });
     told
 }
 
-fn read(stream: &TcpStream) -> Sent {
+/// A receiver with TLS that takes everything.
+fn receive_over_tls(listener: TcpListener, certificate: &Path, key: &Path) -> Receiver<Sent> {
+    let chain = vec![CertificateDer::from_pem_file(certificate).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = versions.expect("versions").with_no_client_auth().with_single_cert(chain, key).expect("a pair");
+    let (config, (tell, told)) = (Arc::new(config), channel());
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            let mut session = ServerConnection::new(config.clone()).expect("a session");
+            // Whoever does not trust it goes.
+            if session.complete_io(&mut socket).is_err() {
+                continue;
+            }
+            let mut stream = StreamOwned::new(session, socket);
+            let sent = read(&mut stream);
+            write_status(&mut stream, 200);
+            if tell.send(sent).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
+fn write_status(stream: &mut impl Write, status: u16) {
+    drop(write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+}
+
+fn read(stream: &mut impl Read) -> Sent {
     let mut reader = BufReader::new(stream);
     let (mut headers, mut line) = (Vec::new(), String::new());
     loop {
@@ -127,6 +160,36 @@ fn a_receiver_that_misbehaves_is_told_again_until_it_takes_it() {
     let body: Value = serde_json::from_str(&sent.body).expect("JSON");
     assert_eq!((sent.job(), &body["status"], &body["agent"]), (failed, &"error".into(), &"failer".into()));
     assert_eq!((&body["error"]["message"], &body["principal"]), (&"boom".into(), &"local".into()));
+}
+
+#[test]
+fn a_receiver_with_tls_is_told_once_it_is_trusted() {
+    let (mut home, store) = home();
+    let out = home.dir.join("pair");
+    let made = home.run(&["tls", "self-signed", "--out", out.to_str().expect("text")]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let (certificate, key) = (out.join("arcp-cert.pem"), out.join("arcp-key.pem"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("https://localhost:{}/ended", listener.local_addr().expect("an address").port());
+    let told = receive_over_tls(listener, &certificate, &key);
+    let webhook = ["--samples", "--store", &store, "--webhook", &url, "--webhook-secret", SECRET];
+
+    // This machine knows nobody who vouches for it.
+    let serve = [&["serve", "--listen", "127.0.0.1:0"][..], &webhook].concat();
+    let mut server = home.arcp(&serve).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut said = BufReader::new(server.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(said.next().is_some_and(|line| line.starts_with("READY")));
+    let job = ended(&home, "echo", "1");
+    let why = said.find(|line| line.contains("could not be told")).expect("it says so");
+    assert!(why.contains("nobody who is trusted") && why.contains("--webhook-ca FILE"), "{why}");
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+
+    home.serve(&[&webhook[..], &["--webhook-ca", certificate.to_str().expect("text")]].concat());
+    let sent = next(&told);
+    assert!(sent.job() == job && sent.is_signed(), "what it was not sent before: {sent:?}");
+    let second = ended(&home, "echo", "2");
+    assert_eq!(next(&told).job(), second);
 }
 
 #[test]
@@ -239,8 +302,11 @@ fn what_cannot_be_told_for_sure_is_refused_before_serving() {
         }
     };
     let secret = ["--webhook-secret", SECRET];
-    refused(&["--webhook", "https://x/y"], &["'https://x/y'", "TLS is not spoken here", "http://"]);
-    refused(&["--webhook", "x"], &["'x'", "http://HOST:PORT/PATH"]);
+    refused(&["--webhook", "ftp://x/y"], &["'ftp://x/y'", "https://HOST:PORT/PATH"]);
+    refused(&["--webhook", "x"], &["'x'", "https://HOST:PORT/PATH"]);
+    let unreadable = ["--store", &store, "--webhook", "https://x/y", "--webhook-ca", "/no/such.pem"];
+    refused(&[&unreadable[..], &secret].concat(), &["--webhook https://x:", "/no/such.pem"]);
+    refused(&["--webhook-ca", "/no/such.pem"], &["--webhook <URL>"]);
     refused(&["--store", &store, "--webhook", "http://x/y"], &["--webhook http://x:", "ARCP_WEBHOOK_SECRET"]);
     refused(&["--store", &store, "--webhook", "http://x/y", "--webhook-secret", "short"], &["too short", "16 bytes"]);
     refused(&[&["--webhook", "http://x/y"][..], &secret].concat(), &["--webhook", "give --store FILE"]);

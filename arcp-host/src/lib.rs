@@ -2,7 +2,7 @@
 //! asks for, and the clock, entropy, store, authentication and agents that it
 //! does it with; with the feature `websocket` also the [`server`] around it,
 //! but for its sockets: those are the adapters'; with the feature `tls` that speaks
-//! TLS too.
+//! TLS too, and with `https` requests are sent over it.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,8 @@ pub mod entropy;
 pub mod framing;
 #[cfg(feature = "websocket")]
 pub mod http;
+#[cfg(feature = "https")]
+pub mod https;
 pub mod input_schema;
 pub mod orphans;
 pub mod process;
