@@ -129,6 +129,13 @@ impl From<JsonError> for AgentError {
     }
 }
 
+/// Of what [`Json::decode`] gives: the result of a child, or an answer.
+impl From<serde_json::Error> for AgentError {
+    fn from(error: serde_json::Error) -> AgentError {
+        AgentError::failed(format!("not the JSON that was expected: {error}"))
+    }
+}
+
 /// The job was told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the job was told to stop")]

@@ -10,8 +10,8 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::config::Config;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, DefaultConnector, Either, LazyBuffers, NextTimeout, Transport,
-    TransportAdapter,
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector,
+    Transport, TransportAdapter,
 };
 use ureq::{Agent, Error};
 
@@ -25,7 +25,9 @@ use crate::tls::{TlsError, client_config};
 ///
 /// If a file cannot be read or used, or this machine has no list of authorities.
 pub fn agent(config: Config, trust: &Trust) -> Result<Agent, TlsError> {
-    let connector = DefaultConnector::default().chain(Tls(client_config(trust, None)?));
+    // The library's own would have a TLS of its own before ours.
+    let connector = ConnectProxyConnector::default().chain(TcpConnector::default());
+    let connector = connector.chain(Tls(client_config(trust, None)?));
     Ok(Agent::with_parts(config, connector, DefaultResolver::default()))
 }
 

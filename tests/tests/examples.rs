@@ -8,22 +8,32 @@ use std::process::Command;
 mod ack_and_back_pressure;
 #[path = "../../arcp-blocking/examples/agent_versions.rs"]
 mod agent_versions;
+#[path = "../../arcp-blocking/examples/budget.rs"]
+mod budget;
 #[path = "../../arcp-blocking/examples/cancel.rs"]
 mod cancel;
 #[path = "../../arcp-blocking/examples/custom_authenticator.rs"]
 mod custom_authenticator;
+#[path = "../../arcp-blocking/examples/delegation.rs"]
+mod delegation;
 #[path = "../../arcp-blocking/examples/filter_subscription.rs"]
 mod filter_subscription;
 #[path = "../../arcp-blocking/examples/heartbeat.rs"]
 mod heartbeat;
 #[path = "../../arcp-blocking/examples/idempotent_retry.rs"]
 mod idempotent_retry;
+#[path = "../../arcp-blocking/examples/leases.rs"]
+mod leases;
 #[path = "../../arcp-blocking/examples/list_jobs.rs"]
 mod list_jobs;
 #[path = "../../arcp-blocking/examples/minimal_session.rs"]
 mod minimal_session;
+#[path = "../../arcp-blocking/examples/permissions.rs"]
+mod permissions;
 #[path = "../../arcp-blocking/examples/progress.rs"]
 mod progress;
+#[path = "../../arcp-blocking/examples/questions.rs"]
+mod questions;
 #[path = "../../arcp-blocking/examples/result_in_pieces.rs"]
 mod result_in_pieces;
 #[path = "../../arcp-blocking/examples/resume.rs"]
@@ -93,6 +103,11 @@ fn agent_versions_runs() {
 }
 
 #[test]
+fn budget_runs() {
+    budget::main().expect("it ends well");
+}
+
+#[test]
 fn cancel_runs() {
     cancel::main().expect("it ends well");
 }
@@ -100,6 +115,11 @@ fn cancel_runs() {
 #[test]
 fn custom_authenticator_runs() {
     custom_authenticator::main().expect("it ends well");
+}
+
+#[test]
+fn delegation_runs() {
+    delegation::main().expect("it ends well");
 }
 
 #[test]
@@ -118,6 +138,11 @@ fn idempotent_retry_runs() {
 }
 
 #[test]
+fn leases_runs() {
+    leases::main().expect("it ends well");
+}
+
+#[test]
 fn list_jobs_runs() {
     list_jobs::main().expect("it ends well");
 }
@@ -128,8 +153,18 @@ fn minimal_session_runs() {
 }
 
 #[test]
+fn permissions_runs() {
+    permissions::main().expect("it ends well");
+}
+
+#[test]
 fn progress_runs() {
     progress::main().expect("it ends well");
+}
+
+#[test]
+fn questions_runs() {
+    questions::main().expect("it ends well");
 }
 
 #[test]
