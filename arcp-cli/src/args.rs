@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arcp_blocking::Target;
+use arcp_host::auth::Endpoint;
 use arcp_host::process::Format;
 use arcp_proto::id::{IdempotencyKey, Issuer};
 use arcp_proto::model::agent::AgentRef;
@@ -18,6 +19,7 @@ use crate::drain::Drain;
 use crate::exit::EXIT_CODES;
 use crate::filter::{self, Condition};
 use crate::follow::Following;
+use crate::oauth2::AccessTokens;
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
@@ -221,12 +223,19 @@ pub struct Serve {
     pub token_file: Option<PathBuf>,
     /// Accept JWTs of this issuer, its `iss`: who has one is the principal
     /// ISSUER#SUBJECT.
-    #[arg(long, value_name = "ISSUER", requires = "jwt_keys", requires = "audience")]
+    #[arg(long, value_name = "ISSUER", requires = "keys_of_jwts", requires = "audience")]
     pub jwt_issuer: Option<Issuer>,
     /// The public keys of that issuer: PEM, or a JSON Web Key Set. The file is read
     /// again when it has changed.
-    #[arg(long, value_name = "FILE", requires = "jwt_issuer")]
+    #[arg(long, value_name = "FILE", group = "keys_of_jwts", requires = "jwt_issuer")]
     pub jwt_keys: Option<PathBuf>,
+    /// Where the public keys of that issuer are, a JSON Web Key Set: https, or http to
+    /// this machine. They are read again when a token names one that is not there.
+    #[arg(long, value_name = "URL", value_parser = values::endpoint, group = "keys_of_jwts", requires = "jwt_issuer")]
+    pub jwt_jwks: Option<Endpoint>,
+    /// Whose access tokens count.
+    #[command(flatten)]
+    pub access_tokens: AccessTokens,
     /// Accept the delegation tokens that `arcp token mint` signs with this key;
     /// `arcp token key` makes one.
     #[arg(long, value_name = "FILE", requires = "audience")]

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_blocking::Host;
-use arcp_host::auth::{Authenticators, BearerTokens, DelegationKey, DelegationTokens, SignedJwt, TokenFile};
+use arcp_host::auth::{
+    Authenticators, BearerTokens, CredentialFileError, DelegationKey, DelegationTokens, KeyTimes, OAuth2, SignedJwt,
+    TokenFile,
+};
 use arcp_host::server_log::log;
 use arcp_proto::id::{Issuer, Principal};
 use arcp_proto::secret::Secret;
@@ -19,10 +22,11 @@ pub struct Credentials {
     file: Option<TokenFile>,
     jwt: Option<SignedJwt>,
     delegation: Option<DelegationTokens>,
+    oauth2: Option<OAuth2>,
     /// Whose the tokens are.
     holders: BTreeSet<Principal>,
-    /// Whose JWTs are accepted.
-    issuer: Option<Issuer>,
+    /// Whose JWTs and access tokens are accepted.
+    issuers: BTreeSet<Issuer>,
     /// Whether anybody may come in by a certificate.
     certified: bool,
 }
@@ -40,21 +44,22 @@ impl Credentials {
         if audience.is_empty() && args.audience.is_some() {
             return Err(Failure::usage("--audience: it is empty: name this runtime, by its URL perhaps"));
         }
-        let (issuer, keys) = (&args.jwt_issuer, &args.jwt_keys);
-        let jwt =
-            issuer.as_ref().zip(keys.as_deref()).map(|(issuer, keys)| SignedJwt::new(issuer.clone(), audience, keys));
+        let jwt = args.jwt_issuer.as_ref().and_then(|issuer| signed(args, issuer, audience));
         let jwt = jwt.transpose().map_err(|error| Failure::usage(format!("--jwt-keys: {error}")))?;
+        let oauth2 = args.access_tokens.judge(audience)?;
+        let issuers = args.jwt_issuer.iter().chain(args.access_tokens.issuer()).cloned().collect();
         let key = args.delegation_key.as_deref().map(DelegationKey::read).transpose();
         let key = key.map_err(|error| Failure::usage(format!("--delegation-key: {error}")))?;
         let delegation = key.map(|key| DelegationTokens::new(key, audience));
         let certified = args.tls_client_ca.is_some();
-        Ok(Credentials { tokens, file, jwt, delegation, holders, issuer: issuer.clone(), certified })
+        Ok(Credentials { tokens, file, jwt, delegation, oauth2, holders, issuers, certified })
     }
 
     /// Whether nobody could come in by one.
     pub fn is_empty(&self) -> bool {
-        let Credentials { tokens, file, jwt, delegation, certified, .. } = self;
-        tokens.is_empty() && file.is_none() && jwt.is_none() && delegation.is_none() && !certified
+        let Credentials { tokens, file, jwt, delegation, oauth2, certified, .. } = self;
+        let is_signed = jwt.is_some() || delegation.is_some();
+        tokens.is_empty() && file.is_none() && !is_signed && oauth2.is_none() && !certified
     }
 
     /// One more token.
@@ -68,7 +73,7 @@ impl Credentials {
             let can_come_in = |principal: &Principal| {
                 self.certified
                     || self.holders.contains(principal)
-                    || principal.issuer().is_some() && principal.issuer() == self.issuer.as_ref()
+                    || principal.issuer().is_some_and(|issuer| self.issuers.contains(issuer))
             };
             let principal = name.parse::<Principal>().ok().filter(can_come_in);
             principal.ok_or_else(|| {
@@ -81,7 +86,7 @@ impl Credentials {
 
     /// A host that takes them.
     pub fn judge(self, mut host: Host) -> Host {
-        let Credentials { tokens, file, jwt, delegation, holders: _, issuer: _, certified: _ } = self;
+        let Credentials { tokens, file, jwt, delegation, oauth2, holders: _, issuers: _, certified: _ } = self;
         let mut judges = Authenticators::default().with(tokens);
         if let Some(file) = file {
             host = host.with_credentials_from(file.clone());
@@ -94,7 +99,22 @@ impl Credentials {
         if let Some(delegation) = delegation {
             judges = judges.with(delegation);
         }
+        // Last: what is known here is sent to no provider.
+        if let Some(oauth2) = oauth2 {
+            host = host.with_credentials_from(oauth2.clone());
+            judges = judges.with(oauth2);
+        }
         host.with_authenticator(judges)
+    }
+}
+
+/// Who believes the JWTs of an issuer, by the keys of a file or at an address.
+fn signed(args: &Serve, issuer: &Issuer, audience: &str) -> Option<Result<SignedJwt, CredentialFileError>> {
+    let issuer = issuer.clone();
+    match (&args.jwt_keys, &args.jwt_jwks) {
+        (Some(file), _) => Some(SignedJwt::new(issuer, audience, file)),
+        (None, Some(url)) => Some(Ok(SignedJwt::with_keys_at(issuer, audience, url.clone(), KeyTimes::default()))),
+        (None, None) => None,
     }
 }
 

@@ -29,6 +29,7 @@ mod list;
 mod logs;
 mod man;
 mod notify;
+mod oauth2;
 mod output;
 mod question;
 mod replay;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::drain::Drain;
 use arcp_blocking::Target;
+use arcp_host::auth::Endpoint;
 use arcp_host::process::Format;
 use arcp_proto::id::PromptId;
 use arcp_proto::model::agent::AgentRef;
@@ -135,6 +136,11 @@ pub fn webhook(text: &str) -> Result<String, String> {
         matches!(url.scheme_str(), Some("https" | "http")) && url.host().is_some_and(|host| !host.is_empty())
     });
     is_url.then(|| text.to_string()).ok_or_else(|| "expected https://HOST:PORT/PATH, or http://".to_string())
+}
+
+/// An address of an identity provider.
+pub fn endpoint(text: &str) -> Result<Endpoint, String> {
+    Endpoint::new(text).map_err(|error| error.to_string())
 }
 
 /// The path of a WebSocket.

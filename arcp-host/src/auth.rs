@@ -1,11 +1,20 @@
 //! Who holds which credential: one file for each scheme. With the feature `jwt` also
-//! JSON Web Tokens, of others and of the runtime itself.
+//! JSON Web Tokens, of others and of the runtime itself; with the feature `oauth` what
+//! an identity provider is asked for.
 
 mod bearer;
 #[cfg(feature = "jwt")]
 mod delegation;
+#[cfg(feature = "oauth")]
+mod introspection;
 #[cfg(feature = "jwt")]
 mod jwt;
+#[cfg(feature = "oauth")]
+mod key_url;
+#[cfg(feature = "oauth")]
+mod oauth2;
+#[cfg(feature = "oauth")]
+mod provider;
 #[cfg(feature = "jwt")]
 mod signed_jwt;
 mod token_file;
@@ -21,8 +30,16 @@ use arcp_proto::runtime::Verdict;
 pub use bearer::BearerTokens;
 #[cfg(feature = "jwt")]
 pub use delegation::{Delegation, DelegationKey, DelegationTokens, unverified_claims};
+#[cfg(feature = "oauth")]
+pub use introspection::{CheckTimes, Introspection};
 #[cfg(feature = "jwt")]
 pub use jwt::Untrusted;
+#[cfg(feature = "oauth")]
+pub use key_url::KeyTimes;
+#[cfg(feature = "oauth")]
+pub use oauth2::OAuth2;
+#[cfg(feature = "oauth")]
+pub use provider::{Answer, Endpoint, EndpointError, ProviderClient, ProviderError};
 #[cfg(feature = "jwt")]
 pub use signed_jwt::SignedJwt;
 pub use token_file::{NewToken, Role, TokenEntry, TokenFile};

@@ -73,6 +73,12 @@ pub(crate) fn monotonic() -> Timestamp {
     Timestamp(u64::try_from(micros).unwrap_or(0))
 }
 
+/// What the wall clock says.
+#[cfg(feature = "oauth")]
+pub(crate) fn utc_now() -> UtcMs {
+    UtcMs(u64::try_from(wall()).unwrap_or(0))
+}
+
 fn wall() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

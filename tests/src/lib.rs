@@ -10,6 +10,7 @@ pub mod home;
 pub mod kept;
 pub mod ledger;
 pub mod oracle;
+pub mod provider;
 pub mod raw;
 pub mod reasons;
 pub mod scene;

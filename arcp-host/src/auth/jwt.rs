@@ -9,9 +9,11 @@ use std::time::Duration;
 use arcp_proto::model::request::Credential;
 use arcp_proto::secret::Secret;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, Validation};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::watched_file::CredentialFileError;
 
@@ -56,6 +58,9 @@ pub enum Untrusted {
     /// is another kind of token.
     #[error("it is a JWT of another kind")]
     OtherKind,
+    /// The issuer has no keys that could be read.
+    #[error("the keys of the issuer cannot be read")]
+    NoKeys,
     /// No key of its issuer has its key id and is for its algorithm.
     #[error("no key of the issuer has its key id and is for its algorithm")]
     UnknownKey,
@@ -74,6 +79,9 @@ pub enum Untrusted {
     /// It is for another runtime.
     #[error("`aud` does not name this runtime")]
     OtherAudience,
+    /// Its holder would have to prove something with it that nobody is asked for here.
+    #[error("it counts with another proof alone (`cnf`) than a certificate")]
+    Bound,
     /// A claim is missing, or is none.
     #[error("`exp`, `iss`, `aud` or `sub` is missing, or a claim cannot be read")]
     Claims,
@@ -87,11 +95,25 @@ impl Keys {
     /// If there is none, or one that is not public.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Keys, CredentialFileError> {
         let refused = |why: String| CredentialFileError::whole(path, why);
-        let keys = if text.trim_start().starts_with('{') { of_set(text) } else { of_pem(text) }.map_err(refused)?;
+        let keys = if text.trim_start().starts_with('{') { of_set(text) } else { of_pem(text) };
+        keys.and_then(Keys::bounded).map_err(refused)
+    }
+
+    /// Reads a JSON Web Key Set.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    #[cfg(feature = "oauth")]
+    pub(super) fn of_set(text: &str) -> Result<Keys, String> {
+        of_set(text).and_then(Keys::bounded)
+    }
+
+    fn bounded(keys: Vec<Key>) -> Result<Keys, String> {
         match keys.len() {
-            0 => Err(refused("it has no key for signatures: expected PEM public keys, or a JSON Web Key Set".into())),
+            0 => Err("it has no key for signatures: expected PEM public keys, or a JSON Web Key Set".into()),
             1..=KEYS => Ok(Keys(keys)),
-            many => Err(refused(format!("it has {many} keys, at most {KEYS} are read"))),
+            many => Err(format!("it has {many} keys, at most {KEYS} are read")),
         }
     }
 
@@ -152,7 +174,8 @@ pub(super) fn token_of(credential: &Credential) -> Option<&Secret> {
     }
 }
 
-fn looks_like_one(token: &Secret) -> bool {
+/// Whether a text may be a JWT.
+pub(super) fn looks_like_one(token: &Secret) -> bool {
     token.expose().starts_with("ey") && token.expose().matches('.').count() == 2
 }
 
@@ -179,11 +202,17 @@ fn why(error: &ErrorKind) -> Untrusted {
     }
 }
 
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Box<RawValue>>,
+}
+
 /// Keys for signatures of a set; those for anything else are passed over.
 fn of_set(text: &str) -> Result<Vec<Key>, String> {
-    let set: JwkSet = serde_json::from_str(text).map_err(|error| format!("it is no JSON Web Key Set: {error}"))?;
+    let set: Set = serde_json::from_str(text).map_err(|error| format!("it is no JSON Web Key Set: {error}"))?;
     let mut keys = Vec::new();
-    for jwk in &set.keys {
+    // Kinds of keys that are not known are passed over (RFC 7517 §5).
+    for jwk in set.keys.iter().filter_map(|key| serde_json::from_str::<Jwk>(key.get()).ok()) {
         let for_signatures = jwk.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
         let Some(possible) = algorithms_of(&jwk.algorithm)?.filter(|_| for_signatures) else {
             continue;
@@ -196,7 +225,7 @@ fn of_set(text: &str) -> Result<Vec<Key>, String> {
             }
         };
         if !algorithms.is_empty() {
-            let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("a key cannot be used: {error}"))?;
+            let key = DecodingKey::from_jwk(&jwk).map_err(|error| format!("a key cannot be used: {error}"))?;
             keys.push(Key { id: jwk.common.key_id.clone(), key, algorithms });
         }
     }

@@ -1,7 +1,9 @@
 //! JWTs of an issuer that an operator trusts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+#[cfg(feature = "oauth")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_proto::id::{Issuer, Principal};
@@ -12,9 +14,15 @@ use arcp_proto::runtime::Verdict;
 use arcp_proto::scope::Scopes;
 use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
 use serde::{Deserialize, Deserializer};
 
 use super::jwt::{self, Keys, Terms, Untrusted};
+#[cfg(feature = "oauth")]
+use super::key_url::{KeyTimes, KeyUrl};
+#[cfg(feature = "oauth")]
+use super::provider::Endpoint;
 use super::watched_file::{CredentialFileError, WatchedFile};
 use super::{Authenticator, CredentialSource, Roles, delegation};
 use crate::server_log::log;
@@ -23,27 +31,37 @@ use crate::server_log::log;
 const LEEWAY: Duration = Duration::from_secs(30);
 
 /// JWTs that one issuer makes out to this runtime; its keys are in a file, which is
-/// read again when it has changed.
+/// read again when it has changed, or at an address.
 ///
 /// `iss`, `aud`, `sub` and `exp` must be there; `exp` and `nbf` may be off by 30 s.
 /// `sub` names the principal, of that issuer; `scope` goes into
-/// [`Verdict::scopes`], and `arcp_lease` bounds what jobs are granted
-/// ([`Verdict::ceiling`]).
+/// [`Verdict::scopes`], `arcp_lease` bounds what jobs are granted
+/// ([`Verdict::ceiling`]), and a certificate in `cnf` is what it is bound to
+/// ([`Verdict::binding`], RFC 8705).
 #[derive(Clone, Debug)]
 pub struct SignedJwt {
     issuer: Issuer,
     audience: String,
-    keys: WatchedFile<Keys>,
+    keys: KeysOf,
 }
 
+#[derive(Clone, Debug)]
+enum KeysOf {
+    File(WatchedFile<Keys>),
+    #[cfg(feature = "oauth")]
+    Url(Arc<KeyUrl>),
+}
+
+/// What an issuer says of whoever has a token.
 #[derive(Deserialize)]
-struct Claims {
+pub(super) struct Claims {
     sub: String,
-    exp: f64,
+    exp: Option<f64>,
     #[serde(default)]
     scope: String,
     #[serde(default, deserialize_with = "present")]
     arcp_lease: Option<Json>,
+    cnf: Option<BTreeMap<String, String>>,
 }
 
 impl SignedJwt {
@@ -54,19 +72,75 @@ impl SignedJwt {
     ///
     /// If the file has no keys, or others may write to it.
     pub fn new(issuer: Issuer, audience: &str, keys: &Path) -> Result<SignedJwt, CredentialFileError> {
-        Ok(SignedJwt { issuer, audience: audience.to_string(), keys: WatchedFile::open(keys, Keys::parse)? })
+        let keys = KeysOf::File(WatchedFile::open(keys, Keys::parse)?);
+        Ok(SignedJwt { issuer, audience: audience.to_string(), keys })
     }
 
-    fn judge(&self, token: &Secret) -> Result<Verdict, Untrusted> {
-        let terms = Terms { issuer: self.issuer.as_str(), audience: &self.audience, kind: None, leeway: LEEWAY };
-        let claims: Claims = self.keys.said().claims(token, &terms)?;
-        let principal = Principal::issued(&self.issuer, &claims.sub).ok_or(Untrusted::Claims)?;
-        let scopes: Scopes = claims.scope.split_whitespace().collect();
-        let expires_at = Some(end_of(claims.exp));
-        let lease = claims.arcp_lease.as_ref().map(Lease::parse).transpose().map_err(|_| Untrusted::Claims)?;
-        let ceiling = lease.map(|lease| Box::new(Ceiling { expires_at, ..Ceiling::new(lease) }));
-        Ok(Verdict { scopes, expires_at, ceiling, ..Verdict::from(principal) })
+    /// The same, with the JSON Web Key Set at an address. It is read when the first
+    /// token is judged.
+    #[cfg(feature = "oauth")]
+    pub fn with_keys_at(issuer: Issuer, audience: &str, keys: Endpoint, times: KeyTimes) -> SignedJwt {
+        let keys = KeysOf::Url(Arc::new(KeyUrl::new(keys, times)));
+        SignedJwt { issuer, audience: audience.to_string(), keys }
     }
+
+    /// Who has this token, and how far it goes.
+    pub(super) fn judge(&self, token: &Secret) -> Result<Verdict, Untrusted> {
+        let claims = self.claims(token)?;
+        let expires_at = claims.exp.map(|exp| end_of(exp).plus(LEEWAY).min(UtcMs::MAX)).ok_or(Untrusted::Claims)?;
+        claims.verdict(&self.issuer, expires_at)
+    }
+
+    fn claims(&self, token: &Secret) -> Result<Claims, Untrusted> {
+        let terms = Terms { issuer: self.issuer.as_str(), audience: &self.audience, kind: None, leeway: LEEWAY };
+        match &self.keys {
+            KeysOf::File(file) => file.said().claims(token, &terms),
+            #[cfg(feature = "oauth")]
+            KeysOf::Url(url) => {
+                let keys = url.current().ok_or(Untrusted::NoKeys)?;
+                match keys.claims(token, &terms) {
+                    Err(Untrusted::UnknownKey) => url.after(&keys).ok_or(Untrusted::UnknownKey)?.claims(token, &terms),
+                    judged => judged,
+                }
+            }
+        }
+    }
+
+    /// As [`Authenticator::verify`], of a token that is known to be one of these.
+    pub(super) fn verify_token(&self, token: &Secret) -> Option<Verdict> {
+        let judged = self.judge(token);
+        if let Err(why) = &judged {
+            log(format_args!("arcp: a JWT was not accepted as one of {}: {why}", self.issuer));
+        }
+        judged.ok()
+    }
+}
+
+impl Claims {
+    /// Whom they are about, until then.
+    pub(super) fn verdict(self, issuer: &Issuer, expires_at: UtcMs) -> Result<Verdict, Untrusted> {
+        let principal = Principal::issued(issuer, &self.sub).ok_or(Untrusted::Claims)?;
+        let scopes: Scopes = self.scope.split_whitespace().collect();
+        let expires_at = Some(expires_at);
+        let lease = self.arcp_lease.as_ref().map(Lease::parse).transpose().map_err(|_| Untrusted::Claims)?;
+        let ceiling = lease.map(|lease| Box::new(Ceiling { expires_at, ..Ceiling::new(lease) }));
+        let binding = self.cnf.as_ref().map(certificate_of).transpose()?;
+        Ok(Verdict { scopes, expires_at, ceiling, binding, ..Verdict::from(principal) })
+    }
+
+    /// Until when they count, if they say so.
+    pub(super) fn end(&self) -> Option<UtcMs> {
+        self.exp.map(end_of)
+    }
+}
+
+/// The fingerprint of the certificate that must be shown with a token (RFC 8705 §3.1).
+/// What else would have to be proved nobody proves here.
+fn certificate_of(confirmation: &BTreeMap<String, String>) -> Result<String, Untrusted> {
+    let digest = confirmation.get("x5t#S256").filter(|_| confirmation.len() == 1).ok_or(Untrusted::Bound)?;
+    let digest = BASE64_URL.decode(digest).ok().filter(|digest| digest.len() == 32).ok_or(Untrusted::Bound)?;
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256:{digits}"))
 }
 
 /// A claim of `null` bounds nothing, and is none.
@@ -78,21 +152,20 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D
 fn end_of(exp: f64) -> UtcMs {
     // What is beyond any date is the last one.
     let exp = Duration::try_from_secs_f64(exp.max(0.0)).unwrap_or(Duration::MAX);
-    UtcMs(0).plus(exp).plus(LEEWAY).min(UtcMs::MAX)
+    UtcMs(0).plus(exp).min(UtcMs::MAX)
 }
 
 impl Authenticator for SignedJwt {
     fn verify(&self, credential: &Credential) -> Option<Verdict> {
-        let token = jwt::token_of(credential).filter(|token| !delegation::is_one(token))?;
-        let judged = self.judge(token);
-        if let Err(why) = &judged {
-            log(format_args!("arcp: a JWT was not accepted as one of {}: {why}", self.issuer));
-        }
-        judged.ok()
+        self.verify_token(jwt::token_of(credential).filter(|token| !delegation::is_one(token))?)
     }
 
     fn is_instant(&self) -> bool {
-        true
+        match self.keys {
+            KeysOf::File(_) => true,
+            #[cfg(feature = "oauth")]
+            KeysOf::Url(_) => false,
+        }
     }
 }
 
@@ -103,11 +176,16 @@ impl CredentialSource for SignedJwt {
 
     /// Whoever came in by a key that is gone stays until the token expires.
     fn changed(&mut self) -> Option<BTreeSet<Principal>> {
-        let (path, issuer) = (self.keys.path().display(), &self.issuer);
-        match self.keys.read_again() {
+        let keys = match &self.keys {
+            KeysOf::File(keys) => keys,
+            #[cfg(feature = "oauth")]
+            KeysOf::Url(_) => return None,
+        };
+        let (path, issuer) = (keys.path().display(), &self.issuer);
+        match keys.read_again() {
             Ok(before) => {
                 before?;
-                log(format_args!("arcp: {path} was read again: {} keys of {issuer}", self.keys.said().len()));
+                log(format_args!("arcp: {path} was read again: {} keys of {issuer}", keys.said().len()));
                 Some(BTreeSet::new())
             }
             Err(error) => {

@@ -29,6 +29,8 @@ use super::{Authenticator, CredentialSource, Roles};
 use crate::entropy;
 use crate::server_log::log;
 
+/// How tokens begin that are made here.
+const PREFIX: &str = "arcp_";
 /// What a fresh file begins with.
 const HEAD: &str = "# Tokens of an ARCP runtime: principal, SHA-256 of the token, expires=TIME, roles=operator,auditor.\n\
                     # `arcp token add`, `list` and `revoke` change it; runtimes read it again by themselves.\n";
@@ -96,7 +98,7 @@ impl TokenFile {
         roles: BTreeSet<Role>,
     ) -> Result<NewToken, CredentialFileError> {
         let failed = |error: io::Error| CredentialFileError::of(path, &error);
-        let token = Secret::new(format!("arcp_{}", entropy::token().map_err(failed)?));
+        let token = Secret::new(format!("{PREFIX}{}", entropy::token().map_err(failed)?));
         let entry = TokenEntry { principal, expires_at, roles, digest: token.digest() };
         entry.check_name().map_err(|why| CredentialFileError::whole(path, why))?;
         change(path, true, |mut text| {
@@ -360,6 +362,12 @@ fn read_hex(text: &str) -> Option<SecretDigest> {
         *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
     }
     Some(SecretDigest(digest))
+}
+
+/// Whether a token says that it is one of such a file.
+#[cfg(feature = "oauth")]
+pub(super) fn is_one(token: &Secret) -> bool {
+    token.expose().starts_with(PREFIX)
 }
 
 #[cfg(test)]

@@ -1,0 +1,88 @@
+//! Access tokens of OAuth 2.0, of which a runtime is a resource server.
+
+use std::collections::BTreeSet;
+
+use arcp_proto::id::Principal;
+use arcp_proto::model::request::Credential;
+use arcp_proto::runtime::Verdict;
+use arcp_proto::scope::Scopes;
+use arcp_proto::secret::Secret;
+
+use super::introspection::{Introspection, has_each};
+use super::signed_jwt::SignedJwt;
+use super::{Authenticator, CredentialSource, Roles, delegation, jwt, token_file};
+use crate::server_log::log;
+
+/// Access tokens, sent by the scheme `oauth2` or as bearer tokens: their provider is
+/// asked what they are, or they say so themselves and are signed (RFC 9068).
+#[derive(Clone, Debug)]
+pub struct OAuth2 {
+    judge: Judge,
+    required: Scopes,
+}
+
+#[derive(Clone, Debug)]
+enum Judge {
+    Introspection(Introspection),
+    Signed(SignedJwt),
+}
+
+impl OAuth2 {
+    /// Those that a provider is asked about.
+    pub fn introspected(introspection: Introspection) -> OAuth2 {
+        OAuth2 { judge: Judge::Introspection(introspection), required: Scopes::default() }
+    }
+
+    /// Those that are signed by an issuer.
+    pub fn signed(jwt: SignedJwt) -> OAuth2 {
+        OAuth2 { judge: Judge::Signed(jwt), required: Scopes::default() }
+    }
+
+    /// The same, if they have each of these scopes.
+    #[must_use]
+    pub fn with_scopes(mut self, required: Scopes) -> OAuth2 {
+        self.required = required;
+        self
+    }
+}
+
+impl Authenticator for OAuth2 {
+    fn verify(&self, credential: &Credential) -> Option<Verdict> {
+        let token = token_of(credential)?;
+        let verdict = match &self.judge {
+            Judge::Introspection(introspection) => introspection.verify(token)?,
+            Judge::Signed(signed) => signed.verify_token(Some(token).filter(|token| jwt::looks_like_one(token))?)?,
+        };
+        if !has_each(&verdict, &self.required) {
+            log(format_args!("arcp: a token of {} was not accepted: it lacks a scope", verdict.principal));
+            return None;
+        }
+        Some(verdict)
+    }
+}
+
+impl CredentialSource for OAuth2 {
+    fn roles(&self) -> Roles {
+        Roles::default()
+    }
+
+    fn changed(&mut self) -> Option<BTreeSet<Principal>> {
+        match &self.judge {
+            Judge::Introspection(introspection) => Some(introspection.ceased()),
+            Judge::Signed(_) => None,
+        }
+    }
+}
+
+/// The access token of a credential. What a runtime has issued itself is sent to no
+/// provider.
+fn token_of(credential: &Credential) -> Option<&Secret> {
+    match credential {
+        Credential::Bearer(token) => {
+            let is_ours = token_file::is_one(token) || delegation::is_one(token);
+            Some(token).filter(|_| !is_ours)
+        }
+        Credential::Other { scheme, token } => Some(token).filter(|_| scheme == "oauth2"),
+        Credential::Anonymous => None,
+    }
+}

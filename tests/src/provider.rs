@@ -1,0 +1,179 @@
+//! An identity provider on the loopback, which answers as a test says, and misbehaves
+//! as one is told to.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+
+/// What it was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The method.
+    pub method: String,
+    /// The path, without its query.
+    pub path: String,
+    /// What the query or the form says.
+    pub form: BTreeMap<String, String>,
+    /// The header `authorization`.
+    pub authorization: Option<String>,
+}
+
+/// What it answers.
+#[derive(Clone, Debug)]
+pub enum Answering {
+    /// This document.
+    Json(u16, Value),
+    /// This text, whatever it is.
+    Text(String),
+    /// Somewhere else.
+    Redirect(String),
+    /// Nothing, until the provider is gone.
+    Never,
+    /// So many bytes, as long as somebody reads.
+    Endless(usize),
+}
+
+/// A provider; it is gone with the value.
+pub struct Provider {
+    /// Where it is.
+    pub address: SocketAddr,
+    inner: Arc<Inner>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+struct Inner {
+    answer: Box<dyn Fn(&Asked) -> Answering + Send + Sync>,
+    asked: AtomicUsize,
+    gone: AtomicBool,
+    /// Whoever is never answered waits for its end.
+    end: (Mutex<bool>, Condvar),
+}
+
+impl Provider {
+    /// One that answers so.
+    pub fn start(answer: impl Fn(&Asked) -> Answering + Send + Sync + 'static) -> Provider {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let inner = Arc::new(Inner {
+            answer: Box::new(answer),
+            asked: AtomicUsize::new(0),
+            gone: AtomicBool::new(false),
+            end: (Mutex::new(false), Condvar::new()),
+        });
+        let shared = inner.clone();
+        let accept = move || {
+            for socket in listener.incoming().map_while(Result::ok) {
+                if shared.gone.load(Ordering::SeqCst) {
+                    return;
+                }
+                let shared = shared.clone();
+                // A peer that has gone is none of a test's business.
+                std::thread::spawn(move || shared.serve(&socket));
+            }
+        };
+        Provider { address, inner, accepting: Some(std::thread::spawn(accept)) }
+    }
+
+    /// What is at this path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// How often it was asked.
+    pub fn asked(&self) -> usize {
+        self.inner.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.inner.gone.store(true, Ordering::SeqCst);
+        *self.inner.end.0.lock().expect("no panic") = true;
+        self.inner.end.1.notify_all();
+        // It waits for somebody.
+        let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
+
+impl Inner {
+    fn serve(&self, socket: &TcpStream) -> Option<()> {
+        let asked = read(socket)?;
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut socket = socket;
+        let head = |status: u16, more: &str, length: usize| {
+            format!("HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\nconnection: close\r\n{more}\r\n")
+        };
+        match (self.answer)(&asked) {
+            Answering::Json(status, document) => {
+                let text = document.to_string();
+                let head = head(status, "content-type: application/json\r\n", text.len());
+                socket.write_all(format!("{head}{text}").as_bytes()).ok()
+            }
+            Answering::Text(text) => socket.write_all(format!("{}{text}", head(200, "", text.len())).as_bytes()).ok(),
+            Answering::Redirect(to) => socket.write_all(head(302, &format!("location: {to}\r\n"), 0).as_bytes()).ok(),
+            Answering::Never => {
+                let ended = self.end.0.lock().ok()?;
+                let _ended = self.end.1.wait_while(ended, |ended| !*ended).ok()?;
+                Some(())
+            }
+            Answering::Endless(length) => {
+                socket.write_all(head(200, "", length).as_bytes()).ok()?;
+                (0..length / 1024).try_for_each(|_| socket.write_all(&[b' '; 1024]).ok())
+            }
+        }
+    }
+}
+
+fn read(socket: &TcpStream) -> Option<Asked> {
+    let mut reader = BufReader::new(socket);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut words = line.split(' ');
+    let (method, target) = (words.next()?.to_string(), words.next()?.to_string());
+    let (mut length, mut authorization) = (0, None);
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        let Some((name, value)) = header.trim().split_once(": ") else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse().ok()?,
+            "authorization" => authorization = Some(value.to_string()),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let body = String::from_utf8(body).ok()?;
+    let form = fields(query).chain(fields(&body)).collect();
+    Some(Asked { method, path: path.to_string(), form, authorization })
+}
+
+/// The fields of a form, or of the query of an address.
+pub fn fields(form: &str) -> impl Iterator<Item = (String, String)> {
+    form.split('&').filter_map(|field| field.split_once('=')).map(|(name, value)| (decoded(name), decoded(value)))
+}
+
+fn decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.bytes());
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits: Vec<u8> = rest.by_ref().take(2).collect();
+                let digits = String::from_utf8(digits).expect("digits");
+                bytes.push(u8::from_str_radix(&digits, 16).expect("two digits"));
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).expect("text")
+}
