@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::Store as _;
-use arcp_proto::id::LogPos;
-use arcp_proto::runtime::Record;
+use arcp_proto::id::{JobId, LogPos};
+use arcp_proto::json::Json;
+use arcp_proto::runtime::{AgentCall, Input, Record};
 use arcp_tests::kept::{Folder, batch_of, loaded};
 use arcp_tests::raw::{Raw, code};
 use arcp_tests::world::World;
@@ -134,5 +135,47 @@ fn a_message_that_comes_again_is_answered_however_many_requests_there_were() {
     };
     let again = numbered(world.frames_of(back.conn));
     assert_eq!(again[..numbered(&shown).len()], numbered(&shown), "byte for byte");
+    world.finish();
+}
+
+#[test]
+fn a_client_names_the_child_that_it_submits_and_one_that_its_agent_made_is_not_made_again() {
+    let mut world = World::seeded(31);
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let lease = json!({"agent.delegate": ["waiter"], "tool.call": ["a.*"]});
+    let job = raw.submit(&mut world, json!({"agent": "waiter", "lease_request": lease}))["job_id"].clone();
+    world.settle();
+    raw.take(&world);
+    let below = |agent: &str, name: Value| json!({"agent": agent, "parent_job_id": job, "delegate_id": name, "lease_request": {"tool.call": ["a.b"]}});
+    let accepted = raw.submit(&mut world, below("waiter", json!("del_1")));
+    assert_eq!(accepted["payload"]["delegate_id"], "del_1", "{accepted}");
+    world.settle();
+    let told = raw.take(&world).into_iter().find(|frame| frame["payload"]["kind"] == "delegate").expect("it is told");
+    assert_eq!(told["payload"]["body"]["delegate_id"], "del_1");
+    let again = raw.submit(&mut world, below("waiter", json!("del_1")));
+    assert_eq!(again["job_id"], accepted["job_id"], "the same name is the same child");
+    let other = raw.submit(&mut world, below("waiter", json!("del_2")));
+    assert_ne!(other["job_id"], accepted["job_id"]);
+    // What the agent asked for under a name, a client that asks for it too is given.
+    let asked = r#"{"delegate_id":"del_3","agent":"waiter","lease_request":{"tool.call":["a.b"]}}"#;
+    let call = AgentCall::Emit { kind: "delegate".into(), body: Json::parse(asked).expect("JSON") };
+    world.input(Input::Agent { job: job.as_str().and_then(JobId::parse).expect("an id"), call });
+    world.settle();
+    let of_agent = |frame: &Value| frame["payload"]["body"]["delegate_id"] == "del_3";
+    let told = raw.take(&world).into_iter().find(of_agent).expect("it is told");
+    let made = raw.submit(&mut world, below("waiter", json!("del_3")));
+    assert_eq!(made["job_id"], told["payload"]["body"]["child_job_id"]);
+    let mut different = below("waiter", json!("del_3"));
+    different["input"] = json!({"n": 1});
+    for (submit, expected) in [(different, "DUPLICATE_KEY"), (below("waiter", json!("")), "INVALID_REQUEST")] {
+        raw.send(&mut world, "job.submit", submit.clone());
+        let refused = raw.expect_any(&mut world, &["session.error", "job.error"]);
+        assert_eq!(code(&refused), expected, "{submit}");
+    }
+    // Without a job that knows it by it a name names nothing.
+    let plain = json!({"agent": "waiter", "delegate_id": "del_1"});
+    let plain = raw.submit(&mut world, plain);
+    assert!(plain["payload"]["delegate_id"].is_null() && plain["job_id"] != accepted["job_id"], "{plain}");
+    world.restores();
     world.finish();
 }

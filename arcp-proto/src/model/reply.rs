@@ -475,6 +475,8 @@ pub struct Accepted {
     pub accepted_at: UtcMs,
     /// The job that delegated it.
     pub parent: Option<WireId>,
+    /// By which name that one knows it.
+    pub delegate_id: Option<WireId>,
     /// Credentials that were issued for it and count, for whoever may have them.
     pub credentials: Vec<ProvisionedCredential>,
 }

@@ -372,6 +372,9 @@ pub struct Submit {
     pub max_runtime: Option<NonZeroU32>,
     /// The job it belongs to.
     pub parent: Option<WireId>,
+    /// By which name that one knows it: same name there, same job. `None`: the runtime
+    /// makes one.
+    pub delegate_id: Option<WireId>,
     /// Its trace, if the client has one.
     pub trace: Option<String>,
 }
@@ -420,6 +423,7 @@ impl Submit {
             key: None,
             max_runtime: None,
             parent: None,
+            delegate_id: None,
             trace: None,
         }
     }

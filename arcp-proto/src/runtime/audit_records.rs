@@ -31,7 +31,8 @@ pub struct AuditEntry {
     /// The session that was to be taken from its client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<SessionId>,
-    /// Who was to have it, for what was handed over.
+    /// Who was to have the job that was handed over; or whose the session was that was
+    /// to be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Principal>,
     /// From which address somebody wanted to come in; of several the last.

@@ -158,8 +158,9 @@ impl Parts<'_> {
     /// The id of a message, if it made something that is still there.
     fn digest_seen(&self, digest: &mut Digest, whose: &str, (message, (command, came_to)): (&WireId, &Executed)) {
         let Outcome::Accepted(job) = came_to else { return };
-        // By a key others may have come to know the same job.
-        if self.jobs.get(*job).is_some_and(|job| job.spec().key.is_none()) {
+        // By a key, or its name in a family, others may have come to know the same job.
+        let made_it = |job: &Job| job.spec().key.is_none() && job.spec().parent().is_none();
+        if self.jobs.get(*job).is_some_and(made_it) {
             digest.held(format!("{whose} {message}"), format!("{} {job}", hex(command)));
         }
     }

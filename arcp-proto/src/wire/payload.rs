@@ -244,6 +244,7 @@ impl Payload<'_, '_> {
             trace: self.trace(),
             accepted_at: self.time(&["accepted_at"]).unwrap_or(self.now),
             parent: self.id(&["parent_job_id"]),
+            delegate_id: self.id(&["delegate_id"]),
             credentials: self.credentials(),
         })
     }

@@ -318,6 +318,7 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             trace: None,
             accepted_at: AT,
             parent: WireId::new("job_p"),
+            delegate_id: WireId::new("del_1"),
             credentials: Vec::from([credential()]),
         })),
         Some(Reply::Command(CommandReply::Accepted(_))) => Reply::Command(CommandReply::CancelTaken {

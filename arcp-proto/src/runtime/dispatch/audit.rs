@@ -3,7 +3,7 @@
 use super::answers;
 use super::requests::RequestHandler;
 use crate::error::Violation;
-use crate::id::{JobId, LogPos, PromptId};
+use crate::id::{JobId, LogPos, Principal, PromptId, SessionId};
 use crate::json::Json;
 use crate::model::prompt::PromptAnswer;
 use crate::model::request::{Answering, Command};
@@ -12,13 +12,34 @@ use crate::runtime::authority;
 use crate::runtime::job::{Job, grants};
 use crate::runtime::session::Outcome;
 
+/// Whom a command concerns besides who gives it: who is to have the job, or whose the
+/// session is.
+pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Option<Principal> {
+    match command {
+        Command::HandOver(wish) => Some(wish.to.clone()),
+        Command::Evict(eviction) => {
+            let session = SessionId::parse(eviction.session.as_str())?;
+            handler.runtime.sessions.get(session).map(|session| session.principal().clone())
+        }
+        Command::Submit(..)
+        | Command::Cancel(_)
+        | Command::Interrupt(_)
+        | Command::Watch(_)
+        | Command::Unwatch { .. }
+        | Command::Subscribe(_)
+        | Command::Unsubscribe { .. }
+        | Command::Answer(_) => None,
+    }
+}
+
 /// A command was done or refused: writes down whether somebody was given authority,
-/// or used it over others. `before`: the last position before this input.
+/// or used it over others. `before`: the last position before this input, and whom it
+/// concerned then.
 pub(super) fn note(
     handler: &mut RequestHandler<'_>,
     command: &Command,
     done: &Result<Outcome, Violation>,
-    before: LogPos,
+    (before, to): (LogPos, Option<Principal>),
 ) {
     let Some(session) = handler.runtime.sessions.get(handler.session) else {
         return; // The command has ended it.
@@ -50,7 +71,6 @@ pub(super) fn note(
         Command::HandOver(wish) => (AuditAct::HandOver, named(wish.job.as_str()), wish.reason.as_deref()),
         Command::Unwatch { .. } | Command::Unsubscribe { .. } => return,
     };
-    let to = if let Command::HandOver(wish) = command { Some(wish.to.clone()) } else { None };
     let principal = session.principal();
     let taken = if let Command::Evict(eviction) = command { eviction.session.as_str().parse().ok() } else { None };
     let entry = AuditEntry { session: Some(handler.session), job, taken, to, ..AuditEntry::new(act, principal) };

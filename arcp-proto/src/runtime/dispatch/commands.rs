@@ -35,7 +35,7 @@ impl RequestHandler<'_> {
     pub(super) fn on_command(&mut self, command: Command, header: &Header<'_>) {
         let fingerprint = command_fingerprint(header, &command);
         self.runtime.sessions.note_command(self.session);
-        let before = self.runtime.ctx.log.last();
+        let before = (self.runtime.ctx.log.last(), audit::concerned(self, &command));
         if let Some((known, outcome)) = self.runtime.sessions.seen(self.session, &self.id).cloned() {
             if known != fingerprint {
                 let reused = Violation::invalid("this message id was used for a different message");

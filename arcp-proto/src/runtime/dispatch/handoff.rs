@@ -63,19 +63,23 @@ fn hands_over(session: &Session) -> bool {
 }
 
 /// The session that takes a job: of the named principal, which has proved there that
-/// it is that; the one that is named, or the latest, rather one with a connection.
+/// it is that, and is connected; the one that is named, or the latest.
 fn taker(asked: &RequestHandler<'_>, wish: &HandOver) -> Result<(SessionId, Principal), Violation> {
     let takes = |session: &Session| {
+        let is_there = session.is_attached() && !session.is_closed() && session.is_recorded();
         // What its credential bounds cannot have more by a job of somebody else.
-        hands_over(session) && session.is_recorded() && session.allowance().opened_with().1.is_none()
+        is_there && hands_over(session) && session.allowance().opened_with().1.is_none()
     };
     let is_named = |id: SessionId| wish.session.as_ref().is_none_or(|named| named.as_str() == id.to_string());
     let of_principal = asked.runtime.sessions.all().filter(|(_, session)| *session.principal() == wish.to);
     let taking = of_principal.filter(|(id, session)| takes(session) && is_named(*id));
-    let taker = taking.max_by_key(|(id, session)| (session.is_attached(), *id));
+    let taker = taking.max_by_key(|(id, _)| *id);
     taker.map(|(id, session)| (id, session.principal().clone())).ok_or_else(|| {
         let to = &wish.to;
-        let why = alloc::format!("no such session of `{to}` is here that takes jobs: it has to offer `agent_handoff`");
+        let why = alloc::format!(
+            "`{to}` has no such session that is connected and takes jobs: one that offers `agent_handoff`, by a \
+             credential that bounds nothing"
+        );
         Violation::new(ErrorCode::FailedPrecondition, why)
     })
 }

@@ -111,11 +111,13 @@ impl Retention<'_> {
         }
     }
 
-    /// A job is gone, and perhaps the last thing of its principal: then the ids
-    /// of that one's messages go too.
+    /// A job is gone, and perhaps the last thing of its principal, or of who asked for
+    /// it: then the ids of that one's messages go too.
     pub(super) fn let_go(&mut self, id: JobId, job: &Job) {
         self.delivery.remove_job(id);
-        let principal = &job.spec().principal;
-        self.sessions.forget_seen_of(principal, self.jobs.table().has_any(principal));
+        let of = [Some(&job.spec().principal), job.spec().asked_by.as_ref()];
+        for principal in of.into_iter().flatten() {
+            self.sessions.forget_seen_of(principal, self.jobs.table().has_any(principal));
+        }
     }
 }

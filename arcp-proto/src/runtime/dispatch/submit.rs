@@ -55,7 +55,7 @@ impl RequestHandler<'_> {
         let new = match jobs.check(ctx, asked)? {
             Submission::Known(job) => {
                 if jobs.get(job).is_some_and(|job| job.spec().principal != *principal) {
-                    let given = "the job of this key was handed over: use a new key to run it again";
+                    let given = "the job of this key or name was handed over: use a new one to run it again";
                     return Err(Violation::new(ErrorCode::FailedPrecondition, given));
                 }
                 self.check_requests(job)?;

@@ -18,12 +18,11 @@ use core::time::Duration;
 
 use super::agent::check_credit;
 use super::cause::Cause;
-use super::family::{check_parent, gone};
+use super::family::{check_parent, child_of, gone};
 use super::lease::{self, Grant};
 use super::questions::reply;
 use super::slots::lend_slot;
-use super::submit::resolve;
-use super::table;
+use super::submit::{fingerprint_below, resolve};
 use super::{AgentState, Job, Jobs, NewJob, SubmitContext, Wait, is_over};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{CallId, JobId, LogPos, Principal, SessionId, WireId, prefixed};
@@ -106,7 +105,7 @@ impl Delegating {
             input: submit.input.clone(),
             lease_request: submit.lease_request.clone(),
             lease_constraints: submit.lease_constraints.clone(),
-            delegate_id: None,
+            delegate_id: submit.delegate_id.as_ref().map(|name| name.to_string()),
         };
         Delegating { delegation, said: None }
     }
@@ -242,12 +241,8 @@ fn check_child(
     name: &WireId,
 ) -> Result<Delegated, Violation> {
     let submit = asked.submit()?;
-    let fingerprint = super::submit::fingerprint(&submit);
-    if let Some((child, made)) = child_named(jobs, id, name) {
-        if made != fingerprint {
-            let taken = alloc::format!("`delegate_id`: `{}` is another child of this job", name.as_str());
-            return Err(Violation::new(ErrorCode::DuplicateKey, taken));
-        }
+    let fingerprint = fingerprint_below(&submit);
+    if let Some(child) = child_of(jobs, id, name, fingerprint)? {
         return Ok(Delegated::Known(child));
     }
     let permit = check_parent(jobs, ctx, id, &submit.agent)?;
@@ -292,12 +287,6 @@ fn context_of<'a>(
         features: Features::default(),
         ceilings: [None; 2],
     }
-}
-
-/// The child of a job that is known by a name there, and what was asked for.
-fn child_named(jobs: &Jobs, parent: JobId, name: &WireId) -> Option<(JobId, [u8; 32])> {
-    let child = table::child_named(&jobs.table, parent, name)?;
-    Some((child.id, child.spec.bounds.parent.as_ref()?.fingerprint))
 }
 
 /// Accepts a child.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::grants::Permit;
 use super::lease::{self, Grant};
-use super::{Job, Jobs, is_over};
+use super::{Job, Jobs, is_over, table};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, WireId, prefixed};
 use crate::lease::{Ceiling, Namespace};
@@ -52,11 +52,36 @@ pub(super) fn grant_below(
     Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?)?.after(own))
 }
 
-/// A job below another one, which knows it by a name of its own.
-pub(super) fn below(ctx: &mut Context, parent: JobId, fingerprint: [u8; 32]) -> ParentRecord {
-    let name = prefixed("del_", ctx.entropy.ulid(ctx.now.utc));
-    let delegate_id = WireId::new(&name).expect("it is as long as an id may be");
+/// A job below another one, which knows it by the name that was asked for, or one of
+/// its own.
+pub(super) fn below(ctx: &mut Context, parent: JobId, asked: &Submit, fingerprint: [u8; 32]) -> ParentRecord {
+    let minted = |ctx: &mut Context| {
+        let name = prefixed("del_", ctx.entropy.ulid(ctx.now.utc));
+        WireId::new(&name).expect("it is as long as an id may be")
+    };
+    let delegate_id = asked.delegate_id.clone().unwrap_or_else(|| minted(ctx));
     ParentRecord { job: parent, delegate_id, fingerprint }
+}
+
+/// The child that a job knows by this name, if it has one.
+///
+/// # Errors
+///
+/// If something else was asked for under that name.
+pub(super) fn child_of(
+    jobs: &Jobs,
+    parent: JobId,
+    name: &WireId,
+    fingerprint: [u8; 32],
+) -> Result<Option<JobId>, Violation> {
+    let Some(child) = table::child_named(&jobs.table, parent, name) else {
+        return Ok(None);
+    };
+    if child.spec.bounds.parent.as_ref().is_some_and(|made| made.fingerprint == fingerprint) {
+        return Ok(Some(child.id));
+    }
+    let taken = alloc::format!("`delegate_id`: `{}` is another child of this job", name.as_str());
+    Err(Violation::new(ErrorCode::DuplicateKey, taken))
 }
 
 /// Whether a job may have one child more.

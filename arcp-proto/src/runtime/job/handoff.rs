@@ -53,6 +53,9 @@ fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: &Principal) -> Result<(
     let (limits, account) = (&ctx.config.limits, to.account());
     let (of, share) = (account.bound_of(), limits.job.principal_share);
     check_unfinished(jobs, ctx, &account, |most| alloc::format!("{most} jobs have not ended"))?;
+    // It may have asked and said much by now: it is held as it is, not as a new one.
+    let held = ctx.accounts.held(&account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);
+    held.admit(job.held.job.bytes(), share, of, "unfinished_bytes", "the bytes of jobs that have not ended")?;
     let input = job.input.as_ref().map_or(0, |input| waiting_bytes(&input.input, input.extensions.as_ref()));
     let waiting = ctx.accounts.held(&account, HeldFor::Inputs, limits, limits.job.waiting_input_bytes);
     waiting.admit(input, share, of, "waiting_input_bytes", "the inputs of jobs that have not started")
@@ -105,6 +108,10 @@ pub(in crate::runtime) fn show(jobs: &mut Jobs, ctx: &mut Context, id: JobId, to
     let mut body = Object::new();
     let message = alloc::format!("the job is handed over to {to}");
     body.str("phase", "handed_over").str("message", &message).display("principal", to);
-    let event = JobEvent::Emitted { kind: EventKind::Status, body: body.json() };
-    jobs.table.change(id, |job| job.append(ctx, event, false));
+    jobs.table.change(id, |job| {
+        // Whoever has it now counts on from here.
+        body.u64("last_event_seq", job.count() + 1);
+        let event = JobEvent::Emitted { kind: EventKind::Status, body: body.json() };
+        job.append(ctx, event, false)
+    });
 }

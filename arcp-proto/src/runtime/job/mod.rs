@@ -149,6 +149,9 @@ pub(in crate::runtime) struct JobSpec {
     pub(in crate::runtime) bounds: JobBounds,
     /// The key it claimed.
     pub(in crate::runtime) key: Option<KeyRecord>,
+    /// Who asked for it, if it has become somebody else's since: a message of that one
+    /// that comes again asks for nothing new.
+    pub(in crate::runtime) asked_by: Option<Principal>,
 }
 
 impl JobSpec {
@@ -367,6 +370,7 @@ impl Job {
             trace: Some(self.spec.trace.clone()),
             accepted_at: self.spec.created_at,
             parent: self.spec.parent().map(Into::into),
+            delegate_id: self.spec.bounds.parent.as_ref().map(|parent| parent.delegate_id.clone()),
             credentials: Vec::new(),
         }))
     }

@@ -32,6 +32,7 @@ impl Jobs {
             created_at,
             bounds: record.bounds,
             key,
+            asked_by: None,
         };
         let mut job = Job::new(ctx, id, spec, record.input, record.session, pos);
         job.run.perhaps_started = record.starts;

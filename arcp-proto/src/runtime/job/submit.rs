@@ -125,13 +125,18 @@ impl Jobs {
             }
             return Ok(Submission::Known(claim.job));
         }
+        if let Some((parent, name)) = asked.parent.zip(submit.delegate_id.as_ref())
+            && let Some(child) = family::child_of(self, parent, name, fingerprint_below(submit))?
+        {
+            return Ok(Submission::Known(child));
+        }
         let grant = match asked.parent {
             None => Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings, false)?,
             Some(parent) => family::grant_below(self, ctx, parent, submit, (asked.features, asked.ceilings))?,
         };
         self.check_capacity(ctx, asked)?;
         let (agent, checks_input) = resolve(ctx, &submit.agent)?;
-        let parent = asked.parent.map(|parent| Box::new(family::below(ctx, parent, fingerprint(submit))));
+        let parent = asked.parent.map(|parent| Box::new(family::below(ctx, parent, submit, fingerprint_below(submit))));
         Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent }))
     }
 
@@ -204,6 +209,7 @@ impl Jobs {
             created_at: ctx.now.utc,
             bounds: JobBounds { max_runtime: submit.max_runtime, constraints: grant.constraints, parent, trust },
             key,
+            asked_by: None,
         };
         let record = JobRecord {
             job: id,
@@ -280,7 +286,7 @@ pub(super) fn resolve(ctx: &Context, asked: &AgentRef) -> Result<(AgentRef, bool
 }
 
 /// What makes two submits the same.
-pub(super) fn fingerprint(submit: &Submit) -> [u8; 32] {
+fn fingerprint(submit: &Submit) -> [u8; 32] {
     let mut asked = Object::new();
     asked.display("agent", &submit.agent);
     let input = submit.input.as_ref().filter(|input| !is_empty_object(input));
@@ -288,11 +294,18 @@ pub(super) fn fingerprint(submit: &Submit) -> [u8; 32] {
         .opt_json("input", input)
         .opt_json("lease_request", submit.lease_request.as_ref())
         .opt_json("lease_constraints", submit.lease_constraints.as_ref())
-        .opt_str("parent_job_id", submit.parent.as_ref().map(WireId::as_str));
+        .opt_str("parent_job_id", submit.parent.as_ref().map(WireId::as_str))
+        .opt_str("delegate_id", submit.delegate_id.as_ref().map(WireId::as_str));
     if let Some(limit) = submit.max_runtime {
         asked.u64("max_runtime_sec", u64::from(limit.get()));
     }
     asked.json().fingerprint()
+}
+
+/// What makes two children of a job the same, whether its agent or a client asks for
+/// them.
+pub(super) fn fingerprint_below(submit: &Submit) -> [u8; 32] {
+    fingerprint(&Submit { parent: None, delegate_id: None, ..submit.clone() })
 }
 
 fn is_empty_object(json: &Json) -> bool {

@@ -16,6 +16,8 @@ use crate::runtime::context::Context;
 pub(in crate::runtime) struct Table {
     by_id: BTreeMap<JobId, Job>,
     by_principal: BTreeSet<(Principal, JobId)>,
+    /// Those that were handed over, by who asked for them.
+    handed_over: BTreeSet<(Principal, JobId)>,
     /// Children that are held, over or not, by their parent and what it knows them by.
     by_parent: BTreeMap<(JobId, WireId), JobId>,
     /// Jobs that are over and that listings still show.
@@ -74,6 +76,9 @@ impl Table {
         if let Some(name) = name_in_family(&job) {
             self.by_parent.remove(&name);
         }
+        if let Some(asked_by) = job.spec.asked_by.clone() {
+            self.handed_over.remove(&(asked_by, id));
+        }
         if let Some(end) = job.end() {
             let account = job.spec.principal.account();
             self.settled.remove(&account, end.pos);
@@ -127,9 +132,12 @@ impl Table {
             .filter_map(|(_, id)| Some((*id, self.by_id.get(id)?)))
     }
 
-    /// Whether a principal has jobs, over or not.
+    /// Whether a principal has jobs, over or not, or has asked for some that it handed
+    /// over.
     pub(in crate::runtime) fn has_any(&self, principal: &Principal) -> bool {
-        self.of_principal(principal, None).next().is_some()
+        let least = JobId::from_ulid(ulid::Ulid::nil());
+        let gave = self.handed_over.range((principal.clone(), least)..).next();
+        gave.is_some_and(|(asked_by, _)| asked_by == principal) || self.of_principal(principal, None).next().is_some()
     }
 
     /// Everybody's jobs after `after`, oldest first.
@@ -194,7 +202,10 @@ pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Princip
     table.by_principal.remove(&(from.clone(), id));
     table.by_principal.insert((to.clone(), id));
     let account = ctx.accounts.of(&to.account());
+    let asked_by = job.spec.asked_by.clone().unwrap_or_else(|| from.clone());
+    table.handed_over.insert((asked_by, id));
     table.change(id, |job| {
+        job.spec.asked_by.get_or_insert_with(|| from.clone());
         job.spec.principal = to.clone();
         job.spec.key = None;
         job.sessions.holder = holder;

@@ -68,6 +68,7 @@ fn try_accept(
         key: None,
         max_runtime,
         parent: None,
+        delegate_id: None,
         trace: None,
     };
     let asked = SubmitContext {

@@ -128,6 +128,8 @@ fn write_submit(submit: &Submit) -> String {
     if let Some(seconds) = submit.max_runtime {
         payload.u64("max_runtime_sec", u64::from(seconds.get()));
     }
-    payload.opt_str("parent_job_id", submit.parent.as_ref().map(WireId::as_str));
+    payload
+        .opt_str("parent_job_id", submit.parent.as_ref().map(WireId::as_str))
+        .opt_str("delegate_id", submit.delegate_id.as_ref().map(WireId::as_str));
     payload.done()
 }

@@ -197,6 +197,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
     payload
         .display("accepted_at", accepted.accepted_at)
         .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str))
+        .opt_str("delegate_id", accepted.delegate_id.as_ref().map(WireId::as_str))
         .opt_str("trace_id", accepted.trace.as_deref().filter(|trace| is_trace(trace)))
         .opt_str("request_id", accepted.request.as_ref().map(WireId::as_str))
         .opt_str("reply_to", view.reply_to(accepted.request.as_ref()));

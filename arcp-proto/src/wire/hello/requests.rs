@@ -131,6 +131,8 @@ struct SubmitFields<'a> {
     max_runtime_sec: Option<u64>,
     #[serde(borrow, default)]
     parent_job_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    delegate_id: Option<Text<'a>>,
 }
 
 fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
@@ -141,6 +143,8 @@ fn read_submit(header: &Header<'_>) -> Result<Submit, Violation> {
         lease_constraints: object("lease_constraints", fields.lease_constraints)?,
         key: shared::key(fields.idempotency_key)?,
         max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
+        // A name that no parent knows it by names nothing.
+        delegate_id: shared::delegate_id(fields.delegate_id.filter(|_| fields.parent_job_id.is_some()))?,
         parent: fields.parent_job_id.map(|Text(id)| shared::parent(&id)).transpose()?,
         trace: header.trace.as_deref().map(trace_id).transpose()?.flatten(),
         ..Submit::new(AgentRef::parse(&fields.agent.0)?)

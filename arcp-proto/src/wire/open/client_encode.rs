@@ -183,7 +183,8 @@ fn write_delegate(submit: &Submit) -> String {
         .display("target", &submit.agent)
         .opt_json("input", submit.input.as_ref())
         .opt_json("lease_request", submit.lease_request.as_ref())
-        .opt_json("lease_constraints", submit.lease_constraints.as_ref());
+        .opt_json("lease_constraints", submit.lease_constraints.as_ref())
+        .opt_str("delegate_id", submit.delegate_id.as_ref().map(WireId::as_str));
     if let Some(seconds) = submit.max_runtime {
         payload.u64("max_runtime_sec", u64::from(seconds.get()));
     }

@@ -291,6 +291,7 @@ fn write_accepted(view: &View, accepted: &Accepted) -> String {
     write_credentials(view, &mut payload, &accepted.credentials);
     payload
         .display("accepted_at", accepted.accepted_at)
-        .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str));
+        .opt_str("parent_job_id", accepted.parent.as_ref().map(WireId::as_str))
+        .opt_str("delegate_id", accepted.delegate_id.as_ref().map(WireId::as_str));
     payload.done()
 }

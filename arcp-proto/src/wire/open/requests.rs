@@ -383,6 +383,8 @@ struct Delegate<'a> {
     lease_constraints: Option<&'a RawValue>,
     #[serde(default)]
     max_runtime_sec: Option<u64>,
+    #[serde(borrow, default)]
+    delegate_id: Option<Text<'a>>,
 }
 
 /// A child of the job that the envelope names (RFC §14).
@@ -406,6 +408,7 @@ fn read_delegate(header: &Header<'_>) -> Result<Submit, Violation> {
         key: shared::key(header.key.as_deref().map(|key| Text(key.into())))?,
         max_runtime: shared::max_runtime(fields.max_runtime_sec)?,
         parent: Some(parent),
+        delegate_id: shared::delegate_id(fields.delegate_id)?,
         trace,
         ..Submit::new(AgentRef::parse(&fields.target.0)?)
     })

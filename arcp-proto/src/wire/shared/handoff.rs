@@ -17,7 +17,7 @@ pub(super) const KIND: &str = "agent.handoff";
 #[derive(Deserialize)]
 struct HandOff<'a> {
     #[serde(borrow)]
-    target: Text<'a>,
+    target: Target<'a>,
     #[serde(borrow, default)]
     session_id: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -26,19 +26,38 @@ struct HandOff<'a> {
     reason: Option<Text<'a>>,
 }
 
+/// Whose a job is to be: the principal, or an object that also says where that one is.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Target<'a> {
+    Principal(#[serde(borrow)] Text<'a>),
+    Somewhere {
+        #[serde(borrow)]
+        principal: Text<'a>,
+        #[serde(borrow, default)]
+        runtime: Option<Text<'a>>,
+        #[serde(borrow, default)]
+        fingerprint: Option<Text<'a>>,
+    },
+}
+
 /// Reads the wish to hand a job over; the session that stands in the payload is that
 /// which is to take it.
 pub(super) fn read_hand_over(header: &Header<'_>) -> Result<HandOver, Violation> {
     const SHOWN: usize = 1024;
     let HandOff { target, session_id, runtime, reason } = payload(KIND, header.payload)?;
+    let (to, there) = match target {
+        Target::Principal(principal) => (principal, None),
+        Target::Somewhere { principal, runtime, fingerprint } => (principal, runtime.or(fingerprint)),
+    };
     let shown = |text: Option<Text<'_>>| text.map(|Text(text)| text.chars().take(SHOWN).collect());
     let nobody = |name: &str| Violation::invalid(alloc::format!("`{KIND}`: `{name}` is nobody's"));
     let session = |Text(id): Text<'_>| WireId::new(&id).ok_or_else(|| nobody("session_id"));
     Ok(HandOver {
         job: job_of(header, KIND)?,
-        to: target.0.parse::<Principal>().map_err(|_| nobody("target"))?,
+        to: to.0.parse::<Principal>().map_err(|_| nobody("target"))?,
         session: session_id.map(session).transpose()?,
-        runtime: shown(runtime),
+        runtime: shown(runtime.or(there)),
         reason: shown(reason),
     })
 }

@@ -15,8 +15,8 @@ pub(super) use handoff::write_hand_over;
 pub(super) use interrupt::write_interrupt;
 pub(super) use prompts::{correlates, write_answer};
 pub(super) use requests::{
-    Auth, Resume, bounded, credential, job_of, key, max_runtime, nonce, object, parent, present, read_request, reason,
-    refused_kind,
+    Auth, Resume, bounded, credential, delegate_id, job_of, key, max_runtime, nonce, object, parent, present,
+    read_request, reason, refused_kind,
 };
 pub(super) use sessions::{
     PAGE as SESSIONS, write_eviction, write_page as write_sessions, write_query as write_session_query,

@@ -276,6 +276,12 @@ pub(in crate::wire) fn parent(id: &str) -> Result<WireId, Violation> {
     WireId::new(id).ok_or_else(|| Violation::invalid("`parent_job_id` must have 1 to 256 bytes"))
 }
 
+/// By which name that job knows it.
+pub(in crate::wire) fn delegate_id(text: Option<Text<'_>>) -> Result<Option<WireId>, Violation> {
+    let bad = || Violation::invalid("`delegate_id` must have 1 to 256 bytes");
+    text.map(|Text(id)| WireId::new(&id).ok_or_else(bad)).transpose()
+}
+
 /// A time limit.
 pub(in crate::wire) fn max_runtime(seconds: Option<u64>) -> Result<Option<NonZeroU32>, Violation> {
     let Some(seconds) = seconds else {
