@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arcp_host::client::{
-    Answer, ClientLoop, Command, DialError, Follower, PermissionHandler, Security, Target, Transport,
+    Answer, ClientLoop, Command, DialError, Follower, PermissionHandler, Security, Taker, Target, Transport,
 };
 pub use arcp_host::client::{ClientError, Welcome};
 use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
-use arcp_proto::model::reply::JobPage;
+use arcp_proto::model::reply::{JobPage, Watching};
 #[cfg(feature = "websocket")]
 use arcp_proto::model::request::Credential;
-use arcp_proto::model::request::{Answering, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::request::{Answering, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 #[cfg(feature = "websocket")]
 use arcp_proto::secret::Secret;
@@ -29,7 +29,7 @@ use crate::open::OpenClient;
 /// Messages to the driver that may queue up.
 const QUEUE: usize = 64;
 /// Messages of extensions that an application may leave untaken; those that
-/// come then are dropped.
+/// come then are dropped, and jobs that are handed over then are not followed.
 const UNTAKEN: usize = 1024;
 /// The longest answer about what a runtime counts.
 #[cfg(feature = "websocket")]
@@ -48,6 +48,8 @@ pub struct Client {
     family: Family,
     /// Messages of extensions that the application has not taken.
     untaken: Mutex<Receiver<Extension>>,
+    /// Jobs that were handed over to this session, and the application has not taken.
+    handed: Mutex<Receiver<Result<Job, SessionEnd>>>,
     /// Ends when the driver has.
     gone: Mutex<Receiver<()>>,
 }
@@ -99,7 +101,8 @@ impl Client {
         let unread = Arc::new(Unread::default());
         // Whoever takes none gets no more.
         let extensions = move |message| drop(extensions.try_send(message));
-        let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions)?;
+        let (taker, handed) = taker(&unread);
+        let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions, taker)?;
         let transport = Dialed { dialer, own: messages.clone(), generation: 0, wire: None, unread: unread.clone() };
         let (alive, gone) = channel();
         let drive = move || {
@@ -108,8 +111,8 @@ impl Client {
         };
         std::thread::Builder::new().name("arcp-client".to_string()).spawn(drive)?;
         let welcome = accepted.recv().unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))?;
-        let (untaken, gone) = (Mutex::new(untaken), Mutex::new(gone));
-        Ok(Client { messages, welcome, unread, family, untaken, gone })
+        let (untaken, handed, gone) = (Mutex::new(untaken), Mutex::new(handed), Mutex::new(gone));
+        Ok(Client { messages, welcome, unread, family, untaken, handed, gone })
     }
 
     /// What the runtime said when it accepted the session first.
@@ -249,6 +252,35 @@ impl Client {
         self.give(Message::Command(Box::new(Command::DecidePermissions(Box::new(handler)))))
     }
 
+    /// Makes a job somebody else's, with the right to cancel it; waits until that
+    /// counts. Sessions of that one take jobs if they offer
+    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff), as this one must.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `FailedPrecondition` if nobody takes the job, or it
+    /// cannot be handed over as it stands, `ResourceExhausted` if there is no room for
+    /// it. Also if the session is over, or hands nothing over.
+    pub fn hand_over(&self, wish: HandOver) -> Result<(), ClientError> {
+        self.ask(|answer| Command::HandOver(wish, answer))
+    }
+
+    /// The next job that somebody hands over to this session, if one is in time. It is
+    /// followed from then on. A session is handed jobs if it offers
+    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff): whoever offers it
+    /// takes them by this, or lists and watches them later.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub fn next_handed_job(&self, span: Duration) -> Result<Option<Job>, ClientError> {
+        match self.handed.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(span) {
+            Ok(handed) => handed.map(Some).map_err(ClientError::Ended),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(ClientError::Ended(SessionEnd::Closed)),
+        }
+    }
+
     /// Breaks the connection, as a bad network would. The session resumes by
     /// itself: a way to see that it does.
     ///
@@ -287,14 +319,30 @@ impl Client {
     }
 
     fn follower(&self) -> (Follower, Receiver<Held>) {
-        let ((sender, updates), unread) = (channel(), self.unread.clone());
-        // Whoever dropped the job does not want to know.
-        (Box::new(move |update| drop(sender.send(Held::new(update, &unread)))), updates)
+        follower(&self.unread)
     }
 
     fn give(&self, message: Message) -> Result<(), ClientError> {
         self.messages.send(message).map_err(|_| ClientError::Ended(SessionEnd::Closed))
     }
+}
+
+fn follower(unread: &Arc<Unread>) -> (Follower, Receiver<Held>) {
+    let ((sender, updates), unread) = (channel(), unread.clone());
+    // Whoever dropped the job does not want to know.
+    (Box::new(move |update| drop(sender.send(Held::new(update, &unread)))), updates)
+}
+
+/// What takes jobs that are handed over, and where they are then.
+fn taker(unread: &Arc<Unread>) -> (Taker, Receiver<Result<Job, SessionEnd>>) {
+    let ((sender, handed), unread) = (sync_channel(UNTAKEN), unread.clone());
+    let take = move |handed: Result<Watching, SessionEnd>| {
+        let (follower, updates) = follower(&unread);
+        let job = |watching: Watching| Job::new(watching.job, watching.agent, watching.trace, updates);
+        let is_job = handed.is_ok();
+        (sender.try_send(handed.map(job)).is_ok() && is_job).then_some(follower)
+    };
+    (Box::new(take), handed)
 }
 
 impl Drop for Client {

@@ -23,8 +23,8 @@ use crate::oauth2::AccessTokens;
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, audit, completions, doctor, inbox, interrupt, lease, logs, man, result, retry, sandbox, sessions,
-    show, stop, tls, token, top, tree, wait,
+    agents, answer, audit, completions, doctor, handoff, inbox, interrupt, lease, logs, man, result, retry, sandbox,
+    sessions, show, stop, take, tls, token, top, tree, wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -81,6 +81,10 @@ pub enum Command {
     Cancel(Cancel),
     /// Say something to the agent of a job while it runs.
     Interrupt(interrupt::Interrupt),
+    /// Make a job somebody else's while it goes on.
+    Handoff(handoff::Handoff),
+    /// Wait for a job that somebody hands over, and follow it.
+    Take(take::Take),
     /// List what jobs ask people.
     Inbox(inbox::Inbox),
     /// Answer what a job asks.

@@ -82,10 +82,17 @@ fn row(entry: &AuditEntry) -> Row {
     let times = if entry.count > 1 { format!(" x{}", entry.count) } else { String::new() };
     let outcome = entry.refused.as_ref().map_or_else(|| "done".to_string(), |code| format!("{}{times}", code.as_str()));
     let granted = entry.granted.as_ref().map(|granted| granted.as_str().to_string());
-    let why = entry.reason.clone().or(granted).unwrap_or_default();
+    let why = [concerned(entry), entry.reason.clone().or(granted)];
+    let why = why.into_iter().flatten().collect::<Vec<String>>().join(": ");
     let id = entry.at.to_string();
     let cells = [local(entry.at), who, entry.act.as_str().to_string(), job, outcome, why];
     Row { id, cells: cells.iter().map(Cell::from).collect(), json: json(entry) }
+}
+
+/// To whom something was given, or from whom it was taken, for a person.
+fn concerned(entry: &AuditEntry) -> Option<String> {
+    let how = if entry.taken.is_some() { "from" } else { "to" };
+    entry.to.as_ref().map(|to| format!("{how} {to}"))
 }
 
 /// Whoever is not known, for a person.
@@ -105,6 +112,8 @@ fn json(entry: &AuditEntry) -> String {
     out.opt_str("from", entry.from.map(|from| from.to_string()).as_deref());
     out.opt_str("job_id", entry.job.map(|job| job.to_string()).as_deref());
     out.opt_str("taken", entry.taken.map(|session| session.to_string()).as_deref());
+    let name = if entry.taken.is_some() { "taken_from" } else { "to" };
+    out.opt_str(name, entry.to.as_ref().map(ToString::to_string).as_deref());
     out.str("outcome", if entry.refused.is_some() { "refused" } else { "done" });
     out.opt_str("code", entry.refused.as_ref().map(|code| code.as_str()));
     out.opt_json("granted", entry.granted.as_ref()).opt_str("reason", entry.reason.as_deref());

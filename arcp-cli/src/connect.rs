@@ -116,6 +116,15 @@ impl Chosen {
         self.open_with(None, self.patience(), |features| features.with(Feature::AgentDetails))
     }
 
+    /// The same, and hands jobs over, or takes them.
+    pub fn connect_for_handoff(&self) -> Result<Client, Failure> {
+        let client = self.open_with(None, self.patience(), |features| features.with(Feature::AgentHandoff))?;
+        if client.welcome().features.has(Feature::AgentHandoff) {
+            return Ok(client);
+        }
+        Err(Failure::new(Exit::Failed, format!("{} hands no jobs over: it has no word for it", self.url())))
+    }
+
     /// The same, given up after this time.
     pub fn connect_within(&self, patience: Duration) -> Result<Client, Failure> {
         self.open(None, patience)

@@ -17,6 +17,7 @@ use signal_hook::consts::SIGINT;
 use crate::args::Output;
 use crate::asking::Asker;
 use crate::exit::{Exit, Failure, of_end, of_refusal, of_terminal};
+use crate::handoff::handed;
 
 /// How a job is followed.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -46,6 +47,7 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
     };
     let asks = !no_ask && output == Output::Text;
     let mut asker = asks.then(|| Asker::on_terminal(client)).flatten();
+    let mut whose = None;
     view.accepted(job)?;
     loop {
         if interrupted.load(Ordering::SeqCst) {
@@ -64,6 +66,7 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
         match update {
             JobUpdate::Event { seq, at, event } => {
                 view.event(seq, at, &event)?;
+                whose = handed(&event).or(whose);
                 asker.iter_mut().for_each(|asker| asker.hear(&event));
             }
             JobUpdate::Ended { seq, terminal, result } => {
@@ -81,7 +84,10 @@ pub fn follow_to_end(client: &Client, job: &Job, how: Following) -> Result<(Exit
             JobUpdate::Missed { events } => view.note(&format!("{events} events are no longer kept and were missed")),
             JobUpdate::Gone(refusal) => {
                 view.clear();
-                let message = format!("the runtime does not know {} any more: {}", job.id, refusal.message);
+                let message = match whose {
+                    Some(whose) => format!("{} was {whose}: nothing more of it is shown to you", job.id),
+                    None => format!("the runtime does not know {} any more: {}", job.id, refusal.message),
+                };
                 return Err(Failure::new(of_refusal(&refusal), message));
             }
             JobUpdate::Lost(end) => {

@@ -21,6 +21,7 @@ mod ends;
 mod exit;
 mod filter;
 mod follow;
+mod handoff;
 mod hosting;
 mod inbox;
 mod interrupt;
@@ -44,6 +45,7 @@ mod state;
 mod stop;
 mod store;
 mod submit;
+mod take;
 mod telling;
 mod times;
 mod tls;
@@ -80,6 +82,8 @@ fn main() -> ExitCode {
         args::Command::Logs(args) => logs::run(&args),
         args::Command::Cancel(args) => cancel::run(args),
         args::Command::Interrupt(args) => interrupt::run(args),
+        args::Command::Handoff(args) => handoff::run(args),
+        args::Command::Take(args) => take::run(&args),
         args::Command::Inbox(args) => inbox::run(&args),
         args::Command::Audit(args) => audit::run(&args),
         args::Command::Answer(args) => answer::run(&args),

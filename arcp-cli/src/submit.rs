@@ -132,7 +132,8 @@ fn urgency(priority: args::Priority) -> Priority {
     }
 }
 
-fn detached(job: &WireId, output: Output) -> String {
+/// The line that names a job that is left.
+pub fn detached(job: &WireId, output: Output) -> String {
     match output {
         Output::Text => job.to_string(),
         Output::Jsonl => {

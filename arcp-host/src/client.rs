@@ -5,6 +5,7 @@
 //! [`Transport`], hands over what that receives, and waits: in a thread
 //! (`arcp-blocking`), or in a task (`arcp-tokio-adapter`).
 
+mod job_update;
 mod permissions;
 mod security;
 mod target;
@@ -15,18 +16,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_proto::client::{
-    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, ResultData, Session, SessionEnd,
+    Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, Handle, OpenSession, Session, SessionEnd,
 };
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentEntry;
-use arcp_proto::model::event::{JobEvent, Terminal};
+use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::Features;
 use arcp_proto::model::reply::{Accepted, JobPage, Refusal, RefusedKind, Watching};
-use arcp_proto::model::request::{Answering, ClientInfo, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::request::{
+    Answering, ClientInfo, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
+};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
-use arcp_proto::time::{Now, UtcMs};
+use arcp_proto::time::Now;
 
+pub use self::job_update::{JobEnd, JobUpdate, Last};
 pub use self::permissions::{Decision, PermissionAsked, PermissionHandler};
 pub use self::security::{DialError, Identity, Security, Trust};
 #[cfg(feature = "websocket")]
@@ -81,110 +85,15 @@ pub enum ClientError {
     NotTaken(String),
 }
 
-/// Something about a followed job.
-#[derive(Clone, Debug)]
-pub enum JobUpdate {
-    /// Something happened in it.
-    Event {
-        /// Its number in the session; 0 if the runtime gave none.
-        seq: u64,
-        /// When.
-        at: Option<UtcMs>,
-        /// What.
-        event: JobEvent,
-    },
-    /// It ended. Nothing follows.
-    Ended {
-        /// Its number in the session; 0 if the runtime gave none.
-        seq: u64,
-        /// How.
-        terminal: Terminal,
-        /// Its result, put together.
-        result: ResultData,
-    },
-    /// The connection was lost; another attempt follows.
-    Reconnecting {
-        /// Which attempt.
-        attempt: u32,
-        /// After which pause.
-        after: Duration,
-        /// What happened.
-        why: String,
-    },
-    /// The connection is back.
-    Reconnected {
-        /// Whether the same session came back.
-        resumed: bool,
-    },
-    /// So many events came while we were away for long, and are no longer kept.
-    Missed {
-        /// How many.
-        events: u64,
-    },
-    /// The runtime does not show the job any more.
-    Gone(Box<Refusal>),
-    /// The session is over; the job goes on. Nothing follows.
-    Lost(SessionEnd),
-}
-
-/// How a job ended.
-#[derive(Clone, Debug)]
-pub struct JobEnd {
-    /// How, and with which error if it did not succeed.
-    pub terminal: Terminal,
-    /// Its result, put together.
-    pub result: ResultData,
-}
-
-/// What the last update of a job was.
-#[derive(Debug)]
-pub enum Last {
-    /// Its end.
-    Ended(Box<JobEnd>),
-    /// It is not shown any more.
-    Gone(Box<Refusal>),
-    /// The session ended before.
-    Lost(SessionEnd),
-}
-
-impl Last {
-    /// How the job ended.
-    ///
-    /// # Errors
-    ///
-    /// If the runtime does not show it any more, or the session is over.
-    pub fn end(&self) -> Result<&JobEnd, ClientError> {
-        match self {
-            Last::Ended(end) => Ok(end),
-            Last::Gone(refusal) => Err(ClientError::Refused(refusal.clone())),
-            Last::Lost(end) => Err(ClientError::Ended(end.clone())),
-        }
-    }
-}
-
-impl JobUpdate {
-    /// The event that it is, or the last one; neither if it is about the
-    /// connection.
-    ///
-    /// # Errors
-    ///
-    /// The last one: nothing follows.
-    pub fn into_event(self) -> Result<Option<JobEvent>, Last> {
-        match self {
-            JobUpdate::Event { event, .. } => Ok(Some(event)),
-            JobUpdate::Reconnecting { .. } | JobUpdate::Reconnected { .. } | JobUpdate::Missed { .. } => Ok(None),
-            JobUpdate::Ended { terminal, result, .. } => Err(Last::Ended(Box::new(JobEnd { terminal, result }))),
-            JobUpdate::Gone(refusal) => Err(Last::Gone(refusal)),
-            JobUpdate::Lost(end) => Err(Last::Lost(end)),
-        }
-    }
-}
-
 /// Takes the answer to a command. It must not wait.
 pub type Answer<T> = Box<dyn FnOnce(Result<T, ClientError>) + Send>;
 
 /// Takes the updates of a job. It must not wait.
 pub type Follower = Box<dyn Fn(JobUpdate) + Send>;
+
+/// Takes a job that was handed over to the session, and gives who follows it, if
+/// anybody does; or why none comes any more. It must not wait.
+pub type Taker = Box<dyn Fn(Result<Watching, SessionEnd>) -> Option<Follower> + Send>;
 
 /// What an application wants.
 pub enum Command {
@@ -208,6 +117,8 @@ pub enum Command {
     Evict(Eviction, Answer<()>),
     /// Say something to the agent of a job while it runs.
     Interrupt(WireId, String, Answer<()>),
+    /// That a job becomes somebody else's.
+    HandOver(HandOver, Answer<()>),
     /// Something said back; of the open family only.
     Echo(Option<String>, Answer<Option<String>>),
     /// A message of an extension sent; of the open family only.
@@ -244,6 +155,7 @@ enum Waiting {
     Answer(Answer<()>),
     Sessions(Answer<SessionPage>),
     Evict(Answer<()>),
+    HandOver(Answer<()>),
     Echo(Answer<Option<String>>),
 }
 
@@ -260,9 +172,10 @@ pub struct ClientLoop {
     framing: Option<Framing>,
     ready: Option<Answer<Welcome>>,
     answers: BTreeMap<Handle, Waiting>,
-    /// Whoever follows a job, and by which command.
-    jobs: BTreeMap<WireId, Vec<(Handle, Follower)>>,
+    /// Whoever follows a job, and by which command, unless it was handed over.
+    jobs: BTreeMap<WireId, Vec<(Option<Handle>, Follower)>>,
     extensions: Box<dyn Fn(Extension) + Send>,
+    taker: Taker,
     permissions: Option<Arc<dyn PermissionHandler>>,
     /// What the runtime said of the session last, unasked: why it is lost, if that is next.
     said: Option<String>,
@@ -271,7 +184,8 @@ pub struct ClientLoop {
 
 impl ClientLoop {
     /// A client that has not connected yet. `ready` is told of its first session,
-    /// and `extensions` takes messages of extensions.
+    /// `extensions` takes messages of extensions, and `taker` jobs that are handed over
+    /// to it, where it offers that.
     ///
     /// # Errors
     ///
@@ -280,6 +194,7 @@ impl ClientLoop {
         config: ClientConfig,
         ready: Answer<Welcome>,
         extensions: impl Fn(Extension) + Send + 'static,
+        taker: Taker,
     ) -> Result<ClientLoop, ClientError> {
         let mut clock = Clock::new();
         let looked_at = clock.now();
@@ -293,6 +208,7 @@ impl ClientLoop {
             answers: BTreeMap::new(),
             jobs: BTreeMap::new(),
             extensions: Box::new(extensions),
+            taker,
             permissions: None,
             said: None,
             over: false,
@@ -406,7 +322,7 @@ impl ClientLoop {
                 let given = session.and_then(|mut session| session.watch(watch));
                 if let Ok(handle) = given {
                     // Some runtimes replay before they answer.
-                    self.jobs.entry(job.clone()).or_default().push((handle, follower));
+                    self.jobs.entry(job.clone()).or_default().push((Some(handle), follower));
                 }
                 self.await_answer(given, answer, |answer| Waiting::Watch(job, answer));
             }
@@ -439,6 +355,10 @@ impl ClientLoop {
             Command::Interrupt(job, prompt, answer) => {
                 let given = session.and_then(|mut session| session.interrupt(job, prompt));
                 self.await_answer(given, answer, Waiting::Answer);
+            }
+            Command::HandOver(wish, answer) => {
+                let given = session.and_then(|mut session| session.hand_over(wish));
+                self.await_answer(given, answer, Waiting::HandOver);
             }
             Command::DecidePermissions(handler) => self.permissions = Some(handler.into()),
             Command::Echo(nonce, answer) => {
@@ -537,7 +457,7 @@ impl ClientLoop {
             ClientEvent::Ended(end) => self.ended(&end),
             ClientEvent::Submitted { handle, accepted } => {
                 if let Some(Waiting::Submit(follower, answer)) = self.answers.remove(&handle) {
-                    self.jobs.entry(accepted.job.clone()).or_default().push((handle, follower));
+                    self.jobs.entry(accepted.job.clone()).or_default().push((Some(handle), follower));
                     answer(Ok(accepted));
                 }
             }
@@ -571,6 +491,12 @@ impl ClientLoop {
                     answer(Ok(()));
                 }
             }
+            ClientEvent::HandedOver { handle } => {
+                if let Some(Waiting::HandOver(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(()));
+                }
+            }
+            ClientEvent::Taken { watching } => self.taken(watching),
             ClientEvent::Refused { handle, refusal } => self.refused(handle, refusal),
             ClientEvent::Echoed { handle, nonce } => {
                 if let Some(Waiting::Echo(answer)) = self.answers.remove(&handle) {
@@ -610,6 +536,14 @@ impl ClientLoop {
         self.await_answer(given, Box::new(taken), Waiting::Answer);
     }
 
+    /// A job was handed over to this session.
+    fn taken(&mut self, watching: Watching) {
+        let job = watching.job.clone();
+        if let Some(follower) = (self.taker)(Ok(watching)) {
+            self.jobs.entry(job).or_default().push((None, follower));
+        }
+    }
+
     /// Some runtimes answer a cancel by the end alone.
     fn resolve_cancels(&mut self, job: &WireId) {
         let of_job = |waiting: &Waiting| matches!(waiting, Waiting::Cancel(asked, _) if asked == job);
@@ -643,7 +577,7 @@ impl ClientLoop {
     /// A job is not followed by this command any more.
     fn unfollow(&mut self, job: &WireId, by: Handle) {
         if let Some(followers) = self.jobs.get_mut(job) {
-            followers.retain(|(handle, _)| *handle != by);
+            followers.retain(|(handle, _)| *handle != Some(by));
             if followers.is_empty() {
                 self.jobs.remove(job);
             }
@@ -665,6 +599,7 @@ impl ClientLoop {
         self.over = true;
         self.tell_all(&JobUpdate::Lost(end.clone()));
         self.jobs.clear();
+        drop((self.taker)(Err(end.clone())));
         if let Some(ready) = self.ready.take() {
             ready(Err(ClientError::Ended(end.clone())));
         }
@@ -681,7 +616,10 @@ impl Waiting {
             Waiting::Watch(_, answer) => answer(Err(error)),
             Waiting::List(answer) => answer(Err(error)),
             Waiting::Sessions(answer) => answer(Err(error)),
-            Waiting::Cancel(_, answer) | Waiting::Answer(answer) | Waiting::Evict(answer) => answer(Err(error)),
+            Waiting::Cancel(_, answer)
+            | Waiting::Answer(answer)
+            | Waiting::Evict(answer)
+            | Waiting::HandOver(answer) => answer(Err(error)),
             Waiting::Echo(answer) => answer(Err(error)),
         }
     }
@@ -770,7 +708,7 @@ mod tests {
     fn whoever_may_not_watch_a_job_does_not_follow_it() {
         let (mut wire, job) = (Wire::default(), WireId::new("job_1").expect("an id"));
         let config = ClientConfig::new("c", "1", Credential::Bearer(Secret::new("t".into())));
-        let mut calls = ClientLoop::new(config, Box::new(|_| {}), |_| {}).expect("it works");
+        let mut calls = ClientLoop::new(config, Box::new(|_| {}), |_| {}, Box::new(|_| None)).expect("it works");
         calls.tick(&mut wire);
         calls.connected(Framing::lines(1 << 20), &mut wire);
         let features = json!({"capabilities": {"features": ["subscribe"]}});

@@ -9,14 +9,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arcp_host::client::{
-    Answer, ClientError, ClientLoop, Command, DialError, Follower, PermissionHandler, Security, Target, Transport,
-    Welcome,
+    Answer, ClientError, ClientLoop, Command, DialError, Follower, PermissionHandler, Security, Taker, Target,
+    Transport, Welcome,
 };
 use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
-use arcp_proto::model::reply::JobPage;
-use arcp_proto::model::request::{Answering, Extension, Invocation, ListQuery, ResumeClaim, Submit, Watch};
+use arcp_proto::model::reply::{JobPage, Watching};
+use arcp_proto::model::request::{Answering, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::wire::Family;
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
@@ -32,7 +32,7 @@ const QUEUE: usize = 64;
 /// What is taken in a row before it is looked whether a deadline is due.
 const TURN: usize = 64;
 /// Messages of extensions that an application may leave untaken; those that
-/// come then are dropped.
+/// come then are dropped, and jobs that are handed over then are not followed.
 const UNTAKEN: usize = 1024;
 /// Bytes taken from the transport at once.
 const READ_BYTES: usize = 64 << 10;
@@ -50,6 +50,8 @@ pub struct Client {
     family: Family,
     /// Messages of extensions that the application has not taken.
     untaken: Mutex<mpsc::Receiver<Extension>>,
+    /// Jobs that were handed over to this session, and the application has not taken.
+    handed: Mutex<mpsc::Receiver<Result<Job, SessionEnd>>>,
     task: JoinHandle<()>,
 }
 
@@ -125,11 +127,13 @@ impl Client {
         let unread = Arc::new(Unread::default());
         // Whoever takes none gets no more.
         let extensions = move |message| drop(extensions.try_send(message));
-        let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions)?;
+        let (taker, handed) = taker(&unread);
+        let calls = ClientLoop::new(config, Box::new(move |welcome| drop(ready.send(welcome))), extensions, taker)?;
         let transport = Dialed { dialer, opening: None, stream: None };
         let task = tokio::spawn(Driver { calls, transport, inbox, unread: unread.clone() }.run());
         let welcome = accepted.await.unwrap_or(Err(ClientError::Ended(SessionEnd::Closed)))?;
-        Ok(Client { messages, welcome, unread, family, untaken: Mutex::new(untaken), task })
+        let (untaken, handed) = (Mutex::new(untaken), Mutex::new(handed));
+        Ok(Client { messages, welcome, unread, family, untaken, handed, task })
     }
 
     /// What the runtime said when it accepted the session first.
@@ -260,6 +264,32 @@ impl Client {
         self.give(Message::Command(Box::new(Command::DecidePermissions(Box::new(handler))))).await
     }
 
+    /// Makes a job somebody else's, with the right to cancel it; waits until that
+    /// counts. Sessions of that one take jobs if they offer
+    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff), as this one must.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it: `FailedPrecondition` if nobody takes the job, or it
+    /// cannot be handed over as it stands, `ResourceExhausted` if there is no room for
+    /// it. Also if the session is over, or hands nothing over.
+    pub async fn hand_over(&self, wish: HandOver) -> Result<(), ClientError> {
+        self.ask(|answer| Command::HandOver(wish, answer)).await
+    }
+
+    /// The next job that somebody hands over to this session; waits for it. It is
+    /// followed from then on. A session is handed jobs if it offers
+    /// [`Feature::AgentHandoff`](arcp_proto::model::feature::Feature::AgentHandoff): whoever offers it
+    /// takes them by this, or lists and watches them later.
+    ///
+    /// # Errors
+    ///
+    /// If the session is over.
+    pub async fn next_handed_job(&self) -> Result<Job, ClientError> {
+        let handed = self.handed.lock().await.recv().await;
+        handed.unwrap_or(Err(SessionEnd::Closed)).map_err(ClientError::Ended)
+    }
+
     /// Breaks the connection, as a bad network would. The session resumes by
     /// itself: a way to see that it does.
     ///
@@ -296,14 +326,30 @@ impl Client {
     }
 
     fn follower(&self) -> (Follower, mpsc::UnboundedReceiver<Held>) {
-        let ((sender, updates), unread) = (mpsc::unbounded_channel(), self.unread.clone());
-        // Whoever dropped the job does not want to know.
-        (Box::new(move |update| drop(sender.send(Held::new(update, &unread)))), updates)
+        follower(&self.unread)
     }
 
     async fn give(&self, message: Message) -> Result<(), ClientError> {
         self.messages.send(message).await.map_err(|_| ClientError::Ended(SessionEnd::Closed))
     }
+}
+
+fn follower(unread: &Arc<Unread>) -> (Follower, mpsc::UnboundedReceiver<Held>) {
+    let ((sender, updates), unread) = (mpsc::unbounded_channel(), unread.clone());
+    // Whoever dropped the job does not want to know.
+    (Box::new(move |update| drop(sender.send(Held::new(update, &unread)))), updates)
+}
+
+/// What takes jobs that are handed over, and where they are then.
+fn taker(unread: &Arc<Unread>) -> (Taker, mpsc::Receiver<Result<Job, SessionEnd>>) {
+    let ((sender, handed), unread) = (mpsc::channel(UNTAKEN), unread.clone());
+    let take = move |handed: Result<Watching, SessionEnd>| {
+        let (follower, updates) = follower(&unread);
+        let job = |watching: Watching| Job::new(watching.job, watching.agent, watching.trace, updates);
+        let is_job = handed.is_ok();
+        (sender.try_send(handed.map(job)).is_ok() && is_job).then_some(follower)
+    };
+    (Box::new(take), handed)
 }
 
 /// A client of the open family, with what only that has.

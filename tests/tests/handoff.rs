@@ -1,10 +1,20 @@
 //! Jobs that are handed over to somebody else.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects, and anything else fails")]
+
 use std::time::Duration;
 
+use arcp_proto::client::{ClientConfig, ClientEvent};
+use arcp_proto::error::ApiMisuse;
 use arcp_proto::id::{JobId, Principal};
 use arcp_proto::lease::{Ceiling, Lease};
+use arcp_proto::model::agent::AgentRef;
+use arcp_proto::model::event::JobEvent;
+use arcp_proto::model::feature::Feature;
+use arcp_proto::model::request::{Credential, HandOver, Submit};
 use arcp_proto::runtime::{AgentExit, AuditAct, Input, Operator, Record};
+use arcp_proto::secret::Secret;
+use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
@@ -177,6 +187,10 @@ fn a_job_is_handed_to_whoever_takes_jobs_and_by_whom_it_belongs_to() {
         (json!({"target": "bound"}), "INVALID_REQUEST", "takes jobs"),
         (json!({"target": "bob", "session_id": own}), "INVALID_REQUEST", "takes jobs"),
         (json!({"target": "bob", "runtime": "wss://elsewhere/arcp"}), "UNIMPLEMENTED", "within this runtime"),
+        (json!({"target": {"principal": "nobody"}}), "INVALID_REQUEST", "takes jobs"),
+        (json!({"target": {"principal": "bob", "runtime": "other"}}), "UNIMPLEMENTED", "within this runtime"),
+        (json!({"target": {"principal": "bob", "fingerprint": "sha256:0b"}}), "UNIMPLEMENTED", "within this runtime"),
+        (json!({"target": {"runtime": "other"}}), "INVALID_REQUEST", "target"),
         (json!({"target": ""}), "INVALID_REQUEST", "nobody's"),
         (json!({}), "INVALID_REQUEST", "target"),
     ] {
@@ -348,5 +362,175 @@ fn a_restart_leaves_who_watches_a_job_that_was_handed_over() {
     given(&mut world, &mut bob, json!({"target": "bob", "session_id": desk}));
     // What had lost it does not come back to it.
     given(&mut world, &mut phone, json!({"target": "alice", "session_id": elsewhere}));
+    world.finish();
+}
+
+/// A client of ours that hands jobs over and takes them.
+fn client(world: &mut World, family: Family, token: &str) -> usize {
+    let mut config = ClientConfig::new("world", "1", Credential::Bearer(Secret::new(token.to_string())));
+    config.family = family;
+    config.features = config.features.with(Feature::AgentHandoff);
+    config.give_up_after = None;
+    let client = world.add_client_with(config);
+    world.until(client, |event| matches!(event, ClientEvent::Accepted { .. }));
+    client
+}
+
+/// What a client was told of a job: events by kind, and what became of it.
+fn told(world: &World, client: usize) -> Vec<String> {
+    let word = |event: &ClientEvent| match event {
+        ClientEvent::Taken { .. } => Some("taken".to_string()),
+        ClientEvent::HandedOver { .. } => Some("handed".to_string()),
+        ClientEvent::Job { event: JobEvent::Emitted { kind, .. }, .. } => Some(kind.as_str().to_string()),
+        ClientEvent::Job { .. } => Some("event".to_string()),
+        ClientEvent::JobEnded { .. } => Some("ended".to_string()),
+        ClientEvent::Refused { refusal, .. } => Some(refusal.code.as_str().to_string()),
+        _ => None,
+    };
+    world.events(client).iter().filter_map(word).collect()
+}
+
+#[test]
+fn our_client_takes_a_job_and_the_one_that_gave_it_is_told_that_it_is_gone() {
+    for (seed, family) in [(8, Family::Hello), (9, Family::Open)] {
+        let mut world = World::of(family, seed);
+        let (alice, bob) = (client(&mut world, family, "tok-alice"), client(&mut world, family, "tok-bob"));
+        let submit = Submit::new(AgentRef::parse("waiter").expect("a name"));
+        world.command(alice, |c| c.session().and_then(|mut s| s.submit(submit))).expect("given");
+        let ClientEvent::Submitted { accepted, .. } =
+            world.until(alice, |event| matches!(event, ClientEvent::Submitted { .. }))
+        else {
+            panic!("an acceptance")
+        };
+        world.run_for(Duration::from_secs(1));
+        // Bob awaits an acceptance of his own meanwhile: nothing of either job is mixed up.
+        let other = Submit::new(AgentRef::parse("waiter").expect("a name"));
+        world.command(bob, |c| c.session().and_then(|mut s| s.submit(other))).expect("given");
+        let to = Principal::new("bob").expect("a name");
+        let wish = HandOver { job: accepted.job.clone(), to, session: None, runtime: None, reason: None };
+        world.command(alice, |c| c.session().and_then(|mut s| s.hand_over(wish))).expect("given");
+        let taken = world.until(bob, |event| matches!(event, ClientEvent::Taken { .. }));
+        let ClientEvent::Taken { watching } = taken else { panic!("a job") };
+        assert_eq!((&watching.job, watching.agent.split('@').next()), (&accepted.job, Some("waiter")));
+        world.run_for(Duration::from_secs(1));
+        let of_alice = told(&world, alice);
+        assert_eq!(of_alice.iter().filter(|word| *word == "handed").count(), 1, "{of_alice:?}");
+        assert_eq!(of_alice.last().map(String::as_str), Some("JOB_NOT_FOUND"), "{of_alice:?}");
+        // What follows is bob's, over a lost session too: once, and in order.
+        let metric = |n: u64| {
+            let body = arcp_proto::json::Json::parse(&format!(r#"{{"name":"n","value":{n}}}"#)).expect("JSON");
+            arcp_proto::runtime::AgentCall::Emit { kind: "metric".into(), body }
+        };
+        let job = JobId::parse(accepted.job.as_str()).expect("an id");
+        world.stop_script(job);
+        world.input(Input::Agent { job, call: metric(1) });
+        world.run_for(Duration::from_secs(1));
+        world.unplug(bob, true);
+        let conn = world.conn_of(bob).expect("connected");
+        world.input(Input::Closed { conn });
+        world.input(Input::Agent { job, call: metric(2) });
+        world.run_for(Duration::from_secs(700));
+        world.unplug(bob, false);
+        world.input(Input::Agent { job, call: metric(3) });
+        world.run_for(Duration::from_secs(60));
+        let of_bob = told(&world, bob);
+        let metrics = of_bob.iter().filter(|word| *word == "metric").count();
+        assert_eq!(metrics, 3, "{of_bob:?}");
+        let at = of_bob.iter().position(|word| word == "taken").expect("taken");
+        assert_eq!(of_bob[at + 1], "status", "it begins with that it was handed over: {of_bob:?}");
+        world.command(bob, |c| c.session().and_then(|mut s| s.cancel(accepted.job, None))).expect("given");
+        world.until(bob, |event| matches!(event, ClientEvent::JobEnded { .. }));
+        assert_eq!(told(&world, alice).iter().filter(|word| *word == "metric" || *word == "ended").count(), 0);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_client_that_offers_no_handoff_neither_hands_over_nor_takes() {
+    let mut world = World::seeded(10);
+    let plain = world.add_client("alice");
+    world.until(plain, |event| matches!(event, ClientEvent::Accepted { .. }));
+    let to = Principal::new("bob").expect("a name");
+    let job = arcp_proto::id::WireId::new("job_1").expect("an id");
+    let wish = HandOver { job, to, session: None, runtime: None, reason: None };
+    let refused = world.command(plain, |c| c.session().and_then(|mut s| s.hand_over(wish)));
+    assert_eq!(refused.err(), Some(ApiMisuse::NotNegotiated(Feature::AgentHandoff)));
+    world.finish();
+}
+
+#[test]
+fn nobody_is_given_a_job_who_has_left() {
+    let mut world = World::seeded(14);
+    let mut alice = open(&mut world, "tok-alice");
+    let job = alice.invoke(&mut world, json!({"tool": "waiter"}))["job_id"].clone();
+    world.settle();
+    let (mut bob, _) = hello(&mut world, "tok-bob");
+    bob.send(&mut world, "session.bye", json!({}));
+    world.settle();
+    let (carol, _) = hello(&mut world, "tok-carol");
+    world.input(Input::Closed { conn: carol.conn });
+    world.settle();
+    for (gone, why) in [("bob", "it said goodbye"), ("carol", "it may come back, and is not there")] {
+        let refused = hand_over(&mut world, &mut alice, &job, json!({"target": gone}));
+        assert_eq!(code(&refused), "FAILED_PRECONDITION", "{why}");
+    }
+    world.finish();
+}
+
+#[test]
+fn a_message_that_asked_for_a_job_runs_it_once_though_whoever_sent_it_has_nothing_here_any_more() {
+    for (seed, restarts) in [(11, false), (12, true)] {
+        let mut world = World::seeded(seed);
+        let (mut alice, mut bob) = (open(&mut world, "tok-alice"), open(&mut world, "tok-bob"));
+        let invoke = json!({"tool": "waiter"});
+        let message = alice.send(&mut world, "tool.invoke", invoke.clone());
+        let job = alice.expect(&mut world, "job.accepted")["job_id"].clone();
+        world.settle();
+        assert_eq!(hand_over(&mut world, &mut alice, &job, json!({"target": "bob"}))["type"], "ack");
+        alice.send(&mut world, "session.close", json!({}));
+        alice.expect(&mut world, "session.closed");
+        world.run_for(Duration::from_secs(1300));
+        if restarts {
+            world.crash_with(world.given().count(), true);
+            world.settle();
+            bob = open(&mut world, "tok-bob");
+        }
+        alice = open(&mut world, "tok-alice");
+        let again = json!({"arcp": "1.0", "type": "tool.invoke", "payload": invoke, "id": message});
+        alice.send_text(&mut world, &again.to_string());
+        assert_eq!(code(&alice.expect(&mut world, "nack")), "NOT_FOUND");
+        assert!(listed(&mut world, &mut alice).is_empty());
+        world.restores();
+        // Once the job is forgotten so is the message: nothing is held for ever.
+        world.input(Input::Operator(Operator::CancelJob { job: id(&job), reason: None }));
+        alice.send(&mut world, "session.close", json!({}));
+        bob.send(&mut world, "session.close", json!({}));
+        world.run_for(Duration::from_secs(8000));
+        world.counts();
+        world.restores();
+        alice = open(&mut world, "tok-alice");
+        alice.send_text(&mut world, &again.to_string());
+        alice.expect(&mut world, "job.accepted");
+        world.finish();
+    }
+}
+
+#[test]
+fn nobody_is_given_a_job_that_holds_more_than_its_share_leaves() {
+    let mut world = World::configured(13, |config| {
+        config.limits.history.unfinished_bytes = 64 << 10;
+    });
+    let (mut alice, _) = hello(&mut world, "tok-alice");
+    let (mut bob, _) = hello(&mut world, "tok-bob");
+    let lease = |bytes: usize| json!({"agent": "waiter", "lease_request": {"tool.call": ["x".repeat(bytes)]}});
+    let [large, small] = [2500, 20].map(|bytes| alice.submit(&mut world, lease(bytes))["job_id"].clone());
+    bob.submit(&mut world, lease(800));
+    world.settle();
+    let refused = hand_over(&mut world, &mut alice, &large, json!({"target": "bob"}));
+    assert_eq!(refused["payload"]["details"]["open_code"], "RESOURCE_EXHAUSTED", "{refused}");
+    assert_eq!(refused["payload"]["details"]["bound"], "unfinished_bytes", "{refused}");
+    let taken = hand_over(&mut world, &mut alice, &small, json!({"target": "bob"}));
+    assert_ne!(taken["type"], "session.error", "{taken}");
+    world.counts();
     world.finish();
 }

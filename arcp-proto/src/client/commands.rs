@@ -35,12 +35,17 @@ pub(super) enum Origin {
     ApplicationWithKey,
     /// This client, for itself.
     Client,
+    /// The same: a job was handed over, and may be shown here still, or from now on.
+    Handoff,
 }
 
 impl Pending {
     /// Whether the application waits for its answer.
     pub(super) fn is_asked(&self) -> bool {
-        self.origin != Origin::Client
+        match self.origin {
+            Origin::Application | Origin::ApplicationWithKey => true,
+            Origin::Client | Origin::Handoff => false,
+        }
     }
 }
 
@@ -118,7 +123,10 @@ impl Commands {
     pub(super) fn take_done(&mut self, request: Option<&WireId>) -> Option<(Handle, Pending)> {
         let is_answer =
             |request: &Request| matches!(request, Request::Command(Command::Answer(_) | Command::Interrupt(_)));
-        let is_done = |request: &Request| is_answer(request) || matches!(request, Request::Command(Command::Evict(_)));
+        let is_done = |request: &Request| {
+            let done = matches!(request, Request::Command(Command::Evict(_) | Command::HandOver(_)));
+            done || is_answer(request)
+        };
         let named = self.named(request);
         let is_other = |handle| self.pending.get(&handle).is_none_or(|pending| !is_done(&pending.request));
         if request.is_some() && named.is_none_or(is_other) {
@@ -159,6 +167,17 @@ impl Commands {
     /// Whether the acceptance of a job may still come.
     pub(super) fn awaits_acceptance(&self) -> bool {
         self.pending.values().any(|pending| is_submit(&pending.request))
+    }
+
+    /// Whether it is not known yet if a job was handed over to this session.
+    pub(super) fn is_taking(&self, job: &WireId) -> bool {
+        let takes = |pending: &Pending| pending.origin == Origin::Handoff && pending.request.job() == Some(job);
+        self.pending.values().any(takes)
+    }
+
+    /// The same of any job.
+    pub(super) fn is_taking_any(&self) -> bool {
+        self.pending.values().any(|pending| pending.origin == Origin::Handoff)
     }
 
     /// Whether the session is being closed.

@@ -139,6 +139,19 @@ impl FollowedJobs {
         self.early.iter().filter_map(|early| early.seq).min()
     }
 
+    /// Follows a job that was handed over to this session: what came of it since that
+    /// was said waits, and begins with the event of this number.
+    pub(super) fn take(&mut self, job: WireId, first: u64) {
+        let follow = self.follow(job);
+        follow.events = first.saturating_sub(1);
+        follow.confirmed = true;
+    }
+
+    /// What waits of a job.
+    pub(super) fn early_of(&self, job: &WireId) -> impl Iterator<Item = &JobEvent> {
+        self.early.iter().filter(move |early| early.job == *job).map(|early| &early.event)
+    }
+
     /// What came before the acceptance of a job.
     pub(super) fn take_early(&mut self, job: &WireId) -> Vec<Early> {
         self.early.extract_if(.., |early| early.job == *job).collect()

@@ -259,6 +259,19 @@ pub enum ClientEvent {
         /// The command.
         handle: Handle,
     },
+    /// A job is somebody else's. If it is not shown to this session any more,
+    /// [`Refused`](Self::Refused) says so of the job.
+    HandedOver {
+        /// The command.
+        handle: Handle,
+    },
+    /// A job was handed over to this session, which offered that by
+    /// [`Feature::AgentHandoff`]. It may be cancelled here, and what happens in it
+    /// follows, beginning with that it was handed over.
+    Taken {
+        /// The job.
+        watching: Watching,
+    },
     /// What was to be said back was.
     Echoed {
         /// The command.

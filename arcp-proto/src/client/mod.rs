@@ -2,6 +2,7 @@
 
 mod commands;
 mod follow;
+mod handoff;
 mod io;
 mod open;
 mod reconnector;
@@ -21,8 +22,8 @@ use crate::id::{IdempotencyKey, SessionId, WireId};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Opened, Refusal, RefusedKind};
 use crate::model::request::{
-    Answering, Command, HandshakeRequest, Interrupt, Invocation, ListQuery, Open, Request, ResumeClaim, SessionRequest,
-    Submit, Target, Watch,
+    Answering, Command, HandOver, HandshakeRequest, Interrupt, Invocation, ListQuery, Open, Request, ResumeClaim,
+    SessionRequest, Submit, Target, Watch,
 };
 use crate::model::session::{Eviction, SessionQuery};
 use crate::secret::Secret;
@@ -472,6 +473,18 @@ impl Session<'_> {
     pub fn interrupt(&mut self, job: WireId, prompt: String) -> Result<Handle, ApiMisuse> {
         self.needs(self.client.config.family.interrupts_with())?;
         self.client.give(Command::Interrupt(Interrupt { target: Target::Job(job), prompt }), Origin::Application)
+    }
+
+    /// Makes a job somebody else's, with the right to cancel it (RFC §14).
+    /// `ClientEvent::HandedOver` follows, or a refusal: `FailedPrecondition` if nobody
+    /// takes it, or it cannot be handed over as it stands.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`: offer [`Feature::AgentHandoff`].
+    pub fn hand_over(&mut self, wish: HandOver) -> Result<Handle, ApiMisuse> {
+        self.needs(Feature::AgentHandoff)?;
+        self.client.give(Command::HandOver(wish), Origin::Application)
     }
 
     /// Lists jobs.

@@ -7,7 +7,7 @@ use super::commands::{Origin, Pending};
 use super::follow::Early;
 use super::io::{ClientEvent, ClientOutput, SessionEnd};
 use super::reconnector::{ClientTimer, ReconnectState};
-use super::{Client, Identity};
+use super::{Client, Identity, handoff};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::model::event::{JobEvent, Terminal};
@@ -104,9 +104,13 @@ impl Client {
             }
             SessionReply::Done { request, .. } => {
                 if let Some((handle, done)) = self.commands.take_done(request.as_ref()) {
-                    let evicted = matches!(done.request, Request::Command(Command::Evict(_)));
-                    let told =
-                        if evicted { ClientEvent::Evicted { handle } } else { ClientEvent::AnswerTaken { handle } };
+                    let told = match done.request {
+                        Request::Command(Command::Evict(_)) => ClientEvent::Evicted { handle },
+                        Request::Command(Command::HandOver(_)) => ClientEvent::HandedOver { handle },
+                        Request::Handshake(_) | Request::Session(_) | Request::Command(_) => {
+                            ClientEvent::AnswerTaken { handle }
+                        }
+                    };
                     self.tell(told);
                 }
             }
@@ -142,6 +146,9 @@ impl Client {
         else {
             return;
         };
+        if pending.origin == Origin::Handoff {
+            return handoff::on_shown(self, watching);
+        }
         if let Some(submit) = self.followed.confirm(&watching.job, watching.from) {
             // Without it the job is still watched; only its cancel is lost.
             let _ = self.give(Command::Submit(submit, Invocation::default()), Origin::Client);
@@ -327,6 +334,10 @@ impl Client {
             }
             Some((handle, pending)) => {
                 if let Request::Command(Command::Watch(watch)) = &pending.request {
+                    if pending.origin == Origin::Handoff && !self.followed.has(&watch.job) {
+                        // It was handed over to another session, or back.
+                        return drop(self.followed.take_early(&watch.job));
+                    }
                     if !pending.is_asked() && self.watch_the_rest(&watch.job, &refusal) {
                         return;
                     }
@@ -389,7 +400,11 @@ impl Client {
         }
         // After a resume, the events of a job may come before the acceptance
         // that was lost with the old connection: they wait for it.
-        if !self.followed.has(&job) && self.commands.awaits_acceptance() {
+        if handoff::is_of(&event) {
+            handoff::ask(self, &job);
+        }
+        let awaited = self.commands.awaits_acceptance() || self.commands.is_taking(&job);
+        if !self.followed.has(&job) && awaited {
             let Err(first) = self.followed.keep_early(Early { job, seq, at, event }, self.config.limits.early) else {
                 return;
             };
@@ -427,11 +442,11 @@ impl Client {
     }
 
     /// Delivers what came before the acceptance of a job.
-    fn deliver_early(&mut self, job: &WireId) {
+    pub(super) fn deliver_early(&mut self, job: &WireId) {
         for early in self.followed.take_early(job) {
             self.deliver(early.job, early.seq, early.at, early.event);
         }
-        if !self.commands.awaits_acceptance() {
+        if !self.commands.awaits_acceptance() && !self.commands.is_taking_any() {
             self.followed.drop_early();
         }
     }

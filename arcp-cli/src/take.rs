@@ -1,0 +1,72 @@
+//! `arcp take`.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arcp_blocking::{Client, Job};
+use arcp_host::stderr::say;
+use signal_hook::consts::SIGINT;
+
+use crate::args::Where;
+use crate::connect::Chosen;
+use crate::exit::{Exit, Failure};
+use crate::follow::{Following, follow};
+use crate::submit::detached;
+use crate::values;
+
+/// Between two looks for an interrupt.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Wait for a job that somebody hands over, and follow it.
+///
+/// From then on it is yours: `arcp ls` lists it, and you may cancel it. `arcp handoff`
+/// hands one over. Nobody is given a job who does not wait for one.
+#[derive(Debug, clap::Args)]
+pub struct Take {
+    /// Print the job's id and leave.
+    #[arg(long)]
+    pub detach: bool,
+    /// Wait for one at most so long; then it ends with 4.
+    #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
+    pub timeout: Option<Duration>,
+    /// How to follow it.
+    #[command(flatten)]
+    pub following: Following,
+    /// The runtime.
+    #[command(flatten)]
+    pub place: Where,
+}
+
+/// Takes a job.
+pub fn run(args: &Take) -> Result<Exit, Failure> {
+    let client = Chosen::of(&args.place)?.connect_for_handoff()?;
+    let session = &client.welcome().session;
+    say(format_args!("arcp: waiting for a job that is handed over to session {session}"));
+    let Some(job) = handed(&client, args.timeout)? else {
+        return Ok(Exit::Interrupted);
+    };
+    if args.detach {
+        writeln!(std::io::stdout(), "{}", detached(&job.id, args.following.output))?;
+        return Ok(Exit::Success);
+    }
+    say(format_args!("arcp: {} of {} is yours", job.id, job.agent));
+    follow(&client, &job, args.following)
+}
+
+/// The next job; `None`: it is not waited for any more.
+fn handed(client: &Client, timeout: Option<Duration>) -> Result<Option<Job>, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGINT, interrupted.clone())?;
+    let asked = Instant::now();
+    while !interrupted.load(Ordering::SeqCst) {
+        if let Some(job) = client.next_handed_job(LOOK)? {
+            return Ok(Some(job));
+        }
+        if timeout.is_some_and(|most| asked.elapsed() >= most) {
+            return Err(Failure::new(Exit::TimedOut, "nobody handed a job over: give more than this --timeout"));
+        }
+    }
+    Ok(None)
+}
