@@ -6,6 +6,7 @@ use core::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
+use crate::lease::Fuel;
 use crate::principal::Account;
 
 /// The bounds of a [`crate::runtime::Runtime`].
@@ -48,6 +49,9 @@ pub struct Limits {
     /// Credentials that are issued for jobs.
     #[serde(flatten)]
     pub credential: CredentialLimits,
+    /// Proofs that leases are within others.
+    #[serde(flatten)]
+    pub lease: LeaseLimits,
 }
 
 /// What one message may hold.
@@ -347,6 +351,27 @@ impl Default for CredentialLimits {
     }
 }
 
+/// Proofs that leases, and permissions, are within others and within ceilings. They are
+/// counted in units of [`Fuel`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeaseLimits {
+    /// Units for one request (1,048,576: about 2.5 ms of a core). More: refused, with the
+    /// pattern that took too much.
+    pub proof_units: u32,
+    /// Units in a second for one principal, or one network without a credential
+    /// (16,777,216: about 40 ms of a core), and a quarter of it at once. More: a request
+    /// that needs any is refused, with when to try again.
+    pub proof_units_per_second: NonZeroU32,
+}
+
+impl Default for LeaseLimits {
+    fn default() -> LeaseLimits {
+        let per_second = NonZeroU32::MIN.saturating_add((1 << 24) - 1);
+        LeaseLimits { proof_units: Fuel::USUAL, proof_units_per_second: per_second }
+    }
+}
+
 /// What jobs ask people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -598,6 +623,7 @@ impl Limits {
                 checkpoint_bytes: 16 << 10,
                 ..JobLimits::default()
             },
+            lease: LeaseLimits { proof_units: 1 << 17, ..LeaseLimits::default() },
             delivery: DeliveryLimits {
                 watch_lag: 1024,
                 ack_lag: 256,

@@ -618,3 +618,47 @@ fn who_is_not_let_in_stands_in_the_trail_with_where_that_came_from() {
     world.restores();
     world.finish();
 }
+
+#[test]
+fn who_has_too_much_proved_waits_and_nobody_else_does() {
+    let mut world = World::configured(31, |config| {
+        config.limits.lease.proof_units = 1 << 18;
+        config.limits.lease.proof_units_per_second = core::num::NonZeroU32::new(1 << 19).expect("some");
+    });
+    let behind = "?".repeat(13);
+    let bounds = json!({"tool.call": [format!("*a{behind}"), format!("*b{behind}"), "x.*"]});
+    for token in ["tok-a", "tok-b"] {
+        world.ceilings.insert(token.into(), Box::new(ceiling(bounds.clone())));
+    }
+    let (mut raw, _) = Raw::hello_with_leases(&mut world, "tok-a");
+    let (mut again, _) = Raw::open(&mut world, "tok-a");
+    let (mut other, _) = Raw::hello_with_leases(&mut world, "tok-b");
+    let mut submit = |world: &mut World, pattern: &str| {
+        let asked = json!({"agent": "echo", "lease_request": {"tool.call": [pattern]}});
+        raw.send(world, "job.submit", asked);
+        raw.expect_any(world, &["session.error", "job.accepted"])
+    };
+    let involved = format!("c{behind}?*");
+    let first = submit(&mut world, &involved);
+    assert!(first["payload"]["message"].as_str().is_some_and(|text| text.contains("too involved")), "{first}");
+    let (mut refused, mut asked) = (submit(&mut world, &involved), 0);
+    while code(&refused) == "PERMISSION_DENIED" && asked < 10 {
+        (refused, asked) = (submit(&mut world, &involved), asked + 1);
+    }
+    let details = &refused["payload"]["details"];
+    assert_eq!(
+        (&details["bound"], &details["of"]),
+        (&json!("proof_units_per_second"), &json!("principal")),
+        "{refused}"
+    );
+    // Neither in this session nor in another one, and what needs no proof goes on.
+    again.send(&mut world, "tool.invoke", json!({"tool": "echo", "lease_request": {"tool.call": ["x.y"]}}));
+    assert_eq!(code(&again.expect_any(&mut world, &["nack", "tool.error", "job.accepted"])), "RESOURCE_EXHAUSTED");
+    again.invoke(&mut world, json!({"tool": "echo"}));
+    other.submit(&mut world, json!({"agent": "echo", "lease_request": {"tool.call": ["x.y"]}}));
+    let wait = details["retry_after_ms"].as_u64().expect("a time");
+    assert!(wait <= 1000, "{refused}");
+    world.run_for(Duration::from_millis(wait));
+    assert_eq!(submit(&mut world, "x.y")["type"], "job.accepted");
+    world.finish();
+}

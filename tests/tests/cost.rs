@@ -8,6 +8,7 @@ use allocation_counter::{AllocationInfo, measure};
 use arcp_proto::entropy::Seeds;
 use arcp_proto::id::{ConnId, JobId, Principal};
 use arcp_proto::json::Json;
+use arcp_proto::lease::{Ceiling, Lease};
 use arcp_proto::runtime::{AgentCall, AgentExit, Config, Input, Output, Runtime, Transport, Verdict};
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use serde_json::{Value, json};
@@ -211,4 +212,22 @@ fn frames_that_ask_for_nothing_cost_nothing_much() {
         cost.is_fair();
         assert!(cost.records <= 4, "{kind}: {cost:?}");
     }
+}
+
+#[test]
+fn proofs_about_leases_take_a_principals_part_of_the_time_and_no_more() {
+    let behind = "?".repeat(13);
+    let ceiling = json!({"tool.call": [format!("*a{behind}"), format!("*b{behind}"), "x"]}).to_string();
+    let ceiling = Lease::parse(&Json::parse(&ceiling).expect("JSON")).expect("a lease");
+    let mut stage = Stage::new(|config| config.ceiling = Some(Ceiling::new(ceiling)));
+    let conn = stage.session(u32::MAX);
+    let hostile = json!({"agent": "it", "lease_request": {"tool.call": [format!("c{behind}?*")]}});
+    // As many as somebody sends in a second, all at once.
+    let costs = (0..100).map(|_| stage.send(conn, "job.submit", hostile.clone()).allocated.count_total);
+    let costs: Vec<u64> = costs.collect();
+    let dear: Vec<u64> = costs.iter().copied().filter(|cost| *cost > 1000).collect();
+    assert_eq!(dear.len(), 5, "a quarter of a second's worth is walked at once: {costs:?}");
+    assert!(dear.iter().all(|cost| *cost < 10_000), "and some thousand states for each: {dear:?}");
+    let refused = stage.frames.last().expect("an answer");
+    assert!(refused.contains("proof_units_per_second") && refused.contains("retry_after_ms"), "{refused}");
 }

@@ -7,7 +7,8 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::automaton::{self, Containment, Fuel, Program, TooComplex};
+use super::automaton::{self, Containment, Program, TooComplex};
+use super::fuel::{Fuel, Spent};
 use super::{Constraints, Lease, Namespace, Pattern, Target};
 use crate::error::{ErrorCode, Violation};
 use crate::json::{Json, Object};
@@ -16,10 +17,11 @@ use crate::time::UtcMs;
 /// The most that leases may grant, whatever is asked for.
 ///
 /// ```
-/// use arcp_proto::{json::Json, lease::{Ceiling, Lease}};
+/// use arcp_proto::{json::Json, lease::{Ceiling, Fuel, Lease}};
 /// let lease = |text: &str| Lease::parse(&Json::parse(text).unwrap()).unwrap();
 /// let ceiling = Ceiling::new(lease(r#"{"fs.read":["/srv/**"],"cost.budget":["USD:5"]}"#));
-/// let (cut, taken) = ceiling.cut(&lease(r#"{"fs.read":["/**"],"tool.call":["x"],"cost.budget":["USD:9"]}"#)).unwrap();
+/// let asked = lease(r#"{"fs.read":["/**"],"tool.call":["x"],"cost.budget":["USD:9"]}"#);
+/// let (cut, taken) = ceiling.cut(&asked, &mut Fuel::default()).unwrap();
 /// assert_eq!(cut, lease(r#"{"fs.read":["/srv/**"],"cost.budget":["USD:5"]}"#));
 /// assert_eq!(taken, ["fs.read=/**", "tool.call=x", "cost.budget=USD:9"]);
 /// ```
@@ -78,17 +80,19 @@ impl Ceiling {
     /// # Errors
     ///
     /// If no patterns of either are exactly what both permit, or that cannot be
-    /// proved in about 10 ms of a core.
-    pub fn cut(&self, asked: &Lease) -> Result<(Lease, Vec<String>), Uncut> {
-        let (mut cut, mut taken, mut fuel) = (Lease::default(), Vec::new(), Fuel::full());
+    /// proved with so much work.
+    pub fn cut(&self, asked: &Lease, fuel: &mut Fuel) -> Result<(Lease, Vec<String>), Uncut> {
+        let (mut cut, mut taken) = (Lease::default(), Vec::new());
         for (namespace, patterns) in &asked.grants {
             let most = self.lease.grants.get(namespace).map(Vec::as_slice).unwrap_or_default();
             let mut kept: Vec<Pattern> = Vec::new();
             for pattern in patterns {
-                let within = patterns_within(namespace, pattern, most, &mut fuel)?;
+                let within = patterns_within(namespace, pattern, most, fuel)?;
                 if within != [pattern] {
                     taken.push(alloc::format!("{namespace}={pattern}"));
                 }
+                // Each is compared with all that are kept.
+                fuel.burn(within.len() * kept.len()).map_err(|Spent| too_complex(namespace, pattern))?;
                 let new = |pattern: &&Pattern| !kept.contains(pattern);
                 let new: Vec<Pattern> = within.into_iter().filter(new).cloned().collect();
                 kept.extend(new);
@@ -138,12 +142,11 @@ fn patterns_within<'a>(
     most: &'a [Pattern],
     fuel: &mut Fuel,
 ) -> Result<Vec<&'a Pattern>, Uncut> {
-    let too_complex = || Uncut::TooComplex { namespace: namespace.clone(), pattern: pattern.to_string() };
     let mut contained =
         |inner: &Program, outer: &[&Program]| match automaton::contained(namespace.shape(), inner, outer, fuel) {
             Containment::Contained => Ok(true),
             Containment::Witness(_) => Ok(false),
-            Containment::TooComplex => Err(too_complex()),
+            Containment::TooComplex => Err(too_complex(namespace, pattern)),
         };
     let programs: Vec<&Program> = most.iter().map(Pattern::program).collect();
     if contained(pattern.program(), &programs)? {
@@ -158,7 +161,7 @@ fn patterns_within<'a>(
     }
     for other in beside {
         let shared = automaton::shared(namespace.shape(), pattern.program(), other.program(), fuel);
-        if let Some(text) = shared.map_err(|TooComplex| too_complex())? {
+        if let Some(text) = shared.map_err(|TooComplex| too_complex(namespace, pattern))? {
             return Err(Uncut::InPart {
                 namespace: namespace.clone(),
                 pattern: pattern.to_string(),
@@ -168,6 +171,10 @@ fn patterns_within<'a>(
         }
     }
     Ok(within)
+}
+
+fn too_complex(namespace: &Namespace, pattern: &Pattern) -> Uncut {
+    Uncut::TooComplex { namespace: namespace.clone(), pattern: pattern.to_string() }
 }
 
 impl Uncut {
@@ -217,7 +224,9 @@ mod tests {
     }
 
     fn cut(ceiling: &str, asked: &str) -> Result<String, Uncut> {
-        Ceiling::new(lease(ceiling)).cut(&lease(asked)).map(|(cut, _)| cut.to_json().as_str().to_string())
+        Ceiling::new(lease(ceiling))
+            .cut(&lease(asked), &mut Fuel::default())
+            .map(|(cut, _)| cut.to_json().as_str().to_string())
     }
 
     #[test]

@@ -20,6 +20,7 @@
 mod automaton;
 mod ceiling;
 mod constraints;
+mod fuel;
 mod money;
 mod namespace;
 mod pattern;
@@ -29,9 +30,10 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use automaton::{Containment, Fuel};
+use automaton::Containment;
 pub use ceiling::{Ceiling, Uncut};
 pub use constraints::Constraints;
+pub use fuel::Fuel;
 pub use money::{Amount, Budget, Currency};
 pub use namespace::Namespace;
 pub use pattern::{Pattern, Port};
@@ -128,20 +130,31 @@ impl Lease {
     }
 
     /// Whether everything that `child` permits is permitted by this, and its budget is
-    /// within this one's. That is proved, pattern by pattern, for at most about 10 ms
-    /// of a core in all.
+    /// within this one's. That is proved, pattern by pattern, with the
+    /// [usual](Fuel::USUAL) amount of work.
     ///
     /// # Errors
     ///
-    /// What is not, or [`Excess::TooComplex`] with the pattern that took too long:
-    /// so do many wildcards behind `*` on both sides.
+    /// As [`covers_with`](Self::covers_with).
     pub fn covers(&self, child: &Lease) -> Result<(), Excess> {
-        let mut fuel = Fuel::full();
+        self.covers_with(child, &mut Fuel::default())
+    }
+
+    /// As [`covers`](Self::covers), with so much work.
+    ///
+    /// # Errors
+    ///
+    /// What is not, or [`Excess::TooComplex`] with the pattern that took too much: so
+    /// do many wildcards behind `*` on both sides.
+    pub fn covers_with(&self, child: &Lease, fuel: &mut Fuel) -> Result<(), Excess> {
         for (namespace, patterns) in &child.grants {
-            let outer: Vec<_> = self.grants.get(namespace).into_iter().flatten().map(Pattern::program).collect();
-            for pattern in patterns {
+            let above = self.grants.get(namespace).map(Vec::as_slice).unwrap_or_default();
+            let outer: Vec<_> = above.iter().map(Pattern::program).collect();
+            // Mostly a child asks for what its parent has, in its order.
+            let asked = patterns.iter().enumerate().filter(|(at, pattern)| above.get(*at) != Some(*pattern));
+            for (_, pattern) in asked {
                 let said = || (namespace.clone(), pattern.as_str().to_string());
-                match automaton::contained(namespace.shape(), pattern.program(), &outer, &mut fuel) {
+                match automaton::contained(namespace.shape(), pattern.program(), &outer, fuel) {
                     Containment::Contained => {}
                     Containment::TooComplex => {
                         let (namespace, pattern) = said();

@@ -16,6 +16,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use super::proofs::Proofs;
 use crate::error::{BoundOf, Violation};
 use crate::limits::Limits;
 use crate::principal::Account;
@@ -131,6 +132,8 @@ pub(super) struct Accounts {
     most: usize,
     /// Those of which no connection is read.
     full: Vec<Balance>,
+    /// What was proved for whom.
+    pub(super) proofs: Proofs,
 }
 
 impl Balance {
@@ -236,7 +239,8 @@ impl Drop for Charge {
 impl Accounts {
     pub(super) fn new() -> Accounts {
         let runtime = Balance::new(None, false);
-        Accounts { runtime, principals: BTreeMap::new(), most: FEWEST, full: Vec::new() }
+        let (principals, full, proofs) = (BTreeMap::new(), Vec::new(), Proofs::default());
+        Accounts { runtime, principals, most: FEWEST, full, proofs }
     }
 
     /// The account of the runtime: all that is held.

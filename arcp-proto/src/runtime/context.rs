@@ -16,7 +16,8 @@ use super::ready::Ready;
 use super::timers::{Timer, Timers};
 use crate::entropy::{Entropy, Seeds};
 use crate::error::{ConfigError, Violation};
-use crate::id::{ConnId, JobId, LogPos, OpId};
+use crate::id::{ConnId, JobId, LogPos, OpId, Principal};
+use crate::lease::Fuel;
 use crate::time::{Now, Timestamp, UtcMs};
 
 /// How long to wait before a failed store is asked again: each time twice as
@@ -97,6 +98,28 @@ impl Context {
     pub(super) fn append_event(&mut self, job: JobId, event: EventRecord, of_call: bool) -> LogPos {
         self.events += 1;
         self.log.append(Record::JobEvent { job, event }, of_call.then_some(job))
+    }
+
+    /// Asks something that may take proofs about leases, for a principal: that takes
+    /// of its share of this runtime's time.
+    ///
+    /// # Errors
+    ///
+    /// What is answered, or when to ask again, if proofs are needed and the share is
+    /// used up.
+    pub(super) fn prove<T>(
+        &mut self,
+        principal: &Principal,
+        ask: impl FnOnce(&Context, &mut Fuel) -> Result<T, Violation>,
+    ) -> Result<T, Violation> {
+        let refused = self.accounts.proofs.refusal(self.now.mono, principal, &self.config.limits.lease);
+        let mut fuel = Fuel::new(if refused.is_some() { 0 } else { self.config.limits.lease.proof_units });
+        let answer = ask(self, &mut fuel);
+        self.accounts.proofs.charge(self.now.mono, principal, fuel.used(), &self.config.limits.lease);
+        match refused {
+            Some(why) if fuel.is_spent() => Err(why),
+            Some(_) | None => answer,
+        }
     }
 
     /// Writes an entry of the audit trail down.

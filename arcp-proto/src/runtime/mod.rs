@@ -22,6 +22,7 @@ mod list;
 mod log;
 mod numbered;
 mod prompt_records;
+mod proofs;
 mod ready;
 mod records;
 mod recount;

@@ -67,13 +67,13 @@ fn on_lease(asked: &mut RequestHandler<'_>, answering: &Answering) -> Result<Out
 
 /// Until when at most the session may grant what it grants; `None`: until its job
 /// ends.
-fn may_grant(asked: &RequestHandler<'_>, id: PromptId, answer: &PromptAnswer) -> Result<Option<UtcMs>, Violation> {
-    let Runtime { ctx, jobs, sessions, .. } = &*asked.runtime;
+fn may_grant(asked: &mut RequestHandler<'_>, id: PromptId, answer: &PromptAnswer) -> Result<Option<UtcMs>, Violation> {
+    let Runtime { ctx, jobs, sessions, .. } = &mut *asked.runtime;
     let job = jobs.get(id.job).ok_or_else(prompts::unknown)?;
     let session = sessions.get(asked.session).ok_or_else(prompts::unknown)?;
     let ceilings = session.allowance().ceilings();
     let trusted = authority::trust(&ctx.config, session.principal(), &ceilings);
-    grants::check(ctx, job, id.number, answer, (ceilings, trusted))
+    ctx.prove(session.principal(), |ctx, fuel| grants::check(ctx, job, id.number, answer, (ceilings, trusted), fuel))
 }
 
 /// Whether a value was checked and fits; false: it is being checked.

@@ -161,8 +161,12 @@ impl RequestHandler<'_> {
         let job = jobs.get(id).ok_or_else(gone)?;
         let audience = delivery.audiences.get(id).ok_or_else(gone)?;
         let requests = audience.requests();
-        let ceilings = session.map(|session| session.allowance().ceilings()).unwrap_or_default();
-        let is_within = lease::is_within(job, ceilings);
+        let is_within = match session {
+            Some(session) => ctx.prove(session.principal(), |_, fuel| {
+                Ok(lease::is_within(job, session.allowance().ceilings(), fuel))
+            })?,
+            None => false,
+        };
         if !audience.owners().contains(&self.session) && !is_within {
             let why = "the job of this key may do more than this session may have done: it may watch it only";
             return Err(Violation::new(ErrorCode::PermissionDenied, why));

@@ -247,7 +247,7 @@ fn check_child(
     }
     let permit = check_parent(jobs, ctx, id, &submit.agent)?;
     let parent = jobs.table.get(id).ok_or_else(gone)?;
-    let grant = Grant::of_child(ctx, &submit, parent)?;
+    let grant = ctx.prove(&parent.spec.principal, |ctx, fuel| Grant::of_child(ctx, &submit, parent, fuel))?;
     let invocation = Invocation {
         priority: parent.spec.invocation.priority,
         span: parent.spec.invocation.span.clone(),

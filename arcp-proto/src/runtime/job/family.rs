@@ -7,7 +7,7 @@ use super::lease::{self, Grant};
 use super::{Job, Jobs, is_over, table};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{JobId, WireId, prefixed};
-use crate::lease::{Ceiling, Namespace};
+use crate::lease::{Ceiling, Fuel, Namespace};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::Submit;
@@ -42,14 +42,15 @@ pub(super) fn grant_below(
     id: JobId,
     asked: &Submit,
     (features, ceilings): (Features, [Option<&Ceiling>; 2]),
+    fuel: &mut Fuel,
 ) -> Result<Grant, Violation> {
     let left = lease::budget_left(jobs.table.get(id).ok_or_else(gone)?);
     // Who asks for nothing has nothing, and not what policy would grant.
-    let own = Grant::of(ctx, asked, features)?.below(&left)?.under(ctx, ceilings, true)?;
+    let own = Grant::of(ctx, asked, features)?.below(&left)?.under(ctx, ceilings, true, fuel)?;
     let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
     let submit = Submit { lease_request: Some(own.lease.clone()), lease_constraints: bounds, ..asked.clone() };
     check_parent(jobs, ctx, id, &submit.agent)?.check_lasts()?;
-    Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?)?.after(own))
+    Ok(Grant::of_child(ctx, &submit, jobs.table.get(id).ok_or_else(gone)?, fuel)?.after(own))
 }
 
 /// A job below another one, which knows it by the name that was asked for, or one of

@@ -19,7 +19,7 @@ use super::{Job, Jobs, is_over};
 use crate::error::{ErrorCode, Violation};
 use crate::id::PromptId;
 use crate::json::{Json, Object};
-use crate::lease::{Ceiling, Constraints, Namespace, Target};
+use crate::lease::{Ceiling, Constraints, Fuel, Namespace, Target};
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::prompt::{PermissionRequest, PromptAnswer, Question, granted};
 use crate::runtime::context::Context;
@@ -110,6 +110,7 @@ pub(in crate::runtime) fn check(
     number: u32,
     answer: &PromptAnswer,
     (ceilings, trusted): ([Option<&Ceiling>; 2], TrustLevel),
+    fuel: &mut Fuel,
 ) -> Result<Option<UtcMs>, Violation> {
     if let Some(level) = elevation(job, number).filter(|level| *level > trusted) {
         let whose = if level == TrustLevel::Privileged { ": an operator is" } else { "" };
@@ -132,7 +133,7 @@ pub(in crate::runtime) fn check(
             };
             let whole = asked.grant()?;
             let part = granted(&asked.operation, resource.as_ref().unwrap_or(&asked.resource))?;
-            whole.covers(&part).map_err(|excess| {
+            whole.covers_with(&part, fuel).map_err(|excess| {
                 let why = alloc::format!("`resource`: only what is within `{}` was asked for", asked.resource);
                 Violation::invalid(why).with_details(excess.to_json())
             })?;
@@ -151,7 +152,7 @@ pub(in crate::runtime) fn check(
         if ceiling.is_over(ctx.now.utc) {
             return Err(Violation::new(ErrorCode::LeaseExpired, "what may be granted in this session is over"));
         }
-        ceiling.lease.covers(&lease).map_err(|excess| {
+        ceiling.lease.covers_with(&lease, fuel).map_err(|excess| {
             let why = "this is more than may be granted here";
             Violation::new(ErrorCode::PermissionDenied, why).with_details(excess.to_json())
         })?;

@@ -20,7 +20,7 @@ use super::{Job, Jobs};
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::JobId;
 use crate::json::{Json, Members, Object};
-use crate::lease::{Amount, Budget, Ceiling, Constraints, Lease, Namespace, Target};
+use crate::lease::{Amount, Budget, Ceiling, Constraints, Fuel, Lease, Namespace, Target};
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::feature::{Feature, Features};
 use crate::model::request::Submit;
@@ -123,6 +123,7 @@ impl Grant {
         ctx: &Context,
         ceilings: [Option<&Ceiling>; 2],
         nothing_stays: bool,
+        fuel: &mut Fuel,
     ) -> Result<Grant, Violation> {
         let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
         let mut bounds = ctx.config.ceiling.as_ref().into_iter().chain(ceilings.into_iter().flatten()).peekable();
@@ -138,7 +139,7 @@ impl Grant {
             }
             let (cut, taken) = match asks_nothing && !nothing_stays && at == 0 {
                 true => (ceiling.lease.clone(), Vec::new()),
-                false => ceiling.cut(&left)?,
+                false => ceiling.cut(&left, fuel)?,
             };
             left = cut;
             // Of what nobody asked for nothing is missed.
@@ -170,7 +171,7 @@ impl Grant {
     ///
     /// `LEASE_SUBSET_VIOLATION` that names what is beyond the parent's, or
     /// `INVALID_REQUEST`.
-    pub(super) fn of_child(ctx: &Context, submit: &Submit, parent: &Job) -> Result<Grant, Violation> {
+    pub(super) fn of_child(ctx: &Context, submit: &Submit, parent: &Job, fuel: &mut Fuel) -> Result<Grant, Violation> {
         const ALL: Features = Features::new(&[Feature::LeaseExpiresAt, Feature::CostBudget, Feature::ModelUse]);
         let asked = Grant::of(ctx, submit, ALL)?;
         let beyond = |why: String| Violation::new(ErrorCode::LeaseSubsetViolation, why);
@@ -186,7 +187,7 @@ impl Grant {
         let left = budget_left(parent);
         let lease = Lease::parse(&asked.lease)?.below(&left);
         let outer = Lease::parse(&parent.spec.lease).unwrap_or_default();
-        outer.covers(&lease).map_err(|excess| beyond(excess.to_string()).with_details(excess.to_json()))?;
+        outer.covers_with(&lease, fuel).map_err(|excess| beyond(excess.to_string()).with_details(excess.to_json()))?;
         if let Some(short) = left.lacks(lease.budget()) {
             let left = left.left(short.as_str()).unwrap_or(Amount::ZERO);
             let why = alloc::format!("`cost.budget`: of its parent's budget {left} {short} are left");
@@ -458,15 +459,15 @@ pub(super) fn take_back(job: &mut Job, ctx: &mut Context, left: &Budget) {
 }
 
 /// Whether all that a job may do could have been granted in a session with these
-/// ceilings.
-pub(in crate::runtime) fn is_within(job: &Job, ceilings: [Option<&Ceiling>; 2]) -> bool {
+/// ceilings; what takes too much work to prove could not.
+pub(in crate::runtime) fn is_within(job: &Job, ceilings: [Option<&Ceiling>; 2], fuel: &mut Fuel) -> bool {
     let bounds = job.spec.bounds.constraints;
     ceilings.into_iter().flatten().all(|ceiling| {
         let lease = Lease::parse(&job.spec.lease).unwrap_or_default();
         let ends = ceiling.bound(Constraints::default(), job.spec.created_at).expires_at;
         let in_time = ends.is_none_or(|end| bounds.expires_at.is_some_and(|at| at <= end));
         let in_money = bounds.budget_is_hard || !ceiling.budget_is_hard || lease.budget().is_empty();
-        is_bound(job) && in_time && in_money && ceiling.cut(&lease).is_ok_and(|(cut, _)| cut == lease)
+        is_bound(job) && in_time && in_money && ceiling.cut(&lease, fuel).is_ok_and(|(cut, _)| cut == lease)
     })
 }
 

@@ -130,10 +130,10 @@ impl Jobs {
         {
             return Ok(Submission::Known(child));
         }
-        let grant = match asked.parent {
-            None => Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings, false)?,
-            Some(parent) => family::grant_below(self, ctx, parent, submit, (asked.features, asked.ceilings))?,
-        };
+        let grant = ctx.prove(principal, |ctx, fuel| match asked.parent {
+            None => Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings, false, fuel),
+            Some(parent) => family::grant_below(self, ctx, parent, submit, (asked.features, asked.ceilings), fuel),
+        })?;
         self.check_capacity(ctx, asked)?;
         let (agent, checks_input) = resolve(ctx, &submit.agent)?;
         let parent = asked.parent.map(|parent| Box::new(family::below(ctx, parent, submit, fingerprint_below(submit))));

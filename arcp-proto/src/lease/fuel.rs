@@ -1,0 +1,59 @@
+//! What a proof may cost: whoever asks for one says how much, and is told how much it
+//! took.
+
+/// Work that may be done to prove that patterns are within others, in units of two to
+/// three nanoseconds of a core. The same question takes the same work anywhere.
+///
+/// ```
+/// use arcp_proto::{json::Json, lease::{Excess, Fuel, Lease}};
+/// let lease = |text: &str| Lease::parse(&Json::parse(text).unwrap()).unwrap();
+/// let (parent, child) = (lease(r#"{"tool.call":["a*","*b"]}"#), lease(r#"{"tool.call":["a*b?"]}"#));
+/// let mut fuel = Fuel::default();
+/// assert_eq!(parent.covers_with(&child, &mut fuel), Ok(()));
+/// assert!(0 < fuel.used() && !fuel.is_spent());
+/// let too_little = parent.covers_with(&child, &mut Fuel::new(fuel.used() - 1));
+/// assert!(matches!(too_little, Err(Excess::TooComplex { .. })));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fuel {
+    given: u32,
+    left: u32,
+    is_spent: bool,
+}
+
+/// Nothing more may be done for a question.
+pub(super) struct Spent;
+
+impl Fuel {
+    /// That of a question about leases of usual sizes: about 2.5 ms of a core.
+    pub const USUAL: u32 = 1 << 20;
+
+    /// So many units.
+    pub fn new(units: u32) -> Fuel {
+        Fuel { given: units, left: units, is_spent: false }
+    }
+
+    /// Units that were used.
+    pub fn used(&self) -> u32 {
+        self.given - self.left
+    }
+
+    /// Whether there was too little for something.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent
+    }
+
+    pub(super) fn burn(&mut self, cost: usize) -> Result<(), Spent> {
+        let left = u32::try_from(cost).ok().and_then(|cost| self.left.checked_sub(cost));
+        self.is_spent |= left.is_none();
+        self.left = left.unwrap_or(0);
+        left.map(|_| ()).ok_or(Spent)
+    }
+}
+
+/// The usual amount.
+impl Default for Fuel {
+    fn default() -> Fuel {
+        Fuel::new(Fuel::USUAL)
+    }
+}

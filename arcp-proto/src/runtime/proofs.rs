@@ -1,0 +1,94 @@
+//! Proofs about leases take time of the thread that serves everybody. Who asks for
+//! them pays: a principal's proofs take a small part of that time, however many are
+//! asked for.
+//!
+//! Of each principal it is known until when its proofs so far have used its part.
+//! That moment may be a little ahead of now; what goes beyond is refused until then.
+
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+use crate::error::Violation;
+use crate::id::Principal;
+use crate::limits::LeaseLimits;
+use crate::principal::Account;
+use crate::time::Timestamp;
+
+/// How far ahead a principal's part may be used.
+const AHEAD: Duration = Duration::from_millis(250);
+/// Principals that are looked through for some that owe nothing any more.
+const FEWEST: usize = 64;
+
+/// Until when principals have used their part of the time.
+#[derive(Debug, Default)]
+pub(super) struct Proofs {
+    used_until: BTreeMap<Account, Timestamp>,
+    /// At so many those are let go that owe nothing.
+    most: usize,
+}
+
+impl Proofs {
+    /// Why a principal may have nothing proved now, if it may not.
+    pub(super) fn refusal(&self, now: Timestamp, principal: &Principal, limits: &LeaseLimits) -> Option<Violation> {
+        if self.used_until.is_empty() {
+            return None;
+        }
+        let account = principal.account();
+        let wait = self.used_until.get(&account)?.since(now + AHEAD);
+        if wait.is_zero() {
+            return None;
+        }
+        // Whoever waits for whole milliseconds waits long enough.
+        let wait = wait + Duration::from_millis(1);
+        let why = alloc::format!(
+            "proving what your leases may grant has taken your part of this runtime's time: try again in {} ms",
+            wait.as_millis()
+        );
+        let most = limits.proof_units_per_second.get().into();
+        Some(Violation::exhausted_for(wait, "proof_units_per_second", account.bound_of(), most, why))
+    }
+
+    /// A principal has had something proved.
+    pub(super) fn charge(&mut self, now: Timestamp, principal: &Principal, units: u32, limits: &LeaseLimits) {
+        if units == 0 {
+            return; // Nothing had to be proved.
+        }
+        let account = principal.account();
+        if self.used_until.len() >= self.most && !self.used_until.contains_key(&account) {
+            self.used_until.retain(|_, until| *until > now);
+            self.most = FEWEST.max(2 * self.used_until.len());
+        }
+        let until = self.used_until.entry(account).or_default();
+        *until = (*until).max(now) + Duration::from_secs(1) * units / limits.proof_units_per_second.get();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_was_used_comes_back_with_time_and_who_owes_nothing_is_let_go() {
+        let limits = LeaseLimits::default();
+        let (units, somebody) = (limits.proof_units, Principal::new("a").expect("a name"));
+        let (mut proofs, mut now) = (Proofs::default(), Timestamp(1));
+        let mut begun = 0;
+        while proofs.refusal(now, &somebody, &limits).is_none() {
+            proofs.charge(now, &somebody, units, &limits);
+            begun += 1;
+        }
+        assert_eq!(begun, 5, "a quarter of a second's worth, and the one that is begun");
+        let mut other = 0;
+        while other < 10 * FEWEST {
+            other += 1;
+            proofs.charge(now, &Principal::new(&alloc::format!("p{other}")).expect("a name"), units, &limits);
+            now = now + Duration::from_millis(10);
+        }
+        assert!(proofs.used_until.len() <= 2 * FEWEST, "{}", proofs.used_until.len());
+        for _ in 0..160 {
+            proofs.charge(now, &somebody, units, &limits);
+            assert_eq!(proofs.refusal(now, &somebody, &limits), None);
+            now = now + Duration::from_millis(63);
+        }
+    }
+}
