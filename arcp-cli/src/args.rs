@@ -23,8 +23,8 @@ use crate::oauth2::AccessTokens;
 use crate::output::Printing;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, audit, completions, doctor, handoff, inbox, interrupt, lease, logs, man, result, retry, sandbox,
-    sessions, show, stop, take, tls, token, top, tree, wait,
+    agents, answer, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man, result, retry,
+    sandbox, sessions, show, stop, take, tls, token, top, tree, wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -126,6 +126,10 @@ pub enum Command {
     /// Change who may come in to a runtime: make, list and revoke tokens.
     #[command(subcommand)]
     Token(token::Tokens),
+    /// Log in to a runtime at an identity provider.
+    Login(login::Login),
+    /// Forget the login at a runtime.
+    Logout(login::Logout),
     /// List the sessions of a runtime, or take them from their clients.
     #[command(subcommand)]
     Sessions(sessions::Sessions),

@@ -12,6 +12,7 @@ use arcp_proto::wire::Family;
 
 use crate::args::Where;
 use crate::exit::{Exit, Failure};
+use crate::login;
 use crate::runtimes::Runtime;
 use crate::state::{State, Submission};
 
@@ -26,6 +27,8 @@ pub struct Chosen {
     /// Where it is.
     pub target: Target,
     token: Option<String>,
+    /// Whether the token is that of a login.
+    logged_in: bool,
     security: Security,
     family: Family,
     give_up_after: Duration,
@@ -53,12 +56,7 @@ impl Chosen {
     fn among(place: &Where, newest: impl Fn() -> Option<Runtime>) -> Result<Chosen, Failure> {
         let (target, known) = match &place.url {
             Some(target) => (target.clone(), State::of_user().and_then(|state| Runtime::at(&state, target))),
-            None => {
-                let unknown = "no runtime is known: start one with `arcp serve --samples`, or give --url";
-                let none = || Failure::new(Exit::Lost, unknown);
-                let found = newest().ok_or_else(none)?;
-                (target_of(&found).ok_or_else(none)?, Some(found))
-            }
+            None => found(newest()).map(|(target, found)| (target, Some(found)))?,
         };
         let own = place.ca.is_none().then(|| known.as_ref().map(trust_of)).flatten();
         let trust = own.or_else(|| place.ca.clone().map(Trust::Authorities)).unwrap_or_default();
@@ -66,9 +64,13 @@ impl Chosen {
         let identity = identity.map(|(certificates, key)| Identity { certificates, key });
         // Who names a certificate wants to be known by that.
         let known = known.filter(|_| identity.is_none());
-        let token = place.token.clone().or_else(|| known.and_then(|runtime| runtime.token));
+        let unnamed = place.token.is_none() && identity.is_none();
+        let login = unnamed.then(State::of_user).flatten().map(|state| login::access_token(&state, &target));
+        let login = login.transpose()?.flatten().map(|token| token.expose().to_string());
+        let logged_in = login.is_some();
+        let token = place.token.clone().or(login).or_else(|| known.and_then(|runtime| runtime.token));
         let security = Security { trust, insecure: place.insecure, identity };
-        Ok(Chosen { target, token, security, family: place.family, give_up_after: place.give_up_after })
+        Ok(Chosen { target, token, logged_in, security, family: place.family, give_up_after: place.give_up_after })
     }
 
     /// This one, if its token is known.
@@ -78,6 +80,7 @@ impl Chosen {
         Some(Chosen {
             target: target_of(runtime)?,
             token,
+            logged_in: false,
             security,
             family: Family::default(),
             give_up_after: STARTING,
@@ -188,12 +191,25 @@ impl Chosen {
         failure.message.push_str(mend);
         if failure.exit == Exit::Unauthenticated && !was_shown {
             failure.message.push_str(match self.token {
-                None => ": give --token, or set ARCP_TOKEN",
+                None => ": give --token, set ARCP_TOKEN, or `arcp login`",
+                Some(_) if self.logged_in => ": `arcp login` once more",
                 Some(_) => ": give one of that runtime's tokens as --token or ARCP_TOKEN",
             });
         }
         failure
     }
+}
+
+/// The runtime that is named, or else the one that was started here last.
+pub fn target(named: Option<&Target>) -> Result<Target, Failure> {
+    named.map_or_else(|| found(newest()).map(|(target, _)| target), |named| Ok(named.clone()))
+}
+
+/// Where one is that was looked for.
+fn found(newest: Option<Runtime>) -> Result<(Target, Runtime), Failure> {
+    let unknown = "no runtime is known: start one with `arcp serve --samples`, or give --url";
+    let found = newest.and_then(|found| Some((target_of(&found)?, found)));
+    found.ok_or_else(|| Failure::new(Exit::Lost, unknown))
 }
 
 fn newest() -> Option<Runtime> {

@@ -27,6 +27,7 @@ mod inbox;
 mod interrupt;
 mod lease;
 mod list;
+mod login;
 mod logs;
 mod man;
 mod notify;
@@ -101,6 +102,8 @@ fn main() -> ExitCode {
         args::Command::Demo => demo::run(),
         args::Command::Exec(args) => sandbox::exec(&args),
         args::Command::Tls(args) => tls::run(&args),
+        args::Command::Login(args) => login::login(&args),
+        args::Command::Logout(args) => login::logout(&args),
         args::Command::Token(asked) => token::run(asked),
         args::Command::Sessions(asked) => sessions::run(&asked),
         args::Command::Completions(args) => completions::run(&args),

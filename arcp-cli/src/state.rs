@@ -122,9 +122,32 @@ impl State {
     }
 
     fn token_of(&self, port: u16, user: u32) -> Option<String> {
-        let file = File::open(self.0.join(token_file(port))).ok()?;
+        self.private_of(&token_file(port), user).filter(|token: &String| !token.is_empty())
+    }
+
+    /// What a file says, if nobody else could read it or has put it there.
+    pub fn private<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Option<T> {
+        self.private_of(name, geteuid().as_raw())
+    }
+
+    fn private_of<T: for<'de> Deserialize<'de>>(&self, name: &str, user: u32) -> Option<T> {
+        let file = File::open(self.0.join(name)).ok()?;
         let about = file.metadata().ok().filter(|about| about.uid() == user && about.mode() & 0o077 == 0);
-        about.and_then(|_| serde_json::from_reader(file).ok()).filter(|token: &String| !token.is_empty())
+        about.and_then(|_| serde_json::from_reader(file).ok())
+    }
+
+    /// Holds a folder for itself, as long as the value lives.
+    pub fn lock(&self, folder: &str) -> io::Result<File> {
+        let folder = self.0.join(folder);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"))?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))
     }
 
     /// Keeps a token, and says where.
@@ -171,7 +194,7 @@ impl State {
     }
 
     /// Writes for the user alone, and in one step.
-    fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+    pub fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         let path = self.0.join(name);
         if let Some(parent) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;

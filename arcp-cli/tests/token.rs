@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use arcp_tests::home::{Home, code, stderr, stdout};
-use arcp_tests::provider::{Answering, Provider};
+use arcp_tests::sign_in::SignIn;
 use arcp_tests::until::until;
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
@@ -175,8 +175,8 @@ fn what_the_page_says_can_be_pasted() {
     assert!(steps.len() >= 7, "the blocks are found");
     let folder = arcp_tests::kept::Folder::new("authentication-page");
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let provider = Provider::start(|_| Answering::Json(200, serde_json::json!({"active": false})));
-    let here = |step: &str| step.replace("https://login.example", &provider.url(""));
+    let sign_in = SignIn::default();
+    let here = |step: &str| step.replace("https://login.example", &sign_in.issuer());
     let mut script = String::from("trap 'arcp stop > stopped 2>&1' EXIT\n");
     for (n, step) in steps.iter().enumerate() {
         script.push_str(&format!("{}\nstatus=$?; echo \"step {n} $status\"\n", here(step)));

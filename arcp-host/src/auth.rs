@@ -39,7 +39,7 @@ pub use key_url::KeyTimes;
 #[cfg(feature = "oauth")]
 pub use oauth2::OAuth2;
 #[cfg(feature = "oauth")]
-pub use provider::{Answer, Endpoint, EndpointError, ProviderClient, ProviderError};
+pub use provider::{Answer, Endpoint, EndpointError, ProviderClient, ProviderError, form_encoded, form_fields};
 #[cfg(feature = "jwt")]
 pub use signed_jwt::SignedJwt;
 pub use token_file::{NewToken, Role, TokenEntry, TokenFile};

@@ -16,6 +16,7 @@ pub mod reasons;
 pub mod scene;
 pub mod script;
 pub mod server;
+pub mod sign_in;
 pub mod steward;
 pub mod store;
 pub mod until;

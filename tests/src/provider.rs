@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
+use arcp_host::auth::form_fields;
 use serde_json::Value;
 
 /// What it was asked.
@@ -21,6 +22,8 @@ pub struct Asked {
     pub form: BTreeMap<String, String>,
     /// The header `authorization`.
     pub authorization: Option<String>,
+    /// The header `host`.
+    pub host: String,
 }
 
 /// What it answers.
@@ -138,7 +141,7 @@ fn read(socket: &TcpStream) -> Option<Asked> {
     reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_string(), words.next()?.to_string());
-    let (mut length, mut authorization) = (0, None);
+    let (mut length, mut authorization, mut host) = (0, None, String::new());
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
@@ -146,6 +149,7 @@ fn read(socket: &TcpStream) -> Option<Asked> {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().ok()?,
             "authorization" => authorization = Some(value.to_string()),
+            "host" => host = value.to_string(),
             _ => {}
         }
     }
@@ -153,27 +157,6 @@ fn read(socket: &TcpStream) -> Option<Asked> {
     reader.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let body = String::from_utf8(body).ok()?;
-    let form = fields(query).chain(fields(&body)).collect();
-    Some(Asked { method, path: path.to_string(), form, authorization })
-}
-
-/// The fields of a form, or of the query of an address.
-pub fn fields(form: &str) -> impl Iterator<Item = (String, String)> {
-    form.split('&').filter_map(|field| field.split_once('=')).map(|(name, value)| (decoded(name), decoded(value)))
-}
-
-fn decoded(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), text.bytes());
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digits: Vec<u8> = rest.by_ref().take(2).collect();
-                let digits = String::from_utf8(digits).expect("digits");
-                bytes.push(u8::from_str_radix(&digits, 16).expect("two digits"));
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8(bytes).expect("text")
+    let form = form_fields(query).into_iter().chain(form_fields(&body)).collect();
+    Some(Asked { method, path: path.to_string(), form, authorization, host })
 }

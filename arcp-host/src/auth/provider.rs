@@ -213,8 +213,45 @@ fn is_of_this_machine(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// Fields as a form or a query has them.
+///
+/// ```
+/// use arcp_host::auth::{form_encoded, form_fields};
+/// let form = form_encoded(&[("scope", "a b".to_string()), ("state", "x&y".to_string())]);
+/// assert_eq!(form, "scope=a%20b&state=x%26y");
+/// assert_eq!(form_fields(&form)[0], ("scope".to_string(), "a b".to_string()));
+/// ```
+pub fn form_encoded(fields: &[(&str, String)]) -> String {
+    let fields: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+    fields.join("&")
+}
+
+/// The fields of a form or a query; what is none is passed over.
+pub fn form_fields(form: &str) -> Vec<(String, String)> {
+    let fields = form.split('&').filter_map(|field| field.split_once('='));
+    fields.filter_map(|(name, value)| Some((decoded(name)?, decoded(value)?))).collect()
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// Text as forms have it.
-pub(crate) fn encoded(text: &str) -> String {
+fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -1,0 +1,168 @@
+//! Logins that are kept, one for each runtime, in files that only their user reads.
+
+use arcp_blocking::Target;
+use arcp_host::auth::{Endpoint, ProviderError};
+use arcp_proto::secret::Secret;
+use arcp_proto::time::UtcMs;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::metadata::Metadata;
+use super::{Asking, Granted, tokens};
+use crate::exit::{Exit, Failure};
+use crate::state::State;
+use crate::times::now;
+
+const FOLDER: &str = "logins";
+/// A token that expires within this time is renewed first.
+const SOON_MS: u64 = 60_000;
+
+/// A login at a runtime.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// The runtime.
+    url: String,
+    asking: Asking,
+    token_endpoint: String,
+    #[serde(default)]
+    revocation_endpoint: Option<String>,
+    access_token: Secret,
+    #[serde(default)]
+    refresh_token: Option<Secret>,
+    #[serde(default)]
+    expires_at: Option<UtcMs>,
+}
+
+/// The access token for a runtime, renewed if it is about to expire; `None`: nobody is
+/// logged in there.
+pub fn access_token(state: &State, target: &Target) -> Result<Option<Secret>, Failure> {
+    let Some(kept) = Kept::of(state, target) else {
+        return Ok(None);
+    };
+    if !kept.expires_within(SOON_MS) {
+        return Ok(Some(kept.access_token));
+    }
+    // One command renews, and the others take what it was given: most providers take
+    // a refresh token once.
+    let _renewing = state.lock(FOLDER).map_err(|error| kept.not_renewed(&error))?;
+    let Some(kept) = Kept::of(state, target) else {
+        return Ok(None);
+    };
+    let renewed = if kept.expires_within(SOON_MS) { kept.renewed(state)? } else { kept };
+    Ok(Some(renewed.access_token))
+}
+
+impl Kept {
+    pub(super) fn new(target: &Target, asking: Asking, metadata: &Metadata, granted: Granted) -> Result<Kept, Failure> {
+        Ok(Kept {
+            url: target.to_string(),
+            asking,
+            token_endpoint: metadata.token().url().to_string(),
+            revocation_endpoint: metadata.revocation().map(|endpoint| endpoint.url().to_string()),
+            expires_at: granted.expires_at(),
+            access_token: granted.access_token,
+            refresh_token: granted.refresh_token,
+        })
+    }
+
+    /// The one at this runtime.
+    pub fn of(state: &State, target: &Target) -> Option<Kept> {
+        let url = target.to_string();
+        state.private(&file(&url)).filter(|kept: &Kept| kept.url == url)
+    }
+
+    /// What was asked for.
+    pub(super) fn asking(&self) -> &Asking {
+        &self.asking
+    }
+
+    /// Until when its token counts, if that is known.
+    pub(super) fn expires_at(&self) -> Option<UtcMs> {
+        self.expires_at
+    }
+
+    /// Whether nobody has to log in again when it expires.
+    pub(super) fn is_renewed(&self) -> bool {
+        self.refresh_token.is_some()
+    }
+
+    pub(super) fn put(&self, state: &State) -> Result<(), Failure> {
+        let failed = |error| Failure::new(Exit::Failed, format!("the login cannot be kept: {error}"));
+        state.write(&file(&self.url), self).map_err(failed)
+    }
+
+    pub(super) fn remove(&self, state: &State) -> Result<(), Failure> {
+        let failed = |error| Failure::new(Exit::Failed, format!("the login cannot be forgotten: {error}"));
+        state.remove(&file(&self.url)).map_err(failed)
+    }
+
+    /// Has the provider revoke both tokens (RFC 7009); false if it revokes none.
+    pub(super) fn revoke(&self) -> Result<bool, ProviderError> {
+        let endpoint = self.revocation_endpoint.as_deref().and_then(|url| Endpoint::new(url).ok());
+        let Some(endpoint) = endpoint else {
+            return Ok(false);
+        };
+        let both = self.refresh_token.iter().map(|token| (token, "refresh_token"));
+        for (token, kind) in both.chain([(&self.access_token, "access_token")]) {
+            let form = [("token", token.expose()), ("token_type_hint", kind), ("client_id", &self.asking.client_id)];
+            let answer = endpoint.post(&form, None)?;
+            if !(200..300).contains(&answer.status) {
+                return Err(ProviderError::Status(answer.status));
+            }
+        }
+        Ok(true)
+    }
+
+    fn expires_within(&self, ms: u64) -> bool {
+        self.expires_at.is_some_and(|at| at.0 <= now().0.saturating_add(ms))
+    }
+
+    /// The same with newer tokens, which are kept.
+    fn renewed(self, state: &State) -> Result<Kept, Failure> {
+        let Some(refresh) = self.refresh_token.clone() else {
+            return if self.expires_within(0) { Err(self.over("it cannot be renewed")) } else { Ok(self) };
+        };
+        let mut form = vec![
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh.expose()),
+            ("client_id", self.asking.client_id.as_str()),
+        ];
+        form.extend(self.asking.resource.as_deref().map(|resource| ("resource", resource)));
+        let endpoint = Endpoint::new(&self.token_endpoint).map_err(|error| self.not_renewed(&error))?;
+        match tokens(&endpoint, &form) {
+            Ok(Ok(granted)) => {
+                let granted = granted.checked()?;
+                let renewed = Kept {
+                    expires_at: granted.expires_at(),
+                    refresh_token: granted.refresh_token.or(self.refresh_token),
+                    access_token: granted.access_token,
+                    ..self
+                };
+                renewed.put(state)?;
+                Ok(renewed)
+            }
+            Ok(Err(refused)) => Err(self.over(&refused.shown())),
+            // It counts for a moment still.
+            Err(_) if !self.expires_within(0) => Ok(self),
+            Err(error) => Err(self.not_renewed(&error)),
+        }
+    }
+
+    fn over(&self, why: &str) -> Failure {
+        let url = &self.url;
+        Failure::new(
+            Exit::Unauthenticated,
+            format!("the login at {url} has expired: {why}: log in again with `arcp login --url {url}`"),
+        )
+    }
+
+    fn not_renewed(&self, why: &dyn std::fmt::Display) -> Failure {
+        Failure::new(Exit::Lost, format!("the login at {} was not renewed: {why}", self.url))
+    }
+}
+
+/// The file of a login. Addresses may have characters that files have not.
+fn file(url: &str) -> String {
+    let digits: String = Sha256::digest(url).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{FOLDER}/{digits}.json")
+}
