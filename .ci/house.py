@@ -1,6 +1,7 @@
 """House rules that a compiler does not check.
 
 * Imports go down: proto <- host <- blocking, tokio-adapter <- cli.
+* The load generator depends on nothing of ours.
 * The core depends on what it may, and nothing brings std into it.
 * Every dependency has a licence we can ship with.
 * Every bound of `Limits` has a test that reaches it.
@@ -66,6 +67,10 @@ for crate, allowed in MAY_USE.items():
     for name in used & MAY_USE.keys():
         if name not in allowed:
             problems.append(f"{crate} must not depend on {name}")
+# What measures servers shares nothing with ours.
+for d in packages["arcp-load"]["dependencies"]:
+    if d["name"].startswith("arcp"):
+        problems.append(f"arcp-load must not depend on {d['name']}")
 core = {d["name"] for d in packages["arcp-proto"]["dependencies"]}
 for name in core - CORE_MAY_USE:
     problems.append(f"arcp-proto must not depend on {name}")
