@@ -4,18 +4,21 @@
 
 use std::time::Duration;
 
+use arcp_blocking::{ClientError, Target};
 use arcp_proto::client::{ClientConfig, ClientEvent};
-use arcp_proto::error::ApiMisuse;
+use arcp_proto::error::{ApiMisuse, ErrorCode};
 use arcp_proto::id::{JobId, Principal};
 use arcp_proto::lease::{Ceiling, Lease};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::Feature;
+use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, HandOver, Submit};
 use arcp_proto::runtime::{AgentExit, AuditAct, Input, Operator, Record};
 use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
+use arcp_tests::server::{PATIENCE, Running, submit};
 use arcp_tests::world::World;
 use serde_json::{Value, json};
 
@@ -395,8 +398,8 @@ fn our_client_takes_a_job_and_the_one_that_gave_it_is_told_that_it_is_gone() {
     for (seed, family) in [(8, Family::Hello), (9, Family::Open)] {
         let mut world = World::of(family, seed);
         let (alice, bob) = (client(&mut world, family, "tok-alice"), client(&mut world, family, "tok-bob"));
-        let submit = Submit::new(AgentRef::parse("waiter").expect("a name"));
-        world.command(alice, |c| c.session().and_then(|mut s| s.submit(submit))).expect("given");
+        let asked = Submit::new(AgentRef::parse("waiter").expect("a name"));
+        world.command(alice, |c| c.session().and_then(|mut s| s.submit(asked))).expect("given");
         let ClientEvent::Submitted { accepted, .. } =
             world.until(alice, |event| matches!(event, ClientEvent::Submitted { .. }))
         else {
@@ -442,6 +445,47 @@ fn our_client_takes_a_job_and_the_one_that_gave_it_is_told_that_it_is_gone() {
         world.until(bob, |event| matches!(event, ClientEvent::JobEnded { .. }));
         assert_eq!(told(&world, alice).iter().filter(|word| *word == "metric" || *word == "ended").count(), 0);
         world.finish();
+    }
+}
+
+#[test]
+fn clients_over_threads_and_over_tokio_hand_jobs_to_each_other() {
+    let server = Running::start(&[], |_| {});
+    let target: Target = server.url().parse().expect("a URL");
+    let config = |token: &str, family: Family| {
+        let mut config = ClientConfig::new("test", "1", Credential::Bearer(Secret::new(token.to_string())));
+        config.family = family;
+        config.features = config.features.with(Feature::AgentHandoff);
+        config
+    };
+    let wish = |job: &arcp_proto::id::WireId, to: &str| HandOver {
+        job: job.clone(),
+        to: Principal::new(to).expect("a name"),
+        session: None,
+        runtime: None,
+        reason: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for family in [Family::Hello, Family::Open] {
+        let a = arcp_blocking::Client::connect(target.clone(), config("tok-a", family)).expect("a session");
+        let b = arcp_tokio_adapter::Client::connect(target.clone(), config("tok-b", family));
+        let b = runtime.block_on(b).expect("a session");
+        let job = a.submit(submit("slow", r#"{"ms":600000}"#)).expect("it is accepted");
+        assert!(a.next_handed_job(Duration::ZERO).expect("a session").is_none());
+        // There, and back: whoever gave it is told, and whoever has it follows it.
+        a.hand_over(wish(&job.id, "b")).expect("it is taken");
+        let mut taken = runtime.block_on(b.next_handed_job()).expect("a job");
+        assert_eq!((&taken.id, &taken.agent), (&job.id, &job.agent));
+        assert!(matches!(job.wait(), Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::JobNotFound));
+        let refused = a.hand_over(wish(&job.id, "b"));
+        assert!(matches!(refused, Err(ClientError::Refused(_))), "it is not hers any more: {refused:?}");
+        runtime.block_on(b.hand_over(wish(&taken.id, "a"))).expect("it is taken");
+        let again = a.next_handed_job(PATIENCE).expect("a session").expect("a job");
+        assert!(matches!(runtime.block_on(taken.wait()), Err(ClientError::Refused(_))));
+        a.cancel(again.id.clone(), None).expect("she may");
+        assert_eq!(again.wait().expect("it ends").terminal.status, FinalStatus::Cancelled);
+        runtime.block_on(b.close());
+        drop(a);
     }
 }
 

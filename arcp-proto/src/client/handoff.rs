@@ -7,10 +7,11 @@
 use super::Client;
 use super::commands::Origin;
 use super::io::ClientEvent;
+use crate::error::ErrorCode;
 use crate::id::WireId;
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::feature::Feature;
-use crate::model::reply::Watching;
+use crate::model::reply::{Refusal, Watching};
 use crate::model::request::{Command, Watch};
 
 /// Whether an event says that its job was handed over.
@@ -41,13 +42,20 @@ pub(super) fn ask(client: &mut Client, job: &WireId) {
     }
 }
 
+/// Whether it makes no difference that a job is refused: it is another session's now and
+/// was not followed here, or the runtime could not say.
+pub(super) fn is_passed_over(client: &Client, job: &WireId, refusal: &Refusal) -> bool {
+    !client.followed.has(job) || refusal.code != ErrorCode::JobNotFound
+}
+
 /// The runtime shows a job that was handed over.
 pub(super) fn on_shown(client: &mut Client, watching: Watching) {
     let job = watching.job.clone();
     if client.followed.has(&job) {
         return;
     }
-    let first = client.followed.early_of(&job).find_map(number_of).unwrap_or(watching.from);
+    // If its session was lost meanwhile, what comes is what comes from now on.
+    let first = client.followed.early_of(&job).find_map(number_of).unwrap_or(watching.from + 1);
     client.followed.take(job.clone(), first);
     client.tell(ClientEvent::Taken { watching });
     client.deliver_early(&job);

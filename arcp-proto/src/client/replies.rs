@@ -334,8 +334,7 @@ impl Client {
             }
             Some((handle, pending)) => {
                 if let Request::Command(Command::Watch(watch)) = &pending.request {
-                    if pending.origin == Origin::Handoff && !self.followed.has(&watch.job) {
-                        // It was handed over to another session, or back.
+                    if pending.origin == Origin::Handoff && handoff::is_passed_over(self, &watch.job, &refusal) {
                         return drop(self.followed.take_early(&watch.job));
                     }
                     if !pending.is_asked() && self.watch_the_rest(&watch.job, &refusal) {
