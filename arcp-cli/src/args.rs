@@ -305,6 +305,10 @@ pub struct Serve {
     /// tokens.
     #[arg(long)]
     pub insecure: bool,
+    /// Show `/metrics` to who has the token in this file, and to operators and auditors;
+    /// without it, to everybody on this machine.
+    #[arg(long, value_name = "FILE")]
+    pub metrics_token_file: Option<PathBuf>,
     /// Let everybody in who reaches the port, without a credential.
     #[arg(long)]
     pub anonymous: bool,

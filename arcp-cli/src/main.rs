@@ -47,6 +47,7 @@ mod stop;
 mod store;
 mod submit;
 mod take;
+mod telemetry;
 mod telling;
 mod times;
 mod tls;

@@ -14,7 +14,7 @@ use arcp_host::server_log::{log, log_panics};
 use arcp_host::sqlite::{Durability, SqliteStore};
 use arcp_host::store::{MemoryStore, Store};
 use arcp_proto::id::Principal;
-use arcp_proto::runtime::{Config, Notice};
+use arcp_proto::runtime::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
 
@@ -29,6 +29,7 @@ use crate::lease;
 use crate::runtimes::{Entry, Runtime};
 use crate::sandbox;
 use crate::state::State;
+use crate::telemetry;
 use crate::telling::Announcer;
 use crate::tls;
 
@@ -124,6 +125,7 @@ fn server_config(args: &Serve) -> Result<ServerConfig, Failure> {
         drain_grace: args.drain.0,
         tls: tls::certificates(args)?,
         insecure: args.insecure,
+        metrics_token: telemetry::metrics_token(args)?,
         ..ServerConfig::new(args.listen)
     };
     config.allows(args.listen).map_err(|error| {
@@ -164,7 +166,7 @@ fn host(
     let store = location.open(args.relaxed)?;
     let announcer = Announcer::start(args, location.file().as_deref())?;
     let host = credentials.judge(agents.host(config)).with_store(store).observed_by(move |notice| {
-        observe(notice);
+        telemetry::observe(notice);
         announcer.hear(notice);
     });
     Ok(match record {
@@ -258,36 +260,6 @@ impl StoreLocation {
             }
             StoreLocation::File(path) => log(format_args!("arcp: jobs and sessions are kept in {}", path.display())),
         }
-    }
-}
-
-/// Tells the operator what a log should know; no secret is in a notice.
-fn observe(notice: &Notice) {
-    match notice {
-        Notice::StoreFailed => {
-            log(format_args!("arcp: cannot write to the store; events are paused, and no new jobs are accepted"))
-        }
-        Notice::StoreRecovered => log(format_args!("arcp: the store can be written again; events go on")),
-        Notice::Refused { code, told: false, .. } => {
-            log(format_args!("arcp: a request was refused with {code}; its client cannot be told"));
-        }
-        Notice::CredentialsNotRevoked { job, failures } => log(format_args!(
-            "arcp: the credentials of {job} are not revoked ({failures} times): they may still count; it is tried again"
-        )),
-        Notice::CredentialsRevoked { job } => log(format_args!("arcp: the credentials of {job} are revoked now")),
-        Notice::ConnIdInUse { conn } => {
-            log(format_args!("arcp: connection {} was opened twice: a fault of this program", conn.0))
-        }
-        Notice::Refused { .. }
-        | Notice::ExtensionDropped { .. }
-        | Notice::SessionOpened { .. }
-        | Notice::SessionResumed { .. }
-        | Notice::SessionDetached { .. }
-        | Notice::SessionEnded { .. }
-        | Notice::JobAccepted { .. }
-        | Notice::JobWatched { .. }
-        | Notice::PeopleAsked { .. }
-        | Notice::JobEnded { .. } => {}
     }
 }
 

@@ -130,6 +130,8 @@ impl Topic {
             | Notice::Refused { .. }
             | Notice::JobAccepted { .. }
             | Notice::JobWatched { .. }
+            | Notice::ResumeRefused { .. }
+            | Notice::Audited(_)
             | Notice::ExtensionDropped { .. }
             | Notice::ConnIdInUse { .. }
             | Notice::CredentialsNotRevoked { .. }

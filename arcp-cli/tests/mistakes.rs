@@ -30,6 +30,12 @@ const OF_OPERATORS: &[Mistake] = &[
         &["same token", "`a` and `b`", "each needs one of its own"],
     ),
     (&["serve", "--samples", "--bearer", "x"], 2, &["--principal <NAME>", "required"]),
+    (
+        &["serve", "--samples", "--metrics-token-file", "/no/such/file"],
+        2,
+        &["--metrics-token-file /no/such/file", "No such file"],
+    ),
+    (&["serve", "--samples", "--metrics-token-file", "/dev/null"], 2, &["expected one token", "openssl rand"]),
     (&["serve", "--samples", "--auditor", "nobody"], 2, &["--auditor nobody", "give --token TOKEN=nobody"]),
     (&["serve", "--samples", "--operator", "nobody"], 2, &["--operator nobody", "give --token TOKEN=nobody"]),
     (

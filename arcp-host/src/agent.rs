@@ -28,6 +28,7 @@ pub use self::people::Answered;
 use self::replies::{allowed, authorize, event_of, remaining_of};
 pub(crate) use self::task::{AgentFuture, run_task};
 pub use self::task::{AsyncAgent, AsyncContext, Task};
+use crate::metrics::Seconds;
 
 /// Something that can be run as a job. It has a thread of its own and may
 /// block.
@@ -585,6 +586,8 @@ impl std::fmt::Debug for Context {
 pub(crate) struct AgentControl {
     state: Mutex<ControlState>,
     changed: Condvar,
+    /// How long it waited for credit is added here.
+    waited: Seconds,
 }
 
 #[derive(Debug, Default)]
@@ -651,11 +654,16 @@ impl ControlState {
 }
 
 impl AgentControl {
+    /// Of an agent that has no credit yet.
+    pub(crate) fn new(waited: Seconds) -> AgentControl {
+        AgentControl { waited, ..AgentControl::default() }
+    }
+
     /// Takes the credit for a call, once there is any.
     fn spend(&self, call: &AgentCall) -> Result<MutexGuard<'_, ControlState>, Stopped> {
-        let mut state = self.state();
+        let (mut state, mut wait) = (self.state(), CreditWait::default());
         loop {
-            match state.spend(call) {
+            match wait.over(self, state.spend(call)) {
                 Some(Ok(())) => return Ok(state),
                 Some(Err(stopped)) => return Err(stopped),
                 None => state = self.wait(state, None),
@@ -721,6 +729,22 @@ impl AgentControl {
             Some(span) => self.changed.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner).0,
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
         }
+    }
+}
+
+/// Since when a call waits for credit, if it had to.
+#[derive(Default)]
+struct CreditWait(Option<Instant>);
+
+impl CreditWait {
+    /// Once the call has its credit, or gets none, the wait is counted.
+    fn over<T>(&mut self, control: &AgentControl, spent: Option<T>) -> Option<T> {
+        if spent.is_none() {
+            self.0.get_or_insert_with(Instant::now);
+        } else if let Some(since) = self.0.take() {
+            control.waited.inc_by(since.elapsed().as_secs_f64());
+        }
+        spent
     }
 }
 

@@ -59,6 +59,7 @@ mod commit;
 mod heard;
 mod host;
 mod inbox;
+mod observed;
 mod read_back;
 mod recording;
 mod restoring;
@@ -74,7 +75,8 @@ use arcp_proto::id::{ConnId, OpId};
 use arcp_proto::model::job::JobSummary;
 use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::{
-    CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, may_judge, unfinished, unrevoked_credentials,
+    CloseReason, Config, Input, Models, Output, Runtime, Stats, Verdict, is_draining, may_judge, unfinished,
+    unrevoked_credentials,
 };
 use arcp_proto::time::Now;
 
@@ -85,11 +87,15 @@ use self::access::Access;
 use self::commit::Committer;
 use self::heard::Heard;
 use self::inbox::{Mailbox, Message};
+use self::observed::Observed;
 use self::read_back::{ReadBack, Wanted};
 use self::recording::Recording;
 use crate::agent::Inbox;
 use crate::auth::Roles;
 use crate::clock::Clock;
+#[cfg(feature = "websocket")]
+use crate::metrics::Traffic;
+use crate::metrics::{Around, Metrics};
 use crate::provisioner::Provisioning;
 use crate::runner::Runner;
 use crate::server_log::log;
@@ -156,7 +162,7 @@ pub struct Driver {
     committer: Committer,
     read_back: Option<ReadBack>,
     recording: Option<Recording>,
-    observer: Option<Observer>,
+    observed: Observed,
     extensions: Option<ExtensionTaker>,
     messages: Receiver<Message>,
     mailbox: Arc<Mailbox>,
@@ -217,7 +223,8 @@ impl Driver {
             }
             runtime.handle(now, input);
         })?;
-        let mut runner = Runner::new(registry, mailbox.clone());
+        let metrics = Metrics::new();
+        let mut runner = Runner::new(registry, mailbox.clone()).counting_waits(metrics.agents_waited.clone());
         if let Some(run_task) = run_task {
             runner = runner.with_tasks_run_by(run_task);
         }
@@ -237,10 +244,10 @@ impl Driver {
             runner,
             access,
             provisioning,
-            committer: Committer::new(store, last, &mailbox)?,
+            committer: Committer::new(store, last, &mailbox, metrics.store.clone())?,
             read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
             recording,
-            observer,
+            observed: Observed::new(metrics, observer),
             extensions,
             messages,
             mailbox,
@@ -323,6 +330,44 @@ impl Driver {
         unrevoked_credentials(&self.runtime)
     }
 
+    /// What it has counted and how much there is of everything, as OpenMetrics text.
+    /// Costs as much as there are sessions and unfinished jobs.
+    ///
+    /// ```
+    /// # use arcp_host::driver::{Driver, Host};
+    /// # use arcp_host::registry::Registry;
+    /// # use arcp_proto::runtime::Config;
+    /// let driver = Driver::new(Host::new(Config::new("doc", "1"), Registry::default()), || ())?;
+    /// assert!(driver.metrics().contains("\narcp_sessions 0\n"));
+    /// # Ok::<(), arcp_host::driver::HostError>(())
+    /// ```
+    pub fn metrics(&self) -> String {
+        let stopping_agents = self.runner.stopping();
+        let around = Around {
+            running_agents: self.runner.running() - stopping_agents,
+            stopping_agents,
+            unrevoked: self.unrevoked_credentials(),
+        };
+        self.observed.metrics.page(&self.runtime, &around)
+    }
+
+    /// What sockets count.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.observed.metrics.traffic
+    }
+
+    /// Every socket was given what there is for it.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn note_fan_out(&mut self) {
+        self.observed.fanned_out();
+    }
+
+    /// Whether no new jobs are accepted because it is to end.
+    pub fn is_draining(&self) -> bool {
+        is_draining(&self.runtime)
+    }
+
     /// How much there is of everything.
     pub fn stats(&self) -> Stats {
         self.runtime.stats()
@@ -382,7 +427,10 @@ impl Driver {
         let Message { input, error, arrived } = message;
         match error {
             Some(error) => self.store_failed(error)?,
-            None if matches!(input, Input::Persisted { .. }) => self.store_error = None,
+            None if matches!(input, Input::Persisted { .. }) => {
+                self.store_error = None;
+                self.observed.durable(arrived);
+            }
             None => {}
         }
         let arrived = self.clock.at(arrived);
@@ -481,11 +529,7 @@ impl Driver {
                 }
                 self.input(Input::ExtensionTaken { session });
             }
-            Output::Observe(notice) => {
-                if let Some(observer) = &mut self.observer {
-                    observer(&notice);
-                }
-            }
+            Output::Observe(notice) => self.observed.notice(&notice, &self.runtime),
         }
     }
 

@@ -10,6 +10,8 @@ use crate::client::is_loopback;
 /// The largest request head taken, in bytes.
 const HEAD_BYTES: usize = 16 << 10;
 const HEADERS: usize = 64;
+/// What who passes a request on from elsewhere says so with.
+const FORWARDED: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
 /// Who may ask, and where.
 #[derive(Clone, Debug)]
@@ -27,12 +29,33 @@ pub(crate) enum Answer {
     More,
     /// It becomes a WebSocket: write this, and the head was so long.
     Upgrade { response: String, head: usize },
-    /// Asked whether all is well.
-    Health,
-    /// Asked how much there is of everything, by who has this token.
-    Stats(Option<Secret>),
+    /// Asked for a page.
+    Page(Page),
     /// Write this and close.
     Refuse(String),
+}
+
+/// A page beside the WebSocket.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// Whether all is well.
+    Health,
+    /// Whether new jobs are accepted.
+    Ready,
+    /// How much there is of everything, for who has this token.
+    Stats(Option<Secret>),
+    /// What was counted.
+    Metrics(Scrape),
+}
+
+/// Who asks for what was counted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Scrape {
+    /// The token that was given.
+    pub(crate) bearer: Option<Secret>,
+    /// Asked by a name of this machine, and passed on by nobody: where it comes from
+    /// is where it was asked.
+    pub(crate) direct: bool,
 }
 
 impl UpgradePolicy {
@@ -61,7 +84,7 @@ impl UpgradePolicy {
         match self.judge(&request, 0) {
             Answer::Upgrade { response, .. } | Answer::Refuse(response) => response,
             // Only a path of its own asks for these.
-            Answer::More | Answer::Health | Answer::Stats(_) => response(404, "Not Found", "nothing is served here"),
+            Answer::More | Answer::Page(_) => response(404, "Not Found", "nothing is served here"),
         }
     }
 
@@ -84,12 +107,20 @@ impl UpgradePolicy {
         {
             return refuse(403, "Forbidden", "this origin is not allowed: see --allow-origin");
         }
+        let bearer = || {
+            let token = header("authorization").and_then(|given| given.strip_prefix("Bearer "));
+            token.map(|token| Secret::new(token.trim().to_string()))
+        };
         let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default();
         match path {
-            "/healthz" => Answer::Health,
-            "/stats" => {
-                let token = header("authorization").and_then(|given| given.strip_prefix("Bearer "));
-                Answer::Stats(token.map(|token| Secret::new(token.trim().to_string())))
+            "/healthz" => Answer::Page(Page::Health),
+            "/readyz" => Answer::Page(Page::Ready),
+            "/stats" => Answer::Page(Page::Stats(bearer())),
+            "/metrics" => {
+                let forwarded = |name: &str| FORWARDED.iter().any(|forwarded| name.eq_ignore_ascii_case(forwarded));
+                let is_forwarded = request.headers.iter().any(|h| forwarded(h.name));
+                let is_named_here = header("host").is_some_and(|host| is_loopback(host_name(host)));
+                Answer::Page(Page::Metrics(Scrape { bearer: bearer(), direct: is_named_here && !is_forwarded }))
             }
             // Published clients are given an address without a path, and ask so.
             path if path == self.path || path == "/" => {
@@ -144,10 +175,15 @@ fn refuse(status: u16, name: &str, why: &str) -> Answer {
 
 /// A whole plain-text response; the connection ends after it.
 pub(crate) fn response(status: u16, name: &str, text: &str) -> String {
+    response_of(status, name, "text/plain; charset=utf-8", &format!("{text}\n"))
+}
+
+/// The same of another content type.
+pub(crate) fn response_of(status: u16, name: &str, content_type: &str, text: &str) -> String {
     format!(
-        "HTTP/1.1 {status} {name}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{text}\n",
-        text.len() + 1
+        "HTTP/1.1 {status} {name}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{text}",
+        text.len()
     )
 }
 
@@ -225,7 +261,7 @@ mod tests {
         match answer {
             Answer::Refuse(text) => text[9..12].parse().unwrap_or(0),
             Answer::Upgrade { .. } => 101,
-            Answer::Health | Answer::Stats(_) => 200,
+            Answer::Page(_) => 200,
             Answer::More => 0,
         }
     }
@@ -253,6 +289,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: evil.example\r\n", 421),
             ("POST /arcp HTTP/1.1\r\nHost: localhost\r\n", 405),
             ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n", 200),
+            ("GET /readyz HTTP/1.1\r\nHost: localhost\r\n", 200),
+            ("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n", 421),
             ("GET /stats HTTP/1.1\r\nHost: localhost\r\n", 200),
             ("GET /stats HTTP/1.1\r\nHost: evil.example\r\n", 421),
             ("GET /stats HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n", 403),
@@ -265,6 +303,19 @@ mod tests {
         assert_eq!(policy().answer(b"GET /arcp HT"), Answer::More);
         let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(HEAD_BYTES));
         assert_eq!(status(&policy().answer(long.as_bytes())), 431);
+    }
+
+    #[test]
+    fn a_scrape_is_direct_by_a_name_of_this_machine_that_nobody_passed_on() {
+        for (head, direct) in [
+            ("GET /metrics HTTP/1.1\r\nHost: localhost:7777\r\n", true),
+            ("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n", true),
+            ("GET /metrics HTTP/1.1\r\nHost: arcp.example\r\n", false),
+            ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.7\r\n", false),
+            ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nforwarded: for=203.0.113.7\r\n", false),
+        ] {
+            assert_eq!(ask(head), Answer::Page(Page::Metrics(Scrape { bearer: None, direct })), "{head}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod http;
 #[cfg(feature = "https")]
 pub mod https;
 pub mod input_schema;
+mod metrics;
 pub mod orphans;
 pub mod process;
 pub mod provisioner;

@@ -16,6 +16,7 @@ use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, Input, Op
 
 use crate::agent::{AgentControl, Context, Inbox, Task, exit_of, run_task};
 use crate::checks::Checks;
+use crate::metrics::Seconds;
 use crate::registry::{Hosted, Registry};
 
 /// How long agents have to stop when the runner ends, before their programs
@@ -41,6 +42,7 @@ pub struct Runner {
     running: BTreeMap<JobId, Arc<AgentControl>>,
     threads: Arc<Threads>,
     run_task: TaskRunner,
+    waited: Seconds,
 }
 
 /// Polls tasks until they are over. It must not wait for them.
@@ -52,7 +54,23 @@ impl Runner {
         let registry = Arc::new(RwLock::new(registry));
         let checks = Checks::new(registry.clone(), inbox.clone());
         let run_task: TaskRunner = Arc::new(run_on_a_thread);
-        Runner { registry, checks, inbox, running: BTreeMap::new(), threads: Arc::default(), run_task }
+        Runner {
+            registry,
+            checks,
+            inbox,
+            running: BTreeMap::new(),
+            threads: Arc::default(),
+            run_task,
+            waited: Seconds::default(),
+        }
+    }
+
+    /// Counts here how long agents wait for credit.
+    #[must_use]
+    pub(crate) fn counting_waits(self, waited: Seconds) -> Runner {
+        let mut runner = self;
+        runner.waited = waited;
+        runner
     }
 
     /// Has jobs of async agents run by this, not each on a thread of its own.
@@ -103,7 +121,7 @@ impl Runner {
 
     /// What an agent that takes its time is given.
     fn begin(&mut self, job: JobId, spec: AgentSpec) -> (Context, Counted) {
-        let link = Arc::new(AgentControl::default());
+        let link = Arc::new(AgentControl::new(self.waited.clone()));
         link.change(|state| state.give(spec.credit, spec.credit_bytes));
         self.running.insert(job, link.clone());
         (Context::new(job, spec, link, self.inbox.clone()), self.threads.count())
@@ -175,6 +193,11 @@ impl Runner {
     /// How many agents run.
     pub fn running(&self) -> usize {
         self.running.len()
+    }
+
+    /// How many of them were told to stop.
+    pub(crate) fn stopping(&self) -> usize {
+        self.running.values().filter(|link| link.state().stopping).count()
     }
 }
 

@@ -11,6 +11,7 @@ mod admission;
 mod channel;
 mod connection;
 mod connections;
+mod pages;
 mod partial;
 mod stats;
 mod system;
@@ -28,6 +29,7 @@ use arcp_proto::id::{ConnId, JobId, Principal, SessionId};
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::Extension;
 use arcp_proto::runtime::{Input, Operator, Transport};
+use arcp_proto::secret::Secret;
 
 pub use self::system::{descriptors_for_connections, keep_alive};
 
@@ -94,6 +96,9 @@ pub struct ServerConfig {
     /// Whether other machines may be listened to without TLS: whoever is on the
     /// way can take tokens then.
     pub insecure: bool,
+    /// By which `/metrics` may be asked for, besides the tokens of operators and
+    /// auditors. `None`: on this machine without any.
+    pub metrics_token: Option<Secret>,
 }
 
 impl ServerConfig {
@@ -109,6 +114,7 @@ impl ServerConfig {
             #[cfg(feature = "tls")]
             tls: None,
             insecure: false,
+            metrics_token: None,
         }
     }
 
@@ -249,9 +255,10 @@ impl<S: Socket> ServerLoop<S> {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<ServerLoop<S>, HostError> {
         let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(wake);
-        let connections = Connections::new(&host.config, most);
-        let own = wake.clone();
+        let (own, core) = (wake.clone(), host.config.clone());
         let driver = Driver::new(host, move || own())?;
+        let metrics_token = config.metrics_token.as_ref().map(Secret::digest);
+        let connections = Connections::new(&core, most, driver.traffic().clone(), metrics_token);
         Ok(ServerLoop {
             control: Arc::new(Control {
                 asked: AtomicU8::new(0),
@@ -419,6 +426,7 @@ impl<S: Socket> ServerLoop<S> {
                 self.hand_over(credit)?;
             }
         }
+        self.driver.note_fan_out();
         self.expire();
         std::mem::take(&mut self.connections.due.resumed).into_iter().try_for_each(|conn| self.frames(conn))?;
         self.tell_gone()
@@ -507,6 +515,7 @@ impl<S: Socket> ServerLoop<S> {
                 Ok(n) if connection.phase != Phase::Open => taken += n,
                 Ok(n) => {
                     taken += n;
+                    self.connections.traffic.received(n);
                     let (connections, buffer) = (&mut self.connections, &self.buffer[..n]);
                     for input in connections.take(conn, buffer, &self.upgrades, &mut self.driver) {
                         self.hand_over(input)?;

@@ -67,8 +67,14 @@ impl Running {
 
     /// Serves this.
     pub fn serve(host: Host) -> Running {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(&ServerConfig::new(listen), host).expect("a port");
+        Running::serve_as(host, |_| {})
+    }
+
+    /// Serves this, with what is changed of the server.
+    pub fn serve_as(host: Host, change: impl FnOnce(&mut ServerConfig)) -> Running {
+        let mut config = ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+        change(&mut config);
+        let server = Server::bind(&config, host).expect("a port");
         let (address, handle) = (server.address(), server.handle());
         let thread = std::thread::spawn(move || server.run());
         Running { address, handle, thread: Some(thread) }

@@ -452,3 +452,38 @@ fn sessions_are_neither_listed_nor_taken_by_who_did_not_agree_to_it() {
     assert_eq!(code(&boss.expect(&mut world, "session.error")), "INVALID_REQUEST");
     world.finish();
 }
+
+#[test]
+fn an_operator_is_told_of_each_refusal_whose_it_is_and_why_and_of_each_decision_about_authority() {
+    let mut world = world(7);
+    let (mut owner, welcome) = Raw::hello(&mut world, "tok-a");
+    let job = owner.submit(&mut world, json!({"agent": "waiter", "lease_request": {"tool.call": ["a.*"]}}));
+    let (session, id) = (session_of(&welcome), id_of(&job["job_id"]));
+    let decided = |world: &World, session, refused: Option<ErrorCode>| {
+        world.notices.iter().any(|notice| {
+            matches!(notice, Notice::Audited(entry)
+                if (entry.session, entry.job, &entry.refused) == (Some(session), Some(id), &refused))
+        })
+    };
+    assert!(decided(&world, session, None), "a lease was granted: {:?}", world.notices);
+    let (mut clerk, seen) = Raw::hello(&mut world, "tok-clerk");
+    clerk.send(&mut world, "job.cancel", json!({"job_id": job["job_id"]}));
+    let refused = clerk.expect(&mut world, "session.error");
+    assert!(decided(&world, session_of(&seen), Some(ErrorCode::PermissionDenied)), "{:?}", world.notices);
+    let told = Notice::Refused {
+        conn: clerk.conn,
+        principal: Principal::new("clerk"),
+        session: Some(session_of(&seen)),
+        job: Some(WireId::from(id)),
+        code: "PERMISSION_DENIED".into(),
+        reason: refused["payload"]["message"].as_str().expect("text").into(),
+        told: true,
+    };
+    assert!(world.notices.contains(&told), "{:?}", world.notices);
+    let mut thief = Raw::resume(&mut world, "tok-clerk", &welcome, 0);
+    thief.expect(&mut world, "session.error");
+    let refused = Notice::ResumeRefused { conn: thief.conn, code: "UNAUTHENTICATED".into() };
+    assert!(world.notices.contains(&refused), "{:?}", world.notices);
+    world.input(Input::Operator(Operator::CancelJob { job: id, reason: None }));
+    world.finish();
+}

@@ -16,8 +16,8 @@ use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, ChunkData, Input, Remaining};
 
 use super::{
-    AgentControl, AgentError, CallError, Context, Inbox, Level, Outcome, Reservation, Stopped, allowed, authorize,
-    event_of, exit_of, remaining_of, says,
+    AgentControl, AgentError, CallError, Context, CreditWait, Inbox, Level, Outcome, Reservation, Stopped, allowed,
+    authorize, event_of, exit_of, remaining_of, says,
 };
 
 /// An agent whose jobs are tasks: it waits without a thread. In an adapter of an
@@ -315,10 +315,10 @@ impl AsyncContext {
     }
 
     pub(super) async fn call(&self, call: AgentCall) -> Result<(), Stopped> {
-        let mut call = Some(call);
+        let (mut call, mut wait) = (Some(call), CreditWait::default());
         poll_fn(|cx| {
             self.0.link.poll(cx, |state| {
-                let spent = state.spend(call.as_ref()?)?;
+                let spent = wait.over(&self.0.link, state.spend(call.as_ref()?))?;
                 // Under the lock, so that calls of one job keep their order.
                 Some(spent.map(|()| {
                     call.take().into_iter().for_each(|call| self.0.inbox.put(Input::Agent { job: self.0.job, call }));
@@ -329,11 +329,11 @@ impl AsyncContext {
     }
 
     pub(super) async fn ask(&self, call: AgentCall) -> Result<AgentReply, Stopped> {
-        let (mut call, mut asked) = (Some(call), None);
+        let (mut call, mut asked, mut wait) = (Some(call), None, CreditWait::default());
         poll_fn(|cx| {
             self.0.link.poll(cx, |state| {
                 if let Some(to_ask) = call.take() {
-                    match state.spend(&to_ask) {
+                    match wait.over(&self.0.link, state.spend(&to_ask)) {
                         None => call = Some(to_ask),
                         Some(Err(stopped)) => return Some(Err(stopped)),
                         Some(Ok(())) => {

@@ -11,6 +11,7 @@ use arcp_proto::runtime::{Batch, Input};
 
 use super::inbox::{Mailbox, Message};
 use super::restoring::Restoring;
+use crate::metrics::StoreMetrics;
 use crate::server_log::log;
 use crate::store::{Store, StoreError};
 
@@ -45,13 +46,21 @@ pub(super) fn restore(store: &mut dyn Store, mut give: impl FnMut(Input)) -> Res
 pub(super) struct Committer {
     group: Vec<Batch>,
     by: By,
+    metrics: StoreMetrics,
 }
 
 enum By {
     /// The loop itself.
     Loop(Box<dyn Store>),
     /// A thread.
-    Thread(Sender<Vec<Batch>>),
+    Thread(Sender<Group>),
+}
+
+/// Batches that are to be committed together.
+struct Group {
+    batches: Vec<Batch>,
+    /// When they were given to the store.
+    since: Instant,
 }
 
 impl Committer {
@@ -60,15 +69,21 @@ impl Committer {
     /// # Errors
     ///
     /// If the store needs a thread and none can be had.
-    pub(super) fn new(store: Box<dyn Store>, last: LogPos, mailbox: &Arc<Mailbox>) -> io::Result<Committer> {
+    pub(super) fn new(
+        store: Box<dyn Store>,
+        last: LogPos,
+        mailbox: &Arc<Mailbox>,
+        metrics: StoreMetrics,
+    ) -> io::Result<Committer> {
         if store.is_instant() {
-            return Ok(Committer { group: Vec::new(), by: By::Loop(store) });
+            return Ok(Committer { group: Vec::new(), by: By::Loop(store), metrics });
         }
         let (sender, groups) = channel();
         let mailbox = mailbox.clone();
-        let thread = CommitThread { store, last, groups, tell: move |message| mailbox.post(message) };
+        let counted = metrics.clone();
+        let thread = CommitThread { store, last, groups, tell: move |message| mailbox.post(message), metrics: counted };
         std::thread::Builder::new().name("store".to_string()).spawn(move || thread.run())?;
-        Ok(Committer { group: Vec::new(), by: By::Thread(sender) })
+        Ok(Committer { group: Vec::new(), by: By::Thread(sender), metrics })
     }
 
     /// Adds a batch to the group.
@@ -80,21 +95,39 @@ impl Committer {
     /// known at once.
     pub(super) fn commit(&mut self) -> Option<Message> {
         let from = self.group.first()?.first;
-        let group = std::mem::take(&mut self.group);
+        let (group, since) = (std::mem::take(&mut self.group), Instant::now());
         match &mut self.by {
             By::Loop(store) => {
-                let outcome = outcome(store.commit(&group), &group);
+                let result = attempt(store.as_mut(), &group, &self.metrics);
+                if result.is_ok() {
+                    count(&self.metrics, &group, &[since]);
+                }
+                let outcome = outcome(result, &group);
                 self.group = group;
                 self.group.clear();
                 Some(outcome)
             }
             // A store thread that is gone is a store that fails.
             By::Thread(thread) => {
-                let gone = thread.send(group).is_err();
+                let gone = thread.send(Group { batches: group, since }).is_err();
                 gone.then(|| Message::new(Input::PersistFailed { from }, None))
             }
         }
     }
+}
+
+/// Asks a store once to commit a group.
+fn attempt(store: &mut dyn Store, group: &[Batch], metrics: &StoreMetrics) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    let result = store.commit(group);
+    metrics.tried(begun.elapsed(), result.is_ok());
+    result
+}
+
+/// A group is durable that was given to the store at these times.
+fn count(metrics: &StoreMetrics, group: &[Batch], since: &[Instant]) {
+    let records = group.iter().map(|batch| batch.records.len()).sum();
+    metrics.committed(group.len(), records, since.iter().map(Instant::elapsed));
 }
 
 /// What the core is told of a commit.
@@ -113,8 +146,9 @@ struct CommitThread<T> {
     store: Box<dyn Store>,
     /// The last position that is durable.
     last: LogPos,
-    groups: Receiver<Vec<Batch>>,
+    groups: Receiver<Group>,
     tell: T,
+    metrics: StoreMetrics,
 }
 
 impl<T: Fn(Message)> CommitThread<T> {
@@ -127,9 +161,13 @@ impl<T: Fn(Message)> CommitThread<T> {
                 self.groups.recv().map_err(|_| TryRecvError::Disconnected)
             };
             match next {
-                Ok(mut group) => {
-                    group.extend(self.groups.try_iter().flatten());
-                    if !self.commit(&group) {
+                Ok(Group { mut batches, since }) => {
+                    let mut given = vec![since];
+                    for more in self.groups.try_iter() {
+                        batches.extend(more.batches);
+                        given.push(more.since);
+                    }
+                    if !self.commit(&batches, &given) {
                         return;
                     }
                     (untidy, commits) = (true, commits + 1);
@@ -147,20 +185,21 @@ impl<T: Fn(Message)> CommitThread<T> {
 
     /// Commits a group and tells what came of it; false if nothing will be
     /// committed any more.
-    fn commit(&mut self, group: &[Batch]) -> bool {
+    fn commit(&mut self, group: &[Batch], since: &[Instant]) -> bool {
         // What leaves a gap is refused until what failed before it is given
         // again: waiting is of no use.
         let follows = group.first().is_some_and(|batch| batch.first.0 <= self.last.0 + 1);
-        let mut result = self.store.commit(group);
+        let mut result = attempt(self.store.as_mut(), group, &self.metrics);
         for pause in RETRIES.into_iter().filter(|_| follows) {
             if !matches!(result, Err(StoreError::Unavailable(_))) {
                 break;
             }
             std::thread::sleep(pause);
-            result = self.store.commit(group);
+            result = attempt(self.store.as_mut(), group, &self.metrics);
         }
         if let (Ok(()), Some(batch)) = (&result, group.last()) {
             self.last = self.last.max(batch.last());
+            count(&self.metrics, group, since);
         }
         let goes_on = !matches!(result, Err(StoreError::Fenced(_)));
         (self.tell)(outcome(result, group));
@@ -178,6 +217,7 @@ mod tests {
     use arcp_proto::runtime::Record;
 
     use super::*;
+    use crate::metrics::Metrics;
 
     /// What happened, in order.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +235,7 @@ mod tests {
     struct Counting {
         steps: Steps,
         /// Queues the groups to come.
-        queue: Option<Sender<Vec<Batch>>>,
+        queue: Option<Sender<Group>>,
         /// How many batches are queued while each commit goes on.
         to_queue: std::vec::IntoIter<usize>,
         /// What commits give before they work.
@@ -215,7 +255,7 @@ mod tests {
                         self.queued += 1;
                         let batch = Batch { first: LogPos(self.queued), records: vec![record] };
                         let queue = self.queue.as_ref().expect("it is gone after the last group");
-                        queue.send(vec![batch]).expect("the thread lives");
+                        queue.send(Group { batches: vec![batch], since: Instant::now() }).expect("the thread lives");
                     }
                 }
                 None => self.queue = None,
@@ -257,7 +297,8 @@ mod tests {
             order.lock().expect("no panic").push(Answer);
             told.borrow_mut().push(message);
         };
-        CommitThread { store: Box::new(store), last: LogPos(0), groups, tell }.run();
+        let metrics = Metrics::new().store;
+        CommitThread { store: Box::new(store), last: LogPos(0), groups, tell, metrics }.run();
         let steps = steps.lock().expect("no panic").clone();
         (steps, told.take())
     }

@@ -24,6 +24,8 @@ pub(super) struct Connection<S> {
     pub(super) phase: Phase,
     pub(super) writable: bool,
     pub(super) paused: bool,
+    /// Since when it is.
+    pub(super) paused_at: Option<Instant>,
     /// Something came while it was paused.
     pub(super) unread: bool,
     pub(super) window: WriteWindow,
@@ -58,6 +60,7 @@ impl<S: Socket> Connection<S> {
             phase: Phase::Open,
             writable: true,
             paused: false,
+            paused_at: None,
             unread: false,
             window: WriteWindow::default(),
             deadline: None,

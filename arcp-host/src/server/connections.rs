@@ -11,15 +11,17 @@ use std::time::{Duration, Instant};
 use arcp_proto::id::{ConnId, Network, Principal};
 use arcp_proto::limits::Limits;
 use arcp_proto::runtime::{CloseReason, Config, Input, Transport};
+use arcp_proto::secret::SecretDigest;
 
 use super::admission::Admission;
 use super::channel::Channel;
 use super::connection::{Connection, Phase, Stage};
 use super::partial::Partial;
-use super::{FIRST_CONN, Socket, stats};
+use super::{FIRST_CONN, Socket, pages};
 use crate::driver::{Driver, Sockets, WriteWindow};
 use crate::framing::{Framed, Framing};
-use crate::http::{Answer, UpgradePolicy, response};
+use crate::http::{Answer, UpgradePolicy};
+use crate::metrics::Traffic;
 use crate::server_log::log;
 #[cfg(feature = "tls")]
 use crate::tls::Shown;
@@ -44,6 +46,10 @@ pub(super) struct Connections<S> {
     /// Bytes of pongs that are not written, of all connections.
     pong_bytes: usize,
     partial: Partial,
+    /// What is counted of all of them.
+    pub(super) traffic: Traffic,
+    /// By which what is counted may be asked for.
+    metrics_token: Option<SecretDigest>,
     /// What the port shows, and who is known on it by a certificate.
     #[cfg(feature = "tls")]
     pub(super) shown: Option<Arc<Shown>>,
@@ -99,7 +105,12 @@ impl Due {
 
 impl<S: Socket> Connections<S> {
     /// No connections, of which there may be `most`.
-    pub(super) fn new(config: &Config, most: usize) -> Connections<S> {
+    pub(super) fn new(
+        config: &Config,
+        most: usize,
+        traffic: Traffic,
+        metrics_token: Option<SecretDigest>,
+    ) -> Connections<S> {
         let limits = config.limits.clone();
         let connection = &limits.connection;
         Connections {
@@ -113,6 +124,8 @@ impl<S: Socket> Connections<S> {
             most,
             pong_bytes: 0,
             partial: Partial::new(connection.partial_bytes),
+            traffic,
+            metrics_token,
             progress_at: Instant::now(),
             by_conn: BTreeMap::new(),
             next: FIRST_CONN,
@@ -247,11 +260,7 @@ impl<S: Socket> Connections<S> {
                 let rest = head.split_off(length);
                 return self.upgrade(conn, &response, &rest);
             }
-            Answer::Health if driver.stats().store_failed => {
-                response(503, "Service Unavailable", "the store is failing")
-            }
-            Answer::Health => response(200, "OK", "ok"),
-            Answer::Stats(bearer) => stats::answer(driver, bearer, address),
+            Answer::Page(page) => pages::answer(page, driver, self.metrics_token.as_ref(), address),
             Answer::Refuse(text) => text,
         };
         connection.output().extend_from_slice(answer.as_bytes());
@@ -357,6 +366,7 @@ impl<S: Socket> Connections<S> {
         let (pongs, held) = connection.pongs();
         self.pong_bytes = self.pong_bytes - own + pongs;
         if written > 0 {
+            self.traffic.sent(written);
             self.progress_at = Instant::now();
         }
         let all = connection.is_written();
@@ -467,6 +477,7 @@ impl<S: Socket> Sockets for Connections<S> {
     fn pause_reading(&mut self, conn: ConnId) {
         if let Some(connection) = self.known(conn) {
             connection.paused = true;
+            connection.paused_at = Some(Instant::now());
         }
     }
 
@@ -475,7 +486,9 @@ impl<S: Socket> Sockets for Connections<S> {
             return;
         };
         connection.paused = false;
+        let paused = connection.paused_at.take();
         let unread = std::mem::take(&mut connection.unread);
+        self.traffic.paused(paused.map_or(Duration::ZERO, |since| since.elapsed()));
         self.due.resumed.insert(conn);
         if unread {
             self.due.readable.insert(conn);

@@ -1,29 +1,10 @@
 //! `GET /stats`: how much there is of everything, for operators and auditors.
 
-use std::net::IpAddr;
-
 use arcp_proto::json::Object;
-use arcp_proto::model::request::Credential;
 use arcp_proto::runtime::Stats;
-use arcp_proto::secret::Secret;
 
-use crate::driver::Driver;
-use crate::http::response;
-
-/// The whole response to who asks with this token from an address.
-pub(super) fn answer(driver: &mut Driver, bearer: Option<Secret>, address: Option<IpAddr>) -> String {
-    let Some(bearer) = bearer else {
-        return response(401, "Unauthorized", "give a token: Authorization: Bearer TOKEN");
-    };
-    match driver.oversees(&Credential::Bearer(bearer), address) {
-        Ok(Some(true)) => response(200, "OK", &json(&driver.stats(), driver.unrevoked_credentials())),
-        Ok(Some(false)) => response(403, "Forbidden", "this token is of no operator or auditor"),
-        Ok(None) => response(501, "Not Implemented", "who asks cannot be told without waiting"),
-        Err(wait) => response(429, "Too Many Requests", &wait.message),
-    }
-}
-
-fn json(stats: &Stats, unrevoked: usize) -> String {
+/// The page.
+pub(super) fn json(stats: &Stats, unrevoked: usize) -> String {
     let Stats {
         connections,
         sessions,

@@ -127,6 +127,7 @@ impl Context {
         let most = self.config.limits.audit.audit_entries;
         if most > 0 {
             let entry = AuditEntry { at: self.now.utc, undoes: self.trail.make_room(most), ..entry };
+            self.observe(Notice::Audited(Box::new(entry.clone())));
             let at = self.append(Record::Audited(Box::new(entry)));
             self.trail.add(at, self.now.utc);
             if self.trail.len() == 1 {

@@ -15,7 +15,6 @@ use crate::json::Json;
 use crate::lease::Ceiling;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
-use crate::model::job::FinalStatus;
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
 use crate::scope::Scopes;
 use crate::secret::SecretDigest;
@@ -26,6 +25,7 @@ use crate::wire::{self, Family};
 pub use super::agent_io::{AgentCall, AgentExit, AgentReply, ChildEnd, ChunkData, Remaining};
 pub use super::input_fault::InputFault;
 pub(super) use super::input_fault::LONGEST_CHECK;
+pub use super::notice::Notice;
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
 use super::prompt_records::OpenInterrupt;
 pub use super::records::{EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record};
@@ -677,104 +677,6 @@ pub enum CloseReason {
     Shutdown,
     /// It sent a frame that is longer than what is taken.
     TooLong,
-}
-
-/// Something an operator may want to know. Never holds a secret.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Notice {
-    /// A session was opened.
-    SessionOpened {
-        /// The session.
-        session: SessionId,
-        /// Whose.
-        principal: Principal,
-        /// The client program.
-        client: String,
-    },
-    /// A session was resumed.
-    SessionResumed {
-        /// The session.
-        session: SessionId,
-    },
-    /// A session lost its connection, or gave it up.
-    SessionDetached {
-        /// The session.
-        session: SessionId,
-    },
-    /// A session can no longer be resumed.
-    SessionEnded {
-        /// The session.
-        session: SessionId,
-    },
-    /// A request was refused.
-    Refused {
-        /// The connection.
-        conn: ConnId,
-        /// The code.
-        code: String,
-        /// Whether the peer was told.
-        told: bool,
-    },
-    /// A job was accepted.
-    JobAccepted {
-        /// The job.
-        job: JobId,
-        /// Whose.
-        principal: Principal,
-        /// The agent.
-        agent: AgentRef,
-    },
-    /// A principal began to watch a job.
-    JobWatched {
-        /// The job.
-        job: JobId,
-        /// The watching session.
-        session: SessionId,
-    },
-    /// A job ended.
-    JobEnded {
-        /// The job.
-        job: JobId,
-        /// How.
-        status: FinalStatus,
-    },
-    /// A job asks people something.
-    PeopleAsked {
-        /// The job.
-        job: JobId,
-        /// The number of the question in it.
-        question: u32,
-    },
-    /// Credentials of a job could not be revoked, or not before its end was due. That
-    /// is tried again, ever more rarely.
-    CredentialsNotRevoked {
-        /// The job.
-        job: JobId,
-        /// How often that was.
-        failures: u32,
-    },
-    /// Credentials of a job are revoked that could not be before.
-    CredentialsRevoked {
-        /// The job.
-        job: JobId,
-    },
-    /// A message of [`Input::SendExtension`] was not sent.
-    ExtensionDropped {
-        /// The session that it was for.
-        session: SessionId,
-        /// The type of the message.
-        kind: String,
-    },
-    /// A driver opened a connection under the number of one that is open; the
-    /// first one goes on, and nothing is known of the other.
-    ConnIdInUse {
-        /// The number.
-        conn: ConnId,
-    },
-    /// The store failed; nothing numbered is sent until it works again.
-    StoreFailed,
-    /// The store works again.
-    StoreRecovered,
 }
 
 /// When the core wants to be called again, and why.

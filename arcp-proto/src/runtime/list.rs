@@ -3,6 +3,7 @@
 
 mod sessions;
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -18,6 +19,7 @@ use super::session::{Session, Sessions};
 use super::{Runtime, authority};
 use crate::error::Violation;
 use crate::id::{JobId, Principal, WireId};
+use crate::model::agent::AgentRef;
 use crate::model::feature::Feature;
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{JobPage, SessionReply};
@@ -125,6 +127,20 @@ impl JobListing {
 pub fn unfinished(runtime: &Runtime) -> Vec<JobSummary> {
     let going = runtime.jobs.table().of_all(None).filter(|(_, job)| !job.is_terminal());
     going.map(|(id, job)| summary(id, job)).collect()
+}
+
+/// How many jobs that have not ended there are of each agent, by status. Costs as much
+/// as there are jobs.
+pub fn unfinished_by_agent(runtime: &Runtime) -> BTreeMap<(&str, JobStatus), usize> {
+    let going = runtime.jobs.table().of_all(None).filter(|(_, job)| !job.is_terminal());
+    let mut counts = BTreeMap::new();
+    going.for_each(|(_, job)| *counts.entry((job.spec().agent.name(), job.status())).or_default() += 1);
+    counts
+}
+
+/// The agent of a job, as long as that is held.
+pub fn agent_of(runtime: &Runtime, job: JobId) -> Option<&AgentRef> {
+    runtime.jobs.get(job).map(|job| &job.spec().agent)
 }
 
 fn write_cursor(ctx: &Context, principal: &Principal, last: JobId) -> String {

@@ -20,6 +20,7 @@ mod io;
 mod job;
 mod list;
 mod log;
+mod notice;
 mod numbered;
 mod prompt_records;
 mod proofs;
@@ -45,11 +46,11 @@ pub use io::{
 };
 
 pub use job::Wait;
-pub use list::unfinished;
+pub use list::{agent_of, unfinished, unfinished_by_agent};
 pub use prompt_records::{
     AnswerRecord, ClosedPrompt, Closing, GrantEnd, GrantRecord, KeptPrompts, OpenInterrupt, OpenPrompt,
 };
-pub use recount::{held_bytes, held_bytes_of, miscounts, unrevoked_credentials};
+pub use recount::{held_bytes, held_bytes_of, is_draining, miscounts, unacknowledged, unrevoked_credentials};
 
 use crate::entropy::Seeds;
 use crate::error::{ConfigError, ErrorCode, Violation};

@@ -1,10 +1,11 @@
-//! What is held, in bytes: as it is counted in accounts, and counted once more.
+//! How it stands with a runtime, for who operates it; what is held, in bytes, as it is counted in
+//! accounts, and counted once more.
 
 use alloc::vec::Vec;
 
 use super::Runtime;
 use super::account::{HeldFor, Miscount, Recount};
-use super::job;
+use super::{delivery, job};
 use crate::id::Principal;
 
 /// Bytes that a runtime holds for something, roughly.
@@ -22,6 +23,17 @@ pub fn held_bytes_of(runtime: &Runtime, principal: &Principal, held_for: HeldFor
 /// their end was due: they may still count.
 pub fn unrevoked_credentials(runtime: &Runtime) -> usize {
     runtime.jobs.credentials.unrevoked()
+}
+
+/// Whether no new jobs are accepted because it is to end.
+pub fn is_draining(runtime: &Runtime) -> bool {
+    runtime.ctx.draining
+}
+
+/// How many numbered frames each session has not acknowledged that has a connection
+/// and whose client agreed to acknowledge. Costs as much as there are sessions.
+pub fn unacknowledged(runtime: &Runtime) -> Vec<u64> {
+    delivery::unacknowledged(&runtime.delivery.feeds).collect()
 }
 
 /// The accounts of which something else is counted than is there: none. Costs as

@@ -7,7 +7,7 @@ use super::answers::{Answers, Content, Next, Turn};
 use super::check::{Check, Checked, Ordered};
 use super::heartbeat::Heartbeat;
 use crate::error::Violation;
-use crate::id::{ConnId, OpId, SessionId, WireId};
+use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
 use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply};
 use crate::principal::Network;
 use crate::runtime::account::Balance;
@@ -28,6 +28,8 @@ pub(in crate::runtime) struct Conn {
     pub(super) evidence: Evidence,
     /// The session that is attached.
     pub(super) session: Option<SessionId>,
+    /// Whose that is.
+    pub(super) principal: Option<Principal>,
     /// A proof that is being judged for that session.
     pub(super) proving: Option<(OpId, WireId)>,
     /// Whether it has no session yet that it can do anything in.
@@ -52,6 +54,7 @@ impl Conn {
             heartbeat: Heartbeat::new(now),
             evidence,
             session: None,
+            principal: None,
             proving: None,
             opening: true,
             welcomed: false,
@@ -291,6 +294,7 @@ impl Conn {
 
     /// Whether its peer is told of a refusal; an operator is.
     pub(super) fn is_told(&self, ctx: &mut Context, refusal: &Refusal) -> bool {
-        self.channel.is_told(ctx, self.view, refusal)
+        let principal = self.principal.as_ref().or(self.evidence.peer());
+        self.channel.is_told(ctx, self.view, (principal, self.session), refusal)
     }
 }

@@ -25,7 +25,7 @@ use super::io::{CloseReason, HandOver, Notice, Output};
 use super::session::Sessions;
 use super::timers::Timer;
 use crate::error::Violation;
-use crate::id::{ConnId, OpId, SessionId};
+use crate::id::{ConnId, OpId, Principal, SessionId};
 use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply, Subject};
 use crate::model::request::{HandshakeRequest, Request, SessionRequest};
 use crate::runtime::expected::Expected as _;
@@ -236,7 +236,7 @@ impl Connections {
         &mut self,
         ctx: &mut Context,
         id: ConnId,
-        (session, account): (SessionId, &Balance),
+        (session, principal, account): (SessionId, &Principal, &Balance),
         view: View,
         admits: bool,
     ) {
@@ -253,6 +253,7 @@ impl Connections {
             ctx.output(Output::Fragment { conn: id, bytes });
         }
         conn.session = Some(session);
+        conn.principal = Some(principal.clone());
         conn.view = view;
         conn.answers.belong_to(account.principal().below());
         conn.answers.follow(0);

@@ -25,6 +25,12 @@ pub(in crate::runtime) struct Feeds {
     pub(super) runs: usize,
 }
 
+/// What each attached session has not acknowledged whose client is expected to.
+pub(in crate::runtime) fn unacknowledged(feeds: &Feeds) -> impl Iterator<Item = u64> {
+    let attached = feeds.by_session.values().filter(|feed| feed.conn.is_some() && feed.acknowledges());
+    attached.map(Feed::unacknowledged)
+}
+
 impl Feeds {
     /// A session begins, or is restored, without numbers.
     pub(super) fn open(&mut self, id: SessionId, principal: Principal, view: View, account: &Balance) {

@@ -68,6 +68,7 @@ use crate::runtime::expected::Expected as _;
 use crate::wire::View;
 use audiences::Audiences;
 use feeds::Feeds;
+pub(super) use feeds::unacknowledged;
 use frame::FrameWriter;
 use history_pool::HistoryPool;
 use numbering::Reader;

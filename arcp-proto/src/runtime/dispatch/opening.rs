@@ -1,5 +1,6 @@
 //! Opens sessions, and hands them on to other connections (1.1 §6.1 to §6.3).
 
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use crate::error::{ErrorCode, Violation};
@@ -17,7 +18,7 @@ use crate::runtime::connection::{Conn, heartbeat_interval};
 use crate::runtime::delivery::asked_after;
 use crate::runtime::edge::{Opening, Wish};
 use crate::runtime::expected::Expected as _;
-use crate::runtime::io::CloseReason;
+use crate::runtime::io::{CloseReason, Notice};
 use crate::runtime::session::Proof;
 use crate::secret::Secret;
 
@@ -96,6 +97,8 @@ impl<'r> OpeningHandler<'r> {
         let session = match self.claimed(claim, proof) {
             Ok(session) => session,
             Err(violation) => {
+                let code = violation.code.as_str().to_string();
+                self.runtime.ctx.observe(Notice::ResumeRefused { conn: self.conn, code });
                 let principal = proof.verdict().map(|verdict| &verdict.principal);
                 self.turn_away(AuditAct::Resume, principal, violation);
                 return false;
@@ -141,7 +144,7 @@ impl<'r> OpeningHandler<'r> {
         delivery.feeds.attach(ctx, jobs, id, self.conn, last_seq);
         if let Some(session) = sessions.get(id) {
             let admits = session.only_resumes().is_none();
-            connections.attach(ctx, self.conn, (id, session.account()), *session.view(), admits);
+            connections.attach(ctx, self.conn, (id, session.principal(), session.account()), *session.view(), admits);
         }
         self.runtime.carry();
     }

@@ -203,7 +203,9 @@ impl Arrivals {
             Want::Nothing => {}
             Want::PassOver => {
                 let code = ErrorCode::FailedPrecondition.as_str().into();
-                ctx.observe(Notice::Refused { conn: id, code, told: false });
+                let reason = String::from("another one is being judged");
+                let (principal, session, job) = (None, None, None);
+                ctx.observe(Notice::Refused { conn: id, principal, session, job, code, reason, told: false });
             }
             Want::Refuse { request, violation } => self.turn_away(ctx, id, violation, Some(request)),
             Want::RefuseProof { request, violation } => self.refuse_proof(ctx, id, request, violation),
@@ -274,7 +276,7 @@ impl Arrivals {
     pub(in crate::runtime) fn on_handshake_timeout(&mut self, ctx: &mut Context, id: ConnId) {
         if let Some(arrival) = self.by_id.get_mut(&id) {
             let late = late();
-            if arrival.channel.is_told(ctx, arrival.view, &late) {
+            if arrival.is_told(ctx, &late) {
                 arrival.send(ctx, &Reply::Refused(late));
             }
             self.leave(ctx, id, CloseReason::HandshakeTimeout);
@@ -334,10 +336,14 @@ impl Arrival {
     }
 
     fn refuse(&mut self, ctx: &mut Context, refusal: Refusal) {
-        if self.channel.is_told(ctx, self.view, &refusal) {
+        if self.is_told(ctx, &refusal) {
             self.replies.push_back(Reply::Refused(refusal));
             ctx.ready(self.channel.id());
         }
+    }
+
+    fn is_told(&self, ctx: &mut Context, refusal: &Refusal) -> bool {
+        self.channel.is_told(ctx, self.view, (self.handshake.evidence.peer(), None), refusal)
     }
 
     fn send(&mut self, ctx: &mut Context, reply: &Reply) {

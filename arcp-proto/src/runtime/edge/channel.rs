@@ -3,13 +3,16 @@
 
 use alloc::string::{String, ToString as _};
 
-use crate::id::ConnId;
+use crate::id::{ConnId, Principal, SessionId};
 use crate::model::reply::Refusal;
 use crate::runtime::context::Context;
 use crate::runtime::io::{CloseReason, Notice, Output};
 use crate::runtime::timers::Timer;
 use crate::wire::View;
 use crate::wire::profile::RefusalForm;
+
+/// What an operator is told of why something was refused, in characters.
+const REASON_CHARACTERS: usize = 256;
 
 #[derive(Debug)]
 pub(in crate::runtime) struct Channel {
@@ -94,9 +97,23 @@ impl Channel {
     }
 
     /// Whether its peer is told of a refusal; an operator is.
-    pub(in crate::runtime) fn is_told(&self, ctx: &mut Context, view: View, refusal: &Refusal) -> bool {
+    pub(in crate::runtime) fn is_told(
+        &self,
+        ctx: &mut Context,
+        view: View,
+        (principal, session): (Option<&Principal>, Option<SessionId>),
+        refusal: &Refusal,
+    ) -> bool {
         let told = view.profile.refusal_form(refusal.kind) != RefusalForm::Silent;
-        ctx.observe(Notice::Refused { conn: self.id, code: refusal.code.as_str().to_string(), told });
+        ctx.observe(Notice::Refused {
+            conn: self.id,
+            principal: principal.cloned(),
+            session,
+            job: refusal.job.clone(),
+            code: refusal.code.as_str().to_string(),
+            reason: refusal.message.chars().take(REASON_CHARACTERS).collect(),
+            told,
+        });
         told
     }
 }

@@ -1,0 +1,92 @@
+//! The pages beside the WebSocket: whether all is well, and what is counted.
+
+use std::net::IpAddr;
+
+use arcp_proto::model::request::Credential;
+use arcp_proto::secret::{Secret, SecretDigest};
+use subtle::ConstantTimeEq as _;
+
+use super::stats;
+use crate::driver::Driver;
+use crate::http::{Page, Scrape, response, response_of};
+
+/// What the parser of OpenMetrics is chosen by.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The whole response to who asks for a page from an address. `metrics_token` is by
+/// which `/metrics` may be asked for.
+pub(super) fn answer(
+    page: Page,
+    driver: &mut Driver,
+    metrics_token: Option<&SecretDigest>,
+    address: Option<IpAddr>,
+) -> String {
+    match page {
+        Page::Health => health(driver),
+        Page::Ready => ready(driver),
+        Page::Stats(bearer) => match check_overseer(driver, bearer, address) {
+            Ok(()) => response(200, "OK", &stats::json(&driver.stats(), driver.unrevoked_credentials())),
+            Err(refused) => refused,
+        },
+        Page::Metrics(scrape) => match check_scrape(driver, scrape, metrics_token, address) {
+            Ok(()) => response_of(200, "OK", OPEN_METRICS, &driver.metrics()),
+            Err(refused) => refused,
+        },
+    }
+}
+
+/// Whether it does what it is there for.
+fn health(driver: &Driver) -> String {
+    if driver.stats().store_failed {
+        return response(503, "Service Unavailable", "the store is failing");
+    }
+    response(200, "OK", "ok")
+}
+
+/// Whether new jobs are accepted: the store can be written, and it is not about to end.
+fn ready(driver: &Driver) -> String {
+    let why = match (driver.is_draining(), driver.stats().store_failed) {
+        (true, _) => "no new jobs are accepted: the runtime is about to end",
+        (false, true) => "the store is failing",
+        (false, false) => return response(200, "OK", "ready"),
+    };
+    response(503, "Service Unavailable", why)
+}
+
+/// Whether the token is of an operator or auditor.
+///
+/// # Errors
+///
+/// The whole response that refuses it.
+fn check_overseer(driver: &mut Driver, bearer: Option<Secret>, address: Option<IpAddr>) -> Result<(), String> {
+    let Some(bearer) = bearer else {
+        return Err(response(401, "Unauthorized", "give a token: Authorization: Bearer TOKEN"));
+    };
+    match driver.oversees(&Credential::Bearer(bearer), address) {
+        Ok(Some(true)) => Ok(()),
+        Ok(Some(false)) => Err(response(403, "Forbidden", "this token is of no operator or auditor")),
+        Ok(None) => Err(response(501, "Not Implemented", "who asks cannot be told without waiting")),
+        Err(wait) => Err(response(429, "Too Many Requests", &wait.message)),
+    }
+}
+
+/// Whether somebody may see the counts: on this machine anybody, unless there is a
+/// token for it; else who has that, or oversees.
+///
+/// # Errors
+///
+/// The whole response that refuses it.
+fn check_scrape(
+    driver: &mut Driver,
+    Scrape { bearer, direct }: Scrape,
+    token: Option<&SecretDigest>,
+    address: Option<IpAddr>,
+) -> Result<(), String> {
+    let is_local = direct && address.is_some_and(|address| address.to_canonical().is_loopback());
+    let has_token = |token: &SecretDigest| bearer.as_ref().is_some_and(|given| token.0.ct_eq(&given.digest().0).into());
+    let may = match token {
+        Some(token) => has_token(token),
+        None => is_local && bearer.is_none(),
+    };
+    if may { Ok(()) } else { check_overseer(driver, bearer, address) }
+}
