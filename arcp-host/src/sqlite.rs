@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use arcp_proto::id::LogPos;
 use arcp_proto::runtime::{Batch, Record};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
 pub use self::inspect::{Damage, backup, check};
@@ -232,9 +233,16 @@ fn check_structure(connection: &Connection, path: &Path) -> Result<(), OpenError
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::ZERO)?;
+    keep_prepared(&connection)?;
     // Refused at once where another program writes to it.
     connection.execute_batch("BEGIN IMMEDIATE; COMMIT")?;
     Ok(connection)
+}
+
+/// A statement has one plan, whatever is bound to it: SQLite would otherwise prepare those
+/// with a range or a limit again at each of their runs.
+fn keep_prepared(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 fn log_ahead(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {

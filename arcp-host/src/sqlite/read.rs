@@ -22,6 +22,7 @@ impl Reader {
     pub(super) fn open(path: &Path) -> Result<Reader, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        super::keep_prepared(&connection).map_err(failed)?;
         Ok(Reader { path: path.to_path_buf(), connection })
     }
 }

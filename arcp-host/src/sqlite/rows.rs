@@ -150,6 +150,12 @@ impl Rows {
     }
 }
 
+const DELETE_EXPIRED: &str = "DELETE FROM records WHERE pos IN (SELECT pos FROM records WHERE until <= ?1 LIMIT ?2)";
+const DELETE_EVENTS: &str = "DELETE FROM events WHERE pos IN \
+     (SELECT pos FROM events WHERE job = ?1 AND last <= ?2 ORDER BY first LIMIT ?3)";
+const DELETE_NUMBERS: &str = "DELETE FROM numbers WHERE pos IN \
+     (SELECT pos FROM numbers WHERE session = ?1 AND last <= ?2 ORDER BY last LIMIT ?3)";
+
 /// Deletes a little of what is garbage; true if there may be more.
 pub(super) fn tidy(tx: &Transaction<'_>) -> Result<bool, StoreError> {
     let first = "SELECT owner, upto, sum FROM garbage LIMIT 1";
@@ -159,14 +165,10 @@ pub(super) fn tidy(tx: &Transaction<'_>) -> Result<bool, StoreError> {
     };
     let mut deleted = 0;
     if owner == KEPT {
-        let expired = "DELETE FROM records WHERE pos IN (SELECT pos FROM records WHERE until <= ?1 LIMIT ?2)";
-        deleted += execute(tx, expired, params![upto, STEP])?;
+        deleted += execute(tx, DELETE_EXPIRED, params![upto, STEP])?;
     }
-    for (table, of, order) in [("events", "job", "first"), ("numbers", "session", "last")] {
-        let step = format!(
-            "DELETE FROM {table} WHERE pos IN (SELECT pos FROM {table} WHERE {of} = ?1 AND last <= ?2 ORDER BY {order} LIMIT ?3)"
-        );
-        deleted += execute(tx, &step, params![owner, upto, STEP])?;
+    for step in [DELETE_EVENTS, DELETE_NUMBERS] {
+        deleted += execute(tx, step, params![owner, upto, STEP])?;
     }
     if deleted == 0 {
         execute(tx, "DELETE FROM garbage WHERE owner = ?1", [owner])?;
@@ -296,4 +298,31 @@ pub(super) fn number(n: u64) -> i64 {
 
 pub(super) fn position(at: i64) -> LogPos {
     LogPos(u64::try_from(at).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn what_is_deleted_at_every_commit_stays_prepared() {
+        let mut connection = super::super::connect(Path::new(":memory:")).expect("it opens");
+        super::super::layout::create(&connection).expect("tables");
+        for round in 1..=10 {
+            let tx = connection.transaction().expect("a transaction");
+            discard(&tx, KEPT, i64::from(round)).expect("noted");
+            discard(&tx, [round; 16], i64::from(round)).expect("noted");
+            while tidy(&tx).expect("tidied") {}
+            tx.commit().expect("committed");
+        }
+        for step in [DELETE_EXPIRED, DELETE_EVENTS, DELETE_NUMBERS] {
+            let statement = connection.prepare_cached(step).expect("it is one");
+            assert!(statement.get_status(StatementStatus::Run) >= 10, "{step}: it is the one that ran");
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{step}");
+        }
+    }
 }
