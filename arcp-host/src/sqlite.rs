@@ -279,10 +279,12 @@ impl Store for SqliteStore {
         for (at, record) in new.into_iter().flat_map(Batch::entries) {
             rows.put(&transaction, at, record)?;
         }
+        let garbage = rows.garbage;
         let pages = rows.finish(&transaction)? / PAGE_BYTES;
         layout::put_end(&transaction, End { last: up_to, whole: true }).map_err(failed)?;
         transaction.commit().map_err(failed)?;
-        (self.last, self.untidy) = (up_to, true);
+        self.last = up_to;
+        self.untidy |= garbage;
         self.log_pages += COMMIT_PAGES + pages;
         if self.log_pages >= 4 * LOG_PAGES {
             // Nobody tidies up. If it cannot be done now, the next commit does it.

@@ -30,6 +30,8 @@ pub(super) struct Rows {
     numbers: BTreeMap<SessionId, (LogPos, Vec<Numbered>)>,
     /// Bytes written so far.
     bytes: usize,
+    /// Whether there is something to delete now.
+    pub(super) garbage: bool,
 }
 
 /// Events of one job: a JSON list of them, without its end.
@@ -94,15 +96,15 @@ impl Rows {
             }
             Record::JobForgotten { job } => {
                 execute(tx, "DELETE FROM records WHERE job = ?1", [key(job.ulid())])?;
-                return discard(tx, key(job.ulid()), i64::MAX);
+                return self.discard(tx, key(job.ulid()), i64::MAX);
             }
-            Record::HistoryTrimmed { job, upto, .. } => discard(tx, key(job.ulid()), number(*upto))?,
+            Record::HistoryTrimmed { job, upto, .. } => self.discard(tx, key(job.ulid()), number(*upto))?,
             Record::SessionEnded { session } => {
                 execute(tx, "DELETE FROM records WHERE session = ?1", [key(session.ulid())])?;
-                return discard(tx, key(session.ulid()), i64::MAX);
+                return self.discard(tx, key(session.ulid()), i64::MAX);
             }
-            Record::Released { session, upto } => discard(tx, key(session.ulid()), number(*upto))?,
-            Record::KeysExpired { until } => return discard(tx, KEPT, number(until.0)),
+            Record::Released { session, upto } => self.discard(tx, key(session.ulid()), number(*upto))?,
+            Record::KeysExpired { until } => return self.discard(tx, KEPT, number(until.0)),
             Record::AuditForgotten { entries } => {
                 for entry in entries {
                     execute(tx, "DELETE FROM records WHERE pos = ?1", [number(entry.0)])?;
@@ -130,6 +132,12 @@ impl Rows {
         }
         self.bytes += write_record(tx, at, record)?;
         Ok(())
+    }
+
+    /// Notes that what is up to `upto` may be deleted.
+    fn discard(&mut self, tx: &Transaction<'_>, owner: [u8; 16], upto: i64) -> Result<(), StoreError> {
+        self.garbage = true;
+        Garbage { owner, upto }.put(tx)
     }
 
     /// Writes the rows that were growing; gives the bytes of all.
@@ -252,11 +260,6 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
     Ok(body.len())
 }
 
-/// Notes that what is up to `upto` may be deleted.
-fn discard(tx: &Transaction<'_>, owner: [u8; 16], upto: i64) -> Result<(), StoreError> {
-    Garbage { owner, upto }.put(tx)
-}
-
 fn execute(tx: &Transaction<'_>, sql: &str, row: impl rusqlite::Params) -> Result<usize, StoreError> {
     tx.prepare_cached(sql).and_then(|mut statement| statement.execute(row)).map_err(failed)
 }
@@ -304,9 +307,33 @@ pub(super) fn position(at: i64) -> LogPos {
 mod tests {
     use std::path::Path;
 
+    use arcp_proto::runtime::Batch;
     use rusqlite::StatementStatus;
 
     use super::*;
+    use crate::sqlite::{Durability, SqliteStore};
+    use crate::store::Store as _;
+
+    #[test]
+    fn a_commit_that_leaves_nothing_to_delete_asks_for_no_tidying() {
+        let folder = std::env::temp_dir().join(format!("arcp-tidy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut store = SqliteStore::open(&folder.join("store"), Durability::Normal).expect("it opens");
+        assert!(store.untidy, "what an earlier process left is looked for");
+        assert!(!store.tidy().expect("tidied"));
+        let mut commit = |first, record| {
+            store.commit(&[Batch { first: LogPos(first), records: vec![record] }]).expect("committed");
+            (store.untidy, store.tidy().expect("tidied"), store.tidy().expect("tidied"), store.tidy().expect("tidied"))
+        };
+        let job = JobId::from_ulid(Ulid::from_parts(1, 1));
+        assert_eq!(commit(1, Record::JobRestarted { job }), (false, false, false, false));
+        assert_eq!(
+            commit(2, Record::JobForgotten { job }),
+            (true, true, false, false),
+            "a step, and one that finds nothing"
+        );
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
 
     #[test]
     fn what_is_deleted_at_every_commit_stays_prepared() {
@@ -314,8 +341,9 @@ mod tests {
         super::super::layout::create(&connection).expect("tables");
         for round in 1..=10 {
             let tx = connection.transaction().expect("a transaction");
-            discard(&tx, KEPT, i64::from(round)).expect("noted");
-            discard(&tx, [round; 16], i64::from(round)).expect("noted");
+            let mut rows = Rows::default();
+            rows.discard(&tx, KEPT, i64::from(round)).expect("noted");
+            rows.discard(&tx, [round; 16], i64::from(round)).expect("noted");
             while tidy(&tx).expect("tidied") {}
             tx.commit().expect("committed");
         }
