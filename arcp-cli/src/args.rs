@@ -142,6 +142,14 @@ pub enum Command {
 /// Host agents.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
+    /// Take what neither an option nor a variable says from this TOML file, whose keys
+    /// are the options without `--`.
+    #[arg(long, value_name = "FILE", env = "ARCP_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Say whether all of it can be served: reads every file, and opens no port and no
+    /// store.
+    #[arg(long, conflicts_with = "background")]
+    pub check: bool,
     /// Where to listen; without a host, on this machine alone; port 0 picks one.
     #[arg(long, default_value = "127.0.0.1:7777", value_name = "[HOST]:PORT", value_parser = values::address, env = "ARCP_LISTEN")]
     pub listen: SocketAddr,

@@ -120,7 +120,13 @@ fn signed(args: &Serve, issuer: &Issuer, audience: &str) -> Option<Result<Signed
 
 /// Says what is careless about them.
 pub fn warn(args: &Serve) {
-    if !args.tokens.is_empty() || args.bearer.is_some() {
+    let on_command_line = |arg: std::ffi::OsString| {
+        let arg = arg.to_string_lossy().into_owned();
+        ["--token", "--bearer"].iter().any(|option| arg.split('=').next() == Some(option))
+    };
+    // Those of a configuration file are as secret as that is.
+    let given = !args.tokens.is_empty() || args.bearer.is_some();
+    if given && std::env::args_os().any(on_command_line) {
         log(format_args!(
             "arcp: everybody on this machine can read the tokens of a command line: keep them in a file \
              (`arcp token add`, then --tokens FILE)"

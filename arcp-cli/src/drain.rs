@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::{Exit, Failure};
+use crate::service;
 use crate::tls;
 
 /// How long jobs may go on once the program was told to end.
@@ -78,6 +79,7 @@ pub fn on_signals(
                     "arcp: {name}: no new jobs are accepted, and those there are have {have}; \
                      once more to stop at once"
                 ));
+                service::stopping();
                 server.drain();
             } else if signal != SIGHUP {
                 log(format_args!("arcp: {name}: stopping at once"));

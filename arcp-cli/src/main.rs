@@ -10,6 +10,7 @@ mod audit;
 mod background;
 mod cancel;
 mod completions;
+mod config_file;
 mod connect;
 mod counts;
 mod credentials;
@@ -40,6 +41,7 @@ mod retry;
 mod runtimes;
 mod sandbox;
 mod serve;
+mod service;
 mod sessions;
 mod show;
 mod state;
@@ -65,11 +67,32 @@ use std::time::Duration;
 use arcp_host::server_log::{flush, log};
 use clap::FromArgMatches as _;
 
+use crate::exit::{Exit, Failure};
+
 fn main() -> ExitCode {
+    let result = parse().and_then(run);
+    let exit = result.unwrap_or_else(|failure| {
+        // Not `say`: the stderr of a server that ends is perhaps not read.
+        for (at, line) in failure.message.lines().enumerate() {
+            log(format_args!("{}{line}", if at == 0 { "arcp: " } else { "" }));
+        }
+        failure.exit
+    });
+    flush(Duration::from_secs(1));
+    exit.into()
+}
+
+/// Reads the command line, with what a configuration file adds to it.
+fn parse() -> Result<args::Args, Failure> {
     let mut command = args::command();
-    let matches = command.get_matches_mut();
-    let args = args::Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
-    let result = match args.command {
+    let given = config_file::added_to(&command, std::env::args_os().collect())?;
+    let matches = command.try_get_matches_from_mut(given).unwrap_or_else(|error| error.exit());
+    Ok(args::Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit()))
+}
+
+/// Does what was asked.
+fn run(args: args::Args) -> Result<Exit, Failure> {
+    match args.command {
         args::Command::Version => replay::version(),
         args::Command::Serve(args) => serve::run(args),
         args::Command::Submit(args) => submit::run(args),
@@ -109,14 +132,5 @@ fn main() -> ExitCode {
         args::Command::Sessions(asked) => sessions::run(&asked),
         args::Command::Completions(args) => completions::run(&args),
         args::Command::Man(args) => man::run(&args),
-    };
-    let exit = result.unwrap_or_else(|failure| {
-        // Not `say`: the stderr of a server that ends is perhaps not read.
-        for (at, line) in failure.message.lines().enumerate() {
-            log(format_args!("{}{line}", if at == 0 { "arcp: " } else { "" }));
-        }
-        failure.exit
-    });
-    flush(Duration::from_secs(1));
-    exit.into()
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::{File, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,15 +29,18 @@ use crate::lease;
 use crate::runtimes::{Entry, Runtime};
 use crate::sandbox;
 use crate::state::State;
-use crate::telemetry;
-use crate::telling::Announcer;
+use crate::telling::{self, Announcer};
 use crate::tls;
+use crate::{service, telemetry};
 
 /// The principal of a runtime's owner.
 const LOCAL: &str = "local";
 
 /// Hosts agents until told to stop.
 pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
+    if args.check {
+        return check(&args);
+    }
     if args.background {
         return background::start(&args);
     }
@@ -59,6 +62,19 @@ pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
         return serve_stdio(host, must_prove, args.tokio);
     }
     serve_port(&args, &location, config, agents, credentials)
+}
+
+/// Says whether what was asked for can be served, as far as that is known without the
+/// port and the store.
+fn check(args: &Serve) -> Result<Exit, Failure> {
+    let credentials = Credentials::of(args)?;
+    let location = StoreLocation::named(args);
+    Agents::of(args, None)?;
+    config(args, &location, &credentials)?;
+    server_config(args)?;
+    telling::check(args, !matches!(location, StoreLocation::Memory))?;
+    writeln!(io::stdout(), "arcp: this can be served")?;
+    Ok(Exit::Success)
 }
 
 fn serve_port(
@@ -93,6 +109,7 @@ fn serve_port(
     };
     drain::on_signals(server.handle(), args.drain, server_config.tls.clone())?;
     log(format_args!("READY {url}"));
+    service::ready(server.handle());
     location.tell();
     sandbox::tell(args);
     credentials::warn(args);
@@ -199,11 +216,8 @@ impl StoreLocation {
     /// What was asked for, else what suits the address: who is found at a port
     /// is found there again.
     fn new(args: &Serve) -> Result<StoreLocation, Failure> {
-        match &args.store {
-            Some(named) if named.as_os_str() == "memory" => Ok(StoreLocation::Memory),
-            Some(file) => Ok(StoreLocation::File(file.clone())),
-            None if args.stdio || args.listen.port() == 0 => Ok(StoreLocation::Memory),
-            None => {
+        match StoreLocation::named(args) {
+            StoreLocation::File(file) if file.as_os_str().is_empty() => {
                 let unusable = |why: &dyn Display| {
                     let message = format!("no place for a store: {why}; give --store FILE, or --store memory");
                     Failure::new(Exit::Failed, message)
@@ -211,6 +225,17 @@ impl StoreLocation {
                 let state = State::of_user().ok_or_else(|| unusable(&"neither HOME nor ARCP_STATE_DIR is set"))?;
                 state.store(args.listen.port()).map(StoreLocation::File).map_err(|error| unusable(&error))
             }
+            named @ (StoreLocation::Memory | StoreLocation::File(_)) => Ok(named),
+        }
+    }
+
+    /// The same, but for the name of a file that nobody has named.
+    fn named(args: &Serve) -> StoreLocation {
+        match &args.store {
+            Some(named) if named.as_os_str() == "memory" => StoreLocation::Memory,
+            Some(file) => StoreLocation::File(file.clone()),
+            None if args.stdio || args.listen.port() == 0 => StoreLocation::Memory,
+            None => StoreLocation::File(PathBuf::new()),
         }
     }
 

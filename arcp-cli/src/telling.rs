@@ -150,24 +150,10 @@ impl Announcer {
     /// Starts to tell whom the operator has named of what happens from now on, and
     /// of what they were not told yet.
     pub fn start(args: &Serve, store: Option<&Path>) -> Result<Announcer, Failure> {
-        let mut listeners: Vec<(Topic, Box<dyn Listener>)> = Vec::new();
-        for command in &args.on_end {
-            listeners.push((Topic::Ends, Box::new(Program::on_end(command))));
-        }
-        let trust = args.webhook_ca.clone().map(Trust::Authorities).unwrap_or_default();
-        for url in &args.webhooks {
-            listeners.push((Topic::Ends, Box::new(Webhook::new(url, args.webhook_secret.as_deref(), &trust)?)));
-        }
-        for command in &args.on_prompt {
-            listeners.push((Topic::Questions, Box::new(Program::on_prompt(command))));
-        }
+        check(args, store.is_some())?;
+        let listeners = listeners(args)?;
         let Some(store) = store else {
-            if listeners.is_empty() {
-                return Ok(Announcer::default());
-            }
-            let why = "--on-end, --webhook and --on-prompt need a store in a file, where what is told waits: \
-                       give --store FILE";
-            return Err(Failure::usage(why));
+            return Ok(Announcer::default());
         };
         let mut senders = Vec::new();
         for (topic, listener) in listeners {
@@ -350,6 +336,35 @@ fn latest(store: &Path, topic: Topic) -> LogPos {
         }
     }
     after
+}
+
+/// Whether everybody who is to be told can be.
+pub fn check(args: &Serve, keeps: bool) -> Result<(), Failure> {
+    if listeners(args)?.is_empty() || keeps {
+        return Ok(());
+    }
+    let why = "--on-end, --webhook and --on-prompt need a store in a file, where what is told waits: \
+               give --store FILE";
+    Err(Failure::usage(why))
+}
+
+/// Somebody who is to be told, and of what.
+type Told = (Topic, Box<dyn Listener>);
+
+/// Everybody who is to be told.
+fn listeners(args: &Serve) -> Result<Vec<Told>, Failure> {
+    let mut listeners: Vec<Told> = Vec::new();
+    for command in &args.on_end {
+        listeners.push((Topic::Ends, Box::new(Program::on_end(command))));
+    }
+    let trust = args.webhook_ca.clone().map(Trust::Authorities).unwrap_or_default();
+    for url in &args.webhooks {
+        listeners.push((Topic::Ends, Box::new(Webhook::new(url, args.webhook_secret.as_deref(), &trust)?)));
+    }
+    for command in &args.on_prompt {
+        listeners.push((Topic::Questions, Box::new(Program::on_prompt(command))));
+    }
+    Ok(listeners)
 }
 
 #[cfg(test)]

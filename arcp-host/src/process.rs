@@ -46,7 +46,7 @@
 //! Of the environment of its runtime a program gets `PATH`, `HOME`, `USER`,
 //! `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TMPDIR` and `TERM`, and
 //! what is [added](ProcessAgent::with_variable); besides those `ARCP_JOB_ID`,
-//! `ARCP_TRACE_ID` and `PYTHONUNBUFFERED=1`, without which Python keeps what it
+//! `ARCP_TRACE_ID`, `TRACEPARENT` where the trace is one of W3C, and `PYTHONUNBUFFERED=1`, without which Python keeps what it
 //! prints until there is much of it. The token of a runtime (`ARCP_TOKEN`) is in
 //! no environment, whatever is added.
 //!
@@ -60,6 +60,7 @@ mod format;
 mod pipes;
 mod said;
 mod terminal;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -283,6 +284,9 @@ impl ProcessAgent {
             command.env_remove(name);
         }
         command.env("ARCP_JOB_ID", job.job().to_string()).env("ARCP_TRACE_ID", job.trace());
+        if let Some(parent) = trace::parent(job.job(), job.trace()) {
+            command.env("TRACEPARENT", parent);
+        }
         if let (false, Ok(all)) = (credentials(job).is_empty(), serde_json::to_string(credentials(job))) {
             command.env(CREDENTIALS, all);
         }

@@ -22,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 #[cfg(feature = "tls")]
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arcp_proto::id::{ConnId, JobId, Principal, SessionId};
@@ -58,6 +58,8 @@ const HANDSHAKES_TURN: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Jobs named when a drain begins.
 const TOLD_JOBS: usize = 20;
+/// Between two looks whether the loop has done a turn.
+const TURN_LOOK: Duration = Duration::from_millis(5);
 /// How long a server that ends waits for clients that take nothing and close
 /// nothing.
 const LAST_WAIT: Duration = Duration::from_millis(500);
@@ -191,6 +193,8 @@ struct Control {
     #[cfg(feature = "tls")]
     check_clients: AtomicBool,
     wake: Arc<dyn Fn() + Send + Sync>,
+    /// How many turns its loop has done.
+    turns: AtomicU64,
     inbox: Arc<dyn Inbox>,
 }
 
@@ -234,6 +238,20 @@ impl ServerHandle {
         (self.0.wake)();
     }
 
+    /// Whether its loop does a turn within this time, which it is asked for: if not, it
+    /// is stuck. Waits for that.
+    pub fn turns_within(&self, span: Duration) -> bool {
+        let (before, begun) = (self.0.turns.load(Ordering::SeqCst), Instant::now());
+        (self.0.wake)();
+        while self.0.turns.load(Ordering::SeqCst) == before {
+            if begun.elapsed() >= span {
+                return false;
+            }
+            std::thread::sleep(TURN_LOOK.min(span));
+        }
+        true
+    }
+
     fn ask(&self, what: u8) {
         self.0.asked.fetch_max(what, Ordering::SeqCst);
         (self.0.wake)();
@@ -265,6 +283,7 @@ impl<S: Socket> ServerLoop<S> {
                 #[cfg(feature = "tls")]
                 check_clients: AtomicBool::new(false),
                 wake,
+                turns: AtomicU64::new(0),
                 inbox: driver.inbox(),
             }),
             connections,
@@ -427,6 +446,7 @@ impl<S: Socket> ServerLoop<S> {
             }
         }
         self.driver.note_fan_out();
+        self.control.turns.fetch_add(1, Ordering::SeqCst);
         self.expire();
         std::mem::take(&mut self.connections.due.resumed).into_iter().try_for_each(|conn| self.frames(conn))?;
         self.tell_gone()

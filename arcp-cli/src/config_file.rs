@@ -1,0 +1,153 @@
+//! The configuration file of `arcp serve`: TOML, whose keys are the long options.
+//!
+//! A flag goes before a variable of the environment, that before the file, and that
+//! before the default. What the file says, and neither a flag nor a variable does, is
+//! added to the command line: so an option means the same wherever it is given, and what
+//! needs or excludes another one is checked once for all of them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::exit::Failure;
+
+/// Options that are about one start of the program: a file cannot give them.
+const OF_A_START: [&str; 6] = ["config", "check", "background", "detached", "help", "stdio"];
+
+/// The arguments with what the configuration file adds, if they name one.
+///
+/// # Errors
+///
+/// If the file cannot be read, or says what no option does: with the line and the key.
+pub fn added_to(command: &Command, given: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let Some(serve) = command.find_subcommand("serve") else {
+        return Ok(given);
+    };
+    // What is wrong with the command line itself is said once all of it is there.
+    let matches = command.clone().ignore_errors(true).try_get_matches_from(&given);
+    let Some(found) = matches.as_ref().ok().and_then(|matches| matches.subcommand_matches("serve")) else {
+        return Ok(given);
+    };
+    let Some(path) = found.get_one::<PathBuf>("config") else {
+        return Ok(given);
+    };
+    let unusable = |why: &dyn std::fmt::Display| Failure::usage(format!("--config {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
+    let table = DeTable::parse(&text).map_err(|error| unusable(&error.to_string().trim()))?;
+    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let mut all = given;
+    for (key, value) in entries {
+        let place = Place { path, text: &text, at: key.span().start };
+        let option = option_of(serve, key.get_ref(), &place)?;
+        let added = arguments(option, value, &place)?;
+        check(serve, &added, key.get_ref(), &place)?;
+        if !is_given(found, option) {
+            all.extend(added);
+        }
+    }
+    Ok(all)
+}
+
+/// Where in the file something stands.
+struct Place<'a> {
+    path: &'a Path,
+    text: &'a str,
+    at: usize,
+}
+
+impl Place<'_> {
+    fn failure(&self, why: &str) -> Failure {
+        let line = 1 + self.text[..self.at].matches('\n').count();
+        Failure::usage(format!("{}:{line}: {why}", self.path.display()))
+    }
+}
+
+fn option_of<'a>(serve: &'a Command, key: &str, place: &Place<'_>) -> Result<&'a Arg, Failure> {
+    if OF_A_START.contains(&key) {
+        return Err(place.failure(&format!("`{key}` is said when the program is started, and not in a file")));
+    }
+    let named = |arg: &&Arg| arg.get_long() == Some(key) && !arg.is_hide_set();
+    serve.get_arguments().find(named).ok_or_else(|| {
+        let mend = match key.replace('_', "-") {
+            other if other != key && serve.get_arguments().any(|arg| arg.get_long() == Some(&other)) => {
+                format!("write `{other}`")
+            }
+            _ => "`arcp serve --help` lists its options, which are the keys without `--`".to_string(),
+        };
+        place.failure(&format!("`{key}` is no option of `arcp serve`: {mend}"))
+    })
+}
+
+/// What would be written on the command line.
+fn arguments(option: &Arg, value: &Spanned<DeValue<'_>>, place: &Place<'_>) -> Result<Vec<OsString>, Failure> {
+    let key = option.get_long().unwrap_or_default();
+    let of_text = |text: &str| OsString::from(format!("--{key}={text}"));
+    let wrong = |expected: &str| {
+        let message = format!("`{key}`: expected {expected}, and it is a {}", value.get_ref().type_str());
+        Err(place.failure(&message))
+    };
+    match (option.get_action(), value.get_ref()) {
+        (ArgAction::SetTrue, DeValue::Boolean(true)) => Ok(vec![format!("--{key}").into()]),
+        (ArgAction::SetTrue, DeValue::Boolean(false)) => Ok(Vec::new()),
+        (ArgAction::SetTrue, _) => wrong("true or false"),
+        (ArgAction::Append, DeValue::Array(values)) => {
+            let texts = values.iter().map(|value| scalar(value.get_ref()));
+            texts.collect::<Option<Vec<String>>>().map_or_else(
+                || wrong("a list of texts or numbers"),
+                |texts| Ok(texts.iter().map(|text| of_text(text)).collect()),
+            )
+        }
+        (ArgAction::Append, DeValue::Table(table)) => {
+            let mut pairs = Vec::new();
+            for (name, value) in table {
+                match scalar(value.get_ref()) {
+                    Some(value) => pairs.push(of_text(&format!("{}={value}", name.get_ref()))),
+                    None => return wrong("a table of texts or numbers"),
+                }
+            }
+            Ok(pairs)
+        }
+        (_, value) => match scalar(value) {
+            Some(text) => Ok(vec![of_text(&text)]),
+            None => wrong("a text or a number"),
+        },
+    }
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_string()),
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => None,
+    }
+}
+
+/// Whether the option takes the value; what goes with which other option is checked
+/// later.
+fn check(serve: &Command, added: &[OsString], key: &str, place: &Place<'_>) -> Result<(), Failure> {
+    let args = [OsString::from("serve")].into_iter().chain(added.iter().cloned());
+    match serve.clone().try_get_matches_from(args) {
+        Err(error) if [ErrorKind::ValueValidation, ErrorKind::InvalidValue].contains(&error.kind()) => {
+            let said = error.to_string();
+            let why = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            Err(place.failure(&format!("`{key}`: {why}")))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn is_given(found: &ArgMatches, option: &Arg) -> bool {
+    let source = found.value_source(option.get_id().as_str());
+    matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+}

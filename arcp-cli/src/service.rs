@@ -1,0 +1,37 @@
+//! What a service manager is told, where there is one: that the runtime serves, that it
+//! is about to end, and that its loop still turns (`sd_notify`).
+
+use arcp_blocking::ServerHandle;
+use arcp_host::server_log::log;
+use sd_notify::NotifyState;
+
+/// The runtime serves. From now on the manager is told twice in each of its watchdog's
+/// times that the loop turns, as long as it does.
+pub fn ready(server: ServerHandle) {
+    tell(&NotifyState::Ready);
+    let Some(time) = sd_notify::watchdog_enabled().filter(|time| !time.is_zero()) else {
+        return;
+    };
+    let watch = move || {
+        loop {
+            if server.turns_within(time / 2) {
+                tell(&NotifyState::Watchdog);
+            }
+            std::thread::sleep(time / 2);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("watchdog".to_string()).spawn(watch) {
+        log(format_args!("arcp: the service manager will not hear that the loop turns: {error}"));
+    }
+}
+
+/// It is about to end.
+pub fn stopping() {
+    tell(&NotifyState::Stopping);
+}
+
+fn tell(state: &NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
+        log(format_args!("arcp: the service manager cannot be told {state}: {error}"));
+    }
+}
