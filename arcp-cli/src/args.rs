@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arcp_blocking::Target;
 use arcp_host::auth::Endpoint;
+use arcp_host::log_line::{self, Filter};
 use arcp_host::process::Format;
 use arcp_proto::id::{IdempotencyKey, Issuer};
 use arcp_proto::model::agent::AgentRef;
@@ -313,6 +314,14 @@ pub struct Serve {
     /// tokens.
     #[arg(long)]
     pub insecure: bool,
+    /// How the log is written: text, or a JSON object in each line.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "text|json", hide_possible_values = true)]
+    pub log_format: LogFormat,
+    /// Which lines of the log are written: off, error, warn, info or debug; and of some
+    /// events others, such as info,refused=off,job=debug. Events are runtime, refused,
+    /// decision, session, job and store.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "ARCP_LOG")]
+    pub log: Filter,
     /// Show `/metrics` to who has the token in this file, and to operators and auditors;
     /// without it, to everybody on this machine.
     #[arg(long, value_name = "FILE")]
@@ -405,6 +414,24 @@ pub struct Serve {
     /// clients send: keep it secret.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object in each line.
+    Json,
+}
+
+impl From<LogFormat> for log_line::LogFormat {
+    fn from(format: LogFormat) -> log_line::LogFormat {
+        match format {
+            LogFormat::Text => log_line::LogFormat::Text,
+            LogFormat::Json => log_line::LogFormat::Json,
+        }
+    }
 }
 
 /// Which runtime, and as whom.

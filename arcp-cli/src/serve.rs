@@ -38,6 +38,7 @@ const LOCAL: &str = "local";
 
 /// Hosts agents until told to stop.
 pub fn run(args: Box<Serve>) -> Result<Exit, Failure> {
+    telemetry::configure_log(&args);
     if args.check {
         return check(&args);
     }

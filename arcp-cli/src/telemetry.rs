@@ -1,8 +1,13 @@
 //! What an operator sees of `arcp serve`: who may ask what is counted, and what its
 //! log says of what happens.
 
-use arcp_host::server_log::log;
-use arcp_proto::runtime::Notice;
+use std::fmt::Display;
+
+use arcp_host::log_line::{Level, Line};
+use arcp_host::server_log;
+use arcp_proto::error::ErrorCode;
+use arcp_proto::id::{JobId, SessionId};
+use arcp_proto::runtime::{AuditEntry, Notice};
 use arcp_proto::secret::Secret;
 
 use crate::args::Serve;
@@ -22,34 +27,89 @@ pub fn metrics_token(args: &Serve) -> Result<Option<Secret>, Failure> {
     Ok(Some(Secret::new(token.to_string())))
 }
 
+/// Says how the log is shown, and which lines of it.
+pub fn configure_log(args: &Serve) {
+    server_log::configure(args.log_format.into(), args.log.clone());
+}
+
 /// Tells the operator what a log should know; no secret is in a notice.
 pub fn observe(notice: &Notice) {
+    if let Some(line) = line_of(notice) {
+        server_log::add(&line);
+    }
+}
+
+fn line_of(notice: &Notice) -> Option<Line> {
+    let of_store = |level, message| Some(Line::new(level, "store", message));
+    let of_job = |level, job: &JobId, message: &str| Some(Line::new(level, "job", message).with("job", Some(job)));
+    let of_session = |session: &SessionId, message: &str| {
+        Some(Line::new(Level::Debug, "session", message).with("session", Some(session)))
+    };
     match notice {
         Notice::StoreFailed => {
-            log(format_args!("arcp: cannot write to the store; events are paused, and no new jobs are accepted"))
+            of_store(Level::Error, "cannot write to the store; events are paused, and no new jobs are accepted")
         }
-        Notice::StoreRecovered => log(format_args!("arcp: the store can be written again; events go on")),
-        Notice::Refused { code, told: false, .. } => {
-            log(format_args!("arcp: a request was refused with {code}; its client cannot be told"));
+        Notice::StoreRecovered => of_store(Level::Warn, "the store can be written again; events go on"),
+        Notice::Refused { conn: _, principal, session, job, code, reason, told } => {
+            let untold = if *told { "" } else { "; its client cannot be told" };
+            let line = Line::new(Level::Info, "refused", format_args!("a request was refused with {code}{untold}"));
+            let line = line.with("code", Some(code)).with("principal", principal.as_ref().map(shown));
+            let line = line.with("session", session.as_ref().map(shown)).with("job", job.as_ref().map(shown));
+            Some(line.with("reason", Some(reason)))
         }
-        Notice::CredentialsNotRevoked { job, failures } => log(format_args!(
-            "arcp: the credentials of {job} are not revoked ({failures} times): they may still count; it is tried again"
-        )),
-        Notice::CredentialsRevoked { job } => log(format_args!("arcp: the credentials of {job} are revoked now")),
+        Notice::Audited(entry) => Some(decision(entry)),
+        Notice::CredentialsNotRevoked { job, failures } => {
+            let message = format!(
+                "the credentials of {job} are not revoked ({failures} times): they may still count; it is tried again"
+            );
+            of_job(Level::Warn, job, &message)
+        }
+        Notice::CredentialsRevoked { job } => {
+            of_job(Level::Warn, job, &format!("the credentials of {job} are revoked now"))
+        }
         Notice::ConnIdInUse { conn } => {
-            log(format_args!("arcp: connection {} was opened twice: a fault of this program", conn.0))
+            let message = format!("connection {} was opened twice: a fault of this program", conn.0);
+            Some(Line::new(Level::Error, "runtime", format!("arcp: {message}")))
         }
-        Notice::Refused { .. }
-        | Notice::ResumeRefused { .. }
-        | Notice::Audited(_)
-        | Notice::ExtensionDropped { .. }
-        | Notice::SessionOpened { .. }
-        | Notice::SessionResumed { .. }
-        | Notice::SessionDetached { .. }
-        | Notice::SessionEnded { .. }
-        | Notice::JobAccepted { .. }
-        | Notice::JobWatched { .. }
-        | Notice::PeopleAsked { .. }
-        | Notice::JobEnded { .. } => {}
+        Notice::SessionOpened { session, principal, client } => {
+            let line = of_session(session, "a session was opened")?;
+            Some(line.with("principal", Some(principal)).with("client", Some(client)))
+        }
+        Notice::SessionResumed { session } => of_session(session, "a session was resumed"),
+        Notice::SessionDetached { session } => of_session(session, "a session lost its connection"),
+        Notice::SessionEnded { session } => of_session(session, "a session has ended"),
+        Notice::JobAccepted { job, principal, agent } => {
+            let line = of_job(Level::Debug, job, "a job was accepted")?;
+            Some(line.with("principal", Some(principal)).with("agent", Some(agent)))
+        }
+        Notice::JobWatched { job, session } => {
+            Some(of_job(Level::Debug, job, "a job is watched")?.with("session", Some(session)))
+        }
+        Notice::PeopleAsked { job, question } => {
+            Some(of_job(Level::Debug, job, "a job asks people something")?.with("question", Some(question)))
+        }
+        Notice::JobEnded { job, status } => {
+            Some(of_job(Level::Debug, job, "a job has ended")?.with("status", Some(&status.as_str())))
+        }
+        // What was refused is told of besides.
+        Notice::ResumeRefused { .. } | Notice::ExtensionDropped { .. } => None,
     }
+}
+
+fn decision(entry: &AuditEntry) -> Line {
+    let act = entry.act.as_str();
+    let outcome = if entry.refused.is_some() { "refused" } else { "done" };
+    let line = Line::new(Level::Info, "decision", format_args!("{act} {outcome}"));
+    let line = line.with("act", Some(&act)).with("outcome", Some(&outcome));
+    let code = entry.refused.as_ref().map(ErrorCode::as_str);
+    let line = line.with("code", code.as_ref().map(shown)).with("principal", entry.principal.as_ref().map(shown));
+    let line = line.with("session", entry.session.as_ref().map(shown)).with("job", entry.job.as_ref().map(shown));
+    let line = line.with("to", entry.to.as_ref().map(shown)).with("taken", entry.taken.as_ref().map(shown));
+    let line = line.with("from", entry.from.as_ref().map(shown)).with("reason", entry.reason.as_ref().map(shown));
+    let more = (entry.count > 1).then_some(entry.count);
+    line.with("count", more.as_ref().map(shown))
+}
+
+fn shown(value: &impl Display) -> &dyn Display {
+    value
 }

@@ -1,12 +1,14 @@
 //! `arcp serve` as a service: its configuration file, and what its manager is told.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use arcp_tests::home::{Home, code, stderr, stdout};
+use serde_json::Value;
 
 const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -179,4 +181,39 @@ fn a_program_continues_the_trace_of_its_job() {
     let parts: Vec<&str> = parent.split('-').collect();
     assert_eq!((parts.len(), parts[0], parts[1], parts[3]), (4, "00", trace, "01"), "{shown}");
     assert_eq!((trace.len(), parts[2].len()), (32, 16), "{shown}");
+}
+
+#[test]
+fn a_refusal_and_a_decision_are_lines_of_the_log_with_whose_they_are_and_why() {
+    let home = Home::new(ARCP);
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let args =
+        ["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--samples", "--lease-ceiling", "tool.call=a.*"];
+    let mut command = home.arcp(&args);
+    let mut server = command.env("ARCP_LOG", "info,job=debug").stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(server.stderr.take().expect("a pipe")).lines();
+    let mut line_of = |event: &str| {
+        let lines = lines.by_ref().map(|line| line.expect("text"));
+        let mut objects = lines.map(|line| serde_json::from_str::<Value>(&line).expect("an object in each line"));
+        objects.find(|line| line["event"] == event).expect("the log goes on")
+    };
+    let ready = line_of("runtime");
+    assert!(ready["message"].as_str().expect("text").starts_with("READY ws://"), "{ready}");
+    assert_eq!(code(&home.run(&["submit", "echo", "--lease", "tool.call=a.b"])), 0);
+    let granted = line_of("decision");
+    assert_eq!(
+        (&granted["act"], &granted["outcome"], &granted["principal"]),
+        (&"submit".into(), &"done".into(), &"local".into())
+    );
+    let job = granted["job"].as_str().expect("its job").to_string();
+    let ended = line_of("job");
+    assert_eq!((&ended["job"], &ended["level"]), (&job.as_str().into(), &"debug".into()));
+    assert_ne!(code(&home.run(&["cancel", &job])), 0);
+    let refused = line_of("refused");
+    assert_eq!((&refused["job"], &refused["principal"]), (&job.as_str().into(), &"local".into()), "{refused}");
+    for name in ["code", "session", "reason", "time"] {
+        assert!(refused[name].as_str().is_some_and(|text| !text.is_empty()), "{name} of {refused}");
+    }
+    server.kill().expect("it runs");
+    let _ = server.wait();
 }

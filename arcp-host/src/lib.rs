@@ -20,6 +20,7 @@ pub mod http;
 #[cfg(feature = "https")]
 pub mod https;
 pub mod input_schema;
+pub mod log_line;
 mod metrics;
 pub mod orphans;
 pub mod process;

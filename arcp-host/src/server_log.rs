@@ -1,34 +1,50 @@
 //! The log of a server: lines on stderr that no thread waits for.
 //!
 //! A thread of its own writes them. In each second the first [`LINES`]
-//! different lines are shown; repetitions and what is more than that are
-//! counted, and the counts are shown at the end of the second. The same
-//! window is the queue when stderr is not read.
+//! different lines are shown, of those about what peers do fewer; repetitions and what
+//! is more than that are counted, and the counts are shown at the end of the second. The
+//! same window is the queue when stderr is not read.
 
 use std::fmt::Arguments;
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::stderr::visible;
+use crate::log_line::{Filter, Level, Line, LogFormat, timed};
 
 /// Different lines shown in one second, and held while stderr is not read.
 pub const LINES: usize = 128;
-/// Longest line in bytes; the rest of a longer one is left out.
-pub const LINE_BYTES: usize = 4 << 10;
+/// How many of these may be about what peers do: what the program says of itself finds
+/// room whatever they do.
+pub const LINES_OF_PEERS: usize = 96;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-static STDERR: LazyLock<ServerLog> = LazyLock::new(|| ServerLog::start(io::stderr()));
+static STDERR: LazyLock<ServerLog> = LazyLock::new(|| {
+    let (format, filter) = SETTINGS.get().cloned().unwrap_or_default();
+    ServerLog::start(io::stderr(), format, filter)
+});
+static SETTINGS: OnceLock<(LogFormat, Filter)> = OnceLock::new();
 
-/// Adds a line to the log of this process.
+/// Says how the log of this process is shown, and which lines: before the first of them,
+/// else nothing changes.
+pub fn configure(format: LogFormat, filter: Filter) {
+    let _ = SETTINGS.set((format, filter));
+}
+
+/// Adds a line to the log of this process, about the program itself.
 ///
 /// ```
 /// arcp_host::server_log::log(format_args!("arcp: {} jobs", 3));
 /// ```
 pub fn log(line: Arguments<'_>) {
     STDERR.log(line);
+}
+
+/// Adds a line to the log of this process.
+pub fn add(line: &Line) {
+    STDERR.add(line);
 }
 
 /// Waits until the log of this process is written, but no longer than this:
@@ -53,6 +69,8 @@ pub struct ServerLog(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
+    format: LogFormat,
+    filter: Filter,
     window: Mutex<Window>,
     changed: Condvar,
 }
@@ -60,7 +78,9 @@ struct Shared {
 /// What was logged since the window opened.
 #[derive(Default)]
 struct Window {
-    lines: Vec<Line>,
+    lines: Vec<Shown>,
+    /// How many of `lines` are about what peers do.
+    of_peers: usize,
     /// How many of `lines` the writer has taken.
     taken: usize,
     /// Lines that found no room.
@@ -71,26 +91,32 @@ struct Window {
     writing: bool,
 }
 
-struct Line {
+struct Shown {
     text: String,
+    at: SystemTime,
     repetitions: u64,
 }
 
 impl ServerLog {
     /// Starts the thread that writes. Without threads there is no log.
-    pub fn start(out: impl Write + Send + 'static) -> ServerLog {
-        let shared = Arc::new(Shared::default());
+    pub fn start(out: impl Write + Send + 'static, format: LogFormat, filter: Filter) -> ServerLog {
+        let shared = Arc::new(Shared { format, filter, ..Shared::default() });
         let writer = shared.clone();
         let _ = std::thread::Builder::new().name("log".to_string()).spawn(move || writer.write_to(out));
         ServerLog(shared)
     }
 
-    /// Adds a line. It never waits.
+    /// Adds a line about the program itself. It never waits.
     pub fn log(&self, line: Arguments<'_>) {
-        let mut text = visible(&line.to_string());
-        text.truncate(text.floor_char_boundary(LINE_BYTES));
-        self.0.window().add(text);
-        self.0.changed.notify_all();
+        self.add(&Line::new(Level::Info, "runtime", line));
+    }
+
+    /// Adds a line, if it is one of those that are shown. It never waits.
+    pub fn add(&self, line: &Line) {
+        if line.passes(&self.0.filter) {
+            self.0.window().add(line.shown(self.0.format), line.is_of_peers());
+            self.0.changed.notify_all();
+        }
     }
 
     /// Waits until everything is written, counts included, but no longer than
@@ -107,32 +133,46 @@ impl ServerLog {
 }
 
 impl Window {
-    fn add(&mut self, text: String) {
+    fn add(&mut self, text: String, of_peers: bool) {
         self.closes.get_or_insert_with(|| Instant::now() + WINDOW);
+        let has_room = self.lines.len() < LINES && (!of_peers || self.of_peers < LINES_OF_PEERS);
         if let Some(line) = self.lines.iter_mut().find(|line| line.text == text) {
             line.repetitions += 1;
-        } else if self.lines.len() < LINES {
-            self.lines.push(Line { text, repetitions: 0 });
+        } else if has_room {
+            self.of_peers += usize::from(of_peers);
+            self.lines.push(Shown { text, at: SystemTime::now(), repetitions: 0 });
         } else {
             self.dropped += 1;
         }
     }
 
     /// The lines that were not taken yet.
-    fn take(&mut self) -> String {
+    fn take(&mut self, format: LogFormat) -> String {
         let new = &self.lines[self.taken..];
         self.taken = self.lines.len();
-        new.iter().flat_map(|line| [line.text.as_str(), "\n"]).collect()
+        let shown = new.iter().map(|line| match format {
+            LogFormat::Text => line.text.clone() + "\n",
+            LogFormat::Json => timed(&line.text, line.at, None) + "\n",
+        });
+        shown.collect()
     }
 
     /// Begins anew; gives the counts.
-    fn close(&mut self) -> String {
-        let mut counts = String::new();
+    fn close(&mut self, format: LogFormat) -> String {
+        let (mut counts, now) = (String::new(), SystemTime::now());
         for line in self.lines.iter().filter(|line| line.repetitions > 0) {
-            let _ = writeln!(counts, "{} ({} more times)", line.text, line.repetitions);
+            let _ = match format {
+                LogFormat::Text => writeln!(counts, "{} ({} more times)", line.text, line.repetitions),
+                LogFormat::Json => writeln!(counts, "{}", timed(&line.text, now, Some(line.repetitions))),
+            };
         }
         if self.dropped > 0 {
-            let _ = writeln!(counts, "arcp: {} lines of this log were left out", self.dropped);
+            let why = format!("arcp: {} lines of this log were left out", self.dropped);
+            let line = Line::new(Level::Warn, "runtime", why).shown(format);
+            let _ = match format {
+                LogFormat::Text => writeln!(counts, "{line}"),
+                LogFormat::Json => writeln!(counts, "{}", timed(&line, now, None)),
+            };
         }
         *self = Window::default();
         counts
@@ -161,8 +201,8 @@ impl Shared {
         loop {
             let left = window.closes.map(|at| at.saturating_duration_since(Instant::now()));
             let text = match left {
-                _ if window.taken < window.lines.len() => window.take(),
-                Some(Duration::ZERO) => window.close(),
+                _ if window.taken < window.lines.len() => window.take(self.format),
+                Some(Duration::ZERO) => window.close(self.format),
                 Some(_) | None => String::new(),
             };
             if !text.is_empty() {
@@ -184,6 +224,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::log_line::PART_BYTES;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -207,8 +248,65 @@ mod tests {
     }
 
     fn held() -> (ServerLog, Sender<()>, Receiver<String>) {
+        held_as(LogFormat::Text, "info")
+    }
+
+    fn held_as(format: LogFormat, filter: &str) -> (ServerLog, Sender<()>, Receiver<String>) {
         let ((hold, go), (written, lines)) = (channel(), channel());
-        (ServerLog::start(Held { go, written }), hold, lines)
+        let filter = filter.parse().expect("a filter");
+        (ServerLog::start(Held { go, written }, format, filter), hold, lines)
+    }
+
+    fn refused(code: &str) -> Line {
+        Line::new(Level::Info, "refused", "a request was refused").with("code", Some(&code))
+    }
+
+    #[test]
+    fn what_peers_do_leaves_room_for_what_the_program_says() {
+        let (log, hold, written) = held();
+        (0..1000).for_each(|n| log.add(&refused(&n.to_string())));
+        log.log(format_args!("arcp: the store fails"));
+        drop(hold);
+        log.flush(PATIENCE);
+        let text: String = written.try_iter().collect();
+        assert_eq!(text.lines().filter(|line| line.contains("refused")).count(), LINES_OF_PEERS);
+        assert!(text.contains("arcp: the store fails\n"), "{text}");
+    }
+
+    #[test]
+    fn as_json_each_line_is_an_object_with_its_time_and_counts_are_too() {
+        let (log, hold, written) = held_as(LogFormat::Json, "info");
+        log.log(format_args!("arcp: \"quoted\"\n\x1b[2J"));
+        (0..3).for_each(|_| log.add(&refused("a\u{202e}b")));
+        (0..LINES).for_each(|n| log.log(format_args!("line {n}")));
+        drop(hold);
+        log.flush(PATIENCE);
+        let text: String = written.try_iter().collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
+        assert!(lines.iter().all(|line| line["time"].as_str().is_some_and(|time| time.ends_with('Z'))), "{text}");
+        assert_eq!(lines[0]["message"], "\"quoted\"\\n\\u{1b}[2J");
+        assert_eq!((&lines[1]["event"], &lines[1]["level"]), (&"refused".into(), &"info".into()));
+        assert_eq!(lines[1]["code"], "a\\u{202e}b");
+        let last = &lines[lines.len() - 2..];
+        assert_eq!((&last[0]["code"], &last[0]["repeated"]), (&lines[1]["code"], &2.into()), "{text}");
+        assert_eq!(last[1]["message"], "2 lines of this log were left out");
+    }
+
+    #[test]
+    fn a_filter_leaves_out_what_nobody_asked_for() {
+        let (log, hold, written) = held_as(LogFormat::Text, "warn,refused=info");
+        log.log(format_args!("arcp: hello"));
+        log.add(&refused("CANCELLED"));
+        log.add(&Line::new(Level::Info, "decision", "granted"));
+        log.add(&Line::new(Level::Error, "store", "it fails"));
+        drop(hold);
+        log.flush(PATIENCE);
+        let text: String = written.try_iter().collect();
+        assert_eq!(text, "arcp: a request was refused (code=CANCELLED)\narcp: it fails\n");
+        for (wrong, said) in [("loud", "`loud` is no level"), ("noise=info", "`noise` is no event")] {
+            assert!(wrong.parse::<Filter>().expect_err("refused").contains(said));
+        }
     }
 
     #[test]
@@ -235,10 +333,10 @@ mod tests {
     #[test]
     fn a_line_is_one_line_and_not_too_long() {
         let (log, hold, written) = held();
-        log.log(format_args!("a\nb {}", "é".repeat(LINE_BYTES)));
+        log.log(format_args!("a\nb {}", "é".repeat(PART_BYTES)));
         drop(hold);
         log.flush(PATIENCE);
         let text: String = written.try_iter().collect();
-        assert!(text.starts_with("a\\nb ") && text.len() <= LINE_BYTES + 1 && text.lines().count() == 1);
+        assert!(text.starts_with("a\\nb ") && text.len() <= PART_BYTES + 1 && text.lines().count() == 1);
     }
 }
