@@ -132,7 +132,9 @@ impl Client {
     pub(crate) fn submitted(&self, submit: Submit, invocation: Option<Invocation>) -> Result<Job, ClientError> {
         let (follower, updates) = self.follower();
         let accepted = self.ask(|answer| Command::Submit(submit, invocation, follower, answer))?;
-        Ok(Job::new(accepted.job, accepted.agent, accepted.trace, updates))
+        let mut job = Job::new(accepted.job, accepted.agent, accepted.trace, updates);
+        job.credentials = accepted.credentials;
+        Ok(job)
     }
 
     /// What can be asked of a runtime of the open family only; `None` where

@@ -9,6 +9,7 @@ use arcp_host::client::{ClientError, JobEnd, JobUpdate, Last};
 use arcp_proto::client::SessionEnd;
 use arcp_proto::error::ApiMisuse;
 use arcp_proto::id::WireId;
+use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::JobEvent;
 
 /// Updates the application has not taken before the socket is not read.
@@ -27,6 +28,9 @@ pub struct Job {
     pub agent: String,
     /// Its trace.
     pub trace: Option<String>,
+    /// Credentials that were issued for it: told who submits it, in a session that
+    /// offers [`Feature::ProvisionedCredentials`](arcp_proto::model::feature::Feature::ProvisionedCredentials).
+    pub credentials: Vec<ProvisionedCredential>,
     updates: Receiver<Held>,
     /// What the last update was, where only its events were asked for.
     last: OnceCell<Last>,
@@ -34,7 +38,7 @@ pub struct Job {
 
 impl Job {
     pub(crate) fn new(id: WireId, agent: String, trace: Option<String>, updates: Receiver<Held>) -> Job {
-        Job { id, agent, trace, updates, last: OnceCell::new() }
+        Job { id, agent, trace, credentials: Vec::new(), updates, last: OnceCell::new() }
     }
 
     /// The next update; waits for it. `None` after the last one.

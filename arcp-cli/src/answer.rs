@@ -12,6 +12,8 @@ use arcp_proto::json::Json;
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::model::prompt::PromptAnswer;
 use arcp_proto::model::request::Answering;
+use arcp_proto::time::UtcMs;
+use humantime::format_duration;
 
 use crate::args::Where;
 use crate::connect::Chosen;
@@ -19,6 +21,7 @@ use crate::exit::{Exit, Failure, of_refusal};
 use crate::inbox::open_in;
 use crate::question::Kind;
 use crate::submit::read_input;
+use crate::times::now;
 use crate::values;
 use crate::watch::from_now;
 
@@ -83,7 +86,7 @@ pub struct GrantedFor {
     /// these, too.
     #[arg(long)]
     pub job: bool,
-    /// For this time.
+    /// For this time, if so much was asked for: `arcp extend` prolongs it.
     #[arg(long = "for", value_name = "SPAN", value_parser = values::seconds)]
     pub span: Option<NonZeroU32>,
 }
@@ -150,21 +153,42 @@ pub fn approve(args: &Approve) -> Result<Exit, Failure> {
     let answer = PromptAnswer::Grant { lease_seconds: span.map(NonZeroU32::get), resource: args.scope.clone(), once };
     let watched = client.watch(from_now(args.question.job.into())).map_err(|error| not_taken(error, args.question))?;
     give(&client, args.question, answer, "approved")?;
-    show(&watched, EventKind::LeaseGranted, args.question)
+    let granted = show(&watched, EventKind::LeaseGranted, args.question)?;
+    say_if_shorter(args.question, span, granted);
+    Ok(Exit::Success)
 }
 
-/// Prints a permission as it is now, which may be less than was asked for here.
-fn show(watched: &Job, changed: EventKind, question: PromptId) -> Result<Exit, Failure> {
+/// Prints a permission as it is now, which may be less than was asked for here; gives
+/// its span from then on, if it has an end.
+fn show(watched: &Job, changed: EventKind, question: PromptId) -> Result<Option<Duration>, Failure> {
     while let Some(update) = watched.next_update_in(PATIENCE) {
-        if let JobUpdate::Event { event: JobEvent::Emitted { kind, body }, .. } = update
-            && kind == changed
-            && body.members().unwrap_or_default().get_str("prompt_id") == Some(question.to_string())
-        {
+        let JobUpdate::Event { event: JobEvent::Emitted { kind, body }, at, .. } = update else {
+            continue;
+        };
+        let members = body.members().unwrap_or_default();
+        if kind == changed && members.get_str("prompt_id") == Some(question.to_string()) {
             writeln!(std::io::stdout(), "{}", visible(body.as_str()))?;
-            break;
+            let until = members.get_str("expires_at").and_then(|until| UtcMs::parse(&until));
+            let from = at.unwrap_or_else(now);
+            return Ok(until.map(|until| Duration::from_secs(until.0.saturating_sub(from.0).div_ceil(1000))));
         }
     }
-    Ok(Exit::Success)
+    Ok(None)
+}
+
+/// Says that a permission does not last as long as whoever granted it wanted.
+fn say_if_shorter(question: PromptId, wanted: Option<NonZeroU32>, granted: Option<Duration>) {
+    /// What the clock of the runtime may be on between the answer and its event.
+    const LAG: Duration = Duration::from_secs(1);
+    let wanted = wanted.map(|seconds| Duration::from_secs(seconds.get().into()));
+    let Some((wanted, granted)) = wanted.zip(granted).filter(|(wanted, granted)| *granted + LAG < *wanted) else {
+        return;
+    };
+    let (lease, wanted, granted) = (question.lease(), format_duration(wanted), format_duration(granted));
+    say(format_args!(
+        "arcp: it ends in {granted}, not in {wanted}: nobody grants for longer than is asked for or than policy \
+         allows; `arcp extend {lease} --for SPAN` prolongs it"
+    ));
 }
 
 /// Takes a permission back.
@@ -178,7 +202,8 @@ pub fn extend(args: &Extend) -> Result<Exit, Failure> {
     let client = Chosen::of(&args.place)?.connect()?;
     let watched = client.watch(from_now(args.lease.job.into())).map_err(|error| not_changed(error, args.lease))?;
     change(&client, args.lease, PromptAnswer::Extend { seconds: args.span, from_end: false }, "extended")?;
-    show(&watched, EventKind::LeaseExtended, args.lease)
+    show(&watched, EventKind::LeaseExtended, args.lease)?;
+    Ok(Exit::Success)
 }
 
 fn change(client: &Client, lease: PromptId, answer: PromptAnswer, done: &str) -> Result<Exit, Failure> {
@@ -220,7 +245,7 @@ fn not_taken(error: ClientError, question: PromptId) -> Failure {
         return error.into();
     };
     let why = visible(&refusal.message);
-    let is_closed = refusal.says(ErrorCode::FailedPrecondition);
+    let is_closed = refusal.code == ErrorCode::FailedPrecondition;
     let advice = if refusal.code == ErrorCode::InvalidRequest && !is_closed {
         "; it is still open: `arcp inbox` shows what it asks for"
     } else if refusal.code == ErrorCode::JobNotFound {

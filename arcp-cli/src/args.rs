@@ -288,7 +288,7 @@ pub struct Serve {
     pub principal_share: u32,
     /// How many jobs one principal may submit in a second, and as many at once
     /// [default: no bound].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::rate)]
     pub submit_rate: Option<NonZeroU32>,
     /// Speak TLS, and show this certificate with those of its issuers, in PEM; it
     /// is read again at SIGHUP. `arcp tls self-signed` makes one to try.
@@ -517,6 +517,11 @@ pub struct Submit {
     /// lease, out of its budget, and ended with it if it fails or is cancelled.
     #[arg(long, value_name = "JOB", value_parser = values::id)]
     pub parent: Option<String>,
+    /// Write the credentials that are issued for the job to this file, which only this
+    /// user reads: a JSON array, as agents find it in ARCP_CREDENTIALS. They count until
+    /// the job ends, and are shown nowhere else.
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
     /// Print the job's id and leave.
     #[arg(long)]
     pub detach: bool,

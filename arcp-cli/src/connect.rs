@@ -128,6 +128,11 @@ impl Chosen {
         Err(Failure::new(Exit::Failed, format!("{} hands no jobs over: it has no word for it", self.url())))
     }
 
+    /// The same, and is told the credentials of jobs that are submitted.
+    pub fn connect_for_credentials(&self) -> Result<Client, Failure> {
+        self.open_with(None, self.patience(), |features| features.with(Feature::ProvisionedCredentials))
+    }
+
     /// The same, given up after this time.
     pub fn connect_within(&self, patience: Duration) -> Result<Client, Failure> {
         self.open(None, patience)

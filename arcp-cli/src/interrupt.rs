@@ -31,7 +31,7 @@ pub fn run(args: Interrupt) -> Result<Exit, Failure> {
         let ClientError::Refused(refusal) = &error else {
             return error.into();
         };
-        let advice = if refusal.says(ErrorCode::Unimplemented) { ": `arcp cancel` stops it" } else { "" };
+        let advice = if refusal.code == ErrorCode::Unimplemented { ": `arcp cancel` stops it" } else { "" };
         Failure::new(of_refusal(refusal), format!("{job}: {}{advice}", visible(&refusal.message)))
     })?;
     say(format_args!("arcp: {job} is interrupted: it is blocked until its agent goes on"));

@@ -12,6 +12,7 @@ use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::{ListQuery, Watch};
 use arcp_proto::time::UtcMs;
+use arcp_proto::trust::TrustLevel;
 
 use crate::args;
 use crate::connect::Chosen;
@@ -219,6 +220,7 @@ pub fn json(job: &JobSummary) -> Object {
         .str("created_at", &created)
         .opt_str("ended_at", job.ended_at.map(|at| at.to_string()).as_deref())
         .opt_str("owner", job.owner.as_deref())
+        .opt_str("trust_level", job.trust.map(TrustLevel::as_str))
         .opt_json("place", job.place.and_then(|place| Json::from_value(&place).ok()).as_ref())
         .u64("last_event_seq", job.last_event)
         .opt_json("lease", Some(&job.lease).filter(|lease| **lease != Json::empty_object()))

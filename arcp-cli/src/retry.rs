@@ -50,7 +50,7 @@ pub fn run(args: Retry) -> Result<Exit, Failure> {
     let before = submitted(&chosen, &id)?;
     let order = Order { input: input.or(before.input), ..before };
     say(format_args!("arcp: {id} is submitted again"));
-    place(&order, &args.place, args.detach, args.following)
+    place(&order, &args.place, args.detach, args.following, None)
 }
 
 /// What was submitted as a job, with a key of its own.

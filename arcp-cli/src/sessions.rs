@@ -49,6 +49,7 @@ pub struct List {
 
 /// Take sessions from their clients.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "arcp sessions evict [OPTIONS] <SESSION...|--principal <NAME>>")]
 pub struct Evict {
     /// The sessions, each by its id or how that begins.
     #[arg(required_unless_present = "principal", conflicts_with = "principal", value_name = "SESSION")]
@@ -95,7 +96,7 @@ fn evict(args: &Evict) -> Result<Exit, Failure> {
         let session = WireId::new(named).ok_or_else(|| unknown(named))?;
         match client.evict(Eviction { session, reason: args.reason.clone() }) {
             Ok(()) => writeln!(io::stdout(), "{named}")?,
-            Err(ClientError::Refused(refusal)) if refusal.says(ErrorCode::JobNotFound) => {
+            Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::JobNotFound => {
                 say(format_args!("arcp: {named} has ended meanwhile"));
             }
             Err(error) => return Err(error.into()),

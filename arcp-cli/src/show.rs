@@ -175,6 +175,7 @@ fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {
 
 /// What a job may do, and what it may spend, has spent and may still spend.
 fn write_authority(job: &JobSummary, facts: &mut KnownFacts) {
+    facts.extend(job.trust.map(|level| ("trust", Cell::from(level.as_str()))));
     let lease = Lease::parse(&job.lease).unwrap_or_default();
     for (namespace, patterns) in lease.grants() {
         let patterns: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();

@@ -2,9 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::num::NonZeroU32;
+use std::path::Path;
 
 use arcp_blocking::{Client, ClientError, Job, OpenClient};
-use arcp_host::stderr::say;
+use arcp_host::stderr::{say, visible};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{IdempotencyKey, WireId};
 use arcp_proto::json::{Json, Object};
@@ -13,11 +14,12 @@ use arcp_proto::model::request::{Invocation, Priority, Submit};
 
 use crate::args::{self, Output};
 use crate::connect::Chosen;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, of_refusal};
 use crate::follow::{Following, follow};
 use crate::lease::Asked;
 use crate::list::{find, there_is_none};
 use crate::state::{KeptSession, State, Submission};
+use crate::tls;
 
 /// Runs a job.
 pub fn run(args: args::Submit) -> Result<Exit, Failure> {
@@ -26,7 +28,7 @@ pub fn run(args: args::Submit) -> Result<Exit, Failure> {
     let authority = args.authority.asked()?;
     let (agent, max_runtime, priority) = (args.agent, args.max_runtime, args.priority);
     let order = Order { agent, input, key, max_runtime, authority, parent: args.parent, priority };
-    place(&order, &args.place, args.detach, args.following)
+    place(&order, &args.place, args.detach, args.following, args.credentials.as_deref())
 }
 
 /// A job that is asked for.
@@ -53,15 +55,28 @@ pub fn fresh_key() -> Result<IdempotencyKey, Failure> {
     Ok(format!("arcp-{}", &arcp_host::entropy::token()?[..32]).parse().map_err(std::io::Error::other)?)
 }
 
-/// Submits a job, and follows it unless it is left.
-pub fn place(order: &Order, place: &args::Where, detach: bool, following: Following) -> Result<Exit, Failure> {
+/// Submits a job, and follows it unless it is left. `credentials`: the file for those that
+/// are issued for it.
+pub fn place(
+    order: &Order,
+    place: &args::Where,
+    detach: bool,
+    following: Following,
+    credentials: Option<&Path>,
+) -> Result<Exit, Failure> {
     let chosen = Chosen::of_starting(place)?;
     if detach {
         chosen.can_be_left().map_err(|why| Failure::usage(format!("--detach: {why}")))?;
     }
-    let client = chosen.connect()?;
+    let client = match credentials {
+        Some(_) => chosen.connect_for_credentials()?,
+        None => chosen.connect()?,
+    };
     let parent = order.parent.as_ref().map(|named| find(&client, named)).transpose()?;
     let job = submit(&client, order, parent.clone())?;
+    if let Some(file) = credentials {
+        keep(&job, file)?;
+    }
     let mut submission = Submission {
         url: chosen.url(),
         agent: order.agent.to_string(),
@@ -90,6 +105,16 @@ pub fn place(order: &Order, place: &args::Where, detach: bool, following: Follow
     follow(&client, &job, following)
 }
 
+/// Writes the credentials of a job to a file of this user alone.
+fn keep(job: &Job, file: &Path) -> Result<(), Failure> {
+    let all = serde_json::to_string(&job.credentials).map_err(std::io::Error::other)?;
+    tls::write(file, &format!("{all}\n"), 0o600)?;
+    if job.credentials.is_empty() {
+        say(format_args!("arcp: no credentials were issued for {}: its lease grants no model.use there", job.id));
+    }
+    Ok(())
+}
+
 fn submit(client: &Client, order: &Order, parent: Option<WireId>) -> Result<Job, Failure> {
     let asked = order.authority.clone();
     let (agent, input, key) = (order.agent.clone(), order.input.clone(), order.key.clone());
@@ -104,6 +129,14 @@ fn submit(client: &Client, order: &Order, parent: Option<WireId>) -> Result<Job,
     submitted.map_err(|error| match &error {
         ClientError::Refused(refusal) if refusal.code == ErrorCode::AgentNotAvailable => {
             Failure::new(Exit::Failed, there_is_none(client, &order.agent))
+        }
+        // It is the only other job that a submit is about.
+        ClientError::Refused(refusal)
+            if order.parent.is_some()
+                && [ErrorCode::JobNotFound, ErrorCode::FailedPrecondition].contains(&refusal.code) =>
+        {
+            let named = order.parent.as_deref().unwrap_or_default();
+            Failure::new(of_refusal(refusal), format!("--parent {named}: {}", visible(&refusal.message)))
         }
         ClientError::Refused(_)
         | ClientError::Config(_)

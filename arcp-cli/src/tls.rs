@@ -71,7 +71,7 @@ fn self_signed(args: &SelfSigned) -> Result<Exit, Failure> {
 }
 
 /// A fresh file, which nobody else could have opened before.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let fresh = path.with_added_extension(format!("new-{}", std::process::id()));
     let write = || {
         let mut file = File::options().write(true).create_new(true).mode(mode).open(&fresh)?;

@@ -227,6 +227,7 @@ mod tests {
             last_event: 0,
             ended_at: None,
             owner: None,
+            trust: None,
             place: None,
         }
     }

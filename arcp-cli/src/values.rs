@@ -87,6 +87,11 @@ pub fn count(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "expected a number, 0 for all".to_string())
 }
 
+/// How many in a second.
+pub fn rate(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "expected a number from 1 on; without this option there is no bound".to_string())
+}
+
 /// A share.
 pub fn percent(text: &str) -> Result<u32, String> {
     let percent = text.parse().ok().filter(|percent| (1..=100).contains(percent));

@@ -43,6 +43,7 @@ const OF_OPERATORS: &[Mistake] = &[
         2,
         &["--needs-trust root:tool.call=deploy.*", "expected untrusted, constrained, trusted or privileged"],
     ),
+    (&["serve", "--samples", "--submit-rate", "0"], 2, &["'0'", "from 1 on", "no bound"]),
     (&["serve", "--samples", "--needs-trust", "tool.call=x"], 2, &["expected LEVEL:NAMESPACE=PATTERN"]),
     (&["serve", "--samples", "--needs-trust", "trusted:cost.budget=USD:1"], 2, &["a budget needs no trust level"]),
     (&["serve", "--samples", "--path", "arcp"], 2, &["'arcp'", "begins with `/`"]),

@@ -75,7 +75,7 @@ fn an_operator_sees_who_is_in_and_takes_sessions_from_their_clients() {
     let url = home.serve(&[&given[..], &["--auditor", "clerk", "--operator", "boss"]].concat());
     let on = |token: &str, args: &[&str]| home.run(&[args, &["--url", &url, "--token", token]].concat());
     let follow = |token: &str, family: &str| {
-        let submit = ["submit", "slow", "--input", r#"{"ms":600000}"#, "--family", family, "--give-up-after", "0"];
+        let submit = ["submit", "slow", "--input", r#"{"ms":600000}"#, "--family", family];
         let mut arcp = home.arcp(&[&submit[..], &["--url", &url, "--token", token]].concat());
         arcp.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs")
     };
@@ -93,7 +93,7 @@ fn an_operator_sees_who_is_in_and_takes_sessions_from_their_clients() {
         ("o", &["sessions", "evict", "nonsense"], 1, "no session is `nonsense`"),
         ("o", &["sessions", "evict", "--principal", "carol"], 1, "carol has no session"),
         ("o", &["sessions", "evict", ""], 1, "no session is ``"),
-        ("o", &["sessions", "evict"], 2, "required"),
+        ("o", &["sessions", "evict"], 2, "<SESSION...|--principal <NAME>>"),
     ] {
         let refused = on(token, args);
         let said = stderr(&refused);
@@ -102,11 +102,13 @@ fn an_operator_sees_who_is_in_and_takes_sessions_from_their_clients() {
     let taken = on("o", &["sessions", "evict", &id[..id.len() - 2], "--reason", "a new laptop"]);
     assert_eq!((code(&taken), stdout(&taken).trim()), (0, id.as_str()), "{}", stderr(&taken));
     let ended = alice.wait_with_output().expect("it ends");
-    assert!(stderr(&ended).contains("a new laptop"), "{}", stderr(&ended));
+    assert!(code(&ended) == 7 && stderr(&ended).contains("a new laptop"), "{}", stderr(&ended));
     let taken = on("o", &["sessions", "evict", "--principal", "bob"]);
     assert_eq!((code(&taken), stdout(&taken).lines().count()), (0, 1), "{}", stderr(&taken));
     let ended = bob.wait_with_output().expect("it ends");
-    assert!(stderr(&ended).contains("an operator ended the session"), "{}", stderr(&ended));
+    let said = stderr(&ended);
+    assert!(code(&ended) == 7 && said.contains("an operator ended the session"), "{said}");
+    assert!(!said.contains("reconnecting"), "it does not come back: {said}");
     let jobs = stdout(&on("o", &["ls", "--status", "running", "-o", "id"]));
     assert_eq!(jobs.lines().count(), 2, "their jobs go on: {jobs}");
 }

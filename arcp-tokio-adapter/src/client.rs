@@ -153,7 +153,9 @@ impl Client {
     async fn submitted(&self, submit: Submit, invocation: Option<Invocation>) -> Result<Job, ClientError> {
         let (follower, updates) = self.follower();
         let accepted = self.ask(|answer| Command::Submit(submit, invocation, follower, answer)).await?;
-        Ok(Job::new(accepted.job, accepted.agent, accepted.trace, updates))
+        let mut job = Job::new(accepted.job, accepted.agent, accepted.trace, updates);
+        job.credentials = accepted.credentials;
+        Ok(job)
     }
 
     /// What can be asked of a runtime of the open family only; `None` where

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use arcp_host::client::{ClientError, JobEnd, JobUpdate, Last};
 use arcp_proto::error::ApiMisuse;
 use arcp_proto::id::WireId;
+use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::JobEvent;
 use futures_core::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -29,6 +30,9 @@ pub struct Job {
     pub agent: String,
     /// Its trace.
     pub trace: Option<String>,
+    /// Credentials that were issued for it: told who submits it, in a session that
+    /// offers [`Feature::ProvisionedCredentials`](arcp_proto::model::feature::Feature::ProvisionedCredentials).
+    pub credentials: Vec<ProvisionedCredential>,
     /// Not read from without a bound: see [`Unread`].
     updates: UnboundedReceiver<Held>,
     /// What the last update was, where only its events were asked for.
@@ -37,7 +41,7 @@ pub struct Job {
 
 impl Job {
     pub(crate) fn new(id: WireId, agent: String, trace: Option<String>, updates: UnboundedReceiver<Held>) -> Job {
-        Job { id, agent, trace, updates, last: None }
+        Job { id, agent, trace, credentials: Vec::new(), updates, last: None }
     }
 
     /// The next update; waits for it. `None` after the last one. Also tells of

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use arcp_proto::client::ClientEvent;
+use arcp_proto::client::{ClientConfig, ClientEvent, SessionEnd};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{JobId, Principal, SessionId, WireId};
 use arcp_proto::model::agent::AgentRef;
 use arcp_proto::model::job::{FinalStatus, JobStatus};
-use arcp_proto::model::request::{ListQuery, Submit};
+use arcp_proto::model::request::{Credential, ListQuery, Submit};
 use arcp_proto::runtime::{CloseReason, Input, Notice, Operator, Record, Transport};
+use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
@@ -438,6 +439,40 @@ fn an_operator_takes_sessions_by_a_request_whose_clients_are_told_why() {
         let mut back = Raw::resume(&mut world, "tok-b", &welcome, 0);
         let answer = back.expect_any(&mut world, &["session.error", "session.welcome"]);
         assert_eq!(answer["type"], "session.error", "{answer}");
+        world.finish();
+    }
+}
+
+#[test]
+fn a_client_of_ours_whose_session_is_taken_ends_with_why_and_does_not_come_back() {
+    for (family, revoked) in
+        [Family::Hello, Family::Open].into_iter().flat_map(|family| [(family, false), (family, true)])
+    {
+        let mut world = world(12);
+        let credential = Credential::Bearer(Secret::new("tok-a".to_string()));
+        let client = world.add_client_with(ClientConfig { family, ..ClientConfig::new("world", "1", credential) });
+        let opened = world.until(client, |event| matches!(event, ClientEvent::Accepted { .. }));
+        let ClientEvent::Accepted { session, .. } = opened else { panic!("{opened:?}") };
+        let submit = Submit::new(AgentRef::parse("waiter").expect("a name"));
+        world.command(client, |c| c.session().and_then(|mut s| s.submit(submit))).expect("a session");
+        world.until(client, |event| matches!(event, ClientEvent::Submitted { .. }));
+        if revoked {
+            world.input(Input::Operator(Operator::Revoke { principal: Principal::new("a").expect("a name") }));
+        } else {
+            let (mut boss, _) = open_as(&mut world, family, overseeing(family, "tok-boss"));
+            let asked = json!({"session_id": session.as_str(), "reason": "a new laptop"});
+            boss.send(&mut world, "x-vendor.arcp.sessions.evict", asked);
+        }
+        let ended = world.until(client, |event| matches!(event, ClientEvent::Ended(_)));
+        let is_told = if revoked {
+            matches!(&ended, ClientEvent::Ended(SessionEnd::Denied(why)) if why.code == ErrorCode::Unauthenticated)
+        } else {
+            ended == ClientEvent::Ended(SessionEnd::Goodbye("a new laptop".to_string()))
+        };
+        assert!(is_told, "{family}: {ended:?}");
+        let came_back = |event: &ClientEvent| matches!(event, ClientEvent::Reconnecting { .. });
+        assert!(!world.events(client).iter().any(came_back), "{family}: {:?}", world.events(client));
+        assert_eq!(world.runtime().stats().unfinished_jobs, 1, "{family}: its job goes on");
         world.finish();
     }
 }

@@ -41,7 +41,7 @@ fn person(world: &mut World, family: &str, token: &str) -> Raw {
     }
     let mut payload = hello_payload(token);
     let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
-    features.push(json!("x-vendor.arcp.open_surfaces"));
+    features.extend(["x-vendor.arcp.open_surfaces", "x-vendor.arcp.list_details"].map(Value::from));
     let mut raw = Raw::connect(world);
     raw.send(world, "session.hello", payload);
     raw.expect(world, "session.welcome");
@@ -236,6 +236,11 @@ fn nobody_is_trusted_further_than_whoever_asks_and_a_child_no_further_than_its_p
         let why = may(&mut world, job, "deploy.prod").expect_err("only privileged ones may");
         assert!(why.message.contains(&format!("the job is `{level}`")), "{why:?}");
     }
+    bounded.settle(&mut world);
+    bounded.send(&mut world, "session.list_jobs", json!({}));
+    let listed = bounded.expect(&mut world, "session.jobs")["payload"]["jobs"].clone();
+    let levels: Vec<&Value> = listed.as_array().expect("a list").iter().map(|job| &job["trust_level"]).collect();
+    assert_eq!(levels, ["constrained"; 2], "{listed}");
     // Nor does a bounded session elevate its job beyond itself.
     let asked = ask(&mut world, parent, "trust.elevate.trusted", "deploy.*", Some(60)).expect("it is asked");
     bounded.settle(&mut world);

@@ -205,6 +205,11 @@ impl Client {
         if self.commands.is_closing() {
             return self.end(SessionEnd::Closed);
         }
+        if *code == ErrorCode::Unauthenticated {
+            // Its credential counts no longer.
+            let why = Violation::new(ErrorCode::Unauthenticated, reason);
+            return self.end(SessionEnd::Denied(Refusal::new(RefusedKind::Session, why, None)));
+        }
         self.end(SessionEnd::Goodbye(reason));
     }
 

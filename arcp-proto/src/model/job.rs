@@ -11,6 +11,7 @@ use crate::id::WireId;
 use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::time::UtcMs;
+use crate::trust::TrustLevel;
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -127,6 +128,9 @@ pub struct JobSummary {
     pub ended_at: Option<UtcMs>,
     /// The principal whose job it is; `None` from peers that do not say it.
     pub owner: Option<String>,
+    /// How far it is trusted while nothing elevates it; `None` from peers that do not
+    /// say it.
+    pub trust: Option<TrustLevel>,
     /// At which place it waits for a slot, from 1: how many jobs are started up to
     /// it if nobody else comes. `None` if it does not wait or is far behind, and
     /// from peers that do not say it.

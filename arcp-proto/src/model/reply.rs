@@ -427,14 +427,6 @@ impl Refusal {
         self.details.as_ref().and_then(|details| details.members().ok()).is_some_and(|m| m.get("open_code").is_some())
     }
 
-    /// Whether that is the code, or what a runtime of this project said in a family
-    /// that has no such code.
-    pub fn says(&self, code: ErrorCode) -> bool {
-        let members = self.details.as_ref().and_then(|details| details.members().ok());
-        let nearest = members.and_then(|members| members.get_str("open_code"));
-        self.code == code || nearest.is_some_and(|nearest| nearest == code.in_open())
-    }
-
     /// Where the beginning of a job's history is no longer kept: after which
     /// event it can be asked for, if the runtime says so.
     pub fn history_after(&self) -> Option<u64> {

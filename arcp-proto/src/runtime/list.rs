@@ -196,6 +196,7 @@ fn summary(id: JobId, job: &Job) -> JobSummary {
         last_event: job.count(),
         ended_at: job.end().map(|end| end.at),
         owner: Some(job.spec().principal.to_string()),
+        trust: Some(lease::trust(job)),
         place: None,
     }
 }

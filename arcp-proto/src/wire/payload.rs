@@ -163,7 +163,10 @@ impl Payload<'_, '_> {
             }
             _ => None,
         };
-        (code, message, retryable, details)
+        // What a runtime of this project has no word for here, it says beside the nearest.
+        let own = details.as_ref().and_then(|details| details.members().ok()?.get_str("open_code"));
+        let own = own.as_deref().map(ErrorCode::from).filter(|own| own.in_hello() == code.as_str());
+        (own.unwrap_or(code), message, retryable, details)
     }
 
     pub(super) fn refusal(&self, kind: RefusedKind) -> Refusal {
@@ -225,6 +228,7 @@ impl Payload<'_, '_> {
             last_event: self.u64(&["last_event_seq"]).unwrap_or(0),
             ended_at: self.time(&["ended_at"]),
             owner: self.string(&["principal"]),
+            trust: self.string(&["trust_level"]).and_then(|level| level.parse().ok()),
             place: self.u64(&["place"]),
         })
     }

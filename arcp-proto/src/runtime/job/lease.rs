@@ -319,7 +319,7 @@ pub(super) fn plan_expiry(job: &Job, ctx: &mut Context) {
 }
 
 /// How far a job is trusted, while nothing elevates it.
-pub(super) fn trust(job: &Job) -> TrustLevel {
+pub(in crate::runtime) fn trust(job: &Job) -> TrustLevel {
     if job.spec.principal.is_anonymous() { TrustLevel::Untrusted } else { job.spec.bounds.trust }
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{REQUEST, feature_named};
+use super::{EVICTED, REQUEST, feature_named};
 use crate::error::{ErrorCode, Violation};
 use crate::json::{Json, Members};
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
@@ -33,7 +33,16 @@ pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<Runt
     }
     let reply = match header.kind.as_ref() {
         "session.welcome" => Reply::Handshake(HandshakeReply::Opened(frame.opened()?)),
-        "session.error" => Reply::Refused(p.refusal(RefusedKind::Session)),
+        "session.error" => {
+            let refused = p.refusal(RefusedKind::Session);
+            let details = refused.details.as_ref().and_then(|details| details.members().ok());
+            if details.is_some_and(|details| details.get(EVICTED) == Some("true")) {
+                let reason = refused.message.into_owned();
+                Reply::Session(SessionReply::Evicted { code: refused.code, reason })
+            } else {
+                Reply::Refused(refused)
+            }
+        }
         "session.bye" => return Ok(RuntimeFrame::Goodbye { reason: p.string(&["reason"]) }),
         "job.accepted" => Reply::Command(CommandReply::Accepted(p.accepted()?)),
         "job.cancelled" => Reply::Command(CommandReply::CancelTaken {

@@ -74,6 +74,10 @@ fn feature_named(name: &str) -> Option<Feature> {
 
 /// The code as this family writes it, and the model's own name where that is
 /// another one.
+/// The detail of an error that ends its session, for whoever would come back: this
+/// family has no message of its own for it.
+const EVICTED: &str = "evicted";
+
 fn code_name(code: &ErrorCode) -> (&'static str, Option<&str>) {
     let (own, name) = (code.as_str(), code.in_hello());
     (name, (name != own).then_some(own))

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use super::{Envelope, code_name, code_retryable, feature_name, is_trace, message_id, timestamp, words};
+use super::{EVICTED, Envelope, code_name, code_retryable, feature_name, is_trace, message_id, timestamp, words};
 use crate::error::ErrorCode;
 use crate::id::{JobId, WireId};
 use crate::json::{Json, Object};
@@ -45,8 +45,9 @@ fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static st
         SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
         SessionReply::Sessions(page) => shared::write_sessions(page),
         SessionReply::Evicted { code, reason } => {
-            let mut payload = Object::new();
-            write_error(&mut payload, code, reason, None);
+            let (mut payload, mut details) = (Object::new(), Object::new());
+            details.bool(EVICTED, true);
+            write_error(&mut payload, code, reason, Some(&details.json()));
             ("session.error", payload.done())
         }
         // In answer to a message of the other family.

@@ -14,6 +14,7 @@ use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{JobPage, Watching};
 use crate::model::request::{ListQuery, ResumeClaim, Watch};
 use crate::time::UtcMs;
+use crate::trust::TrustLevel;
 use crate::wire::View;
 
 /// The member of an agent that says what it is, in both families.
@@ -86,6 +87,7 @@ fn write_summary(words: Words<'_>, job: &JobSummary) -> String {
             entry.display("ended_at", at);
         }
         entry.opt_str("principal", job.owner.as_deref());
+        entry.opt_str("trust_level", job.trust.map(TrustLevel::as_str));
         if let Some(place) = job.place {
             entry.u64("place", place);
         }
