@@ -12,6 +12,8 @@ mod agent_versions;
 mod budget;
 #[path = "../../arcp-blocking/examples/cancel.rs"]
 mod cancel;
+#[path = "../../arcp-blocking/examples/credentials.rs"]
+mod credentials;
 #[path = "../../arcp-blocking/examples/custom_authenticator.rs"]
 mod custom_authenticator;
 #[path = "../../arcp-blocking/examples/delegation.rs"]
@@ -110,6 +112,11 @@ fn budget_runs() {
 #[test]
 fn cancel_runs() {
     cancel::main().expect("it ends well");
+}
+
+#[test]
+fn credentials_runs() {
+    credentials::main().expect("it ends well");
 }
 
 #[test]
