@@ -334,7 +334,7 @@ fn the_examples_run_and_the_page_shows_them_as_they_are() {
     let examples = repository.join("examples/agents");
     let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let page = read(repository.join("docs/agents.md"));
-    for name in ["count.sh", "release.sh", "steps.py", "coder.sh", "careful.py"] {
+    for name in ["count.sh", "release.sh", "search.sh", "steps.py", "coder.sh", "careful.py"] {
         assert!(page.contains(&read(examples.join(name))), "docs/agents.md does not show {name} as it is");
     }
     let (mut home, bin) = home();
@@ -364,6 +364,14 @@ fn the_examples_run_and_the_page_shows_them_as_they_are() {
     let released = home.run(&["watch", release.trim()]);
     let expected = r#"{"version":"1.2","channel":"everybody","notes":"more, \"all\" of it"}"#;
     assert_eq!(stdout(&released).trim(), expected, "{}", stderr(&released));
+    let search = ["submit", "search", "--input", "\"red green blue black\""];
+    let searched = home.run(&[&search[..], &["--lease", "tool.call=search.*", "--budget", "USD:1"]].concat());
+    assert_eq!(stdout(&searched), "{\"searches\":3}\n", "{}", stderr(&searched));
+    assert!(stderr(&searched).contains("nothing is left for black"), "{}", stderr(&searched));
+    let refused = home.run(&search);
+    assert!(code(&refused) != 0 && stderr(&refused).contains("PERMISSION_DENIED"), "{}", stderr(&refused));
+    let unbounded = home.run(&[&search[..], &["--lease", "tool.call=search.*"]].concat());
+    assert_eq!(stdout(&unbounded), "{\"searches\":4}\n", "{}", stderr(&unbounded));
     let coded = home.run(&["submit", "coder", "--input", "\"mend it\""]);
     assert_eq!(stdout(&coded), "The test passes.\n", "{}", stderr(&coded));
 }

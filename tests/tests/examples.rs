@@ -20,6 +20,8 @@ mod custom_authenticator;
 mod delegation;
 #[path = "../../arcp-blocking/examples/filter_subscription.rs"]
 mod filter_subscription;
+#[path = "../../arcp-blocking/examples/handoff.rs"]
+mod handoff;
 #[path = "../../arcp-blocking/examples/heartbeat.rs"]
 mod heartbeat;
 #[path = "../../arcp-blocking/examples/idempotent_retry.rs"]
@@ -132,6 +134,11 @@ fn delegation_runs() {
 #[test]
 fn filter_subscription_runs() {
     filter_subscription::main().expect("it ends well");
+}
+
+#[test]
+fn handoff_runs() {
+    handoff::main().expect("it ends well");
 }
 
 #[test]
