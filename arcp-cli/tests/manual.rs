@@ -58,7 +58,8 @@ fn every_command_has_a_page() {
 }
 
 /// Options of the other programs that the pages show.
-const OF_OTHERS: [&str; 9] = [
+const OF_OTHERS: [&str; 11] = [
+    "--bench",
     "--example",
     "--hook",
     "--json",
@@ -68,6 +69,7 @@ const OF_OTHERS: [&str; 9] = [
     "--settings",
     "--verbose",
     "--workspace",
+    "--write",
 ];
 
 fn options(text: &str) -> BTreeSet<&str> {
