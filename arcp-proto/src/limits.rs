@@ -407,8 +407,8 @@ impl Default for PromptLimits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditLimits {
-    /// Entries of the audit trail (65,536; 0: none is written). More: the oldest is
-    /// let go.
+    /// Entries of the audit trail (65,536; 0: none is written). More: of the principal
+    /// that has most, or the network without a credential, the oldest is let go.
     pub audit_entries: usize,
     /// Refusals that are counted at once, each of one principal, or of one network
     /// without a credential (256). More: others are counted together, as nobody's.

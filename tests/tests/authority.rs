@@ -662,3 +662,33 @@ fn who_has_too_much_proved_waits_and_nobody_else_does() {
     assert_eq!(submit(&mut world, "x.y")["type"], "job.accepted");
     world.finish();
 }
+
+#[test]
+fn nobody_pushes_what_others_did_out_of_the_trail() {
+    let mut world = World::configured(32, |config| config.limits.audit.audit_entries = 20);
+    let (mut few, _) = Raw::hello_with_leases(&mut world, "tok-few");
+    let (mut many, _) = Raw::hello_with_leases(&mut world, "tok-many");
+    let submit = json!({"agent": "echo", "lease_request": {"tool.call": ["x"]}});
+    for _ in 0..3 {
+        few.submit(&mut world, submit.clone());
+    }
+    for _ in 0..60 {
+        many.submit(&mut world, submit.clone());
+    }
+    world.settle();
+    let kept = |world: &World| {
+        let whose = trail(world);
+        let of = |name: &str| whose.iter().filter(|entry| **entry == self::entry("submit", name, "", 1)).count();
+        (of("few"), of("many"))
+    };
+    assert_eq!(kept(&world), (3, 17));
+    let given = world.given().count();
+    world.crash_with(given, true);
+    assert_eq!(kept(&world), (3, 17));
+    let (mut many, _) = Raw::hello_with_leases(&mut world, "tok-many");
+    many.submit(&mut world, submit);
+    world.settle();
+    assert_eq!(kept(&world), (3, 17), "whose entries they are is known after a restart");
+    world.restores();
+    world.finish();
+}

@@ -5,10 +5,12 @@
 //! minute with how often it was. What was counted and not written yet does not
 //! outlive the runtime.
 //!
-//! An entry goes when its time is over, or newer ones need its room.
+//! An entry goes when its time is over, or newer ones need its room: then the oldest one
+//! of the account that has most, so that nobody pushes out what others did.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -17,6 +19,7 @@ use super::audit_records::{AuditAct, AuditEntry};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{LogPos, Principal};
 use crate::principal::Account;
+use crate::runtime::expected::Expected as _;
 use crate::time::{Timestamp, UtcMs};
 
 /// For how long the same refusal is counted before it is written down again.
@@ -28,19 +31,29 @@ const STEP: usize = 256;
 /// Where the entries stand, and who is refused what just now.
 #[derive(Debug)]
 pub(super) struct Trail {
-    kept: VecDeque<Kept>,
+    kept: BTreeMap<LogPos, Kept>,
+    /// Where those of each owner stand.
+    by_owner: BTreeMap<Owner, BTreeSet<LogPos>>,
+    /// Owners by how many they have.
+    ranks: BTreeSet<(usize, Owner)>,
     repeated: BTreeMap<Same, Repeated>,
     /// Bytes of those.
     repeated_bytes: usize,
     charge: Charge,
 }
 
-/// An entry: where it stands, and since when.
-#[derive(Clone, Copy, Debug)]
+/// Whose an entry is; `None`: of several, or nobody knows whose.
+type Owner = Arc<Option<Account>>;
+
+/// An entry: since when, and whose.
+#[derive(Clone, Debug)]
 struct Kept {
-    at: LogPos,
     since: UtcMs,
+    owner: Owner,
 }
+
+/// What the tables hold of an entry.
+const KEPT: usize = size_of::<(LogPos, Kept)>() + size_of::<LogPos>();
 
 /// What the tables hold of a refusal that is counted, besides its entry.
 const REPEATED: usize = size_of::<(Same, Repeated)>();
@@ -62,34 +75,75 @@ impl Trail {
     /// Nothing yet, for this account.
     pub(super) fn new(runtime: &Balance) -> Trail {
         let charge = runtime.charge(HeldFor::Audit, 0);
-        Trail { kept: VecDeque::new(), repeated: BTreeMap::new(), repeated_bytes: 0, charge }
+        Trail {
+            kept: BTreeMap::new(),
+            by_owner: BTreeMap::new(),
+            ranks: BTreeSet::new(),
+            repeated: BTreeMap::new(),
+            repeated_bytes: 0,
+            charge,
+        }
     }
 
     /// An entry of an earlier run.
-    pub(super) fn restore(&mut self, at: LogPos, since: UtcMs, undoes: LogPos) {
-        self.restore_forgotten(&[undoes]);
-        self.add(at, since);
+    pub(super) fn restore(&mut self, at: LogPos, entry: &AuditEntry) {
+        self.restore_forgotten(&[entry.undoes]);
+        self.add(at, entry);
     }
 
     /// These were forgotten in an earlier run. A store that has let go of them does not
     /// give them.
     pub(super) fn restore_forgotten(&mut self, entries: &[LogPos]) {
-        while self.kept.front().is_some_and(|first| entries.contains(&first.at)) {
-            self.kept.pop_front();
+        entries.iter().for_each(|at| self.remove(*at));
+        self.weigh();
+    }
+
+    /// Makes room for one more of somebody; gives which one goes, 0: none.
+    pub(super) fn make_room(&mut self, most: usize, principal: Option<&Principal>) -> LogPos {
+        let goes = (self.kept.len() >= most).then(|| self.next_to_go(principal)).flatten();
+        goes.map_or(LogPos(0), |at| {
+            self.remove(at);
+            at
+        })
+    }
+
+    /// The oldest entry of whoever has most, of several who have as many of whoever is
+    /// to have one more.
+    fn next_to_go(&self, principal: Option<&Principal>) -> Option<LogPos> {
+        let (most, holder) = self.ranks.last()?;
+        let own = self.by_owner.get(&principal.map(Principal::account)).filter(|own| own.len() >= *most);
+        own.or_else(|| self.by_owner.get(holder))?.first().copied()
+    }
+
+    /// An entry stands there.
+    pub(super) fn add(&mut self, at: LogPos, entry: &AuditEntry) {
+        let owner = entry.principal.as_ref().map(Principal::account);
+        let owner = self.by_owner.get_key_value(&owner).map_or_else(|| Arc::new(owner), |(owner, _)| Arc::clone(owner));
+        let own = self.by_owner.entry(Arc::clone(&owner)).or_default();
+        self.ranks.remove(&(own.len(), Arc::clone(&owner)));
+        own.insert(at);
+        self.ranks.insert((own.len(), Arc::clone(&owner)));
+        self.kept.insert(at, Kept { since: entry.at, owner });
+        self.weigh();
+    }
+
+    fn remove(&mut self, at: LogPos) {
+        let Some(Kept { owner, .. }) = self.kept.remove(&at) else {
+            return; // A store had let go of it.
+        };
+        let Some(own) = self.by_owner.get_mut(&owner).expected("who has an entry is there") else {
+            return;
+        };
+        self.ranks.remove(&(own.len(), Arc::clone(&owner)));
+        own.remove(&at);
+        match own.len() {
+            0 => {
+                self.by_owner.remove(&owner);
+            }
+            left => {
+                self.ranks.insert((left, owner));
+            }
         }
-        self.weigh();
-    }
-
-    /// An entry has to go for one more; 0: none.
-    pub(super) fn make_room(&mut self, most: usize) -> LogPos {
-        let oldest = (self.kept.len() >= most).then(|| self.kept.pop_front()).flatten();
-        oldest.map_or(LogPos(0), |oldest| oldest.at)
-    }
-
-    /// An entry stands there since then.
-    pub(super) fn add(&mut self, at: LogPos, since: UtcMs) {
-        self.kept.push_back(Kept { at, since });
-        self.weigh();
     }
 
     /// Takes the first of those that are older than a moment, and of those beyond so
@@ -98,11 +152,14 @@ impl Trail {
         let mut forgotten = Vec::new();
         let is_old = |first: &Kept| before.is_some_and(|before| first.since <= before);
         while forgotten.len() < STEP
-            && let Some(first) = self.kept.front()
-            && (is_old(first) || self.kept.len() > most)
+            && let Some((first, kept)) = self.kept.first_key_value()
+            && let Some(at) = match is_old(kept) {
+                true => Some(*first),
+                false => (self.kept.len() > most).then(|| self.next_to_go(None)).flatten(),
+            }
         {
-            forgotten.push(first.at);
-            self.kept.pop_front();
+            forgotten.push(at);
+            self.remove(at);
         }
         self.weigh();
         forgotten
@@ -110,7 +167,7 @@ impl Trail {
 
     /// Since when the first entry is kept.
     pub(super) fn oldest(&self) -> Option<UtcMs> {
-        self.kept.front().map(|first| first.since)
+        self.kept.first_key_value().map(|(_, first)| first.since)
     }
 
     /// How many are kept.
@@ -120,17 +177,17 @@ impl Trail {
 
     /// The first and the last entry that is kept, and how many there are.
     pub(super) fn span(&self) -> (Option<LogPos>, Option<LogPos>, usize) {
-        (self.kept.front().map(|first| first.at), self.kept.back().map(|last| last.at), self.kept.len())
+        (self.kept.keys().next().copied(), self.kept.keys().next_back().copied(), self.kept.len())
     }
 
     fn weigh(&mut self) {
-        self.charge.set(self.kept.len() * size_of::<Kept>() + self.repeated_bytes);
+        self.charge.set(self.kept.len() * KEPT + self.repeated_bytes);
     }
 
     /// Counts it once more.
     pub(super) fn recount(&self, recount: &mut Recount<'_>) {
         let repeated: usize = self.repeated.values().map(Repeated::bytes).sum();
-        recount.add(self.charge.balance(), HeldFor::Audit, self.kept.len() * size_of::<Kept>() + repeated);
+        recount.add(self.charge.balance(), HeldFor::Audit, self.kept.len() * KEPT + repeated);
     }
 
     /// Somebody is refused something; gives what is to be written down now. `most`:
@@ -215,13 +272,33 @@ mod tests {
     #[test]
     fn the_first_entries_go_beyond_a_number_or_a_moment_a_few_at_a_time() {
         let mut trail = Trail::new(Accounts::new().runtime());
-        (1..=600).for_each(|n| trail.add(LogPos(n), UtcMs(1000 * n)));
+        (1..=600).for_each(|n| trail.add(LogPos(n), &entry("a", n)));
         assert_eq!((trail.forget(None, 600), trail.len()), (Vec::new(), 600));
         let first: Vec<LogPos> = (1..=256).map(LogPos).collect();
         assert_eq!(trail.forget(None, 200), first, "a store deletes a few at once");
         assert_eq!((trail.forget(None, 200).len(), trail.len()), (144, 200));
         assert_eq!(trail.forget(Some(UtcMs(402_000)), 200), [LogPos(401), LogPos(402)]);
-        assert_eq!((trail.oldest(), trail.charge.bytes()), (Some(UtcMs(403_000)), 198 * size_of::<Kept>()));
-        assert_eq!(trail.make_room(198), LogPos(403));
+        assert_eq!((trail.oldest(), trail.charge.bytes()), (Some(UtcMs(403_000)), 198 * KEPT));
+        assert_eq!(trail.make_room(198, None), LogPos(403));
+    }
+
+    #[test]
+    fn who_has_most_entries_makes_room_by_its_oldest() {
+        let mut trail = Trail::new(Accounts::new().runtime());
+        let owners = ["few", "many", "many", "many", "few", "many"];
+        for (owner, n) in owners.into_iter().zip(1..) {
+            trail.add(LogPos(n), &entry(owner, n));
+        }
+        let few = Principal::new("few").expect("a name");
+        assert_eq!(trail.make_room(7, Some(&few)), LogPos(0));
+        assert_eq!([2, 3].map(|_| trail.make_room(1, Some(&few))), [LogPos(2), LogPos(3)]);
+        assert_eq!(trail.make_room(1, Some(&few)), LogPos(1), "who is to have one more goes before who has as many");
+        trail.restore_forgotten(&[LogPos(4), LogPos(2)]);
+        assert_eq!(trail.span(), (Some(LogPos(5)), Some(LogPos(6)), 2));
+    }
+
+    fn entry(owner: &str, n: u64) -> AuditEntry {
+        let owner = Principal::new(owner).expect("a name");
+        AuditEntry { at: UtcMs(1000 * n), ..AuditEntry::new(AuditAct::Submit, &owner) }
     }
 }

@@ -126,10 +126,11 @@ impl Context {
     pub(super) fn audit(&mut self, entry: AuditEntry) {
         let most = self.config.limits.audit.audit_entries;
         if most > 0 {
-            let entry = AuditEntry { at: self.now.utc, undoes: self.trail.make_room(most), ..entry };
-            self.observe(Notice::Audited(Box::new(entry.clone())));
-            let at = self.append(Record::Audited(Box::new(entry)));
-            self.trail.add(at, self.now.utc);
+            let undoes = self.trail.make_room(most, entry.principal.as_ref());
+            let entry = Box::new(AuditEntry { at: self.now.utc, undoes, ..entry });
+            self.observe(Notice::Audited(entry.clone()));
+            self.trail.add(LogPos(self.log.last().0 + 1), &entry);
+            self.append(Record::Audited(entry));
             if self.trail.len() == 1 {
                 self.plan_audit();
             }

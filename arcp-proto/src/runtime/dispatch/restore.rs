@@ -101,7 +101,7 @@ impl Restorer<'_> {
                 self.jobs.keys_mut().restore(self.ctx, &principal, key, (job, until), true);
             }
             Record::HandedOver { job, principal, session } => self.restore_handed_over(job, &principal, session),
-            Record::Audited(entry) => self.ctx.trail.restore(at, entry.at, entry.undoes),
+            Record::Audited(entry) => self.ctx.trail.restore(at, &entry),
             Record::AuditForgotten { entries } => self.ctx.trail.restore_forgotten(&entries),
             Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
             Record::CredentialsWanted { job, principal } => self.jobs.credentials.restore(self.ctx, job, &principal),
