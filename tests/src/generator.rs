@@ -1,6 +1,8 @@
 //! Random runs: a generator that picks among what exists, and a calm phase
 //! in which everything owed must come.
 
+mod authority;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use arcp_proto::runtime::{AgentReply, Wait};
 use arcp_proto::wire::Family;
 use serde_json::{Value, json};
 
+use crate::ledger::Authority;
 use crate::raw::{Raw, leases_payload, open_payload};
 use crate::steward;
 use crate::world::{Options, World};
@@ -36,6 +39,10 @@ struct Peer {
     /// What people were asked, as it was shown to it, and whether that is news.
     prompts: Vec<(String, Value)>,
     is_asked: bool,
+    /// Permissions that it was shown.
+    leases: Vec<Value>,
+    /// Answers that it gave to what was answered before, by somebody or itself.
+    answered_again: BTreeSet<String>,
 }
 
 /// What a run came to.
@@ -59,6 +66,14 @@ pub struct Ran {
     pub allowed: usize,
     /// Costs that were counted against a budget.
     pub costs: usize,
+    /// Answers to questions that were answered already, which do not count.
+    pub refused_again: usize,
+    /// Jobs for which credentials were ordered.
+    pub provisioned: usize,
+    /// What became of permissions, and which jobs were handed over.
+    pub authority: Authority,
+    /// Questions that somebody has answered.
+    answers: BTreeSet<String>,
     /// What went in and came out, of each runtime in turn.
     pub recordings: Vec<String>,
 }
@@ -79,6 +94,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     for entry in options.config.agents.iter_mut().filter(|entry| OBSERVERS.contains(&entry.name.as_str())) {
         entry.observes_interrupts = true;
     }
+    authority::configure(&mut options.config, seed);
     options.config.limits.family.children_per_job = 3;
     options.config.limits.family.delegation_depth = 3;
     options.config.limits.delivery.open_calls_per_job = 1;
@@ -108,13 +124,17 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     if seed.is_multiple_of(5) {
         options.config.auditors = [Principal::new("c").expect("a name")].into();
     }
+    let needs_trust = options.config.needs_trust.clone();
     let mut world = World::new(options);
-    const PEERS: [(&str, Family); 5] = [
+    world.oracle.ledger.needs_trust = needs_trust;
+    authority::bound(&mut world, seed);
+    const PEERS: [(&str, Family); 6] = [
         ("tok-a", Family::Hello),
         ("tok-a", Family::Open),
         ("tok-b", Family::Hello),
         ("tok-b", Family::Open),
         ("tok-c", Family::Open),
+        (authority::OPERATOR_TOKEN, Family::Open),
     ];
     let mut peers: Vec<Peer> = PEERS.iter().map(|(token, family)| open(&mut world, token, *family)).collect();
     let mut ran = Ran::default();
@@ -124,7 +144,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
         for _ in 0..world.below(12) {
             world.step();
         }
-        peers.iter_mut().for_each(|peer| peer.look(&world));
+        peers.iter_mut().for_each(|peer| peer.look(&world, &mut ran));
         if n % 10 == seed % 10 {
             world.restores();
         }
@@ -137,7 +157,10 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     world.oracle.ledger.is_settled();
     let ledger = &world.oracle.ledger;
     (ran.children, ran.allowed, ran.costs) = (ledger.children, ledger.allowed, ledger.costs);
+    ran.authority = ledger.authority.clone();
+    ran.provisioned = world.provisioner.ordered.len();
     leave(&mut world, peers);
+    authority::nothing_counts(&world);
     ran.frames = world.oracle.frames;
     ran.recordings = world.recordings();
     world.finish();
@@ -156,10 +179,14 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
             let mut payload = open_payload(token);
             payload["capabilities"]["human_input"] = json!(true);
             payload["capabilities"]["interrupt"] = json!(true);
+            payload["capabilities"]["agent_handoff"] = json!(true);
             Raw::open_with(world, payload)
         }
     };
-    let token = token.to_string();
+    let (mut raw, token) = (raw, token.to_string());
+    if token == authority::OPERATOR_TOKEN {
+        raw.send(world, "subscribe", json!({"filter": {}, "since": {}}));
+    }
     Peer {
         token,
         family,
@@ -173,6 +200,8 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
         subscriptions: BTreeSet::new(),
         prompts: Vec::new(),
         is_asked: false,
+        leases: Vec::new(),
+        answered_again: BTreeSet::new(),
     }
 }
 
@@ -181,19 +210,21 @@ fn open(world: &mut World, token: &str, family: Family) -> Peer {
 fn hello(token: &str) -> Value {
     let mut payload = leases_payload(token);
     let features = payload["capabilities"]["features"].as_array_mut().expect("a list");
-    features.push(json!("x-vendor.arcp.open_surfaces"));
+    features.extend(["x-vendor.arcp.open_surfaces", "x-vendor.arcp.agent_handoff"].map(Value::from));
     payload
 }
 
 impl Peer {
     /// Reads what has come.
-    fn look(&mut self, world: &World) {
+    fn look(&mut self, world: &World, ran: &mut Ran) {
         let Some(raw) = &mut self.raw else {
             return;
         };
         for frame in raw.take(world) {
             if let Some(request) = frame["payload"]["request_id"].as_str().or(frame["correlation_id"].as_str()) {
                 self.waiting.remove(request);
+                let refused = matches!(frame["type"].as_str(), Some("nack" | "session.error"));
+                ran.refused_again += usize::from(self.answered_again.remove(request) && refused);
             }
             if let Some(seq) = frame["event_seq"].as_u64() {
                 self.last = self.last.max(seq);
@@ -207,6 +238,14 @@ impl Peer {
                 Some(kind @ ("human.input.request" | "human.choice.request" | "permission.request")) => {
                     self.prompts.push((kind.into(), frame["payload"].clone()));
                     self.is_asked = true;
+                }
+                Some("lease.granted") => self.leases.push(frame["payload"]["lease_id"].clone()),
+                Some("subscribe.event") => {
+                    let copy = &frame["payload"]["event"];
+                    if copy["type"] == "permission.request" {
+                        self.prompts.push(("permission.request".into(), copy["payload"].clone()));
+                        self.is_asked = true;
+                    }
                 }
                 Some("subscribe.accepted") => {
                     self.subscriptions.insert(frame["payload"]["subscription_id"].as_str().expect("an id").into());
@@ -241,13 +280,14 @@ impl Peer {
 }
 
 fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) {
+    let answered = &mut ran.answers;
     let dice = world.below(100);
     if peers[at].raw.is_none() {
         return reconnect(world, &mut peers[at], ran);
     }
     match dice {
         // People answer soon, or hardly ever.
-        0..50 if std::mem::take(&mut peers[at].is_asked) => answer(world, &mut peers[at]),
+        0..80 if std::mem::take(&mut peers[at].is_asked) => answer(world, &mut peers[at], answered),
         0..30 => submit(world, &mut peers[at], n),
         30..40 => {
             let other = world.below(peers.len() as u64) as usize;
@@ -271,12 +311,18 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
                 peers[at].left.insert(job);
             }
         }
-        55..62 => ask(world, &mut peers[at], "session.list_jobs", json!({"limit": 1 + n % 5})),
-        62..68 => {
+        55..58 => authority::change_lease(world, &mut peers[at]),
+        58..60 => {
+            let to = world.below(peers.len() as u64) as usize;
+            let to = peers[to].token.trim_start_matches("tok-").to_string();
+            authority::hand_over(world, &mut peers[at], &to);
+        }
+        60..63 => ask(world, &mut peers[at], "session.list_jobs", json!({"limit": 1 + n % 5})),
+        63..68 => {
             let seq = peers[at].last;
             say(world, &mut peers[at], "session.ack", json!({"last_processed_seq": seq}));
         }
-        68..70 => answer(world, &mut peers[at]),
+        68..70 => answer(world, &mut peers[at], answered),
         70 => {
             let open = peers[at].pick_open_job(world);
             let job = open.or_else(|| peers[at].pick_job(world)).unwrap_or_else(|| "job_none".into());
@@ -290,7 +336,8 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
                 world.cut(raw.conn);
             }
         }
-        84..88 => {
+        84 | 85 => authority::trouble(world),
+        86 | 87 => {
             let stalled = world.below(2) == 0;
             if let Some(raw) = &peers[at].raw {
                 world.stall(raw.conn, stalled);
@@ -319,7 +366,7 @@ fn act(world: &mut World, peers: &mut [Peer], at: usize, n: u64, ran: &mut Ran) 
 
 /// Answers what it was asked lately, perhaps as somebody else has, or so that it
 /// does not fit.
-fn answer(world: &mut World, peer: &mut Peer) {
+fn answer(world: &mut World, peer: &mut Peer, answers: &mut BTreeSet<String>) {
     let lately = peer.prompts.len().saturating_sub(3);
     let pick = lately + world.below(3) as usize;
     let Some((kind, asked)) = peer.prompts.get(pick).cloned() else {
@@ -337,12 +384,17 @@ fn answer(world: &mut World, peer: &mut Peer) {
         }
         "permission.request" => {
             let mut grant = json!({"prompt_id": id, "lease_seconds": 1 + world.below(60)});
+            grant["x-vendor.arcp.once"] = json!(world.below(4) == 0);
             for name in ["permission", "resource", "operation"] {
                 grant[name] = asked[name].clone();
             }
             ask(world, peer, "permission.grant", grant);
         }
         _ => ask(world, peer, "human.input.response", json!({"prompt_id": id, "value": value})),
+    }
+    let is_again = !answers.insert(id.to_string());
+    if let Some(raw) = peer.raw.as_ref().filter(|_| is_again) {
+        peer.answered_again.insert(raw.last_id());
     }
 }
 
@@ -498,6 +550,7 @@ fn ask(world: &mut World, peer: &mut Peer, kind: &str, payload: Value) {
 /// connected. Then everything owed comes.
 fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     world.store.mend();
+    authority::mend(world);
     world.set_clock(0);
     for peer in peers.iter_mut() {
         if let Some(raw) = &peer.raw {
@@ -506,13 +559,14 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     }
     world.run_for(Duration::from_secs(2));
     for peer in peers.iter_mut() {
-        peer.look(world);
+        peer.look(world, ran);
         if peer.raw.is_none() {
             reconnect(world, peer, ran);
         }
         // Whoever has long been silent would be given up before its next word.
         say(world, peer, "session.ping", json!({}));
     }
+    people_take_their_time(world, peers, ran);
     // Every job may wait for the one before it, for its time limit and grace.
     let rounds = 12 + 5 * world.runtime().stats().unfinished_jobs;
     let mut before = nobody_waits_for_ever(world, &BTreeMap::new());
@@ -521,7 +575,7 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
         before = nobody_waits_for_ever(world, &before);
         world.reap();
         for peer in peers.iter_mut() {
-            peer.look(world);
+            peer.look(world, ran);
             say(world, peer, "session.ping", json!({}));
         }
     }
@@ -534,7 +588,7 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     }
     world.run_for(Duration::from_secs(10));
     for peer in peers.iter_mut() {
-        peer.look(world);
+        peer.look(world, ran);
         assert!(peer.raw.is_some(), "a kind world closes nobody");
         assert!(peer.waiting.is_empty(), "never answered: {:?}", peer.waiting);
         let open: Vec<&String> = peer.jobs.iter().filter(|(_, ended)| !**ended).map(|(job, _)| job).collect();
@@ -543,6 +597,24 @@ fn calm(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
     }
     let stats = world.runtime().stats();
     assert_eq!((stats.unfinished_jobs, stats.running_agents), (0, 0));
+}
+
+/// Now that everybody is there, what is asked is answered, and permissions are prolonged
+/// and taken back.
+fn people_take_their_time(world: &mut World, peers: &mut [Peer], ran: &mut Ran) {
+    for _ in 0..30 {
+        world.run_for(Duration::from_secs(1));
+        for peer in peers.iter_mut() {
+            peer.look(world, ran);
+            say(world, peer, "session.ping", json!({}));
+            if world.below(2) == 0 && std::mem::take(&mut peer.is_asked) {
+                answer(world, peer, &mut ran.answers);
+            }
+            if world.below(4) == 0 {
+                authority::change_lease(world, peer);
+            }
+        }
+    }
 }
 
 /// In a kind world everybody reads and the store works: no agent waits for ten

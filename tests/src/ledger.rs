@@ -12,6 +12,7 @@ use arcp_proto::lease::{Amount, Budget, Currency, Lease, Namespace, Target};
 use arcp_proto::model::event::{EventKind, JobEvent};
 use arcp_proto::runtime::{AgentCall, AgentReply, Batch, Input, JobRecord, Record};
 use arcp_proto::time::{Now, UtcMs};
+use arcp_proto::trust::TrustLevel;
 use serde_json::Value;
 
 /// What a lease of a random world may mean.
@@ -34,8 +35,45 @@ struct Account {
     left: Budget,
     spent: BTreeMap<Currency, Amount>,
     over: bool,
-    /// What people allowed it besides.
-    permitted: Vec<(Namespace, Lease)>,
+    trust: TrustLevel,
+    /// What people allowed it besides and has not ended, by the ids of permissions.
+    permitted: BTreeMap<String, Permitted>,
+}
+
+/// A permission.
+#[derive(Debug)]
+struct Permitted {
+    operation: Namespace,
+    lease: Lease,
+    until: Option<UtcMs>,
+    elevates: Option<TrustLevel>,
+}
+
+/// A question whether a job may do something, at a price.
+#[derive(Debug)]
+struct Asked {
+    operation: Namespace,
+    target: String,
+    price: Budget,
+    /// Why not, when it was asked.
+    refusal: Result<(), String>,
+}
+
+/// What became of permissions, and which jobs were handed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authority {
+    /// Permissions that were granted.
+    pub granted: usize,
+    /// Those that elevated a job.
+    pub elevated: usize,
+    /// Those that were prolonged.
+    pub extended: usize,
+    /// Those that ended, by the reason that everybody was told.
+    pub ended: BTreeMap<String, usize>,
+    /// Jobs that became somebody else's.
+    pub handed_over: usize,
+    /// Operations that were allowed for the trust that a permission gave.
+    pub allowed_elevated: usize,
 }
 
 /// What an agent has reserved, as it was told.
@@ -55,12 +93,14 @@ struct Reserved {
 pub struct Ledger {
     /// Whether jobs without any lease may use models.
     pub allows_models: bool,
+    /// Operations that need a trust level.
+    pub needs_trust: BTreeMap<TrustLevel, Lease>,
     /// What is recorded of it all, in order.
     records: Vec<(LogPos, Record)>,
     accounts: BTreeMap<JobId, Account>,
     reserved: BTreeMap<JobId, Reserved>,
     /// Questions that are not answered: whether a job may do something, at a price.
-    asked: BTreeMap<(JobId, CallId), (Namespace, String, Budget)>,
+    asked: BTreeMap<(JobId, CallId), Asked>,
     /// Not later than what the runtime holds for the time.
     now: UtcMs,
     /// Children that were made.
@@ -69,6 +109,8 @@ pub struct Ledger {
     pub allowed: usize,
     /// Costs that were counted.
     pub costs: usize,
+    /// What else was done about authority.
+    pub authority: Authority,
 }
 
 impl Ledger {
@@ -83,16 +125,19 @@ impl Ledger {
         if !price.is_empty() {
             self.reserved.entry(*job).or_default().named.push(price.clone());
         }
-        self.asked.insert((*job, *id), (operation, target.clone(), price));
+        let refusal = self.must_be_granted(*job, &operation, target);
+        self.asked.insert((*job, *id), Asked { operation, target: target.clone(), price, refusal });
     }
 
     /// An agent is answered.
     pub fn reply(&mut self, job: JobId, id: CallId, reply: &AgentReply) {
-        let Some((operation, target, price)) = self.asked.remove(&(job, id)) else { return };
+        let Some(Asked { operation, target, price, refusal }) = self.asked.remove(&(job, id)) else { return };
         match reply {
             AgentReply::Allowed { reservation, .. } => {
                 self.allowed += 1;
-                self.must_be_granted(job, &operation, &target);
+                assert_eq!(refusal, Ok(()), "{job} was allowed {operation} on {target}");
+                let target = Target::new(&operation, &target).expect("it was allowed");
+                self.authority.allowed_elevated += usize::from(self.lacking(job, &operation, &target).is_some());
                 if let Some(number) = reservation {
                     let price = self.accounts[&job].lease.budget().bounding(&price);
                     self.reserved.entry(job).or_default().open.insert(*number, price);
@@ -137,6 +182,7 @@ impl Ledger {
             (reserved.open, reserved.uncertain) = (BTreeMap::new(), true);
         }
         (self.children, self.costs) = (0, 0);
+        self.authority = Authority { allowed_elevated: self.authority.allowed_elevated, ..Authority::default() };
         records.iter().for_each(|(_, record)| self.record(record));
         self.records = records;
         self.accounts.keys().for_each(|job| self.must_balance(*job));
@@ -163,10 +209,28 @@ impl Ledger {
                 JobEvent::Ended(_) => self.account(*job).over = true,
                 JobEvent::Emitted { kind: EventKind::Metric, body } => self.metric(*job, body),
                 JobEvent::Emitted { kind: EventKind::LeaseGranted, body } => self.permit(*job, body),
+                JobEvent::Emitted { kind: EventKind::LeaseExtended, body } => {
+                    self.authority.extended += 1;
+                    let (id, _, until) = permission(body);
+                    let held = self.account(*job).permitted.get_mut(&id).expect("only what is held is prolonged");
+                    assert!(until > held.until, "{body:?} is no longer");
+                    held.until = until;
+                }
+                JobEvent::Emitted { kind: EventKind::LeaseRevoked, body } => {
+                    let (id, body, _) = permission(body);
+                    *self.authority.ended.entry(body["reason"].as_str().expect("why").into()).or_default() += 1;
+                    assert!(self.account(*job).permitted.remove(&id).is_some(), "{id} ends twice");
+                }
                 _ => {}
             },
+            Record::HandedOver { .. } => self.authority.handed_over += 1,
             _ => {}
         }
+    }
+
+    /// Whether a job was accepted.
+    pub fn knows(&self, job: JobId) -> bool {
+        self.accounts.contains_key(&job)
     }
 
     fn account(&mut self, job: JobId) -> &mut Account {
@@ -192,7 +256,8 @@ impl Ledger {
             left,
             spent: BTreeMap::new(),
             over: false,
-            permitted: Vec::new(),
+            trust: accepted.bounds.trust,
+            permitted: BTreeMap::new(),
         };
         self.accounts.insert(accepted.job, account);
     }
@@ -217,12 +282,14 @@ impl Ledger {
     }
 
     fn permit(&mut self, job: JobId, body: &Json) {
-        let body: Value = serde_json::from_str(body.as_str()).expect("JSON");
-        let (operation, resource) = (&body["operation"], &body["resource"]);
-        let namespace: Namespace = operation.as_str().and_then(|name| name.parse().ok()).expect("an operation");
-        let lease = serde_json::json!({ namespace.as_str(): [resource] });
+        let (id, body, until) = permission(body);
+        let operation: Namespace = body["operation"].as_str().and_then(|name| name.parse().ok()).expect("an operation");
+        let lease = serde_json::json!({ operation.as_str(): [body["resource"]] });
         let lease = Lease::parse(&Json::parse(&lease.to_string()).expect("JSON")).expect("a lease");
-        self.account(job).permitted.push((namespace, lease));
+        let elevates = body["trust_level"].as_str().map(|level| level.parse().expect("a trust level"));
+        self.authority.granted += 1;
+        self.authority.elevated += usize::from(elevates.is_some());
+        self.account(job).permitted.insert(id, Permitted { operation, lease, until, elevates });
     }
 
     /// Nothing that was sampled is allowed to a child and not to its parent, and it
@@ -247,16 +314,34 @@ impl Ledger {
         }
     }
 
+    /// The trust level that an operation needs and its job lacks.
+    fn lacking(&self, job: JobId, operation: &Namespace, target: &Target) -> Option<TrustLevel> {
+        let trust = self.accounts[&job].trust;
+        let needed = self.needs_trust.iter().rev().find(|(_, lease)| lease.permits(operation, target).is_some());
+        needed.map(|(level, _)| *level).filter(|level| *level > trust)
+    }
+
     /// What an agent may do its job was granted, by its lease or by people, and that
-    /// is not over.
-    fn must_be_granted(&self, job: JobId, operation: &Namespace, target: &str) {
+    /// is not over; what needs more trust than its job has, by people who gave it that.
+    fn must_be_granted(&self, job: JobId, operation: &Namespace, target: &str) -> Result<(), String> {
         let account = &self.accounts[&job];
-        let target = Target::new(operation, target).expect("what is no target is never allowed");
-        let by_people = account.permitted.iter().any(|(of, lease)| lease.permits(of, &target).is_some());
-        let granted = account.lease.permits(operation, &target).is_some() || by_people;
+        let target = Target::new(operation, target).map_err(|why| why.to_string())?;
+        let lacking = self.lacking(job, operation, &target);
+        let by_people = account.permitted.values().any(|permitted| {
+            let holds = permitted.until.is_none_or(|until| self.now < until);
+            let is_trusted = lacking.is_none_or(|level| permitted.elevates >= Some(level));
+            holds
+                && is_trusted
+                && permitted.operation == *operation
+                && permitted.lease.permits(operation, &target).is_some()
+        });
+        let granted = account.lease.permits(operation, &target).is_some();
         let by_policy = self.allows_models && *operation == Namespace::ModelUse && account.lease.is_empty();
-        assert!(granted || by_policy, "{job} was not granted {operation} on {target}");
-        assert!(account.ends.is_none_or(|end| self.now < end), "the lease of {job} is over: {:?}", account.ends);
+        if account.ends.is_some_and(|end| end <= self.now) {
+            return Err(format!("its lease is over: {:?}", account.ends));
+        }
+        let may = by_people || lacking.is_none() && (granted || by_policy);
+        if may { Ok(()) } else { Err(format!("it was not granted, and lacks {lacking:?}")) }
     }
 
     /// What a job was granted is what it has left, what it spent, what those below it
@@ -298,9 +383,20 @@ fn concerns(record: &Record) -> bool {
         Record::JobAccepted(_) | Record::BudgetLeft { .. } => true,
         Record::JobEvent { event, .. } => match &*event.event {
             JobEvent::Ended(_) => true,
-            JobEvent::Emitted { kind, .. } => matches!(kind, EventKind::Metric | EventKind::LeaseGranted),
+            JobEvent::Emitted { kind, .. } => matches!(
+                kind,
+                EventKind::Metric | EventKind::LeaseGranted | EventKind::LeaseExtended | EventKind::LeaseRevoked
+            ),
             _ => false,
         },
+        Record::HandedOver { .. } => true,
         _ => false,
     }
+}
+
+/// What an event says of a permission: its id, all of it, and until when.
+fn permission(body: &Json) -> (String, Value, Option<UtcMs>) {
+    let body: Value = serde_json::from_str(body.as_str()).expect("JSON");
+    let until = body["expires_at"].as_str().map(|at| UtcMs::parse(at).expect("a time"));
+    (body["lease_id"].as_str().expect("an id").to_string(), body, until)
 }

@@ -9,6 +9,9 @@ use crate::world::World;
 
 /// How long anything may take in virtual time before a test fails.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
+/// Whatever is waited for comes within so many steps: a timer that is due again and again
+/// is no progress.
+const MOST_STEPS: usize = 100_000;
 
 /// A raw connection in a world.
 #[derive(Debug)]
@@ -113,13 +116,18 @@ impl Raw {
     /// Sends a message with more members in its envelope.
     pub fn send_with(&mut self, world: &mut World, kind: &str, payload: Value, more: Value) -> String {
         self.sent += 1;
-        let id = format!("m{}-{}", self.conn.0, self.sent);
+        let id = self.last_id();
         let mut frame = json!({"arcp": "1.1", "id": id, "type": kind, "payload": payload});
         for (name, value) in more.as_object().expect("an object") {
             frame[name] = value.clone();
         }
         self.send_text(world, &frame.to_string());
         id
+    }
+
+    /// The id of the message that was sent last.
+    pub fn last_id(&self) -> String {
+        format!("m{}-{}", self.conn.0, self.sent)
     }
 
     /// Sends a text as it is.
@@ -155,7 +163,7 @@ impl Raw {
 
     /// As [`expect`](Self::expect), for any of several types.
     pub fn expect_any(&mut self, world: &mut World, kinds: &[&str]) -> Value {
-        let until = world.now().mono + PATIENCE;
+        let (until, mut steps) = (world.now().mono + PATIENCE, 0);
         loop {
             let all = world.frames_of(self.conn);
             for (at, text) in all.iter().enumerate().skip(self.read) {
@@ -165,7 +173,8 @@ impl Raw {
                     return frame;
                 }
             }
-            let went_on = world.now().mono < until && world.step();
+            steps += 1;
+            let went_on = steps < MOST_STEPS && world.now().mono < until && world.step();
             assert!(went_on, "no {kinds:?} came on {:?}: {:#?}", self.conn, &world.frames_of(self.conn)[self.read..]);
         }
     }

@@ -124,9 +124,9 @@ fn round(dice: &mut Dice, n: usize, depth: u64) -> Vec<Step> {
         3 => vec![Step::Call(cost(dice, None)), Step::Ask(AgentCall::Remaining)],
         4 => vec![Step::Ask(emit("tool_call", json!({"tool": dice.of(&["a", "b", "x/y"]), "call_id": "c"})))],
         5 => vec![say("tool_call", r#"{"tool":"b","call_id":"c"}"#), Step::Ask(cost(dice, None))],
-        6 => vec![ask_people(dice), authorize(dice, Vec::new())],
+        6 | 8 => ask_people(dice),
         7 => vec![Step::Ask(AgentCall::Checkpoint { state: vec![n as u8 + 1], label: None })],
-        8 => vec![Step::Sleep(Duration::from_millis(200 * dice.below(20) as u64))],
+        9 => vec![Step::Sleep(Duration::from_millis(200 * dice.below(20) as u64))],
         _ if depth == 0 => vec![Step::Ask(AgentCall::Delegate(Delegation::new("steward")))],
         _ => delegate(dice, n, depth),
     }
@@ -154,17 +154,30 @@ fn cost(dice: &mut Dice, settles: Option<u64>) -> AgentCall {
     AgentCall::Emit { kind: "metric".into(), body: Json::parse(&(body + "}")).expect("JSON") }
 }
 
-fn ask_people(dice: &mut Dice) -> Step {
-    let (operation, resource) =
-        dice.of(&[("tool.call", "b"), ("fs.read", "/w/**"), ("net.fetch", "https://h/**"), ("fs.read", "w")]);
+/// Asks people for more, and does it now and later.
+fn ask_people(dice: &mut Dice) -> Vec<Step> {
+    const ASKED: [(&str, &str, &str, &str); 7] = [
+        ("more", "tool.call", "b", "b"),
+        ("more", "fs.read", "/w/**", "/w/a/b"),
+        ("more", "net.fetch", "https://h/**", "https://h/v1/x"),
+        ("more", "fs.read", "w", "/w/a"),
+        ("trust.elevate.privileged", "tool.call", "a.b", "a.b"),
+        ("trust.elevate.trusted", "fs.read", "/w/**", "/w/a/b"),
+        ("trust.elevate.privileged", "fs.read", "/w/a/b", "/w/a/b"),
+    ];
+    let (permission, operation, resource, target) = dice.of(&ASKED);
     let question = Question::Permission(PermissionRequest {
-        permission: "more".into(),
+        permission: permission.into(),
         resource: resource.into(),
         operation: operation.into(),
         reason: None,
         lease_seconds: dice.of(&[None, Some(2), Some(600)]),
     });
-    Step::Ask(AgentCall::Ask { question: Box::new(question), timeout_ms: Some(3000) })
+    let ask = AgentCall::Ask { question: Box::new(question), timeout_ms: Some(25_000) };
+    let (operation, target) = (operation.to_string(), target.to_string());
+    let uses = Step::Ask(AgentCall::Authorize { operation, target, price: Vec::new() });
+    let wait = Step::Sleep(Duration::from_millis(500 * dice.below(8) as u64));
+    vec![Step::Ask(ask), uses.clone(), wait, uses]
 }
 
 /// A child, by a call or by an event, that it perhaps waits for.

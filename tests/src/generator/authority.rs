@@ -1,0 +1,97 @@
+//! What peers of random worlds do about authority besides answering: they prolong
+//! permissions, take them back and hand jobs over, and whoever issues credentials
+//! fails, is late, or cannot revoke.
+
+use arcp_proto::id::Principal;
+use arcp_proto::json::Json;
+use arcp_proto::lease::{Ceiling, Lease};
+use arcp_proto::runtime::{Config, Models};
+use arcp_proto::trust::TrustLevel;
+use serde_json::{Value, json};
+
+use super::{Peer, ask};
+use crate::world::World;
+
+/// Of whoever may elevate jobs to any level.
+pub(super) const OPERATOR_TOKEN: &str = "tok-o";
+
+/// What a runtime is told of authority: operators always, credentials for models, trust
+/// levels and a credential with bounds in some worlds.
+pub(super) fn configure(config: &mut Config, seed: u64) {
+    config.operators = [Principal::new(OPERATOR_TOKEN.trim_start_matches("tok-")).expect("a name")].into();
+    if seed.is_multiple_of(2) {
+        config.models = Models { provisions: true, ..Models::default() };
+    }
+    if seed % 3 == 1 {
+        config.needs_trust = [
+            (TrustLevel::Trusted, lease(&json!({"fs.read": ["/w/a/*"]}))),
+            (TrustLevel::Privileged, lease(&json!({"tool.call": ["a.b"]}))),
+        ]
+        .into();
+    }
+}
+
+/// The credential of `b` has bounds in some worlds.
+pub(super) fn bound(world: &mut World, seed: u64) {
+    if seed % 6 == 1 {
+        let most = json!({"tool.call": ["*"], "fs.read": ["/w/**"], "agent.delegate": ["*"], "cost.budget": ["USD:8"]});
+        world.ceilings.insert("tok-b".into(), Box::new(Ceiling::new(lease(&most))));
+    }
+}
+
+fn lease(json: &Value) -> Lease {
+    Lease::parse(&Json::parse(&json.to_string()).expect("JSON")).expect("a lease")
+}
+
+/// Prolongs a permission that it was shown, or takes it back: perhaps one that is over,
+/// or of somebody else.
+pub(super) fn change_lease(world: &mut World, peer: &mut Peer) {
+    let lately = peer.leases.len().saturating_sub(4);
+    let Some(lease) = peer.leases.get(lately + world.below(4) as usize).cloned() else { return };
+    let seconds = 1 + world.below(90);
+    match world.below(5) {
+        0 | 1 => ask(world, peer, "lease.refresh", json!({"lease_id": lease, "requested_seconds": seconds})),
+        2 => ask(world, peer, "lease.refresh", json!({"lease_id": lease, "additional_seconds": seconds})),
+        _ => ask(world, peer, "lease.revoked", json!({"lease_id": lease, "reason": "no more"})),
+    }
+}
+
+/// Hands a job over, mostly its own, to somebody who perhaps takes none.
+pub(super) fn hand_over(world: &mut World, peer: &mut Peer, to: &str) {
+    let open = if world.below(8) > 0 { peer.pick_open_job(world) } else { peer.pick_job(world) };
+    let Some(job) = open else { return };
+    if let Some(raw) = &mut peer.raw {
+        let id = raw.send_with(world, "agent.handoff", json!({"target": to}), json!({"job_id": job}));
+        peer.waiting.insert(id);
+    }
+    // Whoever gives a job away is owed nothing more, whether or not it is taken.
+    peer.jobs.remove(&job);
+    peer.left.insert(job);
+}
+
+/// Whoever issues credentials is in trouble, or no longer is. Rotating them would be one
+/// more thing that goes wrong here.
+pub(super) fn trouble(world: &mut World) {
+    match world.below(6) {
+        0 => world.provisioner.fails = Some("out of keys".into()),
+        1 => world.provisioner.silent = true,
+        2 => world.provisioner.cannot_revoke += 1 + world.below(4) as usize,
+        3 => world.provisioner.issues = 1 + world.below(3) as usize,
+        4 => world.say_issued(),
+        _ => mend(world),
+    }
+}
+
+/// All is well with it again, and what it had kept to itself is said.
+pub(super) fn mend(world: &mut World) {
+    let provisioner = &mut world.provisioner;
+    (provisioner.fails, provisioner.silent, provisioner.cannot_revoke) = (None, false, 0);
+    world.say_issued();
+}
+
+/// No credential counts of a job that was accepted and is over.
+pub(super) fn nothing_counts(world: &World) {
+    let known = |job| world.oracle.ledger.knows(job);
+    let counting: Vec<_> = world.provisioner.counting.keys().filter(|(job, _)| known(*job)).collect();
+    assert!(counting.is_empty(), "they count for jobs that are over: {counting:?}");
+}
