@@ -100,7 +100,7 @@ pub enum Command {
     Revoke(answer::Revoke),
     /// List the agents of a runtime.
     Agents(agents::Agents),
-    /// List the runtimes that this user has started here.
+    /// List the runtimes that this user has started here; forget the key of another.
     Runtimes(Runtimes),
     /// Stop runtimes that this user has started here.
     Stop(stop::Stop),
@@ -605,10 +605,26 @@ pub struct Cancel {
 
 /// List runtimes.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Runtimes {
+    /// What else to do with them.
+    #[command(subcommand)]
+    pub action: Option<RuntimesAction>,
     /// How to print.
     #[command(flatten)]
     pub printing: Printing,
+}
+
+/// What else is done with runtimes.
+#[derive(Debug, Subcommand)]
+pub enum RuntimesAction {
+    /// Forget the key that a runtime with TLS showed first: the next one that it shows is
+    /// remembered.
+    Forget {
+        /// Its address: wss://HOST:PORT/PATH, or HOST:PORT.
+        #[arg(value_name = "RUNTIME")]
+        runtime: String,
+    },
 }
 
 /// Replay a recording.

@@ -4,6 +4,7 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
 use arcp_blocking::{Client, ClientError, Identity, Security, Target, Trust};
+use arcp_host::tls::KnownRuntimes;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::model::feature::{Feature, Features};
 use arcp_proto::model::request::{Credential, ResumeClaim};
@@ -14,7 +15,7 @@ use crate::args::Where;
 use crate::exit::{Exit, Failure};
 use crate::login;
 use crate::runtimes::Runtime;
-use crate::state::{State, Submission};
+use crate::state::{KNOWN_RUNTIMES, State, Submission};
 
 /// How long a runtime that is perhaps just starting is waited for.
 const STARTING: Duration = Duration::from_secs(2);
@@ -69,14 +70,15 @@ impl Chosen {
         let login = login.transpose()?.flatten().map(|token| token.expose().to_string());
         let logged_in = login.is_some();
         let token = place.token.clone().or(login).or_else(|| known.and_then(|runtime| runtime.token));
-        let security = Security { trust, insecure: place.insecure, identity };
+        let known_runtimes = State::of_user().map(|state| state.known_runtimes());
+        let security = Security { trust, insecure: place.insecure, identity, known_runtimes };
         Ok(Chosen { target, token, logged_in, security, family: place.family, give_up_after: place.give_up_after })
     }
 
     /// This one, if its token is known.
     pub fn of_runtime(runtime: &Runtime) -> Option<Chosen> {
         let token = Some(runtime.token.clone()?);
-        let security = Security { trust: trust_of(runtime), insecure: true, identity: None };
+        let security = Security { trust: trust_of(runtime), insecure: true, ..Security::default() };
         Some(Chosen {
             target: target_of(runtime)?,
             token,
@@ -164,7 +166,29 @@ impl Chosen {
         config.resume = resume;
         config.features = features(config.features);
         config.give_up_after = Some(patience);
-        Client::connect_with(self.target.clone(), &self.security, config).map_err(|error| self.failure(error))
+        let client = Client::connect_with(self.target.clone(), &self.security, config);
+        let client = client.map_err(|error| self.failure(error))?;
+        self.check_fingerprint(client.welcome().fingerprint.as_deref())?;
+        Ok(client)
+    }
+
+    /// Whoever has TLS of its own in between shows another key than the runtime says.
+    fn check_fingerprint(&self, said: Option<&str>) -> Result<(), Failure> {
+        let name = KnownRuntimes::name_of(&self.target);
+        let known = self.security.known_runtimes.as_deref().map(KnownRuntimes::at).zip(name);
+        let shown = known.and_then(|(known, name)| known.fingerprint(&name).ok().flatten());
+        match (said, shown) {
+            (Some(said), Some(shown)) if said != shown => {
+                let plain: String = said.chars().filter(|c| !c.is_control()).take(80).collect();
+                let url = self.url();
+                let message = format!(
+                    "{url} says that its fingerprint is {plain}, and the key that was shown has {shown}: something in \
+                     between has a certificate of its own"
+                );
+                Err(Failure::new(Exit::Lost, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A runtime that was never there is not waited for as long as one that was
@@ -183,6 +207,8 @@ impl Chosen {
         }
         let mend = match &error {
             ClientError::Cleartext(_) => "; --insecure sends it all the same",
+            // Whoever is trusted is not the question.
+            ClientError::Untrusted(why) if why.contains(KNOWN_RUNTIMES) => "",
             ClientError::Untrusted(_) => "; --ca FILE trusts the authority, or the certificate, in that file",
             ClientError::Config(_)
             | ClientError::Io(_)

@@ -117,7 +117,7 @@ fn run(args: args::Args) -> Result<Exit, Failure> {
         args::Command::Extend(args) => answer::extend(&args),
         args::Command::Revoke(args) => answer::revoke(args),
         args::Command::Agents(args) => agents::run(&args),
-        args::Command::Runtimes(args) => runtimes::list(&args),
+        args::Command::Runtimes(args) => runtimes::run(&args),
         args::Command::Stop(args) => stop::run(&args),
         args::Command::Lease(asked) => lease::run(&asked),
         args::Command::Doctor(args) => doctor::run(&args),

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use arcp_blocking::Target;
 use arcp_host::stderr::say;
+use arcp_host::tls::KnownRuntimes;
 use arcp_proto::json::Object;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::model::request::ListQuery;
@@ -20,7 +21,7 @@ use arcp_proto::time::UtcMs;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
-use crate::args;
+use crate::args::{self, RuntimesAction};
 use crate::connect::Chosen;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Cell, Format, Row};
@@ -195,8 +196,31 @@ fn is_local(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
+/// Lists them, or forgets the key of one.
+pub fn run(args: &args::Runtimes) -> Result<Exit, Failure> {
+    match &args.action {
+        Some(RuntimesAction::Forget { runtime }) => forget(runtime),
+        None => list(args),
+    }
+}
+
+fn forget(named: &str) -> Result<Exit, Failure> {
+    let state = State::of_user().ok_or_else(|| Failure::new(Exit::Failed, "neither HOME nor ARCP_STATE_DIR is set"))?;
+    let named = if named.contains("://") { named.to_string() } else { format!("wss://{named}") };
+    let target = values::runtime(&named).map_err(Failure::usage)?;
+    let name = KnownRuntimes::name_of(&target)
+        .ok_or_else(|| Failure::usage(format!("{named} has no key: it is without TLS")))?;
+    let file = state.known_runtimes();
+    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("{}: {error}", file.display()));
+    if !KnownRuntimes::at(&file).forget(&name).map_err(failed)? {
+        return Err(Failure::new(Exit::Failed, format!("{} has no {name}", file.display())));
+    }
+    say(format_args!("arcp: {name} is forgotten"));
+    Ok(Exit::Success)
+}
+
 /// Lists them.
-pub fn list(args: &args::Runtimes) -> Result<Exit, Failure> {
+fn list(args: &args::Runtimes) -> Result<Exit, Failure> {
     let all = State::of_user().map(|state| Runtime::all(&state)).unwrap_or_default();
     if all.is_empty() {
         say(format_args!("arcp: none is running: start one with `arcp serve`"));

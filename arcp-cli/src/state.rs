@@ -20,6 +20,9 @@ use crate::lease::Asked;
 /// Submissions kept; the oldest go.
 const KEPT: usize = 1000;
 
+/// The file of the keys by which runtimes are known.
+pub const KNOWN_RUNTIMES: &str = "known_runtimes";
+
 /// The state directory.
 #[derive(Clone, Debug)]
 pub struct State(PathBuf);
@@ -96,6 +99,11 @@ impl State {
     /// The directory.
     pub fn folder(&self) -> &Path {
         &self.0
+    }
+
+    /// Where the keys are kept by which runtimes with TLS are known.
+    pub fn known_runtimes(&self) -> PathBuf {
+        self.0.join(KNOWN_RUNTIMES)
     }
 
     /// The store of a runtime on this port, unless it is told otherwise.

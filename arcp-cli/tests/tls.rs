@@ -114,6 +114,39 @@ fn a_pair_is_served_and_trusted_by_its_file_and_by_the_user_who_serves_it() {
 }
 
 #[test]
+fn a_runtime_is_known_by_the_key_that_it_showed_first_until_that_is_forgotten() {
+    let (mut home, stranger) = (Home::new(ARCP), Home::new(ARCP));
+    let (certificate, key) = pair(&home, "pair", &[]);
+    let url = home.serve(&["--samples", "--tls-cert", &certificate, "--tls-key", &key, "--token", "t=me"]);
+    let list = || stranger.run(&["ls", "--url", &url, "--token", "t", "--ca", &certificate]);
+    assert_eq!(code(&list()), 0, "{}", stderr(&list()));
+    let known = stranger.dir.join("known_runtimes");
+    let first = fs::read_to_string(&known).expect("it is kept");
+    assert_eq!(first.lines().count(), 1, "{first}");
+    assert_eq!(fs::metadata(&known).expect("it is there").permissions().mode() & 0o777, 0o600);
+    assert!(!home.dir.join("known_runtimes").exists(), "whose own it is knows it by its file");
+
+    pair(&home, "pair", &["--overwrite"]);
+    home.signal("TERM");
+    let port = url.split(':').nth(2).and_then(|rest| rest.split('/').next()).expect("a port");
+    home.serve_at(
+        &format!("127.0.0.1:{port}"),
+        &["--samples", "--tls-cert", &certificate, "--tls-key", &key, "--token", "t=me"],
+    );
+    let refused = list();
+    let said = stderr(&refused);
+    let line = format!("{}:1", known.display());
+    let fingerprint = first.trim().split(' ').nth(1).expect("a fingerprint");
+    assert!(code(&refused) == 7 && said.contains(fingerprint) && said.contains(&line), "{said}");
+    assert!(said.matches("sha256:").count() == 2 && !said.contains("--ca"), "{said}");
+    let named =
+        said.split("`arcp runtimes forget ").nth(1).and_then(|rest| rest.split('`').next()).expect("what to do");
+    let forgotten = stranger.run(&["runtimes", "forget", named]);
+    assert_eq!(code(&forgotten), 0, "{}", stderr(&forgotten));
+    assert_eq!((code(&list()), code(&stranger.run(&["runtimes", "forget", "wss://elsewhere"]))), (0, 1));
+}
+
+#[test]
 fn a_sighup_has_the_certificate_read_again_and_ends_nothing() {
     let home = Home::new(ARCP);
     let (certificate, key) = pair(&home, "pair", &[]);

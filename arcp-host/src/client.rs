@@ -52,6 +52,8 @@ pub struct Welcome {
     pub agents: Vec<AgentEntry>,
     /// The runtime program.
     pub runtime: ClientInfo,
+    /// By which it is known again, as it says.
+    pub fingerprint: Option<String>,
     /// Whether the session is the one of [`ClientConfig::resume`].
     pub resumed: bool,
 }
@@ -445,10 +447,12 @@ impl ClientLoop {
     fn event(&mut self, event: ClientEvent) {
         let said = self.said.take();
         match event {
-            ClientEvent::Accepted { session, features, agents, runtime, resumed, .. } => match self.ready.take() {
-                Some(ready) => ready(Ok(Welcome { session, features, agents, runtime, resumed })),
-                None => self.tell_all(&JobUpdate::Reconnected { resumed }),
-            },
+            ClientEvent::Accepted { session, features, agents, runtime, fingerprint, resumed, .. } => {
+                match self.ready.take() {
+                    Some(ready) => ready(Ok(Welcome { session, features, agents, runtime, fingerprint, resumed })),
+                    None => self.tell_all(&JobUpdate::Reconnected { resumed }),
+                }
+            }
             ClientEvent::Reconnecting { attempt, after, why } => {
                 let why = because(why, said);
                 self.tell_all(&JobUpdate::Reconnecting { attempt, after, why });

@@ -155,6 +155,9 @@ pub struct ServerLoop<S> {
     upgrades: UpgradePolicy,
     #[cfg(feature = "tls")]
     tls: Option<Arc<Certificates>>,
+    /// By what clients were told last that it is known.
+    #[cfg(feature = "tls")]
+    fingerprint: Option<String>,
     control: Arc<Control>,
     drain: Drain,
     /// When everybody was told goodbye.
@@ -295,6 +298,8 @@ impl<S: Socket> ServerLoop<S> {
             },
             #[cfg(feature = "tls")]
             tls: config.tls.clone(),
+            #[cfg(feature = "tls")]
+            fingerprint: None,
             drain: Drain { grace: config.drain_grace, begun: false, until: None, cut: Vec::new() },
             ending_since: None,
             accept_at: None,
@@ -420,7 +425,7 @@ impl<S: Socket> ServerLoop<S> {
     ///
     /// As [`Driver::handle`]: then every connection is to be dropped as it is.
     pub fn turn(&mut self, all_heard: bool) -> Result<(), Fenced> {
-        self.check_clients();
+        self.show_certificates()?;
         for input in std::mem::take(&mut self.connections.due.opened) {
             self.hand_over(input)?;
         }
@@ -452,14 +457,23 @@ impl<S: Socket> ServerLoop<S> {
         self.tell_gone()
     }
 
-    /// Lets those go whose certificates do not count any more, if that was asked.
-    fn check_clients(&mut self) {
+    /// Says by what this server is known from now on, and lets those go whose certificates
+    /// do not count any more, if that was asked.
+    fn show_certificates(&mut self) -> Result<(), Fenced> {
         #[cfg(feature = "tls")]
-        if let Some(certificates) = &self.tls
-            && self.control.check_clients.swap(false, Ordering::SeqCst)
-        {
-            self.connections.show(certificates.current());
+        if let Some(certificates) = &self.tls {
+            let shown = certificates.current();
+            let is_other = self.fingerprint.as_deref() != Some(shown.fingerprint());
+            let fingerprint = is_other.then(|| shown.fingerprint().to_string());
+            if self.control.check_clients.swap(false, Ordering::SeqCst) {
+                self.connections.show(shown);
+            }
+            if fingerprint.is_some() {
+                self.fingerprint.clone_from(&fingerprint);
+                self.hand_over(Input::Operator(Operator::Fingerprint { fingerprint }))?;
+            }
         }
+        Ok(())
     }
 
     /// How it stopped, once it has: it was told to, and everything is closed.

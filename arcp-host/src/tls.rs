@@ -6,6 +6,7 @@ mod authorities;
 mod certificates;
 mod channel;
 mod clients;
+mod known_runtimes;
 mod pem;
 mod verifier;
 
@@ -16,12 +17,13 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
-pub use self::authorities::client_config;
+pub use self::authorities::{client_config, config_for};
 pub use self::certificates::Certificates;
 pub(crate) use self::certificates::Shown;
 pub(crate) use self::channel::TlsChannel;
 pub(crate) use self::clients::Certified;
 pub use self::clients::ClientCertificates;
+pub use self::known_runtimes::KnownRuntimes;
 
 #[cfg(doc)]
 use crate::client::{Identity, Trust};
@@ -114,6 +116,7 @@ fn distrust(why: &CertificateError) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("its certificate is for another name: {why}")
         }
+        CertificateError::Other(why) => why.to_string(),
         other => format!("its certificate cannot be trusted: {other}"),
     }
 }

@@ -116,10 +116,9 @@ impl Tls {
         };
         let name = ServerName::try_from(host.clone())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no name of a server")))?;
-        let Security { trust, identity, .. } = security.clone();
+        let (target, security) = (target.clone(), security.clone());
         // It reads files.
-        let config =
-            tokio::task::spawn_blocking(move || arcp_host::tls::client_config(&trust, identity.as_ref())).await;
+        let config = tokio::task::spawn_blocking(move || arcp_host::tls::config_for(&target, &security)).await;
         let config = config.map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok(Some(Tls { connector: config.into(), name }))
     }

@@ -16,7 +16,7 @@ use arcp_blocking::{
 use arcp_host::registry::Registry;
 use arcp_host::samples;
 use arcp_host::store::MemoryStore;
-use arcp_host::tls::{Certificates, ClientCertificates, TlsError, client_config};
+use arcp_host::tls::{Certificates, ClientCertificates, KnownRuntimes, TlsError, client_config};
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::error::ErrorCode;
 use arcp_proto::model::event::Terminal;
@@ -24,6 +24,7 @@ use arcp_proto::model::job::FinalStatus;
 use arcp_proto::model::request::{Credential, ListQuery};
 use arcp_proto::runtime::Config;
 use arcp_proto::secret::Secret;
+use arcp_proto::wire::Family;
 use arcp_tests::kept::Folder;
 use arcp_tests::server::{Running, connect_to, submit};
 use rcgen::{
@@ -80,7 +81,7 @@ impl Pair {
     }
 
     fn security(&self) -> Security {
-        Security { trust: Trust::Authorities(self.certificate()), insecure: false, identity: None }
+        Security { trust: Trust::Authorities(self.certificate()), ..Security::default() }
     }
 }
 
@@ -270,7 +271,7 @@ fn a_certificate_that_is_read_again_is_shown_from_then_on_and_sessions_stay() {
         let kept = pair.folder.0.join("old.pem");
         fs::copy(pair.certificate(), &kept).expect("copied");
         pair.renew(&["127.0.0.1"]);
-        let of_old = Security { trust: Trust::Authorities(kept), insecure: false, identity: None };
+        let of_old = Security { trust: Trust::Authorities(kept), ..Security::default() };
         drop(site.client(&of_old).expect("nothing was read yet"));
         certificates.read_again().expect("a pair");
         works(&old);
@@ -282,6 +283,44 @@ fn a_certificate_that_is_read_again_is_shown_from_then_on_and_sessions_stay() {
         assert!(error.to_string().contains("key.pem"), "{error}");
         works(&site.client(&pair.security()).expect("the last one that could be used"));
     }
+}
+
+#[test]
+fn a_runtime_says_the_fingerprint_of_the_key_that_it_shows_and_is_known_by_that_from_then_on() {
+    for adapter in BOTH {
+        let pair = Pair::new("tls-known", &["127.0.0.1"]);
+        let certificates = pair.read();
+        let site = Site::start(adapter, certificates.clone(), |_| {});
+        let file = pair.folder.0.join("state/known_runtimes");
+        let security = || Security { known_runtimes: Some(file.clone()), ..pair.security() };
+        let said = |family: Family| {
+            let config = ClientConfig { family, ..config() };
+            let client = Client::connect_with(site.target(), &security(), config).expect("a session");
+            client.welcome().fingerprint.clone().expect("a fingerprint")
+        };
+        let first = said(Family::Hello);
+        assert!(first.starts_with("sha256:") && first.len() == 71, "{first}");
+        assert_eq!(said(Family::Open), first);
+        let line = format!("{} {first}\n", site.address);
+        assert_eq!(fs::read_to_string(&file).expect("it is kept"), line, "{adapter:?}: once");
+
+        // Somebody else is there.
+        pair.renew(&["127.0.0.1"]);
+        certificates.read_again().expect("a pair");
+        let Err(ClientError::Untrusted(why)) = site.client(&security()) else { panic!("{adapter:?}: it is let pass") };
+        assert!(why.contains(&first) && why.contains("known_runtimes:1") && why.contains("forget"), "{why}");
+        assert_eq!(fs::read_to_string(&file).expect("it is kept"), line);
+        works(&site.client(&pair.security()).expect("nobody has to keep any"));
+        let known = KnownRuntimes::at(&file);
+        let name = site.address.to_string();
+        assert!(known.forget(&name).expect("written") && !known.forget(&name).expect("read"));
+        assert_ne!(said(Family::Hello), first);
+        // What cannot be read is no reason to trust anybody.
+        fs::write(&file, [0xff, 0xfe]).expect("written");
+        assert!(matches!(site.client(&security()), Err(ClientError::Untrusted(_))), "{adapter:?}");
+    }
+    let clear = Running::start(&[], |_| {});
+    assert_eq!(clear.client().welcome().fingerprint, None, "nothing proves one");
 }
 
 #[test]
@@ -304,7 +343,7 @@ fn a_server_that_is_not_to_be_trusted_is_refused_at_once_and_gets_no_token() {
             assert!(matches!(connected, Err(ClientError::Untrusted(_))), "{adapter:?}: {connected:?}");
         }
         // Whoever has the file on this machine needs no name.
-        let own = Security { trust: Trust::Certificate(named.certificate()), insecure: false, identity: None };
+        let own = Security { trust: Trust::Certificate(named.certificate()), ..Security::default() };
         works(&elsewhere.client(&own).expect("a session"));
         assert!(matches!(site.client(&own), Err(ClientError::Untrusted(_))), "{adapter:?}");
     }

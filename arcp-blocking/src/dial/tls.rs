@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arcp_host::client::{Security, Target};
-use arcp_host::tls::client_config;
+use arcp_host::tls::config_for;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
@@ -29,7 +29,7 @@ impl Tls {
         let Target::WebSocket { host, tls: true, .. } = target else {
             return Ok(None);
         };
-        let config = client_config(&security.trust, security.identity.as_ref()).map_err(io::Error::other)?;
+        let config = config_for(target, security).map_err(io::Error::other)?;
         let name = ServerName::try_from(host.clone())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no name of a server")))?;
         Ok(Some(Tls { config, name }))

@@ -18,6 +18,9 @@ pub struct Security {
     pub insecure: bool,
     /// What the client shows of itself, to servers that ask for it.
     pub identity: Option<Identity>,
+    /// Where the keys are kept by which runtimes with TLS are known, as they were seen
+    /// first; `None`: nowhere.
+    pub known_runtimes: Option<PathBuf>,
 }
 
 /// A certificate of a client with those of its issuers, and its key: PEM files.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::known_runtimes::{KnownRuntimes, Pin};
 use super::verifier::Verifier;
 use super::{TlsError, pem, provider};
-use crate::client::{Identity, Trust};
+use crate::client::{Identity, Security, Target, Trust};
 
 /// What a client connects with that trusts these, and shows this. It reads files: not
 /// to be called where nothing may wait.
@@ -18,7 +19,26 @@ use crate::client::{Identity, Trust};
 /// If a file cannot be read or used, or this machine has no list of
 /// authorities.
 pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
-    let verifier = match trust {
+    config_with(verifier(trust)?, identity)
+}
+
+/// The same for the runtime at one address, which is known by its key too if a file says
+/// where those are kept. Whose certificate is a file of this machine is known by that.
+///
+/// # Errors
+///
+/// As [`client_config`].
+pub fn config_for(target: &Target, security: &Security) -> Result<Arc<ClientConfig>, TlsError> {
+    let kept = match security.trust {
+        Trust::System | Trust::Authorities(_) => security.known_runtimes.as_ref(),
+        Trust::Certificate(_) => None,
+    };
+    let pin = kept.and_then(|kept| Pin::of(&KnownRuntimes::at(kept), target));
+    config_with(verifier(&security.trust)?.pinned(pin), security.identity.as_ref())
+}
+
+fn verifier(trust: &Trust) -> Result<Verifier, TlsError> {
+    Ok(match trust {
         Trust::System => {
             let issuers = issuers(system()?).map_err(|error| TlsError::NoAuthorities(format!(": {error}")))?;
             Verifier::issued_by(issuers, Vec::new())
@@ -31,7 +51,10 @@ pub fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<Arc<C
             Verifier::issued_by(issuers(roots).map_err(|error| bad(&error))?, given)
         }
         Trust::Certificate(file) => Verifier::of_this_machine(pem::certificates(file)?.swap_remove(0)),
-    };
+    })
+}
+
+fn config_with(verifier: Verifier, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::NoAuthorities(format!(": {error}")))?

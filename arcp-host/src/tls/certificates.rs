@@ -9,7 +9,7 @@ use rustls::server::ServerConfig;
 use rustls::{Error, InconsistentKeys};
 
 use super::clients::{Certified, ClientCertificates, KnownClients};
-use super::{TlsError, pem, provider};
+use super::{TlsError, known_runtimes, pem, provider};
 
 /// A certificate with those of its issuers, and its key: PEM files that are
 /// read when asked for.
@@ -26,6 +26,8 @@ pub struct Certificates {
 pub(crate) struct Shown {
     pub(super) config: Arc<ServerConfig>,
     clients: Option<KnownClients>,
+    /// By which clients know this server again.
+    fingerprint: String,
 }
 
 impl Certificates {
@@ -78,6 +80,11 @@ impl Certificates {
 }
 
 impl Shown {
+    /// The fingerprint of its key.
+    pub(crate) fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
     /// What is known of who has shown these, if they count now.
     pub(crate) fn certified(&self, shown: &[CertificateDer<'_>]) -> Option<Certified> {
         self.clients.as_ref()?.certified(shown)
@@ -103,6 +110,8 @@ impl std::fmt::Debug for Certificates {
 fn load(certificates: &Path, key: &Path, clients: Option<&ClientCertificates>) -> Result<Arc<Shown>, TlsError> {
     let clients = clients.map(KnownClients::read).transpose()?;
     let (chain, secret) = (pem::certificates(certificates)?, pem::key(key)?);
+    let unusable = |error| TlsError::unusable(certificates, format!("its certificate is none: {error}"));
+    let fingerprint = known_runtimes::fingerprint(&chain[0]).map_err(unusable)?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map(|builder| match &clients {
@@ -110,7 +119,7 @@ fn load(certificates: &Path, key: &Path, clients: Option<&ClientCertificates>) -
             Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
         })
         .and_then(|builder| builder.with_single_cert(chain, secret));
-    let shown = config.map(|config| Arc::new(Shown { config: Arc::new(config), clients }));
+    let shown = config.map(|config| Arc::new(Shown { config: Arc::new(config), clients, fingerprint }));
     shown.map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             TlsError::OtherKey { certificates: certificates.to_path_buf(), key: key.to_path_buf() }

@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
+use super::known_runtimes::Pin;
 use super::provider;
 
 /// Takes certificates that are known themselves, and those of known issuers.
@@ -17,6 +18,8 @@ pub(super) struct Verifier {
     known: Vec<CertificateDer<'static>>,
     issuers: Option<Arc<WebPkiServerVerifier>>,
     algorithms: WebPkiSupportedAlgorithms,
+    /// What is known of its key.
+    pin: Option<Pin>,
 }
 
 impl Verifier {
@@ -24,13 +27,33 @@ impl Verifier {
     /// that they have: one that is signed by itself may say that it is an
     /// authority, which is no server's otherwise.
     pub(super) fn issued_by(issuers: Arc<WebPkiServerVerifier>, known: Vec<CertificateDer<'static>>) -> Verifier {
-        Verifier { known, issuers: Some(issuers), algorithms: provider().signature_verification_algorithms }
+        Verifier { known, issuers: Some(issuers), algorithms: provider().signature_verification_algorithms, pin: None }
     }
 
     /// Takes this certificate and no other, by whatever name its server is
     /// called: this machine knows it.
     pub(super) fn of_this_machine(known: CertificateDer<'static>) -> Verifier {
-        Verifier { known: vec![known], issuers: None, algorithms: provider().signature_verification_algorithms }
+        Verifier {
+            known: vec![known],
+            issuers: None,
+            algorithms: provider().signature_verification_algorithms,
+            pin: None,
+        }
+    }
+
+    /// The same, if its server also shows the key that it showed first.
+    pub(super) fn pinned(self, pin: Option<Pin>) -> Verifier {
+        Verifier { pin, ..self }
+    }
+
+    /// Remembers a key that its server has proved to have.
+    fn keep(
+        &self,
+        certificate: &CertificateDer<'_>,
+        proved: HandshakeSignatureValid,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.pin.as_ref().map_or(Ok(()), |pin| pin.keep(certificate))?;
+        Ok(proved)
     }
 }
 
@@ -46,10 +69,13 @@ impl ServerCertVerifier for Verifier {
         let is_known = self.known.iter().any(|known| known == certificate);
         match &self.issuers {
             Some(_) if is_known => verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?,
-            Some(issuers) => return issuers.verify_server_cert(certificate, intermediates, name, ocsp, now),
+            Some(issuers) => {
+                issuers.verify_server_cert(certificate, intermediates, name, ocsp, now)?;
+            }
             None if is_known => {}
             None => return Err(CertificateError::UnknownIssuer.into()),
         }
+        self.pin.as_ref().map_or(Ok(()), |pin| pin.check(certificate))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -59,7 +85,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+        self.keep(certificate, verify_tls12_signature(message, certificate, signed, &self.algorithms)?)
     }
 
     fn verify_tls13_signature(
@@ -68,7 +94,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+        self.keep(certificate, verify_tls13_signature(message, certificate, signed, &self.algorithms)?)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

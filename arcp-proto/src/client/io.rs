@@ -198,6 +198,8 @@ pub enum ClientEvent {
         agents: Vec<AgentEntry>,
         /// The runtime program.
         runtime: ClientInfo,
+        /// By which it is known again, as it says.
+        fingerprint: Option<String>,
         /// What it said it can do, as sent, with what nobody here knows.
         capabilities: Json,
         /// Whether it is the earlier session, back again.

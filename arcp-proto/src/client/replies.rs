@@ -164,7 +164,7 @@ impl Client {
         if self.reconnector.state != ReconnectState::Opening {
             return;
         }
-        let server = ServerProfile::new(self.config.family, id.as_str(), &opened.runtime);
+        let server = ServerProfile::new(self.config.family, id.as_str(), &opened.runtime.program);
         match (self.claim(), self.fresh.take()) {
             (Some(claim), None) if self.config.family.resumes_after_opening() => {
                 let session = opened.session.clone();
@@ -174,7 +174,7 @@ impl Client {
             }
             (_, Some(fresh)) => {
                 let features = self.identity.as_ref().map_or(fresh.features, |me| me.features);
-                let server = ServerProfile::new(self.config.family, id.as_str(), &fresh.runtime);
+                let server = ServerProfile::new(self.config.family, id.as_str(), &fresh.runtime.program);
                 let session = opened.session;
                 self.on_opened(Opened { session, resume_token: opened.resume_token, features, ..fresh }, server);
             }
@@ -241,7 +241,8 @@ impl Client {
             session: opened.session,
             features,
             agents: opened.agents,
-            runtime: opened.runtime,
+            runtime: opened.runtime.program,
+            fingerprint: opened.runtime.fingerprint,
             capabilities: opened.capabilities,
             resumed,
         });

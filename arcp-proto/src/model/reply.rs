@@ -277,6 +277,15 @@ fn json_bytes(json: &Json) -> usize {
     json.as_str().len()
 }
 
+/// What a runtime says of itself (1.1 §6.2, RFC §8.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeInfo {
+    /// Its program.
+    pub program: ClientInfo,
+    /// By which it is known again.
+    pub fingerprint: Option<String>,
+}
+
 /// A session opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
@@ -295,7 +304,7 @@ pub struct Opened {
     /// The agents on offer.
     pub agents: Vec<AgentEntry>,
     /// The runtime program.
-    pub runtime: ClientInfo,
+    pub runtime: RuntimeInfo,
     /// When it was accepted.
     pub accepted_at: UtcMs,
     /// When the session ends unless it is refreshed.

@@ -418,6 +418,11 @@ pub enum Operator {
         /// As [`Config::auditors`](super::Config::auditors).
         auditors: BTreeSet<Principal>,
     },
+    /// By which clients know this runtime again, from now on.
+    Fingerprint {
+        /// That of the key of its certificate, told to each in its acceptance.
+        fingerprint: Option<String>,
+    },
 }
 
 /// Something to be done outside, in the order given.

@@ -31,6 +31,7 @@ mod session;
 mod timers;
 
 pub use account::{HeldFor, Miscount};
+use alloc::string::String;
 use alloc::vec::Vec;
 pub use audit_records::{AuditAct, AuditEntry};
 pub use config::{Config, Models, Timing};
@@ -141,6 +142,8 @@ pub struct Runtime {
     sessions: Sessions,
     jobs: Jobs,
     delivery: Delivery,
+    /// By which clients know it again.
+    fingerprint: Option<String>,
 }
 
 impl Runtime {
@@ -156,6 +159,7 @@ impl Runtime {
             sessions: Sessions::default(),
             jobs: Jobs::default(),
             delivery: Delivery::default(),
+            fingerprint: None,
         })
     }
 
@@ -382,6 +386,7 @@ impl Runtime {
                 let why = "the credential does not count any more: open another session with one that does";
                 self.sessions.evict_all(&mut self.ctx, &principal, why);
             }
+            Operator::Fingerprint { fingerprint } => self.fingerprint = fingerprint,
             Operator::Overseers { operators, auditors } => {
                 for principal in authority::oversee(&mut self.ctx.config, operators, auditors) {
                     let why = "a role was taken from you: open another session to go on without it";

@@ -8,7 +8,7 @@ use crate::id::{ConnId, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentEntry;
 use crate::model::feature::{Feature, Features};
-use crate::model::reply::{HandshakeReply, Opened, Refusal, RefusedKind, Reply};
+use crate::model::reply::{HandshakeReply, Opened, Refusal, RefusedKind, Reply, RuntimeInfo};
 use crate::model::request::{Open, ResumeClaim};
 use crate::runtime::Runtime;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
@@ -69,7 +69,7 @@ impl<'r> OpeningHandler<'r> {
     }
 
     fn open(&mut self, open: Open, proof: Proof) {
-        let Runtime { ctx, connections, sessions, jobs, delivery } = &mut *self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery, fingerprint: _ } = &mut *self.runtime;
         let Some(peer) =
             connections.get(self.conn).expected("who was let in is there").map(|conn| (conn.view(), conn.network()))
         else {
@@ -128,7 +128,7 @@ impl<'r> OpeningHandler<'r> {
     }
 
     fn claimed(&self, claim: &ResumeClaim, proof: &Proof) -> Result<SessionId, Violation> {
-        let Runtime { ctx, connections, sessions, jobs, delivery } = &*self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery, fingerprint: _ } = &*self.runtime;
         authority::check_credential(&ctx.config, proof.verdict())?;
         let gone = || Violation::new(ErrorCode::Unavailable, "the connection is gone");
         let view = connections.get(self.conn).map(Conn::view).ok_or_else(gone)?;
@@ -139,7 +139,7 @@ impl<'r> OpeningHandler<'r> {
 
     /// Attaches a session to the connection; frames after `last_seq` are owed.
     fn attach(&mut self, id: SessionId, last_seq: u64) {
-        let Runtime { ctx, connections, sessions, jobs, delivery } = &mut *self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery, fingerprint: _ } = &mut *self.runtime;
         sessions.attach(ctx, id);
         delivery.feeds.attach(ctx, jobs, id, self.conn, last_seq);
         if let Some(session) = sessions.get(id) {
@@ -152,7 +152,7 @@ impl<'r> OpeningHandler<'r> {
     /// Says that the session is open; for one that is back, where it goes on, and
     /// whether something is replayed.
     fn welcome(&mut self, id: SessionId, token: Secret, replay: Option<(u64, bool)>) {
-        let Runtime { ctx, sessions, .. } = &*self.runtime;
+        let Runtime { ctx, sessions, fingerprint, .. } = &*self.runtime;
         let Some(session) = sessions.get(id) else {
             debug_assert!(false, "{id} was just attached");
             return;
@@ -170,7 +170,7 @@ impl<'r> OpeningHandler<'r> {
                 .map(|interval| interval.as_secs()),
             features: view.features,
             agents: agents_for(config, view.features),
-            runtime: config.runtime.clone(),
+            runtime: RuntimeInfo { program: config.runtime.clone(), fingerprint: fingerprint.clone() },
             accepted_at: ctx.now.utc,
             expires_at: session.expires_at(),
             extensions: session.extensions().names().to_vec(),

@@ -12,7 +12,7 @@ use crate::json::{Json, Members};
 use crate::model::event::{EventKind, JobError, JobEvent, Terminal};
 use crate::model::feature::Features;
 use crate::model::job::FinalStatus;
-use crate::model::reply::{CommandReply, HandshakeReply, Opened, RefusedKind, Reply, SessionReply};
+use crate::model::reply::{CommandReply, HandshakeReply, Opened, RefusedKind, Reply, RuntimeInfo, SessionReply};
 use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -91,6 +91,8 @@ impl HelloFrame<'_, '_> {
             name: String,
             #[serde(default)]
             version: String,
+            #[serde(default)]
+            fingerprint: Option<String>,
         }
         let session = self.payload.id(&["session_id"]).or_else(|| self.payload.header.session.clone());
         let capabilities: Capabilities<'_> = match self.payload.raw(&["capabilities"]) {
@@ -108,7 +110,10 @@ impl HelloFrame<'_, '_> {
             job_heartbeat_s: None,
             features: features.fold(Features::default(), Features::with),
             agents: capabilities.agents.unwrap_or_default().into_iter().filter_map(|raw| agent(raw.get())).collect(),
-            runtime: ClientInfo { name: runtime.name, version: runtime.version },
+            runtime: RuntimeInfo {
+                program: ClientInfo { name: runtime.name, version: runtime.version },
+                fingerprint: runtime.fingerprint,
+            },
             accepted_at: self.payload.time(&["accepted_at"]).unwrap_or(self.payload.now),
             expires_at: None,
             extensions: Vec::new(),

@@ -109,7 +109,8 @@ fn write_opened(opened: &Opened) -> String {
     let mut payload = Object::new();
     payload
         .object("runtime", |runtime| {
-            runtime.str("name", &opened.runtime.name).str("version", &opened.runtime.version);
+            runtime.str("name", &opened.runtime.program.name).str("version", &opened.runtime.program.version);
+            runtime.opt_str("fingerprint", opened.runtime.fingerprint.as_deref());
         })
         .str("session_id", opened.session.as_str())
         .display("accepted_at", opened.accepted_at)

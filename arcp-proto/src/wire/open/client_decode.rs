@@ -11,7 +11,9 @@ use crate::json::{Json, Members, Object};
 use crate::model::event::{EventKind, JobError, JobEvent, JobResult, Terminal};
 use crate::model::feature::{Feature, Features};
 use crate::model::job::FinalStatus;
-use crate::model::reply::{Challenge, CommandReply, HandshakeReply, Opened, RefusedKind, Reply, SessionReply};
+use crate::model::reply::{
+    Challenge, CommandReply, HandshakeReply, Opened, RefusedKind, Reply, RuntimeInfo, SessionReply,
+};
 use crate::model::request::{ClientInfo, Target};
 use crate::secret::Secret;
 use crate::time::UtcMs;
@@ -273,7 +275,10 @@ impl OpenFrame<'_, '_> {
             job_heartbeat_s: list("heartbeat_interval_seconds").and_then(seconds),
             features: extended.fold(features, Features::with),
             agents: agents.into_iter().filter_map(|raw| agent(raw.get())).collect(),
-            runtime: ClientInfo { name: name("kind"), version: name("version") },
+            runtime: RuntimeInfo {
+                program: ClientInfo { name: name("kind"), version: name("version") },
+                fingerprint: runtime.as_ref().and_then(|runtime| runtime.string(&["fingerprint"])),
+            },
             accepted_at: self.payload.now,
             expires_at: nested("lease").and_then(|lease| lease.time(&["expires_at"])),
             extensions,

@@ -116,7 +116,8 @@ fn write_opened(opened: &Opened) -> String {
     payload
         .str("session_id", opened.session.as_str())
         .object("runtime", |runtime| {
-            runtime.str("kind", &opened.runtime.name).str("version", &opened.runtime.version);
+            runtime.str("kind", &opened.runtime.program.name).str("version", &opened.runtime.program.version);
+            runtime.opt_str("fingerprint", opened.runtime.fingerprint.as_deref());
         })
         .object("capabilities", |capabilities| write_capabilities(capabilities, opened));
     if let Some(expires_at) = opened.expires_at {
