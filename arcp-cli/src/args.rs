@@ -22,6 +22,7 @@ use crate::filter::{self, Condition};
 use crate::follow::Following;
 use crate::oauth2::AccessTokens;
 use crate::output::Printing;
+use crate::provisioner::Provisioning;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
     agents, answer, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man, result, retry,
@@ -176,6 +177,8 @@ pub struct Serve {
     /// program, to see it start again.
     #[arg(long, requires = "samples")]
     pub samples_may_crash: bool,
+    #[command(flatten)]
+    pub provisioning: Provisioning,
     /// Host a shell command as an agent; may be repeated.
     #[arg(long = "agent", value_name = "NAME[@VERSION]=COMMAND", value_parser = values::agent_command)]
     pub agents: Vec<AgentCommand>,

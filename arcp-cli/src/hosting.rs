@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arcp_blocking::Host;
 use arcp_host::directory::AgentDirectory;
 use arcp_host::process::ProcessAgent;
-use arcp_host::provisioner::InMemoryProvisioner;
+use arcp_host::provisioner::Provisioner;
 use arcp_host::registry::{Registry, Terms};
 use arcp_host::samples;
 use arcp_proto::model::agent::AgentRef;
@@ -15,16 +15,16 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::args::Serve;
 use crate::exit::{Exit, Failure};
-use crate::sandbox;
 use crate::values::{AgentCommand, OfAgent};
+use crate::{provisioner, sandbox};
 
 /// By which commands find their token.
 const TOKEN: &str = "ARCP_TOKEN";
 
 /// The agents of a runtime.
 pub struct Agents {
-    /// Whether jobs get sample credentials, which count nowhere.
-    provisions: bool,
+    /// Who issues credentials for jobs.
+    provisioner: Option<Arc<dyn Provisioner>>,
     registry: Registry,
     /// Where more of them come from while it runs.
     directory: Option<AgentDirectory>,
@@ -40,8 +40,7 @@ impl Agents {
         if args.samples_may_crash {
             samples::let_crash(&mut registry);
         }
-        // Not where others could listen in.
-        let provisions = args.samples && !args.insecure;
+        let provisioner = provisioner::of(args)?;
         let program = program(args, mark)?;
         for agent in &args.agents {
             add(&mut registry, args, agent, &program)?;
@@ -52,20 +51,20 @@ impl Agents {
                 let nothing = "nothing to host: give --agent NAME=COMMAND, --agents FOLDER, or --samples";
                 return Err(Failure::usage(nothing));
             }
-            return Ok(Agents { provisions, registry, directory: None });
+            return Ok(Agents { provisioner, registry, directory: None });
         };
         let (directory, registry) = AgentDirectory::open(folder, registry, program).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failure::new(Exit::Usage, format!("--agents: {}", lines.join("\n")))
         })?;
-        Ok(Agents { provisions, registry, directory: Some(directory) })
+        Ok(Agents { provisioner, registry, directory: Some(directory) })
     }
 
     /// A host of them.
     pub fn host(self, config: Config) -> Host {
         let mut host = Host::new(config, self.registry);
-        if self.provisions {
-            host = host.with_provisioner(Arc::new(InMemoryProvisioner::default()));
+        if let Some(provisioner) = self.provisioner {
+            host = host.with_provisioner(provisioner);
         }
         match self.directory {
             Some(directory) => host.with_agents_from(directory),

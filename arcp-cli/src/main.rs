@@ -34,6 +34,7 @@ mod man;
 mod notify;
 mod oauth2;
 mod output;
+mod provisioner;
 mod question;
 mod replay;
 mod result;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use arcp_blocking::{Client, JobEnd};
 use arcp_host::sqlite::{OpenError, lookup};
 use arcp_proto::client::ResultData;
-use arcp_proto::id::{SessionId, SubscriptionId};
+use arcp_proto::id::{JobId, SessionId, SubscriptionId};
 use arcp_proto::json::Object;
 use arcp_proto::lease::{Lease, Namespace, Pattern};
 use arcp_proto::model::job::{JobStatus, JobSummary};
@@ -165,12 +165,29 @@ fn of_job(chosen: &Chosen, named: &str) -> Result<Facts, Failure> {
     }
     facts.extend(job.trace.as_ref().map(|trace| ("trace", Cell::from(trace))));
     write_authority(&job, &mut facts);
+    write_credentials(chosen, &job, &mut facts, &mut json);
     if let Some(input) = retry::submitted(chosen, job.job.as_str()).ok().and_then(|order| order.input) {
         facts.push(("input", Cell::from(input.as_str())));
         json.raw("input", input.as_str());
     }
     write_end_of(&client, &job, &mut facts, &mut json)?;
     Ok(Facts { id: job.job.to_string(), facts, json: json.done() })
+}
+
+/// Whether credentials of a job count, or ought not to: the store knows it, if it is on
+/// this machine.
+fn write_credentials(chosen: &Chosen, job: &JobSummary, facts: &mut KnownFacts, json: &mut Object) {
+    let store = State::of_user().and_then(|state| Runtime::at(&state, &chosen.target)).and_then(|it| it.store);
+    let known = store.zip(JobId::parse(job.job.as_str())).map(|(store, id)| lookup::has_credentials(&store, id));
+    let Some(Ok(true)) = known else {
+        return;
+    };
+    let (word, shown) = match job.ended_at {
+        Some(ended) => ("unrevoked", format!("not revoked, though it ended {}", local_and_age(ended))),
+        None => ("live", "count until it ends".to_string()),
+    };
+    facts.push(("credentials", Cell::from(shown)));
+    json.str("credentials", word);
 }
 
 /// What a job may do, and what it may spend, has spent and may still spend.

@@ -1,6 +1,7 @@
 //! Agents: what a job runs, and what it can say while it runs.
 
 mod child;
+mod credentials;
 mod interrupts;
 pub(crate) mod people;
 mod replies;
@@ -16,13 +17,13 @@ use arcp_proto::error::ErrorCode;
 use arcp_proto::id::{CallId, JobId, Principal};
 use arcp_proto::json::{Json, JsonError};
 use arcp_proto::lease::{Amount, Currency, Namespace};
-use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::runtime::{AgentCall, AgentExit, AgentReply, AgentSpec, ChunkData, Input, Remaining};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::child::{AsyncChild, Child};
+pub use self::credentials::{credentials, renew_credential, renew_credential_of};
 pub use self::interrupts::Interrupt;
 pub use self::people::Answered;
 use self::replies::{allowed, authorize, event_of, remaining_of};
@@ -214,11 +215,6 @@ pub struct Context {
     spec: AgentSpec,
     pub(crate) link: Arc<AgentControl>,
     inbox: Arc<dyn Inbox>,
-}
-
-/// Credentials that were issued for a job: they count until it ends.
-pub fn credentials(job: &Context) -> &[ProvisionedCredential] {
-    &job.spec.credentials
 }
 
 impl Context {

@@ -44,6 +44,8 @@ pub use provider::{Answer, Endpoint, EndpointError, ProviderClient, ProviderErro
 pub use signed_jwt::SignedJwt;
 pub use token_file::{NewToken, Role, TokenEntry, TokenFile};
 pub use watched_file::CredentialFileError;
+#[cfg(feature = "https")]
+pub(crate) use watched_file::read_private;
 
 /// Judges credentials.
 pub trait Authenticator: Send + Sync {

@@ -96,7 +96,7 @@ use crate::clock::Clock;
 #[cfg(feature = "websocket")]
 use crate::metrics::Traffic;
 use crate::metrics::{Around, Metrics};
-use crate::provisioner::Provisioning;
+use crate::provisioner::Calls;
 use crate::runner::Runner;
 use crate::server_log::log;
 use crate::store::StoreError;
@@ -158,7 +158,7 @@ pub struct Driver {
     clock: Clock,
     runner: Runner,
     access: Access,
-    provisioning: Provisioning,
+    provisioning: Calls,
     committer: Committer,
     read_back: Option<ReadBack>,
     recording: Option<Recording>,
@@ -213,7 +213,7 @@ impl Driver {
             models: Models { provisions: provisioner.is_some(), ..config.models },
             ..config
         };
-        let provisioning = Provisioning::new(provisioner, mailbox.clone(), config.timing.provision_timeout);
+        let provisioning = Calls::new(provisioner, mailbox.clone());
         let access = Access::new(authenticator, &config);
         let mut recording = record.map(|out| Recording::new(&config, &seeds, now, out));
         let mut runtime = Runtime::new(config, seeds, now)?;
@@ -325,9 +325,16 @@ impl Driver {
         self.mailbox.clone()
     }
 
-    /// Jobs whose credentials could not be revoked when that was asked for.
+    /// Jobs whose credentials ought to be revoked and may count.
     pub fn unrevoked_credentials(&self) -> usize {
-        unrevoked_credentials(&self.runtime)
+        unrevoked_credentials(&self.runtime).jobs
+    }
+
+    /// For how long that is so of the first of them, in this run of the runtime.
+    pub fn longest_unrevoked(&mut self) -> Duration {
+        let since = unrevoked_credentials(&self.runtime).since;
+        let now = self.clock.now().mono;
+        since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
     /// What it has counted and how much there is of everything, as OpenMetrics text.

@@ -16,9 +16,10 @@ use arcp_proto::model::credential::ProvisionedCredential;
 use arcp_proto::model::event::{EventKind, JobError};
 use arcp_proto::model::prompt::{PermissionRequest, Question};
 use arcp_proto::runtime::{AgentSpec, ChunkData, Delegation};
+use arcp_proto::secret::Secret;
 use serde::Deserialize;
 
-use crate::agent::{AgentError, CallError, Context, Level, Outcome, Stopped, credentials};
+use crate::agent::{AgentError, CallError, Context, Level, Outcome, Stopped, credentials, renew_credential};
 use crate::registry::{Registry, Terms};
 
 /// The longest text or piece that is made up, in bytes.
@@ -54,6 +55,7 @@ pub fn add_to(registry: &mut Registry) {
     registry.add("guard", None, guard);
     registry.add("models", None, models);
     registry.add("creds", None, creds);
+    registry.add("rotator", None, rotator);
     registry.add("delegator", None, delegator);
     registry.add("permitter", None, permitter);
     registry.add("listener", None, listener);
@@ -92,6 +94,25 @@ fn creds(job: &Context) -> Result<Outcome, AgentError> {
     };
     let mut result = Object::new();
     result.array("ids", of(|credential| &credential.id)).array("endpoints", of(|credential| &credential.endpoint));
+    Ok(Outcome::Json(result.json()))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Rotator {
+    hold_ms: u64,
+}
+
+/// Gives its first credential another value.
+fn rotator(job: &Context) -> Result<Outcome, AgentError> {
+    let input: Rotator = job.parse()?;
+    at_most("hold_ms", input.hold_ms, RUN_MS)?;
+    let none = || AgentError::with_code(ErrorCode::InvalidRequest, "it has no credential: ask for `model.use`");
+    let first = credentials(job).first().ok_or_else(none)?;
+    let renewed = renew_credential(job, &first.id, Some(Secret::new("rotated-value".to_string())))?;
+    job.sleep(Duration::from_millis(input.hold_ms))?;
+    let mut result = Object::new();
+    result.str("rotated", &renewed.id);
     Ok(Outcome::Json(result.json()))
 }
 

@@ -1,8 +1,9 @@
 //! Values of credentials that a world has issued are seen by their owner only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arcp_proto::id::{ConnId, JobId};
+use arcp_proto::model::credential::Revocation;
 use arcp_proto::runtime::Output;
 
 /// What every such value begins with; the job that it was issued for follows.
@@ -12,6 +13,8 @@ pub const CANARY: &str = "sk-canary-";
 #[derive(Debug, Default)]
 pub struct Canaries {
     owners: BTreeMap<String, String>,
+    /// Jobs whose values count no longer, and values that do not, as they stand in JSON.
+    over: BTreeSet<String>,
 }
 
 impl Canaries {
@@ -19,7 +22,8 @@ impl Canaries {
     ///
     /// # Panics
     ///
-    /// If it shows a value to anybody but the owner and the host that needs it.
+    /// If it shows a value to anybody but the owner and the host that needs it, or one of
+    /// which the host was asked before to revoke it.
     pub fn output(&mut self, output: &Output, tokens: &BTreeMap<ConnId, String>) {
         if let Output::IssueCredentials { order, .. } = output {
             self.owners.insert(order.job.to_string(), format!("tok-{}", order.principal));
@@ -31,10 +35,22 @@ impl Canaries {
         if let Output::Send { conn, frame } = output {
             for job in owners_of(frame) {
                 let owner = self.owners.get(&job.to_string());
+                assert!(!self.over.contains(&job.to_string()), "a value of {job}, which is revoked: {frame}");
                 assert!(owner.is_some(), "a value of {job}, which has none: {frame}");
                 assert_eq!(tokens.get(conn), owner, "a value of {job} on the connection of somebody else: {frame}");
             }
+            assert!(
+                !self.over.iter().any(|value| value.starts_with('"') && frame.contains(value)),
+                "it is revoked: {frame}"
+            );
             return;
+        }
+        if let Output::RevokeCredentials { job, what, .. } = output {
+            self.over.extend(match what {
+                Revocation::All => Some(job.to_string()),
+                Revocation::Value { value, .. } => Some(format!("\"{}\"", value.expose())),
+                Revocation::Some(_) => None,
+            });
         }
         // Whoever is given these outputs may need values; what is printed of them goes to a log.
         let shown = format!("{output:?}");

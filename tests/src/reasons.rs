@@ -220,6 +220,10 @@ impl Reasons {
                 );
                 assert!(!self.over.contains_key(&child), "{job} waits for {child}, which is over");
             }
+            Wait::Renewal => {
+                assert!(self.asked.contains_key(&job), "{job} waits for a credential, and its agent wants none");
+                assert!(self.provisioned.contains(&job), "{job} waits for another value of what it has not");
+            }
             Wait::Check => {
                 assert!(self.asked.contains_key(&job), "{job} waits for a check, and its agent asks nothing")
             }

@@ -191,11 +191,11 @@ fn credentials_are_revoked_before_the_end_of_their_job_is_seen() {
     assert!((5..6).contains(&waited.as_secs()), "{waited:?}");
     let told = |notice: &&Notice| matches!(notice, Notice::CredentialsNotRevoked { .. });
     assert_eq!(world.notices.iter().filter(told).count(), 1);
-    assert_eq!(unrevoked_credentials(world.runtime()), 1);
+    assert_eq!(unrevoked_credentials(world.runtime()).jobs, 1);
     world.crash();
     world.provisioner.mute = false;
     world.settle();
-    assert_eq!(unrevoked_credentials(world.runtime()), 0, "a restart asks again");
+    assert_eq!(unrevoked_credentials(world.runtime()).jobs, 0, "a restart asks again");
     world.finish();
 }
 
@@ -208,14 +208,14 @@ fn what_cannot_be_revoked_is_tried_again_ever_more_rarely_and_shown() {
     let job = job_of(&raw.submit(&mut world, submit.clone()));
     raw.until_end(&mut world);
     assert!(world.provisioner.counts(job), "the end has waited for five seconds and no longer");
-    assert_eq!(unrevoked_credentials(world.runtime()), 1);
+    assert_eq!(unrevoked_credentials(world.runtime()).jobs, 1);
     // Whoever asks again is not shown what is to be revoked.
     assert_eq!(raw.submit(&mut world, submit)["payload"]["credentials"], Value::Null);
     until(&mut world, |world| !world.provisioner.counts(job));
     // After 1, 2, 4, 8, 16 and 32 seconds.
     assert_eq!(world.provisioner.revocations[&job], 7);
     world.settle();
-    assert_eq!(unrevoked_credentials(world.runtime()), 0);
+    assert_eq!(unrevoked_credentials(world.runtime()).jobs, 0);
     assert!(world.notices.contains(&Notice::CredentialsRevoked { job }));
     world.finish();
 }
@@ -472,4 +472,65 @@ fn programs_and_samples_are_given_the_credentials_of_their_jobs_which_end_with_t
     }
     server::send(&mut socket, "plain", "job.submit", json!({"agent": "program"}));
     assert_eq!(server::expect(&mut socket, "job.result")["payload"]["result"], "none");
+}
+
+#[test]
+fn what_is_issued_too_late_is_seen_to_be_unrevoked_until_it_is_not() {
+    let mut world = world(36);
+    world.provisioner.silent = true;
+    let mut raw = owner(&mut world, "tok-a");
+    raw.send(&mut world, "job.submit", with_models("echo"));
+    let error = refused(&mut world, &mut raw);
+    assert!(error["payload"]["message"].as_str().expect("a text").contains("not issued in time"), "{error}");
+    assert_eq!(unrevoked_credentials(world.runtime()).jobs, 1);
+    world.provisioner.cannot_revoke = 3;
+    world.say_issued();
+    until(&mut world, |world| world.provisioner.counting.is_empty());
+    world.settle();
+    let job = world.provisioner.ordered[0].job;
+    assert_eq!((unrevoked_credentials(world.runtime()).jobs, world.provisioner.revocations[&job]), (0, 4));
+    world.finish();
+}
+
+#[test]
+fn a_later_session_of_the_principal_is_shown_no_credentials_without_the_key() {
+    let mut world = world(37);
+    let mut payload = arcp_tests::raw::open_payload("tok-a");
+    payload["capabilities"]["provisioned_credentials"] = json!(true);
+    let (mut raw, _) = Raw::open_with(&mut world, payload.clone());
+    let invoke = json!({"tool": "slow", "arguments": {"ticks": 20}, "lease_request": {"model.use": ["*"]}});
+    let accepted = raw.invoke(&mut world, invoke);
+    assert!(accepted["payload"]["credentials"].is_array());
+    let (mut later, _) = Raw::open_with(&mut world, payload);
+    later.send(&mut world, "subscribe", json!({"filter": {}, "since": {}}));
+    let (mut hello, _) = Raw::hello_with_credentials(&mut world, "tok-a");
+    hello.send(&mut world, "job.subscribe", json!({"job_id": accepted["payload"]["job_id"], "history": true}));
+    raw.until_end(&mut world);
+    for other in [&mut later, &mut hello] {
+        let shown = other.take(&world);
+        assert!(!shown.is_empty());
+        assert!(shown.iter().all(|frame| !frame.to_string().contains(CANARY)), "{shown:?}");
+    }
+    world.finish();
+}
+
+#[test]
+fn a_restartable_job_with_credentials_ends_with_its_runtime() {
+    let mut world = world(38);
+    let mut raw = owner(&mut world, "tok-a");
+    let submit = json!({"agent": "stepper", "input": {"steps": 50}, "lease_request": {"model.use": ["*"]}});
+    let job = job_of(&raw.submit(&mut world, submit));
+    until(&mut world, |world| !world.started.is_empty());
+    world.run_for(Duration::from_millis(300));
+    let started = world.started.len();
+    world.crash();
+    world.settle();
+    assert_eq!(world.started.len(), started, "nobody has the values that it would be started with");
+    let mut later = owner(&mut world, "tok-a");
+    later.send(&mut world, "job.subscribe", json!({"job_id": job.to_string(), "history": true}));
+    let end = later.until_end(&mut world).pop().expect("an end");
+    assert_eq!(code(&end), "INTERNAL_ERROR");
+    assert!(end.to_string().contains("credentials of the job were lost"), "{end}");
+    assert!(!world.provisioner.counts(job));
+    world.finish();
 }

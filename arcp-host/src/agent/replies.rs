@@ -51,12 +51,13 @@ pub(super) fn answered(reply: AgentReply) -> Result<Answered, CallError> {
 
 /// Why there is no such answer. Each has its call's id, so what is no refusal is
 /// the end of the job.
-fn not_done(reply: AgentReply) -> CallError {
+pub(super) fn not_done(reply: AgentReply) -> CallError {
     match reply {
         AgentReply::Refused(error) => CallError::Refused(error),
         AgentReply::Taken { .. }
         | AgentReply::Remaining(_)
         | AgentReply::Answered { .. }
+        | AgentReply::Renewed(_)
         | AgentReply::Stopped
         | AgentReply::Allowed { .. }
         | AgentReply::Delegated { .. }

@@ -146,8 +146,8 @@ pub(crate) fn read(path: &Path) -> Result<String, CredentialFileError> {
 }
 
 /// The text of a file that nobody else can read either.
-#[cfg(feature = "jwt")]
-pub(super) fn read_private(path: &Path) -> Result<String, CredentialFileError> {
+#[cfg(any(feature = "https", feature = "jwt"))]
+pub(crate) fn read_private(path: &Path) -> Result<String, CredentialFileError> {
     let about = std::fs::metadata(path).map_err(|error| CredentialFileError::of(path, &error))?;
     if about.is_file() && about.mode() & 0o077 != 0 {
         return Err(CredentialFileError::whole(path, "others may read it: chmod 600 it"));

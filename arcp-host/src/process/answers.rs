@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use arcp_proto::id::CallId;
-use arcp_proto::json::Object;
+use arcp_proto::json::{Json, Object};
 use arcp_proto::model::event::JobError;
 use arcp_proto::model::job::JobStatus;
 use arcp_proto::runtime::AgentReply;
@@ -89,6 +89,10 @@ impl Answers {
             }
             Ok(AgentReply::Answered { value, by, at }) => {
                 line.bool("ok", true).raw("value", value.as_str()).str("responded_by", &by).display("responded_at", at);
+            }
+            Ok(AgentReply::Renewed(credential)) => {
+                let shown = Json::from_value(&*credential).ok();
+                line.bool("ok", true).opt_json("credential", shown.as_ref());
             }
             Ok(AgentReply::Refused(error)) => write_error(&mut line, &error),
             Ok(AgentReply::Stopped) | Err(Stopped) => {

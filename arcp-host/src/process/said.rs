@@ -10,6 +10,7 @@ use arcp_proto::id::JobId;
 use arcp_proto::json::{Json, Members, Object};
 use arcp_proto::model::event::JobError;
 use arcp_proto::runtime::{AgentCall, AgentReply, ChunkData};
+use arcp_proto::secret::Secret;
 
 use super::answers::Answers;
 use super::asks;
@@ -125,6 +126,15 @@ impl Said {
             (Some(kind), _) if kind == "remaining" && asked.is_some() => self.call(job, asked, AgentCall::Remaining),
             (Some(kind), body) if kind == "authorize" && asked.is_some() => {
                 self.call(job, asked, authorize(&body.unwrap_or_else(Json::empty_object)))
+            }
+            (Some(kind), body) if kind == "renew_credential" && asked.is_some() => {
+                match body.as_ref().and_then(renewal) {
+                    Some(renewal) => self.call(job, asked, renewal),
+                    None => {
+                        self.refuse(asked, "`id` must be the id of a credential, and `value` a text if it is there");
+                        Ok(())
+                    }
+                }
             }
             (Some(kind), body) if kind == "go_on" => {
                 let number = body.and_then(|body| body.members().ok()?.get("interrupt")?.parse().ok());
@@ -273,6 +283,16 @@ fn authorize(body: &Json) -> AgentCall {
             .unwrap_or_else(|_| vec![price.to_string()])
     });
     AgentCall::Authorize { operation: text("operation"), target: text("target"), price }
+}
+
+/// Another value for a credential, this one if the program says so.
+fn renewal(body: &Json) -> Option<AgentCall> {
+    let members = body.members().ok()?;
+    let value = match members.get("value") {
+        None | Some("null") => None,
+        Some(_) => Some(Secret::new(members.get_str("value")?)),
+    };
+    Some(AgentCall::RenewCredential { id: members.get_str("id")?, value })
 }
 
 fn checkpoint(body: &Json) -> Option<AgentCall> {

@@ -1,6 +1,7 @@
 //! The pages beside the WebSocket: whether all is well, and what is counted.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use arcp_proto::model::request::Credential;
 use arcp_proto::secret::{Secret, SecretDigest};
@@ -25,7 +26,7 @@ pub(super) fn answer(
         Page::Health => health(driver),
         Page::Ready => ready(driver),
         Page::Stats(bearer) => match check_overseer(driver, bearer, address) {
-            Ok(()) => response(200, "OK", &stats::json(&driver.stats(), driver.unrevoked_credentials())),
+            Ok(()) => response(200, "OK", &stats::json(&driver.stats(), unrevoked(driver))),
             Err(refused) => refused,
         },
         Page::Metrics(scrape) => match check_scrape(driver, scrape, metrics_token, address) {
@@ -36,11 +37,23 @@ pub(super) fn answer(
 }
 
 /// Whether it does what it is there for.
-fn health(driver: &Driver) -> String {
+fn health(driver: &mut Driver) -> String {
     if driver.stats().store_failed {
         return response(503, "Service Unavailable", "the store is failing");
     }
-    response(200, "OK", "ok")
+    match unrevoked(driver) {
+        (0, _) => response(200, "OK", "ok"),
+        (jobs, longest) => {
+            let seconds = longest.as_secs();
+            let shown = format!("ok\nunrevoked credentials: of {jobs} job(s), the first for {seconds} s");
+            response(200, "OK", &shown)
+        }
+    }
+}
+
+/// Of how many jobs credentials are not revoked, and for how long of the first.
+fn unrevoked(driver: &mut Driver) -> (usize, Duration) {
+    (driver.unrevoked_credentials(), driver.longest_unrevoked())
 }
 
 /// Whether new jobs are accepted: the store can be written, and it is not about to end.

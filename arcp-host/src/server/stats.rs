@@ -1,10 +1,12 @@
 //! `GET /stats`: how much there is of everything, for operators and auditors.
 
+use std::time::Duration;
+
 use arcp_proto::json::Object;
 use arcp_proto::runtime::Stats;
 
-/// The page.
-pub(super) fn json(stats: &Stats, unrevoked: usize) -> String {
+/// The page; of how many jobs credentials are not revoked, and for how long of the first.
+pub(super) fn json(stats: &Stats, (unrevoked, longest): (usize, Duration)) -> String {
     let Stats {
         connections,
         sessions,
@@ -40,6 +42,7 @@ pub(super) fn json(stats: &Stats, unrevoked: usize) -> String {
         all.u64(name, count as u64);
     }
     all.u64("unrevoked_credentials", unrevoked as u64);
+    all.u64("unrevoked_for_seconds", longest.as_secs());
     all.u64("events", events).u64("kept_event_bytes", kept_event_bytes).bool("store_failed", store_failed);
     all.done()
 }

@@ -29,6 +29,19 @@ pub fn job(path: &Path, id: JobId) -> Result<Option<JobRecord>, OpenError> {
     Ok(records.into_iter().find_map(|record| if let Record::JobAccepted(job) = record { Some(*job) } else { None }))
 }
 
+/// Whether credentials of a job may count that were issued for it, or perhaps. A runtime
+/// may have it open.
+///
+/// # Errors
+///
+/// If it is not a store, or damaged there.
+pub fn has_credentials(path: &Path, id: JobId) -> Result<bool, OpenError> {
+    let records = records(path, "job = ?1", &[&key(id.ulid())])?;
+    let is_wanted = |record: &Record| matches!(record, Record::CredentialsWanted { .. });
+    let is_revoked = |record: &Record| matches!(record, Record::CredentialsRevoked { .. });
+    Ok(records.iter().any(is_wanted) && !records.iter().any(is_revoked))
+}
+
 /// The records that go with a session, in the order of the log; none if the
 /// store has none of that id. A runtime may have it open.
 ///

@@ -186,6 +186,12 @@ impl Lease {
         self
     }
 
+    /// The same with another budget.
+    #[must_use]
+    pub fn spending(self, budget: Budget) -> Lease {
+        Lease { budget, ..self }
+    }
+
     /// What it may spend.
     pub fn budget(&self) -> &Budget {
         &self.budget

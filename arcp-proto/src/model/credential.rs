@@ -1,5 +1,6 @@
 //! Credentials that a job is provisioned with, for what its lease names (1.1 §9.8).
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -106,6 +107,21 @@ pub struct CredentialOrder {
     /// When the lease ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UtcMs>,
+    /// The credential that is to have another value; `None`: the job has none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renews: Option<Box<Renewal>>,
+}
+
+/// A credential that goes on with another value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewal {
+    /// The credential.
+    pub id: String,
+    /// The value that it has. It counts until it is revoked by itself.
+    pub current: Secret,
+    /// The value that it is to have; `None`: whatever is issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Secret>,
 }
 
 impl CredentialOrder {
@@ -139,7 +155,12 @@ impl CredentialOrder {
 
     /// Bytes it holds, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.lease.as_str().len() + self.agent.name().len()
+        let renewal = |renewal: &Renewal| {
+            let value = renewal.value.as_ref().map_or(0, |value| value.expose().len());
+            size_of::<Renewal>() + renewal.id.len() + renewal.current.expose().len() + value
+        };
+        let renews = self.renews.as_deref().map_or(0, renewal);
+        size_of::<Self>() + self.lease.as_str().len() + self.agent.name().len() + renews
     }
 }
 

@@ -4,9 +4,9 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{JobId, OpId};
+use crate::id::{CallId, JobId, OpId};
 use crate::model::credential::{Issuance, Revocation, check_value};
-use crate::runtime::{Input, Output};
+use crate::runtime::{AgentCall, Input, Output};
 use crate::secret::Secret;
 
 /// Jobs whose values are looked for although they count no longer: the latest ones.
@@ -62,6 +62,12 @@ impl Redaction {
             let values = job.and_then(|job| self.of_jobs.remove(&job));
             values.into_iter().for_each(|values| self.retire(values));
         }
+        if let Input::Agent { job, call } | Input::AgentAsked { job, call, .. } = input
+            && let AgentCall::RenewCredential { id, value: Some(value) } = call
+        {
+            let asked = if let Input::AgentAsked { id, .. } = input { Some(*id) } else { None };
+            return self.learn_wish((*job, asked), id, value);
+        }
         let Input::CredentialsIssued { op, issuance } = input else {
             return None;
         };
@@ -84,6 +90,25 @@ impl Redaction {
         }
         let is_usable = recorded == *issued;
         (!is_usable).then_some(Input::CredentialsIssued { op: *op, issuance: Issuance::Issued(recorded) })
+    }
+
+    /// Looks for a value that an agent wants for a credential.
+    fn learn_wish(&mut self, (job, asked): (JobId, Option<CallId>), id: &str, value: &Secret) -> Option<Input> {
+        if check_value(value).is_ok() {
+            let values: Vec<String> = self.add(value.expose()).into_iter().collect();
+            match self.of_jobs.get_mut(&job) {
+                Some(of_job) => of_job.extend(values),
+                None => self.retire(values),
+            }
+            return None;
+        }
+        // As long, for what is counted in bytes, and as little to be used.
+        let instead = Secret::new(" ".repeat(value.expose().len()));
+        let call = AgentCall::RenewCredential { id: id.into(), value: Some(instead) };
+        Some(match asked {
+            Some(id) => Input::AgentAsked { job, id, call },
+            None => Input::Agent { job, call },
+        })
     }
 
     /// Looks for a value; gives it back.
@@ -170,7 +195,7 @@ mod tests {
         let (op, job) = (OpId(n), JobId::from_ulid(Ulid::from_parts(n, 0)));
         let principal = Principal::new("alice").expect("a name");
         let (agent, lease) = (AgentRef::parse("echo").expect("an agent"), Json::empty_object());
-        let order = CredentialOrder { job, principal, agent, lease, expires_at: None };
+        let order = CredentialOrder { job, principal, agent, lease, expires_at: None, renews: None };
         recorder.output(&Output::IssueCredentials { op, order: order.into() });
         let [id, scheme, endpoint] = ["c", "bearer", "http://models.test"].map(String::from);
         let value = Secret::new(value.into());

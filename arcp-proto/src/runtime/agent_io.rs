@@ -10,9 +10,11 @@ use super::delegation::Delegation;
 use crate::id::JobId;
 use crate::json::Json;
 use crate::lease::Budget;
+use crate::model::credential::ProvisionedCredential;
 use crate::model::event::JobError;
 use crate::model::job::FinalStatus;
 use crate::model::prompt::Question;
+use crate::secret::Secret;
 use crate::time::UtcMs;
 
 /// What an agent says while it runs. Each call that says something costs one
@@ -78,6 +80,15 @@ pub enum AgentCall {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
+    /// It wants another value for a credential of its job, whose earlier one is
+    /// revoked then. Without an id nothing follows from it.
+    RenewCredential {
+        /// The credential.
+        id: String,
+        /// The value; `None`: whatever is issued.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<Secret>,
+    },
     /// It goes on from an [interrupt](super::Output::InterruptAgent).
     GoOn {
         /// The number of that; `None`: of the first that it was told of.
@@ -98,6 +109,9 @@ impl AgentCall {
                 operation.len() + target.len() + price.iter().map(String::len).sum::<usize>()
             }
             AgentCall::Delegate(delegation) => delegation.bytes(),
+            AgentCall::RenewCredential { id, value } => {
+                id.len() + value.as_ref().map_or(0, |value| value.expose().len())
+            }
             AgentCall::Ask { question, .. } => question.bytes(),
             AgentCall::Remaining | AgentCall::Heartbeat | AgentCall::AwaitChild { .. } | AgentCall::GoOn { .. } => 0,
         };
@@ -129,6 +143,8 @@ pub enum AgentReply {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reservation: Option<u64>,
     },
+    /// The credential that it has renewed, with its value.
+    Renewed(Box<ProvisionedCredential>),
     /// The child that it has made.
     Delegated {
         /// Its job.
@@ -158,6 +174,7 @@ impl AgentReply {
                 end.result.as_ref().map_or(0, |result| result.as_str().len()) + error
             }
             AgentReply::Answered { value, by, .. } => value.as_str().len() + by.len(),
+            AgentReply::Renewed(credential) => credential.bytes(),
             AgentReply::Taken { .. }
             | AgentReply::Remaining(_)
             | AgentReply::Stopped

@@ -51,7 +51,9 @@ pub use list::{agent_of, unfinished, unfinished_by_agent};
 pub use prompt_records::{
     AnswerRecord, ClosedPrompt, Closing, GrantEnd, GrantRecord, KeptPrompts, OpenInterrupt, OpenPrompt,
 };
-pub use recount::{held_bytes, held_bytes_of, is_draining, miscounts, unacknowledged, unrevoked_credentials};
+pub use recount::{
+    Unrevoked, held_bytes, held_bytes_of, is_draining, miscounts, unacknowledged, unrevoked_credentials,
+};
 
 use crate::entropy::Seeds;
 use crate::error::{ConfigError, ErrorCode, Violation};
@@ -303,6 +305,7 @@ impl Runtime {
                 Timer::LeaseExpiry(job) => job::lease::expire(&mut self.jobs, &mut self.ctx, job),
                 Timer::Prompt(job) => job::prompt::on_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::RevocationGrace(job) => provisioning::on_grace_over(&mut self.jobs, &mut self.ctx, job),
+                Timer::Renewal(job) => provisioning::on_renewal_due(&mut self.jobs, &mut self.ctx, job),
                 Timer::RevokeAgain(job) => provisioning::on_again(&mut self.jobs, &mut self.ctx, job),
                 Timer::Purge(job) => self.retention().on_purge(job),
                 Timer::Arrived(session) => self.delivery.feeds.on_arrived(&mut self.ctx, &self.jobs, session),

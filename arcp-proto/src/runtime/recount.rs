@@ -7,6 +7,7 @@ use super::Runtime;
 use super::account::{HeldFor, Miscount, Recount};
 use super::{delivery, job};
 use crate::id::Principal;
+use crate::time::Timestamp;
 
 /// Bytes that a runtime holds for something, roughly.
 pub fn held_bytes(runtime: &Runtime, held_for: HeldFor) -> usize {
@@ -19,10 +20,24 @@ pub fn held_bytes_of(runtime: &Runtime, principal: &Principal, held_for: HeldFor
     runtime.ctx.accounts.bytes(&principal.account(), held_for)
 }
 
+/// Jobs whose credentials, or some of them, ought to be revoked and may count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unrevoked {
+    /// How many there are.
+    pub jobs: usize,
+    /// Since when that is so of the first of them, in this run of the runtime.
+    pub since: Option<Timestamp>,
+}
+
 /// Jobs whose credentials could not be revoked when that was asked for, or not before
-/// their end was due: they may still count.
-pub fn unrevoked_credentials(runtime: &Runtime) -> usize {
-    runtime.jobs.credentials.unrevoked()
+/// their end was due, and those that were issued too late, or perhaps.
+pub fn unrevoked_credentials(runtime: &Runtime) -> Unrevoked {
+    let mut all = Unrevoked::default();
+    for since in runtime.jobs.credentials.unrevoked() {
+        all.jobs += 1;
+        all.since = Some(all.since.map_or(since, |first| first.min(since)));
+    }
+    all
 }
 
 /// Whether no new jobs are accepted because it is to end.

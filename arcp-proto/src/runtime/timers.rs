@@ -59,6 +59,8 @@ pub enum Timer {
     RevocationGrace(JobId),
     /// Credentials that could not be revoked are tried again.
     RevokeAgain(JobId),
+    /// The agent of a job has waited long enough for a credential's other value.
+    Renewal(JobId),
 }
 
 impl Timer {
@@ -79,6 +81,7 @@ impl Timer {
             | Timer::LeaseExpiry(_)
             | Timer::Prompt(_)
             | Timer::RevocationGrace(_)
+            | Timer::Renewal(_)
             | Timer::Read(_) => true,
             Timer::Hold(_)
             | Timer::Pace(_)

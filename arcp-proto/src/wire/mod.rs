@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ParseError;
 use crate::id::WireId;
 use crate::limits::Limits;
+use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{EventClass, EventClasses};
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{CommandReply, Reply};
@@ -171,6 +172,12 @@ impl View {
     /// A peer that has not said anything yet.
     pub fn before_handshake(lines: bool) -> View {
         View { family: Family::Hello, features: Features::default(), profile: Profile::Plain, lines }
+    }
+
+    /// Whether a credential is shown to who may have it: published clients refuse a frame
+    /// with a scheme that they do not know.
+    pub(crate) fn shows_credential(&self, credential: &ProvisionedCredential) -> bool {
+        self.features.has(Feature::ProvisionedCredentials) && credential.scheme == "bearer"
     }
 
     /// The view of a peer that offers features to a runtime that has `ours`.

@@ -30,8 +30,10 @@ pub struct Provisioner {
     pub ordered: Vec<CredentialOrder>,
     /// How often it was asked to revoke, by job.
     pub revocations: BTreeMap<JobId, usize>,
-    /// Values that count, by job and id.
+    /// Values that count, by job, with the ids of their credentials.
     pub counting: BTreeMap<(JobId, String), String>,
+    /// How many values it has given to credentials that had one.
+    pub renewed: usize,
     /// What it has not said, to be [said](World::say_issued) late.
     unsaid: Vec<Input>,
 }
@@ -48,6 +50,7 @@ impl Default for Provisioner {
             ordered: Vec::new(),
             revocations: BTreeMap::new(),
             counting: BTreeMap::new(),
+            renewed: 0,
             unsaid: Vec::new(),
         }
     }
@@ -60,8 +63,15 @@ impl Provisioner {
     }
 
     fn issue(&mut self, order: &CredentialOrder, n: usize) -> ProvisionedCredential {
-        let (id, value) = (format!("cred-{n}"), format!("{CANARY}{}-{n}{}", order.job, self.suffix));
-        self.counting.insert((order.job, id.clone()), value.clone());
+        let (id, value) = match order.renews.as_deref() {
+            None => (format!("cred-{n}"), format!("{CANARY}{}-{n}{}", order.job, self.suffix)),
+            Some(renewal) => {
+                self.renewed += 1;
+                let own = || format!("{CANARY}{}-r{}{}", order.job, self.renewed, self.suffix);
+                (renewal.id.clone(), renewal.value.as_ref().map_or_else(own, |value| value.expose().into()))
+            }
+        };
+        self.counting.insert((order.job, value.clone()), id.clone());
         ProvisionedCredential {
             id,
             scheme: "bearer".into(),
@@ -76,6 +86,7 @@ impl Provisioner {
 impl World {
     pub(super) fn issue_credentials(&mut self, op: OpId, order: CredentialOrder) {
         let provisioner = &mut self.provisioner;
+        // One that fails may have issued all the same.
         let issued = (1..=provisioner.issues).map(|n| provisioner.issue(&order, n)).collect();
         provisioner.ordered.push(order);
         let issuance = match provisioner.fails.clone() {
@@ -95,7 +106,7 @@ impl World {
         let done = provisioner.cannot_revoke == 0;
         provisioner.cannot_revoke = provisioner.cannot_revoke.saturating_sub(1);
         if done {
-            provisioner.counting.retain(|(of, id), value| match what {
+            provisioner.counting.retain(|(of, value), id| match what {
                 _ if *of != job => true,
                 Revocation::All => false,
                 Revocation::Some(ids) => !ids.contains(id),

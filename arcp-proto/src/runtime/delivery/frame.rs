@@ -10,10 +10,11 @@ use super::index::{EventEntry, IndexEntry};
 use super::message_id::{copy_id, message_id};
 use super::rendered::Rendered;
 use crate::id::{LogPos, SessionId};
-use crate::json::Object;
+use crate::json::{Json, Object};
 use crate::model::event::{EventKind, JobEvent};
 use crate::runtime::account::Balance;
 use crate::runtime::io::{EventRecord, LocalFrame, LocalWord};
+use crate::runtime::job::provisioning::renewal_body;
 use crate::runtime::job::{Jobs, Stored};
 use crate::time::UtcMs;
 use crate::wire::{self, EventFrame, FrameRole, Stamp, View};
@@ -60,16 +61,23 @@ impl FrameWriter<'_> {
             return wire::write_reply(&view, stamp, &accepted);
         }
         let stamp = |at| numbered(message_id(session, seq, at));
-        self.event_frame(&view, (session, reader), entry, stamp).map(|(_, frame)| frame)
+        let renewed = match entry.log.job() {
+            Some(job) => self.jobs.credentials.renewed_by(job, entry.n, session),
+            None => None,
+        };
+        let shown = renewed.filter(|renewed| view.shows_credential(renewed));
+        let own = shown.map(|renewed| renewal_body(&renewed.id, Some(&renewed.value)));
+        self.event_frame(&view, (session, reader), (entry, own), stamp).map(|(_, frame)| frame)
     }
 
     /// An event in the envelope of a session, for the one in which it has a
-    /// number, and the one for which it was read back.
+    /// number, and the one for which it was read back; with a body that only the
+    /// first may see, if there is one.
     fn event_frame(
         &mut self,
         view: &View,
         (numbered, reader): (SessionId, SessionId),
-        entry: EventEntry,
+        (entry, own): (EventEntry, Option<Json>),
         stamp: impl FnOnce(UtcMs) -> Stamp,
     ) -> Option<(UtcMs, String)> {
         let EventEntry { log, n, role, request, .. } = entry;
@@ -90,6 +98,13 @@ impl FrameWriter<'_> {
                 let read = self.history.take(reader, job, n)?;
                 (read.at, read.event.clone(), read.render(view, job, role))
             }
+        };
+        let payload = match own {
+            Some(body) => {
+                let event = Arc::new(JobEvent::Emitted { kind: EventKind::Status, body });
+                Stored::kept(LogPos(0), EventRecord { n, at, thoughts: 0, event }).render(view, job, role)
+            }
+            None => payload,
         };
         let Stamp { id, session, seq } = stamp(at);
         let session = session?;
@@ -120,7 +135,7 @@ impl FrameWriter<'_> {
             return Some((at, wire::write_reply(view, copy(at), &job.accepted(None))?));
         }
         // A copy follows from no request.
-        self.event_frame(view, (reader, reader), entry, copy)
+        self.event_frame(view, (reader, reader), (entry, None), copy)
     }
 }
 

@@ -1,12 +1,13 @@
-//! Children that agents ask for: what takes the other parts besides the jobs.
+//! Children and credentials that agents ask for: what takes more than their own job.
 
 use super::note_cause;
 use crate::id::{CallId, JobId};
 use crate::runtime::Runtime;
 use crate::runtime::io::{AgentCall, AgentReply};
-use crate::runtime::job::delegation::{self, Delegated, Delegating, FamilyCall, NewChild};
+use crate::runtime::job::delegation::{self, Delegated, Delegating, NewChild, WiderCall};
+use crate::runtime::job::provisioning;
 
-/// Handles what agents call, of children itself.
+/// Handles what agents call, what takes more than their own job itself.
 pub(in crate::runtime) struct CallHandler<'r> {
     runtime: &'r mut Runtime,
 }
@@ -16,26 +17,27 @@ impl CallHandler<'_> {
     pub(in crate::runtime) fn on_call(runtime: &mut Runtime, id: JobId, asked: Option<CallId>, call: AgentCall) {
         note_cause(runtime, id);
         let bytes = call.bytes();
-        match delegation::family_call(&runtime.jobs, id, asked, call) {
-            Ok(call) => CallHandler { runtime }.on_family_call((id, asked, bytes), call),
+        match delegation::wider_call(&runtime.jobs, id, asked, call) {
+            Ok(call) => CallHandler { runtime }.on_wider_call((id, asked, bytes), call),
             Err(call) => runtime.agents().on_call(id, asked, call),
         }
     }
 
-    fn on_family_call(mut self, (id, asked, bytes): (JobId, Option<CallId>, u64), call: FamilyCall) {
+    fn on_wider_call(mut self, (id, asked, bytes): (JobId, Option<CallId>, u64), call: WiderCall) {
         let Runtime { ctx, jobs, .. } = &mut *self.runtime;
         let Some(open) = delegation::open_call(jobs, ctx, id, asked, bytes) else {
             return; // Nothing it says counts any more.
         };
         let answer = match call {
-            FamilyCall::Delegate(asked) => match delegation::check_delegation(jobs, ctx, &open, &asked) {
+            WiderCall::Delegate(asked) => match delegation::check_delegation(jobs, ctx, &open, &asked) {
                 Ok(Delegated::Known(job)) => Some(AgentReply::Delegated { job }),
                 Ok(Delegated::New(child)) => Some(AgentReply::Delegated { job: self.accept(&asked, *child) }),
                 Err(refused) => Some(refused),
             },
-            FamilyCall::Await(child) => {
+            WiderCall::Await(child) => {
                 delegation::on_await(jobs, ctx, &open, child).unwrap_or_else(|why| Some(why.into()))
             }
+            WiderCall::Renew(id, value) => provisioning::renew(jobs, ctx, &open, (id, value)).err(),
         };
         let Runtime { ctx, jobs, .. } = self.runtime;
         delegation::close_call(jobs, ctx, open, answer);

@@ -234,7 +234,8 @@ fn order_credentials(asked: &mut RequestHandler<'_>, principal: &Principal, new:
     let (job, agent, lease) =
         (JobId::from_ulid(ctx.entropy.ulid(ctx.now.utc)), new.agent().clone(), new.lease().clone());
     let ordered = Ordered { job, agent: agent.clone(), lease: lease.clone() };
-    let order = CredentialOrder { job, principal: principal.clone(), agent, lease, expires_at: new.expires_at() };
+    let (principal, expires_at) = (principal.clone(), new.expires_at());
+    let order = CredentialOrder { job, principal, agent, lease, expires_at, renews: None };
     let op = provisioning::order(jobs, ctx, asked.conn, order)?;
     await_credentials(connections, ctx, asked.conn, op, ordered);
     Ok(true)

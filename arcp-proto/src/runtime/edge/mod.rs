@@ -258,6 +258,7 @@ impl Edge {
                 | Timer::Read(_)
                 | Timer::RevocationGrace(_)
                 | Timer::RevokeAgain(_)
+                | Timer::Renewal(_)
                 | Timer::StoreRetry => debug_assert!(false, "{timer:?} is a runtime's"),
             }
         }

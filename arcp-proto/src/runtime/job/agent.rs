@@ -93,8 +93,9 @@ impl Job {
             | AgentCall::Remaining
             | AgentCall::Authorize { .. }
             | AgentCall::Ask { .. }
-            // Taken by `delegation`, which has the other jobs.
+            // Taken by `delegation` and `provisioning`, which have all jobs.
             | AgentCall::Delegate(_)
+            | AgentCall::RenewCredential { .. }
             | AgentCall::AwaitChild { .. } => Ok(()),
             AgentCall::Emit { kind, body } => {
                 // Nothing is lost without a trace.
@@ -129,7 +130,10 @@ impl Job {
             return Some(refused.into());
         }
         let done = match call {
-            AgentCall::Heartbeat | AgentCall::Delegate(_) | AgentCall::AwaitChild { .. } => {
+            AgentCall::Heartbeat
+            | AgentCall::Delegate(_)
+            | AgentCall::RenewCredential { .. }
+            | AgentCall::AwaitChild { .. } => {
                 return Some(AgentReply::Taken { event: None });
             }
             AgentCall::Remaining => {

@@ -12,7 +12,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::string::ToString as _;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -37,14 +37,17 @@ use crate::runtime::delegation::{Child, Delegation};
 use crate::runtime::effect::Effect;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::io::{AgentCall, AgentReply, ChildEnd, ParentRecord};
+use crate::secret::Secret;
 
-/// A call by which a job has to do with its children.
+/// A call that takes more than its own job.
 #[derive(Debug)]
-pub(in crate::runtime) enum FamilyCall {
+pub(in crate::runtime) enum WiderCall {
     /// It wants a child.
     Delegate(Delegating),
     /// It waits for one.
     Await(JobId),
+    /// It wants another value for a credential, this one if it says so.
+    Renew(String, Option<Secret>),
 }
 
 /// A child that an agent asks for.
@@ -58,8 +61,8 @@ pub(in crate::runtime) struct Delegating {
 /// A call that is being done.
 #[derive(Debug)]
 pub(in crate::runtime) struct OpenCall {
-    job: JobId,
-    asked: Option<CallId>,
+    pub(super) job: JobId,
+    pub(super) asked: Option<CallId>,
     bytes: u64,
     /// The last position of the log before it.
     before: LogPos,
@@ -127,23 +130,24 @@ impl Delegating {
     }
 }
 
-/// Takes a call out that has to do with children: with `asked`, its agent wants
-/// to know what becomes of it. An event says the same as a call, but of a job
+/// Takes a call out that has to do with children, or with the host that issues
+/// credentials: with `asked`, its agent wants to know what becomes of it. An event says the same as a call, but of a job
 /// that was given no lease and does not ask: that tells of what it does elsewhere.
-pub(in crate::runtime) fn family_call(
+pub(in crate::runtime) fn wider_call(
     jobs: &Jobs,
     id: JobId,
     asked: Option<CallId>,
     call: AgentCall,
-) -> Result<FamilyCall, AgentCall> {
+) -> Result<WiderCall, AgentCall> {
     match call {
-        AgentCall::Delegate(delegation) => Ok(FamilyCall::Delegate(Delegating { delegation, said: None })),
-        AgentCall::AwaitChild { job } => Ok(FamilyCall::Await(job)),
+        AgentCall::Delegate(delegation) => Ok(WiderCall::Delegate(Delegating { delegation, said: None })),
+        AgentCall::AwaitChild { job } => Ok(WiderCall::Await(job)),
+        AgentCall::RenewCredential { id, value } => Ok(WiderCall::Renew(id, value)),
         AgentCall::Emit { kind, body } if Delegation::is_event(&kind) => {
             let has_lease = |job: &Job| job.spec.lease != Json::empty_object();
             let counts = asked.is_some() || jobs.table.get(id).is_some_and(has_lease);
             match Delegation::of_event(&body).filter(|_| counts) {
-                Some(delegation) => Ok(FamilyCall::Delegate(Delegating { delegation, said: Some(body) })),
+                Some(delegation) => Ok(WiderCall::Delegate(Delegating { delegation, said: Some(body) })),
                 None => Err(AgentCall::Emit { kind, body }),
             }
         }

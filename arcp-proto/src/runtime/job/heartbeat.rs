@@ -65,7 +65,9 @@ impl Jobs {
             return;
         }
         let silence = self.table.change(id, |job| {
-            let is_asking = |wait: &Wait| matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Check | Wait::Prompt);
+            let is_asking = |wait: &Wait| {
+                matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Check | Wait::Prompt | Wait::Renewal)
+            };
             if job.run.allowance.credit.is_spent() || job.run.waits.iter().any(is_asking) {
                 // Who has to wait for its reader, or for an answer, cannot speak.
                 job.run.last_call = ctx.now.mono;

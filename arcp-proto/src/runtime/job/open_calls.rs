@@ -14,6 +14,8 @@ pub(super) struct OpenCalls {
     pub(super) open: VecDeque<OpenCall>,
     /// Those that the end of a child answers.
     pub(super) awaited: BTreeMap<CallId, JobId>,
+    /// The one that the host answers that issues credentials.
+    pub(super) renewing: Option<CallId>,
 }
 
 #[derive(Debug)]
@@ -35,11 +37,12 @@ impl OpenCalls {
     /// Whether one more call can be open; `is_asked`: whether people are asked under
     /// its id.
     pub(super) fn check(&self, id: CallId, is_asked: bool, limits: &Limits) -> Result<(), Violation> {
+        let is_asked = is_asked || self.renewing == Some(id);
         if is_asked || self.open.iter().any(|open| open.id == id) || self.awaited.contains_key(&id) {
             return Err(Violation::invalid("a call with this id is not answered yet: choose another one"));
         }
         let most = limits.delivery.open_calls_per_job;
-        if self.open.len() + self.awaited.len() >= most {
+        if self.open.len() + self.awaited.len() + usize::from(self.renewing.is_some()) >= most {
             let full = alloc::format!("{most} calls of this job wait for their answers: call again after the first");
             return Err(Violation::exhausted("open_calls_per_job", BoundOf::Job, most as u64, full));
         }

@@ -7,28 +7,37 @@
 //!                            gone ◀─revoked── Revoking ◀─────────┘
 //! ```
 //!
+//! A live credential can be given another value: what is issued for that is covered by
+//! the same wish. The event that says so is durable before the earlier value is revoked,
+//! and shows the later one to whom the acceptance would. While the host has not answered,
+//! revoking everything is not the last word: it is asked once more afterwards.
+//!
 //! That they are wanted is durable before the host is asked: whatever was issued is
 //! revoked, by this run of the runtime or a later one. Values are in memory only, and
 //! no longer than they count: after a restart nobody has them, and their job ends.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::cause::Cause;
-use super::credentials::{Provisioning, Stage};
-use super::{Job, Jobs, end};
+use super::credentials::{Live, Provisioning, Renewing, Stage, Superseded};
+use super::delegation::OpenCall;
+use super::{Job, Jobs, Wait, end, lease};
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, JobId, OpId};
-use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
-use crate::model::event::JobError;
+use crate::id::{ConnId, JobId, LogPos, OpId};
+use crate::json::{Json, Object};
+use crate::lease::Lease;
+use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Renewal, Revocation, check_value};
+use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::runtime::account::Holding;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
-use crate::runtime::io::{Notice, Output, Record};
+use crate::runtime::io::{AgentReply, Notice, Output, Record};
 use crate::runtime::log::Waiter;
 use crate::runtime::timers::Timer;
+use crate::secret::Secret;
 
 /// How long to wait before a host that could not revoke is asked again: each time
 /// twice as long, from the first to the second.
@@ -67,11 +76,15 @@ pub(in crate::runtime) fn on_durable(jobs: &mut Jobs, ctx: &mut Context, job: Jo
     let Some(entry) = credentials.by_job.get_mut(&job) else {
         return; // Its submit was given up before.
     };
-    if let Stage::Intended(op, conn, order) = &entry.stage {
-        let (op, conn, order) = (*op, *conn, order.clone());
-        entry.enter(Stage::Asked(Some(conn)));
-        credentials.asked.insert(op, job);
-        ctx.output(Output::IssueCredentials { op, order });
+    match &entry.stage {
+        Stage::Intended(op, conn, order) => {
+            let (op, conn, order) = (*op, *conn, order.clone());
+            entry.enter(Stage::Asked(Some(conn)));
+            credentials.asked.insert(op, job);
+            ctx.output(Output::IssueCredentials { op, order });
+        }
+        Stage::Live(_) => credentials.revoke_superseded(ctx, job),
+        Stage::Asked(_) | Stage::Issued(..) | Stage::Revoking { .. } => {}
     }
 }
 
@@ -85,6 +98,11 @@ pub(in crate::runtime) fn on_issued(
 ) -> Option<(ConnId, Result<(), Violation>)> {
     let job = jobs.credentials.asked.get(&op).copied()?;
     let entry = jobs.credentials.by_job.get_mut(&job)?;
+    if entry.renewing.as_ref().is_some_and(|renewing| renewing.op == op) {
+        jobs.credentials.asked.remove(&op);
+        on_renewed(jobs, ctx, job, issuance);
+        return None;
+    }
     let Stage::Asked(conn) = entry.stage else {
         return None; // That operation revokes.
     };
@@ -148,7 +166,10 @@ pub(in crate::runtime) fn abandon(jobs: &mut Jobs, ctx: &mut Context, conn: Conn
     match &mut entry.stage {
         Stage::Intended(..) => forget(jobs, ctx, job),
         // What it issues all the same is revoked then.
-        Stage::Asked(waits) => *waits = None,
+        Stage::Asked(waits) => {
+            *waits = None;
+            entry.note_unrevoked(ctx);
+        }
         Stage::Issued(..) => jobs.credentials.revoke(ctx, job, None),
         Stage::Live(_) | Stage::Revoking { .. } => {}
     }
@@ -169,15 +190,14 @@ pub(in crate::runtime) fn on_revoked(jobs: &mut Jobs, ctx: &mut Context, op: OpI
         return; // Another answer came before.
     };
     let Stage::Revoking { failures, ends } = &mut entry.stage else {
-        return; // It answers what it was not asked.
+        return on_superseded_revoked(entry, ctx, (job, op), done);
     };
     if !done {
-        let (first, longest) = AGAIN;
-        let wait = first.saturating_mul(1 << (*failures).min(16)).min(longest);
-        *failures = failures.saturating_add(1);
-        ctx.observe(Notice::CredentialsNotRevoked { job, failures: *failures });
-        ctx.timers.set(Timer::RevokeAgain(job), ctx.now.mono + wait);
-        return;
+        try_again(ctx, job, failures);
+        return entry.note_unrevoked(ctx);
+    }
+    if entry.renewing.is_some() {
+        return; // Once that is answered it is asked for the last time.
     }
     let (failed, ends) = (*failures > 0, ends.take());
     if failed {
@@ -200,11 +220,233 @@ pub(in crate::runtime) fn on_revoked(jobs: &mut Jobs, ctx: &mut Context, op: OpI
     }
 }
 
+/// The host could not revoke: it is asked again, later each time.
+fn try_again(ctx: &mut Context, job: JobId, failures: &mut u32) {
+    let (first, longest) = AGAIN;
+    let wait = first.saturating_mul(1 << (*failures).min(16)).min(longest);
+    *failures = failures.saturating_add(1);
+    ctx.observe(Notice::CredentialsNotRevoked { job, failures: *failures });
+    ctx.timers.set(Timer::RevokeAgain(job), ctx.now.mono + wait);
+}
+
+/// The host has revoked a value that is superseded, or could not.
+fn on_superseded_revoked(entry: &mut Provisioning, ctx: &mut Context, (job, op): (JobId, OpId), done: bool) {
+    let Some(at) = entry.superseded.iter().position(|old| old.asked == Some(op)) else {
+        return; // It answers what it was not asked.
+    };
+    if !done {
+        let old = &mut entry.superseded[at];
+        old.asked = None;
+        try_again(ctx, job, &mut old.failures);
+        return entry.note_unrevoked(ctx);
+    }
+    let old = entry.superseded.remove(at);
+    entry.weigh();
+    if old.failures > 0 && entry.superseded.iter().all(|old| old.failures == 0) {
+        entry.unrevoked_since = None;
+        ctx.observe(Notice::CredentialsRevoked { job });
+    }
+}
+
 /// The host could not revoke, and is asked again.
 pub(in crate::runtime) fn on_again(jobs: &mut Jobs, ctx: &mut Context, job: JobId) {
-    if jobs.credentials.has(job) {
-        jobs.credentials.ask_to_revoke(ctx, job);
+    match jobs.credentials.by_job.get(&job).map(|entry| &entry.stage) {
+        Some(Stage::Revoking { .. }) => jobs.credentials.ask_to_revoke(ctx, job),
+        Some(Stage::Live(_)) => jobs.credentials.revoke_superseded(ctx, job),
+        // They were revoked meanwhile.
+        Some(Stage::Intended(..) | Stage::Asked(_) | Stage::Issued(..)) | None => {}
     }
+}
+
+/// An agent wants another value for a credential of its job, this one if it says so:
+/// the host is asked for it, and answers its call.
+///
+/// # Errors
+///
+/// Why it gets none.
+pub(in crate::runtime) fn renew(
+    jobs: &mut Jobs,
+    ctx: &mut Context,
+    open: &OpenCall,
+    (id, value): (String, Option<Secret>),
+) -> Result<(), AgentReply> {
+    let Some((job, call)) = jobs.table.get(open.job).zip(open.asked) else {
+        return Ok(()); // Nobody wants to know the value.
+    };
+    if job.state.is_cancelling() {
+        return Err(AgentReply::Stopped);
+    }
+    let left = lease::budget_left(job);
+    if let Some(currency) = left.used_up() {
+        let why = alloc::format!("the budget is used up: no {currency} is left for another value of `{id}`");
+        return Err(Violation::new(ErrorCode::BudgetExhausted, why).into());
+    }
+    let none = || Violation::new(ErrorCode::InvalidRequest, alloc::format!("`{id}` is no credential of this job"));
+    let entry = jobs.credentials.by_job.get_mut(&open.job).ok_or_else(none)?;
+    let is_busy = entry.renewing.is_some() || !entry.superseded.is_empty();
+    let live = entry.live().ok_or_else(none)?;
+    let current = live.credentials.iter().find(|credential| credential.id == id).ok_or_else(none)?.value.clone();
+    if is_busy {
+        let why = "an earlier value of a credential of this job is not revoked yet: try again later";
+        return Err(Violation::new(ErrorCode::Unavailable, why).into());
+    }
+    if let Some(value) = &value {
+        check_value(value).map_err(|error| Violation::invalid(alloc::format!("`value`: {error}")))?;
+        if live.credentials.iter().any(|credential| credential.value == *value) {
+            return Err(Violation::invalid("`value` is one that a credential of this job has already").into());
+        }
+    }
+    let lease = Lease::parse(&job.spec.lease).unwrap_or_default().spending(left);
+    let op = ctx.next_op();
+    let order = CredentialOrder {
+        job: open.job,
+        principal: job.spec.principal.clone(),
+        agent: job.spec.agent.clone(),
+        lease: lease.to_json(),
+        expires_at: job.spec.bounds.constraints.expires_at,
+        renews: Some(Box::new(Renewal { id: id.clone(), current, value })),
+    };
+    entry.renewing = Some(Renewing { op, id, call: Some(call) });
+    entry.weigh();
+    jobs.credentials.asked.insert(op, open.job);
+    jobs.table.change(open.job, |job| {
+        job.run.questions.renewing = Some(call);
+        job.run.waits.insert(Wait::Renewal);
+    });
+    ctx.timers.set(Timer::Renewal(open.job), ctx.now.mono + ctx.config.timing.provision_timeout);
+    ctx.output(Output::IssueCredentials { op, order: Box::new(order) });
+    Ok(())
+}
+
+/// The host has given a credential another value, or has not.
+fn on_renewed(jobs: &mut Jobs, ctx: &mut Context, id: JobId, issuance: Issuance) {
+    let Some(entry) = jobs.credentials.by_job.get_mut(&id) else {
+        return; // They are revoked.
+    };
+    let Some(Renewing { id: credential, call, .. }) = entry.renewing.take() else {
+        return; // It answers what it was not asked.
+    };
+    if matches!(entry.stage, Stage::Revoking { .. }) {
+        // Perhaps it was issued after everything was revoked.
+        entry.weigh();
+        return jobs.credentials.ask_to_revoke(ctx, id);
+    }
+    let waits = |job: &Job| call.is_some() && job.run.questions.renewing == call;
+    let is_wanted = jobs.table.get(id).is_some_and(waits);
+    let renewed = match (issuance, entry.live()) {
+        (Issuance::Issued(issued), Some(live)) => take_renewed(live, &credential, issued, is_wanted),
+        (Issuance::Issued(_), None) => return,
+        (Issuance::Failed { reason }, _) => Err((reason, Vec::new())),
+    };
+    let (answer, superseded) = match renewed {
+        Ok((renewed, before)) => (Ok(renewed), alloc::vec![(credential, before)]),
+        Err((reason, unwanted)) => {
+            let message = alloc::format!("the credential keeps its value: {reason}");
+            (Err(Violation::new(ErrorCode::Unavailable, message)), unwanted)
+        }
+    };
+    let event = answer.as_ref().ok().map(|renewed| renewal_event(&renewed.id));
+    let appended = event.and_then(|event| {
+        jobs.table.change(id, |job| {
+            let pos = job.append(ctx, event, false);
+            (pos, job.count())
+        })
+    });
+    let until = appended.map_or(LogPos(0), |(pos, _)| pos);
+    if let (Some((_, n)), Ok(renewed), Some(live)) = (appended, &answer, entry.live()) {
+        live.renewed.insert(renewed.id.clone(), n);
+    }
+    let old = |(id, value)| Superseded { id, value, until, asked: None, failures: 0 };
+    entry.superseded.extend(superseded.into_iter().map(old));
+    entry.weigh();
+    ctx.log.wait(until, Waiter::Credentials(id));
+    if is_wanted {
+        answer_renewal(
+            jobs,
+            ctx,
+            id,
+            answer.map_or_else(AgentReply::from, |renewed| AgentReply::Renewed(Box::new(renewed))),
+        );
+    }
+    jobs.credentials.revoke_superseded(ctx, id);
+}
+
+/// Why what was issued is not taken, and what of it is to be revoked: values, with the ids
+/// of their credentials.
+type Unwanted = (String, Vec<(String, Secret)>);
+
+/// Gives a credential the value that was issued for it; gives it, and the value that it
+/// had.
+///
+/// # Errors
+///
+/// Why not, and what of it is to be revoked.
+fn take_renewed(
+    live: &mut Live,
+    id: &str,
+    issued: Vec<ProvisionedCredential>,
+    is_wanted: bool,
+) -> Result<(ProvisionedCredential, Secret), Unwanted> {
+    let is_new = |issued: &ProvisionedCredential| live.credentials.iter().all(|own| own.value != issued.value);
+    let usable = match issued.as_slice() {
+        [] => Err("nothing was issued".into()),
+        _ if !is_wanted => Err("nobody waits for it any more".into()),
+        [one] if one.id == id && is_new(one) => one.validate().map_err(|error| error.to_string()),
+        _ => Err("what was issued is not one other value of this credential".into()),
+    };
+    let own = live.credentials.iter().position(|own| own.id == id);
+    match (usable, own, issued.first().cloned()) {
+        (Ok(()), Some(at), Some(renewed)) => {
+            let before = core::mem::replace(&mut live.credentials[at], renewed.clone());
+            Ok((renewed, before.value))
+        }
+        (usable, ..) => {
+            let reason = usable.err().unwrap_or_else(|| "the job has it no more".into());
+            let unwanted = issued.into_iter().filter(is_new).map(|issued| (issued.id, issued.value)).collect();
+            Err((reason, unwanted))
+        }
+    }
+}
+
+/// What everybody who watches is shown of a renewal, in the words of 1.1 §9.8.2 and of
+/// published clients. Who may have the value finds it there too.
+fn renewal_event(id: &str) -> JobEvent {
+    JobEvent::Emitted { kind: EventKind::Status, body: renewal_body(id, None) }
+}
+
+/// The body of a renewal, with the value for who may have it.
+pub(in crate::runtime) fn renewal_body(id: &str, value: Option<&Secret>) -> Json {
+    let value = value.map(Secret::expose);
+    let mut body = Object::new();
+    body.str("phase", "credential_rotated").str("message", id).str("id", id).opt_str("value", value);
+    body.str("credential_id", id).opt_str("credential_value", value);
+    body.object("details", |details| {
+        details.str("id", id).opt_str("value", value);
+    });
+    body.json()
+}
+
+/// Whoever wanted another value is answered.
+fn answer_renewal(jobs: &mut Jobs, ctx: &mut Context, id: JobId, answer: AgentReply) {
+    ctx.timers.clear(Timer::Renewal(id));
+    jobs.table.change(id, |job| {
+        if let Some(call) = job.run.questions.renewing.take() {
+            job.run.waits.remove(&Wait::Renewal);
+            // Its silence is counted from here.
+            job.run.last_call = ctx.now.mono;
+            job.run.answer(ctx, (id, call), answer, true);
+        }
+    });
+}
+
+/// The host has taken too long to give a credential another value: what it issues all
+/// the same is revoked.
+pub(in crate::runtime) fn on_renewal_due(jobs: &mut Jobs, ctx: &mut Context, id: JobId) {
+    if let Some(renewing) = jobs.credentials.by_job.get_mut(&id).and_then(|entry| entry.renewing.as_mut()) {
+        renewing.call = None;
+    }
+    let why = Violation::new(ErrorCode::Unavailable, "the credential keeps its value: no other was issued in time");
+    answer_renewal(jobs, ctx, id, why.into());
 }
 
 /// The end of a job has waited for long enough: it ends, and they are still to be
@@ -216,6 +458,9 @@ pub(in crate::runtime) fn on_grace_over(jobs: &mut Jobs, ctx: &mut Context, job:
     {
         *failures = (*failures).max(1);
         ctx.observe(Notice::CredentialsNotRevoked { job, failures: *failures });
+        if let Some(entry) = jobs.credentials.by_job.get_mut(&job) {
+            entry.note_unrevoked(ctx);
+        }
         end::finish(jobs, ctx, job, cause);
     }
 }

@@ -4,8 +4,8 @@
 //! something was done, by this call or by others, waits until that is durable: until
 //! then the call is open, which its job waits for ([`Wait::Answer`]). A cancel, or the end of the job,
 //! answers every open call at once. A call that somebody else answers is open with a
-//! wait of its own, whose waker answers it: a child ([`Wait::Child`]), or people
-//! ([`Wait::Prompt`]).
+//! wait of its own, whose waker answers it: a child ([`Wait::Child`]), people
+//! ([`Wait::Prompt`]), or the host that issues credentials ([`Wait::Renewal`]).
 
 use super::interrupt;
 use super::open_calls::{OpenCall, OpenCalls};
@@ -46,7 +46,10 @@ impl AgentRun {
         let reveals = match &answer {
             // Nothing that could be taken back.
             AgentReply::Refused(_) | AgentReply::Stopped => false,
-            AgentReply::Delegated { .. } | AgentReply::ChildEnded(_) | AgentReply::Answered { .. } => true,
+            AgentReply::Delegated { .. }
+            | AgentReply::ChildEnded(_)
+            | AgentReply::Answered { .. }
+            | AgentReply::Renewed(_) => true,
             AgentReply::Taken { .. } | AgentReply::Remaining(_) | AgentReply::Allowed { .. } => recorded,
         };
         if !reveals || ctx.log.is_durable(until) {
@@ -65,13 +68,16 @@ impl AgentRun {
         for id in core::mem::take(&mut self.questions.awaited).into_keys() {
             reply(ctx, job, id, AgentReply::Stopped);
         }
-        self.waits.retain(|wait| !matches!(wait, Wait::Answer | Wait::Child(_)));
+        if let Some(id) = self.questions.renewing.take() {
+            reply(ctx, job, id, AgentReply::Stopped);
+        }
+        self.waits.retain(|wait| !matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Renewal));
     }
 
     /// Its agent is gone, and nobody is answered.
     pub(super) fn drop_questions(&mut self) {
         self.questions = OpenCalls::default();
-        self.waits.retain(|wait| !matches!(wait, Wait::Answer | Wait::Child(_)));
+        self.waits.retain(|wait| !matches!(wait, Wait::Answer | Wait::Child(_) | Wait::Renewal));
     }
 
     /// What is left of its job.

@@ -172,7 +172,7 @@ fn waits_for(ctx: &mut Context, jobs: &mut Jobs, wait: Wait) -> JobId {
             job
         }
         Wait::Child(_) => unreachable!("a family takes more than this table"),
-        Wait::Revocation => unreachable!("credentials take a host: `credentials.rs` of the suite"),
+        Wait::Revocation | Wait::Renewal => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Answer => {
             let job = running(ctx, jobs, None);
             jobs.on_agent_call(ctx, job, Some(CallId(1)), say(), |_| TERMS);
@@ -223,7 +223,7 @@ fn wake(ctx: &mut Context, jobs: &mut Jobs, job: JobId, wait: Wait) {
             settle(jobs, ctx, None);
         }
         Wait::Child(_) => unreachable!("a family takes more than this table: `delegation.rs` of the suite"),
-        Wait::Revocation => unreachable!("credentials take a host: `credentials.rs` of the suite"),
+        Wait::Revocation | Wait::Renewal => unreachable!("credentials take a host: `credentials.rs` of the suite"),
         Wait::Check => {
             let fault = InputFault { pointer: String::new(), reason: "no schema".into() };
             let asked = core::iter::from_fn(|| ctx.poll_output());

@@ -3,7 +3,7 @@
 //! wait for ever.
 //!
 //! Those for a slot are in `lines`, that for the agent in `heartbeat`, that for an
-//! answer in `questions`, and those of what an agent may say in `credit`.
+//! answer in `questions`, that for a renewal in `provisioning`, and those of what an agent may say in `credit`.
 
 use crate::id::{JobId, SessionId};
 
@@ -31,6 +31,10 @@ pub enum Wait {
     Answer,
     /// A child, as its agent does. It goes on when that has ended.
     Child(JobId),
+    /// The host, which gives a credential another value, as its agent does. It goes on
+    /// with [`Input::CredentialsIssued`](crate::runtime::Input::CredentialsIssued), or
+    /// after [`Timing::provision_timeout`](crate::runtime::Timing::provision_timeout).
+    Renewal,
     /// The host, which checks what its agent asks people. It goes on with
     /// [`Input::InputChecked`](crate::runtime::Input::InputChecked), or after two
     /// seconds.

@@ -116,10 +116,9 @@ pub(in crate::wire) fn write_lease_bounds(view: &View, object: &mut Object, cons
 
 /// Credentials of a job, value and all, for who reads such.
 pub(in crate::wire) fn write_credentials(view: &View, object: &mut Object, credentials: &[ProvisionedCredential]) {
-    // Published clients refuse an acceptance with a scheme that they do not know.
-    let read = |credential: &&ProvisionedCredential| credential.scheme == "bearer";
-    if view.features.has(Feature::ProvisionedCredentials) && credentials.iter().any(|credential| read(&credential)) {
-        object.array("credentials", credentials.iter().filter(read).map(ProvisionedCredential::shown));
+    let shown = |credential: &&ProvisionedCredential| view.shows_credential(credential);
+    if credentials.iter().any(|credential| shown(&credential)) {
+        object.array("credentials", credentials.iter().filter(shown).map(ProvisionedCredential::shown));
     }
 }
 

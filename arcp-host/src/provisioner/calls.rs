@@ -1,0 +1,214 @@
+//! Calls of a provisioner, on threads, and how many each principal may have.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arcp_proto::id::{JobId, OpId, Principal};
+use arcp_proto::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
+use arcp_proto::runtime::Input;
+
+use super::{ProvisionError, Provisioner};
+use crate::agent::Inbox;
+
+/// Calls that go on at once.
+const AT_ONCE: usize = 64;
+/// Of what the others leave of those, one in so many is a principal's.
+const SHARE: usize = 4;
+/// How long a revocation may take.
+const REVOCATION: Duration = Duration::from_secs(30);
+
+/// Has a provisioner do what the core asks for.
+pub(crate) struct Calls {
+    provisioner: Option<Arc<dyn Provisioner>>,
+    inbox: Arc<dyn Inbox>,
+    slots: Slots,
+}
+
+impl Calls {
+    pub(crate) fn new(provisioner: Option<Arc<dyn Provisioner>>, inbox: Arc<dyn Inbox>) -> Calls {
+        Calls { provisioner, inbox, slots: Slots::default() }
+    }
+
+    /// Has credentials issued, and says what came of it, however late: nobody but the core
+    /// knows whether they are still wanted.
+    pub(crate) fn issue(&self, op: OpId, order: CredentialOrder) {
+        self.slots.own(order.job, &order.principal);
+        let job = order.job;
+        let tell = move |done: Option<Result<Vec<ProvisionedCredential>, ProvisionError>>| {
+            let issuance = match done {
+                Some(Ok(issued)) => Issuance::Issued(issued),
+                Some(Err(ProvisionError(reason))) => Issuance::Failed { reason },
+                None => Issuance::Failed { reason: "too many are being issued, or it broke off".to_string() },
+            };
+            Input::CredentialsIssued { op, issuance }
+        };
+        let issue = move |provisioner: &dyn Provisioner| match order.renews.as_deref() {
+            Some(renewal) => provisioner.renew(&order, renewal).map(|renewed| vec![renewed]),
+            None => provisioner.issue(&order),
+        };
+        let Some((provisioner, slot, answer)) = self.begin(job, tell) else {
+            return; // It is answered already.
+        };
+        spawn(move || {
+            let issued = issue(provisioner.as_ref());
+            drop(slot);
+            answer.give(Some(issued));
+        });
+    }
+
+    pub(crate) fn revoke(&self, op: OpId, job: JobId, what: Revocation) {
+        let slots = self.slots.clone();
+        let is_last = what == Revocation::All;
+        let tell = move |done: Option<Result<(), ProvisionError>>| {
+            let done = done.is_some_and(|revoked| revoked.is_ok());
+            if done && is_last {
+                slots.disown(job);
+            }
+            Input::CredentialsRevoked { op, done }
+        };
+        let Some((provisioner, slot, answer)) = self.begin(job, tell) else {
+            return; // It is answered already.
+        };
+        // Nothing is given that nobody waits for: what comes late is asked for again.
+        let (give, taken) = sync_channel(0);
+        spawn(move || {
+            // The call goes on in a thread of its own; that its answer is late is no news.
+            spawn(move || {
+                let revoked = provisioner.revoke(job, &what);
+                drop(slot);
+                let _ = give.send(revoked);
+            });
+            answer.give(taken.recv_timeout(REVOCATION).ok());
+        });
+    }
+
+    /// What a call for a job takes. If there is none of it, the answer is given as it is
+    /// dropped.
+    fn begin<T, F: FnOnce(Option<T>) -> Input>(&self, job: JobId, tell: F) -> Option<Begun<T, F>> {
+        let answer = Answer { inbox: self.inbox.clone(), tell: Some(tell), done: None };
+        Some((self.provisioner.clone()?, self.slots.take(job)?, answer))
+    }
+}
+
+/// A call that may be made: by whom, where, and who is told.
+type Begun<T, F> = (Arc<dyn Provisioner>, Slot, Answer<T, F>);
+
+/// What was to be done where there is no thread is dropped, and its answer so given.
+fn spawn(work: impl FnOnce() + Send + 'static) {
+    let _ = std::thread::Builder::new().name("provisioning".to_string()).spawn(work);
+}
+
+impl std::fmt::Debug for Calls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calls").field("is_there", &self.provisioner.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// The calls that go on, by whose they are.
+#[derive(Clone, Default)]
+struct Slots(Arc<Mutex<Taken>>);
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    /// Those of an earlier run's jobs are nobody's.
+    by_owner: BTreeMap<Option<Principal>, usize>,
+    owners: BTreeMap<JobId, Principal>,
+}
+
+impl Slots {
+    /// A panic elsewhere leaves only numbers.
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own(&self, job: JobId, owner: &Principal) {
+        self.lock().owners.insert(job, owner.clone());
+    }
+
+    fn disown(&self, job: JobId) {
+        self.lock().owners.remove(&job);
+    }
+
+    /// A place for one more call, if the owner of a job has one.
+    fn take(&self, job: JobId) -> Option<Slot> {
+        let mut taken = self.lock();
+        let owner = taken.owners.get(&job).cloned();
+        let own = taken.by_owner.get(&owner).copied().unwrap_or(0);
+        let left_by_others = AT_ONCE.saturating_sub(taken.all - own);
+        if own >= left_by_others.div_ceil(SHARE) {
+            return None;
+        }
+        taken.all += 1;
+        *taken.by_owner.entry(owner.clone()).or_default() += 1;
+        Some(Slot { slots: self.clone(), owner })
+    }
+}
+
+/// A call that goes on.
+struct Slot {
+    slots: Slots,
+    owner: Option<Principal>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.lock();
+        taken.all -= 1;
+        if let Some(own) = taken.by_owner.get_mut(&self.owner) {
+            *own -= 1;
+            if *own == 0 {
+                taken.by_owner.remove(&self.owner);
+            }
+        }
+    }
+}
+
+/// What comes of a call, which is told however it ends.
+struct Answer<T, F: FnOnce(Option<T>) -> Input> {
+    inbox: Arc<dyn Inbox>,
+    tell: Option<F>,
+    done: Option<T>,
+}
+
+impl<T, F: FnOnce(Option<T>) -> Input> Answer<T, F> {
+    fn give(mut self, done: Option<T>) {
+        self.done = done;
+    }
+}
+
+impl<T, F: FnOnce(Option<T>) -> Input> Drop for Answer<T, F> {
+    fn drop(&mut self) {
+        if let Some(tell) = self.tell.take() {
+            self.inbox.put(tell(self.done.take()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+
+    #[test]
+    fn the_calls_of_one_principal_leave_room_for_those_of_others() {
+        let slots = Slots::default();
+        let mut held = Vec::new();
+        for (n, name) in ["alice", "bob", "carol"].into_iter().enumerate() {
+            let job = JobId::from_ulid(Ulid::from_parts(1, n as u128));
+            slots.own(job, &Principal::new(name).expect("a name"));
+            let before = held.len();
+            held.extend(std::iter::from_fn(|| slots.take(job)));
+            assert!(held.len() > before, "nothing is left for {name}");
+            assert!(held.len() - before <= AT_ONCE / SHARE, "{name} has {}", held.len() - before);
+        }
+        // An earlier run's jobs have room too.
+        held.extend(slots.take(JobId::from_ulid(Ulid::from_parts(2, 0))));
+        assert_eq!(slots.lock().by_owner.len(), 4);
+        drop(held);
+        assert_eq!((slots.lock().all, slots.lock().by_owner.len()), (0, 0));
+    }
+}

@@ -1,0 +1,412 @@
+//! Virtual keys of a LiteLLM proxy: one for each job.
+//!
+//! A key is named after its job (`arcp-JOB-a`, and `-b` once it was renewed, in turn), so
+//! that whatever was issued is found again, whoever remembers it. It is for the models
+//! that the proxy lists and the lease grants, for no more than the budget, and no longer
+//! than the lease.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arcp_proto::id::JobId;
+use arcp_proto::json::Object;
+use arcp_proto::lease::{Lease, Namespace, Target};
+use arcp_proto::model::credential::{CredentialOrder, ProvisionedCredential, Renewal, Revocation};
+use arcp_proto::secret::Secret;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::http::{Response, Uri};
+use ureq::{Agent, Body};
+
+use super::{ProvisionError, Provisioner};
+use crate::auth::{CredentialFileError, read_private};
+use crate::client::Trust;
+use crate::https;
+
+/// How long an answer may take, from the look-up of the name to its last byte.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The largest answer, in bytes: a long list of models.
+const ANSWER_BYTES: u64 = 4 << 20;
+/// Models that stand for several, whatever they are.
+const ALL_OF_SOMETHING: [&str; 3] = ["all-proxy-models", "all-team-models", "no-default-models"];
+
+/// The master key of a proxy, the first line of a file that nobody else can read.
+///
+/// # Errors
+///
+/// If it is not there, or others may read it.
+pub fn read_master_key(path: &Path) -> Result<Secret, CredentialFileError> {
+    let text = Secret::new(read_private(path)?);
+    Ok(Secret::new(text.expose().lines().next().unwrap_or_default().trim().to_string()))
+}
+
+/// A LiteLLM proxy that issues keys.
+pub struct LiteLlm {
+    /// Without a path behind it.
+    base: String,
+    master_key: Secret,
+    agent: Agent,
+    /// The keys of jobs, each at the place that its name says.
+    keys: Mutex<BTreeMap<JobId, [Key; 2]>>,
+}
+
+/// What stands under one of the names of a job's keys.
+#[derive(Clone, Default, PartialEq)]
+enum Key {
+    #[default]
+    Free,
+    /// Nobody knows whether it was issued.
+    Unknown,
+    Issued(Secret),
+}
+
+/// What is wrong with a proxy before it is asked anything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LiteLlmError {
+    /// An address that cannot be used.
+    #[error("`{0}` is no address of a LiteLLM proxy: expected https://HOST[:PORT], or http:// of this machine")]
+    Address(String),
+    /// A master key that cannot be sent.
+    #[error("the master key is empty, or has characters that no header may have")]
+    MasterKey,
+    /// No authorities that could vouch for it.
+    #[error("nobody could vouch for the LiteLLM proxy: {0}")]
+    Trust(String),
+}
+
+impl LiteLlm {
+    /// One at this address, which is managed with this key. `https://` is judged by the
+    /// authorities of `trust`; without TLS it must be on this machine.
+    ///
+    /// # Errors
+    ///
+    /// If one of them cannot be used.
+    pub fn new(url: &str, master_key: Secret, trust: &Trust) -> Result<LiteLlm, LiteLlmError> {
+        let base = url.trim_end_matches('/').to_string();
+        let is_secure = is_secure(&base).ok_or_else(|| LiteLlmError::Address(without_user(url)))?;
+        let key = master_key.expose();
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(LiteLlmError::MasterKey);
+        }
+        let config = Agent::config_builder()
+            .timeout_global(Some(ANSWER))
+            .http_status_as_error(false)
+            // Whoever redirects would be sent the master key.
+            .max_redirects(0)
+            .user_agent(concat!("arcp/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let agent = match is_secure {
+            true => https::agent(config, trust).map_err(|error| LiteLlmError::Trust(error.to_string()))?,
+            false => config.new_agent(),
+        };
+        Ok(LiteLlm { base, master_key, agent, keys: Mutex::default() })
+    }
+
+    /// A panic elsewhere leaves whole entries.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, [Key; 2]>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, job: JobId, at: usize, key: Key) {
+        self.lock().entry(job).or_default()[at] = key;
+    }
+
+    /// Issues the key of a job that has this name.
+    fn generate(
+        &self,
+        order: &CredentialOrder,
+        at: usize,
+        (value, budget): (Option<&Secret>, Option<String>),
+    ) -> Result<ProvisionedCredential, ProvisionError> {
+        let models = self.models(order)?;
+        let mut body = Object::new();
+        body.str("key_alias", &alias(order.job, at)).str("key_type", "llm_api");
+        body.array("models", models.iter().map(|model| serde_json::Value::from(model.as_str()).to_string()));
+        body.opt_str("key", value.map(Secret::expose)).opt_str("duration", duration(order)?.as_deref());
+        if let Some(budget) = budget {
+            body.raw("max_budget", &budget);
+        }
+        body.object("metadata", |metadata| {
+            metadata.display("arcp_job", order.job).display("arcp_agent", &order.agent);
+            metadata.str("arcp_order", &alias(order.job, at));
+        });
+        self.note(order.job, at, Key::Unknown);
+        #[derive(Deserialize)]
+        struct Generated {
+            key: Secret,
+        }
+        let Generated { key } = self.post("key/generate", &body.done())?.of_success()?;
+        self.note(order.job, at, Key::Issued(key.clone()));
+        Ok(ProvisionedCredential {
+            id: id_of(order.job),
+            scheme: "bearer".to_string(),
+            value: key,
+            endpoint: format!("{}/v1", self.base),
+            profile: Some("openai".to_string()),
+            constraints: Some(order.constraints()),
+        })
+    }
+
+    /// The models that the proxy lists and the lease grants: never a pattern, which would
+    /// mean something else there, and never none, which would mean all.
+    fn models(&self, order: &CredentialOrder) -> Result<Vec<String>, ProvisionError> {
+        #[derive(Deserialize)]
+        struct Model {
+            id: String,
+        }
+        let listed: Listed<Model> = self.get("v1/models")?.of_success()?;
+        let lease = Lease::parse(&order.lease).map_err(|why| ProvisionError(why.message.into_owned()))?;
+        let is_granted = |model: &String| {
+            let target = Target::new(&Namespace::ModelUse, model).ok();
+            let is_one = !model.contains('*') && !ALL_OF_SOMETHING.contains(&model.as_str());
+            is_one && target.is_some_and(|target| lease.permits(&Namespace::ModelUse, &target).is_some())
+        };
+        let models: Vec<String> = listed.data.into_iter().map(|model| model.id).filter(is_granted).collect();
+        match models.is_empty() {
+            true => Err(ProvisionError("the proxy has no model that the lease grants".to_string())),
+            false => Ok(models),
+        }
+    }
+
+    /// What is left of the budget of a key, as the proxy counts it.
+    fn left(&self, value: &Secret) -> Result<Option<f64>, ProvisionError> {
+        #[derive(Deserialize)]
+        struct Known {
+            info: Info,
+        }
+        #[derive(Deserialize)]
+        struct Info {
+            #[serde(default)]
+            spend: f64,
+            max_budget: Option<f64>,
+        }
+        let Known { info } = self.get(&format!("key/info?key={}", hash(value)))?.of_success()?;
+        Ok(info.max_budget.map(|most| most - info.spend))
+    }
+
+    /// Deletes the keys of a job that have these names, and looks whether any is left.
+    fn delete(&self, job: JobId, places: &[usize]) -> Result<(), ProvisionError> {
+        let names = places.iter().map(|at| alias(job, *at));
+        let mut body = Object::new();
+        body.array("key_aliases", names.clone().map(|name| format!("\"{name}\"")));
+        // Some versions refuse to delete what is not there: what is there says the list.
+        let deleted = self.post("key/delete", &body.done())?;
+        let refused = deleted.of_success::<Deleted>().err();
+        for name in names {
+            #[derive(Deserialize)]
+            struct Keys {
+                keys: Vec<serde_json::Value>,
+            }
+            let Keys { keys } =
+                self.get(&format!("key/list?return_full_object=true&key_alias={name}"))?.of_success()?;
+            let is_another = |key: &serde_json::Value| key["key_alias"].is_string() && key["key_alias"] != *name;
+            if !keys.iter().all(is_another) {
+                return Err(refused.unwrap_or_else(|| ProvisionError("it has the key still".to_string())));
+            }
+            if let Some(refused) = refused.clone().filter(|_| !keys.is_empty()) {
+                return Err(refused);
+            }
+        }
+        for at in places {
+            self.note(job, *at, Key::Free);
+        }
+        Ok(())
+    }
+
+    /// Deletes one key by its value.
+    fn delete_value(&self, job: JobId, value: &Secret) -> Result<(), ProvisionError> {
+        let hash = hash(value);
+        let deleted = self.post("key/delete", &format!("{{\"keys\":[\"{hash}\"]}}"))?.of_success::<Deleted>();
+        if let Err(refused) = deleted {
+            // Perhaps it is gone already.
+            let info = self.get(&format!("key/info?key={hash}"))?;
+            if info.status != 404 || serde_json::from_str::<serde_json::Value>(info.text.expose()).is_err() {
+                return Err(refused);
+            }
+        }
+        if let Some(keys) = self.lock().get_mut(&job) {
+            keys.iter_mut().filter(|key| **key == Key::Issued(value.clone())).for_each(|key| *key = Key::Free);
+        }
+        Ok(())
+    }
+
+    fn get(&self, path: &str) -> Result<Answer, ProvisionError> {
+        let request = self.agent.get(format!("{}/{path}", self.base));
+        Answer::read(path, request.header("authorization", self.bearer()).call())
+    }
+
+    fn post(&self, path: &str, body: &str) -> Result<Answer, ProvisionError> {
+        let request = self.agent.post(format!("{}/{path}", self.base)).header("authorization", self.bearer());
+        Answer::read(path, request.header("content-type", "application/json").send(body))
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.master_key.expose())
+    }
+}
+
+impl Provisioner for LiteLlm {
+    fn issue(&self, order: &CredentialOrder) -> Result<Vec<ProvisionedCredential>, ProvisionError> {
+        let budget = budget(order)?;
+        self.generate(order, 0, (None, budget)).map(|issued| vec![issued])
+    }
+
+    fn renew(&self, order: &CredentialOrder, renewal: &Renewal) -> Result<ProvisionedCredential, ProvisionError> {
+        let keys = self.lock().get(&order.job).cloned().unwrap_or_default();
+        let current = keys.iter().position(|key| *key == Key::Issued(renewal.current.clone()));
+        let other = 1 - current.ok_or_else(|| ProvisionError("this run of it did not issue the key".to_string()))?;
+        if keys[other] != Key::Free {
+            self.delete(order.job, &[other])?;
+        }
+        // What the runtime was told of costs may be less than what the proxy has counted.
+        let left = self.left(&renewal.current)?;
+        if left.is_some_and(|left| left <= 0.0) {
+            return Err(ProvisionError("nothing is left of the key's budget".to_string()));
+        }
+        let budget = match (budget(order)?, left) {
+            (Some(budget), Some(left)) if budget.parse::<f64>().is_ok_and(|budget| left < budget) => {
+                Some(left.to_string())
+            }
+            (budget, _) => budget,
+        };
+        self.generate(order, other, (renewal.value.as_ref(), budget))
+    }
+
+    fn revoke(&self, job: JobId, what: &Revocation) -> Result<(), ProvisionError> {
+        match what {
+            Revocation::Value { value, .. } => self.delete_value(job, value),
+            Revocation::Some(ids) if !ids.contains(&id_of(job)) => Ok(()),
+            Revocation::Some(_) | Revocation::All => {
+                self.delete(job, &[0, 1])?;
+                self.lock().remove(&job);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for LiteLlm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiteLlm").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// What the proxy answered. It may hold values: none of its text is said to anybody.
+struct Answer {
+    path: String,
+    status: u16,
+    text: Secret,
+}
+
+#[derive(Deserialize)]
+struct Listed<T> {
+    data: Vec<T>,
+}
+
+/// That something was deleted is only said so.
+#[derive(Deserialize)]
+struct Deleted {
+    #[serde(rename = "deleted_keys")]
+    _keys: Vec<serde::de::IgnoredAny>,
+}
+
+impl Answer {
+    fn read(path: &str, answered: Result<Response<Body>, ureq::Error>) -> Result<Answer, ProvisionError> {
+        // A value never stands there, but its hash may.
+        let path = path.split('?').next().unwrap_or_default().to_string();
+        let silent = |error: ureq::Error| ProvisionError(format!("the proxy does not answer {path}: {}", why(&error)));
+        let mut answer = answered.map_err(silent)?;
+        let read = answer.body_mut().with_config().limit(ANSWER_BYTES).read_to_string();
+        let text = Secret::new(read.map_err(silent)?);
+        Ok(Answer { status: answer.status().as_u16(), text, path })
+    }
+
+    fn of_success<T: DeserializeOwned>(&self) -> Result<T, ProvisionError> {
+        if !(200..300).contains(&self.status) {
+            return Err(ProvisionError(format!("the proxy answered {} to {}", self.status, self.path)));
+        }
+        // The message of an error may quote what was answered.
+        let nonsense = |_| ProvisionError(format!("the proxy's answer to {} makes no sense", self.path));
+        serde_json::from_str(self.text.expose()).map_err(nonsense)
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's errors may grow")]
+fn why(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(_) => format!("nothing came within {ANSWER:?}"),
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::BodyExceedsLimit(_) => format!("it has more than {ANSWER_BYTES} bytes"),
+        _ => "what it says is no HTTP".to_string(),
+    }
+}
+
+/// Whether an address is one with TLS; `None` if it cannot be used.
+fn is_secure(base: &str) -> Option<bool> {
+    let url: Uri = base.parse().ok()?;
+    let host = url.host().filter(|host| !host.is_empty())?.trim_matches(['[', ']']);
+    let is_plain = url.query().is_none() && !url.authority()?.as_str().contains('@');
+    let is_own = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    match url.scheme_str() {
+        Some("https") if is_plain => Some(true),
+        Some("http") if is_plain && is_own => Some(false),
+        _ => None,
+    }
+}
+
+/// An address as it may be shown.
+fn without_user(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("...@{host}"),
+        None => url.to_string(),
+    }
+}
+
+/// What a key is called.
+fn alias(job: JobId, at: usize) -> String {
+    format!("arcp-{job}-{}", if at == 0 { 'a' } else { 'b' })
+}
+
+/// What the only credential of a job is known by.
+fn id_of(job: JobId) -> String {
+    format!("litellm-{job}")
+}
+
+/// By which the proxy knows a key: its value stands in no address.
+fn hash(value: &Secret) -> String {
+    value.digest().0.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Seconds until the lease ends.
+fn duration(order: &CredentialOrder) -> Result<Option<String>, ProvisionError> {
+    let Some(end) = order.expires_at else {
+        return Ok(None);
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let left = Duration::from_millis(end.0).saturating_sub(now).as_secs();
+    match left {
+        0 => Err(ProvisionError("the lease is about to end".to_string())),
+        left => Ok(Some(format!("{left}s"))),
+    }
+}
+
+/// Dollars that may be spent, as a number of JSON.
+fn budget(order: &CredentialOrder) -> Result<Option<String>, ProvisionError> {
+    let lease = Lease::parse(&order.lease).unwrap_or_default();
+    let mut dollars = None;
+    for (currency, amount) in lease.budget().iter() {
+        if !currency.as_str().eq_ignore_ascii_case("usd") {
+            let why = format!("the proxy counts USD only, and the budget is one of {currency}");
+            return Err(ProvisionError(why));
+        }
+        if amount.is_used_up() {
+            return Err(ProvisionError("nothing is left of the budget".to_string()));
+        }
+        dollars = Some(amount.to_string());
+    }
+    Ok(dollars)
+}
