@@ -47,7 +47,13 @@ pub fn serve(
     std::thread::Builder::new().name("reader".to_string()).spawn(read)?;
     let mut pipes = Pipes { frames: Some(frames), paused: false };
     driver.handle(
-        Input::Opened { conn: CONN, transport: Transport::Lines, address: None, binding: None, peer },
+        Input::Opened {
+            conn: CONN,
+            transport: Transport::Lines,
+            address: None,
+            binding: None,
+            peer: peer.map(Into::into),
+        },
         &mut pipes,
     )?;
     driver.handle(WriteWindow::opening_credit(CONN), &mut pipes)?;

@@ -25,8 +25,8 @@ use crate::output::Printing;
 use crate::provisioner::Provisioning;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man, result, retry,
-    sandbox, sessions, show, stop, take, tls, token, top, tree, wait,
+    agents, answer, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man, policy, result,
+    retry, sandbox, sessions, show, stop, take, tls, token, top, tree, wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -108,6 +108,9 @@ pub enum Command {
     /// Ask what leases allow.
     #[command(subcommand)]
     Lease(lease::Leases),
+    /// Ask what a policy allows.
+    #[command(subcommand)]
+    Policy(policy::Policies),
     /// List who was granted what, or refused, and why.
     Audit(audit::Audit),
     /// Say whether this machine is fit to serve, and what would fail next.
@@ -272,6 +275,11 @@ pub struct Serve {
     /// repeated. Whoever has the token that `arcp serve` makes may.
     #[arg(long = "operator", value_name = "PRINCIPAL")]
     pub operators: Vec<String>,
+    /// Let people do only what this policy says, a TOML file: who may submit which
+    /// agents, watch whose jobs and have how much; read again at SIGHUP. `arcp policy`
+    /// checks and explains it.
+    #[arg(long, value_name = "FILE", env = "ARCP_POLICY")]
+    pub policy: Option<PathBuf>,
     /// Grant no job more than this, whatever it asks for: a grant such as
     /// fs.read=/srv/**, an amount such as cost.budget=USD:5, a file or JSON; may be
     /// repeated. A job that asks for no lease is granted all of it.

@@ -1,6 +1,7 @@
 //! How `arcp serve` ends: signals, the time that jobs have, and what was cut.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::{Exit, Failure};
+use crate::policy;
 use crate::service;
 use crate::tls;
 
@@ -39,18 +41,38 @@ impl Terminal {
     }
 }
 
+/// What is read again at SIGHUP.
+#[derive(Debug)]
+pub struct Files {
+    pub certificates: Option<Arc<Certificates>>,
+    /// The file of the policy.
+    pub policy: Option<PathBuf>,
+}
+
+impl Files {
+    fn is_empty(&self) -> bool {
+        self.certificates.is_none() && self.policy.is_none()
+    }
+
+    fn read_again(&self, server: &ServerHandle) {
+        if let Some(certificates) = &self.certificates {
+            tls::read_again(certificates);
+            server.check_clients();
+        }
+        if let Some(file) = &self.policy {
+            policy::read_again(file, server);
+        }
+    }
+}
+
 /// The first signal drains, a second SIGTERM or SIGINT closes at once. SIGHUP,
 /// the end of a terminal, drains too, unless whoever started us had it ignored,
-/// as `nohup` does; with certificates it has them read again, as long as the
+/// as `nohup` does; with certificates or a policy it has them read again, as long as the
 /// terminal is there or there never was one.
-pub fn on_signals(
-    server: ServerHandle,
-    Drain(time): Drain,
-    certificates: Option<Arc<Certificates>>,
-) -> Result<(), Failure> {
+pub fn on_signals(server: ServerHandle, Drain(time): Drain, files: Files) -> Result<(), Failure> {
     let mut heard = vec![SIGINT, SIGTERM];
     // What reads files again is asked on purpose.
-    if certificates.is_some() || !is_ignored(SIGHUP) {
+    if !files.is_empty() || !is_ignored(SIGHUP) {
         heard.push(SIGHUP);
     }
     let mut signals = Signals::new(heard)?;
@@ -63,9 +85,8 @@ pub fn on_signals(
     let listen = move || {
         let mut draining = false;
         for signal in signals.forever() {
-            if let Some(certificates) = certificates.as_ref().filter(|_| signal == SIGHUP && !terminal.is_gone()) {
-                tls::read_again(certificates);
-                server.check_clients();
+            if signal == SIGHUP && !files.is_empty() && !terminal.is_gone() {
+                files.read_again(&server);
                 continue;
             }
             let name = match signal {

@@ -34,6 +34,7 @@ mod man;
 mod notify;
 mod oauth2;
 mod output;
+mod policy;
 mod provisioner;
 mod question;
 mod replay;
@@ -111,6 +112,7 @@ fn run(args: args::Args) -> Result<Exit, Failure> {
         args::Command::Handoff(args) => handoff::run(args),
         args::Command::Take(args) => take::run(&args),
         args::Command::Inbox(args) => inbox::run(&args),
+        args::Command::Policy(asked) => policy::run(&asked),
         args::Command::Audit(args) => audit::run(&args),
         args::Command::Answer(args) => answer::run(&args),
         args::Command::Approve(args) => answer::approve(&args),

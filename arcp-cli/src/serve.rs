@@ -26,6 +26,7 @@ use crate::drain;
 use crate::exit::{Exit, Failure};
 use crate::hosting::Agents;
 use crate::lease;
+use crate::policy;
 use crate::runtimes::{Entry, Runtime};
 use crate::sandbox;
 use crate::state::State;
@@ -108,7 +109,8 @@ fn serve_port(
         Err(_) if args.anonymous => None,
         left => left?,
     };
-    drain::on_signals(server.handle(), args.drain, server_config.tls.clone())?;
+    let files = drain::Files { certificates: server_config.tls.clone(), policy: policy_file(args) };
+    drain::on_signals(server.handle(), args.drain, files)?;
     log(format_args!("READY {url}"));
     service::ready(server.handle());
     location.tell();
@@ -304,7 +306,8 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     config.limits.job.principal_share = args.principal_share;
     config.limits.session.submits_per_second = args.submit_rate;
     config.ceiling = lease::ceiling(&args.lease_ceilings, args.longest_lease)?;
-    config.needs_trust = lease::needs_trust(&args.needs_trust)?;
+    config.authority.policy = policy_file(args).map(|file| policy::read(&file)).transpose()?.map(Box::new);
+    config.authority.needs_trust = lease::needs_trust(&args.needs_trust)?;
     if args.samples {
         // Small enough to be seen by hand.
         config.limits.delivery.ack_lag = 200;
@@ -313,6 +316,12 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     config.compat = args.compat;
     config.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(config)
+}
+
+/// The policy, wherever it is asked from.
+fn policy_file(args: &Serve) -> Option<PathBuf> {
+    let file = args.policy.as_ref()?;
+    Some(std::path::absolute(file).unwrap_or_else(|_| file.clone()))
 }
 
 /// The token of the runtime's owner, where no other was given.

@@ -58,6 +58,11 @@ fn line_of(notice: &Notice) -> Option<Line> {
             Some(line.with("reason", Some(reason)))
         }
         Notice::Audited(entry) => Some(decision(entry)),
+        Notice::PolicyRefused { principal, session, why } => {
+            let line = Line::new(Level::Info, "policy", format_args!("policy refused {principal}: {why}"));
+            let line = line.with("principal", Some(principal)).with("session", session.as_ref().map(shown));
+            Some(line.with("reason", Some(why)))
+        }
         Notice::CredentialsNotRevoked { job, failures } => {
             let message = format!(
                 "the credentials of {job} are not revoked ({failures} times): they may still count; it is tried again"

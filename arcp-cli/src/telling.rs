@@ -123,6 +123,7 @@ impl Topic {
             Notice::PeopleAsked { job, question } if self == Topic::Questions => Some((*job, *question)),
             Notice::JobEnded { .. }
             | Notice::PeopleAsked { .. }
+            | Notice::PolicyRefused { .. }
             | Notice::SessionOpened { .. }
             | Notice::SessionResumed { .. }
             | Notice::SessionDetached { .. }

@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::str::FromStr as _;
 use std::time::Duration;
 
-use arcp_host::auth::{CredentialFileError, NewToken, Role, TokenEntry, TokenFile};
+use arcp_host::auth::{AUDITOR, CredentialFileError, NewToken, OPERATOR, TokenEntry, TokenFile};
 use arcp_host::stderr::say;
 use arcp_proto::id::Principal;
 use arcp_proto::json::Object;
+use arcp_proto::policy::Role;
 use arcp_proto::time::UtcMs;
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use crate::delegation;
 use crate::exit::{Exit, Failure};
@@ -57,10 +56,10 @@ pub struct Add {
     /// For how long it counts [default: until it is revoked].
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]
     expires: Option<Duration>,
-    /// What its principal may do with everybody's jobs: auditor, to list and watch
-    /// them, or operator, to cancel them as well; may be repeated. It is the same for
-    /// all tokens of a principal.
-    #[arg(long = "role", value_name = "ROLE", value_parser = role())]
+    /// What its principal is: auditor, to list and watch everybody's jobs, operator, to
+    /// cancel them as well, or what the rules of a policy say it may; may be repeated.
+    /// It is the same for all tokens of a principal.
+    #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<Role>,
     #[command(flatten)]
     place: In,
@@ -108,6 +107,10 @@ fn add(Add { principal, expires, roles, place }: Add) -> Result<Exit, Failure> {
     let NewToken { token, entry } = made;
     writeln!(io::stdout(), "{}", token.expose())?;
     let (id, file) = (entry.id(), file.display());
+    let own = |role: &&Role| ![OPERATOR, AUDITOR].contains(&role.as_str());
+    if let Some(role) = entry.roles.iter().find(own) {
+        say(format_args!("arcp: `{role}` is what a policy says that it is: arcp serve --policy FILE"));
+    }
     say(format_args!("arcp: this token of {principal} is shown once; {file} has its hash, as {id}"));
     Ok(Exit::Success)
 }
@@ -170,10 +173,6 @@ fn row(entry: &TokenEntry) -> Row {
         ],
         json: json.done(),
     }
-}
-
-fn role() -> impl clap::builder::TypedValueParser<Value = Role> {
-    PossibleValuesParser::new(["operator", "auditor"]).try_map(|name| Role::from_str(&name))
 }
 
 fn failure(error: CredentialFileError) -> Failure {

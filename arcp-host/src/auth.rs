@@ -42,7 +42,7 @@ pub use oauth2::OAuth2;
 pub use provider::{Answer, Endpoint, EndpointError, ProviderClient, ProviderError, form_encoded, form_fields};
 #[cfg(feature = "jwt")]
 pub use signed_jwt::SignedJwt;
-pub use token_file::{NewToken, Role, TokenEntry, TokenFile};
+pub use token_file::{AUDITOR, NewToken, OPERATOR, TokenEntry, TokenFile};
 pub use watched_file::CredentialFileError;
 #[cfg(feature = "https")]
 pub(crate) use watched_file::read_private;

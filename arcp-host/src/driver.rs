@@ -33,7 +33,7 @@
 //! let mut driver = Driver::new(Host::new(Config::new("doc", "1"), registry), move || this.unpark())?;
 //!
 //! let (conn, mut peer) = (ConnId(1), Peer::default());
-//! let owner = Principal::new("owner");
+//! let owner = Principal::new("owner").map(Into::into);
 //! driver.handle(Input::Opened { conn, transport: Transport::Lines, address: None, binding: None, peer: owner }, &mut peer)?;
 //! driver.handle(WriteWindow::opening_credit(conn), &mut peer)?;
 //! for frame in [

@@ -23,6 +23,7 @@ pub mod input_schema;
 pub mod log_line;
 mod metrics;
 pub mod orphans;
+pub mod policy_file;
 pub mod process;
 pub mod provisioner;
 pub mod registry;

@@ -209,6 +209,7 @@ impl Metrics {
             }
             Notice::Audited(entry) => self.count_decision(entry),
             Notice::SessionDetached { .. }
+            | Notice::PolicyRefused { .. }
             | Notice::JobWatched { .. }
             | Notice::PeopleAsked { .. }
             | Notice::CredentialsNotRevoked { .. }

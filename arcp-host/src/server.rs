@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use arcp_proto::id::{ConnId, JobId, Principal, SessionId};
 use arcp_proto::model::job::{JobStatus, JobSummary};
 use arcp_proto::model::request::Extension;
+use arcp_proto::policy::Policy;
 use arcp_proto::runtime::{Input, Operator, Transport};
 use arcp_proto::secret::Secret;
 
@@ -225,6 +226,11 @@ impl ServerHandle {
     /// Takes a session from its client, whose jobs go on.
     pub fn end_session(&self, session: SessionId, reason: Option<String>) {
         self.0.inbox.put(Input::Operator(Operator::EndSession { session, reason }));
+    }
+
+    /// Has another [policy](arcp_proto::runtime::Config::policy) count from now on: see [`Operator::Policy`].
+    pub fn set_policy(&self, policy: Option<Policy>) {
+        self.0.inbox.put(Input::Operator(Operator::Policy(policy.map(Box::new))));
     }
 
     /// Sends a message of an extension to the client of a session, if it can

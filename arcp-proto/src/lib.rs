@@ -31,6 +31,7 @@ pub mod json;
 pub mod lease;
 pub mod limits;
 pub mod model;
+pub mod policy;
 mod principal;
 pub mod record;
 pub mod runtime;

@@ -257,6 +257,7 @@ fn restart() {
         principal: principal(1),
         anonymous: false,
         scopes: Default::default(),
+        roles: Default::default(),
         ceiling: None,
         view,
         token,

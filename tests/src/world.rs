@@ -14,9 +14,10 @@ use std::time::Duration;
 use arcp_host::store::{History as _, Store as _};
 use arcp_proto::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput};
 use arcp_proto::entropy::Seeds;
-use arcp_proto::id::{ConnId, JobId, OpId, Principal, SessionId};
+use arcp_proto::id::{ConnId, JobId, Principal, SessionId};
 use arcp_proto::lease::Ceiling;
 use arcp_proto::model::request::{Credential, Extension};
+use arcp_proto::policy::Roles;
 use arcp_proto::record::Recorder;
 use arcp_proto::runtime::{
     AgentReply, AgentSpec, Batch, CloseReason, Config, Input, Notice, OpenInterrupt, Operator, Output, Runtime,
@@ -139,6 +140,8 @@ pub struct World {
     pub credentials: BTreeMap<String, (Scopes, Option<String>)>,
     /// What may be granted at most by a credential.
     pub ceilings: BTreeMap<String, Box<Ceiling>>,
+    /// Roles that credentials name, by token.
+    pub roles: BTreeMap<String, Roles>,
     /// What the next connections prove by themselves.
     pub binding: Option<String>,
     last_conn: u64,
@@ -202,6 +205,7 @@ impl World {
             credentials_until: BTreeMap::new(),
             credentials: BTreeMap::new(),
             ceilings: BTreeMap::new(),
+            roles: BTreeMap::new(),
             binding: None,
             last_conn: 0,
             given: Vec::new(),
@@ -403,21 +407,6 @@ impl World {
         for input in std::mem::take(&mut wire.held) {
             self.schedule(self.now.mono, Event::ToRuntime(input));
         }
-    }
-
-    fn authenticate(&mut self, op: OpId, credential: &Credential) {
-        // Here a token is its principal's text with `tok-` before it.
-        let verdict = match credential {
-            Credential::Bearer(token) => {
-                let principal = token.expose().strip_prefix("tok-").and_then(|text| text.parse().ok());
-                let expires_at = self.credentials_until.get(token.expose()).copied();
-                let (scopes, binding) = self.credentials.get(token.expose()).cloned().unwrap_or_default();
-                let ceiling = self.ceilings.get(token.expose()).cloned();
-                principal.map(|principal: Principal| Verdict { principal, scopes, expires_at, binding, ceiling })
-            }
-            Credential::Anonymous | Credential::Other { .. } => None,
-        };
-        self.later(Event::ToRuntime(Input::Authenticated { op, verdict }));
     }
 
     fn on_commit(&mut self) {
@@ -662,6 +651,7 @@ impl World {
         transport: Transport,
         peer: Option<Principal>,
     ) -> ConnId {
+        let peer = peer.map(Verdict::from);
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         self.wires.insert(conn, Wire { client, ..Wire::default() });

@@ -81,7 +81,7 @@ impl Loop {
     fn open_session(&mut self) {
         let conn = ConnId(self.conn.0 + 1);
         self.conn = conn;
-        let owner = Principal::new("owner");
+        let owner = Principal::new("owner").map(Into::into);
         let opened = Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: owner };
         self.driver.handle(opened, &mut self.peer).expect("the store works");
         self.driver.handle(WriteWindow::opening_credit(conn), &mut self.peer).expect("the store works");

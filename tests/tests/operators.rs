@@ -225,7 +225,7 @@ fn a_connection_that_is_opened_under_a_number_in_use_is_told_of_and_changes_noth
         transport: Transport::Lines,
         address: None,
         binding: None,
-        peer: Principal::new("boss"),
+        peer: Principal::new("boss").map(Into::into),
     });
     assert_eq!(world.notices.last(), Some(&Notice::ConnIdInUse { conn }));
     assert_eq!(world.runtime().stats().connections, 1);

@@ -117,7 +117,7 @@ fn shown(store: &mut dyn Store, resume: &Value) -> Value {
                 transport: Transport::WebSocket,
                 address: None,
                 binding: None,
-                peer: Principal::new("a"),
+                peer: Principal::new("a").map(Into::into),
             },
             Input::Credit { conn, bytes: 1 << 24, frames: 10_000 },
         ])

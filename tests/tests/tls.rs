@@ -27,6 +27,7 @@ use arcp_proto::secret::Secret;
 use arcp_proto::wire::Family;
 use arcp_tests::kept::Folder;
 use arcp_tests::server::{Running, connect_to, submit};
+use arcp_tests::until::until;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
     KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
@@ -602,6 +603,26 @@ fn a_client_is_known_by_a_certificate_that_counts_and_by_no_other() {
             let client = arcp_tokio_adapter::Client::connect_with(site.target(), &security, config).await;
             client.expect("a session").close().await;
         });
+    }
+}
+
+#[test]
+fn a_session_ends_with_the_certificate_that_its_client_is_known_by() {
+    let pair = Pair::new("mtls-over", &["127.0.0.1"]);
+    let ours = Authority::new("mtls-short");
+    let soon = |params: &mut CertificateParams| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        params.not_after = date_time_ymd(1970, 1, 1) + (now + Duration::from_secs(5));
+    };
+    for adapter in BOTH {
+        let site = Site::start(adapter, ours.certificates(&pair, None), |_| {});
+        let brief = ours.issue(1, &["brief.example"], soon).0;
+        let lasting = ours.issue(2, &["lasting.example"], |_| {}).0;
+        let brief = showing(&site, &pair, Some(&brief), mtls()).expect("it counts still");
+        let lasting = showing(&site, &pair, Some(&lasting), mtls()).expect("a session");
+        works_with(&brief, "by now");
+        until("its session is over", || brief.submit(submit("echo", "1")).err());
+        works_with(&lasting, "others go on");
     }
 }
 

@@ -24,7 +24,7 @@ fn world(seed: u64) -> World {
         config.timing.heartbeat = None;
         config.anonymous = true;
         config.operators = [Principal::new("o").expect("a name")].into();
-        config.needs_trust = [
+        config.authority.needs_trust = [
             (TrustLevel::Constrained, lease(json!({"tool.call": ["search.*", "deploy.*"]}))),
             (TrustLevel::Privileged, lease(json!({"tool.call": ["deploy.*"]}))),
         ]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::slice;
 #[cfg(feature = "oauth")]
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use arcp_proto::secret::Secret;
 use arcp_proto::time::UtcMs;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::jwt::{self, Keys, Terms, Untrusted};
@@ -27,6 +29,8 @@ use super::watched_file::{CredentialFileError, WatchedFile};
 use super::{Authenticator, CredentialSource, Roles, delegation};
 use crate::server_log::log;
 
+/// Roles of one token that are looked at.
+const ROLES: usize = 64;
 /// How far the clocks of issuer and runtime may be apart.
 const LEEWAY: Duration = Duration::from_secs(30);
 
@@ -35,8 +39,8 @@ const LEEWAY: Duration = Duration::from_secs(30);
 ///
 /// `iss`, `aud`, `sub` and `exp` must be there; `exp` and `nbf` may be off by 30 s.
 /// `sub` names the principal, of that issuer; `scope` goes into
-/// [`Verdict::scopes`], `arcp_lease` bounds what jobs are granted
-/// ([`Verdict::ceiling`]), and a certificate in `cnf` is what it is bound to
+/// [`Verdict::scopes`], `roles` (a list, or one name) into [`Verdict::roles`], `arcp_lease`
+/// bounds what jobs are granted ([`Verdict::ceiling`]), and a certificate in `cnf` is what it is bound to
 /// ([`Verdict::binding`], RFC 8705).
 #[derive(Clone, Debug)]
 pub struct SignedJwt {
@@ -59,9 +63,35 @@ pub(super) struct Claims {
     exp: Option<f64>,
     #[serde(default)]
     scope: String,
+    #[serde(default)]
+    roles: Names,
     #[serde(default, deserialize_with = "present")]
     arcp_lease: Option<Json>,
     cnf: Option<BTreeMap<String, String>>,
+}
+
+/// One name, or a list of them.
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+enum Names {
+    #[default]
+    None,
+    One(String),
+    Several(Vec<String>),
+    /// What the issuer says to other programs.
+    Other(IgnoredAny),
+}
+
+impl Names {
+    /// Those that can be roles here.
+    fn roles(&self) -> arcp_proto::policy::Roles {
+        let names = match self {
+            Names::None | Names::Other(_) => &[][..],
+            Names::One(name) => slice::from_ref(name),
+            Names::Several(names) => names,
+        };
+        names.iter().take(ROLES).filter_map(|name| name.parse().ok()).collect()
+    }
 }
 
 impl SignedJwt {
@@ -125,7 +155,8 @@ impl Claims {
         let lease = self.arcp_lease.as_ref().map(Lease::parse).transpose().map_err(|_| Untrusted::Claims)?;
         let ceiling = lease.map(|lease| Box::new(Ceiling { expires_at, ..Ceiling::new(lease) }));
         let binding = self.cnf.as_ref().map(certificate_of).transpose()?;
-        Ok(Verdict { scopes, expires_at, ceiling, binding, ..Verdict::from(principal) })
+        let roles = self.roles.roles();
+        Ok(Verdict { scopes, roles, expires_at, ceiling, binding, ..Verdict::from(principal) })
     }
 
     /// Until when they count, if they say so.

@@ -19,6 +19,7 @@ use std::str::FromStr;
 
 use arcp_proto::id::Principal;
 use arcp_proto::model::request::Credential;
+use arcp_proto::policy::Role;
 use arcp_proto::runtime::Verdict;
 use arcp_proto::secret::{Secret, SecretDigest};
 use arcp_proto::time::UtcMs;
@@ -34,6 +35,11 @@ const PREFIX: &str = "arcp_";
 /// What a fresh file begins with.
 const HEAD: &str = "# Tokens of an ARCP runtime: principal, SHA-256 of the token, expires=TIME, roles=operator,auditor.\n\
                     # `arcp token add`, `list` and `revoke` change it; runtimes read it again by themselves.\n";
+/// The role of who lists and watches everybody's jobs, and cancels them, whatever a
+/// policy says.
+pub const OPERATOR: &str = "operator";
+/// The role of who lists and watches everybody's jobs, whatever a policy says.
+pub const AUDITOR: &str = "auditor";
 /// How many digits of a digest name it.
 const ID_DIGITS: usize = 12;
 
@@ -48,18 +54,10 @@ pub struct TokenEntry {
     pub principal: Principal,
     /// Until when it counts; `None`: for ever.
     pub expires_at: Option<UtcMs>,
-    /// What its principal may do besides.
+    /// What its principal is besides: `operator` and `auditor` mean what those of a
+    /// runtime may do, others what a policy says of them.
     pub roles: BTreeSet<Role>,
     digest: SecretDigest,
-}
-
-/// What a principal may do besides what everybody may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// List and watch everybody's jobs, and cancel them.
-    Operator,
-    /// List and watch everybody's jobs.
-    Auditor,
 }
 
 /// A token that was made.
@@ -139,7 +137,8 @@ impl Authenticator for TokenFile {
         };
         let entries = self.0.said();
         let entry = holder(entries.iter().map(|entry| (&entry.digest, entry)), token)?;
-        Some(Verdict { expires_at: entry.expires_at, ..Verdict::from(entry.principal.clone()) })
+        let roles = entry.roles.clone().into();
+        Some(Verdict { expires_at: entry.expires_at, roles, ..Verdict::from(entry.principal.clone()) })
     }
 
     fn is_instant(&self) -> bool {
@@ -150,11 +149,11 @@ impl Authenticator for TokenFile {
 impl CredentialSource for TokenFile {
     fn roles(&self) -> Roles {
         let entries = self.0.said();
-        let having = |role| {
-            let having = entries.iter().filter(move |entry| entry.roles.contains(&role));
+        let having = |role: &str| {
+            let having = entries.iter().filter(|entry| entry.roles.iter().any(|known| known.as_str() == role));
             having.map(|entry| entry.principal.clone()).collect()
         };
-        Roles { operators: having(Role::Operator), auditors: having(Role::Auditor) }
+        Roles { operators: having(OPERATOR), auditors: having(AUDITOR) }
     }
 
     fn changed(&mut self) -> Option<BTreeSet<Principal>> {
@@ -188,7 +187,7 @@ impl TokenEntry {
             (Some(_), None) => false,
             (Some(new), Some(old)) => new >= old,
         };
-        as_long && self.digest == old.digest && self.principal == old.principal
+        as_long && self.digest == old.digest && self.principal == old.principal && self.roles.is_superset(&old.roles)
     }
 
     /// Whether its principal can stand in a line.
@@ -236,7 +235,8 @@ impl FromStr for TokenEntry {
                     entry.expires_at = Some(at);
                 }
                 Some(("roles", roles)) => {
-                    entry.roles = roles.split(',').map(Role::from_str).collect::<Result<_, _>>()?;
+                    let roles = roles.split(',').map(Role::from_str).collect::<Result<_, _>>();
+                    entry.roles = roles.map_err(|error| format!("`{word}`: {error}"))?;
                 }
                 Some(_) | None => {
                     return Err(format!(
@@ -247,27 +247,6 @@ impl FromStr for TokenEntry {
             }
         }
         Ok(entry)
-    }
-}
-
-impl Role {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Operator => "operator",
-            Role::Auditor => "auditor",
-        }
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Role, String> {
-        [Role::Operator, Role::Auditor]
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or_else(|| format!("`{text}` is no role: expected operator or auditor"))
     }
 }
 
@@ -418,7 +397,8 @@ mod tests {
         let digest = "AB".repeat(32);
         write(&path, &format!("\n# ours\n  bob   {digest} roles=auditor expires=2030-01-31T12:00:00Z"));
         let until = UtcMs::parse("2031-01-01T00:00:00Z");
-        TokenFile::add(&path, alice(), until, [Role::Operator, Role::Auditor].into()).expect("a token");
+        TokenFile::add(&path, alice(), until, [OPERATOR, AUDITOR].map(|role| role.parse().expect("a role")).into())
+            .expect("a token");
         let file = TokenFile::open(&path).expect("it is read");
         let [bob, added] = &file.entries()[..] else { panic!("{:?}", file.entries()) };
         assert_eq!((bob.id(), bob.expires_at), ("abababababab".to_string(), UtcMs::parse("2030-01-31T12:00:00Z")));
@@ -441,7 +421,7 @@ mod tests {
             ("alice my-secret-token".to_string(), "`arcp token add`"),
             (format!("alice {good} my-secret-token"), "word 3"),
             (format!("alice {good} expires=tomorrow"), "such as 2030-01-31T12:00:00Z"),
-            (format!("alice {good} roles=boss"), "`boss` is no role"),
+            (format!("alice {good} roles=b$ss"), "`roles=b$ss`: expected a role of 1 to 64"),
             (format!("alice {good}\nbob {good}"), "`alice` has this token already"),
             (format!("alice {good} roles=auditor\nalice {other}"), "`alice` has other roles above"),
             (format!("{} {good}", "a".repeat(300)), "no name of a principal"),

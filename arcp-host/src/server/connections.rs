@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arcp_proto::id::{ConnId, Network, Principal};
 use arcp_proto::limits::Limits;
-use arcp_proto::runtime::{CloseReason, Config, Input, Transport};
+use arcp_proto::runtime::{CloseReason, Config, Input, Transport, Verdict};
 use arcp_proto::secret::SecretDigest;
 
 use super::admission::Admission;
@@ -189,7 +189,7 @@ impl<S: Socket> Connections<S> {
         };
         let socket = |conn| socket(conn).map(Channel::Clear);
         if let Some(conn) = self.add(address, Stage::Open(framing), socket) {
-            self.due.opened.extend(opened(conn, transport, address, (peer, None)));
+            self.due.opened.extend(opened(conn, transport, address, (peer.map(Verdict::from), None)));
         }
     }
 
@@ -285,15 +285,15 @@ impl<S: Socket> Connections<S> {
 
     /// Who shows a certificate, if that is known, and its fingerprint.
     #[cfg(feature = "tls")]
-    fn certified(&self, conn: ConnId) -> (Option<Principal>, Option<String>) {
+    fn certified(&self, conn: ConnId) -> (Option<Verdict>, Option<String>) {
         let connection = self.shown.as_ref().zip(self.by_conn.get(&conn));
         let certified = connection.and_then(|(shown, connection)| connection.socket.certified(shown));
-        certified.map_or((None, None), |certified| (certified.principal, Some(certified.fingerprint)))
+        certified.map_or((None, None), |certified| (certified.holder, Some(certified.fingerprint)))
     }
 
     #[cfg(not(feature = "tls"))]
     #[allow(clippy::unused_self, reason = "as where TLS is built in")]
-    fn certified(&self, _: ConnId) -> (Option<Principal>, Option<String>) {
+    fn certified(&self, _: ConnId) -> (Option<Verdict>, Option<String>) {
         (None, None)
     }
 
@@ -501,7 +501,7 @@ fn opened(
     conn: ConnId,
     transport: Transport,
     address: Option<IpAddr>,
-    (peer, binding): (Option<Principal>, Option<String>),
+    (peer, binding): (Option<Verdict>, Option<String>),
 ) -> Vec<Input> {
     vec![Input::Opened { conn, transport, address, binding, peer }, WriteWindow::opening_credit(conn)]
 }

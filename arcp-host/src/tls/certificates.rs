@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arcp_proto::id::Principal;
+use arcp_proto::runtime::Verdict;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ServerConfig;
 use rustls::{Error, InconsistentKeys};
@@ -91,8 +91,8 @@ impl Shown {
     }
 
     /// Whose certificate the first of these is, whether it counts or not.
-    pub(crate) fn holder(&self, shown: &[CertificateDer<'_>]) -> Option<Principal> {
-        self.clients.as_ref()?.named(shown.first()?)?.principal
+    pub(crate) fn holder(&self, shown: &[CertificateDer<'_>]) -> Option<Verdict> {
+        self.clients.as_ref()?.named(shown.first()?)?.holder
     }
 }
 

@@ -40,7 +40,7 @@ impl<S: Socket> TlsChannel<S> {
     /// it has shown.
     pub(crate) fn has_changed(&self, before: &Shown, now: &Shown) -> bool {
         let holder = self.session.peer_certificates().and_then(|shown| before.holder(shown));
-        holder.is_some() && holder != self.certified(now).and_then(|certified| certified.principal)
+        holder.is_some() && holder != self.certified(now).and_then(|certified| certified.holder)
     }
 
     /// Takes what came; gives how many bytes that were.

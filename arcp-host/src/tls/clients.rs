@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arcp_proto::id::Principal;
+use arcp_proto::policy::Roles;
+use arcp_proto::runtime::Verdict;
+use arcp_proto::time::UtcMs;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -17,6 +20,8 @@ use crate::auth::watched_file;
 
 /// How a fingerprint begins in a file of names, as the core writes them.
 const FINGERPRINT: &str = "sha256:";
+/// Before the roles of whoever has a certificate, in such a file.
+const ROLES: &str = "roles=";
 const NAMED: [&str; 3] = [FINGERPRINT, "uri:", "dns:"];
 
 /// Where it stands which clients are known by their certificates: PEM files that are
@@ -29,7 +34,7 @@ pub struct ClientCertificates {
     /// is.
     pub revoked: Option<PathBuf>,
     /// Whose they are, line by line: `sha256:HEX`, `uri:URI` or `dns:NAME`, a space and
-    /// the principal; nobody else is known then. `None`: the one URI of a
+    /// the principal, and perhaps a space and `roles=ROLE,ROLE`; nobody else is known then. `None`: the one URI of a
     /// certificate, or else its one DNS name, is the principal.
     pub names: Option<PathBuf>,
 }
@@ -37,14 +42,17 @@ pub struct ClientCertificates {
 /// Those as they were read last.
 pub(super) struct KnownClients {
     verifier: Arc<dyn ClientCertVerifier>,
-    names: Option<BTreeMap<String, Principal>>,
+    names: Option<BTreeMap<String, Holder>>,
 }
+
+/// Who somebody is by a certificate, and in which roles.
+type Holder = (Principal, Roles);
 
 /// What a client's certificate says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Certified {
-    /// Whose it is, if that is known.
-    pub(crate) principal: Option<Principal>,
+    /// Whose it is, in which roles and until when, if that is known.
+    pub(crate) holder: Option<Verdict>,
     /// Its fingerprint: `sha256:` and lower-case hexadecimal digits.
     pub(crate) fingerprint: String,
 }
@@ -86,7 +94,7 @@ impl KnownClients {
         let parsed = EndEntityCert::try_from(own).ok()?;
         let uris: Vec<&str> = parsed.valid_uri_names().collect();
         let hosts: Vec<&str> = parsed.valid_dns_names().collect();
-        let principal = match &self.names {
+        let holder = match &self.names {
             Some(names) => {
                 let uris = uris.iter().map(|uri| format!("uri:{uri}"));
                 let hosts = hosts.iter().map(|host| format!("dns:{}", host.to_ascii_lowercase()));
@@ -95,23 +103,35 @@ impl KnownClients {
             }
             // Of several none is the one that is meant.
             None => match (uris.as_slice(), hosts.as_slice()) {
-                ([uri], _) => Principal::new(uri),
-                ([], [host]) if !host.starts_with('*') => Principal::new(host),
+                ([uri], _) => Principal::new(uri).map(|principal| (principal, Roles::default())),
+                ([], [host]) if !host.starts_with('*') => {
+                    Principal::new(host).map(|principal| (principal, Roles::default()))
+                }
                 ([], _) | ([_, _, ..], _) => None,
             },
         };
-        Some(Certified { principal, fingerprint })
+        let expires_at = Some(end_of(own)?);
+        let holder = holder.map(|(principal, roles)| Verdict { roles, expires_at, ..Verdict::from(principal) });
+        Some(Certified { holder, fingerprint })
     }
 }
 
+/// Until when a certificate counts: in the second that it names it still does.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<UtcMs> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    Some(UtcMs(seconds.saturating_add(1).saturating_mul(1000)).min(UtcMs::MAX))
+}
+
 /// Whose certificates are whose.
-fn names(file: &Path) -> Result<BTreeMap<String, Principal>, TlsError> {
+fn names(file: &Path) -> Result<BTreeMap<String, Holder>, TlsError> {
     let text = watched_file::read(file).map_err(|error| TlsError::unusable(file, error.why))?;
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
     let mut names = BTreeMap::new();
     for (at, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
         let wrong = |why: &str| TlsError::unusable(file, format!("line {at}: {why}"));
-        let expected = "expected `sha256:HEX`, `uri:URI` or `dns:NAME`, a space, and a principal";
+        let expected =
+            "expected `sha256:HEX`, `uri:URI` or `dns:NAME`, a space, a principal, and perhaps roles=ROLE,ROLE";
         let (name, whose) = line.split_once(char::is_whitespace).ok_or_else(|| wrong(expected))?;
         let kind = NAMED.into_iter().find(|kind| name.starts_with(kind)).ok_or_else(|| wrong(expected))?;
         let name = match kind {
@@ -119,9 +139,15 @@ fn names(file: &Path) -> Result<BTreeMap<String, Principal>, TlsError> {
             "dns:" => name.to_ascii_lowercase(),
             _ => name.to_string(),
         };
+        let (whose, roles) = match whose.rsplit_once(char::is_whitespace) {
+            Some((whose, last)) if last.starts_with(ROLES) => (whose, &last[ROLES.len()..]),
+            Some(_) | None => (whose, ""),
+        };
         let principal: Principal =
             whose.trim().parse().map_err(|_| wrong("what stands after the space is no principal"))?;
-        if names.insert(name, principal).is_some() {
+        let roles = roles.split(',').filter(|role| !role.is_empty()).map(str::parse);
+        let roles = roles.collect::<Result<Roles, _>>().map_err(|error| wrong(&format!("{ROLES} {error}")))?;
+        if names.insert(name, (principal, roles)).is_some() {
             return Err(wrong("this certificate is somebody's already"));
         }
     }

@@ -12,6 +12,7 @@ use super::job::{Job, Jobs, level_of};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal};
 use crate::lease::Ceiling;
+use crate::policy::{Policy, Roles, Subject};
 use crate::scope::Scopes;
 use crate::time::InWords;
 use crate::trust::TrustLevel;
@@ -34,10 +35,19 @@ pub(super) enum Act {
     HandOver,
 }
 
+/// Who looks at jobs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Viewer<'a> {
+    pub(super) principal: &'a Principal,
+    /// The roles by which policy may show it the jobs of others; `None`: a credential
+    /// bounds it, and policy shows it none.
+    pub(super) roles: Option<&'a Roles>,
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Who<'a> {
-    pub(super) principal: &'a Principal,
+    pub(super) viewer: Viewer<'a>,
     /// What its credential may be used for. No act asks for a scope yet.
     #[cfg_attr(not(test), expect(dead_code, reason = "leases and roles will ask for scopes"))]
     pub(super) scopes: &'a Scopes,
@@ -69,22 +79,23 @@ pub(super) enum Reason {
 ///
 /// Why not.
 pub(super) fn may(config: &Config, who: Who<'_>, act: Act, job: &Job) -> Result<(), Reason> {
-    let Who { principal, owns, cancels_anywhere, answers, bounded, .. } = who;
-    let is_own = job.spec().principal == *principal;
-    if !is_own && !sees_everything(config, principal) {
+    let Who { viewer, owns, cancels_anywhere, answers, bounded, .. } = who;
+    let is_own = job.spec().principal == *viewer.principal;
+    if !sees(config, viewer, job) {
         return Err(Reason::unknown(config));
     }
+    let oversees = || oversees(config, viewer, job);
     match act {
         Act::See => Ok(()),
         Act::Cancel if is_own && cancels_anywhere && !bounded => Ok(()),
-        Act::Cancel if owns || config.operators.contains(principal) => Ok(()),
+        Act::Cancel if owns || oversees() => Ok(()),
         Act::Pace if owns => Ok(()),
         Act::Answer if answers && is_own && (owns || !bounded) => Ok(()),
-        Act::Answer if answers && config.operators.contains(principal) => Ok(()),
+        Act::Answer if answers && oversees() => Ok(()),
         // What a child may and spends is its parent's.
         Act::Delegate if is_own && (owns || !bounded) => Ok(()),
         Act::Interrupt | Act::HandOver if is_own && (owns || !bounded) => Ok(()),
-        Act::Interrupt | Act::HandOver if config.operators.contains(principal) => Ok(()),
+        Act::Interrupt | Act::HandOver if oversees() => Ok(()),
         Act::Cancel | Act::Pace | Act::Answer | Act::Delegate | Act::Interrupt | Act::HandOver => {
             Err(Reason::NotSubmitter(act))
         }
@@ -159,6 +170,45 @@ pub(super) fn trust(config: &Config, principal: &Principal, ceilings: &[Option<&
     if runs_it { TrustLevel::Privileged } else { level }
 }
 
+/// Whether policy lets somebody grant a job more than it has.
+///
+/// # Errors
+///
+/// `PERMISSION_DENIED` if it lets whoever grants submit no such job, but for operators.
+pub(super) fn may_grant(config: &Config, who: Subject<'_>, job: &Job) -> Result<(), Violation> {
+    if config.may_submit(who, job.spec().agent.name()) || config.operators.contains(who.principal) {
+        return Ok(());
+    }
+    let why = "policy lets you grant nothing to jobs of this agent";
+    Err(Violation::new(ErrorCode::PermissionDenied, why))
+}
+
+/// Whether somebody may see a job.
+pub(super) fn sees(config: &Config, viewer: Viewer<'_>, job: &Job) -> bool {
+    let (principal, owner) = (viewer.principal, &job.spec().principal);
+    let is_shown = |(policy, who): (&Policy, Subject<'_>)| policy.watch(who, owner).is_some();
+    owner == principal || sees_everything(config, principal) || policy_for(config, viewer).is_some_and(is_shown)
+}
+
+/// Whether somebody may do to a job of others what its principal may.
+fn oversees(config: &Config, viewer: Viewer<'_>, job: &Job) -> bool {
+    let owner = &job.spec().principal;
+    let lets = |(policy, who): (&Policy, Subject<'_>)| policy.oversee(who, owner).is_some();
+    config.operators.contains(viewer.principal) || policy_for(config, viewer).is_some_and(lets)
+}
+
+/// Whether there is anybody whose jobs somebody may see besides one's own.
+pub(super) fn sees_others(config: &Config, viewer: Viewer<'_>) -> bool {
+    let shows = |(policy, who): (&Policy, Subject<'_>)| policy.watches_anybody(who);
+    sees_everything(config, viewer.principal) || policy_for(config, viewer).is_some_and(shows)
+}
+
+/// The policy, and of whom it is asked, if it may show somebody the jobs of others.
+fn policy_for<'a>(config: &'a Config, viewer: Viewer<'a>) -> Option<(&'a Policy, Subject<'a>)> {
+    let policy = config.authority.policy.as_deref()?;
+    Some((policy, Subject { principal: viewer.principal, roles: viewer.roles? }))
+}
+
 /// Whether a principal may see the jobs of everybody.
 pub(super) fn sees_everything(config: &Config, principal: &Principal) -> bool {
     config.auditors.contains(principal) || config.operators.contains(principal)
@@ -201,21 +251,32 @@ pub(super) fn oversee(
     lose
 }
 
-/// The jobs that a principal may see, after `after`, oldest first.
+/// The jobs that somebody may see, oldest first.
 pub(super) fn visible_jobs<'a>(
-    config: &Config,
+    config: &'a Config,
     jobs: &'a Jobs,
-    principal: &'a Principal,
-    after: Option<JobId>,
-) -> Box<dyn Iterator<Item = (JobId, &'a Job)> + 'a> {
-    if sees_everything(config, principal) {
-        return Box::new(jobs.table().of_all(after));
-    }
-    Box::new(jobs.table().of_principal(principal, after))
+    viewer: Viewer<'a>,
+) -> impl Iterator<Item = (JobId, &'a Job)> {
+    perhaps_visible_jobs(config, jobs, viewer, None).filter(move |(_, job)| sees(config, viewer, job))
 }
 
-/// The principals that may see a job: its own, and those that see everything.
-pub(super) fn may_see<'a>(config: &'a Config, job: &'a Job) -> impl Iterator<Item = &'a Principal> {
+/// The jobs after `after`, oldest first, that have to be looked through to find those
+/// that somebody [may see](sees).
+pub(super) fn perhaps_visible_jobs<'a>(
+    config: &Config,
+    jobs: &'a Jobs,
+    viewer: Viewer<'a>,
+    after: Option<JobId>,
+) -> Box<dyn Iterator<Item = (JobId, &'a Job)> + 'a> {
+    if sees_others(config, viewer) {
+        return Box::new(jobs.table().of_all(after));
+    }
+    Box::new(jobs.table().of_principal(viewer.principal, after))
+}
+
+/// The principals that may see a job whatever policy says: its own, and those that see
+/// everything.
+pub(super) fn see_always<'a>(config: &'a Config, job: &'a Job) -> impl Iterator<Item = &'a Principal> {
     let overseers = config.auditors.union(&config.operators).filter(|overseer| **overseer != job.spec().principal);
     core::iter::once(&job.spec().principal).chain(overseers)
 }

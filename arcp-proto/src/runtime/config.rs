@@ -1,5 +1,6 @@
 //! What a runtime is told once, at its start.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,6 +15,7 @@ use crate::limits::Limits;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::feature::{Feature, Features};
 use crate::model::request::ClientInfo;
+use crate::policy::{Policy, Subject};
 use crate::trust::TrustLevel;
 use crate::wire::Compat;
 
@@ -50,10 +52,9 @@ pub struct Config {
     /// The most that leases grant, whatever is asked for; `None`: what is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Ceiling>,
-    /// Operations that need a trust level, by the level that they need at least,
-    /// whatever a lease grants.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub needs_trust: BTreeMap<TrustLevel, Lease>,
+    /// Who may do what, whatever leases grant.
+    #[serde(flatten)]
+    pub authority: Authority,
     /// What jobs may do with models.
     #[serde(skip_serializing_if = "Models::is_default")]
     pub models: Models,
@@ -69,6 +70,19 @@ pub struct Config {
     pub history: bool,
     /// Every bound.
     pub limits: Limits,
+}
+
+/// Who may do what, whatever leases grant, in a [`Config`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Authority {
+    /// Who may submit which agents and see whose jobs; `None`: whoever may come in may
+    /// submit every agent, and see their own jobs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<Policy>>,
+    /// Operations that need a trust level, by the level that they need at least.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs_trust: BTreeMap<TrustLevel, Lease>,
 }
 
 /// What jobs may do with models, in a [`Config`] (1.1 §9.7, §9.8).
@@ -160,7 +174,7 @@ impl Config {
             auditors: BTreeSet::new(),
             operators: BTreeSet::new(),
             ceiling: None,
-            needs_trust: BTreeMap::new(),
+            authority: Authority::default(),
             models: Models::default(),
             extensions: Vec::new(),
             timing: Timing::default(),
@@ -219,6 +233,18 @@ impl Config {
         entry.concurrency.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
     }
 
+    /// The most that may be granted to a job of this agent by whoever asks, besides what
+    /// the credentials of its session bound.
+    pub(super) fn ceilings<'a>(&'a self, who: Subject<'_>, agent: &str) -> impl Iterator<Item = &'a Ceiling> {
+        let rule = self.authority.policy.as_ref().and_then(|policy| policy.submit(who, agent));
+        self.ceiling.iter().chain(rule.and_then(|rule| rule.ceiling.as_ref()))
+    }
+
+    /// Whether somebody may submit an agent.
+    pub(super) fn may_submit(&self, who: Subject<'_>, agent: &str) -> bool {
+        self.authority.policy.as_ref().is_none_or(|policy| policy.submit(who, agent).is_some())
+    }
+
     /// Whether an agent is started again after a restart of the runtime.
     pub(super) fn restarts(&self, agent: &AgentRef) -> bool {
         self.restartable_agents.contains(agent.name())
@@ -226,7 +252,7 @@ impl Config {
 
     /// The trust level that an operation needs, if it needs one.
     pub(super) fn trust_needed(&self, operation: &Namespace, target: &Target) -> Option<TrustLevel> {
-        let mut highest_first = self.needs_trust.iter().rev();
+        let mut highest_first = self.authority.needs_trust.iter().rev();
         highest_first.find(|(_, lease)| lease.permits(operation, target).is_some()).map(|(level, _)| *level)
     }
 

@@ -100,7 +100,9 @@ impl Parts<'_> {
         let token = hex(&Sha256::digest(session.token().0));
         let head = feed.head();
         let (scopes, ceiling) = session.allowance().opened_with();
-        let shown = format!("{principal} {scopes:?} {ceiling:?} {view:?} {extensions:?} {watched:?} {token} {head}");
+        let roles = session.allowance().roles_opened_with();
+        let shown =
+            format!("{principal} {scopes:?} {roles:?} {ceiling:?} {view:?} {extensions:?} {watched:?} {token} {head}");
         digest.fact(format!("{id}"), shown);
         digest.fact(format!("{id} subscriptions"), self.delivery.subscriptions.shown(id));
         for seq in feed.index().floor() + 1..=head {

@@ -11,6 +11,7 @@ mod delegation;
 mod handoff;
 mod interrupts;
 mod opening;
+mod policy;
 mod requests;
 mod restore;
 mod retention;
@@ -27,6 +28,7 @@ use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
 pub(super) use commands::TAKEN;
 pub(super) use delegation::CallHandler;
+pub(super) use policy::on_policy;
 use writer::Writer;
 
 impl Runtime {

@@ -16,6 +16,7 @@ use crate::lease::Ceiling;
 use crate::model::agent::{AgentEntry, AgentRef};
 use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
+use crate::policy::Roles;
 use crate::scope::Scopes;
 use crate::secret::SecretDigest;
 use crate::time::{Timestamp, UtcMs};
@@ -27,6 +28,7 @@ pub use super::input_fault::InputFault;
 pub(super) use super::input_fault::LONGEST_CHECK;
 pub use super::notice::Notice;
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
+pub use super::operator::Operator;
 use super::prompt_records::OpenInterrupt;
 pub use super::records::{EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record};
 pub use super::timers::Timer;
@@ -52,8 +54,8 @@ pub enum Input {
         /// vouches for nobody.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         binding: Option<String>,
-        /// Who the transport itself vouches for, if it does.
-        peer: Option<Principal>,
+        /// Who the transport itself vouches for, if it does, and until when.
+        peer: Option<Verdict>,
     },
     /// A connection comes from an [`Edge`](super::Edge), instead of
     /// [`Opened`](Self::Opened): its peer is known.
@@ -237,9 +239,9 @@ pub struct HandOver {
     /// Where its peer is, if that is known.
     #[serde(default)]
     pub address: Option<IpAddr>,
-    /// Who the transport itself vouches for, if it does.
+    /// Who the transport itself vouches for, if it does, and until when.
     #[serde(default)]
-    pub peer: Option<Principal>,
+    pub peer: Option<Verdict>,
     /// What the channel proves by itself.
     #[serde(default)]
     pub binding: Option<String>,
@@ -317,6 +319,10 @@ pub struct Verdict {
     /// What the credential may be used for.
     #[serde(skip_serializing_if = "Scopes::is_empty")]
     pub scopes: Scopes,
+    /// What it says of its holder for [policy](crate::policy::Policy): what an issuer
+    /// says counts as far as that lets it.
+    #[serde(skip_serializing_if = "Roles::is_empty")]
+    pub roles: Roles,
     /// When the credential expires; `None`: never. A session that is not
     /// refreshed by then, or resumed, is taken from its client. One that is
     /// over already vouches for nobody.
@@ -335,7 +341,8 @@ pub struct Verdict {
 
 impl From<Principal> for Verdict {
     fn from(principal: Principal) -> Verdict {
-        Verdict { principal, scopes: Scopes::default(), expires_at: None, binding: None, ceiling: None }
+        let (scopes, roles) = Default::default();
+        Verdict { principal, scopes, roles, expires_at: None, binding: None, ceiling: None }
     }
 }
 
@@ -349,6 +356,8 @@ enum StoredVerdict {
         #[serde(default)]
         scopes: Scopes,
         #[serde(default)]
+        roles: Roles,
+        #[serde(default)]
         expires_at: Option<UtcMs>,
         #[serde(default)]
         binding: Option<String>,
@@ -361,8 +370,8 @@ impl From<StoredVerdict> for Verdict {
     fn from(stored: StoredVerdict) -> Verdict {
         match stored {
             StoredVerdict::Alone(principal) => Verdict::from(principal),
-            StoredVerdict::Whole { principal, scopes, expires_at, binding, ceiling } => {
-                Verdict { principal, scopes, expires_at, binding, ceiling }
+            StoredVerdict::Whole { principal, scopes, roles, expires_at, binding, ceiling } => {
+                Verdict { principal, scopes, roles, expires_at, binding, ceiling }
             }
         }
     }
@@ -375,54 +384,6 @@ pub enum Transport {
     WebSocket,
     /// A line each.
     Lines,
-}
-
-/// What an operator can ask.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Operator {
-    /// Take no new jobs. Those there are go on, whether they run or wait, and
-    /// sessions are opened and resumed as before.
-    Drain,
-    /// Close every connection in order.
-    Shutdown,
-    /// End a job, whoever submitted it: as by a cancel, with the configured
-    /// grace. One that is over stays as it is.
-    CancelJob {
-        /// The job.
-        job: JobId,
-        /// Why, for whoever watches it.
-        reason: Option<String>,
-    },
-    /// Take a session from its client, connected or not: it is told, with the
-    /// code `CANCELLED`, and cannot resume it; with its credential it may open
-    /// another one. Jobs go on. One that is over stays as it is.
-    EndSession {
-        /// The session.
-        session: SessionId,
-        /// Why, for its client.
-        reason: Option<String>,
-    },
-    /// A credential of a principal does not count any more: every session of its
-    /// is taken from its client, who is told with the code `UNAUTHENTICATED`, and
-    /// may open another one with a credential that counts. Jobs go on.
-    Revoke {
-        /// Whose.
-        principal: Principal,
-    },
-    /// Who oversees the jobs of everybody from now on, instead of those of
-    /// [`Config`](super::Config). Sessions of who did and does not any more are
-    /// taken from them, as by [`Revoke`](Self::Revoke).
-    Overseers {
-        /// As [`Config::operators`](super::Config::operators).
-        operators: BTreeSet<Principal>,
-        /// As [`Config::auditors`](super::Config::auditors).
-        auditors: BTreeSet<Principal>,
-    },
-    /// By which clients know this runtime again, from now on.
-    Fingerprint {
-        /// That of the key of its certificate, told to each in its acceptance.
-        fingerprint: Option<String>,
-    },
 }
 
 /// Something to be done outside, in the order given.

@@ -3,6 +3,7 @@
 
 mod sessions;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -13,6 +14,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use ulid::Ulid;
 
+use super::authority::Viewer;
 use super::context::Context;
 use super::job::{Job, Jobs, lease};
 use super::session::{Session, Sessions};
@@ -24,6 +26,7 @@ use crate::model::feature::Feature;
 use crate::model::job::{JobStatus, JobSummary};
 use crate::model::reply::{JobPage, SessionReply};
 use crate::model::request::ListQuery;
+use crate::policy::Roles;
 pub(super) use sessions::SessionListing;
 
 const DEFAULT_PAGE: u64 = 100;
@@ -37,7 +40,7 @@ const ENTRY_BYTES: usize = 512;
 /// A page that was asked for.
 #[derive(Debug)]
 pub(super) enum Listing {
-    Jobs(JobListing),
+    Jobs(Box<JobListing>),
     Sessions(SessionListing),
 }
 
@@ -46,6 +49,8 @@ pub(super) enum Listing {
 pub(super) struct JobListing {
     request: WireId,
     principal: Principal,
+    /// By which policy may show it the jobs of others.
+    roles: Option<Roles>,
     after: Option<JobId>,
     query: ListQuery,
 }
@@ -88,10 +93,10 @@ impl JobListing {
             beyond if session.view().profile.clamps_page_size() => beyond.clamp(1, LARGEST_PAGE),
             _ => return Err(Violation::invalid("`limit` must be 1 to 1000")),
         };
-        let principal = session.principal().clone();
+        let (principal, roles) = (session.principal().clone(), session.viewer().roles.cloned());
         let after = query.cursor.as_deref().map(|cursor| read_cursor(ctx, &principal, cursor)).transpose()?;
         let query = ListQuery { cursor: None, limit: Some(limit), ..query };
-        Ok(JobListing { request, principal, after, query })
+        Ok(JobListing { request, principal, roles, after, query })
     }
 
     fn weight(&self) -> usize {
@@ -100,18 +105,19 @@ impl JobListing {
 
     /// Looks the page up, as it is now.
     fn page(&self, ctx: &Context, jobs: &Jobs) -> JobPage {
-        let JobListing { request, principal, after, query } = self;
+        let JobListing { request, principal, roles, after, query } = self;
+        let viewer = Viewer { principal, roles: roles.as_ref() };
         let limit = query.limit.unwrap_or(DEFAULT_PAGE);
         let (mut found, mut bytes) = (Vec::new(), 0);
         let page_bytes = ctx.config.limits.frame.result_frame_bytes / 2;
         let (mut seen, mut next) = (*after, None);
-        for (scanned, (id, job)) in authority::visible_jobs(&ctx.config, jobs, principal, *after).enumerate() {
+        for (scanned, (id, job)) in authority::perhaps_visible_jobs(&ctx.config, jobs, viewer, *after).enumerate() {
             if found.len() as u64 == limit || bytes >= page_bytes || scanned == ctx.config.limits.connection.list_scan {
                 next = seen;
                 break;
             }
             seen = Some(id);
-            if matches(job, query) {
+            if authority::sees(&ctx.config, viewer, job) && matches(job, query) {
                 let entry = JobSummary { place: jobs.lines().place(&ctx.config, job), ..summary(id, job) };
                 bytes += ENTRY_BYTES + entry.lease.as_str().len() + entry.owner.as_ref().map_or(0, String::len);
                 found.push(entry);

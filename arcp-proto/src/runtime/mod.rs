@@ -22,6 +22,7 @@ mod list;
 mod log;
 mod notice;
 mod numbered;
+mod operator;
 mod prompt_records;
 mod proofs;
 mod ready;
@@ -34,7 +35,7 @@ pub use account::{HeldFor, Miscount};
 use alloc::string::String;
 use alloc::vec::Vec;
 pub use audit_records::{AuditAct, AuditEntry};
-pub use config::{Config, Models, Timing};
+pub use config::{Authority, Config, Models, Timing};
 use core::net::IpAddr;
 pub use delegation::Delegation;
 pub use delivery::subscription_id;
@@ -390,6 +391,7 @@ impl Runtime {
                 self.sessions.evict_all(&mut self.ctx, &principal, why);
             }
             Operator::Fingerprint { fingerprint } => self.fingerprint = fingerprint,
+            Operator::Policy(policy) => dispatch::on_policy(self, policy),
             Operator::Overseers { operators, auditors } => {
                 for principal in authority::oversee(&mut self.ctx.config, operators, auditors) {
                     let why = "a role was taken from you: open another session to go on without it";

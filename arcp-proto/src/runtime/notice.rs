@@ -77,6 +77,15 @@ pub enum Notice {
         /// The agent.
         agent: AgentRef,
     },
+    /// Policy has refused something.
+    PolicyRefused {
+        /// Whom.
+        principal: Principal,
+        /// In which session; `None`: it wanted to open one.
+        session: Option<SessionId>,
+        /// What, and by which rule, for the operator alone.
+        why: String,
+    },
     /// A principal began to watch a job.
     JobWatched {
         /// The job.

@@ -17,6 +17,7 @@ use crate::lease::{Budget, Ceiling, Constraints};
 use crate::model::agent::AgentRef;
 use crate::model::event::{EventClass, JobEvent};
 use crate::model::request::{Filter, Invocation};
+use crate::policy::Roles;
 use crate::scope::Scopes;
 use crate::secret::SecretDigest;
 use crate::time::UtcMs;
@@ -38,6 +39,9 @@ pub enum Record {
         /// The scopes that it was opened with; it never has others.
         #[serde(default, skip_serializing_if = "Scopes::is_empty")]
         scopes: Scopes,
+        /// The roles that the credential named which it was opened with.
+        #[serde(default, skip_serializing_if = "Roles::is_empty")]
+        roles: Roles,
         /// The most that the credential granted which it was opened with.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ceiling: Option<Box<Ceiling>>,
@@ -513,6 +517,10 @@ pub struct JobBounds {
     /// How far it is trusted, as its session was; whom nobody vouches for is not.
     #[serde(default, skip_serializing_if = "TrustLevel::is_usual")]
     pub trust: TrustLevel,
+    /// By which its agent may delegate, besides its principal: those that counted
+    /// when it was submitted.
+    #[serde(default, skip_serializing_if = "Roles::is_empty")]
+    pub roles: Roles,
 }
 
 /// An event of a job as it is kept.

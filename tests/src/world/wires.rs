@@ -4,8 +4,9 @@
 use std::net::IpAddr;
 
 use arcp_proto::client::ClientInput;
-use arcp_proto::id::{ConnId, Principal};
-use arcp_proto::runtime::{CloseReason, Input, Transport};
+use arcp_proto::id::{ConnId, OpId, Principal};
+use arcp_proto::model::request::Credential;
+use arcp_proto::runtime::{CloseReason, Input, Transport, Verdict};
 
 use super::{Event, World};
 
@@ -67,5 +68,21 @@ impl World {
         if frames > 0 {
             self.later(Event::ToRuntime(Input::Credit { conn, bytes, frames }));
         }
+    }
+
+    pub(super) fn authenticate(&mut self, op: OpId, credential: &Credential) {
+        // Here a token is its principal's text with `tok-` before it.
+        let verdict = match credential {
+            Credential::Bearer(token) => {
+                let principal = token.expose().strip_prefix("tok-").and_then(|text| text.parse().ok());
+                let expires_at = self.credentials_until.get(token.expose()).copied();
+                let (scopes, binding) = self.credentials.get(token.expose()).cloned().unwrap_or_default();
+                let ceiling = self.ceilings.get(token.expose()).cloned();
+                let roles = self.roles.get(token.expose()).cloned().unwrap_or_default();
+                principal.map(|principal: Principal| Verdict { principal, scopes, roles, expires_at, binding, ceiling })
+            }
+            Credential::Anonymous | Credential::Other { .. } => None,
+        };
+        self.later(Event::ToRuntime(Input::Authenticated { op, verdict }));
     }
 }

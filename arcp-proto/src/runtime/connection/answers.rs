@@ -69,7 +69,6 @@ pub(in crate::runtime) enum Content {
 }
 
 /// What a connection can be sent next.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is given")]
 pub(in crate::runtime) enum Next {
     /// It was sent something.
     Sent,

@@ -38,7 +38,7 @@ impl Connections {
     ) -> Option<Verdict> {
         let conn = self.by_id.get_mut(&id)?;
         if let Some(peer) = conn.evidence.peer() {
-            return Some(peer.clone().into());
+            return Some(peer.clone());
         }
         let refused = if conn.proving.is_some() {
             Violation::invalid("a proof is being judged already: wait for what comes of it")

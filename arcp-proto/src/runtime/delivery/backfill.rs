@@ -52,13 +52,13 @@ impl Backfill {
         since: Option<&Since>,
     ) -> Result<Backfill, Violation> {
         let unknown = || Violation::invalid("the session is gone");
-        let principal = &feeds.get(session).ok_or_else(unknown)?.principal;
+        let viewer = feeds.get(session).ok_or_else(unknown)?.viewer();
         let cut = match since {
             None => return Ok(Backfill::default()),
             Some(Since::Beginning) => Cut::Beginning,
             Some(Since::Message(message)) => Cut::new(ctx, jobs, feeds, session, message)?,
         };
-        let visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
+        let visible = authority::visible_jobs(&ctx.config, jobs, viewer);
         let covered = visible.filter(|(id, job)| !job.is_expired() && filter.covers(*id, job));
         let (mut events, mut found) = (0, Vec::new());
         for (id, job) in covered {
@@ -93,8 +93,8 @@ impl Feeds {
                 IndexEntry::Local { .. } => None,
             };
         }
-        let principal = &self.get(own)?.principal;
-        let mut visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
+        let viewer = self.get(own)?.viewer();
+        let mut visible = authority::visible_jobs(&ctx.config, jobs, viewer);
         let (job, _) = visible.find(|(id, _)| tag(id.ulid()) == message_tag)?;
         Some((job, event_of_copy(number)))
     }
@@ -126,8 +126,8 @@ impl Cut {
             };
             return Ok(Cut::After { at, job, event });
         }
-        let principal = &feeds.get(own).ok_or_else(unknown)?.principal;
-        let mut visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
+        let viewer = feeds.get(own).ok_or_else(unknown)?.viewer();
+        let mut visible = authority::visible_jobs(&ctx.config, jobs, viewer);
         let (job, _) = visible.find(|(id, _)| tag(id.ulid()) == message_tag).ok_or_else(unknown)?;
         Ok(Cut::After { at, job: Some(job), event: event_of_copy(number) })
     }

@@ -17,7 +17,9 @@ use super::index::{Index, IndexEntry, Released};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, JobId, LogId, LogPos, Principal};
 use crate::model::feature::Feature;
+use crate::policy::Roles;
 use crate::runtime::account::{Balance, Charge, HeldFor};
+use crate::runtime::authority::Viewer;
 use crate::runtime::effect::Position;
 use crate::runtime::job::{Job, Jobs};
 use crate::runtime::log::Log;
@@ -26,6 +28,8 @@ use crate::wire::View;
 #[derive(Debug)]
 pub(in crate::runtime) struct Feed {
     pub(super) principal: Principal,
+    /// By which policy may show it the jobs of others.
+    pub(super) roles: Option<Roles>,
     pub(super) view: View,
     /// Where its frames go.
     pub(super) conn: Option<ConnId>,
@@ -81,6 +85,7 @@ impl Feed {
     pub(super) fn new(principal: Principal, view: View, account: &Balance) -> Feed {
         Feed {
             principal,
+            roles: None,
             view,
             conn: None,
             index: Index::default(),
@@ -92,6 +97,11 @@ impl Feed {
             streams: BTreeSet::new(),
             charge: account.charge(HeldFor::Numbers, 0),
         }
+    }
+
+    /// Who looks at jobs by it.
+    pub(super) fn viewer(&self) -> Viewer<'_> {
+        Viewer { principal: &self.principal, roles: self.roles.as_ref() }
     }
 
     /// The account of the session.

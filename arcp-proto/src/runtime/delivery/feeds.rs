@@ -10,6 +10,7 @@ use super::index_refs::IndexRefs;
 use super::message_id::tag;
 use crate::id::{ConnId, JobId, LogId, Principal, SessionId};
 use crate::runtime::account::{Balance, HeldFor, Recount};
+use crate::runtime::authority::Viewer;
 use crate::runtime::context::Context;
 use crate::runtime::job::{Jobs, prompts};
 use crate::runtime::timers::Timer;
@@ -170,6 +171,13 @@ impl Feeds {
         if let Some(feed) = self.by_session.get_mut(&id) {
             feed.streams.retain(|(of, _)| *of != subscription);
         }
+    }
+}
+
+/// Who looks at jobs in a session has other roles, or they count for more or less.
+pub(in crate::runtime) fn be_viewed_by(feeds: &mut Feeds, id: SessionId, viewer: Viewer<'_>) {
+    if let Some(feed) = feeds.by_session.get_mut(&id) {
+        feed.roles = viewer.roles.cloned();
     }
 }
 

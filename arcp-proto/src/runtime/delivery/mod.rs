@@ -49,12 +49,13 @@ use core::ops::RangeInclusive;
 pub(super) use audience::Audience;
 pub(super) use audiences::Joining;
 pub(super) use feed::Feed;
+pub(super) use feeds::be_viewed_by;
 pub(super) use index::IndexEntry;
 pub(super) use next::Next;
 pub(super) use replay::{Replay, ReplayStep};
 pub(super) use requests::Requests;
 pub use subscription::id_of as subscription_id;
-pub(super) use watch::{WatchPlan, asked_after, dismiss, hand_over};
+pub(super) use watch::{WatchPlan, asked_after, dismiss, hand_over, is_shown_too_much};
 
 use super::account::{Balance, HeldFor, Recount};
 use super::context::Context;
@@ -234,17 +235,15 @@ impl Delivery {
         new: NewSubscription,
     ) {
         let NewSubscription { number, filter, at, backfill } = new;
-        let Some(principal) =
-            self.feeds.get(session).expected("who subscribes has a feed").map(|feed| feed.principal.clone())
-        else {
-            return;
-        };
         let first = self.feeds.head(session) + 1;
         for (job, from) in backfill.jobs {
             let last = jobs.get(job).map_or(0, super::job::Job::count);
             self.feeds.number(ctx, jobs, Reader::subscription(session, number, &filter), job, from..=last);
         }
-        self.subscriptions.begin(ctx, jobs, (session, &principal), number, (filter, at));
+        let Some(feed) = self.feeds.get(session).expected("who subscribes has a feed") else {
+            return;
+        };
+        self.subscriptions.begin(ctx, jobs, (session, feed), number, (filter, at));
         self.feeds.begin_to_catch_up(session, first);
         self.feeds.gate(ctx, session, first);
         if backfill.bounded {

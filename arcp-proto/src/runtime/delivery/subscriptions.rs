@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::backfill::Backfill;
+use super::feed::Feed;
 use super::feeds::Feeds;
 use super::filter::EventFilter;
 use super::subscription::{NewSubscription, SessionSubscriptions, Subscription, id_of};
@@ -78,17 +79,17 @@ impl Subscriptions {
         &mut self,
         ctx: &mut Context,
         jobs: &Jobs,
-        (id, principal): (SessionId, &Principal),
+        (id, feed): (SessionId, &Feed),
         number: u32,
         (filter, at): (EventFilter, LogPos),
     ) {
-        let visible = authority::visible_jobs(&ctx.config, jobs, principal, None);
+        let visible = authority::visible_jobs(&ctx.config, jobs, feed.viewer());
         let goes_on = visible.filter(|(job_id, job)| !job.is_terminal() && self.covers(&filter, *job_id, job));
         let shown: BTreeSet<JobId> = goes_on.map(|(id, _)| id).collect();
         for job in &shown {
             self.by_job.entry(*job).or_default().push((id, number));
         }
-        self.put(ctx, (id, principal), number, (filter, at, shown));
+        self.put(ctx, (id, &feed.principal), number, (filter, at, shown));
     }
 
     /// The only place where filters are compiled: once for each subscription.
@@ -161,13 +162,23 @@ impl Subscriptions {
 
     /// Whoever subscribed to jobs like a new one, or a restored one that goes on,
     /// is shown it.
-    pub(in crate::runtime) fn show(&mut self, ctx: &Context, jobs: &Jobs, id: JobId) {
+    pub(in crate::runtime) fn show(&mut self, ctx: &Context, (jobs, feeds): (&Jobs, &Feeds), id: JobId) {
         let Some(job) = jobs.get(id).expected("who is shown was just accepted or restored") else {
             return;
         };
         let mut shown_to = Vec::new();
-        for principal in authority::may_see(&ctx.config, job) {
-            shown_to.extend(self.covering(principal, id, job));
+        if ctx.config.authority.policy.is_some() {
+            for (session, own) in &self.by_session {
+                let sees = |feed: &Feed| authority::sees(&ctx.config, feed.viewer(), job);
+                if feeds.get(*session).is_some_and(sees) {
+                    shown_to.extend(self.covering_of((*session, own), id, job));
+                }
+            }
+        } else {
+            for principal in authority::see_always(&ctx.config, job) {
+                let own = self.subscribed(principal).filter(|(_, own)| own.principal == *principal);
+                shown_to.extend(own.flat_map(|own| self.covering_of(own, id, job)));
+            }
         }
         for (session, number) in &shown_to {
             let own = self.by_session.get_mut(session);
@@ -180,12 +191,21 @@ impl Subscriptions {
         }
     }
 
-    /// Subscriptions of a principal that cover a job.
-    fn covering(&self, principal: &Principal, id: JobId, job: &Job) -> Vec<(SessionId, u32)> {
-        let own = self.subscribed(principal).filter(|(_, own)| own.principal == *principal);
-        let all = own.flat_map(|(session, own)| own.open.iter().map(move |(number, open)| (session, *number, open)));
-        let covering = all.filter(|(_, _, open)| self.covers(&open.filter, id, job));
-        covering.map(|(session, number, _)| (session, number)).collect()
+    /// Subscriptions of a session that cover a job.
+    fn covering_of(
+        &self,
+        (session, own): (SessionId, &SessionSubscriptions),
+        id: JobId,
+        job: &Job,
+    ) -> Vec<(SessionId, u32)> {
+        let covering = own.open.iter().filter(|(_, open)| self.covers(&open.filter, id, job));
+        covering.map(|(number, _)| (session, *number)).collect()
+    }
+
+    /// The jobs that go on and that the subscriptions of a session are shown.
+    pub(super) fn shown_to(&self, session: SessionId) -> impl Iterator<Item = JobId> {
+        let open = self.by_session.get(&session).into_iter().flat_map(|own| own.open.values());
+        open.flat_map(|open| open.shown.iter().copied())
     }
 
     /// How many subscriptions there are of a principal and of whoever shares
@@ -423,6 +443,7 @@ mod tests {
             principal: made.principal().clone(),
             anonymous: made.principal().is_anonymous(),
             scopes: made.allowance().opened_with().0.clone(),
+            roles: crate::policy::Roles::default(),
             ceiling: None,
             view: *made.view(),
             token: *made.token(),

@@ -188,6 +188,16 @@ pub(in crate::runtime) fn dismiss(
 }
 
 fn may_see(delivery: &Delivery, ctx: &Context, session: SessionId, job: &Job) -> bool {
-    let principal = delivery.feeds.get(session).map(|feed| &feed.principal);
-    principal.is_some_and(|principal| authority::may_see(&ctx.config, job).any(|known| known == principal))
+    delivery.feeds.get(session).is_some_and(|feed| authority::sees(&ctx.config, feed.viewer(), job))
+}
+
+/// Whether a session is shown a job that it may not see.
+pub(in crate::runtime) fn is_shown_too_much(
+    delivery: &Delivery,
+    ctx: &Context,
+    jobs: &Jobs,
+    session: SessionId,
+) -> bool {
+    let mut shown = delivery.audiences.watched(session).chain(delivery.subscriptions.shown_to(session));
+    shown.any(|id| jobs.get(id).is_some_and(|job| !may_see(delivery, ctx, session, job)))
 }

@@ -73,7 +73,11 @@ fn may_grant(asked: &mut RequestHandler<'_>, id: PromptId, answer: &PromptAnswer
     let session = sessions.get(asked.session).ok_or_else(prompts::unknown)?;
     let ceilings = session.allowance().ceilings();
     let trusted = authority::trust(&ctx.config, session.principal(), &ceilings);
-    ctx.prove(session.principal(), |ctx, fuel| grants::check(ctx, job, id.number, answer, (ceilings, trusted), fuel))
+    if let PromptAnswer::Grant { .. } | PromptAnswer::Extend { .. } = answer {
+        authority::may_grant(&ctx.config, session.subject(), job)?;
+    }
+    let (who, bounds) = (session.subject(), (ceilings, trusted));
+    ctx.prove(session.principal(), |ctx, fuel| grants::check(ctx, job, id.number, answer, who, bounds, fuel))
 }
 
 /// Whether a value was checked and fits; false: it is being checked.

@@ -93,7 +93,7 @@ pub(super) fn note(
             }
             AuditEntry { job: Some(*job), ..entry }
         }
-        Ok(Outcome::Subscribed(_)) if !authority::sees_everything(&ctx.config, principal) => return,
+        Ok(Outcome::Subscribed(_)) if !authority::sees_others(&ctx.config, session.viewer()) => return,
         Ok(Outcome::Subscribed(_) | Outcome::Done) => AuditEntry { granted: granted(handler, command), ..entry },
         Ok(Outcome::Refused(_)) => return,
     };

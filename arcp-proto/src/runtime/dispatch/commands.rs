@@ -8,7 +8,7 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::requests::RequestHandler;
-use super::{answers, audit, handoff, interrupts};
+use super::{answers, audit, handoff, interrupts, policy};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
@@ -50,7 +50,10 @@ impl RequestHandler<'_> {
             Command::Submit(submit, invocation) => match self.on_submit((submit, invocation), fingerprint) {
                 Ok(None) => return,
                 Ok(Some(accepted)) => Ok(accepted),
-                Err(violation) => Err(violation),
+                Err(violation) => {
+                    policy::note_refused(self.runtime, self.session, submit, &violation);
+                    Err(violation)
+                }
             },
             Command::Cancel(cancel) => self.on_cancel(cancel),
             Command::Watch(watch) => self.on_watch(watch),

@@ -56,7 +56,7 @@ impl CallHandler<'_> {
         let job = delegation::accept_child(jobs, ctx, asked, child);
         delivery.add_job(job);
         delivery.audiences.own(session, job);
-        delivery.subscriptions.show(ctx, jobs, job);
+        delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
         delivery.number_for_all(ctx, jobs, job, 0, None);
         self.runtime.carry();
         job

@@ -49,7 +49,7 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
     for lost in delivery::hand_over(delivery, ctx, jobs, job, session) {
         delivery.audiences.note_left(ctx, lost, job);
     }
-    delivery.subscriptions.show(ctx, jobs, job);
+    delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
     // Whoever gave it may have a slot that it held, and whoever has it one that it waits for.
     jobs.fill_slots(ctx);
     asked.runtime.carry();

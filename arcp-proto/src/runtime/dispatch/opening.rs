@@ -3,6 +3,7 @@
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
+use super::policy;
 use crate::error::{ErrorCode, Violation};
 use crate::id::{ConnId, Principal, SessionId, WireId};
 use crate::json::Json;
@@ -10,6 +11,7 @@ use crate::model::agent::AgentEntry;
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{HandshakeReply, Opened, Refusal, RefusedKind, Reply, RuntimeInfo};
 use crate::model::request::{Open, ResumeClaim};
+use crate::policy::Subject;
 use crate::runtime::Runtime;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::authority;
@@ -86,6 +88,7 @@ impl<'r> OpeningHandler<'r> {
             return;
         };
         delivery.open(session, opened.principal().clone(), *opened.view(), opened.account());
+        policy::view_anew(sessions, delivery, session);
         self.runtime.carry();
         self.attach(session, 0);
         self.welcome(session, token, None);
@@ -124,6 +127,9 @@ impl<'r> OpeningHandler<'r> {
         }
         let behind = self.runtime.delivery.feeds.get(session).is_some_and(|feed| feed.head() > claim.last_seq);
         self.welcome(session, token, Some((claim.last_seq, behind)));
+        if self.runtime.ctx.config.authority.policy.is_some() {
+            policy::judge_anew(self.runtime, session);
+        }
         true
     }
 
@@ -169,7 +175,7 @@ impl<'r> OpeningHandler<'r> {
                 .filter(|_| view.announces_job_heartbeats())
                 .map(|interval| interval.as_secs()),
             features: view.features,
-            agents: agents_for(config, view.features),
+            agents: agents_for(config, session.subject(), view.features),
             runtime: RuntimeInfo { program: config.runtime.clone(), fingerprint: fingerprint.clone() },
             accepted_at: ctx.now.utc,
             expires_at: session.expires_at(),
@@ -190,12 +196,12 @@ impl<'r> OpeningHandler<'r> {
     }
 }
 
-/// The agents as a client is told of them. Schemas go to whoever asks for them, as
+/// The agents as a client is told of them, as far as it may submit them. Schemas go to whoever asks for them, as
 /// far as there is room in the welcome.
-fn agents_for(config: &Config, features: Features) -> Vec<AgentEntry> {
+fn agents_for(config: &Config, who: Subject<'_>, features: Features) -> Vec<AgentEntry> {
     let room = if features.has(Feature::AgentDetails) { config.limits.frame.result_frame_bytes / 2 } else { 0 };
     let mut bytes = 0;
-    let told = config.agents.iter().map(|agent| {
+    let told = config.agents.iter().filter(|agent| config.may_submit(who, &agent.name)).map(|agent| {
         let size = agent.input_schema.as_ref().map_or(0, |schema| schema.as_str().len());
         bytes += size;
         let input_schema = agent.input_schema.clone().filter(|_| bytes <= room);

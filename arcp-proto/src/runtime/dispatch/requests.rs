@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use super::policy;
 use crate::error::Violation;
 use crate::id::{ConnId, SessionId, WireId};
 use crate::model::reply::{Refusal, RefusedKind, Reply, SessionReply};
@@ -121,7 +122,8 @@ impl<'r> RequestHandler<'r> {
                 delivery.feeds.acknowledge(ctx, self.session, seq);
             }
             SessionRequest::List(query) => {
-                self.on_list(|ctx, session, id| JobListing::new(ctx, session, id, query).map(Listing::Jobs))
+                let page = |ctx: &Context, session: &Session, id| JobListing::new(ctx, session, id, query);
+                self.on_list(|ctx, session, id| page(ctx, session, id).map(|page| Listing::Jobs(page.into())))
             }
             SessionRequest::ListSessions(query) => {
                 self.on_list(|ctx, session, id| SessionListing::new(ctx, session, id, &query).map(Listing::Sessions))
@@ -176,6 +178,9 @@ impl<'r> RequestHandler<'r> {
         let Runtime { ctx, sessions, .. } = &mut *self.runtime;
         match sessions.refresh(ctx, self.session, verdict) {
             Some(detail) => {
+                if self.runtime.ctx.config.authority.policy.is_some() {
+                    policy::judge_anew(self.runtime, self.session);
+                }
                 self.answer(Answer::free(self.done(detail)));
             }
             None => {

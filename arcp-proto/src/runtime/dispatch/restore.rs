@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use super::policy;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::runtime::Runtime;
 use crate::runtime::context::Context;
@@ -36,7 +37,7 @@ impl Runtime {
         provisioning::on_restored(&mut self.jobs, &mut self.ctx);
         for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
             if self.jobs.get(id).is_some_and(|job| !job.is_terminal()) {
-                self.delivery.subscriptions.show(&self.ctx, &self.jobs, id);
+                self.delivery.subscriptions.show(&self.ctx, (&self.jobs, &self.delivery.feeds), id);
             }
             self.jobs.on_restored(&mut self.ctx, id);
             self.carry();
@@ -55,10 +56,22 @@ impl Restorer<'_> {
         self.ctx.log.restore(at);
         self.raise_time(&record);
         match record {
-            Record::SessionOpened { session, principal, anonymous: _, scopes, ceiling, view, token, extensions } => {
-                let kept = KeptSession { principal: principal.clone(), scopes, ceiling, view, token, extensions };
+            Record::SessionOpened {
+                session,
+                principal,
+                anonymous: _,
+                scopes,
+                roles,
+                ceiling,
+                view,
+                token,
+                extensions,
+            } => {
+                let kept =
+                    KeptSession { principal: principal.clone(), scopes, roles, ceiling, view, token, extensions };
                 let account = self.sessions.restore(self.ctx, session, kept);
                 self.delivery.open(session, principal, view, &account);
+                policy::view_anew(self.sessions, self.delivery, session);
             }
             Record::TokenRotated { session, token } => self.sessions.restore_token(session, token),
             Record::SessionEnded { session } => {

@@ -37,6 +37,7 @@ impl RequestHandler<'_> {
             ));
         }
         let (principal, request) = (&session.principal().clone(), &self.id.clone());
+        let roles = &session.allowance().roles().clone();
         let id_is_of_principal = session.view().ids_are_of_principal();
         let ceilings = session.allowance().ceilings().map(Option::<&_>::cloned);
         let asked = SubmitContext {
@@ -47,6 +48,7 @@ impl RequestHandler<'_> {
             request,
             id_is_of_principal,
             principal,
+            roles,
             session: self.session,
             parent,
             features: session.view().lease_features(),
@@ -63,7 +65,7 @@ impl RequestHandler<'_> {
             }
             Submission::New(new) => new,
         };
-        sessions.admission().check_submits(ctx, principal)?;
+        sessions.admission().check_submits(ctx, asked.subject())?;
         // Credentials are issued once its input fits.
         let issued = take_issued(self, &new)?;
         if issued.is_none() {
@@ -76,7 +78,7 @@ impl RequestHandler<'_> {
         }
         let asked = SubmitContext { id: issued, ..asked };
         let Runtime { ctx, sessions, jobs, .. } = &mut *self.runtime;
-        sessions.admission().note_submit(ctx, principal);
+        sessions.admission().note_submit(ctx, asked.subject());
         if let Some(ended) = jobs.to_forget(ctx, principal) {
             self.runtime.retention().forget(ended);
         }
@@ -87,7 +89,7 @@ impl RequestHandler<'_> {
         delivery.add_job(job);
         delivery.audiences.own(self.session, job);
         delivery.audiences.join(self.session, job);
-        delivery.subscriptions.show(ctx, jobs, job);
+        delivery.subscriptions.show(ctx, (jobs, &delivery.feeds), job);
         delivery.number_for_all(ctx, jobs, job, 0, None);
         self.runtime.carry();
         self.say_accepted(job);

@@ -14,7 +14,7 @@ use super::handshake::{Handshake, Introduction, Opening, Want};
 use super::judging::Judging;
 use super::wrong_credentials::Source;
 use crate::error::{ErrorCode, Violation};
-use crate::id::{ConnId, OpId, Principal, WireId};
+use crate::id::{ConnId, OpId, WireId};
 use crate::model::reply::{Challenge, HandshakeReply, Refusal, RefusedKind, Reply, Subject};
 use crate::model::request::{Credential, Open};
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
@@ -39,7 +39,7 @@ pub(in crate::runtime) struct NewConnection {
     pub(in crate::runtime) transport: Transport,
     pub(in crate::runtime) address: Option<IpAddr>,
     pub(in crate::runtime) binding: Option<String>,
-    pub(in crate::runtime) peer: Option<Principal>,
+    pub(in crate::runtime) peer: Option<Verdict>,
 }
 
 /// A peer of whom it is known who it is and what it wants.
@@ -331,7 +331,8 @@ impl Arrival {
     /// Writes down that it is not let in, if that is for who it is.
     fn audit(&self, ctx: &mut Context, why: &Violation) {
         let evidence = &self.handshake.evidence;
-        let entry = AuditEntry::of_arrival(AuditAct::Login, evidence.peer(), evidence.address);
+        let entry =
+            AuditEntry::of_arrival(AuditAct::Login, evidence.peer().map(|peer| &peer.principal), evidence.address);
         ctx.audit_refused(entry, why);
     }
 

@@ -4,7 +4,6 @@ use alloc::string::String;
 use core::net::IpAddr;
 
 use crate::error::{ErrorCode, Violation};
-use crate::id::Principal;
 use crate::model::request::{Credential, Open, Proof};
 use crate::principal::Network;
 use crate::runtime::io::Verdict;
@@ -19,7 +18,7 @@ const MTLS: &str = "mtls";
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Evidence {
     /// Whom the transport vouches for.
-    pub(super) peer: Option<Principal>,
+    pub(super) peer: Option<Verdict>,
     /// Where the peer is.
     pub(super) address: Option<IpAddr>,
     /// What the channel proves by itself.
@@ -35,7 +34,7 @@ pub(in crate::runtime) struct Evidence {
 
 impl Evidence {
     /// Whom the transport vouches for.
-    pub(in crate::runtime) fn peer(&self) -> Option<&Principal> {
+    pub(in crate::runtime) fn peer(&self) -> Option<&Verdict> {
         self.peer.as_ref()
     }
 
@@ -120,6 +119,8 @@ pub(in crate::runtime) fn wrong_proof() -> Violation {
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
+
+    use crate::id::Principal;
 
     use super::*;
 

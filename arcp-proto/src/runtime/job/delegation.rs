@@ -31,6 +31,7 @@ use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::feature::Features;
 use crate::model::job::FinalStatus;
 use crate::model::request::{Invocation, Submit};
+use crate::policy::Roles;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::context::Context;
 use crate::runtime::delegation::{Child, Delegation};
@@ -86,6 +87,7 @@ pub(in crate::runtime) struct NewChild {
     parent: ParentRecord,
     /// As of the parent.
     principal: Principal,
+    roles: Roles,
     session: SessionId,
 }
 
@@ -258,9 +260,11 @@ fn check_child(
         extensions: None,
     };
     let (principal, session) = (parent.spec.principal.clone(), parent.sessions.holder);
+    let roles = parent.spec.bounds.roles.clone();
     let submit = Submit { trace: Some(parent.spec.trace.clone()), ..submit };
-    jobs.check_capacity(ctx, context_of((&submit, &invocation), (id, name), (&principal, session)))?;
-    let (agent, checks_input) = resolve(ctx, &submit.agent)?;
+    let asks = context_of((&submit, &invocation), (id, name), (&principal, &roles, session));
+    jobs.check_capacity(ctx, asks)?;
+    let (agent, checks_input) = resolve(ctx, asks.subject(), &submit.agent)?;
     if checks_input {
         let why = alloc::format!("`{}` has its inputs checked, which a delegation cannot wait for", agent.name());
         return Err(Violation::new(ErrorCode::AgentNotAvailable, why));
@@ -269,14 +273,14 @@ fn check_child(
     jobs.table.change(id, |job| permit.take(job, ctx, None));
     let parent = ParentRecord { job: id, delegate_id: name.clone(), fingerprint };
     let new = NewJob { agent, checks_input, grant, key: None, parent: Some(Box::new(parent.clone())) };
-    Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, session })))
+    Ok(Delegated::New(Box::new(NewChild { submit, invocation, new, parent, principal, roles, session })))
 }
 
 /// A child that the agent of its parent asks for, whose session it has.
 fn context_of<'a>(
     (submit, invocation): (&'a Submit, &'a Invocation),
     (parent, name): (JobId, &'a WireId),
-    (principal, session): (&'a Principal, SessionId),
+    (principal, roles, session): (&'a Principal, &'a Roles, SessionId),
 ) -> SubmitContext<'a> {
     SubmitContext {
         id: None,
@@ -286,6 +290,7 @@ fn context_of<'a>(
         request: name,
         id_is_of_principal: false,
         principal,
+        roles,
         session,
         parent: Some(parent),
         features: Features::default(),
@@ -300,9 +305,9 @@ pub(in crate::runtime) fn accept_child(
     asked: &Delegating,
     child: NewChild,
 ) -> JobId {
-    let NewChild { submit, invocation, new, parent, principal, session } = child;
+    let NewChild { submit, invocation, new, parent, principal, roles, session } = child;
     let parent = (parent.job, &parent.delegate_id);
-    let job = jobs.accept(ctx, context_of((&submit, &invocation), parent, (&principal, session)), new);
+    let job = jobs.accept(ctx, context_of((&submit, &invocation), parent, (&principal, &roles, session)), new);
     tell_parent(jobs, ctx, job, asked);
     job
 }

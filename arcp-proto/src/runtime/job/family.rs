@@ -11,6 +11,7 @@ use crate::lease::{Ceiling, Fuel, Namespace};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::Submit;
+use crate::policy::Subject;
 use crate::runtime::context::Context;
 use crate::runtime::io::ParentRecord;
 
@@ -40,13 +41,15 @@ pub(super) fn grant_below(
     jobs: &mut Jobs,
     ctx: &Context,
     id: JobId,
+    who: Subject<'_>,
     asked: &Submit,
     (features, ceilings): (Features, [Option<&Ceiling>; 2]),
     fuel: &mut Fuel,
 ) -> Result<Grant, Violation> {
     let left = lease::budget_left(jobs.table.get(id).ok_or_else(gone)?);
     // Who asks for nothing has nothing, and not what policy would grant.
-    let own = Grant::of(ctx, asked, features)?.below(&left)?.under(ctx, ceilings, true, fuel)?;
+    let own = Grant::of(ctx, asked, features)?.below(&left)?;
+    let own = own.under(ctx, (who, asked.agent.name()), ceilings, true, fuel)?;
     let bounds = (!own.constraints.is_none()).then(|| own.constraints.to_json());
     let submit = Submit { lease_request: Some(own.lease.clone()), lease_constraints: bounds, ..asked.clone() };
     check_parent(jobs, ctx, id, &submit.agent)?.check_lasts()?;

@@ -22,6 +22,7 @@ use crate::json::{Json, Object};
 use crate::lease::{Ceiling, Constraints, Fuel, Namespace, Target};
 use crate::model::event::{EventKind, JobEvent};
 use crate::model::prompt::{PermissionRequest, PromptAnswer, Question, granted};
+use crate::policy::Subject;
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
 use crate::runtime::{GrantEnd, GrantRecord};
@@ -109,6 +110,7 @@ pub(in crate::runtime) fn check(
     job: &Job,
     number: u32,
     answer: &PromptAnswer,
+    who: Subject<'_>,
     (ceilings, trusted): ([Option<&Ceiling>; 2], TrustLevel),
     fuel: &mut Fuel,
 ) -> Result<Option<UtcMs>, Violation> {
@@ -148,7 +150,7 @@ pub(in crate::runtime) fn check(
         }
     };
     let mut bounds = Constraints::default();
-    for ceiling in ctx.config.ceiling.iter().chain(ceilings.into_iter().flatten()) {
+    for ceiling in ctx.config.ceilings(who, job.spec.agent.name()).chain(ceilings.into_iter().flatten()) {
         if ceiling.is_over(ctx.now.utc) {
             return Err(Violation::new(ErrorCode::LeaseExpired, "what may be granted in this session is over"));
         }

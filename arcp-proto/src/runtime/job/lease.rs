@@ -24,6 +24,7 @@ use crate::lease::{Amount, Budget, Ceiling, Constraints, Fuel, Lease, Namespace,
 use crate::model::event::{EventKind, JobError, JobEvent};
 use crate::model::feature::{Feature, Features};
 use crate::model::request::Submit;
+use crate::policy::Subject;
 use crate::runtime::audit_records::{AuditAct, AuditEntry};
 use crate::runtime::config::Config;
 use crate::runtime::context::Context;
@@ -110,8 +111,8 @@ impl Grant {
         Ok(Grant { lease: asked.clone(), constraints, budget: lease.budget().clone(), taken: Vec::new() })
     }
 
-    /// What policy leaves of it: what this runtime grants at most, and whoever asks
-    /// by the session's credentials. Where no lease was asked for, it is all of that;
+    /// What policy leaves of it: what this runtime grants at most, to whoever asks for
+    /// this agent, and by the session's credentials. Where no lease was asked for, it is all of that;
     /// with `nothing_stays` it allows nothing still, and spends no more than that.
     ///
     /// # Errors
@@ -121,12 +122,13 @@ impl Grant {
     pub(super) fn under(
         mut self,
         ctx: &Context,
+        (who, agent): (Subject<'_>, &str),
         ceilings: [Option<&Ceiling>; 2],
         nothing_stays: bool,
         fuel: &mut Fuel,
     ) -> Result<Grant, Violation> {
         let denied = |why: String| Violation::new(ErrorCode::PermissionDenied, why);
-        let mut bounds = ctx.config.ceiling.as_ref().into_iter().chain(ceilings.into_iter().flatten()).peekable();
+        let mut bounds = ctx.config.ceilings(who, agent).chain(ceilings.into_iter().flatten()).peekable();
         if bounds.peek().is_none() {
             return Ok(self);
         }
@@ -491,7 +493,7 @@ pub(super) fn check_reported(
     asked: bool,
 ) -> Result<(), Violation> {
     let bound = asked || is_bound(job);
-    let looks = bound || !ctx.config.needs_trust.is_empty();
+    let looks = bound || !ctx.config.authority.needs_trust.is_empty();
     let Some(Reported { operation, target, call_id }) = reported.filter(|_| looks) else {
         return Ok(());
     };

@@ -14,6 +14,7 @@ use crate::lease::{Ceiling, Lease, Namespace};
 use crate::model::agent::AgentRef;
 use crate::model::feature::Features;
 use crate::model::request::{Invocation, Submit};
+use crate::policy::{Roles, Subject};
 use crate::principal::Account;
 use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
@@ -36,6 +37,8 @@ pub(in crate::runtime) struct SubmitContext<'a> {
     pub(in crate::runtime) request: &'a WireId,
     pub(in crate::runtime) id_is_of_principal: bool,
     pub(in crate::runtime) principal: &'a Principal,
+    /// The roles that count.
+    pub(in crate::runtime) roles: &'a Roles,
     pub(in crate::runtime) session: SessionId,
     /// The job that it is to be below, which whoever asks may put it.
     pub(in crate::runtime) parent: Option<JobId>,
@@ -43,6 +46,13 @@ pub(in crate::runtime) struct SubmitContext<'a> {
     pub(in crate::runtime) features: Features,
     /// What its session may have granted at most, besides what the runtime grants.
     pub(in crate::runtime) ceilings: [Option<&'a Ceiling>; 2],
+}
+
+impl SubmitContext<'_> {
+    /// Of whom policy is asked.
+    pub(in crate::runtime) fn subject(&self) -> Subject<'_> {
+        Subject { principal: self.principal, roles: self.roles }
+    }
 }
 
 /// What a submit comes to.
@@ -130,12 +140,15 @@ impl Jobs {
         {
             return Ok(Submission::Known(child));
         }
+        let asks = (asked.subject(), submit.agent.name());
         let grant = ctx.prove(principal, |ctx, fuel| match asked.parent {
-            None => Grant::of(ctx, submit, asked.features)?.under(ctx, asked.ceilings, false, fuel),
-            Some(parent) => family::grant_below(self, ctx, parent, submit, (asked.features, asked.ceilings), fuel),
+            None => Grant::of(ctx, submit, asked.features)?.under(ctx, asks, asked.ceilings, false, fuel),
+            Some(parent) => {
+                family::grant_below(self, ctx, parent, asks.0, submit, (asked.features, asked.ceilings), fuel)
+            }
         })?;
         self.check_capacity(ctx, asked)?;
-        let (agent, checks_input) = resolve(ctx, &submit.agent)?;
+        let (agent, checks_input) = resolve(ctx, asked.subject(), &submit.agent)?;
         let parent = asked.parent.map(|parent| Box::new(family::below(ctx, parent, submit, fingerprint_below(submit))));
         Ok(Submission::New(NewJob { agent, checks_input, grant, key, parent }))
     }
@@ -151,6 +164,7 @@ impl Jobs {
         let account = principal.account();
         let own = account.bound_of();
         let full = |most| alloc::format!("{most} of your jobs have not ended: submit again when some have");
+        check_quota(self, ctx, asked.subject())?;
         check_unfinished(self, ctx, &account, full)?;
         let none = Json::empty_object();
         let input = asked.submit.input.as_ref().unwrap_or(&none);
@@ -207,7 +221,13 @@ impl Jobs {
             trace,
             invocation: invocation.clone(),
             created_at: ctx.now.utc,
-            bounds: JobBounds { max_runtime: submit.max_runtime, constraints: grant.constraints, parent, trust },
+            bounds: JobBounds {
+                max_runtime: submit.max_runtime,
+                constraints: grant.constraints,
+                parent,
+                trust,
+                roles: asked.roles.clone(),
+            },
             key,
             asked_by: None,
         };
@@ -265,6 +285,22 @@ pub(super) fn check_unfinished(
     held.admit(NEW_JOB, share, own, "unfinished_bytes", "the bytes of jobs that have not ended")
 }
 
+/// Whether policy lets somebody have one more job that has not ended.
+fn check_quota(jobs: &Jobs, ctx: &Context, who: Subject<'_>) -> Result<(), Violation> {
+    let Some(policy) = &ctx.config.authority.policy else {
+        return Ok(());
+    };
+    let account = who.principal.account();
+    let live = jobs.shares.of(&account).live;
+    match policy.jobs(who).map(|quota| quota.most.get()).filter(|most| live >= *most as usize) {
+        None => Ok(()),
+        Some(most) => {
+            let full = alloc::format!("you may have {most} jobs that have not ended: submit again when some have");
+            Err(Violation::exhausted("policy_jobs", account.bound_of(), most.into(), full))
+        }
+    }
+}
+
 /// How far whoever asks in a session is trusted, as far as that does not change.
 pub(in crate::runtime) fn level_of(principal: &Principal, ceilings: &[Option<&Ceiling>]) -> TrustLevel {
     match (principal.is_anonymous(), ceilings.iter().any(Option::is_some)) {
@@ -274,14 +310,15 @@ pub(in crate::runtime) fn level_of(principal: &Principal, ceilings: &[Option<&Ce
     }
 }
 
-/// What an agent that is asked for stands for, and whether inputs have to fit it.
-pub(super) fn resolve(ctx: &Context, asked: &AgentRef) -> Result<(AgentRef, bool), Violation> {
+/// What an agent that is asked for stands for, and whether inputs have to fit it. One
+/// that policy keeps from whoever asks looks as if there were none.
+pub(super) fn resolve(ctx: &Context, who: Subject<'_>, asked: &AgentRef) -> Result<(AgentRef, bool), Violation> {
     let entry = ctx.config.agents.iter().find(|entry| entry.name == asked.name());
     let unknown = || {
         let message = alloc::format!("no agent is called `{}`", asked.name());
         Violation::new(ErrorCode::AgentNotAvailable, message)
     };
-    let entry = entry.ok_or_else(unknown)?;
+    let entry = entry.filter(|_| ctx.config.may_submit(who, asked.name())).ok_or_else(unknown)?;
     Ok((entry.resolve(asked)?, entry.checks_input))
 }
 

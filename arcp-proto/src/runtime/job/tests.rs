@@ -19,6 +19,7 @@ use crate::model::event::{JobEvent, Terminal};
 use crate::model::job::{FinalStatus, JobStatus};
 use crate::model::prompt::{PromptAnswer, Question};
 use crate::model::request::{Invocation, Submit};
+use crate::policy::Roles;
 use crate::runtime::Config;
 use crate::runtime::context::Context;
 use crate::runtime::effect::Effect;
@@ -71,7 +72,9 @@ fn try_accept(
         delegate_id: None,
         trace: None,
     };
+    let roles = Roles::default();
     let asked = SubmitContext {
+        roles: &roles,
         id: None,
         submit: &submit,
         invocation: &Invocation::default(),

@@ -7,15 +7,19 @@
 //! there is none, nobody new comes in.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString as _};
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use super::Sessions;
 use crate::error::{BoundOf, Violation};
 use crate::id::{Principal, SessionId};
 use crate::limits::Limits;
+use crate::policy::{Roles, Subject};
 use crate::principal::Account;
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
+use crate::runtime::io::Notice;
 use crate::runtime::job::Jobs;
 use crate::time::Timestamp;
 
@@ -100,11 +104,11 @@ impl Admission {
     /// # Errors
     ///
     /// When to try again.
-    pub(in crate::runtime) fn check_submits(&self, ctx: &Context, principal: &Principal) -> Result<(), Violation> {
-        let Some(most) = ctx.config.limits.session.submits_per_second else {
+    pub(in crate::runtime) fn check_submits(&self, ctx: &Context, who: Subject<'_>) -> Result<(), Violation> {
+        let Some((most, bound)) = submit_rate(ctx, who) else {
             return Ok(());
         };
-        let account = principal.account();
+        let account = who.principal.account();
         let submitted = self.accounts.get(&account).map_or(Timestamp::default(), |share| share.submitted);
         let wait = (submitted + SECOND / most.get()).since(ctx.now.mono + SECOND);
         if wait.is_zero() {
@@ -113,25 +117,35 @@ impl Admission {
         // Whoever waits for whole milliseconds waits long enough.
         let wait = wait + Duration::from_millis(1);
         let why = alloc::format!("{most} jobs a second may be submitted here: try again in {} ms", wait.as_millis());
-        Err(Violation::exhausted_for(wait, "submits_per_second", account.bound_of(), most.get().into(), why))
+        Err(Violation::exhausted_for(wait, bound, account.bound_of(), most.get().into(), why))
     }
 
     /// A job of a session's principal was submitted.
-    pub(in crate::runtime) fn note_submit(&mut self, ctx: &Context, principal: &Principal) {
-        let Some(most) = ctx.config.limits.session.submits_per_second else {
+    pub(in crate::runtime) fn note_submit(&mut self, ctx: &Context, who: Subject<'_>) {
+        let Some((most, _)) = submit_rate(ctx, who) else {
             return; // There is no bound.
         };
-        let share = self.accounts.get_mut(&principal.account());
+        let share = self.accounts.get_mut(&who.principal.account());
         if let Some(share) = share.expected("who submits has a session") {
             share.submitted = share.submitted.max(ctx.now.mono) + SECOND / most.get();
         }
     }
 
+    /// How many sessions an account has.
+    fn count_of(&self, account: &Account) -> usize {
+        self.accounts.get(account).map_or(0, |sessions| sessions.count)
+    }
+
     /// What keeps one more session of an account out, and the session that can
-    /// make room for it.
-    fn obstacle(&self, account: &Account, limits: &Limits) -> Option<(Violation, Option<SessionId>)> {
+    /// make room for it. `quota`: how many policy lets it have.
+    fn obstacle(
+        &self,
+        account: &Account,
+        quota: Option<usize>,
+        limits: &Limits,
+    ) -> Option<(Violation, Option<SessionId>)> {
         let sessions = self.accounts.get(account);
-        let own = sessions.map_or(0, |sessions| sessions.count);
+        let own = self.count_of(account);
         let own_idle = sessions.and_then(|sessions| sessions.idle.first()).map(|(_, id)| *id);
         let idle_anonymous = self.idle_anonymous.first().map(|(_, id)| *id);
         let (most_own, most) = match account {
@@ -141,6 +155,10 @@ impl Admission {
             }
         };
         let full = |bound, of, most: usize, message| Violation::exhausted(bound, of, most as u64, message);
+        if let Some(most) = quota.filter(|most| own >= *most) {
+            let message = alloc::format!("you may have {most} sessions: resume one, close some, or let them expire");
+            return Some((Violation::exhausted("policy_sessions", account.bound_of(), most as u64, message), own_idle));
+        }
         if own >= most_own {
             let (bound, message) = match account {
                 Account::Known(_) => {
@@ -163,6 +181,15 @@ impl Admission {
     }
 }
 
+/// How many jobs somebody may submit in a second, and which bound that is: the least
+/// of what this runtime and policy say.
+fn submit_rate(ctx: &Context, who: Subject<'_>) -> Option<(NonZeroU32, &'static str)> {
+    let of_all = ctx.config.limits.session.submits_per_second.map(|most| (most, "submits_per_second"));
+    let policy = ctx.config.authority.policy.as_ref();
+    let own = policy.and_then(|policy| policy.submits_per_second(who));
+    of_all.into_iter().chain(own.map(|quota| (quota.most, "policy_submits_per_second"))).min()
+}
+
 impl Sessions {
     /// How many sessions and submits there may be.
     pub(in crate::runtime) fn admission(&mut self) -> &mut Admission {
@@ -174,10 +201,29 @@ impl Sessions {
     /// # Errors
     ///
     /// If there is none, and whoever asks can do something about it or not.
-    pub(super) fn admit(&mut self, ctx: &mut Context, jobs: &Jobs, principal: &Principal) -> Result<(), Violation> {
+    pub(super) fn admit(
+        &mut self,
+        ctx: &mut Context,
+        jobs: &Jobs,
+        (principal, named): (&Principal, &Roles),
+    ) -> Result<(), Violation> {
         let account = principal.account();
-        while let Some((full, idle)) = self.admission.obstacle(&account, &ctx.config.limits) {
-            self.end(ctx, jobs, idle.ok_or(full)?);
+        let (mut quota, mut rule) = (None, String::new());
+        if let Some(policy) = &ctx.config.authority.policy {
+            let roles = policy.counting(principal, named);
+            let said = policy.sessions(Subject { principal, roles: &roles });
+            rule = said.map(|said| said.rule.to_string()).unwrap_or_default();
+            quota = said.map(|said| said.most.get() as usize);
+        }
+        while let Some((full, idle)) = self.admission.obstacle(&account, quota, &ctx.config.limits) {
+            let Some(idle) = idle else {
+                if self.admission.count_of(&account) >= quota.unwrap_or(usize::MAX) {
+                    let why = alloc::format!("a session more than rule `{rule}` lets it have");
+                    ctx.observe(Notice::PolicyRefused { principal: principal.clone(), session: None, why });
+                }
+                return Err(full);
+            };
+            self.end(ctx, jobs, idle);
         }
         Ok(())
     }

@@ -25,7 +25,8 @@ pub(super) use resume::Proof;
 pub(super) use seen::{Executed, Outcome};
 
 use super::account::{Balance, HeldFor, Recount};
-use super::authority::Who;
+use super::authority::{Viewer, Who};
+use super::config::Config;
 use super::context::Context;
 use super::effect::Effect;
 use super::io::{Notice, Record, Verdict};
@@ -36,6 +37,7 @@ use crate::id::{Principal, SessionId};
 use crate::lease::Ceiling;
 use crate::model::feature::Feature;
 use crate::model::request::Open;
+use crate::policy::{Roles, Subject};
 use crate::principal::Network;
 use crate::scope::Scopes;
 use crate::secret::{Secret, SecretDigest};
@@ -77,6 +79,7 @@ pub(super) struct Session {
 pub(super) struct KeptSession {
     pub(super) principal: Principal,
     pub(super) scopes: Scopes,
+    pub(super) roles: Roles,
     pub(super) ceiling: Option<Box<Ceiling>>,
     pub(super) view: View,
     pub(super) token: SecretDigest,
@@ -103,19 +106,21 @@ struct Ended {
 
 impl KeptSession {
     fn record(self, session: SessionId) -> Record {
-        let KeptSession { principal, scopes, ceiling, view, token, extensions } = self;
+        let KeptSession { principal, scopes, roles, ceiling, view, token, extensions } = self;
         let anonymous = principal.is_anonymous();
-        Record::SessionOpened { session, principal, anonymous, scopes, ceiling, view, token, extensions }
+        Record::SessionOpened { session, principal, anonymous, scopes, roles, ceiling, view, token, extensions }
     }
 }
 
 impl Session {
     fn new(ctx: &mut Context, kept: KeptSession) -> Session {
-        let KeptSession { principal, scopes, ceiling, view, token, extensions } = kept;
+        let KeptSession { principal, scopes, roles, ceiling, view, token, extensions } = kept;
         let account = ctx.accounts.of(&principal.account()).below();
+        let mut allowance = Allowance::new(scopes, roles, ceiling);
+        allowance.count_roles(ctx.config.authority.policy.as_deref(), &principal);
         Session {
             principal,
-            allowance: Allowance::new(scopes, ceiling),
+            allowance,
             binding: None,
             view,
             token,
@@ -145,7 +150,18 @@ impl Session {
         let cancels_anywhere = self.view.features.has(Feature::CancelAnywhere);
         let answers = self.view.answers_prompts();
         let (scopes, bounded) = (self.allowance.scopes(), self.allowance.ceiling().is_some());
-        Who { principal: &self.principal, scopes, owns, cancels_anywhere, answers, bounded }
+        Who { viewer: self.viewer(), scopes, owns, cancels_anywhere, answers, bounded }
+    }
+
+    /// Of whom policy is asked for what is done in it.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject { principal: &self.principal, roles: self.allowance.roles() }
+    }
+
+    /// Who looks at jobs in it.
+    pub(super) fn viewer(&self) -> Viewer<'_> {
+        let bounded = self.allowance.ceiling().is_some();
+        Viewer { principal: &self.principal, roles: (!bounded).then(|| self.allowance.roles()) }
     }
 
     /// How its peer sees things.
@@ -195,6 +211,7 @@ impl Session {
         Proof::Known(Verdict {
             principal: self.principal.clone(),
             scopes: self.allowance.scopes().clone(),
+            roles: self.allowance.named_roles().clone(),
             expires_at: self.lease.credential_until(),
             binding: self.binding.clone(),
             ceiling: self.allowance.ceiling().cloned().map(Box::new),
@@ -276,7 +293,8 @@ impl Sessions {
         let id = SessionId::from_ulid(ctx.entropy.ulid(ctx.now.utc));
         let verdict = proof.verdict().cloned();
         let principal = proof.principal(id, network);
-        let only_resumes = match self.admit(ctx, jobs, &principal) {
+        let roles = verdict.as_ref().map(|verdict| verdict.roles.clone()).unwrap_or_default();
+        let only_resumes = match self.admit(ctx, jobs, (&principal, &roles)) {
             Ok(()) => None,
             // Whoever has to open a session to resume another one may do so.
             Err(full) if view.family.resumes_after_opening() && self.admission.has_detached(&principal) => Some(full),
@@ -289,6 +307,7 @@ impl Sessions {
         let kept = KeptSession {
             principal: principal.clone(),
             scopes: verdict.as_ref().map(|verdict| verdict.scopes.clone()).unwrap_or_default(),
+            roles,
             ceiling: verdict.as_ref().and_then(|verdict| verdict.ceiling.clone()),
             view,
             token: token.digest(),
@@ -319,6 +338,7 @@ impl Sessions {
     fn prove(&mut self, ctx: &mut Context, id: SessionId, verdict: Option<&Verdict>) {
         if let Some(session) = self.by_id.get_mut(&id) {
             session.allowance.prove(verdict);
+            session.allowance.count_roles(ctx.config.authority.policy.as_deref(), &session.principal);
             session.binding = verdict.and_then(|verdict| verdict.binding.clone());
         }
         self.renew(ctx, id, verdict.and_then(|verdict| verdict.expires_at));
@@ -425,6 +445,13 @@ impl Sessions {
         self.ended.add(session.token, session.principal, ctx.config.limits.session.ended_sessions);
         ctx.effect(Effect::SessionOver(id));
         true
+    }
+}
+
+/// Policy has changed: other roles may count.
+pub(super) fn count_roles(sessions: &mut Sessions, config: &Config) {
+    for session in sessions.by_id.values_mut() {
+        session.allowance.count_roles(config.authority.policy.as_deref(), &session.principal);
     }
 }
 

@@ -1,0 +1,147 @@
+//! A runtime that goes by a policy, and the commands that explain it.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use arcp_tests::home::{Home, code, stderr, stdout};
+use arcp_tests::until::until;
+
+const ARCP: &str = env!("CARGO_BIN_EXE_arcp");
+
+const POLICY: &str = r#"
+[[rule]]
+name = "ci"
+principals = ["ci-*"]
+agents = ["echo", "slow"]
+jobs = 1
+
+[[rule]]
+name = "watchers"
+principals = ["w"]
+watch = ["ci-*"]
+"#;
+
+fn written(home: &Home, text: &str) -> PathBuf {
+    fs::create_dir_all(&home.dir).expect("a folder");
+    let file = home.dir.join("policy.toml");
+    fs::write(&file, text).expect("written");
+    file
+}
+
+#[test]
+fn a_runtime_goes_by_its_policy_and_reads_it_again_without_losing_sessions() {
+    let mut home = Home::new(ARCP);
+    let file = written(&home, POLICY);
+    let policy = file.to_str().expect("text").to_string();
+    let tokens = ["--token", "c=ci-1", "--token", "d=ci-2", "--token", "w=w", "--token", "o=other"];
+    let log = home.dir.join("log");
+    let mut server =
+        home.arcp(&[&["serve", "--listen", "127.0.0.1:0", "--samples", "--policy", &policy], &tokens[..]].concat());
+    let server = server.stderr(fs::File::create(&log).expect("a file")).spawn().expect("it runs");
+    let pid = server.id().to_string();
+    home.servers.push(server);
+    let home = home;
+    let said = |text: &str| fs::read_to_string(&log).is_ok_and(|log| log.contains(text));
+    let hang_up = || assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("it runs").success());
+    let url = until("it listens", || {
+        let log = fs::read_to_string(&log).ok()?;
+        Some(log.split_once('\n')?.0.strip_prefix("READY ")?.to_string())
+    });
+    let on = |token: &str, args: &[&str]| home.run(&[args, &["--url", &url, "--token", token]].concat());
+    let submit = |token: &str, agent: &str| on(token, &["submit", agent, "--input", "1"]);
+    assert_eq!(stdout(&submit("c", "echo")).trim(), "1");
+    for (token, agent) in [("c", "chatty"), ("w", "echo"), ("o", "echo")] {
+        let refused = submit(token, agent);
+        assert_ne!(code(&refused), 0);
+        assert!(stderr(&refused).contains(&format!("no agent is called `{agent}`")), "{}", stderr(&refused));
+    }
+    assert_eq!(stdout(&on("o", &["agents", "--no-header"])), "");
+    let shown = stdout(&on("c", &["agents", "--no-header"]));
+    assert!(shown.contains("echo") && shown.contains("slow") && !shown.contains("chatty"), "{shown}");
+
+    let long = ["submit", "slow", "--input", r#"{"ms":600000}"#, "--detach"];
+    let job = stdout(&on("c", &long)).trim().to_string();
+    let full = on("c", &long);
+    assert!(stderr(&full).contains("1 jobs that have not ended"), "{}", stderr(&full));
+    assert_eq!(code(&on("d", &["show", &job])), code(&on("o", &["show", &job])), "both see no such job");
+    assert!(stdout(&on("w", &["ls"])).contains(&job[..8]));
+    assert!(!stdout(&on("o", &["ls"])).contains(&job[..8]));
+    assert_ne!(code(&on("w", &["cancel", &job])), 0);
+
+    let follow = ["watch", &job, "--url", &url, "--token", "c"];
+    let mut following = home.arcp(&follow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+    fs::write(&file, "[[rule]]\nname = \"broken\"\n").expect("written");
+    hang_up();
+    until("it says why", || said("the policy stays as it was").then_some(()));
+    assert!(said(":2:8: name: the rule is for nobody"), "with the place");
+    assert_eq!(code(&submit("c", "chatty")), code(&submit("o", "echo")), "it stayed as it was");
+    fs::write(&file, POLICY.replace("\"ci-*\"]\nagents", "\"other\"]\nagents")).expect("written");
+    hang_up();
+    until("it is read", || (code(&submit("o", "echo")) == 0).then_some(()));
+    assert_ne!(code(&submit("c", "echo")), 0, "who may submit nothing by now");
+    assert!(stdout(&on("c", &["ls"])).contains(&job[..8]), "sees its job");
+    assert_eq!(following.try_wait().expect("it is there"), None, "and loses no session");
+    assert_eq!(code(&on("c", &["cancel", &job])), 0, "and cancels it");
+    following.wait().expect("it ends with its job");
+    assert!(said("policy refused ci-1 in"), "the log says so");
+    assert!(said("no rule lets it submit `chatty`"));
+}
+
+#[test]
+fn a_policy_is_checked_and_explained_without_a_runtime() {
+    let home = Home::new(ARCP);
+    let file = written(&home, &format!("[roles]\nlead = [\"https://l#a*\"]\n{POLICY}"));
+    let file = file.to_str().expect("text").to_string();
+    let checked = home.run(&["policy", "check", &file]);
+    assert_eq!((code(&checked), stdout(&checked)), (0, format!("{file}: 2 rules, 1 role of issuers\n")));
+    for (args, exit, said) in [
+        (
+            &["--principal", "ci-1", "--agent", "echo"][..],
+            0,
+            "submit echo: allow, by rule `ci`\njobs: at most 1, by rule `ci`\n",
+        ),
+        (&["--principal", "ci-1", "--agent", "chatty"], 5, "submit chatty: deny, no rule allows it\n"),
+        (
+            &["--principal", "w", "--owner", "ci-1"],
+            5,
+            "watch jobs of ci-1: allow, by rule `watchers`\noversee jobs of ci-1: deny",
+        ),
+        (&["--principal", "nobody"], 0, "no rule is for it"),
+        (&["--principal", "https://m#a", "--role", "lead"], 0, "role lead: counts for nothing"),
+        (&["--principal", "w"], 0, "rule `watchers`\n  watch jobs of ci-*\n"),
+    ] {
+        let answer = home.run(&[&["policy", "explain", &file], args].concat());
+        assert_eq!(code(&answer), exit, "{args:?}: {}", stderr(&answer));
+        assert!(stdout(&answer).starts_with(said), "{args:?}: {}", stdout(&answer));
+    }
+    fs::write(&file, "[[rule]]\nname = \"r\"\nprincipals = [\"a\"]\nagents = [\"a//b\"]\n").expect("written");
+    for args in [&["policy", "check", &file][..], &["serve", "--samples", "--policy", &file]] {
+        let refused = home.run(args);
+        let said = stderr(&refused);
+        assert!(code(&refused) == 2 && said.contains(":4:11: agents: `a//b`: it has an empty segment"), "{said}");
+    }
+}
+
+#[test]
+fn what_the_page_says_can_be_pasted() {
+    let page = include_str!("../../docs/policy.md");
+    let block = page.split("```console\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let script: String = block.lines().map(|line| format!("{}\n", line.strip_prefix("$ ").unwrap_or(line))).collect();
+    let folder = arcp_tests::kept::Folder::new("policy-page");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let path =
+        format!("{}:{}", Path::new(ARCP).parent().expect("a folder").display(), std::env::var("PATH").expect("set"));
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "exec bash -es 2>&1"]).env_clear().env("PATH", path).env("HOME", &folder.0);
+    shell.current_dir(&folder.0).env("ARCP_LISTEN", format!("127.0.0.1:{port}"));
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+    let script = format!("trap 'arcp stop > stopped 2>&1' EXIT\n{script}echo all of it\n");
+    shell.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("written");
+    let output = shell.wait_with_output().expect("it ends");
+    let all = String::from_utf8_lossy(&output.stdout);
+    assert!(all.lines().any(|line| line == "all of it"), "{all}");
+    assert!(all.contains("submit echo: allow, by rule `ci`"), "{all}");
+}

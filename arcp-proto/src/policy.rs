@@ -1,0 +1,341 @@
+//! Policy: who may submit which agents, under which terms, and who may see or end the
+//! jobs of others. What no rule allows is denied.
+//!
+//! Rules are read from the top. Of those that are for somebody, the first that says
+//! something of what is asked counts: the first that names the agent, the first that
+//! names the owner of a job, the first that has a bound.
+//!
+//! It is data, and decides nothing but what is asked of it: whose job it is, and who
+//! oversees everybody whatever it says, the runtime knows.
+
+mod pattern;
+mod role;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Principal;
+use crate::lease::Ceiling;
+pub use pattern::{AgentPattern, PrincipalPattern};
+pub use role::{Role, Roles};
+
+/// Who may do what in a runtime.
+///
+/// ```
+/// use arcp_proto::id::Principal;
+/// use arcp_proto::policy::{Policy, Roles, Rule, Subject};
+/// let rule = Rule {
+///     principals: vec!["ci-*".parse().unwrap()],
+///     agents: vec!["build".parse().unwrap()],
+///     ..Rule::new("builders")
+/// };
+/// let policy = Policy { rules: vec![rule], ..Policy::default() };
+/// let (ci, roles) = (Principal::new("ci-7").unwrap(), Roles::default());
+/// let who = Subject { principal: &ci, roles: &roles };
+/// assert_eq!(policy.submit(who, "build").map(|rule| rule.name.as_str()), Some("builders"));
+/// assert!(policy.submit(who, "deploy").is_none());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// The rules, in the order in which they are read.
+    pub rules: Vec<Rule>,
+    /// Who has which role if an issuer says so: a role that is not here is nobody's
+    /// by the word of an issuer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<Role, Vec<PrincipalPattern>>,
+}
+
+/// What some principals may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rule {
+    /// By which operators know it.
+    pub name: String,
+    /// For whom it is; empty: for everybody with a credential who has one of the
+    /// roles.
+    pub principals: Vec<PrincipalPattern>,
+    /// Which roles one of these must have, one of them; empty: none.
+    pub roles: BTreeSet<Role>,
+    /// Whether it is for those that nobody vouches for, too.
+    pub anonymous: bool,
+    /// Agents that may be submitted.
+    pub agents: Vec<AgentPattern>,
+    /// Whose jobs may be listed, watched and subscribed to, besides one's own.
+    pub watch: Vec<PrincipalPattern>,
+    /// Whose jobs may be watched, cancelled, interrupted, answered for and handed over.
+    pub oversee: Vec<PrincipalPattern>,
+    /// The most that jobs of these agents are granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<Ceiling>,
+    /// Sessions that a principal may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<NonZeroU32>,
+    /// Jobs of a principal that have not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<NonZeroU32>,
+    /// Jobs that a principal may submit in a second, and as many at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submits_per_second: Option<NonZeroU32>,
+}
+
+/// Somebody of whom a policy is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Who it is.
+    pub principal: &'a Principal,
+    /// The roles that count.
+    pub roles: &'a Roles,
+}
+
+/// How much of something a principal may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota<'a> {
+    /// The most.
+    pub most: NonZeroU32,
+    /// The rule that says so.
+    pub rule: &'a str,
+}
+
+impl Policy {
+    /// The rule by which somebody may submit an agent, named without its version.
+    pub fn submit(&self, who: Subject<'_>, agent: &str) -> Option<&Rule> {
+        self.rules_of(who).find(|rule| rule.agents.iter().any(|pattern| pattern.matches(agent)))
+    }
+
+    /// The rule by which somebody may see the jobs of another principal.
+    pub fn watch(&self, who: Subject<'_>, owner: &Principal) -> Option<&Rule> {
+        self.rules_of(who).find(|rule| names(&rule.watch, owner) || names(&rule.oversee, owner))
+    }
+
+    /// The rule by which somebody may end the jobs of another principal, and speak for
+    /// it.
+    pub fn oversee(&self, who: Subject<'_>, owner: &Principal) -> Option<&Rule> {
+        self.rules_of(who).find(|rule| names(&rule.oversee, owner))
+    }
+
+    /// Whether there is anybody whose jobs somebody may see.
+    pub fn watches_anybody(&self, who: Subject<'_>) -> bool {
+        self.rules_of(who).any(|rule| !rule.watch.is_empty() || !rule.oversee.is_empty())
+    }
+
+    /// How many sessions somebody may have, if that is said.
+    pub fn sessions(&self, who: Subject<'_>) -> Option<Quota<'_>> {
+        self.quota(who, |rule| rule.sessions)
+    }
+
+    /// How many jobs of somebody may not have ended, if that is said.
+    pub fn jobs(&self, who: Subject<'_>) -> Option<Quota<'_>> {
+        self.quota(who, |rule| rule.jobs)
+    }
+
+    /// How many jobs somebody may submit in a second, if that is said.
+    pub fn submits_per_second(&self, who: Subject<'_>) -> Option<Quota<'_>> {
+        self.quota(who, |rule| rule.submits_per_second)
+    }
+
+    /// The roles that count of those that a credential names: of a principal of the
+    /// runtime's own all, for its configuration has said them; of an issuer's those
+    /// that the policy lets that one say.
+    #[must_use]
+    pub fn counting(&self, principal: &Principal, named: &Roles) -> Roles {
+        if principal.issuer().is_none() {
+            return named.clone();
+        }
+        let says = |role: &&Role| self.claims.get(*role).is_some_and(|whose| names(whose, principal));
+        named.iter().filter(says).cloned().collect()
+    }
+
+    /// The rules that are for somebody.
+    pub fn rules_of(&self, who: Subject<'_>) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(move |rule| rule.is_for(who))
+    }
+
+    fn quota(&self, who: Subject<'_>, of: impl Fn(&Rule) -> Option<NonZeroU32>) -> Option<Quota<'_>> {
+        self.rules_of(who).find_map(|rule| of(rule).map(|most| Quota { most, rule: &rule.name }))
+    }
+}
+
+impl Rule {
+    /// One for nobody, that allows nothing.
+    pub fn new(name: &str) -> Rule {
+        Rule { name: name.into(), ..Rule::default() }
+    }
+
+    /// Whether it is for somebody.
+    pub fn is_for(&self, who: Subject<'_>) -> bool {
+        if who.principal.is_anonymous() {
+            return self.anonymous;
+        }
+        let is_named = names(&self.principals, who.principal);
+        let has_role = self.roles.iter().any(|role| who.roles.has(role));
+        match (self.principals.is_empty(), self.roles.is_empty()) {
+            (true, true) => false,
+            (false, true) => is_named,
+            (true, false) => has_role,
+            (false, false) => is_named && has_role,
+        }
+    }
+}
+
+fn names(patterns: &[PrincipalPattern], principal: &Principal) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(principal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString as _;
+
+    use crate::id::{Issuer, SessionId};
+    use ulid::Ulid;
+
+    fn principal(text: &str) -> Principal {
+        text.parse().expect("a principal")
+    }
+
+    fn patterns<T: core::str::FromStr<Err = crate::lease::Refused>>(texts: &[&str]) -> Vec<T> {
+        texts.iter().map(|text| text.parse().expect("a pattern")).collect()
+    }
+
+    fn roles(names: &[&str]) -> Roles {
+        names.iter().map(|name| name.parse::<Role>().expect("a role")).collect()
+    }
+
+    fn roles_of_rule(names: &[&str]) -> BTreeSet<Role> {
+        names.iter().map(|name| name.parse().expect("a role")).collect()
+    }
+
+    fn of(rules: Vec<Rule>) -> Policy {
+        Policy { rules, ..Policy::default() }
+    }
+
+    #[test]
+    fn a_pattern_means_principals_of_its_own_issuer_and_kind_only() {
+        let login = "https://login.example";
+        for (pattern, principals, means) in [
+            ("ci-*", "ci-7", true),
+            ("ci-*", "xci-7", false),
+            ("ci-*", "https://login.example#ci-7", false),
+            ("*", "team/alice", false),
+            ("team/*", "team/alice", true),
+            ("https://login.example#*", "https://login.example#alice", true),
+            ("https://login.example#*", "https://login.example.evil#alice", false),
+            ("https://login.example#ops-*", "https://login.example#alice", false),
+            ("https://login.example#*", "alice", false),
+            // A subject without a single meaning is meant by its own text and by `**` only.
+            ("https://login.example#*", "https://login.example#a/../b", false),
+            ("https://login.example#**", "https://login.example#a/../b", true),
+            ("https://login.example#a/../b", "https://login.example#a/../b", true),
+            ("spiffe://example/ns/*/ci", "spiffe://example/ns/prod/ci", true),
+            ("spiffe://example/ns/*/ci", "spiffe://other/ns/prod/ci", false),
+            ("spiffe://example/ns/*/ci", "spire://example/ns/prod/ci", false),
+            ("**", "spiffe://example/ns/prod/ci", true),
+            ("**", "https://login.example#alice", true),
+        ] {
+            let read: PrincipalPattern = pattern.parse().expect("a pattern");
+            assert_eq!(read.matches(&principal(principals)), means, "{pattern} {principals}");
+        }
+        let nobody = Principal::anonymous(SessionId::from_ulid(Ulid::from_parts(1, 2)), None);
+        for pattern in ["**", "anonymous-*", &nobody.to_string().to_lowercase()] {
+            let read: PrincipalPattern = pattern.parse().expect("a pattern");
+            assert!(!read.matches(&nobody), "{pattern}");
+        }
+        assert!(Issuer::new(login).is_some());
+        for wrong in ["", "/ci", "a//b", "a/../b*", "x**", "https://login.example#a**"] {
+            assert!(wrong.parse::<PrincipalPattern>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_for_whom_it_names_and_who_has_one_of_its_roles() {
+        let named = Rule { principals: patterns(&["ci-*"]), ..Rule::new("named") };
+        let role = Rule { roles: roles_of_rule(&["dev", "ops"]), ..Rule::new("role") };
+        let both = Rule { principals: patterns(&["ci-*"]), ..role.clone() };
+        for (who, has, expected) in [
+            ("ci-1", &[][..], [true, false, false]),
+            ("ci-1", &["ops"], [true, true, true]),
+            ("alice", &["ops"], [false, true, false]),
+            ("alice", &["other"], [false; 3]),
+        ] {
+            let (who, has) = (principal(who), roles(has));
+            let who = Subject { principal: &who, roles: &has };
+            assert_eq!([&named, &role, &both].map(|rule| rule.is_for(who)), expected, "{who:?}");
+            assert!(!Rule::new("of nobody").is_for(who));
+        }
+    }
+
+    #[test]
+    fn nobody_without_a_credential_is_meant_unless_a_rule_says_so() {
+        let nobody = Principal::anonymous(SessionId::from_ulid(Ulid::from_parts(1, 2)), None);
+        let who = Subject { principal: &nobody, roles: &roles(&["dev"]) };
+        let all = Rule { principals: patterns(&["**"]), ..Rule::new("all") };
+        assert!(!all.is_for(who));
+        assert!(!Rule { roles: roles_of_rule(&["dev"]), ..Rule::new("role") }.is_for(who));
+        assert!(Rule { anonymous: true, ..all }.is_for(who));
+    }
+
+    #[test]
+    fn the_first_rule_that_says_something_of_what_is_asked_counts() {
+        let most = |n| NonZeroU32::new(n);
+        let policy = of(alloc::vec![
+            Rule { principals: patterns(&["bob"]), agents: patterns(&["**"]), jobs: most(1), ..Rule::new("bob") },
+            Rule { principals: patterns(&["a*"]), agents: patterns(&["build"]), jobs: most(2), ..Rule::new("build") },
+            Rule {
+                principals: patterns(&["alice"]),
+                agents: patterns(&["b*"]),
+                watch: patterns(&["bob"]),
+                oversee: patterns(&["eve"]),
+                jobs: most(3),
+                sessions: most(4),
+                ..Rule::new("more")
+            },
+        ]);
+        let (alice, none) = (principal("alice"), Roles::default());
+        let who = Subject { principal: &alice, roles: &none };
+        let named = |rule: Option<&Rule>| rule.map(|rule| rule.name.clone());
+        assert_eq!(named(policy.submit(who, "build")).as_deref(), Some("build"));
+        assert_eq!(named(policy.submit(who, "bake")).as_deref(), Some("more"));
+        assert_eq!(named(policy.submit(who, "deploy")), None);
+        assert_eq!(policy.jobs(who).map(|quota| (quota.most.get(), quota.rule)), Some((2, "build")));
+        assert_eq!(policy.sessions(who).map(|quota| quota.most.get()), Some(4));
+        assert_eq!(policy.submits_per_second(who), None);
+        let watched = ["bob", "eve", "ann"].map(|owner| policy.watch(who, &principal(owner)).is_some());
+        let overseen = ["bob", "eve", "ann"].map(|owner| policy.oversee(who, &principal(owner)).is_some());
+        assert_eq!((watched, overseen), ([true, true, false], [false, true, false]));
+        assert!(policy.watches_anybody(who));
+        let bob = principal("bob");
+        assert!(!policy.watches_anybody(Subject { principal: &bob, roles: &none }));
+    }
+
+    #[test]
+    fn an_issuer_says_those_roles_only_that_the_policy_lets_it_say() {
+        let claims = [("dev", "https://login.example#*"), ("ops", "https://login.example#dora")];
+        let claims = claims.map(|(role, whose)| (role.parse().expect("a role"), patterns(&[whose]))).into();
+        let policy = Policy { claims, ..Policy::default() };
+        let said = roles(&["dev", "ops", "root"]);
+        for (who, counting) in [
+            ("https://login.example#alice", &["dev"][..]),
+            ("https://login.example#dora", &["dev", "ops"]),
+            ("https://other.example#dora", &[]),
+            ("dora", &["dev", "ops", "root"]),
+        ] {
+            assert_eq!(policy.counting(&principal(who), &said), roles(counting), "{who}");
+        }
+        assert_eq!(Policy::default().counting(&principal("https://login.example#a"), &said), Roles::default());
+    }
+
+    #[test]
+    fn a_policy_is_recorded_as_text_and_read_again() {
+        let rule = Rule { principals: patterns(&["a*"]), agents: patterns(&["x"]), ..Rule::new("r") };
+        let policy =
+            Policy { claims: [("dev".parse().expect("a role"), patterns(&["**"]))].into(), ..of(alloc::vec![rule]) };
+        let text = serde_json::to_string(&policy).expect("it can be written");
+        assert_eq!(serde_json::from_str::<Policy>(&text).expect("it can be read"), policy, "{text}");
+        assert!(serde_json::from_str::<Policy>(r#"{"rules":[{"agents":["a//b"]}]}"#).is_err());
+    }
+}
