@@ -13,7 +13,8 @@ pub use arcp_host::client::{ClientError, Welcome};
 use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
-use arcp_proto::model::reply::{JobPage, Watching};
+use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
+use arcp_proto::model::reply::{FetchedArtifact, JobPage, Watching};
 #[cfg(feature = "websocket")]
 use arcp_proto::model::request::Credential;
 use arcp_proto::model::request::{Answering, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch};
@@ -221,6 +222,33 @@ impl Client {
     /// If the runtime refuses it or has no word for it, or the session is over.
     pub fn sessions(&self, query: SessionQuery) -> Result<SessionPage, ClientError> {
         self.ask(|answer| Command::Sessions(query, answer))
+    }
+
+    /// Leaves bytes with the runtime, until their time is over (RFC §16).
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it or has no word for it, or the session is over.
+    pub fn put_artifact(&self, put: PutArtifact) -> Result<ArtifactRef, ClientError> {
+        self.ask(|answer| Command::PutArtifact(put, answer))
+    }
+
+    /// Fetches an artifact that this principal has left.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if it is gone.
+    pub fn fetch_artifact(&self, id: WireId) -> Result<FetchedArtifact, ClientError> {
+        self.ask(|answer| Command::FetchArtifact(id, answer))
+    }
+
+    /// Lets go of an artifact, or of one that is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_artifact`](Self::put_artifact).
+    pub fn release_artifact(&self, id: WireId) -> Result<(), ClientError> {
+        self.ask(|answer| Command::ReleaseArtifact(id, answer))
     }
 
     /// Takes a session from its client, as an operator; its jobs go on. Waits until

@@ -25,8 +25,8 @@ use crate::output::Printing;
 use crate::provisioner::Provisioning;
 use crate::values::{self, AgentCommand, OfAgent};
 use crate::{
-    agents, answer, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man, policy, result,
-    retry, sandbox, sessions, show, stop, take, tls, token, top, tree, wait,
+    agents, answer, artifact, audit, completions, doctor, handoff, inbox, interrupt, lease, login, logs, man, policy,
+    result, retry, sandbox, sessions, show, stop, take, tls, token, top, tree, wait,
 };
 
 /// Serve agents, submit jobs, watch them.
@@ -138,6 +138,9 @@ pub enum Command {
     /// List the sessions of a runtime, or take them from their clients.
     #[command(subcommand)]
     Sessions(sessions::Sessions),
+    /// Leave files with a runtime for a while, and fetch them from anywhere.
+    #[command(subcommand, visible_alias = "artifacts")]
+    Artifact(artifact::Artifact),
     /// Print completions for a shell.
     Completions(completions::Completions),
     /// Print the manual.
@@ -369,6 +372,13 @@ pub struct Serve {
     /// the jobs that ended first go first.
     #[arg(long, default_value = "8GiB", value_name = "SIZE", value_parser = values::size)]
     pub store_max: u64,
+    /// How long artifacts are kept whose clients do not say, 30 days at most; 0: there
+    /// are none.
+    #[arg(long, default_value = "24h", value_name = "SPAN", value_parser = values::span)]
+    pub keep_artifacts: Duration,
+    /// Bytes of artifacts of everybody, beside the store: a client may have a share.
+    #[arg(long, default_value = "4GiB", value_name = "SIZE", value_parser = values::size)]
+    pub artifacts_max: u64,
     /// How long an open session is lent before its client must prove again who
     /// it is [default: no end].
     #[arg(long, value_name = "SPAN", value_parser = values::some_span)]

@@ -4,6 +4,7 @@ mod adapter;
 mod agents;
 mod answer;
 mod args;
+mod artifact;
 mod asked;
 mod asking;
 mod audit;
@@ -133,6 +134,7 @@ fn run(args: args::Args) -> Result<Exit, Failure> {
         args::Command::Logout(args) => login::logout(&args),
         args::Command::Token(asked) => token::run(asked),
         args::Command::Sessions(asked) => sessions::run(&asked),
+        args::Command::Artifact(asked) => artifact::run(&asked),
         args::Command::Completions(args) => completions::run(&args),
         args::Command::Man(args) => man::run(&args),
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcp_blocking::{Host, HostError, ServerConfig};
+use arcp_host::blobs::{Blobs, FolderBlobs, MemoryBlobs};
 use arcp_host::orphans;
 use arcp_host::server_log::{log, log_panics};
 use arcp_host::sqlite::{Durability, SqliteStore};
@@ -185,7 +186,8 @@ fn host(
     let record = args.record.as_deref().map(recording).transpose()?;
     let store = location.open(args.relaxed)?;
     let announcer = Announcer::start(args, location.file().as_deref())?;
-    let host = credentials.judge(agents.host(config)).with_store(store).observed_by(move |notice| {
+    let blobs = location.blobs()?;
+    let host = credentials.judge(agents.host(config)).with_store(store).with_blobs(blobs).observed_by(move |notice| {
         telemetry::observe(notice);
         announcer.hear(notice);
     });
@@ -262,6 +264,18 @@ impl StoreLocation {
         Ok(Box::new(store))
     }
 
+    /// Where the bytes of artifacts are kept: in a folder beside the file.
+    fn blobs(&self) -> Result<Box<dyn Blobs>, Failure> {
+        let StoreLocation::File(path) = self else {
+            return Ok(Box::<MemoryBlobs>::default());
+        };
+        let mut folder = path.clone().into_os_string();
+        folder.push(".artifacts");
+        let opened = FolderBlobs::open(&folder);
+        let opened = opened.map_err(|error| Failure::usage(format!("--store: {}: {error}", folder.display())))?;
+        Ok(Box::new(opened))
+    }
+
     /// The file, wherever it is asked from.
     fn file(&self) -> Option<PathBuf> {
         match self {
@@ -299,6 +313,8 @@ fn config(args: &Serve, location: &StoreLocation, credentials: &Credentials) -> 
     config.timing.job_retention = Some(args.keep.unwrap_or(location.keeps_jobs_for()));
     config.timing.audit_retention = Some(args.keep_audit);
     config.limits.history.kept_bytes = args.store_max;
+    config.timing.artifact_retention = (!args.keep_artifacts.is_zero()).then_some(args.keep_artifacts);
+    config.limits.artifact.all_artifact_bytes = usize::try_from(args.artifacts_max).unwrap_or(usize::MAX);
     config.timing.session_lease = args.session_lease;
     config.heartbeat_agents = args.require_heartbeat.iter().cloned().collect();
     config.auditors = credentials.known("--auditor", &args.auditors)?;

@@ -21,9 +21,10 @@ use arcp_proto::client::{
 use arcp_proto::error::{ApiMisuse, ConfigError};
 use arcp_proto::id::WireId;
 use arcp_proto::model::agent::AgentEntry;
+use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
 use arcp_proto::model::event::JobEvent;
 use arcp_proto::model::feature::Features;
-use arcp_proto::model::reply::{Accepted, JobPage, Refusal, RefusedKind, Watching};
+use arcp_proto::model::reply::{Accepted, FetchedArtifact, JobPage, Refusal, RefusedKind, Watching};
 use arcp_proto::model::request::{
     Answering, ClientInfo, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch,
 };
@@ -115,6 +116,12 @@ pub enum Command {
     DecidePermissions(Box<dyn PermissionHandler>),
     /// A page of sessions.
     Sessions(SessionQuery, Answer<SessionPage>),
+    /// Leave bytes with the runtime.
+    PutArtifact(PutArtifact, Answer<ArtifactRef>),
+    /// Fetch the bytes of an artifact.
+    FetchArtifact(WireId, Answer<FetchedArtifact>),
+    /// Let go of an artifact.
+    ReleaseArtifact(WireId, Answer<()>),
     /// That a session is taken from its client.
     Evict(Eviction, Answer<()>),
     /// Say something to the agent of a job while it runs.
@@ -156,6 +163,8 @@ enum Waiting {
     Cancel(WireId, Answer<()>),
     Answer(Answer<()>),
     Sessions(Answer<SessionPage>),
+    Put(Answer<ArtifactRef>),
+    Fetch(Answer<FetchedArtifact>),
     Evict(Answer<()>),
     HandOver(Answer<()>),
     Echo(Answer<Option<String>>),
@@ -354,6 +363,18 @@ impl ClientLoop {
                 let given = session.and_then(|mut session| session.evict(eviction));
                 self.await_answer(given, answer, Waiting::Evict);
             }
+            Command::PutArtifact(put, answer) => {
+                let given = session.and_then(|mut session| session.put_artifact(put));
+                self.await_answer(given, answer, Waiting::Put);
+            }
+            Command::FetchArtifact(id, answer) => {
+                let given = session.and_then(|mut session| session.fetch_artifact(id));
+                self.await_answer(given, answer, Waiting::Fetch);
+            }
+            Command::ReleaseArtifact(id, answer) => {
+                let given = session.and_then(|mut session| session.release_artifact(id));
+                self.await_answer(given, answer, Waiting::Answer);
+            }
             Command::Interrupt(job, prompt, answer) => {
                 let given = session.and_then(|mut session| session.interrupt(job, prompt));
                 self.await_answer(given, answer, Waiting::Answer);
@@ -488,6 +509,16 @@ impl ClientLoop {
             ClientEvent::Sessions { handle, page } => {
                 if let Some(Waiting::Sessions(answer)) = self.answers.remove(&handle) {
                     answer(Ok(page));
+                }
+            }
+            ClientEvent::ArtifactKept { handle, artifact } => {
+                if let Some(Waiting::Put(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(artifact));
+                }
+            }
+            ClientEvent::ArtifactFetched { handle, fetched } => {
+                if let Some(Waiting::Fetch(answer)) = self.answers.remove(&handle) {
+                    answer(Ok(fetched));
                 }
             }
             ClientEvent::Evicted { handle } => {
@@ -625,6 +656,8 @@ impl Waiting {
             | Waiting::Evict(answer)
             | Waiting::HandOver(answer) => answer(Err(error)),
             Waiting::Echo(answer) => answer(Err(error)),
+            Waiting::Put(answer) => answer(Err(error)),
+            Waiting::Fetch(answer) => answer(Err(error)),
         }
     }
 }

@@ -88,10 +88,11 @@ use self::commit::Committer;
 use self::heard::Heard;
 use self::inbox::{Mailbox, Message};
 use self::observed::Observed;
-use self::read_back::{ReadBack, Wanted};
+use self::read_back::{ReadBack, Wanted as WantedEvents};
 use self::recording::Recording;
 use crate::agent::Inbox;
 use crate::auth::Roles;
+use crate::blobs::{BlobThread, Wanted};
 use crate::clock::Clock;
 #[cfg(feature = "websocket")]
 use crate::metrics::Traffic;
@@ -159,11 +160,11 @@ pub struct Driver {
     runner: Runner,
     access: Access,
     provisioning: Calls,
+    blobs: BlobThread,
     committer: Committer,
     read_back: Option<ReadBack>,
     recording: Option<Recording>,
     observed: Observed,
-    extensions: Option<ExtensionTaker>,
     messages: Receiver<Message>,
     mailbox: Arc<Mailbox>,
     heard: Heard,
@@ -191,6 +192,7 @@ impl Driver {
             credentials,
             provisioner,
             mut store,
+            blobs,
             record,
             observer,
             extensions,
@@ -244,11 +246,11 @@ impl Driver {
             runner,
             access,
             provisioning,
+            blobs: BlobThread::new(blobs, mailbox.clone())?,
             committer: Committer::new(store, last, &mailbox, metrics.store.clone())?,
             read_back: history.map(|history| ReadBack::new(history, mailbox.clone())),
             recording,
-            observed: Observed::new(metrics, observer),
-            extensions,
+            observed: Observed::new(metrics, observer, extensions),
             messages,
             mailbox,
             heard: Heard::new(now),
@@ -523,17 +525,19 @@ impl Driver {
             Output::CheckValue { op, schema, value } => self.runner.check_value(op, schema, value),
             Output::IssueCredentials { op, order } => self.provisioning.issue(op, *order),
             Output::RevokeCredentials { op, job, what } => self.provisioning.revoke(op, job, what),
+            Output::StoreBlob { op, digest, bytes } => self.blobs.want(Wanted::Store(op, digest, bytes)),
+            Output::ReadBlob { op, digest } => self.blobs.want(Wanted::Read(op, digest)),
+            Output::DropBlob { digest } => self.blobs.want(Wanted::LetGo(digest)),
+            Output::KeepBlobs { digests } => self.blobs.want(Wanted::KeepOnly(digests.into_iter().collect())),
             Output::Persist(batch) => self.committer.add(batch),
-            Output::Load { op, job, from, to, bytes } => self.load(Wanted { op, job, from, to, bytes }),
+            Output::Load { op, job, from, to, bytes } => self.load(WantedEvents { op, job, from, to, bytes }),
             Output::StartAgent { job, spec } => self.runner.start(job, *spec),
             Output::StopAgent { job, force } => self.runner.stop(job, force),
             Output::AgentCredit { job, calls, bytes } => self.runner.credit(job, calls, bytes),
             Output::AgentReply { job, id, reply } => self.runner.reply(job, id, reply),
             Output::InterruptAgent { job, interrupt } => self.runner.interrupt(job, interrupt),
             Output::Extension { session, message } => {
-                if let Some(take) = &mut self.extensions {
-                    take(session, message);
-                }
+                self.observed.take_extension(session, message);
                 self.input(Input::ExtensionTaken { session });
             }
             Output::Observe(notice) => self.observed.notice(&notice, &self.runtime),
@@ -556,7 +560,7 @@ impl Driver {
         let _ = std::thread::Builder::new().name("authenticate".to_string()).spawn(judge);
     }
 
-    fn load(&mut self, wanted: Wanted) {
+    fn load(&mut self, wanted: WantedEvents) {
         let op = wanted.op;
         if self.read_back.as_mut().is_none_or(|read_back| read_back.read(wanted).is_err()) {
             self.input(Input::Loaded { op, events: None });

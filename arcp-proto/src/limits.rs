@@ -52,6 +52,9 @@ pub struct Limits {
     /// Proofs that leases are within others.
     #[serde(flatten)]
     pub lease: LeaseLimits,
+    /// What clients leave here for a while.
+    #[serde(flatten)]
+    pub artifact: ArtifactLimits,
 }
 
 /// What one message may hold.
@@ -421,6 +424,34 @@ impl Default for AuditLimits {
     }
 }
 
+/// What clients leave here for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ArtifactLimits {
+    /// Bytes of one artifact that is put at once (1 MiB). Larger: it is refused.
+    pub artifact_bytes: usize,
+    /// Artifacts of everybody (65,536); of what the others leave an account may have
+    /// its `principal_share`. More: one that is put is refused.
+    pub artifacts: usize,
+    /// Bytes of all artifacts, equal ones once for each (4 GiB); of what the others
+    /// leave an account may have its `principal_share`. As above.
+    pub all_artifact_bytes: usize,
+    /// Artifacts that the host is storing and reading at once (64); of what the others
+    /// leave an account may have its `principal_share`. More: it is refused.
+    pub artifact_operations: usize,
+}
+
+impl Default for ArtifactLimits {
+    fn default() -> ArtifactLimits {
+        ArtifactLimits {
+            artifact_bytes: 1 << 20,
+            artifacts: 65_536,
+            all_artifact_bytes: 4 << 30,
+            artifact_operations: 64,
+        }
+    }
+}
+
 /// How far agents, the store and readers may be apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -643,6 +674,12 @@ impl Limits {
             credential: CredentialLimits { jobs_with_credentials: 4, credentials_per_job: 2 },
             family: FamilyLimits { children_per_job: 4, delegation_depth: 2, jobs_per_family: 8 },
             audit: AuditLimits { audit_entries: 1024, audited_refusals: 16 },
+            artifact: ArtifactLimits {
+                artifact_bytes: 16 << 10,
+                artifacts: 64,
+                all_artifact_bytes: 1 << 20,
+                artifact_operations: 2,
+            },
             prompt: PromptLimits {
                 open_prompts_per_job: 4,
                 question_bytes: 4 << 10,

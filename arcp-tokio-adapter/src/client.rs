@@ -15,7 +15,8 @@ use arcp_host::client::{
 use arcp_host::framing::Framing;
 use arcp_proto::client::{ClientConfig, SessionEnd};
 use arcp_proto::id::WireId;
-use arcp_proto::model::reply::{JobPage, Watching};
+use arcp_proto::model::artifact::{ArtifactRef, PutArtifact};
+use arcp_proto::model::reply::{FetchedArtifact, JobPage, Watching};
 use arcp_proto::model::request::{Answering, Extension, HandOver, Invocation, ListQuery, ResumeClaim, Submit, Watch};
 use arcp_proto::model::session::{Eviction, SessionPage, SessionQuery};
 use arcp_proto::wire::Family;
@@ -221,6 +222,33 @@ impl Client {
     /// If the runtime refuses it or has no word for it, or the session is over.
     pub async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, ClientError> {
         self.ask(|answer| Command::Sessions(query, answer)).await
+    }
+
+    /// Leaves bytes with the runtime, until their time is over (RFC §16).
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses it or has no word for it, or the session is over.
+    pub async fn put_artifact(&self, put: PutArtifact) -> Result<ArtifactRef, ClientError> {
+        self.ask(|answer| Command::PutArtifact(put, answer)).await
+    }
+
+    /// Fetches an artifact that this principal has left.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_artifact`](Self::put_artifact); `JobNotFound` if it is gone.
+    pub async fn fetch_artifact(&self, id: WireId) -> Result<FetchedArtifact, ClientError> {
+        self.ask(|answer| Command::FetchArtifact(id, answer)).await
+    }
+
+    /// Lets go of an artifact, or of one that is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_artifact`](Self::put_artifact).
+    pub async fn release_artifact(&self, id: WireId) -> Result<(), ClientError> {
+        self.ask(|answer| Command::ReleaseArtifact(id, answer)).await
     }
 
     /// Takes a session from its client, as an operator; its jobs go on. Waits until

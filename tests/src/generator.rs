@@ -124,7 +124,7 @@ pub fn run_with(seed: u64, steps: u64, choices: &[u8]) -> Ran {
     if seed.is_multiple_of(5) {
         options.config.auditors = [Principal::new("c").expect("a name")].into();
     }
-    let needs_trust = options.config.needs_trust.clone();
+    let needs_trust = options.config.authority.needs_trust.clone();
     let mut world = World::new(options);
     world.oracle.ledger.needs_trust = needs_trust;
     authority::bound(&mut world, seed);

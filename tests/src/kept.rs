@@ -178,6 +178,8 @@ impl Restart {
                 | Record::Audited(_)
                 | Record::HandedOver { .. }
                 | Record::AuditForgotten { .. }
+                | Record::ArtifactKept(_)
+                | Record::ArtifactsForgotten { .. }
                 | Record::KeysExpired { .. }
                 | Record::CredentialsWanted { .. }
                 | Record::CredentialsRevoked { .. }

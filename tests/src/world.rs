@@ -2,6 +2,7 @@
 //! one thread. It sleeps exactly until the next thing that is due, and every
 //! completion comes later than it was asked for.
 
+mod blobs;
 mod checks;
 mod jobs;
 mod provisioner;
@@ -27,6 +28,7 @@ use arcp_proto::scope::Scopes;
 use arcp_proto::time::{Now, Timestamp, UtcMs};
 use arcp_proto::wire::Family;
 
+pub use self::blobs::Blobs;
 pub use self::checks::Checks;
 pub use self::provisioner::Provisioner;
 use crate::agents::Running;
@@ -169,6 +171,8 @@ pub struct World {
     pub checks: Checks,
     /// Who issues credentials.
     pub provisioner: Provisioner,
+    /// The bytes of artifacts.
+    pub blobs: Blobs,
     /// Whether the host takes no messages of extensions for now.
     pub takes_no_extensions: bool,
     /// Sessions of those that it has not taken.
@@ -221,6 +225,7 @@ impl World {
             extensions: Vec::new(),
             checks: Checks::default(),
             provisioner: Provisioner::default(),
+            blobs: Blobs::default(),
             takes_no_extensions: false,
             untaken: VecDeque::new(),
             notices: Vec::new(),
@@ -325,6 +330,10 @@ impl World {
             Output::CheckValue { op, value, .. } => self.check_value(op, value.as_ref()),
             Output::IssueCredentials { op, order } => self.issue_credentials(op, *order),
             Output::RevokeCredentials { op, job, what } => self.revoke_credentials(op, job, &what),
+            Output::StoreBlob { op, digest, bytes } => self.store_blob(op, digest, bytes),
+            Output::ReadBlob { op, digest } => self.read_blob(op, digest),
+            Output::DropBlob { digest } => drop(self.blobs.stored.remove(&digest)),
+            Output::KeepBlobs { digests } => self.blobs.stored.retain(|digest, _| digests.contains(digest)),
             Output::Persist(batch) => {
                 self.given.push(batch);
                 if !self.commit_due {

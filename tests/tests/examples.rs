@@ -8,6 +8,8 @@ use std::process::Command;
 mod ack_and_back_pressure;
 #[path = "../../arcp-blocking/examples/agent_versions.rs"]
 mod agent_versions;
+#[path = "../../arcp-blocking/examples/artifacts.rs"]
+mod artifacts;
 #[path = "../../arcp-blocking/examples/budget.rs"]
 mod budget;
 #[path = "../../arcp-blocking/examples/cancel.rs"]
@@ -154,6 +156,11 @@ fn idempotent_retry_runs() {
 #[test]
 fn leases_runs() {
     leases::main().expect("it ends well");
+}
+
+#[test]
+fn artifacts_runs() {
+    artifacts::main().expect("it ends well");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use arcp_proto::runtime::{Config, Notice};
 use super::Fenced;
 use crate::agent::Task;
 use crate::auth::{Authenticator, BearerTokens, CredentialSource};
+use crate::blobs::{Blobs, MemoryBlobs};
 use crate::provisioner::Provisioner;
 use crate::registry::{AgentSource, Registry};
 use crate::runner::TaskRunner;
@@ -37,6 +38,9 @@ pub struct Host {
     pub provisioner: Option<Arc<dyn Provisioner>>,
     /// Where records are made durable.
     pub store: Box<dyn Store>,
+    /// Where the bytes of artifacts are kept, if the configuration
+    /// [says for how long](arcp_proto::runtime::Timing::artifact_retention).
+    pub blobs: Box<dyn Blobs>,
     /// Where to write a recording. It will hold secrets.
     pub record: Option<Box<dyn Write + Send>>,
     /// Who is told what happens.
@@ -65,6 +69,7 @@ impl Host {
             credentials: Vec::new(),
             provisioner: None,
             store: Box::<MemoryStore>::default(),
+            blobs: Box::<MemoryBlobs>::default(),
             record: None,
             observer: None,
             extensions: None,
@@ -103,6 +108,13 @@ impl Host {
     #[must_use]
     pub fn with_store(self, store: Box<dyn Store>) -> Host {
         Host { store, ..self }
+    }
+
+    /// Keeps the bytes of artifacts here: with a store in a file, what outlives the
+    /// process as that does.
+    #[must_use]
+    pub fn with_blobs(self, blobs: Box<dyn Blobs>) -> Host {
+        Host { blobs, ..self }
     }
 
     /// Writes a recording, in which secrets will be. It is written on the loop.

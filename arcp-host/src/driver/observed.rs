@@ -1,9 +1,11 @@
-//! What is told and counted of what happens.
+//! What is told and counted of what happens, and who is given messages of extensions.
 
+use arcp_proto::id::SessionId;
+use arcp_proto::model::request::Extension;
 use arcp_proto::runtime::{Notice, Runtime};
 use arcp_proto::time::Timestamp;
 
-use super::Observer;
+use super::{ExtensionTaker, Observer};
 #[cfg(feature = "websocket")]
 use crate::clock;
 use crate::metrics::Metrics;
@@ -12,14 +14,15 @@ use crate::metrics::Metrics;
 pub(super) struct Observed {
     pub(super) metrics: Metrics,
     observer: Option<Observer>,
+    extensions: Option<ExtensionTaker>,
     /// Since when something is durable that sockets were not given yet.
     durable_since: Option<Timestamp>,
 }
 
 impl Observed {
     /// Nothing has happened yet.
-    pub(super) fn new(metrics: Metrics, observer: Option<Observer>) -> Observed {
-        Observed { metrics, observer, durable_since: None }
+    pub(super) fn new(metrics: Metrics, observer: Option<Observer>, extensions: Option<ExtensionTaker>) -> Observed {
+        Observed { metrics, observer, extensions, durable_since: None }
     }
 
     /// Something happened.
@@ -27,6 +30,13 @@ impl Observed {
         self.metrics.observe(notice, runtime);
         if let Some(observer) = &mut self.observer {
             observer(notice);
+        }
+    }
+
+    /// A client sent a message of an extension.
+    pub(super) fn take_extension(&mut self, session: SessionId, message: Extension) {
+        if let Some(take) = &mut self.extensions {
+            take(session, message);
         }
     }
 

@@ -105,13 +105,14 @@ impl Rows {
             }
             Record::Released { session, upto } => self.discard(tx, key(session.ulid()), number(*upto))?,
             Record::KeysExpired { until } => return self.discard(tx, KEPT, number(until.0)),
-            Record::AuditForgotten { entries } => {
+            Record::AuditForgotten { entries } | Record::ArtifactsForgotten { entries } => {
                 for entry in entries {
                     execute(tx, "DELETE FROM records WHERE pos = ?1", [number(entry.0)])?;
                 }
                 return Ok(());
             }
-            Record::SessionOpened { .. }
+            Record::ArtifactKept(_)
+            | Record::SessionOpened { .. }
             | Record::TokenRotated { .. }
             | Record::JobAccepted(_)
             | Record::JobHistory { .. }
@@ -242,6 +243,8 @@ fn write_record(tx: &Transaction<'_>, at: LogPos, record: &Record) -> Result<usi
         | Record::KeyKept { .. }
         | Record::Audited(_)
         | Record::AuditForgotten { .. }
+        | Record::ArtifactKept(_)
+        | Record::ArtifactsForgotten { .. }
         | Record::KeysExpired { .. }
         | Record::CredentialsWanted { .. }
         | Record::CredentialsRevoked { .. }

@@ -124,7 +124,10 @@ impl Commands {
         let is_answer =
             |request: &Request| matches!(request, Request::Command(Command::Answer(_) | Command::Interrupt(_)));
         let is_done = |request: &Request| {
-            let done = matches!(request, Request::Command(Command::Evict(_) | Command::HandOver(_)));
+            let done = matches!(
+                request,
+                Request::Command(Command::Evict(_) | Command::HandOver(_) | Command::ReleaseArtifact { .. })
+            );
             done || is_answer(request)
         };
         let named = self.named(request);

@@ -8,9 +8,10 @@ use crate::error::ConfigError;
 use crate::id::WireId;
 use crate::json::Json;
 use crate::model::agent::AgentEntry;
+use crate::model::artifact::ArtifactRef;
 use crate::model::event::{JobEvent, Terminal};
 use crate::model::feature::{Feature, Features};
-use crate::model::reply::{Accepted, JobPage, Refusal, Watching};
+use crate::model::reply::{Accepted, FetchedArtifact, JobPage, Refusal, Watching};
 use crate::model::request::{ClientInfo, Credential, Extension, Proof, ResumeClaim};
 use crate::model::session::SessionPage;
 use crate::secret::Secret;
@@ -66,6 +67,7 @@ impl ClientConfig {
                 Feature::Interrupts,
                 Feature::OpenSurfaces,
                 Feature::Sessions,
+                Feature::Artifacts,
             ]),
             family: Family::default(),
             extensions: Vec::new(),
@@ -244,7 +246,8 @@ pub enum ClientEvent {
         /// The job.
         job: WireId,
     },
-    /// An answer to a question counts, or an interrupt is kept for its agent.
+    /// An answer to a question counts, an interrupt is kept for its agent, or an
+    /// artifact is released.
     AnswerTaken {
         /// The command.
         handle: Handle,
@@ -255,6 +258,20 @@ pub enum ClientEvent {
         handle: Handle,
         /// The page.
         page: SessionPage,
+    },
+    /// Bytes are kept.
+    ArtifactKept {
+        /// The command.
+        handle: Handle,
+        /// What they are known by.
+        artifact: ArtifactRef,
+    },
+    /// The bytes of an artifact.
+    ArtifactFetched {
+        /// The command.
+        handle: Handle,
+        /// The artifact.
+        fetched: FetchedArtifact,
     },
     /// A session was taken from its client.
     Evicted {

@@ -19,6 +19,7 @@ pub use reconnector::ClientTimer;
 use crate::entropy::{Entropy, Seeds};
 use crate::error::{ApiMisuse, ConfigError, Violation};
 use crate::id::{IdempotencyKey, SessionId, WireId};
+use crate::model::artifact::PutArtifact;
 use crate::model::feature::{Feature, Features};
 use crate::model::reply::{Opened, Refusal, RefusedKind};
 use crate::model::request::{
@@ -517,6 +518,39 @@ impl Session<'_> {
     pub fn evict(&mut self, eviction: Eviction) -> Result<Handle, ApiMisuse> {
         self.needs(Feature::Sessions)?;
         self.client.give(Command::Evict(eviction), Origin::Application)
+    }
+
+    /// Leaves bytes with the runtime (RFC §16): `ClientEvent::ArtifactKept` follows, or
+    /// a refusal.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`.
+    pub fn put_artifact(&mut self, put: PutArtifact) -> Result<Handle, ApiMisuse> {
+        self.needs(Feature::Artifacts)?;
+        self.client.give(Command::PutArtifact(put), Origin::Application)
+    }
+
+    /// Fetches the bytes of an artifact: `ClientEvent::ArtifactFetched` follows, or a
+    /// refusal.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`.
+    pub fn fetch_artifact(&mut self, id: WireId) -> Result<Handle, ApiMisuse> {
+        self.needs(Feature::Artifacts)?;
+        self.client.give(SessionRequest::FetchArtifact { id }, Origin::Application)
+    }
+
+    /// Lets go of an artifact, or of one that is gone: `ClientEvent::AnswerTaken`
+    /// follows.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyPending`, or `NotNegotiated`.
+    pub fn release_artifact(&mut self, id: WireId) -> Result<Handle, ApiMisuse> {
+        self.needs(Feature::Artifacts)?;
+        self.client.give(Command::ReleaseArtifact { id }, Origin::Application)
     }
 
     /// Watches a job.

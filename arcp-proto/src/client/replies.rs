@@ -82,6 +82,13 @@ impl Client {
                 self.tell(ClientEvent::CancelTaken { handle, job });
             }
             Reply::Command(CommandReply::Watching(watching)) => self.on_watching(watching, id),
+            Reply::Command(CommandReply::Artifact { artifact, request }) => {
+                let asked = |r: &Request| matches!(r, Request::Command(Command::PutArtifact(_)));
+                if let Some((handle, _)) = self.commands.answered(self.commands.request_of(request.as_ref(), id), asked)
+                {
+                    self.tell(ClientEvent::ArtifactKept { handle, artifact });
+                }
+            }
             // Nothing here asks for subscriptions.
             Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }) => {}
         }
@@ -130,6 +137,13 @@ impl Client {
                     self.commands.answered(self.commands.request_of(page.request.as_ref(), id), asked)
                 {
                     self.tell(ClientEvent::Sessions { handle, page });
+                }
+            }
+            SessionReply::Artifact(fetched) => {
+                let asked = |r: &Request| matches!(r, Request::Session(SessionRequest::FetchArtifact { .. }));
+                let named = self.commands.request_of(fetched.request.as_ref(), id);
+                if let Some((handle, _)) = self.commands.answered(named, asked) {
+                    self.tell(ClientEvent::ArtifactFetched { handle, fetched });
                 }
             }
             SessionReply::Extension(message) if message.is_of(&self.config.extensions) => {

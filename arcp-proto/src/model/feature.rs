@@ -62,11 +62,13 @@ pub enum Feature {
     Interrupts = 20,
     /// Handing jobs over to other sessions, and being given them (RFC §14).
     AgentHandoff = 21,
+    /// Leaving bytes with the runtime for a while (RFC §16).
+    Artifacts = 22,
 }
 
 impl Feature {
     /// Every feature, in the order they are announced.
-    pub const ALL: [Feature; 22] = [
+    pub const ALL: [Feature; 23] = [
         Feature::Heartbeat,
         Feature::Ack,
         Feature::ListJobs,
@@ -89,6 +91,7 @@ impl Feature {
         Feature::Sessions,
         Feature::Interrupts,
         Feature::AgentHandoff,
+        Feature::Artifacts,
     ];
 
     /// The name a person sees: that of 1.1 §6.2, or of RFC §7 for what only that
@@ -117,6 +120,7 @@ impl Feature {
             Feature::Sessions => "sessions",
             Feature::Interrupts => "interrupt",
             Feature::AgentHandoff => "agent_handoff",
+            Feature::Artifacts => "artifacts",
         }
     }
 }

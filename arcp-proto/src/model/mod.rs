@@ -3,6 +3,7 @@
 //! Nothing here knows how a family spells it; [`crate::wire`] does.
 
 pub mod agent;
+pub mod artifact;
 pub mod credential;
 pub mod event;
 pub mod feature;

@@ -3,12 +3,14 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentEntry;
+use crate::model::artifact::ArtifactRef;
 use crate::model::credential::ProvisionedCredential;
 use crate::model::feature::Features;
 use crate::model::job::{JobStatus, JobSummary};
@@ -32,6 +34,7 @@ pub enum Reply {
 
 /// What is said to who is to be let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, for each connection")]
 pub enum HandshakeReply {
     /// The session is open, or open again (1.1 §6.2, §6.3; RFC §8.1).
     Opened(Opened),
@@ -101,6 +104,8 @@ pub enum SessionReply {
     Sessions(SessionPage),
     /// A job is alive; for peers that have a word for it (RFC §10.3).
     JobHeartbeat(JobHeartbeat),
+    /// An artifact, with its bytes (RFC §16).
+    Artifact(FetchedArtifact),
 }
 
 /// The answer to a command.
@@ -136,6 +141,13 @@ pub enum CommandReply {
         code: ErrorCode,
         /// Why.
         reason: String,
+        /// The request it answers.
+        request: Option<WireId>,
+    },
+    /// Bytes are kept (RFC §16).
+    Artifact {
+        /// What they are known by.
+        artifact: ArtifactRef,
         /// The request it answers.
         request: Option<WireId>,
     },
@@ -177,6 +189,7 @@ impl Reply {
                 SessionReply::Jobs(page) => page.request.as_ref(),
                 SessionReply::Sessions(page) => page.request.as_ref(),
                 SessionReply::JobHeartbeat(heartbeat) => heartbeat.request.as_ref(),
+                SessionReply::Artifact(fetched) => fetched.request.as_ref(),
                 SessionReply::Refresh { .. }
                 | SessionReply::Evicted { .. }
                 | SessionReply::Ping { .. }
@@ -187,7 +200,8 @@ impl Reply {
                 CommandReply::Watching(watching) => watching.request.as_ref(),
                 CommandReply::CancelTaken { request, .. }
                 | CommandReply::Subscribed { request, .. }
-                | CommandReply::Unsubscribed { request, .. } => request.as_ref(),
+                | CommandReply::Unsubscribed { request, .. }
+                | CommandReply::Artifact { request, .. } => request.as_ref(),
             },
         }
     }
@@ -208,13 +222,16 @@ impl Reply {
                 | SessionReply::Done { .. }
                 | SessionReply::Extension(_)
                 | SessionReply::Jobs(_)
-                | SessionReply::Sessions(_) => (None, None),
+                | SessionReply::Sessions(_)
+                | SessionReply::Artifact(_) => (None, None),
             },
             Reply::Command(reply) => match reply {
                 CommandReply::Accepted(accepted) => (Some(&accepted.job), accepted.trace.as_deref()),
                 CommandReply::Watching(watching) => (Some(&watching.job), watching.trace.as_deref()),
                 CommandReply::CancelTaken { target, .. } => (target.job(), None),
-                CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. } => (None, None),
+                CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. } | CommandReply::Artifact { .. } => {
+                    (None, None)
+                }
             },
         }
     }
@@ -249,6 +266,7 @@ impl SessionReply {
             SessionReply::Sessions(page) => page.sessions.iter().map(|session| FIXED + session.principal.len()).sum(),
             SessionReply::JobHeartbeat(heartbeat) => heartbeat.trace.len(),
             SessionReply::Extension(message) => message.kind.len() + json_bytes(&message.payload),
+            SessionReply::Artifact(fetched) => fetched.data.len(),
             SessionReply::Refresh { .. } => 0,
         }
     }
@@ -264,7 +282,7 @@ impl CommandReply {
             CommandReply::CancelTaken { reason, .. } => text_bytes(reason),
             CommandReply::Watching(watching) => json_bytes(&watching.lease) + text_bytes(&watching.trace),
             CommandReply::Unsubscribed { reason, .. } => reason.len(),
-            CommandReply::Subscribed { .. } => 0,
+            CommandReply::Subscribed { .. } | CommandReply::Artifact { .. } => 0,
         }
     }
 }
@@ -284,6 +302,26 @@ pub struct RuntimeInfo {
     pub program: ClientInfo,
     /// By which it is known again.
     pub fingerprint: Option<String>,
+}
+
+/// An artifact that was asked for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FetchedArtifact {
+    /// What it is known by.
+    pub artifact: ArtifactRef,
+    /// Its bytes.
+    pub data: Vec<u8>,
+    /// The request it answers.
+    pub request: Option<WireId>,
+}
+
+/// Shows no bytes: they may be anything.
+impl fmt::Debug for FetchedArtifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FetchedArtifact { artifact, data, request } = self;
+        let mut shown = f.debug_struct("FetchedArtifact");
+        shown.field("artifact", artifact).field("data", &data.len()).field("request", request).finish()
+    }
 }
 
 /// A session opened.

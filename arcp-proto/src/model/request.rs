@@ -8,6 +8,7 @@ use core::time::Duration;
 use crate::id::{IdempotencyKey, Principal, WireId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
+use crate::model::artifact::PutArtifact;
 use crate::model::feature::Features;
 use crate::model::job::JobStatus;
 use crate::model::prompt::PromptAnswer;
@@ -81,6 +82,11 @@ pub enum SessionRequest {
         /// Time between two events; `None`: as fast as they come.
         every: Option<Duration>,
     },
+    /// The bytes of an artifact (RFC §16).
+    FetchArtifact {
+        /// The artifact.
+        id: WireId,
+    },
     /// A message of an extension, for the host if it was negotiated (RFC §21).
     Extension(Extension),
     /// A message nobody has to handle; never an error (1.1 §5).
@@ -116,6 +122,13 @@ pub enum Command {
     Interrupt(Interrupt),
     /// Make a job somebody else's (RFC §14).
     HandOver(HandOver),
+    /// Leave bytes with the runtime for a while (RFC §16).
+    PutArtifact(PutArtifact),
+    /// Let go of an artifact (RFC §16).
+    ReleaseArtifact {
+        /// The artifact.
+        id: WireId,
+    },
 }
 
 /// A wish to make a job that goes on somebody else's, with the right to cancel it.
@@ -179,7 +192,9 @@ impl Command {
             | Command::Subscribe(_)
             | Command::Unsubscribe { .. }
             | Command::Answer(_)
-            | Command::Evict(_) => None,
+            | Command::Evict(_)
+            | Command::PutArtifact(_)
+            | Command::ReleaseArtifact { .. } => None,
         }
     }
 }

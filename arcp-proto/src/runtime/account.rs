@@ -68,11 +68,13 @@ pub enum HeldFor {
     Audit,
     /// Credentials of jobs, and what is to be done about them.
     Credentials,
+    /// What is known of artifacts; their bytes are the host's.
+    Artifacts,
 }
 
 impl HeldFor {
     /// All of them.
-    pub const ALL: [HeldFor; 18] = [
+    pub const ALL: [HeldFor; 19] = [
         HeldFor::Records,
         HeldFor::Answers,
         HeldFor::Frames,
@@ -91,6 +93,7 @@ impl HeldFor {
         HeldFor::Watches,
         HeldFor::Audit,
         HeldFor::Credentials,
+        HeldFor::Artifacts,
     ];
 
     /// Those that go once somebody outside has read or taken them.

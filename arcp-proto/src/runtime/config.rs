@@ -138,6 +138,12 @@ pub struct Timing {
     pub audit_retention: Option<Duration>,
     /// How long a submit waits for its credentials to be issued (10 s).
     pub provision_timeout: Duration,
+    /// For how long an artifact is kept whose client does not say (24 hours); `None`:
+    /// there are no artifacts, and none is offered. Who sets it answers
+    /// [`super::Output::StoreBlob`] and [`super::Output::ReadBlob`].
+    pub artifact_retention: Option<Duration>,
+    /// For how long an artifact is kept at most (30 days).
+    pub longest_artifact_retention: Duration,
     /// How long people have for a question whose agent does not say (24 hours).
     pub prompt_timeout: Duration,
 }
@@ -156,6 +162,8 @@ impl Default for Timing {
             key_window: Duration::from_secs(24 * 3600),
             audit_retention: Some(Duration::from_secs(90 * 24 * 3600)),
             provision_timeout: Duration::from_secs(10),
+            artifact_retention: None,
+            longest_artifact_retention: Duration::from_secs(30 * 24 * 3600),
             prompt_timeout: Duration::from_secs(24 * 3600),
         }
     }
@@ -292,6 +300,7 @@ impl Config {
         let all = if self.history { all.with(Feature::DurableJobs) } else { all };
         let observed = self.agents.iter().any(|entry| entry.observes_interrupts);
         let all = if observed { all.with(Feature::Interrupts) } else { all };
+        let all = if self.timing.artifact_retention.is_some() { all.with(Feature::Artifacts) } else { all };
         let provisions = self.models.provisions && self.history;
         if provisions { all.with(Feature::ProvisionedCredentials) } else { all }
     }

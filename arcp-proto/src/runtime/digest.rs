@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
 
+use super::artifact::Artifacts;
 use super::audit::Trail;
 use super::delivery::{Delivery, IndexEntry};
 use super::expected::Expected as _;
@@ -33,7 +34,13 @@ pub struct Digest {
 
 impl Digest {
     /// What these parts show of the log up to a position.
-    pub(super) fn new(at: LogPos, trail: &Trail, sessions: &Sessions, jobs: &Jobs, delivery: &Delivery) -> Digest {
+    pub(super) fn new(
+        at: LogPos,
+        trail: &Trail,
+        sessions: &Sessions,
+        jobs: &Jobs,
+        (delivery, artifacts): (&Delivery, &Artifacts),
+    ) -> Digest {
         let (mut digest, parts) = (Digest { at, ..Digest::default() }, Parts { sessions, jobs, delivery });
         digest.fact("audit".to_string(), format!("{:?}", trail.span()));
         // One that is being taken from its client is over in the log.
@@ -48,6 +55,9 @@ impl Digest {
         }
         let provisioned: BTreeSet<JobId> = jobs.credentials.jobs().collect();
         digest.fact("credentials".to_string(), format!("{provisioned:?}"));
+        for artifact in artifacts.all() {
+            digest.fact(format!("artifact {} {}", artifact.principal, artifact.id), format!("{artifact:?}"));
+        }
         for (key, claim) in jobs.keys().claims() {
             digest.held(format!("key {}", hex(key)), format!("{claim:?}"));
         }

@@ -4,6 +4,7 @@
 
 mod agents;
 mod answers;
+mod artifacts;
 mod audit;
 mod commands;
 mod connections;
@@ -26,6 +27,7 @@ use super::io::AgentExit;
 use super::job::{account_of, prompt, provisioning};
 use crate::id::{JobId, SessionId};
 use crate::model::event::EventClass;
+pub(super) use artifacts::{on_read as on_blob_read, on_stored as on_blob_stored};
 pub(super) use commands::TAKEN;
 pub(super) use delegation::CallHandler;
 pub(super) use policy::on_policy;

@@ -14,6 +14,7 @@ use crate::id::{CallId, ConnId, JobId, LogPos, OpId, Principal, SessionId, WireI
 use crate::json::Json;
 use crate::lease::Ceiling;
 use crate::model::agent::{AgentEntry, AgentRef};
+use crate::model::artifact::BlobDigest;
 use crate::model::credential::{CredentialOrder, Issuance, ProvisionedCredential, Revocation};
 use crate::model::request::{Credential, Extension, HandshakeRequest, Request, ResumeClaim};
 use crate::policy::Roles;
@@ -30,7 +31,7 @@ pub use super::notice::Notice;
 pub use super::numbered::{AboutJob, LocalFrame, LocalWord, Numbered, NumberedRun, Shown};
 pub use super::operator::Operator;
 use super::prompt_records::OpenInterrupt;
-pub use super::records::{EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record};
+pub use super::records::{ArtifactRecord, EventRecord, JobBounds, JobRecord, KeyRecord, ParentRecord, Record};
 pub use super::timers::Timer;
 
 /// Something that happened outside.
@@ -196,6 +197,21 @@ pub enum Input {
         op: OpId,
         /// Whether none of it counts any more.
         done: bool,
+    },
+    /// The host has stored bytes, or could not.
+    BlobStored {
+        /// The operation.
+        op: OpId,
+        /// Whether no crash takes them back.
+        stored: bool,
+    },
+    /// The host has read bytes.
+    BlobRead {
+        /// The operation.
+        op: OpId,
+        /// The bytes; `None`: they are not there, or cannot be read.
+        #[serde(default, with = "crate::record::maybe_text")]
+        bytes: Option<Vec<u8>>,
     },
     /// The host hosts these agents from now on. Jobs that are accepted stay as
     /// they are; which of them may start is looked at anew. What could not stand
@@ -453,6 +469,34 @@ pub enum Output {
         agent: AgentRef,
         /// Its input as sent; `{}` when there was none.
         input: Json,
+    },
+    /// Store bytes, so that no crash takes them back; answer with
+    /// [`Input::BlobStored`]. Bytes with this digest may be there already.
+    StoreBlob {
+        /// The operation.
+        op: OpId,
+        /// What they are known by: their SHA-256.
+        digest: BlobDigest,
+        /// The bytes.
+        #[serde(with = "crate::record::frame_text")]
+        bytes: Vec<u8>,
+    },
+    /// Read bytes that were stored; answer with [`Input::BlobRead`].
+    ReadBlob {
+        /// The operation.
+        op: OpId,
+        /// What they are known by.
+        digest: BlobDigest,
+    },
+    /// Nothing refers to these bytes any more.
+    DropBlob {
+        /// What they are known by.
+        digest: BlobDigest,
+    },
+    /// Of what an earlier run has stored only these bytes are referred to.
+    KeepBlobs {
+        /// What they are known by.
+        digests: Vec<BlobDigest>,
     },
     /// Check whether a text is a JSON Schema, and whether a value fits it, which is an
     /// answer to a question or the default of one; answer with

@@ -2,6 +2,7 @@
 
 mod account;
 mod agent_io;
+mod artifact;
 mod audit;
 mod audit_records;
 mod authority;
@@ -42,9 +43,9 @@ pub use delivery::subscription_id;
 pub use digest::Digest;
 pub use edge::{Edge, EdgeOutput};
 pub use io::{
-    AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, Batch, ChildEnd, ChunkData, CloseReason, Credit, Deadline,
-    EventRecord, HandOver, Input, InputFault, JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord, Notice, Numbered,
-    NumberedRun, Operator, Output, ParentRecord, Record, Remaining, Shown, Timer, Transport, Verdict,
+    AboutJob, AgentCall, AgentExit, AgentReply, AgentSpec, ArtifactRecord, Batch, ChildEnd, ChunkData, CloseReason,
+    Credit, Deadline, EventRecord, HandOver, Input, InputFault, JobBounds, JobRecord, KeyRecord, LocalFrame, LocalWord,
+    Notice, Numbered, NumberedRun, Operator, Output, ParentRecord, Record, Remaining, Shown, Timer, Transport, Verdict,
 };
 
 pub use job::Wait;
@@ -61,6 +62,7 @@ use crate::error::{ConfigError, ErrorCode, Violation};
 use crate::id::{JobId, LogPos};
 use crate::model::request::Credential;
 use crate::time::Now;
+use artifact::Artifacts;
 use connection::Connections;
 use context::Context;
 use delivery::Delivery;
@@ -95,7 +97,8 @@ use session::Sessions;
 ///   by [`Input::Credit`]; the core keeps to it.
 /// * Every `Authenticate` gets one `Authenticated`; every `Load` one `Loaded`;
 ///   every `IssueCredentials` one `CredentialsIssued`, every `RevokeCredentials` one
-///   `CredentialsRevoked`; every `CheckInput` and `CheckValue` one `InputChecked`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
+///   `CredentialsRevoked`; every `CheckInput` and `CheckValue` one `InputChecked`; every
+///   `StoreBlob` one `BlobStored`, every `ReadBlob` one `BlobRead`; every `StartAgent` one `AgentExited`. Late, early, repeated and unknown completions change
 ///   nothing.
 /// * `now` is when the input arrived, which may be before it is handed over.
 ///   Time is clamped forward: an earlier `now` counts as the last one.
@@ -147,6 +150,7 @@ pub struct Runtime {
     delivery: Delivery,
     /// By which clients know it again.
     fingerprint: Option<String>,
+    artifacts: Artifacts,
 }
 
 impl Runtime {
@@ -163,6 +167,7 @@ impl Runtime {
             jobs: Jobs::default(),
             delivery: Delivery::default(),
             fingerprint: None,
+            artifacts: Artifacts::default(),
         })
     }
 
@@ -219,6 +224,8 @@ impl Runtime {
             Input::CredentialsRevoked { op, done } => {
                 provisioning::on_revoked(&mut self.jobs, &mut self.ctx, op, done);
             }
+            Input::BlobStored { op, stored } => dispatch::on_blob_stored(self, op, stored),
+            Input::BlobRead { op, bytes } => dispatch::on_blob_read(self, op, bytes),
             Input::Agents { agents, restartable } => self.agents().on_hosted(agents, restartable),
             Input::SendExtension { session, message } => self.on_send_extension(session, message),
             Input::Operator(operator) => self.on_operator(operator),
@@ -270,7 +277,7 @@ impl Runtime {
 
     /// What it shows of the log so far; costs as much as it holds.
     pub fn digest(&self) -> Digest {
-        Digest::new(self.ctx.log.last(), &self.ctx.trail, &self.sessions, &self.jobs, &self.delivery)
+        Digest::new(self.ctx.log.last(), &self.ctx.trail, &self.sessions, &self.jobs, (&self.delivery, &self.artifacts))
     }
 
     /// What every job that is not over waits for, if it waits for anything but
@@ -312,6 +319,7 @@ impl Runtime {
                 Timer::Arrived(session) => self.delivery.feeds.on_arrived(&mut self.ctx, &self.jobs, session),
                 Timer::KeyExpiry => self.jobs.keys_mut().on_expiry(&mut self.ctx),
                 Timer::Audit => self.ctx.on_audit_due(),
+                Timer::Artifacts => self.artifacts.on_due(&mut self.ctx),
                 Timer::Read(session) => self.delivery.on_read_failed(&mut self.ctx, session),
                 Timer::StoreRetry => self.ctx.on_store_retry(),
             }
@@ -369,6 +377,7 @@ impl Runtime {
         }
         self.agents().on_calls_durable(&credits);
         self.ctx.on_durable_since(before);
+        self.artifacts.on_durable(&mut self.ctx);
     }
 
     fn on_operator(&mut self, operator: Operator) {

@@ -15,6 +15,7 @@ use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::json::Json;
 use crate::lease::{Budget, Ceiling, Constraints};
 use crate::model::agent::AgentRef;
+use crate::model::artifact::{ArtifactRef, BlobDigest, MediaType};
 use crate::model::event::{EventClass, JobEvent};
 use crate::model::request::{Filter, Invocation};
 use crate::policy::Roles;
@@ -253,6 +254,13 @@ pub enum Record {
         /// Whose.
         principal: Principal,
     },
+    /// Bytes are an artifact: they were stored before.
+    ArtifactKept(Box<ArtifactRecord>),
+    /// Artifacts were released, or their time is over.
+    ArtifactsForgotten {
+        /// Where their records stand.
+        entries: Vec<LogPos>,
+    },
     /// None of the credentials of a job counts any more.
     CredentialsRevoked {
         /// The job.
@@ -290,6 +298,8 @@ impl Record {
             | Record::KeyKept { .. }
             | Record::Audited(_)
             | Record::AuditForgotten { .. }
+            | Record::ArtifactKept(_)
+            | Record::ArtifactsForgotten { .. }
             | Record::KeysExpired { .. } => None,
         }
     }
@@ -319,6 +329,8 @@ impl Record {
             | Record::KeyKept { .. }
             | Record::Audited(_)
             | Record::AuditForgotten { .. }
+            | Record::ArtifactKept(_)
+            | Record::ArtifactsForgotten { .. }
             | Record::KeysExpired { .. }
             | Record::CredentialsWanted { .. }
             | Record::CredentialsRevoked { .. }
@@ -348,7 +360,10 @@ impl Record {
                 }
                 Record::Prompted { prompts, .. } => prompts.bytes(),
                 Record::Audited(entry) => entry.bytes(),
-                Record::AuditForgotten { entries } => size_of_val(entries.as_slice()),
+                Record::AuditForgotten { entries } | Record::ArtifactsForgotten { entries } => {
+                    size_of_val(entries.as_slice())
+                }
+                Record::ArtifactKept(artifact) => artifact.weight(),
                 Record::CancelAsked { reason, .. } => reason.as_ref().map_or(0, String::len),
                 Record::Numbered { run: Numbered::Local { frame, .. }, .. } => {
                     frame.about().map_or(0, |about| about.trace.len())
@@ -414,6 +429,8 @@ impl Record {
             | Record::KeyKept { .. }
             | Record::KeysExpired { .. }
             | Record::AuditForgotten { .. }
+            | Record::ArtifactKept(_)
+            | Record::ArtifactsForgotten { .. }
             | Record::CredentialsWanted { .. }
             | Record::CredentialsRevoked { .. }
             | Record::JobForgotten { .. } => UtcMs(0),
@@ -423,7 +440,11 @@ impl Record {
     /// The records that a store may let go of once it has this one, and of this one as
     /// well.
     pub fn forgets_entries(&self) -> &[LogPos] {
-        if let Record::AuditForgotten { entries } = self { entries } else { &[] }
+        if let Record::AuditForgotten { entries } | Record::ArtifactsForgotten { entries } = self {
+            entries
+        } else {
+            &[]
+        }
     }
 
     /// The record that a store may let go of once it has this one.
@@ -521,6 +542,49 @@ pub struct JobBounds {
     /// when it was submitted.
     #[serde(default, skip_serializing_if = "Roles::is_empty")]
     pub roles: Roles,
+}
+
+/// An artifact as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRecord {
+    /// What it is known by to whose it is.
+    pub id: WireId,
+    /// Whose it is.
+    pub principal: Principal,
+    /// The session that left it.
+    pub session: SessionId,
+    /// What its bytes are.
+    pub media_type: MediaType,
+    /// How many.
+    pub size: u64,
+    /// Their SHA-256, by which the host has them.
+    pub digest: BlobDigest,
+    /// Until when it is kept.
+    pub until: UtcMs,
+}
+
+impl ArtifactRecord {
+    /// What is shown of it.
+    pub(crate) fn shown(&self) -> ArtifactRef {
+        ArtifactRef {
+            id: self.id.clone(),
+            session: self.session,
+            media_type: self.media_type.clone(),
+            size: self.size,
+            digest: self.digest,
+            expires_at: self.until,
+        }
+    }
+
+    /// How many bytes it is of.
+    pub(crate) fn bytes(&self) -> usize {
+        usize::try_from(self.size).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes that its texts hold.
+    pub(crate) fn weight(&self) -> usize {
+        self.id.as_str().len() + self.media_type.as_str().len()
+    }
 }
 
 /// An event of a job as it is kept.

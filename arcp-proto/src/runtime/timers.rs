@@ -44,6 +44,8 @@ pub enum Timer {
     KeyExpiry,
     /// What was refused again and again is written down.
     Audit,
+    /// The time of the first artifact is over.
+    Artifacts,
     /// The store has taken long enough to read something back.
     Read(SessionId),
     /// The store is asked again.
@@ -92,6 +94,7 @@ impl Timer {
             | Timer::Audit
             | Timer::StoreRetry
             | Timer::RevokeAgain(_)
+            | Timer::Artifacts
             | Timer::EndMissed(_) => false,
         }
     }

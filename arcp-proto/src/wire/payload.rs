@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Header, payload};
 use super::names::status_named;
-use super::shared::{DETAILS, SESSIONS};
+use super::shared::{DETAILS, SESSIONS, read_artifact};
 use crate::error::{ErrorCode, Violation};
 use crate::id::WireId;
 use crate::json::{Json, Members, Object};
@@ -84,7 +84,7 @@ impl Payload<'_, '_> {
             "session.jobs" => Reply::Session(SessionReply::Jobs(self.page()?)),
             SESSIONS => Reply::Session(SessionReply::Sessions(self.sessions()?)),
             "job.subscribed" => Reply::Command(CommandReply::Watching(self.watching()?)),
-            _ => return Ok(None),
+            _ => return read_artifact(self.header, &self.members, self.request()),
         }))
     }
 

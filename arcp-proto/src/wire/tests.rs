@@ -15,11 +15,13 @@ use crate::id::{JobId, Principal, SessionId};
 use crate::json::Json;
 use crate::lease::{Budget, Constraints};
 use crate::model::agent::AgentRef;
+use crate::model::artifact::{ArtifactRef, BlobDigest, PutArtifact};
 use crate::model::credential::ProvisionedCredential;
 use crate::model::event::{EventKind, JobEvent, JobResult, Terminal};
 use crate::model::prompt::PromptAnswer;
 use crate::model::reply::{
-    Accepted, Challenge, CommandReply, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply, Subject, Watching,
+    Accepted, Challenge, CommandReply, FetchedArtifact, HandshakeReply, JobPage, Refusal, RefusedKind, SessionReply,
+    Subject, Watching,
 };
 use crate::model::request::{
     Answering, Command, Extension, Filter, HandOver, Interrupt, Invocation, ListQuery, Replay, Request, SessionRequest,
@@ -129,7 +131,8 @@ fn session_request_after(before: Option<&SessionRequest>) -> Option<SessionReque
         Some(SessionRequest::List(_)) => {
             SessionRequest::ListSessions(SessionQuery { after: Some(id("sess_0")), limit: Some(7) })
         }
-        Some(SessionRequest::ListSessions(_)) => {
+        Some(SessionRequest::ListSessions(_)) => SessionRequest::FetchArtifact { id: id("art_1") },
+        Some(SessionRequest::FetchArtifact { .. }) => {
             SessionRequest::Replay(Replay { after: Some(id("m")), open_streams: true })
         }
         Some(SessionRequest::Replay(_)) => {
@@ -186,7 +189,15 @@ fn command_after(before: Option<&Command>) -> Option<Command> {
             runtime: Some("wss://elsewhere/arcp".into()),
             reason: Some("r".into()),
         }),
-        Some(Command::HandOver(_)) => return None,
+        Some(Command::HandOver(_)) => Command::PutArtifact(PutArtifact {
+            id: Some(id("art_1")),
+            size: Some(3),
+            digest: Some(BlobDigest::of(b"abc")),
+            retain: Some(Duration::from_secs(60)),
+            ..PutArtifact::new("text/plain".parse().expect("a type"), b"abc".to_vec())
+        }),
+        Some(Command::PutArtifact(_)) => Command::ReleaseArtifact { id: id("art_1") },
+        Some(Command::ReleaseArtifact { .. }) => return None,
     })
 }
 
@@ -228,6 +239,7 @@ fn refused_as(request: &Request) -> RefusedKind {
             | SessionRequest::Echo { .. }
             | SessionRequest::Ack { .. }
             | SessionRequest::ListSessions(_)
+            | SessionRequest::FetchArtifact { .. }
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_)
@@ -243,6 +255,8 @@ fn refused_as(request: &Request) -> RefusedKind {
             | Command::Answer(_)
             | Command::Evict(_)
             | Command::HandOver(_)
+            | Command::PutArtifact(_)
+            | Command::ReleaseArtifact { .. }
             | Command::Interrupt(_) => RefusedKind::Frame,
         },
     }
@@ -265,6 +279,35 @@ fn credential() -> ProvisionedCredential {
     let [id, scheme, endpoint] = ["cred_1", "bearer", "https://models.test/v1"].map(String::from);
     let (profile, constraints) = (Some("generic".into()), Some(Json::empty_object()));
     ProvisionedCredential { id, scheme, value: Secret::new("sk-secret".into()), endpoint, profile, constraints }
+}
+
+fn artifact() -> ArtifactRef {
+    ArtifactRef {
+        id: WireId::new("art_1").expect("an id"),
+        session: SessionId::from_ulid(Ulid::from_parts(AT.0, 2)),
+        media_type: "text/plain".parse().expect("a type"),
+        size: 3,
+        digest: BlobDigest::of(b"abc"),
+        expires_at: AT,
+    }
+}
+
+#[test]
+fn what_is_said_of_an_artifact_is_read_as_it_was_written() {
+    let stamp = Stamp { id: Ulid::from_parts(AT.0, 1), session: None, seq: None };
+    let (data, request) = (b"abc".to_vec(), None);
+    for said in [
+        Reply::Command(CommandReply::Artifact { artifact: artifact(), request: request.clone() }),
+        Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact: artifact(), data, request })),
+    ] {
+        for family in [Family::Hello, Family::Open] {
+            let view = View { family, ..View::before_handshake(false) };
+            let text = write_reply(&view, stamp, &said).expect("a frame");
+            let read = read_runtime_frame(family, &Header::read(&text).expect("a frame"), AT).expect("it makes sense");
+            let RuntimeFrame::Reply { reply, .. } = read else { panic!("{read:?}") };
+            assert_eq!(reply, said, "{text}");
+        }
+    }
 }
 
 /// One reply after another, likewise.
@@ -345,9 +388,16 @@ fn reply_after(before: Option<&Reply>) -> Option<Reply> {
             payload: Json::empty_object(),
             optional: true,
         })),
+        Some(Reply::Session(SessionReply::Extension(_))) => {
+            Reply::Command(CommandReply::Artifact { artifact: artifact(), request })
+        }
+        Some(Reply::Command(CommandReply::Artifact { .. })) => {
+            let data = b"abc".to_vec();
+            Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact: artifact(), data, request }))
+        }
         // An opening, a sign of life, and subscriptions, which our client does not ask for, are read elsewhere.
         Some(
-            Reply::Session(SessionReply::Extension(_) | SessionReply::JobHeartbeat(_))
+            Reply::Session(SessionReply::Artifact(_) | SessionReply::JobHeartbeat(_))
             | Reply::Handshake(HandshakeReply::Opened(_))
             | Reply::Command(CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. }),
         ) => return None,

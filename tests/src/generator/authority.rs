@@ -23,7 +23,7 @@ pub(super) fn configure(config: &mut Config, seed: u64) {
         config.models = Models { provisions: true, ..Models::default() };
     }
     if seed % 3 == 1 {
-        config.needs_trust = [
+        config.authority.needs_trust = [
             (TrustLevel::Trusted, lease(&json!({"fs.read": ["/w/a/*"]}))),
             (TrustLevel::Privileged, lease(&json!({"tool.call": ["a.b"]}))),
         ]

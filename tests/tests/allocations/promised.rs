@@ -4,8 +4,8 @@
 //! * the runtime: events in memory, payloads kept for several readers, events
 //!   read ahead, inputs that wait, one frame more than that, records that are not
 //!   durable up to where a peer is closed for them, what waits for peers and hosts,
-//!   submits whose inputs are being checked, and the tables of runs, keys and ended
-//!   sessions, full;
+//!   submits whose inputs are being checked, bytes of artifacts on their way, and the
+//!   tables of runs, keys, artifacts and ended sessions, full;
 //! * a connection: the answer that goes beyond a bound;
 //! * a session: remembered commands, subscriptions;
 //! * a job: its lease, its checkpoint, the requests for it, and class and time of
@@ -33,6 +33,8 @@ const KEY: u64 = 256;
 const ENDED_SESSION: u64 = 256;
 /// Who has sent wrong credentials, and a credential that was right.
 const SOURCE: u64 = 768;
+/// What is known of an artifact.
+const ARTIFACT: u64 = 2 << 10;
 /// Class and time of an event.
 const EVENT: u64 = 6;
 /// A filter that is compiled holds so many times its text.
@@ -55,6 +57,8 @@ pub fn promised(limits: &Limits, connections: usize, sessions: usize, jobs: usiz
         + of(limits.job.input_checks, of(limits.frame.frame_bytes, 1))
         + of(limits.delivery.index_bytes, 1)
         + of(limits.job.keys, KEY)
+        + of(limits.artifact.artifacts, ARTIFACT)
+        + of(limits.artifact.artifact_operations, of(limits.artifact.artifact_bytes, 1))
         + of(limits.connection.wrong_credential_sources, SOURCE)
         + of(limits.session.ended_sessions, ENDED_SESSION);
     let session = SESSION

@@ -5,12 +5,15 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
 
 use super::Connections;
 use crate::error::{BoundOf, ErrorCode, Violation};
 use crate::id::{ConnId, JobId, OpId, Principal, PromptId};
 use crate::json::Json;
 use crate::model::agent::AgentRef;
+use crate::model::artifact::BlobDigest;
 use crate::runtime::account::{Balance, Charge, HeldFor, Holding};
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
@@ -21,6 +24,9 @@ use crate::runtime::timers::Timer;
 /// read before it was told to pause, and their bytes, as a multiple of the
 /// longest frame.
 const HELD: (usize, usize) = (1024, 4);
+
+/// How long a request waits for the bytes of an artifact to be stored or read.
+const LONGEST_BLOB: Duration = Duration::from_secs(10);
 
 /// What a value that is checked is to fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +47,25 @@ pub(in crate::runtime) struct Ordered {
     pub(in crate::runtime) lease: Json,
 }
 
+/// What the host has done with the bytes of an artifact.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::runtime) enum Blob {
+    /// It has stored them.
+    Stored,
+    /// It has read them.
+    Read(Vec<u8>),
+}
+
+/// Shows no bytes.
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Blob::Stored => f.write_str("Stored"),
+            Blob::Read(bytes) => write!(f, "Read({} bytes)", bytes.len()),
+        }
+    }
+}
+
 /// What a request waits for.
 #[derive(Debug)]
 pub(super) enum Awaited {
@@ -48,6 +73,8 @@ pub(super) enum Awaited {
     Value(Checked),
     /// That credentials are issued for the job that it makes.
     Credentials(Ordered),
+    /// That the bytes of an artifact are stored or read; then what was done with them.
+    Blob(BlobDigest, Option<Blob>),
 }
 
 /// What is known of what a connection's next request waits for.
@@ -114,7 +141,23 @@ impl Check {
     pub(super) fn take_verdict(&mut self, of: &Checked) -> Option<Result<(), Violation>> {
         match core::mem::take(self) {
             Check::Judged(Awaited::Value(checked), verdict) => (checked == *of).then_some(verdict),
-            other @ (Check::None | Check::Waiting { .. } | Check::Judged(Awaited::Credentials(_), _)) => {
+            other @ (Check::None
+            | Check::Waiting { .. }
+            | Check::Judged(Awaited::Credentials(_) | Awaited::Blob(..), _)) => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// What became of the bytes that are waited for; `None`: nothing was asked for them.
+    pub(super) fn take_blob(&mut self, of: BlobDigest) -> Option<Result<Blob, Violation>> {
+        match core::mem::take(self) {
+            Check::Judged(Awaited::Blob(digest, done), verdict) if digest == of => match verdict {
+                Ok(()) => done.map(Ok),
+                Err(violation) => Some(Err(violation)),
+            },
+            other @ (Check::None | Check::Waiting { .. } | Check::Judged(..)) => {
                 *self = other;
                 None
             }
@@ -126,7 +169,7 @@ impl Check {
     pub(super) fn take_issued(&mut self) -> Option<(Ordered, Result<(), Violation>)> {
         match core::mem::take(self) {
             Check::Judged(Awaited::Credentials(ordered), verdict) => Some((ordered, verdict)),
-            other @ (Check::None | Check::Waiting { .. } | Check::Judged(Awaited::Value(_), _)) => {
+            other @ (Check::None | Check::Waiting { .. } | Check::Judged(Awaited::Value(_) | Awaited::Blob(..), _)) => {
                 *self = other;
                 None
             }
@@ -136,6 +179,21 @@ impl Check {
     /// Whether it waits for credentials.
     pub(super) fn awaits_credentials(&self) -> bool {
         matches!(self, Check::Waiting { of: Awaited::Credentials(_), .. })
+    }
+
+    /// What is said of it that takes too long.
+    fn overdue(&self) -> &'static str {
+        match self {
+            Check::Waiting { of: Awaited::Credentials(_), .. } => {
+                "the credentials of the job were not issued in time: submit it again"
+            }
+            Check::Waiting { of: Awaited::Blob(..), .. } => {
+                "the bytes of the artifact were not stored or read in time: send it again"
+            }
+            Check::Waiting { of: Awaited::Value(_), .. } | Check::None | Check::Judged(..) => {
+                "it was not checked in time: send it again"
+            }
+        }
     }
 
     /// Whether it waits for this operation.
@@ -233,11 +291,7 @@ impl Connections {
         ctx: &mut Context,
         id: ConnId,
     ) -> Option<(ConnId, VecDeque<Held>)> {
-        let issued = self.by_id.get(&id).is_some_and(|conn| conn.check.awaits_credentials());
-        let message = match issued {
-            true => "the credentials of the job were not issued in time: submit it again",
-            false => "it was not checked in time: send it again",
-        };
+        let message = self.by_id.get(&id).map_or("", |conn| conn.check.overdue());
         self.judge_input(ctx, id, Err(Violation::new(ErrorCode::Unavailable, message)))
     }
 
@@ -285,6 +339,37 @@ pub(in crate::runtime) fn on_credentials(
 ) -> Option<(ConnId, VecDeque<Held>)> {
     // It was refused by now, or is gone.
     connections.by_id.get(&id).filter(|conn| conn.check.waits_for(op))?;
+    connections.judge_input(ctx, id, verdict)
+}
+
+/// Bytes of an artifact are stored or read: the request is heard again then.
+pub(in crate::runtime) fn await_blob(
+    connections: &mut Connections,
+    ctx: &mut Context,
+    id: ConnId,
+    op: OpId,
+    digest: BlobDigest,
+) {
+    if let Some(conn) = connections.by_id.get_mut(&id).expected("whose request is heard is there") {
+        conn.check = Check::Waiting { op, of: Awaited::Blob(digest, None), held: VecDeque::new() };
+        ctx.timers.set(Timer::InputCheck(id), ctx.now.mono + LONGEST_BLOB);
+        ctx.ready(id);
+    }
+}
+
+/// Bytes were stored or read, or were not: gives the connection that waits for that,
+/// and what it said, to be heard again.
+pub(in crate::runtime) fn on_blob(
+    connections: &mut Connections,
+    ctx: &mut Context,
+    id: ConnId,
+    op: OpId,
+    came: Result<Blob, Violation>,
+) -> Option<(ConnId, VecDeque<Held>)> {
+    // It was refused by now, or is gone.
+    let conn = connections.by_id.get_mut(&id).filter(|conn| conn.check.waits_for(op))?;
+    let Check::Waiting { of: Awaited::Blob(_, done), .. } = &mut conn.check else { return None };
+    let verdict = came.map(|blob| *done = Some(blob));
     connections.judge_input(ctx, id, verdict)
 }
 

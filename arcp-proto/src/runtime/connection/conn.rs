@@ -4,10 +4,11 @@ use alloc::string::String;
 use core::time::Duration;
 
 use super::answers::{Answers, Content, Next, Turn};
-use super::check::{Check, Checked, Ordered};
+use super::check::{Blob, Check, Checked, Ordered};
 use super::heartbeat::Heartbeat;
 use crate::error::Violation;
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
+use crate::model::artifact::BlobDigest;
 use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply};
 use crate::principal::Network;
 use crate::runtime::account::Balance;
@@ -276,6 +277,11 @@ impl Conn {
         self.check.take_issued()
     }
 
+    /// What became of the bytes of an artifact that its request waited for, if it did.
+    pub(in crate::runtime) fn take_blob(&mut self, of: BlobDigest) -> Option<Result<Blob, Violation>> {
+        self.check.take_blob(of)
+    }
+
     /// Whether its submit waits for credentials.
     pub(in crate::runtime) fn awaits_credentials(&self) -> bool {
         self.check.awaits_credentials()
@@ -294,7 +300,7 @@ impl Conn {
 
     /// Whether its peer is told of a refusal; an operator is.
     pub(super) fn is_told(&self, ctx: &mut Context, refusal: &Refusal) -> bool {
-        let principal = self.principal.as_ref().or(self.evidence.peer());
+        let principal = self.principal.as_ref().or(self.evidence.peer().map(|peer| &peer.principal));
         self.channel.is_told(ctx, self.view, (principal, self.session), refusal)
     }
 }

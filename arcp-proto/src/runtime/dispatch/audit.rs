@@ -28,6 +28,8 @@ pub(super) fn concerned(handler: &RequestHandler<'_>, command: &Command) -> Opti
         | Command::Unwatch { .. }
         | Command::Subscribe(_)
         | Command::Unsubscribe { .. }
+        | Command::PutArtifact(_)
+        | Command::ReleaseArtifact { .. }
         | Command::Answer(_) => None,
     }
 }
@@ -69,7 +71,10 @@ pub(super) fn note(
         }
         Command::Evict(eviction) => (AuditAct::Evict, None, eviction.reason.as_deref()),
         Command::HandOver(wish) => (AuditAct::HandOver, named(wish.job.as_str()), wish.reason.as_deref()),
-        Command::Unwatch { .. } | Command::Unsubscribe { .. } => return,
+        Command::Unwatch { .. }
+        | Command::Unsubscribe { .. }
+        | Command::PutArtifact(_)
+        | Command::ReleaseArtifact { .. } => return,
     };
     let principal = session.principal();
     let taken = if let Command::Evict(eviction) = command { eviction.session.as_str().parse().ok() } else { None };
@@ -95,7 +100,7 @@ pub(super) fn note(
         }
         Ok(Outcome::Subscribed(_)) if !authority::sees_others(&ctx.config, session.viewer()) => return,
         Ok(Outcome::Subscribed(_) | Outcome::Done) => AuditEntry { granted: granted(handler, command), ..entry },
-        Ok(Outcome::Refused(_)) => return,
+        Ok(Outcome::Refused(_) | Outcome::Kept(_)) => return,
     };
     handler.runtime.ctx.audit(entry);
 }

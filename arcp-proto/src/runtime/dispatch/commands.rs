@@ -8,7 +8,7 @@ use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::requests::RequestHandler;
-use super::{answers, audit, handoff, interrupts, policy};
+use super::{answers, artifacts, audit, handoff, interrupts, policy};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, SessionId, SubscriptionId, WireId};
 use crate::json::Object;
@@ -68,6 +68,12 @@ impl RequestHandler<'_> {
             },
             Command::Evict(eviction) => self.on_evict(eviction),
             Command::Interrupt(interrupt) => interrupts::on_interrupt(self, interrupt),
+            Command::PutArtifact(put) => match artifacts::on_put(self, put) {
+                Ok(None) => return,
+                Ok(Some(kept)) => Ok(kept),
+                Err(violation) => Err(violation),
+            },
+            Command::ReleaseArtifact { id } => artifacts::on_release(self, id),
         };
         audit::note(self, &command, &done, before);
         let outcome = done.unwrap_or_else(|violation| {
@@ -99,6 +105,7 @@ impl RequestHandler<'_> {
                 self.answer(self.subscribed(subscription));
                 Ok(())
             }
+            Outcome::Kept(id) => artifacts::answer_again(self, &id),
             Outcome::Done => {
                 match command {
                     Command::Cancel(cancel) => self.answer(self.cancel_taken(cancel)),
@@ -108,7 +115,8 @@ impl RequestHandler<'_> {
                     Command::Interrupt(_) => self.answer(self.done(interrupts::DONE)),
                     Command::HandOver(_) => self.answer(self.done(handoff::DONE)),
                     Command::Unwatch { .. } => {}
-                    Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) => {
+                    Command::ReleaseArtifact { .. } => self.answer(self.done(artifacts::DONE)),
+                    Command::Submit(..) | Command::Watch(_) | Command::Subscribe(_) | Command::PutArtifact(_) => {
                         debug_assert!(false, "{} made something that has a name", self.id);
                     }
                 }
@@ -147,7 +155,9 @@ impl RequestHandler<'_> {
             | Command::Unsubscribe { .. }
             | Command::Answer(_)
             | Command::Evict(_)
-            | Command::HandOver(_) => (RefusedKind::Frame, None, None),
+            | Command::HandOver(_)
+            | Command::PutArtifact(_)
+            | Command::ReleaseArtifact { .. } => (RefusedKind::Frame, None, None),
             Command::Interrupt(interrupt) => (RefusedKind::Frame, interrupt.target.job(), None),
         };
         let subject = Subject { kind, id: Some(self.id.clone()), job: job.cloned(), trace: trace.cloned() };
@@ -203,19 +213,11 @@ impl RequestHandler<'_> {
     fn to_cancel(&self, target: &Target) -> Result<Vec<JobId>, Violation> {
         match target {
             Target::Job(job) => self.may_cancel(job).map(|job| alloc::vec![job]),
-            Target::Stream(stream) => Err(self.why_no_stream(stream)),
+            Target::Stream(stream) => Err(why_no_stream(self, stream)),
             Target::Session(named) if named.as_str() == self.session.to_string() => Ok(self.own_jobs()),
             Target::Session(_) => {
                 Err(Violation::new(ErrorCode::JobNotFound, "only this session can be cancelled here"))
             }
-        }
-    }
-
-    /// A stream lives and ends with its job.
-    fn why_no_stream(&self, stream: &WireId) -> Violation {
-        match job_of_stream(stream).map(|job| self.permitted(Act::See, &job)) {
-            Some(Ok(_)) => Violation::new(ErrorCode::Unimplemented, "this stream ends with its job: cancel that"),
-            Some(Err(_)) | None => no_stream(),
         }
     }
 
@@ -377,6 +379,14 @@ impl RequestHandler<'_> {
 /// The job whose stream has this id.
 fn job_of_stream(stream: &WireId) -> Option<WireId> {
     stream.as_str().strip_prefix("str_").and_then(|rest| WireId::new(&alloc::format!("job_{rest}")))
+}
+
+/// A stream lives and ends with its job.
+fn why_no_stream(asked: &RequestHandler<'_>, stream: &WireId) -> Violation {
+    match job_of_stream(stream).map(|job| asked.permitted(Act::See, &job)) {
+        Some(Ok(_)) => Violation::new(ErrorCode::Unimplemented, "this stream ends with its job: cancel that"),
+        Some(Err(_)) | None => no_stream(),
+    }
 }
 
 fn no_stream() -> Violation {

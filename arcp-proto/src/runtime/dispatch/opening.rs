@@ -71,7 +71,7 @@ impl<'r> OpeningHandler<'r> {
     }
 
     fn open(&mut self, open: Open, proof: Proof) {
-        let Runtime { ctx, connections, sessions, jobs, delivery, fingerprint: _ } = &mut *self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery, .. } = &mut *self.runtime;
         let Some(peer) =
             connections.get(self.conn).expected("who was let in is there").map(|conn| (conn.view(), conn.network()))
         else {
@@ -134,7 +134,7 @@ impl<'r> OpeningHandler<'r> {
     }
 
     fn claimed(&self, claim: &ResumeClaim, proof: &Proof) -> Result<SessionId, Violation> {
-        let Runtime { ctx, connections, sessions, jobs, delivery, fingerprint: _ } = &*self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery, .. } = &*self.runtime;
         authority::check_credential(&ctx.config, proof.verdict())?;
         let gone = || Violation::new(ErrorCode::Unavailable, "the connection is gone");
         let view = connections.get(self.conn).map(Conn::view).ok_or_else(gone)?;
@@ -145,7 +145,7 @@ impl<'r> OpeningHandler<'r> {
 
     /// Attaches a session to the connection; frames after `last_seq` are owed.
     fn attach(&mut self, id: SessionId, last_seq: u64) {
-        let Runtime { ctx, connections, sessions, jobs, delivery, fingerprint: _ } = &mut *self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery, .. } = &mut *self.runtime;
         sessions.attach(ctx, id);
         delivery.feeds.attach(ctx, jobs, id, self.conn, last_seq);
         if let Some(session) = sessions.get(id) {

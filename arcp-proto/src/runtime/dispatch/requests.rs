@@ -130,6 +130,7 @@ impl<'r> RequestHandler<'r> {
             }
             SessionRequest::Replay(asked) => self.on_replay(named, &asked),
             SessionRequest::Pace { stream, every } => self.on_pace(&stream, every),
+            SessionRequest::FetchArtifact { id } => self.on_fetch(&id),
             SessionRequest::Pong { .. } | SessionRequest::Ignored => {}
         }
     }
@@ -207,6 +208,7 @@ fn may_come_before_resuming(request: &Request) -> bool {
             | SessionRequest::Ignored => true,
             SessionRequest::List(_)
             | SessionRequest::ListSessions(_)
+            | SessionRequest::FetchArtifact { .. }
             | SessionRequest::Replay(_)
             | SessionRequest::Pace { .. }
             | SessionRequest::Extension(_) => false,

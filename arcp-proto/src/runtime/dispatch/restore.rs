@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::policy;
 use crate::id::{JobId, LogPos, Principal, SessionId, WireId};
 use crate::runtime::Runtime;
+use crate::runtime::artifact::Artifacts;
 use crate::runtime::context::Context;
 use crate::runtime::delivery::{Delivery, dismiss, hand_over, subscription_id};
 use crate::runtime::io::{EventRecord, JobRecord, Record};
@@ -19,12 +20,13 @@ pub(super) struct Restorer<'r> {
     sessions: &'r mut Sessions,
     jobs: &'r mut Jobs,
     delivery: &'r mut Delivery,
+    artifacts: &'r mut Artifacts,
 }
 
 impl Runtime {
     pub(in crate::runtime) fn on_restore(&mut self, at: LogPos, record: Record) {
-        let Runtime { ctx, sessions, jobs, delivery, .. } = self;
-        if let Some((job, gone)) = (Restorer { ctx, sessions, jobs, delivery }).on_record(at, record) {
+        let Runtime { ctx, sessions, jobs, delivery, artifacts, .. } = self;
+        if let Some((job, gone)) = (Restorer { ctx, sessions, jobs, delivery, artifacts }).on_record(at, record) {
             self.retention().let_go(job, &gone);
         }
     }
@@ -32,8 +34,8 @@ impl Runtime {
     /// The store has no more: who was there may come back, what waited goes
     /// on, and what ran is over.
     pub(in crate::runtime) fn on_restored(&mut self, last: LogPos) {
-        let Runtime { ctx, sessions, jobs, delivery, .. } = self;
-        (Restorer { ctx, sessions, jobs, delivery }).on_restored(last);
+        let Runtime { ctx, sessions, jobs, delivery, artifacts, .. } = self;
+        (Restorer { ctx, sessions, jobs, delivery, artifacts }).on_restored(last);
         provisioning::on_restored(&mut self.jobs, &mut self.ctx);
         for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
             if self.jobs.get(id).is_some_and(|job| !job.is_terminal()) {
@@ -117,6 +119,8 @@ impl Restorer<'_> {
             Record::Audited(entry) => self.ctx.trail.restore(at, &entry),
             Record::AuditForgotten { entries } => self.ctx.trail.restore_forgotten(&entries),
             Record::KeysExpired { until } => self.jobs.keys_mut().restore_expired(until),
+            Record::ArtifactKept(artifact) => self.artifacts.restore(self.ctx, at, *artifact),
+            Record::ArtifactsForgotten { entries } => self.artifacts.restore_forgotten(&entries),
             Record::CredentialsWanted { job, principal } => self.jobs.credentials.restore(self.ctx, job, &principal),
             Record::CredentialsRevoked { job } => provisioning::restore_revoked(self.jobs, job),
             Record::JobForgotten { job } => {
@@ -201,6 +205,7 @@ impl Restorer<'_> {
         self.sessions.forget_seen(|principal| self.jobs.table().has_any(principal));
         self.jobs.keys_mut().on_restored(self.ctx);
         self.ctx.plan_audit();
+        self.artifacts.on_restored(self.ctx);
         // Who may see what is said anew at each start.
         for id in self.jobs.table().ids().collect::<Vec<JobId>>() {
             dismiss(self.delivery, self.ctx, self.jobs, id);

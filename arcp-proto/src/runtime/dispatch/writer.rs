@@ -25,7 +25,7 @@ impl Writer<'_> {
 
     /// Sends what comes next; false if nothing can be sent.
     fn send_next(&mut self) -> bool {
-        let Runtime { ctx, connections, sessions, jobs, delivery, fingerprint: _ } = &mut *self.runtime;
+        let Runtime { ctx, connections, sessions, jobs, delivery, .. } = &mut *self.runtime;
         let Some(attached) = connections.get_mut(self.conn) else {
             return false;
         };

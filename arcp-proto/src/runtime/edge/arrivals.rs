@@ -344,7 +344,8 @@ impl Arrival {
     }
 
     fn is_told(&self, ctx: &mut Context, refusal: &Refusal) -> bool {
-        self.channel.is_told(ctx, self.view, (self.handshake.evidence.peer(), None), refusal)
+        let principal = self.handshake.evidence.peer().map(|peer| &peer.principal);
+        self.channel.is_told(ctx, self.view, (principal, None), refusal)
     }
 
     fn send(&mut self, ctx: &mut Context, reply: &Reply) {

@@ -160,6 +160,8 @@ impl Edge {
             | Input::AgentAsked { .. }
             | Input::AgentExited { .. }
             | Input::Loaded { .. }
+            | Input::BlobStored { .. }
+            | Input::BlobRead { .. }
             | Input::ExtensionTaken { .. }
             | Input::SendExtension { .. }
             | Input::Operator(_)
@@ -254,6 +256,7 @@ impl Edge {
                 | Timer::Purge(_)
                 | Timer::Arrived(_)
                 | Timer::KeyExpiry
+                | Timer::Artifacts
                 | Timer::Audit
                 | Timer::Read(_)
                 | Timer::RevocationGrace(_)

@@ -60,6 +60,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&'stati
         SessionRequest::Ack { seq } => shared::write_ack(*seq),
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
+        SessionRequest::FetchArtifact { id } => shared::write_fetch(id),
         SessionRequest::Echo { .. }
         | SessionRequest::Replay(_)
         | SessionRequest::Pace { .. }
@@ -82,6 +83,8 @@ fn write_command(command: &Command) -> Option<(&'static str, String)> {
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
         Command::HandOver(wish) => shared::write_hand_over(wish),
+        Command::PutArtifact(put) => shared::write_put(put),
+        Command::ReleaseArtifact { id } => shared::write_release(id),
         Command::Subscribe(_) | Command::Unsubscribe { .. } => return None,
     })
 }

@@ -56,6 +56,7 @@ fn feature_name(feature: Feature) -> Option<&'static str> {
         Feature::OpenSurfaces => Some("x-vendor.arcp.open_surfaces"),
         Feature::Sessions => Some("x-vendor.arcp.sessions"),
         Feature::AgentHandoff => Some("x-vendor.arcp.agent_handoff"),
+        Feature::Artifacts => Some("x-vendor.arcp.artifacts"),
         Feature::BlockOnSilence
         | Feature::FilterSubscriptions
         | Feature::DurableJobs

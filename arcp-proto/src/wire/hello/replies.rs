@@ -44,6 +44,7 @@ fn write_session_reply(view: &View, reply: &SessionReply) -> Option<(&'static st
         SessionReply::Pong { nonce, at, .. } => shared::write_pong(nonce, *at),
         SessionReply::Jobs(page) => shared::write_jobs(words(view), page),
         SessionReply::Sessions(page) => shared::write_sessions(page),
+        SessionReply::Artifact(fetched) => shared::write_fetched(view, fetched),
         SessionReply::Evicted { code, reason } => {
             let (mut payload, mut details) = (Object::new(), Object::new());
             details.bool(EVICTED, true);
@@ -72,6 +73,7 @@ fn write_command_reply(view: &View, reply: &CommandReply) -> Option<(&'static st
             ("job.cancelled", payload.done())
         }
         CommandReply::Watching(watching) => shared::write_watching(words(view), watching),
+        CommandReply::Artifact { artifact, .. } => shared::write_ref(artifact),
         CommandReply::Subscribed { .. } | CommandReply::Unsubscribed { .. } => return None,
     })
 }

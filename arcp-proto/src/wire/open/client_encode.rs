@@ -81,6 +81,7 @@ fn write_session_request(request: &SessionRequest, at: UtcMs) -> Option<(&str, S
         SessionRequest::Ack { seq } => shared::write_ack(*seq),
         SessionRequest::List(query) => shared::write_list_jobs(words(&View::before_handshake(false)), query),
         SessionRequest::ListSessions(query) => shared::write_session_query(query),
+        SessionRequest::FetchArtifact { id } => shared::write_fetch(id),
         SessionRequest::Replay(replay) => ("resume", subscriptions::write_replay(replay)),
         SessionRequest::Pace { every, .. } => {
             if let Some(every) = every.filter(|every| !every.is_zero()) {
@@ -104,6 +105,8 @@ fn write_command(command: &Command) -> (&'static str, String) {
         Command::Evict(eviction) => shared::write_eviction(eviction),
         Command::Interrupt(interrupt) => shared::write_interrupt(interrupt),
         Command::HandOver(wish) => shared::write_hand_over(wish),
+        Command::PutArtifact(put) => shared::write_put(put),
+        Command::ReleaseArtifact { id } => shared::write_release(id),
         Command::Subscribe(subscribe) => ("subscribe", subscriptions::write_subscribe(subscribe)),
         Command::Unsubscribe { subscription } => ("unsubscribe", subscriptions::write_unsubscribe(subscription)),
     }

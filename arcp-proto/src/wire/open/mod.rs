@@ -70,6 +70,7 @@ fn capability_name(feature: Feature) -> Option<&'static str> {
         Feature::HumanInput => "human_input",
         Feature::Interrupts => "interrupt",
         Feature::AgentHandoff => "agent_handoff",
+        Feature::Artifacts => "artifacts",
         Feature::Heartbeat
         | Feature::Ack
         | Feature::ListJobs

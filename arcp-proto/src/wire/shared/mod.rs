@@ -1,5 +1,6 @@
 //! Messages that both families spell the same.
 
+mod artifacts;
 mod handoff;
 mod interrupt;
 mod prompts;
@@ -11,6 +12,9 @@ mod written;
 /// look for one or the other: a frame is not twice as large as what it says.
 pub(super) const WRITTEN_TWICE: usize = 64 << 10;
 
+pub(super) use artifacts::{
+    read_reply as read_artifact, write_fetch, write_fetched, write_put, write_ref, write_release,
+};
 pub(super) use handoff::write_hand_over;
 pub(super) use interrupt::write_interrupt;
 pub(super) use prompts::{correlates, write_answer};

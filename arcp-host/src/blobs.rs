@@ -1,0 +1,158 @@
+//! Where the bytes of artifacts are kept: in memory, or in files beside the store.
+
+mod folder;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use arcp_proto::id::OpId;
+use arcp_proto::model::artifact::BlobDigest;
+use arcp_proto::runtime::Input;
+
+pub use self::folder::FolderBlobs;
+
+use crate::agent::Inbox;
+use crate::server_log::log;
+
+/// Keeps bytes by their digest. It is called on a thread of its own, one call at a
+/// time, and may wait.
+pub trait Blobs: Send {
+    /// Stores bytes, so that no crash takes them back; those that are there stay.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be stored.
+    fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads bytes; `None`: they are not there.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    fn read(&mut self, digest: BlobDigest) -> io::Result<Option<Vec<u8>>>;
+
+    /// Lets go of bytes, and of those that are not there.
+    ///
+    /// # Errors
+    ///
+    /// If they stay.
+    fn let_go(&mut self, digest: BlobDigest) -> io::Result<()>;
+
+    /// Lets go of all but these.
+    ///
+    /// # Errors
+    ///
+    /// If some of the others stay.
+    fn keep_only(&mut self, digests: &BTreeSet<BlobDigest>) -> io::Result<()>;
+}
+
+/// Bytes in memory: gone with the process, as jobs in a store in memory are.
+#[derive(Debug, Default)]
+pub struct MemoryBlobs(BTreeMap<BlobDigest, Arc<[u8]>>);
+
+impl Blobs for MemoryBlobs {
+    fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()> {
+        self.0.entry(digest).or_insert_with(|| bytes.into());
+        Ok(())
+    }
+
+    fn read(&mut self, digest: BlobDigest) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.get(&digest).map(|bytes| bytes.to_vec()))
+    }
+
+    fn let_go(&mut self, digest: BlobDigest) -> io::Result<()> {
+        self.0.remove(&digest);
+        Ok(())
+    }
+
+    fn keep_only(&mut self, digests: &BTreeSet<BlobDigest>) -> io::Result<()> {
+        self.0.retain(|digest, _| digests.contains(digest));
+        Ok(())
+    }
+}
+
+/// Does what the core asks for, in the order in which it does.
+pub(crate) struct BlobThread {
+    jobs: Sender<Wanted>,
+    inbox: Arc<dyn Inbox>,
+}
+
+/// What the core asks for. The core bounds how much of it there is at once.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    Store(OpId, BlobDigest, Vec<u8>),
+    Read(OpId, BlobDigest),
+    LetGo(BlobDigest),
+    KeepOnly(BTreeSet<BlobDigest>),
+}
+
+impl BlobThread {
+    /// # Errors
+    ///
+    /// If there is no thread.
+    pub(crate) fn new(mut blobs: Box<dyn Blobs>, inbox: Arc<dyn Inbox>) -> io::Result<BlobThread> {
+        let (jobs, wanted) = channel::<Wanted>();
+        let told = inbox.clone();
+        let work = move || {
+            for wanted in wanted {
+                if let Some(input) = wanted.done(blobs.as_mut()) {
+                    told.put(input);
+                }
+            }
+        };
+        std::thread::Builder::new().name("artifacts".to_string()).spawn(work)?;
+        Ok(BlobThread { jobs, inbox })
+    }
+
+    pub(crate) fn want(&self, wanted: Wanted) {
+        if let Err(gone) = self.jobs.send(wanted)
+            && let Some(input) = gone.0.undone()
+        {
+            self.inbox.put(input);
+        }
+    }
+}
+
+impl Wanted {
+    /// Does it; gives what the core is told.
+    fn done(self, blobs: &mut dyn Blobs) -> Option<Input> {
+        match self {
+            Wanted::Store(op, digest, bytes) => {
+                let stored = blobs.store(digest, &bytes);
+                Some(Input::BlobStored { op, stored: said(stored, "stored", digest).is_some() })
+            }
+            Wanted::Read(op, digest) => {
+                let bytes = said(blobs.read(digest), "read", digest).flatten();
+                Some(Input::BlobRead { op, bytes })
+            }
+            Wanted::LetGo(digest) => {
+                said(blobs.let_go(digest), "deleted", digest);
+                None
+            }
+            Wanted::KeepOnly(digests) => {
+                if let Err(error) = blobs.keep_only(&digests) {
+                    log(format_args!(
+                        "arcp: bytes of artifacts that nobody has any more could not be deleted: {error}"
+                    ));
+                }
+                None
+            }
+        }
+    }
+
+    /// What the core is told where nobody does it.
+    fn undone(self) -> Option<Input> {
+        match self {
+            Wanted::Store(op, ..) => Some(Input::BlobStored { op, stored: false }),
+            Wanted::Read(op, _) => Some(Input::BlobRead { op, bytes: None }),
+            Wanted::LetGo(_) | Wanted::KeepOnly(_) => None,
+        }
+    }
+}
+
+/// What came of it; an operator is told why nothing did.
+fn said<T>(came: io::Result<T>, what: &str, digest: BlobDigest) -> Option<T> {
+    came.inspect_err(|error| log(format_args!("arcp: the artifact {digest} could not be {what}: {error}"))).ok()
+}

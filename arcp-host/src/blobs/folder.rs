@@ -1,0 +1,136 @@
+//! Bytes of artifacts in files, each named by its digest.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use arcp_proto::model::artifact::BlobDigest;
+
+use super::Blobs;
+
+/// What a file is called before all of its bytes are there.
+const UNFINISHED: &str = "unfinished";
+
+/// Bytes in a folder that only its owner reads. A file is written under another name,
+/// synced and renamed: whatever bears a digest is whole.
+#[derive(Debug)]
+pub struct FolderBlobs {
+    folder: PathBuf,
+}
+
+impl FolderBlobs {
+    /// Those in a folder, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn open(folder: impl Into<PathBuf>) -> io::Result<FolderBlobs> {
+        let folder = folder.into();
+        let mut builder = DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => Err(error),
+            Ok(()) | Err(_) => Ok(FolderBlobs { folder }),
+        }
+    }
+
+    fn path(&self, digest: BlobDigest) -> PathBuf {
+        self.folder.join(digest.to_string())
+    }
+
+    /// What was renamed or deleted stays so.
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+impl Blobs for FolderBlobs {
+    fn store(&mut self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path(digest);
+        // What lies there may have been damaged since: then it is written anew.
+        if self.read(digest)?.is_some_and(|there| there == bytes) {
+            return Ok(());
+        }
+        let unfinished = self.folder.join(UNFINISHED);
+        write(&unfinished, bytes)?;
+        fs::rename(&unfinished, &path)?;
+        self.sync()
+    }
+
+    fn read(&mut self, digest: BlobDigest) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        match File::open(self.path(digest)) {
+            Ok(mut file) => file.read_to_end(&mut bytes).map(|_| Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn let_go(&mut self, digest: BlobDigest) -> io::Result<()> {
+        match fs::remove_file(self.path(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Files that do not bear a digest are somebody else's, and stay.
+    fn keep_only(&mut self, digests: &BTreeSet<BlobDigest>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let is_ours = name == UNFINISHED || name.parse().is_ok_and(|digest| !digests.contains(&digest));
+            if is_ours && entry.file_type()?.is_file() {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        self.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_there_once_and_whole_and_what_nobody_has_goes() {
+        let folder = std::env::temp_dir().join(format!("arcp-blobs-{}", std::process::id()));
+        let mut blobs = FolderBlobs::open(&folder).expect("a folder");
+        let digests = [b"one".as_slice(), b"two"].map(BlobDigest::of);
+        for (bytes, digest) in [b"one", b"two"].into_iter().zip(digests) {
+            blobs.store(digest, bytes).expect("stored");
+            blobs.store(digest, bytes).expect("there already");
+        }
+        fs::write(folder.join(UNFINISHED), "on").expect("a crash");
+        fs::write(folder.join("notes.txt"), "mine").expect("written");
+        fs::write(folder.join(digests[1].to_string()), "tw").expect("damaged");
+        let mut again = FolderBlobs::open(&folder).expect("it is there");
+        again.store(digests[1], b"two").expect("written anew");
+        assert_eq!(again.read(digests[1]).expect("readable").as_deref(), Some(b"two".as_slice()));
+        again.keep_only(&BTreeSet::from([digests[0]])).expect("deleted");
+        let mut names: Vec<String> = fs::read_dir(&folder)
+            .expect("readable")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        let mut expected = [digests[0].to_string(), "notes.txt".to_string()];
+        expected.sort();
+        assert_eq!(names, expected);
+        assert_eq!(again.read(digests[1]).expect("readable"), None);
+        again.let_go(digests[0]).expect("deleted");
+        again.let_go(digests[0]).expect("gone already");
+        fs::remove_dir_all(&folder).expect("deleted");
+    }
+}

@@ -1,0 +1,223 @@
+//! Artifacts: bytes that are left with the runtime for a while (RFC §16).
+
+use alloc::borrow::ToOwned as _;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{ParseError, Violation};
+use crate::id::{SessionId, WireId};
+use crate::time::UtcMs;
+
+/// The SHA-256 of some bytes: 64 lower-case hex digits.
+///
+/// ```
+/// use arcp_proto::model::artifact::BlobDigest;
+/// let digest = BlobDigest::of(b"abc");
+/// assert!(digest.to_string().starts_with("ba7816bf8f01cfea"));
+/// assert_eq!(digest.to_string().parse(), Ok(digest));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BlobDigest([u8; 32]);
+
+impl BlobDigest {
+    /// That of these bytes.
+    pub fn of(bytes: &[u8]) -> BlobDigest {
+        BlobDigest(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for BlobDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BlobDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads hex digits of either case.
+impl FromStr for BlobDigest {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<BlobDigest, ParseError> {
+        let wrong = ParseError::new("a SHA-256: 64 hex digits");
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(wrong);
+        }
+        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong)?;
+        }
+        Ok(BlobDigest(bytes))
+    }
+}
+
+impl TryFrom<String> for BlobDigest {
+    type Error = ParseError;
+
+    fn try_from(text: String) -> Result<BlobDigest, ParseError> {
+        text.parse()
+    }
+}
+
+impl From<BlobDigest> for String {
+    fn from(digest: BlobDigest) -> String {
+        alloc::format!("{digest}")
+    }
+}
+
+/// The media type of an artifact, such as `text/plain`: 1 to 127 visible ASCII
+/// characters and spaces, one of them a `/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MediaType(String);
+
+impl MediaType {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for MediaType {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<MediaType, ParseError> {
+        let shown = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        match shown && text.len() <= 127 && text.contains('/') {
+            true => Ok(MediaType(text.to_owned())),
+            false => Err(ParseError::new("a media type, such as `text/plain`, of at most 127 characters")),
+        }
+    }
+}
+
+impl TryFrom<String> for MediaType {
+    type Error = ParseError;
+
+    fn try_from(text: String) -> Result<MediaType, ParseError> {
+        text.parse()
+    }
+}
+
+impl From<MediaType> for String {
+    fn from(media_type: MediaType) -> String {
+        media_type.0
+    }
+}
+
+/// Bytes to be kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PutArtifact {
+    /// What it is to be known by; `None`: the runtime says.
+    pub id: Option<WireId>,
+    /// What the bytes are.
+    pub media_type: MediaType,
+    /// The bytes.
+    pub data: Vec<u8>,
+    /// How many they are said to be.
+    pub size: Option<u64>,
+    /// What their SHA-256 is said to be.
+    pub digest: Option<BlobDigest>,
+    /// For how long; `None`: as long as the runtime keeps artifacts by itself. At most
+    /// as long as it allows.
+    pub retain: Option<Duration>,
+}
+
+impl PutArtifact {
+    /// Bytes of this type, kept for as long as the runtime keeps artifacts by itself.
+    pub fn new(media_type: MediaType, data: Vec<u8>) -> PutArtifact {
+        PutArtifact { id: None, media_type, data, size: None, digest: None, retain: None }
+    }
+
+    /// The SHA-256 of its bytes, once they are what is said of them.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_REQUEST` if they are not as many as is said, or others.
+    pub fn verify(&self) -> Result<BlobDigest, Violation> {
+        let there = self.data.len() as u64;
+        if let Some(said) = self.size.filter(|said| *said != there) {
+            return Err(Violation::invalid(alloc::format!("`size` says {said} bytes, and {there} came")));
+        }
+        let digest = BlobDigest::of(&self.data);
+        if let Some(said) = self.digest.filter(|said| *said != digest) {
+            return Err(Violation::invalid(alloc::format!("`sha256` says {said}, and what came has {digest}")));
+        }
+        Ok(digest)
+    }
+}
+
+/// Shows no bytes: they may be anything.
+impl fmt::Debug for PutArtifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PutArtifact { id, media_type, data, size, digest, retain } = self;
+        let mut shown = f.debug_struct("PutArtifact");
+        shown.field("id", id).field("media_type", media_type).field("data", &data.len());
+        shown.field("size", size).field("digest", digest).field("retain", retain).finish()
+    }
+}
+
+/// What an artifact is known by, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactRef {
+    /// Its id: one for each principal.
+    pub id: WireId,
+    /// The session that left it there.
+    pub session: SessionId,
+    /// What its bytes are.
+    pub media_type: MediaType,
+    /// How many.
+    pub size: u64,
+    /// Their SHA-256.
+    pub digest: BlobDigest,
+    /// Until when it is kept.
+    pub expires_at: UtcMs,
+}
+
+impl ArtifactRef {
+    /// Its address: `arcp://session/SESSION/artifact/ID`.
+    pub fn uri(&self) -> String {
+        alloc::format!("arcp://session/{}/artifact/{}", self.session, self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_what_is_said_of_them() {
+        let put = PutArtifact::new("text/plain".parse().expect("a type"), b"abc".to_vec());
+        let digest = put.verify().expect("nothing is said");
+        let said = |size, digest| PutArtifact { size, digest, ..put.clone() }.verify().map_err(|why| why.message);
+        assert_eq!(said(Some(3), Some(digest)), Ok(digest));
+        assert!(said(Some(4), None).is_err_and(|why| why.contains("4 bytes") && why.contains("3 came")));
+        assert!(said(None, Some(BlobDigest::of(b"abd"))).is_err_and(|why| why.contains("sha256")));
+        assert!(!alloc::format!("{put:?}").contains("97"), "{put:?}");
+    }
+
+    #[test]
+    fn digests_and_media_types_are_read_strictly() {
+        let hex = BlobDigest::of(b"").to_string();
+        assert_eq!(hex.to_uppercase().parse(), Ok(BlobDigest::of(b"")));
+        for wrong in ["", &hex[1..], &alloc::format!("+{}", &hex[1..]), &alloc::format!("{hex}0"), "é"] {
+            assert!(wrong.parse::<BlobDigest>().is_err(), "{wrong}");
+        }
+        assert!("a/b; charset=\"x y\"".parse::<MediaType>().is_ok());
+        for wrong in ["", "text", "a/\n", "é/b", &"a/".repeat(64)] {
+            assert!(wrong.parse::<MediaType>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Artifacts, which both families spell the same: hello peers use them with
+//! `x-vendor.arcp.artifacts`.
+
+use alloc::string::{String, ToString as _};
+use core::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+
+use crate::error::Violation;
+use crate::id::{SessionId, WireId};
+use crate::json::{Members, Object, Text};
+use crate::model::artifact::{ArtifactRef, PutArtifact};
+use crate::model::reply::{CommandReply, FetchedArtifact, Reply, SessionReply};
+use crate::model::request::{Command, Request, SessionRequest};
+use crate::time::UtcMs;
+use crate::wire::envelope::{Header, payload};
+use crate::wire::{Profile, View};
+
+const PUT: &str = "artifact.put";
+const FETCH: &str = "artifact.fetch";
+const RELEASE: &str = "artifact.release";
+const REF: &str = "artifact.ref";
+
+#[derive(Deserialize)]
+struct Put<'a> {
+    #[serde(borrow, default)]
+    artifact_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    media_type: Text<'a>,
+    #[serde(borrow)]
+    data: Text<'a>,
+    #[serde(default)]
+    size: Option<u64>,
+    #[serde(borrow, default)]
+    sha256: Option<Text<'a>>,
+    #[serde(default, alias = "ttl_seconds")]
+    retain_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    artifact_id: Text<'a>,
+}
+
+/// Reads a request about artifacts; `None` for any other.
+pub(super) fn read_request(header: &Header<'_>) -> Result<Option<Request>, Violation> {
+    Ok(Some(match header.kind.as_ref() {
+        PUT => Command::PutArtifact(read_put(header)?).into(),
+        FETCH => SessionRequest::FetchArtifact { id: named(header)? }.into(),
+        RELEASE => Command::ReleaseArtifact { id: named(header)? }.into(),
+        _ => return Ok(None),
+    }))
+}
+
+fn named(header: &Header<'_>) -> Result<WireId, Violation> {
+    id(&header.kind, &payload::<Named<'_>>(&header.kind, header.payload)?.artifact_id)
+}
+
+fn id(kind: &str, Text(id): &Text<'_>) -> Result<WireId, Violation> {
+    let most = WireId::MAX;
+    WireId::new(id).ok_or_else(|| Violation::invalid(alloc::format!("`{kind}`: `artifact_id` has 1 to {most} bytes")))
+}
+
+fn read_put(header: &Header<'_>) -> Result<PutArtifact, Violation> {
+    let Put { artifact_id, media_type, data, size, sha256, retain_seconds } = payload(PUT, header.payload)?;
+    let wrong =
+        |name: &str, why: &dyn core::fmt::Display| Violation::invalid(alloc::format!("`{PUT}`: `{name}`: {why}"));
+    Ok(PutArtifact {
+        id: artifact_id.map(|named| id(PUT, &named)).transpose()?,
+        media_type: media_type.0.parse().map_err(|why| wrong("media_type", &why))?,
+        data: BASE64.decode(data.0.as_bytes()).map_err(|why| wrong("data", &why))?,
+        size,
+        digest: sha256.map(|Text(digest)| digest.parse().map_err(|why| wrong("sha256", &why))).transpose()?,
+        retain: retain_seconds.map(Duration::from_secs),
+    })
+}
+
+/// Type and payload of the wish to leave bytes.
+pub(in crate::wire) fn write_put(put: &PutArtifact) -> (&'static str, String) {
+    let PutArtifact { id, media_type, data, size, digest, retain } = put;
+    let mut payload = Object::new();
+    payload.opt_str("artifact_id", id.as_ref().map(WireId::as_str)).str("media_type", media_type.as_str());
+    if let Some(size) = size {
+        payload.u64("size", *size);
+    }
+    if let Some(digest) = digest {
+        payload.display("sha256", digest);
+    }
+    if let Some(retain) = retain {
+        payload.u64("retain_seconds", retain.as_secs());
+    }
+    payload.str("data", &BASE64.encode(data));
+    (PUT, payload.done())
+}
+
+/// Type and payload of the wish to have the bytes of an artifact.
+pub(in crate::wire) fn write_fetch(id: &WireId) -> (&'static str, String) {
+    (FETCH, write_named(id))
+}
+
+/// Type and payload of the wish to let go of an artifact.
+pub(in crate::wire) fn write_release(id: &WireId) -> (&'static str, String) {
+    (RELEASE, write_named(id))
+}
+
+fn write_named(id: &WireId) -> String {
+    let mut payload = Object::new();
+    payload.str("artifact_id", id.as_str());
+    payload.done()
+}
+
+/// Type and payload of what an artifact is known by. Published readers look for it
+/// inside of `artifact`, or beside it.
+pub(in crate::wire) fn write_ref(artifact: &ArtifactRef) -> (&'static str, String) {
+    let mut payload = Object::new();
+    payload.object("artifact", |nested| write_members(nested, artifact));
+    write_members(&mut payload, artifact);
+    (REF, payload.done())
+}
+
+/// Type and payload of the bytes of an artifact.
+pub(in crate::wire) fn write_fetched(view: &View, fetched: &FetchedArtifact) -> (&'static str, String) {
+    let mut payload = Object::new();
+    write_members(&mut payload, &fetched.artifact);
+    payload.str("data", &BASE64.encode(&fetched.data));
+    let kind = if view.profile == Profile::Swift1 { REF } else { PUT };
+    (kind, payload.done())
+}
+
+fn write_members(out: &mut Object, artifact: &ArtifactRef) {
+    out.str("artifact_id", artifact.id.as_str())
+        .str("uri", &artifact.uri())
+        .str("media_type", artifact.media_type.as_str())
+        .u64("size", artifact.size)
+        .display("sha256", artifact.digest)
+        .display("expires_at", artifact.expires_at);
+}
+
+/// Reads what a runtime answers to requests about artifacts; `None` for any other
+/// message. The reference that a job's stream holds is numbered.
+pub(in crate::wire) fn read_reply(
+    header: &Header<'_>,
+    members: &Members<'_>,
+    request: Option<WireId>,
+) -> Result<Option<Reply>, Violation> {
+    if !matches!(header.kind.as_ref(), REF | PUT) || header.seq.is_some() {
+        return Ok(None);
+    }
+    let wrong = || Violation::invalid(alloc::format!("`{}` does not say what the artifact is", header.kind));
+    let nested = members.get("artifact").map(Members::parse).transpose().map_err(|_| wrong())?;
+    let artifact = read_members(nested.as_ref().unwrap_or(members)).ok_or_else(wrong)?;
+    Ok(Some(match members.get_str("data") {
+        Some(data) => {
+            let data = BASE64.decode(data.as_bytes()).map_err(|_| wrong())?;
+            Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact, data, request }))
+        }
+        None => Reply::Command(CommandReply::Artifact { artifact, request }),
+    }))
+}
+
+fn read_members(members: &Members<'_>) -> Option<ArtifactRef> {
+    let text = |name: &str| members.get_str(name).map(|text| text.to_string());
+    let session = |uri: String| SessionId::parse(uri.strip_prefix("arcp://session/")?.split('/').next()?);
+    Some(ArtifactRef {
+        id: WireId::new(&text("artifact_id")?)?,
+        session: text("uri").and_then(session)?,
+        media_type: text("media_type")?.parse().ok()?,
+        size: members.get("size")?.parse().ok()?,
+        digest: text("sha256")?.parse().ok()?,
+        expires_at: UtcMs::parse(&text("expires_at")?)?,
+    })
+}
