@@ -290,3 +290,21 @@ fn the_published_swift_client_gets_the_bytes_with_their_reference() {
     assert_eq!((&fetched["type"], &fetched["payload"]["data"]), (&json!("artifact.ref"), &json!(ABC.0)));
     world.finish();
 }
+
+#[test]
+fn a_runtime_that_keeps_no_artifacts_any_more_takes_and_gives_none() {
+    let mut world = world(12);
+    let mut payload = open_payload("tok-a");
+    payload["capabilities"]["artifacts"] = json!(true);
+    let (mut raw, accepted) = Raw::open_with(&mut world, payload);
+    let said = |data: &str| json!({"media_type": "a/b", "data": data});
+    let id = put(&mut world, &mut raw, said(ABC.0))["payload"]["artifact_id"].clone();
+    world.configure(|config| config.timing.artifact_retention = None);
+    world.crash();
+    let mut raw = Raw::reclaim(&mut world, "tok-a", &accepted, 0);
+    for refused in [put(&mut world, &mut raw, said("ZGVm")), fetch(&mut world, &mut raw, &id)] {
+        assert_eq!(code(&refused), "UNIMPLEMENTED", "{refused}");
+    }
+    assert_eq!(world.blobs.stores, 1, "a host without artifacts is asked for none");
+    world.finish();
+}

@@ -123,6 +123,10 @@ pub(super) fn on_release(asked: &mut RequestHandler<'_>, id: &WireId) -> Result<
 
 /// Whose artifacts the session asks about.
 fn owner(asked: &RequestHandler<'_>) -> Result<Principal, Violation> {
+    if asked.runtime.ctx.config.timing.artifact_retention.is_none() {
+        // The session is of an earlier run, in which there were some.
+        return Err(Violation::new(ErrorCode::Unimplemented, "this runtime keeps no artifacts any more"));
+    }
     let session = asked.runtime.sessions.get(asked.session);
     let session = session.filter(|session| session.view().features.has(Feature::Artifacts));
     session
