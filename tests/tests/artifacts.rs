@@ -308,3 +308,32 @@ fn a_runtime_that_keeps_no_artifacts_any_more_takes_and_gives_none() {
     assert_eq!(world.blobs.stores, 1, "a host without artifacts is asked for none");
     world.finish();
 }
+
+#[test]
+fn what_somebody_left_whom_nobody_vouches_for_goes_with_the_session() {
+    let mut world = configured(13, |config| {
+        config.anonymous = true;
+        config.timing.resume_window = Duration::from_secs(60);
+    });
+    let mut payload = open_payload("");
+    payload["auth"] = json!({"scheme": "none"});
+    payload["capabilities"]["artifacts"] = json!(true);
+    payload["capabilities"]["anonymous"] = json!(true);
+    let (mut nobody, _) = Raw::open_with(&mut world, payload);
+    let mut alice = open(&mut world, "tok-alice");
+    let said = |data: &str| json!({"media_type": "a/b", "data": data});
+    for data in ["YQ==", "Yg=="] {
+        assert_eq!(put(&mut world, &mut nobody, said(data))["type"], "artifact.ref");
+    }
+    let id = put(&mut world, &mut alice, said(ABC.0))["payload"]["artifact_id"].clone();
+    nobody.send(&mut world, "session.close", json!({"reason": "done"}));
+    world.settle();
+    assert_eq!(world.blobs.stored.len(), 3, "it may be resumed");
+    world.run_for(Duration::from_secs(61));
+    world.restores();
+    assert_eq!(world.blobs.stored.len(), 1, "nobody can come back for the others");
+    world.crash();
+    let mut alice = open(&mut world, "tok-alice");
+    assert_eq!(fetch(&mut world, &mut alice, &id)["payload"]["data"], ABC.0);
+    world.finish();
+}

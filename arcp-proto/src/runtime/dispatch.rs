@@ -62,6 +62,7 @@ impl Runtime {
                     }
                 }
                 Effect::SessionOver(session) => self.delivery.close(&mut self.ctx, session),
+                Effect::NobodyIs(principal) => self.artifacts.release_all(&mut self.ctx, &principal),
                 Effect::Detached { session, alive } => self.detach(session, alive),
             }
         }

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::io::CloseReason;
-use crate::id::{ConnId, JobId, OpId, SessionId};
+use crate::id::{ConnId, JobId, OpId, Principal, SessionId};
 use crate::model::event::EventClass;
 use crate::model::reply::{Refusal, Reply};
 use crate::time::Timestamp;
@@ -51,6 +51,8 @@ pub(super) enum Effect {
     },
     /// A session is over.
     SessionOver(SessionId),
+    /// The session is over that this principal was, whom nobody vouched for.
+    NobodyIs(Principal),
     /// A session has lost its connection.
     Detached {
         session: SessionId,

@@ -237,6 +237,19 @@ impl Artifacts {
         }
     }
 
+    /// All artifacts of a principal are let go of.
+    pub(super) fn release_all(&mut self, ctx: &mut Context, principal: &Principal) {
+        let Some(first) = WireId::new("\0").map(|least| (principal.clone(), least)) else {
+            return; // It is an id.
+        };
+        let own = self.kept.range(first..).map(|(key, _)| key).take_while(|(whose, _)| whose == principal);
+        let gone: Vec<_> = own.cloned().collect::<Vec<Key>>().iter().filter_map(|key| self.remove(key)).collect();
+        for step in gone.chunks(STEP) {
+            self.forget(ctx, step.to_vec());
+        }
+        self.plan(ctx);
+    }
+
     /// The time of some is over.
     pub(super) fn on_due(&mut self, ctx: &mut Context) {
         let mut gone = Vec::new();

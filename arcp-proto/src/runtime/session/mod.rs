@@ -184,6 +184,13 @@ impl Session {
         !self.is_evicted() && self.only_resumes.is_none()
     }
 
+    /// That it is over is recorded: whom nobody vouched for cannot come back.
+    pub(super) fn note_nobody_left(&self, ctx: &mut Context) {
+        if self.principal.is_anonymous() {
+            ctx.effect(Effect::NobodyIs(self.principal.clone()));
+        }
+    }
+
     /// Why its client can do no more in it than resume another one.
     pub(super) fn only_resumes(&self) -> Option<&Violation> {
         self.only_resumes.as_ref()
@@ -414,6 +421,7 @@ impl Sessions {
         };
         if session.is_recorded() {
             ctx.append(Record::SessionEnded { session: id });
+            session.note_nobody_left(ctx);
         }
         self.forget(ctx, jobs, id);
     }

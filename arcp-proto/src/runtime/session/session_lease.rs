@@ -127,6 +127,7 @@ impl Sessions {
         ctx.effect(Effect::Evicted { session: id, at_once: !was_recorded });
         if was_recorded {
             let pos = ctx.append(Record::SessionEnded { session: id });
+            session.note_nobody_left(ctx);
             ctx.log.wait(pos, Waiter::Session(id));
         }
     }
