@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arcp_proto::model::artifact::BlobDigest;
-use arcp_proto::runtime::Config;
+use arcp_proto::runtime::{Config, HeldFor, held_bytes};
 use arcp_proto::wire::{Compat, Profile};
 use arcp_tests::raw::{Raw, code, hello_payload, open_payload};
 use arcp_tests::world::World;
@@ -335,5 +335,27 @@ fn what_somebody_left_whom_nobody_vouches_for_goes_with_the_session() {
     world.crash();
     let mut alice = open(&mut world, "tok-alice");
     assert_eq!(fetch(&mut world, &mut alice, &id)["payload"]["data"], ABC.0);
+    world.finish();
+}
+
+#[test]
+fn whoever_asks_for_many_artifacts_at_once_gets_them_all_however_slowly_it_reads() {
+    let mut world = configured(14, |config| config.limits.connection.reply_bytes_per_connection = 4 << 10);
+    let mut raw = open(&mut world, "tok-a");
+    let data = "QUJD".repeat(2 << 10);
+    let id = put(&mut world, &mut raw, json!({"media_type": "a/b", "data": data}))["payload"]["artifact_id"].clone();
+    world.stall(raw.conn, true);
+    for _ in 0..40 {
+        raw.send(&mut world, "artifact.fetch", json!({"artifact_id": id}));
+    }
+    // All of it was read before the driver is told to pause.
+    world.hold(Duration::from_secs(1));
+    world.run_for(Duration::from_secs(1));
+    let held = held_bytes(world.runtime(), HeldFor::Answers);
+    assert!(held < 16 << 10, "its answers wait for it, not all of the bytes: {held}");
+    world.stall(raw.conn, false);
+    for _ in 0..40 {
+        assert_eq!(raw.expect(&mut world, "artifact.put")["payload"]["data"], data);
+    }
     world.finish();
 }

@@ -22,6 +22,7 @@ mod writer;
 use core::time::Duration;
 
 use super::Runtime;
+use super::connection;
 use super::effect::Effect;
 use super::io::AgentExit;
 use super::job::{account_of, prompt, provisioning};
@@ -102,6 +103,9 @@ impl Runtime {
     pub(super) fn pump_ready(&mut self) {
         while let Some(conn) = self.ctx.next_ready() {
             Writer::pump(self, conn);
+            let judged = connection::on_room(&mut self.connections, &mut self.ctx, conn);
+            self.hear_again(judged);
+            self.carry();
         }
     }
 }

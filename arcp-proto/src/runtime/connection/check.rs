@@ -75,6 +75,8 @@ pub(super) enum Awaited {
     Credentials(Ordered),
     /// That the bytes of an artifact are stored or read; then what was done with them.
     Blob(BlobDigest, Option<Blob>),
+    /// That earlier answers are written: its own is large.
+    Room,
 }
 
 /// What is known of what a connection's next request waits for.
@@ -143,7 +145,7 @@ impl Check {
             Check::Judged(Awaited::Value(checked), verdict) => (checked == *of).then_some(verdict),
             other @ (Check::None
             | Check::Waiting { .. }
-            | Check::Judged(Awaited::Credentials(_) | Awaited::Blob(..), _)) => {
+            | Check::Judged(Awaited::Credentials(_) | Awaited::Blob(..) | Awaited::Room, _)) => {
                 *self = other;
                 None
             }
@@ -169,7 +171,9 @@ impl Check {
     pub(super) fn take_issued(&mut self) -> Option<(Ordered, Result<(), Violation>)> {
         match core::mem::take(self) {
             Check::Judged(Awaited::Credentials(ordered), verdict) => Some((ordered, verdict)),
-            other @ (Check::None | Check::Waiting { .. } | Check::Judged(Awaited::Value(_) | Awaited::Blob(..), _)) => {
+            other @ (Check::None
+            | Check::Waiting { .. }
+            | Check::Judged(Awaited::Value(_) | Awaited::Blob(..) | Awaited::Room, _)) => {
                 *self = other;
                 None
             }
@@ -190,10 +194,15 @@ impl Check {
             Check::Waiting { of: Awaited::Blob(..), .. } => {
                 "the bytes of the artifact were not stored or read in time: send it again"
             }
-            Check::Waiting { of: Awaited::Value(_), .. } | Check::None | Check::Judged(..) => {
+            Check::Waiting { of: Awaited::Value(_) | Awaited::Room, .. } | Check::None | Check::Judged(..) => {
                 "it was not checked in time: send it again"
             }
         }
+    }
+
+    /// Whether it waits for earlier answers to be written.
+    fn awaits_room(&self) -> bool {
+        matches!(self, Check::Waiting { of: Awaited::Room, .. })
     }
 
     /// Whether it waits for this operation.
@@ -371,6 +380,26 @@ pub(in crate::runtime) fn on_blob(
     let Check::Waiting { of: Awaited::Blob(_, done), .. } = &mut conn.check else { return None };
     let verdict = came.map(|blob| *done = Some(blob));
     connections.judge_input(ctx, id, verdict)
+}
+
+/// A request whose answer is large waits until earlier ones are written. A peer that
+/// takes none of those is given up in time.
+pub(in crate::runtime) fn await_room(connections: &mut Connections, ctx: &mut Context, id: ConnId) {
+    if let Some(conn) = connections.by_id.get_mut(&id).expected("whose request is heard is there") {
+        conn.check = Check::Waiting { op: ctx.next_op(), of: Awaited::Room, held: VecDeque::new() };
+        ctx.ready(id);
+    }
+}
+
+/// Answers were written, perhaps: gives a connection whose request waited for that, and
+/// what it said, to be heard again.
+pub(in crate::runtime) fn on_room(
+    connections: &mut Connections,
+    ctx: &mut Context,
+    id: ConnId,
+) -> Option<(ConnId, VecDeque<Held>)> {
+    connections.by_id.get(&id).filter(|conn| conn.check.awaits_room() && !conn.is_behind(ctx))?;
+    connections.judge_input(ctx, id, Ok(()))
 }
 
 impl Checked {

@@ -8,6 +8,7 @@ use super::check::{Blob, Check, Checked, Ordered};
 use super::heartbeat::Heartbeat;
 use crate::error::Violation;
 use crate::id::{ConnId, OpId, Principal, SessionId, WireId};
+use crate::limits::ConnectionLimits;
 use crate::model::artifact::BlobDigest;
 use crate::model::reply::{CommandReply, HandshakeReply, Refusal, Reply, SessionReply};
 use crate::principal::Network;
@@ -125,12 +126,21 @@ impl Conn {
     /// Whether it is to be read: neither its answers nor the log nor what its
     /// host has not taken may grow without bound.
     pub(super) fn may_be_read(&self, ctx: &Context, host_is_full: bool) -> bool {
-        let limits = &ctx.config.limits;
         // What was paused goes on once half of what paused it is gone.
         let part = if self.channel.is_paused() { 4 } else { 2 };
-        let count = limits.connection.replies_per_connection.div_ceil(part);
-        let answers = self.answers.reach(count, limits.connection.reply_bytes_per_connection / part);
+        let answers = self.has_answers(&ctx.config.limits.connection, part);
         !ctx.log.full && !self.account().is_full() && !answers && !host_is_full && !self.check.is_waiting()
+    }
+
+    /// Whether so many answers wait for it that none is added whose size nothing bounds
+    /// but what was asked for.
+    pub(in crate::runtime) fn is_behind(&self, ctx: &Context) -> bool {
+        self.has_answers(&ctx.config.limits.connection, 2)
+    }
+
+    /// Whether such a part of the answers that may wait for it does.
+    fn has_answers(&self, limits: &ConnectionLimits, part: usize) -> bool {
+        self.answers.reach(limits.replies_per_connection.div_ceil(part), limits.reply_bytes_per_connection / part)
     }
 
     /// Whether one more message that nobody asked for may wait for it.

@@ -100,6 +100,10 @@ fn fetch(asked: &mut RequestHandler<'_>, id: &WireId) -> Result<(), Violation> {
             asked.answer(Reply::Session(SessionReply::Artifact(FetchedArtifact { artifact, data, request })));
             Ok(())
         }
+        Some(Blob::Stored) | None if connections.get(asked.conn).is_some_and(|conn| conn.is_behind(ctx)) => {
+            connection::await_room(connections, ctx, asked.conn);
+            Ok(())
+        }
         Some(Blob::Stored) | None => {
             let op = artifacts.begin_read(ctx, (asked.conn, &principal), artifact.digest)?;
             connection::await_blob(connections, ctx, asked.conn, op, artifact.digest);
