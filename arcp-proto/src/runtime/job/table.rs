@@ -9,6 +9,7 @@ use super::ended::EndedJobs;
 use super::memory::Memory;
 use super::{Job, waiting_bytes, weigh, weight};
 use crate::id::{JobId, Principal, SessionId, WireId};
+use crate::policy::Roles;
 use crate::runtime::account::{HeldFor, Recount};
 use crate::runtime::context::Context;
 
@@ -206,6 +207,10 @@ pub(super) fn give(table: &mut Table, ctx: &mut Context, id: JobId, to: &Princip
     table.handed_over.insert((asked_by, id));
     table.change(id, |job| {
         job.spec.asked_by.get_or_insert_with(|| from.clone());
+        if from != *to {
+            // Roles are of who proved them.
+            job.spec.bounds.roles = Roles::default();
+        }
         job.spec.principal = to.clone();
         job.spec.key = None;
         job.sessions.holder = holder;
