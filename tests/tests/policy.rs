@@ -208,6 +208,81 @@ fn what_an_agent_delegates_to_is_what_its_principal_may_submit() {
     world.finish();
 }
 
+/// A session that hands jobs over and takes them.
+fn takes_jobs(world: &mut World, token: &str) -> Raw {
+    let mut payload = open_payload(token);
+    payload["capabilities"]["agent_handoff"] = json!(true);
+    payload["capabilities"]["lease_request"] = json!(true);
+    Raw::open_with(world, payload).0
+}
+
+/// Hands a job over; gives what that is answered.
+fn hand_over(world: &mut World, raw: &mut Raw, job: &str, to: &str) -> Value {
+    raw.send_with(world, "agent.handoff", json!({"target": to}), json!({"job_id": job}));
+    raw.expect_any(world, &["ack", "nack"])
+}
+
+#[test]
+fn who_is_given_a_job_might_have_submitted_it() {
+    let text = r#"
+        [[rule]]
+        name = "few"
+        principals = ["b"]
+        agents = ["waiter"]
+        jobs = 1
+        [[rule]]
+        name = "all"
+        principals = ["a"]
+        agents = ["**"]
+    "#;
+    let mut world = under(12, text);
+    let (mut alice, mut bob) = (takes_jobs(&mut world, "tok-a"), takes_jobs(&mut world, "tok-b"));
+    let invoke = |world: &mut World, raw: &mut Raw, agent: &str| {
+        job_of(&submit(world, Family::Open, raw, json!({"agent": agent})))
+    };
+    let [slow, first, second] = ["slow", "waiter", "waiter"].map(|agent| invoke(&mut world, &mut alice, agent));
+    assert_eq!(code(&hand_over(&mut world, &mut alice, &slow, "b")), "FAILED_PRECONDITION", "no rule lets it");
+    assert_eq!(hand_over(&mut world, &mut alice, &first, "b")["type"], "ack");
+    let refused = hand_over(&mut world, &mut alice, &second, "b");
+    assert_eq!(code(&refused), "RESOURCE_EXHAUSTED", "{refused}");
+    assert_eq!(refused["payload"]["details"]["bound"], "policy_jobs", "{refused}");
+    assert_eq!(code(&submit(&mut world, Family::Open, &mut bob, json!({"agent": "waiter"}))), "RESOURCE_EXHAUSTED");
+    world.finish();
+}
+
+#[test]
+fn a_job_that_is_given_away_has_no_roles_of_whoever_gave_it() {
+    let text = r#"
+        [[rule]]
+        name = "devs"
+        roles = ["dev"]
+        agents = ["echo"]
+        [[rule]]
+        name = "all"
+        principals = ["**"]
+        agents = ["waiter"]
+    "#;
+    let mut world = under(13, text);
+    world.roles.insert("tok-a".into(), roles(&["dev"]));
+    let (mut alice, _bob) = (takes_jobs(&mut world, "tok-a"), takes_jobs(&mut world, "tok-b"));
+    let asked = json!({"agent": "waiter", "lease_request": {"agent.delegate": ["**"]}});
+    let id = job_of(&submit(&mut world, Family::Open, &mut alice, asked));
+    let job = JobId::parse(&id).expect("a job");
+    world.settle();
+    assert_eq!(hand_over(&mut world, &mut alice, &id, "b")["type"], "ack");
+    world.settle();
+    world.restores();
+    let before = world.replies.len();
+    let call = AgentCall::Delegate(Delegation::new("echo"));
+    world.input(Input::AgentAsked { job, id: CallId(1), call });
+    world.settle();
+    let Some((_, AgentReply::Refused(error))) = world.replies.get(before) else {
+        panic!("{:?}", world.replies.get(before));
+    };
+    assert_eq!(error.code, ErrorCode::AgentNotAvailable, "{}", error.message);
+    world.finish();
+}
+
 const TEAM: &str = r#"
     [[rule]]
     name = "all"

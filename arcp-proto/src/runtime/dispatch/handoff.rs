@@ -35,8 +35,9 @@ pub(super) fn on_hand_over(asked: &mut RequestHandler<'_>, wish: &HandOver) -> R
     }
     let job = asked.permitted(Act::HandOver, &wish.job)?;
     let (session, principal) = taker(asked, wish)?;
-    let Runtime { ctx, jobs, delivery, .. } = &mut *asked.runtime;
-    handoff::check(jobs, ctx, job, &principal)?;
+    let Runtime { ctx, sessions, jobs, delivery, .. } = &mut *asked.runtime;
+    let gone = || Violation::new(ErrorCode::Unavailable, "whoever was to have the job has left");
+    handoff::check(jobs, ctx, job, sessions.get(session).ok_or_else(gone)?.subject())?;
     handoff::hand_over(jobs, ctx, job, &principal, session);
     delivery.audiences.own(session, job);
     if delivery.audiences.join(session, job) {

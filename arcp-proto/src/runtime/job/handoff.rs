@@ -3,12 +3,13 @@
 //! Whatever counts its owner counts the new one from then on: what it holds, its place
 //! in line, its slot. Its idempotency key stays with whoever submitted it.
 
-use super::submit::check_unfinished;
+use super::submit::{check_quota, check_unfinished};
 use super::{Job, Jobs, Slot, Wait, table, waiting_bytes};
 use crate::error::{ErrorCode, Violation};
 use crate::id::{JobId, Principal, SessionId};
 use crate::json::Object;
 use crate::model::event::{EventKind, JobEvent};
+use crate::policy::Subject;
 use crate::runtime::account::HeldFor;
 use crate::runtime::context::Context;
 use crate::runtime::expected::Expected as _;
@@ -18,10 +19,10 @@ use crate::runtime::io::Record;
 ///
 /// # Errors
 ///
-/// `FAILED_PRECONDITION` if it has ended or is told to stop, or others are above or
-/// below it: what they spend is one budget's. `RESOURCE_EXHAUSTED` if whoever is to
-/// have it may have no more.
-pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: &Principal) -> Result<(), Violation> {
+/// `FAILED_PRECONDITION` if it has ended or is told to stop, others are above or below
+/// it, whose budget it shares, or whoever is to have it might not have submitted it.
+/// `RESOURCE_EXHAUSTED` if that one may have no more.
+pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: Subject<'_>) -> Result<(), Violation> {
     let refused = |why: &'static str| Err(Violation::new(ErrorCode::FailedPrecondition, why));
     let job = jobs.table.get(id).ok_or_else(super::family::gone)?;
     if job.run.credentials {
@@ -39,8 +40,11 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: &Prin
     if ctx.log.failed {
         return Err(Violation::new(ErrorCode::Unavailable, "the store is failing: hand it over later"));
     }
-    if job.spec.principal.account() == to.account() {
+    if job.spec.principal.account() == to.principal.account() {
         return Ok(());
+    }
+    if !ctx.config.may_submit(to, job.spec.agent.name()) {
+        return refused("policy lets whoever is to have the job have none of this agent");
     }
     check_room(jobs, ctx, job, to).map_err(|why| {
         let message = alloc::format!("whoever is to have the job has no room for it: {}", why.message);
@@ -49,9 +53,10 @@ pub(in crate::runtime) fn check(jobs: &Jobs, ctx: &Context, id: JobId, to: &Prin
 }
 
 /// Whether a principal may have one more job: this one.
-fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: &Principal) -> Result<(), Violation> {
-    let (limits, account) = (&ctx.config.limits, to.account());
+fn check_room(jobs: &Jobs, ctx: &Context, job: &Job, to: Subject<'_>) -> Result<(), Violation> {
+    let (limits, account) = (&ctx.config.limits, to.principal.account());
     let (of, share) = (account.bound_of(), limits.job.principal_share);
+    check_quota(jobs, ctx, to, |most| alloc::format!("{most} jobs have not ended"))?;
     check_unfinished(jobs, ctx, &account, |most| alloc::format!("{most} jobs have not ended"))?;
     // It may have asked and said much by now: it is held as it is, not as a new one.
     let held = ctx.accounts.held(&account, HeldFor::Jobs, limits, limits.history.unfinished_bytes);

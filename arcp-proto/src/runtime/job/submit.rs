@@ -163,8 +163,10 @@ impl Jobs {
         }
         let account = principal.account();
         let own = account.bound_of();
+        check_quota(self, ctx, asked.subject(), |most| {
+            alloc::format!("you may have {most} jobs that have not ended: submit again when some have")
+        })?;
         let full = |most| alloc::format!("{most} of your jobs have not ended: submit again when some have");
-        check_quota(self, ctx, asked.subject())?;
         check_unfinished(self, ctx, &account, full)?;
         let none = Json::empty_object();
         let input = asked.submit.input.as_ref().unwrap_or(&none);
@@ -285,8 +287,14 @@ pub(super) fn check_unfinished(
     held.admit(NEW_JOB, share, own, "unfinished_bytes", "the bytes of jobs that have not ended")
 }
 
-/// Whether policy lets somebody have one more job that has not ended.
-fn check_quota(jobs: &Jobs, ctx: &Context, who: Subject<'_>) -> Result<(), Violation> {
+/// Whether policy lets somebody have one more job that has not ended; `full`: what is
+/// said where it has as many as it may.
+pub(super) fn check_quota(
+    jobs: &Jobs,
+    ctx: &Context,
+    who: Subject<'_>,
+    full: impl FnOnce(u32) -> String,
+) -> Result<(), Violation> {
     let Some(policy) = &ctx.config.authority.policy else {
         return Ok(());
     };
@@ -294,10 +302,7 @@ fn check_quota(jobs: &Jobs, ctx: &Context, who: Subject<'_>) -> Result<(), Viola
     let live = jobs.shares.of(&account).live;
     match policy.jobs(who).map(|quota| quota.most.get()).filter(|most| live >= *most as usize) {
         None => Ok(()),
-        Some(most) => {
-            let full = alloc::format!("you may have {most} jobs that have not ended: submit again when some have");
-            Err(Violation::exhausted("policy_jobs", account.bound_of(), most.into(), full))
-        }
+        Some(most) => Err(Violation::exhausted("policy_jobs", account.bound_of(), most.into(), full(most))),
     }
 }
 
