@@ -255,7 +255,7 @@ const STATE: usize = 64;
 /// A character that is read, or a rule that is taken over.
 const CHARACTER: usize = 8;
 /// So many bytes are compared for a unit.
-const BYTES: usize = 128;
+pub(super) const BYTES: usize = 128;
 
 /// Whether every text of `inner` that a target can have is one of `outer` taken together.
 pub(super) fn contained(shape: Shape, inner: &Program, outer: &[&Program], fuel: &mut Fuel) -> Containment {

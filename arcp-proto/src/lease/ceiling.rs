@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::automaton::{self, Containment, Program, TooComplex};
+use super::automaton::{self, BYTES, Containment, Program, TooComplex};
 use super::fuel::{Fuel, Spent};
 use super::{Constraints, Lease, Namespace, Pattern, Target};
 use crate::error::{ErrorCode, Violation};
@@ -91,8 +91,9 @@ impl Ceiling {
                 if within != [pattern] {
                     taken.push(alloc::format!("{namespace}={pattern}"));
                 }
-                // Each is compared with all that are kept.
-                fuel.burn(within.len() * kept.len()).map_err(|Spent| too_complex(namespace, pattern))?;
+                // Each is compared with all that are kept, and may begin as they do.
+                let texts: usize = within.iter().map(|pattern| 1 + pattern.as_str().len() / BYTES).sum();
+                fuel.burn(texts.saturating_mul(kept.len())).map_err(|Spent| too_complex(namespace, pattern))?;
                 let new = |pattern: &&Pattern| !kept.contains(pattern);
                 let new: Vec<Pattern> = within.into_iter().filter(new).cloned().collect();
                 kept.extend(new);
@@ -271,6 +272,20 @@ mod tests {
         assert!(matches!(refused, Err(Uncut::TooComplex { .. })), "{refused:?}");
         // All of the ceiling is within what is asked for: it is what both mean.
         assert_eq!(cut(&ceiling, r#"{"tool.call":["?*"]}"#).as_deref(), Ok(ceiling.as_str()));
+    }
+
+    #[test]
+    fn what_is_kept_is_compared_for_as_much_as_its_texts_are_long() {
+        let used = |bytes: usize| {
+            let name = |n| alloc::format!(r#""/{}/{n:04}""#, "a".repeat(bytes));
+            let names: Vec<String> = (0..100).map(name).collect();
+            let asked = lease(&alloc::format!(r#"{{"fs.read":[{}]}}"#, names.join(",")));
+            let mut fuel = Fuel::default();
+            let (cut, _) = Ceiling::new(lease(r#"{"fs.read":["/**"]}"#)).cut(&asked, &mut fuel).expect("it is within");
+            assert_eq!(cut, asked);
+            fuel.used()
+        };
+        assert!(used(3000) > 10 * used(30), "{} and {}", used(3000), used(30));
     }
 
     #[test]
