@@ -48,12 +48,21 @@ impl FolderBlobs {
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    // What a link points to is somebody else's.
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Deletes what is there, a link and not what it points to.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 impl Blobs for FolderBlobs {
@@ -64,7 +73,9 @@ impl Blobs for FolderBlobs {
             return Ok(());
         }
         let unfinished = self.folder.join(UNFINISHED);
-        write(&unfinished, bytes)?;
+        remove(&unfinished)?;
+        // On a full disk what was written of it is room for others.
+        write(&unfinished, bytes).inspect_err(|_| drop(remove(&unfinished)))?;
         fs::rename(&unfinished, &path)?;
         self.sync()
     }
@@ -79,10 +90,7 @@ impl Blobs for FolderBlobs {
     }
 
     fn let_go(&mut self, digest: BlobDigest) -> io::Result<()> {
-        match fs::remove_file(self.path(digest)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        remove(&self.path(digest))
     }
 
     /// Files that do not bear a digest are somebody else's, and stay.
@@ -131,6 +139,23 @@ mod tests {
         assert_eq!(again.read(digests[1]).expect("readable"), None);
         again.let_go(digests[0]).expect("deleted");
         again.let_go(digests[0]).expect("gone already");
+        fs::remove_dir_all(&folder).expect("deleted");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_folder_has_nothing_written_to_what_it_points_to() {
+        let folder = std::env::temp_dir().join(format!("arcp-linked-{}", std::process::id()));
+        let mut blobs = FolderBlobs::open(&folder).expect("a folder");
+        let (mine, digest) = (folder.join("notes.txt"), BlobDigest::of(b"one"));
+        fs::write(&mine, "mine").expect("written");
+        for link in [UNFINISHED.to_string(), digest.to_string()] {
+            std::os::unix::fs::symlink(&mine, folder.join(&link)).expect("a link");
+            blobs.store(digest, b"one").expect("stored");
+            assert_eq!(fs::read_to_string(&mine).expect("there"), "mine", "{link}");
+            assert_eq!(blobs.read(digest).expect("readable").as_deref(), Some(b"one".as_slice()));
+            blobs.let_go(digest).expect("deleted");
+        }
         fs::remove_dir_all(&folder).expect("deleted");
     }
 }
