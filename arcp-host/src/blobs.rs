@@ -14,7 +14,8 @@ use arcp_proto::runtime::Input;
 pub use self::folder::FolderBlobs;
 
 use crate::agent::Inbox;
-use crate::server_log::log;
+use crate::log_line::{Level, Line};
+use crate::server_log;
 
 /// Keeps bytes by their digest. It is called on a thread of its own, one call at a
 /// time, and may wait.
@@ -133,7 +134,7 @@ impl Wanted {
             }
             Wanted::KeepOnly(digests) => {
                 if let Err(error) = blobs.keep_only(&digests) {
-                    log(format_args!(
+                    server_log::log(format_args!(
                         "arcp: bytes of artifacts that nobody has any more could not be deleted: {error}"
                     ));
                 }
@@ -154,5 +155,20 @@ impl Wanted {
 
 /// What came of it; an operator is told why nothing did.
 fn said<T>(came: io::Result<T>, what: &str, digest: BlobDigest) -> Option<T> {
-    came.inspect_err(|error| log(format_args!("arcp: the artifact {digest} could not be {what}: {error}"))).ok()
+    came.inspect_err(|error| server_log::add(&failed(what, digest, error))).ok()
+}
+
+/// Peers say how often that is and of which bytes.
+fn failed(what: &str, digest: BlobDigest, error: &io::Error) -> Line {
+    Line::new(Level::Error, "artifact", format_args!("the artifact {digest} could not be {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn artifacts_that_a_full_disk_does_not_take_leave_room_in_the_log() {
+        assert!(failed("stored", BlobDigest::of(b""), &io::Error::other("no space left")).is_of_peers());
+    }
 }
