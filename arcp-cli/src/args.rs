@@ -336,8 +336,8 @@ pub struct Serve {
     /// decision, session, job and store.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "ARCP_LOG")]
     pub log: Filter,
-    /// Show `/metrics` to who has the token in this file, and to operators and auditors;
-    /// without it, to everybody on this machine.
+    /// Show `/metrics` to who has the token in this file [default: to everybody on this
+    /// machine]. Operators and auditors see it from anywhere.
     #[arg(long, value_name = "FILE")]
     pub metrics_token_file: Option<PathBuf>,
     /// Let everybody in who reaches the port, without a credential.
