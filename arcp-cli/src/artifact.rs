@@ -1,5 +1,6 @@
 //! `arcp artifact`.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::times::local;
 use crate::values;
 
 const HEADER: [&str; 4] = ["ARTIFACT", "TYPE", "SIZE", "EXPIRES"];
-/// What is read of a file at most: no runtime takes more at once.
+/// The largest file that is read; runtimes of ours take 1 MiB at once.
 const MOST: u64 = 64 << 20;
 
 /// Leave files with a runtime for a while, and fetch them from anywhere.
@@ -104,7 +105,11 @@ fn connect(place: &Where) -> Result<Client, Failure> {
 }
 
 fn put(args: &Put) -> Result<Exit, Failure> {
-    let data = read(&args.file).map_err(|error| Failure::usage(format!("{}: {error}", args.file.display())))?;
+    let unusable = |why: &dyn Display| Failure::usage(format!("{}: {why}", args.file.display()));
+    let data = read(&args.file).map_err(|error| unusable(&error))?;
+    if data.len() as u64 > MOST {
+        return Err(unusable(&format_args!("it has more than {MOST} bytes, which no runtime takes at once")));
+    }
     let (size, digest) = (Some(data.len() as u64), Some(BlobDigest::of(&data)));
     let put = PutArtifact {
         id: args.id.clone(),
@@ -113,7 +118,10 @@ fn put(args: &Put) -> Result<Exit, Failure> {
         retain: args.keep,
         ..PutArtifact::new(args.media_type.clone(), data)
     };
-    let kept = connect(&args.place)?.put_artifact(put)?;
+    let kept = connect(&args.place)?.put_artifact(put).map_err(|error| {
+        let Failure { message, exit } = error.into();
+        Failure::new(exit, format!("{}: {message}", args.file.display()))
+    })?;
     output::rows(args.printing, &HEADER, &[row(&kept)])?;
     Ok(Exit::Success)
 }
@@ -122,8 +130,8 @@ fn put(args: &Put) -> Result<Exit, Failure> {
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut data = Vec::new();
     match path.as_os_str() == "-" {
-        true => io::stdin().lock().take(MOST).read_to_end(&mut data)?,
-        false => File::open(path)?.take(MOST).read_to_end(&mut data)?,
+        true => io::stdin().lock().take(MOST + 1).read_to_end(&mut data)?,
+        false => File::open(path)?.take(MOST + 1).read_to_end(&mut data)?,
     };
     Ok(data)
 }

@@ -163,7 +163,12 @@ fn is_hosted(client: &Client, agent: &AgentRef) -> bool {
 /// That there is no such agent, and which there are.
 pub fn there_is_none(client: &Client, agent: &AgentRef) -> String {
     let hosted: Vec<&str> = client.welcome().agents.iter().map(|hosted| hosted.name.as_str()).collect();
-    format!("no agent is called `{}` there: those there are {}", agent.name(), visible(&hosted.join(", ")))
+    match hosted.as_slice() {
+        [] => format!("no agent is called `{}` there, and none that you may submit", agent.name()),
+        hosted => {
+            format!("no agent is called `{}` there: those there are {}", agent.name(), visible(&hosted.join(", ")))
+        }
+    }
 }
 
 fn row(job: &JobSummary) -> Row {

@@ -104,7 +104,9 @@ fn explain(policy: &Policy, asked: &Explain) -> (String, Exit) {
             let _ = writeln!(answer, "  granted at most {}{}", ceiling.lease.to_json(), longest.unwrap_or_default());
         }
     }
-    if let Some(owner) = &asked.owner {
+    if let Some(owner) = asked.owner.as_ref().filter(|owner| **owner == asked.principal) {
+        let _ = writeln!(answer, "watch and oversee jobs of {owner}: allow, they are its own");
+    } else if let Some(owner) = &asked.owner {
         exit = say(&mut answer, exit, &format!("watch jobs of {owner}"), policy.watch(who, owner));
         exit = say(&mut answer, exit, &format!("oversee jobs of {owner}"), policy.oversee(who, owner));
     }

@@ -73,6 +73,10 @@ pub fn place(
         None => chosen.connect()?,
     };
     let parent = order.parent.as_ref().map(|named| find(&client, named)).transpose()?;
+    if let Some(file) = credentials {
+        // Where nothing can be written, nothing is submitted.
+        tls::can_write(file)?;
+    }
     let job = submit(&client, order, parent.clone())?;
     if let Some(file) = credentials {
         keep(&job, file)?;
@@ -108,7 +112,10 @@ pub fn place(
 /// Writes the credentials of a job to a file of this user alone.
 fn keep(job: &Job, file: &Path) -> Result<(), Failure> {
     let all = serde_json::to_string(&job.credentials).map_err(std::io::Error::other)?;
-    tls::write(file, &format!("{all}\n"), 0o600)?;
+    tls::write(file, &format!("{all}\n"), 0o600).map_err(|Failure { message, exit }| {
+        let mend = format!("{} has them all the same: `arcp cancel {0}` revokes them", job.id);
+        Failure::new(exit, format!("{message}; {mend}"))
+    })?;
     if job.credentials.is_empty() {
         say(format_args!("arcp: no credentials were issued for {}: its lease grants no model.use there", job.id));
     }

@@ -72,13 +72,30 @@ fn self_signed(args: &SelfSigned) -> Result<Exit, Failure> {
 
 /// A fresh file, which nobody else could have opened before.
 pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
-    let fresh = path.with_added_extension(format!("new-{}", std::process::id()));
+    let fresh = beside(path);
     let write = || {
         let mut file = File::options().write(true).create_new(true).mode(mode).open(&fresh)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&fresh, path)
     };
-    write().map_err(|error: io::Error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))
+    write().map_err(|error| unwritable(path, &error))
+}
+
+/// Says why nothing could be written there; what is there stays.
+pub fn can_write(path: &Path) -> Result<(), Failure> {
+    let fresh = beside(path);
+    let tried = File::options().write(true).create_new(true).mode(0o600).open(&fresh);
+    tried.and_then(|_| fs::remove_file(&fresh)).map_err(|error| unwritable(path, &error))?;
+    if path.is_dir() { Err(unwritable(path, &io::ErrorKind::IsADirectory.into())) } else { Ok(()) }
+}
+
+/// Where a file is made before it takes its place.
+fn beside(path: &Path) -> PathBuf {
+    path.with_added_extension(format!("new-{}", std::process::id()))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{}: {error}", path.display()))
 }
 
 /// What a server is to show.

@@ -109,7 +109,9 @@ fn add(Add { principal, expires, roles, place }: Add) -> Result<Exit, Failure> {
     let (id, file) = (entry.id(), file.display());
     let own = |role: &&Role| ![OPERATOR, AUDITOR].contains(&role.as_str());
     if let Some(role) = entry.roles.iter().find(own) {
-        say(format_args!("arcp: `{role}` is what a policy says that it is: arcp serve --policy FILE"));
+        say(format_args!(
+            "arcp: the role `{role}` means what a policy says of it, and nothing without `arcp serve --policy FILE`"
+        ));
     }
     say(format_args!("arcp: this token of {principal} is shown once; {file} has its hash, as {id}"));
     Ok(Exit::Success)

@@ -74,6 +74,10 @@ fn whoever_submits_a_job_has_its_credentials_in_a_file_and_nowhere_else() {
         assert!(code(&none) == 0 && stderr(&none).contains("no credentials were issued"), "{}", stderr(&none));
         assert_eq!(fs::read_to_string(&file).expect("written").trim(), "[]", "those of before do not stay");
     }
+    let before = stdout(&home.run(&["ls", "-o", "id"]));
+    let lost = home.run(&["submit", "creds", "--credentials", "/nowhere/file", "--lease", "model.use=gpt-*"]);
+    assert!(code(&lost) == 1 && stderr(&lost).contains("/nowhere/file: "), "{}", stderr(&lost));
+    assert_eq!(stdout(&home.run(&["ls", "-o", "id"])), before, "no job has credentials that nobody gets");
 }
 
 #[test]

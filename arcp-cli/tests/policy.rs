@@ -109,6 +109,7 @@ fn a_policy_is_checked_and_explained_without_a_runtime() {
             5,
             "watch jobs of ci-1: allow, by rule `watchers`\noversee jobs of ci-1: deny",
         ),
+        (&["--principal", "w", "--owner", "w"], 0, "watch and oversee jobs of w: allow, they are its own\n"),
         (&["--principal", "nobody"], 0, "no rule is for it"),
         (&["--principal", "https://m#a", "--role", "lead"], 0, "role lead: counts for nothing"),
         (&["--principal", "w"], 0, "rule `watchers`\n  watch jobs of ci-*\n"),
