@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::Spanned;
@@ -38,7 +38,11 @@ pub fn added_to(command: &Command, given: Vec<OsString>) -> Result<Vec<OsString>
     };
     let unusable = |why: &dyn std::fmt::Display| Failure::usage(format!("--config {}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
-    let table = DeTable::parse(&text).map_err(|error| unusable(&error.to_string().trim()))?;
+    let table = DeTable::parse(&text).map_err(|error| {
+        // With its text the error would show the line, and perhaps a secret in it.
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        Place { path, text: &text, at }.failure(&format!("not TOML: {}", error.message()))
+    })?;
     let mut entries: Vec<_> = table.get_ref().iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     let mut all = given;
@@ -139,7 +143,11 @@ fn check(serve: &Command, added: &[OsString], key: &str, place: &Place<'_>) -> R
     let args = [OsString::from("serve")].into_iter().chain(added.iter().cloned());
     match serve.clone().try_get_matches_from(args) {
         Err(error) if [ErrorKind::ValueValidation, ErrorKind::InvalidValue].contains(&error.kind()) => {
-            let said = error.to_string();
+            let said = match error.get(ContextKind::InvalidValue) {
+                // An address may have a password in it.
+                Some(ContextValue::String(value)) if value.contains("://") => error.to_string().replace(value, "..."),
+                Some(_) | None => error.to_string(),
+            };
             let why = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
             Err(place.failure(&format!("`{key}`: {why}")))
         }

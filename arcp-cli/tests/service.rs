@@ -72,12 +72,16 @@ fn mistakes_in_a_file_are_named_with_line_and_key() {
         ("agent = [1.5]\n", ":1: `agent`: expected a list of texts or numbers"),
         ("background = true\n", ":1: `background` is said when the program is started"),
         ("samples = true\nsamples = true\n", "duplicate key"),
-        ("samples\n", "arcp.toml"),
+        ("samples\n", "arcp.toml:1: "),
+        ("samples = true\nwebhook-secret = [\"hunter2\"\n", ":2: not TOML: unclosed array"),
+        ("webhook-secret = \"a\" \"hunter2\"\n", ":1: not TOML: unexpected key or value"),
+        ("\nwebhook = \"ftp://me:hunter2@host/\"\n", ":2: `webhook`: invalid value '...' for"),
         ("samples = true\ntls-cert = \"c.pem\"\n", "--tls-key"),
         ("", "nothing to host"),
     ] {
         let (code, shown) = checked(text, &[]);
         assert!(code == 2 && shown.contains(said), "{text}: {code} {shown}");
+        assert!(!shown.contains("hunter2"), "a manager keeps what is said: {shown}");
     }
     let (_, shown) = checked("samples = true\ntls-cert = \"c.pem\"\n", &["--tls-key", "k.pem"]);
     assert!(shown.contains("c.pem") && !shown.contains("required"), "both were given: {shown}");
