@@ -17,6 +17,8 @@ use crate::login;
 use crate::runtimes::Runtime;
 use crate::state::{KNOWN_RUNTIMES, State, Submission};
 
+/// How our client begins what it says of a session that may be let in later.
+const REFUSED_FOR_NOW: &str = "the session was refused for now: ";
 /// How long a runtime that is perhaps just starting is waited for.
 const STARTING: Duration = Duration::from_secs(2);
 /// Between two looks for one.
@@ -201,8 +203,13 @@ impl Chosen {
         if let ClientError::Ended(SessionEnd::Lost(why)) = &error {
             let url = self.url();
             let why = why.strip_prefix(&format!("{url}: ")).unwrap_or(why);
-            let message =
-                format!("no runtime answers at {url}: {why}; start one with `arcp serve`, or give another --url");
+            // Somebody answers whose bound is reached: another runtime would be no help.
+            let message = match why.strip_prefix(REFUSED_FOR_NOW) {
+                Some(why) => format!("{url} takes no session from you now: {why}"),
+                None => {
+                    format!("no runtime answers at {url}: {why}; start one with `arcp serve`, or give another --url")
+                }
+            };
             return Failure::new(Exit::Lost, message);
         }
         let mend = match &error {

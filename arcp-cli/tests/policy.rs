@@ -127,6 +127,19 @@ fn a_policy_is_checked_and_explained_without_a_runtime() {
 }
 
 #[test]
+fn who_has_as_many_sessions_as_the_policy_allows_is_told_so() {
+    let mut home = Home::new(ARCP);
+    let file = written(&home, "[[rule]]\nname = \"all\"\nprincipals = [\"**\"]\nagents = [\"**\"]\nsessions = 1\n");
+    home.serve(&["--samples", "--policy", file.to_str().expect("text")]);
+    let left = home.run(&["submit", "slow", "--input", r#"{"ms":600000}"#, "--detach"]);
+    assert_eq!(code(&left), 0, "{}", stderr(&left));
+    let refused = home.run(&["ls", "--give-up-after", "1s"]);
+    let said = stderr(&refused);
+    assert!(code(&refused) == 7 && said.contains("takes no session from you now: you may have 1"), "{said}");
+    assert!(!said.contains("start one with"), "{said}");
+}
+
+#[test]
 fn what_the_page_says_can_be_pasted() {
     let page = include_str!("../../docs/policy.md");
     let block = page.split("```console\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
