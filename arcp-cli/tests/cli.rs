@@ -79,7 +79,7 @@ fn commands_find_a_runtime_that_was_given_its_tokens_and_ask_for_one() {
     home.serve(&["--samples", "--token", "secret=me"]);
     let refused = home.run(&["submit", "echo", "--input", "7"]);
     assert_eq!(code(&refused), 8, "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("give --token, or set ARCP_TOKEN"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("give --token, set ARCP_TOKEN, or `arcp login`"), "{}", stderr(&refused));
     let let_in = home.run(&["submit", "echo", "--input", "7", "--token", "secret"]);
     assert_eq!((code(&let_in), stdout(&let_in).as_str()), (0, "7\n"), "{}", stderr(&let_in));
     // It takes its word back.
