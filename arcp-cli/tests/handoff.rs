@@ -32,7 +32,7 @@ fn a_job_is_handed_to_who_waits_for_one_and_is_that_ones_alone() {
     let mut home = Home::new(ARCP);
     std::fs::create_dir_all(&home.dir).expect("a folder");
     let (store, go) = (home.dir.join("jobs.db"), home.dir.join("go"));
-    let agent = format!("slow=read -r x; while [ ! -e {} ]; do sleep 0.05; done; echo done", go.display());
+    let agent = format!("slow=read -r x; echo begun; while [ ! -e {} ]; do sleep 0.05; done; echo done", go.display());
     let store = store.display().to_string();
     home.serve(&["--agent", &agent, "--store", &store, "--token", "t=alice", "--token", "u=bob"]);
     for family in ["hello", "open"] {
@@ -47,12 +47,15 @@ fn a_job_is_handed_to_who_waits_for_one_and_is_that_ones_alone() {
         assert!(["takes jobs", "arcp take"].iter().all(|word| stderr(&refused).contains(word)), "{}", stderr(&refused));
         let watched = home.arcp(&[&["watch", &job][..], &alice(&[])].concat());
         let mut watched = { watched }.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut told = BufReader::new(watched.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        // From here on it watches.
+        assert!(told.any(|line| line.contains("begun")), "it shows the first line of the agent");
         let taking = start(&home, &bob(&["take", "--detach"]), "waiting for a job");
         let given = run(&alice(&["handoff", "--to", "bob", "--reason", "my shift is over"]), &job);
         assert_eq!((code(&given), stderr(&given).contains("is handed over to bob")), (0, true), "{}", stderr(&given));
         assert_eq!(end(taking), (Some(0), format!("{job}\n")));
         // Whoever watched it is told, and sees no more of it.
-        let told = std::io::read_to_string(watched.stderr.take().expect("a pipe")).expect("text");
+        let told = told.collect::<Vec<String>>().join("\n");
         assert_eq!(watched.wait().expect("it ends").code(), Some(1));
         assert!(told.contains("was handed over to bob"), "{told}");
         for args in [["cancel"], ["watch"], ["result"]] {
@@ -70,8 +73,8 @@ fn a_job_is_handed_to_who_waits_for_one_and_is_that_ones_alone() {
         let taking = start(&home, &bob(&["take"]), "waiting for a job");
         assert_eq!(code(&run(&alice(&["handoff", "--to", "bob"]), &job)), 0);
         std::fs::write(&go, "").expect("written");
-        assert_eq!(end(taking), (Some(0), "done\n".to_string()));
-        assert_eq!(stdout(&run(&bob(&["result"]), &job)), "done\n");
+        assert_eq!(end(taking), (Some(0), "begun\ndone\n".to_string()));
+        assert_eq!(stdout(&run(&bob(&["result"]), &job)), "begun\ndone\n");
         std::fs::remove_file(&go).expect("removed");
         assert_eq!(code(&home.run(&bob(&["take", "--timeout", "1s"]))), 4, "nobody hands one over");
     }

@@ -58,7 +58,7 @@ fn every_command_has_a_page() {
 }
 
 /// Options of the other programs that the pages show.
-const OF_OTHERS: [&str; 11] = [
+const OF_OTHERS: [&str; 12] = [
     "--bench",
     "--example",
     "--hook",
@@ -66,6 +66,7 @@ const OF_OTHERS: [&str; 11] = [
     "--max-turns",
     "--output-format",
     "--release",
+    "--reuse-key",
     "--settings",
     "--verbose",
     "--workspace",
@@ -81,6 +82,11 @@ fn options(text: &str) -> BTreeSet<&str> {
 fn the_pages_name_no_option_that_the_program_does_not_have() {
     let home = Home::new(ARCP);
     let nested = [
+        ["artifact", "get"],
+        ["artifact", "put"],
+        ["artifact", "rm"],
+        ["policy", "check"],
+        ["policy", "explain"],
         ["lease", "check"],
         ["lease", "subset"],
         ["sessions", "evict"],

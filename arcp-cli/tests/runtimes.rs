@@ -62,7 +62,7 @@ fn a_runtime_that_is_named_is_given_the_token_that_is_kept_for_it() {
     }
     let refused = submit(&home, &["--url", &format!(":{given_port}")]);
     assert_eq!(code(&refused), 8, "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("give --token, or set ARCP_TOKEN"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("give --token, set ARCP_TOKEN, or `arcp login`"), "{}", stderr(&refused));
     assert_eq!(code(&submit(&home, &["--url", &format!(":{given_port}"), "--token", "given"])), 0);
     // By any of its names it is the runtime to which the job was submitted.
     let slow = ["submit", "slow", "--input", r#"{"ms":60000}"#, "--detach", "--url", &first];
