@@ -209,6 +209,7 @@ mod tests {
         held.extend(slots.take(JobId::from_ulid(Ulid::from_parts(2, 0))));
         assert_eq!(slots.lock().by_owner.len(), 4);
         drop(held);
-        assert_eq!((slots.lock().all, slots.lock().by_owner.len()), (0, 0));
+        let taken = slots.lock();
+        assert_eq!((taken.all, taken.by_owner.len()), (0, 0));
     }
 }
