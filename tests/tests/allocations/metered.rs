@@ -200,6 +200,11 @@ impl Cost {
         let proof = if step.asks { PROOF_ALLOCATIONS } else { 0 };
         let allocations = most / BYTES_AN_ALLOCATION + self.records + proof;
         let fair = bytes_total <= most + self.held && count_total <= allocations;
-        assert!(fair, "{bytes_total} bytes in {count_total} allocations, where {most} are fair: {:?}", step.input);
+        let bytes = most + self.held;
+        assert!(
+            fair,
+            "{bytes_total} bytes in {count_total} allocations, where {bytes} in {allocations} are fair: {:?}",
+            step.input
+        );
     }
 }

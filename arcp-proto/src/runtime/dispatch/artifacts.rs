@@ -129,7 +129,7 @@ pub(super) fn on_release(asked: &mut RequestHandler<'_>, id: &WireId) -> Result<
 fn owner(asked: &RequestHandler<'_>) -> Result<Principal, Violation> {
     if asked.runtime.ctx.config.timing.artifact_retention.is_none() {
         // The session is of an earlier run, in which there were some.
-        return Err(Violation::new(ErrorCode::Unimplemented, "this runtime keeps no artifacts any more"));
+        return Err(Violation::new(ErrorCode::Unimplemented, "this runtime keeps no artifacts"));
     }
     let session = asked.runtime.sessions.get(asked.session);
     let session = session.filter(|session| session.view().features.has(Feature::Artifacts));

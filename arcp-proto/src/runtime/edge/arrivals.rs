@@ -4,6 +4,7 @@
 //! A [`Runtime`](crate::runtime::Runtime) has these inside, an
 //! [`Edge`](super::Edge) has nothing else.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use core::net::IpAddr;
@@ -90,7 +91,7 @@ impl Arrivals {
     /// session yet.
     pub(in crate::runtime) fn on_opened(&mut self, ctx: &mut Context, opened: NewConnection, others: usize) {
         let NewConnection { conn, transport, address, binding, peer } = opened;
-        let evidence = Evidence { peer, address, binding, ..Evidence::default() };
+        let evidence = Evidence { peer: peer.map(Box::new), address, binding, ..Evidence::default() };
         self.enter(ctx, conn, transport, Handshake::new(evidence, None), others);
     }
 
@@ -103,7 +104,7 @@ impl Arrivals {
     ) -> Option<Arrived> {
         let HandOver { conn, transport, address, peer, binding, frame, request, verdict, nonce, failures, credit } =
             handed;
-        let evidence = Evidence { peer, address, binding, scheme: None, nonce, failures };
+        let evidence = Evidence { peer: peer.map(Box::new), address, binding, scheme: None, nonce, failures };
         let verdict = evidence.counting(ctx.now.utc, verdict);
         let handshake = Handshake::new(evidence, Some(Introduction { verdict, request }));
         if !self.enter(ctx, conn, transport, handshake, others) {

@@ -1,5 +1,6 @@
 //! What speaks for who a peer is, before it has a session and after.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::net::IpAddr;
 
@@ -17,8 +18,8 @@ const MTLS: &str = "mtls";
 
 #[derive(Debug, Default)]
 pub(in crate::runtime) struct Evidence {
-    /// Whom the transport vouches for.
-    pub(super) peer: Option<Verdict>,
+    /// Whom the transport vouches for; mostly nobody.
+    pub(super) peer: Option<Box<Verdict>>,
     /// Where the peer is.
     pub(super) address: Option<IpAddr>,
     /// What the channel proves by itself.
@@ -35,7 +36,7 @@ pub(in crate::runtime) struct Evidence {
 impl Evidence {
     /// Whom the transport vouches for.
     pub(in crate::runtime) fn peer(&self) -> Option<&Verdict> {
-        self.peer.as_ref()
+        self.peer.as_deref()
     }
 
     /// Where the peer comes from.

@@ -125,7 +125,7 @@ impl Handshake {
     /// Who it is without a credential, if somebody says so.
     fn vouched(&self) -> Option<Verdict> {
         let introduced = self.introduced.as_ref().and_then(|introduced| introduced.verdict.clone());
-        introduced.or_else(|| self.evidence.peer.clone())
+        introduced.or_else(|| self.evidence.peer().cloned())
     }
 
     /// A frame; `all_said`: whether its peer has been sent everything so far.
@@ -298,6 +298,8 @@ fn proven(opened: &Credential, response: Secret) -> Credential {
 
 #[cfg(test)]
 mod tests {
+    use alloc::boxed::Box;
+
     use super::*;
     use crate::id::Principal;
 
@@ -358,7 +360,7 @@ mod tests {
     #[test]
     fn whom_the_transport_vouches_for_is_let_in_unasked() {
         let alice = Principal::new("alice").expect("a name");
-        let evidence = Evidence { peer: Some(alice.clone().into()), ..Evidence::default() };
+        let evidence = Evidence { peer: Some(Box::new(alice.clone().into())), ..Evidence::default() };
         let (mut handshake, mut view) = (Handshake::new(evidence, None), View::before_handshake(false));
         let want = hear(&mut handshake, &mut view, OPEN);
         let Want::Opening(Opening { wish: Wish::New(_), verdict, .. }) = want else { panic!("{want:?}") };
@@ -368,7 +370,7 @@ mod tests {
     /// What comes of an opening by this on a channel that a certificate was shown on.
     fn certified(peer: Option<&str>, auth: &str, fingerprint: &str) -> Want {
         let evidence = Evidence {
-            peer: peer.and_then(Principal::new).map(Verdict::from),
+            peer: peer.and_then(Principal::new).map(Verdict::from).map(Box::new),
             binding: Some(alloc::format!("sha256:{}", "0a".repeat(32))),
             ..Evidence::default()
         };

@@ -221,7 +221,7 @@ impl Edge {
             conn,
             transport: if view.lines { Transport::Lines } else { Transport::WebSocket },
             address,
-            peer,
+            peer: peer.map(|peer| *peer),
             binding,
             frame,
             request: opening.request,
