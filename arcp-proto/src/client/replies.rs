@@ -67,7 +67,7 @@ impl Client {
     fn on_reply(&mut self, reply: Reply, job: Option<WireId>, trace: Option<String>, id: &WireId) {
         match reply {
             Reply::Refused(refusal) => self.on_refused(refusal, trace.as_deref(), id),
-            Reply::Handshake(HandshakeReply::Opened(opened)) => self.on_accepted_session(opened, id),
+            Reply::Handshake(HandshakeReply::Opened(opened)) => self.on_accepted_session(*opened, id),
             Reply::Handshake(HandshakeReply::Challenge(challenge)) => self.on_challenge(challenge),
             Reply::Session(reply) => self.on_session_reply(reply, id),
             Reply::Command(CommandReply::Accepted(accepted)) => self.on_accepted(accepted, trace.as_deref(), id),

@@ -1,6 +1,7 @@
 //! What a runtime answers, and says unasked.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -34,10 +35,9 @@ pub enum Reply {
 
 /// What is said to who is to be let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "there is one at a time, for each connection")]
 pub enum HandshakeReply {
     /// The session is open, or open again (1.1 §6.2, §6.3; RFC §8.1).
-    Opened(Opened),
+    Opened(Box<Opened>),
     /// Prove who you are with this (RFC §8.1).
     Challenge(Challenge),
 }

@@ -93,6 +93,8 @@ fn life(recording: &str) -> Life {
             };
             let asks = match &input {
                 Input::Received { frame, .. } => asks(&String::from_utf8_lossy(frame)),
+                // The submit that waited for them is heard again.
+                Input::CredentialsIssued { .. } => true,
                 _ => asks(text),
             };
             steps.push(Step { now, input, said, shown: 0, asks });

@@ -1,6 +1,7 @@
 //! Proofs that come while a session is open: they are judged as those before
 //! it are, and renew its lease.
 
+use alloc::boxed::Box;
 use core::net::IpAddr;
 
 use super::Connections;
@@ -49,7 +50,7 @@ impl Connections {
                     let sources = network.into_iter().chain([Source::Principal(principal.clone())]).collect();
                     match self.arrivals.judging_mut().ask(ctx, id, proof, sources) {
                         Ok(op) => {
-                            conn.proving = Some((op, request.clone()));
+                            conn.proving = Some(Box::new((op, request.clone())));
                             return None;
                         }
                         Err(full) => full,
@@ -94,7 +95,7 @@ impl Connections {
         let verdict = conn.evidence.counting(ctx.now.utc, verdict);
         self.arrivals.judging_mut().settle(ctx, op, verdict.is_some());
         let session = conn.session()?;
-        let (_, request) = conn.proving.take_if(|(asked, _)| *asked == op)?;
+        let (_, request) = *conn.proving.take_if(|proving| proving.0 == op)?;
         Some((id, Judged::Again { session, request, verdict }))
     }
 }

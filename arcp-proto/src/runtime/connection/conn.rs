@@ -1,5 +1,6 @@
 //! One connection: what may be written to it, and what it is sent.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::time::Duration;
 
@@ -33,14 +34,14 @@ pub(in crate::runtime) struct Conn {
     /// Whose that is.
     pub(super) principal: Option<Principal>,
     /// A proof that is being judged for that session.
-    pub(super) proving: Option<(OpId, WireId)>,
+    pub(super) proving: Option<Box<(OpId, WireId)>>,
     /// Whether it has no session yet that it can do anything in.
     pub(super) opening: bool,
     /// Whether its peer has been told of the session.
     pub(super) welcomed: bool,
     pub(super) answers: Answers,
     /// Frames it is sent once more.
-    replay: Option<Replay>,
+    replay: Option<Box<Replay>>,
     /// Whether its numbered frames are held for a moment.
     pub(super) held: bool,
     /// The input that it submits.
@@ -171,12 +172,12 @@ impl Conn {
 
     /// Takes the replay that it is in the middle of, for its next frame.
     pub(in crate::runtime) fn take_replay(&mut self) -> Option<Replay> {
-        self.replay.take()
+        self.replay.take().map(|replay| *replay)
     }
 
     /// It is still in the middle of a replay.
     pub(in crate::runtime) fn go_on_replaying(&mut self, replay: Replay) {
-        self.replay = Some(replay);
+        self.replay = Some(Box::new(replay));
     }
 
     /// Sends what can be sent of what waits here, or says what comes before it;
@@ -219,7 +220,7 @@ impl Conn {
         let (turn, content) = self.answers.pop()?;
         match content {
             Content::Reply(reply) => self.send_reply(ctx, &reply),
-            Content::Replay(replay) => self.replay = Some(replay),
+            Content::Replay(replay) => self.replay = Some(Box::new(replay)),
             // A page that cannot be sent is not looked up.
             Content::Page(listing) if ctx.log.failed => {
                 ctx.log.wait(ctx.log.last(), Waiter::Conn(self.id()));

@@ -1,5 +1,6 @@
 //! Opens sessions, and hands them on to other connections (1.1 §6.1 to §6.3).
 
+use alloc::boxed::Box;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
@@ -185,7 +186,7 @@ impl<'r> OpeningHandler<'r> {
             replay,
             request: Some(self.request.clone()),
         };
-        self.runtime.answer(self.conn, Reply::Handshake(HandshakeReply::Opened(opened)));
+        self.runtime.answer(self.conn, Reply::Handshake(HandshakeReply::Opened(Box::new(opened))));
     }
 
     /// Refuses whoever wants to come in.

@@ -63,7 +63,7 @@ pub(super) struct Session {
     /// Whether its client has left it in order.
     closed: bool,
     /// Why its client can do no more in it than resume another one.
-    only_resumes: Option<Violation>,
+    only_resumes: Option<Box<Violation>>,
     extensions: Extensions,
     lease: SessionLease,
     /// Its commands, where message ids are its own.
@@ -193,7 +193,7 @@ impl Session {
 
     /// Why its client can do no more in it than resume another one.
     pub(super) fn only_resumes(&self) -> Option<&Violation> {
-        self.only_resumes.as_ref()
+        self.only_resumes.as_deref()
     }
 
     /// Whether its client is connected.
@@ -320,7 +320,7 @@ impl Sessions {
             token: token.digest(),
             extensions,
         };
-        let made = Session { only_resumes, ..Session::new(ctx, kept.clone()) };
+        let made = Session { only_resumes: only_resumes.map(Box::new), ..Session::new(ctx, kept.clone()) };
         // What is there to resume another one is gone with its connection.
         if made.is_recorded() {
             ctx.append(kept.record(id));

@@ -1,5 +1,6 @@
 //! Frames of hello runtimes, read by our client.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -32,7 +33,7 @@ pub(crate) fn read_runtime_frame(header: &Header<'_>, now: UtcMs) -> Result<Runt
         return Ok(RuntimeFrame::Reply { reply, job: header.job.clone(), trace: p.header_trace() });
     }
     let reply = match header.kind.as_ref() {
-        "session.welcome" => Reply::Handshake(HandshakeReply::Opened(frame.opened()?)),
+        "session.welcome" => Reply::Handshake(HandshakeReply::Opened(Box::new(frame.opened()?))),
         "session.error" => {
             let refused = p.refusal(RefusedKind::Session);
             let details = refused.details.as_ref().and_then(|details| details.members().ok());

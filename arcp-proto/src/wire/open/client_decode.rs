@@ -1,5 +1,6 @@
 //! Frames of open runtimes, read by our client.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -42,8 +43,8 @@ impl OpenFrame<'_, '_> {
 
     fn own(&self) -> Result<RuntimeFrame, Violation> {
         let reply = match self.payload.header.kind.as_ref() {
-            "session.accepted" => Reply::Handshake(HandshakeReply::Opened(self.accepted_session()?)),
-            "session.resumed" => Reply::Handshake(HandshakeReply::Opened(self.resumed_session()?)),
+            "session.accepted" => Reply::Handshake(HandshakeReply::Opened(Box::new(self.accepted_session()?))),
+            "session.resumed" => Reply::Handshake(HandshakeReply::Opened(Box::new(self.resumed_session()?))),
             "session.challenge" => Reply::Handshake(HandshakeReply::Challenge(self.challenge())),
             "session.rejected" | "session.unauthenticated" => {
                 Reply::Refused(self.payload.refusal(RefusedKind::Session))
