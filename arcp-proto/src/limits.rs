@@ -103,7 +103,9 @@ pub struct ConnectionLimits {
     /// of the network that has the most; else the newest is closed.
     pub handshaking_connections: usize,
     /// Such connections from one network: an IPv4 address, or a /64 of IPv6
-    /// (1,024). More: the one of them that was silent for longest is closed.
+    /// (1,024). More: the one of them that was silent for longest is closed. As many
+    /// credentials of one network are judged at once, those of peers that have left
+    /// too. More: they are refused.
     pub handshaking_connections_per_network: usize,
     /// Credentials of one network that may be wrong within a minute, and proofs in
     /// open sessions of one principal (30). More: they are refused unjudged, with

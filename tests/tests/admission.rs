@@ -410,21 +410,28 @@ fn a_session_that_is_there_to_resume_another_one_is_not_resumed() {
 
 #[test]
 fn a_credential_counts_until_it_is_judged_also_of_a_peer_that_has_left() {
-    let mut bare = Bare::new(|config| config.limits.connection.handshaking_connections = 4);
-    let mut asked = 0;
-    for n in 1..20 {
-        let conn = ConnId(n);
-        let hello = json!({"id": "1", "type": "session.hello", "payload": hello_payload("t")});
-        let open = Input::Opened { conn, transport: Transport::WebSocket, address: None, binding: None, peer: None };
-        let said = Input::Received { conn, frame: hello.to_string().into_bytes() };
-        for input in [open, Input::Credit { conn, bytes: 1 << 20, frames: 100 }, said, Input::Closed { conn }] {
-            bare.runtime.handle(bare.now, input);
-        }
-        while let Some(output) = bare.runtime.poll_output() {
-            asked += usize::from(matches!(output, Output::Authenticate { .. }));
-        }
+    let mut bare = Bare::new(|config| {
+        config.limits.connection.handshaking_connections = 4;
+        config.limits.connection.handshaking_connections_per_network = 3;
+    });
+    let asked = |bare: &mut Bare, from: std::ops::Range<u64>, address: Option<&str>| {
+        from.map(|n| judged_after_leaving(bare, ConnId(n), address)).sum::<usize>()
+    };
+    assert_eq!(asked(&mut bare, 1..20, Some("203.0.113.7")), 3, "one network leaves room for others");
+    assert_eq!(asked(&mut bare, 20..40, None), 1, "whoever judges them has no more to do at once");
+}
+
+/// How many credentials are to be judged of a peer that sends one and leaves.
+fn judged_after_leaving(bare: &mut Bare, conn: ConnId, address: Option<&str>) -> usize {
+    let address = address.map(|address| address.parse().expect("an address"));
+    let hello = json!({"id": "1", "type": "session.hello", "payload": hello_payload("t")});
+    let open = Input::Opened { conn, transport: Transport::WebSocket, address, binding: None, peer: None };
+    let said = Input::Received { conn, frame: hello.to_string().into_bytes() };
+    for input in [open, Input::Credit { conn, bytes: 1 << 20, frames: 100 }, said, Input::Closed { conn }] {
+        bare.runtime.handle(bare.now, input);
     }
-    assert_eq!(asked, 4, "whoever judges them has no more to do at once");
+    let outputs = std::iter::from_fn(|| bare.runtime.poll_output());
+    outputs.filter(|output| matches!(output, Output::Authenticate { .. })).count()
 }
 
 /// Opens a session with a token from an address; gives the answer.

@@ -47,12 +47,26 @@ impl Judging {
             let full = "too many credentials are being judged: try again later";
             return Err(Violation::exhausted("handshaking_connections", BoundOf::Runtime, most as u64, full));
         }
+        self.admit(ctx, &sources)?;
         let digest = credential.digest();
         self.wrong.check((&ctx.config, ctx.now.mono), &sources, digest)?;
         let op = ctx.next_op();
         self.asked.insert(op, Asked { conn, sources, credential: digest });
         ctx.output(Output::Authenticate { op, conn, credential, challenge });
         Ok(op)
+    }
+
+    /// Peers that leave before they are judged are connections no more: how many
+    /// there are of their network still bounds them.
+    fn admit(&self, ctx: &Context, sources: &[Source]) -> Result<(), Violation> {
+        let most = ctx.config.limits.connection.handshaking_connections_per_network;
+        let networks = sources.iter().filter(|source| matches!(source, Source::Network(_)));
+        let of = |network: &Source| self.asked.values().filter(|asked| asked.sources.contains(network)).count();
+        if networks.map(of).all(|judged| judged < most) {
+            return Ok(());
+        }
+        let full = "too many credentials that came from your network are being judged: try again later";
+        Err(Violation::exhausted("handshaking_connections_per_network", BoundOf::Network, most as u64, full))
     }
 
     /// For which connection a credential is judged.
