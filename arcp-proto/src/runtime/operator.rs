@@ -55,7 +55,7 @@ pub enum Operator {
         /// That of the key of its certificate, told to each in its acceptance.
         fingerprint: Option<String>,
     },
-    /// Who may do what from now on, instead of [`Config::policy`](super::Config::policy).
+    /// Who may do what from now on, instead of [`Authority::policy`](super::Authority::policy).
     /// Jobs go on as they were accepted. A session that is shown a job which it may see
     /// no longer is taken from its client, who is told with the code
     /// `PERMISSION_DENIED`, and may open another one.
