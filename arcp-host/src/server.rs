@@ -228,7 +228,7 @@ impl ServerHandle {
         self.0.inbox.put(Input::Operator(Operator::EndSession { session, reason }));
     }
 
-    /// Has another [policy](arcp_proto::runtime::Config::policy) count from now on: see [`Operator::Policy`].
+    /// Has another [policy](arcp_proto::runtime::Authority::policy) count from now on: see [`Operator::Policy`].
     pub fn set_policy(&self, policy: Option<Policy>) {
         self.0.inbox.put(Input::Operator(Operator::Policy(policy.map(Box::new))));
     }
