@@ -98,7 +98,7 @@ impl AsyncContext {
         self.0.trace()
     }
 
-    /// Credentials that were issued for the job: see [`credentials`](mod@super::credentials).
+    /// Credentials that were issued for the job: see [`credentials`](super::credentials()).
     pub fn credentials(&self) -> &[ProvisionedCredential] {
         super::credentials(&self.0)
     }
