@@ -16,7 +16,7 @@ use crate::exit::Failure;
 #[derive(Debug, Args)]
 pub struct Provisioning {
     /// Have a LiteLLM proxy issue a key for each job whose lease grants `model.use`:
-    /// litellm:https://HOST[:PORT], or litellm:http:// of this machine.
+    /// `litellm:` and its https:// address, or an http:// one of this machine.
     #[arg(long, value_name = "litellm:URL", conflicts_with = "insecure")]
     provisioner: Option<String>,
     /// The master key of that proxy, in a file that nobody else can read [default: the

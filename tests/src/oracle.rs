@@ -344,7 +344,7 @@ impl Oracle {
 }
 
 /// A payload without values of credentials: those that were revoked since are not shown
-/// again. Which of them may be shown is what [`Canaries`](crate::canaries::Canaries) watch.
+/// again. Which of them may be shown is what [`Canaries`] watch.
 fn without_values(payload: &Value) -> Value {
     let mut payload = payload.clone();
     if let Some(members) = payload.as_object_mut() {
