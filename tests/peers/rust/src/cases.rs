@@ -25,7 +25,8 @@ pub async fn run(url: &str) -> ExitCode {
     ran.case("its client: a wrong token is refused", client_is_refused(url())).await;
     ran.case("its client: a failure reaches the handle", client_fails(url())).await;
     ran.case("its client: cancel ends the job", client_cancels(url())).await;
-    ran.case("its client: artifacts are refused, not ignored", client_artifact(url())).await;
+    ran.case("its client: artifacts that were not agreed on are refused, not ignored", client_artifact(url())).await;
+    ran.case("its client: an artifact is kept, fetched and released", client_keeps_artifacts(url())).await;
     ran.case("handshake: none is refused, on the loopback too", handshake_none(url())).await;
     ran.case("handshake: signed_jwt is refused by who cannot judge it", handshake_jwt(url())).await;
     ran.case("handshake: challenge, wrong proof, right proof", handshake_challenge(url())).await;
@@ -108,10 +109,25 @@ async fn client_cancels(url: String) {
 async fn client_artifact(url: String) {
     let session = session(&url, "tok-alice").await.expect("accepted");
     let error = session.put_artifact("text/plain", "aGk=", None).await.expect_err("refused");
-    assert!(error.to_string().contains("not served"), "{error}");
+    assert!(error.to_string().contains("not negotiated"), "{error}");
     // The session goes on.
     let job = session.invoke("echo", json!(1)).await.expect("accepted");
     assert_eq!(job.join().await.expect("a result"), json!(1));
+}
+
+async fn client_keeps_artifacts(url: String) {
+    let transport = WebSocketTransport::dial(&url).await.expect("a connection");
+    let credentials = Credentials { scheme: AuthScheme::Bearer, token: Some("tok-alice".into()) };
+    let capabilities = Capabilities { artifacts: Some(true), ..Capabilities::default() };
+    let client = ARCPClient::new(transport).open().expect("open");
+    let session = client.authenticate(credentials, identity(), capabilities).await.expect("accepted");
+    let kept = session.put_artifact("text/plain", "aGk=", Some(60)).await.expect("kept");
+    assert_eq!(kept.size, 2);
+    let fetched = session.fetch_artifact(kept.artifact_id.clone()).await.expect("it is there");
+    assert_eq!(fetched, ("aGk=".to_string(), "text/plain".to_string()));
+    session.release_artifact(kept.artifact_id.clone()).await.expect("sent");
+    let error = session.fetch_artifact(kept.artifact_id).await.expect_err("it is gone");
+    assert!(error.to_string().contains("no such artifact"), "{error}");
 }
 
 async fn opened(url: &str, auth: Value) -> Value {
