@@ -15,6 +15,7 @@ use arcp_proto::secret::Secret;
 use arcp_tests::kept::Folder;
 use arcp_tests::server::{Running, expect, send};
 use arcp_tests::store::Faulty;
+use arcp_tests::until::until;
 use prometheus_parse::{Scrape, Value as Sample};
 use serde_json::{Value, json};
 
@@ -244,11 +245,11 @@ fn an_agent_that_waits_for_credit_is_counted() {
     // It goes on until its credit is used up.
     let events = || Page::of(&server).value("arcp_events_total", &[]);
     let mut before = (0.0, 0);
-    while before.1 < 20 {
+    until("that it says no more", || {
         let now = events();
         before = if now > before.0 { (now, 0) } else { (now, before.1 + 1) };
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+        (before.1 == 50).then_some(())
+    });
     faults.fail(false);
     expect(&mut socket, "job.result");
     assert!(Page::of(&server).value("arcp_agents_waited_seconds_total", &[]) > 0.0);
