@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arcp_blocking::{Client, ClientError};
+use arcp_host::replace_file::replace_file;
 use arcp_proto::error::ErrorCode;
 use arcp_proto::id::WireId;
 use arcp_proto::json::Object;
@@ -142,24 +143,11 @@ fn get(args: &Get) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Failed, format!("{}: what came is not what was left", args.id)));
     }
     match &args.file {
-        Some(file) => replace(file, &fetched.data)
+        Some(file) => replace_file(file, 0o666, &fetched.data)
             .map_err(|error| Failure::new(Exit::Failed, format!("--file {}: {error}", file.display())))?,
         None => io::stdout().lock().write_all(&fetched.data)?,
     }
     Ok(Exit::Success)
-}
-
-/// Whoever reads the file finds what was there before, or all that is new.
-fn replace(file: &Path, data: &[u8]) -> io::Result<()> {
-    let mut name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_os_string();
-    name.push(format!(".{}", std::process::id()));
-    let beside = file.with_file_name(name);
-    let written = std::fs::write(&beside, data).and_then(|()| std::fs::rename(&beside, file));
-    if written.is_err() {
-        // It is of no use, and perhaps was never made.
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
 }
 
 fn rm(args: &Rm) -> Result<Exit, Failure> {

@@ -3,10 +3,11 @@
 //! submitted, with the sessions that were left open.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use arcp_host::replace_file::replace_file;
 use arcp_proto::id::{IdempotencyKey, WireId};
 use arcp_proto::json::Json;
 use arcp_proto::model::request::ResumeClaim;
@@ -207,12 +208,7 @@ impl State {
         if let Some(parent) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
-        let fresh = path.with_extension(format!("new-{}", std::process::id()));
-        // One that is there already may be somebody else's, or lead elsewhere.
-        let _ = fs::remove_file(&fresh);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(serde_json::to_string(value)?.as_bytes())?;
-        fs::rename(&fresh, &path)
+        replace_file(&path, 0o600, serde_json::to_string(value)?.as_bytes())
     }
 }
 

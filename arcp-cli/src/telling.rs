@@ -7,14 +7,14 @@
 //! told again, under the same id.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use arcp_host::client::Trust;
+use arcp_host::replace_file::replace_file;
 use arcp_host::server_log::log;
 use arcp_proto::id::{JobId, LogPos};
 use arcp_proto::runtime::Notice;
@@ -318,12 +318,8 @@ impl Cursor {
 
     fn move_to(&mut self, at: LogPos) -> io::Result<()> {
         self.after = at;
-        let fresh = self.file.with_added_extension("new");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         let kept = Kept { listener: self.listener.clone(), after: at };
-        file.write_all(serde_json::to_string(&kept)?.as_bytes())?;
-        file.sync_data()?;
-        fs::rename(&fresh, &self.file)
+        replace_file(&self.file, 0o600, serde_json::to_string(&kept)?.as_bytes())
     }
 }
 

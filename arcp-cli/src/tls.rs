@@ -1,11 +1,12 @@
 //! Certificates: what `arcp serve` shows, and `arcp tls`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arcp_host::replace_file::{can_replace, replace_file};
 use arcp_host::server_log::log;
 use arcp_host::stderr::say;
 use arcp_host::tls::{Certificates, ClientCertificates};
@@ -72,26 +73,12 @@ fn self_signed(args: &SelfSigned) -> Result<Exit, Failure> {
 
 /// A fresh file, which nobody else could have opened before.
 pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
-    let fresh = beside(path);
-    let write = || {
-        let mut file = File::options().write(true).create_new(true).mode(mode).open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        fs::rename(&fresh, path)
-    };
-    write().map_err(|error| unwritable(path, &error))
+    replace_file(path, mode, text.as_bytes()).map_err(|error| unwritable(path, &error))
 }
 
 /// Says why nothing could be written there; what is there stays.
 pub fn can_write(path: &Path) -> Result<(), Failure> {
-    let fresh = beside(path);
-    let tried = File::options().write(true).create_new(true).mode(0o600).open(&fresh);
-    tried.and_then(|_| fs::remove_file(&fresh)).map_err(|error| unwritable(path, &error))?;
-    if path.is_dir() { Err(unwritable(path, &io::ErrorKind::IsADirectory.into())) } else { Ok(()) }
-}
-
-/// Where a file is made before it takes its place.
-fn beside(path: &Path) -> PathBuf {
-    path.with_added_extension(format!("new-{}", std::process::id()))
+    can_replace(path).map_err(|error| unwritable(path, &error))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {

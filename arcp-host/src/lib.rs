@@ -28,6 +28,7 @@ pub mod policy_file;
 pub mod process;
 pub mod provisioner;
 pub mod registry;
+pub mod replace_file;
 pub mod runner;
 pub mod samples;
 pub mod sandbox;

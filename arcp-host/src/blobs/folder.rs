@@ -70,7 +70,8 @@ impl Blobs for FolderBlobs {
         let path = self.path(digest);
         // What lies there may have been damaged since: then it is written anew.
         if self.read(digest)?.is_some_and(|there| there == bytes) {
-            return Ok(());
+            // Its name may be younger than the last sync.
+            return self.sync();
         }
         let unfinished = self.folder.join(UNFINISHED);
         remove(&unfinished)?;

@@ -13,6 +13,7 @@ use rustls::{CertificateError, Error, OtherError};
 use sha2::{Digest as _, Sha256};
 
 use crate::client::Target;
+use crate::replace_file::replace_file;
 
 /// A file of runtimes that were seen, a line each: `HOST:PORT sha256:HEX`. What follows
 /// `#` counts for nothing.
@@ -85,11 +86,7 @@ impl KnownRuntimes {
         let text = fs::read_to_string(&self.0)?;
         let is_other = |line: &&str| entry(line).is_none_or(|(named, _)| named != name);
         let left: String = text.lines().filter(is_other).map(|line| format!("{line}\n")).collect();
-        let fresh = self.0.with_extension("new");
-        // One that is there already may be somebody else's, or lead elsewhere.
-        let _ = fs::remove_file(&fresh);
-        File::options().write(true).create_new(true).mode(0o600).open(&fresh)?.write_all(left.as_bytes())?;
-        fs::rename(&fresh, &self.0)?;
+        replace_file(&self.0, 0o600, left.as_bytes())?;
         Ok(true)
     }
 

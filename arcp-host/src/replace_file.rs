@@ -1,0 +1,54 @@
+//! Files that are replaced as a whole.
+
+use std::fs::Permissions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// Replaces what a file holds, or makes it, with these permissions less the umask.
+/// Whoever reads it finds what was there before or all of `bytes`, after a crash of the
+/// machine too. Nobody else can open it before it has them, and a link there is
+/// replaced, not followed.
+///
+/// # Errors
+///
+/// If its folder cannot be written to; then what was there stays, and nothing is beside
+/// it.
+///
+/// ```
+/// use arcp_host::replace_file::replace_file;
+///
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("cursor.json");
+/// replace_file(&file, 0o600, b"7")?;
+/// replace_file(&file, 0o600, b"8")?;
+/// assert_eq!(std::fs::read(&file)?, b"8");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn replace_file(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut fresh = beside(path, mode)?;
+    fresh.write_all(bytes)?;
+    fresh.as_file().sync_all()?;
+    fresh.persist(path)?;
+    Ok(())
+}
+
+/// Says why a file could not be replaced now; what is there stays.
+///
+/// # Errors
+///
+/// If it is a folder, or its folder cannot be written to.
+pub fn can_replace(path: &Path) -> io::Result<()> {
+    beside(path, 0o600)?;
+    if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(()) }
+}
+
+/// A file beside it, which goes unless it takes its place.
+fn beside(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.permissions(Permissions::from_mode(mode)).prefix(name).suffix(".new").tempfile_in(folder)
+}
